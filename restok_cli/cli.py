@@ -1,0 +1,99 @@
+"""The front door: registers the commands and turns every error into one line and an exit code.
+
+Nothing here imports torch, so that help and completion answer at once.
+"""
+
+import errno
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from restok_cli.commands import evaluate, generate, prepare, reconstruct, train_har, train_tokenizer
+from restok_cli.errors import RestokError, UsageError
+
+EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+# Typer keeps its Click private and has moved it before; this is Click's UsageError wherever it lives now.
+ClickUsageError = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name="restok",
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    suggest_commands=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"restok {version('restok')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def restok(
+    context: typer.Context,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and leave."),
+    ] = False,
+) -> None:
+    """Hierarchical residual 1-D image tokenizers, and generators that draw a picture in 9 steps (arXiv 2601.03955).
+
+    pictures → [b]prepare[/b] → [b]train-tokenizer[/b] → [b]train-har[/b] → [b]generate[/b] → [b]evaluate[/b]
+
+    A first try, on the emoji that come with restok:
+
+      restok train-tokenizer sample --preset sample -o runs/tokenizer --max-steps 500
+      restok train-har sample --tokenizer runs/tokenizer --preset sample -o runs/har --max-steps 500
+      restok generate --model runs/har --steps 9 -o pictures
+    """
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+app.add_typer(prepare.app, name="prepare")
+app.command()(train_tokenizer.train_tokenizer)
+app.command()(train_har.train_har)
+app.command()(reconstruct.reconstruct)
+app.command()(generate.generate)
+app.command()(evaluate.evaluate)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command line and return its exit code: 0, 1 (failure), 2 (usage, config) or 130 (Ctrl-C)."""
+    try:
+        return app(args=arguments, prog_name="restok", standalone_mode=False) or 0
+    except ClickUsageError as error:
+        command = error.ctx.command_path if error.ctx else "restok"
+        return _fail(f"{error.format_message()} Try '{command} --help'.", EXIT_USAGE)
+    except UsageError as error:
+        return _fail(str(error), EXIT_USAGE)
+    except RestokError as error:
+        return _fail(str(error), EXIT_FAILURE)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", EXIT_INTERRUPTED)
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # `restok … | head`: the reader has seen enough
+            sys.stderr.close()
+            return EXIT_FAILURE
+        return _fail(_describe(error), EXIT_FAILURE)
+
+
+def _describe(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{where}{error.strerror}; nothing half-written was kept: make room and run the command again"
+    return f"{where}{error.strerror or error}"
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"restok: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def main() -> None:
+    sys.exit(run())

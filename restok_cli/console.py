@@ -1,0 +1,93 @@
+"""What a person sees while a command works. All of it goes to stderr: stdout is for results."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+PLAIN_SECONDS = 5.0  # between two progress lines where stderr is not a terminal
+
+
+def note(message: str) -> None:
+    """One line for the person at the terminal."""
+    print(message, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """A progress bar with rate and ETA on a terminal; without one, a plain line every few seconds.
+
+    Use as a context manager; call `advance` after each piece of work, with any numbers worth showing.
+    """
+
+    def __init__(self, description: str, total: int, unit: str, done: int = 0):
+        self.description, self.total, self.unit = description, total, unit
+        self.start_count = self.count = done
+        self.numbers: dict[str, float] = {}
+        self.start_time = self.last_line = time.monotonic()
+        self.bar = None
+
+    def __enter__(self) -> "Progress":
+        if sys.stderr.isatty():
+            self._start_bar()
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+        elif self.count > self.start_count:
+            self._print_line()
+
+    def advance(self, amount: int = 1, **numbers: float) -> None:
+        """Count `amount` more units as done; `numbers` (such as loss=0.1) are shown until they are replaced."""
+        self.count += amount
+        self.numbers.update(numbers)
+        if self.bar is not None:
+            self.bar.update(self.task, completed=self.count, rate=f"{self.rate:.1f} {self.unit}/s", numbers=self._text())
+        elif time.monotonic() - self.last_line >= PLAIN_SECONDS:
+            self._print_line()
+
+    @property
+    def rate(self) -> float:
+        """Units per second since the start of this run."""
+        return (self.count - self.start_count) / max(time.monotonic() - self.start_time, 1e-9)
+
+    def _text(self) -> str:
+        return " ".join(f"{name}={value:.4g}" for name, value in self.numbers.items())
+
+    def _start_bar(self) -> None:
+        # imported here: rich.progress costs 50 ms that `restok --help` need not pay
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self.bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            console=Console(stderr=True),
+        )
+        self.task = self.bar.add_task(self.description, total=self.total, completed=self.count, rate="", numbers="")
+        self.bar.start()
+
+    def _print_line(self) -> None:
+        self.last_line = time.monotonic()
+        left = (self.total - self.count) / self.rate if self.count > self.start_count else 0.0
+        minutes, seconds = divmod(round(left), 60)
+        note(
+            f"{self.description}: {self.count}/{self.total} {self.unit}"
+            f" · {self.rate:.1f} {self.unit}/s · eta {minutes}:{seconds:02d}"
+            + (f" · {self._text()}" if self.numbers else "")
+        )
+
+
+def track(items: Iterable[Item], description: str, total: int, unit: str) -> Iterator[Item]:
+    """Yield the items and show how many of `total` are done."""
+    with Progress(description, total, unit) as progress:
+        for item in items:
+            yield item
+            progress.advance()

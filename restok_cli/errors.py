@@ -1,0 +1,20 @@
+"""What a user can cause. Each message is one line: what was wrong, what was expected, what to do.
+
+Only `cli` turns these into exit codes; everything else just raises them.
+"""
+
+from difflib import get_close_matches
+
+
+class RestokError(Exception):
+    """Something outside the program is not as it must be: a file, a folder, a model, the disk."""
+
+
+class UsageError(RestokError):
+    """The command line or a config asks for something that does not exist or cannot be."""
+
+
+def did_you_mean(word: str, known) -> str:
+    """' (did you mean X?)' for the known word nearest to `word`, or ''."""
+    close = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else ""
