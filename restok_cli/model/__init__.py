@@ -1,0 +1,1 @@
+"""The shared core: the tokenizer, the HAR generator, and how both are kept in a folder."""

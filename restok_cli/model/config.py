@@ -1,0 +1,206 @@
+"""What a tokenizer and a HAR generator are made of. Checked once, when made; no torch here."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from restok_cli.errors import UsageError, did_you_mean
+from restok_cli.model.levels import is_power_of_two, merging_blocks
+
+
+class Config(BaseModel):
+    """Base of every config: immutable, and unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def parse(cls, values: dict, source: str) -> Self:
+        """Check `values` (read from `source`, which is named in the message).
+
+        Raises UsageError with the first thing that is wrong: its key, its value, and what was expected.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UsageError(f"{source}: {_explain(cls, first)}") from None
+
+
+def _explain(config: type[BaseModel], error: dict) -> str:
+    *parents, name = error["loc"] or ("",)
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        for parent in parents:
+            config = config.model_fields[parent].annotation
+        return f"unknown key {key}{did_you_mean(str(name), config.model_fields)}"
+    if error["type"] == "missing":
+        return f"{key} is missing"
+    if error["type"] == "value_error":  # raised by our own checks below, which say everything
+        return str(error["ctx"]["error"])
+    return f"{key} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+class TokenizerConfig(Config):
+    """A tokenizer (paper section 3). The defaults are ResTok-L with 128 tokens for 256×256 pictures."""
+
+    image_height: int = 256  # pixels
+    image_width: int = 256  # pixels
+    patch_size: int = 16  # pixels along each side of an image token
+
+    pixel_encoder: Literal["cnn", "patch"] = "cnn"  # a CNN before the ViT, or the pixels of each patch directly
+    cnn_channels: int = 128  # of the finest resolution
+    cnn_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)  # of cnn_channels, one per resolution, finest first
+    cnn_norm_groups: int = 32  # of every GroupNorm
+    cnn_shortcut: Literal["input", "output"] = "input"
+    # ^ what the 1×1 convolution of a block that changes its channel count sees: the block's input as usual,
+    #   or the output of its two convolutions, as the released weights were trained
+    feature_channels: int = 256  # between the CNNs and the transformers
+
+    encoder_width: int = 1024
+    encoder_layers: int = 24
+    decoder_width: int = 1024
+    decoder_layers: int = 24
+    head_width: int = 64  # channels of one attention head
+
+    num_stages: int = 4  # scales of image tokens in the encoder; 1 = no merging
+    merge_factor: int = 2  # neighbouring image tokens that become one at each merge ("pooling factor")
+    merge: Literal["average", "nearest"] = "average"  # average as in the paper, or the first of them (released code)
+    residual_image_tokens: bool = True  # keep in the finer stage only what the coarser one does not hold
+
+    num_latent_tokens: int = 128
+    latent_init: Literal["hierarchical", "flat"] = "hierarchical"  # pool the features level by level, or in 1-D
+    residual_latent_tokens: bool = True  # pool each level from what the coarser levels left over (Algorithm 1)
+    latent_layout: Literal["straight", "scrambled"] = "straight"
+    # ^ straight: a token's code comes from that token. scrambled: before the heads the (L, C) latents of a picture
+    #   are re-read, without a transpose, as (C, L), as the released weights were trained: every code mixes all tokens
+    head_per_level: bool = True  # own projections to and from code vectors for each level ("multi-quant")
+    image_queries: Literal["learned", "pooled"] = "learned"  # what the decoder starts from: a token, or the level maps
+
+    codebook_size: int = 8192
+    codebook_dim: int = 8
+    normalize_codes: bool = True  # compare latents and codewords on the unit sphere
+
+    encoder_alignment_dim: int | None = None  # channels of the teacher that training aligns the encoder with
+    decoder_alignment_dim: int | None = None  # the same for the decoder, which then gets a second set of queries
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.image_height, self.image_width
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Image tokens (rows, columns)."""
+        return self.image_height // self.patch_size, self.image_width // self.patch_size
+
+    @property
+    def num_image_tokens(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("image_height", "image_width"):
+            size = getattr(self, name)
+            _require(
+                size > 0 and size % self.patch_size == 0,
+                f"{name} = {size} is not a multiple of patch_size = {self.patch_size}",
+            )
+        self._check_cnn()
+        for name in ("encoder_width", "decoder_width"):
+            width = getattr(self, name)
+            _require(
+                width % self.head_width == 0, f"{name} = {width} is not a multiple of head_width = {self.head_width}"
+            )
+        _require(self.head_width % 4 == 0, f"head_width = {self.head_width} is not a multiple of 4 (2-D rotary pairs)")
+        _require(
+            is_power_of_two(self.num_latent_tokens) and self.num_latent_tokens >= 2,
+            f"num_latent_tokens = {self.num_latent_tokens} is not a power of two from 2 on",
+        )
+        self._check_stages()
+        _require(
+            self.latent_init == "hierarchical" or not self.residual_latent_tokens,
+            "residual_latent_tokens = true needs latent_init = hierarchical: flat latents have no coarser level",
+        )
+        _require(
+            self.latent_init == "hierarchical" or self.image_queries == "learned",
+            "image_queries = pooled needs latent_init = hierarchical: flat latents form no level maps",
+        )
+        return self
+
+    def _check_cnn(self) -> None:
+        resolutions = len(self.cnn_multipliers)
+        _require(
+            self.patch_size == 2 ** (resolutions - 1),
+            f"patch_size = {self.patch_size} needs log2(patch_size) + 1 cnn_multipliers, not {resolutions}",
+        )
+        for multiplier in self.cnn_multipliers:
+            channels = multiplier * self.cnn_channels
+            _require(
+                channels % self.cnn_norm_groups == 0,
+                f"{channels} CNN channels cannot be split into cnn_norm_groups = {self.cnn_norm_groups}",
+            )
+
+    def _check_stages(self) -> None:
+        _require(self.num_stages >= 1, f"num_stages = {self.num_stages} must be at least 1")
+        _require(
+            self.merge_factor >= 2 and is_power_of_two(self.merge_factor),
+            f"merge_factor = {self.merge_factor} is not a power of two from 2 on",
+        )
+        _require(
+            self.grid[1] % self.merge_factor ** (self.num_stages - 1) == 0,
+            f"num_stages = {self.num_stages} cannot be made from rows of {self.grid[1]} image tokens: "
+            f"each merge divides them by {self.merge_factor}",
+        )
+        blocks = merging_blocks(self.encoder_layers, self.num_stages)
+        _require(
+            len(set(blocks)) == len(blocks) and min(blocks, default=0) >= 0,
+            f"encoder_layers = {self.encoder_layers} are too few for num_stages = {self.num_stages}: one per merge",
+        )
+
+
+class HarConfig(Config):
+    """A generator of codes (paper section 3.4): HAR, or plain AR. The defaults are HAR-L for ResTok-L."""
+
+    codebook_size: int = 8192
+    num_codes: int = 128  # of one picture
+    num_sequential_codes: int = 4  # drawn one by one before whole levels; equal to num_codes: plain AR
+    num_classes: int = 1000  # 0 = unconditional
+
+    width: int = 1024
+    num_layers: int = 24
+    num_heads: int = 16
+
+    class_dropout: float = 0.1  # share of training pictures whose class is hidden, for guidance
+    token_dropout: float = 0.1  # on the input embeddings
+    residual_dropout: float = 0.1  # on what attention adds
+    ffn_dropout: float = 0.1  # on what the feed-forward layer adds
+
+    @property
+    def is_har(self) -> bool:
+        """Whether any step draws more than one code."""
+        return self.num_sequential_codes < self.num_codes
+
+    @property
+    def ffn_width(self) -> int:
+        """8/3 of the width, rounded up to a multiple of 256 (LlamaGen)."""
+        return -(-(8 * self.width // 3) // 256) * 256
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _require(is_power_of_two(self.num_codes), f"num_codes = {self.num_codes} is not a power of two")
+        _require(
+            is_power_of_two(self.num_sequential_codes) and self.num_sequential_codes <= self.num_codes,
+            f"num_sequential_codes = {self.num_sequential_codes} must be a power of two up to num_codes = {self.num_codes}",
+        )
+        _require(
+            self.width % self.num_heads == 0 and self.width // self.num_heads % 2 == 0,
+            f"width = {self.width} cannot be split into num_heads = {self.num_heads} heads of even width",
+        )
+        _require(self.num_classes >= 0, f"num_classes = {self.num_classes} must be 0 (unconditional) or more")
+        for name in ("class_dropout", "token_dropout", "residual_dropout", "ffn_dropout"):
+            _require(0 <= getattr(self, name) < 1, f"{name} = {getattr(self, name)} must be at least 0 and below 1")
+        return self

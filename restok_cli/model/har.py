@@ -1,0 +1,169 @@
+"""HAR, the next-hierarchy generator of codes, and plain AR on the same backbone (paper section 3.4, ALGORITHM 3).
+
+A LlamaGen transformer over L positions, of which position i predicts code i. With A sequential codes (4), the input is
+
+    [class, c0, c1, c2,  c3, q0, q1, q2,  c4 … c7, q3 … q6,  c8 … c15, q7 … q14,  …]
+
+that is: A positions of plain AR, then for every level its input is the codes of the level before and as many fresh
+query tokens, and all its codes are predicted at once. Plain AR is A = L. It knows neither pictures nor a tokenizer.
+Letters: B batch, C width, L codes of a picture, T positions of one call, V codebook size.
+"""
+
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from restok_cli.model.config import HarConfig
+from restok_cli.model.layers import rotary_angles, rotary_table, rotate
+from restok_cli.model.levels import har_blocks
+
+
+class KVCache:
+    """Keys and values of the positions seen so far, for every layer. Made by the sampler, filled by `Har.step`."""
+
+    def __init__(self, config: HarConfig, batch_size: int, device: torch.device, dtype: torch.dtype):
+        shape = (config.num_layers, batch_size, config.num_heads, config.num_codes, config.width // config.num_heads)
+        self.keys = torch.empty(shape, device=device, dtype=dtype)
+        self.values = torch.empty(shape, device=device, dtype=dtype)
+
+    def rows(self, start: int, stop: int) -> Self:
+        """A view on pictures start … stop − 1 of the batch."""
+        view = object.__new__(type(self))
+        view.keys, view.values = self.keys[:, start:stop], self.values[:, start:stop]
+        return view
+
+    def update(self, layer: int, start: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store keys and values of positions from `start` on; return those of all positions up to the last stored."""
+        stop = start + keys.shape[2]
+        self.keys[layer, :, :, start:stop] = keys
+        self.values[layer, :, :, start:stop] = values
+        return self.keys[layer, :, :, :stop], self.values[layer, :, :, :stop]
+
+
+class HarBlock(nn.Module):
+    """x + Attn(RMS x), then x + SwiGLU(RMS x); no biases."""
+
+    def __init__(self, config: HarConfig):
+        super().__init__()
+        width = config.width
+        self.head_width = width // config.num_heads
+        self.attention_norm = nn.RMSNorm(width, eps=1e-5)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.proj = nn.Linear(width, width, bias=False)
+        self.ffn_norm = nn.RMSNorm(width, eps=1e-5)
+        self.gate = nn.Linear(width, config.ffn_width, bias=False)
+        self.up = nn.Linear(width, config.ffn_width, bias=False)
+        self.down = nn.Linear(config.ffn_width, width, bias=False)
+        self.residual_dropout = nn.Dropout(config.residual_dropout)
+        self.ffn_dropout = nn.Dropout(config.ffn_dropout)
+
+    def forward(
+        self, tokens: Tensor, table: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int, start: int
+    ) -> Tensor:
+        q, k, v = rearrange(
+            self.qkv(self.attention_norm(tokens)), "b t (three h d) -> three b h t d", three=3, d=self.head_width
+        )
+        q, k = rotate(q, table), rotate(k, table)
+        if cache is not None:
+            k, v = cache.update(layer, start, k, v)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        tokens = tokens + self.residual_dropout(self.proj(rearrange(mixed, "b h t d -> b t (h d)")))
+        hidden = self.ffn_norm(tokens)
+        return tokens + self.ffn_dropout(self.down(F.silu(self.gate(hidden)) * self.up(hidden)))
+
+
+class Har(nn.Module):
+    """Class ids and codes to logits. `forward` is teacher-forced, `step` is one step of sampling."""
+
+    def __init__(self, config: HarConfig):
+        super().__init__()
+        self.config = config
+        self.class_embedding = nn.Embedding(config.num_classes + 1, config.width)  # the last is the null class
+        self.code_embedding = nn.Embedding(config.codebook_size, config.width)
+        if config.is_har:
+            self.query_embedding = nn.Parameter(torch.empty(config.num_codes // 2 - 1, config.width))
+            nn.init.normal_(self.query_embedding, std=0.02)
+        self.token_dropout = nn.Dropout(config.token_dropout)
+        self.blocks = nn.ModuleList(HarBlock(config) for _ in range(config.num_layers))
+        self.norm = nn.RMSNorm(config.width, eps=1e-5)
+        self.head = nn.Linear(config.width, config.codebook_size, bias=False)
+        table, mask = har_tables(config)
+        self.register_buffer("rotary", table, persistent=False)
+        self.register_buffer("mask", mask, persistent=False)
+        self.apply(init_har)
+        nn.init.zeros_(self.head.weight)
+
+    @property
+    def null_class(self) -> int:
+        return self.config.num_classes
+
+    def forward(self, class_ids: Tensor, codes: Tensor) -> Tensor:
+        """class_ids (B,), codes (B, L) -> logits (B, L, V); position i sees no code that is drawn with or after i."""
+        tokens = self.token_dropout(self.embed_inputs(class_ids, codes, 0, self.config.num_codes))
+        for layer, block in enumerate(self.blocks):
+            tokens = block(tokens, self.rotary, self.mask, None, layer, 0)
+        return self.head(self.norm(tokens))
+
+    def step(self, class_ids: Tensor, codes: Tensor, cache: KVCache, start: int, stop: int, predict: int) -> Tensor:
+        """Take in positions start … stop − 1 and return the logits of the last `predict` of them (B, predict, V).
+
+        `codes` (B, ≥ those drawn so far) holds the codes before this step; `cache` the positions before `start`.
+        """
+        tokens = self.embed_inputs(class_ids, codes, start, stop)
+        # One step's positions all see each other and everything before: only catching up on several needs the mask.
+        mask = None if stop - start == predict else self.mask[start:stop, :stop]
+        for layer, block in enumerate(self.blocks):
+            tokens = block(tokens, self.rotary[:, start:stop], mask, cache, layer, start)
+        return self.head(self.norm(tokens[:, -predict:]))
+
+    def embed_inputs(self, class_ids: Tensor, codes: Tensor, start: int, stop: int) -> Tensor:
+        """The inputs (B, stop − start, C) of those positions; see the top of this file."""
+        parts = []
+        sequential = self.config.num_sequential_codes
+        if start == 0:
+            parts.append(self.class_embedding(class_ids)[:, None])
+        first, last = max(start, 1), min(stop, sequential)
+        if first < last:
+            parts.append(self.code_embedding(codes[:, first - 1 : last - 1]))
+        for block in level_starts(self.config):
+            if start <= block < stop:
+                parts += self.embed_level(codes, block)
+        return torch.cat(parts, dim=1)
+
+    def embed_level(self, codes: Tensor, start: int) -> list[Tensor]:
+        """Inputs of the level at positions start … 2·start − 1: the codes of the level before, then query tokens."""
+        first_level = start == self.config.num_sequential_codes
+        given = codes[:, start - 1 : start] if first_level else codes[:, start // 2 : start]
+        first_query = 0 if first_level else start // 2 - 1
+        queries = self.query_embedding[first_query : first_query + start - given.shape[1]]
+        return [self.code_embedding(given), queries.expand(len(codes), -1, -1)]
+
+
+def level_starts(config: HarConfig) -> list[int]:
+    """The first positions of the levels that are drawn whole: [4, 8, 16, 32, 64] for L = 128, A = 4."""
+    starts, start = [], config.num_sequential_codes
+    while start < config.num_codes:
+        starts.append(start)
+        start *= 2
+    return starts
+
+
+def har_tables(config: HarConfig) -> tuple[Tensor, Tensor]:
+    """Rotary table (2, L, head width / 2) and mask (L, L), true = may see: the own block and all before it.
+
+    Made on the CPU also where the module is built on the meta device, so that loading has nothing to restore.
+    """
+    with torch.device("cpu"):
+        blocks = har_blocks(config.num_codes, config.num_sequential_codes)
+        block = torch.arange(len(blocks)).repeat_interleave(torch.tensor(blocks))
+        angles = rotary_angles(torch.arange(config.num_codes), config.width // config.num_heads)
+        return rotary_table(angles), block[:, None] >= block
+
+
+def init_har(module: nn.Module) -> None:
+    """Normal weights of standard deviation 0.02 (LlamaGen)."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)

@@ -1,0 +1,98 @@
+"""Parts of the tokenizer's two transformers: 2-D rotary positions, attention, blocks (ALGORITHM section 2).
+
+Also the rotation itself, which the HAR generator shares.
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+
+def rotary_angles(positions: Tensor, width: int, base: float = 10000.0) -> Tensor:
+    """Angles by which each pair of channels turns: positions (T,) -> (T, width / 2), float32."""
+    frequencies = base ** -(torch.arange(0, width, 2, dtype=torch.float32, device=positions.device) / width)
+    return positions.float()[:, None] * frequencies
+
+
+def rotary_table(angles: Tensor) -> Tensor:
+    """(T, width / 2) angles -> (2, T, width / 2): their cosines and sines."""
+    return torch.stack([angles.cos(), angles.sin()])
+
+
+def rotate(tokens: Tensor, table: Tensor) -> Tensor:
+    """Turn adjacent channel pairs of tokens (B, heads, T, width) by a table (2, T, width / 2)."""
+    cos, sin = table.to(tokens.dtype)
+    even, odd = tokens[..., 0::2], tokens[..., 1::2]
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+
+
+def grid_positions(rows: int, columns: int, offset: int) -> Tensor:
+    """(rows · columns, 2) integer positions (row, column) + offset, row-major."""
+    return torch.cartesian_prod(torch.arange(rows), torch.arange(columns)) + offset
+
+
+def line_positions(length: int, offset: int) -> Tensor:
+    """(length, 2) positions of latent tokens: t + offset on both axes."""
+    return (torch.arange(length) + offset)[:, None].expand(-1, 2)
+
+
+def rotary_table_2d(positions: Tensor, head_width: int) -> Tensor:
+    """(T, 2) positions -> (2, T, head_width / 2): rows turn the first half of a head's channels, columns the second."""
+    rows, columns = positions.unbind(1)
+    half = head_width // 2
+    return rotary_table(torch.cat([rotary_angles(rows, half), rotary_angles(columns, half)], dim=1))
+
+
+class Attention(nn.Module):
+    """Multi-head attention with biases on q and v, and LayerNorm on q and k per head before the rotation."""
+
+    def __init__(self, width: int, head_width: int):
+        super().__init__()
+        self.head_width = head_width
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(width))
+        self.v_bias = nn.Parameter(torch.zeros(width))
+        self.q_norm = nn.LayerNorm(head_width)
+        self.k_norm = nn.LayerNorm(head_width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        qkv = F.linear(tokens, self.qkv.weight, bias)
+        q, k, v = rearrange(qkv, "b t (three h d) -> three b h t d", three=3, d=self.head_width)
+        q, k = rotate(self.q_norm(q), table), rotate(self.k_norm(k), table)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.proj(rearrange(mixed, "b h t d -> b t (h d)"))
+
+
+class Mlp(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(tokens)))
+
+
+class Block(nn.Module):
+    """x + γ1·Attn(LN x), then x + γ2·MLP(LN x); apart, because a merge may happen between the two."""
+
+    def __init__(self, width: int, head_width: int):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = Attention(width, head_width)
+        self.gamma1 = nn.Parameter(torch.ones(width))
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = Mlp(width)
+        self.gamma2 = nn.Parameter(torch.ones(width))
+
+    def attend(self, tokens: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
+        return tokens + self.gamma1 * self.attn(self.norm1(tokens), table, mask)
+
+    def feed(self, tokens: Tensor) -> Tensor:
+        return tokens + self.gamma2 * self.mlp(self.norm2(tokens))
+
+    def forward(self, tokens: Tensor, table: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.feed(self.attend(tokens, table, mask))

@@ -1,0 +1,66 @@
+"""Vectors to codes and back (ALGORITHM section 2, quantizer)."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Codewords × vectors compared at once: 64 Mi float32 distances are 256 MB, whatever the batch.
+MAX_DISTANCES = 1 << 26
+
+
+class Quantized(NamedTuple):
+    """Code vectors (B, L, D) with the straight-through gradient, codes (B, L), and the two quantizer losses."""
+
+    vectors: Tensor
+    codes: Tensor
+    codebook_loss: Tensor  # pulls codewords towards the latents
+    commitment_loss: Tensor  # pulls latents towards their codewords
+
+
+class Quantizer(nn.Module):
+    """Nearest codeword, compared on the unit sphere where `normalize` is true. Always in float32."""
+
+    def __init__(self, codebook_size: int, codebook_dim: int, normalize: bool):
+        super().__init__()
+        self.normalize = normalize
+        self.codebook = nn.Parameter(torch.empty(codebook_size, codebook_dim))
+        nn.init.uniform_(self.codebook, -1 / codebook_size, 1 / codebook_size)
+
+    def codewords(self) -> Tensor:
+        """(V, D) vectors that codes stand for."""
+        codebook = self.codebook.float()
+        return F.normalize(codebook, dim=-1) if self.normalize else codebook
+
+    def prepare(self, latents: Tensor) -> Tensor:
+        """Latents as they are compared with codewords: float32, on the unit sphere if so configured."""
+        latents = latents.float()
+        return F.normalize(latents, dim=-1) if self.normalize else latents
+
+    def forward(self, latents: Tensor) -> Quantized:
+        """latents (B, L, D) -> their nearest codewords."""
+        with torch.autocast(latents.device.type, enabled=False):
+            latents, codewords = self.prepare(latents), self.codewords()
+            codes = nearest(latents.detach().flatten(0, -2), codewords.detach()).view(latents.shape[:-1])
+            chosen = F.embedding(codes, codewords)
+            return Quantized(
+                vectors=latents + (chosen - latents).detach(),
+                codes=codes,
+                codebook_loss=F.mse_loss(chosen, latents.detach()),
+                commitment_loss=0.25 * F.mse_loss(latents, chosen.detach()),
+            )
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """codes (B, L) -> code vectors (B, L, D), float32."""
+        return F.embedding(codes, self.codewords())
+
+
+def nearest(vectors: Tensor, codewords: Tensor) -> Tensor:
+    """Index of the codeword (V, D) nearest to each vector (T, D): codes (T,).
+
+    Minimising ‖v − e‖² is maximising v·e − ‖e‖²/2; the (T, V) matrix is only ever made in chunks.
+    """
+    half_squares = codewords.square().sum(1) / 2
+    rows = max(1, MAX_DISTANCES // len(codewords))
+    return torch.cat([(part @ codewords.T - half_squares).argmax(1) for part in vectors.split(rows)])

@@ -1,0 +1,154 @@
+"""Drawing codes from a HAR or AR generator, with classifier-free guidance (ALGORITHM section 3, sampling).
+
+It knows no codebook and keeps nothing: randomness comes in as an argument, one uniform number per code, so that a
+picture's codes depend on its own numbers alone.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from restok_cli.errors import UsageError
+from restok_cli.model.har import Har, KVCache
+from restok_cli.model.levels import har_blocks, step_lengths
+
+GuidanceSchedule = Literal[
+    "constant",
+    "linear",
+    "linear-reversed",
+    "linear-constant",
+    "triangular",
+    "rectangular",
+    "step",
+    "cosine",
+    "cosine-reversed",
+]
+GUIDANCE_SCHEDULES: tuple[str, ...] = get_args(GuidanceSchedule)
+
+
+class SamplingOptions(NamedTuple):
+    """How codes are drawn. The defaults draw from the model's own distribution, without guidance."""
+
+    cfg_scale: float = 1.0
+    cfg_schedule: GuidanceSchedule = "constant"
+    cfg_start: float = 0.25  # ratio where `step` begins, and `rectangular`
+    cfg_stop: float = 1.0  # ratio where `rectangular` ends
+    cfg_peak: float = 0.5  # ratio where `triangular` and `linear-constant` are highest
+    temperature: float = 1.0  # 0 = greedy
+    top_k: int = 0  # 0 = all
+    top_p: float = 1.0
+
+
+def guidance_scale(options: SamplingOptions, ratio: float) -> float:
+    """The guidance scale at `ratio` = step / (steps − 1) of the way."""
+    scale, extra = options.cfg_scale, options.cfg_scale - 1
+    match options.cfg_schedule:
+        case "constant":
+            return scale
+        case "linear":
+            return 1 + extra * ratio
+        case "linear-reversed":
+            return 1 + extra * (1 - ratio)
+        case "linear-constant":
+            return 1 + extra * min(ratio / options.cfg_peak, 1)
+        case "triangular":
+            rising = ratio < options.cfg_peak
+            return 1 + extra * (ratio / options.cfg_peak if rising else (1 - ratio) / (1 - options.cfg_peak))
+        case "rectangular":
+            return scale if options.cfg_start <= ratio <= options.cfg_stop else 1.0
+        case "step":
+            return scale if ratio >= options.cfg_start else 1.0
+        case "cosine":
+            return 1 + extra * (1 - math.cos(math.pi * ratio)) / 2
+        case "cosine-reversed":
+            return 1 + extra * (1 + math.cos(math.pi * ratio)) / 2
+
+
+def draw(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:
+    """Codes (B, T) from logits (B, T, V): temperature, top-k, top-p, then the inverse of the cumulative distribution.
+
+    `uniforms` (B, T) in [0, 1) decide; a picture's codes do not depend on its neighbours in the batch.
+    """
+    if options.temperature == 0:
+        return logits.argmax(-1)
+    # Sorted from likely to unlikely, both cuts keep a prefix, and the sum below loses no small numbers to large ones.
+    sorted_logits, order = (logits.float() / options.temperature).sort(-1, descending=True, stable=True)
+    if options.top_k:
+        sorted_logits[..., options.top_k :] = -math.inf
+    cumulative = sorted_logits.softmax(-1).cumsum(-1)
+    # top-p keeps the smallest set that reaches p, so the mass to draw from ends after the first entry that does
+    reached = (cumulative < options.top_p).sum(-1, keepdim=True).clamp(max=cumulative.shape[-1] - 1)
+    mass = cumulative.gather(-1, reached)
+    rank = torch.searchsorted(cumulative, uniforms[..., None] * mass, right=True)
+    return order.gather(-1, rank.minimum(reached)).squeeze(-1)
+
+
+@torch.inference_mode()
+def sample(
+    har: Har, class_ids: Tensor, uniforms: Tensor, options: SamplingOptions, num_steps: int | None = None
+) -> Tensor:
+    """Draw the codes of a batch: (B, n), n = all L codes, or the prefix that `num_steps` steps give.
+
+    class_ids (B,) on the model's device; uniforms (B, L) in [0, 1). Raises UsageError for impossible steps.
+    """
+    codes = class_ids.new_zeros(len(class_ids), 0)
+    for codes in sample_steps(har, class_ids, uniforms, options, num_steps):  # noqa: B007 (the last is the result)
+        pass
+    return codes
+
+
+@torch.inference_mode()
+def sample_steps(
+    har: Har, class_ids: Tensor, uniforms: Tensor, options: SamplingOptions, num_steps: int | None = None
+) -> Iterator[Tensor]:
+    """The same, giving after every step the codes drawn so far (B, 1), (B, 2), …"""
+    config, batch = har.config, len(class_ids)
+    blocks = har_blocks(config.num_codes, config.num_sequential_codes)
+    num_steps = check_num_steps(har, num_steps)
+    guided = options.cfg_scale != 1 and config.num_classes > 0
+    dtype = har.head.weight.dtype
+    cache = KVCache(config, 2 * batch if guided else batch, class_ids.device, dtype)
+    null_ids = torch.full_like(class_ids, har.null_class)
+    both_ids = torch.cat([class_ids, null_ids])
+    codes = class_ids.new_zeros(batch, config.num_codes)
+    unguided_stop = 0  # positions that the unconditional half of the cache holds
+
+    start = 0
+    for step, block in enumerate(blocks[:num_steps]):
+        stop = start + block
+        ratio = step / (len(blocks) - 1) if len(blocks) > 1 else 1.0
+        scale = guidance_scale(options, ratio) if guided else 1.0
+        if scale == 1:
+            logits = har.step(class_ids, codes, cache.rows(0, batch), start, stop, block)
+        else:
+            if unguided_stop < start:  # the steps before had no use for unconditional logits: catch up on all at once
+                har.step(null_ids, codes, cache.rows(batch, 2 * batch), unguided_stop, start, 1)
+            logits = har.step(both_ids, codes.repeat(2, 1), cache, start, stop, block)
+            conditional, unconditional = logits.split(batch)
+            logits = unconditional + scale * (conditional - unconditional)
+            unguided_stop = stop
+        codes[:, start:stop] = draw(logits, uniforms[:, start:stop], options)
+        start = stop
+        yield codes[:, :stop].clone()
+
+
+def check_num_steps(har: Har, num_steps: int | None) -> int:
+    """`num_steps`, or all where it is None. Raises UsageError with what the model can take."""
+    lengths = step_lengths(har.config.num_codes, har.config.num_sequential_codes)
+    if num_steps is None:
+        return len(lengths)
+    if not 1 <= num_steps <= len(lengths):
+        raise UsageError(f"--steps {num_steps}: this model takes 1 to {len(lengths)} steps; give one of those")
+    return num_steps
+
+
+def seeded_uniforms(seed: int, first: int, count: int, length: int) -> Tensor:
+    """(count, length) uniform numbers in [0, 1) for pictures first, first + 1, …: row i depends on (seed, i) alone."""
+    rows = []
+    for index in range(first, first + count):
+        rng = torch.Generator().manual_seed(seed * 0x9E3779B97F4A7C15 + index & 0x7FFFFFFFFFFFFFFF)
+        rows.append(torch.rand(length, generator=rng))
+    return torch.stack(rows)

@@ -1,0 +1,303 @@
+"""ResTok, the hierarchical residual 1-D tokenizer (paper section 3, ALGORITHM section 2).
+
+    images (B, 3, H, W) -> pixel encoder -> encoder -> quantizer -> codes (B, L)
+    codes (B, L) -> code vectors -> decoder -> pixel decoder -> images (B, 3, H, W)
+
+It knows no classes. Letters in the comments at line ends: B batch, C width, D code dimension, N image tokens,
+L latent tokens, K levels, (h, w) the grid of image tokens.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+from restok_cli.model.config import TokenizerConfig
+from restok_cli.model.layers import Block, grid_positions, line_positions, rotary_table_2d
+from restok_cli.model.levels import level_grid, level_sizes, merging_blocks, stage_sizes
+from restok_cli.model.pixel_codec import PixelDecoder, PixelEncoder
+from restok_cli.model.quantizer import Quantized, Quantizer
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Encoded(NamedTuple):
+    """Latents before the quantizer (B, L, D), and the image tokens of every stage, coarsest first."""
+
+    latents: Tensor
+    image_tokens: tuple[Tensor, ...]
+
+
+class Reconstruction(NamedTuple):
+    """What a training step needs of one pass: images about [0, 1], not clamped; features only with alignment."""
+
+    images: Tensor  # (B, 3, H, W)
+    quantized: Quantized
+    encoder_features: Tensor | None  # (B, teacher channels)
+    decoder_features: Tensor | None  # (B, teacher channels, h, w)
+
+
+def pool_levels(feature_map: Tensor, sizes: tuple[int, ...], residual: bool) -> Tensor:
+    """Initial latent tokens (B, L, C): a map (B, C, h, w) area-pooled to the grid of each level (Algorithm 1).
+
+    With `residual`, each level only gets what the coarser ones, up-sampled, do not hold already.
+    """
+    rest, levels = feature_map, []
+    for size in sizes:
+        pooled = F.adaptive_avg_pool2d(rest, level_grid(size))
+        levels.append(rearrange(pooled, "b c h w -> b (h w) c"))
+        if residual:
+            rest = rest - F.interpolate(pooled, feature_map.shape[-2:], mode="nearest")
+    return torch.cat(levels, dim=1)
+
+
+def level_maps(tokens: Tensor, sizes: tuple[int, ...], grid: tuple[int, int], residual: bool) -> Tensor:
+    """The reverse: latent tokens (B, L, C) -> the sum (residual) or mean of the up-sampled levels (B, C, h, w)."""
+    maps = [
+        F.interpolate(rearrange(level, "b (h w) c -> b c h w", h=level_grid(size)[0]), grid, mode="nearest")
+        for size, level in zip(sizes, tokens.split(sizes, dim=1), strict=True)
+    ]
+    total = torch.stack(maps).sum(0)
+    return total if residual else total / len(maps)
+
+
+class LevelLinear(nn.Module):
+    """A linear layer of its own for each level of latent tokens (`head_per_level`), or one for all."""
+
+    def __init__(self, in_width: int, out_width: int, sizes: tuple[int, ...], per_level: bool):
+        super().__init__()
+        self.sizes = sizes if per_level else (sum(sizes),)
+        self.linears = nn.ModuleList(nn.Linear(in_width, out_width) for _ in self.sizes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        levels = tokens.split(self.sizes, dim=1)
+        return torch.cat([linear(level) for linear, level in zip(self.linears, levels, strict=True)], dim=1)
+
+
+class Encoder(nn.Module):
+    """A transformer over image tokens and latent tokens; on the way, image tokens are merged to coarser stages."""
+
+    def __init__(self, config: TokenizerConfig):
+        super().__init__()
+        self.config = config
+        width = config.encoder_width
+        self.level_sizes = level_sizes(config.num_latent_tokens)
+        self.merging_blocks = merging_blocks(config.encoder_layers, config.num_stages)
+        if config.pixel_encoder == "cnn":
+            self.embed = nn.Conv2d(config.feature_channels, width, 1)
+        else:
+            self.embed = nn.Conv2d(3, width, config.patch_size, config.patch_size)
+        self.stage_embeddings = nn.Parameter(torch.randn(config.num_stages, width) * width**-0.5)
+        self.level_embeddings = nn.Parameter(torch.randn(len(self.level_sizes), width) * width**-0.5)
+        self.norm_in = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(Block(width, config.head_width) for _ in range(config.encoder_layers))
+        self.norm_out = nn.LayerNorm(width)
+        self.heads = LevelLinear(width, config.codebook_dim, self.level_sizes, config.head_per_level)
+        for stage in range(config.num_stages):
+            table, mask = encoder_tables(config, stage)
+            self.register_buffer(f"rotary_{stage}", table, persistent=False)
+            self.register_buffer(f"mask_{stage}", mask, persistent=False)
+
+    def forward(self, features: Tensor) -> Encoded:
+        """features (B, feature_channels, h, w) of the pixel encoder, or normalised pixels (B, 3, H, W)."""
+        feature_map = self.embed(features)  # (B, C, h, w)
+        image_tokens = rearrange(feature_map, "b c h w -> b (h w) c") + self.stage_embeddings[0]
+        latent_tokens = self.initial_latents(feature_map) + expand_levels(self.level_embeddings, self.level_sizes)
+        tokens = self.norm_in(torch.cat([image_tokens, latent_tokens], dim=1))  # (B, N + L, C)
+
+        stage, num_coarsest = 0, image_tokens.shape[1]
+        for i, block in enumerate(self.blocks):
+            tokens = block.attend(tokens, *self.tables(stage))
+            if i not in self.merging_blocks:
+                tokens = block.feed(tokens)
+                continue
+            tokens = block.feed(self.merge(tokens, num_coarsest))
+            stage, num_coarsest = stage + 1, num_coarsest // self.config.merge_factor
+            merged, others = tokens[:, :num_coarsest], tokens[:, num_coarsest:]
+            tokens = torch.cat([merged + self.stage_embeddings[stage], others], dim=1)
+
+        sizes = stage_sizes(image_tokens.shape[1], self.config.num_stages, self.config.merge_factor)
+        *stages, latent_tokens = tokens.split([*reversed(sizes), self.config.num_latent_tokens], dim=1)
+        return Encoded(self.heads(self.lay_out(self.norm_out(latent_tokens))), tuple(stages))
+
+    def initial_latents(self, feature_map: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, L, C)."""
+        if self.config.latent_init == "flat":
+            return F.adaptive_avg_pool1d(feature_map.flatten(2), self.config.num_latent_tokens).mT
+        return pool_levels(feature_map, self.level_sizes, self.config.residual_latent_tokens)
+
+    def tables(self, stage: int) -> tuple[Tensor, Tensor]:
+        return getattr(self, f"rotary_{stage}"), getattr(self, f"mask_{stage}")
+
+    def merge(self, tokens: Tensor, num_coarsest: int) -> Tensor:
+        """Put a coarser stage before the coarsest one, which keeps, with residuals, only what that does not hold."""
+        parents, others = tokens[:, :num_coarsest], tokens[:, num_coarsest:]
+        groups = rearrange(parents, "b (n f) c -> b n f c", f=self.config.merge_factor)
+        merged = groups.mean(2) if self.config.merge == "average" else groups[:, :, 0]
+        if self.config.residual_image_tokens:
+            parents = parents - repeat(merged, "b n c -> b (n f) c", f=self.config.merge_factor)
+        return torch.cat([merged, parents, others], dim=1)
+
+    def lay_out(self, latent_tokens: Tensor) -> Tensor:
+        """Latent tokens as the heads see them; see `latent_layout` in the config."""
+        if self.config.latent_layout == "straight":
+            return latent_tokens
+        batch, length, width = latent_tokens.shape
+        return latent_tokens.reshape(batch, width, length).mT
+
+
+class Decoder(nn.Module):
+    """A transformer that turns code vectors, or a prefix of them, into features for the pixel decoder."""
+
+    def __init__(self, config: TokenizerConfig):
+        super().__init__()
+        self.config = config
+        width = config.decoder_width
+        self.level_sizes = level_sizes(config.num_latent_tokens)
+        self.mask_vector = nn.Parameter(torch.randn(config.codebook_dim) * config.codebook_dim**-0.5)
+        self.embed = LevelLinear(config.codebook_dim, width, self.level_sizes, config.head_per_level)
+        self.level_embeddings = nn.Parameter(torch.randn(len(self.level_sizes), width) * width**-0.5)
+        if config.image_queries == "learned":
+            self.image_query = nn.Parameter(torch.randn(width) * width**-0.5)
+        if config.decoder_alignment_dim is not None:
+            self.alignment_query = nn.Parameter(torch.randn(width) * width**-0.5)
+        self.norm_in = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(Block(width, config.head_width) for _ in range(config.decoder_layers))
+        self.norm_out = nn.LayerNorm(width)
+        self.out = nn.Conv2d(width, config.feature_channels, 1)
+        self.register_buffer("rotary", decoder_table(config), persistent=False)
+
+    def forward(self, vectors: Tensor, prefix_lengths: Tensor | None, align: bool) -> tuple[Tensor, Tensor | None]:
+        """vectors (B, L, D) -> features (B, feature_channels, h, w), and with `align` teacher-side tokens (B, N, C).
+
+        Vectors past a picture's prefix length (B,) are replaced by the learned mask vector.
+        """
+        if prefix_lengths is not None:
+            kept = torch.arange(vectors.shape[1], device=vectors.device) < prefix_lengths[:, None]
+            vectors = torch.where(kept[..., None], vectors, self.mask_vector)
+        latent_tokens = self.embed(vectors)  # (B, L, C)
+        queries = self.queries(latent_tokens)  # (B, N, C)
+        latent_tokens = latent_tokens + expand_levels(self.level_embeddings, self.level_sizes)
+        tokens = torch.cat([latent_tokens, queries], dim=1)
+        if align:  # the second set of queries is decoded beside the first, as more pictures of the batch
+            alignment_queries = self.alignment_query.expand_as(queries)
+            tokens = torch.cat([tokens, torch.cat([latent_tokens, alignment_queries], dim=1)])
+        tokens = self.norm_in(tokens)
+        for block in self.blocks:
+            tokens = block(tokens, self.rotary)
+        decoded, *aligned = tokens[:, self.config.num_latent_tokens :].split(len(vectors))
+        grid = rearrange(self.norm_out(decoded), "b (h w) c -> b c h w", h=self.config.grid[0])
+        return self.out(grid), aligned[0] if align else None
+
+    def queries(self, latent_tokens: Tensor) -> Tensor:
+        """(B, N, C): what image tokens start from; see `image_queries` in the config."""
+        config = self.config
+        if config.image_queries == "learned":
+            return self.image_query.expand(len(latent_tokens), config.num_image_tokens, -1)
+        maps = level_maps(latent_tokens, self.level_sizes, config.grid, config.residual_latent_tokens)
+        return rearrange(maps, "b c h w -> b (h w) c")
+
+
+class Tokenizer(nn.Module):
+    """Pictures to codes and back. `forward` is `decode` of `encode`."""
+
+    def __init__(self, config: TokenizerConfig):
+        super().__init__()
+        self.config = config
+        if config.pixel_encoder == "cnn":
+            self.pixel_encoder = PixelEncoder(config)
+        self.encoder = Encoder(config)
+        self.quantizer = Quantizer(config.codebook_size, config.codebook_dim, config.normalize_codes)
+        self.decoder = Decoder(config)
+        self.pixel_decoder = PixelDecoder(config)
+        if config.encoder_alignment_dim is not None:
+            self.encoder_alignment = nn.Linear(config.encoder_width, config.encoder_alignment_dim, bias=False)
+        if config.decoder_alignment_dim is not None:
+            self.decoder_alignment = nn.Linear(config.decoder_width, config.decoder_alignment_dim, bias=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN, device="cpu").view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD, device="cpu").view(3, 1, 1), persistent=False)
+        self.encoder.apply(init_transformer)
+        self.decoder.apply(init_transformer)
+
+    def forward(self, images: Tensor, prefix_lengths: Tensor | None = None, align: bool = False) -> Reconstruction:
+        """images (B, 3, H, W) in [0, 1], decoded from the first `prefix_lengths` (B,) codes of each, or from all.
+
+        `align` also makes the features that training compares with a teacher's, where the config has them.
+        """
+        encoded = self.encode_latents(images)
+        quantized = self.quantizer(encoded.latents)
+        encoder_features = decoder_features = None
+        if align and self.config.encoder_alignment_dim is not None:
+            encoder_features = self.encoder_alignment(encoded.image_tokens[0]).mean(1)
+        align_decoder = align and self.config.decoder_alignment_dim is not None
+        features, aligned = self.decoder(quantized.vectors, prefix_lengths, align_decoder)
+        if aligned is not None:
+            decoder_features = rearrange(self.decoder_alignment(aligned), "b (h w) c -> b c h w", h=self.config.grid[0])
+        return Reconstruction(self.decode_pixels(features), quantized, encoder_features, decoder_features)
+
+    def encode_latents(self, images: Tensor) -> Encoded:
+        """images (B, 3, H, W) in [0, 1] -> latents before the quantizer (B, L, D), and image tokens by stage."""
+        pixels = (images - self.mean) / self.std
+        return self.encoder(self.pixel_encoder(pixels) if self.config.pixel_encoder == "cnn" else pixels)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """images (B, 3, H, W) in [0, 1] -> codes (B, L), int64."""
+        return self.quantizer(self.encode_latents(images).latents).codes
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """codes (B, n), any first n ≤ L of a picture's -> images (B, 3, H, W), about [0, 1] and not clamped."""
+        length = self.config.num_latent_tokens
+        prefix_lengths = None
+        if codes.shape[1] < length:
+            prefix_lengths = torch.full((len(codes),), codes.shape[1], device=codes.device)
+            codes = F.pad(codes, (0, length - codes.shape[1]))  # any code will do: the mask vector takes its place
+        features, _ = self.decoder(self.quantizer.lookup(codes), prefix_lengths, align=False)
+        return self.decode_pixels(features)
+
+    def decode_pixels(self, features: Tensor) -> Tensor:
+        """The pixel decoder, in float32 whatever the rest runs in: it loses visibly in 16 bits."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.pixel_decoder(features.float())
+
+
+def expand_levels(embeddings: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """One vector per level (K, C) -> one per latent token (L, C)."""
+    return torch.cat([embedding.expand(size, -1) for embedding, size in zip(embeddings, sizes, strict=True)])
+
+
+def encoder_tables(config: TokenizerConfig, stage: int) -> tuple[Tensor, Tensor]:
+    """Rotary table (2, T, head_width / 2) and mask (T, T), true = may see, of the blocks after `stage` merges.
+
+    The sequence is [coarsest image group, …, finest image group, level 1, …, level K]. A token sees its own group
+    and those before it: coarse image tokens ignore finer ones, and levels ignore later levels. Made on the CPU
+    also where the module is built on the meta device, so that loading has nothing to restore.
+    """
+    with torch.device("cpu"):
+        sizes = list(reversed(stage_sizes(config.num_image_tokens, stage + 1, config.merge_factor)))
+        positions, offset = [], 0
+        for size in sizes:
+            positions.append(grid_positions(config.grid[0], size // config.grid[0], offset))
+            offset += size
+        positions.append(line_positions(config.num_latent_tokens, offset))
+        groups = [*sizes, *level_sizes(config.num_latent_tokens)]
+        group = torch.arange(len(groups)).repeat_interleave(torch.tensor(groups))
+        return rotary_table_2d(torch.cat(positions), config.head_width), group[:, None] >= group
+
+
+def decoder_table(config: TokenizerConfig) -> Tensor:
+    """Rotary table (2, L + N, head_width / 2) of [latent tokens, queries]; made on the CPU as above."""
+    with torch.device("cpu"):
+        latents = line_positions(config.num_latent_tokens, 0)
+        queries = grid_positions(*config.grid, config.num_latent_tokens)
+        return rotary_table_2d(torch.cat([latents, queries]), config.head_width)
+
+
+def init_transformer(module: nn.Module) -> None:
+    """Truncated normal weights of standard deviation 0.02, zero biases."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
