@@ -4,6 +4,7 @@ Nothing here imports torch, so that help and completion answer at once.
 """
 
 import errno
+import signal
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -11,9 +12,9 @@ from typing import Annotated
 import typer
 
 from restok_cli.commands import evaluate, generate, prepare, reconstruct, train_har, train_tokenizer
-from restok_cli.errors import RestokError, UsageError
+from restok_cli.errors import Interrupted, RestokError, UsageError
 
-EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILURE, EXIT_USAGE, EXIT_SIGNAL = 1, 2, 128  # plus the number of the signal
 
 # Typer keeps its Click private and has moved it before; this is Click's UsageError wherever it lives now.
 ClickUsageError = typer.BadParameter.__mro__[1]
@@ -70,12 +71,14 @@ def run(arguments: list[str] | None = None) -> int:
     except ClickUsageError as error:
         command = error.ctx.command_path if error.ctx else "restok"
         return _fail(f"{error.format_message()} Try '{command} --help'.", EXIT_USAGE)
+    except Interrupted as error:
+        return _fail(str(error), EXIT_SIGNAL + error.signal_number)
     except UsageError as error:
         return _fail(str(error), EXIT_USAGE)
     except RestokError as error:
         return _fail(str(error), EXIT_FAILURE)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", EXIT_INTERRUPTED)
+        return _fail("interrupted", EXIT_SIGNAL + signal.SIGINT)
     except OSError as error:
         if error.errno == errno.EPIPE:  # `restok … | head`: the reader has seen enough
             sys.stderr.close()

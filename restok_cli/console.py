@@ -18,7 +18,7 @@ def note(message: str) -> None:
 class Progress:
     """A progress bar with rate and ETA on a terminal; without one, a plain line every few seconds.
 
-    Use as a context manager; call `advance` after each piece of work, with any numbers worth showing.
+    Use as a context manager; call `advance` after each piece of work, and `show` with numbers worth a look.
     """
 
     def __init__(self, description: str, total: int, unit: str, done: int = 0):
@@ -39,12 +39,16 @@ class Progress:
         elif self.count > self.start_count:
             self._print_line()
 
-    def advance(self, amount: int = 1, **numbers: float) -> None:
-        """Count `amount` more units as done; `numbers` (such as loss=0.1) are shown until they are replaced."""
-        self.count += amount
+    def show(self, **numbers: float) -> None:
+        """Show numbers (such as loss=0.1) from now on, until they are replaced."""
         self.numbers.update(numbers)
+
+    def advance(self, amount: int = 1) -> None:
+        """Count `amount` more units as done."""
+        self.count += amount
         if self.bar is not None:
-            self.bar.update(self.task, completed=self.count, rate=f"{self.rate:.1f} {self.unit}/s", numbers=self._text())
+            rate = f"{self.rate:.1f} {self.unit}/s"
+            self.bar.update(self.task, completed=self.count, rate=rate, numbers=self._text())
         elif time.monotonic() - self.last_line >= PLAIN_SECONDS:
             self._print_line()
 

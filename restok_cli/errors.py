@@ -14,6 +14,14 @@ class UsageError(RestokError):
     """The command line or a config asks for something that does not exist or cannot be."""
 
 
+class Interrupted(RestokError):
+    """A signal asked the program to stop, and what was done so far is safe."""
+
+    def __init__(self, signal_number: int, message: str):
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
 def did_you_mean(word: str, known) -> str:
     """' (did you mean X?)' for the known word nearest to `word`, or ''."""
     close = get_close_matches(word, list(known), n=1, cutoff=0.5)

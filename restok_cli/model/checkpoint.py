@@ -57,8 +57,12 @@ def load_tokenizer(path: Path, device: torch.device) -> Tokenizer:
     Raises UsageError where `path` holds no tokenizer, RestokError where its files are damaged.
     """
     folder = find_tokenizer(path)
-    header = _read_header(folder, "tokenizer")
-    return _load(Tokenizer, TokenizerConfig.parse(header["config"], str(folder / CONFIG_FILE)), folder, device)
+    return _load(Tokenizer, read_tokenizer_config(folder), folder, device)
+
+
+def read_tokenizer_config(folder: Path) -> TokenizerConfig:
+    """The config in a tokenizer's model folder. Raises as `load_tokenizer` does."""
+    return TokenizerConfig.parse(_read_header(folder, "tokenizer")["config"], str(folder / CONFIG_FILE))
 
 
 def load_generator(path: Path, device: torch.device, tokenizer_path: Path | None = None) -> Generator:

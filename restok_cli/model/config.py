@@ -194,7 +194,7 @@ class HarConfig(Config):
         _require(is_power_of_two(self.num_codes), f"num_codes = {self.num_codes} is not a power of two")
         _require(
             is_power_of_two(self.num_sequential_codes) and self.num_sequential_codes <= self.num_codes,
-            f"num_sequential_codes = {self.num_sequential_codes} must be a power of two up to num_codes = {self.num_codes}",
+            f"num_sequential_codes = {self.num_sequential_codes} is no power of two up to num_codes = {self.num_codes}",
         )
         _require(
             self.width % self.num_heads == 0 and self.width // self.num_heads % 2 == 0,

@@ -83,10 +83,7 @@ def tokenizer_names(name: str, config: TokenizerConfig) -> list[str]:
         (r"\.gamma([12])$", r".gamma_\1"),
         (r"\.norm_in\.", ".ln_pre."),
         (r"^(encoder|decoder)\.norm_out\.", r"\1.ln_post."),
-        (
-            r"^encoder\.embed\.",
-            "encoder.patch_embed." if config.pixel_encoder == "cnn" else "encoder.patch_embed.proj.",
-        ),
+        (r"^encoder\.embed\.", f"encoder.patch_embed.{embed}"),
         (r"^(encoder\.)heads\.linears\.(\d+)", rf"\1conv_out{head}"),
         (r"^(decoder\.)embed\.linears\.(\d+)", rf"\1decoder_embed{head}"),
         (r"^decoder\.mask_vector$", "decoder.latent_mask_token"),

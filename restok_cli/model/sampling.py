@@ -11,7 +11,8 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from restok_cli.errors import UsageError
+from restok_cli.errors import UsageError, did_you_mean
+from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har, KVCache
 from restok_cli.model.levels import har_blocks, step_lengths
 
@@ -75,7 +76,7 @@ def draw(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:
     if options.temperature == 0:
         return logits.argmax(-1)
     # Sorted from likely to unlikely, both cuts keep a prefix, and the sum below loses no small numbers to large ones.
-    sorted_logits, order = (logits.float() / options.temperature).sort(-1, descending=True, stable=True)
+    sorted_logits, order = (logits.float() / options.temperature).sort(dim=-1, descending=True, stable=True)
     if options.top_k:
         sorted_logits[..., options.top_k :] = -math.inf
     cumulative = sorted_logits.softmax(-1).cumsum(-1)
@@ -107,7 +108,7 @@ def sample_steps(
     """The same, giving after every step the codes drawn so far (B, 1), (B, 2), …"""
     config, batch = har.config, len(class_ids)
     blocks = har_blocks(config.num_codes, config.num_sequential_codes)
-    num_steps = check_num_steps(har, num_steps)
+    num_steps = check_num_steps(config, num_steps)
     guided = options.cfg_scale != 1 and config.num_classes > 0
     dtype = har.head.weight.dtype
     cache = KVCache(config, 2 * batch if guided else batch, class_ids.device, dtype)
@@ -135,9 +136,18 @@ def sample_steps(
         yield codes[:, :stop].clone()
 
 
-def check_num_steps(har: Har, num_steps: int | None) -> int:
+def check_options(options: SamplingOptions) -> None:
+    """Raises UsageError for a schedule that does not exist."""
+    if options.cfg_schedule not in GUIDANCE_SCHEDULES:
+        raise UsageError(
+            f"--cfg-schedule {options.cfg_schedule}: no such schedule"
+            f"{did_you_mean(options.cfg_schedule, GUIDANCE_SCHEDULES)}; there are: {', '.join(GUIDANCE_SCHEDULES)}"
+        )
+
+
+def check_num_steps(config: HarConfig, num_steps: int | None) -> int:
     """`num_steps`, or all where it is None. Raises UsageError with what the model can take."""
-    lengths = step_lengths(har.config.num_codes, har.config.num_sequential_codes)
+    lengths = step_lengths(config.num_codes, config.num_sequential_codes)
     if num_steps is None:
         return len(lengths)
     if not 1 <= num_steps <= len(lengths):

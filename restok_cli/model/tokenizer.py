@@ -35,6 +35,7 @@ class Reconstruction(NamedTuple):
     """What a training step needs of one pass: images about [0, 1], not clamped; features only with alignment."""
 
     images: Tensor  # (B, 3, H, W)
+    latents: Tensor  # (B, L, D), before the quantizer
     quantized: Quantized
     encoder_features: Tensor | None  # (B, teacher channels)
     decoder_features: Tensor | None  # (B, teacher channels, h, w)
@@ -236,7 +237,8 @@ class Tokenizer(nn.Module):
         features, aligned = self.decoder(quantized.vectors, prefix_lengths, align_decoder)
         if aligned is not None:
             decoder_features = rearrange(self.decoder_alignment(aligned), "b (h w) c -> b c h w", h=self.config.grid[0])
-        return Reconstruction(self.decode_pixels(features), quantized, encoder_features, decoder_features)
+        images = self.decode_pixels(features)
+        return Reconstruction(images, encoded.latents, quantized, encoder_features, decoder_features)
 
     def encode_latents(self, images: Tensor) -> Encoded:
         """images (B, 3, H, W) in [0, 1] -> latents before the quantizer (B, L, D), and image tokens by stage."""

@@ -1,0 +1,160 @@
+"""Picture files and value ranges: the only place that knows either.
+
+At the edges pictures are uint8 in 0..255, inside they are float32 in [0, 1]; in between they may be PIL images in RGB.
+"""
+
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import whole_file
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+# What Pillow's decoders raise on bytes that are damaged, cut short, far too large or no picture at all.
+DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+
+PADDING, CAPTION_HEIGHT = 2, 14  # pixels, in grids
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The picture files that `paths` name: files as given, folders searched to the bottom in sorted order.
+
+    Hidden files and folders are passed over, since macOS and editors leave broken copies of pictures there.
+
+    Raises UsageError where a path does not exist or a folder holds no picture.
+    """
+    found = []
+    for path in map(Path, paths):
+        if path.is_file():
+            found.append(path)
+        elif path.is_dir():
+            found += _pictures_below(path)
+        else:
+            raise UsageError(f"{path}: no such file or folder; give pictures or folders of pictures")
+    return found
+
+
+def _pictures_below(folder: Path) -> list[Path]:
+    pictures = []
+    for here, subfolders, names in os.walk(folder, followlinks=True):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        pictures += [
+            Path(here, name) for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+        ]
+    if not pictures:
+        kinds = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
+        raise UsageError(f"{folder} holds no pictures; give a folder with files of these kinds: {kinds}")
+    return sorted(pictures)
+
+
+def read_image(source: bytes | Path, name: str) -> Image.Image:
+    """Decode a file, or the bytes of one, to RGB.
+
+    Transparency is laid on white, 16-bit gray keeps its high byte, of an animation the first frame is taken. The EXIF
+    orientation is not applied: the field's numbers are computed without it.
+
+    Raises RestokError naming `name` where the picture cannot be read or decoded.
+    """
+    try:
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        with warnings.catch_warnings():  # Pillow warns of odd metadata, which no number depends on
+            warnings.simplefilter("ignore")
+            image = Image.open(BytesIO(data))
+            image.load()
+            return _to_rgb(image)
+    except DECODE_ERRORS as error:
+        raise RestokError(f"{name}: cannot be decoded as a picture ({_reason(error)})") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("its values are floating-point numbers of unknown range; save it with 8 bits per channel")
+    if image.mode.startswith("I"):  # 16 bits; Pillow has already cut 16-bit colour to its high byte
+        return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, Image.UnidentifiedImageError):  # its text names a BytesIO at some address
+        return "not a picture file, or a damaged one"
+    return str(error)
+
+
+def center_crop(image: Image.Image, size: int | tuple[int, int]) -> Image.Image:
+    """Resize until `size` just fits and keep the middle: the crop of ADM, which published numbers are measured on.
+
+    `size` is (height, width), or one number for a square. A picture twice too large is halved with a box filter as
+    often as that goes, then resized with a bicubic one.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    while image.width >= 2 * width and image.height >= 2 * height:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = max(width / image.width, height / image.height)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """An RGB image as uint8 (3, H, W)."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def to_float(images: torch.Tensor) -> torch.Tensor:
+    """uint8 of any shape as float32 in [0, 1]."""
+    return images.float() / 255
+
+
+def to_uint8(images: torch.Tensor) -> torch.Tensor:
+    """Float images in [0, 1] of any shape as uint8, rounded half up; values outside are cut to the range."""
+    return (images.float().clamp(0, 1) * 255 + 0.5).to(torch.uint8)
+
+
+def save_image(image: torch.Tensor, path: Path) -> None:
+    """Write uint8 (3, H, W) as a PNG file. Raises OSError where it cannot be written; then no part of it is left."""
+    with whole_file(path) as temporary:
+        Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(temporary, format="PNG")
+
+
+def make_grid(images: torch.Tensor, columns: int, captions: Sequence[str] | None = None) -> torch.Tensor:
+    """Lay uint8 images (n, 3, H, W) out on white in rows of `columns`, each above its caption if there are any.
+
+    A caption wider than its picture is cut. Returns uint8 (3, H', W').
+    """
+    count, _, height, width = images.shape
+    cell_height = height + PADDING + (CAPTION_HEIGHT if captions else 0)
+    cell_width = width + PADDING
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    sheet = Image.new("RGB", (columns * cell_width + PADDING, rows * cell_height + PADDING), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default()
+    for i, image in enumerate(images.permute(0, 2, 3, 1).cpu().numpy()):
+        left, top = PADDING + i % columns * cell_width, PADDING + i // columns * cell_height
+        sheet.paste(Image.fromarray(image), (left, top))
+        if captions:
+            draw.text((left, top + height), _cut(captions[i], width, font), fill="black", font=font)
+    return to_tensor(sheet)
+
+
+def _cut(caption: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
+    """The caption, or where it is wider than `width` pixels as much of its beginning as fits, and two dots."""
+    if font.getlength(caption) <= width:
+        return caption
+    while caption and font.getlength(caption + "..") > width:
+        caption = caption[:-1]
+    return caption + ".."

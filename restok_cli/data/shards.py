@@ -1,0 +1,348 @@
+"""Data sets on disk: tar shards that any WebDataset reader takes, with an index beside each so that ours can seek.
+
+    dataset.json           what there is: splits, shards and their hashes, class names, where it came from
+    train-000000.tar       samples one after the other: <key>.cls  <key>.json  <key>.<picture suffix>
+    train-000000.npy       where each picture lies in the tar, and its class
+
+The set that comes with restok has its shards gzipped; everything else about it is the same.
+"""
+
+import gzip
+import hashlib
+import json
+import os
+import weakref
+from bisect import bisect_right
+from collections.abc import Iterable
+from functools import cached_property
+from importlib.metadata import version
+from itertools import accumulate, chain, islice
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from restok_cli.data.images import read_image
+from restok_cli.errors import RestokError, UsageError, did_you_mean
+
+FORMAT_VERSION = 1
+MANIFEST = "dataset.json"
+SAMPLE_FOLDER = Path(__file__).parents[1] / "assets" / "sample"
+SAMPLES_PER_SHARD = 4000
+TAR_BLOCK = 512
+NAME_BYTES = 100  # of the member's name in a tar header; keys are short enough never to need more
+NO_CLASS = -1
+
+INDEX_DTYPE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("class_id", "<i4")])
+
+
+class ShardInfo(BaseModel):
+    """One shard; size and hash are those of the plain tar, so that gzip changes neither them nor the fingerprint."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: str = Field(pattern=r"^[A-Za-z0-9_-]+\.tar(\.gz)?$")
+    num_samples: int = Field(gt=0)
+    bytes: int
+    sha256: str
+
+
+class SplitInfo(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    num_samples: int = Field(gt=0)
+    shards: list[ShardInfo]
+
+
+class Manifest(BaseModel):
+    """What dataset.json says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: str
+    splits: dict[str, SplitInfo] = Field(min_length=1)
+    class_names: list[str]  # the class id is the place in this list; empty where there are no classes
+    image_size: tuple[int, int] | None  # (height, width) where all pictures share one
+    provenance: dict[str, str]
+    fingerprint: str  # two data sets with the same one hold the same samples in the same order
+
+
+class Sample(NamedTuple):
+    """One picture on its way into a shard."""
+
+    key: str  # at most 80 bytes, no dots, no slashes
+    suffix: str  # of the picture's file, without the dot
+    picture: bytes
+    size: tuple[int, int]  # (height, width)
+    class_id: int  # NO_CLASS where there are no classes
+    info: dict[str, str]  # goes into <key>.json
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+def write_dataset(
+    folder: Path,
+    splits: dict[str, Iterable[Sample]],
+    *,
+    name: str,
+    class_names: list[str],
+    provenance: dict[str, str],
+    samples_per_shard: int = SAMPLES_PER_SHARD,
+) -> Manifest:
+    """Write shards, indices and dataset.json into `folder` and return the manifest.
+
+    Each split is consumed once, in order, and never held in memory; one without samples is left out. The same samples
+    give the same bytes. Raises RestokError where there are none at all, OSError where the folder cannot be written.
+    """
+    infos: dict[str, SplitInfo] = {}
+    sizes: set[tuple[int, int]] = set()
+    for split, samples in splits.items():
+        samples = iter(samples)
+        shards: list[ShardInfo] = []
+        while first := list(islice(samples, 1)):
+            path = folder / f"{split}-{len(shards):06d}.tar"
+            shard, shard_sizes = _write_shard(path, chain(first, islice(samples, samples_per_shard - 1)))
+            shards.append(shard)
+            sizes |= shard_sizes
+        if shards:
+            infos[split] = SplitInfo(num_samples=sum(shard.num_samples for shard in shards), shards=shards)
+    if not infos:
+        raise RestokError(f"{name}: not one picture could be read, so there is no data set to write")
+    manifest = Manifest(
+        name=name,
+        splits=infos,
+        class_names=class_names,
+        image_size=sizes.pop() if len(sizes) == 1 else None,
+        provenance=provenance | {"restok": version("restok")},
+        fingerprint=_fingerprint(infos, class_names),
+    )
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write dataset.json into `folder`."""
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def _write_shard(path: Path, samples: Iterable[Sample]) -> tuple[ShardInfo, set[tuple[int, int]]]:
+    """Write one tar and its index; return what the manifest says of it, and the picture sizes met."""
+    from webdataset import TarWriter  # brings all of webdataset along, which readers do not need
+
+    entries, sizes = [], set()
+    with open(path, "wb") as file, TarWriter(file, user="", group="", mtime=0, encoder=False) as writer:
+        for sample in samples:
+            side = {"__key__": sample.key, "json": json.dumps(sample.info, ensure_ascii=False).encode()}
+            if sample.class_id != NO_CLASS:
+                side["cls"] = str(sample.class_id).encode()
+            writer.write(side)
+            writer.write({"__key__": sample.key, sample.suffix: sample.picture})
+            length = len(sample.picture)
+            # the picture is what was written last, padded to whole blocks
+            offset = writer.tarstream.offset - -(-length // TAR_BLOCK) * TAR_BLOCK
+            entries.append((offset, length, sample.class_id))
+            sizes.add(sample.size)
+    np.save(path.with_suffix(".npy"), np.array(entries, INDEX_DTYPE))
+    with open(path, "rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return ShardInfo(file=path.name, num_samples=len(entries), bytes=path.stat().st_size, sha256=sha256), sizes
+
+
+def _fingerprint(splits: dict[str, SplitInfo], class_names: list[str]) -> str:
+    contents = {split: [shard.sha256 for shard in info.shards] for split, info in splits.items()}
+    return hashlib.sha256(json.dumps([contents, class_names], sort_keys=True).encode()).hexdigest()
+
+
+def write_sample(folder: Path) -> Manifest:
+    """Write the data set that comes with restok into `folder`, its shards as plain tars, and return the manifest."""
+    manifest = _read_manifest(SAMPLE_FOLDER)
+    for shard in chain.from_iterable(split.shards for split in manifest.splits.values()):
+        packed = SAMPLE_FOLDER / shard.file
+        shard.file = shard.file.removesuffix(".gz")
+        (folder / shard.file).write_bytes(gzip.decompress(packed.read_bytes()))
+        index = _index_path(packed)
+        (folder / index.name).write_bytes(index.read_bytes())
+    for text in ("NOTICE", "LICENSE"):
+        (folder / text).write_bytes((SAMPLE_FOLDER / text).read_bytes())
+    write_manifest(folder, manifest)
+    return manifest
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+class Shard:
+    """One tar and its index. Opened when first read, in each process for itself, so that it can be pickled."""
+
+    def __init__(self, path: Path, num_samples: int):
+        self.path, self.num_samples = path, num_samples
+
+    def __reduce__(self):
+        return Shard, (self.path, self.num_samples)
+
+    @cached_property
+    def index(self) -> np.ndarray:
+        """One entry (offset, length, class_id) per sample; mapped from the disk, not loaded."""
+        path = _index_path(self.path)
+        try:
+            index = np.load(path, mmap_mode="r")
+        except (OSError, ValueError, EOFError) as error:
+            raise _damaged(path, "is missing or no index") from error
+        if index.dtype != INDEX_DTYPE or len(index) != self.num_samples:
+            raise _damaged(path, f"does not index the {self.num_samples} samples that {MANIFEST} speaks of")
+        return index
+
+    def key(self, i: int) -> str:
+        """The key, from the tar header just before the picture."""
+        header = self._read_at(int(self.index["offset"][i]) - TAR_BLOCK, NAME_BYTES)
+        return header.rstrip(b"\0").decode().partition(".")[0]
+
+    def read(self, i: int) -> bytes:
+        """The picture's file as it was given to `prepare`."""
+        offset, length, _ = self.index[i].item()
+        return self._read_at(offset, length)
+
+    def _read_at(self, offset: int, length: int) -> bytes:
+        if self.path.suffix == ".gz":
+            data = self._unpacked[offset : offset + length]
+        else:
+            data = os.pread(self._descriptor, length, offset)  # moves no file position, so forked workers may share it
+        if len(data) != length:
+            raise _damaged(self.path, f"ends before byte {offset + length}")
+        return data
+
+    @cached_property
+    def _unpacked(self) -> bytes:
+        return gzip.decompress(self.path.read_bytes())
+
+    @cached_property
+    def _descriptor(self) -> int:
+        descriptor = os.open(self.path, os.O_RDONLY)
+        weakref.finalize(self, os.close, descriptor)
+        return descriptor
+
+
+class Split:
+    """The samples of one split, numbered from 0 in the order of the shards."""
+
+    def __init__(self, name: str, shards: list[Shard]):
+        self.name, self.shards = name, shards
+        self.ends = list(accumulate(shard.num_samples for shard in shards))
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def _locate(self, i: int) -> tuple[Shard, int]:
+        if not 0 <= i < len(self):
+            raise IndexError(f"sample {i} of {len(self)}")
+        number = bisect_right(self.ends, i)
+        shard = self.shards[number]
+        return shard, i - self.ends[number] + shard.num_samples
+
+    @cached_property
+    def class_ids(self) -> np.ndarray:
+        """int32 (len,): the class of every sample, -1 where the data set has no classes."""
+        return np.concatenate([shard.index["class_id"] for shard in self.shards])
+
+    def class_id(self, i: int) -> int:
+        """The class of sample `i`, -1 where the data set has no classes."""
+        shard, position = self._locate(i)
+        return int(shard.index["class_id"][position])
+
+    def key(self, i: int) -> str:
+        """The name of sample `i`, unique in the data set."""
+        shard, position = self._locate(i)
+        return shard.key(position)
+
+    def read(self, i: int) -> bytes:
+        """The picture file of sample `i`, byte for byte. Raises RestokError where the shard is damaged."""
+        shard, position = self._locate(i)
+        return shard.read(position)
+
+    def image(self, i: int) -> Image.Image:
+        """Sample `i` as an RGB image. Raises RestokError naming key and shard where it cannot be decoded."""
+        shard, position = self._locate(i)
+        return read_image(shard.read(position), f"sample {shard.key(position)} of {shard.path}")
+
+
+class Dataset:
+    """A prepared data set: names, classes and splits."""
+
+    def __init__(self, folder: Path, manifest: Manifest):
+        self.folder, self.manifest = folder, manifest
+        self.name, self.fingerprint = manifest.name, manifest.fingerprint
+        self.class_names = manifest.class_names
+        self.splits = list(manifest.splits)
+
+    @property
+    def num_classes(self) -> int:
+        """0 where the pictures have no classes."""
+        return len(self.class_names)
+
+    def split(self, name: str) -> Split:
+        """The split of that name, usually train or validation. Raises UsageError where there is none."""
+        if name not in self.splits:
+            raise UsageError(
+                f"data set {self.name} has no split {name}{did_you_mean(name, self.splits)};"
+                f" it has {' and '.join(self.splits)}"
+            )
+        shards = self.manifest.splits[name].shards
+        return Split(name, [Shard(self.folder / shard.file, shard.num_samples) for shard in shards])
+
+
+def open_dataset(path: str | Path) -> Dataset:
+    """Open a folder that `restok prepare` made, or by the word `sample` the data set that comes with restok.
+
+    Raises UsageError where `path` is no data set, RestokError where it is one with a missing or cut shard.
+    """
+    folder = SAMPLE_FOLDER if str(path) == "sample" else Path(path)
+    manifest = _read_manifest(folder)
+    for shard in chain.from_iterable(split.shards for split in manifest.splits.values()):
+        _check_shard(folder / shard.file, shard)
+    return Dataset(folder, manifest)
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    if not path.is_file():
+        if folder.is_dir():
+            raise UsageError(
+                f"{folder} is not a data set; `restok prepare folder {folder} OUT` makes one of its pictures"
+            )
+        raise UsageError(
+            f"{folder}: no such data set; give a folder that `restok prepare folder PICTURES OUT` made,"
+            " or the word sample"
+        )
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(fields, dict) and fields.get("format_version") not in (None, FORMAT_VERSION):
+            raise RestokError(
+                f"{path} has format {fields['format_version']}, this restok reads {FORMAT_VERSION}:"
+                " update restok, or prepare the data set again"
+            )
+        return Manifest.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _damaged(path, f"is wrong at {'.'.join(map(str, first['loc']))} ({first['msg']})") from error
+    except ValueError as error:
+        raise _damaged(path, "is not JSON") from error
+
+
+def _check_shard(path: Path, shard: ShardInfo) -> None:
+    if not path.is_file():
+        raise _damaged(path, "is missing")
+    # of a gzipped tar the size is not known without unpacking it, and pip has checked its hash
+    if path.suffix == ".tar" and path.stat().st_size != shard.bytes:
+        raise _damaged(path, f"has {path.stat().st_size} bytes instead of {shard.bytes}")
+
+
+def _index_path(shard: Path) -> Path:
+    return shard.with_name(shard.name.partition(".")[0] + ".npy")
+
+
+def _damaged(path: Path, what: str) -> RestokError:
+    return RestokError(f"{path} {what}: copy the data set again, or make it again with `restok prepare`")

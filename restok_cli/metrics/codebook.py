@@ -1,0 +1,68 @@
+"""How well a codebook is used, from nothing but the codes."""
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from restok_cli.errors import RestokError
+
+
+class CodebookUse(NamedTuple):
+    usage: float  # percent of the codebook that occurs at all
+    entropy: float  # H_C = -Σ p log2 p in bits, at most log2(codebook size)
+    perplexity: float  # 2^H_C: as many codes, used evenly, would carry as much
+
+
+def codebook_use(codes: np.ndarray, codebook_size: int) -> CodebookUse:
+    """Usage, entropy and perplexity of integer `codes` of any shape.
+
+    Raises RestokError where there are none or where one lies outside 0 … codebook_size - 1.
+    """
+    if codes.size == 0:
+        raise RestokError("there are no codes to measure; expected at least one picture's")
+    if codes.min() < 0 or codes.max() >= codebook_size:
+        raise RestokError(
+            f"codes run from {codes.min()} to {codes.max()}, outside a codebook of {codebook_size}"
+            f" (0 to {codebook_size - 1}); they belong to another tokenizer"
+        )
+    return use_of_counts(np.bincount(codes.reshape(-1), minlength=codebook_size))
+
+
+def use_of_counts(counts: np.ndarray) -> CodebookUse:
+    """The same from how often each code occurs: counts (V,), not all zero."""
+    shares = counts[counts > 0] / counts.sum()
+    entropy = float((shares * np.log2(1 / shares)).sum())
+    return CodebookUse(100 * len(shares) / len(counts), entropy, 2**entropy)
+
+
+def codebook_use_by_level(codes: np.ndarray, codebook_size: int, level_sizes: tuple[int, ...]) -> list[CodebookUse]:
+    """The same for each level of codes (n, L), levels being groups of neighbouring columns.
+
+    Raises RestokError where the levels do not add up to L.
+    """
+    if codes.ndim != 2 or codes.shape[1] != sum(level_sizes):
+        raise RestokError(
+            f"codes of shape {codes.shape} do not fit levels of {level_sizes}; expected (n, {sum(level_sizes)})"
+        )
+    levels = np.split(codes, np.cumsum(level_sizes)[:-1], axis=1)
+    return [codebook_use(level, codebook_size) for level in levels]
+
+
+def read_codes(path: Path) -> tuple[np.ndarray, int]:
+    """The `codes`, integers (n, L), and the `codebook_size` of an .npz file.
+
+    Raises RestokError where they are missing, damaged or of another kind.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            codes, codebook_size = arrays["codes"], int(arrays["codebook_size"])
+    except (KeyError, ValueError, TypeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise RestokError(
+            f"{path} cannot be read as codes ({error}); expected an .npz with codes (n, L) and codebook_size"
+        ) from error
+    if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer):
+        raise RestokError(f"{path}: codes are {codes.dtype} {codes.shape}; expected integers of shape (n, L)")
+    return codes, codebook_size

@@ -1,0 +1,48 @@
+"""Learning rate, parameter groups and the moving average of the weights, as functions of the step."""
+
+import math
+
+import torch
+from torch import nn
+
+from restok_cli.training.config import OptimizerConfig
+
+
+def learning_rate(step: int, max_steps: int, config: OptimizerConfig) -> float:
+    """The rate of optimizer step `step` (from 0): linear warm-up, then a cosine down to the final rate."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, max_steps - config.warmup_steps)
+    height = (1 + math.cos(math.pi * min(1.0, progress))) / 2
+    return config.final_learning_rate + height * (config.learning_rate - config.final_learning_rate)
+
+
+def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW with weight decay on matrices and kernels only: not on norms, biases, embeddings and learned tokens."""
+    decayed, others = [], []
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            is_matrix = isinstance(module, nn.Linear | nn.Conv2d) and name == "weight"
+            (decayed if is_matrix else others).append(parameter)
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+@torch.no_grad()
+def update_ema(ema: nn.Module, model: nn.Module, step: int, decay: float) -> None:
+    """Move the averaged weights towards the model's after optimizer step `step` (from 0)."""
+    decay = min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Make all randomness of a step (dropout, prefix lengths) a function of (seed, step).
+
+    A resumed run then goes on exactly without storing any generator's state.
+    """
+    torch.manual_seed((seed * 0x9E3779B97F4A7C15 + step) & 0x7FFFFFFFFFFFFFFF)

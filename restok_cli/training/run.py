@@ -1,0 +1,190 @@
+"""A run's folder, and what both training loops do with it: log, preview, checkpoint, resume, stop on a signal.
+
+config.yaml     every value of the config
+metrics.jsonl   one object per log line: means over the steps since the one before
+checkpoints/    step-000500.pt, …: all that is needed to go on; the last few are kept
+previews/       pictures made on the way
+model/          the model (averaged weights), as the other commands load it
+"""
+
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from restok_cli.console import note
+from restok_cli.errors import Interrupted, RestokError, UsageError
+from restok_cli.files import check_output_folder, whole_file
+from restok_cli.model.config import Config
+from restok_cli.training.config import read_config, write_config
+
+CHECKPOINT = "step-{:06d}.pt"
+
+
+class RunFolder:
+    """Where a run keeps everything. Opening it checks that it may be written, and writes the config."""
+
+    def __init__(self, path: Path, config: Config, *, resume: bool, overwrite: bool):
+        """Raises UsageError where the folder holds another run, or none that could be resumed."""
+        self.path = Path(path)
+        if resume:
+            self._check_same_config(config)
+            return
+        check_output_folder(self.path, overwrite)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._clear()
+        write_config(config, self.path / "config.yaml")
+
+    @property
+    def model_folder(self) -> Path:
+        return self.path / "model"
+
+    def preview_file(self, step: int) -> Path:
+        return self.path / "previews" / f"step-{step:06d}.png"
+
+    def log(self, step: int, numbers: dict[str, float]) -> None:
+        """Append a line to metrics.jsonl."""
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **numbers}) + "\n")
+
+    def save(self, step: int, state: dict[str, Any], keep: int) -> None:
+        """Write the checkpoint of a step, whole or not at all, then delete all but the last `keep`."""
+        with whole_file(self.path / "checkpoints" / CHECKPOINT.format(step)) as temporary:
+            _torch_save({"step": step, **state}, temporary)
+        for old in self._checkpoints()[:-keep]:
+            old.unlink()
+
+    def load(self) -> dict[str, Any] | None:
+        """The last checkpoint, or None before the first. What was logged after it is forgotten."""
+        checkpoints = self._checkpoints()
+        state = _torch_load(checkpoints[-1]) if checkpoints else None
+        metrics = self.path / "metrics.jsonl"
+        if metrics.exists():
+            last_step = state["step"] if state else 0
+            lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+            with whole_file(metrics) as temporary:  # a line that a kill cut short is after the checkpoint too
+                kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= last_step]
+                temporary.write_text("".join(kept), encoding="utf-8")
+        return state
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted((self.path / "checkpoints").glob("step-*.pt"), key=lambda file: int(file.stem.split("-")[1]))
+
+    def _clear(self) -> None:
+        """Remove what an overwritten run left behind: nothing of it may be taken for the new one's."""
+        for file in [*self._checkpoints(), *(self.path / "previews").glob("step-*.png"), self.path / "metrics.jsonl"]:
+            file.unlink(missing_ok=True)
+
+    def _check_same_config(self, config: Config) -> None:
+        file = self.path / "config.yaml"
+        if not file.is_file():
+            raise UsageError(f"{self.path} holds no run to resume; leave --resume out to start one there")
+        before, now = flatten(read_config(file)), flatten(config.model_dump(mode="json"))
+        for key in sorted(before.keys() | now.keys()):
+            if before.get(key) != now.get(key):
+                raise UsageError(
+                    f"--resume: {key} was {before.get(key)} in {file} and is now {now.get(key)}, which would be "
+                    "another run; use the same options, or another output folder"
+                )
+
+
+def flatten(values: dict, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict with dotted keys."""
+    flat = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+class Window:
+    """Means of scalars over the steps between two log lines, kept on the device until they are read."""
+
+    def __init__(self):
+        self.sums: dict[str, Tensor] = {}
+        self.count, self.images, self.start = 0, 0, time.monotonic()
+
+    def add(self, batch_size: int, **scalars: Tensor) -> None:
+        for name, value in scalars.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
+        self.count += 1
+        self.images += batch_size
+
+    def close(self) -> dict[str, float]:
+        """The means and the rate in images per second, and a fresh start. The one place that waits for the device.
+
+        Raises RestokError where a number is NaN or infinite.
+        """
+        numbers = {name: (total / self.count).item() for name, total in self.sums.items()}
+        numbers["images_per_second"] = self.images / (time.monotonic() - self.start)
+        self.__init__()
+        for name, value in numbers.items():
+            if not math.isfinite(value):
+                raise RestokError(
+                    f"{name} became {value}: training diverged; resume from the last checkpoint with a lower "
+                    "learning rate"
+                )
+        return numbers
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Inside the block, Ctrl-C and SIGTERM only fill the list that it gives, so that a step is never cut in half.
+
+    A second signal stops at once.
+    """
+    received: list[int] = []
+
+    def receive(number: int, _frame: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def interrupted(signal_number: int, step: int, folder: Path) -> Interrupted:
+    """What a loop raises once it has saved."""
+    return Interrupted(
+        signal_number, f"interrupted after step {step}; the same command with --resume goes on in {folder}"
+    )
+
+
+def check_same_data(state: dict[str, Any], fingerprint: str) -> None:
+    """Raises UsageError where a checkpoint was made on another data set."""
+    if state["data_fingerprint"] != fingerprint:
+        raise UsageError("--resume: the data set is not the one that this run was started on; give that one")
+
+
+def announce(step: int, numbers: dict[str, float]) -> None:
+    """One line per validation, so that a log shows how it went."""
+    note(f"step {step}: " + " · ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
+
+
+def _torch_save(state: dict[str, Any], path: Path) -> None:
+    try:
+        with open(path, "wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:  # what torch makes of a failed write, for instance on a full disk
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise OSError(None, f"cannot write ({str(error).splitlines()[0]})", str(path)) from error
+
+
+def _torch_load(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RestokError(f"{path} cannot be read ({reason}); delete it to resume from the one before") from error
