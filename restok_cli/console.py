@@ -23,7 +23,7 @@ class Progress:
 
     def __init__(self, description: str, total: int, unit: str, done: int = 0):
         self.description, self.total, self.unit = description, total, unit
-        self.start_count = self.count = done
+        self.start_count = self.count = self.printed = done
         self.numbers: dict[str, float] = {}
         self.start_time = self.last_line = time.monotonic()
         self.bar = None
@@ -36,7 +36,7 @@ class Progress:
     def __exit__(self, *error) -> None:
         if self.bar is not None:
             self.bar.stop()
-        elif self.count > self.start_count:
+        elif self.count > self.printed:
             self._print_line()
 
     def show(self, **numbers: float) -> None:
@@ -79,7 +79,7 @@ class Progress:
         self.bar.start()
 
     def _print_line(self) -> None:
-        self.last_line = time.monotonic()
+        self.last_line, self.printed = time.monotonic(), self.count
         left = (self.total - self.count) / self.rate if self.count > self.start_count else 0.0
         minutes, seconds = divmod(round(left), 60)
         note(

@@ -42,7 +42,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """The same for a folder: it appears at `path` with everything written in the block, replacing what was there."""
-    path = Path(path)
+    path = Path(path).resolve()  # through a link, the folder behind it is replaced and the link stays
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

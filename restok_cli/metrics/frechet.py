@@ -52,21 +52,22 @@ class GaussianStatistics:
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     """|mu_a - mu_b|² + Tr(sigma_a + sigma_b - 2 (sigma_a sigma_b)^½), never negative.
 
-    With sigma = R Rᵀ the last trace is the sum of the singular values of R_aᵀ R_b. The eigenvalues of the product would
-    cost a third less, but the square root of their rounding errors is about a million times larger than the error here.
+    With sigma_a = R Rᵀ the last trace is that of (Rᵀ sigma_b R)^½: two symmetric eigenproblems in place of the general
+    one of the product. The error is at most about 1e-8 of the traces, mostly far less.
     Raises RestokError where the dimensions differ.
     """
     if len(a.mu) != len(b.mu):
         raise RestokError(
             f"statistics of {len(a.mu)} and of {len(b.mu)} features cannot be compared; use the same feature network"
         )
-    shared = torch.linalg.svdvals(_root(a.sigma).T @ _root(b.sigma)).sum()
+    root = _root(a.sigma)
+    shared = torch.linalg.eigvalsh(root.T @ b.sigma @ root).clamp(min=0).sqrt().sum()
     distance = (a.mu - b.mu).square().sum() + a.sigma.trace() + b.sigma.trace() - 2 * shared
     return max(distance.item(), 0.0)
 
 
 def _root(sigma: Tensor) -> Tensor:
-    """R (D, rank) with R Rᵀ = sigma; directions that are only rounding noise are left out."""
+    """R (D, rank) with R Rᵀ = sigma. Directions of rounding noise are left out: its square roots would add up."""
     values, vectors = torch.linalg.eigh(sigma)
     kept = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
     return vectors[:, kept] * values[kept].sqrt()

@@ -51,6 +51,21 @@ class Quantizer(nn.Module):
                 commitment_loss=0.25 * F.mse_loss(latents, chosen.detach()),
             )
 
+    def entropy_loss(self, latents: Tensor, temperature: float = 0.01) -> Tensor:
+        """How unsure single latents (B, L, D) are of their codeword, minus how evenly all of them use the codebook.
+
+        In nats, from −log V to log V; lower is better. Each latent belongs to codewords by the softmax of
+        −squared distance / temperature. Costs a (B·L, V) matrix with gradient, which nothing else here does.
+        """
+        with torch.autocast(latents.device.type, enabled=False):
+            latents, codewords = self.prepare(latents).flatten(0, -2), self.codewords()
+            distances = latents.square().sum(1, keepdim=True) + codewords.square().sum(1) - 2 * latents @ codewords.T
+            log_shares = (-distances / temperature).log_softmax(1)
+            shares = log_shares.exp()
+            sample_entropy = -(shares * log_shares).sum(1).mean()
+            mean_shares = shares.mean(0)
+            return sample_entropy + torch.xlogy(mean_shares, mean_shares).sum()
+
     def lookup(self, codes: Tensor) -> Tensor:
         """codes (B, L) -> code vectors (B, L, D), float32."""
         return F.embedding(codes, self.codewords())

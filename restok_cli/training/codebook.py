@@ -1,7 +1,6 @@
 """What training does to codes: nested dropout, counting use, and reviving codewords that nothing chooses."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from restok_cli.model.levels import prefix_lengths
@@ -34,13 +33,17 @@ def count_codes(codes: Tensor, codebook_size: int) -> Tensor:
 
 @torch.no_grad()
 def revive(quantizer: Quantizer, counts: Tensor, latents: Tensor) -> int:
-    """Move every codeword with count 0 to a random latent of the batch (B, L, D); return how many."""
+    """Move every codeword with count 0 to a latent of the batch (B, L, D), each to another one; return how many.
+
+    Exactly there, without noise: when a codebook collapses the latents lie close together, and codewords beside them
+    would never be chosen.
+    """
     dead = (counts == 0).nonzero().squeeze(1)
     candidates = quantizer.prepare(latents).flatten(0, 1)
-    choice = torch.randint(len(candidates), (len(dead),), device="cpu").to(candidates.device)
-    # a little noise keeps two codewords that draw the same latent apart
-    moved = candidates[choice] + 0.01 * torch.randn(len(dead), candidates.shape[1], device="cpu").to(candidates.device)
-    if quantizer.normalize:
-        moved = F.normalize(moved, dim=-1) * quantizer.codebook.norm(dim=1).mean()
+    chosen = torch.randperm(len(candidates))[: len(dead)].to(candidates.device)
+    dead = dead[: len(chosen)]
+    moved = candidates[chosen]
+    if quantizer.normalize:  # only the direction counts, but the optimizer's steps are relative to the length
+        moved = moved * quantizer.codebook.norm(dim=1).mean()
     quantizer.codebook[dead] = moved.to(quantizer.codebook.dtype)
     return len(dead)

@@ -51,6 +51,7 @@ class TokenizerLossConfig(Config):
     reconstruction: Literal["l1", "l2"] = "l2"
     reconstruction_weight: float = Field(1.0, ge=0)
     quantizer_weight: float = Field(1.0, ge=0)  # of codebook loss + commitment loss
+    entropy_weight: float = Field(0.0, ge=0)  # of sure single codes and an evenly used codebook; 0 = not computed
 
 
 class NestedDropoutConfig(Config):

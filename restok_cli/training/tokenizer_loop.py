@@ -66,7 +66,7 @@ def train_tokenizer(config: TokenizerRunConfig, data: Dataset, run: RunFolder, d
             kept = draw_prefix_lengths(len(images), distribution, device)
 
             result = model(images, kept)
-            losses = tokenizer_losses(result, images, config.loss)
+            losses = tokenizer_losses(result, images, model.quantizer, config.loss)
             optimizer.zero_grad(set_to_none=True)
             losses["loss"].backward()
             grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm)

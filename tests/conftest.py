@@ -1,0 +1,80 @@
+"""What the tests share. Nothing here, and no test, needs a network or anything outside the repository."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from restok_cli.cli import run
+from restok_cli.data.shards import open_dataset
+from restok_cli.model.config import HarConfig, TokenizerConfig
+from restok_cli.model.har import Har
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.training.config import TokenizerRunConfig, read_preset
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def restok(capsys) -> Callable[..., Result]:
+    """Run a command line in this process: `restok("generate", "--model", folder)`."""
+
+    def call(*arguments: object) -> Result:
+        capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        return Result(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def fails(restok) -> Callable[..., str]:
+    """Run a command line that must fail with one line on stderr and nothing on stdout; return that line."""
+
+    def call(code: int, *arguments: object) -> str:
+        result = restok(*arguments)
+        assert result.code == code, result
+        assert result.out == ""
+        lines = [line for line in result.err.splitlines() if line.startswith("restok: ")]
+        assert len(lines) == 1, result.err
+        assert "Traceback" not in result.err
+        return lines[0]
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> TokenizerConfig:
+    return TokenizerRunConfig.parse(read_preset("tokenizer", "tiny"), "tiny").model
+
+
+@pytest.fixture
+def tiny_tokenizer(tiny_config) -> Tokenizer:
+    torch.manual_seed(0)
+    return Tokenizer(tiny_config).eval()
+
+
+def make_har(config: HarConfig) -> Har:
+    """A generator whose head is not zero, as it is at the start of training, so that its logits differ."""
+    torch.manual_seed(0)
+    har = Har(config).eval()
+    torch.nn.init.normal_(har.head.weight)
+    return har
+
+
+@pytest.fixture
+def tiny_har() -> Har:
+    return make_har(HarConfig(codebook_size=64, num_codes=32, num_classes=98, width=32, num_layers=2, num_heads=2))
+
+
+@pytest.fixture(scope="session")
+def sample_data():
+    return open_dataset("sample")

@@ -1,0 +1,77 @@
+"""The house: imports only go down."""
+
+import ast
+from pathlib import Path
+
+import restok_cli
+
+ROOT = Path(restok_cli.__file__).parent
+
+# Which rooms each room may import from; a file at the top is a room of its own.
+ALLOWED = {
+    "__main__": {"cli"},
+    "errors": set(),
+    "files": {"errors"},
+    "console": set(),
+    "assets": {"errors", "files", "console", "data"},
+    "data": {"errors", "files", "console"},
+    "model": {"errors", "files", "console"},
+    "metrics": {"errors", "files", "console", "data"},
+    "training": {"errors", "files", "console", "data", "model", "metrics"},
+    "commands": {"errors", "files", "console", "data", "model", "metrics", "training"},
+    "cli": {"errors", "files", "console", "commands"},
+}
+WITHOUT_TORCH = {"errors.py", "files.py", "console.py", "model/levels.py", "model/config.py", "training/config.py"}
+HEAVY = {"torch", "torchvision", "timm", "torch_fidelity", "webdataset", "numpy", "PIL", "einops", "safetensors"}
+
+
+def imported(file: Path, top_level_only: bool = False) -> set[str]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    names = set()
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names
+
+
+def room_of(path: str) -> str:
+    return path.split("/")[0].removesuffix(".py")
+
+
+def test_imports_only_go_down():
+    wrong = []
+    for file in ROOT.rglob("*.py"):
+        path = file.relative_to(ROOT).as_posix()
+        if path == "__init__.py":
+            continue
+        own = room_of(path)
+        rooms = {name.split(".")[1] for name in imported(file) if name.startswith("restok_cli.")}
+        wrong += [f"{path} imports {room}" for room in rooms - ALLOWED[own] - {own}]
+    assert not wrong
+
+
+def test_light_files_do_not_import_heavy_libraries():
+    for path in WITHOUT_TORCH:
+        assert not {name.split(".")[0] for name in imported(ROOT / path)} & HEAVY, path
+
+
+def test_commands_import_heavy_libraries_only_inside_functions():
+    light_rooms = {"errors", "files", "console", "commands"}
+    for file in [*(ROOT / "commands").glob("*.py"), ROOT / "cli.py"]:
+        names = imported(file, top_level_only=True)
+        assert not {name.split(".")[0] for name in names} & (HEAVY | {"pydantic"}), file
+        assert {name.split(".")[1] for name in names if name.startswith("restok_cli.")} <= light_rooms, file
+
+
+def test_closed_doors_of_the_model():
+    assert not any("tokenizer" in name for name in imported(ROOT / "model/har.py"))
+    for path in ("model/har.py", "model/sampling.py"):
+        assert not any("quantizer" in name or "pixel_codec" in name for name in imported(ROOT / path))
+    assert not any("optim" in name for name in imported(ROOT / "training/losses.py"))
+
+
+def test_no_room_for_odds_and_ends():
+    assert not [file for file in ROOT.rglob("*.py") if file.stem in {"utils", "common", "helpers"}]

@@ -1,0 +1,319 @@
+"""`restok evaluate`, called as its own little app."""
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+import typer
+from PIL import Image
+
+from restok_cli.commands.evaluate import METRICS, evaluate
+from restok_cli.data.images import center_crop, save_image, to_float, to_tensor
+from restok_cli.data.shards import Sample, write_dataset
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.metrics.features import RandomNetwork
+from restok_cli.metrics.protocol import DEFINITIONS, caveat, name_with_count
+from restok_cli.model.checkpoint import save_tokenizer
+from restok_cli.model.config import TokenizerConfig
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.training.config import read_preset
+
+app = typer.Typer(pretty_exceptions_enable=False)
+app.command()(evaluate)
+
+
+def run(*arguments):
+    app(args=[str(argument) for argument in arguments], standalone_mode=False)
+
+
+@pytest.fixture
+def measure(capsys):
+    """Run the command with --json and return what it printed."""
+
+    def call(*arguments):
+        run(*arguments, "--features", "random", "--json")
+        return json.loads(capsys.readouterr().out)
+
+    return call
+
+
+def draw_images(count, seed, size=(16, 16)):
+    rng = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, 3, 4, 4, generator=rng)
+    return (torch.nn.functional.interpolate(coarse, size, mode="bilinear") * 255).to(torch.uint8)
+
+
+def write_folder(folder, images, start=0):
+    for i, image in enumerate(images, start):
+        save_image(image, folder / f"{i:06d}.png")
+    return folder
+
+
+def png_bytes(image):
+    buffer = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def images():
+    return draw_images(12, seed=1)
+
+
+@pytest.fixture
+def samples(tmp_path, images):
+    return write_folder(tmp_path / "samples", images)
+
+
+@pytest.fixture
+def reference(tmp_path):
+    return write_folder(tmp_path / "reference", draw_images(12, seed=2))
+
+
+def test_pictures_measured_against_themselves_are_perfect(measure, samples):
+    names = ("gfid", "rfid", "mse", "psnr", "ssim")
+    result = measure(samples, "--reference", samples, *(part for name in names for part in ("--metric", name)))
+    values = {name: metric["value"] for name, metric in result["metrics"].items()}
+    assert values == pytest.approx({"gfid": 0, "rfid": 0, "mse": 0, "psnr": 100, "ssim": 1}, abs=1e-6)
+    assert list(values) == list(names)
+
+
+def test_folder_npz_and_data_set_of_the_same_pictures_measure_the_same(tmp_path, measure, samples, images, reference):
+    np.savez(tmp_path / "plain.npz", images.permute(0, 2, 3, 1).numpy())
+    np.savez_compressed(tmp_path / "compressed.npz", images.permute(0, 2, 3, 1).numpy())
+    items = [Sample(f"{i:06d}", "png", png_bytes(image), (16, 16), -1, {}) for i, image in enumerate(images)]
+    (tmp_path / "set").mkdir()
+    write_dataset(
+        tmp_path / "set", {"train": items[:5], "validation": items[5:]}, name="set", class_names=[], provenance={}
+    )
+
+    def distance(source):
+        return measure(source, "--reference", reference, "--metric", "fid", "--metric", "psnr", "--split", "all")
+
+    expected = distance(samples)["metrics"]
+    for source in ("plain.npz", "compressed.npz", "set"):
+        found = distance(tmp_path / source)["metrics"]
+        assert found["fid"]["value"] == pytest.approx(expected["fid"]["value"], rel=1e-9)
+        assert found["psnr"] == expected["psnr"]
+
+
+def test_split_says_which_part_of_a_data_set_is_measured(tmp_path, measure, images, reference):
+    items = [Sample(f"{i:06d}", "png", png_bytes(image), (16, 16), -1, {}) for i, image in enumerate(images)]
+    (tmp_path / "set").mkdir()
+    write_dataset(
+        tmp_path / "set", {"train": items[:5], "validation": items[5:]}, name="set", class_names=[], provenance={}
+    )
+    for split, count in (("train", 5), ("validation", 7), ("all", 12)):
+        result = measure(tmp_path / "set", "--reference", reference, "--split", split)
+        assert result["metrics"]["gfid"]["n"] == count
+
+
+def test_statistics_file_stands_for_the_pictures_it_was_made_of(tmp_path, measure, samples, reference):
+    features = RandomNetwork()(draw_images(12, seed=2)).pool.double().numpy()
+    np.savez(tmp_path / "statistics.npz", mu=features.mean(0), sigma=np.cov(features, rowvar=False))
+    from_statistics = measure(samples, "--reference", tmp_path / "statistics.npz")
+    from_pictures = measure(samples, "--reference", reference)
+    assert from_statistics["metrics"]["gfid"]["value"] == pytest.approx(from_pictures["metrics"]["gfid"]["value"])
+    assert from_statistics["protocol"]["reference"]["form"] == "statistics"
+
+
+def test_result_does_not_depend_on_the_batch_size(measure, samples, reference):
+    arguments = (samples, "--reference", reference, "--metric", "gfid", "--metric", "is", "--metric", "ssim")
+    expected = measure(*arguments)["metrics"]
+    for name, metric in measure(*arguments, "--batch-size", 5)["metrics"].items():
+        assert metric["value"] == pytest.approx(expected[name]["value"], rel=1e-5)
+
+
+def test_pairs_are_found_by_name_not_by_order(tmp_path, measure, images):
+    originals = tmp_path / "originals"
+    for name, image in zip("cab", images, strict=False):
+        save_image(image, tmp_path / "pictures" / f"{name}.png")
+        save_image(image, originals / name / f"{name}.png")
+    renamed = originals / "c"
+    renamed.rename(originals / "zz")  # comes last on this side only
+    result = measure(tmp_path / "pictures", "--reference", originals, "--metric", "mse")
+    assert result["metrics"]["mse"]["value"] == 0
+
+
+def test_pictures_without_a_partner_are_refused(tmp_path, samples, images):
+    shifted = write_folder(tmp_path / "shifted", images, start=1)
+    for metric in ("rfid", "psnr"):
+        with pytest.raises(RestokError, match=r"000000 of .*samples \(12 pictures\) has no partner in .*shifted"):
+            run(samples, "--reference", shifted, "--metric", metric, "--features", "random")
+    (samples / "000000.png").unlink()
+    with pytest.raises(RestokError, match=r"000012 of .*shifted"):
+        run(samples, "--reference", shifted, "--metric", "mse")
+
+
+def test_reference_pictures_of_another_size_get_the_adm_crop_and_the_protocol_says_so(tmp_path, measure, samples):
+    large = write_folder(tmp_path / "large", draw_images(12, seed=2, size=(40, 48)))
+    result = measure(samples, "--reference", large, "--metric", "gfid", "--metric", "psnr")
+    assert result["protocol"]["reference"]["crop"].startswith("ADM centre crop to 16x16")
+    assert result["protocol"]["samples"]["crop"] == "none"
+
+
+def test_samples_of_several_sizes_are_refused(samples):
+    save_image(draw_images(1, seed=3, size=(16, 20))[0], samples / "000005.png")
+    with pytest.raises(RestokError, match="000000 is 16x16 but 000005 is 20x16"):
+        run(samples, "--metric", "is", "--features", "random")
+
+
+def test_overview_grid_beside_the_pictures_is_not_measured(measure, samples):
+    save_image(draw_images(1, seed=3, size=(80, 80))[0], samples / "grid.png")
+    assert measure(samples, "--metric", "is")["metrics"]["is"]["n"] == 12
+
+
+def test_broken_picture_is_named_counted_and_left_out(capsys, samples, reference):
+    (samples / "000003.png").write_bytes(b"no picture")
+    metrics = ("--metric", "gfid", "--metric", "mse")
+    run(samples, "--reference", reference, *metrics, "--features", "random", "--json")
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    assert printed.err.count("000003.png") == 1
+    assert result["protocol"]["samples"]["unreadable"] == 1
+    assert {name: metric["name"] for name, metric in result["metrics"].items()} == {"gfid": "gFID-11", "mse": "MSE-11"}
+
+
+def test_protocol_says_how_the_number_was_made(measure, samples, reference):
+    result = measure(samples, "--reference", reference)
+    assert result["metrics"]["gfid"]["n"] == 12
+    assert not result["metrics"]["gfid"]["comparable"]
+    protocol = result["protocol"]
+    assert len(protocol["reference"]["fingerprint"]) == 64
+    assert protocol["reference"]["fingerprint"] != protocol["samples"]["fingerprint"]
+    assert protocol["features"]["network"] == "random"
+    assert protocol["features"]["weights_sha256"] == RandomNetwork().weights_sha256
+    assert protocol["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert protocol["seconds"] > 0
+
+
+def test_people_get_a_line_per_metric_and_the_caveat_on_stderr(capsys, samples, reference):
+    run(samples, "--reference", reference, "--metric", "gfid", "--metric", "psnr", "--features", "random")
+    printed = capsys.readouterr()
+    assert [line.split()[0] for line in printed.out.splitlines()] == ["gFID-12", "PSNR-12"]
+    assert "fewer than 10,000 pictures" in printed.err
+    assert "random features" in printed.err
+
+
+def test_ten_thousand_pictures_and_published_weights_have_no_caveat():
+    network = RandomNetwork()
+    assert "random" in caveat(50_000, network)
+    network.published = True
+    assert caveat(10_000, network) == ""
+    assert "10,000" in caveat(9_999, network)
+
+
+@pytest.mark.parametrize(("n", "name"), [(64, "gFID-64"), (5000, "gFID-5k"), (50_000, "gFID-50k"), (1906, "gFID-1906")])
+def test_names_carry_the_number_of_pictures(n, name):
+    assert name_with_count("gFID", n) == name
+
+
+def test_every_metric_is_defined():
+    measured = {metric for metric in METRICS if metric != "codebook"}
+    measured |= {"codebook_usage", "codebook_entropy", "codebook_perplexity"}
+    assert measured == set(DEFINITIONS)
+
+
+def test_codebook_is_measured_in_all_and_by_level(tmp_path, measure):
+    codes = np.tile(np.arange(8), (5, 1))
+    np.savez(tmp_path / "codes.npz", codes=codes, codebook_size=16)
+    result = measure(tmp_path / "codes.npz", "--metric", "codebook")
+    assert result["metrics"]["codebook_usage"]["value"] == 50
+    assert result["metrics"]["codebook_entropy"]["value"] == pytest.approx(3)
+    assert result["metrics"]["codebook_perplexity"]["levels"] == pytest.approx([1, 1, 2, 4])
+    assert result["protocol"]["level_sizes"] == [1, 1, 2, 4]
+
+
+def test_codes_that_form_no_hierarchy_are_one_level(tmp_path, measure):
+    np.savez(tmp_path / "codes.npz", codes=np.zeros((2, 6), np.int64), codebook_size=16)
+    assert len(measure(tmp_path / "codes.npz", "--metric", "codebook")["metrics"]["codebook_usage"]["levels"]) == 1
+
+
+def test_codes_can_be_made_of_pictures_by_a_model(tmp_path, measure, images, samples):
+    config = TokenizerConfig(**read_preset("tokenizer", "tiny")["model"])
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(config).eval()
+    save_tokenizer(tokenizer, tmp_path / "model")
+    result = measure(samples, "--metric", "codebook", "--model", tmp_path / "model", "--batch-size", 5)
+
+    enlarged = [center_crop(Image.open(path), config.image_size) for path in sorted(samples.iterdir())]
+    with torch.inference_mode():
+        codes = tokenizer.encode(to_float(torch.stack([to_tensor(image) for image in enlarged])))
+    assert result["metrics"]["codebook_usage"]["value"] == pytest.approx(
+        100 * len(codes.unique()) / config.codebook_size
+    )
+    assert result["protocol"]["samples"]["n"] == len(images)
+    assert len(result["protocol"]["samples"]["model_fingerprint"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--metric", "gfdi"], r"unknown metric gfdi \(did you mean gfid\?\); choose from gfid, "),
+        ([], "gfid needs something to compare with; give --reference, for example"),
+        (["--metric", "is", "--metric", "codebook"], "once for each"),
+        (["--metric", "is", "--model", "runs/tokenizer"], "--model makes codes"),
+        (["--metric", "is", "--reference", "sample"], "is compares with nothing; leave --reference out"),
+        (["--metric", "codebook"], "samples is no file of codes; .* or pictures and --model"),
+        (["--reference", "nowhere"], "nowhere: no such file or folder"),
+        (["--reference", "nowhere.npz"], "nowhere.npz: no such file or folder"),
+    ],
+)
+def test_wrong_options_say_what_to_do(samples, arguments, message):
+    with pytest.raises(UsageError, match=message):
+        run(samples, *arguments, "--features", "random")
+
+
+def test_statistics_cannot_stand_for_originals(tmp_path, samples):
+    np.savez(tmp_path / "statistics.npz", mu=np.zeros(128), sigma=np.eye(128))
+    with pytest.raises(UsageError, match="rfid compares pictures with their originals"):
+        run(samples, "--reference", tmp_path / "statistics.npz", "--metric", "rfid", "--features", "random")
+
+
+def test_statistics_of_another_network_are_refused(tmp_path, samples):
+    np.savez(tmp_path / "statistics.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+    with pytest.raises(RestokError, match=r"statistics of 2048 features, random gives 128"):
+        run(samples, "--reference", tmp_path / "statistics.npz", "--features", "random")
+
+
+@pytest.mark.parametrize("broken", ["one", "all"])
+def test_too_few_pictures_for_a_distance_are_refused(tmp_path, reference, images, broken):
+    few = write_folder(tmp_path / "few", images[:1])
+    if broken == "all":
+        (few / "000000.png").write_bytes(b"no picture")
+    with pytest.raises(RestokError, match=f"at least 2 pictures, here are {0 if broken == 'all' else 1}"):
+        run(few, "--reference", reference, "--features", "random")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [(np.zeros((2, 3, 8, 8), np.uint8), "expected uint8"), (np.zeros((2, 8, 8, 3), np.float32), "expected uint8")],
+)
+def test_npz_of_other_arrays_is_refused(tmp_path, array, message):
+    np.savez(tmp_path / "samples.npz", array)
+    with pytest.raises(RestokError, match=message):
+        run(tmp_path / "samples.npz", "--metric", "is", "--features", "random")
+
+
+def test_npz_without_pictures_is_refused(tmp_path):
+    np.savez(tmp_path / "codes.npz", codes=np.zeros((2, 8), np.int64))
+    with pytest.raises(RestokError, match=r"expected an \.npz with arr_0"):
+        run(tmp_path / "codes.npz", "--metric", "is", "--features", "random")
+
+
+def test_damaged_npz_is_refused(tmp_path, images):
+    path = tmp_path / "samples.npz"
+    np.savez(path, images.permute(0, 2, 3, 1).numpy())
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        middle = archive.getinfo("arr_0.npy").header_offset + 2000
+    data[middle] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(RestokError, match="its checksum is wrong"):
+        run(path, "--metric", "is", "--features", "random")
+    path.write_bytes(data[:3000])
+    with pytest.raises(RestokError, match="cannot be read as pictures"):
+        run(path, "--metric", "is", "--features", "random")

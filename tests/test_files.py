@@ -1,0 +1,62 @@
+"""Files and folders are whole or absent."""
+
+import pytest
+
+from restok_cli.errors import UsageError
+from restok_cli.files import check_output_folder, whole_file, whole_folder
+
+
+def test_a_file_appears_whole(tmp_path):
+    with whole_file(tmp_path / "new" / "a.txt") as temporary:
+        temporary.write_text("all of it")
+        assert not (tmp_path / "new" / "a.txt").exists()
+    assert (tmp_path / "new" / "a.txt").read_text() == "all of it"
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["a.txt"]
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(OSError, match="disk"), whole_file(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise OSError("disk")
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_replaces_the_old_one_with_everything_in_it(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "old").touch()
+    with whole_folder(tmp_path / "model") as temporary:
+        (temporary / "deep").mkdir()
+        (temporary / "deep" / "new").touch()
+    assert [file.name for file in (tmp_path / "model").rglob("*")] == ["deep", "new"]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_failed_folder_keeps_the_old_one_and_leaves_nothing(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "old").touch()
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "model") as temporary:
+        (temporary / "new").touch()
+        raise KeyboardInterrupt
+    assert [file.name for file in (tmp_path / "model").iterdir()] == ["old"]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with whole_folder(tmp_path / "link") as temporary:
+        (temporary / "new").touch()
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "new").exists()
+
+
+def test_an_output_folder_with_files_needs_overwrite(tmp_path):
+    assert check_output_folder(tmp_path / "new", overwrite=False) == tmp_path / "new"
+    assert check_output_folder(tmp_path, overwrite=False) == tmp_path
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(UsageError, match="already holds files; give another folder, or --overwrite"):
+        check_output_folder(tmp_path, overwrite=False)
+    assert check_output_folder(tmp_path, overwrite=True) == tmp_path
+    with pytest.raises(UsageError, match=r"a\.txt is a file; give a folder"):
+        check_output_folder(tmp_path / "a.txt", overwrite=True)

@@ -1,0 +1,126 @@
+"""Our models compute what the authors' released implementation computes (tests/golden, see its README)."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import GOLDEN
+
+from restok_cli.model.har import Har
+from restok_cli.model.released import (
+    from_released,
+    har_config,
+    har_names,
+    tokenizer_config,
+    tokenizer_names,
+)
+from restok_cli.model.sampling import SamplingOptions, sample
+from restok_cli.model.tokenizer import Tokenizer
+
+_spec = importlib.util.spec_from_file_location("golden_fill", GOLDEN / "fill.py")
+golden_fill = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(golden_fill)
+
+TOKENIZERS = ("small", "small_no_residual", "small_patch_single_head", "small_flat_latents", "small_alignment")
+GENERATORS = ("har_128", "har_128_ar8", "har_64_ar1", "ar_128")
+SCHEDULES = {"linear_re": "linear-reversed", "linear_constant": "linear-constant", "cosine_re": "cosine-reversed"}
+
+
+def load(kind: str, case: str) -> tuple[dict, dict[str, np.ndarray]]:
+    facts = json.loads((GOLDEN / f"{kind}_{case}.json").read_text())
+    with np.load(GOLDEN / f"{kind}_{case}.npz") as arrays:
+        return facts, dict(arrays)
+
+
+def filled(module, config, facts):
+    shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    module.load_state_dict(from_released(config, shapes, golden_fill.fill_state_dict(facts["shapes"])))
+    return module.eval()
+
+
+def close(ours: torch.Tensor, theirs: np.ndarray, tolerance: float) -> bool:
+    return np.abs(ours.numpy() - theirs).max() <= tolerance
+
+
+@pytest.mark.parametrize("case", TOKENIZERS)
+@torch.inference_mode()
+def test_tokenizer_equals_the_released_one(case):
+    facts, golden = load("tokenizer", case)
+    config = tokenizer_config(facts["config"])
+    tokenizer = filled(Tokenizer(config), config, facts)
+    images = golden_fill.images(facts["batch"], facts["image_size"])
+
+    encoded = tokenizer.encode_latents(images)
+    for i, tokens in enumerate(encoded.image_tokens):
+        assert close(tokens.mean(-1), golden[f"image_tokens_{i}_mean"], 1e-4)
+        assert close(tokens.std(-1), golden[f"image_tokens_{i}_std"], 1e-3)
+    assert close(encoded.image_tokens[0].mean(1), golden["last_image_tokens_mean"], 1e-3)
+    assert close(encoded.latents, golden["latents"], 1e-3)
+
+    quantized = tokenizer.quantizer(encoded.latents)
+    assert np.array_equal(quantized.codes, golden["codes"])
+    assert quantized.codebook_loss.item() == pytest.approx(golden["codebook_loss"], rel=1e-4)
+    assert quantized.commitment_loss.item() == pytest.approx(golden["commitment_loss"], rel=1e-4)
+
+    lengths = [int(name[6:]) for name in golden if name[6:].isdecimal() and name.startswith("image_")]
+    assert lengths
+    for length in lengths:
+        decoded = tokenizer.decode(quantized.codes[:, :length])
+        assert close(F.avg_pool2d(decoded, 8), golden[f"image_{length}"], 2e-3)
+        assert close(decoded[..., :16, :16], golden[f"image_{length}_corner"], 2e-3)
+
+    if case == "small_alignment":
+        aligned = tokenizer(images, align=True)
+        assert close(aligned.encoder_features, golden["encoder_features_proj"], 1e-3)
+        assert close(aligned.decoder_features.mean(1), golden["decoder_features_proj_mean"], 1e-4)
+        kept = tokenizer(images, prefix_lengths=torch.from_numpy(golden["keep"]))
+        assert close(F.avg_pool2d(kept.images, 8), golden["image_keep"], 2e-3)
+
+
+@pytest.mark.parametrize("case", GENERATORS)
+@torch.inference_mode()
+def test_generator_equals_the_released_one(case):
+    facts, golden = load("generator", case)
+    config = har_config(facts["args"])
+    har = filled(Har(config), config, facts)
+    class_ids, codes = torch.from_numpy(golden["labels"]), torch.from_numpy(golden["codes"])
+
+    logits = har(class_ids, codes)
+    length = config.num_codes  # the released plain AR has one position more, which predicts past the end
+    assert np.array_equal(logits.argmax(-1), golden["logits_argmax"][:, :length])
+    assert close(logits.mean(-1), golden["logits_mean"][:, :length], 1e-3)
+    assert close(logits.std(-1), golden["logits_std"][:, :length], 1e-3)
+    assert close(logits[..., :16], golden["logits_head"][:, :length], 1e-3)
+    loss = F.cross_entropy(logits.flatten(0, 1), codes.flatten()).item()
+    assert loss == pytest.approx(float(golden["loss"]), abs=1e-4)
+
+    for name in golden:
+        if not name.startswith("greedy_"):
+            continue
+        schedule, scale = name.removeprefix("greedy_").rsplit("_", 1)
+        schedule = SCHEDULES.get(schedule, schedule)
+        start = 0.2 if schedule == "rectangular" else 0.25
+        options = SamplingOptions(
+            cfg_scale=float(scale), cfg_schedule=schedule, cfg_start=start, cfg_stop=0.8, cfg_peak=0.5, temperature=0
+        )
+        sampled = sample(har, class_ids, torch.zeros(len(class_ids), length), options)
+        assert np.array_equal(sampled, golden[name]), name
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"), [("released_restok_l_128.json", "tokenizer"), ("released_har_l_128.json", "generator")]
+)
+def test_our_large_configs_build_the_released_tensors(file, kind):
+    facts = json.loads((GOLDEN / file).read_text())
+    config = tokenizer_config(facts["config"]) if kind == "tokenizer" else har_config(facts["args"])
+    with torch.device("meta"):
+        module = Tokenizer(config) if kind == "tokenizer" else Har(config)
+        theirs = {name: torch.empty(shape) for name, shape in facts["shapes"].items()}
+    ours = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    assert from_released(config, ours, theirs).keys() == ours.keys()  # raises where a tensor has no counterpart
+    names = [tokenizer_names(name, config) if kind == "tokenizer" else har_names(name) for name in ours]
+    flat = [part for parts in names for part in parts]
+    assert len(flat) == len(set(flat)) == len(theirs)

@@ -1,0 +1,226 @@
+import hashlib
+import json
+
+import pytest
+from pictures import noise, write_pictures
+
+from restok_cli.commands import prepare
+from restok_cli.data.shards import open_dataset
+from restok_cli.errors import RestokError, UsageError
+
+
+def run(*arguments):
+    prepare.app([str(argument) for argument in arguments], standalone_mode=False)
+
+
+def contents(dataset):
+    """file -> (split, class name, bytes) of everything in a data set."""
+    found = {}
+    for name in dataset.splits:
+        split = dataset.split(name)
+        for i in range(len(split)):
+            class_name = dataset.class_names[split.class_id(i)] if dataset.num_classes else None
+            found[split.key(i)] = (name, class_name, split.read(i))
+    return found
+
+
+@pytest.fixture
+def pets(tmp_path):
+    write_pictures(tmp_path / "pets", [f"{kind}/{i}.png" for kind in ("dogs", "cats") for i in range(10)])
+    return tmp_path / "pets"
+
+
+def test_sub_folders_are_classes_and_files_are_kept_byte_for_byte(pets, tmp_path, capsys):
+    run("folder", pets, tmp_path / "out")
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.class_names == ["cats", "dogs"]
+    found = contents(dataset)
+    assert len(found) == 20
+    for kind in ("cats", "dogs"):
+        for i in range(10):
+            _, class_name, picture = found[f"{kind}_{i}"]
+            assert class_name == kind
+            assert picture == (pets / kind / f"{i}.png").read_bytes()
+    captured = capsys.readouterr()
+    assert captured.out == f"{tmp_path / 'out'}\n"
+    assert "20 pictures, 2 classes: train 18, validation 2" in captured.err
+
+
+def test_flat_pictures_have_no_classes(tmp_path):
+    write_pictures(tmp_path / "flat", [f"{i}.jpg" for i in range(10)])
+    run("folder", tmp_path / "flat", tmp_path / "out", "--validation-fraction", 0.3)
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.num_classes == 0
+    assert [len(dataset.split(name)) for name in dataset.splits] == [7, 3]
+    assert dataset.split("train").class_id(0) == -1
+
+
+def test_the_validation_fraction_holds_in_every_class(tmp_path):
+    names = [f"{kind}/{i}.png" for kind, count in (("one", 1), ("two", 2), ("ten", 10)) for i in range(count)]
+    write_pictures(tmp_path / "in", names)
+
+    def held_out(fraction):
+        run("folder", tmp_path / "in", tmp_path / "out", "--validation-fraction", fraction, "--overwrite")
+        split_and_class = [(split, kind) for split, kind, _ in contents(open_dataset(tmp_path / "out")).values()]
+        return [split_and_class.count(("validation", kind)) for kind in ("one", "two", "ten")]
+
+    assert held_out(0.1) == [0, 1, 1]
+    assert held_out(0.4) == [0, 1, 4]
+    assert held_out(0.99) == [0, 1, 9]
+    assert held_out(0) == [0, 0, 0]
+    assert open_dataset(tmp_path / "out").splits == ["train"]
+
+
+@pytest.mark.parametrize("validation", ["val", "validation", "valid"])
+def test_folders_named_after_splits_are_the_splits(tmp_path, validation):
+    write_pictures(tmp_path / "in", ["train/b/1.png", "train/a/1.png", "train/b/2.png", f"{validation}/b/1.png"])
+    run("folder", tmp_path / "in", tmp_path / "out")
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.class_names == ["a", "b"]
+    assert {key: value[:2] for key, value in contents(dataset).items()} == {
+        "train_a_1": ("train", "a"),
+        "train_b_1": ("train", "b"),
+        "train_b_2": ("train", "b"),
+        f"{validation}_b_1": ("validation", "b"),
+    }
+
+
+def test_preparing_twice_gives_the_same_bytes(pets, tmp_path):
+    run("folder", pets, tmp_path / "one")
+    run("folder", pets, tmp_path / "two")
+    files = {file.name: file.read_bytes() for file in (tmp_path / "one").iterdir()}
+    assert files == {file.name: file.read_bytes() for file in (tmp_path / "two").iterdir()}
+
+
+def test_keys_are_unique_and_survive_dots_slashes_and_long_names(tmp_path):
+    names = [
+        "IMG.2024.jpg",
+        "IMG.2023.jpg",
+        "a b.png",
+        "a_b.png",
+        "a_b.webp",
+        "日本.png",
+        "中国.png",
+        "x" * 200 + ".png",
+    ]
+    write_pictures(tmp_path / "in", names)
+    run("folder", tmp_path / "in", tmp_path / "out", "--validation-fraction", 0)
+    split = open_dataset(tmp_path / "out").split("train")
+    by_bytes = {split.read(i): split.key(i) for i in range(len(split))}
+    keys = {name: by_bytes[(tmp_path / "in" / name).read_bytes()] for name in names}
+    assert keys["IMG.2024.jpg"] == "IMG_2024"
+    assert len(set(keys.values())) == len(names)
+    assert all(key.isascii() and len(key) <= 80 and not set(key) & set("./ ") for key in keys.values())
+
+
+def test_broken_pictures_are_named_listed_and_left_out(pets, tmp_path, capsys):
+    (pets / "cats" / "cut.png").write_bytes((pets / "cats" / "1.png").read_bytes()[:100])
+    (pets / "cats" / "text.jpg").write_text("no picture")
+    (pets / "dogs" / "gone.png").symlink_to(tmp_path / "nowhere")
+    run("folder", pets, tmp_path / "out", "--json")
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {
+        "path": str(tmp_path / "out"),
+        "pictures": 20,
+        "unreadable": 3,
+        "classes": 2,
+        "splits": {"train": 18, "validation": 2},
+    }
+    bad = [json.loads(line) for line in (tmp_path / "out" / "bad.jsonl").read_text().splitlines()]
+    assert sorted(entry["file"] for entry in bad) == ["cats/cut.png", "cats/text.jpg", "dogs/gone.png"]
+    for entry in bad:
+        assert f"left out: {entry['file']}: {entry['reason']}" in captured.err
+    assert "3 pictures could not be decoded" in captured.err
+
+
+def test_a_folder_of_broken_pictures_makes_no_data_set(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_text("no picture")
+    with pytest.raises(RestokError, match="not one picture could be read"):
+        run("folder", tmp_path / "in", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_pictures_beside_class_folders_are_refused(pets, tmp_path):
+    noise(0).save(pets / "stray.png")
+    with pytest.raises(UsageError, match=r"stray\.png is in no class folder, but 20 other pictures are"):
+        run("folder", pets, tmp_path / "out")
+
+
+def test_missing_and_empty_folders_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="nowhere: no such folder"):
+        run("folder", tmp_path / "nowhere", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="empty holds no pictures"):
+        run("folder", tmp_path / "empty", tmp_path / "out")
+
+
+def test_output_that_exists_needs_overwrite(pets, tmp_path):
+    run("folder", pets, tmp_path / "out")
+    with pytest.raises(UsageError, match="--overwrite"):
+        run("sample", tmp_path / "out")
+    run("sample", tmp_path / "out", "--overwrite")
+    assert open_dataset(tmp_path / "out").name == "sample"
+
+
+def test_overwrite_replaces_data_sets_only(pets, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match="no data set, so it is not replaced"):
+        run("folder", pets, tmp_path / "home", "--overwrite")
+    assert (tmp_path / "home" / "thesis.tex").exists()
+
+
+def test_the_current_folder_can_be_the_output_while_it_is_empty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("sample", ".")
+    assert open_dataset(tmp_path).name == "sample"
+
+
+def test_output_inside_or_around_the_pictures_is_refused(pets):
+    for out in (pets / "out", pets, pets.parent):
+        with pytest.raises(UsageError):
+            run("folder", pets, out, "--overwrite")
+    with pytest.raises(UsageError, match="lie in each other"):
+        run("folder", pets, pets / "out")
+
+
+def test_a_crash_while_writing_keeps_the_old_data_set(pets, tmp_path, monkeypatch):
+    run("folder", pets, tmp_path / "out")
+    fingerprint = open_dataset(tmp_path / "out").fingerprint
+
+    def crash(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("restok_cli.data.shards.write_manifest", crash)
+    with pytest.raises(OSError, match="No space left"):
+        run("folder", pets, tmp_path / "out", "--validation-fraction", 0.5, "--overwrite")
+    assert open_dataset(tmp_path / "out").fingerprint == fingerprint
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "pets"]
+
+
+def test_the_sample_is_written_out_as_plain_shards(tmp_path, capsys):
+    run("sample", tmp_path / "emoji")
+    assert capsys.readouterr().out == f"{tmp_path / 'emoji'}\n"
+    assert sorted(path.name for path in (tmp_path / "emoji").iterdir()) == [
+        "LICENSE",
+        "NOTICE",
+        "dataset.json",
+        "train-000000.npy",
+        "train-000000.tar",
+        "validation-000000.npy",
+        "validation-000000.tar",
+    ]
+    embedded, written = open_dataset("sample"), open_dataset(tmp_path / "emoji")
+    assert written.fingerprint == embedded.fingerprint
+    for name in embedded.splits:
+        ours, theirs = written.split(name), embedded.split(name)
+        assert [ours.read(i) for i in range(len(ours))] == [theirs.read(i) for i in range(len(theirs))]
+
+
+def test_the_manifest_hashes_the_files_that_lie_there(tmp_path):
+    run("sample", tmp_path / "emoji")
+    for split in json.loads((tmp_path / "emoji" / "dataset.json").read_text())["splits"].values():
+        for shard in split["shards"]:
+            data = (tmp_path / "emoji" / shard["file"]).read_bytes()
+            assert (len(data), hashlib.sha256(data).hexdigest()) == (shard["bytes"], shard["sha256"])

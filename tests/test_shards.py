@@ -1,0 +1,205 @@
+import json
+import pickle
+import resource
+import signal
+import tarfile
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import webdataset
+from pictures import write_pictures
+
+from restok_cli.data.shards import NO_CLASS, Sample, open_dataset, write_dataset
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import whole_folder
+
+
+def sample(i: int, class_id: int = 0) -> Sample:
+    picture = np.random.default_rng(i).integers(0, 256, 300 + 217 * i, np.uint8).tobytes()
+    return Sample(f"key{i}", "png", picture, (8, 8), class_id, {"file": f"é {i}.png"})
+
+
+def write(folder, splits, **options):
+    folder.mkdir(parents=True, exist_ok=True)
+    options = {"name": "test", "class_names": ["a", "b"], "provenance": {"source": "test"}} | options
+    return write_dataset(folder, splits, **options)
+
+
+@pytest.fixture
+def samples():
+    return [sample(i, i % 2) for i in range(11)]
+
+
+@pytest.fixture
+def folder(tmp_path, samples):
+    write(tmp_path / "set", {"train": samples[:8], "validation": samples[8:]}, samples_per_shard=3)
+    return tmp_path / "set"
+
+
+def test_every_sample_is_read_back_as_it_was_written(folder, samples):
+    dataset = open_dataset(folder)
+    assert (dataset.name, dataset.class_names, dataset.num_classes) == ("test", ["a", "b"], 2)
+    assert dataset.splits == ["train", "validation"]
+    for name, written in (("train", samples[:8]), ("validation", samples[8:])):
+        split = dataset.split(name)
+        assert len(split) == len(written)
+        for i, (key, _, picture, _, class_id, _) in enumerate(written):
+            assert (split.key(i), split.read(i), split.class_id(i)) == (key, picture, class_id)
+        assert split.class_ids.dtype == np.int32
+        assert split.class_ids.tolist() == [s.class_id for s in written]
+
+
+def test_webdataset_reads_the_same_samples(folder, samples):
+    shards = [str(path) for path in sorted(folder.glob("train-*.tar"))]
+    assert len(shards) == 3
+    read = list(webdataset.WebDataset(shards, shardshuffle=False))
+    assert [s["__key__"] for s in read] == [s.key for s in samples[:8]]
+    assert [s["png"] for s in read] == [s.picture for s in samples[:8]]
+    assert [int(s["cls"]) for s in read] == [s.class_id for s in samples[:8]]
+    assert [json.loads(s["json"]) for s in read] == [s.info for s in samples[:8]]
+
+
+def test_samples_without_classes_have_none(tmp_path):
+    write(tmp_path, {"train": [sample(0, NO_CLASS)]}, class_names=[])
+    split = open_dataset(tmp_path).split("train")
+    assert split.class_id(0) == -1 and split.class_ids.tolist() == [-1]
+    with tarfile.open(tmp_path / "train-000000.tar") as tar:
+        assert tar.getnames() == ["key0.json", "key0.png"]
+
+
+def test_the_same_samples_give_the_same_bytes(tmp_path, samples):
+    for name in ("one", "two"):
+        write(tmp_path / name, {"train": iter(samples)}, samples_per_shard=4)
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert len(files) == 7
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    with tarfile.open(tmp_path / "one" / "train-000000.tar") as tar:
+        assert {(m.mtime, m.uid, m.gid, m.uname, m.gname) for m in tar} == {(0, 0, 0, "", "")}
+
+
+def test_the_fingerprint_follows_samples_order_and_class_names(tmp_path, samples):
+    def fingerprint(folder, splits, **options):
+        return write(tmp_path / folder, splits, **options).fingerprint
+
+    base = fingerprint("a", {"train": samples})
+    assert fingerprint("b", {"train": samples}, name="other") == base
+    others = {
+        fingerprint("c", {"train": samples[:-1]}),
+        fingerprint("d", {"train": samples[::-1]}),
+        fingerprint("e", {"validation": samples}),
+        fingerprint("f", {"train": samples}, class_names=["a", "c"]),
+    }
+    assert len(others) == 4 and base not in others
+
+
+def test_picture_size_is_told_where_all_share_one(tmp_path, samples):
+    assert write(tmp_path / "a", {"train": samples}).image_size == (8, 8)
+    assert write(tmp_path / "b", {"train": [*samples, sample(99)._replace(size=(8, 9))]}).image_size is None
+
+
+def test_a_split_without_samples_is_left_out_and_a_set_without_any_refused(tmp_path, samples):
+    assert list(write(tmp_path / "a", {"train": samples, "validation": []}).splits) == ["train"]
+    with pytest.raises(RestokError, match="not one picture could be read"):
+        write(tmp_path / "b", {"train": []})
+
+
+def test_splits_can_be_pickled_also_after_reading(folder):
+    split = open_dataset(folder).split("train")
+    split.read(4)
+    copy = pickle.loads(pickle.dumps(split))
+    assert [copy.read(i) for i in range(8)] == [split.read(i) for i in range(8)]
+    assert len(pickle.dumps(split)) < 2000
+
+
+def test_samples_out_of_range_are_an_index_error(folder):
+    split = open_dataset(folder).split("train")
+    for i in (-1, 8):
+        with pytest.raises(IndexError):
+            split.read(i)
+
+
+def test_an_unknown_split_is_refused_with_the_ones_there_are(folder):
+    with pytest.raises(UsageError, match=r"no split valid \(did you mean validation\?\); it has train and validation"):
+        open_dataset(folder).split("valid")
+
+
+def test_folders_that_are_no_data_set_say_which_command_makes_one(tmp_path):
+    write_pictures(tmp_path, ["a.png"])
+    with pytest.raises(UsageError, match=rf"is not a data set; `restok prepare folder {tmp_path} OUT`"):
+        open_dataset(tmp_path)
+    with pytest.raises(UsageError, match="no such data set"):
+        open_dataset(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"name": "x"}', '{"format_version": 2}'])
+def test_a_damaged_or_newer_manifest_is_refused(folder, text):
+    (folder / "dataset.json").write_text(text)
+    with pytest.raises(RestokError, match=r"dataset\.json (is|has format)"):
+        open_dataset(folder)
+
+
+def test_a_missing_or_cut_shard_is_named_when_the_set_is_opened(folder):
+    shard = folder / "train-000001.tar"
+    contents = shard.read_bytes()
+    shard.write_bytes(contents[:-512])
+    with pytest.raises(RestokError, match=r"train-000001\.tar has \d+ bytes instead of \d+"):
+        open_dataset(folder)
+    shard.unlink()
+    with pytest.raises(RestokError, match=r"train-000001\.tar is missing"):
+        open_dataset(folder)
+
+
+def test_a_missing_or_foreign_index_is_named(folder):
+    index = folder / "train-000000.npy"
+    index.write_bytes(index.read_bytes()[:-16])
+    with pytest.raises(RestokError, match=r"train-000000\.npy"):
+        open_dataset(folder).split("train").read(0)
+    np.save(index, np.zeros(3))
+    with pytest.raises(RestokError, match="does not index the 3 samples"):
+        open_dataset(folder).split("train").read(0)
+    index.unlink()
+    with pytest.raises(RestokError, match="is missing"):
+        open_dataset(folder).split("train").class_id(0)
+
+
+def test_a_shard_cut_after_opening_is_named(folder):
+    split = open_dataset(folder).split("train")
+    shard = folder / "train-000000.tar"
+    shard.write_bytes(shard.read_bytes()[:2000])
+    with pytest.raises(RestokError, match=r"train-000000\.tar ends before byte"):
+        split.read(2)
+
+
+def test_a_broken_picture_is_named_by_key_and_shard(folder):
+    with pytest.raises(RestokError, match=r"sample key4 of .*train-000001\.tar: cannot be decoded"):
+        open_dataset(folder).split("train").image(4)
+
+
+def test_a_write_that_fails_half_way_leaves_nothing(tmp_path, samples):
+    def failing():
+        yield from samples[:7]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "set") as temporary:
+        write(temporary, {"train": failing()}, samples_per_shard=3)
+    assert list(tmp_path.iterdir()) == []
+
+
+@contextmanager
+def full_disk(num_bytes: int):
+    """Files can grow to so many bytes only: writing on is an OSError, as on a full disk."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_is_an_os_error_and_leaves_nothing(tmp_path, samples):
+    with full_disk(10_000), pytest.raises(OSError, match="File too large"), whole_folder(tmp_path / "set") as temporary:
+        write(temporary, {"train": samples})
+    assert list(tmp_path.iterdir()) == []
