@@ -19,8 +19,17 @@ EXIT_FAILURE, EXIT_USAGE, EXIT_SIGNAL = 1, 2, 128  # plus the number of the sign
 # Typer keeps its Click private and has moved it before; this is Click's UsageError wherever it lives now.
 ClickUsageError = typer.BadParameter.__mro__[1]
 
+
+class InOrder(typer.core.TyperGroup):
+    """Lists the commands in the order in which data flow through them."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:
+        return ["prepare", *(name for name in super().list_commands(ctx) if name != "prepare")]
+
+
 app = typer.Typer(
     name="restok",
+    cls=InOrder,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     suggest_commands=True,
@@ -48,9 +57,10 @@ def restok(
 
     A first try, on the emoji that come with restok:
 
-      restok train-tokenizer sample --preset sample -o runs/tokenizer --max-steps 500
-      restok train-har sample --tokenizer runs/tokenizer --preset sample -o runs/har --max-steps 500
-      restok generate --model runs/har --steps 9 -o pictures
+      restok train-tokenizer sample --max-steps 500 -o runs/tokenizer
+      restok train-har sample --tokenizer runs/tokenizer --max-steps 500 -o runs/har
+      restok generate --model runs/har --steps 9 --grid emoji.png -o pictures
+      restok evaluate pictures --reference sample --split train --features random
     """
     if context.invoked_subcommand is None:
         print(context.get_help())
@@ -70,7 +80,7 @@ def run(arguments: list[str] | None = None) -> int:
         return app(args=arguments, prog_name="restok", standalone_mode=False) or 0
     except ClickUsageError as error:
         command = error.ctx.command_path if error.ctx else "restok"
-        return _fail(f"{error.format_message()} Try '{command} --help'.", EXIT_USAGE)
+        return _fail(f"{error.format_message().rstrip('.')}. Try '{command} --help'.", EXIT_USAGE)
     except Interrupted as error:
         return _fail(str(error), EXIT_SIGNAL + error.signal_number)
     except UsageError as error:

@@ -64,14 +64,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_output_folder(path: Path, overwrite: bool) -> Path:
-    """Return `path` if results may go there.
+def check_output_folder(path: Path, overwrite: bool, marker: str) -> None:
+    """Check that results may go to the folder `path`: it is new or empty, or may be overwritten.
 
-    Raises UsageError where it holds something and `overwrite` is false, or where it is a file.
+    `marker` is a file that each output of this kind holds. Raises UsageError where `path` is a file, where it holds
+    something and `overwrite` is false, and where what it holds is not ours: --overwrite never deletes that.
     """
-    path = Path(path)
     if path.exists() and not path.is_dir():
         raise UsageError(f"{path} is a file; give a folder for the output")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
+    if not path.is_dir() or not any(path.iterdir()):
+        return
+    if not overwrite:
         raise UsageError(f"{path} already holds files; give another folder, or --overwrite to replace them")
-    return path
+    if not (path / marker).is_file():
+        raise UsageError(f"{path} holds files but no {marker}, so it is not replaced; give another folder")

@@ -47,7 +47,7 @@ def test_another_tokenizer_is_refused(folders, tiny_tokenizer):
     with torch.no_grad():
         tiny_tokenizer.quantizer.codebook[0] += 1
     save_tokenizer(tiny_tokenizer, folders / "other")
-    with pytest.raises(UsageError, match="another tokenizer than .*other; leave --tokenizer out"):
+    with pytest.raises(UsageError, match=r"another tokenizer than .*other; leave --tokenizer out"):
         load_generator(folders / "har", CPU, folders / "other")
 
 
@@ -62,7 +62,7 @@ def test_fingerprint_changes_with_any_weight_and_not_with_the_place(folders, tin
 
 
 def test_what_is_not_a_model_is_refused_with_the_command_that_makes_one(folders):
-    with pytest.raises(UsageError, match="nowhere: no such folder.*restok train-tokenizer"):
+    with pytest.raises(UsageError, match=r"nowhere: no such folder.*restok train-tokenizer"):
         load_tokenizer(folders / "nowhere", CPU)
     (folders / "empty").mkdir()
     with pytest.raises(UsageError, match=r"empty is not a model: it holds no config.json; `restok train-har`"):

@@ -51,12 +51,15 @@ def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
     assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "new").exists()
 
 
-def test_an_output_folder_with_files_needs_overwrite(tmp_path):
-    assert check_output_folder(tmp_path / "new", overwrite=False) == tmp_path / "new"
-    assert check_output_folder(tmp_path, overwrite=False) == tmp_path
-    (tmp_path / "a.txt").touch()
+def test_an_output_folder_with_files_needs_overwrite_and_must_be_ours(tmp_path):
+    check_output_folder(tmp_path / "new", overwrite=False, marker="ours.json")
+    check_output_folder(tmp_path, overwrite=False, marker="ours.json")
+    (tmp_path / "thesis.tex").touch()
     with pytest.raises(UsageError, match="already holds files; give another folder, or --overwrite"):
-        check_output_folder(tmp_path, overwrite=False)
-    assert check_output_folder(tmp_path, overwrite=True) == tmp_path
-    with pytest.raises(UsageError, match=r"a\.txt is a file; give a folder"):
-        check_output_folder(tmp_path / "a.txt", overwrite=True)
+        check_output_folder(tmp_path, overwrite=False, marker="ours.json")
+    with pytest.raises(UsageError, match=r"holds files but no ours\.json, so it is not replaced"):
+        check_output_folder(tmp_path, overwrite=True, marker="ours.json")
+    (tmp_path / "ours.json").touch()
+    check_output_folder(tmp_path, overwrite=True, marker="ours.json")
+    with pytest.raises(UsageError, match=r"thesis\.tex is a file; give a folder"):
+        check_output_folder(tmp_path / "thesis.tex", overwrite=True, marker="ours.json")

@@ -139,19 +139,25 @@ def test_saved_pictures_read_back_equal(tmp_path):
 def test_a_grid_holds_every_picture_in_reading_order():
     images = torch.stack([to_tensor(noise(seed)) for seed in range(5)])
     grid = make_grid(images, columns=3)
-    assert grid.dtype == torch.uint8 and grid.shape == (3, 2 + 2 * 18, 2 + 3 * 22)
+    assert grid.dtype == torch.uint8 and grid.shape == (3, 2 + 2 * 82, 2 + 3 * 102)  # enlarged five times
     for i, image in enumerate(images):
-        top, left = 2 + i // 3 * 18, 2 + i % 3 * 22
-        assert torch.equal(grid[:, top : top + 16, left : left + 20], image)
-    assert (grid[:, 2 + 18 :, 2 + 2 * 22 :] == 255).all()
+        top, left = 2 + i // 3 * 82, 2 + i % 3 * 102
+        cell = grid[:, top : top + 80, left : left + 100]
+        assert all(torch.equal(cell[:, y::5, x::5], image) for y in range(5) for x in range(5))
+    assert (grid[:, 2 + 82 :, 2 + 2 * 102 :] == 255).all()
+
+
+def test_large_pictures_are_not_enlarged_in_a_grid():
+    images = torch.zeros(1, 3, 100, 96, dtype=torch.uint8)
+    assert make_grid(images, columns=1).shape == (3, 104, 100)
 
 
 def test_captions_are_drawn_below_their_pictures_and_cut_to_fit():
-    images = torch.full((2, 3, 16, 20), 255, dtype=torch.uint8)
-    grid = make_grid(images, columns=2, captions=["a caption far too long for twenty pixels", ""])
+    images = torch.full((2, 3, 16, 96), 255, dtype=torch.uint8)
+    grid = make_grid(images, columns=2, captions=["a caption far too long for ninety-six pixels", ""])
     assert (grid[:, :18] == 255).all()
-    assert (grid[:, 18:, :22] < 255).any()
-    assert (grid[:, :, 22:] == 255).all()
+    assert (grid[:, 18:, :98] < 255).any()
+    assert (grid[:, :, 98:] == 255).all()
 
 
 def test_pictures_are_found_sorted_and_hidden_files_are_not(tmp_path):

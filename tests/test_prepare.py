@@ -166,7 +166,7 @@ def test_output_that_exists_needs_overwrite(pets, tmp_path):
 def test_overwrite_replaces_data_sets_only(pets, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("years of work")
-    with pytest.raises(UsageError, match="no data set, so it is not replaced"):
+    with pytest.raises(UsageError, match=r"holds files but no dataset\.json, so it is not replaced"):
         run("folder", pets, tmp_path / "home", "--overwrite")
     assert (tmp_path / "home" / "thesis.tex").exists()
 

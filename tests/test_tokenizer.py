@@ -1,6 +1,7 @@
 """Properties of the tokenizer, each against something simpler."""
 
 from copy import deepcopy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -95,7 +96,7 @@ def test_coarse_image_groups_ignore_finer_ones_and_all_ignore_latents(tiny_confi
     _, mask = tokenizer.encoder.tables(2)  # groups of 4, 8, 16 image tokens, then levels 1, 1, 2, 4, 8, 16
     bounds = [0, 4, 12, 28, 29, 30, 32, 36, 44, 60]
     expected = torch.zeros(60, 60, dtype=torch.bool)
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in pairwise(bounds):
         expected[start:stop, :stop] = True
     assert torch.equal(mask, expected)
 

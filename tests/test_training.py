@@ -4,6 +4,7 @@ import math
 import os
 import resource
 import signal
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_learning_rate_warms_up_then_follows_a_cosine():
     rates = [learning_rate(step, 110, config) for step in range(111)]
     assert rates[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
     assert rates[10] == 1.0 and rates[60] == pytest.approx(0.6) and rates[110] == pytest.approx(0.2)
-    assert all(before > after for before, after in zip(rates[10:], rates[11:], strict=False))
+    assert all(before > after for before, after in pairwise(rates[10:]))
 
 
 def test_weight_decay_spares_norms_biases_embeddings_and_learned_tokens(tiny_tokenizer):
@@ -219,7 +220,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(tmp_pat
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
-        with pytest.raises(OSError, match="too large|cannot write"):
+        with pytest.raises(OSError, match=r"too large|cannot write"):
             run.save(2, {"model": torch.zeros(1_000_000)}, keep=2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -69,11 +69,14 @@ def evaluate(
 ) -> None:
     """Measure pictures: FID, Inception Score, PSNR, SSIM, MSE, and how well a codebook is used.
 
-    fid and gfid compare two sets of pictures; rfid, psnr, ssim and mse compare each picture with the one of the same
-    name in REF. Pictures of REF that have another size get the ADM centre crop. Every number carries its n (gFID-50k);
-    --json adds the protocol that made it: hashes of pictures and weights, crop, rounding, versions.
+    fid and gfid compare two sets of pictures; rfid, psnr, ssim and mse compare
+    each picture with the one of the same name in REF. Pictures of REF that have
+    another size get the ADM centre crop. Every number carries its n (gFID-50k);
+    --json adds the protocol that made it: hashes of pictures and weights, crop,
+    rounding, versions.
 
-    Examples: what generate drew, what reconstruct gave back, a batch for the ADM evaluator, the use of a codebook:
+    Examples: what generate drew, what reconstruct gave back, a batch for the ADM
+    evaluator, the use of a codebook:
 
       restok evaluate pictures --reference sample --split train
       restok evaluate reconstructed --metric rfid --metric psnr --reference photos

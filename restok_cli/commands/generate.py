@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from restok_cli.commands.options import AsJson, Device, Overwrite, PictureOutput, Seed, open_device
+from restok_cli.commands.options import PICTURE_MANIFEST, AsJson, Device, Overwrite, PictureOutput, Seed, open_device
 from restok_cli.console import Progress
 from restok_cli.errors import UsageError, did_you_mean
-from restok_cli.files import check_output_folder, whole_file
+from restok_cli.files import check_output_folder, whole_folder
 
 GRID_COLUMNS = 8
 
@@ -42,15 +42,16 @@ def generate(
 ) -> None:
     """Draw pictures: each in 9 steps where an autoregressive model would take 128.
 
-    DIR gets 000000.png, 000001.png, … and manifest.jsonl with the class and seed of each. Picture i depends on the
-    model, the seed, i, its class and the sampling options. Prints DIR.
+    DIR gets 000000.png, 000001.png, … and manifest.jsonl with the class and seed
+    of each. Picture i depends on the model, the seed, i, its class and the
+    sampling options. Prints DIR.
 
     Example:
 
-      restok generate --model runs/har --steps 9 --count 32 --grid emoji.png -o pictures
-      restok generate --model runs/har --class animal-mammal --cfg-scale 2 --top-p 0.95 -o animals
+      restok generate --model runs/har --steps 9 --grid emoji.png -o pictures
+      restok generate --model runs/har --class heart --cfg-scale 2 -o hearts
     """
-    check_output_folder(output, overwrite)
+    check_output_folder(output, overwrite, PICTURE_MANIFEST)
 
     from restok_cli.model.checkpoint import load_generator
     from restok_cli.model.sampling import SamplingOptions, check_num_steps, check_options
@@ -70,7 +71,7 @@ def generate(
     from restok_cli.model.sampling import sample, seeded_uniforms
 
     pictures, lines = [], []
-    with Progress("generate", count, "pictures") as progress:
+    with whole_folder(output) as folder, Progress("generate", count, "pictures") as progress:
         for first in range(0, count, batch_size):
             batch = torch.tensor(class_ids[first : first + batch_size])
             uniforms = seeded_uniforms(seed, first, len(batch), generator.har.config.num_codes)
@@ -78,14 +79,13 @@ def generate(
             with torch.inference_mode():
                 images = to_uint8(generator.tokenizer.decode(codes)).cpu()
             for index, image in enumerate(images, start=first):
-                save_image(image, output / f"{index:06d}.png")
                 record = {"file": f"{index:06d}.png", "class_id": class_ids[index], "seed": seed, "index": index}
-                lines.append(json.dumps(record))
+                save_image(image, folder / record["file"])
+                lines.append(json.dumps(record) + "\n")
             if grid is not None:
                 pictures.append(images)
             progress.advance(len(batch))
-    with whole_file(output / "manifest.jsonl") as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (folder / PICTURE_MANIFEST).write_text("".join(lines), encoding="utf-8")
     if grid is not None:
         captions = [generator.class_names[i] for i in class_ids] if generator.class_names else None
         save_image(make_grid(torch.cat(pictures), min(GRID_COLUMNS, count), captions), grid)

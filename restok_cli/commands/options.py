@@ -10,6 +10,8 @@ from restok_cli.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
+PICTURE_MANIFEST = "manifest.jsonl"  # a line per picture in the folders that generate and reconstruct write
+
 DataArgument = Annotated[
     str, typer.Argument(metavar="DATA", help="A folder made by `restok prepare`, or the word sample.")
 ]

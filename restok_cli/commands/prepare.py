@@ -58,10 +58,10 @@ def folder(
 
       restok prepare folder pets data/pets --validation-fraction 0.2
     """
-    from restok_cli.data.shards import write_dataset
+    from restok_cli.data.shards import MANIFEST, write_dataset
     from restok_cli.data.sources import BadPicture, read_samples, walk_folder
 
-    _check_output(out, overwrite)
+    check_output_folder(out, overwrite, MANIFEST)
     _check_apart(pictures, out)
     sources = walk_folder(pictures, validation_fraction)
     bad: list[BadPicture] = []
@@ -96,20 +96,12 @@ def sample(out: Output, overwrite: Overwrite = False, as_json: AsJson = False) -
 
       restok prepare sample data/emoji
     """
-    from restok_cli.data.shards import write_sample
+    from restok_cli.data.shards import MANIFEST, write_sample
 
-    _check_output(out, overwrite)
+    check_output_folder(out, overwrite, MANIFEST)
     with whole_folder(out.resolve()) as temporary:
         manifest = write_sample(temporary)
     _report(out, manifest, 0, as_json)
-
-
-def _check_output(out: Path, overwrite: bool) -> None:
-    check_output_folder(out, overwrite)
-    from restok_cli.data.shards import MANIFEST
-
-    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
-        raise UsageError(f"{out} holds files but no data set, so it is not replaced; give another folder")
 
 
 def _check_apart(pictures: Path, out: Path) -> None:

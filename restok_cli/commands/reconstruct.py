@@ -1,106 +1,116 @@
 """`restok reconstruct`: pictures to codes and back to pictures."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from restok_cli.commands.options import AsJson, Device, Overwrite, PictureOutput, open_device
+from restok_cli.commands.options import PICTURE_MANIFEST, AsJson, Device, Overwrite, PictureOutput, open_device
 from restok_cli.console import note, track
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import check_output_folder
+from restok_cli.files import check_output_folder, whole_folder
 
 if TYPE_CHECKING:
-    from restok_cli.model.tokenizer import Tokenizer
+    from PIL.Image import Image
 
 
 def reconstruct(
     pictures: Annotated[
-        list[Path], typer.Argument(metavar="PICTURES…", help="Picture files, or folders of them.", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="PICTURES…", help="Picture files, folders of them, or one data set.", show_default=False
+        ),
     ],
     model: Annotated[Path, typer.Option(metavar="M", help="A tokenizer, or a generator with its tokenizer.")],
     output: PictureOutput,
     tokens: Annotated[
         int | None, typer.Option(metavar="N", help="Decode the first N codes only: coarser. Default: all.")
     ] = None,
+    split: Annotated[
+        Literal["validation", "train"], typer.Option(help="The split to take of a data set.")
+    ] = "validation",
     overwrite: Overwrite = False,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Encode pictures to codes, decode them again, and say how near they come (PSNR).
 
-    A picture of any size gets the centre crop of evaluation first. DIR gets a PNG of each picture's name; those that
-    cannot be decoded are named and left out. Prints DIR.
+    A picture of any size gets the centre crop of evaluation first. DIR gets a
+    PNG of each picture's name; those that cannot be decoded are named and left
+    out. manifest.jsonl holds the PSNR of each. Prints DIR.
 
-    Example: what a picture looks like in all its codes, and in the first 16:
+    Examples: a picture from all its codes, and from the first 16; the held-out
+    emoji, to be measured:
 
-      restok reconstruct photo.jpg --model runs/tokenizer -o reconstructed
-      restok reconstruct photo.jpg --model runs/tokenizer --tokens 16 -o reconstructed-16
+      restok reconstruct photo.jpg --model runs/tokenizer -o photo-128
+      restok reconstruct photo.jpg --model runs/tokenizer --tokens 16 -o photo-16
+      restok reconstruct sample --model runs/tokenizer -o reconstructed
+      restok evaluate reconstructed --metric psnr --reference sample
     """
-    from restok_cli.data.images import center_crop, find_images, read_image, save_image, to_tensor
-
-    check_output_folder(output, overwrite)
-    files = find_images(pictures)
-    names = output_names(files)
+    check_output_folder(output, overwrite, PICTURE_MANIFEST)
+    readers = find_pictures(pictures, split)
 
     import torch
 
+    from restok_cli.data.images import center_crop, save_image, to_float, to_tensor, to_uint8
     from restok_cli.metrics.pixels import psnr
     from restok_cli.model.checkpoint import load_tokenizer
 
-    tokenizer = load_tokenizer(model, open_device(device))
-    check_tokens(tokens, tokenizer.config.num_latent_tokens)
-    values, unreadable = [], 0
-    for file, name in track(zip(files, names, strict=True), "reconstruct", len(files), "pictures"):
-        try:
-            image = read_image(file, str(file))
-        except RestokError as error:
-            note(f"left out: {error}")
-            unreadable += 1
-            continue
-        original = to_tensor(center_crop(image, tokenizer.config.image_size))[None]
-        with torch.inference_mode():
-            made = reconstruct_batch(tokenizer, original, tokens)
-        save_image(made[0], output / name)
-        values.append(psnr(made, original).item())
-    if not values:
-        raise RestokError(f"none of the {len(files)} pictures could be decoded; nothing was written")
-    mean = sum(values) / len(values)
-    used = tokens or tokenizer.config.num_latent_tokens
-    note(
-        f"{len(values)} pictures from {used} tokens: mean PSNR {mean:.2f} dB"
-        + f", {unreadable} left out" * (unreadable > 0)
-    )
+    torch_device = open_device(device)
+    tokenizer = load_tokenizer(model, torch_device)
+    length = tokenizer.config.num_latent_tokens
+    if tokens is not None and not 1 <= tokens <= length:
+        raise UsageError(f"--tokens {tokens}: this tokenizer makes {length} codes a picture; give 1 to {length}")
+    values, lines = [], []
+    with whole_folder(output) as folder:
+        for name, read in track(readers.items(), "reconstruct", len(readers), "pictures"):
+            try:
+                original = to_tensor(center_crop(read(), tokenizer.config.image_size))[None]
+            except RestokError as error:
+                note(f"left out: {error}")
+                continue
+            with torch.inference_mode():
+                codes = tokenizer.encode(to_float(original.to(torch_device)))
+                decoded = to_uint8(tokenizer.decode(codes[:, :tokens])).cpu()
+            save_image(decoded[0], folder / f"{name}.png")
+            values.append(psnr(decoded, original).item())
+            lines.append(json.dumps({"file": f"{name}.png", "psnr": values[-1]}) + "\n")
+        if not values:
+            raise RestokError(f"none of the {len(readers)} pictures could be decoded; nothing was written")
+        (folder / PICTURE_MANIFEST).write_text("".join(lines), encoding="utf-8")
+    mean, used, unreadable = sum(values) / len(values), tokens or length, len(readers) - len(values)
+    left_out = f", {unreadable} left out" if unreadable else ""
+    note(f"{len(values)} pictures from {used} of {length} codes: mean PSNR {mean:.2f} dB{left_out}")
     result = {"path": str(output), "pictures": len(values), "unreadable": unreadable, "tokens": used, "psnr": mean}
     print(json.dumps(result) if as_json else output)
 
 
-def reconstruct_batch(tokenizer: "Tokenizer", images, tokens: int | None):
-    """uint8 images (B, 3, H, W) -> the same from their first `tokens` codes, on the CPU."""
-    from restok_cli.data.images import to_float, to_uint8
+def find_pictures(pictures: list[str], split: str) -> "dict[str, Callable[[], Image]]":
+    """What reads each picture, by the name that its output gets. Reading raises RestokError for a broken picture."""
+    from restok_cli.data.images import find_images, read_image
+    from restok_cli.data.shards import is_dataset, open_dataset
 
-    codes = tokenizer.encode(to_float(images.to(tokenizer.mean.device)))
-    return to_uint8(tokenizer.decode(codes[:, :tokens])).cpu()
-
-
-def check_tokens(tokens: int | None, length: int) -> None:
-    """Raises UsageError where --tokens is not 1 … length."""
-    if tokens is not None and not 1 <= tokens <= length:
-        raise UsageError(f"--tokens {tokens}: this tokenizer makes {length} codes a picture; give 1 to {length}")
+    if len(pictures) == 1 and is_dataset(pictures[0]):
+        part = open_dataset(pictures[0]).split(split)
+        return {part.key(i): lambda i=i: part.image(i) for i in range(len(part))}
+    files = find_images([Path(picture) for picture in pictures])
+    return {name: lambda file=file: read_image(file, str(file)) for name, file in unique_names(files).items()}
 
 
-def output_names(files: list[Path]) -> list[str]:
-    """A PNG name for each file: its own, with its folder's before it where two files share one."""
-    names, taken = [], set()
+def unique_names(files: list[Path]) -> dict[str, Path]:
+    """The files by their names without suffix, with their folders' before it where two share one."""
+    names: dict[str, Path] = {}
+    seen: set[Path] = set()
     for file in files:
+        if file.resolve() in seen:
+            raise UsageError(f"{file} is given twice; give each picture once")
+        seen.add(file.resolve())
         name = file.stem
         for parent in file.resolve().parents:
-            if name not in taken:
+            if name not in names:
                 break
             name = f"{parent.name}-{name}"
-        if name in taken:
-            raise UsageError(f"{file} is given twice; give each picture once")
-        taken.add(name)
-        names.append(f"{name}.png")
+        names[name] = file
     return names

@@ -35,12 +35,13 @@ def train_har(
 ) -> None:
     """Train a HAR generator, which draws the codes of a picture level by level: 9 steps for 128 codes.
 
-    Pictures are encoded by the tokenizer while training. RUN gets the same files as with train-tokenizer; its model/
-    holds the tokenizer too, so that generate needs nothing else. Prints the folder of the model.
+    Pictures are encoded by the tokenizer while training. RUN gets the same files
+    as with train-tokenizer; its model/ holds the tokenizer too, so that generate
+    needs nothing else. Prints the folder of the model.
 
     Example:
 
-      restok train-har sample --tokenizer runs/tokenizer --preset sample --max-steps 500 -o runs/har
+      restok train-har sample --tokenizer runs/tokenizer -o runs/har
     """
     check_resume(resume, overwrite)
 

@@ -31,13 +31,14 @@ def train_tokenizer(
 ) -> None:
     """Train a tokenizer: pictures to discrete codes in coarse-to-fine levels, and back.
 
-    RUN gets config.yaml, metrics.jsonl, checkpoints/, previews/ (look at them) and model/, which the other commands
-    take. Ctrl-C saves before it stops; the same command with --resume goes on as if nothing had happened. Prints the
+    RUN gets config.yaml, metrics.jsonl, checkpoints/, previews/ (look at them)
+    and model/, which the other commands take. Ctrl-C saves before it stops; the
+    same command with --resume goes on as if nothing had happened. Prints the
     folder of the model.
 
-    Example: the emoji that come with restok, about ten minutes on two CPU cores:
+    Example, on the emoji that come with restok:
 
-      restok train-tokenizer sample --preset sample --max-steps 500 -o runs/tokenizer
+      restok train-tokenizer sample --max-steps 500 -o runs/tokenizer
     """
     check_resume(resume, overwrite)
 

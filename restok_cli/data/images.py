@@ -23,6 +23,7 @@ IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tif
 # What Pillow's decoders raise on bytes that are damaged, cut short, far too large or no picture at all.
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
+GRID_PICTURE_WIDTH = 96  # pixels; in grids, smaller pictures are enlarged to at least this
 PADDING, CAPTION_HEIGHT = 2, 14  # pixels, in grids
 
 
@@ -134,8 +135,11 @@ def save_image(image: torch.Tensor, path: Path) -> None:
 def make_grid(images: torch.Tensor, columns: int, captions: Sequence[str] | None = None) -> torch.Tensor:
     """Lay uint8 images (n, 3, H, W) out on white in rows of `columns`, each above its caption if there are any.
 
-    A caption wider than its picture is cut. Returns uint8 (3, H', W').
+    Small pictures are enlarged by a whole factor, each pixel to a square; a caption wider than its picture is cut.
+    Returns uint8 (3, H', W').
     """
+    scale = -(-GRID_PICTURE_WIDTH // images.shape[3])
+    images = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     count, _, height, width = images.shape
     cell_height = height + PADDING + (CAPTION_HEIGHT if captions else 0)
     cell_width = width + PADDING

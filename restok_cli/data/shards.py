@@ -294,6 +294,11 @@ class Dataset:
         return Split(name, [Shard(self.folder / shard.file, shard.num_samples) for shard in shards])
 
 
+def is_dataset(path: str | Path) -> bool:
+    """Whether `path` means a data set: a folder that `restok prepare` made, or the word `sample`."""
+    return str(path) == "sample" or (Path(path) / MANIFEST).is_file()
+
+
 def open_dataset(path: str | Path) -> Dataset:
     """Open a folder that `restok prepare` made, or by the word `sample` the data set that comes with restok.
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from restok_cli.console import note
 from restok_cli.data.images import center_crop, find_images, read_image, to_tensor
-from restok_cli.data.shards import MANIFEST, Split, open_dataset
+from restok_cli.data.shards import Split, is_dataset, open_dataset
 from restok_cli.errors import RestokError, UsageError
 
 NOT_SAMPLES = ("grid.png", "preview.png")  # overviews that lie beside the pictures
@@ -88,7 +88,7 @@ def open_pictures(source: str, split: str) -> Pictures:
     `split` names the split of a data set, or is "all". Raises UsageError or RestokError for anything else.
     """
     path = Path(source)
-    if source == "sample" or (path / MANIFEST).exists():
+    if is_dataset(source):
         return _from_data_set(source, split)
     if not path.exists():
         raise UsageError(f"{source}: no such file or folder; give a folder of pictures, an .npz file or a data set")

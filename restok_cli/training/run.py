@@ -25,7 +25,7 @@ from restok_cli.files import check_output_folder, whole_file
 from restok_cli.model.config import Config
 from restok_cli.training.config import read_config, write_config
 
-CHECKPOINT = "step-{:06d}.pt"
+CONFIG_FILE, METRICS_FILE, CHECKPOINT = "config.yaml", "metrics.jsonl", "step-{:06d}.pt"
 
 
 class RunFolder:
@@ -37,10 +37,10 @@ class RunFolder:
         if resume:
             self._check_same_config(config)
             return
-        check_output_folder(self.path, overwrite)
+        check_output_folder(self.path, overwrite, CONFIG_FILE)
         self.path.mkdir(parents=True, exist_ok=True)
         self._clear()
-        write_config(config, self.path / "config.yaml")
+        write_config(config, self.path / CONFIG_FILE)
 
     @property
     def model_folder(self) -> Path:
@@ -51,7 +51,7 @@ class RunFolder:
 
     def log(self, step: int, numbers: dict[str, float]) -> None:
         """Append a line to metrics.jsonl."""
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        with open(self.path / METRICS_FILE, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **numbers}) + "\n")
 
     def save(self, step: int, state: dict[str, Any], keep: int) -> None:
@@ -65,7 +65,7 @@ class RunFolder:
         """The last checkpoint, or None before the first. What was logged after it is forgotten."""
         checkpoints = self._checkpoints()
         state = _torch_load(checkpoints[-1]) if checkpoints else None
-        metrics = self.path / "metrics.jsonl"
+        metrics = self.path / METRICS_FILE
         if metrics.exists():
             last_step = state["step"] if state else 0
             lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -79,11 +79,11 @@ class RunFolder:
 
     def _clear(self) -> None:
         """Remove what an overwritten run left behind: nothing of it may be taken for the new one's."""
-        for file in [*self._checkpoints(), *(self.path / "previews").glob("step-*.png"), self.path / "metrics.jsonl"]:
+        for file in [*self._checkpoints(), *(self.path / "previews").glob("step-*.png"), self.path / METRICS_FILE]:
             file.unlink(missing_ok=True)
 
     def _check_same_config(self, config: Config) -> None:
-        file = self.path / "config.yaml"
+        file = self.path / CONFIG_FILE
         if not file.is_file():
             raise UsageError(f"{self.path} holds no run to resume; leave --resume out to start one there")
         before, now = flatten(read_config(file)), flatten(config.model_dump(mode="json"))

@@ -86,7 +86,7 @@ def train_tokenizer(config: TokenizerRunConfig, data: Dataset, run: RunFolder, d
             if done % schedule.log_every == 0 or last:
                 numbers = window.close() | {"learning_rate": rate}
                 run.log(done, numbers)
-                progress.show(loss=numbers["loss"])
+                progress.show(reconstruction_loss=numbers["reconstruction_loss"])
             if done % schedule.validate_every == 0 or last:
                 numbers = validate(ema, data, schedule.batch_size, device)
                 run.log(done, numbers)

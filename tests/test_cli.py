@@ -1,0 +1,207 @@
+"""The front door: help, errors in one line, exit codes, signals."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from itertools import pairwise
+
+import pytest
+from pictures import write_pictures
+
+from restok_cli import cli
+from restok_cli.errors import Interrupted
+from restok_cli.model.checkpoint import save_har, save_tokenizer
+
+COMMANDS = (
+    ("prepare",),
+    ("prepare", "folder"),
+    ("prepare", "sample"),
+    ("train-tokenizer",),
+    ("train-har",),
+    ("reconstruct",),
+    ("generate",),
+    ("evaluate",),
+)
+RESTOK = (sys.executable, "-m", "restok_cli")
+
+
+@pytest.fixture
+def models(tmp_path, tiny_tokenizer, tiny_har):
+    """A folder with a tokenizer, a generator, another tokenizer and a picture."""
+    save_tokenizer(tiny_tokenizer, tmp_path / "tokenizer")
+    save_har(tiny_har, tmp_path / "tokenizer", [f"class {i}" for i in range(98)], tmp_path / "har")
+    tiny_tokenizer.quantizer.codebook.data += 1
+    save_tokenizer(tiny_tokenizer, tmp_path / "other")
+    write_pictures(tmp_path / "pictures", ["a.png", "b.png"])
+    return tmp_path
+
+
+def test_bare_restok_shows_the_way(restok):
+    result = restok()
+    assert result.code == 0 and result.err == ""
+    order = ["prepare", "train-tokenizer", "train-har", "reconstruct", "generate", "evaluate"]
+    assert re.findall(rf"^│ ({'|'.join(order)}) ", result.out, re.MULTILINE) == order
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_of_every_command_shows_an_example_that_exists(restok, command):
+    result = restok(*command, "--help")
+    assert result.code == 0 and result.err == ""
+    examples = re.findall(r"^ +restok (\S+)", result.out, re.MULTILINE)
+    assert examples and set(examples) <= {name for name, *_ in COMMANDS}
+    lines = [line.strip() for line in result.out.splitlines()]
+    wrapped = [
+        line
+        for line, after in pairwise(lines)
+        if line.startswith("restok ") and after and not after.startswith("restok ")
+    ]
+    assert not wrapped
+
+
+def test_options_in_the_examples_exist(restok):
+    for command in COMMANDS:
+        text = restok(*command, "--help").out
+        for name, rest in re.findall(r"^ +restok (\S+)([^\n]*)$", text, re.MULTILINE):
+            known = restok(name, "--help").out + (restok(*command, "--help").out if name == "prepare" else "")
+            assert all(option in known for option in re.findall(r"--[a-z-]+", rest)), rest
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from restok_cli.cli import run; run(['--help']); run(['generate', '--help']);"
+        "print(sorted({'torch', 'numpy', 'PIL', 'webdataset', 'safetensors'} & set(sys.modules)), file=sys.stderr)"
+    )
+    result = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True)
+    assert result.stderr.strip() == "[]"
+
+
+def test_version_is_that_of_the_package(restok):
+    assert restok("--version").out == f"restok {version('restok')}\n"
+
+
+def test_no_color_means_no_escape_codes():
+    environment = os.environ | {"NO_COLOR": "1", "FORCE_COLOR": ""}
+    result = subprocess.run((*RESTOK, "--help"), capture_output=True, text=True, check=True, env=environment)
+    assert "\x1b" not in result.stdout + result.stderr
+
+
+def test_unknown_commands_and_options_are_refused_with_the_nearest_one(fails):
+    assert "Did you mean 'generate'?" in fails(2, "generat")
+    line = fails(2, "generate", "--modle", "x", "-o", "y")
+    assert "--modle" in line and "--model" in line and "Try 'restok generate --help'" in line
+
+
+def test_missing_and_wrong_options_are_usage_errors(fails, models):
+    assert "Missing option '--output'" in fails(2, "generate", "--model", models / "har")
+    assert "Missing argument 'DATA'" in fails(2, "train-tokenizer", "-o", models / "run")
+    assert "Invalid value for '--count'" in fails(2, "generate", "--model", "x", "-o", "y", "--count", "many")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train-tokenizer nowhere -o run", "nowhere: no such data set; give a folder that `restok prepare folder"),
+        ("train-tokenizer pictures -o run", "not a data set; `restok prepare folder pictures OUT` makes one"),
+        ("train-tokenizer sample --preset tny -o run", "no preset named tny (did you mean tiny?)"),
+        ("train-tokenizer sample -o run --device tpu9", "--device tpu9 cannot be used here"),
+        ("train-tokenizer sample -o pictures", "pictures already holds files; give another folder, or --overwrite"),
+        ("train-tokenizer sample -o pictures --overwrite", "holds files but no config.yaml, so it is not replaced"),
+        ("train-tokenizer sample -o run --resume", "run holds no run to resume"),
+        ("train-tokenizer sample -o run --resume --overwrite", "give one of them"),
+        ("train-har sample --tokenizer nowhere -o run", "nowhere: no such folder; give a model folder"),
+        ("train-har sample --tokenizer pictures -o run", "pictures is not a model: it holds no config.json"),
+        ("reconstruct nowhere.png --model tokenizer -o out", "nowhere.png: no such file or folder"),
+        ("reconstruct empty --model tokenizer -o out", "empty holds no pictures"),
+        ("reconstruct pictures --model pictures -o out", "pictures is not a model"),
+        ("reconstruct pictures --model tokenizer -o out --tokens 33", "this tokenizer makes 32 codes a picture"),
+        ("reconstruct pictures/a.png pictures --model tokenizer -o out", "a.png is given twice"),
+        ("reconstruct pictures --model tokenizer -o other", "other already holds files"),
+        ("generate --model har -o out --steps 9", "--steps 9: this model takes 1 to 7 steps"),
+        ("generate --model tokenizer -o out", "holds a tokenizer, but a har is needed"),
+        ("generate --model har -o out --tokenizer other", "trained on the codes of another tokenizer than other"),
+        ("generate --model har -o out --class clas7", "--class clas7: no such class"),
+        ("generate --model har -o out --class 98", "--class 98: no such class"),
+        ("generate --model har -o out --cfg-schedule line", "no such schedule (did you mean linear?)"),
+        ("evaluate pictures", "gfid needs something to compare with"),
+    ],
+)
+def test_wrong_input_is_one_line_that_says_what_to_do(fails, models, monkeypatch, arguments, message):
+    monkeypatch.chdir(models)
+    (models / "empty").mkdir()
+    assert message in fails(2, *arguments.split())
+    assert not (models / "out").exists() and not (models / "run").exists()
+
+
+def test_pictures_that_cannot_be_decoded_are_named_counted_and_left_out(restok, models):
+    (models / "pictures" / "broken.png").write_bytes(b"no picture")
+    out = models / "out"
+    result = restok("reconstruct", models / "pictures", "--model", models / "tokenizer", "-o", out)
+    assert result.code == 0 and result.out == f"{out}\n"
+    assert "broken.png: cannot be decoded" in result.err and "1 left out" in result.err
+    assert sorted(file.name for file in out.iterdir()) == ["a.png", "b.png", "manifest.jsonl"]
+
+
+def test_no_decodable_picture_at_all_is_a_failure_that_leaves_nothing(fails, models):
+    (models / "broken.png").write_bytes(b"no picture")
+    line = fails(1, "reconstruct", models / "broken.png", "--model", models / "tokenizer", "-o", models / "out")
+    assert "none of the 1 pictures could be decoded" in line
+    assert not (models / "out").exists()
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(models):
+    """A limit on file size stands for the full disk: writing fails in the same way and the same place."""
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100));"
+        "from restok_cli.cli import run; sys.exit(run(sys.argv[1:]))"
+    )
+    arguments = ("generate", "--model", models / "har", "-o", models / "out", "--count", "2")
+    result = subprocess.run((sys.executable, "-c", code, *arguments), capture_output=True, text=True)
+    assert result.returncode == 1 and result.stdout == ""
+    assert "File too large; nothing half-written was kept: make room" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert sorted(path.name for path in models.iterdir()) == ["har", "other", "pictures", "tokenizer"]
+
+
+def test_a_reader_that_closes_the_pipe_ends_restok_quietly():
+    process = subprocess.Popen((*RESTOK, "--help"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.wait(30) in (0, 1)
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_signals_have_the_exit_codes_of_a_shell(fails, monkeypatch):
+    def interrupt(**_options):
+        raise KeyboardInterrupt
+
+    def stop(**_options):
+        raise Interrupted(signal.SIGTERM, "interrupted after step 5")
+
+    monkeypatch.setattr(cli, "app", interrupt)
+    assert fails(130, "evaluate") == "restok: interrupted"
+    monkeypatch.setattr(cli, "app", stop)
+    assert fails(143, "evaluate") == "restok: interrupted after step 5"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_training_saves_and_says_how_to_go_on(tmp_path, number, code):
+    arguments = ("train-tokenizer", "sample", "--preset", "tiny", "--max-steps", "100000", "-o", tmp_path / "run")
+    process = subprocess.Popen(
+        (*RESTOK, *map(str, arguments)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run" / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code and out == ""
+    last = err.splitlines()[-1]
+    step = int(re.fullmatch(r"restok: interrupted after step (\d+); the same command with --resume .*", last)[1])
+    assert [file.name for file in (tmp_path / "run" / "checkpoints").iterdir()] == [f"step-{step:06d}.pt"]
+    assert (tmp_path / "run" / "model" / "model.safetensors").exists()
+    assert "Traceback" not in err

@@ -1,0 +1,215 @@
+"""The whole path on real pictures, with the preset `tiny`: emoji in, a number out. And exact resume on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from restok_cli.data.images import to_float
+from restok_cli.data.loader import evaluation_batches
+from restok_cli.data.shards import open_dataset
+from restok_cli.model.checkpoint import load_generator, load_tokenizer
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """A folder in which `data`, `tokenizer` and `har` were made by the real commands, in a process of their own."""
+    folder = tmp_path_factory.mktemp("runs")
+    for command in (
+        "prepare sample data",
+        "train-tokenizer data --preset tiny -o tokenizer",
+        "train-har data --tokenizer tokenizer --preset tiny -o har",
+    ):
+        result = call(folder, command)
+        assert result.returncode == 0, result.stderr
+    return folder
+
+
+def call(folder: Path, command: str) -> subprocess.CompletedProcess:
+    restok = (sys.executable, "-m", "restok_cli", *command.split())
+    return subprocess.run(restok, cwd=folder, capture_output=True, text=True)
+
+
+def metrics(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def pictures(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.glob("*.png"))}
+
+
+@pytest.mark.slow
+def test_losses_fall_and_the_codebook_stays_in_use(runs):
+    tokenizer = [line for line in metrics(runs / "tokenizer") if "loss" in line]
+    assert tokenizer[-1]["reconstruction_loss"] < 0.5 * tokenizer[0]["reconstruction_loss"]
+    har = [line["validation_loss"] for line in metrics(runs / "har") if "validation_loss" in line]
+    assert har[-1] < har[0] < torch.tensor(64.0).log()
+    validations = [line for line in metrics(runs / "tokenizer") if "validation_psnr" in line]
+    assert [line["step"] for line in validations] == [40, 80]
+    assert validations[-1]["validation_psnr"] > validations[0]["validation_psnr"]
+    assert validations[-1]["validation_codebook_usage"] > 50
+
+
+@pytest.mark.slow
+def test_run_folders_hold_what_they_should(runs):
+    for run in (runs / "tokenizer", runs / "har"):
+        assert {file.name for file in run.iterdir()} == {
+            "config.yaml",
+            "metrics.jsonl",
+            "checkpoints",
+            "previews",
+            "model",
+        }
+        assert sorted(file.name for file in (run / "checkpoints").iterdir()) == ["step-000040.pt", "step-000080.pt"]
+        assert sorted(file.name for file in (run / "previews").iterdir()) == ["step-000040.png", "step-000080.png"]
+    with Image.open(runs / "tokenizer" / "previews" / "step-000080.png") as preview:
+        assert preview.width > 5 * 96  # the original, and four prefixes
+
+
+@pytest.mark.slow
+def test_reported_psnr_is_that_of_the_released_model(runs):
+    tokenizer = load_tokenizer(runs / "tokenizer", CPU)
+    split, squares = open_dataset("sample").split("validation"), []
+    with torch.inference_mode():
+        for batch in evaluation_batches(split, image_size=(32, 32), batch_size=50):
+            images = to_float(batch.images)
+            made = (tokenizer.decode(tokenizer.encode(images)).clamp(0, 1) * 255).round() / 255
+            squares += (made - images).square().mean((1, 2, 3)).tolist()
+    expected = (-10 * torch.tensor(squares).log10()).mean().item()
+    assert metrics(runs / "tokenizer")[-1]["validation_psnr"] == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_same_seed_gives_the_same_pictures_and_another_seed_others(runs, restok):
+    def generate(name, *options):
+        result = restok("generate", "--model", runs / "har", "--count", 6, "-o", runs / name, *options)
+        assert result.code == 0 and result.out == f"{runs / name}\n"
+        return pictures(runs / name)
+
+    first = generate("first", "--steps", 7, "--grid", runs / "grid.png")
+    assert list(first) == [f"{i:06d}.png" for i in range(6)]
+    assert generate("again", "--batch-size", 4) == first
+    other = generate("other", "--seed", 1)
+    assert all(other[name] != first[name] for name in first)
+    coarse = generate("coarse", "--steps", 3)
+    assert all(coarse[name] != first[name] for name in first)
+    with Image.open(runs / "first" / "000000.png") as picture, Image.open(runs / "grid.png") as grid:
+        assert picture.size == (32, 32) and picture.mode == "RGB"
+        assert grid.width >= 6 * 96
+    lines = [json.loads(line) for line in (runs / "first" / "manifest.jsonl").read_text().splitlines()]
+    assert lines[5] == {"file": "000005.png", "class_id": 5, "seed": 0, "index": 5}
+
+
+@pytest.mark.slow
+def test_classes_are_chosen_by_name_and_number(runs, restok):
+    options = ("--class", "heart", "--class", 3, "--count", 3, "--json")
+    result = restok("generate", "--model", runs / "har", "-o", runs / "hearts", *options)
+    assert json.loads(result.out) == {"path": str(runs / "hearts"), "pictures": 3, "steps": 7, "seed": 0}
+    lines = [json.loads(line) for line in (runs / "hearts" / "manifest.jsonl").read_text().splitlines()]
+    heart = load_generator(runs / "har", CPU).class_names.index("heart")
+    assert [line["class_id"] for line in lines] == [heart, 3, heart]
+
+
+@pytest.mark.slow
+def test_reconstructions_and_samples_get_a_number(runs, restok):
+    result = restok("reconstruct", "sample", "--model", runs / "tokenizer", "-o", runs / "reconstructed", "--json")
+    reported = json.loads(result.out)
+    assert reported["pictures"] == 202 and reported["tokens"] == 32
+    evaluation = ("--reference", runs / "data", "--metric", "psnr", "--metric", "rfid", "--features", "random")
+    result = restok("evaluate", runs / "reconstructed", *evaluation, "--json")
+    measured = json.loads(result.out)["metrics"]
+    assert measured["psnr"]["value"] == pytest.approx(reported["psnr"])
+    assert measured["rfid"]["value"] > 0 and measured["rfid"]["n"] == 202
+
+    restok("generate", "--model", runs / "har", "--count", 32, "-o", runs / "samples")
+    result = restok("evaluate", runs / "samples", "--reference", "sample", "--features", "random")
+    assert result.code == 0 and result.out.startswith("gFID-32")
+    assert "not comparable" in result.err
+
+
+@pytest.mark.slow
+def test_fewer_tokens_give_other_pictures(runs, restok):
+    made = []
+    for tokens in (4, 32):
+        out = runs / f"tokens-{tokens}"
+        options = ("--model", runs / "har", "--tokens", tokens, "-o", out, "--json")  # a HAR has its tokenizer with it
+        assert json.loads(restok("reconstruct", "sample", *options).out)["tokens"] == tokens
+        made.append(pictures(out))
+    assert made[0].keys() == made[1].keys() and made[0] != made[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["train-tokenizer data", "train-har data --tokenizer tokenizer"])
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(runs, command):
+    """Killed after the checkpoint of step 40, resumed to 80: the same state, model, log and previews, bit for bit."""
+    name = command.split()[0]
+    whole = runs / name.removeprefix("train-")
+    command = f"{command} --preset tiny -o resumed-{name}"
+    resumed = runs / f"resumed-{name}"
+    process = subprocess.Popen(
+        (sys.executable, "-m", "restok_cli", *command.split()),
+        cwd=runs,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while not (resumed / "model" / "config.json").exists():
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    result = call(runs, f"{command} --resume")
+    assert result.returncode == 0, result.stderr
+
+    states = [torch.load(run / "checkpoints" / "step-000080.pt", weights_only=True) for run in (whole, resumed)]
+    assert equal(*states)
+    weights = [(run / "model" / "model.safetensors").read_bytes() for run in (whole, resumed)]
+    assert weights[0] == weights[1]
+    assert pictures(whole / "previews") == pictures(resumed / "previews")
+    logs = [
+        [{k: v for k, v in line.items() if k != "images_per_second"} for line in metrics(r)] for r in (whole, resumed)
+    ]
+    assert logs[0] == logs[1]
+
+
+def without_rates(lines: list[dict]) -> list[dict]:
+    return [{name: value for name, value in line.items() if name != "images_per_second"} for line in lines]
+
+
+def equal(one: object, other: object) -> bool:
+    """Whether two nested states are the same, tensors bit for bit."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+@pytest.mark.slow
+def test_resuming_on_other_data_is_refused(runs, fails, tmp_path):
+    (tmp_path / "red").mkdir()
+    for i in range(8):
+        Image.new("RGB", (32, 32), (i * 30, 0, 0)).save(tmp_path / "red" / f"{i}.png")
+    assert call(tmp_path, "prepare folder red data").returncode == 0
+    options = ("--preset", "tiny", "-o", runs / "tokenizer", "--resume")
+    assert "the data set is not the one" in fails(2, "train-tokenizer", tmp_path / "data", *options)
+
+
+@pytest.mark.slow
+def test_pictures_without_classes_train_an_unconditional_generator(runs, restok, fails, tmp_path):
+    (tmp_path / "red").mkdir()
+    for i in range(8):
+        Image.new("RGB", (40, 32), (i * 30, 0, 0)).save(tmp_path / "red" / f"{i}.png")
+    assert restok("prepare", "folder", tmp_path / "red", tmp_path / "data").code == 0
+    train = ("--tokenizer", runs / "tokenizer", "--preset", "tiny", "--max-steps", 2, "-o", tmp_path / "har")
+    assert restok("train-har", tmp_path / "data", *train).code == 0
+    options = ("generate", "--model", tmp_path / "har", "--count", 2, "-o", tmp_path / "out")
+    assert "trained without classes" in fails(2, *options, "--class", "red")
+    assert restok(*options, "--cfg-scale", 2).code == 0
+    assert len(pictures(tmp_path / "out")) == 2
