@@ -8,7 +8,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.model.checkpoint import fingerprint, load_generator, load_tokenizer, save_har, save_tokenizer
+from restok_cli.model.checkpoint import (
+    fingerprint,
+    load_generator,
+    load_tokenizer,
+    open_tokenizer,
+    save_har,
+    save_tokenizer,
+)
 
 CPU = torch.device("cpu")
 
@@ -16,7 +23,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def folders(tmp_path, tiny_tokenizer, tiny_har):
     save_tokenizer(tiny_tokenizer, tmp_path / "run" / "model")
-    save_har(tiny_har, tmp_path / "run" / "model", [f"class {i}" for i in range(98)], tmp_path / "har")
+    save_har(tiny_har, open_tokenizer(tmp_path / "run"), [f"class {i}" for i in range(98)], tmp_path / "har")
     return tmp_path
 
 
@@ -52,13 +59,13 @@ def test_another_tokenizer_is_refused(folders, tiny_tokenizer):
 
 
 def test_fingerprint_changes_with_any_weight_and_not_with_the_place(folders, tiny_tokenizer):
-    before = fingerprint(folders / "run" / "model")
+    before = fingerprint(open_tokenizer(folders / "run"))
     shutil.copytree(folders / "run" / "model", folders / "copy")
-    assert fingerprint(folders / "copy") == before == fingerprint(folders / "har" / "tokenizer")
+    assert fingerprint(open_tokenizer(folders / "copy")) == before == fingerprint(open_tokenizer(folders / "har"))
     with torch.no_grad():
         tiny_tokenizer.pixel_decoder.conv_out.bias += 1e-3
     save_tokenizer(tiny_tokenizer, folders / "copy")
-    assert fingerprint(folders / "copy") != before
+    assert fingerprint(open_tokenizer(folders / "copy")) != before
 
 
 def test_what_is_not_a_model_is_refused_with_the_command_that_makes_one(folders):
@@ -73,7 +80,7 @@ def test_what_is_not_a_model_is_refused_with_the_command_that_makes_one(folders)
     with pytest.raises(UsageError, match="is not a restok model's"):
         load_tokenizer(folders / "empty", CPU)
     (folders / "empty" / "config.json").write_text("{")
-    with pytest.raises(RestokError, match="is not JSON"):
+    with pytest.raises(RestokError, match="cannot be read as JSON"):
         load_tokenizer(folders / "empty", CPU)
 
 

@@ -14,7 +14,7 @@ from pictures import write_pictures
 
 from restok_cli import cli
 from restok_cli.errors import Interrupted
-from restok_cli.model.checkpoint import save_har, save_tokenizer
+from restok_cli.model.checkpoint import open_tokenizer, save_har, save_tokenizer
 
 COMMANDS = (
     ("prepare",),
@@ -33,7 +33,7 @@ RESTOK = (sys.executable, "-m", "restok_cli")
 def models(tmp_path, tiny_tokenizer, tiny_har):
     """A folder with a tokenizer, a generator, another tokenizer and a picture."""
     save_tokenizer(tiny_tokenizer, tmp_path / "tokenizer")
-    save_har(tiny_har, tmp_path / "tokenizer", [f"class {i}" for i in range(98)], tmp_path / "har")
+    save_har(tiny_har, open_tokenizer(tmp_path / "tokenizer"), [f"class {i}" for i in range(98)], tmp_path / "har")
     tiny_tokenizer.quantizer.codebook.data += 1
     save_tokenizer(tiny_tokenizer, tmp_path / "other")
     write_pictures(tmp_path / "pictures", ["a.png", "b.png"])

@@ -1,6 +1,5 @@
 """Our models compute what the authors' released implementation computes (tests/golden, see its README)."""
 
-import importlib.util
 import json
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import GOLDEN
+from golden_models import close, fill, load_case
 
 from restok_cli.model.har import Har
 from restok_cli.model.released import (
@@ -20,38 +20,24 @@ from restok_cli.model.released import (
 from restok_cli.model.sampling import SamplingOptions, sample
 from restok_cli.model.tokenizer import Tokenizer
 
-_spec = importlib.util.spec_from_file_location("golden_fill", GOLDEN / "fill.py")
-golden_fill = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(golden_fill)
-
 TOKENIZERS = ("small", "small_no_residual", "small_patch_single_head", "small_flat_latents", "small_alignment")
 GENERATORS = ("har_128", "har_128_ar8", "har_64_ar1", "ar_128")
 SCHEDULES = {"linear_re": "linear-reversed", "linear_constant": "linear-constant", "cosine_re": "cosine-reversed"}
 
 
-def load(kind: str, case: str) -> tuple[dict, dict[str, np.ndarray]]:
-    facts = json.loads((GOLDEN / f"{kind}_{case}.json").read_text())
-    with np.load(GOLDEN / f"{kind}_{case}.npz") as arrays:
-        return facts, dict(arrays)
-
-
 def filled(module, config, facts):
     shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    module.load_state_dict(from_released(config, shapes, golden_fill.fill_state_dict(facts["shapes"])))
+    module.load_state_dict(from_released(config, shapes, fill.fill_state_dict(facts["shapes"])))
     return module.eval()
-
-
-def close(ours: torch.Tensor, theirs: np.ndarray, tolerance: float) -> bool:
-    return np.abs(ours.numpy() - theirs).max() <= tolerance
 
 
 @pytest.mark.parametrize("case", TOKENIZERS)
 @torch.inference_mode()
 def test_tokenizer_equals_the_released_one(case):
-    facts, golden = load("tokenizer", case)
+    facts, golden = load_case("tokenizer", case)
     config = tokenizer_config(facts["config"])
     tokenizer = filled(Tokenizer(config), config, facts)
-    images = golden_fill.images(facts["batch"], facts["image_size"])
+    images = fill.images(facts["batch"], facts["image_size"])
 
     encoded = tokenizer.encode_latents(images)
     for i, tokens in enumerate(encoded.image_tokens):
@@ -83,7 +69,7 @@ def test_tokenizer_equals_the_released_one(case):
 @pytest.mark.parametrize("case", GENERATORS)
 @torch.inference_mode()
 def test_generator_equals_the_released_one(case):
-    facts, golden = load("generator", case)
+    facts, golden = load_case("generator", case)
     config = har_config(facts["args"])
     har = filled(Har(config), config, facts)
     class_ids, codes = torch.from_numpy(golden["labels"]), torch.from_numpy(golden["codes"])

@@ -186,7 +186,7 @@ def _encode(samples: str, split: str, model: Path, batch_size: int, device: str)
     from restok_cli.data.images import to_float
     from restok_cli.metrics.pictures import open_pictures
     from restok_cli.metrics.protocol import describe_source
-    from restok_cli.model.checkpoint import find_tokenizer, fingerprint, load_tokenizer
+    from restok_cli.model.checkpoint import fingerprint, load_tokenizer, open_tokenizer
 
     torch_device = open_device(device)
     tokenizer = load_tokenizer(model, torch_device)
@@ -199,5 +199,5 @@ def _encode(samples: str, split: str, model: Path, batch_size: int, device: str)
             progress.advance(len(images))
     if not codes:
         raise RestokError(f"none of the pictures of {samples} could be read; there is nothing to measure")
-    origin = describe_source(pictures) | {"model": str(model), "model_fingerprint": fingerprint(find_tokenizer(model))}
+    origin = describe_source(pictures) | {"model": str(model), "model_fingerprint": fingerprint(open_tokenizer(model))}
     return origin, torch.cat(codes).numpy(), tokenizer.config.codebook_size

@@ -50,14 +50,14 @@ def train_har(
     values = read_preset("har", preset)
 
     from restok_cli.data.shards import open_dataset
-    from restok_cli.model.checkpoint import find_tokenizer, read_tokenizer_config
+    from restok_cli.model.checkpoint import open_tokenizer
     from restok_cli.training import har_loop
     from restok_cli.training.run import RunFolder
 
     dataset = open_dataset(data)
     dataset.split("train")
-    tokenizer_folder = find_tokenizer(tokenizer)
-    codes = read_tokenizer_config(tokenizer_folder)
+    tokenizer_folder = open_tokenizer(tokenizer)
+    codes = tokenizer_folder.config
     model = {
         "codebook_size": codes.codebook_size,
         "num_codes": codes.num_latent_tokens,

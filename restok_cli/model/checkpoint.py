@@ -1,13 +1,15 @@
 """A model is a folder: `config.json` and `model.safetensors`, and nothing else is needed to load it.
 
-A generator's folder also holds the tokenizer that decodes its codes (`tokenizer/`) and the names of its classes.
+A generator's folder also holds the tokenizer that decodes its codes (`tokenizer/`) and the names of its classes. The
+folders that the authors of the paper released are read as they are, from disk or from the Hugging Face hub.
 """
 
 import hashlib
 import json
+import pickle
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -16,15 +18,35 @@ from torch import Tensor, nn
 
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import whole_folder
+from restok_cli.model import released
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 
 FORMAT = "restok-model-1"
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FOLDER = "config.json", "model.safetensors", "tokenizer"
+PICKLED_WEIGHTS_FILE = "pytorch_model.bin"  # in some released folders
+HUB_PREFIX = "hf:"
 MADE_BY = {"tokenizer": "restok train-tokenizer", "har": "restok train-har"}
 
+Kind = Literal["tokenizer", "har"]
 Model = TypeVar("Model", Tokenizer, Har)
+
+
+class ModelFolder(NamedTuple):
+    """What a model folder says of itself."""
+
+    path: Path
+    kind: Kind
+    config: TokenizerConfig | HarConfig
+    class_names: list[str]  # of a generator; empty where it has no classes
+    tokenizer_fingerprint: str | None  # of the tokenizer whose codes a generator draws; None where nobody wrote it down
+    is_released: bool  # in the authors' layout
+
+    @property
+    def weights_file(self) -> Path:
+        pickled = self.path / PICKLED_WEIGHTS_FILE
+        return pickled if self.is_released and pickled.is_file() else self.path / WEIGHTS_FILE
 
 
 class Generator(NamedTuple):
@@ -35,76 +57,23 @@ class Generator(NamedTuple):
     class_names: list[str]
 
 
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """Write the model folder of a tokenizer, whole or not at all."""
     with whole_folder(folder) as temporary:
         _write_model(temporary, "tokenizer", tokenizer, {})
 
 
-def save_har(har: Har, tokenizer_folder: Path, class_names: list[str], folder: Path) -> None:
+def save_har(har: Har, tokenizer: ModelFolder, class_names: list[str], folder: Path) -> None:
     """Write the model folder of a generator, with a copy of its tokenizer."""
     with whole_folder(folder) as temporary:
-        extra = {"class_names": class_names, "tokenizer_fingerprint": fingerprint(tokenizer_folder)}
+        extra = {"class_names": class_names, "tokenizer_fingerprint": fingerprint(tokenizer)}
         _write_model(temporary, "har", har, extra)
         (temporary / TOKENIZER_FOLDER).mkdir()
-        for name in (CONFIG_FILE, WEIGHTS_FILE):
-            shutil.copyfile(tokenizer_folder / name, temporary / TOKENIZER_FOLDER / name)
-
-
-def load_tokenizer(path: Path, device: torch.device) -> Tokenizer:
-    """The tokenizer in a model folder, a run folder, or the model folder of a generator; in evaluation mode.
-
-    Raises UsageError where `path` holds no tokenizer, RestokError where its files are damaged.
-    """
-    folder = find_tokenizer(path)
-    return _load(Tokenizer, read_tokenizer_config(folder), folder, device)
-
-
-def read_tokenizer_config(folder: Path) -> TokenizerConfig:
-    """The config in a tokenizer's model folder. Raises as `load_tokenizer` does."""
-    return TokenizerConfig.parse(_read_header(folder, "tokenizer")["config"], str(folder / CONFIG_FILE))
-
-
-def load_generator(path: Path, device: torch.device, tokenizer_path: Path | None = None) -> Generator:
-    """The generator in a model or run folder, with its own tokenizer, or that at `tokenizer_path` if it is the same.
-
-    Raises UsageError where `path` holds no generator or the tokenizer is another, RestokError for damaged files.
-    """
-    folder = find_model(path, "har")
-    header = _read_header(folder, "har")
-    if tokenizer_path is not None and fingerprint(find_tokenizer(tokenizer_path)) != header["tokenizer_fingerprint"]:
-        raise UsageError(
-            f"{path} was trained on the codes of another tokenizer than {tokenizer_path}; "
-            "leave --tokenizer out to use the one that is kept with it"
-        )
-    har = _load(Har, HarConfig.parse(header["config"], str(folder / CONFIG_FILE)), folder, device)
-    tokenizer = load_tokenizer(tokenizer_path or folder / TOKENIZER_FOLDER, device)
-    return Generator(har, tokenizer, header["class_names"])
-
-
-def find_model(path: Path, kind: str) -> Path:
-    """`path` itself if it is a model folder, or the `model` folder of a run."""
-    path = Path(path)
-    if not path.exists():
-        raise UsageError(f"{path}: no such folder; give a model folder, such as the output of `{MADE_BY[kind]}`")
-    for folder in (path, path / "model"):
-        if (folder / CONFIG_FILE).is_file():
-            return folder
-    raise UsageError(f"{path} is not a model: it holds no {CONFIG_FILE}; `{MADE_BY[kind]}` makes one")
-
-
-def find_tokenizer(path: Path) -> Path:
-    """The same for a tokenizer; in a generator's folder, that of its own tokenizer."""
-    folder = find_model(path, "tokenizer")
-    return folder / TOKENIZER_FOLDER if (folder / TOKENIZER_FOLDER / CONFIG_FILE).is_file() else folder
-
-
-def fingerprint(folder: Path) -> str:
-    """SHA-256 of a model folder's config and weights: two folders with the same one compute the same."""
-    digest = hashlib.sha256((folder / CONFIG_FILE).read_bytes())
-    with open(folder / WEIGHTS_FILE, "rb") as file:
-        digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+        for file in (tokenizer.path / CONFIG_FILE, tokenizer.weights_file):
+            shutil.copyfile(file, temporary / TOKENIZER_FOLDER / file.name)
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -115,12 +84,104 @@ def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         raise OSError(None, f"cannot write ({error})", str(path)) from error
 
 
-def read_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
-    """Read a safetensors file. Raises RestokError if it is missing, truncated or not one."""
+def _write_model(folder: Path, kind: Kind, module: nn.Module, extra: dict[str, Any]) -> None:
+    header = {"format": FORMAT, "kind": kind, "config": module.config.model_dump(), **extra}
+    (folder / CONFIG_FILE).write_text(json.dumps(header, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_tensors(module.state_dict(), folder / WEIGHTS_FILE)
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def open_tokenizer(path: Path) -> ModelFolder:
+    """The tokenizer at `path`: a model folder, a run folder, `hf:owner/name`, or a generator that has one with it.
+
+    Raises UsageError where there is none.
+    """
+    folder = find_model(path, "tokenizer")
+    own = folder / TOKENIZER_FOLDER
+    return _read_config(own if (own / CONFIG_FILE).is_file() else folder, "tokenizer")
+
+
+def load_tokenizer(path: Path, device: torch.device) -> Tokenizer:
+    """The tokenizer at `path` (see `open_tokenizer`) in float32 and evaluation mode.
+
+    Raises UsageError where there is none, RestokError where its files are damaged.
+    """
+    return _load(Tokenizer, open_tokenizer(path), device)
+
+
+def load_generator(path: Path, device: torch.device, tokenizer_path: Path | None = None) -> Generator:
+    """The generator at `path`, with its own tokenizer, or that at `tokenizer_path` if it is the same.
+
+    Raises UsageError where there is no generator, or no tokenizer, or another one; RestokError for damaged files.
+    """
+    folder = _read_config(find_model(path, "har"), "har")
+    if tokenizer_path is None and not (folder.path / TOKENIZER_FOLDER).is_dir():
+        raise UsageError(f"{path} has no tokenizer with it; give the one that it was trained with by --tokenizer")
+    tokenizer = open_tokenizer(tokenizer_path or folder.path / TOKENIZER_FOLDER)
+    if tokenizer_path is not None:
+        _check_same_tokenizer(folder, tokenizer, path, tokenizer_path)
+    har = _load(Har, folder, device)
+    return Generator(har, _load(Tokenizer, tokenizer, device), folder.class_names)
+
+
+def find_model(path: Path, kind: Kind) -> Path:
+    """The folder with the model that `path` means: itself, the `model` folder of a run, or a copy from the hub."""
+    if str(path).startswith(HUB_PREFIX):
+        return download(str(path).removeprefix(HUB_PREFIX))
+    if not path.exists():
+        raise UsageError(f"{path}: no such folder; give a model folder, such as the output of `{MADE_BY[kind]}`")
+    for folder in (path, path / "model"):
+        if (folder / CONFIG_FILE).is_file():
+            return folder
+    raise UsageError(f"{path} is not a model: it holds no {CONFIG_FILE}; `{MADE_BY[kind]}` makes one")
+
+
+def download(name: str) -> Path:
+    """The local copy of the hub's model `owner/name` or `owner/name@revision`; only what is not there is downloaded.
+
+    Raises RestokError where it is neither there nor to be had.
+    """
+    from huggingface_hub import snapshot_download  # half a second that local models need not pay
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    repository, _, revision = name.partition("@")
     try:
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision or None,
+                allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, PICKLED_WEIGHTS_FILE],
+            )
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RestokError(
+            f"{HUB_PREFIX}{name} cannot be downloaded ({reason}); check name and connection, or give a local folder"
+        ) from error
+
+
+def fingerprint(model: ModelFolder) -> str:
+    """SHA-256 of a model's config and weights files: two folders with the same one compute the same."""
+    digest = hashlib.sha256((model.path / CONFIG_FILE).read_bytes())
+    with open(model.weights_file, "rb") as file:
+        digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def read_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
+    """Read a safetensors file, or a pickled one without running anything in it.
+
+    Raises RestokError if it is missing, truncated or not one.
+    """
+    try:
+        if path.suffix == ".bin":
+            return torch.load(path, map_location=device, weights_only=True, mmap=True)
         return load_file(path, device=str(device))
-    except (SafetensorError, FileNotFoundError) as error:
-        raise RestokError(f"{path} cannot be read ({error}); copy or make it again") from error
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RestokError(f"{path} cannot be read ({reason}); copy or make it again") from error
 
 
 def load_weights(module: nn.Module, state: dict[str, Tensor], source: Path) -> None:
@@ -139,27 +200,57 @@ def load_weights(module: nn.Module, state: dict[str, Tensor], source: Path) -> N
     module.load_state_dict(state, assign=True)
 
 
-def _write_model(folder: Path, kind: str, module: nn.Module, extra: dict[str, Any]) -> None:
-    header = {"format": FORMAT, "kind": kind, "config": module.config.model_dump(), **extra}
-    (folder / CONFIG_FILE).write_text(json.dumps(header, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    write_tensors(module.state_dict(), folder / WEIGHTS_FILE)
-
-
-def _read_header(folder: Path, kind: str) -> dict[str, Any]:
+def _read_config(folder: Path, kind: Kind) -> ModelFolder:
+    """Raises UsageError where the folder holds no model of this kind, RestokError where its config is damaged."""
     path = folder / CONFIG_FILE
     try:
         header = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RestokError(f"{path} is not JSON ({error}); copy or make the model again") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
+    except (ValueError, OSError) as error:
+        raise RestokError(f"{path} cannot be read as JSON ({error}); copy or make the model again") from error
+    if not isinstance(header, dict):
+        header = {}
+    is_ours = header.get("format") == FORMAT
+    found = header.get("kind") if is_ours else released.kind_of(header)
+    if found not in MADE_BY:
         raise UsageError(f"{path} is not a restok model's; `{MADE_BY[kind]}` makes one")
-    if header["kind"] != kind:
-        raise UsageError(f"{folder} holds a {header['kind']}, but a {kind} is needed; `{MADE_BY[kind]}` makes one")
-    return header
+    if found != kind:
+        raise UsageError(f"{folder} holds a {found}, but a {kind} is needed; `{MADE_BY[kind]}` makes one")
+    try:
+        if is_ours:
+            build = TokenizerConfig if kind == "tokenizer" else HarConfig
+            config = build.parse(header["config"], str(path))
+            names, tokenizer = (header["class_names"], header["tokenizer_fingerprint"]) if kind == "har" else ([], None)
+        else:
+            config = released.tokenizer_config(header) if kind == "tokenizer" else released.har_config(header)
+            names, tokenizer = ([str(i) for i in range(config.num_classes)] if kind == "har" else []), None
+    except (KeyError, TypeError) as error:
+        raise RestokError(f"{path} is damaged: {error} is missing; copy or make the model again") from error
+    return ModelFolder(folder, kind, config, names, tokenizer, not is_ours)
 
 
-def _load(build: type[Model], config: Any, folder: Path, device: torch.device) -> Model:
+def _check_same_tokenizer(har: ModelFolder, tokenizer: ModelFolder, path: Path, tokenizer_path: Path) -> None:
+    if har.tokenizer_fingerprint is None:  # a released generator only says what its codes look like
+        ours = har.config.codebook_size, har.config.num_codes
+        theirs = tokenizer.config.codebook_size, tokenizer.config.num_latent_tokens
+        if ours != theirs:
+            raise UsageError(
+                f"{path} draws {ours[1]} of {ours[0]} codes, {tokenizer_path} makes {theirs[1]} of {theirs[0]}; "
+                "give the tokenizer that the generator was trained with"
+            )
+    elif har.tokenizer_fingerprint != fingerprint(tokenizer):
+        raise UsageError(
+            f"{path} was trained on the codes of another tokenizer than {tokenizer_path}; "
+            "leave --tokenizer out to use the one that is kept with it"
+        )
+
+
+def _load(build: type[Model], folder: ModelFolder, device: torch.device) -> Model:
+    state, config = read_tensors(folder.weights_file, device), folder.config
+    if folder.is_released:
+        config = released.without_missing_heads(config, state)
     with torch.device("meta"):  # no memory for weights that are about to be replaced
         module = build(config)
-    load_weights(module, read_tensors(folder / WEIGHTS_FILE, device), folder / WEIGHTS_FILE)
+    if folder.is_released:
+        state = released.from_released(config, {name: t.shape for name, t in module.state_dict().items()}, state)
+    load_weights(module, state, folder.weights_file)
     return module.to(device=device, dtype=torch.float32).eval()

@@ -12,6 +12,18 @@ from restok_cli.model.levels import level_sizes
 VIT_SIZES = {"small": (512, 6), "base": (768, 12), "large": (1024, 24)}  # width, layers
 
 
+TEACHER_PREFIX = "foundation_model."  # the frozen teacher that training kept inside the model
+COMPILED_PREFIX = "_orig_mod."  # what torch.compile puts before every name
+TRAINING_ONLY = ("vf_proj.", "vf_proj_dec.", "decoder.feat_mask_token")
+
+
+def kind_of(released: dict) -> str | None:
+    """Whether a `config.json` is that of a released "tokenizer" or generator ("har"), or neither (None)."""
+    if "vq_model" in (released.get("model") or ()):
+        return "tokenizer"
+    return "har" if {"cls_token_num", "block_size", "n_layer"} <= released.keys() else None
+
+
 def tokenizer_config(released: dict) -> TokenizerConfig:
     """Our config of a released tokenizer's `config.json`."""
     model = released["model"]["vq_model"]
@@ -45,6 +57,19 @@ def tokenizer_config(released: dict) -> TokenizerConfig:
         encoder_alignment_dim=teacher_width if model["encoder_feature_supervision"] else None,
         decoder_alignment_dim=teacher_width if model["decoder_feature_supervision"] else None,
     )
+
+
+def without_missing_heads(config: TokenizerConfig | HarConfig, released: dict[str, Tensor]):
+    """The config of weights that were saved without what only training uses: without alignment, if they lack it."""
+    names = {name.removeprefix(COMPILED_PREFIX) for name in released}
+    if isinstance(config, TokenizerConfig):
+        for name, field in (
+            ("vf_proj.weight", "encoder_alignment_dim"),
+            ("vf_proj_dec.weight", "decoder_alignment_dim"),
+        ):
+            if name not in names:
+                config = config.model_copy(update={field: None})
+    return config
 
 
 def har_config(released: dict) -> HarConfig:
@@ -119,8 +144,10 @@ def har_names(name: str) -> list[str]:
 def from_released(config: TokenizerConfig | HarConfig, ours: dict[str, torch.Size], released: dict[str, Tensor]):
     """Our state dict, with the names and shapes `ours`, of a released one.
 
-    Raises RestokError naming the first tensor that is missing, of another shape, or has no place in the model.
+    The teacher is passed over, and so is what only training used where our model is built without it. Raises
+    RestokError naming the first tensor that is missing, of another shape, or has no place in the model.
     """
+    released = {name.removeprefix(COMPILED_PREFIX): tensor for name, tensor in released.items()}
     state, used = {}, set()
     for name, shape in ours.items():
         theirs = tokenizer_names(name, config) if isinstance(config, TokenizerConfig) else har_names(name)
@@ -136,6 +163,7 @@ def from_released(config: TokenizerConfig | HarConfig, ours: dict[str, torch.Siz
             )
         state[name] = tensor.reshape(shape)
         used.update(theirs)
-    for name in released.keys() - used:
-        raise RestokError(f"the released weights hold a tensor {name} that this model has no place for")
+    for name in sorted(released.keys() - used):
+        if not name.startswith((TEACHER_PREFIX, *TRAINING_ONLY)):
+            raise RestokError(f"the released weights hold a tensor {name} that this model has no place for")
     return state

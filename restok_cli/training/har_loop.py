@@ -11,7 +11,7 @@ from restok_cli.console import Progress
 from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
 from restok_cli.data.loader import batches, evaluation_batches
 from restok_cli.data.shards import Dataset
-from restok_cli.model.checkpoint import fingerprint, load_tokenizer, save_har
+from restok_cli.model.checkpoint import ModelFolder, fingerprint, load_tokenizer, save_har
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, sample, seeded_uniforms
 from restok_cli.model.tokenizer import Tokenizer
@@ -22,14 +22,14 @@ from restok_cli.training.tokenizer_loop import held_out
 
 
 def train_har(
-    config: HarRunConfig, data: Dataset, tokenizer_folder: Path, run: RunFolder, device: torch.device
+    config: HarRunConfig, data: Dataset, tokenizer_folder: ModelFolder, run: RunFolder, device: torch.device
 ) -> Path:
     """Train, from the run's last checkpoint if it has one, and return the folder of the model.
 
     Pictures are encoded on the fly by the tokenizer in `tokenizer_folder`. Exact on resume as the tokenizer's loop is.
     """
     schedule = config.schedule
-    tokenizer = load_tokenizer(tokenizer_folder, device).requires_grad_(False)
+    tokenizer = load_tokenizer(tokenizer_folder.path, device).requires_grad_(False)
     torch.manual_seed(schedule.seed)
     model = Har(config.model).to(device).train()
     ema = deepcopy(model).requires_grad_(False).eval()
