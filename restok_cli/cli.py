@@ -4,14 +4,16 @@ Nothing here imports torch, so that help and completion answer at once.
 """
 
 import errno
+import os
 import signal
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from restok_cli.commands import evaluate, generate, prepare, reconstruct, train_har, train_tokenizer
+from restok_cli.commands import evaluate, generate, models, prepare, reconstruct, train_har, train_tokenizer
 from restok_cli.errors import Interrupted, RestokError, UsageError
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_SIGNAL = 1, 2, 128  # plus the number of the signal
@@ -72,13 +74,18 @@ app.command()(train_har.train_har)
 app.command()(reconstruct.reconstruct)
 app.command()(generate.generate)
 app.command()(evaluate.evaluate)
+app.add_typer(models.app, name="models")
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run one command line and return its exit code: 0, 1 (failure), 2 (usage, config) or 130 (Ctrl-C)."""
     try:
-        return app(args=arguments, prog_name="restok", standalone_mode=False) or 0
+        code = app(args=arguments, prog_name="restok", standalone_mode=False) or 0
+        sys.stdout.flush()  # here, where a closed pipe or a full disk can still be told
+        return code
     except ClickUsageError as error:
+        if not error.format_message():  # a group without a sub-command, which has shown its help
+            return EXIT_USAGE
         command = error.ctx.command_path if error.ctx else "restok"
         return _fail(f"{error.format_message().rstrip('.')}. Try '{command} --help'.", EXIT_USAGE)
     except Interrupted as error:
@@ -90,10 +97,14 @@ def run(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", EXIT_SIGNAL + signal.SIGINT)
     except OSError as error:
+        _drop_output()
         if error.errno == errno.EPIPE:  # `restok … | head`: the reader has seen enough
-            sys.stderr.close()
             return EXIT_FAILURE
         return _fail(_describe(error), EXIT_FAILURE)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return _fail("out of memory; give a smaller --batch-size, or another --device", EXIT_FAILURE)
 
 
 def _describe(error: OSError) -> str:
@@ -101,6 +112,21 @@ def _describe(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"{where}{error.strerror}; nothing half-written was kept: make room and run the command again"
     return f"{where}{error.strerror or error}"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Also of a GPU, whose error is torch's own class, and of torch on the CPU, which has no class for it."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )
+
+
+def _drop_output() -> None:
+    """Let go of what stdout still holds: Python would try to write it again at exit, and complain."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int) -> int:

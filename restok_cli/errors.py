@@ -10,6 +10,10 @@ class RestokError(Exception):
     """Something outside the program is not as it must be: a file, a folder, a model, the disk."""
 
 
+class PictureError(RestokError):
+    """One picture cannot be decoded; others may be."""
+
+
 class UsageError(RestokError):
     """The command line or a config asks for something that does not exist or cannot be."""
 

@@ -49,19 +49,35 @@ def whole_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                sync_file(file)
-        if path.exists():  # a folder cannot be replaced in one call: move the old one aside first
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
-            os.replace(path, old)
-            os.replace(temporary, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, path)
+        for entry in temporary.rglob("*"):
+            sync_folder(entry) if entry.is_dir() else sync_file(entry)
+        sync_folder(temporary)
+        _replace_folder(temporary, path)
         sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Rename `new` to `path`. A folder that holds files cannot be replaced in one call, so it is moved aside first."""
+    if not path.exists():
+        os.replace(new, path)
+        return
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    os.replace(path, old)
+    try:
+        os.replace(new, path)
+    except BaseException:
+        os.replace(old, path)
+        raise
+    shutil.rmtree(old)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed process left half-written in `folder`: the temporary files and folders of this module."""
+    for pattern in (".*.tmp", ".*.old"):
+        for entry in folder.glob(pattern):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def check_output_folder(path: Path, overwrite: bool, marker: str) -> None:

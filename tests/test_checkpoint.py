@@ -50,12 +50,12 @@ def test_a_run_folder_and_a_generator_stand_for_their_tokenizer(folders):
 
 
 def test_another_tokenizer_is_refused(folders, tiny_tokenizer):
-    load_generator(folders / "har", CPU, folders / "run")
+    load_generator(folders / "har", CPU, tokenizer_path=folders / "run")
     with torch.no_grad():
         tiny_tokenizer.quantizer.codebook[0] += 1
     save_tokenizer(tiny_tokenizer, folders / "other")
     with pytest.raises(UsageError, match=r"another tokenizer than .*other; leave --tokenizer out"):
-        load_generator(folders / "har", CPU, folders / "other")
+        load_generator(folders / "har", CPU, tokenizer_path=folders / "other")
 
 
 def test_fingerprint_changes_with_any_weight_and_not_with_the_place(folders, tiny_tokenizer):
@@ -77,7 +77,7 @@ def test_what_is_not_a_model_is_refused_with_the_command_that_makes_one(folders)
     with pytest.raises(UsageError, match="holds a tokenizer, but a har is needed; `restok train-har` makes one"):
         load_generator(folders / "run", CPU)
     (folders / "empty" / "config.json").write_text('{"architectures": ["Bert"]}')
-    with pytest.raises(UsageError, match="is not a restok model's"):
+    with pytest.raises(UsageError, match="is not a restok model's; `restok models` says what is"):
         load_tokenizer(folders / "empty", CPU)
     (folders / "empty" / "config.json").write_text("{")
     with pytest.raises(RestokError, match="cannot be read as JSON"):

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from itertools import pairwise
 
 import pytest
+import typer
 from pictures import write_pictures
 
 from restok_cli import cli
@@ -25,6 +26,9 @@ COMMANDS = (
     ("reconstruct",),
     ("generate",),
     ("evaluate",),
+    ("models",),
+    ("models", "show"),
+    ("models", "convert"),
 )
 RESTOK = (sys.executable, "-m", "restok_cli")
 
@@ -43,7 +47,7 @@ def models(tmp_path, tiny_tokenizer, tiny_har):
 def test_bare_restok_shows_the_way(restok):
     result = restok()
     assert result.code == 0 and result.err == ""
-    order = ["prepare", "train-tokenizer", "train-har", "reconstruct", "generate", "evaluate"]
+    order = ["prepare", "train-tokenizer", "train-har", "reconstruct", "generate", "evaluate", "models"]
     assert re.findall(rf"^│ ({'|'.join(order)}) ", result.out, re.MULTILINE) == order
 
 
@@ -65,15 +69,20 @@ def test_help_of_every_command_shows_an_example_that_exists(restok, command):
 def test_options_in_the_examples_exist(restok):
     for command in COMMANDS:
         text = restok(*command, "--help").out
-        for name, rest in re.findall(r"^ +restok (\S+)([^\n]*)$", text, re.MULTILINE):
-            known = restok(name, "--help").out + (restok(*command, "--help").out if name == "prepare" else "")
-            assert all(option in known for option in re.findall(r"--[a-z-]+", rest)), rest
+        for example in re.findall(r"^ +restok ([^\n]*)$", text, re.MULTILINE):
+            found = typer.main.get_command(cli.app)
+            for word in example.split():
+                if word in getattr(found, "commands", {}):
+                    found = found.commands[word]
+            known = {option for parameter in found.params for option in parameter.opts}
+            assert set(re.findall(r"(?<=\s)--?[a-z-]+", example)) <= known, example
 
 
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; from restok_cli.cli import run; run(['--help']); run(['generate', '--help']);"
-        "print(sorted({'torch', 'numpy', 'PIL', 'webdataset', 'safetensors'} & set(sys.modules)), file=sys.stderr)"
+        "heavy = {'torch', 'numpy', 'PIL', 'webdataset', 'safetensors', 'einops', 'huggingface_hub', 'yaml'};"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     result = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True)
     assert result.stderr.strip() == "[]"
@@ -107,7 +116,10 @@ def test_missing_and_wrong_options_are_usage_errors(fails, models):
         ("train-tokenizer nowhere -o run", "nowhere: no such data set; give a folder that `restok prepare folder"),
         ("train-tokenizer pictures -o run", "not a data set; `restok prepare folder pictures OUT` makes one"),
         ("train-tokenizer sample --preset tny -o run", "no preset named tny (did you mean tiny?)"),
-        ("train-tokenizer sample -o run --device tpu9", "--device tpu9 cannot be used here"),
+        (
+            "train-tokenizer sample -o run --device tpu9",
+            "--device tpu9: no such device; take one of auto, cpu,",
+        ),
         ("train-tokenizer sample -o pictures", "pictures already holds files; give another folder, or --overwrite"),
         ("train-tokenizer sample -o pictures --overwrite", "holds files but no config.yaml, so it is not replaced"),
         ("train-tokenizer sample -o run --resume", "run holds no run to resume"),
@@ -118,14 +130,16 @@ def test_missing_and_wrong_options_are_usage_errors(fails, models):
         ("reconstruct empty --model tokenizer -o out", "empty holds no pictures"),
         ("reconstruct pictures --model pictures -o out", "pictures is not a model"),
         ("reconstruct pictures --model tokenizer -o out --tokens 33", "this tokenizer makes 32 codes a picture"),
-        ("reconstruct pictures/a.png pictures --model tokenizer -o out", "a.png is given twice"),
+        ("reconstruct pictures/a.png pictures --model tokenizer -o out", "would both become a.png"),
         ("reconstruct pictures --model tokenizer -o other", "other already holds files"),
         ("generate --model har -o out --steps 9", "--steps 9: this model takes 1 to 7 steps"),
         ("generate --model tokenizer -o out", "holds a tokenizer, but a har is needed"),
         ("generate --model har -o out --tokenizer other", "trained on the codes of another tokenizer than other"),
         ("generate --model har -o out --class clas7", "--class clas7: no such class"),
         ("generate --model har -o out --class 98", "--class 98: no such class"),
-        ("generate --model har -o out --cfg-schedule line", "no such schedule (did you mean linear?)"),
+        ("generate --model har -o out --cfg-schedule line", "'line' is not one of 'constant', 'linear', "),
+        ("generate --model har -o out --grid pictures", "--grid pictures already exists; give another file"),
+        ("generate --model har -o out --seed 4294967296", "Invalid value for '--seed'"),
         ("evaluate pictures", "gfid needs something to compare with"),
     ],
 )
@@ -166,12 +180,37 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(models):
     assert sorted(path.name for path in models.iterdir()) == ["har", "other", "pictures", "tokenizer"]
 
 
-def test_a_reader_that_closes_the_pipe_ends_restok_quietly():
-    process = subprocess.Popen((*RESTOK, "--help"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("models",)], ids=" ".join)
+def test_a_reader_that_closes_the_pipe_ends_restok_quietly(arguments):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(
+        (*RESTOK, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
     process.stdout.close()
-    assert process.wait(30) in (0, 1)
-    assert process.stderr.read() == b""
+    assert process.stderr.read() == ""
     process.stderr.close()
+    assert process.wait(30) == 1
+
+
+def test_a_full_disk_under_stdout_is_told():
+    with open("/dev/full", "w") as full:
+        result = subprocess.run((*RESTOK, "--version"), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 1
+    assert re.fullmatch(r"restok: No space left on device; [^\n]*\n", result.stderr)
+
+
+def test_a_group_without_a_sub_command_shows_its_help(restok):
+    result = restok("prepare")
+    assert result.code == 2 and "restok prepare folder" in result.out and result.err == ""
+
+
+@pytest.mark.parametrize("error", [MemoryError(), type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory.")])
+def test_running_out_of_memory_is_one_line_with_advice(fails, monkeypatch, error):
+    def fail(**_options):
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    assert "out of memory; give a smaller --batch-size" in fails(1, "generate")
 
 
 def test_signals_have_the_exit_codes_of_a_shell(fails, monkeypatch):

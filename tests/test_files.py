@@ -1,9 +1,11 @@
 """Files and folders are whole or absent."""
 
+import os
+
 import pytest
 
 from restok_cli.errors import UsageError
-from restok_cli.files import check_output_folder, whole_file, whole_folder
+from restok_cli.files import check_output_folder, remove_leftovers, whole_file, whole_folder
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -41,6 +43,33 @@ def test_a_failed_folder_keeps_the_old_one_and_leaves_nothing(tmp_path):
         raise KeyboardInterrupt
     assert [file.name for file in (tmp_path / "model").iterdir()] == ["old"]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "old").touch()
+    replace = os.replace
+
+    def fail_once(source, target):
+        if str(source).endswith(".tmp"):
+            raise OSError("no")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_once)
+    with pytest.raises(OSError, match="no"), whole_folder(tmp_path / "model") as temporary:
+        (temporary / "new").touch()
+    assert [file.name for file in (tmp_path / "model").iterdir()] == ["old"]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):
+    for name in (".model.12.tmp", ".model.12.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").touch()
+    for name in (".step-000500.pt.12.tmp", ".hidden", "step.tmp"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".hidden", "step.tmp"]
 
 
 def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):

@@ -9,12 +9,11 @@ from conftest import make_har
 from restok_cli.errors import UsageError
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
-from restok_cli.model.levels import har_blocks, step_lengths
+from restok_cli.model.levels import step_lengths, step_sizes
 from restok_cli.model.sampling import (
     GUIDANCE_SCHEDULES,
     SamplingOptions,
     check_num_steps,
-    check_options,
     draw,
     guidance_scale,
     sample,
@@ -67,7 +66,7 @@ def test_logits_see_no_code_of_their_own_step_or_later(har):
     class_ids = torch.tensor([1])
     logits = har(class_ids, codes)
     start = 0
-    for block in har_blocks(LENGTH, har.config.num_sequential_codes):
+    for block in step_sizes(LENGTH, har.config.num_sequential_codes):
         changed = codes.clone()
         changed[:, start:] = (changed[:, start:] + 1) % VOCABULARY
         assert torch.allclose(har(class_ids, changed)[:, : start + block], logits[:, : start + block], atol=1e-5)
@@ -86,7 +85,7 @@ def test_cached_sampling_matches_full_forward(har, batch_size, schedule):
     codes = sample(har, class_ids, torch.zeros(batch_size, LENGTH), options)
     conditional = har(class_ids, codes)
     unconditional = har(torch.full_like(class_ids, har.null_class), codes)
-    blocks = har_blocks(LENGTH, har.config.num_sequential_codes)
+    blocks = step_sizes(LENGTH, har.config.num_sequential_codes)
     start = 0
     for step, block in enumerate(blocks):
         scale = guidance_scale(options, step / (len(blocks) - 1))
@@ -132,11 +131,6 @@ def test_impossible_steps_are_refused_with_the_possible_ones():
         check_num_steps(small_config(4), 8)
     assert check_num_steps(small_config(4), None) == 7
     assert check_num_steps(HarConfig(), 9) == 9
-
-
-def test_unknown_schedules_are_refused_with_the_nearest_one():
-    with pytest.raises(UsageError, match=r"did you mean cosine"):
-        check_options(SamplingOptions(cfg_schedule="cosin"))
 
 
 def test_codes_of_a_picture_do_not_depend_on_the_batch(har):

@@ -131,9 +131,8 @@ def test_floats_are_rounded_half_up_and_cut_to_the_range():
 
 def test_saved_pictures_read_back_equal(tmp_path):
     image = to_tensor(noise(3))
-    save_image(image, tmp_path / "new" / "a.png")
-    assert torch.equal(to_tensor(read_image(tmp_path / "new" / "a.png", "a")), image)
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
+    save_image(image, tmp_path / "a.png")
+    assert torch.equal(to_tensor(read_image(tmp_path / "a.png", "a")), image)
 
 
 def test_a_grid_holds_every_picture_in_reading_order():

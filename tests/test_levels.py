@@ -3,7 +3,6 @@
 import pytest
 
 from restok_cli.model.levels import (
-    har_blocks,
     is_power_of_two,
     level_grid,
     level_sizes,
@@ -11,6 +10,7 @@ from restok_cli.model.levels import (
     prefix_lengths,
     stage_sizes,
     step_lengths,
+    step_sizes,
 )
 
 
@@ -39,10 +39,10 @@ def test_stages_of_the_paper():
 
 
 def test_har_takes_nine_steps_for_128_codes_and_plain_ar_128():
-    assert har_blocks(128, 4) == (1, 1, 1, 1, 4, 8, 16, 32, 64)
+    assert step_sizes(128, 4) == (1, 1, 1, 1, 4, 8, 16, 32, 64)
     assert step_lengths(128, 4) == (1, 2, 3, 4, 8, 16, 32, 64, 128)
-    assert har_blocks(128, 1) == (1, 1, 2, 4, 8, 16, 32, 64)
-    assert har_blocks(128, 128) == (1,) * 128
+    assert step_sizes(128, 1) == (1, 1, 2, 4, 8, 16, 32, 64)
+    assert step_sizes(128, 128) == (1,) * 128
 
 
 def test_powers_of_two():

@@ -21,10 +21,12 @@ def test_defaults_are_the_models_of_the_paper():
         ({"encoder_width": 1000}, "encoder_width = 1000 is not a multiple of head_width = 64"),
         ({"head_width": 6, "encoder_width": 600, "decoder_width": 600}, "head_width = 6 is not a multiple of 4"),
         ({"num_stages": 6}, "num_stages = 6 cannot be made from rows of 16 image tokens"),
-        ({"num_stages": 0}, "num_stages = 0 must be at least 1"),
+        ({"num_stages": 0}, "num_stages = 0: input should be greater than 0"),
         ({"encoder_layers": 3}, "encoder_layers = 3 are too few for num_stages = 4"),
         ({"merge_factor": 3}, "merge_factor = 3 is not a power of two"),
         ({"patch_size": 8}, "patch_size = 8 needs log2(patch_size) + 1 cnn_multipliers, not 5"),
+        ({"cnn_multipliers": (1, 0, 1, 1, 1)}, "cnn_multipliers.1 = 0: input should be greater than 0"),
+        ({"codebook_size": 0}, "codebook_size = 0: input should be greater than 0"),
         ({"cnn_channels": 48}, "48 CNN channels cannot be split into cnn_norm_groups = 32"),
         ({"latent_init": "flat"}, "residual_latent_tokens = true needs latent_init = hierarchical"),
         (
@@ -46,8 +48,8 @@ def test_impossible_tokenizers_are_refused_with_the_reason(values, message):
         ({"num_sequential_codes": 3}, "num_sequential_codes = 3 is no power of two up to num_codes = 128"),
         ({"num_sequential_codes": 256}, "num_sequential_codes = 256"),
         ({"num_heads": 3}, "width = 1024 cannot be split into num_heads = 3"),
-        ({"num_classes": -1}, "num_classes = -1 must be 0 (unconditional) or more"),
-        ({"token_dropout": 1.0}, "token_dropout = 1.0 must be at least 0 and below 1"),
+        ({"num_classes": -1}, "num_classes = -1: input should be greater than or equal to 0"),
+        ({"token_dropout": 1.0}, "token_dropout = 1.0: input should be less than 1"),
     ],
 )
 def test_impossible_generators_are_refused_with_the_reason(values, message):

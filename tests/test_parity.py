@@ -13,9 +13,8 @@ from restok_cli.model.har import Har
 from restok_cli.model.released import (
     from_released,
     har_config,
-    har_names,
+    released_names,
     tokenizer_config,
-    tokenizer_names,
 )
 from restok_cli.model.sampling import SamplingOptions, sample
 from restok_cli.model.tokenizer import Tokenizer
@@ -107,6 +106,5 @@ def test_our_large_configs_build_the_released_tensors(file, kind):
         theirs = {name: torch.empty(shape) for name, shape in facts["shapes"].items()}
     ours = {name: tensor.shape for name, tensor in module.state_dict().items()}
     assert from_released(config, ours, theirs).keys() == ours.keys()  # raises where a tensor has no counterpart
-    names = [tokenizer_names(name, config) if kind == "tokenizer" else har_names(name) for name in ours]
-    flat = [part for parts in names for part in parts]
+    flat = [part for name in ours for part in released_names(name, config)]
     assert len(flat) == len(set(flat)) == len(theirs)

@@ -57,6 +57,20 @@ def test_each_loss_moves_only_its_own_side(quantizer):
     assert latents.grad.abs().sum() > 0 and quantizer.codebook.grad is None
 
 
+def test_entropy_loss_equals_its_formula(quantizer):
+    latents = 0.1 * torch.randn(3, 4, 4)
+    points, words = quantizer.prepare(latents).flatten(0, 1), quantizer.codewords()
+    shares = torch.stack(
+        [torch.softmax(torch.stack([-(point - word).square().sum() / 0.01 for word in words]), 0) for point in points]
+    )
+
+    def entropy(p):
+        return -(p * (p + 1e-30).log()).sum(-1)
+
+    expected = entropy(shares).mean() - entropy(shares.mean(0))
+    assert torch.allclose(quantizer.entropy_loss(latents), expected, atol=1e-4)
+
+
 def test_chunks_do_not_change_the_codes(monkeypatch):
     vectors, codewords = torch.randn(100, 4), torch.randn(30, 4)
     whole = nearest(vectors, codewords)

@@ -8,10 +8,23 @@ import numpy as np
 import pytest
 import torch
 from golden_models import close, fill, load_case
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.model.checkpoint import load_generator, load_tokenizer, open_tokenizer
+from restok_cli.model.checkpoint import (
+    fingerprint,
+    load_generator,
+    load_tokenizer,
+    open_model,
+    open_tokenizer,
+    save_har,
+    save_tokenizer,
+)
+from restok_cli.model.config import HarConfig, TokenizerConfig
+from restok_cli.model.har import Har
+from restok_cli.model.released import released_tokenizer_config, tokenizer_config
+from restok_cli.model.sampling import SamplingOptions, sample
+from restok_cli.model.tokenizer import Tokenizer
 
 CPU = torch.device("cpu")
 
@@ -66,7 +79,7 @@ def test_a_released_generator_needs_its_tokenizer(tmp_path, tokenizer_case, gene
     with pytest.raises(UsageError, match=r"har has no tokenizer with it; give the one .* by --tokenizer"):
         load_generator(folder, CPU)
     tokenizer = write_released(tmp_path / "tokenizer", tokenizer_case[0]["config"], tokenizer_case[0]["weights"])
-    generator = load_generator(folder, CPU, tokenizer)
+    generator = load_generator(folder, CPU, tokenizer_path=tokenizer)
     logits = generator.har(torch.from_numpy(golden["labels"]), torch.from_numpy(golden["codes"]))
     assert close(logits[..., :16], golden["logits_head"], 1e-3)
     assert generator.class_names[999] == "999"
@@ -77,7 +90,7 @@ def test_a_released_generator_refuses_a_tokenizer_of_other_codes(tmp_path, token
     facts, _ = load_case("tokenizer", "small_patch_single_head")
     other = write_released(tmp_path / "other", facts["config"], {})
     with pytest.raises(UsageError, match=r"har draws 128 of 8192 codes, .*other makes 64 of 8192"):
-        load_generator(folder, CPU, other)
+        load_generator(folder, CPU, tokenizer_path=other)
 
 
 @pytest.mark.parametrize(
@@ -133,3 +146,77 @@ def test_hub_names_load_from_the_cache_without_a_network(tmp_path, monkeypatch, 
     for name in ("hf:someone/other", "hf:someone/restok@v2", "hf:not a name"):
         with pytest.raises(RestokError, match=f"{name} cannot be downloaded .*; check name and connection"):
             open_tokenizer(Path(name))
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "har"])
+def test_converting_to_ours_and_back_gives_the_released_tensors(tmp_path, restok, tokenizer_case, generator_case, kind):
+    facts, _ = tokenizer_case if kind == "tokenizer" else generator_case
+    config = facts["config"] if kind == "tokenizer" else facts["args"]
+    start = write_released(tmp_path / "start", config, facts["weights"])
+    for source, target in (("start", "ours"), ("ours", "back"), ("back", "again")):
+        result = restok("models", "convert", tmp_path / source, tmp_path / target)
+        assert result.code == 0 and result.out == f"{tmp_path / target}\n", result.err
+    first, back = load_file(start / "model.safetensors"), load_file(tmp_path / "back" / "model.safetensors")
+    if kind == "har":  # rows that nothing uses are not kept
+        first["spe_tok_embeddings.special_embeddings.weight"][63:] = 0
+    assert {name: tensor.shape for name, tensor in back.items()} == {n: tuple(s) for n, s in facts["shapes"].items()}
+    assert all(torch.equal(back[name], tensor) for name, tensor in first.items())
+    ours, again = (open_model(tmp_path / name) for name in ("ours", "again"))
+    assert ours.config == again.config and fingerprint(ours) == fingerprint(again)
+
+
+def test_what_the_released_layout_cannot_say_is_refused(tmp_path, fails, tiny_tokenizer, tiny_config):
+    save_tokenizer(tiny_tokenizer, tmp_path / "tiny")
+    line = fails(2, "models", "convert", tmp_path / "tiny", tmp_path / "out")
+    assert "no transformer of 3 layers of width 32" in line and not (tmp_path / "out").exists()
+    config = tokenizer_config(load_case("tokenizer", "small")[0]["config"])
+    for field, value in (("merge", "average"), ("latent_layout", "straight"), ("image_width", 128)):
+        with pytest.raises(UsageError, match=f"the released layout cannot say {field} = {value}, only "):
+            released_tokenizer_config(config.model_copy(update={field: value}))
+
+
+def test_models_lists_presets_and_what_the_hub_has(restok):
+    result = restok("models")
+    assert "presets of train-har: sample, tiny" in result.out
+    assert "hf:xushu-me/restok_l_128.r256_in1k: tokenizer, 662 M, Apache-2.0" in result.out
+    assert json.loads(restok("models", "--json").out)["presets"]["tokenizer"] == ["sample", "tiny"]
+
+
+def test_models_show_says_what_a_folder_holds(tmp_path, restok, tiny_tokenizer, tiny_har):
+    save_tokenizer(tiny_tokenizer, tmp_path / "tokenizer")
+    save_har(tiny_har, open_tokenizer(tmp_path / "tokenizer"), [], tmp_path / "har")
+    facts = json.loads(restok("models", "show", tmp_path / "tokenizer", "--json").out)
+    assert facts["levels"] == [1, 1, 2, 4, 8, 16] and facts["kind"] == "tokenizer"
+    assert facts["parameters"]["all"] == sum(p.numel() for p in tiny_tokenizer.parameters())
+    assert facts["fingerprint"] == fingerprint(open_tokenizer(tmp_path / "tokenizer"))
+    text = restok("models", "show", tmp_path / "har").out
+    assert "steps: 7\n" in text and f"tokenizer_fingerprint: {facts['fingerprint']}\n" in text
+    assert f"  all: {sum(p.numel() for p in tiny_har.parameters()):,}\n" in text
+
+
+def test_the_released_models_have_the_reported_numbers_of_parameters():
+    with torch.device("meta"):
+        tokenizer = Tokenizer(TokenizerConfig(encoder_alignment_dim=1024, decoder_alignment_dim=1024))
+        har = Har(HarConfig())
+    for model, millions in ((tokenizer, 662), (har, 326)):
+        assert round(sum(p.numel() for p in model.parameters()) / 1e6) == millions
+
+
+@torch.inference_mode()
+def test_bf16_models_compute_nearly_the_same(tmp_path, tokenizer_case, generator_case):
+    tokenizer_folder = write_released(tmp_path / "tokenizer", tokenizer_case[0]["config"], tokenizer_case[0]["weights"])
+    har_folder = write_released(tmp_path / "har", generator_case[0]["args"], generator_case[0]["weights"])
+    golden = generator_case[1]
+    class_ids, codes = torch.from_numpy(golden["labels"]), torch.from_numpy(golden["codes"])
+    full = load_generator(har_folder, CPU, tokenizer_path=tokenizer_folder)
+    half = load_generator(har_folder, CPU, torch.bfloat16, tokenizer_folder)
+    assert half.har.head.weight.dtype == half.tokenizer.decoder.out.weight.dtype == torch.bfloat16
+    assert half.tokenizer.quantizer.codebook.dtype == half.tokenizer.pixel_decoder.conv_in.weight.dtype == torch.float32
+    difference = (half.har(class_ids, codes).float() - full.har(class_ids, codes)).std()
+    assert difference < 0.05 * full.har(class_ids, codes).std()
+    made, expected = half.tokenizer.decode(codes), full.tokenizer.decode(codes)
+    assert made.dtype == torch.float32 and (made - expected).std() < 0.05 * expected.std()
+    latents = half.tokenizer.encode_latents(fill.images(2, 128)).latents
+    assert (latents.float() - full.tokenizer.encode_latents(fill.images(2, 128)).latents).std() < 0.1 * latents.std()
+    sampled = sample(half.har, class_ids, torch.rand(2, 128), SamplingOptions(cfg_scale=2.0))
+    assert sampled.shape == (2, 128)

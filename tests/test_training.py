@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from restok_cli.errors import RestokError, UsageError
+from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.metrics.codebook import codebook_use
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Tokenizer
@@ -32,6 +32,14 @@ from restok_cli.training.losses import tokenizer_losses
 from restok_cli.training.optim import learning_rate, make_optimizer, seed_step, update_ema
 from restok_cli.training.run import RunFolder, Window, stop_signals
 from restok_cli.training.tokenizer_loop import batch_usage
+
+
+@pytest.mark.parametrize("text", ["", "just words", "a: [", "\udcff"])
+def test_a_damaged_config_of_a_run_is_named(tmp_path, text):
+    RunFolder(tmp_path / "run", HarRunConfig(), resume=False, overwrite=False)
+    (tmp_path / "run" / "config.yaml").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(RestokError, match=r"config\.yaml .*; restore it, or start another run"):
+        RunFolder(tmp_path / "run", HarRunConfig(), resume=True, overwrite=False)
 
 
 @pytest.mark.parametrize("kind", ["tokenizer", "har"])
@@ -62,15 +70,22 @@ def test_unknown_keys_deep_in_a_config_are_refused():
 
 
 def test_a_prefix_that_cannot_be_shorter_is_refused(tiny_config):
-    values = {"model": tiny_config.model_dump(), "nested_dropout": {"min_tokens": 32}}
-    with pytest.raises(UsageError, match=r"nested_dropout\.min_tokens = 32 leaves no shorter prefix"):
-        TokenizerRunConfig.parse(values, "test")
+    for min_tokens in (17, 32):
+        values = {"model": tiny_config.model_dump(), "nested_dropout": {"min_tokens": min_tokens}}
+        with pytest.raises(UsageError, match=rf"nested_dropout\.min_tokens = {min_tokens} leaves no shorter prefix"):
+            TokenizerRunConfig.parse(values, "test")
 
 
 def test_a_written_config_reads_back(tmp_path):
     config = TokenizerRunConfig.parse(read_preset("tokenizer", "sample"), "sample")
     write_config(config, tmp_path / "config.yaml")
     assert TokenizerRunConfig.parse(read_config(tmp_path / "config.yaml"), "file") == config
+
+
+def test_a_generator_keeps_its_own_defaults_where_a_preset_says_nothing():
+    config = HarRunConfig.parse({"optimizer": {"learning_rate": 1}, "schedule": {"seed": 1}}, "test")
+    assert (config.optimizer.weight_decay, config.optimizer.max_grad_norm) == (0.05, 1.0)
+    assert config.schedule.max_steps == 1_500_000
 
 
 def test_merged_lays_changes_over_sections():
@@ -139,6 +154,11 @@ def test_losses_add_up_with_their_weights(tiny_tokenizer):
         losses = tokenizer_losses(result, images, tiny_tokenizer.quantizer, config)
         expected = 2 * distance(result.images, images) + 0.5 * quantizer_loss
         assert losses["loss"].item() == pytest.approx(expected.item())
+    assert "entropy_loss" not in losses  # not asked for, not computed
+    config = config.model_copy(update={"entropy_weight": 0.1})
+    with_entropy = tokenizer_losses(result, images, tiny_tokenizer.quantizer, config)
+    entropy_loss = tiny_tokenizer.quantizer.entropy_loss(result.latents)
+    assert with_entropy["loss"].item() == pytest.approx((losses["loss"] + 0.1 * entropy_loss).item())
     losses["loss"].backward()
     assert tiny_tokenizer.quantizer.codebook.grad.abs().sum() > 0
 
@@ -166,17 +186,21 @@ def test_revival_moves_only_unused_codewords_and_makes_them_used():
 
 def test_window_gives_means_and_forgets_them():
     window = Window()
+    window.start_step()
     for value in (1.0, 2.0, 6.0):
         window.add(4, loss=torch.tensor(value))
-    assert window.close()["loss"] == 3
+    resumed = Window()
+    resumed.load_state_dict(window.state_dict())
+    assert window.close()["loss"] == resumed.close()["loss"] == 3
     window.add(4, loss=torch.tensor(5.0))
     assert window.close()["loss"] == 5
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_advice():
     window = Window()
+    window.start_step()
     window.add(4, loss=torch.tensor(math.nan))
-    with pytest.raises(RestokError, match="loss became nan: training diverged; resume from the last checkpoint"):
+    with pytest.raises(RestokError, match="loss became nan: training diverged; start another run"):
         window.close()
 
 
@@ -185,8 +209,9 @@ def test_signals_are_held_until_the_block_looks_at_them():
         assert not received
         os.kill(os.getpid(), signal.SIGTERM)
         assert received == [signal.SIGTERM]
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(Interrupted) as error:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert error.value.signal_number == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
@@ -198,8 +223,9 @@ def test_only_the_last_checkpoints_are_kept_and_later_log_lines_forgotten(tmp_pa
         run.save(step, {"model": {"weight": torch.full((2,), step)}}, keep=2)
     run.log(101, {"loss": 0.0})
     with open(run.path / "metrics.jsonl", "a") as file:
-        file.write('{"step": 10')  # cut short by a kill
-    assert [file.name for file in sorted((run.path / "checkpoints").iterdir())] == ["step-000010.pt", "step-000100.pt"]
+        file.write('no JSON\n{"step": 10')  # cut short by a kill
+    (run.path / "checkpoints" / "step-final.pt").touch()  # somebody else's
+    assert [file.name for file in run._checkpoints()] == ["step-000010.pt", "step-000100.pt"]
     state = run.load()
     assert state["step"] == 100 and torch.equal(state["model"]["weight"], torch.full((2,), 100))
     assert (run.path / "metrics.jsonl").read_text().splitlines()[-1] == '{"step": 100, "loss": 10.0}'
@@ -240,8 +266,9 @@ def test_overwriting_a_run_removes_what_could_be_taken_for_the_new_one(tmp_path)
     run = RunFolder(tmp_path / "run", HarRunConfig(), resume=False, overwrite=False)
     run.save(7, {}, keep=2)
     run.log(7, {"loss": 1.0})
+    run.model_folder.mkdir()
     run = RunFolder(tmp_path / "run", HarRunConfig(), resume=False, overwrite=True)
-    assert run.load() is None and not (run.path / "metrics.jsonl").exists()
+    assert run.load() is None and not (run.path / "metrics.jsonl").exists() and not run.model_folder.exists()
 
 
 def test_gradients_reach_every_part_of_the_tokenizer(tiny_config):

@@ -2,14 +2,24 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from restok_cli.commands.options import PICTURE_MANIFEST, AsJson, Device, Overwrite, PictureOutput, Seed, open_device
+from restok_cli.commands.options import (
+    PICTURE_MANIFEST,
+    AsJson,
+    Device,
+    Dtype,
+    Overwrite,
+    PictureOutput,
+    Seed,
+    open_device,
+    torch_dtype,
+)
 from restok_cli.console import Progress
 from restok_cli.errors import UsageError, did_you_mean
-from restok_cli.files import check_output_folder, whole_folder
+from restok_cli.files import check_output_folder, whole_file, whole_folder
 
 GRID_COLUMNS = 8
 
@@ -27,7 +37,25 @@ def generate(
     ] = None,
     seed: Seed = 0,
     cfg_scale: Annotated[float, typer.Option(min=0, help="Classifier-free guidance; 1 = none.")] = 1.0,
-    cfg_schedule: Annotated[str, typer.Option(help="How guidance changes over the steps.")] = "constant",
+    cfg_schedule: Annotated[
+        Literal[
+            "constant",
+            "linear",
+            "linear-reversed",
+            "linear-constant",
+            "triangular",
+            "rectangular",
+            "step",
+            "cosine",
+            "cosine-reversed",
+        ],
+        typer.Option(help="How guidance goes from 1 to its scale, or back, over the steps."),
+    ] = "constant",
+    cfg_start: Annotated[float, typer.Option(min=0, max=1, help="Where step and rectangular begin.")] = 0.25,
+    cfg_stop: Annotated[float, typer.Option(min=0, max=1, help="Where rectangular ends.")] = 1.0,
+    cfg_peak: Annotated[
+        float, typer.Option(min=0.01, max=0.99, help="Where triangular and linear-constant are at their scale.")
+    ] = 0.5,
     temperature: Annotated[float, typer.Option(min=0, help="Below 1: safer, 0: always the likeliest code.")] = 1.0,
     top_k: Annotated[int, typer.Option(min=0, help="Draw from the K likeliest codes; 0 = all.")] = 0,
     top_p: Annotated[float, typer.Option(min=0, max=1, help="Draw from the likeliest codes that reach P.")] = 1.0,
@@ -38,6 +66,7 @@ def generate(
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 16,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    dtype: Dtype = "float32",
     as_json: AsJson = False,
 ) -> None:
     """Draw pictures: each in 9 steps where an autoregressive model would take 128.
@@ -52,16 +81,15 @@ def generate(
       restok generate --model runs/har --class heart --cfg-scale 2 -o hearts
     """
     check_output_folder(output, overwrite, PICTURE_MANIFEST)
+    if grid is not None and (grid.is_dir() or (grid.exists() and not overwrite)):
+        raise UsageError(f"--grid {grid} already exists; give another file, or --overwrite to replace a picture")
 
     from restok_cli.model.checkpoint import load_generator
-    from restok_cli.model.sampling import SamplingOptions, check_num_steps, check_options
+    from restok_cli.model.sampling import SamplingOptions, check_num_steps
 
-    options = SamplingOptions(
-        cfg_scale=cfg_scale, cfg_schedule=cfg_schedule, temperature=temperature, top_k=top_k, top_p=top_p
-    )
-    check_options(options)
+    options = SamplingOptions(cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k, top_p)
     torch_device = open_device(device)
-    generator = load_generator(model, torch_device, tokenizer)
+    generator = load_generator(model, torch_device, torch_dtype(dtype), tokenizer)
     num_steps = check_num_steps(generator.har.config, steps)
     class_ids = choose_classes(class_, generator.class_names, count)
 
@@ -88,7 +116,8 @@ def generate(
         (folder / PICTURE_MANIFEST).write_text("".join(lines), encoding="utf-8")
     if grid is not None:
         captions = [generator.class_names[i] for i in class_ids] if generator.class_names else None
-        save_image(make_grid(torch.cat(pictures), min(GRID_COLUMNS, count), captions), grid)
+        with whole_file(grid) as temporary:
+            save_image(make_grid(torch.cat(pictures), min(GRID_COLUMNS, count), captions), temporary)
     result = {"path": str(output), "pictures": count, "steps": num_steps, "seed": seed}
     print(json.dumps(result) if as_json else output)
 

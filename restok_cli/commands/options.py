@@ -1,7 +1,7 @@
 """Options that several commands share, and what they mean. Nothing heavy is imported until it is needed."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,6 +10,7 @@ from restok_cli.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
+DEVICE_TYPES = ("cpu", "cuda", "mps")
 PICTURE_MANIFEST = "manifest.jsonl"  # a line per picture in the folders that generate and reconstruct write
 
 DataArgument = Annotated[
@@ -22,11 +23,15 @@ PictureOutput = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="The folder for the pictures.", show_default=False)
 ]
 MaxSteps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps of the whole run. Default: the preset's.")]
-Seed = Annotated[int, typer.Option(min=0, help="Decides everything random: the same seed gives the same result.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**32 - 1, help="Decides everything random: the same seed gives the same result.")
+]
+Preset = Annotated[str, typer.Option(help="What to build and how to train it; `restok models` lists them.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Pictures per step. Default: the preset's.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on exactly where the run in RUN stopped.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder already holds.")]
-Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:1, mps.")]
+Device = Annotated[str, typer.Option(help="auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[Literal["float32", "bf16"], typer.Option(help="Precision of the model; bf16 is slow on most CPUs.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the path.")]
 
 
@@ -36,6 +41,8 @@ def open_device(name: str) -> "torch.device":
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.split(":")[0] not in DEVICE_TYPES:
+        raise UsageError(f"--device {name}: no such device; take one of auto, {', '.join(DEVICE_TYPES)}")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -43,6 +50,13 @@ def open_device(name: str) -> "torch.device":
         reason = str(error).splitlines()[0]
         raise UsageError(f"--device {name} cannot be used here ({reason}); take cpu, or auto") from error
     return device
+
+
+def torch_dtype(name: str) -> "torch.dtype":
+    """The dtype that --dtype names."""
+    import torch
+
+    return {"float32": torch.float32, "bf16": torch.bfloat16}[name]
 
 
 def check_resume(resume: bool, overwrite: bool) -> None:

@@ -7,9 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from restok_cli.commands.options import PICTURE_MANIFEST, AsJson, Device, Overwrite, PictureOutput, open_device
+from restok_cli.commands.options import (
+    PICTURE_MANIFEST,
+    AsJson,
+    Device,
+    Dtype,
+    Overwrite,
+    PictureOutput,
+    open_device,
+    torch_dtype,
+)
 from restok_cli.console import note, track
-from restok_cli.errors import RestokError, UsageError
+from restok_cli.errors import PictureError, RestokError, UsageError
 from restok_cli.files import check_output_folder, whole_folder
 
 if TYPE_CHECKING:
@@ -33,6 +42,7 @@ def reconstruct(
     ] = "validation",
     overwrite: Overwrite = False,
     device: Device = "auto",
+    dtype: Dtype = "float32",
     as_json: AsJson = False,
 ) -> None:
     """Encode pictures to codes, decode them again, and say how near they come (PSNR).
@@ -59,7 +69,7 @@ def reconstruct(
     from restok_cli.model.checkpoint import load_tokenizer
 
     torch_device = open_device(device)
-    tokenizer = load_tokenizer(model, torch_device)
+    tokenizer = load_tokenizer(model, torch_device, torch_dtype(dtype))
     length = tokenizer.config.num_latent_tokens
     if tokens is not None and not 1 <= tokens <= length:
         raise UsageError(f"--tokens {tokens}: this tokenizer makes {length} codes a picture; give 1 to {length}")
@@ -68,12 +78,13 @@ def reconstruct(
         for name, read in track(readers.items(), "reconstruct", len(readers), "pictures"):
             try:
                 original = to_tensor(center_crop(read(), tokenizer.config.image_size))[None]
-            except RestokError as error:
+            except PictureError as error:
                 note(f"left out: {error}")
                 continue
             with torch.inference_mode():
                 codes = tokenizer.encode(to_float(original.to(torch_device)))
                 decoded = to_uint8(tokenizer.decode(codes[:, :tokens])).cpu()
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             save_image(decoded[0], folder / f"{name}.png")
             values.append(psnr(decoded, original).item())
             lines.append(json.dumps({"file": f"{name}.png", "psnr": values[-1]}) + "\n")
@@ -89,28 +100,33 @@ def reconstruct(
 
 def find_pictures(pictures: list[str], split: str) -> "dict[str, Callable[[], Image]]":
     """What reads each picture, by the name that its output gets. Reading raises RestokError for a broken picture."""
-    from restok_cli.data.images import find_images, read_image
+    from restok_cli.data.images import read_image
     from restok_cli.data.shards import is_dataset, open_dataset
 
     if len(pictures) == 1 and is_dataset(pictures[0]):
         part = open_dataset(pictures[0]).split(split)
         return {part.key(i): lambda i=i: part.image(i) for i in range(len(part))}
-    files = find_images([Path(picture) for picture in pictures])
-    return {name: lambda file=file: read_image(file, str(file)) for name, file in unique_names(files).items()}
+    return {
+        name: lambda file=file: read_image(file, str(file))
+        for name, file in named_files([Path(picture) for picture in pictures]).items()
+    }
 
 
-def unique_names(files: list[Path]) -> dict[str, Path]:
-    """The files by their names without suffix, with their folders' before it where two share one."""
+def named_files(paths: list[Path]) -> dict[str, Path]:
+    """Picture files by the names that their outputs get: their path in the folder that was given, without suffix.
+
+    Raises UsageError where two would get the same name.
+    """
+    from restok_cli.data.images import find_images
+
     names: dict[str, Path] = {}
-    seen: set[Path] = set()
-    for file in files:
-        if file.resolve() in seen:
-            raise UsageError(f"{file} is given twice; give each picture once")
-        seen.add(file.resolve())
-        name = file.stem
-        for parent in file.resolve().parents:
-            if name not in names:
-                break
-            name = f"{parent.name}-{name}"
-        names[name] = file
+    for path in paths:
+        for file in find_images([path]):
+            relative = file.relative_to(path) if path.is_dir() else Path(file.name)
+            name = relative.with_suffix("").as_posix()
+            if name in names:
+                raise UsageError(
+                    f"{names[name]} and {file} would both become {name}.png; give them one after the other"
+                )
+            names[name] = file
     return names

@@ -11,6 +11,7 @@ from restok_cli.commands.options import (
     Device,
     MaxSteps,
     Overwrite,
+    Preset,
     Resume,
     RunOutput,
     Seed,
@@ -25,7 +26,7 @@ def train_har(
         Path, typer.Option(metavar="M", help="A tokenizer: a run of train-tokenizer, or its model folder.")
     ],
     output: RunOutput,
-    preset: Annotated[str, typer.Option(help="What to build and how to train it: sample, tiny.")] = "sample",
+    preset: Preset = "sample",
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
     seed: Seed = 0,

@@ -1,15 +1,12 @@
 """`restok train-tokenizer`: pictures to a tokenizer."""
 
-from typing import Annotated
-
-import typer
-
 from restok_cli.commands.options import (
     BatchSize,
     DataArgument,
     Device,
     MaxSteps,
     Overwrite,
+    Preset,
     Resume,
     RunOutput,
     Seed,
@@ -21,7 +18,7 @@ from restok_cli.commands.options import (
 def train_tokenizer(
     data: DataArgument,
     output: RunOutput,
-    preset: Annotated[str, typer.Option(help="What to build and how to train it: sample, tiny.")] = "sample",
+    preset: Preset = "sample",
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
     seed: Seed = 0,

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import whole_file
+from restok_cli.errors import PictureError, UsageError
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -64,7 +63,7 @@ def read_image(source: bytes | Path, name: str) -> Image.Image:
     Transparency is laid on white, 16-bit gray keeps its high byte, of an animation the first frame is taken. The EXIF
     orientation is not applied: the field's numbers are computed without it.
 
-    Raises RestokError naming `name` where the picture cannot be read or decoded.
+    Raises PictureError naming `name` where the picture cannot be read or decoded.
     """
     try:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
@@ -74,7 +73,7 @@ def read_image(source: bytes | Path, name: str) -> Image.Image:
             image.load()
             return _to_rgb(image)
     except DECODE_ERRORS as error:
-        raise RestokError(f"{name}: cannot be decoded as a picture ({_reason(error)})") from error
+        raise PictureError(f"{name}: cannot be decoded as a picture ({_reason(error)})") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -127,9 +126,11 @@ def to_uint8(images: torch.Tensor) -> torch.Tensor:
 
 
 def save_image(image: torch.Tensor, path: Path) -> None:
-    """Write uint8 (3, H, W) as a PNG file. Raises OSError where it cannot be written; then no part of it is left."""
-    with whole_file(path) as temporary:
-        Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(temporary, format="PNG")
+    """Write uint8 (3, H, W) as a PNG file. Raises OSError where it cannot be written.
+
+    Not whole or absent by itself: give it a path that `whole_file` or `whole_folder` made.
+    """
+    Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(path, format="PNG")
 
 
 def make_grid(images: torch.Tensor, columns: int, captions: Sequence[str] | None = None) -> torch.Tensor:

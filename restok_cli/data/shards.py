@@ -283,6 +283,11 @@ class Dataset:
         """0 where the pictures have no classes."""
         return len(self.class_names)
 
+    @property
+    def held_out(self) -> Split:
+        """The validation split, or the training split of a data set that has no other."""
+        return self.split("validation" if "validation" in self.splits else "train")
+
     def split(self, name: str) -> Split:
         """The split of that name, usually train or validation. Raises UsageError where there is none."""
         if name not in self.splits:

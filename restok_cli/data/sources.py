@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 from restok_cli.console import note
 from restok_cli.data.images import find_images, read_image
 from restok_cli.data.shards import NO_CLASS, Sample
-from restok_cli.errors import RestokError, UsageError
+from restok_cli.errors import PictureError, UsageError
 
 VALIDATION_FOLDERS = ("validation", "val", "valid")
 KEY_LENGTH, HASH_LENGTH = 80, 16
@@ -105,7 +105,7 @@ def read_samples(sources: Iterable[Source], bad: list[BadPicture]) -> Iterator[S
         try:
             picture = source.path.read_bytes()
             width, height = read_image(picture, source.file).size
-        except (RestokError, OSError) as error:
+        except (PictureError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error).removeprefix(f"{source.file}: ")
             note(f"left out: {source.file}: {reason}")
             bad.append(BadPicture(source.file, reason))

@@ -17,7 +17,7 @@ from torch import Tensor
 from restok_cli.console import note
 from restok_cli.data.images import center_crop, find_images, read_image, to_tensor
 from restok_cli.data.shards import Split, is_dataset, open_dataset
-from restok_cli.errors import RestokError, UsageError
+from restok_cli.errors import PictureError, RestokError, UsageError
 
 NOT_SAMPLES = ("grid.png", "preview.png")  # overviews that lie beside the pictures
 
@@ -47,7 +47,7 @@ class Pictures:
         """
         try:
             image = self.open(index)
-        except RestokError as error:
+        except PictureError as error:
             if index not in self.unreadable:
                 note(f"left out: {error}")
                 self.unreadable.add(index)
@@ -113,7 +113,7 @@ def match_pairs(samples: Pictures, reference: Pictures) -> list[tuple[int, int]]
         if lonely is not None:
             raise RestokError(
                 f"{lonely} of {source} ({len(keys)} pictures) has no partner in {other_source} ({len(others)});"
-                " pairs need the same file names, suffix aside, on both sides"
+                " pairs need the same paths in both folders, suffix aside"
             )
     return [(index, theirs[key]) for key, index in ours.items()]
 
@@ -137,7 +137,7 @@ def _from_folder(path: Path) -> Pictures:
         source=str(path),
         fingerprint=digest.hexdigest(),
         count=len(files),
-        key=lambda index: files[index].stem,
+        key=lambda index: files[index].relative_to(path).with_suffix("").as_posix(),
         open=lambda index: read_image(files[index], str(files[index])),
     )
 

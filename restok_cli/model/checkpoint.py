@@ -8,8 +8,9 @@ import hashlib
 import json
 import pickle
 import shutil
+import zipfile
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -30,7 +31,6 @@ HUB_PREFIX = "hf:"
 MADE_BY = {"tokenizer": "restok train-tokenizer", "har": "restok train-har"}
 
 Kind = Literal["tokenizer", "har"]
-Model = TypeVar("Model", Tokenizer, Har)
 
 
 class ModelFolder(NamedTuple):
@@ -45,8 +45,8 @@ class ModelFolder(NamedTuple):
 
     @property
     def weights_file(self) -> Path:
-        pickled = self.path / PICKLED_WEIGHTS_FILE
-        return pickled if self.is_released and pickled.is_file() else self.path / WEIGHTS_FILE
+        ours, pickled = self.path / WEIGHTS_FILE, self.path / PICKLED_WEIGHTS_FILE
+        return pickled if self.is_released and not ours.exists() and pickled.exists() else ours
 
 
 class Generator(NamedTuple):
@@ -66,14 +66,31 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
         _write_model(temporary, "tokenizer", tokenizer, {})
 
 
-def save_har(har: Har, tokenizer: ModelFolder, class_names: list[str], folder: Path) -> None:
-    """Write the model folder of a generator, with a copy of its tokenizer."""
+def save_har(har: Har, tokenizer: ModelFolder | None, class_names: list[str], folder: Path) -> None:
+    """Write the model folder of a generator, with a copy of its tokenizer where that is known."""
     with whole_folder(folder) as temporary:
-        extra = {"class_names": class_names, "tokenizer_fingerprint": fingerprint(tokenizer)}
-        _write_model(temporary, "har", har, extra)
+        known = None if tokenizer is None else fingerprint(tokenizer)
+        _write_model(temporary, "har", har, {"class_names": class_names, "tokenizer_fingerprint": known})
+        if tokenizer is None:
+            return
         (temporary / TOKENIZER_FOLDER).mkdir()
-        for file in (tokenizer.path / CONFIG_FILE, tokenizer.weights_file):
-            shutil.copyfile(file, temporary / TOKENIZER_FOLDER / file.name)
+        copy_model(tokenizer, temporary / TOKENIZER_FOLDER)
+
+
+def copy_model(model: ModelFolder, folder: Path) -> None:
+    """Copy what a model consists of into an existing folder; a generator's tokenizer is not part of it."""
+    for file in (model.path / CONFIG_FILE, model.weights_file):
+        shutil.copyfile(file, folder / file.name)
+
+
+def save_released(module: Tokenizer | Har, folder: Path) -> None:
+    """Write a model in the layout of the authors' releases. Raises UsageError where that cannot express it."""
+    config = module.config
+    is_tokenizer = isinstance(config, TokenizerConfig)
+    header = released.released_tokenizer_config(config) if is_tokenizer else released.released_har_config(config)
+    with whole_folder(folder) as temporary:
+        (temporary / CONFIG_FILE).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+        write_tensors(released.to_released(config, module.state_dict()), temporary / WEIGHTS_FILE)
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -100,30 +117,62 @@ def open_tokenizer(path: Path) -> ModelFolder:
     """
     folder = find_model(path, "tokenizer")
     own = folder / TOKENIZER_FOLDER
-    return _read_config(own if (own / CONFIG_FILE).is_file() else folder, "tokenizer")
+    return _open(own if (own / CONFIG_FILE).is_file() else folder, "tokenizer")
 
 
-def load_tokenizer(path: Path, device: torch.device) -> Tokenizer:
-    """The tokenizer at `path` (see `open_tokenizer`) in float32 and evaluation mode.
+def load_tokenizer(path: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> Tokenizer:
+    """The tokenizer at `path` (see `open_tokenizer`) in evaluation mode.
 
     Raises UsageError where there is none, RestokError where its files are damaged.
     """
-    return _load(Tokenizer, open_tokenizer(path), device)
+    return load_model(open_tokenizer(path), device, dtype)
 
 
-def load_generator(path: Path, device: torch.device, tokenizer_path: Path | None = None) -> Generator:
+def load_generator(
+    path: Path, device: torch.device, dtype: torch.dtype = torch.float32, tokenizer_path: Path | None = None
+) -> Generator:
     """The generator at `path`, with its own tokenizer, or that at `tokenizer_path` if it is the same.
 
     Raises UsageError where there is no generator, or no tokenizer, or another one; RestokError for damaged files.
     """
-    folder = _read_config(find_model(path, "har"), "har")
+    folder = open_har(path)
     if tokenizer_path is None and not (folder.path / TOKENIZER_FOLDER).is_dir():
         raise UsageError(f"{path} has no tokenizer with it; give the one that it was trained with by --tokenizer")
     tokenizer = open_tokenizer(tokenizer_path or folder.path / TOKENIZER_FOLDER)
     if tokenizer_path is not None:
         _check_same_tokenizer(folder, tokenizer, path, tokenizer_path)
-    har = _load(Har, folder, device)
-    return Generator(har, _load(Tokenizer, tokenizer, device), folder.class_names)
+    har = load_model(folder, device, dtype)
+    return Generator(har, load_model(tokenizer, device, dtype), folder.class_names)
+
+
+def open_har(path: Path) -> ModelFolder:
+    """The generator at `path`: a model folder, a run folder or `hf:owner/name`.
+
+    Raises UsageError where there is none.
+    """
+    return _open(find_model(path, "har"), "har")
+
+
+def load_model(folder: ModelFolder, device: torch.device, dtype: torch.dtype = torch.float32) -> Tokenizer | Har:
+    """What a model folder holds, in evaluation mode, with no second copy of the weights in memory.
+
+    Raises RestokError where its files are damaged.
+    """
+    state, config = read_tensors(folder.weights_file, device), folder.config
+    if folder.is_released:
+        config = released.without_missing_heads(config, state)
+    with torch.device("meta"):  # no memory for weights that are about to be replaced
+        module = Tokenizer(config) if folder.kind == "tokenizer" else Har(config)
+    if folder.is_released:
+        state = released.from_released(config, {name: t.shape for name, t in module.state_dict().items()}, state)
+    load_weights(module, state, folder.weights_file)
+    del state  # so that each tensor is freed as soon as it is converted
+    module = module.to(device=device)
+    if isinstance(module, Tokenizer):
+        module.float().to_dtype(dtype)
+    else:
+        module.to(dtype)
+    return module.eval()
 
 
 def find_model(path: Path, kind: Kind) -> Path:
@@ -177,7 +226,7 @@ def read_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
     """
     try:
         if path.suffix == ".bin":
-            return torch.load(path, map_location=device, weights_only=True, mmap=True)
+            return torch.load(path, map_location=device, weights_only=True, mmap=zipfile.is_zipfile(path))
         return load_file(path, device=str(device))
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -200,32 +249,44 @@ def load_weights(module: nn.Module, state: dict[str, Tensor], source: Path) -> N
     module.load_state_dict(state, assign=True)
 
 
-def _read_config(folder: Path, kind: Kind) -> ModelFolder:
-    """Raises UsageError where the folder holds no model of this kind, RestokError where its config is damaged."""
+def open_model(folder: Path) -> ModelFolder:
+    """What the model folder `folder` holds, of whichever kind.
+
+    Raises UsageError where it is not one, RestokError where its config is damaged.
+    """
     path = folder / CONFIG_FILE
     try:
         header = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise RestokError(f"{path} cannot be read as JSON ({error}); copy or make the model again") from error
-    if not isinstance(header, dict):
-        header = {}
+    header = header if isinstance(header, dict) else {}
     is_ours = header.get("format") == FORMAT
-    found = header.get("kind") if is_ours else released.kind_of(header)
-    if found not in MADE_BY:
-        raise UsageError(f"{path} is not a restok model's; `{MADE_BY[kind]}` makes one")
-    if found != kind:
-        raise UsageError(f"{folder} holds a {found}, but a {kind} is needed; `{MADE_BY[kind]}` makes one")
+    kind = header.get("kind") if is_ours else released.kind_of(header)
+    names, tokenizer = [], None
     try:
-        if is_ours:
-            build = TokenizerConfig if kind == "tokenizer" else HarConfig
-            config = build.parse(header["config"], str(path))
-            names, tokenizer = (header["class_names"], header["tokenizer_fingerprint"]) if kind == "har" else ([], None)
-        else:
-            config = released.tokenizer_config(header) if kind == "tokenizer" else released.har_config(header)
-            names, tokenizer = ([str(i) for i in range(config.num_classes)] if kind == "har" else []), None
-    except (KeyError, TypeError) as error:
-        raise RestokError(f"{path} is damaged: {error} is missing; copy or make the model again") from error
+        match kind, is_ours:
+            case "tokenizer", True:
+                config = TokenizerConfig.parse(header["config"], str(path))
+            case "tokenizer", False:
+                config = released.tokenizer_config(header, str(path))
+            case "har", True:
+                config = HarConfig.parse(header["config"], str(path))
+                names, tokenizer = header["class_names"], header["tokenizer_fingerprint"]
+            case "har", False:
+                config = released.har_config(header, str(path))
+                names = [str(class_id) for class_id in range(config.num_classes)]
+            case _:
+                raise UsageError(f"{path} is not a restok model's; `restok models` says what is")
+    except (KeyError, TypeError, ArithmeticError) as error:
+        raise RestokError(f"{path} is damaged ({error!r}); copy or make the model again") from error
     return ModelFolder(folder, kind, config, names, tokenizer, not is_ours)
+
+
+def _open(folder: Path, kind: Kind) -> ModelFolder:
+    model = open_model(folder)
+    if model.kind != kind:
+        raise UsageError(f"{folder} holds a {model.kind}, but a {kind} is needed; `{MADE_BY[kind]}` makes one")
+    return model
 
 
 def _check_same_tokenizer(har: ModelFolder, tokenizer: ModelFolder, path: Path, tokenizer_path: Path) -> None:
@@ -242,15 +303,3 @@ def _check_same_tokenizer(har: ModelFolder, tokenizer: ModelFolder, path: Path, 
             f"{path} was trained on the codes of another tokenizer than {tokenizer_path}; "
             "leave --tokenizer out to use the one that is kept with it"
         )
-
-
-def _load(build: type[Model], folder: ModelFolder, device: torch.device) -> Model:
-    state, config = read_tensors(folder.weights_file, device), folder.config
-    if folder.is_released:
-        config = released.without_missing_heads(config, state)
-    with torch.device("meta"):  # no memory for weights that are about to be replaced
-        module = build(config)
-    if folder.is_released:
-        state = released.from_released(config, {name: t.shape for name, t in module.state_dict().items()}, state)
-    load_weights(module, state, folder.weights_file)
-    return module.to(device=device, dtype=torch.float32).eval()

@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.model.levels import is_power_of_two, merging_blocks
@@ -48,31 +48,31 @@ def _require(condition: bool, message: str) -> None:
 class TokenizerConfig(Config):
     """A tokenizer (paper section 3). The defaults are ResTok-L with 128 tokens for 256×256 pictures."""
 
-    image_height: int = 256  # pixels
-    image_width: int = 256  # pixels
-    patch_size: int = 16  # pixels along each side of an image token
+    image_height: PositiveInt = 256  # pixels
+    image_width: PositiveInt = 256  # pixels
+    patch_size: PositiveInt = 16  # pixels along each side of an image token
 
     pixel_encoder: Literal["cnn", "patch"] = "cnn"  # a CNN before the ViT, or the pixels of each patch directly
-    cnn_channels: int = 128  # of the finest resolution
-    cnn_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)  # of cnn_channels, one per resolution, finest first
-    cnn_norm_groups: int = 32  # of every GroupNorm
+    cnn_channels: PositiveInt = 128  # of the finest resolution
+    cnn_multipliers: tuple[PositiveInt, ...] = (1, 1, 2, 2, 4)  # of cnn_channels, one per resolution, finest first
+    cnn_norm_groups: PositiveInt = 32  # of every GroupNorm
     cnn_shortcut: Literal["input", "output"] = "input"
     # ^ what the 1×1 convolution of a block that changes its channel count sees: the block's input as usual,
     #   or the output of its two convolutions, as the released weights were trained
-    feature_channels: int = 256  # between the CNNs and the transformers
+    feature_channels: PositiveInt = 256  # between the CNNs and the transformers
 
-    encoder_width: int = 1024
-    encoder_layers: int = 24
-    decoder_width: int = 1024
-    decoder_layers: int = 24
-    head_width: int = 64  # channels of one attention head
+    encoder_width: PositiveInt = 1024
+    encoder_layers: PositiveInt = 24
+    decoder_width: PositiveInt = 1024
+    decoder_layers: PositiveInt = 24
+    head_width: PositiveInt = 64  # channels of one attention head
 
-    num_stages: int = 4  # scales of image tokens in the encoder; 1 = no merging
-    merge_factor: int = 2  # neighbouring image tokens that become one at each merge ("pooling factor")
+    num_stages: PositiveInt = 4  # scales of image tokens in the encoder; 1 = no merging
+    merge_factor: PositiveInt = 2  # neighbouring image tokens that become one at each merge ("pooling factor")
     merge: Literal["average", "nearest"] = "average"  # average as in the paper, or the first of them (released code)
     residual_image_tokens: bool = True  # keep in the finer stage only what the coarser one does not hold
 
-    num_latent_tokens: int = 128
+    num_latent_tokens: PositiveInt = 128
     latent_init: Literal["hierarchical", "flat"] = "hierarchical"  # pool the features level by level, or in 1-D
     residual_latent_tokens: bool = True  # pool each level from what the coarser levels left over (Algorithm 1)
     latent_layout: Literal["straight", "scrambled"] = "straight"
@@ -81,12 +81,14 @@ class TokenizerConfig(Config):
     head_per_level: bool = True  # own projections to and from code vectors for each level ("multi-quant")
     image_queries: Literal["learned", "pooled"] = "learned"  # what the decoder starts from: a token, or the level maps
 
-    codebook_size: int = 8192
-    codebook_dim: int = 8
+    codebook_size: PositiveInt = 8192
+    codebook_dim: PositiveInt = 8
     normalize_codes: bool = True  # compare latents and codewords on the unit sphere
 
-    encoder_alignment_dim: int | None = None  # channels of the teacher that training aligns the encoder with
-    decoder_alignment_dim: int | None = None  # the same for the decoder, which then gets a second set of queries
+    encoder_alignment_dim: PositiveInt | None = None  # channels of the teacher that training aligns the encoder with
+    decoder_alignment_dim: PositiveInt | None = (
+        None  # the same for the decoder, which then gets a second set of queries
+    )
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -106,7 +108,7 @@ class TokenizerConfig(Config):
         for name in ("image_height", "image_width"):
             size = getattr(self, name)
             _require(
-                size > 0 and size % self.patch_size == 0,
+                size % self.patch_size == 0,
                 f"{name} = {size} is not a multiple of patch_size = {self.patch_size}",
             )
         self._check_cnn()
@@ -145,7 +147,6 @@ class TokenizerConfig(Config):
             )
 
     def _check_stages(self) -> None:
-        _require(self.num_stages >= 1, f"num_stages = {self.num_stages} must be at least 1")
         _require(
             self.merge_factor >= 2 and is_power_of_two(self.merge_factor),
             f"merge_factor = {self.merge_factor} is not a power of two from 2 on",
@@ -165,19 +166,19 @@ class TokenizerConfig(Config):
 class HarConfig(Config):
     """A generator of codes (paper section 3.4): HAR, or plain AR. The defaults are HAR-L for ResTok-L."""
 
-    codebook_size: int = 8192
-    num_codes: int = 128  # of one picture
-    num_sequential_codes: int = 4  # drawn one by one before whole levels; equal to num_codes: plain AR
-    num_classes: int = 1000  # 0 = unconditional
+    codebook_size: PositiveInt = 8192
+    num_codes: PositiveInt = 128  # of one picture
+    num_sequential_codes: PositiveInt = 4  # drawn one by one before whole levels; equal to num_codes: plain AR
+    num_classes: NonNegativeInt = 1000  # 0 = unconditional
 
-    width: int = 1024
-    num_layers: int = 24
-    num_heads: int = 16
+    width: PositiveInt = 1024
+    num_layers: PositiveInt = 24
+    num_heads: PositiveInt = 16
 
-    class_dropout: float = 0.1  # share of training pictures whose class is hidden, for guidance
-    token_dropout: float = 0.1  # on the input embeddings
-    residual_dropout: float = 0.1  # on what attention adds
-    ffn_dropout: float = 0.1  # on what the feed-forward layer adds
+    class_dropout: float = Field(0.1, ge=0, lt=1)  # share of training pictures whose class is hidden, for guidance
+    token_dropout: float = Field(0.1, ge=0, lt=1)  # on the input embeddings
+    residual_dropout: float = Field(0.1, ge=0, lt=1)  # on what attention adds
+    ffn_dropout: float = Field(0.1, ge=0, lt=1)  # on what the feed-forward layer adds
 
     @property
     def is_har(self) -> bool:
@@ -200,7 +201,4 @@ class HarConfig(Config):
             self.width % self.num_heads == 0 and self.width // self.num_heads % 2 == 0,
             f"width = {self.width} cannot be split into num_heads = {self.num_heads} heads of even width",
         )
-        _require(self.num_classes >= 0, f"num_classes = {self.num_classes} must be 0 (unconditional) or more")
-        for name in ("class_dropout", "token_dropout", "residual_dropout", "ffn_dropout"):
-            _require(0 <= getattr(self, name) < 1, f"{name} = {getattr(self, name)} must be at least 0 and below 1")
         return self

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from restok_cli.model.config import HarConfig
 from restok_cli.model.layers import rotary_angles, rotary_table, rotate
-from restok_cli.model.levels import har_blocks
+from restok_cli.model.levels import step_sizes
 
 
 class KVCache:
@@ -128,9 +128,9 @@ class Har(nn.Module):
         first, last = max(start, 1), min(stop, sequential)
         if first < last:
             parts.append(self.code_embedding(codes[:, first - 1 : last - 1]))
-        for block in level_starts(self.config):
-            if start <= block < stop:
-                parts += self.embed_level(codes, block)
+        for level_start in level_starts(self.config):
+            if start <= level_start < stop:
+                parts += self.embed_level(codes, level_start)
         return torch.cat(parts, dim=1)
 
     def embed_level(self, codes: Tensor, start: int) -> list[Tensor]:
@@ -152,15 +152,15 @@ def level_starts(config: HarConfig) -> list[int]:
 
 
 def har_tables(config: HarConfig) -> tuple[Tensor, Tensor]:
-    """Rotary table (2, L, head width / 2) and mask (L, L), true = may see: the own block and all before it.
+    """Rotary table (2, L, head width / 2) and mask (L, L), true = may see: the own step's positions and all before.
 
     Made on the CPU also where the module is built on the meta device, so that loading has nothing to restore.
     """
     with torch.device("cpu"):
-        blocks = har_blocks(config.num_codes, config.num_sequential_codes)
-        block = torch.arange(len(blocks)).repeat_interleave(torch.tensor(blocks))
+        sizes = step_sizes(config.num_codes, config.num_sequential_codes)
+        step = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
         angles = rotary_angles(torch.arange(config.num_codes), config.width // config.num_heads)
-        return rotary_table(angles), block[:, None] >= block
+        return rotary_table(angles), step[:, None] >= step
 
 
 def init_har(module: nn.Module) -> None:

@@ -4,6 +4,8 @@ Levels group the L latent tokens from coarse to fine. For L = 128 the prefix len
 and the level sizes their differences with a leading 1: (1, 1, 2, 4, 8, 16, 32, 64).
 """
 
+from itertools import accumulate
+
 
 def is_power_of_two(n: int) -> bool:
     return n > 0 and n & (n - 1) == 0
@@ -36,21 +38,17 @@ def merging_blocks(num_layers: int, num_stages: int) -> tuple[int, ...]:
     return tuple(i * num_layers // num_stages - 1 for i in range(1, num_stages))
 
 
-def har_blocks(num_codes: int, num_sequential_codes: int) -> tuple[int, ...]:
+def step_sizes(num_codes: int, num_sequential_codes: int) -> tuple[int, ...]:
     """Codes drawn by each sampling step of HAR: (1, 1, 1, 1, 4, 8, 16, 32, 64) for L = 128, A = 4.
 
     The first A codes come one by one, then every step draws a whole level. Plain AR is A = L.
     """
-    blocks = [1] * num_sequential_codes
-    while sum(blocks) < num_codes:
-        blocks.append(sum(blocks))
-    return tuple(blocks)
+    sizes = [1] * num_sequential_codes
+    while sum(sizes) < num_codes:
+        sizes.append(sum(sizes))
+    return tuple(sizes)
 
 
 def step_lengths(num_codes: int, num_sequential_codes: int) -> tuple[int, ...]:
     """Codes that are there after each sampling step: (1, 2, 3, 4, 8, 16, 32, 64, 128)."""
-    lengths, total = [], 0
-    for block in har_blocks(num_codes, num_sequential_codes):
-        total += block
-        lengths.append(total)
-    return tuple(lengths)
+    return tuple(accumulate(step_sizes(num_codes, num_sequential_codes)))

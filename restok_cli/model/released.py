@@ -1,19 +1,22 @@
 """The authors' released checkpoints: their configs and tensor names, and how ours correspond (ALGORITHM section 5)."""
 
 import re
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from restok_cli.errors import RestokError
-from restok_cli.model.config import HarConfig, TokenizerConfig
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.model.config import Config, HarConfig, TokenizerConfig
 from restok_cli.model.levels import level_sizes
 
 VIT_SIZES = {"small": (512, 6), "base": (768, 12), "large": (1024, 24)}  # width, layers
-
-
+CONFIG_NAME = "config.json"
+TEACHER_WIDTH = 1024  # DINOv3 ViT-L, the only teacher of the released models
 TEACHER_PREFIX = "foundation_model."  # the frozen teacher that training kept inside the model
 COMPILED_PREFIX = "_orig_mod."  # what torch.compile puts before every name
+Model = TypeVar("Model", TokenizerConfig, HarConfig)
+
 TRAINING_ONLY = ("vf_proj.", "vf_proj_dec.", "decoder.feat_mask_token")
 
 
@@ -24,14 +27,13 @@ def kind_of(released: dict) -> str | None:
     return "har" if {"cls_token_num", "block_size", "n_layer"} <= released.keys() else None
 
 
-def tokenizer_config(released: dict) -> TokenizerConfig:
-    """Our config of a released tokenizer's `config.json`."""
+def tokenizer_config(released: dict, source: str = CONFIG_NAME) -> TokenizerConfig:
+    """Our config of a released tokenizer's `config.json`. Raises UsageError, naming `source`, for an impossible one."""
     model = released["model"]["vq_model"]
     encoder_width, encoder_layers = VIT_SIZES[model["vit_enc_model_size"]]
     decoder_width, decoder_layers = VIT_SIZES[model["vit_dec_model_size"]]
     size = released["dataset"]["preprocessing"]["crop_size"]
-    teacher_width = 1024  # DINOv3 ViT-L, the only teacher of the released models
-    return TokenizerConfig(
+    values = dict(
         image_height=size,
         image_width=size,
         patch_size=model["vit_enc_patch_size"],
@@ -54,27 +56,15 @@ def tokenizer_config(released: dict) -> TokenizerConfig:
         codebook_size=model["codebook_size"],
         codebook_dim=model["token_size"],
         normalize_codes=model["use_l2_norm"],
-        encoder_alignment_dim=teacher_width if model["encoder_feature_supervision"] else None,
-        decoder_alignment_dim=teacher_width if model["decoder_feature_supervision"] else None,
+        encoder_alignment_dim=TEACHER_WIDTH if model["encoder_feature_supervision"] else None,
+        decoder_alignment_dim=TEACHER_WIDTH if model["decoder_feature_supervision"] else None,
     )
+    return TokenizerConfig.parse(values, source)
 
 
-def without_missing_heads(config: TokenizerConfig | HarConfig, released: dict[str, Tensor]):
-    """The config of weights that were saved without what only training uses: without alignment, if they lack it."""
-    names = {name.removeprefix(COMPILED_PREFIX) for name in released}
-    if isinstance(config, TokenizerConfig):
-        for name, field in (
-            ("vf_proj.weight", "encoder_alignment_dim"),
-            ("vf_proj_dec.weight", "decoder_alignment_dim"),
-        ):
-            if name not in names:
-                config = config.model_copy(update={field: None})
-    return config
-
-
-def har_config(released: dict) -> HarConfig:
+def har_config(released: dict, source: str = CONFIG_NAME) -> HarConfig:
     """Our config of a released generator's `config.json`; without `ar_token_num` it is plain AR."""
-    return HarConfig(
+    values = dict(
         codebook_size=released["vocab_size"],
         num_codes=released["block_size"],
         num_sequential_codes=released.get("ar_token_num", released["block_size"]),
@@ -87,10 +77,105 @@ def har_config(released: dict) -> HarConfig:
         residual_dropout=released["resid_dropout_p"],
         ffn_dropout=released["ffn_dropout_p"],
     )
+    return HarConfig.parse(values, source)
 
 
-def tokenizer_names(name: str, config: TokenizerConfig) -> list[str]:
+def released_tokenizer_config(config: TokenizerConfig) -> dict:
+    """What a released `config.json` says of a tokenizer, the reverse of `tokenizer_config`.
+
+    Raises UsageError with the first field that the released code has no word for.
+    """
+    sizes = {size: name for name, size in VIT_SIZES.items()}
+    encoder, decoder = (config.encoder_width, config.encoder_layers), (config.decoder_width, config.decoder_layers)
+    for width, layers in (encoder, decoder):
+        if (width, layers) not in sizes:
+            raise UsageError(f"the released layout has no transformer of {layers} layers of width {width}")
+    model = {
+        "codebook_size": config.codebook_size,
+        "token_size": config.codebook_dim,
+        "use_l2_norm": config.normalize_codes,
+        "commitment_cost": 0.25,
+        "entropy_loss_ratio": 0.0,
+        "vit_enc_model_size": sizes[encoder],
+        "vit_dec_model_size": sizes[decoder],
+        "vit_enc_patch_size": config.patch_size,
+        "vit_dec_patch_size": config.patch_size,
+        "rope_base_len": 10000,
+        "num_latent_tokens": config.num_latent_tokens,
+        "num_min_tokens": 4,
+        "test_num_latent_tokens": config.num_latent_tokens,
+        "merge_tokens": config.num_stages > 1,
+        "hierarchy_stages": config.num_stages,
+        "reduction_ratio": 1 / config.merge_factor,
+        "residual_image_tokens": config.residual_image_tokens,
+        "residual_latent_tokens": config.residual_latent_tokens,
+        "learnable_latent_tokens": False,
+        "learnable_dec_image_tokens": config.image_queries == "learned",
+        "multi_quant": config.head_per_level,
+        "vae_encoder": config.pixel_encoder == "cnn",
+        "drop_latent_tokens": False,
+        "drop_prob": 0.0,
+        "latent_hierarchy": config.latent_init == "hierarchical",
+        "encoder_feature_supervision": config.encoder_alignment_dim is not None,
+        "decoder_feature_supervision": config.decoder_alignment_dim is not None,
+        "learnable_dec_feat_tokens": True,
+        "use_vf": "dinov3",
+    }
+    released = {"model": {"vq_model": model}, "dataset": {"preprocessing": {"crop_size": config.image_height}}}
+    _check_same(config, tokenizer_config(released))
+    return released
+
+
+def released_har_config(config: HarConfig) -> dict:
+    """The same for a generator. The fields that ours has no word for are those of all released generators."""
+    released = {
+        "dim": config.width,
+        "n_layer": config.num_layers,
+        "n_head": config.num_heads,
+        "n_kv_head": None,
+        "multiple_of": 256,
+        "ffn_dim_multiplier": None,
+        "rope_base": 10000.0,
+        "norm_eps": 1e-5,
+        "initializer_range": 0.02,
+        "token_dropout_p": config.token_dropout,
+        "attn_dropout_p": 0.0,
+        "resid_dropout_p": config.residual_dropout,
+        "ffn_dropout_p": config.ffn_dropout,
+        "drop_path_rate": 0.0,
+        "num_classes": config.num_classes,
+        "class_dropout_prob": config.class_dropout,
+        "model_type": "c2i",
+        "vocab_size": config.codebook_size,
+        "cls_token_num": 1,
+        "block_size": config.num_codes,
+    }
+    if config.is_har:
+        released |= {"ar_token_num": config.num_sequential_codes, "spe_token_num": config.num_codes - 1}
+    _check_same(config, har_config(released))
+    return released
+
+
+def _check_same(config: Config, back: Config) -> None:
+    for name, value in config.model_dump().items():
+        if value != getattr(back, name):
+            raise UsageError(f"the released layout cannot say {name} = {value}, only {getattr(back, name)}")
+
+
+def without_missing_heads(config: Model, released: dict[str, Tensor]) -> Model:
+    """The config of weights that were saved without what only training uses: without alignment, if they lack it."""
+    names = {name.removeprefix(COMPILED_PREFIX) for name in released}
+    heads = {"encoder_alignment_dim": "vf_proj.weight", "decoder_alignment_dim": "vf_proj_dec.weight"}
+    missing = {field: None for field, name in heads.items() if hasattr(config, field) and name not in names}
+    return config.model_copy(update=missing)
+
+
+def released_names(name: str, config: TokenizerConfig | HarConfig) -> list[str]:
     """The released tensor, or the list of them by level or stage, that our tensor `name` is made of."""
+    return _tokenizer_names(name, config) if isinstance(config, TokenizerConfig) else [_har_name(name)]
+
+
+def _tokenizer_names(name: str, config: TokenizerConfig) -> list[str]:
     levels = range(len(level_sizes(config.num_latent_tokens)))
     if name == "encoder.stage_embeddings":
         return [f"encoder.level_embedding.{i}" for i in range(config.num_stages)]
@@ -123,8 +208,7 @@ def tokenizer_names(name: str, config: TokenizerConfig) -> list[str]:
     return [name]
 
 
-def har_names(name: str) -> list[str]:
-    """The released tensor that our tensor `name` of a generator is."""
+def _har_name(name: str) -> str:
     for ours, theirs in (
         (r"^class_embedding\.", "cls_embedding.embedding_table."),
         (r"^code_embedding\.", "tok_embeddings."),
@@ -138,10 +222,12 @@ def har_names(name: str) -> list[str]:
         (r"^blocks\.", "layers."),
     ):
         name = re.sub(ours, theirs, name)
-    return [name]
+    return name
 
 
-def from_released(config: TokenizerConfig | HarConfig, ours: dict[str, torch.Size], released: dict[str, Tensor]):
+def from_released(
+    config: TokenizerConfig | HarConfig, ours: dict[str, torch.Size], released: dict[str, Tensor]
+) -> dict[str, Tensor]:
     """Our state dict, with the names and shapes `ours`, of a released one.
 
     The teacher is passed over, and so is what only training used where our model is built without it. Raises
@@ -150,7 +236,7 @@ def from_released(config: TokenizerConfig | HarConfig, ours: dict[str, torch.Siz
     released = {name.removeprefix(COMPILED_PREFIX): tensor for name, tensor in released.items()}
     state, used = {}, set()
     for name, shape in ours.items():
-        theirs = tokenizer_names(name, config) if isinstance(config, TokenizerConfig) else har_names(name)
+        theirs = released_names(name, config)
         for part in theirs:
             if part not in released:
                 raise RestokError(f"the released weights lack the tensor {part}; is this the whole checkpoint?")
@@ -167,3 +253,24 @@ def from_released(config: TokenizerConfig | HarConfig, ours: dict[str, torch.Siz
         if not name.startswith((TEACHER_PREFIX, *TRAINING_ONLY)):
             raise RestokError(f"the released weights hold a tensor {name} that this model has no place for")
     return state
+
+
+def to_released(config: TokenizerConfig | HarConfig, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Our state dict with the released names and shapes, the reverse of `from_released`."""
+    released = {}
+    for name, tensor in state.items():
+        if name == "query_embedding":  # rows that nothing uses, as nothing set them in training either
+            unused = config.num_codes - 1 - len(tensor)
+            tensor = torch.cat([tensor, tensor.new_zeros(unused, tensor.shape[1])])
+        theirs = released_names(name, config)
+        parts = [tensor] if len(theirs) == 1 else tensor.split(1)
+        released |= {part: _released_shape(part, value) for part, value in zip(theirs, parts, strict=True)}
+    return released
+
+
+def _released_shape(name: str, tensor: Tensor) -> Tensor:
+    if name.endswith("mask_token"):
+        return tensor.view(1, 1, -1)
+    if re.fullmatch(r"(encoder\.conv_out.*|vf_proj.*)\.weight", name):  # linear layers there are 1×1 convolutions
+        return tensor.view(*tensor.shape, 1, 1)
+    return tensor

@@ -11,10 +11,10 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from restok_cli.errors import UsageError, did_you_mean
+from restok_cli.errors import UsageError
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har, KVCache
-from restok_cli.model.levels import har_blocks, step_lengths
+from restok_cli.model.levels import step_lengths, step_sizes
 
 GuidanceSchedule = Literal[
     "constant",
@@ -107,7 +107,7 @@ def sample_steps(
 ) -> Iterator[Tensor]:
     """The same, giving after every step the codes drawn so far (B, 1), (B, 2), …"""
     config, batch = har.config, len(class_ids)
-    blocks = har_blocks(config.num_codes, config.num_sequential_codes)
+    sizes = step_sizes(config.num_codes, config.num_sequential_codes)
     num_steps = check_num_steps(config, num_steps)
     guided = options.cfg_scale != 1 and config.num_classes > 0
     dtype = har.head.weight.dtype
@@ -118,31 +118,23 @@ def sample_steps(
     unguided_stop = 0  # positions that the unconditional half of the cache holds
 
     start = 0
-    for step, block in enumerate(blocks[:num_steps]):
-        stop = start + block
-        ratio = step / (len(blocks) - 1) if len(blocks) > 1 else 1.0
+    for step, size in enumerate(sizes[:num_steps]):
+        stop = start + size
+        ratio = step / (len(sizes) - 1) if len(sizes) > 1 else 1.0
         scale = guidance_scale(options, ratio) if guided else 1.0
         if scale == 1:
-            logits = har.step(class_ids, codes, cache.rows(0, batch), start, stop, block)
+            logits = har.step(class_ids, codes, cache.rows(0, batch), start, stop, size)
         else:
             if unguided_stop < start:  # the steps before had no use for unconditional logits: catch up on all at once
                 har.step(null_ids, codes, cache.rows(batch, 2 * batch), unguided_stop, start, 1)
-            logits = har.step(both_ids, codes.repeat(2, 1), cache, start, stop, block)
-            conditional, unconditional = logits.split(batch)
+            logits = har.step(both_ids, codes.repeat(2, 1), cache, start, stop, size)
+            # in float32: in 16 bits guidance would multiply the rounding of the logits
+            conditional, unconditional = logits.float().split(batch)
             logits = unconditional + scale * (conditional - unconditional)
             unguided_stop = stop
         codes[:, start:stop] = draw(logits, uniforms[:, start:stop], options)
         start = stop
         yield codes[:, :stop].clone()
-
-
-def check_options(options: SamplingOptions) -> None:
-    """Raises UsageError for a schedule that does not exist."""
-    if options.cfg_schedule not in GUIDANCE_SCHEDULES:
-        raise UsageError(
-            f"--cfg-schedule {options.cfg_schedule}: no such schedule"
-            f"{did_you_mean(options.cfg_schedule, GUIDANCE_SCHEDULES)}; there are: {', '.join(GUIDANCE_SCHEDULES)}"
-        )
 
 
 def check_num_steps(config: HarConfig, num_steps: int | None) -> int:

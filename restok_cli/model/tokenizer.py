@@ -176,6 +176,7 @@ class Decoder(nn.Module):
 
         Vectors past a picture's prefix length (B,) are replaced by the learned mask vector.
         """
+        vectors = vectors.to(self.mask_vector.dtype)
         if prefix_lengths is not None:
             kept = torch.arange(vectors.shape[1], device=vectors.device) < prefix_lengths[:, None]
             vectors = torch.where(kept[..., None], vectors, self.mask_vector)
@@ -223,6 +224,12 @@ class Tokenizer(nn.Module):
         self.encoder.apply(init_transformer)
         self.decoder.apply(init_transformer)
 
+    def to_dtype(self, dtype: torch.dtype) -> None:
+        """Keep pixel encoder and transformers in `dtype`; the quantizer and the pixel decoder stay in float32."""
+        for name, part in self.named_children():
+            if name not in ("quantizer", "pixel_decoder"):
+                part.to(dtype)
+
     def forward(self, images: Tensor, prefix_lengths: Tensor | None = None, align: bool = False) -> Reconstruction:
         """images (B, 3, H, W) in [0, 1], decoded from the first `prefix_lengths` (B,) codes of each, or from all.
 
@@ -242,7 +249,7 @@ class Tokenizer(nn.Module):
 
     def encode_latents(self, images: Tensor) -> Encoded:
         """images (B, 3, H, W) in [0, 1] -> latents before the quantizer (B, L, D), and image tokens by stage."""
-        pixels = (images - self.mean) / self.std
+        pixels = ((images - self.mean) / self.std).to(self.encoder.stage_embeddings.dtype)
         return self.encoder(self.pixel_encoder(pixels) if self.config.pixel_encoder == "cnn" else pixels)
 
     def encode(self, images: Tensor) -> Tensor:

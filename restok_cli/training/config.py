@@ -8,6 +8,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from restok_cli.errors import RestokError, UsageError, did_you_mean
+from restok_cli.files import whole_file
 from restok_cli.model.config import Config, HarConfig, TokenizerConfig
 
 
@@ -31,18 +32,31 @@ class OptimizerConfig(Config):
     max_grad_norm: float = Field(10.0, gt=0)
 
 
+class HarOptimizerConfig(OptimizerConfig):
+    """The same, with the generator's defaults."""
+
+    weight_decay: float = Field(0.05, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+
+
 class ScheduleConfig(Config):
     """How long a run is and how often it does what. Units are optimizer steps."""
 
     max_steps: int = Field(1_000_000, ge=1)
     batch_size: int = Field(256, ge=1)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     ema_decay: float = Field(0.9999, ge=0, lt=1)  # reached by a warm-up: min(ema_decay, (1 + step) / (10 + step))
     log_every: int = Field(50, ge=1)
     preview_every: int = Field(5000, ge=1)
     validate_every: int = Field(5000, ge=1)
     save_every: int = Field(5000, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
+
+
+class HarScheduleConfig(ScheduleConfig):
+    """The same, with the generator's defaults."""
+
+    max_steps: int = Field(1_500_000, ge=1)
 
 
 class TokenizerLossConfig(Config):
@@ -64,8 +78,8 @@ class NestedDropoutConfig(Config):
 class RevivalConfig(Config):
     """Codewords that no latent chose for a while move to a latent of the batch at hand."""
 
-    every: int = Field(0, ge=0)  # steps between two revivals, over which use is counted; 0 = never
-    until: int = Field(0, ge=0)  # the last step that revives
+    every: int = Field(100, ge=1)  # steps between two revivals, over which use is counted
+    until: int = Field(0, ge=0)  # the last step that may revive; 0 = never
 
 
 class TokenizerRunConfig(Config):
@@ -81,7 +95,7 @@ class TokenizerRunConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.nested_dropout.probability > 0 and self.nested_dropout.min_tokens >= self.model.num_latent_tokens:
+        if self.nested_dropout.probability > 0 and self.nested_dropout.min_tokens > self.model.num_latent_tokens // 2:
             raise ValueError(
                 f"nested_dropout.min_tokens = {self.nested_dropout.min_tokens} leaves no shorter prefix of "
                 f"num_latent_tokens = {self.model.num_latent_tokens}; lower it, or set probability = 0"
@@ -94,8 +108,8 @@ class HarRunConfig(Config):
 
     model: HarConfig = HarConfig()
     data: DataConfig = DataConfig()
-    optimizer: OptimizerConfig = OptimizerConfig(weight_decay=0.05, max_grad_norm=1.0)
-    schedule: ScheduleConfig = ScheduleConfig(max_steps=1_500_000)
+    optimizer: HarOptimizerConfig = HarOptimizerConfig()
+    schedule: HarScheduleConfig = HarScheduleConfig()
 
 
 def preset_names(kind: Literal["tokenizer", "har"]) -> list[str]:
@@ -121,12 +135,16 @@ def merged(values: dict, changes: dict) -> dict:
 
 def write_config(config: Config, path: Path) -> None:
     """Write every value of a run's config as YAML."""
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    with whole_file(path) as temporary:
+        temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
 
 
 def read_config(path: Path) -> dict:
     """The values of a file written by `write_config`. Raises RestokError if it is missing or damaged."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise RestokError(f"{path} cannot be read ({' '.join(str(error).split())})") from error
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RestokError(f"{path} cannot be read ({error}); restore it, or start another run") from error
+    if not isinstance(values, dict):
+        raise RestokError(f"{path} holds no config; restore it, or start another run")
+    return values

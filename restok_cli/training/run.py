@@ -5,10 +5,13 @@ metrics.jsonl   one object per log line: means over the steps since the one befo
 checkpoints/    step-000500.pt, …: all that is needed to go on; the last few are kept
 previews/       pictures made on the way
 model/          the model (averaged weights), as the other commands load it
+tokenizer/      in a generator's run, its tokenizer
 """
 
 import json
 import math
+import pickle
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -21,7 +24,7 @@ from torch import Tensor
 
 from restok_cli.console import note
 from restok_cli.errors import Interrupted, RestokError, UsageError
-from restok_cli.files import check_output_folder, whole_file
+from restok_cli.files import check_output_folder, remove_leftovers, whole_file
 from restok_cli.model.config import Config
 from restok_cli.training.config import read_config, write_config
 
@@ -33,18 +36,25 @@ class RunFolder:
 
     def __init__(self, path: Path, config: Config, *, resume: bool, overwrite: bool):
         """Raises UsageError where the folder holds another run, or none that could be resumed."""
-        self.path = Path(path)
+        self.path = path
         if resume:
             self._check_same_config(config)
-            return
-        check_output_folder(self.path, overwrite, CONFIG_FILE)
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._clear()
-        write_config(config, self.path / CONFIG_FILE)
+        else:
+            check_output_folder(path, overwrite, CONFIG_FILE)
+            path.mkdir(parents=True, exist_ok=True)
+            self._clear()
+            write_config(config, path / CONFIG_FILE)
+        for folder in (path, path / "checkpoints"):
+            remove_leftovers(folder)
 
     @property
     def model_folder(self) -> Path:
         return self.path / "model"
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """A generator's own copy of its tokenizer: the one it is given may still be in training, or go away."""
+        return self.path / "tokenizer"
 
     def preview_file(self, step: int) -> Path:
         return self.path / "previews" / f"step-{step:06d}.png"
@@ -69,16 +79,19 @@ class RunFolder:
         if metrics.exists():
             last_step = state["step"] if state else 0
             lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-            with whole_file(metrics) as temporary:  # a line that a kill cut short is after the checkpoint too
-                kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= last_step]
-                temporary.write_text("".join(kept), encoding="utf-8")
+            with whole_file(metrics) as temporary:
+                temporary.write_text("".join(line for line in lines if _is_up_to(last_step, line)), encoding="utf-8")
         return state
 
     def _checkpoints(self) -> list[Path]:
-        return sorted((self.path / "checkpoints").glob("step-*.pt"), key=lambda file: int(file.stem.split("-")[1]))
+        """Oldest first. The number may have outgrown its six digits."""
+        files = (self.path / "checkpoints").glob("step-*.pt")
+        return sorted((file for file in files if file.stem[5:].isdecimal()), key=lambda file: int(file.stem[5:]))
 
     def _clear(self) -> None:
         """Remove what an overwritten run left behind: nothing of it may be taken for the new one's."""
+        for folder in (self.model_folder, self.tokenizer_folder):
+            shutil.rmtree(folder, ignore_errors=True)
         for file in [*self._checkpoints(), *(self.path / "previews").glob("step-*.png"), self.path / METRICS_FILE]:
             file.unlink(missing_ok=True)
 
@@ -95,6 +108,14 @@ class RunFolder:
                 )
 
 
+def _is_up_to(step: int, line: str) -> bool:
+    """Whether a line of metrics.jsonl belongs to `step` or before. One that a kill cut short does not."""
+    try:
+        return json.loads(line)["step"] <= step
+    except ValueError:
+        return False
+
+
 def flatten(values: dict, prefix: str = "") -> dict[str, Any]:
     """Nested dicts as one dict with dotted keys."""
     flat = {}
@@ -107,28 +128,47 @@ class Window:
     """Means of scalars over the steps between two log lines, kept on the device until they are read."""
 
     def __init__(self):
+        self._clear()
+
+    def _clear(self) -> None:
         self.sums: dict[str, Tensor] = {}
-        self.count, self.images, self.start = 0, 0, time.monotonic()
+        self.count, self.images, self.seconds = 0, 0, 0.0
+
+    def start_step(self) -> None:
+        """Start the clock: time between steps (validation, saving) does not count into the rate."""
+        self.start = time.monotonic()
 
     def add(self, batch_size: int, **scalars: Tensor) -> None:
         for name, value in scalars.items():
             self.sums[name] = self.sums.get(name, 0) + value.detach()
         self.count += 1
         self.images += batch_size
+        self.seconds += time.monotonic() - self.start
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs to hold for the next line to be the same after a resume."""
+        return {"sums": self.sums, "count": self.count, "images": self.images, "seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sums, self.count, self.images, self.seconds = (
+            dict(state["sums"]),
+            state["count"],
+            state["images"],
+            state["seconds"],
+        )
 
     def close(self) -> dict[str, float]:
-        """The means and the rate in images per second, and a fresh start. The one place that waits for the device.
+        """The means and the rate in images per second, and a fresh start. Waits for the device.
 
         Raises RestokError where a number is NaN or infinite.
         """
         numbers = {name: (total / self.count).item() for name, total in self.sums.items()}
-        numbers["images_per_second"] = self.images / (time.monotonic() - self.start)
-        self.__init__()
+        numbers["images_per_second"] = self.images / self.seconds
+        self._clear()
         for name, value in numbers.items():
             if not math.isfinite(value):
                 raise RestokError(
-                    f"{name} became {value}: training diverged; resume from the last checkpoint with a lower "
-                    "learning rate"
+                    f"{name} became {value}: training diverged; start another run with a lower learning rate"
                 )
         return numbers
 
@@ -137,13 +177,13 @@ class Window:
 def stop_signals() -> Iterator[list[int]]:
     """Inside the block, Ctrl-C and SIGTERM only fill the list that it gives, so that a step is never cut in half.
 
-    A second signal stops at once.
+    A second signal stops at once: it raises Interrupted wherever the program is.
     """
     received: list[int] = []
 
     def receive(number: int, _frame: object) -> None:
         if received:
-            raise KeyboardInterrupt
+            raise Interrupted(number, "stopped at once; what the last checkpoint holds is kept")
         received.append(number)
 
     before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -161,10 +201,10 @@ def interrupted(signal_number: int, step: int, folder: Path) -> Interrupted:
     )
 
 
-def check_same_data(state: dict[str, Any], fingerprint: str) -> None:
-    """Raises UsageError where a checkpoint was made on another data set."""
-    if state["data_fingerprint"] != fingerprint:
-        raise UsageError("--resume: the data set is not the one that this run was started on; give that one")
+def check_same(what: str, before: str, now: str) -> None:
+    """Raises UsageError where a resumed run is given other data, or another tokenizer, than it was started with."""
+    if before != now:
+        raise UsageError(f"--resume: the {what} is not the one that this run was started with; give that one")
 
 
 def announce(step: int, numbers: dict[str, float]) -> None:
@@ -185,6 +225,6 @@ def _torch_save(state: dict[str, Any], path: Path) -> None:
 def _torch_load(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RestokError(f"{path} cannot be read ({reason}); delete it to resume from the one before") from error

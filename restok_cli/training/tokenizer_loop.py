@@ -9,7 +9,8 @@ from torch import Tensor
 from restok_cli.console import Progress
 from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
 from restok_cli.data.loader import batches, evaluation_batches
-from restok_cli.data.shards import Dataset, Split
+from restok_cli.data.shards import Dataset
+from restok_cli.files import whole_file
 from restok_cli.metrics.codebook import use_of_counts
 from restok_cli.metrics.pixels import psnr
 from restok_cli.model.checkpoint import save_tokenizer
@@ -19,30 +20,30 @@ from restok_cli.training.codebook import count_codes, draw_prefix_lengths, prefi
 from restok_cli.training.config import TokenizerRunConfig
 from restok_cli.training.losses import tokenizer_losses
 from restok_cli.training.optim import learning_rate, make_optimizer, seed_step, set_learning_rate, update_ema
-from restok_cli.training.run import RunFolder, Window, announce, check_same_data, interrupted, stop_signals
+from restok_cli.training.run import RunFolder, Window, announce, check_same, interrupted, stop_signals
 
 
 def train_tokenizer(config: TokenizerRunConfig, data: Dataset, run: RunFolder, device: torch.device) -> Path:
     """Train, from the run's last checkpoint if it has one, and return the folder of the model.
 
     Every step is a function of the state before it, the seed and the step's number, so a resumed run equals one that
-    was never interrupted. Raises Interrupted after Ctrl-C or SIGTERM, once the state is saved.
+    was never interrupted: bit for bit on a CPU, up to its own rounding on a GPU. Raises Interrupted after Ctrl-C or
+    SIGTERM, once the state is saved.
     """
     schedule = config.schedule
     torch.manual_seed(schedule.seed)
     model = Tokenizer(config.model).to(device).train()
     ema = deepcopy(model).requires_grad_(False).eval()
     optimizer = make_optimizer(model, config.optimizer)
-    counts = torch.zeros(
-        config.model.codebook_size, dtype=torch.int64, device=device
-    )  # code use since the last revival
-    first_step = 0
+    counts = torch.zeros(config.model.codebook_size, dtype=torch.int64, device=device)  # since the last revival
+    window, first_step = Window(), 0
     if state := run.load():
-        check_same_data(state, data.fingerprint)
+        check_same("data set", state["data_fingerprint"], data.fingerprint)
         model.load_state_dict(state["model"])
         ema.load_state_dict(state["ema"])
         optimizer.load_state_dict(state["optimizer"])
         counts.copy_(state["code_counts"])
+        window.load_state_dict(state["window"])
         first_step = state["step"]
 
     distribution = prefix_distribution(
@@ -56,9 +57,9 @@ def train_tokenizer(config: TokenizerRunConfig, data: Dataset, run: RunFolder, d
         first_step=first_step,
         **config.data.model_dump(),
     )
-    window = Window()
     with stop_signals() as stop, Progress("train-tokenizer", schedule.max_steps, "steps", first_step) as progress:
         for step in range(first_step, schedule.max_steps):
+            window.start_step()
             seed_step(schedule.seed, step)
             rate = learning_rate(step, schedule.max_steps, config.optimizer)
             set_learning_rate(optimizer, rate)
@@ -73,15 +74,13 @@ def train_tokenizer(config: TokenizerRunConfig, data: Dataset, run: RunFolder, d
             optimizer.step()
             update_ema(ema, model, step, schedule.ema_decay)
 
-            done = step + 1
-            counts += count_codes(result.quantized.codes, len(counts))
-            if config.revival.every and done % config.revival.every == 0:
-                if done <= config.revival.until:
+            done, last, stopping = step + 1, step + 1 == schedule.max_steps, bool(stop)
+            if done <= config.revival.until:
+                counts += count_codes(result.quantized.codes, len(counts))
+                if done % config.revival.every == 0:
                     revive(model.quantizer, counts, result.latents)
-                counts.zero_()
+                    counts.zero_()
             window.add(len(images), **losses, grad_norm=grad_norm, batch_usage=batch_usage(result.quantized.codes))
-
-            last = done == schedule.max_steps
             progress.advance()
             if done % schedule.log_every == 0 or last:
                 numbers = window.close() | {"learning_rate": rate}
@@ -93,12 +92,12 @@ def train_tokenizer(config: TokenizerRunConfig, data: Dataset, run: RunFolder, d
                 announce(done, numbers)
             if done % schedule.preview_every == 0 or last:
                 save_preview(ema, data, run.preview_file(done), device)
-            if done % schedule.save_every == 0 or last or stop:
+            if done % schedule.save_every == 0 or last or stopping:
+                save_tokenizer(ema, run.model_folder)  # before the checkpoint, which says that all of it is done
                 state = {"model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
-                state |= {"code_counts": counts, "data_fingerprint": data.fingerprint}
+                state |= {"code_counts": counts, "window": window.state_dict(), "data_fingerprint": data.fingerprint}
                 run.save(done, state, schedule.keep_checkpoints)
-                save_tokenizer(ema, run.model_folder)
-            if stop and not last:
+            if stopping and not last:
                 raise interrupted(stop[0], done, run.path)
     return run.model_folder
 
@@ -114,7 +113,7 @@ def validate(tokenizer: Tokenizer, data: Dataset, batch_size: int, device: torch
     """Mean PSNR in dB over the validation split, and use of the codebook."""
     config = tokenizer.config
     values, counts = [], torch.zeros(config.codebook_size, dtype=torch.int64, device=device)
-    for batch in evaluation_batches(held_out(data), image_size=config.image_size, batch_size=batch_size):
+    for batch in evaluation_batches(data.held_out, image_size=config.image_size, batch_size=batch_size):
         images = batch.images.to(device)
         codes = tokenizer.encode(to_float(images))
         counts += count_codes(codes, len(counts))
@@ -131,14 +130,10 @@ def validate(tokenizer: Tokenizer, data: Dataset, batch_size: int, device: torch
 def save_preview(tokenizer: Tokenizer, data: Dataset, path: Path, device: torch.device) -> None:
     """A grid: a row per held-out picture, the original first, then its reconstruction from ever more codes."""
     config, rows = tokenizer.config, 8
-    images = next(evaluation_batches(held_out(data), image_size=config.image_size, batch_size=rows)).images
+    images = next(evaluation_batches(data.held_out, image_size=config.image_size, batch_size=rows)).images
     codes = tokenizer.encode(to_float(images.to(device)))
     lengths = [n for n in prefix_lengths(config.num_latent_tokens) if n >= 4 or n == config.num_latent_tokens]
     columns = [images, *(to_uint8(tokenizer.decode(codes[:, :n])).cpu() for n in lengths)]
     captions = ["original", *(f"{n} tokens" for n in lengths)] * len(images)
-    save_image(make_grid(torch.stack(columns, 1).flatten(0, 1), len(columns), captions), path)
-
-
-def held_out(data: Dataset) -> Split:
-    """The validation split, or the training split of a data set that has no other."""
-    return data.split("validation" if "validation" in data.splits else "train")
+    with whole_file(path) as temporary:
+        save_image(make_grid(torch.stack(columns, 1).flatten(0, 1), len(columns), captions), temporary)
