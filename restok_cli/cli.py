@@ -59,10 +59,10 @@ def restok(
 
     A first try, on the emoji that come with restok:
 
-      restok train-tokenizer sample --max-steps 500 -o runs/tokenizer
-      restok train-har sample --tokenizer runs/tokenizer --max-steps 500 -o runs/har
-      restok generate --model runs/har --steps 9 --grid emoji.png -o pictures
-      restok evaluate pictures --reference sample --split train --features random
+      restok train-tokenizer sample --max-steps 500 -o tokenizer
+      restok train-har sample --tokenizer tokenizer --max-steps 500 -o har
+      restok generate --model har --steps 9 --grid emoji.png -o pictures
+      restok evaluate pictures --reference sample --features random
     """
     if context.invoked_subcommand is None:
         print(context.get_help())
@@ -94,7 +94,7 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(str(error), EXIT_USAGE)
     except RestokError as error:
         return _fail(str(error), EXIT_FAILURE)
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         return _fail("interrupted", EXIT_SIGNAL + signal.SIGINT)
     except OSError as error:
         _drop_output()
@@ -135,4 +135,6 @@ def _fail(message: str, code: int) -> int:
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a terminal or pipe that is not UTF-8 gets ? for what it lacks
     sys.exit(run())

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -80,17 +80,28 @@ def remove_leftovers(folder: Path) -> None:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
-def check_output_folder(path: Path, overwrite: bool, marker: str) -> None:
+def check_output_folder(path: Path, overwrite: bool, is_ours: Callable[[str], bool]) -> None:
     """Check that results may go to the folder `path`: it is new or empty, or may be overwritten.
 
-    `marker` is a file that each output of this kind holds. Raises UsageError where `path` is a file, where it holds
-    something and `overwrite` is false, and where what it holds is not ours: --overwrite never deletes that.
+    `is_ours` says of a file in it (its relative path, with slashes) whether the command that writes there made it.
+    Raises UsageError where `path` cannot be a folder, where it holds something and `overwrite` is false, and where
+    something in it is not ours: --overwrite never deletes that.
     """
-    if path.exists() and not path.is_dir():
-        raise UsageError(f"{path} is a file; give a folder for the output")
+    for folder in (path, *path.parents):
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is a file; give a folder for the output")
     if not path.is_dir() or not any(path.iterdir()):
         return
     if not overwrite:
         raise UsageError(f"{path} already holds files; give another folder, or --overwrite to replace them")
-    if not (path / marker).is_file():
-        raise UsageError(f"{path} holds files but no {marker}, so it is not replaced; give another folder")
+    for file in sorted(file for file in path.rglob("*") if not file.is_dir()):
+        name = file.relative_to(path).as_posix()
+        if not is_ours(name):
+            raise UsageError(f"{path} holds {name}, which this command did not make; give another folder")
+
+
+def check_apart(output: Path, *inputs: Path) -> None:
+    """Raises UsageError where writing the folder `output` would replace something that is read."""
+    for path in inputs:
+        if path.resolve().is_relative_to(output.resolve()):
+            raise UsageError(f"the output {output} would replace {path}, which is read; give another folder")

@@ -9,7 +9,7 @@ ROOT = Path(restok_cli.__file__).parent
 
 # Which rooms each room may import from; a file at the top is a room of its own.
 ALLOWED = {
-    "__main__": {"cli"},
+    "__main__": {"cli", "errors"},
     "errors": set(),
     "files": {"errors"},
     "console": set(),

@@ -18,6 +18,7 @@ from restok_cli.errors import Interrupted
 from restok_cli.model.checkpoint import open_tokenizer, save_har, save_tokenizer
 
 COMMANDS = (
+    (),
     ("prepare",),
     ("prepare", "folder"),
     ("prepare", "sample"),
@@ -56,7 +57,7 @@ def test_help_of_every_command_shows_an_example_that_exists(restok, command):
     result = restok(*command, "--help")
     assert result.code == 0 and result.err == ""
     examples = re.findall(r"^ +restok (\S+)", result.out, re.MULTILINE)
-    assert examples and set(examples) <= {name for name, *_ in COMMANDS}
+    assert examples and set(examples) <= {command[0] for command in COMMANDS if command}
     lines = [line.strip() for line in result.out.splitlines()]
     wrapped = [
         line
@@ -121,7 +122,7 @@ def test_missing_and_wrong_options_are_usage_errors(fails, models):
             "--device tpu9: no such device; take one of auto, cpu,",
         ),
         ("train-tokenizer sample -o pictures", "pictures already holds files; give another folder, or --overwrite"),
-        ("train-tokenizer sample -o pictures --overwrite", "holds files but no config.yaml, so it is not replaced"),
+        ("train-tokenizer sample -o pictures --overwrite", "pictures holds a.png, which this command did not make"),
         ("train-tokenizer sample -o run --resume", "run holds no run to resume"),
         ("train-tokenizer sample -o run --resume --overwrite", "give one of them"),
         ("train-har sample --tokenizer nowhere -o run", "nowhere: no such folder; give a model folder"),
@@ -138,7 +139,14 @@ def test_missing_and_wrong_options_are_usage_errors(fails, models):
         ("generate --model har -o out --class clas7", "--class clas7: no such class"),
         ("generate --model har -o out --class 98", "--class 98: no such class"),
         ("generate --model har -o out --cfg-schedule line", "'line' is not one of 'constant', 'linear', "),
-        ("generate --model har -o out --grid pictures", "--grid pictures already exists; give another file"),
+        ("generate --model har -o out --grid pictures/a.png", "--grid pictures/a.png already exists"),
+        ("generate --model har -o out --grid a.txt", "--grid a.txt: the grid is a PNG"),
+        ("generate --model har -o out --cfg-scale inf", "--cfg-scale inf: give a finite number"),
+        ("generate --model har -o har --overwrite", "har holds config.json, which this command did not make"),
+        ("generate --model har -o pictures/a.png/out", "pictures/a.png is a file; give a folder"),
+        ("train-har sample --tokenizer tokenizer -o .", "the output . would replace tokenizer, which is read"),
+        ("reconstruct pictures --model tokenizer -o pictures --overwrite", "pictures holds a.png, which this command"),
+        ("models convert har har --overwrite", "har holds tokenizer/config.json, which this command did not make"),
         ("generate --model har -o out --seed 4294967296", "Invalid value for '--seed'"),
         ("evaluate pictures", "gfid needs something to compare with"),
     ],
@@ -224,6 +232,22 @@ def test_signals_have_the_exit_codes_of_a_shell(fails, monkeypatch):
     assert fails(130, "evaluate") == "restok: interrupted"
     monkeypatch.setattr(cli, "app", stop)
     assert fails(143, "evaluate") == "restok: interrupted after step 5"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.3, 0.6, 1.2, 2.4, 4.8])
+def test_ctrl_c_at_any_moment_ends_with_one_line_and_leaves_nothing(models, seconds):
+    """Also while torch is being imported, which swallows exceptions."""
+    arguments = ("generate", "--model", models / "har", "-o", models / "out", "--count", "100000")
+    process = subprocess.Popen(
+        (*RESTOK, *map(str, arguments)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and out == ""
+    assert [line for line in err.splitlines() if not line.startswith("generate: ")] == ["restok: interrupted"]
+    assert sorted(path.name for path in models.iterdir()) == ["har", "other", "pictures", "tokenizer"]
 
 
 @pytest.mark.slow

@@ -129,11 +129,12 @@ def test_result_does_not_depend_on_the_batch_size(measure, samples, reference):
 
 def test_pairs_are_found_by_name_not_by_order(tmp_path, measure, images):
     originals = tmp_path / "originals"
-    for name, image in zip("cab", images, strict=False):
+    for name, image in zip(("x/c", "x/a", "y/a"), images, strict=False):
         save_image(image, tmp_path / "pictures" / f"{name}.png")
-        save_image(image, originals / name / f"{name}.png")
-    renamed = originals / "c"
-    renamed.rename(originals / "zz")  # comes last on this side only
+        save_image(image, originals / f"{name}.webp")
+    listed = ("y/a.png", "x/c.png", "x/a.png")  # another order, on this side only
+    manifest = "".join(json.dumps({"file": file}) + "\n" for file in listed)
+    (tmp_path / "pictures" / "manifest.jsonl").write_text(manifest)
     result = measure(tmp_path / "pictures", "--reference", originals, "--metric", "mse")
     assert result["metrics"]["mse"]["value"] == 0
 
@@ -161,9 +162,14 @@ def test_samples_of_several_sizes_are_refused(samples):
         run(samples, "--metric", "is", "--features", "random")
 
 
-def test_overview_grid_beside_the_pictures_is_not_measured(measure, samples):
+def test_what_the_manifest_does_not_list_is_not_measured(measure, samples):
+    listed = [json.dumps({"file": file.name}) for file in sorted(samples.iterdir())]
+    (samples / "manifest.jsonl").write_text("\n".join(listed) + "\n")
     save_image(draw_images(1, seed=3, size=(80, 80))[0], samples / "grid.png")
     assert measure(samples, "--metric", "is")["metrics"]["is"]["n"] == 12
+    (samples / "manifest.jsonl").write_text("000000.png\n")
+    with pytest.raises(RestokError, match=r"manifest\.jsonl does not list pictures .* delete it"):
+        run(samples, "--metric", "is", "--features", "random")
 
 
 def test_broken_picture_is_named_counted_and_left_out(capsys, samples, reference):

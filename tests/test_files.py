@@ -5,7 +5,7 @@ import os
 import pytest
 
 from restok_cli.errors import UsageError
-from restok_cli.files import check_output_folder, remove_leftovers, whole_file, whole_folder
+from restok_cli.files import check_apart, check_output_folder, remove_leftovers, whole_file, whole_folder
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -80,15 +80,29 @@ def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
     assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "new").exists()
 
 
-def test_an_output_folder_with_files_needs_overwrite_and_must_be_ours(tmp_path):
-    check_output_folder(tmp_path / "new", overwrite=False, marker="ours.json")
-    check_output_folder(tmp_path, overwrite=False, marker="ours.json")
-    (tmp_path / "thesis.tex").touch()
-    with pytest.raises(UsageError, match="already holds files; give another folder, or --overwrite"):
-        check_output_folder(tmp_path, overwrite=False, marker="ours.json")
-    with pytest.raises(UsageError, match=r"holds files but no ours\.json, so it is not replaced"):
-        check_output_folder(tmp_path, overwrite=True, marker="ours.json")
+def test_an_output_folder_with_files_needs_overwrite_and_must_hold_ours_alone(tmp_path):
+    def check(path, overwrite):
+        check_output_folder(path, overwrite, {"ours.json", "deep/ours.png"}.__contains__)
+
+    check(tmp_path / "new", overwrite=False)
+    check(tmp_path, overwrite=False)
+    (tmp_path / "deep").mkdir()
     (tmp_path / "ours.json").touch()
-    check_output_folder(tmp_path, overwrite=True, marker="ours.json")
-    with pytest.raises(UsageError, match=r"thesis\.tex is a file; give a folder"):
-        check_output_folder(tmp_path / "thesis.tex", overwrite=True, marker="ours.json")
+    (tmp_path / "deep" / "ours.png").touch()
+    with pytest.raises(UsageError, match="already holds files; give another folder, or --overwrite"):
+        check(tmp_path, overwrite=False)
+    check(tmp_path, overwrite=True)
+    (tmp_path / "deep" / "thesis.tex").touch()
+    with pytest.raises(UsageError, match=r"holds deep/thesis\.tex, which this command did not make"):
+        check(tmp_path, overwrite=True)
+    for path in (tmp_path / "ours.json", tmp_path / "ours.json" / "new"):
+        with pytest.raises(UsageError, match=r"ours\.json is a file; give a folder"):
+            check(path, overwrite=True)
+
+
+def test_an_output_that_would_replace_an_input_is_refused(tmp_path):
+    check_apart(tmp_path / "out", tmp_path / "in", tmp_path / "out-2")
+    check_apart(tmp_path / "in" / "out", tmp_path / "in")
+    for output in (tmp_path / "in", tmp_path, tmp_path / "other" / ".." / "in"):
+        with pytest.raises(UsageError, match=r"would replace .*in, which is read"):
+            check_apart(output, tmp_path / "in")

@@ -1,29 +1,17 @@
 """The forward passes compute nothing needless: no float64, no wait for the device, no graph breaks."""
 
-import shutil
-
 import pytest
 import torch
 from conftest import make_har
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har, KVCache
-from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.training.config import HarRunConfig, preset_names, read_preset
 
 HAR = HarConfig(codebook_size=64, num_codes=32, num_classes=5, width=32, num_layers=2, num_heads=2)
-# millions; ALGORITHM section 3 gives B and L, with 8,192 codes and 1,000 classes
-HAR_SIZES = {
-    "har-b": 111,
-    "har-l": 326,
-    "har-xl": 760,
-    "har-xxl": 1384,
-    "har-xxxl": 3857,
-    "har-1b": 1233,
-    "har-3b": 3090,
-}
 
 
 class NoFloat64(TorchDispatchMode):
@@ -41,40 +29,44 @@ def test_forward_passes_use_no_float64(tiny_tokenizer):
         make_har(HAR)(torch.tensor([0, 1]), codes)
 
 
-def test_forward_passes_read_nothing_back_from_the_device(tiny_config):
-    """On the meta device there is nothing to read: any .item(), nonzero or `if tensor` raises."""
-    with torch.device("meta"):
-        tokenizer, har = Tokenizer(tiny_config).to("meta"), Har(HAR).to("meta")
-        images, lengths = torch.empty(2, 3, 32, 32), torch.empty(2, dtype=torch.int64)
-        codes, class_ids = torch.empty(2, 32, dtype=torch.int64), torch.empty(2, dtype=torch.int64)
-        assert tokenizer(images, lengths).images.shape == (2, 3, 32, 32)
+def test_forward_passes_read_nothing_back_from_the_device(tiny_tokenizer):
+    """Fake tensors have shapes and no values: any .item(), nonzero or `if tensor` raises."""
+    har = make_har(HAR)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        codes, class_ids = torch.zeros(2, 32, dtype=torch.int64), torch.zeros(2, dtype=torch.int64)
+        assert tiny_tokenizer(torch.rand(2, 3, 32, 32), torch.tensor([4, 32])).images.shape == (2, 3, 32, 32)
         assert har(class_ids, codes).shape == (2, 32, 64)
-        cache = KVCache(HAR, 2, torch.device("meta"), torch.float32)
+        cache = KVCache(HAR, 2, torch.device("cpu"), torch.float32)
         assert har.step(class_ids, codes, cache, 8, 16, 8).shape == (2, 8, 64)
+        with pytest.raises(DataDependentOutputException):
+            codes.sum().item()
 
 
 @pytest.mark.parametrize("name", [name for name in preset_names("har") if name.startswith(("har-", "ar-"))])
-def test_preset_sizes_have_the_known_numbers_of_parameters(name):
+def test_preset_sizes_have_the_parameters_that_their_widths_and_layers_make(name):
     config = HarRunConfig.parse(read_preset("har", name), name).model
     with torch.device("meta"):
-        har = Har(config)
-    millions = sum(p.numel() for p in har.parameters()) / 1e6
-    assert millions == pytest.approx(HAR_SIZES[name if config.is_har else "har-l"], abs=1)
-    assert config.is_har == name.startswith("har-")
+        count = sum(p.numel() for p in Har(config).parameters())
+    hidden = {768: 2048, 1024: 2816, 1280: 3584, 1536: 4096, 2048: 5632, 2560: 6912, 3200: 8704}[config.width]
+    block = 4 * config.width**2 + 3 * config.width * hidden + 2 * config.width
+    queries = 63 if name.startswith("har-") else 0
+    assert count == config.num_layers * block + (2 * 8192 + 1001 + queries + 1) * config.width
+    if name == "har-l":
+        assert round(count / 1e6) == 326  # as released
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 @torch.no_grad()
-def test_compiled_models_compute_the_same_without_graph_breaks(tiny_tokenizer):
+def test_forward_passes_have_no_graph_breaks(tiny_tokenizer):
+    """torch.compile(fullgraph=True), without the compiler behind it, which takes minutes: see tests/benchmarks."""
     images, codes = torch.rand(2, 3, 32, 32), torch.randint(64, (2, 32))
-    encode = torch.compile(tiny_tokenizer.encode_latents, fullgraph=True)
+    options = {"fullgraph": True, "backend": "aot_eager"}
+    encode = torch.compile(tiny_tokenizer.encode_latents, **options)
     assert torch.allclose(encode(images).latents, tiny_tokenizer.encode_latents(images).latents, atol=1e-4)
-    decode = torch.compile(tiny_tokenizer.decode, fullgraph=True)
+    decode = torch.compile(tiny_tokenizer.decode, **options)
     assert torch.allclose(decode(codes), tiny_tokenizer.decode(codes), atol=1e-4)
 
     har, class_ids = make_har(HAR), torch.tensor([0, 1])
-    step = torch.compile(har.step, fullgraph=True)
+    step = torch.compile(har.step, **options)
     caches = [KVCache(HAR, 2, torch.device("cpu"), torch.float32) for _ in range(2)]
     for cache in caches:
         har.step(class_ids, codes, cache, 0, 4, 1)

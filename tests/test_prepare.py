@@ -166,9 +166,14 @@ def test_output_that_exists_needs_overwrite(pets, tmp_path):
 def test_overwrite_replaces_data_sets_only(pets, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("years of work")
-    with pytest.raises(UsageError, match=r"holds files but no dataset\.json, so it is not replaced"):
+    with pytest.raises(UsageError, match=r"home holds thesis\.tex, which this command did not make"):
         run("folder", pets, tmp_path / "home", "--overwrite")
     assert (tmp_path / "home" / "thesis.tex").exists()
+    run("sample", tmp_path / "data")
+    (tmp_path / "data" / "notes").mkdir()
+    (tmp_path / "data" / "notes" / "thesis.tex").write_text("more of it")
+    with pytest.raises(UsageError, match=r"data holds notes/thesis\.tex, which"):
+        run("sample", tmp_path / "data", "--overwrite")
 
 
 def test_the_current_folder_can_be_the_output_while_it_is_empty(tmp_path, monkeypatch):

@@ -66,5 +66,7 @@ def _compress(folder: Path, manifest: Manifest) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "index.json").is_file():
+        sys.exit("usage: build_sample.py FOLDER, which holds noto-emoji-64.tar and index.json")
     build_sample(Path(sys.argv[1]), SAMPLE_FOLDER)
     print(SAMPLE_FOLDER)

@@ -1,6 +1,7 @@
 """`restok generate`: classes to pictures."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,12 +15,13 @@ from restok_cli.commands.options import (
     Overwrite,
     PictureOutput,
     Seed,
+    check_picture_folder,
     open_device,
     torch_dtype,
 )
 from restok_cli.console import Progress
 from restok_cli.errors import UsageError, did_you_mean
-from restok_cli.files import check_output_folder, whole_file, whole_folder
+from restok_cli.files import check_apart, whole_file, whole_folder
 
 GRID_COLUMNS = 8
 
@@ -80,13 +82,16 @@ def generate(
       restok generate --model runs/har --steps 9 --grid emoji.png -o pictures
       restok generate --model runs/har --class heart --cfg-scale 2 -o hearts
     """
-    check_output_folder(output, overwrite, PICTURE_MANIFEST)
-    if grid is not None and (grid.is_dir() or (grid.exists() and not overwrite)):
-        raise UsageError(f"--grid {grid} already exists; give another file, or --overwrite to replace a picture")
+    check_picture_folder(output, overwrite)
+    check_apart(output, model, *([tokenizer] if tokenizer else []))
+    check_grid(grid, overwrite)
 
     from restok_cli.model.checkpoint import load_generator
     from restok_cli.model.sampling import SamplingOptions, check_num_steps
 
+    for name, value in (("--cfg-scale", cfg_scale), ("--temperature", temperature)):
+        if not math.isfinite(value):
+            raise UsageError(f"{name} {value}: give a finite number")
     options = SamplingOptions(cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k, top_p)
     torch_device = open_device(device)
     generator = load_generator(model, torch_device, torch_dtype(dtype), tokenizer)
@@ -120,6 +125,16 @@ def generate(
             save_image(make_grid(torch.cat(pictures), min(GRID_COLUMNS, count), captions), temporary)
     result = {"path": str(output), "pictures": count, "steps": num_steps, "seed": seed}
     print(json.dumps(result) if as_json else output)
+
+
+def check_grid(grid: Path | None, overwrite: bool) -> None:
+    """Raises UsageError where the grid cannot be written, or would replace a file unasked."""
+    if grid is None:
+        return
+    if grid.suffix.lower() != ".png":
+        raise UsageError(f"--grid {grid}: the grid is a PNG; give a file name that ends in .png")
+    if grid.is_dir() or (grid.exists() and not overwrite):
+        raise UsageError(f"--grid {grid} already exists; give another file, or --overwrite to replace a picture")
 
 
 def choose_classes(wanted: list[str] | None, names: list[str], count: int) -> list[int]:

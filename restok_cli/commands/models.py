@@ -100,10 +100,11 @@ def convert(
     """
     import torch
 
-    from restok_cli.files import check_output_folder
-    from restok_cli.model.checkpoint import CONFIG_FILE, load_model, save_har, save_released, save_tokenizer
+    from restok_cli.files import check_apart, check_output_folder
+    from restok_cli.model.checkpoint import MODEL_FILES, load_model, save_har, save_released, save_tokenizer
 
-    check_output_folder(out, overwrite, CONFIG_FILE)
+    check_output_folder(out, overwrite, MODEL_FILES.__contains__)
+    check_apart(out, model)
     folder = open_any(model)
     module = load_model(folder, torch.device("cpu"))
     if not folder.is_released:

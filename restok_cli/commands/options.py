@@ -1,11 +1,14 @@
 """Options that several commands share, and what they mean. Nothing heavy is imported until it is needed."""
 
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from restok_cli.errors import UsageError
+from restok_cli.files import check_output_folder
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +36,18 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the o
 Device = Annotated[str, typer.Option(help="auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[Literal["float32", "bf16"], typer.Option(help="Precision of the model; bf16 is slow on most CPUs.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the path.")]
+
+
+def check_picture_folder(output: Path, overwrite: bool) -> None:
+    """Check that pictures may go to `output`; to be overwritten, it must hold nothing but what its manifest lists.
+
+    Raises UsageError otherwise.
+    """
+    listed = {PICTURE_MANIFEST}
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        lines = (output / PICTURE_MANIFEST).read_text(encoding="utf-8").splitlines()
+        listed |= {json.loads(line)["file"] for line in lines}
+    check_output_folder(output, overwrite, listed.__contains__)
 
 
 def open_device(name: str) -> "torch.device":

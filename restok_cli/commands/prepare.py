@@ -41,7 +41,9 @@ def folder(
     out: Output,
     validation_fraction: Annotated[
         float,
-        typer.Option(min=0, max=0.99, help="The part of each class to validate on, where DIR has no val folder."),
+        typer.Option(
+            min=0, max=0.99, help="The part of each class to validate on, where DIR has no splits of its own."
+        ),
     ] = 0.1,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -58,10 +60,10 @@ def folder(
 
       restok prepare folder pets data/pets --validation-fraction 0.2
     """
-    from restok_cli.data.shards import MANIFEST, write_dataset
-    from restok_cli.data.sources import BadPicture, read_samples, walk_folder
+    from restok_cli.data.shards import DATASET_FILES, write_dataset
+    from restok_cli.data.sources import BadPicture, read_samples, readable, walk_folder
 
-    check_output_folder(out, overwrite, MANIFEST)
+    check_output_folder(out, overwrite, DATASET_FILES.fullmatch)
     _check_apart(pictures, out)
     sources = walk_folder(pictures, validation_fraction)
     bad: list[BadPicture] = []
@@ -73,9 +75,9 @@ def folder(
         manifest = write_dataset(
             temporary,
             samples,
-            name=pictures.resolve().name,
+            name=readable(pictures.resolve().name),
             class_names=sources.class_names,
-            provenance={"source": str(pictures)},
+            provenance={"source": readable(str(pictures))},
         )
         if bad:
             lines = (json.dumps(picture._asdict()) + "\n" for picture in bad)
@@ -96,9 +98,9 @@ def sample(out: Output, overwrite: Overwrite = False, as_json: AsJson = False) -
 
       restok prepare sample data/emoji
     """
-    from restok_cli.data.shards import MANIFEST, write_sample
+    from restok_cli.data.shards import DATASET_FILES, write_sample
 
-    check_output_folder(out, overwrite, MANIFEST)
+    check_output_folder(out, overwrite, DATASET_FILES.fullmatch)
     with whole_folder(out.resolve()) as temporary:
         manifest = write_sample(temporary)
     _report(out, manifest, 0, as_json)

@@ -14,12 +14,13 @@ from restok_cli.commands.options import (
     Dtype,
     Overwrite,
     PictureOutput,
+    check_picture_folder,
     open_device,
     torch_dtype,
 )
 from restok_cli.console import note, track
 from restok_cli.errors import PictureError, RestokError, UsageError
-from restok_cli.files import check_output_folder, whole_folder
+from restok_cli.files import check_apart, whole_folder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,7 +60,8 @@ def reconstruct(
       restok reconstruct sample --model runs/tokenizer -o reconstructed
       restok evaluate reconstructed --metric psnr --reference sample
     """
-    check_output_folder(output, overwrite, PICTURE_MANIFEST)
+    check_picture_folder(output, overwrite)
+    check_apart(output, model, *map(Path, pictures))
     readers = find_pictures(pictures, split)
 
     import torch
@@ -84,7 +86,6 @@ def reconstruct(
             with torch.inference_mode():
                 codes = tokenizer.encode(to_float(original.to(torch_device)))
                 decoded = to_uint8(tokenizer.decode(codes[:, :tokens])).cpu()
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             save_image(decoded[0], folder / f"{name}.png")
             values.append(psnr(decoded, original).item())
             lines.append(json.dumps({"file": f"{name}.png", "psnr": values[-1]}) + "\n")

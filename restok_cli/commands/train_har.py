@@ -18,6 +18,7 @@ from restok_cli.commands.options import (
     check_resume,
     open_device,
 )
+from restok_cli.files import check_apart
 
 
 def train_har(
@@ -67,6 +68,8 @@ def train_har(
     schedule = {"max_steps": max_steps, "batch_size": batch_size, "seed": seed}
     schedule = {key: value for key, value in schedule.items() if value is not None}
     config = HarRunConfig.parse(merged(values, {"model": model, "schedule": schedule}), f"preset {preset}")
+    if not resume:
+        check_apart(output, tokenizer)
     torch_device = open_device(device)
     run = RunFolder(output, config, resume=resume, overwrite=overwrite)
     print(har_loop.train_har(config, dataset, tokenizer_folder, run, torch_device))

@@ -20,7 +20,10 @@ from restok_cli.errors import PictureError, UsageError
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 # What Pillow's decoders raise on bytes that are damaged, cut short, far too large or no picture at all.
-DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+DECODE_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError),
+    *(IndexError, KeyError, TypeError, OverflowError),
+)
 
 GRID_PICTURE_WIDTH = 96  # pixels; in grids, smaller pictures are enlarged to at least this
 PADDING, CAPTION_HEIGHT = 2, 14  # pixels, in grids
@@ -46,7 +49,12 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 
 def _pictures_below(folder: Path) -> list[Path]:
     pictures = []
+    visited = set()  # a link may lead back to where it lies
     for here, subfolders, names in os.walk(folder, followlinks=True):
+        if os.path.realpath(here) in visited:
+            subfolders.clear()
+            continue
+        visited.add(os.path.realpath(here))
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         pictures += [
             Path(here, name) for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
@@ -126,10 +134,11 @@ def to_uint8(images: torch.Tensor) -> torch.Tensor:
 
 
 def save_image(image: torch.Tensor, path: Path) -> None:
-    """Write uint8 (3, H, W) as a PNG file. Raises OSError where it cannot be written.
+    """Write uint8 (3, H, W) as a PNG file, making its folder. Raises OSError where it cannot be written.
 
     Not whole or absent by itself: give it a path that `whole_file` or `whole_folder` made.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(path, format="PNG")
 
 

@@ -11,7 +11,9 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import weakref
+import zlib
 from bisect import bisect_right
 from collections.abc import Iterable
 from functools import cached_property
@@ -35,6 +37,9 @@ TAR_BLOCK = 512
 NAME_BYTES = 100  # of the member's name in a tar header; keys are short enough never to need more
 NO_CLASS = -1
 
+# Every file of a data set: what --overwrite may delete.
+DATASET_FILES = re.compile(r"dataset\.json|bad\.jsonl|NOTICE|LICENSE|[A-Za-z0-9_-]+-\d{6,}\.(tar|tar\.gz|npy)")
+
 INDEX_DTYPE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("class_id", "<i4")])
 
 
@@ -53,7 +58,7 @@ class SplitInfo(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     num_samples: int = Field(gt=0)
-    shards: list[ShardInfo]
+    shards: list[ShardInfo] = Field(min_length=1)
 
 
 class Manifest(BaseModel):
@@ -178,11 +183,11 @@ def write_sample(folder: Path) -> Manifest:
 class Shard:
     """One tar and its index. Opened when first read, in each process for itself, so that it can be pickled."""
 
-    def __init__(self, path: Path, num_samples: int):
-        self.path, self.num_samples = path, num_samples
+    def __init__(self, path: Path, num_samples: int, num_classes: int):
+        self.path, self.num_samples, self.num_classes = path, num_samples, num_classes
 
     def __reduce__(self):
-        return Shard, (self.path, self.num_samples)
+        return Shard, (self.path, self.num_samples, self.num_classes)
 
     @cached_property
     def index(self) -> np.ndarray:
@@ -192,8 +197,11 @@ class Shard:
             index = np.load(path, mmap_mode="r")
         except (OSError, ValueError, EOFError) as error:
             raise _damaged(path, "is missing or no index") from error
-        if index.dtype != INDEX_DTYPE or len(index) != self.num_samples:
+        if not isinstance(index, np.ndarray) or index.dtype != INDEX_DTYPE or len(index) != self.num_samples:
             raise _damaged(path, f"does not index the {self.num_samples} samples that {MANIFEST} speaks of")
+        lowest, highest = (0, self.num_classes - 1) if self.num_classes else (NO_CLASS, NO_CLASS)
+        if index["class_id"].min() < lowest or index["class_id"].max() > highest:
+            raise _damaged(path, f"holds class ids outside the {self.num_classes} classes of {MANIFEST}")
         return index
 
     def key(self, i: int) -> str:
@@ -217,7 +225,10 @@ class Shard:
 
     @cached_property
     def _unpacked(self) -> bytes:
-        return gzip.decompress(self.path.read_bytes())
+        try:
+            return gzip.decompress(self.path.read_bytes())
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise _damaged(self.path, f"is no whole gzip file ({error})") from error
 
     @cached_property
     def _descriptor(self) -> int:
@@ -296,7 +307,7 @@ class Dataset:
                 f" it has {' and '.join(self.splits)}"
             )
         shards = self.manifest.splits[name].shards
-        return Split(name, [Shard(self.folder / shard.file, shard.num_samples) for shard in shards])
+        return Split(name, [Shard(self.folder / shard.file, shard.num_samples, self.num_classes) for shard in shards])
 
 
 def is_dataset(path: str | Path) -> bool:
@@ -338,7 +349,7 @@ def _read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         raise _damaged(path, f"is wrong at {'.'.join(map(str, first['loc']))} ({first['msg']})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, "is not JSON") from error
 
 

@@ -72,12 +72,12 @@ def walk_folder(folder: Path, validation_fraction: float) -> Sources:
         key = _unused_key(file, keys)
         keys.add(key)
         class_id = NO_CLASS if flat else class_ids[below.parts[0]]
-        splits[split].append(Source(key, path, _readable(file), class_id))
+        splits[split].append(Source(key, path, readable(file), class_id))
     if own_splits:
         splits = {split: sorted(sources, key=_rank) for split, sources in splits.items()}
     else:
         splits = split_by_hash(splits["all"], validation_fraction)
-    return Sources([_readable(name) for name in class_folders], splits)
+    return Sources([readable(name) for name in class_folders], splits)
 
 
 def split_by_hash(samples: Sequence[Keyed], validation_fraction: float) -> dict[str, list[Keyed]]:
@@ -137,6 +137,6 @@ def _hash(text: str) -> str:
     return sha256(os.fsencode(text)).hexdigest()
 
 
-def _readable(name: str) -> str:
+def readable(name: str) -> str:
     """The name of a file as text that JSON can hold: the bytes of file names need not be UTF-8."""
     return os.fsencode(name).decode(errors="replace")

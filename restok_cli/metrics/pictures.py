@@ -1,6 +1,8 @@
 """Sets of pictures in the forms that `evaluate` takes, read one at a time and all of one size."""
 
 import hashlib
+import json
+import os
 import zipfile
 import zlib
 from bisect import bisect_right
@@ -19,7 +21,7 @@ from restok_cli.data.images import center_crop, find_images, read_image, to_tens
 from restok_cli.data.shards import Split, is_dataset, open_dataset
 from restok_cli.errors import PictureError, RestokError, UsageError
 
-NOT_SAMPLES = ("grid.png", "preview.png")  # overviews that lie beside the pictures
+MANIFEST_FILE = "manifest.jsonl"  # what generate and reconstruct write beside their pictures: a line for each
 
 
 @dataclass
@@ -129,10 +131,10 @@ def _index_by_key(pictures: Pictures) -> dict[str, int]:
 
 
 def _from_folder(path: Path) -> Pictures:
-    files = [file for file in find_images([path]) if file.name not in NOT_SAMPLES]
+    files = _listed(path / MANIFEST_FILE) if (path / MANIFEST_FILE).is_file() else find_images([path])
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.relative_to(path)}\0{file_sha256(file)}\n".encode())
+        digest.update(os.fsencode(file.relative_to(path)) + f"\0{file_sha256(file)}\n".encode())
     return Pictures(
         source=str(path),
         fingerprint=digest.hexdigest(),
@@ -140,6 +142,16 @@ def _from_folder(path: Path) -> Pictures:
         key=lambda index: files[index].relative_to(path).with_suffix("").as_posix(),
         open=lambda index: read_image(files[index], str(files[index])),
     )
+
+
+def _listed(manifest: Path) -> list[Path]:
+    try:
+        lines = manifest.read_text(encoding="utf-8").splitlines()
+        return [manifest.parent / json.loads(line)["file"] for line in lines]
+    except (ValueError, TypeError, KeyError) as error:
+        raise RestokError(
+            f"{manifest} does not list pictures ({error!r}); delete it to take all in its folder"
+        ) from error
 
 
 def _from_data_set(source: str, split: str) -> Pictures:
@@ -181,7 +193,7 @@ def _from_npz(path: Path) -> Pictures:
         raise RestokError(f"{path} cannot be read as pictures ({error}); expected an .npz with arr_0") from error
     if damaged is not None:
         raise RestokError(f"{path}: {damaged} is damaged (its checksum is wrong); copy or make the file again")
-    if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or fortran_order:
+    if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape[1:] or fortran_order:
         raise RestokError(f"{path}: arr_0 is {dtype} {shape}; expected uint8 pictures (n, height, width, 3)")
     start, picture_bytes = member.tell(), shape[1] * shape[2] * 3
 

@@ -1,6 +1,7 @@
 """What a set of pictures is measured against: other pictures, or statistics that someone has made of them."""
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +40,7 @@ def read_statistics(path: Path) -> Gaussian:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             mu, sigma = (torch.from_numpy(arrays[name].astype(np.float64)) for name in ("mu", "sigma"))
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise RestokError(f"{path} holds no statistics ({error}); expected an .npz with mu and sigma") from error
     if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
         raise RestokError(

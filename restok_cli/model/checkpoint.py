@@ -27,6 +27,7 @@ from restok_cli.model.tokenizer import Tokenizer
 FORMAT = "restok-model-1"
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FOLDER = "config.json", "model.safetensors", "tokenizer"
 PICKLED_WEIGHTS_FILE = "pytorch_model.bin"  # in some released folders
+MODEL_FILES = {CONFIG_FILE, WEIGHTS_FILE, PICKLED_WEIGHTS_FILE}
 HUB_PREFIX = "hf:"
 MADE_BY = {"tokenizer": "restok train-tokenizer", "har": "restok train-har"}
 
@@ -257,7 +258,7 @@ def open_model(folder: Path) -> ModelFolder:
     path = folder / CONFIG_FILE
     try:
         header = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise RestokError(f"{path} cannot be read as JSON ({error}); copy or make the model again") from error
     header = header if isinstance(header, dict) else {}
     is_ours = header.get("format") == FORMAT
@@ -271,14 +272,20 @@ def open_model(folder: Path) -> ModelFolder:
                 config = released.tokenizer_config(header, str(path))
             case "har", True:
                 config = HarConfig.parse(header["config"], str(path))
-                names, tokenizer = header["class_names"], header["tokenizer_fingerprint"]
+                names, tokenizer = list(header["class_names"]), header["tokenizer_fingerprint"]
+                if len(names) != config.num_classes:
+                    raise RestokError(
+                        f"{path} names {len(names)} classes of {config.num_classes}; copy the model again"
+                    )
             case "har", False:
                 config = released.har_config(header, str(path))
                 names = [str(class_id) for class_id in range(config.num_classes)]
             case _:
                 raise UsageError(f"{path} is not a restok model's; `restok models` says what is")
     except (KeyError, TypeError, ArithmeticError) as error:
-        raise RestokError(f"{path} is damaged ({error!r}); copy or make the model again") from error
+        raise RestokError(
+            f"{path} lacks {error} or holds something else there; copy or make the model again"
+        ) from error
     return ModelFolder(folder, kind, config, names, tokenizer, not is_ours)
 
 

@@ -33,50 +33,50 @@ def tokenizer_config(released: dict, source: str = CONFIG_NAME) -> TokenizerConf
     encoder_width, encoder_layers = VIT_SIZES[model["vit_enc_model_size"]]
     decoder_width, decoder_layers = VIT_SIZES[model["vit_dec_model_size"]]
     size = released["dataset"]["preprocessing"]["crop_size"]
-    values = dict(
-        image_height=size,
-        image_width=size,
-        patch_size=model["vit_enc_patch_size"],
-        pixel_encoder="cnn" if model["vae_encoder"] else "patch",
-        cnn_shortcut="output",
-        encoder_width=encoder_width,
-        encoder_layers=encoder_layers,
-        decoder_width=decoder_width,
-        decoder_layers=decoder_layers,
-        num_stages=model["hierarchy_stages"] if model["merge_tokens"] else 1,
-        merge_factor=round(1 / model["reduction_ratio"]),
-        merge="nearest",
-        residual_image_tokens=model["residual_image_tokens"],
-        num_latent_tokens=model["num_latent_tokens"],
-        latent_init="hierarchical" if model["latent_hierarchy"] else "flat",
-        residual_latent_tokens=model["residual_latent_tokens"],
-        latent_layout="scrambled",
-        head_per_level=model["multi_quant"],
-        image_queries="learned" if model["learnable_dec_image_tokens"] else "pooled",
-        codebook_size=model["codebook_size"],
-        codebook_dim=model["token_size"],
-        normalize_codes=model["use_l2_norm"],
-        encoder_alignment_dim=TEACHER_WIDTH if model["encoder_feature_supervision"] else None,
-        decoder_alignment_dim=TEACHER_WIDTH if model["decoder_feature_supervision"] else None,
-    )
+    values = {
+        "image_height": size,
+        "image_width": size,
+        "patch_size": model["vit_enc_patch_size"],
+        "pixel_encoder": "cnn" if model["vae_encoder"] else "patch",
+        "cnn_shortcut": "output",
+        "encoder_width": encoder_width,
+        "encoder_layers": encoder_layers,
+        "decoder_width": decoder_width,
+        "decoder_layers": decoder_layers,
+        "num_stages": model["hierarchy_stages"] if model["merge_tokens"] else 1,
+        "merge_factor": round(1 / model["reduction_ratio"]),
+        "merge": "nearest",
+        "residual_image_tokens": model["residual_image_tokens"],
+        "num_latent_tokens": model["num_latent_tokens"],
+        "latent_init": "hierarchical" if model["latent_hierarchy"] else "flat",
+        "residual_latent_tokens": model["residual_latent_tokens"],
+        "latent_layout": "scrambled",
+        "head_per_level": model["multi_quant"],
+        "image_queries": "learned" if model["learnable_dec_image_tokens"] else "pooled",
+        "codebook_size": model["codebook_size"],
+        "codebook_dim": model["token_size"],
+        "normalize_codes": model["use_l2_norm"],
+        "encoder_alignment_dim": TEACHER_WIDTH if model["encoder_feature_supervision"] else None,
+        "decoder_alignment_dim": TEACHER_WIDTH if model["decoder_feature_supervision"] else None,
+    }
     return TokenizerConfig.parse(values, source)
 
 
 def har_config(released: dict, source: str = CONFIG_NAME) -> HarConfig:
     """Our config of a released generator's `config.json`; without `ar_token_num` it is plain AR."""
-    values = dict(
-        codebook_size=released["vocab_size"],
-        num_codes=released["block_size"],
-        num_sequential_codes=released.get("ar_token_num", released["block_size"]),
-        num_classes=released["num_classes"],
-        width=released["dim"],
-        num_layers=released["n_layer"],
-        num_heads=released["n_head"],
-        class_dropout=released["class_dropout_prob"],
-        token_dropout=released["token_dropout_p"],
-        residual_dropout=released["resid_dropout_p"],
-        ffn_dropout=released["ffn_dropout_p"],
-    )
+    values = {
+        "codebook_size": released["vocab_size"],
+        "num_codes": released["block_size"],
+        "num_sequential_codes": released.get("ar_token_num", released["block_size"]),
+        "num_classes": released["num_classes"],
+        "width": released["dim"],
+        "num_layers": released["n_layer"],
+        "num_heads": released["n_head"],
+        "class_dropout": released["class_dropout_prob"],
+        "token_dropout": released["token_dropout_p"],
+        "residual_dropout": released["resid_dropout_p"],
+        "ffn_dropout": released["ffn_dropout_p"],
+    }
     return HarConfig.parse(values, source)
 
 

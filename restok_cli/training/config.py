@@ -144,7 +144,8 @@ def read_config(path: Path) -> dict:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise RestokError(f"{path} cannot be read ({error}); restore it, or start another run") from error
+        reason = " ".join(str(error).split())
+        raise RestokError(f"{path} cannot be read ({reason}); restore it, or start another run") from error
     if not isinstance(values, dict):
         raise RestokError(f"{path} holds no config; restore it, or start another run")
     return values

@@ -11,6 +11,7 @@ tokenizer/      in a generator's run, its tokenizer
 import json
 import math
 import pickle
+import re
 import shutil
 import signal
 import time
@@ -31,6 +32,13 @@ from restok_cli.training.config import read_config, write_config
 CONFIG_FILE, METRICS_FILE, CHECKPOINT = "config.yaml", "metrics.jsonl", "step-{:06d}.pt"
 
 
+# Every file that a run writes: what --overwrite may delete.
+RUN_FILES = re.compile(
+    r"config\.yaml|metrics\.jsonl|checkpoints/step-\d+\.pt|previews/step-\d+\.png"
+    r"|(model/)?(tokenizer/)?(config\.json|model\.safetensors|pytorch_model\.bin)|(checkpoints/)?\..*\.(tmp|old)(/.*)?"
+)
+
+
 class RunFolder:
     """Where a run keeps everything. Opening it checks that it may be written, and writes the config."""
 
@@ -40,7 +48,7 @@ class RunFolder:
         if resume:
             self._check_same_config(config)
         else:
-            check_output_folder(path, overwrite, CONFIG_FILE)
+            check_output_folder(path, overwrite, RUN_FILES.fullmatch)
             path.mkdir(parents=True, exist_ok=True)
             self._clear()
             write_config(config, path / CONFIG_FILE)
