@@ -90,13 +90,15 @@ def test_damaged_weights_are_named(folders):
     name = "decoder.norm_in.weight"
 
     save_file({key: t for key, t in tensors.items() if key != name}, weights)
-    with pytest.raises(RestokError, match=rf"lacks the tensor {name}"):
+    with pytest.raises(
+        RestokError, match=rf"model\.safetensors does not fit its config\.json in 1 .*: {name} is missing"
+    ):
         load_tokenizer(folders / "run", CPU)
     save_file(tensors | {"decoder.extra": torch.zeros(1)}, weights)
-    with pytest.raises(RestokError, match=r"holds a tensor decoder\.extra that its config\.json has no place for"):
+    with pytest.raises(RestokError, match=r"in 1 tensors: decoder\.extra has no place"):
         load_tokenizer(folders / "run", CPU)
     save_file(tensors | {name: torch.zeros(3)}, weights)
-    with pytest.raises(RestokError, match=rf"{name} has shape \(3,\), its config\.json says \(32,\)"):
+    with pytest.raises(RestokError, match=rf"in 1 tensors: {name} is \(3,\) instead of \(32,\)"):
         load_tokenizer(folders / "run", CPU)
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(RestokError, match=r"model\.safetensors cannot be read"):

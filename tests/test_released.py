@@ -96,11 +96,14 @@ def test_a_released_generator_refuses_a_tokenizer_of_other_codes(tmp_path, token
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"decoder.ffn.bias": None}, r"released weights lack the tensor decoder\.ffn\.bias"),
-        ({"decoder.surprise": torch.zeros(1)}, r"released weights hold a tensor decoder\.surprise"),
+        (
+            {"decoder.ffn.bias": None},
+            r"model\.safetensors does not fit .* in 1 tensors: decoder\.ffn\.bias is missing",
+        ),
+        ({"decoder.surprise": torch.zeros(1)}, r"in 1 tensors: decoder\.surprise has no place"),
         (
             {"decoder.ffn.bias": torch.zeros(7)},
-            r"released tensor decoder\.ffn\.bias has shape \(7,\); .* \(256,\)",
+            r"in 1 tensors: decoder\.ffn\.bias is \(7,\) instead of \(256,\)",
         ),
     ],
 )
@@ -177,14 +180,14 @@ def test_what_the_released_layout_cannot_say_is_refused(tmp_path, fails, tiny_to
 
 def test_models_lists_presets_and_what_the_hub_has(restok):
     result = restok("models")
-    assert "presets of train-har: sample, tiny" in result.out
+    assert "presets of train-har: ar-l, har-1b, har-3b, har-b, har-l, " in result.out
     assert "hf:xushu-me/restok_l_128.r256_in1k: tokenizer, 662 M, Apache-2.0" in result.out
     assert json.loads(restok("models", "--json").out)["presets"]["tokenizer"] == ["sample", "tiny"]
 
 
 def test_models_show_says_what_a_folder_holds(tmp_path, restok, tiny_tokenizer, tiny_har):
     save_tokenizer(tiny_tokenizer, tmp_path / "tokenizer")
-    save_har(tiny_har, open_tokenizer(tmp_path / "tokenizer"), [], tmp_path / "har")
+    save_har(tiny_har, open_tokenizer(tmp_path / "tokenizer"), ["x"] * 98, tmp_path / "har")
     facts = json.loads(restok("models", "show", tmp_path / "tokenizer", "--json").out)
     assert facts["levels"] == [1, 1, 2, 4, 8, 16] and facts["kind"] == "tokenizer"
     assert facts["parameters"]["all"] == sum(p.numel() for p in tiny_tokenizer.parameters())

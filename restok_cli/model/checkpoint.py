@@ -9,6 +9,7 @@ import json
 import pickle
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -161,12 +162,18 @@ def load_model(folder: ModelFolder, device: torch.device, dtype: torch.dtype = t
     """
     state, config = read_tensors(folder.weights_file, device), folder.config
     if folder.is_released:
+        state = {name.removeprefix(released.COMPILED_PREFIX): tensor for name, tensor in state.items()}
         config = released.without_missing_heads(config, state)
     with torch.device("meta"):  # no memory for weights that are about to be replaced
         module = Tokenizer(config) if folder.kind == "tokenizer" else Har(config)
+    shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
     if folder.is_released:
-        state = released.from_released(config, {name: t.shape for name, t in module.state_dict().items()}, state)
-    load_weights(module, state, folder.weights_file)
+        theirs = released.released_shapes(config, shapes)
+        check_tensors(folder.weights_file, theirs, state, released.is_training_only)
+        state = released.from_released(config, shapes, state)
+    else:
+        check_tensors(folder.weights_file, shapes, state)
+    module.load_state_dict(state, assign=True)
     del state  # so that each tensor is freed as soon as it is converted
     module = module.to(device=device)
     if isinstance(module, Tokenizer):
@@ -234,20 +241,24 @@ def read_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
         raise RestokError(f"{path} cannot be read ({reason}); copy or make it again") from error
 
 
-def load_weights(module: nn.Module, state: dict[str, Tensor], source: Path) -> None:
-    """Make `state` the module's weights, without copying. Raises RestokError where names or shapes differ."""
-    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    for name in sorted(expected.keys() | state.keys()):
-        if name not in state:
-            raise RestokError(f"{source} lacks the tensor {name}; it does not belong to its {CONFIG_FILE}")
-        if name not in expected:
-            raise RestokError(f"{source} holds a tensor {name} that its {CONFIG_FILE} has no place for")
-        if state[name].shape != expected[name]:
-            raise RestokError(
-                f"{source}: tensor {name} has shape {tuple(state[name].shape)}, its {CONFIG_FILE} says "
-                f"{tuple(expected[name])}"
-            )
-    module.load_state_dict(state, assign=True)
+def check_tensors(
+    source: Path,
+    expected: dict[str, torch.Size],
+    found: dict[str, Tensor],
+    may_be_left: Callable[[str], bool] = lambda _: False,
+) -> None:
+    """Raises RestokError that counts and names the tensors that are missing, of another shape, or have no place.
+
+    Those without a place for which `may_be_left` is true do not count.
+    """
+    wrong = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    wrong += [f"{name} has no place" for name in found.keys() - expected.keys() if not may_be_left(name)]
+    for name in expected.keys() & found.keys():
+        if found[name].shape != expected[name]:
+            wrong.append(f"{name} is {tuple(found[name].shape)} instead of {tuple(expected[name])}")
+    if wrong:
+        first = "; ".join(sorted(wrong)[:3]) + ("; …" if len(wrong) > 3 else "")
+        raise RestokError(f"{source} does not fit its {CONFIG_FILE} in {len(wrong)} tensors: {first}")
 
 
 def open_model(folder: Path) -> ModelFolder:

@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from restok_cli.errors import RestokError, UsageError
+from restok_cli.errors import UsageError
 from restok_cli.model.config import Config, HarConfig, TokenizerConfig
 from restok_cli.model.levels import level_sizes
 
@@ -164,9 +164,8 @@ def _check_same(config: Config, back: Config) -> None:
 
 def without_missing_heads(config: Model, released: dict[str, Tensor]) -> Model:
     """The config of weights that were saved without what only training uses: without alignment, if they lack it."""
-    names = {name.removeprefix(COMPILED_PREFIX) for name in released}
     heads = {"encoder_alignment_dim": "vf_proj.weight", "decoder_alignment_dim": "vf_proj_dec.weight"}
-    missing = {field: None for field, name in heads.items() if hasattr(config, field) and name not in names}
+    missing = {field: None for field, name in heads.items() if hasattr(config, field) and name not in released}
     return config.model_copy(update=missing)
 
 
@@ -225,33 +224,28 @@ def _har_name(name: str) -> str:
     return name
 
 
+def released_shapes(config: TokenizerConfig | HarConfig, ours: dict[str, torch.Size]) -> dict[str, torch.Size]:
+    """Name and shape of every tensor that the released code builds for a config; `ours` are those of our state dict."""
+    state = {name: torch.empty(shape, device="meta") for name, shape in ours.items()}
+    return {name: tensor.shape for name, tensor in to_released(config, state).items()}
+
+
+def is_training_only(name: str) -> bool:
+    """Whether a released tensor is the teacher's or only training's: a model may be built without it."""
+    return name.startswith((TEACHER_PREFIX, *TRAINING_ONLY))
+
+
 def from_released(
     config: TokenizerConfig | HarConfig, ours: dict[str, torch.Size], released: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Our state dict, with the names and shapes `ours`, of a released one.
-
-    The teacher is passed over, and so is what only training used where our model is built without it. Raises
-    RestokError naming the first tensor that is missing, of another shape, or has no place in the model.
-    """
-    released = {name.removeprefix(COMPILED_PREFIX): tensor for name, tensor in released.items()}
-    state, used = {}, set()
+    """Our state dict, with the names and shapes `ours`, of a released one that has all of `released_shapes`."""
+    state = {}
     for name, shape in ours.items():
         theirs = released_names(name, config)
-        for part in theirs:
-            if part not in released:
-                raise RestokError(f"the released weights lack the tensor {part}; is this the whole checkpoint?")
         tensor = released[theirs[0]] if len(theirs) == 1 else torch.cat([released[part] for part in theirs])
         if name == "query_embedding":  # the released table has L − 1 rows, of which only these are ever used
             tensor = tensor[: shape[0]]
-        if tensor.numel() != shape.numel():
-            raise RestokError(
-                f"released tensor {theirs[0]} has shape {tuple(tensor.shape)}; the model needs {tuple(shape)}"
-            )
         state[name] = tensor.reshape(shape)
-        used.update(theirs)
-    for name in sorted(released.keys() - used):
-        if not name.startswith((TEACHER_PREFIX, *TRAINING_ONLY)):
-            raise RestokError(f"the released weights hold a tensor {name} that this model has no place for")
     return state
 
 
