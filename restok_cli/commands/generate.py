@@ -2,8 +2,9 @@
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,6 +23,12 @@ from restok_cli.commands.options import (
 from restok_cli.console import Progress
 from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.files import check_apart, whole_file, whole_folder
+
+if TYPE_CHECKING:
+    import torch
+
+    from restok_cli.model.checkpoint import Generator
+    from restok_cli.model.sampling import SamplingOptions
 
 GRID_COLUMNS = 8
 
@@ -100,31 +107,50 @@ def generate(
 
     import torch
 
-    from restok_cli.data.images import make_grid, save_image, to_uint8
-    from restok_cli.model.sampling import sample, seeded_uniforms
+    from restok_cli.data.images import make_grid, save_image
 
     pictures, lines = [], []
     with whole_folder(output) as folder, Progress("generate", count, "pictures") as progress:
-        for first in range(0, count, batch_size):
-            batch = torch.tensor(class_ids[first : first + batch_size])
-            uniforms = seeded_uniforms(seed, first, len(batch), generator.har.config.num_codes)
-            codes = sample(generator.har, batch.to(torch_device), uniforms.to(torch_device), options, num_steps)
-            with torch.inference_mode():
-                images = to_uint8(generator.tokenizer.decode(codes)).cpu()
-            for index, image in enumerate(images, start=first):
+        for images in draw_pictures(generator, class_ids, seed, options, num_steps, batch_size, torch_device):
+            for image in images:
+                index = len(lines)
                 record = {"file": f"{index:06d}.png", "class_id": class_ids[index], "seed": seed, "index": index}
                 save_image(image, folder / record["file"])
                 lines.append(json.dumps(record) + "\n")
             if grid is not None:
                 pictures.append(images)
-            progress.advance(len(batch))
+            progress.advance(len(images))
         (folder / PICTURE_MANIFEST).write_text("".join(lines), encoding="utf-8")
     if grid is not None:
         captions = [generator.class_names[i] for i in class_ids] if generator.class_names else None
         with whole_file(grid) as temporary:
-            save_image(make_grid(torch.cat(pictures), min(GRID_COLUMNS, count), captions), temporary)
+            save_image(make_grid(torch.cat(pictures), GRID_COLUMNS, captions), temporary)
     result = {"path": str(output), "pictures": count, "steps": num_steps, "seed": seed}
     print(json.dumps(result) if as_json else output)
+
+
+def draw_pictures(
+    generator: "Generator",
+    class_ids: list[int],
+    seed: int,
+    options: "SamplingOptions",
+    num_steps: int,
+    batch_size: int,
+    device: "torch.device",
+) -> "Iterator[torch.Tensor]":
+    """Draw a picture of each class, in batches uint8 (B, 3, H, W) on the CPU. Picture i has its own random numbers."""
+    import torch
+
+    from restok_cli.data.images import to_uint8
+    from restok_cli.model.sampling import sample, seeded_uniforms
+
+    for first in range(0, len(class_ids), batch_size):
+        batch = torch.tensor(class_ids[first : first + batch_size], device=device)
+        uniforms = seeded_uniforms(seed, first, len(batch), generator.har.config.num_codes).to(device)
+        codes = sample(generator.har, batch, uniforms, options, num_steps)
+        with torch.inference_mode():
+            images = to_uint8(generator.tokenizer.decode(codes))
+        yield images.cpu()
 
 
 def check_grid(grid: Path | None, overwrite: bool) -> None:
