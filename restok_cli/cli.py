@@ -94,7 +94,9 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(str(error), EXIT_USAGE)
     except RestokError as error:
         return _fail(str(error), EXIT_FAILURE)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort) as error:  # Click makes an Abort of KeyboardInterrupt and of EOFError
+        if isinstance(error.__cause__, EOFError):
+            raise error.__cause__ from None
         return _fail("interrupted", EXIT_SIGNAL + signal.SIGINT)
     except OSError as error:
         _drop_output()

@@ -8,7 +8,7 @@ from conftest import make_har
 
 from restok_cli.errors import UsageError
 from restok_cli.model.config import HarConfig
-from restok_cli.model.har import Har
+from restok_cli.model.har import Har, KVCache
 from restok_cli.model.levels import step_lengths, step_sizes
 from restok_cli.model.sampling import (
     GUIDANCE_SCHEDULES,
@@ -73,6 +73,18 @@ def test_logits_see_no_code_of_their_own_step_or_later(har):
         start += block
         if start < LENGTH:
             assert not torch.allclose(har(class_ids, changed)[:, start:], logits[:, start:], atol=1e-3)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@torch.inference_mode()
+def test_logits_of_cached_steps_equal_those_of_the_full_forward(har, batch_size):
+    class_ids, codes = torch.arange(batch_size), torch.randint(VOCABULARY, (batch_size, LENGTH))
+    cache = KVCache(har.config, batch_size, torch.device("cpu"), torch.float32)
+    logits, start = [], 0
+    for size in step_sizes(LENGTH, har.config.num_sequential_codes):
+        logits.append(har.step(class_ids, codes[:, :start], cache, start, start + size, size))
+        start += size
+    assert torch.allclose(torch.cat(logits, 1), har(class_ids, codes), atol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
