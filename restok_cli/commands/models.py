@@ -92,11 +92,12 @@ def convert(
     """Write a model in the other layout: released from ours, ours from released. Prints OUT.
 
     A generator's own tokenizer is not converted with it: give its folder, M/tokenizer.
-    No restok command needs this: all of them read both layouts.
+    The released layout knows tokenizers of three sizes only, with its own merging and
+    latent layout. No restok command needs this: all of them read both layouts.
 
     Example:
 
-      restok models convert runs/tokenizer tokenizer-released
+      restok models convert runs/har har-released
     """
     import torch
 

@@ -89,7 +89,11 @@ def released_tokenizer_config(config: TokenizerConfig) -> dict:
     encoder, decoder = (config.encoder_width, config.encoder_layers), (config.decoder_width, config.decoder_layers)
     for width, layers in (encoder, decoder):
         if (width, layers) not in sizes:
-            raise UsageError(f"the released layout has no transformer of {layers} layers of width {width}")
+            known = ", ".join(f"{layers} of {width}" for width, layers in VIT_SIZES.values())
+            raise UsageError(
+                f"the released layout has no transformer of {layers} layers of width {width}, only {known}; "
+                "such a model stays in ours"
+            )
     model = {
         "codebook_size": config.codebook_size,
         "token_size": config.codebook_dim,
@@ -159,7 +163,10 @@ def released_har_config(config: HarConfig) -> dict:
 def _check_same(config: Config, back: Config) -> None:
     for name, value in config.model_dump().items():
         if value != getattr(back, name):
-            raise UsageError(f"the released layout cannot say {name} = {value}, only {getattr(back, name)}")
+            raise UsageError(
+                f"the released layout cannot say {name} = {value}, only {getattr(back, name)}; "
+                "such a model stays in ours"
+            )
 
 
 def without_missing_heads(config: Model, released: dict[str, Tensor]) -> Model:
