@@ -91,7 +91,7 @@ def test_scrambled_layout_mixes_all_tokens_into_every_code(tiny_config, images):
     assert moved.all()
 
 
-def test_coarse_image_groups_ignore_finer_ones_and_all_ignore_latents(tiny_config):
+def test_mask_lets_a_token_see_its_own_group_and_those_before(tiny_config):
     tokenizer = make(tiny_config)
     _, mask = tokenizer.encoder.tables(2)  # groups of 4, 8, 16 image tokens, then levels 1, 1, 2, 4, 8, 16
     bounds = [0, 4, 12, 28, 29, 30, 32, 36, 44, 60]
@@ -99,6 +99,20 @@ def test_coarse_image_groups_ignore_finer_ones_and_all_ignore_latents(tiny_confi
     for start, stop in pairwise(bounds):
         expected[start:stop, :stop] = True
     assert torch.equal(mask, expected)
+
+
+@torch.inference_mode()
+def test_coarse_image_groups_ignore_finer_ones(tiny_config):
+    """Noise in a group of the sequence changes what a block makes of it and of later groups, and nothing before."""
+    encoder = make(tiny_config).encoder
+    tokens = torch.randn(2, 60, tiny_config.encoder_width)
+    before = encoder.blocks[-1](tokens, *encoder.tables(2))
+    for start in (4, 12, 28):  # where the next finer image group begins, then the latent tokens
+        changed = tokens.clone()
+        changed[:, start:] += torch.randn_like(changed[:, start:])
+        after = encoder.blocks[-1](changed, *encoder.tables(2))
+        assert torch.allclose(before[:, :start], after[:, :start], atol=1e-6)
+        assert not torch.allclose(before[:, start:], after[:, start:], atol=1e-2)
 
 
 def test_residual_levels_add_up_to_the_feature_map_where_the_last_is_as_fine():
