@@ -18,7 +18,7 @@ from restok_cli.model.levels import prefix_lengths
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.training.codebook import count_codes, draw_prefix_lengths, prefix_distribution, revive
 from restok_cli.training.config import TokenizerRunConfig
-from restok_cli.training.losses import tokenizer_losses
+from restok_cli.training.losses import NUM_DRAWS, open_tokenizer_losses
 from restok_cli.training.optim import learning_rate, make_optimizer, seed_step, set_learning_rate, update_ema
 from restok_cli.training.run import RunFolder, Window, announce, check_same, interrupted, stop_signals
 
@@ -34,6 +34,7 @@ def train_tokenizer(config: TokenizerRunConfig, data: Dataset, run: RunFolder, d
     torch.manual_seed(schedule.seed)
     model = Tokenizer(config.model).to(device).train()
     ema = deepcopy(model).requires_grad_(False).eval()
+    objective = open_tokenizer_losses(config, device)
     optimizer = make_optimizer(model, config.optimizer)
     counts = torch.zeros(config.model.codebook_size, dtype=torch.int64, device=device)  # since the last revival
     window, first_step = Window(), 0
@@ -66,8 +67,8 @@ def train_tokenizer(config: TokenizerRunConfig, data: Dataset, run: RunFolder, d
             images = to_float(next(batch_iterator).images.to(device, non_blocking=True))
             kept = draw_prefix_lengths(len(images), distribution, device)
 
-            result = model(images, kept)
-            losses = tokenizer_losses(result, images, model.quantizer, config.loss)
+            result = model(images, kept, align=objective.teacher is not None)
+            losses = objective(result, images, model.quantizer, torch.rand(len(images), NUM_DRAWS))
             optimizer.zero_grad(set_to_none=True)
             losses["loss"].backward()
             grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm)
