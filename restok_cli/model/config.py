@@ -40,7 +40,7 @@ def _explain(config: type[BaseModel], error: dict) -> str:
     return f"{key} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
-def _require(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
 
@@ -107,27 +107,27 @@ class TokenizerConfig(Config):
     def _check(self) -> Self:
         for name in ("image_height", "image_width"):
             size = getattr(self, name)
-            _require(
+            require(
                 size % self.patch_size == 0,
                 f"{name} = {size} is not a multiple of patch_size = {self.patch_size}",
             )
         self._check_cnn()
         for name in ("encoder_width", "decoder_width"):
             width = getattr(self, name)
-            _require(
+            require(
                 width % self.head_width == 0, f"{name} = {width} is not a multiple of head_width = {self.head_width}"
             )
-        _require(self.head_width % 4 == 0, f"head_width = {self.head_width} is not a multiple of 4 (2-D rotary pairs)")
-        _require(
+        require(self.head_width % 4 == 0, f"head_width = {self.head_width} is not a multiple of 4 (2-D rotary pairs)")
+        require(
             is_power_of_two(self.num_latent_tokens) and self.num_latent_tokens >= 2,
             f"num_latent_tokens = {self.num_latent_tokens} is not a power of two from 2 on",
         )
         self._check_stages()
-        _require(
+        require(
             self.latent_init == "hierarchical" or not self.residual_latent_tokens,
             "residual_latent_tokens = true needs latent_init = hierarchical: flat latents have no coarser level",
         )
-        _require(
+        require(
             self.latent_init == "hierarchical" or self.image_queries == "learned",
             "image_queries = pooled needs latent_init = hierarchical: flat latents form no level maps",
         )
@@ -135,29 +135,29 @@ class TokenizerConfig(Config):
 
     def _check_cnn(self) -> None:
         resolutions = len(self.cnn_multipliers)
-        _require(
+        require(
             self.patch_size == 2 ** (resolutions - 1),
             f"patch_size = {self.patch_size} needs log2(patch_size) + 1 cnn_multipliers, not {resolutions}",
         )
         for multiplier in self.cnn_multipliers:
             channels = multiplier * self.cnn_channels
-            _require(
+            require(
                 channels % self.cnn_norm_groups == 0,
                 f"{channels} CNN channels cannot be split into cnn_norm_groups = {self.cnn_norm_groups}",
             )
 
     def _check_stages(self) -> None:
-        _require(
+        require(
             self.merge_factor >= 2 and is_power_of_two(self.merge_factor),
             f"merge_factor = {self.merge_factor} is not a power of two from 2 on",
         )
-        _require(
+        require(
             self.grid[1] % self.merge_factor ** (self.num_stages - 1) == 0,
             f"num_stages = {self.num_stages} cannot be made from rows of {self.grid[1]} image tokens: "
             f"each merge divides them by {self.merge_factor}",
         )
         blocks = merging_blocks(self.encoder_layers, self.num_stages)
-        _require(
+        require(
             len(set(blocks)) == len(blocks) and min(blocks, default=0) >= 0,
             f"encoder_layers = {self.encoder_layers} are too few for num_stages = {self.num_stages}: one per merge",
         )
@@ -192,12 +192,12 @@ class HarConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _require(is_power_of_two(self.num_codes), f"num_codes = {self.num_codes} is not a power of two")
-        _require(
+        require(is_power_of_two(self.num_codes), f"num_codes = {self.num_codes} is not a power of two")
+        require(
             is_power_of_two(self.num_sequential_codes) and self.num_sequential_codes <= self.num_codes,
             f"num_sequential_codes = {self.num_sequential_codes} is no power of two up to num_codes = {self.num_codes}",
         )
-        _require(
+        require(
             self.width % self.num_heads == 0 and self.width // self.num_heads % 2 == 0,
             f"width = {self.width} cannot be split into num_heads = {self.num_heads} heads of even width",
         )
