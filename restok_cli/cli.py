@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from restok_cli.commands import evaluate, generate, models, prepare, reconstruct, train_har, train_tokenizer
+from restok_cli.commands import config, evaluate, generate, models, prepare, reconstruct, train_har, train_tokenizer
 from restok_cli.errors import Interrupted, RestokError, UsageError
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_SIGNAL = 1, 2, 128  # plus the number of the signal
@@ -75,6 +75,7 @@ app.command()(reconstruct.reconstruct)
 app.command()(generate.generate)
 app.command()(evaluate.evaluate)
 app.add_typer(models.app, name="models")
+app.add_typer(config.app, name="config")
 
 
 def run(arguments: list[str] | None = None) -> int:

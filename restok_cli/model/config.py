@@ -1,8 +1,19 @@
 """What a tokenizer and a HAR generator are made of. Checked once, when made; no torch here."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.model.levels import is_power_of_two, merging_blocks
@@ -11,7 +22,15 @@ from restok_cli.model.levels import is_power_of_two, merging_blocks
 class Config(BaseModel):
     """Base of every config: immutable, and unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_bool(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python, and so pydantic, takes true for 1, which nobody means where a number is asked for."""
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+            raise PydanticCustomError("bool", "input should not be true or false")
+        return value
 
     @classmethod
     def parse(cls, values: dict, source: str) -> Self:
@@ -22,22 +41,31 @@ class Config(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise UsageError(f"{source}: {_explain(cls, first)}") from None
+            raise UsageError(f"{source}: {explain(cls, error)[1]}") from None
 
 
-def _explain(config: type[BaseModel], error: dict) -> str:
-    *parents, name = error["loc"] or ("",)
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
+def section_of(annotation: Any) -> type[Config] | None:
+    """The config that a field holds, which may be optional; None where it holds a value."""
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, Config):
+            return kind
+    return None
+
+
+def explain(config: type[Config], error: ValidationError) -> tuple[str, str]:
+    """The first thing that is wrong with values of `config`: its dotted key, and a message with key and value."""
+    first = error.errors()[0]
+    *parents, name = first["loc"] or ("",)
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
         for parent in parents:
-            config = config.model_fields[parent].annotation
-        return f"unknown key {key}{did_you_mean(str(name), config.model_fields)}"
-    if error["type"] == "missing":
-        return f"{key} is missing"
-    if error["type"] == "value_error":  # raised by our own checks below, which say everything
-        return str(error["ctx"]["error"])
-    return f"{key} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+            config = section_of(config.model_fields[parent].annotation)
+        return key, f"unknown key {key}{did_you_mean(str(name), config.model_fields)}"
+    if first["type"] == "missing":
+        return key, f"{key} is missing"
+    if first["type"] == "value_error":  # raised by our own checks below, which say everything
+        return key, str(first["ctx"]["error"])
+    return key, f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 
 def require(condition: bool, message: str) -> None:

@@ -1,8 +1,9 @@
 """How a run trains: what a preset holds beside the model. Checked once, when made; no torch here."""
 
+from functools import reduce
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import Field, model_validator
@@ -10,6 +11,7 @@ from pydantic import Field, model_validator
 from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.files import whole_file
 from restok_cli.model.config import Config, HarConfig, TokenizerConfig, require
+from restok_cli.training.yaml_file import parse_yaml, read_yaml
 
 
 class DataConfig(Config):
@@ -203,25 +205,50 @@ def _check_lengths(schedule: ScheduleConfig, optimizer: OptimizerConfig) -> None
         )
 
 
-def preset_names(kind: Literal["tokenizer", "har"]) -> list[str]:
+RUN_CONFIGS = {"tokenizer": TokenizerRunConfig, "har": HarRunConfig}
+RunKind = Literal["tokenizer", "har"]
+
+
+def preset_names(kind: RunKind) -> list[str]:
     """The presets that `restok train-tokenizer` or `restok train-har` takes."""
     return sorted(Path(entry.name).stem for entry in (files("restok_cli") / "presets" / kind).iterdir())
 
 
-def read_preset(kind: Literal["tokenizer", "har"], name: str) -> dict:
-    """What a preset states, as nested dicts: only what differs from the defaults. Raises UsageError if unknown."""
+def preset_chain(kind: RunKind, name: str) -> list[tuple[str, dict]]:
+    """A preset and those that it builds on, the first of them first: names, and what each states.
+
+    A preset states only what differs from the one that its key `preset` names, or from the defaults.
+    Raises UsageError if it is unknown.
+    """
     known = preset_names(kind)
     if name not in known:
         raise UsageError(f"no preset named {name}{did_you_mean(name, known)}; there are: {', '.join(known)}")
-    return yaml.safe_load((files("restok_cli") / "presets" / kind / f"{name}.yaml").read_text(encoding="utf-8"))
+    text = (files("restok_cli") / "presets" / kind / f"{name}.yaml").read_text(encoding="utf-8")
+    values = parse_yaml(text, f"preset {name}").values
+    base = values.pop("preset", None)
+    return [*(preset_chain(kind, base) if base else ()), (name, values)]
+
+
+def read_preset(kind: RunKind, name: str) -> dict:
+    """What a preset and those below it state, as nested dicts. Raises UsageError if it is unknown."""
+    return reduce(merged, (values for _, values in preset_chain(kind, name)))
 
 
 def merged(values: dict, changes: dict) -> dict:
     """`values` with `changes` laid over them, section by section."""
     result = dict(values)
     for key, change in changes.items():
-        result[key] = merged(result.get(key) or {}, change) if isinstance(change, dict) else change
+        before = result.get(key)
+        result[key] = merged(before, change) if isinstance(before, dict) and isinstance(change, dict) else change
     return result
+
+
+def flatten(values: dict, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict with dotted keys."""
+    flat = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
 
 
 def write_config(config: Config, path: Path) -> None:
@@ -233,10 +260,6 @@ def write_config(config: Config, path: Path) -> None:
 def read_config(path: Path) -> dict:
     """The values of a file written by `write_config`. Raises RestokError if it is missing or damaged."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise RestokError(f"{path} cannot be read ({reason}); restore it, or start another run") from error
-    if not isinstance(values, dict):
-        raise RestokError(f"{path} holds no config; restore it, or start another run")
-    return values
+        return read_yaml(path).values
+    except UsageError as error:
+        raise RestokError(f"{error}; restore it, or start another run") from error
