@@ -16,9 +16,9 @@ app = typer.Typer(
     help="""Show, compare and check the settings of runs.
 
     A run takes its settings from its preset, over that from the file of --config,
-    over that from --set, over that from options such as --max-steps. A config file
-    is YAML with the keys that `restok config show` prints; it may name what it
-    builds on by the key preset.
+    over that from --set, over that from options such as --max-steps. A config
+    file is YAML with the keys that show prints; by the key preset it may name
+    what it builds on.
 
     Examples:
 

@@ -222,6 +222,9 @@ def preset_chain(kind: RunKind, name: str) -> list[tuple[str, dict]]:
     """
     known = preset_names(kind)
     if name not in known:
+        for other in RUN_CONFIGS:
+            if name in preset_names(other):
+                raise UsageError(f"{name} is a preset of train-{other}; train-{kind} has: {', '.join(known)}")
         raise UsageError(f"no preset named {name}{did_you_mean(name, known)}; there are: {', '.join(known)}")
     text = (files("restok_cli") / "presets" / kind / f"{name}.yaml").read_text(encoding="utf-8")
     values = parse_yaml(text, f"preset {name}").values

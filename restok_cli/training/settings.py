@@ -226,6 +226,5 @@ def _states(values: dict, key: str) -> bool:
     name, _, rest = key.partition(".")
     if not name or name not in values:
         return False
-    return (
-        _states(values[name], rest) if rest and isinstance(values[name], dict) else not isinstance(values[name], dict)
-    )
+    inner = values[name]
+    return _states(inner, rest) if rest and isinstance(inner, dict) else not isinstance(inner, dict)
