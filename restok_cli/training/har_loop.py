@@ -16,6 +16,7 @@ from restok_cli.model.checkpoint import (
     ModelFolder,
     copy_model,
     fingerprint,
+    load_model,
     load_tokenizer,
     open_tokenizer,
     save_har,
@@ -29,7 +30,14 @@ from restok_cli.training.run import RunFolder, Window, announce, check_same, int
 
 
 def train_har(
-    config: HarRunConfig, data: Dataset, tokenizer_folder: ModelFolder, run: RunFolder, device: torch.device
+    config: HarRunConfig,
+    data: Dataset,
+    tokenizer_folder: ModelFolder,
+    run: RunFolder,
+    device: torch.device,
+    *,
+    init: ModelFolder | None = None,
+    stop_at: int | None = None,
 ) -> Path:
     """Train, from the run's last checkpoint if it has one, and return the folder of the model.
 
@@ -41,6 +49,8 @@ def train_har(
     tokenizer = load_tokenizer(run.tokenizer_folder, device).requires_grad_(False)
     torch.manual_seed(schedule.seed)
     model = Har(config.model).to(device).train()
+    if init is not None:
+        model.load_state_dict(load_model(init, device).state_dict())
     ema = deepcopy(model).requires_grad_(False).eval()
     optimizer = make_optimizer(model, config.optimizer)
     window, first_step = Window(), 0
@@ -60,8 +70,9 @@ def train_har(
         first_step=first_step,
         **config.data.model_dump(exclude={"broken_limit"}),
     )
+    end = min(stop_at or schedule.max_steps, schedule.max_steps)
     with stop_signals() as stop, Progress("train-har", schedule.max_steps, "steps", first_step) as progress:
-        for step in range(first_step, schedule.max_steps):
+        for step in range(first_step, end):
             window.start_step()
             seed_step(schedule.seed, step)
             rate = learning_rate(step, schedule.max_steps, config.optimizer)
@@ -93,11 +104,12 @@ def train_har(
                 announce(done, numbers)
             if done % schedule.preview_every == 0 or last:
                 save_preview(ema, tokenizer, data, run.preview_file(done), device)
-            if done % schedule.save_every == 0 or last or stopping:
+                run.track_preview(done)
+            if done % schedule.save_every == 0 or last or done == end or stopping:
                 save_har(ema, tokenizer_folder, data.class_names, run.model_folder)  # before the checkpoint, as there
                 state = {"model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
                 state |= {"window": window.state_dict(), "data_fingerprint": data.fingerprint}
-                run.save(done, state, schedule.keep_checkpoints)
+                run.save(done, state, schedule.keep_checkpoints, schedule.keep_every)
             if stopping and not last:
                 raise interrupted(stop[0], done, run.path)
     return run.model_folder

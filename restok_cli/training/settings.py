@@ -3,8 +3,10 @@
 Each value remembers where it was stated, so that a wrong one can be found and `restok config show` can tell.
 """
 
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
 
 from pydantic import ValidationError
@@ -49,7 +51,11 @@ class Settings(NamedTuple):
 
 
 def layers_of(
-    kind: RunKind, preset: str | None, file: Path | None, assignments: list[str], options: dict[str, tuple[str, Any]]
+    kind: RunKind,
+    preset: str | None,
+    file: Path | None,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, tuple[str, Any]] = MappingProxyType({}),
 ) -> list[Layer]:
     """The layers of a command line, the weakest first.
 
@@ -101,7 +107,7 @@ def read_stated(path: Path) -> Yaml:
     return read_yaml(config_path(path))
 
 
-def assignment_layer(assignments: list[str]) -> Layer:
+def assignment_layer(assignments: Sequence[str]) -> Layer:
     """`--set optimizer.learning_rate=1e-4` and the like, in their order. Raises UsageError for what is none."""
     values: dict[str, Any] = {}
     for text in assignments:
@@ -118,6 +124,12 @@ def nested(key: str, value: Any) -> dict[str, Any]:
     for part in reversed(key.split(".")):
         value = {part: value}
     return value
+
+
+def with_model(layers: list[Layer], name: str, model: dict[str, Any]) -> list[Layer]:
+    """The layers with the config of a model, from which a run starts, over the presets' and under all others."""
+    place = sum(layer.name.startswith("preset ") for layer in layers)
+    return [*layers[:place], Layer(name, {"model": model}), *layers[place:]]
 
 
 def resolve(kind: RunKind, layers: list[Layer], facts: Layer | None = None) -> Settings:

@@ -13,7 +13,7 @@ from restok_cli.data.shards import Dataset
 from restok_cli.files import whole_file
 from restok_cli.metrics.codebook import use_of_counts
 from restok_cli.metrics.pixels import psnr
-from restok_cli.model.checkpoint import save_tokenizer
+from restok_cli.model.checkpoint import ModelFolder, load_model, save_tokenizer
 from restok_cli.model.levels import prefix_lengths
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.training.codebook import count_codes, draw_prefix_lengths, prefix_distribution, revive
@@ -23,7 +23,15 @@ from restok_cli.training.optim import learning_rate, make_optimizer, seed_step, 
 from restok_cli.training.run import RunFolder, Window, announce, check_same, interrupted, stop_signals
 
 
-def train_tokenizer(config: TokenizerRunConfig, data: Dataset, run: RunFolder, device: torch.device) -> Path:
+def train_tokenizer(
+    config: TokenizerRunConfig,
+    data: Dataset,
+    run: RunFolder,
+    device: torch.device,
+    *,
+    init: ModelFolder | None = None,
+    stop_at: int | None = None,
+) -> Path:
     """Train, from the run's last checkpoint if it has one, and return the folder of the model.
 
     Every step is a function of the state before it, the seed and the step's number, so a resumed run equals one that
@@ -33,6 +41,8 @@ def train_tokenizer(config: TokenizerRunConfig, data: Dataset, run: RunFolder, d
     schedule = config.schedule
     torch.manual_seed(schedule.seed)
     model = Tokenizer(config.model).to(device).train()
+    if init is not None:
+        model.load_state_dict(load_model(init, device).state_dict())
     ema = deepcopy(model).requires_grad_(False).eval()
     optimizer = make_optimizer(model, config.optimizer)
     counts = torch.zeros(config.model.codebook_size, dtype=torch.int64, device=device)  # since the last revival
@@ -57,8 +67,9 @@ def train_tokenizer(config: TokenizerRunConfig, data: Dataset, run: RunFolder, d
         first_step=first_step,
         **config.data.model_dump(exclude={"broken_limit"}),
     )
+    end = min(stop_at or schedule.max_steps, schedule.max_steps)
     with stop_signals() as stop, Progress("train-tokenizer", schedule.max_steps, "steps", first_step) as progress:
-        for step in range(first_step, schedule.max_steps):
+        for step in range(first_step, end):
             window.start_step()
             seed_step(schedule.seed, step)
             rate = learning_rate(step, schedule.max_steps, config.optimizer)
@@ -92,11 +103,12 @@ def train_tokenizer(config: TokenizerRunConfig, data: Dataset, run: RunFolder, d
                 announce(done, numbers)
             if done % schedule.preview_every == 0 or last:
                 save_preview(ema, data, run.preview_file(done), device)
-            if done % schedule.save_every == 0 or last or stopping:
+                run.track_preview(done)
+            if done % schedule.save_every == 0 or last or done == end or stopping:
                 save_tokenizer(ema, run.model_folder)  # before the checkpoint, which says that all of it is done
                 state = {"model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
                 state |= {"code_counts": counts, "window": window.state_dict(), "data_fingerprint": data.fingerprint}
-                run.save(done, state, schedule.keep_checkpoints)
+                run.save(done, state, schedule.keep_checkpoints, schedule.keep_every)
             if stopping and not last:
                 raise interrupted(stop[0], done, run.path)
     return run.model_folder
