@@ -210,8 +210,8 @@ def check_max_steps(before: RunConfig, now: RunConfig, step: int) -> None:
     if learning_rate(step - 1, old, now.optimizer) != learning_rate(step - 1, new, now.optimizer):
         raise UsageError(
             f"--resume: max_steps was {old} and is now {new}, which would change the learning rates of the "
-            f"{step} steps done so far (schedule = {now.optimizer.schedule}); to end early, give --stop-at; to be able to go on for "
-            "longer, train with optimizer.schedule constant or wsd"
+            f"{step} steps done so far (schedule = {now.optimizer.schedule}); to end early, give --stop-at; to be "
+            "able to go on for longer, train with optimizer.schedule constant or wsd"
         )
 
 

@@ -140,12 +140,13 @@ def resolve(kind: RunKind, layers: list[Layer], facts: Layer | None = None) -> S
     root = RUN_CONFIGS[kind]
     layers = [layer._replace(values=_checked(root, root, layer.values, layer)) for layer in layers]
     if facts is not None:
-        known = flatten(facts.values)
-        for layer in layers:
-            for key, value in flatten(layer.values).items():
-                if key in known and value != known[key]:
+        for key, known in flatten(facts.values).items():
+            for layer in layers:
+                stated = flatten(layer.values).get(key, known)
+                if stated != known:
                     raise UsageError(
-                        f"{layer.place(key)}: {key} = {value}, but {facts.place(key)} has {known[key]}; leave it out"
+                        f"{layer.place(key)}: {key} = {stated}, but {facts.place(key)} has {known}; "
+                        "give what fits, or leave it out"
                     )
         layers = [*layers, facts]
     values = reduce(merged, (layer.values for layer in layers), {})
