@@ -6,17 +6,24 @@ from typing import Annotated
 import typer
 
 from restok_cli.commands.options import (
+    Assignments,
     BatchSize,
+    ConfigFile,
     DataArgument,
     Device,
+    Init,
     MaxSteps,
     Overwrite,
     Preset,
     Resume,
     RunOutput,
-    Seed,
+    RunSeed,
+    StopAt,
+    Track,
     check_resume,
+    check_stop_at,
     open_device,
+    run_layers,
 )
 from restok_cli.files import check_apart
 
@@ -27,10 +34,15 @@ def train_har(
         Path, typer.Option(metavar="M", help="A tokenizer: a run of train-tokenizer, or its model folder.")
     ],
     output: RunOutput,
-    preset: Preset = "sample",
+    preset: Preset = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
-    seed: Seed = 0,
+    seed: RunSeed = None,
+    init: Init = None,
+    stop_at: StopAt = None,
+    track: Track = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
@@ -41,18 +53,26 @@ def train_har(
     as with train-tokenizer; its model/ holds the tokenizer too, so that generate
     needs nothing else. Prints the folder of the model.
 
-    Example:
+    Examples:
 
       restok train-har sample --tokenizer runs/tokenizer -o runs/har
+      restok train-har sample --tokenizer runs/tokenizer -o runs/har --resume
     """
+    from restok_cli.training.settings import Layer, resolve, with_model
+    from restok_cli.training.trackers import check_trackers
+
     check_resume(resume, overwrite)
-
-    from restok_cli.training.config import HarRunConfig, merged, read_preset
-
-    values = read_preset("har", preset)
+    check_trackers(track or [])
+    options = {
+        "--max-steps": ("schedule.max_steps", max_steps),
+        "--batch-size": ("schedule.batch_size", batch_size),
+        "--seed": ("schedule.seed", seed),
+    }
+    layers = run_layers("har", output, resume, preset, config, assignments, options)
+    check_stop_at(stop_at, resolve("har", layers).config.schedule.max_steps)
 
     from restok_cli.data.shards import open_dataset
-    from restok_cli.model.checkpoint import open_tokenizer
+    from restok_cli.model.checkpoint import open_har, open_tokenizer
     from restok_cli.training import har_loop
     from restok_cli.training.run import RunFolder
 
@@ -60,16 +80,22 @@ def train_har(
     dataset.split("train")
     tokenizer_folder = open_tokenizer(tokenizer)
     codes = tokenizer_folder.config
-    model = {
+    facts = {
         "codebook_size": codes.codebook_size,
         "num_codes": codes.num_latent_tokens,
         "num_classes": dataset.num_classes,
     }
-    schedule = {"max_steps": max_steps, "batch_size": batch_size, "seed": seed}
-    schedule = {key: value for key, value in schedule.items() if value is not None}
-    config = HarRunConfig.parse(merged(values, {"model": model, "schedule": schedule}), f"preset {preset}")
+    places = {"model": f"the tokenizer {tokenizer}", "model.num_classes": f"the data set {data}"}
+    start = open_har(init) if init else None
+    if start is not None:  # the classes are those of the data set, whatever the model knew before
+        layers = with_model(layers, f"--init {init}", start.config.model_dump(exclude={"num_classes"}))
+    settings = resolve("har", layers, Layer("facts", {"model": facts}, places))
     if not resume:
-        check_apart(output, tokenizer)
+        check_apart(output, tokenizer, *([init] if init else []))
     torch_device = open_device(device)
-    run = RunFolder(output, config, resume=resume, overwrite=overwrite)
-    print(har_loop.train_har(config, dataset, tokenizer_folder, run, torch_device))
+    run = RunFolder(output, settings.config, resume=resume, overwrite=overwrite, track=track or [])
+    with run.logging():
+        model = har_loop.train_har(
+            settings.config, dataset, tokenizer_folder, run, torch_device, init=start, stop_at=stop_at
+        )
+    print(model)

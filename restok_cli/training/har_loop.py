@@ -104,7 +104,7 @@ def train_har(
     batch_iterator = source.training(config, size, first_step)
     health, agreed = Health(config.health, first_step or None), Agreement()
     progress = Progress("train-har", schedule.max_steps, "steps", first_step)
-    with run.logging(), stop_signals() as stop, progress:
+    with stop_signals() as stop, progress:
         for step in range(first_step, min(schedule.max_steps, stop_at or schedule.max_steps)):
             with state.window.step(schedule.batch_size):
                 train_step(step, config, state, in_training, batch_iterator)
