@@ -280,9 +280,13 @@ class Split:
         return shard.read(position)
 
     def image(self, i: int) -> Image.Image:
-        """Sample `i` as an RGB image. Raises RestokError naming key and shard where it cannot be decoded."""
+        """Sample `i` as an RGB image. Raises PictureError naming key and shard where it cannot be decoded."""
+        return read_image(self.read(i), self.describe(i))
+
+    def describe(self, i: int) -> str:
+        """Sample `i` for messages: key and shard."""
         shard, position = self._locate(i)
-        return read_image(shard.read(position), f"sample {shard.key(position)} of {shard.path}")
+        return f"sample {shard.key(position)} of {shard.path}"
 
 
 class StreamedSplit(Split):

@@ -2,7 +2,7 @@
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import Field, model_validator
@@ -11,11 +11,15 @@ from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.files import whole_file
 from restok_cli.model.config import Config, HarConfig, TokenizerConfig
 
+Share = Annotated[float, Field(gt=0, le=1)]
+
 
 class DataConfig(Config):
     """How training pictures are changed before the model sees them. Evaluation always takes the centre crop."""
 
-    random_crop_area: tuple[float, float] | None = (0.8, 1.0)  # share of the picture that is kept; null = centre crop
+    # random-resized takes a part of any place and size, random of any place in the picture at 1.1 times the size
+    crop: Literal["random-resized", "random", "centre"] = "random-resized"
+    random_crop_area: tuple[Share, Share] = (0.8, 1.0)  # of random-resized: the share of the picture that is kept
     random_flip: bool = True
     num_workers: int = Field(0, ge=0)  # processes that decode pictures beside the one that trains
 
