@@ -1,6 +1,7 @@
 """Batches in an exact order: what a step sees is a function of seed and step, and of nothing else."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch.utils.data import DataLoader, Dataset
