@@ -25,7 +25,9 @@ def build(name: str, field: str) -> nn.Module:
     """
     if not timm.is_model(name) and "." not in name:
         known = timm.list_models()
-        raise UsageError(f"{field} = {name} is no network of timm{did_you_mean(name, known)}; `timm.list_models()`")
+        raise UsageError(
+            f"{field} = {name} is no network of timm{did_you_mean(name, known)}; `timm.list_models()` lists them"
+        )
     try:
         with torch.device("meta"):
             network = timm.create_model(name)
