@@ -12,7 +12,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from restok_cli.training.config import DiscriminatorConfig
 from restok_cli.training.diff_augment import window
-from restok_cli.training.frozen import open_frozen
+from restok_cli.training.frozen import normalisation, open_frozen
 
 FIT_DRAWS = 3  # random numbers for one look at one picture
 DINO = "vit_small_patch16_224.dino"
@@ -27,9 +27,7 @@ class Dino:
 
     def __init__(self, network: nn.Module):
         self.network = network
-        device, facts = next(network.parameters()).device, network.pretrained_cfg
-        self.mean = torch.tensor(facts["mean"], device=device).view(3, 1, 1)
-        self.std = torch.tensor(facts["std"], device=device).view(3, 1, 1)
+        self.mean, self.std = normalisation(network)
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         """images (B, 3, 224, 224) in [0, 1] -> features (B, C, N) at each depth: patch tokens + the class token."""

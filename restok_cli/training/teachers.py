@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from restok_cli.errors import UsageError
 from restok_cli.training.config import AlignmentConfig, TokenizerRunConfig
-from restok_cli.training.frozen import build, open_frozen
+from restok_cli.training.frozen import build, normalisation, open_frozen
 
 
 class TeacherFeatures(NamedTuple):
@@ -29,9 +29,7 @@ class Teacher:
     def __init__(self, network: nn.Module, grid: tuple[int, int]):
         self.network = network
         self.grid = grid
-        device, facts = next(network.parameters()).device, network.pretrained_cfg
-        self.mean = torch.tensor(facts["mean"], device=device).view(3, 1, 1)
-        self.std = torch.tensor(facts["std"], device=device).view(3, 1, 1)
+        self.mean, self.std = normalisation(network)
 
     @property
     def width(self) -> int:
