@@ -68,10 +68,14 @@ def train_har(
         batch_size=schedule.batch_size,
         seed=schedule.seed,
         first_step=first_step,
-        **config.data.model_dump(exclude={"broken_limit"}),
+        **config.data.model_dump(),
     )
     end = min(stop_at or schedule.max_steps, schedule.max_steps)
-    with stop_signals() as stop, Progress("train-har", schedule.max_steps, "steps", first_step) as progress:
+    with (
+        run.logging(),
+        stop_signals() as stop,
+        Progress("train-har", schedule.max_steps, "steps", first_step) as progress,
+    ):
         for step in range(first_step, end):
             window.start_step()
             seed_step(schedule.seed, step)
