@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 PLAIN_SECONDS = 5.0  # between two progress lines where stderr is not a terminal
 
 
-kept_in: set[Path] = set()  # the files that keep what is said, while there are any
+kept_in: list[Path] = []  # the file that keeps what is said, while there is one
 
 
 def note(message: str, keep: bool = True) -> None:
@@ -27,7 +27,7 @@ def note(message: str, keep: bool = True) -> None:
 
 
 def keep_line(message: str) -> None:
-    """A line, with the time, for the files that keep what is said, if any do."""
+    """A line, with the time, for the file that keeps what is said."""
     for path in kept_in:
         with open(path, "a", encoding="utf-8") as file:
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {message}\n")
@@ -36,12 +36,11 @@ def keep_line(message: str) -> None:
 @contextmanager
 def kept_lines(path: Path) -> Iterator[None]:
     """Inside the block, `path` keeps what is said."""
-    before = set(kept_in)
-    kept_in.add(path)
+    kept_in.append(path)
     try:
         yield
     finally:
-        kept_in.intersection_update(before)
+        kept_in.remove(path)
 
 
 class Progress:

@@ -94,7 +94,8 @@ def train_har(
         check_apart(output, tokenizer, *([init] if init else []))
     torch_device = open_device(device)
     run = RunFolder(output, settings.config, resume=resume, overwrite=overwrite, track=track or [])
-    model = har_loop.train_har(
-        settings.config, dataset, tokenizer_folder, run, torch_device, init=start, stop_at=stop_at
-    )
+    with run.logging():
+        model = har_loop.train_har(
+            settings.config, dataset, tokenizer_folder, run, torch_device, init=start, stop_at=stop_at
+        )
     print(model)

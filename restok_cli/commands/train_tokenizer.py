@@ -77,5 +77,6 @@ def train_tokenizer(
         settings = resolve("tokenizer", with_model(layers, f"--init {init}", start.config.model_dump()))
     torch_device = open_device(device)
     run = RunFolder(output, settings.config, resume=resume, overwrite=overwrite, track=track or [])
-    model = tokenizer_loop.train_tokenizer(settings.config, dataset, run, torch_device, init=start, stop_at=stop_at)
+    with run.logging():
+        model = tokenizer_loop.train_tokenizer(settings.config, dataset, run, torch_device, init=start, stop_at=stop_at)
     print(model)

@@ -1,6 +1,7 @@
 """Which sample is shown when: a function of seed and step, and of nothing else. And what the loaders share."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from itertools import count
 from typing import NamedTuple, TypeVar
@@ -9,7 +10,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from restok_cli.console import note
 from restok_cli.errors import RestokError, UsageError
 
 BROKEN_LIMIT = 0.001  # the share of a split's samples that may turn out broken
@@ -103,7 +103,8 @@ class BrokenSamples:
     def add(self, reasons: dict[str, str]) -> None:
         """Count the broken samples and say why each is. Raises RestokError past the limit."""
         for key in reasons.keys() - self.reasons.keys():
-            note(f"left out, another takes its place: {reasons[key]}")
+            # from whichever process it is, unlike other notes: each meets samples of its own
+            print(f"left out: {reasons[key]}", file=sys.stderr, flush=True)
         self.reasons |= reasons
         if len(self.reasons) > self.num_allowed:
             keys = sorted(self.reasons)

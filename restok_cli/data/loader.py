@@ -1,9 +1,10 @@
 """Batches in an exact order: what a step sees is a function of seed and step, and of nothing else."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from restok_cli.data.batching import (
     BROKEN_LIMIT,
@@ -19,7 +20,7 @@ from restok_cli.data.batching import (
 from restok_cli.data.images import center_crop, to_tensor
 from restok_cli.data.shards import Split, StreamedSplit
 from restok_cli.data.streaming import streamed_batches, streamed_evaluation_batches
-from restok_cli.data.transforms import Crop, Transform
+from restok_cli.data.transforms import Crop, Transform, Views, make_views
 from restok_cli.errors import PictureError, RestokError
 
 
@@ -130,15 +131,64 @@ def _load(
         yield loaded.batch
 
 
-def evaluation_batches(split: Split, *, image_size: tuple[int, int], batch_size: int) -> Iterator[Batch]:
+def evaluation_batches(
+    split: Split, *, image_size: tuple[int, int], batch_size: int, rank: int = 0, world_size: int = 1
+) -> Iterator[Batch]:
     """Every sample once, in order, centre-cropped; the last batch may be shorter.
+
+    Of several processes, `rank` gets every `world_size`-th batch.
 
     Raises RestokError where a sample cannot be read.
     """
     if isinstance(split, StreamedSplit):
-        yield from streamed_evaluation_batches(split, image_size=image_size, batch_size=batch_size)
+        every = streamed_evaluation_batches(split, image_size=image_size, batch_size=batch_size)
+        yield from islice(every, rank, None, world_size)
         return
-    for start in range(0, len(split), batch_size):
+    for start in range(rank * batch_size, len(split), world_size * batch_size):
         samples = range(start, min(start + batch_size, len(split)))
         images = torch.stack([to_tensor(center_crop(split.image(i), image_size)) for i in samples])
         yield Batch(images, torch.tensor([split.class_id(i) for i in samples]))
+
+
+def load_views(
+    split: Split,
+    samples: Sequence[int],
+    *,
+    image_size: tuple[int, int],
+    views: Views,
+    num_workers: int,
+    broken: BrokenSamples,
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Each of the samples, in their order, and its views (see `make_views`); broken ones are counted and left out.
+
+    Raises RestokError where a shard cannot be read, and where too many are broken.
+    """
+    loader = DataLoader(
+        _Views(split, image_size, views),
+        sampler=samples,
+        batch_size=None,
+        num_workers=num_workers,
+        collate_fn=as_it_is,
+        worker_init_fn=leave_interrupts,
+        generator=torch.Generator(),
+    )
+    for sample, (loaded, reason) in zip(samples, from_workers(loader), strict=True):
+        if loaded is None:
+            broken.add({split.key(sample): reason})
+        else:
+            yield sample, loaded
+
+
+class _Views(Dataset):
+    """What DataLoader asks for views; errors come back as values here too."""
+
+    def __init__(self, split: Split, image_size: tuple[int, int], views: Views):
+        self.split, self.image_size, self.views = split, image_size, views
+
+    def __getitem__(self, sample: int) -> tuple[torch.Tensor | None, str] | RestokError:
+        try:
+            return make_views(self.split.image(sample), self.image_size, self.views), ""
+        except PictureError as error:
+            return None, str(error)
+        except RestokError as error:
+            return error

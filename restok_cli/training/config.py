@@ -19,8 +19,8 @@ Share = Annotated[float, Field(gt=0, le=1)]
 class DataConfig(Config):
     """How training pictures are changed before the model sees them. Evaluation always takes the centre crop."""
 
-    # random-resized takes a part of any place and size, random of any place in the picture at 1.1 times the size
     crop: Literal["random-resized", "random", "centre"] = "random-resized"
+    # ^ a part of any place and size; of any place in the picture at 1.1 times the size; or the middle
     random_crop_area: tuple[Share, Share] = (0.8, 1.0)  # of random-resized: the share of the picture that is kept
     random_flip: bool = True
     num_workers: int = Field(0, ge=0)  # processes that decode pictures beside each one that trains
@@ -29,7 +29,7 @@ class DataConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> Self:
         low, high = self.random_crop_area
-        require(low <= high, f"random_crop_area = [{low}, {high}] is no range: the smaller share comes first")
+        require(low <= high, f"random_crop_area = [{low}, {high}] is no range of shares: the smaller one comes first")
         return self
 
 
@@ -140,6 +140,35 @@ class TokenizerLossConfig(Config):
     reconstruction_weight: float = Field(1.0, ge=0)
     quantizer_weight: float = Field(1.0, ge=0)  # of codebook loss + commitment loss
     entropy_weight: float = Field(0.0, ge=0)  # of sure single codes and an evenly used codebook; 0 = not computed
+    perceptual_weight: float = Field(0.0, ge=0)  # of LPIPS; 0 = not computed, and its network is not needed
+    lpips_weights: str | None = None  # file with VGG-16 for LPIPS; null = torchvision's, downloaded once
+
+
+class AlignmentConfig(Config):
+    """A frozen vision model, the teacher, whose features those of the tokenizer are pulled towards (VF loss)."""
+
+    encoder_weight: float = Field(0.0, ge=0)  # of the coarsest image tokens against the class; 0 = not computed
+    decoder_weight: float = Field(0.0, ge=0)  # of the decoder's second queries against patches; 0 = not computed
+    margin: float = Field(0.25, ge=0, lt=1)  # features whose cosine is above 1 − margin are left alone
+    teacher: str = "vit_large_patch16_dinov3.lvd1689m"  # any ViT of timm
+    weights: str | None = None  # file with the teacher's weights; null = timm's, downloaded once; random = for tests
+
+    @property
+    def is_used(self) -> bool:
+        return self.encoder_weight > 0 or self.decoder_weight > 0
+
+
+class DiscriminatorConfig(Config):
+    """The adversary that learns to tell reconstructions from real pictures, and its own optimizer."""
+
+    weight: float = Field(0.0, ge=0)  # of the adversarial term in the tokenizer's loss; 0 = no discriminator
+    start_step: int = Field(20_000, ge=0)  # the first step of the tokenizer in which it judges and is trained
+    kind: Literal["dino", "patch"] = "dino"  # heads on the features of a frozen DINO ViT-S/16, or a PatchGAN
+    weights: str | None = None  # file with the DINO's weights; null = timm's, downloaded once; random = for tests
+    augment_probability: float = Field(0.5, ge=0, le=1)  # of each of the colour, translation and cutout of DiffAugment
+    lecam_weight: float = Field(0.001, ge=0)  # holds logits back to the moving mean of the other side's
+    lecam_decay: float = Field(0.999, ge=0, lt=1)  # of those moving means
+    optimizer: OptimizerConfig = OptimizerConfig()  # its steps are counted from start_step
 
 
 class NestedDropoutConfig(Config):
@@ -164,6 +193,8 @@ class TokenizerRunConfig(Config):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     loss: TokenizerLossConfig = TokenizerLossConfig()
+    alignment: AlignmentConfig = AlignmentConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
     nested_dropout: NestedDropoutConfig = NestedDropoutConfig()
     revival: RevivalConfig = RevivalConfig()
     compute: ComputeConfig = ComputeConfig()

@@ -17,7 +17,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -141,13 +141,12 @@ class RunFolder:
         One that is damaged, or of another run, is passed over for the one before it, and that is said. To be called
         once, in every process, when they are connected. Raises RestokError where there are checkpoints, but all bad.
         """
-        with kept_lines(self.path / LOG_FILE) if rank() == 0 else nullcontext():
-            # the answer also tells the others that the first process is done with clearing the folder
-            checkpoint = gather(self._last_good() if rank() == 0 else None)[0]
-            step = 0 if checkpoint is None else step_of(checkpoint)
-            keep_line(f"going on after step {step}" if step else "starting")
+        # the answer also tells the others that the first process is done with clearing the folder
+        checkpoint = gather(self._last_good() if rank() == 0 else None)[0]
+        step = 0 if checkpoint is None else step_of(checkpoint)
         if rank() == 0:
             self._forget_lines_after(step)
+            keep_line(f"going on after step {step}" if step else "starting")
             self.trackers = Trackers(self.track, self.path, self.config, step)
         return None if checkpoint is None else read_checkpoint(checkpoint)
 
