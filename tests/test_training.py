@@ -9,18 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from restok_cli.errors import Interrupted, RestokError
+from restok_cli.errors import Interrupted
 from restok_cli.metrics.codebook import codebook_use
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.training.codebook import count_codes, draw_prefix_lengths, prefix_distribution, revive
-from restok_cli.training.config import (
-    TokenizerLossConfig,
-)
+from restok_cli.training.config import TokenizerRunConfig
 from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
 from restok_cli.training.optim import seed_step
-from restok_cli.training.run import Window, stop_signals
-from restok_cli.training.tokenizer_loop import batch_usage
+from restok_cli.training.run import stop_signals
+from restok_cli.training.window import Window
 
 
 def test_prefix_distribution_of_the_paper():
@@ -34,7 +32,7 @@ def test_prefix_distribution_of_the_paper():
 def test_drawn_prefixes_have_their_probabilities(probability):
     seed_step(0, 0)
     distribution = prefix_distribution(32, probability, 4)
-    lengths = draw_prefix_lengths(20000, distribution, torch.device("cpu"))
+    lengths = draw_prefix_lengths(20000, distribution)
     for length, expected in distribution.items():
         assert (lengths == length).float().mean().item() == pytest.approx(expected, abs=0.015)
 
@@ -42,7 +40,6 @@ def test_drawn_prefixes_have_their_probabilities(probability):
 def test_codes_are_counted_like_numpy_counts_them():
     codes = torch.randint(10, (3, 7))
     assert np.array_equal(count_codes(codes, 12), np.bincount(codes.flatten(), minlength=12))
-    assert batch_usage(codes).item() == pytest.approx(len(codes.unique()) / 21)
 
 
 def test_revival_moves_only_unused_codewords_and_makes_them_used():
@@ -60,24 +57,17 @@ def test_revival_moves_only_unused_codewords_and_makes_them_used():
     assert after > 3 * codebook_use(codes.numpy(), 64).usage
 
 
-def test_window_gives_means_and_forgets_them():
+def test_window_gives_means_of_the_steps_that_moved_and_forgets_them():
     window = Window()
-    window.start_step()
-    for value in (1.0, 2.0, 6.0):
-        window.add(4, loss=torch.tensor(value))
+    with window.step(4):
+        for value, moved in ((1.0, True), (2.0, True), (6.0, True), (math.nan, False)):
+            window.add({"loss": torch.tensor(value)}, torch.tensor(moved))
     resumed = Window()
-    resumed.load_state_dict(window.state_dict())
+    resumed.load_state_dict(window.state_dict(), torch.device("cpu"))
     assert window.close()["loss"] == resumed.close()["loss"] == 3
-    window.add(4, loss=torch.tensor(5.0))
+    with window.step(4):
+        window.add({"loss": torch.tensor(5.0)}, torch.tensor(True))
     assert window.close()["loss"] == 5
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_with_advice():
-    window = Window()
-    window.start_step()
-    window.add(4, loss=torch.tensor(math.nan))
-    with pytest.raises(RestokError, match="loss became nan: training diverged; start another run"):
-        window.close()
 
 
 def test_signals_are_held_until_the_block_looks_at_them():

@@ -225,8 +225,9 @@ def _checked(root: type[Config], config: type[Config], values: dict, layer: Laye
     for name, value in values.items():
         key = prefix + name
         if name not in config.model_fields:
-            elsewhere = sorted(known for known in known_keys(root) if known.rpartition(".")[2] == name)
-            hint = f" (did you mean {elsewhere[0]}?)" if elsewhere else did_you_mean(name, config.model_fields)
+            elsewhere = (known for known in known_keys(root) if known.rpartition(".")[2] == name)
+            nearest = min(elsewhere, key=lambda known: (known.count("."), known), default=None)
+            hint = f" (did you mean {nearest}?)" if nearest else did_you_mean(name, config.model_fields)
             raise UsageError(f"{layer.place(key)}: unknown key {key}{hint}")
         annotation = config.model_fields[name].annotation
         section = section_of(annotation)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from restok_cli.console import Progress
 from restok_cli.data.images import make_grid, save_image, to_float, to_uint8

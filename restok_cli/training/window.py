@@ -52,7 +52,7 @@ class Window:
         """What a checkpoint holds for the next line to be the same after a resume. All processes must call it."""
         return {
             "sums": {name: total(value) for name, value in self.sums.items()},
-            **{"images": self.images, "seconds": self.seconds, "waited": self.waited},
+            "images": self.images, "seconds": self.seconds, "waited": self.waited,
         }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
