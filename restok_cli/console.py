@@ -16,14 +16,25 @@ PLAIN_SECONDS = 5.0  # between two progress lines where stderr is not a terminal
 
 
 kept_in: list[Path] = []  # the file that keeps what is said, while there is one
+muted: list[bool] = []  # not empty while nothing is to be said
 
 
 def note(message: str, keep: bool = True) -> None:
     """One line for the person at the terminal, from the first of several processes; also kept, if anything is."""
-    if rank() == 0:
+    if rank() == 0 and not muted:
         print(message, file=sys.stderr, flush=True)
         if keep:
             keep_line(message)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Inside the block, nothing is shown and nothing said."""
+    muted.append(True)
+    try:
+        yield
+    finally:
+        muted.pop()
 
 
 def keep_line(message: str) -> None:
@@ -57,7 +68,7 @@ class Progress:
         self.bar = None
 
     def __enter__(self) -> "Progress":
-        if sys.stderr.isatty() and rank() == 0:
+        if sys.stderr.isatty() and rank() == 0 and not muted:
             self._start_bar()
         return self
 

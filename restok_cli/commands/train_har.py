@@ -1,5 +1,6 @@
 """`restok train-har`: the codes of a tokenizer to a generator."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +12,16 @@ from restok_cli.commands.options import (
     ConfigFile,
     DataArgument,
     Device,
+    DryRun,
     Init,
     MaxSteps,
+    NumProcesses,
     Overwrite,
     Preset,
     Resume,
     RunOutput,
     RunSeed,
+    SkipPreflight,
     StopAt,
     Track,
     check_resume,
@@ -25,7 +29,8 @@ from restok_cli.commands.options import (
     open_device,
     run_layers,
 )
-from restok_cli.files import check_apart
+from restok_cli.files import check_apart, check_output_folder
+from restok_cli.processes import connect, run_in_processes
 
 
 def train_har(
@@ -43,6 +48,9 @@ def train_har(
     init: Init = None,
     stop_at: StopAt = None,
     track: Track = None,
+    num_processes: NumProcesses = "1",
+    dry_run: DryRun = False,
+    skip_preflight: SkipPreflight = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
@@ -71,31 +79,46 @@ def train_har(
     layers = run_layers("har", output, resume, preset, config, assignments, options)
     check_stop_at(stop_at, resolve("har", layers).config.schedule.max_steps)
 
-    from restok_cli.data.shards import open_dataset
-    from restok_cli.model.checkpoint import open_har, open_tokenizer
-    from restok_cli.training import har_loop
-    from restok_cli.training.run import RunFolder
+    run_in_processes(num_processes)
 
-    dataset = open_dataset(data)
-    dataset.split("train")
+    import torch
+
+    from restok_cli.model.checkpoint import load_model, load_tokenizer, open_har, open_tokenizer
+    from restok_cli.training.code_source import open_source
+    from restok_cli.training.har_loop import train_har as train_loop
+    from restok_cli.training.preflight import preflight
+    from restok_cli.training.run import RUN_FILES, RunFolder
+
+    torch_device = open_device(device)
     tokenizer_folder = open_tokenizer(tokenizer)
-    codes = tokenizer_folder.config
+    frozen = load_tokenizer(tokenizer, torch_device).requires_grad_(False)
+    source = open_source(data, tokenizer_folder, frozen, torch_device)
     facts = {
-        "codebook_size": codes.codebook_size,
-        "num_codes": codes.num_latent_tokens,
-        "num_classes": dataset.num_classes,
+        "codebook_size": tokenizer_folder.config.codebook_size,
+        "num_codes": tokenizer_folder.config.num_latent_tokens,
+        "num_classes": len(source.class_names),
     }
     places = {"model": f"the tokenizer {tokenizer}", "model.num_classes": f"the data set {data}"}
-    start = open_har(init) if init else None
-    if start is not None:  # the classes are those of the data set, whatever the model knew before
-        layers = with_model(layers, f"--init {init}", start.config.model_dump(exclude={"num_classes"}))
-    settings = resolve("har", layers, Layer("facts", {"model": facts}, places))
+    if init is not None:  # the classes are those of the data set, whatever the model knew before
+        layers = with_model(layers, f"--init {init}", open_har(init).config.model_dump(exclude={"num_classes"}))
+    run_config = resolve("har", layers, Layer("facts", {"model": facts}, places)).config
     if not resume:
         check_apart(output, tokenizer, *([init] if init else []))
-    torch_device = open_device(device)
-    run = RunFolder(output, settings.config, resume=resume, overwrite=overwrite, track=track or [])
+        check_output_folder(output, overwrite, RUN_FILES.fullmatch)
+    connect(torch_device)
+    start = load_model(open_har(init), torch.device("cpu")) if init and not resume else None
+    train = partial(
+        train_loop,
+        source=source,
+        tokenizer_folder=tokenizer_folder,
+        tokenizer=frozen,
+        device=torch_device,
+        init=start,
+    )
+    if dry_run or not (skip_preflight or resume):
+        preflight(run_config, output, train, torch_device)
+    if dry_run:
+        return
+    run = RunFolder(output, run_config, resume=resume, overwrite=overwrite, track=track or [])
     with run.logging():
-        model = har_loop.train_har(
-            settings.config, dataset, tokenizer_folder, run, torch_device, init=start, stop_at=stop_at
-        )
-    print(model)
+        print(train(run_config, run, stop_at=stop_at))

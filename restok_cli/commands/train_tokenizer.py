@@ -1,18 +1,23 @@
 """`restok train-tokenizer`: pictures to a tokenizer."""
 
+from functools import partial
+
 from restok_cli.commands.options import (
     Assignments,
     BatchSize,
     ConfigFile,
     DataArgument,
     Device,
+    DryRun,
     Init,
     MaxSteps,
+    NumProcesses,
     Overwrite,
     Preset,
     Resume,
     RunOutput,
     RunSeed,
+    SkipPreflight,
     StopAt,
     Track,
     check_resume,
@@ -20,6 +25,8 @@ from restok_cli.commands.options import (
     open_device,
     run_layers,
 )
+from restok_cli.files import check_output_folder
+from restok_cli.processes import connect, run_in_processes
 
 
 def train_tokenizer(
@@ -34,6 +41,9 @@ def train_tokenizer(
     init: Init = None,
     stop_at: StopAt = None,
     track: Track = None,
+    num_processes: NumProcesses = "1",
+    dry_run: DryRun = False,
+    skip_preflight: SkipPreflight = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
@@ -65,18 +75,34 @@ def train_tokenizer(
     settings = resolve("tokenizer", layers)
     check_stop_at(stop_at, settings.config.schedule.max_steps)
 
+    run_in_processes(num_processes)
+
+    import torch
+
     from restok_cli.data.shards import open_dataset
-    from restok_cli.model.checkpoint import open_tokenizer
-    from restok_cli.training import tokenizer_loop
-    from restok_cli.training.run import RunFolder
+    from restok_cli.model.checkpoint import load_tokenizer, open_tokenizer
+    from restok_cli.training.losses import open_tokenizer_losses
+    from restok_cli.training.preflight import preflight
+    from restok_cli.training.run import RUN_FILES, RunFolder
+    from restok_cli.training.teachers import with_alignment_dims
+    from restok_cli.training.tokenizer_loop import train_tokenizer as train_loop
 
     dataset = open_dataset(data)
     dataset.split("train")
-    start = open_tokenizer(init) if init else None
-    if start is not None:
-        settings = resolve("tokenizer", with_model(layers, f"--init {init}", start.config.model_dump()))
+    if init is not None:
+        settings = resolve("tokenizer", with_model(layers, f"--init {init}", open_tokenizer(init).config.model_dump()))
+    run_config = with_alignment_dims(settings.config)
     torch_device = open_device(device)
-    run = RunFolder(output, settings.config, resume=resume, overwrite=overwrite, track=track or [])
+    connect(torch_device)
+    if not resume:
+        check_output_folder(output, overwrite, RUN_FILES.fullmatch)
+    start = load_tokenizer(init, torch.device("cpu")) if init and not resume else None
+    losses = open_tokenizer_losses(run_config, torch_device)
+    train = partial(train_loop, data=dataset, losses=losses, device=torch_device, init=start)
+    if dry_run or not (skip_preflight or resume):
+        preflight(run_config, output, train, torch_device)
+    if dry_run:
+        return
+    run = RunFolder(output, run_config, resume=resume, overwrite=overwrite, track=track or [])
     with run.logging():
-        model = tokenizer_loop.train_tokenizer(settings.config, dataset, run, torch_device, init=start, stop_at=stop_at)
-    print(model)
+        print(train(run_config, run, stop_at=stop_at))

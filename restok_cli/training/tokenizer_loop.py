@@ -85,8 +85,8 @@ class TokenizerState:
 
 def train_tokenizer(
     config: TokenizerRunConfig,
-    data: Dataset,
     run: RunFolder,
+    data: Dataset,
     losses: TokenizerLosses,
     device: torch.device,
     *,
@@ -139,7 +139,9 @@ def train_tokenizer(
             if done % schedule.log_every == 0 or last:
                 numbers = state.window.close() | state.code_counts.close()
                 numbers |= health.look(numbers, state.updates) | {"learning_rate": state.update.learning_rate}
-                numbers["eta_seconds"] = (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]
+                numbers["eta_seconds"] = (
+                    (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]
+                )
                 run.log(done, numbers)
                 progress.show(**{name: numbers[name] for name in ("reconstruction_loss",) if name in numbers})
             if done % schedule.validate_every == 0 or last:
