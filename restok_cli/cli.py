@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from restok_cli.commands import evaluate, generate, models, prepare, reconstruct, train_har, train_tokenizer
+from restok_cli.commands import config, evaluate, generate, models, prepare, reconstruct, train_har, train_tokenizer
 from restok_cli.errors import Failed, Interrupted, RestokError, UsageError
 from restok_cli.processes import leave, rank, report_failure
 
@@ -77,6 +77,7 @@ app.command()(reconstruct.reconstruct)
 app.command()(generate.generate)
 app.command()(evaluate.evaluate)
 app.add_typer(models.app, name="models")
+app.add_typer(config.app, name="config")
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -196,6 +196,9 @@ def test_evaluation_batches_are_every_centre_crop_in_order(split):
     assert torch.cat([batch.class_ids for batch in found]).tolist() == list(range(PICTURES))
     naive = torch.stack([to_tensor(center_crop(split.image(i), (16, 12))) for i in range(PICTURES)])
     assert torch.equal(torch.cat([batch.images for batch in found]), naive)
+    shares = [list(evaluation_batches(split, image_size=(16, 12), batch_size=4, rank=r, world_size=2)) for r in (0, 1)]
+    assert_equal(shares[0], found[::2])
+    assert_equal(shares[1], found[1::2])
 
 
 LOAD_AN_EPOCH = """

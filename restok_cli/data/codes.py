@@ -266,9 +266,14 @@ def draw_views(num_samples: int, num_views: int, seed: int, epoch: int) -> np.nd
     return (numbers % num_views).astype(np.uint8)
 
 
-def evaluation_code_batches(split: CodeSplit, batch_size: int) -> Iterator[CodeBatch]:
-    """View 0 of every sample once, in order; the last batch may be shorter. Raises RestokError as above."""
-    for start in range(0, len(split), batch_size):
+def evaluation_code_batches(
+    split: CodeSplit, batch_size: int, *, rank: int = 0, world_size: int = 1
+) -> Iterator[CodeBatch]:
+    """View 0 of every sample once, in order; the last batch may be shorter.
+
+    Of several processes, each gets every `world_size`-th batch, from number `rank` on. Raises RestokError as above.
+    """
+    for start in range(rank * batch_size, len(split), world_size * batch_size):
         samples = range(start, min(start + batch_size, len(split)))
         yield _batch([split.codes(i, 0) for i in samples], [split.class_id(i) for i in samples])
 

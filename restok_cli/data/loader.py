@@ -1,6 +1,7 @@
 """Batches in an exact order: what a step sees is a function of seed and step, and of nothing else."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -130,15 +131,20 @@ def _load(
         yield loaded.batch
 
 
-def evaluation_batches(split: Split, *, image_size: tuple[int, int], batch_size: int) -> Iterator[Batch]:
+def evaluation_batches(
+    split: Split, *, image_size: tuple[int, int], batch_size: int, rank: int = 0, world_size: int = 1
+) -> Iterator[Batch]:
     """Every sample once, in order, centre-cropped; the last batch may be shorter.
+
+    Of several processes, each gets every `world_size`-th batch, from number `rank` on.
 
     Raises RestokError where a sample cannot be read.
     """
     if isinstance(split, StreamedSplit):
-        yield from streamed_evaluation_batches(split, image_size=image_size, batch_size=batch_size)
+        whole = streamed_evaluation_batches(split, image_size=image_size, batch_size=batch_size)
+        yield from islice(whole, rank, None, world_size)
         return
-    for start in range(0, len(split), batch_size):
+    for start in range(rank * batch_size, len(split), world_size * batch_size):
         samples = range(start, min(start + batch_size, len(split)))
         images = torch.stack([to_tensor(center_crop(split.image(i), image_size)) for i in samples])
         yield Batch(images, torch.tensor([split.class_id(i) for i in samples]))
