@@ -116,9 +116,7 @@ def train_har(
                 numbers = state.window.close()
                 numbers |= health.look(numbers, {"generator": state.update})
                 numbers["learning_rate"] = state.update.learning_rate
-                numbers["eta_seconds"] = (
-                    (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]
-                )
+                numbers["eta_seconds"] = (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]
                 run.log(done, numbers)
                 progress.show(**{name: numbers[name] for name in ("loss",) if name in numbers})
             if done % schedule.validate_every == 0 or last:
@@ -132,9 +130,7 @@ def train_har(
             if done % schedule.save_every == 0 or last or stopping or done == stop_at:
                 saved = state.state_dict() | {"data_fingerprint": source.fingerprint}
                 if rank() == 0:  # the model before the checkpoint, which says that all of it is done
-                    save_har(
-                        put_together(state.ema, saved["ema"]), tokenizer_folder, source.class_names, run.model_folder
-                    )
+                    save_har(put_together(state.ema, saved["ema"]), tokenizer_folder, source.class_names, run.model_folder)
                 run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every)
                 health.saved_step = done
             if stopping and not last:
@@ -224,7 +220,9 @@ def validate(har: Har, source: CodeSource, batch_size: int, max_batches: int | N
 
 
 @torch.inference_mode()
-def save_preview(har: Har, tokenizer: Tokenizer, class_names: list[str], path: Path, device: torch.device) -> None:
+def save_preview(
+    har: Har, tokenizer: Tokenizer, class_names: list[str], path: Path, device: torch.device
+) -> None:
     """A grid of drawn pictures, of classes spread over all there are. Always the same random numbers."""
     pictures = 16
     class_ids = [i * har.config.num_classes // pictures for i in range(pictures)]  # 0, the null class, if it has none

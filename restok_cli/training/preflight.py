@@ -32,9 +32,7 @@ class Preflight(NamedTuple):
     seconds_per_step: float
 
 
-def preflight(
-    config: RunConfig, run_path: Path, train: Callable[[RunConfig, RunFolder], None], device: torch.device
-) -> None:
+def preflight(config: RunConfig, run_path: Path, train: Callable[[RunConfig, RunFolder], None], device: torch.device) -> None:
     """Do the first steps of a run by `train`, save, load what was saved, and say what the run will need.
 
     Raises what the run would raise, and RestokError where its checkpoints will not fit on the disk.
@@ -56,9 +54,7 @@ def preflight(
 def shortened(config: RunConfig) -> RunConfig:
     """The same run, but with all that comes in it within two steps."""
     every = dict.fromkeys(("log_every", "validate_every", "preview_every", "save_every"), STEPS)
-    changes = {
-        "schedule": config.schedule.model_copy(update=every | {"log_every": 1, "max_steps": STEPS, "keep_every": None})
-    }
+    changes = {"schedule": config.schedule.model_copy(update=every | {"log_every": 1, "max_steps": STEPS, "keep_every": None})}
     changes["optimizer"] = config.optimizer.model_copy(update={"schedule": "constant"})
     if "discriminator" in type(config).model_fields:
         changes["discriminator"] = config.discriminator.model_copy(update={"start_step": STEPS - 1})

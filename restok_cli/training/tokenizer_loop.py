@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from restok_cli.console import Progress
 from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
@@ -139,9 +140,7 @@ def train_tokenizer(
             if done % schedule.log_every == 0 or last:
                 numbers = state.window.close() | state.code_counts.close()
                 numbers |= health.look(numbers, state.updates) | {"learning_rate": state.update.learning_rate}
-                numbers["eta_seconds"] = (
-                    (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]
-                )
+                numbers["eta_seconds"] = (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]
                 run.log(done, numbers)
                 progress.show(**{name: numbers[name] for name in ("reconstruction_loss",) if name in numbers})
             if done % schedule.validate_every == 0 or last:
