@@ -129,8 +129,8 @@ def test_what_cannot_be_promised_is_said_once(shards, capsys):
     load(shards, 1)
     load(shards, 1, rank=1, world_size=5)
     assert capsys.readouterr().err == (
-        "the train shards are elsewhere and streamed: the order depends on the number of workers and processes, and a resumed run"
-        " goes on with an epoch of its own\n"
+        "the train shards are elsewhere and streamed: the order depends on the number of workers and processes,"
+        " and a resumed run goes on with an epoch of its own\n"
     )
 
 
