@@ -6,14 +6,13 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from restok_cli.data.codes import CodeCache, code_batches, evaluation_code_batches
 from restok_cli.data.images import to_float
 from restok_cli.data.loader import batches, evaluation_batches
-from restok_cli.data.shards import Dataset
+from restok_cli.data.shards import Dataset, open_dataset
+from restok_cli.model.checkpoint import ModelFolder
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.processes import rank, world_size
 from restok_cli.training.config import HarRunConfig
-from restok_cli.training.update import Precision, autocast
 
 
 class Coded(NamedTuple):
@@ -36,39 +35,11 @@ class CodeSource(Protocol):
         """Every held-out picture once, in order, in batches of which this is every `processes`-th from `process` on."""
 
 
-class CachedCodes:
-    """Codes of several views of each picture, one of them drawn at each visit."""
-
-    def __init__(self, cache: CodeCache, device: torch.device):
-        self.cache, self.device = cache, device
-        self.fingerprint, self.class_names = cache.fingerprint, cache.class_names
-
-    def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Iterator[Coded]:
-        for batch in code_batches(
-            self.cache.split("train"),
-            batch_size=config.schedule.batch_size,
-            micro_batch_size=micro_batch_size,
-            rank=rank(),
-            world_size=world_size(),
-            seed=config.schedule.seed,
-            first_step=first_step,
-        ):
-            yield self._on_device(batch.class_ids, batch.codes)
-
-    def evaluation(self, batch_size: int, process: int = 0, processes: int = 1) -> Iterator[Coded]:
-        split = self.cache.held_out
-        for batch in evaluation_code_batches(split, batch_size, rank=process, world_size=processes):
-            yield self._on_device(batch.class_ids, batch.codes)
-
-    def _on_device(self, class_ids: Tensor, codes: Tensor) -> Coded:
-        return Coded(class_ids.to(self.device, non_blocking=True), codes.to(self.device, non_blocking=True))
-
-
 class EncodedPictures:
-    """Pictures, randomly changed and encoded at each visit by the frozen tokenizer."""
+    """Pictures, randomly changed and encoded at each visit by the frozen tokenizer: in float32, as a cache would be."""
 
-    def __init__(self, data: Dataset, tokenizer: Tokenizer, precision: Precision, device: torch.device):
-        self.data, self.tokenizer, self.precision, self.device = data, tokenizer, precision, device
+    def __init__(self, data: Dataset, tokenizer: Tokenizer, device: torch.device):
+        self.data, self.tokenizer, self.device = data, tokenizer, device
         self.fingerprint, self.class_names = data.fingerprint, data.class_names
 
     def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Iterator[Coded]:
@@ -94,7 +65,12 @@ class EncodedPictures:
 
     @torch.no_grad()
     def _encoded(self, class_ids: Tensor, images: Tensor) -> Coded:
-        images = to_float(images.to(self.device, non_blocking=True))
-        with autocast(self.device, self.precision):
-            codes = self.tokenizer.encode(images)
+        codes = self.tokenizer.encode(to_float(images.to(self.device, non_blocking=True)))
         return Coded(class_ids.to(self.device, non_blocking=True), codes)
+
+
+def open_source(path: str, tokenizer_folder: ModelFolder, tokenizer: Tokenizer, device: torch.device) -> CodeSource:
+    """The codes of a data set, encoded by `tokenizer`, which was loaded from `tokenizer_folder`."""
+    data = open_dataset(path)
+    data.split("train")
+    return EncodedPictures(data, tokenizer, device)

@@ -25,8 +25,10 @@ class Health:
             count, row = update.look()
             skipped += count
             if row > self.config.max_skipped_steps:
-                last = "no checkpoint was written yet" if self.saved_step is None else (
-                    f"the last good checkpoint is that of step {self.saved_step}"
+                last = (
+                    "no checkpoint was written yet"
+                    if self.saved_step is None
+                    else (f"the last good checkpoint is that of step {self.saved_step}")
                 )
                 raise RestokError(
                     f"training diverged: the gradients of the {what} were not finite for {row} steps in a row, more "

@@ -3,8 +3,10 @@
 Each value remembers where it was stated, so that a wrong one can be found and `restok config show` can tell.
 """
 
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
 
 from pydantic import ValidationError
@@ -49,7 +51,11 @@ class Settings(NamedTuple):
 
 
 def layers_of(
-    kind: RunKind, preset: str | None, file: Path | None, assignments: list[str], options: dict[str, tuple[str, Any]]
+    kind: RunKind,
+    preset: str | None,
+    file: Path | None,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, tuple[str, Any]] = MappingProxyType({}),
 ) -> list[Layer]:
     """The layers of a command line, the weakest first.
 
@@ -101,7 +107,7 @@ def read_stated(path: Path) -> Yaml:
     return read_yaml(config_path(path))
 
 
-def assignment_layer(assignments: list[str]) -> Layer:
+def assignment_layer(assignments: Sequence[str]) -> Layer:
     """`--set optimizer.learning_rate=1e-4` and the like, in their order. Raises UsageError for what is none."""
     values: dict[str, Any] = {}
     for text in assignments:
@@ -120,6 +126,12 @@ def nested(key: str, value: Any) -> dict[str, Any]:
     return value
 
 
+def with_model(layers: list[Layer], name: str, model: dict[str, Any]) -> list[Layer]:
+    """The layers with the config of a model, from which a run starts, over the presets' and under all others."""
+    place = sum(layer.name.startswith("preset ") for layer in layers)
+    return [*layers[:place], Layer(name, {"model": model}), *layers[place:]]
+
+
 def resolve(kind: RunKind, layers: list[Layer], facts: Layer | None = None) -> Settings:
     """One config from all layers. `facts` is what the data set and the tokenizer decide, which none may contradict.
 
@@ -128,12 +140,13 @@ def resolve(kind: RunKind, layers: list[Layer], facts: Layer | None = None) -> S
     root = RUN_CONFIGS[kind]
     layers = [layer._replace(values=_checked(root, root, layer.values, layer)) for layer in layers]
     if facts is not None:
-        known = flatten(facts.values)
-        for layer in layers:
-            for key, value in flatten(layer.values).items():
-                if key in known and value != known[key]:
+        for key, known in flatten(facts.values).items():
+            for layer in layers:
+                stated = flatten(layer.values).get(key, known)
+                if stated != known:
                     raise UsageError(
-                        f"{layer.place(key)}: {key} = {value}, but {facts.place(key)} has {known[key]}; leave it out"
+                        f"{layer.place(key)}: {key} = {stated}, but {facts.place(key)} has {known}; "
+                        "give what fits, or leave it out"
                     )
         layers = [*layers, facts]
     values = reduce(merged, (layer.values for layer in layers), {})

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from restok_cli.console import Progress
 from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
@@ -86,8 +85,8 @@ class TokenizerState:
 
 def train_tokenizer(
     config: TokenizerRunConfig,
-    data: Dataset,
     run: RunFolder,
+    data: Dataset,
     losses: TokenizerLosses,
     device: torch.device,
     *,
@@ -129,7 +128,7 @@ def train_tokenizer(
     )
     health, agreed = Health(config.health, first_step or None), Agreement()
     progress = Progress("train-tokenizer", schedule.max_steps, "steps", first_step)
-    with run.logging(), stop_signals() as stop, progress:
+    with stop_signals() as stop, progress:
         for step in range(first_step, min(schedule.max_steps, stop_at or schedule.max_steps)):
             with state.window.step(schedule.batch_size):
                 train_step(step, config, state, in_training, losses, batch_iterator)
@@ -140,7 +139,9 @@ def train_tokenizer(
             if done % schedule.log_every == 0 or last:
                 numbers = state.window.close() | state.code_counts.close()
                 numbers |= health.look(numbers, state.updates) | {"learning_rate": state.update.learning_rate}
-                numbers["eta_seconds"] = (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]
+                numbers["eta_seconds"] = (
+                    (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]
+                )
                 run.log(done, numbers)
                 progress.show(**{name: numbers[name] for name in ("reconstruction_loss",) if name in numbers})
             if done % schedule.validate_every == 0 or last:
