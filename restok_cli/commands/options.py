@@ -9,6 +9,7 @@ import typer
 
 from restok_cli.errors import UsageError
 from restok_cli.files import check_output_folder
+from restok_cli.processes import parse_num_processes
 
 if TYPE_CHECKING:
     import torch
@@ -29,12 +30,43 @@ MaxSteps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps of th
 Seed = Annotated[
     int, typer.Option(min=0, max=2**32 - 1, help="Decides everything random: the same seed gives the same result.")
 ]
-Preset = Annotated[str, typer.Option(help="What to build and how to train it; `restok models` lists them.")]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="What to build and how to train it; `restok models` lists them. Default: sample, or the file's."),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings over the preset's: YAML, or a run whose settings to take."),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as optimizer.learning_rate=1e-4; repeatable."),
+]
+RunSeed = Annotated[
+    int | None, typer.Option(min=0, max=2**32 - 1, help="Decides everything random. Default: the preset's.")
+]
+StopAt = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="STEP", help="Save and end after this step, as if interrupted; --resume goes on."),
+]
+Track = Annotated[
+    list[str] | None,
+    typer.Option("--track", metavar="NAME", help="Also log to tensorboard, wandb or trackio; repeatable."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Try a step of everything, print what the run will take, and train nothing.")
+]
+SkipPreflight = Annotated[
+    bool, typer.Option("--skip-preflight", help="Start at once, without trying a step of everything first.")
+]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Pictures per step. Default: the preset's.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on exactly where the run in RUN stopped.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder already holds.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[Literal["float32", "bf16"], typer.Option(help="Precision of the model; bf16 is slow on most CPUs.")]
+NumProcesses = Annotated[
+    int, typer.Option(parser=parse_num_processes, metavar="N", help="Processes that share the work; auto: one per GPU.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the path.")]
 
 

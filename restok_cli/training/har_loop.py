@@ -58,7 +58,7 @@ def train_har(
         batch_size=schedule.batch_size,
         seed=schedule.seed,
         first_step=first_step,
-        **config.data.model_dump(),
+        **config.data.model_dump(exclude={"broken_limit"}),
     )
     with stop_signals() as stop, Progress("train-har", schedule.max_steps, "steps", first_step) as progress:
         for step in range(first_step, schedule.max_steps):

@@ -27,7 +27,7 @@ from restok_cli.console import note
 from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import check_output_folder, remove_leftovers, whole_file
 from restok_cli.model.config import Config
-from restok_cli.training.config import read_config, write_config
+from restok_cli.training.config import flatten, read_config, write_config
 
 CONFIG_FILE, METRICS_FILE, CHECKPOINT = "config.yaml", "metrics.jsonl", "step-{:06d}.pt"
 
@@ -122,14 +122,6 @@ def _is_up_to(step: int, line: str) -> bool:
         return json.loads(line)["step"] <= step
     except ValueError:
         return False
-
-
-def flatten(values: dict, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one dict with dotted keys."""
-    flat = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 class Window:
