@@ -1,7 +1,7 @@
 """Codes in files: the one place that knows how `encode` and `generate --codes` write them and who reads them.
 
 .npz           codes (n, L) int32, keys (n,), class_ids (n,), codebook_size, tokenizer
-.safetensors   codes and class_ids as tensors, the rest as metadata: keys (a JSON list), codebook_size, tokenizer
+.safetensors   codes and class_ids as tensors, the rest as JSON in its metadata, under `restok`
 .jsonl or -    a line per picture, each complete: {"key", "class_id", "codes", "codebook_size", "tokenizer"}
 """
 
@@ -86,7 +86,8 @@ def write_code_lines(codes: Codes, file: TextIO) -> None:
 def _write_safetensors(codes: Codes, path: Path) -> None:
     from safetensors.numpy import save
 
-    metadata = {"keys": json.dumps(codes.keys), "codebook_size": str(codes.codebook_size), "tokenizer": codes.tokenizer}
+    rest = {"keys": codes.keys, "codebook_size": codes.codebook_size, "tokenizer": codes.tokenizer}
+    metadata = {"restok": json.dumps(rest)}  # one entry, since safetensors writes several in random order
     path.write_bytes(save({"codes": codes.codes, "class_ids": codes.class_ids}, metadata))
 
 
@@ -177,9 +178,7 @@ def _read_safetensors(path: Path) -> dict[str, object]:
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(str(error)) from error
-    if "keys" in metadata:
-        fields["keys"] = json.loads(metadata["keys"])
-    return metadata | fields
+    return json.loads(metadata.get("restok", "{}")) | fields
 
 
 def _checked(found: Codes, source: str) -> Codes:
