@@ -5,14 +5,17 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from restok_cli.processes import rank
+
 Item = TypeVar("Item")
 
 PLAIN_SECONDS = 5.0  # between two progress lines where stderr is not a terminal
 
 
 def note(message: str) -> None:
-    """One line for the person at the terminal."""
-    print(message, file=sys.stderr, flush=True)
+    """One line for the person at the terminal, from the first of several processes."""
+    if rank() == 0:
+        print(message, file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -29,7 +32,7 @@ class Progress:
         self.bar = None
 
     def __enter__(self) -> "Progress":
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and rank() == 0:
             self._start_bar()
         return self
 

@@ -9,6 +9,7 @@ import typer
 
 from restok_cli.errors import UsageError
 from restok_cli.files import check_output_folder
+from restok_cli.processes import parse_num_processes
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,9 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on exactly where the 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder already holds.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[Literal["float32", "bf16"], typer.Option(help="Precision of the model; bf16 is slow on most CPUs.")]
+NumProcesses = Annotated[
+    int, typer.Option(parser=parse_num_processes, metavar="N", help="Processes that share the work; auto: one per GPU.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the path.")]
 
 
