@@ -1,8 +1,5 @@
 """How well a codebook is used, from nothing but the codes."""
 
-import zipfile
-import zlib
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -49,20 +46,3 @@ def codebook_use_by_level(codes: np.ndarray, codebook_size: int, level_sizes: tu
         )
     levels = np.split(codes, np.cumsum(level_sizes)[:-1], axis=1)
     return [codebook_use(level, codebook_size) for level in levels]
-
-
-def read_codes(path: Path) -> tuple[np.ndarray, int]:
-    """The `codes`, integers (n, L), and the `codebook_size` of an .npz file.
-
-    Raises RestokError where they are missing, damaged or of another kind.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            codes, codebook_size = arrays["codes"], int(arrays["codebook_size"])
-    except (KeyError, ValueError, TypeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise RestokError(
-            f"{path} cannot be read as codes ({error}); expected an .npz with codes (n, L) and codebook_size"
-        ) from error
-    if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer):
-        raise RestokError(f"{path}: codes are {codes.dtype} {codes.shape}; expected integers of shape (n, L)")
-    return codes, codebook_size
