@@ -109,6 +109,12 @@ def run(arguments: list[str] | None = None) -> int:
             return EXIT_FAILURE
         return _fail(_describe(error), EXIT_FAILURE)
     except (MemoryError, RuntimeError) as error:
+        if str(error).startswith("DataLoader worker"):  # torch raises it wherever the main process is just then
+            return _fail(
+                "a process that loads pictures was killed, most often because memory or /dev/shm ran out;"
+                f" try fewer workers ({error})",
+                EXIT_FAILURE,
+            )
         if not _is_out_of_memory(error):
             raise
         return _fail("out of memory; give a smaller --batch-size, or another --device", EXIT_FAILURE)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from restok_cli.commands.prepare_codes import codes
 from restok_cli.console import note, track
 from restok_cli.errors import UsageError
 from restok_cli.files import check_output_folder, whole_folder
@@ -26,6 +27,8 @@ app = typer.Typer(
       restok prepare sample data/emoji
     """,
 )
+
+app.command()(codes)
 
 Output = Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the data set that OUT already holds.")]

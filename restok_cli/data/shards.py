@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import weakref
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -20,12 +19,13 @@ from functools import cached_property
 from importlib.metadata import version
 from itertools import accumulate, chain, islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from restok_cli.data.arrays import map_array
 from restok_cli.data.images import read_image
 from restok_cli.errors import RestokError, UsageError, did_you_mean
 
@@ -57,8 +57,15 @@ class ShardInfo(BaseModel):
 class SplitInfo(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    num_samples: int = Field(gt=0)
-    shards: list[ShardInfo] = Field(min_length=1)
+    num_samples: int = Field(ge=0)  # 0 where the shards are elsewhere and nobody has counted
+    shards: list[ShardInfo] = []
+    urls: list[str] = []  # of shards that are streamed, since they are elsewhere; then there are no others
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if bool(self.shards) == bool(self.urls) or (self.shards and not self.num_samples):
+            raise ValueError("a split is either shards with samples in them, or urls")
+        return self
 
 
 class Manifest(BaseModel):
@@ -181,7 +188,7 @@ def write_sample(folder: Path) -> Manifest:
 
 
 class Shard:
-    """One tar and its index. Opened when first read, in each process for itself, so that it can be pickled."""
+    """One tar and its index. No file stays open between two reads, however many shards there are."""
 
     def __init__(self, path: Path, num_samples: int, num_classes: int):
         self.path, self.num_samples, self.num_classes = path, num_samples, num_classes
@@ -194,10 +201,10 @@ class Shard:
         """One entry (offset, length, class_id) per sample; mapped from the disk, not loaded."""
         path = _index_path(self.path)
         try:
-            index = np.load(path, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
+            index = map_array(path)
+        except (OSError, ValueError) as error:
             raise _damaged(path, "is missing or no index") from error
-        if not isinstance(index, np.ndarray) or index.dtype != INDEX_DTYPE or len(index) != self.num_samples:
+        if index.dtype != INDEX_DTYPE or index.shape != (self.num_samples,):
             raise _damaged(path, f"does not index the {self.num_samples} samples that {MANIFEST} speaks of")
         lowest, highest = (0, self.num_classes - 1) if self.num_classes else (NO_CLASS, NO_CLASS)
         if index["class_id"].min() < lowest or index["class_id"].max() > highest:
@@ -207,7 +214,7 @@ class Shard:
     def key(self, i: int) -> str:
         """The key, from the tar header just before the picture."""
         header = self._read_at(int(self.index["offset"][i]) - TAR_BLOCK, NAME_BYTES)
-        return header.rstrip(b"\0").decode().partition(".")[0]
+        return header.rstrip(b"\0").decode(errors="replace").partition(".")[0]
 
     def read(self, i: int) -> bytes:
         """The picture's file as it was given to `prepare`."""
@@ -218,7 +225,11 @@ class Shard:
         if self.path.suffix == ".gz":
             data = self._unpacked[offset : offset + length]
         else:
-            data = os.pread(self._descriptor, length, offset)  # moves no file position, so forked workers may share it
+            try:
+                with open(self.path, "rb", buffering=0) as file:
+                    data = os.pread(file.fileno(), length, offset)
+            except OSError as error:
+                raise _damaged(self.path, f"cannot be read ({error.strerror})") from error
         if len(data) != length:
             raise _damaged(self.path, f"ends before byte {offset + length}")
         return data
@@ -229,12 +240,6 @@ class Shard:
             return gzip.decompress(self.path.read_bytes())
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise _damaged(self.path, f"is no whole gzip file ({error})") from error
-
-    @cached_property
-    def _descriptor(self) -> int:
-        descriptor = os.open(self.path, os.O_RDONLY)
-        weakref.finalize(self, os.close, descriptor)
-        return descriptor
 
 
 class Split:
@@ -275,9 +280,39 @@ class Split:
         return shard.read(position)
 
     def image(self, i: int) -> Image.Image:
-        """Sample `i` as an RGB image. Raises RestokError naming key and shard where it cannot be decoded."""
+        """Sample `i` as an RGB image. Raises PictureError naming key and shard where it cannot be decoded."""
+        return read_image(self.read(i), self.describe(i))
+
+    def describe(self, i: int) -> str:
+        """Sample `i` for messages: key and shard."""
         shard, position = self._locate(i)
-        return read_image(shard.read(position), f"sample {shard.key(position)} of {shard.path}")
+        return f"sample {shard.key(position)} of {shard.path}"
+
+
+class StreamedSplit(Split):
+    """A split in shards that are elsewhere, or have no index: they can be read from front to back only."""
+
+    def __init__(self, name: str, urls: list[str], num_samples: int, num_classes: int):
+        super().__init__(name, [])
+        self.urls, self.num_samples, self.num_classes = urls, num_samples, num_classes  # 0 samples: nobody has counted
+
+    def __len__(self) -> int:
+        if not self.num_samples:
+            raise self._refusal()
+        return self.num_samples
+
+    @property
+    def class_ids(self) -> np.ndarray:
+        raise self._refusal()
+
+    def _locate(self, i: int) -> tuple[Shard, int]:
+        raise self._refusal()
+
+    def _refusal(self) -> UsageError:
+        return UsageError(
+            f"the {self.name} shards of this data set are elsewhere ({self.urls[0]}) and can only be streamed in"
+            " training; for all else download them and give the folder to `restok prepare shards`"
+        )
 
 
 class Dataset:
@@ -306,7 +341,10 @@ class Dataset:
                 f"data set {self.name} has no split {name}{did_you_mean(name, self.splits)};"
                 f" it has {' and '.join(self.splits)}"
             )
-        shards = self.manifest.splits[name].shards
+        info = self.manifest.splits[name]
+        if info.urls:
+            return StreamedSplit(name, info.urls, info.num_samples, self.num_classes)
+        shards = info.shards
         return Split(name, [Shard(self.folder / shard.file, shard.num_samples, self.num_classes) for shard in shards])
 
 
@@ -315,15 +353,21 @@ def is_dataset(path: str | Path) -> bool:
     return str(path) == "sample" or (Path(path) / MANIFEST).is_file()
 
 
-def open_dataset(path: str | Path) -> Dataset:
+def open_dataset(path: str | Path, allow_pipe: bool = False) -> Dataset:
     """Open a folder that `restok prepare` made, or by the word `sample` the data set that comes with restok.
 
-    Raises UsageError where `path` is no data set, RestokError where it is one with a missing or cut shard.
+    Shards behind a URL that starts with `pipe:` are what a shell command prints: reading them runs it, so the person
+    must have allowed that.
+
+    Raises UsageError where `path` is no data set or needs that, RestokError where a shard of it is missing or cut.
     """
     folder = SAMPLE_FOLDER if str(path) == "sample" else Path(path)
     manifest = _read_manifest(folder)
     for shard in chain.from_iterable(split.shards for split in manifest.splits.values()):
         _check_shard(folder / shard.file, shard)
+    commands = [url for split in manifest.splits.values() for url in split.urls if url.startswith("pipe:")]
+    if commands and not allow_pipe:
+        raise UsageError(f"{folder} would run the shell command {commands[0][5:]!r}; if it may, give --allow-pipe")
     return Dataset(folder, manifest)
 
 

@@ -17,19 +17,20 @@ from restok_cli.training.yaml_file import parse_yaml, read_yaml
 class DataConfig(Config):
     """How training pictures are changed before the model sees them. Evaluation always takes the centre crop."""
 
-    random_crop_area: tuple[float, float] | None = (0.8, 1.0)  # share of the picture that is kept; null = centre crop
+    # random-resized takes a part of any place and size, random of any place in the picture at 1.1 times the size
+    crop: Literal["random-resized", "random", "centre"] = "random-resized"
+    random_crop_area: tuple[float, float] = (0.8, 1.0)  # of random-resized: the share of the picture that is kept
     random_flip: bool = True
     num_workers: int = Field(0, ge=0)  # processes that decode pictures beside each one that trains
     broken_limit: float = Field(0.001, ge=0, le=1)  # share of the pictures that may turn out to be undecodable
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.random_crop_area is not None:
-            low, high = self.random_crop_area
-            require(
-                0 < low <= high <= 1,
-                f"random_crop_area = [{low}, {high}] is no range of shares: smaller first, both above 0 and up to 1",
-            )
+        low, high = self.random_crop_area
+        require(
+            0 < low <= high <= 1,
+            f"random_crop_area = [{low}, {high}] is no range of shares: smaller first, both above 0 and up to 1",
+        )
         return self
 
 

@@ -22,10 +22,13 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ada
     decayed, others = [], []
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
             is_matrix = isinstance(module, nn.Linear | nn.Conv2d) and name == "weight"
             (decayed if is_matrix else others).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2))
+    # fused: its kernel can be told on the device not to move the weights, see update.py
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -40,9 +43,10 @@ def update_ema(ema: nn.Module, model: nn.Module, step: int, decay: float) -> Non
     torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Make all randomness of a step (dropout, prefix lengths) a function of (seed, step).
+def seed_step(seed: int, step: int, micro_batch: int = -1) -> None:
+    """Make all randomness a function of (seed, step), and in a forward pass of the number of its micro-batch.
 
-    A resumed run then goes on exactly without storing any generator's state.
+    A resumed run then goes on exactly without storing any generator's state, and it does not matter which process
+    does which micro-batch.
     """
-    torch.manual_seed((seed * 0x9E3779B97F4A7C15 + step) & 0x7FFFFFFFFFFFFFFF)
+    torch.manual_seed((seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + micro_batch + 1) & 0x7FFFFFFFFFFFFFFF)
