@@ -106,6 +106,7 @@ def run(arguments: list[str] | None = None) -> int:
     except OSError as error:
         _drop_output()
         if error.errno == errno.EPIPE:  # `restok … | head`: the reader has seen enough
+            report_failure("", EXIT_FAILURE)
             return EXIT_FAILURE
         return _fail(_describe(error), EXIT_FAILURE)
     except (MemoryError, RuntimeError) as error:
