@@ -1,7 +1,7 @@
 """Features on the disk, found again by what they were made of: a killed evaluation goes on, a second metric is free.
 
-    <cache>/features/<2 digits>/<SHA-256>.npy    float32 (pictures of a group, D + S)
-    <cache>/references/<name>.npz                statistics that --make-reference keeps under a name
+<cache>/features/<2 digits>/<SHA-256>.npy    float32 (pictures of a group, D + S)
+<cache>/references/<name>.npz                statistics that --make-reference keeps under a name
 """
 
 import hashlib

@@ -4,13 +4,14 @@ import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from restok_cli.console import Progress
+from restok_cli.console import Progress, note
 from restok_cli.data.images import to_float
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.metrics import pixels
@@ -19,8 +20,9 @@ from restok_cli.metrics.features import FeatureNetwork, Features
 from restok_cli.metrics.frechet import GaussianStatistics, frechet_distance
 from restok_cli.metrics.inception_score import InceptionScore
 from restok_cli.metrics.kid import kernel_inception_distance
-from restok_cli.metrics.lpips import Lpips
-from restok_cli.metrics.neighbours import precision_recall
+from restok_cli.metrics.lpips import SMALLEST_SIDE, Lpips, open_lpips
+from restok_cli.metrics.neighbours import NEIGHBOURS, precision_recall
+from restok_cli.metrics.pairs import have_partners
 from restok_cli.metrics.pictures import GROUP_SIZE, Group, Pictures
 from restok_cli.metrics.protocol import METRICS, Measurement, caveat
 from restok_cli.metrics.reference import Reference, check_statistics
@@ -33,13 +35,13 @@ PIXEL_METRICS = {"mse": pixels.mse, "psnr": pixels.psnr, "ssim": pixels.ssim, "m
 
 @dataclass
 class Instruments:
-    """What measuring needs beside pictures; a network may be None where no metric asks for it."""
+    """What measuring needs beside pictures; networks may be None where no metric asks for them."""
 
     network: FeatureNetwork | None
     cache: FeatureCache | None
-    lpips: Lpips | None
     device: torch.device
-    batch_size: int = 64  # pictures held at a time: speed and memory, not numbers
+    batch_size: int  # pictures held at a time: speed and memory, not numbers
+    lpips: Lpips | None = None
 
 
 class Seen(NamedTuple):
@@ -109,6 +111,55 @@ def measure(
                 values[metric] += seen.values[metric]
         results.append(_numbers(metrics, ours, theirs, reference, values, one) if rank() == 0 else {})
     return results
+
+
+def choose_metrics(
+    metrics: list[str],
+    samples: Pictures,
+    reference: Reference | None,
+    instruments: Instruments,
+    vgg_weights: Path | None,
+) -> list[str]:
+    """The metrics that are meant, where they may be just "all"; where LPIPS is one, its network is opened.
+
+    Of all metrics, LPIPS is left out where its weights cannot be had. Raises UsageError where nothing is possible.
+    """
+    chosen = _possible_metrics(samples, reference, instruments.network) if metrics == ["all"] else metrics
+    if "lpips" in chosen:
+        try:
+            instruments.lpips = open_lpips(vgg_weights, instruments.device)
+        except RestokError as error:
+            if metrics != ["all"]:
+                raise
+            note(f"without lpips: {error}")
+            chosen.remove("lpips")
+    return chosen
+
+
+def _possible_metrics(samples: Pictures, reference: Reference | None, network: FeatureNetwork) -> list[str]:
+    """All metrics of pictures that these inputs allow. `samples` may be read for its size."""
+    possible = ["is"] if network.num_classes else []
+    if reference is None:
+        if not possible:
+            raise UsageError(f"without --reference, {network.name} can measure nothing; give one")
+        return possible
+    statistics, pictures = reference.statistics, reference.pictures
+    paired = statistics is None and have_partners(samples, pictures)
+    possible.append("rfid" if paired else "gfid")
+    if network.spatial_dimensions and (statistics is None or statistics.spatial is not None):
+        possible.append("sfid")
+    if pictures is not None:
+        possible.append("kid")
+        if min(samples.count, pictures.count) > NEIGHBOURS:
+            possible += ["precision", "recall"]
+    if paired:
+        smallest = {"ssim": pixels.SSIM_WINDOW, "ms-ssim": pixels.MS_SSIM_SMALLEST, "lpips": SMALLEST_SIDE}
+        possible += [
+            metric
+            for metric in ("psnr", "ssim", "ms-ssim", "lpips", "mse")
+            if min(samples.find_size()) >= smallest.get(metric, 1)
+        ]
+    return [metric for metric in METRICS if metric in possible]
 
 
 def feature_sums(pictures: Pictures, metrics: list[str], instruments: Instruments) -> Sums:
@@ -237,10 +288,8 @@ def _feature_numbers(
     if distances or "sfid" in metrics:
         count = statistics.count if statistics else theirs.pool.total
     if distances:
-        distance = frechet_distance(
-            ours.pool.gaussian(), statistics.gaussian if statistics else theirs.pool.gaussian()
-        )
-        values |= {metric: (distance, count) for metric in distances}
+        distance = frechet_distance(ours.pool.gaussian(), statistics.gaussian if statistics else theirs.pool.gaussian())
+        values |= dict.fromkeys(distances, (distance, count))
     if "sfid" in metrics:
         spatial = statistics.spatial if statistics else theirs.spatial.gaussian()
         values["sfid"] = frechet_distance(ours.spatial.gaussian(), spatial), count

@@ -38,6 +38,14 @@ def align(reference: Reference, samples: Pictures, metric: str) -> Reference:
     return Reference(reference.source, None, pictures.subset([theirs[key] for key in ours]))
 
 
+def have_partners(samples: Pictures, others: Pictures) -> bool:
+    """Whether `align` would find a partner for each; without names that is not known, so then not."""
+    if not (samples.named and others.named):
+        return False
+    ours, theirs = ({pictures.key(index) for index in range(pictures.count)} for pictures in (samples, others))
+    return ours == theirs or (samples.listed and ours < theirs)
+
+
 def _index_by_key(pictures: Pictures) -> dict[str, int]:
     indices: dict[str, int] = {}
     for index in range(pictures.count):

@@ -11,6 +11,7 @@ MAX_PSNR = 100.0  # dB; identical pictures would be infinitely good, which no me
 
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
 MS_SSIM_POWERS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # from the finest scale to the coarsest
+MS_SSIM_SMALLEST = (SSIM_WINDOW - 1) * 2 ** (len(MS_SSIM_POWERS) - 1) + 1  # pixels a side, for the coarsest
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # (K1 L)², (K2 L)² with L = 1
 
 
@@ -42,7 +43,7 @@ def ms_ssim(images: Tensor, references: Tensor) -> Tensor:
     of the last, averaged over channels and places, cut at 0, and multiplied as powers.
     Raises RestokError for pictures that are smaller than the window on the last scale.
     """
-    _check_size("ms-ssim", images, (SSIM_WINDOW - 1) * 2 ** (len(MS_SSIM_POWERS) - 1) + 1)
+    _check_size("ms-ssim", images, MS_SSIM_SMALLEST)
     a, b = _unit(images), _unit(references)
     product = torch.ones(len(a), dtype=torch.float64, device=a.device)
     for scale, power in enumerate(MS_SSIM_POWERS):

@@ -46,7 +46,10 @@ METRICS = {
     "precision": Metric("precision", f"share of samples {_BALLS}", "features", "set"),
     "recall": Metric("recall", f"share of reference pictures {_BALLS}", "features", "set"),
     "kid": Metric(
-        *("KID", f"cubic kernel on pool features, unbiased, {SUBSETS} subsets of up to {SUBSET_SIZE} as torch-fidelity"),
+        *(
+            "KID",
+            f"cubic kernel on pool features, unbiased, {SUBSETS} subsets of up to {SUBSET_SIZE} as torch-fidelity",
+        ),
         *("features", "set", False),
     ),
     "psnr": Metric("PSNR", f"mean over pictures, at most {MAX_PSNR:g}", "pixels", "pairs", unit="dB"),
