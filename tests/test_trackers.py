@@ -60,6 +60,15 @@ def test_a_resumed_run_hides_from_tensorboard_what_came_after_its_checkpoint(tmp
     assert len(list((tmp_path / "run" / "tensorboard").glob("*/hparams.yml"))) == 1
 
 
+def test_what_a_tracker_prints_does_not_go_to_stdout(tmp_path, capsys):
+    run = start(tmp_path)
+    with run.logging():
+        run.load()
+        run.trackers.running["tensorboard"].log = lambda *_arguments, **_options: print("hello")
+        run.log(5, {"loss": 0.5})
+    assert capsys.readouterr() == ("", "hello\n")
+
+
 def test_a_tracker_that_fails_is_left_out_and_the_run_goes_on(tmp_path, capsys):
     run = start(tmp_path)
     with run.logging():
