@@ -100,7 +100,13 @@ def _start(name: str, run: Path, step: int) -> "GeneralTracker":
         mode = os.environ.get("WANDB_MODE", "offline")  # online asks for a login, and would block without one
         tracker = WandBTracker(PROJECT, name=run.name, dir=str(run), mode=mode, id=_run_id(run), resume="allow")
     else:
-        tracker = TrackioTracker(PROJECT, name=run.resolve().name, resume="allow" if step else "never")
+        import trackio
+
+        class UntilTheEnd(TrackioTracker):
+            def finish(self) -> None:
+                trackio.finish()  # Accelerate's finishes the run alone, and trackio does it again at exit, on stdout
+
+        tracker = UntilTheEnd(PROJECT, name=run.resolve().name, resume="allow" if step else "never")
     tracker.main_process_only = False  # only the first process opens any
     tracker.start()
     return tracker
