@@ -1,5 +1,5 @@
 import json
-import multiprocessing
+import re
 import subprocess
 import sys
 from io import BytesIO
@@ -179,15 +179,29 @@ def test_a_shard_that_is_lost_stops_training_with_its_name(tmp_path, num_workers
         load(split, 6, num_workers=num_workers)
 
 
-def test_a_worker_that_is_killed_ends_in_one_line(split):
-    loaded = batches(
-        split, image_size=(8, 8), batch_size=2, seed=0, random_crop_area=(1, 1), random_flip=False, num_workers=1
-    )
-    next(loaded)
-    for child in multiprocessing.active_children():
-        child.kill()
-    with pytest.raises(RestokError, match=r"^a process that loads pictures died [^\n]*: try fewer workers$"):
-        list(islice(loaded, 20))
+KILL_A_WORKER = """
+import multiprocessing, sys, time
+from restok_cli import cli
+from restok_cli.data.loader import batches
+from restok_cli.data.shards import open_dataset
+
+def train(**_):
+    split = open_dataset(sys.argv[1]).split("train")
+    options = {"image_size": (8, 8), "batch_size": 2, "random_crop_area": (1, 1), "random_flip": False}
+    for _ in batches(split, seed=0, num_workers=2, **options):
+        multiprocessing.active_children()[0].kill()
+        time.sleep(0.1)
+
+cli.app = train
+sys.exit(cli.run())
+"""
+
+
+def test_a_killed_worker_ends_the_command_in_one_line(split):
+    command = (sys.executable, "-c", KILL_A_WORKER, str(split.shards[0].path.parent))
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert re.fullmatch(r"restok: a process that loads pictures was killed, [^\n]*Killed[^\n]*\n", result.stderr)
 
 
 def test_evaluation_batches_are_every_centre_crop_in_order(split):
@@ -196,6 +210,9 @@ def test_evaluation_batches_are_every_centre_crop_in_order(split):
     assert torch.cat([batch.class_ids for batch in found]).tolist() == list(range(PICTURES))
     naive = torch.stack([to_tensor(center_crop(split.image(i), (16, 12))) for i in range(PICTURES)])
     assert torch.equal(torch.cat([batch.images for batch in found]), naive)
+    shares = [list(evaluation_batches(split, image_size=(16, 12), batch_size=4, rank=r, world_size=2)) for r in (0, 1)]
+    assert_equal(shares[0], found[::2])
+    assert_equal(shares[1], found[1::2])
 
 
 LOAD_AN_EPOCH = """

@@ -35,7 +35,7 @@ def codes(
     num_workers: Annotated[
         int, typer.Option(min=0, help="Processes that decode pictures beside each one that encodes.")
     ] = 0,
-    num_processes: NumProcesses = 1,
+    num_processes: NumProcesses = "1",
     device: Device = "auto",
     dtype: Dtype = "float32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the codes that OUT already holds.")] = False,
@@ -60,15 +60,19 @@ def codes(
     """
     run_in_processes(num_processes)
     from restok_cli.data.code_writer import finish_codes, shard_path, start_codes
-    from restok_cli.data.shards import open_dataset
+    from restok_cli.data.shards import StreamedSplit, open_dataset
     from restok_cli.model.checkpoint import load_model, open_tokenizer
 
     dataset = open_dataset(data)
+    splits = {name: dataset.split(name) for name in dataset.splits}
+    for split in splits.values():
+        if isinstance(split, StreamedSplit):
+            raise split.refusal()
     torch_device = local_device(open_device(device))
     connect(torch_device)
     model = open_tokenizer(tokenizer)
     plan = make_plan(dataset, model, views, dtype)
-    num_shards = {name: plan.num_shards(len(dataset.split(name))) for name in dataset.splits}
+    num_shards = {name: plan.num_shards(len(split)) for name, split in splits.items()}
     missing: Shards = []
     if rank() == 0:
         start_codes(out, plan, overwrite)
@@ -86,7 +90,7 @@ def codes(
 
 def make_plan(dataset: "Dataset", tokenizer: "ModelFolder", views: str, dtype: str) -> "CodePlan":
     """What decides every code."""
-    from restok_cli.data.codes import CodePlan
+    from restok_cli.data.codes import SAMPLES_PER_SHARD, CodePlan
     from restok_cli.model.checkpoint import fingerprint
 
     return CodePlan(
@@ -99,6 +103,7 @@ def make_plan(dataset: "Dataset", tokenizer: "ModelFolder", views: str, dtype: s
         codebook_size=tokenizer.config.codebook_size,
         num_codes=tokenizer.config.num_latent_tokens,
         class_names=dataset.class_names,
+        samples_per_shard=SAMPLES_PER_SHARD,
     )
 
 

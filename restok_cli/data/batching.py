@@ -123,19 +123,11 @@ class Loaded(NamedTuple):
 
 
 def from_workers(loader: DataLoader) -> Iterator[Item]:
-    """What `loader` loads. Raises the errors that workers hand over as values, and RestokError where one is killed."""
-    try:
-        for item in loader:
-            if isinstance(item, RestokError):
-                raise item
-            yield item
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        reason = str(error).splitlines()[0]
-        raise RestokError(
-            f"a process that loads pictures died ({reason}); most often memory, or /dev/shm, ran out: try fewer workers"
-        ) from error
+    """What `loader` loads. Raises the errors that workers hand over as values."""
+    for item in loader:
+        if isinstance(item, RestokError):
+            raise item
+        yield item
 
 
 def as_it_is(item: Item) -> Item:

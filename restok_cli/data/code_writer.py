@@ -62,7 +62,10 @@ def write_code_shard(path: Path, plan: CodePlan, codes: np.ndarray, class_ids: l
 
 
 def finish_codes(folder: Path, plan: CodePlan, num_shards: dict[str, int]) -> CodeManifest:
-    """Write codes.json over the shards in `folder`, all of which are there. Raises RestokError where none has samples."""
+    """Write codes.json over the shards in `folder`, all of which are there.
+
+    Raises RestokError where those of a split hold no samples.
+    """
     splits = {
         split: [_describe(shard_path(folder, split, number)) for number in range(count)]
         for split, count in num_shards.items()

@@ -51,7 +51,7 @@ class CodePlan(BaseModel):
     codebook_size: int = Field(gt=0)
     num_codes: int = Field(gt=0)  # L, of one view
     class_names: list[str]  # the class id is the place in this list; empty where there are no classes
-    samples_per_shard: int = Field(SAMPLES_PER_SHARD, gt=0)
+    samples_per_shard: int = Field(gt=0)  # of the data set, before broken ones are left out
 
     def num_shards(self, num_samples: int) -> int:
         """Of a split with so many samples."""
@@ -266,9 +266,14 @@ def draw_views(num_samples: int, num_views: int, seed: int, epoch: int) -> np.nd
     return (numbers % num_views).astype(np.uint8)
 
 
-def evaluation_code_batches(split: CodeSplit, batch_size: int) -> Iterator[CodeBatch]:
-    """View 0 of every sample once, in order; the last batch may be shorter. Raises RestokError as above."""
-    for start in range(0, len(split), batch_size):
+def evaluation_code_batches(
+    split: CodeSplit, batch_size: int, *, rank: int = 0, world_size: int = 1
+) -> Iterator[CodeBatch]:
+    """View 0 of every sample once, in order; the last batch may be shorter.
+
+    Of several processes, each gets every `world_size`-th batch, from number `rank` on. Raises RestokError as above.
+    """
+    for start in range(rank * batch_size, len(split), world_size * batch_size):
         samples = range(start, min(start + batch_size, len(split)))
         yield _batch([split.codes(i, 0) for i in samples], [split.class_id(i) for i in samples])
 

@@ -136,13 +136,13 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """Every sample once, in order, centre-cropped; the last batch may be shorter.
 
-    Of several processes, `rank` gets every `world_size`-th batch.
+    Of several processes, each gets every `world_size`-th batch, from number `rank` on.
 
     Raises RestokError where a sample cannot be read.
     """
     if isinstance(split, StreamedSplit):
-        every = streamed_evaluation_batches(split, image_size=image_size, batch_size=batch_size)
-        yield from islice(every, rank, None, world_size)
+        whole = streamed_evaluation_batches(split, image_size=image_size, batch_size=batch_size)
+        yield from islice(whole, rank, None, world_size)
         return
     for start in range(rank * batch_size, len(split), world_size * batch_size):
         samples = range(start, min(start + batch_size, len(split)))

@@ -298,17 +298,18 @@ class StreamedSplit(Split):
 
     def __len__(self) -> int:
         if not self.num_samples:
-            raise self._refusal()
+            raise self.refusal()
         return self.num_samples
 
     @property
     def class_ids(self) -> np.ndarray:
-        raise self._refusal()
+        raise self.refusal()
 
     def _locate(self, i: int) -> tuple[Shard, int]:
-        raise self._refusal()
+        raise self.refusal()
 
-    def _refusal(self) -> UsageError:
+    def refusal(self) -> UsageError:
+        """What to raise where a sample is asked for by its number."""
         return UsageError(
             f"the {self.name} shards of this data set are elsewhere ({self.urls[0]}) and can only be streamed in"
             " training; for all else download them and give the folder to `restok prepare shards`"

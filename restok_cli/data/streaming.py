@@ -76,7 +76,7 @@ def streamed_batches(
     """
     if rank == 0:
         note(
-            f"{split.name}: {len(split.urls)} shards are streamed: the order depends on the number of workers and"
+            f"the {split.name} shards are elsewhere and streamed: the order depends on the number of workers and"
             " processes, and a resumed run goes on with an epoch of its own"
         )
     broken = BrokenSamples(split.num_samples, broken_limit, "FOLDER, once the shards are downloaded,")
