@@ -139,8 +139,6 @@ def test_trackio_gets_the_config_numbers_and_its_own_end(tmp_path, monkeypatch):
     given = []
 
     class Stand(types.ModuleType):
-        config = {}
-
         def init(self, project, name, resume):
             given.append((project, name, resume))
             return self
