@@ -9,7 +9,8 @@ from pictures import noise
 
 from restok_cli.data.images import center_crop, to_tensor
 from restok_cli.data.loader import batches, evaluation_batches, random_crop, sample_order
-from restok_cli.data.shards import Sample, open_dataset, write_dataset
+from restok_cli.data.shards import Sample, open_dataset
+from restok_cli.data.writer import write_dataset
 from restok_cli.errors import RestokError
 
 PICTURES = 10
