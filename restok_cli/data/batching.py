@@ -123,11 +123,14 @@ class Loaded(NamedTuple):
 
 
 def from_workers(loader: DataLoader) -> Iterator[Item]:
-    """What `loader` loads. Raises the errors that workers hand over as values."""
-    for item in loader:
-        if isinstance(item, RestokError):
-            raise item
-        yield item
+    """What `loader` loads. Raises the errors that workers hand over as values, RuntimeError where one was killed."""
+    try:
+        for item in loader:
+            if isinstance(item, RestokError):
+                raise item
+            yield item
+    except (ConnectionError, EOFError) as error:  # a batch on its way from a worker that is gone
+        raise RuntimeError(f"DataLoader worker is gone ({error})") from error  # as torch says it of all others
 
 
 def as_it_is(item: Item) -> Item:
