@@ -25,10 +25,11 @@ from restok_cli.commands import (
     train_har,
     train_tokenizer,
 )
-from restok_cli.errors import Failed, Interrupted, RestokError, UsageError
+from restok_cli.errors import Failed, Interrupted, RestokError, Unmet, UsageError
 from restok_cli.processes import leave, rank, report_failure
 
-EXIT_FAILURE, EXIT_USAGE, EXIT_SIGNAL = 1, 2, 128  # plus the number of the signal
+EXIT_FAILURE, EXIT_USAGE, EXIT_UNMET = 1, 2, 4
+EXIT_SIGNAL = 128  # plus the number of the signal
 
 # Typer keeps its Click private and has moved it before; this is Click's UsageError wherever it lives now.
 ClickUsageError = typer.BadParameter.__mro__[1]
@@ -108,6 +109,8 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(str(error), EXIT_SIGNAL + error.signal_number)
     except UsageError as error:
         return _fail(str(error), EXIT_USAGE)
+    except Unmet as error:
+        return _fail(str(error), EXIT_UNMET)
     except RestokError as error:
         return _fail(str(error), EXIT_FAILURE)
     except (KeyboardInterrupt, typer.Abort) as error:  # Click makes an Abort of KeyboardInterrupt and of EOFError
@@ -117,6 +120,7 @@ def run(arguments: list[str] | None = None) -> int:
     except OSError as error:
         _drop_output()
         if error.errno == errno.EPIPE:  # `restok … | head`: the reader has seen enough
+            report_failure("", EXIT_FAILURE)
             return EXIT_FAILURE
         return _fail(_describe(error), EXIT_FAILURE)
     except (MemoryError, RuntimeError) as error:

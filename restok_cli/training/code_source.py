@@ -35,6 +35,34 @@ class CodeSource(Protocol):
         """Every held-out picture once, in order, in batches of which this is every `processes`-th from `process` on."""
 
 
+class CachedCodes:
+    """Codes of several views of each picture, one of them drawn at each visit."""
+
+    def __init__(self, cache: CodeCache, device: torch.device):
+        self.cache, self.device = cache, device
+        self.fingerprint, self.class_names = cache.fingerprint, cache.class_names
+
+    def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Iterator[Coded]:
+        for batch in code_batches(
+            self.cache.split("train"),
+            batch_size=config.schedule.batch_size,
+            micro_batch_size=micro_batch_size,
+            rank=rank(),
+            world_size=world_size(),
+            seed=config.schedule.seed,
+            first_step=first_step,
+        ):
+            yield self._on_device(batch.class_ids, batch.codes)
+
+    def evaluation(self, batch_size: int, process: int = 0, processes: int = 1) -> Iterator[Coded]:
+        split = self.cache.held_out
+        for batch in evaluation_code_batches(split, batch_size, rank=process, world_size=processes):
+            yield self._on_device(batch.class_ids, batch.codes)
+
+    def _on_device(self, class_ids: Tensor, codes: Tensor) -> Coded:
+        return Coded(class_ids.to(self.device, non_blocking=True), codes.to(self.device, non_blocking=True))
+
+
 class EncodedPictures:
     """Pictures, randomly changed and encoded at each visit by the frozen tokenizer: in float32, as a cache would be."""
 
