@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import BinaryIO
 
+from restok_cli.data.shards import NO_CLASS
 from restok_cli.errors import RestokError
 
 
@@ -41,3 +42,12 @@ def split_name(name: str) -> tuple[str, str]:
     folder, slash, file = name.rpartition("/")
     stem, _, extension = file.partition(".")
     return (folder + slash + stem if stem else ""), extension.lower()
+
+
+def read_class_id(tar: BinaryIO, files: dict[str, tarfile.TarInfo]) -> int | None:
+    """What the .cls of a sample says: NO_CLASS where it has none, None where that is no class id."""
+    if "cls" not in files:
+        return NO_CLASS
+    tar.seek(files["cls"].offset_data)
+    text = tar.read(files["cls"].size).strip()
+    return int(text) if text.isdigit() else None
