@@ -6,12 +6,14 @@ import sys
 from types import FrameType
 
 from restok_cli.errors import Interrupted
+from restok_cli.processes import rank, take_place
 
 
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # `nohup restok …` goes on after a hang-up
             signal.signal(number, interrupt)
+    take_place()
     from restok_cli.cli import main as run_command_line  # takes a third of a second, in which Ctrl-C may come
 
     run_command_line()
@@ -24,7 +26,8 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     """
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
-            os.write(sys.stderr.fileno(), b"restok: interrupted\n")
+            if rank() == 0:
+                os.write(sys.stderr.fileno(), b"restok: interrupted\n")
             os._exit(128 + number)
         frame = frame.f_back
     raise Interrupted(number, "interrupted")

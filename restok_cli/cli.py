@@ -7,14 +7,26 @@ import errno
 import os
 import signal
 import sys
+import traceback
 from contextlib import suppress
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from restok_cli.commands import evaluate, generate, models, prepare, reconstruct, train_har, train_tokenizer
-from restok_cli.errors import Interrupted, RestokError, UsageError
+from restok_cli.commands import (
+    config,
+    curves,
+    evaluate,
+    generate,
+    models,
+    prepare,
+    reconstruct,
+    train_har,
+    train_tokenizer,
+)
+from restok_cli.errors import Failed, Interrupted, RestokError, UsageError
+from restok_cli.processes import leave, rank, report_failure
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_SIGNAL = 1, 2, 128  # plus the number of the signal
 
@@ -74,7 +86,9 @@ app.command()(train_har.train_har)
 app.command()(reconstruct.reconstruct)
 app.command()(generate.generate)
 app.command()(evaluate.evaluate)
+app.command()(curves.curves)
 app.add_typer(models.app, name="models")
+app.add_typer(config.app, name="config")
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -88,6 +102,8 @@ def run(arguments: list[str] | None = None) -> int:
             return EXIT_USAGE
         command = error.ctx.command_path if error.ctx else "restok"
         return _fail(f"{error.format_message().rstrip('.')}. Try '{command} --help'.", EXIT_USAGE)
+    except Failed as error:
+        return _fail(str(error), error.code)
     except Interrupted as error:
         return _fail(str(error), EXIT_SIGNAL + error.signal_number)
     except UsageError as error:
@@ -104,6 +120,12 @@ def run(arguments: list[str] | None = None) -> int:
             return EXIT_FAILURE
         return _fail(_describe(error), EXIT_FAILURE)
     except (MemoryError, RuntimeError) as error:
+        if str(error).startswith("DataLoader worker"):  # torch raises it wherever the main process is just then
+            return _fail(
+                "a process that loads pictures was killed, most often because memory or /dev/shm ran out;"
+                f" try fewer workers ({error})",
+                EXIT_FAILURE,
+            )
         if not _is_out_of_memory(error):
             raise
         return _fail("out of memory; give a smaller --batch-size, or another --device", EXIT_FAILURE)
@@ -132,11 +154,21 @@ def _drop_output() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"restok: {' '.join(message.split())}", file=sys.stderr)
+    """Say what was wrong, in one line; of several processes, by the one that knows which failed first."""
+    line = message if message.startswith("Traceback") else " ".join(message.split())
+    stopped = code > EXIT_SIGNAL
+    if line and ((stopped and rank() == 0) or (not stopped and not report_failure(line, code))):
+        print(f"restok: {line}", file=sys.stderr)
     return code
 
 
 def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # a terminal or pipe that is not UTF-8 gets ? for what it lacks
-    sys.exit(run())
+    try:
+        code = run()
+    except Exception:
+        code = EXIT_FAILURE
+        if not report_failure(traceback.format_exc(), code):
+            raise
+    leave(code)

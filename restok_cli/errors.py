@@ -26,6 +26,14 @@ class Interrupted(RestokError):
         self.signal_number = signal_number
 
 
+class Failed(RestokError):
+    """A process that did this command's work has ended; its exit code is ours, and it may have had something to say."""
+
+    def __init__(self, code: int, message: str):
+        super().__init__(message)
+        self.code = code
+
+
 def did_you_mean(word: str, known) -> str:
     """' (did you mean X?)' for the known word nearest to `word`, or ''."""
     close = get_close_matches(word, list(known), n=1, cutoff=0.5)

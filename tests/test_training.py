@@ -9,7 +9,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from restok_cli.errors import Interrupted, RestokError, UsageError
@@ -20,7 +19,6 @@ from restok_cli.training.codebook import count_codes, draw_prefix_lengths, prefi
 from restok_cli.training.config import (
     HarRunConfig,
     OptimizerConfig,
-    TokenizerLossConfig,
     TokenizerRunConfig,
     merged,
     preset_names,
@@ -28,7 +26,7 @@ from restok_cli.training.config import (
     read_preset,
     write_config,
 )
-from restok_cli.training.losses import tokenizer_losses
+from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
 from restok_cli.training.optim import learning_rate, make_optimizer, seed_step, update_ema
 from restok_cli.training.run import RunFolder, Window, stop_signals
 from restok_cli.training.tokenizer_loop import batch_usage
@@ -145,24 +143,6 @@ def test_drawn_prefixes_have_their_probabilities(probability):
         assert (lengths == length).float().mean().item() == pytest.approx(expected, abs=0.015)
 
 
-def test_losses_add_up_with_their_weights(tiny_tokenizer):
-    images = torch.rand(2, 3, 32, 32)
-    result = tiny_tokenizer(images)
-    quantizer_loss = result.quantized.codebook_loss + result.quantized.commitment_loss
-    for kind, distance in (("l2", F.mse_loss), ("l1", F.l1_loss)):
-        config = TokenizerLossConfig(reconstruction=kind, reconstruction_weight=2.0, quantizer_weight=0.5)
-        losses = tokenizer_losses(result, images, tiny_tokenizer.quantizer, config)
-        expected = 2 * distance(result.images, images) + 0.5 * quantizer_loss
-        assert losses["loss"].item() == pytest.approx(expected.item())
-    assert "entropy_loss" not in losses  # not asked for, not computed
-    config = config.model_copy(update={"entropy_weight": 0.1})
-    with_entropy = tokenizer_losses(result, images, tiny_tokenizer.quantizer, config)
-    entropy_loss = tiny_tokenizer.quantizer.entropy_loss(result.latents)
-    assert with_entropy["loss"].item() == pytest.approx((losses["loss"] + 0.1 * entropy_loss).item())
-    losses["loss"].backward()
-    assert tiny_tokenizer.quantizer.codebook.grad.abs().sum() > 0
-
-
 def test_codes_are_counted_like_numpy_counts_them():
     codes = torch.randint(10, (3, 7))
     assert np.array_equal(count_codes(codes, 12), np.bincount(codes.flatten(), minlength=12))
@@ -276,6 +256,7 @@ def test_gradients_reach_every_part_of_the_tokenizer(tiny_config):
     tokenizer = Tokenizer(tiny_config)
     images = torch.rand(4, 3, 32, 32)
     result = tokenizer(images, torch.tensor([4, 8, 16, 32]))
-    tokenizer_losses(result, images, tokenizer.quantizer, TokenizerLossConfig())["loss"].backward()
+    objective = TokenizerLosses(TokenizerRunConfig(model=tiny_config), lpips=None, teacher=None)
+    objective(result, images, tokenizer.quantizer, torch.rand(4, NUM_DRAWS))["loss"].backward()
     dead = [name for name, p in tokenizer.named_parameters() if p.grad is None or not p.grad.any()]
     assert not dead

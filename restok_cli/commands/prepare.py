@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from restok_cli.commands.prepare_codes import codes
 from restok_cli.console import note
 from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import check_output_folder, whole_folder
@@ -34,6 +35,8 @@ app = typer.Typer(
       restok prepare verify data/photos
     """,
 )
+
+app.command()(codes)
 
 Output = Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the data set that OUT already holds.")]

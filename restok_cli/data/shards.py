@@ -190,9 +190,13 @@ class Split:
         return shard.read(position)
 
     def image(self, i: int) -> Image.Image:
-        """Sample `i` as an RGB image. Raises RestokError naming key and shard where it cannot be decoded."""
+        """Sample `i` as an RGB image. Raises PictureError naming key and shard where it cannot be decoded."""
+        return read_image(self.read(i), self.describe(i))
+
+    def describe(self, i: int) -> str:
+        """Sample `i` for messages: key and shard."""
         shard, position = self._locate(i)
-        return read_image(shard.read(position), f"sample {shard.key(position)} of {shard.path}")
+        return f"sample {shard.key(position)} of {shard.path}"
 
 
 class StreamedSplit(Split):
@@ -204,17 +208,18 @@ class StreamedSplit(Split):
 
     def __len__(self) -> int:
         if not self.num_samples:
-            raise self._refusal()
+            raise self.refusal()
         return self.num_samples
 
     @property
     def class_ids(self) -> np.ndarray:
-        raise self._refusal()
+        raise self.refusal()
 
     def _locate(self, i: int) -> tuple[Shard, int]:
-        raise self._refusal()
+        raise self.refusal()
 
-    def _refusal(self) -> UsageError:
+    def refusal(self) -> UsageError:
+        """What to raise where a sample is asked for by its number."""
         return UsageError(
             f"the {self.name} shards of this data set are elsewhere ({self.urls[0]}) and can only be streamed in"
             " training; for all else download them and give the folder to `restok prepare shards`"

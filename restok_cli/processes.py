@@ -1,0 +1,198 @@
+"""Several processes that do one command together: how they are started, and what each knows of the others.
+
+They are started by torch.distributed.run, here (`--num-processes`) or by the user (torchrun, accelerate launch, one
+task each under SLURM); in every one of them the environment says which it is. Nothing here imports torch before it
+has to.
+"""
+
+import atexit
+import json
+import logging
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from restok_cli.errors import Failed, Interrupted, RestokError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+STARTED_BY_US = "RESTOK_STARTED"  # in the environment of the processes that `run_in_processes` starts
+ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # where torch.distributed.run looks for what a process has to say at its end
+SAVE_SECONDS = 600  # that processes get to save before they are killed
+
+
+def rank() -> int:
+    """The number of this process, 0 when it is alone. Results are printed by number 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """How many processes do this command together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def take_place() -> None:
+    """Called first in every process: of several, only number 0 may print results.
+
+    SLURM numbers the tasks of a step by names of its own; torch reads RANK, WORLD_SIZE and LOCAL_RANK.
+    """
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if "RANK" not in os.environ and int(tasks) > 1:
+        os.environ |= {
+            "RANK": os.environ["SLURM_PROCID"],
+            "LOCAL_RANK": os.environ["SLURM_LOCALID"],
+            "WORLD_SIZE": tasks,
+        }
+    if rank() > 0:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  closed by the end of the process
+
+
+def parse_num_processes(text: str) -> int:
+    """The number that --num-processes gives; auto is one for each GPU. Raises UsageError."""
+    if text == "auto":
+        import torch
+
+        return max(torch.cuda.device_count(), 1)
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--num-processes {text}: give a number from 1 on, or auto for one per GPU")
+    return int(text)
+
+
+def run_in_processes(count: int) -> None:
+    """Start this command line `count` times, wait for all, and leave with their exit code; in them, just return.
+
+    Also returns where one process is enough, and where somebody else has already started several. To be called before
+    anything is written.
+
+    Raises Failed where a process failed, Interrupted after a signal, once all have ended.
+    """
+    if count == 1 or "RANK" in os.environ:
+        return
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.disable(logging.CRITICAL)  # torch reports an ended process in forty lines; one line is said here
+    os.environ[STARTED_BY_US] = "1"
+    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(SAVE_SECONDS)
+    # without this every process would take all cores, and they would stand in each other's way
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=f"restok-{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "restok_cli", *sys.argv[1:])
+    except ChildFailedError as error:
+        raise _first_failure(error.failures, count) from None
+    except SignalException as error:
+        raise Interrupted(error.sigval, "") from None  # process 0 has said what is to be said
+    raise Failed(0, "")
+
+
+def _first_failure(failures: "dict[int, ProcessFailure]", count: int) -> Failed:
+    """What the process that failed first had to say: the others failed after it, for want of an answer.
+
+    One that was killed without a word, as for want of memory, comes before all that could still speak.
+    """
+    number, failure = min(failures.items(), key=lambda item: item[1].error_file_data.get("time_ns", 0))
+    if "text" in failure.error_file_data:
+        return Failed(failure.error_file_data["code"], failure.error_file_data["text"])
+    how = f"was killed by signal {-failure.exitcode}" if failure.exitcode < 0 else f"ended with {failure.exitcode}"
+    return Failed(1, f"process {number} of {count} {how} and said nothing; it may have run out of memory")
+
+
+def report_failure(message: str, code: int) -> bool:
+    """Leave the last words of this process where the one that started it reads them; false where there is none."""
+    if STARTED_BY_US not in os.environ or ERROR_FILE not in os.environ:
+        return False
+    for_torch = {"message": message, "extraInfo": {"timestamp": str(int(time.time()))}}
+    with open(os.environ[ERROR_FILE], "w", encoding="utf-8") as file:
+        json.dump({"message": for_torch, "text": message, "code": code, "time_ns": time.time_ns()}, file)
+    return True
+
+
+def leave(code: int) -> NoReturn:
+    """End a process that failed or was stopped: at once where there are others, which it must not wait for."""
+    if code == 0 or world_size() == 1:
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def connect(device: "torch.device") -> None:
+    """Join the other processes, if there are any. Raises RestokError where they cannot be reached."""
+    import torch
+    import torch.distributed as dist
+
+    if world_size() == 1 or dist.is_initialized():
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    try:
+        # gloo beside nccl: what is said between processes about the host shall not wait for the GPU
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RestokError(f"the {world_size()} processes cannot reach each other ({reason})") from error
+    atexit.register(dist.destroy_process_group)  # else gloo's threads end the program with an abort
+
+
+def local_device(device: "torch.device") -> "torch.device":
+    """The device of this process: where each machine has several GPUs, each process has one of its own."""
+    import torch
+
+    if device.type != "cuda" or world_size() == 1:
+        return device
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def gather(value: Any) -> list[Any]:
+    """The picklable values of all processes, in the order of their numbers, in every one of them."""
+    if world_size() == 1:
+        return [value]
+    import torch.distributed as dist
+
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def barrier() -> None:
+    """Wait until all processes are here."""
+    gather(None)
+
+
+class Agreement:
+    """Whether any process was told to stop, which all learn at the same step, so that none waits for one that left.
+
+    Each step's question is answered in the next one: the exchange runs beside the step, and costs it nothing.
+    """
+
+    def __init__(self) -> None:
+        self.pending = None
+
+    def __call__(self, mine: int) -> int:
+        """Give this process's signal number (0: none); returns the largest that any had given at the step before."""
+        if world_size() == 1:
+            return mine
+        import torch
+        import torch.distributed as dist
+
+        answer = 0
+        if self.pending is not None:
+            work, flag = self.pending
+            work.wait()
+            answer = int(flag)
+        flag = torch.tensor(mine)
+        self.pending = dist.all_reduce(flag, dist.ReduceOp.MAX, async_op=True), flag
+        return answer
