@@ -36,8 +36,6 @@ app = typer.Typer(
     """,
 )
 
-app.command()(codes)
-
 Output = Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the data set that OUT already holds.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object instead of OUT.")]
@@ -203,6 +201,9 @@ def shards(
     if num_bad:
         note(f"{num_bad} samples are broken and were left out: see {folder / BAD_LIST}")
     _report(folder, manifest, as_json, unreadable=num_bad)
+
+
+app.command()(codes)
 
 
 @app.command()
