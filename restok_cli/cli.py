@@ -14,7 +14,17 @@ from typing import Annotated
 
 import typer
 
-from restok_cli.commands import evaluate, generate, models, prepare, reconstruct, train_har, train_tokenizer
+from restok_cli.commands import (
+    decode,
+    encode,
+    evaluate,
+    generate,
+    models,
+    prepare,
+    reconstruct,
+    train_har,
+    train_tokenizer,
+)
 from restok_cli.errors import Failed, Interrupted, RestokError, UsageError
 from restok_cli.processes import leave, rank, report_failure
 
@@ -75,6 +85,8 @@ app.command()(train_tokenizer.train_tokenizer)
 app.command()(train_har.train_har)
 app.command()(reconstruct.reconstruct)
 app.command()(generate.generate)
+app.command()(encode.encode)
+app.command()(decode.decode)
 app.command()(evaluate.evaluate)
 app.add_typer(models.app, name="models")
 
