@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from restok_cli.model.tokenizer import Tokenizer
 
 RECONSTRUCTED_FOLDER = Path("reconstructed")
-SHEET_ROWS = 16  # pictures that --grid and --ladder show
+SHEET_ROWS = 8  # pictures that --grid and --ladder show
 
 
 def reconstruct(
