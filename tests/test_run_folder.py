@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from restok_cli.console import note
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.training.config import HarRunConfig, TokenizerRunConfig, merged
+from restok_cli.training.config import RUN_CONFIGS, HarRunConfig, TokenizerRunConfig, merged
 from restok_cli.training.run import RunFolder
 
 
@@ -320,3 +320,12 @@ def test_only_the_first_of_several_processes_writes(tmp_path, monkeypatch):
     with other.logging():
         note("unheard")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("kind", RUN_CONFIGS)
+def test_a_run_of_the_other_trainer_cannot_be_resumed(fails, tmp_path, kind):
+    other = "har" if kind == "tokenizer" else "tokenizer"
+    start(tmp_path, RUN_CONFIGS[other]())
+    tokenizer = ["--tokenizer", "nowhere"] if kind == "har" else []
+    line = fails(2, f"train-{kind}", "sample", *tokenizer, "-o", tmp_path / "run", "--resume")
+    assert line == f"restok: --resume: {tmp_path / 'run'} is a run of train-{other}"

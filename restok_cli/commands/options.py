@@ -161,9 +161,11 @@ def run_layers(
 
     Raises UsageError for what cannot be read.
     """
-    from restok_cli.training.settings import config_path, layers_of
+    from restok_cli.training.settings import config_path, kind_of, layers_of
 
     if resume and preset is None and file is None and config_path(output).is_file():
+        if (found := kind_of([output])) != kind:
+            raise UsageError(f"--resume: {output} is a run of train-{found}")
         file = output
     return layers_of(kind, preset, file, assignments or [], options)
 
