@@ -329,3 +329,23 @@ def test_a_run_of_the_other_trainer_cannot_be_resumed(fails, tmp_path, kind):
     tokenizer = ["--tokenizer", "nowhere"] if kind == "har" else []
     line = fails(2, f"train-{kind}", "sample", *tokenizer, "-o", tmp_path / "run", "--resume")
     assert line == f"restok: --resume: {tmp_path / 'run'} is a run of train-{other}"
+
+
+@pytest.mark.slow
+def test_a_run_that_stops_at_a_step_and_goes_on_is_the_same_run(restok, fails, tmp_path):
+    train = ("train-tokenizer", "sample", "--preset", "tiny", "--max-steps", 12, "--skip-preflight")
+    assert restok(*train, "-o", tmp_path / "whole").code == 0
+    parts = tmp_path / "parts"
+    result = restok(*train, "-o", parts, "--stop-at", 7)  # between two log lines
+    assert result.code == 0 and result.out == f"{parts}/model\n"
+    assert [path.name for path in (parts / "checkpoints").iterdir()] == ["step-000007"]
+    assert (parts / "model" / "model.safetensors").exists()
+    assert restok("train-tokenizer", "sample", "-o", parts, "--resume").code == 0  # the settings are those of the run
+    both = [tmp_path / "whole", parts]
+    for file in ("model/model.safetensors", "checkpoints/step-000012/model.safetensors", "config.yaml"):
+        assert len({(run / file).read_bytes() for run in both}) == 1
+    logs = [(run / "metrics.jsonl").read_text().splitlines() for run in both]
+    rates = [[json.loads(line).get("learning_rate") for line in log] for log in logs]
+    losses = [[json.loads(line).get("loss") for line in log] for log in logs]
+    assert rates[0] == rates[1] and losses[0] == losses[1] and len(losses[0]) == 4
+    assert "--stop-at 13: the run ends at schedule.max_steps = 12" in fails(2, *train, "-o", parts, "--stop-at", 13)
