@@ -10,8 +10,9 @@ from pictures import noise
 
 from restok_cli.data.codes import open_codes, verify_codes
 from restok_cli.data.images import to_float
-from restok_cli.data.shards import Sample, open_dataset, write_dataset
+from restok_cli.data.shards import Sample, open_dataset
 from restok_cli.data.transforms import make_views
+from restok_cli.data.writer import write_dataset
 from restok_cli.model.checkpoint import load_tokenizer, save_tokenizer
 
 SAMPLES_PER_SHARD = 5
