@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from restok_cli.console import note
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.model.checkpoint import save_tokenizer
 from restok_cli.training.config import RUN_CONFIGS, HarRunConfig, TokenizerRunConfig, merged
 from restok_cli.training.run import RunFolder
 
@@ -329,6 +330,27 @@ def test_a_run_of_the_other_trainer_cannot_be_resumed(fails, tmp_path, kind):
     tokenizer = ["--tokenizer", "nowhere"] if kind == "har" else []
     line = fails(2, f"train-{kind}", "sample", *tokenizer, "-o", tmp_path / "run", "--resume")
     assert line == f"restok: --resume: {tmp_path / 'run'} is a run of train-{other}"
+
+
+def test_the_first_weights_are_taken_until_there_is_a_checkpoint_to_go_on_from(
+    restok, tmp_path, monkeypatch, tiny_tokenizer
+):
+    """A run that is killed before its first checkpoint must not go on from random weights."""
+    given = []
+
+    def train(_config, run, *, init, **_others):
+        given.append(init is not None)
+        return run.model_folder
+
+    monkeypatch.setattr("restok_cli.training.tokenizer_loop.train_tokenizer", train)
+    save_tokenizer(tiny_tokenizer, tmp_path / "first")
+    command = ("train-tokenizer", "sample", "--preset", "tiny", "--init", tmp_path / "first", "--skip-preflight")
+    command = (*command, "-o", tmp_path / "run")
+    assert restok(*command).code == 0
+    assert restok(*command, "--resume").code == 0
+    (tmp_path / "run" / "checkpoints" / "step-000005").mkdir()
+    assert restok(*command, "--resume").code == 0
+    assert given == [True, True, False]
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ ConfigFile = Annotated[
 ]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as optimizer.learning_rate=1e-4; repeatable."),
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as schedule.seed=3; repeatable."),
 ]
 RunSeed = Annotated[
     int | None, typer.Option(min=0, max=2**32 - 1, help="Decides everything random. Default: the preset's.")
