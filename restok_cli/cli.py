@@ -17,6 +17,8 @@ import typer
 from restok_cli.commands import (
     config,
     curves,
+    decode,
+    encode,
     evaluate,
     generate,
     models,
@@ -86,6 +88,8 @@ app.command()(train_tokenizer.train_tokenizer)
 app.command()(train_har.train_har)
 app.command()(reconstruct.reconstruct)
 app.command()(generate.generate)
+app.command()(encode.encode)
+app.command()(decode.decode)
 app.command()(evaluate.evaluate)
 app.command()(curves.curves)
 app.add_typer(models.app, name="models")

@@ -1,6 +1,7 @@
 """Settings: where they come from, what goes over what, and what a wrong one is answered with."""
 
 import json
+import random
 import subprocess
 import sys
 
@@ -320,3 +321,23 @@ def test_a_damaged_config_of_a_run_is_named(tmp_path, text):
             read_config(tmp_path / "config.yaml")
     else:
         assert read_config(tmp_path / "config.yaml") == {}
+
+
+def test_a_spoiled_file_is_either_still_a_config_or_answered_in_one_line_that_names_it(tmp_path):
+    file = tmp_path / "run.yaml"
+    lines = yaml.safe_dump(TokenizerRunConfig().model_dump(mode="json"), sort_keys=False).splitlines(keepends=True)
+    spoilers = [*":{}[]&*!|>'\"%@`#,?-~.\n\t 0e\x00é", "null", "true", "<<: *a", "&a ", "!!int ", "!!timestamp ", "? "]
+    spoilers += ["1e999", "9" * 5000, "---\n", "preset: tiny\n", "[" * 2000]
+    rng = random.Random(0)
+    read = refused = 0
+    for _ in range(300):
+        text = "".join(lines[: rng.randrange(1, len(lines))])
+        place = rng.randrange(len(text))
+        file.write_text(text[:place] + rng.choice(spoilers) + text[place + rng.choice([0, 0, 1, 5]) :])
+        try:
+            resolve("tokenizer", layers_of("tokenizer", None, file))
+            read += 1
+        except UsageError as error:
+            assert "\n" not in str(error) and str(file) in str(error)
+            refused += 1
+    assert read and refused

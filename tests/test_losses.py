@@ -152,7 +152,7 @@ def test_losses_of_micro_batches_average_to_those_of_the_batch(images, draws, lp
 def test_discriminator_losses_of_micro_batches_average_to_those_of_the_batch(kind, adversary):
     if kind == "dino":
         network = timm.create_model(DINO, pretrained=False, embed_dim=32, num_heads=2)
-        adversary = DinoDiscriminator(Dino(network.requires_grad_(False).eval())).eval()
+        adversary = DinoDiscriminator(Dino(network.requires_grad_(False).eval()))
     size = 8 if kind == "dino" else 4  # the heads on DINO share statistics in groups of 8
     rng = torch.Generator().manual_seed(0)
     images, fakes = torch.rand(2, 2 * size, 3, 32, 32, generator=rng)

@@ -1,5 +1,7 @@
 """Trackers: what they are told, read back from what they wrote; and that none can end a run."""
 
+import sys
+import types
 from importlib import metadata
 
 import pytest
@@ -58,6 +60,15 @@ def test_a_resumed_run_hides_from_tensorboard_what_came_after_its_checkpoint(tmp
         run.log(10, {"loss": 100.0})
     assert scalars(tmp_path, "loss") == [(5, 5.0), (10, 100.0)]
     assert len(list((tmp_path / "run" / "tensorboard").glob("*/hparams.yml"))) == 1
+
+
+def test_what_a_tracker_prints_does_not_go_to_stdout(tmp_path, capsys):
+    run = start(tmp_path)
+    with run.logging():
+        run.load()
+        run.trackers.running["tensorboard"].log = lambda *_arguments, **_options: print("hello")
+        run.log(5, {"loss": 0.5})
+    assert capsys.readouterr() == ("", "hello\n")
 
 
 def test_a_tracker_that_fails_is_left_out_and_the_run_goes_on(tmp_path, capsys):
@@ -121,3 +132,33 @@ def test_wandb_is_offline_unless_told_otherwise_and_one_run_over_resumes(tmp_pat
     trackers._start("wandb", tmp_path, 5)
     assert [options["mode"] for options in given] == ["offline", "online"]
     assert given[0]["id"] == given[1]["id"] and given[0]["resume"] == "allow" and given[0]["dir"] == str(tmp_path)
+
+
+def test_trackio_gets_the_config_numbers_and_its_own_end(tmp_path, monkeypatch):
+    """By a stand-in that takes what trackio takes; the real one was tried by hand."""
+    given = []
+
+    class Stand(types.ModuleType):
+        def init(self, project, name, resume):
+            given.append((project, name, resume))
+            return self
+
+        def log(self, values, step):
+            given.append((values, step))
+
+        def finish(self):
+            given.append("finished")
+
+    class Config(dict):
+        def update(self, values, allow_val_change):
+            given.append(values["schedule.batch_size"])
+
+    stand = Stand("trackio")
+    stand.config = Config()
+    monkeypatch.setitem(sys.modules, "trackio", stand)
+    run = start(tmp_path, track=["trackio"])
+    with run.logging():
+        run.load()
+        run.log(5, {"loss": 0.5})
+        run.track_preview(5)  # which it cannot show
+    assert given == [("restok", "run", "never"), 256, ({"loss": 0.5}, 5), "finished"]

@@ -42,6 +42,18 @@ RunOutput = Annotated[
 PictureOutput = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="The folder for the pictures.", show_default=False)
 ]
+PicturesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PICTURES…",
+        help="Picture files, folders of them, one data set, or - (a tar stream on stdin).",
+        show_default=False,
+    ),
+]
+Split = Annotated[Literal["validation", "train"], typer.Option(help="The split to take of a data set.")]
+NoCrop = Annotated[
+    bool, typer.Option("--no-crop", help="Take pictures at their own size, which the model was not trained on.")
+]
 MaxSteps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps of the whole run. Default: the preset's.")]
 Seed = Annotated[
     int, typer.Option(min=0, max=2**32 - 1, help="Decides everything random: the same seed gives the same result.")

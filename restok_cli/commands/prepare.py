@@ -8,7 +8,7 @@ import typer
 
 from restok_cli.commands.prepare_codes import codes
 from restok_cli.console import note
-from restok_cli.errors import Interrupted, UsageError
+from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import check_output_folder, whole_folder
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ app = typer.Typer(
       restok prepare verify data/photos
     """,
 )
-
-app.command()(codes)
 
 Output = Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the data set that OUT already holds.")]
@@ -144,6 +142,109 @@ def folder(
 
 
 @app.command()
+def shards(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SHARDS",
+            help="A folder of tars, or a pattern with {00..15} or *, of files or URLs, in quotes.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Argument(metavar="[OUT]", help="The folder to make. Default: where the shards lie.", show_default=False),
+    ] = None,
+    class_names: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="What the classes are called: a file with a line for each, or the word imagenet. Default: numbers.",
+        ),
+    ] = None,
+    check: Check = "quick",
+    jobs: Jobs = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a data set from WebDataset shards that exist; nothing is copied.
+
+    Each sample is a picture (.jpg, .png, .webp) and, where there are classes,
+    their number (.cls). OUT gets links to the shards; without OUT, the index of
+    each is written beside it. Names that contain train, val or test tell the
+    splits. Broken pictures are left out and listed in bad.jsonl.
+
+    Shards behind URLs cannot be indexed, only named: training streams them, in
+    an order that it cannot promise.
+
+    Examples:
+
+      restok prepare shards imagenet-1k-wds data/imagenet --class-names imagenet
+      restok prepare shards 'https://host/cats-train-{000..146}.tar' data/cats
+    """
+    from restok_cli.data import existing
+    from restok_cli.data.jobs import available_cores
+    from restok_cli.data.preparation import BAD_LIST
+    from restok_cli.data.sources import readable
+
+    names = None if class_names is None else _read_class_names(class_names)
+    found = existing.find_shards(source)
+    remote = existing.is_remote(source)
+    folder = _check_shards_output(None if remote else Path(next(iter(found.values()))[0]).parent, out, overwrite)
+    name = readable(folder.resolve().name)
+    if remote:
+        _report(folder, existing.describe_remote(folder, found, name, names or []), as_json)
+        return
+    manifest, num_bad = existing.describe_shards(
+        found, out, name=name, source=readable(source), class_names=names, check=check, jobs=jobs or available_cores()
+    )
+    if num_bad:
+        note(f"{num_bad} samples are broken and were left out: see {folder / BAD_LIST}")
+    _report(folder, manifest, as_json, unreadable=num_bad)
+
+
+app.command()(codes)
+
+
+@app.command()
+def verify(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="A folder made by `restok prepare`, or the word sample.", show_default=False
+        ),
+    ],
+    jobs: Jobs = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
+) -> None:
+    """Read a data set from end to end and say whether it is what was prepared.
+
+    Finds every changed bit and every cut in shards and indices, shards that are
+    missing or foreign, keys that come twice and classes that do not exist, and
+    names the sample. The exit code is 1 where there are problems.
+
+    Example:
+
+      restok prepare verify data/photos
+    """
+    from restok_cli.data.jobs import available_cores
+    from restok_cli.data.verify import verify_dataset
+
+    num_shards, num_samples, streamed, problems = verify_dataset(data, jobs or available_cores())
+    for split in streamed:
+        note(f"the shards of {split} are elsewhere, so nothing is known of them")
+    if as_json:
+        counts = {"path": data, "shards": num_shards, "samples": num_samples, "streamed": streamed}
+        print(json.dumps(counts | {"problems": [problem._asdict() for problem in problems]}))
+    else:
+        for file, sample, what in problems:
+            print(f"{file}: {sample}: {what}" if sample else f"{file}: {what}")
+    if problems:
+        raise RestokError(f"{data} has {len(problems)} problem{'s'[: len(problems) > 1]}; prepare or copy it again")
+    note(f"{num_samples} samples in {num_shards} shards are as they were prepared")
+
+
+@app.command()
 def sample(out: Output, overwrite: Overwrite = False, as_json: AsJson = False) -> None:
     """Write out the data set that comes with restok: 1,906 emoji in 98 classes.
 
@@ -175,6 +276,33 @@ def _check_apart(pictures: Path, out: Path) -> None:
     source, target = pictures.resolve(), out.resolve()
     if target.is_relative_to(source) or source.is_relative_to(target):
         raise UsageError(f"{out} and {pictures} lie in each other; give an output folder apart from the pictures")
+
+
+def _read_class_names(file: str) -> list[str]:
+    from restok_cli.data.imagenet import read_classes
+
+    if file == "imagenet":
+        return list(read_classes().values())
+    try:
+        return Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--class-names {file}: give a text file with a name on each line, or imagenet") from error
+
+
+def _check_shards_output(place: Path | None, out: Path | None, overwrite: bool) -> Path:
+    """The folder that a data set of shards may be described in; they lie in the folder `place`, if on this disk."""
+    from restok_cli.data.shards import DATASET_FILES, is_dataset
+
+    if out is not None:
+        if place is not None and out.resolve() == place.resolve():
+            raise UsageError(f"{out} is where the shards lie; leave it away to describe them there")
+        check_output_folder(out, overwrite, DATASET_FILES.fullmatch)
+        return out
+    if place is None:
+        raise UsageError("shards behind URLs cannot be described where they are; give a folder OUT")
+    if is_dataset(place) and not overwrite:
+        raise UsageError(f"{place} is a data set already; give --overwrite to describe it anew")
+    return place
 
 
 def _prepare(plan: "Plan", out: Path, jobs: int | None, overwrite: bool, as_json: bool) -> None:

@@ -57,8 +57,9 @@ def train_har(
 ) -> None:
     """Train a HAR generator, which draws the codes of a picture level by level: 9 steps for 128 codes.
 
-    Pictures are encoded by the tokenizer while training. RUN gets the same files
-    as with train-tokenizer; its model/ holds the tokenizer too, so that generate
+    DATA is a data set, which the tokenizer then encodes while training, or what
+    `restok prepare codes` made of it. RUN gets the same files as with
+    train-tokenizer; its model/ holds the tokenizer too, so that generate
     needs nothing else. Prints the folder of the model.
 
     Examples:

@@ -98,15 +98,16 @@ def _unreadable(image: Image.Image, data: bytes) -> str | None:
 
 def _check(image: Image.Image, stream: BytesIO, data: bytes, file: str, check: Check) -> None:
     """Raises PictureError or one of DECODE_ERRORS where the picture is broken as far as the check can see."""
-    if check == "full" or image.format not in ("JPEG", "PNG", "WEBP"):
-        read_image(data, file)
-    elif image.format == "PNG":
-        image.verify()  # every chunk's checksum, to the last chunk
-    elif image.format == "JPEG":
+    if image.format == "JPEG":
         if data.rfind(END_OF_JPEG, stream.tell()) < 0:  # the stream stands where picture data begin
             raise ValueError("the file is cut short")
-    elif int.from_bytes(data[4:8], "little") + 8 > len(data):  # WebP tells its size
-        raise ValueError("the file is cut short")
+    elif image.format == "WEBP":
+        if int.from_bytes(data[4:8], "little") + 8 > len(data):  # it tells its size
+            raise ValueError("the file is cut short")
+    elif image.format == "PNG":
+        image.verify()  # every chunk's checksum, to the last chunk
+    if check == "full" or image.format not in ("JPEG", "WEBP", "PNG"):
+        read_image(data, file)
 
 
 def _size_for(width: int, height: int, rules: Rules) -> tuple[int, int]:

@@ -36,6 +36,8 @@ TAR_BLOCK = 512
 NAME_BYTES = 100  # of the member's name in a tar header; keys are short enough never to need more
 NO_CLASS = -1
 
+SHARD_FILE = re.compile(r"[A-Za-z0-9_-]+\.tar(\.gz)?")
+
 # Every file of a data set: what --overwrite may delete.
 DATASET_FILES = re.compile(
     r"dataset\.json|_info\.json|bad\.jsonl|NOTICE|LICENSE|[A-Za-z0-9_-]+-\d{6,}\.(tar|tar\.gz|npy)|\.partial/[^/]+"
@@ -50,7 +52,7 @@ class ShardInfo(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    file: str = Field(pattern=r"^[A-Za-z0-9_-]+\.tar(\.gz)?$")
+    file: str = Field(pattern=f"^{SHARD_FILE.pattern}$")
     num_samples: int = Field(gt=0)
     bytes: int
     sha256: str
@@ -318,6 +320,14 @@ def _check_shard(path: Path, shard: ShardInfo) -> None:
 def index_path(shard: Path) -> Path:
     """Where the index of a shard lies."""
     return shard.with_name(shard.name.partition(".")[0] + ".npy")
+
+
+def is_index(path: Path) -> bool:
+    """Whether the file is the index of a shard."""
+    try:
+        return map_array(path).dtype == INDEX_DTYPE
+    except (OSError, ValueError):
+        return False
 
 
 def _damaged(path: Path, what: str) -> RestokError:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import BinaryIO
 
+from restok_cli.data.shards import NO_CLASS
 from restok_cli.errors import RestokError
 
 
@@ -36,8 +37,17 @@ def group_samples(files: Iterable[tarfile.TarInfo]) -> Iterator[tuple[str, dict[
 def split_name(name: str) -> tuple[str, str]:
     """Key and extension of a file in a tar, as WebDataset tells them: the extension begins at the first dot.
 
-    The key of hidden files is empty: they belong to no sample.
+    The key of hidden files and of those without a dot is empty: they belong to no sample.
     """
     folder, slash, file = name.rpartition("/")
-    stem, _, extension = file.partition(".")
-    return (folder + slash + stem if stem else ""), extension.lower()
+    stem, dot, extension = file.partition(".")
+    return (folder + slash + stem if stem and dot else ""), extension.lower()
+
+
+def read_class_id(tar: BinaryIO, files: dict[str, tarfile.TarInfo]) -> int | None:
+    """What the .cls of a sample says: NO_CLASS where it has none, None where that is no class id."""
+    if "cls" not in files:
+        return NO_CLASS
+    tar.seek(files["cls"].offset_data)
+    text = tar.read(files["cls"].size).strip()
+    return int(text) if text.isdigit() else None

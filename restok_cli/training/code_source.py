@@ -6,10 +6,12 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from restok_cli.data.codes import CodeCache, code_batches, evaluation_code_batches, is_codes, open_codes
 from restok_cli.data.images import to_float
 from restok_cli.data.loader import batches, evaluation_batches
 from restok_cli.data.shards import Dataset, open_dataset
-from restok_cli.model.checkpoint import ModelFolder
+from restok_cli.errors import UsageError
+from restok_cli.model.checkpoint import ModelFolder, fingerprint
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.processes import rank, world_size
 from restok_cli.training.config import HarRunConfig
@@ -98,7 +100,19 @@ class EncodedPictures:
 
 
 def open_source(path: str, tokenizer_folder: ModelFolder, tokenizer: Tokenizer, device: torch.device) -> CodeSource:
-    """The codes of a data set, encoded by `tokenizer`, which was loaded from `tokenizer_folder`."""
-    data = open_dataset(path)
-    data.split("train")
-    return EncodedPictures(data, tokenizer, device)
+    """The codes at `path`, a code cache or a data set; `tokenizer`, loaded from `tokenizer_folder`, made them or will.
+
+    Raises UsageError where there is neither, or a cache that another tokenizer made.
+    """
+    if not is_codes(path):
+        data = open_dataset(path)
+        data.split("train")
+        return EncodedPictures(data, tokenizer, device)
+    cache = open_codes(path)
+    cache.split("train")
+    if cache.tokenizer_fingerprint != fingerprint(tokenizer_folder):
+        raise UsageError(
+            f"{path} holds codes of another tokenizer than {tokenizer_folder.path}; give the one that made them, or "
+            "make others with `restok prepare codes`"
+        )
+    return CachedCodes(cache, device)

@@ -38,7 +38,6 @@ from restok_cli.training.start import recompute_activations, take_weights
 from restok_cli.training.update import Update, autocast
 from restok_cli.training.window import Window, mean_of
 
-
 DATA_REMEDY = "encode it once with `restok prepare codes`, and train on what that makes"
 
 

@@ -37,7 +37,6 @@ from restok_cli.training.start import recompute_activations, take_weights
 from restok_cli.training.update import Update, autocast
 from restok_cli.training.window import Window, mean_of
 
-
 DATA_REMEDY = "raise data.num_workers (the result stays the same), or prepare the data set with --resize"
 
 
