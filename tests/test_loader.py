@@ -198,11 +198,11 @@ def test_a_shard_that_is_lost_stops_training_with_its_name(tmp_path, num_workers
 def test_signals_to_all_processes_leave_the_loading_to_go_on(split):
     options = {"image_size": (8, 8), "batch_size": 2, "seed": 0, "random_crop_area": (1, 1), "random_flip": False}
     loaded = batches(split, num_workers=2, **options)
-    found = [next(loaded)]
+    found = list(islice(loaded, 4))  # two of each worker, so that both have begun
     for worker in multiprocessing.active_children():
         subprocess.run(("kill", "-TERM", str(worker.pid)), check=True)
         subprocess.run(("kill", "-INT", str(worker.pid)), check=True)
-    found += islice(loaded, 15)
+    found += islice(loaded, 12)
     assert_equal(
         found, load(split, 16, image_size=(8, 8), batch_size=2, random_crop_area=(1, 1), random_flip=False, seed=0)
     )
