@@ -17,6 +17,8 @@ import typer
 from restok_cli.commands import (
     config,
     curves,
+    decode,
+    encode,
     evaluate,
     generate,
     models,
@@ -25,10 +27,11 @@ from restok_cli.commands import (
     train_har,
     train_tokenizer,
 )
-from restok_cli.errors import Failed, Interrupted, RestokError, UsageError
+from restok_cli.errors import Failed, Interrupted, RestokError, Unmet, UsageError
 from restok_cli.processes import leave, rank, report_failure
 
-EXIT_FAILURE, EXIT_USAGE, EXIT_SIGNAL = 1, 2, 128  # plus the number of the signal
+EXIT_FAILURE, EXIT_USAGE, EXIT_UNMET = 1, 2, 4
+EXIT_SIGNAL = 128  # plus the number of the signal
 
 # Typer keeps its Click private and has moved it before; this is Click's UsageError wherever it lives now.
 ClickUsageError = typer.BadParameter.__mro__[1]
@@ -85,6 +88,8 @@ app.command()(train_tokenizer.train_tokenizer)
 app.command()(train_har.train_har)
 app.command()(reconstruct.reconstruct)
 app.command()(generate.generate)
+app.command()(encode.encode)
+app.command()(decode.decode)
 app.command()(evaluate.evaluate)
 app.command()(curves.curves)
 app.add_typer(models.app, name="models")
@@ -108,6 +113,8 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(str(error), EXIT_SIGNAL + error.signal_number)
     except UsageError as error:
         return _fail(str(error), EXIT_USAGE)
+    except Unmet as error:
+        return _fail(str(error), EXIT_UNMET)
     except RestokError as error:
         return _fail(str(error), EXIT_FAILURE)
     except (KeyboardInterrupt, typer.Abort) as error:  # Click makes an Abort of KeyboardInterrupt and of EOFError
@@ -117,6 +124,7 @@ def run(arguments: list[str] | None = None) -> int:
     except OSError as error:
         _drop_output()
         if error.errno == errno.EPIPE:  # `restok … | head`: the reader has seen enough
+            report_failure("", EXIT_FAILURE)
             return EXIT_FAILURE
         return _fail(_describe(error), EXIT_FAILURE)
     except (MemoryError, RuntimeError) as error:

@@ -60,7 +60,7 @@ class Progress:
     Use as a context manager; call `advance` after each piece of work, and `show` with numbers worth a look.
     """
 
-    def __init__(self, description: str, total: int, unit: str, done: int = 0):
+    def __init__(self, description: str, total: int | None, unit: str, done: int = 0):
         self.description, self.total, self.unit = description, total, unit
         self.start_count = self.count = self.printed = done
         self.numbers: dict[str, float] = {}
@@ -119,11 +119,13 @@ class Progress:
 
     def _print_line(self) -> None:
         self.last_line, self.printed = time.monotonic(), self.count
-        left = (self.total - self.count) / self.rate if self.count > self.start_count else 0.0
-        minutes, seconds = divmod(round(left), 60)
+        done, eta = f"{self.count}", ""
+        if self.total is not None:  # nobody knows the length of a pipe
+            left = (self.total - self.count) / self.rate if self.count > self.start_count else 0.0
+            minutes, seconds = divmod(round(left), 60)
+            done, eta = f"{done}/{self.total}", f" · eta {minutes}:{seconds:02d}"
         note(
-            f"{self.description}: {self.count}/{self.total} {self.unit}"
-            f" · {self.rate:.1f} {self.unit}/s · eta {minutes}:{seconds:02d}"
+            f"{self.description}: {done} {self.unit} · {self.rate:.1f} {self.unit}/s{eta}"
             + (f" · {self._text()}" if self.numbers else ""),
             keep=False,
         )

@@ -49,13 +49,18 @@ def whole_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for entry in temporary.rglob("*"):
-            sync_folder(entry) if entry.is_dir() else sync_file(entry)
-        sync_folder(temporary)
-        _replace_folder(temporary, path)
-        sync_folder(path.parent)
+        publish_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def publish_folder(temporary: Path, path: Path) -> None:
+    """Rename the finished folder `temporary`, beside `path`, to `path`, replacing what was there."""
+    for entry in temporary.rglob("*"):
+        sync_folder(entry) if entry.is_dir() else sync_file(entry)
+    sync_folder(temporary)
+    _replace_folder(temporary, path)
+    sync_folder(path.parent)
 
 
 def _replace_folder(new: Path, path: Path) -> None:

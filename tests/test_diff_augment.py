@@ -69,8 +69,8 @@ def test_a_picture_is_changed_by_its_own_draws_alone(images, draws):
 
 
 def test_gradients_pass_through_every_change():
-    images = torch.rand(4, 3, 8, 8, dtype=torch.float64, requires_grad=True)
-    draws = torch.rand(4, AUGMENT_DRAWS, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    images = torch.rand(2, 3, 8, 6, dtype=torch.float64, requires_grad=True)
+    draws = torch.rand(2, AUGMENT_DRAWS, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     assert torch.autograd.gradcheck(lambda images: diff_augment(images, 1.0, draws), images)
 
 

@@ -18,6 +18,7 @@ from restok_cli.training.discriminator import (
     PatchDiscriminator,
     VirtualBatchNorm,
     fit,
+    follow_weights,
     held_still,
     open_discriminator,
 )
@@ -82,7 +83,6 @@ def test_dino_discriminator_is_trained_with_every_batch_size(discriminator, batc
 
 
 def test_micro_batches_of_8_are_judged_as_in_one_batch(discriminator):
-    discriminator.eval()  # the estimate of the spectral norm otherwise moves on with each call
     images, draws = torch.rand(16, 3, 64, 64), torch.rand(16, FIT_DRAWS)
     parts = [discriminator(i, d) for i, d in zip(images.split(8), draws.split(8), strict=True)]
     torch.testing.assert_close(torch.cat(parts), discriminator(images, draws), rtol=1e-4, atol=1e-4)
@@ -100,20 +100,32 @@ def test_the_backbone_is_frozen_and_in_no_state_and_never_in_train_mode(discrimi
 
 
 def test_state_of_the_heads_goes_into_another_discriminator(dino, discriminator):
-    discriminator(torch.rand(2, 3, 64, 64), torch.rand(2, FIT_DRAWS))  # moves the estimates of the spectral norms
+    follow_weights(discriminator)
     other = DinoDiscriminator(dino)
     other.load_state_dict(discriminator.state_dict())
     images, draws = torch.rand(2, 3, 64, 64), torch.rand(2, FIT_DRAWS)
     assert torch.equal(other(images, draws), discriminator(images, draws))
 
 
+def test_passes_forward_change_nothing_and_following_the_weights_does(discriminator):
+    def state():
+        return {name: tensor.clone() for name, tensor in discriminator.state_dict().items()}
+
+    before = state()
+    discriminator.train()
+    discriminator(torch.rand(2, 3, 64, 64), torch.rand(2, FIT_DRAWS))
+    assert all(torch.equal(before[name], tensor) for name, tensor in state().items())
+    follow_weights(discriminator)
+    changed = {name.rsplit(".", 1)[1] for name, tensor in state().items() if not torch.equal(before[name], tensor)}
+    assert changed == {"_u", "_v"}
+    assert all(p.requires_grad for p in discriminator.parameters())
+
+
 def test_convolutions_of_the_heads_stretch_nothing(discriminator):
     for parameter in discriminator.parameters():
         nn.init.normal_(parameter)
-    with torch.no_grad():
-        for _ in range(50):
-            discriminator(torch.rand(1, 3, 32, 32), torch.rand(1, FIT_DRAWS))
-    discriminator.eval()
+    for _ in range(50):
+        follow_weights(discriminator)
     convolutions = [module for module in discriminator.modules() if isinstance(module, nn.Conv1d)]
     assert len(convolutions) == 15
     for convolution in convolutions:
@@ -122,8 +134,8 @@ def test_convolutions_of_the_heads_stretch_nothing(discriminator):
 
 
 def test_larger_pictures_are_shrunk_or_cropped_half_each():
-    draws = torch.rand(200, FIT_DRAWS, generator=torch.Generator().manual_seed(0))
-    images = torch.rand(1, 3, 256, 240).expand(200, -1, -1, -1)
+    draws = torch.rand(60, FIT_DRAWS, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(1, 3, 256, 240).expand(60, -1, -1, -1)
     fitted = fit(images, draws)
     shrunk = F.adaptive_avg_pool2d(images[:1], 224)[0]
     crops = 0
@@ -134,7 +146,7 @@ def test_larger_pictures_are_shrunk_or_cropped_half_each():
             crops += 1
         else:
             torch.testing.assert_close(found, shrunk)
-    assert 80 < crops < 120
+    assert 20 < crops < 40
 
 
 @pytest.mark.parametrize("size", [(32, 64), (200, 300)])
@@ -186,18 +198,17 @@ def test_a_discriminator_learns_to_tell_two_kinds_of_pictures(kind, dino):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        follow_weights(discriminator)
     assert loss.item() < 0.6  # 1 where nothing is known
 
 
-def test_held_still_lets_gradients_through_to_pictures_and_changes_nothing(discriminator):
-    before = {name: tensor.clone() for name, tensor in discriminator.state_dict().items()}
+def test_held_still_lets_gradients_through_to_pictures_alone(discriminator):
     images = torch.rand(2, 3, 64, 64, requires_grad=True)
     with held_still(discriminator):
         logits = discriminator(images, torch.rand(2, FIT_DRAWS))
     logits.sum().backward()
     assert images.grad.abs().sum() > 0
-    assert all(p.grad is None and p.requires_grad for p in discriminator.parameters()) and discriminator.training
-    assert all(torch.equal(before[name], tensor) for name, tensor in discriminator.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in discriminator.parameters())
 
 
 def test_gradients_under_distributed_data_parallel_are_the_same(discriminator, tmp_path):

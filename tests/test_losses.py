@@ -152,7 +152,7 @@ def test_losses_of_micro_batches_average_to_those_of_the_batch(images, draws, lp
 def test_discriminator_losses_of_micro_batches_average_to_those_of_the_batch(kind, adversary):
     if kind == "dino":
         network = timm.create_model(DINO, pretrained=False, embed_dim=32, num_heads=2)
-        adversary = DinoDiscriminator(Dino(network.requires_grad_(False).eval())).eval()
+        adversary = DinoDiscriminator(Dino(network.requires_grad_(False).eval()))
     size = 8 if kind == "dino" else 4  # the heads on DINO share statistics in groups of 8
     rng = torch.Generator().manual_seed(0)
     images, fakes = torch.rand(2, 2 * size, 3, 32, 32, generator=rng)
@@ -236,7 +236,7 @@ def test_jitter_of_small_pictures_is_small_and_may_be_none():
     ramp = torch.arange(32.0).expand(1, 3, 32, 32)
     moved, _ = jitter(ramp, ramp, torch.tensor([[0.5, 0.5, 0.0, 0.5]]))  # the left edge goes out as far as it can: 2
     expected = (torch.arange(32) + 0.5) * 34 / 32 - 2 - 0.5
-    torch.testing.assert_close(moved[0, 0, 0, 6:-6], expected[6:-6])
+    torch.testing.assert_close(moved[0, 0, 0, 6:-6], expected[6:-6], atol=0.1, rtol=0)  # a cubic is no line
 
 
 def test_misalignment_follows_its_formula():

@@ -85,6 +85,8 @@ def test_the_model_gets_projections_to_the_teachers_width_where_it_aligns():
     assert dims(with_alignment_dims(run_config(teacher=dinov2, decoder_weight=0.5))) == (None, 768)
     stated = run_config({"encoder_alignment_dim": 768}, teacher=dinov2, encoder_weight=1)
     assert with_alignment_dims(stated) == stated
+    begun_elsewhere = run_config({"encoder_alignment_dim": 768, "decoder_alignment_dim": 768})
+    assert dims(with_alignment_dims(begun_elsewhere)) == (None, None)  # what is never trained would only be saved
 
 
 def test_another_width_than_the_teachers_is_refused():

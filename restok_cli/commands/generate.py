@@ -1,50 +1,76 @@
-"""`restok generate`: classes to pictures."""
+"""`restok generate`: classes to pictures, or to codes."""
 
 import json
 import math
-from collections.abc import Iterator
+import sys
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
 from restok_cli.commands.options import (
+    PICTURE_FOLDER,
     PICTURE_MANIFEST,
+    PICTURE_REQUEST,
+    STDOUT,
+    AnyBatchSize,
     AsJson,
     Device,
     Dtype,
+    NumProcesses,
     Overwrite,
-    PictureOutput,
     Seed,
+    check_output_file,
     check_picture_folder,
+    check_resume,
     open_device,
     torch_dtype,
 )
-from restok_cli.console import Progress
-from restok_cli.errors import UsageError, did_you_mean
-from restok_cli.files import check_apart, whole_file, whole_folder
+from restok_cli.console import note
+from restok_cli.errors import UsageError
+from restok_cli.files import check_apart, check_output_folder, publish_folder, whole_file, whole_folder
+from restok_cli.processes import barrier, connect, local_device, rank, run_in_processes
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
-    from restok_cli.model.checkpoint import Generator
+    from restok_cli.commands.drawing import Job
+    from restok_cli.data.code_files import Codes
+    from restok_cli.model.checkpoint import ModelFolder
     from restok_cli.model.sampling import SamplingOptions
 
-GRID_COLUMNS = 8
+GRID_COLUMNS, MAX_GRID = 8, 1024
+LADDER_ROWS = 8
+PAPER = {"cfg_scale": 3.75, "cfg_schedule": "step", "cfg_start": 0.25, "top_p": 0.95}  # its gFID of 2.34
 
 
 def generate(
+    context: typer.Context,
     model: Annotated[Path, typer.Option(metavar="M", help="A generator: a run of train-har, or its model folder.")],
-    output: PictureOutput,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="OUT", help="A folder for PNG files, an .npz, or - (a tar stream on stdout)."
+        ),
+    ] = PICTURE_FOLDER,
     steps: Annotated[
         int | None, typer.Option(help="Sampling steps; fewer than all stop at a coarser level. Default: all.")
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 16,
     class_: Annotated[
         list[str] | None,
-        typer.Option("--class", metavar="C", help="A class by name or number; may be repeated. Default: all in turn."),
+        typer.Option(
+            "--class",
+            metavar="C",
+            help="A class by name, number or synset, all, or random; may be repeated. Default: all in turn.",
+        ),
     ] = None,
     seed: Seed = 0,
+    preset: Annotated[
+        Literal["paper"] | None, typer.Option(help="The paper's guidance: 3.75, step from 0.25, top-p 0.95.")
+    ] = None,
     cfg_scale: Annotated[float, typer.Option(min=0, help="Classifier-free guidance; 1 = none.")] = 1.0,
     cfg_schedule: Annotated[
         Literal[
@@ -66,13 +92,28 @@ def generate(
         float, typer.Option(min=0.01, max=0.99, help="Where triangular and linear-constant are at their scale.")
     ] = 0.5,
     temperature: Annotated[float, typer.Option(min=0, help="Below 1: safer, 0: always the likeliest code.")] = 1.0,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest code: --temperature 0.")] = False,
     top_k: Annotated[int, typer.Option(min=0, help="Draw from the K likeliest codes; 0 = all.")] = 0,
     top_p: Annotated[float, typer.Option(min=0, max=1, help="Draw from the likeliest codes that reach P.")] = 1.0,
     tokenizer: Annotated[
         Path | None, typer.Option(metavar="M", help="Decode with this copy of the generator's tokenizer.")
     ] = None,
     grid: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write all pictures as one PNG.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 16,
+    ladder: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a PNG of the first 8 growing level by level.")
+    ] = None,
+    shards: Annotated[
+        bool, typer.Option("--shards", help="Make OUT a data set of tar shards, as prepare does.")
+    ] = False,
+    codes: Annotated[
+        bool, typer.Option("--codes", help="Only draw codes, to an .npz, .safetensors or .jsonl file, or - (lines).")
+    ] = False,
+    batch_size: AnyBatchSize = 16,
+    num_processes: NumProcesses = "1",  # as on the command line
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Compile the models first: minutes, then faster.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where this command was stopped.")] = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -80,104 +121,295 @@ def generate(
 ) -> None:
     """Draw pictures: each in 9 steps where an autoregressive model would take 128.
 
-    DIR gets 000000.png, 000001.png, … and manifest.jsonl with the class and seed
-    of each. Picture i depends on the model, the seed, i, its class and the
-    sampling options. Prints DIR.
+    A folder gets 000000.png, 000001.png, …, manifest.jsonl with the class and seed
+    of each, and request.json with model and options; an .npz has the form of the
+    ADM evaluator. Picture i depends on the model, the seed, i, its class and the
+    sampling options: not on how many others are made, where, or when. Prints OUT.
 
-    Example:
+    Examples: a grid of emoji; hearts; 50,000 pictures for a gFID, and the same in
+    a pipe; codes:
 
-      restok generate --model runs/har --steps 9 --grid emoji.png -o pictures
+      restok generate --model runs/har --steps 9 --grid emoji.png
       restok generate --model runs/har --class heart --cfg-scale 2 -o hearts
+      restok generate --model runs/har --count 50000 --preset paper -o 50k.npz
+      restok generate --model runs/har --count 64 -o - | tar tf -
+      restok generate --model runs/har --codes -o - | restok decode - -o decoded
     """
-    check_picture_folder(output, overwrite)
+    check_resume(resume, overwrite)
+    if resume and output == STDOUT:
+        raise UsageError("--resume needs an output that stays; give a folder or a file by -o")
+    if not resume:
+        check_output(output, codes, shards, overwrite)
     check_apart(output, model, *([tokenizer] if tokenizer else []))
-    check_grid(grid, overwrite)
-
-    from restok_cli.model.checkpoint import load_generator
-    from restok_cli.model.sampling import SamplingOptions, check_num_steps
-
+    for option, picture in (("--grid", grid), ("--ladder", ladder)):
+        check_output_file(option, picture, ".png", overwrite or resume)
+    if codes and (grid or ladder):
+        raise UsageError("--codes draws no pictures; leave --grid and --ladder out, or --codes")
+    if grid and count > MAX_GRID:
+        raise UsageError(f"--grid shows at most {MAX_GRID} pictures, not {count}; leave it out or give a lower --count")
     for name, value in (("--cfg-scale", cfg_scale), ("--temperature", temperature)):
         if not math.isfinite(value):
             raise UsageError(f"{name} {value}: give a finite number")
-    options = SamplingOptions(cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k, top_p)
-    torch_device = open_device(device)
-    generator = load_generator(model, torch_device, torch_dtype(dtype), tokenizer)
-    num_steps = check_num_steps(generator.har.config, steps)
-    class_ids = choose_classes(class_, generator.class_names, count)
+    if greedy and is_given(context, "temperature"):
+        raise UsageError("--greedy is --temperature 0; give one of them")
+    run_in_processes(num_processes)
 
-    import torch
+    from restok_cli.model.sampling import SamplingOptions
 
-    from restok_cli.data.images import make_grid, save_image
-
-    pictures, lines = [], []
-    with whole_folder(output) as folder, Progress("generate", count, "pictures") as progress:
-        for images in draw_pictures(generator, class_ids, seed, options, num_steps, batch_size, torch_device):
-            for image in images:
-                index = len(lines)
-                record = {"file": f"{index:06d}.png", "class_id": class_ids[index], "seed": seed, "index": index}
-                save_image(image, folder / record["file"])
-                lines.append(json.dumps(record) + "\n")
-            if grid is not None:
-                pictures.append(images)
-            progress.advance(len(images))
-        (folder / PICTURE_MANIFEST).write_text("".join(lines), encoding="utf-8")
-    if grid is not None:
-        captions = [generator.class_names[i] for i in class_ids] if generator.class_names else None
-        with whole_file(grid) as temporary:
-            save_image(make_grid(torch.cat(pictures), GRID_COLUMNS, captions), temporary)
-    result = {"path": str(output), "pictures": count, "steps": num_steps, "seed": seed}
-    print(json.dumps(result) if as_json else output)
+    temperature = 0.0 if greedy else temperature
+    sampling = SamplingOptions(cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k, top_p)
+    if preset == "paper":
+        sampling = sampling._replace(**{name: PAPER[name] for name in PAPER if not is_given(context, name)})
+    torch_device = local_device(open_device(device))
+    connect(torch_device)
+    model_files = find_files(model, tokenizer, codes)
+    job = open_job(model_files, class_, count, seed, sampling, steps, batch_size, torch_device, dtype)
+    if compile_:
+        compile_models(job)
+    request = describe(job, model_files, class_, dtype, compile_, codes)
+    if output == STDOUT:
+        to_stdout(job, request, codes, grid)
+    else:
+        to_files(job, request, output, shards, codes, grid, resume, overwrite)
+    if ladder is not None and rank() == 0:
+        write_ladder(job, ladder)
+    result = {"path": str(output), "pictures": count, "steps": job.num_steps, "seed": seed}
+    if output != STDOUT:
+        print(json.dumps(result) if as_json else output)
 
 
-def draw_pictures(
-    generator: "Generator",
-    class_ids: list[int],
+# --- what to draw with ---------------------------------------------------------------------------------------------
+
+
+class ModelFiles(NamedTuple):
+    """Where the models lie, and which they are."""
+
+    har: "ModelFolder"
+    tokenizer: "ModelFolder | None"  # None where only codes are wanted
+    har_fingerprint: str
+    tokenizer_fingerprint: str  # empty where only codes are wanted and nobody wrote down whose they are
+
+
+def find_files(model: Path, tokenizer: Path | None, codes: bool) -> ModelFiles:
+    """Raises UsageError where there is no generator, or no tokenizer for pictures, or another one."""
+    from restok_cli.model.checkpoint import find_tokenizer, fingerprint, open_har
+
+    har = open_har(model)
+    if codes and tokenizer is None:
+        return ModelFiles(har, None, fingerprint(har), har.tokenizer_fingerprint or "")
+    found = find_tokenizer(har, model, tokenizer)
+    return ModelFiles(har, None if codes else found, fingerprint(har), fingerprint(found))
+
+
+def open_job(
+    files: ModelFiles,
+    classes: list[str] | None,
+    count: int,
     seed: int,
-    options: "SamplingOptions",
-    num_steps: int,
+    sampling: "SamplingOptions",
+    steps: int | None,
     batch_size: int,
     device: "torch.device",
-) -> "Iterator[torch.Tensor]":
-    """Draw a picture of each class, in batches uint8 (B, 3, H, W) on the CPU. Picture i has its own random numbers."""
+    dtype: str,
+) -> "Job":
+    """The models, loaded, and what to draw. Raises UsageError for impossible steps and classes."""
+    from restok_cli.commands.coding import auto_batch_size
+    from restok_cli.commands.drawing import Job
+    from restok_cli.data.classes import choose_classes
+    from restok_cli.model.checkpoint import load_model
+    from restok_cli.model.sampling import check_num_steps
+
+    num_steps = check_num_steps(files.har.config, steps)
+    names = files.har.class_names
+    class_ids = choose_classes(classes, names, count, seed)
+    har = load_model(files.har, device, torch_dtype(dtype))
+    tokenizer = files.tokenizer and load_model(files.tokenizer, device, torch_dtype(dtype))
+    batch_size = min(batch_size or auto_batch_size(tokenizer, device), count)
+    return Job(har, tokenizer, class_ids, names, seed, sampling, num_steps, batch_size, device)
+
+
+def compile_models(job: "Job") -> None:
+    """Replace what takes the time by what torch.compile makes of it, when first called."""
     import torch
 
-    from restok_cli.data.images import to_uint8
-    from restok_cli.model.sampling import sample, seeded_uniforms
-
-    for first in range(0, len(class_ids), batch_size):
-        batch = torch.tensor(class_ids[first : first + batch_size], device=device)
-        uniforms = seeded_uniforms(seed, first, len(batch), generator.har.config.num_codes).to(device)
-        codes = sample(generator.har, batch, uniforms, options, num_steps)
-        with torch.inference_mode():
-            images = to_uint8(generator.tokenizer.decode(codes))
-        yield images.cpu()
+    job.har.transform = torch.compile(job.har.transform, dynamic=True)  # one graph for steps of all sizes
+    if job.tokenizer is not None:
+        job.tokenizer.decode = torch.compile(job.tokenizer.decode)
 
 
-def check_grid(grid: Path | None, overwrite: bool) -> None:
-    """Raises UsageError where the grid cannot be written, or would replace a file unasked."""
-    if grid is None:
+def describe(
+    job: "Job", files: ModelFiles, classes: list[str] | None, dtype: str, compiled: bool, codes: bool
+) -> dict[str, Any]:
+    """All that the pictures depend on, and how they become bytes."""
+    request = {
+        "restok": version("restok"),
+        "model": files.har_fingerprint,
+        "tokenizer": files.tokenizer_fingerprint,
+        "count": len(job.class_ids),
+        "classes": classes or ["all"],
+        "seed": job.seed,
+        "steps": job.num_steps,
+        **job.sampling._asdict(),
+        "dtype": dtype,
+        "device": job.device.type,
+        "compiled": compiled,
+        "codes_only": codes,
+    }
+    if not codes:
+        request["rounding"] = "half up"
+    if job.device.type != "cpu" or dtype != "float32" or compiled:
+        request["batch_size"] = job.batch_size  # other sizes may round differently there
+    return request
+
+
+# --- where it goes -------------------------------------------------------------------------------------------------
+
+
+def check_output(output: Path, codes: bool, shards: bool, overwrite: bool) -> None:
+    """Raises UsageError where the output is not one for what is asked, or is there and may not be replaced."""
+    if codes:
+        if shards:
+            raise UsageError("--shards are of pictures and --codes draws none; give one of them")
+        if output != STDOUT:
+            from restok_cli.data.code_files import check_code_file
+
+            check_code_file(output)
+            check_output_file("-o", output, output.suffix, overwrite)
+    elif shards:
+        if output == STDOUT:
+            raise UsageError("--shards need a folder, and - is a tar stream already; leave --shards out")
+        from restok_cli.data.shards import DATASET_FILES
+
+        check_output_folder(output, overwrite, lambda file: bool(DATASET_FILES.fullmatch(file)))
+    elif output.suffix == ".npz":
+        check_output_file("-o", output, ".npz", overwrite)
+    elif output != STDOUT:
+        check_picture_folder(output, overwrite)
+
+
+def to_stdout(job: "Job", request: dict[str, Any], codes: bool, grid: Path | None) -> None:
+    """Codes as JSON lines, or pictures as a tar stream."""
+    from restok_cli.commands.drawing import in_order, stream_pictures
+    from restok_cli.data.code_files import write_code_lines
+
+    if codes:
+        for drawn in in_order(job, lambda drawn: drawn):
+            write_code_lines(_as_codes(job, request, drawn.block, drawn.codes.numpy()), sys.stdout)
         return
-    if grid.suffix.lower() != ".png":
-        raise UsageError(f"--grid {grid}: the grid is a PNG; give a file name that ends in .png")
-    if grid.is_dir() or (grid.exists() and not overwrite):
-        raise UsageError(f"--grid {grid} already exists; give another file, or --overwrite to replace a picture")
+    shown = []
+    for files in stream_pictures(job, sys.stdout.buffer if rank() == 0 else None):
+        if grid is not None:
+            shown += files
+    if grid is not None and rank() == 0:
+        write_grid(job, shown, grid)
 
 
-def choose_classes(wanted: list[str] | None, names: list[str], count: int) -> list[int]:
-    """A class id for each picture: those wanted in turn, or all in turn. Raises UsageError for an unknown class."""
-    if not names:
-        if wanted:
-            raise UsageError("this model was trained without classes; leave --class out")
-        return [0] * count
-    ids = [find_class(name, names) for name in wanted] if wanted else range(len(names))
-    return [ids[i % len(ids)] for i in range(count)]
+def to_files(
+    job: "Job",
+    request: dict[str, Any],
+    output: Path,
+    shards: bool,
+    codes: bool,
+    grid: Path | None,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """A folder of pictures, or what is made of one: an .npz, a data set. Or a file of codes."""
+    from restok_cli.commands.drawing import fill_folder
+    from restok_cli.data.unfinished import unfinished
+
+    if resume:
+        if is_done(output, request):
+            note(f"{output} is complete: nothing is left to do")
+            return
+        check_output(output, codes, shards, overwrite)
+    with unfinished(output, request, resume, rank() == 0) as folder:
+        barrier()  # process 0 has made the folder
+        fill_folder(job, folder, code_names if codes else picture_names)
+        barrier()  # the others have filled it
+        if rank() > 0:
+            return
+        if codes:
+            write_block_codes(job, request, folder, output)
+            return
+        files = [folder / name for name in picture_names(range(len(job.class_ids)))]
+        if grid is not None:
+            write_grid(job, [file.read_bytes() for file in files], grid)
+        if shards:
+            from restok_cli.data.packing import write_shards
+
+            records = [job.record(i) for i in range(len(files))]
+            with whole_folder(output) as temporary:
+                write_shards(temporary, files, records, job.class_names, {k: str(v) for k, v in request.items()})
+        elif output.suffix == ".npz":
+            from restok_cli.data.packing import write_npz
+
+            with whole_file(output) as temporary:
+                write_npz(temporary, files, job.class_ids, json.dumps(request))
+        else:
+            lines = [json.dumps({"file": file.name, **job.record(i)}) + "\n" for i, file in enumerate(files)]
+            (folder / PICTURE_MANIFEST).write_text("".join(lines), encoding="utf-8")
+            publish_folder(folder, output.resolve())
 
 
-def find_class(wanted: str, names: list[str]) -> int:
-    """The id of a class given by name or number."""
-    if wanted in names:
-        return names.index(wanted)
-    if wanted.isdecimal() and int(wanted) < len(names):
-        return int(wanted)
-    near = did_you_mean(wanted, names)
-    raise UsageError(f"--class {wanted}: no such class{near}; give a name, or a number from 0 to {len(names) - 1}")
+def picture_names(block: range) -> list[str]:
+    return [f"{index:06d}.png" for index in block]
+
+
+def code_names(block: range) -> list[str]:
+    return [f"{block.start:06d}-{block.stop:06d}.npy"]
+
+
+def is_done(output: Path, request: dict[str, Any]) -> bool:
+    """Whether the folder of pictures `output` is what `request` asks for."""
+    try:
+        return json.loads((output / PICTURE_REQUEST).read_text(encoding="utf-8")) == request
+    except (OSError, ValueError):
+        return False
+
+
+def write_block_codes(job: "Job", request: dict[str, Any], folder: Path, output: Path) -> None:
+    """Put the codes of all blocks into one file."""
+    import numpy as np
+
+    from restok_cli.data.code_files import write_codes
+
+    rows = np.concatenate([np.load(folder / name) for block in job.blocks for name in code_names(block)])
+    write_codes(_as_codes(job, request, range(len(rows)), rows), output)
+
+
+def _as_codes(job: "Job", request: dict[str, Any], block: range, rows: "np.ndarray") -> "Codes":
+    import numpy as np
+
+    from restok_cli.data.code_files import Codes
+    from restok_cli.data.shards import NO_CLASS
+
+    class_ids = np.array([job.class_ids[i] if job.class_names else NO_CLASS for i in block])
+    keys = [f"{i:06d}" for i in block]
+    return Codes(rows.astype(np.int32), keys, class_ids, job.har.config.codebook_size, request["tokenizer"])
+
+
+def write_grid(job: "Job", files: list[bytes], path: Path) -> None:
+    """Write the pictures as one, each over the name of its class."""
+    import torch
+
+    from restok_cli.data.images import make_grid, read_image, save_image, to_tensor
+
+    images = torch.stack([to_tensor(read_image(file, f"picture {i}")) for i, file in enumerate(files)])
+    captions = [job.class_names[i] for i in job.class_ids] if job.class_names else None
+    with whole_file(path) as temporary:
+        save_image(make_grid(images, GRID_COLUMNS, captions), temporary)
+
+
+def write_ladder(job: "Job", path: Path) -> None:
+    """Write the first pictures growing level by level."""
+    from restok_cli.commands.drawing import ladder
+    from restok_cli.data.images import save_image
+
+    with whole_file(path) as temporary:
+        save_image(ladder(job, LADDER_ROWS), temporary)
+
+
+def is_given(context: typer.Context, option: str) -> bool:
+    """Whether the command line names the option, rather than leaving it at its default."""
+    return context.get_parameter_source(option).name == "COMMANDLINE"

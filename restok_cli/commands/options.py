@@ -19,6 +19,19 @@ if TYPE_CHECKING:
 
 DEVICE_TYPES = ("cpu", "cuda", "mps")
 PICTURE_MANIFEST = "manifest.jsonl"  # a line per picture in the folders that generate and reconstruct write
+PICTURE_REQUEST = "request.json"  # what was asked for, beside it: model, options, rounding
+PICTURE_FOLDER = Path("pictures")  # where generate writes and evaluate reads, unless told otherwise
+STDOUT = Path("-")
+
+
+def parse_batch_size(text: str | int) -> int:
+    """The number that --batch-size gives (or that is its default), 0 for auto. Raises UsageError."""
+    if text == "auto":
+        return 0
+    if not str(text).isdecimal() or int(text) < 1:
+        raise UsageError(f"--batch-size {text}: give a number from 1 on, or auto")
+    return int(text)
+
 
 DataArgument = Annotated[
     str, typer.Argument(metavar="DATA", help="A folder made by `restok prepare`, or the word sample.")
@@ -28,6 +41,18 @@ RunOutput = Annotated[
 ]
 PictureOutput = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="The folder for the pictures.", show_default=False)
+]
+PicturesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PICTURES…",
+        help="Picture files, folders of them, one data set, or - (a tar stream on stdin).",
+        show_default=False,
+    ),
+]
+Split = Annotated[Literal["validation", "train"], typer.Option(help="The split to take of a data set.")]
+NoCrop = Annotated[
+    bool, typer.Option("--no-crop", help="Take pictures at their own size, which the model was not trained on.")
 ]
 MaxSteps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps of the whole run. Default: the preset's.")]
 Seed = Annotated[
@@ -74,6 +99,12 @@ Dtype = Annotated[Literal["float32", "bf16"], typer.Option(help="Precision of th
 NumProcesses = Annotated[
     int, typer.Option(parser=parse_num_processes, metavar="N", help="Processes that share the work; auto: one per GPU.")
 ]
+AnyBatchSize = Annotated[
+    int,
+    typer.Option(
+        "--batch-size", parser=parse_batch_size, metavar="N", help="Pictures at a time; auto: what the device holds."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the path.")]
 
 
@@ -82,11 +113,21 @@ def check_picture_folder(output: Path, overwrite: bool) -> None:
 
     Raises UsageError otherwise.
     """
-    listed = {PICTURE_MANIFEST}
+    listed = {PICTURE_MANIFEST, PICTURE_REQUEST}
     with suppress(OSError, ValueError, TypeError, KeyError):
         lines = (output / PICTURE_MANIFEST).read_text(encoding="utf-8").splitlines()
         listed |= {json.loads(line)["file"] for line in lines}
     check_output_folder(output, overwrite, listed.__contains__)
+
+
+def check_output_file(option: str, path: Path | None, suffix: str, overwrite: bool) -> None:
+    """Raises UsageError where `path` has another suffix, or is there already and may not be replaced."""
+    if path is None:
+        return
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"{option} {path}: give a file name that ends in {suffix}")
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise UsageError(f"{option} {path} already exists; give another file, or --overwrite to replace it")
 
 
 def open_device(name: str) -> "torch.device":

@@ -1,6 +1,7 @@
 """`restok prepare codes`: a data set to the codes of its pictures."""
 
 import json
+import signal
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 
 from restok_cli.commands.options import DataArgument, Device, Dtype, NumProcesses, open_device, torch_dtype
 from restok_cli.console import Progress, note
+from restok_cli.errors import Interrupted
 from restok_cli.processes import barrier, connect, gather, local_device, rank, run_in_processes, world_size
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def codes(
     num_workers: Annotated[
         int, typer.Option(min=0, help="Processes that decode pictures beside each one that encodes.")
     ] = 0,
-    num_processes: NumProcesses = "1",
+    num_processes: NumProcesses = "1",  # as on the command line
     device: Device = "auto",
     dtype: Dtype = "float32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the codes that OUT already holds.")] = False,
@@ -82,7 +84,11 @@ def codes(
             note(f"{len(shards) - len(missing)} of {len(shards)} shards are there already")
     missing = gather(missing)[0]  # what process 0 found before anything was written
     encoder = Encoder(load_model(model, torch_device, torch_dtype(dtype)), torch_device, batch_size)
-    encode_shards(out, missing[rank() :: world_size()], plan, dataset, encoder, num_workers)
+    try:
+        encode_shards(out, missing[rank() :: world_size()], plan, dataset, encoder, num_workers)
+    except KeyboardInterrupt as error:
+        what = "interrupted; the same command goes on where this one was"
+        raise Interrupted(signal.SIGINT, what) from error
     barrier()
     if rank() == 0:
         report(out, finish_codes(out, plan, num_shards), dataset, as_json)
@@ -135,13 +141,14 @@ def encode_shards(
 
     Raises RestokError where they are too many, or a shard of the data set cannot be read.
     """
-    from restok_cli.data.batching import BROKEN_LIMIT, BrokenSamples
+    from restok_cli.data.batching import BROKEN_LIMIT, BrokenSamples, verify_advice
     from restok_cli.data.code_writer import shard_path, write_code_shard
     from restok_cli.data.codes import NUM_VIEWS
     from restok_cli.data.loader import load_views
 
     splits = {name: dataset.split(name) for name in dataset.splits}
-    broken = {name: BrokenSamples(len(split), BROKEN_LIMIT, str(dataset.folder)) for name, split in splits.items()}
+    advice = verify_advice(dataset.folder)
+    broken = {name: BrokenSamples(len(split), BROKEN_LIMIT, advice) for name, split in splits.items()}
     ranges = [(name, number, plan.samples_of(number, len(splits[name]))) for name, number in shards]
     with Progress("prepare codes", sum(len(samples) for _, _, samples in ranges), "pictures") as progress:
         for name, number, samples in ranges:

@@ -57,8 +57,9 @@ def train_har(
 ) -> None:
     """Train a HAR generator, which draws the codes of a picture level by level: 9 steps for 128 codes.
 
-    Pictures are encoded by the tokenizer while training. RUN gets the same files
-    as with train-tokenizer; its model/ holds the tokenizer too, so that generate
+    DATA is a data set, which the tokenizer then encodes while training, or what
+    `restok prepare codes` made of it. RUN gets the same files as with
+    train-tokenizer; its model/ holds the tokenizer too, so that generate
     needs nothing else. Prints the folder of the model.
 
     Examples:
@@ -87,7 +88,7 @@ def train_har(
     from restok_cli.training.code_source import open_source
     from restok_cli.training.har_loop import train_har as train_loop
     from restok_cli.training.preflight import preflight
-    from restok_cli.training.run import RUN_FILES, RunFolder
+    from restok_cli.training.run import RUN_FILES, RunFolder, settled
 
     torch_device = open_device(device)
     tokenizer_folder = open_tokenizer(tokenizer)
@@ -101,7 +102,8 @@ def train_har(
     places = {"model": f"the tokenizer {tokenizer}", "model.num_classes": f"the data set {data}"}
     if init is not None:  # the classes are those of the data set, whatever the model knew before
         layers = with_model(layers, f"--init {init}", open_har(init).config.model_dump(exclude={"num_classes"}))
-    run_config = resolve("har", layers, Layer("facts", {"model": facts}, places)).config
+    settings = resolve("har", layers, Layer("facts", {"model": facts}, places))
+    run_config = settled(settings.config, output, resume)
     if not resume:
         check_apart(output, tokenizer, *([init] if init else []))
         check_output_folder(output, overwrite, RUN_FILES.fullmatch)

@@ -83,7 +83,7 @@ def train_tokenizer(
     from restok_cli.model.checkpoint import load_tokenizer, open_tokenizer
     from restok_cli.training.losses import open_tokenizer_losses
     from restok_cli.training.preflight import preflight
-    from restok_cli.training.run import RUN_FILES, RunFolder
+    from restok_cli.training.run import RUN_FILES, RunFolder, settled
     from restok_cli.training.teachers import with_alignment_dims
     from restok_cli.training.tokenizer_loop import train_tokenizer as train_loop
 
@@ -91,7 +91,7 @@ def train_tokenizer(
     dataset.split("train")
     if init is not None:
         settings = resolve("tokenizer", with_model(layers, f"--init {init}", open_tokenizer(init).config.model_dump()))
-    run_config = with_alignment_dims(settings.config)
+    run_config = settled(with_alignment_dims(settings.config), output, resume)
     torch_device = open_device(device)
     connect(torch_device)
     if not resume:

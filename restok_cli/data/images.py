@@ -174,6 +174,13 @@ def save_image(image: torch.Tensor, path: Path) -> None:
     Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(path, format="PNG")
 
 
+def png_bytes(image: torch.Tensor) -> bytes:
+    """uint8 (3, H, W) as a PNG file."""
+    file = BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(file, format="PNG")
+    return file.getvalue()
+
+
 def make_grid(images: torch.Tensor, columns: int, captions: Sequence[str] | None = None) -> torch.Tensor:
     """Lay uint8 images (n, 3, H, W) out on white in rows of `columns`, each above its caption if there are any.
 

@@ -138,13 +138,22 @@ def load_generator(
     Raises UsageError where there is no generator, or no tokenizer, or another one; RestokError for damaged files.
     """
     folder = open_har(path)
-    if tokenizer_path is None and not (folder.path / TOKENIZER_FOLDER).is_dir():
-        raise UsageError(f"{path} has no tokenizer with it; give the one that it was trained with by --tokenizer")
-    tokenizer = open_tokenizer(tokenizer_path or folder.path / TOKENIZER_FOLDER)
-    if tokenizer_path is not None:
-        _check_same_tokenizer(folder, tokenizer, path, tokenizer_path)
+    tokenizer = find_tokenizer(folder, path, tokenizer_path)
     har = load_model(folder, device, dtype)
     return Generator(har, load_model(tokenizer, device, dtype), folder.class_names)
+
+
+def find_tokenizer(har: ModelFolder, path: Path, tokenizer_path: Path | None) -> ModelFolder:
+    """The tokenizer for the generator at `path`: its own, or that at `tokenizer_path` if it is the same.
+
+    Raises UsageError where there is none, or another one.
+    """
+    if tokenizer_path is None and not (har.path / TOKENIZER_FOLDER).is_dir():
+        raise UsageError(f"{path} has no tokenizer with it; give the one that it was trained with by --tokenizer")
+    tokenizer = open_tokenizer(tokenizer_path or har.path / TOKENIZER_FOLDER)
+    if tokenizer_path is not None:
+        _check_same_tokenizer(har, tokenizer, path, tokenizer_path)
+    return tokenizer
 
 
 def open_har(path: Path) -> ModelFolder:

@@ -112,12 +112,21 @@ class Har(nn.Module):
 
         `codes` (B, ≥ those drawn so far) holds the codes before this step; `cache` the positions before `start`.
         """
-        tokens = self.embed_inputs(class_ids, codes, start, stop)
         # One step's positions all see each other and everything before: only catching up on several needs the mask.
         mask = None if stop - start == predict else self.mask[start:stop, :stop]
-        for layer, block in enumerate(self.blocks):
-            tokens = block(tokens, self.rotary[:, start:stop], mask, cache, layer, start)
+        tokens = self.transform(self.embed_inputs(class_ids, codes, start, stop), mask, cache, start)
         return self.head(self.norm(tokens[:, -predict:]))
+
+    def fill(self, class_ids: Tensor, codes: Tensor, cache: KVCache, start: int, stop: int) -> None:
+        """Take in the positions of several steps at once, for the cache alone: no logits."""
+        self.transform(self.embed_inputs(class_ids, codes, start, stop), self.mask[start:stop, :stop], cache, start)
+
+    def transform(self, tokens: Tensor, mask: Tensor | None, cache: KVCache, start: int) -> Tensor:
+        """The blocks, on inputs (B, T, C) at positions from `start` on: what `--compile` compiles."""
+        table = self.rotary[:, start : start + tokens.shape[1]]
+        for layer, block in enumerate(self.blocks):
+            tokens = block(tokens, table, mask, cache, layer, start)
+        return tokens
 
     def embed_inputs(self, class_ids: Tensor, codes: Tensor, start: int, stop: int) -> Tensor:
         """The inputs (B, stop − start, C) of those positions; see the top of this file."""

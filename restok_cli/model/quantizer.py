@@ -65,7 +65,8 @@ class Quantizer(nn.Module):
             shares = log_shares.exp()
             sample_entropy = -(shares * log_shares).sum(1).mean()
             mean_shares = shares.mean(0)
-            return sample_entropy + torch.xlogy(mean_shares, mean_shares).sum()
+            # far codewords have a share of exactly 0, where the logarithm has no gradient
+            return sample_entropy + (mean_shares * mean_shares.clamp_min(torch.finfo(torch.float32).tiny).log()).sum()
 
     def lookup(self, codes: Tensor) -> Tensor:
         """codes (B, L) -> code vectors (B, L, D), float32."""

@@ -89,29 +89,39 @@ def draw(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:
 
 @torch.inference_mode()
 def sample(
-    har: Har, class_ids: Tensor, uniforms: Tensor, options: SamplingOptions, num_steps: int | None = None
+    har: Har,
+    class_ids: Tensor,
+    uniforms: Tensor,
+    options: SamplingOptions,
+    num_steps: int | None = None,
+    cache: KVCache | None = None,
 ) -> Tensor:
     """Draw the codes of a batch: (B, n), n = all L codes, or the prefix that `num_steps` steps give.
 
-    class_ids (B,) on the model's device; uniforms (B, L) in [0, 1). Raises UsageError for impossible steps.
+    class_ids (B,) on the model's device; uniforms (B, L) in [0, 1). `cache`, of `sampling_cache`, spares making one
+    for every batch. Raises UsageError for impossible steps.
     """
     codes = class_ids.new_zeros(len(class_ids), 0)
-    for codes in sample_steps(har, class_ids, uniforms, options, num_steps):  # noqa: B007 (the last is the result)
+    for codes in sample_steps(har, class_ids, uniforms, options, num_steps, cache):  # noqa: B007 (the last is the result)
         pass
     return codes
 
 
 @torch.inference_mode()
 def sample_steps(
-    har: Har, class_ids: Tensor, uniforms: Tensor, options: SamplingOptions, num_steps: int | None = None
+    har: Har,
+    class_ids: Tensor,
+    uniforms: Tensor,
+    options: SamplingOptions,
+    num_steps: int | None = None,
+    cache: KVCache | None = None,
 ) -> Iterator[Tensor]:
     """The same, giving after every step the codes drawn so far (B, 1), (B, 2), …"""
     config, batch = har.config, len(class_ids)
     sizes = step_sizes(config.num_codes, config.num_sequential_codes)
     num_steps = check_num_steps(config, num_steps)
-    guided = options.cfg_scale != 1 and config.num_classes > 0
-    dtype = har.head.weight.dtype
-    cache = KVCache(config, 2 * batch if guided else batch, class_ids.device, dtype)
+    guided = is_guided(config, options)
+    cache = sampling_cache(har, options, batch) if cache is None else cache
     null_ids = torch.full_like(class_ids, har.null_class)
     both_ids = torch.cat([class_ids, null_ids])
     codes = class_ids.new_zeros(batch, config.num_codes)
@@ -126,8 +136,8 @@ def sample_steps(
             logits = har.step(class_ids, codes, cache.rows(0, batch), start, stop, size)
         else:
             if unguided_stop < start:  # the steps before had no use for unconditional logits: catch up on all at once
-                har.step(null_ids, codes, cache.rows(batch, 2 * batch), unguided_stop, start, 1)
-            logits = har.step(both_ids, codes.repeat(2, 1), cache, start, stop, size)
+                har.fill(null_ids, codes, cache.rows(batch, 2 * batch), unguided_stop, start)
+            logits = har.step(both_ids, codes.repeat(2, 1), cache.rows(0, 2 * batch), start, stop, size)
             # in float32: in 16 bits guidance would multiply the rounding of the logits
             conditional, unconditional = logits.float().split(batch)
             logits = unconditional + scale * (conditional - unconditional)
@@ -135,6 +145,17 @@ def sample_steps(
         codes[:, start:stop] = draw(logits, uniforms[:, start:stop], options)
         start = stop
         yield codes[:, :stop].clone()
+
+
+def is_guided(config: HarConfig, options: SamplingOptions) -> bool:
+    """Whether any step needs the logits without a class beside those with it."""
+    return options.cfg_scale != 1 and config.num_classes > 0
+
+
+def sampling_cache(har: Har, options: SamplingOptions, batch_size: int) -> KVCache:
+    """Room for the keys and values of up to `batch_size` pictures, twice where they are guided."""
+    rows = 2 * batch_size if is_guided(har.config, options) else batch_size
+    return KVCache(har.config, rows, har.head.weight.device, har.head.weight.dtype)
 
 
 def check_num_steps(config: HarConfig, num_steps: int | None) -> int:

@@ -6,10 +6,12 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from restok_cli.data.codes import CodeCache, code_batches, evaluation_code_batches, is_codes, open_codes
 from restok_cli.data.images import to_float
 from restok_cli.data.loader import batches, evaluation_batches
 from restok_cli.data.shards import Dataset, open_dataset
-from restok_cli.model.checkpoint import ModelFolder
+from restok_cli.errors import UsageError
+from restok_cli.model.checkpoint import ModelFolder, fingerprint
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.processes import rank, world_size
 from restok_cli.training.config import HarRunConfig
@@ -33,6 +35,34 @@ class CodeSource(Protocol):
 
     def evaluation(self, batch_size: int, process: int = 0, processes: int = 1) -> Iterator[Coded]:
         """Every held-out picture once, in order, in batches of which this is every `processes`-th from `process` on."""
+
+
+class CachedCodes:
+    """Codes of several views of each picture, one of them drawn at each visit."""
+
+    def __init__(self, cache: CodeCache, device: torch.device):
+        self.cache, self.device = cache, device
+        self.fingerprint, self.class_names = cache.fingerprint, cache.class_names
+
+    def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Iterator[Coded]:
+        for batch in code_batches(
+            self.cache.split("train"),
+            batch_size=config.schedule.batch_size,
+            micro_batch_size=micro_batch_size,
+            rank=rank(),
+            world_size=world_size(),
+            seed=config.schedule.seed,
+            first_step=first_step,
+        ):
+            yield self._on_device(batch.class_ids, batch.codes)
+
+    def evaluation(self, batch_size: int, process: int = 0, processes: int = 1) -> Iterator[Coded]:
+        split = self.cache.held_out
+        for batch in evaluation_code_batches(split, batch_size, rank=process, world_size=processes):
+            yield self._on_device(batch.class_ids, batch.codes)
+
+    def _on_device(self, class_ids: Tensor, codes: Tensor) -> Coded:
+        return Coded(class_ids.to(self.device, non_blocking=True), codes.to(self.device, non_blocking=True))
 
 
 class EncodedPictures:
@@ -70,7 +100,19 @@ class EncodedPictures:
 
 
 def open_source(path: str, tokenizer_folder: ModelFolder, tokenizer: Tokenizer, device: torch.device) -> CodeSource:
-    """The codes of a data set, encoded by `tokenizer`, which was loaded from `tokenizer_folder`."""
-    data = open_dataset(path)
-    data.split("train")
-    return EncodedPictures(data, tokenizer, device)
+    """The codes at `path`, a code cache or a data set; `tokenizer`, loaded from `tokenizer_folder`, made them or will.
+
+    Raises UsageError where there is neither, or a cache that another tokenizer made.
+    """
+    if not is_codes(path):
+        data = open_dataset(path)
+        data.split("train")
+        return EncodedPictures(data, tokenizer, device)
+    cache = open_codes(path)
+    cache.split("train")
+    if cache.tokenizer_fingerprint != fingerprint(tokenizer_folder):
+        raise UsageError(
+            f"{path} holds codes of another tokenizer than {tokenizer_folder.path}; give the one that made them, or "
+            "make others with `restok prepare codes`"
+        )
+    return CachedCodes(cache, device)

@@ -75,7 +75,7 @@ class ScheduleConfig(Config):
     batch_size: int = Field(256, ge=1)  # pictures per optimizer step, over all processes
     micro_batch_size: int | None = Field(None, ge=1)
     # ^ pictures per forward pass and process; gradients are accumulated until batch_size is reached.
-    #   null = as many as there are: batch_size / processes
+    #   null = batch_size / processes, as the run begins
     seed: int = Field(0, ge=0, lt=2**32)
     ema_decay: float = Field(0.9999, ge=0, lt=1)  # reached by a warm-up: min(ema_decay, (1 + step) / (10 + step))
     log_every: int = Field(50, ge=1)
@@ -202,7 +202,10 @@ class TokenizerRunConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _check_lengths(self.schedule, self.optimizer)
+        _check_lengths(self.schedule.max_steps, self.optimizer, "optimizer")
+        if self.discriminator.weight > 0:
+            steps = self.schedule.max_steps - self.discriminator.start_step
+            _check_lengths(steps, self.discriminator.optimizer, "discriminator.optimizer")
         if self.nested_dropout.probability > 0 and self.nested_dropout.min_tokens > self.model.num_latent_tokens // 2:
             raise ValueError(
                 f"nested_dropout.min_tokens = {self.nested_dropout.min_tokens} leaves no shorter prefix of "
@@ -223,16 +226,21 @@ class HarRunConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _check_lengths(self.schedule, self.optimizer)
+        _check_lengths(self.schedule.max_steps, self.optimizer, "optimizer")
+        require(
+            not (self.compute.sharding == "fsdp" and self.compute.precision == "fp16"),
+            "compute.sharding = fsdp with compute.precision = fp16: processes would scale their shards differently; "
+            "take bf16",
+        )
         return self
 
 
-def _check_lengths(schedule: ScheduleConfig, optimizer: OptimizerConfig) -> None:
+def _check_lengths(num_steps: int, optimizer: OptimizerConfig, name: str) -> None:
     if optimizer.schedule == "wsd":
         require(
-            optimizer.warmup_steps + optimizer.decay_steps <= schedule.max_steps,
-            f"optimizer.warmup_steps = {optimizer.warmup_steps} and optimizer.decay_steps = {optimizer.decay_steps} "
-            f"do not fit into schedule.max_steps = {schedule.max_steps}",
+            optimizer.warmup_steps + optimizer.decay_steps <= num_steps,
+            f"{name}.warmup_steps = {optimizer.warmup_steps} and {name}.decay_steps = {optimizer.decay_steps} do not "
+            f"fit into its {num_steps} steps",
         )
 
 
@@ -240,7 +248,8 @@ RUN_CONFIGS = {"tokenizer": TokenizerRunConfig, "har": HarRunConfig}
 RunKind = Literal["tokenizer", "har"]
 RunConfig = TokenizerRunConfig | HarRunConfig
 
-# What a resumed run may do otherwise than before and still be the same run, up to rounding.
+# What a resumed run may do otherwise than before and still be the same run, up to rounding. max_steps may change too,
+# where no learning rate so far would have been another.
 MAY_CHANGE = {
     "data.num_workers",
     "data.broken_limit",
@@ -258,7 +267,7 @@ MAY_CHANGE = {
     "health.warn_data_wait",
     "health.warn_codebook_usage",
 }
-CHANGES_WITH_CARE = {"schedule.max_steps"}  # where no learning rate so far would have been another
+WEIGHT_FILES = {"loss.lpips_weights", "alignment.weights", "discriminator.weights"}  # which may have moved
 
 
 def preset_names(kind: RunKind) -> list[str]:

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import is_parametrized
 
 from restok_cli.training.config import DiscriminatorConfig
 from restok_cli.training.diff_augment import window
-from restok_cli.training.frozen import open_frozen
+from restok_cli.training.frozen import normalisation, open_frozen
 
 FIT_DRAWS = 3  # random numbers for one look at one picture
 DINO = "vit_small_patch16_224.dino"
@@ -25,9 +27,7 @@ class Dino:
 
     def __init__(self, network: nn.Module):
         self.network = network
-        device, facts = next(network.parameters()).device, network.pretrained_cfg
-        self.mean = torch.tensor(facts["mean"], device=device).view(3, 1, 1)
-        self.std = torch.tensor(facts["std"], device=device).view(3, 1, 1)
+        self.mean, self.std = normalisation(network)
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         """images (B, 3, 224, 224) in [0, 1] -> features (B, C, N) at each depth: patch tokens + the class token."""
@@ -92,6 +92,14 @@ class DinoDiscriminator(nn.Module):
             )
             for _ in DINO_DEPTHS
         )
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """As always, but estimates of spectral norms only move in `follow_weights`, and not with each pass forward."""
+        super().train(mode)
+        for layer in normed_layers(self):
+            layer.parametrizations.eval()
+        return self
 
     def forward(self, images: Tensor, draws: Tensor) -> Tensor:
         """images (B, 3, H, W) about [0, 1], draws (B, FIT_DRAWS) for `fit` -> logits (B, 5 · 196), high for real."""
@@ -159,14 +167,31 @@ def open_discriminator(config: DiscriminatorConfig, device: torch.device) -> Dis
     return DinoDiscriminator(Dino(network)).to(device)
 
 
+def normed_layers(discriminator: nn.Module) -> list[nn.Module]:
+    """Those whose weights are divided by an estimate of their spectral norm."""
+    return [layer for layer in discriminator.modules() if is_parametrized(layer)]
+
+
+@torch.no_grad()
+def follow_weights(discriminator: nn.Module) -> None:
+    """Bring the estimates of spectral norms closer to the weights, by one power iteration.
+
+    Once a step of the optimizer: then it does not matter in how many micro-batches and processes the step is cut.
+    """
+    for layer in normed_layers(discriminator):
+        layer.parametrizations.train()
+        _ = layer.weight  # computing it is what iterates
+        layer.parametrizations.eval()
+
+
 @contextmanager
 def held_still(discriminator: nn.Module) -> Iterator[None]:
-    """While the block runs forward, nothing is noted for gradients of the parameters, and no buffer changes."""
-    discriminator.requires_grad_(False).eval()
+    """A pass forward in the block leads no gradients to the parameters."""
+    discriminator.requires_grad_(False)
     try:
         yield
     finally:
-        discriminator.requires_grad_(True).train()
+        discriminator.requires_grad_(True)
 
 
 class LeCam(nn.Module):

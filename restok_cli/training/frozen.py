@@ -8,7 +8,7 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 
 from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.metrics.weights import read_weights
@@ -23,15 +23,14 @@ def build(name: str, field: str) -> nn.Module:
     Raises UsageError, naming the config's `field`, where timm has none of that name, or one that is not a ViT: a grid
     of patch tokens after some prefix tokens.
     """
-    if not timm.is_model(name) and "." not in name:
-        known = timm.list_models()
-        raise UsageError(f"{field} = {name} is no network of timm{did_you_mean(name, known)}; `timm.list_models()`")
     try:
+        if not timm.is_model(name):  # such as hf-hub:owner/name, which timm would look for elsewhere
+            raise ValueError
         with torch.device("meta"):
             network = timm.create_model(name)
-    except (RuntimeError, ValueError) as error:
-        near = did_you_mean(name, timm.list_pretrained())
-        raise UsageError(f"{field} = {name} is no network of timm{near}: {error}") from error
+    except (RuntimeError, ValueError) as error:  # RuntimeError: a network it has, but not with those weights
+        near = did_you_mean(name, [*timm.list_models(), *timm.list_pretrained()])
+        raise UsageError(f"{field} = {name} is no network of timm{near}; timm.list_models() lists them") from error
     if not isinstance(network, VisionTransformer | Eva):
         raise UsageError(
             f"{field} = {name} has no grid of patch tokens; give a ViT, such as vit_small_patch16_224.dino"
@@ -59,6 +58,12 @@ def open_frozen(
         except (OSError, HfHubHTTPError, RuntimeError, KeyError, ValueError) as error:
             raise RestokError(_message(name, weights, section, error)) from error
     return network.requires_grad_(False).eval().to(device)
+
+
+def normalisation(network: nn.Module) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (3, 1, 1) of the pictures that a network of timm was trained on, beside it."""
+    device, facts = next(network.parameters()).device, network.pretrained_cfg
+    return tuple(torch.tensor(facts[name], device=device).view(3, 1, 1) for name in ("mean", "std"))
 
 
 def _read(path: str, name: str, section: str) -> dict:

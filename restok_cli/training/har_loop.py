@@ -38,6 +38,8 @@ from restok_cli.training.start import recompute_activations, take_weights
 from restok_cli.training.update import Update, autocast
 from restok_cli.training.window import Window, mean_of
 
+DATA_REMEDY = "encode it once with `restok prepare codes`, and train on what that makes"
+
 
 class HarState:
     """All that changes while a generator trains, and so all that a checkpoint holds."""
@@ -102,7 +104,7 @@ def train_har(
     in_training = state.har if is_sharded(state.har) else copy_to_all(state.har)
     size, _ = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
     batch_iterator = source.training(config, size, first_step)
-    health, agreed = Health(config.health, first_step or None), Agreement()
+    health, agreed = Health(config.health, first_step or None, DATA_REMEDY), Agreement()
     progress = Progress("train-har", schedule.max_steps, "steps", first_step)
     with stop_signals() as stop, progress:
         for step in range(first_step, min(schedule.max_steps, stop_at or schedule.max_steps)):

@@ -1,7 +1,9 @@
 """The terms of the tokenizer's loss, and of its discriminator's. They know no optimizer.
 
 All are means over the pictures given, in float32, and wait for no device. All chance comes in `draws`, one row of
-NUM_DRAWS numbers for each picture, so that a picture fares the same in whatever batch and on whichever process.
+NUM_DRAWS numbers for each picture, so that a picture fares the same in whatever batch and on whichever process. Who
+else is in the micro-batch matters to two terms only: the entropy loss, which is about evenness over it, and what the
+heads on DINO say, which share statistics among 8 (see VirtualBatchNorm).
 """
 
 from pathlib import Path

@@ -11,22 +11,19 @@ tensorboard/, wandb/   what --track logs there
 """
 
 import json
-import math
 import re
 import shutil
 import signal
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from restok_cli.console import keep_line, kept_lines, note
+from restok_cli.data.batching import check_division
 from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import check_output_folder, remove_leftovers, whole_file
-from restok_cli.processes import gather, rank
+from restok_cli.processes import gather, rank, world_size
 from restok_cli.training.checkpoints import (
     CONFIG_FILE,
     NAME,
@@ -38,9 +35,10 @@ from restok_cli.training.checkpoints import (
     write_checkpoint,
 )
 from restok_cli.training.config import (
-    CHANGES_WITH_CARE,
     MAY_CHANGE,
+    WEIGHT_FILES,
     RunConfig,
+    TokenizerRunConfig,
     differences,
     read_config,
     write_config,
@@ -188,15 +186,29 @@ class RunFolder:
         before = type(config).parse(read_config(file), str(file))
         step = max(map(step_of, checkpoints_in(self.checkpoint_folder)), default=0)
         for key, (old, new) in differences(before, config).items():
-            if key in CHANGES_WITH_CARE:
+            if key == "schedule.max_steps":
                 check_max_steps(before, config, step)
-            elif key not in MAY_CHANGE:
+            elif not (key in MAY_CHANGE or (key in WEIGHT_FILES and "random" not in (old, new))):
                 raise UsageError(
                     f"--resume: {key} was {old} in {file} and is now {new}, which would be another run; use the same "
                     "settings, or another output folder"
                 )
             with kept_lines(self.path / LOG_FILE):
                 note(f"--resume: {key} was {old} and is now {new}")
+
+
+def settled(config: RunConfig, path: Path, resume: bool) -> RunConfig:
+    """The config with its micro-batch size as a number: where none is given, that with which the run began.
+
+    What is random inside a model, and some losses, go by micro-batch: so a run goes on in another number of processes
+    as it would have in the first. Raises UsageError where the batch cannot be divided so.
+    """
+    schedule = config.schedule
+    size = schedule.micro_batch_size
+    if size is None and resume and (path / CONFIG_FILE).is_file():
+        size = type(config).parse(read_config(path / CONFIG_FILE), str(path / CONFIG_FILE)).schedule.micro_batch_size
+    size = check_division(schedule.batch_size, size, world_size())
+    return config.model_copy(update={"schedule": schedule.model_copy(update={"micro_batch_size": size})})
 
 
 def check_max_steps(before: RunConfig, now: RunConfig, step: int) -> None:
@@ -206,13 +218,24 @@ def check_max_steps(before: RunConfig, now: RunConfig, step: int) -> None:
         raise UsageError(f"--resume: max_steps = {new}, but the run has done {step} steps already")
     if step == 0:
         return
-    # the two curves are the same up to some step and nowhere after it, so the last one that was done tells
-    if learning_rate(step - 1, old, now.optimizer) != learning_rate(step - 1, new, now.optimizer):
+    # two curves are the same up to some step and nowhere after it, so the last one that was done tells
+    if rates(before, step - 1) != rates(now, step - 1):
         raise UsageError(
             f"--resume: max_steps was {old} and is now {new}, which would change the learning rates of the "
             f"{step} steps done so far (schedule = {now.optimizer.schedule}); to end early, give --stop-at; to be "
             "able to go on for longer, train with optimizer.schedule constant or wsd"
         )
+
+
+def rates(config: RunConfig, step: int) -> list[float]:
+    """The learning rates in a step: of the model and, once it plays, of the discriminator, which has its own steps."""
+    max_steps = config.schedule.max_steps
+    found = [learning_rate(step, max_steps, config.optimizer)]
+    if isinstance(config, TokenizerRunConfig) and config.discriminator.weight > 0:
+        start = config.discriminator.start_step
+        if step >= start:
+            found.append(learning_rate(step - start, max_steps - start, config.discriminator.optimizer))
+    return found
 
 
 def _is_up_to(step: int, line: str) -> bool:
@@ -226,55 +249,6 @@ def _is_up_to(step: int, line: str) -> bool:
 def as_line(step: int, numbers: dict[str, float]) -> str:
     """Numbers of a step for people to read."""
     return f"step {step}: " + " · ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-
-
-class Window:
-    """Means of scalars over the steps between two log lines, kept on the device until they are read."""
-
-    def __init__(self):
-        self._clear()
-
-    def _clear(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.count, self.images, self.seconds = 0, 0, 0.0
-
-    def start_step(self) -> None:
-        """Start the clock: time between steps (validation, saving) does not count into the rate."""
-        self.start = time.monotonic()
-
-    def add(self, batch_size: int, **scalars: Tensor) -> None:
-        for name, value in scalars.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach()
-        self.count += 1
-        self.images += batch_size
-        self.seconds += time.monotonic() - self.start
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs to hold for the next line to be the same after a resume."""
-        return {"sums": self.sums, "count": self.count, "images": self.images, "seconds": self.seconds}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.sums, self.count, self.images, self.seconds = (
-            dict(state["sums"]),
-            state["count"],
-            state["images"],
-            state["seconds"],
-        )
-
-    def close(self) -> dict[str, float]:
-        """The means and the rate in images per second, and a fresh start. Waits for the device.
-
-        Raises RestokError where a number is NaN or infinite.
-        """
-        numbers = {name: (total / self.count).item() for name, total in self.sums.items()}
-        numbers["images_per_second"] = self.images / self.seconds
-        self._clear()
-        for name, value in numbers.items():
-            if not math.isfinite(value):
-                raise RestokError(
-                    f"{name} became {value}: training diverged; start another run with a lower learning rate"
-                )
-        return numbers
 
 
 @contextmanager

@@ -67,7 +67,8 @@ def layers_of(
     layers = []
     if file is not None:
         layer, named = file_layer(file)
-        preset = preset or named
+        if preset is None and named is not None:
+            layers += preset_layers(kind, named, f"{layer.place('preset')}: ")
         layers.append(layer)
     elif preset is None:
         preset = DEFAULT_PRESET
@@ -79,9 +80,12 @@ def layers_of(
     return [*layers, Layer("options", values, {key: option for key, (option, _) in given.items()})]
 
 
-def preset_layers(kind: RunKind, name: str) -> list[Layer]:
-    """A preset, and before it those that it builds on. Raises UsageError if there is no such preset."""
-    return [Layer(f"preset {step}", values) for step, values in preset_chain(kind, name)]
+def preset_layers(kind: RunKind, name: str, source: str = "") -> list[Layer]:
+    """A preset, and before it those that it builds on. Raises UsageError, begun with `source`, if there is none."""
+    try:
+        return [Layer(f"preset {step}", values) for step, values in preset_chain(kind, name)]
+    except UsageError as error:
+        raise UsageError(f"{source}{error}") from None
 
 
 def file_layer(path: Path) -> tuple[Layer, str | None]:
@@ -195,7 +199,11 @@ def _fitting_kinds(found: str | Path) -> list[RunKind]:
     layer, preset = file_layer(found)
     if preset is not None and (kinds := _fitting_kinds(preset)):
         return kinds
-    unknown = {kind: len(flatten(layer.values).keys() - known_keys(config)) for kind, config in RUN_CONFIGS.items()}
+    unknown = {}
+    for kind, config in RUN_CONFIGS.items():
+        known = known_keys(config)
+        sections = {key.rpartition(".")[0] for key in known}
+        unknown[kind] = len(layer.places.keys() - {"preset"} - known - sections)
     return [kind for kind, count in unknown.items() if count == min(unknown.values())]
 
 
@@ -217,8 +225,9 @@ def _checked(root: type[Config], config: type[Config], values: dict, layer: Laye
     for name, value in values.items():
         key = prefix + name
         if name not in config.model_fields:
-            elsewhere = sorted(known for known in known_keys(root) if known.rpartition(".")[2] == name)
-            hint = f" (did you mean {elsewhere[0]}?)" if elsewhere else did_you_mean(name, config.model_fields)
+            elsewhere = (known for known in known_keys(root) if known.rpartition(".")[2] == name)
+            nearest = min(elsewhere, key=lambda known: (known.count("."), known), default=None)
+            hint = f" (did you mean {nearest}?)" if nearest else did_you_mean(name, config.model_fields)
             raise UsageError(f"{layer.place(key)}: unknown key {key}{hint}")
         annotation = config.model_fields[name].annotation
         section = section_of(annotation)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from restok_cli.errors import UsageError
 from restok_cli.training.config import AlignmentConfig, TokenizerRunConfig
-from restok_cli.training.frozen import build, open_frozen
+from restok_cli.training.frozen import build, normalisation, open_frozen
 
 
 class TeacherFeatures(NamedTuple):
@@ -29,9 +29,7 @@ class Teacher:
     def __init__(self, network: nn.Module, grid: tuple[int, int]):
         self.network = network
         self.grid = grid
-        device, facts = next(network.parameters()).device, network.pretrained_cfg
-        self.mean = torch.tensor(facts["mean"], device=device).view(3, 1, 1)
-        self.std = torch.tensor(facts["std"], device=device).view(3, 1, 1)
+        self.mean, self.std = normalisation(network)
 
     @property
     def width(self) -> int:
@@ -63,22 +61,22 @@ def open_teacher(config: AlignmentConfig, grid: tuple[int, int], device: torch.d
 
 
 def with_alignment_dims(config: TokenizerRunConfig) -> TokenizerRunConfig:
-    """The same run, its model with projections to the teacher's width where it aligns. Needs no weights.
+    """The same run, its model with projections to the teacher's width where it aligns, and only there.
 
-    Raises UsageError where the model states another width than the teacher has.
+    Others, such as those of a model that it starts from, would never be trained. Needs no weights. Raises UsageError
+    where the model states another width than the teacher has.
     """
-    if not config.alignment.is_used:
-        return config
-    width = build(config.alignment.teacher, "alignment.teacher").num_features
-    dims = {}
-    for side in ("encoder", "decoder"):
-        stated = getattr(config.model, f"{side}_alignment_dim")
-        if getattr(config.alignment, f"{side}_weight") == 0:
-            continue
-        if stated not in (None, width):
+    alignment, dims = config.alignment, {}
+    width = build(alignment.teacher, "alignment.teacher").num_features if alignment.is_used else None
+    for name, weight in (
+        ("encoder_alignment_dim", alignment.encoder_weight),
+        ("decoder_alignment_dim", alignment.decoder_weight),
+    ):
+        stated = getattr(config.model, name)
+        if weight > 0 and stated not in (None, width):
             raise UsageError(
-                f"model.{side}_alignment_dim = {stated} is not the {width} channels of alignment.teacher = "
-                f"{config.alignment.teacher}; leave it out, or give the teacher that it was made for"
+                f"model.{name} = {stated} is not the {width} channels of alignment.teacher = {alignment.teacher}; "
+                "set it to null to start that projection fresh, or give the teacher that it was made for"
             )
-        dims[f"{side}_alignment_dim"] = width
+        dims[name] = width if weight > 0 else None
     return config.model_copy(update={"model": config.model.model_copy(update=dims)})

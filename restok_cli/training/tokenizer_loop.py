@@ -37,6 +37,8 @@ from restok_cli.training.start import recompute_activations, take_weights
 from restok_cli.training.update import Update, autocast
 from restok_cli.training.window import Window, mean_of
 
+DATA_REMEDY = "raise data.num_workers (the result stays the same), or prepare the data set with --resize"
+
 
 class TokenizerState:
     """All that changes while a tokenizer trains, and so all that a checkpoint holds."""
@@ -126,7 +128,7 @@ def train_tokenizer(
         first_step=first_step,
         **config.data.model_dump(),
     )
-    health, agreed = Health(config.health, first_step or None), Agreement()
+    health, agreed = Health(config.health, first_step or None, DATA_REMEDY), Agreement()
     progress = Progress("train-tokenizer", schedule.max_steps, "steps", first_step)
     with stop_signals() as stop, progress:
         for step in range(first_step, min(schedule.max_steps, stop_at or schedule.max_steps)):

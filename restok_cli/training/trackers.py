@@ -7,7 +7,9 @@ it at once), trackio in its own folder.
 import json
 import os
 import secrets
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,9 +52,10 @@ class Trackers:
         values = {key: _plain(value) for key, value in flatten(config.model_dump(mode="json")).items()}
         for name in names:
             try:
-                self.running[name] = _start(name, run, step)
-                if step == 0:
-                    self.running[name].store_init_configuration(values)
+                with redirect_stdout(sys.stderr):  # which is for our results; trackio greets there
+                    self.running[name] = _start(name, run, step)
+                    if step == 0:
+                        self.running[name].store_init_configuration(values)
             except Exception as error:  # whatever a foreign program may raise
                 raise RestokError(f"--track {name} cannot start ({_reason(error)}); leave it out") from error
 
@@ -78,7 +81,8 @@ class Trackers:
 
     def _try(self, name: str, method: str, *arguments: Any, **options: Any) -> None:
         try:
-            getattr(self.running[name], method)(*arguments, **options)
+            with redirect_stdout(sys.stderr):
+                getattr(self.running[name], method)(*arguments, **options)
         except Exception as error:
             note(f"--track {name} failed ({_reason(error)}) and is left out from here on")
             del self.running[name]
@@ -96,7 +100,13 @@ def _start(name: str, run: Path, step: int) -> "GeneralTracker":
         mode = os.environ.get("WANDB_MODE", "offline")  # online asks for a login, and would block without one
         tracker = WandBTracker(PROJECT, name=run.name, dir=str(run), mode=mode, id=_run_id(run), resume="allow")
     else:
-        tracker = TrackioTracker(PROJECT, name=run.resolve().name, resume="allow" if step else "never")
+        import trackio
+
+        class UntilTheEnd(TrackioTracker):
+            def finish(self) -> None:
+                trackio.finish()  # Accelerate's finishes the run alone, and trackio does it again at exit, on stdout
+
+        tracker = UntilTheEnd(PROJECT, name=run.resolve().name, resume="allow" if step else "never")
     tracker.main_process_only = False  # only the first process opens any
     tracker.start()
     return tracker

@@ -1,0 +1,198 @@
+"""Codes in files: the one place that knows how `encode` and `generate --codes` write them and who reads them.
+
+.npz           codes (n, L) int32, keys (n,), class_ids (n,), codebook_size, tokenizer
+.safetensors   codes and class_ids as tensors, the rest as JSON in its metadata, under `restok`
+.jsonl or -    a line per picture, each complete: {"key", "class_id", "codes", "codebook_size", "tokenizer"}
+"""
+
+import json
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import numpy as np
+from pydantic import BaseModel, NonNegativeInt, PositiveInt, ValidationError
+
+from restok_cli.data.shards import NO_CLASS
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import whole_file
+
+CODE_SUFFIXES = (".npz", ".safetensors", ".jsonl")
+
+
+class Codes(NamedTuple):
+    """The codes of n pictures, L each: all that a tokenizer makes, or the first of them."""
+
+    codes: np.ndarray  # int32 (n, L)
+    keys: list[str]  # the names of the pictures
+    class_ids: np.ndarray  # int64 (n,), -1 where the class is not known
+    codebook_size: int
+    tokenizer: str  # fingerprint of the tokenizer that the codes belong to; empty where it is not known
+
+
+class _Line(BaseModel):
+    """One line of the JSON form."""
+
+    key: str
+    class_id: int = NO_CLASS
+    codes: list[NonNegativeInt]
+    codebook_size: PositiveInt
+    tokenizer: str = ""
+
+
+def check_code_file(path: Path) -> None:
+    """Raises UsageError where codes cannot be written to a file of that name."""
+    if path.suffix not in CODE_SUFFIXES:
+        raise UsageError(f"{path}: codes go to a file that ends in {', '.join(CODE_SUFFIXES)}, or to - (stdout)")
+
+
+def join(parts: list[Codes]) -> Codes:
+    """All pictures of parts that belong to one tokenizer and have equally many codes."""
+    return parts[0]._replace(
+        codes=np.concatenate([part.codes for part in parts]),
+        keys=[key for part in parts for key in part.keys],
+        class_ids=np.concatenate([part.class_ids for part in parts]),
+    )
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+def write_codes(codes: Codes, path: Path) -> None:
+    """Write a file of the form that its suffix says, whole or not at all; the same codes give the same bytes."""
+    check_code_file(path)
+    with whole_file(path) as temporary:
+        if path.suffix == ".npz":
+            with open(temporary, "wb") as file:
+                np.savez(file, **codes._replace(keys=np.array(codes.keys))._asdict())
+        elif path.suffix == ".safetensors":
+            _write_safetensors(codes, temporary)
+        else:
+            with open(temporary, "w", encoding="utf-8") as file:
+                write_code_lines(codes, file)
+
+
+def write_code_lines(codes: Codes, file: TextIO) -> None:
+    """Write a line of JSON for each picture, and let the next command in the pipe have them."""
+    for key, class_id, row in zip(codes.keys, codes.class_ids, codes.codes, strict=True):
+        line = {"key": key, "class_id": int(class_id), "codes": row.tolist()}
+        line |= {"codebook_size": codes.codebook_size, "tokenizer": codes.tokenizer}
+        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    file.flush()
+
+
+def _write_safetensors(codes: Codes, path: Path) -> None:
+    from safetensors.numpy import save
+
+    rest = {"keys": codes.keys, "codebook_size": codes.codebook_size, "tokenizer": codes.tokenizer}
+    metadata = {"restok": json.dumps(rest)}  # one entry, since safetensors writes several in random order
+    path.write_bytes(save({"codes": codes.codes, "class_ids": codes.class_ids}, metadata))
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def read_codes(path: Path) -> Codes:
+    """The codes in a file of any of the forms; keys, classes and the tokenizer may be missing from it.
+
+    Raises UsageError where there is no such file or its name says another kind, RestokError where it is damaged or
+    holds codes outside its codebook.
+    """
+    check_code_file(path)
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; give codes that `restok encode` or `restok generate --codes` wrote")
+    if path.suffix == ".jsonl":
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return join(list(read_code_lines(file, str(path), 4096)))
+    try:
+        fields = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
+        codes = np.asarray(fields["codes"])
+        count = len(codes) if codes.ndim else 0
+        keys = [str(key) for key in fields.get("keys", [f"{i:06d}" for i in range(count)])]
+        class_ids = np.asarray(fields.get("class_ids", np.full(count, NO_CLASS)))
+        found = Codes(codes, keys, class_ids, int(fields["codebook_size"]), str(fields.get("tokenizer", "")))
+    except (KeyError, ValueError, TypeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise RestokError(
+            f"{path} cannot be read as codes ({error}); expected codes (n, L) and codebook_size"
+        ) from error
+    return _checked(found, str(path))
+
+
+def read_code_lines(lines: Iterable[str], source: str, batch_size: int) -> Iterator[Codes]:
+    """The codes of JSON lines as they come, `batch_size` pictures at a time.
+
+    Raises RestokError naming `source` and the line that is wrong, or where there is none.
+    """
+    batch: list[_Line] = []
+    first = None
+    for number, text in enumerate(lines, start=1):
+        if not text.strip():
+            continue
+        try:
+            line = _Line.model_validate_json(text)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(map(str, problem["loc"]))
+            raise RestokError(
+                f"{source}, line {number}: {f'{where}: ' if where else ''}{problem['msg']};"
+                " expected lines that `restok encode` or `restok generate --codes` wrote"
+            ) from error
+        first = first or line
+        for name, ours, theirs in (
+            ("codes", len(line.codes), len(first.codes)),
+            ("codebook_size", line.codebook_size, first.codebook_size),
+            ("tokenizer", line.tokenizer, first.tokenizer),
+        ):
+            if ours != theirs:
+                raise RestokError(f"{source}, line {number}: {name} is {ours}, of the lines before {theirs}")
+        batch.append(line)
+        if len(batch) == batch_size:
+            yield _of_lines(batch, source)
+            batch = []
+    if batch:
+        yield _of_lines(batch, source)
+    if first is None:
+        raise RestokError(f"{source} holds no codes; look at what the command before the pipe says")
+
+
+def _of_lines(lines: list[_Line], source: str) -> Codes:
+    codes = np.array([line.codes for line in lines])
+    class_ids = np.array([line.class_id for line in lines])
+    first = lines[0]
+    return _checked(Codes(codes, [line.key for line in lines], class_ids, first.codebook_size, first.tokenizer), source)
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _read_safetensors(path: Path) -> dict[str, object]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            fields = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    return json.loads(metadata.get("restok", "{}")) | fields
+
+
+def _checked(found: Codes, source: str) -> Codes:
+    """The same with its usual types. Raises RestokError where the parts do not fit each other."""
+    codes, size = found.codes, found.codebook_size
+    if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer):
+        raise RestokError(f"{source}: codes are {codes.dtype} {codes.shape}; expected integers of shape (n, L)")
+    if codes.size == 0:
+        raise RestokError(f"{source} holds no codes; expected at least one picture's")
+    if codes.min() < 0 or codes.max() >= size:
+        raise RestokError(f"{source}: codes run from {codes.min()} to {codes.max()}, outside a codebook of {size}")
+    if not len(codes) == len(found.keys) == len(found.class_ids):
+        raise RestokError(
+            f"{source} holds codes of {len(codes)} pictures, {len(found.keys)} keys"
+            f" and {len(found.class_ids)} class ids"
+        )
+    return found._replace(codes=codes.astype(np.int32), class_ids=found.class_ids.astype(np.int64))

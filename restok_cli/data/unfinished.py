@@ -1,0 +1,100 @@
+"""Work that goes on where it was stopped: a hidden folder beside the output holds what is done, file by file.
+
+A file is there whole or not at all, and what is in it depends on the request alone, which lies beside the files. So to
+continue is to make what is missing, whichever processes made the rest. When all is there, it becomes the output.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from restok_cli.console import note
+from restok_cli.errors import Interrupted, UsageError
+from restok_cli.files import remove_leftovers
+
+REQUEST_FILE = "request.json"
+PNG_END = b"IEND\xaeB`\x82"  # the last bytes of every PNG file
+
+
+@contextmanager
+def unfinished(output: Path, request: dict, resume: bool, is_main: bool) -> Iterator[Path]:
+    """The folder for files on their way to `output`; it goes at the end of the block, or is kept to be continued.
+
+    With `resume` it still has what was made of the same request. Of several processes, only the main one makes and
+    clears it: the others must not use it before that. What a killed process leaves is found again in the same way.
+
+    Raises UsageError where what is there was made of another request.
+    """
+    folder = unfinished_folder(output)
+    if is_main:
+        if folder.exists() and not resume:
+            shutil.rmtree(folder)
+        elif folder.exists():
+            _check_same(folder, request)
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
+        write_finished(folder / REQUEST_FILE, json.dumps(request, ensure_ascii=False, indent=1).encode() + b"\n")
+    try:
+        yield folder
+    except BaseException as error:
+        if is_main:
+            _keep_or_clear(folder, error)
+        raise
+    if is_main:
+        shutil.rmtree(folder, ignore_errors=True)  # where the block did not rename it to what was asked for
+
+
+def unfinished_folder(output: Path) -> Path:
+    """Where what is done of `output` waits for the rest."""
+    output = output.resolve()
+    return output.with_name(f".{output.name}.unfinished")
+
+
+def is_finished(path: Path) -> bool:
+    """Whether this file of the folder is there; a PNG that a power cut left without its end is not."""
+    try:
+        with open(path, "rb") as file:
+            if path.suffix != ".png":
+                return True
+            file.seek(-len(PNG_END), os.SEEK_END)
+            return file.read() == PNG_END
+    except OSError:
+        return False
+
+
+def write_finished(path: Path, data: bytes) -> None:
+    """Write a file of the folder, whole or not at all."""
+    # not synced to the disk one by one: that is done once, when the folder becomes the output
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_same(folder: Path, request: dict) -> None:
+    try:
+        before = json.loads((folder / REQUEST_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        shutil.rmtree(folder)  # killed before anything was made
+        return
+    for name in before.keys() | request.keys():
+        if before.get(name) != request.get(name):
+            raise UsageError(
+                f"--resume: the output was begun with {name} = {before.get(name)}, now it is {request.get(name)};"
+                " give the same options, or leave --resume out to begin anew"
+            )
+
+
+def _keep_or_clear(folder: Path, error: BaseException) -> None:
+    remove_leftovers(folder)
+    if not any(path.name != REQUEST_FILE for path in folder.iterdir()):
+        shutil.rmtree(folder)
+    elif isinstance(error, Interrupted):
+        raise Interrupted(error.signal_number, f"{error}; the same command with --resume goes on") from None
+    else:
+        note("what is done is kept; the same command with --resume goes on")

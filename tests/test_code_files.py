@@ -1,0 +1,132 @@
+"""Files of codes: every form gives back what was written, and says what is wrong with it."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from restok_cli.data.code_files import Codes, read_code_lines, read_codes, write_code_lines, write_codes
+from restok_cli.errors import RestokError, UsageError
+
+CODES = Codes(
+    codes=np.arange(12, dtype=np.int32).reshape(3, 4),
+    keys=["a", "b/ö", "c"],
+    class_ids=np.array([4, -1, 0]),
+    codebook_size=64,
+    tokenizer="f00d",
+)
+
+
+def same(one: Codes, other: Codes) -> bool:
+    return all(np.array_equal(ours, theirs) for ours, theirs in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".jsonl"])
+def test_every_form_gives_back_what_was_written(tmp_path, suffix):
+    paths = [tmp_path / f"{name}{suffix}" for name in ("one", "two")]
+    for path in paths:
+        write_codes(CODES, path)
+    read = read_codes(paths[0])
+    assert same(read, CODES)
+    assert (read.codes.dtype, read.class_ids.dtype) == (np.int32, np.int64)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_the_libraries_read_them_too(tmp_path):
+    write_codes(CODES, tmp_path / "codes.npz")
+    with np.load(tmp_path / "codes.npz") as arrays:
+        assert np.array_equal(arrays["codes"], CODES.codes) and arrays["keys"].tolist() == CODES.keys
+    write_codes(CODES, tmp_path / "codes.safetensors")
+    assert np.array_equal(load_file(tmp_path / "codes.safetensors")["codes"], CODES.codes)
+
+
+def test_a_file_with_nothing_but_codes_and_the_size_of_their_codebook_is_enough(tmp_path):
+    np.savez(tmp_path / "codes.npz", codes=CODES.codes.astype(np.uint16), codebook_size=64)
+    expected = CODES._replace(keys=["000000", "000001", "000002"], class_ids=np.full(3, -1), tokenizer="")
+    assert same(read_codes(tmp_path / "codes.npz"), expected)
+
+
+def test_lines_are_read_as_they_come_and_each_is_complete():
+    text = io.StringIO()
+    write_code_lines(CODES, text)
+    lines = text.getvalue().splitlines()
+    assert json.loads(lines[1]) == {
+        "key": "b/ö",
+        "class_id": -1,
+        "codes": [4, 5, 6, 7],
+        "codebook_size": 64,
+        "tokenizer": "f00d",
+    }
+
+    def dripping():
+        yield from lines[:2]
+        raise AssertionError("read further than it had to")
+
+    assert next(read_code_lines(dripping(), "-", 2)).keys == ["a", "b/ö"]
+    batches = list(read_code_lines(["\n", *lines[1:]], "-", 1))
+    assert [batch.keys for batch in batches] == [["b/ö"], ["c"]]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("no json", "line 2: Invalid JSON"),
+        ("[1]", "line 2: Input should be"),
+        ('{"key": "x", "codebook_size": 64}', "line 2: codes: Field required"),
+        ('{"key": "x", "codes": [1.5, 2, 3, 4], "codebook_size": 64}', r"line 2: codes\.0"),
+        ('{"key": "x", "codes": [1], "codebook_size": 64, "tokenizer": "f00d"}', "line 2: codes is 1, of the lines"),
+        ('{"key": "x", "codes": [1, 2, 3, 4], "codebook_size": 64, "tokenizer": "b"}', "line 2: tokenizer is b"),
+        ('{"key": "x", "codes": [1, 2, 3, 64], "codebook_size": 64, "tokenizer": "f00d"}', "from 0 to 64, outside"),
+    ],
+)
+def test_wrong_lines_are_named(line, message):
+    text = io.StringIO()
+    write_code_lines(CODES, text)
+    with pytest.raises(RestokError, match=message):
+        list(read_code_lines([text.getvalue().splitlines()[0], line], "-", 9))
+
+
+def test_no_lines_at_all_are_an_error():
+    with pytest.raises(RestokError, match="holds no codes"):
+        list(read_code_lines([], "-", 9))
+
+
+def damaged(path, **changes) -> None:
+    np.savez(path, **{name: value for name, value in (CODES._asdict() | changes).items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"codes": None}, "cannot be read as codes"),
+        ({"codebook_size": None}, "cannot be read as codes"),
+        ({"codes": CODES.codes * 1.0}, "expected integers of shape"),
+        ({"codes": CODES.codes[0]}, "expected integers of shape"),
+        ({"codes": CODES.codes[:0]}, "holds no codes"),
+        ({"codebook_size": 11}, "codes run from 0 to 11, outside a codebook of 11"),
+        ({"keys": ["a"]}, "of 3 pictures, 1 keys and 3 class ids"),
+    ],
+)
+def test_damaged_files_are_one_error(tmp_path, changes, message):
+    damaged(tmp_path / "codes.npz", **changes)
+    with pytest.raises(RestokError, match=message):
+        read_codes(tmp_path / "codes.npz")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_file_cut_short_is_one_error(tmp_path, suffix):
+    path = tmp_path / f"codes{suffix}"
+    write_codes(CODES, path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(RestokError, match="cannot be read as codes"):
+        read_codes(path)
+
+
+def test_other_names_and_missing_files_are_usage_errors(tmp_path):
+    for name, message in (("codes.txt", "ends in .npz, .safetensors, .jsonl"), ("codes.npz", "no such file")):
+        with pytest.raises(UsageError, match=message):
+            read_codes(tmp_path / name)
+    with pytest.raises(UsageError, match="ends in"):
+        write_codes(CODES, tmp_path / "codes.txt")

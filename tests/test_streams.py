@@ -1,0 +1,91 @@
+"""Tar streams of pictures: what is written comes back, and a part is never taken for the whole."""
+
+import io
+import os
+import tarfile
+import threading
+
+import pytest
+import webdataset
+
+from restok_cli.data.streams import StreamWriter, read_stream
+from restok_cli.errors import RestokError
+
+PICTURES = [("000000", b"first" * 200, {"class_id": 3, "seed": 0}), ("höhe/b", b"second", {"file": "höhe/b.jpg"})]
+
+
+def written(pictures) -> bytes:
+    file = io.BytesIO()
+    with StreamWriter(file) as writer:
+        for picture in pictures:
+            writer.write(*picture)
+    return file.getvalue()
+
+
+def test_pictures_come_back_as_they_were_written():
+    read = list(read_stream(io.BytesIO(written(PICTURES))))
+    assert [(picture.key, picture.data, picture.info) for picture in read] == PICTURES
+    assert {picture.suffix for picture in read} == {"png"}
+
+
+def test_webdataset_and_tarfile_read_the_same(tmp_path):
+    (tmp_path / "stream.tar").write_bytes(written(PICTURES))
+    samples = list(webdataset.WebDataset(str(tmp_path / "stream.tar"), shardshuffle=False))
+    assert [(sample["__key__"], sample["png"]) for sample in samples] == [picture[:2] for picture in PICTURES]
+    assert samples[0]["cls"] == b"3" and "cls" not in samples[1]
+    with tarfile.open(tmp_path / "stream.tar") as tar:
+        assert {(member.mtime, member.uid, member.uname) for member in tar} == {(0, 0, "")}
+
+
+def test_streams_of_other_writers_are_read(tmp_path):
+    with webdataset.TarWriter(str(tmp_path / "theirs.tar"), encoder=False) as writer:
+        writer.write({"__key__": "a", "cls": b"7", "jpg": b"picture", "txt": b"ignored"})
+        writer.write({"__key__": "no_picture", "cls": b"7"})
+        writer.write({"__key__": "x" * 150, "PNG": b"long name"})
+    with open(tmp_path / "theirs.tar", "rb") as file:
+        read = list(read_stream(file))
+    assert read == [("a", "jpg", b"picture", {"class_id": 7}), ("x" * 150, "PNG", b"long name", {})]
+
+
+def test_a_pipe_is_read_as_it_is_written():
+    ends = [os.fdopen(end, mode) for end, mode in zip(os.pipe(), ("rb", "wb"), strict=True)]
+
+    def write():
+        with ends[1], StreamWriter(ends[1]) as writer:
+            for i in range(50):
+                writer.write(str(i), os.urandom(10_000), {})
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    with ends[0]:
+        assert [picture.key for picture in read_stream(ends[0])] == [str(i) for i in range(50)]
+    thread.join()
+
+
+def test_a_stream_cut_anywhere_is_an_error_that_names_the_last_whole_picture():
+    data = written([("a", b"first" * 200, {}), ("b", b"second", {})])
+    second = data.index(b"b.json")  # a header begins with its name; with the second sample's the first is known whole
+    for length in range(0, len(data) - 1024, 256):
+        with pytest.raises(RestokError, match="ends or breaks") as error:
+            list(read_stream(io.BytesIO(data[:length])))
+        assert ("after a " in str(error.value)) == (length >= second + 512), length
+
+
+def test_a_writer_that_fails_leaves_a_stream_that_is_seen_to_be_cut():
+    file = io.BytesIO()
+    with pytest.raises(KeyError), StreamWriter(file) as writer:
+        writer.write(*PICTURES[0])
+        raise KeyError
+    with pytest.raises(RestokError, match="ends or breaks"):
+        list(read_stream(io.BytesIO(file.getvalue())))
+
+
+@pytest.mark.parametrize("data", [b"", b"no tar" * 1000, bytes(100)], ids=["nothing", "text", "zeros"])
+def test_what_is_no_tar_is_one_error(data):
+    with pytest.raises(RestokError, match="before its first picture"):
+        list(read_stream(io.BytesIO(data)))
+
+
+def test_damaged_side_files_are_named():
+    with pytest.raises(RestokError, match=r"a\.json"):
+        list(read_stream(io.BytesIO(written([("a", b"x", {})]).replace(b"{}", b"{!"))))
