@@ -198,10 +198,13 @@ def test_16_bit_colour_is_refused(tmp_path, fails):
     assert "a.png has 16 bits per channel" in fails(1, "evaluate", tmp_path, "--metric", "is", "--features", "random")
 
 
-def test_tar_file_that_is_cut_short_is_refused(tmp_path, fails, sets):
+@pytest.mark.parametrize("where", ["in a picture", "between two"])
+def test_tar_file_that_is_cut_short_is_refused(tmp_path, fails, sets, where):
     write_tar(tmp_path / "one.tar", sets[0])
-    data = (tmp_path / "one.tar").read_bytes()
-    (tmp_path / "one.tar").write_bytes(data[: len(data) // 2])
+    with tarfile.open(tmp_path / "one.tar") as tar:
+        ends = {"in a picture": tar.getmembers()[21].offset_data + 9, "between two": tar.getmembers()[20].offset}
+    with open(tmp_path / "one.tar", "rb+") as file:
+        file.truncate(ends[where])
     line = fails(1, "evaluate", tmp_path / "one.tar", "--metric", "is", "--features", "random")
     assert "one.tar cannot be read as a tar file" in line
 
@@ -246,6 +249,7 @@ def test_originals_of_pictures_that_reconstruct_left_out_are_left_out_too(tmp_pa
 # --- processes ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_processes_measure_exactly_what_one_measures(tmp_path, sets):
     samples, reference = (write_folder(tmp_path / name, images) for name, images in zip("ab", sets, strict=True))
     (samples / "000003.png").write_bytes(b"no picture")
@@ -357,7 +361,7 @@ def inception(tmp_path_factory):
         if name.endswith("conv.weight"):
             tensor.normal_(std=(2 / tensor[0].numel()) ** 0.5, generator=rng)
         if name == "fc.weight":
-            tensor.mul_(0.2)  # else softmax would see one class only
+            tensor.mul_(20)  # else all pictures would be of one class
     path = tmp_path_factory.mktemp("weights") / "inception.pth"
     torch.save(state, path)
     return path
@@ -365,19 +369,20 @@ def inception(tmp_path_factory):
 
 @pytest.mark.slow
 def test_fid_is_and_kid_equal_torch_fidelitys_on_the_same_pictures_and_weights(inception, monkeypatch):
-    monkeypatch.setattr(kid, "SUBSET_SIZE", 10)
-    images = [draw_images(20, seed=seed, size=32) for seed in (1, 2)]
+    monkeypatch.setattr(kid, "SUBSET_SIZE", 8)
+    images = [draw_images(12, seed=seed, size=32) for seed in (1, 2)]
+    images[1] //= 2
     theirs = FeatureExtractorInceptionV3(
         "theirs", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(inception)
     )
     (pool, logits), (reference, _) = (theirs(part) for part in images)
-    fid = fid_statistics_to_metric(
-        *(fid_features_to_statistics(features.double()) for features in (pool, reference)), verbose=False
-    )["frechet_inception_distance"]
+    # turned into the few directions in which they lie, where their eigenvalues take no minute; FID stays the same
+    directions = torch.linalg.qr(torch.cat([pool, reference]).double().T).Q
+    statistics = [fid_features_to_statistics(features.double() @ directions) for features in (pool, reference)]
+    fid = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
     score = isc_features_to_metric(logits, splits=1, shuffle=False)["inception_score_mean"]
-    distance = kid_features_to_metric(pool.double(), reference.double(), kid_subset_size=10, verbose=False)
+    distance = kid_features_to_metric(pool.double(), reference.double(), kid_subset_size=8, verbose=False)
     expected = {"gfid": fid, "is": score, "kid": distance["kernel_inception_distance_mean"]}
-    network = load_inception(inception)
-    found = measure_one(*map(in_memory, images), expected, instruments(network))
-    assert score > 1.001
+    found = measure_one(*map(in_memory, images), expected, instruments(load_inception(inception)))
+    assert score > 1.01
     assert found == pytest.approx(expected, rel=1e-6)
