@@ -14,7 +14,19 @@ from typing import Annotated
 
 import typer
 
-from restok_cli.commands import config, evaluate, generate, models, prepare, reconstruct, train_har, train_tokenizer
+from restok_cli.commands import (
+    config,
+    curves,
+    decode,
+    encode,
+    evaluate,
+    generate,
+    models,
+    prepare,
+    reconstruct,
+    train_har,
+    train_tokenizer,
+)
 from restok_cli.errors import Failed, Interrupted, RestokError, Unmet, UsageError
 from restok_cli.processes import leave, rank, report_failure
 
@@ -76,7 +88,10 @@ app.command()(train_tokenizer.train_tokenizer)
 app.command()(train_har.train_har)
 app.command()(reconstruct.reconstruct)
 app.command()(generate.generate)
+app.command()(encode.encode)
+app.command()(decode.decode)
 app.command()(evaluate.evaluate)
+app.command()(curves.curves)
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
 

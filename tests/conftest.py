@@ -7,12 +7,16 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from restok_cli.__main__ import round_alike
 from restok_cli.cli import run
 from restok_cli.data.shards import open_dataset
+from restok_cli.model.checkpoint import open_tokenizer, save_har, save_tokenizer
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.training.config import TokenizerRunConfig, read_preset
+
+round_alike()  # as every restok command does first, before anything is multiplied
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -81,6 +85,20 @@ def make_har(config: HarConfig) -> Har:
 @pytest.fixture
 def tiny_har() -> Har:
     return make_har(HarConfig(codebook_size=64, num_codes=32, num_classes=98, width=32, num_layers=2, num_heads=2))
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory, tiny_config) -> Path:
+    """A folder with `tokenizer`, `har` (which draws its codes, of 98 classes) and `other`, another tokenizer."""
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(tiny_config).eval()
+    save_tokenizer(tokenizer, folder / "tokenizer")
+    har = make_har(HarConfig(codebook_size=64, num_codes=32, num_classes=98, width=32, num_layers=2, num_heads=2))
+    save_har(har, open_tokenizer(folder / "tokenizer"), open_dataset("sample").class_names, folder / "har")
+    tokenizer.quantizer.codebook.data += 1
+    save_tokenizer(tokenizer, folder / "other")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ import pytest
 import webdataset
 from pictures import write_pictures
 
-from restok_cli.data.shards import NO_CLASS, Sample, open_dataset, write_dataset
+from restok_cli.data.shards import NO_CLASS, Sample, open_dataset
+from restok_cli.data.writer import write_dataset
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import whole_folder
 

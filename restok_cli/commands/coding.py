@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from restok_cli.model.tokenizer import Tokenizer
 
 
+def sized(tokenizer: "Tokenizer", images: "Tensor") -> "Tokenizer":
+    """The tokenizer for images (B, 3, H, W) of their size. Raises UsageError where it cannot take that."""
+    height, width = images.shape[2:]
+    return tokenizer if (height, width) == tokenizer.config.image_size else tokenizer.for_size(height, width)
+
+
 def encode_images(tokenizer: "Tokenizer", images: "Tensor") -> "Tensor":
     """uint8 images (B, 3, H, W) -> codes (B, L), where the tokenizer is."""
     import torch

@@ -118,7 +118,7 @@ def resolve_one(found: str | Path, kind: str, assignments: list[str]) -> "Settin
     from restok_cli.training.settings import layers_of, resolve
 
     preset, file = (found, None) if isinstance(found, str) else (None, found)
-    return resolve(kind, layers_of(kind, preset, file, assignments, {}))
+    return resolve(kind, layers_of(kind, preset, file, assignments))
 
 
 def commented(values: dict[str, Any], origins: dict[str, str], prefix: str = "") -> list[str]:

@@ -14,6 +14,9 @@ from restok_cli.processes import parse_num_processes
 if TYPE_CHECKING:
     import torch
 
+    from restok_cli.training.config import RunKind
+    from restok_cli.training.settings import Layer
+
 DEVICE_TYPES = ("cpu", "cuda", "mps")
 PICTURE_MANIFEST = "manifest.jsonl"  # a line per picture in the folders that generate and reconstruct write
 PICTURE_REQUEST = "request.json"  # what was asked for, beside it: model, options, rounding
@@ -39,6 +42,18 @@ RunOutput = Annotated[
 PictureOutput = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="The folder for the pictures.", show_default=False)
 ]
+PicturesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PICTURES…",
+        help="Picture files, folders of them, one data set, or - (a tar stream on stdin).",
+        show_default=False,
+    ),
+]
+Split = Annotated[Literal["validation", "train"], typer.Option(help="The split to take of a data set.")]
+NoCrop = Annotated[
+    bool, typer.Option("--no-crop", help="Take pictures at their own size, which the model was not trained on.")
+]
 MaxSteps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps of the whole run. Default: the preset's.")]
 Seed = Annotated[
     int, typer.Option(min=0, max=2**32 - 1, help="Decides everything random: the same seed gives the same result.")
@@ -57,6 +72,10 @@ Assignments = Annotated[
 ]
 RunSeed = Annotated[
     int | None, typer.Option(min=0, max=2**32 - 1, help="Decides everything random. Default: the preset's.")
+]
+Init = Annotated[
+    Path | None,
+    typer.Option(metavar="M", help="Start from the weights of this model: a folder, a run or hf:owner/name."),
 ]
 StopAt = Annotated[
     int | None,
@@ -139,3 +158,29 @@ def check_resume(resume: bool, overwrite: bool) -> None:
     """Raises UsageError where both are asked for."""
     if resume and overwrite:
         raise UsageError("--resume keeps the run in the output folder and --overwrite replaces it; give one of them")
+
+
+def run_layers(
+    kind: "RunKind",
+    output: Path,
+    resume: bool,
+    preset: str | None,
+    file: Path | None,
+    assignments: list[str] | None,
+    options: dict[str, tuple[str, int | None]],
+) -> "list[Layer]":
+    """What a training command was told to do; where it resumes and names no settings, what its run was told.
+
+    Raises UsageError for what cannot be read.
+    """
+    from restok_cli.training.settings import config_path, layers_of
+
+    if resume and preset is None and file is None and config_path(output).is_file():
+        file = output
+    return layers_of(kind, preset, file, assignments or [], options)
+
+
+def check_stop_at(stop_at: int | None, max_steps: int) -> None:
+    """Raises UsageError where a run would never get there."""
+    if stop_at is not None and stop_at > max_steps:
+        raise UsageError(f"--stop-at {stop_at}: the run ends at schedule.max_steps = {max_steps}")

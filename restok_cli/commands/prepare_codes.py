@@ -1,6 +1,7 @@
 """`restok prepare codes`: a data set to the codes of its pictures."""
 
 import json
+import signal
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 
 from restok_cli.commands.options import DataArgument, Device, Dtype, NumProcesses, open_device, torch_dtype
 from restok_cli.console import Progress, note
+from restok_cli.errors import Interrupted
 from restok_cli.processes import barrier, connect, gather, local_device, rank, run_in_processes, world_size
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def codes(
     num_workers: Annotated[
         int, typer.Option(min=0, help="Processes that decode pictures beside each one that encodes.")
     ] = 0,
-    num_processes: NumProcesses = 1,
+    num_processes: NumProcesses = "1",  # as on the command line
     device: Device = "auto",
     dtype: Dtype = "float32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the codes that OUT already holds.")] = False,
@@ -60,15 +62,19 @@ def codes(
     """
     run_in_processes(num_processes)
     from restok_cli.data.code_writer import finish_codes, shard_path, start_codes
-    from restok_cli.data.shards import open_dataset
+    from restok_cli.data.shards import StreamedSplit, open_dataset
     from restok_cli.model.checkpoint import load_model, open_tokenizer
 
     dataset = open_dataset(data)
+    splits = {name: dataset.split(name) for name in dataset.splits}
+    for split in splits.values():
+        if isinstance(split, StreamedSplit):
+            raise split.refusal()
     torch_device = local_device(open_device(device))
     connect(torch_device)
     model = open_tokenizer(tokenizer)
     plan = make_plan(dataset, model, views, dtype)
-    num_shards = {name: plan.num_shards(len(dataset.split(name))) for name in dataset.splits}
+    num_shards = {name: plan.num_shards(len(split)) for name, split in splits.items()}
     missing: Shards = []
     if rank() == 0:
         start_codes(out, plan, overwrite)
@@ -78,7 +84,11 @@ def codes(
             note(f"{len(shards) - len(missing)} of {len(shards)} shards are there already")
     missing = gather(missing)[0]  # what process 0 found before anything was written
     encoder = Encoder(load_model(model, torch_device, torch_dtype(dtype)), torch_device, batch_size)
-    encode_shards(out, missing[rank() :: world_size()], plan, dataset, encoder, num_workers)
+    try:
+        encode_shards(out, missing[rank() :: world_size()], plan, dataset, encoder, num_workers)
+    except KeyboardInterrupt as error:
+        what = "interrupted; the same command goes on where this one was"
+        raise Interrupted(signal.SIGINT, what) from error
     barrier()
     if rank() == 0:
         report(out, finish_codes(out, plan, num_shards), dataset, as_json)
@@ -86,7 +96,7 @@ def codes(
 
 def make_plan(dataset: "Dataset", tokenizer: "ModelFolder", views: str, dtype: str) -> "CodePlan":
     """What decides every code."""
-    from restok_cli.data.codes import CodePlan
+    from restok_cli.data.codes import SAMPLES_PER_SHARD, CodePlan
     from restok_cli.model.checkpoint import fingerprint
 
     return CodePlan(
@@ -99,6 +109,7 @@ def make_plan(dataset: "Dataset", tokenizer: "ModelFolder", views: str, dtype: s
         codebook_size=tokenizer.config.codebook_size,
         num_codes=tokenizer.config.num_latent_tokens,
         class_names=dataset.class_names,
+        samples_per_shard=SAMPLES_PER_SHARD,
     )
 
 
@@ -130,13 +141,14 @@ def encode_shards(
 
     Raises RestokError where they are too many, or a shard of the data set cannot be read.
     """
-    from restok_cli.data.batching import BROKEN_LIMIT, BrokenSamples
+    from restok_cli.data.batching import BROKEN_LIMIT, BrokenSamples, verify_advice
     from restok_cli.data.code_writer import shard_path, write_code_shard
     from restok_cli.data.codes import NUM_VIEWS
     from restok_cli.data.loader import load_views
 
     splits = {name: dataset.split(name) for name in dataset.splits}
-    broken = {name: BrokenSamples(len(split), BROKEN_LIMIT, str(dataset.folder)) for name, split in splits.items()}
+    advice = verify_advice(dataset.folder)
+    broken = {name: BrokenSamples(len(split), BROKEN_LIMIT, advice) for name, split in splits.items()}
     ranges = [(name, number, plan.samples_of(number, len(splits[name]))) for name, number in shards]
     with Progress("prepare codes", sum(len(samples) for _, _, samples in ranges), "pictures") as progress:
         for name, number, samples in ranges:

@@ -1,46 +1,65 @@
 """`restok reconstruct`: pictures to codes and back to pictures."""
 
 import json
-from collections.abc import Callable
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from restok_cli.commands.options import (
     PICTURE_MANIFEST,
+    STDOUT,
+    AnyBatchSize,
     AsJson,
     Device,
     Dtype,
+    NoCrop,
     Overwrite,
-    PictureOutput,
+    PicturesArgument,
+    Split,
+    check_output_file,
     check_picture_folder,
     open_device,
     torch_dtype,
 )
-from restok_cli.console import note, track
-from restok_cli.errors import PictureError, RestokError, UsageError
-from restok_cli.files import check_apart, whole_folder
+from restok_cli.console import Progress, note
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import check_apart, whole_file, whole_folder
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from collections.abc import Iterator
+
+    import numpy as np
+    import torch
+
+    from restok_cli.data.inputs import Inputs
+    from restok_cli.model.tokenizer import Tokenizer
+
+RECONSTRUCTED_FOLDER = Path("reconstructed")
+SHEET_ROWS = 8  # pictures that --grid and --ladder show
 
 
 def reconstruct(
-    pictures: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PICTURES…", help="Picture files, folders of them, or one data set.", show_default=False
-        ),
-    ],
+    pictures: PicturesArgument,
     model: Annotated[Path, typer.Option(metavar="M", help="A tokenizer, or a generator with its tokenizer.")],
-    output: PictureOutput,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="OUT", help="A folder for PNG files, or - (a tar stream on stdout)."),
+    ] = RECONSTRUCTED_FOLDER,
     tokens: Annotated[
-        int | None, typer.Option(metavar="N", help="Decode the first N codes only: coarser. Default: all.")
+        str | None,
+        typer.Option(metavar="N,…", help="Decode the first N codes only: coarser; several: each. Default: all."),
     ] = None,
-    split: Annotated[
-        Literal["validation", "train"], typer.Option(help="The split to take of a data set.")
-    ] = "validation",
+    split: Split = "validation",
+    no_crop: NoCrop = False,
+    grid: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a PNG: pictures beside what is made of them.")
+    ] = None,
+    ladder: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The same with every level, and what each adds.")
+    ] = None,
+    batch_size: AnyBatchSize = 16,
     overwrite: Overwrite = False,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -48,86 +67,225 @@ def reconstruct(
 ) -> None:
     """Encode pictures to codes, decode them again, and say how near they come (PSNR).
 
-    A picture of any size gets the centre crop of evaluation first. DIR gets a
-    PNG of each picture's name; those that cannot be decoded are named and left
-    out. manifest.jsonl holds the PSNR of each. Prints DIR.
+    A picture of any size gets the centre crop of evaluation first. A folder gets a
+    PNG of each picture's name, in a sub-folder for each N where --tokens names
+    several; those that cannot be decoded are named and left out. manifest.jsonl
+    holds the PSNR of each. Prints OUT.
 
-    Examples: a picture from all its codes, and from the first 16; the held-out
-    emoji, to be measured:
+    Examples: a picture from all its codes, and growing; the held-out emoji, to be
+    measured; the same in a pipe:
 
-      restok reconstruct photo.jpg --model runs/tokenizer -o photo-128
-      restok reconstruct photo.jpg --model runs/tokenizer --tokens 16 -o photo-16
+      restok reconstruct photo.jpg --model runs/tokenizer
+      restok reconstruct photo.jpg --model M --tokens 1,4,16,128 --grid photo.png
       restok reconstruct sample --model runs/tokenizer -o reconstructed
       restok evaluate reconstructed --metric psnr --reference sample
+      restok reconstruct sample --model runs/tokenizer -o - | tar tf -
     """
-    check_picture_folder(output, overwrite)
-    check_apart(output, model, *map(Path, pictures))
-    readers = find_pictures(pictures, split)
+    lengths = parse_tokens(tokens)
+    if output == STDOUT and len(lengths) > 1:
+        raise UsageError(f"--tokens {tokens}: a tar stream has one picture of each; give one number, or a folder by -o")
+    if output != STDOUT:
+        check_picture_folder(output, overwrite)
+        check_apart(output, model, *map(Path, pictures))
+    for option, path in (("--grid", grid), ("--ladder", ladder)):
+        check_output_file(option, path, ".png", overwrite)
+    from restok_cli.data.inputs import find_inputs
 
-    import torch
+    inputs = find_inputs(pictures, split, sys.stdin.buffer)
 
-    from restok_cli.data.images import center_crop, save_image, to_float, to_tensor, to_uint8
-    from restok_cli.metrics.pixels import psnr
+    from restok_cli.commands.coding import auto_batch_size
     from restok_cli.model.checkpoint import load_tokenizer
+    from restok_cli.model.levels import prefix_lengths
 
     torch_device = open_device(device)
     tokenizer = load_tokenizer(model, torch_device, torch_dtype(dtype))
     length = tokenizer.config.num_latent_tokens
-    if tokens is not None and not 1 <= tokens <= length:
-        raise UsageError(f"--tokens {tokens}: this tokenizer makes {length} codes a picture; give 1 to {length}")
-    values, lines = [], []
-    with whole_folder(output) as folder:
-        for name, read in track(readers.items(), "reconstruct", len(readers), "pictures"):
-            try:
-                original = to_tensor(center_crop(read(), tokenizer.config.image_size))[None]
-            except PictureError as error:
-                note(f"left out: {error}")
-                continue
-            with torch.inference_mode():
-                codes = tokenizer.encode(to_float(original.to(torch_device)))
-                decoded = to_uint8(tokenizer.decode(codes[:, :tokens])).cpu()
-            save_image(decoded[0], folder / f"{name}.png")
-            values.append(psnr(decoded, original).item())
-            lines.append(json.dumps({"file": f"{name}.png", "psnr": values[-1]}) + "\n")
-        if not values:
-            raise RestokError(f"none of the {len(readers)} pictures could be decoded; nothing was written")
-        (folder / PICTURE_MANIFEST).write_text("".join(lines), encoding="utf-8")
-    mean, used, unreadable = sum(values) / len(values), tokens or length, len(readers) - len(values)
-    left_out = f", {unreadable} left out" if unreadable else ""
-    note(f"{len(values)} pictures from {used} of {length} codes: mean PSNR {mean:.2f} dB{left_out}")
-    result = {"path": str(output), "pictures": len(values), "unreadable": unreadable, "tokens": used, "psnr": mean}
-    print(json.dumps(result) if as_json else output)
+    if lengths and max(lengths) > length:
+        raise UsageError(f"--tokens {max(lengths)}: this tokenizer makes {length} codes a picture; give 1 to {length}")
+    lengths = lengths or [length]
+    work = Reconstruction(tokenizer, lengths, no_crop, batch_size or auto_batch_size(tokenizer, torch_device))
+    sheets = [Sheet(path, counts) for path, counts in ((grid, lengths), (ladder, prefix_lengths(length))) if path]
+    summary = write_stream(work, inputs, sheets) if output == STDOUT else write_folder(work, inputs, sheets, output)
+    for sheet in sheets:
+        sheet.write()
+    report(summary, length, output, as_json)
 
 
-def find_pictures(pictures: list[str], split: str) -> "dict[str, Callable[[], Image]]":
-    """What reads each picture, by the name that its output gets. Reading raises RestokError for a broken picture."""
-    from restok_cli.data.images import read_image
-    from restok_cli.data.shards import is_dataset, open_dataset
-
-    if len(pictures) == 1 and is_dataset(pictures[0]):
-        part = open_dataset(pictures[0]).split(split)
-        return {part.key(i): lambda i=i: part.image(i) for i in range(len(part))}
-    return {
-        name: lambda file=file: read_image(file, str(file))
-        for name, file in named_files([Path(picture) for picture in pictures]).items()
-    }
+def parse_tokens(text: str | None) -> list[int]:
+    """The numbers of codes that --tokens gives, from few to many; none where it is not given. Raises UsageError."""
+    if text is None:
+        return []
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise UsageError(f"--tokens {text}: give numbers of codes such as 16, or 1,4,16,128")
+    return sorted({int(word) for word in words})
 
 
-def named_files(paths: list[Path]) -> dict[str, Path]:
-    """Picture files by the names that their outputs get: their path in the folder that was given, without suffix.
+class Reconstruction(NamedTuple):
+    """What to make of every picture, and with what."""
 
-    Raises UsageError where two would get the same name.
+    tokenizer: "Tokenizer"
+    lengths: list[int]  # how many of its codes to decode, from few to many
+    no_crop: bool
+    batch_size: int
+
+
+class Made(NamedTuple):
+    """What became of one picture."""
+
+    key: str
+    class_id: int
+    files: list[bytes]  # a PNG for each length
+    psnr: list[float]  # in dB
+    codes: "np.ndarray"
+
+
+class Summary(NamedTuple):
+    """Of all pictures."""
+
+    count: int
+    unreadable: int
+    psnr: dict[int, float]  # mean, by length
+    usage: float  # percent of the codebook
+    perplexity: float
+
+
+def reconstructed(work: Reconstruction, inputs: "Inputs", sheets: "list[Sheet]") -> "Iterator[Made]":
+    """Encode and decode all inputs, and show the first of them on the sheets.
+
+    Raises RestokError where none can be decoded.
     """
-    from restok_cli.data.images import find_images
+    from restok_cli.commands.coding import decode_codes, encode_images, png_files, sized
+    from restok_cli.metrics.pixels import psnr
 
-    names: dict[str, Path] = {}
-    for path in paths:
-        for file in find_images([path]):
-            relative = file.relative_to(path) if path.is_dir() else Path(file.name)
-            name = relative.with_suffix("").as_posix()
-            if name in names:
-                raise UsageError(
-                    f"{names[name]} and {file} would both become {name}.png; give them one after the other"
-                )
-            names[name] = file
-    return names
+    count = 0
+    with Progress("reconstruct", inputs.count, "pictures") as progress:
+        for batch in inputs.batches(None if work.no_crop else work.tokenizer.config.image_size, work.batch_size):
+            tokenizer = sized(work.tokenizer, batch.images)
+            codes = encode_images(tokenizer, batch.images)
+            decoded = [decode_codes(tokenizer, codes[:, :n]).cpu() for n in work.lengths]
+            files = [png_files(images) for images in decoded]
+            values = [psnr(images, batch.images).tolist() for images in decoded]
+            for i, key in enumerate(batch.keys):
+                row = codes[i].cpu().numpy()
+                yield Made(key, batch.class_ids[i], [part[i] for part in files], [part[i] for part in values], row)
+            for sheet in sheets:
+                shown = slice(0, sheet.room)
+                parts = [decode_codes(tokenizer, codes[shown, :n]).cpu() for n in sheet.lengths] if sheet.room else []
+                sheet.add(batch.keys[shown], batch.images[shown], parts)
+            count += len(batch.keys)
+            progress.advance(len(batch.keys))
+    if count == 0:
+        raise RestokError(f"none of the {inputs.unreadable} pictures could be decoded; nothing was written")
+
+
+def write_stream(work: Reconstruction, inputs: "Inputs", sheets: "list[Sheet]") -> Summary:
+    """Write the pictures as a tar stream to stdout."""
+    from restok_cli.data.streams import StreamWriter
+
+    total = Total(work)
+    with StreamWriter(sys.stdout.buffer) as writer:
+        for made in reconstructed(work, inputs, sheets):
+            writer.write(made.key, made.files[0], {"class_id": made.class_id, "psnr": made.psnr[0]})
+            total.add(made)
+    return total.summary(inputs)
+
+
+def write_folder(work: Reconstruction, inputs: "Inputs", sheets: "list[Sheet]", output: Path) -> Summary:
+    """Write the pictures to a folder, in a sub-folder for each length where there are several."""
+    total, lines = Total(work), []
+    with whole_folder(output) as folder:
+        for made in reconstructed(work, inputs, sheets):
+            for n, png, value in zip(work.lengths, made.files, made.psnr, strict=True):
+                file = f"{made.key}.png" if len(work.lengths) == 1 else f"{n}/{made.key}.png"
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                (folder / file).write_bytes(png)
+                lines.append(json.dumps({"file": file, "tokens": n, "psnr": value}, ensure_ascii=False) + "\n")
+            total.add(made)
+        (folder / PICTURE_MANIFEST).write_text("".join(lines), encoding="utf-8")
+    return total.summary(inputs)
+
+
+class Total:
+    """Adds up what the summary says."""
+
+    def __init__(self, work: Reconstruction):
+        import numpy as np
+
+        self.lengths, self.values = work.lengths, []
+        self.uses = np.zeros(work.tokenizer.config.codebook_size, np.int64)  # how often each code occurs
+
+    def add(self, made: Made) -> None:
+        import numpy as np
+
+        self.values.append(made.psnr)
+        np.add.at(self.uses, made.codes, 1)
+
+    def summary(self, inputs: "Inputs") -> Summary:
+        from restok_cli.metrics.codebook import use_of_counts
+
+        means = [sum(column) / len(column) for column in zip(*self.values, strict=True)]
+        use = use_of_counts(self.uses)
+        psnr = dict(zip(self.lengths, means, strict=True))
+        return Summary(len(self.values), inputs.unreadable, psnr, use.usage, use.perplexity)
+
+
+class Sheet:
+    """A PNG of the first pictures: under each what it became, with PSNR, and under that what each step adds."""
+
+    def __init__(self, path: Path, lengths: "list[int] | tuple[int, ...]"):
+        self.path, self.lengths = path, list(lengths)
+        self.cells: list[torch.Tensor] = []  # uint8 (3, H, W), row by row
+        self.captions: list[str] = []
+
+    @property
+    def room(self) -> int:
+        """How many more pictures it shows."""
+        return SHEET_ROWS - len(self.cells) // (2 * (1 + len(self.lengths)))
+
+    def add(self, keys: list[str], originals: "torch.Tensor", decoded: "list[torch.Tensor]") -> None:
+        """Show originals (B, 3, H, W) and what became of them with each number of codes.
+
+        Pictures of another size than the first one's, which only --no-crop has, are passed over.
+        """
+        from restok_cli.metrics.pixels import psnr
+
+        if self.cells and self.cells[0].shape != originals.shape[1:]:
+            return
+        for i, key in enumerate(keys):
+            original, made = originals[i], [part[i] for part in decoded]
+            values = [psnr(image[None], original[None]).item() for image in made]
+            self.cells += [original, *made]
+            self.captions += [key.rpartition("/")[2]]
+            self.captions += [f"{n}: {value:.1f} dB" for n, value in zip(self.lengths, values, strict=True)]
+            steps = [made[0], *(_difference(*pair) for pair in zip(made[1:], made[:-1], strict=True))]
+            self.cells += [_difference(original, made[-1]), *steps]
+            self.captions += ["still missing", "first", *(["added"] * (len(made) - 1))]
+
+    def write(self) -> None:
+        import torch
+
+        from restok_cli.data.images import make_grid, save_image
+
+        with whole_file(self.path) as temporary:
+            save_image(make_grid(torch.stack(self.cells), 1 + len(self.lengths), self.captions), temporary)
+
+
+def _difference(image: "torch.Tensor", other: "torch.Tensor") -> "torch.Tensor":
+    """Two uint8 pictures' difference, with gray where they are alike."""
+    return ((image.int() - other.int()) // 2 + 128).clamp(0, 255).byte()
+
+
+def report(summary: Summary, length: int, output: Path, as_json: bool) -> None:
+    """Say on stderr how near the pictures come; print where they are."""
+    left_out = f", {summary.unreadable} left out" if summary.unreadable else ""
+    for n, value in summary.psnr.items():
+        note(f"{summary.count} pictures from {n} of {length} codes: mean PSNR {value:.2f} dB{left_out}")
+    note(f"codebook: {summary.usage:.1f} % in use, perplexity {summary.perplexity:.1f}")
+    if output == STDOUT:
+        return
+    most = max(summary.psnr)
+    result = {"path": str(output), "pictures": summary.count, "unreadable": summary.unreadable, "tokens": most}
+    result |= {"psnr": summary.psnr[most], "psnr_by_tokens": summary.psnr}
+    result |= {"codebook_usage": summary.usage, "codebook_perplexity": summary.perplexity}
+    print(json.dumps(result) if as_json else output)

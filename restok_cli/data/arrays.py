@@ -18,7 +18,10 @@ def map_array(path: Path) -> np.ndarray:
     with open(path, "rb") as file:
         if np.lib.format.read_magic(file) != (1, 0):
             raise ValueError("not version 1.0 of the format")
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        try:
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        except Exception as error:  # it parses Python, and lets every error of the tokenizer through
+            raise ValueError("its header is damaged") from error
         start = file.tell()
     end = start + math.prod(shape) * dtype.itemsize
     if dtype.hasobject or path.stat().st_size != end:

@@ -1,9 +1,12 @@
 """Which sample is shown when: a function of seed and step, and of nothing else. And what the loaders share."""
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -91,9 +94,9 @@ def micro_batches(
 class BrokenSamples:
     """The samples of a split that turned out broken: each is named once, and at too many of them training stops."""
 
-    def __init__(self, num_samples: int, limit: float, where: str):
-        """`limit` is the share of `num_samples` that may be broken; one always may. `where` says what to verify."""
-        self.num_samples, self.limit, self.where = num_samples, limit, where
+    def __init__(self, num_samples: int, limit: float, advice: str):
+        """`limit` is the share of `num_samples` that may be broken; one always may. `advice` says what to do then."""
+        self.num_samples, self.limit, self.advice = num_samples, limit, advice
         self.reasons: dict[str, str] = {}  # by key
 
     @property
@@ -111,8 +114,13 @@ class BrokenSamples:
             named = ", ".join(keys[:NAMED_KEYS]) + (", …" if len(keys) > NAMED_KEYS else "")
             raise RestokError(
                 f"{len(keys)} samples cannot be decoded ({named}), more than the {self.num_allowed} that may be broken:"
-                f" `restok prepare verify {self.where}` finds them all; prepare the data set again"
+                f" {self.advice}"
             )
+
+
+def verify_advice(folder: Path) -> str:
+    """What to do about a data set in `folder` with too many broken samples."""
+    return f"`restok prepare verify {folder}` finds them all; prepare the data set again"
 
 
 class Loaded(NamedTuple):
@@ -123,11 +131,14 @@ class Loaded(NamedTuple):
 
 
 def from_workers(loader: DataLoader) -> Iterator[Item]:
-    """What `loader` loads. Raises the errors that workers hand over as values."""
-    for item in loader:
-        if isinstance(item, RestokError):
-            raise item
-        yield item
+    """What `loader` loads. Raises the errors that workers hand over as values, RuntimeError where one was killed."""
+    try:
+        for item in loader:
+            if isinstance(item, RestokError):
+                raise item
+            yield item
+    except (ConnectionError, EOFError) as error:  # a batch on its way from a worker that is gone
+        raise RuntimeError(f"DataLoader worker is gone ({error})") from error  # as torch says it of all others
 
 
 def as_it_is(item: Item) -> Item:
@@ -135,6 +146,18 @@ def as_it_is(item: Item) -> Item:
     return item
 
 
-def leave_interrupts(_worker: int) -> None:
-    """Ctrl-C is for the main process, which then ends its workers; each of them would print a traceback."""
+def leave_signals(_worker: int) -> None:
+    """Ctrl-C and SIGTERM are for the main process, which then saves and ends its workers.
+
+    Both may go to all processes at once, from a terminal or from SLURM. Python's own workers would print a traceback
+    each, and their death would keep the main process from saving. SIGTERM from the main process is obeyed.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # for the thread, which learns who sent it
+    threading.Thread(target=_end_when_told_by, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_when_told_by(process: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != process:
+        pass
+    os._exit(0)

@@ -51,7 +51,7 @@ class CodePlan(BaseModel):
     codebook_size: int = Field(gt=0)
     num_codes: int = Field(gt=0)  # L, of one view
     class_names: list[str]  # the class id is the place in this list; empty where there are no classes
-    samples_per_shard: int = Field(SAMPLES_PER_SHARD, gt=0)
+    samples_per_shard: int = Field(gt=0)  # of the data set, before broken ones are left out
 
     def num_shards(self, num_samples: int) -> int:
         """Of a split with so many samples."""

@@ -84,7 +84,7 @@ def read_image(source: bytes | Path, name: str) -> Image.Image:
             image.load()
             return _to_rgb(image)
     except DECODE_ERRORS as error:
-        raise PictureError(f"{name}: cannot be decoded as a picture ({_reason(error)})") from error
+        raise PictureError(f"{name}: cannot be decoded as a picture ({describe_error(error)})") from error
 
 
 def decode_jpeg(data: bytes) -> torch.Tensor | None:
@@ -126,7 +126,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _reason(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
+    """One of DECODE_ERRORS in words."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, Image.UnidentifiedImageError):  # its text names a BytesIO at some address

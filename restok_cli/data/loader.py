@@ -1,7 +1,6 @@
 """Batches in an exact order: what a step sees is a function of seed and step, and of nothing else."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -14,8 +13,9 @@ from restok_cli.data.batching import (
     as_it_is,
     check_division,
     from_workers,
-    leave_interrupts,
+    leave_signals,
     micro_batches,
+    verify_advice,
 )
 from restok_cli.data.images import center_crop, to_tensor
 from restok_cli.data.shards import Split, StreamedSplit
@@ -68,7 +68,7 @@ def batches(
             world_size=world_size,
             broken_limit=broken_limit,
         )
-    broken = BrokenSamples(len(split), broken_limit, str(split.shards[0].path.parent))
+    broken = BrokenSamples(len(split), broken_limit, verify_advice(split.shards[0].path.parent))
     visits = micro_batches(
         len(split),
         batch_size=batch_size,
@@ -122,7 +122,7 @@ def _load(
         batch_sampler=visits,
         num_workers=num_workers,
         collate_fn=as_it_is,
-        worker_init_fn=leave_interrupts,
+        worker_init_fn=leave_signals,
         pin_memory=torch.cuda.is_available(),  # so that the way to the GPU need not be waited for
         generator=torch.Generator(),  # else it would draw a number from the global one, which is the caller's
     )
@@ -141,8 +141,7 @@ def evaluation_batches(
     Raises RestokError where a sample cannot be read.
     """
     if isinstance(split, StreamedSplit):
-        whole = streamed_evaluation_batches(split, image_size=image_size, batch_size=batch_size)
-        yield from islice(whole, rank, None, world_size)
+        yield from streamed_evaluation_batches(split, image_size, batch_size, rank, world_size)
         return
     for start in range(rank * batch_size, len(split), world_size * batch_size):
         samples = range(start, min(start + batch_size, len(split)))
@@ -169,7 +168,7 @@ def load_views(
         batch_size=None,
         num_workers=num_workers,
         collate_fn=as_it_is,
-        worker_init_fn=leave_interrupts,
+        worker_init_fn=leave_signals,
         generator=torch.Generator(),
     )
     for sample, (loaded, reason) in zip(samples, from_workers(loader), strict=True):

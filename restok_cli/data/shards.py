@@ -2,22 +2,21 @@
 
     dataset.json           what there is: splits, shards and their hashes, class names, where it came from
     train-000000.tar       samples one after the other: <key>.cls  <key>.json  <key>.<picture suffix>
-    train-000000.npy       where each picture lies in the tar, and its class
+    train-000000.npy       where each picture lies in the tar, its class, a checksum of the sample
+    _info.json             the same shards for timm
+    bad.jsonl              the pictures that were left out, and why
 
 The set that comes with restok has its shards gzipped; everything else about it is the same.
 """
 
 import gzip
-import hashlib
 import json
 import os
 import re
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterable
 from functools import cached_property
-from importlib.metadata import version
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -37,10 +36,15 @@ TAR_BLOCK = 512
 NAME_BYTES = 100  # of the member's name in a tar header; keys are short enough never to need more
 NO_CLASS = -1
 
-# Every file of a data set: what --overwrite may delete.
-DATASET_FILES = re.compile(r"dataset\.json|bad\.jsonl|NOTICE|LICENSE|[A-Za-z0-9_-]+-\d{6,}\.(tar|tar\.gz|npy)")
+SHARD_FILE = re.compile(r"[A-Za-z0-9_-]+\.tar(\.gz)?")
 
-INDEX_DTYPE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("class_id", "<i4")])
+# Every file of a data set: what --overwrite may delete.
+DATASET_FILES = re.compile(
+    r"dataset\.json|_info\.json|bad\.jsonl|NOTICE|LICENSE|[A-Za-z0-9_-]+-\d{6,}\.(tar|tar\.gz|npy)|\.partial/[^/]+"
+)
+
+# The checksum is a CRC-32 of all from the end of the picture before this one to its own: of its sample, in our tars.
+INDEX_DTYPE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("class_id", "<i4"), ("checksum", "<u4")])
 
 
 class ShardInfo(BaseModel):
@@ -48,7 +52,7 @@ class ShardInfo(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    file: str = Field(pattern=r"^[A-Za-z0-9_-]+\.tar(\.gz)?$")
+    file: str = Field(pattern=f"^{SHARD_FILE.pattern}$")
     num_samples: int = Field(gt=0)
     bytes: int
     sha256: str
@@ -90,101 +94,7 @@ class Sample(NamedTuple):
     picture: bytes
     size: tuple[int, int]  # (height, width)
     class_id: int  # NO_CLASS where there are no classes
-    info: dict[str, str]  # goes into <key>.json
-
-
-# --- writing -----------------------------------------------------------------------------------------------------
-
-
-def write_dataset(
-    folder: Path,
-    splits: dict[str, Iterable[Sample]],
-    *,
-    name: str,
-    class_names: list[str],
-    provenance: dict[str, str],
-    samples_per_shard: int = SAMPLES_PER_SHARD,
-) -> Manifest:
-    """Write shards, indices and dataset.json into `folder` and return the manifest.
-
-    Each split is consumed once, in order, and never held in memory; one without samples is left out. The same samples
-    give the same bytes. Raises RestokError where there are none at all, OSError where the folder cannot be written.
-    """
-    infos: dict[str, SplitInfo] = {}
-    sizes: set[tuple[int, int]] = set()
-    for split, samples in splits.items():
-        samples = iter(samples)
-        shards: list[ShardInfo] = []
-        while first := list(islice(samples, 1)):
-            path = folder / f"{split}-{len(shards):06d}.tar"
-            shard, shard_sizes = _write_shard(path, chain(first, islice(samples, samples_per_shard - 1)))
-            shards.append(shard)
-            sizes |= shard_sizes
-        if shards:
-            infos[split] = SplitInfo(num_samples=sum(shard.num_samples for shard in shards), shards=shards)
-    if not infos:
-        raise RestokError(f"{name}: not one picture could be read, so there is no data set to write")
-    manifest = Manifest(
-        name=name,
-        splits=infos,
-        class_names=class_names,
-        image_size=sizes.pop() if len(sizes) == 1 else None,
-        provenance=provenance | {"restok": version("restok")},
-        fingerprint=_fingerprint(infos, class_names),
-    )
-    write_manifest(folder, manifest)
-    return manifest
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write dataset.json into `folder`."""
-    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-
-def _write_shard(path: Path, samples: Iterable[Sample]) -> tuple[ShardInfo, set[tuple[int, int]]]:
-    """Write one tar and its index; return what the manifest says of it, and the picture sizes met."""
-    from webdataset import TarWriter  # brings all of webdataset along, which readers do not need
-
-    entries, sizes = [], set()
-    with open(path, "wb") as file, TarWriter(file, user="", group="", mtime=0, encoder=False) as writer:
-        for sample in samples:
-            side = {"__key__": sample.key, "json": json.dumps(sample.info, ensure_ascii=False).encode()}
-            if sample.class_id != NO_CLASS:
-                side["cls"] = str(sample.class_id).encode()
-            writer.write(side)
-            writer.write({"__key__": sample.key, sample.suffix: sample.picture})
-            length = len(sample.picture)
-            # the picture is what was written last, padded to whole blocks
-            offset = writer.tarstream.offset - -(-length // TAR_BLOCK) * TAR_BLOCK
-            entries.append((offset, length, sample.class_id))
-            sizes.add(sample.size)
-    np.save(path.with_suffix(".npy"), np.array(entries, INDEX_DTYPE))
-    with open(path, "rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return ShardInfo(file=path.name, num_samples=len(entries), bytes=path.stat().st_size, sha256=sha256), sizes
-
-
-def _fingerprint(splits: dict[str, SplitInfo], class_names: list[str]) -> str:
-    contents = {split: [shard.sha256 for shard in info.shards] for split, info in splits.items()}
-    return hashlib.sha256(json.dumps([contents, class_names], sort_keys=True).encode()).hexdigest()
-
-
-def write_sample(folder: Path) -> Manifest:
-    """Write the data set that comes with restok into `folder`, its shards as plain tars, and return the manifest."""
-    manifest = _read_manifest(SAMPLE_FOLDER)
-    for shard in chain.from_iterable(split.shards for split in manifest.splits.values()):
-        packed = SAMPLE_FOLDER / shard.file
-        shard.file = shard.file.removesuffix(".gz")
-        (folder / shard.file).write_bytes(gzip.decompress(packed.read_bytes()))
-        index = _index_path(packed)
-        (folder / index.name).write_bytes(index.read_bytes())
-    for text in ("NOTICE", "LICENSE"):
-        (folder / text).write_bytes((SAMPLE_FOLDER / text).read_bytes())
-    write_manifest(folder, manifest)
-    return manifest
-
-
-# --- reading -----------------------------------------------------------------------------------------------------
+    info: dict[str, str | int]  # goes into <key>.json
 
 
 class Shard:
@@ -198,8 +108,8 @@ class Shard:
 
     @cached_property
     def index(self) -> np.ndarray:
-        """One entry (offset, length, class_id) per sample; mapped from the disk, not loaded."""
-        path = _index_path(self.path)
+        """One entry (offset, length, class_id, checksum) per sample; mapped from the disk, not loaded."""
+        path = index_path(self.path)
         try:
             index = map_array(path)
         except (OSError, ValueError) as error:
@@ -218,7 +128,7 @@ class Shard:
 
     def read(self, i: int) -> bytes:
         """The picture's file as it was given to `prepare`."""
-        offset, length, _ = self.index[i].item()
+        offset, length, *_ = self.index[i].item()
         return self._read_at(offset, length)
 
     def _read_at(self, offset: int, length: int) -> bytes:
@@ -298,17 +208,18 @@ class StreamedSplit(Split):
 
     def __len__(self) -> int:
         if not self.num_samples:
-            raise self._refusal()
+            raise self.refusal()
         return self.num_samples
 
     @property
     def class_ids(self) -> np.ndarray:
-        raise self._refusal()
+        raise self.refusal()
 
     def _locate(self, i: int) -> tuple[Shard, int]:
-        raise self._refusal()
+        raise self.refusal()
 
-    def _refusal(self) -> UsageError:
+    def refusal(self) -> UsageError:
+        """What to raise where a sample is asked for by its number."""
         return UsageError(
             f"the {self.name} shards of this data set are elsewhere ({self.urls[0]}) and can only be streamed in"
             " training; for all else download them and give the folder to `restok prepare shards`"
@@ -362,7 +273,7 @@ def open_dataset(path: str | Path, allow_pipe: bool = False) -> Dataset:
     Raises UsageError where `path` is no data set or needs that, RestokError where a shard of it is missing or cut.
     """
     folder = SAMPLE_FOLDER if str(path) == "sample" else Path(path)
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     for shard in chain.from_iterable(split.shards for split in manifest.splits.values()):
         _check_shard(folder / shard.file, shard)
     commands = [url for split in manifest.splits.values() for url in split.urls if url.startswith("pipe:")]
@@ -371,7 +282,8 @@ def open_dataset(path: str | Path, allow_pipe: bool = False) -> Dataset:
     return Dataset(folder, manifest)
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """What the dataset.json in `folder` says. Raises UsageError where there is none, RestokError for a damaged one."""
     path = folder / MANIFEST
     if not path.is_file():
         if folder.is_dir():
@@ -405,8 +317,17 @@ def _check_shard(path: Path, shard: ShardInfo) -> None:
         raise _damaged(path, f"has {path.stat().st_size} bytes instead of {shard.bytes}")
 
 
-def _index_path(shard: Path) -> Path:
+def index_path(shard: Path) -> Path:
+    """Where the index of a shard lies."""
     return shard.with_name(shard.name.partition(".")[0] + ".npy")
+
+
+def is_index(path: Path) -> bool:
+    """Whether the file is the index of a shard."""
+    try:
+        return map_array(path).dtype == INDEX_DTYPE
+    except (OSError, ValueError):
+        return False
 
 
 def _damaged(path: Path, what: str) -> RestokError:

@@ -22,7 +22,7 @@ from restok_cli.data.batching import (
     Loaded,
     as_it_is,
     from_workers,
-    leave_interrupts,
+    leave_signals,
     shuffle,
 )
 from restok_cli.data.images import IMAGE_SUFFIXES, center_crop, read_image, to_tensor
@@ -76,16 +76,16 @@ def streamed_batches(
     """
     if rank == 0:
         note(
-            f"{split.name}: {len(split.urls)} shards are streamed: the order depends on the number of workers and"
+            f"the {split.name} shards are elsewhere and streamed: the order depends on the number of workers and"
             " processes, and a resumed run goes on with an epoch of its own"
         )
-    broken = BrokenSamples(split.num_samples, broken_limit, "FOLDER, once the shards are downloaded,")
+    broken = BrokenSamples(split.num_samples, broken_limit, "make the shards again, without them")
     loader = DataLoader(
         _Stream(split, transform, micro_batch_size, first_step, rank, world_size),
         batch_size=None,
         num_workers=num_workers,
         collate_fn=as_it_is,
-        worker_init_fn=leave_interrupts,
+        worker_init_fn=leave_signals,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),
     )
@@ -160,14 +160,21 @@ class _Stream(IterableDataset):
 
 
 def streamed_evaluation_batches(
-    split: StreamedSplit, *, image_size: tuple[int, int], batch_size: int
+    split: StreamedSplit, image_size: tuple[int, int], batch_size: int, rank: int, world_size: int
 ) -> Iterator[Batch]:
     """Every sample once, in the order of the shards, centre-cropped; the last batch may be shorter.
+
+    Each of several processes reads all, and decodes every `world_size`-th batch.
 
     Raises RestokError where a shard or a sample cannot be read.
     """
     samples = read_shards(split.urls, split.num_classes)
-    while some := list(islice(samples, batch_size)):
+    for number in count():
+        some = list(islice(samples, batch_size))
+        if not some:
+            return
+        if number % world_size != rank:
+            continue
         images = [to_tensor(center_crop(read_image(sample.picture, sample.name), image_size)) for sample in some]
         yield Batch(torch.stack(images), torch.tensor([sample.class_id for sample in some]))
 

@@ -7,7 +7,7 @@ It knows no classes. Letters in the comments at line ends: B batch, C width, D c
 L latent tokens, K levels, (h, w) the grid of image tokens.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from restok_cli.model.config import TokenizerConfig
 from restok_cli.model.layers import Block, grid_positions, line_positions, rotary_table_2d
 from restok_cli.model.levels import level_grid, level_sizes, merging_blocks, stage_sizes
-from restok_cli.model.pixel_codec import PixelDecoder, PixelEncoder
+from restok_cli.model.pixel_codec import PixelDecoder, PixelEncoder, conv1x1
 from restok_cli.model.quantizer import Quantized, Quantizer
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -104,7 +104,7 @@ class Encoder(nn.Module):
 
     def forward(self, features: Tensor) -> Encoded:
         """features (B, feature_channels, h, w) of the pixel encoder, or normalised pixels (B, 3, H, W)."""
-        feature_map = self.embed(features)  # (B, C, h, w)
+        feature_map = conv1x1(self.embed, features) if self.config.pixel_encoder == "cnn" else self.embed(features)
         image_tokens = rearrange(feature_map, "b c h w -> b (h w) c") + self.stage_embeddings[0]
         latent_tokens = self.initial_latents(feature_map) + expand_levels(self.level_embeddings, self.level_sizes)
         tokens = self.norm_in(torch.cat([image_tokens, latent_tokens], dim=1))  # (B, N + L, C)
@@ -192,7 +192,7 @@ class Decoder(nn.Module):
             tokens = block(tokens, self.rotary)
         decoded, *aligned = tokens[:, self.config.num_latent_tokens :].split(len(vectors))
         grid = rearrange(self.norm_out(decoded), "b (h w) c -> b c h w", h=self.config.grid[0])
-        return self.out(grid), aligned[0] if align else None
+        return conv1x1(self.out, grid), aligned[0] if align else None
 
     def queries(self, latent_tokens: Tensor) -> Tensor:
         """(B, N, C): what image tokens start from; see `image_queries` in the config."""
@@ -223,6 +223,18 @@ class Tokenizer(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD, device="cpu").view(3, 1, 1), persistent=False)
         self.encoder.apply(init_transformer)
         self.decoder.apply(init_transformer)
+
+    def for_size(self, height: int, width: int) -> Self:
+        """The same tokenizer, weights shared, for pictures of another size: no weight belongs to a position.
+
+        It was not trained on that size. Raises UsageError for one that cannot be cut into its image tokens.
+        """
+        sizes = {"image_height": height, "image_width": width}
+        config = TokenizerConfig.parse(self.config.model_dump() | sizes, f"pictures of {width}x{height}")
+        with torch.device("meta"):
+            other = type(self)(config)
+        other.load_state_dict(self.state_dict(), assign=True)
+        return other.to(self.quantizer.codebook.device).train(self.training)
 
     def to_dtype(self, dtype: torch.dtype) -> None:
         """Keep pixel encoder and transformers in `dtype`; the quantizer and the pixel decoder stay in float32."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from restok_cli.processes import world_size
 from restok_cli.training.config import TokenizerRunConfig
-from restok_cli.training.discriminator import LeCam, open_discriminator
+from restok_cli.training.discriminator import LeCam, follow_weights, open_discriminator
 from restok_cli.training.losses import discriminator_losses
 from restok_cli.training.parallel import copy_to_all, load_whole_state, sync_gradients, total, whole_state
 from restok_cli.training.update import Update, autocast
@@ -43,6 +43,7 @@ class Adversary:
                 self.update.backward(losses["discriminator_loss"] / len(games))
             terms.append(losses)
         norm, moved = self.update.step(step - self.config.start_step)
+        follow_weights(self.network)
         scalars = mean_of(terms)
         logits = torch.stack([scalars.pop("real_logits"), scalars.pop("fake_logits")])
         logits = total(logits) / world_size()

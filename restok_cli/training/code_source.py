@@ -6,14 +6,15 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from restok_cli.data.codes import CodeCache, code_batches, evaluation_code_batches
+from restok_cli.data.codes import CodeCache, code_batches, evaluation_code_batches, is_codes, open_codes
 from restok_cli.data.images import to_float
 from restok_cli.data.loader import batches, evaluation_batches
-from restok_cli.data.shards import Dataset
+from restok_cli.data.shards import Dataset, open_dataset
+from restok_cli.errors import UsageError
+from restok_cli.model.checkpoint import ModelFolder, fingerprint
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.processes import rank, world_size
 from restok_cli.training.config import HarRunConfig
-from restok_cli.training.update import Precision, autocast
 
 
 class Coded(NamedTuple):
@@ -65,10 +66,10 @@ class CachedCodes:
 
 
 class EncodedPictures:
-    """Pictures, randomly changed and encoded at each visit by the frozen tokenizer."""
+    """Pictures, randomly changed and encoded at each visit by the frozen tokenizer: in float32, as a cache would be."""
 
-    def __init__(self, data: Dataset, tokenizer: Tokenizer, precision: Precision, device: torch.device):
-        self.data, self.tokenizer, self.precision, self.device = data, tokenizer, precision, device
+    def __init__(self, data: Dataset, tokenizer: Tokenizer, device: torch.device):
+        self.data, self.tokenizer, self.device = data, tokenizer, device
         self.fingerprint, self.class_names = data.fingerprint, data.class_names
 
     def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Iterator[Coded]:
@@ -94,7 +95,24 @@ class EncodedPictures:
 
     @torch.no_grad()
     def _encoded(self, class_ids: Tensor, images: Tensor) -> Coded:
-        images = to_float(images.to(self.device, non_blocking=True))
-        with autocast(self.device, self.precision):
-            codes = self.tokenizer.encode(images)
+        codes = self.tokenizer.encode(to_float(images.to(self.device, non_blocking=True)))
         return Coded(class_ids.to(self.device, non_blocking=True), codes)
+
+
+def open_source(path: str, tokenizer_folder: ModelFolder, tokenizer: Tokenizer, device: torch.device) -> CodeSource:
+    """The codes at `path`, a code cache or a data set; `tokenizer`, loaded from `tokenizer_folder`, made them or will.
+
+    Raises UsageError where there is neither, or a cache that another tokenizer made.
+    """
+    if not is_codes(path):
+        data = open_dataset(path)
+        data.split("train")
+        return EncodedPictures(data, tokenizer, device)
+    cache = open_codes(path)
+    cache.split("train")
+    if cache.tokenizer_fingerprint != fingerprint(tokenizer_folder):
+        raise UsageError(
+            f"{path} holds codes of another tokenizer than {tokenizer_folder.path}; give the one that made them, or "
+            "make others with `restok prepare codes`"
+        )
+    return CachedCodes(cache, device)

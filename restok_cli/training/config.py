@@ -3,7 +3,7 @@
 from functools import reduce
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, model_validator
@@ -13,13 +13,15 @@ from restok_cli.files import whole_file
 from restok_cli.model.config import Config, HarConfig, TokenizerConfig, require
 from restok_cli.training.yaml_file import parse_yaml, read_yaml
 
+Share = Annotated[float, Field(gt=0, le=1)]
+
 
 class DataConfig(Config):
     """How training pictures are changed before the model sees them. Evaluation always takes the centre crop."""
 
-    # random-resized takes a part of any place and size, random of any place in the picture at 1.1 times the size
     crop: Literal["random-resized", "random", "centre"] = "random-resized"
-    random_crop_area: tuple[float, float] = (0.8, 1.0)  # of random-resized: the share of the picture that is kept
+    # ^ a part of any place and size; of any place in the picture at 1.1 times the size; or the middle
+    random_crop_area: tuple[Share, Share] = (0.8, 1.0)  # of random-resized: the share of the picture that is kept
     random_flip: bool = True
     num_workers: int = Field(0, ge=0)  # processes that decode pictures beside each one that trains
     broken_limit: float = Field(0.001, ge=0, le=1)  # share of the pictures that may turn out to be undecodable
@@ -27,10 +29,7 @@ class DataConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> Self:
         low, high = self.random_crop_area
-        require(
-            0 < low <= high <= 1,
-            f"random_crop_area = [{low}, {high}] is no range of shares: smaller first, both above 0 and up to 1",
-        )
+        require(low <= high, f"random_crop_area = [{low}, {high}] is no range of shares: the smaller one comes first")
         return self
 
 
@@ -76,7 +75,7 @@ class ScheduleConfig(Config):
     batch_size: int = Field(256, ge=1)  # pictures per optimizer step, over all processes
     micro_batch_size: int | None = Field(None, ge=1)
     # ^ pictures per forward pass and process; gradients are accumulated until batch_size is reached.
-    #   null = as many as there are: batch_size / processes
+    #   null = batch_size / processes, as the run begins
     seed: int = Field(0, ge=0, lt=2**32)
     ema_decay: float = Field(0.9999, ge=0, lt=1)  # reached by a warm-up: min(ema_decay, (1 + step) / (10 + step))
     log_every: int = Field(50, ge=1)
@@ -141,6 +140,35 @@ class TokenizerLossConfig(Config):
     reconstruction_weight: float = Field(1.0, ge=0)
     quantizer_weight: float = Field(1.0, ge=0)  # of codebook loss + commitment loss
     entropy_weight: float = Field(0.0, ge=0)  # of sure single codes and an evenly used codebook; 0 = not computed
+    perceptual_weight: float = Field(0.0, ge=0)  # of LPIPS; 0 = not computed, and its network is not needed
+    lpips_weights: str | None = None  # file with VGG-16 for LPIPS; null = torchvision's, downloaded once
+
+
+class AlignmentConfig(Config):
+    """A frozen vision model, the teacher, whose features those of the tokenizer are pulled towards (VF loss)."""
+
+    encoder_weight: float = Field(0.0, ge=0)  # of the coarsest image tokens against the class; 0 = not computed
+    decoder_weight: float = Field(0.0, ge=0)  # of the decoder's second queries against patches; 0 = not computed
+    margin: float = Field(0.25, ge=0, lt=1)  # features whose cosine is above 1 − margin are left alone
+    teacher: str = "vit_large_patch16_dinov3.lvd1689m"  # any ViT of timm
+    weights: str | None = None  # file with the teacher's weights; null = timm's, downloaded once; random = for tests
+
+    @property
+    def is_used(self) -> bool:
+        return self.encoder_weight > 0 or self.decoder_weight > 0
+
+
+class DiscriminatorConfig(Config):
+    """The adversary that learns to tell reconstructions from real pictures, and its own optimizer."""
+
+    weight: float = Field(0.0, ge=0)  # of the adversarial term in the tokenizer's loss; 0 = no discriminator
+    start_step: int = Field(20_000, ge=0)  # the first step of the tokenizer in which it judges and is trained
+    kind: Literal["dino", "patch"] = "dino"  # heads on the features of a frozen DINO ViT-S/16, or a PatchGAN
+    weights: str | None = None  # file with the DINO's weights; null = timm's, downloaded once; random = for tests
+    augment_probability: float = Field(0.5, ge=0, le=1)  # of each of the colour, translation and cutout of DiffAugment
+    lecam_weight: float = Field(0.001, ge=0)  # holds logits back to the moving mean of the other side's
+    lecam_decay: float = Field(0.999, ge=0, lt=1)  # of those moving means
+    optimizer: OptimizerConfig = OptimizerConfig()  # its steps are counted from start_step
 
 
 class NestedDropoutConfig(Config):
@@ -165,6 +193,8 @@ class TokenizerRunConfig(Config):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     loss: TokenizerLossConfig = TokenizerLossConfig()
+    alignment: AlignmentConfig = AlignmentConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
     nested_dropout: NestedDropoutConfig = NestedDropoutConfig()
     revival: RevivalConfig = RevivalConfig()
     compute: ComputeConfig = ComputeConfig()
@@ -172,7 +202,10 @@ class TokenizerRunConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _check_lengths(self.schedule, self.optimizer)
+        _check_lengths(self.schedule.max_steps, self.optimizer, "optimizer")
+        if self.discriminator.weight > 0:
+            steps = self.schedule.max_steps - self.discriminator.start_step
+            _check_lengths(steps, self.discriminator.optimizer, "discriminator.optimizer")
         if self.nested_dropout.probability > 0 and self.nested_dropout.min_tokens > self.model.num_latent_tokens // 2:
             raise ValueError(
                 f"nested_dropout.min_tokens = {self.nested_dropout.min_tokens} leaves no shorter prefix of "
@@ -193,21 +226,48 @@ class HarRunConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _check_lengths(self.schedule, self.optimizer)
+        _check_lengths(self.schedule.max_steps, self.optimizer, "optimizer")
+        require(
+            not (self.compute.sharding == "fsdp" and self.compute.precision == "fp16"),
+            "compute.sharding = fsdp with compute.precision = fp16: processes would scale their shards differently; "
+            "take bf16",
+        )
         return self
 
 
-def _check_lengths(schedule: ScheduleConfig, optimizer: OptimizerConfig) -> None:
+def _check_lengths(num_steps: int, optimizer: OptimizerConfig, name: str) -> None:
     if optimizer.schedule == "wsd":
         require(
-            optimizer.warmup_steps + optimizer.decay_steps <= schedule.max_steps,
-            f"optimizer.warmup_steps = {optimizer.warmup_steps} and optimizer.decay_steps = {optimizer.decay_steps} "
-            f"do not fit into schedule.max_steps = {schedule.max_steps}",
+            optimizer.warmup_steps + optimizer.decay_steps <= num_steps,
+            f"{name}.warmup_steps = {optimizer.warmup_steps} and {name}.decay_steps = {optimizer.decay_steps} do not "
+            f"fit into its {num_steps} steps",
         )
 
 
 RUN_CONFIGS = {"tokenizer": TokenizerRunConfig, "har": HarRunConfig}
 RunKind = Literal["tokenizer", "har"]
+RunConfig = TokenizerRunConfig | HarRunConfig
+
+# What a resumed run may do otherwise than before and still be the same run, up to rounding. max_steps may change too,
+# where no learning rate so far would have been another.
+MAY_CHANGE = {
+    "data.num_workers",
+    "data.broken_limit",
+    "schedule.micro_batch_size",
+    "schedule.log_every",
+    "schedule.preview_every",
+    "schedule.validate_every",
+    "schedule.save_every",
+    "schedule.keep_checkpoints",
+    "schedule.keep_every",
+    "compute.compile",
+    "compute.gradient_checkpointing",
+    "compute.sharding",
+    "health.max_skipped_steps",
+    "health.warn_data_wait",
+    "health.warn_codebook_usage",
+}
+WEIGHT_FILES = {"loss.lpips_weights", "alignment.weights", "discriminator.weights"}  # which may have moved
 
 
 def preset_names(kind: RunKind) -> list[str]:
@@ -253,6 +313,13 @@ def flatten(values: dict, prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
+
+
+def differences(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:
+    """The dotted keys whose values differ, with both values; None where one config has no such key."""
+    old, new = flatten(before.model_dump(mode="json")), flatten(now.model_dump(mode="json"))
+    keys = [*old, *(key for key in new if key not in old)]
+    return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
 
 def write_config(config: Config, path: Path) -> None:

@@ -38,6 +38,8 @@ from restok_cli.training.start import recompute_activations, take_weights
 from restok_cli.training.update import Update, autocast
 from restok_cli.training.window import Window, mean_of
 
+DATA_REMEDY = "encode it once with `restok prepare codes`, and train on what that makes"
+
 
 class HarState:
     """All that changes while a generator trains, and so all that a checkpoint holds."""
@@ -73,10 +75,10 @@ class HarState:
 
 def train_har(
     config: HarRunConfig,
+    run: RunFolder,
     source: CodeSource,
     tokenizer_folder: ModelFolder,
     tokenizer: Tokenizer,
-    run: RunFolder,
     device: torch.device,
     *,
     init: Har | None = None,
@@ -102,9 +104,9 @@ def train_har(
     in_training = state.har if is_sharded(state.har) else copy_to_all(state.har)
     size, _ = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
     batch_iterator = source.training(config, size, first_step)
-    health, agreed = Health(config.health, first_step or None), Agreement()
+    health, agreed = Health(config.health, first_step or None, DATA_REMEDY), Agreement()
     progress = Progress("train-har", schedule.max_steps, "steps", first_step)
-    with run.logging(), stop_signals() as stop, progress:
+    with stop_signals() as stop, progress:
         for step in range(first_step, min(schedule.max_steps, stop_at or schedule.max_steps)):
             with state.window.step(schedule.batch_size):
                 train_step(step, config, state, in_training, batch_iterator)
@@ -116,7 +118,9 @@ def train_har(
                 numbers = state.window.close()
                 numbers |= health.look(numbers, {"generator": state.update})
                 numbers["learning_rate"] = state.update.learning_rate
-                numbers["eta_seconds"] = (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]
+                numbers["eta_seconds"] = (
+                    (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]
+                )
                 run.log(done, numbers)
                 progress.show(**{name: numbers[name] for name in ("loss",) if name in numbers})
             if done % schedule.validate_every == 0 or last:
@@ -130,7 +134,9 @@ def train_har(
             if done % schedule.save_every == 0 or last or stopping or done == stop_at:
                 saved = state.state_dict() | {"data_fingerprint": source.fingerprint}
                 if rank() == 0:  # the model before the checkpoint, which says that all of it is done
-                    save_har(put_together(state.ema, saved["ema"]), tokenizer_folder, source.class_names, run.model_folder)
+                    save_har(
+                        put_together(state.ema, saved["ema"]), tokenizer_folder, source.class_names, run.model_folder
+                    )
                 run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every)
                 health.saved_step = done
             if stopping and not last:
@@ -151,7 +157,7 @@ def train_step(
         with state.window.waiting():
             class_ids, codes = next(batch_iterator)
         mine = hidden[number * size : (number + 1) * size].to(state.device, non_blocking=True)
-        class_ids = torch.where(mine, config.model.null_class, model_classes(class_ids, config.model))
+        class_ids = torch.where(mine, state.har.null_class, model_classes(class_ids, config.model))
         seed_step(schedule.seed, step, number)  # dropout inside the model
         with sync_gradients(in_training, number == my_numbers[-1]):
             with autocast(state.device, config.compute.precision):
@@ -220,9 +226,7 @@ def validate(har: Har, source: CodeSource, batch_size: int, max_batches: int | N
 
 
 @torch.inference_mode()
-def save_preview(
-    har: Har, tokenizer: Tokenizer, class_names: list[str], path: Path, device: torch.device
-) -> None:
+def save_preview(har: Har, tokenizer: Tokenizer, class_names: list[str], path: Path, device: torch.device) -> None:
     """A grid of drawn pictures, of classes spread over all there are. Always the same random numbers."""
     pictures = 16
     class_ids = [i * har.config.num_classes // pictures for i in range(pictures)]  # 0, the null class, if it has none

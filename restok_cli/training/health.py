@@ -9,8 +9,8 @@ from restok_cli.training.update import Update
 class Health:
     """Looks at the numbers of each log line. Warns once of each trouble, and again when it comes back."""
 
-    def __init__(self, config: HealthConfig, saved_step: int | None):
-        self.config = config
+    def __init__(self, config: HealthConfig, saved_step: int | None, data_remedy: str):
+        self.config, self.data_remedy = config, data_remedy
         self.saved_step = saved_step  # of the last checkpoint
         self.troubles: set[str] = set()
 
@@ -25,8 +25,10 @@ class Health:
             count, row = update.look()
             skipped += count
             if row > self.config.max_skipped_steps:
-                last = "no checkpoint was written yet" if self.saved_step is None else (
-                    f"the last good checkpoint is that of step {self.saved_step}"
+                last = (
+                    "no checkpoint was written yet"
+                    if self.saved_step is None
+                    else (f"the last good checkpoint is that of step {self.saved_step}")
                 )
                 raise RestokError(
                     f"training diverged: the gradients of the {what} were not finite for {row} steps in a row, more "
@@ -36,8 +38,7 @@ class Health:
         self._warn(
             "wait",
             numbers["data_wait"] > self.config.warn_data_wait,
-            f"{numbers['data_wait']:.0%} of the time is spent waiting for pictures: raise data.num_workers"
-            " (the result stays the same), or prepare the data set with --resize",
+            f"{numbers['data_wait']:.0%} of the time is spent waiting for data: {self.data_remedy}",
         )
         if isinstance(self.config, TokenizerHealthConfig):
             self._warn(

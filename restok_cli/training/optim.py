@@ -9,11 +9,20 @@ from restok_cli.training.config import OptimizerConfig
 
 
 def learning_rate(step: int, max_steps: int, config: OptimizerConfig) -> float:
-    """The rate of optimizer step `step` (from 0): linear warm-up, then a cosine down to the final rate."""
+    """The rate of optimizer step `step` (from 0): a linear warm-up, then the shape that `config.schedule` names.
+
+    A pure function of the step, and so of the pictures seen, which are step × batch_size: `batch_size` counts those of
+    all processes and micro-batches, so that neither of their numbers moves the curve.
+    """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(1, max_steps - config.warmup_steps)
-    height = (1 + math.cos(math.pi * min(1.0, progress))) / 2
+    if config.schedule == "constant":
+        return config.learning_rate
+    if config.schedule == "wsd":
+        height = min(1.0, max(0.0, (max_steps - step) / config.decay_steps))
+    else:
+        progress = (step - config.warmup_steps) / max(1, max_steps - config.warmup_steps)
+        height = (1 + math.cos(math.pi * min(1.0, progress))) / 2
     return config.final_learning_rate + height * (config.learning_rate - config.final_learning_rate)
 
 

@@ -96,9 +96,9 @@ def load_whole_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimize
 
 
 def total(value: Tensor) -> Tensor:
-    """The sum of a tensor over all processes, in each of them."""
+    """The sum of a tensor over all processes, in each of them: a new tensor, also where there is one process."""
+    value = value.clone()
     if world_size() > 1:
-        value = value.clone()
         dist.all_reduce(value)
     return value
 

@@ -7,14 +7,15 @@ import json
 import resource
 import shutil
 import sys
-from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
+from safetensors import safe_open
 
-from restok_cli.console import note
+from restok_cli.console import note, quiet
 from restok_cli.errors import Interrupted, RestokError
 from restok_cli.processes import gather, rank
 from restok_cli.training.config import RunConfig
@@ -32,7 +33,13 @@ class Preflight(NamedTuple):
     seconds_per_step: float
 
 
-def preflight(config: RunConfig, run_path: Path, train: Callable[[RunConfig, RunFolder], None], device: torch.device) -> None:
+class Train(Protocol):
+    """One of the two training loops, with all it needs beside config and folder."""
+
+    def __call__(self, config: RunConfig, run: RunFolder, *, validation_batches: int | None) -> Path: ...
+
+
+def preflight(config: RunConfig, run_path: Path, train: Train, device: torch.device) -> None:
     """Do the first steps of a run by `train`, save, load what was saved, and say what the run will need.
 
     Raises what the run would raise, and RestokError where its checkpoints will not fit on the disk.
@@ -42,26 +49,29 @@ def preflight(config: RunConfig, run_path: Path, train: Callable[[RunConfig, Run
         folder = Path(gather(folder)[0])
         run = RunFolder(folder, shortened(config), resume=False, overwrite=True)
         try:
-            train(run.config, run)
+            with quiet():
+                train(run.config, run, validation_batches=1)
+                run.load()
         except Interrupted as stop:
             raise Interrupted(stop.signal_number, "interrupted in the preflight; the run was not started") from None
-        run.load()
         if rank() == 0:
-            report(config, look(folder, device), run_path)
+            report(config, look(folder, device, config.schedule.batch_size), run_path)
         gather(None)  # the folder may go when all are done with it
 
 
 def shortened(config: RunConfig) -> RunConfig:
     """The same run, but with all that comes in it within two steps."""
     every = dict.fromkeys(("log_every", "validate_every", "preview_every", "save_every"), STEPS)
-    changes = {"schedule": config.schedule.model_copy(update=every | {"log_every": 1, "max_steps": STEPS, "keep_every": None})}
+    changes = {
+        "schedule": config.schedule.model_copy(update=every | {"log_every": 1, "max_steps": STEPS, "keep_every": None})
+    }
     changes["optimizer"] = config.optimizer.model_copy(update={"schedule": "constant"})
     if "discriminator" in type(config).model_fields:
         changes["discriminator"] = config.discriminator.model_copy(update={"start_step": STEPS - 1})
     return config.model_copy(update=changes)
 
 
-def look(folder: Path, device: torch.device) -> Preflight:
+def look(folder: Path, device: torch.device, batch_size: int) -> Preflight:
     """What the two steps in `folder` tell."""
     lines = [json.loads(line) for line in (folder / METRICS_FILE).read_text(encoding="utf-8").splitlines()]
     last = [line for line in lines if "images_per_second" in line][-1]
@@ -71,7 +81,9 @@ def look(folder: Path, device: torch.device) -> Preflight:
         unit = 1 if sys.platform == "darwin" else 1024
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     checkpoint = sum(file.stat().st_size for file in (folder / "checkpoints").rglob("*") if file.is_file())
-    return Preflight(count_parameters(folder), memory, checkpoint, last["seconds_per_step"])
+    with safe_open(folder / "checkpoints" / f"step-{STEPS:06d}" / "model.safetensors", "pt") as weights:
+        parameters = sum(prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    return Preflight(parameters, memory, checkpoint, batch_size / last["images_per_second"])
 
 
 def report(config: RunConfig, found: Preflight, run_path: Path) -> None:

@@ -3,8 +3,10 @@
 Each value remembers where it was stated, so that a wrong one can be found and `restok config show` can tell.
 """
 
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
 
 from pydantic import ValidationError
@@ -49,7 +51,11 @@ class Settings(NamedTuple):
 
 
 def layers_of(
-    kind: RunKind, preset: str | None, file: Path | None, assignments: list[str], options: dict[str, tuple[str, Any]]
+    kind: RunKind,
+    preset: str | None,
+    file: Path | None,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, tuple[str, Any]] = MappingProxyType({}),
 ) -> list[Layer]:
     """The layers of a command line, the weakest first.
 
@@ -61,7 +67,8 @@ def layers_of(
     layers = []
     if file is not None:
         layer, named = file_layer(file)
-        preset = preset or named
+        if preset is None and named is not None:
+            layers += preset_layers(kind, named, f"{layer.place('preset')}: ")
         layers.append(layer)
     elif preset is None:
         preset = DEFAULT_PRESET
@@ -73,9 +80,12 @@ def layers_of(
     return [*layers, Layer("options", values, {key: option for key, (option, _) in given.items()})]
 
 
-def preset_layers(kind: RunKind, name: str) -> list[Layer]:
-    """A preset, and before it those that it builds on. Raises UsageError if there is no such preset."""
-    return [Layer(f"preset {step}", values) for step, values in preset_chain(kind, name)]
+def preset_layers(kind: RunKind, name: str, source: str = "") -> list[Layer]:
+    """A preset, and before it those that it builds on. Raises UsageError, begun with `source`, if there is none."""
+    try:
+        return [Layer(f"preset {step}", values) for step, values in preset_chain(kind, name)]
+    except UsageError as error:
+        raise UsageError(f"{source}{error}") from None
 
 
 def file_layer(path: Path) -> tuple[Layer, str | None]:
@@ -101,7 +111,7 @@ def read_stated(path: Path) -> Yaml:
     return read_yaml(config_path(path))
 
 
-def assignment_layer(assignments: list[str]) -> Layer:
+def assignment_layer(assignments: Sequence[str]) -> Layer:
     """`--set optimizer.learning_rate=1e-4` and the like, in their order. Raises UsageError for what is none."""
     values: dict[str, Any] = {}
     for text in assignments:
@@ -120,6 +130,12 @@ def nested(key: str, value: Any) -> dict[str, Any]:
     return value
 
 
+def with_model(layers: list[Layer], name: str, model: dict[str, Any]) -> list[Layer]:
+    """The layers with the config of a model, from which a run starts, over the presets' and under all others."""
+    place = sum(layer.name.startswith("preset ") for layer in layers)
+    return [*layers[:place], Layer(name, {"model": model}), *layers[place:]]
+
+
 def resolve(kind: RunKind, layers: list[Layer], facts: Layer | None = None) -> Settings:
     """One config from all layers. `facts` is what the data set and the tokenizer decide, which none may contradict.
 
@@ -128,12 +144,13 @@ def resolve(kind: RunKind, layers: list[Layer], facts: Layer | None = None) -> S
     root = RUN_CONFIGS[kind]
     layers = [layer._replace(values=_checked(root, root, layer.values, layer)) for layer in layers]
     if facts is not None:
-        known = flatten(facts.values)
-        for layer in layers:
-            for key, value in flatten(layer.values).items():
-                if key in known and value != known[key]:
+        for key, known in flatten(facts.values).items():
+            for layer in layers:
+                stated = flatten(layer.values).get(key, known)
+                if stated != known:
                     raise UsageError(
-                        f"{layer.place(key)}: {key} = {value}, but {facts.place(key)} has {known[key]}; leave it out"
+                        f"{layer.place(key)}: {key} = {stated}, but {facts.place(key)} has {known}; "
+                        "give what fits, or leave it out"
                     )
         layers = [*layers, facts]
     values = reduce(merged, (layer.values for layer in layers), {})
@@ -182,7 +199,11 @@ def _fitting_kinds(found: str | Path) -> list[RunKind]:
     layer, preset = file_layer(found)
     if preset is not None and (kinds := _fitting_kinds(preset)):
         return kinds
-    unknown = {kind: len(flatten(layer.values).keys() - known_keys(config)) for kind, config in RUN_CONFIGS.items()}
+    unknown = {}
+    for kind, config in RUN_CONFIGS.items():
+        known = known_keys(config)
+        sections = {key.rpartition(".")[0] for key in known}
+        unknown[kind] = len(layer.places.keys() - {"preset"} - known - sections)
     return [kind for kind, count in unknown.items() if count == min(unknown.values())]
 
 
@@ -204,8 +225,9 @@ def _checked(root: type[Config], config: type[Config], values: dict, layer: Laye
     for name, value in values.items():
         key = prefix + name
         if name not in config.model_fields:
-            elsewhere = sorted(known for known in known_keys(root) if known.rpartition(".")[2] == name)
-            hint = f" (did you mean {elsewhere[0]}?)" if elsewhere else did_you_mean(name, config.model_fields)
+            elsewhere = (known for known in known_keys(root) if known.rpartition(".")[2] == name)
+            nearest = min(elsewhere, key=lambda known: (known.count("."), known), default=None)
+            hint = f" (did you mean {nearest}?)" if nearest else did_you_mean(name, config.model_fields)
             raise UsageError(f"{layer.place(key)}: unknown key {key}{hint}")
         annotation = config.model_fields[name].annotation
         section = section_of(annotation)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from restok_cli.console import Progress
 from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
@@ -37,6 +36,8 @@ from restok_cli.training.run import RunFolder, announce, check_same, interrupted
 from restok_cli.training.start import recompute_activations, take_weights
 from restok_cli.training.update import Update, autocast
 from restok_cli.training.window import Window, mean_of
+
+DATA_REMEDY = "raise data.num_workers (the result stays the same), or prepare the data set with --resize"
 
 
 class TokenizerState:
@@ -86,8 +87,8 @@ class TokenizerState:
 
 def train_tokenizer(
     config: TokenizerRunConfig,
-    data: Dataset,
     run: RunFolder,
+    data: Dataset,
     losses: TokenizerLosses,
     device: torch.device,
     *,
@@ -127,9 +128,9 @@ def train_tokenizer(
         first_step=first_step,
         **config.data.model_dump(),
     )
-    health, agreed = Health(config.health, first_step or None), Agreement()
+    health, agreed = Health(config.health, first_step or None, DATA_REMEDY), Agreement()
     progress = Progress("train-tokenizer", schedule.max_steps, "steps", first_step)
-    with run.logging(), stop_signals() as stop, progress:
+    with stop_signals() as stop, progress:
         for step in range(first_step, min(schedule.max_steps, stop_at or schedule.max_steps)):
             with state.window.step(schedule.batch_size):
                 train_step(step, config, state, in_training, losses, batch_iterator)
@@ -140,7 +141,9 @@ def train_tokenizer(
             if done % schedule.log_every == 0 or last:
                 numbers = state.window.close() | state.code_counts.close()
                 numbers |= health.look(numbers, state.updates) | {"learning_rate": state.update.learning_rate}
-                numbers["eta_seconds"] = (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]
+                numbers["eta_seconds"] = (
+                    (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]
+                )
                 run.log(done, numbers)
                 progress.show(**{name: numbers[name] for name in ("reconstruction_loss",) if name in numbers})
             if done % schedule.validate_every == 0 or last:

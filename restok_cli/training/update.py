@@ -41,7 +41,7 @@ class Update:
         self.scaler.scale(loss).backward()
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
-        """Do optimizer step `step` (from 0). Returns the norm of the gradients before clipping, and whether it moved."""
+        """Do step `step` (from 0). Returns the norm of the gradients before clipping, and whether the weights moved."""
         self.learning_rate = learning_rate(step, self.max_steps, self.config)
         set_learning_rate(self.optimizer, self.learning_rate)
         if self.scaler.is_enabled():

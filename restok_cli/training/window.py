@@ -52,7 +52,9 @@ class Window:
         """What a checkpoint holds for the next line to be the same after a resume. All processes must call it."""
         return {
             "sums": {name: total(value) for name, value in self.sums.items()},
-            **{"images": self.images, "seconds": self.seconds, "waited": self.waited},
+            "images": self.images,
+            "seconds": self.seconds,
+            "waited": self.waited,
         }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
@@ -68,7 +70,9 @@ class Window:
         """
         numbers = {}
         if self.sums:
-            for name, (value, count) in zip(self.sums, total(torch.stack(list(self.sums.values()))).tolist(), strict=True):
+            for name, (value, count) in zip(
+                self.sums, total(torch.stack(list(self.sums.values()))).tolist(), strict=True
+            ):
                 if count:
                     numbers[name] = value / count
         numbers["images_per_second"] = self.images / self.seconds

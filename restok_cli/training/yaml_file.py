@@ -28,6 +28,10 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 
 
+# The last three are PyYAML's own stumbling over tags that do not fit their values, such as `!!int ''`.
+NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError)
+
+
 class Yaml(NamedTuple):
     """What a file states."""
 
@@ -59,7 +63,7 @@ def parse_yaml(text: str, source: str) -> Yaml:
             return Yaml(_construct(loader, node, "", source, lines), lines)
         finally:
             loader.dispose()
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except NOT_YAML as error:
         raise UsageError(f"{source}{_describe(error)}") from error
 
 
@@ -67,7 +71,7 @@ def parse_value(text: str, source: str) -> Any:
     """The value that `text` is in YAML. Raises UsageError where it is none, or nothing."""
     try:
         value = yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except NOT_YAML as error:
         raise UsageError(f"{source}{_describe(error).removeprefix(':1')}") from error
     if value is None and text.strip().lower() not in ("null", "~"):
         raise UsageError(f"{source}: no value after the =; null stands for none")

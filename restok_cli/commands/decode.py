@@ -1,0 +1,170 @@
+"""`restok decode`: codes to pictures."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from restok_cli.commands.options import (
+    PICTURE_MANIFEST,
+    STDOUT,
+    AnyBatchSize,
+    AsJson,
+    Device,
+    Dtype,
+    Overwrite,
+    check_output_file,
+    check_picture_folder,
+    open_device,
+    torch_dtype,
+)
+from restok_cli.console import Progress
+from restok_cli.errors import UsageError
+from restok_cli.files import check_apart, whole_file, whole_folder
+
+if TYPE_CHECKING:
+    from restok_cli.data.code_files import Codes
+    from restok_cli.model.checkpoint import ModelFolder
+    from restok_cli.model.tokenizer import Tokenizer
+
+DECODED_FOLDER = Path("decoded")
+
+
+def decode(
+    codes: Annotated[
+        str,
+        typer.Argument(
+            metavar="CODES",
+            help="What encode or generate --codes wrote: an .npz, .safetensors or .jsonl file, or - (lines on stdin).",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[Path, typer.Option(metavar="M", help="The tokenizer of the codes, or a generator that has it.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="OUT", help="A folder, a .png for one picture, or - (a tar stream on stdout)."
+        ),
+    ] = DECODED_FOLDER,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Decode the first N codes only: coarser. Default: all.")
+    ] = None,
+    batch_size: AnyBatchSize = 16,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    as_json: AsJson = False,
+) -> None:
+    """Turn codes into pictures: all codes of each, or a prefix of them, which gives a coarser picture.
+
+    A folder gets a PNG of each picture's key, and manifest.jsonl. Codes that name
+    another tokenizer are refused. Prints OUT.
+
+    Examples: pictures from codes, from the first 16 of each, and one from a pipe:
+
+      restok decode codes.npz --model runs/tokenizer -o pictures
+      restok decode codes.npz --model runs/tokenizer --tokens 16 -o coarse
+      restok encode photo.jpg --model M | restok decode - --model M -o same.png
+    """
+    if output.suffix.lower() == ".png":
+        check_output_file("-o", output, ".png", overwrite)
+    elif output != STDOUT:
+        check_picture_folder(output, overwrite)
+        check_apart(output, model, Path(codes))
+    from restok_cli.data.code_files import read_code_lines, read_codes
+
+    whole = None if codes == "-" else read_codes(Path(codes))
+
+    from restok_cli.commands.coding import auto_batch_size
+    from restok_cli.model.checkpoint import fingerprint, load_model, open_tokenizer
+
+    torch_device = open_device(device)
+    folder = open_tokenizer(model)
+    tokenizer = load_model(folder, torch_device, torch_dtype(dtype))
+    size = batch_size or auto_batch_size(tokenizer, torch_device)
+    parts = read_code_lines(sys.stdin, "stdin", size) if whole is None else _parts(whole, size)
+    name = fingerprint(folder)
+    checked = (check_codes(part, folder, name, tokens) for part in parts)
+    pictures = decode_all(checked, tokenizer, None if whole is None else len(whole.keys))
+    count = write_pictures(pictures, output)
+    if output != STDOUT:
+        print(json.dumps({"path": str(output), "pictures": count}) if as_json else output)
+
+
+def _parts(codes: "Codes", size: int) -> "Iterator[Codes]":
+    for first in range(0, len(codes.keys), size):
+        part = slice(first, first + size)
+        yield codes._replace(codes=codes.codes[part], keys=codes.keys[part], class_ids=codes.class_ids[part])
+
+
+def check_codes(codes: "Codes", tokenizer: "ModelFolder", fingerprint: str, tokens: int | None) -> "Codes":
+    """The codes to decode, cut to `tokens` each. Raises UsageError where they are not those of the tokenizer."""
+    config, length = tokenizer.config, codes.codes.shape[1]
+    if codes.tokenizer and codes.tokenizer != fingerprint:
+        raise UsageError(f"the codes belong to another tokenizer than {tokenizer.path}; give that one by --model")
+    if codes.codebook_size != config.codebook_size or length > config.num_latent_tokens:
+        raise UsageError(
+            f"the codes are {length} of {codes.codebook_size} for each picture, {tokenizer.path} makes"
+            f" {config.num_latent_tokens} of {config.codebook_size}; give the tokenizer that made them by --model"
+        )
+    if tokens is not None and tokens > length:
+        raise UsageError(f"--tokens {tokens}: there are {length} codes for each picture; give 1 to {length}")
+    return codes._replace(codes=codes.codes[:, :tokens])
+
+
+class Decoded(NamedTuple):
+    """One picture on its way out."""
+
+    key: str
+    png: bytes
+    info: dict
+
+
+def decode_all(parts: "Iterable[Codes]", tokenizer: "Tokenizer", total: int | None) -> Iterator[Decoded]:
+    """Decode one part after the other. Raises RestokError for keys that cannot be names of files, or come twice."""
+    import torch
+
+    from restok_cli.commands.coding import decode_codes, png_files
+    from restok_cli.data.inputs import check_key
+
+    device, keys = tokenizer.quantizer.codebook.device, set()
+    with Progress("decode", total, "pictures") as progress:
+        for part in parts:
+            codes = torch.from_numpy(part.codes).long().to(device)
+            files = png_files(decode_codes(tokenizer, codes).cpu())
+            for key, class_id, png in zip(part.keys, part.class_ids.tolist(), files, strict=True):
+                check_key(key, keys, "the list of codes")
+                yield Decoded(key, png, {"class_id": class_id, "tokens": codes.shape[1]})
+            progress.advance(len(files))
+
+
+def write_pictures(pictures: Iterator[Decoded], output: Path) -> int:
+    """Write a folder, one .png, or a tar stream on stdout; return how many pictures there were."""
+    count = 0
+    if output == STDOUT:
+        from restok_cli.data.streams import StreamWriter
+
+        with StreamWriter(sys.stdout.buffer) as writer:
+            for count, picture in enumerate(pictures, start=1):  # noqa: B007 (the last is the result)
+                writer.write(*picture)
+    elif output.suffix.lower() == ".png":
+        first = next(pictures)
+        if next(pictures, None) is not None:
+            raise UsageError(f"-o {output} is one picture, but there are codes of several; give a folder")
+        count = 1
+        with whole_file(output) as temporary:
+            temporary.write_bytes(first.png)
+    else:
+        lines = []
+        with whole_folder(output) as folder:
+            for picture in pictures:
+                file = f"{picture.key}.png"
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                (folder / file).write_bytes(picture.png)
+                lines.append(json.dumps({"file": file, **picture.info}, ensure_ascii=False) + "\n")
+            (folder / PICTURE_MANIFEST).write_text("".join(lines), encoding="utf-8")
+        count = len(lines)
+    return count

@@ -1,0 +1,94 @@
+"""`restok encode`: pictures to codes."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from restok_cli.commands.options import (
+    STDOUT,
+    AnyBatchSize,
+    AsJson,
+    Device,
+    Dtype,
+    NoCrop,
+    Overwrite,
+    PicturesArgument,
+    Split,
+    check_output_file,
+    open_device,
+    torch_dtype,
+)
+from restok_cli.console import Progress, note
+from restok_cli.errors import RestokError
+
+
+def encode(
+    pictures: PicturesArgument,
+    model: Annotated[Path, typer.Option(metavar="M", help="A tokenizer, or a generator with its tokenizer.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="An .npz, .safetensors or .jsonl file, or - (lines)."),
+    ] = STDOUT,
+    split: Split = "validation",
+    no_crop: NoCrop = False,
+    batch_size: AnyBatchSize = 16,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    as_json: AsJson = False,
+) -> None:
+    """Turn pictures into codes: 128 numbers each, or as many as the tokenizer makes.
+
+    A file has codes (n, L), the keys and class ids of the pictures, and which
+    tokenizer they belong to; on stdout there is a line of JSON for each picture.
+    A picture of any size gets the centre crop of evaluation first.
+
+    Examples: the codes of a picture, of the held-out emoji, and back again:
+
+      restok encode photo.jpg --model runs/tokenizer
+      restok encode sample --model runs/tokenizer -o codes.npz
+      restok encode photo.jpg --model M | restok decode - --model M -o same.png
+    """
+    from restok_cli.data.code_files import Codes, check_code_file, join, write_code_lines, write_codes
+
+    if output != STDOUT:
+        check_code_file(output)
+        check_output_file("-o", output, output.suffix, overwrite)
+    from restok_cli.data.inputs import find_inputs
+
+    inputs = find_inputs(pictures, split, sys.stdin.buffer)
+
+    import numpy as np
+
+    from restok_cli.commands.coding import auto_batch_size, encode_images, sized
+    from restok_cli.model.checkpoint import fingerprint, load_model, open_tokenizer
+
+    torch_device = open_device(device)
+    folder = open_tokenizer(model)
+    tokenizer = load_model(folder, torch_device, torch_dtype(dtype))
+    name, codebook_size = fingerprint(folder), tokenizer.config.codebook_size
+    size = None if no_crop else tokenizer.config.image_size
+    done: list[Codes] = []
+    count = 0
+    with Progress("encode", inputs.count, "pictures") as progress:
+        for batch in inputs.batches(size, batch_size or auto_batch_size(tokenizer, torch_device)):
+            codes = encode_images(sized(tokenizer, batch.images), batch.images).cpu().numpy().astype(np.int32)
+            part = Codes(codes, batch.keys, np.array(batch.class_ids), codebook_size, name)
+            if output == STDOUT:
+                write_code_lines(part, sys.stdout)
+            else:
+                done.append(part)
+            count += len(codes)
+            progress.advance(len(codes))
+    if count == 0:
+        raise RestokError(f"none of the {inputs.unreadable} pictures could be decoded; nothing was written")
+    if inputs.unreadable:
+        note(f"{count} pictures, {inputs.unreadable} left out")
+    if output == STDOUT:
+        return
+    write_codes(join(done), output)
+    result = {"path": str(output), "pictures": count, "unreadable": inputs.unreadable}
+    print(json.dumps(result) if as_json else output)

@@ -1,0 +1,115 @@
+"""The pictures that `encode` and `reconstruct` take: files, folders, a data set, or a tar stream on stdin."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import torch
+from PIL import Image
+
+from restok_cli.console import note
+from restok_cli.data.images import center_crop, find_images, read_image, to_tensor
+from restok_cli.data.shards import NO_CLASS, is_dataset, open_dataset
+from restok_cli.data.streams import read_stream
+from restok_cli.errors import PictureError, RestokError, UsageError
+
+
+class Input(NamedTuple):
+    """One picture, still unread."""
+
+    key: str  # its name, with slashes and without a suffix: what outputs are called after
+    class_id: int
+    read: Callable[[], Image.Image]  # raises PictureError where it cannot be decoded
+
+
+class Batch(NamedTuple):
+    """Pictures of one size."""
+
+    keys: list[str]
+    class_ids: list[int]
+    images: torch.Tensor  # uint8 (B, 3, H, W)
+
+
+class Inputs:
+    """Pictures in order, and how many of them could not be decoded so far."""
+
+    def __init__(self, pictures: Iterable[Input], count: int | None):
+        self.pictures, self.count = pictures, count  # of a stream nobody knows the count
+        self.unreadable = 0
+
+    def batches(self, size: tuple[int, int] | None, batch_size: int) -> Iterator[Batch]:
+        """Pictures cropped to `size` (height, width); where that is None, as they are, with their neighbours of a size.
+
+        Those that cannot be decoded are noted and left out.
+        """
+        keys, class_ids, images = [], [], []
+        for picture in self.pictures:
+            try:
+                image = picture.read()
+            except PictureError as error:
+                note(f"left out: {error}")
+                self.unreadable += 1
+                continue
+            tensor = to_tensor(center_crop(image, size) if size else image)
+            if images and (len(images) == batch_size or tensor.shape != images[0].shape):
+                yield Batch(keys, class_ids, torch.stack(images))
+                keys, class_ids, images = [], [], []
+            keys.append(picture.key)
+            class_ids.append(picture.class_id)
+            images.append(tensor)
+        if images:
+            yield Batch(keys, class_ids, torch.stack(images))
+
+
+def find_inputs(pictures: list[str], split: str, stdin: BinaryIO) -> Inputs:
+    """What `pictures` name: `-` (a tar stream on stdin), one data set, or files and folders.
+
+    Raises UsageError where something is not there, or two pictures would have one name.
+    """
+    if "-" in pictures:
+        if len(pictures) > 1:
+            raise UsageError("- stands for the pictures on stdin; give it alone")
+        return Inputs(_from_stream(stdin), None)
+    if len(pictures) == 1 and is_dataset(pictures[0]):
+        part = open_dataset(pictures[0]).split(split)
+        found = [Input(part.key(i), part.class_id(i), lambda i=i: part.image(i)) for i in range(len(part))]
+    else:
+        files = _named_files([Path(picture) for picture in pictures])
+        found = [Input(key, NO_CLASS, lambda file=file: read_image(file, str(file))) for key, file in files.items()]
+    return Inputs(found, len(found))
+
+
+def _from_stream(file: BinaryIO) -> Iterator[Input]:
+    keys: set[str] = set()
+    for picture in read_stream(file):
+        key = check_key(picture.key, keys, "the tar stream")
+        class_id = picture.info.get("class_id", NO_CLASS)
+        yield Input(key, class_id, lambda picture=picture: read_image(picture.data, f"{picture.key} of the tar stream"))
+
+
+def check_key(key: str, taken: set[str], source: str) -> str:
+    """The key, added to those taken. Raises RestokError where no file can be called so, or another one is."""
+    if not key or key.startswith("/") or "\0" in key or {"", ".", ".."} & set(key.split("/")):
+        raise RestokError(f"{source} holds a picture called {key!r}, which can be no file below the output folder")
+    if key in taken:
+        raise RestokError(f"{source} holds two pictures called {key}; names must differ")
+    taken.add(key)
+    return key
+
+
+def _named_files(paths: list[Path]) -> dict[str, Path]:
+    """Picture files by the names that their outputs get: their path in the folder that was given, without suffix.
+
+    Raises UsageError where two would get the same name.
+    """
+    names: dict[str, Path] = {}
+    for path in paths:
+        for file in find_images([path]):
+            relative = file.relative_to(path) if path.is_dir() else Path(file.name)
+            name = relative.with_suffix("").as_posix()
+            if name in names:
+                raise UsageError(
+                    f"{names[name]} and {file} would both become {name}.png; give them one after the other"
+                )
+            names[name] = file
+    return names

@@ -1,0 +1,293 @@
+"""`restok generate`: picture i is the same however it is made, and whatever it is written to."""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from restok_cli.commands import drawing
+from restok_cli.data.code_files import read_codes
+from restok_cli.data.shards import open_dataset
+from restok_cli.data.streams import read_stream
+from restok_cli.errors import Interrupted
+
+RESTOK = (sys.executable, "-m", "restok_cli")
+# guidance that begins late, and a cut, so that every path of the sampler is taken
+OPTIONS = ("--count", 11, "--cfg-scale", 2, "--cfg-schedule", "step", "--top-p", 0.95)
+
+
+def pngs(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.glob("*.png"))}
+
+
+def arrays(folder: Path) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(io.BytesIO(png))) for png in pngs(folder).values()])
+
+
+@pytest.fixture
+def generate(restok, tiny_models, tmp_path, monkeypatch):
+    """Run `generate` with OPTIONS and more, in a folder of its own; it must not fail."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        result = restok("generate", "--model", tiny_models / "har", *OPTIONS, *arguments)
+        assert result.code == 0, result.err
+        return result
+
+    return call
+
+
+@pytest.fixture
+def expected(generate, tmp_path) -> dict[str, bytes]:
+    generate("-o", "expected", "--batch-size", 4)
+    return pngs(tmp_path / "expected")
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 11, "auto"])
+def test_pictures_do_not_depend_on_the_batch_size(generate, expected, tmp_path, batch_size):
+    assert len(set(expected.values())) == 11
+    generate("-o", "out", "--batch-size", batch_size)
+    assert pngs(tmp_path / "out") == expected
+
+
+def test_pictures_do_not_depend_on_the_number_of_threads(generate, expected, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3 - min(threads, 2))  # another number than all other tests
+    try:
+        generate("-o", "out")
+    finally:
+        torch.set_num_threads(threads)
+    assert pngs(tmp_path / "out") == expected
+
+
+def test_pictures_do_not_depend_on_how_many_are_made(generate, expected, tmp_path):
+    generate("-o", "out", "--count", 3)
+    assert list(pngs(tmp_path / "out").items()) == list(expected.items())[:3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["folder", "stream"])
+def test_pictures_do_not_depend_on_the_number_of_processes(expected, tiny_models, tmp_path, form):
+    arguments = ("--model", tiny_models / "har", *OPTIONS, "--batch-size", 2, "--num-processes", 2)
+    command = (*RESTOK, "generate", *arguments, "-o", "-" if form == "stream" else "out")
+    result = subprocess.run([str(word) for word in command], cwd=tmp_path, capture_output=True)
+    assert result.returncode == 0, result.stderr
+    if form == "stream":
+        made = {f"{picture.key}.png": picture.data for picture in read_stream(io.BytesIO(result.stdout))}
+    else:
+        made = pngs(tmp_path / "out")
+        assert result.stdout == b"out\n"
+    assert made == expected
+
+
+def test_the_folder_says_what_was_made_and_how(generate, expected, tmp_path):
+    lines = [json.loads(line) for line in (tmp_path / "expected" / "manifest.jsonl").read_text().splitlines()]
+    assert lines == [{"file": f"{i:06d}.png", "class_id": i, "seed": 0, "index": i} for i in range(11)]
+    request = json.loads((tmp_path / "expected" / "request.json").read_text())
+    assert request["cfg_scale"] == 2 and request["cfg_schedule"] == "step" and request["steps"] == 7
+    assert request["rounding"] == "half up" and len(request["model"]) == len(request["tokenizer"]) == 64
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["expected"]
+
+
+# --- going on -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["out", "out.npz"])
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(generate, tiny_models, tmp_path, form):
+    options = ("--model", tiny_models / "har", *OPTIONS, "--count", 120, "--batch-size", 1)
+    command = [str(word) for word in (*RESTOK, "generate", *options, "-o", form)]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    begun = tmp_path / f".{form}.unfinished"
+    deadline = time.monotonic() + 60
+    while len(list(begun.glob("*.png"))) < 5 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(60) == -signal.SIGKILL
+    done = {name: (begun / name).stat().st_mtime_ns for name in pngs(begun)}
+    assert 5 <= len(done) < 120 and not (tmp_path / form).exists()
+    (begun / min(done)).write_bytes(b"cut short by a power cut")
+
+    generate("--count", 120, "-o", form, "--resume", "--batch-size", 16)
+    generate("--count", 120, "-o", f"whole-{form}")
+    assert not begun.exists()
+    if form == "out":
+        assert pngs(tmp_path / "out") == pngs(tmp_path / "whole-out")
+        assert (tmp_path / "out" / "manifest.jsonl").read_text() == (tmp_path / "whole-out/manifest.jsonl").read_text()
+    else:
+        assert (tmp_path / form).read_bytes() == (tmp_path / f"whole-{form}").read_bytes()
+
+
+@pytest.fixture
+def stop(fails, tiny_models, tmp_path, monkeypatch):
+    """Run `generate`, which gets a signal after some blocks of two, and give what it says."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(blocks: int, *arguments) -> str:
+        draw = drawing.draw_blocks
+
+        def stopped(job, todo):
+            for done, drawn in enumerate(draw(job, todo)):
+                if done == blocks:
+                    raise Interrupted(signal.SIGTERM, "interrupted")
+                yield drawn
+
+        with monkeypatch.context() as patch:
+            patch.setattr(drawing, "draw_blocks", stopped)
+            return fails(143, "generate", "--model", tiny_models / "har", *OPTIONS, "--batch-size", 2, *arguments)
+
+    return call
+
+
+def test_a_stopped_run_says_how_to_go_on_and_does(expected, stop, generate, tmp_path):
+    assert stop(3, "-o", "out") == "restok: interrupted; the same command with --resume goes on"
+    made = tmp_path / ".out.unfinished"
+    assert len(pngs(made)) == 6 and not (tmp_path / "out").exists()
+    untouched = (made / "000002.png").stat().st_mtime_ns
+    generate("-o", "out", "--resume", "--batch-size", 2)
+    assert pngs(tmp_path / "out") == expected
+    assert (tmp_path / "out" / "000002.png").stat().st_mtime_ns == untouched
+
+
+def test_a_run_that_is_stopped_before_anything_is_made_leaves_nothing(stop, tmp_path):
+    assert stop(0, "-o", "out") == "restok: interrupted"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_going_on_with_other_options_is_refused(stop, fails, tiny_models):
+    stop(1, "-o", "out")
+    line = fails(2, "generate", "--model", tiny_models / "har", *OPTIONS, "-o", "out", "--resume", "--seed", 1)
+    assert "begun with seed = 0, now it is 1; give the same options" in line
+
+
+def test_starting_anew_forgets_a_stopped_run(stop, generate, tmp_path):
+    stop(2, "-o", "out", "--seed", 1)
+    generate("-o", "out")
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_complete_run_has_nothing_left_to_do(generate, expected, tmp_path, fails, tiny_models):
+    before = (tmp_path / "expected").stat().st_mtime_ns
+    result = generate("-o", "expected", "--resume")
+    assert "is complete" in result.err and result.out == "expected\n"
+    assert (tmp_path / "expected").stat().st_mtime_ns == before
+    options = ("--model", tiny_models / "har", *OPTIONS, "-o", "expected", "--resume", "--seed", 1)
+    assert "already holds files" in fails(2, "generate", *options)
+
+
+# --- forms ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_npz_has_the_form_of_the_adm_evaluator(generate, expected, tmp_path):
+    for name in ("one.npz", "two.npz"):
+        generate("-o", name, "--class", "heart", "--class", 3)
+    generate("-o", "folder", "--class", "heart", "--class", 3)
+    with np.load(tmp_path / "one.npz") as npz:
+        assert npz["arr_0"].dtype == np.uint8 and npz["arr_0"].shape == (11, 32, 32, 3)
+        assert np.array_equal(npz["arr_0"], arrays(tmp_path / "folder"))
+        heart = open_dataset("sample").class_names.index("heart")
+        assert npz["arr_1"].tolist() == [heart, 3] * 5 + [heart]
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+
+
+def test_shards_are_a_data_set_with_the_same_files(generate, expected, tmp_path):
+    generate("-o", "out", "--shards")
+    part = open_dataset(tmp_path / "out").split("validation")
+    assert {f"{part.key(i)}.png": part.read(i) for i in range(len(part))} == expected
+    assert part.class_ids.tolist() == list(range(11))
+
+
+@pytest.mark.parametrize("name", ["codes.npz", "codes.safetensors", "codes.jsonl"])
+def test_codes_decode_to_the_pictures(generate, expected, restok, tiny_models, tmp_path, name):
+    generate("--codes", "-o", name, "--batch-size", 3)
+    codes = read_codes(tmp_path / name)
+    assert codes.codes.shape == (11, 32) and codes.class_ids.tolist() == list(range(11))
+    assert restok("decode", name, "--model", tiny_models / "har", "-o", "decoded").code == 0
+    assert pngs(tmp_path / "decoded") == expected
+
+
+def test_codes_on_stdout_are_lines(generate, tmp_path):
+    lines = generate("--codes", "-o", "-").out.splitlines()
+    generate("--codes", "-o", "codes.jsonl")
+    assert lines == (tmp_path / "codes.jsonl").read_text().splitlines()
+
+
+def test_fewer_steps_give_the_pictures_of_a_prefix(generate, expected, restok, tiny_models, tmp_path):
+    generate("--codes", "-o", "codes.npz")
+    restok("decode", "codes.npz", "--model", tiny_models / "tokenizer", "-o", "decoded", "--tokens", 8)
+    generate("-o", "out", "--steps", 5)  # 1, 2, 3, 4, 8 codes
+    assert pngs(tmp_path / "out") == pngs(tmp_path / "decoded") != expected
+
+
+def test_grids_and_ladders_show_every_picture(generate, tmp_path):
+    generate("-o", "out", "--grid", "grid.png", "--ladder", "ladder.png")
+    with Image.open(tmp_path / "grid.png") as grid, Image.open(tmp_path / "ladder.png") as ladder:
+        cell, row = 96 + 2, 96 + 2 + 14
+        assert grid.size == (8 * cell + 2, 2 * row + 2)
+        assert ladder.size == (6 * cell + 2, 8 * row + 2)  # prefixes of 1, 2, 4, 8, 16 and 32 codes; eight pictures
+        last = np.asarray(ladder)[2 : 2 + 96 : 3, 2 + 5 * cell : 2 + 5 * cell + 96 : 3]
+        assert np.array_equal(last, arrays(tmp_path / "out")[0])
+
+
+# --- options --------------------------------------------------------------------------------------------------------
+
+
+def request_of(folder: Path) -> dict:
+    return json.loads((folder / "request.json").read_text())
+
+
+def test_the_paper_preset_is_a_default_that_options_override(restok, tiny_models, tmp_path):
+    options = ("generate", "--model", tiny_models / "har", "--count", 1, "--preset", "paper")
+    assert restok(*options, "-o", tmp_path / "paper").code == 0
+    assert restok(*options, "-o", tmp_path / "mine", "--top-p", 0.5).code == 0
+    paper = {"cfg_scale": 3.75, "cfg_schedule": "step", "cfg_start": 0.25, "top_p": 0.95}
+    assert request_of(tmp_path / "paper").items() >= paper.items()
+    assert request_of(tmp_path / "mine").items() >= (paper | {"top_p": 0.5}).items()
+
+
+def test_greedy_is_temperature_zero(generate, tmp_path):
+    generate("-o", "greedy", "--greedy")
+    generate("-o", "cold", "--temperature", 0)
+    assert pngs(tmp_path / "greedy") == pngs(tmp_path / "cold")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--steps 8", "--steps 8: this model takes 1 to 7 steps"),
+        ("--greedy --temperature 0.5", "--greedy is --temperature 0; give one of them"),
+        ("--codes -o codes.txt", "codes go to a file that ends in .npz, .safetensors, .jsonl"),
+        ("--codes -o c.npz --grid a.png", "--codes draws no pictures; leave --grid and --ladder out"),
+        ("--codes -o c.npz --shards", "--shards are of pictures and --codes draws none"),
+        ("-o - --shards", "leave --shards out"),
+        ("-o - --resume", "--resume needs an output that stays"),
+        ("--resume --overwrite", "give one of them"),
+        ("--grid a.png --count 2000", "--grid shows at most 1024 pictures, not 2000"),
+        ("--ladder a.jpg", "--ladder a.jpg: give a file name that ends in .png"),
+        ("-o there.npz", "-o there.npz already exists; give another file, or --overwrite"),
+        ("--batch-size 0", "--batch-size 0: give a number from 1 on, or auto"),
+        ("--class all --class random", "--class random draws from all classes; give it alone"),
+    ],
+)
+def test_wrong_options_are_one_line(fails, tiny_models, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.npz").write_bytes(b"")
+    assert message in fails(2, "generate", "--model", tiny_models / "har", *arguments.split())
+    assert [file.name for file in tmp_path.iterdir()] == ["there.npz"]
+
+
+@pytest.mark.slow
+def test_compiling_changes_pictures_by_rounding_only(generate, expected, tmp_path):
+    torch.compiler.reset()
+    generate("-o", "out", "--compile", "--greedy")
+    generate("-o", "plain", "--greedy")
+    difference = arrays(tmp_path / "out").astype(int) - arrays(tmp_path / "plain")
+    assert (np.abs(difference) <= 1).mean() > 0.98
