@@ -32,7 +32,8 @@ def choose_classes(wanted: list[str] | None, names: list[str], count: int, seed:
 
 
 def find_class(wanted: str, names: Sequence[str]) -> int:
-    """The id of a class given by its name, number, synset, or by words that only one name holds (which is noted).
+    """The id of a class given by its name, number, synset, or by the beginning of words that only one name
+    holds, which is noted.
 
     Raises UsageError where there is none such, or several.
     """
@@ -46,8 +47,8 @@ def find_class(wanted: str, names: Sequence[str]) -> int:
     words = _words(wanted)
     # a name may list synonyms, as those of ImageNet do, and begin with a synset
     found = exact or [i for i, name in enumerate(names) if any(words == _words(part) for part in _parts(name))]
-    if not found and words:
-        found = [i for i, name in enumerate(names) if words in _words(name)]
+    if not found and any(map(str.isalpha, words)):
+        found = [i for i, name in enumerate(names) if f" {words}" in f" {_words(name)}"]
         if len(found) == 1:
             note(f"--class {wanted}: taken as {names[found[0]]} ({found[0]})")
     if not found:
