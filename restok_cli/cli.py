@@ -15,6 +15,8 @@ from typing import Annotated
 import typer
 
 from restok_cli.commands import (
+    config,
+    curves,
     decode,
     encode,
     evaluate,
@@ -25,10 +27,11 @@ from restok_cli.commands import (
     train_har,
     train_tokenizer,
 )
-from restok_cli.errors import Failed, Interrupted, RestokError, UsageError
+from restok_cli.errors import Failed, Interrupted, RestokError, Unmet, UsageError
 from restok_cli.processes import leave, rank, report_failure
 
-EXIT_FAILURE, EXIT_USAGE, EXIT_SIGNAL = 1, 2, 128  # plus the number of the signal
+EXIT_FAILURE, EXIT_USAGE, EXIT_UNMET = 1, 2, 4
+EXIT_SIGNAL = 128  # plus the number of the signal
 
 # Typer keeps its Click private and has moved it before; this is Click's UsageError wherever it lives now.
 ClickUsageError = typer.BadParameter.__mro__[1]
@@ -88,7 +91,9 @@ app.command()(generate.generate)
 app.command()(encode.encode)
 app.command()(decode.decode)
 app.command()(evaluate.evaluate)
+app.command()(curves.curves)
 app.add_typer(models.app, name="models")
+app.add_typer(config.app, name="config")
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -108,6 +113,8 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(str(error), EXIT_SIGNAL + error.signal_number)
     except UsageError as error:
         return _fail(str(error), EXIT_USAGE)
+    except Unmet as error:
+        return _fail(str(error), EXIT_UNMET)
     except RestokError as error:
         return _fail(str(error), EXIT_FAILURE)
     except (KeyboardInterrupt, typer.Abort) as error:  # Click makes an Abort of KeyboardInterrupt and of EOFError
@@ -121,6 +128,12 @@ def run(arguments: list[str] | None = None) -> int:
             return EXIT_FAILURE
         return _fail(_describe(error), EXIT_FAILURE)
     except (MemoryError, RuntimeError) as error:
+        if str(error).startswith("DataLoader worker"):  # torch raises it wherever the main process is just then
+            return _fail(
+                "a process that loads pictures was killed, most often because memory or /dev/shm ran out;"
+                f" try fewer workers ({error})",
+                EXIT_FAILURE,
+            )
         if not _is_out_of_memory(error):
             raise
         return _fail("out of memory; give a smaller --batch-size, or another --device", EXIT_FAILURE)

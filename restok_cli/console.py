@@ -3,6 +3,9 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
 from typing import TypeVar
 
 from restok_cli.processes import rank
@@ -12,10 +15,43 @@ Item = TypeVar("Item")
 PLAIN_SECONDS = 5.0  # between two progress lines where stderr is not a terminal
 
 
-def note(message: str) -> None:
-    """One line for the person at the terminal, from the first of several processes."""
-    if rank() == 0:
+kept_in: list[Path] = []  # the file that keeps what is said, while there is one
+muted: list[bool] = []  # not empty while nothing is to be said
+
+
+def note(message: str, keep: bool = True) -> None:
+    """One line for the person at the terminal, from the first of several processes; also kept, if anything is."""
+    if rank() == 0 and not muted:
         print(message, file=sys.stderr, flush=True)
+        if keep:
+            keep_line(message)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Inside the block, nothing is shown and nothing said."""
+    muted.append(True)
+    try:
+        yield
+    finally:
+        muted.pop()
+
+
+def keep_line(message: str) -> None:
+    """A line, with the time, for the file that keeps what is said."""
+    for path in kept_in:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {message}\n")
+
+
+@contextmanager
+def kept_lines(path: Path) -> Iterator[None]:
+    """Inside the block, `path` keeps what is said."""
+    kept_in.append(path)
+    try:
+        yield
+    finally:
+        kept_in.remove(path)
 
 
 class Progress:
@@ -32,7 +68,7 @@ class Progress:
         self.bar = None
 
     def __enter__(self) -> "Progress":
-        if sys.stderr.isatty() and rank() == 0:
+        if sys.stderr.isatty() and rank() == 0 and not muted:
             self._start_bar()
         return self
 
@@ -90,7 +126,8 @@ class Progress:
             done, eta = f"{done}/{self.total}", f" · eta {minutes}:{seconds:02d}"
         note(
             f"{self.description}: {done} {self.unit} · {self.rate:.1f} {self.unit}/s{eta}"
-            + (f" · {self._text()}" if self.numbers else "")
+            + (f" · {self._text()}" if self.numbers else ""),
+            keep=False,
         )
 
 

@@ -18,6 +18,10 @@ class UsageError(RestokError):
     """The command line or a config asks for something that does not exist or cannot be."""
 
 
+class Unmet(RestokError):
+    """A result is worse than the command line allows."""
+
+
 class Interrupted(RestokError):
     """A signal asked the program to stop, and what was done so far is safe."""
 

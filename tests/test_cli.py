@@ -33,6 +33,12 @@ COMMANDS = (
     ("models",),
     ("models", "show"),
     ("models", "convert"),
+    ("curves",),
+    ("config",),
+    ("config", "show"),
+    ("config", "diff"),
+    ("config", "validate"),
+    ("config", "schema"),
 )
 RESTOK = (sys.executable, "-m", "restok_cli")
 
@@ -282,6 +288,6 @@ def test_a_stopped_training_saves_and_says_how_to_go_on(tmp_path, number, code):
     assert process.returncode == code and out == ""
     last = err.splitlines()[-1]
     step = int(re.fullmatch(r"restok: interrupted after step (\d+); the same command with --resume .*", last)[1])
-    assert [file.name for file in (tmp_path / "run" / "checkpoints").iterdir()] == [f"step-{step:06d}.pt"]
+    assert [file.name for file in (tmp_path / "run" / "checkpoints").iterdir()] == [f"step-{step:06d}"]
     assert (tmp_path / "run" / "model" / "model.safetensors").exists()
     assert "Traceback" not in err

@@ -12,7 +12,8 @@ from PIL import Image
 
 from restok_cli.commands.evaluate import METRICS, evaluate
 from restok_cli.data.images import center_crop, save_image, to_float, to_tensor
-from restok_cli.data.shards import Sample, write_dataset
+from restok_cli.data.shards import Sample
+from restok_cli.data.writer import write_dataset
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.metrics.features import RandomNetwork
 from restok_cli.metrics.protocol import DEFINITIONS, caveat, name_with_count

@@ -8,9 +8,11 @@ from PIL import Image
 
 from restok_cli.data.images import (
     center_crop,
+    decode_jpeg,
     find_images,
     make_grid,
     read_image,
+    resize_box,
     save_image,
     to_float,
     to_tensor,
@@ -86,6 +88,29 @@ def test_files_that_are_no_pictures_or_not_there_are_refused_in_one_line(tmp_pat
             read_image(source, "name")
         assert str(error.value).startswith("name: ")
         assert "\n" not in str(error.value) and "BytesIO" not in str(error.value)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 30, "subsampling": 2}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_jpeg_files_are_decoded_to_the_pixels_of_read_image(mode, options):
+    data = encoded(noise(0, 61, 47).convert(mode), "JPEG", **options)
+    assert torch.equal(decode_jpeg(data), to_tensor(read_image(data, "a")))
+
+
+def test_what_is_no_whole_rgb_or_gray_jpeg_is_left_to_read_image():
+    jpeg = encoded(noise(0, 64, 64), "JPEG")
+    cmyk = encoded(noise(0).convert("CMYK"), "JPEG")
+    for data in (b"", jpeg[:2], jpeg[:100], jpeg[:-2], cmyk, encoded(noise(0), "PNG"), encoded(noise(0), "WEBP")):
+        assert decode_jpeg(data) is None
+
+
+def test_a_piece_is_resized_as_pillow_does_it_up_to_rounding():
+    image = noise(0, 8, 6).resize((200, 150), Image.Resampling.BICUBIC)
+    for box, size in (((10, 20, 190, 140), (32, 48)), ((0, 0, 200, 150), (150, 200)), ((50, 60, 53, 64), (9, 9))):
+        naive = to_tensor(image.resize((size[1], size[0]), Image.Resampling.BICUBIC, box=box))
+        resized = resize_box(to_tensor(image), box, size)
+        assert resized.dtype == torch.uint8 and resized.is_contiguous()
+        assert (resized.int() - naive.int()).abs().max() <= 2
 
 
 def test_decompression_bombs_are_refused(monkeypatch):

@@ -1,4 +1,8 @@
-import math
+import json
+import multiprocessing
+import re
+import subprocess
+import sys
 from io import BytesIO
 from itertools import islice
 
@@ -8,9 +12,10 @@ import torch
 from pictures import noise
 
 from restok_cli.data.images import center_crop, to_tensor
-from restok_cli.data.loader import batches, evaluation_batches, random_crop, sample_order
-from restok_cli.data.shards import Sample, open_dataset, write_dataset
-from restok_cli.errors import RestokError
+from restok_cli.data.loader import batches, evaluation_batches
+from restok_cli.data.shards import Sample, open_dataset
+from restok_cli.data.writer import write_dataset
+from restok_cli.errors import RestokError, UsageError
 
 PICTURES = 10
 
@@ -21,6 +26,7 @@ def split(tmp_path_factory):
 
 
 def make_split(folder, count, broken=()):
+    folder.mkdir(exist_ok=True)
     samples = []
     for i in range(count):
         file = BytesIO()
@@ -76,40 +82,20 @@ def test_starting_late_equals_skipping_batches(split, first_step):
     assert_equal(load(split, 3, first_step=first_step), load(split, first_step + 3)[first_step:])
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 4, 10, 23])
-def test_every_sample_comes_exactly_once_an_epoch_whatever_the_batch(batch_size):
-    steps = -(-3 * PICTURES // batch_size)
-    visits = [pair for batch in islice(sample_order(PICTURES, batch_size, seed=0), steps) for pair in batch]
-    epochs = [visits[i : i + PICTURES] for i in range(0, 3 * PICTURES, PICTURES)]
-    for number, epoch in enumerate(epochs):
-        assert sorted(epoch) == [(number, i) for i in range(PICTURES)]
-    assert epochs[0] != [(0, i) for _, i in epochs[1]]
-    assert all(len(batch) == batch_size for batch in islice(sample_order(PICTURES, batch_size, seed=0), steps))
-
-
-def test_the_order_is_a_fair_shuffle():
-    first = [next(sample_order(5, 1, seed))[0][1] for seed in range(2000)]
-    assert all(320 < count < 480 for count in np.bincount(first))
-
-
-def test_the_order_never_changes_with_versions():
-    assert [i for _, i in next(sample_order(10, 10, seed=1))] == [3, 5, 2, 9, 7, 0, 8, 6, 1, 4]
-
-
 def test_a_batch_may_be_larger_than_the_set(split):
     (batch,) = load(split, 1, batch_size=25)
     assert batch.class_ids.bincount().tolist() == [2 + int(i in batch.class_ids[20:].tolist()) for i in range(PICTURES)]
 
 
 def test_without_randomness_training_pictures_are_the_centre_crops(split):
-    for batch in load(split, 3, random_crop_area=None, random_flip=False):
+    for batch in load(split, 3, crop="centre", random_flip=False):
         for image, class_id in zip(batch.images, batch.class_ids.tolist(), strict=True):
             assert torch.equal(image, to_tensor(center_crop(split.image(class_id), (16, 16))))
 
 
 def test_flips_mirror_about_half_of_the_pictures_anew_each_epoch(split):
     flipped = []
-    for batch in load(split, 40, batch_size=PICTURES, random_crop_area=None):
+    for batch in load(split, 40, batch_size=PICTURES, crop="centre"):
         for image, class_id in zip(batch.images, batch.class_ids.tolist(), strict=True):
             straight = to_tensor(center_crop(split.image(class_id), (16, 16)))
             mirrored = torch.equal(image, straight.flip(2))
@@ -119,31 +105,6 @@ def test_flips_mirror_about_half_of_the_pictures_anew_each_epoch(split):
     assert all((i, False) in flipped and (i, True) in flipped for i in range(PICTURES))
 
 
-@pytest.mark.parametrize("size", [(200, 200), (300, 150), (120, 480), (400, 40)])
-@pytest.mark.parametrize("output", [(32, 32), (24, 48)])
-def test_random_crops_keep_to_area_aspect_and_picture(size, output, monkeypatch):
-    boxes = []
-    image = noise(0, *size)
-    monkeypatch.setattr(type(image), "resize", lambda self, to, how, box: boxes.append(box))
-    rng = np.random.default_rng(0)
-    for _ in range(300):
-        random_crop(image, output, (0.5, 1.0), rng)
-    for left, top, right, bottom in boxes:
-        assert 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]
-        aspect = (right - left) / (bottom - top) * output[0] / output[1]
-        assert 0.95 * 3 / 4 < aspect < 1.05 * 4 / 3
-        share = (right - left) * (bottom - top) / math.prod(size)
-        touches = right - left == size[0] or bottom - top == size[1]
-        assert 0.49 < share <= 1 or touches
-    assert len(set(boxes)) > 30
-
-
-def test_a_crop_of_everything_is_a_plain_resize():
-    image = noise(0, 48, 48)
-    crop = random_crop(image, (16, 16), (1.0, 1.0), np.random.default_rng(0))
-    assert np.array_equal(crop, image.resize((16, 16), resample=3))
-
-
 def test_global_random_state_is_left_alone(split):
     torch.manual_seed(0)
     before = torch.get_rng_state()
@@ -151,11 +112,118 @@ def test_global_random_state_is_left_alone(split):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def joined(parts):
+    return [torch.cat(column) for column in zip(*parts, strict=True)]
+
+
+@pytest.mark.parametrize(("micro_batch_size", "world_size"), [(None, 1), (6, 2), (3, 2), (2, 3), (12, 1)])
+def test_processes_share_the_batches_of_one(split, micro_batch_size, world_size):
+    whole = load(split, 5, batch_size=12)
+    each = [
+        load(
+            split,
+            5 * 12 // (micro_batch_size or 12) // world_size,
+            batch_size=12,
+            micro_batch_size=micro_batch_size,
+            rank=rank,
+            world_size=world_size,
+            num_workers=rank % 2,
+        )
+        for rank in range(world_size)
+    ]
+    in_turn = [batch for batches_at_once in zip(*each, strict=True) for batch in batches_at_once]
+    per_step = len(in_turn) // 5
+    for step, batch in enumerate(whole):
+        images, class_ids = joined(in_turn[step * per_step : (step + 1) * per_step])
+        assert torch.equal(images, batch.images) and torch.equal(class_ids, batch.class_ids)
+
+
+def test_a_batch_that_does_not_divide_is_refused_at_once(split):
+    with pytest.raises(UsageError, match="a batch of 4 cannot be cut into micro-batches of 3 for 1 process;"):
+        load(split, 0, micro_batch_size=3)
+    with pytest.raises(UsageError, match=r"a batch of 4 .* of 1 for 3 processes; make the batch size a multiple of 3"):
+        load(split, 0, world_size=3)
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_broken_sample_stops_training_with_its_name_in_one_line(tmp_path, num_workers):
-    split = make_split(tmp_path, 6, broken={3})
-    with pytest.raises(RestokError, match=r"^sample key3 of .*train-000000\.tar: cannot be decoded[^\n]*$"):
+def test_the_next_sample_stands_in_for_a_broken_one_which_is_named_once(tmp_path, capsys, num_workers):
+    split, intact = make_split(tmp_path / "a", 6, broken={3, 5}), make_split(tmp_path / "b", 6)
+    options = {"broken_limit": 0.34, "crop": "centre", "random_flip": False}
+    found, expected = load(split, 6, num_workers=num_workers, **options), load(intact, 6, **options)
+    for batch, whole in zip(found, expected, strict=True):
+        stands_in = {3: 4, 5: 0}
+        assert batch.class_ids.tolist() == [stands_in.get(i, i) for i in whole.class_ids.tolist()]
+        for image, class_id in zip(batch.images, batch.class_ids.tolist(), strict=True):
+            assert torch.equal(image, to_tensor(center_crop(intact.image(class_id), (16, 16))))
+    lines = capsys.readouterr().err.splitlines()
+    assert sorted(line.split(" of ")[0] for line in lines) == [
+        "left out: sample key3",
+        "left out: sample key5",
+    ]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("broken", [{1, 3}, set(range(6))])
+def test_too_many_broken_samples_stop_training_with_their_names_in_one_line(tmp_path, num_workers, broken):
+    split = make_split(tmp_path, 6, broken=broken)
+    message = (
+        r"^2 samples cannot be decoded \(key\d, key\d\), more than the 1 that may be broken: `restok prepare verify"
+    )
+    with pytest.raises(RestokError, match=message + rf" {tmp_path}` [^\n]*$"):
         load(split, 6, num_workers=num_workers)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_shard_that_is_lost_stops_training_with_its_name(tmp_path, num_workers):
+    split = make_split(tmp_path, 6)
+    (tmp_path / "train-000000.tar").unlink()
+    with pytest.raises(RestokError, match=r"^[^\n]*train-000000\.tar cannot be read \(No such file[^\n]*$"):
+        load(split, 6, num_workers=num_workers)
+
+
+def test_signals_to_all_processes_leave_the_loading_to_go_on(split):
+    options = {"image_size": (8, 8), "batch_size": 2, "seed": 0, "random_crop_area": (1, 1), "random_flip": False}
+    loaded = batches(split, num_workers=2, **options)
+    found = [next(loaded)]
+    for worker in multiprocessing.active_children():
+        subprocess.run(("kill", "-TERM", str(worker.pid)), check=True)
+        subprocess.run(("kill", "-INT", str(worker.pid)), check=True)
+    found += islice(loaded, 15)
+    assert_equal(
+        found, load(split, 16, image_size=(8, 8), batch_size=2, random_crop_area=(1, 1), random_flip=False, seed=0)
+    )
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        worker.terminate()
+        worker.join(10)
+        assert worker.exitcode == 0
+
+
+KILL_A_WORKER = """
+import multiprocessing, sys, time
+from restok_cli import cli
+from restok_cli.data.loader import batches
+from restok_cli.data.shards import open_dataset
+
+def train(**_):
+    split = open_dataset(sys.argv[1]).split("train")
+    options = {"image_size": (8, 8), "batch_size": 2, "random_crop_area": (1, 1), "random_flip": False}
+    for _ in batches(split, seed=0, num_workers=2, **options):
+        multiprocessing.active_children()[0].kill()
+        time.sleep(0.1)
+
+cli.app = train
+sys.exit(cli.run())
+"""
+
+
+def test_a_killed_worker_ends_the_command_with_a_line_that_says_so(split):
+    command = (sys.executable, "-c", KILL_A_WORKER, str(split.shards[0].path.parent))
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    line = result.stderr.splitlines()[0]  # torch may complain on its way out, where it cannot be kept from it
+    assert re.fullmatch(r"restok: a process that loads pictures was killed, .* try fewer workers \(.*\)", line)
 
 
 def test_evaluation_batches_are_every_centre_crop_in_order(split):
@@ -164,3 +232,47 @@ def test_evaluation_batches_are_every_centre_crop_in_order(split):
     assert torch.cat([batch.class_ids for batch in found]).tolist() == list(range(PICTURES))
     naive = torch.stack([to_tensor(center_crop(split.image(i), (16, 12))) for i in range(PICTURES)])
     assert torch.equal(torch.cat([batch.images for batch in found]), naive)
+    shares = [list(evaluation_batches(split, image_size=(16, 12), batch_size=4, rank=r, world_size=2)) for r in (0, 1)]
+    assert_equal(shares[0], found[::2])
+    assert_equal(shares[1], found[1::2])
+
+
+LOAD_AN_EPOCH = """
+import re, sys
+from pathlib import Path
+import torchvision
+from restok_cli.data.batching import micro_batches
+from restok_cli.data.loader import batches
+from restok_cli.data.shards import open_dataset
+
+def peak():
+    return 1024 * int(re.search("VmHWM: *([0-9]+)", Path("/proc/self/status").read_text().replace(chr(9), " "))[1])
+
+before = peak()
+split = open_dataset(sys.argv[1]).split("train")
+options = {"image_size": (64, 64), "batch_size": 64, "seed": 0, "random_crop_area": (0.8, 1.0), "random_flip": True}
+last = len(split) // 64 - 1
+loaded = batches(split, first_step=last, **options)
+shown = sum(next(loaded).class_ids.sum().item() for _ in range(3))  # the last batch of an epoch, and two of the next
+looked_up = sum(split.class_id(sample) for _, sample in next(micro_batches(len(split), batch_size=len(split), seed=0)))
+print(len(split), looked_up, peak() - before)
+"""
+
+
+def test_a_loader_of_imagenet_takes_less_than_200_mb(tmp_path):
+    make_split(tmp_path, 1)  # a shard that stands in for all: every entry of every index points to its picture
+    manifest = json.loads((tmp_path / "dataset.json").read_text())
+    (shard,) = manifest["splits"]["train"]["shards"]
+    shards, samples_per_shard = 320, 4000
+    entry = np.load(tmp_path / "train-000000.npy")
+    for i in range(shards):
+        np.save(tmp_path / f"train-{i:06d}.npy", np.repeat(entry, samples_per_shard))
+        if i:
+            (tmp_path / f"train-{i:06d}.tar").hardlink_to(tmp_path / "train-000000.tar")
+    infos = [shard | {"file": f"train-{i:06d}.tar", "num_samples": samples_per_shard} for i in range(shards)]
+    manifest["splits"]["train"] = {"num_samples": shards * samples_per_shard, "shards": infos}
+    (tmp_path / "dataset.json").write_text(json.dumps(manifest))
+    command = (sys.executable, "-c", LOAD_AN_EPOCH, str(tmp_path))
+    num_samples, class_ids, num_bytes = map(int, subprocess.check_output(command, text=True).split())
+    assert (num_samples, class_ids) == (1_280_000, 0)
+    assert num_bytes < 200 * 2**20

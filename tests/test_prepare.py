@@ -123,6 +123,7 @@ def test_broken_pictures_are_named_listed_and_left_out(pets, tmp_path, capsys):
         "path": str(tmp_path / "out"),
         "pictures": 20,
         "unreadable": 3,
+        "re_encoded": 0,
         "classes": 2,
         "splits": {"train": 18, "validation": 2},
     }
@@ -197,7 +198,7 @@ def test_a_crash_while_writing_keeps_the_old_data_set(pets, tmp_path, monkeypatc
     def crash(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("restok_cli.data.shards.write_manifest", crash)
+    monkeypatch.setattr("restok_cli.data.preparation.write_manifest", crash)
     with pytest.raises(OSError, match="No space left"):
         run("folder", pets, tmp_path / "out", "--validation-fraction", 0.5, "--overwrite")
     assert open_dataset(tmp_path / "out").fingerprint == fingerprint
@@ -210,6 +211,7 @@ def test_the_sample_is_written_out_as_plain_shards(tmp_path, capsys):
     assert sorted(path.name for path in (tmp_path / "emoji").iterdir()) == [
         "LICENSE",
         "NOTICE",
+        "_info.json",
         "dataset.json",
         "train-000000.npy",
         "train-000000.tar",

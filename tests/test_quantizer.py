@@ -71,10 +71,19 @@ def test_entropy_loss_equals_its_formula(quantizer):
     assert torch.allclose(quantizer.entropy_loss(latents), expected, atol=1e-4)
 
 
+def test_entropy_loss_has_a_gradient_where_no_latent_is_near_a_codeword():
+    quantizer = Quantizer(2, 2, normalize=True)
+    quantizer.codebook.data = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    latents = torch.tensor([[[1.0, 0.1]]], requires_grad=True)
+    loss = quantizer.entropy_loss(latents)  # the second codeword's share is exp(-398), which float32 rounds to 0
+    loss.backward()
+    assert loss == 0 and latents.grad.isfinite().all() and quantizer.codebook.grad.isfinite().all()
+
+
 def test_chunks_do_not_change_the_codes(monkeypatch):
     vectors, codewords = torch.randn(100, 4), torch.randn(30, 4)
     whole = nearest(vectors, codewords)
-    monkeypatch.setattr(quantizer_module, "MAX_DISTANCES", 7 * 30)
+    monkeypatch.setattr(quantizer_module, "MAX_DISTANCES_ON_CPU", 7 * 30)
     assert torch.equal(nearest(vectors, codewords), whole)
 
 

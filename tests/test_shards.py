@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 import resource
 import signal
@@ -10,7 +11,8 @@ import pytest
 import webdataset
 from pictures import write_pictures
 
-from restok_cli.data.shards import NO_CLASS, Sample, open_dataset, write_dataset
+from restok_cli.data.shards import NO_CLASS, Sample, open_dataset
+from restok_cli.data.writer import write_dataset
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import whole_folder
 
@@ -175,6 +177,62 @@ def test_a_shard_cut_after_opening_is_named(folder):
 def test_a_broken_picture_is_named_by_key_and_shard(folder):
     with pytest.raises(RestokError, match=r"sample key4 of .*train-000001\.tar: cannot be decoded"):
         open_dataset(folder).split("train").image(4)
+
+
+def test_a_set_of_more_shards_than_files_may_be_open_is_read(tmp_path):
+    written = [sample(0)] * 40
+    write(tmp_path, {"train": written}, samples_per_shard=1)
+    split = open_dataset(tmp_path).split("train")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 10, limits[1]))
+    try:
+        assert [split.read(i) for i in range(40)] == [split.read(39)] * 40
+        assert split.class_ids.tolist() == [0] * 40
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_shard_that_goes_away_while_it_is_read_is_named(folder):
+    split = open_dataset(folder).split("train")
+    split.read(0)
+    (folder / "train-000000.tar").unlink()
+    with pytest.raises(RestokError, match=r"train-000000\.tar cannot be read \(No such file"):
+        split.read(0)
+
+
+def remote(folder, urls, num_samples=0):
+    """A data set whose training shards are elsewhere."""
+    manifest = json.loads((folder / "dataset.json").read_text())
+    manifest["splits"]["train"] = {"num_samples": num_samples, "urls": urls}
+    (folder / "dataset.json").write_text(json.dumps(manifest))
+
+
+def test_shards_that_are_elsewhere_cannot_be_read_by_number(folder):
+    remote(folder, ["http://127.0.0.1:1/{a}.tar"], num_samples=8)
+    split = open_dataset(folder).split("train")
+    assert len(split) == 8
+    for look in (split.read, split.image, split.key, split.class_id, lambda _: split.class_ids):
+        with pytest.raises(UsageError, match="can only be streamed in training; for all else download"):
+            look(0)
+    remote(folder, ["http://127.0.0.1:1/{a}.tar"])
+    with pytest.raises(UsageError, match="can only be streamed"):
+        len(open_dataset(folder).split("train"))
+
+
+def test_a_shell_command_in_place_of_a_shard_needs_permission(folder):
+    remote(folder, ["pipe:cat a.tar"])
+    with pytest.raises(UsageError, match=r"would run the shell command 'cat a\.tar'; if it may, give --allow-pipe"):
+        open_dataset(folder)
+    assert open_dataset(folder, allow_pipe=True).split("train").urls == ["pipe:cat a.tar"]
+
+
+@pytest.mark.parametrize("split", [{"num_samples": 1}, {"num_samples": 0, "shards": [], "urls": []}])
+def test_a_split_of_nothing_is_a_damaged_manifest(folder, split):
+    manifest = json.loads((folder / "dataset.json").read_text())
+    manifest["splits"]["train"] = split
+    (folder / "dataset.json").write_text(json.dumps(manifest))
+    with pytest.raises(RestokError, match=r"is wrong at splits\.train"):
+        open_dataset(folder)
 
 
 def test_a_write_that_fails_half_way_leaves_nothing(tmp_path, samples):

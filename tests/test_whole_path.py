@@ -15,6 +15,7 @@ from restok_cli.data.images import to_float
 from restok_cli.data.loader import evaluation_batches
 from restok_cli.data.shards import open_dataset
 from restok_cli.model.checkpoint import load_generator, load_tokenizer
+from restok_cli.training.checkpoints import read_checkpoint
 
 CPU = torch.device("cpu")
 
@@ -60,11 +61,11 @@ def test_losses_fall_and_the_codebook_stays_in_use(runs):
 
 @pytest.mark.slow
 def test_run_folders_hold_what_they_should(runs):
-    always = {"config.yaml", "metrics.jsonl", "checkpoints", "previews", "model"}
+    always = {"config.yaml", "metrics.jsonl", "log.txt", "checkpoints", "previews", "model"}
     assert {file.name for file in (runs / "tokenizer").iterdir()} == always
     assert {file.name for file in (runs / "har").iterdir()} == always | {"tokenizer"}
     for run in (runs / "tokenizer", runs / "har"):
-        assert sorted(file.name for file in (run / "checkpoints").iterdir()) == ["step-000040.pt", "step-000080.pt"]
+        assert sorted(file.name for file in (run / "checkpoints").iterdir()) == ["step-000040", "step-000080"]
         assert sorted(file.name for file in (run / "previews").iterdir()) == ["step-000040.png", "step-000080.png"]
     with Image.open(runs / "tokenizer" / "previews" / "step-000080.png") as preview:
         assert preview.width > 5 * 96  # the original, and four prefixes
@@ -150,7 +151,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(runs, command, nu
     name = command.split()[0].removeprefix("train-")
     whole, resumed = runs / name, runs / f"{name}-{number.name}"
     command = f"{command} --preset tiny -o {resumed.name}"
-    waits_for = resumed / ("checkpoints/step-000040.pt" if number == signal.SIGKILL else "metrics.jsonl")
+    waits_for = resumed / ("checkpoints/step-000040" if number == signal.SIGKILL else "metrics.jsonl")
     process = subprocess.Popen(
         (sys.executable, "-m", "restok_cli", *command.split()), cwd=runs, stderr=subprocess.DEVNULL
     )
@@ -162,7 +163,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(runs, command, nu
     result = call(runs, f"{command} --resume")
     assert result.returncode == 0, result.stderr
 
-    states = [torch.load(run / "checkpoints" / "step-000080.pt", weights_only=True) for run in (whole, resumed)]
+    states = [read_checkpoint(run / "checkpoints" / "step-000080") for run in (whole, resumed)]
     assert equal(*states)
     weights = [(run / "model" / "model.safetensors").read_bytes() for run in (whole, resumed)]
     assert weights[0] == weights[1]

@@ -1,24 +1,38 @@
 """`restok evaluate`: numbers for pictures and codes, and the protocol that makes them comparable."""
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from restok_cli.commands.options import Device, open_device
-from restok_cli.console import Progress, note
+from restok_cli.commands.evaluate_codes import CODE_METRICS, evaluate_codes, holds_codes
+from restok_cli.commands.evaluate_tokens import check_plot, check_tokens, evaluate_tokens, print_curve
+from restok_cli.commands.limits import check_limits, parse_limits
+from restok_cli.commands.options import PICTURE_FOLDER, Device, NumProcesses, open_device
+from restok_cli.console import note
 from restok_cli.errors import RestokError, UsageError, did_you_mean
+from restok_cli.processes import connect, local_device, rank, run_in_processes
 
 if TYPE_CHECKING:
-    import numpy as np
+    import torch
 
+    from restok_cli.metrics.measure import Instruments
+    from restok_cli.metrics.pictures import Pictures
     from restok_cli.metrics.protocol import Measurement
+    from restok_cli.metrics.reference import Reference
 
-FEATURE_METRICS = ("gfid", "rfid", "fid", "is")
-REFERENCE_METRICS = ("gfid", "rfid", "fid", "psnr", "ssim", "mse")
-METRICS = (*REFERENCE_METRICS, "is", "codebook")
+FEATURE_METRICS = ("gfid", "rfid", "fid", "sfid", "is", "precision", "recall", "kid")
+PIXEL_METRICS = ("psnr", "ssim", "ms-ssim", "lpips", "mse")
+METRICS = (*FEATURE_METRICS, *PIXEL_METRICS, *CODE_METRICS)
+WITHOUT_REFERENCE = ("is", *CODE_METRICS)
+
+Weights = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Inception's. Default: torch's cache, or download."),
+]
 
 
 def evaluate(
@@ -26,178 +40,325 @@ def evaluate(
         str,
         typer.Argument(
             metavar="SAMPLES",
-            help="A folder of pictures, an ADM .npz, a data set (or the word sample), or codes (.npz).",
-            show_default=False,
+            help="A folder of pictures, an ADM .npz, tar files, a data set (or the word sample), - for a tar stream on"
+            " stdin, or codes.",
         ),
-    ],
+    ] = str(PICTURE_FOLDER),
     metric: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help=f"One of {', '.join(METRICS)}; may be repeated. Default: gfid.",
-            autocompletion=lambda incomplete: [name for name in METRICS if name.startswith(incomplete)],
+            help=f"One of {', '.join(METRICS)}, or all that the inputs allow; may be repeated. Default: gfid.",
+            autocompletion=lambda incomplete: [name for name in (*METRICS, "all") if name.startswith(incomplete)],
         ),
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(metavar="REF", help="What to compare with: the same forms, or statistics (.npz: mu, sigma)."),
+        typer.Option(
+            metavar="REF",
+            help="What to compare with: the same forms, statistics (.npz: mu, sigma), or a name --make-reference gave.",
+        ),
     ] = None,
     split: Annotated[
         Literal["validation", "train", "all"], typer.Option(help="The split to take where a data set is given.")
     ] = "validation",
+    crop: Annotated[
+        int | None, typer.Option(min=8, metavar="SIZE", help="First give SAMPLES the ADM centre crop to this size.")
+    ] = None,
     features: Annotated[
-        Literal["inception", "random"],
-        typer.Option(help="The network behind fid, gfid, rfid and is; random needs no download: smoke tests only."),
-    ] = "inception",
-    inception_weights: Annotated[
-        Path | None,
+        str,
         typer.Option(
-            metavar="FILE",
-            exists=True,
-            dir_okay=False,
-            help="torch-fidelity's Inception weights. Default: torch's cache, or a download.",
+            metavar="NETWORK",
+            help="Behind the metrics of features: inception, dinov2, clip, vgg16, timm:NAME; random needs no download:"
+            " smoke tests only.",
         ),
+    ] = "inception",
+    inception_weights: Weights = None,
+    vgg_weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="VGG-16's, of lpips and vgg16.")
+    ] = None,
+    timm_weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Of dinov2, clip or timm:NAME.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(metavar="M", help="For codebook: the tokenizer that makes codes of the pictures.")
+        Path | None,
+        typer.Option(
+            metavar="M", help="The tokenizer that makes codes of pictures (codebook, --tokens); for nll the generator."
+        ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time; changes speed, not results.")] = 32,
+    tokens: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,…", help="Measure what the first N codes give back of SAMPLES, for each N; all: every level."
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --tokens: draw metric against tokens (PNG, PDF, SVG).")
+    ] = None,
+    fail_under: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Exit 4 where a metric is worse: below VALUE, or above it where lower is better (FID, KID, LPIPS,"
+            " MSE, NLL); may be repeated.",
+        ),
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="A B", exists=True, dir_okay=False, help="Table two --json results; measures nothing."),
+    ] = None,
+    make_reference: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Make statistics of pictures for --reference instead; they go to -o."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="REF", help="With --make-reference: an .npz, or a name for the cache."),
+    ] = None,
+    reference_pictures: Annotated[
+        int, typer.Option(min=0, help="With --make-reference: pictures to keep, for precision, recall and kid.")
+    ] = 10_000,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache."
+        ),
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither look features up nor keep them.")] = False,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Pictures held at a time; changes speed and memory, not results.")
+    ] = 64,
+    num_processes: NumProcesses = "1",  # as on the command line
     device: Device = "auto",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object with the protocol instead of a table.")
     ] = False,
 ) -> None:
-    """Measure pictures: FID, Inception Score, PSNR, SSIM, MSE, and how well a codebook is used.
+    """Measure pictures: FID, sFID, Inception Score, precision, recall, KID, PSNR, SSIM, LPIPS; and codes.
 
-    fid and gfid compare two sets of pictures; rfid, psnr, ssim and mse compare
-    each picture with the one of the same name in REF. Pictures of REF that have
-    another size get the ADM centre crop. Every number carries its n (gFID-50k);
-    --json adds the protocol that made it: hashes of pictures and weights, crop,
-    rounding, versions.
+    fid and gfid compare two sets of pictures; rfid, psnr, ssim, ms-ssim, lpips and
+    mse compare each picture with the one of the same name in REF. Pictures of REF
+    that have another size get the ADM centre crop. Every number carries its n
+    (gFID-50k); --json adds the protocol that made it: hashes of pictures and
+    weights, crop, rounding, versions. What was computed once is kept: an
+    interrupted command goes on where it was, and a second metric costs nothing.
 
-    Examples: what generate drew, what reconstruct gave back, a batch for the ADM
-    evaluator, the use of a codebook:
+    Examples: what generate drew; what reconstruct gave back; a batch for the ADM
+    evaluator against statistics; how far the first codes of a tokenizer go; two
+    results side by side:
 
       restok evaluate pictures --reference sample --split train
       restok evaluate reconstructed --metric rfid --metric psnr --reference photos
-      restok evaluate samples.npz --metric gfid --reference adm.npz --json
-      restok evaluate sample --metric codebook --model runs/tokenizer
+      restok evaluate samples.npz --metric all --reference VIRTUAL_imagenet256.npz --json
+      restok evaluate sample --tokens 1,4,16,64 --model runs/tokenizer --plot curve.png
+      restok evaluate --compare a.json b.json
     """
     started = time.monotonic()
-    metrics = _check_metrics(metric or [], reference, model)
+    if compare is not None:
+        _compare(*compare, as_json)
+        return
+    limits = parse_limits(fail_under or [], METRICS)
+    if make_reference is not None:
+        metrics = []
+    else:
+        metrics = _check_metrics(metric or [], samples, reference, model, tokens, limits)
+    _check_apart(make_reference, output, metric, reference, tokens, plot)
+    if (make_reference or samples) == "-" and num_processes > 1:
+        raise UsageError("- is one stream, which one process reads; leave --num-processes out, or give files")
+    run_in_processes(num_processes)
 
     from restok_cli.metrics import protocol
+    from restok_cli.metrics.cache import default_cache, prune
 
-    if metrics == ["codebook"]:
-        measurements, circumstances = _evaluate_codes(samples, split, model, batch_size, device)
+    torch_device = local_device(open_device(device))
+    connect(torch_device)
+    cache = None if no_cache else cache or default_cache()
+    if cache is not None and rank() == 0:
+        prune(cache)
+    weights = {"inception_weights": inception_weights, "vgg_weights": vgg_weights, "timm_weights": timm_weights}
+    if make_reference is not None:
+        instruments = _instruments(["sfid"], features, weights, cache, torch_device, batch_size)
+        _make_reference(make_reference, split, crop, output, reference_pictures, instruments, cache)
+        return
+    curve = None
+    if set(metrics) & set(CODE_METRICS):
+        measurements, circumstances = evaluate_codes(samples, split, metrics, model, torch_device)
+    elif tokens is not None:
+        instruments = _instruments(metrics, features, weights, cache, torch_device, batch_size)
+        curve, circumstances = evaluate_tokens(samples, split, metrics, model, tokens, instruments, vgg_weights)
+        measurements = curve[max(curve)]
     else:
-        measurements, circumstances = _evaluate_pictures(
-            samples, reference, split, metrics, features, inception_weights, batch_size, device
-        )
-    circumstances["seconds"] = round(time.monotonic() - started, 3)
-    if as_json:
+        target, pictures = _open(samples, reference, split, crop, cache)
+        instruments = _instruments(metrics, features, weights, cache, torch_device, batch_size)
+        measurements, circumstances = _measure(pictures, target, metrics, instruments, vgg_weights)
+    if rank() > 0:
+        return
+    circumstances |= {"device": str(torch_device), "seconds": round(time.monotonic() - started, 3)}
+    if curve is not None:
+        print_curve(curve, circumstances, plot, as_json)
+    elif as_json:
         print(json.dumps(protocol.report(measurements, circumstances), indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        print(protocol.table(measurements))
-    for caveat in sorted({measurement.caveat for measurement in measurements.values()} - {""}):
-        names = ", ".join(measurement.name for measurement in measurements.values() if measurement.caveat == caveat)
-        note(f"not comparable with published numbers ({caveat}): {names}")
+        print(protocol.table(measurements, reference or ""))
+    for line in protocol.remarks(list(measurements.values())):
+        note(line)
+    check_limits(limits, measurements)
 
 
-def _check_metrics(metrics: list[str], reference: str | None, model: Path | None) -> list[str]:
-    """The metrics to compute, each once, all of them possible with what was given."""
+def _check_metrics(
+    metrics: list[str],
+    samples: str,
+    reference: str | None,
+    model: Path | None,
+    tokens: str | None,
+    limits: dict[str, float],
+) -> list[str]:
+    """The metrics to compute, each once, all of them possible with what was given; "all" is left to be resolved."""
     for name in metrics:
-        if name not in METRICS:
+        if name not in (*METRICS, "all"):
             raise UsageError(f"unknown metric {name}{did_you_mean(name, METRICS)}; choose from {', '.join(METRICS)}")
-    metrics = list(dict.fromkeys(metrics)) or ["gfid"]
-    if "codebook" in metrics and len(metrics) > 1:
-        raise UsageError("codebook measures codes, the other metrics pictures; run `restok evaluate` once for each")
-    if model is not None and metrics != ["codebook"]:
-        raise UsageError("--model makes codes, which only --metric codebook measures; leave it out for other metrics")
-    needy = next((name for name in metrics if name in REFERENCE_METRICS), None)
+    metrics = list(dict.fromkeys(metrics)) or [name for name in limits if name in METRICS]
+    metrics = metrics or (["rfid"] if tokens else ["gfid"])
+    if "all" in metrics:
+        metrics = ["all"]
+        if holds_codes(samples):
+            metrics = ["codebook", "nll"] if model else ["codebook"]
+    of_codes = [name for name in metrics if name in CODE_METRICS]
+    if of_codes and len(of_codes) < len(metrics):
+        raise UsageError(f"{of_codes[0]} measures codes, other metrics pictures; run `restok evaluate` once for each")
+    if tokens is not None:
+        check_tokens(tokens, metrics, reference, model)
+        return metrics
+    if model is not None and not of_codes:
+        raise UsageError("--model makes codes, which codebook, nll and --tokens need; leave it out for other metrics")
+    needy = next((name for name in metrics if name not in (*WITHOUT_REFERENCE, "all")), None)
     if needy and reference is None:
         raise UsageError(
             f"{needy} needs something to compare with; give --reference, for example --reference sample --split train"
         )
-    if needy is None and reference is not None:
+    if needy is None and "all" not in metrics and reference is not None:
         raise UsageError(f"{metrics[0]} compares with nothing; leave --reference out, or add --metric gfid")
     return metrics
 
 
-def _evaluate_pictures(
-    samples: str,
+def _check_apart(
+    make_reference: str | None,
+    output: str | None,
+    metric: list[str] | None,
     reference: str | None,
-    split: str,
+    tokens: str | None,
+    plot: Path | None,
+) -> None:
+    """Raises UsageError where options were given that have no effect together."""
+    if make_reference is not None and (metric or reference or tokens):
+        raise UsageError("--make-reference makes statistics and measures nothing; leave --metric and --reference out")
+    if (make_reference is None) != (output is None):
+        raise UsageError("--make-reference DATA and -o REF go together: of which pictures, and where to")
+    if plot is not None and tokens is None:
+        raise UsageError("--plot draws metrics against tokens; give --tokens 1,4,16 too")
+    if plot is not None:
+        check_plot(plot)
+
+
+def _instruments(
     metrics: list[str],
     features: str,
-    inception_weights: Path | None,
+    weights: dict[str, Path | None],
+    cache: Path | None,
+    device: "torch.device",
     batch_size: int,
-    device: str,
-) -> "tuple[dict[str, Measurement], dict]":
-    """The measurements, and the protocol they were made by."""
-    from restok_cli.metrics.features import open_network
-    from restok_cli.metrics.measure import measure_pictures
+) -> "Instruments":
+    """What measuring by these metrics needs, but for LPIPS, which may turn out not to be possible."""
+    from restok_cli.metrics.backbones import open_network
+    from restok_cli.metrics.cache import FeatureCache
+    from restok_cli.metrics.measure import Instruments
+
+    if not set(metrics) & {*FEATURE_METRICS, "all"}:
+        return Instruments(None, None, device, batch_size)
+    network = open_network(features, device, **weights)
+    return Instruments(network, FeatureCache(cache, network), device, batch_size)
+
+
+def _open(
+    samples: str, reference: str | None, split: str, crop: int | None, cache: Path | None
+) -> "tuple[Reference | None, Pictures]":
     from restok_cli.metrics.pictures import open_pictures
-    from restok_cli.metrics.protocol import describe_features, describe_source
     from restok_cli.metrics.reference import open_reference
 
-    torch_device = open_device(device)
-    pictures = open_pictures(samples, split)
-    target = open_reference(reference, split) if reference else None
-    network = open_network(features, inception_weights, torch_device) if set(metrics) & set(FEATURE_METRICS) else None
-    measurements = measure_pictures(pictures, target, metrics, network, batch_size)
+    target = open_reference(reference, split, cache) if reference else None
+    pictures = open_pictures(samples, split, sys.stdin.buffer if samples == "-" else None, exact=True)
+    if crop is not None:
+        pictures.crop_to((crop, crop))
+    return target, pictures
+
+
+def _measure(
+    pictures: "Pictures",
+    target: "Reference | None",
+    metrics: list[str],
+    instruments: "Instruments",
+    vgg_weights: Path | None,
+) -> "tuple[dict[str, Measurement], dict]":
+    """The measurements, and the protocol they were made by."""
+    from restok_cli.metrics.measure import choose_metrics, measure
+    from restok_cli.metrics.pairs import align
+    from restok_cli.metrics.protocol import METRICS as TABLE
+    from restok_cli.metrics.protocol import describe_features, describe_pictures, describe_reference
+
+    metrics = choose_metrics(metrics, pictures, target, instruments, vgg_weights)
+    paired = next((name for name in metrics if TABLE[name].against == "pairs"), None)
+    if paired:
+        target = align(target, pictures, paired)
+    (measurements,) = measure([pictures], target, metrics, instruments)
+    if rank() > 0:
+        return {}, {}
+    of_features = any(TABLE[name].basis == "features" for name in metrics)
     return measurements, {
-        "samples": describe_source(pictures),
-        "reference": describe_source(target) if target else None,
-        "features": describe_features(network) if network else None,
-        "device": str(torch_device),
+        "samples": describe_pictures(pictures),
+        "reference": describe_reference(target) if target else None,
+        "features": describe_features(instruments.network) if of_features else None,
+        "lpips_weights_sha256": instruments.lpips.weights_sha256 if "lpips" in metrics else None,
     }
 
 
-def _evaluate_codes(
-    samples: str, split: str, model: Path | None, batch_size: int, device: str
-) -> "tuple[dict[str, Measurement], dict]":
-    """The same for codes, which are read from a file or, where there is a model, made of pictures."""
-    from restok_cli.metrics.codebook import read_codes
-    from restok_cli.metrics.measure import measure_codes
-    from restok_cli.metrics.pictures import file_sha256
-    from restok_cli.model.levels import is_power_of_two, level_sizes
-
-    if model is None:
-        path = Path(samples)
-        if path.suffix != ".npz" or not path.is_file():
-            raise UsageError(
-                f"{samples} is no file of codes; give an .npz with codes and codebook_size, or pictures and --model M"
-            )
-        origin = {"source": samples, "fingerprint": file_sha256(path)}
-        codes, codebook_size = read_codes(path)
-    else:
-        origin, codes, codebook_size = _encode(samples, split, model, batch_size, device)
-    length = codes.shape[1]
-    sizes = level_sizes(length) if is_power_of_two(length) else (length,)  # other tokenizers' codes are one level
-    circumstances = {"samples": origin, "codebook_size": codebook_size, "level_sizes": sizes}
-    return measure_codes(codes, codebook_size, sizes), circumstances
-
-
-def _encode(samples: str, split: str, model: Path, batch_size: int, device: str) -> "tuple[dict, np.ndarray, int]":
-    """Where pictures and model come from, the codes (n, L) that the tokenizer gives them, and its codebook size."""
-    import torch
-
-    from restok_cli.data.images import to_float
+def _make_reference(
+    data: str,
+    split: str,
+    crop: int | None,
+    output: str,
+    num_pictures: int,
+    instruments: "Instruments",
+    cache: Path | None,
+) -> None:
+    """Write statistics of pictures, and some of the pictures; print where."""
+    from restok_cli.metrics.measure import feature_sums
     from restok_cli.metrics.pictures import open_pictures
-    from restok_cli.metrics.protocol import describe_source
-    from restok_cli.model.checkpoint import fingerprint, load_tokenizer, open_tokenizer
+    from restok_cli.metrics.reference import reference_path, write_reference
 
-    torch_device = open_device(device)
-    tokenizer = load_tokenizer(model, torch_device)
-    pictures = open_pictures(samples, split)
-    pictures.crop_to(tokenizer.config.image_size)
-    codes = []
-    with Progress("encoding", pictures.count, "pictures") as progress, torch.inference_mode():
-        for images in pictures.batches(batch_size):
-            codes.append(tokenizer.encode(to_float(images.to(torch_device))).cpu())
-            progress.advance(len(images))
-    if not codes:
-        raise RestokError(f"none of the pictures of {samples} could be read; there is nothing to measure")
-    origin = describe_source(pictures) | {"model": str(model), "model_fingerprint": fingerprint(open_tokenizer(model))}
-    return origin, torch.cat(codes).numpy(), tokenizer.config.codebook_size
+    path, network = reference_path(output, cache), instruments.network
+    pictures = open_pictures(data, split, sys.stdin.buffer if data == "-" else None)
+    if crop is not None:
+        pictures.crop_to((crop, crop))
+    sums = feature_sums(pictures, ["sfid"] if network.spatial_dimensions else [], instruments)
+    if rank() > 0:
+        return
+    spatial = sums.spatial.gaussian() if sums.spatial else None
+    kept = write_reference(path, pictures, network, sums.pool.gaussian(), spatial, num_pictures)
+    note(f"statistics of {len(pictures.digests)} pictures by {network.name}, and {kept} of the pictures")
+    print(path)
+
+
+def _compare(a: Path, b: Path, as_json: bool) -> None:
+    """Print two results side by side. Raises RestokError where their protocols are unlike."""
+    from restok_cli.metrics.compare import compare_results, comparison_table, read_result
+
+    rows = compare_results(read_result(a), read_result(b))
+    if as_json:
+        print(json.dumps({"metrics": {row.metric: row._asdict() for row in rows}}, indent=2, ensure_ascii=False))
+    else:
+        print(comparison_table(rows, (str(a), str(b))))
+    unlike = [row for row in rows if row.differences]
+    if unlike:
+        what = dict.fromkeys(difference for row in unlike for difference in row.differences)
+        names = ", ".join(row.name for row in unlike)
+        raise RestokError(f"{names} cannot be compared, since these were not the same: {'; '.join(what)}")

@@ -14,6 +14,9 @@ from restok_cli.processes import parse_num_processes
 if TYPE_CHECKING:
     import torch
 
+    from restok_cli.training.config import RunKind
+    from restok_cli.training.settings import Layer
+
 DEVICE_TYPES = ("cpu", "cuda", "mps")
 PICTURE_MANIFEST = "manifest.jsonl"  # a line per picture in the folders that generate and reconstruct write
 PICTURE_REQUEST = "request.json"  # what was asked for, beside it: model, options, rounding
@@ -55,7 +58,39 @@ MaxSteps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps of th
 Seed = Annotated[
     int, typer.Option(min=0, max=2**32 - 1, help="Decides everything random: the same seed gives the same result.")
 ]
-Preset = Annotated[str, typer.Option(help="What to build and how to train it; `restok models` lists them.")]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="What to build and how to train it; `restok models` lists them. Default: sample, or the file's."),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings over the preset's: YAML, or a run whose settings to take."),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as optimizer.learning_rate=1e-4; repeatable."),
+]
+RunSeed = Annotated[
+    int | None, typer.Option(min=0, max=2**32 - 1, help="Decides everything random. Default: the preset's.")
+]
+Init = Annotated[
+    Path | None,
+    typer.Option(metavar="M", help="Start from the weights of this model: a folder, a run or hf:owner/name."),
+]
+StopAt = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="STEP", help="Save and end after this step, as if interrupted; --resume goes on."),
+]
+Track = Annotated[
+    list[str] | None,
+    typer.Option("--track", metavar="NAME", help="Also log to tensorboard, wandb or trackio; repeatable."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Try a step of everything, print what the run will take, and train nothing.")
+]
+SkipPreflight = Annotated[
+    bool, typer.Option("--skip-preflight", help="Start at once, without trying a step of everything first.")
+]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Pictures per step. Default: the preset's.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on exactly where the run in RUN stopped.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder already holds.")]
@@ -123,3 +158,29 @@ def check_resume(resume: bool, overwrite: bool) -> None:
     """Raises UsageError where both are asked for."""
     if resume and overwrite:
         raise UsageError("--resume keeps the run in the output folder and --overwrite replaces it; give one of them")
+
+
+def run_layers(
+    kind: "RunKind",
+    output: Path,
+    resume: bool,
+    preset: str | None,
+    file: Path | None,
+    assignments: list[str] | None,
+    options: dict[str, tuple[str, int | None]],
+) -> "list[Layer]":
+    """What a training command was told to do; where it resumes and names no settings, what its run was told.
+
+    Raises UsageError for what cannot be read.
+    """
+    from restok_cli.training.settings import config_path, layers_of
+
+    if resume and preset is None and file is None and config_path(output).is_file():
+        file = output
+    return layers_of(kind, preset, file, assignments or [], options)
+
+
+def check_stop_at(stop_at: int | None, max_steps: int) -> None:
+    """Raises UsageError where a run would never get there."""
+    if stop_at is not None and stop_at > max_steps:
+        raise UsageError(f"--stop-at {stop_at}: the run ends at schedule.max_steps = {max_steps}")

@@ -2,34 +2,99 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from restok_cli.console import note, track
-from restok_cli.errors import UsageError
+from restok_cli.commands.prepare_codes import codes
+from restok_cli.console import note
+from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import check_output_folder, whole_folder
 
 if TYPE_CHECKING:
+    from restok_cli.data.preparation import Plan
     from restok_cli.data.shards import Manifest
 
 app = typer.Typer(
     no_args_is_help=True,
     help="""Make a data set: tar shards, indexed and hashed, that training reads in an exact order.
 
-    Any WebDataset reader takes the shards too. The files of the pictures are
-    kept byte for byte.
+    Any WebDataset reader takes the shards too, timm's among them. The files of
+    the pictures are kept byte for byte, unless there are loaders that cannot
+    read them: what is no JPEG, PNG or WebP, is animated, or has CMYK colours or
+    16 bits becomes an 8-bit PNG; its .json member and the summary say so.
+
+    Stopped at any moment, the same command goes on where it was, and ends with
+    the same bytes.
 
     Examples:
 
       restok prepare folder photos data/photos
+      restok prepare imagenet downloads data/imagenet --resize 256
       restok prepare sample data/emoji
+      restok prepare verify data/photos
     """,
 )
 
 Output = Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the data set that OUT already holds.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object instead of OUT.")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="Processes to work with; the result is the same. Default: one per core.")
+]
+Check = Annotated[
+    Literal["quick", "full"],
+    typer.Option(
+        help="How to look for broken pictures: quick reads structure (no picture, cut short, PNG checksums),"
+        " full decodes every one, which takes ten times as long."
+    ),
+]
+Resize = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Shrink pictures whose shorter edge is longer than this. JPEG stays JPEG; others become PNG."
+    ),
+]
+MaxPixels = Annotated[int | None, typer.Option(min=1, help="Shrink pictures of more pixels than this to so many.")]
+SamplesPerShard = Annotated[int, typer.Option(min=1, help="Pictures in a shard.")]
+
+
+@app.command()
+def imagenet(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with ImageNet.", show_default=False)],
+    out: Output,
+    resize: Resize = None,
+    max_pixels: MaxPixels = None,
+    check: Check = "quick",
+    samples_per_shard: SamplesPerShard = 4000,
+    jobs: Jobs = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a data set from ImageNet-1k, in any form in which people have it.
+
+    DIR may hold the tars of image-net.org, which are read where they lie
+    (ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, with
+    ILSVRC2012_devkit_t12.tar.gz for the labels); folders train and val of class
+    folders; what Kaggle's archive unpacks to; or the hub's parquet files, for
+    which pyarrow is needed: pip install 'restok\\[parquet]'.
+
+    The class id is the rank of the synset among the 1000, everywhere.
+
+    Example:
+
+      restok prepare imagenet downloads data/imagenet
+    """
+    from restok_cli.data.imagenet import open_imagenet
+    from restok_cli.data.intake import Rules
+    from restok_cli.data.preparation import Plan
+    from restok_cli.data.sources import readable
+
+    _check_output(out, overwrite)
+    _check_apart(source, out)
+    sources = open_imagenet(source)
+    plan = Plan("imagenet", readable(str(source)), sources, Rules(check, resize, max_pixels), samples_per_shard)
+    _prepare(plan, out, jobs, overwrite, as_json)
 
 
 @app.command()
@@ -45,6 +110,11 @@ def folder(
             min=0, max=0.99, help="The part of each class to validate on, where DIR has no splits of its own."
         ),
     ] = 0.1,
+    resize: Resize = None,
+    max_pixels: MaxPixels = None,
+    check: Check = "quick",
+    samples_per_shard: SamplesPerShard = 4000,
+    jobs: Jobs = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -52,39 +122,126 @@ def folder(
 
     Sub-folders of DIR are the classes; where the pictures lie flat there are
     none. Where DIR has sub-folders train and val (or validation), these are
-    the splits. Files that cannot be decoded are named, left out and listed in
-    OUT/bad.jsonl.
+    the splits. Broken files are named, left out and listed in OUT/bad.jsonl.
 
     Example: the classes cats and dogs from pets/cats/*.jpg and pets/dogs/*.jpg,
     a fifth of each for validation:
 
       restok prepare folder pets data/pets --validation-fraction 0.2
     """
-    from restok_cli.data.shards import DATASET_FILES, write_dataset
-    from restok_cli.data.sources import BadPicture, read_samples, readable, walk_folder
+    from restok_cli.data.intake import Rules
+    from restok_cli.data.preparation import Plan
+    from restok_cli.data.sources import readable, walk_folder
 
-    check_output_folder(out, overwrite, DATASET_FILES.fullmatch)
+    _check_output(out, overwrite)
     _check_apart(pictures, out)
     sources = walk_folder(pictures, validation_fraction)
-    bad: list[BadPicture] = []
-    samples = {
-        split: read_samples(track(files, f"prepare {split}", len(files), "pictures"), bad)
-        for split, files in sources.splits.items()
-    }
-    with whole_folder(out.resolve()) as temporary:
-        manifest = write_dataset(
-            temporary,
-            samples,
-            name=readable(pictures.resolve().name),
-            class_names=sources.class_names,
-            provenance={"source": readable(str(pictures))},
-        )
-        if bad:
-            lines = (json.dumps(picture._asdict()) + "\n" for picture in bad)
-            (temporary / "bad.jsonl").write_text("".join(lines), encoding="utf-8")
-    if bad:
-        note(f"{len(bad)} pictures could not be decoded and were left out: see {out / 'bad.jsonl'}")
-    _report(out, manifest, len(bad), as_json)
+    rules = Rules(check, resize, max_pixels)
+    name, source = readable(pictures.resolve().name), readable(str(pictures))
+    _prepare(Plan(name, source, sources, rules, samples_per_shard), out, jobs, overwrite, as_json)
+
+
+@app.command()
+def shards(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SHARDS",
+            help="A folder of tars, or a pattern with {00..15} or *, of files or URLs, in quotes.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Argument(metavar="[OUT]", help="The folder to make. Default: where the shards lie.", show_default=False),
+    ] = None,
+    class_names: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="What the classes are called: a file with a line for each, or the word imagenet. Default: numbers.",
+        ),
+    ] = None,
+    check: Check = "quick",
+    jobs: Jobs = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a data set from WebDataset shards that exist; nothing is copied.
+
+    Each sample is a picture (.jpg, .png, .webp) and, where there are classes,
+    their number (.cls). OUT gets links to the shards; without OUT, the index of
+    each is written beside it. Names that contain train, val or test tell the
+    splits. Broken pictures are left out and listed in bad.jsonl.
+
+    Shards behind URLs cannot be indexed, only named: training streams them, in
+    an order that it cannot promise.
+
+    Examples:
+
+      restok prepare shards imagenet-1k-wds data/imagenet --class-names imagenet
+      restok prepare shards 'https://host/cats-train-{000..146}.tar' data/cats
+    """
+    from restok_cli.data import existing
+    from restok_cli.data.jobs import available_cores
+    from restok_cli.data.preparation import BAD_LIST
+    from restok_cli.data.sources import readable
+
+    names = None if class_names is None else _read_class_names(class_names)
+    found = existing.find_shards(source)
+    remote = existing.is_remote(source)
+    folder = _check_shards_output(None if remote else Path(next(iter(found.values()))[0]).parent, out, overwrite)
+    name = readable(folder.resolve().name)
+    if remote:
+        _report(folder, existing.describe_remote(folder, found, name, names or []), as_json)
+        return
+    manifest, num_bad = existing.describe_shards(
+        found, out, name=name, source=readable(source), class_names=names, check=check, jobs=jobs or available_cores()
+    )
+    if num_bad:
+        note(f"{num_bad} samples are broken and were left out: see {folder / BAD_LIST}")
+    _report(folder, manifest, as_json, unreadable=num_bad)
+
+
+app.command()(codes)
+
+
+@app.command()
+def verify(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="A folder made by `restok prepare`, or the word sample.", show_default=False
+        ),
+    ],
+    jobs: Jobs = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
+) -> None:
+    """Read a data set from end to end and say whether it is what was prepared.
+
+    Finds every changed bit and every cut in shards and indices, shards that are
+    missing or foreign, keys that come twice and classes that do not exist, and
+    names the sample. The exit code is 1 where there are problems.
+
+    Example:
+
+      restok prepare verify data/photos
+    """
+    from restok_cli.data.jobs import available_cores
+    from restok_cli.data.verify import verify_dataset
+
+    num_shards, num_samples, streamed, problems = verify_dataset(data, jobs or available_cores())
+    for split in streamed:
+        note(f"the shards of {split} are elsewhere, so nothing is known of them")
+    if as_json:
+        counts = {"path": data, "shards": num_shards, "samples": num_samples, "streamed": streamed}
+        print(json.dumps(counts | {"problems": [problem._asdict() for problem in problems]}))
+    else:
+        for file, sample, what in problems:
+            print(f"{file}: {sample}: {what}" if sample else f"{file}: {what}")
+    if problems:
+        raise RestokError(f"{data} has {len(problems)} problem{'s'[: len(problems) > 1]}; prepare or copy it again")
+    note(f"{num_samples} samples in {num_shards} shards are as they were prepared")
 
 
 @app.command()
@@ -98,12 +255,21 @@ def sample(out: Output, overwrite: Overwrite = False, as_json: AsJson = False) -
 
       restok prepare sample data/emoji
     """
-    from restok_cli.data.shards import DATASET_FILES, write_sample
+    from restok_cli.data.shards import DATASET_FILES
+    from restok_cli.data.writer import write_sample
 
     check_output_folder(out, overwrite, DATASET_FILES.fullmatch)
     with whole_folder(out.resolve()) as temporary:
         manifest = write_sample(temporary)
-    _report(out, manifest, 0, as_json)
+    _report(out, manifest, as_json)
+
+
+def _check_output(out: Path, overwrite: bool) -> None:
+    """Check that a data set may be made in `out`: also where one is half done there, which may then go on."""
+    from restok_cli.data.preparation import is_half_done
+    from restok_cli.data.shards import DATASET_FILES
+
+    check_output_folder(out, overwrite or is_half_done(out), DATASET_FILES.fullmatch)
 
 
 def _check_apart(pictures: Path, out: Path) -> None:
@@ -112,13 +278,55 @@ def _check_apart(pictures: Path, out: Path) -> None:
         raise UsageError(f"{out} and {pictures} lie in each other; give an output folder apart from the pictures")
 
 
-def _report(out: Path, manifest: "Manifest", unreadable: int, as_json: bool) -> None:
+def _read_class_names(file: str) -> list[str]:
+    from restok_cli.data.imagenet import read_classes
+
+    if file == "imagenet":
+        return list(read_classes().values())
+    try:
+        return Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--class-names {file}: give a text file with a name on each line, or imagenet") from error
+
+
+def _check_shards_output(place: Path | None, out: Path | None, overwrite: bool) -> Path:
+    """The folder that a data set of shards may be described in; they lie in the folder `place`, if on this disk."""
+    from restok_cli.data.shards import DATASET_FILES, is_dataset
+
+    if out is not None:
+        if place is not None and out.resolve() == place.resolve():
+            raise UsageError(f"{out} is where the shards lie; leave it away to describe them there")
+        check_output_folder(out, overwrite, DATASET_FILES.fullmatch)
+        return out
+    if place is None:
+        raise UsageError("shards behind URLs cannot be described where they are; give a folder OUT")
+    if is_dataset(place) and not overwrite:
+        raise UsageError(f"{place} is a data set already; give --overwrite to describe it anew")
+    return place
+
+
+def _prepare(plan: "Plan", out: Path, jobs: int | None, overwrite: bool, as_json: bool) -> None:
+    from restok_cli.data.jobs import available_cores
+    from restok_cli.data.preparation import BAD_LIST, prepare_dataset
+
+    try:
+        manifest, changes, num_bad = prepare_dataset(plan, out, jobs or available_cores(), overwrite)
+    except Interrupted as error:
+        what = "interrupted; the same command goes on where this one was"
+        raise Interrupted(error.signal_number, what) from error
+    for change, count in changes.items():
+        note(f"{count} pictures were re-encoded: {change}")
+    if num_bad:
+        note(f"{num_bad} pictures could not be decoded and were left out: see {out / BAD_LIST}")
+    _report(out, manifest, as_json, unreadable=num_bad, re_encoded=sum(changes.values()))
+
+
+def _report(out: Path, manifest: "Manifest", as_json: bool, unreadable: int = 0, re_encoded: int = 0) -> None:
     counts = {split: info.num_samples for split, info in manifest.splits.items()}
     classes = len(manifest.class_names)
     if as_json:
-        total = sum(counts.values())
-        result = {"path": str(out), "pictures": total, "unreadable": unreadable, "classes": classes, "splits": counts}
-        print(json.dumps(result))
+        result = {"path": str(out), "pictures": sum(counts.values()), "unreadable": unreadable}
+        print(json.dumps(result | {"re_encoded": re_encoded, "classes": classes, "splits": counts}))
     else:
         print(out)
     parts = ", ".join(f"{split} {count}" for split, count in counts.items())

@@ -1,24 +1,36 @@
 """`restok train-har`: the codes of a tokenizer to a generator."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from restok_cli.commands.options import (
+    Assignments,
     BatchSize,
+    ConfigFile,
     DataArgument,
     Device,
+    DryRun,
+    Init,
     MaxSteps,
+    NumProcesses,
     Overwrite,
     Preset,
     Resume,
     RunOutput,
-    Seed,
+    RunSeed,
+    SkipPreflight,
+    StopAt,
+    Track,
     check_resume,
+    check_stop_at,
     open_device,
+    run_layers,
 )
-from restok_cli.files import check_apart
+from restok_cli.files import check_apart, check_output_folder
+from restok_cli.processes import connect, run_in_processes
 
 
 def train_har(
@@ -27,49 +39,88 @@ def train_har(
         Path, typer.Option(metavar="M", help="A tokenizer: a run of train-tokenizer, or its model folder.")
     ],
     output: RunOutput,
-    preset: Preset = "sample",
+    preset: Preset = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
-    seed: Seed = 0,
+    seed: RunSeed = None,
+    init: Init = None,
+    stop_at: StopAt = None,
+    track: Track = None,
+    num_processes: NumProcesses = "1",
+    dry_run: DryRun = False,
+    skip_preflight: SkipPreflight = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
     """Train a HAR generator, which draws the codes of a picture level by level: 9 steps for 128 codes.
 
-    Pictures are encoded by the tokenizer while training. RUN gets the same files
-    as with train-tokenizer; its model/ holds the tokenizer too, so that generate
+    DATA is a data set, which the tokenizer then encodes while training, or what
+    `restok prepare codes` made of it. RUN gets the same files as with
+    train-tokenizer; its model/ holds the tokenizer too, so that generate
     needs nothing else. Prints the folder of the model.
 
-    Example:
+    Examples:
 
       restok train-har sample --tokenizer runs/tokenizer -o runs/har
+      restok train-har sample --tokenizer runs/tokenizer -o runs/har --resume
     """
+    from restok_cli.training.settings import Layer, resolve, with_model
+    from restok_cli.training.trackers import check_trackers
+
     check_resume(resume, overwrite)
-
-    from restok_cli.training.config import HarRunConfig, merged, read_preset
-
-    values = read_preset("har", preset)
-
-    from restok_cli.data.shards import open_dataset
-    from restok_cli.model.checkpoint import open_tokenizer
-    from restok_cli.training import har_loop
-    from restok_cli.training.run import RunFolder
-
-    dataset = open_dataset(data)
-    dataset.split("train")
-    tokenizer_folder = open_tokenizer(tokenizer)
-    codes = tokenizer_folder.config
-    model = {
-        "codebook_size": codes.codebook_size,
-        "num_codes": codes.num_latent_tokens,
-        "num_classes": dataset.num_classes,
+    check_trackers(track or [])
+    options = {
+        "--max-steps": ("schedule.max_steps", max_steps),
+        "--batch-size": ("schedule.batch_size", batch_size),
+        "--seed": ("schedule.seed", seed),
     }
-    schedule = {"max_steps": max_steps, "batch_size": batch_size, "seed": seed}
-    schedule = {key: value for key, value in schedule.items() if value is not None}
-    config = HarRunConfig.parse(merged(values, {"model": model, "schedule": schedule}), f"preset {preset}")
-    if not resume:
-        check_apart(output, tokenizer)
+    layers = run_layers("har", output, resume, preset, config, assignments, options)
+    check_stop_at(stop_at, resolve("har", layers).config.schedule.max_steps)
+
+    run_in_processes(num_processes)
+
+    import torch
+
+    from restok_cli.model.checkpoint import load_model, load_tokenizer, open_har, open_tokenizer
+    from restok_cli.training.code_source import open_source
+    from restok_cli.training.har_loop import train_har as train_loop
+    from restok_cli.training.preflight import preflight
+    from restok_cli.training.run import RUN_FILES, RunFolder, settled
+
     torch_device = open_device(device)
-    run = RunFolder(output, config, resume=resume, overwrite=overwrite)
-    print(har_loop.train_har(config, dataset, tokenizer_folder, run, torch_device))
+    tokenizer_folder = open_tokenizer(tokenizer)
+    frozen = load_tokenizer(tokenizer, torch_device).requires_grad_(False)
+    source = open_source(data, tokenizer_folder, frozen, torch_device)
+    facts = {
+        "codebook_size": tokenizer_folder.config.codebook_size,
+        "num_codes": tokenizer_folder.config.num_latent_tokens,
+        "num_classes": len(source.class_names),
+    }
+    places = {"model": f"the tokenizer {tokenizer}", "model.num_classes": f"the data set {data}"}
+    if init is not None:  # the classes are those of the data set, whatever the model knew before
+        layers = with_model(layers, f"--init {init}", open_har(init).config.model_dump(exclude={"num_classes"}))
+    settings = resolve("har", layers, Layer("facts", {"model": facts}, places))
+    run_config = settled(settings.config, output, resume)
+    if not resume:
+        check_apart(output, tokenizer, *([init] if init else []))
+        check_output_folder(output, overwrite, RUN_FILES.fullmatch)
+    connect(torch_device)
+    start = load_model(open_har(init), torch.device("cpu")) if init and not resume else None
+    train = partial(
+        train_loop,
+        source=source,
+        tokenizer_folder=tokenizer_folder,
+        tokenizer=frozen,
+        device=torch_device,
+        init=start,
+    )
+    if dry_run or not (skip_preflight or resume):
+        preflight(run_config, output, train, torch_device)
+    if dry_run:
+        return
+    run = RunFolder(output, run_config, resume=resume, overwrite=overwrite, track=track or [])
+    with run.logging():
+        print(train(run_config, run, stop_at=stop_at))

@@ -1,57 +1,108 @@
 """`restok train-tokenizer`: pictures to a tokenizer."""
 
+from functools import partial
+
 from restok_cli.commands.options import (
+    Assignments,
     BatchSize,
+    ConfigFile,
     DataArgument,
     Device,
+    DryRun,
+    Init,
     MaxSteps,
+    NumProcesses,
     Overwrite,
     Preset,
     Resume,
     RunOutput,
-    Seed,
+    RunSeed,
+    SkipPreflight,
+    StopAt,
+    Track,
     check_resume,
+    check_stop_at,
     open_device,
+    run_layers,
 )
+from restok_cli.files import check_output_folder
+from restok_cli.processes import connect, run_in_processes
 
 
 def train_tokenizer(
     data: DataArgument,
     output: RunOutput,
-    preset: Preset = "sample",
+    preset: Preset = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
-    seed: Seed = 0,
+    seed: RunSeed = None,
+    init: Init = None,
+    stop_at: StopAt = None,
+    track: Track = None,
+    num_processes: NumProcesses = "1",
+    dry_run: DryRun = False,
+    skip_preflight: SkipPreflight = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
     """Train a tokenizer: pictures to discrete codes in coarse-to-fine levels, and back.
 
-    RUN gets config.yaml, metrics.jsonl, checkpoints/, previews/ (look at them)
-    and model/, which the other commands take. Ctrl-C saves before it stops; the
-    same command with --resume goes on as if nothing had happened. Prints the
-    folder of the model.
+    RUN gets config.yaml, metrics.jsonl, log.txt, checkpoints/, previews/ (look at
+    them) and model/, which the other commands take. Ctrl-C saves before it stops;
+    the same command with --resume goes on as if nothing had happened. Prints the
+    folder of the model. `restok config show` prints all settings that --config
+    and --set may change.
 
-    Example, on the emoji that come with restok:
+    Examples, on the emoji that come with restok:
 
       restok train-tokenizer sample --max-steps 500 -o runs/tokenizer
+      restok train-tokenizer sample -o runs/warm --set optimizer.warmup_steps=500
     """
+    from restok_cli.training.settings import resolve, with_model
+    from restok_cli.training.trackers import check_trackers
+
     check_resume(resume, overwrite)
+    check_trackers(track or [])
+    options = {
+        "--max-steps": ("schedule.max_steps", max_steps),
+        "--batch-size": ("schedule.batch_size", batch_size),
+        "--seed": ("schedule.seed", seed),
+    }
+    layers = run_layers("tokenizer", output, resume, preset, config, assignments, options)
+    settings = resolve("tokenizer", layers)
+    check_stop_at(stop_at, settings.config.schedule.max_steps)
 
-    from restok_cli.training.config import TokenizerRunConfig, merged, read_preset
+    run_in_processes(num_processes)
 
-    schedule = {"max_steps": max_steps, "batch_size": batch_size, "seed": seed}
-    changes = {"schedule": {key: value for key, value in schedule.items() if value is not None}}
-    values = merged(read_preset("tokenizer", preset), changes)
-    config = TokenizerRunConfig.parse(values, f"preset {preset}")
+    import torch
 
     from restok_cli.data.shards import open_dataset
-    from restok_cli.training import tokenizer_loop
-    from restok_cli.training.run import RunFolder
+    from restok_cli.model.checkpoint import load_tokenizer, open_tokenizer
+    from restok_cli.training.losses import open_tokenizer_losses
+    from restok_cli.training.preflight import preflight
+    from restok_cli.training.run import RUN_FILES, RunFolder, settled
+    from restok_cli.training.teachers import with_alignment_dims
+    from restok_cli.training.tokenizer_loop import train_tokenizer as train_loop
 
     dataset = open_dataset(data)
     dataset.split("train")
+    if init is not None:
+        settings = resolve("tokenizer", with_model(layers, f"--init {init}", open_tokenizer(init).config.model_dump()))
+    run_config = settled(with_alignment_dims(settings.config), output, resume)
     torch_device = open_device(device)
-    run = RunFolder(output, config, resume=resume, overwrite=overwrite)
-    print(tokenizer_loop.train_tokenizer(config, dataset, run, torch_device))
+    connect(torch_device)
+    if not resume:
+        check_output_folder(output, overwrite, RUN_FILES.fullmatch)
+    start = load_tokenizer(init, torch.device("cpu")) if init and not resume else None
+    losses = open_tokenizer_losses(run_config, torch_device)
+    train = partial(train_loop, data=dataset, losses=losses, device=torch_device, init=start)
+    if dry_run or not (skip_preflight or resume):
+        preflight(run_config, output, train, torch_device)
+    if dry_run:
+        return
+    run = RunFolder(output, run_config, resume=resume, overwrite=overwrite, track=track or [])
+    with run.logging():
+        print(train(run_config, run, stop_at=stop_at))

@@ -2,30 +2,29 @@
 
     dataset.json           what there is: splits, shards and their hashes, class names, where it came from
     train-000000.tar       samples one after the other: <key>.cls  <key>.json  <key>.<picture suffix>
-    train-000000.npy       where each picture lies in the tar, and its class
+    train-000000.npy       where each picture lies in the tar, its class, a checksum of the sample
+    _info.json             the same shards for timm
+    bad.jsonl              the pictures that were left out, and why
 
 The set that comes with restok has its shards gzipped; everything else about it is the same.
 """
 
 import gzip
-import hashlib
 import json
 import os
 import re
-import weakref
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterable
 from functools import cached_property
-from importlib.metadata import version
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from restok_cli.data.arrays import map_array
 from restok_cli.data.images import read_image
 from restok_cli.errors import RestokError, UsageError, did_you_mean
 
@@ -37,10 +36,15 @@ TAR_BLOCK = 512
 NAME_BYTES = 100  # of the member's name in a tar header; keys are short enough never to need more
 NO_CLASS = -1
 
-# Every file of a data set: what --overwrite may delete.
-DATASET_FILES = re.compile(r"dataset\.json|bad\.jsonl|NOTICE|LICENSE|[A-Za-z0-9_-]+-\d{6,}\.(tar|tar\.gz|npy)")
+SHARD_FILE = re.compile(r"[A-Za-z0-9_-]+\.tar(\.gz)?")
 
-INDEX_DTYPE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("class_id", "<i4")])
+# Every file of a data set: what --overwrite may delete.
+DATASET_FILES = re.compile(
+    r"dataset\.json|_info\.json|bad\.jsonl|NOTICE|LICENSE|[A-Za-z0-9_-]+-\d{6,}\.(tar|tar\.gz|npy)|\.partial/[^/]+"
+)
+
+# The checksum is a CRC-32 of all from the end of the picture before this one to its own: of its sample, in our tars.
+INDEX_DTYPE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("class_id", "<i4"), ("checksum", "<u4")])
 
 
 class ShardInfo(BaseModel):
@@ -48,7 +52,7 @@ class ShardInfo(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    file: str = Field(pattern=r"^[A-Za-z0-9_-]+\.tar(\.gz)?$")
+    file: str = Field(pattern=f"^{SHARD_FILE.pattern}$")
     num_samples: int = Field(gt=0)
     bytes: int
     sha256: str
@@ -57,8 +61,15 @@ class ShardInfo(BaseModel):
 class SplitInfo(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    num_samples: int = Field(gt=0)
-    shards: list[ShardInfo] = Field(min_length=1)
+    num_samples: int = Field(ge=0)  # 0 where the shards are elsewhere and nobody has counted
+    shards: list[ShardInfo] = []
+    urls: list[str] = []  # of shards that are streamed, since they are elsewhere; then there are no others
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if bool(self.shards) == bool(self.urls) or (self.shards and not self.num_samples):
+            raise ValueError("a split is either shards with samples in them, or urls")
+        return self
 
 
 class Manifest(BaseModel):
@@ -83,105 +94,11 @@ class Sample(NamedTuple):
     picture: bytes
     size: tuple[int, int]  # (height, width)
     class_id: int  # NO_CLASS where there are no classes
-    info: dict[str, str]  # goes into <key>.json
-
-
-# --- writing -----------------------------------------------------------------------------------------------------
-
-
-def write_dataset(
-    folder: Path,
-    splits: dict[str, Iterable[Sample]],
-    *,
-    name: str,
-    class_names: list[str],
-    provenance: dict[str, str],
-    samples_per_shard: int = SAMPLES_PER_SHARD,
-) -> Manifest:
-    """Write shards, indices and dataset.json into `folder` and return the manifest.
-
-    Each split is consumed once, in order, and never held in memory; one without samples is left out. The same samples
-    give the same bytes. Raises RestokError where there are none at all, OSError where the folder cannot be written.
-    """
-    infos: dict[str, SplitInfo] = {}
-    sizes: set[tuple[int, int]] = set()
-    for split, samples in splits.items():
-        samples = iter(samples)
-        shards: list[ShardInfo] = []
-        while first := list(islice(samples, 1)):
-            path = folder / f"{split}-{len(shards):06d}.tar"
-            shard, shard_sizes = _write_shard(path, chain(first, islice(samples, samples_per_shard - 1)))
-            shards.append(shard)
-            sizes |= shard_sizes
-        if shards:
-            infos[split] = SplitInfo(num_samples=sum(shard.num_samples for shard in shards), shards=shards)
-    if not infos:
-        raise RestokError(f"{name}: not one picture could be read, so there is no data set to write")
-    manifest = Manifest(
-        name=name,
-        splits=infos,
-        class_names=class_names,
-        image_size=sizes.pop() if len(sizes) == 1 else None,
-        provenance=provenance | {"restok": version("restok")},
-        fingerprint=_fingerprint(infos, class_names),
-    )
-    write_manifest(folder, manifest)
-    return manifest
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write dataset.json into `folder`."""
-    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-
-def _write_shard(path: Path, samples: Iterable[Sample]) -> tuple[ShardInfo, set[tuple[int, int]]]:
-    """Write one tar and its index; return what the manifest says of it, and the picture sizes met."""
-    from webdataset import TarWriter  # brings all of webdataset along, which readers do not need
-
-    entries, sizes = [], set()
-    with open(path, "wb") as file, TarWriter(file, user="", group="", mtime=0, encoder=False) as writer:
-        for sample in samples:
-            side = {"__key__": sample.key, "json": json.dumps(sample.info, ensure_ascii=False).encode()}
-            if sample.class_id != NO_CLASS:
-                side["cls"] = str(sample.class_id).encode()
-            writer.write(side)
-            writer.write({"__key__": sample.key, sample.suffix: sample.picture})
-            length = len(sample.picture)
-            # the picture is what was written last, padded to whole blocks
-            offset = writer.tarstream.offset - -(-length // TAR_BLOCK) * TAR_BLOCK
-            entries.append((offset, length, sample.class_id))
-            sizes.add(sample.size)
-    np.save(path.with_suffix(".npy"), np.array(entries, INDEX_DTYPE))
-    with open(path, "rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return ShardInfo(file=path.name, num_samples=len(entries), bytes=path.stat().st_size, sha256=sha256), sizes
-
-
-def _fingerprint(splits: dict[str, SplitInfo], class_names: list[str]) -> str:
-    contents = {split: [shard.sha256 for shard in info.shards] for split, info in splits.items()}
-    return hashlib.sha256(json.dumps([contents, class_names], sort_keys=True).encode()).hexdigest()
-
-
-def write_sample(folder: Path) -> Manifest:
-    """Write the data set that comes with restok into `folder`, its shards as plain tars, and return the manifest."""
-    manifest = _read_manifest(SAMPLE_FOLDER)
-    for shard in chain.from_iterable(split.shards for split in manifest.splits.values()):
-        packed = SAMPLE_FOLDER / shard.file
-        shard.file = shard.file.removesuffix(".gz")
-        (folder / shard.file).write_bytes(gzip.decompress(packed.read_bytes()))
-        index = _index_path(packed)
-        (folder / index.name).write_bytes(index.read_bytes())
-    for text in ("NOTICE", "LICENSE"):
-        (folder / text).write_bytes((SAMPLE_FOLDER / text).read_bytes())
-    write_manifest(folder, manifest)
-    return manifest
-
-
-# --- reading -----------------------------------------------------------------------------------------------------
+    info: dict[str, str | int]  # goes into <key>.json
 
 
 class Shard:
-    """One tar and its index. Opened when first read, in each process for itself, so that it can be pickled."""
+    """One tar and its index. No file stays open between two reads, however many shards there are."""
 
     def __init__(self, path: Path, num_samples: int, num_classes: int):
         self.path, self.num_samples, self.num_classes = path, num_samples, num_classes
@@ -191,13 +108,13 @@ class Shard:
 
     @cached_property
     def index(self) -> np.ndarray:
-        """One entry (offset, length, class_id) per sample; mapped from the disk, not loaded."""
-        path = _index_path(self.path)
+        """One entry (offset, length, class_id, checksum) per sample; mapped from the disk, not loaded."""
+        path = index_path(self.path)
         try:
-            index = np.load(path, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
+            index = map_array(path)
+        except (OSError, ValueError) as error:
             raise _damaged(path, "is missing or no index") from error
-        if not isinstance(index, np.ndarray) or index.dtype != INDEX_DTYPE or len(index) != self.num_samples:
+        if index.dtype != INDEX_DTYPE or index.shape != (self.num_samples,):
             raise _damaged(path, f"does not index the {self.num_samples} samples that {MANIFEST} speaks of")
         lowest, highest = (0, self.num_classes - 1) if self.num_classes else (NO_CLASS, NO_CLASS)
         if index["class_id"].min() < lowest or index["class_id"].max() > highest:
@@ -207,18 +124,22 @@ class Shard:
     def key(self, i: int) -> str:
         """The key, from the tar header just before the picture."""
         header = self._read_at(int(self.index["offset"][i]) - TAR_BLOCK, NAME_BYTES)
-        return header.rstrip(b"\0").decode().partition(".")[0]
+        return header.rstrip(b"\0").decode(errors="replace").partition(".")[0]
 
     def read(self, i: int) -> bytes:
         """The picture's file as it was given to `prepare`."""
-        offset, length, _ = self.index[i].item()
+        offset, length, *_ = self.index[i].item()
         return self._read_at(offset, length)
 
     def _read_at(self, offset: int, length: int) -> bytes:
         if self.path.suffix == ".gz":
             data = self._unpacked[offset : offset + length]
         else:
-            data = os.pread(self._descriptor, length, offset)  # moves no file position, so forked workers may share it
+            try:
+                with open(self.path, "rb", buffering=0) as file:
+                    data = os.pread(file.fileno(), length, offset)
+            except OSError as error:
+                raise _damaged(self.path, f"cannot be read ({error.strerror})") from error
         if len(data) != length:
             raise _damaged(self.path, f"ends before byte {offset + length}")
         return data
@@ -229,12 +150,6 @@ class Shard:
             return gzip.decompress(self.path.read_bytes())
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise _damaged(self.path, f"is no whole gzip file ({error})") from error
-
-    @cached_property
-    def _descriptor(self) -> int:
-        descriptor = os.open(self.path, os.O_RDONLY)
-        weakref.finalize(self, os.close, descriptor)
-        return descriptor
 
 
 class Split:
@@ -275,9 +190,40 @@ class Split:
         return shard.read(position)
 
     def image(self, i: int) -> Image.Image:
-        """Sample `i` as an RGB image. Raises RestokError naming key and shard where it cannot be decoded."""
+        """Sample `i` as an RGB image. Raises PictureError naming key and shard where it cannot be decoded."""
+        return read_image(self.read(i), self.describe(i))
+
+    def describe(self, i: int) -> str:
+        """Sample `i` for messages: key and shard."""
         shard, position = self._locate(i)
-        return read_image(shard.read(position), f"sample {shard.key(position)} of {shard.path}")
+        return f"sample {shard.key(position)} of {shard.path}"
+
+
+class StreamedSplit(Split):
+    """A split in shards that are elsewhere, or have no index: they can be read from front to back only."""
+
+    def __init__(self, name: str, urls: list[str], num_samples: int, num_classes: int):
+        super().__init__(name, [])
+        self.urls, self.num_samples, self.num_classes = urls, num_samples, num_classes  # 0 samples: nobody has counted
+
+    def __len__(self) -> int:
+        if not self.num_samples:
+            raise self.refusal()
+        return self.num_samples
+
+    @property
+    def class_ids(self) -> np.ndarray:
+        raise self.refusal()
+
+    def _locate(self, i: int) -> tuple[Shard, int]:
+        raise self.refusal()
+
+    def refusal(self) -> UsageError:
+        """What to raise where a sample is asked for by its number."""
+        return UsageError(
+            f"the {self.name} shards of this data set are elsewhere ({self.urls[0]}) and can only be streamed in"
+            " training; for all else download them and give the folder to `restok prepare shards`"
+        )
 
 
 class Dataset:
@@ -306,7 +252,10 @@ class Dataset:
                 f"data set {self.name} has no split {name}{did_you_mean(name, self.splits)};"
                 f" it has {' and '.join(self.splits)}"
             )
-        shards = self.manifest.splits[name].shards
+        info = self.manifest.splits[name]
+        if info.urls:
+            return StreamedSplit(name, info.urls, info.num_samples, self.num_classes)
+        shards = info.shards
         return Split(name, [Shard(self.folder / shard.file, shard.num_samples, self.num_classes) for shard in shards])
 
 
@@ -315,19 +264,26 @@ def is_dataset(path: str | Path) -> bool:
     return str(path) == "sample" or (Path(path) / MANIFEST).is_file()
 
 
-def open_dataset(path: str | Path) -> Dataset:
+def open_dataset(path: str | Path, allow_pipe: bool = False) -> Dataset:
     """Open a folder that `restok prepare` made, or by the word `sample` the data set that comes with restok.
 
-    Raises UsageError where `path` is no data set, RestokError where it is one with a missing or cut shard.
+    Shards behind a URL that starts with `pipe:` are what a shell command prints: reading them runs it, so the person
+    must have allowed that.
+
+    Raises UsageError where `path` is no data set or needs that, RestokError where a shard of it is missing or cut.
     """
     folder = SAMPLE_FOLDER if str(path) == "sample" else Path(path)
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     for shard in chain.from_iterable(split.shards for split in manifest.splits.values()):
         _check_shard(folder / shard.file, shard)
+    commands = [url for split in manifest.splits.values() for url in split.urls if url.startswith("pipe:")]
+    if commands and not allow_pipe:
+        raise UsageError(f"{folder} would run the shell command {commands[0][5:]!r}; if it may, give --allow-pipe")
     return Dataset(folder, manifest)
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """What the dataset.json in `folder` says. Raises UsageError where there is none, RestokError for a damaged one."""
     path = folder / MANIFEST
     if not path.is_file():
         if folder.is_dir():
@@ -361,8 +317,17 @@ def _check_shard(path: Path, shard: ShardInfo) -> None:
         raise _damaged(path, f"has {path.stat().st_size} bytes instead of {shard.bytes}")
 
 
-def _index_path(shard: Path) -> Path:
+def index_path(shard: Path) -> Path:
+    """Where the index of a shard lies."""
     return shard.with_name(shard.name.partition(".")[0] + ".npy")
+
+
+def is_index(path: Path) -> bool:
+    """Whether the file is the index of a shard."""
+    try:
+        return map_array(path).dtype == INDEX_DTYPE
+    except (OSError, ValueError):
+        return False
 
 
 def _damaged(path: Path, what: str) -> RestokError:

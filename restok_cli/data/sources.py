@@ -1,43 +1,70 @@
-"""A folder of somebody's pictures as samples: which class, which split, in which order, under which key."""
+"""Pictures that are to become a data set: where each lies, its class, its split, its place in the order, its key."""
 
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
-from restok_cli.console import note
-from restok_cli.data.images import find_images, read_image
+from restok_cli.data.images import find_images
 from restok_cli.data.shards import NO_CLASS, Sample
-from restok_cli.errors import PictureError, UsageError
+from restok_cli.errors import RestokError, UsageError
 
 VALIDATION_FOLDERS = ("validation", "val", "valid")
 KEY_LENGTH, HASH_LENGTH = 80, 16
+
+
+class Place(Protocol):
+    """Where the bytes of a picture file lie."""
+
+    def read(self) -> bytes:
+        """The file's bytes. Raises OSError where this one cannot be read, RestokError where none here can."""
+
+
+class File(NamedTuple):
+    """A file of its own."""
+
+    path: str
+
+    def read(self) -> bytes:
+        with open(self.path, "rb") as file:
+            return file.read()
+
+
+class Piece(NamedTuple):
+    """A piece of a larger file, as a tar is one."""
+
+    path: str
+    offset: int
+    length: int
+
+    def read(self) -> bytes:
+        try:
+            with open(self.path, "rb", buffering=0) as file:
+                data = os.pread(file.fileno(), self.length, self.offset)
+        except OSError as error:
+            raise RestokError(f"{self.path} cannot be read ({error.strerror})") from error
+        if len(data) != self.length:
+            raise RestokError(f"{self.path} ends before byte {self.offset + self.length}; has it changed meanwhile?")
+        return data
 
 
 class Source(NamedTuple):
     """A picture file, still unread."""
 
     key: str
-    path: Path
     file: str  # its name for people: relative to the folder, with slashes
     class_id: int
+    place: Place
 
 
 class Sources(NamedTuple):
-    """What a folder holds."""
+    """All the pictures that a data set is made of, in the order in which they will lie there."""
 
     class_names: list[str]
     splits: dict[str, list[Source]]
-
-
-class BadPicture(NamedTuple):
-    """A file that is not in the data set, and why."""
-
-    file: str
-    reason: str
 
 
 Keyed = TypeVar("Keyed", Source, Sample)
@@ -69,12 +96,10 @@ def walk_folder(folder: Path, validation_fraction: float) -> Sources:
     keys: set[str] = set()
     for split, path, below in found:
         file = path.relative_to(folder).as_posix()
-        key = _unused_key(file, keys)
-        keys.add(key)
         class_id = NO_CLASS if flat else class_ids[below.parts[0]]
-        splits[split].append(Source(key, path, readable(file), class_id))
+        splits[split].append(Source(unused_key(file, keys), readable(file), class_id, File(str(path))))
     if own_splits:
-        splits = {split: sorted(sources, key=_rank) for split, sources in splits.items()}
+        splits = {split: shuffled(sources) for split, sources in splits.items()}
     else:
         splits = split_by_hash(splits["all"], validation_fraction)
     return Sources([readable(name) for name in class_folders], splits)
@@ -96,22 +121,12 @@ def split_by_hash(samples: Sequence[Keyed], validation_fraction: float) -> dict[
             held_out = 0
         splits["validation"] += members[:held_out]
         splits["train"] += members[held_out:]
-    return {split: sorted(members, key=_rank) for split, members in splits.items()}
+    return {split: shuffled(members) for split, members in splits.items()}
 
 
-def read_samples(sources: Iterable[Source], bad: list[BadPicture]) -> Iterator[Sample]:
-    """Read the files and check that they decode; those that do not are noted, added to `bad` and passed over."""
-    for source in sources:
-        try:
-            picture = source.path.read_bytes()
-            width, height = read_image(picture, source.file).size
-        except (PictureError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error).removeprefix(f"{source.file}: ")
-            note(f"left out: {source.file}: {reason}")
-            bad.append(BadPicture(source.file, reason))
-            continue
-        suffix = source.path.suffix[1:].lower()
-        yield Sample(source.key, suffix, picture, (height, width), source.class_id, {"file": source.file})
+def shuffled(samples: Sequence[Keyed]) -> list[Keyed]:
+    """The samples in an order that depends on their keys alone."""
+    return sorted(samples, key=_rank)
 
 
 def _own_splits(folder: Path) -> dict[str, Path]:
@@ -121,12 +136,16 @@ def _own_splits(folder: Path) -> dict[str, Path]:
     return {}
 
 
-def _unused_key(file: str, taken: set[str]) -> str:
-    """A key for the file that no tar reader can misread: WebDataset ends a key at its first dot."""
-    key = re.sub(r"[^A-Za-z0-9_-]", "_", file.rpartition(".")[0])
-    if len(key) <= KEY_LENGTH and key not in taken:
-        return key
-    return f"{key[: KEY_LENGTH - HASH_LENGTH - 1]}-{_hash(file)[:HASH_LENGTH]}"
+def unused_key(file: str, taken: set[str]) -> str:
+    """A key for the file that is not among `taken`, and is from now on.
+
+    No tar reader can misread it: WebDataset ends a key at its first dot.
+    """
+    key = re.sub(r"[^A-Za-z0-9_-]", "_", file.rpartition(".")[0] or file)
+    if len(key) > KEY_LENGTH or key in taken:
+        key = f"{key[: KEY_LENGTH - HASH_LENGTH - 1]}-{_hash(file)[:HASH_LENGTH]}"
+    taken.add(key)
+    return key
 
 
 def _rank(sample: Keyed) -> str:

@@ -1,8 +1,5 @@
 """How well a codebook is used, from nothing but the codes."""
 
-import zipfile
-import zlib
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,46 +20,29 @@ def codebook_use(codes: np.ndarray, codebook_size: int) -> CodebookUse:
     """
     if codes.size == 0:
         raise RestokError("there are no codes to measure; expected at least one picture's")
-    if codes.min() < 0 or codes.max() >= codebook_size:
-        raise RestokError(
-            f"codes run from {codes.min()} to {codes.max()}, outside a codebook of {codebook_size}"
-            f" (0 to {codebook_size - 1}); they belong to another tokenizer"
-        )
-    return use_of_counts(np.bincount(codes.reshape(-1), minlength=codebook_size))
+    return use_of_counts(count_codes(codes.reshape(1, -1), codebook_size, (codes.size,))[0])
 
 
 def use_of_counts(counts: np.ndarray) -> CodebookUse:
-    """The same from how often each code occurs: counts (V,), not all zero."""
+    """From how often each code occurs: counts (V,), not all zero."""
     shares = counts[counts > 0] / counts.sum()
     entropy = float((shares * np.log2(1 / shares)).sum())
     return CodebookUse(100 * len(shares) / len(counts), entropy, 2**entropy)
 
 
-def codebook_use_by_level(codes: np.ndarray, codebook_size: int, level_sizes: tuple[int, ...]) -> list[CodebookUse]:
-    """The same for each level of codes (n, L), levels being groups of neighbouring columns.
+def count_codes(codes: np.ndarray, codebook_size: int, level_sizes: tuple[int, ...]) -> np.ndarray:
+    """How often each code occurs in each level (K, V), in integer codes (n, L), levels being neighbouring columns.
 
-    Raises RestokError where the levels do not add up to L.
+    Raises RestokError where a code lies outside 0 … codebook_size - 1, or the levels do not add up to L.
     """
     if codes.ndim != 2 or codes.shape[1] != sum(level_sizes):
         raise RestokError(
             f"codes of shape {codes.shape} do not fit levels of {level_sizes}; expected (n, {sum(level_sizes)})"
         )
-    levels = np.split(codes, np.cumsum(level_sizes)[:-1], axis=1)
-    return [codebook_use(level, codebook_size) for level in levels]
-
-
-def read_codes(path: Path) -> tuple[np.ndarray, int]:
-    """The `codes`, integers (n, L), and the `codebook_size` of an .npz file.
-
-    Raises RestokError where they are missing, damaged or of another kind.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            codes, codebook_size = arrays["codes"], int(arrays["codebook_size"])
-    except (KeyError, ValueError, TypeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    if codes.size and (codes.min() < 0 or codes.max() >= codebook_size):
         raise RestokError(
-            f"{path} cannot be read as codes ({error}); expected an .npz with codes (n, L) and codebook_size"
-        ) from error
-    if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer):
-        raise RestokError(f"{path}: codes are {codes.dtype} {codes.shape}; expected integers of shape (n, L)")
-    return codes, codebook_size
+            f"codes run from {codes.min()} to {codes.max()}, outside a codebook of {codebook_size}"
+            f" (0 to {codebook_size - 1}); they belong to another tokenizer"
+        )
+    levels = np.split(codes, np.cumsum(level_sizes)[:-1], axis=1)
+    return np.stack([np.bincount(level.reshape(-1), minlength=codebook_size) for level in levels])

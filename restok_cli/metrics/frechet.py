@@ -2,10 +2,13 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from restok_cli.errors import RestokError
+
+ROWS_AT_ONCE = 512  # an outer product of fewer rows is bound by the memory of its result, not by arithmetic
 
 
 class Gaussian(NamedTuple):
@@ -14,45 +17,60 @@ class Gaussian(NamedTuple):
 
 
 class GaussianStatistics:
-    """Mean and scatter of features that come in batches; memory does not grow with their number."""
+    """Mean and scatter of features that come in batches; memory does not grow with their number.
+
+    How the features are cut into batches changes nothing, not even the last digit.
+    """
 
     def __init__(self, dimensions: int):
         self.count = 0
         self.mean = torch.zeros(dimensions, dtype=torch.float64)
         self.scatter = torch.zeros(dimensions, dimensions, dtype=torch.float64)  # sum of outer products about the mean
+        self.waiting = torch.zeros(0, dimensions, dtype=torch.float64)  # fewer than ROWS_AT_ONCE rows
 
     def add(self, features: Tensor) -> None:
-        """Take in features (B, D), B at least 1, of any float type and device."""
+        """Take in features (B, D) of any float type and device. Raises RestokError where they are not all finite."""
         features = features.cpu().double()
-        mean = features.mean(0)
-        centred = features - mean
-        self._combine(len(features), mean, centred.T @ centred)
+        if not features.isfinite().all():
+            raise RestokError(
+                "the feature network gives NaN or infinity for a picture; its weights are damaged, or made for another"
+                " range of values"
+            )
+        *whole, self.waiting = torch.cat([self.waiting, features]).split(ROWS_AT_ONCE)
+        for rows in whole:
+            self._combine(rows)
+        if len(self.waiting) == ROWS_AT_ONCE:
+            self._combine(self.waiting)
+            self.waiting = self.waiting[:0]
 
-    def merge(self, other: "GaussianStatistics") -> None:
-        """Take in what `other` has seen, as if it had come here."""
-        self._combine(other.count, other.mean, other.scatter)
+    @property
+    def total(self) -> int:
+        """How many features were taken in."""
+        return self.count + len(self.waiting)
 
     def gaussian(self) -> Gaussian:
         """The Gaussian with this mean and the unbiased covariance. Raises RestokError below two samples."""
+        if len(self.waiting):
+            self._combine(self.waiting)
+            self.waiting = self.waiting[:0]
         if self.count < 2:
             raise RestokError(f"a covariance needs at least 2 pictures, here are {self.count}; give more pictures")
         return Gaussian(self.mean, self.scatter / (self.count - 1))
 
-    def _combine(self, count: int, mean: Tensor, scatter: Tensor) -> None:
+    def _combine(self, rows: Tensor) -> None:
         # Chan's update: about the mean, so that features far from zero lose no digits as raw sums of squares would
-        total = self.count + count
-        if total == 0:
-            return
-        shift = mean - self.mean
-        self.scatter = self.scatter + scatter + shift.outer(shift) * (self.count * count / total)
-        self.mean = self.mean + shift * (count / total)
+        mean = rows.mean(0)
+        shift, total = mean - self.mean, self.count + len(rows)
+        centred = rows - mean
+        self.scatter.addmm_(centred.T, centred).addr_(shift, shift, alpha=self.count * len(rows) / total)
+        self.mean += shift * (len(rows) / total)
         self.count = total
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     """|mu_a - mu_b|² + Tr(sigma_a + sigma_b - 2 (sigma_a sigma_b)^½), never negative.
 
-    With sigma_a = R Rᵀ the last trace is that of (Rᵀ sigma_b R)^½: two symmetric eigenproblems in place of the general
+    With sigma_a = R Rᵀ the last trace is that of (Rᵀ sigma_b R)^½: one symmetric eigenproblem in place of the general
     one of the product. The error is at most about 1e-8 of the traces, mostly far less.
     Raises RestokError where the dimensions differ.
     """
@@ -60,14 +78,20 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
         raise RestokError(
             f"statistics of {len(a.mu)} and of {len(b.mu)} features cannot be compared; use the same feature network"
         )
-    root = _root(a.sigma)
-    shared = torch.linalg.eigvalsh(root.T @ b.sigma @ root).clamp(min=0).sqrt().sum()
-    distance = (a.mu - b.mu).square().sum() + a.sigma.trace() + b.sigma.trace() - 2 * shared
-    return max(distance.item(), 0.0)
+    # NumPy's LAPACK (OpenBLAS) finds the eigenvalues five times as fast as torch's (MKL) on AMD's processors
+    (mu_a, sigma_a), (mu_b, sigma_b) = ((mu.numpy(), sigma.numpy()) for mu, sigma in (a, b))
+    root = _root(sigma_a)
+    shared = np.sqrt(np.linalg.eigvalsh(root.T @ sigma_b @ root).clip(min=0)).sum()
+    distance = np.square(mu_a - mu_b).sum() + sigma_a.trace() + sigma_b.trace() - 2 * shared
+    return max(float(distance), 0.0)
 
 
-def _root(sigma: Tensor) -> Tensor:
-    """R (D, rank) with R Rᵀ = sigma. Directions of rounding noise are left out: its square roots would add up."""
-    values, vectors = torch.linalg.eigh(sigma)
-    kept = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
-    return vectors[:, kept] * values[kept].sqrt()
+def _root(sigma: np.ndarray) -> np.ndarray:
+    """R (D, rank) with R Rᵀ = sigma."""
+    try:
+        return np.linalg.cholesky(sigma)  # a tenth of the work of the eigenvectors below
+    except np.linalg.LinAlgError:  # singular, as with fewer pictures than features
+        values, vectors = np.linalg.eigh(sigma)
+    # directions of rounding noise are left out: its square roots would add up
+    kept = values > values[-1] * len(values) * np.finfo(values.dtype).eps
+    return vectors[:, kept] * np.sqrt(values[kept])

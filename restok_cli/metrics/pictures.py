@@ -1,15 +1,24 @@
-"""Sets of pictures in the forms that `evaluate` takes, read one at a time and all of one size."""
+"""Sets of pictures in the forms that `evaluate` takes, all of one size, read in groups that never change.
+
+The group is the unit of everything: pictures go through networks, into the cache and to other processes by groups of
+the same pictures in the same order, so that no number depends on how many are read at a time or by how many processes.
+"""
 
 import hashlib
 import json
 import os
+import tarfile
+import tempfile
 import zipfile
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from itertools import accumulate
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from itertools import accumulate, islice
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -17,66 +26,149 @@ from PIL import Image
 from torch import Tensor
 
 from restok_cli.console import note
-from restok_cli.data.images import center_crop, find_images, read_image, to_tensor
+from restok_cli.data.images import DECODE_ERRORS, IMAGE_SUFFIXES, center_crop, find_images, read_image, to_tensor
 from restok_cli.data.shards import Split, is_dataset, open_dataset
+from restok_cli.data.streams import read_stream
 from restok_cli.errors import PictureError, RestokError, UsageError
+from restok_cli.processes import rank
 
 MANIFEST_FILE = "manifest.jsonl"  # what generate and reconstruct write beside their pictures: a line for each
+GROUP_SIZE = 16  # pictures that go through a network together
+READING_THREADS = min(8, os.cpu_count() or 1)
+FORMS = "a folder of pictures, an .npz file, tar files, a data set, or - for a tar stream on stdin"
+
+
+class Group(NamedTuple):
+    """Some neighbouring pictures of a set, as they are measured."""
+
+    indices: list[int]  # of the pictures that could be decoded
+    images: Tensor  # uint8 (B, 3, H, W) of those
+    digests: list[bytes]  # SHA-256 of the pixels of each
+    broken: dict[int, str]  # what was wrong with the others
+    num_cropped: int  # pictures that had another size
 
 
 @dataclass
 class Pictures:
-    """A set of pictures. Their size is that of the first one read, unless `crop_to` sets it."""
+    """A set of pictures. Their size is that of the first one that can be read, unless `crop_to` sets it."""
 
     source: str
-    fingerprint: str  # SHA-256 over the files, or the data set's own
     count: int
     key: Callable[[int], str]  # pairs a picture with one of another set
-    open: Callable[[int], Image.Image]  # raises RestokError where the picture cannot be decoded
+    open: Callable[[int], Image.Image]  # raises PictureError where the picture cannot be decoded
+    named: bool = True  # whether keys mean something; where not, the order does
+    listed: bool = False  # whether a manifest says which pictures belong to the set
+    threads: int = READING_THREADS  # that may read at the same time
     size: tuple[int, int] | None = None  # (height, width)
     first_key: str | None = None  # of the picture that set the size
-    cropped: bool = False  # whether any picture had another size
-    unreadable: set[int] = field(default_factory=set)
+    transform: Callable[[int, Tensor], Tensor] | None = None  # number of the group, images -> images; see `changed`
+    # what is known once the pictures have been seen
+    digests: dict[int, bytes] = field(default_factory=dict)
+    broken: set[int] = field(default_factory=set)
+    num_cropped: int = 0
 
     def crop_to(self, size: tuple[int, int]) -> None:
         """From here on bring pictures to `size` (height, width) by the ADM centre crop."""
         self.size, self.first_key = size, None
 
-    def read(self, index: int) -> Tensor | None:
-        """Picture `index` as uint8 (3, H, W), or None where it cannot be decoded, which is noted once and counted.
+    def find_size(self) -> tuple[int, int]:
+        """The size (height, width) of all, taken from the first that can be decoded where nothing has set it.
 
-        Raises RestokError where its size is not that of the others and `crop_to` was not called.
+        Raises RestokError where none can be decoded.
         """
-        try:
-            image = self.open(index)
-        except PictureError as error:
-            if index not in self.unreadable:
-                note(f"left out: {error}")
-                self.unreadable.add(index)
-            return None
-        size = (image.height, image.width)
-        if self.size is None:
-            self.size, self.first_key = size, self.key(index)
-        if size != self.size:
-            if self.first_key is not None:
-                raise RestokError(
-                    f"{self.source}: {self.first_key} is {size_text(self.size)} but {self.key(index)} is"
-                    f" {size_text(size)}; the pictures to measure must have one size"
-                )
-            self.cropped = True
-            image = center_crop(image, self.size)
-        return to_tensor(image)
-
-    def batches(self, batch_size: int) -> Iterator[Tensor]:
-        """All that can be decoded, in order, as uint8 (B, 3, H, W); the last batch may be shorter."""
-        batch = []
         for index in range(self.count):
-            image = self.read(index)
-            if image is not None:
-                batch.append(image)
-            if batch and (len(batch) == batch_size or index == self.count - 1):
-                yield torch.stack(batch)
-                batch = []
+            if self.size is not None:
+                return self.size
+            try:
+                image = self.open(index)
+            except PictureError:
+                continue
+            self.size, self.first_key = (image.height, image.width), self.key(index)
+        if self.size is None:
+            raise RestokError(f"none of the {self.count} pictures of {self.source} can be decoded")
+        return self.size
+
+    def changed(self, source: str, transform: Callable[[int, Tensor], Tensor]) -> "Pictures":
+        """The same set, each group of its images (B, 3, H, W) uint8 put through `transform` with the group's number."""
+        return replace(self, source=source, transform=transform, digests={}, broken=set(), num_cropped=0)
+
+    def subset(self, indices: Sequence[int]) -> "Pictures":
+        """Only some of the pictures, numbered anew."""
+        return replace(
+            self,
+            count=len(indices),
+            key=lambda index: self.key(indices[index]),
+            open=lambda index: self.open(indices[index]),
+            digests={},
+            broken=set(),
+        )
+
+    @property
+    def num_groups(self) -> int:
+        return -(-self.count // GROUP_SIZE)
+
+    def group(self, number: int) -> Group:
+        """Pictures number · GROUP_SIZE and those that follow. `find_size` or `crop_to` must have been called.
+
+        Raises RestokError where one has another size than the others and `crop_to` was not called.
+        """
+        indices, images, broken, num_cropped = [], [], {}, 0
+        for index in range(number * GROUP_SIZE, min((number + 1) * GROUP_SIZE, self.count)):
+            try:
+                image = self.open(index)
+            except PictureError as error:
+                broken[index] = str(error)
+                continue
+            if (image.height, image.width) != self.size:
+                image = self._cropped(image, index)
+                num_cropped += 1
+            indices.append(index)
+            images.append(to_tensor(image))
+        stacked = torch.stack(images) if images else torch.empty(0, 3, *self.size, dtype=torch.uint8)
+        if self.transform is not None and images:
+            stacked = self.transform(number, stacked)
+        digests = [hashlib.sha256(image.numpy().tobytes()).digest() for image in stacked]
+        return Group(indices, stacked, digests, broken, num_cropped)
+
+    def groups(self, numbers: Sequence[int], ahead: int = 1) -> Iterator[Group]:
+        """The groups of those numbers in order, while up to `ahead` others are being read."""
+        if self.transform is not None:  # works on the device, where threads would stand in each other's way
+            yield from map(self.group, numbers)
+            return
+        with ThreadPoolExecutor(min(self.threads, ahead)) as pool:
+            waiting = iter(numbers)
+            reading = [pool.submit(self.group, number) for number in islice(waiting, ahead)]
+            try:
+                while reading:
+                    group = reading.pop(0).result()
+                    reading += [pool.submit(self.group, number) for number in islice(waiting, 1)]
+                    yield group
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def saw(self, indices: list[int], digests: list[bytes], broken: dict[int, str], num_cropped: int) -> None:
+        """Keep account of a group that was measured; what could not be decoded is said once."""
+        for index, problem in broken.items():
+            if index not in self.broken:
+                note(f"left out: {problem}")
+                self.broken.add(index)
+        if any(index not in self.digests for index in indices):
+            self.num_cropped += num_cropped
+        self.digests |= dict(zip(indices, digests, strict=True))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the pixels that were measured, whatever their order and the form that they came in."""
+        return hashlib.sha256(b"".join(sorted(self.digests.values()))).hexdigest()
+
+    def _cropped(self, image: Image.Image, index: int) -> Image.Image:
+        if self.first_key is not None:
+            raise RestokError(
+                f"{self.source}: {self.first_key} is {size_text(self.size)} but {self.key(index)} is"
+                f" {size_text((image.height, image.width))}; the pictures to measure must have one size, which"
+                " --crop gives them"
+            )
+        return center_crop(image, self.size)
 
 
 def size_text(size: tuple[int, int]) -> str:
@@ -84,63 +176,42 @@ def size_text(size: tuple[int, int]) -> str:
     return f"{size[1]}x{size[0]}"
 
 
-def open_pictures(source: str, split: str) -> Pictures:
-    """Open a folder of pictures, an ADM .npz (`arr_0` uint8 (n, H, W, 3)) or a data set (a prepared folder, `sample`).
+# --- opening ------------------------------------------------------------------------------------------------------
 
-    `split` names the split of a data set, or is "all". Raises UsageError or RestokError for anything else.
+
+def open_pictures(source: str, split: str, stdin: BinaryIO | None = None, exact: bool = False) -> Pictures:
+    """Open a folder of pictures or of tar files, an ADM .npz (`arr_0` uint8 (n, H, W, 3)), a tar file, a data set (a
+    prepared folder, `sample`), or for "-" the tar stream `stdin`.
+
+    `split` names the split of a data set, or is "all". With `exact`, files must hold 8-bit RGB: others are what no
+    generator writes, and would be changed by making them so. Raises UsageError or RestokError for anything else.
     """
     path = Path(source)
+    if source == "-" and stdin is not None:
+        return _from_stream(stdin, exact)
     if is_dataset(source):
         return _from_data_set(source, split)
     if not path.exists():
-        raise UsageError(f"{source}: no such file or folder; give a folder of pictures, an .npz file or a data set")
+        raise UsageError(f"{source}: no such file or folder; give {FORMS}")
     if path.suffix == ".npz":
         return _from_npz(path)
+    if path.suffix == ".tar":
+        return _from_tars(source, [path], exact)
     if path.is_file():
-        raise UsageError(f"{source} is a single file; give a folder of pictures, an .npz file or a data set")
-    return _from_folder(path)
+        raise UsageError(f"{source} is a single file; give {FORMS}")
+    tars = sorted(path.glob("*.tar"))
+    return _from_tars(source, tars, exact) if tars else _from_folder(path, exact)
 
 
-def match_pairs(samples: Pictures, reference: Pictures) -> list[tuple[int, int]]:
-    """The indices (in samples, in reference) of the pictures that have the same key, in the order of `samples`.
-
-    Raises RestokError where a key is in one set only, naming the first, or twice in one set.
-    """
-    ours, theirs = _index_by_key(samples), _index_by_key(reference)
-    for keys, source, others, other_source in (
-        (ours, samples.source, theirs, reference.source),
-        (theirs, reference.source, ours, samples.source),
-    ):
-        lonely = next((key for key in keys if key not in others), None)
-        if lonely is not None:
-            raise RestokError(
-                f"{lonely} of {source} ({len(keys)} pictures) has no partner in {other_source} ({len(others)});"
-                " pairs need the same paths in both folders, suffix aside"
-            )
-    return [(index, theirs[key]) for key, index in ours.items()]
-
-
-def _index_by_key(pictures: Pictures) -> dict[str, int]:
-    indices: dict[str, int] = {}
-    for index in range(pictures.count):
-        key = pictures.key(index)
-        if key in indices:
-            raise RestokError(f"{pictures.source} holds two pictures called {key}; pairs need unique names")
-        indices[key] = index
-    return indices
-
-
-def _from_folder(path: Path) -> Pictures:
-    files = _listed(path / MANIFEST_FILE) if (path / MANIFEST_FILE).is_file() else find_images([path])
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(os.fsencode(file.relative_to(path)) + f"\0{file_sha256(file)}\n".encode())
+def _from_folder(path: Path, exact: bool) -> Pictures:
+    listed = (path / MANIFEST_FILE).is_file()
+    files = _listed(path / MANIFEST_FILE) if listed else find_images([path])
     return Pictures(
         source=str(path),
-        fingerprint=digest.hexdigest(),
         count=len(files),
         key=lambda index: files[index].relative_to(path).with_suffix("").as_posix(),
-        open=lambda index: read_image(files[index], str(files[index])),
+        open=lambda index: _read(files[index], str(files[index]), exact),
+        listed=listed,
     )
 
 
@@ -172,20 +243,14 @@ def _from_data_set(source: str, split: str) -> Pictures:
         part, position = locate(index)
         return part.image(position)
 
-    return Pictures(
-        source=f"{source} ({'+'.join(names)})",
-        fingerprint=dataset.fingerprint,
-        count=ends[-1],
-        key=key,
-        open=read,
-    )
+    return Pictures(source=f"{source} ({'+'.join(names)})", count=ends[-1], key=key, open=read)
 
 
 def _from_npz(path: Path) -> Pictures:
     # read from the archive one by one: 50,000 pictures of 256 pixels are 10 GB
     try:
         archive = zipfile.ZipFile(path)  # stays open as long as the pictures are in use
-        damaged = archive.testzip()
+        damaged = archive.testzip() if rank() == 0 else None
         member = archive.open("arr_0.npy")
         np.lib.format.read_magic(member)
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(member)
@@ -193,7 +258,7 @@ def _from_npz(path: Path) -> Pictures:
         raise RestokError(f"{path} cannot be read as pictures ({error}); expected an .npz with arr_0") from error
     if damaged is not None:
         raise RestokError(f"{path}: {damaged} is damaged (its checksum is wrong); copy or make the file again")
-    if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape[1:] or fortran_order:
+    if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape or fortran_order:
         raise RestokError(f"{path}: arr_0 is {dtype} {shape}; expected uint8 pictures (n, height, width, 3)")
     start, picture_bytes = member.tell(), shape[1] * shape[2] * 3
 
@@ -201,9 +266,73 @@ def _from_npz(path: Path) -> Pictures:
         member.seek(start + index * picture_bytes)  # costs nothing in file order
         return Image.fromarray(np.frombuffer(member.read(picture_bytes), np.uint8).reshape(shape[1:]))
 
-    return Pictures(str(path), file_sha256(path), shape[0], lambda index: f"{index:06d}", read)
+    return Pictures(str(path), shape[0], lambda index: f"{index:06d}", read, named=False, threads=1)
 
 
-def file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _from_tars(source: str, tars: list[Path], exact: bool) -> Pictures:
+    places: list[tuple[str, BinaryIO, str, int, int]] = []  # key, file, name, offset, length
+    for path in tars:
+        file = open(path, "rb")  # noqa: SIM115  stays open as long as the pictures are in use
+        try:
+            with tarfile.open(fileobj=file) as tar:
+                for member in tar:
+                    if member.isfile() and member.name.lower().endswith(IMAGE_SUFFIXES):
+                        folder, slash, name = member.name.rpartition("/")
+                        key = folder + slash + name.partition(".")[0]  # as in a stream
+                        places.append((key, file, f"{member.name} of {path}", member.offset_data, member.size))
+        except (tarfile.TarError, EOFError, zlib.error) as error:
+            raise RestokError(f"{path} cannot be read as a tar file ({error}); copy or make it again") from error
+    return _from_places(source, places, exact)
+
+
+def _from_stream(stdin: BinaryIO, exact: bool) -> Pictures:
+    # set down on the disk, unnamed, since several metrics go through the pictures more than once
+    file = tempfile.TemporaryFile()  # noqa: SIM115  stays open as long as the pictures are in use
+    places = []
+    for picture in read_stream(stdin):
+        places.append((picture.key, file, f"{picture.key} of stdin", file.tell(), len(picture.data)))
+        file.write(picture.data)
+    file.flush()
+    return _from_places("stdin", places, exact)
+
+
+def _from_places(source: str, places: list[tuple[str, BinaryIO, str, int, int]], exact: bool) -> Pictures:
+    if not places:
+        raise UsageError(f"{source} holds no pictures; give {FORMS}")
+
+    def read(index: int) -> Image.Image:
+        _, file, name, offset, length = places[index]
+        return _read(os.pread(file.fileno(), length, offset), name, exact)  # moves no position: threads may share it
+
+    return Pictures(source=source, count=len(places), key=lambda index: places[index][0], open=read)
+
+
+def _read(source: bytes | Path, name: str, exact: bool) -> Image.Image:
+    if exact:
+        _check_rgb(source, name)
+    return read_image(source, name)
+
+
+def _check_rgb(source: bytes | Path, name: str) -> None:
+    """Raises RestokError for a picture that is not 8-bit RGB; what cannot be decoded passes, for others to say."""
+    try:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
+            mode, transparent = image.mode, image.has_transparency_data
+            # Pillow would cut these to 8 bits; the 16 stands in the header of a PNG file
+            deep = image.format == "PNG" and _start(source)[24] == 16
+    except DECODE_ERRORS:
+        return
+    if mode in ("RGB", "P", "CMYK", "YCbCr") and not transparent and not deep:
+        return
+    what = "16 bits per channel" if deep or mode.startswith("I") else f"mode {mode}"
+    raise RestokError(
+        f"{name} has {'transparency' if transparent else what}; the pictures to measure must be 8-bit RGB, so that"
+        " nothing is changed unseen: convert them, or `restok prepare folder` makes a data set of them"
+    )
+
+
+def _start(source: bytes | Path) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    with open(source, "rb") as file:
+        return file.read(25)

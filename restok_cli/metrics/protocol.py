@@ -3,39 +3,85 @@
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from typing import Literal, NamedTuple
 
-from restok_cli.metrics.features import FeatureNetwork
+from restok_cli.metrics.features import SPATIAL_CHANNELS, FeatureNetwork
 from restok_cli.metrics.inception_score import SPLIT_SIZE
+from restok_cli.metrics.kid import SUBSET_SIZE, SUBSETS
+from restok_cli.metrics.neighbours import NEIGHBOURS
 from restok_cli.metrics.pictures import Pictures, size_text
 from restok_cli.metrics.pixels import MAX_PSNR
-from restok_cli.metrics.reference import Statistics
+from restok_cli.metrics.reference import Reference
 
 FEWEST_COMPARABLE = 10_000  # pictures; below, FID is biased by more than papers differ
+USUAL = 50_000  # pictures in papers
 PACKAGES = ("restok", "torch", "torch-fidelity", "numpy", "pillow")
 
 _FRECHET = "Frechet distance of Gaussians fitted to pool features, unbiased covariance, float64"
-DEFINITIONS = {
-    "fid": _FRECHET,
-    "gfid": _FRECHET,
-    "rfid": _FRECHET + ", between pictures and their reconstructions",
-    "is": f"exp of the mean KL divergence, logits without bias, splits of {SPLIT_SIZE} in file order",
-    "mse": "mean over pictures, values in [0, 1]",
-    "psnr": f"mean over pictures of the PSNR in dB, at most {MAX_PSNR:g}",
-    "ssim": "mean over pictures and channels, Gaussian window 11x11 with sigma 1.5, no padding",
-    "codebook_usage": "percent of the codebook that occurs",
-    "codebook_entropy": "H_C = -sum p log2 p of code use",
-    "codebook_perplexity": "2^H_C",
+_BALLS = f"in the ball of a picture of the other set that reaches to its {NEIGHBOURS}rd neighbour, pool features"
+
+
+class Metric(NamedTuple):
+    """A row of the table of all metrics, by which they are checked, named, explained and compared."""
+
+    label: str  # as papers write it
+    definition: str
+    basis: Literal["features", "pixels", "codes"]
+    against: Literal["", "set", "pairs"] = ""  # what of the reference it needs
+    higher_is_better: bool = True
+    unit: str = ""
+
+
+METRICS = {
+    "gfid": Metric("gFID", _FRECHET, "features", "set", False),
+    "rfid": Metric("rFID", _FRECHET + ", between pictures and their originals", "features", "pairs", False),
+    "fid": Metric("FID", _FRECHET, "features", "set", False),
+    "sfid": Metric(
+        *("sFID", f"the same of the first {SPATIAL_CHANNELS} channels of a spatial layer, channels last"),
+        *("features", "set", False),
+    ),
+    "is": Metric(
+        "IS", f"exp of the mean KL divergence, logits without bias, splits of {SPLIT_SIZE} in file order", "features"
+    ),
+    "precision": Metric("precision", f"share of samples {_BALLS}", "features", "set"),
+    "recall": Metric("recall", f"share of reference pictures {_BALLS}", "features", "set"),
+    "kid": Metric(
+        *(
+            "KID",
+            f"cubic kernel on pool features, unbiased, {SUBSETS} subsets of up to {SUBSET_SIZE} as torch-fidelity",
+        ),
+        *("features", "set", False),
+    ),
+    "psnr": Metric("PSNR", f"mean over pictures, at most {MAX_PSNR:g}", "pixels", "pairs", unit="dB"),
+    "ssim": Metric(
+        "SSIM", "mean over pictures and channels, Gaussian window 11x11 with sigma 1.5, no padding", "pixels", "pairs"
+    ),
+    "ms-ssim": Metric("MS-SSIM", "five scales (Wang et al. 2003), window as of ssim", "pixels", "pairs"),
+    "lpips": Metric("LPIPS", "VGG-16, heads of version 0.1, mean over pictures", "pixels", "pairs", False),
+    "mse": Metric("MSE", "mean over pictures, values in [0, 1]", "pixels", "pairs", False),
+    "codebook_usage": Metric("codebook usage", "percent of the codebook that occurs", "codes", unit="%"),
+    "codebook_entropy": Metric("codebook entropy", "H_C = -sum p log2 p of code use", "codes", unit="bits"),
+    "codebook_perplexity": Metric("codebook perplexity", "2^H_C", "codes", unit="codes"),
+    "nll": Metric(
+        *("NLL", "mean of -log p of each code given its class and what is drawn before it, true codes as input"),
+        *("codes", "", False, "nats/code"),
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Measurement:
-    name: str  # as papers write it, with its n: gFID-50k
+    metric: str  # its place in METRICS
     value: float
     n: int  # pictures
-    unit: str = ""
+    n_reference: int | None = None  # of the reference; None where there is none, or it does not tell
     levels: tuple[float, ...] = ()  # the same for each level of the hierarchy, where that makes sense
     caveat: str = ""  # why published numbers are not comparable with it
+
+    @property
+    def name(self) -> str:
+        """As papers write it, with its n: gFID-50k."""
+        return name_with_count(METRICS[self.metric].label, self.n)
 
 
 def name_with_count(label: str, n: int) -> str:
@@ -53,20 +99,43 @@ def caveat(fewest_pictures: int, network: FeatureNetwork | None = None) -> str:
     return ", ".join(reasons)
 
 
-def describe_source(pictures: Pictures | Statistics) -> dict:
-    """Where pictures or statistics come from and what was done to them, after they have been measured."""
-    origin = {"source": pictures.source, "fingerprint": pictures.fingerprint}
-    if isinstance(pictures, Statistics):
-        return origin | {"form": "statistics"}
-    crop = f"ADM centre crop to {size_text(pictures.size)} (box halving, then bicubic)" if pictures.cropped else "none"
-    return origin | {
+def remarks(measurements: list[Measurement]) -> list[str]:
+    """What a reader has to know of these numbers before comparing them with others: a line each."""
+    lines = []
+    for problem in sorted({measurement.caveat for measurement in measurements} - {""}):
+        names = ", ".join(dict.fromkeys(m.name for m in measurements if m.caveat == problem))
+        lines.append(f"not comparable with published numbers ({problem}): {names}")
+    unusual = dict.fromkeys(m.name for m in measurements if not m.caveat and m.n != USUAL)
+    if unusual:
+        lines.append(f"papers mostly measure {USUAL:,} pictures, which matters for FID: {', '.join(unusual)}")
+    return lines
+
+
+def describe_pictures(pictures: Pictures) -> dict:
+    """Where pictures come from and what was done to them, after they have been measured."""
+    crop = "none"
+    if pictures.num_cropped:
+        crop = f"ADM centre crop to {size_text(pictures.size)} (box halving, then bicubic)"
+    return {
+        "source": pictures.source,
+        "fingerprint": pictures.fingerprint,
         "form": "pictures",
-        "n": pictures.count - len(pictures.unreadable),
-        "unreadable": len(pictures.unreadable),
+        "n": len(pictures.digests),
+        "unreadable": len(pictures.broken),
         "size": size_text(pictures.size),
         "crop": crop,
         "rounding": "none: 8-bit pictures are taken as stored",
     }
+
+
+def describe_reference(reference: Reference) -> dict:
+    """The same of what they were compared with; pictures beside statistics are for precision, recall and KID."""
+    statistics, pictures = reference.statistics, reference.pictures
+    if statistics is None:
+        return describe_pictures(pictures) | {"source": reference.source}
+    description = {"source": reference.source, "fingerprint": statistics.fingerprint, "form": "statistics"}
+    description["n"] = statistics.count
+    return description | ({"pictures": describe_pictures(pictures)} if pictures and pictures.digests else {})
 
 
 def describe_features(network: FeatureNetwork) -> dict:
@@ -75,6 +144,7 @@ def describe_features(network: FeatureNetwork) -> dict:
         "dimensions": network.dimensions,
         "weights_sha256": network.weights_sha256,
         "resize": network.resize,
+        "published": network.published,
     }
 
 
@@ -82,20 +152,38 @@ def versions() -> dict[str, str]:
     return {package: version(package) for package in PACKAGES} | {"python": platform.python_version()}
 
 
+def metrics_report(measurements: dict[str, Measurement]) -> dict:
+    """Measurements as a JSON-ready object."""
+    return {
+        name: {"name": measurement.name, **asdict(measurement)}
+        | {
+            "unit": METRICS[name].unit,
+            "comparable": not measurement.caveat,
+            "definition": METRICS[name].definition,
+        }
+        for name, measurement in measurements.items()
+    }
+
+
 def report(measurements: dict[str, Measurement], protocol: dict) -> dict:
     """The result as one JSON-ready object: {"metrics": {metric: ...}, "protocol": {...}}."""
-    metrics = {
-        metric: asdict(measurement) | {"comparable": not measurement.caveat, "definition": DEFINITIONS[metric]}
-        for metric, measurement in measurements.items()
-    }
-    return {"metrics": metrics, "protocol": protocol | {"versions": versions()}}
+    return {"metrics": metrics_report(measurements), "protocol": protocol | {"versions": versions()}}
 
 
-def table(measurements: dict[str, Measurement]) -> str:
-    """The result for people: a line per metric, and below it one per level where there are levels."""
+def table(measurements: dict[str, Measurement], against: str) -> str:
+    """The result for people: a line per metric, and below it one per level where there are levels.
+
+    `against` is the reference, which each number that depends on it names, with how many pictures it has.
+    """
     rows = []
-    for measurement in measurements.values():
-        rows.append((measurement.name, measurement.value, measurement.unit))
-        rows += [(f"  level {i}", value, measurement.unit) for i, value in enumerate(measurement.levels, start=1)]
-    width = max(len(name) for name, _, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value:>12.6g} {unit}".rstrip() for name, value, unit in rows)
+    for name, measurement in measurements.items():
+        metric, origin = METRICS[name], ""
+        if metric.against:
+            count = f" ({measurement.n_reference:,})" if measurement.n_reference else ""
+            origin = f"against {against}{count}"
+        rows.append((measurement.name, measurement.value, metric.unit, origin))
+        rows += [(f"  level {i}", value, metric.unit, "") for i, value in enumerate(measurement.levels, start=1)]
+    names, units = (max(len(row[place]) for row in rows) for place in (0, 2))
+    return "\n".join(
+        f"{name:<{names}}  {value:>12.6g} {unit:<{units}}  {origin}".rstrip() for name, value, unit, origin in rows
+    )

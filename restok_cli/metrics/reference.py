@@ -2,46 +2,97 @@
 
 import zipfile
 import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from restok_cli.errors import RestokError
+from restok_cli.errors import RestokError, UsageError, did_you_mean
+from restok_cli.files import whole_file
+from restok_cli.metrics.features import FeatureNetwork
 from restok_cli.metrics.frechet import Gaussian
-from restok_cli.metrics.pictures import Pictures, file_sha256, open_pictures
+from restok_cli.metrics.pictures import GROUP_SIZE, Pictures, open_pictures
+from restok_cli.metrics.weights import file_sha256
 
 
 class Statistics(NamedTuple):
+    """What a reference file says of all pictures of a set; its other pictures may be only some of them."""
+
+    fingerprint: str  # of the pictures where the file tells it, else the SHA-256 of the file
+    gaussian: Gaussian  # of pool features
+    spatial: Gaussian | None  # of the features of sFID
+    count: int | None  # pictures; None where the file does not tell, as ADM's do not
+    network: str | None  # SHA-256 of the network's weights, likewise
+
+
+@dataclass
+class Reference:
+    """Statistics, pictures or both: where there are statistics, FID and sFID are taken from them."""
+
     source: str
-    fingerprint: str  # SHA-256 of the file
-    gaussian: Gaussian
+    statistics: Statistics | None
+    pictures: Pictures | None
 
 
-def open_reference(source: str, split: str) -> Pictures | Statistics:
-    """Open statistics where `source` is an .npz that holds `mu`, and pictures as `open_pictures` does otherwise.
+def open_reference(source: str, split: str, cache: Path | None) -> Reference:
+    """Open statistics, an .npz that holds `mu` (and `arr_0`, as ADM's do), or pictures as `open_pictures` does.
 
-    The ADM reference batches hold both: their statistics are those of the whole training set, so they come first.
+    `source` may be a name that --make-reference gave in the cache. Raises UsageError or RestokError for anything else.
     """
     path = Path(source)
+    named = sorted(file.stem for file in (cache / "references").glob("*.npz")) if cache else []
+    if not path.exists() and source in named:
+        path = reference_path(source, cache)
+    elif not path.exists() and source != "sample" and path.name == source and not path.suffix:
+        raise UsageError(
+            f"--reference {source}: no such file, folder or name{did_you_mean(source, named)}; names are made by"
+            f" `restok evaluate --make-reference DATA -o NAME`{': ' + ', '.join(named) if named else ''}"
+        )
     if path.suffix == ".npz" and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            if "mu.npy" in archive.namelist():
-                return Statistics(source, file_sha256(path), read_statistics(path))
-    return open_pictures(source, split)
+            names = archive.namelist()
+        if "mu.npy" in names:
+            pictures = open_pictures(str(path), split) if "arr_0.npy" in names else None
+            return Reference(source, read_statistics(path), pictures)
+    return Reference(source, None, open_pictures(source, split))
 
 
-def read_statistics(path: Path) -> Gaussian:
-    """The `mu` (D,) and `sigma` (D, D) of an .npz file.
+def reference_path(output: str, cache: Path | None) -> Path:
+    """Where --make-reference writes: to a file that ends in .npz, or under a bare name to the cache.
+
+    Raises UsageError for anything else.
+    """
+    path = Path(output)
+    if path.suffix == ".npz":
+        return path
+    if path.name != output or path.suffix or cache is None:
+        raise UsageError(f"-o {output}: give a file that ends in .npz, or a name without slashes and dots")
+    return cache / "references" / f"{output}.npz"
+
+
+def read_statistics(path: Path) -> Statistics:
+    """What an .npz file holds: `mu` (D,) and `sigma` (D, D), and perhaps `mu_s`, `sigma_s`, `count`, and more.
 
     Raises RestokError where they are missing, damaged, of odd shape, not finite or not symmetric.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            mu, sigma = (torch.from_numpy(arrays[name].astype(np.float64)) for name in ("mu", "sigma"))
-    except (KeyError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+            gaussian = _gaussian(path, arrays["mu"], arrays["sigma"])
+            spatial = _gaussian(path, arrays["mu_s"], arrays["sigma_s"]) if "mu_s" in arrays else None
+            count = int(arrays["count"]) if "count" in arrays else None
+            fingerprint = str(arrays["fingerprint"]) if "fingerprint" in arrays else file_sha256(path)
+            network = str(arrays["network"]) if "network" in arrays else None
+    except (KeyError, ValueError, TypeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise RestokError(f"{path} holds no statistics ({error}); expected an .npz with mu and sigma") from error
+    return Statistics(fingerprint, gaussian, spatial, count, network)
+
+
+def _gaussian(path: Path, mu: np.ndarray, sigma: np.ndarray) -> Gaussian:
+    mu, sigma = (torch.from_numpy(array.astype(np.float64)) for array in (mu, sigma))
     if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
         raise RestokError(
             f"{path}: mu {tuple(mu.shape)} and sigma {tuple(sigma.shape)} do not fit; expected (D,) and (D, D)"
@@ -49,3 +100,59 @@ def read_statistics(path: Path) -> Gaussian:
     if not (mu.isfinite().all() and sigma.isfinite().all() and torch.allclose(sigma, sigma.T, rtol=1e-5, atol=1e-6)):
         raise RestokError(f"{path}: sigma is no covariance (not finite or not symmetric); make the statistics again")
     return Gaussian(mu, sigma)
+
+
+def check_statistics(reference: Reference, network: FeatureNetwork) -> None:
+    """Raises RestokError where the statistics were made with another network than this one."""
+    statistics = reference.statistics
+    if statistics is None:
+        return
+    dimensions = len(statistics.gaussian.mu)
+    if dimensions != network.dimensions:
+        raise RestokError(
+            f"{reference.source} holds statistics of {dimensions} features, {network.name} gives"
+            f" {network.dimensions}; give statistics made with {network.name} features, or the pictures themselves"
+        )
+    if statistics.network not in (None, network.weights_sha256):
+        raise RestokError(
+            f"{reference.source} holds statistics made with other weights ({statistics.network[:8]}…) than these of"
+            f" {network.name} ({network.weights_sha256[:8]}…); give statistics made with them, or the pictures"
+        )
+
+
+def write_reference(
+    path: Path,
+    pictures: Pictures,
+    network: FeatureNetwork,
+    gaussian: Gaussian,
+    spatial: Gaussian | None,
+    num_pictures: int,
+) -> int:
+    """Write statistics of pictures that have been seen, and up to `num_pictures` of them, spread evenly, as `arr_0`.
+
+    The names are ADM's, whose evaluator takes the file too. Returns how many pictures it holds.
+    """
+    arrays = {"mu": gaussian.mu.numpy(), "sigma": gaussian.sigma.numpy()}
+    if spatial is not None:
+        arrays |= {"mu_s": spatial.mu.numpy(), "sigma_s": spatial.sigma.numpy()}
+    readable = sorted(pictures.digests)
+    arrays |= {"count": np.array(len(readable)), "fingerprint": np.array(pictures.fingerprint)}
+    arrays["network"] = np.array(network.weights_sha256)
+    kept = min(num_pictures, len(readable))
+    chosen = [readable[i * len(readable) // kept] for i in range(kept)]
+    with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+        if chosen:
+            with archive.open("arr_0.npy", "w", force_zip64=True) as member:
+                header = {"descr": "|u1", "fortran_order": False, "shape": (kept, *pictures.size, 3)}
+                np.lib.format.write_array_header_1_0(member, header)
+                for images in _images(pictures.subset(chosen)):
+                    member.write(images.permute(0, 2, 3, 1).contiguous().numpy().tobytes())
+    return kept
+
+
+def _images(pictures: Pictures) -> Iterator[Tensor]:
+    for group in pictures.groups(range(pictures.num_groups), ahead=64 // GROUP_SIZE):
+        yield group.images

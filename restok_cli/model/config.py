@@ -1,8 +1,19 @@
 """What a tokenizer and a HAR generator are made of. Checked once, when made; no torch here."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.model.levels import is_power_of_two, merging_blocks
@@ -11,7 +22,15 @@ from restok_cli.model.levels import is_power_of_two, merging_blocks
 class Config(BaseModel):
     """Base of every config: immutable, and unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_bool(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python, and so pydantic, takes true for 1, which nobody means where a number is asked for."""
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+            raise PydanticCustomError("bool", "input should not be true or false")
+        return value
 
     @classmethod
     def parse(cls, values: dict, source: str) -> Self:
@@ -22,25 +41,34 @@ class Config(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise UsageError(f"{source}: {_explain(cls, first)}") from None
+            raise UsageError(f"{source}: {explain(cls, error)[1]}") from None
 
 
-def _explain(config: type[BaseModel], error: dict) -> str:
-    *parents, name = error["loc"] or ("",)
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
+def section_of(annotation: Any) -> type[Config] | None:
+    """The config that a field holds, which may be optional; None where it holds a value."""
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, Config):
+            return kind
+    return None
+
+
+def explain(config: type[Config], error: ValidationError) -> tuple[str, str]:
+    """The first thing that is wrong with values of `config`: its dotted key, and a message with key and value."""
+    first = error.errors()[0]
+    *parents, name = first["loc"] or ("",)
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
         for parent in parents:
-            config = config.model_fields[parent].annotation
-        return f"unknown key {key}{did_you_mean(str(name), config.model_fields)}"
-    if error["type"] == "missing":
-        return f"{key} is missing"
-    if error["type"] == "value_error":  # raised by our own checks below, which say everything
-        return str(error["ctx"]["error"])
-    return f"{key} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+            config = section_of(config.model_fields[parent].annotation)
+        return key, f"unknown key {key}{did_you_mean(str(name), config.model_fields)}"
+    if first["type"] == "missing":
+        return key, f"{key} is missing"
+    if first["type"] == "value_error":  # raised by our own checks below, which say everything
+        return key, str(first["ctx"]["error"])
+    return key, f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 
-def _require(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
 
@@ -107,27 +135,27 @@ class TokenizerConfig(Config):
     def _check(self) -> Self:
         for name in ("image_height", "image_width"):
             size = getattr(self, name)
-            _require(
+            require(
                 size % self.patch_size == 0,
                 f"{name} = {size} is not a multiple of patch_size = {self.patch_size}",
             )
         self._check_cnn()
         for name in ("encoder_width", "decoder_width"):
             width = getattr(self, name)
-            _require(
+            require(
                 width % self.head_width == 0, f"{name} = {width} is not a multiple of head_width = {self.head_width}"
             )
-        _require(self.head_width % 4 == 0, f"head_width = {self.head_width} is not a multiple of 4 (2-D rotary pairs)")
-        _require(
+        require(self.head_width % 4 == 0, f"head_width = {self.head_width} is not a multiple of 4 (2-D rotary pairs)")
+        require(
             is_power_of_two(self.num_latent_tokens) and self.num_latent_tokens >= 2,
             f"num_latent_tokens = {self.num_latent_tokens} is not a power of two from 2 on",
         )
         self._check_stages()
-        _require(
+        require(
             self.latent_init == "hierarchical" or not self.residual_latent_tokens,
             "residual_latent_tokens = true needs latent_init = hierarchical: flat latents have no coarser level",
         )
-        _require(
+        require(
             self.latent_init == "hierarchical" or self.image_queries == "learned",
             "image_queries = pooled needs latent_init = hierarchical: flat latents form no level maps",
         )
@@ -135,29 +163,29 @@ class TokenizerConfig(Config):
 
     def _check_cnn(self) -> None:
         resolutions = len(self.cnn_multipliers)
-        _require(
+        require(
             self.patch_size == 2 ** (resolutions - 1),
             f"patch_size = {self.patch_size} needs log2(patch_size) + 1 cnn_multipliers, not {resolutions}",
         )
         for multiplier in self.cnn_multipliers:
             channels = multiplier * self.cnn_channels
-            _require(
+            require(
                 channels % self.cnn_norm_groups == 0,
                 f"{channels} CNN channels cannot be split into cnn_norm_groups = {self.cnn_norm_groups}",
             )
 
     def _check_stages(self) -> None:
-        _require(
+        require(
             self.merge_factor >= 2 and is_power_of_two(self.merge_factor),
             f"merge_factor = {self.merge_factor} is not a power of two from 2 on",
         )
-        _require(
+        require(
             self.grid[1] % self.merge_factor ** (self.num_stages - 1) == 0,
             f"num_stages = {self.num_stages} cannot be made from rows of {self.grid[1]} image tokens: "
             f"each merge divides them by {self.merge_factor}",
         )
         blocks = merging_blocks(self.encoder_layers, self.num_stages)
-        _require(
+        require(
             len(set(blocks)) == len(blocks) and min(blocks, default=0) >= 0,
             f"encoder_layers = {self.encoder_layers} are too few for num_stages = {self.num_stages}: one per merge",
         )
@@ -192,12 +220,12 @@ class HarConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _require(is_power_of_two(self.num_codes), f"num_codes = {self.num_codes} is not a power of two")
-        _require(
+        require(is_power_of_two(self.num_codes), f"num_codes = {self.num_codes} is not a power of two")
+        require(
             is_power_of_two(self.num_sequential_codes) and self.num_sequential_codes <= self.num_codes,
             f"num_sequential_codes = {self.num_sequential_codes} is no power of two up to num_codes = {self.num_codes}",
         )
-        _require(
+        require(
             self.width % self.num_heads == 0 and self.width // self.num_heads % 2 == 0,
             f"width = {self.width} cannot be split into num_heads = {self.num_heads} heads of even width",
         )

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Codewords × vectors compared at once: 64 Mi float32 distances are 256 MB, whatever the batch.
-MAX_DISTANCES = 1 << 26
+# Codewords × vectors compared at once, whatever the batch: 64 Mi float32 are 256 MB. A CPU is five times as fast where
+# what one operation writes is still in its cache when the next one reads it: 2 Mi are 8 MB.
+MAX_DISTANCES, MAX_DISTANCES_ON_CPU = 1 << 26, 1 << 21
 
 
 class Quantized(NamedTuple):
@@ -64,7 +65,8 @@ class Quantizer(nn.Module):
             shares = log_shares.exp()
             sample_entropy = -(shares * log_shares).sum(1).mean()
             mean_shares = shares.mean(0)
-            return sample_entropy + torch.xlogy(mean_shares, mean_shares).sum()
+            # far codewords have a share of exactly 0, where the logarithm has no gradient
+            return sample_entropy + (mean_shares * mean_shares.clamp_min(torch.finfo(torch.float32).tiny).log()).sum()
 
     def lookup(self, codes: Tensor) -> Tensor:
         """codes (B, L) -> code vectors (B, L, D), float32."""
@@ -74,8 +76,12 @@ class Quantizer(nn.Module):
 def nearest(vectors: Tensor, codewords: Tensor) -> Tensor:
     """Index of the codeword (V, D) nearest to each vector (T, D): codes (T,).
 
-    Minimising ‖v − e‖² is maximising v·e − ‖e‖²/2; the (T, V) matrix is only ever made in chunks.
+    Minimising ‖v − e‖² is maximising v·e − ‖e‖²/2, which is one product of (v, 1) and (e, −‖e‖²/2). The (T, V) matrix
+    is only ever made in chunks.
     """
-    half_squares = codewords.square().sum(1) / 2
-    rows = max(1, MAX_DISTANCES // len(codewords))
-    return torch.cat([(part @ codewords.T - half_squares).argmax(1) for part in vectors.split(rows)])
+    half_squares = codewords.square().sum(1, keepdim=True) / 2
+    vectors, codewords = F.pad(vectors, (0, 1), value=1.0), torch.cat([codewords, -half_squares], dim=1)
+    most = MAX_DISTANCES_ON_CPU if vectors.device.type == "cpu" else MAX_DISTANCES
+    rows = max(1, most // len(codewords))
+    # max is twice as fast as argmax on a CPU
+    return torch.cat([(part @ codewords.T).max(1).indices for part in vectors.split(rows)])

@@ -3,8 +3,11 @@
 import torch
 from torch import Tensor
 
-from restok_cli.model.levels import prefix_lengths
+from restok_cli.metrics.codebook import use_of_counts
+from restok_cli.model.levels import level_sizes, prefix_lengths
 from restok_cli.model.quantizer import Quantizer
+from restok_cli.processes import rank
+from restok_cli.training.parallel import from_first, total
 
 
 def prefix_distribution(num_latent_tokens: int, probability: float, min_tokens: int) -> dict[int, float]:
@@ -18,10 +21,45 @@ def prefix_distribution(num_latent_tokens: int, probability: float, min_tokens: 
     return {**shares, num_latent_tokens: 1 - probability}
 
 
-def draw_prefix_lengths(batch_size: int, distribution: dict[int, float], device: torch.device) -> Tensor:
+def draw_prefix_lengths(batch_size: int, distribution: dict[int, float]) -> Tensor:
     """(batch_size,) lengths drawn from `distribution` by the global generator of the CPU."""
     choice = torch.multinomial(torch.tensor(list(distribution.values())), batch_size, replacement=True)
-    return torch.tensor(list(distribution))[choice].to(device, non_blocking=True)
+    return torch.tensor(list(distribution))[choice]
+
+
+class CodeCounts:
+    """How often each code occurs at each level, over all processes, without waiting for the device until read."""
+
+    def __init__(self, num_latent_tokens: int, codebook_size: int, device: torch.device):
+        sizes = level_sizes(num_latent_tokens)
+        self.counts = torch.zeros(len(sizes), codebook_size, dtype=torch.int64, device=device)  # of this process
+        level = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+        self.first = (level * codebook_size).to(device)  # of each position's level, in the counts laid end to end
+
+    def add(self, codes: Tensor) -> None:
+        """Count codes (B, L)."""
+        flat = (codes + self.first).flatten()
+        self.counts.view(-1).scatter_add_(0, flat, torch.ones_like(flat))
+
+    def state(self) -> Tensor:
+        """(K, V) over all processes, each of which must call it."""
+        return total(self.counts)
+
+    def load_state(self, state: Tensor) -> None:
+        """Go on from there; the counts of all processes are with the first."""
+        self.counts.copy_(state if rank() == 0 else torch.zeros_like(state))
+
+    def close(self) -> dict[str, float]:
+        """Use of the codebook as numbers for the log, in all and by level, and a fresh start. Waits for the device."""
+        counts = self.state().cpu().numpy()
+        self.counts.zero_()
+        use = use_of_counts(counts.sum(0))
+        numbers = {"codebook_usage": use.usage, "codebook_perplexity": use.perplexity}
+        numbers["dead_codes"] = int((counts.sum(0) == 0).sum())
+        for level, level_counts in enumerate(counts, start=1):
+            use = use_of_counts(level_counts)
+            numbers |= {f"usage_level_{level}": use.usage, f"perplexity_level_{level}": use.perplexity}
+        return numbers
 
 
 def count_codes(codes: Tensor, codebook_size: int) -> Tensor:
@@ -29,6 +67,16 @@ def count_codes(codes: Tensor, codebook_size: int) -> Tensor:
     return torch.zeros(codebook_size, dtype=torch.int64, device=codes.device).scatter_add_(
         0, codes.flatten(), torch.ones_like(codes.flatten())
     )
+
+
+@torch.no_grad()
+def revive_everywhere(quantizer: Quantizer, code_counts: CodeCounts, latents: Tensor) -> None:
+    """`revive` by the counts of all processes and the latents of the first; all must call it. Counts start afresh."""
+    counts = code_counts.state().sum(0)
+    code_counts.counts.zero_()
+    if rank() == 0:
+        revive(quantizer, counts, latents)
+    from_first(quantizer.codebook.data)
 
 
 @torch.no_grad()

@@ -1,35 +1,64 @@
 """How a run trains: what a preset holds beside the model. Checked once, when made; no torch here."""
 
+from functools import reduce
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, model_validator
 
 from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.files import whole_file
-from restok_cli.model.config import Config, HarConfig, TokenizerConfig
+from restok_cli.model.config import Config, HarConfig, TokenizerConfig, require
+from restok_cli.training.yaml_file import parse_yaml, read_yaml
+
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class DataConfig(Config):
     """How training pictures are changed before the model sees them. Evaluation always takes the centre crop."""
 
-    random_crop_area: tuple[float, float] | None = (0.8, 1.0)  # share of the picture that is kept; null = centre crop
+    crop: Literal["random-resized", "random", "centre"] = "random-resized"
+    # ^ a part of any place and size; of any place in the picture at 1.1 times the size; or the middle
+    random_crop_area: tuple[Share, Share] = (0.8, 1.0)  # of random-resized: the share of the picture that is kept
     random_flip: bool = True
-    num_workers: int = Field(0, ge=0)  # processes that decode pictures beside the one that trains
+    num_workers: int = Field(0, ge=0)  # processes that decode pictures beside each one that trains
+    broken_limit: float = Field(0.001, ge=0, le=1)  # share of the pictures that may turn out to be undecodable
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        low, high = self.random_crop_area
+        require(low <= high, f"random_crop_area = [{low}, {high}] is no range of shares: the smaller one comes first")
+        return self
 
 
 class OptimizerConfig(Config):
-    """AdamW, with a linear warm-up and a cosine decay."""
+    """AdamW, with a learning rate that warms up linearly and then takes one of three shapes."""
 
-    learning_rate: float = Field(1e-4, gt=0)
-    final_learning_rate: float = Field(1e-5, ge=0)
+    schedule: Literal["cosine", "constant", "wsd"] = "cosine"
+    # ^ after the warm-up: a cosine down to final_learning_rate at max_steps; learning_rate to the end; or that
+    #   (stable) until decay_steps before the end, then a straight line to final_learning_rate
+    learning_rate: float = Field(1e-4, gt=0)  # the highest; never scaled by batch size or number of processes
+    final_learning_rate: float = Field(1e-5, ge=0)  # of the last step; not used by "constant"
     warmup_steps: int = Field(5000, ge=0)
+    decay_steps: int | None = Field(None, ge=1)  # of "wsd", which needs it; not used by the others
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.95, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)  # not on norms, biases, embeddings and learned tokens
-    max_grad_norm: float = Field(10.0, gt=0)
+    max_grad_norm: float = Field(10.0, gt=0)  # gradients are scaled down to this norm over all weights
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        require(
+            self.schedule == "constant" or self.final_learning_rate <= self.learning_rate,
+            f"final_learning_rate = {self.final_learning_rate} is above learning_rate = {self.learning_rate}",
+        )
+        require(
+            self.schedule != "wsd" or self.decay_steps is not None,
+            "schedule = wsd needs decay_steps: how many of the last steps lower the learning rate",
+        )
+        return self
 
 
 class HarOptimizerConfig(OptimizerConfig):
@@ -43,20 +72,65 @@ class ScheduleConfig(Config):
     """How long a run is and how often it does what. Units are optimizer steps."""
 
     max_steps: int = Field(1_000_000, ge=1)
-    batch_size: int = Field(256, ge=1)
+    batch_size: int = Field(256, ge=1)  # pictures per optimizer step, over all processes
+    micro_batch_size: int | None = Field(None, ge=1)
+    # ^ pictures per forward pass and process; gradients are accumulated until batch_size is reached.
+    #   null = batch_size / processes, as the run begins
     seed: int = Field(0, ge=0, lt=2**32)
     ema_decay: float = Field(0.9999, ge=0, lt=1)  # reached by a warm-up: min(ema_decay, (1 + step) / (10 + step))
     log_every: int = Field(50, ge=1)
     preview_every: int = Field(5000, ge=1)
     validate_every: int = Field(5000, ge=1)
     save_every: int = Field(5000, ge=1)
-    keep_checkpoints: int = Field(2, ge=1)
+    keep_checkpoints: int = Field(2, ge=1)  # the last ones, which a run can go on from
+    keep_every: int | None = Field(None, ge=1)  # checkpoints of these steps are kept for good; null = of none
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        require(
+            self.micro_batch_size is None or self.batch_size % self.micro_batch_size == 0,
+            f"batch_size = {self.batch_size} is not a multiple of micro_batch_size = {self.micro_batch_size}",
+        )
+        require(
+            self.keep_every is None or self.keep_every % self.save_every == 0,
+            f"keep_every = {self.keep_every} is not a multiple of save_every = {self.save_every}, "
+            "and only checkpoints that were saved can be kept",
+        )
+        return self
 
 
 class HarScheduleConfig(ScheduleConfig):
     """The same, with the generator's defaults."""
 
     max_steps: int = Field(1_500_000, ge=1)
+
+
+class ComputeConfig(Config):
+    """How a step is computed, not what: results differ by rounding alone."""
+
+    precision: Literal["float32", "bf16", "fp16"] = "bf16"  # of the forward pass; weights and optimizer stay float32
+    compile: bool = False  # by torch.compile: minutes at the start, faster steps after that
+    gradient_checkpointing: bool = False  # compute activations twice instead of keeping them: less memory, slower
+
+
+class HarComputeConfig(ComputeConfig):
+    """The same for a generator, which has one optimizer and can be cut into shards."""
+
+    sharding: Literal["none", "fsdp"] = "none"  # fsdp: every process keeps only its part of weights and optimizer
+
+
+class HealthConfig(Config):
+    """When a run says that something is wrong with it, and when it stops by itself."""
+
+    max_skipped_steps: int = Field(20, ge=0)  # in a row, for a loss or gradient that is not finite; one more stops
+    warn_data_wait: float = Field(0.3, ge=0, le=1)  # share of the time spent waiting for pictures; 1 = never warn
+
+
+class TokenizerHealthConfig(HealthConfig):
+    """The same, with the tokenizer's own trouble."""
+
+    warn_codebook_usage: float = Field(0.1, ge=0, le=1)
+    # ^ share of the codebook that is used between two log lines, below which the run warns; 0 = never
 
 
 class TokenizerLossConfig(Config):
@@ -66,6 +140,35 @@ class TokenizerLossConfig(Config):
     reconstruction_weight: float = Field(1.0, ge=0)
     quantizer_weight: float = Field(1.0, ge=0)  # of codebook loss + commitment loss
     entropy_weight: float = Field(0.0, ge=0)  # of sure single codes and an evenly used codebook; 0 = not computed
+    perceptual_weight: float = Field(0.0, ge=0)  # of LPIPS; 0 = not computed, and its network is not needed
+    lpips_weights: str | None = None  # file with VGG-16 for LPIPS; null = torchvision's, downloaded once
+
+
+class AlignmentConfig(Config):
+    """A frozen vision model, the teacher, whose features those of the tokenizer are pulled towards (VF loss)."""
+
+    encoder_weight: float = Field(0.0, ge=0)  # of the coarsest image tokens against the class; 0 = not computed
+    decoder_weight: float = Field(0.0, ge=0)  # of the decoder's second queries against patches; 0 = not computed
+    margin: float = Field(0.25, ge=0, lt=1)  # features whose cosine is above 1 − margin are left alone
+    teacher: str = "vit_large_patch16_dinov3.lvd1689m"  # any ViT of timm
+    weights: str | None = None  # file with the teacher's weights; null = timm's, downloaded once; random = for tests
+
+    @property
+    def is_used(self) -> bool:
+        return self.encoder_weight > 0 or self.decoder_weight > 0
+
+
+class DiscriminatorConfig(Config):
+    """The adversary that learns to tell reconstructions from real pictures, and its own optimizer."""
+
+    weight: float = Field(0.0, ge=0)  # of the adversarial term in the tokenizer's loss; 0 = no discriminator
+    start_step: int = Field(20_000, ge=0)  # the first step of the tokenizer in which it judges and is trained
+    kind: Literal["dino", "patch"] = "dino"  # heads on the features of a frozen DINO ViT-S/16, or a PatchGAN
+    weights: str | None = None  # file with the DINO's weights; null = timm's, downloaded once; random = for tests
+    augment_probability: float = Field(0.5, ge=0, le=1)  # of each of the colour, translation and cutout of DiffAugment
+    lecam_weight: float = Field(0.001, ge=0)  # holds logits back to the moving mean of the other side's
+    lecam_decay: float = Field(0.999, ge=0, lt=1)  # of those moving means
+    optimizer: OptimizerConfig = OptimizerConfig()  # its steps are counted from start_step
 
 
 class NestedDropoutConfig(Config):
@@ -90,11 +193,19 @@ class TokenizerRunConfig(Config):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     loss: TokenizerLossConfig = TokenizerLossConfig()
+    alignment: AlignmentConfig = AlignmentConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
     nested_dropout: NestedDropoutConfig = NestedDropoutConfig()
     revival: RevivalConfig = RevivalConfig()
+    compute: ComputeConfig = ComputeConfig()
+    health: TokenizerHealthConfig = TokenizerHealthConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        _check_lengths(self.schedule.max_steps, self.optimizer, "optimizer")
+        if self.discriminator.weight > 0:
+            steps = self.schedule.max_steps - self.discriminator.start_step
+            _check_lengths(steps, self.discriminator.optimizer, "discriminator.optimizer")
         if self.nested_dropout.probability > 0 and self.nested_dropout.min_tokens > self.model.num_latent_tokens // 2:
             raise ValueError(
                 f"nested_dropout.min_tokens = {self.nested_dropout.min_tokens} leaves no shorter prefix of "
@@ -110,27 +221,105 @@ class HarRunConfig(Config):
     data: DataConfig = DataConfig()
     optimizer: HarOptimizerConfig = HarOptimizerConfig()
     schedule: HarScheduleConfig = HarScheduleConfig()
+    compute: HarComputeConfig = HarComputeConfig()
+    health: HealthConfig = HealthConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_lengths(self.schedule.max_steps, self.optimizer, "optimizer")
+        require(
+            not (self.compute.sharding == "fsdp" and self.compute.precision == "fp16"),
+            "compute.sharding = fsdp with compute.precision = fp16: processes would scale their shards differently; "
+            "take bf16",
+        )
+        return self
 
 
-def preset_names(kind: Literal["tokenizer", "har"]) -> list[str]:
+def _check_lengths(num_steps: int, optimizer: OptimizerConfig, name: str) -> None:
+    if optimizer.schedule == "wsd":
+        require(
+            optimizer.warmup_steps + optimizer.decay_steps <= num_steps,
+            f"{name}.warmup_steps = {optimizer.warmup_steps} and {name}.decay_steps = {optimizer.decay_steps} do not "
+            f"fit into its {num_steps} steps",
+        )
+
+
+RUN_CONFIGS = {"tokenizer": TokenizerRunConfig, "har": HarRunConfig}
+RunKind = Literal["tokenizer", "har"]
+RunConfig = TokenizerRunConfig | HarRunConfig
+
+# What a resumed run may do otherwise than before and still be the same run, up to rounding. max_steps may change too,
+# where no learning rate so far would have been another.
+MAY_CHANGE = {
+    "data.num_workers",
+    "data.broken_limit",
+    "schedule.micro_batch_size",
+    "schedule.log_every",
+    "schedule.preview_every",
+    "schedule.validate_every",
+    "schedule.save_every",
+    "schedule.keep_checkpoints",
+    "schedule.keep_every",
+    "compute.compile",
+    "compute.gradient_checkpointing",
+    "compute.sharding",
+    "health.max_skipped_steps",
+    "health.warn_data_wait",
+    "health.warn_codebook_usage",
+}
+WEIGHT_FILES = {"loss.lpips_weights", "alignment.weights", "discriminator.weights"}  # which may have moved
+
+
+def preset_names(kind: RunKind) -> list[str]:
     """The presets that `restok train-tokenizer` or `restok train-har` takes."""
     return sorted(Path(entry.name).stem for entry in (files("restok_cli") / "presets" / kind).iterdir())
 
 
-def read_preset(kind: Literal["tokenizer", "har"], name: str) -> dict:
-    """What a preset states, as nested dicts: only what differs from the defaults. Raises UsageError if unknown."""
+def preset_chain(kind: RunKind, name: str) -> list[tuple[str, dict]]:
+    """A preset and those that it builds on, the first of them first: names, and what each states.
+
+    A preset states only what differs from the one that its key `preset` names, or from the defaults.
+    Raises UsageError if it is unknown.
+    """
     known = preset_names(kind)
     if name not in known:
+        for other in RUN_CONFIGS:
+            if name in preset_names(other):
+                raise UsageError(f"{name} is a preset of train-{other}; train-{kind} has: {', '.join(known)}")
         raise UsageError(f"no preset named {name}{did_you_mean(name, known)}; there are: {', '.join(known)}")
-    return yaml.safe_load((files("restok_cli") / "presets" / kind / f"{name}.yaml").read_text(encoding="utf-8"))
+    text = (files("restok_cli") / "presets" / kind / f"{name}.yaml").read_text(encoding="utf-8")
+    values = parse_yaml(text, f"preset {name}").values
+    base = values.pop("preset", None)
+    return [*(preset_chain(kind, base) if base else ()), (name, values)]
+
+
+def read_preset(kind: RunKind, name: str) -> dict:
+    """What a preset and those below it state, as nested dicts. Raises UsageError if it is unknown."""
+    return reduce(merged, (values for _, values in preset_chain(kind, name)))
 
 
 def merged(values: dict, changes: dict) -> dict:
     """`values` with `changes` laid over them, section by section."""
     result = dict(values)
     for key, change in changes.items():
-        result[key] = merged(result.get(key) or {}, change) if isinstance(change, dict) else change
+        before = result.get(key)
+        result[key] = merged(before, change) if isinstance(before, dict) and isinstance(change, dict) else change
     return result
+
+
+def flatten(values: dict, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict with dotted keys."""
+    flat = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def differences(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:
+    """The dotted keys whose values differ, with both values; None where one config has no such key."""
+    old, new = flatten(before.model_dump(mode="json")), flatten(now.model_dump(mode="json"))
+    keys = [*old, *(key for key in new if key not in old)]
+    return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
 
 def write_config(config: Config, path: Path) -> None:
@@ -142,10 +331,6 @@ def write_config(config: Config, path: Path) -> None:
 def read_config(path: Path) -> dict:
     """The values of a file written by `write_config`. Raises RestokError if it is missing or damaged."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise RestokError(f"{path} cannot be read ({reason}); restore it, or start another run") from error
-    if not isinstance(values, dict):
-        raise RestokError(f"{path} holds no config; restore it, or start another run")
-    return values
+        return read_yaml(path).values
+    except UsageError as error:
+        raise RestokError(f"{error}; restore it, or start another run") from error

@@ -1,151 +1,240 @@
 """Training a HAR or AR generator on the codes of a frozen tokenizer (paper section 4.2, ALGORITHM section 3)."""
 
+from collections.abc import Iterator
 from copy import deepcopy
+from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from restok_cli.console import Progress
-from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
-from restok_cli.data.loader import batches, evaluation_batches
-from restok_cli.data.shards import Dataset
+from restok_cli.data.images import make_grid, save_image, to_uint8
 from restok_cli.files import whole_file, whole_folder
-from restok_cli.model.checkpoint import (
-    ModelFolder,
-    copy_model,
-    fingerprint,
-    load_tokenizer,
-    open_tokenizer,
-    save_har,
-)
+from restok_cli.model.checkpoint import ModelFolder, copy_model, fingerprint, open_tokenizer, save_har
+from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
+from restok_cli.model.levels import level_sizes
 from restok_cli.model.sampling import SamplingOptions, sample, seeded_uniforms
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.processes import Agreement, barrier, gather, rank, world_size
+from restok_cli.training.code_source import Coded, CodeSource
 from restok_cli.training.config import HarRunConfig
-from restok_cli.training.optim import learning_rate, make_optimizer, seed_step, set_learning_rate, update_ema
-from restok_cli.training.run import RunFolder, Window, announce, check_same, interrupted, stop_signals
+from restok_cli.training.health import Health
+from restok_cli.training.optim import seed_step, update_ema
+from restok_cli.training.parallel import (
+    copy_to_all,
+    is_sharded,
+    load_whole_state,
+    micro_batch_numbers,
+    shard,
+    sync_gradients,
+    whole_state,
+)
+from restok_cli.training.run import RunFolder, announce, check_same, interrupted, stop_signals
+from restok_cli.training.start import recompute_activations, take_weights
+from restok_cli.training.update import Update, autocast
+from restok_cli.training.window import Window, mean_of
+
+DATA_REMEDY = "encode it once with `restok prepare codes`, and train on what that makes"
+
+
+class HarState:
+    """All that changes while a generator trains, and so all that a checkpoint holds."""
+
+    def __init__(self, config: HarRunConfig, device: torch.device, init: Har | None):
+        torch.manual_seed(config.schedule.seed)
+        self.har = Har(config.model).to(device).train()
+        if init is not None:
+            take_weights(self.har, init)
+        self.ema = deepcopy(self.har).requires_grad_(False).eval()
+        if config.compute.sharding == "fsdp" and world_size() > 1:
+            for model in (self.har, self.ema):
+                shard(model, model.blocks, methods=("step",))
+        self.update = Update(self.har, config.optimizer, config.schedule.max_steps, config.compute.precision)
+        self.window = Window()
+        self.device = device
+
+    def state_dict(self) -> dict[str, Any]:
+        """All processes must call it."""
+        return {
+            "model": whole_state(self.har),
+            "ema": whole_state(self.ema),
+            "update": self.update.state_dict(),
+            "window": self.window.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        load_whole_state(self.har, state["model"])
+        load_whole_state(self.ema, state["ema"])
+        self.update.load_state_dict(state["update"])
+        self.window.load_state_dict(state["window"], self.device)
 
 
 def train_har(
-    config: HarRunConfig, data: Dataset, tokenizer_folder: ModelFolder, run: RunFolder, device: torch.device
+    config: HarRunConfig,
+    run: RunFolder,
+    source: CodeSource,
+    tokenizer_folder: ModelFolder,
+    tokenizer: Tokenizer,
+    device: torch.device,
+    *,
+    init: Har | None = None,
+    stop_at: int | None = None,
+    validation_batches: int | None = None,
 ) -> Path:
     """Train, from the run's last checkpoint if it has one, and return the folder of the model.
 
-    Pictures are encoded on the fly by the tokenizer in `tokenizer_folder`, of which the run keeps a copy. Exact on
-    resume as the tokenizer's loop is.
+    `tokenizer`, loaded from `tokenizer_folder`, made the codes of `source` and decodes the previews; the run keeps a
+    copy of it. Exact on resume, and with the same options, as the tokenizer's loop.
     """
     schedule = config.schedule
     tokenizer_folder = keep_tokenizer(tokenizer_folder, run)
-    tokenizer = load_tokenizer(run.tokenizer_folder, device).requires_grad_(False)
-    torch.manual_seed(schedule.seed)
-    model = Har(config.model).to(device).train()
-    ema = deepcopy(model).requires_grad_(False).eval()
-    optimizer = make_optimizer(model, config.optimizer)
-    window, first_step = Window(), 0
-    if state := run.load():
-        check_same("data set", state["data_fingerprint"], data.fingerprint)
-        model.load_state_dict(state["model"])
-        ema.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        window.load_state_dict(state["window"])
-        first_step = state["step"]
-
-    batch_iterator = batches(
-        data.split("train"),
-        image_size=tokenizer.config.image_size,
-        batch_size=schedule.batch_size,
-        seed=schedule.seed,
-        first_step=first_step,
-        **config.data.model_dump(),
-    )
-    with stop_signals() as stop, Progress("train-har", schedule.max_steps, "steps", first_step) as progress:
-        for step in range(first_step, schedule.max_steps):
-            window.start_step()
-            seed_step(schedule.seed, step)
-            rate = learning_rate(step, schedule.max_steps, config.optimizer)
-            set_learning_rate(optimizer, rate)
-            batch = next(batch_iterator)
-            with torch.no_grad():
-                codes = tokenizer.encode(to_float(batch.images.to(device, non_blocking=True)))
-            class_ids = model_classes(batch.class_ids.to(device, non_blocking=True), config.model.num_classes)
-            hidden = torch.rand(len(class_ids)).to(device) < config.model.class_dropout
-            class_ids = torch.where(hidden, model.null_class, class_ids)
-
-            loss = cross_entropy(model(class_ids, codes), codes)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm)
-            optimizer.step()
-            update_ema(ema, model, step, schedule.ema_decay)
-
-            done, last, stopping = step + 1, step + 1 == schedule.max_steps, bool(stop)
-            window.add(len(codes), loss=loss, grad_norm=grad_norm)
+    state, first_step = HarState(config, device, init), 0
+    if saved := run.load():
+        check_same("data set", saved["data_fingerprint"], source.fingerprint)
+        state.load_state_dict(saved)
+        first_step = saved["step"]
+    if config.compute.gradient_checkpointing:
+        recompute_activations(state.har)
+    if config.compute.compile:
+        state.har.compile()
+    in_training = state.har if is_sharded(state.har) else copy_to_all(state.har)
+    size, _ = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
+    batch_iterator = source.training(config, size, first_step)
+    health, agreed = Health(config.health, first_step or None, DATA_REMEDY), Agreement()
+    progress = Progress("train-har", schedule.max_steps, "steps", first_step)
+    with stop_signals() as stop, progress:
+        for step in range(first_step, min(schedule.max_steps, stop_at or schedule.max_steps)):
+            with state.window.step(schedule.batch_size):
+                train_step(step, config, state, in_training, batch_iterator)
             progress.advance()
+
+            done, last = step + 1, step + 1 == schedule.max_steps
+            stopping = agreed(stop[0] if stop else 0)
             if done % schedule.log_every == 0 or last:
-                numbers = window.close() | {"learning_rate": rate}
+                numbers = state.window.close()
+                numbers |= health.look(numbers, {"generator": state.update})
+                numbers["learning_rate"] = state.update.learning_rate
+                numbers["eta_seconds"] = (
+                    (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]
+                )
                 run.log(done, numbers)
-                progress.show(loss=numbers["loss"])
+                progress.show(**{name: numbers[name] for name in ("loss",) if name in numbers})
             if done % schedule.validate_every == 0 or last:
-                numbers = validate(ema, tokenizer, data, schedule.batch_size, device)
+                numbers = validate(state.ema, source, size, validation_batches)
                 run.log(done, numbers)
                 announce(done, numbers)
             if done % schedule.preview_every == 0 or last:
-                save_preview(ema, tokenizer, data, run.preview_file(done), device)
-            if done % schedule.save_every == 0 or last or stopping:
-                save_har(ema, tokenizer_folder, data.class_names, run.model_folder)  # before the checkpoint, as there
-                state = {"model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
-                state |= {"window": window.state_dict(), "data_fingerprint": data.fingerprint}
-                run.save(done, state, schedule.keep_checkpoints)
+                if rank() == 0 or is_sharded(state.ema):
+                    save_preview(state.ema, tokenizer, source.class_names, run.preview_file(done), device)
+                run.track_preview(done)
+            if done % schedule.save_every == 0 or last or stopping or done == stop_at:
+                saved = state.state_dict() | {"data_fingerprint": source.fingerprint}
+                if rank() == 0:  # the model before the checkpoint, which says that all of it is done
+                    save_har(
+                        put_together(state.ema, saved["ema"]), tokenizer_folder, source.class_names, run.model_folder
+                    )
+                run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every)
+                health.saved_step = done
             if stopping and not last:
-                raise interrupted(stop[0], done, run.path)
+                raise interrupted(stopping, done, run.path)
     return run.model_folder
 
 
+def train_step(
+    step: int, config: HarRunConfig, state: HarState, in_training: nn.Module, batch_iterator: Iterator[Coded]
+) -> None:
+    """One step of the generator. `in_training` is what stands for it in all processes."""
+    schedule = config.schedule
+    size, my_numbers = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
+    seed_step(schedule.seed, step)
+    hidden = torch.rand(schedule.batch_size) < config.model.class_dropout  # of the whole step, as all processes see it
+    terms = []
+    for number in my_numbers:
+        with state.window.waiting():
+            class_ids, codes = next(batch_iterator)
+        mine = hidden[number * size : (number + 1) * size].to(state.device, non_blocking=True)
+        class_ids = torch.where(mine, state.har.null_class, model_classes(class_ids, config.model))
+        seed_step(schedule.seed, step, number)  # dropout inside the model
+        with sync_gradients(in_training, number == my_numbers[-1]):
+            with autocast(state.device, config.compute.precision):
+                logits = in_training(class_ids, codes)
+            loss = cross_entropy(logits, codes).mean()
+            state.update.backward(loss / len(my_numbers))
+        terms.append({"loss": loss})
+    grad_norm, moved = state.update.step(step)
+    update_ema(state.ema, state.har, step, schedule.ema_decay)
+    state.window.add(mean_of(terms) | {"grad_norm": grad_norm}, moved)
+
+
+def put_together(har: Har, whole: dict[str, Tensor]) -> Har:
+    """The model, or where this process holds only its shards, one made of its whole state."""
+    if not is_sharded(har):
+        return har
+    with torch.device("meta"):
+        together = Har(har.config)
+    together.load_state_dict(whole, assign=True)
+    return together
+
+
 def keep_tokenizer(given: ModelFolder, run: RunFolder) -> ModelFolder:
-    """The run's own copy of its tokenizer, made when the run starts.
+    """The run's own copy of its tokenizer, made by the first process when the run starts.
 
     Raises UsageError where the run resumes with another one.
     """
     if run.tokenizer_folder.exists():
         check_same("tokenizer", fingerprint(open_tokenizer(run.tokenizer_folder)), fingerprint(given))
-    else:
+    elif rank() == 0:
         with whole_folder(run.tokenizer_folder) as temporary:
             copy_model(given, temporary)
+    barrier()
     return open_tokenizer(run.tokenizer_folder)
 
 
 def cross_entropy(logits: Tensor, codes: Tensor) -> Tensor:
-    """Mean over all positions: logits (B, L, V), codes (B, L)."""
-    return F.cross_entropy(logits.flatten(0, 1).float(), codes.flatten())
+    """Of each code, in nats: logits (B, L, V), codes (B, L) -> (B, L), float32."""
+    return F.cross_entropy(logits.flatten(0, 1).float(), codes.flatten(), reduction="none").view(codes.shape)
 
 
-def model_classes(class_ids: Tensor, num_classes: int) -> Tensor:
+def model_classes(class_ids: Tensor, config: HarConfig) -> Tensor:
     """Class ids as the model takes them: all the null class where it is unconditional."""
-    return class_ids if num_classes else torch.zeros_like(class_ids)
+    return class_ids if config.num_classes else torch.zeros_like(class_ids)
 
 
 @torch.inference_mode()
-def validate(har: Har, tokenizer: Tokenizer, data: Dataset, batch_size: int, device: torch.device) -> dict[str, float]:
-    """Cross-entropy per code, in nats, on the validation split."""
-    total, count = 0.0, 0
-    size = tokenizer.config.image_size
-    for batch in evaluation_batches(data.held_out, image_size=size, batch_size=batch_size):
-        codes = tokenizer.encode(to_float(batch.images.to(device)))
-        class_ids = model_classes(batch.class_ids.to(device), har.config.num_classes)
-        total += cross_entropy(har(class_ids, codes), codes).item() * len(codes)
-        count += len(codes)
-    return {"validation_loss": total / count}
+def validate(har: Har, source: CodeSource, batch_size: int, max_batches: int | None) -> dict[str, float]:
+    """Cross-entropy per code, in nats, on the validation split, in all and by level.
+
+    The batches are dealt out to all processes. Of a model in shards, all must run each: then all take all batches.
+    """
+    deal = (0, 1) if is_sharded(har) else (rank(), world_size())
+    sums = {}  # by the number of the batch: (L,) sums over its pictures, and how many they are
+    for number, (class_ids, codes) in zip(
+        count(*deal), islice(source.evaluation(batch_size, *deal), max_batches), strict=False
+    ):
+        losses = cross_entropy(har(model_classes(class_ids, har.config), codes), codes)
+        sums[number] = losses.double().sum(0).cpu(), len(codes)
+    all_sums = {number: value for theirs in gather(sums) for number, value in theirs.items()}
+    ordered = [all_sums[number] for number in sorted(all_sums)]
+    by_position = torch.stack([value for value, _ in ordered]).sum(0) / sum(n for _, n in ordered)
+    levels = by_position.split(level_sizes(len(by_position)))
+    by_level = {f"validation_loss_level_{i}": level.mean().item() for i, level in enumerate(levels, start=1)}
+    return {"validation_loss": by_position.mean().item(), **by_level}
 
 
 @torch.inference_mode()
-def save_preview(har: Har, tokenizer: Tokenizer, data: Dataset, path: Path, device: torch.device) -> None:
-    """A grid of 16 generated pictures of classes spread over all, always with the same random numbers."""
-    count, num_classes = 16, har.config.num_classes
-    class_ids = torch.arange(count) * max(num_classes, 1) // count % max(num_classes, 1)
-    uniforms = seeded_uniforms(0, 0, count, har.config.num_codes)
-    codes = sample(har, class_ids.to(device), uniforms.to(device), SamplingOptions())
-    captions = [data.class_names[i] for i in class_ids] if num_classes else None
+def save_preview(har: Har, tokenizer: Tokenizer, class_names: list[str], path: Path, device: torch.device) -> None:
+    """A grid of drawn pictures, of classes spread over all there are. Always the same random numbers."""
+    pictures = 16
+    class_ids = [i * har.config.num_classes // pictures for i in range(pictures)]  # 0, the null class, if it has none
+    uniforms = seeded_uniforms(0, 0, pictures, har.config.num_codes).to(device)
+    codes = sample(har, torch.tensor(class_ids, device=device), uniforms, SamplingOptions())
+    if rank() > 0:  # which a model in shards needed for the codes, but not for the picture
+        return
+    images = to_uint8(tokenizer.decode(codes)).cpu()
+    captions = [class_names[i] for i in class_ids] if class_names else None
     with whole_file(path) as temporary:
-        save_image(make_grid(to_uint8(tokenizer.decode(codes)).cpu(), 4, captions), temporary)
+        save_image(make_grid(images, 8, captions), temporary)

@@ -1,26 +1,153 @@
-"""The terms of the tokenizer's loss. They know no optimizer."""
+"""The terms of the tokenizer's loss, and of its discriminator's. They know no optimizer.
 
+All are means over the pictures given, in float32, and wait for no device. All chance comes in `draws`, one row of
+NUM_DRAWS numbers for each picture, so that a picture fares the same in whatever batch and on whichever process. Who
+else is in the micro-batch matters to two terms only: the entropy loss, which is about evenness over it, and what the
+heads on DINO say, which share statistics among 8 (see VirtualBatchNorm).
+"""
+
+from pathlib import Path
+
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from restok_cli.metrics.lpips import Lpips, open_lpips
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Reconstruction
-from restok_cli.training.config import TokenizerLossConfig
+from restok_cli.training.config import AlignmentConfig, DiscriminatorConfig, TokenizerRunConfig
+from restok_cli.training.diff_augment import AUGMENT_DRAWS, diff_augment
+from restok_cli.training.discriminator import FIT_DRAWS, Discriminator, LeCam, held_still
+from restok_cli.training.teachers import Teacher, TeacherFeatures, open_teacher
+
+JITTER_DRAWS = 4
+LOOK_DRAWS = AUGMENT_DRAWS + FIT_DRAWS
+DRAWS = (JITTER_DRAWS, LOOK_DRAWS, LOOK_DRAWS, LOOK_DRAWS)  # LPIPS; the adversarial loss; real and fake to train with
+NUM_DRAWS = sum(DRAWS)  # random numbers, uniform in [0, 1), that one picture takes in one step
+MAX_JITTER = 15  # pixels
 
 
-def tokenizer_losses(
-    result: Reconstruction, images: Tensor, quantizer: Quantizer, config: TokenizerLossConfig
+class TokenizerLosses:
+    """The loss of the tokenizer, with the frozen networks that some of its terms look through."""
+
+    def __init__(self, config: TokenizerRunConfig, lpips: Lpips | None, teacher: Teacher | None):
+        self.config = config
+        self.lpips = lpips
+        self.teacher = teacher
+
+    def __call__(
+        self,
+        result: Reconstruction,
+        images: Tensor,
+        quantizer: Quantizer,
+        draws: Tensor,
+        discriminator: Discriminator | None = None,
+    ) -> dict[str, Tensor]:
+        """Scalars by name; `loss` is the one to minimise. images (B, 3, H, W) in [0, 1], draws (B, NUM_DRAWS).
+
+        `discriminator` is the module itself, not what DistributedDataParallel made of it, from the step on in which
+        it takes part. It gets no gradients.
+        """
+        config, weighted = self.config, {}
+        draws = draws.to(images.device, non_blocking=True)
+        with torch.autocast(images.device.type, enabled=False):
+            fakes = result.images.float()
+            distance = F.mse_loss if config.loss.reconstruction == "l2" else F.l1_loss
+            weighted["reconstruction_loss"] = config.loss.reconstruction_weight, distance(fakes, images)
+            quantizer_loss = result.quantized.codebook_loss + result.quantized.commitment_loss
+            weighted["quantizer_loss"] = config.loss.quantizer_weight, quantizer_loss
+            if config.loss.entropy_weight > 0:
+                weighted["entropy_loss"] = config.loss.entropy_weight, quantizer.entropy_loss(result.latents)
+            if self.lpips is not None:
+                seen = self.lpips(*jitter(fakes, images, draws[:, :JITTER_DRAWS]))
+                weighted["perceptual_loss"] = config.loss.perceptual_weight, seen.mean()
+        if self.teacher is not None:
+            weighted |= alignment_losses(result, self.teacher(images), config.alignment)
+        if discriminator is not None:
+            with held_still(discriminator):
+                logits = look(discriminator, fakes, draws.split(DRAWS, 1)[1], config.discriminator)
+            weighted["adversarial_loss"] = config.discriminator.weight, -logits.mean()
+        total = torch.stack([weight * loss for weight, loss in weighted.values()]).sum()
+        return {"loss": total, **{name: loss for name, (_, loss) in weighted.items()}}
+
+
+def open_tokenizer_losses(config: TokenizerRunConfig, device: torch.device) -> TokenizerLosses:
+    """The loss of a run, with the networks that its weights ask for. Raises RestokError where those cannot be had."""
+    lpips = teacher = None
+    if config.loss.perceptual_weight > 0:
+        weights = config.loss.lpips_weights
+        lpips = open_lpips(None if weights is None else Path(weights), device)
+    if config.alignment.is_used:
+        teacher = open_teacher(config.alignment, config.model.grid, device)
+    return TokenizerLosses(config, lpips, teacher)
+
+
+def jitter(images: Tensor, others: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Move the four edges of both pictures (B, 3, H, W) in or out alike, then scale back to H×W (bicubic).
+
+    Each edge moves by up to 15 whole pixels, or a 16th of the side where that is less, by a row of `draws` (B, 4):
+    top, bottom, left, right. What comes in from outside is a reflection.
+    """
+    scales, offsets = [], []
+    for length, edges in zip(images.shape[-2:], draws.split(2, dim=1), strict=True):
+        most = min(MAX_JITTER, length // 16)
+        start, end = ((edges * (2 * most + 1)).long() - most).unbind(
+            1
+        )  # of the window; the end counts from the far edge
+        scale = (length + end - start) / length
+        scales.append(scale)
+        offsets.append(scale + 2 * start / length - 1)
+    zero = torch.zeros_like(scales[0])
+    windows = torch.stack([scales[1], zero, offsets[1], zero, scales[0], offsets[0]], dim=1).view(-1, 2, 3)
+    both = torch.cat([images, others], dim=1)  # (B, 6, H, W): one grid for both
+    grid = F.affine_grid(windows, list(both.shape), align_corners=False)
+    moved = F.grid_sample(both, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+    return moved.tensor_split(2, dim=1)
+
+
+def alignment_losses(
+    result: Reconstruction, features: TeacherFeatures, config: AlignmentConfig
+) -> dict[str, tuple[float, Tensor]]:
+    """Weight and loss of each side that is aligned: mean(relu(1 − margin − cosine)) to the teacher's features."""
+    weighted = {}
+    if config.encoder_weight > 0:
+        loss = misalignment(result.encoder_features, features.image, config.margin)
+        weighted["encoder_alignment_loss"] = config.encoder_weight, loss
+    if config.decoder_weight > 0:
+        loss = misalignment(result.decoder_features, features.patches, config.margin)
+        weighted["decoder_alignment_loss"] = config.decoder_weight, loss
+    return weighted
+
+
+def misalignment(ours: Tensor, theirs: Tensor, margin: float) -> Tensor:
+    """Mean of how far the cosine between features (B, T, …) stays under 1 − margin."""
+    return F.relu(1 - margin - F.cosine_similarity(ours.float(), theirs.float(), dim=1)).mean()
+
+
+def look(discriminator: nn.Module, images: Tensor, draws: Tensor, config: DiscriminatorConfig) -> Tensor:
+    """Logits (B, n), float32, of images (B, 3, H, W) after DiffAugment; draws (B, LOOK_DRAWS)."""
+    for_augment, for_fit = draws.split((AUGMENT_DRAWS, FIT_DRAWS), dim=1)
+    images = diff_augment(images, config.augment_probability, for_augment)
+    return discriminator(images, for_fit).float()
+
+
+def discriminator_losses(
+    discriminator: nn.Module, images: Tensor, fakes: Tensor, lecam: LeCam, draws: Tensor, config: DiscriminatorConfig
 ) -> dict[str, Tensor]:
-    """Scalars by name; `loss` is the one to minimise. images (B, 3, H, W) in [0, 1]."""
-    distance = F.mse_loss if config.reconstruction == "l2" else F.l1_loss
-    reconstruction_loss = distance(result.images, images)
-    quantizer_loss = result.quantized.codebook_loss + result.quantized.commitment_loss
-    losses = {
-        "loss": config.reconstruction_weight * reconstruction_loss + config.quantizer_weight * quantizer_loss,
-        "reconstruction_loss": reconstruction_loss,
-        "quantizer_loss": quantizer_loss,
+    """Scalars by name; `discriminator_loss` is the one to minimise. images and fakes (B, 3, H, W) get no gradients.
+
+    `discriminator` is the module or what DistributedDataParallel made of it. `real_logits` and `fake_logits` are
+    what `lecam.update` wants, once averaged over the batch of the optimizer's step.
+    """
+    _, _, for_real, for_fake = draws.to(images.device, non_blocking=True).split(DRAWS, 1)
+    real = look(discriminator, images.detach(), for_real, config)
+    fake = look(discriminator, fakes.detach(), for_fake, config)
+    hinge_loss = (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
+    lecam_loss = lecam(real, fake)
+    return {
+        "discriminator_loss": hinge_loss + config.lecam_weight * lecam_loss,
+        "lecam_loss": lecam_loss,
+        "discriminator_accuracy": ((real > 0).float().mean() + (fake < 0).float().mean()) / 2,
+        "real_logits": real.detach().mean(),
+        "fake_logits": fake.detach().mean(),
     }
-    if config.entropy_weight > 0:
-        losses["entropy_loss"] = quantizer.entropy_loss(result.latents)
-        losses["loss"] = losses["loss"] + config.entropy_weight * losses["entropy_loss"]
-    return losses

@@ -9,11 +9,20 @@ from restok_cli.training.config import OptimizerConfig
 
 
 def learning_rate(step: int, max_steps: int, config: OptimizerConfig) -> float:
-    """The rate of optimizer step `step` (from 0): linear warm-up, then a cosine down to the final rate."""
+    """The rate of optimizer step `step` (from 0): a linear warm-up, then the shape that `config.schedule` names.
+
+    A pure function of the step, and so of the pictures seen, which are step × batch_size: `batch_size` counts those of
+    all processes and micro-batches, so that neither of their numbers moves the curve.
+    """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(1, max_steps - config.warmup_steps)
-    height = (1 + math.cos(math.pi * min(1.0, progress))) / 2
+    if config.schedule == "constant":
+        return config.learning_rate
+    if config.schedule == "wsd":
+        height = min(1.0, max(0.0, (max_steps - step) / config.decay_steps))
+    else:
+        progress = (step - config.warmup_steps) / max(1, max_steps - config.warmup_steps)
+        height = (1 + math.cos(math.pi * min(1.0, progress))) / 2
     return config.final_learning_rate + height * (config.learning_rate - config.final_learning_rate)
 
 
@@ -22,10 +31,13 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ada
     decayed, others = [], []
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
             is_matrix = isinstance(module, nn.Linear | nn.Conv2d) and name == "weight"
             (decayed if is_matrix else others).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2))
+    # fused: its kernel can be told on the device not to move the weights, see update.py
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -40,9 +52,10 @@ def update_ema(ema: nn.Module, model: nn.Module, step: int, decay: float) -> Non
     torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Make all randomness of a step (dropout, prefix lengths) a function of (seed, step).
+def seed_step(seed: int, step: int, micro_batch: int = -1) -> None:
+    """Make all randomness a function of (seed, step), and in a forward pass of the number of its micro-batch.
 
-    A resumed run then goes on exactly without storing any generator's state.
+    A resumed run then goes on exactly without storing any generator's state, and it does not matter which process
+    does which micro-batch.
     """
-    torch.manual_seed((seed * 0x9E3779B97F4A7C15 + step) & 0x7FFFFFFFFFFFFFFF)
+    torch.manual_seed((seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + micro_batch + 1) & 0x7FFFFFFFFFFFFFFF)

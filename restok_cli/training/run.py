@@ -2,57 +2,81 @@
 
 config.yaml     every value of the config
 metrics.jsonl   one object per log line: means over the steps since the one before
-checkpoints/    step-000500.pt, …: all that is needed to go on; the last few are kept
+log.txt         the same and every other message as lines for people, with the time
+checkpoints/    step-000500/, …: all that is needed to go on (see checkpoints.py)
 previews/       pictures made on the way
 model/          the model (averaged weights), as the other commands load it
 tokenizer/      in a generator's run, its tokenizer
+tensorboard/, wandb/   what --track logs there
 """
 
 import json
-import math
-import pickle
 import re
 import shutil
 import signal
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from restok_cli.console import note
+from restok_cli.console import keep_line, kept_lines, note
+from restok_cli.data.batching import check_division
 from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import check_output_folder, remove_leftovers, whole_file
-from restok_cli.model.config import Config
-from restok_cli.training.config import read_config, write_config
+from restok_cli.processes import gather, rank, world_size
+from restok_cli.training.checkpoints import (
+    CONFIG_FILE,
+    NAME,
+    check_checkpoint,
+    checkpoints_in,
+    prune_checkpoints,
+    read_checkpoint,
+    step_of,
+    write_checkpoint,
+)
+from restok_cli.training.config import (
+    MAY_CHANGE,
+    WEIGHT_FILES,
+    RunConfig,
+    TokenizerRunConfig,
+    differences,
+    read_config,
+    write_config,
+)
+from restok_cli.training.optim import learning_rate
+from restok_cli.training.trackers import Trackers
 
-CONFIG_FILE, METRICS_FILE, CHECKPOINT = "config.yaml", "metrics.jsonl", "step-{:06d}.pt"
-
+METRICS_FILE, LOG_FILE = "metrics.jsonl", "log.txt"
+OWN_FOLDERS = ("model", "tokenizer", "tensorboard", "wandb")  # which an overwritten run leaves nothing of
 
 # Every file that a run writes: what --overwrite may delete.
 RUN_FILES = re.compile(
-    r"config\.yaml|metrics\.jsonl|checkpoints/step-\d+\.pt|previews/step-\d+\.png"
+    r"config\.yaml|metrics\.jsonl|log\.txt|previews/step-\d+\.png|(tensorboard|wandb)/.*"
+    r"|checkpoints/step-\d+/(\w+\.safetensors|state\.pt|config\.yaml|checksums\.json)"
     r"|(model/)?(tokenizer/)?(config\.json|model\.safetensors|pytorch_model\.bin)|(checkpoints/)?\..*\.(tmp|old)(/.*)?"
 )
 
 
 class RunFolder:
-    """Where a run keeps everything. Opening it checks that it may be written, and writes the config."""
+    """Where a run keeps everything. Of several processes, only the first writes; the others call the same methods."""
 
-    def __init__(self, path: Path, config: Config, *, resume: bool, overwrite: bool):
-        """Raises UsageError where the folder holds another run, or none that could be resumed."""
-        self.path = path
+    def __init__(self, path: Path, config: RunConfig, *, resume: bool, overwrite: bool, track: Sequence[str] = ()):
+        """Check that the folder may be written, and write the config.
+
+        Raises UsageError where the folder holds another run, or none that could be resumed.
+        """
+        self.path, self.config, self.track = path, config, track
+        self.trackers: Trackers | None = None  # until the run is loaded
+        if rank() > 0:
+            return
         if resume:
-            self._check_same_config(config)
+            self._check_same_run(config)
         else:
             check_output_folder(path, overwrite, RUN_FILES.fullmatch)
             path.mkdir(parents=True, exist_ok=True)
             self._clear()
-            write_config(config, path / CONFIG_FILE)
-        for folder in (path, path / "checkpoints"):
+        write_config(config, path / CONFIG_FILE)
+        for folder in (path, self.checkpoint_folder):
             remove_leftovers(folder)
 
     @property
@@ -64,56 +88,154 @@ class RunFolder:
         """A generator's own copy of its tokenizer: the one it is given may still be in training, or go away."""
         return self.path / "tokenizer"
 
+    @property
+    def checkpoint_folder(self) -> Path:
+        return self.path / "checkpoints"
+
     def preview_file(self, step: int) -> Path:
         return self.path / "previews" / f"step-{step:06d}.png"
 
+    @contextmanager
+    def logging(self) -> Iterator[None]:
+        """Inside the block, messages for people also go to log.txt, and at its end to trackers what they hold back."""
+        if rank() > 0:
+            yield
+            return
+        with kept_lines(self.path / LOG_FILE):
+            try:
+                yield
+            except RestokError as error:
+                keep_line(str(error))
+                raise
+            finally:
+                if self.trackers is not None:
+                    self.trackers.finish()
+
     def log(self, step: int, numbers: dict[str, float]) -> None:
-        """Append a line to metrics.jsonl."""
+        """Append a line to metrics.jsonl and to log.txt, and tell the trackers."""
+        if rank() > 0:
+            return
         with open(self.path / METRICS_FILE, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **numbers}) + "\n")
+        keep_line(as_line(step, numbers))
+        if self.trackers is not None:
+            self.trackers.log(step, numbers)
 
-    def save(self, step: int, state: dict[str, Any], keep: int) -> None:
-        """Write the checkpoint of a step, whole or not at all, then delete all but the last `keep`."""
-        with whole_file(self.path / "checkpoints" / CHECKPOINT.format(step)) as temporary:
-            _torch_save({"step": step, **state}, temporary)
-        for old in self._checkpoints()[:-keep]:
-            old.unlink()
+    def track_preview(self, step: int) -> None:
+        """Show the trackers the preview of a step, once it is written."""
+        if self.trackers is not None:
+            self.trackers.log_picture(step, self.preview_file(step))
+
+    def save(self, step: int, state: dict[str, Any], keep: int, keep_every: int | None = None) -> None:
+        """Write the checkpoint of a step, then delete all but the last `keep` and those of every `keep_every` steps."""
+        if rank() > 0:
+            return
+        write_checkpoint(self.checkpoint_folder / NAME.format(step), {"step": step, **state}, self.config)
+        prune_checkpoints(self.checkpoint_folder, step, keep, keep_every)
 
     def load(self) -> dict[str, Any] | None:
-        """The last checkpoint, or None before the first. What was logged after it is forgotten."""
-        checkpoints = self._checkpoints()
-        state = _torch_load(checkpoints[-1]) if checkpoints else None
+        """The last checkpoint, or None before the first. What was logged after it is forgotten.
+
+        One that is damaged, or of another run, is passed over for the one before it, and that is said. To be called
+        once, in every process, when they are connected. Raises RestokError where there are checkpoints, but all bad.
+        """
+        # the answer also tells the others that the first process is done with clearing the folder
+        checkpoint = gather(self._last_good() if rank() == 0 else None)[0]
+        step = 0 if checkpoint is None else step_of(checkpoint)
+        if rank() == 0:
+            self._forget_lines_after(step)
+            keep_line(f"going on after step {step}" if step else "starting")
+            self.trackers = Trackers(self.track, self.path, self.config, step)
+        return None if checkpoint is None else read_checkpoint(checkpoint)
+
+    def _last_good(self) -> Path | None:
+        reason = ""
+        for checkpoint in reversed(checkpoints_in(self.checkpoint_folder)):
+            try:
+                check_checkpoint(checkpoint, self.config)
+            except RestokError as error:
+                reason = str(error)
+                note(f"{reason}; trying the checkpoint before it")
+            else:
+                return checkpoint
+        if reason:
+            raise RestokError(
+                f"{self.checkpoint_folder} holds no checkpoint that is whole ({reason}); restore one from a backup, "
+                "or start anew with --overwrite"
+            )
+        return None
+
+    def _forget_lines_after(self, step: int) -> None:
         metrics = self.path / METRICS_FILE
         if metrics.exists():
-            last_step = state["step"] if state else 0
             lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
             with whole_file(metrics) as temporary:
-                temporary.write_text("".join(line for line in lines if _is_up_to(last_step, line)), encoding="utf-8")
-        return state
-
-    def _checkpoints(self) -> list[Path]:
-        """Oldest first. The number may have outgrown its six digits."""
-        files = (self.path / "checkpoints").glob("step-*.pt")
-        return sorted((file for file in files if file.stem[5:].isdecimal()), key=lambda file: int(file.stem[5:]))
+                temporary.write_text("".join(line for line in lines if _is_up_to(step, line)), encoding="utf-8")
 
     def _clear(self) -> None:
         """Remove what an overwritten run left behind: nothing of it may be taken for the new one's."""
-        for folder in (self.model_folder, self.tokenizer_folder):
+        for folder in (*(self.path / name for name in OWN_FOLDERS), *checkpoints_in(self.checkpoint_folder)):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in [*self._checkpoints(), *(self.path / "previews").glob("step-*.png"), self.path / METRICS_FILE]:
+        for file in (self.path / METRICS_FILE, self.path / LOG_FILE, *(self.path / "previews").glob("step-*.png")):
             file.unlink(missing_ok=True)
 
-    def _check_same_config(self, config: Config) -> None:
+    def _check_same_run(self, config: RunConfig) -> None:
         file = self.path / CONFIG_FILE
         if not file.is_file():
             raise UsageError(f"{self.path} holds no run to resume; leave --resume out to start one there")
-        before, now = flatten(read_config(file)), flatten(config.model_dump(mode="json"))
-        for key in sorted(before.keys() | now.keys()):
-            if before.get(key) != now.get(key):
+        before = type(config).parse(read_config(file), str(file))
+        step = max(map(step_of, checkpoints_in(self.checkpoint_folder)), default=0)
+        for key, (old, new) in differences(before, config).items():
+            if key == "schedule.max_steps":
+                check_max_steps(before, config, step)
+            elif not (key in MAY_CHANGE or (key in WEIGHT_FILES and "random" not in (old, new))):
                 raise UsageError(
-                    f"--resume: {key} was {before.get(key)} in {file} and is now {now.get(key)}, which would be "
-                    "another run; use the same options, or another output folder"
+                    f"--resume: {key} was {old} in {file} and is now {new}, which would be another run; use the same "
+                    "settings, or another output folder"
                 )
+            with kept_lines(self.path / LOG_FILE):
+                note(f"--resume: {key} was {old} and is now {new}")
+
+
+def settled(config: RunConfig, path: Path, resume: bool) -> RunConfig:
+    """The config with its micro-batch size as a number: where none is given, that with which the run began.
+
+    What is random inside a model, and some losses, go by micro-batch: so a run goes on in another number of processes
+    as it would have in the first. Raises UsageError where the batch cannot be divided so.
+    """
+    schedule = config.schedule
+    size = schedule.micro_batch_size
+    if size is None and resume and (path / CONFIG_FILE).is_file():
+        size = type(config).parse(read_config(path / CONFIG_FILE), str(path / CONFIG_FILE)).schedule.micro_batch_size
+    size = check_division(schedule.batch_size, size, world_size())
+    return config.model_copy(update={"schedule": schedule.model_copy(update={"micro_batch_size": size})})
+
+
+def check_max_steps(before: RunConfig, now: RunConfig, step: int) -> None:
+    """Raises UsageError where another `max_steps` would have given one of the first `step` steps another rate."""
+    old, new = before.schedule.max_steps, now.schedule.max_steps
+    if new < step:
+        raise UsageError(f"--resume: max_steps = {new}, but the run has done {step} steps already")
+    if step == 0:
+        return
+    # two curves are the same up to some step and nowhere after it, so the last one that was done tells
+    if rates(before, step - 1) != rates(now, step - 1):
+        raise UsageError(
+            f"--resume: max_steps was {old} and is now {new}, which would change the learning rates of the "
+            f"{step} steps done so far (schedule = {now.optimizer.schedule}); to end early, give --stop-at; to be "
+            "able to go on for longer, train with optimizer.schedule constant or wsd"
+        )
+
+
+def rates(config: RunConfig, step: int) -> list[float]:
+    """The learning rates in a step: of the model and, once it plays, of the discriminator, which has its own steps."""
+    max_steps = config.schedule.max_steps
+    found = [learning_rate(step, max_steps, config.optimizer)]
+    if isinstance(config, TokenizerRunConfig) and config.discriminator.weight > 0:
+        start = config.discriminator.start_step
+        if step >= start:
+            found.append(learning_rate(step - start, max_steps - start, config.discriminator.optimizer))
+    return found
 
 
 def _is_up_to(step: int, line: str) -> bool:
@@ -124,61 +246,9 @@ def _is_up_to(step: int, line: str) -> bool:
         return False
 
 
-def flatten(values: dict, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one dict with dotted keys."""
-    flat = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
-
-
-class Window:
-    """Means of scalars over the steps between two log lines, kept on the device until they are read."""
-
-    def __init__(self):
-        self._clear()
-
-    def _clear(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.count, self.images, self.seconds = 0, 0, 0.0
-
-    def start_step(self) -> None:
-        """Start the clock: time between steps (validation, saving) does not count into the rate."""
-        self.start = time.monotonic()
-
-    def add(self, batch_size: int, **scalars: Tensor) -> None:
-        for name, value in scalars.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach()
-        self.count += 1
-        self.images += batch_size
-        self.seconds += time.monotonic() - self.start
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs to hold for the next line to be the same after a resume."""
-        return {"sums": self.sums, "count": self.count, "images": self.images, "seconds": self.seconds}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.sums, self.count, self.images, self.seconds = (
-            dict(state["sums"]),
-            state["count"],
-            state["images"],
-            state["seconds"],
-        )
-
-    def close(self) -> dict[str, float]:
-        """The means and the rate in images per second, and a fresh start. Waits for the device.
-
-        Raises RestokError where a number is NaN or infinite.
-        """
-        numbers = {name: (total / self.count).item() for name, total in self.sums.items()}
-        numbers["images_per_second"] = self.images / self.seconds
-        self._clear()
-        for name, value in numbers.items():
-            if not math.isfinite(value):
-                raise RestokError(
-                    f"{name} became {value}: training diverged; start another run with a lower learning rate"
-                )
-        return numbers
+def as_line(step: int, numbers: dict[str, float]) -> str:
+    """Numbers of a step for people to read."""
+    return f"step {step}: " + " · ".join(f"{name} {value:.4g}" for name, value in numbers.items())
 
 
 @contextmanager
@@ -216,23 +286,5 @@ def check_same(what: str, before: str, now: str) -> None:
 
 
 def announce(step: int, numbers: dict[str, float]) -> None:
-    """One line per validation, so that a log shows how it went."""
-    note(f"step {step}: " + " · ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
-
-
-def _torch_save(state: dict[str, Any], path: Path) -> None:
-    try:
-        with open(path, "wb") as file:
-            torch.save(state, file)
-    except RuntimeError as error:  # what torch makes of a failed write, for instance on a full disk
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from error
-        raise OSError(None, f"cannot write ({str(error).splitlines()[0]})", str(path)) from error
-
-
-def _torch_load(path: Path) -> dict[str, Any]:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RestokError(f"{path} cannot be read ({reason}); delete it to resume from the one before") from error
+    """One line per validation, so that the terminal shows how it went; log.txt has it by `RunFolder.log`."""
+    note(as_line(step, numbers), keep=False)

@@ -1,14 +1,16 @@
 """Training a tokenizer (paper section 4.1, ALGORITHM section 2)."""
 
+from collections.abc import Iterator
 from copy import deepcopy
+from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from restok_cli.console import Progress
 from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
-from restok_cli.data.loader import batches, evaluation_batches
+from restok_cli.data.loader import Batch, batches, evaluation_batches
 from restok_cli.data.shards import Dataset
 from restok_cli.files import whole_file
 from restok_cli.metrics.codebook import use_of_counts
@@ -16,111 +18,219 @@ from restok_cli.metrics.pixels import psnr
 from restok_cli.model.checkpoint import save_tokenizer
 from restok_cli.model.levels import prefix_lengths
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.training.codebook import count_codes, draw_prefix_lengths, prefix_distribution, revive
+from restok_cli.processes import Agreement, gather, rank, world_size
+from restok_cli.training.adversary import Adversary
+from restok_cli.training.codebook import (
+    CodeCounts,
+    count_codes,
+    draw_prefix_lengths,
+    prefix_distribution,
+    revive_everywhere,
+)
 from restok_cli.training.config import TokenizerRunConfig
-from restok_cli.training.losses import tokenizer_losses
-from restok_cli.training.optim import learning_rate, make_optimizer, seed_step, set_learning_rate, update_ema
-from restok_cli.training.run import RunFolder, Window, announce, check_same, interrupted, stop_signals
+from restok_cli.training.health import Health
+from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
+from restok_cli.training.optim import seed_step, update_ema
+from restok_cli.training.parallel import copy_to_all, micro_batch_numbers, sync_gradients
+from restok_cli.training.run import RunFolder, announce, check_same, interrupted, stop_signals
+from restok_cli.training.start import recompute_activations, take_weights
+from restok_cli.training.update import Update, autocast
+from restok_cli.training.window import Window, mean_of
+
+DATA_REMEDY = "raise data.num_workers (the result stays the same), or prepare the data set with --resize"
 
 
-def train_tokenizer(config: TokenizerRunConfig, data: Dataset, run: RunFolder, device: torch.device) -> Path:
+class TokenizerState:
+    """All that changes while a tokenizer trains, and so all that a checkpoint holds."""
+
+    def __init__(self, config: TokenizerRunConfig, device: torch.device, init: Tokenizer | None):
+        codes = config.model.num_latent_tokens, config.model.codebook_size
+        torch.manual_seed(config.schedule.seed)
+        self.tokenizer = Tokenizer(config.model).to(device).train()
+        if init is not None:
+            take_weights(self.tokenizer, init)
+        self.ema = deepcopy(self.tokenizer).requires_grad_(False).eval()
+        self.update = Update(self.tokenizer, config.optimizer, config.schedule.max_steps, config.compute.precision)
+        self.adversary = Adversary(config, device) if config.discriminator.weight > 0 else None
+        self.code_counts = CodeCounts(*codes, device)  # since the last log line
+        self.unrevived_counts = CodeCounts(*codes, device)  # since the last revival
+        self.window = Window()
+        self.device = device
+
+    @property
+    def updates(self) -> dict[str, Update]:
+        """By the name of what they move."""
+        return {"tokenizer": self.update} | ({"discriminator": self.adversary.update} if self.adversary else {})
+
+    def state_dict(self) -> dict[str, Any]:
+        """All processes must call it."""
+        return {
+            "model": self.tokenizer.state_dict(),
+            "ema": self.ema.state_dict(),
+            "update": self.update.state_dict(),
+            "adversary": self.adversary.state_dict() if self.adversary else None,
+            "code_counts": self.code_counts.state(),
+            "unrevived_counts": self.unrevived_counts.state(),
+            "window": self.window.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.tokenizer.load_state_dict(state["model"])
+        self.ema.load_state_dict(state["ema"])
+        self.update.load_state_dict(state["update"])
+        if self.adversary:
+            self.adversary.load_state_dict(state["adversary"])
+        self.code_counts.load_state(state["code_counts"])
+        self.unrevived_counts.load_state(state["unrevived_counts"])
+        self.window.load_state_dict(state["window"], self.device)
+
+
+def train_tokenizer(
+    config: TokenizerRunConfig,
+    run: RunFolder,
+    data: Dataset,
+    losses: TokenizerLosses,
+    device: torch.device,
+    *,
+    init: Tokenizer | None = None,
+    stop_at: int | None = None,
+    validation_batches: int | None = None,
+) -> Path:
     """Train, from the run's last checkpoint if it has one, and return the folder of the model.
 
     Every step is a function of the state before it, the seed and the step's number, so a resumed run equals one that
-    was never interrupted: bit for bit on a CPU, up to its own rounding on a GPU. Raises Interrupted after Ctrl-C or
-    SIGTERM, once the state is saved.
+    was never interrupted: bit for bit on a CPU, up to rounding on a GPU or in another number of processes. `init`
+    gives the first weights, `stop_at` ends it after that step as an interruption would, `validation_batches` shortens
+    validation.
+
+    Raises Interrupted after Ctrl-C or SIGTERM, once the state is saved.
     """
     schedule = config.schedule
-    torch.manual_seed(schedule.seed)
-    model = Tokenizer(config.model).to(device).train()
-    ema = deepcopy(model).requires_grad_(False).eval()
-    optimizer = make_optimizer(model, config.optimizer)
-    counts = torch.zeros(config.model.codebook_size, dtype=torch.int64, device=device)  # since the last revival
-    window, first_step = Window(), 0
-    if state := run.load():
-        check_same("data set", state["data_fingerprint"], data.fingerprint)
-        model.load_state_dict(state["model"])
-        ema.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        counts.copy_(state["code_counts"])
-        window.load_state_dict(state["window"])
-        first_step = state["step"]
-
-    distribution = prefix_distribution(
-        config.model.num_latent_tokens, config.nested_dropout.probability, config.nested_dropout.min_tokens
-    )
+    state, first_step = TokenizerState(config, device, init), 0
+    if saved := run.load():
+        check_same("data set", saved["data_fingerprint"], data.fingerprint)
+        state.load_state_dict(saved)
+        first_step = saved["step"]
+    if config.compute.gradient_checkpointing:
+        recompute_activations(state.tokenizer)
+    if config.compute.compile:
+        state.tokenizer.compile()
+    in_training = copy_to_all(state.tokenizer)
+    size, _ = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
     batch_iterator = batches(
         data.split("train"),
         image_size=config.model.image_size,
         batch_size=schedule.batch_size,
+        micro_batch_size=size,
+        rank=rank(),
+        world_size=world_size(),
         seed=schedule.seed,
         first_step=first_step,
         **config.data.model_dump(),
     )
-    with stop_signals() as stop, Progress("train-tokenizer", schedule.max_steps, "steps", first_step) as progress:
-        for step in range(first_step, schedule.max_steps):
-            window.start_step()
-            seed_step(schedule.seed, step)
-            rate = learning_rate(step, schedule.max_steps, config.optimizer)
-            set_learning_rate(optimizer, rate)
-            images = to_float(next(batch_iterator).images.to(device, non_blocking=True))
-            kept = draw_prefix_lengths(len(images), distribution, device)
-
-            result = model(images, kept)
-            losses = tokenizer_losses(result, images, model.quantizer, config.loss)
-            optimizer.zero_grad(set_to_none=True)
-            losses["loss"].backward()
-            grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm)
-            optimizer.step()
-            update_ema(ema, model, step, schedule.ema_decay)
-
-            done, last, stopping = step + 1, step + 1 == schedule.max_steps, bool(stop)
-            if done <= config.revival.until:
-                counts += count_codes(result.quantized.codes, len(counts))
-                if done % config.revival.every == 0:
-                    revive(model.quantizer, counts, result.latents)
-                    counts.zero_()
-            window.add(len(images), **losses, grad_norm=grad_norm, batch_usage=batch_usage(result.quantized.codes))
+    health, agreed = Health(config.health, first_step or None, DATA_REMEDY), Agreement()
+    progress = Progress("train-tokenizer", schedule.max_steps, "steps", first_step)
+    with stop_signals() as stop, progress:
+        for step in range(first_step, min(schedule.max_steps, stop_at or schedule.max_steps)):
+            with state.window.step(schedule.batch_size):
+                train_step(step, config, state, in_training, losses, batch_iterator)
             progress.advance()
+
+            done, last = step + 1, step + 1 == schedule.max_steps
+            stopping = agreed(stop[0] if stop else 0)
             if done % schedule.log_every == 0 or last:
-                numbers = window.close() | {"learning_rate": rate}
+                numbers = state.window.close() | state.code_counts.close()
+                numbers |= health.look(numbers, state.updates) | {"learning_rate": state.update.learning_rate}
+                numbers["eta_seconds"] = (
+                    (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]
+                )
                 run.log(done, numbers)
-                progress.show(reconstruction_loss=numbers["reconstruction_loss"])
+                progress.show(**{name: numbers[name] for name in ("reconstruction_loss",) if name in numbers})
             if done % schedule.validate_every == 0 or last:
-                numbers = validate(ema, data, schedule.batch_size, device)
+                numbers = validate(state.ema, data, size, device, validation_batches)
                 run.log(done, numbers)
                 announce(done, numbers)
-            if done % schedule.preview_every == 0 or last:
-                save_preview(ema, data, run.preview_file(done), device)
-            if done % schedule.save_every == 0 or last or stopping:
-                save_tokenizer(ema, run.model_folder)  # before the checkpoint, which says that all of it is done
-                state = {"model": model.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
-                state |= {"code_counts": counts, "window": window.state_dict(), "data_fingerprint": data.fingerprint}
-                run.save(done, state, schedule.keep_checkpoints)
+            if (done % schedule.preview_every == 0 or last) and rank() == 0:
+                save_preview(state.ema, data, run.preview_file(done), device)
+                run.track_preview(done)
+            if done % schedule.save_every == 0 or last or stopping or done == stop_at:
+                if rank() == 0:
+                    save_tokenizer(state.ema, run.model_folder)  # before the checkpoint, which says all of it is done
+                saved = state.state_dict() | {"data_fingerprint": data.fingerprint}
+                run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every)
+                health.saved_step = done
             if stopping and not last:
-                raise interrupted(stop[0], done, run.path)
+                raise interrupted(stopping, done, run.path)
     return run.model_folder
 
 
-def batch_usage(codes: Tensor) -> Tensor:
-    """Share of a batch's codes (B, L) that differ from all others: near 0 when the codebook collapses."""
-    ordered = codes.flatten().sort().values
-    return (1 + (ordered[1:] != ordered[:-1]).sum()) / codes.numel()
+def train_step(
+    step: int,
+    config: TokenizerRunConfig,
+    state: TokenizerState,
+    in_training: torch.nn.Module,
+    losses: TokenizerLosses,
+    batch_iterator: Iterator[Batch],
+) -> None:
+    """One step of the tokenizer, then one of its discriminator. `in_training` is what stands for it in all processes.
+
+    What is random is drawn for the pictures of the whole step, of which this process takes its own.
+    """
+    schedule, device = config.schedule, state.device
+    size, my_numbers = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
+    adversary = state.adversary if state.adversary and state.adversary.takes_part(step) else None
+    seed_step(schedule.seed, step)
+    distribution = prefix_distribution(
+        config.model.num_latent_tokens, config.nested_dropout.probability, config.nested_dropout.min_tokens
+    )
+    kept = draw_prefix_lengths(schedule.batch_size, distribution)
+    draws = torch.rand(schedule.batch_size, NUM_DRAWS)
+
+    terms, games, latents = [], [], []
+    for number in my_numbers:
+        mine = slice(number * size, (number + 1) * size)
+        with state.window.waiting():
+            images = next(batch_iterator).images
+        images = to_float(images.to(device, non_blocking=True))
+        with sync_gradients(in_training, number == my_numbers[-1]):
+            with autocast(device, config.compute.precision):
+                result = in_training(images, kept[mine].to(device, non_blocking=True), losses.teacher is not None)
+                judge = adversary.network if adversary else None
+                term = losses(result, images, state.tokenizer.quantizer, draws[mine], judge)
+            state.update.backward(term["loss"] / len(my_numbers))
+        terms.append(term)
+        games.append((images, result.images.detach(), draws[mine]))
+        latents.append(result.latents.detach())
+        state.code_counts.add(result.quantized.codes)
+        state.unrevived_counts.add(result.quantized.codes)
+    grad_norm, moved = state.update.step(step)
+    update_ema(state.ema, state.tokenizer, step, config.schedule.ema_decay)
+    state.window.add(mean_of(terms) | {"grad_norm": grad_norm}, moved)
+    if adversary:
+        state.window.add(*adversary.learn(step, games))
+    if step < config.revival.until and (step + 1) % config.revival.every == 0:
+        revive_everywhere(state.tokenizer.quantizer, state.unrevived_counts, latents[0])
 
 
 @torch.inference_mode()
-def validate(tokenizer: Tokenizer, data: Dataset, batch_size: int, device: torch.device) -> dict[str, float]:
-    """Mean PSNR in dB over the validation split, and use of the codebook."""
+def validate(
+    tokenizer: Tokenizer, data: Dataset, batch_size: int, device: torch.device, max_batches: int | None
+) -> dict[str, float]:
+    """Mean PSNR in dB over the validation split, dealt out to all processes, and use of the codebook."""
     config = tokenizer.config
-    values, counts = [], torch.zeros(config.codebook_size, dtype=torch.int64, device=device)
-    for batch in evaluation_batches(data.held_out, image_size=config.image_size, batch_size=batch_size):
+    values, counts = {}, torch.zeros(config.codebook_size, dtype=torch.int64, device=device)
+    my_batches = evaluation_batches(
+        data.held_out, image_size=config.image_size, batch_size=batch_size, rank=rank(), world_size=world_size()
+    )
+    for number, batch in zip(count(rank(), world_size()), islice(my_batches, max_batches), strict=False):
         images = batch.images.to(device)
         codes = tokenizer.encode(to_float(images))
         counts += count_codes(codes, len(counts))
-        values.append(psnr(to_uint8(tokenizer.decode(codes)), images))
-    use = use_of_counts(counts.cpu().numpy())
+        values[number] = psnr(to_uint8(tokenizer.decode(codes)), images).cpu()
+    all_values = {number: value for theirs in gather(values) for number, value in theirs.items()}
+    use = use_of_counts(sum(gather(counts.cpu().numpy())))
     return {
-        "validation_psnr": torch.cat(values).mean().item(),
+        "validation_psnr": torch.cat([all_values[number] for number in sorted(all_values)]).mean().item(),
         "validation_codebook_usage": use.usage,
         "validation_codebook_perplexity": use.perplexity,
     }

@@ -1,0 +1,45 @@
+"""What --fail-under means."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from restok_cli.errors import Unmet, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from restok_cli.metrics.protocol import Measurement
+
+CODEBOOK = ("codebook_usage", "codebook_entropy", "codebook_perplexity")  # what the metric codebook is made of
+
+
+def parse_limits(texts: list[str], metrics: Sequence[str]) -> dict[str, float]:
+    """The limit of each metric named in texts like "gfid=3.5". Raises UsageError."""
+    known = [*(name for name in metrics if name != "codebook"), *CODEBOOK]
+    limits = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in known:
+            raise UsageError(f"--fail-under {text}: unknown metric {name}{did_you_mean(name, known)}; give NAME=VALUE")
+        try:
+            limits[name] = float(value)
+        except ValueError:
+            limits[name] = math.nan
+        if not math.isfinite(limits[name]):
+            raise UsageError(f"--fail-under {text}: {value or 'nothing'} is no number; give for example {name}=3.5")
+    return limits
+
+
+def check_limits(limits: dict[str, float], measurements: "dict[str, Measurement]") -> None:
+    """Raises Unmet where a measurement is worse than its limit, UsageError where one was not made."""
+    from restok_cli.metrics.protocol import METRICS
+
+    worse = []
+    for name, limit in limits.items():
+        if name not in measurements:
+            raise UsageError(f"--fail-under {name}: it was not measured; add --metric {name.partition('_')[0]}")
+        measurement, higher = measurements[name], METRICS[name].higher_is_better
+        if measurement.value < limit if higher else measurement.value > limit:
+            side = "below" if higher else "above"
+            worse.append(f"{measurement.name} is {measurement.value:.6g}, {side} {limit:g}")
+    if worse:
+        raise Unmet("; ".join(worse))

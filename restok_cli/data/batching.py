@@ -1,0 +1,163 @@
+"""Which sample is shown when: a function of seed and step, and of nothing else. And what the loaders share."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from restok_cli.errors import RestokError, UsageError
+
+BROKEN_LIMIT = 0.001  # the share of a split's samples that may turn out broken
+NAMED_KEYS = 5  # of broken samples, in an error
+
+
+Item = TypeVar("Item")
+
+
+class Batch(NamedTuple):
+    """Pictures and what they show."""
+
+    images: torch.Tensor  # uint8 (B, 3, H, W)
+    class_ids: torch.Tensor  # int64 (B,), -1 where the data set has no classes
+
+
+class Order:
+    """The order of training: epochs, each a shuffle of all samples, follow each other without a gap."""
+
+    def __init__(self, num_samples: int, seed: int):
+        self.num_samples, self.seed, self.epoch = num_samples, seed, -1
+
+    def visits(self, first: int, number: int) -> list[tuple[int, int]]:
+        """The (epoch, sample) pairs of places `first` to `first + number`. Of all epochs, it holds one in memory."""
+        found: list[tuple[int, int]] = []
+        while len(found) < number:
+            epoch, offset = divmod(first + len(found), self.num_samples)
+            if epoch != self.epoch:
+                self.epoch, self.shuffled = epoch, shuffle(self.num_samples, self.seed, epoch)
+            samples = self.shuffled[offset : offset + number - len(found)].tolist()
+            found += [(epoch, sample) for sample in samples]
+        return found
+
+
+def shuffle(num_samples: int, seed: int, epoch: int) -> np.ndarray:
+    """All samples in the order of an epoch: uint32 (num_samples,)."""
+    # sorted raw bits: NumPy keeps those of Philox the same for ever, which it does not promise of permutation()
+    keys = np.random.Philox(key=[seed, epoch]).random_raw(num_samples)
+    return np.argsort(keys, kind="stable").astype(np.uint32)
+
+
+def check_division(batch_size: int, micro_batch_size: int | None, world_size: int) -> int:
+    """The number of pictures in a micro-batch: as given, or all of a process's share of the batch.
+
+    Raises UsageError where the batch cannot be cut into micro-batches of that size, as many for each process.
+    """
+    size = micro_batch_size or max(batch_size // world_size, 1)
+    if batch_size % (size * world_size):
+        raise UsageError(
+            f"a batch of {batch_size} cannot be cut into micro-batches of {size} for {world_size} process"
+            f"{'es' if world_size > 1 else ''}; make the batch size a multiple of {size * world_size}"
+        )
+    return size
+
+
+def micro_batches(
+    num_samples: int,
+    *,
+    batch_size: int,
+    seed: int,
+    first_step: int = 0,
+    micro_batch_size: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[list[tuple[int, int]]]:
+    """The (epoch, sample) pairs of each micro-batch that process `rank` computes, from `first_step` on, without end.
+
+    `batch_size` counts the samples of a step over all processes. They are cut into micro-batches one after the other,
+    of which each process takes every `world_size`-th: what a step sees does not depend on the number of processes.
+    Starting late costs one shuffle, not the steps before. Raises UsageError as `check_division` does.
+    """
+    size = check_division(batch_size, micro_batch_size, world_size)
+    order = Order(num_samples, seed)
+    for step in count(first_step):
+        for first in range(rank * size, batch_size, world_size * size):
+            yield order.visits(step * batch_size + first, size)
+
+
+class BrokenSamples:
+    """The samples of a split that turned out broken: each is named once, and at too many of them training stops."""
+
+    def __init__(self, num_samples: int, limit: float, advice: str):
+        """`limit` is the share of `num_samples` that may be broken; one always may. `advice` says what to do then."""
+        self.num_samples, self.limit, self.advice = num_samples, limit, advice
+        self.reasons: dict[str, str] = {}  # by key
+
+    @property
+    def num_allowed(self) -> int:
+        return max(int(self.limit * self.num_samples), 1)
+
+    def add(self, reasons: dict[str, str]) -> None:
+        """Count the broken samples and say why each is. Raises RestokError past the limit."""
+        for key in reasons.keys() - self.reasons.keys():
+            # from whichever process it is, unlike other notes: each meets samples of its own
+            print(f"left out: {reasons[key]}", file=sys.stderr, flush=True)
+        self.reasons |= reasons
+        if len(self.reasons) > self.num_allowed:
+            keys = sorted(self.reasons)
+            named = ", ".join(keys[:NAMED_KEYS]) + (", …" if len(keys) > NAMED_KEYS else "")
+            raise RestokError(
+                f"{len(keys)} samples cannot be decoded ({named}), more than the {self.num_allowed} that may be broken:"
+                f" {self.advice}"
+            )
+
+
+def verify_advice(folder: Path) -> str:
+    """What to do about a data set in `folder` with too many broken samples."""
+    return f"`restok prepare verify {folder}` finds them all; prepare the data set again"
+
+
+class Loaded(NamedTuple):
+    """What a worker hands over: a batch, and why the samples that others had to stand in for are broken, by key."""
+
+    batch: Batch | None  # None where too many were
+    broken: dict[str, str]
+
+
+def from_workers(loader: DataLoader) -> Iterator[Item]:
+    """What `loader` loads. Raises the errors that workers hand over as values, RuntimeError where one was killed."""
+    try:
+        for item in loader:
+            if isinstance(item, RestokError):
+                raise item
+            yield item
+    except (ConnectionError, EOFError) as error:  # a batch on its way from a worker that is gone
+        raise RuntimeError(f"DataLoader worker is gone ({error})") from error  # as torch says it of all others
+
+
+def as_it_is(item: Item) -> Item:
+    """For DataLoader, which would stack what is a batch already. A lambda could not be sent to another process."""
+    return item
+
+
+def leave_signals(_worker: int) -> None:
+    """Ctrl-C and SIGTERM are for the main process, which then saves and ends its workers.
+
+    Both may go to all processes at once, from a terminal or from SLURM. Python's own workers would print a traceback
+    each, and their death would keep the main process from saving. SIGTERM from the main process is obeyed.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # for the thread, which learns who sent it
+    threading.Thread(target=_end_when_told_by, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_when_told_by(process: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != process:
+        pass
+    os._exit(0)

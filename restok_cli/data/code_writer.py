@@ -1,0 +1,88 @@
+"""Writing a code cache shard by shard, so that what is there after a kill is kept and gone on with."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from restok_cli.data.arrays import map_array
+from restok_cli.data.codes import (
+    CODE_FILES,
+    CODES_FILE,
+    UNFINISHED_FILE,
+    CodeManifest,
+    CodePlan,
+    CodeShardInfo,
+    read_plan,
+    record_dtype,
+)
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import check_output_folder, remove_leftovers, whole_file
+
+
+def start_codes(folder: Path, plan: CodePlan, overwrite: bool) -> None:
+    """Make `folder` ready for the shards of `plan`; those that are there already, of the same plan, are kept.
+
+    Raises UsageError where it holds anything else, unless that is a code cache and `overwrite` is true.
+    """
+    if not overwrite and (folder / UNFINISHED_FILE).is_file() and not (folder / CODES_FILE).is_file():
+        _check_same(folder, read_plan(CodePlan, folder / UNFINISHED_FILE), plan)
+    else:
+        check_output_folder(folder, overwrite, CODE_FILES.fullmatch)
+        for file in [folder / CODES_FILE, *folder.glob("*.npy")]:  # first what says that the others are whole
+            file.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
+    with whole_file(folder / UNFINISHED_FILE) as temporary:
+        temporary.write_text(plan.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def _check_same(folder: Path, before: CodePlan, now: CodePlan) -> None:
+    for key, value in now:
+        if value != getattr(before, key) and any(folder.glob("*.npy")):
+            raise UsageError(
+                f"{folder} holds unfinished codes with another {key.replace('_', ' ')}; finish those by the command"
+                " that began them, give another folder, or --overwrite to replace them"
+            )
+
+
+def shard_path(folder: Path, split: str, number: int) -> Path:
+    """Where a shard goes: it is there only once it is whole."""
+    return folder / f"{split}-{number:06d}.npy"
+
+
+def write_code_shard(path: Path, plan: CodePlan, codes: np.ndarray, class_ids: list[int], keys: list[str]) -> None:
+    """Write a shard, whole or not at all: integer codes (n, views, L), and class and key of each sample."""
+    encoded = [key.encode() for key in keys]
+    records = np.zeros(len(keys), record_dtype(plan, codes.shape[1], max(map(len, encoded), default=1)))
+    records["codes"], records["class_id"], records["key"] = codes, class_ids, encoded
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, records)
+
+
+def finish_codes(folder: Path, plan: CodePlan, num_shards: dict[str, int]) -> CodeManifest:
+    """Write codes.json over the shards in `folder`, all of which are there.
+
+    Raises RestokError where those of a split hold no samples.
+    """
+    splits = {
+        split: [_describe(shard_path(folder, split, number)) for number in range(count)]
+        for split, count in num_shards.items()
+    }
+    for split, shards in splits.items():
+        if not any(shard.num_samples for shard in shards):
+            raise RestokError(f"none of the pictures of split {split} could be decoded, so there are no codes of it")
+    contents = {split: [shard.sha256 for shard in shards] for split, shards in splits.items()}
+    text = json.dumps([plan.tokenizer_fingerprint, contents, plan.class_names], sort_keys=True)
+    manifest = CodeManifest(**dict(plan), splits=splits, fingerprint=hashlib.sha256(text.encode()).hexdigest())
+    with whole_file(folder / CODES_FILE) as temporary:
+        temporary.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (folder / UNFINISHED_FILE).unlink()
+    return manifest
+
+
+def _describe(path: Path) -> CodeShardInfo:
+    with open(path, "rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return CodeShardInfo(file=path.name, num_samples=len(map_array(path)), bytes=path.stat().st_size, sha256=sha256)

@@ -1,0 +1,314 @@
+"""The code cache: what a tokenizer makes of every picture of a data set, so that generators train without either.
+
+    codes.json          what there is: tokenizer, data set, views, class names, shards and their hashes
+    train-000000.npy    a record per sample: codes (views, L), class_id, key; mapped from the disk, not loaded
+    unfinished.json     in the place of codes.json until all shards are there: what they are made of
+
+A shard is an array that `numpy.load` reads. The code room knows no tokenizer: `restok prepare codes` encodes.
+"""
+
+import hashlib
+import json
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from restok_cli.data.arrays import map_array
+from restok_cli.data.batching import check_division, micro_batches
+from restok_cli.data.shards import NO_CLASS
+from restok_cli.data.transforms import NUM_VIEWS, Views
+from restok_cli.errors import RestokError, UsageError, did_you_mean
+
+FORMAT_VERSION = 1
+CODES_FILE, UNFINISHED_FILE = "codes.json", "unfinished.json"
+SAMPLES_PER_SHARD = 1000
+
+# Every file of a code cache: what --overwrite may delete.
+CODE_FILES = re.compile(r"codes\.json|unfinished\.json|[A-Za-z0-9_-]+-\d{6,}\.npy|\..*\.tmp")
+
+
+class CodePlan(BaseModel):
+    """What decides every code of a cache."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format_version: Literal[1] = FORMAT_VERSION
+    data_name: str
+    data_fingerprint: str
+    tokenizer_fingerprint: str
+    dtype: str  # that the tokenizer computed in
+    image_size: tuple[int, int]  # (height, width) of the views
+    views: dict[str, Views]  # how they are made of a picture, by split
+    codebook_size: int = Field(gt=0)
+    num_codes: int = Field(gt=0)  # L, of one view
+    class_names: list[str]  # the class id is the place in this list; empty where there are no classes
+    samples_per_shard: int = Field(gt=0)  # of the data set, before broken ones are left out
+
+    def num_shards(self, num_samples: int) -> int:
+        """Of a split with so many samples."""
+        return -(-num_samples // self.samples_per_shard)
+
+    def samples_of(self, shard: int, num_samples: int) -> range:
+        """The samples of a split with so many that are in its shard of that number, unless they are broken."""
+        first = shard * self.samples_per_shard
+        return range(first, min(first + self.samples_per_shard, num_samples))
+
+
+class CodeShardInfo(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    file: str = Field(pattern=r"^[A-Za-z0-9_-]+\.npy$")
+    num_samples: int = Field(ge=0)
+    bytes: int
+    sha256: str
+
+
+class CodeManifest(CodePlan):
+    """What codes.json says."""
+
+    splits: dict[str, list[CodeShardInfo]] = Field(min_length=1)
+    fingerprint: str  # two caches with the same one hold the same codes of the same samples in the same order
+
+
+Plan = TypeVar("Plan", CodePlan, CodeManifest)
+
+
+class CodeBatch(NamedTuple):
+    """Codes, and what their pictures show."""
+
+    codes: torch.Tensor  # int64 (B, L)
+    class_ids: torch.Tensor  # int64 (B,), -1 where the data set has no classes
+
+
+def record_dtype(plan: CodePlan, num_views: int, key_bytes: int) -> np.dtype:
+    """A record of a shard."""
+    code = "<u2" if plan.codebook_size <= 2**16 else "<i4"
+    return np.dtype([("codes", code, (num_views, plan.num_codes)), ("class_id", "<i4"), ("key", f"S{key_bytes}")])
+
+
+class CodeSplit:
+    """The samples of one split, numbered from 0 in the order of the shards."""
+
+    def __init__(self, name: str, folder: Path, manifest: CodeManifest):
+        self.name, self.num_views = name, NUM_VIEWS[manifest.views[name]]
+        self.shards = [_CodeShard(folder / info.file, info, manifest, self.num_views) for info in manifest.splits[name]]
+        self.ends = list(accumulate(shard.info.num_samples for shard in self.shards))
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def _record(self, i: int) -> np.void:
+        if not 0 <= i < len(self):
+            raise IndexError(f"sample {i} of {len(self)}")
+        number = bisect_right(self.ends, i)
+        shard = self.shards[number]
+        return shard.records[i - self.ends[number] + shard.info.num_samples]
+
+    def codes(self, i: int, view: int) -> np.ndarray:
+        """The codes (L,) of one view of sample `i`. Raises RestokError where the shard is damaged."""
+        return self._record(i)["codes"][view]
+
+    def class_id(self, i: int) -> int:
+        """The class of sample `i`, -1 where the data set has no classes."""
+        return int(self._record(i)["class_id"])
+
+    def key(self, i: int) -> str:
+        """The key of sample `i` in its data set."""
+        return self._record(i)["key"].decode()
+
+
+class _CodeShard:
+    """One file of records."""
+
+    def __init__(self, path: Path, info: CodeShardInfo, plan: CodePlan, num_views: int):
+        self.path, self.info, self.plan, self.num_views = path, info, plan, num_views
+
+    @cached_property
+    def records(self) -> np.ndarray:
+        try:
+            records = map_array(self.path)
+        except (OSError, ValueError) as error:
+            raise _damaged(self.path, "is missing or no shard of codes") from error
+        key_bytes = records.dtype["key"].itemsize if "key" in (records.dtype.names or ()) else 0
+        expected = record_dtype(self.plan, self.num_views, key_bytes)
+        if records.dtype != expected or records.shape != (self.info.num_samples,):
+            raise _damaged(self.path, f"does not hold the {self.info.num_samples} samples that {CODES_FILE} speaks of")
+        return records
+
+
+class CodeCache:
+    """The codes of a data set: splits, classes, and what they were made with."""
+
+    def __init__(self, folder: Path, manifest: CodeManifest):
+        self.folder, self.manifest = folder, manifest
+        self.name, self.fingerprint = manifest.data_name, manifest.fingerprint
+        self.tokenizer_fingerprint = manifest.tokenizer_fingerprint
+        self.codebook_size, self.num_codes = manifest.codebook_size, manifest.num_codes
+        self.class_names = manifest.class_names
+        self.splits = list(manifest.splits)
+
+    @property
+    def num_classes(self) -> int:
+        """0 where the pictures have no classes."""
+        return len(self.class_names)
+
+    @property
+    def held_out(self) -> CodeSplit:
+        """The validation split, or the training split of a data set that has no other."""
+        return self.split("validation" if "validation" in self.splits else "train")
+
+    def split(self, name: str) -> CodeSplit:
+        """The split of that name, usually train or validation. Raises UsageError where there is none."""
+        if name not in self.splits:
+            raise UsageError(
+                f"the codes in {self.folder} have no split {name}{did_you_mean(name, self.splits)};"
+                f" they have {' and '.join(self.splits)}"
+            )
+        return CodeSplit(name, self.folder, self.manifest)
+
+
+def is_codes(path: str | Path) -> bool:
+    """Whether `path` means a code cache: a folder that `restok prepare codes` made, or has begun to make."""
+    return any((Path(path) / name).is_file() for name in (CODES_FILE, UNFINISHED_FILE))
+
+
+def open_codes(path: str | Path) -> CodeCache:
+    """Open a folder that `restok prepare codes` made.
+
+    Raises UsageError where `path` is none or is unfinished, RestokError where a shard of it is missing or cut.
+    """
+    folder = Path(path)
+    file = folder / CODES_FILE
+    if not file.is_file():
+        if (folder / UNFINISHED_FILE).is_file():
+            raise UsageError(f"{folder} is unfinished; the same `restok prepare codes` again goes on with it")
+        raise UsageError(f"{folder} holds no codes; `restok prepare codes DATA {folder} --tokenizer M` makes them")
+    manifest = read_plan(CodeManifest, file)
+    for shard in (shard for shards in manifest.splits.values() for shard in shards):
+        path = folder / shard.file
+        if not path.is_file():
+            raise _damaged(path, "is missing")
+        if path.stat().st_size != shard.bytes:
+            raise _damaged(path, f"has {path.stat().st_size} bytes instead of {shard.bytes}")
+    return CodeCache(folder, manifest)
+
+
+def read_plan(kind: type[Plan], path: Path) -> Plan:
+    """codes.json or unfinished.json. Raises RestokError where it is damaged or of another format."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(fields, dict) and fields.get("format_version") not in (None, FORMAT_VERSION):
+            raise RestokError(
+                f"{path} has format {fields['format_version']}, this restok reads {FORMAT_VERSION}:"
+                " update restok, or make the codes again"
+            )
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _damaged(path, f"is wrong at {'.'.join(map(str, first['loc']))} ({first['msg']})") from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, "is not JSON") from error
+
+
+def code_batches(
+    split: CodeSplit,
+    *,
+    batch_size: int,
+    seed: int,
+    first_step: int = 0,
+    micro_batch_size: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[CodeBatch]:
+    """Training batches from step `first_step` on, without end, in the order and the shares of `loader.batches`.
+
+    Of each sample comes one view an epoch, drawn by seed, epoch and sample alone.
+
+    Raises UsageError where the batch cannot be divided so, RestokError, at the step that needs it, for a damaged shard.
+    """
+    size = check_division(batch_size, micro_batch_size, world_size)
+    visits = micro_batches(
+        len(split),
+        batch_size=batch_size,
+        seed=seed,
+        first_step=first_step,
+        micro_batch_size=size,
+        rank=rank,
+        world_size=world_size,
+    )
+    return _read_batches(split, visits, seed)
+
+
+def _read_batches(split: CodeSplit, batches: Iterator[list[tuple[int, int]]], seed: int) -> Iterator[CodeBatch]:
+    drawn_epoch, views = -1, np.zeros(0)
+    for visits in batches:
+        codes = []
+        for epoch, sample in visits:
+            if epoch != drawn_epoch:
+                drawn_epoch, views = epoch, draw_views(len(split), split.num_views, seed, epoch)
+            codes.append(split.codes(sample, views[sample]))
+        yield _batch(codes, [split.class_id(sample) for _, sample in visits])
+
+
+def draw_views(num_samples: int, num_views: int, seed: int, epoch: int) -> np.ndarray:
+    """The view of each sample that an epoch shows: uint8 (num_samples,)."""
+    # the counter sets these numbers apart from the ones that shuffle the epoch
+    numbers = np.random.Philox(key=[seed, epoch], counter=[0, 0, 1, 0]).random_raw(num_samples)
+    return (numbers % num_views).astype(np.uint8)
+
+
+def evaluation_code_batches(
+    split: CodeSplit, batch_size: int, *, rank: int = 0, world_size: int = 1
+) -> Iterator[CodeBatch]:
+    """View 0 of every sample once, in order; the last batch may be shorter.
+
+    Of several processes, each gets every `world_size`-th batch, from number `rank` on. Raises RestokError as above.
+    """
+    for start in range(rank * batch_size, len(split), world_size * batch_size):
+        samples = range(start, min(start + batch_size, len(split)))
+        yield _batch([split.codes(i, 0) for i in samples], [split.class_id(i) for i in samples])
+
+
+def _batch(codes: list[np.ndarray], class_ids: list[int]) -> CodeBatch:
+    return CodeBatch(torch.from_numpy(np.stack(codes).astype(np.int64)), torch.tensor(class_ids))
+
+
+def verify_codes(path: str | Path) -> list[str]:
+    """What is wrong with a code cache, a line each: shards changed or missing, files, keys, classes and codes that
+    cannot be. Empty where all is as it was made.
+
+    Raises UsageError and RestokError as `open_codes` does.
+    """
+    cache = open_codes(path)
+    known = {CODES_FILE, *(shard.file for shards in cache.manifest.splits.values() for shard in shards)}
+    problems = [f"{file.name} does not belong to it" for file in cache.folder.iterdir() if file.name not in known]
+    keys: Counter[bytes] = Counter()
+    for split in map(cache.split, cache.splits):
+        for shard in split.shards:
+            with open(shard.path, "rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != shard.info.sha256:
+                    problems.append(f"{shard.path.name} is not as it was made (SHA-256)")
+            records = shard.records
+            keys.update(records["key"].tolist())
+            lowest, highest = (0, cache.num_classes - 1) if cache.num_classes else (NO_CLASS, NO_CLASS)
+            wrong = (records["class_id"] < lowest) | (records["class_id"] > highest)
+            wrong |= (records["codes"] >= cache.codebook_size).any((1, 2)) | (records["codes"] < 0).any((1, 2))
+            problems += [
+                f"{shard.path.name}: sample {key.decode(errors='replace')} has a code or a class that does not exist"
+                for key in records["key"][wrong].tolist()
+            ]
+    problems += [f"key {key.decode(errors='replace')} is there {n} times" for key, n in keys.items() if n > 1]
+    return problems
+
+
+def _damaged(path: Path, what: str) -> RestokError:
+    return RestokError(f"{path} {what}: copy the codes again, or make them again with `restok prepare codes`")

@@ -1,0 +1,133 @@
+"""What becomes of a picture file on its way into a data set: kept byte for byte, changed for a reason, or refused.
+
+Kept is what every loader reads: JPEG, PNG and WebP of one frame with 8 bits per channel.
+"""
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Literal, NamedTuple
+
+from PIL import Image
+
+from restok_cli.data.images import DECODE_ERRORS, describe_error, read_image
+from restok_cli.errors import PictureError
+
+SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}  # the kept formats; timm looks for these names
+MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # what loaders turn into RGB, all in the same way
+JPEG_QUALITY = 95
+PNG_DEPTH = 24  # the byte of a PNG file that holds the bits per channel; Pillow tells 8 for 16-bit colour
+END_OF_JPEG = b"\xff\xd9"  # in picture data this never occurs before the end
+
+Check = Literal["quick", "full"]
+
+
+class Rules(NamedTuple):
+    """What to do with pictures.
+
+    The check `full` decodes every picture. `quick` reads headers and structure: it finds files that are no pictures,
+    that are cut short or, of PNG, have a wrong checksum, but not damage inside of JPEG and WebP.
+    """
+
+    check: Check = "quick"
+    resize: int | None = None  # shorter edges above this become this
+    max_pixels: int | None = None  # pictures of more are shrunk to it
+
+
+class Intake(NamedTuple):
+    """A picture as it goes into a shard."""
+
+    picture: bytes
+    suffix: str  # without the dot; it tells the true format, whatever the file was called
+    size: tuple[int, int]  # (height, width)
+    change: str | None  # why the bytes are not the file's own
+
+
+def take_in(data: bytes, file: str, rules: Rules) -> Intake:
+    """Decide about the bytes of a picture file called `file`. Raises PictureError where it is broken."""
+    with _decoding(file):
+        stream = BytesIO(data)
+        image = Image.open(stream)
+        change = _unreadable(image, data)
+        size = _size_for(image.width, image.height, rules)
+        if size != image.size:
+            change = "resized"
+        if change is None:
+            suffix = SUFFIXES[image.format]
+            _check(image, stream, data, file, rules.check)
+            return Intake(data, suffix, (size[1], size[0]), None)
+    as_jpeg = change == "resized" and SUFFIXES.get(image.format) == "jpg"
+    picture, suffix = _encode(read_image(data, file), size, as_jpeg)
+    return Intake(picture, suffix, (size[1], size[0]), change)
+
+
+def check_picture(data: bytes, file: str, check: Check) -> tuple[int, int]:
+    """The (height, width) of a picture that stays as it is. Raises PictureError where it is broken."""
+    with _decoding(file):
+        stream = BytesIO(data)
+        image = Image.open(stream)
+        _check(image, stream, data, file, check)
+        return image.height, image.width
+
+
+@contextmanager
+def _decoding(file: str) -> Iterator[None]:
+    """Pillow's errors become a PictureError; its warnings, of odd metadata which no number depends on, are dropped."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except DECODE_ERRORS as error:
+        raise PictureError(f"{file}: cannot be decoded as a picture ({describe_error(error)})") from error
+
+
+def _unreadable(image: Image.Image, data: bytes) -> str | None:
+    """Why there are loaders that cannot read the picture."""
+    if image.format not in SUFFIXES:
+        return f"{image.format} file"
+    if image.mode.startswith(("I", "F")) or (image.format == "PNG" and data[PNG_DEPTH] == 16):
+        return "16 bit"
+    if image.mode not in MODES:
+        return f"{image.mode} colours"
+    if image.format != "MPO" and getattr(image, "is_animated", False):  # other pictures of a photo are no frames
+        return "animated"
+    return None
+
+
+def _check(image: Image.Image, stream: BytesIO, data: bytes, file: str, check: Check) -> None:
+    """Raises PictureError or one of DECODE_ERRORS where the picture is broken as far as the check can see."""
+    if image.format == "JPEG":
+        if data.rfind(END_OF_JPEG, stream.tell()) < 0:  # the stream stands where picture data begin
+            raise ValueError("the file is cut short")
+    elif image.format == "WEBP":
+        if int.from_bytes(data[4:8], "little") + 8 > len(data):  # it tells its size
+            raise ValueError("the file is cut short")
+    elif image.format == "PNG":
+        image.verify()  # every chunk's checksum, to the last chunk
+    if check == "full" or image.format not in ("JPEG", "WEBP", "PNG"):
+        read_image(data, file)
+
+
+def _size_for(width: int, height: int, rules: Rules) -> tuple[int, int]:
+    """The (width, height) that the rules leave of a picture: never more, and of the same shape."""
+    if rules.resize and min(width, height) > rules.resize:
+        scale = rules.resize / min(width, height)
+        width, height = round(width * scale), round(height * scale)
+    if rules.max_pixels and width * height > rules.max_pixels:
+        scale = math.sqrt(rules.max_pixels / (width * height))
+        width, height = max(int(width * scale), 1), max(int(height * scale), 1)
+    return width, height
+
+
+def _encode(image: Image.Image, size: tuple[int, int], as_jpeg: bool) -> tuple[bytes, str]:
+    """An RGB image as the bytes of a file, and its suffix; without loss unless `as_jpeg`."""
+    if size != image.size:
+        image = image.resize(size, Image.Resampling.BICUBIC)
+    file = BytesIO()
+    if as_jpeg:
+        image.save(file, "JPEG", quality=JPEG_QUALITY, subsampling="4:4:4")
+        return file.getvalue(), "jpg"
+    image.save(file, "PNG")
+    return file.getvalue(), "png"

@@ -1,0 +1,287 @@
+"""Pictures to a data set, on several processes, and after a kill from where it was.
+
+Shard k of a split is made of its sources [k·n, (k+1)·n), less those that are broken: no shard needs another, so they
+can be made at once, in any order, and again. While they are, all lies in OUT/.partial:
+
+    plan.json                what is being made of what
+    train-000000.tar  .npy   finished shards
+    train-000000.json        what is to be told of a shard; written last, it says that the shard is finished
+
+When all are finished they move to OUT, and dataset.json last: from then on OUT is a data set.
+"""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from hashlib import sha256
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import BaseModel
+
+from restok_cli.console import Progress, note
+from restok_cli.data.intake import Rules, take_in
+from restok_cli.data.jobs import run_jobs
+from restok_cli.data.shards import DATASET_FILES, MANIFEST, Manifest, Sample, ShardInfo, index_path
+from restok_cli.data.sources import Source, Sources
+from restok_cli.data.writer import (
+    TIMM_MANIFEST,
+    make_manifest,
+    shard_name,
+    write_manifest,
+    write_shard,
+    write_timm_manifest,
+)
+from restok_cli.errors import PictureError, RestokError, UsageError
+from restok_cli.files import remove_leftovers, sync_folder, whole_file
+
+WORK_FOLDER = ".partial"
+PLAN = "plan.json"
+BAD_LIST = "bad.jsonl"
+NOTED_PICTURES = 20  # broken ones that are named on the terminal; the file names all
+
+
+class Plan(NamedTuple):
+    """All that the data set depends on."""
+
+    name: str
+    source: str  # what the user gave
+    sources: Sources
+    rules: Rules
+    samples_per_shard: int
+
+    def facts(self) -> dict[str, str | int | None]:
+        """The plan in words and numbers; two plans with the same ones make the same bytes."""
+        counts = {f"{split} pictures": len(sources) for split, sources in self.sources.splits.items()}
+        options = {"--" + name.replace("_", "-"): value for name, value in self.rules._asdict().items()}
+        contents = sha256(json.dumps(self.sources.class_names).encode())
+        for split, sources in self.sources.splits.items():
+            contents.update(split.encode())
+            for source in sources:
+                contents.update(repr(source).encode())
+        return {
+            "restok": version("restok"),
+            "name": self.name,
+            "source": self.source,
+            **counts,
+            **options,
+            "--samples-per-shard": self.samples_per_shard,
+            "list of pictures": contents.hexdigest(),
+        }
+
+
+class BadPicture(BaseModel):
+    """A file that is not in the data set, and why."""
+
+    file: str
+    reason: str
+
+
+class ShardRecord(BaseModel):
+    """What is to be told of a finished shard."""
+
+    shard: ShardInfo | None  # None where every picture was broken
+    sizes: list[tuple[int, int]]  # (height, width), the first two that occur
+    changes: dict[str, int]  # why pictures were re-encoded -> how many
+    bad: list[BadPicture]
+
+
+class Task(NamedTuple):
+    """One shard to make."""
+
+    split: str
+    number: int
+    sources: list[Source]
+
+    @property
+    def file(self) -> str:
+        return shard_name(self.split, self.number)
+
+
+class Preparation(NamedTuple):
+    """What came of it."""
+
+    manifest: Manifest
+    changes: dict[str, int]
+    num_bad: int
+
+
+def is_half_done(out: Path) -> bool:
+    """Whether a data set is being made in `out`, and none is there yet: making it may go on without --overwrite."""
+    return (out / WORK_FOLDER / PLAN).is_file() and not (out / MANIFEST).exists()
+
+
+def prepare_dataset(plan: Plan, out: Path, jobs: int, overwrite: bool) -> Preparation:
+    """Make the data set in `out`, going on where an earlier call with the same plan was stopped.
+
+    Raises UsageError where something else is half done in `out` and `overwrite` is false; RestokError where not one
+    picture can be read; OSError where `out` cannot be written. What is finished by then is kept for the next call.
+    """
+    work = out / WORK_FOLDER
+    _open_work_folder(work, plan.facts(), overwrite)
+    tasks = list(_tasks(plan))
+    todo = [task for task in tasks if not _record_path(work, task).is_file()]
+    total, left = (sum(len(task.sources) for task in some) for some in (tasks, todo))
+    if left < total:
+        note(f"{total - left} of {total} pictures were done before; going on")
+    noted = 0
+    with (
+        Progress("prepare", total, "pictures", done=total - left) as progress,
+        closing(run_jobs(partial(_make_shard, work, plan.rules), todo, jobs, progress)) as results,
+    ):
+        for _, record in results:
+            for picture in record.bad[: NOTED_PICTURES - noted]:
+                note(f"left out: {picture.file}: {picture.reason}")
+            noted = min(noted + len(record.bad), NOTED_PICTURES)
+    records = [(task, _read_record(_record_path(work, task))) for task in tasks]
+    try:
+        preparation = _describe(work, plan, records)
+    except RestokError:
+        shutil.rmtree(work)
+        if not any(out.iterdir()):
+            out.rmdir()
+        raise
+    _publish(work, out, preparation.manifest)
+    return preparation
+
+
+def _open_work_folder(work: Path, facts: dict[str, str | int | None], overwrite: bool) -> None:
+    """Make the work folder, or take the one that is there if it is of the same plan."""
+    path = work / PLAN
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RestokError(f"{path} is damaged; delete {work} and start again") from error
+        different = [name for name in {**before, **facts} if before.get(name) != facts.get(name)]
+        if different and not overwrite:
+            raise UsageError(
+                f"{work.parent} holds a half-done data set with {_differences(before, facts, different)};"
+                " go on with what it was, or give another folder, or --overwrite to start anew"
+            )
+        if different:
+            shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(work)
+    if not path.is_file():
+        with whole_file(path) as temporary:
+            temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def _differences(before: dict, now: dict, names: list[str]) -> str:
+    """In words, without the hash unless nothing else tells."""
+    telling = [name for name in names if name != "list of pictures"]
+    if not telling:
+        return "other pictures than are in the source now"
+    return ", ".join(f"{name} {before.get(name)} (now {now.get(name)})" for name in telling)
+
+
+def _tasks(plan: Plan) -> Iterator[Task]:
+    size = plan.samples_per_shard
+    for split, sources in plan.sources.splits.items():
+        for number, start in enumerate(range(0, len(sources), size)):
+            yield Task(split, number, sources[start : start + size])
+
+
+def _make_shard(work: Path, rules: Rules, task: Task, advance: Callable[[], None]) -> ShardRecord:
+    """Write one shard and its record."""
+    bad: list[BadPicture] = []
+    changes: Counter[str] = Counter()
+    path = work / task.file
+    samples = _samples(task.sources, rules, advance, changes, bad)
+    first = next(samples, None)
+    shard, sizes = None, set()
+    if first is not None:
+        shard, sizes = write_shard(path, chain([first], samples))
+    record = ShardRecord(shard=shard, sizes=sorted(sizes)[:2], changes=dict(sorted(changes.items())), bad=bad)
+    with whole_file(_record_path(work, task)) as temporary:
+        temporary.write_text(record.model_dump_json(), encoding="utf-8")
+    return record
+
+
+def _samples(
+    sources: list[Source], rules: Rules, advance: Callable[[], None], changes: Counter[str], bad: list[BadPicture]
+) -> Iterator[Sample]:
+    """The samples that the sources make; broken ones go into `bad`, and the reasons for changes into `changes`."""
+    for source in sources:
+        try:
+            taken = take_in(source.place.read(), source.file, rules)
+        except (PictureError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error).removeprefix(f"{source.file}: ")
+            bad.append(BadPicture(file=source.file, reason=reason))
+        else:
+            height, width = taken.size
+            info = {"file": source.file, "width": width, "height": height}
+            if taken.change:
+                changes[taken.change] += 1
+                info["change"] = taken.change
+            yield Sample(source.key, taken.suffix, taken.picture, taken.size, source.class_id, info)
+        advance()
+
+
+def _record_path(work: Path, task: Task) -> Path:
+    return (work / task.file).with_suffix(".json")
+
+
+def _read_record(path: Path) -> ShardRecord:
+    try:
+        return ShardRecord.model_validate_json(path.read_bytes())
+    except ValueError as error:
+        raise RestokError(f"{path} is damaged; delete it, and run the command again") from error
+
+
+def _describe(work: Path, plan: Plan, records: list[tuple[Task, ShardRecord]]) -> Preparation:
+    """Write what is told of the whole data set."""
+    shards: dict[str, list[ShardInfo]] = {split: [] for split in plan.sources.splits}
+    changes: Counter[str] = Counter()
+    for task, record in records:
+        shards[task.split] += [record.shard] if record.shard else []
+        changes.update(record.changes)
+    bad = [picture for _, record in records for picture in record.bad]
+    provenance = {"source": plan.source, "left_out": str(len(bad)), "re_encoded": str(changes.total())}
+    provenance |= {name: str(value) for name, value in plan.rules._asdict().items() if value is not None}
+    manifest = make_manifest(
+        shards,
+        {size for _, record in records for size in record.sizes},
+        name=plan.name,
+        class_names=plan.sources.class_names,
+        provenance=provenance,
+    )
+    if bad:
+        write_bad_list(work, bad)
+    write_timm_manifest(work, manifest)
+    write_manifest(work, manifest)
+    return Preparation(manifest, dict(sorted(changes.items())), len(bad))
+
+
+def write_bad_list(folder: Path, bad: list[BadPicture]) -> None:
+    """Write bad.jsonl into `folder`."""
+    with whole_file(folder / BAD_LIST) as temporary:
+        lines = (json.dumps(picture.model_dump()) + "\n" for picture in bad)
+        temporary.write_text("".join(lines), encoding="utf-8")
+
+
+def _publish(work: Path, out: Path, manifest: Manifest) -> None:
+    """Move the files of the data set from the work folder to `out`, dataset.json last; what it replaces goes first.
+
+    Killed in between, the next call moves the rest: what was moved already is known by its record.
+    """
+    (out / MANIFEST).unlink(missing_ok=True)
+    shards = [shard.file for split in manifest.splits.values() for shard in split.shards]
+    files = [*shards, *(index_path(Path(shard)).name for shard in shards), BAD_LIST, TIMM_MANIFEST]
+    for old in out.iterdir():
+        if old.is_file() and DATASET_FILES.fullmatch(old.name) and (old.name not in files or old.name == BAD_LIST):
+            old.unlink()
+    for file in files:
+        if (work / file).exists():
+            os.replace(work / file, out / file)
+    sync_folder(out)
+    os.replace(work / MANIFEST, out / MANIFEST)
+    sync_folder(out)
+    shutil.rmtree(work)

@@ -1,0 +1,241 @@
+"""Pictures from shards that are elsewhere (a URL) or have no index: read from front to back, through webdataset.
+
+What the loader of local shards promises cannot be promised of these: see `streamed_batches`.
+"""
+
+import random
+import re
+import tarfile
+from collections.abc import Iterator
+from contextlib import closing
+from hashlib import sha256
+from itertools import count, islice
+from typing import IO, NamedTuple
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from restok_cli.console import note
+from restok_cli.data.batching import (
+    Batch,
+    BrokenSamples,
+    Loaded,
+    as_it_is,
+    from_workers,
+    leave_signals,
+    shuffle,
+)
+from restok_cli.data.images import IMAGE_SUFFIXES, center_crop, read_image, to_tensor
+from restok_cli.data.shards import NO_CLASS, StreamedSplit
+from restok_cli.data.transforms import Transform
+from restok_cli.errors import PictureError, RestokError
+
+SHUFFLE_BUFFER = 1000  # pictures, still encoded, among which each worker draws the next one: about 100 MB
+SUFFIXES = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)  # webdataset's have no dot before them
+END_OF_TAR = bytes(1024)  # every whole tar ends in two empty blocks
+READ_ERRORS = (OSError, EOFError, ValueError, tarfile.TarError)
+
+
+class StreamedSample(NamedTuple):
+    """A sample as it comes out of a shard."""
+
+    key: str
+    pictures: list[bytes]  # one, where all is well
+    class_id: int  # NO_CLASS where the data set has no classes
+    name: str  # key and shard, for messages
+
+    @property
+    def picture(self) -> bytes:
+        """Raises PictureError where there is none, or one of several."""
+        if len(self.pictures) != 1:
+            raise PictureError(f"{self.name}: has {len(self.pictures)} pictures instead of one")
+        return self.pictures[0]
+
+
+def streamed_batches(
+    split: StreamedSplit,
+    transform: Transform,
+    *,
+    micro_batch_size: int,
+    first_step: int,
+    num_workers: int,
+    rank: int,
+    world_size: int,
+    broken_limit: float,
+) -> Iterator[Batch]:
+    """Training batches without end, of shards that are read as they come.
+
+    The shards are shuffled anew in each epoch and divided among all workers of all processes, which go through them
+    at their own pace and shuffle within a buffer; where there are fewer shards than workers, each reads all and keeps
+    its share of the samples. The same seed, step, workers and processes give the same batches. Other than with local
+    shards, another number of workers or processes gives another order, and a run that starts at a later step begins
+    an epoch of its own: over the whole run, samples come about equally often, not exactly.
+
+    Raises RestokError, where a batch needs it, for a shard that cannot be read to its end, and for too many broken
+    samples: past the share `broken_limit` of the split, or of those seen where nobody has counted it.
+    """
+    if rank == 0:
+        note(
+            f"the {split.name} shards are elsewhere and streamed: the order depends on the number of workers and"
+            " processes, and a resumed run goes on with an epoch of its own"
+        )
+    broken = BrokenSamples(split.num_samples, broken_limit, "make the shards again, without them")
+    loader = DataLoader(
+        _Stream(split, transform, micro_batch_size, first_step, rank, world_size),
+        batch_size=None,
+        num_workers=num_workers,
+        collate_fn=as_it_is,
+        worker_init_fn=leave_signals,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),
+    )
+    num_seen = 0
+    for loaded in from_workers(loader):
+        broken.num_samples = split.num_samples or num_seen
+        broken.add(loaded.broken)
+        if loaded.batch is not None:
+            num_seen += len(loaded.batch.class_ids)
+            yield loaded.batch
+
+
+class _Stream(IterableDataset):
+    """What DataLoader asks for batches. An error comes back as a value: raised, it would bring a worker's traceback."""
+
+    def __init__(
+        self,
+        split: StreamedSplit,
+        transform: Transform,
+        micro_batch_size: int,
+        first_epoch: int,
+        rank: int,
+        world_size: int,
+    ):
+        self.split, self.transform, self.micro_batch_size = split, transform, micro_batch_size
+        self.first_epoch, self.rank, self.world_size = first_epoch, rank, world_size
+
+    def __iter__(self) -> Iterator[Loaded | RestokError]:
+        worker = get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        try:
+            yield from self._batches(self.rank * workers + number, self.world_size * workers)
+        except RestokError as error:
+            yield error
+
+    def _batches(self, reader: int, num_readers: int) -> Iterator[Loaded]:
+        images, class_ids = [], []
+        for epoch, sample in self._samples(reader, num_readers):
+            number = int.from_bytes(sha256(sample.key.encode()).digest()[:7])  # it has no other
+            try:
+                images.append(self.transform(sample.picture, sample.name, epoch, number))
+            except PictureError as error:
+                yield Loaded(None, {sample.key: str(error)})
+                continue
+            class_ids.append(sample.class_id)
+            if len(images) == self.micro_batch_size:
+                yield Loaded(Batch(torch.stack(images), torch.tensor(class_ids)), {})
+                images, class_ids = [], []
+
+    def _samples(self, reader: int, num_readers: int) -> Iterator[tuple[int, StreamedSample]]:
+        """This reader's (epoch, sample) pairs, without end."""
+        from webdataset.filters import shuffle as shuffled  # brings all of webdataset along
+
+        urls, self.num_read = self.split.urls, 0
+        whole_shards = len(urls) >= num_readers
+        for epoch in count(self.first_epoch):
+            before, order = self.num_read, [urls[i] for i in shuffle(len(urls), self.transform.seed, epoch)]
+            samples = read_shards(order[reader::num_readers] if whole_shards else order, self.split.num_classes)
+            mine = self._share(samples, reader, 1 if whole_shards else num_readers)
+            rng = random.Random(f"{self.transform.seed} {epoch} {reader}")
+            for sample in shuffled(SHUFFLE_BUFFER, rng=rng)(mine):
+                yield epoch, sample
+            if self.num_read == before:
+                raise RestokError(f"the shards of split {self.split.name} hold no samples ({order[0]}, …)")
+
+    def _share(self, samples: Iterator[StreamedSample], reader: int, parts: int) -> Iterator[StreamedSample]:
+        """Every one of `parts` samples, counted on from epoch to epoch: so each reader gets some, however few exist."""
+        for sample in samples:
+            if self.num_read % parts == reader % parts:
+                yield sample
+            self.num_read += 1
+
+
+def streamed_evaluation_batches(
+    split: StreamedSplit, image_size: tuple[int, int], batch_size: int, rank: int, world_size: int
+) -> Iterator[Batch]:
+    """Every sample once, in the order of the shards, centre-cropped; the last batch may be shorter.
+
+    Each of several processes reads all, and decodes every `world_size`-th batch.
+
+    Raises RestokError where a shard or a sample cannot be read.
+    """
+    samples = read_shards(split.urls, split.num_classes)
+    for number in count():
+        some = list(islice(samples, batch_size))
+        if not some:
+            return
+        if number % world_size != rank:
+            continue
+        images = [to_tensor(center_crop(read_image(sample.picture, sample.name), image_size)) for sample in some]
+        yield Batch(torch.stack(images), torch.tensor([sample.class_id for sample in some]))
+
+
+def read_shards(urls: list[str], num_classes: int) -> Iterator[StreamedSample]:
+    """The samples of the shards, one after the other.
+
+    Raises RestokError where a shard cannot be fetched or ends early, and for a sample without one of the classes.
+    """
+    for url in urls:
+        for files in _read_shard(url):
+            name = f"sample {files['__key__']} of {url}"
+            pictures = [data for suffix, data in files.items() if suffix.rpartition(".")[2] in SUFFIXES]
+            yield StreamedSample(files["__key__"], pictures, _class_id(files, num_classes, name), name)
+
+
+def _class_id(files: dict[str, bytes], num_classes: int, name: str) -> int:
+    if not num_classes:
+        return NO_CLASS
+    text = files.get("cls", b"").decode(errors="replace").strip()
+    if not text.isdecimal() or int(text) >= num_classes:
+        raise RestokError(
+            f"{name}: its class is {text or 'missing'}, but the data set has classes 0 to {num_classes - 1}"
+        )
+    return int(text)
+
+
+class _Watched:
+    """A stream that remembers how it ended."""
+
+    def __init__(self, stream: IO[bytes]):
+        self.stream, self.end = stream, b""
+
+    def read(self, size: int) -> bytes:
+        data = self.stream.read(size)
+        self.end = (self.end + data)[-len(END_OF_TAR) :]
+        return data
+
+
+def _read_shard(url: str) -> Iterator[dict[str, bytes]]:
+    """The files of each sample by suffix, and its `__key__`. Raises RestokError where the shard cannot be read."""
+    from webdataset.gopen import gopen
+    from webdataset.tariterators import group_by_keys, tar_file_expander
+
+    try:
+        with closing(gopen(url)) as stream:
+            watched = _Watched(stream)
+            yield from group_by_keys(tar_file_expander([{"url": url, "stream": watched}]))
+            # tarfile stops without a word where a tar is cut between two files
+            while watched.read(2**16):
+                pass
+            if watched.end != END_OF_TAR:
+                raise EOFError("it is cut short, or no plain tar")
+    except READ_ERRORS as error:
+        raise RestokError(f"shard {url} cannot be read to its end ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error.args[0] if error.args else error).split())  # webdataset adds arguments to errors
+    if command := re.search(r": exit (-?\d+) ", text):
+        return f"the command that fetches it ended with exit code {command[1]}"
+    return text

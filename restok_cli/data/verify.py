@@ -1,0 +1,216 @@
+"""Is a data set what was prepared, to the last bit? And if not, which samples are not?
+
+The hash in dataset.json says whether a shard is whole; the checksums in its index, each of one sample, say where it is
+not. In a whole shard the index itself is compared with what lies in the tar.
+"""
+
+import gzip
+import zlib
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from restok_cli.console import Progress
+from restok_cli.data.arrays import map_array
+from restok_cli.data.jobs import run_jobs
+from restok_cli.data.preparation import WORK_FOLDER
+from restok_cli.data.shards import (
+    INDEX_DTYPE,
+    NAME_BYTES,
+    NO_CLASS,
+    SAMPLE_FOLDER,
+    TAR_BLOCK,
+    Manifest,
+    ShardInfo,
+    index_path,
+    read_manifest,
+)
+from restok_cli.data.tars import group_samples, list_files, read_class_id, split_name
+from restok_cli.data.writer import Digest, digest_spans, fingerprint, padded
+from restok_cli.errors import RestokError
+
+
+class Problem(NamedTuple):
+    """Something in a data set that is not as it was prepared."""
+
+    file: str
+    sample: str | None  # its key, or what can be told of it; None where it is about the file
+    what: str
+
+
+class Verification(NamedTuple):
+    """What was looked at, and what is wrong with it."""
+
+    num_shards: int
+    num_samples: int
+    streamed: list[str]  # splits whose shards are elsewhere: nothing can be said of them
+    problems: list[Problem]
+
+
+class ShardReport(NamedTuple):
+    """What was found in one shard."""
+
+    keys: list[str]
+    problems: list[Problem]
+
+
+def verify_dataset(path: str | Path, jobs: int) -> Verification:
+    """Read a data set from end to end and compare it with its manifest.
+
+    Raises UsageError where `path` is no data set, RestokError where its dataset.json is damaged.
+    """
+    folder = SAMPLE_FOLDER if str(path) == "sample" else Path(path)
+    manifest = read_manifest(folder)
+    shards = [shard for split in manifest.splits.values() for shard in split.shards]
+    work = partial(_verify_shard, folder, len(manifest.class_names))
+    with (
+        Progress("verify", len(shards), "shards") as progress,
+        closing(run_jobs(work, shards, jobs, progress)) as results,
+    ):
+        reports = dict(results)
+    problems = _verify_manifest(manifest) + _foreign_files(folder, shards)
+    owners: dict[str, str] = {}  # of the keys, to find those that come twice
+    for i, shard in enumerate(shards):
+        problems += reports[i].problems
+        for key in reports[i].keys:
+            if key in owners:
+                problems.append(Problem(shard.file, key, f"the same key is in {owners[key]} already"))
+            owners[key] = shard.file
+    streamed = [name for name, split in manifest.splits.items() if split.urls]
+    return Verification(len(shards), sum(shard.num_samples for shard in shards), streamed, problems)
+
+
+def _verify_manifest(manifest: Manifest) -> list[Problem]:
+    problems = []
+    for name, split in manifest.splits.items():
+        counted = sum(shard.num_samples for shard in split.shards)
+        if split.shards and counted != split.num_samples:
+            what = f"{name} is said to have {split.num_samples} samples, its shards have {counted}"
+            problems.append(Problem("dataset.json", None, what))
+    if fingerprint(manifest.splits, manifest.class_names) != manifest.fingerprint:
+        what = "the fingerprint is not that of these shards and class names: it was changed"
+        problems.append(Problem("dataset.json", None, what))
+    return problems
+
+
+def _foreign_files(folder: Path, shards: list[ShardInfo]) -> list[Problem]:
+    """Shards and indices that dataset.json does not speak of, and what a stopped preparation left."""
+    known = {shard.file for shard in shards} | {index_path(Path(shard.file)).name for shard in shards}
+    problems = [
+        Problem(path.name, None, "dataset.json does not speak of it")
+        for path in sorted(folder.iterdir())
+        if path.name.endswith((".tar", ".tar.gz", ".npy")) and path.name not in known
+    ]
+    if (folder / WORK_FOLDER).exists():
+        problems.append(Problem(WORK_FOLDER, None, "left by a preparation that was stopped"))
+    return problems
+
+
+def _verify_shard(folder: Path, num_classes: int, shard: ShardInfo, advance: Callable[[], None]) -> ShardReport:
+    try:
+        index, problems = _verify_index(index_path(folder / shard.file), shard)
+        try:
+            with _open(folder / shard.file) as tar:
+                report = _verify_tar(tar, index, shard, num_classes)
+        except (OSError, EOFError, zlib.error) as error:
+            what = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+            report = ShardReport([], [Problem(shard.file, None, what)])
+        return ShardReport(report.keys, problems + report.problems)
+    finally:
+        advance()
+
+
+def _open(path: Path) -> BinaryIO:
+    return BytesIO(gzip.decompress(path.read_bytes())) if path.suffix == ".gz" else open(path, "rb")
+
+
+def _verify_index(path: Path, shard: ShardInfo) -> tuple[np.ndarray | None, list[Problem]]:
+    """The index, or None where it is none that could be used; and what is wrong with it."""
+    try:
+        index = map_array(path)
+        if index.dtype != INDEX_DTYPE or index.shape != (shard.num_samples,):
+            raise ValueError(f"not of {shard.num_samples} samples")
+        starts = index["offset"].astype(np.int64) - TAR_BLOCK
+        ends = index["offset"].astype(np.int64) + index["length"]
+        if (starts < 0).any() or (starts[1:] < ends[:-1]).any():
+            raise ValueError("samples overlap")
+    except FileNotFoundError:
+        return None, [Problem(path.name, None, "is missing")]
+    except (OSError, ValueError) as error:
+        return None, [Problem(path.name, None, f"is no index of {shard.file} ({error})")]
+    return index, []
+
+
+def _verify_tar(tar: BinaryIO, index: np.ndarray | None, shard: ShardInfo, num_classes: int) -> ShardReport:
+    ends = [] if index is None else [offset + padded(length) for offset, length, *_ in index.tolist()]
+    digest = digest_spans(tar, ends)
+    if (digest.num_bytes, digest.sha256) == (shard.bytes, shard.sha256):
+        return _compare(tar, index, digest, shard, num_classes)
+    problems = []
+    if digest.num_bytes != shard.bytes:
+        problems.append(Problem(shard.file, None, f"has {digest.num_bytes} bytes instead of {shard.bytes}"))
+    if index is None:
+        what = "is damaged; without its index it cannot be told which sample is"
+        return ShardReport([], problems or [Problem(shard.file, None, what)])
+    keys = []
+    for i, (offset, end) in enumerate(zip(index["offset"].tolist(), ends, strict=True)):
+        start = ends[i - 1] if i else 0
+        if end > digest.num_bytes:
+            what = f"lost, as {len(ends) - i - 1} after it are: the file ends at byte {digest.num_bytes}"
+            problems.append(Problem(shard.file, _name(tar, i, start, offset), what))
+            break
+        if digest.checksums[i] == index["checksum"][i]:
+            keys.append(_key_at(tar, offset - TAR_BLOCK))
+        else:
+            problems.append(Problem(shard.file, _name(tar, i, start, offset), "damaged"))
+    if not problems:
+        problems = [Problem(shard.file, None, "is damaged after its last sample")]
+    return ShardReport(keys, problems)
+
+
+def _key_at(tar: BinaryIO, position: int) -> str:
+    """The key in the header at this byte; empty where there is none that could be one."""
+    tar.seek(position)
+    name = tar.read(NAME_BYTES).rstrip(b"\0").decode(errors="replace")
+    return split_name(name)[0] if name.isprintable() else ""
+
+
+def _name(tar: BinaryIO, i: int, start: int, offset: int) -> str:
+    """A damaged sample in words: what the headers at the start of its span and before its picture call it.
+
+    They differ where one of them is damaged, and where in a shard of others' making a span begins with what belongs to
+    the sample before.
+    """
+    keys = {_key_at(tar, start), _key_at(tar, offset - TAR_BLOCK)} - {""}
+    return f"{' or '.join(sorted(keys))} (number {i})" if keys else f"number {i}"
+
+
+def _compare(
+    tar: BinaryIO, index: np.ndarray | None, digest: Digest, shard: ShardInfo, num_classes: int
+) -> ShardReport:
+    """Compare the index with the tar, which is whole."""
+    try:
+        samples = list(group_samples(list_files(tar, shard.file)))
+    except RestokError as error:
+        return ShardReport([], [Problem(shard.file, None, str(error))])
+    problems = []
+    by_offset = {file.offset_data: (key, files, file) for key, files in samples for file in files.values()}
+    for i, (offset, length, class_id, _) in enumerate([] if index is None else index.tolist()):
+        key, files, file = by_offset.get(offset, (f"number {i}", {}, None))
+        if file is None or file.size != length:
+            what = "its index does not point at its picture"
+        elif read_class_id(tar, files) != class_id:
+            what = f"its index says class {class_id}, its .cls says {read_class_id(tar, files)}"
+        elif not (0 <= class_id < num_classes or (class_id == NO_CLASS and not num_classes)):
+            what = f"its class {class_id} is none of the {num_classes} in dataset.json"
+        else:
+            continue
+        problems.append(Problem(shard.file, key, what))
+    if index is not None and not problems and digest.checksums != index["checksum"].tolist():
+        problems.append(Problem(index_path(Path(shard.file)).name, None, "its checksums are not those of the samples"))
+    return ShardReport([key for key, _ in samples], problems)

@@ -1,0 +1,70 @@
+"""Features on the disk, found again by what they were made of: a killed evaluation goes on, a second metric is free.
+
+<cache>/features/<2 digits>/<SHA-256>.npy    float32 (pictures of a group, D + S)
+<cache>/references/<name>.npz                statistics that --make-reference keeps under a name
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from restok_cli.files import whole_file
+from restok_cli.metrics.features import FeatureNetwork, Features
+from restok_cli.metrics.pictures import Group
+
+CODE_VERSION = 1  # to be raised when networks give other features for the same pictures and weights
+LARGEST_CACHE = 20 * 10**9  # bytes; a set of 50,000 pictures takes 0.8 GB with Inception
+
+
+def default_cache() -> Path:
+    """The folder for what can be made again, where the desktop's rules put it."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "restok"
+
+
+class FeatureCache:
+    """The features that one network has given to groups of pictures; in no folder, it remembers nothing."""
+
+    def __init__(self, folder: Path | None, network: FeatureNetwork):
+        self.folder = folder / "features" if folder else None
+        # also the device: features of a GPU differ from those of a CPU in the last digits
+        identity = (CODE_VERSION, network.name, network.weights_sha256, network.resize, network.device.type)
+        self.identity = repr(identity).encode()
+        self.widths = [network.dimensions, network.spatial_dimensions]
+
+    def find(self, group: Group) -> Features | None:
+        """The features of the group's pictures, or None where they are not there, or not whole."""
+        if self.folder is None:
+            return None
+        path = self._path(group)
+        try:
+            rows = torch.from_numpy(np.load(path, allow_pickle=False))
+            pool, spatial = rows.split(self.widths, 1)
+            os.utime(path)  # so that the oldest are those that nobody has asked for longest
+        except (OSError, ValueError, EOFError, TypeError, RuntimeError):
+            return None
+        return Features(pool, spatial if spatial.shape[1] else None) if len(rows) == len(group.images) else None
+
+    def keep(self, group: Group, features: Features) -> None:
+        if self.folder is None:
+            return
+        rows = features.pool if features.spatial is None else torch.cat([features.pool, features.spatial], 1)
+        with whole_file(self._path(group)) as temporary, open(temporary, "wb") as file:
+            np.save(file, rows.numpy())
+
+    def _path(self, group: Group) -> Path:
+        key = hashlib.sha256(self.identity + b"".join(group.digests)).hexdigest()
+        return self.folder / key[:2] / f"{key}.npy"
+
+
+def prune(cache: Path) -> None:
+    """Delete the features that nobody has asked for longest, as far as the cache is larger than LARGEST_CACHE."""
+    files = [(path, path.stat()) for path in (cache / "features").glob("??/*.npy")]
+    excess = sum(status.st_size for _, status in files) - LARGEST_CACHE
+    for path, status in sorted(files, key=lambda entry: entry[1].st_mtime):
+        if excess <= 0:
+            return
+        path.unlink(missing_ok=True)
+        excess -= status.st_size

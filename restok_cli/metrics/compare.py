@@ -1,0 +1,97 @@
+"""Two results side by side, and why they can or cannot be compared."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from restok_cli.errors import RestokError
+from restok_cli.metrics.protocol import METRICS, name_with_count
+
+
+class Row(NamedTuple):
+    """One metric of two results."""
+
+    metric: str
+    name: str
+    values: tuple[float, float]
+    differences: tuple[str, ...]  # what was not the same, and must be; empty where the numbers can be compared
+
+
+def read_result(path: Path) -> dict:
+    """What `restok evaluate --json` wrote to a file. Raises RestokError where it is something else."""
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        for name, metric in result["metrics"].items():
+            if name not in METRICS or not isinstance(metric["value"], int | float):
+                raise ValueError(f"unknown metric {name}")
+            _ = metric["n"], metric["n_reference"], metric["definition"]
+        _ = result["protocol"]["samples"]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise RestokError(
+            f"{path} is no result ({error}); expected what `restok evaluate … --json > FILE` writes"
+        ) from error
+    return result
+
+
+def compare_results(a: dict, b: dict) -> list[Row]:
+    """A row for each metric that both have. Raises RestokError where there is none."""
+    rows = []
+    for name in a["metrics"].keys() & b["metrics"].keys():
+        ours, theirs = _conditions(name, a), _conditions(name, b)
+        differences = tuple(
+            f"{what}: {ours.get(what)} and {theirs.get(what)}"
+            for what in dict.fromkeys([*ours, *theirs])
+            if ours.get(what) != theirs.get(what)
+        )
+        values = (a["metrics"][name]["value"], b["metrics"][name]["value"])
+        counts = {result["metrics"][name]["n"] for result in (a, b)}
+        label = METRICS[name].label
+        rows.append(Row(name, name_with_count(label, *counts) if len(counts) == 1 else label, values, differences))
+    if not rows:
+        raise RestokError(
+            f"the results have no metric in common: {', '.join(a['metrics'])} and {', '.join(b['metrics'])}"
+        )
+    order = list(METRICS)
+    return sorted(rows, key=lambda row: order.index(row.metric))
+
+
+def comparison_table(rows: list[Row], names: tuple[str, str]) -> str:
+    """For people: a line per metric with both values, and their difference only where that means something."""
+    lines = [("", *names, "difference")]
+    for row in rows:
+        a, b = row.values
+        unit = f" {METRICS[row.metric].unit}".rstrip()
+        difference = "not comparable" if row.differences else f"{b - a:+.6g}{unit}"
+        lines.append((row.name, f"{a:.6g}", f"{b:.6g}", difference))
+    widths = [max(len(line[place]) for line in lines) for place in range(4)]
+    return "\n".join(
+        f"{line[0]:<{widths[0]}}  {line[1]:>{widths[1]}}  {line[2]:>{widths[2]}}  {line[3]}".rstrip() for line in lines
+    )
+
+
+def _conditions(name: str, result: dict) -> dict[str, object]:
+    """All that must be the same for this metric of two results to be comparable; versions and devices need not."""
+    metric, protocol = METRICS[name], result["protocol"]
+    conditions: dict[str, object] = {
+        "pictures": result["metrics"][name]["n"],
+        "definition": result["metrics"][name]["definition"],
+    }
+    for field in ("size", "crop"):
+        conditions[f"{field} of the samples"] = protocol["samples"].get(field)
+    if metric.against:
+        reference = protocol.get("reference") or {}
+        conditions["reference"] = reference.get("fingerprint")
+        conditions["reference pictures"] = result["metrics"][name]["n_reference"]
+        conditions["crop of the reference"] = reference.get("crop")
+        if name in ("precision", "recall", "kid"):
+            conditions["reference's own pictures"] = (reference.get("pictures") or {}).get("fingerprint")
+    if metric.basis == "features":
+        features = protocol.get("features") or {}
+        for field in ("network", "weights_sha256", "resize"):
+            conditions[f"features' {field}"] = features.get(field)
+    if name == "lpips":
+        conditions["weights of LPIPS"] = protocol.get("lpips_weights_sha256")
+    if metric.basis == "codes":
+        for field in ("codebook_size", "level_sizes", "model_fingerprint" if name == "nll" else "codebook_size"):
+            conditions[field.replace("_", " ")] = protocol.get(field)
+    return conditions

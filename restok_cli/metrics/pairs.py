@@ -1,0 +1,63 @@
+"""Which picture is compared with which, where a metric compares one by one."""
+
+from restok_cli.console import note
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.metrics.pictures import Pictures
+from restok_cli.metrics.reference import Reference
+
+
+def align(reference: Reference, samples: Pictures, metric: str) -> Reference:
+    """The reference pictures in the order of `samples`, each at the place of its partner.
+
+    Partners have the same key, or, where one side has no names, the same place. Where a manifest lists the samples,
+    the reference may hold more: what `reconstruct` could not read has no partner. Raises UsageError where there are
+    no pictures to compare with, RestokError where a partner is missing or two have one name.
+    """
+    pictures = reference.pictures
+    if reference.statistics is not None:
+        raise UsageError(
+            f"{metric} compares pictures with their originals, but {reference.source} holds statistics of a set;"
+            " give the original pictures, or use --metric gfid"
+        )
+    if not (samples.named and pictures.named):
+        if samples.count != pictures.count:
+            raise RestokError(
+                f"{samples.source} holds {samples.count} pictures and {pictures.source} {pictures.count}; without"
+                " names they are paired by their order, so there must be as many"
+            )
+        return Reference(reference.source, None, pictures)
+    ours, theirs = _index_by_key(samples), _index_by_key(pictures)
+    lonely = next((key for key in ours if key not in theirs), None)
+    if lonely is not None:
+        raise _no_partner(lonely, samples, pictures)
+    extra = [key for key in theirs if key not in ours]
+    if extra and not samples.listed:
+        raise _no_partner(extra[0], pictures, samples)
+    if extra:
+        note(f"{len(extra)} of the {pictures.count} pictures of {pictures.source} have no partner and are left out")
+    return Reference(reference.source, None, pictures.subset([theirs[key] for key in ours]))
+
+
+def have_partners(samples: Pictures, others: Pictures) -> bool:
+    """Whether `align` would find a partner for each; without names that is not known, so then not."""
+    if not (samples.named and others.named):
+        return False
+    ours, theirs = ({pictures.key(index) for index in range(pictures.count)} for pictures in (samples, others))
+    return ours == theirs or (samples.listed and ours < theirs)
+
+
+def _index_by_key(pictures: Pictures) -> dict[str, int]:
+    indices: dict[str, int] = {}
+    for index in range(pictures.count):
+        key = pictures.key(index)
+        if key in indices:
+            raise RestokError(f"{pictures.source} holds two pictures called {key}; pairs need unique names")
+        indices[key] = index
+    return indices
+
+
+def _no_partner(key: str, pictures: Pictures, others: Pictures) -> RestokError:
+    return RestokError(
+        f"{key} of {pictures.source} ({pictures.count} pictures) has no partner in {others.source} ({others.count});"
+        " pairs need the same paths in both, suffix aside"
+    )

@@ -1,0 +1,65 @@
+"""The other player: a discriminator, its optimizer, and when it takes part (ALGORITHM section 2, discriminator)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from restok_cli.processes import world_size
+from restok_cli.training.config import TokenizerRunConfig
+from restok_cli.training.discriminator import LeCam, follow_weights, open_discriminator
+from restok_cli.training.losses import discriminator_losses
+from restok_cli.training.parallel import copy_to_all, load_whole_state, sync_gradients, total, whole_state
+from restok_cli.training.update import Update, autocast
+from restok_cli.training.window import mean_of
+
+
+class Adversary:
+    """All that belongs to the discriminator. It takes part, and learns, from `start_step` on."""
+
+    def __init__(self, config: TokenizerRunConfig, device: torch.device):
+        """Raises RestokError where the weights of its frozen part cannot be had."""
+        self.config, self.device = config.discriminator, device
+        self.precision = config.compute.precision
+        self.network = open_discriminator(config.discriminator, device)
+        self.in_training = copy_to_all(self.network)
+        self.lecam = LeCam(config.discriminator.lecam_decay).to(device)
+        steps = max(1, config.schedule.max_steps - config.discriminator.start_step)
+        self.update = Update(self.network, config.discriminator.optimizer, steps, self.precision)
+
+    def takes_part(self, step: int) -> bool:
+        return step >= self.config.start_step
+
+    def learn(self, step: int, games: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
+        """One step of its own on the micro-batches of a step: (images, reconstructions, draws) of each.
+
+        Returns scalars by name, and whether the step moved it.
+        """
+        terms = []
+        for number, (images, fakes, draws) in enumerate(games, start=1):
+            with sync_gradients(self.in_training, number == len(games)):
+                with autocast(self.device, self.precision):
+                    losses = discriminator_losses(self.in_training, images, fakes, self.lecam, draws, self.config)
+                self.update.backward(losses["discriminator_loss"] / len(games))
+            terms.append(losses)
+        norm, moved = self.update.step(step - self.config.start_step)
+        follow_weights(self.network)
+        scalars = mean_of(terms)
+        logits = torch.stack([scalars.pop("real_logits"), scalars.pop("fake_logits")])
+        logits = total(logits) / world_size()
+        # its means must not take up what was not finite: they would never be again
+        self.lecam.update(*torch.where(logits.isfinite(), logits, torch.stack([self.lecam.real, self.lecam.fake])))
+        return scalars | {"discriminator_grad_norm": norm}, moved
+
+    def state_dict(self) -> dict[str, Any]:
+        """All but the frozen part. All processes must call it."""
+        return {
+            "network": whole_state(self.network),
+            "lecam": self.lecam.state_dict(),
+            "update": self.update.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        load_whole_state(self.network, state["network"])
+        self.lecam.load_state_dict(state["lecam"])
+        self.update.load_state_dict(state["update"])

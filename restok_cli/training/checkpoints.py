@@ -1,0 +1,126 @@
+"""Checkpoints: folders from which a run goes on, whole or not there, that show when they were damaged.
+
+step-000500/
+  model.safetensors, ema.safetensors, …   the weights of each module
+  state.pt         all else: optimizers, counters
+  config.yaml      the config at that time
+  checksums.json   size and SHA-256 of each of these files
+"""
+
+import hashlib
+import json
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import whole_folder
+from restok_cli.model.checkpoint import read_tensors, write_tensors
+from restok_cli.training.config import MAY_CHANGE, WEIGHT_FILES, RunConfig, differences, read_config, write_config
+
+NAME = "step-{:06d}"
+CONFIG_FILE, STATE_FILE, CHECKSUMS_FILE, WEIGHTS = "config.yaml", "state.pt", "checksums.json", ".safetensors"
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Oldest first. The number may have outgrown its six digits."""
+    return sorted((path for path in folder.glob("step-*") if path.name[5:].isdecimal()), key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """How many steps were done when it was written."""
+    return int(checkpoint.name[5:])
+
+
+def write_checkpoint(folder: Path, state: dict[str, Any], config: RunConfig) -> None:
+    """Write a checkpoint, whole or not at all. Flat dicts of tensors become safetensors files, the rest one pickle.
+
+    Costs a second per GB beside the writing, for the checksums.
+    """
+    with whole_folder(folder) as temporary:
+        rest = {}
+        for name, value in state.items():
+            if _is_weights(value):
+                write_tensors(value, temporary / f"{name}{WEIGHTS}")
+            else:
+                rest[name] = value
+        _torch_save(rest, temporary / STATE_FILE)
+        write_config(config, temporary / CONFIG_FILE)
+        sums = {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in temporary.iterdir()}
+        (temporary / CHECKSUMS_FILE).write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")
+
+
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    """The state that was written. Raises RestokError where it cannot be read."""
+    weights = {file.stem: read_tensors(file, torch.device("cpu")) for file in folder.glob(f"*{WEIGHTS}")}
+    return _torch_load(folder / STATE_FILE) | weights
+
+
+def check_checkpoint(folder: Path, config: RunConfig) -> None:
+    """Raises RestokError where a checkpoint is torn, truncated or changed, or was made by a run of another config."""
+    try:
+        sums = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
+        known = {name: (entry["bytes"], entry["sha256"]) for name, entry in sums.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RestokError(f"{folder} is damaged: it lacks its {CHECKSUMS_FILE}, or that is broken") from error
+    for name in {STATE_FILE, CONFIG_FILE} | known.keys():
+        file = folder / name
+        if name not in known or not file.is_file():
+            raise RestokError(f"{folder} is damaged: {name} is missing")
+        size, digest = known[name]
+        if file.stat().st_size != size:
+            raise RestokError(f"{folder} is damaged: {name} has {file.stat().st_size} of {size} bytes")
+        if _sha256(file) != digest:
+            raise RestokError(f"{folder} is damaged: {name} is not as it was written")
+    try:
+        theirs = type(config).parse(read_config(folder / CONFIG_FILE), str(folder / CONFIG_FILE))
+    except UsageError as error:
+        raise RestokError(f"{folder} is of another run ({error})") from error
+    for key, (before, now) in differences(theirs, config).items():
+        if key not in MAY_CHANGE | WEIGHT_FILES | {"schedule.max_steps"}:
+            raise RestokError(f"{folder} is of another run: its {key} is {before} and not {now}")
+
+
+def prune_checkpoints(folder: Path, step: int, keep: int, keep_every: int | None) -> None:
+    """Delete all but the last `keep` checkpoints up to `step`, and those of every `keep_every`-th step.
+
+    What claims to be later than `step`, the last that was saved, was refused as damaged when the run went on.
+    """
+    past = [path for path in checkpoints_in(folder) if step_of(path) <= step]
+    kept = set(past[-keep:]) | {path for path in past if keep_every and step_of(path) % keep_every == 0}
+    for path in checkpoints_in(folder):
+        if path not in kept:
+            shutil.rmtree(path)
+
+
+def _is_weights(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(isinstance(tensor, Tensor) for tensor in value.values())
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _torch_save(state: dict[str, Any], path: Path) -> None:
+    try:
+        with open(path, "wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:  # what torch makes of a failed write, for instance on a full disk
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise OSError(None, f"cannot write ({str(error).splitlines()[0]})", str(path)) from error
+
+
+def _torch_load(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RestokError(
+            f"{path} cannot be read ({reason}); delete its folder to resume from the one before"
+        ) from error

@@ -1,0 +1,118 @@
+"""Where a generator's training gets its codes: a cache that `prepare codes` made, or pictures encoded on the way."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from restok_cli.data.codes import CodeCache, code_batches, evaluation_code_batches, is_codes, open_codes
+from restok_cli.data.images import to_float
+from restok_cli.data.loader import batches, evaluation_batches
+from restok_cli.data.shards import Dataset, open_dataset
+from restok_cli.errors import UsageError
+from restok_cli.model.checkpoint import ModelFolder, fingerprint
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.processes import rank, world_size
+from restok_cli.training.config import HarRunConfig
+
+
+class Coded(NamedTuple):
+    """What pictures show, and their codes, on the device."""
+
+    class_ids: Tensor  # int64 (B,), -1 where there are no classes
+    codes: Tensor  # int64 (B, L)
+
+
+class CodeSource(Protocol):
+    """Two kinds of data with one face."""
+
+    fingerprint: str  # of the data
+    class_names: list[str]
+
+    def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Iterator[Coded]:
+        """This process's micro-batches from a step on, without end."""
+
+    def evaluation(self, batch_size: int, process: int = 0, processes: int = 1) -> Iterator[Coded]:
+        """Every held-out picture once, in order, in batches of which this is every `processes`-th from `process` on."""
+
+
+class CachedCodes:
+    """Codes of several views of each picture, one of them drawn at each visit."""
+
+    def __init__(self, cache: CodeCache, device: torch.device):
+        self.cache, self.device = cache, device
+        self.fingerprint, self.class_names = cache.fingerprint, cache.class_names
+
+    def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Iterator[Coded]:
+        for batch in code_batches(
+            self.cache.split("train"),
+            batch_size=config.schedule.batch_size,
+            micro_batch_size=micro_batch_size,
+            rank=rank(),
+            world_size=world_size(),
+            seed=config.schedule.seed,
+            first_step=first_step,
+        ):
+            yield self._on_device(batch.class_ids, batch.codes)
+
+    def evaluation(self, batch_size: int, process: int = 0, processes: int = 1) -> Iterator[Coded]:
+        split = self.cache.held_out
+        for batch in evaluation_code_batches(split, batch_size, rank=process, world_size=processes):
+            yield self._on_device(batch.class_ids, batch.codes)
+
+    def _on_device(self, class_ids: Tensor, codes: Tensor) -> Coded:
+        return Coded(class_ids.to(self.device, non_blocking=True), codes.to(self.device, non_blocking=True))
+
+
+class EncodedPictures:
+    """Pictures, randomly changed and encoded at each visit by the frozen tokenizer: in float32, as a cache would be."""
+
+    def __init__(self, data: Dataset, tokenizer: Tokenizer, device: torch.device):
+        self.data, self.tokenizer, self.device = data, tokenizer, device
+        self.fingerprint, self.class_names = data.fingerprint, data.class_names
+
+    def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Iterator[Coded]:
+        for batch in batches(
+            self.data.split("train"),
+            image_size=self.tokenizer.config.image_size,
+            batch_size=config.schedule.batch_size,
+            micro_batch_size=micro_batch_size,
+            rank=rank(),
+            world_size=world_size(),
+            seed=config.schedule.seed,
+            first_step=first_step,
+            **config.data.model_dump(),
+        ):
+            yield self._encoded(batch.class_ids, batch.images)
+
+    def evaluation(self, batch_size: int, process: int = 0, processes: int = 1) -> Iterator[Coded]:
+        size = self.tokenizer.config.image_size
+        for batch in evaluation_batches(
+            self.data.held_out, image_size=size, batch_size=batch_size, rank=process, world_size=processes
+        ):
+            yield self._encoded(batch.class_ids, batch.images)
+
+    @torch.no_grad()
+    def _encoded(self, class_ids: Tensor, images: Tensor) -> Coded:
+        codes = self.tokenizer.encode(to_float(images.to(self.device, non_blocking=True)))
+        return Coded(class_ids.to(self.device, non_blocking=True), codes)
+
+
+def open_source(path: str, tokenizer_folder: ModelFolder, tokenizer: Tokenizer, device: torch.device) -> CodeSource:
+    """The codes at `path`, a code cache or a data set; `tokenizer`, loaded from `tokenizer_folder`, made them or will.
+
+    Raises UsageError where there is neither, or a cache that another tokenizer made.
+    """
+    if not is_codes(path):
+        data = open_dataset(path)
+        data.split("train")
+        return EncodedPictures(data, tokenizer, device)
+    cache = open_codes(path)
+    cache.split("train")
+    if cache.tokenizer_fingerprint != fingerprint(tokenizer_folder):
+        raise UsageError(
+            f"{path} holds codes of another tokenizer than {tokenizer_folder.path}; give the one that made them, or "
+            "make others with `restok prepare codes`"
+        )
+    return CachedCodes(cache, device)

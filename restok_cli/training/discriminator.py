@@ -1,0 +1,212 @@
+"""Networks that tell reconstructions from real pictures (ALGORITHM section 2, discriminator)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import is_parametrized
+
+from restok_cli.training.config import DiscriminatorConfig
+from restok_cli.training.diff_augment import window
+from restok_cli.training.frozen import normalisation, open_frozen
+
+FIT_DRAWS = 3  # random numbers for one look at one picture
+DINO = "vit_small_patch16_224.dino"
+DINO_SIZE = 224  # pixels along each side of what it was trained on
+DINO_DEPTHS = (0, 3, 6, 9, 12)  # blocks that features have passed
+GROUP = 8  # pictures that share batch statistics
+SLOPE = 0.2  # of LeakyReLU below 0
+
+
+class Dino:
+    """The frozen backbone. Not a module: `train`, `state_dict` and optimizers of what looks through it pass it by."""
+
+    def __init__(self, network: nn.Module):
+        self.network = network
+        self.mean, self.std = normalisation(network)
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """images (B, 3, 224, 224) in [0, 1] -> features (B, C, N) at each depth: patch tokens + the class token."""
+        vit = self.network
+        patches = vit.patch_embed((images - self.mean) / self.std)  # (B, N, C)
+        tokens = torch.cat([vit.cls_token.expand(len(patches), -1, -1), patches], dim=1) + vit.pos_embed
+        features = [tokens]
+        for depth, block in enumerate(vit.blocks, start=1):
+            tokens = block(tokens)
+            if depth in DINO_DEPTHS:
+                features.append(tokens)
+        return [(tokens[:, 1:] + tokens[:, :1]).mT for tokens in features]
+
+
+class VirtualBatchNorm(nn.Module):
+    """Batch norm over (B, C, N) with the statistics of small groups of pictures, in training and afterwards.
+
+    A batch is cut, in order, into the fewest groups of at most GROUP pictures, as equal as can be: 16 into 8 + 8, 20
+    into 7 + 7 + 6, and one picture is normalised over its own positions. Where micro-batches are multiples of GROUP,
+    it does not matter how the batch of a step is cut into them.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        groups = features.tensor_split(-(-len(features) // GROUP))
+        return torch.cat([F.batch_norm(g, None, None, self.weight, self.bias, training=True) for g in groups])
+
+
+class Residual(nn.Module):
+    """(x + f(x)) / √2: of the same variance where x and f(x) have it."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, features: Tensor) -> Tensor:
+        return (features + self.inner(features)) * 0.5**0.5
+
+
+def convolution(channels: int, width: int) -> nn.Sequential:
+    """`width` neighbours along a circle of positions."""
+    layer = nn.Conv1d(channels, channels, width, padding=width // 2, padding_mode="circular")
+    return nn.Sequential(spectral_norm(layer), VirtualBatchNorm(channels), nn.LeakyReLU(SLOPE))
+
+
+class DinoDiscriminator(nn.Module):
+    """A small head on each depth of a frozen DINO (StyleGAN-T). Only the heads are trained, and only they are saved."""
+
+    def __init__(self, dino: Dino):
+        super().__init__()
+        self.dino = dino
+        channels = dino.network.num_features
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                convolution(channels, 1),
+                Residual(convolution(channels, 9)),
+                spectral_norm(nn.Conv1d(channels, 1, 1)),
+            )
+            for _ in DINO_DEPTHS
+        )
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """As always, but estimates of spectral norms only move in `follow_weights`, and not with each pass forward."""
+        super().train(mode)
+        for layer in normed_layers(self):
+            layer.parametrizations.eval()
+        return self
+
+    def forward(self, images: Tensor, draws: Tensor) -> Tensor:
+        """images (B, 3, H, W) about [0, 1], draws (B, FIT_DRAWS) for `fit` -> logits (B, 5 · 196), high for real."""
+        features = self.dino(fit(images, draws))
+        return torch.cat([head(f).flatten(1) for head, f in zip(self.heads, features, strict=True)], dim=1)
+
+
+def fit(images: Tensor, draws: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) as DINO takes them, (B, 3, 224, 224).
+
+    Larger ones are, half each, shrunk or cropped at a random place, by their row of `draws`: whether, row, column.
+    Where a side is shorter, all are stretched: the few tokens of a small picture would say little.
+    """
+    height, width = images.shape[-2:]
+    size = (DINO_SIZE, DINO_SIZE)
+    if min(height, width) < DINO_SIZE:
+        return F.interpolate(images, size, mode="bicubic")
+    if (height, width) == size:
+        return images
+    top = (draws[:, 1] * (height - DINO_SIZE + 1)).long()
+    left = (draws[:, 2] * (width - DINO_SIZE + 1)).long()
+    is_cropped = draws[:, 0, None, None, None] < 0.5
+    return torch.where(is_cropped, window(images, top, left, size), F.interpolate(images, size, mode="area"))
+
+
+class Blur(nn.Module):
+    """Half the size, each pixel the weighted mean (1, 3, 3, 1) of the four around it in rows and columns (StyleGAN)."""
+
+    def __init__(self):
+        super().__init__()
+        line = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+        self.register_buffer("kernel", line[:, None] * line, persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        channels = features.shape[1]
+        kernel = self.kernel.to(features.dtype).expand(channels, 1, -1, -1)
+        return F.conv2d(F.pad(features, (1, 1, 1, 1), mode="replicate"), kernel, stride=2, groups=channels)
+
+
+class PatchDiscriminator(nn.Module):
+    """PatchGAN: convolutions that judge every patch of 8 pixels by its neighbourhood. No statistics over the batch."""
+
+    def __init__(self, channels: int = 128):
+        super().__init__()
+        layers = [nn.Conv2d(3, channels, 5, padding=2), nn.LeakyReLU(SLOPE)]
+        for multiplier in (1, 2, 4):
+            inputs, outputs = max(1, multiplier // 2) * channels, multiplier * channels
+            layers += [nn.Conv2d(inputs, outputs, 3, padding=1), Blur(), nn.GroupNorm(32, outputs), nn.LeakyReLU(SLOPE)]
+        layers += [nn.Conv2d(outputs, outputs, 1), nn.LeakyReLU(SLOPE), nn.Conv2d(outputs, 1, 5, padding=2)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor, draws: Tensor) -> Tensor:
+        """images (B, 3, H, W) about [0, 1] -> logits (B, H/8 · W/8), high for real. Sees all: needs no `draws`."""
+        return self.layers(2 * images - 1).flatten(1)
+
+
+Discriminator = DinoDiscriminator | PatchDiscriminator
+
+
+def open_discriminator(config: DiscriminatorConfig, device: torch.device) -> Discriminator:
+    """A new discriminator on `device`. Raises RestokError where DINO's weights cannot be had, see `open_frozen`."""
+    if config.kind == "patch":
+        return PatchDiscriminator().to(device)
+    network = open_frozen(DINO, config.weights, (DINO_SIZE, DINO_SIZE), device, "discriminator")
+    return DinoDiscriminator(Dino(network)).to(device)
+
+
+def normed_layers(discriminator: nn.Module) -> list[nn.Module]:
+    """Those whose weights are divided by an estimate of their spectral norm."""
+    return [layer for layer in discriminator.modules() if is_parametrized(layer)]
+
+
+@torch.no_grad()
+def follow_weights(discriminator: nn.Module) -> None:
+    """Bring the estimates of spectral norms closer to the weights, by one power iteration.
+
+    Once a step of the optimizer: then it does not matter in how many micro-batches and processes the step is cut.
+    """
+    for layer in normed_layers(discriminator):
+        layer.parametrizations.train()
+        _ = layer.weight  # computing it is what iterates
+        layer.parametrizations.eval()
+
+
+@contextmanager
+def held_still(discriminator: nn.Module) -> Iterator[None]:
+    """A pass forward in the block leads no gradients to the parameters."""
+    discriminator.requires_grad_(False)
+    try:
+        yield
+    finally:
+        discriminator.requires_grad_(True)
+
+
+class LeCam(nn.Module):
+    """LeCam regularisation (Tseng et al. 2021): how far logits of each side go past the moving mean of the other's."""
+
+    def __init__(self, decay: float):
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("real", torch.zeros(()))  # moving means, from where logits start
+        self.register_buffer("fake", torch.zeros(()))
+
+    def forward(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return (real_logits - self.fake).relu().square().mean() + (self.real - fake_logits).relu().square().mean()
+
+    def update(self, real: Tensor, fake: Tensor) -> None:
+        """Once a step of the optimizer, with the mean logits of its whole batch."""
+        self.real.lerp_(real, 1 - self.decay)
+        self.fake.lerp_(fake, 1 - self.decay)

@@ -1,0 +1,88 @@
+"""Vision networks of timm that training only looks through: never trained, in no checkpoint."""
+
+from pathlib import Path
+from textwrap import shorten
+
+import timm
+import torch
+from huggingface_hub.errors import HfHubHTTPError
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from restok_cli.errors import RestokError, UsageError, did_you_mean
+from restok_cli.metrics.weights import read_weights
+
+RANDOM = "random"  # instead of a file: weights that mean nothing
+RANDOM_SEED = 0
+
+
+def build(name: str, field: str) -> nn.Module:
+    """The network that timm calls `name`, on the meta device: its structure and sizes, without weights.
+
+    Raises UsageError, naming the config's `field`, where timm has none of that name, or one that is not a ViT: a grid
+    of patch tokens after some prefix tokens.
+    """
+    try:
+        if not timm.is_model(name):  # such as hf-hub:owner/name, which timm would look for elsewhere
+            raise ValueError
+        with torch.device("meta"):
+            network = timm.create_model(name)
+    except (RuntimeError, ValueError) as error:  # RuntimeError: a network it has, but not with those weights
+        near = did_you_mean(name, [*timm.list_models(), *timm.list_pretrained()])
+        raise UsageError(f"{field} = {name} is no network of timm{near}; timm.list_models() lists them") from error
+    if not isinstance(network, VisionTransformer | Eva):
+        raise UsageError(
+            f"{field} = {name} has no grid of patch tokens; give a ViT, such as vit_small_patch16_224.dino"
+        )
+    return network
+
+
+def open_frozen(
+    name: str, weights: str | None, image_size: tuple[int, int], device: torch.device, section: str
+) -> nn.Module:
+    """The network that timm calls `name` with frozen weights, for pictures of `image_size` (height, width) pixels.
+
+    `weights` is a file (safetensors or a pickled state dict, read as data only), "random", or None for those that
+    timm downloads once. Every tensor must find its place. Draws nothing from the global generators. Raises RestokError,
+    naming `section`.weights, where weights cannot be had or are not this network's.
+    """
+    state = None if weights in (None, RANDOM) else _read(weights, name, section)
+    overlay = None if state is None else {"state_dict": state}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)
+        try:
+            network = timm.create_model(
+                name, pretrained=weights != RANDOM, pretrained_cfg_overlay=overlay, img_size=image_size
+            )
+        except (OSError, HfHubHTTPError, RuntimeError, KeyError, ValueError) as error:
+            raise RestokError(_message(name, weights, section, error)) from error
+    return network.requires_grad_(False).eval().to(device)
+
+
+def normalisation(network: nn.Module) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (3, 1, 1) of the pictures that a network of timm was trained on, beside it."""
+    device, facts = next(network.parameters()).device, network.pretrained_cfg
+    return tuple(torch.tensor(facts[name], device=device).view(3, 1, 1) for name in ("mean", "std"))
+
+
+def _read(path: str, name: str, section: str) -> dict:
+    try:
+        return read_weights(Path(path))
+    except FileNotFoundError as error:
+        raise UsageError(f"{section}.weights = {path}: no such file; {_remedy(name, section)}") from error
+    except (OSError, IndexError, RestokError) as error:  # torch's reader of old files stumbles over some that are none
+        raise RestokError(_message(name, path, section, error)) from error
+
+
+def _message(name: str, weights: str | None, section: str, error: Exception) -> str:
+    reason = shorten(str(error), 160, placeholder=" …")
+    if weights is None:
+        return f"the weights of {name} cannot be downloaded ({reason}); {_remedy(name, section)}"
+    return f"{section}.weights = {weights} does not hold the weights of {name} ({reason}); {_remedy(name, section)}"
+
+
+def _remedy(name: str, section: str) -> str:
+    known = timm.get_pretrained_cfg(name)
+    where = f"https://huggingface.co/{known.hf_hub_id}" if known and known.hf_hub_id else "where they were published"
+    return f"fetch model.safetensors from {where} by other means and set {section}.weights to that file"

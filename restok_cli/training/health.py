@@ -1,0 +1,55 @@
+"""Whether a run is well: what each log line says about it, when to warn, and when to stop."""
+
+from restok_cli.console import note
+from restok_cli.errors import RestokError
+from restok_cli.training.config import HealthConfig, TokenizerHealthConfig
+from restok_cli.training.update import Update
+
+
+class Health:
+    """Looks at the numbers of each log line. Warns once of each trouble, and again when it comes back."""
+
+    def __init__(self, config: HealthConfig, saved_step: int | None, data_remedy: str):
+        self.config, self.data_remedy = config, data_remedy
+        self.saved_step = saved_step  # of the last checkpoint
+        self.troubles: set[str] = set()
+
+    def look(self, numbers: dict[str, float], updates: dict[str, Update]) -> dict[str, float]:
+        """Numbers to log beside the given ones. `updates` are those of the run's models, by what they move.
+
+        Raises RestokError where too many steps in a row were skipped because a loss or gradient was not finite: the
+        weights are those from before the first of them, as is the last checkpoint.
+        """
+        skipped = 0
+        for what, update in updates.items():
+            count, row = update.look()
+            skipped += count
+            if row > self.config.max_skipped_steps:
+                last = (
+                    "no checkpoint was written yet"
+                    if self.saved_step is None
+                    else (f"the last good checkpoint is that of step {self.saved_step}")
+                )
+                raise RestokError(
+                    f"training diverged: the gradients of the {what} were not finite for {row} steps in a row, more "
+                    f"than health.max_skipped_steps = {self.config.max_skipped_steps}; {last}; start another run with "
+                    "a lower optimizer.learning_rate or max_grad_norm, or compute.precision float32"
+                )
+        self._warn(
+            "wait",
+            numbers["data_wait"] > self.config.warn_data_wait,
+            f"{numbers['data_wait']:.0%} of the time is spent waiting for data: {self.data_remedy}",
+        )
+        if isinstance(self.config, TokenizerHealthConfig):
+            self._warn(
+                "collapse",
+                numbers["codebook_usage"] < 100 * self.config.warn_codebook_usage,
+                f"only {numbers['codebook_usage']:.1f} % of the codebook is in use: it collapses; set"
+                " loss.entropy_weight (0.01) or revival.until, or lower optimizer.learning_rate",
+            )
+        return {"skipped_steps": skipped}
+
+    def _warn(self, trouble: str, is_there: bool, message: str) -> None:
+        if is_there and trouble not in self.troubles:
+            note(f"warning: {message}")
+        (self.troubles.add if is_there else self.troubles.discard)(trouble)

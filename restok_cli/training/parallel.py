@@ -1,0 +1,119 @@
+"""One model on many devices: copied to each (DDP), or cut into shards (FSDP); and sums over all of them.
+
+By torch itself rather than through Accelerate, which on a CPU takes an FSDP plugin and then silently copies: so both
+ways run in the tests, with gloo. Started by `accelerate launch`, a run finds its place all the same.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.nn.parallel import DistributedDataParallel
+
+from restok_cli.data.batching import check_division
+from restok_cli.processes import rank, world_size
+
+# Every process holds the whole state while it is saved or loaded, and the file does not say how many there were.
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+FROM_ONE = StateDictOptions(full_state_dict=True)
+
+
+def copy_to_all(model: nn.Module) -> nn.Module:
+    """The model to call in training: gradients become means over all processes in its backward pass.
+
+    Buffers are constants, or follow from the weights, and are not sent around.
+    """
+    if world_size() == 1:
+        return model
+    with warnings.catch_warnings():  # torch 2.14 gives the option a new name that older ones do not know
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(model, broadcast_buffers=False)
+
+
+def shard(model: nn.Module, blocks: nn.ModuleList, methods: tuple[str, ...] = ()) -> None:
+    """Cut the model's weights into shards, in place: each process keeps its own, and gathers a block when it runs.
+
+    `methods` names what is called on the model beside `forward`.
+    """
+    for block in blocks:
+        fully_shard(block)
+    fully_shard(model)
+    for method in methods:
+        register_fsdp_forward_method(model, method)
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether each process holds a part of it only, so that all must take part in whatever it does."""
+    return isinstance(model, FSDPModule)
+
+
+@contextmanager
+def sync_gradients(model: nn.Module, wanted: bool) -> Iterator[None]:
+    """Inside the block, a backward pass exchanges gradients between processes only if `wanted`: once per step."""
+    if isinstance(model, DistributedDataParallel) and not wanted:
+        with model.no_sync():
+            yield
+    elif is_sharded(model):
+        model.set_requires_gradient_sync(wanted)
+        yield
+    else:
+        yield
+
+
+def whole_state(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict of the model, put together from its shards if need be. All processes must call it."""
+    return get_model_state_dict(model, options=WHOLE) if is_sharded(model) else model.state_dict()
+
+
+def whole_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The same of an optimizer, its entries under the names of the weights they belong to."""
+    return get_optimizer_state_dict(model, optimizer, options=WHOLE)
+
+
+def load_whole_state(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Load what `whole_state` gave, in this or another number of processes."""
+    if is_sharded(model):
+        set_model_state_dict(model, state, options=FROM_ONE)
+    else:
+        model.load_state_dict(state)
+
+
+def load_whole_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load what `whole_optimizer_state` gave."""
+    set_optimizer_state_dict(model, optimizer, state, options=FROM_ONE)
+
+
+def total(value: Tensor) -> Tensor:
+    """The sum of a tensor over all processes, in each of them: a new tensor, also where there is one process."""
+    value = value.clone()
+    if world_size() > 1:
+        dist.all_reduce(value)
+    return value
+
+
+def from_first(value: Tensor) -> None:
+    """Overwrite the tensor with that of process 0."""
+    if world_size() > 1:
+        dist.broadcast(value, 0)
+
+
+def micro_batch_numbers(batch_size: int, micro_batch_size: int | None) -> tuple[int, range]:
+    """The size of a micro-batch, and the numbers of those that this process takes of each step.
+
+    Dealt out in turn, so that one process with two micro-batches does what two processes with one each do.
+    Raises UsageError where the batch cannot be divided so.
+    """
+    size = check_division(batch_size, micro_batch_size, world_size())
+    return size, range(rank(), batch_size // size, world_size())

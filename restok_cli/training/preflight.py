@@ -1,0 +1,118 @@
+"""Before a run of days: two steps of it, with everything that comes in one, in a folder that is then thrown away.
+
+What would otherwise end the run at its first validation, preview, checkpoint or discriminator step ends it here.
+"""
+
+import json
+import resource
+import shutil
+import sys
+from math import prod
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple, Protocol
+
+import torch
+from safetensors import safe_open
+
+from restok_cli.console import note, quiet
+from restok_cli.errors import Interrupted, RestokError
+from restok_cli.processes import gather, rank
+from restok_cli.training.config import RunConfig
+from restok_cli.training.run import METRICS_FILE, RunFolder
+
+STEPS = 2  # the first one warms up; the second has the discriminator, and gives the time
+
+
+class Preflight(NamedTuple):
+    """What two steps tell of a run."""
+
+    parameters: int
+    memory: int  # bytes at its highest: of the GPU, else of the process
+    checkpoint: int  # bytes of one
+    seconds_per_step: float
+
+
+class Train(Protocol):
+    """One of the two training loops, with all it needs beside config and folder."""
+
+    def __call__(self, config: RunConfig, run: RunFolder, *, validation_batches: int | None) -> Path: ...
+
+
+def preflight(config: RunConfig, run_path: Path, train: Train, device: torch.device) -> None:
+    """Do the first steps of a run by `train`, save, load what was saved, and say what the run will need.
+
+    Raises what the run would raise, and RestokError where its checkpoints will not fit on the disk.
+    """
+    run_path.resolve().parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{run_path.name}.preflight-", dir=run_path.resolve().parent) as folder:
+        folder = Path(gather(folder)[0])
+        run = RunFolder(folder, shortened(config), resume=False, overwrite=True)
+        try:
+            with quiet():
+                train(run.config, run, validation_batches=1)
+                run.load()
+        except Interrupted as stop:
+            raise Interrupted(stop.signal_number, "interrupted in the preflight; the run was not started") from None
+        if rank() == 0:
+            report(config, look(folder, device, config.schedule.batch_size), run_path)
+        gather(None)  # the folder may go when all are done with it
+
+
+def shortened(config: RunConfig) -> RunConfig:
+    """The same run, but with all that comes in it within two steps."""
+    every = dict.fromkeys(("log_every", "validate_every", "preview_every", "save_every"), STEPS)
+    changes = {
+        "schedule": config.schedule.model_copy(update=every | {"log_every": 1, "max_steps": STEPS, "keep_every": None})
+    }
+    changes["optimizer"] = config.optimizer.model_copy(update={"schedule": "constant"})
+    if "discriminator" in type(config).model_fields:
+        changes["discriminator"] = config.discriminator.model_copy(update={"start_step": STEPS - 1})
+    return config.model_copy(update=changes)
+
+
+def look(folder: Path, device: torch.device, batch_size: int) -> Preflight:
+    """What the two steps in `folder` tell."""
+    lines = [json.loads(line) for line in (folder / METRICS_FILE).read_text(encoding="utf-8").splitlines()]
+    last = [line for line in lines if "images_per_second" in line][-1]
+    if device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated(device)
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    checkpoint = sum(file.stat().st_size for file in (folder / "checkpoints").rglob("*") if file.is_file())
+    with safe_open(folder / "checkpoints" / f"step-{STEPS:06d}" / "model.safetensors", "pt") as weights:
+        parameters = sum(prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    return Preflight(parameters, memory, checkpoint, batch_size / last["images_per_second"])
+
+
+def report(config: RunConfig, found: Preflight, run_path: Path) -> None:
+    """Say what the run will need. Raises RestokError where the disk has not so much."""
+    schedule = config.schedule
+    kept = min(schedule.keep_checkpoints, -(-schedule.max_steps // schedule.save_every)) + 1  # one is being written
+    if schedule.keep_every is not None:
+        kept += schedule.max_steps // schedule.keep_every
+    needed, free = kept * found.checkpoint, shutil.disk_usage(run_path.resolve().parent).free
+    note(
+        f"preflight: {found.parameters / 1e6:.1f} M parameters · memory {gigabytes(found.memory)} · checkpoints "
+        f"{gigabytes(needed)} of {gigabytes(free)} free · {found.seconds_per_step:.2g} s per step, "
+        f"{duration(found.seconds_per_step * schedule.max_steps)} for {schedule.max_steps} steps"
+    )
+    if needed > free:
+        raise RestokError(
+            f"{run_path}: its checkpoints need {gigabytes(needed)}, but only {gigabytes(free)} are free there; make "
+            "room, give another folder, or lower schedule.keep_checkpoints or raise schedule.keep_every"
+        )
+
+
+def gigabytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def duration(seconds: float) -> str:
+    """In the two largest units that it has."""
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} minutes"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"

@@ -1,0 +1,54 @@
+"""How a model enters training: fresh or from another's weights, with or without keeping all activations."""
+
+from functools import partial
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from restok_cli.console import note
+from restok_cli.errors import UsageError
+from restok_cli.model.har import Har, HarBlock
+from restok_cli.model.layers import Block
+from restok_cli.model.tokenizer import Tokenizer
+
+# What training alone needs, or depends on the classes of the data: fresh where the other model has none that fits.
+MAY_BE_FRESH = ("encoder_alignment.", "decoder_alignment.", "decoder.alignment_query", "class_embedding.")
+
+
+def take_weights(model: nn.Module, source: nn.Module) -> None:
+    """Start `model` from the weights of `source`, a tokenizer or generator of the same build (`--init`).
+
+    Classes need not be the same: then those of `model` start fresh, but for its null class, and that is said.
+    Raises UsageError where anything else does not fit.
+    """
+    ours, theirs = model.state_dict(), source.state_dict()
+    fresh = []
+    for name, tensor in ours.items():
+        fits = name in theirs and theirs[name].shape == tensor.shape
+        if fits:
+            tensor.copy_(theirs[name])
+        elif name.startswith(MAY_BE_FRESH):
+            fresh.append(name)
+        else:
+            there = f"is {tuple(theirs[name].shape)}" if name in theirs else "is missing"
+            raise UsageError(
+                f"--init: {name} {there} in the model given, and {tuple(tensor.shape)} in the one to train; "
+                "use the preset that it was trained with, or set the model fields to its config.json"
+            )
+    if extra := [name for name in theirs if name not in ours and not name.startswith(MAY_BE_FRESH)]:
+        raise UsageError(
+            f"--init: the model to train has no place for {extra[0]} of the model given; "
+            "use the preset that it was trained with, or set the model fields to its config.json"
+        )
+    if "class_embedding.weight" in fresh:
+        ours["class_embedding.weight"][-1] = theirs["class_embedding.weight"][-1]
+    if fresh:
+        note(f"--init: starting fresh: {', '.join(fresh)}")
+
+
+def recompute_activations(model: Tokenizer | Har) -> None:
+    """Keep only what enters each half of a block, or each block of a generator, and compute the rest again in the
+    backward pass (gradient checkpointing)."""
+    for module in model.modules():
+        for method in {Block: ("attend", "feed"), HarBlock: ("forward",)}.get(type(module), ()):
+            setattr(module, method, partial(checkpoint, getattr(module, method), use_reentrant=False))

@@ -1,0 +1,82 @@
+"""Frozen vision models whose features the tokenizer's are aligned with (ALGORITHM section 2, VF loss)."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from restok_cli.errors import UsageError
+from restok_cli.training.config import AlignmentConfig, TokenizerRunConfig
+from restok_cli.training.frozen import build, normalisation, open_frozen
+
+
+class TeacherFeatures(NamedTuple):
+    """What a teacher sees in pictures, float32."""
+
+    image: Tensor  # (B, T): of its class token, or the mean of the patches where it has none
+    patches: Tensor  # (B, T, h, w): one for each image token of the tokenizer
+
+
+class Teacher:
+    """A ViT of timm with its last norm. Not a module, so no model, average, optimizer or checkpoint can contain it.
+
+    Pictures are resized until their patches are the tokenizer's image tokens: a 16×16 grid is 256×256 pixels for
+    patches of 16 (DINOv3), 224×224 for patches of 14 (DINOv2). Learned positions were resized when it was opened.
+    """
+
+    def __init__(self, network: nn.Module, grid: tuple[int, int]):
+        self.network = network
+        self.grid = grid
+        self.mean, self.std = normalisation(network)
+
+    @property
+    def width(self) -> int:
+        """T, channels of a feature."""
+        return self.network.num_features
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> TeacherFeatures:
+        """images (B, 3, H, W) in [0, 1] -> features. Runs in autocast's dtype where that is on."""
+        size = input_size(self.network, self.grid)
+        if images.shape[-2:] != size:
+            images = F.interpolate(images, size, mode="bicubic", antialias=True)
+        tokens = self.network.forward_features((images - self.mean) / self.std).float()  # (B, prefix + h·w, T)
+        patches = tokens[:, self.network.num_prefix_tokens :]
+        image = patches.mean(1) if self.network.cls_token is None else tokens[:, 0]
+        return TeacherFeatures(image, rearrange(patches, "b (h w) t -> b t h w", h=self.grid[0]))
+
+
+def input_size(network: nn.Module, grid: tuple[int, int]) -> tuple[int, int]:
+    """Height and width in pixels of the pictures that `network` cuts into `grid` (rows, columns) patches."""
+    height, width = network.patch_embed.patch_size
+    return grid[0] * height, grid[1] * width
+
+
+def open_teacher(config: AlignmentConfig, grid: tuple[int, int], device: torch.device) -> Teacher:
+    """The teacher of a run, for a tokenizer with `grid` image tokens. Raises RestokError, see `open_frozen`."""
+    size = input_size(build(config.teacher, "alignment.teacher"), grid)
+    return Teacher(open_frozen(config.teacher, config.weights, size, device, "alignment"), grid)
+
+
+def with_alignment_dims(config: TokenizerRunConfig) -> TokenizerRunConfig:
+    """The same run, its model with projections to the teacher's width where it aligns, and only there.
+
+    Others, such as those of a model that it starts from, would never be trained. Needs no weights. Raises UsageError
+    where the model states another width than the teacher has.
+    """
+    alignment, dims = config.alignment, {}
+    width = build(alignment.teacher, "alignment.teacher").num_features if alignment.is_used else None
+    for name, weight in (
+        ("encoder_alignment_dim", alignment.encoder_weight),
+        ("decoder_alignment_dim", alignment.decoder_weight),
+    ):
+        stated = getattr(config.model, name)
+        if weight > 0 and stated not in (None, width):
+            raise UsageError(
+                f"model.{name} = {stated} is not the {width} channels of alignment.teacher = {alignment.teacher}; "
+                "set it to null to start that projection fresh, or give the teacher that it was made for"
+            )
+        dims[name] = width if weight > 0 else None
+    return config.model_copy(update={"model": config.model.model_copy(update=dims)})

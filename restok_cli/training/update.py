@@ -1,0 +1,79 @@
+"""How one step moves the weights of one model: scaled gradients, clipping, AdamW; and when it does not move them."""
+
+from contextlib import AbstractContextManager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from restok_cli.training.config import OptimizerConfig
+from restok_cli.training.optim import learning_rate, make_optimizer, set_learning_rate
+from restok_cli.training.parallel import load_whole_optimizer_state, whole_optimizer_state
+
+Precision = Literal["float32", "bf16", "fp16"]
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
+    """Forward passes in the block run their matrix products in `precision`; the weights stay float32."""
+    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "float32")
+
+
+class Update:
+    """The optimizer of one model, with a loss scale of its own under fp16.
+
+    A step whose gradients are not all finite leaves weights and optimizer as they are and is counted. Nothing here
+    waits for the device: the optimizer's kernel reads the verdict there.
+    """
+
+    def __init__(self, model: nn.Module, config: OptimizerConfig, max_steps: int, precision: Precision):
+        self.model, self.config, self.max_steps = model, config, max_steps
+        self.learning_rate = 0.0  # of the last step
+        self.optimizer = make_optimizer(model, config)
+        device = next(model.parameters()).device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.skipped = torch.zeros((), dtype=torch.int64, device=device)  # steps, since the run began
+        self.in_a_row = torch.zeros((), dtype=torch.int64, device=device)  # of them, up to now
+        self.longest_row = torch.zeros((), dtype=torch.int64, device=device)  # of them, since somebody looked
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of `loss` to those that wait for the step."""
+        self.scaler.scale(loss).backward()
+
+    def step(self, step: int) -> tuple[Tensor, Tensor]:
+        """Do step `step` (from 0). Returns the norm of the gradients before clipping, and whether the weights moved."""
+        self.learning_rate = learning_rate(step, self.max_steps, self.config)
+        set_learning_rate(self.optimizer, self.learning_rate)
+        if self.scaler.is_enabled():
+            self.scaler.unscale_(self.optimizer)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of shards
+        moved = norm.isfinite()
+        self.optimizer.found_inf = 1 - moved.float()  # what fused optimizers look at before they write
+        self.optimizer.step()
+        if self.scaler.is_enabled():
+            self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.skipped += ~moved
+        self.in_a_row.add_(1).mul_(~moved)
+        torch.maximum(self.longest_row, self.in_a_row, out=self.longest_row)
+        return norm, moved
+
+    def look(self) -> tuple[int, int]:
+        """Steps skipped since the run began, and the longest row of them since the last look. Waits for the device."""
+        seen = int(self.skipped), int(self.longest_row)
+        self.longest_row.copy_(self.in_a_row)
+        return seen
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on. All processes must call it."""
+        counts = {"skipped": self.skipped, "in_a_row": self.in_a_row, "longest_row": self.longest_row}
+        optimizer = whole_optimizer_state(self.model, self.optimizer)
+        return {"optimizer": optimizer, "scaler": self.scaler.state_dict(), **counts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        load_whole_optimizer_state(self.model, self.optimizer, state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        for name in ("skipped", "in_a_row", "longest_row"):
+            getattr(self, name).copy_(state[name])

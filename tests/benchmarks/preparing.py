@@ -1,0 +1,96 @@
+"""How fast `restok prepare folder` is, as ratios to a plain copy and to a converter that re-encodes each picture.
+
+    python tests/benchmarks/preparing.py [FOLDER]
+
+Makes 1,000 JPEG files of 500 x 375 pixels in a temporary folder below FOLDER (default: the system's), then prepares,
+copies and converts them, in turn and several times; each ratio is of the fastest runs. All of them end on the disk.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from webdataset import ShardWriter
+
+from restok_cli.data.intake import Rules
+from restok_cli.data.jobs import available_cores
+from restok_cli.data.preparation import Plan, prepare_dataset
+from restok_cli.data.sources import walk_folder
+
+NUM_PICTURES, WIDTH, HEIGHT = 1000, 500, 375
+ROUNDS = 5
+
+
+def write_pictures(folder: Path) -> None:
+    """Smooth colours with a little noise: about as many bytes as a photo has."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for i in range(NUM_PICTURES):
+        colours = Image.fromarray(rng.integers(0, 256, (47, 63, 3), np.uint8)).resize((WIDTH, HEIGHT))
+        pixels = np.asarray(colours) + rng.normal(0, 8, (HEIGHT, WIDTH, 3))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{i}.jpg", quality=92)
+
+
+def prepare(pictures: Path, out: Path, jobs: int) -> None:
+    sources = walk_folder(pictures, 0)
+    shard = -(-NUM_PICTURES // jobs)
+    prepare_dataset(Plan("pictures", "pictures", sources, Rules(), shard), out, jobs, overwrite=False)
+
+
+def copy(pictures: Path, out: Path) -> None:
+    shutil.copytree(pictures, out)
+    os.sync()
+
+
+def convert(pictures: Path, out: Path) -> None:
+    """As the released code does it: decode each picture, encode it again as JPEG of quality 100."""
+    out.mkdir()
+    with ShardWriter(str(out / "%06d.tar"), maxcount=NUM_PICTURES, verbose=0) as writer:
+        for i, path in enumerate(sorted(pictures.iterdir())):
+            file = BytesIO()
+            Image.open(path).convert("RGB").save(file, "JPEG", quality=100)
+            writer.write({"__key__": str(i), "jpg": file.getvalue(), "cls": b"0"})
+    os.sync()
+
+
+def seconds(work: Callable[[Path], None], folder: Path) -> float:
+    out = folder / "out"
+    os.sync()
+    start = time.perf_counter()
+    work(out)
+    taken = time.perf_counter() - start
+    shutil.rmtree(out)
+    return taken
+
+
+def main(where: str | None) -> None:
+    with tempfile.TemporaryDirectory(dir=where) as temporary:
+        folder, pictures = Path(temporary), Path(temporary) / "pictures"
+        write_pictures(pictures)
+        jobs = available_cores()
+        works = {
+            "copy": lambda out: copy(pictures, out),
+            "prepare, 1 job": lambda out: prepare(pictures, out, 1),
+            f"prepare, {jobs} jobs": lambda out: prepare(pictures, out, jobs),
+        }
+        best = dict.fromkeys(works, float("inf"))
+        for _ in range(ROUNDS):
+            for name, work in works.items():
+                best[name] = min(best[name], seconds(work, folder))
+        best["convert"] = seconds(lambda out: convert(pictures, out), folder)
+    for name, taken in best.items():
+        print(
+            f"{name}: {NUM_PICTURES / taken:.0f} pictures/s, {best['copy'] / taken:.2f} of the copy's speed,", end=" "
+        )
+        print(f"{best['convert'] / taken:.1f} times the converter's")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else None)

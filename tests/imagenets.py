@@ -1,0 +1,150 @@
+"""A small ImageNet in each form in which people have the real one: four of the classes, six pictures to validate."""
+
+import csv
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+from pictures import noise
+
+CLASS_IDS = {"n01440764": 0, "n01443537": 1, "n02444819": 360, "n15075141": 999}
+NAMES = {0: "tench", 1: "goldfish", 360: "otter", 999: "toilet tissue"}
+ILSVRC_IDS = {"n01440764": 449, "n01443537": 3, "n02444819": 12, "n15075141": 1}  # in no order that means anything
+VALIDATION = ["n15075141", "n01440764", "n02444819", "n01440764", "n01443537", "n15075141"]
+
+
+def _jpeg(seed: int) -> bytes:
+    file = io.BytesIO()
+    noise(seed).save(file, "JPEG")
+    return file.getvalue()
+
+
+def train_pictures() -> dict[str, dict[str, bytes]]:
+    """synset -> file name -> bytes."""
+    return {
+        synset: {f"{synset}_{40 * n + 7}.JPEG": _jpeg(10 * class_id + n) for n in range(3)}
+        for synset, class_id in CLASS_IDS.items()
+    }
+
+
+def validation_pictures() -> dict[str, bytes]:
+    """File name -> bytes."""
+    return {f"ILSVRC2012_val_{n:08d}.JPEG": _jpeg(5000 + n) for n in range(1, len(VALIDATION) + 1)}
+
+
+def tar_of(files: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def write_devkit(folder: Path, compress: bool = True, packed: bool = True) -> None:
+    """The devkit, whose meta.mat also holds the inner nodes of the tree, as the real one does."""
+    fields = ["ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children", "wordnet_height"]
+    synsets = np.zeros((len(ILSVRC_IDS) + 1, 1), [(name, object) for name in fields])
+    for row, (synset, number) in zip(synsets, ILSVRC_IDS.items(), strict=False):
+        row[0] = (np.uint16(number), synset, "words, é", "", np.uint8(0), np.zeros((1, 0)), np.uint8(0))
+    synsets[-1, 0] = (1001, "n00001740", "entity", "all", 2.0, np.array([[1, 300]], np.uint16), 19)
+    meta = io.BytesIO()
+    scipy.io.savemat(meta, {"other": np.eye(2), "synsets": synsets}, do_compression=compress)
+    truth = "".join(f"{ILSVRC_IDS[synset]}\n" for synset in VALIDATION).encode()
+    files = {"data/ILSVRC2012_validation_ground_truth.txt": truth, "data/meta.mat": meta.getvalue()}
+    if packed:
+        with tarfile.open(folder / "ILSVRC2012_devkit_t12.tar.gz", "w:gz") as tar:
+            tar.addfile(*_member("ILSVRC2012_devkit_t12/readme.txt", b"hello"))
+            for name, data in files.items():
+                tar.addfile(*_member(f"ILSVRC2012_devkit_t12/{name}", data))
+    else:
+        for name, data in files.items():
+            path = folder / "ILSVRC2012_devkit_t12" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+
+def _member(name: str, data: bytes) -> tuple[tarfile.TarInfo, io.BytesIO]:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    return member, io.BytesIO(data)
+
+
+def write_tars(folder: Path) -> None:
+    """As image-net.org hands it out."""
+    folder.mkdir()
+    class_tars = {f"{synset}.tar": tar_of(files) for synset, files in train_pictures().items()}
+    (folder / "ILSVRC2012_img_train.tar").write_bytes(tar_of(class_tars))
+    (folder / "ILSVRC2012_img_val.tar").write_bytes(tar_of(dict(reversed(validation_pictures().items()))))
+    write_devkit(folder)
+
+
+def write_class_tars(folder: Path) -> None:
+    """The outer tars unpacked, the class tars not; the devkit unpacked."""
+    for synset, files in train_pictures().items():
+        _write(folder / "train" / f"{synset}.tar", tar_of(files))
+    for name, data in validation_pictures().items():
+        _write(folder / "val" / name, data)
+    write_devkit(folder, compress=False, packed=False)
+
+
+def write_folders(folder: Path) -> None:
+    """Unpacked into class folders."""
+    _write_train(folder / "train")
+    for synset, (name, data) in zip(VALIDATION, validation_pictures().items(), strict=True):
+        _write(folder / "val" / synset / name, data)
+
+
+def write_kaggle(folder: Path) -> None:
+    """As Kaggle's archive unpacks."""
+    _write_train(folder / "ILSVRC/Data/CLS-LOC/train")
+    for name, data in validation_pictures().items():
+        _write(folder / "ILSVRC/Data/CLS-LOC/val" / name, data)
+    with open(folder / "LOC_val_solution.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["ImageId", "PredictionString"])
+        for synset, name in reversed(list(zip(VALIDATION, validation_pictures(), strict=True))):
+            table.writerow([name.removesuffix(".JPEG"), f"{synset} 85 1 499 272 {synset} 1 2 3 4 "])
+
+
+def write_parquet(folder: Path) -> None:
+    """As the hub hands it out: two files and several row groups of train, and a test split without labels."""
+    rows = [
+        (f"{name.removesuffix('.JPEG')}_{synset}.JPEG", data, CLASS_IDS[synset])
+        for synset, files in train_pictures().items()
+        for name, data in files.items()
+    ]
+    write_rows(folder / "data/train-00000-of-00002.parquet", rows[:7], row_group_size=3)
+    write_rows(folder / "data/train-00001-of-00002.parquet", rows[7:], row_group_size=3)
+    validation = [
+        (f"{name.removesuffix('.JPEG')}_{synset}.JPEG", data, CLASS_IDS[synset])
+        for synset, (name, data) in zip(VALIDATION, validation_pictures().items(), strict=True)
+    ]
+    write_rows(folder / "data/validation-00000-of-00001.parquet", validation, row_group_size=4)
+    write_rows(folder / "data/test-00000-of-00001.parquet", [("test_1.JPEG", _jpeg(1), -1)], row_group_size=4)
+
+
+def write_rows(path: Path, rows: list[tuple[str | None, bytes | None, int]], row_group_size: int) -> None:
+    import pyarrow
+    from pyarrow.parquet import write_table
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [{"bytes": data, "path": name} for name, data, _ in rows]
+    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    labels = [label for _, _, label in rows]
+    table = pyarrow.table({"image": pyarrow.array(images, kind), "label": pyarrow.array(labels, pyarrow.int64())})
+    write_table(table, path, row_group_size=row_group_size)
+
+
+def _write_train(folder: Path) -> None:
+    for synset, files in train_pictures().items():
+        for name, data in files.items():
+            _write(folder / synset / name, data)
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)

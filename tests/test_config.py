@@ -1,0 +1,343 @@
+"""Settings: where they come from, what goes over what, and what a wrong one is answered with."""
+
+import json
+import random
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.training.config import (
+    MAY_CHANGE,
+    RUN_CONFIGS,
+    WEIGHT_FILES,
+    HarRunConfig,
+    TokenizerRunConfig,
+    differences,
+    flatten,
+    merged,
+    read_config,
+    read_preset,
+    write_config,
+)
+from restok_cli.training.settings import Layer, kind_of, known_keys, layers_of, resolve, with_model
+from restok_cli.training.yaml_file import parse_value, parse_yaml
+
+
+def settings(tmp_path, text, *assignments, kind="tokenizer", preset=None, **options):
+    """The settings of a command line with a config file of this text."""
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    named = {f"--{name}": (f"schedule.{name}", value) for name, value in options.items()}
+    return resolve(kind, layers_of(kind, preset, file, assignments, named))
+
+
+def test_options_go_over_set_over_the_file_over_the_preset(tmp_path):
+    text = "preset: tiny\nschedule:\n  max_steps: 7\n  batch_size: 5\n  seed: 3\n"
+    config, origins = settings(tmp_path, text, "schedule.batch_size=6", "schedule.seed=4", seed=5)
+    schedule = config.schedule
+    assert (schedule.ema_decay, schedule.max_steps, schedule.batch_size, schedule.seed) == (0.9, 7, 6, 5)
+    file = tmp_path / "run.yaml"
+    assert {key: origins.get(f"schedule.{key}") for key in ("ema_decay", "max_steps", "batch_size", "seed")} == {
+        "ema_decay": "preset tiny",
+        "max_steps": f"{file}:3",
+        "batch_size": "--set",
+        "seed": "--seed",
+    }
+    assert "schedule.micro_batch_size" not in origins  # a default
+
+
+def test_what_is_not_given_changes_nothing(tmp_path):
+    assert settings(tmp_path, "preset: tiny\n", max_steps=None).config.schedule.max_steps == 80
+    assert settings(tmp_path, "").config == TokenizerRunConfig()
+    assert settings(tmp_path, "schedule:\ndata:\n").config == TokenizerRunConfig()  # sections that state nothing
+
+
+def test_a_preset_on_the_command_line_replaces_that_of_the_file(tmp_path):
+    assert settings(tmp_path, "preset: tiny", preset="sample").config.model.image_size == (64, 64)
+
+
+def test_without_a_file_the_preset_is_the_sample():
+    assert resolve("har", layers_of("har", None, None)).config == HarRunConfig.parse(read_preset("har", "sample"), "")
+
+
+def test_the_config_that_a_run_writes_is_a_config_file_that_says_the_same(tmp_path):
+    config = TokenizerRunConfig.parse(read_preset("tokenizer", "tiny"), "tiny")
+    write_config(config, tmp_path / "config.yaml")
+    for path in (tmp_path, tmp_path / "config.yaml"):
+        assert resolve("tokenizer", layers_of("tokenizer", None, path)).config == config
+    assert TokenizerRunConfig.parse(read_config(tmp_path / "config.yaml"), "file") == config
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1E-4", "0.0001", "1.0e-04", ".0001"])
+def test_numbers_are_numbers_in_every_notation(tmp_path, text):
+    assert settings(tmp_path, f"optimizer: {{learning_rate: {text}}}").config.optimizer.learning_rate == 1e-4
+    assert settings(tmp_path, "", f"optimizer.learning_rate={text}").config.optimizer.learning_rate == 1e-4
+
+
+def test_whole_numbers_may_be_written_with_an_exponent_a_zero_or_underscores(tmp_path):
+    for text, value in (("1e6", 1_000_000), ("1_000", 1000), ("010", 10)):
+        assert settings(tmp_path, f"schedule: {{max_steps: {text}}}").config.schedule.max_steps == value
+
+
+def test_words_that_yaml_1_1_takes_for_truth_stay_words():
+    values = parse_yaml("on: no\nyes: off\nx: 1:30\ny: 2026-11-22\nz: true\nn: null\n", "test").values
+    assert values == {"on": "no", "yes": "off", "x": "1:30", "y": "2026-11-22", "z": True, "n": None}
+
+
+def test_plain_yaml_is_read_as_pyyaml_reads_it():
+    text = yaml.safe_dump(TokenizerRunConfig().model_dump(mode="json"))
+    assert parse_yaml(text, "test").values == yaml.safe_load(text)
+    text = "base: &b {x: 1, y: [1, 2.5, -3]}\nother: {<<: *b, x: 2}\ns: 'no'\ni: .inf\nm: |\n  two\n  lines\n"
+    assert parse_yaml(text, "test").values == yaml.safe_load(text)
+
+
+def test_every_key_knows_its_line():
+    lines = parse_yaml("# comment\na:\n  b: 1\n\n  c: {d: 2}\ne: 3\n", "test").lines
+    assert lines == {"a": 2, "a.b": 3, "a.c": 5, "a.c.d": 5, "e": 6}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optimizer:\n  lerning_rate: 1", ":2: unknown key optimizer.lerning_rate (did you mean learning_rate?)"),
+        ("learning_rate: 1", ":1: unknown key learning_rate (did you mean optimizer.learning_rate?)"),
+        ("\nshedule: {}", ":2: unknown key shedule (did you mean schedule?)"),
+        ("optimizer: 5", ":1: optimizer = 5, but it is a section, with the keys schedule, learning_rate,"),
+        ("schedule:\n  seed: 1\n  max_steps: many", ":3: schedule.max_steps = 'many': input should be a valid integer"),
+        ("schedule: {max_steps: 0}", ":1: schedule.max_steps = 0: input should be greater than or equal to 1"),
+        ("schedule: {max_steps: 1.5}", ":1: schedule.max_steps = 1.5: input should be a valid integer"),
+        ("schedule: {max_steps: true}", ":1: schedule.max_steps = True: input should not be true or false"),
+        ("data: {random_flip: maybe}", ":1: data.random_flip = 'maybe': input should be a valid boolean"),
+        ("data:\n  random_crop_area: [1, x]", ":2: data.random_crop_area.1 = 'x': input should be a valid number"),
+        ("compute: {precision: fp8}", ":1: compute.precision = 'fp8': input should be 'float32', 'bf16' or 'fp16'"),
+        ("optimizer: {learning_rate: .inf}", ":1: optimizer.learning_rate = inf: input should be a finite number"),
+        ("optimizer: {learning_rate: .nan}", ":1: optimizer.learning_rate = nan: input should be"),
+        ("model: {num_stages: 7}", ": num_stages = 7 cannot be made from rows of 16 image tokens"),
+        ("preset: tny", ":1: no preset named tny (did you mean tiny?); there are: "),
+        ("\npreset: har-l", ":2: har-l is a preset of train-har; train-tokenizer has: "),
+        ("preset: [tiny]", ":1: preset = ['tiny'] is no name of a preset"),
+        ("a: 1\nb: 2\na: 3", ":3: a is stated twice, first in line 1"),
+        ("schedule:\n  seed: 1\n  seed: 2", ":3: schedule.seed is stated twice, first in line 2"),
+        ("a: [", ":1: not YAML: expected the node content"),
+        ("a: !!python/object:os.system x", ":1: not YAML: could not determine a constructor"),
+        ("a: &a {b: *a}", ": not YAML: "),
+        ("{[1]: 2}", ":1: a key must be a word"),
+        ("- 1", " holds no config: keys and values"),
+        ("words", " holds no config: keys and values"),
+        ("a: \x01", ": not YAML: unacceptable character"),
+    ],
+)
+def test_mistakes_in_a_file_are_named_with_file_line_key_and_value(tmp_path, text, message):
+    with pytest.raises(UsageError) as error:
+        settings(tmp_path, text)
+    assert f"{tmp_path / 'run.yaml'}{message}" in str(error.value)
+
+
+def test_a_file_that_is_no_text_or_not_there_is_named(tmp_path):
+    (tmp_path / "run.yaml").write_bytes(b"\xff\xfe\x00")
+    for name, message in (("run.yaml", "not text in UTF-8"), ("none.yaml", "No such file"), (".", "no config.yaml")):
+        with pytest.raises(UsageError, match=message):
+            layers_of("har", None, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"schedule": {"batch_size": 10, "micro_batch_size": 3}},
+            "batch_size = 10 is not a multiple of micro_batch_size = 3",
+        ),
+        ({"schedule": {"save_every": 4, "keep_every": 6}}, "keep_every = 6 is not a multiple of save_every = 4"),
+        ({"optimizer": {"learning_rate": 1e-6}}, "final_learning_rate = 1e-05 is above learning_rate = 1e-06"),
+        ({"optimizer": {"schedule": "wsd"}}, "schedule = wsd needs decay_steps"),
+        (
+            {"optimizer": {"schedule": "wsd", "decay_steps": 10}, "schedule": {"max_steps": 5000}},
+            "optimizer.warmup_steps = 5000 and optimizer.decay_steps = 10 do not fit into its 5000 steps",
+        ),
+        ({"data": {"random_crop_area": [1, 0.5]}}, "random_crop_area = [1.0, 0.5] is no range of shares"),
+    ],
+)
+@pytest.mark.parametrize("kind", RUN_CONFIGS)
+def test_values_that_do_not_go_together_are_refused_with_both(kind, values, message):
+    with pytest.raises(UsageError) as error:
+        RUN_CONFIGS[kind].parse(values, "test")
+    assert message in str(error.value)
+
+
+def test_a_prefix_that_cannot_be_shorter_is_refused(tiny_config):
+    for min_tokens in (17, 32):
+        values = {"model": tiny_config.model_dump(), "nested_dropout": {"min_tokens": min_tokens}}
+        with pytest.raises(UsageError, match=rf"nested_dropout\.min_tokens = {min_tokens} leaves no shorter prefix"):
+            TokenizerRunConfig.parse(values, "test")
+
+
+def test_unknown_keys_deep_in_a_config_are_refused():
+    with pytest.raises(UsageError, match=r"unknown key optimizer\.lerning_rate \(did you mean learning_rate\?\)"):
+        TokenizerRunConfig.parse({"optimizer": {"lerning_rate": 1}}, "test")
+
+
+def test_a_generator_keeps_its_own_defaults_where_a_preset_says_nothing():
+    config = HarRunConfig.parse({"optimizer": {"learning_rate": 1}, "schedule": {"seed": 1}}, "test")
+    assert (config.optimizer.weight_decay, config.optimizer.max_grad_norm) == (0.05, 1.0)
+    assert config.schedule.max_steps == 1_500_000
+
+
+def test_merged_lays_changes_over_sections():
+    assert merged({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}, "d": 4}) == {"a": {"b": 1, "c": 3}, "d": 4}
+    assert merged({"a": 1}, {"a": {"b": 2}}) == {"a": {"b": 2}}
+
+
+def test_what_data_set_and_tokenizer_decide_cannot_be_contradicted(tmp_path):
+    facts = Layer("facts", {"model": {"num_codes": 32, "num_classes": 98}}, {"model.num_codes": "the tokenizer t"})
+    (tmp_path / "run.yaml").write_text("model:\n  num_codes: 64\n")
+    with pytest.raises(UsageError, match=r"run\.yaml:2: model\.num_codes = 64, but the tokenizer t has 32; give what"):
+        resolve("har", layers_of("har", "tiny", tmp_path / "run.yaml"), facts)
+    same = layers_of("har", "tiny", None, ["model.num_codes=32"])
+    config, origins = resolve("har", same, facts)
+    assert config.model.num_classes == 98 and origins["model.num_codes"] == "the tokenizer t"
+
+
+def test_the_model_that_a_run_starts_from_goes_over_the_preset_and_under_what_is_asked_for(tmp_path):
+    layers = with_model(
+        layers_of("har", "tiny", None, ["model.num_layers=3"]), "--init m", {"width": 64, "num_layers": 1}
+    )
+    config, origins = resolve("har", layers)
+    assert (config.model.width, config.model.num_layers) == (64, 3) and origins["model.width"] == "--init m"
+
+
+@pytest.mark.parametrize("kind", RUN_CONFIGS)
+def test_the_lists_of_changeable_settings_name_settings(kind):
+    assert set.union(*(known_keys(config) for config in RUN_CONFIGS.values())) >= MAY_CHANGE | WEIGHT_FILES
+    assert flatten(RUN_CONFIGS[kind]().model_dump()).keys() == known_keys(RUN_CONFIGS[kind])
+
+
+def test_differences_name_both_values():
+    one, other = HarRunConfig(), HarRunConfig.parse({"schedule": {"seed": 3}, "model": {"width": 64}}, "test")
+    assert differences(one, other) == {"model.width": (1024, 64), "schedule.seed": (0, 3)}
+
+
+@pytest.mark.parametrize("text", ["{a: 1}", "[1, 2]", "1e-4", "no", "null"])
+def test_values_of_set_are_those_of_a_file(text):
+    assert parse_value(text, "test") == parse_yaml(f"x: {text}", "test").values["x"]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("max_steps", "--set max_steps: write SECTION.KEY=VALUE"),
+        ("schedule..seed=1", "write SECTION.KEY=VALUE"),
+        ("=1", "write SECTION.KEY=VALUE"),
+        ("schedule.seed=", "--set schedule.seed=: no value after the ="),
+        ("schedule.seed=[", "--set schedule.seed=[: not YAML"),
+        ("schedule.seed=x", "--set: schedule.seed = 'x': input should be a valid integer"),
+        ("schedule.sed=1", "--set: unknown key schedule.sed (did you mean seed?)"),
+        ("schedule=1", "--set: schedule = 1, but it is a section, with the keys max_steps"),
+        ("schedule.seed.x=1", "--set: schedule.seed = {'x': 1}: input should be a valid integer"),
+    ],
+)
+def test_wrong_assignments_are_refused(fails, tmp_path, assignment, message):
+    assert message in fails(2, "train-har", "sample", "--tokenizer", "t", "-o", tmp_path / "run", "--set", assignment)
+    assert message in fails(2, "config", "show", "har-l", "--set", assignment)
+
+
+def test_shown_settings_are_a_config_file_with_origins(restok, tmp_path):
+    result = restok("config", "show", "sample", "--kind", "tokenizer", "--set", "schedule.seed=3")
+    assert result.code == 0 and result.err == ""
+    assert "  seed: 3  # --set\n" in result.out and "  image_height: 64  # preset sample\n" in result.out
+    assert "  patch_size: 8  # preset sample\n" in result.out and "  merge: average\n" in result.out
+    (tmp_path / "shown.yaml").write_text(result.out)
+    shown = restok("config", "show", tmp_path / "shown.yaml", "--json")
+    expected = resolve("tokenizer", layers_of("tokenizer", "sample", None, ["schedule.seed=3"])).config
+    assert json.loads(shown.out)["config"] == expected.model_dump(mode="json")
+
+
+def test_a_difference_is_one_line(restok):
+    result = restok("config", "diff", "har-l", "ar-l")
+    assert (result.code, result.out) == (0, "model.num_sequential_codes: 4 → 128\n")
+    assert json.loads(restok("config", "diff", "tiny", "ar-l", "--json").out)["model.num_layers"] == [2, 24]
+    assert restok("config", "diff", "har-l", "har-l").out == ""
+
+
+def test_validating_says_which_command_takes_a_file(restok, fails, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("loss:\n  entropy_weight: 0.1\n")
+    assert restok("config", "validate", file).out == f"{file}: valid for restok train-tokenizer\n"
+    file.write_text("loss:\n  entropie_weight: 0.1\n")
+    assert f"{file}:2: unknown key loss.entropie_weight" in fails(2, "config", "validate", file)
+    assert f"{file}:1: unknown key loss" in fails(2, "config", "validate", file, "--kind", "har")
+    file.write_text("schedule: {seed: 1}")
+    assert "may be for either trainer; say which by --kind" in fails(2, "config", "validate", file)
+
+
+def test_whose_config_it_is_shows_in_presets_and_keys(tmp_path):
+    for text, kind in (("preset: har-l", "har"), ("preset: restok-s-128", "tokenizer"), ("model: {width: 64}", "har")):
+        (tmp_path / "run.yaml").write_text(text)
+        assert kind_of([tmp_path / "run.yaml"]) == kind
+        assert kind_of([tmp_path / "run.yaml", "tiny"]) == kind
+    with pytest.raises(UsageError, match="are for different trainers"):
+        kind_of(["har-l", "restok-s-128"])
+
+
+def test_unknown_sources_are_refused_with_the_nearest_preset(fails):
+    assert "har-ll: no such preset, config file or run (did you mean har-l?)" in fails(2, "config", "show", "har-ll")
+
+
+@pytest.mark.parametrize("kind", RUN_CONFIGS)
+def test_the_schema_knows_every_key_and_the_presets(restok, kind):
+    schema = json.loads(restok("config", "schema", kind).out)
+    assert "tiny" in schema["properties"]["preset"]["enum"]
+    found = set()
+
+    def walk(node, prefix):
+        for name, value in node["properties"].items():
+            inner = value.get("$ref") or value.get("allOf", [{}])[0].get("$ref")
+            if inner:
+                walk(schema["$defs"][inner.rpartition("/")[2]], f"{prefix}{name}.")
+            else:
+                found.add(prefix + name)
+        assert node["additionalProperties"] is False
+
+    walk(schema, "")
+    assert found - {"preset"} == known_keys(RUN_CONFIGS[kind])
+
+
+def test_config_commands_import_nothing_heavy():
+    code = (
+        "import sys; from restok_cli.cli import run; run(['config', 'show', 'har-l']);"
+        "print(sorted({'torch', 'numpy', 'PIL', 'safetensors'} & set(sys.modules)), file=sys.stderr)"
+    )
+    result = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True)
+    assert result.stderr.strip() == "[]" and "num_layers: 24" in result.stdout
+
+
+@pytest.mark.parametrize("text", ["", "just words", "a: [", "\udcff"])
+def test_a_damaged_config_of_a_run_is_named(tmp_path, text):
+    (tmp_path / "config.yaml").write_bytes(text.encode(errors="surrogateescape"))
+    if text:
+        with pytest.raises(RestokError, match=r"config\.yaml.*; restore it, or start another run"):
+            read_config(tmp_path / "config.yaml")
+    else:
+        assert read_config(tmp_path / "config.yaml") == {}
+
+
+def test_a_spoiled_file_is_either_still_a_config_or_answered_in_one_line_that_names_it(tmp_path):
+    file = tmp_path / "run.yaml"
+    lines = yaml.safe_dump(TokenizerRunConfig().model_dump(mode="json"), sort_keys=False).splitlines(keepends=True)
+    spoilers = [*":{}[]&*!|>'\"%@`#,?-~.\n\t 0e\x00é", "null", "true", "<<: *a", "&a ", "!!int ", "!!timestamp ", "? "]
+    spoilers += ["1e999", "9" * 5000, "---\n", "preset: tiny\n", "[" * 2000]
+    rng = random.Random(0)
+    read = refused = 0
+    for _ in range(300):
+        text = "".join(lines[: rng.randrange(1, len(lines))])
+        place = rng.randrange(len(text))
+        file.write_text(text[:place] + rng.choice(spoilers) + text[place + rng.choice([0, 0, 1, 5]) :])
+        try:
+            resolve("tokenizer", layers_of("tokenizer", None, file))
+            read += 1
+        except UsageError as error:
+            assert "\n" not in str(error) and str(file) in str(error)
+            refused += 1
+    assert read and refused

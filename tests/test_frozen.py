@@ -1,0 +1,106 @@
+"""Networks of timm with frozen weights: where those come from, and what is refused."""
+
+import pytest
+import timm
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.torch import save_file
+
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.training.frozen import build, open_frozen
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def network():
+    """The smallest ViT of timm, which takes pictures of 160 pixels."""
+    torch.manual_seed(1)
+    return timm.create_model("test_vit", pretrained=False).eval()
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+@torch.no_grad()
+def test_weights_come_from_a_local_file(network, tmp_path, suffix):
+    path = tmp_path / f"weights.{suffix}"
+    (save_file if suffix == "safetensors" else torch.save)(network.state_dict(), path)
+    found = open_frozen("test_vit", str(path), (160, 160), CPU, "alignment")
+    images = torch.rand(2, 3, 160, 160)
+    assert torch.equal(found.forward_features(images), network.forward_features(images))
+    assert not found.training and not any(p.requires_grad for p in found.parameters())
+
+
+@torch.no_grad()
+def test_learned_positions_are_resized_to_the_pictures(network, tmp_path):
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    found = open_frozen("test_vit", str(tmp_path / "weights.safetensors"), (64, 32), CPU, "alignment")
+    assert found.forward_features(torch.rand(1, 3, 64, 32)).shape == (1, 1 + 4 * 2, 64)
+
+
+@pytest.mark.parametrize("damage", ["missing", "shape", "extra"])
+def test_a_file_of_other_weights_is_refused(network, tmp_path, damage):
+    state = dict(network.state_dict())
+    match damage:
+        case "missing":
+            del state["blocks.0.norm1.weight"]
+        case "shape":
+            state["blocks.0.norm1.weight"] = torch.zeros(3)
+        case "extra":
+            state["blocks.99.norm1.weight"] = torch.zeros(3)
+    save_file(state, tmp_path / "weights.safetensors")
+    with pytest.raises(
+        RestokError, match=r"alignment\.weights = .* does not hold the weights of test_vit .*norm1"
+    ) as e:
+        open_frozen("test_vit", str(tmp_path / "weights.safetensors"), (160, 160), CPU, "alignment")
+    assert "\n" not in str(e.value) and "https://huggingface.co/timm/test_vit.r160_in1k" in str(e.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"text\n", b"PK\x03\x04"], ids=["empty", "text", "cut short"])
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_a_damaged_file_is_refused(tmp_path, suffix, content):
+    path = tmp_path / f"weights.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(RestokError, match=r"does not hold the weights of test_vit"):
+        open_frozen("test_vit", str(path), (160, 160), CPU, "alignment")
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"alignment\.weights = .*: no such file"):
+        open_frozen("test_vit", str(tmp_path / "none.pth"), (160, 160), CPU, "alignment")
+
+
+def test_without_a_network_the_error_says_what_to_download_and_which_field_to_set(monkeypatch):
+    def offline(*_, **__):
+        raise LocalEntryNotFoundError("no\nconnection")
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", offline)
+    with pytest.raises(
+        RestokError, match=r"weights of test_vit cannot be downloaded \(no connection\); fetch "
+    ) as error:
+        open_frozen("test_vit", None, (160, 160), CPU, "discriminator")
+    assert "set discriminator.weights to that file" in str(error.value)
+
+
+def test_random_weights_are_the_same_each_time_and_draw_nothing():
+    torch.manual_seed(5)
+    first = open_frozen("test_vit", "random", (160, 160), CPU, "alignment")
+    number = torch.rand(())
+    torch.manual_seed(5)
+    assert torch.equal(number, torch.rand(()))
+    second = open_frozen("test_vit", "random", (160, 160), CPU, "alignment")
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("vit_smal_patch16_224", r"did you mean vit_small_patch16_224\?"),
+        ("vit_small_patch16_224.dinno", r"did you mean vit_small_patch16_224\.dino\?"),
+        ("resnet18", "no grid of patch tokens"),
+        ("naflexvit_base_patch16_siglip", "no grid of patch tokens"),
+        ("hf-hub:someone/something", "no network of timm"),
+    ],
+)
+def test_names_of_no_vit_are_refused(name, message):
+    with pytest.raises(UsageError, match=rf"alignment\.teacher = {name}.*{message}"):
+        build(name, "alignment.teacher")

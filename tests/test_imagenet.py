@@ -1,0 +1,213 @@
+import json
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import imagenets
+import numpy as np
+import pytest
+import scipy.io
+from imagenets import CLASS_IDS, NAMES, VALIDATION, train_pictures, validation_pictures, write_rows
+
+from restok_cli.data.devkit import read_devkit, read_structures
+from restok_cli.data.imagenet import read_classes
+from restok_cli.data.shards import open_dataset
+
+LAYOUTS = {
+    "tars": imagenets.write_tars,
+    "class tars": imagenets.write_class_tars,
+    "folders": imagenets.write_folders,
+    "kaggle": imagenets.write_kaggle,
+    "parquet": imagenets.write_parquet,
+}
+
+
+@pytest.fixture
+def prepared(restok, tmp_path):
+    """Write an ImageNet in some layout, prepare it, and open the data set."""
+
+    def call(layout, *options):
+        LAYOUTS[layout](tmp_path / layout)
+        out = tmp_path / f"{layout} prepared"
+        result = restok("prepare", "imagenet", tmp_path / layout, out, *options)
+        assert result.code == 0, result.err
+        return open_dataset(out)
+
+    return call
+
+
+def contents(split):
+    """Key -> (class id, bytes)."""
+    return {split.key(i): (split.class_id(i), split.read(i)) for i in range(len(split))}
+
+
+def stem(name):
+    return name.removesuffix(".JPEG")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_every_picture_its_class_and_its_own_bytes(prepared, layout):
+    dataset = prepared(layout, "--jobs", 1)
+    assert dataset.num_classes == 1000
+    assert {class_id: dataset.class_names[class_id] for class_id in NAMES} == NAMES
+    suffix = {synset: f"_{synset}" if layout == "parquet" else "" for synset in CLASS_IDS}
+    assert contents(dataset.split("train")) == {
+        stem(name) + suffix[synset]: (CLASS_IDS[synset], data)
+        for synset, files in train_pictures().items()
+        for name, data in files.items()
+    }
+    assert contents(dataset.split("validation")) == {
+        stem(name) + suffix[synset]: (CLASS_IDS[synset], data)
+        for synset, (name, data) in zip(VALIDATION, validation_pictures().items(), strict=True)
+    }
+
+
+def test_files_give_the_same_shards_however_they_are_packed(prepared):
+    fingerprints = {layout: prepared(layout, "--jobs", 1).fingerprint for layout in LAYOUTS if layout != "parquet"}
+    assert len(set(fingerprints.values())) == 1, fingerprints
+
+
+def test_rows_of_parquet_files_keep_their_order_over_shards(prepared):
+    dataset = prepared("parquet", "--samples-per-shard", 4, "--jobs", 2)
+    train = dataset.split("train")
+    names = [name for files in train_pictures().values() for name in files]
+    assert [train.key(i).rpartition("_")[0] for i in range(len(train))] == [stem(name) for name in names]
+    assert len(dataset.manifest.splits["train"].shards) == 3
+
+
+def test_the_thousand_classes_come_in_the_order_of_their_synsets_with_names_of_their_own():
+    classes = read_classes()
+    assert len(classes) == 1000 == len(set(classes.values()))
+    assert list(classes) == sorted(classes)
+    assert (classes["n02012849"], classes["n03126707"]) == ("crane (bird)", "crane (machine)")
+
+
+def test_the_synsets_are_those_of_timm():
+    folder = Path(find_spec("timm").origin).parent  # importing it takes seconds
+    assert (folder / "data/_info/imagenet_synsets.txt").read_text().split() == list(read_classes())
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_meta_mat_is_read_as_scipy_reads_it(tmp_path, compress):
+    imagenets.write_devkit(tmp_path, compress=compress, packed=False)
+    path = tmp_path / "ILSVRC2012_devkit_t12/data/meta.mat"
+    ours = read_structures(path.read_bytes(), "synsets")
+    theirs = scipy.io.loadmat(path, squeeze_me=True)["synsets"]
+    assert len(ours) == len(theirs) == 5
+    for mine, other in zip(ours, theirs, strict=True):
+        for field in ("ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "wordnet_height"):
+            assert mine[field] == (other[field] if np.size(other[field]) else ""), field
+    assert tuple(ours[-1]["children"]) == tuple(theirs[-1]["children"])
+
+
+def test_the_devkit_numbers_validation_pictures_from_one(tmp_path):
+    imagenets.write_devkit(tmp_path)
+    assert read_devkit(tmp_path / "ILSVRC2012_devkit_t12.tar.gz") == dict(enumerate(VALIDATION, start=1))
+
+
+def test_a_split_that_is_not_whole_is_told(restok, tmp_path):
+    imagenets.write_tars(tmp_path / "in")
+    (tmp_path / "in" / "ILSVRC2012_img_val.tar").unlink()
+    result = restok("prepare", "imagenet", tmp_path / "in", tmp_path / "out", "--json")
+    assert json.loads(result.out)["splits"] == {"train": 12}
+    assert "train: 12 pictures, where the whole ImageNet has 1281167" in result.err
+
+
+def test_what_is_no_imagenet_is_refused(fails, tmp_path):
+    assert "nowhere: no such folder" in fails(2, "prepare", "imagenet", tmp_path / "nowhere", tmp_path / "out")
+    (tmp_path / "in").mkdir()
+    assert "in holds no ImageNet: expected ILSVRC2012_img_train.tar, train/" in fails(
+        2, "prepare", "imagenet", tmp_path / "in", tmp_path / "out"
+    )
+    imagenets.write_folders(tmp_path / "other")
+    (tmp_path / "other/train/n01440764").rename(tmp_path / "other/train/cats")
+    message = fails(2, "prepare", "imagenet", tmp_path / "other", tmp_path / "out")
+    assert "is of class cats, which is none of ImageNet's 1000; `restok prepare folder` takes any" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_validation_pictures_without_labels_are_refused(fails, tmp_path):
+    imagenets.write_tars(tmp_path / "in")
+    (tmp_path / "in/ILSVRC2012_devkit_t12.tar.gz").unlink()
+    message = fails(2, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
+    assert "labels of the validation pictures are missing: put ILSVRC2012_devkit_t12.tar.gz" in message
+
+
+@pytest.mark.parametrize("file", ["ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"])
+@pytest.mark.parametrize("part", [0.3, 0.7])
+def test_a_cut_download_is_named(fails, tmp_path, file, part):
+    imagenets.write_tars(tmp_path / "in")
+    data = (tmp_path / "in" / file).read_bytes()
+    (tmp_path / "in" / file).write_bytes(data[: int(part * len(data))])
+    message = fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
+    assert file in message and "download it again" in message
+
+
+def test_a_tar_cut_between_two_pictures_is_named_too(fails, tmp_path):
+    """Python's tarfile takes such a tar for complete."""
+    imagenets.write_tars(tmp_path / "in")
+    tar = tmp_path / "in/ILSVRC2012_img_val.tar"
+    first = next(iter(reversed(validation_pictures().values())))
+    tar.write_bytes(tar.read_bytes()[: 512 + -(-len(first) // 512) * 512])
+    assert "ILSVRC2012_img_val.tar is cut short" in fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
+
+
+def test_labels_of_another_imagenet_are_refused(fails, tmp_path):
+    imagenets.write_kaggle(tmp_path / "in")
+    table = tmp_path / "in/LOC_val_solution.csv"
+    table.write_text("\n".join(table.read_text().splitlines()[:-1]))
+    message = fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
+    assert "has no label for ILSVRC2012_val_00000001.JPEG" in message
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        (
+            ("a_n01440764.JPEG", b"x", 1),
+            "a_n01440764.JPEG has the label 1, which is n01443537; its name",
+        ),
+        (("a.JPEG", b"x", 1000), "a.JPEG has the label 1000; ImageNet's are 0 to 999"),
+        (("a.JPEG", b"x", -1), "a.JPEG has the label -1"),
+        (("a.JPEG", None, 0), "holds names of pictures instead of the pictures themselves"),
+    ],
+)
+def test_parquet_files_with_wrong_labels_or_no_pictures_are_refused(fails, tmp_path, row, what):
+    write_rows(tmp_path / "in/train-0.parquet", [row], 1)
+    assert what in fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
+
+
+def test_damaged_and_other_parquet_files_are_refused(fails, tmp_path):
+    import pyarrow
+    from pyarrow.parquet import write_table
+
+    (tmp_path / "in").mkdir()
+    file = tmp_path / "in/train-0.parquet"
+    file.write_bytes(b"PAR1 and nothing of it")
+    assert "damaged parquet file" in fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
+    write_table(pyarrow.table({"text": ["a"]}), file)
+    assert "has no columns image and label" in fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
+
+
+def test_without_pyarrow_the_extra_is_named(fails, tmp_path, monkeypatch):
+    imagenets.write_parquet(tmp_path / "in")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    message = fails(2, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
+    assert "pip install 'restok[parquet]'" in message
+
+
+def test_a_source_that_changes_meanwhile_stops_the_command(fails, tmp_path, monkeypatch):
+    """A tar that vanishes must not become a list of a million broken pictures."""
+    imagenets.write_tars(tmp_path / "in")
+    from restok_cli.data import preparation
+
+    make = preparation.Plan.facts
+
+    def vanish(plan):
+        (tmp_path / "in/ILSVRC2012_img_val.tar").write_bytes(b"")
+        return make(plan)
+
+    monkeypatch.setattr(preparation.Plan, "facts", vanish)
+    message = fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out", "--jobs", 1)
+    assert "ILSVRC2012_img_val.tar ends before byte" in message
+    assert not (tmp_path / "out/dataset.json").exists()

@@ -1,0 +1,78 @@
+"""Work on several processes: every result once, errors and deaths told, and nobody left behind."""
+
+import multiprocessing
+import os
+import signal
+from contextlib import closing
+
+import pytest
+
+from restok_cli.console import Progress
+from restok_cli.data.jobs import run_jobs
+from restok_cli.errors import RestokError
+
+
+def square(task, advance):
+    advance()
+    return task * task, os.getpid()
+
+
+def fail_on_three(task, advance):
+    if task == 3:
+        raise RestokError("three is wrong")
+    return task
+
+
+def die_on_three(task, advance):
+    if task == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return task
+
+
+def wait_for_ever(task, advance):
+    signal.pause()
+
+
+def run(work, tasks, jobs):
+    with Progress("test", len(tasks), "tasks") as progress, closing(run_jobs(work, tasks, jobs, progress)) as results:
+        return dict(results), progress.count
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 20])
+def test_every_task_gives_its_result_once(jobs):
+    results, _ = run(square, list(range(9)), jobs)
+    assert {i: result for i, (result, _) in results.items()} == {i: i * i for i in range(9)}
+    assert (os.getpid() in {process for _, process in results.values()}) == (jobs == 1)
+
+
+def test_one_task_needs_no_other_process():
+    assert run(square, [5], 4) == ({0: (25, os.getpid())}, 1)
+    assert run(square, [], 4) == ({}, 0)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_error_of_a_task_is_raised_here_and_ends_the_workers(jobs):
+    with pytest.raises(RestokError, match="three is wrong"):
+        run(fail_on_three, list(range(6)), jobs)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_worker_that_is_killed_is_an_error_with_advice():
+    with pytest.raises(RestokError, match=r"a worker process was killed.* fewer --jobs"):
+        run(die_on_three, list(range(6)), 2)
+    assert multiprocessing.active_children() == []
+
+
+def test_workers_end_at_once_when_the_caller_stops():
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(wait_for_ever, [1, 2, 3], 2)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert multiprocessing.active_children() == []

@@ -1,0 +1,286 @@
+"""The terms of the losses, against their formulas, and that no cut of a batch changes them."""
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from restok_cli.metrics.lpips import Lpips
+from restok_cli.model.config import TokenizerConfig
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.training.config import (
+    AlignmentConfig,
+    DiscriminatorConfig,
+    TokenizerLossConfig,
+    TokenizerRunConfig,
+    read_preset,
+)
+from restok_cli.training.discriminator import DINO, Dino, DinoDiscriminator, LeCam, PatchDiscriminator
+from restok_cli.training.losses import (
+    DRAWS,
+    JITTER_DRAWS,
+    LOOK_DRAWS,
+    MAX_JITTER,
+    NUM_DRAWS,
+    TokenizerLosses,
+    discriminator_losses,
+    jitter,
+    look,
+    misalignment,
+    open_tokenizer_losses,
+)
+from restok_cli.training.teachers import open_teacher, with_alignment_dims
+
+CPU = torch.device("cpu")
+TEACHER = {"teacher": "test_vit", "weights": "random"}
+
+
+def run_config(**sections) -> TokenizerRunConfig:
+    """The tiny preset without its entropy loss, changed; its model has the projections that it then needs."""
+    preset = read_preset("tokenizer", "tiny") | {"loss": {}} | sections
+    return with_alignment_dims(TokenizerRunConfig.parse(preset, "test"))
+
+
+@pytest.fixture
+def lpips() -> Lpips:
+    torch.manual_seed(0)
+    network = Lpips()
+    for buffer in (network.get_buffer(f"lin{i}") for i in range(5)):
+        buffer.uniform_()
+    return network
+
+
+@pytest.fixture
+def images():
+    return torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture
+def draws():
+    return torch.rand(4, NUM_DRAWS, generator=torch.Generator().manual_seed(4))
+
+
+@pytest.fixture
+def adversary() -> PatchDiscriminator:
+    torch.manual_seed(1)
+    return PatchDiscriminator(channels=32)
+
+
+def reconstruct(config: TokenizerRunConfig, images, align=False):
+    torch.manual_seed(2)
+    tokenizer = Tokenizer(config.model)
+    return tokenizer, tokenizer(images, align=align)
+
+
+@pytest.mark.parametrize(("kind", "distance"), [("l2", F.mse_loss), ("l1", F.l1_loss)])
+def test_what_is_on_by_default_is_reconstruction_and_quantizer(images, draws, kind, distance):
+    config = run_config(loss={"reconstruction": kind, "reconstruction_weight": 2.0, "quantizer_weight": 0.5})
+    tokenizer, result = reconstruct(config, images)
+    losses = open_tokenizer_losses(config, CPU)(result, images, tokenizer.quantizer, draws)
+    quantizer_loss = result.quantized.codebook_loss + result.quantized.commitment_loss
+    expected = 2 * distance(result.images, images) + 0.5 * quantizer_loss
+    assert losses["loss"].item() == pytest.approx(expected.item())
+    assert set(losses) == {"loss", "reconstruction_loss", "quantizer_loss"}  # not asked for, not computed
+
+
+def test_the_loss_is_the_sum_of_all_its_terms_by_their_weights(images, draws, lpips, adversary):
+    config = run_config(
+        loss={"entropy_weight": 0.1, "perceptual_weight": 0.7},
+        alignment={"encoder_weight": 0.3, "decoder_weight": 0.2, **TEACHER},
+        discriminator={"kind": "patch", "weight": 0.5},
+    )
+    tokenizer, result = reconstruct(config, images, align=True)
+    teacher = open_teacher(config.alignment, config.model.grid, CPU)
+    losses = TokenizerLosses(config, lpips, teacher)(result, images, tokenizer.quantizer, draws, adversary)
+
+    quantizer_loss = result.quantized.codebook_loss + result.quantized.commitment_loss
+    moved = jitter(result.images, images, draws[:, :JITTER_DRAWS])
+    features = teacher(images)
+    logits = look(adversary, result.images, draws[:, JITTER_DRAWS : JITTER_DRAWS + LOOK_DRAWS], config.discriminator)
+    expected = {
+        "reconstruction_loss": (1, F.mse_loss(result.images, images)),
+        "quantizer_loss": (1, quantizer_loss),
+        "entropy_loss": (0.1, tokenizer.quantizer.entropy_loss(result.latents)),
+        "perceptual_loss": (0.7, lpips(*moved).mean()),
+        "encoder_alignment_loss": (0.3, misalignment(result.encoder_features, features.image, 0.25)),
+        "decoder_alignment_loss": (0.2, misalignment(result.decoder_features, features.patches, 0.25)),
+        "adversarial_loss": (0.5, -logits.mean()),
+    }
+    assert set(losses) == {"loss", *expected}
+    for name, (_, loss) in expected.items():
+        assert losses[name].item() == pytest.approx(loss.item(), abs=1e-5), name
+    assert losses["loss"].item() == pytest.approx(sum(weight * loss.item() for weight, loss in expected.values()), 1e-5)
+
+    losses["loss"].backward()
+    dead = [name for name, p in tokenizer.named_parameters() if p.grad is None or not p.grad.any()]
+    assert dead == ["decoder.mask_vector"]  # nothing was dropped
+    assert all(p.grad is None for network in (lpips, adversary, teacher.network) for p in network.parameters())
+
+
+def test_only_the_networks_that_a_weight_asks_for_are_opened():
+    objective = open_tokenizer_losses(
+        run_config(loss={"lpips_weights": "nowhere"}, alignment={"weights": "nowhere"}), CPU
+    )
+    assert objective.lpips is None and objective.teacher is None
+    assert open_tokenizer_losses(run_config(alignment={"decoder_weight": 1, **TEACHER}), CPU).teacher is not None
+
+
+def in_parts(compute, batch_size, *tensors):
+    """Mean over micro-batches of each scalar that `compute` gives for a slice of `tensors`."""
+    parts = [compute(*slices) for slices in zip(*(tensor.split(batch_size) for tensor in tensors), strict=True)]
+    return {name: sum(part[name].item() for part in parts) / len(parts) for name in parts[0]}
+
+
+def test_losses_of_micro_batches_average_to_those_of_the_batch(images, draws, lpips, adversary):
+    config = run_config(
+        loss={"perceptual_weight": 1},
+        alignment={"encoder_weight": 1, "decoder_weight": 1, **TEACHER},
+        discriminator={"kind": "patch", "weight": 0.5},
+    )
+    objective = TokenizerLosses(config, lpips, open_teacher(config.alignment, config.model.grid, CPU))
+    torch.manual_seed(2)
+    tokenizer = Tokenizer(config.model)
+
+    def compute(images, draws):
+        return objective(tokenizer(images, align=True), images, tokenizer.quantizer, draws, adversary)
+
+    assert in_parts(compute, 2, images, draws) == pytest.approx(in_parts(compute, 4, images, draws), rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["patch", "dino"])
+def test_discriminator_losses_of_micro_batches_average_to_those_of_the_batch(kind, adversary):
+    if kind == "dino":
+        network = timm.create_model(DINO, pretrained=False, embed_dim=32, num_heads=2)
+        adversary = DinoDiscriminator(Dino(network.requires_grad_(False).eval()))
+    size = 8 if kind == "dino" else 4  # the heads on DINO share statistics in groups of 8
+    rng = torch.Generator().manual_seed(0)
+    images, fakes = torch.rand(2, 2 * size, 3, 32, 32, generator=rng)
+    draws = torch.rand(2 * size, NUM_DRAWS, generator=rng)
+    lecam = LeCam(0.9)
+    lecam.update(torch.tensor(1.0), torch.tensor(-1.0))
+
+    def compute(images, fakes, draws):
+        return discriminator_losses(adversary, images, fakes, lecam, draws, DiscriminatorConfig(kind=kind))
+
+    whole = in_parts(compute, 2 * size, images, fakes, draws)
+    assert in_parts(compute, size, images, fakes, draws) == pytest.approx(whole, rel=1e-4, abs=1e-5)
+
+
+class Verdicts(nn.Module):
+    """A discriminator whose logits are the pictures' values, where DiffAugment leaves those alone."""
+
+    def forward(self, images, draws):
+        return images.flatten(1)
+
+
+def test_discriminator_losses_follow_their_formulas():
+    config = DiscriminatorConfig(augment_probability=0, lecam_weight=0.1)
+    real, fake = 2 * torch.randn(2, 4, 3, 8, 8)
+    lecam = LeCam(0.5)
+    lecam.update(torch.tensor(0.6), torch.tensor(-0.4))
+    losses = discriminator_losses(Verdicts(), real, fake, lecam, torch.rand(4, NUM_DRAWS), config)
+    hinge = sum(max(0, 1 - x) for x in real.flatten().tolist()) + sum(max(0, 1 + x) for x in fake.flatten().tolist())
+    penalty = sum(max(0, x + 0.2) ** 2 for x in real.flatten().tolist())
+    penalty += sum(max(0, 0.3 - x) ** 2 for x in fake.flatten().tolist())
+    right = (real > 0).sum().item() + (fake < 0).sum().item()
+    assert losses["lecam_loss"].item() == pytest.approx(penalty / real.numel(), rel=1e-4)
+    expected = (hinge / 2 + 0.1 * penalty) / real.numel()
+    assert losses["discriminator_loss"].item() == pytest.approx(expected, rel=1e-4)
+    assert losses["discriminator_accuracy"].item() == pytest.approx(right / (2 * real.numel()))
+    assert losses["real_logits"].item() == pytest.approx(real.mean().item(), abs=1e-5)
+    assert losses["fake_logits"].item() == pytest.approx(fake.mean().item(), abs=1e-5)
+
+
+def test_the_discriminators_step_gives_the_tokenizer_no_gradients(images, draws, adversary):
+    real, fake = images.clone().requires_grad_(), images.clone().requires_grad_()
+    losses = discriminator_losses(adversary, real, fake, LeCam(0.9), draws, DiscriminatorConfig(kind="patch"))
+    losses["discriminator_loss"].backward()
+    assert real.grad is None and fake.grad is None
+    assert all(p.grad is not None for p in adversary.parameters())
+    assert [name for name, loss in losses.items() if name.endswith("_logits") and loss.requires_grad] == []
+
+
+def test_the_adversarial_loss_pulls_pictures_towards_real(images, draws, adversary):
+    config = run_config(discriminator={"kind": "patch", "weight": 1, "augment_probability": 0})
+    tokenizer, result = reconstruct(config, images)
+    fakes = images.clone().requires_grad_()
+    result = result._replace(images=fakes)
+    objective = TokenizerLosses(config, None, None)
+    before = objective(result, images, tokenizer.quantizer, draws, adversary)["adversarial_loss"]
+    (gradient,) = torch.autograd.grad(before, fakes)
+    moved = result._replace(images=fakes - 0.1 * gradient.sign())
+    assert objective(moved, images, tokenizer.quantizer, draws, adversary)["adversarial_loss"] < before
+
+
+def test_jitter_moves_the_edges_of_both_pictures_alike_and_scales_back():
+    images, others = torch.rand(2, 6, 3, 256, 240, generator=torch.Generator().manual_seed(0))
+    draws = torch.rand(6, JITTER_DRAWS, generator=torch.Generator().manual_seed(1))
+    moved, others_moved = jitter(images, others, draws)
+    for i, row in enumerate(draws):
+        top, bottom, left, right = (int(31 * draw) - 15 for draw in row.tolist())
+        assert max(abs(edge) for edge in (top, bottom, left, right)) <= MAX_JITTER
+        for found, image in ((moved[i], images[i]), (others_moved[i], others[i])):
+            # pads of both signs: out by a reflection, in by a crop
+            padded = F.pad(image[None], (16, 16, 16, 16), mode="reflect")
+            window = F.pad(padded, (-16 - left, right - 16, -16 - top, bottom - 16))
+            expected = F.interpolate(window, (256, 240), mode="bicubic", align_corners=False)[0]
+            inner = (slice(None), slice(20, -20), slice(20, -20))
+            torch.testing.assert_close(found[inner], expected[inner], atol=1e-3, rtol=0)
+
+
+def test_jitter_of_small_pictures_is_small_and_may_be_none():
+    images = torch.rand(2, 3, 32, 32)
+    still, _ = jitter(images, images, torch.full((2, JITTER_DRAWS), 0.5))
+    torch.testing.assert_close(still, images, atol=1e-4, rtol=0)
+    ramp = torch.arange(32.0).expand(1, 3, 32, 32)
+    moved, _ = jitter(ramp, ramp, torch.tensor([[0.5, 0.5, 0.0, 0.5]]))  # the left edge goes out as far as it can: 2
+    expected = (torch.arange(32) + 0.5) * 34 / 32 - 2 - 0.5
+    torch.testing.assert_close(moved[0, 0, 0, 6:-6], expected[6:-6], atol=0.1, rtol=0)  # a cubic is no line
+
+
+def test_misalignment_follows_its_formula():
+    ours, theirs = torch.randn(2, 3, 5, 2, 2)
+    total = 0.0
+    for i in range(3):
+        for row in range(2):
+            for column in range(2):
+                a, b = ours[i, :, row, column], theirs[i, :, row, column]
+                total += max(0.0, 1 - 0.25 - (a @ b / (a.norm() * b.norm())).item())
+    assert misalignment(ours, theirs, 0.25).item() == pytest.approx(total / 12, rel=1e-5)
+    assert misalignment(ours, 3 * ours, 0.25) == 0 and misalignment(ours, -ours, 0.0).item() == pytest.approx(2)
+
+
+def test_alignment_of_a_side_without_a_weight_is_not_computed(images, draws):
+    config = run_config(alignment={"encoder_weight": 1, **TEACHER})
+    assert config.model.decoder_alignment_dim is None
+    tokenizer, result = reconstruct(config, images, align=True)
+    losses = open_tokenizer_losses(config, CPU)(result, images, tokenizer.quantizer, draws)
+    assert "encoder_alignment_loss" in losses and "decoder_alignment_loss" not in losses
+
+
+def test_losses_are_float32_under_autocast(images, draws, lpips, adversary):
+    config = run_config(
+        loss={"perceptual_weight": 1, "entropy_weight": 0.1},
+        alignment={"encoder_weight": 1, "decoder_weight": 1, **TEACHER},
+        discriminator={"kind": "patch", "weight": 0.5},
+    )
+    objective = TokenizerLosses(config, lpips, open_teacher(config.alignment, config.model.grid, CPU))
+    with torch.autocast("cpu", torch.bfloat16):
+        tokenizer, result = reconstruct(config, images, align=True)
+        losses = objective(result, images, tokenizer.quantizer, draws, adversary)
+        fakes = result.images.detach()
+        losses |= discriminator_losses(adversary, images, fakes, LeCam(0.9), draws, config.discriminator)
+    assert {loss.dtype for loss in losses.values()} == {torch.float32}
+    assert all(loss.isfinite() for loss in losses.values())
+    losses["loss"].backward()
+    losses["discriminator_loss"].backward()
+
+
+def test_every_use_of_chance_has_draws_of_its_own():
+    assert sum(DRAWS) == NUM_DRAWS and DRAWS[0] == JITTER_DRAWS and set(DRAWS[1:]) == {LOOK_DRAWS}
+
+
+def test_the_new_terms_are_off_until_a_preset_or_the_user_asks_for_them():
+    assert TokenizerLossConfig().perceptual_weight == 0 and DiscriminatorConfig().weight == 0
+    assert not AlignmentConfig().is_used and TokenizerConfig().encoder_alignment_dim is None

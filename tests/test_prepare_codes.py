@@ -1,0 +1,173 @@
+import json
+import subprocess
+import sys
+import time
+from io import BytesIO
+
+import pytest
+import torch
+from pictures import noise
+
+from restok_cli.data.codes import open_codes, verify_codes
+from restok_cli.data.images import to_float
+from restok_cli.data.shards import Sample, open_dataset
+from restok_cli.data.transforms import make_views
+from restok_cli.data.writer import write_dataset
+from restok_cli.model.checkpoint import load_tokenizer, save_tokenizer
+
+SAMPLES_PER_SHARD = 5
+
+
+@pytest.fixture
+def tokenizer(tmp_path, tiny_tokenizer):
+    save_tokenizer(tiny_tokenizer, tmp_path / "tokenizer")
+    return tmp_path / "tokenizer"
+
+
+def make_data(folder, sizes, broken=()):
+    folder.mkdir()
+    splits = {}
+    for split, size in sizes.items():
+        splits[split] = []
+        for i in range(size):
+            file = BytesIO()
+            noise(i, 40, 50).save(file, "PNG")
+            picture = b"broken" if (split, i) in broken else file.getvalue()
+            splits[split].append(Sample(f"{split}{i}", "png", picture, (50, 40), i % 2, {}))
+    write_dataset(folder, splits, name="test", class_names=["a", "b"], provenance={}, samples_per_shard=4)
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path):
+    return make_data(tmp_path / "data", {"train": 13, "validation": 4})
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr("restok_cli.data.codes.SAMPLES_PER_SHARD", SAMPLES_PER_SHARD)
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("views", ["ten-crop", "flip", "centre"])
+def test_codes_are_those_that_the_tokenizer_gives_each_view(data, tokenizer, tmp_path, restok, views):
+    out = tmp_path / "codes"
+    result = restok("prepare", "codes", data, out, "--tokenizer", tokenizer, "--views", views, "--batch-size", 7)
+    assert (result.code, result.out) == (0, f"{out}\n")
+    assert f"32 codes of each view: train 13 ({views}), validation 4 (centre)" in result.err
+    model, dataset, cache = load_tokenizer(tokenizer, torch.device("cpu")), open_dataset(data), open_codes(out)
+    assert (cache.codebook_size, cache.num_codes, cache.class_names) == (64, 32, ["a", "b"])
+    for name, kind in (("train", views), ("validation", "centre")):
+        pictures, split = dataset.split(name), cache.split(name)
+        assert len(split) == len(pictures)
+        for i in range(len(split)):
+            assert (split.key(i), split.class_id(i)) == (pictures.key(i), pictures.class_id(i))
+            with torch.inference_mode():
+                codes = model.encode(to_float(make_views(pictures.image(i), (32, 32), kind)))
+            assert [split.codes(i, view).tolist() for view in range(split.num_views)] == codes.tolist()
+    assert verify_codes(out) == []
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_workers_give_the_same_bytes(data, tokenizer, tmp_path, restok):
+    for out, workers in (("one", 0), ("two", 2)):
+        options = ("--tokenizer", tokenizer, "--num-workers", workers)
+        assert restok("prepare", "codes", data, tmp_path / out, *options).code == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert len(contents(tmp_path / "one")) == 5
+
+
+@pytest.mark.slow
+def test_processes_share_the_shards_and_give_the_same_bytes(tokenizer, tmp_path, restok):
+    options = ("prepare", "codes", "sample", "--views", "centre", "--tokenizer", tokenizer)
+    command = (sys.executable, "-m", "restok_cli", *options, tmp_path / "two", "--num-processes", "2")
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, f"{tmp_path / 'two'}\n"), result.stderr
+    assert restok(*options, tmp_path / "one").code == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+# The command line, with shards of one picture and time to be killed between two of them.
+SLOWLY = """
+import sys, time
+import restok_cli.data.code_writer as writer, restok_cli.data.codes as codes
+from restok_cli.cli import run
+codes.SAMPLES_PER_SHARD = 5
+write = writer.write_code_shard
+def write_slowly(*arguments):
+    write(*arguments)
+    time.sleep(0.3)
+writer.write_code_shard = write_slowly
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_killed_and_started_again_it_ends_with_the_same_bytes(data, tokenizer, tmp_path, restok, fails):
+    out, options = tmp_path / "codes", ("--tokenizer", str(tokenizer), "--views", "flip")
+    command = (sys.executable, "-c", SLOWLY, "prepare", "codes", str(data), str(out), *options)
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while not (out / "train-000001.npy").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (out / "codes.json").exists()
+    kept = {name: (out / name).stat().st_mtime_ns for name in ("train-000000.npy", "train-000001.npy")}
+    message = fails(2, "prepare", "codes", data, out, *options[:2], "--views", "ten-crop")
+    assert "holds unfinished codes with another views; finish those by the command that began them" in message
+    result = restok("prepare", "codes", data, out, *options)
+    assert result.code == 0 and "2 of 4 shards are there already" in result.err
+    assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept
+    assert restok("prepare", "codes", data, tmp_path / "whole", *options).code == 0
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_broken_pictures_are_named_and_left_out(tokenizer, tmp_path, restok):
+    data = make_data(tmp_path / "data", {"train": 13}, broken={("train", 6)})
+    result = restok("prepare", "codes", data, tmp_path / "codes", "--tokenizer", tokenizer, "--json")
+    assert json.loads(result.out) == {
+        "path": str(tmp_path / "codes"),
+        "samples": 12,
+        "left_out": 1,
+        "splits": {"train": 12},
+        "views": {"train": "ten-crop"},
+        "codes": 32,
+        "codebook_size": 64,
+    }
+    assert result.err.count("left out: sample train6 of") == 1 and "; 1 left out" in result.err
+    split = open_codes(tmp_path / "codes").split("train")
+    assert [split.key(i) for i in range(12)] == [f"train{i}" for i in range(13) if i != 6]
+
+
+def test_too_many_broken_pictures_stop_it(tokenizer, tmp_path, fails):
+    data = make_data(tmp_path / "data", {"train": 13}, broken={("train", 6), ("train", 7)})
+    message = fails(1, "prepare", "codes", data, tmp_path / "codes", "--tokenizer", tokenizer)
+    assert "2 samples cannot be decoded (train6, train7), more than the 1 that may be broken" in message
+
+
+def test_codes_are_replaced_only_when_asked(data, tokenizer, tmp_path, restok, fails):
+    arguments = ("prepare", "codes", data, tmp_path / "codes", "--tokenizer", tokenizer)
+    assert restok(*arguments).code == 0
+    assert "already holds files; give another folder, or --overwrite" in fails(2, *arguments)
+    assert restok(*arguments, "--views", "centre", "--overwrite").code == 0
+    assert open_codes(tmp_path / "codes").split("train").num_views == 1
+    assert "data holds" in fails(2, *arguments[:3], data, *arguments[4:], "--overwrite")
+    assert open_dataset(data).splits == ["train", "validation"]
+
+
+def test_data_that_is_elsewhere_or_no_data_and_no_tokenizer_are_refused(data, tokenizer, tmp_path, fails):
+    out = tmp_path / "codes"
+    assert "no such data set" in fails(2, "prepare", "codes", tmp_path / "x", out, "--tokenizer", tokenizer)
+    assert "is not a model" in fails(2, "prepare", "codes", data, out, "--tokenizer", data)
+    manifest = json.loads((data / "dataset.json").read_text())
+    manifest["splits"]["train"] = {"num_samples": 8, "urls": ["http://127.0.0.1:1/a.tar"]}
+    (data / "dataset.json").write_text(json.dumps(manifest))
+    message = fails(2, "prepare", "codes", data, out, "--tokenizer", tokenizer)
+    assert "can only be streamed in training" in message
+    assert not out.exists()

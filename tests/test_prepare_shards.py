@@ -1,0 +1,220 @@
+"""Shards that others have made, described where they lie."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+import webdataset
+from pictures import noise
+
+from restok_cli.data.shards import open_dataset
+from restok_cli.data.tars import split_name
+
+
+def picture(seed, kind="JPEG"):
+    file = io.BytesIO()
+    noise(seed).save(file, kind)
+    return file.getvalue()
+
+
+def write_tar(path, files):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, data in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+
+
+def sample(name, seed, class_id=None):
+    """The files of a sample in the order of timm's shards: cls, jpg, json."""
+    files = [(f"{name}.jpg", picture(seed)), (f"{name}.json", json.dumps({"name": name}).encode())]
+    return files if class_id is None else [(f"{name}.cls", b"%d" % class_id), *files]
+
+
+@pytest.fixture
+def wds(tmp_path):
+    """In the layout of timm/imagenet-1k-wds: two shards of three samples to train, one of two to validate."""
+    for number in range(2):
+        files = [file for i in range(3) for file in sample(f"n0{number}_{i}", 10 * number + i, i * 7)]
+        write_tar(tmp_path / "wds" / f"imagenet1k-train-{number:04d}.tar", files)
+    files = [file for i in range(2) for file in sample(f"val_{i}", 90 + i, i)]
+    write_tar(tmp_path / "wds" / "imagenet1k-validation-00.tar", files)
+    return tmp_path / "wds"
+
+
+def read_by_webdataset(folder, pattern):
+    shards = [str(path) for path in sorted(folder.glob(pattern))]
+    samples = webdataset.WebDataset(shards, shardshuffle=False)
+    return [(sample["__key__"], int(sample["cls"]), sample["jpg"]) for sample in samples]
+
+
+def read_by_restok(folder, split):
+    split = open_dataset(folder).split(split)
+    return [(split.key(i), split.class_id(i), split.read(i)) for i in range(len(split))]
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_shards_are_read_as_webdataset_reads_them_and_stay_as_they_are(restok, wds, tmp_path, in_place, jobs):
+    before = {path.name: path.read_bytes() for path in wds.iterdir()}
+    out = wds if in_place else tmp_path / "out"
+    result = restok("prepare", "shards", wds, *([] if in_place else [out]), "--jobs", jobs)
+    assert (result.code, result.out) == (0, f"{out}\n"), result.err
+    assert "8 pictures, 15 classes: train 6, validation 2" in result.err
+    assert read_by_restok(out, "train") == read_by_webdataset(wds, "*-train-*.tar")
+    assert read_by_restok(out, "validation") == read_by_webdataset(wds, "*-validation-*.tar")
+    assert open_dataset(out).class_names == [str(i) for i in range(15)]
+    assert {path.name: path.read_bytes() for path in wds.glob("*.tar")} == before
+    if not in_place:
+        assert {path.name: path.read_bytes() for path in wds.iterdir()} == before
+        assert all(path.is_symlink() for path in out.glob("*.tar"))
+    assert restok("prepare", "verify", out).code == 0
+
+
+@pytest.mark.parametrize("pattern", ["imagenet1k-train-{0000..0001}.tar", "imagenet1k-tr*.tar"])
+def test_patterns_name_shards(restok, wds, tmp_path, pattern):
+    assert restok("prepare", "shards", wds / pattern, tmp_path / "out").code == 0
+    assert open_dataset(tmp_path / "out").splits == ["train"]
+    assert len(read_by_restok(tmp_path / "out", "train")) == 6
+
+
+def test_the_fingerprint_is_the_same_in_place_and_by_links(restok, wds, tmp_path):
+    restok("prepare", "shards", wds, tmp_path / "out")
+    restok("prepare", "shards", wds)
+    assert open_dataset(wds).fingerprint == open_dataset(tmp_path / "out").fingerprint
+
+
+def test_class_names_come_from_a_file_or_are_those_of_imagenet(restok, fails, wds, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"name {i}\n" for i in range(20)))
+    assert restok("prepare", "shards", wds, tmp_path / "a", "--class-names", names).code == 0
+    assert open_dataset(tmp_path / "a").class_names == [f"name {i}" for i in range(20)]
+    assert restok("prepare", "shards", wds, tmp_path / "b", "--class-names", "imagenet").code == 0
+    assert open_dataset(tmp_path / "b").class_names[360] == "otter"
+    names.write_text("a\nb\n")
+    message = fails(1, "prepare", "shards", wds, tmp_path / "c", "--class-names", names)
+    assert "imagenet1k-train-0000.tar holds class 14, but there are only 2 class names" in message
+    assert "give a text file" in fails(2, "prepare", "shards", wds, tmp_path / "c", "--class-names", tmp_path / "no")
+    assert not (tmp_path / "c").exists()
+
+
+def test_what_is_no_sample_is_listed_and_left_out(restok, tmp_path):
+    whole = picture(1)
+    files = [
+        *sample("good", 0, 3),
+        *[("cut.jpg", whole[: len(whole) // 2]), ("cut.cls", b"1")],
+        *[("text.txt", b"no picture"), ("text.cls", b"1")],
+        *[("two.jpg", whole), ("two.png", picture(2, "PNG")), ("two.cls", b"1")],
+        *[("odd.jpg", whole), ("odd.cls", b"cat")],
+        *sample("folder.d/last", 5, 2),
+    ]
+    write_tar(tmp_path / "in/a-000.tar", [*files, ("._good.jpg", b"macOS")])
+    result = restok("prepare", "shards", tmp_path / "in", tmp_path / "out", "--json")
+    assert json.loads(result.out)["unreadable"] == 4
+    bad = [json.loads(line) for line in (tmp_path / "out/bad.jsonl").read_text().splitlines()]
+    assert {entry["file"]: entry["reason"] for entry in bad} == {
+        "cut in a-000.tar": "cannot be decoded as a picture (the file is cut short)",
+        "text in a-000.tar": "0 pictures under this key instead of one, among .txt .cls",
+        "two in a-000.tar": "2 pictures under this key instead of one, among .jpg .png .cls",
+        "odd in a-000.tar": "its .cls is no class id",
+    }
+    assert [class_id for _, class_id, _ in read_by_restok(tmp_path / "out", "train")] == [3, 2]
+    assert restok("prepare", "verify", tmp_path / "out").code == 0
+
+
+def test_damage_between_pictures_names_the_samples_around_it(restok, wds, tmp_path):
+    """In these shards a sample's json comes after its picture, so the checksum of the next one covers it."""
+    restok("prepare", "shards", wds)
+    shard = wds / "imagenet1k-train-0000.tar"
+    contents = bytearray(shard.read_bytes())
+    contents[contents.index(b'{"name": "n00_1"}') + 3] ^= 4
+    shard.write_bytes(contents)
+    result = restok("prepare", "verify", wds, "--json")
+    ((file, name, what),) = [problem.values() for problem in json.loads(result.out)["problems"]]
+    assert (file, name, what) == ("imagenet1k-train-0000.tar", "n00_1 or n00_2 (number 2)", "damaged")
+
+
+def test_shards_without_classes_have_none_but_some_samples_cannot(restok, fails, tmp_path):
+    write_tar(tmp_path / "in/a.tar", [*sample("a", 0), *sample("b", 1)])
+    assert restok("prepare", "shards", tmp_path / "in").code == 0
+    assert open_dataset(tmp_path / "in").num_classes == 0
+    write_tar(tmp_path / "mixed/a.tar", [*sample("a", 0), *sample("b", 1, 1)])
+    assert "a.tar holds samples without a class (.cls), others have one" in fails(
+        1, "prepare", "shards", tmp_path / "mixed"
+    )
+    assert [path.name for path in (tmp_path / "mixed").iterdir()] == ["a.tar"]
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 5])
+def test_a_cut_shard_is_refused_wherever_it_is_cut(fails, tmp_path, blocks):
+    write_tar(tmp_path / "in/a.tar", sample("a", 0, 1))
+    contents = (tmp_path / "in/a.tar").read_bytes()
+    (tmp_path / "in/a.tar").write_bytes(contents[: 512 * blocks])
+    message = fails(1, "prepare", "shards", tmp_path / "in")
+    assert "a.tar is" in message and "download it again" in message
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["a.tar"]
+
+
+def test_shards_behind_urls_are_named_not_read(restok, fails, tmp_path):
+    url = "https://example.com/cats-{train,val}-{000..002}.tar"
+    result = restok("prepare", "shards", url, tmp_path / "out", "--class-names", "imagenet", "--json")
+    assert json.loads(result.out)["splits"] == {"train": 0, "validation": 0}
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.manifest.splits["train"].urls == [f"https://example.com/cats-train-00{i}.tar" for i in range(3)]
+    assert dataset.num_classes == 1000
+    assert "the shards of train are elsewhere" in restok("prepare", "verify", tmp_path / "out").err
+    assert "give a folder OUT" in fails(2, "prepare", "shards", url)
+
+
+def test_what_cannot_be_described_is_refused(fails, wds, tmp_path):
+    assert "nowhere.tar: no such shard" in fails(2, "prepare", "shards", tmp_path / "nowhere.tar", tmp_path / "out")
+    missing = wds / "imagenet1k-train-{0000..0002}.tar"
+    assert "imagenet1k-train-0002.tar: no such shard" in fails(2, "prepare", "shards", missing, tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    assert "no shards there" in fails(2, "prepare", "shards", tmp_path / "empty", tmp_path / "out")
+    assert "a brace is missing" in fails(2, "prepare", "shards", wds / "{a.tar", tmp_path / "out")
+    assert "is no plain tar" in fails(2, "prepare", "shards", __file__, tmp_path / "out")
+    assert "leave it away" in fails(2, "prepare", "shards", wds, wds)
+    (wds / "imagenet1k-train-0000.npy").write_bytes(b"years of work")
+    assert "imagenet1k-train-0000.npy is in the way" in fails(2, "prepare", "shards", wds)
+    assert (wds / "imagenet1k-train-0000.npy").read_bytes() == b"years of work"
+    (wds / "a.b.tar").touch()
+    assert "a.b.tar: only letters" in fails(2, "prepare", "shards", wds)
+    assert not (tmp_path / "out").exists()
+
+
+def test_describing_again_needs_overwrite_and_keeps_the_shards(restok, fails, wds):
+    restok("prepare", "shards", wds)
+    before = {path.name: path.read_bytes() for path in wds.iterdir()}
+    assert "is a data set already; give --overwrite" in fails(2, "prepare", "shards", wds)
+    assert restok("prepare", "shards", wds, "--overwrite").code == 0
+    assert {path.name: path.read_bytes() for path in wds.iterdir()} == before
+
+
+def test_the_description_that_timm_has_written_stays(restok, wds):
+    (wds / "_info.json").write_text("timm's own")
+    restok("prepare", "shards", wds)
+    assert (wds / "_info.json").read_text() == "timm's own"
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "b/c.seg.png", "d.e/f.jpg", ".hidden", "plain", "i.JPG"])
+def test_keys_are_told_as_webdataset_tells_them(name):
+    key, extension = webdataset.tariterators.base_plus_ext(name)
+    if key is None:
+        assert split_name(name)[0] == ""
+    else:
+        assert split_name(name) == (key, extension.lower())
+
+
+def test_links_that_are_replaced_leave_the_shards_alone(restok, wds, tmp_path):
+    restok("prepare", "shards", wds, tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in wds.iterdir()}
+    assert restok("prepare", "sample", tmp_path / "out", "--overwrite").code == 0
+    assert not any(path.is_symlink() for path in (tmp_path / "out").iterdir())
+    assert {path.name: path.read_bytes() for path in wds.iterdir()} == before
+    assert restok("prepare", "shards", wds, tmp_path / "out", "--overwrite").code == 0
+    assert np.load(tmp_path / "out/train-000001.npy").shape == (3,)
+    assert not (tmp_path / "out/NOTICE").exists()

@@ -1,0 +1,322 @@
+"""A run's folder: checkpoints that are whole or refused, what may change on resume, and what is written where."""
+
+import json
+import resource
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from restok_cli.console import note
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.training.config import HarRunConfig, TokenizerRunConfig, merged
+from restok_cli.training.run import RunFolder
+
+
+def config(**schedule):
+    optimizer = {"schedule": "cosine", "warmup_steps": 10, "decay_steps": 20} | schedule.pop("optimizer", {})
+    return HarRunConfig.parse({"schedule": {"max_steps": 100} | schedule, "optimizer": optimizer}, "test")
+
+
+def start(tmp_path, run_config=None, **options):
+    return RunFolder(tmp_path / "run", run_config or config(), **{"resume": False, "overwrite": False} | options)
+
+
+def resumed(tmp_path, run_config=None):
+    return start(tmp_path, run_config, resume=True)
+
+
+def state_of(step):
+    return {
+        "model": {"weight": torch.full((3,), float(step)), "bias": torch.arange(2)},
+        "optimizer": {
+            "state": {0: {"step": torch.tensor(step), "exp_avg": torch.ones(3)}},
+            "param_groups": [{"lr": 0.1}],
+        },
+        "window": {"sums": {}, "count": 3},
+        "data_fingerprint": "abc",
+        "nothing": None,
+    }
+
+
+def checkpoints(run):
+    return sorted(path.name for path in run.checkpoint_folder.iterdir())
+
+
+def test_a_checkpoint_holds_weights_as_safetensors_and_the_rest_as_it_was(tmp_path):
+    run = start(tmp_path)
+    assert run.load() is None
+    run.save(7, state_of(7), keep=2)
+    folder = run.checkpoint_folder / "step-000007"
+    names = ["checksums.json", "config.yaml", "model.safetensors", "state.pt"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert torch.equal(load_file(folder / "model.safetensors")["weight"], torch.full((3,), 7.0))
+    state = resumed(tmp_path).load()
+    expected = state_of(7) | {"step": 7}
+    assert state.keys() == expected.keys()
+    for name in ("step", "window", "data_fingerprint", "nothing"):
+        assert state[name] == expected[name]
+    assert all(torch.equal(state["model"][name], tensor) for name, tensor in expected["model"].items())
+    assert torch.equal(state["optimizer"]["state"][0]["exp_avg"], torch.ones(3))
+
+
+def test_the_last_checkpoints_and_those_of_every_nth_step_are_kept(tmp_path):
+    run = start(tmp_path)
+    for step in (5, 10, 15, 20, 25, 30, 33):
+        run.save(step, state_of(step), keep=2, keep_every=10)
+    assert checkpoints(run) == [f"step-{step:06d}" for step in (10, 20, 30, 33)]
+    for step in (35, 1_000_000, 1_000_005):  # a number may outgrow its digits
+        run.save(step, state_of(step), keep=1)
+    assert checkpoints(run) == ["step-1000005"]
+
+
+def cut_short(folder):
+    file = folder / "state.pt"
+    file.write_bytes(file.read_bytes()[:-7])
+    return "state.pt has "
+
+
+def flip_a_bit(folder):
+    file = folder / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    return "model.safetensors is not as it was written"
+
+
+def tear(folder):
+    (folder / "model.safetensors").unlink()
+    return "model.safetensors is missing"
+
+
+def lose_the_checksums(folder):
+    (folder / "checksums.json").unlink()
+    return "it lacks its checksums.json, or that is broken"
+
+
+def break_the_checksums(folder):
+    (folder / "checksums.json").write_text('{"state.pt": 3}')
+    return "it lacks its checksums.json, or that is broken"
+
+
+def empty_the_checksums(folder):
+    (folder / "checksums.json").write_text("{}")
+    return " is missing"
+
+
+def put_a_foreign_one(folder):
+    other = RunFolder(folder.parents[2] / "other", config(seed=5), resume=False, overwrite=True)
+    other.save(20, state_of(20), keep=1)
+    shutil.rmtree(folder)
+    shutil.copytree(other.checkpoint_folder / "step-000020", folder)
+    return "is of another run: its schedule.seed is 5 and not 0"
+
+
+DAMAGES = [cut_short, flip_a_bit, tear, lose_the_checksums, break_the_checksums, empty_the_checksums, put_a_foreign_one]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_that_is_said(tmp_path, capsys, damage):
+    run = start(tmp_path)
+    for step in (10, 20):
+        run.log(step, {"loss": 1.0})
+        run.save(step, state_of(step), keep=2)
+    reason = damage(run.checkpoint_folder / "step-000020")
+    state = resumed(tmp_path).load()
+    assert state["step"] == 10 and state["model"]["weight"][0] == 10
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert reason in said and "step-000020" in said and said.endswith("; trying the checkpoint before it\n")
+    assert [json.loads(line)["step"] for line in (run.path / "metrics.jsonl").read_text().splitlines()] == [10]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_run_whose_checkpoints_are_all_damaged_is_refused(tmp_path, damage):
+    run = start(tmp_path)
+    run.save(20, state_of(20), keep=2)
+    reason = damage(run.checkpoint_folder / "step-000020")
+    with pytest.raises(RestokError, match="holds no checkpoint that is whole") as error:
+        resumed(tmp_path).load()
+    assert reason in str(error.value) and "start anew with --overwrite" in str(error.value)
+
+
+def test_a_damaged_checkpoint_goes_once_the_run_has_saved_again(tmp_path):
+    run = start(tmp_path)
+    for step in (10, 20):
+        run.save(step, state_of(step), keep=1, keep_every=10)
+    flip_a_bit(run.checkpoint_folder / "step-000020")
+    run = resumed(tmp_path)
+    assert run.load()["step"] == 10
+    run.save(15, state_of(15), keep=1)
+    assert checkpoints(run) == ["step-000015"]
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(tmp_path):
+    run = start(tmp_path)
+    run.save(1, {"model": {"weight": torch.zeros(10)}}, keep=2)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        for state in ({"model": {"weight": torch.zeros(1_000_000)}}, {"counts": torch.zeros(1_000_000)}):
+            with pytest.raises(OSError, match=r"too large|cannot write"):
+                run.save(2, state, keep=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert checkpoints(run) == ["step-000001"]
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
+    run = start(tmp_path)
+    run.save(1, state_of(1), keep=2)
+    (run.checkpoint_folder / ".step-000002.99.tmp").mkdir()
+    run = resumed(tmp_path)
+    assert run.load()["step"] == 1 and checkpoints(run) == ["step-000001"]
+
+
+def test_lines_logged_after_the_checkpoint_are_forgotten(tmp_path):
+    run = start(tmp_path)
+    run.log(9, {"loss": 9.0})
+    run.save(9, state_of(9), keep=2)
+    run.log(10, {"loss": 0.0})
+    with open(run.path / "metrics.jsonl", "a") as file:
+        file.write('no JSON\n{"step": 9')  # cut short by a kill
+    run = resumed(tmp_path)
+    run.load()
+    assert (run.path / "metrics.jsonl").read_text() == '{"step": 9, "loss": 9.0}\n'
+
+
+def test_log_txt_keeps_numbers_messages_and_why_a_run_ended_with_the_time(tmp_path, capsys):
+    run = start(tmp_path)
+    with pytest.raises(RestokError), run.logging():
+        run.load()
+        run.log(5, {"loss": 0.5, "learning_rate": 1e-4})
+        note("something to know")
+        raise RestokError("it stopped here")
+    note("after the run")
+    lines = (run.path / "log.txt").read_text().splitlines()
+    assert all(line[:4].isdecimal() and line[19] == " " for line in lines)
+    expected = ["starting", "step 5: loss 0.5 · learning_rate 0.0001", "something to know", "it stopped here"]
+    assert [line[20:] for line in lines] == expected
+    assert "something to know\n" in capsys.readouterr().err
+
+
+def test_another_config_is_another_run_and_what_changed_is_said(tmp_path):
+    start(tmp_path)
+    with pytest.raises(UsageError, match=r"--resume: schedule\.batch_size was 256 in .*config\.yaml and is now 8"):
+        resumed(tmp_path, config(batch_size=8))
+    with pytest.raises(UsageError, match="holds no run to resume"):
+        RunFolder(tmp_path / "other", config(), resume=True, overwrite=False)
+
+
+def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path):
+    start(tmp_path)
+    with pytest.raises(UsageError, match="already holds files; give another folder, or --overwrite"):
+        start(tmp_path)
+
+
+def test_what_does_not_make_another_run_may_change_and_is_noted(tmp_path, capsys):
+    run = start(tmp_path)
+    run.save(10, state_of(10), keep=2)
+    changed = merged(
+        config(log_every=7, micro_batch_size=64, keep_every=5000).model_dump(),
+        {"data": {"num_workers": 3}, "compute": {"compile": True}, "health": {"max_skipped_steps": 3}},
+    )
+    run = resumed(tmp_path, HarRunConfig.parse(changed, "test"))
+    assert "--resume: schedule.log_every was 50 and is now 7\n" in capsys.readouterr().err
+    assert run.load()["step"] == 10
+    assert resumed(tmp_path, run.config).load()["step"] == 10  # config.yaml has what is now so
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step", "max_steps", "fits"),
+    [
+        ("cosine", 0, 200, True),  # nothing done yet
+        ("cosine", 10, 200, True),  # in the warm-up
+        ("cosine", 12, 200, False),
+        ("cosine", 50, 60, False),
+        ("constant", 100, 200, True),
+        ("constant", 50, 60, True),
+        ("constant", 50, 40, False),  # done more than that already
+        ("wsd", 80, 200, True),  # before the decay of either
+        ("wsd", 85, 200, False),
+        ("wsd", 50, 60, False),  # should have decayed already
+        ("wsd", 40, 60, True),
+    ],
+)
+def test_max_steps_may_change_where_no_learning_rate_so_far_depended_on_it(tmp_path, schedule, step, max_steps, fits):
+    optimizer = {"schedule": schedule}
+    run = start(tmp_path, config(optimizer=optimizer))
+    if step:
+        run.save(step, state_of(step), keep=1)
+    changed = config(optimizer=optimizer, max_steps=max_steps)
+    if fits:
+        state = resumed(tmp_path, changed).load()
+        assert (state["step"] if state else 0) == step
+    else:
+        with pytest.raises(UsageError, match=rf"--resume: max_steps (was 100 and is now|=) {max_steps}"):
+            resumed(tmp_path, changed)
+
+
+def test_the_discriminators_learning_rates_count_too(tmp_path):
+    values = {
+        "optimizer": {"schedule": "constant"},
+        "schedule": {"max_steps": 100},
+        "discriminator": {"weight": 0.5, "start_step": 50, "optimizer": {"warmup_steps": 0}},
+    }
+    before, after = (
+        TokenizerRunConfig.parse(merged(values, {"schedule": {"max_steps": count}}), "test") for count in (100, 200)
+    )
+    run = start(tmp_path, before)
+    run.save(50, state_of(50), keep=2)
+    resumed(tmp_path, after)
+    run = start(tmp_path, before, overwrite=True)
+    run.save(60, state_of(60), keep=2)
+    with pytest.raises(UsageError, match="would change the learning rates of the 60 steps"):
+        resumed(tmp_path, after)
+
+
+def test_files_of_weights_may_have_moved_but_not_become_random_ones(tmp_path):
+    def aligned(weights):
+        return TokenizerRunConfig.parse({"alignment": {"weights": weights}}, "test")
+
+    start(tmp_path, aligned(None))
+    resumed(tmp_path, aligned("elsewhere.safetensors"))
+    with pytest.raises(UsageError, match=r"alignment\.weights was elsewhere\.safetensors"):
+        resumed(tmp_path, aligned("random"))
+
+
+def test_a_damaged_config_of_a_run_is_named(tmp_path):
+    start(tmp_path)
+    for text in ("just words", "a: ["):
+        (tmp_path / "run" / "config.yaml").write_text(text)
+        with pytest.raises(RestokError, match=r"config\.yaml.*; restore it, or start another run"):
+            resumed(tmp_path)
+
+
+def test_overwriting_a_run_removes_what_could_be_taken_for_the_new_one(tmp_path):
+    run = start(tmp_path)
+    run.save(7, state_of(7), keep=2)
+    run.log(7, {"loss": 1.0})
+    (run.path / "previews").mkdir()
+    run.preview_file(7).touch()
+    for folder in (run.model_folder, run.path / "tensorboard" / "123.4"):
+        folder.mkdir(parents=True)
+    (run.path / "tensorboard" / "123.4" / "hparams.yml").touch()
+    run = start(tmp_path, overwrite=True)
+    assert run.load() is None
+    left = sorted(path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.name != "log.txt")
+    assert left == ["checkpoints", "config.yaml", "previews"]
+
+
+def test_only_the_first_of_several_processes_writes(tmp_path, monkeypatch):
+    start(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setenv("RANK", "1")
+    other = RunFolder(tmp_path / "run", config(), resume=False, overwrite=True)
+    other.log(1, {"loss": 1.0})
+    other.save(1, state_of(1), keep=1)
+    with other.logging():
+        note("unheard")
+    assert sorted(tmp_path.rglob("*")) == before

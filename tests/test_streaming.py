@@ -1,0 +1,229 @@
+import json
+import tarfile
+import threading
+from collections import Counter
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from itertools import islice
+
+import pytest
+import torch
+from pictures import noise
+from webdataset import TarWriter
+
+from restok_cli.data.images import center_crop, read_image, to_tensor
+from restok_cli.data.loader import batches, evaluation_batches
+from restok_cli.data.shards import StreamedSplit, open_dataset
+from restok_cli.errors import RestokError
+
+NUM_CLASSES = 100
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Serve a folder on this machine; gives its URL."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    servers = []
+
+    def start(folder):
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def picture(i: int) -> bytes:
+    file = BytesIO()
+    noise(i, 24 + i, 20).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_shard(path, samples, **changed):
+    """Sample i has the key key<i>, its number as class, and a picture of its own."""
+    with TarWriter(str(path), encoder=False) as writer:
+        for i in samples:
+            writer.write({"__key__": f"key{i}", "cls": str(i).encode(), "png": picture(i)} | changed.get(f"key{i}", {}))
+    return str(path)
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Ten samples in three shards."""
+    parts = (range(4), range(4, 7), range(7, 10))
+    return [write_shard(tmp_path / f"{i}.tar", part) for i, part in enumerate(parts)]
+
+
+def load(urls, count, **options):
+    options = {
+        "image_size": (16, 16),
+        "batch_size": 5,
+        "seed": 7,
+        "random_crop_area": (0.5, 1.0),
+        "random_flip": True,
+    } | options
+    split = StreamedSplit("train", urls, options.pop("num_samples", 10), NUM_CLASSES)
+    return list(islice(batches(split, **options), count))
+
+
+def classes(loaded):
+    return torch.cat([batch.class_ids for batch in loaded]).tolist()
+
+
+def test_an_epoch_holds_every_sample_once_in_another_order_than_the_next(shards):
+    found = classes(load(shards, 40))
+    epochs = [found[i : i + 10] for i in range(0, 200, 10)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 20
+    assert len({epoch[0] for epoch in epochs}) > 5
+
+
+def test_shards_come_through_a_web_server(shards, tmp_path, serve):
+    address = serve(tmp_path)
+    (batch,) = load([f"{address}/{i}.tar" for i in range(3)], 1, batch_size=10, crop="centre", random_flip=False)
+    assert batch.images.dtype == torch.uint8
+    assert sorted(batch.class_ids.tolist()) == list(range(10))
+    for image, i in zip(batch.images, batch.class_ids.tolist(), strict=True):
+        assert torch.equal(image, to_tensor(center_crop(read_image(picture(i), "a"), (16, 16))))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_same_seed_and_workers_give_the_same_batches(shards, num_workers):
+    one, two = (load(shards, 6, num_workers=num_workers) for _ in range(2))
+    assert all(torch.equal(a.images, b.images) for a, b in zip(one, two, strict=True))
+    assert classes(one) != classes(load(shards, 6, num_workers=num_workers, seed=8))
+    assert classes(one) != classes(load(shards, 6, num_workers=num_workers, first_step=1))
+
+
+def test_workers_and_processes_divide_the_shards(tmp_path):
+    urls = [write_shard(tmp_path / f"{i}.tar", range(2 * i, 2 * i + 2)) for i in range(4)]
+    found = []
+    for rank in range(2):
+        found += load(urls, 4, batch_size=2, num_workers=2, rank=rank, world_size=2, num_samples=8)
+    assert sorted(classes(found)) == list(range(8))
+
+
+@pytest.mark.parametrize("num_samples", [3, 10])
+def test_fewer_shards_or_samples_than_workers_are_shared_evenly(tmp_path, num_samples):
+    url = write_shard(tmp_path / "0.tar", range(num_samples))
+    found = []
+    for rank in range(2):
+        options = {"batch_size": 2, "num_workers": 2, "rank": rank, "world_size": 2, "num_samples": num_samples}
+        found += load([url], 12 * num_samples // 2, **options)
+    counts = Counter(classes(found))
+    assert sorted(counts) == list(range(num_samples))
+    assert set(counts.values()) == {12}
+
+
+def test_what_cannot_be_promised_is_said_once(shards, capsys):
+    load(shards, 1)
+    load(shards, 1, rank=1, world_size=5)
+    assert capsys.readouterr().err == (
+        "the train shards are elsewhere and streamed: the order depends on the number of workers and processes,"
+        " and a resumed run goes on with an epoch of its own\n"
+    )
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_shard_that_is_cut_anywhere_is_an_error(tmp_path, num_workers):
+    whole = write_shard(tmp_path / "0.tar", range(4))
+    contents = (tmp_path / "0.tar").read_bytes()
+    with tarfile.open(whole) as tar:
+        members = tar.getmembers()
+    last, after = members[-1], members[3].offset
+    cuts = [0, 100, after, after + 100, last.offset_data, last.offset_data + 10, last.offset_data + last.size]
+    cuts.append(-(-(last.offset_data + last.size) // 512) * 512)
+    for cut in cuts if num_workers == 0 else cuts[2:3]:
+        (tmp_path / "cut.tar").write_bytes(contents[:cut])
+        with pytest.raises(RestokError, match=r"^shard [^\n]*cut\.tar cannot be read to its end \([^\n]*\)$"):
+            load([str(tmp_path / "cut.tar")], 3, batch_size=2, num_workers=num_workers)
+
+
+def test_a_shard_that_is_not_there_is_named_in_one_line(shards, tmp_path, serve):
+    address = serve(tmp_path)
+    for url, reason in (
+        (f"{address}/none.tar", "the command that fetches it ended with exit code 22"),
+        (str(tmp_path / "none.tar"), "No such file or directory"),
+        ("nonsense://a/b.tar", "nonsense://a/b.tar: no gopen handler defined"),
+    ):
+        with pytest.raises(RestokError) as error:
+            load([url], 1)
+        assert str(error.value) == f"shard {url} cannot be read to its end ({reason})"
+
+
+def test_a_shell_command_is_run_where_the_person_allowed_it(shards, tmp_path):
+    info = {"num_samples": 10, "urls": [f"pipe:cat {' '.join(shards[:1])}"]}
+    fields = {"name": "a", "class_names": [str(i) for i in range(10)], "image_size": None, "provenance": {}}
+    manifest = fields | {"splits": {"train": info}, "fingerprint": "x"}
+    (tmp_path / "dataset.json").write_text(json.dumps(manifest))
+    split = open_dataset(tmp_path, allow_pipe=True).split("train")
+    options = {"image_size": (8, 8), "seed": 0, "random_crop_area": (1, 1), "random_flip": False}
+    assert sorted(next(batches(split, batch_size=4, **options)).class_ids.tolist()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_broken_samples_are_named_once_and_passed_over(tmp_path, capsys, num_workers):
+    damaged = {"key3": {"png": b"broken"}, "key5": {"png": picture(5), "two.png": picture(6)}}
+    url = write_shard(tmp_path / "0.tar", range(8), **damaged)
+    options = {"batch_size": 2, "num_samples": 8, "num_workers": num_workers}
+    found = classes(load([url], 9, broken_limit=0.25, **options))
+    assert Counter(found) == dict.fromkeys((0, 1, 2, 4, 6, 7), 3)
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("left out: sample key3 of" in line for line in lines) == 1
+    assert sum(f"left out: sample key5 of {url}: has 2 pictures instead of one" in line for line in lines) == 1
+    with pytest.raises(RestokError, match=r"2 samples cannot be decoded \(key3, key5\), more than the 1 that may be"):
+        load([url], 9, **options)
+
+
+def test_a_set_of_broken_samples_alone_is_an_error_also_where_nobody_counted(tmp_path):
+    url = write_shard(tmp_path / "0.tar", range(3), **{f"key{i}": {"png": b"broken"} for i in range(3)})
+    with pytest.raises(RestokError, match="2 samples cannot be decoded"):
+        load([url], 1, num_samples=0)
+
+
+def test_names_with_dots_that_webdataset_takes_for_one_sample_are_not_mixed_up(tmp_path):
+    url = write_shard(tmp_path / "0.tar", [0, 1], key0={"__key__": "IMG.2023"}, key1={"__key__": "IMG.2024"})
+    with pytest.raises(RestokError, match=r"sample IMG of .*: has 2 pictures instead of one"):
+        list(evaluation_batches(StreamedSplit("a", [url], 2, 0), image_size=(8, 8), batch_size=2))
+
+
+@pytest.mark.parametrize("text", [b"100", b"-1", b"cat", b""])
+def test_a_class_that_does_not_exist_is_named_with_its_sample(tmp_path, text):
+    url = write_shard(tmp_path / "0.tar", range(3), key1={"cls": text})
+    what = text.decode() or "missing"
+    with pytest.raises(
+        RestokError, match=rf"^sample key1 of {url}: its class is {what}, but the data set has classes 0 to 99$"
+    ):
+        load([url], 3)
+
+
+def test_classes_of_a_set_without_any_are_ignored(shards):
+    (batch,) = evaluation_batches(StreamedSplit("a", shards, 10, 0), image_size=(8, 8), batch_size=20)
+    assert batch.class_ids.tolist() == [-1] * 10
+
+
+def test_shards_without_samples_are_an_error_and_no_endless_search(tmp_path):
+    url = write_shard(tmp_path / "0.tar", [])
+    with pytest.raises(RestokError, match=r"the shards of split train hold no samples"):
+        load([url], 1)
+
+
+def test_evaluation_sees_every_sample_once_in_order(shards):
+    split = StreamedSplit("validation", shards, 0, NUM_CLASSES)
+    found = list(evaluation_batches(split, image_size=(16, 12), batch_size=4))
+    assert [len(batch.class_ids) for batch in found] == [4, 4, 2]
+    assert classes(found) == list(range(10))
+    naive = torch.stack([to_tensor(center_crop(read_image(picture(i), "a"), (16, 12))) for i in range(10)])
+    assert torch.equal(torch.cat([batch.images for batch in found]), naive)
+    share = list(evaluation_batches(split, image_size=(16, 12), batch_size=4, rank=1, world_size=2))
+    assert classes(share) == [4, 5, 6, 7]

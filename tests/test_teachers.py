@@ -1,0 +1,101 @@
+"""Teachers of the alignment losses, against what timm itself computes."""
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.training.config import AlignmentConfig, TokenizerRunConfig
+from restok_cli.training.teachers import Teacher, open_teacher, with_alignment_dims
+
+CPU = torch.device("cpu")
+
+# One of each family that the paper's ablations name, narrow here: prefix tokens, and pixels of 2×3 patches.
+FAMILIES = {
+    "vit_large_patch16_dinov3.lvd1689m": (5, (32, 48)),
+    "vit_base_patch14_dinov2.lvd142m": (1, (28, 42)),
+    "vit_base_patch14_reg4_dinov2.lvd142m": (5, (28, 42)),
+    "vit_base_patch16_clip_224.openai": (1, (32, 48)),
+    "vit_base_patch16_siglip_256.v2_webli": (0, (32, 48)),
+    "vit_base_patch16_224.mae": (1, (32, 48)),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.no_grad()
+def test_features_are_timms_for_every_family(name):
+    num_prefix, size = FAMILIES[name]
+    torch.manual_seed(0)
+    network = timm.create_model(name, pretrained=False, img_size=size, embed_dim=48, num_heads=3, depth=2).eval()
+    images = torch.rand(2, 3, *size)
+    facts = network.pretrained_cfg
+    normalised = (images - torch.tensor(facts["mean"])[:, None, None]) / torch.tensor(facts["std"])[:, None, None]
+    tokens = network.forward_features(normalised)
+    assert tokens.shape == (2, num_prefix + 6, 48)
+
+    found = Teacher(network, (2, 3))(images)
+    assert found.patches.shape == (2, 48, 2, 3)
+    for row in range(2):
+        for column in range(3):
+            torch.testing.assert_close(found.patches[:, :, row, column], tokens[:, num_prefix + 3 * row + column])
+    torch.testing.assert_close(found.image, tokens[:, 0] if num_prefix else tokens.mean(1))
+
+
+def test_pictures_are_resized_until_patches_are_image_tokens():
+    teacher = open_teacher(AlignmentConfig(teacher="test_vit", weights="random"), (4, 2), CPU)
+    images = torch.rand(2, 3, 32, 16)
+    resized = F.interpolate(images, (64, 32), mode="bicubic", antialias=True)
+    found, expected = teacher(images), teacher(resized)
+    assert found.patches.shape == (2, 64, 4, 2) and teacher.width == 64
+    assert torch.equal(found.patches, expected.patches) and torch.equal(found.image, expected.image)
+
+
+def test_a_teacher_is_no_module_and_is_neither_trained_nor_followed():
+    teacher = open_teacher(AlignmentConfig(teacher="test_vit", weights="random"), (2, 2), CPU)
+    model = nn.Linear(1, 1)
+    model.teacher = teacher
+    model.train()
+    assert set(model.state_dict()) == {"weight", "bias"}
+    assert not teacher.network.training and not any(p.requires_grad for p in teacher.network.parameters())
+    assert not teacher(torch.rand(1, 3, 32, 32, requires_grad=True)).patches.requires_grad
+
+
+def test_features_are_float32_under_autocast():
+    teacher = open_teacher(AlignmentConfig(teacher="test_vit", weights="random"), (2, 2), CPU)
+    images = torch.rand(1, 3, 32, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = teacher(images)
+    assert found.image.dtype == found.patches.dtype == torch.float32
+    torch.testing.assert_close(found.patches, teacher(images).patches, atol=0.1, rtol=0.1)
+
+
+def run_config(model=None, **alignment):
+    return TokenizerRunConfig.parse({"model": model or {}, "alignment": alignment}, "test")
+
+
+def test_the_model_gets_projections_to_the_teachers_width_where_it_aligns():
+    def dims(config):
+        return config.model.encoder_alignment_dim, config.model.decoder_alignment_dim
+
+    assert dims(with_alignment_dims(run_config())) == (None, None)
+    assert dims(with_alignment_dims(run_config(encoder_weight=1, decoder_weight=1))) == (1024, 1024)
+    dinov2 = "vit_base_patch14_dinov2.lvd142m"
+    assert dims(with_alignment_dims(run_config(teacher=dinov2, decoder_weight=0.5))) == (None, 768)
+    stated = run_config({"encoder_alignment_dim": 768}, teacher=dinov2, encoder_weight=1)
+    assert with_alignment_dims(stated) == stated
+    begun_elsewhere = run_config({"encoder_alignment_dim": 768, "decoder_alignment_dim": 768})
+    assert dims(with_alignment_dims(begun_elsewhere)) == (None, None)  # what is never trained would only be saved
+
+
+def test_another_width_than_the_teachers_is_refused():
+    config = run_config({"encoder_alignment_dim": 768}, encoder_weight=1)
+    with pytest.raises(UsageError, match=r"model\.encoder_alignment_dim = 768 is not the 1024 channels of alignment"):
+        with_alignment_dims(config)
+
+
+def test_a_missing_file_of_a_teacher_is_refused(tmp_path):
+    config = AlignmentConfig(teacher="test_vit", weights=str(tmp_path / "none.safetensors"))
+    with pytest.raises(RestokError, match=r"alignment\.weights = .* no such file"):
+        open_teacher(config, (2, 2), CPU)

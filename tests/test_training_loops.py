@@ -1,0 +1,294 @@
+"""Both training loops: exact in every way of running them, and well behaved when something goes wrong."""
+
+import json
+import math
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from restok_cli.model.checkpoint import load_tokenizer
+from restok_cli.training.checkpoints import read_checkpoint
+from restok_cli.training.losses import TokenizerLosses
+
+RATES = ("images_per_second", "data_wait", "eta_seconds")
+TIMES = ("seconds", "waited")
+# every part that has a state: a discriminator from the third step on, revival, the entropy term, two micro-batches
+TOKENIZER = (
+    *("train-tokenizer", "sample", "--preset", "tiny", "--max-steps", 6, "--batch-size", 8, "--skip-preflight"),
+    *("--set", "schedule.micro_batch_size=4", "--set", "schedule.save_every=2", "--set", "schedule.log_every=4"),
+    *(
+        "--set",
+        "schedule.validate_every=6",
+        "--set",
+        "schedule.preview_every=6",
+        "--set",
+        "schedule.keep_checkpoints=9",
+    ),
+    *("--set", "discriminator.weight=0.5", "--set", "discriminator.kind=patch", "--set", "discriminator.start_step=2"),
+    *("--set", "discriminator.optimizer.warmup_steps=2", "--set", "revival.every=3"),
+)
+HAR = (
+    *("train-har", "sample", "--preset", "tiny", "--max-steps", 6, "--batch-size", 8, "--skip-preflight"),
+    *("--set", "schedule.micro_batch_size=4", "--set", "schedule.save_every=2", "--set", "schedule.log_every=4"),
+    *(
+        "--set",
+        "schedule.validate_every=6",
+        "--set",
+        "schedule.preview_every=6",
+        "--set",
+        "schedule.keep_checkpoints=9",
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """A folder with `tokenizer` and `har`, trained without interruption."""
+    folder = tmp_path_factory.mktemp("loops")
+    call(folder, *TOKENIZER, "-o", "tokenizer")
+    call(folder, *HAR, "--tokenizer", "tokenizer", "-o", "har")
+    return folder
+
+
+def call(folder: Path, *arguments: object, code: int = 0) -> str:
+    """Run a command in `folder`, in a process of its own, and return its stderr."""
+    command = (sys.executable, "-m", "restok_cli", *map(str, arguments))
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+def train(kind: str, runs: Path) -> tuple[object, ...]:
+    return TOKENIZER if kind == "tokenizer" else (*HAR, "--tokenizer", runs / "tokenizer")
+
+
+def state(run: Path, step: int = 6) -> dict:
+    saved = read_checkpoint(run / "checkpoints" / f"step-{step:06d}")
+    saved["window"] = {name: value for name, value in saved["window"].items() if name not in TIMES}
+    return saved
+
+
+def equal(one: object, other: object) -> bool:
+    """Whether two nested states are the same, tensors bit for bit."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+def log(run: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in RATES} for line in lines]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tokenizer", "har"])
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_run_that_ended_early_and_went_on_equals_one_that_did_not(runs, restok, tmp_path, kind, step):
+    """In the middle of a log window, of an epoch, before and after the discriminator began; at first no worker."""
+    out = tmp_path / "run"
+    assert restok(*train(kind, runs), "-o", out, "--stop-at", step).code == 0
+    assert not any(line["step"] > step for line in log(out)) if (out / "metrics.jsonl").exists() else step < 4
+    assert restok(*train(kind, runs), "-o", out, "--resume", "--set", "data.num_workers=2").code == 0
+    assert equal(state(out), state(runs / kind)) and log(out) == log(runs / kind)
+    assert (out / "model" / "model.safetensors").read_bytes() == (
+        runs / kind / "model" / "model.safetensors"
+    ).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tokenizer", "har"])
+def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(runs, restok, tmp_path, kind):
+    out = tmp_path / "run"
+    shutil.copytree(runs / kind, out)
+    weights = out / "checkpoints" / "step-000006" / "ema.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x55")
+    result = restok(*train(kind, runs), "-o", out, "--resume")
+    assert result.code == 0 and "ema.safetensors is not as it was written" in result.err
+    assert equal(state(out), state(runs / kind)) and log(out) == log(runs / kind)
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_tokenizer_like_one(runs, tmp_path):
+    """And the run goes on in one process, as if it had always been there."""
+    call(tmp_path, *TOKENIZER, "-o", "run", "--num-processes", 2, "--stop-at", 5)
+    call(tmp_path, *TOKENIZER, "-o", "run", "--resume")
+    for name in ("model", "ema"):
+        ours, theirs = state(tmp_path / "run")[name], state(runs / "tokenizer")[name]
+        for key, value in theirs.items():
+            torch.testing.assert_close(ours[key], value, rtol=1e-4, atol=1e-5, msg=key)
+    for ours, theirs in zip(log(tmp_path / "run"), log(runs / "tokenizer"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+def test_two_processes_train_a_generator_like_one(runs, tmp_path, sharding):
+    options = ("--set", f"compute.sharding={sharding}", "--num-processes", 2)
+    call(tmp_path, *train("har", runs), "-o", "run", *options, "--stop-at", 3)
+    call(tmp_path, *train("har", runs), "-o", "run", *options, "--resume")
+    for name in ("model", "ema"):
+        ours, theirs = state(tmp_path / "run")[name], state(runs / "har")[name]
+        assert ours.keys() == theirs.keys()
+        for key, value in theirs.items():
+            torch.testing.assert_close(ours[key], value, rtol=1e-4, atol=1e-5, msg=key)
+    for ours, theirs in zip(log(tmp_path / "run"), log(runs / "har"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_two_processes_save_together_when_they_are_stopped(tmp_path, number, code):
+    """With one line, the exit code of the signal, and no process left behind."""
+    command = [*map(str, TOKENIZER), "--max-steps", "5000", "--num-processes", "2", "-o", "run"]
+    process = subprocess.Popen(
+        (sys.executable, "-m", "restok_cli", *command),
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == code
+    [line] = [line for line in err.splitlines() if line.startswith("restok: ")]
+    step = int(line.removeprefix("restok: interrupted after step ").split(";")[0])
+    assert (tmp_path / "run" / "checkpoints" / f"step-{step:06d}").is_dir()
+    assert not any(str(tmp_path) in line for line in running_commands())
+
+
+def running_commands() -> list[str]:
+    folders = [path for path in Path("/proc").iterdir() if path.name.isdecimal()]
+    found = []
+    for folder in folders:
+        try:
+            found.append(f"{(folder / 'cwd').readlink()} {(folder / 'cmdline').read_text()}")
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.slow
+def test_of_processes_that_fail_one_speaks(tmp_path):
+    err = call(tmp_path, *TOKENIZER, "--batch-size", 4, "-o", "run", "--num-processes", 2, code=2)
+    [line] = [line for line in err.splitlines() if line.startswith("restok: ")]
+    assert "a batch of 4 cannot be cut into micro-batches of 4 for 2 processes" in line
+    assert len(err.splitlines()) == 1
+
+
+def break_steps(monkeypatch, broken: set[int]) -> None:
+    """Make the loss of these micro-batches of a tokenizer's run NaN, counted from 0."""
+    losses, count = TokenizerLosses.__call__, iter(range(10**6))
+
+    def broken_losses(self, *arguments):
+        terms = losses(self, *arguments)
+        factor = math.nan if next(count) in broken else 1.0
+        return {name: value * factor for name, value in terms.items()}
+
+    monkeypatch.setattr(TokenizerLosses, "__call__", broken_losses)
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(restok, tmp_path, monkeypatch):
+    break_steps(monkeypatch, {3})  # the second micro-batch of the second step
+    assert restok(*TOKENIZER, "--max-steps", 4, "--set", "schedule.save_every=1", "-o", tmp_path / "run").code == 0
+    before, after = (state(tmp_path / "run", step)["model"] for step in (1, 2))
+    assert equal(before, after)
+    assert not equal(after, state(tmp_path / "run", 3)["model"])
+    last = log(tmp_path / "run")[0]
+    assert last["skipped_steps"] == 1 and math.isfinite(last["loss"])
+
+
+def test_too_many_steps_in_a_row_that_are_not_finite_end_the_run(restok, fails, tmp_path, monkeypatch):
+    break_steps(monkeypatch, set(range(4, 100)))
+    message = fails(1, *TOKENIZER, "--set", "health.max_skipped_steps=1", "-o", tmp_path / "run")
+    assert "the gradients of the tokenizer were not finite for 2 steps in a row" in message
+    assert "the last good checkpoint is that of step 2" in message
+    assert all(value.isfinite().all() for value in state(tmp_path / "run", 2)["model"].values())
+
+
+def test_recomputing_activations_changes_nothing(restok, tmp_path):
+    small = ("--max-steps", 2, "--set", "schedule.validate_every=2", "--set", "schedule.preview_every=2")
+    assert restok(*TOKENIZER, *small, "-o", tmp_path / "kept").code == 0
+    recompute = ("--set", "compute.gradient_checkpointing=true")
+    assert restok(*TOKENIZER, *small, *recompute, "-o", tmp_path / "recomputed").code == 0
+    assert equal(state(tmp_path / "kept", 2)["model"], state(tmp_path / "recomputed", 2)["model"])
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_follows_float32(restok, tmp_path, precision):
+    small = ("--max-steps", 2, "--set", "discriminator.weight=0")
+    assert restok(*TOKENIZER, *small, "-o", tmp_path / "float32").code == 0
+    assert restok(*TOKENIZER, *small, "--set", f"compute.precision={precision}", "-o", tmp_path / "half").code == 0
+    ours, theirs = log(tmp_path / "half")[0], log(tmp_path / "float32")[0]
+    assert ours["skipped_steps"] == 0 and ours["reconstruction_loss"] != theirs["reconstruction_loss"]
+    assert ours["reconstruction_loss"] == pytest.approx(theirs["reconstruction_loss"], rel=0.02)
+    assert all(value.dtype == torch.float32 for value in state(tmp_path / "half", 2)["model"].values())
+
+
+@pytest.mark.slow
+def test_a_run_starts_from_the_weights_of_another_model(runs, restok, fails, tmp_path):
+    start = ("--init", runs / "tokenizer", "--stop-at", 1, "--set", "optimizer.learning_rate=1e-12")
+    start += ("--set", "optimizer.final_learning_rate=0")
+    assert restok(*TOKENIZER, *start, "-o", tmp_path / "run").code == 0
+    given = load_tokenizer(runs / "tokenizer", torch.device("cpu")).state_dict()
+    for name, value in state(tmp_path / "run", 1)["model"].items():
+        torch.testing.assert_close(value, given[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_generator_learns_other_classes_than_it_knew(runs, restok, fails, tmp_path):
+    from PIL import Image
+
+    for name in ("red", "green"):
+        (tmp_path / "colours" / name).mkdir(parents=True)
+        for i in range(6):
+            Image.new("RGB", (32, 32), (i * 40, 0, 0) if name == "red" else (0, i * 40, 0)).save(
+                tmp_path / "colours" / name / f"{i}.png"
+            )
+    assert restok("prepare", "folder", tmp_path / "colours", tmp_path / "data").code == 0
+    options = ("--tokenizer", runs / "tokenizer", "--init", runs / "har", "--stop-at", 1)
+    command = [tmp_path / "data" if word == "sample" else word for word in HAR]
+    result = restok(*command, *options, "-o", tmp_path / "run")
+    assert result.code == 0 and "--init: starting fresh: class_embedding.weight" in result.err
+    ours, theirs = state(tmp_path / "run", 1)["ema"], state(runs / "har", 6)["ema"]
+    assert ours["class_embedding.weight"].shape[0] == 3
+    torch.testing.assert_close(ours["head.weight"], theirs["head.weight"], rtol=0, atol=0.1)
+
+
+def test_a_preflight_tells_what_a_run_needs_and_leaves_nothing(restok, tmp_path):
+    command = [word for word in TOKENIZER if word != "--skip-preflight"]
+    result = restok(*command, "--dry-run", "-o", tmp_path / "runs" / "run")
+    assert result.code == 0 and result.out == ""
+    [line] = result.err.splitlines()
+    assert line.startswith("preflight: 0.1 M parameters · memory ") and "for 6 steps" in line
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def test_a_preflight_finds_what_would_fail_later(restok, fails, tmp_path, monkeypatch):
+    def fail(*_arguments):
+        raise OSError(28, "No space left on device", "preview.png")
+
+    monkeypatch.setattr("restok_cli.training.tokenizer_loop.save_preview", fail)
+    command = [word for word in TOKENIZER if word != "--skip-preflight"]
+    assert "No space left on device" in fails(1, *command, "-o", tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_preflight_says_when_the_disk_is_too_small(restok, fails, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=1000))
+    command = [word for word in TOKENIZER if word != "--skip-preflight"]
+    message = fails(1, *command, "-o", tmp_path / "run")
+    assert "its checkpoints need" in message and "schedule.keep_checkpoints" in message
+    assert not list(tmp_path.iterdir())
