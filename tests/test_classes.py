@@ -2,10 +2,10 @@
 
 import pytest
 
-from restok_cli.data.classes import choose_classes, find_class
+from restok_cli.data.classes import choose_classes, find_class, usual_names
 from restok_cli.errors import UsageError
 
-NAMES = ["n01440764 tench, Tinca tinca", "golden_retriever", "crane", "sports-car", "crane", "all", "3"]
+NAMES = ["tench, Tinca tinca", "golden_retriever", "crane", "sports-car", "crane", "all", "3"]
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,6 @@ NAMES = ["n01440764 tench, Tinca tinca", "golden_retriever", "crane", "sports-ca
         ("golden_retriever", 1),
         ("Golden Retriever", 1),
         ("golden-retriever", 1),
-        ("n01440764", 0),
         ("tench", 0),
         ("tinca tinca", 0),
         ("0", 0),
@@ -45,6 +44,16 @@ def test_classes_are_found_by_name_number_synset_synonym_and_part(wanted, class_
 def test_unknown_and_ambiguous_classes_are_refused(wanted, message):
     with pytest.raises(UsageError, match=message):
         find_class(wanted, NAMES)
+
+
+def test_synsets_are_known_where_the_names_are_those_of_imagenet():
+    numbers = [str(i) for i in range(1000)]
+    names = usual_names(numbers)
+    assert find_class("n01443537", names) == 1 and names[1] == "goldfish"
+    assert usual_names(names) == names and usual_names(numbers[:-1]) == numbers[:-1]
+    for others in (NAMES, names[::-1]):
+        with pytest.raises(UsageError, match="no such class"):
+            find_class("n01443537", others)
 
 
 def test_what_a_part_of_a_name_was_taken_for_is_said(capsys):
