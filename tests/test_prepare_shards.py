@@ -160,7 +160,9 @@ def test_a_cut_shard_is_refused_wherever_it_is_cut(fails, tmp_path, blocks):
 
 def test_shards_behind_urls_are_named_not_read(restok, fails, tmp_path):
     url = "https://example.com/cats-{train,val}-{000..002}.tar"
-    result = restok("prepare", "shards", url, tmp_path / "out", "--class-names", "imagenet", "--json")
+    restok("prepare", "sample", tmp_path / "out")
+    result = restok("prepare", "shards", url, tmp_path / "out", "--class-names", "imagenet", "--json", "--overwrite")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["dataset.json"]
     assert json.loads(result.out)["splits"] == {"train": 0, "validation": 0}
     dataset = open_dataset(tmp_path / "out")
     assert dataset.manifest.splits["train"].urls == [f"https://example.com/cats-train-00{i}.tar" for i in range(3)]

@@ -97,7 +97,10 @@ def _expand(pattern: str) -> Iterator[str]:
 
 
 def describe_remote(out: Path, shards: dict[str, list[str]], name: str, class_names: list[str]) -> Manifest:
-    """Write a dataset.json into the folder `out` that names the URLs, to be streamed; return it."""
+    """Write a dataset.json into the folder `out` that names the URLs, to be streamed; return it.
+
+    It replaces the data set that `out` may hold.
+    """
     splits = {split: SplitInfo(num_samples=0, urls=urls) for split, urls in shards.items()}
     manifest = Manifest(
         name=name,
@@ -107,6 +110,7 @@ def describe_remote(out: Path, shards: dict[str, list[str]], name: str, class_na
         provenance={"restok": version("restok")},
         fingerprint=fingerprint(splits, class_names),
     )
+    _make_room(out, everything=True)
     write_manifest(out, manifest)
     return manifest
 
