@@ -348,7 +348,7 @@ def test_the_first_weights_are_taken_until_there_is_a_checkpoint_to_go_on_from(
     command = (*command, "-o", tmp_path / "run")
     assert restok(*command).code == 0
     assert restok(*command, "--resume").code == 0
-    (tmp_path / "run" / "checkpoints" / "step-000005").mkdir()
+    (tmp_path / "run" / "checkpoints" / "step-000005").mkdir(parents=True)
     assert restok(*command, "--resume").code == 0
     assert given == [True, True, False]
 
