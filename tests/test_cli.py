@@ -21,7 +21,10 @@ from restok_cli.model.checkpoint import open_tokenizer, save_har, save_tokenizer
 COMMANDS = (
     (),
     ("prepare",),
+    ("prepare", "imagenet"),
     ("prepare", "folder"),
+    ("prepare", "shards"),
+    ("prepare", "verify"),
     ("prepare", "sample"),
     ("train-tokenizer",),
     ("train-har",),

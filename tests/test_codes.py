@@ -12,11 +12,12 @@ from restok_cli.data.codes import (
     evaluation_code_batches,
     is_codes,
     open_codes,
-    verify_codes,
 )
+from restok_cli.data.verify_codes import verify_codes
 from restok_cli.errors import RestokError, UsageError
 
 NUM_VIEWS, LENGTH, SIZES = 10, 6, {"train": 11, "validation": 3}
+RECORD = NUM_VIEWS * LENGTH * 2 + 4 + len("train_4") + 4  # bytes of a sample in train-000001.npy
 
 
 def make_plan(**changes):
@@ -197,33 +198,58 @@ def test_missing_cut_and_foreign_shards_are_named(folder):
         open_codes(folder).split("train").codes(5, 0)
 
 
+def problems(folder):
+    return [tuple(problem) for problem in verify_codes(folder).problems]
+
+
 def test_verifying_finds_nothing_in_what_was_just_made(folder):
-    assert verify_codes(folder) == []
+    assert verify_codes(folder) == (4, sum(SIZES.values()), [], [])
 
 
-def test_verifying_finds_changed_bytes_and_foreign_files(folder):
+@pytest.mark.parametrize("offset", [-1, -10, -30, 200, 300])
+def test_verifying_names_the_sample_of_every_changed_bit(folder, offset):
     shard = folder / "train-000001.npy"
-    contents = bytearray(shard.read_bytes())
-    contents[200] ^= 1  # the low byte of a code
+    whole = shard.read_bytes()
+    contents = bytearray(whole)
+    contents[offset] ^= 1
     shard.write_bytes(contents)
+    sample = (offset % len(whole) - (len(whole) - 4 * RECORD)) // RECORD
+    keys = {key for _, key, what in problems(folder) if what == "was changed"}
+    before = open_codes(folder).split("train").key(4 + sample)
+    assert keys == {before}
+
+
+def test_verifying_finds_missing_cut_and_foreign_files_and_changed_headers(folder):
+    shard = folder / "train-000001.npy"
+    whole = shard.read_bytes()
     (folder / "notes.txt").write_text("mine")
-    assert sorted(verify_codes(folder)) == [
-        "notes.txt does not belong to it",
-        "train-000001.npy is not as it was made (SHA-256)",
-    ]
+    assert problems(folder) == [("notes.txt", None, "codes.json does not speak of it")]
+    (folder / "notes.txt").unlink()
+    shard.write_bytes(whole[:-1])
+    assert problems(folder) == [("train-000001.npy", None, "is cut short, or its header was changed")]
+    shard.write_bytes(whole[:120] + whole[120:].replace(b" ", b"\n", 1))
+    assert problems(folder) == [("train-000001.npy", None, "was changed outside its samples")]
+    shard.unlink()
+    assert problems(folder) == [("train-000001.npy", None, "is missing")]
+
+
+def test_verifying_finds_a_manifest_that_was_edited(folder):
+    manifest = json.loads((folder / "codes.json").read_text())
+    (folder / "codes.json").write_text(json.dumps(manifest | {"tokenizer_fingerprint": "another"}))
+    assert [(file, what[:15]) for file, _, what in problems(folder)] == [("codes.json", "the fingerprint")]
 
 
 def test_verifying_finds_codes_classes_and_keys_that_cannot_be(tmp_path, codes):
     codes["train"][5, 2, 1] = 60_000
     make_cache(tmp_path / "a", codes)
-    assert verify_codes(tmp_path / "a") == [
-        "train-000001.npy: sample train_5 has a code or a class that does not exist"
-    ]
+    assert problems(tmp_path / "a") == [("train-000001.npy", "train_5", "has a code or a class that does not exist")]
     codes["train"][5, 2, 1] = 0
     make_cache(tmp_path / "b", codes, class_id=3)
-    assert len(verify_codes(tmp_path / "b")) == sum(SIZES.values())
+    assert len(problems(tmp_path / "b")) == sum(SIZES.values())
     make_cache(tmp_path / "c", codes, key="same")
-    assert verify_codes(tmp_path / "c") == ["key same is there 14 times"]
+    found = problems(tmp_path / "c")
+    assert len(found) == 13
+    assert found[0] == ("train-000000.npy", "same", "the same key is in train-000000.npy already")
 
 
 def test_what_is_begun_goes_on_with_the_same_plan_only(tmp_path):
@@ -250,7 +276,7 @@ def test_finished_codes_are_replaced_only_when_asked_and_other_files_never(folde
     (folder / "thesis.tex").write_text("years of work")
     with pytest.raises(UsageError, match=r"holds thesis\.tex, which this command did not make"):
         start_codes(folder, make_plan(), overwrite=True)
-    assert verify_codes(folder) == ["thesis.tex does not belong to it"]
+    assert len(problems(folder)) == 1
     (folder / "thesis.tex").unlink()
     start_codes(folder, make_plan(), overwrite=True)
     assert not (folder / "codes.json").exists()
@@ -260,7 +286,7 @@ def test_codes_without_classes_have_none(tmp_path, codes):
     make_cache(tmp_path / "a", codes, make_plan(class_names=[]), class_id=-1)
     cache = open_codes(tmp_path / "a")
     assert cache.num_classes == 0 and cache.split("train").class_id(0) == -1
-    assert verify_codes(tmp_path / "a") == []
+    assert problems(tmp_path / "a") == []
 
 
 def test_a_split_of_broken_pictures_alone_makes_no_cache(tmp_path, codes):

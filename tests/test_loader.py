@@ -25,12 +25,12 @@ def split(tmp_path_factory):
     return make_split(tmp_path_factory.mktemp("set"), PICTURES)
 
 
-def make_split(folder, count, broken=()):
+def make_split(folder, count, broken=(), kind="PNG", scale=1):
     folder.mkdir(exist_ok=True)
     samples = []
     for i in range(count):
         file = BytesIO()
-        noise(i, 24 + i, 20).save(file, "PNG")
+        noise(i, scale * (24 + i), scale * 20).save(file, kind)
         data = b"broken" if i in broken else file.getvalue()
         samples.append(Sample(f"key{i}", "png", data, (20, 24 + i), i, {}))
     write_dataset(
@@ -75,6 +75,20 @@ def test_same_seed_gives_the_same_batches(split):
 
 def test_workers_give_the_same_batches(split):
     assert_equal(load(split, 8, num_workers=2), load(split, 8))
+
+
+@pytest.mark.parametrize("crop", ["random-resized", "random", "centre"])
+def test_jpeg_files_are_cropped_alike_by_one_thread_or_several_and_by_workers(tmp_path, crop):
+    split = make_split(tmp_path, 6, kind="JPEG", scale=12)
+    options = {"image_size": (128, 128), "crop": crop}
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        found = load(split, 3, **options)
+    finally:
+        torch.set_num_threads(threads)
+    assert_equal(found, load(split, 3, **options))
+    assert_equal(found, load(split, 3, num_workers=2, **options))
 
 
 @pytest.mark.parametrize("first_step", [1, 2, 3, 5, 11])
@@ -184,11 +198,11 @@ def test_a_shard_that_is_lost_stops_training_with_its_name(tmp_path, num_workers
 def test_signals_to_all_processes_leave_the_loading_to_go_on(split):
     options = {"image_size": (8, 8), "batch_size": 2, "seed": 0, "random_crop_area": (1, 1), "random_flip": False}
     loaded = batches(split, num_workers=2, **options)
-    found = [next(loaded)]
+    found = list(islice(loaded, 4))  # two of each worker, so that both have begun
     for worker in multiprocessing.active_children():
         subprocess.run(("kill", "-TERM", str(worker.pid)), check=True)
         subprocess.run(("kill", "-INT", str(worker.pid)), check=True)
-    found += islice(loaded, 15)
+    found += islice(loaded, 12)
     assert_equal(
         found, load(split, 16, image_size=(8, 8), batch_size=2, random_crop_area=(1, 1), random_flip=False, seed=0)
     )

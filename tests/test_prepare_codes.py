@@ -8,7 +8,7 @@ import pytest
 import torch
 from pictures import noise
 
-from restok_cli.data.codes import open_codes, verify_codes
+from restok_cli.data.codes import open_codes
 from restok_cli.data.images import to_float
 from restok_cli.data.shards import Sample, open_dataset
 from restok_cli.data.transforms import make_views
@@ -69,7 +69,8 @@ def test_codes_are_those_that_the_tokenizer_gives_each_view(data, tokenizer, tmp
             with torch.inference_mode():
                 codes = model.encode(to_float(make_views(pictures.image(i), (32, 32), kind)))
             assert [split.codes(i, view).tolist() for view in range(split.num_views)] == codes.tolist()
-    assert verify_codes(out) == []
+    result = restok("prepare", "verify", out)
+    assert result.code == 0 and "17 samples in 4 shards are as they were prepared" in result.err
 
 
 @pytest.mark.usefixtures("small_shards")
@@ -143,6 +144,18 @@ def test_broken_pictures_are_named_and_left_out(tokenizer, tmp_path, restok):
     assert result.err.count("left out: sample train6 of") == 1 and "; 1 left out" in result.err
     split = open_codes(tmp_path / "codes").split("train")
     assert [split.key(i) for i in range(12)] == [f"train{i}" for i in range(13) if i != 6]
+
+
+def test_verify_says_which_sample_of_the_codes_was_changed(data, tokenizer, tmp_path, restok):
+    out = tmp_path / "codes"
+    assert restok("prepare", "codes", data, out, "--tokenizer", tokenizer).code == 0
+    shard = out / "train-000000.npy"
+    contents = bytearray(shard.read_bytes())
+    contents[-1] ^= 1
+    shard.write_bytes(contents)
+    result = restok("prepare", "verify", out)
+    assert (result.code, result.out) == (1, "train-000000.npy: train12: was changed\n")
+    assert "has 1 problem; prepare or copy it again" in result.err
 
 
 def test_too_many_broken_pictures_stop_it(tokenizer, tmp_path, fails):

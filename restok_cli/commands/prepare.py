@@ -217,7 +217,7 @@ def verify(
     jobs: Jobs = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
-    """Read a data set from end to end and say whether it is what was prepared.
+    """Read a data set, or the codes of one, and say whether it is what was prepared.
 
     Finds every changed bit and every cut in shards and indices, shards that are
     missing or foreign, keys that come twice and classes that do not exist, and
@@ -227,10 +227,13 @@ def verify(
 
       restok prepare verify data/photos
     """
+    from restok_cli.data.codes import is_codes
     from restok_cli.data.jobs import available_cores
     from restok_cli.data.verify import verify_dataset
+    from restok_cli.data.verify_codes import verify_codes
 
-    num_shards, num_samples, streamed, problems = verify_dataset(data, jobs or available_cores())
+    verification = verify_codes(data) if is_codes(data) else verify_dataset(data, jobs or available_cores())
+    num_shards, num_samples, streamed, problems = verification
     for split in streamed:
         note(f"the shards of {split} are elsewhere, so nothing is known of them")
     if as_json:

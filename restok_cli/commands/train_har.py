@@ -88,7 +88,7 @@ def train_har(
     from restok_cli.training.code_source import open_source
     from restok_cli.training.har_loop import train_har as train_loop
     from restok_cli.training.preflight import preflight
-    from restok_cli.training.run import RUN_FILES, RunFolder, settled
+    from restok_cli.training.run import RUN_FILES, RunFolder, has_checkpoint, settled
 
     torch_device = open_device(device)
     tokenizer_folder = open_tokenizer(tokenizer)
@@ -108,7 +108,8 @@ def train_har(
         check_apart(output, tokenizer, *([init] if init else []))
         check_output_folder(output, overwrite, RUN_FILES.fullmatch)
     connect(torch_device)
-    start = load_model(open_har(init), torch.device("cpu")) if init and not resume else None
+    begins = not (resume and has_checkpoint(output))
+    start = load_model(open_har(init), torch.device("cpu")) if init and begins else None
     train = partial(
         train_loop,
         source=source,

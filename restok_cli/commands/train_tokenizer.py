@@ -83,7 +83,7 @@ def train_tokenizer(
     from restok_cli.model.checkpoint import load_tokenizer, open_tokenizer
     from restok_cli.training.losses import open_tokenizer_losses
     from restok_cli.training.preflight import preflight
-    from restok_cli.training.run import RUN_FILES, RunFolder, settled
+    from restok_cli.training.run import RUN_FILES, RunFolder, has_checkpoint, settled
     from restok_cli.training.teachers import with_alignment_dims
     from restok_cli.training.tokenizer_loop import train_tokenizer as train_loop
 
@@ -96,7 +96,8 @@ def train_tokenizer(
     connect(torch_device)
     if not resume:
         check_output_folder(output, overwrite, RUN_FILES.fullmatch)
-    start = load_tokenizer(init, torch.device("cpu")) if init and not resume else None
+    begins = not (resume and has_checkpoint(output))
+    start = load_tokenizer(init, torch.device("cpu")) if init and begins else None
     losses = open_tokenizer_losses(run_config, torch_device)
     train = partial(train_loop, data=dataset, losses=losses, device=torch_device, init=start)
     if dry_run or not (skip_preflight or resume):

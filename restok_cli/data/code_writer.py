@@ -1,7 +1,6 @@
 """Writing a code cache shard by shard, so that what is there after a kill is kept and gone on with."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,8 @@ from restok_cli.data.codes import (
     CodeManifest,
     CodePlan,
     CodeShardInfo,
+    checksum,
+    fingerprint,
     read_plan,
     record_dtype,
 )
@@ -57,6 +58,7 @@ def write_code_shard(path: Path, plan: CodePlan, codes: np.ndarray, class_ids: l
     encoded = [key.encode() for key in keys]
     records = np.zeros(len(keys), record_dtype(plan, codes.shape[1], max(map(len, encoded), default=1)))
     records["codes"], records["class_id"], records["key"] = codes, class_ids, encoded
+    records["checksum"] = [checksum(record) for record in records]
     with whole_file(path) as temporary, open(temporary, "wb") as file:
         np.save(file, records)
 
@@ -73,9 +75,7 @@ def finish_codes(folder: Path, plan: CodePlan, num_shards: dict[str, int]) -> Co
     for split, shards in splits.items():
         if not any(shard.num_samples for shard in shards):
             raise RestokError(f"none of the pictures of split {split} could be decoded, so there are no codes of it")
-    contents = {split: [shard.sha256 for shard in shards] for split, shards in splits.items()}
-    text = json.dumps([plan.tokenizer_fingerprint, contents, plan.class_names], sort_keys=True)
-    manifest = CodeManifest(**dict(plan), splits=splits, fingerprint=hashlib.sha256(text.encode()).hexdigest())
+    manifest = CodeManifest(**dict(plan), splits=splits, fingerprint=fingerprint(plan, splits))
     with whole_file(folder / CODES_FILE) as temporary:
         temporary.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     (folder / UNFINISHED_FILE).unlink()

@@ -1,7 +1,7 @@
 """The code cache: what a tokenizer makes of every picture of a data set, so that generators train without either.
 
     codes.json          what there is: tokenizer, data set, views, class names, shards and their hashes
-    train-000000.npy    a record per sample: codes (views, L), class_id, key; mapped from the disk, not loaded
+    train-000000.npy    a record per sample: codes (views, L), class_id, key, checksum; mapped from the disk, not loaded
     unfinished.json     in the place of codes.json until all shards are there: what they are made of
 
 A shard is an array that `numpy.load` reads. The code room knows no tokenizer: `restok prepare codes` encodes.
@@ -10,8 +10,8 @@ A shard is an array that `numpy.load` reads. The code room knows no tokenizer: `
 import hashlib
 import json
 import re
+import zlib
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import accumulate
@@ -24,7 +24,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from restok_cli.data.arrays import map_array
 from restok_cli.data.batching import check_division, micro_batches
-from restok_cli.data.shards import NO_CLASS
 from restok_cli.data.transforms import NUM_VIEWS, Views
 from restok_cli.errors import RestokError, UsageError, did_you_mean
 
@@ -90,9 +89,22 @@ class CodeBatch(NamedTuple):
 
 
 def record_dtype(plan: CodePlan, num_views: int, key_bytes: int) -> np.dtype:
-    """A record of a shard."""
+    """A record of a shard; the checksum is a CRC-32 of all before it, so that damage can be traced to a sample."""
     code = "<u2" if plan.codebook_size <= 2**16 else "<i4"
-    return np.dtype([("codes", code, (num_views, plan.num_codes)), ("class_id", "<i4"), ("key", f"S{key_bytes}")])
+    codes = ("codes", code, (num_views, plan.num_codes))
+    return np.dtype([codes, ("class_id", "<i4"), ("key", f"S{key_bytes}"), ("checksum", "<u4")])
+
+
+def checksum(record: np.void) -> int:
+    """What the last field of a record must be."""
+    return zlib.crc32(record.tobytes()[:-4])
+
+
+def fingerprint(plan: CodePlan, splits: dict[str, list[CodeShardInfo]]) -> str:
+    """Of a whole cache."""
+    contents = {split: [shard.sha256 for shard in shards] for split, shards in splits.items()}
+    text = json.dumps([plan.tokenizer_fingerprint, contents, plan.class_names], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class CodeSplit:
@@ -100,7 +112,7 @@ class CodeSplit:
 
     def __init__(self, name: str, folder: Path, manifest: CodeManifest):
         self.name, self.num_views = name, NUM_VIEWS[manifest.views[name]]
-        self.shards = [_CodeShard(folder / info.file, info, manifest, self.num_views) for info in manifest.splits[name]]
+        self.shards = [CodeShard(folder / info.file, info, manifest, self.num_views) for info in manifest.splits[name]]
         self.ends = list(accumulate(shard.info.num_samples for shard in self.shards))
 
     def __len__(self) -> int:
@@ -126,8 +138,8 @@ class CodeSplit:
         return self._record(i)["key"].decode()
 
 
-class _CodeShard:
-    """One file of records."""
+class CodeShard:
+    """One file of records, opened when first read."""
 
     def __init__(self, path: Path, info: CodeShardInfo, plan: CodePlan, num_views: int):
         self.path, self.info, self.plan, self.num_views = path, info, plan, num_views
@@ -187,12 +199,8 @@ def open_codes(path: str | Path) -> CodeCache:
     Raises UsageError where `path` is none or is unfinished, RestokError where a shard of it is missing or cut.
     """
     folder = Path(path)
-    file = folder / CODES_FILE
-    if not file.is_file():
-        if (folder / UNFINISHED_FILE).is_file():
-            raise UsageError(f"{folder} is unfinished; the same `restok prepare codes` again goes on with it")
-        raise UsageError(f"{folder} holds no codes; `restok prepare codes DATA {folder} --tokenizer M` makes them")
-    manifest = read_plan(CodeManifest, file)
+    check_finished(folder)
+    manifest = read_plan(CodeManifest, folder / CODES_FILE)
     for shard in (shard for shards in manifest.splits.values() for shard in shards):
         path = folder / shard.file
         if not path.is_file():
@@ -200,6 +208,15 @@ def open_codes(path: str | Path) -> CodeCache:
         if path.stat().st_size != shard.bytes:
             raise _damaged(path, f"has {path.stat().st_size} bytes instead of {shard.bytes}")
     return CodeCache(folder, manifest)
+
+
+def check_finished(folder: Path) -> None:
+    """Raises UsageError where `folder` holds no codes, or not all."""
+    if (folder / CODES_FILE).is_file():
+        return
+    if (folder / UNFINISHED_FILE).is_file():
+        raise UsageError(f"{folder} is unfinished; the same `restok prepare codes` again goes on with it")
+    raise UsageError(f"{folder} holds no codes; `restok prepare codes DATA {folder} --tokenizer M` makes them")
 
 
 def read_plan(kind: type[Plan], path: Path) -> Plan:
@@ -280,34 +297,6 @@ def evaluation_code_batches(
 
 def _batch(codes: list[np.ndarray], class_ids: list[int]) -> CodeBatch:
     return CodeBatch(torch.from_numpy(np.stack(codes).astype(np.int64)), torch.tensor(class_ids))
-
-
-def verify_codes(path: str | Path) -> list[str]:
-    """What is wrong with a code cache, a line each: shards changed or missing, files, keys, classes and codes that
-    cannot be. Empty where all is as it was made.
-
-    Raises UsageError and RestokError as `open_codes` does.
-    """
-    cache = open_codes(path)
-    known = {CODES_FILE, *(shard.file for shards in cache.manifest.splits.values() for shard in shards)}
-    problems = [f"{file.name} does not belong to it" for file in cache.folder.iterdir() if file.name not in known]
-    keys: Counter[bytes] = Counter()
-    for split in map(cache.split, cache.splits):
-        for shard in split.shards:
-            with open(shard.path, "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != shard.info.sha256:
-                    problems.append(f"{shard.path.name} is not as it was made (SHA-256)")
-            records = shard.records
-            keys.update(records["key"].tolist())
-            lowest, highest = (0, cache.num_classes - 1) if cache.num_classes else (NO_CLASS, NO_CLASS)
-            wrong = (records["class_id"] < lowest) | (records["class_id"] > highest)
-            wrong |= (records["codes"] >= cache.codebook_size).any((1, 2)) | (records["codes"] < 0).any((1, 2))
-            problems += [
-                f"{shard.path.name}: sample {key.decode(errors='replace')} has a code or a class that does not exist"
-                for key in records["key"][wrong].tolist()
-            ]
-    problems += [f"key {key.decode(errors='replace')} is there {n} times" for key, n in keys.items() if n > 1]
-    return problems
 
 
 def _damaged(path: Path, what: str) -> RestokError:

@@ -92,10 +92,10 @@ def decode_jpeg(data: bytes) -> torch.Tensor | None:
 
     None for all else that a file can be, also for a damaged one: `read_image` reads it, or says what is wrong.
     """
-    from torchvision.io import decode_jpeg as decode  # brings all of torchvision along, which only training needs
-
     if not data.startswith(JPEG_START):
         return None
+    from torchvision.io import decode_jpeg as decode  # brings all of torchvision along: two seconds
+
     try:
         pixels = decode(torch.frombuffer(bytearray(data), dtype=torch.uint8))
     except RuntimeError:

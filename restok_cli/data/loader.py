@@ -1,6 +1,7 @@
 """Batches in an exact order: what a step sees is a function of seed and step, and of nothing else."""
 
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -115,8 +116,8 @@ class _Pictures:
 def _load(
     pictures: _Pictures, visits: Iterator[list[tuple[int, int]]], num_workers: int, broken: BrokenSamples
 ) -> Iterator[Batch]:
-    if num_workers:
-        pass  # noqa: F401: once here, rather than in each worker, which would take 90 MB of its own
+    if num_workers and pictures.transform.crop != "centre":
+        import_module("torchvision.io")  # once here, not in each worker, where it would take two seconds and 90 MB
     loader = DataLoader(
         pictures,
         batch_sampler=visits,

@@ -248,8 +248,9 @@ RUN_CONFIGS = {"tokenizer": TokenizerRunConfig, "har": HarRunConfig}
 RunKind = Literal["tokenizer", "har"]
 RunConfig = TokenizerRunConfig | HarRunConfig
 
-# What a resumed run may do otherwise than before and still be the same run, up to rounding. max_steps may change too,
-# where no learning rate so far would have been another.
+# What a resumed run may do otherwise than before and still be the same run, up to rounding and, with another
+# micro_batch_size, to what is drawn for dropout. max_steps may change too, where no learning rate so far would have
+# been another.
 MAY_CHANGE = {
     "data.num_workers",
     "data.broken_limit",

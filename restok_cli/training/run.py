@@ -46,7 +46,7 @@ from restok_cli.training.config import (
 from restok_cli.training.optim import learning_rate
 from restok_cli.training.trackers import Trackers
 
-METRICS_FILE, LOG_FILE = "metrics.jsonl", "log.txt"
+METRICS_FILE, LOG_FILE, CHECKPOINTS = "metrics.jsonl", "log.txt", "checkpoints"
 OWN_FOLDERS = ("model", "tokenizer", "tensorboard", "wandb")  # which an overwritten run leaves nothing of
 
 # Every file that a run writes: what --overwrite may delete.
@@ -90,7 +90,7 @@ class RunFolder:
 
     @property
     def checkpoint_folder(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     def preview_file(self, step: int) -> Path:
         return self.path / "previews" / f"step-{step:06d}.png"
@@ -209,6 +209,11 @@ def settled(config: RunConfig, path: Path, resume: bool) -> RunConfig:
         size = type(config).parse(read_config(path / CONFIG_FILE), str(path / CONFIG_FILE)).schedule.micro_batch_size
     size = check_division(schedule.batch_size, size, world_size())
     return config.model_copy(update={"schedule": schedule.model_copy(update={"micro_batch_size": size})})
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Whether there is anything that a resumed run would go on from."""
+    return bool(checkpoints_in(run / CHECKPOINTS))
 
 
 def check_max_steps(before: RunConfig, now: RunConfig, step: int) -> None:

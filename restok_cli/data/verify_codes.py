@@ -1,0 +1,73 @@
+"""Is a code cache what was made, to the last bit? And if not, which samples are not?"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from restok_cli.data.codes import (
+    CODES_FILE,
+    CodeManifest,
+    CodeShard,
+    CodeShardInfo,
+    check_finished,
+    checksum,
+    fingerprint,
+    read_plan,
+)
+from restok_cli.data.shards import NO_CLASS
+from restok_cli.data.transforms import NUM_VIEWS
+from restok_cli.data.verify import Problem, Verification
+from restok_cli.errors import RestokError
+
+
+def verify_codes(path: str | Path) -> Verification:
+    """Read a code cache from end to end and compare it with its manifest.
+
+    Raises UsageError where `path` is no finished code cache, RestokError where its codes.json is damaged.
+    """
+    folder = Path(path)
+    check_finished(folder)
+    manifest = read_plan(CodeManifest, folder / CODES_FILE)
+    problems = []
+    if fingerprint(manifest, manifest.splits) != manifest.fingerprint:
+        what = "the fingerprint is not that of this tokenizer, these shards and class names: it was changed"
+        problems.append(Problem(CODES_FILE, None, what))
+    shards = [(split, shard) for split, shards in manifest.splits.items() for shard in shards]
+    known = {CODES_FILE, *(shard.file for _, shard in shards)}
+    names = sorted(file.name for file in folder.iterdir() if file.name not in known)
+    problems += [Problem(name, None, f"{CODES_FILE} does not speak of it") for name in names]
+    owners: dict[str, str] = {}  # of the keys, to find those that come twice
+    for split, shard in shards:
+        keys, found = _verify_shard(folder / shard.file, shard, manifest, NUM_VIEWS[manifest.views[split]])
+        problems += found
+        for key in keys:
+            if key in owners:
+                problems.append(Problem(shard.file, key, f"the same key is in {owners[key]} already"))
+            owners[key] = shard.file
+    return Verification(len(shards), sum(shard.num_samples for _, shard in shards), [], problems)
+
+
+def _verify_shard(
+    path: Path, info: CodeShardInfo, manifest: CodeManifest, num_views: int
+) -> tuple[list[str], list[Problem]]:
+    """The keys in a shard, and what is wrong there."""
+    try:
+        records = CodeShard(path, info, manifest, num_views).records
+    except RestokError:
+        what = "is cut short, or its header was changed" if path.exists() else "is missing"
+        return [], [Problem(path.name, None, what)]
+    keys = [key.decode(errors="replace") for key in records["key"].tolist()]
+    changed = np.array([checksum(record) != record["checksum"] for record in records], dtype=bool)
+    problems = [Problem(path.name, keys[i], "was changed") for i in np.flatnonzero(changed)]
+    with open(path, "rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != info.sha256 and not problems:
+            problems.append(Problem(path.name, None, "was changed outside its samples"))
+    lowest, highest = (0, len(manifest.class_names) - 1) if manifest.class_names else (NO_CLASS, NO_CLASS)
+    impossible = (records["class_id"] < lowest) | (records["class_id"] > highest)
+    impossible |= ((records["codes"] >= manifest.codebook_size) | (records["codes"] < 0)).any((1, 2))
+    problems += [
+        Problem(path.name, keys[i], "has a code or a class that does not exist")
+        for i in np.flatnonzero(impossible & ~changed)
+    ]
+    return keys, problems

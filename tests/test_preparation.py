@@ -1,0 +1,303 @@
+"""Preparing on several processes, stopped at any moment and started again: always the same bytes."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+from pictures import noise, write_pictures
+from PIL import Image
+
+from restok_cli.commands.prepare import app
+from restok_cli.data import preparation
+from restok_cli.data.shards import open_dataset
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Pictures of two classes: nine kept, two that are re-encoded, one broken."""
+    write_pictures(tmp_path / "in", [f"{kind}/{i}.png" for kind in "ab" for i in range(4)] + ["a/large.jpg"], 40, 30)
+    noise(77).convert("CMYK").save(tmp_path / "in/a/cmyk.jpg")
+    noise(78).save(tmp_path / "in/b/bitmap.bmp")
+    (tmp_path / "in/b/broken.jpg").write_bytes(b"no picture")
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def prepare(restok, mixed, tmp_path):
+    """Prepare the pictures into a folder; return the result of the command."""
+
+    def call(out, *options):
+        return restok("prepare", "folder", mixed, tmp_path / out, "--samples-per-shard", 3, *options)
+
+    return call
+
+
+@pytest.mark.parametrize("options", [(), ("--resize", 20)])
+def test_any_number_of_jobs_gives_the_same_bytes(prepare, tmp_path, options):
+    for jobs in (1, 2, 5):
+        assert prepare(f"out{jobs}", "--jobs", jobs, *options).code == 0
+    assert contents(tmp_path / "out1") == contents(tmp_path / "out2") == contents(tmp_path / "out5")
+    assert len(list((tmp_path / "out1").glob("*.tar"))) == 5
+
+
+def test_what_was_changed_is_told_on_the_terminal_in_the_manifest_and_in_the_sample(prepare, tmp_path):
+    result = prepare("out", "--json")
+    counts = json.loads(result.out)
+    assert (counts["pictures"], counts["re_encoded"], counts["unreadable"]) == (11, 2, 1)
+    assert "1 pictures were re-encoded: BMP file" in result.err
+    assert "1 pictures were re-encoded: CMYK colours" in result.err
+    provenance = open_dataset(tmp_path / "out").manifest.provenance
+    assert (provenance["re_encoded"], provenance["left_out"], provenance["check"]) == ("2", "1", "quick")
+    told = {}
+    for shard in (tmp_path / "out").glob("*.tar"):
+        with tarfile.open(shard) as tar:
+            files = {name: tar.extractfile(name).read() for name in tar.getnames()}
+        told |= {name.partition(".")[0]: json.loads(data) for name, data in files.items() if name.endswith(".json")}
+    assert told["a_cmyk"] == {"file": "a/cmyk.jpg", "width": 20, "height": 16, "change": "CMYK colours"}
+    assert told["a_large"] == {"file": "a/large.jpg", "width": 40, "height": 30}
+
+
+def test_pictures_are_shrunk_on_request(prepare, tmp_path):
+    prepare("out", "--resize", 20)
+    dataset = open_dataset(tmp_path / "out")
+    sizes = {
+        split.key(i): split.image(i).size for split in map(dataset.split, dataset.splits) for i in range(len(split))
+    }
+    assert sizes["a_0"] == sizes["a_large"] == (27, 20)
+    assert sizes["b_bitmap"] == (20, 16)
+    assert dataset.manifest.provenance["resize"] == "20"
+    prepare("small", "--max-pixels", 300)
+    dataset = open_dataset(tmp_path / "small")
+    assert dataset.split("train").image(0).size == (20, 15)
+    assert dataset.manifest.provenance["max_pixels"] == "300"
+
+
+def test_the_full_check_is_done_on_request(restok, tmp_path):
+    write_pictures(tmp_path / "in", ["a.png", "b.png"])
+    file = io.BytesIO()
+    noise(5).save(file, "WEBP", lossless=True)
+    damaged = bytearray(file.getvalue())
+    damaged[40:80] = bytes(40)
+    (tmp_path / "in/c.webp").write_bytes(damaged)
+    for check, unreadable in (("quick", 0), ("full", 1)):
+        result = restok("prepare", "folder", tmp_path / "in", tmp_path / check, "--check", check, "--json")
+        assert json.loads(result.out)["unreadable"] == unreadable
+
+
+def test_a_shard_of_broken_pictures_is_left_out(restok, tmp_path):
+    write_pictures(tmp_path / "in/val", ["good.png"])
+    (tmp_path / "in/train").mkdir()
+    for i in range(3):
+        (tmp_path / f"in/train/{i}.png").write_bytes(b"broken")
+    result = restok(
+        "prepare", "folder", tmp_path / "in", tmp_path / "out", "--samples-per-shard", 2, "--jobs", 2, "--json"
+    )
+    assert json.loads(result.out)["splits"] == {"validation": 1}
+    assert restok("prepare", "verify", tmp_path / "out").code == 0
+
+
+def test_timm_reads_the_shards(prepare, tmp_path):
+    from timm.data.readers.reader_wds import ReaderWds
+
+    prepare("out", "--validation-fraction", 0.3)
+    dataset = open_dataset(tmp_path / "out")
+    for name in dataset.splits:
+        reader = ReaderWds(str(tmp_path / "out"), split=name)
+        split = dataset.split(name)
+        assert reader.num_samples == len(split)
+        read = sorted((image.convert("RGB").tobytes(), class_id) for image, class_id in reader)
+        assert read == sorted((split.image(i).tobytes(), split.class_id(i)) for i in range(len(split)))
+
+
+# --- stopped and started again -----------------------------------------------------------------------------------
+
+
+def stop_after(monkeypatch, count):
+    """Let so many shards be finished, then raise what Ctrl-C raises."""
+    make, made = preparation._make_shard, []
+
+    def stopping(*arguments):
+        if len(made) == count:
+            raise KeyboardInterrupt
+        made.append(make(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(preparation, "_make_shard", stopping)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_stopped_preparation_goes_on_and_makes_no_shard_twice(prepare, tmp_path, monkeypatch, count):
+    prepare("whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, count)
+        assert prepare("out", "--jobs", 1).code == 130
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".partial"]
+    finished = {path.name: path.stat().st_ino for path in (tmp_path / "out/.partial").glob("*.tar")}
+    assert len(finished) == count
+    result = prepare("out")
+    assert result.code == 0 and ("pictures were done before; going on" in result.err) == bool(count)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert all((tmp_path / "out" / name).stat().st_ino == inode for name, inode in finished.items())
+
+
+def test_bad_pictures_of_the_first_start_are_still_listed(prepare, mixed, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        patch.setattr(preparation, "_publish", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        prepare("out", "--jobs", 1)
+    (mixed / "b/broken.jpg").write_bytes(b"still no picture")
+    result = prepare("out", "--json")
+    assert json.loads(result.out)["unreadable"] == 1
+    assert "b/broken.jpg" in (tmp_path / "out/bad.jsonl").read_text()
+
+
+@pytest.mark.parametrize("replacing", [False, True])
+@pytest.mark.parametrize("moves", [0, 4, 11])
+def test_stopped_while_files_move_it_goes_on_too(prepare, restok, tmp_path, monkeypatch, moves, replacing):
+    prepare("whole", "--jobs", 1)
+    if replacing:
+        restok("prepare", "sample", tmp_path / "out")
+    move, moved = os.replace, []
+
+    def stopping(old, new):
+        if Path(new).parent == tmp_path / "out":
+            if len(moved) == moves:
+                raise KeyboardInterrupt
+            moved.append(new)
+        move(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation.os, "replace", stopping)
+        assert prepare("out", "--overwrite", "--jobs", 1).code == 130
+    assert not (tmp_path / "out/dataset.json").exists()
+    assert prepare("out").code == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_going_on_with_something_else_is_refused_with_what_differs(prepare, fails, mixed, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        prepare("out", "--resize", 20, "--jobs", 1)
+    command = ("prepare", "folder", mixed, tmp_path / "out", "--samples-per-shard", 3)
+    message = fails(2, *command, "--resize", 24)
+    assert "half-done data set with --resize 20 (now 24); go on with what it was, or give another folder" in message
+    (mixed / "a/0.png").rename(mixed / "a/other.png")
+    assert "other pictures than are in the source now" in fails(2, *command, "--resize", 20)
+    noise(9).save(mixed / "a/9.png")
+    assert "train pictures 10 (now 11)" in fails(2, *command, "--resize", 20)
+    assert prepare("out", "--overwrite").code == 0
+    prepare("whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_the_old_data_set_stays_until_the_new_one_is_whole(prepare, restok, fails, mixed, tmp_path, monkeypatch):
+    restok("prepare", "sample", tmp_path / "out")
+    before = contents(tmp_path / "out")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        assert prepare("out", "--overwrite", "--jobs", 1).code == 130
+    assert open_dataset(tmp_path / "out").name == "sample"
+    assert {name: data for name, data in contents(tmp_path / "out").items() if "/" not in name} == before
+    assert "--overwrite" in fails(2, "prepare", "folder", mixed, tmp_path / "out")
+    result = prepare("out", "--overwrite")
+    assert result.code == 0 and "were done before; going on" in result.err
+    prepare("whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_nothing_foreign_is_deleted_by_going_on(prepare, fails, mixed, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        prepare("out", "--jobs", 1)
+    (tmp_path / "out/thesis.tex").write_text("years of work")
+    message = fails(2, "prepare", "folder", mixed, tmp_path / "out", "--samples-per-shard", 3)
+    assert "holds thesis.tex, which this command did not make" in message
+
+
+def test_a_damaged_record_is_named(prepare, fails, mixed, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        prepare("out", "--jobs", 1)
+    record = next(path for path in (tmp_path / "out/.partial").glob("*.json") if path.name != "plan.json")
+    record.write_text("{")
+    message = fails(1, "prepare", "folder", mixed, tmp_path / "out", "--samples-per-shard", 3)
+    assert f"{record.name} is damaged; delete it, and run the command again" in message
+    record.unlink()
+    assert prepare("out").code == 0
+
+
+@pytest.fixture(scope="module")
+def slow_to_prepare(tmp_path_factory):
+    """Pictures that take a while to shrink, and what they become."""
+    folder = tmp_path_factory.mktemp("slow")
+    (folder / "in").mkdir()
+    for i in range(40):
+        noise(i, 8, 8).resize((1000, 1000), Image.Resampling.BICUBIC).save(folder / f"in/{i}.png", compress_level=1)
+    app(command(folder, "whole")[4:], standalone_mode=False)
+    return folder
+
+
+def command(folder, out):
+    options = ("--resize", "256", "--samples-per-shard", "2", "--jobs", "2")
+    return [sys.executable, "-m", "restok_cli", "prepare", "folder", str(folder / "in"), str(folder / out), *options]
+
+
+def processes_of(out):
+    """The ids of the processes that have the folder in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if os.fsencode(out) in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def wait_until(condition):
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never came true")
+
+
+def default_signals():
+    """In the child: hear Ctrl-C also where the shell of the tests made its children deaf to it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)], ids=["killed", "interrupted"]
+)
+def test_killed_at_work_no_process_stays_and_the_next_start_ends_with_the_same_bytes(slow_to_prepare, number, code):
+    out = slow_to_prepare / f"out{code}"
+    process = subprocess.Popen(
+        command(slow_to_prepare, out.name), stderr=subprocess.PIPE, text=True, preexec_fn=default_signals
+    )
+    wait_until(lambda: len(list(out.glob(".partial/train-*.json"))) >= 2)
+    assert len(processes_of(out)) == 3
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    wait_until(lambda: not processes_of(out))
+    assert not (out / "dataset.json").exists()
+    if number != signal.SIGKILL:
+        assert [line for line in errors.splitlines() if not line.startswith("prepare:")] == [
+            "restok: interrupted; the same command goes on where this one was"
+        ]
+    result = subprocess.run(command(slow_to_prepare, out.name), check=True, capture_output=True, text=True)
+    assert "pictures were done before; going on" in result.stderr
+    assert contents(out) == contents(slow_to_prepare / "whole")
