@@ -13,6 +13,8 @@ from restok_cli.model.config import TokenizerConfig
 
 # Elements of a feature map that `norm_silu` handles at once on a CPU: 256 KB of float32, which stay in the cache.
 CACHED_ELEMENTS = 1 << 16
+# The same for its sums: PyTorch adds up fewer than 32,768 numbers in one thread, and so always in the same order.
+SUMMED_ELEMENTS = (1 << 15) - 1
 
 
 def norm_silu(norm: nn.GroupNorm, features: Tensor, reuse: bool = False) -> Tensor:
@@ -25,29 +27,30 @@ def norm_silu(norm: nn.GroupNorm, features: Tensor, reuse: bool = False) -> Tens
         return F.silu(norm(features))
     features = features.contiguous(memory_format=torch.channels_last)
     result = features if reuse else torch.empty_like(features)
+    rows = max(CACHED_ELEMENTS // features.shape[1], 1)
     for picture, made in zip(features.permute(0, 2, 3, 1), result.permute(0, 2, 3, 1), strict=True):
-        pixels = picture.flatten(0, 1).split(max(CACHED_ELEMENTS // picture.shape[2], 1))  # each (n, C)
+        pixels = picture.flatten(0, 1)  # (H·W, C)
         scale, shift = _affine(norm, pixels)
-        for part, out in zip(pixels, made.flatten(0, 1).split(len(pixels[0])), strict=True):
+        for part, out in zip(pixels.split(rows), made.flatten(0, 1).split(rows), strict=True):
             F.silu(torch.addcmul(shift, part, scale, out=out), inplace=True)
     return result
 
 
-def _affine(norm: nn.GroupNorm, pixels: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """The scale (C,) and shift (C,) by which the norm changes the pixels of a map, given in parts (n, C)."""
-    count = sum(map(len, pixels))
-    centred = torch.empty_like(pixels[0])
+def _affine(norm: nn.GroupNorm, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """The scale (C,) and shift (C,) by which the norm changes the pixels (n, C) of a map."""
+    parts = pixels.split(max(SUMMED_ELEMENTS // pixels.shape[1], 1))
+    centred = torch.empty_like(parts[0])
     averages, squares = [], []
-    for part in pixels:
+    for part in parts:
         averages.append(part.mean(0))
         squares.append(torch.sub(part, averages[-1], out=centred[: len(part)]).square_().sum(0))
     # from parts to the whole in float64, so that nothing is lost where the mean is far from zero
     means = torch.stack(averages).double()
-    weights = torch.tensor([len(part) / count for part in pixels], dtype=torch.float64)[:, None]
+    weights = torch.tensor([len(part) / len(pixels) for part in parts], dtype=torch.float64)[:, None]
     group = (norm.num_groups, -1)
     mean = (means * weights).sum(0).view(group).mean(1, keepdim=True)  # (groups, 1)
-    spread = ((means.view(len(pixels), *group) - mean).square() * weights[..., None]).sum(0)
-    variance = (torch.stack(squares).double().sum(0).view(group) / count + spread).mean(1, keepdim=True)
+    spread = ((means.view(len(parts), *group) - mean).square() * weights[..., None]).sum(0)
+    variance = (torch.stack(squares).double().sum(0).view(group) / len(pixels) + spread).mean(1, keepdim=True)
     scale = (norm.weight.view(group) * (variance + norm.eps).rsqrt()).to(norm.weight.dtype)
     shift = (norm.bias.view(group) - mean * scale).to(norm.weight.dtype)
     return scale.flatten(), shift.flatten()
