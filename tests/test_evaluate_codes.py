@@ -1,5 +1,6 @@
 """`restok evaluate` on codes: a generator's NLL, codebook use, wherever the codes come from."""
 
+import io
 import json
 import subprocess
 import sys
@@ -8,8 +9,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_har
+from PIL import Image
 
 from restok_cli.data.code_files import Codes, write_codes
+from restok_cli.data.codes import open_codes
+from restok_cli.data.shards import Sample
+from restok_cli.data.writer import write_dataset
 from restok_cli.model.checkpoint import fingerprint, open_tokenizer, save_har, save_tokenizer
 from restok_cli.model.config import HarConfig
 from restok_cli.model.levels import level_sizes
@@ -94,20 +99,35 @@ def test_generator_that_knows_nothing_has_the_nll_of_the_uniform_distribution(
     assert nll["value"] == pytest.approx(np.log(tiny_config.codebook_size))
 
 
-def test_code_cache_measures_like_the_codes_in_it(tmp_path, restok, har_folder, tokenizer_folder):
-    cache = tmp_path / "cache"
-    made = restok("prepare", "codes", "sample", cache, "--tokenizer", tokenizer_folder)
+def write_data_set(folder, image_size, count=20):
+    samples = []
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        buffer = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (*image_size, 3), np.uint8)).save(buffer, "PNG")
+        samples.append(Sample(f"{i:06d}", "png", buffer.getvalue(), image_size, i % len(CLASSES), {}))
+    folder.mkdir()
+    write_dataset(folder, {"train": samples}, name="noise", class_names=CLASSES, provenance={})
+    return folder
+
+
+def test_code_cache_measures_like_the_pictures_it_was_made_of(
+    tmp_path, restok, tiny_config, har, har_folder, tokenizer_folder
+):
+    data, cache = write_data_set(tmp_path / "data", tiny_config.image_size), tmp_path / "cache"
+    made = restok("prepare", "codes", data, cache, "--tokenizer", tokenizer_folder, "--views", "centre")
     assert made.code == 0, made.err
-    for folder, kind in ((cache, "cache"), ("sample", "pictures")):
-        model = ("--model", tokenizer_folder) if kind == "pictures" else ()
-        result = evaluate(restok, folder, "--metric", "codebook", *model)
-        if kind == "cache":
-            expected = result["metrics"]
-    assert result["metrics"] == expected
-    assert expected["codebook_usage"]["n"] == 202
-    assert set(evaluate(restok, cache, "--metric", "all")["metrics"]) == set(expected)
-    line = restok("evaluate", cache, "--metric", "nll", "--model", har_folder).err
-    assert "knows 0 to 4" in line  # the emoji have more classes
+    metrics = ("--split", "train", "--metric", "codebook")
+    found = evaluate(restok, cache, *metrics)["metrics"]
+    assert found == evaluate(restok, data, *metrics, "--model", tokenizer_folder)["metrics"]
+    assert found["codebook_usage"]["n"] == 20
+    result = evaluate(restok, cache, "--split", "train", "--metric", "all", "--model", har_folder)
+    assert set(result["metrics"]) == {*found, "nll"}
+    split = open_codes(cache).split("train")
+    codes = np.stack([split.codes(i, 0) for i in range(20)]).astype(np.int64)
+    expected = naive_nll(har, Codes(codes, [], np.arange(20) % len(CLASSES), 0, ""))
+    assert result["metrics"]["nll"]["value"] == pytest.approx(expected.mean(), rel=1e-5)
+    assert result["protocol"]["samples"]["fingerprint"] == open_codes(cache).fingerprint
 
 
 @pytest.mark.slow

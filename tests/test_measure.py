@@ -163,6 +163,13 @@ def test_tar_files_and_streams_measure_like_a_folder(tmp_path, sets):
         assert measure_one(pictures, in_memory(sets[1])) == expected
 
 
+def test_pipe_is_measured_by_a_shell_too(tmp_path, sets):
+    write_tar(tmp_path / "one.tar", sets[0])
+    command = f"cat {tmp_path}/one.tar | {sys.executable} -m restok_cli evaluate - --metric is --features random"
+    found = subprocess.run(["sh", "-c", command], capture_output=True, check=True, timeout=120, text=True)
+    assert found.stdout.startswith("IS-40")
+
+
 @pytest.mark.parametrize(
     ("picture", "message"),
     [

@@ -134,23 +134,23 @@ def evaluate(
         bool, typer.Option("--json", help="Print one JSON object with the protocol instead of a table.")
     ] = False,
 ) -> None:
-    """Measure pictures: FID, sFID, Inception Score, precision, recall, KID, PSNR, SSIM, LPIPS; and codes.
+    """Measure pictures (FID, sFID, IS, precision, recall, KID, PSNR, SSIM, LPIPS) and codes.
 
-    fid and gfid compare two sets of pictures; rfid, psnr, ssim, ms-ssim, lpips and
-    mse compare each picture with the one of the same name in REF. Pictures of REF
-    that have another size get the ADM centre crop. Every number carries its n
-    (gFID-50k); --json adds the protocol that made it: hashes of pictures and
-    weights, crop, rounding, versions. What was computed once is kept: an
-    interrupted command goes on where it was, and a second metric costs nothing.
+    fid and gfid compare two sets of pictures; rfid, psnr, ssim, ms-ssim, lpips
+    and mse compare each picture with the one of the same name in REF. Pictures
+    of REF that have another size get the ADM centre crop. Every number carries
+    its n (gFID-50k); --json adds the protocol that made it: hashes of pictures
+    and weights, crop, rounding, versions. Features are kept: an interrupted
+    command goes on where it was, and a second metric costs nothing.
 
     Examples: what generate drew; what reconstruct gave back; a batch for the ADM
     evaluator against statistics; how far the first codes of a tokenizer go; two
     results side by side:
 
       restok evaluate pictures --reference sample --split train
-      restok evaluate reconstructed --metric rfid --metric psnr --reference photos
-      restok evaluate samples.npz --metric all --reference VIRTUAL_imagenet256.npz --json
-      restok evaluate sample --tokens 1,4,16,64 --model runs/tokenizer --plot curve.png
+      restok evaluate reconstructed --metric rfid --reference photos
+      restok evaluate samples.npz --metric all --reference adm.npz --json
+      restok evaluate sample --tokens all --model runs/tokenizer --plot a.png
       restok evaluate --compare a.json b.json
     """
     started = time.monotonic()

@@ -1,0 +1,112 @@
+"""How fast `evaluate` is beside torch-fidelity: the algebra of FID, and Inception's features. Ratios within one run.
+
+    python tests/benchmarks/measuring.py
+
+Works with random features and random weights of full size, on the CPU with all its cores; takes some minutes, most of
+which is torch-fidelity's. Let nothing else run.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torch_fidelity.metric_fid import fid_statistics_to_metric
+from torch_fidelity.utils import create_feature_extractor, get_featuresdict_from_dataset
+
+from restok_cli.metrics.cache import FeatureCache
+from restok_cli.metrics.features import Inception, load_inception
+from restok_cli.metrics.frechet import Gaussian, frechet_distance
+from restok_cli.metrics.measure import Instruments, feature_sums
+from restok_cli.metrics.pictures import open_pictures
+
+DIMENSIONS, NUM_FEATURES = 2048, 5000
+NUM_PICTURES, SIZE, BATCH_SIZE = 96, 256, 32
+
+
+def seconds(work: Callable[[], object], repeats: int) -> float:
+    """Of the fastest of so many runs, after one that does not count where there are several."""
+    if repeats > 1:
+        work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def draw_statistics(seed: int) -> Gaussian:
+    """Of features that are, like Inception's, positive and correlated."""
+    rng = torch.Generator().manual_seed(seed)
+    features = (torch.randn(NUM_FEATURES, DIMENSIONS, generator=rng).abs() ** 1.5).double()
+    return Gaussian(features.mean(0), torch.cov(features.T))
+
+
+def compare_algebra() -> None:
+    a, b = draw_statistics(1), draw_statistics(2)
+    theirs = [{"mu": gaussian.mu.numpy(), "sigma": gaussian.sigma.numpy()} for gaussian in (a, b)]
+    expected = fid_statistics_to_metric(*theirs, verbose=False)["frechet_inception_distance"]
+    ours = seconds(lambda: frechet_distance(a, b), 3)
+    other = seconds(lambda: fid_statistics_to_metric(*theirs, verbose=False), 1)
+    difference = abs(frechet_distance(a, b) / expected - 1)
+    print(
+        f"algebra of FID at {DIMENSIONS}: {ours:.2f} s, torch-fidelity {other:.2f} s: {other / ours:.1f} times as fast"
+    )
+    print(f"  relative difference of the distances: {difference:.1e}")
+
+
+class Images(Dataset):
+    """What torch-fidelity reads."""
+
+    def __init__(self, path: Path):
+        self.images = np.load(path)["arr_0"]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.from_numpy(self.images[index]).permute(2, 0, 1)
+
+
+def compare_features(folder: Path) -> None:
+    """Of pictures in an .npz, so that neither decodes any; torch-fidelity with its loader and no cache."""
+    images = np.random.default_rng(0).integers(0, 256, (NUM_PICTURES, SIZE, SIZE, 3), np.uint8)
+    np.savez(folder / "pictures.npz", images)
+    torch.save(Inception().state_dict(), folder / "inception.pth")
+    network = load_inception(folder / "inception.pth")
+    instruments = Instruments(network, FeatureCache(None, network), torch.device("cpu"), BATCH_SIZE)
+    extractor = create_feature_extractor(
+        *("inception-v3-compat", ["2048"]),
+        cuda=False,
+        feature_extractor_weights_path=str(folder / "inception.pth"),
+        verbose=False,
+    )
+    dataset = Images(folder / "pictures.npz")
+
+    def ours() -> None:
+        feature_sums(open_pictures(str(folder / "pictures.npz"), "all"), ["sfid"], instruments)
+
+    def theirs() -> None:
+        get_featuresdict_from_dataset(dataset, extractor, BATCH_SIZE, False, True, False)
+
+    rates = [NUM_PICTURES / seconds(work, 2) for work in (ours, theirs)]
+    print(
+        f"Inception features, sFID's too: {rates[0]:.2f} pictures/s, torch-fidelity {rates[1]:.2f}:"
+        f" {rates[0] / rates[1]:.2f} times as fast"
+    )
+
+
+def main() -> None:
+    print(f"{torch.get_num_threads()} threads")
+    with tempfile.TemporaryDirectory() as folder:
+        compare_features(Path(folder))
+    compare_algebra()
+
+
+if __name__ == "__main__":
+    main()
