@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType
 
 from restok_cli.errors import Interrupted
-from restok_cli.processes import rank, take_place
+from restok_cli.processes import leave_words, rank, take_place
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     """
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
-            if rank() == 0:
+            if not leave_words("interrupted", 128 + number) and rank() == 0:
                 os.write(sys.stderr.fileno(), b"restok: interrupted\n")
             os._exit(128 + number)
         frame = frame.f_back

@@ -28,7 +28,7 @@ from restok_cli.commands import (
     train_tokenizer,
 )
 from restok_cli.errors import Failed, Interrupted, RestokError, Unmet, UsageError
-from restok_cli.processes import leave, rank, report_failure
+from restok_cli.processes import leave, leave_words, rank
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_UNMET = 1, 2, 4
 EXIT_SIGNAL = 128  # plus the number of the signal
@@ -124,7 +124,7 @@ def run(arguments: list[str] | None = None) -> int:
     except OSError as error:
         _drop_output()
         if error.errno == errno.EPIPE:  # `restok … | head`: the reader has seen enough
-            report_failure("", EXIT_FAILURE)
+            leave_words("", EXIT_FAILURE)
             return EXIT_FAILURE
         return _fail(_describe(error), EXIT_FAILURE)
     except (MemoryError, RuntimeError) as error:
@@ -164,8 +164,7 @@ def _drop_output() -> None:
 def _fail(message: str, code: int) -> int:
     """Say what was wrong, in one line; of several processes, by the one that knows which failed first."""
     line = message if message.startswith("Traceback") else " ".join(message.split())
-    stopped = code > EXIT_SIGNAL
-    if line and ((stopped and rank() == 0) or (not stopped and not report_failure(line, code))):
+    if line and not leave_words(line, code) and (rank() == 0 or code < EXIT_SIGNAL):
         print(f"restok: {line}", file=sys.stderr)
     return code
 
@@ -177,6 +176,6 @@ def main() -> None:
         code = run()
     except Exception:
         code = EXIT_FAILURE
-        if not report_failure(traceback.format_exc(), code):
+        if not leave_words(traceback.format_exc(), code):
             raise
     leave(code)

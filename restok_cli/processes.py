@@ -9,18 +9,19 @@ import atexit
 import json
 import logging
 import os
+import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from restok_cli.errors import Failed, Interrupted, RestokError, UsageError
 
 if TYPE_CHECKING:
     import torch
-    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-STARTED_BY_US = "RESTOK_STARTED"  # in the environment of the processes that `run_in_processes` starts
-ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # where torch.distributed.run looks for what a process has to say at its end
+LAST_WORDS = "RESTOK_LAST_WORDS"  # names the folder in which those that `run_in_processes` starts leave theirs
 SAVE_SECONDS = 600  # that processes get to save before they are killed
 
 
@@ -76,7 +77,6 @@ def run_in_processes(count: int) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.disable(logging.CRITICAL)  # torch reports an ended process in forty lines; one line is said here
-    os.environ[STARTED_BY_US] = "1"
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(SAVE_SECONDS)
     # without this every process would take all cores, and they would stand in each other's way
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
@@ -89,35 +89,55 @@ def run_in_processes(count: int) -> None:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
     )
-    try:
-        elastic_launch(config, sys.executable)("-m", "restok_cli", *sys.argv[1:])
-    except ChildFailedError as error:
-        raise _first_failure(error.failures, count) from None
-    except SignalException as error:
-        raise Interrupted(error.sigval, "") from None  # process 0 has said what is to be said
+    with TemporaryDirectory(prefix="restok-") as folder:
+        os.environ[LAST_WORDS] = folder
+        try:
+            elastic_launch(config, sys.executable)("-m", "restok_cli", *sys.argv[1:])
+        except ChildFailedError as error:
+            exit_codes = {number: failure.exitcode for number, failure in error.failures.items()}
+            raise _first_failure(exit_codes, _last_words(Path(folder))) from None
+        except SignalException as error:
+            first = _last_words(Path(folder)).get(0)
+            raise Interrupted(error.sigval, first.text if first else "interrupted") from None
+        finally:
+            del os.environ[LAST_WORDS]
     raise Failed(0, "")
 
 
-def _first_failure(failures: "dict[int, ProcessFailure]", count: int) -> Failed:
-    """What the process that failed first had to say: the others failed after it, for want of an answer.
+class Words(NamedTuple):
+    """What a process says at its end, with what exit code, and when."""
 
-    One that was killed without a word, as for want of memory, comes before all that could still speak.
+    text: str
+    code: int
+    time_ns: int
+
+
+def leave_words(text: str, code: int) -> bool:
+    """Leave the last words of this process for the one that started it; false where nobody did.
+
+    When one process fails, the others fail after it for want of an answer: only the first has something to say.
     """
-    number, failure = min(failures.items(), key=lambda item: item[1].error_file_data.get("time_ns", 0))
-    if "text" in failure.error_file_data:
-        return Failed(failure.error_file_data["code"], failure.error_file_data["text"])
-    how = f"was killed by signal {-failure.exitcode}" if failure.exitcode < 0 else f"ended with {failure.exitcode}"
-    return Failed(1, f"process {number} of {count} {how} and said nothing; it may have run out of memory")
+    folder = os.environ.get(LAST_WORDS)
+    if folder is not None:
+        with open(Path(folder) / f"{rank()}.json", "w", encoding="utf-8") as file:
+            json.dump([text, code, time.time_ns()], file)
+    return folder is not None
 
 
-def report_failure(message: str, code: int) -> bool:
-    """Leave the last words of this process where the one that started it reads them; false where there is none."""
-    if STARTED_BY_US not in os.environ or ERROR_FILE not in os.environ:
-        return False
-    for_torch = {"message": message, "extraInfo": {"timestamp": str(int(time.time()))}}
-    with open(os.environ[ERROR_FILE], "w", encoding="utf-8") as file:
-        json.dump({"message": for_torch, "text": message, "code": code, "time_ns": time.time_ns()}, file)
-    return True
+def _last_words(folder: Path) -> dict[int, Words]:
+    """By the number of the process."""
+    return {int(file.stem): Words(*json.loads(file.read_text(encoding="utf-8"))) for file in folder.glob("*.json")}
+
+
+def _first_failure(exit_codes: dict[int, int], words: dict[int, Words]) -> Failed:
+    """What the process that failed first has to say. `exit_codes` are of those that failed, or were stopped for it."""
+    for number, code in exit_codes.items():
+        if number not in words and code not in (-signal.SIGTERM, 128 + signal.SIGTERM):
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            return Failed(1, f"process {number} {how} and said nothing; it may have run out of memory")
+    failed = [said for said in words.values() if said.code < 128]
+    first = min(failed or words.values(), key=lambda said: said.time_ns, default=Words("a process was stopped", 1, 0))
+    return Failed(first.code, first.text)
 
 
 def leave(code: int) -> NoReturn:

@@ -85,6 +85,9 @@ Track = Annotated[
     list[str] | None,
     typer.Option("--track", metavar="NAME", help="Also log to tensorboard, wandb or trackio; repeatable."),
 ]
+AllowPipe = Annotated[
+    bool, typer.Option("--allow-pipe", help="Run the shell commands (pipe:) that DATA names for its shards.")
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Try a step of everything, print what the run will take, and train nothing.")
 ]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from restok_cli.processes import rank
+from restok_cli.processes import world_size
 from restok_cli.training.parallel import total
 
 
@@ -51,17 +51,16 @@ class Window:
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds for the next line to be the same after a resume. All processes must call it."""
         return {
-            "sums": {name: total(value) for name, value in self.sums.items()},
+            "sums": {name: total(value) / world_size() for name, value in self.sums.items()},
             "images": self.images,
             "seconds": self.seconds,
             "waited": self.waited,
         }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Go on from there; the sums over all processes are with the first."""
+        """Go on from there: each process with the mean over those that there were, so that no step counts twice."""
         self.images, self.seconds, self.waited = state["images"], state["seconds"], state["waited"]
-        for name, value in state["sums"].items():
-            self.sums[name] = value.to(device) if rank() == 0 else torch.zeros_like(value, device=device)
+        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
 
     def close(self) -> dict[str, float]:
         """The means, images/s, and the share of time that waited for data; then a fresh start. Waits for the device.
