@@ -120,6 +120,8 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(runs, re
 def test_two_processes_train_a_tokenizer_like_one(runs, tmp_path):
     """And the run goes on in one process, as if it had always been there."""
     call(tmp_path, *TOKENIZER, "-o", "run", "--num-processes", 2, "--stop-at", 5)
+    err = call(tmp_path, *TOKENIZER, "-o", "run", "--resume", "--num-processes", 4, code=2)
+    assert "--set schedule.micro_batch_size=2" in err
     call(tmp_path, *TOKENIZER, "-o", "run", "--resume")
     for name in ("model", "ema"):
         ours, theirs = state(tmp_path / "run")[name], state(runs / "tokenizer")[name]

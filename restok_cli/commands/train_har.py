@@ -31,7 +31,7 @@ from restok_cli.commands.options import (
     run_layers,
 )
 from restok_cli.files import check_apart, check_output_folder
-from restok_cli.processes import connect, run_in_processes
+from restok_cli.processes import connect, local_device, run_in_processes
 
 
 def train_har(
@@ -92,7 +92,7 @@ def train_har(
     from restok_cli.training.preflight import preflight
     from restok_cli.training.run import RUN_FILES, RunFolder, has_checkpoint, settled
 
-    torch_device = open_device(device)
+    torch_device = local_device(open_device(device))
     tokenizer_folder = open_tokenizer(tokenizer)
     frozen = load_tokenizer(tokenizer, torch_device).requires_grad_(False)
     source = open_source(data, tokenizer_folder, frozen, torch_device, allow_pipe)
@@ -109,7 +109,7 @@ def train_har(
     if not resume:
         check_apart(output, tokenizer, *([init] if init else []))
         check_output_folder(output, overwrite, RUN_FILES.fullmatch)
-    connect(torch_device)
+    connect(torch_device)  # after which the first process may write there
     begins = not (resume and has_checkpoint(output))
     start = load_model(open_har(init), torch.device("cpu")) if init and begins else None
     train = partial(

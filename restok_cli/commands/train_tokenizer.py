@@ -27,7 +27,7 @@ from restok_cli.commands.options import (
     run_layers,
 )
 from restok_cli.files import check_output_folder
-from restok_cli.processes import connect, run_in_processes
+from restok_cli.processes import connect, local_device, run_in_processes
 
 
 def train_tokenizer(
@@ -94,10 +94,10 @@ def train_tokenizer(
     if init is not None:
         settings = resolve("tokenizer", with_model(layers, f"--init {init}", open_tokenizer(init).config.model_dump()))
     run_config = settled(with_alignment_dims(settings.config), output, resume)
-    torch_device = open_device(device)
-    connect(torch_device)
+    torch_device = local_device(open_device(device))
     if not resume:
         check_output_folder(output, overwrite, RUN_FILES.fullmatch)
+    connect(torch_device)  # after which the first process may write there
     begins = not (resume and has_checkpoint(output))
     start = load_tokenizer(init, torch.device("cpu")) if init and begins else None
     losses = open_tokenizer_losses(run_config, torch_device)

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from itertools import count
+from math import gcd
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -61,9 +62,11 @@ def check_division(batch_size: int, micro_batch_size: int | None, world_size: in
     """
     size = micro_batch_size or max(batch_size // world_size, 1)
     if batch_size % (size * world_size):
+        smaller = gcd(size, batch_size // world_size)
+        way_out = f" or --set schedule.micro_batch_size={smaller}" if batch_size % world_size == 0 else ""
         raise UsageError(
             f"a batch of {batch_size} cannot be cut into micro-batches of {size} for {world_size} process"
-            f"{'es' if world_size > 1 else ''}; make the batch size a multiple of {size * world_size}"
+            f"{'es' if world_size > 1 else ''}; make the batch size a multiple of {size * world_size}{way_out}"
         )
     return size
 
