@@ -51,8 +51,9 @@ def take_place() -> None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  closed by the end of the process
 
 
-def parse_num_processes(text: str) -> int:
+def parse_num_processes(text: str | int) -> int:
     """The number that --num-processes gives; auto is one for each GPU. Raises UsageError."""
+    text = str(text)  # a default is a number already
     if text == "auto":
         import torch
 

@@ -128,7 +128,7 @@ def evaluate(
     batch_size: Annotated[
         int, typer.Option(min=1, help="Pictures held at a time; changes speed and memory, not results.")
     ] = 64,
-    num_processes: NumProcesses = "1",  # as on the command line
+    num_processes: NumProcesses = 1,
     device: Device = "auto",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object with the protocol instead of a table.")

@@ -109,7 +109,7 @@ def generate(
         bool, typer.Option("--codes", help="Only draw codes, to an .npz, .safetensors or .jsonl file, or - (lines).")
     ] = False,
     batch_size: AnyBatchSize = 16,
-    num_processes: NumProcesses = "1",  # as on the command line
+    num_processes: NumProcesses = 1,
     compile_: Annotated[
         bool, typer.Option("--compile", help="Compile the models first: minutes, then faster.")
     ] = False,

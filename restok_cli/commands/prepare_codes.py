@@ -37,7 +37,7 @@ def codes(
     num_workers: Annotated[
         int, typer.Option(min=0, help="Processes that decode pictures beside each one that encodes.")
     ] = 0,
-    num_processes: NumProcesses = "1",  # as on the command line
+    num_processes: NumProcesses = 1,
     device: Device = "auto",
     dtype: Dtype = "float32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the codes that OUT already holds.")] = False,

@@ -50,7 +50,7 @@ def train_har(
     stop_at: StopAt = None,
     track: Track = None,
     allow_pipe: AllowPipe = False,
-    num_processes: NumProcesses = "1",
+    num_processes: NumProcesses = 1,
     dry_run: DryRun = False,
     skip_preflight: SkipPreflight = False,
     resume: Resume = False,

@@ -75,13 +75,13 @@ class Lpips(nn.Module):
         return features
 
 
-def open_lpips(vgg_weights: Path | None, device: torch.device) -> Lpips:
+def open_lpips(vgg_weights: Path | None, device: torch.device, option: str = "--vgg-weights FILE") -> Lpips:
     """LPIPS ready on `device`, its convolutions from a file of VGG-16, by default torchvision's, downloaded once.
 
     The file is .safetensors or a torch checkpoint; what it holds beside the 13 convolutions is passed over.
-    Raises RestokError where it cannot be had or lacks one of them.
+    Raises RestokError where it cannot be had or lacks one of them; it names the `option` that gives a file.
     """
-    path = vgg_weights or hub_file(URL_VGG16, VGG16_SHA256_START, "VGG-16 (528 MB)", "--vgg-weights FILE")
+    path = vgg_weights or hub_file(URL_VGG16, VGG16_SHA256_START, "VGG-16 (528 MB)", option)
     lpips = Lpips()
     lpips.load_state_dict(_vgg_convolutions(path, lpips) | load_file(HEADS))
     lpips.weights_sha256 = file_sha256(path)

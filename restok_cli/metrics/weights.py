@@ -13,6 +13,9 @@ from torch import Tensor
 from restok_cli.console import note
 from restok_cli.errors import RestokError
 
+# What comes of files of other kinds: torch documents none of it.
+READ_ERRORS = (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, TypeError, ValueError, LookupError)
+
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The named tensors of a .safetensors file or a torch checkpoint, on the CPU. No code in the file is run.
@@ -23,7 +26,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, TypeError, ValueError) as error:
+    # what torch makes of files of other kinds is not documented, and is many things
+    except (
+        SafetensorError,
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        TypeError,
+        ValueError,
+        LookupError,
+    ) as error:
         raise RestokError(
             f"{path} cannot be read as weights; expected .safetensors, or a torch checkpoint of tensors only"
         ) from error

@@ -71,7 +71,7 @@ def _read(path: str, name: str, section: str) -> dict:
         return read_weights(Path(path))
     except FileNotFoundError as error:
         raise UsageError(f"{section}.weights = {path}: no such file; {_remedy(name, section)}") from error
-    except (OSError, IndexError, RestokError) as error:  # torch's reader of old files stumbles over some that are none
+    except (OSError, RestokError) as error:
         raise RestokError(_message(name, path, section, error)) from error
 
 

@@ -76,7 +76,7 @@ def open_tokenizer_losses(config: TokenizerRunConfig, device: torch.device) -> T
     lpips = teacher = None
     if config.loss.perceptual_weight > 0:
         weights = config.loss.lpips_weights
-        lpips = open_lpips(None if weights is None else Path(weights), device)
+        lpips = open_lpips(None if weights is None else Path(weights), device, "loss.lpips_weights")
     if config.alignment.is_used:
         teacher = open_teacher(config.alignment, config.model.grid, device)
     return TokenizerLosses(config, lpips, teacher)
