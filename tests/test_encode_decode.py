@@ -165,9 +165,8 @@ def test_generated_codes_go_through_a_pipe(restok, here):
 
 @pytest.mark.slow
 def test_pictures_go_through_a_pipe_of_tar_streams(restok, here):
-    result = shell(
-        "restok reconstruct sample --model tokenizer -o - | restok encode - --model tokenizer -o c.npz", here
-    )
+    reconstruct = "restok reconstruct data --model tokenizer -o -"
+    result = shell(f"{reconstruct} | restok encode - --model tokenizer -o c.npz", here)
     assert result.returncode == 0, result.stderr
     run(restok, "reconstruct data --model tokenizer -o out")
     run(restok, "encode out --model tokenizer -o d.npz")
