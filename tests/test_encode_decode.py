@@ -165,9 +165,8 @@ def test_generated_codes_go_through_a_pipe(restok, here):
 
 @pytest.mark.slow
 def test_pictures_go_through_a_pipe_of_tar_streams(restok, here):
-    result = shell(
-        "restok reconstruct sample --model tokenizer -o - | restok encode - --model tokenizer -o c.npz", here
-    )
+    reconstruct = "restok reconstruct data --model tokenizer -o -"
+    result = shell(f"{reconstruct} | restok encode - --model tokenizer -o c.npz", here)
     assert result.returncode == 0, result.stderr
     run(restok, "reconstruct data --model tokenizer -o out")
     run(restok, "encode out --model tokenizer -o d.npz")
@@ -175,6 +174,24 @@ def test_pictures_go_through_a_pipe_of_tar_streams(restok, here):
     rows = {key: row.tolist() for key, row in zip(ours.keys, ours.codes, strict=True)}
     assert rows == {key: row.tolist() for key, row in zip(theirs.keys, theirs.codes, strict=True)}
     assert ours.class_ids.tolist() == open_dataset("data").split("validation").class_ids.tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "folder", "metric"),
+    [
+        ("restok generate --model har --count 6", "pictures-made", "gfid"),
+        ("restok reconstruct data --model tokenizer", "pictures-again", "rfid"),
+    ],
+)
+def test_evaluate_measures_a_pipe_like_a_folder(here, command, folder, metric):
+    evaluate = f"--metric {metric} --reference data --features random"
+    piped = shell(f"{command} -o - | restok evaluate - {evaluate}", here)
+    assert piped.returncode == 0, piped.stderr
+    kept = shell(f"{command} -o {folder} >/dev/null && restok evaluate {folder} {evaluate}", here)
+    assert kept.returncode == 0, kept.stderr
+    number = [result.stdout.decode().split()[:2] for result in (piped, kept)]
+    assert number[0] == number[1] and number[0][0].lower().startswith(metric)
 
 
 @pytest.mark.slow

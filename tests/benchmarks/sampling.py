@@ -7,7 +7,7 @@ it. Takes a minute or two; run it on an idle machine.
 """
 
 import torch
-from coding import count_flops, resident, share  # sets how products round, before torch is imported
+from coding import count_flops, resident, share  # which sets how products round, before any is made
 
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
