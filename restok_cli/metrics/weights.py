@@ -26,16 +26,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    # what torch makes of files of other kinds is not documented, and is many things
-    except (
-        SafetensorError,
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        TypeError,
-        ValueError,
-        LookupError,
-    ) as error:
+    except READ_ERRORS as error:
         raise RestokError(
             f"{path} cannot be read as weights; expected .safetensors, or a torch checkpoint of tensors only"
         ) from error
