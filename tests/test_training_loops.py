@@ -294,3 +294,15 @@ def test_a_preflight_says_when_the_disk_is_too_small(restok, fails, tmp_path, mo
     message = fails(1, *command, "-o", tmp_path / "run")
     assert "its checkpoints need" in message and "schedule.keep_checkpoints" in message
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_shell_commands_of_a_data_set_run_only_where_that_is_allowed(restok, fails, tmp_path):
+    assert restok("prepare", "sample", tmp_path / "data").code == 0
+    manifest = json.loads((tmp_path / "data" / "dataset.json").read_text())
+    url = f"pipe:cat {tmp_path / 'data' / 'train-000000.tar'}"
+    manifest["splits"]["train"] |= {"shards": [], "urls": [url]}
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps(manifest))
+    command = [tmp_path / "data" if word == "sample" else word for word in TOKENIZER]
+    assert "give --allow-pipe" in fails(2, *command, "-o", tmp_path / "run")
+    assert restok(*command, "-o", tmp_path / "run", "--allow-pipe", "--stop-at", 2).code == 0

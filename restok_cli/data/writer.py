@@ -37,6 +37,18 @@ TIMM_MANIFEST = "_info.json"
 CHUNK = 1 << 20  # bytes read at a time
 
 
+class FileTarWriter(TarWriter):
+    """The same tars onto a file: webdataset takes the mode for pipes, which copies everything in pieces of 10 KB."""
+
+    def __init__(self, file: BinaryIO):
+        super().__init__(file, user="", group="", mtime=0, encoder=False)
+        self.tarstream.copybufsize = CHUNK
+
+    @staticmethod
+    def tarmode(_file: BinaryIO, _compress: None = None) -> str:
+        return "w"
+
+
 class Digest(NamedTuple):
     """What tells a shard from any other, as a whole and sample by sample."""
 
@@ -85,7 +97,7 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[ShardInfo, set[t
     """
     entries, sizes = [], set()
     with whole_file(path) as temporary:
-        with open(temporary, "wb") as file, TarWriter(file, user="", group="", mtime=0, encoder=False) as writer:
+        with open(temporary, "wb") as file, FileTarWriter(file) as writer:
             for sample in samples:
                 side = {"__key__": sample.key, "json": json.dumps(sample.info, ensure_ascii=False).encode()}
                 if sample.class_id != NO_CLASS:
