@@ -71,6 +71,8 @@ def run_in_processes(count: int) -> None:
 
     Raises Failed where a process failed, Interrupted after a signal, once all have ended.
     """
+    if count not in (1, world_size()) and "RANK" in os.environ:
+        raise UsageError(f"--num-processes {count}: {world_size()} are started already; leave it out")
     if count == 1 or "RANK" in os.environ:
         return
     from torch.distributed.elastic.multiprocessing import SignalException
@@ -80,7 +82,7 @@ def run_in_processes(count: int) -> None:
     logging.disable(logging.CRITICAL)  # torch reports an ended process in forty lines; one line is said here
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(SAVE_SECONDS)
     # without this every process would take all cores, and they would stand in each other's way
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -120,8 +122,9 @@ def leave_words(text: str, code: int) -> bool:
     """
     folder = os.environ.get(LAST_WORDS)
     if folder is not None:
-        with open(Path(folder) / f"{rank()}.json", "w", encoding="utf-8") as file:
-            json.dump([text, code, time.time_ns()], file)
+        words = Path(folder) / f"{rank()}.json"
+        words.with_suffix(".tmp").write_text(json.dumps([text, code, time.time_ns()]), encoding="utf-8")
+        words.with_suffix(".tmp").rename(words)
     return folder is not None
 
 
@@ -169,12 +172,20 @@ def connect(device: "torch.device") -> None:
 
 
 def local_device(device: "torch.device") -> "torch.device":
-    """The device of this process: where each machine has several GPUs, each process has one of its own."""
+    """The device of this process: where a machine has several GPUs, each of its processes has one of its own.
+
+    Raises UsageError where there are fewer GPUs than processes.
+    """
     import torch
 
     if device.type != "cuda" or world_size() == 1:
         return device
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    seen, index = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", "0"))
+    if seen == 1 and "LOCAL_WORLD_SIZE" not in os.environ:  # SLURM may show each of its tasks one GPU only
+        index = 0
+    if index >= seen:
+        raise UsageError(f"there are more processes on this machine than its {seen} GPUs; give --num-processes auto")
+    return torch.device("cuda", index)
 
 
 def gather(value: Any) -> list[Any]:

@@ -1,10 +1,13 @@
 """What the tests share. Nothing here, and no test, needs a network or anything outside the repository."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+os.environ["OMP_NUM_THREADS"] = "1"  # here and in processes that tests start: pytest has a worker on every core
 import torch
 
 from restok_cli.__main__ import round_alike

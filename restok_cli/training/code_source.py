@@ -29,6 +29,7 @@ class CodeSource(Protocol):
 
     fingerprint: str  # of the data
     class_names: list[str]
+    remedy: str  # where training waits for it
 
     def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Iterator[Coded]:
         """This process's micro-batches from a step on, without end."""
@@ -39,6 +40,8 @@ class CodeSource(Protocol):
 
 class CachedCodes:
     """Codes of several views of each picture, one of them drawn at each visit."""
+
+    remedy = "the codes are read from a slow disk; copy them to a faster one"
 
     def __init__(self, cache: CodeCache, device: torch.device):
         self.cache, self.device = cache, device
@@ -67,6 +70,8 @@ class CachedCodes:
 
 class EncodedPictures:
     """Pictures, randomly changed and encoded at each visit by the frozen tokenizer: in float32, as a cache would be."""
+
+    remedy = "encode the pictures once with `restok prepare codes`, and train on what that makes"
 
     def __init__(self, data: Dataset, tokenizer: Tokenizer, device: torch.device):
         self.data, self.tokenizer, self.device = data, tokenizer, device

@@ -86,8 +86,9 @@ def revive(quantizer: Quantizer, counts: Tensor, latents: Tensor) -> int:
     Exactly there, without noise: when a codebook collapses the latents lie close together, and codewords beside them
     would never be chosen.
     """
-    dead = (counts == 0).nonzero().squeeze(1)
+    dead = (counts == 0).nonzero().squeeze(1)  # waits for the device, once every so many steps
     candidates = quantizer.prepare(latents).flatten(0, 1)
+    candidates = candidates[candidates.isfinite().all(1)]  # of a step that was skipped, they need not be
     chosen = torch.randperm(len(candidates))[: len(dead)].to(candidates.device)
     dead = dead[: len(chosen)]
     moved = candidates[chosen]

@@ -29,6 +29,7 @@ from restok_cli.training.parallel import (
     is_sharded,
     load_whole_state,
     micro_batch_numbers,
+    put_to_rest,
     shard,
     sync_gradients,
     whole_state,
@@ -37,8 +38,6 @@ from restok_cli.training.run import RunFolder, announce, check_same, interrupted
 from restok_cli.training.start import recompute_activations, take_weights
 from restok_cli.training.update import Update, autocast
 from restok_cli.training.window import Window, mean_of
-
-DATA_REMEDY = "encode it once with `restok prepare codes`, and train on what that makes"
 
 
 class HarState:
@@ -104,7 +103,7 @@ def train_har(
     in_training = state.har if is_sharded(state.har) else copy_to_all(state.har)
     size, _ = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
     batch_iterator = source.training(config, size, first_step)
-    health, agreed = Health(config.health, first_step or None, DATA_REMEDY), Agreement()
+    health, agreed = Health(config.health, first_step or None, source.remedy), Agreement()
     progress = Progress("train-har", schedule.max_steps, "steps", first_step)
     with stop_signals() as stop, progress:
         for step in range(first_step, min(schedule.max_steps, stop_at or schedule.max_steps)):
@@ -116,12 +115,13 @@ def train_har(
             stopping = agreed(stop[0] if stop else 0)
             if done % schedule.log_every == 0 or last:
                 numbers = state.window.close()
-                numbers |= health.look(numbers, {"generator": state.update})
+                numbers |= health.look({"generator": state.update})
                 numbers["learning_rate"] = state.update.learning_rate
                 numbers["eta_seconds"] = (
                     (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]
                 )
                 run.log(done, numbers)
+                health.judge(numbers)
                 progress.show(**{name: numbers[name] for name in ("loss",) if name in numbers})
             if done % schedule.validate_every == 0 or last:
                 numbers = validate(state.ema, source, size, validation_batches)
@@ -131,6 +131,7 @@ def train_har(
                 if rank() == 0 or is_sharded(state.ema):
                     save_preview(state.ema, tokenizer, source.class_names, run.preview_file(done), device)
                 run.track_preview(done)
+            put_to_rest(state.ema)
             if done % schedule.save_every == 0 or last or stopping or done == stop_at:
                 saved = state.state_dict() | {"data_fingerprint": source.fingerprint}
                 if rank() == 0:  # the model before the checkpoint, which says that all of it is done
@@ -185,12 +186,12 @@ def keep_tokenizer(given: ModelFolder, run: RunFolder) -> ModelFolder:
 
     Raises UsageError where the run resumes with another one.
     """
-    if run.tokenizer_folder.exists():
+    if rank() == 0 and run.tokenizer_folder.exists():
         check_same("tokenizer", fingerprint(open_tokenizer(run.tokenizer_folder)), fingerprint(given))
     elif rank() == 0:
         with whole_folder(run.tokenizer_folder) as temporary:
             copy_model(given, temporary)
-    barrier()
+    barrier()  # only now may the others look: the first may have had to clear the folder of an older run
     return open_tokenizer(run.tokenizer_folder)
 
 

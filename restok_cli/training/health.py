@@ -13,17 +13,21 @@ class Health:
         self.config, self.data_remedy = config, data_remedy
         self.saved_step = saved_step  # of the last checkpoint
         self.troubles: set[str] = set()
+        self.rows: dict[str, int] = {}  # of skipped steps, when last looked
 
-    def look(self, numbers: dict[str, float], updates: dict[str, Update]) -> dict[str, float]:
-        """Numbers to log beside the given ones. `updates` are those of the run's models, by what they move.
+    def look(self, updates: dict[str, Update]) -> dict[str, float]:
+        """Numbers to log, from the `updates` of the run's models, by what they move. Waits for the device."""
+        looks = {what: update.look() for what, update in updates.items()}
+        self.rows = {what: row for what, (_, row) in looks.items()}
+        return {"skipped_steps": sum(count for count, _ in looks.values())}
 
-        Raises RestokError where too many steps in a row were skipped because a loss or gradient was not finite: the
-        weights are those from before the first of them, as is the last checkpoint.
+    def judge(self, numbers: dict[str, float]) -> None:
+        """Warn of what the numbers of a log line show.
+
+        Raises RestokError where too many steps in a row were skipped because a gradient was not finite: the weights
+        are those from before the first of them, as is the last checkpoint.
         """
-        skipped = 0
-        for what, update in updates.items():
-            count, row = update.look()
-            skipped += count
+        for what, row in self.rows.items():
             if row > self.config.max_skipped_steps:
                 last = (
                     "no checkpoint was written yet"
@@ -47,7 +51,6 @@ class Health:
                 f"only {numbers['codebook_usage']:.1f} % of the codebook is in use: it collapses; set"
                 " loss.entropy_weight (0.01) or revival.until, or lower optimizer.learning_rate",
             )
-        return {"skipped_steps": skipped}
 
     def _warn(self, trouble: str, is_there: bool, message: str) -> None:
         if is_there and trouble not in self.troubles:

@@ -59,6 +59,12 @@ def is_sharded(model: nn.Module) -> bool:
     return isinstance(model, FSDPModule)
 
 
+def put_to_rest(model: nn.Module) -> None:
+    """After forward passes without a backward pass: let go of what the root of a sharded model still holds whole."""
+    if is_sharded(model):
+        model.reshard()
+
+
 @contextmanager
 def sync_gradients(model: nn.Module, wanted: bool) -> Iterator[None]:
     """Inside the block, a backward pass exchanges gradients between processes only if `wanted`: once per step."""
@@ -78,8 +84,11 @@ def whole_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def whole_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The same of an optimizer, its entries under the names of the weights they belong to."""
-    return get_optimizer_state_dict(model, optimizer, options=WHOLE)
+    """The same of an optimizer, its entries under the names of the weights they belong to; empty before its first step.
+
+    Asked then, torch would make a state by a step of rate 0, and Adam's corrections would count it for ever.
+    """
+    return get_optimizer_state_dict(model, optimizer, options=WHOLE) if optimizer.state else {}
 
 
 def load_whole_state(model: nn.Module, state: dict[str, Tensor]) -> None:
@@ -92,7 +101,8 @@ def load_whole_state(model: nn.Module, state: dict[str, Tensor]) -> None:
 
 def load_whole_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Load what `whole_optimizer_state` gave."""
-    set_optimizer_state_dict(model, optimizer, state, options=FROM_ONE)
+    if state:
+        set_optimizer_state_dict(model, optimizer, state, options=FROM_ONE)
 
 
 def total(value: Tensor) -> Tensor:

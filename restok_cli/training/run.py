@@ -258,7 +258,7 @@ def as_line(step: int, numbers: dict[str, float]) -> str:
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Inside the block, Ctrl-C and SIGTERM only fill the list that it gives, so that a step is never cut in half.
+    """Inside the block, Ctrl-C, SIGTERM and a hang-up only fill the list that it gives: a step is never cut in half.
 
     A second signal stops at once: it raises Interrupted wherever the program is.
     """
@@ -269,7 +269,8 @@ def stop_signals() -> Iterator[list[int]]:
             raise Interrupted(number, "stopped at once; what the last checkpoint holds is kept")
         received.append(number)
 
-    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, receive) for number in heard}
     try:
         yield received
     finally:

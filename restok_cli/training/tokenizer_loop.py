@@ -140,11 +140,12 @@ def train_tokenizer(
             stopping = agreed(stop[0] if stop else 0)
             if done % schedule.log_every == 0 or last:
                 numbers = state.window.close() | state.code_counts.close()
-                numbers |= health.look(numbers, state.updates) | {"learning_rate": state.update.learning_rate}
+                numbers |= health.look(state.updates) | {"learning_rate": state.update.learning_rate}
                 numbers["eta_seconds"] = (
                     (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]
                 )
                 run.log(done, numbers)
+                health.judge(numbers)
                 progress.show(**{name: numbers[name] for name in ("reconstruction_loss",) if name in numbers})
             if done % schedule.validate_every == 0 or last:
                 numbers = validate(state.ema, data, size, device, validation_batches)
@@ -186,7 +187,7 @@ def train_step(
     kept = draw_prefix_lengths(schedule.batch_size, distribution)
     draws = torch.rand(schedule.batch_size, NUM_DRAWS)
 
-    terms, games, latents = [], [], []
+    terms, games, first_latents = [], [], None
     for number in my_numbers:
         mine = slice(number * size, (number + 1) * size)
         with state.window.waiting():
@@ -199,8 +200,10 @@ def train_step(
                 term = losses(result, images, state.tokenizer.quantizer, draws[mine], judge)
             state.update.backward(term["loss"] / len(my_numbers))
         terms.append(term)
-        games.append((images, result.images.detach(), draws[mine]))
-        latents.append(result.latents.detach())
+        if adversary:
+            games.append((images, result.images.detach(), draws[mine]))
+        if first_latents is None:
+            first_latents = result.latents.detach()
         state.code_counts.add(result.quantized.codes)
         state.unrevived_counts.add(result.quantized.codes)
     grad_norm, moved = state.update.step(step)
@@ -209,7 +212,7 @@ def train_step(
     if adversary:
         state.window.add(*adversary.learn(step, games))
     if step < config.revival.until and (step + 1) % config.revival.every == 0:
-        revive_everywhere(state.tokenizer.quantizer, state.unrevived_counts, latents[0])
+        revive_everywhere(state.tokenizer.quantizer, state.unrevived_counts, first_latents)
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from restok_cli.training.config import OptimizerConfig
 from restok_cli.training.optim import learning_rate, make_optimizer, set_learning_rate
-from restok_cli.training.parallel import load_whole_optimizer_state, whole_optimizer_state
+from restok_cli.training.parallel import load_whole_optimizer_state, total, whole_optimizer_state
 
 Precision = Literal["float32", "bf16", "fp16"]
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -22,8 +22,8 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 class Update:
     """The optimizer of one model, with a loss scale of its own under fp16.
 
-    A step whose gradients are not all finite leaves weights and optimizer as they are and is counted. Nothing here
-    waits for the device: the optimizer's kernel reads the verdict there.
+    A step whose losses and gradients are not all finite, on every process, leaves weights and optimizer as they are
+    and is counted. Nothing here waits for the device: the optimizer's kernel reads the verdict there.
     """
 
     def __init__(self, model: nn.Module, config: OptimizerConfig, max_steps: int, precision: Precision):
@@ -32,12 +32,14 @@ class Update:
         self.optimizer = make_optimizer(model, config)
         device = next(model.parameters()).device
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.broken = torch.zeros((), dtype=torch.int64, device=device)  # losses of this step that are not finite
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)  # steps, since the run began
         self.in_a_row = torch.zeros((), dtype=torch.int64, device=device)  # of them, up to now
         self.longest_row = torch.zeros((), dtype=torch.int64, device=device)  # of them, since somebody looked
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of `loss` to those that wait for the step."""
+        self.broken += ~loss.detach().isfinite()
         self.scaler.scale(loss).backward()
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
@@ -49,7 +51,8 @@ class Update:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of shards
-        moved = norm.isfinite()
+        moved = norm.isfinite() & (total(self.broken) == 0)
+        self.broken.zero_()
         self.optimizer.found_inf = 1 - moved.float()  # what fused optimizers look at before they write
         self.optimizer.step()
         if self.scaler.is_enabled():

@@ -45,7 +45,8 @@ class Window:
     def add(self, scalars: dict[str, Tensor], moved: Tensor) -> None:
         """Add this process's means over a step; a step that did not move (0 or 1, on the device) does not count."""
         for name, value in scalars.items():
-            new = torch.where(moved, torch.stack([value.detach().float(), torch.ones_like(value)]), 0.0)
+            counts = moved & value.detach().isfinite()
+            new = torch.where(counts, torch.stack([value.detach().float(), torch.ones_like(value)]), 0.0)
             self.sums[name] = self.sums[name] + new if name in self.sums else new
 
     def state_dict(self) -> dict[str, Any]:
@@ -67,13 +68,14 @@ class Window:
 
         A scalar of which there is no finite value, because every step was skipped, is left out.
         """
-        numbers = {}
-        if self.sums:
+        numbers, start = {}, time.monotonic()
+        if self.sums:  # reading them waits for what the device still has to do of these steps
             for name, (value, count) in zip(
                 self.sums, total(torch.stack(list(self.sums.values()))).tolist(), strict=True
             ):
                 if count:
                     numbers[name] = value / count
+        self.seconds += time.monotonic() - start
         numbers["images_per_second"] = self.images / self.seconds
         numbers["data_wait"] = self.waited / self.seconds
         self._clear()
