@@ -128,6 +128,15 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(data, tokenizer, t
     assert contents(out) == contents(tmp_path / "whole")
 
 
+def test_ctrl_c_says_how_to_go_on(data, tokenizer, tmp_path, fails, monkeypatch):
+    def press(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("restok_cli.data.code_writer.write_code_shard", press)
+    message = fails(130, "prepare", "codes", data, tmp_path / "codes", "--tokenizer", tokenizer)
+    assert message == "restok: interrupted; the same command goes on where this one was"
+
+
 @pytest.mark.usefixtures("small_shards")
 def test_broken_pictures_are_named_and_left_out(tokenizer, tmp_path, restok):
     data = make_data(tmp_path / "data", {"train": 13}, broken={("train", 6)})
