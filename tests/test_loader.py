@@ -200,8 +200,8 @@ def test_signals_to_all_processes_leave_the_loading_to_go_on(split):
     loaded = batches(split, num_workers=2, **options)
     found = list(islice(loaded, 4))  # two of each worker, so that both have begun
     for worker in multiprocessing.active_children():
-        subprocess.run(("kill", "-TERM", str(worker.pid)), check=True)
-        subprocess.run(("kill", "-INT", str(worker.pid)), check=True)
+        for name in ("TERM", "INT", "HUP"):
+            subprocess.run(("kill", f"-{name}", str(worker.pid)), check=True)
     found += islice(loaded, 12)
     assert_equal(
         found, load(split, 16, image_size=(8, 8), batch_size=2, random_crop_area=(1, 1), random_flip=False, seed=0)

@@ -147,12 +147,13 @@ def as_it_is(item: Item) -> Item:
 
 
 def leave_signals(_worker: int) -> None:
-    """Ctrl-C and SIGTERM are for the main process, which then saves and ends its workers.
+    """Ctrl-C, a hang-up and SIGTERM are for the main process, which then saves and ends its workers.
 
-    Both may go to all processes at once, from a terminal or from SLURM. Python's own workers would print a traceback
+    All may go to all processes at once, from a terminal or from SLURM. Python's own workers would print a traceback
     each, and their death would keep the main process from saving. SIGTERM from the main process is obeyed.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # for the thread, which learns who sent it
     threading.Thread(target=_end_when_told_by, args=(os.getppid(),), daemon=True).start()
 
