@@ -27,6 +27,14 @@ class Result(NamedTuple):
     err: str
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """What commands keep for later, they keep here, also in processes that the tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def restok(capsys) -> Callable[..., Result]:
     """Run a command line in this process: `restok("generate", "--model", folder)`."""

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics.codebook import codebook_use, codebook_use_by_level, read_codes
+from restok_cli.metrics.codebook import codebook_use, count_codes, use_of_counts
 
 
 def naive_use(codes, codebook_size):
@@ -22,7 +22,7 @@ def test_use_equals_naive_counts(dtype):
 
 def test_use_by_level_is_the_use_of_its_columns():
     codes = np.random.default_rng(0).integers(0, 64, (20, 8))
-    levels = codebook_use_by_level(codes, 64, (1, 1, 2, 4))
+    levels = [use_of_counts(counts) for counts in count_codes(codes, 64, (1, 1, 2, 4))]
     columns = [codes[:, :1], codes[:, 1:2], codes[:, 2:4], codes[:, 4:]]
     for level, part in zip(levels, columns, strict=True):
         assert level == pytest.approx(naive_use(part.flatten().tolist(), 64))
@@ -51,34 +51,4 @@ def test_no_codes_are_refused():
 
 def test_levels_that_do_not_add_up_are_refused():
     with pytest.raises(RestokError, match=r"expected \(n, 4\)"):
-        codebook_use_by_level(np.zeros((5, 8), np.int64), 16, (1, 1, 2))
-
-
-def test_codes_file_is_read_as_written(tmp_path):
-    codes = np.arange(16, dtype=np.uint16).reshape(2, 8)
-    np.savez(tmp_path / "codes.npz", codes=codes, codebook_size=32)
-    read, codebook_size = read_codes(tmp_path / "codes.npz")
-    np.testing.assert_array_equal(read, codes)
-    assert codebook_size == 32
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"arr_0": np.zeros(3)}, "expected an .npz with codes"),
-        ({"codes": np.zeros((2, 4)), "codebook_size": 8}, "expected integers"),
-        ({"codes": np.zeros(4, int), "codebook_size": 8}, "expected integers of shape"),
-        ({"codes": np.zeros((2, 4), int), "codebook_size": [8, 8]}, "cannot be read as codes"),
-    ],
-    ids=["pictures", "floats", "one dimension", "two sizes"],
-)
-def test_file_that_holds_no_codes_is_refused(tmp_path, arrays, message):
-    np.savez(tmp_path / "codes.npz", **arrays)
-    with pytest.raises(RestokError, match=message):
-        read_codes(tmp_path / "codes.npz")
-
-
-def test_damaged_codes_file_is_refused(tmp_path):
-    (tmp_path / "codes.npz").write_bytes(b"PK\x03\x04 cut short")
-    with pytest.raises(RestokError, match="cannot be read as codes"):
-        read_codes(tmp_path / "codes.npz")
+        count_codes(np.zeros((5, 8), np.int64), 16, (1, 1, 2))

@@ -16,7 +16,8 @@ from restok_cli.data.shards import Sample
 from restok_cli.data.writer import write_dataset
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.metrics.features import RandomNetwork
-from restok_cli.metrics.protocol import DEFINITIONS, caveat, name_with_count
+from restok_cli.metrics.protocol import METRICS as TABLE
+from restok_cli.metrics.protocol import Measurement, caveat, name_with_count, remarks
 from restok_cli.model.checkpoint import save_tokenizer
 from restok_cli.model.config import TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
@@ -213,6 +214,12 @@ def test_ten_thousand_pictures_and_published_weights_have_no_caveat():
     assert "10,000" in caveat(9_999, network)
 
 
+def test_number_of_pictures_that_papers_do_not_use_is_remarked_upon_but_comparable():
+    usual, unusual = Measurement("gfid", 2.0, 50_000), Measurement("gfid", 2.0, 10_000)
+    assert remarks([usual]) == []
+    assert remarks([unusual]) == ["papers mostly measure 50,000 pictures, which matters for FID: gFID-10k"]
+
+
 @pytest.mark.parametrize(("n", "name"), [(64, "gFID-64"), (5000, "gFID-5k"), (50_000, "gFID-50k"), (1906, "gFID-1906")])
 def test_names_carry_the_number_of_pictures(n, name):
     assert name_with_count("gFID", n) == name
@@ -221,7 +228,8 @@ def test_names_carry_the_number_of_pictures(n, name):
 def test_every_metric_is_defined():
     measured = {metric for metric in METRICS if metric != "codebook"}
     measured |= {"codebook_usage", "codebook_entropy", "codebook_perplexity"}
-    assert measured == set(DEFINITIONS)
+    assert measured == set(TABLE)
+    assert all(metric.definition for metric in TABLE.values())
 
 
 def test_codebook_is_measured_in_all_and_by_level(tmp_path, measure):
@@ -253,7 +261,7 @@ def test_codes_can_be_made_of_pictures_by_a_model(tmp_path, measure, images, sam
         100 * len(codes.unique()) / config.codebook_size
     )
     assert result["protocol"]["samples"]["n"] == len(images)
-    assert len(result["protocol"]["samples"]["model_fingerprint"]) == 64
+    assert len(result["protocol"]["tokenizer_fingerprint"]) == 64
 
 
 @pytest.mark.parametrize(
@@ -264,14 +272,42 @@ def test_codes_can_be_made_of_pictures_by_a_model(tmp_path, measure, images, sam
         (["--metric", "is", "--metric", "codebook"], "once for each"),
         (["--metric", "is", "--model", "runs/tokenizer"], "--model makes codes"),
         (["--metric", "is", "--reference", "sample"], "is compares with nothing; leave --reference out"),
-        (["--metric", "codebook"], "samples is no file of codes; .* or pictures and --model"),
-        (["--reference", "nowhere"], "nowhere: no such file or folder"),
+        (["--metric", "codebook"], "samples holds no codes; .*, pictures and --model M"),
+        (["--reference", "nowhere"], "--reference nowhere: no such file, folder or name; names are made by"),
+        (["--reference", "somewhere/nowhere"], "somewhere/nowhere: no such file or folder"),
         (["--reference", "nowhere.npz"], "nowhere.npz: no such file or folder"),
     ],
 )
 def test_wrong_options_say_what_to_do(samples, arguments, message):
     with pytest.raises(UsageError, match=message):
         run(samples, *arguments, "--features", "random")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--make-reference", "sample"], "--make-reference DATA and -o REF go together"),
+        (["-o", "ref.npz"], "--make-reference DATA and -o REF go together"),
+        (["--make-reference", "sample", "-o", "a/b"], r"-o a/b: give a file that ends in \.npz, or a name"),
+        (["--make-reference", "sample", "-o", "r.npz", "--metric", "is"], "makes statistics and measures nothing"),
+        (["--plot", "curve.png", "--metric", "is"], "--plot draws metrics against tokens"),
+        (["--tokens", "1,2"], "give the tokenizer by --model"),
+        (["--tokens", "1,x", "--model", "runs"], "give numbers such as 1,4,16, or all"),
+        (["--tokens", "0", "--model", "runs"], "give numbers such as 1,4,16, or all"),
+        (["--tokens", "1", "--model", "runs", "--reference", "sample"], "leave --reference out"),
+        (["--tokens", "1", "--model", "runs", "--plot", "curve.bmp"], r"ends in \.png, \.pdf or \.svg"),
+        (["--fail-under", "gfdi=3"], r"unknown metric gfdi \(did you mean gfid\?\)"),
+        (["--fail-under", "gfid=low"], "low is no number; give for example gfid=3.5"),
+        (["--fail-under", "gfid=nan"], "nan is no number"),
+        (["--fail-under", "psnr=3", "--metric", "is"], "--fail-under psnr: it is not measured; add --metric psnr"),
+        (["--metric", "nll", "--model", "runs"], "samples holds no codes"),
+        (["--metric", "is", "--features", "inceptoin"], r"no such network \(did you mean inception\?\)"),
+    ],
+)
+def test_options_that_do_not_go_together_say_so(samples, arguments, message):
+    features = () if "--features" in arguments else ("--features", "random")
+    with pytest.raises(UsageError, match=message):
+        run(samples, *arguments, *features)
 
 
 def test_statistics_cannot_stand_for_originals(tmp_path, samples):
@@ -286,12 +322,25 @@ def test_statistics_of_another_network_are_refused(tmp_path, samples):
         run(samples, "--reference", tmp_path / "statistics.npz", "--features", "random")
 
 
-@pytest.mark.parametrize("broken", ["one", "all"])
-def test_too_few_pictures_for_a_distance_are_refused(tmp_path, reference, images, broken):
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("gfid", "at least 2 pictures, here are 1"),
+        ("sfid", "at least 2 pictures, here are 1"),
+        ("kid", "at least 2 pictures in each set, here are 1 and 12"),
+        ("recall", "need more than 3 pictures, the samples have 1"),
+    ],
+)
+def test_one_picture_is_too_few_for_a_distance(tmp_path, reference, images, metric, message):
     few = write_folder(tmp_path / "few", images[:1])
-    if broken == "all":
-        (few / "000000.png").write_bytes(b"no picture")
-    with pytest.raises(RestokError, match=f"at least 2 pictures, here are {0 if broken == 'all' else 1}"):
+    with pytest.raises(RestokError, match=message):
+        run(few, "--reference", reference, "--features", "random", "--metric", metric)
+
+
+def test_pictures_that_are_all_broken_are_refused(tmp_path, reference, images):
+    few = write_folder(tmp_path / "few", images[:1])
+    (few / "000000.png").write_bytes(b"no picture")
+    with pytest.raises(RestokError, match=r"none of the 1 pictures of .*few can be decoded"):
         run(few, "--reference", reference, "--features", "random")
 
 

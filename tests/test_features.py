@@ -9,7 +9,8 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 
 from restok_cli.errors import RestokError
 from restok_cli.metrics import inception_score
-from restok_cli.metrics.features import Inception, RandomNetwork, load_inception, open_network
+from restok_cli.metrics.backbones import open_network
+from restok_cli.metrics.features import Inception, RandomNetwork, load_inception
 from restok_cli.metrics.inception_score import InceptionScore
 
 RANDOM_WEIGHTS_SHA256 = "486afdf17192de12b593956630ad74f83e67c67ac87911f3561b1a0eb7b3a2a1"
@@ -45,7 +46,20 @@ def test_inception_equals_torch_fidelitys_with_the_same_weights(weights):
     features = load_inception(weights)(images)
     assert features.pool.std() > 0.01  # or the comparison would say nothing
     torch.testing.assert_close(features.pool, pool, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(features.logits, logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(load_inception(weights).logits(features.pool), logits, rtol=1e-4, atol=1e-5)
+
+
+def test_spatial_features_are_the_first_channels_of_mixed_6_with_channels_last(weights):
+    """By hand, from the input of the block on: TensorFlow's mixed_6/conv:0 after its ReLU, NHWC."""
+    network, seen = load_inception(weights), []
+    network.Mixed_6d.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    spatial = network(draw_images(2)).spatial
+    block = network.Mixed_6d.branch1x1
+    maps = torch.relu(block.bn(block.conv(seen[0])))
+    assert maps.shape == (2, 192, 17, 17)
+    expected = [maps[:, channel, row, column] for row in range(17) for column in range(17) for channel in range(7)]
+    assert maps[:, :7].std() > 0.01
+    torch.testing.assert_close(spatial, torch.stack(expected, 1))
 
 
 def test_only_the_published_weights_count_as_published(weights):
@@ -84,7 +98,7 @@ def test_without_a_network_the_error_says_how_to_get_the_weights(tmp_path, monke
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
     with pytest.raises(RestokError, match=r"no route to host.*--inception-weights FILE.*--features random"):
-        open_network("inception", None, torch.device("cpu"))
+        open_network("inception", torch.device("cpu"))
 
 
 def test_weights_in_the_hub_cache_are_found(tmp_path, monkeypatch, weights):
@@ -92,7 +106,7 @@ def test_weights_in_the_hub_cache_are_found(tmp_path, monkeypatch, weights):
     cache.mkdir()
     (cache / "weights-inception-2015-12-05-6726825d.pth").symlink_to(weights)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    assert open_network("inception", None, torch.device("cpu")).weights_sha256 == load_inception(weights).weights_sha256
+    assert open_network("inception", torch.device("cpu")).weights_sha256 == load_inception(weights).weights_sha256
 
 
 def test_random_network_is_the_same_everywhere():

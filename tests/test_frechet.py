@@ -52,6 +52,13 @@ def test_distance_is_the_same_both_ways():
     assert frechet_distance(many, few) == pytest.approx(frechet_distance(few, many), rel=1e-6)
 
 
+def test_distance_of_singular_covariances_equals_that_of_the_same_in_more_dimensions():
+    """Features that are always 0 add nothing; the way by Cholesky must give way where they make sigma singular."""
+    a, b = draw_features(500, 16, seed=1), draw_features(400, 16, seed=2, mean=0.3)
+    wide = [fit(torch.nn.functional.pad(features, (0, 9))) for features in (a, b)]
+    assert frechet_distance(*wide) == pytest.approx(frechet_distance(fit(a), fit(b)), rel=1e-9)
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 def test_streamed_statistics_equal_numpys(batch_size):
     features = draw_features(100, 8, seed=3)
@@ -65,17 +72,18 @@ def test_features_far_from_zero_lose_no_digits():
     np.testing.assert_allclose(fit(features + 1e6, 10).sigma, fit(features, 10).sigma, rtol=1e-7)
 
 
-def test_merged_statistics_equal_one_pass_over_all():
-    features = draw_features(90, 8, seed=4)
-    parts = [GaussianStatistics(8) for _ in range(3)]
-    parts[0].add(features[:20])
-    parts[1].add(features[20:])  # the third stays empty, as a process without pictures would
-    for part in parts[1:]:
-        parts[0].merge(part)
-    merged, whole = parts[0].gaussian(), fit(features)
-    assert parts[0].count == 90
-    torch.testing.assert_close(merged.mu, whole.mu)
-    torch.testing.assert_close(merged.sigma, whole.sigma)
+@pytest.mark.parametrize("batch_size", [1, 16, 700])
+def test_statistics_do_not_depend_on_how_features_are_cut_into_batches(batch_size):
+    features = draw_features(1300, 6, seed=4)
+    gaussian, expected = fit(features, batch_size), fit(features, 1300)
+    assert torch.equal(gaussian.mu, expected.mu)
+    assert torch.equal(gaussian.sigma, expected.sigma)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_that_are_no_numbers_are_refused(value):
+    with pytest.raises(RestokError, match="gives NaN or infinity"):
+        GaussianStatistics(3).add(torch.tensor([[1.0, value, 2.0]]))
 
 
 def test_one_picture_has_no_covariance():
@@ -91,7 +99,7 @@ def test_statistics_of_different_networks_are_refused():
 def test_statistics_file_is_read_in_double_precision(tmp_path):
     gaussian = fit(draw_features(50, 8, seed=1))
     np.savez(tmp_path / "reference.npz", mu=gaussian.mu.float(), sigma=gaussian.sigma.float(), arr_0=np.zeros(3))
-    read = read_statistics(tmp_path / "reference.npz")
+    read = read_statistics(tmp_path / "reference.npz").gaussian
     assert read.mu.dtype == read.sigma.dtype == torch.float64
     torch.testing.assert_close(read.sigma, gaussian.sigma, rtol=1e-6, atol=1e-6)
 

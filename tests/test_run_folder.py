@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 
 from restok_cli.console import note
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.training.config import HarRunConfig, TokenizerRunConfig, merged
+from restok_cli.model.checkpoint import save_tokenizer
+from restok_cli.training.config import RUN_CONFIGS, HarRunConfig, TokenizerRunConfig, merged
 from restok_cli.training.run import RunFolder
 
 
@@ -320,3 +321,53 @@ def test_only_the_first_of_several_processes_writes(tmp_path, monkeypatch):
     with other.logging():
         note("unheard")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("kind", RUN_CONFIGS)
+def test_a_run_of_the_other_trainer_cannot_be_resumed(fails, tmp_path, kind):
+    other = "har" if kind == "tokenizer" else "tokenizer"
+    start(tmp_path, RUN_CONFIGS[other]())
+    tokenizer = ["--tokenizer", "nowhere"] if kind == "har" else []
+    line = fails(2, f"train-{kind}", "sample", *tokenizer, "-o", tmp_path / "run", "--resume")
+    assert line == f"restok: --resume: {tmp_path / 'run'} is a run of train-{other}"
+
+
+def test_the_first_weights_are_taken_until_there_is_a_checkpoint_to_go_on_from(
+    restok, tmp_path, monkeypatch, tiny_tokenizer
+):
+    """A run that is killed before its first checkpoint must not go on from random weights."""
+    given = []
+
+    def train(_config, run, *, init, **_others):
+        given.append(init is not None)
+        return run.model_folder
+
+    monkeypatch.setattr("restok_cli.training.tokenizer_loop.train_tokenizer", train)
+    save_tokenizer(tiny_tokenizer, tmp_path / "first")
+    command = ("train-tokenizer", "sample", "--preset", "tiny", "--init", tmp_path / "first", "--skip-preflight")
+    command = (*command, "-o", tmp_path / "run")
+    assert restok(*command).code == 0
+    assert restok(*command, "--resume").code == 0
+    (tmp_path / "run" / "checkpoints" / "step-000005").mkdir()
+    assert restok(*command, "--resume").code == 0
+    assert given == [True, True, False]
+
+
+@pytest.mark.slow
+def test_a_run_that_stops_at_a_step_and_goes_on_is_the_same_run(restok, fails, tmp_path):
+    train = ("train-tokenizer", "sample", "--preset", "tiny", "--max-steps", 12, "--skip-preflight")
+    assert restok(*train, "-o", tmp_path / "whole").code == 0
+    parts = tmp_path / "parts"
+    result = restok(*train, "-o", parts, "--stop-at", 7)  # between two log lines
+    assert result.code == 0 and result.out == f"{parts}/model\n"
+    assert [path.name for path in (parts / "checkpoints").iterdir()] == ["step-000007"]
+    assert (parts / "model" / "model.safetensors").exists()
+    assert restok("train-tokenizer", "sample", "-o", parts, "--resume").code == 0  # the settings are those of the run
+    both = [tmp_path / "whole", parts]
+    for file in ("model/model.safetensors", "checkpoints/step-000012/model.safetensors", "config.yaml"):
+        assert len({(run / file).read_bytes() for run in both}) == 1
+    logs = [(run / "metrics.jsonl").read_text().splitlines() for run in both]
+    rates = [[json.loads(line).get("learning_rate") for line in log] for log in logs]
+    losses = [[json.loads(line).get("loss") for line in log] for log in logs]
+    assert rates[0] == rates[1] and losses[0] == losses[1] and len(losses[0]) == 4
+    assert "--stop-at 13: the run ends at schedule.max_steps = 12" in fails(2, *train, "-o", parts, "--stop-at", 13)

@@ -7,9 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from restok_cli.errors import UsageError
 from restok_cli.model.config import TokenizerConfig
 from restok_cli.model.layers import rotary_angles, rotary_table, rotate
 from restok_cli.model.levels import level_sizes
+from restok_cli.model.pixel_codec import norm_silu
 from restok_cli.model.tokenizer import Tokenizer, level_maps, pool_levels
 
 VARIANTS = {
@@ -214,3 +216,52 @@ def test_pixel_decoder_stays_in_float32_under_autocast(tiny_tokenizer, images):
         result = tiny_tokenizer(images)
     assert result.images.dtype == torch.float32
     assert F.mse_loss(result.images, tiny_tokenizer(images).images) < 0.1
+
+
+@pytest.mark.parametrize("channels", [8, 96])
+@pytest.mark.parametrize("size", [(4, 4), (40, 36), (130, 97)])
+def test_norm_without_gradients_is_that_with_them_and_does_not_depend_on_threads(channels, size):
+    norm = torch.nn.GroupNorm(4, channels, eps=1e-6)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    features = 3 + torch.randn(2, channels, *size).to(memory_format=torch.channels_last)
+    exact = F.silu(F.group_norm(features.double(), 4, norm.weight.double(), norm.bias.double(), 1e-6))
+    assert torch.allclose(norm_silu(norm, features).double(), exact, atol=1e-3)  # PyTorch's own is this far off
+    threads = torch.get_num_threads()
+    with torch.no_grad():
+        kept = features.clone()
+        results = []
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            results.append(norm_silu(norm, features))
+        torch.set_num_threads(threads)
+        assert torch.allclose(results[0].double(), exact, atol=2e-5)
+        assert torch.equal(*results) and torch.equal(features, kept)
+        assert torch.equal(norm_silu(norm, features, reuse=True), results[0])
+
+
+@torch.inference_mode()
+def test_codes_and_pictures_do_not_depend_on_threads(tiny_tokenizer, images):
+    threads, results = torch.get_num_threads(), []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        codes = tiny_tokenizer.encode(images[:1])
+        results.append((codes, tiny_tokenizer.decode(codes)))
+    torch.set_num_threads(threads)
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
+@torch.inference_mode()
+def test_a_tokenizer_for_another_size_is_one_built_for_it_with_the_same_weights(tiny_tokenizer):
+    built = make(tiny_tokenizer.config, image_height=16, image_width=64)
+    built.load_state_dict(tiny_tokenizer.state_dict())
+    sized = tiny_tokenizer.for_size(16, 64)
+    images = torch.rand(2, 3, 16, 64)
+    assert torch.equal(sized.encode(images), built.encode(images))
+    assert sized.quantizer.codebook.data_ptr() == tiny_tokenizer.quantizer.codebook.data_ptr()
+    assert torch.equal(sized.for_size(32, 32).decode(built.encode(images)), tiny_tokenizer.decode(built.encode(images)))
+
+
+def test_impossible_sizes_are_refused(tiny_tokenizer):
+    with pytest.raises(UsageError, match="pictures of 33x32: image_width = 33 is not a multiple of patch_size = 8"):
+        tiny_tokenizer.for_size(32, 33)

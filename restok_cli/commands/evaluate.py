@@ -157,12 +157,11 @@ def evaluate(
     if compare is not None:
         _compare(*compare, as_json)
         return
-    limits = parse_limits(fail_under or [], METRICS)
-    if make_reference is not None:
-        metrics = []
-    else:
-        metrics = _check_metrics(metric or [], samples, reference, model, tokens, limits)
     _check_apart(make_reference, output, metric, reference, tokens, plot)
+    limits = parse_limits(fail_under or [], METRICS)
+    metrics = []
+    if make_reference is None:
+        metrics = _check_metrics(metric or [], samples, reference, model, tokens, limits)
     if (make_reference or samples) == "-" and num_processes > 1:
         raise UsageError("- is one stream, which one process reads; leave --num-processes out, or give files")
     run_in_processes(num_processes)
@@ -217,12 +216,15 @@ def _check_metrics(
     for name in metrics:
         if name not in (*METRICS, "all"):
             raise UsageError(f"unknown metric {name}{did_you_mean(name, METRICS)}; choose from {', '.join(METRICS)}")
-    metrics = list(dict.fromkeys(metrics)) or [name for name in limits if name in METRICS]
+    metrics = list(dict.fromkeys(metrics)) or list(dict.fromkeys(name.partition("_")[0] for name in limits))
     metrics = metrics or (["rfid"] if tokens else ["gfid"])
     if "all" in metrics:
         metrics = ["all"]
         if holds_codes(samples):
             metrics = ["codebook", "nll"] if model else ["codebook"]
+    unmeasured = next((name for name in limits if name.partition("_")[0] not in metrics), None)
+    if unmeasured and metrics != ["all"]:
+        raise UsageError(f"--fail-under {unmeasured}: it is not measured; add --metric {unmeasured.partition('_')[0]}")
     of_codes = [name for name in metrics if name in CODE_METRICS]
     if of_codes and len(of_codes) < len(metrics):
         raise UsageError(f"{of_codes[0]} measures codes, other metrics pictures; run `restok evaluate` once for each")

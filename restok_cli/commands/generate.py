@@ -215,12 +215,12 @@ def open_job(
     """The models, loaded, and what to draw. Raises UsageError for impossible steps and classes."""
     from restok_cli.commands.coding import auto_batch_size
     from restok_cli.commands.drawing import Job
-    from restok_cli.data.classes import choose_classes
+    from restok_cli.data.classes import choose_classes, usual_names
     from restok_cli.model.checkpoint import load_model
     from restok_cli.model.sampling import check_num_steps
 
     num_steps = check_num_steps(files.har.config, steps)
-    names = files.har.class_names
+    names = usual_names(files.har.class_names)
     class_ids = choose_classes(classes, names, count, seed)
     har = load_model(files.har, device, torch_dtype(dtype))
     tokenizer = files.tokenizer and load_model(files.tokenizer, device, torch_dtype(dtype))

@@ -30,13 +30,13 @@ def parse_limits(texts: list[str], metrics: Sequence[str]) -> dict[str, float]:
 
 
 def check_limits(limits: dict[str, float], measurements: "dict[str, Measurement]") -> None:
-    """Raises Unmet where a measurement is worse than its limit, UsageError where one was not made."""
+    """Raises Unmet where a measurement is worse than its limit, UsageError where the inputs did not allow one."""
     from restok_cli.metrics.protocol import METRICS
 
     worse = []
     for name, limit in limits.items():
         if name not in measurements:
-            raise UsageError(f"--fail-under {name}: it was not measured; add --metric {name.partition('_')[0]}")
+            raise UsageError(f"--fail-under {name}: these inputs do not allow it, so that it was not measured")
         measurement, higher = measurements[name], METRICS[name].higher_is_better
         if measurement.value < limit if higher else measurement.value > limit:
             side = "below" if higher else "above"

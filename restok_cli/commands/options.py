@@ -68,7 +68,7 @@ ConfigFile = Annotated[
 ]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as optimizer.learning_rate=1e-4; repeatable."),
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as schedule.seed=3; repeatable."),
 ]
 RunSeed = Annotated[
     int | None, typer.Option(min=0, max=2**32 - 1, help="Decides everything random. Default: the preset's.")
@@ -173,9 +173,11 @@ def run_layers(
 
     Raises UsageError for what cannot be read.
     """
-    from restok_cli.training.settings import config_path, layers_of
+    from restok_cli.training.settings import config_path, kind_of, layers_of
 
     if resume and preset is None and file is None and config_path(output).is_file():
+        if (found := kind_of([output])) != kind:
+            raise UsageError(f"--resume: {output} is a run of train-{found}")
         file = output
     return layers_of(kind, preset, file, assignments or [], options)
 

@@ -88,7 +88,7 @@ def train_har(
     from restok_cli.training.code_source import open_source
     from restok_cli.training.har_loop import train_har as train_loop
     from restok_cli.training.preflight import preflight
-    from restok_cli.training.run import RUN_FILES, RunFolder
+    from restok_cli.training.run import RUN_FILES, RunFolder, has_checkpoint, settled
 
     torch_device = open_device(device)
     tokenizer_folder = open_tokenizer(tokenizer)
@@ -102,12 +102,14 @@ def train_har(
     places = {"model": f"the tokenizer {tokenizer}", "model.num_classes": f"the data set {data}"}
     if init is not None:  # the classes are those of the data set, whatever the model knew before
         layers = with_model(layers, f"--init {init}", open_har(init).config.model_dump(exclude={"num_classes"}))
-    run_config = resolve("har", layers, Layer("facts", {"model": facts}, places)).config
+    settings = resolve("har", layers, Layer("facts", {"model": facts}, places))
+    run_config = settled(settings.config, output, resume)
     if not resume:
         check_apart(output, tokenizer, *([init] if init else []))
         check_output_folder(output, overwrite, RUN_FILES.fullmatch)
     connect(torch_device)
-    start = load_model(open_har(init), torch.device("cpu")) if init and not resume else None
+    begins = not (resume and has_checkpoint(output))
+    start = load_model(open_har(init), torch.device("cpu")) if init and begins else None
     train = partial(
         train_loop,
         source=source,

@@ -83,7 +83,7 @@ def train_tokenizer(
     from restok_cli.model.checkpoint import load_tokenizer, open_tokenizer
     from restok_cli.training.losses import open_tokenizer_losses
     from restok_cli.training.preflight import preflight
-    from restok_cli.training.run import RUN_FILES, RunFolder
+    from restok_cli.training.run import RUN_FILES, RunFolder, has_checkpoint, settled
     from restok_cli.training.teachers import with_alignment_dims
     from restok_cli.training.tokenizer_loop import train_tokenizer as train_loop
 
@@ -91,12 +91,13 @@ def train_tokenizer(
     dataset.split("train")
     if init is not None:
         settings = resolve("tokenizer", with_model(layers, f"--init {init}", open_tokenizer(init).config.model_dump()))
-    run_config = with_alignment_dims(settings.config)
+    run_config = settled(with_alignment_dims(settings.config), output, resume)
     torch_device = open_device(device)
     connect(torch_device)
     if not resume:
         check_output_folder(output, overwrite, RUN_FILES.fullmatch)
-    start = load_tokenizer(init, torch.device("cpu")) if init and not resume else None
+    begins = not (resume and has_checkpoint(output))
+    start = load_tokenizer(init, torch.device("cpu")) if init and begins else None
     losses = open_tokenizer_losses(run_config, torch_device)
     train = partial(train_loop, data=dataset, losses=losses, device=torch_device, init=start)
     if dry_run or not (skip_preflight or resume):

@@ -5,9 +5,16 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from restok_cli.console import note
+from restok_cli.data.imagenet import read_classes
 from restok_cli.errors import UsageError, did_you_mean
 
 SHOWN = 5  # of the classes that a word may mean
+
+
+def usual_names(names: list[str]) -> list[str]:
+    """The names of ImageNet in place of the bare numbers that a model of its 1000 classes may come with."""
+    imagenet = list(read_classes().values())
+    return imagenet if names == [str(i) for i in range(len(imagenet))] else names
 
 
 def choose_classes(wanted: list[str] | None, names: list[str], count: int, seed: int) -> list[int]:
@@ -32,7 +39,8 @@ def choose_classes(wanted: list[str] | None, names: list[str], count: int, seed:
 
 
 def find_class(wanted: str, names: Sequence[str]) -> int:
-    """The id of a class given by its name, number, synset, or by words that only one name holds (which is noted).
+    """The id of a class given by its name, number, synset, or by the beginning of words that only one name
+    holds, which is noted.
 
     Raises UsageError where there is none such, or several.
     """
@@ -43,11 +51,13 @@ def find_class(wanted: str, names: Sequence[str]) -> int:
         if int(wanted) < len(names):
             return int(wanted)
         raise _unknown(wanted, names)
+    if (of_synset := _of_synset(wanted, names)) is not None:
+        return of_synset
     words = _words(wanted)
-    # a name may list synonyms, as those of ImageNet do, and begin with a synset
-    found = exact or [i for i, name in enumerate(names) if any(words == _words(part) for part in _parts(name))]
-    if not found and words:
-        found = [i for i, name in enumerate(names) if words in _words(name)]
+    # a name may list synonyms, as WordNet does
+    found = exact or [i for i, name in enumerate(names) if words in map(_words, [name, *name.split(",")])]
+    if not found and any(map(str.isalpha, words)):
+        found = [i for i, name in enumerate(names) if f" {words}" in f" {_words(name)}"]
         if len(found) == 1:
             note(f"--class {wanted}: taken as {names[found[0]]} ({found[0]})")
     if not found:
@@ -62,9 +72,11 @@ def _words(text: str) -> str:
     return " ".join(re.sub(r"[_\-.]", " ", text).lower().split())
 
 
-def _parts(name: str) -> list[str]:
-    synset, _, rest = name.partition(" ")
-    return [name, *name.split(","), *([synset, rest, *rest.split(",")] if re.fullmatch(r"n\d{8}", synset) else [])]
+def _of_synset(wanted: str, names: Sequence[str]) -> int | None:
+    """The class of a synset, where the names are those of ImageNet."""
+    synsets = read_classes() if re.fullmatch(r"n\d{8}", wanted) else {}
+    class_id = list(synsets).index(wanted) if wanted in synsets else len(names)
+    return class_id if class_id < len(names) and names[class_id] == synsets[wanted] else None
 
 
 def _unknown(wanted: str, names: Sequence[str]) -> UsageError:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from restok_cli.data.images import read_image
-from restok_cli.data.shards import NO_CLASS, Sample, write_dataset
+from restok_cli.data.shards import NO_CLASS, Sample
+from restok_cli.data.writer import write_dataset
 
 
 def write_npz(path: Path, files: Sequence[Path], class_ids: Sequence[int], comment: str) -> None:
@@ -41,7 +42,6 @@ def write_shards(
             png = file.read_bytes()
             size = size or read_image(png, str(file)).size[::-1]  # (height, width), of all
             class_id = record["class_id"] if class_names else NO_CLASS
-            info = {name: str(value) for name, value in record.items()}
-            yield Sample(file.stem, "png", png, size, class_id, info)
+            yield Sample(file.stem, "png", png, size, class_id, record)
 
     write_dataset(folder, {"validation": samples()}, name="generated", class_names=class_names, provenance=provenance)

@@ -36,8 +36,9 @@ def unfinished(output: Path, request: dict, resume: bool, is_main: bool) -> Iter
             _check_same(folder, request)
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
-        write_finished(folder / REQUEST_FILE, json.dumps(request, ensure_ascii=False, indent=1).encode() + b"\n")
     try:
+        if is_main:
+            write_finished(folder / REQUEST_FILE, json.dumps(request, ensure_ascii=False, indent=1).encode() + b"\n")
         yield folder
     except BaseException as error:
         if is_main:

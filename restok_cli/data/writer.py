@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+from webdataset import TarWriter
 
 from restok_cli.data.shards import (
     INDEX_DTYPE,
@@ -82,8 +83,6 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[ShardInfo, set[t
 
     Raises OSError where they cannot be written.
     """
-    from webdataset import TarWriter  # brings all of webdataset along, which readers do not need
-
     entries, sizes = [], set()
     with whole_file(path) as temporary:
         with open(temporary, "wb") as file, TarWriter(file, user="", group="", mtime=0, encoder=False) as writer:

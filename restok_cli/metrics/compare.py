@@ -80,9 +80,8 @@ def _conditions(name: str, result: dict) -> dict[str, object]:
         conditions[f"{field} of the samples"] = protocol["samples"].get(field)
     if metric.against:
         reference = protocol.get("reference") or {}
-        conditions["reference"] = reference.get("fingerprint")
+        conditions["reference"] = reference.get("fingerprint")  # of its pixels, so after any crop
         conditions["reference pictures"] = result["metrics"][name]["n_reference"]
-        conditions["crop of the reference"] = reference.get("crop")
         if name in ("precision", "recall", "kid"):
             conditions["reference's own pictures"] = (reference.get("pictures") or {}).get("fingerprint")
     if metric.basis == "features":
@@ -92,6 +91,5 @@ def _conditions(name: str, result: dict) -> dict[str, object]:
     if name == "lpips":
         conditions["weights of LPIPS"] = protocol.get("lpips_weights_sha256")
     if metric.basis == "codes":
-        for field in ("codebook_size", "level_sizes", "model_fingerprint" if name == "nll" else "codebook_size"):
-            conditions[field.replace("_", " ")] = protocol.get(field)
+        conditions["codebook size"], conditions["levels"] = protocol.get("codebook_size"), protocol.get("level_sizes")
     return conditions

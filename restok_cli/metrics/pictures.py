@@ -280,6 +280,9 @@ def _from_tars(source: str, tars: list[Path], exact: bool) -> Pictures:
                         folder, slash, name = member.name.rpartition("/")
                         key = folder + slash + name.partition(".")[0]  # as in a stream
                         places.append((key, file, f"{member.name} of {path}", member.offset_data, member.size))
+                # tarfile takes a missing header for the end of the tar, which is a block of zeros
+                if os.pread(file.fileno(), tarfile.BLOCKSIZE, tar.offset) != bytes(tarfile.BLOCKSIZE):
+                    raise tarfile.ReadError("it ends in the middle")
         except (tarfile.TarError, EOFError, zlib.error) as error:
             raise RestokError(f"{path} cannot be read as a tar file ({error}); copy or make it again") from error
     return _from_places(source, places, exact)

@@ -11,7 +11,7 @@ MAX_PSNR = 100.0  # dB; identical pictures would be infinitely good, which no me
 
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
 MS_SSIM_POWERS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # from the finest scale to the coarsest
-MS_SSIM_SMALLEST = (SSIM_WINDOW - 1) * 2 ** (len(MS_SSIM_POWERS) - 1) + 1  # pixels a side, for the coarsest
+MS_SSIM_SMALLEST = SSIM_WINDOW * 2 ** (len(MS_SSIM_POWERS) - 1)  # pixels a side: the coarsest scale holds a window
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # (K1 L)², (K2 L)² with L = 1
 
 

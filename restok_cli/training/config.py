@@ -75,7 +75,7 @@ class ScheduleConfig(Config):
     batch_size: int = Field(256, ge=1)  # pictures per optimizer step, over all processes
     micro_batch_size: int | None = Field(None, ge=1)
     # ^ pictures per forward pass and process; gradients are accumulated until batch_size is reached.
-    #   null = as many as there are: batch_size / processes
+    #   null = batch_size / processes, as the run begins
     seed: int = Field(0, ge=0, lt=2**32)
     ema_decay: float = Field(0.9999, ge=0, lt=1)  # reached by a warm-up: min(ema_decay, (1 + step) / (10 + step))
     log_every: int = Field(50, ge=1)
@@ -227,6 +227,11 @@ class HarRunConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> Self:
         _check_lengths(self.schedule.max_steps, self.optimizer, "optimizer")
+        require(
+            not (self.compute.sharding == "fsdp" and self.compute.precision == "fp16"),
+            "compute.sharding = fsdp with compute.precision = fp16: processes would scale their shards differently; "
+            "take bf16",
+        )
         return self
 
 
@@ -243,8 +248,9 @@ RUN_CONFIGS = {"tokenizer": TokenizerRunConfig, "har": HarRunConfig}
 RunKind = Literal["tokenizer", "har"]
 RunConfig = TokenizerRunConfig | HarRunConfig
 
-# What a resumed run may do otherwise than before and still be the same run, up to rounding. max_steps may change too,
-# where no learning rate so far would have been another.
+# What a resumed run may do otherwise than before and still be the same run, up to rounding and, with another
+# micro_batch_size, to what is drawn for dropout. max_steps may change too, where no learning rate so far would have
+# been another.
 MAY_CHANGE = {
     "data.num_workers",
     "data.broken_limit",

@@ -91,9 +91,8 @@ def jitter(images: Tensor, others: Tensor, draws: Tensor) -> tuple[Tensor, Tenso
     scales, offsets = [], []
     for length, edges in zip(images.shape[-2:], draws.split(2, dim=1), strict=True):
         most = min(MAX_JITTER, length // 16)
-        start, end = ((edges * (2 * most + 1)).long() - most).unbind(
-            1
-        )  # of the window; the end counts from the far edge
+        moves = (edges * (2 * most + 1)).long() - most
+        start, end = moves.unbind(1)  # end: from the far edge
         scale = (length + end - start) / length
         scales.append(scale)
         offsets.append(scale + 2 * start / length - 1)

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from restok_cli.console import keep_line, kept_lines, note
+from restok_cli.data.batching import check_division
 from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import check_output_folder, remove_leftovers, whole_file
-from restok_cli.processes import gather, rank
+from restok_cli.processes import gather, rank, world_size
 from restok_cli.training.checkpoints import (
     CONFIG_FILE,
     NAME,
@@ -45,7 +46,7 @@ from restok_cli.training.config import (
 from restok_cli.training.optim import learning_rate
 from restok_cli.training.trackers import Trackers
 
-METRICS_FILE, LOG_FILE = "metrics.jsonl", "log.txt"
+METRICS_FILE, LOG_FILE, CHECKPOINTS = "metrics.jsonl", "log.txt", "checkpoints"
 OWN_FOLDERS = ("model", "tokenizer", "tensorboard", "wandb")  # which an overwritten run leaves nothing of
 
 # Every file that a run writes: what --overwrite may delete.
@@ -89,7 +90,7 @@ class RunFolder:
 
     @property
     def checkpoint_folder(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     def preview_file(self, step: int) -> Path:
         return self.path / "previews" / f"step-{step:06d}.png"
@@ -194,6 +195,25 @@ class RunFolder:
                 )
             with kept_lines(self.path / LOG_FILE):
                 note(f"--resume: {key} was {old} and is now {new}")
+
+
+def settled(config: RunConfig, path: Path, resume: bool) -> RunConfig:
+    """The config with its micro-batch size as a number: where none is given, that with which the run began.
+
+    What is random inside a model, and some losses, go by micro-batch: so a run goes on in another number of processes
+    as it would have in the first. Raises UsageError where the batch cannot be divided so.
+    """
+    schedule = config.schedule
+    size = schedule.micro_batch_size
+    if size is None and resume and (path / CONFIG_FILE).is_file():
+        size = type(config).parse(read_config(path / CONFIG_FILE), str(path / CONFIG_FILE)).schedule.micro_batch_size
+    size = check_division(schedule.batch_size, size, world_size())
+    return config.model_copy(update={"schedule": schedule.model_copy(update={"micro_batch_size": size})})
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Whether there is anything that a resumed run would go on from."""
+    return bool(checkpoints_in(run / CHECKPOINTS))
 
 
 def check_max_steps(before: RunConfig, now: RunConfig, step: int) -> None:

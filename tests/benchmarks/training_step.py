@@ -1,0 +1,71 @@
+"""A training step against what this machine can do: how much of its float32 matrix-multiply rate a step reaches.
+
+    python tests/benchmarks/training_step.py [PRESET] [BATCH]
+
+Trains the tokenizer of a preset (restok-s-128, batch 2) on random pictures, without LPIPS, discriminator and teacher,
+by the parts that the loop is made of. The work of a step is counted by torch (FlopCounterMode, forward and backward);
+the rate of the machine is that of the fastest of several square float32 matrix products, in turns with the steps, so
+that what else the machine does weighs on both alike. Run it alone.
+"""
+
+import sys
+import time
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.training.config import TokenizerRunConfig, read_preset
+from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
+from restok_cli.training.optim import update_ema
+from restok_cli.training.update import Update
+
+SIZES = (1024, 2048, 3072)
+ROUNDS = 5
+
+
+def matmul_rate() -> float:
+    """FLOP/s of the best of the products."""
+    best = 0.0
+    for size in SIZES:
+        a, b = torch.randn(size, size), torch.randn(size, size)
+        start = time.perf_counter()
+        a @ b
+        best = max(best, 2 * size**3 / (time.perf_counter() - start))
+    return best
+
+
+def main() -> None:
+    preset = sys.argv[1] if len(sys.argv) > 1 else "restok-s-128"
+    batch = int(sys.argv[2]) if len(sys.argv) > 2 else 2
+    config = TokenizerRunConfig.parse(read_preset("tokenizer", preset), preset)
+    model = config.model.model_copy(update={"encoder_alignment_dim": None, "decoder_alignment_dim": None})
+    torch.manual_seed(0)
+    tokenizer, ema = Tokenizer(model).train(), Tokenizer(model).requires_grad_(False)
+    update = Update(tokenizer, config.optimizer, 1000, "float32")
+    losses = TokenizerLosses(config, None, None)
+    images, draws = torch.rand(batch, 3, *model.image_size), torch.rand(batch, NUM_DRAWS)
+
+    def step() -> None:
+        result = tokenizer(images, torch.full((batch,), model.num_latent_tokens))
+        update.backward(losses(result, images, tokenizer.quantizer, draws)["loss"])
+        update.step(0)
+        update_ema(ema, tokenizer, 0, 0.999)
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    flops = counter.get_total_flops()
+    seconds, rates = [], []
+    for _ in range(ROUNDS):
+        rates.append(matmul_rate())
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    bound = flops / max(rates)
+    print(f"{preset}, batch {batch}: {flops / 1e9:.0f} GFLOP a step, {torch.get_num_threads()} threads")
+    print(f"matrix products: {max(rates) / 1e9:.0f} GFLOP/s; bound {bound:.2f} s; step {min(seconds):.2f} s")
+    print(f"a step reaches {bound / min(seconds):.0%} of the bound (median {bound / sorted(seconds)[ROUNDS // 2]:.0%})")
+
+
+if __name__ == "__main__":
+    main()

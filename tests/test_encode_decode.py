@@ -1,0 +1,206 @@
+"""`restok encode` and `restok decode`: codes of pictures, and pictures of codes."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pictures import noise, write_pictures
+from PIL import Image
+
+from restok_cli.data.code_files import read_codes
+from restok_cli.data.images import center_crop, png_bytes, to_float, to_tensor, to_uint8
+from restok_cli.data.shards import Sample, open_dataset
+from restok_cli.data.streams import StreamWriter, read_stream
+from restok_cli.data.writer import write_dataset
+from restok_cli.model.checkpoint import fingerprint, load_tokenizer, open_tokenizer
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def here(tmp_path, tiny_models, monkeypatch) -> Path:
+    """A working folder with pictures of several sizes, and `tokenizer` and `other`."""
+    write_pictures(tmp_path / "pictures", ["a.png", "b/c.png"], 40, 33)
+    write_pictures(tmp_path / "pictures", ["d.png"], 32, 32)
+    (tmp_path / "data").mkdir()
+    write_dataset(tmp_path / "data", {"validation": pets()}, name="pets", class_names=["cat", "dog"], provenance={})
+    for name in ("tokenizer", "other", "har"):
+        (tmp_path / name).symlink_to(tiny_models / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def pets() -> Iterator[Sample]:
+    """Six pictures of two classes."""
+    for i in range(6):
+        yield Sample(f"pet-{i}", "png", png_bytes(to_tensor(noise(i, 32, 32))), (32, 32), i % 2, {})
+
+
+def run(restok, command: str):
+    result = restok(*command.split())
+    assert result.code == 0, result.err
+    return result
+
+
+def shell(command: str, folder: Path) -> subprocess.CompletedProcess:
+    """A pipeline in a real shell, in which `restok` is this one."""
+    restok = f'restok() {{ "{sys.executable}" -m restok_cli "$@"; }}'
+    return subprocess.run(["bash", "-c", f"set -o pipefail; {restok}; {command}"], cwd=folder, capture_output=True)
+
+
+def test_codes_are_those_of_the_tokenizer_on_the_cropped_picture(restok, here):
+    lines = run(restok, "encode pictures --model tokenizer").out.splitlines()
+    tokenizer = load_tokenizer(here / "tokenizer", CPU)
+    for line, key in zip(map(json.loads, lines), ("a", "b/c", "d"), strict=True):
+        image = to_float(to_tensor(center_crop(Image.open(here / "pictures" / f"{key}.png"), (32, 32))))[None]
+        with torch.inference_mode():
+            assert line["codes"] == tokenizer.encode(image)[0].tolist()
+        assert line["key"] == key and line["class_id"] == -1 and line["codebook_size"] == 64
+        assert line["tokenizer"] == fingerprint(open_tokenizer(here / "tokenizer"))
+
+
+@pytest.mark.parametrize("name", ["codes.npz", "codes.safetensors", "codes.jsonl"])
+def test_encoding_and_decoding_a_data_set_is_reconstructing_it(restok, here, name):
+    assert run(restok, f"encode data --model tokenizer -o {name} --batch-size 4").out == f"{name}\n"
+    run(restok, f"decode {name} --model har -o decoded --batch-size 5")
+    run(restok, "reconstruct data --model tokenizer -o reconstructed")
+    files = sorted(file.name for file in (here / "decoded").glob("*.png"))
+    assert len(files) == 6
+    for file in files:
+        assert (here / "decoded" / file).read_bytes() == (here / "reconstructed" / file).read_bytes()
+    split = open_dataset("data").split("validation")
+    codes = read_codes(here / name)
+    assert codes.class_ids.tolist() == split.class_ids.tolist()
+    assert codes.keys == [split.key(i) for i in range(6)]
+
+
+def test_a_prefix_decodes_to_the_coarser_picture(restok, here):
+    run(restok, "encode pictures/d.png --model tokenizer -o codes.npz")
+    run(restok, "decode codes.npz --model tokenizer --tokens 4 -o d.png")
+    tokenizer = load_tokenizer(here / "tokenizer", CPU)
+    codes = torch.from_numpy(read_codes(here / "codes.npz").codes).long()
+    with torch.inference_mode():
+        expected = to_uint8(tokenizer.decode(codes[:, :4]))[0]
+    assert torch.equal(to_tensor(Image.open(here / "d.png")), expected)
+
+
+def test_keys_with_folders_become_folders_and_are_listed(restok, here):
+    run(restok, "encode pictures --model tokenizer -o codes.jsonl")
+    run(restok, "decode codes.jsonl --model tokenizer -o out --json")
+    lines = [json.loads(line) for line in (here / "out" / "manifest.jsonl").read_text().splitlines()]
+    assert [line["file"] for line in lines] == ["a.png", "b/c.png", "d.png"]
+    assert all((here / "out" / line["file"]).is_file() for line in lines)
+    run(restok, "decode codes.jsonl --model tokenizer -o out --overwrite")
+
+
+def test_a_picture_at_its_own_size_is_not_cropped(restok, here):
+    write_pictures(here / "wide", ["w.png"], 64, 48)
+    run(restok, "encode wide --no-crop --model tokenizer -o codes.npz")
+    image = to_float(to_tensor(Image.open(here / "wide" / "w.png")))[None]
+    tokenizer = load_tokenizer(here / "tokenizer", CPU).for_size(48, 64)
+    with torch.inference_mode():
+        assert read_codes(here / "codes.npz").codes.tolist() == tokenizer.encode(image).tolist()
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("encode nowhere.png --model tokenizer", "nowhere.png: no such file or folder"),
+        ("encode pictures --model pictures", "pictures is not a model"),
+        ("encode pictures --model tokenizer -o codes.txt", "ends in .npz, .safetensors, .jsonl"),
+        ("encode pictures --model tokenizer -o codes.npz", "codes.npz already exists"),
+        ("encode - pictures --model tokenizer", "- stands for the pictures on stdin; give it alone"),
+        ("encode pictures --no-crop --model tokenizer", "pictures of 40x33: image_height = 33 is not a multiple"),
+        ("decode codes.npz --model other", "the codes belong to another tokenizer than other"),
+        ("decode codes.npz --model tokenizer --tokens 33", "there are 32 codes for each picture; give 1 to 32"),
+        ("decode codes.npz --model tokenizer -o one.png", "one.png is one picture, but there are codes of several"),
+        ("decode nowhere.npz --model tokenizer", "nowhere.npz: no such file"),
+        ("decode foreign.npz --model tokenizer", "the codes are 4 of 65 for each picture, tokenizer makes 32 of 64"),
+    ],
+)
+def test_wrong_input_is_one_line_and_leaves_nothing(restok, fails, here, command, message):
+    run(restok, "encode pictures --model tokenizer -o codes.npz")
+    np.savez(here / "foreign.npz", codes=np.zeros((1, 4), int), codebook_size=65)
+    before = sorted(here.iterdir())
+    assert message in fails(2, *command.split())
+    assert sorted(here.iterdir()) == before
+
+
+@pytest.mark.parametrize("key", ["../out", "/tmp/out", "a//b", "", "a"])
+def test_keys_cannot_lead_out_of_the_folder_or_come_twice(fails, here, key):
+    np.savez(here / "evil.npz", codes=np.zeros((2, 4), int), codebook_size=64, keys=["a", key])
+    before = sorted(here.iterdir())
+    assert "called" in fails(1, "decode", "evil.npz", "--model", "tokenizer", "-o", "out")
+    assert sorted(here.iterdir()) == before
+
+
+def test_no_decodable_picture_at_all_is_a_failure(fails, here):
+    (here / "broken.png").write_bytes(b"no picture")
+    line = fails(1, "encode", "broken.png", "--model", "tokenizer", "-o", "codes.npz")
+    assert "none of the 1 pictures could be decoded" in line
+
+
+@pytest.mark.slow
+def test_a_picture_goes_through_a_pipe_of_encode_and_decode(restok, here):
+    result = shell("restok encode pictures/d.png --model tokenizer | restok decode - --model tokenizer -o d.png", here)
+    assert result.returncode == 0 and result.stdout == b"d.png\n", result.stderr
+    run(restok, "reconstruct pictures/d.png --model tokenizer -o out")
+    assert (here / "d.png").read_bytes() == (here / "out" / "d.png").read_bytes()
+
+
+@pytest.mark.slow
+def test_generated_codes_go_through_a_pipe(restok, here):
+    generate = "restok generate --model har --count 5"
+    result = shell(f"{generate} --codes -o - | restok decode - --model har -o - | tar tf -", here)
+    assert result.returncode == 0, result.stderr
+    names = [f"{i:06d}.{suffix}" for i in range(5) for suffix in ("json", "cls", "png")]
+    assert result.stdout.decode().split() == names
+
+
+@pytest.mark.slow
+def test_pictures_go_through_a_pipe_of_tar_streams(restok, here):
+    result = shell(
+        "restok reconstruct sample --model tokenizer -o - | restok encode - --model tokenizer -o c.npz", here
+    )
+    assert result.returncode == 0, result.stderr
+    run(restok, "reconstruct data --model tokenizer -o out")
+    run(restok, "encode out --model tokenizer -o d.npz")
+    ours, theirs = read_codes(here / "c.npz"), read_codes(here / "d.npz")
+    rows = {key: row.tolist() for key, row in zip(ours.keys, ours.codes, strict=True)}
+    assert rows == {key: row.tolist() for key, row in zip(theirs.keys, theirs.codes, strict=True)}
+    assert ours.class_ids.tolist() == open_dataset("data").split("validation").class_ids.tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        "restok generate --model har --count 3000 -o -",
+        "restok generate --model har --count 3000 --codes -o -",
+        "restok encode sample --model tokenizer",
+        "restok reconstruct sample --model tokenizer -o -",
+    ],
+)
+def test_a_reader_that_has_seen_enough_ends_them_quietly(here, command):
+    result = shell(f"{command} | head -c 3000 >/dev/null", here)
+    assert result.returncode == 1
+    assert b"restok:" not in result.stderr and b"Traceback" not in result.stderr and b"Exception" not in result.stderr
+
+
+@pytest.mark.slow
+def test_a_stream_that_breaks_is_told_by_the_command_that_reads_it(here):
+    file = io.BytesIO()
+    with StreamWriter(file) as writer:
+        for i in range(2):
+            writer.write(str(i), (here / "pictures" / "d.png").read_bytes(), {})
+    assert len(list(read_stream(io.BytesIO(file.getvalue())))) == 2
+    (here / "cut.tar").write_bytes(file.getvalue()[:-2000])
+    result = shell("restok reconstruct - --model tokenizer -o out < cut.tar", here)
+    assert result.returncode == 1 and not (here / "out").exists()
+    assert b"restok: the tar stream ends or breaks after 0 (" in result.stderr

@@ -1,0 +1,63 @@
+"""`restok evaluate --tokens`: metric against the number of codes."""
+
+import json
+
+import pytest
+import torch
+
+from restok_cli.data.images import save_image
+from restok_cli.model.checkpoint import save_tokenizer
+
+
+@pytest.fixture
+def model(tmp_path, tiny_tokenizer):
+    save_tokenizer(tiny_tokenizer, tmp_path / "tokenizer")
+    return tmp_path / "tokenizer"
+
+
+@pytest.fixture
+def folder(tmp_path, tiny_config):
+    rng = torch.Generator().manual_seed(0)
+    for i in range(20):
+        image = torch.randint(0, 256, (3, *tiny_config.image_size), dtype=torch.uint8, generator=rng)
+        save_image(image, tmp_path / "pictures" / f"{i:06d}.png")
+    return tmp_path / "pictures"
+
+
+def sweep(restok, folder, model, *arguments):
+    found = restok("evaluate", folder, "--model", model, "--features", "random", *arguments)
+    assert found.code == 0, found.err
+    return found
+
+
+def test_each_prefix_measures_like_the_pictures_that_reconstruct_writes(tmp_path, restok, folder, model):
+    metrics = ("--metric", "rfid", "--metric", "psnr")
+    found = json.loads(sweep(restok, folder, model, "--tokens", "1,8", *metrics, "--json").out)
+    assert [step["tokens"] for step in found["tokens"]] == [1, 8]
+    for step in found["tokens"]:
+        output = tmp_path / f"first-{step['tokens']}"
+        made = restok("reconstruct", folder, "--model", model, "--tokens", step["tokens"], "-o", output)
+        assert made.code == 0, made.err
+        measured = restok("evaluate", output, "--reference", folder, *metrics, "--features", "random", "--json")
+        expected = json.loads(measured.out)["metrics"]
+        for metric in ("rfid", "psnr"):
+            assert step["metrics"][metric]["value"] == pytest.approx(expected[metric]["value"], rel=1e-4)
+    assert len(found["protocol"]["model_fingerprint"]) == 64
+
+
+def test_all_takes_every_level_and_prints_a_line_for_each(restok, folder, model, tiny_config):
+    lines = sweep(restok, folder, model, "--tokens", "all", "--metric", "mse").out.splitlines()
+    assert lines[0].split() == ["tokens", "MSE-20"]
+    lengths = [int(line.split()[0]) for line in lines[1:]]
+    assert lengths == [2**k for k in range(tiny_config.num_latent_tokens.bit_length())]
+
+
+@pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_plot_is_drawn(tmp_path, restok, folder, model, suffix, start):
+    sweep(restok, folder, model, "--tokens", "1,2", "--plot", tmp_path / f"curve.{suffix}")
+    assert (tmp_path / f"curve.{suffix}").read_bytes().startswith(start)
+
+
+def test_more_tokens_than_there_are_are_refused(fails, folder, model, tiny_config):
+    line = fails(2, "evaluate", folder, "--model", model, "--tokens", "4096", "--metric", "psnr")
+    assert f"this tokenizer makes {tiny_config.num_latent_tokens} codes a picture" in line

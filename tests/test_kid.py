@@ -1,0 +1,34 @@
+import pytest
+import torch
+from torch_fidelity.metric_kid import kid_features_to_metric
+
+from restok_cli.errors import RestokError
+from restok_cli.metrics import kid
+from restok_cli.metrics.kid import kernel_inception_distance
+
+
+def draw_sets(n=90, m=70, dimensions=12):
+    rng = torch.Generator().manual_seed(0)
+    samples = torch.randn(n, dimensions, generator=rng, dtype=torch.float64)
+    return samples, 0.8 * torch.randn(m, dimensions, generator=rng, dtype=torch.float64) + 0.5
+
+
+@pytest.mark.parametrize("subset_size", [20, 1000], ids=["subsets", "more than there are"])
+def test_distance_equals_torch_fidelitys(monkeypatch, subset_size):
+    monkeypatch.setattr(kid, "SUBSET_SIZE", subset_size)
+    samples, reference = draw_sets()
+    theirs = kid_features_to_metric(samples, reference, kid_subset_size=min(subset_size, 70), verbose=False)
+    expected = theirs["kernel_inception_distance_mean"]
+    assert expected > 0.01
+    assert kernel_inception_distance(samples, reference) == pytest.approx(expected, rel=1e-9)
+
+
+def test_distance_of_two_draws_from_one_distribution_is_about_zero():
+    samples, _ = draw_sets(400)
+    assert abs(kernel_inception_distance(samples[:200], samples[200:])) < 0.02
+
+
+def test_single_picture_is_refused():
+    samples, reference = draw_sets()
+    with pytest.raises(RestokError, match="kid needs at least 2 pictures in each set, here are 1 and 70"):
+        kernel_inception_distance(samples[:1], reference)

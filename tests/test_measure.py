@@ -1,0 +1,388 @@
+"""The passes over pictures: several processes, the feature cache, forms of input, order, and the networks together."""
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_features_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
+
+from restok_cli.data.images import save_image
+from restok_cli.data.streams import StreamWriter
+from restok_cli.metrics import cache, kid
+from restok_cli.metrics.cache import FeatureCache, prune
+from restok_cli.metrics.features import Inception, RandomNetwork, load_inception
+from restok_cli.metrics.frechet import GaussianStatistics, frechet_distance
+from restok_cli.metrics.measure import Instruments, measure
+from restok_cli.metrics.neighbours import precision_recall
+from restok_cli.metrics.pictures import GROUP_SIZE, Pictures, open_pictures
+from restok_cli.metrics.reference import Reference
+
+ALL_METRICS = ("gfid", "sfid", "is", "precision", "recall", "kid", "psnr", "ssim", "mse")
+
+
+def draw_images(count, seed, size=16):
+    rng = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, 3, 4, 4, generator=rng)
+    return (torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear") * 255).to(torch.uint8)
+
+
+def to_pil(image):
+    return Image.fromarray(image.permute(1, 2, 0).numpy())
+
+
+def png_bytes(image):
+    buffer = io.BytesIO()
+    to_pil(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def in_memory(images, keys=None):
+    keys = keys or [f"{i:06d}" for i in range(len(images))]
+    return Pictures("memory", len(images), keys.__getitem__, lambda i: to_pil(images[i]))
+
+
+def write_folder(folder, images):
+    for i, image in enumerate(images):
+        save_image(image, folder / f"{i:06d}.png")
+    return folder
+
+
+class Counting(RandomNetwork):
+    """Counts the pictures that really go through it."""
+
+    calls = 0
+
+    def __call__(self, images):
+        self.calls += 1
+        return super().__call__(images)
+
+
+def instruments(network=None, folder=None, batch_size=64):
+    network = network or RandomNetwork()
+    return Instruments(network, FeatureCache(folder, network), torch.device("cpu"), batch_size)
+
+
+def values(measurements):
+    return {name: measurement.value for name, measurement in measurements.items()}
+
+
+def measure_one(samples, reference, metrics=ALL_METRICS, tools=None):
+    (found,) = measure([samples], Reference("memory", None, reference), list(metrics), tools or instruments())
+    return values(found)
+
+
+@pytest.fixture(scope="module")
+def sets():
+    return draw_images(40, seed=1), draw_images(40, seed=2)
+
+
+def test_metrics_of_features_equal_those_of_all_features_at_once(sets):
+    network = RandomNetwork()
+    ours, theirs = (network(images) for images in sets)
+    found = measure_one(*map(in_memory, sets))
+    gaussians = []
+    for features in (ours, theirs):
+        for part in (features.pool, features.spatial):
+            statistics = GaussianStatistics(part.shape[1])
+            statistics.add(part)
+            gaussians.append(statistics.gaussian())
+    assert found["gfid"] == pytest.approx(frechet_distance(gaussians[0], gaussians[2]), rel=1e-5)
+    assert found["sfid"] == pytest.approx(frechet_distance(gaussians[1], gaussians[3]), rel=1e-5)
+    expected = precision_recall(ours.pool, theirs.pool)
+    assert (found["precision"], found["recall"]) == expected
+
+
+@pytest.mark.parametrize("batch_size", [1, 16, 33, 1000])
+def test_results_are_the_same_to_the_last_digit_for_any_batch_size(sets, batch_size):
+    expected = measure_one(*map(in_memory, sets))
+    assert measure_one(*map(in_memory, sets), tools=instruments(batch_size=batch_size)) == expected
+
+
+def test_results_do_not_depend_on_the_order_of_files(sets):
+    """But for IS and KID, whose definitions take pictures by their place."""
+    metrics = [metric for metric in ALL_METRICS if metric not in ("is", "kid")]
+    expected = measure_one(*map(in_memory, sets), metrics)
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
+    found = measure_one(*(in_memory(images[order]) for images in sets), metrics)
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert found["psnr"] == expected["psnr"]
+
+
+def test_fingerprint_is_that_of_the_pixels_whatever_order_and_form(tmp_path, sets):
+    folder = write_folder(tmp_path / "folder", sets[0])
+    np.savez(tmp_path / "set.npz", sets[0].flip(0).permute(0, 2, 3, 1).numpy())
+    fingerprints = set()
+    for source in ("folder", "set.npz"):
+        pictures = open_pictures(str(tmp_path / source), "all")
+        measure_one(pictures, in_memory(sets[1]), ["gfid"])
+        fingerprints.add(pictures.fingerprint)
+    assert len(fingerprints) == 1
+    save_image(sets[1][0], folder / "000000.png")
+    pictures = open_pictures(str(folder), "all")
+    measure_one(pictures, in_memory(sets[1]), ["gfid"])
+    assert pictures.fingerprint not in fingerprints
+
+
+# --- forms of input ----------------------------------------------------------------------------------------------
+
+
+def write_tar(path, images, start=0):
+    with tarfile.open(path, "w") as tar:
+        for i, image in enumerate(images, start):
+            for suffix, data in (("json", b"{}"), ("png", png_bytes(image))):
+                info = tarfile.TarInfo(f"{i:06d}.{suffix}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+
+
+def test_tar_files_and_streams_measure_like_a_folder(tmp_path, sets):
+    expected = measure_one(open_pictures(str(write_folder(tmp_path / "folder", sets[0])), "all"), in_memory(sets[1]))
+    (tmp_path / "shards").mkdir()
+    write_tar(tmp_path / "shards/0.tar", sets[0][:25])
+    write_tar(tmp_path / "shards/1.tar", sets[0][25:], start=25)
+    write_tar(tmp_path / "one.tar", sets[0])
+    stream = io.BytesIO()
+    with StreamWriter(stream) as writer:
+        for i, image in enumerate(sets[0]):
+            writer.write(f"{i:06d}", png_bytes(image), {"class_id": 3})
+    stream.seek(0)
+    for pictures in (
+        open_pictures(str(tmp_path / "shards"), "all"),
+        open_pictures(str(tmp_path / "one.tar"), "all"),
+        open_pictures("-", "all", stdin=stream),
+    ):
+        assert measure_one(pictures, in_memory(sets[1])) == expected
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (Image.new("RGBA", (16, 16)), "has transparency"),
+        (Image.new("L", (16, 16)), "has mode L"),
+        (Image.new("I;16", (16, 16)), "has 16 bits per channel"),
+        (Image.new("LA", (16, 16)), "has transparency"),
+    ],
+    ids=["RGBA", "gray", "16-bit", "gray with alpha"],
+)
+def test_samples_that_are_not_8_bit_rgb_are_refused(tmp_path, fails, sets, picture, message):
+    folder = write_folder(tmp_path / "folder", sets[0][:4])
+    picture.save(folder / "000002.png")
+    line = fails(1, "evaluate", folder, "--metric", "is", "--features", "random")
+    assert "000002.png" in line
+    assert message in line
+    assert "8-bit RGB" in line
+
+
+def test_16_bit_colour_is_refused(tmp_path, fails):
+    """Pillow would read it as if it had 8."""
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + bytes(range(6 * 8)) for _ in range(8))
+    header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(data)
+    assert Image.open(tmp_path / "a.png").mode == "RGB"
+    assert "a.png has 16 bits per channel" in fails(1, "evaluate", tmp_path, "--metric", "is", "--features", "random")
+
+
+@pytest.mark.parametrize("where", ["in a picture", "between two"])
+def test_tar_file_that_is_cut_short_is_refused(tmp_path, fails, sets, where):
+    write_tar(tmp_path / "one.tar", sets[0])
+    with tarfile.open(tmp_path / "one.tar") as tar:
+        ends = {"in a picture": tar.getmembers()[21].offset_data + 9, "between two": tar.getmembers()[20].offset}
+    with open(tmp_path / "one.tar", "rb+") as file:
+        file.truncate(ends[where])
+    line = fails(1, "evaluate", tmp_path / "one.tar", "--metric", "is", "--features", "random")
+    assert "one.tar cannot be read as a tar file" in line
+
+
+def test_crop_brings_samples_of_several_sizes_to_one(tmp_path, restok, sets):
+    folder = write_folder(tmp_path / "folder", sets[0][:4])
+    save_image(draw_images(1, seed=3, size=40)[0], folder / "000009.png")
+    result = restok("evaluate", folder, "--metric", "is", "--features", "random", "--crop", 16, "--json")
+    samples = json.loads(result.out)["protocol"]["samples"]
+    assert samples["n"] == 5
+    assert samples["size"] == "16x16"
+    assert samples["crop"].startswith("ADM centre crop to 16x16")
+
+
+def test_pairs_without_names_are_matched_by_order(tmp_path, restok, fails, sets):
+    np.savez(tmp_path / "samples.npz", sets[0][:6].permute(0, 2, 3, 1).numpy())
+    folder = tmp_path / "originals"
+    for name, image in zip("abcdef", sets[0], strict=False):
+        save_image(image, folder / f"{name}.png")
+    result = restok("evaluate", tmp_path / "samples.npz", "--reference", folder, "--metric", "mse", "--json")
+    assert json.loads(result.out)["metrics"]["mse"]["value"] == 0
+    (folder / "f.png").unlink()
+    line = fails(1, "evaluate", tmp_path / "samples.npz", "--reference", folder, "--metric", "mse")
+    assert "samples.npz holds 6 pictures and" in line
+
+
+def test_originals_of_pictures_that_reconstruct_left_out_are_left_out_too(tmp_path, restok, sets):
+    originals = write_folder(tmp_path / "originals", sets[0][:6])
+    samples = write_folder(tmp_path / "samples", sets[0][:6])
+    (originals / "000002.png").write_bytes(b"no picture")
+    (samples / "000002.png").unlink()
+    lines = [json.dumps({"file": path.name}) for path in sorted(samples.iterdir())]
+    (samples / "manifest.jsonl").write_text("\n".join(lines) + "\n")
+    metrics = ("--metric", "rfid", "--metric", "mse", "--features", "random")
+    result = restok("evaluate", samples, "--reference", originals, *metrics, "--json")
+    found = json.loads(result.out)["metrics"]
+    assert {metric["n"] for metric in found.values()} == {metric["n_reference"] for metric in found.values()} == {5}
+    assert found["mse"]["value"] == 0
+    assert "1 of the 6 pictures" in result.err
+
+
+# --- processes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_two_processes_measure_exactly_what_one_measures(tmp_path, sets):
+    samples, reference = (write_folder(tmp_path / name, images) for name, images in zip("ab", sets, strict=True))
+    (samples / "000003.png").write_bytes(b"no picture")
+    command = [sys.executable, "-m", "restok_cli", "evaluate", str(samples), "--reference", str(reference)]
+    command += [part for metric in ALL_METRICS for part in ("--metric", metric)]
+    command += ["--features", "random", "--json", "--no-cache", "--num-processes"]
+    results = [
+        json.loads(subprocess.run([*command, number], capture_output=True, check=True, timeout=120).stdout)
+        for number in ("1", "2")
+    ]
+    assert results[0]["metrics"] == results[1]["metrics"]
+    assert results[0]["metrics"]["mse"]["n"] == 39
+    for name in ("samples", "reference", "features"):
+        assert results[0]["protocol"][name] == results[1]["protocol"][name]
+
+
+def test_stream_is_not_for_several_processes(fails):
+    line = fails(2, "evaluate", "-", "--metric", "is", "--features", "random", "--num-processes", "2")
+    assert "leave --num-processes out" in line
+
+
+# --- the cache ---------------------------------------------------------------------------------------------------
+
+
+def test_second_metric_needs_no_network(tmp_path, sets):
+    network = Counting()
+    first = measure_one(*map(in_memory, sets), ["gfid"], instruments(network, tmp_path))
+    assert network.calls == 2 * -(-40 // GROUP_SIZE)
+    network.calls = 0
+    second = measure_one(*map(in_memory, sets), ["gfid", "sfid", "is", "recall"], instruments(network, tmp_path))
+    assert network.calls == 0
+    assert second["gfid"] == first["gfid"]
+    assert second == measure_one(*map(in_memory, sets), ["gfid", "sfid", "is", "recall"])
+
+
+def test_killed_evaluation_goes_on_where_it_was(tmp_path, sets):
+    class Killed(Exception):
+        pass
+
+    class Dying(Counting):
+        def __call__(self, images):
+            if self.calls == 4:
+                raise Killed
+            return super().__call__(images)
+
+    with pytest.raises(Killed):
+        measure_one(*map(in_memory, sets), ["gfid"], instruments(Dying(), tmp_path))
+    network = Counting()
+    found = measure_one(*map(in_memory, sets), ["gfid"], instruments(network, tmp_path))
+    assert network.calls == 2
+    assert found == measure_one(*map(in_memory, sets), ["gfid"])
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "other shape"])
+def test_damaged_cache_files_are_made_again(tmp_path, sets, damage):
+    expected = measure_one(*map(in_memory, sets), ["gfid"], instruments(folder=tmp_path))
+    for path in tmp_path.glob("features/*/*.npy"):
+        if damage == "other shape":
+            np.save(path, np.zeros((3, 5), np.float32))
+        else:
+            path.write_bytes(path.read_bytes()[:100] if damage == "cut" else b"")
+    network = Counting()
+    assert measure_one(*map(in_memory, sets), ["gfid"], instruments(network, tmp_path)) == expected
+    assert network.calls == 6
+
+
+def test_features_of_other_pictures_or_weights_are_not_taken(tmp_path, sets):
+    measure_one(*map(in_memory, sets), ["gfid"], instruments(folder=tmp_path))
+    changed = sets[0].clone()
+    changed[0, 0, 0, 0] += 1
+    network = Counting()
+    measure_one(in_memory(changed), in_memory(sets[1]), ["gfid"], instruments(network, tmp_path))
+    assert network.calls == 1
+    other = Counting()
+    other.weights_sha256 = "0" * 64
+    measure_one(*map(in_memory, sets), ["gfid"], instruments(other, tmp_path))
+    assert other.calls == 6
+
+
+def test_cache_that_is_too_large_loses_what_nobody_asked_for_longest(tmp_path, sets, monkeypatch):
+    measure_one(*map(in_memory, sets), ["gfid"], instruments(folder=tmp_path))
+    files = sorted(tmp_path.glob("features/*/*.npy"), key=lambda path: path.stat().st_mtime)
+    monkeypatch.setattr(cache, "LARGEST_CACHE", sum(path.stat().st_size for path in files[2:]))
+    prune(tmp_path)
+    assert [path.exists() for path in files] == [False, False, True, True, True, True]
+
+
+def test_cache_goes_where_it_is_told_and_nowhere_else(tmp_path, restok, sets, monkeypatch):
+    samples = write_folder(tmp_path / "samples", sets[0][:4])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    arguments = ("evaluate", samples, "--metric", "is", "--features", "random")
+    assert restok(*arguments, "--no-cache").code == 0
+    assert restok(*arguments, "--cache", tmp_path / "here").code == 0
+    assert not (tmp_path / "xdg").exists()
+    assert len(list((tmp_path / "here").glob("features/*/*.npy"))) == 1
+    assert restok(*arguments).code == 0
+    assert len(list((tmp_path / "xdg/restok").glob("features/*/*.npy"))) == 1
+
+
+# --- the whole, with Inception -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def inception(tmp_path_factory):
+    """A file of seeded random weights of full size, scaled so that features do not vanish."""
+    rng = torch.Generator().manual_seed(0)
+    state = Inception().state_dict()
+    for name, tensor in state.items():
+        if name.endswith("conv.weight"):
+            tensor.normal_(std=(2 / tensor[0].numel()) ** 0.5, generator=rng)
+        if name == "fc.weight":
+            tensor.mul_(20)  # else all pictures would be of one class
+    path = tmp_path_factory.mktemp("weights") / "inception.pth"
+    torch.save(state, path)
+    return path
+
+
+@pytest.mark.slow
+def test_fid_is_and_kid_equal_torch_fidelitys_on_the_same_pictures_and_weights(inception, monkeypatch):
+    monkeypatch.setattr(kid, "SUBSET_SIZE", 8)
+    images = [draw_images(12, seed=seed, size=32) for seed in (1, 2)]
+    images[1] //= 2
+    theirs = FeatureExtractorInceptionV3(
+        "theirs", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(inception)
+    )
+    (pool, logits), (reference, _) = (theirs(part) for part in images)
+    # turned into the few directions in which they lie, where their eigenvalues take no minute; FID stays the same
+    directions = torch.linalg.qr(torch.cat([pool, reference]).double().T).Q
+    statistics = [fid_features_to_statistics(features.double() @ directions) for features in (pool, reference)]
+    fid = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+    score = isc_features_to_metric(logits, splits=1, shuffle=False)["inception_score_mean"]
+    distance = kid_features_to_metric(pool.double(), reference.double(), kid_subset_size=8, verbose=False)
+    expected = {"gfid": fid, "is": score, "kid": distance["kernel_inception_distance_mean"]}
+    found = measure_one(*map(in_memory, images), expected, instruments(load_inception(inception)))
+    assert score > 1.01
+    assert found == pytest.approx(expected, rel=1e-6)

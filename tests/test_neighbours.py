@@ -1,0 +1,75 @@
+import pytest
+import torch
+from torch_fidelity.metric_prc import calculate_precision_recall_full
+
+from restok_cli.errors import RestokError
+from restok_cli.metrics import neighbours
+from restok_cli.metrics.neighbours import precision_recall
+
+
+def draw_sets(n=60, m=45, dimensions=6):
+    rng = torch.Generator().manual_seed(0)
+    samples = torch.randn(n, dimensions, generator=rng)
+    return samples, 0.8 * torch.randn(m, dimensions, generator=rng) + 0.5
+
+
+def naive(samples, reference):
+    """Picture by picture: the ball of a picture reaches to its third nearest neighbour but itself."""
+
+    def share_inside(points, centres):
+        radii = []
+        for i, centre in enumerate(centres):
+            distances = sorted(((centre - other) ** 2).sum().item() for j, other in enumerate(centres) if j != i)
+            radii.append(distances[2])
+        hits = [
+            any(((point - centre) ** 2).sum().item() <= radius for centre, radius in zip(centres, radii, strict=True))
+            for point in points
+        ]
+        return sum(hits) / len(hits)
+
+    samples, reference = samples.double(), reference.double()
+    return share_inside(samples, reference), share_inside(reference, samples)
+
+
+@pytest.mark.parametrize("block", [7, 16, 4096])
+def test_precision_and_recall_equal_naive_ones_whatever_the_block(monkeypatch, block):
+    monkeypatch.setattr(neighbours, "BLOCK", block)
+    sets = draw_sets()
+    found = precision_recall(*sets)
+    assert found == pytest.approx(naive(*sets))
+    assert 0.1 < found.precision < 0.95
+    assert found.precision != found.recall
+
+
+def test_precision_and_recall_equal_torch_fidelitys():
+    samples, reference = draw_sets(500, 400)
+    assert precision_recall(samples, reference) == pytest.approx(
+        calculate_precision_recall_full(samples.double(), reference.double())
+    )
+
+
+def test_sets_far_apart_share_nothing_and_equal_sets_everything():
+    samples, reference = draw_sets()
+    assert precision_recall(samples, reference + 100) == (0, 0)
+    assert precision_recall(samples, samples) == (1, 1)
+
+
+def test_samples_in_one_place_are_precise_but_recall_little():
+    """Which of the two is which: all samples at one reference picture."""
+    reference = draw_sets()[1]
+    precision, recall = precision_recall(reference[:1].repeat(20, 1), reference)
+    assert precision == 1
+    assert recall < 0.1
+
+
+def test_order_of_pictures_does_not_matter():
+    samples, reference = draw_sets()
+    rng = torch.Generator().manual_seed(1)
+    shuffled = (features[torch.randperm(len(features), generator=rng)] for features in (samples, reference))
+    assert precision_recall(*shuffled) == precision_recall(samples, reference)
+
+
+@pytest.mark.parametrize(("n", "m", "name"), [(3, 10, "samples"), (10, 3, "reference")])
+def test_too_few_pictures_for_three_neighbours_are_refused(n, m, name):
+    with pytest.raises(RestokError, match=f"more than 3 pictures, the {name} have 3"):
+        precision_recall(*draw_sets(n, m))

@@ -1,0 +1,152 @@
+"""`restok reconstruct`: any size, any number of codes, what it says of them, and pipes."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pictures import noise, write_pictures
+from PIL import Image
+
+from restok_cli.commands.reconstruct import Sheet
+from restok_cli.data.images import center_crop, to_float, to_tensor, to_uint8
+from restok_cli.data.streams import StreamWriter, read_stream
+from restok_cli.metrics.codebook import codebook_use
+from restok_cli.model.checkpoint import load_tokenizer
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def here(tmp_path, tiny_models, monkeypatch) -> Path:
+    """A working folder with five pictures of two sizes, and `tokenizer`."""
+    write_pictures(tmp_path / "pictures", ["a.png", "b.png"], 40, 33)
+    write_pictures(tmp_path / "pictures", ["c.png", "d.png", "e.png"], 32, 64)
+    (tmp_path / "tokenizer").symlink_to(tiny_models / "tokenizer")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def reconstruct(restok, here):
+    def call(*arguments):
+        result = restok("reconstruct", *arguments, "--model", "tokenizer")
+        assert result.code == 0, result.err
+        return result
+
+    return call
+
+
+def pngs(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.glob("*.png"))}
+
+
+def psnr(one: np.ndarray, other: np.ndarray) -> float:
+    return -10 * np.log10((((one.astype(float) - other) / 255) ** 2).mean())
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_pictures_and_numbers_are_those_of_the_tokenizer(reconstruct, here, batch_size):
+    tokenizer = load_tokenizer(here / "tokenizer", CPU)
+    result = json.loads(reconstruct("pictures", "-o", "out", "--json", "--batch-size", batch_size).out)
+    lines = [json.loads(line) for line in (here / "out" / "manifest.jsonl").read_text().splitlines()]
+    codes, values = [], []
+    for line, name in zip(lines, "abcde", strict=True):
+        original = to_tensor(center_crop(Image.open(here / "pictures" / f"{name}.png"), (32, 32)))
+        with torch.inference_mode():
+            codes.append(tokenizer.encode(to_float(original)[None]))
+            expected = to_uint8(tokenizer.decode(codes[-1]))[0]
+        made = to_tensor(Image.open(here / "out" / line["file"]))
+        assert torch.equal(made, expected)
+        values.append(psnr(made.numpy(), original.numpy()))
+        assert line == {"file": f"{name}.png", "tokens": 32, "psnr": pytest.approx(values[-1], abs=1e-4)}
+    use = codebook_use(torch.cat(codes).numpy(), 64)
+    assert result["psnr"] == pytest.approx(np.mean(values), abs=1e-4) and result["pictures"] == 5
+    assert (result["codebook_usage"], result["codebook_perplexity"]) == (use.usage, use.perplexity)
+
+
+def test_several_numbers_of_codes_give_a_folder_each(reconstruct, here):
+    result = json.loads(reconstruct("pictures", "--tokens", "16,1,32", "-o", "out", "--json").out)
+    assert list(result["psnr_by_tokens"]) == ["1", "16", "32"] and result["tokens"] == 32
+    for tokens in (1, 16, 32):
+        reconstruct("pictures", "--tokens", tokens, "-o", f"out-{tokens}")
+        assert pngs(here / "out" / str(tokens)) == pngs(here / f"out-{tokens}")
+    reconstruct("pictures", "--tokens", "1,4", "-o", "out", "--overwrite")
+    assert sorted(path.name for path in (here / "out").iterdir()) == ["1", "4", "manifest.jsonl"]
+
+
+def test_pictures_at_their_own_size_keep_it(reconstruct, here):
+    write_pictures(here / "sizes", ["a.png", "b.png"], 64, 32)
+    write_pictures(here / "sizes", ["c.png"], 32, 32)
+    reconstruct("sizes", "--no-crop", "-o", "out", "--grid", "grid.png")
+    reconstruct("sizes/c.png", "-o", "cropped")
+    sizes = {file.name: Image.open(file).size for file in (here / "out").glob("*.png")}
+    assert sizes == {"a.png": (64, 32), "b.png": (64, 32), "c.png": (32, 32)}
+    assert pngs(here / "out")["c.png"] == pngs(here / "cropped")["c.png"]
+
+
+def test_sizes_that_do_not_divide_into_tokens_are_refused(fails, here):
+    line = fails(2, "reconstruct", "pictures/a.png", "--no-crop", "--model", "tokenizer", "-o", "out")
+    assert "pictures of 40x33: image_height = 33 is not a multiple of patch_size" in line
+    assert not (here / "out").exists()
+
+
+def test_a_sheet_shows_each_picture_what_became_of_it_and_what_each_step_added():
+    original, coarse, fine = (to_tensor(noise(seed, 96, 96)) for seed in range(3))
+    sheet = Sheet(Path("unused.png"), [1, 4])
+    sheet.add(["folder/name"], original[None], [coarse[None], fine[None]])
+    assert sheet.captions[0] == "name" and sheet.captions[3:] == ["still missing", "first", "added"]
+    values = [psnr(made.numpy(), original.numpy()) for made in (coarse, fine)]
+    assert sheet.captions[1:3] == [f"1: {values[0]:.1f} dB", f"4: {values[1]:.1f} dB"]
+    assert [torch.equal(cell, image) for cell, image in zip(sheet.cells, (original, coarse, fine), strict=False)] == [
+        True
+    ] * 3
+    added = sheet.cells[5].int() - 128
+    assert (2 * added - (fine.int() - coarse.int())).abs().max() <= 1
+    assert sheet.room == 7
+
+
+def test_ladders_have_a_column_for_every_level(reconstruct, here):
+    reconstruct("pictures", "-o", "out", "--ladder", "ladder.png", "--grid", "grid.png", "--tokens", 16)
+    with Image.open(here / "ladder.png") as ladder, Image.open(here / "grid.png") as grid:
+        cell, row = 96 + 2, 96 + 2 + 14
+        assert ladder.size == ((1 + 6) * cell + 2, 2 * 5 * row + 2)
+        assert grid.size == ((1 + 1) * cell + 2, 2 * 5 * row + 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("pictures --tokens 33", "--tokens 33: this tokenizer makes 32 codes a picture; give 1 to 32"),
+        ("pictures --tokens 4,x", "--tokens 4,x: give numbers of codes such as 16, or 1,4,16,128"),
+        ("pictures --tokens 0", "--tokens 0: give numbers of codes"),
+        ("pictures --tokens 1,4 -o -", "a tar stream has one picture of each"),
+        ("- pictures", "- stands for the pictures on stdin; give it alone"),
+        ("pictures --grid a.jpg", "--grid a.jpg: give a file name that ends in .png"),
+    ],
+)
+def test_wrong_options_are_one_line_and_leave_nothing(fails, here, arguments, message):
+    before = sorted(here.iterdir())
+    assert message in fails(2, "reconstruct", *arguments.split(), "--model", "tokenizer")
+    assert sorted(here.iterdir()) == before
+
+
+@pytest.mark.slow
+def test_tar_streams_go_in_and_come_out(reconstruct, here):
+    file = io.BytesIO()
+    with StreamWriter(file) as writer:
+        for name in "abcde":
+            writer.write(name, (here / "pictures" / f"{name}.png").read_bytes(), {"class_id": 3})
+        writer.write("broken", b"no picture", {})
+    command = (sys.executable, "-m", "restok_cli", "reconstruct", "-", "--model", "tokenizer", "-o", "-")
+    result = subprocess.run(command, input=file.getvalue(), capture_output=True)
+    assert result.returncode == 0, result.stderr
+    made = list(read_stream(io.BytesIO(result.stdout)))
+    reconstruct("pictures", "-o", "out")
+    assert {f"{picture.key}.png": picture.data for picture in made} == pngs(here / "out")
+    assert all(picture.info["class_id"] == 3 and picture.info["psnr"] > 0 for picture in made)
+    assert b"left out: broken of the tar stream" in result.stderr and b"1 left out" in result.stderr
