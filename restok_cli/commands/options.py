@@ -91,6 +91,9 @@ DryRun = Annotated[
 SkipPreflight = Annotated[
     bool, typer.Option("--skip-preflight", help="Start at once, without trying a step of everything first.")
 ]
+AllowPipe = Annotated[
+    bool, typer.Option("--allow-pipe", help="Let DATA whose shards are shell commands (pipe:…) run them.")
+]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Pictures per step. Default: the preset's.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on exactly where the run in RUN stopped.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder already holds.")]

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from restok_cli.commands.options import (
+    AllowPipe,
     Assignments,
     BatchSize,
     ConfigFile,
@@ -49,6 +50,7 @@ def train_har(
     stop_at: StopAt = None,
     track: Track = None,
     num_processes: NumProcesses = "1",
+    allow_pipe: AllowPipe = False,
     dry_run: DryRun = False,
     skip_preflight: SkipPreflight = False,
     resume: Resume = False,
@@ -93,7 +95,7 @@ def train_har(
     torch_device = open_device(device)
     tokenizer_folder = open_tokenizer(tokenizer)
     frozen = load_tokenizer(tokenizer, torch_device).requires_grad_(False)
-    source = open_source(data, tokenizer_folder, frozen, torch_device)
+    source = open_source(data, tokenizer_folder, frozen, torch_device, allow_pipe)
     facts = {
         "codebook_size": tokenizer_folder.config.codebook_size,
         "num_codes": tokenizer_folder.config.num_latent_tokens,

@@ -3,6 +3,7 @@
 from functools import partial
 
 from restok_cli.commands.options import (
+    AllowPipe,
     Assignments,
     BatchSize,
     ConfigFile,
@@ -42,6 +43,7 @@ def train_tokenizer(
     stop_at: StopAt = None,
     track: Track = None,
     num_processes: NumProcesses = "1",
+    allow_pipe: AllowPipe = False,
     dry_run: DryRun = False,
     skip_preflight: SkipPreflight = False,
     resume: Resume = False,
@@ -87,7 +89,7 @@ def train_tokenizer(
     from restok_cli.training.teachers import with_alignment_dims
     from restok_cli.training.tokenizer_loop import train_tokenizer as train_loop
 
-    dataset = open_dataset(data)
+    dataset = open_dataset(data, allow_pipe)
     dataset.split("train")
     if init is not None:
         settings = resolve("tokenizer", with_model(layers, f"--init {init}", open_tokenizer(init).config.model_dump()))

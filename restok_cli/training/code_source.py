@@ -99,13 +99,17 @@ class EncodedPictures:
         return Coded(class_ids.to(self.device, non_blocking=True), codes)
 
 
-def open_source(path: str, tokenizer_folder: ModelFolder, tokenizer: Tokenizer, device: torch.device) -> CodeSource:
+def open_source(
+    path: str, tokenizer_folder: ModelFolder, tokenizer: Tokenizer, device: torch.device, allow_pipe: bool
+) -> CodeSource:
     """The codes at `path`, a code cache or a data set; `tokenizer`, loaded from `tokenizer_folder`, made them or will.
+
+    `allow_pipe` lets a data set run the shell commands that stand for its shards (see `open_dataset`).
 
     Raises UsageError where there is neither, or a cache that another tokenizer made.
     """
     if not is_codes(path):
-        data = open_dataset(path)
+        data = open_dataset(path, allow_pipe)
         data.split("train")
         return EncodedPictures(data, tokenizer, device)
     cache = open_codes(path)
