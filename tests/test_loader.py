@@ -195,23 +195,17 @@ def test_a_shard_that_is_lost_stops_training_with_its_name(tmp_path, num_workers
         load(split, 6, num_workers=num_workers)
 
 
-def test_signals_to_all_processes_leave_the_loading_to_go_on(split):
+def test_ctrl_c_and_hang_ups_leave_the_loading_to_go_on(split):
     options = {"image_size": (8, 8), "batch_size": 2, "seed": 0, "random_crop_area": (1, 1), "random_flip": False}
     loaded = batches(split, num_workers=2, **options)
     found = list(islice(loaded, 4))  # two of each worker, so that both have begun
     for worker in multiprocessing.active_children():
-        subprocess.run(("kill", "-TERM", str(worker.pid)), check=True)
-        subprocess.run(("kill", "-INT", str(worker.pid)), check=True)
+        for name in ("INT", "HUP"):
+            subprocess.run(("kill", f"-{name}", str(worker.pid)), check=True)
     found += islice(loaded, 12)
     assert_equal(
         found, load(split, 16, image_size=(8, 8), batch_size=2, random_crop_area=(1, 1), random_flip=False, seed=0)
     )
-    workers = multiprocessing.active_children()
-    assert len(workers) == 2
-    for worker in workers:
-        worker.terminate()
-        worker.join(10)
-        assert worker.exitcode == 0
 
 
 KILL_A_WORKER = """

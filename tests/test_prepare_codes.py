@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from restok_cli.data.images import to_float
 from restok_cli.data.shards import Sample, open_dataset
 from restok_cli.data.transforms import make_views
 from restok_cli.data.writer import write_dataset
+from restok_cli.errors import Interrupted
 from restok_cli.model.checkpoint import load_tokenizer, save_tokenizer
 
 SAMPLES_PER_SHARD = 5
@@ -126,6 +128,15 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(data, tokenizer, t
     assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept
     assert restok("prepare", "codes", data, tmp_path / "whole", *options).code == 0
     assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_ctrl_c_says_how_to_go_on(data, tokenizer, tmp_path, fails, monkeypatch):
+    def press(*_):
+        raise Interrupted(signal.SIGINT, "interrupted")  # as the handler of signals does
+
+    monkeypatch.setattr("restok_cli.data.code_writer.write_code_shard", press)
+    message = fails(130, "prepare", "codes", data, tmp_path / "codes", "--tokenizer", tokenizer)
+    assert message == "restok: interrupted; the same command goes on where this one was"
 
 
 @pytest.mark.usefixtures("small_shards")

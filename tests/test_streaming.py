@@ -16,6 +16,7 @@ from restok_cli.data.images import center_crop, read_image, to_tensor
 from restok_cli.data.loader import batches, evaluation_batches
 from restok_cli.data.shards import StreamedSplit, open_dataset
 from restok_cli.errors import RestokError
+from restok_cli.model.checkpoint import save_tokenizer
 
 NUM_CLASSES = 100
 
@@ -227,3 +228,18 @@ def test_evaluation_sees_every_sample_once_in_order(shards):
     assert torch.equal(torch.cat([batch.images for batch in found]), naive)
     share = list(evaluation_batches(split, image_size=(16, 12), batch_size=4, rank=1, world_size=2))
     assert classes(share) == [4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("command", ["train-tokenizer", "train-har"])
+def test_training_runs_shell_commands_only_where_allowed(shards, tmp_path, restok, fails, tiny_tokenizer, command):
+    save_tokenizer(tiny_tokenizer, tmp_path / "tokenizer")
+    manifest = {"name": "a", "class_names": [str(i) for i in range(10)], "image_size": None, "provenance": {}}
+    splits = {"train": {"num_samples": 4, "urls": [f"pipe:cat {shards[0]}"]}}
+    manifest |= {"fingerprint": "x", "splits": splits}
+    (tmp_path / "dataset.json").write_text(json.dumps(manifest))
+    arguments = [command, tmp_path, "--preset", "tiny", "--max-steps", 1, "--skip-preflight", "-o", tmp_path / "run"]
+    if command == "train-har":
+        arguments += ["--tokenizer", tmp_path / "tokenizer"]
+    assert "would run the shell command 'cat " in fails(2, *arguments)
+    result = restok(*arguments, "--allow-pipe")
+    assert result.code == 0, result.err

@@ -1,7 +1,6 @@
 """`restok prepare codes`: a data set to the codes of its pictures."""
 
 import json
-import signal
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -86,9 +85,9 @@ def codes(
     encoder = Encoder(load_model(model, torch_device, torch_dtype(dtype)), torch_device, batch_size)
     try:
         encode_shards(out, missing[rank() :: world_size()], plan, dataset, encoder, num_workers)
-    except KeyboardInterrupt as error:
+    except Interrupted as error:
         what = "interrupted; the same command goes on where this one was"
-        raise Interrupted(signal.SIGINT, what) from error
+        raise Interrupted(error.signal_number, what) from error
     barrier()
     if rank() == 0:
         report(out, finish_codes(out, plan, num_shards), dataset, as_json)

@@ -1,9 +1,7 @@
 """Which sample is shown when: a function of seed and step, and of nothing else. And what the loaders share."""
 
-import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from itertools import count
 from math import gcd
@@ -150,17 +148,9 @@ def as_it_is(item: Item) -> Item:
 
 
 def leave_signals(_worker: int) -> None:
-    """Ctrl-C and SIGTERM are for the main process, which then saves and ends its workers.
+    """Ctrl-C and a hang-up, which a terminal sends to all processes at once, are for the main process alone.
 
-    Both may go to all processes at once, from a terminal or from SLURM. Python's own workers would print a traceback
-    each, and their death would keep the main process from saving. SIGTERM from the main process is obeyed.
+    It saves and ends its workers; each of them would print a traceback.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # for the thread, which learns who sent it
-    threading.Thread(target=_end_when_told_by, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_when_told_by(process: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != process:
-        pass
-    os._exit(0)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
