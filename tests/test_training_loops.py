@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from restok_cli.model.checkpoint import load_tokenizer
+from restok_cli.model.quantizer import Quantizer
 from restok_cli.training.checkpoints import read_checkpoint
+from restok_cli.training.codebook import revive
 from restok_cli.training.losses import TokenizerLosses
 
 RATES = ("images_per_second", "data_wait", "eta_seconds")
@@ -111,10 +113,11 @@ def test_a_run_that_ended_early_and_went_on_equals_one_that_did_not(runs, restok
 @pytest.mark.parametrize("kind", ["tokenizer", "har"])
 def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(runs, restok, tmp_path, kind):
     out = tmp_path / "run"
-    shutil.copytree(runs / kind, out)
+    command = (*train(kind, runs), "--set", "schedule.save_every=2", "-o", out)
+    assert restok(*command).code == 0
     weights = out / "checkpoints" / "step-000006" / "ema.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x55")
-    result = restok(*train(kind, runs), "-o", out, "--resume")
+    result = restok(*command, "--resume")
     assert result.code == 0 and "ema.safetensors is not as it was written" in result.err
     assert equal(state(out), state(runs / kind)) and log(out) == log(runs / kind)
 
@@ -219,10 +222,19 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(restok, tmp_path, monk
 
 def test_too_many_steps_in_a_row_that_are_not_finite_end_the_run(restok, fails, tmp_path, monkeypatch):
     break_steps(monkeypatch, set(range(4, 100)))
-    message = fails(1, *TOKENIZER, "--set", "health.max_skipped_steps=1", "-o", tmp_path / "run")
+    limits = ("--set", "health.max_skipped_steps=1", "--set", "schedule.save_every=2")
+    message = fails(1, *TOKENIZER, *limits, "-o", tmp_path / "run")
     assert "the gradients of the tokenizer were not finite for 2 steps in a row" in message
     assert "the last good checkpoint is that of step 2" in message
     assert all(value.isfinite().all() for value in state(tmp_path / "run", 2)["model"].values())
+
+
+def test_latents_that_are_not_finite_revive_nothing():
+    quantizer = Quantizer(8, 4, normalize=True)
+    latents = torch.full((1, 6, 4), math.nan)
+    latents[0, :2] = torch.randn(2, 4)
+    assert revive(quantizer, torch.zeros(8, dtype=torch.int64), latents) == 2
+    assert quantizer.codebook.isfinite().all()
 
 
 def test_recomputing_activations_changes_nothing(restok, tmp_path):
