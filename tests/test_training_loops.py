@@ -267,6 +267,21 @@ def test_a_run_starts_from_the_weights_of_another_model(runs, restok, fails, tmp
 
 
 @pytest.mark.slow
+def test_weights_that_do_not_fit_are_refused_before_an_older_run_is_touched(runs, fails, tmp_path):
+    shutil.copytree(runs / "tokenizer", tmp_path / "run")
+    wrong = ("--init", runs / "tokenizer", "--set", "model.codebook_size=32", "--overwrite")
+    assert "--init: quantizer.codebook is (64, 8)" in fails(2, *TOKENIZER, *wrong, "-o", tmp_path / "run")
+    assert equal(state(tmp_path / "run"), state(runs / "tokenizer"))
+
+
+@pytest.mark.slow
+def test_a_run_cannot_stop_where_it_has_been(runs, fails, tmp_path):
+    shutil.copytree(runs / "tokenizer", tmp_path / "run")
+    message = fails(2, *TOKENIZER, "-o", tmp_path / "run", "--resume", "--stop-at", 6)
+    assert "--stop-at 6: the run has done 6 steps already" in message
+
+
+@pytest.mark.slow
 def test_a_generator_learns_other_classes_than_it_knew(runs, restok, fails, tmp_path):
     from PIL import Image
 

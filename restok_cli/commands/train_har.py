@@ -87,10 +87,12 @@ def train_har(
     import torch
 
     from restok_cli.model.checkpoint import load_model, load_tokenizer, open_har, open_tokenizer
+    from restok_cli.model.har import Har
     from restok_cli.training.code_source import open_source
     from restok_cli.training.har_loop import train_har as train_loop
     from restok_cli.training.preflight import preflight
     from restok_cli.training.run import RUN_FILES, RunFolder, has_checkpoint, settled
+    from restok_cli.training.start import check_fits
 
     torch_device = local_device(open_device(device))
     tokenizer_folder = open_tokenizer(tokenizer)
@@ -112,6 +114,9 @@ def train_har(
     connect(torch_device)  # after which the first process may write there
     begins = not (resume and has_checkpoint(output))
     start = load_model(open_har(init), torch.device("cpu")) if init and begins else None
+    if start is not None:
+        with torch.device("meta"):
+            check_fits(Har(run_config.model), start)
     train = partial(
         train_loop,
         source=source,

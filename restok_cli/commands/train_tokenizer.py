@@ -83,9 +83,11 @@ def train_tokenizer(
 
     from restok_cli.data.shards import open_dataset
     from restok_cli.model.checkpoint import load_tokenizer, open_tokenizer
+    from restok_cli.model.tokenizer import Tokenizer
     from restok_cli.training.losses import open_tokenizer_losses
     from restok_cli.training.preflight import preflight
     from restok_cli.training.run import RUN_FILES, RunFolder, has_checkpoint, settled
+    from restok_cli.training.start import check_fits
     from restok_cli.training.teachers import with_alignment_dims
     from restok_cli.training.tokenizer_loop import train_tokenizer as train_loop
 
@@ -100,6 +102,9 @@ def train_tokenizer(
     connect(torch_device)  # after which the first process may write there
     begins = not (resume and has_checkpoint(output))
     start = load_tokenizer(init, torch.device("cpu")) if init and begins else None
+    if start is not None:
+        with torch.device("meta"):
+            check_fits(Tokenizer(run_config.model), start)
     losses = open_tokenizer_losses(run_config, torch_device)
     train = partial(train_loop, data=dataset, losses=losses, device=torch_device, init=start)
     if dry_run or not (skip_preflight or resume):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from restok_cli.console import Progress
 from restok_cli.data.images import make_grid, save_image, to_uint8
+from restok_cli.errors import UsageError
 from restok_cli.files import whole_file, whole_folder
 from restok_cli.model.checkpoint import ModelFolder, copy_model, fingerprint, open_tokenizer, save_har
 from restok_cli.model.config import HarConfig
@@ -96,6 +97,8 @@ def train_har(
         check_same("data set", saved["data_fingerprint"], source.fingerprint)
         state.load_state_dict(saved)
         first_step = saved["step"]
+    if stop_at is not None and stop_at <= first_step:
+        raise UsageError(f"--stop-at {stop_at}: the run has done {first_step} steps already; give a later step")
     if config.compute.gradient_checkpointing:
         recompute_activations(state.har)
     if config.compute.compile:

@@ -15,31 +15,42 @@ from restok_cli.model.tokenizer import Tokenizer
 MAY_BE_FRESH = ("encoder_alignment.", "decoder_alignment.", "decoder.alignment_query", "class_embedding.")
 
 
-def take_weights(model: nn.Module, source: nn.Module) -> None:
-    """Start `model` from the weights of `source`, a tokenizer or generator of the same build (`--init`).
+def check_fits(model: nn.Module, source: nn.Module) -> list[str]:
+    """The names of what `model` cannot take from `source`, a model of the same build, and may start fresh.
 
-    Classes need not be the same: then those of `model` start fresh, but for its null class, and that is said.
-    Raises UsageError where anything else does not fit.
+    Raises UsageError where anything else does not fit. `model` may lie on the meta device.
     """
     ours, theirs = model.state_dict(), source.state_dict()
     fresh = []
     for name, tensor in ours.items():
-        fits = name in theirs and theirs[name].shape == tensor.shape
-        if fits:
-            tensor.copy_(theirs[name])
-        elif name.startswith(MAY_BE_FRESH):
+        if name in theirs and theirs[name].shape == tensor.shape:
+            continue
+        if name.startswith(MAY_BE_FRESH):
             fresh.append(name)
-        else:
-            there = f"is {tuple(theirs[name].shape)}" if name in theirs else "is missing"
-            raise UsageError(
-                f"--init: {name} {there} in the model given, and {tuple(tensor.shape)} in the one to train; "
-                "use the preset that it was trained with, or set the model fields to its config.json"
-            )
+            continue
+        there = f"is {tuple(theirs[name].shape)}" if name in theirs else "is missing"
+        raise UsageError(
+            f"--init: {name} {there} in the model given, and {tuple(tensor.shape)} in the one to train; "
+            "use the preset that it was trained with, or set the model fields to its config.json"
+        )
     if extra := [name for name in theirs if name not in ours and not name.startswith(MAY_BE_FRESH)]:
         raise UsageError(
             f"--init: the model to train has no place for {extra[0]} of the model given; "
             "use the preset that it was trained with, or set the model fields to its config.json"
         )
+    return fresh
+
+
+def take_weights(model: nn.Module, source: nn.Module) -> None:
+    """Start `model` from the weights of `source`, a tokenizer or generator of the same build (`--init`).
+
+    Classes need not be the same: then those of `model` start fresh, but for its null class, and that is said.
+    Raises UsageError as `check_fits` does.
+    """
+    fresh = check_fits(model, source)
+    ours, theirs = model.state_dict(), source.state_dict()
+    for name in ours.keys() - set(fresh):
+        ours[name].copy_(theirs[name])
     if "class_embedding.weight" in fresh:
         ours["class_embedding.weight"][-1] = theirs["class_embedding.weight"][-1]
     if fresh:

@@ -12,6 +12,7 @@ from restok_cli.console import Progress
 from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
 from restok_cli.data.loader import Batch, batches, evaluation_batches
 from restok_cli.data.shards import Dataset
+from restok_cli.errors import UsageError
 from restok_cli.files import whole_file
 from restok_cli.metrics.codebook import use_of_counts
 from restok_cli.metrics.pixels import psnr
@@ -111,6 +112,8 @@ def train_tokenizer(
         check_same("data set", saved["data_fingerprint"], data.fingerprint)
         state.load_state_dict(saved)
         first_step = saved["step"]
+    if stop_at is not None and stop_at <= first_step:
+        raise UsageError(f"--stop-at {stop_at}: the run has done {first_step} steps already; give a later step")
     if config.compute.gradient_checkpointing:
         recompute_activations(state.tokenizer)
     if config.compute.compile:
