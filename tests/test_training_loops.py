@@ -1,52 +1,18 @@
 """Both training loops: exact in every way of running them, and well behaved when something goes wrong."""
 
-import json
 import math
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from training_runs import HAR, TOKENIZER, call, equal, log, state, train
 
 from restok_cli.model.checkpoint import load_tokenizer
 from restok_cli.model.quantizer import Quantizer
-from restok_cli.training.checkpoints import read_checkpoint
 from restok_cli.training.codebook import revive
 from restok_cli.training.losses import TokenizerLosses
-
-RATES = ("images_per_second", "data_wait", "eta_seconds")
-TIMES = ("seconds", "waited")
-# every part that has a state: a discriminator from the third step on, revival, the entropy term, two micro-batches
-TOKENIZER = (
-    *("train-tokenizer", "sample", "--preset", "tiny", "--max-steps", 6, "--batch-size", 8, "--skip-preflight"),
-    *("--set", "schedule.micro_batch_size=4", "--set", "schedule.save_every=6", "--set", "schedule.log_every=4"),
-    *(
-        "--set",
-        "schedule.validate_every=6",
-        "--set",
-        "schedule.preview_every=6",
-        "--set",
-        "schedule.keep_checkpoints=9",
-    ),
-    *("--set", "discriminator.weight=0.5", "--set", "discriminator.kind=patch", "--set", "discriminator.start_step=3"),
-    *("--set", "discriminator.optimizer.warmup_steps=2", "--set", "revival.every=3"),
-)
-HAR = (
-    *("train-har", "sample", "--preset", "tiny", "--max-steps", 6, "--batch-size", 8, "--skip-preflight"),
-    *("--set", "schedule.micro_batch_size=4", "--set", "schedule.save_every=6", "--set", "schedule.log_every=4"),
-    *(
-        "--set",
-        "schedule.validate_every=6",
-        "--set",
-        "schedule.preview_every=6",
-        "--set",
-        "schedule.keep_checkpoints=9",
-    ),
-)
 
 
 @pytest.fixture(scope="module")
@@ -56,39 +22,6 @@ def runs(tmp_path_factory) -> Path:
     call(folder, *TOKENIZER, "-o", "tokenizer")
     call(folder, *HAR, "--tokenizer", "tokenizer", "-o", "har")
     return folder
-
-
-def call(folder: Path, *arguments: object, code: int = 0) -> str:
-    """Run a command in `folder`, in a process of its own, and return its stderr."""
-    command = (sys.executable, "-m", "restok_cli", *map(str, arguments))
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert result.returncode == code, result.stderr
-    assert "Traceback" not in result.stderr
-    return result.stderr
-
-
-def train(kind: str, runs: Path) -> tuple[object, ...]:
-    return TOKENIZER if kind == "tokenizer" else (*HAR, "--tokenizer", runs / "tokenizer")
-
-
-def state(run: Path, step: int = 6) -> dict:
-    saved = read_checkpoint(run / "checkpoints" / f"step-{step:06d}")
-    saved["window"] = {name: value for name, value in saved["window"].items() if name not in TIMES}
-    return saved
-
-
-def equal(one: object, other: object) -> bool:
-    """Whether two nested states are the same, tensors bit for bit."""
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(equal, one, other))
-    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
-
-
-def log(run: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in RATES} for line in lines]
 
 
 @pytest.mark.slow
@@ -120,82 +53,6 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(runs, re
     result = restok(*command, "--resume")
     assert result.code == 0 and "ema.safetensors is not as it was written" in result.err
     assert equal(state(out), state(runs / kind)) and log(out) == log(runs / kind)
-
-
-@pytest.mark.slow
-def test_two_processes_train_a_tokenizer_like_one(runs, tmp_path):
-    """And the run goes on in one process, as if it had always been there."""
-    call(tmp_path, *TOKENIZER, "-o", "run", "--num-processes", 2, "--stop-at", 5)
-    err = call(tmp_path, *TOKENIZER, "-o", "run", "--resume", "--num-processes", 4, code=2)
-    assert "--set schedule.micro_batch_size=2" in err
-    call(tmp_path, *TOKENIZER, "-o", "run", "--resume")
-    for name in ("model", "ema"):
-        ours, theirs = state(tmp_path / "run")[name], state(runs / "tokenizer")[name]
-        for key, value in theirs.items():
-            torch.testing.assert_close(ours[key], value, rtol=1e-4, atol=1e-5, msg=key)
-    for ours, theirs in zip(log(tmp_path / "run"), log(runs / "tokenizer"), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-3)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("sharding", ["none", "fsdp"])
-def test_two_processes_train_a_generator_like_one(runs, tmp_path, sharding):
-    # a look at the averaged weights in the middle, which gathers the shards, must leave them as they were
-    options = ("--set", f"compute.sharding={sharding}", "--num-processes", 2)
-    options += ("--set", "schedule.validate_every=1", "--set", "schedule.preview_every=2")
-    call(tmp_path, *train("har", runs), "-o", "run", *options, "--stop-at", 3)
-    call(tmp_path, *train("har", runs), "-o", "run", *options, "--resume")
-    for name in ("model", "ema"):
-        ours, theirs = state(tmp_path / "run")[name], state(runs / "har")[name]
-        assert ours.keys() == theirs.keys()
-        for key, value in theirs.items():
-            torch.testing.assert_close(ours[key], value, rtol=1e-4, atol=1e-5, msg=key)
-    last = [line for line in log(tmp_path / "run") if line["step"] == 6]
-    for ours, theirs in zip(last, log(runs / "har")[-2:], strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-3)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_two_processes_save_together_when_they_are_stopped(tmp_path, number, code):
-    """With one line, the exit code of the signal, and no process left behind."""
-    command = [*map(str, TOKENIZER), "--max-steps", "5000", "--num-processes", "2", "-o", "run"]
-    process = subprocess.Popen(
-        (sys.executable, "-m", "restok_cli", *command),
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / "metrics.jsonl").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == code
-    [line] = [line for line in err.splitlines() if line.startswith("restok: ")]
-    step = int(line.removeprefix("restok: interrupted after step ").split(";")[0])
-    assert (tmp_path / "run" / "checkpoints" / f"step-{step:06d}").is_dir()
-    assert not any(str(tmp_path) in line for line in running_commands())
-
-
-def running_commands() -> list[str]:
-    folders = [path for path in Path("/proc").iterdir() if path.name.isdecimal()]
-    found = []
-    for folder in folders:
-        try:
-            found.append(f"{(folder / 'cwd').readlink()} {(folder / 'cmdline').read_text()}")
-        except OSError:
-            continue
-    return found
-
-
-@pytest.mark.slow
-def test_of_processes_that_fail_one_speaks(tmp_path):
-    err = call(tmp_path, *TOKENIZER, "--batch-size", 4, "-o", "run", "--num-processes", 2, code=2)
-    [line] = [line for line in err.splitlines() if line.startswith("restok: ")]
-    assert "a batch of 4 cannot be cut into micro-batches of 4 for 2 processes" in line
-    assert len(err.splitlines()) == 1
 
 
 def break_steps(monkeypatch, broken: set[int]) -> None:
@@ -283,8 +140,6 @@ def test_a_run_cannot_stop_where_it_has_been(runs, fails, tmp_path):
 
 @pytest.mark.slow
 def test_a_generator_learns_other_classes_than_it_knew(runs, restok, fails, tmp_path):
-    from PIL import Image
-
     for name in ("red", "green"):
         (tmp_path / "colours" / name).mkdir(parents=True)
         for i in range(6):

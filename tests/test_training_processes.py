@@ -1,0 +1,96 @@
+"""Several processes train like one, stop together, and fail with one voice."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from training_runs import HAR, TOKENIZER, call, log, state, train
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """A folder with `tokenizer` and `har`, trained without interruption."""
+    folder = tmp_path_factory.mktemp("loops")
+    call(folder, *TOKENIZER, "-o", "tokenizer")
+    call(folder, *HAR, "--tokenizer", "tokenizer", "-o", "har")
+    return folder
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_tokenizer_like_one(runs, tmp_path):
+    """And the run goes on in one process, as if it had always been there."""
+    call(tmp_path, *TOKENIZER, "-o", "run", "--num-processes", 2, "--stop-at", 5)
+    err = call(tmp_path, *TOKENIZER, "-o", "run", "--resume", "--num-processes", 4, code=2)
+    assert "--set schedule.micro_batch_size=2" in err
+    call(tmp_path, *TOKENIZER, "-o", "run", "--resume")
+    for name in ("model", "ema"):
+        ours, theirs = state(tmp_path / "run")[name], state(runs / "tokenizer")[name]
+        for key, value in theirs.items():
+            torch.testing.assert_close(ours[key], value, rtol=1e-4, atol=1e-5, msg=key)
+    for ours, theirs in zip(log(tmp_path / "run"), log(runs / "tokenizer"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+def test_two_processes_train_a_generator_like_one(runs, tmp_path, sharding):
+    # a look at the averaged weights in the middle, which gathers the shards, must leave them as they were
+    options = ("--set", f"compute.sharding={sharding}", "--num-processes", 2)
+    options += ("--set", "schedule.validate_every=1", "--set", "schedule.preview_every=2")
+    call(tmp_path, *train("har", runs), "-o", "run", *options, "--stop-at", 3)
+    call(tmp_path, *train("har", runs), "-o", "run", *options, "--resume")
+    for name in ("model", "ema"):
+        ours, theirs = state(tmp_path / "run")[name], state(runs / "har")[name]
+        assert ours.keys() == theirs.keys()
+        for key, value in theirs.items():
+            torch.testing.assert_close(ours[key], value, rtol=1e-4, atol=1e-5, msg=key)
+    last = [line for line in log(tmp_path / "run") if line["step"] == 6]
+    for ours, theirs in zip(last, log(runs / "har")[-2:], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_two_processes_save_together_when_they_are_stopped(tmp_path, number, code):
+    """With one line, the exit code of the signal, and no process left behind."""
+    command = [*map(str, TOKENIZER), "--max-steps", "5000", "--num-processes", "2", "-o", "run"]
+    process = subprocess.Popen(
+        (sys.executable, "-m", "restok_cli", *command),
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == code
+    [line] = [line for line in err.splitlines() if line.startswith("restok: ")]
+    step = int(line.removeprefix("restok: interrupted after step ").split(";")[0])
+    assert (tmp_path / "run" / "checkpoints" / f"step-{step:06d}").is_dir()
+    assert not any(str(tmp_path) in line for line in running_commands())
+
+
+def running_commands() -> list[str]:
+    folders = [path for path in Path("/proc").iterdir() if path.name.isdecimal()]
+    found = []
+    for folder in folders:
+        try:
+            found.append(f"{(folder / 'cwd').readlink()} {(folder / 'cmdline').read_text()}")
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.slow
+def test_of_processes_that_fail_one_speaks(tmp_path):
+    err = call(tmp_path, *TOKENIZER, "--batch-size", 4, "-o", "run", "--num-processes", 2, code=2)
+    [line] = [line for line in err.splitlines() if line.startswith("restok: ")]
+    assert "a batch of 4 cannot be cut into micro-batches of 4 for 2 processes" in line
+    assert len(err.splitlines()) == 1

@@ -1,0 +1,73 @@
+"""What the tests of the training loops share: small runs with every part that has a state, and a look at them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from restok_cli.training.checkpoints import read_checkpoint
+
+RATES = ("images_per_second", "data_wait", "eta_seconds")
+TIMES = ("seconds", "waited")
+# every part that has a state: a discriminator from the third step on, revival, the entropy term, two micro-batches
+TOKENIZER = (
+    *("train-tokenizer", "sample", "--preset", "tiny", "--max-steps", 6, "--batch-size", 8, "--skip-preflight"),
+    *("--set", "schedule.micro_batch_size=4", "--set", "schedule.save_every=6", "--set", "schedule.log_every=4"),
+    *(
+        "--set",
+        "schedule.validate_every=6",
+        "--set",
+        "schedule.preview_every=6",
+        "--set",
+        "schedule.keep_checkpoints=9",
+    ),
+    *("--set", "discriminator.weight=0.5", "--set", "discriminator.kind=patch", "--set", "discriminator.start_step=3"),
+    *("--set", "discriminator.optimizer.warmup_steps=2", "--set", "revival.every=3"),
+)
+HAR = (
+    *("train-har", "sample", "--preset", "tiny", "--max-steps", 6, "--batch-size", 8, "--skip-preflight"),
+    *("--set", "schedule.micro_batch_size=4", "--set", "schedule.save_every=6", "--set", "schedule.log_every=4"),
+    *(
+        "--set",
+        "schedule.validate_every=6",
+        "--set",
+        "schedule.preview_every=6",
+        "--set",
+        "schedule.keep_checkpoints=9",
+    ),
+)
+
+
+def call(folder: Path, *arguments: object, code: int = 0) -> str:
+    """Run a command in `folder`, in a process of its own, and return its stderr."""
+    command = (sys.executable, "-m", "restok_cli", *map(str, arguments))
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+def train(kind: str, runs: Path) -> tuple[object, ...]:
+    return TOKENIZER if kind == "tokenizer" else (*HAR, "--tokenizer", runs / "tokenizer")
+
+
+def state(run: Path, step: int = 6) -> dict:
+    saved = read_checkpoint(run / "checkpoints" / f"step-{step:06d}")
+    saved["window"] = {name: value for name, value in saved["window"].items() if name not in TIMES}
+    return saved
+
+
+def equal(one: object, other: object) -> bool:
+    """Whether two nested states are the same, tensors bit for bit."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+def log(run: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in RATES} for line in lines]
