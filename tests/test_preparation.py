@@ -185,6 +185,16 @@ def test_stopped_while_files_move_it_goes_on_too(prepare, restok, tmp_path, monk
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def test_what_a_stopped_move_left_is_replaced_by_something_else(prepare, restok, tmp_path, monkeypatch):
+    restok("prepare", "sample", tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, "sync_folder", lambda _: os.kill(os.getpid(), signal.SIGINT))
+        assert prepare("out", "--overwrite", "--jobs", 1).code == 130
+    assert prepare("out", "--overwrite", "--samples-per-shard", 100).code == 0
+    prepare("whole", "--samples-per-shard", 100)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
 def test_going_on_with_something_else_is_refused_with_what_differs(prepare, fails, mixed, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_after(patch, 1)

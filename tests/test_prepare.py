@@ -177,6 +177,21 @@ def test_overwrite_replaces_data_sets_only(pets, tmp_path):
         run("sample", tmp_path / "data", "--overwrite")
 
 
+@pytest.mark.parametrize("name", ["mine-000001.tar", "train-000000.npy", "LICENSE", "dataset.json", "_info.json"])
+def test_overwrite_leaves_what_only_has_the_name_of_our_files(pets, tmp_path, name):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / name).write_text("years of work")
+    for command in (["folder", pets], ["sample"]):
+        with pytest.raises(UsageError, match=f"home holds {name}, which this command did not make"):
+            run(*command, tmp_path / "home", "--overwrite")
+    assert (tmp_path / "home" / name).read_text() == "years of work"
+    run("folder", pets, tmp_path / "data")
+    if not (tmp_path / "data" / name).exists():
+        (tmp_path / "data" / name).write_text("more of it")
+        with pytest.raises(UsageError, match=f"data holds {name}, which"):
+            run("sample", tmp_path / "data", "--overwrite")
+
+
 def test_the_current_folder_can_be_the_output_while_it_is_empty(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run("sample", ".")

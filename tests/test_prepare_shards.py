@@ -220,3 +220,33 @@ def test_links_that_are_replaced_leave_the_shards_alone(restok, wds, tmp_path):
     assert restok("prepare", "shards", wds, tmp_path / "out", "--overwrite").code == 0
     assert np.load(tmp_path / "out/train-000001.npy").shape == (3,)
     assert not (tmp_path / "out/NOTICE").exists()
+
+
+def test_shards_are_never_replaced_by_links_to_themselves(restok, fails, wds, tmp_path):
+    before = {path.name: path.read_bytes() for path in wds.iterdir()}
+    restok("prepare", "shards", wds, tmp_path / "links")
+    message = fails(2, "prepare", "shards", tmp_path / "links", wds, "--overwrite")
+    assert "links/train-000000.tar is a link to a shard in" in message and "give another folder OUT" in message
+    write_tar(tmp_path / "other/x-000000.tar", sample("a", 0, 0))
+    both = f"{{{tmp_path}/other/x-000000,{wds}/imagenet1k-train-0001}}.tar"
+    assert "is where the shards lie" in fails(2, "prepare", "shards", both, wds, "--overwrite")
+    assert {path.name: path.read_bytes() for path in wds.iterdir()} == before
+
+
+def test_shards_described_in_place_are_not_replaced_by_any_data_set(restok, fails, tmp_path):
+    write_tar(tmp_path / "mine/train-000000.tar", sample("a", 0, 0))
+    restok("prepare", "shards", tmp_path / "mine")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "mine").iterdir()}
+    (tmp_path / "mine/_info.json").unlink()
+    write_tar(tmp_path / "other/x-000000.tar", sample("b", 1, 0))
+    for command in (["sample"], ["shards", tmp_path / "other"], ["shards", "https://example.com/a.tar"]):
+        message = fails(2, "prepare", *command, tmp_path / "mine", "--overwrite")
+        assert "mine holds train-000000.tar, which this command did not make" in message
+    before.pop("_info.json")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "mine").iterdir()} == before
+
+
+def test_a_foreign_list_beside_shards_is_not_replaced(fails, wds):
+    (wds / "bad.jsonl").write_text("years of work")
+    assert "bad.jsonl is in the way" in fails(2, "prepare", "shards", wds)
+    assert (wds / "bad.jsonl").read_text() == "years of work"

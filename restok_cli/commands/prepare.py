@@ -184,13 +184,14 @@ def shards(
     """
     from restok_cli.data import existing
     from restok_cli.data.jobs import available_cores
-    from restok_cli.data.preparation import BAD_LIST
+    from restok_cli.data.shards import BAD_LIST
     from restok_cli.data.sources import readable
 
     names = None if class_names is None else _read_class_names(class_names)
     found = existing.find_shards(source)
     remote = existing.is_remote(source)
-    folder = _check_shards_output(None if remote else Path(next(iter(found.values()))[0]).parent, out, overwrite)
+    paths = [] if remote else [Path(path) for split in found.values() for path in split]
+    folder = _check_shards_output(paths, out, overwrite)
     name = readable(folder.resolve().name)
     if remote:
         _report(folder, existing.describe_remote(folder, found, name, names or []), as_json)
@@ -258,10 +259,10 @@ def sample(out: Output, overwrite: Overwrite = False, as_json: AsJson = False) -
 
       restok prepare sample data/emoji
     """
-    from restok_cli.data.shards import DATASET_FILES
+    from restok_cli.data.shards import own_files
     from restok_cli.data.writer import write_sample
 
-    check_output_folder(out, overwrite, DATASET_FILES.fullmatch)
+    check_output_folder(out, overwrite, own_files(out).__contains__)
     with whole_folder(out.resolve()) as temporary:
         manifest = write_sample(temporary)
     _report(out, manifest, as_json)
@@ -270,9 +271,9 @@ def sample(out: Output, overwrite: Overwrite = False, as_json: AsJson = False) -
 def _check_output(out: Path, overwrite: bool) -> None:
     """Check that a data set may be made in `out`: also where one is half done there, which may then go on."""
     from restok_cli.data.preparation import is_half_done
-    from restok_cli.data.shards import DATASET_FILES
+    from restok_cli.data.shards import own_files
 
-    check_output_folder(out, overwrite or is_half_done(out), DATASET_FILES.fullmatch)
+    check_output_folder(out, overwrite or is_half_done(out), own_files(out).__contains__)
 
 
 def _check_apart(pictures: Path, out: Path) -> None:
@@ -292,17 +293,21 @@ def _read_class_names(file: str) -> list[str]:
         raise UsageError(f"--class-names {file}: give a text file with a name on each line, or imagenet") from error
 
 
-def _check_shards_output(place: Path | None, out: Path | None, overwrite: bool) -> Path:
-    """The folder that a data set of shards may be described in; they lie in the folder `place`, if on this disk."""
-    from restok_cli.data.shards import DATASET_FILES, is_dataset
+def _check_shards_output(paths: list[Path], out: Path | None, overwrite: bool) -> Path:
+    """The folder that a data set of shards may be described in; `paths` are those of them that are on this disk."""
+    from restok_cli.data.shards import is_dataset, own_files
 
     if out is not None:
-        if place is not None and out.resolve() == place.resolve():
+        here = out.resolve()
+        if any(path.parent.resolve() == here for path in paths):
             raise UsageError(f"{out} is where the shards lie; leave it away to describe them there")
-        check_output_folder(out, overwrite, DATASET_FILES.fullmatch)
+        if linked := [path for path in paths if path.resolve().parent == here]:
+            raise UsageError(f"{linked[0]} is a link to a shard in {out}; give another folder OUT")
+        check_output_folder(out, overwrite, own_files(out).__contains__)
         return out
-    if place is None:
+    if not paths:
         raise UsageError("shards behind URLs cannot be described where they are; give a folder OUT")
+    place = paths[0].parent
     if is_dataset(place) and not overwrite:
         raise UsageError(f"{place} is a data set already; give --overwrite to describe it anew")
     return place
@@ -310,7 +315,8 @@ def _check_shards_output(place: Path | None, out: Path | None, overwrite: bool) 
 
 def _prepare(plan: "Plan", out: Path, jobs: int | None, overwrite: bool, as_json: bool) -> None:
     from restok_cli.data.jobs import available_cores
-    from restok_cli.data.preparation import BAD_LIST, prepare_dataset
+    from restok_cli.data.preparation import prepare_dataset
+    from restok_cli.data.shards import BAD_LIST
 
     try:
         manifest, changes, num_bad = prepare_dataset(plan, out, jobs or available_cores(), overwrite)

@@ -16,21 +16,23 @@ from restok_cli.console import Progress
 from restok_cli.data.images import IMAGE_SUFFIXES
 from restok_cli.data.intake import Check, check_picture
 from restok_cli.data.jobs import run_jobs
-from restok_cli.data.preparation import BAD_LIST, BadPicture, write_bad_list
+from restok_cli.data.preparation import BadPicture, remove_own_files, write_bad_list
 from restok_cli.data.shards import (
-    DATASET_FILES,
+    BAD_LIST,
+    IN_PLACE,
     MANIFEST,
     NO_CLASS,
     SHARD_FILE,
+    TIMM_MANIFEST,
     Manifest,
     ShardInfo,
     SplitInfo,
     index_path,
     is_index,
+    own_files,
 )
 from restok_cli.data.tars import group_samples, list_files, read_class_id
 from restok_cli.data.writer import (
-    TIMM_MANIFEST,
     Digest,
     describe_shard,
     digest_spans,
@@ -156,7 +158,7 @@ def describe_shards(
         set().union(*(shard.sizes for shard in indexed.values())),
         name=name,
         class_names=class_names,
-        provenance={"source": source, "left_out": str(len(bad)), "check": check},
+        provenance={"source": source, "left_out": str(len(bad)), "check": check} | ({} if out else IN_PLACE),
     )
     folder = out or paths[0].parent
     _make_room(folder, everything=out is not None)
@@ -175,18 +177,20 @@ def describe_shards(
 def _make_room(folder: Path, everything: bool) -> None:
     """Delete the data set that is replaced, or of the shards that stay where they are its description alone."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
-    (folder / BAD_LIST).unlink(missing_ok=True)
     if everything:
-        for file in folder.iterdir():
-            if DATASET_FILES.fullmatch(file.name):
-                file.unlink()
+        remove_own_files(folder)
+        return
+    for file in own_files(folder) & {MANIFEST, BAD_LIST}:
+        (folder / file).unlink(missing_ok=True)
 
 
 def _check_place(paths: list[Path]) -> None:
     """Raises UsageError where the shards cannot be described where they lie."""
     if others := [path for path in paths if path.parent != paths[0].parent]:
         raise UsageError(f"{others[0]} and {paths[0]} lie in different folders; give a folder OUT for the data set")
+    bad_list = paths[0].parent / BAD_LIST
+    if bad_list.exists() and bad_list.name not in own_files(bad_list.parent):
+        raise UsageError(f"{bad_list} is in the way of the list of broken pictures; move it, or give a folder OUT")
     for path in paths:
         if not SHARD_FILE.fullmatch(path.name):
             raise UsageError(f"{path.name}: only letters, digits, - and _ may be in a shard's name; give a folder OUT")

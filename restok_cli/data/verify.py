@@ -18,13 +18,13 @@ import numpy as np
 from restok_cli.console import Progress
 from restok_cli.data.arrays import map_array
 from restok_cli.data.jobs import run_jobs
-from restok_cli.data.preparation import WORK_FOLDER
 from restok_cli.data.shards import (
     INDEX_DTYPE,
     NAME_BYTES,
     NO_CLASS,
     SAMPLE_FOLDER,
     TAR_BLOCK,
+    WORK_FOLDER,
     Manifest,
     ShardInfo,
     index_path,
