@@ -250,3 +250,26 @@ def test_a_foreign_list_beside_shards_is_not_replaced(fails, wds):
     (wds / "bad.jsonl").write_text("years of work")
     assert "bad.jsonl is in the way" in fails(2, "prepare", "shards", wds)
     assert (wds / "bad.jsonl").read_text() == "years of work"
+
+
+def test_impossible_classes_are_told_without_a_list_of_all_below(restok, fails, tmp_path):
+    huge = [("huge.jpg", picture(1)), ("huge.cls", b"9" * 30)]
+    write_tar(tmp_path / "in/a.tar", [*sample("good", 0, 3), *huge])
+    assert restok("prepare", "shards", tmp_path / "in").code == 0
+    assert open_dataset(tmp_path / "in").num_classes == 4
+    assert "its .cls is no class id" in (tmp_path / "in/bad.jsonl").read_text()
+    write_tar(tmp_path / "large/a.tar", sample("a", 0, 999_999))
+    message = fails(1, "prepare", "shards", tmp_path / "large")
+    assert "a.tar holds class 999999, more than there are samples" in message and "--class-names" in message
+
+
+def test_keys_that_come_twice_are_refused_unless_one_is_left_out(restok, fails, tmp_path):
+    write_tar(tmp_path / "in/a.tar", [*sample("a", 0), *sample("b", 1), *sample("a", 2)])
+    assert "a.tar holds the key a twice: keys must be unique" in fails(1, "prepare", "shards", tmp_path / "in")
+    write_tar(tmp_path / "in/a.tar", sample("a", 0))
+    write_tar(tmp_path / "in/b.tar", sample("a", 1))
+    assert f"b.tar holds the key a as {tmp_path}/in/a.tar does" in fails(1, "prepare", "shards", tmp_path / "in")
+    assert {path.name for path in (tmp_path / "in").iterdir()} == {"a.tar", "b.tar"}
+    write_tar(tmp_path / "in/b.tar", [("a.jpg", b"broken"), *sample("b", 1)])
+    assert restok("prepare", "shards", tmp_path / "in").code == 0
+    assert restok("prepare", "verify", tmp_path / "in").code == 0

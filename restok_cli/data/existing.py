@@ -47,6 +47,7 @@ from restok_cli.data.writer import (
 from restok_cli.errors import PictureError, RestokError, UsageError
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}  # what a file name contains -> its split
+ANY_CLASSES = 50_000  # so many may be told by numbers alone, however few samples there are
 HINT = "give a folder of tars, or a pattern such as 'train-{00..15}.tar'"
 
 
@@ -57,6 +58,7 @@ class IndexedShard(NamedTuple):
     digest: Digest
     sizes: set[tuple[int, int]]  # (height, width)
     bad: list[BadPicture]
+    keys: list[str]  # one per entry
 
 
 def is_remote(source: str) -> bool:
@@ -132,8 +134,8 @@ def describe_shards(
     A broken picture, or what else is no sample, is left out of the index and listed in bad.jsonl. Without
     `class_names` the classes are called by their numbers. Nothing is written before everything has been read.
 
-    Returns the manifest and how many were left out. Raises RestokError where a shard is damaged or no class can be
-    told, UsageError where the shards cannot be described in their place.
+    Returns the manifest and how many were left out. Raises RestokError where a shard is damaged, a key comes twice or
+    no class can be told, UsageError where the shards cannot be described in their place.
     """
     paths = [Path(path) for split in shards.values() for path in split]
     if out is None:
@@ -143,6 +145,7 @@ def describe_shards(
         closing(run_jobs(partial(_index_shard, check), paths, jobs, progress)) as results,
     ):
         indexed = {paths[i]: shard for i, shard in results}
+    _check_keys(indexed)
     bad = [picture for path in paths for picture in indexed[path].bad]
     class_names = _class_names(indexed, class_names)
     infos: dict[str, list[ShardInfo]] = {split: [] for split in shards}
@@ -199,6 +202,16 @@ def _check_place(paths: list[Path]) -> None:
             raise UsageError(f"{index} is in the way of the index of {path.name}; give a folder OUT")
 
 
+def _check_keys(indexed: dict[Path, IndexedShard]) -> None:
+    owners: dict[str, Path] = {}
+    for path, shard in indexed.items():
+        for key in shard.keys:
+            if key in owners:
+                where = "twice" if owners[key] == path else f"as {owners[key]} does"
+                raise RestokError(f"{path} holds the key {key} {where}: keys must be unique; rename the samples")
+            owners[key] = path
+
+
 def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | None) -> list[str]:
     """The names of the classes, checked against the class ids that occur."""
     ids = {path: {class_id for _, _, class_id in shard.entries} for path, shard in indexed.items()}
@@ -209,6 +222,12 @@ def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | Non
     if found <= {NO_CLASS}:
         return []
     if class_names is None:
+        if max(found) >= max(ANY_CLASSES, sum(len(shard.entries) for shard in indexed.values())):
+            path = next(path for path in ids if max(found) in ids[path])
+            raise RestokError(
+                f"{path} holds class {max(found)}, more than there are samples: class ids count from 0; correct the"
+                " .cls, or give --class-names with all of them"
+            )
         return [str(class_id) for class_id in range(max(found) + 1)]
     if max(found) >= len(class_names):
         path = next(path for path in ids if max(found) in ids[path])
@@ -218,7 +237,7 @@ def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | Non
 
 def _index_shard(check: Check, path: Path, advance: Callable[[], None]) -> IndexedShard:
     """Read a shard to its end. Raises RestokError where it is damaged."""
-    entries, sizes, bad = [], set(), []
+    entries, sizes, bad, keys = [], set(), [], []
     with open(path, "rb") as tar:
         for key, files in group_samples(list_files(tar, str(path))):
             try:
@@ -226,12 +245,13 @@ def _index_shard(check: Check, path: Path, advance: Callable[[], None]) -> Index
                 tar.seek(picture.offset_data)
                 sizes.add(check_picture(tar.read(picture.size), key, check))
                 entries.append((picture.offset_data, picture.size, class_id))
+                keys.append(key)
             except PictureError as error:
                 bad.append(BadPicture(file=f"{key} in {path.name}", reason=str(error).removeprefix(f"{key}: ")))
         tar.seek(0)
         digest = digest_spans(tar, [offset + padded(length) for offset, length, _ in entries])
     advance()
-    return IndexedShard(entries, digest, sizes, bad)
+    return IndexedShard(entries, digest, sizes, bad, keys)
 
 
 def _sample(tar: BinaryIO, files: dict[str, TarInfo]) -> tuple[TarInfo, int]:
