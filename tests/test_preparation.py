@@ -55,8 +55,8 @@ def test_what_was_changed_is_told_on_the_terminal_in_the_manifest_and_in_the_sam
     result = prepare("out", "--json")
     counts = json.loads(result.out)
     assert (counts["pictures"], counts["re_encoded"], counts["unreadable"]) == (11, 2, 1)
-    assert "1 pictures were re-encoded: BMP file" in result.err
-    assert "1 pictures were re-encoded: CMYK colours" in result.err
+    assert "1 picture re-encoded: BMP file" in result.err
+    assert "1 picture re-encoded: CMYK colours" in result.err
     provenance = open_dataset(tmp_path / "out").manifest.provenance
     assert (provenance["re_encoded"], provenance["left_out"], provenance["check"]) == ("2", "1", "quick")
     told = {}

@@ -131,7 +131,7 @@ def test_broken_pictures_are_named_listed_and_left_out(pets, tmp_path, capsys):
     assert sorted(entry["file"] for entry in bad) == ["cats/cut.png", "cats/text.jpg", "dogs/gone.png"]
     for entry in bad:
         assert f"left out: {entry['file']}: {entry['reason']}" in captured.err
-    assert "3 pictures could not be decoded" in captured.err
+    assert "3 pictures left out that cannot be decoded" in captured.err
 
 
 def test_a_folder_of_broken_pictures_makes_no_data_set(tmp_path):

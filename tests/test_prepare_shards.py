@@ -163,11 +163,16 @@ def test_shards_behind_urls_are_named_not_read(restok, fails, tmp_path):
     restok("prepare", "sample", tmp_path / "out")
     result = restok("prepare", "shards", url, tmp_path / "out", "--class-names", "imagenet", "--json", "--overwrite")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["dataset.json"]
-    assert json.loads(result.out)["splits"] == {"train": 0, "validation": 0}
+    told = json.loads(result.out)
+    assert told["pictures"] is None and told["splits"] == {"train": None, "validation": None}
+    assert told["urls"] == {"train": 3, "validation": 3}
+    assert "6 URLs named: train 3, validation 3; nothing was read, so the pictures are not counted" in result.err
     dataset = open_dataset(tmp_path / "out")
     assert dataset.manifest.splits["train"].urls == [f"https://example.com/cats-train-00{i}.tar" for i in range(3)]
     assert dataset.num_classes == 1000
-    assert "the shards of train are elsewhere" in restok("prepare", "verify", tmp_path / "out").err
+    result = restok("prepare", "verify", tmp_path / "out")
+    assert result.code == 1 and "the shards of train are elsewhere" in result.err
+    assert "could be checked; download its shards" in result.err and "as they were prepared" not in result.err
     assert "give a folder OUT" in fails(2, "prepare", "shards", url)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from restok_cli.commands.prepare_codes import codes
-from restok_cli.console import note
+from restok_cli.console import counted, note
 from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import check_output_folder, whole_folder
 
@@ -194,13 +194,13 @@ def shards(
     folder = _check_shards_output(paths, out, overwrite)
     name = readable(folder.resolve().name)
     if remote:
-        _report(folder, existing.describe_remote(folder, found, name, names or []), as_json)
+        _report_remote(folder, existing.describe_remote(folder, found, name, names or []), as_json)
         return
     manifest, num_bad = existing.describe_shards(
         found, out, name=name, source=readable(source), class_names=names, check=check, jobs=jobs or available_cores()
     )
     if num_bad:
-        note(f"{num_bad} samples are broken and were left out: see {folder / BAD_LIST}")
+        note(f"{counted(num_bad, 'broken sample')} left out: see {folder / BAD_LIST}")
     _report(folder, manifest, as_json, unreadable=num_bad)
 
 
@@ -222,7 +222,8 @@ def verify(
 
     Finds every changed bit and every cut in shards and indices, shards that are
     missing or foreign, keys that come twice and classes that do not exist, and
-    names the sample. The exit code is 1 where there are problems.
+    names the sample. The exit code is 1 where there are problems, and where all
+    shards are behind URLs, so that nothing can be checked.
 
     Example:
 
@@ -244,8 +245,13 @@ def verify(
         for file, sample, what in problems:
             print(f"{file}: {sample}: {what}" if sample else f"{file}: {what}")
     if problems:
-        raise RestokError(f"{data} has {len(problems)} problem{'s'[: len(problems) > 1]}; prepare or copy it again")
-    note(f"{num_samples} samples in {num_shards} shards are as they were prepared")
+        raise RestokError(f"{data} has {counted(len(problems), 'problem')}; prepare or copy it again")
+    if streamed and not num_shards:
+        raise RestokError(
+            f"nothing of {data} could be checked; download its shards and give the folder to `restok prepare shards`"
+        )
+    verb = "is as it was" if num_samples == 1 else "are as they were"
+    note(f"{counted(num_samples, 'sample')} in {counted(num_shards, 'shard')} {verb} prepared")
 
 
 @app.command()
@@ -324,9 +330,9 @@ def _prepare(plan: "Plan", out: Path, jobs: int | None, overwrite: bool, as_json
         what = "interrupted; the same command goes on where this one was"
         raise Interrupted(error.signal_number, what) from error
     for change, count in changes.items():
-        note(f"{count} pictures were re-encoded: {change}")
+        note(f"{counted(count, 'picture')} re-encoded: {change}")
     if num_bad:
-        note(f"{num_bad} pictures could not be decoded and were left out: see {out / BAD_LIST}")
+        note(f"{counted(num_bad, 'picture')} left out that cannot be decoded: see {out / BAD_LIST}")
     _report(out, manifest, as_json, unreadable=num_bad, re_encoded=sum(changes.values()))
 
 
@@ -339,4 +345,17 @@ def _report(out: Path, manifest: "Manifest", as_json: bool, unreadable: int = 0,
     else:
         print(out)
     parts = ", ".join(f"{split} {count}" for split, count in counts.items())
-    note(f"{sum(counts.values())} pictures, {classes or 'no'} classes: {parts}")
+    kinds = counted(classes, "class", "classes") if classes else "no classes"
+    note(f"{counted(sum(counts.values()), 'picture')}, {kinds}: {parts}")
+
+
+def _report_remote(out: Path, manifest: "Manifest", as_json: bool) -> None:
+    urls = {split: len(info.urls) for split, info in manifest.splits.items()}
+    classes = len(manifest.class_names) or None
+    if as_json:
+        result = {"path": str(out), "pictures": None, "classes": classes, "splits": dict.fromkeys(urls), "urls": urls}
+        print(json.dumps(result))
+    else:
+        print(out)
+    parts = ", ".join(f"{split} {count}" for split, count in urls.items())
+    note(f"{counted(sum(urls.values()), 'URL')} named: {parts}; nothing was read, so the pictures are not counted")

@@ -144,8 +144,9 @@ def describe_shards(
         Progress("index", len(paths), "shards") as progress,
         closing(run_jobs(partial(_index_shard, check), paths, jobs, progress)) as results,
     ):
-        indexed = {paths[i]: shard for i, shard in results}
-    _check_keys(indexed)
+        finished = dict(results)
+    indexed = {path: finished[i] for i, path in enumerate(paths)}
+    _check_keys([(path, indexed[path].keys) for path in paths])
     bad = [picture for path in paths for picture in indexed[path].bad]
     class_names = _class_names(indexed, class_names)
     infos: dict[str, list[ShardInfo]] = {split: [] for split in shards}
@@ -202,10 +203,11 @@ def _check_place(paths: list[Path]) -> None:
             raise UsageError(f"{index} is in the way of the index of {path.name}; give a folder OUT")
 
 
-def _check_keys(indexed: dict[Path, IndexedShard]) -> None:
+def _check_keys(shards: list[tuple[Path, list[str]]]) -> None:
+    """Raises RestokError where a key comes twice, in a shard or in two."""
     owners: dict[str, Path] = {}
-    for path, shard in indexed.items():
-        for key in shard.keys:
+    for path, keys in shards:
+        for key in keys:
             if key in owners:
                 where = "twice" if owners[key] == path else f"as {owners[key]} does"
                 raise RestokError(f"{path} holds the key {key} {where}: keys must be unique; rename the samples")
