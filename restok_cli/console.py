@@ -19,6 +19,11 @@ kept_in: list[Path] = []  # the file that keeps what is said, while there is one
 muted: list[bool] = []  # not empty while nothing is to be said
 
 
+def counted(count: int, what: str, plural: str | None = None) -> str:
+    """'1 picture', '2 pictures'."""
+    return f"{count} {what if count == 1 else plural or what + 's'}"
+
+
 def note(message: str, keep: bool = True) -> None:
     """One line for the person at the terminal, from the first of several processes; also kept, if anything is."""
     if rank() == 0 and not muted:

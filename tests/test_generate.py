@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 
 from restok_cli.commands import drawing
+from restok_cli.commands.generate import check_output
 from restok_cli.data.code_files import read_codes
 from restok_cli.data.shards import open_dataset
 from restok_cli.data.streams import read_stream
-from restok_cli.errors import Interrupted
+from restok_cli.errors import Interrupted, UsageError
 
 RESTOK = (sys.executable, "-m", "restok_cli")
 # guidance that begins late, and a cut, so that every path of the sampler is taken
@@ -196,6 +197,12 @@ def test_an_npz_has_the_form_of_the_adm_evaluator(generate, expected, tmp_path):
         heart = open_dataset("sample").class_names.index("heart")
         assert npz["arr_1"].tolist() == [heart, 3] * 5 + [heart]
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+
+
+def test_shards_replace_no_foreign_tars(tmp_path):
+    (tmp_path / "mine-000001.tar").write_text("years of work")
+    with pytest.raises(UsageError, match=r"holds mine-000001\.tar, which this command did not make"):
+        check_output(tmp_path, codes=False, shards=True, overwrite=True)
 
 
 def test_shards_are_a_data_set_with_the_same_files(generate, expected, tmp_path):

@@ -135,6 +135,20 @@ def test_centre_crop_is_that_of_adm(sides):
     assert np.array_equal(center_crop(image, 32), adm_center_crop(image, 32))
 
 
+@pytest.mark.parametrize("sides", [(1, 999), (3000, 2), (40, 2999), (5000, 33)])
+def test_centre_crop_of_a_long_picture_makes_no_large_one(sides, monkeypatch):
+    image, sizes, resize = noise(1, *sides), [], Image.Image.resize
+    expected = adm_center_crop(image, 32).astype(int)
+
+    def recording(self, size, *arguments, **options):
+        sizes.append(size)
+        return resize(self, size, *arguments, **options)
+
+    monkeypatch.setattr(Image.Image, "resize", recording)
+    assert np.abs(np.asarray(center_crop(image, 32)).astype(int) - expected).max() <= 1
+    assert sizes == [(32, 32)]
+
+
 def test_centre_crop_to_a_rectangle_keeps_the_middle():
     image = noise(1, 40, 40)
     assert center_crop(image, (20, 40)).size == (40, 20)

@@ -55,8 +55,8 @@ def test_what_was_changed_is_told_on_the_terminal_in_the_manifest_and_in_the_sam
     result = prepare("out", "--json")
     counts = json.loads(result.out)
     assert (counts["pictures"], counts["re_encoded"], counts["unreadable"]) == (11, 2, 1)
-    assert "1 pictures were re-encoded: BMP file" in result.err
-    assert "1 pictures were re-encoded: CMYK colours" in result.err
+    assert "1 picture re-encoded: BMP file" in result.err
+    assert "1 picture re-encoded: CMYK colours" in result.err
     provenance = open_dataset(tmp_path / "out").manifest.provenance
     assert (provenance["re_encoded"], provenance["left_out"], provenance["check"]) == ("2", "1", "quick")
     told = {}
@@ -182,6 +182,16 @@ def test_stopped_while_files_move_it_goes_on_too(prepare, restok, tmp_path, monk
         assert prepare("out", "--overwrite", "--jobs", 1).code == 130
     assert not (tmp_path / "out/dataset.json").exists()
     assert prepare("out").code == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_what_a_stopped_move_left_is_replaced_by_something_else(prepare, restok, tmp_path, monkeypatch):
+    restok("prepare", "sample", tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, "sync_folder", lambda _: os.kill(os.getpid(), signal.SIGINT))
+        assert prepare("out", "--overwrite", "--jobs", 1).code == 130
+    assert prepare("out", "--overwrite", "--samples-per-shard", 100).code == 0
+    prepare("whole", "--samples-per-shard", 100)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 

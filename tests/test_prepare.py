@@ -131,7 +131,7 @@ def test_broken_pictures_are_named_listed_and_left_out(pets, tmp_path, capsys):
     assert sorted(entry["file"] for entry in bad) == ["cats/cut.png", "cats/text.jpg", "dogs/gone.png"]
     for entry in bad:
         assert f"left out: {entry['file']}: {entry['reason']}" in captured.err
-    assert "3 pictures could not be decoded" in captured.err
+    assert "3 pictures left out that cannot be decoded" in captured.err
 
 
 def test_a_folder_of_broken_pictures_makes_no_data_set(tmp_path):
@@ -175,6 +175,21 @@ def test_overwrite_replaces_data_sets_only(pets, tmp_path):
     (tmp_path / "data" / "notes" / "thesis.tex").write_text("more of it")
     with pytest.raises(UsageError, match=r"data holds notes/thesis\.tex, which"):
         run("sample", tmp_path / "data", "--overwrite")
+
+
+@pytest.mark.parametrize("name", ["mine-000001.tar", "train-000000.npy", "LICENSE", "dataset.json", "_info.json"])
+def test_overwrite_leaves_what_only_has_the_name_of_our_files(pets, tmp_path, name):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / name).write_text("years of work")
+    for command in (["folder", pets], ["sample"]):
+        with pytest.raises(UsageError, match=f"home holds {name}, which this command did not make"):
+            run(*command, tmp_path / "home", "--overwrite")
+    assert (tmp_path / "home" / name).read_text() == "years of work"
+    run("folder", pets, tmp_path / "data")
+    if not (tmp_path / "data" / name).exists():
+        (tmp_path / "data" / name).write_text("more of it")
+        with pytest.raises(UsageError, match=f"data holds {name}, which"):
+            run("sample", tmp_path / "data", "--overwrite")
 
 
 def test_the_current_folder_can_be_the_output_while_it_is_empty(tmp_path, monkeypatch):

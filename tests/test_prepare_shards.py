@@ -163,11 +163,16 @@ def test_shards_behind_urls_are_named_not_read(restok, fails, tmp_path):
     restok("prepare", "sample", tmp_path / "out")
     result = restok("prepare", "shards", url, tmp_path / "out", "--class-names", "imagenet", "--json", "--overwrite")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["dataset.json"]
-    assert json.loads(result.out)["splits"] == {"train": 0, "validation": 0}
+    told = json.loads(result.out)
+    assert told["pictures"] is None and told["splits"] == {"train": None, "validation": None}
+    assert told["urls"] == {"train": 3, "validation": 3}
+    assert "6 URLs named: train 3, validation 3; nothing was read, so the pictures are not counted" in result.err
     dataset = open_dataset(tmp_path / "out")
     assert dataset.manifest.splits["train"].urls == [f"https://example.com/cats-train-00{i}.tar" for i in range(3)]
     assert dataset.num_classes == 1000
-    assert "the shards of train are elsewhere" in restok("prepare", "verify", tmp_path / "out").err
+    result = restok("prepare", "verify", tmp_path / "out")
+    assert result.code == 1 and "the shards of train are elsewhere" in result.err
+    assert "could be checked; download its shards" in result.err and "as they were prepared" not in result.err
     assert "give a folder OUT" in fails(2, "prepare", "shards", url)
 
 
@@ -220,3 +225,56 @@ def test_links_that_are_replaced_leave_the_shards_alone(restok, wds, tmp_path):
     assert restok("prepare", "shards", wds, tmp_path / "out", "--overwrite").code == 0
     assert np.load(tmp_path / "out/train-000001.npy").shape == (3,)
     assert not (tmp_path / "out/NOTICE").exists()
+
+
+def test_shards_are_never_replaced_by_links_to_themselves(restok, fails, wds, tmp_path):
+    before = {path.name: path.read_bytes() for path in wds.iterdir()}
+    restok("prepare", "shards", wds, tmp_path / "links")
+    message = fails(2, "prepare", "shards", tmp_path / "links", wds, "--overwrite")
+    assert "links/train-000000.tar is a link to a shard in" in message and "give another folder OUT" in message
+    write_tar(tmp_path / "other/x-000000.tar", sample("a", 0, 0))
+    both = f"{{{tmp_path}/other/x-000000,{wds}/imagenet1k-train-0001}}.tar"
+    assert "is where the shards lie" in fails(2, "prepare", "shards", both, wds, "--overwrite")
+    assert {path.name: path.read_bytes() for path in wds.iterdir()} == before
+
+
+def test_shards_described_in_place_are_not_replaced_by_any_data_set(restok, fails, tmp_path):
+    write_tar(tmp_path / "mine/train-000000.tar", sample("a", 0, 0))
+    restok("prepare", "shards", tmp_path / "mine")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "mine").iterdir()}
+    (tmp_path / "mine/_info.json").unlink()
+    write_tar(tmp_path / "other/x-000000.tar", sample("b", 1, 0))
+    for command in (["sample"], ["shards", tmp_path / "other"], ["shards", "https://example.com/a.tar"]):
+        message = fails(2, "prepare", *command, tmp_path / "mine", "--overwrite")
+        assert "mine holds train-000000.tar, which this command did not make" in message
+    before.pop("_info.json")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "mine").iterdir()} == before
+
+
+def test_a_foreign_list_beside_shards_is_not_replaced(fails, wds):
+    (wds / "bad.jsonl").write_text("years of work")
+    assert "bad.jsonl is in the way" in fails(2, "prepare", "shards", wds)
+    assert (wds / "bad.jsonl").read_text() == "years of work"
+
+
+def test_impossible_classes_are_told_without_a_list_of_all_below(restok, fails, tmp_path):
+    huge = [("huge.jpg", picture(1)), ("huge.cls", b"9" * 30)]
+    write_tar(tmp_path / "in/a.tar", [*sample("good", 0, 3), *huge])
+    assert restok("prepare", "shards", tmp_path / "in").code == 0
+    assert open_dataset(tmp_path / "in").num_classes == 4
+    assert "its .cls is no class id" in (tmp_path / "in/bad.jsonl").read_text()
+    write_tar(tmp_path / "large/a.tar", sample("a", 0, 999_999))
+    message = fails(1, "prepare", "shards", tmp_path / "large")
+    assert "a.tar holds class 999999, more than there are samples" in message and "--class-names" in message
+
+
+def test_keys_that_come_twice_are_refused_unless_one_is_left_out(restok, fails, tmp_path):
+    write_tar(tmp_path / "in/a.tar", [*sample("a", 0), *sample("b", 1), *sample("a", 2)])
+    assert "a.tar holds the key a twice: keys must be unique" in fails(1, "prepare", "shards", tmp_path / "in")
+    write_tar(tmp_path / "in/a.tar", sample("a", 0))
+    write_tar(tmp_path / "in/b.tar", sample("a", 1))
+    assert f"b.tar holds the key a as {tmp_path}/in/a.tar does" in fails(1, "prepare", "shards", tmp_path / "in")
+    assert {path.name for path in (tmp_path / "in").iterdir()} == {"a.tar", "b.tar"}
+    write_tar(tmp_path / "in/b.tar", [("a.jpg", b"broken"), *sample("b", 1)])
+    assert restok("prepare", "shards", tmp_path / "in").code == 0
+    assert restok("prepare", "verify", tmp_path / "in").code == 0

@@ -59,6 +59,14 @@ def flip(path, position):
     path.write_bytes(contents)
 
 
+def test_one_sample_is_told_as_one(restok, tmp_path):
+    noise(1).save(tmp_path / "a.png")
+    (tmp_path / "in/a").mkdir(parents=True)
+    (tmp_path / "a.png").rename(tmp_path / "in/a/a.png")
+    assert "1 picture, 1 class: train 1" in restok("prepare", "folder", tmp_path / "in", tmp_path / "one").err
+    assert "1 sample in 1 shard is as it was prepared" in restok("prepare", "verify", tmp_path / "one").err
+
+
 def change_manifest(folder, change):
     path = folder / "dataset.json"
     manifest = json.loads(path.read_text())

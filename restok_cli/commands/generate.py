@@ -278,9 +278,9 @@ def check_output(output: Path, codes: bool, shards: bool, overwrite: bool) -> No
     elif shards:
         if output == STDOUT:
             raise UsageError("--shards need a folder, and - is a tar stream already; leave --shards out")
-        from restok_cli.data.shards import DATASET_FILES
+        from restok_cli.data.shards import own_files
 
-        check_output_folder(output, overwrite, lambda file: bool(DATASET_FILES.fullmatch(file)))
+        check_output_folder(output, overwrite, own_files(output).__contains__)
     elif output.suffix == ".npz":
         check_output_file("-o", output, ".npz", overwrite)
     elif output != STDOUT:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from restok_cli.commands.prepare_codes import codes
-from restok_cli.console import note
+from restok_cli.console import counted, note
 from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import check_output_folder, whole_folder
 
@@ -184,22 +184,23 @@ def shards(
     """
     from restok_cli.data import existing
     from restok_cli.data.jobs import available_cores
-    from restok_cli.data.preparation import BAD_LIST
+    from restok_cli.data.shards import BAD_LIST
     from restok_cli.data.sources import readable
 
     names = None if class_names is None else _read_class_names(class_names)
     found = existing.find_shards(source)
     remote = existing.is_remote(source)
-    folder = _check_shards_output(None if remote else Path(next(iter(found.values()))[0]).parent, out, overwrite)
+    paths = [] if remote else [Path(path) for split in found.values() for path in split]
+    folder = _check_shards_output(paths, out, overwrite)
     name = readable(folder.resolve().name)
     if remote:
-        _report(folder, existing.describe_remote(folder, found, name, names or []), as_json)
+        _report_remote(folder, existing.describe_remote(folder, found, name, names or []), as_json)
         return
     manifest, num_bad = existing.describe_shards(
         found, out, name=name, source=readable(source), class_names=names, check=check, jobs=jobs or available_cores()
     )
     if num_bad:
-        note(f"{num_bad} samples are broken and were left out: see {folder / BAD_LIST}")
+        note(f"{counted(num_bad, 'broken sample')} left out: see {folder / BAD_LIST}")
     _report(folder, manifest, as_json, unreadable=num_bad)
 
 
@@ -221,7 +222,8 @@ def verify(
 
     Finds every changed bit and every cut in shards and indices, shards that are
     missing or foreign, keys that come twice and classes that do not exist, and
-    names the sample. The exit code is 1 where there are problems.
+    names the sample. The exit code is 1 where there are problems, and where all
+    shards are behind URLs, so that nothing can be checked.
 
     Example:
 
@@ -243,8 +245,13 @@ def verify(
         for file, sample, what in problems:
             print(f"{file}: {sample}: {what}" if sample else f"{file}: {what}")
     if problems:
-        raise RestokError(f"{data} has {len(problems)} problem{'s'[: len(problems) > 1]}; prepare or copy it again")
-    note(f"{num_samples} samples in {num_shards} shards are as they were prepared")
+        raise RestokError(f"{data} has {counted(len(problems), 'problem')}; prepare or copy it again")
+    if streamed and not num_shards:
+        raise RestokError(
+            f"nothing of {data} could be checked; download its shards and give the folder to `restok prepare shards`"
+        )
+    verb = "is as it was" if num_samples == 1 else "are as they were"
+    note(f"{counted(num_samples, 'sample')} in {counted(num_shards, 'shard')} {verb} prepared")
 
 
 @app.command()
@@ -258,10 +265,10 @@ def sample(out: Output, overwrite: Overwrite = False, as_json: AsJson = False) -
 
       restok prepare sample data/emoji
     """
-    from restok_cli.data.shards import DATASET_FILES
+    from restok_cli.data.shards import own_files
     from restok_cli.data.writer import write_sample
 
-    check_output_folder(out, overwrite, DATASET_FILES.fullmatch)
+    check_output_folder(out, overwrite, own_files(out).__contains__)
     with whole_folder(out.resolve()) as temporary:
         manifest = write_sample(temporary)
     _report(out, manifest, as_json)
@@ -270,9 +277,9 @@ def sample(out: Output, overwrite: Overwrite = False, as_json: AsJson = False) -
 def _check_output(out: Path, overwrite: bool) -> None:
     """Check that a data set may be made in `out`: also where one is half done there, which may then go on."""
     from restok_cli.data.preparation import is_half_done
-    from restok_cli.data.shards import DATASET_FILES
+    from restok_cli.data.shards import own_files
 
-    check_output_folder(out, overwrite or is_half_done(out), DATASET_FILES.fullmatch)
+    check_output_folder(out, overwrite or is_half_done(out), own_files(out).__contains__)
 
 
 def _check_apart(pictures: Path, out: Path) -> None:
@@ -292,17 +299,21 @@ def _read_class_names(file: str) -> list[str]:
         raise UsageError(f"--class-names {file}: give a text file with a name on each line, or imagenet") from error
 
 
-def _check_shards_output(place: Path | None, out: Path | None, overwrite: bool) -> Path:
-    """The folder that a data set of shards may be described in; they lie in the folder `place`, if on this disk."""
-    from restok_cli.data.shards import DATASET_FILES, is_dataset
+def _check_shards_output(paths: list[Path], out: Path | None, overwrite: bool) -> Path:
+    """The folder that a data set of shards may be described in; `paths` are those of them that are on this disk."""
+    from restok_cli.data.shards import is_dataset, own_files
 
     if out is not None:
-        if place is not None and out.resolve() == place.resolve():
+        here = out.resolve()
+        if any(path.parent.resolve() == here for path in paths):
             raise UsageError(f"{out} is where the shards lie; leave it away to describe them there")
-        check_output_folder(out, overwrite, DATASET_FILES.fullmatch)
+        if linked := [path for path in paths if path.resolve().parent == here]:
+            raise UsageError(f"{linked[0]} is a link to a shard in {out}; give another folder OUT")
+        check_output_folder(out, overwrite, own_files(out).__contains__)
         return out
-    if place is None:
+    if not paths:
         raise UsageError("shards behind URLs cannot be described where they are; give a folder OUT")
+    place = paths[0].parent
     if is_dataset(place) and not overwrite:
         raise UsageError(f"{place} is a data set already; give --overwrite to describe it anew")
     return place
@@ -310,7 +321,8 @@ def _check_shards_output(place: Path | None, out: Path | None, overwrite: bool) 
 
 def _prepare(plan: "Plan", out: Path, jobs: int | None, overwrite: bool, as_json: bool) -> None:
     from restok_cli.data.jobs import available_cores
-    from restok_cli.data.preparation import BAD_LIST, prepare_dataset
+    from restok_cli.data.preparation import prepare_dataset
+    from restok_cli.data.shards import BAD_LIST
 
     try:
         manifest, changes, num_bad = prepare_dataset(plan, out, jobs or available_cores(), overwrite)
@@ -318,9 +330,9 @@ def _prepare(plan: "Plan", out: Path, jobs: int | None, overwrite: bool, as_json
         what = "interrupted; the same command goes on where this one was"
         raise Interrupted(error.signal_number, what) from error
     for change, count in changes.items():
-        note(f"{count} pictures were re-encoded: {change}")
+        note(f"{counted(count, 'picture')} re-encoded: {change}")
     if num_bad:
-        note(f"{num_bad} pictures could not be decoded and were left out: see {out / BAD_LIST}")
+        note(f"{counted(num_bad, 'picture')} left out that cannot be decoded: see {out / BAD_LIST}")
     _report(out, manifest, as_json, unreadable=num_bad, re_encoded=sum(changes.values()))
 
 
@@ -333,4 +345,17 @@ def _report(out: Path, manifest: "Manifest", as_json: bool, unreadable: int = 0,
     else:
         print(out)
     parts = ", ".join(f"{split} {count}" for split, count in counts.items())
-    note(f"{sum(counts.values())} pictures, {classes or 'no'} classes: {parts}")
+    kinds = counted(classes, "class", "classes") if classes else "no classes"
+    note(f"{counted(sum(counts.values()), 'picture')}, {kinds}: {parts}")
+
+
+def _report_remote(out: Path, manifest: "Manifest", as_json: bool) -> None:
+    urls = {split: len(info.urls) for split, info in manifest.splits.items()}
+    classes = len(manifest.class_names) or None
+    if as_json:
+        result = {"path": str(out), "pictures": None, "classes": classes, "splits": dict.fromkeys(urls), "urls": urls}
+        print(json.dumps(result))
+    else:
+        print(out)
+    parts = ", ".join(f"{split} {count}" for split, count in urls.items())
+    note(f"{counted(sum(urls.values()), 'URL')} named: {parts}; nothing was read, so the pictures are not counted")

@@ -23,7 +23,7 @@ from restok_cli.commands.options import (
     open_device,
     torch_dtype,
 )
-from restok_cli.console import Progress, note
+from restok_cli.console import Progress, counted, note
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import check_apart, whole_file, whole_folder
 
@@ -280,7 +280,7 @@ def report(summary: Summary, length: int, output: Path, as_json: bool) -> None:
     """Say on stderr how near the pictures come; print where they are."""
     left_out = f", {summary.unreadable} left out" if summary.unreadable else ""
     for n, value in summary.psnr.items():
-        note(f"{summary.count} pictures from {n} of {length} codes: mean PSNR {value:.2f} dB{left_out}")
+        note(f"{counted(summary.count, 'picture')} from {n} of {length} codes: mean PSNR {value:.2f} dB{left_out}")
     note(f"codebook: {summary.usage:.1f} % in use, perplexity {summary.perplexity:.1f}")
     if output == STDOUT:
         return

@@ -29,7 +29,7 @@ from restok_cli.errors import RestokError, UsageError, did_you_mean
 
 FORMAT_VERSION = 1
 CODES_FILE, UNFINISHED_FILE = "codes.json", "unfinished.json"
-SAMPLES_PER_SHARD = 1000
+SAMPLES_PER_SHARD = 256  # what is lost of the work at most when it is stopped
 
 # Every file of a code cache: what --overwrite may delete.
 CODE_FILES = re.compile(r"codes\.json|unfinished\.json|[A-Za-z0-9_-]+-\d{6,}\.npy|\..*\.tmp")

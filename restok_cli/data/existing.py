@@ -16,21 +16,23 @@ from restok_cli.console import Progress
 from restok_cli.data.images import IMAGE_SUFFIXES
 from restok_cli.data.intake import Check, check_picture
 from restok_cli.data.jobs import run_jobs
-from restok_cli.data.preparation import BAD_LIST, BadPicture, write_bad_list
+from restok_cli.data.preparation import BadPicture, remove_own_files, write_bad_list
 from restok_cli.data.shards import (
-    DATASET_FILES,
+    BAD_LIST,
+    IN_PLACE,
     MANIFEST,
     NO_CLASS,
     SHARD_FILE,
+    TIMM_MANIFEST,
     Manifest,
     ShardInfo,
     SplitInfo,
     index_path,
     is_index,
+    own_files,
 )
 from restok_cli.data.tars import group_samples, list_files, read_class_id
 from restok_cli.data.writer import (
-    TIMM_MANIFEST,
     Digest,
     describe_shard,
     digest_spans,
@@ -45,6 +47,7 @@ from restok_cli.data.writer import (
 from restok_cli.errors import PictureError, RestokError, UsageError
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}  # what a file name contains -> its split
+ANY_CLASSES = 50_000  # so many may be told by numbers alone, however few samples there are
 HINT = "give a folder of tars, or a pattern such as 'train-{00..15}.tar'"
 
 
@@ -55,6 +58,7 @@ class IndexedShard(NamedTuple):
     digest: Digest
     sizes: set[tuple[int, int]]  # (height, width)
     bad: list[BadPicture]
+    keys: list[str]  # one per entry
 
 
 def is_remote(source: str) -> bool:
@@ -130,8 +134,8 @@ def describe_shards(
     A broken picture, or what else is no sample, is left out of the index and listed in bad.jsonl. Without
     `class_names` the classes are called by their numbers. Nothing is written before everything has been read.
 
-    Returns the manifest and how many were left out. Raises RestokError where a shard is damaged or no class can be
-    told, UsageError where the shards cannot be described in their place.
+    Returns the manifest and how many were left out. Raises RestokError where a shard is damaged, a key comes twice or
+    no class can be told, UsageError where the shards cannot be described in their place.
     """
     paths = [Path(path) for split in shards.values() for path in split]
     if out is None:
@@ -140,7 +144,9 @@ def describe_shards(
         Progress("index", len(paths), "shards") as progress,
         closing(run_jobs(partial(_index_shard, check), paths, jobs, progress)) as results,
     ):
-        indexed = {paths[i]: shard for i, shard in results}
+        finished = dict(results)
+    indexed = {path: finished[i] for i, path in enumerate(paths)}
+    _check_keys([(path, indexed[path].keys) for path in paths])
     bad = [picture for path in paths for picture in indexed[path].bad]
     class_names = _class_names(indexed, class_names)
     infos: dict[str, list[ShardInfo]] = {split: [] for split in shards}
@@ -156,7 +162,7 @@ def describe_shards(
         set().union(*(shard.sizes for shard in indexed.values())),
         name=name,
         class_names=class_names,
-        provenance={"source": source, "left_out": str(len(bad)), "check": check},
+        provenance={"source": source, "left_out": str(len(bad)), "check": check} | ({} if out else IN_PLACE),
     )
     folder = out or paths[0].parent
     _make_room(folder, everything=out is not None)
@@ -175,24 +181,37 @@ def describe_shards(
 def _make_room(folder: Path, everything: bool) -> None:
     """Delete the data set that is replaced, or of the shards that stay where they are its description alone."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
-    (folder / BAD_LIST).unlink(missing_ok=True)
     if everything:
-        for file in folder.iterdir():
-            if DATASET_FILES.fullmatch(file.name):
-                file.unlink()
+        remove_own_files(folder)
+        return
+    for file in own_files(folder) & {MANIFEST, BAD_LIST}:
+        (folder / file).unlink(missing_ok=True)
 
 
 def _check_place(paths: list[Path]) -> None:
     """Raises UsageError where the shards cannot be described where they lie."""
     if others := [path for path in paths if path.parent != paths[0].parent]:
         raise UsageError(f"{others[0]} and {paths[0]} lie in different folders; give a folder OUT for the data set")
+    bad_list = paths[0].parent / BAD_LIST
+    if bad_list.exists() and bad_list.name not in own_files(bad_list.parent):
+        raise UsageError(f"{bad_list} is in the way of the list of broken pictures; move it, or give a folder OUT")
     for path in paths:
         if not SHARD_FILE.fullmatch(path.name):
             raise UsageError(f"{path.name}: only letters, digits, - and _ may be in a shard's name; give a folder OUT")
         index = index_path(path)
         if index.exists() and not is_index(index):
             raise UsageError(f"{index} is in the way of the index of {path.name}; give a folder OUT")
+
+
+def _check_keys(shards: list[tuple[Path, list[str]]]) -> None:
+    """Raises RestokError where a key comes twice, in a shard or in two."""
+    owners: dict[str, Path] = {}
+    for path, keys in shards:
+        for key in keys:
+            if key in owners:
+                where = "twice" if owners[key] == path else f"as {owners[key]} does"
+                raise RestokError(f"{path} holds the key {key} {where}: keys must be unique; rename the samples")
+            owners[key] = path
 
 
 def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | None) -> list[str]:
@@ -205,6 +224,12 @@ def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | Non
     if found <= {NO_CLASS}:
         return []
     if class_names is None:
+        if max(found) >= max(ANY_CLASSES, sum(len(shard.entries) for shard in indexed.values())):
+            path = next(path for path in ids if max(found) in ids[path])
+            raise RestokError(
+                f"{path} holds class {max(found)}, more than there are samples: class ids count from 0; correct the"
+                " .cls, or give --class-names with all of them"
+            )
         return [str(class_id) for class_id in range(max(found) + 1)]
     if max(found) >= len(class_names):
         path = next(path for path in ids if max(found) in ids[path])
@@ -214,7 +239,7 @@ def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | Non
 
 def _index_shard(check: Check, path: Path, advance: Callable[[], None]) -> IndexedShard:
     """Read a shard to its end. Raises RestokError where it is damaged."""
-    entries, sizes, bad = [], set(), []
+    entries, sizes, bad, keys = [], set(), [], []
     with open(path, "rb") as tar:
         for key, files in group_samples(list_files(tar, str(path))):
             try:
@@ -222,12 +247,13 @@ def _index_shard(check: Check, path: Path, advance: Callable[[], None]) -> Index
                 tar.seek(picture.offset_data)
                 sizes.add(check_picture(tar.read(picture.size), key, check))
                 entries.append((picture.offset_data, picture.size, class_id))
+                keys.append(key)
             except PictureError as error:
                 bad.append(BadPicture(file=f"{key} in {path.name}", reason=str(error).removeprefix(f"{key}: ")))
         tar.seek(0)
         digest = digest_spans(tar, [offset + padded(length) for offset, length, _ in entries])
     advance()
-    return IndexedShard(entries, digest, sizes, bad)
+    return IndexedShard(entries, digest, sizes, bad, keys)
 
 
 def _sample(tar: BinaryIO, files: dict[str, TarInfo]) -> tuple[TarInfo, int]:

@@ -20,6 +20,9 @@ from restok_cli.errors import PictureError, UsageError
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
+LONG_ASPECT = 64  # from here on a picture that is cropped is not resized as a whole, which could fill all memory
+BICUBIC_REACH = 8  # pixels of a picture less than twice too large that its resizing may look at beside a piece
+
 JPEG_START = b"\xff\xd8\xff"
 
 # What Pillow's decoders raise on bytes that are damaged, cut short, far too large or no picture at all.
@@ -139,15 +142,23 @@ def center_crop(image: Image.Image, size: int | tuple[int, int]) -> Image.Image:
     """Resize until `size` just fits and keep the middle: the crop of ADM, which published numbers are measured on.
 
     `size` is (height, width), or one number for a square. A picture twice too large is halved with a box filter as
-    often as that goes, then resized with a bicubic one.
+    often as that goes, then resized with a bicubic one. Of a very long picture only what is kept is resized: the same
+    pixels, up to how Pillow rounds between its passes.
     """
     height, width = (size, size) if isinstance(size, int) else size
     while image.width >= 2 * width and image.height >= 2 * height:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = max(width / image.width, height / image.height)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))
+    whole = (round(image.width * scale), round(image.height * scale))
+    left, top = (whole[0] - width) // 2, (whole[1] - height) // 2
+    crop = (left, top, left + width, top + height)
+    if whole[0] * whole[1] < LONG_ASPECT * width * height:
+        return image.resize(whole, Image.Resampling.BICUBIC).crop(crop)
+    across, down = image.width / whole[0], image.height / whole[1]
+    x, y = (max(int(start) - BICUBIC_REACH, 0) for start in (left * across, top * down))
+    box = (left * across - x, top * down - y, (left + width) * across - x, (top + height) * down - y)
+    ends = (min(x + int(box[2]) + BICUBIC_REACH, image.width), min(y + int(box[3]) + BICUBIC_REACH, image.height))
+    return image.crop((x, y, *ends)).resize((width, height), Image.Resampling.BICUBIC, box=box)
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:

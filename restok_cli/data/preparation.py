@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import closing
 from functools import partial
 from hashlib import sha256
@@ -28,10 +28,20 @@ from pydantic import BaseModel
 from restok_cli.console import Progress, note
 from restok_cli.data.intake import Rules, take_in
 from restok_cli.data.jobs import run_jobs
-from restok_cli.data.shards import DATASET_FILES, MANIFEST, Manifest, Sample, ShardInfo, index_path
+from restok_cli.data.shards import (
+    BAD_LIST,
+    MANIFEST,
+    REPLACED,
+    TIMM_MANIFEST,
+    WORK_FOLDER,
+    Manifest,
+    Sample,
+    ShardInfo,
+    index_path,
+    own_files,
+)
 from restok_cli.data.sources import Source, Sources
 from restok_cli.data.writer import (
-    TIMM_MANIFEST,
     make_manifest,
     shard_name,
     write_manifest,
@@ -41,9 +51,7 @@ from restok_cli.data.writer import (
 from restok_cli.errors import PictureError, RestokError, UsageError
 from restok_cli.files import remove_leftovers, sync_folder, whole_file
 
-WORK_FOLDER = ".partial"
 PLAN = "plan.json"
-BAD_LIST = "bad.jsonl"
 NOTED_PICTURES = 20  # broken ones that are named on the terminal; the file names all
 
 
@@ -166,12 +174,23 @@ def _open_work_folder(work: Path, facts: dict[str, str | int | None], overwrite:
                 " go on with what it was, or give another folder, or --overwrite to start anew"
             )
         if different:
+            if not (work.parent / MANIFEST).exists():
+                remove_own_files(work.parent)  # what was moved there before it was stopped
             shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
     remove_leftovers(work)
     if not path.is_file():
         with whole_file(path) as temporary:
             temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def remove_own_files(folder: Path, keep: Container[str] = ()) -> None:
+    """Delete the data set in `folder`, but for the files called `keep`, and for one that is being made there."""
+    files = {file for file in own_files(folder) if not file.startswith(f"{WORK_FOLDER}/")}
+    (folder / MANIFEST).unlink(missing_ok=True)  # first what says that the others are whole
+    for file in files:
+        if file not in keep:
+            (folder / file).unlink(missing_ok=True)
 
 
 def _differences(before: dict, now: dict, names: list[str]) -> str:
@@ -272,12 +291,11 @@ def _publish(work: Path, out: Path, manifest: Manifest) -> None:
 
     Killed in between, the next call moves the rest: what was moved already is known by its record.
     """
-    (out / MANIFEST).unlink(missing_ok=True)
+    if (out / MANIFEST).exists():
+        os.replace(out / MANIFEST, work / REPLACED)
     shards = [shard.file for split in manifest.splits.values() for shard in split.shards]
     files = [*shards, *(index_path(Path(shard)).name for shard in shards), BAD_LIST, TIMM_MANIFEST]
-    for old in out.iterdir():
-        if old.is_file() and DATASET_FILES.fullmatch(old.name) and (old.name not in files or old.name == BAD_LIST):
-            old.unlink()
+    remove_own_files(out, keep={*files} - {BAD_LIST})
     for file in files:
         if (work / file).exists():
             os.replace(work / file, out / file)

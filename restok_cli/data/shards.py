@@ -38,10 +38,12 @@ NO_CLASS = -1
 
 SHARD_FILE = re.compile(r"[A-Za-z0-9_-]+\.tar(\.gz)?")
 
-# Every file of a data set: what --overwrite may delete.
-DATASET_FILES = re.compile(
-    r"dataset\.json|_info\.json|bad\.jsonl|NOTICE|LICENSE|[A-Za-z0-9_-]+-\d{6,}\.(tar|tar\.gz|npy)|\.partial/[^/]+"
-)
+TIMM_MANIFEST = "_info.json"
+BAD_LIST = "bad.jsonl"
+SAMPLE_TEXTS = ("NOTICE", "LICENSE")
+WORK_FOLDER = ".partial"  # where a data set is being made
+REPLACED = "replaced.json"  # in it, the dataset.json of the data set that is being replaced
+IN_PLACE = {"shards": "described where they lay"}  # of the provenance, where `prepare` has not made the tars
 
 # The checksum is a CRC-32 of all from the end of the picture before this one to its own: of its sample, in our tars.
 INDEX_DTYPE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("class_id", "<i4"), ("checksum", "<u4")])
@@ -294,6 +296,10 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder}: no such data set; give a folder that `restok prepare folder PICTURES OUT` made,"
             " or the word sample"
         )
+    return _parse_manifest(path)
+
+
+def _parse_manifest(path: Path) -> Manifest:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(fields, dict) and fields.get("format_version") not in (None, FORMAT_VERSION):
@@ -320,6 +326,34 @@ def _check_shard(path: Path, shard: ShardInfo) -> None:
 def index_path(shard: Path) -> Path:
     """Where the index of a shard lies."""
     return shard.with_name(shard.name.partition(".")[0] + ".npy")
+
+
+def own_files(folder: Path) -> set[str]:
+    """What --overwrite may delete of `folder`: the files of the data set that `prepare` made there, or is making.
+
+    A name that looks like one of ours is none: dataset.json must speak of the file. Paths are relative to `folder`.
+    """
+    work = folder / WORK_FOLDER
+    files = {f"{WORK_FOLDER}/{path.name}" for path in work.iterdir()} if work.is_dir() else set()
+    for path in (folder / MANIFEST, work / MANIFEST, work / REPLACED):
+        if path.is_file():
+            files |= _listed_files(path)
+    return files
+
+
+def _listed_files(path: Path) -> set[str]:
+    """What is ours of a data set by its dataset.json; of a damaged one nothing is known."""
+    try:
+        manifest = _parse_manifest(path)
+    except RestokError:
+        return set()
+    shards = [shard.file for split in manifest.splits.values() for shard in split.shards]
+    files = {MANIFEST, BAD_LIST, *(index_path(Path(shard)).name for shard in shards)}
+    if manifest.provenance.items() >= IN_PLACE.items():
+        return files
+    if manifest.fingerprint == read_manifest(SAMPLE_FOLDER).fingerprint:
+        files.update(SAMPLE_TEXTS)
+    return files | {TIMM_MANIFEST, *shards}
 
 
 def is_index(path: Path) -> bool:

@@ -8,6 +8,8 @@ from typing import BinaryIO
 from restok_cli.data.shards import NO_CLASS
 from restok_cli.errors import RestokError
 
+CLASS_DIGITS = 6  # of a class id, at most
+
 
 def list_files(tar: BinaryIO, name: str, start: int = 0, end: int | None = None) -> list[tarfile.TarInfo]:
     """The files in the tar that begins at byte `start` and, where it lies within another, must not go beyond `end`.
@@ -49,5 +51,5 @@ def read_class_id(tar: BinaryIO, files: dict[str, tarfile.TarInfo]) -> int | Non
     if "cls" not in files:
         return NO_CLASS
     tar.seek(files["cls"].offset_data)
-    text = tar.read(files["cls"].size).strip()
-    return int(text) if text.isdigit() else None
+    text = tar.read(min(files["cls"].size, 100)).strip()
+    return int(text) if text.isdigit() and len(text) <= CLASS_DIGITS else None

@@ -18,13 +18,13 @@ import numpy as np
 from restok_cli.console import Progress
 from restok_cli.data.arrays import map_array
 from restok_cli.data.jobs import run_jobs
-from restok_cli.data.preparation import WORK_FOLDER
 from restok_cli.data.shards import (
     INDEX_DTYPE,
     NAME_BYTES,
     NO_CLASS,
     SAMPLE_FOLDER,
     TAR_BLOCK,
+    WORK_FOLDER,
     Manifest,
     ShardInfo,
     index_path,
@@ -198,10 +198,11 @@ def _compare(
         samples = list(group_samples(list_files(tar, shard.file)))
     except RestokError as error:
         return ShardReport([], [Problem(shard.file, None, str(error))])
-    problems = []
+    problems, keys = [], []
     by_offset = {file.offset_data: (key, files, file) for key, files in samples for file in files.values()}
     for i, (offset, length, class_id, _) in enumerate([] if index is None else index.tolist()):
         key, files, file = by_offset.get(offset, (f"number {i}", {}, None))
+        keys.append(key)
         if file is None or file.size != length:
             what = "its index does not point at its picture"
         elif read_class_id(tar, files) != class_id:
@@ -213,4 +214,4 @@ def _compare(
         problems.append(Problem(shard.file, key, what))
     if index is not None and not problems and digest.checksums != index["checksum"].tolist():
         problems.append(Problem(index_path(Path(shard.file)).name, None, "its checksums are not those of the samples"))
-    return ShardReport([key for key, _ in samples], problems)
+    return ShardReport(keys if index is not None else [key for key, _ in samples], problems)

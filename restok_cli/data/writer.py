@@ -21,8 +21,10 @@ from restok_cli.data.shards import (
     MANIFEST,
     NO_CLASS,
     SAMPLE_FOLDER,
+    SAMPLE_TEXTS,
     SAMPLES_PER_SHARD,
     TAR_BLOCK,
+    TIMM_MANIFEST,
     Manifest,
     Sample,
     ShardInfo,
@@ -33,7 +35,6 @@ from restok_cli.data.shards import (
 from restok_cli.errors import RestokError
 from restok_cli.files import whole_file
 
-TIMM_MANIFEST = "_info.json"
 CHUNK = 1 << 20  # bytes read at a time
 
 
@@ -221,7 +222,7 @@ def write_sample(folder: Path) -> Manifest:
         (folder / shard.file).write_bytes(gzip.decompress(packed.read_bytes()))
         index = index_path(packed)
         (folder / index.name).write_bytes(index.read_bytes())
-    for text in ("NOTICE", "LICENSE"):
+    for text in SAMPLE_TEXTS:
         (folder / text).write_bytes((SAMPLE_FOLDER / text).read_bytes())
     write_timm_manifest(folder, manifest)
     write_manifest(folder, manifest)
