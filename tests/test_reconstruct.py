@@ -126,6 +126,7 @@ def test_ladders_have_a_column_for_every_level(reconstruct, here):
         ("pictures --tokens 0", "--tokens 0: give numbers of codes"),
         ("pictures --tokens 1,4 -o -", "a tar stream has one picture of each"),
         ("- pictures", "- stands for the pictures on stdin; give it alone"),
+        ("pictures --grid a.png --ladder a.png", "--grid and --ladder are both a.png; give two files"),
         ("pictures --grid a.jpg", "--grid a.jpg: give a file name that ends in .png"),
     ],
 )
@@ -133,6 +134,15 @@ def test_wrong_options_are_one_line_and_leave_nothing(fails, here, arguments, me
     before = sorted(here.iterdir())
     assert message in fails(2, "reconstruct", *arguments.split(), "--model", "tokenizer")
     assert sorted(here.iterdir()) == before
+
+
+@pytest.mark.parametrize("option", ["--grid", "--ladder"])
+@pytest.mark.parametrize("pictures", ["pictures/a.png", "pictures"])
+def test_a_sheet_never_replaces_a_picture_that_is_read(fails, here, pictures, option):
+    before = (here / "pictures" / "a.png").read_bytes()
+    arguments = (pictures, "--model", "tokenizer", option, "pictures/a.png", "--overwrite")
+    assert f"would replace what is read from {pictures}" in fails(2, "reconstruct", *arguments)
+    assert (here / "pictures" / "a.png").read_bytes() == before
 
 
 @pytest.mark.slow
