@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +136,14 @@ def test_wrong_options_are_one_line_and_leave_nothing(fails, here, arguments, me
     before = sorted(here.iterdir())
     assert message in fails(2, "reconstruct", *arguments.split(), "--model", "tokenizer")
     assert sorted(here.iterdir()) == before
+
+
+def test_names_that_are_no_text_become_readable_ones(reconstruct, here):
+    (here / "odd").mkdir()
+    shutil.copy(here / "pictures" / "a.png", os.fsdecode(b"odd/\xff\xfe.png"))
+    reconstruct("odd", "-o", "out")
+    assert json.loads((here / "out" / "manifest.jsonl").read_text())["file"] == "\ufffd\ufffd.png"
+    assert [file.name for file in (here / "out").glob("*.png")] == ["\ufffd\ufffd.png"]
 
 
 @pytest.mark.parametrize("option", ["--grid", "--ladder"])

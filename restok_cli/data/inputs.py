@@ -10,6 +10,7 @@ from PIL import Image
 from restok_cli.console import note
 from restok_cli.data.images import center_crop, find_images, read_image, to_tensor
 from restok_cli.data.shards import NO_CLASS, is_dataset, open_dataset
+from restok_cli.data.sources import readable
 from restok_cli.data.streams import read_stream
 from restok_cli.errors import PictureError, RestokError, UsageError
 
@@ -82,7 +83,7 @@ def find_inputs(pictures: list[str], split: str, stdin: BinaryIO) -> Inputs:
 def _from_stream(file: BinaryIO) -> Iterator[Input]:
     keys: set[str] = set()
     for picture in read_stream(file):
-        key = check_key(picture.key, keys, "the tar stream")
+        key = check_key(readable(picture.key), keys, "the tar stream")
         class_id = picture.info.get("class_id", NO_CLASS)
         yield Input(key, class_id, lambda picture=picture: read_image(picture.data, f"{picture.key} of the tar stream"))
 
@@ -106,7 +107,7 @@ def _named_files(paths: list[Path]) -> dict[str, Path]:
     for path in paths:
         for file in find_images([path]):
             relative = file.relative_to(path) if path.is_dir() else Path(file.name)
-            name = relative.with_suffix("").as_posix()
+            name = readable(relative.with_suffix("").as_posix())
             if name in names:
                 raise UsageError(
                     f"{names[name]} and {file} would both become {name}.png; give them one after the other"
