@@ -129,6 +129,7 @@ def test_ladders_have_a_column_for_every_level(reconstruct, here):
         ("pictures --tokens 1,4 -o -", "a tar stream has one picture of each"),
         ("- pictures", "- stands for the pictures on stdin; give it alone"),
         ("pictures --grid a.png --ladder a.png", "--grid and --ladder are both a.png; give two files"),
+        ("pictures -o x.npz", "x.npz is the name of a file, and the output is a folder"),
         ("pictures --grid a.jpg", "--grid a.jpg: give a file name that ends in .png"),
     ],
 )
@@ -136,6 +137,10 @@ def test_wrong_options_are_one_line_and_leave_nothing(fails, here, arguments, me
     before = sorted(here.iterdir())
     assert message in fails(2, "reconstruct", *arguments.split(), "--model", "tokenizer")
     assert sorted(here.iterdir()) == before
+
+
+def test_an_empty_name_is_not_the_current_folder(fails, here):
+    assert "an empty name stands for no picture" in fails(2, "reconstruct", "", "--model", "tokenizer")
 
 
 def test_names_that_are_no_text_become_readable_ones(reconstruct, here):

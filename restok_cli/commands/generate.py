@@ -45,6 +45,11 @@ if TYPE_CHECKING:
 
 GRID_COLUMNS, MAX_GRID = 8, 1024
 LADDER_ROWS = 8
+SCHEDULES = {  # those that an option of guidance has a meaning in
+    "cfg_start": ("step", "rectangular"),
+    "cfg_stop": ("rectangular",),
+    "cfg_peak": ("triangular", "linear-constant"),
+}
 PAPER = {"cfg_scale": 3.75, "cfg_schedule": "step", "cfg_start": 0.25, "top_p": 0.95}  # its gFID of 2.34
 
 
@@ -162,6 +167,7 @@ def generate(
     sampling = SamplingOptions(cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k, top_p)
     if preset == "paper":
         sampling = sampling._replace(**{name: PAPER[name] for name in PAPER if not is_given(context, name)})
+    check_schedule(context, sampling)
     torch_device = local_device(open_device(device))
     connect(torch_device)
     model_files = find_files(model, tokenizer, codes)
@@ -178,6 +184,21 @@ def generate(
     result = {"path": str(output), "pictures": count, "steps": job.num_steps, "seed": seed}
     if output != STDOUT:
         print(json.dumps(result) if as_json else output)
+
+
+def check_schedule(context: typer.Context, sampling: "SamplingOptions") -> None:
+    """Raises UsageError for options of guidance that its schedule does not have, or that leave nothing of it."""
+    for option, schedules in SCHEDULES.items():
+        if is_given(context, option) and sampling.cfg_schedule not in schedules:
+            raise UsageError(
+                f"--{option.replace('_', '-')} changes nothing in a {sampling.cfg_schedule} schedule; leave it out, or"
+                f" give --cfg-schedule {' or '.join(schedules)}"
+            )
+    if sampling.cfg_schedule == "rectangular" and sampling.cfg_start >= sampling.cfg_stop:
+        raise UsageError(
+            f"--cfg-start {sampling.cfg_start} and --cfg-stop {sampling.cfg_stop}: guidance ends before it begins;"
+            " give a lower --cfg-start"
+        )
 
 
 # --- what to draw with ---------------------------------------------------------------------------------------------

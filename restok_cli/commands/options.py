@@ -162,6 +162,8 @@ def open_device(name: str) -> "torch.device":
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"--device {name} cannot be used here ({reason}); take cpu, or auto") from error
+    if device.type == "cpu" and device.index:
+        raise UsageError(f"--device {name}: there is one cpu; take cpu, or auto")
     return device
 
 

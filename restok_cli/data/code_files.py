@@ -103,7 +103,8 @@ def read_codes(path: Path) -> Codes:
     Raises UsageError where there is no such file or its name says another kind, RestokError where it is damaged or
     holds codes outside its codebook.
     """
-    check_code_file(path)
+    if path.suffix not in CODE_SUFFIXES:
+        raise UsageError(f"{path}: give codes, in a file that ends in {', '.join(CODE_SUFFIXES)}, or - for stdin")
     if not path.is_file():
         raise UsageError(f"{path}: no such file; give codes that `restok encode` or `restok generate --codes` wrote")
     if path.suffix == ".jsonl":
@@ -157,7 +158,7 @@ def read_code_lines(lines: Iterable[str], source: str, batch_size: int) -> Itera
     if batch:
         yield _of_lines(batch, source)
     if first is None:
-        raise RestokError(f"{source} holds no codes; look at what the command before the pipe says")
+        raise RestokError(f"{source} holds no codes; look at what the command that made them says")
 
 
 def _of_lines(lines: list[_Line], source: str) -> Codes:

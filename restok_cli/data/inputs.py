@@ -14,6 +14,8 @@ from restok_cli.data.sources import readable
 from restok_cli.data.streams import read_stream
 from restok_cli.errors import PictureError, RestokError, UsageError
 
+MAX_NAME = 255 - len(".png")  # bytes that file systems leave for a name
+
 
 class Input(NamedTuple):
     """One picture, still unread."""
@@ -67,6 +69,8 @@ def find_inputs(pictures: list[str], split: str, stdin: BinaryIO) -> Inputs:
 
     Raises UsageError where something is not there, or two pictures would have one name.
     """
+    if "" in pictures:
+        raise UsageError("an empty name stands for no picture; give . for the current folder")
     if "-" in pictures:
         if len(pictures) > 1:
             raise UsageError("- stands for the pictures on stdin; give it alone")
@@ -92,6 +96,8 @@ def check_key(key: str, taken: set[str], source: str) -> str:
     """The key, added to those taken. Raises RestokError where no file can be called so, or another one is."""
     if not key or key.startswith("/") or "\0" in key or {"", ".", ".."} & set(key.split("/")):
         raise RestokError(f"{source} holds a picture called {key!r}, which can be no file below the output folder")
+    if any(len(part.encode(errors="replace")) > MAX_NAME for part in key.split("/")):
+        raise RestokError(f"{source} holds a picture called {key[:40]}…; names may have {MAX_NAME} bytes at most")
     if key in taken:
         raise RestokError(f"{source} holds two pictures called {key}; names must differ")
     taken.add(key)
