@@ -8,6 +8,9 @@ from pathlib import Path
 
 from restok_cli.errors import UsageError
 
+# of files that a command reads or another one writes: a folder called so would be taken for one
+FILE_SUFFIXES = (".jpeg", ".jpg", ".jsonl", ".npz", ".png", ".safetensors", ".tar", ".webp", ".zip")
+
 
 def sync_folder(path: Path) -> None:
     """Make renames inside `path` survive a power cut."""
@@ -95,6 +98,8 @@ def check_output_folder(path: Path, overwrite: bool, is_ours: Callable[[str], bo
     for folder in (path, *path.parents):
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder} is a file; give a folder for the output")
+    if not path.is_dir() and path.suffix.lower() in FILE_SUFFIXES:
+        raise UsageError(f"{path} is the name of a file, and the output is a folder; give a name without {path.suffix}")
     if not path.is_dir() or not any(path.iterdir()):
         return
     if not overwrite:

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from restok_cli.data.code_files import Codes, read_code_lines, read_codes, write_code_lines, write_codes
 from restok_cli.errors import RestokError, UsageError
@@ -78,6 +78,7 @@ def test_lines_are_read_as_they_come_and_each_is_complete():
         ('{"key": "x", "codes": [1.5, 2, 3, 4], "codebook_size": 64}', r"line 2: codes\.0"),
         ('{"key": "x", "codes": [1], "codebook_size": 64, "tokenizer": "f00d"}', "line 2: codes is 1, of the lines"),
         ('{"key": "x", "codes": [1, 2, 3, 4], "codebook_size": 64, "tokenizer": "b"}', "line 2: tokenizer is b"),
+        ('{"key": "x", "codes": [1, 2, 3, 4], "codebook_size": 64, "class_id": 1%s}' % ("0" * 30), "class_id: Input"),
         ('{"key": "x", "codes": [1, 2, 3, 64], "codebook_size": 64, "tokenizer": "f00d"}', "from 0 to 64, outside"),
     ],
 )
@@ -106,6 +107,13 @@ def damaged(path, **changes) -> None:
         ({"codes": CODES.codes[0]}, "expected integers of shape"),
         ({"codes": CODES.codes[:0]}, "holds no codes"),
         ({"codebook_size": 11}, "codes run from 0 to 11, outside a codebook of 11"),
+        ({"codebook_size": np.inf}, "cannot be read as codes"),
+        ({"codebook_size": 2**40}, "codebook_size is 1099511627776; expected 1 to"),
+        ({"class_ids": ["a", "b", "c"]}, "class ids are <U1"),
+        ({"class_ids": 3}, "class ids are int64"),
+        ({"class_ids": [0, 1, np.nan]}, "class ids are float64"),
+        ({"class_ids": [0, 1, 2**40]}, "class ids run from 0 to 1099511627776"),
+        ({"class_ids": [0, 1, -2]}, "class ids run from -2 to 1"),
         ({"keys": ["a"]}, "of 3 pictures, 1 keys and 3 class ids"),
     ],
 )
@@ -120,6 +128,25 @@ def test_a_file_cut_short_is_one_error(tmp_path, suffix):
     path = tmp_path / f"codes{suffix}"
     write_codes(CODES, path)
     path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(RestokError, match="cannot be read as codes"):
+        read_codes(path)
+
+
+def test_a_size_beyond_all_numbers_in_safetensors_is_one_error(tmp_path):
+    metadata = {"restok": '{"codebook_size": 1e400}'}
+    save_file({"codes": CODES.codes}, tmp_path / "codes.safetensors", metadata)
+    with pytest.raises(RestokError, match="cannot be read as codes"):
+        read_codes(tmp_path / "codes.safetensors")
+
+
+@pytest.mark.parametrize("place", [4, 6, 8], ids=["version", "flags", "method"])
+def test_zip_files_of_a_kind_that_cannot_be_read_are_one_error(tmp_path, place):
+    path = tmp_path / "codes.npz"
+    write_codes(CODES, path)
+    data = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
+        data[data.index(signature) + offset + place] |= 0x61
+    path.write_bytes(data)
     with pytest.raises(RestokError, match="cannot be read as codes"):
         read_codes(path)
 

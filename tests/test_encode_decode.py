@@ -115,11 +115,14 @@ def test_a_picture_at_its_own_size_is_not_cropped(restok, here):
         ("encode pictures --model pictures", "pictures is not a model"),
         ("encode pictures --model tokenizer -o codes.txt", "ends in .npz, .safetensors, .jsonl"),
         ("encode pictures --model tokenizer -o codes.npz", "codes.npz already exists"),
+        ("encode pictures --model tokenizer -o tokenizer/model.safetensors --overwrite", "would replace what is read"),
         ("encode - pictures --model tokenizer", "- stands for the pictures on stdin; give it alone"),
         ("encode pictures --no-crop --model tokenizer", "pictures of 40x33: image_height = 33 is not a multiple"),
         ("decode codes.npz --model other", "the codes belong to another tokenizer than other"),
         ("decode codes.npz --model tokenizer --tokens 33", "there are 32 codes for each picture; give 1 to 32"),
         ("decode codes.npz --model tokenizer -o one.png", "one.png is one picture, but there are codes of several"),
+        ("decode pictures/a.png --model tokenizer", "pictures/a.png: give codes, in a file that ends in .npz"),
+        ("decode codes.npz --model tokenizer -o k.jpg", "k.jpg is the name of a file, and the output is a folder"),
         ("decode nowhere.npz --model tokenizer", "nowhere.npz: no such file"),
         ("decode foreign.npz --model tokenizer", "the codes are 4 of 65 for each picture, tokenizer makes 32 of 64"),
     ],
@@ -132,7 +135,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(restok, fails, here, command
     assert sorted(here.iterdir()) == before
 
 
-@pytest.mark.parametrize("key", ["../out", "/tmp/out", "a//b", "", "a"])
+@pytest.mark.parametrize("key", ["../out", "/tmp/out", "a//b", "", "a", "long/" + "é" * 126])
 def test_keys_cannot_lead_out_of_the_folder_or_come_twice(fails, here, key):
     np.savez(here / "evil.npz", codes=np.zeros((2, 4), int), codebook_size=64, keys=["a", key])
     before = sorted(here.iterdir())

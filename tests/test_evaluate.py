@@ -360,6 +360,18 @@ def test_npz_without_pictures_is_refused(tmp_path):
         run(tmp_path / "codes.npz", "--metric", "is", "--features", "random")
 
 
+@pytest.mark.parametrize("place", [4, 6, 8], ids=["version", "flags", "method"])
+def test_npz_of_a_kind_that_cannot_be_read_is_refused(tmp_path, images, place):
+    path = tmp_path / "samples.npz"
+    np.savez(path, images.permute(0, 2, 3, 1).numpy())
+    data = bytearray(path.read_bytes())
+    for start in (data.index(b"PK\x03\x04"), data.rindex(b"PK\x01\x02") + 2):
+        data[start + place] |= 0x61
+    path.write_bytes(data)
+    with pytest.raises(RestokError, match="cannot be read as pictures"):
+        run(path, "--metric", "is", "--features", "random")
+
+
 def test_damaged_npz_is_refused(tmp_path, images):
     path = tmp_path / "samples.npz"
     np.savez(path, images.permute(0, 2, 3, 1).numpy())

@@ -58,6 +58,13 @@ def test_plot_is_drawn(tmp_path, restok, folder, model, suffix, start):
     assert (tmp_path / f"curve.{suffix}").read_bytes().startswith(start)
 
 
+def test_a_plot_replaces_a_file_only_when_asked_to_and_never_a_picture_that_is_read(tmp_path, fails, folder, model):
+    (tmp_path / "there.png").write_bytes(b"another's")
+    arguments = ("evaluate", folder, "--model", model, "--tokens", "1,2", "--features", "random", "--plot")
+    assert "there.png already exists" in fails(2, *arguments, tmp_path / "there.png")
+    assert "would replace what is read" in fails(2, *arguments, folder / "000000.png", "--overwrite")
+
+
 def test_more_tokens_than_there_are_are_refused(fails, folder, model, tiny_config):
     line = fails(2, "evaluate", folder, "--model", model, "--tokens", "4096", "--metric", "psnr")
     assert f"this tokenizer makes {tiny_config.num_latent_tokens} codes a picture" in line

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -184,6 +185,50 @@ def test_a_complete_run_has_nothing_left_to_do(generate, expected, tmp_path, fai
     assert "already holds files" in fails(2, "generate", *options)
 
 
+@pytest.mark.parametrize("form", ["out", "out.npz", "shards"])
+def test_a_complete_run_of_any_form_gives_the_grid_that_is_still_missing(generate, fails, tiny_models, tmp_path, form):
+    options = ("-o", form, *(["--shards"] if form == "shards" else []))
+    generate(*options, "--grid", "first.png")
+    before = (tmp_path / form).stat().st_mtime_ns
+    assert "is complete" in generate(*options, "--resume", "--grid", "second.png").err
+    assert (tmp_path / form).stat().st_mtime_ns == before
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
+    line = fails(2, "generate", "--model", tiny_models / "har", *OPTIONS, *options, "--resume", "--seed", 1)
+    assert "already" in line
+
+
+def test_a_run_that_has_lost_a_picture_is_made_again(generate, expected, tmp_path):
+    (tmp_path / "expected" / "000004.png").unlink()
+    (tmp_path / "expected" / "000005.png").write_bytes(b"cut")
+    generate("-o", "expected", "--resume")
+    assert pngs(tmp_path / "expected") == expected
+
+
+def test_codes_that_are_there_are_not_taken_for_those_asked_for(generate, fails, tiny_models, tmp_path):
+    generate("--codes", "-o", "codes.npz")
+    options = ("--model", tiny_models / "har", *OPTIONS, "--codes", "-o", "codes.npz", "--resume")
+    assert "does not say what it was drawn with; leave --resume out" in fails(2, "generate", *options)
+
+
+@pytest.mark.parametrize("option", ["--grid", "--ladder"])
+def test_going_on_replaces_no_picture_of_another_run(generate, stop, fails, tiny_models, tmp_path, option):
+    (tmp_path / "there.png").write_bytes(b"another's")
+    options = ("--model", tiny_models / "har", *OPTIONS, "-o", "out", "--resume", option, "there.png")
+    assert f"{option} there.png already exists" in fails(2, "generate", *options)
+    assert (tmp_path / "there.png").read_bytes() == b"another's"
+    stop(1, "-o", "out")
+    generate("-o", "out", "--resume", "--batch-size", 2, option, "there.png")
+    assert (tmp_path / "there.png").read_bytes() != b"another's"
+
+
+def test_a_file_of_the_model_is_never_replaced(fails, tiny_models, tmp_path):
+    shutil.copytree(tiny_models / "har", tmp_path / "har")
+    before = (tmp_path / "har" / "model.safetensors").read_bytes()
+    options = ("--model", tmp_path / "har", "--codes", "--overwrite", "-o", tmp_path / "har" / "model.safetensors")
+    assert "would replace what is read" in fails(2, "generate", *options)
+    assert (tmp_path / "har" / "model.safetensors").read_bytes() == before
+
+
 # --- forms ----------------------------------------------------------------------------------------------------------
 
 
@@ -278,6 +323,14 @@ def test_greedy_is_temperature_zero(generate, tmp_path):
         ("-o - --resume", "--resume needs an output that stays"),
         ("--resume --overwrite", "give one of them"),
         ("--grid a.png --count 2000", "--grid shows at most 1024 pictures, not 2000"),
+        ("--grid a.png --ladder ./a.png", "--grid and --ladder are both a.png; give two files"),
+        ("--cfg-start 0.5", "--cfg-start changes nothing in a constant schedule; leave it out, or give --cfg-schedule"),
+        ("--cfg-schedule step --cfg-stop 0.5", "--cfg-stop changes nothing in a step schedule"),
+        ("--preset paper --cfg-peak 0.5", "--cfg-peak changes nothing in a step schedule"),
+        ("--cfg-schedule rectangular --cfg-start 0.5 --cfg-stop 0.5", "guidance ends before it begins"),
+        ("-o out.jpg", "out.jpg is the name of a file, and the output is a folder; give a name without .jpg"),
+        ("--shards -o out.npz", "out.npz is the name of a file, and the output is a folder"),
+        ("--device cpu:7", "--device cpu:7: there is one cpu; take cpu, or auto"),
         ("--ladder a.jpg", "--ladder a.jpg: give a file name that ends in .png"),
         ("-o there.npz", "-o there.npz already exists; give another file, or --overwrite"),
         ("--batch-size 0", "--batch-size 0: give a number from 1 on, or auto"),

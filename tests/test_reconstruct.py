@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +128,8 @@ def test_ladders_have_a_column_for_every_level(reconstruct, here):
         ("pictures --tokens 0", "--tokens 0: give numbers of codes"),
         ("pictures --tokens 1,4 -o -", "a tar stream has one picture of each"),
         ("- pictures", "- stands for the pictures on stdin; give it alone"),
+        ("pictures --grid a.png --ladder a.png", "--grid and --ladder are both a.png; give two files"),
+        ("pictures -o x.npz", "x.npz is the name of a file, and the output is a folder"),
         ("pictures --grid a.jpg", "--grid a.jpg: give a file name that ends in .png"),
     ],
 )
@@ -133,6 +137,27 @@ def test_wrong_options_are_one_line_and_leave_nothing(fails, here, arguments, me
     before = sorted(here.iterdir())
     assert message in fails(2, "reconstruct", *arguments.split(), "--model", "tokenizer")
     assert sorted(here.iterdir()) == before
+
+
+def test_an_empty_name_is_not_the_current_folder(fails, here):
+    assert "an empty name stands for no picture" in fails(2, "reconstruct", "", "--model", "tokenizer")
+
+
+def test_names_that_are_no_text_become_readable_ones(reconstruct, here):
+    (here / "odd").mkdir()
+    shutil.copy(here / "pictures" / "a.png", os.fsdecode(b"odd/\xff\xfe.png"))
+    reconstruct("odd", "-o", "out")
+    assert json.loads((here / "out" / "manifest.jsonl").read_text())["file"] == "\ufffd\ufffd.png"
+    assert [file.name for file in (here / "out").glob("*.png")] == ["\ufffd\ufffd.png"]
+
+
+@pytest.mark.parametrize("option", ["--grid", "--ladder"])
+@pytest.mark.parametrize("pictures", ["pictures/a.png", "pictures"])
+def test_a_sheet_never_replaces_a_picture_that_is_read(fails, here, pictures, option):
+    before = (here / "pictures" / "a.png").read_bytes()
+    arguments = (pictures, "--model", "tokenizer", option, "pictures/a.png", "--overwrite")
+    assert f"would replace what is read from {pictures}" in fails(2, "reconstruct", *arguments)
+    assert (here / "pictures" / "a.png").read_bytes() == before
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Statistics in files: `--make-reference`, ADM's own layout, names in the cache."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,6 +128,24 @@ def test_pictures_of_several_sizes_make_a_reference_once_they_are_cropped(tmp_pa
     assert "--crop gives them" in fails(1, *arguments)
     assert not (tmp_path / "ref.npz").exists()
     assert restok(*arguments, "--crop", 16).code == 0
+
+
+@pytest.mark.parametrize("name", ["ref.npz", "replaced"])
+def test_a_reference_replaces_another_only_when_asked_to(tmp_path, restok, fails, originals, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    path = Path(make(restok, originals, "-o", name).out.strip())
+    before = path.read_bytes()
+    arguments = ("evaluate", "--make-reference", originals, "-o", name, "--features", "random", "--crop", 8)
+    assert "already exists; give another file, or --overwrite" in fails(2, *arguments)
+    assert path.read_bytes() == before
+    assert restok(*arguments, "--overwrite").code == 0
+    assert path.read_bytes() != before
+
+
+def test_a_reference_never_replaces_the_pictures_it_is_made_of(tmp_path, fails, originals):
+    np.savez(tmp_path / "samples.npz", np.zeros((3, 16, 16, 3), np.uint8))
+    arguments = ("--make-reference", tmp_path / "samples.npz", "-o", tmp_path / "samples.npz", "--features", "random")
+    assert "would replace what is read" in fails(2, "evaluate", *arguments, "--overwrite")
 
 
 def test_single_picture_makes_no_reference(tmp_path, fails):

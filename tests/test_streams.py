@@ -86,6 +86,26 @@ def test_what_is_no_tar_is_one_error(data):
         list(read_stream(io.BytesIO(data)))
 
 
+@pytest.mark.parametrize(
+    "info", [b"[1]", b"null", b'{"class_id": "x"}', b'{"class_id": 1.5}', b'{"class_id": 1e30}', b'{"class_id": true}']
+)
+def test_side_files_of_something_else_are_named(info):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, data in (("a.json", info), ("a.png", b"x")):
+            header = tarfile.TarInfo(name)
+            header.size = len(data)
+            tar.addfile(header, io.BytesIO(data))
+    with pytest.raises(RestokError, match=r"damaged a\.json"):
+        list(read_stream(io.BytesIO(file.getvalue())))
+
+
+@pytest.mark.parametrize("class_id", [None, -2, 2**31, 10**30])
+def test_class_ids_that_are_none_are_refused(class_id):
+    with pytest.raises(RestokError, match=r"damaged a\.json or a\.cls"):
+        list(read_stream(io.BytesIO(written([("a", b"x", {"class_id": class_id})]))))
+
+
 def test_damaged_side_files_are_named():
     with pytest.raises(RestokError, match=r"a\.json"):
         list(read_stream(io.BytesIO(written([("a", b"x", {})]).replace(b"{}", b"{!"))))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from restok_cli.commands.options import Overwrite
+from restok_cli.commands.options import OverwriteFile
 from restok_cli.errors import UsageError
 
 
@@ -18,11 +18,11 @@ def curves(
         list[str] | None,
         typer.Option("--metric", metavar="NAME", help="Draw this one, such as validation_psnr; repeatable."),
     ] = None,
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFile = False,
 ) -> None:
     """Draw what runs have logged over their steps: a panel for each number, a line in it for each run. Prints FILE.
 
-    Runs may still be training. Needs matplotlib: pip install 'restok[plots]'.
+    Runs may still be training. Needs matplotlib: pip install 'restok\\[plots]'.
 
     Examples:
 

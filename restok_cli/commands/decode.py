@@ -70,7 +70,7 @@ def decode(
       restok encode photo.jpg --model M | restok decode - --model M -o same.png
     """
     if output.suffix.lower() == ".png":
-        check_output_file("-o", output, ".png", overwrite)
+        check_output_file("-o", output, ".png", overwrite, model)
     elif output != STDOUT:
         check_picture_folder(output, overwrite)
         check_apart(output, model, Path(codes))

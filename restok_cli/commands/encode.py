@@ -14,7 +14,7 @@ from restok_cli.commands.options import (
     Device,
     Dtype,
     NoCrop,
-    Overwrite,
+    OverwriteFile,
     PicturesArgument,
     Split,
     check_output_file,
@@ -35,7 +35,7 @@ def encode(
     split: Split = "validation",
     no_crop: NoCrop = False,
     batch_size: AnyBatchSize = 16,
-    overwrite: Overwrite = False,
+    overwrite: OverwriteFile = False,
     device: Device = "auto",
     dtype: Dtype = "float32",
     as_json: AsJson = False,
@@ -56,7 +56,7 @@ def encode(
 
     if output != STDOUT:
         check_code_file(output)
-        check_output_file("-o", output, output.suffix, overwrite)
+        check_output_file("-o", output, output.suffix, overwrite, model, *map(Path, pictures))
     from restok_cli.data.inputs import find_inputs
 
     inputs = find_inputs(pictures, split, sys.stdin.buffer)

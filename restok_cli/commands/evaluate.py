@@ -11,7 +11,14 @@ import typer
 from restok_cli.commands.evaluate_codes import CODE_METRICS, evaluate_codes, holds_codes
 from restok_cli.commands.evaluate_tokens import check_plot, check_tokens, evaluate_tokens, print_curve
 from restok_cli.commands.limits import check_limits, parse_limits
-from restok_cli.commands.options import PICTURE_FOLDER, Device, NumProcesses, open_device
+from restok_cli.commands.options import (
+    PICTURE_FOLDER,
+    Device,
+    NumProcesses,
+    OverwriteFile,
+    check_output_file,
+    open_device,
+)
 from restok_cli.console import note
 from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.processes import connect, local_device, rank, run_in_processes
@@ -129,6 +136,7 @@ def evaluate(
         int, typer.Option(min=1, help="Pictures held at a time; changes speed and memory, not results.")
     ] = 64,
     num_processes: NumProcesses = 1,
+    overwrite: OverwriteFile = False,
     device: Device = "auto",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object with the protocol instead of a table.")
@@ -157,7 +165,7 @@ def evaluate(
     if compare is not None:
         _compare(*compare, as_json)
         return
-    _check_apart(make_reference, output, metric, reference, tokens, plot)
+    _check_apart(samples, make_reference, output, metric, reference, tokens, plot, overwrite)
     limits = parse_limits(fail_under or [], METRICS)
     metrics = []
     if make_reference is None:
@@ -177,7 +185,7 @@ def evaluate(
     weights = {"inception_weights": inception_weights, "vgg_weights": vgg_weights, "timm_weights": timm_weights}
     if make_reference is not None:
         instruments = _instruments(["sfid"], features, weights, cache, torch_device, batch_size)
-        _make_reference(make_reference, split, crop, output, reference_pictures, instruments, cache)
+        _make_reference(make_reference, split, crop, output, overwrite, reference_pictures, instruments, cache)
         return
     curve = None
     if set(metrics) & set(CODE_METRICS):
@@ -244,14 +252,16 @@ def _check_metrics(
 
 
 def _check_apart(
+    samples: str,
     make_reference: str | None,
     output: str | None,
     metric: list[str] | None,
     reference: str | None,
     tokens: str | None,
     plot: Path | None,
+    overwrite: bool,
 ) -> None:
-    """Raises UsageError where options were given that have no effect together."""
+    """Raises UsageError where options were given that have no effect together, or would replace a file."""
     if make_reference is not None and (metric or reference or tokens):
         raise UsageError("--make-reference makes statistics and measures nothing; leave --metric and --reference out")
     if (make_reference is None) != (output is None):
@@ -260,6 +270,7 @@ def _check_apart(
         raise UsageError("--plot draws metrics against tokens; give --tokens 1,4,16 too")
     if plot is not None:
         check_plot(plot)
+        check_output_file("--plot", plot, plot.suffix, overwrite, Path(samples))
 
 
 def _instruments(
@@ -328,6 +339,7 @@ def _make_reference(
     split: str,
     crop: int | None,
     output: str,
+    overwrite: bool,
     num_pictures: int,
     instruments: "Instruments",
     cache: Path | None,
@@ -338,6 +350,7 @@ def _make_reference(
     from restok_cli.metrics.reference import reference_path, write_reference
 
     path, network = reference_path(output, cache), instruments.network
+    check_output_file("-o", path, ".npz", overwrite, Path(data))
     pictures = open_pictures(data, split, sys.stdin.buffer if data == "-" else None)
     if crop is not None:
         pictures.crop_to((crop, crop))

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -24,11 +25,12 @@ from restok_cli.commands.options import (
     check_output_file,
     check_picture_folder,
     check_resume,
+    check_sheets,
     open_device,
     torch_dtype,
 )
 from restok_cli.console import note
-from restok_cli.errors import UsageError
+from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import check_apart, check_output_folder, publish_folder, whole_file, whole_folder
 from restok_cli.processes import barrier, connect, local_device, rank, run_in_processes
 
@@ -43,6 +45,11 @@ if TYPE_CHECKING:
 
 GRID_COLUMNS, MAX_GRID = 8, 1024
 LADDER_ROWS = 8
+SCHEDULES = {  # those that an option of guidance has a meaning in
+    "cfg_start": ("step", "rectangular"),
+    "cfg_stop": ("rectangular",),
+    "cfg_peak": ("triangular", "linear-constant"),
+}
 PAPER = {"cfg_scale": 3.75, "cfg_schedule": "step", "cfg_start": 0.25, "top_p": 0.95}  # its gFID of 2.34
 
 
@@ -138,11 +145,11 @@ def generate(
     check_resume(resume, overwrite)
     if resume and output == STDOUT:
         raise UsageError("--resume needs an output that stays; give a folder or a file by -o")
+    models = [model, tokenizer] if tokenizer else [model]
     if not resume:
-        check_output(output, codes, shards, overwrite)
-    check_apart(output, model, *([tokenizer] if tokenizer else []))
-    for option, picture in (("--grid", grid), ("--ladder", ladder)):
-        check_output_file(option, picture, ".png", overwrite or resume)
+        check_output(output, codes, shards, overwrite, *models)
+    check_apart(output, *models)
+    check_sheets(grid, ladder, overwrite or (resume and is_begun(output)), *models)
     if codes and (grid or ladder):
         raise UsageError("--codes draws no pictures; leave --grid and --ladder out, or --codes")
     if grid and count > MAX_GRID:
@@ -160,6 +167,7 @@ def generate(
     sampling = SamplingOptions(cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k, top_p)
     if preset == "paper":
         sampling = sampling._replace(**{name: PAPER[name] for name in PAPER if not is_given(context, name)})
+    check_schedule(context, sampling)
     torch_device = local_device(open_device(device))
     connect(torch_device)
     model_files = find_files(model, tokenizer, codes)
@@ -176,6 +184,21 @@ def generate(
     result = {"path": str(output), "pictures": count, "steps": job.num_steps, "seed": seed}
     if output != STDOUT:
         print(json.dumps(result) if as_json else output)
+
+
+def check_schedule(context: typer.Context, sampling: "SamplingOptions") -> None:
+    """Raises UsageError for options of guidance that its schedule does not have, or that leave nothing of it."""
+    for option, schedules in SCHEDULES.items():
+        if is_given(context, option) and sampling.cfg_schedule not in schedules:
+            raise UsageError(
+                f"--{option.replace('_', '-')} changes nothing in a {sampling.cfg_schedule} schedule; leave it out, or"
+                f" give --cfg-schedule {' or '.join(schedules)}"
+            )
+    if sampling.cfg_schedule == "rectangular" and sampling.cfg_start >= sampling.cfg_stop:
+        raise UsageError(
+            f"--cfg-start {sampling.cfg_start} and --cfg-stop {sampling.cfg_stop}: guidance ends before it begins;"
+            " give a lower --cfg-start"
+        )
 
 
 # --- what to draw with ---------------------------------------------------------------------------------------------
@@ -265,7 +288,7 @@ def describe(
 # --- where it goes -------------------------------------------------------------------------------------------------
 
 
-def check_output(output: Path, codes: bool, shards: bool, overwrite: bool) -> None:
+def check_output(output: Path, codes: bool, shards: bool, overwrite: bool, *models: Path) -> None:
     """Raises UsageError where the output is not one for what is asked, or is there and may not be replaced."""
     if codes:
         if shards:
@@ -274,7 +297,7 @@ def check_output(output: Path, codes: bool, shards: bool, overwrite: bool) -> No
             from restok_cli.data.code_files import check_code_file
 
             check_code_file(output)
-            check_output_file("-o", output, output.suffix, overwrite)
+            check_output_file("-o", output, output.suffix, overwrite, *models)
     elif shards:
         if output == STDOUT:
             raise UsageError("--shards need a folder, and - is a tar stream already; leave --shards out")
@@ -282,7 +305,7 @@ def check_output(output: Path, codes: bool, shards: bool, overwrite: bool) -> No
 
         check_output_folder(output, overwrite, own_files(output).__contains__)
     elif output.suffix == ".npz":
-        check_output_file("-o", output, ".npz", overwrite)
+        check_output_file("-o", output, ".npz", overwrite, *models)
     elif output != STDOUT:
         check_picture_folder(output, overwrite)
 
@@ -319,10 +342,15 @@ def to_files(
     from restok_cli.data.unfinished import unfinished
 
     if resume:
-        if is_done(output, request):
+        if codes and output.exists():
+            raise UsageError(f"-o {output} is there, and does not say what it was drawn with; leave --resume out")
+        same = request_of(output, shards) == ({k: str(v) for k, v in request.items()} if shards else request)
+        if same and is_whole(output, shards, len(job.class_ids)):
             note(f"{output} is complete: nothing is left to do")
+            if grid is not None and rank() == 0:
+                write_grid(job, read_pictures(output, shards, len(job.class_ids)), grid)
             return
-        check_output(output, codes, shards, overwrite)
+        check_output(output, codes, shards, overwrite or same)  # what has lost some of its files is made anew
     with unfinished(output, request, resume, rank() == 0) as folder:
         barrier()  # process 0 has made the folder
         fill_folder(job, folder, code_names if codes else picture_names)
@@ -360,12 +388,59 @@ def code_names(block: range) -> list[str]:
     return [f"{block.start:06d}-{block.stop:06d}.npy"]
 
 
-def is_done(output: Path, request: dict[str, Any]) -> bool:
-    """Whether the folder of pictures `output` is what `request` asks for."""
+def is_begun(output: Path) -> bool:
+    """Whether --resume finds something at `output`: of the same request, or it is refused before anything is drawn."""
+    from restok_cli.data.unfinished import unfinished_folder
+
+    return unfinished_folder(output).is_dir() or output.is_file() or (output.is_dir() and any(output.iterdir()))
+
+
+def request_of(output: Path, shards: bool) -> dict[str, Any] | None:
+    """What the pictures at `output` were drawn with; None where that cannot be told."""
+    import zipfile
+
+    from restok_cli.data.shards import read_manifest
+
+    with suppress(OSError, ValueError, zipfile.BadZipFile, RestokError):
+        if shards:
+            return read_manifest(output).provenance
+        if output.suffix == ".npz":
+            with zipfile.ZipFile(output) as archive:
+                return json.loads(archive.comment)
+        return json.loads((output / PICTURE_REQUEST).read_text(encoding="utf-8"))
+    return None
+
+
+def is_whole(output: Path, shards: bool, count: int) -> bool:
+    """Whether no file is missing from the pictures at `output`."""
+    from restok_cli.data.shards import open_dataset
+    from restok_cli.data.unfinished import is_finished
+
+    if output.suffix == ".npz" and not shards:
+        return True
+    if not shards:
+        return all(is_finished(output / name) for name in (*picture_names(range(count)), PICTURE_MANIFEST))
     try:
-        return json.loads((output / PICTURE_REQUEST).read_text(encoding="utf-8")) == request
-    except (OSError, ValueError):
+        return bool(open_dataset(output.resolve()))
+    except RestokError:
         return False
+
+
+def read_pictures(output: Path, shards: bool, count: int) -> list[bytes]:
+    """The PNG files of the pictures at `output`, which is whole."""
+    import numpy as np
+    import torch
+
+    from restok_cli.data.images import png_bytes
+    from restok_cli.data.shards import open_dataset
+
+    if shards:
+        part = open_dataset(output.resolve()).split("validation")
+        return [part.read(i) for i in range(count)]
+    if output.suffix == ".npz":
+        with np.load(output) as npz:
+            return [png_bytes(image) for image in torch.from_numpy(npz["arr_0"]).permute(0, 3, 1, 2)]
+    return [(output / name).read_bytes() for name in picture_names(range(count))]
 
 
 def write_block_codes(job: "Job", request: dict[str, Any], folder: Path, output: Path) -> None:

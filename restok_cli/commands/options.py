@@ -97,6 +97,7 @@ SkipPreflight = Annotated[
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Pictures per step. Default: the preset's.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on exactly where the run in RUN stopped.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder already holds.")]
+OverwriteFile = Annotated[bool, typer.Option("--overwrite", help="Replace the output file where it is there already.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[Literal["float32", "bf16"], typer.Option(help="Precision of the model; bf16 is slow on most CPUs.")]
 NumProcesses = Annotated[
@@ -123,14 +124,28 @@ def check_picture_folder(output: Path, overwrite: bool) -> None:
     check_output_folder(output, overwrite, listed.__contains__)
 
 
-def check_output_file(option: str, path: Path | None, suffix: str, overwrite: bool) -> None:
-    """Raises UsageError where `path` has another suffix, or is there already and may not be replaced."""
+def check_output_file(option: str, path: Path | None, suffix: str, overwrite: bool, *inputs: Path) -> None:
+    """Raises UsageError where `path` has another suffix, or is there already and may not be replaced.
+
+    What is read, one of `inputs` or a file in one, may never be.
+    """
     if path is None:
         return
     if path.suffix.lower() != suffix:
         raise UsageError(f"{option} {path}: give a file name that ends in {suffix}")
     if path.is_dir() or (path.exists() and not overwrite):
         raise UsageError(f"{option} {path} already exists; give another file, or --overwrite to replace it")
+    for source in inputs:
+        if path.exists() and path.resolve().is_relative_to(source.resolve()):
+            raise UsageError(f"{option} {path} would replace what is read from {source}; give another file")
+
+
+def check_sheets(grid: Path | None, ladder: Path | None, overwrite: bool, *inputs: Path) -> None:
+    """Raises UsageError where --grid and --ladder cannot be written, or are the same file."""
+    for option, path in (("--grid", grid), ("--ladder", ladder)):
+        check_output_file(option, path, ".png", overwrite, *inputs)
+    if grid and ladder and grid.resolve() == ladder.resolve():
+        raise UsageError(f"--grid and --ladder are both {grid}; give two files")
 
 
 def open_device(name: str) -> "torch.device":
@@ -147,6 +162,8 @@ def open_device(name: str) -> "torch.device":
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"--device {name} cannot be used here ({reason}); take cpu, or auto") from error
+    if device.type == "cpu" and device.index:
+        raise UsageError(f"--device {name}: there is one cpu; take cpu, or auto")
     return device
 
 

@@ -18,8 +18,8 @@ from restok_cli.commands.options import (
     Overwrite,
     PicturesArgument,
     Split,
-    check_output_file,
     check_picture_folder,
+    check_sheets,
     open_device,
     torch_dtype,
 )
@@ -87,8 +87,7 @@ def reconstruct(
     if output != STDOUT:
         check_picture_folder(output, overwrite)
         check_apart(output, model, *map(Path, pictures))
-    for option, path in (("--grid", grid), ("--ladder", ladder)):
-        check_output_file(option, path, ".png", overwrite)
+    check_sheets(grid, ladder, overwrite, model, *map(Path, pictures))
     from restok_cli.data.inputs import find_inputs
 
     inputs = find_inputs(pictures, split, sys.stdin.buffer)

@@ -1,10 +1,27 @@
-"""Arrays in .npy files, read where they lie on the disk."""
+"""Arrays in .npy files, read where they lie on the disk, and what may be wrong with .npz files."""
 
 import math
+import tokenize
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
+
+# what zipfile and NumPy raise for a damaged .npz, or one that they cannot read, such as an encrypted one
+NPZ_ERRORS = (
+    ArithmeticError,
+    EOFError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def map_array(path: Path) -> np.ndarray:

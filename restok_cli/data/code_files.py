@@ -6,19 +6,19 @@
 """
 
 import json
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Annotated, NamedTuple, TextIO
 
 import numpy as np
-from pydantic import BaseModel, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError
 
-from restok_cli.data.shards import NO_CLASS
+from restok_cli.data.arrays import NPZ_ERRORS
+from restok_cli.data.shards import MAX_CLASS_ID, NO_CLASS
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import whole_file
 
+MAX_CODEBOOK_SIZE = 2**31  # codes are kept as int32
 CODE_SUFFIXES = (".npz", ".safetensors", ".jsonl")
 
 
@@ -32,11 +32,14 @@ class Codes(NamedTuple):
     tokenizer: str  # fingerprint of the tokenizer that the codes belong to; empty where it is not known
 
 
+ClassId = Annotated[int, Field(ge=NO_CLASS, le=MAX_CLASS_ID)]
+
+
 class _Line(BaseModel):
     """One line of the JSON form."""
 
     key: str
-    class_id: int = NO_CLASS
+    class_id: ClassId = NO_CLASS
     codes: list[NonNegativeInt]
     codebook_size: PositiveInt
     tokenizer: str = ""
@@ -100,7 +103,8 @@ def read_codes(path: Path) -> Codes:
     Raises UsageError where there is no such file or its name says another kind, RestokError where it is damaged or
     holds codes outside its codebook.
     """
-    check_code_file(path)
+    if path.suffix not in CODE_SUFFIXES:
+        raise UsageError(f"{path}: give codes, in a file that ends in {', '.join(CODE_SUFFIXES)}, or - for stdin")
     if not path.is_file():
         raise UsageError(f"{path}: no such file; give codes that `restok encode` or `restok generate --codes` wrote")
     if path.suffix == ".jsonl":
@@ -113,7 +117,7 @@ def read_codes(path: Path) -> Codes:
         keys = [str(key) for key in fields.get("keys", [f"{i:06d}" for i in range(count)])]
         class_ids = np.asarray(fields.get("class_ids", np.full(count, NO_CLASS)))
         found = Codes(codes, keys, class_ids, int(fields["codebook_size"]), str(fields.get("tokenizer", "")))
-    except (KeyError, ValueError, TypeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except NPZ_ERRORS as error:
         raise RestokError(
             f"{path} cannot be read as codes ({error}); expected codes (n, L) and codebook_size"
         ) from error
@@ -154,7 +158,7 @@ def read_code_lines(lines: Iterable[str], source: str, batch_size: int) -> Itera
     if batch:
         yield _of_lines(batch, source)
     if first is None:
-        raise RestokError(f"{source} holds no codes; look at what the command before the pipe says")
+        raise RestokError(f"{source} holds no codes; look at what the command that made them says")
 
 
 def _of_lines(lines: list[_Line], source: str) -> Codes:
@@ -183,16 +187,23 @@ def _read_safetensors(path: Path) -> dict[str, object]:
 
 def _checked(found: Codes, source: str) -> Codes:
     """The same with its usual types. Raises RestokError where the parts do not fit each other."""
-    codes, size = found.codes, found.codebook_size
+    codes, size, class_ids = found.codes, found.codebook_size, found.class_ids
     if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer):
         raise RestokError(f"{source}: codes are {codes.dtype} {codes.shape}; expected integers of shape (n, L)")
     if codes.size == 0:
         raise RestokError(f"{source} holds no codes; expected at least one picture's")
+    if not 0 < size <= MAX_CODEBOOK_SIZE:
+        raise RestokError(f"{source}: codebook_size is {size}; expected 1 to {MAX_CODEBOOK_SIZE}")
     if codes.min() < 0 or codes.max() >= size:
         raise RestokError(f"{source}: codes run from {codes.min()} to {codes.max()}, outside a codebook of {size}")
-    if not len(codes) == len(found.keys) == len(found.class_ids):
+    if class_ids.ndim != 1 or not np.issubdtype(class_ids.dtype, np.integer):
+        raise RestokError(f"{source}: class ids are {class_ids.dtype} {class_ids.shape}; expected integers (n,)")
+    if not len(codes) == len(found.keys) == len(class_ids):
         raise RestokError(
-            f"{source} holds codes of {len(codes)} pictures, {len(found.keys)} keys"
-            f" and {len(found.class_ids)} class ids"
+            f"{source} holds codes of {len(codes)} pictures, {len(found.keys)} keys and {len(class_ids)} class ids"
         )
-    return found._replace(codes=codes.astype(np.int32), class_ids=found.class_ids.astype(np.int64))
+    if class_ids.min() < NO_CLASS or class_ids.max() > MAX_CLASS_ID:
+        raise RestokError(
+            f"{source}: class ids run from {class_ids.min()} to {class_ids.max()}; expected {NO_CLASS} (none) or more"
+        )
+    return found._replace(codes=codes.astype(np.int32), class_ids=class_ids.astype(np.int64))

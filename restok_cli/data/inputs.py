@@ -10,8 +10,11 @@ from PIL import Image
 from restok_cli.console import note
 from restok_cli.data.images import center_crop, find_images, read_image, to_tensor
 from restok_cli.data.shards import NO_CLASS, is_dataset, open_dataset
+from restok_cli.data.sources import readable
 from restok_cli.data.streams import read_stream
 from restok_cli.errors import PictureError, RestokError, UsageError
+
+MAX_NAME = 255 - len(".png")  # bytes that file systems leave for a name
 
 
 class Input(NamedTuple):
@@ -66,6 +69,8 @@ def find_inputs(pictures: list[str], split: str, stdin: BinaryIO) -> Inputs:
 
     Raises UsageError where something is not there, or two pictures would have one name.
     """
+    if "" in pictures:
+        raise UsageError("an empty name stands for no picture; give . for the current folder")
     if "-" in pictures:
         if len(pictures) > 1:
             raise UsageError("- stands for the pictures on stdin; give it alone")
@@ -82,7 +87,7 @@ def find_inputs(pictures: list[str], split: str, stdin: BinaryIO) -> Inputs:
 def _from_stream(file: BinaryIO) -> Iterator[Input]:
     keys: set[str] = set()
     for picture in read_stream(file):
-        key = check_key(picture.key, keys, "the tar stream")
+        key = check_key(readable(picture.key), keys, "the tar stream")
         class_id = picture.info.get("class_id", NO_CLASS)
         yield Input(key, class_id, lambda picture=picture: read_image(picture.data, f"{picture.key} of the tar stream"))
 
@@ -91,6 +96,8 @@ def check_key(key: str, taken: set[str], source: str) -> str:
     """The key, added to those taken. Raises RestokError where no file can be called so, or another one is."""
     if not key or key.startswith("/") or "\0" in key or {"", ".", ".."} & set(key.split("/")):
         raise RestokError(f"{source} holds a picture called {key!r}, which can be no file below the output folder")
+    if any(len(part.encode(errors="replace")) > MAX_NAME for part in key.split("/")):
+        raise RestokError(f"{source} holds a picture called {key[:40]}…; names may have {MAX_NAME} bytes at most")
     if key in taken:
         raise RestokError(f"{source} holds two pictures called {key}; names must differ")
     taken.add(key)
@@ -106,7 +113,7 @@ def _named_files(paths: list[Path]) -> dict[str, Path]:
     for path in paths:
         for file in find_images([path]):
             relative = file.relative_to(path) if path.is_dir() else Path(file.name)
-            name = relative.with_suffix("").as_posix()
+            name = readable(relative.with_suffix("").as_posix())
             if name in names:
                 raise UsageError(
                     f"{names[name]} and {file} would both become {name}.png; give them one after the other"

@@ -35,6 +35,7 @@ SAMPLES_PER_SHARD = 4000
 TAR_BLOCK = 512
 NAME_BYTES = 100  # of the member's name in a tar header; keys are short enough never to need more
 NO_CLASS = -1
+MAX_CLASS_ID = 2**31 - 1
 
 SHARD_FILE = re.compile(r"[A-Za-z0-9_-]+\.tar(\.gz)?")
 

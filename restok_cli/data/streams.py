@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from restok_cli.data.images import IMAGE_SUFFIXES
+from restok_cli.data.shards import MAX_CLASS_ID, NO_CLASS
 from restok_cli.errors import RestokError
 
 
@@ -109,8 +110,13 @@ class _Header(tarfile.TarInfo):
 def _info(key: str, parts: dict[str, bytes]) -> dict:
     try:
         info = json.loads(parts.get("json", b"{}"))
+        if not isinstance(info, dict):
+            raise ValueError("no JSON object")
         if "cls" in parts:
             info["class_id"] = int(parts["cls"])
-    except (ValueError, TypeError, RecursionError) as error:
+        class_id = info.get("class_id", NO_CLASS)
+        if type(class_id) is not int or not NO_CLASS <= class_id <= MAX_CLASS_ID:
+            raise ValueError(f"class_id is {class_id!r:.40}, not an integer from {NO_CLASS} to {MAX_CLASS_ID}")
+    except (ValueError, RecursionError) as error:
         raise RestokError(f"the tar stream holds a damaged {key}.json or {key}.cls ({error}); make it again") from error
     return info

@@ -26,6 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from restok_cli.console import note
+from restok_cli.data.arrays import NPZ_ERRORS
 from restok_cli.data.images import DECODE_ERRORS, IMAGE_SUFFIXES, center_crop, find_images, read_image, to_tensor
 from restok_cli.data.shards import Split, is_dataset, open_dataset
 from restok_cli.data.streams import read_stream
@@ -254,7 +255,7 @@ def _from_npz(path: Path) -> Pictures:
         member = archive.open("arr_0.npy")
         np.lib.format.read_magic(member)
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(member)
-    except (KeyError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except NPZ_ERRORS as error:
         raise RestokError(f"{path} cannot be read as pictures ({error}); expected an .npz with arr_0") from error
     if damaged is not None:
         raise RestokError(f"{path}: {damaged} is damaged (its checksum is wrong); copy or make the file again")

@@ -1,7 +1,6 @@
 """What a set of pictures is measured against: other pictures, or statistics that someone has made of them."""
 
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from restok_cli.data.arrays import NPZ_ERRORS
 from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.files import whole_file
 from restok_cli.metrics.features import FeatureNetwork
@@ -86,7 +86,7 @@ def read_statistics(path: Path) -> Statistics:
             count = int(arrays["count"]) if "count" in arrays else None
             fingerprint = str(arrays["fingerprint"]) if "fingerprint" in arrays else file_sha256(path)
             network = str(arrays["network"]) if "network" in arrays else None
-    except (KeyError, ValueError, TypeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except NPZ_ERRORS as error:
         raise RestokError(f"{path} holds no statistics ({error}); expected an .npz with mu and sigma") from error
     return Statistics(fingerprint, gaussian, spatial, count, network)
 
