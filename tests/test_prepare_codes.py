@@ -85,13 +85,25 @@ def test_workers_give_the_same_bytes(data, tokenizer, tmp_path, restok):
     assert len(contents(tmp_path / "one")) == 5
 
 
+IN_SMALL_SHARDS = """
+import restok_cli.data.codes as codes
+from restok_cli.__main__ import main
+codes.SAMPLES_PER_SHARD = 5
+main()
+"""
+
+
 @pytest.mark.slow
-def test_processes_share_the_shards_and_give_the_same_bytes(tokenizer, tmp_path, restok):
-    options = ("prepare", "codes", "sample", "--views", "centre", "--tokenizer", tokenizer)
-    command = (sys.executable, "-m", "restok_cli", *options, tmp_path / "two", "--num-processes", "2")
+@pytest.mark.usefixtures("small_shards")
+def test_processes_share_the_shards_and_give_the_same_bytes(data, tokenizer, tmp_path, restok):
+    (tmp_path / "two.py").write_text(IN_SMALL_SHARDS)
+    options = ("prepare", "codes", str(data), "--views", "centre", "--tokenizer", str(tokenizer))
+    started = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "two.py"))
+    command = (sys.executable, *started, *options, str(tmp_path / "two"))
     result = subprocess.run(command, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, f"{tmp_path / 'two'}\n"), result.stderr
     assert restok(*options, tmp_path / "one").code == 0
+    assert len(list((tmp_path / "one").glob("*.npy"))) > 2
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 

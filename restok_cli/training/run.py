@@ -269,7 +269,9 @@ def stop_signals() -> Iterator[list[int]]:
             raise Interrupted(number, "stopped at once; what the last checkpoint holds is kept")
         received.append(number)
 
-    heard = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # `nohup restok …` goes on after a hang-up
+        heard.append(signal.SIGHUP)
     before = {number: signal.signal(number, receive) for number in heard}
     try:
         yield received
