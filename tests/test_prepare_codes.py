@@ -200,6 +200,12 @@ def test_codes_are_replaced_only_when_asked(data, tokenizer, tmp_path, restok, f
     assert restok(*arguments, "--views", "centre", "--overwrite").code == 0
     assert open_codes(tmp_path / "codes").split("train").num_views == 1
     assert "data holds" in fails(2, *arguments[:3], data, *arguments[4:], "--overwrite")
+    (tmp_path / "arrays").mkdir()
+    (tmp_path / "arrays" / "features-000001.npy").write_bytes(b"mine")
+    assert "arrays holds features-000001.npy" in fails(
+        2, *arguments[:3], tmp_path / "arrays", *arguments[4:], "--overwrite"
+    )
+    assert (tmp_path / "arrays" / "features-000001.npy").read_bytes() == b"mine"
     assert open_dataset(data).splits == ["train", "validation"]
 
 

@@ -15,6 +15,7 @@ from restok_cli.data.codes import (
     CodeShardInfo,
     checksum,
     fingerprint,
+    is_codes,
     read_plan,
     record_dtype,
 )
@@ -30,7 +31,8 @@ def start_codes(folder: Path, plan: CodePlan, overwrite: bool) -> None:
     if not overwrite and (folder / UNFINISHED_FILE).is_file() and not (folder / CODES_FILE).is_file():
         _check_same(folder, read_plan(CodePlan, folder / UNFINISHED_FILE), plan)
     else:
-        check_output_folder(folder, overwrite, CODE_FILES.fullmatch)
+        # in a folder that is no code cache, files of such names are somebody else's
+        check_output_folder(folder, overwrite, lambda file: is_codes(folder) and bool(CODE_FILES.fullmatch(file)))
         for file in [folder / CODES_FILE, *folder.glob("*.npy")]:  # first what says that the others are whole
             file.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
