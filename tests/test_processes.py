@@ -1,6 +1,7 @@
 """Several processes of one command: which number each has, and whose words are repeated."""
 
 import json
+import os
 import signal
 
 import pytest
@@ -11,14 +12,11 @@ from restok_cli.processes import Words, leave_words, parse_num_processes, take_p
 
 
 def test_tasks_of_a_slurm_step_find_their_place(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in (("SLURM_STEP_NUM_TASKS", "16"), ("SLURM_PROCID", "0"), ("SLURM_LOCALID", "0")):
-        monkeypatch.setenv(name, value)
+    # all of the environment, since what `take_place` adds to it must be gone afterwards
+    slurm = {"SLURM_STEP_NUM_TASKS": "16", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    monkeypatch.setattr(os, "environ", slurm)
     take_place()
     assert (processes.rank(), processes.world_size()) == (0, 16)
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):  # which monkeypatch did not set
-        monkeypatch.delenv(name)
 
 
 def test_numbers_of_processes_are_checked():
