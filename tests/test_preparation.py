@@ -152,10 +152,13 @@ def test_a_stopped_preparation_goes_on_and_makes_no_shard_twice(prepare, tmp_pat
 
 
 def test_bad_pictures_of_the_first_start_are_still_listed(prepare, mixed, tmp_path, monkeypatch):
+    def interrupt(*_arguments):
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
         stop_after(patch, 4)
-        patch.setattr(preparation, "_publish", lambda *_: os.kill(os.getpid(), signal.SIGINT))
-        prepare("out", "--jobs", 1)
+        patch.setattr(preparation, "_publish", interrupt)
+        assert prepare("out", "--jobs", 1).code == 130
     (mixed / "b/broken.jpg").write_bytes(b"still no picture")
     result = prepare("out", "--json")
     assert json.loads(result.out)["unreadable"] == 1
@@ -187,8 +190,12 @@ def test_stopped_while_files_move_it_goes_on_too(prepare, restok, tmp_path, monk
 
 def test_what_a_stopped_move_left_is_replaced_by_something_else(prepare, restok, tmp_path, monkeypatch):
     restok("prepare", "sample", tmp_path / "out")
+
+    def interrupt(_folder):
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(preparation, "sync_folder", lambda _: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr(preparation, "sync_folder", interrupt)
         assert prepare("out", "--overwrite", "--jobs", 1).code == 130
     assert prepare("out", "--overwrite", "--samples-per-shard", 100).code == 0
     prepare("whole", "--samples-per-shard", 100)
