@@ -38,24 +38,50 @@ from restok_cli.files import whole_file
 CHUNK = 1 << 20  # bytes read at a time
 
 
-class FileTarWriter(TarWriter):
-    """The same tars onto a file: webdataset takes the mode for pipes, which copies everything in pieces of 10 KB."""
-
-    def __init__(self, file: BinaryIO):
-        super().__init__(file, user="", group="", mtime=0, encoder=False)
-        self.tarstream.copybufsize = CHUNK
-
-    @staticmethod
-    def tarmode(_file: BinaryIO, _compress: None = None) -> str:
-        return "w"
-
-
 class Digest(NamedTuple):
     """What tells a shard from any other, as a whole and sample by sample."""
 
     num_bytes: int
     sha256: str
     checksums: list[int]  # CRC-32 of each span
+
+
+class DigestingFile:
+    """A file to write to from its beginning that sums up what it is given, while that is still in the cache."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self._sha256, self._size, self._checksum = hashlib.sha256(), 0, 0
+        self._checksums: list[int] = []
+
+    def write(self, data: bytes) -> int:
+        self._sha256.update(data)
+        self._checksum = zlib.crc32(data, self._checksum)
+        self._size += len(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self._size
+
+    def end_span(self) -> None:
+        """What was written since the last call is a span of its own (see `digest_spans`)."""
+        self._checksums.append(self._checksum)
+        self._checksum = 0
+
+    def digest(self) -> Digest:
+        return Digest(self._size, self._sha256.hexdigest(), self._checksums)
+
+
+class FileTarWriter(TarWriter):
+    """The same tars onto a file: webdataset takes the mode for pipes, which copies everything in pieces of 10 KB."""
+
+    def __init__(self, file: BinaryIO | DigestingFile):
+        super().__init__(file, user="", group="", mtime=0, encoder=False)
+        self.tarstream.copybufsize = CHUNK
+
+    @staticmethod
+    def tarmode(_file: BinaryIO, _compress: None = None) -> str:
+        return "w"
 
 
 def write_dataset(
@@ -98,19 +124,21 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[ShardInfo, set[t
     """
     entries, sizes = [], set()
     with whole_file(path) as temporary:
-        with open(temporary, "wb") as file, FileTarWriter(file) as writer:
-            for sample in samples:
-                side = {"__key__": sample.key, "json": json.dumps(sample.info, ensure_ascii=False).encode()}
-                if sample.class_id != NO_CLASS:
-                    side["cls"] = str(sample.class_id).encode()
-                writer.write(side)
-                writer.write({"__key__": sample.key, sample.suffix: sample.picture})
-                # the picture is what was written last, padded to whole blocks
-                offset = writer.tarstream.offset - padded(len(sample.picture))
-                entries.append((offset, len(sample.picture), sample.class_id))
-                sizes.add(sample.size)
-        with open(temporary, "rb") as file:
-            digest = digest_spans(file, [offset + padded(length) for offset, length, _ in entries])
+        with open(temporary, "wb") as file:
+            digesting = DigestingFile(file)
+            with FileTarWriter(digesting) as writer:
+                for sample in samples:
+                    side = {"__key__": sample.key, "json": json.dumps(sample.info, ensure_ascii=False).encode()}
+                    if sample.class_id != NO_CLASS:
+                        side["cls"] = str(sample.class_id).encode()
+                    writer.write(side)
+                    writer.write({"__key__": sample.key, sample.suffix: sample.picture})
+                    # the picture is what was written last, padded to whole blocks
+                    offset = writer.tarstream.offset - padded(len(sample.picture))
+                    entries.append((offset, len(sample.picture), sample.class_id))
+                    sizes.add(sample.size)
+                    digesting.end_span()
+        digest = digesting.digest()
     write_index(index_path(path), entries, digest)
     return describe_shard(path.name, len(entries), digest), sizes
 
