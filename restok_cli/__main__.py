@@ -1,5 +1,6 @@
 """The program `restok`, also `python -m restok_cli`. Before anything else, it says what signals do."""
 
+import ctypes
 import os
 import signal
 import sys
@@ -10,6 +11,10 @@ from types import FrameType
 from restok_cli.errors import Interrupted
 from restok_cli.processes import leave_words, rank, take_place
 
+# of glibc's mallopt: from what size on freed memory at the end of the heap goes back to the system, and from what size
+# on (at most 32 MB) a piece is got from the system by itself
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+
 
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -17,6 +22,7 @@ def main() -> None:
             signal.signal(number, interrupt)
     take_place()
     round_alike()
+    keep_memory()
     from restok_cli.cli import main as run_command_line  # takes a third of a second, in which Ctrl-C may come
 
     run_command_line()
@@ -31,6 +37,18 @@ def round_alike() -> None:
     with suppress(OSError):
         if "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
             os.environ["MKL_CBWR"] = "AUTO,STRICT"
+
+
+def keep_memory() -> None:
+    """Let glibc keep what is freed for what is asked for next: else every large tensor is made of new pages.
+
+    Getting those from the system takes longer than most of what is computed in them (tests/benchmarks/sampling.py).
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # other C libraries do not have it
+            mallopt = ctypes.CDLL(None).mallopt
+            for option, value in ((M_TRIM_THRESHOLD, 2**31 - 1), (M_MMAP_THRESHOLD, 1 << 25)):
+                mallopt(option, value)
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

@@ -186,20 +186,20 @@ def test_a_meta_device_build_has_the_same_tensors_and_real_tables(tiny_config, t
 
 def test_rotation_turns_adjacent_pairs_by_position_times_frequency():
     table = rotary_table(rotary_angles(torch.arange(5), 4))
-    tokens = torch.randn(1, 1, 5, 4)
+    tokens = torch.randn(1, 5, 1, 4)
     turned = rotate(tokens, table)
     pairs = torch.view_as_complex(tokens.unflatten(-1, (2, 2)))
     for t in range(5):
         for i, frequency in enumerate((1.0, 0.01)):
-            expected = pairs[0, 0, t, i] * torch.exp(torch.tensor(1j * t * frequency))
-            assert torch.allclose(torch.view_as_complex(turned.unflatten(-1, (2, 2)))[0, 0, t, i], expected)
+            expected = pairs[0, t, 0, i] * torch.exp(torch.tensor(1j * t * frequency))
+            assert torch.allclose(torch.view_as_complex(turned.unflatten(-1, (2, 2)))[0, t, 0, i], expected)
 
 
 def test_attention_scores_depend_on_distance_alone():
-    tokens = torch.randn(1, 1, 2, 8)
+    tokens = torch.randn(1, 2, 1, 8)
     table = rotary_table(rotary_angles(torch.tensor([3, 7, 13, 17]), 8))
     near, far = rotate(tokens, table[:, :2]), rotate(tokens, table[:, 2:])
-    assert torch.allclose(near[0, 0, 0] @ near[0, 0, 1], far[0, 0, 0] @ far[0, 0, 1], atol=1e-5)
+    assert torch.allclose(near[0, 0, 0] @ near[0, 1, 0], far[0, 0, 0] @ far[0, 1, 0], atol=1e-5)
 
 
 def test_images_are_normalised_before_the_encoder(tiny_tokenizer, images):

@@ -79,11 +79,11 @@ def decode(
     whole = None if codes == "-" else read_codes(Path(codes))
 
     from restok_cli.commands.coding import auto_batch_size
-    from restok_cli.model.checkpoint import fingerprint, load_model, open_tokenizer
+    from restok_cli.model.checkpoint import fingerprint, load_for_use, open_tokenizer
 
     torch_device = open_device(device)
     folder = open_tokenizer(model)
-    tokenizer = load_model(folder, torch_device, torch_dtype(dtype))
+    tokenizer = load_for_use(folder, torch_device, torch_dtype(dtype))
     size = batch_size or auto_batch_size(tokenizer, torch_device)
     parts = read_code_lines(sys.stdin, "stdin", size) if whole is None else _parts(whole, size)
     name = fingerprint(folder)

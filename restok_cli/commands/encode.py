@@ -64,11 +64,11 @@ def encode(
     import numpy as np
 
     from restok_cli.commands.coding import auto_batch_size, encode_images, sized
-    from restok_cli.model.checkpoint import fingerprint, load_model, open_tokenizer
+    from restok_cli.model.checkpoint import fingerprint, load_for_use, open_tokenizer
 
     torch_device = open_device(device)
     folder = open_tokenizer(model)
-    tokenizer = load_model(folder, torch_device, torch_dtype(dtype))
+    tokenizer = load_for_use(folder, torch_device, torch_dtype(dtype))
     name, codebook_size = fingerprint(folder), tokenizer.config.codebook_size
     size = None if no_crop else tokenizer.config.image_size
     done: list[Codes] = []

@@ -191,10 +191,10 @@ def _encoded(samples: str, split: str, model: Path, device: "torch.device") -> C
     from restok_cli.data.images import to_float
     from restok_cli.metrics.pictures import GROUP_SIZE, open_pictures
     from restok_cli.metrics.protocol import describe_pictures
-    from restok_cli.model.checkpoint import fingerprint, load_model, open_tokenizer
+    from restok_cli.model.checkpoint import fingerprint, load_for_use, open_tokenizer
 
     folder = open_tokenizer(model)
-    tokenizer = load_model(folder, device)
+    tokenizer = load_for_use(folder, device)
     pictures = open_pictures(samples, split)
     pictures.crop_to(tokenizer.config.image_size)
 
@@ -228,7 +228,7 @@ def _open_har(
     import torch
 
     from restok_cli.metrics.pictures import GROUP_SIZE
-    from restok_cli.model.checkpoint import fingerprint, load_model, open_har
+    from restok_cli.model.checkpoint import fingerprint, load_for_use, open_har
 
     if path is None:
         raise UsageError("nll is a generator's: give it by --model")
@@ -241,7 +241,7 @@ def _open_har(
         )
     if known and source.tokenizer_fingerprint and known != source.tokenizer_fingerprint:
         raise UsageError(f"{path} was trained on the codes of another tokenizer than these; make codes with its own")
-    har = load_model(folder, device)
+    har = load_for_use(folder, device)
 
     @torch.inference_mode()
     def score(codes: "np.ndarray", class_ids: "np.ndarray") -> "np.ndarray":

@@ -44,11 +44,11 @@ def evaluate_tokens(
     from restok_cli.metrics.pictures import open_pictures
     from restok_cli.metrics.protocol import METRICS, describe_features, describe_pictures, describe_reference
     from restok_cli.metrics.reference import Reference
-    from restok_cli.model.checkpoint import fingerprint, load_model, open_tokenizer
+    from restok_cli.model.checkpoint import fingerprint, load_for_use, open_tokenizer
     from restok_cli.model.levels import prefix_lengths
 
     folder = open_tokenizer(model)
-    tokenizer = load_model(folder, instruments.device)
+    tokenizer = load_for_use(folder, instruments.device)
     length = tokenizer.config.num_latent_tokens
     counts = list(prefix_lengths(length)) if tokens == "all" else sorted({int(part) for part in tokens.split(",")})
     if counts[-1] > length:

@@ -62,7 +62,7 @@ def codes(
     run_in_processes(num_processes)
     from restok_cli.data.code_writer import finish_codes, shard_path, start_codes
     from restok_cli.data.shards import StreamedSplit, open_dataset
-    from restok_cli.model.checkpoint import load_model, open_tokenizer
+    from restok_cli.model.checkpoint import load_for_use, open_tokenizer
 
     dataset = open_dataset(data)
     splits = {name: dataset.split(name) for name in dataset.splits}
@@ -82,7 +82,7 @@ def codes(
         if len(missing) < len(shards):
             note(f"{len(shards) - len(missing)} of {len(shards)} shards are there already")
     missing = gather(missing)[0]  # what process 0 found before anything was written
-    encoder = Encoder(load_model(model, torch_device, torch_dtype(dtype)), torch_device, batch_size)
+    encoder = Encoder(load_for_use(model, torch_device, torch_dtype(dtype)), torch_device, batch_size)
     try:
         encode_shards(out, missing[rank() :: world_size()], plan, dataset, encoder, num_workers)
     except Interrupted as error:

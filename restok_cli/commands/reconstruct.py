@@ -93,11 +93,11 @@ def reconstruct(
     inputs = find_inputs(pictures, split, sys.stdin.buffer)
 
     from restok_cli.commands.coding import auto_batch_size
-    from restok_cli.model.checkpoint import load_tokenizer
+    from restok_cli.model.checkpoint import load_for_use, open_tokenizer
     from restok_cli.model.levels import prefix_lengths
 
     torch_device = open_device(device)
-    tokenizer = load_tokenizer(model, torch_device, torch_dtype(dtype))
+    tokenizer = load_for_use(open_tokenizer(model), torch_device, torch_dtype(dtype))
     length = tokenizer.config.num_latent_tokens
     if lengths and max(lengths) > length:
         raise UsageError(f"--tokens {max(lengths)}: this tokenizer makes {length} codes a picture; give 1 to {length}")

@@ -86,7 +86,7 @@ def train_har(
 
     import torch
 
-    from restok_cli.model.checkpoint import load_model, load_tokenizer, open_har, open_tokenizer
+    from restok_cli.model.checkpoint import load_for_use, load_model, open_har, open_tokenizer
     from restok_cli.model.har import Har
     from restok_cli.training.code_source import open_source
     from restok_cli.training.har_loop import train_har as train_loop
@@ -96,7 +96,7 @@ def train_har(
 
     torch_device = local_device(open_device(device))
     tokenizer_folder = open_tokenizer(tokenizer)
-    frozen = load_tokenizer(tokenizer, torch_device).requires_grad_(False)
+    frozen = load_for_use(tokenizer_folder, torch_device).requires_grad_(False)
     source = open_source(data, tokenizer_folder, frozen, torch_device, allow_pipe)
     facts = {
         "codebook_size": tokenizer_folder.config.codebook_size,

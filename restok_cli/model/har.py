@@ -49,7 +49,7 @@ class HarBlock(nn.Module):
     def __init__(self, config: HarConfig):
         super().__init__()
         width = config.width
-        self.head_width = width // config.num_heads
+        self.num_heads, self.head_width = config.num_heads, width // config.num_heads
         self.attention_norm = nn.RMSNorm(width, eps=1e-5)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.proj = nn.Linear(width, width, bias=False)
@@ -63,16 +63,23 @@ class HarBlock(nn.Module):
     def forward(
         self, tokens: Tensor, table: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int, start: int
     ) -> Tensor:
-        q, k, v = rearrange(
-            self.qkv(self.attention_norm(tokens)), "b t (three h d) -> three b h t d", three=3, d=self.head_width
-        )
-        q, k = rotate(q, table), rotate(k, table)
+        qkv = rearrange(self.qkv(self.attention_norm(tokens)), "b t (hs d) -> b t hs d", d=self.head_width)
+        qk, v = qkv.split([2 * self.num_heads, self.num_heads], dim=2)
+        q, k = rotate(qk, table).transpose(1, 2).chunk(2, dim=1)
+        v = v.transpose(1, 2)
         if cache is not None:
             k, v = cache.update(layer, start, k, v)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         tokens = tokens + self.residual_dropout(self.proj(rearrange(mixed, "b h t d -> b t (h d)")))
         hidden = self.ffn_norm(tokens)
-        return tokens + self.ffn_dropout(self.down(F.silu(self.gate(hidden)) * self.up(hidden)))
+        return tokens + self.ffn_dropout(self.down(silu_times(self.gate(hidden), self.up(hidden))))
+
+
+def silu_times(gate: Tensor, up: Tensor) -> Tensor:
+    """SiLU(gate) · up; without gradients in the memory of `gate`, since new memory takes longer than the arithmetic."""
+    if torch.is_grad_enabled():
+        return F.silu(gate) * up
+    return F.silu(gate, inplace=True).mul_(up)
 
 
 class Har(nn.Module):

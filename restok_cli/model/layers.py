@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from restok_cli.model.packing import linear
+
 
 def rotary_angles(positions: Tensor, width: int, base: float = 10000.0) -> Tensor:
     """Angles by which each pair of channels turns: positions (T,) -> (T, width / 2), float32."""
@@ -21,8 +23,12 @@ def rotary_table(angles: Tensor) -> Tensor:
 
 
 def rotate(tokens: Tensor, table: Tensor) -> Tensor:
-    """Turn adjacent channel pairs of tokens (B, heads, T, width) by a table (2, T, width / 2)."""
-    cos, sin = table.to(tokens.dtype)
+    """Turn adjacent channel pairs of tokens (B, T, heads, width) by a table (2, T, width / 2)."""
+    cos, sin = table.to(tokens.dtype)[:, :, None]
+    if tokens.dtype == torch.float32 and not torch.compiler.is_compiling():
+        # a pair is a complex number, and turning it one product: a fifth of the time of the same in real numbers
+        pairs = torch.view_as_complex(tokens.unflatten(-1, (-1, 2)))
+        return torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2)
     even, odd = tokens[..., 0::2], tokens[..., 1::2]
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
 
@@ -59,10 +65,10 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qkv = F.linear(tokens, self.qkv.weight, bias)
-        q, k, v = rearrange(qkv, "b t (three h d) -> three b h t d", three=3, d=self.head_width)
+        qkv = linear(self.qkv, tokens, bias)
+        q, k, v = rearrange(qkv, "b t (three h d) -> three b t h d", three=3, d=self.head_width)
         q, k = rotate(self.q_norm(q), table), rotate(self.k_norm(k), table)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
         return self.proj(rearrange(mixed, "b h t d -> b t (h d)"))
 
 

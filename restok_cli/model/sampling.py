@@ -155,7 +155,7 @@ def is_guided(config: HarConfig, options: SamplingOptions) -> bool:
 def sampling_cache(har: Har, options: SamplingOptions, batch_size: int) -> KVCache:
     """Room for the keys and values of up to `batch_size` pictures, twice where they are guided."""
     rows = 2 * batch_size if is_guided(har.config, options) else batch_size
-    return KVCache(har.config, rows, har.head.weight.device, har.head.weight.dtype)
+    return KVCache(har.config, rows, har.class_embedding.weight.device, har.class_embedding.weight.dtype)
 
 
 def check_num_steps(config: HarConfig, num_steps: int | None) -> int:

@@ -233,7 +233,7 @@ class Tokenizer(nn.Module):
         config = TokenizerConfig.parse(self.config.model_dump() | sizes, f"pictures of {width}x{height}")
         with torch.device("meta"):
             other = type(self)(config)
-        other.load_state_dict(self.state_dict(), assign=True)
+        _share(self, other)
         return other.to(self.quantizer.codebook.device).train(self.training)
 
     def to_dtype(self, dtype: torch.dtype) -> None:
@@ -282,6 +282,19 @@ class Tokenizer(nn.Module):
         """The pixel decoder, in float32 whatever the rest runs in: it loses visibly in 16 bits."""
         with torch.autocast(features.device.type, enabled=False):
             return self.pixel_decoder(features.float())
+
+
+def _share(tokenizer: Tokenizer, other: Tokenizer) -> None:
+    """Give `other` the weights and parts of `tokenizer`; only what belongs to its size remains its own."""
+    for name in ("encoder", "decoder"):  # which hold tables for all positions beside their parts
+        mine, theirs = getattr(tokenizer, name), getattr(other, name)
+        for key, parameter in mine.named_parameters(recurse=False):
+            setattr(theirs, key, parameter)
+        for key, part in mine.named_children():
+            setattr(theirs, key, part)
+    for key, part in tokenizer.named_children():
+        if key not in ("encoder", "decoder"):
+            setattr(other, key, part)
 
 
 def expand_levels(embeddings: Tensor, sizes: tuple[int, ...]) -> Tensor:

@@ -1,0 +1,66 @@
+"""Linear layers made ready for a CPU: their weights laid out once, instead of again in every product, or in 8 bits.
+
+A product with few rows waits for the weights, not for arithmetic: in the order in which the CPU wants them they are
+read faster (tests/benchmarks/sampling.py). oneDNN makes the layout, and its rows round alike however many there are.
+"""
+
+import warnings
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from restok_cli.errors import RestokError
+
+TYPICAL_ROWS = 64  # what oneDNN chooses the layout for; any number of rows can be multiplied
+
+
+class PackedLinear(nn.Module):
+    """A linear layer that can only be used, in float32 on a CPU: not trained, saved or moved."""
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__()
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), TYPICAL_ROWS)
+        self.bias = None if layer.bias is None else layer.bias.detach()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.multiply(inputs, self.bias)
+
+    def multiply(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
+        if inputs.shape[:-1].numel() == 1:  # a single row would be multiplied in another way, and round otherwise
+            return self.multiply(inputs.expand(2, *inputs.shape[1:]), bias)[:1]
+        return torch.ops.mkldnn._linear_pointwise(inputs, self.packed, bias, "none", [], "")
+
+
+def linear(layer: nn.Linear | PackedLinear, inputs: Tensor, bias: Tensor) -> Tensor:
+    """The product with a layer's weights, packed or not, and another bias than its own."""
+    return layer.multiply(inputs, bias) if isinstance(layer, PackedLinear) else F.linear(inputs, layer.weight, bias)
+
+
+def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether packing is possible for a model on this device in this type."""
+    return device.type == "cpu" and dtype == torch.float32 and torch.backends.mkldnn.is_available()
+
+
+def pack_linears(module: nn.Module) -> None:
+    """Pack every linear layer below `module`, in place and one by one, so that no second copy of all is in memory."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Linear):
+            setattr(module, name, PackedLinear(child))
+        else:
+            pack_linears(child)
+
+
+def quantize_linears(module: nn.Module) -> None:
+    """Turn every linear layer below `module`, in place, into one of 8-bit products: of int8 weights, a scale for each
+    output, and of inputs that are rounded to 8 bits by one scale for the whole batch.
+
+    A picture so depends a little on the others of its batch. Raises RestokError where PyTorch has it no more.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch moves its quantization to a library of its own
+        try:
+            from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
+        except ImportError as error:
+            raise RestokError("this PyTorch has no dynamic quantization; leave --quantize out") from error
+        quantize_dynamic(module, {nn.Linear: per_channel_dynamic_qconfig}, inplace=True)

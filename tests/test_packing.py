@@ -1,0 +1,74 @@
+"""Packed and 8-bit linear layers against the layers that they are made of."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from restok_cli.model.packing import PackedLinear, can_pack, linear, pack_linears, quantize_linears
+
+
+@pytest.mark.parametrize(("width", "out"), [(64, 96), (1024, 24), (2816, 1024)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_packed_products_are_those_of_the_layer(width, out, bias):
+    layer = nn.Linear(width, out, bias=bias)
+    for shape in ((1, 1), (1, 7), (3, 5), (130,)):
+        inputs = torch.randn(*shape, width)
+        assert torch.allclose(PackedLinear(layer)(inputs), layer(inputs), atol=1e-5)
+
+
+@pytest.mark.parametrize(("width", "out"), [(64, 96), (1024, 2816), (2816, 1024)])
+def test_packed_rows_round_alike_however_many_there_are(width, out):
+    layer, inputs = PackedLinear(nn.Linear(width, out, bias=False)), torch.randn(256, width)
+    whole = layer(inputs)
+    for rows in (1, 2, 3, 8, 64, 129):
+        assert torch.equal(layer(inputs[:rows]), whole[:rows]), rows
+
+
+def test_another_bias_takes_the_place_of_the_layers_own():
+    layer, inputs, bias = nn.Linear(8, 6), torch.randn(3, 8), torch.randn(6)
+    expected = inputs @ layer.weight.T + bias
+    assert torch.allclose(linear(layer, inputs, bias), expected, atol=1e-6)
+    assert torch.allclose(linear(PackedLinear(layer), inputs, bias), expected, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_a_packed_generator_and_a_packed_tokenizer_compute_the_same(tiny_har, tiny_tokenizer):
+    images = torch.rand(2, 3, *tiny_tokenizer.config.image_size)
+    class_ids, codes = torch.tensor([0, 3]), tiny_tokenizer.encode(images)
+    har, tokenizer = deepcopy(tiny_har), deepcopy(tiny_tokenizer)
+    pack_linears(har)
+    pack_linears(tokenizer)
+    assert not any(isinstance(part, nn.Linear) for model in (har, tokenizer) for part in model.modules())
+    assert torch.allclose(har(class_ids, codes), tiny_har(class_ids, codes), atol=1e-4)
+    latents = tokenizer.encode_latents(images).latents
+    assert torch.allclose(latents, tiny_tokenizer.encode_latents(images).latents, atol=1e-4)
+    assert torch.allclose(tokenizer.decode(codes), tiny_tokenizer.decode(codes), atol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_packed_tokenizer_takes_other_sizes(tiny_tokenizer):
+    packed = deepcopy(tiny_tokenizer)
+    pack_linears(packed)
+    images = torch.rand(1, 3, 16, 64)
+    codes = tiny_tokenizer.for_size(16, 64).encode(images)
+    assert torch.equal(packed.for_size(16, 64).encode(images), codes)
+
+
+def test_only_float32_on_a_cpu_is_packed():
+    assert can_pack(torch.device("cpu"), torch.float32)
+    assert not can_pack(torch.device("cpu"), torch.bfloat16)
+    assert not can_pack(torch.device("cuda"), torch.float32)
+
+
+@torch.inference_mode()
+def test_8_bit_products_stay_near(tiny_har):
+    class_ids, codes = (
+        torch.tensor([0, 3]),
+        torch.randint(tiny_har.config.codebook_size, (2, tiny_har.config.num_codes)),
+    )
+    har = deepcopy(tiny_har)
+    quantize_linears(har)
+    exact, rough = tiny_har(class_ids, codes), har(class_ids, codes)
+    assert 0 < (exact - rough).norm() / exact.norm() < 0.05
