@@ -50,6 +50,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     suggest_commands=True,
+    add_completion=False,  # completions/ has scripts that start no Python and edit nobody's ~/.bashrc
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
