@@ -118,7 +118,7 @@ def _values(tree: Command) -> str:
 
 def _at(tree: Command) -> str:
     lines = [
-        "_restok_at() {  # what the command $1 has: commands, options, and the kinds of its arguments, others of all after them",
+        "_restok_at() {  # what the command $1 has; the kinds of its arguments, others that of all after them",
         "    case $1 in",
     ]
     for command in tree.walk():

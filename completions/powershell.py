@@ -111,11 +111,9 @@ def _commands(tree: Command) -> str:
         lines += [f"    {_quote(command.line)} = @{{", "        Commands = [ordered]@{"]
         lines += [f"            {_quote(sub.path[-1])} = {_quote(sub.help)}" for sub in command.commands]
         lines += ["        }", "        Options = [ordered]@{"]
-        lines += [
-            f"            {_quote(name)} = @{{ Kind = {_quote(option.values.name)}; Count = {option.count}; Help = {_quote(option.help)} }}"
-            for option in command.options
-            for name in option.names
-        ]
+        for option in command.options:
+            facts = f"Kind = {_quote(option.values.name)}; Count = {option.count}; Help = {_quote(option.help)}"
+            lines += [f"            {_quote(name)} = @{{ {facts} }}" for name in option.names]
         lines += ["        }"]
         lines += [
             f"        Arguments = @({', '.join(map(_quote, kinds))})",

@@ -18,6 +18,7 @@ from restok_cli.commands import (
     config,
     curves,
     decode,
+    doctor,
     encode,
     evaluate,
     generate,
@@ -95,6 +96,7 @@ app.command()(evaluate.evaluate)
 app.command()(curves.curves)
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
+app.command()(doctor.doctor)
 
 
 def run(arguments: list[str] | None = None) -> int:
