@@ -15,12 +15,12 @@ from tree import read_tree
 SCRIPTS = {"restok.bash": bash.write, "_restok": zsh.write, "restok.fish": fish.write, "restok.ps1": powershell.write}
 
 
-def main() -> None:
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+def build(folder: Path) -> None:
+    """Write the scripts to `folder`."""
     tree = read_tree()
     for name, write in SCRIPTS.items():
         (folder / name).write_text(write(tree), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":
-    main()
+    build(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)

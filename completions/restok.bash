@@ -331,10 +331,10 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
     esac
 }
 
-_restok_at() {  # what the command $1 has: commands, options, and the kinds of its arguments, others of all after them
+_restok_at() {  # what the command $1 has; the kinds of its arguments, others that of all after them
     case $1 in
         restok)
-            commands=(prepare train-tokenizer train-har reconstruct generate encode decode evaluate curves models config)
+            commands=(prepare train-tokenizer train-har reconstruct generate encode decode evaluate curves doctor models config)
             options=(
                 --version --help -h
             )
@@ -453,6 +453,13 @@ _restok_at() {  # what the command $1 has: commands, options, and the kinds of i
                 --output -o --metric --overwrite --help -h
             )
             arguments=() others=folders
+            ;;
+        'restok doctor')
+            commands=()
+            options=(
+                --json --help -h
+            )
+            arguments=() others=pictures
             ;;
         'restok models')
             commands=(show convert)

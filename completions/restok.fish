@@ -277,7 +277,7 @@ function __restok_values --argument-names kind
     end
 end
 
-set -g __restok_commands 'restok prepare' 'restok prepare imagenet' 'restok prepare folder' 'restok prepare shards' 'restok prepare codes' 'restok prepare verify' 'restok prepare sample' 'restok train-tokenizer' 'restok train-har' 'restok reconstruct' 'restok generate' 'restok encode' 'restok decode' 'restok evaluate' 'restok curves' 'restok models' 'restok models show' 'restok models convert' 'restok config' 'restok config show' 'restok config diff' 'restok config validate' 'restok config schema'
+set -g __restok_commands 'restok prepare' 'restok prepare imagenet' 'restok prepare folder' 'restok prepare shards' 'restok prepare codes' 'restok prepare verify' 'restok prepare sample' 'restok train-tokenizer' 'restok train-har' 'restok reconstruct' 'restok generate' 'restok encode' 'restok decode' 'restok evaluate' 'restok curves' 'restok doctor' 'restok models' 'restok models show' 'restok models convert' 'restok config' 'restok config show' 'restok config diff' 'restok config validate' 'restok config schema'
 
 # How many of the words after an option are its values.
 function __restok_takes --argument-names path option
@@ -388,6 +388,7 @@ complete -c restok -n '__restok_argument \'restok\' 1 1' -a encode -d 'Turn pict
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a decode -d 'Turn codes into pictures: all codes of each, or a prefix of them, which gives a …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a evaluate -d 'Measure pictures (FID, sFID, IS, precision, recall, KID, PSNR, SSIM, LPIPS) and codes'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a curves -d 'Draw what runs have logged over their steps: a panel for each number, a line in it for …'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a doctor -d 'Say whether this machine has what restok needs, and what to do where it has not. …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a models -d 'List presets and released models; look into a model; convert it'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a config -d 'Show, compare and check the settings of runs'
 complete -c restok -n '__restok_at \'restok\'' -l version -d 'Print the version and leave'
@@ -613,6 +614,11 @@ complete -c restok -n '__restok_at \'restok curves\'' -l metric -r -f -d 'Draw t
 complete -c restok -n '__restok_at \'restok curves\'' -l overwrite -d 'Replace the output file where it is there already'
 complete -c restok -n '__restok_at \'restok curves\'' -l help -s h -d 'Show this message and exit'
 complete -c restok -n '__restok_argument \'restok curves\' 1 999' -f -a '(__restok_folders)'
+
+# restok doctor
+complete -c restok -n '__restok_at \'restok doctor\'' -l json -d 'Print one JSON object instead of lines'
+complete -c restok -n '__restok_at \'restok doctor\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok doctor\' 1 999' -F -a '(__restok_values \'pictures\')'
 
 # restok models
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a show -d 'Say what a model is: its config, its parameters by part, levels, steps and fingerprint'

@@ -398,6 +398,7 @@ $restokCommands = @{
             'decode' = 'Turn codes into pictures: all codes of each, or a prefix of them, which gives a …'
             'evaluate' = 'Measure pictures (FID, sFID, IS, precision, recall, KID, PSNR, SSIM, LPIPS) and codes'
             'curves' = 'Draw what runs have logged over their steps: a panel for each number, a line in it for …'
+            'doctor' = 'Say whether this machine has what restok needs, and what to do where it has not. …'
             'models' = 'List presets and released models; look into a model; convert it'
             'config' = 'Show, compare and check the settings of runs'
         }
@@ -724,6 +725,17 @@ $restokCommands = @{
         }
         Arguments = @()
         Others = 'folders'
+    }
+    'restok doctor' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @()
+        Others = 'pictures'
     }
     'restok models' = @{
         Commands = [ordered]@{

@@ -103,7 +103,7 @@ def _read(command, context: typer.Context, path: tuple[str, ...]) -> Command:
             arguments.append(Argument(parameter.metavar or parameter.name, values, parameter.nargs == -1))
             continue
         count = 0 if parameter.is_flag else parameter.nargs
-        names = (*parameter.opts, *parameter.secondary_opts)
+        names = tuple(sorted((*parameter.opts, *parameter.secondary_opts)))  # Click keeps some of them in a set
         metavar = (parameter.metavar or parameter.name.strip("_")) if count else ""
         options.append(Option(names, one_line(parameter.help), metavar, values, count, parameter.multiple))
     if path != (PROGRAM,) and getattr(command, "commands", {}) and any(option.count for option in options):
@@ -167,7 +167,7 @@ def values_of(path: tuple[str, ...], parameter, annotation: object, context: typ
             return Values("data", ("sample",), "folders")
         case _, _, "CONFIG":
             return Values("configs", tuple(sorted({n for kind in RUN_CONFIGS for n in preset_names(kind)})), "files")
-        case _, _, "PICTURES…" | "SAMPLES" | "REF":
+        case _, _, "PICTURES…" | "SAMPLES" | "REF" | "[PATH…]":
             return Values("pictures", ("sample",), "files")
         case _, _, "CODES" | "SHARDS":
             return FILES

@@ -97,7 +97,7 @@ def _continued(specs: list[str], indent: int) -> list[str]:
 def _option(option: Option) -> list[str]:
     """A spec of _arguments for each name, each of which rules the others out unless the option may be repeated."""
     others = "*" if option.repeatable else f"({' '.join(option.names)})" if len(option.names) > 1 else ""
-    if option.names == ("-h", "--help"):
+    if "--help" in option.names:
         others = "(- *)"
     value = f":{_bare(option.metavar)}: _restok_values {quote(option.values.name)}" * option.count
     specs = []

@@ -13,8 +13,8 @@ SCRIPTS = Path(__file__).parents[1] / "completions"
 PROMPT = b"READY> "
 SECONDS = 300  # that a shell may take, on a machine that is busy
 
-# Of bash and zsh. The program that is completed is a function here, which writes its arguments down; the second key, Alt-*, inserts all
-# that is possible at once.
+# Of bash and zsh. The program that is completed is a function here, which writes its arguments down; the key Alt-*
+# inserts all that is possible at once. PATH is empty: a TAB starts no program.
 BASH = """
 PS1='READY> '; HISTFILE=
 bind 'set enable-bracketed-paste off'
@@ -48,8 +48,9 @@ def complete(shell: str, line: str, folder: Path) -> list[str]:
     if shell == "fish":
         script = f"source {SCRIPTS / 'restok.fish'}; complete --do-complete '{line}'"
         command = (need("fish"), "--no-config", "--command", script)
-        found = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=True, timeout=SECONDS).stdout
-        words = [offer.split("\t")[0] for offer in found.splitlines()]
+        environment = {"PATH": "", "HOME": str(folder.parent), "LC_ALL": "C.UTF-8"}
+        found = subprocess.run(command, capture_output=True, cwd=folder, env=environment, check=True, timeout=SECONDS)
+        words = [offer.split("\t")[0] for offer in found.stdout.decode().splitlines()]
     else:
         *before, last = line.removeprefix("restok ").split(" ")
         words = press(shell, f"{line}\x1b*", folder)[len(before) :]
@@ -70,7 +71,7 @@ def press(shell: str, keys: str, folder: Path) -> list[str]:
         (home / ".zshrc").write_text(ZSH.format(folder=SCRIPTS, dump=home / "dump", arguments=arguments))
         command = [program, "-d", "-i"]
     environment = {
-        "PATH": os.environ["PATH"],
+        "PATH": "",
         "HOME": str(home),
         "ZDOTDIR": str(home),
         "TERM": "xterm",

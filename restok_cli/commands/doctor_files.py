@@ -58,16 +58,16 @@ def _torch_file(weights: TorchWeights) -> Iterator[Finding]:
 
     from restok_cli.metrics.weights import file_sha256
 
-    path = Path(get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    path = Path(get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[1]
     if not path.exists():
-        text = f"not here, for {purpose}; downloaded when first needed"
-        yield Finding(
-            "note", subject, text, f"offline: fetch {url} elsewhere and put it at {path}, or give it as {option}"
-        )
-    elif not file_sha256(path).startswith(hash_start):
-        yield Finding("problem", subject, f"{path} is damaged or another file", f"delete it, or fetch {url} again")
+        text = f"not here, for {weights.purpose}; downloaded when first needed"
+        remedy = f"offline: fetch {weights.url} elsewhere and put it at {path}, or give it as {weights.option}"
+        yield Finding("note", weights.subject, text, remedy)
+    elif not file_sha256(path).startswith(weights.hash_start):
+        text = f"{path} is damaged or another file"
+        yield Finding("problem", weights.subject, text, f"delete it, or fetch {weights.url} again")
     else:
-        yield Finding("ok", subject, f"{path}, for {purpose}")
+        yield Finding("ok", weights.subject, f"{path}, for {weights.purpose}")
 
 
 def hub_weights() -> Iterator[Finding]:
