@@ -161,8 +161,8 @@ def test_damaged_data_sets_are_problems(restok, tmp_path, damage):
     assert restok("prepare", "sample", tmp_path / "data").code == 0
     assert looked_at(lambda: doctor_files.check_path(str(tmp_path / "data")))[str(tmp_path / "data")][0] == "ok"
     damage(tmp_path / "data")
-    state, _, remedy = looked_at(lambda: doctor_files.check_path(str(tmp_path / "data")))[str(tmp_path / "data")]
-    assert state == "problem" and remedy
+    state, text, _ = looked_at(lambda: doctor_files.check_path(str(tmp_path / "data")))[str(tmp_path / "data")]
+    assert state == "problem" and "copy the data set again" in text
 
 
 def test_models_are_checked_by_config_and_header(tmp_path, tiny_models):
@@ -172,8 +172,8 @@ def test_models_are_checked_by_config_and_header(tmp_path, tiny_models):
     assert looked_at(check)[str(folder)][0] == "ok"
     weights = folder / "model.safetensors"
     os.truncate(weights, weights.stat().st_size - 1)
-    state, text, remedy = looked_at(check)[str(folder)]
-    assert state == "problem" and "cannot be read" in text and "make it again" in remedy
+    state, text, _ = looked_at(check)[str(folder)]
+    assert state == "problem" and "cannot be read" in text and "make it again" in text
     shutil.copy(tiny_models / "har" / "model.safetensors", weights)
     assert "does not fit its config.json" in looked_at(check)[str(folder)][1]
     weights.unlink()

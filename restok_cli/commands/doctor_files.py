@@ -124,8 +124,7 @@ def check_path(path: str) -> Iterator[Finding]:
     try:
         yield from check(path)
     except RestokError as error:
-        what, _, remedy = str(error).removeprefix(f"{path}: ").partition("; ")
-        yield Finding("problem", path, what, remedy)
+        yield Finding("problem", path, str(error).removeprefix(f"{path}: "))  # which says what to do, too
 
 
 def _check_dataset(path: str) -> Iterator[Finding]:
