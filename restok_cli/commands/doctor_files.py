@@ -73,8 +73,7 @@ def _torch_file(weights: TorchWeights) -> Iterator[Finding]:
 def hub_weights() -> Iterator[Finding]:
     """Those that timm takes from the hub."""
     from restok_cli.metrics.backbones import TIMM_NAMES
-    from restok_cli.training.config import AlignmentConfig
-    from restok_cli.training.discriminator import DINO
+    from restok_cli.training.config import DINO, AlignmentConfig
 
     teacher = AlignmentConfig().teacher
     for each in (
