@@ -18,6 +18,7 @@ from restok_cli.commands import (
     config,
     curves,
     decode,
+    doctor,
     encode,
     evaluate,
     generate,
@@ -50,6 +51,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     suggest_commands=True,
+    add_completion=False,  # completions/ has scripts that start no Python and edit nobody's ~/.bashrc
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -94,6 +96,7 @@ app.command()(evaluate.evaluate)
 app.command()(curves.curves)
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
+app.command()(doctor.doctor)
 
 
 def run(arguments: list[str] | None = None) -> int:

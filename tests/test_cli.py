@@ -42,6 +42,7 @@ COMMANDS = (
     ("config", "diff"),
     ("config", "validate"),
     ("config", "schema"),
+    ("doctor",),
 )
 RESTOK = (sys.executable, "-m", "restok_cli")
 

@@ -19,6 +19,7 @@ from restok_cli.metrics.features import FeatureNetwork, Features, RandomNetwork,
 from restok_cli.metrics.lpips import URL_VGG16, VGG16_SHA256_START
 from restok_cli.metrics.weights import file_sha256, hub_file, read_weights
 
+NETWORKS = ("inception", "dinov2", "clip", "vgg16", "timm:NAME", "random")
 TIMM_NAMES = {
     "dinov2": "vit_large_patch14_dinov2.lvd142m",  # of FD-DINOv2 (Stein et al. 2023)
     "clip": "vit_large_patch14_clip_336.openai",  # of CMMD (Jayasumana et al. 2023)
@@ -78,8 +79,8 @@ def open_network(
         return _open_vgg16(vgg_weights).to(device, memory_format=torch.channels_last)
     if name in TIMM_NAMES or name.startswith("timm:"):
         return _open_timm(name, TIMM_NAMES.get(name) or name.removeprefix("timm:"), timm_weights).to(device)
-    known = ("inception", "dinov2", "clip", "vgg16", "timm:NAME", "random")
-    raise UsageError(f"--features {name}: no such network{did_you_mean(name, known)}; choose from {', '.join(known)}")
+    near = did_you_mean(name, NETWORKS)
+    raise UsageError(f"--features {name}: no such network{near}; choose from {', '.join(NETWORKS)}")
 
 
 def _open_vgg16(path: Path | None) -> Backbone:

@@ -158,6 +158,9 @@ class AlignmentConfig(Config):
         return self.encoder_weight > 0 or self.decoder_weight > 0
 
 
+DINO = "vit_small_patch16_224.dino"  # timm's name of the discriminator's network
+
+
 class DiscriminatorConfig(Config):
     """The adversary that learns to tell reconstructions from real pictures, and its own optimizer."""
 

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized
 
-from restok_cli.training.config import DiscriminatorConfig
+from restok_cli.training.config import DINO, DiscriminatorConfig
 from restok_cli.training.diff_augment import window
 from restok_cli.training.frozen import normalisation, open_frozen
 
 FIT_DRAWS = 3  # random numbers for one look at one picture
-DINO = "vit_small_patch16_224.dino"
 DINO_SIZE = 224  # pixels along each side of what it was trained on
 DINO_DEPTHS = (0, 3, 6, 9, 12)  # blocks that features have passed
 GROUP = 8  # pictures that share batch statistics

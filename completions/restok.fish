@@ -1,0 +1,668 @@
+# fish completion for restok. Made by completions/build.py: change that, and run it.
+# fish finds it in a folder vendor_completions.d, or in ~/.config/fish/completions.
+
+function __restok_values --argument-names kind
+    switch $kind
+        case 'all'
+            printf '%s\n' \
+                all
+        case 'auto'
+            printf '%s\n' \
+                auto
+        case 'class names'
+            printf '%s\n' \
+                imagenet
+        case 'classes'
+            printf '%s\n' \
+                all random face-smiling face-affection face-tongue face-hand face-neutral-skeptical face-sleepy \
+                face-unwell face-hat face-glasses face-concerned face-negative face-costume cat-face monkey-face heart \
+                emotion hand-fingers-open hand-fingers-partial hand-single-finger hand-fingers-closed hands hand-prop \
+                body-parts person person-gesture person-role person-fantasy person-activity person-sport person-resting \
+                family person-symbol animal-mammal animal-bird animal-amphibian animal-reptile animal-marine animal-bug \
+                plant-flower plant-other food-fruit food-vegetable food-prepared food-asian food-sweet drink dishware \
+                place-map place-geographic place-building place-religious place-other transport-ground transport-water \
+                transport-air hotel time 'sky & weather' event award-medal sport game 'arts & crafts' clothing sound \
+                music musical-instrument phone computer 'light & video' book-paper money mail writing office lock tool \
+                science medical household other-object transport-sign warning arrow religion zodiac av-symbol gender \
+                math punctuation currency other-symbol keycap alphanum geometric flag country-flag subdivision-flag \
+                tench goldfish 'great white shark' 'tiger shark' hammerhead 'electric ray' stingray cock hen ostrich \
+                brambling goldfinch 'house finch' junco 'indigo bunting' robin bulbul jay magpie chickadee 'water ouzel' \
+                kite 'bald eagle' vulture 'great grey owl' 'European fire salamander' 'common newt' eft \
+                'spotted salamander' axolotl bullfrog 'tree frog' 'tailed frog' loggerhead 'leatherback turtle' \
+                'mud turtle' terrapin 'box turtle' 'banded gecko' 'common iguana' 'American chameleon' whiptail agama \
+                'frilled lizard' 'alligator lizard' 'Gila monster' 'green lizard' 'African chameleon' 'Komodo dragon' \
+                'African crocodile' 'American alligator' triceratops 'thunder snake' 'ringneck snake' 'hognose snake' \
+                'green snake' 'king snake' 'garter snake' 'water snake' 'vine snake' 'night snake' 'boa constrictor' \
+                'rock python' 'Indian cobra' 'green mamba' 'sea snake' 'horned viper' diamondback sidewinder trilobite \
+                harvestman scorpion 'black and gold garden spider' 'barn spider' 'garden spider' 'black widow' tarantula \
+                'wolf spider' tick centipede 'black grouse' ptarmigan 'ruffed grouse' 'prairie chicken' peacock quail \
+                partridge 'African grey' macaw 'sulphur-crested cockatoo' lorikeet coucal 'bee eater' hornbill \
+                hummingbird jacamar toucan drake 'red-breasted merganser' goose 'black swan' tusker echidna platypus \
+                wallaby koala wombat jellyfish 'sea anemone' 'brain coral' flatworm nematode conch snail slug 'sea slug' \
+                chiton 'chambered nautilus' 'Dungeness crab' 'rock crab' 'fiddler crab' 'king crab' 'American lobster' \
+                'spiny lobster' crayfish 'hermit crab' isopod 'white stork' 'black stork' spoonbill flamingo \
+                'little blue heron' 'American egret' bittern 'crane (bird)' limpkin 'European gallinule' 'American coot' \
+                bustard 'ruddy turnstone' 'red-backed sandpiper' redshank dowitcher oystercatcher pelican 'king penguin' \
+                albatross 'grey whale' 'killer whale' dugong 'sea lion' Chihuahua 'Japanese spaniel' 'Maltese dog' \
+                Pekinese Shih-Tzu 'Blenheim spaniel' papillon 'toy terrier' 'Rhodesian ridgeback' 'Afghan hound' basset \
+                beagle bloodhound bluetick 'black-and-tan coonhound' 'Walker hound' 'English foxhound' redbone borzoi \
+                'Irish wolfhound' 'Italian greyhound' whippet 'Ibizan hound' 'Norwegian elkhound' otterhound Saluki \
+                'Scottish deerhound' Weimaraner 'Staffordshire bullterrier' 'American Staffordshire terrier' \
+                'Bedlington terrier' 'Border terrier' 'Kerry blue terrier' 'Irish terrier' 'Norfolk terrier' \
+                'Norwich terrier' 'Yorkshire terrier' 'wire-haired fox terrier' 'Lakeland terrier' 'Sealyham terrier' \
+                Airedale cairn 'Australian terrier' 'Dandie Dinmont' 'Boston bull' 'miniature schnauzer' \
+                'giant schnauzer' 'standard schnauzer' 'Scotch terrier' 'Tibetan terrier' 'silky terrier' \
+                'soft-coated wheaten terrier' 'West Highland white terrier' Lhasa 'flat-coated retriever' \
+                'curly-coated retriever' 'golden retriever' 'Labrador retriever' 'Chesapeake Bay retriever' \
+                'German short-haired pointer' vizsla 'English setter' 'Irish setter' 'Gordon setter' 'Brittany spaniel' \
+                clumber 'English springer' 'Welsh springer spaniel' 'cocker spaniel' 'Sussex spaniel' \
+                'Irish water spaniel' kuvasz schipperke groenendael malinois briard kelpie komondor \
+                'Old English sheepdog' 'Shetland sheepdog' collie 'Border collie' 'Bouvier des Flandres' Rottweiler \
+                'German shepherd' Doberman 'miniature pinscher' 'Greater Swiss Mountain dog' 'Bernese mountain dog' \
+                Appenzeller EntleBucher boxer 'bull mastiff' 'Tibetan mastiff' 'French bulldog' 'Great Dane' \
+                'Saint Bernard' 'Eskimo dog' malamute 'Siberian husky' dalmatian affenpinscher basenji pug Leonberg \
+                Newfoundland 'Great Pyrenees' Samoyed Pomeranian chow keeshond 'Brabancon griffon' Pembroke Cardigan \
+                'toy poodle' 'miniature poodle' 'standard poodle' 'Mexican hairless' 'timber wolf' 'white wolf' \
+                'red wolf' coyote dingo dhole 'African hunting dog' hyena 'red fox' 'kit fox' 'Arctic fox' 'grey fox' \
+                tabby 'tiger cat' 'Persian cat' 'Siamese cat' 'Egyptian cat' cougar lynx leopard 'snow leopard' jaguar \
+                lion tiger cheetah 'brown bear' 'American black bear' 'ice bear' 'sloth bear' mongoose meerkat \
+                'tiger beetle' ladybug 'ground beetle' 'long-horned beetle' 'leaf beetle' 'dung beetle' \
+                'rhinoceros beetle' weevil fly bee ant grasshopper cricket 'walking stick' cockroach mantis cicada \
+                leafhopper lacewing dragonfly damselfly admiral ringlet monarch 'cabbage butterfly' 'sulphur butterfly' \
+                lycaenid starfish 'sea urchin' 'sea cucumber' 'wood rabbit' hare Angora hamster porcupine 'fox squirrel' \
+                marmot beaver 'guinea pig' sorrel zebra hog 'wild boar' warthog hippopotamus ox 'water buffalo' bison \
+                ram bighorn ibex hartebeest impala gazelle 'Arabian camel' llama weasel mink polecat \
+                'black-footed ferret' otter skunk badger armadillo 'three-toed sloth' orangutan gorilla chimpanzee \
+                gibbon siamang guenon patas baboon macaque langur colobus 'proboscis monkey' marmoset capuchin \
+                'howler monkey' titi 'spider monkey' 'squirrel monkey' 'Madagascar cat' indri 'Indian elephant' \
+                'African elephant' 'lesser panda' 'giant panda' barracouta eel coho 'rock beauty' 'anemone fish' \
+                sturgeon gar lionfish puffer abacus abaya 'academic gown' accordion 'acoustic guitar' 'aircraft carrier' \
+                airliner airship altar ambulance amphibian 'analog clock' apiary apron ashcan 'assault rifle' backpack \
+                bakery 'balance beam' balloon ballpoint 'Band Aid' banjo bannister barbell 'barber chair' barbershop \
+                barn barometer barrel barrow baseball basketball bassinet bassoon 'bathing cap' 'bath towel' bathtub \
+                'beach wagon' beacon beaker bearskin 'beer bottle' 'beer glass' 'bell cote' bib bicycle-built-for-two \
+                bikini binder binoculars birdhouse boathouse bobsled 'bolo tie' bonnet bookcase bookshop bottlecap bow \
+                'bow tie' brass brassiere breakwater breastplate broom bucket buckle 'bulletproof vest' 'bullet train' \
+                'butcher shop' cab caldron candle cannon canoe 'can opener' cardigan 'car mirror' carousel \
+                'carpenter\'s kit' carton 'car wheel' 'cash machine' cassette 'cassette player' castle catamaran \
+                'CD player' cello 'cellular telephone' chain 'chainlink fence' 'chain mail' 'chain saw' chest chiffonier \
+                chime 'china cabinet' 'Christmas stocking' church cinema cleaver 'cliff dwelling' cloak clog \
+                'cocktail shaker' 'coffee mug' coffeepot coil 'combination lock' 'computer keyboard' confectionery \
+                'container ship' convertible corkscrew cornet 'cowboy boot' 'cowboy hat' cradle 'crane (machine)' \
+                'crash helmet' crate crib 'Crock Pot' 'croquet ball' crutch cuirass dam desk 'desktop computer' \
+                'dial telephone' diaper 'digital clock' 'digital watch' 'dining table' dishrag dishwasher 'disk brake' \
+                dock dogsled dome doormat 'drilling platform' drum drumstick dumbbell 'Dutch oven' 'electric fan' \
+                'electric guitar' 'electric locomotive' 'entertainment center' envelope 'espresso maker' 'face powder' \
+                'feather boa' file fireboat 'fire engine' 'fire screen' flagpole flute 'folding chair' 'football helmet' \
+                forklift fountain 'fountain pen' four-poster 'freight car' 'French horn' 'frying pan' 'fur coat' \
+                'garbage truck' gasmask 'gas pump' goblet go-kart 'golf ball' golfcart gondola gong gown 'grand piano' \
+                greenhouse grille 'grocery store' guillotine 'hair slide' 'hair spray' 'half track' hammer hamper \
+                'hand blower' 'hand-held computer' handkerchief 'hard disc' harmonica harp harvester hatchet holster \
+                'home theater' honeycomb hook hoopskirt 'horizontal bar' 'horse cart' hourglass iPod iron \
+                'jack-o\'-lantern' jean jeep jersey 'jigsaw puzzle' jinrikisha joystick kimono 'knee pad' knot \
+                'lab coat' ladle lampshade laptop 'lawn mower' 'lens cap' 'letter opener' library lifeboat lighter \
+                limousine liner lipstick Loafer lotion loudspeaker loupe lumbermill 'magnetic compass' mailbag mailbox \
+                maillot 'maillot, tank suit' 'manhole cover' maraca marimba mask matchstick maypole maze 'measuring cup' \
+                'medicine chest' megalith microphone microwave 'military uniform' 'milk can' minibus miniskirt minivan \
+                missile mitten 'mixing bowl' 'mobile home' 'Model T' modem monastery monitor moped mortar mortarboard \
+                mosque 'mosquito net' 'motor scooter' 'mountain bike' 'mountain tent' mouse mousetrap 'moving van' \
+                muzzle nail 'neck brace' necklace nipple notebook obelisk oboe ocarina odometer 'oil filter' organ \
+                oscilloscope overskirt oxcart 'oxygen mask' packet paddle paddlewheel padlock paintbrush pajama palace \
+                panpipe 'paper towel' parachute 'parallel bars' 'park bench' 'parking meter' 'passenger car' patio \
+                pay-phone pedestal 'pencil box' 'pencil sharpener' perfume 'Petri dish' photocopier pick pickelhaube \
+                'picket fence' pickup pier 'piggy bank' 'pill bottle' pillow 'ping-pong ball' pinwheel pirate pitcher \
+                plane planetarium 'plastic bag' 'plate rack' plow plunger 'Polaroid camera' pole 'police van' poncho \
+                'pool table' 'pop bottle' pot 'potter\'s wheel' 'power drill' 'prayer rug' printer prison projectile \
+                projector puck 'punching bag' purse quill quilt racer racket radiator radio 'radio telescope' \
+                'rain barrel' 'recreational vehicle' reel 'reflex camera' refrigerator 'remote control' restaurant \
+                revolver rifle 'rocking chair' rotisserie 'rubber eraser' 'rugby ball' rule 'running shoe' safe \
+                'safety pin' saltshaker sandal sarong sax scabbard scale 'school bus' schooner scoreboard screen screw \
+                screwdriver 'seat belt' 'sewing machine' shield 'shoe shop' shoji 'shopping basket' 'shopping cart' \
+                shovel 'shower cap' 'shower curtain' ski 'ski mask' 'sleeping bag' 'slide rule' 'sliding door' slot \
+                snorkel snowmobile snowplow 'soap dispenser' 'soccer ball' sock 'solar dish' sombrero 'soup bowl' \
+                'space bar' 'space heater' 'space shuttle' spatula speedboat 'spider web' spindle 'sports car' spotlight \
+                stage 'steam locomotive' 'steel arch bridge' 'steel drum' stethoscope stole 'stone wall' stopwatch stove \
+                strainer streetcar stretcher 'studio couch' stupa submarine suit sundial sunglass sunglasses sunscreen \
+                'suspension bridge' swab sweatshirt 'swimming trunks' swing switch syringe 'table lamp' tank \
+                'tape player' teapot teddy television 'tennis ball' thatch 'theater curtain' thimble thresher throne \
+                'tile roof' toaster 'tobacco shop' 'toilet seat' torch 'totem pole' 'tow truck' toyshop tractor \
+                'trailer truck' tray 'trench coat' tricycle trimaran tripod 'triumphal arch' trolleybus trombone tub \
+                turnstile 'typewriter keyboard' umbrella unicycle upright vacuum vase vault velvet 'vending machine' \
+                vestment viaduct violin volleyball 'waffle iron' 'wall clock' wallet wardrobe warplane washbasin washer \
+                'water bottle' 'water jug' 'water tower' 'whiskey jug' whistle wig 'window screen' 'window shade' \
+                'Windsor tie' 'wine bottle' wing wok 'wooden spoon' wool 'worm fence' wreck yawl yurt 'web site' \
+                'comic book' 'crossword puzzle' 'street sign' 'traffic light' 'book jacket' menu plate guacamole \
+                consomme 'hot pot' trifle 'ice cream' 'ice lolly' 'French loaf' bagel pretzel cheeseburger hotdog \
+                'mashed potato' 'head cabbage' broccoli cauliflower zucchini 'spaghetti squash' 'acorn squash' \
+                'butternut squash' cucumber artichoke 'bell pepper' cardoon mushroom 'Granny Smith' strawberry orange \
+                lemon fig pineapple banana jackfruit 'custard apple' pomegranate hay carbonara 'chocolate sauce' dough \
+                'meat loaf' pizza potpie burrito 'red wine' espresso cup eggnog alp bubble cliff 'coral reef' geyser \
+                lakeside promontory sandbar seashore valley volcano ballplayer groom 'scuba diver' rapeseed daisy \
+                'yellow lady\'s slipper' corn acorn hip buckeye 'coral fungus' agaric gyromitra stinkhorn earthstar \
+                hen-of-the-woods bolete ear 'toilet tissue'
+        case 'configs'
+            printf '%s\n' \
+                ar-l har-1b har-3b har-b har-l har-xl har-xxl har-xxxl restok-b-128 restok-l-128 restok-l-128-1-stage \
+                restok-l-128-2-stages restok-l-128-3-stages restok-l-128-image-residuals restok-l-128-latent-residuals \
+                restok-l-128-no-alignment restok-l-128-no-nested-dropout restok-l-128-no-residuals restok-l-128-released \
+                restok-s-128 sample tiny
+        case 'constant|linear|linear-reversed|linear-constant|triangular|rectangular|step|cosine|cosine-reversed'
+            printf '%s\n' \
+                constant linear linear-reversed linear-constant triangular rectangular step cosine cosine-reversed
+        case 'data'
+            printf '%s\n' \
+                sample
+        case 'devices'
+            printf '%s\n' \
+                auto cpu cuda mps
+        case 'float32|bf16'
+            printf '%s\n' \
+                float32 bf16
+        case 'har presets'
+            printf '%s\n' \
+                ar-l har-1b har-3b har-b har-l har-xl har-xxl har-xxxl sample tiny
+        case 'har settings'
+            printf '%s\n' \
+                'model.codebook_size=' 'model.num_codes=' 'model.num_sequential_codes=' 'model.num_classes=' \
+                'model.width=' 'model.num_layers=' 'model.num_heads=' 'model.class_dropout=' 'model.token_dropout=' \
+                'model.residual_dropout=' 'model.ffn_dropout=' 'data.crop=' 'data.random_crop_area=' 'data.random_flip=' \
+                'data.num_workers=' 'data.broken_limit=' 'optimizer.schedule=' 'optimizer.learning_rate=' \
+                'optimizer.final_learning_rate=' 'optimizer.warmup_steps=' 'optimizer.decay_steps=' 'optimizer.beta1=' \
+                'optimizer.beta2=' 'optimizer.weight_decay=' 'optimizer.max_grad_norm=' 'schedule.max_steps=' \
+                'schedule.batch_size=' 'schedule.micro_batch_size=' 'schedule.seed=' 'schedule.ema_decay=' \
+                'schedule.log_every=' 'schedule.preview_every=' 'schedule.validate_every=' 'schedule.save_every=' \
+                'schedule.keep_checkpoints=' 'schedule.keep_every=' 'compute.precision=' 'compute.compile=' \
+                'compute.gradient_checkpointing=' 'compute.sharding=' 'health.max_skipped_steps=' \
+                'health.warn_data_wait='
+        case 'limits'
+            printf '%s\n' \
+                'gfid=' 'rfid=' 'fid=' 'sfid=' 'is=' 'precision=' 'recall=' 'kid=' 'psnr=' 'ssim=' 'ms-ssim=' 'lpips=' \
+                'mse=' 'codebook=' 'nll='
+        case 'metric'
+            printf '%s\n' \
+                gfid rfid fid sfid is precision recall kid psnr ssim ms-ssim lpips mse codebook nll all
+        case 'models'
+            printf '%s\n' \
+                'hf:xushu-me/restok_l_128.r256_in1k' 'hf:xushu-me/llamagen_l_c2i_restok_l_128.r256_in1k'
+        case 'networks'
+            printf '%s\n' \
+                inception dinov2 clip vgg16 'timm:' random
+        case 'paper'
+            printf '%s\n' \
+                paper
+        case 'pictures'
+            printf '%s\n' \
+                sample
+        case 'quick|full'
+            printf '%s\n' \
+                quick full
+        case 'ten-crop|flip|centre'
+            printf '%s\n' \
+                ten-crop flip centre
+        case 'tokenizer and har settings'
+            printf '%s\n' \
+                'model.image_height=' 'model.image_width=' 'model.patch_size=' 'model.pixel_encoder=' \
+                'model.cnn_channels=' 'model.cnn_multipliers=' 'model.cnn_norm_groups=' 'model.cnn_shortcut=' \
+                'model.feature_channels=' 'model.encoder_width=' 'model.encoder_layers=' 'model.decoder_width=' \
+                'model.decoder_layers=' 'model.head_width=' 'model.num_stages=' 'model.merge_factor=' 'model.merge=' \
+                'model.residual_image_tokens=' 'model.num_latent_tokens=' 'model.latent_init=' \
+                'model.residual_latent_tokens=' 'model.latent_layout=' 'model.head_per_level=' 'model.image_queries=' \
+                'model.codebook_size=' 'model.codebook_dim=' 'model.normalize_codes=' 'model.encoder_alignment_dim=' \
+                'model.decoder_alignment_dim=' 'data.crop=' 'data.random_crop_area=' 'data.random_flip=' \
+                'data.num_workers=' 'data.broken_limit=' 'optimizer.schedule=' 'optimizer.learning_rate=' \
+                'optimizer.final_learning_rate=' 'optimizer.warmup_steps=' 'optimizer.decay_steps=' 'optimizer.beta1=' \
+                'optimizer.beta2=' 'optimizer.weight_decay=' 'optimizer.max_grad_norm=' 'schedule.max_steps=' \
+                'schedule.batch_size=' 'schedule.micro_batch_size=' 'schedule.seed=' 'schedule.ema_decay=' \
+                'schedule.log_every=' 'schedule.preview_every=' 'schedule.validate_every=' 'schedule.save_every=' \
+                'schedule.keep_checkpoints=' 'schedule.keep_every=' 'loss.reconstruction=' 'loss.reconstruction_weight=' \
+                'loss.quantizer_weight=' 'loss.entropy_weight=' 'loss.perceptual_weight=' 'loss.lpips_weights=' \
+                'alignment.encoder_weight=' 'alignment.decoder_weight=' 'alignment.margin=' 'alignment.teacher=' \
+                'alignment.weights=' 'discriminator.weight=' 'discriminator.start_step=' 'discriminator.kind=' \
+                'discriminator.weights=' 'discriminator.augment_probability=' 'discriminator.lecam_weight=' \
+                'discriminator.lecam_decay=' 'discriminator.optimizer.schedule=' \
+                'discriminator.optimizer.learning_rate=' 'discriminator.optimizer.final_learning_rate=' \
+                'discriminator.optimizer.warmup_steps=' 'discriminator.optimizer.decay_steps=' \
+                'discriminator.optimizer.beta1=' 'discriminator.optimizer.beta2=' \
+                'discriminator.optimizer.weight_decay=' 'discriminator.optimizer.max_grad_norm=' \
+                'nested_dropout.probability=' 'nested_dropout.min_tokens=' 'revival.every=' 'revival.until=' \
+                'compute.precision=' 'compute.compile=' 'compute.gradient_checkpointing=' 'health.max_skipped_steps=' \
+                'health.warn_data_wait=' 'health.warn_codebook_usage=' 'model.num_codes=' 'model.num_sequential_codes=' \
+                'model.num_classes=' 'model.width=' 'model.num_layers=' 'model.num_heads=' 'model.class_dropout=' \
+                'model.token_dropout=' 'model.residual_dropout=' 'model.ffn_dropout=' 'compute.sharding='
+        case 'tokenizer presets'
+            printf '%s\n' \
+                restok-b-128 restok-l-128 restok-l-128-1-stage restok-l-128-2-stages restok-l-128-3-stages \
+                restok-l-128-image-residuals restok-l-128-latent-residuals restok-l-128-no-alignment \
+                restok-l-128-no-nested-dropout restok-l-128-no-residuals restok-l-128-released restok-s-128 sample tiny
+        case 'tokenizer settings'
+            printf '%s\n' \
+                'model.image_height=' 'model.image_width=' 'model.patch_size=' 'model.pixel_encoder=' \
+                'model.cnn_channels=' 'model.cnn_multipliers=' 'model.cnn_norm_groups=' 'model.cnn_shortcut=' \
+                'model.feature_channels=' 'model.encoder_width=' 'model.encoder_layers=' 'model.decoder_width=' \
+                'model.decoder_layers=' 'model.head_width=' 'model.num_stages=' 'model.merge_factor=' 'model.merge=' \
+                'model.residual_image_tokens=' 'model.num_latent_tokens=' 'model.latent_init=' \
+                'model.residual_latent_tokens=' 'model.latent_layout=' 'model.head_per_level=' 'model.image_queries=' \
+                'model.codebook_size=' 'model.codebook_dim=' 'model.normalize_codes=' 'model.encoder_alignment_dim=' \
+                'model.decoder_alignment_dim=' 'data.crop=' 'data.random_crop_area=' 'data.random_flip=' \
+                'data.num_workers=' 'data.broken_limit=' 'optimizer.schedule=' 'optimizer.learning_rate=' \
+                'optimizer.final_learning_rate=' 'optimizer.warmup_steps=' 'optimizer.decay_steps=' 'optimizer.beta1=' \
+                'optimizer.beta2=' 'optimizer.weight_decay=' 'optimizer.max_grad_norm=' 'schedule.max_steps=' \
+                'schedule.batch_size=' 'schedule.micro_batch_size=' 'schedule.seed=' 'schedule.ema_decay=' \
+                'schedule.log_every=' 'schedule.preview_every=' 'schedule.validate_every=' 'schedule.save_every=' \
+                'schedule.keep_checkpoints=' 'schedule.keep_every=' 'loss.reconstruction=' 'loss.reconstruction_weight=' \
+                'loss.quantizer_weight=' 'loss.entropy_weight=' 'loss.perceptual_weight=' 'loss.lpips_weights=' \
+                'alignment.encoder_weight=' 'alignment.decoder_weight=' 'alignment.margin=' 'alignment.teacher=' \
+                'alignment.weights=' 'discriminator.weight=' 'discriminator.start_step=' 'discriminator.kind=' \
+                'discriminator.weights=' 'discriminator.augment_probability=' 'discriminator.lecam_weight=' \
+                'discriminator.lecam_decay=' 'discriminator.optimizer.schedule=' \
+                'discriminator.optimizer.learning_rate=' 'discriminator.optimizer.final_learning_rate=' \
+                'discriminator.optimizer.warmup_steps=' 'discriminator.optimizer.decay_steps=' \
+                'discriminator.optimizer.beta1=' 'discriminator.optimizer.beta2=' \
+                'discriminator.optimizer.weight_decay=' 'discriminator.optimizer.max_grad_norm=' \
+                'nested_dropout.probability=' 'nested_dropout.min_tokens=' 'revival.every=' 'revival.until=' \
+                'compute.precision=' 'compute.compile=' 'compute.gradient_checkpointing=' 'health.max_skipped_steps=' \
+                'health.warn_data_wait=' 'health.warn_codebook_usage='
+        case 'tokenizer|har'
+            printf '%s\n' \
+                tokenizer har
+        case 'trackers'
+            printf '%s\n' \
+                tensorboard wandb trackio
+        case 'validation|train'
+            printf '%s\n' \
+                validation train
+        case 'validation|train|all'
+            printf '%s\n' \
+                validation train all
+    end
+end
+
+set -g __restok_commands 'restok prepare' 'restok prepare imagenet' 'restok prepare folder' 'restok prepare shards' 'restok prepare codes' 'restok prepare verify' 'restok prepare sample' 'restok train-tokenizer' 'restok train-har' 'restok reconstruct' 'restok generate' 'restok encode' 'restok decode' 'restok evaluate' 'restok curves' 'restok doctor' 'restok models' 'restok models show' 'restok models convert' 'restok config' 'restok config show' 'restok config diff' 'restok config validate' 'restok config schema'
+
+# How many of the words after an option are its values.
+function __restok_takes --argument-names path option
+    switch "$path $option"
+        case \
+            'restok prepare imagenet --resize' 'restok prepare imagenet --max-pixels' 'restok prepare imagenet --check' \
+            'restok prepare imagenet --samples-per-shard' 'restok prepare imagenet --jobs' \
+            'restok prepare folder --validation-fraction' 'restok prepare folder --resize' \
+            'restok prepare folder --max-pixels' 'restok prepare folder --check' \
+            'restok prepare folder --samples-per-shard' 'restok prepare folder --jobs' \
+            'restok prepare shards --class-names' 'restok prepare shards --check' 'restok prepare shards --jobs' \
+            'restok prepare codes --tokenizer' 'restok prepare codes --views' 'restok prepare codes --batch-size' \
+            'restok prepare codes --num-workers' 'restok prepare codes --num-processes' 'restok prepare codes --device' \
+            'restok prepare codes --dtype' 'restok prepare verify --jobs' 'restok train-tokenizer --output' \
+            'restok train-tokenizer -o' 'restok train-tokenizer --preset' 'restok train-tokenizer --config' \
+            'restok train-tokenizer --set' 'restok train-tokenizer --max-steps' 'restok train-tokenizer --batch-size' \
+            'restok train-tokenizer --seed' 'restok train-tokenizer --init' 'restok train-tokenizer --stop-at' \
+            'restok train-tokenizer --track' 'restok train-tokenizer --num-processes' 'restok train-tokenizer --device' \
+            'restok train-har --tokenizer' 'restok train-har --output' 'restok train-har -o' 'restok train-har --preset' \
+            'restok train-har --config' 'restok train-har --set' 'restok train-har --max-steps' \
+            'restok train-har --batch-size' 'restok train-har --seed' 'restok train-har --init' \
+            'restok train-har --stop-at' 'restok train-har --track' 'restok train-har --num-processes' \
+            'restok train-har --device' 'restok reconstruct --model' 'restok reconstruct --output' \
+            'restok reconstruct -o' 'restok reconstruct --tokens' 'restok reconstruct --split' \
+            'restok reconstruct --grid' 'restok reconstruct --ladder' 'restok reconstruct --batch-size' \
+            'restok reconstruct --device' 'restok reconstruct --dtype' 'restok generate --model' \
+            'restok generate --output' 'restok generate -o' 'restok generate --steps' 'restok generate --count' \
+            'restok generate --class' 'restok generate --seed' 'restok generate --preset' 'restok generate --cfg-scale' \
+            'restok generate --cfg-schedule' 'restok generate --cfg-start' 'restok generate --cfg-stop' \
+            'restok generate --cfg-peak' 'restok generate --temperature' 'restok generate --top-k' \
+            'restok generate --top-p' 'restok generate --tokenizer' 'restok generate --grid' 'restok generate --ladder' \
+            'restok generate --batch-size' 'restok generate --num-processes' 'restok generate --device' \
+            'restok generate --dtype' 'restok encode --model' 'restok encode --output' 'restok encode -o' \
+            'restok encode --split' 'restok encode --batch-size' 'restok encode --device' 'restok encode --dtype' \
+            'restok decode --model' 'restok decode --output' 'restok decode -o' 'restok decode --tokens' \
+            'restok decode --batch-size' 'restok decode --device' 'restok decode --dtype' 'restok evaluate --metric' \
+            'restok evaluate --reference' 'restok evaluate --split' 'restok evaluate --crop' \
+            'restok evaluate --features' 'restok evaluate --inception-weights' 'restok evaluate --vgg-weights' \
+            'restok evaluate --timm-weights' 'restok evaluate --model' 'restok evaluate --tokens' \
+            'restok evaluate --plot' 'restok evaluate --fail-under' 'restok evaluate --make-reference' \
+            'restok evaluate --output' 'restok evaluate -o' 'restok evaluate --reference-pictures' \
+            'restok evaluate --cache' 'restok evaluate --batch-size' 'restok evaluate --num-processes' \
+            'restok evaluate --device' 'restok curves --output' 'restok curves -o' 'restok curves --metric' \
+            'restok config show --set' 'restok config show --kind' 'restok config diff --kind' \
+            'restok config validate --kind'
+            echo 1
+        case \
+            'restok evaluate --compare'
+            echo 2
+        case '*'
+            echo 0
+    end
+end
+
+# The command that the line before the cursor has come to, the number of the argument that it stands at, and the option
+# whose value it stands at.
+function __restok_place
+    set -l path restok
+    set -l position 1
+    set -l skip 0
+    set -l option
+    set -l ended
+    for word in (commandline -opc)[2..]
+        if test $skip -gt 0
+            set skip (math $skip - 1)
+        else if test -z "$ended" -a "$word" = --
+            set ended 1
+        else if test -z "$ended"; and string match -qr -- '^-.' $word
+            set option $word
+            set skip (__restok_takes "$path" $word)
+        else if contains -- "$path $word" $__restok_commands
+            set path "$path $word"
+        else
+            set position (math $position + 1)
+        end
+    end
+    test $skip -gt 0; or set option
+    printf '%s\n' $path $position "$option"
+end
+
+function __restok_at --argument-names path
+    test (__restok_place)[1] = $path
+end
+
+function __restok_argument --argument-names path first last
+    set -l place (__restok_place)
+    test $place[1] = $path -a $place[2] -ge $first -a $place[2] -le $last -a -z "$place[3]"
+end
+
+function __restok_value --argument-names path option
+    set -l place (__restok_place)
+    test $place[1] = $path -a "$place[3]" = $option
+end
+
+function __restok_folders
+    __fish_complete_directories (commandline -ct | string replace -r -- '^--[^=]*=' '') ''
+end
+
+complete -c restok -f
+
+# restok
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a prepare -d 'Make a data set: tar shards, indexed and hashed, that training reads in an exact order'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a train-tokenizer -d 'Train a tokenizer: pictures to discrete codes in coarse-to-fine levels, and back'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a train-har -d 'Train a HAR generator, which draws the codes of a picture level by level: 9 steps for …'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a reconstruct -d 'Encode pictures to codes, decode them again, and say how near they come (PSNR)'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a generate -d 'Draw pictures: each in 9 steps where an autoregressive model would take 128'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a encode -d 'Turn pictures into codes: 128 numbers each, or as many as the tokenizer makes'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a decode -d 'Turn codes into pictures: all codes of each, or a prefix of them, which gives a …'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a evaluate -d 'Measure pictures (FID, sFID, IS, precision, recall, KID, PSNR, SSIM, LPIPS) and codes'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a curves -d 'Draw what runs have logged over their steps: a panel for each number, a line in it for …'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a doctor -d 'Say whether this machine has what restok needs, and what to do where it has not. …'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a models -d 'List presets and released models; look into a model; convert it'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a config -d 'Show, compare and check the settings of runs'
+complete -c restok -n '__restok_at \'restok\'' -l version -d 'Print the version and leave'
+complete -c restok -n '__restok_at \'restok\'' -l help -s h -d 'Show this message and exit'
+
+# restok prepare
+complete -c restok -n '__restok_argument \'restok prepare\' 1 1' -a imagenet -d 'Make a data set from ImageNet-1k, in any form in which people have it'
+complete -c restok -n '__restok_argument \'restok prepare\' 1 1' -a folder -d 'Make a data set from a folder of pictures'
+complete -c restok -n '__restok_argument \'restok prepare\' 1 1' -a shards -d 'Make a data set from WebDataset shards that exist; nothing is copied'
+complete -c restok -n '__restok_argument \'restok prepare\' 1 1' -a codes -d 'Encode every picture of a data set once, to train generators on codes alone'
+complete -c restok -n '__restok_argument \'restok prepare\' 1 1' -a verify -d 'Read a data set, or the codes of one, and say whether it is what was prepared'
+complete -c restok -n '__restok_argument \'restok prepare\' 1 1' -a sample -d 'Write out the data set that comes with restok: 1,906 emoji in 98 classes'
+complete -c restok -n '__restok_at \'restok prepare\'' -l help -s h -d 'Show this message and exit'
+
+# restok prepare imagenet
+complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l resize -r -f -d 'Shrink pictures whose shorter edge is longer than this. JPEG stays JPEG; others become …'
+complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l max-pixels -r -f -d 'Shrink pictures of more pixels than this to so many'
+complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l check -r -f -a '(__restok_values \'quick|full\')' -d 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …'
+complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l samples-per-shard -r -f -d 'Pictures in a shard'
+complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l jobs -r -f -d 'Processes to work with; the result is the same. Default: one per core'
+complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l overwrite -d 'Replace the data set that OUT already holds'
+complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l json -d 'Print the counts as one JSON object instead of OUT'
+complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok prepare imagenet\' 1 1' -f -a '(__restok_folders)'
+complete -c restok -n '__restok_argument \'restok prepare imagenet\' 2 2' -F
+
+# restok prepare folder
+complete -c restok -n '__restok_at \'restok prepare folder\'' -l validation-fraction -r -f -d 'The part of each class to validate on, where DIR has no splits of its own'
+complete -c restok -n '__restok_at \'restok prepare folder\'' -l resize -r -f -d 'Shrink pictures whose shorter edge is longer than this. JPEG stays JPEG; others become …'
+complete -c restok -n '__restok_at \'restok prepare folder\'' -l max-pixels -r -f -d 'Shrink pictures of more pixels than this to so many'
+complete -c restok -n '__restok_at \'restok prepare folder\'' -l check -r -f -a '(__restok_values \'quick|full\')' -d 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …'
+complete -c restok -n '__restok_at \'restok prepare folder\'' -l samples-per-shard -r -f -d 'Pictures in a shard'
+complete -c restok -n '__restok_at \'restok prepare folder\'' -l jobs -r -f -d 'Processes to work with; the result is the same. Default: one per core'
+complete -c restok -n '__restok_at \'restok prepare folder\'' -l overwrite -d 'Replace the data set that OUT already holds'
+complete -c restok -n '__restok_at \'restok prepare folder\'' -l json -d 'Print the counts as one JSON object instead of OUT'
+complete -c restok -n '__restok_at \'restok prepare folder\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok prepare folder\' 1 1' -f -a '(__restok_folders)'
+complete -c restok -n '__restok_argument \'restok prepare folder\' 2 2' -F
+
+# restok prepare shards
+complete -c restok -n '__restok_at \'restok prepare shards\'' -l class-names -r -F -a '(__restok_values \'class names\')' -d 'What the classes are called: a file with a line for each, or the word imagenet. …'
+complete -c restok -n '__restok_at \'restok prepare shards\'' -l check -r -f -a '(__restok_values \'quick|full\')' -d 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …'
+complete -c restok -n '__restok_at \'restok prepare shards\'' -l jobs -r -f -d 'Processes to work with; the result is the same. Default: one per core'
+complete -c restok -n '__restok_at \'restok prepare shards\'' -l overwrite -d 'Replace the data set that OUT already holds'
+complete -c restok -n '__restok_at \'restok prepare shards\'' -l json -d 'Print the counts as one JSON object instead of OUT'
+complete -c restok -n '__restok_at \'restok prepare shards\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok prepare shards\' 1 1' -F
+complete -c restok -n '__restok_argument \'restok prepare shards\' 2 2' -F
+
+# restok prepare codes
+complete -c restok -n '__restok_at \'restok prepare codes\'' -l tokenizer -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'The tokenizer to encode with'
+complete -c restok -n '__restok_at \'restok prepare codes\'' -l views -r -f -a '(__restok_values \'ten-crop|flip|centre\')' -d 'What is encoded of a training picture; of validation it is always the centre'
+complete -c restok -n '__restok_at \'restok prepare codes\'' -l batch-size -r -f -d 'Views that are encoded at a time'
+complete -c restok -n '__restok_at \'restok prepare codes\'' -l num-workers -r -f -d 'Processes that decode pictures beside each one that encodes'
+complete -c restok -n '__restok_at \'restok prepare codes\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
+complete -c restok -n '__restok_at \'restok prepare codes\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
+complete -c restok -n '__restok_at \'restok prepare codes\'' -l dtype -r -f -a '(__restok_values \'float32|bf16\')' -d 'Precision of the model; bf16 is slow on most CPUs'
+complete -c restok -n '__restok_at \'restok prepare codes\'' -l overwrite -d 'Replace the codes that OUT already holds'
+complete -c restok -n '__restok_at \'restok prepare codes\'' -l json -d 'Print one JSON object instead of OUT'
+complete -c restok -n '__restok_at \'restok prepare codes\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok prepare codes\' 1 1' -f -a '(__restok_values \'data\') (__restok_folders)'
+complete -c restok -n '__restok_argument \'restok prepare codes\' 2 2' -F
+
+# restok prepare verify
+complete -c restok -n '__restok_at \'restok prepare verify\'' -l jobs -r -f -d 'Processes to work with; the result is the same. Default: one per core'
+complete -c restok -n '__restok_at \'restok prepare verify\'' -l json -d 'Print one JSON object instead of lines'
+complete -c restok -n '__restok_at \'restok prepare verify\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok prepare verify\' 1 1' -f -a '(__restok_values \'data\') (__restok_folders)'
+
+# restok prepare sample
+complete -c restok -n '__restok_at \'restok prepare sample\'' -l overwrite -d 'Replace the data set that OUT already holds'
+complete -c restok -n '__restok_at \'restok prepare sample\'' -l json -d 'Print the counts as one JSON object instead of OUT'
+complete -c restok -n '__restok_at \'restok prepare sample\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok prepare sample\' 1 1' -F
+
+# restok train-tokenizer
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l output -s o -r -f -a '(__restok_folders)' -d 'The folder of the run'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l preset -r -f -a '(__restok_values \'tokenizer presets\')' -d 'What to build and how to train it; `restok models` lists them. Default: sample, or the …'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l config -r -F -d 'Settings over the preset\'s: YAML, or a run whose settings to take'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l set -r -f -a '(__restok_values \'tokenizer settings\')' -d 'One setting, such as schedule.seed=3; repeatable'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l max-steps -r -f -d 'Optimizer steps of the whole run. Default: the preset\'s'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l batch-size -r -f -d 'Pictures per step. Default: the preset\'s'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l seed -r -f -d 'Decides everything random. Default: the preset\'s'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l init -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'Start from the weights of this model: a folder, a run or hf:owner/name'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l stop-at -r -f -d 'Save and end after this step, as if interrupted; --resume goes on'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l track -r -f -a '(__restok_values \'trackers\')' -d 'Also log to tensorboard, wandb or trackio; repeatable'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l allow-pipe -d 'Run the shell commands (pipe:) that DATA names for its shards'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l dry-run -d 'Try a step of everything, print what the run will take, and train nothing'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l skip-preflight -d 'Start at once, without trying a step of everything first'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l resume -d 'Go on exactly where the run in RUN stopped'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l overwrite -d 'Replace what the output folder already holds'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok train-tokenizer\' 1 1' -f -a '(__restok_values \'data\') (__restok_folders)'
+
+# restok train-har
+complete -c restok -n '__restok_at \'restok train-har\'' -l tokenizer -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A tokenizer: a run of train-tokenizer, or its model folder'
+complete -c restok -n '__restok_at \'restok train-har\'' -l output -s o -r -f -a '(__restok_folders)' -d 'The folder of the run'
+complete -c restok -n '__restok_at \'restok train-har\'' -l preset -r -f -a '(__restok_values \'har presets\')' -d 'What to build and how to train it; `restok models` lists them. Default: sample, or the …'
+complete -c restok -n '__restok_at \'restok train-har\'' -l config -r -F -d 'Settings over the preset\'s: YAML, or a run whose settings to take'
+complete -c restok -n '__restok_at \'restok train-har\'' -l set -r -f -a '(__restok_values \'har settings\')' -d 'One setting, such as schedule.seed=3; repeatable'
+complete -c restok -n '__restok_at \'restok train-har\'' -l max-steps -r -f -d 'Optimizer steps of the whole run. Default: the preset\'s'
+complete -c restok -n '__restok_at \'restok train-har\'' -l batch-size -r -f -d 'Pictures per step. Default: the preset\'s'
+complete -c restok -n '__restok_at \'restok train-har\'' -l seed -r -f -d 'Decides everything random. Default: the preset\'s'
+complete -c restok -n '__restok_at \'restok train-har\'' -l init -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'Start from the weights of this model: a folder, a run or hf:owner/name'
+complete -c restok -n '__restok_at \'restok train-har\'' -l stop-at -r -f -d 'Save and end after this step, as if interrupted; --resume goes on'
+complete -c restok -n '__restok_at \'restok train-har\'' -l track -r -f -a '(__restok_values \'trackers\')' -d 'Also log to tensorboard, wandb or trackio; repeatable'
+complete -c restok -n '__restok_at \'restok train-har\'' -l allow-pipe -d 'Run the shell commands (pipe:) that DATA names for its shards'
+complete -c restok -n '__restok_at \'restok train-har\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
+complete -c restok -n '__restok_at \'restok train-har\'' -l dry-run -d 'Try a step of everything, print what the run will take, and train nothing'
+complete -c restok -n '__restok_at \'restok train-har\'' -l skip-preflight -d 'Start at once, without trying a step of everything first'
+complete -c restok -n '__restok_at \'restok train-har\'' -l resume -d 'Go on exactly where the run in RUN stopped'
+complete -c restok -n '__restok_at \'restok train-har\'' -l overwrite -d 'Replace what the output folder already holds'
+complete -c restok -n '__restok_at \'restok train-har\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
+complete -c restok -n '__restok_at \'restok train-har\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok train-har\' 1 1' -f -a '(__restok_values \'data\') (__restok_folders)'
+
+# restok reconstruct
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A tokenizer, or a generator with its tokenizer'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l output -s o -r -F -d 'A folder for PNG files, or - (a tar stream on stdout)'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l tokens -r -f -d 'Decode the first N codes only: coarser; several: each. Default: all'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l split -r -f -a '(__restok_values \'validation|train\')' -d 'The split to take of a data set'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l no-crop -d 'Take pictures at their own size, which the model was not trained on'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l grid -r -F -d 'Also write a PNG: pictures beside what is made of them'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l ladder -r -F -d 'The same with every level, and what each adds'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Pictures at a time; auto: what the device holds'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l overwrite -d 'Replace what the output folder already holds'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l dtype -r -f -a '(__restok_values \'float32|bf16\')' -d 'Precision of the model; bf16 is slow on most CPUs'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l json -d 'Print one JSON object instead of the path'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok reconstruct\' 1 999' -F -a '(__restok_values \'pictures\')'
+
+# restok generate
+complete -c restok -n '__restok_at \'restok generate\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A generator: a run of train-har, or its model folder'
+complete -c restok -n '__restok_at \'restok generate\'' -l output -s o -r -F -d 'A folder for PNG files, an .npz, or - (a tar stream on stdout)'
+complete -c restok -n '__restok_at \'restok generate\'' -l steps -r -f -d 'Sampling steps; fewer than all stop at a coarser level. Default: all'
+complete -c restok -n '__restok_at \'restok generate\'' -l count -r -f -d 'How many pictures'
+complete -c restok -n '__restok_at \'restok generate\'' -l class -r -f -a '(__restok_values \'classes\')' -d 'A class by name, number or synset, all, or random; may be repeated. Default: all in …'
+complete -c restok -n '__restok_at \'restok generate\'' -l seed -r -f -d 'Decides everything random: the same seed gives the same result'
+complete -c restok -n '__restok_at \'restok generate\'' -l preset -r -f -a '(__restok_values \'paper\')' -d 'The paper\'s guidance: 3.75, step from 0.25, top-p 0.95'
+complete -c restok -n '__restok_at \'restok generate\'' -l cfg-scale -r -f -d 'Classifier-free guidance; 1 = none'
+complete -c restok -n '__restok_at \'restok generate\'' -l cfg-schedule -r -f -a '(__restok_values \'constant|linear|linear-reversed|linear-constant|triangular|rectangular|step|cosine|cosine-reversed\')' -d 'How guidance goes from 1 to its scale, or back, over the steps'
+complete -c restok -n '__restok_at \'restok generate\'' -l cfg-start -r -f -d 'Where step and rectangular begin'
+complete -c restok -n '__restok_at \'restok generate\'' -l cfg-stop -r -f -d 'Where rectangular ends'
+complete -c restok -n '__restok_at \'restok generate\'' -l cfg-peak -r -f -d 'Where triangular and linear-constant are at their scale'
+complete -c restok -n '__restok_at \'restok generate\'' -l temperature -r -f -d 'Below 1: safer, 0: always the likeliest code'
+complete -c restok -n '__restok_at \'restok generate\'' -l greedy -d 'Always the likeliest code: --temperature 0'
+complete -c restok -n '__restok_at \'restok generate\'' -l top-k -r -f -d 'Draw from the K likeliest codes; 0 = all'
+complete -c restok -n '__restok_at \'restok generate\'' -l top-p -r -f -d 'Draw from the likeliest codes that reach P'
+complete -c restok -n '__restok_at \'restok generate\'' -l tokenizer -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'Decode with this copy of the generator\'s tokenizer'
+complete -c restok -n '__restok_at \'restok generate\'' -l grid -r -F -d 'Also write all pictures as one PNG'
+complete -c restok -n '__restok_at \'restok generate\'' -l ladder -r -F -d 'Also write a PNG of the first 8 growing level by level'
+complete -c restok -n '__restok_at \'restok generate\'' -l shards -d 'Make OUT a data set of tar shards, as prepare does'
+complete -c restok -n '__restok_at \'restok generate\'' -l codes -d 'Only draw codes, to an .npz, .safetensors or .jsonl file, or - (lines)'
+complete -c restok -n '__restok_at \'restok generate\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Pictures at a time; auto: what the device holds'
+complete -c restok -n '__restok_at \'restok generate\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
+complete -c restok -n '__restok_at \'restok generate\'' -l compile -d 'Compile the models first: minutes, then faster'
+complete -c restok -n '__restok_at \'restok generate\'' -l resume -d 'Go on where this command was stopped'
+complete -c restok -n '__restok_at \'restok generate\'' -l overwrite -d 'Replace what the output folder already holds'
+complete -c restok -n '__restok_at \'restok generate\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
+complete -c restok -n '__restok_at \'restok generate\'' -l dtype -r -f -a '(__restok_values \'float32|bf16\')' -d 'Precision of the model; bf16 is slow on most CPUs'
+complete -c restok -n '__restok_at \'restok generate\'' -l json -d 'Print one JSON object instead of the path'
+complete -c restok -n '__restok_at \'restok generate\'' -l help -s h -d 'Show this message and exit'
+
+# restok encode
+complete -c restok -n '__restok_at \'restok encode\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A tokenizer, or a generator with its tokenizer'
+complete -c restok -n '__restok_at \'restok encode\'' -l output -s o -r -F -d 'An .npz, .safetensors or .jsonl file, or - (lines)'
+complete -c restok -n '__restok_at \'restok encode\'' -l split -r -f -a '(__restok_values \'validation|train\')' -d 'The split to take of a data set'
+complete -c restok -n '__restok_at \'restok encode\'' -l no-crop -d 'Take pictures at their own size, which the model was not trained on'
+complete -c restok -n '__restok_at \'restok encode\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Pictures at a time; auto: what the device holds'
+complete -c restok -n '__restok_at \'restok encode\'' -l overwrite -d 'Replace the output file where it is there already'
+complete -c restok -n '__restok_at \'restok encode\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
+complete -c restok -n '__restok_at \'restok encode\'' -l dtype -r -f -a '(__restok_values \'float32|bf16\')' -d 'Precision of the model; bf16 is slow on most CPUs'
+complete -c restok -n '__restok_at \'restok encode\'' -l json -d 'Print one JSON object instead of the path'
+complete -c restok -n '__restok_at \'restok encode\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok encode\' 1 999' -F -a '(__restok_values \'pictures\')'
+
+# restok decode
+complete -c restok -n '__restok_at \'restok decode\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'The tokenizer of the codes, or a generator that has it'
+complete -c restok -n '__restok_at \'restok decode\'' -l output -s o -r -F -d 'A folder, a .png for one picture, or - (a tar stream on stdout)'
+complete -c restok -n '__restok_at \'restok decode\'' -l tokens -r -f -d 'Decode the first N codes only: coarser. Default: all'
+complete -c restok -n '__restok_at \'restok decode\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Pictures at a time; auto: what the device holds'
+complete -c restok -n '__restok_at \'restok decode\'' -l overwrite -d 'Replace what the output folder already holds'
+complete -c restok -n '__restok_at \'restok decode\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
+complete -c restok -n '__restok_at \'restok decode\'' -l dtype -r -f -a '(__restok_values \'float32|bf16\')' -d 'Precision of the model; bf16 is slow on most CPUs'
+complete -c restok -n '__restok_at \'restok decode\'' -l json -d 'Print one JSON object instead of the path'
+complete -c restok -n '__restok_at \'restok decode\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok decode\' 1 1' -F
+
+# restok evaluate
+complete -c restok -n '__restok_at \'restok evaluate\'' -l metric -r -f -a '(__restok_values \'metric\')' -d 'One of gfid, rfid, fid, sfid, is, precision, recall, kid, psnr, ssim, ms-ssim, lpips, …'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l reference -r -F -a '(__restok_values \'pictures\')' -d 'What to compare with: the same forms, statistics (.npz: mu, sigma), or a name --make- …'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l split -r -f -a '(__restok_values \'validation|train|all\')' -d 'The split to take where a data set is given'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l crop -r -f -d 'First give SAMPLES the ADM centre crop to this size'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l features -r -f -a '(__restok_values \'networks\')' -d 'Behind the metrics of features: inception, dinov2, clip, vgg16, timm:NAME; random …'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l inception-weights -r -F -d 'Inception\'s. Default: torch\'s cache, or download'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l vgg-weights -r -F -d 'VGG-16\'s, of lpips and vgg16'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l timm-weights -r -F -d 'Of dinov2, clip or timm:NAME'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'The tokenizer that makes codes of pictures (codebook, --tokens); for nll the generator'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l tokens -r -f -a '(__restok_values \'all\')' -d 'Measure what the first N codes give back of SAMPLES, for each N; all: every level'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l plot -r -F -d 'With --tokens: draw metric against tokens (PNG, PDF, SVG)'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l fail-under -r -f -a '(__restok_values \'limits\')' -d 'Exit 4 where a metric is worse: below VALUE, or above it where lower is better (FID, …'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l compare -r -F -d 'Table two --json results; measures nothing'
+complete -c restok -n '__restok_value \'restok evaluate\' --compare' -F
+complete -c restok -n '__restok_at \'restok evaluate\'' -l make-reference -r -F -a '(__restok_values \'pictures\')' -d 'Make statistics of pictures for --reference instead; they go to -o'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l output -s o -r -F -d 'With --make-reference: an .npz, or a name for the cache'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l reference-pictures -r -f -d 'With --make-reference: pictures to keep, for precision, recall and kid'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l cache -r -f -a '(__restok_folders)' -d 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l no-cache -d 'Neither look features up nor keep them'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l batch-size -r -f -d 'Pictures held at a time; changes speed and memory, not results'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l overwrite -d 'Replace the output file where it is there already'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l json -d 'Print one JSON object with the protocol instead of a table'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok evaluate\' 1 1' -F -a '(__restok_values \'pictures\')'
+
+# restok curves
+complete -c restok -n '__restok_at \'restok curves\'' -l output -s o -r -F -d 'The PNG to make'
+complete -c restok -n '__restok_at \'restok curves\'' -l metric -r -f -d 'Draw this one, such as validation_psnr; repeatable'
+complete -c restok -n '__restok_at \'restok curves\'' -l overwrite -d 'Replace the output file where it is there already'
+complete -c restok -n '__restok_at \'restok curves\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok curves\' 1 999' -f -a '(__restok_folders)'
+
+# restok doctor
+complete -c restok -n '__restok_at \'restok doctor\'' -l json -d 'Print one JSON object instead of lines'
+complete -c restok -n '__restok_at \'restok doctor\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok doctor\' 1 999' -F -a '(__restok_values \'pictures\')'
+
+# restok models
+complete -c restok -n '__restok_argument \'restok models\' 1 1' -a show -d 'Say what a model is: its config, its parameters by part, levels, steps and fingerprint'
+complete -c restok -n '__restok_argument \'restok models\' 1 1' -a convert -d 'Write a model in the other layout: released from ours, ours from released. Prints OUT'
+complete -c restok -n '__restok_at \'restok models\'' -l json -d 'Print one JSON object instead of the path'
+complete -c restok -n '__restok_at \'restok models\'' -l help -s h -d 'Show this message and exit'
+
+# restok models show
+complete -c restok -n '__restok_at \'restok models show\'' -l json -d 'Print one JSON object instead of the path'
+complete -c restok -n '__restok_at \'restok models show\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok models show\' 1 1' -f -a '(__restok_values \'models\') (__restok_folders)'
+
+# restok models convert
+complete -c restok -n '__restok_at \'restok models convert\'' -l overwrite -d 'Replace what the output folder already holds'
+complete -c restok -n '__restok_at \'restok models convert\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok models convert\' 1 1' -f -a '(__restok_values \'models\') (__restok_folders)'
+complete -c restok -n '__restok_argument \'restok models convert\' 2 2' -F
+
+# restok config
+complete -c restok -n '__restok_argument \'restok config\' 1 1' -a show -d 'Print every setting, with a comment that says where it was stated if it is no default'
+complete -c restok -n '__restok_argument \'restok config\' 1 1' -a diff -d 'Print the settings that differ between two, one a line'
+complete -c restok -n '__restok_argument \'restok config\' 1 1' -a validate -d 'Check a config file, and say which command takes it. The first mistake is named with …'
+complete -c restok -n '__restok_argument \'restok config\' 1 1' -a schema -d 'Print a JSON schema of config files, by which editors complete and check them'
+complete -c restok -n '__restok_at \'restok config\'' -l help -s h -d 'Show this message and exit'
+
+# restok config show
+complete -c restok -n '__restok_at \'restok config show\'' -l set -r -f -a '(__restok_values \'tokenizer and har settings\')' -d 'One setting, such as schedule.seed=3; repeatable'
+complete -c restok -n '__restok_at \'restok config show\'' -l kind -r -f -a '(__restok_values \'tokenizer|har\')' -d 'Whose config, where that is not clear'
+complete -c restok -n '__restok_at \'restok config show\'' -l json -d 'Print one JSON object instead of the path'
+complete -c restok -n '__restok_at \'restok config show\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok config show\' 1 1' -F -a '(__restok_values \'configs\')'
+
+# restok config diff
+complete -c restok -n '__restok_at \'restok config diff\'' -l kind -r -f -a '(__restok_values \'tokenizer|har\')' -d 'Whose config, where that is not clear'
+complete -c restok -n '__restok_at \'restok config diff\'' -l json -d 'Print one JSON object instead of the path'
+complete -c restok -n '__restok_at \'restok config diff\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok config diff\' 1 1' -F -a '(__restok_values \'configs\')'
+complete -c restok -n '__restok_argument \'restok config diff\' 2 2' -F -a '(__restok_values \'configs\')'
+
+# restok config validate
+complete -c restok -n '__restok_at \'restok config validate\'' -l kind -r -f -a '(__restok_values \'tokenizer|har\')' -d 'Whose config, where that is not clear'
+complete -c restok -n '__restok_at \'restok config validate\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok config validate\' 1 1' -F
+
+# restok config schema
+complete -c restok -n '__restok_at \'restok config schema\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok config schema\' 1 1' -f -a '(__restok_values \'tokenizer|har\')'

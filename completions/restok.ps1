@@ -1,0 +1,901 @@
+# PowerShell completion for restok. Made by completions/build.py: change that, and run it.
+# Call it from $PROFILE: . path/to/restok.ps1
+
+# Kinds of values: their words, and whether files or folders may stand there too.
+$restokValues = @{
+    'all' = @{
+        Words = @(
+            'all'
+        )
+        Paths = ''
+    }
+    'auto' = @{
+        Words = @(
+            'auto'
+        )
+        Paths = ''
+    }
+    'class names' = @{
+        Words = @(
+            'imagenet'
+        )
+        Paths = 'files'
+    }
+    'classes' = @{
+        Words = @(
+            'all', 'random', 'face-smiling', 'face-affection', 'face-tongue', 'face-hand', 'face-neutral-skeptical',
+            'face-sleepy', 'face-unwell', 'face-hat', 'face-glasses', 'face-concerned', 'face-negative', 'face-costume',
+            'cat-face', 'monkey-face', 'heart', 'emotion', 'hand-fingers-open', 'hand-fingers-partial',
+            'hand-single-finger', 'hand-fingers-closed', 'hands', 'hand-prop', 'body-parts', 'person', 'person-gesture',
+            'person-role', 'person-fantasy', 'person-activity', 'person-sport', 'person-resting', 'family',
+            'person-symbol', 'animal-mammal', 'animal-bird', 'animal-amphibian', 'animal-reptile', 'animal-marine',
+            'animal-bug', 'plant-flower', 'plant-other', 'food-fruit', 'food-vegetable', 'food-prepared', 'food-asian',
+            'food-sweet', 'drink', 'dishware', 'place-map', 'place-geographic', 'place-building', 'place-religious',
+            'place-other', 'transport-ground', 'transport-water', 'transport-air', 'hotel', 'time', 'sky & weather',
+            'event', 'award-medal', 'sport', 'game', 'arts & crafts', 'clothing', 'sound', 'music',
+            'musical-instrument', 'phone', 'computer', 'light & video', 'book-paper', 'money', 'mail', 'writing',
+            'office', 'lock', 'tool', 'science', 'medical', 'household', 'other-object', 'transport-sign', 'warning',
+            'arrow', 'religion', 'zodiac', 'av-symbol', 'gender', 'math', 'punctuation', 'currency', 'other-symbol',
+            'keycap', 'alphanum', 'geometric', 'flag', 'country-flag', 'subdivision-flag', 'tench', 'goldfish',
+            'great white shark', 'tiger shark', 'hammerhead', 'electric ray', 'stingray', 'cock', 'hen', 'ostrich',
+            'brambling', 'goldfinch', 'house finch', 'junco', 'indigo bunting', 'robin', 'bulbul', 'jay', 'magpie',
+            'chickadee', 'water ouzel', 'kite', 'bald eagle', 'vulture', 'great grey owl', 'European fire salamander',
+            'common newt', 'eft', 'spotted salamander', 'axolotl', 'bullfrog', 'tree frog', 'tailed frog', 'loggerhead',
+            'leatherback turtle', 'mud turtle', 'terrapin', 'box turtle', 'banded gecko', 'common iguana',
+            'American chameleon', 'whiptail', 'agama', 'frilled lizard', 'alligator lizard', 'Gila monster',
+            'green lizard', 'African chameleon', 'Komodo dragon', 'African crocodile', 'American alligator',
+            'triceratops', 'thunder snake', 'ringneck snake', 'hognose snake', 'green snake', 'king snake',
+            'garter snake', 'water snake', 'vine snake', 'night snake', 'boa constrictor', 'rock python',
+            'Indian cobra', 'green mamba', 'sea snake', 'horned viper', 'diamondback', 'sidewinder', 'trilobite',
+            'harvestman', 'scorpion', 'black and gold garden spider', 'barn spider', 'garden spider', 'black widow',
+            'tarantula', 'wolf spider', 'tick', 'centipede', 'black grouse', 'ptarmigan', 'ruffed grouse',
+            'prairie chicken', 'peacock', 'quail', 'partridge', 'African grey', 'macaw', 'sulphur-crested cockatoo',
+            'lorikeet', 'coucal', 'bee eater', 'hornbill', 'hummingbird', 'jacamar', 'toucan', 'drake',
+            'red-breasted merganser', 'goose', 'black swan', 'tusker', 'echidna', 'platypus', 'wallaby', 'koala',
+            'wombat', 'jellyfish', 'sea anemone', 'brain coral', 'flatworm', 'nematode', 'conch', 'snail', 'slug',
+            'sea slug', 'chiton', 'chambered nautilus', 'Dungeness crab', 'rock crab', 'fiddler crab', 'king crab',
+            'American lobster', 'spiny lobster', 'crayfish', 'hermit crab', 'isopod', 'white stork', 'black stork',
+            'spoonbill', 'flamingo', 'little blue heron', 'American egret', 'bittern', 'crane (bird)', 'limpkin',
+            'European gallinule', 'American coot', 'bustard', 'ruddy turnstone', 'red-backed sandpiper', 'redshank',
+            'dowitcher', 'oystercatcher', 'pelican', 'king penguin', 'albatross', 'grey whale', 'killer whale',
+            'dugong', 'sea lion', 'Chihuahua', 'Japanese spaniel', 'Maltese dog', 'Pekinese', 'Shih-Tzu',
+            'Blenheim spaniel', 'papillon', 'toy terrier', 'Rhodesian ridgeback', 'Afghan hound', 'basset', 'beagle',
+            'bloodhound', 'bluetick', 'black-and-tan coonhound', 'Walker hound', 'English foxhound', 'redbone',
+            'borzoi', 'Irish wolfhound', 'Italian greyhound', 'whippet', 'Ibizan hound', 'Norwegian elkhound',
+            'otterhound', 'Saluki', 'Scottish deerhound', 'Weimaraner', 'Staffordshire bullterrier',
+            'American Staffordshire terrier', 'Bedlington terrier', 'Border terrier', 'Kerry blue terrier',
+            'Irish terrier', 'Norfolk terrier', 'Norwich terrier', 'Yorkshire terrier', 'wire-haired fox terrier',
+            'Lakeland terrier', 'Sealyham terrier', 'Airedale', 'cairn', 'Australian terrier', 'Dandie Dinmont',
+            'Boston bull', 'miniature schnauzer', 'giant schnauzer', 'standard schnauzer', 'Scotch terrier',
+            'Tibetan terrier', 'silky terrier', 'soft-coated wheaten terrier', 'West Highland white terrier', 'Lhasa',
+            'flat-coated retriever', 'curly-coated retriever', 'golden retriever', 'Labrador retriever',
+            'Chesapeake Bay retriever', 'German short-haired pointer', 'vizsla', 'English setter', 'Irish setter',
+            'Gordon setter', 'Brittany spaniel', 'clumber', 'English springer', 'Welsh springer spaniel',
+            'cocker spaniel', 'Sussex spaniel', 'Irish water spaniel', 'kuvasz', 'schipperke', 'groenendael',
+            'malinois', 'briard', 'kelpie', 'komondor', 'Old English sheepdog', 'Shetland sheepdog', 'collie',
+            'Border collie', 'Bouvier des Flandres', 'Rottweiler', 'German shepherd', 'Doberman', 'miniature pinscher',
+            'Greater Swiss Mountain dog', 'Bernese mountain dog', 'Appenzeller', 'EntleBucher', 'boxer', 'bull mastiff',
+            'Tibetan mastiff', 'French bulldog', 'Great Dane', 'Saint Bernard', 'Eskimo dog', 'malamute',
+            'Siberian husky', 'dalmatian', 'affenpinscher', 'basenji', 'pug', 'Leonberg', 'Newfoundland',
+            'Great Pyrenees', 'Samoyed', 'Pomeranian', 'chow', 'keeshond', 'Brabancon griffon', 'Pembroke', 'Cardigan',
+            'toy poodle', 'miniature poodle', 'standard poodle', 'Mexican hairless', 'timber wolf', 'white wolf',
+            'red wolf', 'coyote', 'dingo', 'dhole', 'African hunting dog', 'hyena', 'red fox', 'kit fox', 'Arctic fox',
+            'grey fox', 'tabby', 'tiger cat', 'Persian cat', 'Siamese cat', 'Egyptian cat', 'cougar', 'lynx', 'leopard',
+            'snow leopard', 'jaguar', 'lion', 'tiger', 'cheetah', 'brown bear', 'American black bear', 'ice bear',
+            'sloth bear', 'mongoose', 'meerkat', 'tiger beetle', 'ladybug', 'ground beetle', 'long-horned beetle',
+            'leaf beetle', 'dung beetle', 'rhinoceros beetle', 'weevil', 'fly', 'bee', 'ant', 'grasshopper', 'cricket',
+            'walking stick', 'cockroach', 'mantis', 'cicada', 'leafhopper', 'lacewing', 'dragonfly', 'damselfly',
+            'admiral', 'ringlet', 'monarch', 'cabbage butterfly', 'sulphur butterfly', 'lycaenid', 'starfish',
+            'sea urchin', 'sea cucumber', 'wood rabbit', 'hare', 'Angora', 'hamster', 'porcupine', 'fox squirrel',
+            'marmot', 'beaver', 'guinea pig', 'sorrel', 'zebra', 'hog', 'wild boar', 'warthog', 'hippopotamus', 'ox',
+            'water buffalo', 'bison', 'ram', 'bighorn', 'ibex', 'hartebeest', 'impala', 'gazelle', 'Arabian camel',
+            'llama', 'weasel', 'mink', 'polecat', 'black-footed ferret', 'otter', 'skunk', 'badger', 'armadillo',
+            'three-toed sloth', 'orangutan', 'gorilla', 'chimpanzee', 'gibbon', 'siamang', 'guenon', 'patas', 'baboon',
+            'macaque', 'langur', 'colobus', 'proboscis monkey', 'marmoset', 'capuchin', 'howler monkey', 'titi',
+            'spider monkey', 'squirrel monkey', 'Madagascar cat', 'indri', 'Indian elephant', 'African elephant',
+            'lesser panda', 'giant panda', 'barracouta', 'eel', 'coho', 'rock beauty', 'anemone fish', 'sturgeon',
+            'gar', 'lionfish', 'puffer', 'abacus', 'abaya', 'academic gown', 'accordion', 'acoustic guitar',
+            'aircraft carrier', 'airliner', 'airship', 'altar', 'ambulance', 'amphibian', 'analog clock', 'apiary',
+            'apron', 'ashcan', 'assault rifle', 'backpack', 'bakery', 'balance beam', 'balloon', 'ballpoint',
+            'Band Aid', 'banjo', 'bannister', 'barbell', 'barber chair', 'barbershop', 'barn', 'barometer', 'barrel',
+            'barrow', 'baseball', 'basketball', 'bassinet', 'bassoon', 'bathing cap', 'bath towel', 'bathtub',
+            'beach wagon', 'beacon', 'beaker', 'bearskin', 'beer bottle', 'beer glass', 'bell cote', 'bib',
+            'bicycle-built-for-two', 'bikini', 'binder', 'binoculars', 'birdhouse', 'boathouse', 'bobsled', 'bolo tie',
+            'bonnet', 'bookcase', 'bookshop', 'bottlecap', 'bow', 'bow tie', 'brass', 'brassiere', 'breakwater',
+            'breastplate', 'broom', 'bucket', 'buckle', 'bulletproof vest', 'bullet train', 'butcher shop', 'cab',
+            'caldron', 'candle', 'cannon', 'canoe', 'can opener', 'cardigan', 'car mirror', 'carousel',
+            'carpenter''s kit', 'carton', 'car wheel', 'cash machine', 'cassette', 'cassette player', 'castle',
+            'catamaran', 'CD player', 'cello', 'cellular telephone', 'chain', 'chainlink fence', 'chain mail',
+            'chain saw', 'chest', 'chiffonier', 'chime', 'china cabinet', 'Christmas stocking', 'church', 'cinema',
+            'cleaver', 'cliff dwelling', 'cloak', 'clog', 'cocktail shaker', 'coffee mug', 'coffeepot', 'coil',
+            'combination lock', 'computer keyboard', 'confectionery', 'container ship', 'convertible', 'corkscrew',
+            'cornet', 'cowboy boot', 'cowboy hat', 'cradle', 'crane (machine)', 'crash helmet', 'crate', 'crib',
+            'Crock Pot', 'croquet ball', 'crutch', 'cuirass', 'dam', 'desk', 'desktop computer', 'dial telephone',
+            'diaper', 'digital clock', 'digital watch', 'dining table', 'dishrag', 'dishwasher', 'disk brake', 'dock',
+            'dogsled', 'dome', 'doormat', 'drilling platform', 'drum', 'drumstick', 'dumbbell', 'Dutch oven',
+            'electric fan', 'electric guitar', 'electric locomotive', 'entertainment center', 'envelope',
+            'espresso maker', 'face powder', 'feather boa', 'file', 'fireboat', 'fire engine', 'fire screen',
+            'flagpole', 'flute', 'folding chair', 'football helmet', 'forklift', 'fountain', 'fountain pen',
+            'four-poster', 'freight car', 'French horn', 'frying pan', 'fur coat', 'garbage truck', 'gasmask',
+            'gas pump', 'goblet', 'go-kart', 'golf ball', 'golfcart', 'gondola', 'gong', 'gown', 'grand piano',
+            'greenhouse', 'grille', 'grocery store', 'guillotine', 'hair slide', 'hair spray', 'half track', 'hammer',
+            'hamper', 'hand blower', 'hand-held computer', 'handkerchief', 'hard disc', 'harmonica', 'harp',
+            'harvester', 'hatchet', 'holster', 'home theater', 'honeycomb', 'hook', 'hoopskirt', 'horizontal bar',
+            'horse cart', 'hourglass', 'iPod', 'iron', 'jack-o''-lantern', 'jean', 'jeep', 'jersey', 'jigsaw puzzle',
+            'jinrikisha', 'joystick', 'kimono', 'knee pad', 'knot', 'lab coat', 'ladle', 'lampshade', 'laptop',
+            'lawn mower', 'lens cap', 'letter opener', 'library', 'lifeboat', 'lighter', 'limousine', 'liner',
+            'lipstick', 'Loafer', 'lotion', 'loudspeaker', 'loupe', 'lumbermill', 'magnetic compass', 'mailbag',
+            'mailbox', 'maillot', 'maillot, tank suit', 'manhole cover', 'maraca', 'marimba', 'mask', 'matchstick',
+            'maypole', 'maze', 'measuring cup', 'medicine chest', 'megalith', 'microphone', 'microwave',
+            'military uniform', 'milk can', 'minibus', 'miniskirt', 'minivan', 'missile', 'mitten', 'mixing bowl',
+            'mobile home', 'Model T', 'modem', 'monastery', 'monitor', 'moped', 'mortar', 'mortarboard', 'mosque',
+            'mosquito net', 'motor scooter', 'mountain bike', 'mountain tent', 'mouse', 'mousetrap', 'moving van',
+            'muzzle', 'nail', 'neck brace', 'necklace', 'nipple', 'notebook', 'obelisk', 'oboe', 'ocarina', 'odometer',
+            'oil filter', 'organ', 'oscilloscope', 'overskirt', 'oxcart', 'oxygen mask', 'packet', 'paddle',
+            'paddlewheel', 'padlock', 'paintbrush', 'pajama', 'palace', 'panpipe', 'paper towel', 'parachute',
+            'parallel bars', 'park bench', 'parking meter', 'passenger car', 'patio', 'pay-phone', 'pedestal',
+            'pencil box', 'pencil sharpener', 'perfume', 'Petri dish', 'photocopier', 'pick', 'pickelhaube',
+            'picket fence', 'pickup', 'pier', 'piggy bank', 'pill bottle', 'pillow', 'ping-pong ball', 'pinwheel',
+            'pirate', 'pitcher', 'plane', 'planetarium', 'plastic bag', 'plate rack', 'plow', 'plunger',
+            'Polaroid camera', 'pole', 'police van', 'poncho', 'pool table', 'pop bottle', 'pot', 'potter''s wheel',
+            'power drill', 'prayer rug', 'printer', 'prison', 'projectile', 'projector', 'puck', 'punching bag',
+            'purse', 'quill', 'quilt', 'racer', 'racket', 'radiator', 'radio', 'radio telescope', 'rain barrel',
+            'recreational vehicle', 'reel', 'reflex camera', 'refrigerator', 'remote control', 'restaurant', 'revolver',
+            'rifle', 'rocking chair', 'rotisserie', 'rubber eraser', 'rugby ball', 'rule', 'running shoe', 'safe',
+            'safety pin', 'saltshaker', 'sandal', 'sarong', 'sax', 'scabbard', 'scale', 'school bus', 'schooner',
+            'scoreboard', 'screen', 'screw', 'screwdriver', 'seat belt', 'sewing machine', 'shield', 'shoe shop',
+            'shoji', 'shopping basket', 'shopping cart', 'shovel', 'shower cap', 'shower curtain', 'ski', 'ski mask',
+            'sleeping bag', 'slide rule', 'sliding door', 'slot', 'snorkel', 'snowmobile', 'snowplow', 'soap dispenser',
+            'soccer ball', 'sock', 'solar dish', 'sombrero', 'soup bowl', 'space bar', 'space heater', 'space shuttle',
+            'spatula', 'speedboat', 'spider web', 'spindle', 'sports car', 'spotlight', 'stage', 'steam locomotive',
+            'steel arch bridge', 'steel drum', 'stethoscope', 'stole', 'stone wall', 'stopwatch', 'stove', 'strainer',
+            'streetcar', 'stretcher', 'studio couch', 'stupa', 'submarine', 'suit', 'sundial', 'sunglass', 'sunglasses',
+            'sunscreen', 'suspension bridge', 'swab', 'sweatshirt', 'swimming trunks', 'swing', 'switch', 'syringe',
+            'table lamp', 'tank', 'tape player', 'teapot', 'teddy', 'television', 'tennis ball', 'thatch',
+            'theater curtain', 'thimble', 'thresher', 'throne', 'tile roof', 'toaster', 'tobacco shop', 'toilet seat',
+            'torch', 'totem pole', 'tow truck', 'toyshop', 'tractor', 'trailer truck', 'tray', 'trench coat',
+            'tricycle', 'trimaran', 'tripod', 'triumphal arch', 'trolleybus', 'trombone', 'tub', 'turnstile',
+            'typewriter keyboard', 'umbrella', 'unicycle', 'upright', 'vacuum', 'vase', 'vault', 'velvet',
+            'vending machine', 'vestment', 'viaduct', 'violin', 'volleyball', 'waffle iron', 'wall clock', 'wallet',
+            'wardrobe', 'warplane', 'washbasin', 'washer', 'water bottle', 'water jug', 'water tower', 'whiskey jug',
+            'whistle', 'wig', 'window screen', 'window shade', 'Windsor tie', 'wine bottle', 'wing', 'wok',
+            'wooden spoon', 'wool', 'worm fence', 'wreck', 'yawl', 'yurt', 'web site', 'comic book', 'crossword puzzle',
+            'street sign', 'traffic light', 'book jacket', 'menu', 'plate', 'guacamole', 'consomme', 'hot pot',
+            'trifle', 'ice cream', 'ice lolly', 'French loaf', 'bagel', 'pretzel', 'cheeseburger', 'hotdog',
+            'mashed potato', 'head cabbage', 'broccoli', 'cauliflower', 'zucchini', 'spaghetti squash', 'acorn squash',
+            'butternut squash', 'cucumber', 'artichoke', 'bell pepper', 'cardoon', 'mushroom', 'Granny Smith',
+            'strawberry', 'orange', 'lemon', 'fig', 'pineapple', 'banana', 'jackfruit', 'custard apple', 'pomegranate',
+            'hay', 'carbonara', 'chocolate sauce', 'dough', 'meat loaf', 'pizza', 'potpie', 'burrito', 'red wine',
+            'espresso', 'cup', 'eggnog', 'alp', 'bubble', 'cliff', 'coral reef', 'geyser', 'lakeside', 'promontory',
+            'sandbar', 'seashore', 'valley', 'volcano', 'ballplayer', 'groom', 'scuba diver', 'rapeseed', 'daisy',
+            'yellow lady''s slipper', 'corn', 'acorn', 'hip', 'buckeye', 'coral fungus', 'agaric', 'gyromitra',
+            'stinkhorn', 'earthstar', 'hen-of-the-woods', 'bolete', 'ear', 'toilet tissue'
+        )
+        Paths = ''
+    }
+    'configs' = @{
+        Words = @(
+            'ar-l', 'har-1b', 'har-3b', 'har-b', 'har-l', 'har-xl', 'har-xxl', 'har-xxxl', 'restok-b-128',
+            'restok-l-128', 'restok-l-128-1-stage', 'restok-l-128-2-stages', 'restok-l-128-3-stages',
+            'restok-l-128-image-residuals', 'restok-l-128-latent-residuals', 'restok-l-128-no-alignment',
+            'restok-l-128-no-nested-dropout', 'restok-l-128-no-residuals', 'restok-l-128-released', 'restok-s-128',
+            'sample', 'tiny'
+        )
+        Paths = 'files'
+    }
+    'constant|linear|linear-reversed|linear-constant|triangular|rectangular|step|cosine|cosine-reversed' = @{
+        Words = @(
+            'constant', 'linear', 'linear-reversed', 'linear-constant', 'triangular', 'rectangular', 'step', 'cosine',
+            'cosine-reversed'
+        )
+        Paths = ''
+    }
+    'data' = @{
+        Words = @(
+            'sample'
+        )
+        Paths = 'folders'
+    }
+    'devices' = @{
+        Words = @(
+            'auto', 'cpu', 'cuda', 'mps'
+        )
+        Paths = ''
+    }
+    'files' = @{
+        Words = @()
+        Paths = 'files'
+    }
+    'float32|bf16' = @{
+        Words = @(
+            'float32', 'bf16'
+        )
+        Paths = ''
+    }
+    'folders' = @{
+        Words = @()
+        Paths = 'folders'
+    }
+    'har presets' = @{
+        Words = @(
+            'ar-l', 'har-1b', 'har-3b', 'har-b', 'har-l', 'har-xl', 'har-xxl', 'har-xxxl', 'sample', 'tiny'
+        )
+        Paths = ''
+    }
+    'har settings' = @{
+        Words = @(
+            'model.codebook_size=', 'model.num_codes=', 'model.num_sequential_codes=', 'model.num_classes=',
+            'model.width=', 'model.num_layers=', 'model.num_heads=', 'model.class_dropout=', 'model.token_dropout=',
+            'model.residual_dropout=', 'model.ffn_dropout=', 'data.crop=', 'data.random_crop_area=',
+            'data.random_flip=', 'data.num_workers=', 'data.broken_limit=', 'optimizer.schedule=',
+            'optimizer.learning_rate=', 'optimizer.final_learning_rate=', 'optimizer.warmup_steps=',
+            'optimizer.decay_steps=', 'optimizer.beta1=', 'optimizer.beta2=', 'optimizer.weight_decay=',
+            'optimizer.max_grad_norm=', 'schedule.max_steps=', 'schedule.batch_size=', 'schedule.micro_batch_size=',
+            'schedule.seed=', 'schedule.ema_decay=', 'schedule.log_every=', 'schedule.preview_every=',
+            'schedule.validate_every=', 'schedule.save_every=', 'schedule.keep_checkpoints=', 'schedule.keep_every=',
+            'compute.precision=', 'compute.compile=', 'compute.gradient_checkpointing=', 'compute.sharding=',
+            'health.max_skipped_steps=', 'health.warn_data_wait='
+        )
+        Paths = ''
+    }
+    'limits' = @{
+        Words = @(
+            'gfid=', 'rfid=', 'fid=', 'sfid=', 'is=', 'precision=', 'recall=', 'kid=', 'psnr=', 'ssim=', 'ms-ssim=',
+            'lpips=', 'mse=', 'codebook=', 'nll='
+        )
+        Paths = ''
+    }
+    'metric' = @{
+        Words = @(
+            'gfid', 'rfid', 'fid', 'sfid', 'is', 'precision', 'recall', 'kid', 'psnr', 'ssim', 'ms-ssim', 'lpips',
+            'mse', 'codebook', 'nll', 'all'
+        )
+        Paths = ''
+    }
+    'models' = @{
+        Words = @(
+            'hf:xushu-me/restok_l_128.r256_in1k', 'hf:xushu-me/llamagen_l_c2i_restok_l_128.r256_in1k'
+        )
+        Paths = 'folders'
+    }
+    'networks' = @{
+        Words = @(
+            'inception', 'dinov2', 'clip', 'vgg16', 'timm:', 'random'
+        )
+        Paths = ''
+    }
+    'paper' = @{
+        Words = @(
+            'paper'
+        )
+        Paths = ''
+    }
+    'pictures' = @{
+        Words = @(
+            'sample'
+        )
+        Paths = 'files'
+    }
+    'quick|full' = @{
+        Words = @(
+            'quick', 'full'
+        )
+        Paths = ''
+    }
+    'ten-crop|flip|centre' = @{
+        Words = @(
+            'ten-crop', 'flip', 'centre'
+        )
+        Paths = ''
+    }
+    'tokenizer and har settings' = @{
+        Words = @(
+            'model.image_height=', 'model.image_width=', 'model.patch_size=', 'model.pixel_encoder=',
+            'model.cnn_channels=', 'model.cnn_multipliers=', 'model.cnn_norm_groups=', 'model.cnn_shortcut=',
+            'model.feature_channels=', 'model.encoder_width=', 'model.encoder_layers=', 'model.decoder_width=',
+            'model.decoder_layers=', 'model.head_width=', 'model.num_stages=', 'model.merge_factor=', 'model.merge=',
+            'model.residual_image_tokens=', 'model.num_latent_tokens=', 'model.latent_init=',
+            'model.residual_latent_tokens=', 'model.latent_layout=', 'model.head_per_level=', 'model.image_queries=',
+            'model.codebook_size=', 'model.codebook_dim=', 'model.normalize_codes=', 'model.encoder_alignment_dim=',
+            'model.decoder_alignment_dim=', 'data.crop=', 'data.random_crop_area=', 'data.random_flip=',
+            'data.num_workers=', 'data.broken_limit=', 'optimizer.schedule=', 'optimizer.learning_rate=',
+            'optimizer.final_learning_rate=', 'optimizer.warmup_steps=', 'optimizer.decay_steps=', 'optimizer.beta1=',
+            'optimizer.beta2=', 'optimizer.weight_decay=', 'optimizer.max_grad_norm=', 'schedule.max_steps=',
+            'schedule.batch_size=', 'schedule.micro_batch_size=', 'schedule.seed=', 'schedule.ema_decay=',
+            'schedule.log_every=', 'schedule.preview_every=', 'schedule.validate_every=', 'schedule.save_every=',
+            'schedule.keep_checkpoints=', 'schedule.keep_every=', 'loss.reconstruction=', 'loss.reconstruction_weight=',
+            'loss.quantizer_weight=', 'loss.entropy_weight=', 'loss.perceptual_weight=', 'loss.lpips_weights=',
+            'alignment.encoder_weight=', 'alignment.decoder_weight=', 'alignment.margin=', 'alignment.teacher=',
+            'alignment.weights=', 'discriminator.weight=', 'discriminator.start_step=', 'discriminator.kind=',
+            'discriminator.weights=', 'discriminator.augment_probability=', 'discriminator.lecam_weight=',
+            'discriminator.lecam_decay=', 'discriminator.optimizer.schedule=', 'discriminator.optimizer.learning_rate=',
+            'discriminator.optimizer.final_learning_rate=', 'discriminator.optimizer.warmup_steps=',
+            'discriminator.optimizer.decay_steps=', 'discriminator.optimizer.beta1=', 'discriminator.optimizer.beta2=',
+            'discriminator.optimizer.weight_decay=', 'discriminator.optimizer.max_grad_norm=',
+            'nested_dropout.probability=', 'nested_dropout.min_tokens=', 'revival.every=', 'revival.until=',
+            'compute.precision=', 'compute.compile=', 'compute.gradient_checkpointing=', 'health.max_skipped_steps=',
+            'health.warn_data_wait=', 'health.warn_codebook_usage=', 'model.num_codes=', 'model.num_sequential_codes=',
+            'model.num_classes=', 'model.width=', 'model.num_layers=', 'model.num_heads=', 'model.class_dropout=',
+            'model.token_dropout=', 'model.residual_dropout=', 'model.ffn_dropout=', 'compute.sharding='
+        )
+        Paths = ''
+    }
+    'tokenizer presets' = @{
+        Words = @(
+            'restok-b-128', 'restok-l-128', 'restok-l-128-1-stage', 'restok-l-128-2-stages', 'restok-l-128-3-stages',
+            'restok-l-128-image-residuals', 'restok-l-128-latent-residuals', 'restok-l-128-no-alignment',
+            'restok-l-128-no-nested-dropout', 'restok-l-128-no-residuals', 'restok-l-128-released', 'restok-s-128',
+            'sample', 'tiny'
+        )
+        Paths = ''
+    }
+    'tokenizer settings' = @{
+        Words = @(
+            'model.image_height=', 'model.image_width=', 'model.patch_size=', 'model.pixel_encoder=',
+            'model.cnn_channels=', 'model.cnn_multipliers=', 'model.cnn_norm_groups=', 'model.cnn_shortcut=',
+            'model.feature_channels=', 'model.encoder_width=', 'model.encoder_layers=', 'model.decoder_width=',
+            'model.decoder_layers=', 'model.head_width=', 'model.num_stages=', 'model.merge_factor=', 'model.merge=',
+            'model.residual_image_tokens=', 'model.num_latent_tokens=', 'model.latent_init=',
+            'model.residual_latent_tokens=', 'model.latent_layout=', 'model.head_per_level=', 'model.image_queries=',
+            'model.codebook_size=', 'model.codebook_dim=', 'model.normalize_codes=', 'model.encoder_alignment_dim=',
+            'model.decoder_alignment_dim=', 'data.crop=', 'data.random_crop_area=', 'data.random_flip=',
+            'data.num_workers=', 'data.broken_limit=', 'optimizer.schedule=', 'optimizer.learning_rate=',
+            'optimizer.final_learning_rate=', 'optimizer.warmup_steps=', 'optimizer.decay_steps=', 'optimizer.beta1=',
+            'optimizer.beta2=', 'optimizer.weight_decay=', 'optimizer.max_grad_norm=', 'schedule.max_steps=',
+            'schedule.batch_size=', 'schedule.micro_batch_size=', 'schedule.seed=', 'schedule.ema_decay=',
+            'schedule.log_every=', 'schedule.preview_every=', 'schedule.validate_every=', 'schedule.save_every=',
+            'schedule.keep_checkpoints=', 'schedule.keep_every=', 'loss.reconstruction=', 'loss.reconstruction_weight=',
+            'loss.quantizer_weight=', 'loss.entropy_weight=', 'loss.perceptual_weight=', 'loss.lpips_weights=',
+            'alignment.encoder_weight=', 'alignment.decoder_weight=', 'alignment.margin=', 'alignment.teacher=',
+            'alignment.weights=', 'discriminator.weight=', 'discriminator.start_step=', 'discriminator.kind=',
+            'discriminator.weights=', 'discriminator.augment_probability=', 'discriminator.lecam_weight=',
+            'discriminator.lecam_decay=', 'discriminator.optimizer.schedule=', 'discriminator.optimizer.learning_rate=',
+            'discriminator.optimizer.final_learning_rate=', 'discriminator.optimizer.warmup_steps=',
+            'discriminator.optimizer.decay_steps=', 'discriminator.optimizer.beta1=', 'discriminator.optimizer.beta2=',
+            'discriminator.optimizer.weight_decay=', 'discriminator.optimizer.max_grad_norm=',
+            'nested_dropout.probability=', 'nested_dropout.min_tokens=', 'revival.every=', 'revival.until=',
+            'compute.precision=', 'compute.compile=', 'compute.gradient_checkpointing=', 'health.max_skipped_steps=',
+            'health.warn_data_wait=', 'health.warn_codebook_usage='
+        )
+        Paths = ''
+    }
+    'tokenizer|har' = @{
+        Words = @(
+            'tokenizer', 'har'
+        )
+        Paths = ''
+    }
+    'trackers' = @{
+        Words = @(
+            'tensorboard', 'wandb', 'trackio'
+        )
+        Paths = ''
+    }
+    'validation|train' = @{
+        Words = @(
+            'validation', 'train'
+        )
+        Paths = ''
+    }
+    'validation|train|all' = @{
+        Words = @(
+            'validation', 'train', 'all'
+        )
+        Paths = ''
+    }
+}
+
+# What each command has; Others is the kind of all arguments after those listed.
+$restokCommands = @{
+    'restok' = @{
+        Commands = [ordered]@{
+            'prepare' = 'Make a data set: tar shards, indexed and hashed, that training reads in an exact order'
+            'train-tokenizer' = 'Train a tokenizer: pictures to discrete codes in coarse-to-fine levels, and back'
+            'train-har' = 'Train a HAR generator, which draws the codes of a picture level by level: 9 steps for …'
+            'reconstruct' = 'Encode pictures to codes, decode them again, and say how near they come (PSNR)'
+            'generate' = 'Draw pictures: each in 9 steps where an autoregressive model would take 128'
+            'encode' = 'Turn pictures into codes: 128 numbers each, or as many as the tokenizer makes'
+            'decode' = 'Turn codes into pictures: all codes of each, or a prefix of them, which gives a …'
+            'evaluate' = 'Measure pictures (FID, sFID, IS, precision, recall, KID, PSNR, SSIM, LPIPS) and codes'
+            'curves' = 'Draw what runs have logged over their steps: a panel for each number, a line in it for …'
+            'doctor' = 'Say whether this machine has what restok needs, and what to do where it has not. …'
+            'models' = 'List presets and released models; look into a model; convert it'
+            'config' = 'Show, compare and check the settings of runs'
+        }
+        Options = [ordered]@{
+            '--version' = @{ Kind = 'nothing'; Count = 0; Help = 'Print the version and leave' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @()
+        Others = ''
+    }
+    'restok prepare' = @{
+        Commands = [ordered]@{
+            'imagenet' = 'Make a data set from ImageNet-1k, in any form in which people have it'
+            'folder' = 'Make a data set from a folder of pictures'
+            'shards' = 'Make a data set from WebDataset shards that exist; nothing is copied'
+            'codes' = 'Encode every picture of a data set once, to train generators on codes alone'
+            'verify' = 'Read a data set, or the codes of one, and say whether it is what was prepared'
+            'sample' = 'Write out the data set that comes with restok: 1,906 emoji in 98 classes'
+        }
+        Options = [ordered]@{
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @()
+        Others = ''
+    }
+    'restok prepare imagenet' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--resize' = @{ Kind = 'nothing'; Count = 1; Help = 'Shrink pictures whose shorter edge is longer than this. JPEG stays JPEG; others become …' }
+            '--max-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Shrink pictures of more pixels than this to so many' }
+            '--check' = @{ Kind = 'quick|full'; Count = 1; Help = 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …' }
+            '--samples-per-shard' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures in a shard' }
+            '--jobs' = @{ Kind = 'nothing'; Count = 1; Help = 'Processes to work with; the result is the same. Default: one per core' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the data set that OUT already holds' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print the counts as one JSON object instead of OUT' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('folders', 'files')
+        Others = ''
+    }
+    'restok prepare folder' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--validation-fraction' = @{ Kind = 'nothing'; Count = 1; Help = 'The part of each class to validate on, where DIR has no splits of its own' }
+            '--resize' = @{ Kind = 'nothing'; Count = 1; Help = 'Shrink pictures whose shorter edge is longer than this. JPEG stays JPEG; others become …' }
+            '--max-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Shrink pictures of more pixels than this to so many' }
+            '--check' = @{ Kind = 'quick|full'; Count = 1; Help = 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …' }
+            '--samples-per-shard' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures in a shard' }
+            '--jobs' = @{ Kind = 'nothing'; Count = 1; Help = 'Processes to work with; the result is the same. Default: one per core' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the data set that OUT already holds' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print the counts as one JSON object instead of OUT' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('folders', 'files')
+        Others = ''
+    }
+    'restok prepare shards' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--class-names' = @{ Kind = 'class names'; Count = 1; Help = 'What the classes are called: a file with a line for each, or the word imagenet. …' }
+            '--check' = @{ Kind = 'quick|full'; Count = 1; Help = 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …' }
+            '--jobs' = @{ Kind = 'nothing'; Count = 1; Help = 'Processes to work with; the result is the same. Default: one per core' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the data set that OUT already holds' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print the counts as one JSON object instead of OUT' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('files', 'files')
+        Others = ''
+    }
+    'restok prepare codes' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'The tokenizer to encode with' }
+            '--views' = @{ Kind = 'ten-crop|flip|centre'; Count = 1; Help = 'What is encoded of a training picture; of validation it is always the centre' }
+            '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Views that are encoded at a time' }
+            '--num-workers' = @{ Kind = 'nothing'; Count = 1; Help = 'Processes that decode pictures beside each one that encodes' }
+            '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
+            '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
+            '--dtype' = @{ Kind = 'float32|bf16'; Count = 1; Help = 'Precision of the model; bf16 is slow on most CPUs' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the codes that OUT already holds' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of OUT' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('data', 'files')
+        Others = ''
+    }
+    'restok prepare verify' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--jobs' = @{ Kind = 'nothing'; Count = 1; Help = 'Processes to work with; the result is the same. Default: one per core' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('data')
+        Others = ''
+    }
+    'restok prepare sample' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the data set that OUT already holds' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print the counts as one JSON object instead of OUT' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('files')
+        Others = ''
+    }
+    'restok train-tokenizer' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--output' = @{ Kind = 'folders'; Count = 1; Help = 'The folder of the run' }
+            '-o' = @{ Kind = 'folders'; Count = 1; Help = 'The folder of the run' }
+            '--preset' = @{ Kind = 'tokenizer presets'; Count = 1; Help = 'What to build and how to train it; `restok models` lists them. Default: sample, or the …' }
+            '--config' = @{ Kind = 'files'; Count = 1; Help = 'Settings over the preset''s: YAML, or a run whose settings to take' }
+            '--set' = @{ Kind = 'tokenizer settings'; Count = 1; Help = 'One setting, such as schedule.seed=3; repeatable' }
+            '--max-steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Optimizer steps of the whole run. Default: the preset''s' }
+            '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures per step. Default: the preset''s' }
+            '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random. Default: the preset''s' }
+            '--init' = @{ Kind = 'models'; Count = 1; Help = 'Start from the weights of this model: a folder, a run or hf:owner/name' }
+            '--stop-at' = @{ Kind = 'nothing'; Count = 1; Help = 'Save and end after this step, as if interrupted; --resume goes on' }
+            '--track' = @{ Kind = 'trackers'; Count = 1; Help = 'Also log to tensorboard, wandb or trackio; repeatable' }
+            '--allow-pipe' = @{ Kind = 'nothing'; Count = 0; Help = 'Run the shell commands (pipe:) that DATA names for its shards' }
+            '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
+            '--dry-run' = @{ Kind = 'nothing'; Count = 0; Help = 'Try a step of everything, print what the run will take, and train nothing' }
+            '--skip-preflight' = @{ Kind = 'nothing'; Count = 0; Help = 'Start at once, without trying a step of everything first' }
+            '--resume' = @{ Kind = 'nothing'; Count = 0; Help = 'Go on exactly where the run in RUN stopped' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('data')
+        Others = ''
+    }
+    'restok train-har' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer: a run of train-tokenizer, or its model folder' }
+            '--output' = @{ Kind = 'folders'; Count = 1; Help = 'The folder of the run' }
+            '-o' = @{ Kind = 'folders'; Count = 1; Help = 'The folder of the run' }
+            '--preset' = @{ Kind = 'har presets'; Count = 1; Help = 'What to build and how to train it; `restok models` lists them. Default: sample, or the …' }
+            '--config' = @{ Kind = 'files'; Count = 1; Help = 'Settings over the preset''s: YAML, or a run whose settings to take' }
+            '--set' = @{ Kind = 'har settings'; Count = 1; Help = 'One setting, such as schedule.seed=3; repeatable' }
+            '--max-steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Optimizer steps of the whole run. Default: the preset''s' }
+            '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures per step. Default: the preset''s' }
+            '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random. Default: the preset''s' }
+            '--init' = @{ Kind = 'models'; Count = 1; Help = 'Start from the weights of this model: a folder, a run or hf:owner/name' }
+            '--stop-at' = @{ Kind = 'nothing'; Count = 1; Help = 'Save and end after this step, as if interrupted; --resume goes on' }
+            '--track' = @{ Kind = 'trackers'; Count = 1; Help = 'Also log to tensorboard, wandb or trackio; repeatable' }
+            '--allow-pipe' = @{ Kind = 'nothing'; Count = 0; Help = 'Run the shell commands (pipe:) that DATA names for its shards' }
+            '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
+            '--dry-run' = @{ Kind = 'nothing'; Count = 0; Help = 'Try a step of everything, print what the run will take, and train nothing' }
+            '--skip-preflight' = @{ Kind = 'nothing'; Count = 0; Help = 'Start at once, without trying a step of everything first' }
+            '--resume' = @{ Kind = 'nothing'; Count = 0; Help = 'Go on exactly where the run in RUN stopped' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('data')
+        Others = ''
+    }
+    'restok reconstruct' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--model' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer, or a generator with its tokenizer' }
+            '--output' = @{ Kind = 'files'; Count = 1; Help = 'A folder for PNG files, or - (a tar stream on stdout)' }
+            '-o' = @{ Kind = 'files'; Count = 1; Help = 'A folder for PNG files, or - (a tar stream on stdout)' }
+            '--tokens' = @{ Kind = 'nothing'; Count = 1; Help = 'Decode the first N codes only: coarser; several: each. Default: all' }
+            '--split' = @{ Kind = 'validation|train'; Count = 1; Help = 'The split to take of a data set' }
+            '--no-crop' = @{ Kind = 'nothing'; Count = 0; Help = 'Take pictures at their own size, which the model was not trained on' }
+            '--grid' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG: pictures beside what is made of them' }
+            '--ladder' = @{ Kind = 'files'; Count = 1; Help = 'The same with every level, and what each adds' }
+            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Pictures at a time; auto: what the device holds' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
+            '--dtype' = @{ Kind = 'float32|bf16'; Count = 1; Help = 'Precision of the model; bf16 is slow on most CPUs' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @()
+        Others = 'pictures'
+    }
+    'restok generate' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--model' = @{ Kind = 'models'; Count = 1; Help = 'A generator: a run of train-har, or its model folder' }
+            '--output' = @{ Kind = 'files'; Count = 1; Help = 'A folder for PNG files, an .npz, or - (a tar stream on stdout)' }
+            '-o' = @{ Kind = 'files'; Count = 1; Help = 'A folder for PNG files, an .npz, or - (a tar stream on stdout)' }
+            '--steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Sampling steps; fewer than all stop at a coarser level. Default: all' }
+            '--count' = @{ Kind = 'nothing'; Count = 1; Help = 'How many pictures' }
+            '--class' = @{ Kind = 'classes'; Count = 1; Help = 'A class by name, number or synset, all, or random; may be repeated. Default: all in …' }
+            '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random: the same seed gives the same result' }
+            '--preset' = @{ Kind = 'paper'; Count = 1; Help = 'The paper''s guidance: 3.75, step from 0.25, top-p 0.95' }
+            '--cfg-scale' = @{ Kind = 'nothing'; Count = 1; Help = 'Classifier-free guidance; 1 = none' }
+            '--cfg-schedule' = @{ Kind = 'constant|linear|linear-reversed|linear-constant|triangular|rectangular|step|cosine|cosine-reversed'; Count = 1; Help = 'How guidance goes from 1 to its scale, or back, over the steps' }
+            '--cfg-start' = @{ Kind = 'nothing'; Count = 1; Help = 'Where step and rectangular begin' }
+            '--cfg-stop' = @{ Kind = 'nothing'; Count = 1; Help = 'Where rectangular ends' }
+            '--cfg-peak' = @{ Kind = 'nothing'; Count = 1; Help = 'Where triangular and linear-constant are at their scale' }
+            '--temperature' = @{ Kind = 'nothing'; Count = 1; Help = 'Below 1: safer, 0: always the likeliest code' }
+            '--greedy' = @{ Kind = 'nothing'; Count = 0; Help = 'Always the likeliest code: --temperature 0' }
+            '--top-k' = @{ Kind = 'nothing'; Count = 1; Help = 'Draw from the K likeliest codes; 0 = all' }
+            '--top-p' = @{ Kind = 'nothing'; Count = 1; Help = 'Draw from the likeliest codes that reach P' }
+            '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'Decode with this copy of the generator''s tokenizer' }
+            '--grid' = @{ Kind = 'files'; Count = 1; Help = 'Also write all pictures as one PNG' }
+            '--ladder' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG of the first 8 growing level by level' }
+            '--shards' = @{ Kind = 'nothing'; Count = 0; Help = 'Make OUT a data set of tar shards, as prepare does' }
+            '--codes' = @{ Kind = 'nothing'; Count = 0; Help = 'Only draw codes, to an .npz, .safetensors or .jsonl file, or - (lines)' }
+            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Pictures at a time; auto: what the device holds' }
+            '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
+            '--compile' = @{ Kind = 'nothing'; Count = 0; Help = 'Compile the models first: minutes, then faster' }
+            '--resume' = @{ Kind = 'nothing'; Count = 0; Help = 'Go on where this command was stopped' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
+            '--dtype' = @{ Kind = 'float32|bf16'; Count = 1; Help = 'Precision of the model; bf16 is slow on most CPUs' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @()
+        Others = ''
+    }
+    'restok encode' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--model' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer, or a generator with its tokenizer' }
+            '--output' = @{ Kind = 'files'; Count = 1; Help = 'An .npz, .safetensors or .jsonl file, or - (lines)' }
+            '-o' = @{ Kind = 'files'; Count = 1; Help = 'An .npz, .safetensors or .jsonl file, or - (lines)' }
+            '--split' = @{ Kind = 'validation|train'; Count = 1; Help = 'The split to take of a data set' }
+            '--no-crop' = @{ Kind = 'nothing'; Count = 0; Help = 'Take pictures at their own size, which the model was not trained on' }
+            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Pictures at a time; auto: what the device holds' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output file where it is there already' }
+            '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
+            '--dtype' = @{ Kind = 'float32|bf16'; Count = 1; Help = 'Precision of the model; bf16 is slow on most CPUs' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @()
+        Others = 'pictures'
+    }
+    'restok decode' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--model' = @{ Kind = 'models'; Count = 1; Help = 'The tokenizer of the codes, or a generator that has it' }
+            '--output' = @{ Kind = 'files'; Count = 1; Help = 'A folder, a .png for one picture, or - (a tar stream on stdout)' }
+            '-o' = @{ Kind = 'files'; Count = 1; Help = 'A folder, a .png for one picture, or - (a tar stream on stdout)' }
+            '--tokens' = @{ Kind = 'nothing'; Count = 1; Help = 'Decode the first N codes only: coarser. Default: all' }
+            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Pictures at a time; auto: what the device holds' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
+            '--dtype' = @{ Kind = 'float32|bf16'; Count = 1; Help = 'Precision of the model; bf16 is slow on most CPUs' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('files')
+        Others = ''
+    }
+    'restok evaluate' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--metric' = @{ Kind = 'metric'; Count = 1; Help = 'One of gfid, rfid, fid, sfid, is, precision, recall, kid, psnr, ssim, ms-ssim, lpips, …' }
+            '--reference' = @{ Kind = 'pictures'; Count = 1; Help = 'What to compare with: the same forms, statistics (.npz: mu, sigma), or a name --make- …' }
+            '--split' = @{ Kind = 'validation|train|all'; Count = 1; Help = 'The split to take where a data set is given' }
+            '--crop' = @{ Kind = 'nothing'; Count = 1; Help = 'First give SAMPLES the ADM centre crop to this size' }
+            '--features' = @{ Kind = 'networks'; Count = 1; Help = 'Behind the metrics of features: inception, dinov2, clip, vgg16, timm:NAME; random …' }
+            '--inception-weights' = @{ Kind = 'files'; Count = 1; Help = 'Inception''s. Default: torch''s cache, or download' }
+            '--vgg-weights' = @{ Kind = 'files'; Count = 1; Help = 'VGG-16''s, of lpips and vgg16' }
+            '--timm-weights' = @{ Kind = 'files'; Count = 1; Help = 'Of dinov2, clip or timm:NAME' }
+            '--model' = @{ Kind = 'models'; Count = 1; Help = 'The tokenizer that makes codes of pictures (codebook, --tokens); for nll the generator' }
+            '--tokens' = @{ Kind = 'all'; Count = 1; Help = 'Measure what the first N codes give back of SAMPLES, for each N; all: every level' }
+            '--plot' = @{ Kind = 'files'; Count = 1; Help = 'With --tokens: draw metric against tokens (PNG, PDF, SVG)' }
+            '--fail-under' = @{ Kind = 'limits'; Count = 1; Help = 'Exit 4 where a metric is worse: below VALUE, or above it where lower is better (FID, …' }
+            '--compare' = @{ Kind = 'files'; Count = 2; Help = 'Table two --json results; measures nothing' }
+            '--make-reference' = @{ Kind = 'pictures'; Count = 1; Help = 'Make statistics of pictures for --reference instead; they go to -o' }
+            '--output' = @{ Kind = 'files'; Count = 1; Help = 'With --make-reference: an .npz, or a name for the cache' }
+            '-o' = @{ Kind = 'files'; Count = 1; Help = 'With --make-reference: an .npz, or a name for the cache' }
+            '--reference-pictures' = @{ Kind = 'nothing'; Count = 1; Help = 'With --make-reference: pictures to keep, for precision, recall and kid' }
+            '--cache' = @{ Kind = 'folders'; Count = 1; Help = 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache' }
+            '--no-cache' = @{ Kind = 'nothing'; Count = 0; Help = 'Neither look features up nor keep them' }
+            '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures held at a time; changes speed and memory, not results' }
+            '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output file where it is there already' }
+            '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object with the protocol instead of a table' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('pictures')
+        Others = ''
+    }
+    'restok curves' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--output' = @{ Kind = 'files'; Count = 1; Help = 'The PNG to make' }
+            '-o' = @{ Kind = 'files'; Count = 1; Help = 'The PNG to make' }
+            '--metric' = @{ Kind = 'nothing'; Count = 1; Help = 'Draw this one, such as validation_psnr; repeatable' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output file where it is there already' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @()
+        Others = 'folders'
+    }
+    'restok doctor' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @()
+        Others = 'pictures'
+    }
+    'restok models' = @{
+        Commands = [ordered]@{
+            'show' = 'Say what a model is: its config, its parameters by part, levels, steps and fingerprint'
+            'convert' = 'Write a model in the other layout: released from ours, ours from released. Prints OUT'
+        }
+        Options = [ordered]@{
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @()
+        Others = ''
+    }
+    'restok models show' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('models')
+        Others = ''
+    }
+    'restok models convert' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('models', 'files')
+        Others = ''
+    }
+    'restok config' = @{
+        Commands = [ordered]@{
+            'show' = 'Print every setting, with a comment that says where it was stated if it is no default'
+            'diff' = 'Print the settings that differ between two, one a line'
+            'validate' = 'Check a config file, and say which command takes it. The first mistake is named with …'
+            'schema' = 'Print a JSON schema of config files, by which editors complete and check them'
+        }
+        Options = [ordered]@{
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @()
+        Others = ''
+    }
+    'restok config show' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--set' = @{ Kind = 'tokenizer and har settings'; Count = 1; Help = 'One setting, such as schedule.seed=3; repeatable' }
+            '--kind' = @{ Kind = 'tokenizer|har'; Count = 1; Help = 'Whose config, where that is not clear' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('configs')
+        Others = ''
+    }
+    'restok config diff' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--kind' = @{ Kind = 'tokenizer|har'; Count = 1; Help = 'Whose config, where that is not clear' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('configs', 'configs')
+        Others = ''
+    }
+    'restok config validate' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--kind' = @{ Kind = 'tokenizer|har'; Count = 1; Help = 'Whose config, where that is not clear' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('files')
+        Others = ''
+    }
+    'restok config schema' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('tokenizer|har')
+        Others = ''
+    }
+}
+
+Register-ArgumentCompleter -Native -CommandName restok -ScriptBlock {
+    param($wordToComplete, $commandAst, $cursorPosition)
+
+    $path = 'restok'
+    $kind = ''
+    $pending = 0
+    $position = 0
+    $ended = $false
+    $before = @($commandAst.CommandElements | Select-Object -Skip 1 |
+            Where-Object { $_.Extent.EndOffset -lt $cursorPosition } | ForEach-Object { $_.Extent.Text })
+    foreach ($word in $before) {
+        $command = $restokCommands[$path]
+        if ($pending -gt 0) {
+            $pending -= 1
+        } elseif (-not $ended -and $word -eq '--') {
+            $ended = $true
+        } elseif (-not $ended -and $word -like '-?*') {
+            $option = $command.Options[$word]
+            if ($option) {
+                $kind = $option.Kind
+                $pending = $option.Count
+            }
+        } elseif ($command.Commands.Contains($word)) {
+            $path = "$path $word"
+        } else {
+            $position += 1
+        }
+    }
+    $command = $restokCommands[$path]
+    $word = $wordToComplete
+    $prefix = ''
+    $candidates = @()
+    if ($pending -eq 0 -and -not $ended -and $word -like '--*=*') {
+        $prefix, $word = $word -split '=', 2
+        $kind = $command.Options[$prefix].Kind
+        $prefix = "$prefix="
+    } elseif ($pending -eq 0 -and -not $ended -and $word -like '-*') {
+        $kind = ''
+        $candidates = @($command.Options.GetEnumerator() | ForEach-Object { , @($_.Key, $_.Value.Help) })
+    } elseif ($pending -eq 0) {
+        $kind = if ($position -lt $command.Arguments.Count) { $command.Arguments[$position] } else { $command.Others }
+        $candidates = @($command.Commands.GetEnumerator() | ForEach-Object { , @($_.Key, $_.Value) })
+    }
+    $values = $restokValues[$kind]
+    if ($values) {
+        $candidates += @($values.Words | ForEach-Object { , @($_, $_) })
+    }
+    $start = $word.Trim([char[]]"'`"")
+    foreach ($candidate in $candidates) {
+        $text, $help = $candidate
+        if ($text.StartsWith($start, [StringComparison]::OrdinalIgnoreCase)) {
+            # names with other characters than these are quoted
+            $quoted = if ($text -match '^[\w.:=/-]+$') { $text } else { "'" + $text.Replace("'", "''") + "'" }
+            [System.Management.Automation.CompletionResult]::new("$prefix$quoted", $text, 'ParameterValue', $help)
+        }
+    }
+    if ($values.Paths) {
+        [System.Management.Automation.CompletionCompleters]::CompleteFilename($word) |
+            Where-Object { $values.Paths -eq 'files' -or $_.ResultType -eq 'ProviderContainer' } |
+            ForEach-Object {
+                $text = "$prefix$($_.CompletionText)"
+                [System.Management.Automation.CompletionResult]::new($text, $_.ListItemText, $_.ResultType, $_.ToolTip)
+            }
+    }
+}

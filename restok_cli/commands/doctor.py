@@ -1,0 +1,59 @@
+"""`restok doctor`: is everything here that restok needs? And if not, what to do."""
+
+import json
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from restok_cli.commands.doctor_files import FILE_CHECKS, check_path
+from restok_cli.commands.doctor_machine import MACHINE_CHECKS, Finding, guarded
+from restok_cli.console import counted
+from restok_cli.errors import RestokError
+
+
+def doctor(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATH…]", help="Data sets, code caches, models and runs to look at too.", show_default=False
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
+) -> None:
+    """Say whether this machine has what restok needs, and what to do where it has not. Downloads nothing.
+
+    Looks at Python, libraries, torch and its device, cores, memory, disks, and the
+    weights of other people's networks: which are here, and how to get the others
+    without a connection. Of data sets it checks the files and their indices
+    (`restok prepare verify` reads every picture), of models config and header.
+
+    Each line begins with ok, note (worth knowing) or problem. The exit code is 1
+    where there is a problem.
+
+    Examples:
+
+      restok doctor
+      restok doctor data/photos runs/tokenizer
+    """
+    findings = []
+    for check in (*MACHINE_CHECKS, *FILE_CHECKS):
+        for finding in guarded(check.__name__.replace("_", " "), check):
+            findings.append(finding)
+            show(finding, as_json)
+    for path in paths or []:
+        for finding in guarded(path, partial(check_path, path)):
+            findings.append(finding)
+            show(finding, as_json)
+    problems = sum(finding.state == "problem" for finding in findings)
+    if as_json:
+        print(json.dumps({"problems": problems, "findings": [finding._asdict() for finding in findings]}))
+    if problems:
+        raise RestokError(f"{counted(problems, 'problem')} found; the lines that begin with problem say what to do")
+
+
+def show(finding: Finding, as_json: bool) -> None:
+    """A line as soon as it is known; JSON comes at the end."""
+    if not as_json:
+        remedy = f"; {finding.remedy}" if finding.remedy else ""
+        print(f"{finding.state:<8} {finding.subject}: {finding.text}{remedy}", flush=True)
