@@ -10,12 +10,14 @@ import typer
 
 from restok_cli.commands.options import (
     PICTURE_MANIFEST,
+    SAMPLE_MODEL,
     STDOUT,
     AnyBatchSize,
     AsJson,
     Device,
     Dtype,
     Overwrite,
+    TokenizerOption,
     check_output_file,
     check_picture_folder,
     open_device,
@@ -42,7 +44,7 @@ def decode(
             show_default=False,
         ),
     ],
-    model: Annotated[Path, typer.Option(metavar="M", help="The tokenizer of the codes, or a generator that has it.")],
+    model: TokenizerOption = SAMPLE_MODEL,
     output: Annotated[
         Path,
         typer.Option(

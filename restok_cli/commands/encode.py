@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from restok_cli.commands.options import (
+    SAMPLE_MODEL,
     STDOUT,
     AnyBatchSize,
     AsJson,
@@ -17,6 +18,7 @@ from restok_cli.commands.options import (
     OverwriteFile,
     PicturesArgument,
     Split,
+    TokenizerOption,
     check_output_file,
     open_device,
     torch_dtype,
@@ -27,7 +29,7 @@ from restok_cli.errors import RestokError
 
 def encode(
     pictures: PicturesArgument,
-    model: Annotated[Path, typer.Option(metavar="M", help="A tokenizer, or a generator with its tokenizer.")],
+    model: TokenizerOption = SAMPLE_MODEL,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", metavar="FILE", help="An .npz, .safetensors or .jsonl file, or - (lines)."),

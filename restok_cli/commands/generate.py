@@ -14,11 +14,13 @@ from restok_cli.commands.options import (
     PICTURE_FOLDER,
     PICTURE_MANIFEST,
     PICTURE_REQUEST,
+    SAMPLE_MODEL,
     STDOUT,
     AnyBatchSize,
     AsJson,
     Device,
     Dtype,
+    GeneratorOption,
     NumProcesses,
     Overwrite,
     Seed,
@@ -55,7 +57,7 @@ PAPER = {"cfg_scale": 3.75, "cfg_schedule": "step", "cfg_start": 0.25, "top_p": 
 
 def generate(
     context: typer.Context,
-    model: Annotated[Path, typer.Option(metavar="M", help="A generator: a run of train-har, or its model folder.")],
+    model: GeneratorOption = SAMPLE_MODEL,
     output: Annotated[
         Path,
         typer.Option(
@@ -105,7 +107,14 @@ def generate(
     tokenizer: Annotated[
         Path | None, typer.Option(metavar="M", help="Decode with this copy of the generator's tokenizer.")
     ] = None,
-    grid: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write all pictures as one PNG.")] = None,
+    grid: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write all pictures as one captioned PNG.",
+            show_default=f"{PICTURE_FOLDER}.png where -o is left out",
+        ),
+    ] = None,
     ladder: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write a PNG of the first 8 growing level by level.")
     ] = None,
@@ -145,6 +154,8 @@ def generate(
       restok generate --model runs/har --count 64 -o - | tar tf -
       restok generate --model runs/har --codes -o - | restok decode - -o decoded
     """
+    if grid is None and not (is_given(context, "output") or codes or shards) and count <= MAX_GRID:
+        grid = PICTURE_FOLDER.with_suffix(".png")
     check_resume(resume, overwrite)
     if resume and output == STDOUT:
         raise UsageError("--resume needs an output that stays; give a folder or a file by -o")

@@ -22,6 +22,10 @@ PICTURE_MANIFEST = "manifest.jsonl"  # a line per picture in the folders that ge
 PICTURE_REQUEST = "request.json"  # what was asked for, beside it: model, options, rounding
 PICTURE_FOLDER = Path("pictures")  # where generate writes and evaluate reads, unless told otherwise
 STDOUT = Path("-")
+SAMPLE_MODEL = (
+    Path(__file__).parent.parent / "assets" / "model"
+)  # a generator of the sample's emoji, with its tokenizer
+SAMPLE_MODEL_NAME = "the one of emoji that comes with restok"
 
 
 def parse_batch_size(text: str | int) -> int:
@@ -48,6 +52,21 @@ PicturesArgument = Annotated[
         metavar="PICTURES…",
         help="Picture files, folders of them, one data set, or - (a tar stream on stdin).",
         show_default=False,
+    ),
+]
+TokenizerOption = Annotated[
+    Path,
+    typer.Option(
+        "--model", metavar="M", help="A tokenizer, or a generator with its tokenizer.", show_default=SAMPLE_MODEL_NAME
+    ),
+]
+GeneratorOption = Annotated[
+    Path,
+    typer.Option(
+        "--model",
+        metavar="M",
+        help="A generator: a run of train-har, or its model folder.",
+        show_default=SAMPLE_MODEL_NAME,
     ),
 ]
 Split = Annotated[Literal["validation", "train"], typer.Option(help="The split to take of a data set.")]

@@ -9,6 +9,7 @@ import typer
 
 from restok_cli.commands.options import (
     PICTURE_MANIFEST,
+    SAMPLE_MODEL,
     STDOUT,
     AnyBatchSize,
     AsJson,
@@ -18,6 +19,7 @@ from restok_cli.commands.options import (
     Overwrite,
     PicturesArgument,
     Split,
+    TokenizerOption,
     check_picture_folder,
     check_sheets,
     open_device,
@@ -42,7 +44,7 @@ SHEET_ROWS = 8  # pictures that --grid and --ladder show
 
 def reconstruct(
     pictures: PicturesArgument,
-    model: Annotated[Path, typer.Option(metavar="M", help="A tokenizer, or a generator with its tokenizer.")],
+    model: TokenizerOption = SAMPLE_MODEL,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", metavar="OUT", help="A folder for PNG files, or - (a tar stream on stdout)."),
