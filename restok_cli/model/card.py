@@ -37,7 +37,7 @@ VALIDATION_NAMES = {
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")  # a run may have gone wrong
 
 
 class Training(_Part):
@@ -146,21 +146,21 @@ def _front_matter(model: ModelFolder, record: Record) -> dict[str, Any]:
 
 
 def _what_it_is(model: ModelFolder) -> list[str]:
-    config, millions = model.config, f"{count_parameters(model) / 1e6:.1f} M parameters"
+    config, size = model.config, _parameters(model)
     if model.kind == "tokenizer":
         sizes = level_sizes(config.num_latent_tokens)
         about = (
             f"A tokenizer of the ResTok kind: it turns a picture of {_size(model)} pixels into "
             f"{config.num_latent_tokens} codes in {len(sizes)} coarse-to-fine levels ({_listed(sizes)}), each code one "
             f"of {config.codebook_size:,}, and codes back into a picture. The first codes alone give a coarser picture."
-            f" {millions}."
+            f" {size}."
         )
         return [about]
     sizes = step_sizes(config.num_codes, config.num_sequential_codes)
     classes = f"one of {config.num_classes:,} classes" if config.num_classes else "no class: it is unconditional"
     about = (
         f"A generator of the {'HAR' if config.is_har else 'plain AR'} kind: it draws the {config.num_codes} codes of a "
-        f"picture in {len(sizes)} steps ({_listed(sizes)} codes), given {classes}. {millions}."
+        f"picture in {len(sizes)} steps ({_listed(sizes)} codes), given {classes}. {size}."
     )
     tokenizer = _tokenizer_of(model)
     if tokenizer is None:
@@ -168,7 +168,7 @@ def _what_it_is(model: ModelFolder) -> list[str]:
     parts = [
         about,
         f"The tokenizer that turns them into pictures of {_size(tokenizer)} pixels is in `{TOKENIZER_FOLDER}/` "
-        f"({count_parameters(tokenizer) / 1e6:.1f} M parameters, fingerprint `{fingerprint(tokenizer)[:16]}`).",
+        f"({_parameters(tokenizer)}, fingerprint `{fingerprint(tokenizer)[:16]}`).",
     ]
     if config.num_classes:
         parts.append(f"The names of the classes are in `{CONFIG_FILE}`.")
@@ -215,9 +215,8 @@ def _measured(record: Record) -> list[str]:
     if training and training.validation:
         found = training.validation
         rows = [(label, f"{found[key]:.4g}") for key, label in VALIDATION_NAMES.items() if key in found]
-        parts.append(
-            f"On held-out pictures of the data set, by the run itself after step {training.validation_step:,}:"
-        )
+        step = training.validation_step
+        parts.append(f"On held-out pictures of the data set, by the run itself after step {step:,}:")
         parts.append(_table(("", "value"), rows))
     if record.results:
         rows = [
@@ -235,9 +234,7 @@ def _measured(record: Record) -> list[str]:
 def _limits(model: ModelFolder, record: Record) -> list[str]:
     lines = []
     if model.kind == "tokenizer":
-        lines.append(
-            f"Made for pictures of {_size(model)} pixels like those that it was trained on; codes lose detail."
-        )
+        lines.append(f"Made for pictures of {_size(model)} pixels like those that trained it; codes lose detail.")
     else:
         lines.append("Draws what its training pictures showed, with their gaps and biases; it knows no text.")
         lines.append("Whether it repeats training pictures was not examined.")
@@ -264,6 +261,11 @@ def _tokenizer_of(model: ModelFolder) -> ModelFolder | None:
 def _size(tokenizer: ModelFolder) -> str:
     height, width = tokenizer.config.image_size
     return f"{width}×{height}"
+
+
+def _parameters(model: ModelFolder) -> str:
+    count = count_parameters(model)
+    return f"{count / 1e6:,.1f} M parameters" if count >= 1e6 else f"{count:,} parameters"
 
 
 def _listed(numbers: tuple[int, ...]) -> str:
