@@ -64,7 +64,7 @@ class Result(_Part):
     value: float
     unit: str
     reference: str  # what it was measured against; empty where that is nothing
-    features: str  # the network behind it, or how the number is defined
+    basis: str  # the features behind it, or how the number is defined
     caveat: str  # why published numbers are not comparable with it
 
 
@@ -220,7 +220,7 @@ def _measured(record: Record) -> list[str]:
         parts.append(_table(("", "value"), rows))
     if record.results:
         rows = [
-            (result.name, f"{result.value:.6g} {result.unit}".strip(), result.reference, result.features)
+            (result.name, f"{result.value:.6g} {result.unit}".strip(), result.reference, result.basis)
             for result in record.results
         ]
         parts.append("By `restok evaluate`; the number behind a name counts the pictures:")
