@@ -173,7 +173,7 @@ def card(
     record = described(folder, metrics or [], licence)
     path = folder.path / CARD_FILE
     if not overwrite and not is_untouched(folder):
-        raise UsageError(f"{path} is not as restok wrote it; give --overwrite to replace it")
+        raise UsageError(f"{path} is not as this restok would have written it; give --overwrite to replace it")
     text = card_text(folder, record)
     # the record last: a card beside an older record looks edited, and is left alone, but none is lost
     for file, content in ((path, text), (folder.path / RECORD_FILE, record_text(record))):
@@ -196,9 +196,9 @@ def push(
 ) -> None:
     """Publish a model on the Hugging Face hub, with its card and a generator's tokenizer. Prints its address.
 
-    Only the files of the model go, in one commit; nothing in M changes. Everything
-    takes the model from there as hf:OWNER/NAME. `hf auth login` says who you are;
-    HF_ENDPOINT names a mirror. A card that you have edited goes as it is.
+    Only the files of the model go, in one commit, and nothing in M changes. All
+    commands take the model from there as hf:OWNER/NAME. `hf auth login` says who
+    you are; HF_ENDPOINT names a mirror. A card that you edited goes as it is.
 
     Examples:
 
