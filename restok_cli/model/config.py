@@ -1,5 +1,8 @@
 """What a tokenizer and a HAR generator are made of. Checked once, when made; no torch here."""
 
+import ast
+import inspect
+from itertools import pairwise
 from typing import Any, Literal, Self, get_args
 
 from pydantic import (
@@ -19,6 +22,26 @@ from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.model.levels import is_power_of_two, merging_blocks
 
 
+def _add_meanings(schema: dict[str, Any], config: type["Config"]) -> None:
+    """Put what `meanings` finds into a config's JSON schema."""
+    for name, meaning in meanings(config).items():
+        schema["properties"][name]["description"] = meaning
+
+
+def meanings(config: type["Config"]) -> dict[str, str]:
+    """What the fields of a config mean: the strings below them, also of those that it inherits.
+
+    Pydantic's use_attribute_docstrings finds the same, but reads this source whenever restok starts, for 0.15 s.
+    """
+    found = {}
+    for kind in reversed([kind for kind in config.__mro__ if issubclass(kind, BaseModel) and kind is not BaseModel]):
+        (definition,) = ast.parse(inspect.getsource(kind)).body
+        for field, text in pairwise(definition.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                found[field.target.id] = " ".join(text.value.value.split())
+    return found
+
+
 class Config(BaseModel):
     """Base of every config: immutable, and unknown keys are refused.
 
@@ -26,7 +49,7 @@ class Config(BaseModel):
     docs/configuration.md.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, json_schema_extra=_add_meanings)
 
     @field_validator("*", mode="before")
     @classmethod
