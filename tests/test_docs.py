@@ -10,7 +10,7 @@ import runpy
 import shlex
 import shutil
 import sys
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,8 @@ from pictures import write_pictures
 
 from restok_cli import cli
 from restok_cli.cli import run
-from restok_cli.data.shards import SAMPLE_FOLDER
+from restok_cli.data.shards import Dataset, Sample, Split
+from restok_cli.data.writer import write_dataset
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -30,7 +31,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SMALLER = (
     (r" --num-processes \S+", ""),
     (r" --set (data\.num_workers|optimizer\.learning_rate)=\S+", ""),
-    (r"\bDATA\b|\bCODES\b", "sample"),
+    (r"(train-\S+) (DATA|CODES|data) ", r"\1 few "),
+    (r"(?<!prepare )\bsample\b", "few"),
     (r"\bOTHER\b", "RUN"),
     (r" --preset (restok|har)-\S+", ""),
     (r" --max-steps \d+", ""),
@@ -50,9 +52,8 @@ CANNOT_RUN = {
     r"^(torchrun|srun) ": "several nodes",
     r"_weights=|\.weights=": "needs the weights of other networks",
     r"^restok models push (?!.*--dry-run)": "needs the hub; test_models_push.py runs it against a stand-in",
-    r"hf:": "needs the hub",
 }
-OTHER_PROGRAMS = r"python3 -m venv|\. \.venv|pip install|pytest|export |git clone|cd "
+OTHER_PROGRAMS = ("python3", ".", "pip", "pytest")
 
 
 class Command(NamedTuple):
@@ -81,7 +82,12 @@ def commands_of(page: Path) -> list[Command]:
 
 
 def pipelines(text: str) -> list[list[list[str]]]:
-    """A shell line as its `&&`-parts, each a list of commands between pipes, each a list of words."""
+    """A shell line as its `&&`-parts, each a list of commands between pipes, each a list of words.
+
+    Without those of other programs, which are not looked at.
+    """
+    if text.startswith("export "):
+        return []
     parts = [[[]]]
     lexer = shlex.shlex(text, posix=True, punctuation_chars="|&;")
     lexer.whitespace_split = True
@@ -92,7 +98,7 @@ def pipelines(text: str) -> list[list[list[str]]]:
             parts[-1].append([])
         else:
             parts[-1][-1].append(word)
-    return parts
+    return [part for part in parts if part[0][0] not in OTHER_PROGRAMS]
 
 
 def restok_words(words: list[str]) -> list[str] | None:
@@ -104,8 +110,9 @@ def restok_words(words: list[str]) -> list[str] | None:
     return None
 
 
-def is_other(text: str) -> bool:
-    return re.match(OTHER_PROGRAMS, text) is not None
+def redirected(words: list[str]) -> tuple[list[str], str | None]:
+    """A command without its `> FILE`, and the file."""
+    return (words[: words.index(">")], words[-1]) if ">" in words else (words, None)
 
 
 ALL = [command for page in PAGES for command in commands_of(page)]
@@ -118,15 +125,10 @@ def test_the_pages_have_commands():
 
 @pytest.mark.parametrize("command", ALL, ids=lambda command: command.place)
 def test_every_command_in_the_docs_can_be_typed(command):
-    for words in chain.from_iterable(pipelines(command.text) if not is_other(command.text) else []):
-        if is_other(" ".join(words)):
-            continue
+    for words in chain.from_iterable(pipelines(command.text)):
         arguments = restok_words(words)
         assert arguments is not None, f"{command.place}: if {words[0]} is known, add it to OTHER_PROGRAMS: {command}"
-        found, rest = (
-            typer.main.get_command(cli.app),
-            arguments[: arguments.index(">")] if ">" in arguments else arguments,
-        )
+        found, (rest, _) = typer.main.get_command(cli.app), redirected(arguments)
         while rest and rest[0] in getattr(found, "commands", {}):
             found, rest = found.commands[rest[0]], rest[1:]
         if hasattr(found, "commands"):
@@ -139,18 +141,24 @@ def test_every_command_in_the_docs_can_be_typed(command):
                 pytest.fail(f"{command.place}: {error.format_message()} in: {command.text}")
 
 
-def stage(folder: Path, models: Path) -> None:
+def take(split: Split, count: int) -> list[Sample]:
+    """Its first samples, 64×64."""
+    return [Sample(split.key(i), "png", split.read(i), (64, 64), split.class_id(i), {}) for i in range(count)]
+
+
+def stage(folder: Path, models: Path, sample_data: Dataset) -> None:
     """The files that the pages' readers have, and the models that they trained before."""
     write_pictures(folder / "pets", [f"{name}/{i}.png" for name in ("cat", "dog") for i in range(6)], 32, 32)
     write_pictures(folder, ["smile.png"], 32, 32)
     imagenets.write_folders(folder / "downloads")
+    few = folder / "few"
+    few.mkdir()
+    splits = {"train": take(sample_data.split("train"), 40), "validation": take(sample_data.held_out, 16)}
+    write_dataset(few, splits, name="few", class_names=sample_data.class_names, provenance={})
     (folder / "my-wds").mkdir()
-    shutil.copy(SAMPLE_FOLDER / "validation-000000.tar.gz", folder)
-    run(["prepare", "sample", str(folder / "emoji")])
-    for file in (folder / "emoji").glob("*.tar"):
+    for file in few.glob("*.tar"):
         shutil.copy(file, folder / "my-wds")
-    shutil.rmtree(folder / "emoji")
-    (folder / "run.yaml").write_text("preset: tiny\n")
+    (folder / "run.yaml").write_text("preset: restok-s-128\n")
     shutil.copytree(models / "tokenizer", folder / "runs" / "tokenizer")
     shutil.copytree(models / "har", folder / "runs" / "har")
 
@@ -163,7 +171,7 @@ def smaller(text: str) -> str:
 
 def clear_outputs(words: list[str]) -> None:
     """Forget what an earlier command on the page made in the same place, as readers do."""
-    for option, value in zip(words, words[1:], strict=False):
+    for option, value in pairwise(words):
         if option in ("-o", "--output", "--grid", "--ladder", "--plot") and value != "-" and "--resume" not in words:
             shutil.rmtree(value) if Path(value).is_dir() else Path(value).unlink(missing_ok=True)
 
@@ -172,7 +180,7 @@ def pipe(commands: list[list[str]], monkeypatch, place: str) -> None:
     """Run commands in this process, each on what the one before wrote; `> FILE` keeps what the last one wrote."""
     data = b""
     for words in commands:
-        words, _, target = (words[: words.index(">")], ">", words[-1]) if ">" in words else (words, "", "")
+        words, target = redirected(words)
         arguments = shlex.split(smaller(" ".join(map(shlex.quote, words))))[1:]
         clear_outputs(arguments)
         output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
@@ -188,14 +196,14 @@ def pipe(commands: list[list[str]], monkeypatch, place: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_of_a_page_runs(page, tiny_models, tmp_path, monkeypatch):
-    stage(tmp_path, tiny_models)
+def test_every_command_of_a_page_runs(page, tiny_models, sample_data, tmp_path, monkeypatch):
+    stage(tmp_path, tiny_models, sample_data)
     monkeypatch.chdir(tmp_path)
     done = 0
     for command in commands_of(page):
-        for commands in [] if is_other(command.text) else pipelines(command.text):
+        for commands in pipelines(command.text):
             texts = [" ".join(words) for words in commands]
-            if is_other(texts[0]) or any(re.search(pattern, text) for pattern in CANNOT_RUN for text in texts):
+            if any(re.search(pattern, text) for pattern in CANNOT_RUN for text in texts):
                 continue
             pipe(commands, monkeypatch, command.place)
             done += 1
@@ -203,13 +211,7 @@ def test_every_command_of_a_page_runs(page, tiny_models, tmp_path, monkeypatch):
 
 
 def test_no_line_of_the_tables_is_left_over():
-    texts = [
-        " ".join(words)
-        for command in ALL
-        if not is_other(command.text)
-        for part in pipelines(command.text)
-        for words in part
-    ]
+    texts = [" ".join(words) for command in ALL for words in chain.from_iterable(pipelines(command.text))]
     for pattern in CANNOT_RUN:
         assert any(re.search(pattern, text) for text in texts), f"no command needs {pattern} in CANNOT_RUN any more"
 
