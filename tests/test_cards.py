@@ -5,11 +5,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from pictures import write_pictures
 
+from restok_cli import cli
+from restok_cli.data.shards import open_dataset
 from restok_cli.errors import RestokError
 from restok_cli.model.card import Record, card_text, read_record, record_text
-from restok_cli.model.checkpoint import fingerprint, open_har, open_tokenizer
+from restok_cli.model.checkpoint import fingerprint, load_tokenizer, open_har, open_tokenizer
 from restok_cli.training.config import RUN_CONFIGS, merged, preset_names, read_preset
 from restok_cli.training.history import last_validation, nearest_preset
 
@@ -19,15 +23,26 @@ def front_matter(card: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    """A tokenizer's run of 4 steps, validated after 2 and 4; made by the real command."""
-    from restok_cli.cli import run
+def data(tmp_path_factory) -> Path:
+    """A data set of 8 pictures in 2 classes; training on it takes next to no time."""
+    folder = tmp_path_factory.mktemp("data")
+    write_pictures(folder / "pets", [f"{name}/{i}.png" for name in ("cat", "dog") for i in range(5)], 32, 32)
+    assert cli.run(["prepare", "folder", str(folder / "pets"), str(folder / "set")]) == 0
+    return folder / "set"
 
-    folder = tmp_path_factory.mktemp("run")
+
+def training(data: Path, run: Path) -> list[str]:
+    """A tokenizer's run of 4 steps, validated after 2 and 4."""
     every = [f"--set=schedule.{name}_every=2" for name in ("validate", "preview", "save")]
-    options = [*every, "--skip-preflight", "--batch-size", "4", "--max-steps", "4", "--seed", "7"]
-    assert run(["train-tokenizer", "sample", "--preset", "tiny", *options, "-o", str(folder / "run")]) == 0
-    return folder / "run"
+    options = ["--batch-size", "4", "--max-steps", "4", "--seed", "7", "-o", str(run)]
+    return ["train-tokenizer", str(data), "--preset", "tiny", *every, *options]
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "run"
+    assert cli.run([*training(data, folder), "--skip-preflight"]) == 0
+    return folder
 
 
 @pytest.fixture
@@ -53,12 +68,12 @@ def write_result(path: Path, metrics: dict, **protocol: object) -> Path:
     return path
 
 
-def test_training_writes_what_it_did_into_the_card(run, sample_data):
+def test_training_writes_what_it_did_into_the_card(run, data):
     card = (run / "model" / "README.md").read_text()
     assert front_matter(card)["license"] == "unknown" and "restok invents none" in card
     assert "picture of 32×32 pixels into 32 codes in 6 coarse-to-fine levels (1, 1, 2, 4, 8, 16)" in card
     assert "| steps | 4 steps, 4 pictures each, from random weights |" in card
-    assert f"| data set | sample, fingerprint `{sample_data.fingerprint}` |" in card
+    assert f"| data set | pets, fingerprint `{open_dataset(data).fingerprint}` |" in card
     assert "preset `tiny`, and what is listed below" in card
     assert "```yaml\nschedule.max_steps: 4\nschedule.batch_size: 4\nschedule.seed: 7\n```" in card
     last = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
@@ -72,37 +87,35 @@ def test_a_card_depends_on_nothing_but_its_folder(run):
     assert record.training.validation_step == 4
 
 
-def test_a_stopped_run_says_so_and_a_resumed_one_has_the_card_of_an_uninterrupted_one(run, restok, tmp_path):
-    every = [f"--set=schedule.{name}_every=2" for name in ("validate", "preview", "save")]
-    options = ["--preset", "tiny", *every, "--batch-size", 4, "--max-steps", 4, "--seed", 7, "-o", tmp_path / "run"]
-    assert restok("train-tokenizer", "sample", *options, "--skip-preflight", "--stop-at", 3).code == 0
+def test_a_stopped_run_says_so_and_a_resumed_one_has_the_card_of_an_uninterrupted_one(run, data, restok, tmp_path):
+    command = training(data, tmp_path / "run")
+    assert restok(*command, "--skip-preflight", "--stop-at", 3).code == 0
     card = (tmp_path / "run" / "model" / "README.md").read_text()
     assert "3 steps of the 4 planned" in card and "Training was not finished." in card and "after step 2:" in card
-    assert restok("train-tokenizer", "sample", *options, "--resume").code == 0
+    assert restok(*command, "--resume").code == 0
     for file in ("README.md", "card.json", "config.json", "model.safetensors"):
         assert (tmp_path / "run" / "model" / file).read_bytes() == (run / "model" / file).read_bytes()
 
 
-def test_a_run_from_other_weights_names_them_also_after_a_resume(run, restok, tmp_path):
-    options = ["--preset", "tiny", "--batch-size", 4, "--max-steps", 2, "--init", run, "-o", tmp_path / "run"]
-    assert restok("train-tokenizer", "sample", *options, "--skip-preflight", "--stop-at", 1).code == 0
-    assert restok("train-tokenizer", "sample", *options, "--resume").code == 0
-    card = (tmp_path / "run" / "model" / "README.md").read_text()
-    assert (
-        f"2 steps, 4 pictures each, from the weights of run (fingerprint {fingerprint(open_tokenizer(run))[:16]})"
-        in card
-    )
+def test_a_run_from_other_weights_names_them_also_after_a_resume(run, data, restok, tmp_path):
+    command = [*training(data, tmp_path / "new"), "--init", run]
+    assert restok(*command, "--skip-preflight", "--stop-at", 1).code == 0
+    assert restok(*command, "--resume").code == 0
+    known = fingerprint(open_tokenizer(run))[:16]
+    card = (tmp_path / "new" / "model" / "README.md").read_text()
+    assert f"4 steps, 4 pictures each, from the weights of run (fingerprint {known})" in card
 
 
-def test_a_generator_has_its_tokenizers_card_beside_its_own(run, restok, tmp_path):
+def test_a_generator_has_its_tokenizers_card_beside_its_own(run, data, restok, tmp_path):
     options = ["--preset", "tiny", "--batch-size", 4, "--max-steps", 1, "--skip-preflight", "-o", tmp_path / "har"]
-    assert restok("train-har", "sample", "--tokenizer", run, *options).code == 0
+    assert restok("train-har", data, "--tokenizer", run, *options).code == 0
     folder = tmp_path / "har" / "model"
     assert (folder / "tokenizer" / "README.md").read_bytes() == (run / "model" / "README.md").read_bytes()
-    card = (folder / "README.md").read_text()
+    card, tokenizer = (folder / "README.md").read_text(), open_tokenizer(run)
     assert front_matter(card)["pipeline_tag"] == "unconditional-image-generation"
-    assert "draws the 32 codes of a picture in 7 steps (1, 1, 1, 1, 4, 8, 16 codes), given one of 98 classes" in card
-    assert f"`tokenizer/` (147,216 parameters, fingerprint `{fingerprint(open_tokenizer(run))[:16]}`)" in card
+    assert "draws the 32 codes of a picture in 7 steps (1, 1, 1, 1, 4, 8, 16 codes), given one of 2 classes" in card
+    count = sum(p.numel() for p in load_tokenizer(run, torch.device("cpu")).parameters())
+    assert f"`tokenizer/` ({count:,} parameters, fingerprint `{fingerprint(tokenizer)[:16]}`)" in card
     assert "cross-entropy, nats per code" in card
 
 
@@ -123,23 +136,23 @@ def test_metrics_stand_in_the_card_with_n_reference_and_caveat(har, restok, tmp_
     second = write_result(tmp_path / "b.json", {"psnr": 20.123456789}, features=None)
     assert restok("models", "card", har, "--metrics", first, "--metrics", second).code == 0
     card = (har / "README.md").read_text()
-    assert "| gfid-202 | 12.5 | pets (202) | inception features |" in card  # no folder of this machine
+    assert "| gfid-202 | 12.5 | pets, 202 pictures | inception features |" in card  # no folder of this machine
     assert "| is-202 | 3 |  | inception features |" in card
-    assert "| psnr-202 | 20.1235 dB | pets (202) | so defined |" in card
+    assert "| psnr-202 | 20.1235 dB | pets, 202 pictures | so defined |" in card
     assert "(fewer than 10,000 pictures): gfid-202, is-202, psnr-202." in card
     assert restok("models", "card", har, "--licence", "Apache-2.0").code == 0  # leaves the metrics as they are
     assert front_matter((har / "README.md").read_text())["license"] == "apache-2.0"
     assert "gfid-202" in (har / "README.md").read_text()
 
 
-def test_real_results_go_into_the_card(har, restok, tmp_path):
-    evaluate = ("evaluate", "sample", "--tokens", "1,32", "--model", har, "--metric", "psnr", "--json")
-    result = restok(*evaluate)
+def test_real_results_go_into_the_card(har, data, restok, tmp_path):
+    result = restok("evaluate", data, "--tokens", "1,32", "--model", har, "--metric", "psnr", "--json")
     assert result.code == 0, result.err
     (tmp_path / "curve.json").write_text(result.out)
     assert restok("models", "card", har, "--metrics", tmp_path / "curve.json").code == 0
     value = json.loads(result.out)["tokens"][1]["metrics"]["psnr"]["value"]
-    assert f"| PSNR-202 from 32 tokens | {value:.6g} dB | sample (202) |" in (har / "README.md").read_text()
+    text = (har / "README.md").read_text()
+    assert f"| PSNR-2 from 32 tokens | {value:.6g} dB | set (validation), 2 pictures | mean over pictures" in text
 
 
 def test_numbers_of_another_model_and_files_without_numbers_are_refused(tokenizer, fails, tmp_path):

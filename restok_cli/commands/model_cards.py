@@ -66,7 +66,7 @@ def _row(name: str, fact: dict, words: str, protocol: dict) -> "Result":
     metric, against = METRICS[name], ""
     if metric.against:
         against = Path(protocol["reference"]["source"]).name
-        against += f" ({fact['n_reference']:,})" if fact["n_reference"] else ""
+        against += f", {fact['n_reference']:,} pictures" if fact["n_reference"] else ""
     basis = f"{protocol['features']['network']} features" if metric.basis == "features" else fact["definition"]
     return Result(
         name=fact["name"] + words,
