@@ -36,6 +36,8 @@ COMMANDS = (
     ("models",),
     ("models", "show"),
     ("models", "convert"),
+    ("models", "card"),
+    ("models", "push"),
     ("curves",),
     ("config",),
     ("config", "show"),

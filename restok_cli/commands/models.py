@@ -1,19 +1,23 @@
-"""`restok models`: what there is, what a folder holds, and the way between our layout and the released one."""
+"""`restok models`: what there is, what a folder holds, the way between layouts, model cards, and the way to the hub."""
 
 import json
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from restok_cli.commands.model_cards import described, to_publish
 from restok_cli.commands.options import AsJson, Overwrite
+from restok_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from restok_cli.model.checkpoint import ModelFolder
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="""List presets and released models; look into a model; convert it.
+    help="""List presets and released models; look into a model; convert, describe, publish it.
 
     Wherever a command takes a model, it takes a folder that restok wrote, a folder
     in the layout that the authors of the paper released, or hf:owner/name[@revision]
@@ -24,6 +28,8 @@ app = typer.Typer(
       restok models
       restok models show runs/tokenizer
       restok models convert runs/har har-released
+      restok models card runs/har --metrics result.json --licence mit
+      restok models push runs/har owner/name --dry-run
     """,
 )
 
@@ -43,6 +49,19 @@ HUB_MODELS = (
 
 ModelArgument = Annotated[
     Path, typer.Argument(metavar="M", help="A model folder, a run, or hf:owner/name.", show_default=False)
+]
+LocalModel = Annotated[Path, typer.Argument(metavar="M", help="A model folder, or a run.", show_default=False)]
+Metrics = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="What `restok evaluate --json` said of the model, for the card; repeatable.",
+    ),
+]
+Licence = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Of the model, for the card, as the hub writes it: mit, cc-by-4.0, …")
 ]
 
 
@@ -102,19 +121,110 @@ def convert(
     import torch
 
     from restok_cli.files import check_apart, check_output_folder
-    from restok_cli.model.checkpoint import MODEL_FILES, load_model, save_har, save_released, save_tokenizer
+    from restok_cli.model.card import read_record, write_card
+    from restok_cli.model.checkpoint import (
+        CONFIG_FILE,
+        MODEL_FILES,
+        load_model,
+        save_har,
+        save_released,
+        save_tokenizer,
+    )
 
-    check_output_folder(out, overwrite, MODEL_FILES.__contains__)
+    # a README.md is a model's only beside its config
+    check_output_folder(out, overwrite, (MODEL_FILES if (out / CONFIG_FILE).is_file() else ()).__contains__)
     check_apart(out, model)
     folder = open_any(model)
+    describe = partial(write_card, record=read_record(folder.path))
     module = load_model(folder, torch.device("cpu"))
     if not folder.is_released:
-        save_released(module, out)
+        save_released(module, out, describe)
     elif folder.kind == "tokenizer":
-        save_tokenizer(module, out)
+        save_tokenizer(module, out, describe)
     else:
-        save_har(module, None, folder.class_names, out)
+        save_har(module, None, folder.class_names, out, describe)
     print(out)
+
+
+@app.command()
+def card(
+    model: LocalModel,
+    metrics: Metrics = None,
+    licence: Licence = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a README.md that restok did not write, or that was edited.")
+    ] = False,
+) -> None:
+    """Write the card of a model, its README.md, with metrics and licence. Prints the file.
+
+    Training writes one with what it knows. What is given here goes in the place of
+    what was given before; the rest stays. An edited card is replaced only by
+    --overwrite: finish it by hand after this command, not before.
+
+    Example:
+
+      restok models card runs/har --metrics result.json --licence mit
+    """
+    from restok_cli.files import whole_file
+    from restok_cli.model.card import card_text, is_untouched, record_text
+    from restok_cli.model.checkpoint import CARD_FILE, RECORD_FILE
+
+    folder = open_local(model)
+    record = described(folder, metrics or [], licence)
+    path = folder.path / CARD_FILE
+    if not overwrite and not is_untouched(folder):
+        raise UsageError(f"{path} is not as this restok would have written it; give --overwrite to replace it")
+    text = card_text(folder, record)
+    # the record last: a card beside an older record looks edited, and is left alone, but none is lost
+    for file, content in ((path, text), (folder.path / RECORD_FILE, record_text(record))):
+        with whole_file(file) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    print(path)
+
+
+@app.command()
+def push(
+    model: LocalModel,
+    name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The model's name on the hub.", show_default=False)],
+    metrics: Metrics = None,
+    licence: Licence = None,
+    private: Annotated[bool, typer.Option("--private", help="Let nobody else see it, where it is new.")] = False,
+    revision: Annotated[
+        str | None, typer.Option(metavar="BRANCH", help="The branch to put it on. Default: the hub's, main.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would go, and send nothing.")] = False,
+) -> None:
+    """Publish a model on the Hugging Face hub, with its card and a generator's tokenizer. Prints its address.
+
+    Only the files of the model go, in one commit, and nothing in M changes. All
+    commands take the model from there as hf:OWNER/NAME. `hf auth login` says who
+    you are; HF_ENDPOINT names a mirror. A card that you edited goes as it is.
+
+    Examples:
+
+      restok models push runs/har owner/name --dry-run
+      restok models push runs/har owner/name --metrics result.json --licence mit
+    """
+    from restok_cli.model.hub import check_name, upload
+
+    check_name(name)
+    folder = open_local(model)
+    files = to_publish(folder, name, described(folder, metrics or [], licence))
+    if dry_run:
+        for path, content in files.items():
+            size = len(content) if isinstance(content, bytes) else content.stat().st_size
+            print(f"{path}  {size:,} bytes")
+        return
+    print(upload(files, name, revision, private, f"Upload {folder.kind} with restok {version('restok')}"))
+
+
+def open_local(path: Path) -> "ModelFolder":
+    """The model in the folder `path`. Raises UsageError where there is none, or it is on the hub."""
+    from restok_cli.model.checkpoint import HUB_PREFIX
+
+    if str(path).startswith(HUB_PREFIX):
+        raise UsageError(f"{path} is on the hub already; give a folder on this machine")
+    return open_any(path)
 
 
 def open_any(path: Path) -> "ModelFolder":

@@ -90,6 +90,7 @@ def train_har(
     from restok_cli.model.har import Har
     from restok_cli.training.code_source import open_source
     from restok_cli.training.har_loop import train_har as train_loop
+    from restok_cli.training.history import model_name
     from restok_cli.training.preflight import preflight
     from restok_cli.training.run import RUN_FILES, RunFolder, has_checkpoint, settled
     from restok_cli.training.start import check_fits
@@ -129,6 +130,7 @@ def train_har(
         preflight(run_config, output, train, torch_device)
     if dry_run:
         return
-    run = RunFolder(output, run_config, resume=resume, overwrite=overwrite, track=track or [])
+    origin = model_name(init, open_har(init)) if start is not None else None
+    run = RunFolder(output, run_config, resume=resume, overwrite=overwrite, track=track or [], init=origin)
     with run.logging():
         print(train(run_config, run, stop_at=stop_at))

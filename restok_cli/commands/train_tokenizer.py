@@ -84,6 +84,7 @@ def train_tokenizer(
     from restok_cli.data.shards import open_dataset
     from restok_cli.model.checkpoint import load_tokenizer, open_tokenizer
     from restok_cli.model.tokenizer import Tokenizer
+    from restok_cli.training.history import model_name
     from restok_cli.training.losses import open_tokenizer_losses
     from restok_cli.training.preflight import preflight
     from restok_cli.training.run import RUN_FILES, RunFolder, has_checkpoint, settled
@@ -111,6 +112,7 @@ def train_tokenizer(
         preflight(run_config, output, train, torch_device)
     if dry_run:
         return
-    run = RunFolder(output, run_config, resume=resume, overwrite=overwrite, track=track or [])
+    origin = model_name(init, open_tokenizer(init)) if start is not None else None
+    run = RunFolder(output, run_config, resume=resume, overwrite=overwrite, track=track or [], init=origin)
     with run.logging():
         print(train(run_config, run, stop_at=stop_at))

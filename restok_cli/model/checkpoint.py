@@ -1,7 +1,8 @@
 """A model is a folder: `config.json` and `model.safetensors`, and nothing else is needed to load it.
 
-A generator's folder also holds the tokenizer that decodes its codes (`tokenizer/`) and the names of its classes. The
-folders that the authors of the paper released are read as they are, from disk or from the Hugging Face hub.
+A generator's folder also holds the tokenizer that decodes its codes (`tokenizer/`) and the names of its classes. Beside
+them lies the model card (see card.py). The folders that the authors of the paper released are read as they are, from
+disk or from the Hugging Face hub.
 """
 
 import hashlib
@@ -29,11 +30,13 @@ from restok_cli.model.tokenizer import Tokenizer
 FORMAT = "restok-model-1"
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FOLDER = "config.json", "model.safetensors", "tokenizer"
 PICKLED_WEIGHTS_FILE = "pytorch_model.bin"  # in some released folders
-MODEL_FILES = {CONFIG_FILE, WEIGHTS_FILE, PICKLED_WEIGHTS_FILE}
+CARD_FILE, RECORD_FILE = "README.md", "card.json"
+MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, PICKLED_WEIGHTS_FILE, RECORD_FILE, CARD_FILE)
 HUB_PREFIX = "hf:"
 MADE_BY = {"tokenizer": "restok train-tokenizer", "har": "restok train-har"}
 
 Kind = Literal["tokenizer", "har"]
+Describe = Callable[[Path], None]  # puts the card into a model folder that has all else
 
 
 class ModelFolder(NamedTuple):
@@ -63,30 +66,39 @@ class Generator(NamedTuple):
 # --- writing -----------------------------------------------------------------------------------------------------
 
 
-def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+def save_tokenizer(tokenizer: Tokenizer, folder: Path, describe: Describe = lambda _: None) -> None:
     """Write the model folder of a tokenizer, whole or not at all."""
     with whole_folder(folder) as temporary:
         _write_model(temporary, "tokenizer", tokenizer, {})
+        describe(temporary)
 
 
-def save_har(har: Har, tokenizer: ModelFolder | None, class_names: list[str], folder: Path) -> None:
+def save_har(
+    har: Har, tokenizer: ModelFolder | None, class_names: list[str], folder: Path, describe: Describe = lambda _: None
+) -> None:
     """Write the model folder of a generator, with a copy of its tokenizer where that is known."""
     with whole_folder(folder) as temporary:
         known = None if tokenizer is None else fingerprint(tokenizer)
         _write_model(temporary, "har", har, {"class_names": class_names, "tokenizer_fingerprint": known})
-        if tokenizer is None:
-            return
-        (temporary / TOKENIZER_FOLDER).mkdir()
-        copy_model(tokenizer, temporary / TOKENIZER_FOLDER)
+        if tokenizer is not None:
+            (temporary / TOKENIZER_FOLDER).mkdir()
+            copy_model(tokenizer, temporary / TOKENIZER_FOLDER)
+        describe(temporary)
 
 
 def copy_model(model: ModelFolder, folder: Path) -> None:
-    """Copy what a model consists of into an existing folder; a generator's tokenizer is not part of it."""
-    for file in (model.path / CONFIG_FILE, model.weights_file):
+    """Copy a model and its card into an existing folder; a generator's tokenizer is not part of it."""
+    for file in model_files(model):
         shutil.copyfile(file, folder / file.name)
 
 
-def save_released(module: Tokenizer | Har, folder: Path) -> None:
+def model_files(model: ModelFolder) -> list[Path]:
+    """What a model consists of: config, weights and, where there is one, the card; not a generator's tokenizer."""
+    card = (model.path / RECORD_FILE, model.path / CARD_FILE)
+    return [model.path / CONFIG_FILE, model.weights_file, *(file for file in card if file.is_file())]
+
+
+def save_released(module: Tokenizer | Har, folder: Path, describe: Describe = lambda _: None) -> None:
     """Write a model in the layout of the authors' releases. Raises UsageError where that cannot express it."""
     config = module.config
     is_tokenizer = isinstance(config, TokenizerConfig)
@@ -94,6 +106,7 @@ def save_released(module: Tokenizer | Har, folder: Path) -> None:
     with whole_folder(folder) as temporary:
         (temporary / CONFIG_FILE).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
         write_tensors(released.to_released(config, module.state_dict()), temporary / WEIGHTS_FILE)
+        describe(temporary)
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -227,7 +240,7 @@ def download(name: str) -> Path:
             snapshot_download(
                 repository,
                 revision=revision or None,
-                allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, PICKLED_WEIGHTS_FILE],
+                allow_patterns=[*MODEL_FILES, *(f"{TOKENIZER_FOLDER}/{file}" for file in MODEL_FILES)],
             )
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:

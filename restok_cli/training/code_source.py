@@ -27,6 +27,7 @@ class Coded(NamedTuple):
 class CodeSource(Protocol):
     """Two kinds of data with one face."""
 
+    name: str  # of the data set
     fingerprint: str  # of the data
     class_names: list[str]
     remedy: str  # where training waits for it
@@ -45,7 +46,7 @@ class CachedCodes:
 
     def __init__(self, cache: CodeCache, device: torch.device):
         self.cache, self.device = cache, device
-        self.fingerprint, self.class_names = cache.fingerprint, cache.class_names
+        self.name, self.fingerprint, self.class_names = cache.name, cache.fingerprint, cache.class_names
 
     def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Iterator[Coded]:
         for batch in code_batches(
@@ -75,7 +76,7 @@ class EncodedPictures:
 
     def __init__(self, data: Dataset, tokenizer: Tokenizer, device: torch.device):
         self.data, self.tokenizer, self.device = data, tokenizer, device
-        self.fingerprint, self.class_names = data.fingerprint, data.class_names
+        self.name, self.fingerprint, self.class_names = data.name, data.fingerprint, data.class_names
 
     def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Iterator[Coded]:
         for batch in batches(

@@ -20,11 +20,16 @@ class DataConfig(Config):
     """How training pictures are changed before the model sees them. Evaluation always takes the centre crop."""
 
     crop: Literal["random-resized", "random", "centre"] = "random-resized"
-    # ^ a part of any place and size; of any place in the picture at 1.1 times the size; or the middle
-    random_crop_area: tuple[Share, Share] = (0.8, 1.0)  # of random-resized: the share of the picture that is kept
+    """What is cut out: a part of any place and size, of any place in the picture at 1.1 times the size, or the
+    middle."""
+    random_crop_area: tuple[Share, Share] = (0.8, 1.0)
+    """Of random-resized: the smallest and the largest share of the picture that is kept."""
     random_flip: bool = True
-    num_workers: int = Field(0, ge=0)  # processes that decode pictures beside each one that trains
-    broken_limit: float = Field(0.001, ge=0, le=1)  # share of the pictures that may turn out to be undecodable
+    """Mirror every second training picture, at random."""
+    num_workers: int = Field(0, ge=0)
+    """Processes that decode pictures beside each one that trains."""
+    broken_limit: float = Field(0.001, ge=0, le=1)
+    """Share of the pictures that may turn out to be undecodable."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -37,16 +42,24 @@ class OptimizerConfig(Config):
     """AdamW, with a learning rate that warms up linearly and then takes one of three shapes."""
 
     schedule: Literal["cosine", "constant", "wsd"] = "cosine"
-    # ^ after the warm-up: a cosine down to final_learning_rate at max_steps; learning_rate to the end; or that
-    #   (stable) until decay_steps before the end, then a straight line to final_learning_rate
-    learning_rate: float = Field(1e-4, gt=0)  # the highest; never scaled by batch size or number of processes
-    final_learning_rate: float = Field(1e-5, ge=0)  # of the last step; not used by "constant"
+    """The learning rate after the warm-up: a cosine down to final_learning_rate at max_steps; learning_rate to the
+    end; or that (stable) until decay_steps before the end, then a straight line to final_learning_rate."""
+    learning_rate: float = Field(1e-4, gt=0)
+    """The highest; never scaled by batch size or number of processes."""
+    final_learning_rate: float = Field(1e-5, ge=0)
+    """Of the last step; not used by "constant"."""
     warmup_steps: int = Field(5000, ge=0)
-    decay_steps: int | None = Field(None, ge=1)  # of "wsd", which needs it; not used by the others
+    """Steps in which the learning rate rises from 0 in a straight line."""
+    decay_steps: int | None = Field(None, ge=1)
+    """Steps of the last part of "wsd", which needs it; not used by the others."""
     beta1: float = Field(0.9, ge=0, lt=1)
+    """AdamW's decay of the mean of gradients."""
     beta2: float = Field(0.95, ge=0, lt=1)
-    weight_decay: float = Field(1e-4, ge=0)  # not on norms, biases, embeddings and learned tokens
-    max_grad_norm: float = Field(10.0, gt=0)  # gradients are scaled down to this norm over all weights
+    """AdamW's decay of the mean of their squares."""
+    weight_decay: float = Field(1e-4, ge=0)
+    """AdamW's; not on norms, biases, embeddings and learned tokens."""
+    max_grad_norm: float = Field(10.0, gt=0)
+    """Gradients are scaled down to this norm over all weights."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -65,25 +78,37 @@ class HarOptimizerConfig(OptimizerConfig):
     """The same, with the generator's defaults."""
 
     weight_decay: float = Field(0.05, ge=0)
+    """AdamW's; not on norms, biases, embeddings and learned tokens."""
     max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are scaled down to this norm over all weights."""
 
 
 class ScheduleConfig(Config):
     """How long a run is and how often it does what. Units are optimizer steps."""
 
     max_steps: int = Field(1_000_000, ge=1)
-    batch_size: int = Field(256, ge=1)  # pictures per optimizer step, over all processes
+    """Optimizer steps of the whole run."""
+    batch_size: int = Field(256, ge=1)
+    """Pictures per optimizer step, over all processes."""
     micro_batch_size: int | None = Field(None, ge=1)
-    # ^ pictures per forward pass and process; gradients are accumulated until batch_size is reached.
-    #   null = batch_size / processes, as the run begins
+    """Pictures per forward pass and process; gradients are accumulated until batch_size is reached. null = batch_size
+    / processes, as the run begins."""
     seed: int = Field(0, ge=0, lt=2**32)
-    ema_decay: float = Field(0.9999, ge=0, lt=1)  # reached by a warm-up: min(ema_decay, (1 + step) / (10 + step))
+    """Decides everything random."""
+    ema_decay: float = Field(0.9999, ge=0, lt=1)
+    """Of the averaged weights, which are the model; reached by a warm-up: min(ema_decay, (1 + step) / (10 + step))."""
     log_every: int = Field(50, ge=1)
+    """Steps between two log lines."""
     preview_every: int = Field(5000, ge=1)
+    """Steps between two preview pictures."""
     validate_every: int = Field(5000, ge=1)
+    """Steps between two validations on the held-out pictures."""
     save_every: int = Field(5000, ge=1)
-    keep_checkpoints: int = Field(2, ge=1)  # the last ones, which a run can go on from
-    keep_every: int | None = Field(None, ge=1)  # checkpoints of these steps are kept for good; null = of none
+    """Steps between two checkpoints."""
+    keep_checkpoints: int = Field(2, ge=1)
+    """How many of the last checkpoints are kept."""
+    keep_every: int | None = Field(None, ge=1)
+    """Checkpoints of multiples of this step are kept for good; null = of none."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -103,55 +128,73 @@ class HarScheduleConfig(ScheduleConfig):
     """The same, with the generator's defaults."""
 
     max_steps: int = Field(1_500_000, ge=1)
+    """Optimizer steps of the whole run."""
 
 
 class ComputeConfig(Config):
     """How a step is computed, not what: results differ by rounding alone."""
 
-    precision: Literal["float32", "bf16", "fp16"] = "bf16"  # of the forward pass; weights and optimizer stay float32
-    compile: bool = False  # by torch.compile: minutes at the start, faster steps after that
-    gradient_checkpointing: bool = False  # compute activations twice instead of keeping them: less memory, slower
+    precision: Literal["float32", "bf16", "fp16"] = "bf16"
+    """Of the forward pass; weights and optimizer stay float32."""
+    compile: bool = False
+    """Compile the model by torch.compile: minutes at the start, faster steps after that."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice instead of keeping them: less memory, slower."""
 
 
 class HarComputeConfig(ComputeConfig):
     """The same for a generator, which has one optimizer and can be cut into shards."""
 
-    sharding: Literal["none", "fsdp"] = "none"  # fsdp: every process keeps only its part of weights and optimizer
+    sharding: Literal["none", "fsdp"] = "none"
+    """fsdp: every process keeps only its part of weights and optimizer."""
 
 
 class HealthConfig(Config):
     """When a run says that something is wrong with it, and when it stops by itself."""
 
-    max_skipped_steps: int = Field(20, ge=0)  # in a row, for a loss or gradient that is not finite; one more stops
-    warn_data_wait: float = Field(0.3, ge=0, le=1)  # share of the time spent waiting for pictures; 1 = never warn
+    max_skipped_steps: int = Field(20, ge=0)
+    """Steps in a row that may be skipped, for a loss or gradient that is not finite; one more ends the run."""
+    warn_data_wait: float = Field(0.3, ge=0, le=1)
+    """Share of the time spent waiting for pictures, above which the run warns; 1 = never."""
 
 
 class TokenizerHealthConfig(HealthConfig):
     """The same, with the tokenizer's own trouble."""
 
     warn_codebook_usage: float = Field(0.1, ge=0, le=1)
-    # ^ share of the codebook that is used between two log lines, below which the run warns; 0 = never
+    """Share of the codebook that is used between two log lines, below which the run warns; 0 = never."""
 
 
 class TokenizerLossConfig(Config):
     """The terms of the tokenizer's loss and their weights."""
 
     reconstruction: Literal["l1", "l2"] = "l2"
+    """Mean absolute or mean squared difference of pixels."""
     reconstruction_weight: float = Field(1.0, ge=0)
-    quantizer_weight: float = Field(1.0, ge=0)  # of codebook loss + commitment loss
-    entropy_weight: float = Field(0.0, ge=0)  # of sure single codes and an evenly used codebook; 0 = not computed
-    perceptual_weight: float = Field(0.0, ge=0)  # of LPIPS; 0 = not computed, and its network is not needed
-    lpips_weights: str | None = None  # file with VGG-16 for LPIPS; null = torchvision's, downloaded once
+    """Weight of that difference."""
+    quantizer_weight: float = Field(1.0, ge=0)
+    """Weight of codebook loss + commitment loss."""
+    entropy_weight: float = Field(0.0, ge=0)
+    """Weight of sure single codes and an evenly used codebook; 0 = not computed."""
+    perceptual_weight: float = Field(0.0, ge=0)
+    """Weight of LPIPS; 0 = not computed, and its network is not needed."""
+    lpips_weights: str | None = None
+    """File with VGG-16 for LPIPS; null = torchvision's, downloaded once."""
 
 
 class AlignmentConfig(Config):
     """A frozen vision model, the teacher, whose features those of the tokenizer are pulled towards (VF loss)."""
 
-    encoder_weight: float = Field(0.0, ge=0)  # of the coarsest image tokens against the class; 0 = not computed
-    decoder_weight: float = Field(0.0, ge=0)  # of the decoder's second queries against patches; 0 = not computed
-    margin: float = Field(0.25, ge=0, lt=1)  # features whose cosine is above 1 − margin are left alone
-    teacher: str = "vit_large_patch16_dinov3.lvd1689m"  # any ViT of timm
-    weights: str | None = None  # file with the teacher's weights; null = timm's, downloaded once; random = for tests
+    encoder_weight: float = Field(0.0, ge=0)
+    """Weight of the coarsest image tokens against the teacher's class token; 0 = not computed."""
+    decoder_weight: float = Field(0.0, ge=0)
+    """Weight of the decoder's second queries against the teacher's patches; 0 = not computed."""
+    margin: float = Field(0.25, ge=0, lt=1)
+    """Features whose cosine is above 1 − margin are left alone."""
+    teacher: str = "vit_large_patch16_dinov3.lvd1689m"
+    """The frozen model: any ViT of timm."""
+    weights: str | None = None
+    """File with the teacher's weights; null = timm's, downloaded once; random = for tests."""
 
     @property
     def is_used(self) -> bool:
@@ -164,28 +207,40 @@ DINO = "vit_small_patch16_224.dino"  # timm's name of the discriminator's networ
 class DiscriminatorConfig(Config):
     """The adversary that learns to tell reconstructions from real pictures, and its own optimizer."""
 
-    weight: float = Field(0.0, ge=0)  # of the adversarial term in the tokenizer's loss; 0 = no discriminator
-    start_step: int = Field(20_000, ge=0)  # the first step of the tokenizer in which it judges and is trained
-    kind: Literal["dino", "patch"] = "dino"  # heads on the features of a frozen DINO ViT-S/16, or a PatchGAN
-    weights: str | None = None  # file with the DINO's weights; null = timm's, downloaded once; random = for tests
-    augment_probability: float = Field(0.5, ge=0, le=1)  # of each of the colour, translation and cutout of DiffAugment
-    lecam_weight: float = Field(0.001, ge=0)  # holds logits back to the moving mean of the other side's
-    lecam_decay: float = Field(0.999, ge=0, lt=1)  # of those moving means
-    optimizer: OptimizerConfig = OptimizerConfig()  # its steps are counted from start_step
+    weight: float = Field(0.0, ge=0)
+    """Weight of the adversarial term in the tokenizer's loss; 0 = no discriminator."""
+    start_step: int = Field(20_000, ge=0)
+    """The first step of the tokenizer in which it judges and is trained."""
+    kind: Literal["dino", "patch"] = "dino"
+    """Heads on the features of a frozen DINO ViT-S/16, or a PatchGAN."""
+    weights: str | None = None
+    """File with the DINO's weights; null = timm's, downloaded once; random = for tests."""
+    augment_probability: float = Field(0.5, ge=0, le=1)
+    """Probability of each of the colour, translation and cutout of DiffAugment."""
+    lecam_weight: float = Field(0.001, ge=0)
+    """Weight of what holds logits back to the moving mean of the other side's (LeCam)."""
+    lecam_decay: float = Field(0.999, ge=0, lt=1)
+    """Decay of those moving means."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """Its steps are counted from start_step."""
 
 
 class NestedDropoutConfig(Config):
     """Prefix dropout: some training pictures are decoded from their first codes alone."""
 
-    probability: float = Field(0.2, ge=0, le=1)  # that a picture keeps a shorter prefix than all its codes
-    min_tokens: int = Field(4, ge=1)  # the shortest prefix
+    probability: float = Field(0.2, ge=0, le=1)
+    """Probability that a picture keeps a shorter prefix than all its codes."""
+    min_tokens: int = Field(4, ge=1)
+    """Codes of the shortest prefix."""
 
 
 class RevivalConfig(Config):
     """Codewords that no latent chose for a while move to a latent of the batch at hand."""
 
-    every: int = Field(100, ge=1)  # steps between two revivals, over which use is counted
-    until: int = Field(0, ge=0)  # the last step that may revive; 0 = never
+    every: int = Field(100, ge=1)
+    """Steps between two revivals, over which use is counted."""
+    until: int = Field(0, ge=0)
+    """The last step that may revive; 0 = never."""
 
 
 class TokenizerRunConfig(Config):

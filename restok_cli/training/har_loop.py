@@ -139,7 +139,11 @@ def train_har(
                 saved = state.state_dict() | {"data_fingerprint": source.fingerprint}
                 if rank() == 0:  # the model before the checkpoint, which says that all of it is done
                     save_har(
-                        put_together(state.ema, saved["ema"]), tokenizer_folder, source.class_names, run.model_folder
+                        put_together(state.ema, saved["ema"]),
+                        tokenizer_folder,
+                        source.class_names,
+                        run.model_folder,
+                        run.describe(done, source),
                     )
                 run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every)
                 health.saved_step = done

@@ -16,6 +16,7 @@ import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from restok_cli.console import keep_line, kept_lines, note
 from restok_cli.data.batching import check_division
 from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import check_output_folder, remove_leftovers, whole_file
+from restok_cli.model.card import Record, read_record, write_card
+from restok_cli.model.checkpoint import MODEL_FILES, Describe
 from restok_cli.processes import gather, rank, world_size
 from restok_cli.training.checkpoints import (
     CONFIG_FILE,
@@ -43,6 +46,7 @@ from restok_cli.training.config import (
     read_config,
     write_config,
 )
+from restok_cli.training.history import Data, history
 from restok_cli.training.optim import learning_rate
 from restok_cli.training.trackers import Trackers
 
@@ -53,24 +57,35 @@ OWN_FOLDERS = ("model", "tokenizer", "tensorboard", "wandb")  # which an overwri
 RUN_FILES = re.compile(
     r"config\.yaml|metrics\.jsonl|log\.txt|previews/step-\d+\.png|(tensorboard|wandb)/.*"
     r"|checkpoints/step-\d+/(\w+\.safetensors|state\.pt|config\.yaml|checksums\.json)"
-    r"|(model/)?(tokenizer/)?(config\.json|model\.safetensors|pytorch_model\.bin)|(checkpoints/)?\..*\.(tmp|old)(/.*)?"
+    rf"|(model/)?(tokenizer/)?({'|'.join(map(re.escape, MODEL_FILES))})|(checkpoints/)?\..*\.(tmp|old)(/.*)?"
 )
 
 
 class RunFolder:
     """Where a run keeps everything. Of several processes, only the first writes; the others call the same methods."""
 
-    def __init__(self, path: Path, config: RunConfig, *, resume: bool, overwrite: bool, track: Sequence[str] = ()):
-        """Check that the folder may be written, and write the config.
+    def __init__(
+        self,
+        path: Path,
+        config: RunConfig,
+        *,
+        resume: bool,
+        overwrite: bool,
+        track: Sequence[str] = (),
+        init: str | None = None,
+    ):
+        """Check that the folder may be written, and write the config. `init` names the model that the run starts from.
 
         Raises UsageError where the folder holds another run, or none that could be resumed.
         """
-        self.path, self.config, self.track = path, config, track
+        self.path, self.config, self.track, self.init = path, config, track, init
         self.trackers: Trackers | None = None  # until the run is loaded
         if rank() > 0:
             return
         if resume:
             self._check_same_run(config)
+            if training := read_record(self.model_folder).training:
+                self.init = training.init
         else:
             check_output_folder(path, overwrite, RUN_FILES.fullmatch)
             path.mkdir(parents=True, exist_ok=True)
@@ -125,6 +140,11 @@ class RunFolder:
         """Show the trackers the preview of a step, once it is written."""
         if self.trackers is not None:
             self.trackers.log_picture(step, self.preview_file(step))
+
+    def describe(self, step: int, data: Data) -> Describe:
+        """What puts the card of the model after a step, trained on `data`, into its folder."""
+        training = history(self.config, self.path / METRICS_FILE, step, data, self.init)
+        return partial(write_card, record=Record(training=training))
 
     def save(self, step: int, state: dict[str, Any], keep: int, keep_every: int | None = None) -> None:
         """Write the checkpoint of a step, then delete all but the last `keep` and those of every `keep_every` steps."""

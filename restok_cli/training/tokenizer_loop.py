@@ -159,7 +159,8 @@ def train_tokenizer(
                 run.track_preview(done)
             if done % schedule.save_every == 0 or last or stopping or done == stop_at:
                 if rank() == 0:
-                    save_tokenizer(state.ema, run.model_folder)  # before the checkpoint, which says all of it is done
+                    # before the checkpoint, which says that all of it is done
+                    save_tokenizer(state.ema, run.model_folder, run.describe(done, data))
                 saved = state.state_dict() | {"data_fingerprint": data.fingerprint}
                 run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every)
                 health.saved_step = done
