@@ -3,6 +3,7 @@
 config.yaml     every value of the config
 metrics.jsonl   one object per log line: means over the steps since the one before
 log.txt         the same and every other message as lines for people, with the time
+starts.jsonl    one object for each time that the run was started or resumed: command, versions, device, data
 checkpoints/    step-000500/, …: all that is needed to go on (see checkpoints.py)
 previews/       pictures made on the way
 model/          the model (averaged weights), as the other commands load it
@@ -18,6 +19,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from restok_cli.console import keep_line, kept_lines, note
 from restok_cli.data.batching import check_division
@@ -44,6 +47,7 @@ from restok_cli.training.config import (
     write_config,
 )
 from restok_cli.training.optim import learning_rate
+from restok_cli.training.starts import STARTS_FILE, record_start
 from restok_cli.training.trackers import Trackers
 
 METRICS_FILE, LOG_FILE, CHECKPOINTS = "metrics.jsonl", "log.txt", "checkpoints"
@@ -51,7 +55,7 @@ OWN_FOLDERS = ("model", "tokenizer", "tensorboard", "wandb")  # which an overwri
 
 # Every file that a run writes: what --overwrite may delete.
 RUN_FILES = re.compile(
-    r"config\.yaml|metrics\.jsonl|log\.txt|previews/step-\d+\.png|(tensorboard|wandb)/.*"
+    r"config\.yaml|(metrics|starts)\.jsonl|log\.txt|previews/step-\d+\.png|(tensorboard|wandb)/.*"
     r"|checkpoints/step-\d+/(\w+\.safetensors|state\.pt|config\.yaml|checksums\.json)"
     r"|(model/)?(tokenizer/)?(config\.json|model\.safetensors|pytorch_model\.bin)|(checkpoints/)?\..*\.(tmp|old)(/.*)?"
 )
@@ -110,6 +114,11 @@ class RunFolder:
             finally:
                 if self.trackers is not None:
                     self.trackers.finish()
+
+    def record_start(self, step: int, device: torch.device, data_fingerprint: str) -> None:
+        """Note with what the run begins, or goes on after a step."""
+        if rank() == 0:
+            record_start(self.path, step, device, data_fingerprint)
 
     def log(self, step: int, numbers: dict[str, float]) -> None:
         """Append a line to metrics.jsonl and to log.txt, and tell the trackers."""
@@ -176,8 +185,10 @@ class RunFolder:
         """Remove what an overwritten run left behind: nothing of it may be taken for the new one's."""
         for folder in (*(self.path / name for name in OWN_FOLDERS), *checkpoints_in(self.checkpoint_folder)):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.path / METRICS_FILE, self.path / LOG_FILE, *(self.path / "previews").glob("step-*.png")):
-            file.unlink(missing_ok=True)
+        for name in (METRICS_FILE, LOG_FILE, STARTS_FILE):
+            (self.path / name).unlink(missing_ok=True)
+        for file in (self.path / "previews").glob("step-*.png"):
+            file.unlink()
 
     def _check_same_run(self, config: RunConfig) -> None:
         file = self.path / CONFIG_FILE
