@@ -24,6 +24,7 @@ from restok_cli.commands import (
     models,
     prepare,
     reconstruct,
+    report,
     train_har,
     train_tokenizer,
 )
@@ -92,6 +93,7 @@ app.command()(encode.encode)
 app.command()(decode.decode)
 app.command()(evaluate.evaluate)
 app.command()(curves.curves)
+app.command()(report.report)
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
 
