@@ -18,6 +18,7 @@ from restok_cli.commands import (
     config,
     curves,
     decode,
+    demo,
     encode,
     evaluate,
     generate,
@@ -94,6 +95,7 @@ app.command()(decode.decode)
 app.command()(evaluate.evaluate)
 app.command()(curves.curves)
 app.command()(report.report)
+app.command()(demo.demo)
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
 

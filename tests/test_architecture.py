@@ -25,17 +25,6 @@ ALLOWED = {
 WITHOUT_TORCH = {"errors.py", "files.py", "console.py", "model/levels.py", "model/config.py", "training/config.py"}
 HEAVY = {"torch", "torchvision", "timm", "torch_fidelity", "webdataset", "numpy", "PIL", "einops"}
 HEAVY |= {"safetensors", "jinja2"}
-    "torch",
-    "torchvision",
-    "timm",
-    "torch_fidelity",
-    "webdataset",
-    "numpy",
-    "PIL",
-    "einops",
-    "safetensors",
-    "jinja2",
-}
 
 
 def imported(file: Path, top_level_only: bool = False) -> set[str]:

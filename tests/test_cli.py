@@ -38,6 +38,7 @@ COMMANDS = (
     ("models", "convert"),
     ("curves",),
     ("report",),
+    ("demo",),
     ("config",),
     ("config", "show"),
     ("config", "diff"),

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-WIDTH, HEIGHT = 380, 210  # of a chart, in the units of its SVG
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 26  # margins, in which the axes' numbers stand
+WIDTH, HEIGHT = 380, 220  # of a chart, in the units of its SVG
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 36  # margins, in which the axes' numbers stand
 FEW_POINTS = 30  # up to which each is marked
 LOG_RATIO = 30  # of the largest to the smallest value, from which the axis of values is logarithmic
 

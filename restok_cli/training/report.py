@@ -17,7 +17,7 @@ from PIL import Image
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import whole_file
 from restok_cli.metrics.protocol import METRICS
-from restok_cli.training.charts import HEIGHT, WIDTH, Chart, Line, draw_chart, draw_ladder, short
+from restok_cli.training.charts import HEIGHT, LEFT, RIGHT, WIDTH, Chart, Line, draw_chart, draw_ladder, short
 from restok_cli.training.config import flatten
 from restok_cli.training.preflight import duration
 from restok_cli.training.run_facts import RunFacts, read_runs
@@ -80,8 +80,7 @@ def write_report(runs: Sequence[Path], metrics: Sequence[Path], path: Path) -> N
         alike=alike,
         ladders=list(ladders(alike)),
         notes=NOTES,
-        width=WIDTH,
-        height=HEIGHT,
+        paper={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT},
         version=version("restok"),
         now=datetime.now(),
     )
@@ -108,20 +107,20 @@ def make_groups(runs: list[RunFacts]) -> dict[str, list[Chart]]:
     for group, names in titles.items():
         levels = [name for name in names if name.endswith("_level")]
         ordered = sorted((name for name in names if name not in levels), key=lambda name: name not in validated)
-        charts = [draw_chart(plain(name), lines_of(name, runs)) for name in ordered]
+        charts = [number_chart(name, runs) for name in ordered]
         groups[group] = charts + [chart for name in levels for chart in level_charts(name, runs)]
     return {group: charts for group, charts in groups.items() if charts}
 
 
-def lines_of(name: str, runs: list[RunFacts]) -> list[Line]:
-    """A number of each run, in training and in validation."""
-    lines = []
+def number_chart(name: str, runs: list[RunFacts]) -> Chart:
+    """A number of each run, in training and, dashed, in validation."""
+    lines, both = [], any(name in run.curves for run in runs)
     for number, run in enumerate(runs):
         for full, what in ((name, "training"), (VALIDATION + name, "validation")):
             if full in run.curves:
-                label = what if len(runs) == 1 else f"{run.name}, {what}"
-                lines.append(Line(label, *run.curves[full], f"var(--run-{number})", dashed=full != name))
-    return lines
+                label = (f"{run.name}, {what}" if both else run.name) if len(runs) > 1 else what
+                lines.append(Line(label, *run.curves[full], f"var(--run-{number})", dashed=both and full != name))
+    return draw_chart(plain(name if both else VALIDATION + name), lines)
 
 
 def level_charts(name: str, runs: list[RunFacts]) -> Iterator[Chart]:
