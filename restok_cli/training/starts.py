@@ -15,7 +15,7 @@ from restok_cli.errors import RestokError
 from restok_cli.processes import world_size
 
 STARTS_FILE = "starts.jsonl"
-PACKAGES = ("restok", "torch", "numpy", "pillow")
+PACKAGES = ("restok", "numpy", "pillow")
 
 
 def record_start(run: Path, step: int, device: torch.device, data_fingerprint: str) -> None:
@@ -29,6 +29,7 @@ def record_start(run: Path, step: int, device: torch.device, data_fingerprint: s
         "processes": world_size(),
         "platform": platform.platform(),
         "python": platform.python_version(),
+        "torch": torch.__version__,  # with what it was built for, which the package's version does not say
         **{package: version(package) for package in PACKAGES},
     }
     with open(run / STARTS_FILE, "a", encoding="utf-8") as file:
