@@ -38,7 +38,7 @@ SCRIPT = (
         "report DIR/tokenizer DIR/har --metrics DIR/levels.json --metrics DIR/drawn.json -o DIR/report.html",
     ),
 )
-TRAINING = "--preset tiny --max-steps 1500 --set schedule.preview_every=250 --set schedule.validate_every=250"
+TRAINING = "--preset tiny --max-steps 1000 --set schedule.preview_every=250 --set schedule.validate_every=250"
 QUICK = "--preset tiny --max-steps 40 --skip-preflight"
 REPLACING = {"prepare", "train-tokenizer", "train-har", "reconstruct", "generate", "report"}  # take --overwrite
 OURS = {
