@@ -255,6 +255,8 @@ def test_values_over_several_magnitudes_get_a_logarithmic_axis():
     (path,) = chart.paths
     ys = [y for _, y in path.points]
     assert ys[0] - ys[1] == pytest.approx(ys[1] - ys[2], abs=0.2)
+    narrow = draw_chart("loss", [Line("a", [1, 2], [0.3, 12.0], "red")])
+    assert [text for _, text in narrow.y_ticks] == ["0.5", "1", "2", "5", "10"]
     assert not draw_chart("loss", [Line("a", [1, 2], [0.0, 99.0], "red")]).logarithmic
 
 

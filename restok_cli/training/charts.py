@@ -54,12 +54,11 @@ class Axis(NamedTuple):
         return round(self.start + (at - low) / (high - low) * (self.end - self.start), 1)
 
     def ticks(self) -> list[float]:
-        if self.logarithmic and self.high / self.low >= 10:
-            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-            apart = max(1, round((last - first) / 5))
-            found = [10.0**power for power in range(first, last + 1, apart)]
-        elif self.logarithmic:
-            found = [self.low * (self.high / self.low) ** (i / 3) for i in range(4)]
+        if self.logarithmic:
+            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            factors = (1, 2, 5) if self.high / self.low < 200 else (1,)
+            apart = max(1, round(len(powers) / 6))
+            found = [factor * 10.0**power for power in powers[::apart] for factor in factors]
         else:
             step = nice_step(self.high - self.low)
             found = [i * step for i in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]

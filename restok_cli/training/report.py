@@ -114,13 +114,15 @@ def make_groups(runs: list[RunFacts]) -> dict[str, list[Chart]]:
 
 def number_chart(name: str, runs: list[RunFacts]) -> Chart:
     """A number of each run, in training and, dashed, in validation."""
-    lines, both = [], any(name in run.curves for run in runs)
+    sources = {name: "training", VALIDATION + name: "validation"}
+    logged = [full for full in sources if any(full in run.curves for run in runs)]
+    lines = []
     for number, run in enumerate(runs):
-        for full, what in ((name, "training"), (VALIDATION + name, "validation")):
-            if full in run.curves:
-                label = (f"{run.name}, {what}" if both else run.name) if len(runs) > 1 else what
-                lines.append(Line(label, *run.curves[full], f"var(--run-{number})", dashed=both and full != name))
-    return draw_chart(plain(name if both else VALIDATION + name), lines)
+        for full in (full for full in logged if full in run.curves):
+            names = [run.name] * (len(runs) > 1) + [sources[full]] * (len(logged) > 1)
+            colour = f"var(--run-{number})"
+            lines.append(Line(", ".join(names) or "last", *run.curves[full], colour, dashed=full != logged[0]))
+    return draw_chart(plain(logged[0]), lines)
 
 
 def level_charts(name: str, runs: list[RunFacts]) -> Iterator[Chart]:
