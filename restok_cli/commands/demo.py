@@ -22,7 +22,8 @@ STDERR = 2  # which results of the steps go to: the demo's own result is the rep
 SCRIPT = (
     ("the pictures: 1,906 emoji in 98 classes", "prepare sample DIR/data"),
     ("a tokenizer, which turns pictures into codes", "train-tokenizer DIR/data TRAINING -o DIR/tokenizer"),
-    ("a generator of such codes", "train-har DIR/data --tokenizer DIR/tokenizer TRAINING -o DIR/har"),
+    ("the codes of all pictures, once", "prepare codes DIR/data DIR/codes --tokenizer DIR/tokenizer --views flip"),
+    ("a generator of such codes", "train-har DIR/codes --tokenizer DIR/tokenizer TRAINING -o DIR/har"),
     ("held-out pictures to codes and back", "reconstruct DIR/data --model DIR/tokenizer -o DIR/reconstructed"),
     ("new pictures", "generate --model DIR/har --count 96 --grid DIR/emoji.png -o DIR/pictures"),
     (
@@ -38,8 +39,8 @@ SCRIPT = (
         "report DIR/tokenizer DIR/har --metrics DIR/levels.json --metrics DIR/drawn.json -o DIR/report.html",
     ),
 )
-TRAINING = "--preset tiny --max-steps 1000 --set schedule.preview_every=250 --set schedule.validate_every=250"
-QUICK = "--preset tiny --max-steps 40 --skip-preflight"
+TRAINING = "--preset tiny --max-steps 750 --set schedule.preview_every=125 --set schedule.validate_every=250"
+QUICK = "--preset tiny --max-steps 10 --skip-preflight"
 REPLACING = {"prepare", "train-tokenizer", "train-har", "reconstruct", "generate", "report"}  # take --overwrite
 OURS = {
     "data",
@@ -73,7 +74,7 @@ def demo(
         Path, typer.Option("--output", "-o", metavar="DIR", help="The folder for all that is made.")
     ] = Path("demo"),
     quick: Annotated[
-        bool, typer.Option("--quick", help="A few steps, in about a minute: only to see that everything works.")
+        bool, typer.Option("--quick", help="A few steps, in one to two minutes: only to see that everything works.")
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
