@@ -24,16 +24,8 @@ def test_the_quick_demo_runs_the_commands_that_it_shows_and_ends_with_a_report(t
     shown = re.findall(r"^\$ restok (.*)$", result.stderr, re.MULTILINE)
     steps = [step for step in shown if "a demo" in step]
     verbs = [shlex.split(step)[0] for step in steps]
-    assert verbs == [
-        "prepare",
-        "train-tokenizer",
-        "train-har",
-        "reconstruct",
-        "generate",
-        "evaluate",
-        "evaluate",
-        "report",
-    ]
+    assert verbs[:4] == ["prepare", "train-tokenizer", "prepare", "train-har"]
+    assert verbs[4:] == ["reconstruct", "generate", "evaluate", "evaluate", "report"]
     assert shown[-1] == "generate --steps 9"  # which draws with the trained sample model
     folder = tmp_path / "a demo"
     assert len(list((folder / "pictures").glob("*.png"))) == 96 and (folder / "emoji.png").exists()
