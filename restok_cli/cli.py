@@ -18,6 +18,7 @@ from restok_cli.commands import (
     config,
     curves,
     decode,
+    demo,
     doctor,
     encode,
     evaluate,
@@ -25,6 +26,7 @@ from restok_cli.commands import (
     models,
     prepare,
     reconstruct,
+    report,
     train_har,
     train_tokenizer,
 )
@@ -94,6 +96,8 @@ app.command()(encode.encode)
 app.command()(decode.decode)
 app.command()(evaluate.evaluate)
 app.command()(curves.curves)
+app.command()(report.report)
+app.command()(demo.demo)
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
 app.command()(doctor.doctor)

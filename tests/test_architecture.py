@@ -23,7 +23,8 @@ ALLOWED = {
     "cli": {"errors", "files", "processes", "console", "commands"},
 }
 WITHOUT_TORCH = {"errors.py", "files.py", "console.py", "model/levels.py", "model/config.py", "training/config.py"}
-HEAVY = {"torch", "torchvision", "timm", "torch_fidelity", "webdataset", "numpy", "PIL", "einops", "safetensors"}
+HEAVY = {"torch", "torchvision", "timm", "torch_fidelity", "webdataset", "numpy", "PIL", "einops"}
+HEAVY |= {"safetensors", "jinja2"}
 
 
 def imported(file: Path, top_level_only: bool = False) -> set[str]:

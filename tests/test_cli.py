@@ -39,6 +39,8 @@ COMMANDS = (
     ("models", "card"),
     ("models", "push"),
     ("curves",),
+    ("report",),
+    ("demo",),
     ("config",),
     ("config", "show"),
     ("config", "diff"),
@@ -98,7 +100,7 @@ def test_options_in_the_examples_exist(restok):
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; from restok_cli.cli import run; run(['--help']); run(['generate', '--help']);"
-        "heavy = {'torch', 'numpy', 'PIL', 'webdataset', 'safetensors', 'einops', 'huggingface_hub', 'yaml'};"
+        "heavy = {'torch', 'numpy', 'PIL', 'webdataset', 'safetensors', 'einops', 'huggingface_hub', 'yaml', 'jinja2'};"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     result = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True)

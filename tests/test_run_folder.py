@@ -260,6 +260,20 @@ def test_max_steps_may_change_where_no_learning_rate_so_far_depended_on_it(tmp_p
             resumed(tmp_path, changed)
 
 
+@pytest.mark.parametrize("name", ["decay_steps", "final_learning_rate"])
+def test_how_a_rate_decays_may_change_until_it_does(tmp_path, name):
+    before = config(optimizer={"schedule": "wsd", "decay_steps": 20, "final_learning_rate": 1e-5})
+    changed = {"schedule": "wsd", "decay_steps": 20, "final_learning_rate": 1e-5}
+    changed[name] = changed[name] / 2 if name == "final_learning_rate" else 10
+    run = start(tmp_path, before)
+    run.save(60, state_of(60), keep=2)
+    assert resumed(tmp_path, config(optimizer=changed)).load()["step"] == 60
+    run = start(tmp_path, before, overwrite=True)
+    run.save(95, state_of(95), keep=2)
+    with pytest.raises(UsageError, match=f"--resume: {name} was .* would change the learning rates of the 95 steps"):
+        resumed(tmp_path, config(optimizer=changed))
+
+
 def test_the_discriminators_learning_rates_count_too(tmp_path):
     values = {
         "optimizer": {"schedule": "constant"},

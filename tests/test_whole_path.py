@@ -61,7 +61,7 @@ def test_losses_fall_and_the_codebook_stays_in_use(runs):
 
 @pytest.mark.slow
 def test_run_folders_hold_what_they_should(runs):
-    always = {"config.yaml", "metrics.jsonl", "log.txt", "checkpoints", "previews", "model"}
+    always = {"config.yaml", "metrics.jsonl", "log.txt", "starts.jsonl", "checkpoints", "previews", "model"}
     assert {file.name for file in (runs / "tokenizer").iterdir()} == always
     assert {file.name for file in (runs / "har").iterdir()} == always | {"tokenizer"}
     for run in (runs / "tokenizer", runs / "har"):

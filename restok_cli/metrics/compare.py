@@ -1,6 +1,7 @@
 """Two results side by side, and why they can or cannot be compared."""
 
 import json
+import operator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,18 +20,37 @@ class Row(NamedTuple):
 
 def read_result(path: Path) -> dict:
     """What `restok evaluate --json` wrote to a file. Raises RestokError where it is something else."""
+    results = read_results(path)
+    if None not in results:
+        raise RestokError(f"{path} holds a result for each number of tokens; give one of evaluate without --tokens")
+    return results[None]
+
+
+def read_results(path: Path) -> dict[int | None, dict]:
+    """The same, also of `--tokens`: a result for each number of tokens; the key is None where there is only one."""
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        for name, metric in result["metrics"].items():
-            if name not in METRICS or not isinstance(metric["value"], int | float):
-                raise ValueError(f"unknown metric {name}")
-            _ = metric["n"], metric["n_reference"], metric["definition"]
-        _ = result["protocol"]["samples"]
+        written = json.loads(path.read_text(encoding="utf-8"))
+        if "tokens" in written:
+            protocol = written["protocol"]
+            results = {
+                operator.index(step["tokens"]): {"metrics": step["metrics"], "protocol": protocol}
+                for step in written["tokens"]
+            }
+        else:
+            results = {None: written}
+        for result in results.values():
+            for name, metric in result["metrics"].items():
+                if name not in METRICS or not isinstance(metric["value"], int | float):
+                    raise ValueError(f"unknown metric {name}")
+                _ = metric["n"], metric["n_reference"], metric["definition"]
+            _ = result["protocol"]["samples"]
+        if not results:
+            raise ValueError("no tokens")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RestokError(
             f"{path} is no result ({error}); expected what `restok evaluate … --json > FILE` writes"
         ) from error
-    return result
+    return results
 
 
 def compare_results(a: dict, b: dict) -> list[Row]:

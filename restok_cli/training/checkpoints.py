@@ -20,7 +20,15 @@ from torch import Tensor
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import whole_folder
 from restok_cli.model.checkpoint import read_tensors, write_tensors
-from restok_cli.training.config import MAY_CHANGE, WEIGHT_FILES, RunConfig, differences, read_config, write_config
+from restok_cli.training.config import (
+    MAY_CHANGE,
+    RATE_SETTINGS,
+    WEIGHT_FILES,
+    RunConfig,
+    differences,
+    read_config,
+    write_config,
+)
 
 NAME = "step-{:06d}"
 CONFIG_FILE, STATE_FILE, CHECKSUMS_FILE, WEIGHTS = "config.yaml", "state.pt", "checksums.json", ".safetensors"
@@ -81,7 +89,7 @@ def check_checkpoint(folder: Path, config: RunConfig) -> None:
     except UsageError as error:
         raise RestokError(f"{folder} is of another run ({error})") from error
     for key, (before, now) in differences(theirs, config).items():
-        if key not in MAY_CHANGE | WEIGHT_FILES | {"schedule.max_steps"}:
+        if key not in MAY_CHANGE | WEIGHT_FILES | RATE_SETTINGS:
             raise RestokError(f"{folder} is of another run: its {key} is {before} and not {now}")
 
 

@@ -307,8 +307,7 @@ RunKind = Literal["tokenizer", "har"]
 RunConfig = TokenizerRunConfig | HarRunConfig
 
 # What a resumed run may do otherwise than before and still be the same run, up to rounding and, with another
-# micro_batch_size, to what is drawn for dropout. max_steps may change too, where no learning rate so far would have
-# been another.
+# micro_batch_size, to what is drawn for dropout.
 MAY_CHANGE = {
     "data.num_workers",
     "data.broken_limit",
@@ -326,6 +325,8 @@ MAY_CHANGE = {
     "health.warn_data_wait",
     "health.warn_codebook_usage",
 }
+# These may change too, where no learning rate so far would have been another.
+RATE_SETTINGS = {"schedule.max_steps", "optimizer.decay_steps", "optimizer.final_learning_rate"}
 WEIGHT_FILES = {"loss.lpips_weights", "alignment.weights", "discriminator.weights"}  # which may have moved
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import operator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,14 +22,14 @@ Curves = dict[str, tuple[list[int], list[float]]]  # name → steps, values
 def read_curves(run: Path) -> Curves:
     """What a run has logged so far; it may still be training. Raises UsageError where `run` is none or has no log."""
     try:
-        lines = (run / METRICS_FILE).read_text(encoding="utf-8").splitlines()
+        lines = (run / METRICS_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise UsageError(f"{run} holds no {METRICS_FILE}; give the folder of a run that has logged a step") from error
     curves: Curves = {}
     for line in lines:
         try:
             numbers = json.loads(line)
-            step = numbers.pop("step")
+            step = operator.index(numbers.pop("step"))
         except ValueError:  # the last line, which is being written
             continue
         except (TypeError, KeyError, AttributeError) as error:

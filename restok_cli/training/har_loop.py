@@ -99,6 +99,7 @@ def train_har(
         first_step = saved["step"]
     if stop_at is not None and stop_at <= first_step:
         raise UsageError(f"--stop-at {stop_at}: the run has done {first_step} steps already; give a later step")
+    run.record_start(first_step, device, source.fingerprint)
     if config.compute.gradient_checkpointing:
         recompute_activations(state.har)
     if config.compute.compile:

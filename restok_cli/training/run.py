@@ -3,6 +3,7 @@
 config.yaml     every value of the config
 metrics.jsonl   one object per log line: means over the steps since the one before
 log.txt         the same and every other message as lines for people, with the time
+starts.jsonl    one object for each time that the run was started or resumed: command, versions, device, data
 checkpoints/    step-000500/, …: all that is needed to go on (see checkpoints.py)
 previews/       pictures made on the way
 model/          the model (averaged weights), as the other commands load it
@@ -19,6 +20,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from restok_cli.console import keep_line, kept_lines, note
 from restok_cli.data.batching import check_division
@@ -39,15 +42,18 @@ from restok_cli.training.checkpoints import (
 )
 from restok_cli.training.config import (
     MAY_CHANGE,
+    RATE_SETTINGS,
     WEIGHT_FILES,
     RunConfig,
     TokenizerRunConfig,
     differences,
+    flatten,
     read_config,
     write_config,
 )
 from restok_cli.training.history import Data, history
 from restok_cli.training.optim import learning_rate
+from restok_cli.training.starts import STARTS_FILE, record_start
 from restok_cli.training.trackers import Trackers
 
 METRICS_FILE, LOG_FILE, CHECKPOINTS = "metrics.jsonl", "log.txt", "checkpoints"
@@ -55,7 +61,7 @@ OWN_FOLDERS = ("model", "tokenizer", "tensorboard", "wandb")  # which an overwri
 
 # Every file that a run writes: what --overwrite may delete.
 RUN_FILES = re.compile(
-    r"config\.yaml|metrics\.jsonl|log\.txt|previews/step-\d+\.png|(tensorboard|wandb)/.*"
+    r"config\.yaml|(metrics|starts)\.jsonl|log\.txt|previews/step-\d+\.png|(tensorboard|wandb)/.*"
     r"|checkpoints/step-\d+/(\w+\.safetensors|state\.pt|config\.yaml|checksums\.json)"
     rf"|(model/)?(tokenizer/)?({'|'.join(map(re.escape, MODEL_FILES))})|(checkpoints/)?\..*\.(tmp|old)(/.*)?"
 )
@@ -125,6 +131,11 @@ class RunFolder:
             finally:
                 if self.trackers is not None:
                     self.trackers.finish()
+
+    def record_start(self, step: int, device: torch.device, data_fingerprint: str) -> None:
+        """Note with what the run begins, or goes on after a step."""
+        if rank() == 0:
+            record_start(self.path, step, device, data_fingerprint)
 
     def log(self, step: int, numbers: dict[str, float]) -> None:
         """Append a line to metrics.jsonl and to log.txt, and tell the trackers."""
@@ -196,8 +207,10 @@ class RunFolder:
         """Remove what an overwritten run left behind: nothing of it may be taken for the new one's."""
         for folder in (*(self.path / name for name in OWN_FOLDERS), *checkpoints_in(self.checkpoint_folder)):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.path / METRICS_FILE, self.path / LOG_FILE, *(self.path / "previews").glob("step-*.png")):
-            file.unlink(missing_ok=True)
+        for name in (METRICS_FILE, LOG_FILE, STARTS_FILE):
+            (self.path / name).unlink(missing_ok=True)
+        for file in (self.path / "previews").glob("step-*.png"):
+            file.unlink()
 
     def _check_same_run(self, config: RunConfig) -> None:
         file = self.path / CONFIG_FILE
@@ -206,8 +219,8 @@ class RunFolder:
         before = type(config).parse(read_config(file), str(file))
         step = max(map(step_of, checkpoints_in(self.checkpoint_folder)), default=0)
         for key, (old, new) in differences(before, config).items():
-            if key == "schedule.max_steps":
-                check_max_steps(before, config, step)
+            if key in RATE_SETTINGS:
+                check_rates(before, config, step, key)
             elif not (key in MAY_CHANGE or (key in WEIGHT_FILES and "random" not in (old, new))):
                 raise UsageError(
                     f"--resume: {key} was {old} in {file} and is now {new}, which would be another run; use the same "
@@ -236,17 +249,17 @@ def has_checkpoint(run: Path) -> bool:
     return bool(checkpoints_in(run / CHECKPOINTS))
 
 
-def check_max_steps(before: RunConfig, now: RunConfig, step: int) -> None:
-    """Raises UsageError where another `max_steps` would have given one of the first `step` steps another rate."""
-    old, new = before.schedule.max_steps, now.schedule.max_steps
-    if new < step:
-        raise UsageError(f"--resume: max_steps = {new}, but the run has done {step} steps already")
+def check_rates(before: RunConfig, now: RunConfig, step: int, key: str) -> None:
+    """Raises UsageError where the change of `key` would have given one of the first `step` steps another rate."""
+    old, new = (flatten(config.model_dump(mode="json"))[key] for config in (before, now))
+    if now.schedule.max_steps < step:
+        raise UsageError(f"--resume: max_steps = {now.schedule.max_steps}, but the run has done {step} steps already")
     if step == 0:
         return
     # two curves are the same up to some step and nowhere after it, so the last one that was done tells
     if rates(before, step - 1) != rates(now, step - 1):
         raise UsageError(
-            f"--resume: max_steps was {old} and is now {new}, which would change the learning rates of the "
+            f"--resume: {key.rpartition('.')[2]} was {old} and is now {new}, which would change the learning rates of the "
             f"{step} steps done so far (schedule = {now.optimizer.schedule}); to end early, give --stop-at; to be "
             "able to go on for longer, train with optimizer.schedule constant or wsd"
         )

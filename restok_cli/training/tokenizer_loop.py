@@ -114,6 +114,7 @@ def train_tokenizer(
         first_step = saved["step"]
     if stop_at is not None and stop_at <= first_step:
         raise UsageError(f"--stop-at {stop_at}: the run has done {first_step} steps already; give a later step")
+    run.record_start(first_step, device, data.fingerprint)
     if config.compute.gradient_checkpointing:
         recompute_activations(state.tokenizer)
     if config.compute.compile:

@@ -1,0 +1,132 @@
+"""What the folder of a run tells of it, also while it trains: for reports."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from restok_cli.errors import UsageError
+from restok_cli.model.har import Har
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.training.checkpoints import CONFIG_FILE
+from restok_cli.training.config import (
+    RUN_CONFIGS,
+    RunConfig,
+    RunKind,
+    TokenizerRunConfig,
+    differences,
+    preset_names,
+    read_config,
+    read_preset,
+)
+from restok_cli.training.curves import METRICS_FILE, Curves, read_curves
+from restok_cli.training.run import LOG_FILE
+from restok_cli.training.settings import kind_of
+from restok_cli.training.starts import read_starts
+
+MESSAGES = 40  # of the log, the last ones
+STEP_LINE = re.compile(r"[\d-]+ [\d:]+ step \d+: ")
+
+
+class RunFacts(NamedTuple):
+    name: str  # short, and of no other run that is looked at
+    path: Path
+    kind: RunKind
+    config: RunConfig
+    parameters: int
+    preset: str  # the nearest one
+    changes: dict[str, tuple[object, object]]  # by dotted key: the preset's value and the run's
+    curves: Curves
+    last_line: datetime  # when the run last logged something
+    previews: list[tuple[int, Path]]  # by step
+    starts: list[dict[str, str | int]]
+    messages: list[str]  # of the log, without the numbers
+
+    @property
+    def step(self) -> int:
+        """The last one that was logged."""
+        return max(steps[-1] for steps, _ in self.curves.values())
+
+    @property
+    def max_steps(self) -> int:
+        return self.config.schedule.max_steps
+
+    def last(self, name: str) -> float | None:
+        """The last logged value of a number; None where there is none."""
+        return self.curves[name][1][-1] if name in self.curves else None
+
+
+def read_run(path: Path, name: str) -> RunFacts:
+    """All of it. Raises UsageError where `path` is no run or has logged nothing, RestokError where it is damaged."""
+    if not path.is_dir():
+        raise UsageError(f"{path}: no such folder; give the folder of a run")
+    file = path / CONFIG_FILE
+    if not file.is_file():
+        what = "holds a model and no run" if (path / "config.json").is_file() else "is no run"
+        raise UsageError(
+            f"{path} {what}: it has no {CONFIG_FILE}; give the folder that train-tokenizer or train-har wrote"
+        )
+    kind = kind_of([path])
+    config = RUN_CONFIGS[kind].parse(read_config(file), str(file))
+    curves = read_curves(path)
+    preset, changes = nearest_preset(kind, config)
+    return RunFacts(
+        name=name,
+        path=path,
+        kind=kind,
+        config=config,
+        parameters=count_parameters(config),
+        preset=preset,
+        changes=changes,
+        curves=curves,
+        last_line=datetime.fromtimestamp((path / METRICS_FILE).stat().st_mtime),
+        previews=find_previews(path),
+        starts=read_starts(path),
+        messages=read_messages(path),
+    )
+
+
+def read_runs(paths: Sequence[Path]) -> list[RunFacts]:
+    """Several, each with a name of its own. Raises UsageError for one that is given twice."""
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UsageError("a run is given twice; give each once")
+    names = [path.resolve().name for path in paths]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in paths]
+    return [read_run(path, name) for path, name in zip(paths, names, strict=True)]
+
+
+def count_parameters(config: RunConfig) -> int:
+    """Of the model that a run trains, which is not made for it."""
+    with torch.device("meta"):
+        model = Tokenizer(config.model) if isinstance(config, TokenizerRunConfig) else Har(config.model)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def nearest_preset(kind: RunKind, config: RunConfig) -> tuple[str, dict[str, tuple[object, object]]]:
+    """The preset from which the fewest settings differ, and these: the preset's value and the config's.
+
+    A run does not know what it was made from, which may have been a file.
+    """
+    presets = {name: type(config).parse(read_preset(kind, name), name) for name in preset_names(kind)}
+    changes = {name: differences(preset, config) for name, preset in presets.items()}
+    name = min(changes, key=lambda name: len(changes[name]))
+    return name, changes[name]
+
+
+def find_previews(path: Path) -> list[tuple[int, Path]]:
+    """The previews of a run by step."""
+    found = (path / "previews").glob("step-*.png")
+    return sorted((int(file.stem[5:]), file) for file in found if file.stem[5:].isdecimal())
+
+
+def read_messages(path: Path) -> list[str]:
+    """The last messages of a run's log that are not a line of numbers."""
+    file = path / LOG_FILE
+    if not file.is_file():
+        return []
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line for line in lines if not STEP_LINE.match(line)][-MESSAGES:]

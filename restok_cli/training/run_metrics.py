@@ -1,0 +1,104 @@
+"""Results of `restok evaluate` beside each other: in one row only what was measured alike."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from restok_cli.console import note
+from restok_cli.errors import RestokError
+from restok_cli.metrics.compare import compare_results, read_results
+from restok_cli.metrics.protocol import METRICS, name_with_count
+
+
+class Result(NamedTuple):
+    """One file of results: of one measurement, or of one for each number of tokens."""
+
+    name: str
+    by_tokens: dict[int | None, dict]  # None where there is only one
+
+    @property
+    def whole(self) -> dict:
+        """The result, of all tokens where there are several."""
+        return list(self.by_tokens.values())[-1]
+
+
+class Alike(NamedTuple):
+    """One metric of those results whose numbers can be compared."""
+
+    metric: str
+    name: str  # with its n
+    results: list[Result]
+    differences: tuple[str, ...]  # from the first that were measured otherwise; empty where there are none such
+
+    def value(self, result: Result) -> float | None:
+        return result.whole["metrics"][self.metric]["value"] if result in self.results else None
+
+    def change(self, result: Result) -> float | None:
+        """The difference of a result from the first one; None of the first itself, and of those that are not here."""
+        if result not in self.results[1:]:
+            return None
+        return self.value(result) - self.value(self.results[0])
+
+    def is_better(self, result: Result) -> bool:
+        change = self.change(result)
+        return bool(change) and (change > 0) == METRICS[self.metric].higher_is_better
+
+    @property
+    def unit(self) -> str:
+        return METRICS[self.metric].unit
+
+    @property
+    def definition(self) -> str:
+        return METRICS[self.metric].definition
+
+
+def find_results(runs: Sequence[Path], files: Sequence[Path]) -> list[Result]:
+    """Results that lie in the folders of runs, and those in `files`, each once and named so that they differ.
+
+    A .json in a run's folder that is no result is passed over, and that is said. Raises RestokError where one of
+    `files` is none.
+    """
+    found: dict[Path, dict[int | None, dict]] = {}
+    for run in runs:
+        for file in sorted(run.glob("*.json")):
+            try:
+                found[file] = read_results(file)
+            except RestokError as error:
+                note(f"left out: {error}")
+    known = {file.resolve() for file in found}
+    found |= {file: read_results(file) for file in files if file.resolve() not in known}
+    names = [file.stem for file in found]
+    if len(set(names)) < len(names):
+        names = [f"{file.resolve().parent.name}/{file.stem}" for file in found]
+    if len(set(names)) < len(names):
+        names = [str(file) for file in found]
+    return [Result(name, by_tokens) for name, by_tokens in zip(names, found.values(), strict=True)]
+
+
+def measured_alike(results: Sequence[Result]) -> list[Alike]:
+    """Each metric of each result, those together that were measured by the same protocol."""
+    rows: list[Alike] = []
+    for metric in METRICS:
+        of_metric: list[Alike] = []
+        for result in results:
+            if metric not in result.whole["metrics"]:
+                continue
+            differences: tuple[str, ...] = ()
+            for row in of_metric:
+                unlike = _differences(metric, row.results[0], result)
+                if not unlike:
+                    row.results.append(result)
+                    break
+                differences = differences or unlike
+            else:
+                name = name_with_count(METRICS[metric].label, result.whole["metrics"][metric]["n"])
+                of_metric.append(Alike(metric, name, [result], differences))
+        rows += of_metric
+    return rows
+
+
+def _differences(metric: str, one: Result, other: Result) -> tuple[str, ...]:
+    """What keeps this metric of two results from being compared."""
+    both = [result.whole | {"metrics": {metric: result.whole["metrics"][metric]}} for result in (one, other)]
+    (row,) = compare_results(*both)
+    return row.differences
