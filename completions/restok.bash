@@ -203,6 +203,11 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 compute.gradient_checkpointing= compute.sharding= health.max_skipped_steps= health.warn_data_wait=
             )
             ;;
+        int8)
+            words=(
+                int8
+            )
+            ;;
         limits)
             words=(
                 gfid= rfid= fid= sfid= is= precision= recall= kid= psnr= ssim= ms-ssim= lpips= mse= codebook= nll=
@@ -334,7 +339,7 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
 _restok_at() {  # what the command $1 has; the kinds of its arguments, others that of all after them
     case $1 in
         restok)
-            commands=(prepare train-tokenizer train-har reconstruct generate encode decode evaluate curves doctor models config)
+            commands=(prepare train-tokenizer train-har reconstruct generate encode decode evaluate curves report demo doctor models config)
             options=(
                 --version --help -h
             )
@@ -420,7 +425,8 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
             options=(
                 --model --output -o --steps --count --class --seed --preset --cfg-scale --cfg-schedule --cfg-start
                 --cfg-stop --cfg-peak --temperature --greedy --top-k --top-p --tokenizer --grid --ladder --shards
-                --codes --batch-size --num-processes --compile --resume --overwrite --device --dtype --json --help -h
+                --codes --batch-size --num-processes --compile --quantize --resume --overwrite --device --dtype --json
+                --help -h
             )
             arguments=() others=
             ;;
@@ -454,6 +460,20 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
             )
             arguments=() others=folders
             ;;
+        'restok report')
+            commands=()
+            options=(
+                --output -o --metrics --overwrite --help -h
+            )
+            arguments=() others=folders
+            ;;
+        'restok demo')
+            commands=()
+            options=(
+                --output -o --quick --overwrite --help -h
+            )
+            arguments=() others=
+            ;;
         'restok doctor')
             commands=()
             options=(
@@ -462,7 +482,7 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
             arguments=() others=pictures
             ;;
         'restok models')
-            commands=(show convert)
+            commands=(show convert halve card push)
             options=(
                 --json --help -h
             )
@@ -481,6 +501,27 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
                 --overwrite --help -h
             )
             arguments=(models files) others=
+            ;;
+        'restok models halve')
+            commands=()
+            options=(
+                --overwrite --help -h
+            )
+            arguments=(models files) others=
+            ;;
+        'restok models card')
+            commands=()
+            options=(
+                --metrics --licence --overwrite --help -h
+            )
+            arguments=(models) others=
+            ;;
+        'restok models push')
+            commands=()
+            options=(
+                --metrics --licence --private --revision --dry-run --help -h
+            )
+            arguments=(models nothing) others=
             ;;
         'restok config')
             commands=(show diff validate schema)
@@ -632,6 +673,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --ladder) kind=files pending=1 ;;
                 --batch-size) kind=auto pending=1 ;;
                 --num-processes) kind=auto pending=1 ;;
+                --quantize) kind=int8 pending=1 ;;
                 --device) kind=devices pending=1 ;;
                 --dtype) kind='float32|bf16' pending=1 ;;
             esac
@@ -684,6 +726,30 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
             case $2 in
                 --output | -o) kind=files pending=1 ;;
                 --metric) kind=nothing pending=1 ;;
+            esac
+            ;;
+        'restok report')
+            case $2 in
+                --output | -o) kind=files pending=1 ;;
+                --metrics) kind=files pending=1 ;;
+            esac
+            ;;
+        'restok demo')
+            case $2 in
+                --output | -o) kind=folders pending=1 ;;
+            esac
+            ;;
+        'restok models card')
+            case $2 in
+                --metrics) kind=files pending=1 ;;
+                --licence) kind=nothing pending=1 ;;
+            esac
+            ;;
+        'restok models push')
+            case $2 in
+                --metrics) kind=files pending=1 ;;
+                --licence) kind=nothing pending=1 ;;
+                --revision) kind=nothing pending=1 ;;
             esac
             ;;
         'restok config show')

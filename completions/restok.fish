@@ -174,6 +174,9 @@ function __restok_values --argument-names kind
                 'schedule.keep_checkpoints=' 'schedule.keep_every=' 'compute.precision=' 'compute.compile=' \
                 'compute.gradient_checkpointing=' 'compute.sharding=' 'health.max_skipped_steps=' \
                 'health.warn_data_wait='
+        case 'int8'
+            printf '%s\n' \
+                int8
         case 'limits'
             printf '%s\n' \
                 'gfid=' 'rfid=' 'fid=' 'sfid=' 'is=' 'precision=' 'recall=' 'kid=' 'psnr=' 'ssim=' 'ms-ssim=' 'lpips=' \
@@ -277,7 +280,7 @@ function __restok_values --argument-names kind
     end
 end
 
-set -g __restok_commands 'restok prepare' 'restok prepare imagenet' 'restok prepare folder' 'restok prepare shards' 'restok prepare codes' 'restok prepare verify' 'restok prepare sample' 'restok train-tokenizer' 'restok train-har' 'restok reconstruct' 'restok generate' 'restok encode' 'restok decode' 'restok evaluate' 'restok curves' 'restok doctor' 'restok models' 'restok models show' 'restok models convert' 'restok config' 'restok config show' 'restok config diff' 'restok config validate' 'restok config schema'
+set -g __restok_commands 'restok prepare' 'restok prepare imagenet' 'restok prepare folder' 'restok prepare shards' 'restok prepare codes' 'restok prepare verify' 'restok prepare sample' 'restok train-tokenizer' 'restok train-har' 'restok reconstruct' 'restok generate' 'restok encode' 'restok decode' 'restok evaluate' 'restok curves' 'restok report' 'restok demo' 'restok doctor' 'restok models' 'restok models show' 'restok models convert' 'restok models halve' 'restok models card' 'restok models push' 'restok config' 'restok config show' 'restok config diff' 'restok config validate' 'restok config schema'
 
 # How many of the words after an option are its values.
 function __restok_takes --argument-names path option
@@ -309,18 +312,21 @@ function __restok_takes --argument-names path option
             'restok generate --cfg-schedule' 'restok generate --cfg-start' 'restok generate --cfg-stop' \
             'restok generate --cfg-peak' 'restok generate --temperature' 'restok generate --top-k' \
             'restok generate --top-p' 'restok generate --tokenizer' 'restok generate --grid' 'restok generate --ladder' \
-            'restok generate --batch-size' 'restok generate --num-processes' 'restok generate --device' \
-            'restok generate --dtype' 'restok encode --model' 'restok encode --output' 'restok encode -o' \
-            'restok encode --split' 'restok encode --batch-size' 'restok encode --device' 'restok encode --dtype' \
-            'restok decode --model' 'restok decode --output' 'restok decode -o' 'restok decode --tokens' \
-            'restok decode --batch-size' 'restok decode --device' 'restok decode --dtype' 'restok evaluate --metric' \
-            'restok evaluate --reference' 'restok evaluate --split' 'restok evaluate --crop' \
+            'restok generate --batch-size' 'restok generate --num-processes' 'restok generate --quantize' \
+            'restok generate --device' 'restok generate --dtype' 'restok encode --model' 'restok encode --output' \
+            'restok encode -o' 'restok encode --split' 'restok encode --batch-size' 'restok encode --device' \
+            'restok encode --dtype' 'restok decode --model' 'restok decode --output' 'restok decode -o' \
+            'restok decode --tokens' 'restok decode --batch-size' 'restok decode --device' 'restok decode --dtype' \
+            'restok evaluate --metric' 'restok evaluate --reference' 'restok evaluate --split' 'restok evaluate --crop' \
             'restok evaluate --features' 'restok evaluate --inception-weights' 'restok evaluate --vgg-weights' \
             'restok evaluate --timm-weights' 'restok evaluate --model' 'restok evaluate --tokens' \
             'restok evaluate --plot' 'restok evaluate --fail-under' 'restok evaluate --make-reference' \
             'restok evaluate --output' 'restok evaluate -o' 'restok evaluate --reference-pictures' \
             'restok evaluate --cache' 'restok evaluate --batch-size' 'restok evaluate --num-processes' \
             'restok evaluate --device' 'restok curves --output' 'restok curves -o' 'restok curves --metric' \
+            'restok report --output' 'restok report -o' 'restok report --metrics' 'restok demo --output' \
+            'restok demo -o' 'restok models card --metrics' 'restok models card --licence' \
+            'restok models push --metrics' 'restok models push --licence' 'restok models push --revision' \
             'restok config show --set' 'restok config show --kind' 'restok config diff --kind' \
             'restok config validate --kind'
             echo 1
@@ -388,8 +394,10 @@ complete -c restok -n '__restok_argument \'restok\' 1 1' -a encode -d 'Turn pict
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a decode -d 'Turn codes into pictures: all codes of each, or a prefix of them, which gives a …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a evaluate -d 'Measure pictures (FID, sFID, IS, precision, recall, KID, PSNR, SSIM, LPIPS) and codes'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a curves -d 'Draw what runs have logged over their steps: a panel for each number, a line in it for …'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a report -d 'Make one HTML file of runs: curves, previews, the codebook, metrics, config and …'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a demo -d 'Run every command once, on the emoji that come with restok: five minutes on two CPU …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a doctor -d 'Say whether this machine has what restok needs, and what to do where it has not. …'
-complete -c restok -n '__restok_argument \'restok\' 1 1' -a models -d 'List presets and released models; look into a model; convert it'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a models -d 'List presets and released models; look into a model; convert, describe, publish it'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a config -d 'Show, compare and check the settings of runs'
 complete -c restok -n '__restok_at \'restok\'' -l version -d 'Print the version and leave'
 complete -c restok -n '__restok_at \'restok\'' -l help -s h -d 'Show this message and exit'
@@ -541,13 +549,14 @@ complete -c restok -n '__restok_at \'restok generate\'' -l greedy -d 'Always the
 complete -c restok -n '__restok_at \'restok generate\'' -l top-k -r -f -d 'Draw from the K likeliest codes; 0 = all'
 complete -c restok -n '__restok_at \'restok generate\'' -l top-p -r -f -d 'Draw from the likeliest codes that reach P'
 complete -c restok -n '__restok_at \'restok generate\'' -l tokenizer -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'Decode with this copy of the generator\'s tokenizer'
-complete -c restok -n '__restok_at \'restok generate\'' -l grid -r -F -d 'Also write all pictures as one PNG'
+complete -c restok -n '__restok_at \'restok generate\'' -l grid -r -F -d 'Also write all pictures as one captioned PNG'
 complete -c restok -n '__restok_at \'restok generate\'' -l ladder -r -F -d 'Also write a PNG of the first 8 growing level by level'
 complete -c restok -n '__restok_at \'restok generate\'' -l shards -d 'Make OUT a data set of tar shards, as prepare does'
 complete -c restok -n '__restok_at \'restok generate\'' -l codes -d 'Only draw codes, to an .npz, .safetensors or .jsonl file, or - (lines)'
 complete -c restok -n '__restok_at \'restok generate\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Pictures at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok generate\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
 complete -c restok -n '__restok_at \'restok generate\'' -l compile -d 'Compile the models first: minutes, then faster'
+complete -c restok -n '__restok_at \'restok generate\'' -l quantize -r -f -a '(__restok_values \'int8\')' -d 'Draw codes with 8-bit products: faster on a CPU, other codes'
 complete -c restok -n '__restok_at \'restok generate\'' -l resume -d 'Go on where this command was stopped'
 complete -c restok -n '__restok_at \'restok generate\'' -l overwrite -d 'Replace what the output folder already holds'
 complete -c restok -n '__restok_at \'restok generate\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
@@ -569,7 +578,7 @@ complete -c restok -n '__restok_at \'restok encode\'' -l help -s h -d 'Show this
 complete -c restok -n '__restok_argument \'restok encode\' 1 999' -F -a '(__restok_values \'pictures\')'
 
 # restok decode
-complete -c restok -n '__restok_at \'restok decode\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'The tokenizer of the codes, or a generator that has it'
+complete -c restok -n '__restok_at \'restok decode\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A tokenizer, or a generator with its tokenizer'
 complete -c restok -n '__restok_at \'restok decode\'' -l output -s o -r -F -d 'A folder, a .png for one picture, or - (a tar stream on stdout)'
 complete -c restok -n '__restok_at \'restok decode\'' -l tokens -r -f -d 'Decode the first N codes only: coarser. Default: all'
 complete -c restok -n '__restok_at \'restok decode\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Pictures at a time; auto: what the device holds'
@@ -615,6 +624,19 @@ complete -c restok -n '__restok_at \'restok curves\'' -l overwrite -d 'Replace t
 complete -c restok -n '__restok_at \'restok curves\'' -l help -s h -d 'Show this message and exit'
 complete -c restok -n '__restok_argument \'restok curves\' 1 999' -f -a '(__restok_folders)'
 
+# restok report
+complete -c restok -n '__restok_at \'restok report\'' -l output -s o -r -F -d 'The HTML file to make'
+complete -c restok -n '__restok_at \'restok report\'' -l metrics -r -F -d 'What `restok evaluate … --json > FILE` wrote, beside those in the runs; repeatable'
+complete -c restok -n '__restok_at \'restok report\'' -l overwrite -d 'Replace the output file where it is there already'
+complete -c restok -n '__restok_at \'restok report\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok report\' 1 999' -f -a '(__restok_folders)'
+
+# restok demo
+complete -c restok -n '__restok_at \'restok demo\'' -l output -s o -r -f -a '(__restok_folders)' -d 'The folder for all that is made'
+complete -c restok -n '__restok_at \'restok demo\'' -l quick -d 'A few steps, in one to two minutes: only to see that everything works'
+complete -c restok -n '__restok_at \'restok demo\'' -l overwrite -d 'Replace what the output folder already holds'
+complete -c restok -n '__restok_at \'restok demo\'' -l help -s h -d 'Show this message and exit'
+
 # restok doctor
 complete -c restok -n '__restok_at \'restok doctor\'' -l json -d 'Print one JSON object instead of lines'
 complete -c restok -n '__restok_at \'restok doctor\'' -l help -s h -d 'Show this message and exit'
@@ -623,6 +645,9 @@ complete -c restok -n '__restok_argument \'restok doctor\' 1 999' -F -a '(__rest
 # restok models
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a show -d 'Say what a model is: its config, its parameters by part, levels, steps and fingerprint'
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a convert -d 'Write a model in the other layout: released from ours, ours from released. Prints OUT'
+complete -c restok -n '__restok_argument \'restok models\' 1 1' -a halve -d 'Write a model with its weights rounded to 16 bits: half the bytes. Prints OUT'
+complete -c restok -n '__restok_argument \'restok models\' 1 1' -a card -d 'Write the card of a model, its README.md, with metrics and licence. Prints the file'
+complete -c restok -n '__restok_argument \'restok models\' 1 1' -a push -d 'Publish a model on the Hugging Face hub, with its card and a generator\'s tokenizer. …'
 complete -c restok -n '__restok_at \'restok models\'' -l json -d 'Print one JSON object instead of the path'
 complete -c restok -n '__restok_at \'restok models\'' -l help -s h -d 'Show this message and exit'
 
@@ -636,6 +661,29 @@ complete -c restok -n '__restok_at \'restok models convert\'' -l overwrite -d 'R
 complete -c restok -n '__restok_at \'restok models convert\'' -l help -s h -d 'Show this message and exit'
 complete -c restok -n '__restok_argument \'restok models convert\' 1 1' -f -a '(__restok_values \'models\') (__restok_folders)'
 complete -c restok -n '__restok_argument \'restok models convert\' 2 2' -F
+
+# restok models halve
+complete -c restok -n '__restok_at \'restok models halve\'' -l overwrite -d 'Replace what the output folder already holds'
+complete -c restok -n '__restok_at \'restok models halve\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok models halve\' 1 1' -f -a '(__restok_values \'models\') (__restok_folders)'
+complete -c restok -n '__restok_argument \'restok models halve\' 2 2' -F
+
+# restok models card
+complete -c restok -n '__restok_at \'restok models card\'' -l metrics -r -F -d 'What `restok evaluate --json` said of the model, for the card; repeatable'
+complete -c restok -n '__restok_at \'restok models card\'' -l licence -r -f -d 'Of the model, for the card, as the hub writes it: mit, cc-by-4.0, …'
+complete -c restok -n '__restok_at \'restok models card\'' -l overwrite -d 'Replace a README.md that restok did not write, or that was edited'
+complete -c restok -n '__restok_at \'restok models card\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok models card\' 1 1' -f -a '(__restok_values \'models\') (__restok_folders)'
+
+# restok models push
+complete -c restok -n '__restok_at \'restok models push\'' -l metrics -r -F -d 'What `restok evaluate --json` said of the model, for the card; repeatable'
+complete -c restok -n '__restok_at \'restok models push\'' -l licence -r -f -d 'Of the model, for the card, as the hub writes it: mit, cc-by-4.0, …'
+complete -c restok -n '__restok_at \'restok models push\'' -l private -d 'Let nobody else see it, where it is new'
+complete -c restok -n '__restok_at \'restok models push\'' -l revision -r -f -d 'The branch to put it on. Default: the hub\'s, main'
+complete -c restok -n '__restok_at \'restok models push\'' -l dry-run -d 'List what would go, and send nothing'
+complete -c restok -n '__restok_at \'restok models push\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok models push\' 1 1' -f -a '(__restok_values \'models\') (__restok_folders)'
+complete -c restok -n '__restok_argument \'restok models push\' 2 2' -f
 
 # restok config
 complete -c restok -n '__restok_argument \'restok config\' 1 1' -a show -d 'Print every setting, with a comment that says where it was stated if it is no default'

@@ -238,6 +238,12 @@ $restokValues = @{
         )
         Paths = ''
     }
+    'int8' = @{
+        Words = @(
+            'int8'
+        )
+        Paths = ''
+    }
     'limits' = @{
         Words = @(
             'gfid=', 'rfid=', 'fid=', 'sfid=', 'is=', 'precision=', 'recall=', 'kid=', 'psnr=', 'ssim=', 'ms-ssim=',
@@ -398,8 +404,10 @@ $restokCommands = @{
             'decode' = 'Turn codes into pictures: all codes of each, or a prefix of them, which gives a …'
             'evaluate' = 'Measure pictures (FID, sFID, IS, precision, recall, KID, PSNR, SSIM, LPIPS) and codes'
             'curves' = 'Draw what runs have logged over their steps: a panel for each number, a line in it for …'
+            'report' = 'Make one HTML file of runs: curves, previews, the codebook, metrics, config and …'
+            'demo' = 'Run every command once, on the emoji that come with restok: five minutes on two CPU …'
             'doctor' = 'Say whether this machine has what restok needs, and what to do where it has not. …'
-            'models' = 'List presets and released models; look into a model; convert it'
+            'models' = 'List presets and released models; look into a model; convert, describe, publish it'
             'config' = 'Show, compare and check the settings of runs'
         }
         Options = [ordered]@{
@@ -621,13 +629,14 @@ $restokCommands = @{
             '--top-k' = @{ Kind = 'nothing'; Count = 1; Help = 'Draw from the K likeliest codes; 0 = all' }
             '--top-p' = @{ Kind = 'nothing'; Count = 1; Help = 'Draw from the likeliest codes that reach P' }
             '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'Decode with this copy of the generator''s tokenizer' }
-            '--grid' = @{ Kind = 'files'; Count = 1; Help = 'Also write all pictures as one PNG' }
+            '--grid' = @{ Kind = 'files'; Count = 1; Help = 'Also write all pictures as one captioned PNG' }
             '--ladder' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG of the first 8 growing level by level' }
             '--shards' = @{ Kind = 'nothing'; Count = 0; Help = 'Make OUT a data set of tar shards, as prepare does' }
             '--codes' = @{ Kind = 'nothing'; Count = 0; Help = 'Only draw codes, to an .npz, .safetensors or .jsonl file, or - (lines)' }
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Pictures at a time; auto: what the device holds' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
             '--compile' = @{ Kind = 'nothing'; Count = 0; Help = 'Compile the models first: minutes, then faster' }
+            '--quantize' = @{ Kind = 'int8'; Count = 1; Help = 'Draw codes with 8-bit products: faster on a CPU, other codes' }
             '--resume' = @{ Kind = 'nothing'; Count = 0; Help = 'Go on where this command was stopped' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
@@ -663,7 +672,7 @@ $restokCommands = @{
         Commands = [ordered]@{
         }
         Options = [ordered]@{
-            '--model' = @{ Kind = 'models'; Count = 1; Help = 'The tokenizer of the codes, or a generator that has it' }
+            '--model' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer, or a generator with its tokenizer' }
             '--output' = @{ Kind = 'files'; Count = 1; Help = 'A folder, a .png for one picture, or - (a tar stream on stdout)' }
             '-o' = @{ Kind = 'files'; Count = 1; Help = 'A folder, a .png for one picture, or - (a tar stream on stdout)' }
             '--tokens' = @{ Kind = 'nothing'; Count = 1; Help = 'Decode the first N codes only: coarser. Default: all' }
@@ -726,6 +735,34 @@ $restokCommands = @{
         Arguments = @()
         Others = 'folders'
     }
+    'restok report' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--output' = @{ Kind = 'files'; Count = 1; Help = 'The HTML file to make' }
+            '-o' = @{ Kind = 'files'; Count = 1; Help = 'The HTML file to make' }
+            '--metrics' = @{ Kind = 'files'; Count = 1; Help = 'What `restok evaluate … --json > FILE` wrote, beside those in the runs; repeatable' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output file where it is there already' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @()
+        Others = 'folders'
+    }
+    'restok demo' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--output' = @{ Kind = 'folders'; Count = 1; Help = 'The folder for all that is made' }
+            '-o' = @{ Kind = 'folders'; Count = 1; Help = 'The folder for all that is made' }
+            '--quick' = @{ Kind = 'nothing'; Count = 0; Help = 'A few steps, in one to two minutes: only to see that everything works' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @()
+        Others = ''
+    }
     'restok doctor' = @{
         Commands = [ordered]@{
         }
@@ -741,6 +778,9 @@ $restokCommands = @{
         Commands = [ordered]@{
             'show' = 'Say what a model is: its config, its parameters by part, levels, steps and fingerprint'
             'convert' = 'Write a model in the other layout: released from ours, ours from released. Prints OUT'
+            'halve' = 'Write a model with its weights rounded to 16 bits: half the bytes. Prints OUT'
+            'card' = 'Write the card of a model, its README.md, with metrics and licence. Prints the file'
+            'push' = 'Publish a model on the Hugging Face hub, with its card and a generator''s tokenizer. …'
         }
         Options = [ordered]@{
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
@@ -770,6 +810,45 @@ $restokCommands = @{
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
         }
         Arguments = @('models', 'files')
+        Others = ''
+    }
+    'restok models halve' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('models', 'files')
+        Others = ''
+    }
+    'restok models card' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--metrics' = @{ Kind = 'files'; Count = 1; Help = 'What `restok evaluate --json` said of the model, for the card; repeatable' }
+            '--licence' = @{ Kind = 'nothing'; Count = 1; Help = 'Of the model, for the card, as the hub writes it: mit, cc-by-4.0, …' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace a README.md that restok did not write, or that was edited' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('models')
+        Others = ''
+    }
+    'restok models push' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--metrics' = @{ Kind = 'files'; Count = 1; Help = 'What `restok evaluate --json` said of the model, for the card; repeatable' }
+            '--licence' = @{ Kind = 'nothing'; Count = 1; Help = 'Of the model, for the card, as the hub writes it: mit, cc-by-4.0, …' }
+            '--private' = @{ Kind = 'nothing'; Count = 0; Help = 'Let nobody else see it, where it is new' }
+            '--revision' = @{ Kind = 'nothing'; Count = 1; Help = 'The branch to put it on. Default: the hub''s, main' }
+            '--dry-run' = @{ Kind = 'nothing'; Count = 0; Help = 'List what would go, and send nothing' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('models', 'nothing')
         Others = ''
     }
     'restok config' = @{

@@ -159,6 +159,10 @@ def values_of(path: tuple[str, ...], parameter, annotation: object, context: typ
             return FILES
         case "curves", "--metric", _:
             return NOTHING  # what runs logged
+        case _, "--licence" | "--revision", _:
+            return NOTHING
+        case "push", _, "OWNER/NAME":
+            return NOTHING
         case "reconstruct", "--tokens", _:
             return NOTHING
         case _, _, "M":

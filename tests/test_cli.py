@@ -36,6 +36,7 @@ COMMANDS = (
     ("models",),
     ("models", "show"),
     ("models", "convert"),
+    ("models", "halve"),
     ("models", "card"),
     ("models", "push"),
     ("curves",),

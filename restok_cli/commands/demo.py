@@ -15,9 +15,6 @@ from restok_cli.console import note
 from restok_cli.errors import Failed, Interrupted, RestokError
 from restok_cli.files import check_output_folder, whole_file
 
-STDERR = 2  # which results of the steps go to: the demo's own result is the report
-
-
 # What each command is for, and the command; DIR is the demo's folder, TRAINING how long the two models train.
 SCRIPT = (
     ("the pictures: 1,906 emoji in 98 classes", "prepare sample DIR/data"),

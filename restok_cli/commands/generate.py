@@ -28,6 +28,7 @@ from restok_cli.commands.options import (
     check_picture_folder,
     check_resume,
     check_sheets,
+    is_given,
     open_device,
     torch_dtype,
 )
@@ -508,8 +509,3 @@ def write_ladder(job: "Job", path: Path) -> None:
 
     with whole_file(path) as temporary:
         save_image(ladder(job, LADDER_ROWS), temporary)
-
-
-def is_given(context: typer.Context, option: str) -> bool:
-    """Whether the command line names the option, rather than leaving it at its default."""
-    return context.get_parameter_source(option).name == "COMMANDLINE"

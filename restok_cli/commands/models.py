@@ -147,6 +147,52 @@ def convert(
 
 
 @app.command()
+def halve(
+    model: LocalModel,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.", show_default=False)],
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a model with its weights rounded to 16 bits: half the bytes. Prints OUT.
+
+    It still computes in float32, with other codes now and then: to draw with it,
+    halve a tokenizer first, and train the generator on the codes of that one. A
+    generator's own tokenizer is copied as it is.
+
+    Example:
+
+      restok models halve runs/tokenizer tokenizer
+    """
+    import torch
+
+    from restok_cli.files import check_apart, check_output_folder
+    from restok_cli.model.card import read_record, write_card
+    from restok_cli.model.checkpoint import (
+        CONFIG_FILE,
+        MODEL_FILES,
+        TOKENIZER_FOLDER,
+        load_model,
+        open_tokenizer,
+        save_har,
+        save_tokenizer,
+    )
+
+    is_model = (out / CONFIG_FILE).is_file()
+    check_output_folder(out, overwrite, (*MODEL_FILES, TOKENIZER_FOLDER).__contains__ if is_model else lambda _: False)
+    check_apart(out, model)
+    folder = open_any(model)
+    if folder.is_released:
+        raise UsageError(f"{model} has the released layout; bring it into ours first: restok models convert {model} …")
+    describe = partial(write_card, record=read_record(folder.path))
+    module = load_model(folder, torch.device("cpu")).half()
+    if folder.kind == "tokenizer":
+        save_tokenizer(module, out, describe)
+    else:
+        tokenizer = open_tokenizer(model) if (folder.path / TOKENIZER_FOLDER).is_dir() else None
+        save_har(module, tokenizer, folder.class_names, out, describe)
+    print(out)
+
+
+@app.command()
 def card(
     model: LocalModel,
     metrics: Metrics = None,

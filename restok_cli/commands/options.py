@@ -131,6 +131,11 @@ AnyBatchSize = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the path.")]
 
 
+def is_given(context: typer.Context, option: str) -> bool:
+    """Whether the command line names the option, rather than leaving it at its default."""
+    return context.get_parameter_source(option).name == "COMMANDLINE"
+
+
 def check_picture_folder(output: Path, overwrite: bool) -> None:
     """Check that pictures may go to `output`; to be overwritten, it must hold nothing but what its manifest lists.
 
