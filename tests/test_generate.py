@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from restok_cli.commands import drawing
-from restok_cli.commands.generate import check_output
+from restok_cli.commands.drawn import check_output
 from restok_cli.data.code_files import read_codes
 from restok_cli.data.shards import open_dataset
 from restok_cli.data.streams import read_stream
