@@ -311,9 +311,19 @@ def test_greedy_is_temperature_zero(generate, tmp_path):
     assert pngs(tmp_path / "greedy") == pngs(tmp_path / "cold")
 
 
+def test_8_bit_products_draw_other_codes_and_are_recorded(generate, expected, tmp_path):
+    generate("-o", "rough", "--quantize", "int8")
+    request = request_of(tmp_path / "rough")
+    assert (request["computed"], request["batch_size"]) == ("int8", 11)
+    assert pngs(tmp_path / "rough") != expected
+    assert request_of(tmp_path / "expected")["computed"] == "exact"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ("--quantize int8 --compile", "--quantize int8 works with neither --compile nor another --dtype"),
+        ("--quantize int8 --dtype bf16", "--quantize int8 works with neither --compile nor another --dtype"),
         ("--steps 8", "--steps 8: this model takes 1 to 7 steps"),
         ("--greedy --temperature 0.5", "--greedy is --temperature 0; give one of them"),
         ("--codes -o codes.txt", "codes go to a file that ends in .npz, .safetensors, .jsonl"),

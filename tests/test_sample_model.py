@@ -1,0 +1,101 @@
+"""The model that comes with restok: as good as its card says, and there where no other is named."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from restok_cli.commands.options import SAMPLE_MODEL
+from restok_cli.data.images import to_float, to_uint8
+from restok_cli.data.loader import evaluation_batches
+from restok_cli.metrics.codebook import use_of_counts
+from restok_cli.metrics.pixels import psnr
+from restok_cli.model.checkpoint import TOKENIZER_FOLDER, load_for_use, open_har, open_tokenizer
+from restok_cli.training.codebook import count_codes
+
+CPU = torch.device("cpu")
+LENGTHS = (1, 4, 16, 32, 64, 128)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_for_use(open_tokenizer(SAMPLE_MODEL), CPU)
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    """(n, 3, 64, 64) the 202 emoji that no training saw."""
+    from restok_cli.data.shards import open_dataset
+
+    data = open_dataset("sample")
+    return torch.cat([batch.images for batch in evaluation_batches(data.held_out, image_size=(64, 64), batch_size=32)])
+
+
+@torch.inference_mode()
+def test_it_gives_held_out_emoji_back_and_more_of_them_with_every_level(tokenizer, held_out):
+    codes = tokenizer.encode(to_float(held_out))
+    values = [psnr(to_uint8(tokenizer.decode(codes[:, :n])), held_out).mean().item() for n in LENGTHS]
+    assert values == sorted(values)
+    assert values[-1] >= 19
+    card = (SAMPLE_MODEL / TOKENIZER_FOLDER / "README.md").read_text(encoding="utf-8")
+    assert f"{values[-1]:.2f}" in card
+    use = use_of_counts(count_codes(codes, tokenizer.config.codebook_size).numpy())
+    assert use.usage >= 50
+
+
+def test_it_is_small_in_16_bits_and_fits_the_sample(sample_data):
+    files = [file for file in SAMPLE_MODEL.parent.rglob("*") if file.parent.name in ("sample", "model", "tokenizer")]
+    assert sum(file.stat().st_size for file in files if file.is_file()) <= 14e6
+    har = open_har(SAMPLE_MODEL)
+    assert har.class_names == sample_data.class_names
+    for folder in (har, open_tokenizer(SAMPLE_MODEL)):
+        assert {tensor.dtype for tensor in tensors(folder).values() if tensor.is_floating_point()} == {torch.float16}
+
+
+def tensors(folder):
+    from safetensors.torch import load_file
+
+    return load_file(folder.weights_file)
+
+
+def test_generate_alone_draws_a_captioned_grid(here, restok):
+    result = restok("generate", "--steps", 9, "--count", 4)
+    assert (result.code, result.out) == (0, "pictures\n")
+    assert len(list((here / "pictures").glob("*.png"))) == 4
+    assert (here / "pictures.png").is_file()
+    line = restok("generate", "--count", 4).err
+    assert "already" in line and "--overwrite" in line
+    assert restok("generate", "--count", 4, "-o", "others").code == 0
+    assert not (here / "others.png").exists()
+
+
+def test_what_it_drew_is_compared_with_the_emoji_it_was_trained_on(here, restok, fails):
+    assert "gfid needs something to compare with" in fails(2, "evaluate")
+    assert restok("generate", "--count", 4).code == 0
+    result = restok("evaluate", "--metric", "gfid", "--features", "random", "--json")
+    assert result.code == 0, result.err
+    reference = json.loads(result.out)["protocol"]["reference"]
+    assert reference["count"] == 1704
+    assert "was drawn by the model that comes with restok" in result.err
+    (here / "pictures" / "request.json").write_text(json.dumps({"model": "another"}))
+    assert "gfid needs something to compare with" in fails(2, "evaluate")
+
+
+def test_pictures_go_to_codes_and_back_without_naming_a_model(here, restok, held_out):
+    from restok_cli.data.images import save_image
+
+    save_image(held_out[0], here / "emoji.png")
+    result = restok("reconstruct", "emoji.png", "-o", "back")
+    assert result.code == 0, result.err
+    assert float(re.search(r"PSNR ([\d.]+) dB", result.out + result.err)[1]) > 10
+    assert restok("encode", "emoji.png", "-o", "codes.npz").code == 0
+    assert restok("decode", "codes.npz", "-o", "decoded").code == 0
+    (file,) = (here / "back").glob("*.png")
+    assert file.read_bytes() == next((here / "decoded").glob("*.png")).read_bytes()
