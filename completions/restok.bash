@@ -229,9 +229,9 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 inception dinov2 clip vgg16 timm: random
             )
             ;;
-        paper)
+        'paper|sample')
             words=(
-                paper
+                paper sample
             )
             ;;
         pictures)
@@ -659,7 +659,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --count) kind=nothing pending=1 ;;
                 --class) kind=classes pending=1 ;;
                 --seed) kind=nothing pending=1 ;;
-                --preset) kind=paper pending=1 ;;
+                --preset) kind='paper|sample' pending=1 ;;
                 --cfg-scale) kind=nothing pending=1 ;;
                 --cfg-schedule) kind='constant|linear|linear-reversed|linear-constant|triangular|rectangular|step|cosine|cosine-reversed' pending=1 ;;
                 --cfg-start) kind=nothing pending=1 ;;

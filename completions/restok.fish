@@ -190,9 +190,9 @@ function __restok_values --argument-names kind
         case 'networks'
             printf '%s\n' \
                 inception dinov2 clip vgg16 'timm:' random
-        case 'paper'
+        case 'paper|sample'
             printf '%s\n' \
-                paper
+                paper sample
         case 'pictures'
             printf '%s\n' \
                 sample
@@ -538,7 +538,7 @@ complete -c restok -n '__restok_at \'restok generate\'' -l steps -r -f -d 'Sampl
 complete -c restok -n '__restok_at \'restok generate\'' -l count -r -f -d 'How many pictures'
 complete -c restok -n '__restok_at \'restok generate\'' -l class -r -f -a '(__restok_values \'classes\')' -d 'A class by name, number or synset, all, or random; may be repeated. Default: all in …'
 complete -c restok -n '__restok_at \'restok generate\'' -l seed -r -f -d 'Decides everything random: the same seed gives the same result'
-complete -c restok -n '__restok_at \'restok generate\'' -l preset -r -f -a '(__restok_values \'paper\')' -d 'The paper\'s guidance: 3.75, step from 0.25, top-p 0.95'
+complete -c restok -n '__restok_at \'restok generate\'' -l preset -r -f -a '(__restok_values \'paper|sample\')' -d 'The paper\'s guidance (3.75, step from 0.25, top-p 0.95), or what suits the model that …'
 complete -c restok -n '__restok_at \'restok generate\'' -l cfg-scale -r -f -d 'Classifier-free guidance; 1 = none'
 complete -c restok -n '__restok_at \'restok generate\'' -l cfg-schedule -r -f -a '(__restok_values \'constant|linear|linear-reversed|linear-constant|triangular|rectangular|step|cosine|cosine-reversed\')' -d 'How guidance goes from 1 to its scale, or back, over the steps'
 complete -c restok -n '__restok_at \'restok generate\'' -l cfg-start -r -f -d 'Where step and rectangular begin'

@@ -270,9 +270,9 @@ $restokValues = @{
         )
         Paths = ''
     }
-    'paper' = @{
+    'paper|sample' = @{
         Words = @(
-            'paper'
+            'paper', 'sample'
         )
         Paths = ''
     }
@@ -618,7 +618,7 @@ $restokCommands = @{
             '--count' = @{ Kind = 'nothing'; Count = 1; Help = 'How many pictures' }
             '--class' = @{ Kind = 'classes'; Count = 1; Help = 'A class by name, number or synset, all, or random; may be repeated. Default: all in …' }
             '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random: the same seed gives the same result' }
-            '--preset' = @{ Kind = 'paper'; Count = 1; Help = 'The paper''s guidance: 3.75, step from 0.25, top-p 0.95' }
+            '--preset' = @{ Kind = 'paper|sample'; Count = 1; Help = 'The paper''s guidance (3.75, step from 0.25, top-p 0.95), or what suits the model that …' }
             '--cfg-scale' = @{ Kind = 'nothing'; Count = 1; Help = 'Classifier-free guidance; 1 = none' }
             '--cfg-schedule' = @{ Kind = 'constant|linear|linear-reversed|linear-constant|triangular|rectangular|step|cosine|cosine-reversed'; Count = 1; Help = 'How guidance goes from 1 to its scale, or back, over the steps' }
             '--cfg-start' = @{ Kind = 'nothing'; Count = 1; Help = 'Where step and rectangular begin' }

@@ -125,7 +125,7 @@ def test_unknown_commands_and_options_are_refused_with_the_nearest_one(fails):
 
 
 def test_missing_and_wrong_options_are_usage_errors(fails, models):
-    assert "Missing option '--model'" in fails(2, "generate", "-o", models / "out")
+    assert "Missing argument 'PICTURES" in fails(2, "reconstruct", "-o", models / "out")
     assert "Missing argument 'DATA'" in fails(2, "train-tokenizer", "-o", models / "run")
     assert "Invalid value for '--count'" in fails(2, "generate", "--model", "x", "-o", "y", "--count", "many")
 

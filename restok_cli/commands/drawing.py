@@ -2,8 +2,8 @@
 
 Block k holds pictures k·B … k·B + B − 1. A block is always drawn as a whole, also where some of its pictures are
 there already, so that what a picture is computed with depends on nothing but the batch size. On a CPU in float32 it
-does not depend on that either: MKL is told to round alike for all shapes and thread counts (see __main__), and the
-tokenizer takes one picture at a time.
+does not depend on that either: packed weights round alike for all shapes (model/packing.py), MKL is told to (see
+__main__), and the tokenizer takes one picture at a time.
 """
 
 from collections import deque

@@ -44,7 +44,10 @@ SCHEDULES = {  # those that an option of guidance has a meaning in
     "cfg_stop": ("rectangular",),
     "cfg_peak": ("triangular", "linear-constant"),
 }
-PAPER = {"cfg_scale": 3.75, "cfg_schedule": "step", "cfg_start": 0.25, "top_p": 0.95}  # its gFID of 2.34
+PRESETS = {
+    "paper": {"cfg_scale": 3.75, "cfg_schedule": "step", "cfg_start": 0.25, "top_p": 0.95},  # its gFID of 2.34
+    "sample": {"cfg_scale": 3.0, "cfg_schedule": "linear", "top_p": 0.9},  # chosen by eye for the sample model
+}
 
 
 def generate(
@@ -70,7 +73,11 @@ def generate(
     ] = None,
     seed: Seed = 0,
     preset: Annotated[
-        Literal["paper"] | None, typer.Option(help="The paper's guidance: 3.75, step from 0.25, top-p 0.95.")
+        Literal["paper", "sample"] | None,
+        typer.Option(
+            help="The paper's guidance (3.75, step from 0.25, top-p 0.95), or what suits the model that comes with"
+            " restok, where it is the default."
+        ),
     ] = None,
     cfg_scale: Annotated[float, typer.Option(min=0, help="Classifier-free guidance; 1 = none.")] = 1.0,
     cfg_schedule: Annotated[
@@ -174,8 +181,10 @@ def generate(
     how = "compiled" if compile_ else quantize or "exact"
     temperature = 0.0 if greedy else temperature
     sampling = SamplingOptions(cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k, top_p)
-    if preset == "paper":
-        sampling = sampling._replace(**{name: PAPER[name] for name in PAPER if not is_given(context, name)})
+    if preset is None and not is_given(context, "model"):
+        preset = "sample"
+    wanted = PRESETS[preset] if preset else {}
+    sampling = sampling._replace(**{name: wanted[name] for name in wanted if not is_given(context, name)})
     check_schedule(context, sampling)
     torch_device = local_device(open_device("cpu" if quantize and device == "auto" else device))
     if quantize and torch_device.type != "cpu":

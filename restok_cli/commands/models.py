@@ -176,8 +176,8 @@ def halve(
         save_tokenizer,
     )
 
-    is_model = (out / CONFIG_FILE).is_file()
-    check_output_folder(out, overwrite, (*MODEL_FILES, TOKENIZER_FOLDER).__contains__ if is_model else lambda _: False)
+    ours = (*MODEL_FILES, *(f"{TOKENIZER_FOLDER}/{name}" for name in MODEL_FILES))
+    check_output_folder(out, overwrite, (ours if (out / CONFIG_FILE).is_file() else ()).__contains__)
     check_apart(out, model)
     folder = open_any(model)
     if folder.is_released:
