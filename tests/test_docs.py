@@ -51,6 +51,7 @@ SMALLER = (
 CANNOT_RUN = {
     r"^(torchrun|srun) ": "several nodes",
     r"_weights=|\.weights=": "needs the weights of other networks",
+    r"^restok demo": "takes minutes; test_demo.py runs it with --quick",
     r"^restok models push (?!.*--dry-run)": "needs the hub; test_models_push.py runs it against a stand-in",
 }
 OTHER_PROGRAMS = ("python3", ".", "pip", "pytest")
