@@ -38,8 +38,9 @@ def installed(built, tmp_path_factory) -> Path:
     site_packages = next(folder.glob("lib/python*/site-packages"))
     here = dict.fromkeys(sysconfig.get_path(kind) for kind in ("purelib", "platlib"))
     (site_packages / "libraries.pth").write_text("\n".join(here), encoding="utf-8")
-    install = (sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", "--quiet")
-    subprocess.run((*install, next(built.glob("*.whl"))), check=True, timeout=SECONDS)
+    # --ignore-installed: else pip is content with the restok that it sees among the libraries
+    install = ("install", "--no-deps", "--no-index", "--quiet", "--ignore-installed", next(built.glob("*.whl")))
+    subprocess.run((sys.executable, "-m", "pip", "--python", python, *install), check=True, timeout=SECONDS)
     return folder
 
 
