@@ -85,6 +85,9 @@ def test_what_it_drew_is_compared_with_the_emoji_it_was_trained_on(here, restok,
     reference = json.loads(result.out)["protocol"]["reference"]
     assert reference["n"] == 1704
     assert "was drawn by the model that comes with restok" in result.err
+    result = restok("evaluate", "--metric", "is", "--features", "random", "--json")
+    assert result.code == 0 and json.loads(result.out)["protocol"]["reference"] is None
+    assert "psnr needs something to compare with" in fails(2, "evaluate", "--metric", "psnr")
     (here / "pictures" / "request.json").write_text(json.dumps({"model": "another"}))
     assert "gfid needs something to compare with" in fails(2, "evaluate")
 

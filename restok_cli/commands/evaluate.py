@@ -38,6 +38,7 @@ FEATURE_METRICS = ("gfid", "rfid", "fid", "sfid", "is", "precision", "recall", "
 PIXEL_METRICS = ("psnr", "ssim", "ms-ssim", "lpips", "mse")
 METRICS = (*FEATURE_METRICS, *PIXEL_METRICS, *CODE_METRICS)
 WITHOUT_REFERENCE = ("is", *CODE_METRICS)
+SET_METRICS = ("gfid", "fid", "sfid", "precision", "recall", "kid")  # of two sets of pictures, whatever their names
 
 Weights = Annotated[
     Path | None,
@@ -171,7 +172,8 @@ def evaluate(
         return
     _check_apart(samples, make_reference, output, metric, reference, tokens, plot, overwrite)
     limits = parse_limits(fail_under or [], METRICS)
-    if reference is None and make_reference is None and not is_given(context, "samples") and drawn_by_sample_model():
+    of_sets = make_reference is None and tokens is None and set(metric or ["gfid"]) & {*SET_METRICS, "all"}
+    if of_sets and reference is None and not is_given(context, "samples") and drawn_by_sample_model():
         reference, split = "sample", split if is_given(context, "split") else "train"
         note(f"{samples} was drawn by the model that comes with restok: compared with the emoji it was trained on")
     metrics = []

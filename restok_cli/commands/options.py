@@ -22,9 +22,7 @@ PICTURE_MANIFEST = "manifest.jsonl"  # a line per picture in the folders that ge
 PICTURE_REQUEST = "request.json"  # what was asked for, beside it: model, options, rounding
 PICTURE_FOLDER = Path("pictures")  # where generate writes and evaluate reads, unless told otherwise
 STDOUT = Path("-")
-SAMPLE_MODEL = (
-    Path(__file__).parent.parent / "assets" / "model"
-)  # a generator of the sample's emoji, with its tokenizer
+SAMPLE_MODEL = Path(__file__).parent.parent / "assets" / "model"  # a generator of emoji, with its tokenizer
 SAMPLE_MODEL_NAME = "the one of emoji that comes with restok"
 
 
