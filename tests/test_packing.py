@@ -1,12 +1,14 @@
-"""Packed and 8-bit linear layers against the layers that they are made of."""
+"""Packed layers and 8-bit linear layers against the layers that they are made of."""
 
 from copy import deepcopy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from restok_cli.model.packing import PackedLinear, can_pack, linear, pack_linears, quantize_linears
+from restok_cli.model.packing import PackedConv, PackedLinear, can_pack, linear, pack, quantize_linears
+from restok_cli.model.pixel_codec import UpsampledConv
 
 
 @pytest.mark.parametrize(("width", "out"), [(64, 96), (1024, 24), (2816, 1024)])
@@ -34,13 +36,33 @@ def test_another_bias_takes_the_place_of_the_layers_own():
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("bias", [False, True])
+def test_packed_convolutions_are_those_of_the_layer_for_maps_of_any_size(bias):
+    conv = nn.Conv2d(16, 40, 3, padding=1, bias=bias)
+    for shape in ((1, 16, 1, 1), (2, 16, 5, 3), (1, 16, 70, 64)):
+        features = torch.randn(shape).contiguous(memory_format=torch.channels_last)
+        assert torch.allclose(PackedConv(conv)(features), conv(features), atol=1e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("channels", "height", "width"), [(1, 1, 1), (8, 5, 3), (32, 4, 6)])
+def test_a_convolution_of_a_doubled_map_equals_its_transposed_form(channels, height, width):
+    conv, features = UpsampledConv(channels), torch.randn(2, channels, height, width)
+    doubled = features.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    expected = F.conv2d(doubled, conv.weight, conv.bias, padding=1)
+    assert torch.allclose(conv(features), expected, atol=1e-5)
+    assert torch.allclose(conv.as_transposed()(features), expected, atol=1e-5)
+
+
+@torch.inference_mode()
 def test_a_packed_generator_and_a_packed_tokenizer_compute_the_same(tiny_har, tiny_tokenizer):
     images = torch.rand(2, 3, *tiny_tokenizer.config.image_size)
     class_ids, codes = torch.tensor([0, 3]), tiny_tokenizer.encode(images)
     har, tokenizer = deepcopy(tiny_har), deepcopy(tiny_tokenizer)
-    pack_linears(har)
-    pack_linears(tokenizer)
-    assert not any(isinstance(part, nn.Linear) for model in (har, tokenizer) for part in model.modules())
+    pack(har)
+    pack(tokenizer)
+    left = [part for model in (har, tokenizer) for part in model.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+    assert all(isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1) for part in left)  # used as products
     assert torch.allclose(har(class_ids, codes), tiny_har(class_ids, codes), atol=1e-4)
     latents = tokenizer.encode_latents(images).latents
     assert torch.allclose(latents, tiny_tokenizer.encode_latents(images).latents, atol=1e-4)
@@ -50,7 +72,7 @@ def test_a_packed_generator_and_a_packed_tokenizer_compute_the_same(tiny_har, ti
 @torch.inference_mode()
 def test_a_packed_tokenizer_takes_other_sizes(tiny_tokenizer):
     packed = deepcopy(tiny_tokenizer)
-    pack_linears(packed)
+    pack(packed)
     images = torch.rand(1, 3, 16, 64)
     codes = tiny_tokenizer.for_size(16, 64).encode(images)
     assert torch.equal(packed.for_size(16, 64).encode(images), codes)

@@ -24,7 +24,7 @@ from restok_cli.files import whole_folder
 from restok_cli.model import released
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
-from restok_cli.model.packing import can_pack, pack_linears
+from restok_cli.model.packing import can_pack, pack
 from restok_cli.model.tokenizer import Tokenizer
 
 FORMAT = "restok-model-1"
@@ -210,7 +210,7 @@ def load_for_use(folder: ModelFolder, device: torch.device, dtype: torch.dtype =
     """The same as fast as it goes: on a CPU with packed weights, which cannot be trained, saved or moved any more."""
     module = load_model(folder, device, dtype)
     if can_pack(device, dtype):
-        pack_linears(module)
+        pack(module)
     return module
 
 

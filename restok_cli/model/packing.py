@@ -1,7 +1,8 @@
-"""Linear layers made ready for a CPU: their weights laid out once, instead of again in every product, or in 8 bits.
+"""Layers made ready for a CPU: their weights laid out once, instead of again whenever they are used, or in 8 bits.
 
 A product with few rows waits for the weights, not for arithmetic: in the order in which the CPU wants them they are
 read faster (tests/benchmarks/sampling.py). oneDNN makes the layout, and its rows round alike however many there are.
+The same goes for convolutions of small maps (tests/benchmarks/coding.py).
 """
 
 import warnings
@@ -11,8 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restok_cli.errors import RestokError
+from restok_cli.model.pixel_codec import UpsampledConv
 
-TYPICAL_ROWS = 64  # what oneDNN chooses the layout for; any number of rows can be multiplied
+# what oneDNN chooses the layouts for; any number of rows can be multiplied, and maps of any size convolved
+TYPICAL_ROWS = 64
+TYPICAL_SIZE = 32
 
 
 class PackedLinear(nn.Module):
@@ -32,6 +36,20 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(inputs, self.packed, bias, "none", [], "")
 
 
+class PackedConv(nn.Module):
+    """The same for a convolution."""
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__()
+        self.how = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
+        self.bias = None if conv.bias is None else conv.bias.detach()
+        typical = [1, conv.in_channels, TYPICAL_SIZE, TYPICAL_SIZE]
+        self.packed = torch.ops.mkldnn._reorder_convolution_weight(conv.weight.detach(), *self.how, typical)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.ops.mkldnn._convolution_pointwise(features, self.packed, self.bias, *self.how, "none", [], "")
+
+
 def linear(layer: nn.Linear | PackedLinear, inputs: Tensor, bias: Tensor) -> Tensor:
     """The product with a layer's weights, packed or not, and another bias than its own."""
     return layer.multiply(inputs, bias) if isinstance(layer, PackedLinear) else F.linear(inputs, layer.weight, bias)
@@ -42,13 +60,17 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     return device.type == "cpu" and dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
 
-def pack_linears(module: nn.Module) -> None:
-    """Pack every linear layer below `module`, in place and one by one, so that no second copy of all is in memory."""
+def pack(module: nn.Module) -> None:
+    """Pack the layers below `module`, in place and one by one, so that no second copy of all is in memory."""
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
             setattr(module, name, PackedLinear(child))
+        elif isinstance(child, UpsampledConv):
+            setattr(module, name, child.as_transposed())
+        elif isinstance(child, nn.Conv2d) and child.kernel_size == (3, 3):  # others are computed as products
+            setattr(module, name, PackedConv(child))
         else:
-            pack_linears(child)
+            pack(child)
 
 
 def quantize_linears(module: nn.Module) -> None:

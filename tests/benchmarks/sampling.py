@@ -14,7 +14,7 @@ from coding import count_flops, resident, share  # which sets how products round
 
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
-from restok_cli.model.packing import pack_linears, quantize_linears
+from restok_cli.model.packing import pack, quantize_linears
 from restok_cli.model.sampling import SamplingOptions, sample, sampling_cache, seeded_uniforms
 
 OPTIONS = SamplingOptions(cfg_scale=3.75, top_p=0.95)
@@ -33,12 +33,12 @@ def main() -> None:
         agreement = (har(class_ids, codes).argmax(-1) == rough(class_ids, codes).argmax(-1)).float().mean()
         for name in ("as they are stored", "packed", "in 8 bits"):
             if name == "packed":
-                pack_linears(har)  # after the flops were counted: their counter does not know packed products
+                pack(har)  # after the flops were counted: their counter does not know packed products
             elif name == "in 8 bits":
                 draws = {batch: drawing(rough, batch) for batch in draws}
             loaded = resident("VmRSS")
             for batch, draw in draws.items():
-                reached = share(draw, flops[batch], runs=6 // batch + 2)
+                reached = share(draw, flops[batch])
                 print(
                     f"weights {name}, batch {batch}: {flops[batch] / batch / 1e9:.0f} GFLOP a picture,"
                     f" {reached:.0%} of the rate; peak memory {resident('VmHWM') - loaded:.2f} GB above the weights",
