@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.linalg import LinAlgError, eigh, eigvalsh
 from torch import Tensor
 
 from restok_cli.errors import RestokError
@@ -78,20 +79,19 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
         raise RestokError(
             f"statistics of {len(a.mu)} and of {len(b.mu)} features cannot be compared; use the same feature network"
         )
-    # NumPy's LAPACK (OpenBLAS) finds the eigenvalues five times as fast as torch's (MKL) on AMD's processors
     (mu_a, sigma_a), (mu_b, sigma_b) = ((mu.numpy(), sigma.numpy()) for mu, sigma in (a, b))
-    root = _root(sigma_a)
-    shared = np.sqrt(np.linalg.eigvalsh(root.T @ sigma_b @ root).clip(min=0)).sum()
+    shared = np.sqrt(_product_eigenvalues(sigma_a, sigma_b).clip(min=0)).sum()
     distance = np.square(mu_a - mu_b).sum() + sigma_a.trace() + sigma_b.trace() - 2 * shared
     return max(float(distance), 0.0)
 
 
-def _root(sigma: np.ndarray) -> np.ndarray:
-    """R (D, rank) with R Rᵀ = sigma."""
-    try:
-        return np.linalg.cholesky(sigma)  # a tenth of the work of the eigenvectors below
-    except np.linalg.LinAlgError:  # singular, as with fewer pictures than features
-        values, vectors = np.linalg.eigh(sigma)
+def _product_eigenvalues(sigma_a: np.ndarray, sigma_b: np.ndarray) -> np.ndarray:
+    """Those of sigma_a sigma_b that are not zero, and perhaps some that are."""
+    try:  # SciPy's LAPACK (OpenBLAS): on AMD's processors it is five times as fast as torch's (MKL), on Intel's as fast
+        return eigh(sigma_b, sigma_a, type=3, driver="gv", eigvals_only=True, check_finite=False)
+    except LinAlgError:  # no Cholesky factor: sigma_a is singular, as with fewer pictures than features
+        values, vectors = eigh(sigma_a, check_finite=False)
     # directions of rounding noise are left out: its square roots would add up
     kept = values > values[-1] * len(values) * np.finfo(values.dtype).eps
-    return vectors[:, kept] * np.sqrt(values[kept])
+    root = vectors[:, kept] * np.sqrt(values[kept])
+    return eigvalsh(root.T @ sigma_b @ root, check_finite=False)
