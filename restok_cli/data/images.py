@@ -63,12 +63,15 @@ def _pictures_below(folder: Path) -> list[Path]:
         visited.add(os.path.realpath(here))
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         pictures += [
-            Path(here, name) for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+            os.path.join(here, name)
+            for name in names
+            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
         ]
     if not pictures:
         kinds = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
         raise UsageError(f"{folder} holds no pictures; give a folder with files of these kinds: {kinds}")
-    return sorted(pictures)
+    # as paths are sorted, part by part, at a fraction of the time
+    return [Path(picture) for picture in sorted(pictures, key=lambda picture: picture.split(os.sep))]
 
 
 def read_image(source: bytes | Path, name: str) -> Image.Image:

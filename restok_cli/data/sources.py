@@ -82,21 +82,23 @@ def walk_folder(folder: Path, validation_fraction: float) -> Sources:
         raise UsageError(f"{folder}: no such folder; give a folder of pictures")
     own_splits = _own_splits(folder)
     roots = own_splits or {"all": folder}
-    found = [(split, path, path.relative_to(root)) for split, root in roots.items() for path in find_images([root])]
-    flat = [path for _, path, below in found if len(below.parts) == 1]
+    found = [  # with the parts of its path below the root
+        (split, path, path.parts[len(root.parts) :]) for split, root in roots.items() for path in find_images([root])
+    ]
+    flat = [path for _, path, parts in found if len(parts) == 1]
     if 0 < len(flat) < len(found):
         raise UsageError(
             f"{flat[0]} is in no class folder, but {len(found) - len(flat)} other pictures are;"
             " put every picture into a class folder, or none"
         )
-    class_folders = [] if flat else sorted({below.parts[0] for _, _, below in found})
+    class_folders = [] if flat else sorted({parts[0] for _, _, parts in found})
     class_ids = {name: i for i, name in enumerate(class_folders)}
 
     splits: dict[str, list[Source]] = {split: [] for split in roots}
     keys: set[str] = set()
-    for split, path, below in found:
-        file = path.relative_to(folder).as_posix()
-        class_id = NO_CLASS if flat else class_ids[below.parts[0]]
+    for split, path, parts in found:
+        file = "/".join(path.parts[len(folder.parts) :])
+        class_id = NO_CLASS if flat else class_ids[parts[0]]
         splits[split].append(Source(unused_key(file, keys), readable(file), class_id, File(str(path))))
     if own_splits:
         splits = {split: shuffled(sources) for split, sources in splits.items()}
