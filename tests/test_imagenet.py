@@ -1,5 +1,10 @@
 import json
+import multiprocessing
+import os
+import shutil
+import signal
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,6 +14,8 @@ import pytest
 import scipy.io
 from imagenets import CLASS_IDS, NAMES, VALIDATION, train_pictures, validation_pictures, write_rows
 
+from restok_cli.cli import run
+from restok_cli.data import preparation
 from restok_cli.data.devkit import read_devkit, read_structures
 from restok_cli.data.imagenet import read_classes
 from restok_cli.data.shards import open_dataset
@@ -41,6 +48,10 @@ def contents(split):
     return {split.key(i): (split.class_id(i), split.read(i)) for i in range(len(split))}
 
 
+def files_of(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def stem(name):
     return name.removesuffix(".JPEG")
 
@@ -65,6 +76,41 @@ def test_every_layout_gives_every_picture_its_class_and_its_own_bytes(prepared, 
 def test_files_give_the_same_shards_however_they_are_packed(prepared):
     fingerprints = {layout: prepared(layout, "--jobs", 1).fingerprint for layout in LAYOUTS if layout != "parquet"}
     assert len(set(fingerprints.values())) == 1, fingerprints
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_killed_in_every_layout_the_next_start_ends_with_the_same_bytes(restok, tmp_path, monkeypatch, layout, jobs):
+    LAYOUTS[layout](tmp_path / "in")
+    command = ("prepare", "imagenet", tmp_path / "in", tmp_path / "out", "--samples-per-shard", 4, "--jobs", jobs)
+    assert restok(*command).code == 0
+    expected = files_of(tmp_path / "out")
+    assert len([name for name in expected if name.endswith(".tar")]) == 5
+    shutil.rmtree(tmp_path / "out")
+
+    write, work, main = preparation.write_shard, tmp_path / "out/.partial", []
+
+    def kill_at_the_third(path, samples):
+        if len(list(work.glob("*-*.json"))) >= 2:
+            os.kill(main[0], signal.SIGKILL)
+            time.sleep(60)  # workers end with it
+        return write(path, samples)
+
+    def start():
+        main.append(os.getpid())
+        run([str(argument) for argument in command])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, "write_shard", kill_at_the_third)
+        process = multiprocessing.get_context("fork").Process(target=start)
+        process.start()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
+    finished = {path.name: path.stat().st_ino for path in work.glob("*-*.json")}
+    assert 2 <= len(finished) < 5 and not (tmp_path / "out/dataset.json").exists()
+    result = restok(*command)
+    assert result.code == 0 and "pictures were done before; going on" in result.err
+    assert files_of(tmp_path / "out") == expected
 
 
 def test_rows_of_parquet_files_keep_their_order_over_shards(prepared):
@@ -199,8 +245,6 @@ def test_without_pyarrow_the_extra_is_named(fails, tmp_path, monkeypatch):
 def test_a_source_that_changes_meanwhile_stops_the_command(fails, tmp_path, monkeypatch):
     """A tar that vanishes must not become a list of a million broken pictures."""
     imagenets.write_tars(tmp_path / "in")
-    from restok_cli.data import preparation
-
     make = preparation.Plan.facts
 
     def vanish(plan):

@@ -10,6 +10,7 @@ from restok_cli.data.images import (
     center_crop,
     decode_jpeg,
     find_images,
+    find_jpeg_decoder,
     make_grid,
     read_image,
     resize_box,
@@ -102,6 +103,28 @@ def test_what_is_no_whole_rgb_or_gray_jpeg_is_left_to_read_image():
     cmyk = encoded(noise(0).convert("CMYK"), "JPEG")
     for data in (b"", jpeg[:2], jpeg[:100], jpeg[:-2], cmyk, encoded(noise(0), "PNG"), encoded(noise(0), "WEBP")):
         assert decode_jpeg(data) is None
+
+
+@pytest.mark.parametrize("way", ["removed", "built without"])
+def test_where_torchvision_decodes_no_jpeg_pillow_gives_the_same_pixels_and_that_is_said_once(monkeypatch, capsys, way):
+    data = encoded(noise(0, 61, 47), "JPEG")
+    expected = decode_jpeg(data)
+    if way == "removed":
+        monkeypatch.delattr("torchvision.io.decode_jpeg")
+    else:
+        monkeypatch.setattr("torchvision.io.image._has_image_ops", lambda: False)
+    find_jpeg_decoder.cache_clear()
+    try:
+        assert torch.equal(decode_jpeg(data), expected) and torch.equal(decode_jpeg(data), expected)
+        assert decode_jpeg(data[:100]) is None
+    finally:
+        find_jpeg_decoder.cache_clear()
+    assert capsys.readouterr().err.count("this torchvision decodes no JPEG files") == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_that_torchvision_will_give_up_decoding_is_not_told_with_every_picture():
+    assert decode_jpeg(encoded(noise(0), "JPEG")) is not None
 
 
 def test_a_piece_is_resized_as_pillow_does_it_up_to_rounding():

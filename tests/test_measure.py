@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -20,7 +21,6 @@ from restok_cli.data.streams import StreamWriter
 from restok_cli.metrics import cache, kid
 from restok_cli.metrics.cache import FeatureCache, prune
 from restok_cli.metrics.features import Inception, RandomNetwork, load_inception
-from restok_cli.metrics.frechet import GaussianStatistics, frechet_distance
 from restok_cli.metrics.measure import Instruments, measure
 from restok_cli.metrics.neighbours import precision_recall
 from restok_cli.metrics.pictures import GROUP_SIZE, Pictures, open_pictures
@@ -85,20 +85,20 @@ def sets():
     return draw_images(40, seed=1), draw_images(40, seed=2)
 
 
-def test_metrics_of_features_equal_those_of_all_features_at_once(sets):
+def naive_distance(a, b):
+    """The definition, of all features at once."""
+    (mu_a, sigma_a), (mu_b, sigma_b) = ((x.mean(0), np.cov(x, rowvar=False)) for x in (a.double(), b.double()))
+    root = np.sqrt(np.linalg.eigvals(sigma_a @ sigma_b).astype(complex)).real.sum()
+    return float(((mu_a - mu_b) ** 2).sum()) + np.trace(sigma_a) + np.trace(sigma_b) - 2 * root
+
+
+def test_metrics_of_features_equal_naive_ones_of_all_features_at_once(sets):
     network = RandomNetwork()
     ours, theirs = (network(images) for images in sets)
     found = measure_one(*map(in_memory, sets))
-    gaussians = []
-    for features in (ours, theirs):
-        for part in (features.pool, features.spatial):
-            statistics = GaussianStatistics(part.shape[1])
-            statistics.add(part)
-            gaussians.append(statistics.gaussian())
-    assert found["gfid"] == pytest.approx(frechet_distance(gaussians[0], gaussians[2]), rel=1e-5)
-    assert found["sfid"] == pytest.approx(frechet_distance(gaussians[1], gaussians[3]), rel=1e-5)
-    expected = precision_recall(ours.pool, theirs.pool)
-    assert (found["precision"], found["recall"]) == expected
+    assert found["gfid"] == pytest.approx(naive_distance(ours.pool, theirs.pool), rel=1e-5)
+    assert found["sfid"] == pytest.approx(naive_distance(ours.spatial, theirs.spatial), rel=1e-5)
+    assert (found["precision"], found["recall"]) == precision_recall(ours.pool, theirs.pool)
 
 
 @pytest.mark.parametrize("batch_size", [1, 16, 33, 1000])
@@ -213,7 +213,7 @@ def test_tar_file_that_is_cut_short_is_refused(tmp_path, fails, sets, where):
     with open(tmp_path / "one.tar", "rb+") as file:
         file.truncate(ends[where])
     line = fails(1, "evaluate", tmp_path / "one.tar", "--metric", "is", "--features", "random")
-    assert "one.tar cannot be read as a tar file" in line
+    assert re.search(r"one\.tar is (a damaged tar|cut short).*copy or download it again", line)
 
 
 def test_crop_brings_samples_of_several_sizes_to_one(tmp_path, restok, sets):

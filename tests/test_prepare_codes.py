@@ -219,3 +219,12 @@ def test_data_that_is_elsewhere_or_no_data_and_no_tokenizer_are_refused(data, to
     message = fails(2, "prepare", "codes", data, out, "--tokenizer", tokenizer)
     assert "can only be streamed in training" in message
     assert not out.exists()
+
+
+def test_training_refuses_codes_of_another_tokenizer(data, tokenizer, tmp_path, restok, fails, tiny_tokenizer):
+    assert restok("prepare", "codes", data, tmp_path / "codes", "--tokenizer", tokenizer, "--views", "centre").code == 0
+    tiny_tokenizer.quantizer.codebook.data += 1
+    save_tokenizer(tiny_tokenizer, tmp_path / "other")
+    message = fails(2, "train-har", tmp_path / "codes", "--tokenizer", tmp_path / "other", "-o", tmp_path / "har")
+    assert "codes holds codes of another tokenizer than" in message
+    assert not (tmp_path / "har").exists()

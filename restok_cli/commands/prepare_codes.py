@@ -60,7 +60,7 @@ def codes(
       restok train-har emoji-codes --tokenizer runs/tokenizer -o har
     """
     run_in_processes(num_processes)
-    from restok_cli.data.code_writer import finish_codes, shard_path, start_codes
+    from restok_cli.data.code_writer import finish_codes
     from restok_cli.data.shards import StreamedSplit, open_dataset
     from restok_cli.model.checkpoint import load_for_use, open_tokenizer
 
@@ -74,14 +74,7 @@ def codes(
     model = open_tokenizer(tokenizer)
     plan = make_plan(dataset, model, views, dtype)
     num_shards = {name: plan.num_shards(len(split)) for name, split in splits.items()}
-    missing: Shards = []
-    if rank() == 0:
-        start_codes(out, plan, overwrite)
-        shards = [(split, number) for split, count in num_shards.items() for number in range(count)]
-        missing = [shard for shard in shards if not shard_path(out, *shard).exists()]
-        if len(missing) < len(shards):
-            note(f"{len(shards) - len(missing)} of {len(shards)} shards are there already")
-    missing = gather(missing)[0]  # what process 0 found before anything was written
+    missing = start(out, plan, num_shards, overwrite)
     encoder = Encoder(load_for_use(model, torch_device, torch_dtype(dtype)), torch_device, batch_size)
     try:
         encode_shards(out, missing[rank() :: world_size()], plan, dataset, encoder, num_workers)
@@ -110,6 +103,23 @@ def make_plan(dataset: "Dataset", tokenizer: "ModelFolder", views: str, dtype: s
         class_names=dataset.class_names,
         samples_per_shard=SAMPLES_PER_SHARD,
     )
+
+
+def start(out: Path, plan: "CodePlan", num_shards: dict[str, int], overwrite: bool) -> Shards:
+    """Make `out` ready; return the shards that are still to be made, the same to all processes.
+
+    Raises UsageError where `out` holds anything else.
+    """
+    from restok_cli.data.code_writer import shard_path, start_codes
+
+    missing: Shards = []
+    if rank() == 0:
+        start_codes(out, plan, overwrite)
+        shards = [(split, number) for split, count in num_shards.items() for number in range(count)]
+        missing = [shard for shard in shards if not shard_path(out, *shard).exists()]
+        if len(missing) < len(shards):
+            note(f"{len(shards) - len(missing)} of {len(shards)} shards are there already")
+    return gather(missing)[0]  # what process 0 found before anything was written
 
 
 class Encoder(NamedTuple):

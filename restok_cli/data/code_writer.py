@@ -9,6 +9,7 @@ from restok_cli.data.arrays import map_array
 from restok_cli.data.codes import (
     CODE_FILES,
     CODES_FILE,
+    MADE,
     UNFINISHED_FILE,
     CodeManifest,
     CodePlan,
@@ -16,7 +17,6 @@ from restok_cli.data.codes import (
     checksum,
     fingerprint,
     is_codes,
-    read_plan,
     record_dtype,
 )
 from restok_cli.errors import RestokError, UsageError
@@ -29,7 +29,7 @@ def start_codes(folder: Path, plan: CodePlan, overwrite: bool) -> None:
     Raises UsageError where it holds anything else, unless that is a code cache and `overwrite` is true.
     """
     if not overwrite and (folder / UNFINISHED_FILE).is_file() and not (folder / CODES_FILE).is_file():
-        _check_same(folder, read_plan(CodePlan, folder / UNFINISHED_FILE), plan)
+        _check_same(folder, MADE.read(CodePlan, folder / UNFINISHED_FILE), plan)
     else:
         # in a folder that is no code cache, files of such names are somebody else's
         check_output_folder(folder, overwrite, lambda file: is_codes(folder) and bool(CODE_FILES.fullmatch(file)))

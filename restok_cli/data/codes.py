@@ -11,23 +11,23 @@ import hashlib
 import json
 import re
 import zlib
-from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from restok_cli.data.arrays import map_array
 from restok_cli.data.batching import check_division, micro_batches
+from restok_cli.data.manifests import Made, locate
 from restok_cli.data.transforms import NUM_VIEWS, Views
-from restok_cli.errors import RestokError, UsageError, did_you_mean
+from restok_cli.errors import UsageError, did_you_mean
 
-FORMAT_VERSION = 1
+MADE = Made("the codes", "restok prepare codes")
 CODES_FILE, UNFINISHED_FILE = "codes.json", "unfinished.json"
 SAMPLES_PER_SHARD = 256  # what is lost of the work at most when it is stopped
 
@@ -40,7 +40,7 @@ class CodePlan(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     data_name: str
     data_fingerprint: str
     tokenizer_fingerprint: str
@@ -76,9 +76,6 @@ class CodeManifest(CodePlan):
 
     splits: dict[str, list[CodeShardInfo]] = Field(min_length=1)
     fingerprint: str  # two caches with the same one hold the same codes of the same samples in the same order
-
-
-Plan = TypeVar("Plan", CodePlan, CodeManifest)
 
 
 class CodeBatch(NamedTuple):
@@ -119,11 +116,8 @@ class CodeSplit:
         return self.ends[-1]
 
     def _record(self, i: int) -> np.void:
-        if not 0 <= i < len(self):
-            raise IndexError(f"sample {i} of {len(self)}")
-        number = bisect_right(self.ends, i)
-        shard = self.shards[number]
-        return shard.records[i - self.ends[number] + shard.info.num_samples]
+        number, position = locate(self.ends, i)
+        return self.shards[number].records[position]
 
     def codes(self, i: int, view: int) -> np.ndarray:
         """The codes (L,) of one view of sample `i`. Raises RestokError where the shard is damaged."""
@@ -149,11 +143,12 @@ class CodeShard:
         try:
             records = map_array(self.path)
         except (OSError, ValueError) as error:
-            raise _damaged(self.path, "is missing or no shard of codes") from error
+            raise MADE.damaged(self.path, "is missing or no shard of codes") from error
         key_bytes = records.dtype["key"].itemsize if "key" in (records.dtype.names or ()) else 0
         expected = record_dtype(self.plan, self.num_views, key_bytes)
         if records.dtype != expected or records.shape != (self.info.num_samples,):
-            raise _damaged(self.path, f"does not hold the {self.info.num_samples} samples that {CODES_FILE} speaks of")
+            what = f"does not hold the {self.info.num_samples} samples that {CODES_FILE} speaks of"
+            raise MADE.damaged(self.path, what)
         return records
 
 
@@ -200,13 +195,9 @@ def open_codes(path: str | Path) -> CodeCache:
     """
     folder = Path(path)
     check_finished(folder)
-    manifest = read_plan(CodeManifest, folder / CODES_FILE)
+    manifest = MADE.read(CodeManifest, folder / CODES_FILE)
     for shard in (shard for shards in manifest.splits.values() for shard in shards):
-        path = folder / shard.file
-        if not path.is_file():
-            raise _damaged(path, "is missing")
-        if path.stat().st_size != shard.bytes:
-            raise _damaged(path, f"has {path.stat().st_size} bytes instead of {shard.bytes}")
+        MADE.check_file(folder / shard.file, shard.bytes)
     return CodeCache(folder, manifest)
 
 
@@ -217,23 +208,6 @@ def check_finished(folder: Path) -> None:
     if (folder / UNFINISHED_FILE).is_file():
         raise UsageError(f"{folder} is unfinished; the same `restok prepare codes` again goes on with it")
     raise UsageError(f"{folder} holds no codes; `restok prepare codes DATA {folder} --tokenizer M` makes them")
-
-
-def read_plan(kind: type[Plan], path: Path) -> Plan:
-    """codes.json or unfinished.json. Raises RestokError where it is damaged or of another format."""
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(fields, dict) and fields.get("format_version") not in (None, FORMAT_VERSION):
-            raise RestokError(
-                f"{path} has format {fields['format_version']}, this restok reads {FORMAT_VERSION}:"
-                " update restok, or make the codes again"
-            )
-        return kind.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise _damaged(path, f"is wrong at {'.'.join(map(str, first['loc']))} ({first['msg']})") from error
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, "is not JSON") from error
 
 
 def code_batches(
@@ -297,7 +271,3 @@ def evaluation_code_batches(
 
 def _batch(codes: list[np.ndarray], class_ids: list[int]) -> CodeBatch:
     return CodeBatch(torch.from_numpy(np.stack(codes).astype(np.int64)), torch.tensor(class_ids))
-
-
-def _damaged(path: Path, what: str) -> RestokError:
-    return RestokError(f"{path} {what}: copy the codes again, or make them again with `restok prepare codes`")

@@ -82,8 +82,8 @@ def _structures(parts: list[tuple[int, bytes]]) -> list[dict]:
         joined_names[start : start + length].partition(b"\0")[0].decode("ascii")
         for start in range(0, len(joined_names), length)
     ]
-    read = [_value(content) for _, content in values]
-    return [dict(zip(names, read[start:], strict=False)) for start in range(0, len(read), len(names))]
+    read = iter([_value(content) for _, content in values])
+    return [dict(zip(names, row, strict=True)) for row in zip(*[read] * len(names), strict=True)]
 
 
 def _value(content: bytes) -> str | float | tuple[float, ...] | None:

@@ -1,7 +1,6 @@
 """Batches in an exact order: what a step sees is a function of seed and step, and of nothing else."""
 
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -18,7 +17,7 @@ from restok_cli.data.batching import (
     micro_batches,
     verify_advice,
 )
-from restok_cli.data.images import center_crop, to_tensor
+from restok_cli.data.images import center_crop, find_jpeg_decoder, to_tensor
 from restok_cli.data.shards import Split, StreamedSplit
 from restok_cli.data.streaming import streamed_batches, streamed_evaluation_batches
 from restok_cli.data.transforms import Crop, Transform, Views, make_views
@@ -58,6 +57,8 @@ def batches(
     """
     size = check_division(batch_size, micro_batch_size, world_size)
     transform = Transform(seed, image_size, crop, random_crop_area, random_flip)
+    if num_workers and crop != "centre":
+        find_jpeg_decoder()  # once here, not in each worker, where it would take two seconds and 90 MB
     if isinstance(split, StreamedSplit):
         return streamed_batches(
             split,
@@ -116,8 +117,6 @@ class _Pictures:
 def _load(
     pictures: _Pictures, visits: Iterator[list[tuple[int, int]]], num_workers: int, broken: BrokenSamples
 ) -> Iterator[Batch]:
-    if num_workers and pictures.transform.crop != "centre":
-        import_module("torchvision.io")  # once here, not in each worker, where it would take two seconds and 90 MB
     loader = DataLoader(
         pictures,
         batch_sampler=visits,

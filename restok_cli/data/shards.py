@@ -10,11 +10,9 @@ The set that comes with restok has its shards gzipped; everything else about it 
 """
 
 import gzip
-import json
 import os
 import re
 import zlib
-from bisect import bisect_right
 from functools import cached_property
 from itertools import accumulate, chain
 from pathlib import Path
@@ -22,13 +20,14 @@ from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from restok_cli.data.arrays import map_array
 from restok_cli.data.images import read_image
+from restok_cli.data.manifests import Made, locate
 from restok_cli.errors import RestokError, UsageError, did_you_mean
 
-FORMAT_VERSION = 1
+MADE = Made("the data set", "restok prepare")
 MANIFEST = "dataset.json"
 SAMPLE_FOLDER = Path(__file__).parents[1] / "assets" / "sample"
 SAMPLES_PER_SHARD = 4000
@@ -80,7 +79,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     name: str
     splits: dict[str, SplitInfo] = Field(min_length=1)
     class_names: list[str]  # the class id is the place in this list; empty where there are no classes
@@ -116,12 +115,12 @@ class Shard:
         try:
             index = map_array(path)
         except (OSError, ValueError) as error:
-            raise _damaged(path, "is missing or no index") from error
+            raise MADE.damaged(path, "is missing or no index") from error
         if index.dtype != INDEX_DTYPE or index.shape != (self.num_samples,):
-            raise _damaged(path, f"does not index the {self.num_samples} samples that {MANIFEST} speaks of")
+            raise MADE.damaged(path, f"does not index the {self.num_samples} samples that {MANIFEST} speaks of")
         lowest, highest = (0, self.num_classes - 1) if self.num_classes else (NO_CLASS, NO_CLASS)
         if index["class_id"].min() < lowest or index["class_id"].max() > highest:
-            raise _damaged(path, f"holds class ids outside the {self.num_classes} classes of {MANIFEST}")
+            raise MADE.damaged(path, f"holds class ids outside the {self.num_classes} classes of {MANIFEST}")
         return index
 
     def key(self, i: int) -> str:
@@ -142,9 +141,9 @@ class Shard:
                 with open(self.path, "rb", buffering=0) as file:
                     data = os.pread(file.fileno(), length, offset)
             except OSError as error:
-                raise _damaged(self.path, f"cannot be read ({error.strerror})") from error
+                raise MADE.damaged(self.path, f"cannot be read ({error.strerror})") from error
         if len(data) != length:
-            raise _damaged(self.path, f"ends before byte {offset + length}")
+            raise MADE.damaged(self.path, f"ends before byte {offset + length}")
         return data
 
     @cached_property
@@ -152,7 +151,7 @@ class Shard:
         try:
             return gzip.decompress(self.path.read_bytes())
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise _damaged(self.path, f"is no whole gzip file ({error})") from error
+            raise MADE.damaged(self.path, f"is no whole gzip file ({error})") from error
 
 
 class Split:
@@ -166,11 +165,8 @@ class Split:
         return self.ends[-1]
 
     def _locate(self, i: int) -> tuple[Shard, int]:
-        if not 0 <= i < len(self):
-            raise IndexError(f"sample {i} of {len(self)}")
-        number = bisect_right(self.ends, i)
-        shard = self.shards[number]
-        return shard, i - self.ends[number] + shard.num_samples
+        number, position = locate(self.ends, i)
+        return self.shards[number], position
 
     @cached_property
     def class_ids(self) -> np.ndarray:
@@ -278,7 +274,8 @@ def open_dataset(path: str | Path, allow_pipe: bool = False) -> Dataset:
     folder = SAMPLE_FOLDER if str(path) == "sample" else Path(path)
     manifest = read_manifest(folder)
     for shard in chain.from_iterable(split.shards for split in manifest.splits.values()):
-        _check_shard(folder / shard.file, shard)
+        # of a gzipped tar the size is not known without unpacking it, and pip has checked its hash
+        MADE.check_file(folder / shard.file, None if shard.file.endswith(".gz") else shard.bytes)
     commands = [url for split in manifest.splits.values() for url in split.urls if url.startswith("pipe:")]
     if commands and not allow_pipe:
         raise UsageError(f"{folder} would run the shell command {commands[0][5:]!r}; if it may, give --allow-pipe")
@@ -297,31 +294,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder}: no such data set; give a folder that `restok prepare folder PICTURES OUT` made,"
             " or the word sample"
         )
-    return _parse_manifest(path)
-
-
-def _parse_manifest(path: Path) -> Manifest:
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(fields, dict) and fields.get("format_version") not in (None, FORMAT_VERSION):
-            raise RestokError(
-                f"{path} has format {fields['format_version']}, this restok reads {FORMAT_VERSION}:"
-                " update restok, or prepare the data set again"
-            )
-        return Manifest.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise _damaged(path, f"is wrong at {'.'.join(map(str, first['loc']))} ({first['msg']})") from error
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, "is not JSON") from error
-
-
-def _check_shard(path: Path, shard: ShardInfo) -> None:
-    if not path.is_file():
-        raise _damaged(path, "is missing")
-    # of a gzipped tar the size is not known without unpacking it, and pip has checked its hash
-    if path.suffix == ".tar" and path.stat().st_size != shard.bytes:
-        raise _damaged(path, f"has {path.stat().st_size} bytes instead of {shard.bytes}")
+    return MADE.read(Manifest, path)
 
 
 def index_path(shard: Path) -> Path:
@@ -345,7 +318,7 @@ def own_files(folder: Path) -> set[str]:
 def _listed_files(path: Path) -> set[str]:
     """What is ours of a data set by its dataset.json; of a damaged one nothing is known."""
     try:
-        manifest = _parse_manifest(path)
+        manifest = MADE.read(Manifest, path)
     except RestokError:
         return set()
     shards = [shard.file for split in manifest.splits.values() for shard in split.shards]
@@ -363,7 +336,3 @@ def is_index(path: Path) -> bool:
         return map_array(path).dtype == INDEX_DTYPE
     except (OSError, ValueError):
         return False
-
-
-def _damaged(path: Path, what: str) -> RestokError:
-    return RestokError(f"{path} {what}: copy the data set again, or make it again with `restok prepare`")

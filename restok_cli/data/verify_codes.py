@@ -7,13 +7,13 @@ import numpy as np
 
 from restok_cli.data.codes import (
     CODES_FILE,
+    MADE,
     CodeManifest,
     CodeShard,
     CodeShardInfo,
     check_finished,
     checksum,
     fingerprint,
-    read_plan,
 )
 from restok_cli.data.shards import NO_CLASS
 from restok_cli.data.transforms import NUM_VIEWS
@@ -28,7 +28,7 @@ def verify_codes(path: str | Path) -> Verification:
     """
     folder = Path(path)
     check_finished(folder)
-    manifest = read_plan(CodeManifest, folder / CODES_FILE)
+    manifest = MADE.read(CodeManifest, folder / CODES_FILE)
     problems = []
     if fingerprint(manifest, manifest.splits) != manifest.fingerprint:
         what = "the fingerprint is not that of this tokenizer, these shards and class names: it was changed"

@@ -17,7 +17,7 @@ class PrecisionRecall(NamedTuple):
 
 
 def precision_recall(samples: Tensor, reference: Tensor) -> PrecisionRecall:
-    """Both, of features (n, D) and (m, D) of one network; time grows with (n + m)², memory does not.
+    """Both, of features (n, D) and (m, D) of one network; time grows with (n + m)², memory only with n + m.
 
     In float64: a squared distance is the small difference of large numbers.
     Raises RestokError where a set has no more than NEIGHBOURS pictures.
@@ -27,35 +27,45 @@ def precision_recall(samples: Tensor, reference: Tensor) -> PrecisionRecall:
             raise RestokError(
                 f"precision and recall need more than {NEIGHBOURS} pictures, the {name} have {len(features)}"
             )
-    samples_in = _inside(samples, reference, _squared_radii(reference))
-    reference_in = _inside(reference, samples, _squared_radii(samples))
-    return PrecisionRecall(samples_in.double().mean().item(), reference_in.double().mean().item())
+    precise, recalled = _share_inside(samples, reference, _squared_radii(samples), _squared_radii(reference))
+    return PrecisionRecall(precise, recalled)
 
 
 def _squared_radii(features: Tensor) -> Tensor:
     """(n,): the squared distance of each to its k-th nearest neighbour, not counting itself."""
-    radii = []
-    for first, rows in enumerate(features.split(BLOCK)):
-        nearest = torch.empty(len(rows), 0, dtype=torch.float64)
-        for second, columns in enumerate(features.split(BLOCK)):
-            distances = _squared_distances(rows, columns)
-            if first == second:
+    nearest = torch.full((len(features), NEIGHBOURS + 1), torch.inf, dtype=torch.float64)
+
+    def draw_near(places: slice, distances: Tensor) -> None:
+        nearest[places] = torch.cat([nearest[places], distances], 1).topk(NEIGHBOURS + 1, largest=False).values
+
+    blocks = _blocks(features)
+    for i, rows in enumerate(blocks):
+        for columns in blocks[: i + 1]:
+            distances = _squared_distances(features[rows], features[columns])
+            if rows == columns:
                 distances.fill_diagonal_(0)  # rounding could put another picture nearer than itself
-            nearest = torch.cat([nearest, distances], 1)
-            nearest = nearest.topk(min(NEIGHBOURS + 1, nearest.shape[1]), largest=False).values
-        radii.append(nearest[:, NEIGHBOURS])  # the first is the picture itself
-    return torch.cat(radii)
+            else:
+                draw_near(columns, distances.T)
+            draw_near(rows, distances)
+    return nearest[:, NEIGHBOURS]  # the first is the picture itself
 
 
-def _inside(features: Tensor, centres: Tensor, squared_radii: Tensor) -> Tensor:
-    """(n,) bool: whether each lies in the ball around any of the centres."""
-    inside = torch.zeros(len(features), dtype=torch.bool)
-    for rows, found in zip(features.split(BLOCK), inside.split(BLOCK), strict=True):
-        for columns, radii in zip(centres.split(BLOCK), squared_radii.split(BLOCK), strict=True):
-            found |= (_squared_distances(rows, columns) <= radii).any(1)
-    return inside
+def _share_inside(a: Tensor, b: Tensor, radii_a: Tensor, radii_b: Tensor) -> tuple[float, float]:
+    """The share of `a` that lies in the ball around any of `b`, and of `b` around any of `a`; radii are squared."""
+    inside_b, inside_a = (torch.zeros(len(features), dtype=torch.bool) for features in (a, b))
+    for rows in _blocks(a):
+        for columns in _blocks(b):
+            distances = _squared_distances(a[rows], b[columns])
+            inside_b[rows] |= (distances <= radii_b[columns]).any(1)
+            inside_a[columns] |= (distances <= radii_a[rows, None]).any(0)
+    return inside_b.double().mean().item(), inside_a.double().mean().item()
+
+
+def _blocks(features: Tensor) -> list[slice]:
+    return [slice(start, start + BLOCK) for start in range(0, len(features), BLOCK)]
 
 
 def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """(n, D) and (m, D) -> (n, m), float64."""
     a, b = a.double(), b.double()
     return (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp_(min=0)

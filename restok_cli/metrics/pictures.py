@@ -7,11 +7,8 @@ the same pictures in the same order, so that no number depends on how many are r
 import hashlib
 import json
 import os
-import tarfile
 import tempfile
 import zipfile
-import zlib
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -28,8 +25,10 @@ from torch import Tensor
 from restok_cli.console import note
 from restok_cli.data.arrays import NPZ_ERRORS
 from restok_cli.data.images import DECODE_ERRORS, IMAGE_SUFFIXES, center_crop, find_images, read_image, to_tensor
-from restok_cli.data.shards import Split, is_dataset, open_dataset
+from restok_cli.data.manifests import locate
+from restok_cli.data.shards import is_dataset, open_dataset
 from restok_cli.data.streams import read_stream
+from restok_cli.data.tars import list_files
 from restok_cli.errors import PictureError, RestokError, UsageError
 from restok_cli.processes import rank
 
@@ -232,17 +231,13 @@ def _from_data_set(source: str, split: str) -> Pictures:
     parts = [dataset.split(name) for name in names]
     ends = list(accumulate(len(part) for part in parts))
 
-    def locate(index: int) -> tuple[Split, int]:
-        number = bisect_right(ends, index)
-        return parts[number], index - ends[number] + len(parts[number])
-
     def key(index: int) -> str:
-        part, position = locate(index)
-        return part.key(position)
+        number, position = locate(ends, index)
+        return parts[number].key(position)
 
     def read(index: int) -> Image.Image:
-        part, position = locate(index)
-        return part.image(position)
+        number, position = locate(ends, index)
+        return parts[number].image(position)
 
     return Pictures(source=f"{source} ({'+'.join(names)})", count=ends[-1], key=key, open=read)
 
@@ -274,18 +269,11 @@ def _from_tars(source: str, tars: list[Path], exact: bool) -> Pictures:
     places: list[tuple[str, BinaryIO, str, int, int]] = []  # key, file, name, offset, length
     for path in tars:
         file = open(path, "rb")  # noqa: SIM115  stays open as long as the pictures are in use
-        try:
-            with tarfile.open(fileobj=file) as tar:
-                for member in tar:
-                    if member.isfile() and member.name.lower().endswith(IMAGE_SUFFIXES):
-                        folder, slash, name = member.name.rpartition("/")
-                        key = folder + slash + name.partition(".")[0]  # as in a stream
-                        places.append((key, file, f"{member.name} of {path}", member.offset_data, member.size))
-                # tarfile takes a missing header for the end of the tar, which is a block of zeros
-                if os.pread(file.fileno(), tarfile.BLOCKSIZE, tar.offset) != bytes(tarfile.BLOCKSIZE):
-                    raise tarfile.ReadError("it ends in the middle")
-        except (tarfile.TarError, EOFError, zlib.error) as error:
-            raise RestokError(f"{path} cannot be read as a tar file ({error}); copy or make it again") from error
+        for member in list_files(file, str(path)):
+            if member.name.lower().endswith(IMAGE_SUFFIXES):
+                folder, slash, name = member.name.rpartition("/")
+                key = folder + slash + name.partition(".")[0]  # as in a stream
+                places.append((key, file, f"{member.name} of {path}", member.offset_data, member.size))
     return _from_places(source, places, exact)
 
 

@@ -1,11 +1,14 @@
 """How fast `evaluate` is beside torch-fidelity: the algebra of FID, and Inception's features. Ratios within one run.
 
-    python tests/benchmarks/measuring.py
+    python tests/benchmarks/measuring.py [neighbours]
 
 Works with random features and random weights of full size, on the CPU with all its cores; takes some minutes, most of
-which is torch-fidelity's. Let nothing else run.
+which is torch-fidelity's. Let nothing else run. With the word: time and memory of precision and recall alone, at the
+size of papers, which takes some minutes more.
 """
 
+import re
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,10 +25,12 @@ from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.features import Inception, load_inception
 from restok_cli.metrics.frechet import Gaussian, frechet_distance
 from restok_cli.metrics.measure import Instruments, feature_sums
+from restok_cli.metrics.neighbours import precision_recall
 from restok_cli.metrics.pictures import open_pictures
 
 DIMENSIONS, NUM_FEATURES = 2048, 5000
 NUM_PICTURES, SIZE, BATCH_SIZE = 48, 256, 16
+NUM_SAMPLES, NUM_REFERENCE = 50_000, 10_000  # of precision and recall, as with ADM's reference batches
 
 
 def seconds(work: Callable[[], object], repeats: int) -> float:
@@ -40,10 +45,13 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
     return min(times)
 
 
+def draw_features(seed: int, number: int) -> Tensor:
+    """Like those of Inception, never negative; correlated ones cost torch-fidelity less."""
+    return torch.randn(number, DIMENSIONS, generator=torch.Generator().manual_seed(seed)).abs() ** 1.5
+
+
 def draw_statistics(seed: int) -> Gaussian:
-    """Of features that are, like those of Inception, never negative; correlated ones cost torch-fidelity less."""
-    rng = torch.Generator().manual_seed(seed)
-    features = (torch.randn(NUM_FEATURES, DIMENSIONS, generator=rng).abs() ** 1.5).double()
+    features = draw_features(seed, NUM_FEATURES).double()
     return Gaussian(features.mean(0), torch.cov(features.T))
 
 
@@ -101,6 +109,26 @@ def compare_features(folder: Path) -> None:
     )
 
 
+def peak_bytes() -> int:
+    """Of this process alone: getrusage would start from its parent's."""
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+def measure_neighbours() -> None:
+    samples, reference = draw_features(1, NUM_SAMPLES), draw_features(2, NUM_REFERENCE)
+    precision_recall(samples[:10], reference[:10])  # what libraries set up once is no part of it
+    Path("/proc/self/clear_refs").write_text("5")  # drawing took more; the peak begins anew here
+    before, start, busy = peak_bytes(), time.perf_counter(), time.process_time()
+    found = precision_recall(samples, reference)
+    taken, busy = time.perf_counter() - start, time.process_time() - busy
+    size = samples.nbytes + reference.nbytes
+    print(
+        f"precision and recall of {NUM_SAMPLES:,} against {NUM_REFERENCE:,} of {DIMENSIONS} features: {taken:.0f} s,"
+        f" {busy:.0f} s of processor time, {(peak_bytes() - before) / 1e6:.0f} MB above the {size / 1e6:.0f} MB of the"
+        f" features ({found.precision:.3f}, {found.recall:.3f})"
+    )
+
+
 def main() -> None:
     print(f"{torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory() as folder:
@@ -109,4 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    measure_neighbours() if sys.argv[1:] == ["neighbours"] else main()

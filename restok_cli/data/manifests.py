@@ -1,0 +1,59 @@
+"""What data sets and code caches share: a folder of shards, and a JSON file that describes them."""
+
+import json
+from bisect import bisect_right
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from restok_cli.errors import RestokError
+
+Described = TypeVar("Described", bound=BaseModel)
+
+
+class Made(NamedTuple):
+    """Whose files they are, for messages."""
+
+    what: str  # "the data set"
+    command: str  # that makes it
+
+    def damaged(self, path: Path, problem: str) -> RestokError:
+        """What to raise where one of its files is not as it was made."""
+        return RestokError(f"{path} {problem}: copy {self.what} again, or run `{self.command}` again")
+
+    def read(self, kind: type[Described], path: Path) -> Described:
+        """A description of that kind. Raises RestokError where it is damaged or of another format."""
+        version = kind.model_fields["format_version"].default
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(fields, dict) and fields.get("format_version") not in (None, version):
+                raise RestokError(
+                    f"{path} has format {fields['format_version']}, this restok reads {version}:"
+                    f" update restok, or run `{self.command}` again"
+                )
+            return kind.model_validate(fields)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise self.damaged(path, f"is wrong at {where} ({first['msg']})") from error
+        except (ValueError, RecursionError) as error:
+            raise self.damaged(path, "is not JSON") from error
+
+    def check_file(self, path: Path, num_bytes: int | None) -> None:
+        """Raises RestokError where the file is missing or, if that is known, has not so many bytes."""
+        if not path.is_file():
+            raise self.damaged(path, "is missing")
+        if num_bytes not in (None, size := path.stat().st_size):
+            raise self.damaged(path, f"has {size} bytes instead of {num_bytes}")
+
+
+def locate(ends: list[int], i: int) -> tuple[int, int]:
+    """The part that holds sample `i`, and its place there, of parts that follow each other and end at `ends`.
+
+    Raises IndexError where there is no such sample.
+    """
+    if not 0 <= i < ends[-1]:
+        raise IndexError(f"sample {i} of {ends[-1]}")
+    number = bisect_right(ends, i)
+    return number, i - (ends[number - 1] if number else 0)
