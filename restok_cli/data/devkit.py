@@ -2,6 +2,7 @@
 
 It numbers the classes in an order of its own (ILSVRC2012_ID); meta.mat tells the synset of each number. That is a
 MATLAB file of version 5, of which this reads the little that is needed: arrays of structures of numbers and text.
+SciPy's reader is not used, since a damaged file can kill the process in it.
 """
 
 import struct
