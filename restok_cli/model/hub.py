@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.model.checkpoint import ALL_FILES
 
 
 def check_name(name: str) -> None:
@@ -29,6 +28,8 @@ def upload(files: dict[str, Path | bytes], name: str, revision: str | None, priv
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError  # HTTPError: its client's
+
+    from restok_cli.model.checkpoint import ALL_FILES
 
     hub = HfApi()
     try:
