@@ -11,6 +11,7 @@ HEAD = """\
 WALK = r"""
 Register-ArgumentCompleter -Native -CommandName restok -ScriptBlock {
     param($wordToComplete, $commandAst, $cursorPosition)
+    Set-StrictMode -Off  # below, what is not known is $null
 
     $path = 'restok'
     $kind = ''
@@ -52,7 +53,7 @@ Register-ArgumentCompleter -Native -CommandName restok -ScriptBlock {
         $kind = if ($position -lt $command.Arguments.Count) { $command.Arguments[$position] } else { $command.Others }
         $candidates = @($command.Commands.GetEnumerator() | ForEach-Object { , @($_.Key, $_.Value) })
     }
-    $values = $restokValues[$kind]
+    $values = if ($kind) { $restokValues[$kind] }
     if ($values) {
         $candidates += @($values.Words | ForEach-Object { , @($_, $_) })
     }
@@ -87,7 +88,7 @@ def _quote(text: str) -> str:
 
 
 def _values(tree: Command) -> str:
-    lines = ["# Kinds of values: their words, and whether files or folders may stand there too.", "$restokValues = @{"]
+    lines = ["# Kinds of values: their words, and whether files or folders may stand there too.", "$global:restokValues = @{"]
     for values in all_values(tree):
         lines.append(f"    {_quote(values.name)} = @{{")
         words = wrapped((f"{_quote(word)}," for word in values.words), 12)
@@ -103,7 +104,7 @@ def _values(tree: Command) -> str:
 def _commands(tree: Command) -> str:
     lines = [
         "# What each command has; Others is the kind of all arguments after those listed.",
-        f"${PROGRAM}Commands = @{{",
+        f"$global:{PROGRAM}Commands = @{{",
     ]
     for command in tree.walk():
         kinds = [argument.values.name for argument in command.arguments]

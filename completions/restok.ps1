@@ -2,7 +2,7 @@
 # Call it from $PROFILE: . path/to/restok.ps1
 
 # Kinds of values: their words, and whether files or folders may stand there too.
-$restokValues = @{
+$global:restokValues = @{
     'all' = @{
         Words = @(
             'all'
@@ -392,7 +392,7 @@ $restokValues = @{
 }
 
 # What each command has; Others is the kind of all arguments after those listed.
-$restokCommands = @{
+$global:restokCommands = @{
     'restok' = @{
         Commands = [ordered]@{
             'prepare' = 'Make a data set: tar shards, indexed and hashed, that training reads in an exact order'
@@ -915,6 +915,7 @@ $restokCommands = @{
 
 Register-ArgumentCompleter -Native -CommandName restok -ScriptBlock {
     param($wordToComplete, $commandAst, $cursorPosition)
+    Set-StrictMode -Off  # below, what is not known is $null
 
     $path = 'restok'
     $kind = ''
@@ -956,7 +957,7 @@ Register-ArgumentCompleter -Native -CommandName restok -ScriptBlock {
         $kind = if ($position -lt $command.Arguments.Count) { $command.Arguments[$position] } else { $command.Others }
         $candidates = @($command.Commands.GetEnumerator() | ForEach-Object { , @($_.Key, $_.Value) })
     }
-    $values = $restokValues[$kind]
+    $values = if ($kind) { $restokValues[$kind] }
     if ($values) {
         $candidates += @($values.Words | ForEach-Object { , @($_, $_) })
     }

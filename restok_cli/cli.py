@@ -10,6 +10,7 @@ import sys
 import traceback
 from contextlib import suppress
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -105,8 +106,10 @@ app.command()(doctor.doctor)
 
 def run(arguments: list[str] | None = None) -> int:
     """Run one command line and return its exit code: 0, 1 (failure), 2 (usage, config) or 130 (Ctrl-C)."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(args=arguments, prog_name="restok", standalone_mode=False) or 0
+        check_words(words)
+        code = app(args=words, prog_name="restok", standalone_mode=False) or 0
         sys.stdout.flush()  # here, where a closed pipe or a full disk can still be told
         return code
     except ClickUsageError as error:
@@ -144,6 +147,17 @@ def run(arguments: list[str] | None = None) -> int:
         if not _is_out_of_memory(error):
             raise
         return _fail("out of memory; give a smaller --batch-size, or another --device", EXIT_FAILURE)
+
+
+def check_words(words: list[str]) -> None:
+    """Raises UsageError for an empty word, which as a path would mean the current folder."""
+    for before, word in pairwise(("restok", *words)):
+        option = word.removesuffix("=")
+        if not word or (option != word and option.startswith("--") and "=" not in option):
+            where = option or before
+            raise UsageError(
+                f"nothing is given after {where}, only an empty word; is a variable of your shell not set?"
+            )
 
 
 def _describe(error: OSError) -> str:

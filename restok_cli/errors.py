@@ -22,8 +22,11 @@ class Unmet(RestokError):
     """A result is worse than the command line allows."""
 
 
-class Interrupted(RestokError):
-    """A signal asked the program to stop, and what was done so far is safe."""
+class Interrupted(BaseException):
+    """A signal asked the program to stop, and what was done so far is safe.
+
+    No RestokError, nor an Exception: who goes on after an error must not go on after this.
+    """
 
     def __init__(self, signal_number: int, message: str):
         super().__init__(message)

@@ -51,7 +51,7 @@ class Hub:
         files = self.files.get(f"{name}@{branch}")
         match call:
             case "branch":
-                self.files.setdefault(f"{name}@{branch}", {})
+                self.files.setdefault(f"{name}@{branch}", dict(self.files[f"{name}@main"]))
                 return 200, {}
             case "preupload":
                 asked = json.loads(body)["files"]
@@ -61,16 +61,17 @@ class Hub:
                 for line in map(json.loads, body.splitlines()):
                     if line["key"] == "header":
                         self.commits.append(line["value"]["summary"])
+                    elif line["key"] == "deletedFile":
+                        del files[line["value"]["path"]]
                     else:
                         files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
                 return 200, {"commitUrl": f"{self.url}/{name}/commit/{SHA}", "commitOid": SHA}
             case "revision" if files is not None:
                 return 200, {"id": name, "sha": SHA, "siblings": [{"rfilename": path} for path in files]}
-            case "tree" if self.files.get(f"{name}@main") is not None:
-                entries = self.files[f"{name}@main"].items()
+            case "tree" if files is not None:
                 return 200, [
                     {"type": "file", "path": path, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-                    for path, data in entries
+                    for path, data in files.items()
                 ]
         return 404, {"error": "Repository not found"}
 

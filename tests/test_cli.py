@@ -231,6 +231,20 @@ def test_a_group_without_a_sub_command_shows_its_help(restok):
     assert result.code == 2 and "restok prepare folder" in result.out and result.err == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "before"),
+    [
+        (("generate", "-o", ""), "-o"),
+        (("reconstruct", "sample", "--grid="), "--grid"),
+        (("evaluate", ""), "evaluate"),
+        (("evaluate", "--reference", ""), "--reference"),
+        (("",), "restok"),
+    ],
+)
+def test_an_empty_word_is_not_the_current_folder(fails, words, before):
+    assert f"nothing is given after {before}, only an empty word" in fails(2, *words)
+
+
 @pytest.mark.parametrize("error", [MemoryError(), type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory.")])
 def test_running_out_of_memory_is_one_line_with_advice(fails, monkeypatch, error):
     def fail(**_options):

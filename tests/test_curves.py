@@ -52,8 +52,8 @@ def test_a_picture_has_a_panel_for_each_number_and_a_colour_for_each_run(restok,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("run -o c.jpg", "-o c.jpg: the picture is a PNG; give a name that ends in .png"),
-        ("run -o there.png", "there.png already exists; give another name, or --overwrite"),
+        ("run -o c.jpg", "-o c.jpg: give a file name that ends in .png"),
+        ("run -o there.png", "-o there.png already exists; give another file, or --overwrite"),
         ("run -o c.png --metric los", "--metric los: not logged (did you mean loss?); there are: loss, learning_rate"),
         ("run nowhere -o c.png", "nowhere holds no metrics.jsonl; give the folder of a run that has logged a step"),
         ("empty -o c.png", "empty has logged nothing yet"),

@@ -135,7 +135,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(restok, fails, here, command
     assert sorted(here.iterdir()) == before
 
 
-@pytest.mark.parametrize("key", ["../out", "/tmp/out", "a//b", "", "a", "long/" + "é" * 126])
+@pytest.mark.parametrize("key", ["../out", "/tmp/out", "a//b", "", "a", "a.png/b", "long/" + "é" * 126])
 def test_keys_cannot_lead_out_of_the_folder_or_come_twice(fails, here, key):
     np.savez(here / "evil.npz", codes=np.zeros((2, 4), int), codebook_size=64, keys=["a", key])
     before = sorted(here.iterdir())

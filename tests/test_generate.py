@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from restok_cli.commands import drawing
-from restok_cli.commands.drawn import check_output
+from restok_cli.commands.drawn import Destination, check_output
 from restok_cli.data.code_files import read_codes
 from restok_cli.data.shards import open_dataset
 from restok_cli.data.streams import read_stream
@@ -204,10 +204,18 @@ def test_a_run_that_has_lost_a_picture_is_made_again(generate, expected, tmp_pat
     assert pngs(tmp_path / "expected") == expected
 
 
-def test_codes_that_are_there_are_not_taken_for_those_asked_for(generate, fails, tiny_models, tmp_path):
-    generate("--codes", "-o", "codes.npz")
-    options = ("--model", tiny_models / "har", *OPTIONS, "--codes", "-o", "codes.npz", "--resume")
-    assert "does not say what it was drawn with; leave --resume out" in fails(2, "generate", *options)
+@pytest.mark.parametrize("name", ["codes.npz", "codes.safetensors", "codes.jsonl"])
+def test_codes_that_are_there_are_only_taken_for_those_that_they_are(
+    generate, restok, fails, tiny_models, tmp_path, name
+):
+    generate("--codes", "-o", name)
+    before = (tmp_path / name).stat().st_mtime_ns
+    assert "is complete" in generate("--codes", "-o", name, "--resume").err
+    assert (tmp_path / name).stat().st_mtime_ns == before
+    options = ("generate", "--model", tiny_models / "har", *OPTIONS, "--codes", "-o", name, "--resume")
+    assert "already exists" in fails(2, *options, "--seed", 1)
+    assert restok("encode", "sample", "--model", tiny_models / "tokenizer", "-o", name, "--overwrite").code == 0
+    assert "already exists" in fails(2, *options)
 
 
 @pytest.mark.parametrize("option", ["--grid", "--ladder"])
@@ -247,7 +255,7 @@ def test_an_npz_has_the_form_of_the_adm_evaluator(generate, expected, tmp_path):
 def test_shards_replace_no_foreign_tars(tmp_path):
     (tmp_path / "mine-000001.tar").write_text("years of work")
     with pytest.raises(UsageError, match=r"holds mine-000001\.tar, which this command did not make"):
-        check_output(tmp_path, codes=False, shards=True, overwrite=True)
+        check_output(Destination(tmp_path, True, False, None, None, False, True), overwrite=True)
 
 
 def test_shards_are_a_data_set_with_the_same_files(generate, expected, tmp_path):

@@ -221,6 +221,13 @@ def test_captions_are_drawn_below_their_pictures_and_cut_to_fit():
     assert (grid[:, :, 98:] == 255).all()
 
 
+def test_captions_have_plain_letters_for_those_that_the_font_lacks():
+    images = torch.zeros((1, 3, 16, 96), dtype=torch.uint8)
+    accented, plain = (make_grid(images, 1, [caption]) for caption in ("Über\u00a0señor ﬁ", "Uber senor fi"))
+    assert torch.equal(accented, plain)
+    assert torch.equal(make_grid(images, 1, ["a\n日"]), make_grid(images, 1, ["a??"]))
+
+
 def test_pictures_are_found_sorted_and_hidden_files_are_not(tmp_path):
     names = ["b/2.PNG", "b/10.jpg", "a.png", "c/d/e.webp", "b/._2.png", ".git/x.png"]
     write_pictures(tmp_path, names)

@@ -68,6 +68,14 @@ def test_a_second_push_to_a_private_model_and_a_branch(restok, hub, har):
     assert sorted(hub.files["owner/name@half-way"]) == MODEL
 
 
+def test_files_of_an_earlier_push_that_the_model_lacks_go_and_those_of_others_stay(restok, hub, har):
+    assert restok("models", "push", har, "owner/name").code == 0
+    hub.files["owner/name@main"] |= {".gitattributes": b"", "samples/a.png": b"", "tokenizer/notes.txt": b""}
+    assert restok("models", "push", har / "tokenizer", "owner/name").code == 0
+    assert len(hub.commits) == 2
+    assert sorted(hub.files["owner/name@main"]) == [".gitattributes", *MODEL, "samples/a.png", "tokenizer/notes.txt"]
+
+
 def test_a_dry_run_lists_what_would_go_and_sends_nothing(restok, hub, har):
     result = restok("models", "push", har, "owner/name", "--dry-run")
     listed = dict(line.split("  ") for line in result.out.splitlines())

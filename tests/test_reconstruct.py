@@ -139,8 +139,10 @@ def test_wrong_options_are_one_line_and_leave_nothing(fails, here, arguments, me
     assert sorted(here.iterdir()) == before
 
 
-def test_an_empty_name_is_not_the_current_folder(fails, here):
-    assert "an empty name stands for no picture" in fails(2, "reconstruct", "", "--model", "tokenizer")
+def test_a_picture_and_a_folder_that_would_get_one_name_are_refused_before_anything_is_done(fails, here):
+    write_pictures(here / "both", ["a.jpg", "a.png/b.png"], 32, 32)
+    line = fails(1, "reconstruct", "both", "--model", "none")
+    assert "holds a picture called a and others in a folder a.png/" in line
 
 
 def test_names_that_are_no_text_become_readable_ones(reconstruct, here):

@@ -9,6 +9,7 @@ import torch
 from restok_cli.commands.options import SAMPLE_MODEL
 from restok_cli.data.images import to_float, to_uint8
 from restok_cli.data.loader import evaluation_batches
+from restok_cli.errors import Failed
 from restok_cli.metrics.codebook import use_of_counts
 from restok_cli.metrics.pixels import psnr
 from restok_cli.model.checkpoint import TOKENIZER_FOLDER, load_for_use, open_har, open_tokenizer
@@ -77,7 +78,7 @@ def test_generate_alone_draws_a_captioned_grid(here, restok):
     assert not (here / "others.png").exists()
 
 
-def test_what_it_drew_is_compared_with_the_emoji_it_was_trained_on(here, restok, fails):
+def test_what_it_drew_is_compared_with_the_emoji_it_was_trained_on(here, restok, fails, monkeypatch):
     assert "gfid needs something to compare with" in fails(2, "evaluate")
     assert restok("generate", "--count", 4).code == 0
     result = restok("evaluate", "--metric", "gfid", "--features", "random", "--json")
@@ -85,6 +86,9 @@ def test_what_it_drew_is_compared_with_the_emoji_it_was_trained_on(here, restok,
     reference = json.loads(result.out)["protocol"]["reference"]
     assert reference["n"] == 1704
     assert "was drawn by the model that comes with restok" in result.err
+    with monkeypatch.context() as patch:  # the process that only starts the others says nothing
+        patch.setattr("restok_cli.commands.evaluate.run_in_processes", lambda _: (_ for _ in ()).throw(Failed(0, "")))
+        assert restok("evaluate", "--num-processes", 2).err == ""
     result = restok("evaluate", "--metric", "is", "--features", "random", "--json")
     assert result.code == 0 and json.loads(result.out)["protocol"]["reference"] is None
     assert "psnr needs something to compare with" in fails(2, "evaluate", "--metric", "psnr")

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from restok_cli.commands.options import OverwriteFile
-from restok_cli.errors import UsageError
+from restok_cli.commands.options import OverwriteFile, check_output_file
 
 
 def curves(
@@ -29,14 +28,9 @@ def curves(
       restok curves runs/tokenizer -o curves.png
       restok curves runs/a runs/b --metric loss --metric learning_rate -o ab.png
     """
-    from restok_cli.training.curves import draw_curves, read_curves
+    check_output_file("-o", output, ".png", overwrite)
 
-    if output.suffix.lower() != ".png":
-        raise UsageError(f"-o {output}: the picture is a PNG; give a name that ends in .png")
-    if output.exists() and not overwrite:
-        raise UsageError(f"{output} already exists; give another name, or --overwrite to replace it")
-    names = [run.resolve().name for run in runs]
-    if len(set(names)) < len(names):
-        names = [str(run) for run in runs]
-    draw_curves(dict(zip(names, map(read_curves, runs), strict=True)), metrics or [], output)
+    from restok_cli.training.curves import draw_curves, read_curves, short_names
+
+    draw_curves(dict(zip(short_names(runs), map(read_curves, runs), strict=True)), metrics or [], output)
     print(output)

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -85,13 +86,12 @@ def decode(
 
     torch_device = open_device(device)
     folder = open_tokenizer(model)
+    check = partial(check_codes, tokenizer=folder, fingerprint=fingerprint(folder), tokens=tokens, taken=set())
+    whole = whole and check(whole)
     tokenizer = load_for_use(folder, torch_device, torch_dtype(dtype))
     size = batch_size or auto_batch_size(tokenizer, torch_device)
-    parts = read_code_lines(sys.stdin, "stdin", size) if whole is None else _parts(whole, size)
-    name = fingerprint(folder)
-    checked = (check_codes(part, folder, name, tokens) for part in parts)
-    pictures = decode_all(checked, tokenizer, None if whole is None else len(whole.keys))
-    count = write_pictures(pictures, output)
+    parts = _parts(whole, size) if whole else map(check, read_code_lines(sys.stdin, "stdin", size))
+    count = write_pictures(decode_all(parts, tokenizer, len(whole.keys) if whole else None), output)
     if output != STDOUT:
         print(json.dumps({"path": str(output), "pictures": count}) if as_json else output)
 
@@ -102,8 +102,16 @@ def _parts(codes: "Codes", size: int) -> "Iterator[Codes]":
         yield codes._replace(codes=codes.codes[part], keys=codes.keys[part], class_ids=codes.class_ids[part])
 
 
-def check_codes(codes: "Codes", tokenizer: "ModelFolder", fingerprint: str, tokens: int | None) -> "Codes":
-    """The codes to decode, cut to `tokens` each. Raises UsageError where they are not those of the tokenizer."""
+def check_codes(
+    codes: "Codes", tokenizer: "ModelFolder", fingerprint: str, tokens: int | None, taken: set[str]
+) -> "Codes":
+    """The codes to decode, cut to `tokens` each; their keys are added to those `taken`.
+
+    Raises UsageError where they are not those of the tokenizer, RestokError for keys that cannot be names of files
+    beside each other.
+    """
+    from restok_cli.data.inputs import check_key
+
     config, length = tokenizer.config, codes.codes.shape[1]
     if codes.tokenizer and codes.tokenizer != fingerprint:
         raise UsageError(f"the codes belong to another tokenizer than {tokenizer.path}; give that one by --model")
@@ -114,6 +122,8 @@ def check_codes(codes: "Codes", tokenizer: "ModelFolder", fingerprint: str, toke
         )
     if tokens is not None and tokens > length:
         raise UsageError(f"--tokens {tokens}: there are {length} codes for each picture; give 1 to {length}")
+    for key in codes.keys:
+        check_key(key, taken, "the list of codes")
     return codes._replace(codes=codes.codes[:, :tokens])
 
 
@@ -126,19 +136,17 @@ class Decoded(NamedTuple):
 
 
 def decode_all(parts: "Iterable[Codes]", tokenizer: "Tokenizer", total: int | None) -> Iterator[Decoded]:
-    """Decode one part after the other. Raises RestokError for keys that cannot be names of files, or come twice."""
+    """Decode one part after the other."""
     import torch
 
     from restok_cli.commands.coding import decode_codes, png_files
-    from restok_cli.data.inputs import check_key
 
-    device, keys = tokenizer.quantizer.codebook.device, set()
+    device = tokenizer.quantizer.codebook.device
     with Progress("decode", total, "pictures") as progress:
         for part in parts:
             codes = torch.from_numpy(part.codes).long().to(device)
             files = png_files(decode_codes(tokenizer, codes).cpu())
             for key, class_id, png in zip(part.keys, part.class_ids.tolist(), files, strict=True):
-                check_key(key, keys, "the list of codes")
                 yield Decoded(key, png, {"class_id": class_id, "tokens": codes.shape[1]})
             progress.advance(len(files))
 

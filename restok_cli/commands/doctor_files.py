@@ -183,13 +183,9 @@ def _count(folder: "ModelFolder") -> int:
     import torch
     from safetensors import SafetensorError, safe_open
 
-    from restok_cli.model.checkpoint import check_tensors
-    from restok_cli.model.har import Har
-    from restok_cli.model.tokenizer import Tokenizer
+    from restok_cli.model.checkpoint import check_tensors, empty_model
 
-    with torch.device("meta"):
-        module = Tokenizer(folder.config) if folder.kind == "tokenizer" else Har(folder.config)
-    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    expected = {name: tensor.shape for name, tensor in empty_model(folder.config).state_dict().items()}
     if folder.weights_file.suffix == ".bin":  # whose header is code; only loading it tells more
         if not folder.weights_file.is_file():
             raise RestokError(f"{folder.weights_file} is missing; copy the model again")

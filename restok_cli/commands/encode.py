@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,13 @@ from restok_cli.commands.options import (
 )
 from restok_cli.console import Progress, note
 from restok_cli.errors import RestokError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from restok_cli.data.code_files import Codes
+    from restok_cli.data.inputs import Inputs
+    from restok_cli.model.tokenizer import Tokenizer
 
 
 def encode(
@@ -54,7 +61,7 @@ def encode(
       restok encode sample --model runs/tokenizer -o codes.npz
       restok encode photo.jpg --model M | restok decode - --model M -o same.png
     """
-    from restok_cli.data.code_files import Codes, check_code_file, join, write_code_lines, write_codes
+    from restok_cli.data.code_files import check_code_file, join, write_code_lines, write_codes
 
     if output != STDOUT:
         check_code_file(output)
@@ -63,34 +70,41 @@ def encode(
 
     inputs = find_inputs(pictures, split, sys.stdin.buffer)
 
-    import numpy as np
-
-    from restok_cli.commands.coding import auto_batch_size, encode_images, sized
+    from restok_cli.commands.coding import auto_batch_size
     from restok_cli.model.checkpoint import fingerprint, load_for_use, open_tokenizer
 
     torch_device = open_device(device)
     folder = open_tokenizer(model)
     tokenizer = load_for_use(folder, torch_device, torch_dtype(dtype))
-    name, codebook_size = fingerprint(folder), tokenizer.config.codebook_size
-    size = None if no_crop else tokenizer.config.image_size
-    done: list[Codes] = []
+    size = batch_size or auto_batch_size(tokenizer, torch_device)
+    parts = encode_all(inputs, tokenizer, fingerprint(folder), no_crop, size)
+    if output == STDOUT:
+        for part in parts:
+            write_code_lines(part, sys.stdout)
+        return
+    codes = join(list(parts))
+    write_codes(codes, output)
+    result = {"path": str(output), "pictures": len(codes.keys), "unreadable": inputs.unreadable}
+    print(json.dumps(result) if as_json else output)
+
+
+def encode_all(
+    inputs: "Inputs", tokenizer: "Tokenizer", fingerprint: str, no_crop: bool, batch_size: int
+) -> "Iterator[Codes]":
+    """The codes of all inputs, a batch at a time. Raises RestokError where none can be decoded."""
+    import numpy as np
+
+    from restok_cli.commands.coding import encode_images, sized
+    from restok_cli.data.code_files import Codes
+
     count = 0
     with Progress("encode", inputs.count, "pictures") as progress:
-        for batch in inputs.batches(size, batch_size or auto_batch_size(tokenizer, torch_device)):
+        for batch in inputs.batches(None if no_crop else tokenizer.config.image_size, batch_size):
             codes = encode_images(sized(tokenizer, batch.images), batch.images).cpu().numpy().astype(np.int32)
-            part = Codes(codes, batch.keys, np.array(batch.class_ids), codebook_size, name)
-            if output == STDOUT:
-                write_code_lines(part, sys.stdout)
-            else:
-                done.append(part)
+            yield Codes(codes, batch.keys, np.array(batch.class_ids), tokenizer.config.codebook_size, fingerprint)
             count += len(codes)
             progress.advance(len(codes))
     if count == 0:
         raise RestokError(f"none of the {inputs.unreadable} pictures could be decoded; nothing was written")
     if inputs.unreadable:
         note(f"{count} pictures, {inputs.unreadable} left out")
-    if output == STDOUT:
-        return
-    write_codes(join(done), output)
-    result = {"path": str(output), "pictures": count, "unreadable": inputs.unreadable}
-    print(json.dumps(result) if as_json else output)

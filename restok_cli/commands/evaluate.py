@@ -1,8 +1,8 @@
 """`restok evaluate`: numbers for pictures and codes, and the protocol that makes them comparable."""
 
 import json
-import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -27,12 +27,7 @@ from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.processes import connect, local_device, rank, run_in_processes
 
 if TYPE_CHECKING:
-    import torch
-
-    from restok_cli.metrics.measure import Instruments
-    from restok_cli.metrics.pictures import Pictures
     from restok_cli.metrics.protocol import Measurement
-    from restok_cli.metrics.reference import Reference
 
 FEATURE_METRICS = ("gfid", "rfid", "fid", "sfid", "is", "precision", "recall", "kid")
 PIXEL_METRICS = ("psnr", "ssim", "ms-ssim", "lpips", "mse")
@@ -40,112 +35,139 @@ METRICS = (*FEATURE_METRICS, *PIXEL_METRICS, *CODE_METRICS)
 WITHOUT_REFERENCE = ("is", *CODE_METRICS)
 SET_METRICS = ("gfid", "fid", "sfid", "precision", "recall", "kid")  # of two sets of pictures, whatever their names
 
-Weights = Annotated[
+Samples = Annotated[
+    str,
+    typer.Argument(
+        metavar="SAMPLES",
+        help="A folder of pictures, an ADM .npz, tar files, a data set (or the word sample), - for a tar stream on"
+        " stdin, or codes.",
+    ),
+]
+MetricNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help=f"One of {', '.join(METRICS)}, or all that the inputs allow; may be repeated. Default: gfid.",
+        autocompletion=lambda incomplete: [name for name in (*METRICS, "all") if name.startswith(incomplete)],
+    ),
+]
+ReferenceName = Annotated[
+    str | None,
+    typer.Option(
+        "--reference",
+        metavar="REF",
+        help="What to compare with: the same forms, statistics (.npz: mu, sigma), or a name --make-reference gave.",
+    ),
+]
+AnySplit = Annotated[
+    Literal["validation", "train", "all"], typer.Option(help="The split to take where a data set is given.")
+]
+Crop = Annotated[
+    int | None, typer.Option(min=8, metavar="SIZE", help="First give SAMPLES the ADM centre crop to this size.")
+]
+Network = Annotated[
+    str,
+    typer.Option(
+        metavar="NETWORK",
+        help="Behind the metrics of features: inception, dinov2, clip, vgg16, timm:NAME; random needs no download:"
+        " smoke tests only.",
+    ),
+]
+InceptionWeights = Annotated[
     Path | None,
     typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Inception's. Default: torch's cache, or download."),
+]
+VggWeights = Annotated[
+    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="VGG-16's, of lpips and vgg16.")
+]
+TimmWeights = Annotated[
+    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Of dinov2, clip or timm:NAME.")
+]
+AnyModel = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="M", help="The tokenizer that makes codes of pictures (codebook, --tokens); for nll the generator."
+    ),
+]
+Tokens = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N,N,…", help="Measure what the first N codes give back of SAMPLES, for each N; all: every level."
+    ),
+]
+Plot = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="With --tokens: draw metric against tokens (PNG, PDF, SVG).")
+]
+FailUnder = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="Exit 4 where a metric is worse: below VALUE, or above it where lower is better (FID, KID, LPIPS, MSE,"
+        " NLL); may be repeated.",
+    ),
+]
+Compare = Annotated[
+    tuple[Path, Path] | None,
+    typer.Option(metavar="A B", exists=True, dir_okay=False, help="Table two --json results; measures nothing."),
+]
+MakeReference = Annotated[
+    str | None,
+    typer.Option(metavar="DATA", help="Make statistics of pictures for --reference instead; they go to -o."),
+]
+ReferenceOutput = Annotated[
+    str | None,
+    typer.Option("--output", "-o", metavar="REF", help="With --make-reference: an .npz, or a name for the cache."),
+]
+KeptPictures = Annotated[
+    int,
+    typer.Option(
+        "--reference-pictures",
+        min=0,
+        help="With --make-reference: pictures to keep, for precision, recall and kid.",
+    ),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache."
+    ),
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither look features up nor keep them.")]
+PicturesHeld = Annotated[
+    int, typer.Option("--batch-size", min=1, help="Pictures held at a time; changes speed and memory, not results.")
+]
+ResultAsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object with the protocol instead of a table.")
 ]
 
 
 def evaluate(
     context: typer.Context,
-    samples: Annotated[
-        str,
-        typer.Argument(
-            metavar="SAMPLES",
-            help="A folder of pictures, an ADM .npz, tar files, a data set (or the word sample), - for a tar stream on"
-            " stdin, or codes.",
-        ),
-    ] = str(PICTURE_FOLDER),
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help=f"One of {', '.join(METRICS)}, or all that the inputs allow; may be repeated. Default: gfid.",
-            autocompletion=lambda incomplete: [name for name in (*METRICS, "all") if name.startswith(incomplete)],
-        ),
-    ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REF",
-            help="What to compare with: the same forms, statistics (.npz: mu, sigma), or a name --make-reference gave.",
-        ),
-    ] = None,
-    split: Annotated[
-        Literal["validation", "train", "all"], typer.Option(help="The split to take where a data set is given.")
-    ] = "validation",
-    crop: Annotated[
-        int | None, typer.Option(min=8, metavar="SIZE", help="First give SAMPLES the ADM centre crop to this size.")
-    ] = None,
-    features: Annotated[
-        str,
-        typer.Option(
-            metavar="NETWORK",
-            help="Behind the metrics of features: inception, dinov2, clip, vgg16, timm:NAME; random needs no download:"
-            " smoke tests only.",
-        ),
-    ] = "inception",
-    inception_weights: Weights = None,
-    vgg_weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="VGG-16's, of lpips and vgg16.")
-    ] = None,
-    timm_weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Of dinov2, clip or timm:NAME.")
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="M", help="The tokenizer that makes codes of pictures (codebook, --tokens); for nll the generator."
-        ),
-    ] = None,
-    tokens: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N,N,…", help="Measure what the first N codes give back of SAMPLES, for each N; all: every level."
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="With --tokens: draw metric against tokens (PNG, PDF, SVG).")
-    ] = None,
-    fail_under: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="Exit 4 where a metric is worse: below VALUE, or above it where lower is better (FID, KID, LPIPS,"
-            " MSE, NLL); may be repeated.",
-        ),
-    ] = None,
-    compare: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(metavar="A B", exists=True, dir_okay=False, help="Table two --json results; measures nothing."),
-    ] = None,
-    make_reference: Annotated[
-        str | None,
-        typer.Option(metavar="DATA", help="Make statistics of pictures for --reference instead; they go to -o."),
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option("--output", "-o", metavar="REF", help="With --make-reference: an .npz, or a name for the cache."),
-    ] = None,
-    reference_pictures: Annotated[
-        int, typer.Option(min=0, help="With --make-reference: pictures to keep, for precision, recall and kid.")
-    ] = 10_000,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache."
-        ),
-    ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither look features up nor keep them.")] = False,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Pictures held at a time; changes speed and memory, not results.")
-    ] = 64,
+    samples: Samples = str(PICTURE_FOLDER),
+    metric: MetricNames = None,
+    reference: ReferenceName = None,
+    split: AnySplit = "validation",
+    crop: Crop = None,
+    features: Network = "inception",
+    inception_weights: InceptionWeights = None,
+    vgg_weights: VggWeights = None,
+    timm_weights: TimmWeights = None,
+    model: AnyModel = None,
+    tokens: Tokens = None,
+    plot: Plot = None,
+    fail_under: FailUnder = None,
+    compare: Compare = None,
+    make_reference: MakeReference = None,
+    output: ReferenceOutput = None,
+    reference_pictures: KeptPictures = 10_000,
+    cache: Cache = None,
+    no_cache: NoCache = False,
+    batch_size: PicturesHeld = 64,
     num_processes: NumProcesses = 1,
     overwrite: OverwriteFile = False,
     device: Device = "auto",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object with the protocol instead of a table.")
-    ] = False,
+    as_json: ResultAsJson = False,
 ) -> None:
     """Measure pictures (FID, sFID, IS, precision, recall, KID, PSNR, SSIM, LPIPS) and codes.
 
@@ -168,23 +190,26 @@ def evaluate(
     """
     started = time.monotonic()
     if compare is not None:
-        _compare(*compare, as_json)
+        compare_files(*compare, as_json)
         return
     _check_apart(samples, make_reference, output, metric, reference, tokens, plot, overwrite)
     limits = parse_limits(fail_under or [], METRICS)
     of_sets = make_reference is None and tokens is None and set(metric or ["gfid"]) & {*SET_METRICS, "all"}
-    if of_sets and reference is None and not is_given(context, "samples") and drawn_by_sample_model():
+    of_sample = of_sets and reference is None and not is_given(context, "samples") and drawn_by_sample_model()
+    if of_sample:
         reference, split = "sample", split if is_given(context, "split") else "train"
-        note(f"{samples} was drawn by the model that comes with restok: compared with the emoji it was trained on")
     metrics = []
     if make_reference is None:
         metrics = _check_metrics(metric or [], samples, reference, model, tokens, limits)
     if (make_reference or samples) == "-" and num_processes > 1:
         raise UsageError("- is one stream, which one process reads; leave --num-processes out, or give files")
     run_in_processes(num_processes)
+    if of_sample:
+        note(f"{samples} was drawn by the model that comes with restok: compared with the emoji it was trained on")
 
-    from restok_cli.metrics import protocol
+    from restok_cli.commands.evaluate_pictures import evaluate_pictures, open_both, open_instruments, write_statistics
     from restok_cli.metrics.cache import default_cache, prune
+    from restok_cli.metrics.reference import reference_path
 
     torch_device = local_device(open_device(device))
     connect(torch_device)
@@ -192,24 +217,40 @@ def evaluate(
     if cache is not None and rank() == 0:
         prune(cache)
     weights = {"inception_weights": inception_weights, "vgg_weights": vgg_weights, "timm_weights": timm_weights}
+    instruments = partial(open_instruments, features, weights, cache, torch_device, batch_size)
     if make_reference is not None:
-        instruments = _instruments(["sfid"], features, weights, cache, torch_device, batch_size)
-        _make_reference(make_reference, split, crop, output, overwrite, reference_pictures, instruments, cache)
+        path = reference_path(output, cache)
+        check_output_file("-o", path, ".npz", overwrite, Path(make_reference))
+        write_statistics(make_reference, split, crop, path, reference_pictures, instruments(["sfid"]))
         return
     curve = None
     if set(metrics) & set(CODE_METRICS):
         measurements, circumstances = evaluate_codes(samples, split, metrics, model, torch_device)
     elif tokens is not None:
-        instruments = _instruments(metrics, features, weights, cache, torch_device, batch_size)
-        curve, circumstances = evaluate_tokens(samples, split, metrics, model, tokens, instruments, vgg_weights)
+        curve, circumstances = evaluate_tokens(
+            samples, split, metrics, model, tokens, instruments(metrics), vgg_weights
+        )
         measurements = curve[max(curve)]
     else:
-        target, pictures = _open(samples, reference, split, crop, cache)
-        instruments = _instruments(metrics, features, weights, cache, torch_device, batch_size)
-        measurements, circumstances = _measure(pictures, target, metrics, instruments, vgg_weights)
-    if rank() > 0:
-        return
-    circumstances |= {"device": str(torch_device), "seconds": round(time.monotonic() - started, 3)}
+        pictures, target = open_both(samples, reference, split, crop, cache)
+        measurements, circumstances = evaluate_pictures(pictures, target, metrics, instruments(metrics), vgg_weights)
+    if rank() == 0:
+        circumstances |= {"device": str(torch_device), "seconds": round(time.monotonic() - started, 3)}
+        print_result(measurements, curve, circumstances, reference, plot, as_json)
+        check_limits(limits, measurements)
+
+
+def print_result(
+    measurements: "dict[str, Measurement]",
+    curve: "dict[int, dict[str, Measurement]] | None",
+    circumstances: dict,
+    reference: str | None,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """The numbers on stdout, what is to be known of them on stderr; `curve` where there is one for each prefix."""
+    from restok_cli.metrics import protocol
+
     if curve is not None:
         print_curve(curve, circumstances, plot, as_json)
     elif as_json:
@@ -218,7 +259,6 @@ def evaluate(
         print(protocol.table(measurements, reference or ""))
     for line in protocol.remarks(list(measurements.values())):
         note(line)
-    check_limits(limits, measurements)
 
 
 def drawn_by_sample_model() -> bool:
@@ -293,97 +333,7 @@ def _check_apart(
         check_output_file("--plot", plot, plot.suffix, overwrite, Path(samples))
 
 
-def _instruments(
-    metrics: list[str],
-    features: str,
-    weights: dict[str, Path | None],
-    cache: Path | None,
-    device: "torch.device",
-    batch_size: int,
-) -> "Instruments":
-    """What measuring by these metrics needs, but for LPIPS, which may turn out not to be possible."""
-    from restok_cli.metrics.backbones import open_network
-    from restok_cli.metrics.cache import FeatureCache
-    from restok_cli.metrics.measure import Instruments
-
-    if not set(metrics) & {*FEATURE_METRICS, "all"}:
-        return Instruments(None, None, device, batch_size)
-    network = open_network(features, device, **weights)
-    return Instruments(network, FeatureCache(cache, network), device, batch_size)
-
-
-def _open(
-    samples: str, reference: str | None, split: str, crop: int | None, cache: Path | None
-) -> "tuple[Reference | None, Pictures]":
-    from restok_cli.metrics.pictures import open_pictures
-    from restok_cli.metrics.reference import open_reference
-
-    target = open_reference(reference, split, cache) if reference else None
-    pictures = open_pictures(samples, split, sys.stdin.buffer if samples == "-" else None, exact=True)
-    if crop is not None:
-        pictures.crop_to((crop, crop))
-    return target, pictures
-
-
-def _measure(
-    pictures: "Pictures",
-    target: "Reference | None",
-    metrics: list[str],
-    instruments: "Instruments",
-    vgg_weights: Path | None,
-) -> "tuple[dict[str, Measurement], dict]":
-    """The measurements, and the protocol they were made by."""
-    from restok_cli.metrics.measure import choose_metrics, measure
-    from restok_cli.metrics.pairs import align
-    from restok_cli.metrics.protocol import METRICS as TABLE
-    from restok_cli.metrics.protocol import describe_features, describe_pictures, describe_reference
-
-    metrics = choose_metrics(metrics, pictures, target, instruments, vgg_weights)
-    paired = next((name for name in metrics if TABLE[name].against == "pairs"), None)
-    if paired:
-        target = align(target, pictures, paired)
-    (measurements,) = measure([pictures], target, metrics, instruments)
-    if rank() > 0:
-        return {}, {}
-    of_features = any(TABLE[name].basis == "features" for name in metrics)
-    return measurements, {
-        "samples": describe_pictures(pictures),
-        "reference": describe_reference(target) if target else None,
-        "features": describe_features(instruments.network) if of_features else None,
-        "lpips_weights_sha256": instruments.lpips.weights_sha256 if "lpips" in metrics else None,
-    }
-
-
-def _make_reference(
-    data: str,
-    split: str,
-    crop: int | None,
-    output: str,
-    overwrite: bool,
-    num_pictures: int,
-    instruments: "Instruments",
-    cache: Path | None,
-) -> None:
-    """Write statistics of pictures, and some of the pictures; print where."""
-    from restok_cli.metrics.measure import feature_sums
-    from restok_cli.metrics.pictures import open_pictures
-    from restok_cli.metrics.reference import reference_path, write_reference
-
-    path, network = reference_path(output, cache), instruments.network
-    check_output_file("-o", path, ".npz", overwrite, Path(data))
-    pictures = open_pictures(data, split, sys.stdin.buffer if data == "-" else None)
-    if crop is not None:
-        pictures.crop_to((crop, crop))
-    sums = feature_sums(pictures, ["sfid"] if network.spatial_dimensions else [], instruments)
-    if rank() > 0:
-        return
-    spatial = sums.spatial.gaussian() if sums.spatial else None
-    kept = write_reference(path, pictures, network, sums.pool.gaussian(), spatial, num_pictures)
-    note(f"statistics of {len(pictures.digests)} pictures by {network.name}, and {kept} of the pictures")
-    print(path)
-
-
-def _compare(a: Path, b: Path, as_json: bool) -> None:
+def compare_files(a: Path, b: Path, as_json: bool) -> None:
     """Print two results side by side. Raises RestokError where their protocols are unlike."""
     from restok_cli.metrics.compare import compare_results, comparison_table, read_result
 

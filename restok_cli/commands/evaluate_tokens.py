@@ -40,9 +40,9 @@ def evaluate_tokens(
     vgg_weights: Path | None,
 ) -> "tuple[dict[int, dict[str, Measurement]], dict]":
     """For each prefix length the measurements of what so many codes give back, against SAMPLES; and the protocol."""
+    from restok_cli.commands.evaluate_pictures import describe_comparison
     from restok_cli.metrics.measure import choose_metrics, measure
     from restok_cli.metrics.pictures import open_pictures
-    from restok_cli.metrics.protocol import METRICS, describe_features, describe_pictures, describe_reference
     from restok_cli.metrics.reference import Reference
     from restok_cli.model.checkpoint import fingerprint, load_for_use, open_tokenizer
     from restok_cli.model.levels import prefix_lengths
@@ -65,15 +65,9 @@ def evaluate_tokens(
     results = measure(sets, reference, metrics, instruments)
     if rank() > 0:
         return {count: {} for count in counts}, {}
-    of_features = any(METRICS[name].basis == "features" for name in metrics)
-    return dict(zip(counts, results, strict=True)), {
-        "samples": describe_pictures(sets[-1]),
-        "reference": describe_reference(reference),
-        "features": describe_features(instruments.network) if of_features else None,
-        "lpips_weights_sha256": instruments.lpips.weights_sha256 if "lpips" in metrics else None,
-        "model": str(model),
-        "model_fingerprint": fingerprint(folder),
-    }
+    circumstances = describe_comparison(sets[-1], reference, metrics, instruments)
+    circumstances |= {"model": str(model), "model_fingerprint": fingerprint(folder)}
+    return dict(zip(counts, results, strict=True)), circumstances
 
 
 def _decode_first(

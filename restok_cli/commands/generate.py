@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from restok_cli.commands.drawn import check_output, is_begun, to_files, to_stdout, write_ladder
+from restok_cli.commands.drawn import MAX_GRID, Destination, check_destination, draw
 from restok_cli.commands.options import (
     PICTURE_FOLDER,
     SAMPLE_MODEL,
@@ -21,15 +21,12 @@ from restok_cli.commands.options import (
     NumProcesses,
     Overwrite,
     Seed,
-    check_resume,
-    check_sheets,
     is_given,
     open_device,
     torch_dtype,
 )
 from restok_cli.errors import UsageError
-from restok_cli.files import check_apart
-from restok_cli.processes import connect, local_device, rank, run_in_processes
+from restok_cli.processes import connect, local_device, run_in_processes
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
     from restok_cli.model.checkpoint import ModelFolder
     from restok_cli.model.sampling import SamplingOptions
 
-MAX_GRID = 1024  # pictures
 SCHEDULES = {  # those that an option of guidance has a meaning in
     "cfg_start": ("step", "rectangular"),
     "cfg_stop": ("rectangular",),
@@ -50,88 +46,101 @@ PRESETS = {
 }
 
 
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="OUT", help="A folder for PNG files, an .npz, or - (a tar stream on stdout)."
+    ),
+]
+Steps = Annotated[
+    int | None, typer.Option(help="Sampling steps; fewer than all stop at a coarser level. Default: all.")
+]
+Count = Annotated[int, typer.Option(min=1, help="How many pictures.")]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        metavar="C",
+        help="A class by name, number or synset, all, or random; may be repeated. Default: all in turn.",
+    ),
+]
+SamplingPreset = Annotated[
+    Literal["paper", "sample"] | None,
+    typer.Option(
+        help="The paper's guidance (3.75, step from 0.25, top-p 0.95), or what suits the model that comes with restok,"
+        " where it is the default."
+    ),
+]
+CfgScale = Annotated[float, typer.Option(min=0, help="Classifier-free guidance; 1 = none.")]
+CfgSchedule = Annotated[
+    Literal[
+        *("constant", "linear", "linear-reversed", "linear-constant", "triangular"),
+        *("rectangular", "step", "cosine", "cosine-reversed"),
+    ],
+    typer.Option(help="How guidance goes from 1 to its scale, or back, over the steps."),
+]
+CfgStart = Annotated[float, typer.Option(min=0, max=1, help="Where step and rectangular begin.")]
+CfgStop = Annotated[float, typer.Option(min=0, max=1, help="Where rectangular ends.")]
+CfgPeak = Annotated[
+    float, typer.Option(min=0.01, max=0.99, help="Where triangular and linear-constant are at their scale.")
+]
+Temperature = Annotated[float, typer.Option(min=0, help="Below 1: safer, 0: always the likeliest code.")]
+Greedy = Annotated[bool, typer.Option("--greedy", help="Always the likeliest code: --temperature 0.")]
+TopK = Annotated[int, typer.Option(min=0, help="Draw from the K likeliest codes; 0 = all.")]
+TopP = Annotated[float, typer.Option(min=0, max=1, help="Draw from the likeliest codes that reach P.")]
+OwnTokenizer = Annotated[
+    Path | None, typer.Option(metavar="M", help="Decode with this copy of the generator's tokenizer.")
+]
+Grid = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Also write all pictures as one captioned PNG.",
+        show_default=f"{PICTURE_FOLDER}.png where -o is left out",
+    ),
+]
+Ladder = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Also write a PNG of the first 8 growing level by level.")
+]
+Shards = Annotated[bool, typer.Option("--shards", help="Make OUT a data set of tar shards, as prepare does.")]
+OnlyCodes = Annotated[
+    bool, typer.Option("--codes", help="Only draw codes, to an .npz, .safetensors or .jsonl file, or - (lines).")
+]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the models first: minutes, then faster.")]
+Quantize = Annotated[
+    Literal["int8"] | None, typer.Option(help="Draw codes with 8-bit products: faster on a CPU, other codes.")
+]
+GoOn = Annotated[bool, typer.Option("--resume", help="Go on where this command was stopped.")]
+
+
 def generate(
     context: typer.Context,
     model: GeneratorOption = SAMPLE_MODEL,
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output", "-o", metavar="OUT", help="A folder for PNG files, an .npz, or - (a tar stream on stdout)."
-        ),
-    ] = PICTURE_FOLDER,
-    steps: Annotated[
-        int | None, typer.Option(help="Sampling steps; fewer than all stop at a coarser level. Default: all.")
-    ] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 16,
-    class_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--class",
-            metavar="C",
-            help="A class by name, number or synset, all, or random; may be repeated. Default: all in turn.",
-        ),
-    ] = None,
+    output: Output = PICTURE_FOLDER,
+    steps: Steps = None,
+    count: Count = 16,
+    class_: Classes = None,
     seed: Seed = 0,
-    preset: Annotated[
-        Literal["paper", "sample"] | None,
-        typer.Option(
-            help="The paper's guidance (3.75, step from 0.25, top-p 0.95), or what suits the model that comes with"
-            " restok, where it is the default."
-        ),
-    ] = None,
-    cfg_scale: Annotated[float, typer.Option(min=0, help="Classifier-free guidance; 1 = none.")] = 1.0,
-    cfg_schedule: Annotated[
-        Literal[
-            "constant",
-            "linear",
-            "linear-reversed",
-            "linear-constant",
-            "triangular",
-            "rectangular",
-            "step",
-            "cosine",
-            "cosine-reversed",
-        ],
-        typer.Option(help="How guidance goes from 1 to its scale, or back, over the steps."),
-    ] = "constant",
-    cfg_start: Annotated[float, typer.Option(min=0, max=1, help="Where step and rectangular begin.")] = 0.25,
-    cfg_stop: Annotated[float, typer.Option(min=0, max=1, help="Where rectangular ends.")] = 1.0,
-    cfg_peak: Annotated[
-        float, typer.Option(min=0.01, max=0.99, help="Where triangular and linear-constant are at their scale.")
-    ] = 0.5,
-    temperature: Annotated[float, typer.Option(min=0, help="Below 1: safer, 0: always the likeliest code.")] = 1.0,
-    greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest code: --temperature 0.")] = False,
-    top_k: Annotated[int, typer.Option(min=0, help="Draw from the K likeliest codes; 0 = all.")] = 0,
-    top_p: Annotated[float, typer.Option(min=0, max=1, help="Draw from the likeliest codes that reach P.")] = 1.0,
-    tokenizer: Annotated[
-        Path | None, typer.Option(metavar="M", help="Decode with this copy of the generator's tokenizer.")
-    ] = None,
-    grid: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Also write all pictures as one captioned PNG.",
-            show_default=f"{PICTURE_FOLDER}.png where -o is left out",
-        ),
-    ] = None,
-    ladder: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write a PNG of the first 8 growing level by level.")
-    ] = None,
-    shards: Annotated[
-        bool, typer.Option("--shards", help="Make OUT a data set of tar shards, as prepare does.")
-    ] = False,
-    codes: Annotated[
-        bool, typer.Option("--codes", help="Only draw codes, to an .npz, .safetensors or .jsonl file, or - (lines).")
-    ] = False,
+    preset: SamplingPreset = None,
+    cfg_scale: CfgScale = 1.0,
+    cfg_schedule: CfgSchedule = "constant",
+    cfg_start: CfgStart = 0.25,
+    cfg_stop: CfgStop = 1.0,
+    cfg_peak: CfgPeak = 0.5,
+    temperature: Temperature = 1.0,
+    greedy: Greedy = False,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    tokenizer: OwnTokenizer = None,
+    grid: Grid = None,
+    ladder: Ladder = None,
+    shards: Shards = False,
+    codes: OnlyCodes = False,
     batch_size: AnyBatchSize = 16,
     num_processes: NumProcesses = 1,
-    compile_: Annotated[
-        bool, typer.Option("--compile", help="Compile the models first: minutes, then faster.")
-    ] = False,
-    quantize: Annotated[
-        Literal["int8"] | None, typer.Option(help="Draw codes with 8-bit products: faster on a CPU, other codes.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where this command was stopped.")] = False,
+    compile_: Compile = False,
+    quantize: Quantize = None,
+    resume: GoOn = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -155,61 +164,55 @@ def generate(
     """
     if grid is None and not (is_given(context, "output") or codes or shards) and count <= MAX_GRID:
         grid = PICTURE_FOLDER.with_suffix(".png")
-    check_resume(resume, overwrite)
-    if resume and output == STDOUT:
-        raise UsageError("--resume needs an output that stays; give a folder or a file by -o")
-    models = [model, tokenizer] if tokenizer else [model]
-    if not resume:
-        check_output(output, codes, shards, overwrite, *models)
-    check_apart(output, *models)
-    check_sheets(grid, ladder, overwrite or (resume and is_begun(output)), *models)
-    if codes and (grid or ladder):
-        raise UsageError("--codes draws no pictures; leave --grid and --ladder out, or --codes")
-    if grid and count > MAX_GRID:
-        raise UsageError(f"--grid shows at most {MAX_GRID} pictures, not {count}; leave it out or give a lower --count")
-    for name, value in (("--cfg-scale", cfg_scale), ("--temperature", temperature)):
-        if not math.isfinite(value):
-            raise UsageError(f"{name} {value}: give a finite number")
-    if quantize and (compile_ or dtype != "float32"):
-        raise UsageError(f"--quantize {quantize} works with neither --compile nor another --dtype; leave one out")
-    if greedy and is_given(context, "temperature"):
-        raise UsageError("--greedy is --temperature 0; give one of them")
+    destination = Destination(output, shards, codes, grid, ladder, resume, overwrite)
+    check_destination(destination, count, [model, tokenizer] if tokenizer else [model])
+    check_computation(compile_, quantize, device, dtype)
+    if greedy:
+        if is_given(context, "temperature"):
+            raise UsageError("--greedy is --temperature 0; give one of them")
+        temperature = 0.0
     run_in_processes(num_processes)
 
     from restok_cli.model.sampling import SamplingOptions
 
-    how = "compiled" if compile_ else quantize or "exact"
-    temperature = 0.0 if greedy else temperature
-    sampling = SamplingOptions(cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k, top_p)
     if preset is None and not is_given(context, "model"):
         preset = "sample"
-    wanted = PRESETS[preset] if preset else {}
-    sampling = sampling._replace(**{name: wanted[name] for name in wanted if not is_given(context, name)})
-    check_schedule(context, sampling)
+    sampling = SamplingOptions(cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k, top_p)
+    sampling = with_preset(context, sampling, preset)
     torch_device = local_device(open_device("cpu" if quantize and device == "auto" else device))
-    if quantize and torch_device.type != "cpu":
-        raise UsageError(f"--quantize {quantize} is for a CPU; leave it out, or give --device cpu")
     connect(torch_device)
-    model_files = find_files(model, tokenizer, codes)
-    job = open_job(model_files, class_, count, seed, sampling, steps, batch_size, torch_device, dtype, how)
-    request = describe(job, model_files, class_, dtype, how, codes)
-    if output == STDOUT:
-        to_stdout(job, request, codes, grid)
-    else:
-        to_files(job, request, output, shards, codes, grid, resume, overwrite)
-    if ladder is not None and rank() == 0:
-        write_ladder(job, ladder)
-    result = {"path": str(output), "pictures": count, "steps": job.num_steps, "seed": seed}
+    how = "compiled" if compile_ else quantize or "exact"
+    files = find_files(model, tokenizer, codes)
+    job = open_job(files, class_, count, seed, sampling, steps, batch_size, torch_device, dtype, how)
+    draw(job, describe(job, files, class_, dtype, how, codes), destination)
     if output != STDOUT:
+        result = {"path": str(output), "pictures": count, "steps": job.num_steps, "seed": seed}
         print(json.dumps(result) if as_json else output)
 
 
-def check_schedule(context: typer.Context, sampling: "SamplingOptions") -> None:
-    """Raises UsageError for options of guidance that its schedule does not have, or that leave nothing of it."""
-    for option, schedules in SCHEDULES.items():
-        if is_given(context, option) and sampling.cfg_schedule not in schedules:
+def check_computation(compile_: bool, quantize: str | None, device: str, dtype: str) -> None:
+    """Raises UsageError where 8-bit products are asked for beside what they do not work with."""
+    if quantize and (compile_ or dtype != "float32"):
+        raise UsageError(f"--quantize {quantize} works with neither --compile nor another --dtype; leave one out")
+    if quantize and device.split(":")[0] not in ("auto", "cpu"):
+        raise UsageError(f"--quantize {quantize} is for a CPU; leave it out, or give --device cpu")
+
+
+def with_preset(context: typer.Context, sampling: "SamplingOptions", preset: str | None) -> "SamplingOptions":
+    """The options, with the preset's for those that the command line does not name.
+
+    Raises UsageError for numbers that are none, for options of guidance that its schedule does not have, and for those
+    that leave nothing of it.
+    """
+    wanted = PRESETS[preset] if preset else {}
+    sampling = sampling._replace(**{name: wanted[name] for name in wanted if not is_given(context, name)})
+    for name in ("cfg_scale", "temperature"):
+        if not math.isfinite(value := getattr(sampling, name)):
+            raise UsageError(f"--{name.replace('_', '-')} {value}: give a finite number")
+    for name, schedules in SCHEDULES.items():
+        if is_given(context, name) and sampling.cfg_schedule not in schedules:
             raise UsageError(
-                f"--{option.replace('_', '-')} changes nothing in a {sampling.cfg_schedule} schedule; leave it out, or"
+                f"--{name.replace('_', '-')} changes nothing in a {sampling.cfg_schedule} schedule; leave it out, or"
                 f" give --cfg-schedule {' or '.join(schedules)}"
             )
     if sampling.cfg_schedule == "rectangular" and sampling.cfg_start >= sampling.cfg_stop:
@@ -217,6 +220,7 @@ def check_schedule(context: typer.Context, sampling: "SamplingOptions") -> None:
             f"--cfg-start {sampling.cfg_start} and --cfg-stop {sampling.cfg_stop}: guidance ends before it begins;"
             " give a lower --cfg-start"
         )
+    return sampling
 
 
 # --- what to draw with ---------------------------------------------------------------------------------------------

@@ -13,7 +13,9 @@ from restok_cli.commands.options import AsJson, Overwrite
 from restok_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from restok_cli.model.checkpoint import ModelFolder
+    from restok_cli.model.checkpoint import Describe, ModelFolder
+    from restok_cli.model.har import Har
+    from restok_cli.model.tokenizer import Tokenizer
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -120,29 +122,14 @@ def convert(
     """
     import torch
 
-    from restok_cli.files import check_apart, check_output_folder
-    from restok_cli.model.card import read_record, write_card
-    from restok_cli.model.checkpoint import (
-        CONFIG_FILE,
-        MODEL_FILES,
-        load_model,
-        save_har,
-        save_released,
-        save_tokenizer,
-    )
+    from restok_cli.model.checkpoint import MODEL_FILES, load_model, save_released
 
-    # a README.md is a model's only beside its config
-    check_output_folder(out, overwrite, (MODEL_FILES if (out / CONFIG_FILE).is_file() else ()).__contains__)
-    check_apart(out, model)
-    folder = open_any(model)
-    describe = partial(write_card, record=read_record(folder.path))
+    folder = open_to_rewrite(model, out, overwrite, MODEL_FILES)
     module = load_model(folder, torch.device("cpu"))
-    if not folder.is_released:
-        save_released(module, out, describe)
-    elif folder.kind == "tokenizer":
-        save_tokenizer(module, out, describe)
+    if folder.is_released:
+        save_anew(module, None, folder, out)
     else:
-        save_har(module, None, folder.class_names, out, describe)
+        save_released(module, out, card_writer(folder))
     print(out)
 
 
@@ -164,31 +151,14 @@ def halve(
     """
     import torch
 
-    from restok_cli.files import check_apart, check_output_folder
-    from restok_cli.model.card import read_record, write_card
-    from restok_cli.model.checkpoint import (
-        CONFIG_FILE,
-        MODEL_FILES,
-        TOKENIZER_FOLDER,
-        load_model,
-        open_tokenizer,
-        save_har,
-        save_tokenizer,
-    )
+    from restok_cli.model.checkpoint import ALL_FILES, TOKENIZER_FOLDER, load_model, open_tokenizer
 
-    ours = (*MODEL_FILES, *(f"{TOKENIZER_FOLDER}/{name}" for name in MODEL_FILES))
-    check_output_folder(out, overwrite, (ours if (out / CONFIG_FILE).is_file() else ()).__contains__)
-    check_apart(out, model)
-    folder = open_any(model)
+    folder = open_to_rewrite(model, out, overwrite, ALL_FILES)
     if folder.is_released:
         raise UsageError(f"{model} has the released layout; bring it into ours first: restok models convert {model} …")
-    describe = partial(write_card, record=read_record(folder.path))
+    has_tokenizer = (folder.path / TOKENIZER_FOLDER).is_dir()
     module = load_model(folder, torch.device("cpu")).half()
-    if folder.kind == "tokenizer":
-        save_tokenizer(module, out, describe)
-    else:
-        tokenizer = open_tokenizer(model) if (folder.path / TOKENIZER_FOLDER).is_dir() else None
-        save_har(module, tokenizer, folder.class_names, out, describe)
+    save_anew(module, open_tokenizer(folder.path) if has_tokenizer else None, folder, out)
     print(out)
 
 
@@ -242,9 +212,10 @@ def push(
 ) -> None:
     """Publish a model on the Hugging Face hub, with its card and a generator's tokenizer. Prints its address.
 
-    Only the files of the model go, in one commit, and nothing in M changes. All
-    commands take the model from there as hf:OWNER/NAME. `hf auth login` says who
-    you are; HF_ENDPOINT names a mirror. A card that you edited goes as it is.
+    Only the files of the model go, in one commit, and nothing in M changes. What
+    an earlier push put there and this model lacks is deleted; files of others
+    stay. All commands take the model from there as hf:OWNER/NAME. `hf auth login`
+    says who you are; HF_ENDPOINT names a mirror. An edited card goes as it is.
 
     Examples:
 
@@ -262,6 +233,37 @@ def push(
             print(f"{path}  {size:,} bytes")
         return
     print(upload(files, name, revision, private, f"Upload {folder.kind} with restok {version('restok')}"))
+
+
+def open_to_rewrite(model: Path, out: Path, overwrite: bool, files: tuple[str, ...]) -> "ModelFolder":
+    """The model that is to be written anew to `out`, a folder which may then have `files`.
+
+    Raises UsageError where there is none, or `out` holds what may not be replaced.
+    """
+    from restok_cli.files import check_apart, check_output_folder
+    from restok_cli.model.checkpoint import CONFIG_FILE
+
+    # a README.md is a model's only beside its config
+    check_output_folder(out, overwrite, (files if (out / CONFIG_FILE).is_file() else ()).__contains__)
+    check_apart(out, model)
+    return open_any(model)
+
+
+def save_anew(module: "Tokenizer | Har", tokenizer: "ModelFolder | None", folder: "ModelFolder", out: Path) -> None:
+    """Write what was made of the model in `folder` in restok's layout, with a generator's tokenizer if it is known."""
+    from restok_cli.model.checkpoint import save_har, save_tokenizer
+
+    if folder.kind == "tokenizer":
+        save_tokenizer(module, out, card_writer(folder))
+    else:
+        save_har(module, tokenizer, folder.class_names, out, card_writer(folder))
+
+
+def card_writer(folder: "ModelFolder") -> "Describe":
+    """What writes the card of a model that was made of the one in `folder`."""
+    from restok_cli.model.card import read_record, write_card
+
+    return partial(write_card, record=read_record(folder.path))
 
 
 def open_local(path: Path) -> "ModelFolder":
@@ -282,15 +284,10 @@ def open_any(path: Path) -> "ModelFolder":
 
 def describe(folder: "ModelFolder") -> dict:
     """The facts that `restok models show` prints."""
-    import torch
-
-    from restok_cli.model.checkpoint import fingerprint
-    from restok_cli.model.har import Har
+    from restok_cli.model.checkpoint import empty_model, fingerprint
     from restok_cli.model.levels import level_sizes, step_sizes
-    from restok_cli.model.tokenizer import Tokenizer
 
-    with torch.device("meta"):
-        module = Tokenizer(folder.config) if folder.kind == "tokenizer" else Har(folder.config)
+    module = empty_model(folder.config)
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in module.named_children()}
     parts |= {name: p.numel() for name, p in module.named_parameters(recurse=False)}
     parts = {name: count for name, count in parts.items() if count}

@@ -41,26 +41,29 @@ if TYPE_CHECKING:
 RECONSTRUCTED_FOLDER = Path("reconstructed")
 SHEET_ROWS = 8  # pictures that --grid and --ladder show
 
+Output = Annotated[
+    Path,
+    typer.Option("--output", "-o", metavar="OUT", help="A folder for PNG files, or - (a tar stream on stdout)."),
+]
+Tokens = Annotated[
+    str | None,
+    typer.Option(metavar="N,…", help="Decode the first N codes only: coarser; several: each. Default: all."),
+]
+Grid = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Also write a PNG: pictures beside what is made of them.")
+]
+Ladder = Annotated[Path | None, typer.Option(metavar="FILE", help="The same with every level, and what each adds.")]
+
 
 def reconstruct(
     pictures: PicturesArgument,
     model: TokenizerOption = SAMPLE_MODEL,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="OUT", help="A folder for PNG files, or - (a tar stream on stdout)."),
-    ] = RECONSTRUCTED_FOLDER,
-    tokens: Annotated[
-        str | None,
-        typer.Option(metavar="N,…", help="Decode the first N codes only: coarser; several: each. Default: all."),
-    ] = None,
+    output: Output = RECONSTRUCTED_FOLDER,
+    tokens: Tokens = None,
     split: Split = "validation",
     no_crop: NoCrop = False,
-    grid: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write a PNG: pictures beside what is made of them.")
-    ] = None,
-    ladder: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The same with every level, and what each adds.")
-    ] = None,
+    grid: Grid = None,
+    ladder: Ladder = None,
     batch_size: AnyBatchSize = 16,
     overwrite: Overwrite = False,
     device: Device = "auto",

@@ -3,6 +3,8 @@
 .npz           codes (n, L) int32, keys (n,), class_ids (n,), codebook_size, tokenizer
 .safetensors   codes and class_ids as tensors, the rest as JSON in its metadata, under `restok`
 .jsonl or -    a line per picture, each complete: {"key", "class_id", "codes", "codebook_size", "tokenizer"}
+
+Codes that were drawn also have `request`, what they were drawn by: JSON in an .npz, in lines only the first one's.
 """
 
 import json
@@ -30,6 +32,7 @@ class Codes(NamedTuple):
     class_ids: np.ndarray  # int64 (n,), -1 where the class is not known
     codebook_size: int
     tokenizer: str  # fingerprint of the tokenizer that the codes belong to; empty where it is not known
+    request: dict | None = None  # what they were drawn by; None where they were not, or nobody wrote it down
 
 
 ClassId = Annotated[int, Field(ge=NO_CLASS, le=MAX_CLASS_ID)]
@@ -43,6 +46,7 @@ class _Line(BaseModel):
     codes: list[NonNegativeInt]
     codebook_size: PositiveInt
     tokenizer: str = ""
+    request: dict | None = None
 
 
 def check_code_file(path: Path) -> None:
@@ -68,8 +72,10 @@ def write_codes(codes: Codes, path: Path) -> None:
     check_code_file(path)
     with whole_file(path) as temporary:
         if path.suffix == ".npz":
+            fields = codes._asdict() | {"keys": np.array(codes.keys)}
+            request = fields.pop("request")
             with open(temporary, "wb") as file:
-                np.savez(file, **codes._replace(keys=np.array(codes.keys))._asdict())
+                np.savez(file, **fields, **({"request": json.dumps(request)} if request else {}))
         elif path.suffix == ".safetensors":
             _write_safetensors(codes, temporary)
         else:
@@ -79,9 +85,11 @@ def write_codes(codes: Codes, path: Path) -> None:
 
 def write_code_lines(codes: Codes, file: TextIO) -> None:
     """Write a line of JSON for each picture, and let the next command in the pipe have them."""
+    request = {"request": codes.request} if codes.request else {}
     for key, class_id, row in zip(codes.keys, codes.class_ids, codes.codes, strict=True):
         line = {"key": key, "class_id": int(class_id), "codes": row.tolist()}
-        line |= {"codebook_size": codes.codebook_size, "tokenizer": codes.tokenizer}
+        line |= {"codebook_size": codes.codebook_size, "tokenizer": codes.tokenizer} | request
+        request = {}
         file.write(json.dumps(line, ensure_ascii=False) + "\n")
     file.flush()
 
@@ -90,6 +98,7 @@ def _write_safetensors(codes: Codes, path: Path) -> None:
     from safetensors.numpy import save
 
     rest = {"keys": codes.keys, "codebook_size": codes.codebook_size, "tokenizer": codes.tokenizer}
+    rest |= {"request": codes.request} if codes.request else {}
     metadata = {"restok": json.dumps(rest)}  # one entry, since safetensors writes several in random order
     path.write_bytes(save({"codes": codes.codes, "class_ids": codes.class_ids}, metadata))
 
@@ -116,7 +125,8 @@ def read_codes(path: Path) -> Codes:
         count = len(codes) if codes.ndim else 0
         keys = [str(key) for key in fields.get("keys", [f"{i:06d}" for i in range(count)])]
         class_ids = np.asarray(fields.get("class_ids", np.full(count, NO_CLASS)))
-        found = Codes(codes, keys, class_ids, int(fields["codebook_size"]), str(fields.get("tokenizer", "")))
+        tokenizer, request = str(fields.get("tokenizer", "")), fields.get("request")
+        found = Codes(codes, keys, class_ids, int(fields["codebook_size"]), tokenizer, request)
     except NPZ_ERRORS as error:
         raise RestokError(
             f"{path} cannot be read as codes ({error}); expected codes (n, L) and codebook_size"
@@ -165,12 +175,14 @@ def _of_lines(lines: list[_Line], source: str) -> Codes:
     codes = np.array([line.codes for line in lines])
     class_ids = np.array([line.class_id for line in lines])
     first = lines[0]
-    return _checked(Codes(codes, [line.key for line in lines], class_ids, first.codebook_size, first.tokenizer), source)
+    keys = [line.key for line in lines]
+    return _checked(Codes(codes, keys, class_ids, first.codebook_size, first.tokenizer, first.request), source)
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+        request = {"request": json.loads(str(arrays["request"]))} if "request" in arrays else {}
+        return dict(arrays) | request
 
 
 def _read_safetensors(path: Path) -> dict[str, object]:

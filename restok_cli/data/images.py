@@ -5,6 +5,7 @@ At the edges pictures are uint8 in 0..255, inside they are float32 in [0, 1]; in
 
 import os
 import struct
+import unicodedata
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
@@ -222,7 +223,8 @@ def png_bytes(image: torch.Tensor) -> bytes:
 def make_grid(images: torch.Tensor, columns: int, captions: Sequence[str] | None = None) -> torch.Tensor:
     """Lay uint8 images (n, 3, H, W) out on white in rows of `columns`, each above its caption if there are any.
 
-    Small pictures are enlarged by a whole factor, each pixel to a square; a caption wider than its picture is cut.
+    Small pictures are enlarged by a whole factor, each pixel to a square; a caption wider than its picture is cut, and
+    loses its accents, since Pillow's own font has the letters of ASCII only.
     Returns uint8 (3, H', W').
     """
     scale = -(-GRID_PICTURE_WIDTH // images.shape[3])
@@ -238,8 +240,14 @@ def make_grid(images: torch.Tensor, columns: int, captions: Sequence[str] | None
         left, top = PADDING + i % columns * cell_width, PADDING + i // columns * cell_height
         sheet.paste(Image.fromarray(image), (left, top))
         if captions:
-            draw.text((left, top + height), _cut(captions[i], width, font), fill="black", font=font)
+            draw.text((left, top + height), _cut(_ascii(captions[i]), width, font), fill="black", font=font)
     return to_tensor(sheet)
+
+
+def _ascii(caption: str) -> str:
+    """The caption with plain letters for accented ones, and a question mark for what has none."""
+    letters = (c for c in unicodedata.normalize("NFKD", caption) if not unicodedata.combining(c))
+    return "".join(c if " " <= c <= "~" else "?" for c in letters)
 
 
 def _cut(caption: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:

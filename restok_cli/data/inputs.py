@@ -1,7 +1,7 @@
 """The pictures that `encode` and `reconstruct` take: files, folders, a data set, or a tar stream on stdin."""
 
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
 import torch
@@ -69,8 +69,6 @@ def find_inputs(pictures: list[str], split: str, stdin: BinaryIO) -> Inputs:
 
     Raises UsageError where something is not there, or two pictures would have one name.
     """
-    if "" in pictures:
-        raise UsageError("an empty name stands for no picture; give . for the current folder")
     if "-" in pictures:
         if len(pictures) > 1:
             raise UsageError("- stands for the pictures on stdin; give it alone")
@@ -81,6 +79,9 @@ def find_inputs(pictures: list[str], split: str, stdin: BinaryIO) -> Inputs:
     else:
         files = _named_files([Path(picture) for picture in pictures])
         found = [Input(key, NO_CLASS, lambda file=file: read_image(file, str(file))) for key, file in files.items()]
+    taken: set[str] = set()
+    for picture in found:
+        check_key(picture.key, taken, "the list of pictures")
     return Inputs(found, len(found))
 
 
@@ -93,14 +94,21 @@ def _from_stream(file: BinaryIO) -> Iterator[Input]:
 
 
 def check_key(key: str, taken: set[str], source: str) -> str:
-    """The key, added to those taken. Raises RestokError where no file can be called so, or another one is."""
+    """The key, added to those taken. Raises RestokError where no file `<key>.png` can be, or another one is."""
     if not key or key.startswith("/") or "\0" in key or {"", ".", ".."} & set(key.split("/")):
         raise RestokError(f"{source} holds a picture called {key!r}, which can be no file below the output folder")
     if any(len(part.encode(errors="replace")) > MAX_NAME for part in key.split("/")):
         raise RestokError(f"{source} holds a picture called {key[:40]}…; names may have {MAX_NAME} bytes at most")
     if key in taken:
         raise RestokError(f"{source} holds two pictures called {key}; names must differ")
-    taken.add(key)
+    folders = [f"{folder}/" for folder in PurePosixPath(key).parents[:-1]]
+    files = {folder for folder in folders if folder.endswith(".png/") and folder.removesuffix(".png/") in taken}
+    for file in files | ({f"{key}.png/"} & taken):
+        raise RestokError(
+            f"{source} holds a picture called {file.removesuffix('.png/')} and others in a folder {file}; of the"
+            " first, the output would be a file of that name: rename one"
+        )
+    taken.update((key, *folders))  # with their slashes, folders are told from pictures
     return key
 
 

@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -19,12 +18,11 @@ from restok_cli.model.checkpoint import (
     RECORD_FILE,
     TOKENIZER_FOLDER,
     ModelFolder,
+    count_parameters,
     fingerprint,
     open_model,
 )
-from restok_cli.model.har import Har
 from restok_cli.model.levels import level_sizes, step_sizes
-from restok_cli.model.tokenizer import Tokenizer
 
 PAPER = "https://arxiv.org/abs/2601.03955"
 UNKNOWN_LICENCE = "unknown"  # as the hub writes it
@@ -108,13 +106,6 @@ def is_untouched(model: ModelFolder) -> bool:
     return not card.exists() or card.read_text(encoding="utf-8", errors="replace") == card_text(
         model, read_record(model.path)
     )
-
-
-def count_parameters(model: ModelFolder) -> int:
-    """Of all its layers, by its config alone."""
-    with torch.device("meta"):
-        module = Tokenizer(model.config) if model.kind == "tokenizer" else Har(model.config)
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def card_text(model: ModelFolder, record: Record, name: str = "M") -> str:
@@ -264,7 +255,7 @@ def _size(tokenizer: ModelFolder) -> str:
 
 
 def _parameters(model: ModelFolder) -> str:
-    count = count_parameters(model)
+    count = count_parameters(model.config)
     return f"{count / 1e6:,.1f} M parameters" if count >= 1e6 else f"{count:,} parameters"
 
 

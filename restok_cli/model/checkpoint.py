@@ -32,6 +32,7 @@ CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FOLDER = "config.json", "model.safetensors"
 PICKLED_WEIGHTS_FILE = "pytorch_model.bin"  # in some released folders
 CARD_FILE, RECORD_FILE = "README.md", "card.json"
 MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, PICKLED_WEIGHTS_FILE, RECORD_FILE, CARD_FILE)
+ALL_FILES = (*MODEL_FILES, *(f"{TOKENIZER_FOLDER}/{name}" for name in MODEL_FILES))  # with a generator's tokenizer
 HUB_PREFIX = "hf:"
 MADE_BY = {"tokenizer": "restok train-tokenizer", "har": "restok train-har"}
 
@@ -187,8 +188,7 @@ def load_model(folder: ModelFolder, device: torch.device, dtype: torch.dtype = t
     if folder.is_released:
         state = {name.removeprefix(released.COMPILED_PREFIX): tensor for name, tensor in state.items()}
         config = released.without_missing_heads(config, state)
-    with torch.device("meta"):  # no memory for weights that are about to be replaced
-        module = Tokenizer(config) if folder.kind == "tokenizer" else Har(config)
+    module = empty_model(config)  # no memory for weights that are about to be replaced
     shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
     if folder.is_released:
         theirs = released.released_shapes(config, shapes)
@@ -204,6 +204,17 @@ def load_model(folder: ModelFolder, device: torch.device, dtype: torch.dtype = t
     else:
         module.to(dtype)
     return module.eval()
+
+
+def empty_model(config: TokenizerConfig | HarConfig) -> Tokenizer | Har:
+    """The layers that a config describes, without weights, in no time and memory."""
+    with torch.device("meta"):
+        return Tokenizer(config) if isinstance(config, TokenizerConfig) else Har(config)
+
+
+def count_parameters(config: TokenizerConfig | HarConfig) -> int:
+    """Of all layers that a config describes."""
+    return sum(parameter.numel() for parameter in empty_model(config).parameters())
 
 
 def load_for_use(folder: ModelFolder, device: torch.device, dtype: torch.dtype = torch.float32) -> Tokenizer | Har:
@@ -240,7 +251,7 @@ def download(name: str) -> Path:
             snapshot_download(
                 repository,
                 revision=revision or None,
-                allow_patterns=[*MODEL_FILES, *(f"{TOKENIZER_FOLDER}/{file}" for file in MODEL_FILES)],
+                allow_patterns=list(ALL_FILES),
             )
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:

@@ -23,17 +23,23 @@ def upload(files: dict[str, Path | bytes], name: str, revision: str | None, priv
     """Put files, by their paths in it, into the hub's model `name` in one commit; returns the page's address.
 
     The model is made where it is not there, and so is the branch `revision`. `private` is for a new model; one that is
-    there stays as it is. Raises RestokError where the hub cannot be reached or refuses.
+    there stays as it is, but for files of another model of restok's, whose tokenizer, say, would be taken for this
+    one's. Raises RestokError where the hub cannot be reached or refuses.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError  # HTTPError: its client's
+
+    from restok_cli.model.checkpoint import ALL_FILES
 
     hub = HfApi()
     try:
         hub.create_repo(name, private=private or None, exist_ok=True)  # None: as the owner has set it
         if revision is not None:
             hub.create_branch(name, branch=revision, exist_ok=True)
+        there = hub.list_repo_files(name, revision=revision)
+        stale = [path for path in there if path in ALL_FILES and path not in files]
         operations = [CommitOperationAdd(path, content) for path, content in files.items()]
+        operations += [CommitOperationDelete(path) for path in stale]
         hub.create_commit(name, operations, commit_message=message, revision=revision)
     except LocalTokenNotFoundError:
         raise _not_logged_in(name) from None

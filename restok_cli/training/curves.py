@@ -3,6 +3,7 @@
 import json
 import math
 import operator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,12 @@ def read_curves(run: Path) -> Curves:
     if not curves:
         raise UsageError(f"{run} has logged nothing yet")
     return curves
+
+
+def short_names(runs: Sequence[Path]) -> list[str]:
+    """What to call runs: by the names of their folders or, where two have the same, by their paths."""
+    names = [run.resolve().name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run) for run in runs]
 
 
 def draw_curves(runs: dict[str, Curves], names: list[str], path: Path) -> None:

@@ -6,23 +6,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from restok_cli.errors import UsageError
-from restok_cli.model.har import Har
-from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.model.checkpoint import count_parameters
 from restok_cli.training.checkpoints import CONFIG_FILE
 from restok_cli.training.config import (
     RUN_CONFIGS,
     RunConfig,
     RunKind,
-    TokenizerRunConfig,
     differences,
     preset_names,
     read_config,
     read_preset,
 )
-from restok_cli.training.curves import METRICS_FILE, Curves, read_curves
+from restok_cli.training.curves import METRICS_FILE, Curves, read_curves, short_names
 from restok_cli.training.run import LOG_FILE
 from restok_cli.training.settings import kind_of
 from restok_cli.training.starts import read_starts
@@ -78,7 +74,7 @@ def read_run(path: Path, name: str) -> RunFacts:
         path=path,
         kind=kind,
         config=config,
-        parameters=count_parameters(config),
+        parameters=count_parameters(config.model),
         preset=preset,
         changes=changes,
         curves=curves,
@@ -93,17 +89,7 @@ def read_runs(paths: Sequence[Path]) -> list[RunFacts]:
     """Several, each with a name of its own. Raises UsageError for one that is given twice."""
     if len({path.resolve() for path in paths}) < len(paths):
         raise UsageError("a run is given twice; give each once")
-    names = [path.resolve().name for path in paths]
-    if len(set(names)) < len(names):
-        names = [str(path) for path in paths]
-    return [read_run(path, name) for path, name in zip(paths, names, strict=True)]
-
-
-def count_parameters(config: RunConfig) -> int:
-    """Of the model that a run trains, which is not made for it."""
-    with torch.device("meta"):
-        model = Tokenizer(config.model) if isinstance(config, TokenizerRunConfig) else Har(config.model)
-    return sum(parameter.numel() for parameter in model.parameters())
+    return [read_run(path, name) for path, name in zip(paths, short_names(paths), strict=True)]
 
 
 def nearest_preset(kind: RunKind, config: RunConfig) -> tuple[str, dict[str, tuple[object, object]]]:
