@@ -3,15 +3,24 @@
     python tests/benchmarks/sampling.py
 
 HAR-L with random weights, 9 steps with guidance in all of them, codes only, at batch 1 and 8, as `restok generate` runs
-it, without its packed weights, and with --quantize int8. For the last also: in how many of its own codes it would agree
-with float32 at greedy sampling. Takes some minutes; run it on an idle machine.
+it, without its packed weights, and with --quantize int8. Takes some minutes; run it on an idle machine.
+
+What 8 bits change is told of the model that comes with restok: given the codes before, how many of the likeliest codes
+are those of float32, and how far apart the pictures of the two are.
+
+    python tests/benchmarks/sampling.py changes     only that: seconds
 """
 
+import sys
 from copy import deepcopy
 
 import torch
 from coding import count_flops, resident, share  # which sets how products round, before any is made
 
+from restok_cli.commands.coding import decode_codes
+from restok_cli.commands.options import SAMPLE_MODEL
+from restok_cli.metrics.pixels import psnr
+from restok_cli.model.checkpoint import find_tokenizer, load_model, open_har
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
 from restok_cli.model.packing import pack, quantize_linears
@@ -20,7 +29,7 @@ from restok_cli.model.sampling import SamplingOptions, sample, sampling_cache, s
 OPTIONS = SamplingOptions(cfg_scale=3.75, top_p=0.95)
 
 
-def main() -> None:
+def measure_speed() -> None:
     with torch.inference_mode():
         torch.manual_seed(0)
         har = Har(HarConfig()).eval()
@@ -29,8 +38,6 @@ def main() -> None:
         flops = {batch: count_flops(draw) for batch, draw in draws.items()}
         rough = deepcopy(har)
         quantize_linears(rough)
-        class_ids, codes = torch.arange(2), draws[8]()[:2]
-        agreement = (har(class_ids, codes).argmax(-1) == rough(class_ids, codes).argmax(-1)).float().mean()
         for name in ("as they are stored", "packed", "in 8 bits"):
             if name == "packed":
                 pack(har)  # after the flops were counted: their counter does not know packed products
@@ -44,7 +51,21 @@ def main() -> None:
                     f" {reached:.0%} of the rate; peak memory {resident('VmHWM') - loaded:.2f} GB above the weights",
                     flush=True,
                 )
-        print(f"8 bits: {agreement:.1%} of the likeliest codes are those of float32")
+
+
+def measure_changes(count: int = 98) -> None:
+    folder, device = open_har(SAMPLE_MODEL), torch.device("cpu")
+    har, tokenizer = (load_model(found, device) for found in (folder, find_tokenizer(folder, SAMPLE_MODEL, None)))
+    rough = deepcopy(har)
+    quantize_linears(rough)
+    with torch.inference_mode():
+        class_ids = torch.arange(count) % har.config.num_classes
+        codes = sample(har, class_ids, seeded_uniforms(0, 0, count, har.config.num_codes), OPTIONS)
+        likeliest = [generator(class_ids, codes).argmax(-1) for generator in (har, rough)]
+        agreement = (likeliest[0] == likeliest[1]).float().mean()
+        distance = psnr(*(decode_codes(tokenizer, each) for each in likeliest)).mean()
+    print(f"8 bits, {count} pictures of the sample model: {agreement:.1%} of the likeliest codes are those of float32;")
+    print(f"pictures of the two are {distance:.1f} dB (PSNR) apart")
 
 
 def drawing(har: Har, batch: int):
@@ -55,4 +76,6 @@ def drawing(har: Har, batch: int):
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:] != ["changes"]:
+        measure_speed()
+    measure_changes()
