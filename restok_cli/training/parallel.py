@@ -7,6 +7,7 @@ ways run in the tests, with gloo. Started by `accelerate launch`, a run finds it
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.nn.parallel import DistributedDataParallel
 
 from restok_cli.data.batching import check_division
-from restok_cli.processes import rank, world_size
+from restok_cli.processes import gather, rank, world_size
 
 # Every process holds the whole state while it is saved or loaded, and the file does not say how many there were.
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -117,6 +118,11 @@ def from_first(value: Tensor) -> None:
     """Overwrite the tensor with that of process 0."""
     if world_size() > 1:
         dist.broadcast(value, 0)
+
+
+def gather_in_turn(mine: list[Any]) -> list[Any]:
+    """What all processes made of things dealt out to them in turn, in the order of the things, in every process."""
+    return [value for turn in zip_longest(*gather(mine)) for value in turn if value is not None]
 
 
 def micro_batch_numbers(batch_size: int, micro_batch_size: int | None) -> tuple[int, range]:

@@ -36,7 +36,9 @@ class Preflight(NamedTuple):
 class Train(Protocol):
     """One of the two training loops, with all it needs beside config and folder."""
 
-    def __call__(self, config: RunConfig, run: RunFolder, *, validation_batches: int | None) -> Path: ...
+    def __call__(
+        self, config: RunConfig, run: RunFolder, *, stop_at: int | None = None, validation_batches: int | None = None
+    ) -> Path: ...
 
 
 def preflight(config: RunConfig, run_path: Path, train: Train, device: torch.device) -> None:
