@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from training_runs import HAR, TOKENIZER, call, equal, log, state, train
+from training_runs import HAR, TOKENIZER, break_steps, call, equal, log, state, train
 
 from restok_cli.model.checkpoint import load_tokenizer
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.training.codebook import revive
-from restok_cli.training.losses import TokenizerLosses
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +52,6 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(runs, re
     result = restok(*command, "--resume")
     assert result.code == 0 and "ema.safetensors is not as it was written" in result.err
     assert equal(state(out), state(runs / kind)) and log(out) == log(runs / kind)
-
-
-def break_steps(monkeypatch, broken: set[int]) -> None:
-    """Make the loss of these micro-batches of a tokenizer's run NaN, counted from 0."""
-    losses, count = TokenizerLosses.__call__, iter(range(10**6))
-
-    def broken_losses(self, *arguments):
-        terms = losses(self, *arguments)
-        factor = math.nan if next(count) in broken else 1.0
-        return {name: value * factor for name, value in terms.items()}
-
-    monkeypatch.setattr(TokenizerLosses, "__call__", broken_losses)
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted(restok, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Several processes train like one, stop together, and fail with one voice."""
 
+import json
 import os
 import signal
 import subprocess
@@ -36,14 +37,22 @@ def test_two_processes_train_a_tokenizer_like_one(runs, tmp_path):
         assert ours == pytest.approx(theirs, rel=1e-3)
 
 
+# `accelerate launch`; with --cpu it would start one process only
+ACCELERATE = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
+ACCELERATE += ("--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sharding", ["none", "fsdp"])
 def test_two_processes_train_a_generator_like_one(runs, tmp_path, sharding):
+    """Those that restok starts itself, and those of `accelerate launch`."""
     # a look at the averaged weights in the middle, which gathers the shards, must leave them as they were
-    options = ("--set", f"compute.sharding={sharding}", "--num-processes", 2)
+    options = ("--set", f"compute.sharding={sharding}")
     options += ("--set", "schedule.validate_every=1", "--set", "schedule.preview_every=2")
-    call(tmp_path, *train("har", runs), "-o", "run", *options, "--stop-at", 3)
-    call(tmp_path, *train("har", runs), "-o", "run", *options, "--resume")
+    call(tmp_path, *train("har", runs), "-o", "run", *options, "--stop-at", 3, "--num-processes", 2)
+    call(tmp_path, *train("har", runs), "-o", "run", *options, "--resume", launcher=ACCELERATE)
+    starts = (tmp_path / "run" / "starts.jsonl").read_text().splitlines()
+    assert [json.loads(line)["processes"] for line in starts] == [2, 2]
     for name in ("model", "ema"):
         ours, theirs = state(tmp_path / "run")[name], state(runs / "har")[name]
         assert ours.keys() == theirs.keys()

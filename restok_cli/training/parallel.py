@@ -1,7 +1,8 @@
 """One model on many devices: copied to each (DDP), or cut into shards (FSDP); and sums over all of them.
 
-By torch itself rather than through Accelerate, which on a CPU takes an FSDP plugin and then silently copies: so both
-ways run in the tests, with gloo. Started by `accelerate launch`, a run finds its place all the same.
+By torch itself rather than through Accelerate, which shards nothing on a CPU, whatever plugin it is given, takes one
+model under FSDP2, and has one gradient scaler for all optimizers. So both ways run in the tests, with gloo. Started by
+`accelerate launch`, a run finds its place all the same.
 """
 
 import warnings

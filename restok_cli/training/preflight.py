@@ -19,7 +19,8 @@ from restok_cli.console import note, quiet
 from restok_cli.errors import Interrupted, RestokError
 from restok_cli.processes import gather, rank
 from restok_cli.training.config import RunConfig
-from restok_cli.training.run import METRICS_FILE, RunFolder
+from restok_cli.training.curves import METRICS_FILE
+from restok_cli.training.run import RunFolder
 
 STEPS = 2  # the first one warms up; the second has the discriminator, and gives the time
 

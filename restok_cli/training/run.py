@@ -31,7 +31,6 @@ from restok_cli.model.card import Record, read_record, write_card
 from restok_cli.model.checkpoint import MODEL_FILES, Describe
 from restok_cli.processes import gather, rank, world_size
 from restok_cli.training.checkpoints import (
-    CONFIG_FILE,
     NAME,
     check_checkpoint,
     checkpoints_in,
@@ -41,6 +40,7 @@ from restok_cli.training.checkpoints import (
     write_checkpoint,
 )
 from restok_cli.training.config import (
+    CONFIG_FILE,
     MAY_CHANGE,
     RATE_SETTINGS,
     WEIGHT_FILES,
@@ -51,12 +51,13 @@ from restok_cli.training.config import (
     read_config,
     write_config,
 )
+from restok_cli.training.curves import METRICS_FILE
 from restok_cli.training.history import Data, history
 from restok_cli.training.optim import learning_rate
 from restok_cli.training.starts import STARTS_FILE, record_start
 from restok_cli.training.trackers import Trackers
 
-METRICS_FILE, LOG_FILE, CHECKPOINTS = "metrics.jsonl", "log.txt", "checkpoints"
+LOG_FILE, CHECKPOINTS = "log.txt", "checkpoints"
 OWN_FOLDERS = ("model", "tokenizer", "tensorboard", "wandb")  # which an overwritten run leaves nothing of
 
 # Every file that a run writes: what --overwrite may delete.
