@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 # TOKENIZER with all that the paper adds: LPIPS, and a teacher on both sides
 EVERYTHING = (
-    *(*TOKENIZER, "--max-steps", 3, "--set", "schedule.save_every=3", "--set", "discriminator.start_step=1"),
+    *(*TOKENIZER, "--set", "schedule.log_every=3", "--set", "discriminator.start_step=1"),
     *("--set", "loss.perceptual_weight=1", "--set", "alignment.teacher=test_vit", "--set", "alignment.weights=random"),
     *("--set", "alignment.encoder_weight=1", "--set", "alignment.decoder_weight=1"),
 )
@@ -85,14 +85,14 @@ def lpips(monkeypatch) -> None:
 @pytest.mark.usefixtures("narrow", "lpips")
 def test_the_whole_recipe_resumes_exactly_and_waits_for_the_device_only_to_revive(restok, tmp_path, waits):
     """LPIPS, teacher, adversary, entropy, nested dropout, averages, revival after the third step, two micro-batches."""
-    assert restok(*EVERYTHING, "-o", tmp_path / "whole").code == 0
+    assert restok(*EVERYTHING, "-o", tmp_path / "whole", "--stop-at", 3).code == 0
     assert waits == {0: set(), 1: set(), 2: {"nonzero", "index"}}
     terms = ("reconstruction", "quantizer", "entropy", "perceptual", "encoder_alignment", "decoder_alignment")
     terms += ("adversarial", "discriminator", "lecam")
     assert all(math.isfinite(log(tmp_path / "whole")[0][f"{term}_loss"]) for term in terms)
 
     assert restok(*EVERYTHING, "-o", tmp_path / "cut", "--stop-at", 1).code == 0
-    assert restok(*EVERYTHING, "-o", tmp_path / "cut", "--resume").code == 0
+    assert restok(*EVERYTHING, "-o", tmp_path / "cut", "--resume", "--stop-at", 3).code == 0
     assert equal(state(tmp_path / "cut", 3), state(tmp_path / "whole", 3))
     assert log(tmp_path / "cut") == log(tmp_path / "whole")
 
@@ -134,7 +134,18 @@ def test_a_step_that_one_optimizer_skips_leaves_the_other_and_its_loss_scale_alo
 @pytest.mark.usefixtures("narrow")
 def test_under_fp16_the_adversary_learns_while_the_tokenizer_skips_a_step(restok, tmp_path, monkeypatch):
     break_steps(monkeypatch, {3})  # the second micro-batch of the second step
-    options = ("--max-steps", 2, "--set", "compute.precision=fp16", "--set", "discriminator.start_step=0")
+    options = (
+        "--stop-at",
+        2,
+        "--batch-size",
+        4,
+        "--set",
+        "schedule.micro_batch_size=2",
+        "--set",
+        "compute.precision=fp16",
+        "--set",
+        "discriminator.start_step=0",
+    )
     assert restok(*TOKENIZER, *options, "--set", "schedule.save_every=1", "-o", tmp_path / "run").code == 0
     before, after = (state(tmp_path / "run", step) for step in (1, 2))
     assert equal(before["model"], after["model"])
