@@ -134,19 +134,16 @@ def test_a_step_that_one_optimizer_skips_leaves_the_other_and_its_loss_scale_alo
 @pytest.mark.usefixtures("narrow")
 def test_under_fp16_the_adversary_learns_while_the_tokenizer_skips_a_step(restok, tmp_path, monkeypatch):
     break_steps(monkeypatch, {3})  # the second micro-batch of the second step
+    small = ("--stop-at", 2, "--batch-size", 4, "--set", "schedule.micro_batch_size=2")
     options = (
-        "--stop-at",
-        2,
-        "--batch-size",
-        4,
-        "--set",
-        "schedule.micro_batch_size=2",
         "--set",
         "compute.precision=fp16",
         "--set",
         "discriminator.start_step=0",
+        "--set",
+        "schedule.save_every=1",
     )
-    assert restok(*TOKENIZER, *options, "--set", "schedule.save_every=1", "-o", tmp_path / "run").code == 0
+    assert restok(*TOKENIZER, *small, *options, "-o", tmp_path / "run").code == 0
     before, after = (state(tmp_path / "run", step) for step in (1, 2))
     assert equal(before["model"], after["model"])
     assert not equal(before["adversary"]["network"], after["adversary"]["network"])
