@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from restok_cli.training.config import DiscriminatorConfig
+from restok_cli.training.config import DiscriminatorConfig, OptimizerConfig
 from restok_cli.training.discriminator import (
     DINO,
     DINO_DEPTHS,
@@ -22,6 +22,7 @@ from restok_cli.training.discriminator import (
     held_still,
     open_discriminator,
 )
+from restok_cli.training.optim import make_optimizer
 
 CPU = torch.device("cpu")
 
@@ -37,6 +38,16 @@ def dino() -> Dino:
 @pytest.fixture
 def discriminator(dino) -> DinoDiscriminator:
     return DinoDiscriminator(dino)
+
+
+@pytest.mark.parametrize("kind", ["dino", "patch"])
+def test_weight_decay_takes_the_kernels_and_nothing_else(kind, dino):
+    network = DinoDiscriminator(dino) if kind == "dino" else PatchDiscriminator(channels=32)
+    groups = make_optimizer(network, OptimizerConfig(weight_decay=0.1)).param_groups
+    decayed, spared = ({id(p) for p in group["params"]} for group in groups)
+    parameters = dict(network.named_parameters())
+    assert decayed == {id(p) for p in parameters.values() if p.ndim > 1} != set()
+    assert spared == {id(p) for p in parameters.values() if p.ndim == 1} != set()
 
 
 @torch.no_grad()

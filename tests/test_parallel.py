@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import nn
 
 from restok_cli.errors import UsageError
-from restok_cli.training.parallel import micro_batch_numbers, sync_gradients
+from restok_cli.training.parallel import gather_in_turn, micro_batch_numbers, sync_gradients
 
 
 @pytest.fixture
@@ -85,6 +85,11 @@ def test_gradients_agree_in_all_processes_and_equal_those_of_one(tmp_path):
     run = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "two.py"))
     result = subprocess.run((sys.executable, "-m", *run), capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_what_was_dealt_out_in_turn_comes_back_in_order(monkeypatch):
+    monkeypatch.setattr("restok_cli.training.parallel.gather", lambda mine: [mine, [1, 3]])
+    assert gather_in_turn([0, 2, 4]) == [0, 1, 2, 3, 4]
 
 
 def test_micro_batches_are_dealt_out_in_turn(monkeypatch):

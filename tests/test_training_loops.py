@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from training_runs import HAR, TOKENIZER, call, equal, log, state, train
+from training_runs import HAR, TOKENIZER, break_steps, call, equal, log, state, train
 
 from restok_cli.model.checkpoint import load_tokenizer
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.training.codebook import revive
-from restok_cli.training.losses import TokenizerLosses
 
 
 @pytest.fixture(scope="module")
@@ -55,21 +54,9 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(runs, re
     assert equal(state(out), state(runs / kind)) and log(out) == log(runs / kind)
 
 
-def break_steps(monkeypatch, broken: set[int]) -> None:
-    """Make the loss of these micro-batches of a tokenizer's run NaN, counted from 0."""
-    losses, count = TokenizerLosses.__call__, iter(range(10**6))
-
-    def broken_losses(self, *arguments):
-        terms = losses(self, *arguments)
-        factor = math.nan if next(count) in broken else 1.0
-        return {name: value * factor for name, value in terms.items()}
-
-    monkeypatch.setattr(TokenizerLosses, "__call__", broken_losses)
-
-
 def test_a_step_that_is_not_finite_is_skipped_and_counted(restok, tmp_path, monkeypatch):
     break_steps(monkeypatch, {3})  # the second micro-batch of the second step
-    assert restok(*TOKENIZER, "--max-steps", 4, "--set", "schedule.save_every=1", "-o", tmp_path / "run").code == 0
+    assert restok(*TOKENIZER, "--stop-at", 4, "--set", "schedule.save_every=1", "-o", tmp_path / "run").code == 0
     before, after = (state(tmp_path / "run", step)["model"] for step in (1, 2))
     assert equal(before, after)
     assert not equal(after, state(tmp_path / "run", 3)["model"])
@@ -95,7 +82,7 @@ def test_latents_that_are_not_finite_revive_nothing():
 
 
 def test_recomputing_activations_changes_nothing(restok, tmp_path):
-    small = ("--max-steps", 2, "--set", "schedule.validate_every=2", "--set", "schedule.preview_every=2")
+    small = ("--stop-at", 2)
     assert restok(*TOKENIZER, *small, "-o", tmp_path / "kept").code == 0
     recompute = ("--set", "compute.gradient_checkpointing=true")
     assert restok(*TOKENIZER, *small, *recompute, "-o", tmp_path / "recomputed").code == 0
@@ -104,7 +91,7 @@ def test_recomputing_activations_changes_nothing(restok, tmp_path):
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_follows_float32(restok, tmp_path, precision):
-    small = ("--max-steps", 2, "--set", "discriminator.weight=0")
+    small = ("--stop-at", 2, "--set", "schedule.log_every=2", "--set", "discriminator.weight=0")
     assert restok(*TOKENIZER, *small, "-o", tmp_path / "float32").code == 0
     assert restok(*TOKENIZER, *small, "--set", f"compute.precision={precision}", "-o", tmp_path / "half").code == 0
     ours, theirs = log(tmp_path / "half")[0], log(tmp_path / "float32")[0]

@@ -1,5 +1,7 @@
 """Several processes train like one, stop together, and fail with one voice."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -35,14 +37,22 @@ def test_two_processes_train_a_tokenizer_like_one(runs, tmp_path):
         assert ours == pytest.approx(theirs, rel=1e-3)
 
 
+# `accelerate launch`; with --cpu it would start one process only
+ACCELERATE = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
+ACCELERATE += ("--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sharding", ["none", "fsdp"])
 def test_two_processes_train_a_generator_like_one(runs, tmp_path, sharding):
+    """Those that restok starts itself, and those of `accelerate launch`."""
     # a look at the averaged weights in the middle, which gathers the shards, must leave them as they were
-    options = ("--set", f"compute.sharding={sharding}", "--num-processes", 2)
+    options = ("--set", f"compute.sharding={sharding}")
     options += ("--set", "schedule.validate_every=1", "--set", "schedule.preview_every=2")
-    call(tmp_path, *train("har", runs), "-o", "run", *options, "--stop-at", 3)
-    call(tmp_path, *train("har", runs), "-o", "run", *options, "--resume")
+    call(tmp_path, *train("har", runs), "-o", "run", *options, "--stop-at", 3, "--num-processes", 2)
+    call(tmp_path, *train("har", runs), "-o", "run", *options, "--resume", launcher=ACCELERATE)
+    starts = (tmp_path / "run" / "starts.jsonl").read_text().splitlines()
+    assert [json.loads(line)["processes"] for line in starts] == [2, 2]
     for name in ("model", "ema"):
         ours, theirs = state(tmp_path / "run")[name], state(runs / "har")[name]
         assert ours.keys() == theirs.keys()
@@ -54,23 +64,32 @@ def test_two_processes_train_a_generator_like_one(runs, tmp_path, sharding):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_two_processes_save_together_when_they_are_stopped(tmp_path, number, code):
-    """With one line, the exit code of the signal, and no process left behind."""
-    command = [*map(str, TOKENIZER), "--max-steps", "5000", "--num-processes", "2", "-o", "run"]
+@pytest.mark.parametrize(
+    ("number", "code", "processes", "workers"),
+    [(signal.SIGINT, 130, 2, 0), (signal.SIGTERM, 143, 2, 1), (signal.SIGTERM, 143, 1, 1)],
+)
+def test_processes_that_are_told_to_stop_all_at_once_save_together(tmp_path, number, code, processes, workers):
+    """As a terminal, `timeout` and SLURM tell them: with the processes that load pictures.
+
+    With one line, the exit code of the signal, and no process left behind.
+    """
+    command = [*TOKENIZER, "--max-steps", 5000, "--num-processes", processes, "-o", "run"]
+    command += ["--set", f"data.num_workers={workers}"]
     process = subprocess.Popen(
-        (sys.executable, "-m", "restok_cli", *command),
+        (sys.executable, "-m", "restok_cli", *map(str, command)),
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        start_new_session=True,
     )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / "metrics.jsonl").exists() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 600
+    while not (tmp_path / "run" / "metrics.jsonl").exists():
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == code
+    os.killpg(process.pid, number)
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == code, err
     [line] = [line for line in err.splitlines() if line.startswith("restok: ")]
     step = int(line.removeprefix("restok: interrupted after step ").split(";")[0])
     assert (tmp_path / "run" / "checkpoints" / f"step-{step:06d}").is_dir()

@@ -1,13 +1,16 @@
 """What the tests of the training loops share: small runs with every part that has a state, and a look at them."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from restok_cli.training.checkpoints import read_checkpoint
+from restok_cli.training.losses import TokenizerLosses
 
 RATES = ("images_per_second", "data_wait", "eta_seconds")
 TIMES = ("seconds", "waited")
@@ -40,13 +43,25 @@ HAR = (
 )
 
 
-def call(folder: Path, *arguments: object, code: int = 0) -> str:
-    """Run a command in `folder`, in a process of its own, and return its stderr."""
-    command = (sys.executable, "-m", "restok_cli", *map(str, arguments))
+def call(folder: Path, *arguments: object, code: int = 0, launcher: tuple[str, ...] = ()) -> str:
+    """Run a command in `folder`, in a process of its own or those of a launcher's, and return its stderr."""
+    command = (sys.executable, *launcher, "-m", "restok_cli", *map(str, arguments))
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert result.returncode == code, result.stderr
     assert "Traceback" not in result.stderr
     return result.stderr
+
+
+def break_steps(monkeypatch: pytest.MonkeyPatch, broken: set[int]) -> None:
+    """Make the loss of these micro-batches of a tokenizer's run NaN, counted from 0."""
+    losses, count = TokenizerLosses.__call__, iter(range(10**6))
+
+    def broken_losses(self, *arguments):
+        terms = losses(self, *arguments)
+        factor = math.nan if next(count) in broken else 1.0
+        return {name: value * factor for name, value in terms.items()}
+
+    monkeypatch.setattr(TokenizerLosses, "__call__", broken_losses)
 
 
 def train(kind: str, runs: Path) -> tuple[object, ...]:

@@ -14,9 +14,6 @@ from restok_cli.processes import parse_num_processes
 if TYPE_CHECKING:
     import torch
 
-    from restok_cli.training.config import RunKind
-    from restok_cli.training.settings import Layer
-
 DEVICE_TYPES = ("cpu", "cuda", "mps")
 PICTURE_MANIFEST = "manifest.jsonl"  # a line per picture in the folders that generate and reconstruct write
 PICTURE_REQUEST = "request.json"  # what was asked for, beside it: model, options, rounding
@@ -200,31 +197,3 @@ def check_resume(resume: bool, overwrite: bool) -> None:
     """Raises UsageError where both are asked for."""
     if resume and overwrite:
         raise UsageError("--resume keeps the run in the output folder and --overwrite replaces it; give one of them")
-
-
-def run_layers(
-    kind: "RunKind",
-    output: Path,
-    resume: bool,
-    preset: str | None,
-    file: Path | None,
-    assignments: list[str] | None,
-    options: dict[str, tuple[str, int | None]],
-) -> "list[Layer]":
-    """What a training command was told to do; where it resumes and names no settings, what its run was told.
-
-    Raises UsageError for what cannot be read.
-    """
-    from restok_cli.training.settings import config_path, kind_of, layers_of
-
-    if resume and preset is None and file is None and config_path(output).is_file():
-        if (found := kind_of([output])) != kind:
-            raise UsageError(f"--resume: {output} is a run of train-{found}")
-        file = output
-    return layers_of(kind, preset, file, assignments or [], options)
-
-
-def check_stop_at(stop_at: int | None, max_steps: int) -> None:
-    """Raises UsageError where a run would never get there."""
-    if stop_at is not None and stop_at > max_steps:
-        raise UsageError(f"--stop-at {stop_at}: the run ends at schedule.max_steps = {max_steps}")

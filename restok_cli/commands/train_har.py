@@ -26,10 +26,9 @@ from restok_cli.commands.options import (
     StopAt,
     Track,
     check_resume,
-    check_stop_at,
     open_device,
-    run_layers,
 )
+from restok_cli.commands.runs import carry_out, check_stop_at, first_weights, run_layers
 from restok_cli.files import check_apart, check_output_folder
 from restok_cli.processes import connect, local_device, run_in_processes
 
@@ -74,26 +73,17 @@ def train_har(
 
     check_resume(resume, overwrite)
     check_trackers(track or [])
-    options = {
-        "--max-steps": ("schedule.max_steps", max_steps),
-        "--batch-size": ("schedule.batch_size", batch_size),
-        "--seed": ("schedule.seed", seed),
-    }
-    layers = run_layers("har", output, resume, preset, config, assignments, options)
-    check_stop_at(stop_at, resolve("har", layers).config.schedule.max_steps)
+    layers = run_layers("har", output, resume, preset, config, assignments, max_steps, batch_size, seed)
+    check_stop_at(stop_at, resolve("har", layers).config)
 
     run_in_processes(num_processes)
 
-    import torch
-
-    from restok_cli.model.checkpoint import load_for_use, load_model, open_har, open_tokenizer
+    from restok_cli.model.checkpoint import load_for_use, open_har, open_tokenizer
     from restok_cli.model.har import Har
     from restok_cli.training.code_source import open_source
     from restok_cli.training.har_loop import train_har as train_loop
     from restok_cli.training.history import model_name
-    from restok_cli.training.preflight import preflight
-    from restok_cli.training.run import RUN_FILES, RunFolder, has_checkpoint, settled
-    from restok_cli.training.start import check_fits
+    from restok_cli.training.run import RUN_FILES, settled
 
     torch_device = local_device(open_device(device))
     tokenizer_folder = open_tokenizer(tokenizer)
@@ -105,19 +95,16 @@ def train_har(
         "num_classes": len(source.class_names),
     }
     places = {"model": f"the tokenizer {tokenizer}", "model.num_classes": f"the data set {data}"}
-    if init is not None:  # the classes are those of the data set, whatever the model knew before
-        layers = with_model(layers, f"--init {init}", open_har(init).config.model_dump(exclude={"num_classes"}))
+    given = open_har(init) if init is not None else None
+    if given is not None:  # the classes are those of the data set, whatever the model knew before
+        layers = with_model(layers, f"--init {init}", given.config.model_dump(exclude={"num_classes"}))
     settings = resolve("har", layers, Layer("facts", {"model": facts}, places))
     run_config = settled(settings.config, output, resume)
     if not resume:
         check_apart(output, tokenizer, *([init] if init else []))
         check_output_folder(output, overwrite, RUN_FILES.fullmatch)
     connect(torch_device)  # after which the first process may write there
-    begins = not (resume and has_checkpoint(output))
-    start = load_model(open_har(init), torch.device("cpu")) if init and begins else None
-    if start is not None:
-        with torch.device("meta"):
-            check_fits(Har(run_config.model), start)
+    start = first_weights(given, output, resume, Har, run_config.model)
     train = partial(
         train_loop,
         source=source,
@@ -126,11 +113,16 @@ def train_har(
         device=torch_device,
         init=start,
     )
-    if dry_run or not (skip_preflight or resume):
-        preflight(run_config, output, train, torch_device)
-    if dry_run:
-        return
-    origin = model_name(init, open_har(init)) if start is not None else None
-    run = RunFolder(output, run_config, resume=resume, overwrite=overwrite, track=track or [], init=origin)
-    with run.logging():
-        print(train(run_config, run, stop_at=stop_at))
+    carry_out(
+        train,
+        run_config,
+        output,
+        torch_device,
+        stop_at=stop_at,
+        track=track or [],
+        origin=model_name(init, given) if start is not None else None,
+        dry_run=dry_run,
+        skip_preflight=skip_preflight,
+        resume=resume,
+        overwrite=overwrite,
+    )

@@ -22,10 +22,9 @@ from restok_cli.commands.options import (
     StopAt,
     Track,
     check_resume,
-    check_stop_at,
     open_device,
-    run_layers,
 )
+from restok_cli.commands.runs import carry_out, check_stop_at, first_weights, run_layers
 from restok_cli.files import check_output_folder
 from restok_cli.processes import connect, local_device, run_in_processes
 
@@ -68,51 +67,44 @@ def train_tokenizer(
 
     check_resume(resume, overwrite)
     check_trackers(track or [])
-    options = {
-        "--max-steps": ("schedule.max_steps", max_steps),
-        "--batch-size": ("schedule.batch_size", batch_size),
-        "--seed": ("schedule.seed", seed),
-    }
-    layers = run_layers("tokenizer", output, resume, preset, config, assignments, options)
+    layers = run_layers("tokenizer", output, resume, preset, config, assignments, max_steps, batch_size, seed)
     settings = resolve("tokenizer", layers)
-    check_stop_at(stop_at, settings.config.schedule.max_steps)
+    check_stop_at(stop_at, settings.config)
 
     run_in_processes(num_processes)
 
-    import torch
-
     from restok_cli.data.shards import open_dataset
-    from restok_cli.model.checkpoint import load_tokenizer, open_tokenizer
+    from restok_cli.model.checkpoint import open_tokenizer
     from restok_cli.model.tokenizer import Tokenizer
     from restok_cli.training.history import model_name
     from restok_cli.training.losses import open_tokenizer_losses
-    from restok_cli.training.preflight import preflight
-    from restok_cli.training.run import RUN_FILES, RunFolder, has_checkpoint, settled
-    from restok_cli.training.start import check_fits
+    from restok_cli.training.run import RUN_FILES, settled
     from restok_cli.training.teachers import with_alignment_dims
     from restok_cli.training.tokenizer_loop import train_tokenizer as train_loop
 
     dataset = open_dataset(data, allow_pipe)
     dataset.split("train")
-    if init is not None:
-        settings = resolve("tokenizer", with_model(layers, f"--init {init}", open_tokenizer(init).config.model_dump()))
+    given = open_tokenizer(init) if init is not None else None
+    if given is not None:
+        settings = resolve("tokenizer", with_model(layers, f"--init {init}", given.config.model_dump()))
     run_config = settled(with_alignment_dims(settings.config), output, resume)
     torch_device = local_device(open_device(device))
     if not resume:
         check_output_folder(output, overwrite, RUN_FILES.fullmatch)
     connect(torch_device)  # after which the first process may write there
-    begins = not (resume and has_checkpoint(output))
-    start = load_tokenizer(init, torch.device("cpu")) if init and begins else None
-    if start is not None:
-        with torch.device("meta"):
-            check_fits(Tokenizer(run_config.model), start)
+    start = first_weights(given, output, resume, Tokenizer, run_config.model)
     losses = open_tokenizer_losses(run_config, torch_device)
     train = partial(train_loop, data=dataset, losses=losses, device=torch_device, init=start)
-    if dry_run or not (skip_preflight or resume):
-        preflight(run_config, output, train, torch_device)
-    if dry_run:
-        return
-    origin = model_name(init, open_tokenizer(init)) if start is not None else None
-    run = RunFolder(output, run_config, resume=resume, overwrite=overwrite, track=track or [], init=origin)
-    with run.logging():
-        print(train(run_config, run, stop_at=stop_at))
+    carry_out(
+        train,
+        run_config,
+        output,
+        torch_device,
+        stop_at=stop_at,
+        track=track or [],
+        origin=model_name(init, given) if start is not None else None,
+        dry_run=dry_run,
+        skip_preflight=skip_preflight,
+        resume=resume,
+        overwrite=overwrite,
+    )

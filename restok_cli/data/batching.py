@@ -16,6 +16,7 @@ from restok_cli.errors import RestokError, UsageError
 
 BROKEN_LIMIT = 0.001  # the share of a split's samples that may turn out broken
 NAMED_KEYS = 5  # of broken samples, in an error
+GRACE_SECONDS = 600  # that a loading process outlives SIGTERM: a run may take as long to save
 
 
 Item = TypeVar("Item")
@@ -148,9 +149,11 @@ def as_it_is(item: Item) -> Item:
 
 
 def leave_signals(_worker: int) -> None:
-    """Ctrl-C and a hang-up, which a terminal sends to all processes at once, are for the main process alone.
+    """Ctrl-C, a hang-up and SIGTERM, which often go to all processes at once, are for the main process alone.
 
-    It saves and ends its workers; each of them would print a traceback.
+    It finishes its step, for which it may need more pictures, saves, and then tells its workers that there is no more
+    to do. One that is stuck hears nothing of it, and would keep the main process waiting for ever.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_SECONDS))

@@ -21,6 +21,7 @@ from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import whole_folder
 from restok_cli.model.checkpoint import read_tensors, write_tensors
 from restok_cli.training.config import (
+    CONFIG_FILE,
     MAY_CHANGE,
     RATE_SETTINGS,
     WEIGHT_FILES,
@@ -31,7 +32,7 @@ from restok_cli.training.config import (
 )
 
 NAME = "step-{:06d}"
-CONFIG_FILE, STATE_FILE, CHECKSUMS_FILE, WEIGHTS = "config.yaml", "state.pt", "checksums.json", ".safetensors"
+STATE_FILE, CHECKSUMS_FILE, WEIGHTS = "state.pt", "checksums.json", ".safetensors"
 
 
 def checkpoints_in(folder: Path) -> list[Path]:

@@ -13,6 +13,8 @@ from restok_cli.files import whole_file
 from restok_cli.model.config import Config, HarConfig, TokenizerConfig, require
 from restok_cli.training.yaml_file import parse_yaml, read_yaml
 
+CONFIG_FILE = "config.yaml"  # of a run, and of each of its checkpoints
+
 Share = Annotated[float, Field(gt=0, le=1)]
 
 

@@ -70,7 +70,7 @@ def draw_curves(runs: dict[str, Curves], names: list[str], path: Path) -> None:
     figure = Figure(figsize=(columns * PANEL[0], rows * PANEL[1] + 0.4), dpi=100, layout="constrained")
     last_step = max(steps[-1] for curves in runs.values() for steps, _ in curves.values())
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
-    for panel, name in zip(panels, names, strict=False):
+    for panel, name in zip(panels[: len(names)], names, strict=True):
         _draw_panel(panel, name, runs)
         panel.set_xlim(0, last_step * 1.02)
         panel.xaxis.get_major_locator().set_params(integer=True)

@@ -1,8 +1,9 @@
 """Training a HAR or AR generator on the codes of a frozen tokenizer (paper section 4.2, ALGORITHM section 3)."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from copy import deepcopy
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from restok_cli.console import Progress
+from restok_cli.console import Progress, note
 from restok_cli.data.images import make_grid, save_image, to_uint8
-from restok_cli.errors import UsageError
 from restok_cli.files import whole_file, whole_folder
 from restok_cli.model.checkpoint import ModelFolder, copy_model, fingerprint, open_tokenizer, save_har
 from restok_cli.model.config import HarConfig
@@ -20,13 +20,14 @@ from restok_cli.model.har import Har
 from restok_cli.model.levels import level_sizes
 from restok_cli.model.sampling import SamplingOptions, sample, seeded_uniforms
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.processes import Agreement, barrier, gather, rank, world_size
+from restok_cli.processes import Agreement, barrier, rank, world_size
 from restok_cli.training.code_source import Coded, CodeSource
 from restok_cli.training.config import HarRunConfig
 from restok_cli.training.health import Health
 from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import (
     copy_to_all,
+    gather_in_turn,
     is_sharded,
     load_whole_state,
     micro_batch_numbers,
@@ -50,7 +51,9 @@ class HarState:
         if init is not None:
             take_weights(self.har, init)
         self.ema = deepcopy(self.har).requires_grad_(False).eval()
-        if config.compute.sharding == "fsdp" and world_size() > 1:
+        if config.compute.sharding == "fsdp" and world_size() == 1:
+            note("compute.sharding = fsdp shares nothing out: this run has one process; give --num-processes 2 or more")
+        elif config.compute.sharding == "fsdp":
             for model in (self.har, self.ema):
                 shard(model, model.blocks, methods=("step",))
         self.update = Update(self.har, config.optimizer, config.schedule.max_steps, config.compute.precision)
@@ -92,14 +95,8 @@ def train_har(
     """
     schedule = config.schedule
     tokenizer_folder = keep_tokenizer(tokenizer_folder, run)
-    state, first_step = HarState(config, device, init), 0
-    if saved := run.load():
-        check_same("data set", saved["data_fingerprint"], source.fingerprint)
-        state.load_state_dict(saved)
-        first_step = saved["step"]
-    if stop_at is not None and stop_at <= first_step:
-        raise UsageError(f"--stop-at {stop_at}: the run has done {first_step} steps already; give a later step")
-    run.record_start(first_step, device, source.fingerprint)
+    state = HarState(config, device, init)
+    first_step = run.take_up(state, device, source.fingerprint, stop_at)
     if config.compute.gradient_checkpointing:
         recompute_activations(state.har)
     if config.compute.compile:
@@ -109,7 +106,7 @@ def train_har(
     batch_iterator = source.training(config, size, first_step)
     health, agreed = Health(config.health, first_step or None, source.remedy), Agreement()
     progress = Progress("train-har", schedule.max_steps, "steps", first_step)
-    with stop_signals() as stop, progress:
+    with stop_signals() as stop, progress, closing(batch_iterator):  # which ends its workers
         for step in range(first_step, min(schedule.max_steps, stop_at or schedule.max_steps)):
             with state.window.step(schedule.batch_size):
                 train_step(step, config, state, in_training, batch_iterator)
@@ -220,15 +217,12 @@ def validate(har: Har, source: CodeSource, batch_size: int, max_batches: int | N
     The batches are dealt out to all processes. Of a model in shards, all must run each: then all take all batches.
     """
     deal = (0, 1) if is_sharded(har) else (rank(), world_size())
-    sums = {}  # by the number of the batch: (L,) sums over its pictures, and how many they are
-    for number, (class_ids, codes) in zip(
-        count(*deal), islice(source.evaluation(batch_size, *deal), max_batches), strict=False
-    ):
+    sums = []  # of each batch: (L,) sums over its pictures, and how many they are
+    for class_ids, codes in islice(source.evaluation(batch_size, *deal), max_batches):
         losses = cross_entropy(har(model_classes(class_ids, har.config), codes), codes)
-        sums[number] = losses.double().sum(0).cpu(), len(codes)
-    all_sums = {number: value for theirs in gather(sums) for number, value in theirs.items()}
-    ordered = [all_sums[number] for number in sorted(all_sums)]
-    by_position = torch.stack([value for value, _ in ordered]).sum(0) / sum(n for _, n in ordered)
+        sums.append((losses.double().sum(0).cpu(), len(codes)))
+    sums = sums if is_sharded(har) else gather_in_turn(sums)
+    by_position = torch.stack([value for value, _ in sums]).sum(0) / sum(n for _, n in sums)
     levels = by_position.split(level_sizes(len(by_position)))
     by_level = {f"validation_loss_level_{i}": level.mean().item() for i, level in enumerate(levels, start=1)}
     return {"validation_loss": by_position.mean().item(), **by_level}

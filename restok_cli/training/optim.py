@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from restok_cli.training.config import OptimizerConfig
 
@@ -33,8 +34,9 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ada
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
-            is_matrix = isinstance(module, nn.Linear | nn.Conv2d) and name == "weight"
-            (decayed if is_matrix else others).append(parameter)
+            is_matrix = isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and name == "weight"
+            # under spectral norm, which only kernels have here, the weight itself is a parameter of what computes it
+            (decayed if is_matrix or isinstance(module, ParametrizationList) else others).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     # fused: its kernel can be told on the device not to move the weights, see update.py
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)

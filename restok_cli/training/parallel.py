@@ -1,12 +1,14 @@
 """One model on many devices: copied to each (DDP), or cut into shards (FSDP); and sums over all of them.
 
-By torch itself rather than through Accelerate, which on a CPU takes an FSDP plugin and then silently copies: so both
-ways run in the tests, with gloo. Started by `accelerate launch`, a run finds its place all the same.
+By torch itself rather than through Accelerate, which shards nothing on a CPU, whatever plugin it is given, takes one
+model under FSDP2, and has one gradient scaler for all optimizers. So both ways run in the tests, with gloo. Started by
+`accelerate launch`, a run finds its place all the same.
 """
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -23,7 +25,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.nn.parallel import DistributedDataParallel
 
 from restok_cli.data.batching import check_division
-from restok_cli.processes import rank, world_size
+from restok_cli.processes import gather, rank, world_size
 
 # Every process holds the whole state while it is saved or loaded, and the file does not say how many there were.
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -117,6 +119,11 @@ def from_first(value: Tensor) -> None:
     """Overwrite the tensor with that of process 0."""
     if world_size() > 1:
         dist.broadcast(value, 0)
+
+
+def gather_in_turn(mine: list[Any]) -> list[Any]:
+    """What all processes made of things dealt out to them in turn, in the order of the things, in every process."""
+    return [value for turn in zip_longest(*gather(mine)) for value in turn if value is not None]
 
 
 def micro_batch_numbers(batch_size: int, micro_batch_size: int | None) -> tuple[int, range]:

@@ -19,7 +19,8 @@ from restok_cli.console import note, quiet
 from restok_cli.errors import Interrupted, RestokError
 from restok_cli.processes import gather, rank
 from restok_cli.training.config import RunConfig
-from restok_cli.training.run import METRICS_FILE, RunFolder
+from restok_cli.training.curves import METRICS_FILE
+from restok_cli.training.run import RunFolder
 
 STEPS = 2  # the first one warms up; the second has the discriminator, and gives the time
 
@@ -36,7 +37,9 @@ class Preflight(NamedTuple):
 class Train(Protocol):
     """One of the two training loops, with all it needs beside config and folder."""
 
-    def __call__(self, config: RunConfig, run: RunFolder, *, validation_batches: int | None) -> Path: ...
+    def __call__(
+        self, config: RunConfig, run: RunFolder, *, stop_at: int | None = None, validation_batches: int | None = None
+    ) -> Path: ...
 
 
 def preflight(config: RunConfig, run_path: Path, train: Train, device: torch.device) -> None:

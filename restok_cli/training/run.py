@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -31,7 +31,6 @@ from restok_cli.model.card import Record, read_record, write_card
 from restok_cli.model.checkpoint import MODEL_FILES, Describe
 from restok_cli.processes import gather, rank, world_size
 from restok_cli.training.checkpoints import (
-    CONFIG_FILE,
     NAME,
     check_checkpoint,
     checkpoints_in,
@@ -41,6 +40,7 @@ from restok_cli.training.checkpoints import (
     write_checkpoint,
 )
 from restok_cli.training.config import (
+    CONFIG_FILE,
     MAY_CHANGE,
     RATE_SETTINGS,
     WEIGHT_FILES,
@@ -51,12 +51,13 @@ from restok_cli.training.config import (
     read_config,
     write_config,
 )
+from restok_cli.training.curves import METRICS_FILE
 from restok_cli.training.history import Data, history
 from restok_cli.training.optim import learning_rate
 from restok_cli.training.starts import STARTS_FILE, record_start
 from restok_cli.training.trackers import Trackers
 
-METRICS_FILE, LOG_FILE, CHECKPOINTS = "metrics.jsonl", "log.txt", "checkpoints"
+LOG_FILE, CHECKPOINTS = "log.txt", "checkpoints"
 OWN_FOLDERS = ("model", "tokenizer", "tensorboard", "wandb")  # which an overwritten run leaves nothing of
 
 # Every file that a run writes: what --overwrite may delete.
@@ -65,6 +66,14 @@ RUN_FILES = re.compile(
     r"|checkpoints/step-\d+/(\w+\.safetensors|state\.pt|config\.yaml|checksums\.json)"
     rf"|(model/)?(tokenizer/)?({'|'.join(map(re.escape, MODEL_FILES))})|(checkpoints/)?\..*\.(tmp|old)(/.*)?"
 )
+
+
+class State(Protocol):
+    """All that changes while a model trains: it takes back what its own `state_dict` gave."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class RunFolder:
@@ -132,11 +141,6 @@ class RunFolder:
                 if self.trackers is not None:
                     self.trackers.finish()
 
-    def record_start(self, step: int, device: torch.device, data_fingerprint: str) -> None:
-        """Note with what the run begins, or goes on after a step."""
-        if rank() == 0:
-            record_start(self.path, step, device, data_fingerprint)
-
     def log(self, step: int, numbers: dict[str, float]) -> None:
         """Append a line to metrics.jsonl and to log.txt, and tell the trackers."""
         if rank() > 0:
@@ -163,6 +167,23 @@ class RunFolder:
             return
         write_checkpoint(self.checkpoint_folder / NAME.format(step), {"step": step, **state}, self.config)
         prune_checkpoints(self.checkpoint_folder, step, keep, keep_every)
+
+    def take_up(self, state: State, device: torch.device, data_fingerprint: str, stop_at: int | None) -> int:
+        """Bring `state` to where the last checkpoint left it, if there is one, and return how many steps are done.
+
+        Notes with what the run begins, or goes on. Raises what `load` raises, and UsageError where the run began on
+        other data, or has no step left to do up to `stop_at`.
+        """
+        step = 0
+        if saved := self.load():
+            check_same("data set", saved["data_fingerprint"], data_fingerprint)
+            state.load_state_dict(saved)
+            step = saved["step"]
+        if stop_at is not None and stop_at <= step:
+            raise UsageError(f"--stop-at {stop_at}: the run has done {step} steps already; give a later step")
+        if rank() == 0:
+            record_start(self.path, step, device, data_fingerprint)
+        return step
 
     def load(self) -> dict[str, Any] | None:
         """The last checkpoint, or None before the first. What was logged after it is forgotten.
@@ -293,12 +314,13 @@ def as_line(step: int, numbers: dict[str, float]) -> str:
 def stop_signals() -> Iterator[list[int]]:
     """Inside the block, Ctrl-C, SIGTERM and a hang-up only fill the list that it gives: a step is never cut in half.
 
-    A second signal stops at once: it raises Interrupted wherever the program is.
+    Another Ctrl-C stops at once: it raises Interrupted wherever the program is. Another SIGTERM does not: where SLURM
+    or `timeout` sends one to every process, those that torchrun started get a second one from it.
     """
     received: list[int] = []
 
     def receive(number: int, _frame: object) -> None:
-        if received:
+        if received and number == signal.SIGINT:
             raise Interrupted(number, "stopped at once; what the last checkpoint holds is kept")
         received.append(number)
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.model.config import Config, explain, section_of
 from restok_cli.training.config import (
+    CONFIG_FILE,
     RUN_CONFIGS,
     HarRunConfig,
     RunKind,
@@ -26,7 +27,6 @@ from restok_cli.training.config import (
 from restok_cli.training.yaml_file import Yaml, parse_value, read_yaml
 
 DEFAULT_PRESET = "sample"  # where neither a preset nor a config file is named
-CONFIG_FILE = "config.yaml"  # of a run
 
 
 class Layer(NamedTuple):

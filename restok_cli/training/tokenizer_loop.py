@@ -1,8 +1,9 @@
 """Training a tokenizer (paper section 4.1, ALGORITHM section 2)."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from copy import deepcopy
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from restok_cli.console import Progress
 from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
 from restok_cli.data.loader import Batch, batches, evaluation_batches
 from restok_cli.data.shards import Dataset
-from restok_cli.errors import UsageError
 from restok_cli.files import whole_file
 from restok_cli.metrics.codebook import use_of_counts
 from restok_cli.metrics.pixels import psnr
@@ -32,8 +32,8 @@ from restok_cli.training.config import TokenizerRunConfig
 from restok_cli.training.health import Health
 from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
 from restok_cli.training.optim import seed_step, update_ema
-from restok_cli.training.parallel import copy_to_all, micro_batch_numbers, sync_gradients
-from restok_cli.training.run import RunFolder, announce, check_same, interrupted, stop_signals
+from restok_cli.training.parallel import copy_to_all, gather_in_turn, micro_batch_numbers, sync_gradients
+from restok_cli.training.run import RunFolder, announce, interrupted, stop_signals
 from restok_cli.training.start import recompute_activations, take_weights
 from restok_cli.training.update import Update, autocast
 from restok_cli.training.window import Window, mean_of
@@ -107,14 +107,8 @@ def train_tokenizer(
     Raises Interrupted after Ctrl-C or SIGTERM, once the state is saved.
     """
     schedule = config.schedule
-    state, first_step = TokenizerState(config, device, init), 0
-    if saved := run.load():
-        check_same("data set", saved["data_fingerprint"], data.fingerprint)
-        state.load_state_dict(saved)
-        first_step = saved["step"]
-    if stop_at is not None and stop_at <= first_step:
-        raise UsageError(f"--stop-at {stop_at}: the run has done {first_step} steps already; give a later step")
-    run.record_start(first_step, device, data.fingerprint)
+    state = TokenizerState(config, device, init)
+    first_step = run.take_up(state, device, data.fingerprint, stop_at)
     if config.compute.gradient_checkpointing:
         recompute_activations(state.tokenizer)
     if config.compute.compile:
@@ -134,7 +128,7 @@ def train_tokenizer(
     )
     health, agreed = Health(config.health, first_step or None, DATA_REMEDY), Agreement()
     progress = Progress("train-tokenizer", schedule.max_steps, "steps", first_step)
-    with stop_signals() as stop, progress:
+    with stop_signals() as stop, progress, closing(batch_iterator):  # which ends its workers
         for step in range(first_step, min(schedule.max_steps, stop_at or schedule.max_steps)):
             with state.window.step(schedule.batch_size):
                 train_step(step, config, state, in_training, losses, batch_iterator)
@@ -226,19 +220,18 @@ def validate(
 ) -> dict[str, float]:
     """Mean PSNR in dB over the validation split, dealt out to all processes, and use of the codebook."""
     config = tokenizer.config
-    values, counts = {}, torch.zeros(config.codebook_size, dtype=torch.int64, device=device)
+    values, counts = [], torch.zeros(config.codebook_size, dtype=torch.int64, device=device)
     my_batches = evaluation_batches(
         data.held_out, image_size=config.image_size, batch_size=batch_size, rank=rank(), world_size=world_size()
     )
-    for number, batch in zip(count(rank(), world_size()), islice(my_batches, max_batches), strict=False):
+    for batch in islice(my_batches, max_batches):
         images = batch.images.to(device)
         codes = tokenizer.encode(to_float(images))
         counts += count_codes(codes, len(counts))
-        values[number] = psnr(to_uint8(tokenizer.decode(codes)), images).cpu()
-    all_values = {number: value for theirs in gather(values) for number, value in theirs.items()}
+        values.append(psnr(to_uint8(tokenizer.decode(codes)), images).cpu())
     use = use_of_counts(sum(gather(counts.cpu().numpy())))
     return {
-        "validation_psnr": torch.cat([all_values[number] for number in sorted(all_values)]).mean().item(),
+        "validation_psnr": torch.cat(gather_in_turn(values)).mean().item(),
         "validation_codebook_usage": use.usage,
         "validation_codebook_perplexity": use.perplexity,
     }

@@ -1,0 +1,103 @@
+"""What train-tokenizer and train-har have in common: how their settings are put together, and how a run begins."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from restok_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from restok_cli.model.checkpoint import ModelFolder
+    from restok_cli.model.config import Config
+    from restok_cli.training.config import RunConfig, RunKind
+    from restok_cli.training.preflight import Train
+    from restok_cli.training.settings import Layer
+
+
+def run_layers(
+    kind: "RunKind",
+    output: Path,
+    resume: bool,
+    preset: str | None,
+    file: Path | None,
+    assignments: list[str] | None,
+    max_steps: int | None,
+    batch_size: int | None,
+    seed: int | None,
+) -> "list[Layer]":
+    """What a training command was told to do; where it resumes and names no settings, what its run was told.
+
+    Raises UsageError for what cannot be read.
+    """
+    from restok_cli.training.settings import config_path, kind_of, layers_of
+
+    if resume and preset is None and file is None and config_path(output).is_file():
+        if (found := kind_of([output])) != kind:
+            raise UsageError(f"--resume: {output} is a run of train-{found}")
+        file = output
+    options = {
+        "--max-steps": ("schedule.max_steps", max_steps),
+        "--batch-size": ("schedule.batch_size", batch_size),
+        "--seed": ("schedule.seed", seed),
+    }
+    return layers_of(kind, preset, file, assignments or [], options)
+
+
+def check_stop_at(stop_at: int | None, config: "RunConfig") -> None:
+    """Raises UsageError where a run would never get there."""
+    if stop_at is not None and stop_at > config.schedule.max_steps:
+        raise UsageError(f"--stop-at {stop_at}: the run ends at schedule.max_steps = {config.schedule.max_steps}")
+
+
+def first_weights(
+    given: "ModelFolder | None", output: Path, resume: bool, module: "type[nn.Module]", config: "Config"
+) -> "nn.Module | None":
+    """The model that --init names, for a run that begins; None for one that goes on from a checkpoint in `output`.
+
+    Raises UsageError where its weights do not fit a `module` of `config`.
+    """
+    import torch
+
+    from restok_cli.model.checkpoint import load_model
+    from restok_cli.training.run import has_checkpoint
+    from restok_cli.training.start import check_fits
+
+    if given is None or (resume and has_checkpoint(output)):
+        return None
+    start = load_model(given, torch.device("cpu"))
+    with torch.device("meta"):
+        check_fits(module(config), start)
+    return start
+
+
+def carry_out(
+    train: "Train",
+    config: "RunConfig",
+    output: Path,
+    device: "torch.device",
+    *,
+    stop_at: int | None,
+    track: Sequence[str],
+    origin: str | None,
+    dry_run: bool,
+    skip_preflight: bool,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """Try a step of everything by `train`, unless that is to be skipped; then train, and print the model's folder.
+
+    `origin` names the model whose weights the run starts from.
+    """
+    from restok_cli.training.preflight import preflight
+    from restok_cli.training.run import RunFolder
+
+    if dry_run or not (skip_preflight or resume):
+        preflight(config, output, train, device)
+    if dry_run:
+        return
+    run = RunFolder(output, config, resume=resume, overwrite=overwrite, track=track, init=origin)
+    with run.logging():
+        print(train(config, run, stop_at=stop_at))

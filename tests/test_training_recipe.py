@@ -1,0 +1,181 @@
+"""The whole recipe in one step, and what a step must not do: wait for the device, or let one model's trouble be
+another's."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from training_runs import HAR, TOKENIZER, break_steps, equal, log, state
+
+from restok_cli.metrics.lpips import Lpips
+from restok_cli.training import tokenizer_loop
+from restok_cli.training.config import (
+    HarRunConfig,
+    HealthConfig,
+    OptimizerConfig,
+    TokenizerHealthConfig,
+    read_preset,
+)
+from restok_cli.training.discriminator import PatchDiscriminator
+from restok_cli.training.har_loop import HarState
+from restok_cli.training.health import Health
+from restok_cli.training.update import Update
+
+CPU = torch.device("cpu")
+
+# TOKENIZER with all that the paper adds: LPIPS, and a teacher on both sides
+EVERYTHING = (
+    *(*TOKENIZER, "--set", "schedule.log_every=3", "--set", "discriminator.start_step=1"),
+    *("--set", "loss.perceptual_weight=1", "--set", "alignment.teacher=test_vit", "--set", "alignment.weights=random"),
+    *("--set", "alignment.encoder_weight=1", "--set", "alignment.decoder_weight=1"),
+)
+
+
+class Waits(TorchDispatchMode):
+    """Notes what would make the host wait for a GPU: numbers taken from tensors, and shapes that depend on them."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "unique", "is_nonzero")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        name = operation.overloadpacket.__name__
+        picks = name == "index" and any(i is not None and i.dtype == torch.bool for i in arguments[1])
+        if picks or name.startswith(self.WAITING):
+            self.seen.add(name)
+        return operation(*arguments, **(options or {}))
+
+
+@pytest.fixture
+def waits(monkeypatch) -> dict[int, set[str]]:
+    """What each step of a tokenizer's run waited for."""
+    seen, train_step = {}, tokenizer_loop.train_step
+
+    def watched(step, *arguments):
+        *others, batches = arguments
+        both = iter([next(batches), next(batches)])  # unwatched: the loader works on the host
+        with Waits() as mode:
+            train_step(step, *others, both)
+        seen[step] = mode.seen
+
+    monkeypatch.setattr(tokenizer_loop, "train_step", watched)
+    return seen
+
+
+@pytest.fixture
+def narrow(monkeypatch) -> None:
+    """A narrow discriminator: the usual one takes a CPU seconds, under fp16 tens of them."""
+    monkeypatch.setattr("restok_cli.training.adversary.open_discriminator", lambda *_: PatchDiscriminator(channels=32))
+
+
+@pytest.fixture
+def lpips(monkeypatch) -> None:
+    """Of random weights."""
+    torch.manual_seed(0)
+    network = Lpips()
+    for i in range(5):
+        network.get_buffer(f"lin{i}").uniform_()
+    monkeypatch.setattr("restok_cli.training.losses.open_lpips", lambda *_: network.requires_grad_(False).eval())
+
+
+@pytest.mark.usefixtures("narrow", "lpips")
+def test_the_whole_recipe_resumes_exactly_and_waits_for_the_device_only_to_revive(restok, tmp_path, waits):
+    """LPIPS, teacher, adversary, entropy, nested dropout, averages, revival after the third step, two micro-batches."""
+    assert restok(*EVERYTHING, "-o", tmp_path / "whole", "--stop-at", 3).code == 0
+    assert waits == {0: set(), 1: set(), 2: {"nonzero", "index"}}
+    terms = ("reconstruction", "quantizer", "entropy", "perceptual", "encoder_alignment", "decoder_alignment")
+    terms += ("adversarial", "discriminator", "lecam")
+    assert all(math.isfinite(log(tmp_path / "whole")[0][f"{term}_loss"]) for term in terms)
+
+    assert restok(*EVERYTHING, "-o", tmp_path / "cut", "--stop-at", 1).code == 0
+    assert restok(*EVERYTHING, "-o", tmp_path / "cut", "--resume", "--stop-at", 3).code == 0
+    assert equal(state(tmp_path / "cut", 3), state(tmp_path / "whole", 3))
+    assert log(tmp_path / "cut") == log(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("command", [TOKENIZER, HAR], ids=["tokenizer", "har"])
+def test_a_compiled_model_trains_as_the_same_model_does(restok, tmp_path, tiny_models, monkeypatch, command):
+    """What is captured is run as it is, which costs no minutes: so not one bit may differ, nor a name in a checkpoint.
+
+    What a compiler then makes of it is torch's.
+    """
+    graphs, compile_in_place = [], nn.Module.compile
+
+    def run_as_it_is(graph, _inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(nn.Module, "compile", lambda model: compile_in_place(model, backend=run_as_it_is))
+    command = (*command, *(("--tokenizer", tiny_models / "tokenizer") if command is HAR else ()), "--stop-at", 1)
+    assert restok(*command, "-o", tmp_path / "plain").code == 0 and not graphs
+    assert restok(*command, "--set", "compute.compile=true", "-o", tmp_path / "compiled").code == 0 and graphs
+    assert equal(state(tmp_path / "compiled", 1), state(tmp_path / "plain", 1))
+
+
+def test_a_step_that_one_optimizer_skips_leaves_the_other_and_its_loss_scale_alone():
+    torch.manual_seed(0)
+    models = [nn.Linear(4, 1), nn.Linear(4, 1)]
+    before = [model.weight.detach().clone() for model in models]
+    updates = [Update(model, OptimizerConfig(warmup_steps=0), 10, "fp16") for model in models]
+    scale = updates[0].scaler.get_scale()
+    for update, model, factor in zip(updates, models, (math.inf, 1.0), strict=True):
+        update.backward(model(torch.ones(2, 4)).square().mean() * factor)
+    moved = [bool(update.step(0)[1]) for update in updates]
+    assert moved == [False, True]
+    assert torch.equal(models[0].weight, before[0]) and not torch.equal(models[1].weight, before[1])
+    assert [update.scaler.get_scale() for update in updates] == [scale / 2, scale]
+    assert [update.look() for update in updates] == [(1, 1), (0, 0)]
+
+
+@pytest.mark.usefixtures("narrow")
+def test_under_fp16_the_adversary_learns_while_the_tokenizer_skips_a_step(restok, tmp_path, monkeypatch):
+    break_steps(monkeypatch, {3})  # the second micro-batch of the second step
+    small = ("--stop-at", 2, "--batch-size", 4, "--set", "schedule.micro_batch_size=2")
+    options = (
+        "--set",
+        "compute.precision=fp16",
+        "--set",
+        "discriminator.start_step=0",
+        "--set",
+        "schedule.save_every=1",
+    )
+    assert restok(*TOKENIZER, *small, *options, "-o", tmp_path / "run").code == 0
+    before, after = (state(tmp_path / "run", step) for step in (1, 2))
+    assert equal(before["model"], after["model"])
+    assert not equal(before["adversary"]["network"], after["adversary"]["network"])
+    assert after["update"]["scaler"]["scale"] == before["update"]["scaler"]["scale"] / 2
+    assert after["adversary"]["update"]["scaler"]["scale"] == before["adversary"]["update"]["scaler"]["scale"]
+    assert int(after["update"]["skipped"]) == 1 and int(after["adversary"]["update"]["skipped"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("numbers", "warning"),
+    [
+        ({"codebook_usage": 9.0}, r"only 9.0 % of the codebook is in use: it collapses; set loss.entropy_weight"),
+        ({"data_wait": 0.31}, "31% of the time is spent waiting for data: raise data.num_workers"),
+    ],
+)
+def test_trouble_is_told_once_with_its_remedy_and_again_when_it_comes_back(capsys, numbers, warning):
+    health = Health(TokenizerHealthConfig(), None, "raise data.num_workers")
+    well = {"codebook_usage": 10.0, "data_wait": 0.3}
+    said = []
+    for line in (well, well | numbers, well | numbers, well, well | numbers):
+        health.judge(line)
+        said.append(capsys.readouterr().err)
+    assert [bool(text) for text in said] == [False, True, False, False, True]
+    assert said[1] == said[4] and said[1].startswith(f"warning: {warning}") and said[1].count("\n") == 1
+
+
+def test_a_generator_is_not_asked_for_its_codebook(capsys):
+    Health(HealthConfig(warn_data_wait=1), None, "").judge({"data_wait": 1.0})
+    assert not capsys.readouterr().err
+
+
+def test_shards_of_one_process_are_said_to_be_none(capsys):
+    config = HarRunConfig.parse(read_preset("har", "tiny") | {"compute": {"sharding": "fsdp"}}, "tiny")
+    HarState(config, CPU, None)
+    assert "this run has one process; give --num-processes 2 or more" in capsys.readouterr().err
