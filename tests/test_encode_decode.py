@@ -183,18 +183,18 @@ def test_pictures_go_through_a_pipe_of_tar_streams(restok, here):
 @pytest.mark.parametrize(
     ("command", "folder", "metric"),
     [
-        ("restok generate --model har --count 6", "pictures-made", "gfid"),
-        ("restok reconstruct data --model tokenizer", "pictures-again", "rfid"),
+        ("generate --model har --count 6", "pictures-made", "gfid"),
+        ("reconstruct data --model tokenizer", "pictures-again", "rfid"),
     ],
 )
-def test_evaluate_measures_a_pipe_like_a_folder(here, command, folder, metric):
+def test_evaluate_measures_a_pipe_like_a_folder(restok, here, command, folder, metric):
     evaluate = f"--metric {metric} --reference data --features random"
-    piped = shell(f"{command} -o - | restok evaluate - {evaluate}", here)
+    piped = shell(f"restok {command} -o - | restok evaluate - {evaluate}", here)
     assert piped.returncode == 0, piped.stderr
-    kept = shell(f"{command} -o {folder} >/dev/null && restok evaluate {folder} {evaluate}", here)
-    assert kept.returncode == 0, kept.stderr
-    number = [result.stdout.decode().split()[:2] for result in (piped, kept)]
-    assert number[0] == number[1] and number[0][0].lower().startswith(metric)
+    run(restok, f"{command} -o {folder}")
+    kept = run(restok, f"evaluate {folder} {evaluate}")
+    numbers = [text.split()[:2] for text in (piped.stdout.decode(), kept.out)]
+    assert numbers[0] == numbers[1] and numbers[0][0].lower().startswith(metric)
 
 
 @pytest.mark.slow

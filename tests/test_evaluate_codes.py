@@ -131,16 +131,13 @@ def test_code_cache_measures_like_the_pictures_it_was_made_of(
 
 
 @pytest.mark.slow
-def test_two_processes_measure_codes_exactly_as_one(tmp_path, har_folder, tiny_config):
+def test_two_processes_measure_codes_exactly_as_one(tmp_path, restok, har_folder, tiny_config):
     write_codes(draw_codes(tiny_config, count=50), tmp_path / "codes.npz")
-    command = [sys.executable, "-m", "restok_cli", "evaluate", str(tmp_path / "codes.npz"), "--metric", "all"]
-    command += ["--model", str(har_folder), "--json", "--num-processes"]
-    results = [
-        json.loads(subprocess.run([*command, number], capture_output=True, check=True, timeout=120).stdout)["metrics"]
-        for number in ("1", "2")
-    ]
-    assert results[0] == results[1]
-    assert set(results[0]) == {"codebook_usage", "codebook_entropy", "codebook_perplexity", "nll"}
+    command = (tmp_path / "codes.npz", "--metric", "all", "--model", har_folder)
+    two = (sys.executable, "-m", "restok_cli", "evaluate", *map(str, command), "--json", "--num-processes", "2")
+    found = json.loads(subprocess.run(two, capture_output=True, check=True, timeout=120).stdout)["metrics"]
+    assert found == evaluate(restok, *command)["metrics"]
+    assert set(found) == {"codebook_usage", "codebook_entropy", "codebook_perplexity", "nll"}
 
 
 def test_codes_of_another_tokenizer_are_refused(tmp_path, fails, har_folder, tokenizer_folder, tiny_config):

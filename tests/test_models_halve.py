@@ -13,7 +13,7 @@ def test_weights_are_rounded_and_all_else_stays(restok, tiny_models, tmp_path, k
     result = restok("models", "halve", tiny_models / kind, out)
     assert (result.code, result.out) == (0, f"{out}\n")
     whole, half = load_file(tiny_models / kind / WEIGHTS_FILE), load_file(out / WEIGHTS_FILE)
-    assert {name: tensor.half() for name, tensor in whole.items()}.keys() == half.keys()
+    assert whole.keys() == half.keys()
     assert all(torch.equal(half[name], whole[name].half()) for name in half)
     assert (out / CONFIG_FILE).read_bytes() == (tiny_models / kind / CONFIG_FILE).read_bytes()
 

@@ -42,12 +42,14 @@ def held_out():
 @torch.inference_mode()
 def test_it_gives_held_out_emoji_back_and_more_of_them_with_every_level(tokenizer, held_out):
     codes = tokenizer.encode(to_float(held_out))
-    values = [psnr(to_uint8(tokenizer.decode(codes[:, :n])), held_out).mean().item() for n in LENGTHS]
+    some = slice(None, None, 5)  # enough to see the levels in order
+    values = [psnr(to_uint8(tokenizer.decode(codes[some, :n])), held_out[some]).mean().item() for n in LENGTHS]
     assert values == sorted(values)
-    assert values[-1] >= 19
+    value = psnr(to_uint8(tokenizer.decode(codes)), held_out).mean().item()
+    assert value >= 19
     card = (SAMPLE_MODEL / TOKENIZER_FOLDER / "README.md").read_text(encoding="utf-8")
     said = float(re.search(r"PSNR-202 from 128 tokens \| ([\d.]+) dB", card)[1])
-    assert said == pytest.approx(values[-1], abs=0.01)
+    assert said == pytest.approx(value, abs=0.01)
     use = use_of_counts(count_codes(codes, tokenizer.config.codebook_size).numpy())
     assert use.usage >= 50
 

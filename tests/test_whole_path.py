@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from restok_cli import cli
 from restok_cli.data.images import to_float
 from restok_cli.data.loader import evaluation_batches
 from restok_cli.data.shards import open_dataset
@@ -22,21 +23,17 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
-    """A folder in which `data`, `tokenizer` and `har` were made by the real commands, in a process of their own."""
+    """A folder in which `data`, `tokenizer` and `har` were made by the real commands."""
     folder = tmp_path_factory.mktemp("runs")
-    for command in (
-        "prepare sample data",
-        "train-tokenizer data --preset tiny -o tokenizer",
-        "train-har data --tokenizer tokenizer --preset tiny --skip-preflight -o har",
-    ):
-        result = call(folder, command)
-        assert result.returncode == 0, result.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for command in (
+            "prepare sample data",
+            "train-tokenizer data --preset tiny -o tokenizer",
+            "train-har data --tokenizer tokenizer --preset tiny --skip-preflight -o har",
+        ):
+            assert cli.run(command.split()) == 0, command
     return folder
-
-
-def call(folder: Path, command: str) -> subprocess.CompletedProcess:
-    restok = (sys.executable, "-m", "restok_cli", *command.split())
-    return subprocess.run(restok, cwd=folder, capture_output=True, text=True)
 
 
 def metrics(run: Path) -> list[dict]:
@@ -145,22 +142,21 @@ def test_fewer_tokens_give_other_pictures(runs, restok):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["train-tokenizer data", "train-har data --tokenizer tokenizer"])
-def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(runs, command):
-    """Killed after the checkpoint of step 40, and resumed: bit for bit the same."""
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(runs, restok, monkeypatch, command):
+    """Killed after the checkpoint of step 40, and resumed in another process: bit for bit the same."""
+    monkeypatch.chdir(runs)
     name = command.split()[0].removeprefix("train-")
     whole, resumed = runs / name, runs / f"{name}-killed"
     command = f"{command} --preset tiny --skip-preflight -o {resumed.name}"
     waits_for = resumed / "checkpoints/step-000040"
-    process = subprocess.Popen(
-        (sys.executable, "-m", "restok_cli", *command.split()), cwd=runs, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen((sys.executable, "-m", "restok_cli", *command.split()), stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not waits_for.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    assert process.wait(60) != 0
-    result = call(runs, f"{command} --resume")
-    assert result.returncode == 0, result.stderr
+    assert process.wait(60) == -signal.SIGKILL
+    result = restok(*command.split(), "--resume")
+    assert result.code == 0, result.err
 
     states = [read_checkpoint(run / "checkpoints" / "step-000080") for run in (whole, resumed)]
     assert equal(*states)
@@ -185,11 +181,11 @@ def equal(one: object, other: object) -> bool:
 
 
 @pytest.mark.slow
-def test_resuming_on_other_data_is_refused(runs, fails, tmp_path):
+def test_resuming_on_other_data_is_refused(runs, restok, fails, tmp_path):
     (tmp_path / "red").mkdir()
     for i in range(8):
         Image.new("RGB", (32, 32), (i * 30, 0, 0)).save(tmp_path / "red" / f"{i}.png")
-    assert call(tmp_path, "prepare folder red data").returncode == 0
+    assert restok("prepare", "folder", tmp_path / "red", tmp_path / "data").code == 0
     options = ("--preset", "tiny", "-o", runs / "tokenizer", "--resume")
     assert "the data set is not the one" in fails(2, "train-tokenizer", tmp_path / "data", *options)
 

@@ -1,13 +1,13 @@
-"""Vision networks of timm that training only looks through: never trained, in no checkpoint."""
+"""Vision networks of timm that training only looks through: never trained, in no checkpoint.
+
+timm is imported where it is needed: it takes as long as torch, and a run without such a network does without it.
+"""
 
 from pathlib import Path
 from textwrap import shorten
 
-import timm
 import torch
 from huggingface_hub.errors import HfHubHTTPError
-from timm.models.eva import Eva
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from restok_cli.errors import RestokError, UsageError, did_you_mean
@@ -23,6 +23,10 @@ def build(name: str, field: str) -> nn.Module:
     Raises UsageError, naming the config's `field`, where timm has none of that name, or one that is not a ViT: a grid
     of patch tokens after some prefix tokens.
     """
+    import timm
+    from timm.models.eva import Eva
+    from timm.models.vision_transformer import VisionTransformer
+
     try:
         if not timm.is_model(name):  # such as hf-hub:owner/name, which timm would look for elsewhere
             raise ValueError
@@ -47,6 +51,8 @@ def open_frozen(
     timm downloads once. Every tensor must find its place. Draws nothing from the global generators. Raises RestokError,
     naming `section`.weights, where weights cannot be had or are not this network's.
     """
+    import timm
+
     state = None if weights in (None, RANDOM) else _read(weights, name, section)
     overlay = None if state is None else {"state_dict": state}
     with torch.random.fork_rng(devices=[]):
@@ -83,6 +89,8 @@ def _message(name: str, weights: str | None, section: str, error: Exception) -> 
 
 
 def _remedy(name: str, section: str) -> str:
+    import timm
+
     known = timm.get_pretrained_cfg(name)
     where = f"https://huggingface.co/{known.hf_hub_id}" if known and known.hf_hub_id else "where they were published"
     return f"fetch model.safetensors from {where} by other means and set {section}.weights to that file"
