@@ -15,11 +15,12 @@ from restok_cli.console import note
 from restok_cli.errors import Failed, Interrupted, RestokError
 from restok_cli.files import check_output_folder, whole_file
 
-# What each command is for, and the command; DIR is the demo's folder, TRAINING how long the two models train.
+# What each command is for, and the command; DIR is the demo's folder, TRAINING how long the two models train, VIEWS
+# how many codes a picture gets.
 SCRIPT = (
     ("the pictures: 1,906 emoji in 98 classes", "prepare sample DIR/data"),
     ("a tokenizer, which turns pictures into codes", "train-tokenizer DIR/data TRAINING -o DIR/tokenizer"),
-    ("the codes of all pictures, once", "prepare codes DIR/data DIR/codes --tokenizer DIR/tokenizer --views flip"),
+    ("the codes of all pictures, once", "prepare codes DIR/data DIR/codes --tokenizer DIR/tokenizer --views VIEWS"),
     ("a generator of such codes", "train-har DIR/codes --tokenizer DIR/tokenizer TRAINING -o DIR/har"),
     ("held-out pictures to codes and back", "reconstruct DIR/data --model DIR/tokenizer -o DIR/reconstructed"),
     ("new pictures", "generate --model DIR/har --count 96 --grid DIR/emoji.png -o DIR/pictures"),
@@ -105,7 +106,8 @@ def make_steps(folder: Path, quick: bool, overwrite: bool) -> list[Step]:
     """The commands, in order; with `overwrite`, all may replace what they would otherwise refuse to."""
     steps = []
     for why, line in SCRIPT:
-        command, _, output = line.replace("TRAINING", QUICK if quick else TRAINING).partition(" > ")
+        line = line.replace("TRAINING", QUICK if quick else TRAINING).replace("VIEWS", "centre" if quick else "flip")
+        command, _, output = line.partition(" > ")
         words = [f"{folder / word[4:]}" if word.startswith("DIR/") else word for word in command.split()]
         if overwrite and words[0] in REPLACING:
             words.append("--overwrite")
