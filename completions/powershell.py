@@ -88,7 +88,10 @@ def _quote(text: str) -> str:
 
 
 def _values(tree: Command) -> str:
-    lines = ["# Kinds of values: their words, and whether files or folders may stand there too.", "$global:restokValues = @{"]
+    lines = [
+        "# Kinds of values: their words, and whether files or folders may stand there too.",
+        "$global:restokValues = @{",
+    ]
     for values in all_values(tree):
         lines.append(f"    {_quote(values.name)} = @{{")
         words = wrapped((f"{_quote(word)}," for word in values.words), 12)

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from restok_cli.commands import doctor_files, doctor_machine
-from restok_cli.metrics import features
-from restok_cli.metrics.features import URL_INCEPTION_V3
+from restok_cli.metrics import inception
+from restok_cli.metrics.inception import URL_INCEPTION_V3
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_damaged_weights_in_the_cache_are_a_problem_and_whole_ones_are_not(offli
     path.write_bytes(b"whole")
     state, text, remedy = looked_at(doctor_files.torch_weights)["Inception (96 MB)"]
     assert state == "problem" and str(path) in text and "delete it" in remedy
-    monkeypatch.setattr(features, "INCEPTION_SHA256_START", hashlib.sha256(b"whole").hexdigest()[:8])
+    monkeypatch.setattr(inception, "INCEPTION_SHA256_START", hashlib.sha256(b"whole").hexdigest()[:8])
     assert looked_at(doctor_files.torch_weights)["Inception (96 MB)"][0] == "ok"
 
 

@@ -20,7 +20,8 @@ from restok_cli.data.images import save_image
 from restok_cli.data.streams import StreamWriter
 from restok_cli.metrics import cache, kid
 from restok_cli.metrics.cache import FeatureCache, prune
-from restok_cli.metrics.features import Inception, RandomNetwork, load_inception
+from restok_cli.metrics.features import RandomNetwork
+from restok_cli.metrics.inception import Inception, load_inception
 from restok_cli.metrics.measure import Instruments, measure
 from restok_cli.metrics.neighbours import precision_recall
 from restok_cli.metrics.pictures import GROUP_SIZE, Pictures, open_pictures

@@ -37,7 +37,7 @@ class HubWeights(NamedTuple):
 
 def torch_weights() -> Iterator[Finding]:
     """Those that come by URL, and whose hash is known."""
-    from restok_cli.metrics.features import INCEPTION_SHA256_START, URL_INCEPTION_V3
+    from restok_cli.metrics.inception import INCEPTION_SHA256_START, URL_INCEPTION_V3
     from restok_cli.metrics.lpips import URL_VGG16, VGG16_SHA256_START
 
     for each in (

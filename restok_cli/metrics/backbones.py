@@ -10,12 +10,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
 from restok_cli.data.images import to_float
 from restok_cli.errors import RestokError, UsageError, did_you_mean
-from restok_cli.metrics.features import FeatureNetwork, Features, RandomNetwork, find_inception, load_inception
+from restok_cli.metrics.features import FeatureNetwork, Features, RandomNetwork
 from restok_cli.metrics.lpips import URL_VGG16, VGG16_SHA256_START
 from restok_cli.metrics.weights import file_sha256, hub_file, read_weights
 
@@ -74,6 +73,8 @@ def open_network(
     if name == "random":
         return RandomNetwork().to(device)
     if name == "inception":
+        from restok_cli.metrics.inception import find_inception, load_inception  # which takes seconds
+
         return load_inception(inception_weights or find_inception()).to(device)
     if name == "vgg16":
         return _open_vgg16(vgg_weights).to(device, memory_format=torch.channels_last)
@@ -85,6 +86,8 @@ def open_network(
 
 def _open_vgg16(path: Path | None) -> Backbone:
     """The 4096 activations behind the second fully connected layer, as Kynkäänniemi et al. take them."""
+    import torchvision  # which takes seconds
+
     path = path or hub_file(URL_VGG16, VGG16_SHA256_START, "VGG-16 (528 MB)", "--vgg-weights FILE")
     with torch.device("meta"):
         network = torchvision.models.vgg16()

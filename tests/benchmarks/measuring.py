@@ -22,8 +22,8 @@ from torch_fidelity.metric_fid import fid_statistics_to_metric
 from torch_fidelity.utils import create_feature_extractor, get_featuresdict_from_dataset
 
 from restok_cli.metrics.cache import FeatureCache
-from restok_cli.metrics.features import Inception, load_inception
 from restok_cli.metrics.frechet import Gaussian, frechet_distance
+from restok_cli.metrics.inception import Inception, load_inception
 from restok_cli.metrics.measure import Instruments, feature_sums
 from restok_cli.metrics.neighbours import precision_recall
 from restok_cli.metrics.pictures import open_pictures
