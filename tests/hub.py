@@ -48,7 +48,7 @@ class Hub:
         return 404, {"error": f"the stand-in knows no {method} {path}"}
 
     def _of_model(self, name: str, call: str, branch: str, body: bytes) -> tuple[int, dict | list]:
-        files = self.files.get(f"{name}@{branch}")
+        files = self.files.get(f"{name}@{'main' if branch == SHA else branch}")
         match call:
             case "branch":
                 self.files.setdefault(f"{name}@{branch}", dict(self.files[f"{name}@main"]))

@@ -9,8 +9,7 @@ import pytest
 import webdataset
 from pictures import noise
 
-from restok_cli.data.shards import open_dataset
-from restok_cli.data.tars import split_name
+from restok_cli.data.shards import open_dataset, split_name
 
 
 def picture(seed, kind="JPEG"):
@@ -21,7 +20,7 @@ def picture(seed, kind="JPEG"):
 
 def write_tar(path, files):
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for name, data in files:
             member = tarfile.TarInfo(name)
             member.size = len(data)
@@ -214,6 +213,16 @@ def test_keys_are_told_as_webdataset_tells_them(name):
         assert split_name(name)[0] == ""
     else:
         assert split_name(name) == (key, extension.lower())
+
+
+@pytest.mark.parametrize("folder", [".", "v1.0/a", "x" * 90 + "/" + "y" * 60])
+def test_encode_takes_pictures_in_folders_of_any_name(restok, tmp_path, folder):
+    write_tar(tmp_path / "wds" / "train-0.tar", [(f"{folder}/{i}.jpg", picture(i)) for i in range(2)])
+    assert restok("prepare", "shards", tmp_path / "wds").code == 0
+    result = restok("encode", tmp_path / "wds", "-o", tmp_path / "codes.npz", "--split", "train")
+    assert result.code == 0, result.err
+    keys = np.load(tmp_path / "codes.npz")["keys"]
+    assert keys.tolist() == [f"{folder}/{i}".removeprefix("./") for i in range(2)]
 
 
 def test_links_that_are_replaced_leave_the_shards_alone(restok, wds, tmp_path):

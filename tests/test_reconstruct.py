@@ -18,7 +18,7 @@ from restok_cli.commands.reconstruct import Sheet
 from restok_cli.data.images import center_crop, to_float, to_tensor, to_uint8
 from restok_cli.data.streams import StreamWriter, read_stream
 from restok_cli.metrics.codebook import codebook_use
-from restok_cli.model.checkpoint import load_tokenizer
+from restok_cli.model.checkpoint import load_for_use, open_tokenizer
 
 CPU = torch.device("cpu")
 
@@ -53,7 +53,7 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_pictures_and_numbers_are_those_of_the_tokenizer(reconstruct, here, batch_size):
-    tokenizer = load_tokenizer(here / "tokenizer", CPU)
+    tokenizer = load_for_use(open_tokenizer(here / "tokenizer"), CPU)
     result = json.loads(reconstruct("pictures", "-o", "out", "--json", "--batch-size", batch_size).out)
     lines = [json.loads(line) for line in (here / "out" / "manifest.jsonl").read_text().splitlines()]
     codes, values = [], []

@@ -212,9 +212,9 @@ def push(
 ) -> None:
     """Publish a model on the Hugging Face hub, with its card and a generator's tokenizer. Prints its address.
 
-    Only the files of the model go, in one commit, and nothing in M changes. What
-    an earlier push put there and this model lacks is deleted; files of others
-    stay. All commands take the model from there as hf:OWNER/NAME. `hf auth login`
+    Only the files of the model go, in one commit, and nothing in M changes. Files
+    there that are called as a model's are, and that this one lacks, are deleted,
+    and named; others stay. All commands take the model from there as hf:OWNER/NAME. `hf auth login`
     says who you are; HF_ENDPOINT names a mirror. An edited card goes as it is.
 
     Examples:

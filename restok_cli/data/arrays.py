@@ -37,7 +37,8 @@ def map_array(path: Path) -> np.ndarray:
             raise ValueError("not version 1.0 of the format")
         try:
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        except (SyntaxError, TypeError, tokenize.TokenError) as error:  # it parses Python
+        except (SyntaxError, TypeError, IndexError, RecursionError, MemoryError, tokenize.TokenError) as error:
+            # it parses Python
             raise ValueError("its header is damaged") from error
         start = file.tell()
     end = start + math.prod(shape) * dtype.itemsize

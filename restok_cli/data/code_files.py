@@ -9,6 +9,7 @@ Codes that were drawn also have `request`, what they were drawn by: JSON in an .
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NamedTuple, TextIO
 
@@ -126,6 +127,7 @@ def read_codes(path: Path) -> Codes:
         keys = [str(key) for key in fields.get("keys", [f"{i:06d}" for i in range(count)])]
         class_ids = np.asarray(fields.get("class_ids", np.full(count, NO_CLASS)))
         tokenizer, request = str(fields.get("tokenizer", "")), fields.get("request")
+        request = request if isinstance(request, dict) else None
         found = Codes(codes, keys, class_ids, int(fields["codebook_size"]), tokenizer, request)
     except NPZ_ERRORS as error:
         raise RestokError(
@@ -181,8 +183,11 @@ def _of_lines(lines: list[_Line], source: str) -> Codes:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as arrays:
-        request = {"request": json.loads(str(arrays["request"]))} if "request" in arrays else {}
-        return dict(arrays) | request
+        fields = dict(arrays)
+    if "request" in fields:  # or what somebody else calls so
+        with suppress(ValueError):
+            fields["request"] = json.loads(str(fields["request"]))
+    return fields
 
 
 def _read_safetensors(path: Path) -> dict[str, object]:

@@ -67,7 +67,8 @@ class Inputs:
 def find_inputs(pictures: list[str], split: str, stdin: BinaryIO) -> Inputs:
     """What `pictures` name: `-` (a tar stream on stdin), one data set, or files and folders.
 
-    Raises UsageError where something is not there, or two pictures would have one name.
+    Raises UsageError where something is not there, or two files would have one name, RestokError where a picture's name
+    can be no file's.
     """
     if "-" in pictures:
         if len(pictures) > 1:

@@ -12,6 +12,7 @@ The set that comes with restok has its shards gzipped; everything else about it 
 import gzip
 import os
 import re
+import tarfile
 import zlib
 from functools import cached_property
 from itertools import accumulate, chain
@@ -32,7 +33,6 @@ MANIFEST = "dataset.json"
 SAMPLE_FOLDER = Path(__file__).parents[1] / "assets" / "sample"
 SAMPLES_PER_SHARD = 4000
 TAR_BLOCK = 512
-NAME_BYTES = 100  # of the member's name in a tar header; keys are short enough never to need more
 NO_CLASS = -1
 MAX_CLASS_ID = 2**31 - 1
 
@@ -99,6 +99,28 @@ class Sample(NamedTuple):
     info: dict[str, str | int]  # goes into <key>.json
 
 
+def split_name(name: str) -> tuple[str, str]:
+    """Key and extension of a file in a tar, as WebDataset tells them: the extension begins at the first dot.
+
+    The key of hidden files and of those without a dot is empty: they belong to no sample.
+    """
+    folder, slash, file = name.rpartition("/")
+    stem, dot, extension = file.partition(".")
+    return (folder + slash + stem if stem and dot else ""), extension.lower()
+
+
+def key_in(header: bytes) -> str:
+    """The key in the header of a file in a tar; empty where it is none that could be one.
+
+    Of names that no header holds whole, it is what the header has. `./`, as `tar` writes it for `.`, is left out.
+    """
+    try:
+        name = tarfile.TarInfo.frombuf(header, "utf-8", "replace").name.removeprefix("./")
+    except tarfile.HeaderError:
+        return ""
+    return (split_name(name)[0] or name) if name.isprintable() else ""
+
+
 class Shard:
     """One tar and its index. No file stays open between two reads, however many shards there are."""
 
@@ -125,8 +147,7 @@ class Shard:
 
     def key(self, i: int) -> str:
         """The key, from the tar header just before the picture."""
-        header = self._read_at(int(self.index["offset"][i]) - TAR_BLOCK, NAME_BYTES)
-        return header.rstrip(b"\0").decode(errors="replace").partition(".")[0]
+        return key_in(self._read_at(int(self.index["offset"][i]) - TAR_BLOCK, TAR_BLOCK))
 
     def read(self, i: int) -> bytes:
         """The picture's file as it was given to `prepare`."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import BinaryIO
 
-from restok_cli.data.shards import NO_CLASS
+from restok_cli.data.shards import NO_CLASS, split_name
 from restok_cli.errors import RestokError
 
 CLASS_DIGITS = 6  # of a class id, at most
@@ -34,16 +34,6 @@ def group_samples(files: Iterable[tarfile.TarInfo]) -> Iterator[tuple[str, dict[
     named = [(*split_name(file.name), file) for file in files]
     for key, group in groupby((entry for entry in named if entry[0]), key=lambda entry: entry[0]):
         yield key, {extension: file for _, extension, file in group}
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """Key and extension of a file in a tar, as WebDataset tells them: the extension begins at the first dot.
-
-    The key of hidden files and of those without a dot is empty: they belong to no sample.
-    """
-    folder, slash, file = name.rpartition("/")
-    stem, dot, extension = file.partition(".")
-    return (folder + slash + stem if stem and dot else ""), extension.lower()
 
 
 def read_class_id(tar: BinaryIO, files: dict[str, tarfile.TarInfo]) -> int | None:

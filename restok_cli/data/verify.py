@@ -20,7 +20,6 @@ from restok_cli.data.arrays import map_array
 from restok_cli.data.jobs import run_jobs
 from restok_cli.data.shards import (
     INDEX_DTYPE,
-    NAME_BYTES,
     NO_CLASS,
     SAMPLE_FOLDER,
     TAR_BLOCK,
@@ -28,9 +27,10 @@ from restok_cli.data.shards import (
     Manifest,
     ShardInfo,
     index_path,
+    key_in,
     read_manifest,
 )
-from restok_cli.data.tars import group_samples, list_files, read_class_id, split_name
+from restok_cli.data.tars import group_samples, list_files, read_class_id
 from restok_cli.data.writer import Digest, digest_spans, fingerprint, padded
 from restok_cli.errors import RestokError
 
@@ -176,8 +176,7 @@ def _verify_tar(tar: BinaryIO, index: np.ndarray | None, shard: ShardInfo, num_c
 def _key_at(tar: BinaryIO, position: int) -> str:
     """The key in the header at this byte; empty where there is none that could be one."""
     tar.seek(position)
-    name = tar.read(NAME_BYTES).rstrip(b"\0").decode(errors="replace")
-    return split_name(name)[0] if name.isprintable() else ""
+    return key_in(tar.read(TAR_BLOCK))
 
 
 def _name(tar: BinaryIO, i: int, start: int, offset: int) -> str:

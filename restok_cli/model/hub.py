@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from restok_cli.console import note
 from restok_cli.errors import RestokError, UsageError
 
 
@@ -54,6 +55,8 @@ def upload(files: dict[str, Path | bytes], name: str, revision: str | None, priv
         raise RestokError(
             f"{hub.endpoint} cannot be reached ({reason}); check the connection and run the command again"
         ) from error
+    if stale:
+        note(f"deleted from {name}, since this model has none: {', '.join(stale)}")
     return f"{hub.endpoint}/{name}" + (f"/tree/{revision}" if revision else "")
 
 

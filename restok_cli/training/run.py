@@ -134,7 +134,7 @@ class RunFolder:
         with kept_lines(self.path / LOG_FILE):
             try:
                 yield
-            except RestokError as error:
+            except (RestokError, Interrupted) as error:
                 keep_line(str(error))
                 raise
             finally:
