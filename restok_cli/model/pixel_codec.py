@@ -15,15 +15,18 @@ from restok_cli.model.config import TokenizerConfig
 CACHED_ELEMENTS = 1 << 18
 # Pixels that are added up by PyTorch, always in the same order: threads share such sums out, and split none.
 SUMMED_PIXELS = 64
+# Maps of fewer pixels are left to PyTorch, which adds up each group of theirs in one thread, and in fewer calls.
+SMALL_MAP = 1024
 
 
 def norm_silu(norm: nn.GroupNorm, features: Tensor, reuse: bool = False) -> Tensor:
     """SiLU of the group norm of a map (B, C, H, W); with `reuse`, possibly in its memory: it is not needed any more.
 
-    Without gradients on a CPU it is done piece by piece, since waiting for memory, and above all for new memory, takes
+    Without gradients on a CPU a large map is done piece by piece, since waiting for memory, and above all for new memory, takes
     four times as long as the arithmetic. The result there does not depend on the number of threads, as PyTorch's does.
     """
-    if features.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    is_small = features.shape[2] * features.shape[3] < SMALL_MAP
+    if is_small or features.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return F.silu(norm(features))
     features = features.contiguous(memory_format=torch.channels_last)
     result = features if reuse else torch.empty_like(features)
