@@ -22,8 +22,9 @@ SMALL_MAP = 1024
 def norm_silu(norm: nn.GroupNorm, features: Tensor, reuse: bool = False) -> Tensor:
     """SiLU of the group norm of a map (B, C, H, W); with `reuse`, possibly in its memory: it is not needed any more.
 
-    Without gradients on a CPU a large map is done piece by piece, since waiting for memory, and above all for new memory, takes
-    four times as long as the arithmetic. The result there does not depend on the number of threads, as PyTorch's does.
+    Without gradients on a CPU a large map is done piece by piece, since waiting for memory, and above all for new
+    memory, takes four times as long as the arithmetic. The result there does not depend on the number of threads, as
+    PyTorch's does.
     """
     is_small = features.shape[2] * features.shape[3] < SMALL_MAP
     if is_small or features.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
