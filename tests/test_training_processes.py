@@ -49,10 +49,12 @@ def test_two_processes_train_a_generator_like_one(runs, tmp_path, sharding):
     # a look at the averaged weights in the middle, which gathers the shards, must leave them as they were
     options = ("--set", f"compute.sharding={sharding}")
     options += ("--set", "schedule.validate_every=1", "--set", "schedule.preview_every=2")
-    call(tmp_path, *train("har", runs), "-o", "run", *options, "--stop-at", 3, "--num-processes", 2)
-    call(tmp_path, *train("har", runs), "-o", "run", *options, "--resume", launcher=ACCELERATE)
+    if sharding == "fsdp":  # which also has to take its shards up again
+        call(tmp_path, *train("har", runs), "-o", "run", *options, "--stop-at", 3, "--num-processes", 2)
+        options += ("--resume",)
+    call(tmp_path, *train("har", runs), "-o", "run", *options, launcher=ACCELERATE)
     starts = (tmp_path / "run" / "starts.jsonl").read_text().splitlines()
-    assert [json.loads(line)["processes"] for line in starts] == [2, 2]
+    assert {json.loads(line)["processes"] for line in starts} == {2}
     for name in ("model", "ema"):
         ours, theirs = state(tmp_path / "run")[name], state(runs / "har")[name]
         assert ours.keys() == theirs.keys()
