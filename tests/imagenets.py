@@ -48,7 +48,7 @@ def write_devkit(folder: Path, compress: bool = True, packed: bool = True) -> No
     """The devkit, whose meta.mat also holds the inner nodes of the tree, as the real one does."""
     fields = ["ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children", "wordnet_height"]
     synsets = np.zeros((len(ILSVRC_IDS) + 1, 1), [(name, object) for name in fields])
-    for row, (synset, number) in zip(synsets, ILSVRC_IDS.items(), strict=False):
+    for row, (synset, number) in zip(synsets[:-1], ILSVRC_IDS.items(), strict=True):
         row[0] = (np.uint16(number), synset, "words, é", "", np.uint8(0), np.zeros((1, 0)), np.uint8(0))
     synsets[-1, 0] = (1001, "n00001740", "entity", "all", 2.0, np.array([[1, 300]], np.uint16), 19)
     meta = io.BytesIO()

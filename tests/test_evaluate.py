@@ -131,7 +131,7 @@ def test_result_does_not_depend_on_the_batch_size(measure, samples, reference):
 
 def test_pairs_are_found_by_name_not_by_order(tmp_path, measure, images):
     originals = tmp_path / "originals"
-    for name, image in zip(("x/c", "x/a", "y/a"), images, strict=False):
+    for name, image in zip(("x/c", "x/a", "y/a"), images[:3], strict=True):
         save_image(image, tmp_path / "pictures" / f"{name}.png")
         save_image(image, originals / f"{name}.webp")
     listed = ("y/a.png", "x/c.png", "x/a.png")  # another order, on this side only

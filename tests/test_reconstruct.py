@@ -104,9 +104,7 @@ def test_a_sheet_shows_each_picture_what_became_of_it_and_what_each_step_added()
     assert sheet.captions[0] == "name" and sheet.captions[3:] == ["still missing", "first", "added"]
     values = [psnr(made.numpy(), original.numpy()) for made in (coarse, fine)]
     assert sheet.captions[1:3] == [f"1: {values[0]:.1f} dB", f"4: {values[1]:.1f} dB"]
-    assert [torch.equal(cell, image) for cell, image in zip(sheet.cells, (original, coarse, fine), strict=False)] == [
-        True
-    ] * 3
+    assert all(map(torch.equal, sheet.cells[:3], (original, coarse, fine)))
     added = sheet.cells[5].int() - 128
     assert (2 * added - (fine.int() - coarse.int())).abs().max() <= 1
     assert sheet.room == 7
