@@ -69,7 +69,11 @@ def waits(monkeypatch) -> dict[int, set[str]]:
 @pytest.fixture
 def narrow(monkeypatch) -> None:
     """A narrow discriminator: the usual one takes a CPU seconds, under fp16 tens of them."""
-    monkeypatch.setattr("restok_cli.training.adversary.open_discriminator", lambda *_: PatchDiscriminator(channels=32))
+
+    def narrow_discriminator(_config, device):
+        return PatchDiscriminator(channels=32).to(device)
+
+    monkeypatch.setattr("restok_cli.training.adversary.open_discriminator", narrow_discriminator)
 
 
 @pytest.fixture
@@ -79,7 +83,8 @@ def lpips(monkeypatch) -> None:
     network = Lpips()
     for i in range(5):
         network.get_buffer(f"lin{i}").uniform_()
-    monkeypatch.setattr("restok_cli.training.losses.open_lpips", lambda *_: network.requires_grad_(False).eval())
+    network.requires_grad_(False).eval()
+    monkeypatch.setattr("restok_cli.training.losses.open_lpips", lambda _weights, device, _field: network.to(device))
 
 
 @pytest.mark.usefixtures("narrow", "lpips")

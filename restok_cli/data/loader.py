@@ -15,6 +15,7 @@ from restok_cli.data.batching import (
     from_workers,
     leave_signals,
     micro_batches,
+    ready,
     verify_advice,
 )
 from restok_cli.data.images import center_crop, find_jpeg_decoder, to_tensor
@@ -123,12 +124,11 @@ def _load(
         num_workers=num_workers,
         collate_fn=as_it_is,
         worker_init_fn=leave_signals,
-        pin_memory=torch.cuda.is_available(),  # so that the way to the GPU need not be waited for
         generator=torch.Generator(),  # else it would draw a number from the global one, which is the caller's
     )
     for loaded in from_workers(loader):
         broken.add(loaded.broken)
-        yield loaded.batch
+        yield ready(loaded.batch)
 
 
 def evaluation_batches(

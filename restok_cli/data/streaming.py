@@ -23,6 +23,7 @@ from restok_cli.data.batching import (
     as_it_is,
     from_workers,
     leave_signals,
+    ready,
     shuffle,
 )
 from restok_cli.data.images import IMAGE_SUFFIXES, center_crop, read_image, to_tensor
@@ -86,7 +87,6 @@ def streamed_batches(
         num_workers=num_workers,
         collate_fn=as_it_is,
         worker_init_fn=leave_signals,
-        pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),
     )
     num_seen = 0
@@ -95,7 +95,7 @@ def streamed_batches(
         broken.add(loaded.broken)
         if loaded.batch is not None:
             num_seen += len(loaded.batch.class_ids)
-            yield loaded.batch
+            yield ready(loaded.batch)
 
 
 class _Stream(IterableDataset):

@@ -98,9 +98,9 @@ class _Header(tarfile.TarInfo):
     """tarfile takes a missing, half or broken header for the end of the tar, which is a block of zeros."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
         try:
-            return super().frombuf(buf, encoding, errors)
+            return super().fromtarfile(tar)
         except tarfile.EOFHeaderError:
             raise
         except tarfile.HeaderError as error:
