@@ -5,11 +5,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.linalg import LinAlgError, eigh, eigvalsh
+from scipy.linalg.blas import dsyrk
 from torch import Tensor
 
 from restok_cli.errors import RestokError
 
-ROWS_AT_ONCE = 512  # an outer product of fewer rows is bound by the memory of its result, not by arithmetic
+ROWS_AT_ONCE = 512  # an outer product of fewer is bound by the memory of its result, not by arithmetic
 
 
 class Gaussian(NamedTuple):
@@ -24,48 +25,57 @@ class GaussianStatistics:
     """
 
     def __init__(self, dimensions: int):
-        self.count = 0
-        self.mean = torch.zeros(dimensions, dtype=torch.float64)
-        self.scatter = torch.zeros(dimensions, dimensions, dtype=torch.float64)  # sum of outer products about the mean
-        self.waiting = torch.zeros(0, dimensions, dtype=torch.float64)  # fewer than ROWS_AT_ONCE rows
+        self.count = 0  # without those that wait
+        self.mean = np.zeros(dimensions)
+        # sum of outer products about the mean: its upper triangle, as BLAS reads it; zeros below
+        self.scatter = np.zeros((dimensions, dimensions), order="F")
+        self.waiting = np.empty((ROWS_AT_ONCE + 1, dimensions))  # the last row is `_combine`'s
+        self.num_waiting = 0
 
     def add(self, features: Tensor) -> None:
         """Take in features (B, D) of any float type and device. Raises RestokError where they are not all finite."""
-        features = features.cpu().double()
-        if not features.isfinite().all():
+        rows = features.cpu().double().numpy()
+        if not np.isfinite(rows).all():
             raise RestokError(
                 "the feature network gives NaN or infinity for a picture; its weights are damaged, or made for another"
                 " range of values"
             )
-        *whole, self.waiting = torch.cat([self.waiting, features]).split(ROWS_AT_ONCE)
-        for rows in whole:
-            self._combine(rows)
-        if len(self.waiting) == ROWS_AT_ONCE:
-            self._combine(self.waiting)
-            self.waiting = self.waiting[:0]
+        while len(rows):
+            taken = rows[: ROWS_AT_ONCE - self.num_waiting]
+            self.waiting[self.num_waiting : self.num_waiting + len(taken)] = taken
+            self.num_waiting += len(taken)
+            rows = rows[len(taken) :]
+            if self.num_waiting == ROWS_AT_ONCE:
+                self._combine()
 
     @property
     def total(self) -> int:
         """How many features were taken in."""
-        return self.count + len(self.waiting)
+        return self.count + self.num_waiting
 
     def gaussian(self) -> Gaussian:
         """The Gaussian with this mean and the unbiased covariance. Raises RestokError below two samples."""
-        if len(self.waiting):
-            self._combine(self.waiting)
-            self.waiting = self.waiting[:0]
+        if self.num_waiting:
+            self._combine()
         if self.count < 2:
             raise RestokError(f"a covariance needs at least 2 pictures, here are {self.count}; give more pictures")
-        return Gaussian(self.mean, self.scatter / (self.count - 1))
+        triangle = torch.from_numpy(self.scatter.T)  # the lower one, row by row
+        sigma = triangle + triangle.T
+        sigma.diagonal().mul_(0.5)  # was added to itself
+        return Gaussian(torch.from_numpy(self.mean), sigma.div_(self.count - 1))
 
-    def _combine(self, rows: Tensor) -> None:
-        # Chan's update: about the mean, so that features far from zero lose no digits as raw sums of squares would
-        mean = rows.mean(0)
-        shift, total = mean - self.mean, self.count + len(rows)
-        centred = rows - mean
-        self.scatter.addmm_(centred.T, centred).addr_(shift, shift, alpha=self.count * len(rows) / total)
-        self.mean += shift * (len(rows) / total)
-        self.count = total
+    def _combine(self) -> None:
+        # Chan's update: about the mean, so that features far from zero lose no digits as raw sums of squares would.
+        # In NumPy and SciPy alone: torch's threads, idle but awake, would keep the cores from those of SciPy's BLAS
+        number = self.num_waiting
+        rows, total = self.waiting[: number + 1], self.count + number
+        mean = rows[:number].mean(0)
+        shift = mean - self.mean
+        rows[:number] -= mean
+        rows[number] = shift * np.sqrt(self.count * number / total)
+        self.scatter = dsyrk(1.0, rows.T, beta=1.0, c=self.scatter, overwrite_c=True)  # half a product's arithmetic
+        self.mean = self.mean + shift * (number / total)
+        self.count, self.num_waiting = total, 0
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
@@ -88,7 +98,9 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
 def _product_eigenvalues(sigma_a: np.ndarray, sigma_b: np.ndarray) -> np.ndarray:
     """Those of sigma_a sigma_b that are not zero, and perhaps some that are."""
     try:  # SciPy's LAPACK (OpenBLAS): on AMD's processors it is five times as fast as torch's (MKL), on Intel's as fast
-        return eigh(sigma_b, sigma_a, type=3, driver="gv", eigvals_only=True, check_finite=False)
+        # Transposed, since LAPACK wants columns: what is symmetric need not be turned round while it is copied. Of the
+        # triangles, the upper one's Cholesky factor and product are faster
+        return eigh(sigma_b.T, sigma_a.T, lower=False, type=3, driver="gv", eigvals_only=True, check_finite=False)
     except LinAlgError:  # no Cholesky factor: sigma_a is singular, as with fewer pictures than features
         values, vectors = eigh(sigma_a, check_finite=False)
     # directions of rounding noise are left out: its square roots would add up
