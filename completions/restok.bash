@@ -154,7 +154,7 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 ar-l har-1b har-3b har-b har-l har-xl har-xxl har-xxxl restok-b-128 restok-l-128 restok-l-128-1-stage
                 restok-l-128-2-stages restok-l-128-3-stages restok-l-128-image-residuals restok-l-128-latent-residuals
                 restok-l-128-no-alignment restok-l-128-no-nested-dropout restok-l-128-no-residuals restok-l-128-released
-                restok-s-128 sample tiny
+                restok-s-128 sample sample-gpu tiny
             )
             paths=-f
             ;;
@@ -187,7 +187,7 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
             ;;
         'har presets')
             words=(
-                ar-l har-1b har-3b har-b har-l har-xl har-xxl har-xxxl sample tiny
+                ar-l har-1b har-3b har-b har-l har-xl har-xxl har-xxxl sample sample-gpu tiny
             )
             ;;
         'har settings')
@@ -283,7 +283,8 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
             words=(
                 restok-b-128 restok-l-128 restok-l-128-1-stage restok-l-128-2-stages restok-l-128-3-stages
                 restok-l-128-image-residuals restok-l-128-latent-residuals restok-l-128-no-alignment
-                restok-l-128-no-nested-dropout restok-l-128-no-residuals restok-l-128-released restok-s-128 sample tiny
+                restok-l-128-no-nested-dropout restok-l-128-no-residuals restok-l-128-released restok-s-128 sample
+                sample-gpu tiny
             )
             ;;
         'tokenizer settings')

@@ -145,7 +145,7 @@ function __restok_values --argument-names kind
                 ar-l har-1b har-3b har-b har-l har-xl har-xxl har-xxxl restok-b-128 restok-l-128 restok-l-128-1-stage \
                 restok-l-128-2-stages restok-l-128-3-stages restok-l-128-image-residuals restok-l-128-latent-residuals \
                 restok-l-128-no-alignment restok-l-128-no-nested-dropout restok-l-128-no-residuals restok-l-128-released \
-                restok-s-128 sample tiny
+                restok-s-128 sample sample-gpu tiny
         case 'constant|linear|linear-reversed|linear-constant|triangular|rectangular|step|cosine|cosine-reversed'
             printf '%s\n' \
                 constant linear linear-reversed linear-constant triangular rectangular step cosine cosine-reversed
@@ -160,7 +160,7 @@ function __restok_values --argument-names kind
                 float32 bf16
         case 'har presets'
             printf '%s\n' \
-                ar-l har-1b har-3b har-b har-l har-xl har-xxl har-xxxl sample tiny
+                ar-l har-1b har-3b har-b har-l har-xl har-xxl har-xxxl sample sample-gpu tiny
         case 'har settings'
             printf '%s\n' \
                 'model.codebook_size=' 'model.num_codes=' 'model.num_sequential_codes=' 'model.num_classes=' \
@@ -236,7 +236,8 @@ function __restok_values --argument-names kind
             printf '%s\n' \
                 restok-b-128 restok-l-128 restok-l-128-1-stage restok-l-128-2-stages restok-l-128-3-stages \
                 restok-l-128-image-residuals restok-l-128-latent-residuals restok-l-128-no-alignment \
-                restok-l-128-no-nested-dropout restok-l-128-no-residuals restok-l-128-released restok-s-128 sample tiny
+                restok-l-128-no-nested-dropout restok-l-128-no-residuals restok-l-128-released restok-s-128 sample \
+                sample-gpu tiny
         case 'tokenizer settings'
             printf '%s\n' \
                 'model.image_height=' 'model.image_width=' 'model.patch_size=' 'model.pixel_encoder=' \

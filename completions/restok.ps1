@@ -179,7 +179,7 @@ $global:restokValues = @{
             'restok-l-128', 'restok-l-128-1-stage', 'restok-l-128-2-stages', 'restok-l-128-3-stages',
             'restok-l-128-image-residuals', 'restok-l-128-latent-residuals', 'restok-l-128-no-alignment',
             'restok-l-128-no-nested-dropout', 'restok-l-128-no-residuals', 'restok-l-128-released', 'restok-s-128',
-            'sample', 'tiny'
+            'sample', 'sample-gpu', 'tiny'
         )
         Paths = 'files'
     }
@@ -218,7 +218,8 @@ $global:restokValues = @{
     }
     'har presets' = @{
         Words = @(
-            'ar-l', 'har-1b', 'har-3b', 'har-b', 'har-l', 'har-xl', 'har-xxl', 'har-xxxl', 'sample', 'tiny'
+            'ar-l', 'har-1b', 'har-3b', 'har-b', 'har-l', 'har-xl', 'har-xxl', 'har-xxxl', 'sample', 'sample-gpu',
+            'tiny'
         )
         Paths = ''
     }
@@ -331,7 +332,7 @@ $global:restokValues = @{
             'restok-b-128', 'restok-l-128', 'restok-l-128-1-stage', 'restok-l-128-2-stages', 'restok-l-128-3-stages',
             'restok-l-128-image-residuals', 'restok-l-128-latent-residuals', 'restok-l-128-no-alignment',
             'restok-l-128-no-nested-dropout', 'restok-l-128-no-residuals', 'restok-l-128-released', 'restok-s-128',
-            'sample', 'tiny'
+            'sample', 'sample-gpu', 'tiny'
         )
         Paths = ''
     }

@@ -15,7 +15,7 @@ from restok_cli.errors import RestokError
 from restok_cli.model.card import Record, card_text, read_record, record_text
 from restok_cli.model.checkpoint import fingerprint, load_tokenizer, open_har, open_tokenizer
 from restok_cli.training.config import RUN_CONFIGS, merged, preset_names, read_preset
-from restok_cli.training.history import last_validation, nearest_preset
+from restok_cli.training.history import last_numbers, nearest_preset
 
 
 def front_matter(card: str) -> dict:
@@ -221,11 +221,21 @@ def test_the_card_tells_settings_and_no_paths():
     assert nearest_preset(config) == ("sample", {"optimizer.learning_rate": 3e-4, "alignment.weights": "random"})
 
 
-def test_the_last_validation_is_found_behind_other_lines(tmp_path):
-    assert last_validation(tmp_path / "metrics.jsonl") == (None, {})
+def test_the_last_numbers_of_a_kind_are_found_behind_other_lines(tmp_path):
+    assert last_numbers(tmp_path / "metrics.jsonl", "loss") == (None, {})
     lines = [{"step": 2, "validation_psnr": 1.0}, {"step": 4, "validation_psnr": 2.0}, {"step": 5, "loss": 0.1}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert last_validation(tmp_path / "metrics.jsonl") == (4, {"validation_psnr": 2.0})
+    assert last_numbers(tmp_path / "metrics.jsonl", "validation_") == (4, {"validation_psnr": 2.0})
+    assert last_numbers(tmp_path / "metrics.jsonl", "loss") == (5, {"loss": 0.1})
+
+
+def test_the_card_of_a_generator_says_that_it_learned_by_heart(run, har, restok):
+    training = read_record(run / "model").training
+    for seen, held_out, words in ((0.5, 9.9, "0.5 nats per code on them, 9.9 on"), (4.1, 4.7, "was not examined")):
+        changed = training.model_copy(update={"loss": seen, "validation": {"validation_loss": held_out}})
+        (har / "card.json").write_text(record_text(Record(training=changed)))
+        assert restok("models", "card", har, "--overwrite").code == 0
+        assert words in (har / "README.md").read_text()
 
 
 def test_numbers_of_a_run_that_went_wrong_can_be_read_again(run, tokenizer, restok):

@@ -53,6 +53,13 @@ class Training(_Part):
     init: str | None  # the model whose weights it started from; None = from random ones
     validation_step: int | None  # after which the numbers below were measured; None = not yet
     validation: dict[str, float]
+    loss: float | None = None  # last logged, a mean over some steps
+
+    @property
+    def is_by_heart(self) -> bool:
+        """Whether a generator knows its training pictures far better than held-out ones."""
+        held_out = self.validation.get("validation_loss")
+        return self.loss is not None and held_out is not None and held_out > 2 * self.loss
 
 
 class Result(_Part):
@@ -228,7 +235,14 @@ def _limits(model: ModelFolder, record: Record) -> list[str]:
         lines.append(f"Made for pictures of {_size(model)} pixels like those that trained it; codes lose detail.")
     else:
         lines.append("Draws what its training pictures showed, with their gaps and biases; it knows no text.")
-        lines.append("Whether it repeats training pictures was not examined.")
+        if record.training and record.training.is_by_heart:
+            seen, held_out = record.training.loss, record.training.validation["validation_loss"]
+            lines.append(
+                f"It has learned its training pictures by heart, and repeats them: {seen:.2g} nats per code on them,"
+                f" {held_out:.2g} on held-out ones."
+            )
+        else:
+            lines.append("Whether it repeats training pictures was not examined.")
     if record.training and record.training.steps < record.training.max_steps:
         lines.append("Training was not finished.")
     if not record.results:

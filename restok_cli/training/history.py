@@ -36,7 +36,8 @@ class Data(Protocol):
 def history(config: RunConfig, metrics_file: Path, step: int, data: Data, init: str | None) -> Training:
     """What there is to say of the model after `step`; `metrics_file` has the numbers that the run logged until then."""
     preset, changes = nearest_preset(config)
-    validation_step, validation = last_validation(metrics_file)
+    validation_step, validation = last_numbers(metrics_file, "validation_")
+    _, losses = last_numbers(metrics_file, "loss")
     return Training(
         restok=version("restok"),
         torch=version("torch"),
@@ -50,11 +51,13 @@ def history(config: RunConfig, metrics_file: Path, step: int, data: Data, init: 
         init=init,
         validation_step=validation_step,
         validation=validation,
+        loss=losses.get("loss"),
     )
 
 
 @cache  # every save asks
-def _presets(kind: str) -> dict[str, RunConfig]:
+def all_presets(kind: str) -> dict[str, RunConfig]:
+    """The presets of a kind of run by name."""
     return {name: RUN_CONFIGS[kind].parse(read_preset(kind, name), f"preset {name}") for name in preset_names(kind)}
 
 
@@ -64,7 +67,7 @@ def nearest_preset(config: RunConfig) -> tuple[str, dict[str, Any]]:
     What cannot change the result is left out, and so are the files with weights, whose names tell nobody else anything.
     """
     kind = "tokenizer" if isinstance(config, TokenizerRunConfig) else "har"
-    found = {name: _changes(preset, config, GIVEN[kind]) for name, preset in _presets(kind).items()}
+    found = {name: _changes(preset, config, GIVEN[kind]) for name, preset in all_presets(kind).items()}
     name = min(found, key=lambda name: (len(found[name]), name))
     return name, found[name]
 
@@ -77,12 +80,12 @@ def _changes(preset: RunConfig, config: RunConfig, given: set[str]) -> dict[str,
     }
 
 
-def last_validation(metrics_file: Path) -> tuple[int | None, dict[str, float]]:
-    """The step after which a run validated last, and what it found; None and nothing before the first time."""
+def last_numbers(metrics_file: Path, start: str) -> tuple[int | None, dict[str, float]]:
+    """Those whose names begin so, of the last log line that has any, and its step; None and nothing before that."""
     if metrics_file.is_file():
         for line in reversed(metrics_file.read_text(encoding="utf-8").splitlines()):
             numbers = json.loads(line)
-            found = {name: value for name, value in numbers.items() if name.startswith("validation_")}
+            found = {name: value for name, value in numbers.items() if name.startswith(start)}
             if found:
                 return numbers["step"], found
     return None, {}

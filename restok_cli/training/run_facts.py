@@ -14,11 +14,10 @@ from restok_cli.training.config import (
     RunConfig,
     RunKind,
     differences,
-    preset_names,
     read_config,
-    read_preset,
 )
 from restok_cli.training.curves import METRICS_FILE, Curves, read_curves, short_names
+from restok_cli.training.history import all_presets, nearest_preset
 from restok_cli.training.run import LOG_FILE
 from restok_cli.training.settings import kind_of
 from restok_cli.training.starts import read_starts
@@ -68,7 +67,7 @@ def read_run(path: Path, name: str) -> RunFacts:
     kind = kind_of([path])
     config = RUN_CONFIGS[kind].parse(read_config(file), str(file))
     curves = read_curves(path)
-    preset, changes = nearest_preset(kind, config)
+    preset, _ = nearest_preset(config)
     return RunFacts(
         name=name,
         path=path,
@@ -76,7 +75,7 @@ def read_run(path: Path, name: str) -> RunFacts:
         config=config,
         parameters=count_parameters(config.model),
         preset=preset,
-        changes=changes,
+        changes=differences(all_presets(kind)[preset], config),
         curves=curves,
         last_line=datetime.fromtimestamp((path / METRICS_FILE).stat().st_mtime),
         previews=find_previews(path),
@@ -90,17 +89,6 @@ def read_runs(paths: Sequence[Path]) -> list[RunFacts]:
     if len({path.resolve() for path in paths}) < len(paths):
         raise UsageError("a run is given twice; give each once")
     return [read_run(path, name) for path, name in zip(paths, short_names(paths), strict=True)]
-
-
-def nearest_preset(kind: RunKind, config: RunConfig) -> tuple[str, dict[str, tuple[object, object]]]:
-    """The preset from which the fewest settings differ, and these: the preset's value and the config's.
-
-    A run does not know what it was made from, which may have been a file.
-    """
-    presets = {name: type(config).parse(read_preset(kind, name), name) for name in preset_names(kind)}
-    changes = {name: differences(preset, config) for name, preset in presets.items()}
-    name = min(changes, key=lambda name: len(changes[name]))
-    return name, changes[name]
 
 
 def find_previews(path: Path) -> list[tuple[int, Path]]:
