@@ -95,7 +95,7 @@ def test_scrambled_layout_mixes_all_tokens_into_every_code(tiny_config, images):
 
 def test_mask_lets_a_token_see_its_own_group_and_those_before(tiny_config):
     tokenizer = make(tiny_config)
-    _, mask = tokenizer.encoder.tables(2)  # groups of 4, 8, 16 image tokens, then levels 1, 1, 2, 4, 8, 16
+    _, mask, _ = tokenizer.encoder.tables(2)  # groups of 4, 8, 16 image tokens, then levels 1, 1, 2, 4, 8, 16
     bounds = [0, 4, 12, 28, 29, 30, 32, 36, 44, 60]
     expected = torch.zeros(60, 60, dtype=torch.bool)
     for start, stop in pairwise(bounds):

@@ -15,7 +15,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from restok_cli.model.config import TokenizerConfig
-from restok_cli.model.layers import Block, grid_positions, line_positions, rotary_table_2d
+from restok_cli.model.layers import Block, Span, attention_spans, grid_positions, line_positions, rotary_table_2d
 from restok_cli.model.levels import level_grid, level_sizes, merging_blocks, stage_sizes
 from restok_cli.model.pixel_codec import PixelDecoder, PixelEncoder, conv1x1
 from restok_cli.model.quantizer import Quantized, Quantizer
@@ -97,10 +97,12 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(Block(width, config.head_width) for _ in range(config.encoder_layers))
         self.norm_out = nn.LayerNorm(width)
         self.heads = LevelLinear(width, config.codebook_dim, self.level_sizes, config.head_per_level)
+        self.spans = []
         for stage in range(config.num_stages):
-            table, mask = encoder_tables(config, stage)
+            table, mask, spans = encoder_tables(config, stage)
             self.register_buffer(f"rotary_{stage}", table, persistent=False)
             self.register_buffer(f"mask_{stage}", mask, persistent=False)
+            self.spans.append(spans)
 
     def forward(self, features: Tensor) -> Encoded:
         """features (B, feature_channels, h, w) of the pixel encoder, or normalised pixels (B, 3, H, W)."""
@@ -130,8 +132,8 @@ class Encoder(nn.Module):
             return F.adaptive_avg_pool1d(feature_map.flatten(2), self.config.num_latent_tokens).mT
         return pool_levels(feature_map, self.level_sizes, self.config.residual_latent_tokens)
 
-    def tables(self, stage: int) -> tuple[Tensor, Tensor]:
-        return getattr(self, f"rotary_{stage}"), getattr(self, f"mask_{stage}")
+    def tables(self, stage: int) -> tuple[Tensor, Tensor, list[Span]]:
+        return getattr(self, f"rotary_{stage}"), getattr(self, f"mask_{stage}"), self.spans[stage]
 
     def merge(self, tokens: Tensor, num_coarsest: int) -> Tensor:
         """Put a coarser stage before the coarsest one, which keeps, with residuals, only what that does not hold."""
@@ -302,8 +304,8 @@ def expand_levels(embeddings: Tensor, sizes: tuple[int, ...]) -> Tensor:
     return torch.cat([embedding.expand(size, -1) for embedding, size in zip(embeddings, sizes, strict=True)])
 
 
-def encoder_tables(config: TokenizerConfig, stage: int) -> tuple[Tensor, Tensor]:
-    """Rotary table (2, T, head_width / 2) and mask (T, T), true = may see, of the blocks after `stage` merges.
+def encoder_tables(config: TokenizerConfig, stage: int) -> tuple[Tensor, Tensor, list[Span]]:
+    """Rotary table (2, T, head_width / 2), mask (T, T), true = may see, and spans of the blocks after `stage` merges.
 
     The sequence is [coarsest image group, …, finest image group, level 1, …, level K]. A token sees its own group
     and those before it: coarse image tokens ignore finer ones, and levels ignore later levels. Made on the CPU
@@ -318,7 +320,8 @@ def encoder_tables(config: TokenizerConfig, stage: int) -> tuple[Tensor, Tensor]
         positions.append(line_positions(config.num_latent_tokens, offset))
         groups = [*sizes, *level_sizes(config.num_latent_tokens)]
         group = torch.arange(len(groups)).repeat_interleave(torch.tensor(groups))
-        return rotary_table_2d(torch.cat(positions), config.head_width), group[:, None] >= group
+        table = rotary_table_2d(torch.cat(positions), config.head_width)
+        return table, group[:, None] >= group, attention_spans(groups)
 
 
 def decoder_table(config: TokenizerConfig) -> Tensor:
