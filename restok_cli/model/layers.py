@@ -137,10 +137,10 @@ class Block(nn.Module):
     def attend(
         self, tokens: Tensor, table: Tensor, mask: Tensor | None = None, spans: Sequence[Span] = ()
     ) -> Tensor:
-        return tokens + self.gamma1 * self.attn(self.norm1(tokens), table, mask, spans)
+        return torch.addcmul(tokens, self.gamma1, self.attn(self.norm1(tokens), table, mask, spans))
 
     def feed(self, tokens: Tensor) -> Tensor:
-        return tokens + self.gamma2 * self.mlp(self.norm2(tokens))
+        return torch.addcmul(tokens, self.gamma2, self.mlp(self.norm2(tokens)))
 
     def forward(
         self, tokens: Tensor, table: Tensor, mask: Tensor | None = None, spans: Sequence[Span] = ()

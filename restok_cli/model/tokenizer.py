@@ -25,7 +25,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Encoded(NamedTuple):
-    """Latents before the quantizer (B, L, D), and the image tokens of every stage, coarsest first."""
+    """Latents before the quantizer (B, L, D), and the image tokens of every stage, coarsest first, or of none."""
 
     latents: Tensor
     image_tokens: tuple[Tensor, ...]
@@ -104,8 +104,11 @@ class Encoder(nn.Module):
             self.register_buffer(f"mask_{stage}", mask, persistent=False)
             self.spans.append(spans)
 
-    def forward(self, features: Tensor) -> Encoded:
-        """features (B, feature_channels, h, w) of the pixel encoder, or normalised pixels (B, 3, H, W)."""
+    def forward(self, features: Tensor, latents_only: bool = False) -> Encoded:
+        """features (B, feature_channels, h, w) of the pixel encoder, or normalised pixels (B, 3, H, W).
+
+        With `latents_only`, what the last block would make of image tokens is left out.
+        """
         feature_map = conv1x1(self.embed, features) if self.config.pixel_encoder == "cnn" else self.embed(features)
         image_tokens = rearrange(feature_map, "b c h w -> b (h w) c") + self.stage_embeddings[0]
         latent_tokens = self.initial_latents(feature_map) + expand_levels(self.level_embeddings, self.level_sizes)
@@ -114,6 +117,8 @@ class Encoder(nn.Module):
         stage, num_coarsest = 0, image_tokens.shape[1]
         for i, block in enumerate(self.blocks):
             tokens = block.attend(tokens, *self.tables(stage))
+            if latents_only and i == len(self.blocks) - 1:
+                return Encoded(self.to_latents(block.feed(tokens[:, -self.config.num_latent_tokens :])), ())
             if i not in self.merging_blocks:
                 tokens = block.feed(tokens)
                 continue
@@ -124,7 +129,11 @@ class Encoder(nn.Module):
 
         sizes = stage_sizes(image_tokens.shape[1], self.config.num_stages, self.config.merge_factor)
         *stages, latent_tokens = tokens.split([*reversed(sizes), self.config.num_latent_tokens], dim=1)
-        return Encoded(self.heads(self.lay_out(self.norm_out(latent_tokens))), tuple(stages))
+        return Encoded(self.to_latents(latent_tokens), tuple(stages))
+
+    def to_latents(self, latent_tokens: Tensor) -> Tensor:
+        """(B, L, C) of the last block -> (B, L, D)."""
+        return self.heads(self.lay_out(self.norm_out(latent_tokens)))
 
     def initial_latents(self, feature_map: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, L, C)."""
@@ -261,14 +270,15 @@ class Tokenizer(nn.Module):
         images = self.decode_pixels(features)
         return Reconstruction(images, encoded.latents, quantized, encoder_features, decoder_features)
 
-    def encode_latents(self, images: Tensor) -> Encoded:
+    def encode_latents(self, images: Tensor, latents_only: bool = False) -> Encoded:
         """images (B, 3, H, W) in [0, 1] -> latents before the quantizer (B, L, D), and image tokens by stage."""
         pixels = ((images - self.mean) / self.std).to(self.encoder.stage_embeddings.dtype)
-        return self.encoder(self.pixel_encoder(pixels) if self.config.pixel_encoder == "cnn" else pixels)
+        features = self.pixel_encoder(pixels) if self.config.pixel_encoder == "cnn" else pixels
+        return self.encoder(features, latents_only)
 
     def encode(self, images: Tensor) -> Tensor:
         """images (B, 3, H, W) in [0, 1] -> codes (B, L), int64."""
-        return self.quantizer(self.encode_latents(images).latents).codes
+        return self.quantizer(self.encode_latents(images, latents_only=True).latents).codes
 
     def decode(self, codes: Tensor) -> Tensor:
         """codes (B, n), any first n ≤ L of a picture's -> images (B, 3, H, W), about [0, 1] and not clamped."""
