@@ -68,7 +68,7 @@ def rotary_table_2d(positions: Tensor, head_width: int) -> Tensor:
 def attention_spans(group_sizes: Sequence[int]) -> list[Span]:
     """Spans for groups of tokens, each of which sees itself and the groups before it."""
     spans, start, groups = [], 0, 0
-    for end, size in zip(accumulate(group_sizes), group_sizes, strict=True):
+    for end in accumulate(group_sizes):
         groups += 1
         if end - start >= SPAN or end == sum(group_sizes):
             spans.append(Span(start, end, groups > 1))
@@ -134,15 +134,11 @@ class Block(nn.Module):
         self.mlp = Mlp(width)
         self.gamma2 = nn.Parameter(torch.ones(width))
 
-    def attend(
-        self, tokens: Tensor, table: Tensor, mask: Tensor | None = None, spans: Sequence[Span] = ()
-    ) -> Tensor:
+    def attend(self, tokens: Tensor, table: Tensor, mask: Tensor | None = None, spans: Sequence[Span] = ()) -> Tensor:
         return torch.addcmul(tokens, self.gamma1, self.attn(self.norm1(tokens), table, mask, spans))
 
     def feed(self, tokens: Tensor) -> Tensor:
         return torch.addcmul(tokens, self.gamma2, self.mlp(self.norm2(tokens)))
 
-    def forward(
-        self, tokens: Tensor, table: Tensor, mask: Tensor | None = None, spans: Sequence[Span] = ()
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, table: Tensor, mask: Tensor | None = None, spans: Sequence[Span] = ()) -> Tensor:
         return self.feed(self.attend(tokens, table, mask, spans))
