@@ -11,9 +11,9 @@ from types import FrameType
 from restok_cli.errors import Interrupted
 from restok_cli.processes import leave_words, rank, take_place
 
-# of glibc's mallopt: from what size on freed memory at the end of the heap goes back to the system, and from what size
-# on (at most 32 MB) a piece is got from the system by itself
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+# of glibc's mallopt: from what size on freed memory at the end of the heap goes back to the system, and how many pieces
+# are got from the system by themselves (by default those of 32 MB or more at the latest, such as a map of 128 channels)
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def keep_memory() -> None:
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # other C libraries do not have it
             mallopt = ctypes.CDLL(None).mallopt
-            for option, value in ((M_TRIM_THRESHOLD, 2**31 - 1), (M_MMAP_THRESHOLD, 1 << 25)):
+            for option, value in ((M_TRIM_THRESHOLD, 2**31 - 1), (M_MMAP_MAX, 0)):
                 mallopt(option, value)
 
 

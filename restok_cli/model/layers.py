@@ -3,12 +3,27 @@
 Also the rotation itself, which the HAR generator shares.
 """
 
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from restok_cli.model.packing import linear
+
+# Tokens that are worth a call of their own on a CPU, to leave out what they do not see.
+SPAN = 32
+
+
+class Span(NamedTuple):
+    """Tokens that are attended at once: they see none from `end` on, and all before unless `is_masked`."""
+
+    start: int
+    end: int
+    is_masked: bool
 
 
 def rotary_angles(positions: Tensor, width: int, base: float = 10000.0) -> Tensor:
@@ -50,6 +65,32 @@ def rotary_table_2d(positions: Tensor, head_width: int) -> Tensor:
     return rotary_table(torch.cat([rotary_angles(rows, half), rotary_angles(columns, half)], dim=1))
 
 
+def attention_spans(group_sizes: Sequence[int]) -> list[Span]:
+    """Spans for groups of tokens, each of which sees itself and the groups before it."""
+    spans, start, groups = [], 0, 0
+    for end in accumulate(group_sizes):
+        groups += 1
+        if end - start >= SPAN or end == sum(group_sizes):
+            spans.append(Span(start, end, groups > 1))
+            start, groups = end, 0
+    return spans
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, spans: Sequence[Span]) -> Tensor:
+    """What tokens (B, T, heads, width) see of those that the mask (T, T) lets them see: all without one.
+
+    Without gradients on a CPU, span by span: a pair that is masked takes as long as one that is not.
+    """
+    if not spans or q.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        q, k, v = (tokens.transpose(1, 2) for tokens in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+    parts = [
+        attend(q[:, start:end], k[:, :end], v[:, :end], mask[start:end, :end] if is_masked else None, ())
+        for start, end, is_masked in spans
+    ]
+    return torch.cat(parts, dim=1)
+
+
 class Attention(nn.Module):
     """Multi-head attention with biases on q and v, and LayerNorm on q and k per head before the rotation."""
 
@@ -63,13 +104,12 @@ class Attention(nn.Module):
         self.k_norm = nn.LayerNorm(head_width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, tokens: Tensor, table: Tensor, mask: Tensor | None, spans: Sequence[Span]) -> Tensor:
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = linear(self.qkv, tokens, bias)
         q, k, v = rearrange(qkv, "b t (three h d) -> three b t h d", three=3, d=self.head_width)
         q, k = rotate(self.q_norm(q), table), rotate(self.k_norm(k), table)
-        mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
-        return self.proj(rearrange(mixed, "b h t d -> b t (h d)"))
+        return self.proj(attend(q, k, v, mask, spans).flatten(2))
 
 
 class Mlp(nn.Module):
@@ -94,11 +134,11 @@ class Block(nn.Module):
         self.mlp = Mlp(width)
         self.gamma2 = nn.Parameter(torch.ones(width))
 
-    def attend(self, tokens: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
-        return tokens + self.gamma1 * self.attn(self.norm1(tokens), table, mask)
+    def attend(self, tokens: Tensor, table: Tensor, mask: Tensor | None = None, spans: Sequence[Span] = ()) -> Tensor:
+        return torch.addcmul(tokens, self.gamma1, self.attn(self.norm1(tokens), table, mask, spans))
 
     def feed(self, tokens: Tensor) -> Tensor:
-        return tokens + self.gamma2 * self.mlp(self.norm2(tokens))
+        return torch.addcmul(tokens, self.gamma2, self.mlp(self.norm2(tokens)))
 
-    def forward(self, tokens: Tensor, table: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self.feed(self.attend(tokens, table, mask))
+    def forward(self, tokens: Tensor, table: Tensor, mask: Tensor | None = None, spans: Sequence[Span] = ()) -> Tensor:
+        return self.feed(self.attend(tokens, table, mask, spans))

@@ -5,6 +5,7 @@ read faster (tests/benchmarks/sampling.py). oneDNN makes the layout, and its row
 The same goes for convolutions of small maps (tests/benchmarks/coding.py).
 """
 
+import math
 import warnings
 
 import torch
@@ -12,11 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restok_cli.errors import RestokError
-from restok_cli.model.pixel_codec import UpsampledConv
+from restok_cli.model.pixel_codec import SMALL_MAP, UpsampledConv
+from restok_cli.model.winograd import TILE, WinogradConv
 
 # what oneDNN chooses the layouts for; any number of rows can be multiplied, and maps of any size convolved
 TYPICAL_ROWS = 64
 TYPICAL_SIZE = 32
+# Winograd's convolutions pay from so many channels on, and with more weights than that would need much memory for their
+# transformed ones, to no effect in maps of 16×16.
+WINOGRAD_CHANNELS = 128
+WINOGRAD_WEIGHTS = 512 * 256
 
 
 class PackedLinear(nn.Module):
@@ -37,7 +43,7 @@ class PackedLinear(nn.Module):
 
 
 class PackedConv(nn.Module):
-    """The same for a convolution."""
+    """The same for a convolution. Large maps of many channels are convolved with a quarter of the multiplications."""
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__()
@@ -45,8 +51,14 @@ class PackedConv(nn.Module):
         self.bias = None if conv.bias is None else conv.bias.detach()
         typical = [1, conv.in_channels, TYPICAL_SIZE, TYPICAL_SIZE]
         self.packed = torch.ops.mkldnn._reorder_convolution_weight(conv.weight.detach(), *self.how, typical)
+        channels = (conv.in_channels, conv.out_channels)
+        pays = min(channels) >= WINOGRAD_CHANNELS and math.prod(channels) <= WINOGRAD_WEIGHTS
+        self.winograd = WinogradConv(conv) if pays else None
 
     def forward(self, features: Tensor) -> Tensor:
+        height, width = features.shape[2:]
+        if self.winograd and height * width >= SMALL_MAP and height % TILE == width % TILE == 0:
+            return self.winograd(features)
         return torch.ops.mkldnn._convolution_pointwise(features, self.packed, self.bias, *self.how, "none", [], "")
 
 
