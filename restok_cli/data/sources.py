@@ -29,7 +29,7 @@ class File(NamedTuple):
     path: str
 
     def read(self) -> bytes:
-        with open(self.path, "rb") as file:
+        with open(self.path, "rb", buffering=0) as file:
             return file.read()
 
 
