@@ -62,6 +62,20 @@ def test_webdataset_reads_the_same_samples(folder, samples):
     assert [json.loads(s["json"]) for s in read] == [s.info for s in samples[:8]]
 
 
+def test_shards_are_what_webdataset_writes_by_itself(tmp_path, samples):
+    samples += [sample(0)._replace(key="k" * 80, picture=bytes(size)) for size in (0, 1, 511, 512, 513, 2**21)]
+    samples += [sample(0)._replace(key=key) for key in ("ключ", "folder/" + "k" * 90, "k" * 95)]
+    write(tmp_path, {"train": samples})
+    plain = tmp_path / "plain.tar"
+    with webdataset.TarWriter(str(plain), user="", group="", mtime=0, encoder=False) as writer:
+        writer.tarstream.format = tarfile.USTAR_FORMAT
+        for key, suffix, picture, _, class_id, info in samples:
+            text = json.dumps(info, ensure_ascii=False).encode()
+            writer.write({"__key__": key, "cls": str(class_id).encode(), "json": text})
+            writer.write({"__key__": key, suffix: picture})
+    assert (tmp_path / "train-000000.tar").read_bytes() == plain.read_bytes()
+
+
 def test_samples_without_classes_have_none(tmp_path):
     write(tmp_path, {"train": [sample(0, NO_CLASS)]}, class_names=[])
     split = open_dataset(tmp_path).split("train")

@@ -50,13 +50,17 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
         if path.is_file():
             found.append(path)
         elif path.is_dir():
-            found += _pictures_below(path)
+            found += map(Path, pictures_below(path))
         else:
             raise UsageError(f"{path}: no such file or folder; give pictures or folders of pictures")
     return found
 
 
-def _pictures_below(folder: Path) -> list[Path]:
+def pictures_below(folder: Path) -> list[str]:
+    """The paths of the picture files in `folder` and below, as `find_images` has them, of which there may be millions.
+
+    Raises UsageError where there are none.
+    """
     pictures = []
     visited = set()  # a link may lead back to where it lies
     for here, subfolders, names in os.walk(folder, followlinks=True):
@@ -74,7 +78,7 @@ def _pictures_below(folder: Path) -> list[Path]:
         kinds = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
         raise UsageError(f"{folder} holds no pictures; give a folder with files of these kinds: {kinds}")
     # as paths are sorted, part by part, at a fraction of the time
-    return [Path(picture) for picture in sorted(pictures, key=lambda picture: picture.split(os.sep))]
+    return sorted(pictures, key=lambda picture: picture.split(os.sep))
 
 
 def read_image(source: bytes | Path, name: str) -> Image.Image:

@@ -2,13 +2,13 @@
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
-from restok_cli.data.images import find_images
+from restok_cli.data.images import pictures_below
 from restok_cli.data.shards import NO_CLASS, Sample
 from restok_cli.errors import RestokError, UsageError
 
@@ -29,7 +29,7 @@ class File(NamedTuple):
     path: str
 
     def read(self) -> bytes:
-        with open(self.path, "rb") as file:
+        with open(self.path, "rb", buffering=0) as file:
             return file.read()
 
 
@@ -83,7 +83,9 @@ def walk_folder(folder: Path, validation_fraction: float) -> Sources:
     own_splits = _own_splits(folder)
     roots = own_splits or {"all": folder}
     found = [  # with the parts of its path below the root
-        (split, path, path.parts[len(root.parts) :]) for split, root in roots.items() for path in find_images([root])
+        (split, path, path[len(os.path.join(root, "")) :].split(os.sep))
+        for split, root in roots.items()
+        for path in pictures_below(root)
     ]
     flat = [path for _, path, parts in found if len(parts) == 1]
     if 0 < len(flat) < len(found):
@@ -97,9 +99,9 @@ def walk_folder(folder: Path, validation_fraction: float) -> Sources:
     splits: dict[str, list[Source]] = {split: [] for split in roots}
     keys: set[str] = set()
     for split, path, parts in found:
-        file = "/".join(path.parts[len(folder.parts) :])
+        file = path[len(os.path.join(folder, "")) :].replace(os.sep, "/")
         class_id = NO_CLASS if flat else class_ids[parts[0]]
-        splits[split].append(Source(unused_key(file, keys), readable(file), class_id, File(str(path))))
+        splits[split].append(Source(unused_key(file, keys), readable(file), class_id, File(path)))
     if own_splits:
         splits = {split: shuffled(sources) for split, sources in splits.items()}
     else:
@@ -113,17 +115,15 @@ def split_by_hash(samples: Sequence[Keyed], validation_fraction: float) -> dict[
     A class with two samples or more has at least one in each split, unless the fraction is 0.
     Shuffled, so that the first n samples of a split are a fair choice, also for readers that cannot seek.
     """
-    classes: dict[int, list[Keyed]] = defaultdict(list)
-    for sample in sorted(samples, key=_rank):
-        classes[sample.class_id].append(sample)
+    to_hold_out = {}
+    for class_id, count in Counter(sample.class_id for sample in samples).items():
+        to_hold_out[class_id] = min(max(round(validation_fraction * count), 1), count - 1) if validation_fraction else 0
     splits: dict[str, list[Keyed]] = {"train": [], "validation": []}
-    for members in classes.values():
-        held_out = min(max(round(validation_fraction * len(members)), 1), len(members) - 1)
-        if validation_fraction == 0:
-            held_out = 0
-        splits["validation"] += members[:held_out]
-        splits["train"] += members[held_out:]
-    return {split: shuffled(members) for split, members in splits.items()}
+    for sample in shuffled(samples):
+        held_out = to_hold_out[sample.class_id] > 0
+        to_hold_out[sample.class_id] -= held_out
+        splits["validation" if held_out else "train"].append(sample)
+    return splits
 
 
 def shuffled(samples: Sequence[Keyed]) -> list[Keyed]:

@@ -10,6 +10,7 @@ import tarfile
 import zlib
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
+from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -48,41 +49,74 @@ class Digest(NamedTuple):
 
 
 class DigestingFile:
-    """A file to write to from its beginning that sums up what it is given, while that is still in the cache."""
+    """A file to write to from its beginning, span by span, that sums up what it is given."""
 
     def __init__(self, file: BinaryIO):
         self._file = file
-        self._sha256, self._size, self._checksum = hashlib.sha256(), 0, 0
-        self._checksums: list[int] = []
-
-    def write(self, data: bytes) -> int:
-        self._sha256.update(data)
-        self._checksum = zlib.crc32(data, self._checksum)
-        self._size += len(data)
-        return self._file.write(data)
+        self._pieces: list[bytes] = []  # of the span that is being written
+        self.write = self._pieces.append
+        self._sha256, self._size, self._checksums = hashlib.sha256(), 0, []
 
     def tell(self) -> int:
         return self._size
 
     def end_span(self) -> None:
         """What was written since the last call is a span of its own (see `digest_spans`)."""
-        self._checksums.append(self._checksum)
-        self._checksum = 0
+        self._checksums.append(zlib.crc32(self._put()))
 
     def digest(self) -> Digest:
+        """Of all that was written, also after the last span."""
+        self._put()
         return Digest(self._size, self._sha256.hexdigest(), self._checksums)
+
+    def _put(self) -> bytes:
+        """Write the pieces as one: summing up and writing each would take longer than joining them."""
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        self._sha256.update(data)
+        self._file.write(data)
+        self._size += len(data)
+        return data
+
+
+class AlikeTarFile(tarfile.TarFile):
+    """Writes the bytes that TarFile writes of files whose headers differ in name, size and checksum only, but sooner.
+
+    `header` is one of them, of an empty file without a name. A header has the name in bytes 0 to 99, the size in 11
+    octal digits from byte 124, the sum of its bytes in 6 from byte 148. Files to add are BytesIO.
+    """
+
+    def __init__(self, file: DigestingFile, header: bytes):
+        super().__init__(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
+        self._header = header
+        self._sum = int(header[148:154], 8) - sum(header[124:135])
+
+    def addfile(self, tarinfo: tarfile.TarInfo, fileobj: BytesIO) -> None:
+        name, size = tarinfo.name.encode(), b"%011o" % tarinfo.size
+        if len(name) > tarfile.LENGTH_NAME:
+            super().addfile(tarinfo, fileobj)  # which divides the name, or refuses it
+            return
+        header = bytearray(self._header)
+        header[: len(name)] = name
+        header[124:135] = size
+        header[148:154] = b"%06o" % (self._sum + sum(name) + sum(size))
+        padding = bytes(padded(tarinfo.size) - tarinfo.size)
+        for piece in (header, fileobj.getvalue(), padding):
+            self.fileobj.write(piece)
+        self.offset += TAR_BLOCK + padded(tarinfo.size)
 
 
 class FileTarWriter(TarWriter):
-    """The same tars onto a file: webdataset takes the mode for pipes, which copies everything in pieces of 10 KB."""
+    """The same tars in less time: webdataset takes the mode for pipes, which copies everything in pieces of 10 KB."""
 
-    def __init__(self, file: BinaryIO | DigestingFile):
+    def __init__(self, file: DigestingFile):
         super().__init__(file, user="", group="", mtime=0, encoder=False)
-        self.tarstream.copybufsize = CHUNK
-        self.tarstream.format = tarfile.USTAR_FORMAT  # for keys that are short ASCII the same bytes, in less time
+        blank = tarfile.TarInfo()
+        blank.mode = self.mode
+        self.tarstream = AlikeTarFile(file, blank.tobuf(tarfile.USTAR_FORMAT))
 
     @staticmethod
-    def tarmode(_file: BinaryIO, _compress: None = None) -> str:
+    def tarmode(_file: DigestingFile, _compress: None = None) -> str:
         return "w"
 
 
@@ -125,21 +159,21 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[ShardInfo, set[t
     Raises OSError where they cannot be written.
     """
     entries, sizes = [], set()
-    with whole_file(path) as temporary:
-        with open(temporary, "wb") as file:
-            digesting = DigestingFile(file)
-            with FileTarWriter(digesting) as writer:
-                for sample in samples:
-                    side = {"__key__": sample.key, "json": json.dumps(sample.info, ensure_ascii=False).encode()}
-                    if sample.class_id != NO_CLASS:
-                        side["cls"] = str(sample.class_id).encode()
-                    writer.write(side)
-                    writer.write({"__key__": sample.key, sample.suffix: sample.picture})
-                    # the picture is what was written last, padded to whole blocks
-                    offset = writer.tarstream.offset - padded(len(sample.picture))
-                    entries.append((offset, len(sample.picture), sample.class_id))
-                    sizes.add(sample.size)
-                    digesting.end_span()
+    to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        digesting = DigestingFile(file)
+        with FileTarWriter(digesting) as writer:
+            for sample in samples:
+                side = {"__key__": sample.key, "json": to_json(sample.info).encode()}
+                if sample.class_id != NO_CLASS:
+                    side["cls"] = str(sample.class_id).encode()
+                writer.write(side)
+                writer.write({"__key__": sample.key, sample.suffix: sample.picture})
+                # the picture is what was written last, padded to whole blocks
+                offset = writer.tarstream.offset - padded(len(sample.picture))
+                entries.append((offset, len(sample.picture), sample.class_id))
+                sizes.add(sample.size)
+                digesting.end_span()
         digest = digesting.digest()
     write_index(index_path(path), entries, digest)
     return describe_shard(path.name, len(entries), digest), sizes
