@@ -52,15 +52,19 @@ def rate(for_seconds: float = 1.0) -> float:
 def share(function: Callable[[], object], flops: int, runs: int = 5) -> float:
     """The share of the machine's rate at which `function` does `flops` operations: the median of some runs.
 
-    The rate is measured before and after each run, over a second, as what else the machine does comes and goes.
+    The rate is measured before and after each run, for as long as a run takes: what else the machine does comes and
+    goes, and its clock falls under a longer load.
     """
     function()
-    shares, before = [], rate()
+    start = time.perf_counter()
+    function()
+    duration = time.perf_counter() - start
+    shares, before = [], rate(duration)
     for _ in range(runs):
         start = time.perf_counter()
         function()
         reached = flops / (time.perf_counter() - start)
-        after = rate()
+        after = rate(duration)
         shares.append(reached / ((before + after) / 2))
         before = after
     return median(shares)
