@@ -17,6 +17,7 @@ from PIL import Image
 from restok_cli.commands.prepare import app
 from restok_cli.data import preparation
 from restok_cli.data.shards import open_dataset
+from restok_cli.files import whole_file
 
 
 def contents(folder):
@@ -121,6 +122,22 @@ def test_timm_reads_the_shards(prepare, tmp_path):
 
 
 # --- stopped and started again -----------------------------------------------------------------------------------
+
+
+def test_processes_that_end_since_another_failed_leave_nothing_half_written(prepare, tmp_path, monkeypatch):
+    def fail_while_the_other_writes(path, _samples):
+        with whole_file(path) as temporary:
+            temporary.touch()
+            if path.name == "train-000000.tar":
+                while len(list(path.parent.glob(".*.tar*.tmp"))) < 2:
+                    time.sleep(0.01)
+                raise OSError(28, "No space left on device")
+            time.sleep(600)
+
+    monkeypatch.setattr(preparation, "write_shard", fail_while_the_other_writes)
+    result = prepare("out", "--jobs", 2)
+    assert result.code == 1 and "No space left on device; nothing half-written was kept" in result.err
+    assert [path.name for path in (tmp_path / "out/.partial").iterdir()] == ["plan.json"]
 
 
 def stop_after(monkeypatch, count):

@@ -139,14 +139,18 @@ def prepare_dataset(plan: Plan, out: Path, jobs: int, overwrite: bool) -> Prepar
     if left < total:
         note(f"{total - left} of {total} pictures were done before; going on")
     noted = 0
-    with (
-        Progress("prepare", total, "pictures", done=total - left) as progress,
-        closing(run_jobs(partial(_make_shard, work, plan.rules), todo, jobs, progress)) as results,
-    ):
-        for _, record in results:
-            for picture in record.bad[: NOTED_PICTURES - noted]:
-                note(f"left out: {picture.file}: {picture.reason}")
-            noted = min(noted + len(record.bad), NOTED_PICTURES)
+    try:
+        with (
+            Progress("prepare", total, "pictures", done=total - left) as progress,
+            closing(run_jobs(partial(_make_shard, work, plan.rules), todo, jobs, progress)) as results,
+        ):
+            for _, record in results:
+                for picture in record.bad[: NOTED_PICTURES - noted]:
+                    note(f"left out: {picture.file}: {picture.reason}")
+                noted = min(noted + len(record.bad), NOTED_PICTURES)
+    except BaseException:
+        remove_leftovers(work)  # of the processes that were ended since one of them failed
+        raise
     records = [(task, _read_record(_record_path(work, task))) for task in tasks]
     try:
         preparation = _describe(work, plan, records)
