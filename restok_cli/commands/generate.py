@@ -42,7 +42,7 @@ SCHEDULES = {  # those that an option of guidance has a meaning in
 }
 PRESETS = {
     "paper": {"cfg_scale": 3.75, "cfg_schedule": "step", "cfg_start": 0.25, "top_p": 0.95},  # its gFID of 2.34
-    "sample": {"cfg_scale": 1.25, "temperature": 0.5},  # of a dozen that were tried, drew most that can be recognised
+    "sample": {"cfg_scale": 1.25, "temperature": 0.5},  # tests/benchmarks/remembering.py
 }
 
 
