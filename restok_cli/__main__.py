@@ -29,12 +29,13 @@ def main() -> None:
 
 
 def round_alike() -> None:
-    """Let matrix products round alike for all batch sizes and numbers of threads, where the library can: Intel's.
+    """Let float32 products round alike: on GPUs as on CPUs, and for all batch sizes and numbers of threads where the
+    library can, which is Intel's.
 
-    MKL reads this when it is first used. It costs nothing from eight rows on (tests/benchmarks/sampling.py), and is
-    not for the CPUs of others, for which MKL would fall back to old instructions. And let float32 be float32 on GPUs,
-    whose convolutions would otherwise round what they multiply to 10 bits (TF32): means of Inception's features come
-    out by up to a thousandth different. Who wants speed there asks for bf16.
+    A GPU's convolutions would else round what they multiply to 10 bits (TF32), and means of features come out up to a
+    thousandth different; bf16 is there for speed. MKL reads its setting when it is first used. It costs nothing from
+    eight rows on (tests/benchmarks/sampling.py), and is not for the CPUs of others, for which MKL would fall back to
+    old instructions.
     """
     os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
     with suppress(OSError):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # here and in processes that tests start: pytest has a worker on every core
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what must be the same to the last bit is so on a CPU; see test_best_device
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what must be the same to the last bit is so on a CPU; see test_devices
 import torch
 
 from restok_cli.__main__ import round_alike

@@ -229,9 +229,12 @@ def test_the_last_numbers_of_a_kind_are_found_behind_other_lines(tmp_path):
     assert last_numbers(tmp_path / "metrics.jsonl", "loss") == (5, {"loss": 0.1})
 
 
-def test_the_card_of_a_generator_says_that_it_learned_by_heart(run, har, restok):
+def test_the_card_of_a_generator_says_that_it_is_overfitted(run, har, restok):
     training = read_record(run / "model").training
-    for seen, held_out, words in ((0.5, 9.9, "0.5 nats per code on them, 9.9 on"), (4.1, 4.7, "was not examined")):
+    for seen, held_out, words in (
+        (0.5, 9.9, "0.5 nats per code against 9.9: expect it to repeat them"),
+        (4.1, 4.7, "was not examined"),
+    ):
         changed = training.model_copy(update={"loss": seen, "validation": {"validation_loss": held_out}})
         (har / "card.json").write_text(record_text(Record(training=changed)))
         assert restok("models", "card", har, "--overwrite").code == 0

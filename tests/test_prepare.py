@@ -72,9 +72,11 @@ def test_the_validation_fraction_holds_in_every_class(tmp_path):
 
 
 @pytest.mark.parametrize("validation", ["val", "validation", "valid"])
-def test_folders_named_after_splits_are_the_splits(tmp_path, validation):
+@pytest.mark.parametrize("named", [".", "../in", "{}/in"])
+def test_folders_named_after_splits_are_the_splits(tmp_path, monkeypatch, validation, named):
     write_pictures(tmp_path / "in", ["train/b/1.png", "train/a/1.png", "train/b/2.png", f"{validation}/b/1.png"])
-    run("folder", tmp_path / "in", tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "in")
+    run("folder", named.format(tmp_path), tmp_path / "out")
     dataset = open_dataset(tmp_path / "out")
     assert dataset.class_names == ["a", "b"]
     assert {key: value[:2] for key, value in contents(dataset).items()} == {

@@ -59,3 +59,10 @@ def test_packed_layers_use_it_for_large_maps_of_many_channels(channels, out_chan
 def test_layers_whose_transformed_weights_would_be_large_do_without_it():
     assert PackedConv(nn.Conv2d(512, 256, 3, padding=1)).winograd
     assert not PackedConv(nn.Conv2d(512, 512, 3, padding=1)).winograd
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("options", [{"padding": 0}, {"stride": 2}, {"dilation": 2, "padding": 2}, {"groups": 2}])
+def test_convolutions_of_other_kinds_do_without_it(options):
+    conv, features = nn.Conv2d(128, 128, 3, **({"padding": 1} | options)), torch.randn(1, 128, 32, 32)
+    assert torch.allclose(PackedConv(conv)(features), conv(features), atol=1e-5)

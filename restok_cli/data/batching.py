@@ -143,12 +143,12 @@ def from_workers(loader: DataLoader) -> Iterator[Item]:
         raise RuntimeError(f"DataLoader worker is gone ({error})") from error  # as torch says it of all others
 
 
-def ready(batch: Batch) -> Batch:
-    """The batch in memory from which a GPU, where there is one, fetches it while the next is being made.
+def to_device(loaded: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """What was loaded, on `device`; a GPU fetches it, from memory that stays in its place, while the next is made.
 
-    DataLoader would do it in a thread, which prints a traceback where a worker was killed.
+    DataLoader would pin that memory in a thread, which prints a traceback where a worker was killed.
     """
-    return Batch(*(part.pin_memory() for part in batch)) if torch.cuda.is_available() else batch
+    return (loaded.pin_memory() if device.type == "cuda" else loaded).to(device, non_blocking=True)
 
 
 def as_it_is(item: Item) -> Item:

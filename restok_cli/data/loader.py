@@ -15,7 +15,6 @@ from restok_cli.data.batching import (
     from_workers,
     leave_signals,
     micro_batches,
-    ready,
     verify_advice,
 )
 from restok_cli.data.images import center_crop, find_jpeg_decoder, to_tensor
@@ -128,7 +127,7 @@ def _load(
     )
     for loaded in from_workers(loader):
         broken.add(loaded.broken)
-        yield ready(loaded.batch)
+        yield loaded.batch
 
 
 def evaluation_batches(

@@ -99,7 +99,7 @@ def walk_folder(folder: Path, validation_fraction: float) -> Sources:
     splits: dict[str, list[Source]] = {split: [] for split in roots}
     keys: set[str] = set()
     for split, path, parts in found:
-        file = path[len(os.path.join(folder, "")) :].replace(os.sep, "/")
+        file = "/".join((*roots[split].relative_to(folder).parts, *parts))
         class_id = NO_CLASS if flat else class_ids[parts[0]]
         splits[split].append(Source(unused_key(file, keys), readable(file), class_id, File(path)))
     if own_splits:

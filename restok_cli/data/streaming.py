@@ -23,7 +23,6 @@ from restok_cli.data.batching import (
     as_it_is,
     from_workers,
     leave_signals,
-    ready,
     shuffle,
 )
 from restok_cli.data.images import IMAGE_SUFFIXES, center_crop, read_image, to_tensor
@@ -95,7 +94,7 @@ def streamed_batches(
         broken.add(loaded.broken)
         if loaded.batch is not None:
             num_seen += len(loaded.batch.class_ids)
-            yield ready(loaded.batch)
+            yield loaded.batch
 
 
 class _Stream(IterableDataset):

@@ -92,9 +92,9 @@ class AlikeTarFile(tarfile.TarFile):
         self._sum = int(header[148:154], 8) - sum(header[124:135])
 
     def addfile(self, tarinfo: tarfile.TarInfo, fileobj: BytesIO) -> None:
-        name, size = tarinfo.name.encode(), b"%011o" % tarinfo.size
-        if len(name) > tarfile.LENGTH_NAME:
-            super().addfile(tarinfo, fileobj)  # which divides the name, or refuses it
+        name, size = tarinfo.name.encode(self.encoding, self.errors), b"%011o" % tarinfo.size
+        if len(name) > tarfile.LENGTH_NAME or len(size) > 11:
+            super().addfile(tarinfo, fileobj)  # which divides the name, or refuses either
             return
         header = bytearray(self._header)
         header[: len(name)] = name

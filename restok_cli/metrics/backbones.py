@@ -53,8 +53,7 @@ class Backbone(nn.Module):
     def __call__(self, images: Tensor) -> Features:
         images = to_float(images.to(self.device))
         images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            return Features(self.network((images - self.mean) / self.std).float().cpu())
+        return Features(self.network((images - self.mean) / self.std).float().cpu())
 
 
 def open_network(

@@ -44,8 +44,7 @@ class Inception(FeatureExtractorInceptionV3):
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # TF32 drops 13 bits of every factor
-            (pool,) = super().__call__(images.to(self.device))
+        (pool,) = super().__call__(images.to(self.device))
         return Features(pool.cpu(), self.spatial.cpu())
 
     @torch.inference_mode()

@@ -235,8 +235,7 @@ def _see(group: Group, partner: Group | None, paired: list[str], instruments: In
 @torch.inference_mode()
 def _compare(metric: str, images: Tensor, others: Tensor, lpips: Lpips | None) -> list[float]:
     if metric == "lpips":
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            return lpips(to_float(images), to_float(others)).tolist()
+        return lpips(to_float(images), to_float(others)).tolist()
     if images.device.type == "mps":  # has no float64
         images, others = images.cpu(), others.cpu()
     return PIXEL_METRICS[metric](images, others).tolist()

@@ -56,7 +56,7 @@ class Training(_Part):
     loss: float | None = None  # last logged, a mean over some steps
 
     @property
-    def is_by_heart(self) -> bool:
+    def is_overfitted(self) -> bool:
         """Whether a generator knows its training pictures far better than held-out ones."""
         held_out = self.validation.get("validation_loss")
         return self.loss is not None and held_out is not None and held_out > 2 * self.loss
@@ -235,11 +235,11 @@ def _limits(model: ModelFolder, record: Record) -> list[str]:
         lines.append(f"Made for pictures of {_size(model)} pixels like those that trained it; codes lose detail.")
     else:
         lines.append("Draws what its training pictures showed, with their gaps and biases; it knows no text.")
-        if record.training and record.training.is_by_heart:
+        if record.training and record.training.is_overfitted:
             seen, held_out = record.training.loss, record.training.validation["validation_loss"]
             lines.append(
-                f"It has learned its training pictures by heart, and repeats them: {seen:.2g} nats per code on them,"
-                f" {held_out:.2g} on held-out ones."
+                f"It knows its training pictures far better than others, {seen:.2g} nats per code against"
+                f" {held_out:.2g}: expect it to repeat them."
             )
         else:
             lines.append("Whether it repeats training pictures was not examined.")

@@ -53,7 +53,7 @@ class PackedConv(nn.Module):
         self.packed = torch.ops.mkldnn._reorder_convolution_weight(conv.weight.detach(), *self.how, typical)
         channels = (conv.in_channels, conv.out_channels)
         pays = min(channels) >= WINOGRAD_CHANNELS and math.prod(channels) <= WINOGRAD_WEIGHTS
-        self.winograd = WinogradConv(conv) if pays else None
+        self.winograd = WinogradConv(conv) if pays and self.how == [[1, 1], [1, 1], [1, 1], 1] else None
 
     def forward(self, features: Tensor) -> Tensor:
         height, width = features.shape[2:]

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from restok_cli.data.batching import to_device
 from restok_cli.data.codes import CodeCache, code_batches, evaluation_code_batches, is_codes, open_codes
 from restok_cli.data.images import to_float
 from restok_cli.data.loader import batches, evaluation_batches
@@ -66,7 +67,7 @@ class CachedCodes:
             yield self._on_device(batch.class_ids, batch.codes)
 
     def _on_device(self, class_ids: Tensor, codes: Tensor) -> Coded:
-        return Coded(class_ids.to(self.device, non_blocking=True), codes.to(self.device, non_blocking=True))
+        return Coded(to_device(class_ids, self.device), to_device(codes, self.device))
 
 
 class EncodedPictures:
@@ -101,8 +102,8 @@ class EncodedPictures:
 
     @torch.no_grad()
     def _encoded(self, class_ids: Tensor, images: Tensor) -> Coded:
-        codes = self.tokenizer.encode(to_float(images.to(self.device, non_blocking=True)))
-        return Coded(class_ids.to(self.device, non_blocking=True), codes)
+        codes = self.tokenizer.encode(to_float(to_device(images, self.device)))
+        return Coded(to_device(class_ids, self.device), codes)
 
 
 def open_source(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from restok_cli.console import Progress
+from restok_cli.data.batching import to_device
 from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
 from restok_cli.data.loader import Batch, batches, evaluation_batches
 from restok_cli.data.shards import Dataset
@@ -191,7 +192,7 @@ def train_step(
         mine = slice(number * size, (number + 1) * size)
         with state.window.waiting():
             images = next(batch_iterator).images
-        images = to_float(images.to(device, non_blocking=True))
+        images = to_float(to_device(images, device))
         with sync_gradients(in_training, number == my_numbers[-1]):
             with autocast(device, config.compute.precision):
                 result = in_training(images, kept[mine].to(device, non_blocking=True), losses.teacher is not None)

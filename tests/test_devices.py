@@ -1,0 +1,75 @@
+"""Every device of this machine computes what its CPU computes, up to rounding.
+
+All other tests run on the CPU (see conftest), where restok promises the same bytes. On a machine without a GPU, this
+one sees only that the commands work with the device named.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import write_pictures
+from PIL import Image
+
+# One process for all, since each imports torch anew. It does what a user does on each device, and prints their names.
+ON_EVERY_DEVICE = """
+import sys
+from restok_cli.__main__ import round_alike
+
+round_alike()
+import torch
+from restok_cli import cli
+
+FEW_STEPS = "--preset tiny --max-steps 3 --skip-preflight --batch-size 4 --set schedule.log_every=1 -o"
+devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+assert cli.run(["prepare", "folder", "pictures", "data"]) == 0
+for device in devices:
+    for command in (
+        f"train-tokenizer data {FEW_STEPS} {device}/tokenizer",
+        f"train-har data --tokenizer cpu/tokenizer {FEW_STEPS} {device}/har",
+        f"train-har data --tokenizer cpu/tokenizer --set compute.precision=bf16 {FEW_STEPS} {device}/bf16",
+        f"encode pictures --model cpu/tokenizer -o {device}/codes.npz",
+        f"decode cpu/codes.npz --model cpu/tokenizer -o {device}/decoded",
+        f"generate --model cpu/har --tokenizer cpu/tokenizer --count 5 --codes -o {device}/drawn.npz",
+        f"evaluate --make-reference cpu/decoded --features random -o {device}/reference.npz",
+    ):
+        if cli.run([*command.split(), "--device", device]) != 0:
+            sys.exit(command)
+print(*devices)
+"""
+
+
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in map(json.loads, (run / "metrics.jsonl").open()) if "loss" in line]
+
+
+def arrays(file: Path) -> dict[str, np.ndarray]:
+    with np.load(file) as stored:
+        return dict(stored)
+
+
+def test_every_device_computes_what_the_cpu_does(tmp_path):
+    write_pictures(tmp_path / "pictures", [f"{name}/{i}.png" for name in ("cat", "dog") for i in range(20)], 32, 32)
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    command = (sys.executable, "-c", ON_EVERY_DEVICE)
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+    cpu = tmp_path / "cpu"
+    decoded = [file.relative_to(cpu) for file in (cpu / "decoded").rglob("*.png")]
+    assert len(decoded) == 40 and len(losses(cpu / "tokenizer")) == len(losses(cpu / "har")) == 3
+    for device in result.stdout.splitlines()[-1].split():
+        other = tmp_path / device
+        for run, tolerance in (("tokenizer", 1e-3), ("har", 1e-3), ("bf16", 1e-2)):
+            assert losses(other / run) == pytest.approx(losses(cpu / run), rel=tolerance)
+        for file in ("codes.npz", "drawn.npz"):  # the same but for ties
+            assert (arrays(other / file)["codes"] == arrays(cpu / file)["codes"]).mean() > 0.99
+        for name in decoded:
+            assert abs(np.asarray(Image.open(other / name), int) - np.asarray(Image.open(cpu / name))).max() <= 1
+        for name in ("mu", "sigma"):
+            ours, theirs = (arrays(folder / "reference.npz")[name] for folder in (other, cpu))
+            assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
