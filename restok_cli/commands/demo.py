@@ -97,7 +97,7 @@ def demo(
     note(
         f"\nDone in {minutes}:{seconds:02d}. Open {output / 'report.html'} in a browser: move the sliders over the "
         "pictures, and see the curves.\nThe pictures are blobs, as they must be after so short a training of so small "
-        "a model; for those of one that was trained for hours, run\n$ restok generate --steps 9"
+        "a model; for those of one that was trained far longer, run\n$ restok generate --steps 9"
     )
     print(output / "report.html")
 
