@@ -214,8 +214,9 @@ def push(
 
     Only the files of the model go, in one commit, and nothing in M changes. Files
     there that are called as a model's are, and that this one lacks, are deleted,
-    and named; others stay. All commands take the model from there as hf:OWNER/NAME. `hf auth login`
-    says who you are; HF_ENDPOINT names a mirror. An edited card goes as it is.
+    and named; others stay. All commands take the model from there as
+    hf:OWNER/NAME. `hf auth login` says who you are; HF_ENDPOINT names a mirror. An
+    edited card goes as it is.
 
     Examples:
 
