@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from restok_cli.errors import UsageError
 
+SYNC_SECONDS = 0.2  # from one early sync of a large file to the next
 # of files that a command reads or another one writes: a folder called so would be taken for one
 FILE_SUFFIXES = (".jpeg", ".jpg", ".jsonl", ".npz", ".png", ".safetensors", ".tar", ".webp", ".zip")
 
@@ -25,6 +29,27 @@ def sync_file(path: Path) -> None:
     """Make the contents of `path` survive a power cut."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
+
+
+@contextmanager
+def synced_early(file: BinaryIO) -> Iterator[None]:
+    """Have the disk keep up with a large file while the block writes it, so that little is left to sync at the end.
+
+    An OSError that the disk gives meanwhile is raised at the end of the block: the system tells of each only once.
+    """
+    written = threading.Event()
+
+    def keep_up() -> None:
+        while not written.wait(SYNC_SECONDS):
+            os.fsync(file.fileno())
+
+    with ThreadPoolExecutor(1) as pool:
+        keeping_up = pool.submit(keep_up)
+        try:
+            yield
+        finally:
+            written.set()
+    keeping_up.result()
 
 
 @contextmanager

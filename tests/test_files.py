@@ -1,11 +1,14 @@
 """Files and folders are whole or absent."""
 
+import errno
 import os
+import threading
 
 import pytest
 
+from restok_cli import files
 from restok_cli.errors import UsageError
-from restok_cli.files import check_apart, check_output_folder, remove_leftovers, whole_file, whole_folder
+from restok_cli.files import check_apart, check_output_folder, remove_leftovers, synced_early, whole_file, whole_folder
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -23,6 +26,36 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path):
         raise OSError("disk")
     assert (tmp_path / "a.txt").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_large_file_is_synced_while_it_is_written_and_no_longer(tmp_path, monkeypatch):
+    synced, threads = threading.Semaphore(0), threading.active_count()
+
+    def fsync(descriptor: int) -> None:
+        assert os.fstat(descriptor).st_ino == (tmp_path / "a").stat().st_ino
+        synced.release()
+
+    monkeypatch.setattr(files, "SYNC_SECONDS", 0.001)
+    monkeypatch.setattr(os, "fsync", fsync)
+    with open(tmp_path / "a", "wb") as file, synced_early(file):
+        for _ in range(3):
+            file.write(b"piece")
+            assert synced.acquire(timeout=60)
+    assert threading.active_count() == threads
+    assert (tmp_path / "a").read_bytes() == 3 * b"piece"
+
+
+def test_what_the_disk_says_while_a_file_is_written_is_not_lost(tmp_path, monkeypatch):
+    told = threading.Event()
+
+    def fsync(descriptor: int) -> None:
+        told.set()
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "SYNC_SECONDS", 0.001)
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="Input/output error"), open(tmp_path / "a", "wb") as file, synced_early(file):
+        assert told.wait(timeout=60)
 
 
 def test_a_folder_replaces_the_old_one_with_everything_in_it(tmp_path):

@@ -1,5 +1,6 @@
 """Independent pieces of work on several processes."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -36,6 +37,7 @@ def run_jobs(work: Work, tasks: Sequence[Task], jobs: int, progress: Progress) -
         return
     # Forked workers need not import torch again; elsewhere than on Linux forking is not safe.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    gc.freeze()  # or else each worker's collector would look through all that is there now, and so have it copied
     done = context.Value("q", 0)
     executor = ProcessPoolExecutor(min(jobs, len(tasks)), context, _begin, (done,))
     try:

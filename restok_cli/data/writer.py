@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import json
 import tarfile
-import zlib
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from io import BytesIO
@@ -17,6 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from webdataset import TarWriter
+from zlib_ng import zlib_ng
 
 from restok_cli.data.shards import (
     INDEX_DTYPE,
@@ -35,7 +35,7 @@ from restok_cli.data.shards import (
     read_manifest,
 )
 from restok_cli.errors import RestokError
-from restok_cli.files import whole_file
+from restok_cli.files import synced_early, whole_file
 
 CHUNK = 1 << 20  # bytes read at a time
 
@@ -62,7 +62,7 @@ class DigestingFile:
 
     def end_span(self) -> None:
         """What was written since the last call is a span of its own (see `digest_spans`)."""
-        self._checksums.append(zlib.crc32(self._put()))
+        self._checksums.append(zlib_ng.crc32(self._put()))
 
     def digest(self) -> Digest:
         """Of all that was written, also after the last span."""
@@ -160,7 +160,7 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[ShardInfo, set[t
     """
     entries, sizes = [], set()
     to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each
-    with whole_file(path) as temporary, open(temporary, "wb") as file:
+    with whole_file(path) as temporary, open(temporary, "wb") as file, synced_early(file):
         digesting = DigestingFile(file)
         with FileTarWriter(digesting) as writer:
             for sample in samples:
@@ -202,7 +202,7 @@ def digest_spans(file: BinaryIO, ends: Sequence[int]) -> Digest:
     for end in ends:
         checksum = 0
         while data := read(min(max(end - position, 0), CHUNK)):
-            checksum = zlib.crc32(data, checksum)
+            checksum = zlib_ng.crc32(data, checksum)
         checksums.append(checksum)
     while read(CHUNK):
         pass
