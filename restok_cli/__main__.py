@@ -5,10 +5,10 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from pathlib import Path
 from types import FrameType
 
 from restok_cli.errors import Interrupted
+from restok_cli.machine import is_intel
 from restok_cli.processes import leave_words, rank, take_place
 
 # of glibc's mallopt: from what size on freed memory at the end of the heap goes back to the system, and how many pieces
@@ -38,9 +38,8 @@ def round_alike() -> None:
     old instructions.
     """
     os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
-    with suppress(OSError):
-        if "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
-            os.environ["MKL_CBWR"] = "AUTO,STRICT"
+    if is_intel():
+        os.environ["MKL_CBWR"] = "AUTO,STRICT"
 
 
 def keep_memory() -> None:

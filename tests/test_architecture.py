@@ -9,20 +9,29 @@ ROOT = Path(restok_cli.__file__).parent
 
 # Which rooms each room may import from; a file at the top is a room of its own.
 ALLOWED = {
-    "__main__": {"cli", "errors", "processes"},
+    "__main__": {"cli", "errors", "machine", "processes"},
     "errors": set(),
+    "machine": set(),
     "files": {"errors"},
     "processes": {"errors"},
     "console": {"processes"},
     "assets": {"errors", "files", "processes", "console", "data"},
     "data": {"errors", "files", "console"},
-    "model": {"errors", "files", "console"},
+    "model": {"errors", "machine", "files", "console"},
     "metrics": {"errors", "files", "processes", "console", "data"},
     "training": {"errors", "files", "processes", "console", "data", "model", "metrics"},
     "commands": {"errors", "files", "processes", "console", "data", "model", "metrics", "training"},
     "cli": {"errors", "files", "processes", "console", "commands"},
 }
-WITHOUT_TORCH = {"errors.py", "files.py", "console.py", "model/levels.py", "model/config.py", "training/config.py"}
+WITHOUT_TORCH = {
+    "errors.py",
+    "machine.py",
+    "files.py",
+    "console.py",
+    "model/levels.py",
+    "model/config.py",
+    "training/config.py",
+}
 HEAVY = {"torch", "torchvision", "timm", "torch_fidelity", "webdataset", "numpy", "PIL", "einops"}
 HEAVY |= {"safetensors", "jinja2"}
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.model.checkpoint import (
     fingerprint,
+    load_for_use,
     load_generator,
     load_tokenizer,
     open_tokenizer,
@@ -33,6 +35,18 @@ def test_a_saved_tokenizer_computes_the_same(folders, tiny_tokenizer):
     assert not loaded.training
     assert torch.equal(loaded.encode(images), tiny_tokenizer.encode(images))
     assert torch.equal(loaded(images).images, tiny_tokenizer(images).images)
+
+
+def test_a_model_for_use_keeps_no_file_in_memory(folders, tiny_tokenizer):
+    weights = open_tokenizer(folders / "run").weights_file
+    stored = load_tokenizer(folders / "run", CPU)
+    assert str(weights) in Path("/proc/self/maps").read_text()  # so that it would be seen
+    del stored
+    used = load_for_use(open_tokenizer(folders / "run"), CPU)
+    assert str(weights) not in Path("/proc/self/maps").read_text()
+    images = torch.rand(1, 3, *tiny_tokenizer.config.image_size)
+    with torch.inference_mode():
+        assert torch.equal(used.encode(images), tiny_tokenizer.encode(images))
 
 
 def test_a_generator_carries_its_tokenizer_and_class_names(folders, tiny_har):

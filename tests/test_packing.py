@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from restok_cli.machine import is_intel
+from restok_cli.model.layers import Attention, Mlp
 from restok_cli.model.packing import PackedConv, PackedLinear, can_pack, linear, pack, quantize_linears
 from restok_cli.model.pixel_codec import UpsampledConv
 
@@ -26,6 +28,17 @@ def test_packed_rows_round_alike_however_many_there_are(width, out):
     whole = layer(inputs)
     for rows in (1, 2, 3, 8, 64, 129):
         assert torch.equal(layer(inputs[:rows]), whole[:rows]), rows
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_layers_made_for_many_rows_take_any_number_of_them_and_round_alike(bias):
+    layer, inputs = nn.Linear(96, 64, bias=bias), torch.randn(2, 650, 96)
+    packed = PackedLinear(layer, rows=300)
+    assert packed.rows == (300 if is_intel() else None)
+    whole = packed(inputs)
+    assert torch.allclose(whole, layer(inputs), atol=1e-5)
+    for rows in (1, 2, 299, 300, 301, 650):
+        assert torch.equal(packed(inputs[:1, :rows]), whole[:1, :rows]), rows
 
 
 def test_another_bias_takes_the_place_of_the_layers_own():
@@ -67,6 +80,23 @@ def test_a_packed_generator_and_a_packed_tokenizer_compute_the_same(tiny_har, ti
     latents = tokenizer.encode_latents(images).latents
     assert torch.allclose(latents, tiny_tokenizer.encode_latents(images).latents, atol=1e-4)
     assert torch.allclose(tokenizer.decode(codes), tiny_tokenizer.decode(codes), atol=1e-4)
+
+
+@torch.inference_mode()
+def test_layers_know_how_many_tokens_they_get(tiny_tokenizer):
+    found = []
+
+    def compare(part: Attention | Mlp, arguments: tuple) -> None:
+        found.append((part.num_tokens, arguments[0].shape[1]))
+
+    parts = [part for part in tiny_tokenizer.modules() if isinstance(part, Attention | Mlp)]
+    hooks = [part.register_forward_pre_hook(compare) for part in parts]
+    tiny_tokenizer.decode(tiny_tokenizer.encode(torch.rand(1, 3, *tiny_tokenizer.config.image_size)))
+    for hook in hooks:
+        hook.remove()
+    assert len(found) == len(parts) > 0
+    assert len(set(found)) > 2
+    assert all(told == got for told, got in found)
 
 
 @torch.inference_mode()

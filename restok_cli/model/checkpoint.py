@@ -11,6 +11,7 @@ import pickle
 import shutil
 import zipfile
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -222,6 +223,8 @@ def load_for_use(folder: ModelFolder, device: torch.device, dtype: torch.dtype =
     module = load_model(folder, device, dtype)
     if can_pack(device, dtype):
         pack(module)
+        for tensor in chain(module.parameters(), module.buffers()):
+            tensor.data = tensor.data.clone()  # the last views of the file, which stays in memory for as long as one is
     return module
 
 

@@ -94,9 +94,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, spans: Sequence
 class Attention(nn.Module):
     """Multi-head attention with biases on q and v, and LayerNorm on q and k per head before the rotation."""
 
-    def __init__(self, width: int, head_width: int):
+    def __init__(self, width: int, head_width: int, num_tokens: int):
         super().__init__()
         self.head_width = head_width
+        self.num_tokens = num_tokens
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(width))
         self.v_bias = nn.Parameter(torch.zeros(width))
@@ -113,8 +114,9 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    def __init__(self, width: int):
+    def __init__(self, width: int, num_tokens: int):
         super().__init__()
+        self.num_tokens = num_tokens
         self.fc1 = nn.Linear(width, 4 * width)
         self.fc2 = nn.Linear(4 * width, width)
 
@@ -123,15 +125,18 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """x + γ1·Attn(LN x), then x + γ2·MLP(LN x); apart, because a merge may happen between the two."""
+    """x + γ1·Attn(LN x), then x + γ2·MLP(LN x); apart, because a merge may happen between the two.
 
-    def __init__(self, width: int, head_width: int):
+    The counts are those of tokens that either gets of a picture, if the size is the one that the model is made for.
+    """
+
+    def __init__(self, width: int, head_width: int, num_attending: int, num_fed: int):
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
-        self.attn = Attention(width, head_width)
+        self.attn = Attention(width, head_width, num_attending)
         self.gamma1 = nn.Parameter(torch.ones(width))
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = Mlp(width)
+        self.mlp = Mlp(width, num_fed)
         self.gamma2 = nn.Parameter(torch.ones(width))
 
     def attend(self, tokens: Tensor, table: Tensor, mask: Tensor | None = None, spans: Sequence[Span] = ()) -> Tensor:

@@ -2,7 +2,8 @@
 
 A product with few rows waits for the weights, not for arithmetic: in the order in which the CPU wants them they are
 read faster (tests/benchmarks/sampling.py). oneDNN makes the layout, and its rows round alike however many there are.
-The same goes for convolutions of small maps (tests/benchmarks/coding.py).
+The same goes for convolutions of small maps. Products with many rows are faster by MKL (tests/benchmarks/coding.py),
+whose layout is for one number of rows.
 """
 
 import math
@@ -13,12 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restok_cli.errors import RestokError
+from restok_cli.machine import is_intel
 from restok_cli.model.pixel_codec import SMALL_MAP, UpsampledConv
 from restok_cli.model.winograd import TILE, WinogradConv
 
 # what oneDNN chooses the layouts for; any number of rows can be multiplied, and maps of any size convolved
 TYPICAL_ROWS = 64
 TYPICAL_SIZE = 32
+MANY_ROWS = 256  # from so many on MKL is the faster one
 # Winograd's convolutions pay from so many channels on, and with more weights than that would need much memory for their
 # transformed ones, to no effect in maps of 16×16.
 WINOGRAD_CHANNELS = 128
@@ -26,20 +29,37 @@ WINOGRAD_WEIGHTS = 512 * 256
 
 
 class PackedLinear(nn.Module):
-    """A linear layer that can only be used, in float32 on a CPU: not trained, saved or moved."""
+    """A linear layer that can only be used, in float32 on a CPU: not trained, saved or moved.
 
-    def __init__(self, layer: nn.Linear):
+    `rows`, where given, is how many there mostly are.
+    """
+
+    def __init__(self, layer: nn.Linear, rows: int = 0):
         super().__init__()
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), TYPICAL_ROWS)
-        self.bias = None if layer.bias is None else layer.bias.detach()
+        weight = layer.weight.detach()
+        self.rows = rows if rows >= MANY_ROWS and is_intel() and torch.backends.mkl.is_available() else None
+        if self.rows:
+            self.packed = torch.ops.mkl._mkl_reorder_linear_weight(weight, rows)
+            self.shape = weight.new_empty(1).expand(weight.shape)  # MKL's product is to be told
+        else:
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS)
+        self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.multiply(inputs, self.bias)
 
     def multiply(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
+        if self.rows:
+            parts = [self._multiply_rows(part, bias) for part in inputs.flatten(0, -2).split(self.rows)]
+            return (parts[0] if len(parts) == 1 else torch.cat(parts)).unflatten(0, inputs.shape[:-1])
         if inputs.shape[:-1].numel() == 1:  # a single row would be multiplied in another way, and round otherwise
             return self.multiply(inputs.expand(2, *inputs.shape[1:]), bias)[:1]
         return torch.ops.mkldnn._linear_pointwise(inputs, self.packed, bias, "none", [], "")
+
+    def _multiply_rows(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
+        """(n, C) for n up to `rows`; of fewer as many are made."""
+        padded = F.pad(inputs, (0, 0, 0, self.rows - len(inputs))) if len(inputs) < self.rows else inputs
+        return torch.ops.mkl._mkl_linear(padded, self.packed, self.shape, bias, self.rows)[: len(inputs)]
 
 
 class PackedConv(nn.Module):
@@ -48,7 +68,7 @@ class PackedConv(nn.Module):
     def __init__(self, conv: nn.Conv2d):
         super().__init__()
         self.how = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
-        self.bias = None if conv.bias is None else conv.bias.detach()
+        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach())
         typical = [1, conv.in_channels, TYPICAL_SIZE, TYPICAL_SIZE]
         self.packed = torch.ops.mkldnn._reorder_convolution_weight(conv.weight.detach(), *self.how, typical)
         channels = (conv.in_channels, conv.out_channels)
@@ -73,10 +93,13 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def pack(module: nn.Module) -> None:
-    """Pack the layers below `module`, in place and one by one, so that no second copy of all is in memory."""
+    """Pack the layers below `module`, in place and one by one, so that no second copy of all is in memory.
+
+    Modules may tell by `num_tokens` how many rows their linear layers mostly get.
+    """
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
-            setattr(module, name, PackedLinear(child))
+            setattr(module, name, PackedLinear(child, getattr(module, "num_tokens", 0)))
         elif isinstance(child, UpsampledConv):
             setattr(module, name, child.as_transposed())
         elif isinstance(child, nn.Conv2d) and child.kernel_size == (3, 3):  # others are computed as products

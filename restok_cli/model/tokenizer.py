@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from restok_cli.model.config import TokenizerConfig
 from restok_cli.model.layers import Block, Span, attention_spans, grid_positions, line_positions, rotary_table_2d
-from restok_cli.model.levels import level_grid, level_sizes, merging_blocks, stage_sizes
+from restok_cli.model.levels import block_tokens, level_grid, level_sizes, merging_blocks, stage_sizes
 from restok_cli.model.pixel_codec import PixelDecoder, PixelEncoder, conv1x1
 from restok_cli.model.quantizer import Quantized, Quantizer
 
@@ -94,7 +94,11 @@ class Encoder(nn.Module):
         self.stage_embeddings = nn.Parameter(torch.randn(config.num_stages, width) * width**-0.5)
         self.level_embeddings = nn.Parameter(torch.randn(len(self.level_sizes), width) * width**-0.5)
         self.norm_in = nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(Block(width, config.head_width) for _ in range(config.encoder_layers))
+        counts = block_tokens(
+            *(config.num_image_tokens, config.num_latent_tokens),
+            *(config.encoder_layers, config.num_stages, config.merge_factor),
+        )
+        self.blocks = nn.ModuleList(Block(width, config.head_width, *count) for count in counts)
         self.norm_out = nn.LayerNorm(width)
         self.heads = LevelLinear(width, config.codebook_dim, self.level_sizes, config.head_per_level)
         self.spans = []
@@ -177,7 +181,8 @@ class Decoder(nn.Module):
         if config.decoder_alignment_dim is not None:
             self.alignment_query = nn.Parameter(torch.randn(width) * width**-0.5)
         self.norm_in = nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(Block(width, config.head_width) for _ in range(config.decoder_layers))
+        count = config.num_latent_tokens + config.num_image_tokens
+        self.blocks = nn.ModuleList(Block(width, config.head_width, count, count) for _ in range(config.decoder_layers))
         self.norm_out = nn.LayerNorm(width)
         self.out = nn.Conv2d(width, config.feature_channels, 1)
         self.register_buffer("rotary", decoder_table(config), persistent=False)

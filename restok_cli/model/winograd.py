@@ -32,7 +32,7 @@ class WinogradConv(nn.Module):
         super().__init__()
         weight = conv.weight.detach().double().flatten(2).permute(2, 1, 0)  # (3², C, O)
         self.weight = torch.tensordot(_evaluation(3), weight, 1).float()  # (6², C, O)
-        self.bias = None if conv.bias is None else conv.bias.detach()
+        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach())
         self.to_points = torch.linalg.inv(_evaluation(WINDOW)).T.float().contiguous()  # (6², 6²)
         self.to_tiles = _evaluation(TILE).T.float().contiguous()  # (4², 6²)
 
