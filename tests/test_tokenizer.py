@@ -115,7 +115,7 @@ def test_attention_by_spans_is_that_with_the_mask():
     sizes = [32, 64, 1, 1, 2, 4, 8, 16, 20]
     group = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
     mask = group[:, None] >= group
-    q, k, v = torch.randn(3, 2, sum(sizes), 4, 16)
+    q, k, v = torch.randn(3, 2, 4, sum(sizes), 16)
     whole = attend(q, k, v, mask, ())
     with torch.no_grad():
         assert torch.allclose(attend(q, k, v, mask, attention_spans(sizes)), whole, atol=1e-5)
@@ -211,20 +211,20 @@ def test_a_meta_device_build_has_the_same_tensors_and_real_tables(tiny_config, t
 
 def test_rotation_turns_adjacent_pairs_by_position_times_frequency():
     table = rotary_table(rotary_angles(torch.arange(5), 4))
-    tokens = torch.randn(1, 5, 1, 4)
+    tokens = torch.randn(1, 1, 5, 4)
     turned = rotate(tokens, table)
     pairs = torch.view_as_complex(tokens.unflatten(-1, (2, 2)))
     for t in range(5):
         for i, frequency in enumerate((1.0, 0.01)):
-            expected = pairs[0, t, 0, i] * torch.exp(torch.tensor(1j * t * frequency))
-            assert torch.allclose(torch.view_as_complex(turned.unflatten(-1, (2, 2)))[0, t, 0, i], expected)
+            expected = pairs[0, 0, t, i] * torch.exp(torch.tensor(1j * t * frequency))
+            assert torch.allclose(torch.view_as_complex(turned.unflatten(-1, (2, 2)))[0, 0, t, i], expected)
 
 
 def test_attention_scores_depend_on_distance_alone():
-    tokens = torch.randn(1, 2, 1, 8)
+    tokens = torch.randn(1, 1, 2, 8)
     table = rotary_table(rotary_angles(torch.tensor([3, 7, 13, 17]), 8))
     near, far = rotate(tokens, table[:, :2]), rotate(tokens, table[:, 2:])
-    assert torch.allclose(near[0, 0, 0] @ near[0, 1, 0], far[0, 0, 0] @ far[0, 1, 0], atol=1e-5)
+    assert torch.allclose(near[0, 0, 0] @ near[0, 0, 1], far[0, 0, 0] @ far[0, 0, 1], atol=1e-5)
 
 
 def test_images_are_normalised_before_the_encoder(tiny_tokenizer, images):

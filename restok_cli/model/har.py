@@ -65,7 +65,7 @@ class HarBlock(nn.Module):
     ) -> Tensor:
         qkv = rearrange(self.qkv(self.attention_norm(tokens)), "b t (hs d) -> b t hs d", d=self.head_width)
         qk, v = qkv.split([2 * self.num_heads, self.num_heads], dim=2)
-        q, k = rotate(qk, table).transpose(1, 2).chunk(2, dim=1)
+        q, k = rotate(qk.transpose(1, 2), table).chunk(2, dim=1)
         v = v.transpose(1, 2)
         if cache is not None:
             k, v = cache.update(layer, start, k, v)
