@@ -77,13 +77,13 @@ def attention_spans(group_sizes: Sequence[int]) -> list[Span]:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, spans: Sequence[Span]) -> Tensor:
-    """What tokens (B, heads, T, width) see of those that the mask (T, T) lets them see, all without one: (B, T, heads,
-    width).
+    """q, k, v (B, heads, T, width) -> (B, T, heads, width): each token sees those that the mask (T, T) lets it see.
 
     Without gradients on a CPU, span by span: a pair that is masked takes as long as one that is not.
     """
     if not spans or q.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+    v = v.contiguous()  # head by head, as q and k are, it is read faster: the copy pays for itself
     parts = [
         attend(q[:, :, start:end], k[:, :, :end], v[:, :, :end], mask[start:end, :end] if is_masked else None, ())
         for start, end, is_masked in spans
@@ -108,10 +108,10 @@ class Attention(nn.Module):
     def forward(self, tokens: Tensor, table: Tensor, mask: Tensor | None, spans: Sequence[Span]) -> Tensor:
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = linear(self.qkv, tokens, bias)
-        # head by head in memory, where attention on a CPU reads it faster; the norms copy q and k so
+        # heads first: the norms copy q and k, and so lie the tokens of a head together, as attention reads them
         q, k, v = rearrange(qkv, "b t (three h d) -> three b h t d", three=3, d=self.head_width)
         q, k = rotate(self.q_norm(q), table), rotate(self.k_norm(k), table)
-        return self.proj(attend(q, k, v.contiguous(), mask, spans).flatten(2))
+        return self.proj(attend(q, k, v, mask, spans).flatten(2))
 
 
 class Mlp(nn.Module):

@@ -40,7 +40,7 @@ class PackedLinear(nn.Module):
         self.rows = rows if rows >= MANY_ROWS and is_intel() and torch.backends.mkl.is_available() else None
         if self.rows:
             self.packed = torch.ops.mkl._mkl_reorder_linear_weight(weight, rows)
-            self.shape = weight.new_empty(1).expand(weight.shape)  # MKL's product is to be told
+            self.shape = weight.new_empty(1).expand(weight.shape)  # which the product is told; it reads no more of it
         else:
             self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS)
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
@@ -57,7 +57,7 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(inputs, self.packed, bias, "none", [], "")
 
     def _multiply_rows(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
-        """(n, C) for n up to `rows`; of fewer as many are made."""
+        """(n, C) of at most `rows`; fewer are filled up, so that every product has the one shape."""
         padded = F.pad(inputs, (0, 0, 0, self.rows - len(inputs))) if len(inputs) < self.rows else inputs
         return torch.ops.mkl._mkl_linear(padded, self.packed, self.shape, bias, self.rows)[: len(inputs)]
 
