@@ -79,7 +79,7 @@ def attention_spans(group_sizes: Sequence[int]) -> list[Span]:
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, spans: Sequence[Span]) -> Tensor:
     """q, k, v (B, heads, T, width) -> (B, T, heads, width): each token sees those that the mask (T, T) lets it see.
 
-    Without gradients on a CPU, span by span: a pair that is masked takes as long as one that is not.
+    Without a mask it sees all. Without gradients on a CPU, span by span: a masked pair takes as long as any other.
     """
     if not spans or q.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
