@@ -3,7 +3,6 @@
 import pytest
 
 from restok_cli.model.levels import (
-    block_tokens,
     is_power_of_two,
     level_grid,
     level_sizes,
@@ -37,12 +36,6 @@ def test_stages_of_the_paper():
     assert merging_blocks(24, 4) == (5, 11, 17)
     assert merging_blocks(6, 4) == (0, 2, 3)
     assert merging_blocks(6, 1) == ()
-
-
-def test_tokens_of_the_encoder_blocks():
-    counts = block_tokens(256, 128, num_layers=24, num_stages=4, merge_factor=2)
-    assert [before for before, _ in counts] == [384] * 6 + [512] * 6 + [576] * 6 + [608] * 6
-    assert [fed for _, fed in counts] == [384] * 5 + [512] * 6 + [576] * 6 + [608] * 6 + [128]
 
 
 def test_har_takes_nine_steps_for_128_codes_and_plain_ar_128():

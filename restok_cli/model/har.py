@@ -13,7 +13,6 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from restok_cli.model.config import HarConfig
@@ -63,20 +62,28 @@ class HarBlock(nn.Module):
     def forward(
         self, tokens: Tensor, table: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int, start: int
     ) -> Tensor:
-        qkv = rearrange(self.qkv(self.attention_norm(tokens)), "b t (hs d) -> b t hs d", d=self.head_width)
-        qk, v = qkv.split([2 * self.num_heads, self.num_heads], dim=2)
-        q, k = rotate(qk.transpose(1, 2), table).chunk(2, dim=1)
-        v = v.transpose(1, 2)
+        qkv = self.qkv(self.attention_norm(tokens)).unflatten(-1, (-1, self.head_width)).transpose(1, 2)
+        qk, v = qkv.split([2 * self.num_heads, self.num_heads], dim=1)  # (B, heads, T, width)
+        q, k = rotate(qk, table).chunk(2, dim=1)
         if cache is not None:
             k, v = cache.update(layer, start, k, v)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        tokens = tokens + self.residual_dropout(self.proj(rearrange(mixed, "b h t d -> b t (h d)")))
+        tokens = add_to(tokens, self.residual_dropout(self.proj(mixed.transpose(1, 2).flatten(2))))
         hidden = self.ffn_norm(tokens)
-        return tokens + self.ffn_dropout(self.down(silu_times(self.gate(hidden), self.up(hidden))))
+        return add_to(tokens, self.ffn_dropout(self.down(silu_times(self.gate(hidden), self.up(hidden)))))
+
+
+# Without gradients in the memory of what is computed anew, since other memory takes longer than the arithmetic:
+
+
+def add_to(tokens: Tensor, update: Tensor) -> Tensor:
+    if torch.is_grad_enabled() or update.dtype != tokens.dtype:
+        return tokens + update
+    return update.add_(tokens)
 
 
 def silu_times(gate: Tensor, up: Tensor) -> Tensor:
-    """SiLU(gate) · up; without gradients in the memory of `gate`, since new memory takes longer than the arithmetic."""
+    """SiLU(gate) · up."""
     if torch.is_grad_enabled():
         return F.silu(gate) * up
     return F.silu(gate, inplace=True).mul_(up)
@@ -130,7 +137,7 @@ class Har(nn.Module):
 
     def transform(self, tokens: Tensor, mask: Tensor | None, cache: KVCache, start: int) -> Tensor:
         """The blocks, on inputs (B, T, C) at positions from `start` on: what `--compile` compiles."""
-        table = self.rotary[:, start : start + tokens.shape[1]]
+        table = self.rotary[start : start + tokens.shape[1]]
         for layer, block in enumerate(self.blocks):
             tokens = block(tokens, table, mask, cache, layer, start)
         return tokens
@@ -168,7 +175,7 @@ def level_starts(config: HarConfig) -> list[int]:
 
 
 def har_tables(config: HarConfig) -> tuple[Tensor, Tensor]:
-    """Rotary table (2, L, head width / 2) and mask (L, L), true = may see: the own step's positions and all before.
+    """Rotary table (L, head width / 2, 2) and mask (L, L), true = may see: the own step's positions and all before.
 
     Made on the CPU also where the module is built on the meta device, so that loading has nothing to restore.
     """

@@ -33,17 +33,17 @@ def rotary_angles(positions: Tensor, width: int, base: float = 10000.0) -> Tenso
 
 
 def rotary_table(angles: Tensor) -> Tensor:
-    """(T, width / 2) angles -> (2, T, width / 2): their cosines and sines."""
-    return torch.stack([angles.cos(), angles.sin()])
+    """(T, width / 2) angles -> (T, width / 2, 2): their cosines and sines."""
+    return torch.stack([angles.cos(), angles.sin()], dim=-1)
 
 
 def rotate(tokens: Tensor, table: Tensor) -> Tensor:
-    """Turn adjacent channel pairs of tokens (B, heads, T, width) by a table (2, T, width / 2)."""
-    cos, sin = table.to(tokens.dtype)
+    """Turn adjacent channel pairs of tokens (B, heads, T, width) by a table (T, width / 2, 2)."""
     if tokens.dtype == torch.float32 and not torch.compiler.is_compiling():
         # a pair is a complex number, and turning it one product: a fifth of the time of the same in real numbers
         pairs = torch.view_as_complex(tokens.unflatten(-1, (-1, 2)))
-        return torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2)
+        return torch.view_as_real(pairs * torch.view_as_complex(table)).flatten(-2)
+    cos, sin = table.to(tokens.dtype).unbind(-1)
     even, odd = tokens[..., 0::2], tokens[..., 1::2]
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
 
@@ -59,7 +59,7 @@ def line_positions(length: int, offset: int) -> Tensor:
 
 
 def rotary_table_2d(positions: Tensor, head_width: int) -> Tensor:
-    """(T, 2) positions -> (2, T, head_width / 2): rows turn the first half of a head's channels, columns the second."""
+    """(T, 2) positions -> (T, head_width / 2, 2): rows turn the first half of a head's channels, columns the second."""
     rows, columns = positions.unbind(1)
     half = head_width // 2
     return rotary_table(torch.cat([rotary_angles(rows, half), rotary_angles(columns, half)], dim=1))
@@ -94,10 +94,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, spans: Sequence
 class Attention(nn.Module):
     """Multi-head attention with biases on q and v, and LayerNorm on q and k per head before the rotation."""
 
-    def __init__(self, width: int, head_width: int, num_tokens: int):
+    def __init__(self, width: int, head_width: int):
         super().__init__()
         self.head_width = head_width
-        self.num_tokens = num_tokens
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(width))
         self.v_bias = nn.Parameter(torch.zeros(width))
@@ -115,9 +114,8 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    def __init__(self, width: int, num_tokens: int):
+    def __init__(self, width: int):
         super().__init__()
-        self.num_tokens = num_tokens
         self.fc1 = nn.Linear(width, 4 * width)
         self.fc2 = nn.Linear(4 * width, width)
 
@@ -126,18 +124,15 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """x + γ1·Attn(LN x), then x + γ2·MLP(LN x); apart, because a merge may happen between the two.
+    """x + γ1·Attn(LN x), then x + γ2·MLP(LN x); apart, because a merge may happen between the two."""
 
-    The counts are those of tokens that either gets of a picture, if the size is the one that the model is made for.
-    """
-
-    def __init__(self, width: int, head_width: int, num_attending: int, num_fed: int):
+    def __init__(self, width: int, head_width: int):
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
-        self.attn = Attention(width, head_width, num_attending)
+        self.attn = Attention(width, head_width)
         self.gamma1 = nn.Parameter(torch.ones(width))
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = Mlp(width, num_fed)
+        self.mlp = Mlp(width)
         self.gamma2 = nn.Parameter(torch.ones(width))
 
     def attend(self, tokens: Tensor, table: Tensor, mask: Tensor | None = None, spans: Sequence[Span] = ()) -> Tensor:

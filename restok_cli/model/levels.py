@@ -38,23 +38,6 @@ def merging_blocks(num_layers: int, num_stages: int) -> tuple[int, ...]:
     return tuple(i * num_layers // num_stages - 1 for i in range(1, num_stages))
 
 
-def block_tokens(
-    num_image_tokens: int, num_latent_tokens: int, num_layers: int, num_stages: int, merge_factor: int
-) -> list[tuple[int, int]]:
-    """How many tokens each encoder block gets, and how many its MLP: more where a stage is put before the others.
-
-    That of the last block is counted as it is when pictures are encoded: it then gets the latent tokens alone.
-    """
-    counts, total, coarsest = [], num_image_tokens + num_latent_tokens, num_image_tokens
-    for i in range(num_layers):
-        before = total
-        if i in merging_blocks(num_layers, num_stages):
-            coarsest //= merge_factor
-            total += coarsest
-        counts.append((before, total))
-    return [*counts[:-1], (total, num_latent_tokens)]
-
-
 def step_sizes(num_codes: int, num_sequential_codes: int) -> tuple[int, ...]:
     """Codes drawn by each sampling step of HAR: (1, 1, 1, 1, 4, 8, 16, 32, 64) for L = 128, A = 4.
 

@@ -1,9 +1,8 @@
 """Layers made ready for a CPU: their weights laid out once, instead of again whenever they are used, or in 8 bits.
 
 A product with few rows waits for the weights, not for arithmetic: in the order in which the CPU wants them they are
-read faster (tests/benchmarks/sampling.py). oneDNN makes the layout, and its rows round alike however many there are.
-The same goes for convolutions of small maps. Products with many rows are faster by MKL (tests/benchmarks/coding.py),
-whose layout is for one number of rows.
+read faster (tests/benchmarks/sampling.py). MKL makes the layout on Intel's CPUs, oneDNN on those of others; rows of
+both round alike however many there are. oneDNN does the same for convolutions of small maps.
 """
 
 import math
@@ -18,10 +17,9 @@ from restok_cli.machine import is_intel
 from restok_cli.model.pixel_codec import SMALL_MAP, UpsampledConv
 from restok_cli.model.winograd import TILE, WinogradConv
 
-# what oneDNN chooses the layouts for; any number of rows can be multiplied, and maps of any size convolved
-TYPICAL_ROWS = 64
+# what the libraries choose the layouts for; any number of rows can be multiplied, and maps of any size convolved
+TYPICAL_ROWS = 256
 TYPICAL_SIZE = 32
-MANY_ROWS = 256  # from so many on MKL is the faster one
 # Winograd's convolutions pay from so many channels on, and with more weights than that would need much memory for their
 # transformed ones, to no effect in maps of 16×16.
 WINOGRAD_CHANNELS = 128
@@ -29,37 +27,41 @@ WINOGRAD_WEIGHTS = 512 * 256
 
 
 class PackedLinear(nn.Module):
-    """A linear layer that can only be used, in float32 on a CPU: not trained, saved or moved.
+    """A linear layer that can only be used, in float32 on a CPU: not trained, saved or moved."""
 
-    `rows`, where given, is how many there mostly are.
-    """
-
-    def __init__(self, layer: nn.Linear, rows: int = 0):
+    def __init__(self, layer: nn.Linear):
         super().__init__()
         weight = layer.weight.detach()
-        self.rows = rows if rows >= MANY_ROWS and is_intel() and torch.backends.mkl.is_available() else None
-        if self.rows:
-            self.packed = torch.ops.mkl._mkl_reorder_linear_weight(weight, rows)
-            self.shape = weight.new_empty(1).expand(weight.shape)  # which the product is told; it reads no more of it
-        else:
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS)
+        self.by_mkl = is_intel() and torch.backends.mkl.is_available()
+        reorder = torch.ops.mkl._mkl_reorder_linear_weight if self.by_mkl else torch.ops.mkldnn._reorder_linear_weight
+        self.packed = reorder(weight, TYPICAL_ROWS)
+        self.shape = weight.new_empty(1).expand(weight.shape)  # which MKL's product is told; it reads no more of it
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.multiply(inputs, self.bias)
 
     def multiply(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
-        if self.rows:
-            parts = [self._multiply_rows(part, bias) for part in inputs.flatten(0, -2).split(self.rows)]
-            return (parts[0] if len(parts) == 1 else torch.cat(parts)).unflatten(0, inputs.shape[:-1])
-        if inputs.shape[:-1].numel() == 1:  # a single row would be multiplied in another way, and round otherwise
+        rows = inputs.shape[:-1].numel()
+        if self.by_mkl:
+            return torch.ops.mkl._mkl_linear(inputs, self.packed, self.shape, bias, rows)
+        if rows == 1:  # a single row would be multiplied in another way, and round otherwise
             return self.multiply(inputs.expand(2, *inputs.shape[1:]), bias)[:1]
         return torch.ops.mkldnn._linear_pointwise(inputs, self.packed, bias, "none", [], "")
 
-    def _multiply_rows(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
-        """(n, C) of at most `rows`; fewer are filled up, so that every product has the one shape."""
-        padded = F.pad(inputs, (0, 0, 0, self.rows - len(inputs))) if len(inputs) < self.rows else inputs
-        return torch.ops.mkl._mkl_linear(padded, self.packed, self.shape, bias, self.rows)[: len(inputs)]
+
+class PackedRMSNorm(nn.Module):
+    """The same for an RMS norm, x·w·√C / √(|x|² + C·ε): in four operations where PyTorch takes nine."""
+
+    def __init__(self, norm: nn.RMSNorm):
+        super().__init__()
+        size = norm.weight.numel()
+        self.register_buffer("weight", norm.weight.detach() * math.sqrt(size))
+        self.register_buffer("least", torch.tensor(math.sqrt(size * norm.eps)))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(inputs, dim=-1, keepdim=True)
+        return inputs.div(length.hypot_(self.least)).mul_(self.weight)
 
 
 class PackedConv(nn.Module):
@@ -93,13 +95,12 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def pack(module: nn.Module) -> None:
-    """Pack the layers below `module`, in place and one by one, so that no second copy of all is in memory.
-
-    Modules may tell by `num_tokens` how many rows their linear layers mostly get.
-    """
+    """Pack the layers below `module`, in place and one by one, so that no second copy of all is in memory."""
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
-            setattr(module, name, PackedLinear(child, getattr(module, "num_tokens", 0)))
+            setattr(module, name, PackedLinear(child))
+        elif isinstance(child, nn.RMSNorm):
+            setattr(module, name, PackedRMSNorm(child))
         elif isinstance(child, UpsampledConv):
             setattr(module, name, child.as_transposed())
         elif isinstance(child, nn.Conv2d) and child.kernel_size == (3, 3):  # others are computed as products

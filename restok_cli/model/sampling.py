@@ -76,7 +76,7 @@ def draw(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:
     if options.temperature == 0:
         return logits.argmax(-1)
     # Sorted from likely to unlikely, both cuts keep a prefix, and the sum below loses no small numbers to large ones.
-    sorted_logits, order = (logits.float() / options.temperature).sort(dim=-1, descending=True, stable=True)
+    sorted_logits, order = sort_descending(logits.float() / options.temperature)
     if options.top_k:
         sorted_logits[..., options.top_k :] = -math.inf
     cumulative = sorted_logits.softmax(-1).cumsum(-1)
@@ -85,6 +85,19 @@ def draw(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:
     mass = cumulative.gather(-1, reached)
     rank = torch.searchsorted(cumulative, uniforms[..., None] * mass, right=True)
     return order.gather(-1, rank.minimum(reached)).squeeze(-1)
+
+
+def sort_descending(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """float32 logits (…, V) from likely to unlikely, and their codes; of equal ones the lower code comes first."""
+    if logits.device.type != "cpu":
+        return logits.sort(dim=-1, descending=True, stable=True)
+    # Each logit and its code become one integer of 64 bits, and NumPy sorts such in a quarter of the time. The order is
+    # the same once negative floats, which run backwards as integers, are turned round.
+    bits = (logits + 0.0).view(torch.int32)  # the sum makes 0 of -0, which equals it
+    keys = (~bits ^ (bits >> 31 & 0x7FFFFFFF)).long() << 32 | torch.arange(logits.shape[-1])
+    keys.numpy().sort(axis=-1)
+    order = keys & 0xFFFFFFFF
+    return logits.gather(-1, order), order
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from restok_cli.model.config import TokenizerConfig
 from restok_cli.model.layers import Block, Span, attention_spans, grid_positions, line_positions, rotary_table_2d
-from restok_cli.model.levels import block_tokens, level_grid, level_sizes, merging_blocks, stage_sizes
+from restok_cli.model.levels import level_grid, level_sizes, merging_blocks, stage_sizes
 from restok_cli.model.pixel_codec import PixelDecoder, PixelEncoder, conv1x1
 from restok_cli.model.quantizer import Quantized, Quantizer
 
@@ -94,11 +94,7 @@ class Encoder(nn.Module):
         self.stage_embeddings = nn.Parameter(torch.randn(config.num_stages, width) * width**-0.5)
         self.level_embeddings = nn.Parameter(torch.randn(len(self.level_sizes), width) * width**-0.5)
         self.norm_in = nn.LayerNorm(width)
-        counts = block_tokens(
-            *(config.num_image_tokens, config.num_latent_tokens),
-            *(config.encoder_layers, config.num_stages, config.merge_factor),
-        )
-        self.blocks = nn.ModuleList(Block(width, config.head_width, *count) for count in counts)
+        self.blocks = nn.ModuleList(Block(width, config.head_width) for _ in range(config.encoder_layers))
         self.norm_out = nn.LayerNorm(width)
         self.heads = LevelLinear(width, config.codebook_dim, self.level_sizes, config.head_per_level)
         self.spans = []
@@ -181,8 +177,7 @@ class Decoder(nn.Module):
         if config.decoder_alignment_dim is not None:
             self.alignment_query = nn.Parameter(torch.randn(width) * width**-0.5)
         self.norm_in = nn.LayerNorm(width)
-        count = config.num_latent_tokens + config.num_image_tokens
-        self.blocks = nn.ModuleList(Block(width, config.head_width, count, count) for _ in range(config.decoder_layers))
+        self.blocks = nn.ModuleList(Block(width, config.head_width) for _ in range(config.decoder_layers))
         self.norm_out = nn.LayerNorm(width)
         self.out = nn.Conv2d(width, config.feature_channels, 1)
         self.register_buffer("rotary", decoder_table(config), persistent=False)
@@ -320,7 +315,7 @@ def expand_levels(embeddings: Tensor, sizes: tuple[int, ...]) -> Tensor:
 
 
 def encoder_tables(config: TokenizerConfig, stage: int) -> tuple[Tensor, Tensor, list[Span]]:
-    """Rotary table (2, T, head_width / 2), mask (T, T), true = may see, and spans of the blocks after `stage` merges.
+    """Rotary table (T, head_width / 2, 2), mask (T, T), true = may see, and spans of the blocks after `stage` merges.
 
     The sequence is [coarsest image group, …, finest image group, level 1, …, level K]. A token sees its own group
     and those before it: coarse image tokens ignore finer ones, and levels ignore later levels. Made on the CPU
@@ -340,7 +335,7 @@ def encoder_tables(config: TokenizerConfig, stage: int) -> tuple[Tensor, Tensor,
 
 
 def decoder_table(config: TokenizerConfig) -> Tensor:
-    """Rotary table (2, L + N, head_width / 2) of [latent tokens, queries]; made on the CPU as above."""
+    """Rotary table (L + N, head_width / 2, 2) of [latent tokens, queries]; made on the CPU as above."""
     with torch.device("cpu"):
         latents = line_positions(config.num_latent_tokens, 0)
         queries = grid_positions(*config.grid, config.num_latent_tokens)
