@@ -19,6 +19,7 @@ from restok_cli.model.sampling import (
     sample,
     sample_steps,
     seeded_uniforms,
+    sort_descending,
 )
 
 LENGTH, VOCABULARY, CLASSES = 32, 40, 5
@@ -198,6 +199,17 @@ def test_top_k_and_top_p_cut_the_unlikely_codes():
     assert set(draw(logits, uniforms, SamplingOptions(temperature=0)).flatten().tolist()) == {1}
     kept = draw(logits, uniforms, SamplingOptions(top_k=2)).flatten().bincount(minlength=4) / 5000
     assert kept[1].item() == pytest.approx(2 / 3, abs=0.02)
+
+
+def test_logits_are_sorted_as_by_pytorch():
+    logits = torch.randn(3, 5, 300, generator=torch.Generator().manual_seed(0)) * 1e4
+    logits[0] = logits[0].round(decimals=-4)  # many ties, and both zeros
+    logits[1, :, ::3] = -math.inf
+    logits[2, 0, :4] = torch.tensor([math.inf, 1e-45, -1e-45, -0.0])
+    before = logits.clone()
+    for found, expected in zip(sort_descending(logits), logits.sort(dim=-1, descending=True, stable=True), strict=True):
+        assert torch.equal(found, expected)
+    assert torch.equal(logits, before)
 
 
 def test_the_largest_uniform_number_draws_a_possible_code():

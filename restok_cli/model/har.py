@@ -37,9 +37,10 @@ class KVCache:
     def update(self, layer: int, start: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store keys and values of positions from `start` on; return those of all positions up to the last stored."""
         stop = start + keys.shape[2]
-        self.keys[layer, :, :, start:stop] = keys
-        self.values[layer, :, :, start:stop] = values
-        return self.keys[layer, :, :, :stop], self.values[layer, :, :, :stop]
+        all_keys, all_values = self.keys[layer, :, :, :stop], self.values[layer, :, :, :stop]
+        all_keys[:, :, start:] = keys
+        all_values[:, :, start:] = values
+        return all_keys, all_values
 
 
 class HarBlock(nn.Module):
@@ -62,28 +63,32 @@ class HarBlock(nn.Module):
     def forward(
         self, tokens: Tensor, table: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int, start: int
     ) -> Tensor:
-        qkv = self.qkv(self.attention_norm(tokens)).unflatten(-1, (-1, self.head_width)).transpose(1, 2)
-        qk, v = qkv.split([2 * self.num_heads, self.num_heads], dim=1)  # (B, heads, T, width)
-        q, k = rotate(qk, table).chunk(2, dim=1)
+        qkv = self.qkv(self.attention_norm(tokens)).view(*tokens.shape[:2], 3, self.num_heads, self.head_width)
+        q, k, v = qkv.transpose(1, 3).unbind(2)  # (B, heads, T, width)
+        q, k = rotate(q, table), rotate(k, table)
         if cache is not None:
             k, v = cache.update(layer, start, k, v)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        tokens = add_to(tokens, self.residual_dropout(self.proj(mixed.transpose(1, 2).flatten(2))))
+        tokens = add(tokens, self.proj(mixed.transpose(1, 2).flatten(2)), self.residual_dropout)
         hidden = self.ffn_norm(tokens)
-        return add_to(tokens, self.ffn_dropout(self.down(silu_times(self.gate(hidden), self.up(hidden)))))
+        return add(tokens, self.down(silu_times(self.gate(hidden), self.up(hidden))), self.ffn_dropout)
 
 
-# Without gradients in the memory of what is computed anew, since other memory takes longer than the arithmetic:
+# Both compute, without gradients, in memory that they are given, since new memory takes longer than the arithmetic. On
+# a CPU, whose caches the weights have just run through, so does every operation that is called for nothing.
 
 
-def add_to(tokens: Tensor, update: Tensor) -> Tensor:
+def add(tokens: Tensor, update: Tensor, dropout: nn.Dropout) -> Tensor:
+    """tokens + dropout(update); without gradients in the memory of `update`."""
+    if dropout.training:
+        update = dropout(update)
     if torch.is_grad_enabled() or update.dtype != tokens.dtype:
         return tokens + update
     return update.add_(tokens)
 
 
 def silu_times(gate: Tensor, up: Tensor) -> Tensor:
-    """SiLU(gate) · up."""
+    """SiLU(gate) · up; without gradients in the memory of `gate`."""
     if torch.is_grad_enabled():
         return F.silu(gate) * up
     return F.silu(gate, inplace=True).mul_(up)

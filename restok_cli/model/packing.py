@@ -32,19 +32,22 @@ class PackedLinear(nn.Module):
     def __init__(self, layer: nn.Linear):
         super().__init__()
         weight = layer.weight.detach()
-        self.by_mkl = is_intel() and torch.backends.mkl.is_available()
-        reorder = torch.ops.mkl._mkl_reorder_linear_weight if self.by_mkl else torch.ops.mkldnn._reorder_linear_weight
-        self.packed = reorder(weight, TYPICAL_ROWS)
-        self.shape = weight.new_empty(1).expand(weight.shape)  # which MKL's product is told; it reads no more of it
+        self.product = None
+        if is_intel() and torch.backends.mkl.is_available():
+            self.product = torch.ops.mkl._mkl_linear.default
+            self.packed = torch.ops.mkl._mkl_reorder_linear_weight(weight, TYPICAL_ROWS)
+            self.shape = weight.new_empty(1).expand(weight.shape)  # which the product is told; it reads no more of it
+        else:
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS)
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.multiply(inputs, self.bias)
 
     def multiply(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
-        rows = inputs.shape[:-1].numel()
-        if self.by_mkl:
-            return torch.ops.mkl._mkl_linear(inputs, self.packed, self.shape, bias, rows)
+        rows = inputs.numel() // inputs.shape[-1]
+        if self.product:
+            return self.product(inputs, self.packed, self.shape, bias, rows)
         if rows == 1:  # a single row would be multiplied in another way, and round otherwise
             return self.multiply(inputs.expand(2, *inputs.shape[1:]), bias)[:1]
         return torch.ops.mkldnn._linear_pointwise(inputs, self.packed, bias, "none", [], "")
@@ -61,7 +64,7 @@ class PackedRMSNorm(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(inputs, dim=-1, keepdim=True)
-        return inputs.div(length.hypot_(self.least)).mul_(self.weight)
+        return (inputs / length.hypot_(self.least)).mul_(self.weight)
 
 
 class PackedConv(nn.Module):

@@ -153,7 +153,7 @@ def sample_steps(
             logits = har.step(both_ids, codes.repeat(2, 1), cache.rows(0, 2 * batch), start, stop, size)
             # in float32: in 16 bits guidance would multiply the rounding of the logits
             conditional, unconditional = logits.float().split(batch)
-            logits = unconditional + scale * (conditional - unconditional)
+            logits = (conditional - unconditional).mul_(scale).add_(unconditional)
             unguided_stop = stop
         codes[:, start:stop] = draw(logits, uniforms[:, start:stop], options)
         start = stop
