@@ -39,10 +39,12 @@ class PackedLinear(nn.Module):
             self.shape = weight.new_empty(1).expand(weight.shape)  # which the product is told; it reads no more of it
         else:
             self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS)
-        self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
+        self.bias = None if layer.bias is None else layer.bias.detach().clone()
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.multiply(inputs, self.bias)
+
+    __call__ = forward  # to look for hooks would take as long as a small operation
 
     def multiply(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
         rows = inputs.numel() // inputs.shape[-1]
@@ -59,12 +61,14 @@ class PackedRMSNorm(nn.Module):
     def __init__(self, norm: nn.RMSNorm):
         super().__init__()
         size = norm.weight.numel()
-        self.register_buffer("weight", norm.weight.detach() * math.sqrt(size))
-        self.register_buffer("least", torch.tensor(math.sqrt(size * norm.eps)))
+        self.weight = norm.weight.detach() * math.sqrt(size)
+        self.least = torch.tensor(math.sqrt(size * norm.eps))
 
     def forward(self, inputs: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(inputs, dim=-1, keepdim=True)
         return (inputs / length.hypot_(self.least)).mul_(self.weight)
+
+    __call__ = forward
 
 
 class PackedConv(nn.Module):
