@@ -17,7 +17,8 @@ from restok_cli.machine import is_intel
 from restok_cli.model.pixel_codec import SMALL_MAP, UpsampledConv
 from restok_cli.model.winograd import TILE, WinogradConv
 
-# what the libraries choose the layouts for; any number of rows can be multiplied, and maps of any size convolved
+# What the libraries choose the layouts for; any number of rows can be multiplied, and maps of any size convolved. MKL's
+# manual does not promise that: tests/test_packing.py holds it to it, and to its rounding (`round_alike`).
 TYPICAL_ROWS = 256
 TYPICAL_SIZE = 32
 # Winograd's convolutions pay from so many channels on, and with more weights than that would need much memory for their
