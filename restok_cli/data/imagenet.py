@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 from restok_cli.console import note, track
 from restok_cli.data.devkit import read_devkit
-from restok_cli.data.images import find_images
 from restok_cli.data.parquet import find_parquet, read_parquet
 from restok_cli.data.sources import File, Piece, Place, Source, Sources, readable, shuffled, unused_key
 from restok_cli.data.tars import list_files
+from restok_cli.data.walk import find_images
 from restok_cli.errors import RestokError, UsageError
 
 CLASSES = Path(__file__).parents[1] / "assets" / "imagenet" / "classes.tsv"

@@ -3,7 +3,6 @@
 At the edges pictures are uint8 in 0..255, inside they are float32 in [0, 1]; in between they may be PIL images in RGB.
 """
 
-import os
 import struct
 import unicodedata
 import warnings
@@ -19,9 +18,12 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
 from restok_cli.console import note
-from restok_cli.errors import PictureError, UsageError
+from restok_cli.errors import PictureError
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# The only formats that Pillow may try on a file, by its own names: none of them starts another program, as EPS would
+# start Ghostscript.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO", "TGA")
 
 LONG_ASPECT = 64  # from here on a picture that is cropped is not resized as a whole, which could fill all memory
 BICUBIC_REACH = 8  # pixels of a picture less than twice too large that its resizing may look at beside a piece
@@ -36,49 +38,6 @@ DECODE_ERRORS = (
 
 GRID_PICTURE_WIDTH = 96  # pixels; in grids, smaller pictures are enlarged to at least this
 PADDING, CAPTION_HEIGHT = 2, 14  # pixels, in grids
-
-
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The picture files that `paths` name: files as given, folders searched to the bottom in sorted order.
-
-    Hidden files and folders are passed over, since macOS and editors leave broken copies of pictures there.
-
-    Raises UsageError where a path does not exist or a folder holds no picture.
-    """
-    found = []
-    for path in map(Path, paths):
-        if path.is_file():
-            found.append(path)
-        elif path.is_dir():
-            found += map(Path, pictures_below(path))
-        else:
-            raise UsageError(f"{path}: no such file or folder; give pictures or folders of pictures")
-    return found
-
-
-def pictures_below(folder: Path) -> list[str]:
-    """The paths of the picture files in `folder` and below, as `find_images` has them, of which there may be millions.
-
-    Raises UsageError where there are none.
-    """
-    pictures = []
-    visited = set()  # a link may lead back to where it lies
-    for here, subfolders, names in os.walk(folder, followlinks=True):
-        if os.path.realpath(here) in visited:
-            subfolders.clear()
-            continue
-        visited.add(os.path.realpath(here))
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        pictures += [
-            os.path.join(here, name)
-            for name in names
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-        ]
-    if not pictures:
-        kinds = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
-        raise UsageError(f"{folder} holds no pictures; give a folder with files of these kinds: {kinds}")
-    # as paths are sorted, part by part, at a fraction of the time
-    return sorted(pictures, key=lambda picture: picture.split(os.sep))
 
 
 def read_image(source: bytes | Path, name: str) -> Image.Image:

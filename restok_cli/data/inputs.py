@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 
 from restok_cli.console import note
-from restok_cli.data.images import center_crop, find_images, read_image, to_tensor
+from restok_cli.data.images import center_crop, read_image, to_tensor
 from restok_cli.data.shards import NO_CLASS, is_dataset, open_dataset
 from restok_cli.data.sources import readable
 from restok_cli.data.streams import read_stream
+from restok_cli.data.walk import find_images
 from restok_cli.errors import PictureError, RestokError, UsageError
 
 MAX_NAME = 255 - len(".png")  # bytes that file systems leave for a name

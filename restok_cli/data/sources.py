@@ -8,8 +8,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
-from restok_cli.data.images import pictures_below
 from restok_cli.data.shards import NO_CLASS, Sample
+from restok_cli.data.walk import pictures_below
 from restok_cli.errors import RestokError, UsageError
 
 VALIDATION_FOLDERS = ("validation", "val", "valid")

@@ -24,11 +24,12 @@ from torch import Tensor
 
 from restok_cli.console import note
 from restok_cli.data.arrays import NPZ_ERRORS
-from restok_cli.data.images import DECODE_ERRORS, IMAGE_SUFFIXES, center_crop, find_images, read_image, to_tensor
+from restok_cli.data.images import DECODE_ERRORS, IMAGE_SUFFIXES, center_crop, read_image, to_tensor
 from restok_cli.data.manifests import locate
 from restok_cli.data.shards import is_dataset, open_dataset
 from restok_cli.data.streams import read_stream
 from restok_cli.data.tars import list_files
+from restok_cli.data.walk import find_images
 from restok_cli.errors import PictureError, RestokError, UsageError
 from restok_cli.processes import rank
 
