@@ -51,17 +51,17 @@ def take_in(data: bytes, file: str, rules: Rules) -> Intake:
             change = "resized"
         if change is None:
             suffix = SUFFIXES[image.format]
-            _check(image, data, file, rules.check, rules.max_decoded_pixels)
+            _check(image, data, file, rules)
             return Intake(data, suffix, (size[1], size[0]), None)
         as_jpeg = change == "resized" and SUFFIXES.get(image.format) == "jpg"
     picture, suffix = _encode(read_image(data, file, rules.max_decoded_pixels), size, as_jpeg)
     return Intake(picture, suffix, (size[1], size[0]), change)
 
 
-def check_picture(data: bytes, file: str, check: Check, max_pixels: int | None = MAX_DECODED_PIXELS) -> tuple[int, int]:
+def check_picture(data: bytes, file: str, rules: Rules) -> tuple[int, int]:
     """The (height, width) of a picture that stays as it is. Raises PictureError where it is broken."""
-    with open_image(data, file, max_pixels) as image:
-        _check(image, data, file, check, max_pixels)
+    with open_image(data, file, rules.max_decoded_pixels) as image:
+        _check(image, data, file, rules)
         return image.height, image.width
 
 
@@ -89,7 +89,7 @@ def _is_readable(png: bytes) -> bool:
     return True
 
 
-def _check(image: Image.Image, data: bytes, file: str, check: Check, max_pixels: int | None) -> None:
+def _check(image: Image.Image, data: bytes, file: str, rules: Rules) -> None:
     """Raises an error of whatever kind where the picture is broken as far as the check can see."""
     if image.format == "JPEG":
         if data.rfind(END_OF_JPEG, image.fp.tell()) < 0:  # the stream stands where picture data begin
@@ -99,8 +99,8 @@ def _check(image: Image.Image, data: bytes, file: str, check: Check, max_pixels:
             raise ValueError("the file is cut short")
     elif image.format == "PNG":
         image.verify()  # every chunk's checksum, to the last chunk; those of metadata are looked at apart
-    if check == "full" or image.format not in ("JPEG", "WEBP", "PNG"):
-        read_image(data, file, max_pixels)
+    if rules.check == "full" or image.format not in ("JPEG", "WEBP", "PNG"):
+        read_image(data, file, rules.max_decoded_pixels)
 
 
 def _size_for(width: int, height: int, rules: Rules) -> tuple[int, int]:

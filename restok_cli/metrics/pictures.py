@@ -289,7 +289,7 @@ def _from_tars(source: str, tars: list[Path], exact: bool, max_pixels: int) -> P
             if member.name.lower().endswith(IMAGE_SUFFIXES):
                 folder, slash, name = member.name.rpartition("/")
                 key = folder + slash + name.partition(".")[0]  # as in a stream
-                places.append((key, file, f"{member.name} of {path}", member.offset_data, member.size))
+                places.append((key, file, f"{path}: {member.name}", member.offset_data, member.size))
     return _from_places(source, places, exact, max_pixels)
 
 
