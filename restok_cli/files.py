@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from restok_cli.errors import UsageError
 
+MAX_DECODED_PIXELS = 178_956_970  # of a picture file, unless told otherwise: a small one may unpack to fill all memory
 SYNC_SECONDS = 0.2  # from one early sync of a large file to the next
 # of files that a command reads or another one writes: a folder called so would be taken for one
 FILE_SUFFIXES = (".jpeg", ".jpg", ".jsonl", ".npz", ".png", ".safetensors", ".tar", ".webp", ".zip")

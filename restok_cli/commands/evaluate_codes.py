@@ -47,7 +47,7 @@ def holds_codes(samples: str) -> bool:
 
 
 def evaluate_codes(
-    samples: str, split: str, metrics: list[str], model: Path | None, device: "torch.device"
+    samples: str, split: str, metrics: list[str], model: Path | None, device: "torch.device", max_pixels: int
 ) -> "tuple[dict[str, Measurement], dict]":
     """The measurements of codes that are read or, for codebook where SAMPLES are pictures, made by the tokenizer.
 
@@ -63,7 +63,7 @@ def evaluate_codes(
             f"{samples} holds no codes; give a folder of `restok prepare codes`, a file of `restok encode`, or, for"
             " codebook, pictures and --model M"
         )
-    source = _encoded(samples, split, model, device) if is_made else _stored(samples, split)
+    source = _encoded(samples, split, model, device, max_pixels) if is_made else _stored(samples, split)
     length = source.num_codes
     sizes = level_sizes(length) if is_power_of_two(length) else (length,)  # other tokenizers' codes are one level
     score, har_fingerprint = _open_har(model, source, device) if "nll" in metrics else (None, None)
@@ -182,7 +182,7 @@ def _stored(samples: str, split: str) -> CodeSource:
     return CodeSource(lambda: origin, -(-count // GROUP_SIZE), length, size, tokenizer, read)
 
 
-def _encoded(samples: str, split: str, model: Path, device: "torch.device") -> CodeSource:
+def _encoded(samples: str, split: str, model: Path, device: "torch.device", max_pixels: int) -> CodeSource:
     """The codes that a tokenizer makes of pictures."""
     import numpy as np
     import torch
@@ -195,7 +195,7 @@ def _encoded(samples: str, split: str, model: Path, device: "torch.device") -> C
 
     folder = open_tokenizer(model)
     tokenizer = load_for_use(folder, device)
-    pictures = open_pictures(samples, split)
+    pictures = open_pictures(samples, split, max_pixels=max_pixels)
     pictures.crop_to(tokenizer.config.image_size)
 
     @torch.inference_mode()

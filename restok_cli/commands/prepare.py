@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from restok_cli.commands.options import MaxDecodedPixels
 from restok_cli.commands.prepare_codes import codes
 from restok_cli.console import counted, note
 from restok_cli.errors import Interrupted, RestokError, UsageError
-from restok_cli.files import check_output_folder, whole_folder
+from restok_cli.files import MAX_DECODED_PIXELS, check_output_folder, whole_folder
 
 if TYPE_CHECKING:
     from restok_cli.data.preparation import Plan
@@ -65,6 +66,7 @@ def imagenet(
     out: Output,
     resize: Resize = None,
     max_pixels: MaxPixels = None,
+    max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
     check: Check = "quick",
     samples_per_shard: SamplesPerShard = 4000,
     jobs: Jobs = None,
@@ -93,7 +95,8 @@ def imagenet(
     _check_output(out, overwrite)
     _check_apart(source, out)
     sources = open_imagenet(source)
-    plan = Plan("imagenet", readable(str(source)), sources, Rules(check, resize, max_pixels), samples_per_shard)
+    rules = Rules(check, resize, max_pixels, max_decoded_pixels)
+    plan = Plan("imagenet", readable(str(source)), sources, rules, samples_per_shard)
     _prepare(plan, out, jobs, overwrite, as_json)
 
 
@@ -112,6 +115,7 @@ def folder(
     ] = 0.1,
     resize: Resize = None,
     max_pixels: MaxPixels = None,
+    max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
     check: Check = "quick",
     samples_per_shard: SamplesPerShard = 4000,
     jobs: Jobs = None,
@@ -136,7 +140,7 @@ def folder(
     _check_output(out, overwrite)
     _check_apart(pictures, out)
     sources = walk_folder(pictures, validation_fraction)
-    rules = Rules(check, resize, max_pixels)
+    rules = Rules(check, resize, max_pixels, max_decoded_pixels)
     name, source = readable(pictures.resolve().name), readable(str(pictures))
     _prepare(Plan(name, source, sources, rules, samples_per_shard), out, jobs, overwrite, as_json)
 
@@ -163,6 +167,7 @@ def shards(
         ),
     ] = None,
     check: Check = "quick",
+    max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
     jobs: Jobs = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -183,6 +188,7 @@ def shards(
       restok prepare shards 'https://host/cats-train-{000..146}.tar' data/cats
     """
     from restok_cli.data import existing
+    from restok_cli.data.intake import Rules
     from restok_cli.data.jobs import available_cores
     from restok_cli.data.shards import BAD_LIST
     from restok_cli.data.sources import readable
@@ -196,8 +202,9 @@ def shards(
     if remote:
         _report_remote(folder, existing.describe_remote(folder, found, name, names or []), as_json)
         return
+    rules = Rules(check, max_decoded_pixels=max_decoded_pixels)
     manifest, num_bad = existing.describe_shards(
-        found, out, name=name, source=readable(source), class_names=names, check=check, jobs=jobs or available_cores()
+        found, out, name=name, source=readable(source), class_names=names, rules=rules, jobs=jobs or available_cores()
     )
     if num_bad:
         note(f"{counted(num_bad, 'broken sample')} left out: see {folder / BAD_LIST}")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from restok_cli.data.arrays import NPZ_ERRORS
 from restok_cli.errors import RestokError, UsageError, did_you_mean
-from restok_cli.files import whole_file
+from restok_cli.files import MAX_DECODED_PIXELS, whole_file
 from restok_cli.metrics.features import FeatureNetwork
 from restok_cli.metrics.frechet import Gaussian
 from restok_cli.metrics.pictures import GROUP_SIZE, Pictures, open_pictures
@@ -38,7 +38,7 @@ class Reference:
     pictures: Pictures | None
 
 
-def open_reference(source: str, split: str, cache: Path | None) -> Reference:
+def open_reference(source: str, split: str, cache: Path | None, max_pixels: int = MAX_DECODED_PIXELS) -> Reference:
     """Open statistics, an .npz that holds `mu` (and `arr_0`, as ADM's do), or pictures as `open_pictures` does.
 
     `source` may be a name that --make-reference gave in the cache. Raises UsageError or RestokError for anything else.
@@ -58,7 +58,7 @@ def open_reference(source: str, split: str, cache: Path | None) -> Reference:
         if "mu.npy" in names:
             pictures = open_pictures(str(path), split) if "arr_0.npy" in names else None
             return Reference(source, read_statistics(path), pictures)
-    return Reference(source, None, open_pictures(source, split))
+    return Reference(source, None, open_pictures(source, split, max_pixels=max_pixels))
 
 
 def reference_path(output: str, cache: Path | None) -> Path:
