@@ -7,10 +7,11 @@ from pictures import noise, write_pictures
 from PIL import Image
 
 from restok_cli.data.images import (
+    HEAD_BYTES,
     center_crop,
     decode_jpeg,
-    find_images,
     find_jpeg_decoder,
+    looks_like_picture,
     make_grid,
     read_image,
     resize_box,
@@ -19,6 +20,7 @@ from restok_cli.data.images import (
     to_tensor,
     to_uint8,
 )
+from restok_cli.data.walk import find_images
 from restok_cli.errors import RestokError, UsageError
 
 
@@ -26,6 +28,49 @@ def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
     file = BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
+
+
+WRITTEN = {  # by Pillow, in each of FORMATS
+    kind: encoded(noise(0), kind)
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO")
+} | {
+    "MPO": encoded(noise(0), "MPO", save_all=True, append_images=[noise(1)]),
+    "PGM": encoded(noise(0).convert("L"), "PPM"),
+    "PBM": encoded(noise(0).convert("1"), "PPM"),
+    "bare JPEG 2000": encoded(noise(0), "JPEG2000", no_jp2=True),
+    "big TIFF": encoded(noise(0), "TIFF", big_tiff=True),
+    "animated AVIF": encoded(noise(0), "AVIF", save_all=True, append_images=[noise(1)]),
+    "lossless WebP": encoded(noise(0), "WEBP", lossless=True),
+    "gray BMP": encoded(noise(0).convert("L"), "BMP"),
+    "BMP with transparency": encoded(noise(0).convert("RGBA"), "BMP"),
+    "PPM with a comment": b"P6\n# made by hand\n1 1\n255\nabc",
+    "plain PGM": b"P2 2 1 255 7 9",
+    "icon of bitmaps": encoded(noise(0), "ICO", bitmap_format="bmp"),
+}
+NO_PICTURES = {
+    "nothing": b"",
+    "text": b"P.S. 7 of us came\n",
+    "text that begins as a bitmap": b"BMW, and other makes of cars that are sold in Europe\n",
+    "SVG": b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>',
+    "HTML": b"<!DOCTYPE html>\n<html><body>404 not found</body></html>",
+    "EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n",
+    "PDF": b"%PDF-1.7\n",
+    "HEIC": b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(40),
+    "sound": b"RIFF\x24\x08\0\0WAVEfmt ",
+    "video": b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom",
+    "JSON": b'{"class_id": 3}',
+    "zeros": bytes(64),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_picture_is_told_by_how_its_file_begins(name):
+    assert looks_like_picture(WRITTEN[name][:HEAD_BYTES])
+
+
+@pytest.mark.parametrize("name", NO_PICTURES)
+def test_what_is_no_picture_does_not_look_like_one(name):
+    assert not looks_like_picture(NO_PICTURES[name][:HEAD_BYTES])
 
 
 def test_rgb_pictures_are_read_unchanged_from_bytes_and_files(tmp_path):

@@ -3,6 +3,7 @@
 At the edges pictures are uint8 in 0..255, inside they are float32 in [0, 1]; in between they may be PIL images in RGB.
 """
 
+import re
 import struct
 import unicodedata
 import warnings
@@ -20,10 +21,27 @@ from PIL import Image, ImageDraw, ImageFont
 from restok_cli.console import note
 from restok_cli.errors import PictureError
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm"),
+    *(".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+)
 # The only formats that Pillow may try on a file, by its own names: none of them starts another program, as EPS would
 # start Ghostscript.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO", "TGA")
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO")
+NAMED_FORMAT = ("TGA", ".tga")  # nothing in such a file tells what it is, so only files of this suffix are tried as one
+
+HEAD_BYTES = 64  # what `looks_like_picture` needs of a file
+# How files of the formats begin. Where a mark is so short that a text could begin with it, what follows is looked at.
+STARTS = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP"
+    rb"|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"  # BMP: the length of the header
+    rb"|II[*+]\0|MM\0[*+]"  # TIFF, BigTIFF
+    rb"|P[1-6]\s+[#\d]"  # PBM, PGM, PPM: a comment or the width
+    rb"|....ftyp(avi[fs]|mi[fa]1.{4}(.{4})*?avi[fs]|msf1.{4}(.{4})*?avi[fs])"
+    rb"|\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n"  # JPEG 2000, bare and in its container
+    rb"|\0\0\x01\0[^\0]\0.{3}\0",  # ICO: how many pictures, and a byte of the first one that is always 0
+    re.DOTALL,
+)
 
 LONG_ASPECT = 64  # from here on a picture that is cropped is not resized as a whole, which could fill all memory
 BICUBIC_REACH = 8  # pixels of a picture less than twice too large that its resizing may look at beside a piece
@@ -38,6 +56,11 @@ DECODE_ERRORS = (
 
 GRID_PICTURE_WIDTH = 96  # pixels; in grids, smaller pictures are enlarged to at least this
 PADDING, CAPTION_HEIGHT = 2, 14  # pixels, in grids
+
+
+def looks_like_picture(head: bytes) -> bool:
+    """Whether a file that begins with these bytes (HEAD_BYTES of them) is of one of FORMATS; no suffix is needed."""
+    return STARTS.match(head) is not None
 
 
 def read_image(source: bytes | Path, name: str) -> Image.Image:
