@@ -1,8 +1,11 @@
 """Which split of a data set a name tells. One rule for every source: folders, parquet files, shards."""
 
 import re
+from typing import TypeVar
 
 from restok_cli.errors import UsageError
+
+Members = TypeVar("Members")
 
 SPLITS = ("train", "validation", "test")
 WORDS = {
@@ -33,3 +36,11 @@ def split_of(path: str) -> str | None:
         if told:
             return told.pop()
     return None
+
+
+def test_as_validation(splits: dict[str, Members], source: str) -> dict[str, Members]:
+    """The splits, with test in the place of validation. Raises UsageError where there is no test, or validation too."""
+    if "validation" in splits or "test" not in splits:
+        what = "has a validation split" if "validation" in splits else "has no test split"
+        raise UsageError(f"{source} {what}; leave out --test-as-validation")
+    return {"validation" if split == "test" else split: members for split, members in splits.items()}
