@@ -57,6 +57,9 @@ Resize = Annotated[
     ),
 ]
 MaxPixels = Annotated[int | None, typer.Option(min=1, help="Shrink pictures of more pixels than this to so many.")]
+TestAsValidation = Annotated[
+    bool, typer.Option("--test-as-validation", help="Validate on the test split, where there is none for validation.")
+]
 SamplesPerShard = Annotated[int, typer.Option(min=1, help="Pictures in a shard.")]
 
 
@@ -64,6 +67,7 @@ SamplesPerShard = Annotated[int, typer.Option(min=1, help="Pictures in a shard."
 def imagenet(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with ImageNet.", show_default=False)],
     out: Output,
+    test_as_validation: TestAsValidation = False,
     resize: Resize = None,
     max_pixels: MaxPixels = None,
     max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
@@ -94,7 +98,7 @@ def imagenet(
 
     _check_output(out, overwrite)
     _check_apart(source, out)
-    sources = open_imagenet(source)
+    sources = open_imagenet(source, test_as_validation)
     rules = Rules(check, resize, max_pixels, max_decoded_pixels)
     plan = Plan("imagenet", readable(str(source)), sources, rules, samples_per_shard)
     _prepare(plan, out, jobs, overwrite, as_json)
@@ -110,9 +114,10 @@ def folder(
     validation_fraction: Annotated[
         float,
         typer.Option(
-            min=0, max=0.99, help="The part of each class to validate on, where DIR has no splits of its own."
+            min=0, max=0.99, help="The part of each class to validate on, where DIR has no validation split of its own."
         ),
     ] = 0.1,
+    test_as_validation: TestAsValidation = False,
     resize: Resize = None,
     max_pixels: MaxPixels = None,
     max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
@@ -125,21 +130,23 @@ def folder(
     """Make a data set from a folder of pictures.
 
     Sub-folders of DIR are the classes; where the pictures lie flat there are
-    none. Where DIR has sub-folders train and val (or validation), these are
-    the splits. Broken files are named, left out and listed in OUT/bad.jsonl.
+    none. Sub-folders called train, val (or valid, validation, dev) and test are
+    the splits, in any case (Train, VAL), with the classes in them. Broken files
+    are named, left out and listed in OUT/bad.jsonl, with what is no picture.
 
     Example: the classes cats and dogs from pets/cats/*.jpg and pets/dogs/*.jpg,
     a fifth of each for validation:
 
       restok prepare folder pets data/pets --validation-fraction 0.2
     """
+    from restok_cli.data.folders import walk_folder
     from restok_cli.data.intake import Rules
     from restok_cli.data.preparation import Plan
-    from restok_cli.data.sources import readable, walk_folder
+    from restok_cli.data.sources import readable
 
     _check_output(out, overwrite)
     _check_apart(pictures, out)
-    sources = walk_folder(pictures, validation_fraction)
+    sources = walk_folder(pictures, validation_fraction, test_as_validation)
     rules = Rules(check, resize, max_pixels, max_decoded_pixels)
     name, source = readable(pictures.resolve().name), readable(str(pictures))
     _prepare(Plan(name, source, sources, rules, samples_per_shard), out, jobs, overwrite, as_json)
