@@ -115,13 +115,15 @@ def to_stdout(job: "Job", request: dict[str, Any], to: Destination) -> None:
 def to_files(job: "Job", request: dict[str, Any], to: Destination) -> None:
     """A folder of pictures, or what is made of one: an .npz, a data set. Or a file of codes."""
     from restok_cli.commands.drawing import fill_folder
-    from restok_cli.data.unfinished import unfinished
+    from restok_cli.data.unfinished import clear_unfinished, unfinished
 
     count = len(job.class_ids)
     if to.resume:
         same = request_of(to) == (_as_provenance(request) if to.shards else request)
         if same and is_whole(to, count):
             note(f"{to.output} is complete: nothing is left to do")
+            if rank() == 0:
+                clear_unfinished(to.output)
             if to.grid is not None and rank() == 0:
                 write_grid(job, read_pictures(to, count), to.grid)
             return

@@ -10,7 +10,7 @@ from restok_cli.commands.options import MaxDecodedPixels
 from restok_cli.commands.prepare_codes import codes
 from restok_cli.console import counted, note
 from restok_cli.errors import Interrupted, RestokError, UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, check_output_folder, whole_folder
+from restok_cli.files import MAX_DECODED_PIXELS, check_output_folder, clear_beside, whole_folder
 
 if TYPE_CHECKING:
     from restok_cli.data.preparation import Plan
@@ -291,8 +291,9 @@ def sample(out: Output, overwrite: Overwrite = False, as_json: AsJson = False) -
 def _check_output(out: Path, overwrite: bool) -> None:
     """Check that a data set may be made in `out`: also where one is half done there, which may then go on."""
     from restok_cli.data.preparation import is_half_done
-    from restok_cli.data.shards import own_files
+    from restok_cli.data.shards import WORK_FOLDER, own_files
 
+    clear_beside(out / WORK_FOLDER)
     check_output_folder(out, overwrite or is_half_done(out), own_files(out).__contains__)
 
 
