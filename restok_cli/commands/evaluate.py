@@ -21,6 +21,7 @@ from restok_cli.commands.options import (
     check_output_file,
     is_given,
     open_device,
+    parse_model,
 )
 from restok_cli.console import note
 from restok_cli.errors import RestokError, UsageError, did_you_mean
@@ -87,7 +88,10 @@ TimmWeights = Annotated[
 AnyModel = Annotated[
     Path | None,
     typer.Option(
-        metavar="M", help="The tokenizer that makes codes of pictures (codebook, --tokens); for nll the generator."
+        parser=parse_model,
+        metavar="M",
+        help="The tokenizer that makes codes of pictures (codebook, --tokens); for nll the generator."
+        " Default: sample, the one of emoji that comes with restok.",
     ),
 ]
 Tokens = Annotated[
@@ -228,7 +232,7 @@ def evaluate(
         measurements, circumstances = evaluate_codes(samples, split, metrics, model, torch_device)
     elif tokens is not None:
         curve, circumstances = evaluate_tokens(
-            samples, split, metrics, model, tokens, instruments(metrics), vgg_weights
+            samples, split, metrics, model or SAMPLE_MODEL, tokens, instruments(metrics), vgg_weights
         )
         measurements = curve[max(curve)]
     else:
@@ -297,7 +301,7 @@ def _check_metrics(
     if of_codes and len(of_codes) < len(metrics):
         raise UsageError(f"{of_codes[0]} measures codes, other metrics pictures; run `restok evaluate` once for each")
     if tokens is not None:
-        check_tokens(tokens, metrics, reference, model)
+        check_tokens(tokens, metrics, reference)
         return metrics
     if model is not None and not of_codes:
         raise UsageError("--model makes codes, which codebook, nll and --tokens need; leave it out for other metrics")

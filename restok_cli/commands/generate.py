@@ -23,6 +23,7 @@ from restok_cli.commands.options import (
     Seed,
     is_given,
     open_device,
+    parse_model,
     torch_dtype,
 )
 from restok_cli.errors import UsageError
@@ -89,7 +90,8 @@ Greedy = Annotated[bool, typer.Option("--greedy", help="Always the likeliest cod
 TopK = Annotated[int, typer.Option(min=0, help="Draw from the K likeliest codes; 0 = all.")]
 TopP = Annotated[float, typer.Option(min=0, max=1, help="Draw from the likeliest codes that reach P.")]
 OwnTokenizer = Annotated[
-    Path | None, typer.Option(metavar="M", help="Decode with this copy of the generator's tokenizer.")
+    Path | None,
+    typer.Option(parser=parse_model, metavar="M", help="Decode with this copy of the generator's tokenizer."),
 ]
 Grid = Annotated[
     Path | None,
@@ -175,7 +177,7 @@ def generate(
 
     from restok_cli.model.sampling import SamplingOptions
 
-    if preset is None and not is_given(context, "model"):
+    if preset is None and model == SAMPLE_MODEL:
         preset = "sample"
     sampling = SamplingOptions(cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k, top_p)
     sampling = with_preset(context, sampling, preset)
