@@ -33,7 +33,11 @@ def unfinished(output: Path, request: dict, resume: bool, is_main: bool) -> Iter
         if folder.exists() and not resume:
             shutil.rmtree(folder)
         elif folder.exists():
-            _check_same(folder, request)
+            before = read_request(folder)
+            if before is None:
+                shutil.rmtree(folder)
+            else:
+                check_same(before, request, f"{output} was begun")
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
     try:
@@ -77,17 +81,22 @@ def write_finished(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _check_same(folder: Path, request: dict) -> None:
+def read_request(folder: Path) -> dict | None:
+    """What the folder was begun for; None where that is not there, since a process was killed as it began or ended."""
     try:
-        before = json.loads((folder / REQUEST_FILE).read_text(encoding="utf-8"))
+        return json.loads((folder / REQUEST_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        shutil.rmtree(folder)  # killed before anything was made
-        return
-    for name in before.keys() | request.keys():
-        if before.get(name) != request.get(name):
+        return None
+
+
+def check_same(before: dict, request: dict, done: str) -> None:
+    """Raises UsageError where an output was begun by another request; one that has a lower `count` is gone on with."""
+    for name in dict.fromkeys((*before, *request)):
+        was, now = before.get(name), request.get(name)
+        if was != now and not (name == "count" and isinstance(was, int) and was < now):
             raise UsageError(
-                f"--resume: the output was begun with {name} = {before.get(name)}, now it is {request.get(name)};"
-                " give the same options, or leave --resume out to begin anew"
+                f"--resume: {done} with {name} = {was}, now it is {now}; give the same options, or --overwrite to begin"
+                " anew"
             )
 
 
