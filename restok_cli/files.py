@@ -1,17 +1,27 @@
-"""Files and folders that are either whole or absent, also after a crash or on a full disk."""
+"""Files and folders that are either whole or absent, also after a crash or on a full disk, and written by one alone."""
 
+import errno
+import fcntl
 import os
+import re
 import shutil
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
 from restok_cli.errors import UsageError
 
 SYNC_SECONDS = 0.2  # from one early sync of a large file to the next
+LOCK_FILE = ".restok.lock"  # in a folder that a command fills: who does
+LET_GO_SECONDS = 5  # that the workers of a killed process may take to end
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of file systems that have none
+LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.(tmp|old)")
 # of files that a command reads or another one writes: a folder called so would be taken for one
 FILE_SUFFIXES = (".jpeg", ".jpg", ".jsonl", ".npz", ".png", ".safetensors", ".tar", ".webp", ".zip")
 
@@ -57,11 +67,13 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes `path` at the end of the block, or disappears on any error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    clear_beside(path)
+    temporary = temporary_name(path)
     try:
-        yield temporary
-        sync_file(temporary)
-        os.replace(temporary, path)
+        with _held(temporary, os.O_WRONLY | os.O_CREAT):
+            yield temporary
+            sync_file(temporary)
+            os.replace(temporary, path)
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
@@ -72,12 +84,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """The same for a folder: it appears at `path` with everything written in the block, replacing what was there."""
     path = Path(path).resolve()  # through a link, the folder behind it is replaced and the link stays
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    clear_beside(path)
+    temporary = temporary_name(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        yield temporary
-        publish_folder(temporary, path)
+        with _held(temporary, os.O_RDONLY):
+            yield temporary
+            publish_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -96,21 +110,140 @@ def _replace_folder(new: Path, path: Path) -> None:
     if not path.exists():
         os.replace(new, path)
         return
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    old = temporary_name(path).with_suffix(".old")
     os.replace(path, old)
     try:
         os.replace(new, path)
     except BaseException:
         os.replace(old, path)
         raise
-    shutil.rmtree(old)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def temporary_name(path: Path) -> Path:
+    """Beside `path`, for what becomes it or was it: what a killed process leaves under such a name is known by it."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def discard_folder(folder: Path) -> None:
+    """Delete a folder that is there whole or not at all: of a process killed meanwhile, there is but a leftover."""
+    doomed = temporary_name(folder)
+    os.replace(folder, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what a killed process left half-written in `folder`: the temporary files and folders of this module."""
-    for pattern in (".*.tmp", ".*.old"):
-        for entry in folder.glob(pattern):
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    """Clear away what killed processes left half-written in `folder`, where nobody else may write (see `locked`)."""
+    for entry in sorted(folder.glob(".*.*")):
+        if match := LEFTOVER.fullmatch(entry.name):
+            _clear(entry, entry.with_name(match["name"]))
+
+
+def clear_beside(path: Path) -> None:
+    """Clear away what killed processes left half-written of `path`."""
+    for entry in sorted(path.parent.glob(f".{escape(path.name)}.*")):
+        match = LEFTOVER.fullmatch(entry.name)
+        if match and match["name"] == path.name and not _is_written(entry, int(match["pid"])):
+            _clear(entry, path)
+
+
+def _clear(entry: Path, path: Path) -> None:
+    """Delete a leftover of `path`. Killed between moving the old aside and the new in, the new one goes in now."""
+    if entry.suffix == ".old" and not path.exists():
+        new = entry.with_suffix(".tmp")
+        os.replace(new if new.exists() else entry, path)
+    if entry.is_dir():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)
+
+
+def _is_written(entry: Path, pid: int) -> bool:
+    """Whether a process still works on what may be a leftover: on this machine, by its number, or on any, by its lock.
+
+    Where the file system has no locks, nobody can tell, and it is left alone.
+    """
+    if _is_alive(pid):
+        return True
+    try:
+        descriptor = os.open(entry, os.O_RDONLY if entry.is_dir() else os.O_WRONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return True
+    return False
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+@contextmanager
+def _held(path: Path, flags: int) -> Iterator[None]:
+    """Inside the block, `path` is opened and, where the file system can, locked, for `_is_written`."""
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(file: Path, what: Path) -> Iterator[None]:
+    """Inside the block, `what` is written by this process and its workers alone: they hold `file`, which says so.
+
+    The system lets go of it when all of them have ended, however they did. Where the file system has no locks, nothing
+    is held. Raises UsageError where another process holds it, which it names.
+    """
+    descriptor = _lock(file, what)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)  # first, since the next one may lock it as soon as it is closed
+        os.close(descriptor)
+
+
+def _lock(file: Path, what: Path) -> int:
+    deadline = time.monotonic() + LET_GO_SECONDS
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(descriptor, 1000).decode(errors="replace").strip() or "another process"
+            os.close(descriptor)
+            if time.monotonic() > deadline or _runs_here(owner):
+                raise UsageError(
+                    f"{what} is being written by {owner}; wait until that has ended, or give another output"
+                ) from None
+            time.sleep(0.05)
+            continue
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                os.close(descriptor)
+                raise
+        # the one that held it may have deleted the file since it was opened here, and a third have made another
+        if file.exists() and os.path.samestat(os.fstat(descriptor), os.stat(file)):
+            os.truncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            return descriptor
+        os.close(descriptor)
+
+
+def _runs_here(owner: str) -> bool:
+    """Whether the owner of a lock is no killed process whose workers are about to end."""
+    match = re.fullmatch(r"process (\d+) on (.+)", owner)
+    return match is not None and match[2] == socket.gethostname() and _is_alive(int(match[1]))
 
 
 def check_output_folder(path: Path, overwrite: bool, is_ours: Callable[[str], bool]) -> None:
@@ -125,13 +258,14 @@ def check_output_folder(path: Path, overwrite: bool, is_ours: Callable[[str], bo
             raise UsageError(f"{folder} is a file; give a folder for the output")
     if not path.is_dir() and path.suffix.lower() in FILE_SUFFIXES:
         raise UsageError(f"{path} is the name of a file, and the output is a folder; give a name without {path.suffix}")
-    if not path.is_dir() or not any(path.iterdir()):
+    clear_beside(path.resolve())
+    if not path.is_dir() or all(entry.name == LOCK_FILE for entry in path.iterdir()):
         return
     if not overwrite:
         raise UsageError(f"{path} already holds files; give another folder, or --overwrite to replace them")
     for file in sorted(file for file in path.rglob("*") if not file.is_dir()):
         name = file.relative_to(path).as_posix()
-        if not is_ours(name):
+        if name != LOCK_FILE and not is_ours(name):
             raise UsageError(f"{path} holds {name}, which this command did not make; give another folder")
 
 

@@ -1,14 +1,49 @@
 """Files and folders are whole or absent."""
 
 import errno
+import fcntl
 import os
+import shutil
+import subprocess
+import sys
 import threading
+from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
 from restok_cli import files
 from restok_cli.errors import UsageError
-from restok_cli.files import check_apart, check_output_folder, remove_leftovers, synced_early, whole_file, whole_folder
+from restok_cli.files import (
+    LOCK_FILE,
+    check_apart,
+    check_output_folder,
+    clear_beside,
+    discard_folder,
+    locked,
+    remove_leftovers,
+    synced_early,
+    whole_file,
+    whole_folder,
+)
+
+ENDED = 2**30  # no process has such a number
+
+
+@pytest.fixture
+def program():
+    """Starts a process that runs some lines of Python."""
+    started = []
+
+    def start(lines: str) -> subprocess.Popen:
+        command = (sys.executable, "-c", dedent(lines))
+        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -96,13 +131,115 @@ def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(tmp_path, monke
 
 
 def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):
-    for name in (".model.12.tmp", ".model.12.old"):
+    for name in (".model.12.tmp", ".model.12.old", "model"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "weights").touch()
     for name in (".step-000500.pt.12.tmp", ".hidden", "step.tmp"):
         (tmp_path / name).touch()
     remove_leftovers(tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == [".hidden", "step.tmp"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".hidden", "model", "step.tmp"]
+
+
+@pytest.mark.parametrize(("left", "kept"), [(("old", "tmp"), "tmp"), (("old",), "old")])
+@pytest.mark.parametrize("clear", [remove_leftovers, lambda folder: clear_beside(folder / "model")])
+def test_an_output_that_was_moved_aside_when_a_process_was_killed_is_not_lost(tmp_path, clear, left, kept):
+    for suffix in left:
+        (tmp_path / f".model.{ENDED}.{suffix}").mkdir()
+        (tmp_path / f".model.{ENDED}.{suffix}" / suffix).touch()
+    clear(tmp_path)
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["model", f"model/{kept}"]
+
+
+def test_what_a_killed_process_left_beside_an_output_goes_and_what_others_write_stays(tmp_path):
+    written = tmp_path / f".codes.npz.{ENDED + 1}.tmp"  # by a process of another machine, which holds it
+    stay = [f".codes.npz.{os.getpid()}.tmp", written.name, f".other.npz.{ENDED}.tmp", ".codes.npz.draft.tmp"]
+    for name in (*stay, f".codes.npz.{ENDED}.tmp"):
+        (tmp_path / name).touch()
+    with open(written) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        clear_beside(tmp_path / "codes.npz")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(stay)
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+def test_an_output_clears_the_leftovers_of_those_before_it_but_not_of_one_at_the_same_time(tmp_path, whole, program):
+    """Whose number is not known here, as in a container, tells by its lock that it works."""
+    beside = program(f"""
+        from restok_cli.files import {whole.__name__}
+        with {whole.__name__}({str(tmp_path / "out")!r}) as temporary:
+            print(temporary, flush=True)
+            input()
+    """)
+    temporary = Path(beside.stdout.readline().strip())
+    renamed = temporary.rename(tmp_path / f".out.{ENDED}.tmp")
+    with whole(tmp_path / "out") as other:
+        assert renamed.exists() and other != renamed
+    beside.kill()
+    beside.wait()
+    with whole(tmp_path / "out"):
+        assert not renamed.exists()
+
+
+def test_a_folder_that_is_discarded_in_part_is_a_leftover(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # killed here
+    discard_folder(tmp_path / "work")
+    assert [path.name for path in tmp_path.iterdir()] == [f".work.{os.getpid()}.tmp"]
+
+
+def test_a_locked_folder_is_for_one_process_until_it_ends_however_it_does(tmp_path, program):
+    lock = tmp_path / LOCK_FILE
+    other = program(f"""
+        from pathlib import Path
+        from restok_cli.files import locked
+        with locked(Path({str(lock)!r}), Path("out")):
+            print("locked", flush=True)
+            input()
+    """)
+    assert other.stdout.readline() == "locked\n"
+    named = rf"out is being written by process {other.pid} on .*; wait until that has ended"
+    with pytest.raises(UsageError, match=named), locked(lock, Path("out")):
+        pass
+    other.kill()  # which leaves the file
+    other.wait()
+    with locked(lock, Path("out")):
+        assert lock.read_text().startswith(f"process {os.getpid()} on ")
+        with pytest.raises(UsageError, match="is being written by"), locked(lock, Path("out")):
+            pass
+    assert not lock.exists()
+
+
+def test_a_lock_outlives_its_owner_until_the_last_worker_has_ended(tmp_path, program):
+    lock = tmp_path / LOCK_FILE
+    owner = program(f"""
+        import os, time
+        from pathlib import Path
+        from restok_cli.files import locked
+        with locked(Path({str(lock)!r}), Path("out")):
+            if os.fork() == 0:
+                time.sleep(0.5)
+                Path({str(tmp_path / "last")!r}).touch()
+                os._exit(0)
+            print("locked", flush=True)
+            input()
+    """)
+    owner.stdout.readline()
+    owner.kill()
+    owner.wait()
+    with locked(lock, Path("out")):
+        assert (tmp_path / "last").exists()
+
+
+def test_a_file_system_without_locks_is_written_all_the_same(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (tmp_path / f".out.{ENDED}.tmp").touch()
+    with locked(tmp_path / LOCK_FILE, tmp_path), whole_file(tmp_path / "out") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "out").read_text() == "new"
+    assert (tmp_path / f".out.{ENDED}.tmp").exists()  # whose it is nobody can tell
 
 
 def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
@@ -118,6 +255,8 @@ def test_an_output_folder_with_files_needs_overwrite_and_must_hold_ours_alone(tm
         check_output_folder(path, overwrite, {"ours.json", "deep/ours.png"}.__contains__)
 
     check(tmp_path / "new", overwrite=False)
+    check(tmp_path, overwrite=False)
+    (tmp_path / LOCK_FILE).touch()  # of a process that was killed
     check(tmp_path, overwrite=False)
     (tmp_path / "deep").mkdir()
     (tmp_path / "ours.json").touch()
