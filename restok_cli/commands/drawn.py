@@ -46,7 +46,7 @@ def check_destination(to: Destination, count: int, models: Sequence[Path]) -> No
     check_resume(to.resume, to.overwrite)
     if to.resume and to.output == STDOUT:
         raise UsageError("--resume needs an output that stays; give a folder or a file by -o")
-    if to.output != STDOUT:
+    if to.output != STDOUT and rank() == 0:
         remove_leftover(to)
         if not (to.resume or to.overwrite):
             check_not_stopped(to)

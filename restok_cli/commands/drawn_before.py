@@ -20,7 +20,7 @@ from restok_cli.commands.options import (
 )
 from restok_cli.console import counted
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import check_output_folder, discard_folder
+from restok_cli.files import check_output_folder
 
 if TYPE_CHECKING:
     from restok_cli.commands.drawing import Job
@@ -91,25 +91,28 @@ def is_begun(output: Path) -> bool:
 
 def remove_leftover(to: Destination) -> None:
     """Remove the folder of unfinished work where a command was killed after its output was there."""
-    from restok_cli.data.unfinished import read_request, unfinished_folder
+    from restok_cli.data.unfinished import alone, clear_unfinished, read_request, unfinished_folder
 
     folder = unfinished_folder(to.output)
     if folder.is_dir() and to.output.exists():
         request = read_request(folder)
         if request is None or as_kept(request, to) == request_of(to):
-            discard_folder(folder)
+            with alone(to.output):
+                clear_unfinished(to.output)
 
 
 def check_not_stopped(to: Destination) -> None:
     """Raises UsageError where a stopped run waits to be gone on with, whose pictures would be drawn a second time."""
-    from restok_cli.data.unfinished import read_request, unfinished_folder
+    from restok_cli.data.unfinished import alone, read_request, unfinished_folder
 
     folder = unfinished_folder(to.output)
     request = read_request(folder)
     done = {int(file.stem) for file in folder.glob("*.png")}
     for file in folder.glob("*-*.npy"):
         done |= set(range(*map(int, file.stem.split("-"))))
-    if request is not None and done:
+    if request is None or not done:
+        return
+    with alone(to.output):
         raise UsageError(
             f"{to.output} was begun and stopped: {len(done):,} of {counted(request['count'], 'picture')} are there;"
             " the same command with --resume goes on, with --overwrite it begins anew"

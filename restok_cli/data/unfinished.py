@@ -8,12 +8,12 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from restok_cli.console import note
 from restok_cli.errors import Interrupted, UsageError
-from restok_cli.files import remove_leftovers
+from restok_cli.files import clear_beside, discard_folder, locked, remove_leftovers
 
 REQUEST_FILE = "request.json"
 PNG_END = b"IEND\xaeB`\x82"  # the last bytes of every PNG file
@@ -26,8 +26,15 @@ def unfinished(output: Path, request: dict, resume: bool, is_main: bool) -> Iter
     With `resume` it still has what was made of the same request. Of several processes, only the main one makes and
     clears it: the others must not use it before that. What a killed process leaves is found again in the same way.
 
-    Raises UsageError where what is there was made of another request.
+    Raises UsageError where another process works there, and where what is there was made of another request.
     """
+    output = output.resolve()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with alone(output) if is_main else nullcontext():
+        yield from _unfinished(output, request, resume, is_main)
+
+
+def _unfinished(output: Path, request: dict, resume: bool, is_main: bool) -> Iterator[Path]:
     folder = unfinished_folder(output)
     if is_main:
         if folder.exists() and not resume:
@@ -49,13 +56,27 @@ def unfinished(output: Path, request: dict, resume: bool, is_main: bool) -> Iter
             _keep_or_clear(folder, error)
         raise
     if is_main:
-        shutil.rmtree(folder, ignore_errors=True)  # where the block did not rename it to what was asked for
+        clear_unfinished(output)  # where the block did not rename it to what was asked for
+
+
+def alone(output: Path) -> AbstractContextManager[None]:
+    """For a block in which no other process works on `output`. Entering raises UsageError where one does."""
+    output = output.resolve()
+    return locked(output.with_name(f".{output.name}.lock"), output)
 
 
 def unfinished_folder(output: Path) -> Path:
     """Where what is done of `output` waits for the rest."""
     output = output.resolve()
     return output.with_name(f".{output.name}.unfinished")
+
+
+def clear_unfinished(output: Path) -> None:
+    """Remove what may be left of making `output`, which is there now."""
+    output = output.resolve()
+    clear_beside(output)
+    if (folder := unfinished_folder(output)).exists():
+        discard_folder(folder)
 
 
 def is_finished(path: Path) -> bool:
