@@ -125,9 +125,9 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
-def discard_folder(folder: Path) -> None:
-    """Delete a folder that is there whole or not at all: of a process killed meanwhile, there is but a leftover."""
-    doomed = temporary_name(folder)
+def discard_folder(folder: Path, path: Path) -> None:
+    """Delete what is no longer needed for `path`, beside it: of a process killed meanwhile, there is but a leftover."""
+    doomed = temporary_name(path)
     os.replace(folder, doomed)
     shutil.rmtree(doomed, ignore_errors=True)
 
@@ -196,6 +196,20 @@ def _held(path: Path, flags: int) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Make a folder for this process alone inside the block, as `locked` does; one that stays empty goes."""
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(folder / LOCK_FILE, folder):
+            yield
+    finally:
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 @contextmanager

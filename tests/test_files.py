@@ -183,8 +183,8 @@ def test_an_output_clears_the_leftovers_of_those_before_it_but_not_of_one_at_the
 def test_a_folder_that_is_discarded_in_part_is_a_leftover(tmp_path, monkeypatch):
     (tmp_path / "work").mkdir()
     monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # killed here
-    discard_folder(tmp_path / "work")
-    assert [path.name for path in tmp_path.iterdir()] == [f".work.{os.getpid()}.tmp"]
+    discard_folder(tmp_path / "work", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == [f".out.{os.getpid()}.tmp"]
 
 
 def test_a_locked_folder_is_for_one_process_until_it_ends_however_it_does(tmp_path, program):

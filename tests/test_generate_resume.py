@@ -119,6 +119,7 @@ def test_a_finished_output_is_gone_on_with_by_a_higher_count(generate, stop, tmp
     draw = drawing.draw_blocks
     monkeypatch.setattr(drawing, "draw_blocks", lambda job, blocks: drawn.extend(blocks) or draw(job, blocks))
     assert "interrupted" in stop(2, *options, "-o", form, "--resume")  # also of that, nothing is lost
+    assert "is complete" in generate(*options, "-o", form, "--resume", "--count", 5).err
     generate(*options, "-o", form, "--resume")
     assert drawn[:1] == [range(3, 6)] and drawn[-1] == range(9, 11)  # the block that was short is drawn as a whole
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted([form, f"whole-{form}"])

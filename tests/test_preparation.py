@@ -15,9 +15,9 @@ from pictures import noise, write_pictures
 from PIL import Image
 
 from restok_cli.commands.prepare import app
-from restok_cli.data import preparation
+from restok_cli.data import preparation, sources
 from restok_cli.data.shards import open_dataset
-from restok_cli.files import whole_file
+from restok_cli.files import locked_folder, whole_file
 
 
 def contents(folder):
@@ -269,6 +269,49 @@ def test_a_damaged_record_is_named(prepare, fails, mixed, tmp_path, monkeypatch)
     assert f"{record.name} is damaged; delete it, and run the command again" in message
     record.unlink()
     assert prepare("out").code == 0
+
+
+def test_two_at_once_do_not_touch_each_others_files(prepare, fails, mixed, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        prepare("out", "--jobs", 1)
+    before = contents(tmp_path / "out")
+    with locked_folder(tmp_path / "out"):
+        line = fails(2, "prepare", "folder", mixed, tmp_path / "out", "--samples-per-shard", 3)
+        assert f"{tmp_path / 'out'} is being written by process {os.getpid()} on " in line
+    assert contents(tmp_path / "out") == before
+    assert prepare("out").code == 0
+    assert not {".restok.lock", ".partial"} & set(os.listdir(tmp_path / "out"))
+
+
+def test_the_slower_of_two_replaces_nothing(prepare, mixed, tmp_path, monkeypatch):
+    def slowly(*arguments):
+        patch.undo()
+        assert prepare("out").code == 0  # while this one still looks for pictures
+        return sources.walk_folder(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "walk_folder", slowly)
+        result = prepare("out")
+    assert result.code == 2 and "already holds a data set; give another folder, or --overwrite" in result.err
+
+
+def test_each_of_several_tasks_refuses_to_make_the_same(prepare, tmp_path, monkeypatch):
+    for rank in ("0", "1"):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", rank)
+        result = prepare("out")
+        assert result.code == 2 and f"this is process {rank} of 2, but one makes the whole data set" in result.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_process_left_that_was_killed_while_it_tidied_up_goes(prepare, fails, mixed, tmp_path):
+    assert prepare("out").code == 0
+    left = tmp_path / f"out/..partial.{2**30}.tmp"
+    left.mkdir()
+    (left / "train-000000.json").touch()
+    assert "already holds files" in fails(2, "prepare", "folder", mixed, tmp_path / "out")
+    assert not left.exists()
 
 
 @pytest.fixture(scope="module")

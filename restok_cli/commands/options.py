@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from restok_cli.errors import UsageError
-from restok_cli.files import check_output_folder
+from restok_cli.files import check_output_folder, clear_beside
 from restok_cli.processes import parse_num_processes
 
 if TYPE_CHECKING:
@@ -169,6 +169,7 @@ def check_output_file(option: str, path: Path | None, suffix: str, overwrite: bo
         return
     if path.suffix.lower() != suffix:
         raise UsageError(f"{option} {path}: give a file name that ends in {suffix}")
+    clear_beside(path.resolve())
     if path.is_dir() or (path.exists() and not overwrite):
         raise UsageError(f"{option} {path} already exists; give another file, or --overwrite to replace it")
     for source in inputs:

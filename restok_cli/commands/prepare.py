@@ -9,7 +9,8 @@ import typer
 from restok_cli.commands.prepare_codes import codes
 from restok_cli.console import counted, note
 from restok_cli.errors import Interrupted, RestokError, UsageError
-from restok_cli.files import check_output_folder, whole_folder
+from restok_cli.files import check_output_folder, clear_beside, whole_folder
+from restok_cli.processes import rank, world_size
 
 if TYPE_CHECKING:
     from restok_cli.data.preparation import Plan
@@ -268,6 +269,7 @@ def sample(out: Output, overwrite: Overwrite = False, as_json: AsJson = False) -
     from restok_cli.data.shards import own_files
     from restok_cli.data.writer import write_sample
 
+    _check_alone()
     check_output_folder(out, overwrite, own_files(out).__contains__)
     with whole_folder(out.resolve()) as temporary:
         manifest = write_sample(temporary)
@@ -277,9 +279,20 @@ def sample(out: Output, overwrite: Overwrite = False, as_json: AsJson = False) -
 def _check_output(out: Path, overwrite: bool) -> None:
     """Check that a data set may be made in `out`: also where one is half done there, which may then go on."""
     from restok_cli.data.preparation import is_half_done
-    from restok_cli.data.shards import own_files
+    from restok_cli.data.shards import WORK_FOLDER, own_files
 
+    _check_alone()
+    clear_beside(out / WORK_FOLDER)
     check_output_folder(out, overwrite or is_half_done(out), own_files(out).__contains__)
+
+
+def _check_alone() -> None:
+    """Raises UsageError in each of several processes, which would all do the same; `prepare codes` divides its work."""
+    if world_size() > 1:
+        raise UsageError(
+            f"this is process {rank()} of {world_size()}, but one makes the whole data set; start it once (under SLURM"
+            " by `srun --ntasks=1`), and divide the work by --jobs"
+        )
 
 
 def _check_apart(pictures: Path, out: Path) -> None:
@@ -303,6 +316,7 @@ def _check_shards_output(paths: list[Path], out: Path | None, overwrite: bool) -
     """The folder that a data set of shards may be described in; `paths` are those of them that are on this disk."""
     from restok_cli.data.shards import is_dataset, own_files
 
+    _check_alone()
     if out is not None:
         here = out.resolve()
         if any(path.parent.resolve() == here for path in paths):

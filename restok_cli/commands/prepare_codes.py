@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
@@ -11,6 +12,7 @@ import typer
 from restok_cli.commands.options import DataArgument, Device, Dtype, NumProcesses, open_device, parse_model, torch_dtype
 from restok_cli.console import Progress, note
 from restok_cli.errors import Interrupted
+from restok_cli.files import locked_folder
 from restok_cli.processes import barrier, connect, gather, local_device, rank, run_in_processes, world_size
 
 if TYPE_CHECKING:
@@ -76,16 +78,17 @@ def codes(
     model = open_tokenizer(tokenizer)
     plan = make_plan(dataset, model, views, dtype)
     num_shards = {name: plan.num_shards(len(split)) for name, split in splits.items()}
-    missing = start(out, plan, num_shards, overwrite)
-    encoder = Encoder(load_for_use(model, torch_device, torch_dtype(dtype)), torch_device, batch_size)
-    try:
-        encode_shards(out, missing[rank() :: world_size()], plan, dataset, encoder, num_workers)
-    except Interrupted as error:
-        what = "interrupted; the same command goes on where this one was"
-        raise Interrupted(error.signal_number, what) from error
-    barrier()
-    if rank() == 0:
-        report(out, finish_codes(out, plan, num_shards), dataset, as_json)
+    with locked_folder(out) if rank() == 0 else nullcontext():
+        missing = start(out, plan, num_shards, overwrite)
+        encoder = Encoder(load_for_use(model, torch_device, torch_dtype(dtype)), torch_device, batch_size)
+        try:
+            encode_shards(out, missing[rank() :: world_size()], plan, dataset, encoder, num_workers)
+        except Interrupted as error:
+            what = "interrupted; the same command goes on where this one was"
+            raise Interrupted(error.signal_number, what) from error
+        barrier()
+        if rank() == 0:
+            report(out, finish_codes(out, plan, num_shards), dataset, as_json)
 
 
 def make_plan(dataset: "Dataset", tokenizer: "ModelFolder", views: str, dtype: str) -> "CodePlan":

@@ -98,6 +98,7 @@ def carry_out(
         preflight(config, output, train, device)
     if dry_run:
         return
-    run = RunFolder(output, config, resume=resume, overwrite=overwrite, track=track, init=origin)
-    with run.logging():
-        print(train(config, run, stop_at=stop_at))
+    with RunFolder.kept(output):
+        run = RunFolder(output, config, resume=resume, overwrite=overwrite, track=track, init=origin)
+        with run.logging():
+            print(train(config, run, stop_at=stop_at))

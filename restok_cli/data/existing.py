@@ -45,6 +45,7 @@ from restok_cli.data.writer import (
     write_timm_manifest,
 )
 from restok_cli.errors import PictureError, RestokError, UsageError
+from restok_cli.files import locked_folder
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}  # what a file name contains -> its split
 ANY_CLASSES = 50_000  # so many may be told by numbers alone, however few samples there are
@@ -114,8 +115,9 @@ def describe_remote(out: Path, shards: dict[str, list[str]], name: str, class_na
         provenance={"restok": version("restok")},
         fingerprint=fingerprint(splits, class_names),
     )
-    _make_room(out, everything=True)
-    write_manifest(out, manifest)
+    with locked_folder(out):
+        _make_room(out, everything=True)
+        write_manifest(out, manifest)
     return manifest
 
 
@@ -165,22 +167,22 @@ def describe_shards(
         provenance={"source": source, "left_out": str(len(bad)), "check": check} | ({} if out else IN_PLACE),
     )
     folder = out or paths[0].parent
-    _make_room(folder, everything=out is not None)
-    for target, path in targets.items():
-        if out:
-            target.symlink_to(path.resolve())
-        write_index(index_path(target), indexed[path].entries, indexed[path].digest)
-    if bad:
-        write_bad_list(folder, bad)
-    if not (folder / TIMM_MANIFEST).exists():  # shards that timm has made bring theirs
-        write_timm_manifest(folder, manifest)
-    write_manifest(folder, manifest)
+    with locked_folder(folder):
+        _make_room(folder, everything=out is not None)
+        for target, path in targets.items():
+            if out:
+                target.symlink_to(path.resolve())
+            write_index(index_path(target), indexed[path].entries, indexed[path].digest)
+        if bad:
+            write_bad_list(folder, bad)
+        if not (folder / TIMM_MANIFEST).exists():  # shards that timm has made bring theirs
+            write_timm_manifest(folder, manifest)
+        write_manifest(folder, manifest)
     return manifest, len(bad)
 
 
 def _make_room(folder: Path, everything: bool) -> None:
     """Delete the data set that is replaced, or of the shards that stay where they are its description alone."""
-    folder.mkdir(parents=True, exist_ok=True)
     if everything:
         remove_own_files(folder)
         return

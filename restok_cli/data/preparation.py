@@ -49,7 +49,14 @@ from restok_cli.data.writer import (
     write_timm_manifest,
 )
 from restok_cli.errors import PictureError, RestokError, UsageError
-from restok_cli.files import remove_leftovers, sync_folder, whole_file
+from restok_cli.files import (
+    clear_beside,
+    discard_folder,
+    locked_folder,
+    remove_leftovers,
+    sync_folder,
+    whole_file,
+)
 
 PLAN = "plan.json"
 NOTED_PICTURES = 20  # broken ones that are named on the terminal; the file names all
@@ -128,10 +135,19 @@ def is_half_done(out: Path) -> bool:
 def prepare_dataset(plan: Plan, out: Path, jobs: int, overwrite: bool) -> Preparation:
     """Make the data set in `out`, going on where an earlier call with the same plan was stopped.
 
-    Raises UsageError where something else is half done in `out` and `overwrite` is false; RestokError where not one
-    picture can be read; OSError where `out` cannot be written. What is finished by then is kept for the next call.
+    Raises UsageError where another process makes one there, and where `out` has one or something else is half done and
+    `overwrite` is false; RestokError where not one picture can be read; OSError where `out` cannot be written. What is
+    finished by then is kept for the next call.
     """
+    with locked_folder(out):
+        return _prepare_alone(plan, out, jobs, overwrite)
+
+
+def _prepare_alone(plan: Plan, out: Path, jobs: int, overwrite: bool) -> Preparation:
+    if (out / MANIFEST).exists() and not overwrite:  # another process was faster
+        raise UsageError(f"{out} already holds a data set; give another folder, or --overwrite to replace it")
     work = out / WORK_FOLDER
+    clear_beside(work)
     _open_work_folder(work, plan.facts(), overwrite)
     tasks = list(_tasks(plan))
     todo = [task for task in tasks if not _record_path(work, task).is_file()]
@@ -156,8 +172,6 @@ def prepare_dataset(plan: Plan, out: Path, jobs: int, overwrite: bool) -> Prepar
         preparation = _describe(work, plan, records)
     except RestokError:
         shutil.rmtree(work)
-        if not any(out.iterdir()):
-            out.rmdir()
         raise
     _publish(work, out, preparation.manifest)
     return preparation
@@ -306,4 +320,4 @@ def _publish(work: Path, out: Path, manifest: Manifest) -> None:
     sync_folder(out)
     os.replace(work / MANIFEST, out / MANIFEST)
     sync_folder(out)
-    shutil.rmtree(work)
+    discard_folder(work, work)

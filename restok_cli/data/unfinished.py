@@ -76,7 +76,7 @@ def clear_unfinished(output: Path) -> None:
     output = output.resolve()
     clear_beside(output)
     if (folder := unfinished_folder(output)).exists():
-        discard_folder(folder)
+        discard_folder(folder, output)
 
 
 def is_finished(path: Path) -> bool:

@@ -26,7 +26,7 @@ import torch
 from restok_cli.console import keep_line, kept_lines, note
 from restok_cli.data.batching import check_division
 from restok_cli.errors import Interrupted, RestokError, UsageError
-from restok_cli.files import check_output_folder, remove_leftovers, whole_file
+from restok_cli.files import check_output_folder, locked_folder, remove_leftovers, whole_file
 from restok_cli.model.card import Record, read_record, write_card
 from restok_cli.model.checkpoint import MODEL_FILES, Describe
 from restok_cli.processes import gather, rank, world_size
@@ -108,6 +108,19 @@ class RunFolder:
         write_config(config, path / CONFIG_FILE)
         for folder in (path, self.checkpoint_folder):
             remove_leftovers(folder)
+
+    @staticmethod
+    @contextmanager
+    def kept(path: Path) -> Iterator[None]:
+        """Inside the block, the run in `path` is carried out by these processes and by no others.
+
+        Raises UsageError where others do so.
+        """
+        if rank() > 0:
+            yield
+            return
+        with locked_folder(path):
+            yield
 
     @property
     def model_folder(self) -> Path:
