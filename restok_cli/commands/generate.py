@@ -112,7 +112,12 @@ Compile = Annotated[bool, typer.Option("--compile", help="Compile the models fir
 Quantize = Annotated[
     Literal["int8"] | None, typer.Option(help="Draw codes with 8-bit products: faster on a CPU, other codes.")
 ]
-GoOn = Annotated[bool, typer.Option("--resume", help="Go on where this command was stopped.")]
+GoOn = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Go on where this command stopped; a higher --count draws more beside what is there."
+    ),
+]
 
 
 def generate(
