@@ -1,6 +1,7 @@
 """What the tests share. Nothing here, and no test, needs a network or anything outside the repository."""
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = os.environ.get("RESTOK_TEST_THREADS", "1")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what must be the same to the last bit is so on a CPU; see test_devices
 import torch
+from drawings import OPTIONS, pngs
 
 from restok_cli.__main__ import round_alike
 from restok_cli.cli import run
@@ -116,3 +118,32 @@ def tiny_models(tmp_path_factory, tiny_config) -> Path:
 @pytest.fixture(scope="session")
 def sample_data():
     return open_dataset("sample")
+
+
+@pytest.fixture
+def generate(restok, tiny_models, tmp_path, monkeypatch):
+    """Run `generate` with OPTIONS and more, in a folder of its own; it must not fail."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        result = restok("generate", "--model", tiny_models / "har", *OPTIONS, *arguments)
+        assert result.code == 0, result.err
+        return result
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def drawn(tiny_models, tmp_path_factory) -> Path:
+    """What `generate` makes with OPTIONS."""
+    folder = tmp_path_factory.mktemp("drawn") / "expected"
+    options = ("--model", tiny_models / "har", *OPTIONS, "-o", folder, "--batch-size", 4)
+    assert run(["generate", *map(str, options)]) == 0
+    return folder
+
+
+@pytest.fixture
+def expected(drawn, tmp_path) -> dict[str, bytes]:
+    """The pictures of `drawn`, of which the test has a copy in `expected`."""
+    shutil.copytree(drawn, tmp_path / "expected")
+    return pngs(drawn)

@@ -166,4 +166,3 @@ def test_codes_need_no_tokenizer(tmp_path, fails, tokenizer_folder, tiny_config)
     write_codes(draw_codes(tiny_config), tmp_path / "codes.npz")
     line = fails(2, "evaluate", tmp_path / "codes.npz", "--metric", "codebook", "--model", tokenizer_folder)
     assert "holds codes already" in line
-    assert "give it by --model" in fails(2, "evaluate", tmp_path / "codes.npz", "--metric", "nll")

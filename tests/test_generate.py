@@ -3,69 +3,28 @@
 import io
 import json
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_har
+from drawings import OPTIONS, RESTOK, pngs
 from PIL import Image
 
-from restok_cli.cli import run
-from restok_cli.commands import drawing
 from restok_cli.commands.drawn import Destination, check_output
 from restok_cli.data.code_files import read_codes
 from restok_cli.data.shards import open_dataset
 from restok_cli.data.streams import read_stream
-from restok_cli.errors import Interrupted, UsageError
+from restok_cli.errors import UsageError
 from restok_cli.model.checkpoint import open_tokenizer, save_har, save_tokenizer
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
 
-RESTOK = (sys.executable, "-m", "restok_cli")
-# guidance that begins late, and a cut, so that every path of the sampler is taken
-OPTIONS = ("--count", 11, "--cfg-scale", 2, "--cfg-schedule", "step", "--top-p", 0.95)
-
-
-def pngs(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in sorted(folder.glob("*.png"))}
-
 
 def arrays(folder: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.open(io.BytesIO(png))) for png in pngs(folder).values()])
-
-
-@pytest.fixture
-def generate(restok, tiny_models, tmp_path, monkeypatch):
-    """Run `generate` with OPTIONS and more, in a folder of its own; it must not fail."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        result = restok("generate", "--model", tiny_models / "har", *OPTIONS, *arguments)
-        assert result.code == 0, result.err
-        return result
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def drawn(tiny_models, tmp_path_factory) -> Path:
-    """What `generate` makes with OPTIONS."""
-    folder = tmp_path_factory.mktemp("drawn") / "expected"
-    options = ("--model", tiny_models / "har", *OPTIONS, "-o", folder, "--batch-size", 4)
-    assert run(["generate", *map(str, options)]) == 0
-    return folder
-
-
-@pytest.fixture
-def expected(drawn, tmp_path) -> dict[str, bytes]:
-    """The pictures of `drawn`, of which the test has a copy in `expected`."""
-    shutil.copytree(drawn, tmp_path / "expected")
-    return pngs(drawn)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 11, "auto"])
@@ -114,134 +73,7 @@ def test_the_folder_says_what_was_made_and_how(generate, expected, tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["expected"]
 
 
-# --- going on -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("form", ["out", "out.npz"])
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(generate, tiny_models, tmp_path, form):
-    options = ("--model", tiny_models / "har", *OPTIONS, "--count", 120, "--batch-size", 1)
-    command = [str(word) for word in (*RESTOK, "generate", *options, "-o", form)]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
-    begun = tmp_path / f".{form}.unfinished"
-    deadline = time.monotonic() + 60
-    while len(list(begun.glob("*.png"))) < 5 and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(60) == -signal.SIGKILL
-    done = {name: (begun / name).stat().st_mtime_ns for name in pngs(begun)}
-    assert 5 <= len(done) < 120 and not (tmp_path / form).exists()
-    (begun / min(done)).write_bytes(b"cut short by a power cut")
-
-    generate("--count", 120, "-o", form, "--resume", "--batch-size", 16)
-    generate("--count", 120, "-o", f"whole-{form}")
-    assert not begun.exists()
-    if form == "out":
-        assert pngs(tmp_path / "out") == pngs(tmp_path / "whole-out")
-        assert (tmp_path / "out" / "manifest.jsonl").read_text() == (tmp_path / "whole-out/manifest.jsonl").read_text()
-    else:
-        assert (tmp_path / form).read_bytes() == (tmp_path / f"whole-{form}").read_bytes()
-
-
-@pytest.fixture
-def stop(fails, tiny_models, tmp_path, monkeypatch):
-    """Run `generate`, which gets a signal after some blocks of two, and give what it says."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(blocks: int, *arguments) -> str:
-        draw = drawing.draw_blocks
-
-        def stopped(job, todo):
-            for done, drawn in enumerate(draw(job, todo)):
-                if done == blocks:
-                    raise Interrupted(signal.SIGTERM, "interrupted")
-                yield drawn
-
-        with monkeypatch.context() as patch:
-            patch.setattr(drawing, "draw_blocks", stopped)
-            return fails(143, "generate", "--model", tiny_models / "har", *OPTIONS, "--batch-size", 2, *arguments)
-
-    return call
-
-
-def test_a_stopped_run_says_how_to_go_on_and_does(expected, stop, generate, tmp_path):
-    assert stop(3, "-o", "out") == "restok: interrupted; the same command with --resume goes on"
-    made = tmp_path / ".out.unfinished"
-    assert len(pngs(made)) == 6 and not (tmp_path / "out").exists()
-    untouched = (made / "000002.png").stat().st_mtime_ns
-    generate("-o", "out", "--resume", "--batch-size", 2)
-    assert pngs(tmp_path / "out") == expected
-    assert (tmp_path / "out" / "000002.png").stat().st_mtime_ns == untouched
-
-
-def test_a_run_that_is_stopped_before_anything_is_made_leaves_nothing(stop, tmp_path):
-    assert stop(0, "-o", "out") == "restok: interrupted"
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_going_on_with_other_options_is_refused(stop, fails, tiny_models):
-    stop(1, "-o", "out")
-    line = fails(2, "generate", "--model", tiny_models / "har", *OPTIONS, "-o", "out", "--resume", "--seed", 1)
-    assert "begun with seed = 0, now it is 1; give the same options" in line
-
-
-def test_starting_anew_forgets_a_stopped_run(stop, generate, tmp_path):
-    stop(2, "-o", "out", "--seed", 1)
-    generate("-o", "out")
-    assert [file.name for file in tmp_path.iterdir()] == ["out"]
-
-
-def test_a_complete_run_has_nothing_left_to_do(generate, expected, tmp_path, fails, tiny_models):
-    before = (tmp_path / "expected").stat().st_mtime_ns
-    result = generate("-o", "expected", "--resume")
-    assert "is complete" in result.err and result.out == "expected\n"
-    assert (tmp_path / "expected").stat().st_mtime_ns == before
-    options = ("--model", tiny_models / "har", *OPTIONS, "-o", "expected", "--resume", "--seed", 1)
-    assert "already holds files" in fails(2, "generate", *options)
-
-
-@pytest.mark.parametrize("form", ["out", "out.npz", "shards"])
-def test_a_complete_run_of_any_form_gives_the_grid_that_is_still_missing(generate, fails, tiny_models, tmp_path, form):
-    options = ("-o", form, *(["--shards"] if form == "shards" else []))
-    generate(*options, "--grid", "first.png")
-    before = (tmp_path / form).stat().st_mtime_ns
-    assert "is complete" in generate(*options, "--resume", "--grid", "second.png").err
-    assert (tmp_path / form).stat().st_mtime_ns == before
-    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
-    line = fails(2, "generate", "--model", tiny_models / "har", *OPTIONS, *options, "--resume", "--seed", 1)
-    assert "already" in line
-
-
-def test_a_run_that_has_lost_a_picture_is_made_again(generate, expected, tmp_path):
-    (tmp_path / "expected" / "000004.png").unlink()
-    (tmp_path / "expected" / "000005.png").write_bytes(b"cut")
-    generate("-o", "expected", "--resume")
-    assert pngs(tmp_path / "expected") == expected
-
-
-@pytest.mark.parametrize("name", ["codes.npz", "codes.safetensors", "codes.jsonl"])
-def test_codes_that_are_there_are_only_taken_for_those_that_they_are(
-    generate, restok, fails, tiny_models, tmp_path, name
-):
-    generate("--codes", "-o", name)
-    before = (tmp_path / name).stat().st_mtime_ns
-    assert "is complete" in generate("--codes", "-o", name, "--resume").err
-    assert (tmp_path / name).stat().st_mtime_ns == before
-    options = ("generate", "--model", tiny_models / "har", *OPTIONS, "--codes", "-o", name, "--resume")
-    assert "already exists" in fails(2, *options, "--seed", 1)
-    assert restok("encode", "sample", "--model", tiny_models / "tokenizer", "-o", name, "--overwrite").code == 0
-    assert "already exists" in fails(2, *options)
-
-
-@pytest.mark.parametrize("option", ["--grid", "--ladder"])
-def test_going_on_replaces_no_picture_of_another_run(generate, stop, fails, tiny_models, tmp_path, option):
-    (tmp_path / "there.png").write_bytes(b"another's")
-    options = ("--model", tiny_models / "har", *OPTIONS, "-o", "out", "--resume", option, "there.png")
-    assert f"{option} there.png already exists" in fails(2, "generate", *options)
-    assert (tmp_path / "there.png").read_bytes() == b"another's"
-    stop(1, "-o", "out")
-    generate("-o", "out", "--resume", "--batch-size", 2, option, "there.png")
-    assert (tmp_path / "there.png").read_bytes() != b"another's"
+# --- files -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_file_of_the_model_is_never_replaced(fails, tiny_models, tmp_path):

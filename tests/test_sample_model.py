@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from PIL import Image
 
 from restok_cli.commands.options import SAMPLE_MODEL
 from restok_cli.data.images import to_float, to_uint8
@@ -109,3 +110,49 @@ def test_pictures_go_to_codes_and_back_without_naming_a_model(here, restok, held
     assert restok("decode", "codes.npz", "-o", "decoded").code == 0
     (file,) = (here / "back").glob("*.png")
     assert file.read_bytes() == next((here / "decoded").glob("*.png")).read_bytes()
+
+
+def test_codes_are_measured_without_naming_a_model(here, restok, held_out):
+    from restok_cli.data.images import save_image
+
+    (here / "emoji").mkdir()
+    for i, image in enumerate(held_out[:3]):
+        save_image(image, here / "emoji" / f"{i}.png")
+    model = ("--model", "sample")
+    for options in (("--metric", "codebook"), ("--tokens", "1,128", "--metric", "psnr")):
+        alone, named = (restok("evaluate", "emoji", *options, *rest) for rest in ((), model))
+        assert alone.code == 0 and alone.out == named.out
+    assert restok("generate", "--count", 2, "--codes", "-o", "codes.npz").code == 0
+    alone, named = (restok("evaluate", "codes.npz", "--metric", "nll", *rest) for rest in ((), model))
+    assert alone.code == 0 and alone.out == named.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("generate", "--count", 1, "--model", "sample", "--tokenizer", "sample", "-o", "out"),
+        ("models", "show", "sample"),
+        ("models", "halve", "sample", "out"),
+        ("models", "push", "sample", "owner/name", "--dry-run"),
+        ("prepare", "codes", "data", "out", "--tokenizer", "sample", "--views", "centre"),
+        ("train-har", "data", "--tokenizer", "sample", "--init", "sample", "-o", "out", "--dry-run"),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_sample_names_it_wherever_a_model_is_taken_and_a_folder_called_so_is_dot_sample(here, restok, fails, words):
+    if "data" in words:
+        (here / "emoji").mkdir()
+        for i in range(2):
+            Image.new("RGB", (64, 64), (i, 0, 0)).save(here / "emoji" / f"{i}.png")
+        assert restok("prepare", "folder", "emoji", "data").code == 0
+    (here / "sample").mkdir()  # holds no model
+    result = restok(*words)
+    assert result.code == 0, result.err
+    fails(2, *("./sample" if word == "sample" else word for word in words))
+
+
+def test_it_is_as_good_named_as_not(here, restok):
+    for options in ((), ("--model", "sample")):
+        assert restok("generate", "--count", 2, "-o", f"out{len(options)}", *options).code == 0
+    assert (here / "out0/000000.png").read_bytes() == (here / "out2/000000.png").read_bytes()
+    assert "copy it first" in restok("models", "card", "sample").err

@@ -17,6 +17,7 @@ from restok_cli.console import Progress
 from restok_cli.processes import gather, rank, world_size
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor
 
@@ -121,7 +122,7 @@ def fill_folder(job: Job, folder: Path, names: Callable[[range], list[str]]) -> 
     total = done + sum(map(len, mine))
     with Progress("generate", total, "pictures", done) as progress:
         for drawn in draw_blocks(job, mine):
-            files = [npy_bytes(drawn.codes)] if drawn.images is None else png_files(drawn.images)
+            files = [npy_bytes(drawn.codes.numpy())] if drawn.images is None else png_files(drawn.images)
             for name, data in zip(names(drawn.block), files, strict=True):
                 write_finished(folder / name, data)
             progress.advance(len(drawn.block))
@@ -153,14 +154,14 @@ def stream_pictures(job: Job, file: BinaryIO) -> Iterator[list[bytes]]:
             yield files
 
 
-def npy_bytes(codes: "Tensor") -> bytes:
+def npy_bytes(codes: "np.ndarray") -> bytes:
     """Codes as an .npy file."""
     from io import BytesIO
 
     import numpy as np
 
     file = BytesIO()
-    np.save(file, codes.numpy().astype(np.int32))
+    np.save(file, codes.astype(np.int32))
     return file.getvalue()
 
 

@@ -22,6 +22,7 @@ from restok_cli.commands.options import (
     check_output_file,
     is_given,
     open_device,
+    parse_model,
 )
 from restok_cli.console import note
 from restok_cli.errors import RestokError, UsageError, did_you_mean
@@ -89,7 +90,10 @@ TimmWeights = Annotated[
 AnyModel = Annotated[
     Path | None,
     typer.Option(
-        metavar="M", help="The tokenizer that makes codes of pictures (codebook, --tokens); for nll the generator."
+        parser=parse_model,
+        metavar="M",
+        help="The tokenizer that makes codes of pictures (codebook, --tokens); for nll the generator."
+        " Default: sample, the one of emoji that comes with restok.",
     ),
 ]
 Tokens = Annotated[
@@ -233,7 +237,14 @@ def evaluate(
         measurements, circumstances = evaluate_codes(samples, split, metrics, model, torch_device, max_decoded_pixels)
     elif tokens is not None:
         curve, circumstances = evaluate_tokens(
-            samples, split, metrics, model, tokens, instruments(metrics), vgg_weights, max_decoded_pixels
+            samples,
+            split,
+            metrics,
+            model or SAMPLE_MODEL,
+            tokens,
+            instruments(metrics),
+            vgg_weights,
+            max_decoded_pixels,
         )
         measurements = curve[max(curve)]
     else:
@@ -302,7 +313,7 @@ def _check_metrics(
     if of_codes and len(of_codes) < len(metrics):
         raise UsageError(f"{of_codes[0]} measures codes, other metrics pictures; run `restok evaluate` once for each")
     if tokens is not None:
-        check_tokens(tokens, metrics, reference, model)
+        check_tokens(tokens, metrics, reference)
         return metrics
     if model is not None and not of_codes:
         raise UsageError("--model makes codes, which codebook, nll and --tokens need; leave it out for other metrics")

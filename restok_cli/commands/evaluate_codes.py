@@ -9,6 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from restok_cli.commands.options import SAMPLE_MODEL
 from restok_cli.console import Progress
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.processes import gather, rank, world_size
@@ -55,15 +56,16 @@ def evaluate_codes(
     """
     from restok_cli.model.levels import is_power_of_two, level_sizes
 
-    is_made = model is not None and "nll" not in metrics
-    if is_made and holds_codes(samples):
+    stored = holds_codes(samples)
+    if stored and model is not None and "nll" not in metrics:
         raise UsageError(f"{samples} holds codes already, which --model would make of pictures; leave it out")
-    if not is_made and not holds_codes(samples):
+    if not stored and "nll" in metrics:
         raise UsageError(
-            f"{samples} holds no codes; give a folder of `restok prepare codes`, a file of `restok encode`, or, for"
-            " codebook, pictures and --model M"
+            f"{samples} holds no codes, and nll is of codes; give a folder of `restok prepare codes` or a file of"
+            " `restok encode`"
         )
-    source = _encoded(samples, split, model, device, max_pixels) if is_made else _stored(samples, split)
+    model = model or SAMPLE_MODEL
+    source = _stored(samples, split) if stored else _encoded(samples, split, model, device, max_pixels)
     length = source.num_codes
     sizes = level_sizes(length) if is_power_of_two(length) else (length,)  # other tokenizers' codes are one level
     score, har_fingerprint = _open_har(model, source, device) if "nll" in metrics else (None, None)
@@ -219,7 +221,7 @@ def _encoded(samples: str, split: str, model: Path, device: "torch.device", max_
 
 
 def _open_har(
-    path: Path | None, source: CodeSource, device: "torch.device"
+    path: Path, source: CodeSource, device: "torch.device"
 ) -> "tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], str]":
     """What gives -log p in nats (B, L) of codes and class ids, by the generator at `path`, and its fingerprint.
 
@@ -230,8 +232,6 @@ def _open_har(
     from restok_cli.metrics.pictures import GROUP_SIZE
     from restok_cli.model.checkpoint import fingerprint, load_for_use, open_har
 
-    if path is None:
-        raise UsageError("nll is a generator's: give it by --model")
     folder = open_har(path)
     config, known = folder.config, folder.tokenizer_fingerprint
     if (config.num_codes, config.codebook_size) != (source.num_codes, source.codebook_size):

@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from restok_cli.model.tokenizer import Tokenizer
 
 
-def check_tokens(tokens: str, metrics: list[str], reference: str | None, model: Path | None) -> None:
+def check_tokens(tokens: str, metrics: list[str], reference: str | None) -> None:
     """Raises UsageError where a sweep cannot be what is meant."""
-    if model is None:
-        raise UsageError("--tokens decodes the first codes of SAMPLES; give the tokenizer by --model")
     if reference is not None:
         raise UsageError("--tokens compares with SAMPLES themselves; leave --reference out")
     if "codebook" in metrics or "nll" in metrics:

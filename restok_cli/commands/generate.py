@@ -23,6 +23,7 @@ from restok_cli.commands.options import (
     Seed,
     is_given,
     open_device,
+    parse_model,
     torch_dtype,
 )
 from restok_cli.errors import UsageError
@@ -89,7 +90,8 @@ Greedy = Annotated[bool, typer.Option("--greedy", help="Always the likeliest cod
 TopK = Annotated[int, typer.Option(min=0, help="Draw from the K likeliest codes; 0 = all.")]
 TopP = Annotated[float, typer.Option(min=0, max=1, help="Draw from the likeliest codes that reach P.")]
 OwnTokenizer = Annotated[
-    Path | None, typer.Option(metavar="M", help="Decode with this copy of the generator's tokenizer.")
+    Path | None,
+    typer.Option(parser=parse_model, metavar="M", help="Decode with this copy of the generator's tokenizer."),
 ]
 Grid = Annotated[
     Path | None,
@@ -110,7 +112,12 @@ Compile = Annotated[bool, typer.Option("--compile", help="Compile the models fir
 Quantize = Annotated[
     Literal["int8"] | None, typer.Option(help="Draw codes with 8-bit products: faster on a CPU, other codes.")
 ]
-GoOn = Annotated[bool, typer.Option("--resume", help="Go on where this command was stopped.")]
+GoOn = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Go on where this command stopped; a higher --count draws more beside what is there."
+    ),
+]
 
 
 def generate(
@@ -175,7 +182,7 @@ def generate(
 
     from restok_cli.model.sampling import SamplingOptions
 
-    if preset is None and not is_given(context, "model"):
+    if preset is None and model == SAMPLE_MODEL:
         preset = "sample"
     sampling = SamplingOptions(cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k, top_p)
     sampling = with_preset(context, sampling, preset)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from restok_cli.commands.model_cards import described, to_publish
-from restok_cli.commands.options import AsJson, Overwrite
+from restok_cli.commands.options import SAMPLE_MODEL, AsJson, Overwrite, parse_model
 from restok_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,8 +22,9 @@ app = typer.Typer(
     help="""List presets and released models; look into a model; convert, describe, publish it.
 
     Wherever a command takes a model, it takes a folder that restok wrote, a folder
-    in the layout that the authors of the paper released, or hf:owner/name[@revision]
-    on the Hugging Face hub.
+    in the layout that the authors of the paper released, hf:owner/name[@revision]
+    on the Hugging Face hub, or the word sample: the one that comes with restok. A
+    folder called sample is ./sample.
 
     Examples:
 
@@ -50,9 +51,18 @@ HUB_MODELS = (
 )
 
 ModelArgument = Annotated[
-    Path, typer.Argument(metavar="M", help="A model folder, a run, or hf:owner/name.", show_default=False)
+    Path,
+    typer.Argument(
+        parser=parse_model,
+        metavar="M",
+        help="A model folder, a run, hf:owner/name, or sample: the one that comes with restok.",
+        show_default=False,
+    ),
 ]
-LocalModel = Annotated[Path, typer.Argument(metavar="M", help="A model folder, or a run.", show_default=False)]
+LocalModel = Annotated[
+    Path,
+    typer.Argument(parser=parse_model, metavar="M", help="A model folder, a run, or sample.", show_default=False),
+]
 Metrics = Annotated[
     list[Path] | None,
     typer.Option(
@@ -185,6 +195,10 @@ def card(
     from restok_cli.model.card import card_text, is_untouched, record_text
     from restok_cli.model.checkpoint import CARD_FILE, RECORD_FILE
 
+    if model == SAMPLE_MODEL:
+        raise UsageError(
+            "sample is a part of restok, which stays as it is; copy it first: restok models halve sample M"
+        )
     folder = open_local(model)
     record = described(folder, metrics or [], licence)
     path = folder.path / CARD_FILE

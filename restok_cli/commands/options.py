@@ -20,7 +20,7 @@ PICTURE_REQUEST = "request.json"  # what was asked for, beside it: model, option
 PICTURE_FOLDER = Path("pictures")  # where generate writes and evaluate reads, unless told otherwise
 STDOUT = Path("-")
 SAMPLE_MODEL = Path(__file__).parent.parent / "assets" / "model"  # a generator of emoji, with its tokenizer
-SAMPLE_MODEL_NAME = "the one of emoji that comes with restok"
+SAMPLE_MODEL_NAME = "sample, the one of emoji that comes with restok"
 
 
 def parse_batch_size(text: str | int) -> int:
@@ -30,6 +30,14 @@ def parse_batch_size(text: str | int) -> int:
     if not str(text).isdecimal() or int(text) < 1:
         raise UsageError(f"--batch-size {text}: give a number from 1 on, or auto")
     return int(text)
+
+
+def parse_model(text: str | Path) -> Path:
+    """The model that the command line names: `sample` is the one that comes with restok, as with DATA.
+
+    A folder of that name is ./sample, which is why this reads the word before it becomes a path.
+    """
+    return SAMPLE_MODEL if str(text) == "sample" else Path(text)
 
 
 DataArgument = Annotated[
@@ -62,13 +70,18 @@ MaxDecodedPixels = Annotated[
 TokenizerOption = Annotated[
     Path,
     typer.Option(
-        "--model", metavar="M", help="A tokenizer, or a generator with its tokenizer.", show_default=SAMPLE_MODEL_NAME
+        "--model",
+        parser=parse_model,
+        metavar="M",
+        help="A tokenizer, or a generator with its tokenizer.",
+        show_default=SAMPLE_MODEL_NAME,
     ),
 ]
 GeneratorOption = Annotated[
     Path,
     typer.Option(
         "--model",
+        parser=parse_model,
         metavar="M",
         help="A generator: a run of train-har, or its model folder.",
         show_default=SAMPLE_MODEL_NAME,
@@ -99,7 +112,11 @@ RunSeed = Annotated[
 ]
 Init = Annotated[
     Path | None,
-    typer.Option(metavar="M", help="Start from the weights of this model: a folder, a run or hf:owner/name."),
+    typer.Option(
+        parser=parse_model,
+        metavar="M",
+        help="Start from the weights of this model: a folder, a run, hf:owner/name, or sample.",
+    ),
 ]
 StopAt = Annotated[
     int | None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
-from restok_cli.commands.options import DataArgument, Device, Dtype, NumProcesses, open_device, torch_dtype
+from restok_cli.commands.options import DataArgument, Device, Dtype, NumProcesses, open_device, parse_model, torch_dtype
 from restok_cli.console import Progress, note
 from restok_cli.errors import Interrupted
 from restok_cli.files import locked_folder
@@ -29,7 +29,9 @@ Shards = list[tuple[str, int]]  # of a code cache: split and number
 def codes(
     data: DataArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.", show_default=False)],
-    tokenizer: Annotated[Path, typer.Option(metavar="M", help="The tokenizer to encode with.", show_default=False)],
+    tokenizer: Annotated[
+        Path, typer.Option(parser=parse_model, metavar="M", help="The tokenizer to encode with.", show_default=False)
+    ],
     views: Annotated[
         Literal["ten-crop", "flip", "centre"],
         typer.Option(help="What is encoded of a training picture; of validation it is always the centre."),

@@ -27,6 +27,7 @@ from restok_cli.commands.options import (
     Track,
     check_resume,
     open_device,
+    parse_model,
 )
 from restok_cli.commands.runs import carry_out, check_stop_at, first_weights, run_layers
 from restok_cli.files import check_apart, check_output_folder
@@ -36,7 +37,10 @@ from restok_cli.processes import connect, local_device, run_in_processes
 def train_har(
     data: DataArgument,
     tokenizer: Annotated[
-        Path, typer.Option(metavar="M", help="A tokenizer: a run of train-tokenizer, or its model folder.")
+        Path,
+        typer.Option(
+            parser=parse_model, metavar="M", help="A tokenizer: a run of train-tokenizer, its model folder, or sample."
+        ),
     ],
     output: RunOutput,
     preset: Preset = None,

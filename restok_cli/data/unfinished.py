@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from restok_cli.console import note
@@ -30,7 +30,7 @@ def unfinished(output: Path, request: dict, resume: bool, is_main: bool) -> Iter
     """
     output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
-    with locked(output.with_name(f".{output.name}.lock"), output) if is_main else nullcontext():
+    with alone(output) if is_main else nullcontext():
         yield from _unfinished(output, request, resume, is_main)
 
 
@@ -40,7 +40,11 @@ def _unfinished(output: Path, request: dict, resume: bool, is_main: bool) -> Ite
         if folder.exists() and not resume:
             shutil.rmtree(folder)
         elif folder.exists():
-            _check_same(folder, request)
+            before = read_request(folder)
+            if before is None:
+                shutil.rmtree(folder)
+            else:
+                check_same(before, request, f"{output} was begun")
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
     try:
@@ -53,6 +57,12 @@ def _unfinished(output: Path, request: dict, resume: bool, is_main: bool) -> Ite
         raise
     if is_main:
         clear_unfinished(output)  # where the block did not rename it to what was asked for
+
+
+def alone(output: Path) -> AbstractContextManager[None]:
+    """For a block in which no other process works on `output`. Entering raises UsageError where one does."""
+    output = output.resolve()
+    return locked(output.with_name(f".{output.name}.lock"), output)
 
 
 def unfinished_folder(output: Path) -> Path:
@@ -92,17 +102,22 @@ def write_finished(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _check_same(folder: Path, request: dict) -> None:
+def read_request(folder: Path) -> dict | None:
+    """What the folder was begun for; None where that is not there, since a process was killed as it began or ended."""
     try:
-        before = json.loads((folder / REQUEST_FILE).read_text(encoding="utf-8"))
+        return json.loads((folder / REQUEST_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        shutil.rmtree(folder)  # killed before anything was made
-        return
-    for name in before.keys() | request.keys():
-        if before.get(name) != request.get(name):
+        return None
+
+
+def check_same(before: dict, request: dict, done: str) -> None:
+    """Raises UsageError where an output was begun by another request; one that has a lower `count` is gone on with."""
+    for name in dict.fromkeys((*before, *request)):
+        was, now = before.get(name), request.get(name)
+        if was != now and not (name == "count" and isinstance(was, int) and was < now):
             raise UsageError(
-                f"--resume: the output was begun with {name} = {before.get(name)}, now it is {request.get(name)};"
-                " give the same options, or leave --resume out to begin anew"
+                f"--resume: {done} with {name} = {was}, now it is {now}; give the same options, or --overwrite to begin"
+                " anew"
             )
 
 

@@ -113,10 +113,13 @@ def save_released(module: Tokenizer | Har, folder: Path, describe: Describe = la
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """Write a safetensors file. Raises OSError, also where safetensors hides one (a full disk)."""
+    path.touch()
+    mode = path.stat().st_mode  # as the umask has it: safetensors puts another file there, which is for its owner alone
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:
         raise OSError(None, f"cannot write ({error})", str(path)) from error
+    path.chmod(mode)
 
 
 def _write_model(folder: Path, kind: Kind, module: nn.Module, extra: dict[str, Any]) -> None:

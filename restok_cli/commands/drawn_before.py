@@ -1,0 +1,208 @@
+"""What of the output of `restok generate` is there already, and how it is gone on with.
+
+Picture i is the same however many are drawn. So to go on with work that was stopped, or with an output of fewer
+pictures, is one thing: what is there goes into the folder of unfinished work, and what is missing is drawn.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from restok_cli.commands.options import (
+    PICTURE_MANIFEST,
+    PICTURE_REQUEST,
+    STDOUT,
+    check_output_file,
+    check_picture_folder,
+)
+from restok_cli.console import counted
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import check_output_folder
+
+if TYPE_CHECKING:
+    from restok_cli.commands.drawing import Job
+
+
+class Destination(NamedTuple):
+    """Where what is drawn goes, and what may be there already."""
+
+    output: Path
+    shards: bool  # a data set in a folder
+    codes: bool  # a file of codes, or lines of them, and no pictures
+    grid: Path | None
+    ladder: Path | None
+    resume: bool
+    overwrite: bool
+
+
+def check_output(to: Destination, overwrite: bool, *models: Path) -> None:
+    """Raises UsageError where the output is not one for what is asked, or is there and may not be replaced."""
+    output = to.output
+    if to.codes:
+        if to.shards:
+            raise UsageError("--shards are of pictures and --codes draws none; give one of them")
+        if output != STDOUT:
+            from restok_cli.data.code_files import check_code_file
+
+            check_code_file(output)
+            check_output_file("-o", output, output.suffix, overwrite, *models)
+    elif to.shards:
+        if output == STDOUT:
+            raise UsageError("--shards need a folder, and - is a tar stream already; leave --shards out")
+        from restok_cli.data.shards import own_files
+
+        check_output_folder(output, overwrite, own_files(output).__contains__)
+    elif output.suffix == ".npz":
+        check_output_file("-o", output, ".npz", overwrite, *models)
+    elif output != STDOUT:
+        check_picture_folder(output, overwrite)
+
+
+def picture_names(block: range) -> list[str]:
+    return [f"{index:06d}.png" for index in block]
+
+
+def code_names(block: range) -> list[str]:
+    return [f"{block.start:06d}-{block.stop:06d}.npy"]
+
+
+def as_provenance(request: dict[str, Any]) -> dict[str, str]:
+    """A request as the manifest of a data set keeps it."""
+    return {key: str(value) for key, value in request.items()}
+
+
+def as_kept(request: dict[str, Any], to: Destination) -> dict[str, Any]:
+    """A request as `request_of` finds it again."""
+    return as_provenance(request) | {"count": request["count"]} if to.shards else request
+
+
+# --- work that was stopped -----------------------------------------------------------------------------------------
+
+
+def is_begun(output: Path) -> bool:
+    """Whether --resume finds something at `output`: of the same request, or it is refused before anything is drawn."""
+    from restok_cli.data.unfinished import unfinished_folder
+
+    return unfinished_folder(output).is_dir() or output.is_file() or (output.is_dir() and any(output.iterdir()))
+
+
+def remove_leftover(to: Destination) -> None:
+    """Remove the folder of unfinished work where a command was killed after its output was there."""
+    from restok_cli.data.unfinished import alone, clear_unfinished, read_request, unfinished_folder
+
+    folder = unfinished_folder(to.output)
+    if folder.is_dir() and to.output.exists():
+        request = read_request(folder)
+        if request is None or as_kept(request, to) == request_of(to):
+            with alone(to.output):
+                clear_unfinished(to.output)
+
+
+def check_not_stopped(to: Destination) -> None:
+    """Raises UsageError where a stopped run waits to be gone on with, whose pictures would be drawn a second time."""
+    from restok_cli.data.unfinished import alone, read_request, unfinished_folder
+
+    folder = unfinished_folder(to.output)
+    request = read_request(folder)
+    done = {int(file.stem) for file in folder.glob("*.png")}
+    for file in folder.glob("*-*.npy"):
+        done |= set(range(*map(int, file.stem.split("-"))))
+    if request is None or not done:
+        return
+    with alone(to.output):
+        raise UsageError(
+            f"{to.output} was begun and stopped: {len(done):,} of {counted(request['count'], 'picture')} are there;"
+            " the same command with --resume goes on, with --overwrite it begins anew"
+        )
+
+
+# --- what is finished ----------------------------------------------------------------------------------------------
+
+
+def pictures_there(to: Destination, request: dict[str, Any]) -> int:
+    """How many pictures, or their codes, a finished output has of this request, which may ask for more; 0 for none.
+
+    Raises UsageError where it was drawn by another request, or holds what nobody drew.
+    """
+    from restok_cli.data.unfinished import check_same
+
+    before = request_of(to)
+    if before is None:
+        check_output(to, overwrite=False)
+        return 0
+    check_same(before, as_kept(request, to), f"{to.output} was drawn")
+    there = before["count"] if is_whole(to, before["count"]) else 0  # what has lost some of its files is made anew
+    if there < request["count"]:
+        check_output(to, overwrite=True)
+    return there
+
+
+def request_of(there: Destination) -> dict[str, Any] | None:
+    """What the pictures or codes that are there were drawn by; None where that cannot be told."""
+    from restok_cli.data.code_files import read_codes
+    from restok_cli.data.shards import read_manifest
+
+    output = there.output
+    with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile, RestokError):
+        if there.codes:
+            return read_codes(output).request
+        if there.shards:
+            provenance = read_manifest(output).provenance
+            return provenance | {"count": int(provenance["count"])}
+        if output.suffix == ".npz":
+            with zipfile.ZipFile(output) as archive:
+                return json.loads(archive.comment)
+        return json.loads((output / PICTURE_REQUEST).read_text(encoding="utf-8"))
+    return None
+
+
+def is_whole(there: Destination, count: int) -> bool:
+    """Whether no file is missing from the pictures that are there; a single file is never there in part."""
+    from restok_cli.data.shards import open_dataset
+    from restok_cli.data.unfinished import is_finished
+
+    if there.shards:
+        try:
+            return bool(open_dataset(there.output.resolve()))
+        except RestokError:
+            return False
+    if there.output.is_file():
+        return True
+    return all(is_finished(there.output / name) for name in (*picture_names(range(count)), PICTURE_MANIFEST))
+
+
+def read_pictures(there: Destination, count: int) -> Iterator[bytes]:
+    """The PNG files of the pictures that are there, all of them."""
+    from restok_cli.data.images import png_bytes, to_tensor
+    from restok_cli.data.shards import open_dataset
+    from restok_cli.metrics.pictures import open_pictures
+
+    output = there.output
+    if there.shards:
+        part = open_dataset(output.resolve()).split("validation")
+        yield from map(part.read, range(count))
+    elif output.suffix == ".npz":
+        pictures = open_pictures(str(output), "all")
+        yield from (png_bytes(to_tensor(pictures.open(index))) for index in range(count))
+    else:
+        yield from ((output / name).read_bytes() for name in picture_names(range(count)))
+
+
+def take_over(job: "Job", there: Destination, count: int, folder: Path) -> None:
+    """Put the `count` pictures or codes that are there into the folder of unfinished work, for more to be drawn."""
+    from restok_cli.commands.drawing import npy_bytes
+    from restok_cli.data.code_files import read_codes
+    from restok_cli.data.unfinished import is_finished, write_finished
+
+    if there.codes:
+        rows = read_codes(there.output).codes
+        blocks = [block for block in job.blocks if block.stop <= count]
+        files = ((code_names(block)[0], npy_bytes(rows[block.start : block.stop])) for block in blocks)
+    else:
+        files = zip(picture_names(range(count)), read_pictures(there, count), strict=True)
+    for name, data in files:
+        if not is_finished(folder / name):
+            write_finished(folder / name, data)

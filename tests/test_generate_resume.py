@@ -1,0 +1,215 @@
+"""`restok generate`: what was stopped, or is there in part, is gone on with, and nothing that is there is lost."""
+
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from drawings import OPTIONS, RESTOK, pngs
+
+from restok_cli.commands import drawing
+from restok_cli.data import unfinished
+from restok_cli.data.unfinished import alone
+from restok_cli.errors import Interrupted
+
+FORMS = {  # of the output, with the options that ask for it
+    "out": (),
+    "out.npz": (),
+    "shards": ("--shards",),
+    **dict.fromkeys(("codes.npz", "codes.jsonl", "codes.safetensors"), ("--codes",)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["out", "out.npz"])
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(generate, tiny_models, tmp_path, form):
+    options = ("--model", tiny_models / "har", *OPTIONS, "--count", 120, "--batch-size", 1)
+    command = [str(word) for word in (*RESTOK, "generate", *options, "-o", form)]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    begun = tmp_path / f".{form}.unfinished"
+    deadline = time.monotonic() + 60
+    while len(list(begun.glob("*.png"))) < 5 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(60) == -signal.SIGKILL
+    done = {name: (begun / name).stat().st_mtime_ns for name in pngs(begun)}
+    assert 5 <= len(done) < 120 and not (tmp_path / form).exists()
+    (begun / min(done)).write_bytes(b"cut short by a power cut")
+
+    generate("--count", 120, "-o", form, "--resume", "--batch-size", 16)
+    generate("--count", 120, "-o", f"whole-{form}")
+    assert not begun.exists()
+    if form == "out":
+        assert pngs(tmp_path / "out") == pngs(tmp_path / "whole-out")
+        assert (tmp_path / "out" / "manifest.jsonl").read_text() == (tmp_path / "whole-out/manifest.jsonl").read_text()
+    else:
+        assert (tmp_path / form).read_bytes() == (tmp_path / f"whole-{form}").read_bytes()
+
+
+@pytest.fixture
+def stop(fails, tiny_models, tmp_path, monkeypatch):
+    """Run `generate`, which gets a signal after some blocks of two, and give what it says."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(blocks: int, *arguments) -> str:
+        draw = drawing.draw_blocks
+
+        def stopped(job, todo):
+            for done, drawn in enumerate(draw(job, todo)):
+                if done == blocks:
+                    raise Interrupted(signal.SIGTERM, "interrupted")
+                yield drawn
+
+        with monkeypatch.context() as patch:
+            patch.setattr(drawing, "draw_blocks", stopped)
+            return fails(143, "generate", "--model", tiny_models / "har", *OPTIONS, "--batch-size", 2, *arguments)
+
+    return call
+
+
+def test_a_stopped_run_says_how_to_go_on_and_does(expected, stop, generate, tmp_path):
+    assert stop(3, "-o", "out") == "restok: interrupted; the same command with --resume goes on"
+    made = tmp_path / ".out.unfinished"
+    assert len(pngs(made)) == 6 and not (tmp_path / "out").exists()
+    untouched = (made / "000002.png").stat().st_mtime_ns
+    generate("-o", "out", "--resume", "--batch-size", 2)
+    assert pngs(tmp_path / "out") == expected
+    assert (tmp_path / "out" / "000002.png").stat().st_mtime_ns == untouched
+
+
+def test_a_run_that_is_stopped_before_anything_is_made_leaves_nothing(stop, tmp_path):
+    assert stop(0, "-o", "out") == "restok: interrupted"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_going_on_with_other_options_is_refused(stop, fails, tiny_models):
+    stop(1, "-o", "out")
+    line = fails(2, "generate", "--model", tiny_models / "har", *OPTIONS, "-o", "out", "--resume", "--seed", 1)
+    assert "begun with seed = 0, now it is 1; give the same options" in line
+
+
+@pytest.mark.parametrize("form", ["out", "out.npz", "shards", "codes.npz"])
+def test_a_stopped_run_is_not_thrown_away_but_by_overwrite(stop, generate, fails, tiny_models, tmp_path, form):
+    options = ("-o", form, *FORMS[form])
+    stop(2, *options, "--seed", 1)
+    before = sorted((tmp_path / f".{form}.unfinished").iterdir())
+    line = fails(2, "generate", "--model", tiny_models / "har", *OPTIONS, *options)
+    assert f"{form} was begun and stopped: 4 of 11 pictures are there; the same command with --resume goes on" in line
+    assert sorted((tmp_path / f".{form}.unfinished").iterdir()) == before
+    generate(*options, "--overwrite")
+    assert [file.name for file in tmp_path.iterdir()] == [form]
+
+
+def test_a_running_command_is_said_to_run(stop, fails, tiny_models, tmp_path):
+    stop(2, "-o", "out")
+    with alone(tmp_path / "out"):
+        line = fails(2, "generate", "--model", tiny_models / "har", *OPTIONS, "-o", "out")
+    assert "out is being written by process" in line
+
+
+@pytest.mark.parametrize("form", ["out", "out.npz", "shards", "codes.npz", "codes.jsonl", "codes.safetensors"])
+@pytest.mark.parametrize("classes", [(), ("--class", "random"), ("--class", "heart", "--class", 3)], ids=str)
+def test_a_finished_output_is_gone_on_with_by_a_higher_count(generate, stop, tmp_path, monkeypatch, form, classes):
+    options = ("--batch-size", 3, *FORMS[form], *classes)
+    generate(*options, "-o", f"whole-{form}")
+    generate(*options, "-o", form, "--count", 5)
+    drawn = []
+    draw = drawing.draw_blocks
+    monkeypatch.setattr(drawing, "draw_blocks", lambda job, blocks: drawn.extend(blocks) or draw(job, blocks))
+    assert "interrupted" in stop(2, *options, "-o", form, "--resume")  # also of that, nothing is lost
+    assert "is complete" in generate(*options, "-o", form, "--resume", "--count", 5).err
+    generate(*options, "-o", form, "--resume")
+    assert drawn[:1] == [range(3, 6)] and drawn[-1] == range(9, 11)  # the block that was short is drawn as a whole
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([form, f"whole-{form}"])
+    files = [file.relative_to(tmp_path / form) for file in (tmp_path / form).rglob("*")] or [Path()]
+    for file in files:
+        assert (tmp_path / form / file).read_bytes() == (tmp_path / f"whole-{form}" / file).read_bytes()
+
+
+@pytest.mark.parametrize(("option", "value"), [("seed", 1), ("top-p", 0.5), ("count", 3)])
+def test_more_pictures_of_other_options_are_refused_by_name(generate, expected, fails, tiny_models, option, value):
+    options = ("--model", tiny_models / "har", *OPTIONS, "--count", 20, "-o", "expected", "--resume")
+    line = fails(2, "generate", *options, f"--{option}", value)
+    assert f"expected was drawn with {option.replace('-', '_')} = " in line and f"now it is {value};" in line
+
+
+def test_a_foreign_file_is_no_part_of_what_is_gone_on_with(generate, expected, fails, tiny_models, tmp_path):
+    (tmp_path / "expected" / "notes.txt").write_text("mine")
+    options = ("--model", tiny_models / "har", *OPTIONS, "--count", 20, "-o", "expected", "--resume")
+    assert "holds notes.txt, which this command did not make" in fails(2, "generate", *options)
+    assert (tmp_path / "expected" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("form", ["out", "out.npz", "shards", "codes.npz"])
+@pytest.mark.parametrize("lost", ["000000.png", "request.json"])
+def test_what_was_killed_while_tidying_up_is_cleared_away(generate, fails, tiny_models, tmp_path, form, lost):
+    options = ("-o", form, *FORMS[form])
+    folder, kept = tmp_path / f".{form}.unfinished", tmp_path / "kept"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unfinished, "clear_unfinished", lambda output: folder.exists() and folder.rename(kept))
+        generate(*options)
+    if not kept.exists():  # became the output
+        shutil.copytree(tmp_path / form, kept)
+    (kept / lost).unlink(missing_ok=True)
+    for command in ((), ("--resume",)):
+        shutil.copytree(kept, folder)
+        if command:
+            assert "is complete" in generate(*options, *command).err
+        else:
+            assert "already" in fails(2, "generate", "--model", tiny_models / "har", *OPTIONS, *options)
+        assert sorted(file.name for file in tmp_path.iterdir()) == sorted([form, "kept"])
+
+
+def test_a_complete_run_has_nothing_left_to_do(generate, expected, tmp_path, fails, tiny_models):
+    before = (tmp_path / "expected").stat().st_mtime_ns
+    result = generate("-o", "expected", "--resume")
+    assert "is complete" in result.err and result.out == "expected\n"
+    assert (tmp_path / "expected").stat().st_mtime_ns == before
+    options = ("--model", tiny_models / "har", *OPTIONS, "-o", "expected", "--resume", "--seed", 1)
+    assert "expected was drawn with seed = 0, now it is 1" in fails(2, "generate", *options)
+
+
+@pytest.mark.parametrize("form", ["out", "out.npz", "shards"])
+def test_a_complete_run_of_any_form_gives_the_grid_that_is_still_missing(generate, fails, tiny_models, tmp_path, form):
+    options = ("-o", form, *(["--shards"] if form == "shards" else []))
+    generate(*options, "--grid", "first.png")
+    before = (tmp_path / form).stat().st_mtime_ns
+    assert "is complete" in generate(*options, "--resume", "--grid", "second.png").err
+    assert (tmp_path / form).stat().st_mtime_ns == before
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
+    line = fails(2, "generate", "--model", tiny_models / "har", *OPTIONS, *options, "--resume", "--seed", 1)
+    assert f"{form} was drawn with seed = 0, now it is 1" in line
+
+
+def test_a_run_that_has_lost_a_picture_is_made_again(generate, expected, tmp_path):
+    (tmp_path / "expected" / "000004.png").unlink()
+    (tmp_path / "expected" / "000005.png").write_bytes(b"cut")
+    generate("-o", "expected", "--resume")
+    assert pngs(tmp_path / "expected") == expected
+
+
+@pytest.mark.parametrize("name", ["codes.npz", "codes.safetensors", "codes.jsonl"])
+def test_codes_that_are_there_are_only_taken_for_those_that_they_are(
+    generate, restok, fails, tiny_models, tmp_path, name
+):
+    generate("--codes", "-o", name)
+    before = (tmp_path / name).stat().st_mtime_ns
+    assert "is complete" in generate("--codes", "-o", name, "--resume").err
+    assert (tmp_path / name).stat().st_mtime_ns == before
+    options = ("generate", "--model", tiny_models / "har", *OPTIONS, "--codes", "-o", name, "--resume")
+    assert f"{name} was drawn with seed = 0, now it is 1" in fails(2, *options, "--seed", 1)
+    assert restok("encode", "sample", "--model", tiny_models / "tokenizer", "-o", name, "--overwrite").code == 0
+    assert "already exists" in fails(2, *options)
+
+
+@pytest.mark.parametrize("option", ["--grid", "--ladder"])
+def test_going_on_replaces_no_picture_of_another_run(generate, stop, fails, tiny_models, tmp_path, option):
+    (tmp_path / "there.png").write_bytes(b"another's")
+    options = ("--model", tiny_models / "har", *OPTIONS, "-o", "out", "--resume", option, "there.png")
+    assert f"{option} there.png already exists" in fails(2, "generate", *options)
+    assert (tmp_path / "there.png").read_bytes() == b"another's"
+    stop(1, "-o", "out")
+    generate("-o", "out", "--resume", "--batch-size", 2, option, "there.png")
+    assert (tmp_path / "there.png").read_bytes() != b"another's"
