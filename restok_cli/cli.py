@@ -33,6 +33,7 @@ from restok_cli.commands import (
     train_tokenizer,
 )
 from restok_cli.errors import Failed, Interrupted, RestokError, Unmet, UsageError
+from restok_cli.files import expand_home
 from restok_cli.processes import leave, leave_words, rank, world_size
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_UNMET = 1, 2, 4
@@ -131,7 +132,7 @@ def run(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         check_words(words)
-        code = app(args=[expand_home(word) for word in words], prog_name="restok", standalone_mode=False) or 0
+        code = app(args=[expand_paths(word) for word in words], prog_name="restok", standalone_mode=False) or 0
         sys.stdout.flush()  # here, where a closed pipe or a full disk can still be told
         return code
     except ClickUsageError as error:
@@ -182,18 +183,13 @@ def check_words(words: list[str]) -> None:
             )
 
 
-def expand_home(word: str) -> str:
-    """The word with ~ as the home folder where a path follows an option or a name: shells expand it after a space only.
+def expand_paths(word: str) -> str:
+    """The word with ~ as the home folder also after an option or a name: shells expand it after a space only.
 
     A bare ~ after a name stays: it is YAML's null. Raises UsageError where nobody knows the home folder.
     """
     found = re.fullmatch(r"(-[a-zA-Z]|--[a-z-]+=|(?:[\w.-]+=)+(?=~/))(~(?:/.*)?)", word, re.DOTALL)
-    if found is None:
-        return word
-    path = os.path.expanduser(found[2])
-    if path == found[2]:
-        raise UsageError(f"{word}: the home folder is not known; set HOME, or give the whole path")
-    return found[1] + path
+    return found[1] + expand_home(found[2]) if found else word
 
 
 def spare_memory(options: dict[str, Any]) -> str:

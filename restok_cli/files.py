@@ -16,6 +16,16 @@ SYNC_SECONDS = 0.2  # from one early sync of a large file to the next
 FILE_SUFFIXES = (".jpeg", ".jpg", ".jsonl", ".npz", ".png", ".safetensors", ".tar", ".webp", ".zip")
 
 
+def expand_home(path: str) -> str:
+    """The path with a ~ at its start as the home folder. Raises UsageError where nobody knows that."""
+    if path != "~" and not path.startswith("~/"):
+        return path
+    expanded = os.path.expanduser(path)
+    if expanded == path:
+        raise UsageError(f"{path}: the home folder is not known; set HOME, or give the whole path")
+    return expanded
+
+
 def sync_folder(path: Path) -> None:
     """Make renames inside `path` survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
