@@ -33,7 +33,7 @@ from restok_cli.commands import (
     train_tokenizer,
 )
 from restok_cli.errors import Failed, Interrupted, RestokError, Unmet, UsageError
-from restok_cli.files import expand_home
+from restok_cli.files import DISK_FULL, expand_home
 from restok_cli.processes import leave, leave_words, rank, world_size
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_UNMET = 1, 2, 4
@@ -154,6 +154,8 @@ def run(arguments: list[str] | None = None) -> int:
         if isinstance(error.__cause__, EOFError):
             raise error.__cause__ from None
         return _fail("interrupted", EXIT_SIGNAL + signal.SIGINT)
+    except UnicodeEncodeError as error:
+        return _fail(f"{error.object[:200]!a}: this name is not UTF-8; rename the file", EXIT_FAILURE)
     except OSError as error:
         _drop_output()
         if error.errno == errno.EPIPE:  # `restok … | head`: the reader has seen enough
@@ -165,6 +167,12 @@ def run(arguments: list[str] | None = None) -> int:
             return _fail(
                 "a process that loads pictures was killed, most often because memory or /dev/shm ran out;"
                 f" try fewer workers ({error})",
+                EXIT_FAILURE,
+            )
+        if str(error) == "Could not determine home directory.":
+            return _fail(
+                "a folder in your home is needed, and you have none: set HOME, or for what is downloaded HF_HOME and"
+                " TORCH_HOME",
                 EXIT_FAILURE,
             )
         if str(error).startswith("Symlink loop"):  # before Python 3.13; from then on it is an OSError
@@ -207,12 +215,9 @@ def spare_memory(options: dict[str, Any]) -> str:
 
 
 def _describe(error: OSError) -> str:
-    path = error.filename
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        path = error.filename2 or path  # what a copy is written to, not what it is of
-        where = f"{path}: " if path else ""
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in DISK_FULL:
         return f"{where}{error.strerror}; nothing half-written was kept: make room and run the command again"
-    where = f"{path}: " if path else ""
     return f"{where}{error.strerror or error}"
 
 

@@ -1,6 +1,8 @@
 """Files and folders that are either whole or absent, also after a crash or on a full disk."""
 
+import errno
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from typing import BinaryIO
 from restok_cli.errors import UsageError
 
 SYNC_SECONDS = 0.2  # from one early sync of a large file to the next
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # of files that a command reads or another one writes: a folder called so would be taken for one
 FILE_SUFFIXES = (".jpeg", ".jpg", ".jsonl", ".npz", ".png", ".safetensors", ".tar", ".webp", ".zip")
 
@@ -63,14 +66,28 @@ def synced_early(file: BinaryIO) -> Iterator[None]:
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let the error of a full disk that the block raises name `path`, and not, say, what was being copied there."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            error.filename, error.filename2 = error.filename2 or error.filename or str(path), None
+        elif re.fullmatch(r"\d+ requested and \d+ written", str(error)):  # numpy's way to say it
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
+
+
+@contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes `path` at the end of the block, or disappears on any error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        sync_file(temporary)
+        with naming(path):
+            yield temporary
+            sync_file(temporary)
         os.replace(temporary, path)
         sync_folder(path.parent)
     finally:
@@ -86,8 +103,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        yield temporary
-        publish_folder(temporary, path)
+        with naming(path):
+            yield temporary
+            publish_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
