@@ -240,7 +240,8 @@ def _fail(message: str, code: int) -> int:
     """Say what was wrong, in one line; of several processes, by the one that knows which failed first."""
     line = message if message.startswith("Traceback") else " ".join(message.split())
     if line and not leave_words(line, code) and (rank() == 0 or code < EXIT_SIGNAL):
-        print(f"restok: {line}", file=sys.stderr)
+        with suppress(OSError):  # where nobody can be told, the exit code tells
+            print(f"restok: {line}", file=sys.stderr)
     return code
 
 
