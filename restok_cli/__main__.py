@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from types import FrameType
 
-from restok_cli.errors import Interrupted
+from restok_cli.errors import Interrupted, UsageError
 from restok_cli.machine import is_intel
 from restok_cli.processes import leave_words, rank, take_place
 
@@ -20,12 +20,33 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # `nohup restok …` goes on after a hang-up
             signal.signal(number, interrupt)
-    take_place()
+    open_streams()
+    try:
+        take_place()
+    except UsageError as error:  # of the environment: which of several processes this is, nobody knows
+        print(f"restok: {error}", file=sys.stderr)
+        sys.exit(2)
     round_alike()
     keep_memory()
     from restok_cli.cli import main as run_command_line  # takes a third of a second, in which Ctrl-C may come
 
     run_command_line()
+
+
+def open_streams() -> None:
+    """Let data on stdin and stdout be UTF-8, whatever the locale says; file names that are not keep their own bytes.
+
+    A stream that the caller has closed is opened on nothing: else the next file would get its number, and what a
+    library prints would go there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8"))  # noqa: SIM115  for as long as we run
+    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    sys.stderr.reconfigure(errors="backslashreplace")  # for people, in what their terminal shows
 
 
 def round_alike() -> None:

@@ -5,13 +5,14 @@ Nothing here imports torch, so that help and completion answer at once.
 
 import errno
 import os
+import re
 import signal
 import sys
 import traceback
 from contextlib import suppress
 from importlib.metadata import version
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,7 +33,8 @@ from restok_cli.commands import (
     train_tokenizer,
 )
 from restok_cli.errors import Failed, Interrupted, RestokError, Unmet, UsageError
-from restok_cli.processes import leave, leave_words, rank
+from restok_cli.files import DISK_FULL, expand_home
+from restok_cli.processes import leave, leave_words, rank, world_size
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_UNMET = 1, 2, 4
 EXIT_SIGNAL = 128  # plus the number of the signal
@@ -46,6 +48,24 @@ class InOrder(typer.core.TyperGroup):
 
     def list_commands(self, ctx: typer.Context) -> list[str]:
         return ["prepare", *(name for name in super().list_commands(ctx) if name != "prepare")]
+
+
+class Command(typer.core.TyperCommand):
+    """A command that knows from its own options what may be done in several processes, and about lack of memory."""
+
+    def invoke(self, context: typer.Context) -> object:
+        writes, shares_work = "overwrite" in context.params, "num_processes" in context.params
+        if world_size() > 1 and writes and not shares_work:
+            raise UsageError(
+                f"{context.command_path} works in one process, and {world_size()} are started (SLURM says so, or RANK"
+                " and WORLD_SIZE): start it once"
+            )
+        try:
+            return super().invoke(context)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise RestokError(f"out of memory; {spare_memory(context.params)}") from error
 
 
 app = typer.Typer(
@@ -102,6 +122,9 @@ app.command()(demo.demo)
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
 app.command()(doctor.doctor)
+for group in (app, prepare.app, models.app, config.app):
+    for command in group.registered_commands:
+        command.cls = Command
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -109,7 +132,7 @@ def run(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         check_words(words)
-        code = app(args=words, prog_name="restok", standalone_mode=False) or 0
+        code = app(args=[expand_paths(word) for word in words], prog_name="restok", standalone_mode=False) or 0
         sys.stdout.flush()  # here, where a closed pipe or a full disk can still be told
         return code
     except ClickUsageError as error:
@@ -131,22 +154,30 @@ def run(arguments: list[str] | None = None) -> int:
         if isinstance(error.__cause__, EOFError):
             raise error.__cause__ from None
         return _fail("interrupted", EXIT_SIGNAL + signal.SIGINT)
+    except UnicodeEncodeError as error:
+        return _fail(f"{error.object[:200]!a}: this name is not UTF-8; rename the file", EXIT_FAILURE)
     except OSError as error:
         _drop_output()
         if error.errno == errno.EPIPE:  # `restok … | head`: the reader has seen enough
             leave_words("", EXIT_FAILURE)
             return EXIT_FAILURE
         return _fail(_describe(error), EXIT_FAILURE)
-    except (MemoryError, RuntimeError) as error:
+    except RuntimeError as error:
         if str(error).startswith("DataLoader worker"):  # torch raises it wherever the main process is just then
             return _fail(
                 "a process that loads pictures was killed, most often because memory or /dev/shm ran out;"
                 f" try fewer workers ({error})",
                 EXIT_FAILURE,
             )
-        if not _is_out_of_memory(error):
-            raise
-        return _fail("out of memory; give a smaller --batch-size, or another --device", EXIT_FAILURE)
+        if str(error) == "Could not determine home directory.":
+            return _fail(
+                "a folder in your home is needed, and you have none: set HOME, or for what is downloaded HF_HOME and"
+                " TORCH_HOME",
+                EXIT_FAILURE,
+            )
+        if str(error).startswith("Symlink loop"):  # before Python 3.13; from then on it is an OSError
+            return _fail(f"{str(error).removeprefix('Symlink loop from ')}: {os.strerror(errno.ELOOP)}", EXIT_FAILURE)
+        raise
 
 
 def check_words(words: list[str]) -> None:
@@ -160,9 +191,32 @@ def check_words(words: list[str]) -> None:
             )
 
 
+def expand_paths(word: str) -> str:
+    """The word with ~ as the home folder also after an option or a name: shells expand it after a space only.
+
+    A bare ~ after a name stays: it is YAML's null. Raises UsageError where nobody knows the home folder.
+    """
+    found = re.fullmatch(r"(-[a-zA-Z]|--[a-z-]+=|(?:[\w.-]+=)+(?=~/))(~(?:/.*)?)", word, re.DOTALL)
+    return found[1] + expand_home(found[2]) if found else word
+
+
+def spare_memory(options: dict[str, Any]) -> str:
+    """What helps where memory runs out, of what the command has."""
+    advice = []
+    if "assignments" in options:  # in training --batch-size is part of the recipe, and how it is cut is not
+        advice.append("a smaller schedule.micro_batch_size by --set")
+    elif options.get("batch_size", 1) != 1 and options.get("count") != 1:
+        advice.append("a smaller --batch-size")
+    if options.get("jobs", 1) != 1:
+        advice.append("fewer --jobs")
+    if "device" in options:
+        advice.append("another --device")
+    return f"give {', or '.join(advice)}" if advice else "it needs a machine with more of it, or a smaller model"
+
+
 def _describe(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in DISK_FULL:
         return f"{where}{error.strerror}; nothing half-written was kept: make room and run the command again"
     return f"{where}{error.strerror or error}"
 
@@ -186,13 +240,12 @@ def _fail(message: str, code: int) -> int:
     """Say what was wrong, in one line; of several processes, by the one that knows which failed first."""
     line = message if message.startswith("Traceback") else " ".join(message.split())
     if line and not leave_words(line, code) and (rank() == 0 or code < EXIT_SIGNAL):
-        print(f"restok: {line}", file=sys.stderr)
+        with suppress(OSError):  # where nobody can be told, the exit code tells
+            print(f"restok: {line}", file=sys.stderr)
     return code
 
 
 def main() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # a terminal or pipe that is not UTF-8 gets ? for what it lacks
     try:
         code = run()
     except Exception:

@@ -1,9 +1,10 @@
 """What a person sees while a command works. All of it goes to stderr: stdout is for results."""
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -27,7 +28,8 @@ def counted(count: int, what: str, plural: str | None = None) -> str:
 def note(message: str, keep: bool = True) -> None:
     """One line for the person at the terminal, from the first of several processes; also kept, if anything is."""
     if rank() == 0 and not muted:
-        print(message, file=sys.stderr, flush=True)
+        with suppress(OSError):  # nobody there to read it, or no room for it: no reason to give up the work
+            print(message, file=sys.stderr, flush=True)
         if keep:
             keep_line(message)
 
@@ -73,7 +75,8 @@ class Progress:
         self.bar = None
 
     def __enter__(self) -> "Progress":
-        if sys.stderr.isatty() and rank() == 0 and not muted:
+        is_dumb = os.environ.get("TERM") in ("dumb", "unknown")  # as in Emacs: it only knows how to go on
+        if sys.stderr.isatty() and not is_dumb and rank() == 0 and not muted:
             self._start_bar()
         return self
 
@@ -109,15 +112,17 @@ class Progress:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
+        from rich.table import Column
 
         self.bar = RichProgress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=None),  # all that the others leave, and never at their cost
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[numbers]}"),
             console=Console(stderr=True),
+            expand=True,
         )
         self.task = self.bar.add_task(self.description, total=self.total, completed=self.count, rate="", numbers="")
         self.bar.start()

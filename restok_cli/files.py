@@ -22,9 +22,20 @@ SYNC_SECONDS = 0.2  # from one early sync of a large file to the next
 LOCK_FILE = ".restok.lock"  # in a folder that a command fills: who does
 LET_GO_SECONDS = 5  # that the workers of a killed process may take to end
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of file systems that have none
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.(tmp|old)")
 # of files that a command reads or another one writes: a folder called so would be taken for one
 FILE_SUFFIXES = (".jpeg", ".jpg", ".jsonl", ".npz", ".png", ".safetensors", ".tar", ".webp", ".zip")
+
+
+def expand_home(path: str) -> str:
+    """The path with a ~ at its start as the home folder. Raises UsageError where nobody knows that."""
+    if path != "~" and not path.startswith("~/"):
+        return path
+    expanded = os.path.expanduser(path)
+    if expanded == path:
+        raise UsageError(f"{path}: the home folder is not known; set HOME, or give the whole path")
+    return expanded
 
 
 def sync_folder(path: Path) -> None:
@@ -64,6 +75,19 @@ def synced_early(file: BinaryIO) -> Iterator[None]:
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let the error of a full disk that the block raises name `path`, and not, say, what was being copied there."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            error.filename, error.filename2 = error.filename2 or error.filename or str(path), None
+        elif re.fullmatch(r"\d+ requested and \d+ written", str(error)):  # numpy's way to say it
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
+
+
+@contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes `path` at the end of the block, or disappears on any error."""
     path = Path(path)
@@ -71,7 +95,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     clear_beside(path)
     temporary = temporary_name(path)
     try:
-        with _held(temporary, os.O_WRONLY | os.O_CREAT):
+        with naming(path), _held(temporary, os.O_WRONLY | os.O_CREAT):
             yield temporary
             sync_file(temporary)
             os.replace(temporary, path)
@@ -90,7 +114,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        with _held(temporary, os.O_RDONLY):
+        with naming(path), _held(temporary, os.O_RDONLY):
             yield temporary
             publish_folder(temporary, path)
     finally:

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 LAST_WORDS = "RESTOK_LAST_WORDS"  # names the folder in which those that `run_in_processes` starts leave theirs
 SAVE_SECONDS = 600  # that processes get to save before they are killed
+QUIET_SECONDS, JOIN_SECONDS = 10, 600  # for which a process waits for the others to come: at first without a word
 
 
 def rank() -> int:
@@ -36,19 +38,54 @@ def world_size() -> int:
 
 
 def take_place() -> None:
-    """Called first in every process: of several, only number 0 may print results.
+    """Called first in every process: find out which of how many it is. Of several, only number 0 may print results.
 
-    SLURM numbers the tasks of a step by names of its own; torch reads RANK, WORLD_SIZE and LOCAL_RANK.
+    torch reads RANK, WORLD_SIZE and LOCAL_RANK, and SLURM numbers the tasks of a step by names of its own. A RANK
+    without a WORLD_SIZE above 1 is somebody else's. So are SLURM's numbers where there is a terminal, as in the shell
+    of `srun --pty`: that is a task among others too, but who types there means one process.
+
+    Raises UsageError where the numbers are none.
     """
-    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
-    if "RANK" not in os.environ and int(tasks) > 1:
-        os.environ |= {
-            "RANK": os.environ["SLURM_PROCID"],
-            "LOCAL_RANK": os.environ["SLURM_LOCALID"],
-            "WORLD_SIZE": tasks,
-        }
+    size = _number("WORLD_SIZE", 1)
+    if not os.environ.get("RANK") and _number("SLURM_STEP_NUM_TASKS", 1) > 1 and not has_terminal():
+        size = _number("SLURM_STEP_NUM_TASKS", 1)
+        os.environ["RANK"] = str(_number("SLURM_PROCID", size))
+        os.environ["LOCAL_RANK"] = str(_number("SLURM_LOCALID", 0))
+        os.environ["WORLD_SIZE"] = str(size)
+    if size <= 1:
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+            os.environ.pop(name, None)
+    elif _number("RANK", size) >= size:
+        raise UsageError(f"WORLD_SIZE={size} and RANK={os.environ.get('RANK', '')}: expected a RANK below WORLD_SIZE")
     if rank() > 0:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  closed by the end of the process
+
+
+def _number(name: str, missing: int) -> int:
+    """The number that an environment variable holds, `missing` where it is not set or empty. Raises UsageError."""
+    text = os.environ.get(name) or str(missing)
+    if not text.isdecimal():
+        raise UsageError(f"{name}={text}: expected a number; unset it to work in one process")
+    return int(text)
+
+
+def has_terminal() -> bool:
+    """Whether somebody can interrupt this process from a terminal, whatever its output is connected to."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR))
+    except OSError:
+        return False
+    return True
+
+
+def restok_words(*words: str) -> tuple[str, ...]:
+    """The command line `restok …` for a process of its own.
+
+    Python would put the current folder on the path of `-m`, and import a random.py there in the place of its own. -P
+    keeps it off, but where restok itself lies there and is not installed.
+    """
+    in_place = Path(__file__).parent.parent.samefile(os.curdir)
+    return (sys.executable, *(() if in_place else ("-P",)), "-m", "restok_cli", *words)
 
 
 def parse_num_processes(text: str | int) -> int:
@@ -71,9 +108,11 @@ def run_in_processes(count: int) -> None:
 
     Raises Failed where a process failed, Interrupted after a signal, once all have ended.
     """
-    if count not in (1, world_size()) and "RANK" in os.environ:
-        raise UsageError(f"--num-processes {count}: {world_size()} are started already; leave it out")
-    if count == 1 or "RANK" in os.environ:
+    if world_size() > 1:
+        if count not in (1, world_size()):
+            raise UsageError(f"--num-processes {count}: {world_size()} are started already; leave it out")
+        _check_address()
+    if count == 1 or world_size() > 1:
         return
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -95,7 +134,7 @@ def run_in_processes(count: int) -> None:
     with TemporaryDirectory(prefix="restok-") as folder:
         os.environ[LAST_WORDS] = folder
         try:
-            elastic_launch(config, sys.executable)("-m", "restok_cli", *sys.argv[1:])
+            elastic_launch(config, sys.executable)(*restok_words(*sys.argv[1:])[1:])
         except ChildFailedError as error:
             exit_codes = {number: failure.exitcode for number, failure in error.failures.items()}
             raise _first_failure(exit_codes, _last_words(Path(folder))) from None
@@ -105,6 +144,17 @@ def run_in_processes(count: int) -> None:
         finally:
             del os.environ[LAST_WORDS]
     raise Failed(0, "")
+
+
+def _check_address() -> None:
+    """Raises UsageError where nobody has said at what address the processes meet."""
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if missing:
+        tasks = f"{world_size()} processes are started to do this together"
+        raise UsageError(
+            f"{tasks} (by SLURM, or RANK and WORLD_SIZE), but {' and '.join(missing)} not set: export the host of the"
+            " first one and a free port, or start one process only"
+        )
 
 
 class Words(NamedTuple):
@@ -155,20 +205,45 @@ def leave(code: int) -> NoReturn:
 
 def connect(device: "torch.device") -> None:
     """Join the other processes, if there are any. Raises RestokError where they cannot be reached."""
-    import torch
     import torch.distributed as dist
 
     if world_size() == 1 or dist.is_initialized():
         return
+    errors: list[Exception] = []
+    # torch waits where no signal is heard, so another thread does it: this one hears them
+    thread = threading.Thread(target=_join, args=(device, errors), daemon=True)
+    thread.start()
+    thread.join(QUIET_SECONDS)
+    where = f"at {os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    if thread.is_alive():  # any of them may be the only one that was started
+        print(f"process {rank()} waits for the other {world_size() - 1} {where}", file=sys.stderr, flush=True)
+        thread.join(JOIN_SECONDS)
+    if thread.is_alive():
+        raise RestokError(
+            f"process {rank()} of {world_size()} waited {JOIN_SECONDS // 60} minutes for the others {where};"
+            " are all of them started, and can they reach it?"
+        )
+    if errors:
+        reason = str(errors[0]).splitlines()[0]
+        raise RestokError(f"the {world_size()} processes cannot reach each other ({reason})") from errors[0]
     if device.type == "cuda":
+        import torch
+
         torch.cuda.set_device(device)
+    atexit.register(dist.destroy_process_group)  # else gloo's threads end the program with an abort
+
+
+def _join(device: "torch.device", errors: list[Exception]) -> None:
+    import torch
+    import torch.distributed as dist
+
     try:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # of this thread
         # gloo beside nccl: what is said between processes about the host shall not wait for the GPU
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     except (ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise RestokError(f"the {world_size()} processes cannot reach each other ({reason})") from error
-    atexit.register(dist.destroy_process_group)  # else gloo's threads end the program with an abort
+        errors.append(error)
 
 
 def local_device(device: "torch.device") -> "torch.device":

@@ -2,7 +2,6 @@
 
 import shlex
 import subprocess
-import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ from restok_cli.commands.options import Overwrite
 from restok_cli.console import note
 from restok_cli.errors import Failed, Interrupted, RestokError
 from restok_cli.files import check_output_folder, whole_file
+from restok_cli.processes import restok_words
 
 # What each command is for, and the command; DIR is the demo's folder, TRAINING how long the two models train, VIEWS
 # how many codes a picture gets.
@@ -122,9 +122,7 @@ def run_step(step: Step) -> None:
         if step.output is not None:
             stdout = stack.enter_context(open(stack.enter_context(whole_file(step.output)), "wb"))
         # a group of its own: Ctrl-C reaches only us, so that it is handed on once, and a training can save
-        process = subprocess.Popen(
-            (sys.executable, "-m", "restok_cli", *step.words), stdin=subprocess.DEVNULL, stdout=stdout, process_group=0
-        )
+        process = subprocess.Popen(restok_words(*step.words), stdin=subprocess.DEVNULL, stdout=stdout, process_group=0)
         code = wait(process)
         if code < 0:
             raise RestokError(f"`{step}` was killed by signal {-code}; it may have run out of memory")

@@ -162,7 +162,8 @@ def disks() -> Iterator[Finding]:
     from restok_cli.metrics.cache import default_cache
 
     places = {"this folder": Path.cwd(), "torch's cache": Path(get_dir()), "the hub's cache": Path(HF_HUB_CACHE)}
-    for subject, folder in (places | {"restok's cache": default_cache()}).items():
+    own = default_cache()  # None without a home, which the lines of the others' caches show
+    for subject, folder in (places | ({"restok's cache": own} if own else {})).items():
         yield from guarded(subject, partial(_disk, subject, folder))
 
 

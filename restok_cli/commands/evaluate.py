@@ -221,6 +221,10 @@ def evaluate(
     torch_device = local_device(open_device(device))
     connect(torch_device)
     cache = None if no_cache else cache or default_cache()
+    if cache is None and not no_cache:
+        note(
+            "features are not kept for the next evaluation, since this user has no home folder; --cache DIR keeps them"
+        )
     if cache is not None and rank() == 0:
         prune(cache)
     weights = {"inception_weights": inception_weights, "vgg_weights": vgg_weights, "timm_weights": timm_weights}

@@ -6,11 +6,13 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from restok_cli.console import note
 from restok_cli.files import whole_file
 from restok_cli.metrics.features import FeatureNetwork, Features
 from restok_cli.metrics.pictures import Group
@@ -19,16 +21,21 @@ CODE_VERSION = 1  # to be raised when networks give other features for the same 
 LARGEST_CACHE = 20 * 10**9  # bytes; a set of 50,000 pictures takes 0.8 GB with Inception
 
 
-def default_cache() -> Path:
-    """The folder for what can be made again, where the desktop's rules put it."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "restok"
+def default_cache() -> Path | None:
+    """The folder for what can be made again, where the desktop's rules put it; None for a user without a home."""
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return None if caches.startswith("~") else Path(caches) / "restok"
 
 
 class FeatureCache:
-    """The features that one network has given to groups of pictures; in no folder, it remembers nothing."""
+    """The features that one network has given to groups of pictures; in no folder, it remembers nothing.
+
+    Where the folder cannot be written to, it says so once, and keeps nothing more.
+    """
 
     def __init__(self, folder: Path | None, network: FeatureNetwork):
         self.folder = folder / "features" if folder else None
+        self.is_full = False
         # also the device: features of a GPU differ from those of a CPU in the last digits
         identity = (CODE_VERSION, network.name, network.weights_sha256, network.resize, network.device.type)
         self.identity = repr(identity).encode()
@@ -48,11 +55,16 @@ class FeatureCache:
         return Features(pool, spatial if spatial.shape[1] else None) if len(rows) == len(group.images) else None
 
     def keep(self, group: Group, features: Features) -> None:
-        if self.folder is None:
+        if self.folder is None or self.is_full:
             return
         rows = features.pool if features.spatial is None else torch.cat([features.pool, features.spatial], 1)
-        with whole_file(self._path(group)) as temporary, open(temporary, "wb") as file:
-            np.save(file, rows.numpy())
+        try:
+            with whole_file(self._path(group)) as temporary, open(temporary, "wb") as file:
+                np.save(file, rows.numpy())
+        except OSError as error:
+            reason = error.strerror or error
+            note(f"features cannot be kept in {self.folder} ({reason}); the next evaluation computes them again")
+            self.is_full = True
 
     def _path(self, group: Group) -> Path:
         key = hashlib.sha256(self.identity + b"".join(group.digests)).hexdigest()
@@ -61,10 +73,14 @@ class FeatureCache:
 
 def prune(cache: Path) -> None:
     """Delete the features that nobody has asked for longest, as far as the cache is larger than LARGEST_CACHE."""
-    files = [(path, path.stat()) for path in (cache / "features").glob("??/*.npy")]
+    files = []
+    for path in (cache / "features").glob("??/*.npy"):
+        with suppress(OSError):  # another process has deleted it
+            files.append((path, path.stat()))
     excess = sum(status.st_size for _, status in files) - LARGEST_CACHE
     for path, status in sorted(files, key=lambda entry: entry[1].st_mtime):
         if excess <= 0:
             return
-        path.unlink(missing_ok=True)
-        excess -= status.st_size
+        with suppress(OSError):  # of somebody else, or on a disk that is read only
+            path.unlink(missing_ok=True)
+            excess -= status.st_size

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from restok_cli.console import note
 from restok_cli.errors import RestokError
+from restok_cli.files import expand_home
 
 # What comes of files of other kinds: torch documents none of it.
 READ_ERRORS = (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, TypeError, ValueError, LookupError)
@@ -46,7 +47,7 @@ def hub_file(url: str, hash_prefix: str, what: str, option: str) -> Path:
     `what` says in messages whose weights these are, `option` how a file of them can be given instead. Raises
     RestokError where there is no way to get it.
     """
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    path = Path(expand_home(torch.hub.get_dir())) / "checkpoints" / url.rsplit("/", 1)[1]
     if path.exists():
         return path
     note(f"downloading the {what} weights to {path}")

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from restok_cli.errors import RestokError, UsageError, did_you_mean
-from restok_cli.files import whole_file
+from restok_cli.files import expand_home, whole_file
 from restok_cli.model.config import Config, HarConfig, TokenizerConfig, require
 from restok_cli.training.yaml_file import parse_yaml, read_yaml
 
 CONFIG_FILE = "config.yaml"  # of a run, and of each of its checkpoints
 
 Share = Annotated[float, Field(gt=0, le=1)]
+FileName = Annotated[str, AfterValidator(expand_home)]
 
 
 class DataConfig(Config):
@@ -180,7 +181,7 @@ class TokenizerLossConfig(Config):
     """Weight of sure single codes and an evenly used codebook; 0 = not computed."""
     perceptual_weight: float = Field(0.0, ge=0)
     """Weight of LPIPS; 0 = not computed, and its network is not needed."""
-    lpips_weights: str | None = None
+    lpips_weights: FileName | None = None
     """File with VGG-16 for LPIPS; null = torchvision's, downloaded once."""
 
 
@@ -195,7 +196,7 @@ class AlignmentConfig(Config):
     """Features whose cosine is above 1 − margin are left alone."""
     teacher: str = "vit_large_patch16_dinov3.lvd1689m"
     """The frozen model: any ViT of timm."""
-    weights: str | None = None
+    weights: FileName | None = None
     """File with the teacher's weights; null = timm's, downloaded once; random = for tests."""
 
     @property
@@ -215,7 +216,7 @@ class DiscriminatorConfig(Config):
     """The first step of the tokenizer in which it judges and is trained."""
     kind: Literal["dino", "patch"] = "dino"
     """Heads on the features of a frozen DINO ViT-S/16, or a PatchGAN."""
-    weights: str | None = None
+    weights: FileName | None = None
     """File with the DINO's weights; null = timm's, downloaded once; random = for tests."""
     augment_probability: float = Field(0.5, ge=0, le=1)
     """Probability of each of the colour, translation and cutout of DiffAugment."""

@@ -145,7 +145,8 @@ def train_tokenizer(
                 )
                 run.log(done, numbers)
                 health.judge(numbers)
-                progress.show(**{name: numbers[name] for name in ("reconstruction_loss",) if name in numbers})
+                if "reconstruction_loss" in numbers:
+                    progress.show(reconstruction=numbers["reconstruction_loss"])  # beside a bar, within 80 columns
             if done % schedule.validate_every == 0 or last:
                 numbers = validate(state.ema, data, size, device, validation_batches)
                 run.log(done, numbers)
