@@ -46,6 +46,12 @@ def test_unknown_and_ambiguous_classes_are_refused(wanted, message):
         find_class(wanted, NAMES)
 
 
+@pytest.mark.parametrize("wanted", ["caf\u00e9", "cafe\u0301"])
+@pytest.mark.parametrize("name", ["caf\u00e9", "cafe\u0301", "Caf\u00e9_noir"])
+def test_both_forms_of_an_accent_are_one_name(wanted, name):
+    assert find_class(wanted, ["x", name]) == 1
+
+
 def test_synsets_are_known_where_the_names_are_those_of_imagenet():
     numbers = [str(i) for i in range(1000)]
     names = usual_names(numbers)

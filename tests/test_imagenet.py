@@ -255,3 +255,161 @@ def test_a_source_that_changes_meanwhile_stops_the_command(fails, tmp_path, monk
     message = fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out", "--jobs", 1)
     assert "ILSVRC2012_img_val.tar ends before byte" in message
     assert not (tmp_path / "out/dataset.json").exists()
+
+
+def splits_of(result):
+    assert result.code == 0, result.err
+    return json.loads(result.out)["splits"]
+
+
+def rows(first, count, label=0):
+    return [(f"p{i}.JPEG", imagenets._jpeg(i), label) for i in range(first, first + count)]
+
+
+@pytest.mark.parametrize(
+    ("train", "validation"),
+    [
+        ("train/train-0.parquet", "validation/validation-0.parquet"),
+        ("train_and_val/train-0.parquet", "train_and_val/validation-0.parquet"),
+        ("test/default/train/0.parquet", "test/default/Val/0.parquet"),
+        ("0.parquet", None),
+    ],
+)
+def test_each_row_of_parquet_files_is_in_one_split_once(restok, tmp_path, train, validation):
+    write_rows(tmp_path / "in" / train, rows(0, 6), 4)
+    write_rows(tmp_path / "in/._train-0.parquet", rows(6, 1), 4)  # hidden
+    if validation:
+        write_rows(tmp_path / "in" / validation, rows(50, 3), 4)
+    result = restok("prepare", "imagenet", tmp_path / "in", tmp_path / "out", "--json", "--jobs", 1)
+    assert splits_of(result) == {"train": 6} | ({"validation": 3} if validation else {})
+    assert f"1 parquet file taken as train, {Path(train).name} the first" in result.err
+    assert restok("prepare", "verify", tmp_path / "out").code == 0
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"snapshots/r1/train-0": 0, "snapshots/r2/train-0": 6}, "snapshots/r2 are two states of one repository"),
+        ({"a/train-0": 0, "b/train-1": 0}, "b/train-1.parquet hold the same rows, which would be there twice"),
+        ({"train-0": 0, "validation-0": 0}, "validation-0.parquet hold the same rows"),
+        ({"train-0": 0, "more": 6}, "more.parquet: nothing in its path says train, validation or test"),
+        ({"train-val-0": 0}, "train-val-0.parquet: train-val-0.parquet names train and validation"),
+    ],
+)
+def test_parquet_files_that_would_count_twice_or_tell_no_split_are_refused(fails, tmp_path, files, message):
+    for name, first in files.items():
+        write_rows(tmp_path / f"in/{name}.parquet", rows(first, 3), 4)
+    assert message in fails(2, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
+
+
+def test_parquet_rows_called_alike_get_keys_of_their_own(restok, tmp_path):
+    for n in range(3):
+        alike = [("image.JPEG", data, label) for _, data, label in rows(3 * n, 3)]
+        write_rows(tmp_path / f"in/{n}/train.parquet", [*alike, (None, imagenets._jpeg(90 + n), 1)], 2)
+    result = restok("prepare", "imagenet", tmp_path / "in", tmp_path / "out", "--json", "--jobs", 1)
+    assert splits_of(result) == {"train": 12}
+    assert restok("prepare", "verify", tmp_path / "out").code == 0
+
+
+def test_a_test_split_of_parquet_files_is_one_where_it_has_labels(restok, tmp_path):
+    write_rows(tmp_path / "in/train-0.parquet", rows(0, 4), 4)
+    write_rows(tmp_path / "in/test-0.parquet", rows(50, 2, -1), 4)
+    command = ("prepare", "imagenet", tmp_path / "in", tmp_path / "out", "--json", "--jobs", 1, "--overwrite")
+    result = restok(*command)
+    assert splits_of(result) == {"train": 4} and "test is left out, as its rows have no labels" in result.err
+    write_rows(tmp_path / "in/test-0.parquet", rows(50, 2, 7), 4)
+    assert splits_of(restok(*command)) == {"train": 4, "test": 2}
+    assert splits_of(restok(*command, "--test-as-validation")) == {"train": 4, "validation": 2}
+
+
+def test_files_called_alike_in_every_class_get_keys_of_their_own(restok, tmp_path):
+    """The same ones however they are packed."""
+    pictures = {
+        synset: {f"sketch_{i}.JPEG": imagenets._jpeg(9 * class_id + i) for i in range(2)}
+        for synset, class_id in CLASS_IDS.items()
+    }
+    for synset, files in pictures.items():
+        for name, data in files.items():
+            imagenets._write(tmp_path / "folders/Train" / synset / name, data)
+        imagenets._write(tmp_path / "tars/train" / f"{synset}.tar", imagenets.tar_of(files))
+        imagenets._write(tmp_path / "tars/train" / f"._{synset}.tar", b"hidden")
+    fingerprints = []
+    for layout in ("folders", "tars"):
+        result = restok("prepare", "imagenet", tmp_path / layout, tmp_path / f"{layout}-out", "--json", "--jobs", 1)
+        assert splits_of(result) == {"train": 8}
+        assert restok("prepare", "verify", tmp_path / f"{layout}-out").code == 0
+        fingerprints.append(open_dataset(tmp_path / f"{layout}-out").fingerprint)
+    assert fingerprints[0] == fingerprints[1]
+
+
+def test_split_folders_are_known_in_any_case_and_test_where_it_has_classes(restok, fails, tmp_path):
+    imagenets.write_folders(tmp_path / "in")
+    (tmp_path / "in/val").rename(tmp_path / "in/VALID")
+    (tmp_path / "in/train").rename(tmp_path / "in/Train")
+    imagenets._write(tmp_path / "in/test/images/1.JPEG", imagenets._jpeg(1))
+    (tmp_path / "in/Train/n02012849").mkdir()
+    (tmp_path / "in/Train/notes.txt").write_text("no picture")
+    command = ("prepare", "imagenet", tmp_path / "in", tmp_path / "out", "--json", "--jobs", 1, "--overwrite")
+    result = restok(*command)
+    assert splits_of(result) == {"train": 12, "validation": 6}
+    for said in ("in/test is left out", "Train taken as train", "n02012849 holds no pictures", "passed over a file"):
+        assert said in result.err
+    assert json.loads((tmp_path / "out/bad.jsonl").read_text())["file"] == "Train/notes.txt"
+    (tmp_path / "in/test/images").rename(tmp_path / "in/test/n01440764")
+    assert splits_of(restok(*command)) == {"train": 12, "validation": 6, "test": 1}
+    (tmp_path / "in/train").mkdir()
+    assert "Train and train are all for train" in fails(2, *command)
+
+
+def test_class_folders_beside_class_tars_are_refused(fails, tmp_path):
+    imagenets.write_class_tars(tmp_path / "in")
+    (tmp_path / "in/train/n02012849").mkdir()
+    message = fails(2, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
+    assert "holds class tars, but n02012849/ beside them" in message
+
+
+TABLE = "ImageId,PredictionString\n" + "".join(
+    f"ILSVRC2012_val_{n:08d},{synset} 1 2 3 4\n" for n, synset in enumerate(VALIDATION, start=1)
+)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        b"\xef\xbb\xbf" + TABLE.encode(),
+        TABLE.encode("utf-16"),
+        TABLE.replace(",", ";").replace("\n", "\r\n").encode(),
+        TABLE.replace(",", "\t").replace("\n", "\n\n").encode(),
+    ],
+)
+def test_kaggles_table_is_read_as_spreadsheets_save_it(prepared, tmp_path, monkeypatch, table):
+    write = LAYOUTS["kaggle"]
+
+    def write_with_table(folder):
+        write(folder)
+        (folder / "LOC_val_solution.csv").write_bytes(table)
+
+    monkeypatch.setitem(LAYOUTS, "kaggle", write_with_table)
+    split = prepared("kaggle", "--jobs", 1).split("validation")
+    ids = {split.key(i): split.class_id(i) for i in range(len(split))}
+    assert ids == {f"ILSVRC2012_val_{n:08d}": CLASS_IDS[synset] for n, synset in enumerate(VALIDATION, start=1)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("_00000002,n01440764 1 2 3 4", "_00000002,", "line 3, column PredictionString: empty"),
+        ("_00000002,n01440764 1 2 3 4", "_00000002", "line 3, column PredictionString: empty"),
+        ("_00000002,n01440764", "_00000002,tench", "line 3, column PredictionString: tench, where a synset such as"),
+        ("ILSVRC2012_val_00000002", " ", "line 3, column ImageId: empty"),
+        ("_val_00000002", "_val_00000001", "line 3: ILSVRC2012_val_00000001 is n01440764 here, but n15075141 above"),
+        ("PredictionString", "Class", "line 1: no column PredictionString, only ImageId, Class"),
+        ("ImageId,PredictionString", "", "line 1: no column ImageId, only an empty line"),
+        ("n01440764", "\udcff", "line 3: no text in UTF-8"),
+    ],
+)
+def test_what_is_wrong_in_kaggles_table_is_told_with_line_and_column(fails, tmp_path, old, new, message):
+    imagenets.write_kaggle(tmp_path / "in")
+    table = TABLE.replace(old, new, 1).encode(errors="surrogateescape")
+    (tmp_path / "in/LOC_val_solution.csv").write_bytes(table)
+    assert f"LOC_val_solution.csv, {message}" in fails(2, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")

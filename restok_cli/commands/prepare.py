@@ -1,6 +1,7 @@
 """`restok prepare`: pictures to a data set."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -305,13 +306,17 @@ def _check_apart(pictures: Path, out: Path) -> None:
 
 def _read_class_names(file: str) -> list[str]:
     from restok_cli.data.imagenet import read_classes
+    from restok_cli.data.texts import read_names
 
     if file == "imagenet":
         return list(read_classes().values())
     try:
-        return Path(file).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--class-names {file}: give a text file with a name on each line, or imagenet") from error
+        names = read_names(Path(file))
+    except UsageError as error:
+        raise UsageError(f"--class-names {error}; give a text file with a name on each line, or imagenet") from error
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        note(f"--class-names {file}: several classes are called {twice[0]}; only their numbers tell them apart")
+    return names
 
 
 def _check_shards_output(paths: list[Path], out: Path | None, overwrite: bool) -> Path:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from hashlib import sha256
+from unicodedata import normalize
 
 from restok_cli.console import note
 from restok_cli.data.imagenet import read_classes
@@ -44,6 +45,8 @@ def find_class(wanted: str, names: Sequence[str]) -> int:
 
     Raises UsageError where there is none such, or several.
     """
+    names = [normalize("NFC", name) for name in names]  # a keyboard's é is one character, that of macOS's files is two
+    wanted = normalize("NFC", wanted)
     exact = [i for i, name in enumerate(names) if name == wanted]
     if len(exact) == 1:
         return exact[0]

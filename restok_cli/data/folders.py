@@ -11,7 +11,7 @@ from restok_cli.console import counted, note
 from restok_cli.data.shards import NO_CLASS
 from restok_cli.data.sources import File, Source, Sources, readable, shuffled, split_by_hash, unused_key
 from restok_cli.data.splits import SPLITS, split_named, test_as_validation
-from restok_cli.data.walk import folders_in, note_passed_over, pictures_below
+from restok_cli.data.walk import note_empty_folders, note_passed_over, pictures_below
 from restok_cli.errors import UsageError
 
 
@@ -122,13 +122,6 @@ def _check_classes(root: Path, members: list[Picture]) -> None:
     for class_name, count in Counter(class_names.values()).items():
         if count > 1:
             note(f"{root}: {count} folders are called {class_name}, in different bytes; they are one class")
-
-
-def note_empty_folders(root: Path, filled: set[str]) -> None:
-    """Say which folders in `root` hold no pictures: those that are not `filled`."""
-    if empty := [name for name in folders_in(root) if name not in filled]:
-        names = f"{empty[0]} holds" if len(empty) == 1 else f"{len(empty)} folders (the first: {empty[0]}) hold"
-        note(f"{root}: {names} no pictures, so passed over")
 
 
 def _compare_classes(splits: dict[str, list[Picture]], own: dict[str, str]) -> None:

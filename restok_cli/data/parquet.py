@@ -1,14 +1,16 @@
 """ImageNet as the hub hands it out: parquet files whose rows are pictures. They are read by pyarrow, an extra."""
 
+import filecmp
 import re
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from restok_cli.data.sources import Source, readable, unused_key
+from restok_cli.data.splits import SPLITS, split_of
+from restok_cli.data.walk import entries_below
 from restok_cli.errors import RestokError, UsageError
 
-SPLITS = {"train": "train", "val": "validation"}  # how the names of files or folders begin -> what the split is called
 SYNSET = re.compile(r"_(n\d{8})\.")  # at the end of the names that the hub's pictures have
 
 
@@ -30,18 +32,47 @@ class Row(NamedTuple):
 
 
 def find_parquet(folder: Path) -> dict[str, list[Path]]:
-    """Split -> its parquet files below `folder`, in order. Others, such as those of the test split, are passed over."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*.parquet")):
-        for part in path.relative_to(folder).parts:
-            for beginning, split in SPLITS.items():
-                if part.startswith(beginning):
-                    found.setdefault(split, []).append(path)
-    return found
+    """Split -> its parquet files below `folder`, in order. `split_of` tells it; where no path tells any, it is train.
+
+    Raises UsageError where only some paths tell a split, or where rows would be there twice.
+    """
+    paths = sorted(Path(entry.path) for entry in entries_below(folder) if entry.name.endswith(".parquet"))
+    _check_copies(folder, paths)
+    splits = {path: split_of(path.relative_to(folder).as_posix()) for path in paths}
+    unknown = [path for path, split in splits.items() if split is None]
+    if unknown and len(unknown) < len(paths):
+        raise UsageError(f"{unknown[0]}: nothing in its path says train, validation or test; rename it or move it away")
+    found = {split: [path for path in paths if (splits[path] or "train") == split] for split in SPLITS}
+    return {split: files for split, files in found.items() if files}
 
 
-def read_parquet(paths: list[Path], synsets: list[str]) -> list[Source]:
-    """The rows of the files, in their order: it is shuffled already, and rows can only be read in groups.
+def _check_copies(folder: Path, paths: list[Path]) -> None:
+    """Raises UsageError where two files are of two snapshots of one repository of the hub, or have the same bytes."""
+    snapshots: dict[Path, Path] = {}  # folder of the snapshots -> one of them
+    same_size: dict[int, list[Path]] = {}
+    for path in paths:
+        for below in path.relative_to(folder).parents:
+            snapshot = (folder / below).absolute()
+            if snapshot.parent.name == "snapshots" and snapshots.setdefault(snapshot.parent, snapshot) != snapshot:
+                raise UsageError(
+                    f"{snapshots[snapshot.parent]} and {snapshot} are two states of one repository, whose rows would be"
+                    " there twice; give one of these folders"
+                )
+        for other in (others := same_size.setdefault(_size(path), [])):
+            if filecmp.cmp(path, other, shallow=False):
+                raise UsageError(f"{other} and {path} hold the same rows, which would be there twice; move one away")
+        others.append(path)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise RestokError(f"{path} cannot be read ({error.strerror}); copy or download it again") from error
+
+
+def read_parquet(folder: Path, paths: list[Path], synsets: list[str]) -> list[Source]:
+    """The rows of the files below `folder`, in their order: it is shuffled already, and rows are read in groups.
 
     The label is the class id; `synsets` names the classes, to be compared with what file names tell.
     Raises UsageError without pyarrow, RestokError where a file is damaged or of another kind.
@@ -51,17 +82,33 @@ def read_parquet(paths: list[Path], synsets: list[str]) -> list[Source]:
     for path in paths:
         file = _open(str(path))
         for group in range(file.num_row_groups):
-            try:
-                rows = file.read_row_group(group, columns=["image.path", "label"]).to_pylist()
-                pictures = [(row["image"]["path"], row["label"]) for row in rows]
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise RestokError(f"{path} is damaged, or has no columns image and label") from error
-            for row, (name, label) in enumerate(pictures):
-                name = Path(name or f"{path.stem}-{group}-{row}").name
+            for row, (told, label) in enumerate(_names_and_labels(file, path, group)):
+                name = Path(told or "").name or f"{path.stem}-{group}-{row}"
                 _check_label(path, name, label, synsets)
-                place = Row(str(path), group, row)
-                sources.append(Source(unused_key(name, taken), readable(name), label, place))
+                unique = f"{path.relative_to(folder).as_posix()}/{group}/{row}/{told}"
+                sources.append(
+                    Source(unused_key(name, taken, unique), readable(name), label, Row(str(path), group, row))
+                )
     return sources
+
+
+def are_unlabelled(paths: list[Path]) -> bool:
+    """Whether no row of the files has a label, as in the test split of ImageNet."""
+    files = ((path, _open(str(path))) for path in paths)
+    return all(
+        label in (None, -1)
+        for path, file in files
+        for group in range(file.num_row_groups)
+        for _, label in _names_and_labels(file, path, group)
+    )
+
+
+def _names_and_labels(file, path: Path, group: int) -> list[tuple[str | None, int | None]]:
+    try:
+        rows = file.read_row_group(group, columns=["image.path", "label"]).to_pylist()
+        return [(row["image"]["path"], row["label"]) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RestokError(f"{path} is damaged, or has no columns image and label") from error
 
 
 def _check_label(path: Path, name: str, label: int | None, synsets: list[str]) -> None:

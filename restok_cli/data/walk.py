@@ -110,6 +110,13 @@ def folders_in(folder: Path) -> list[str]:
     return sorted(entry.name for entry in visible_entries(folder) if _is_folder(entry))
 
 
+def note_empty_folders(root: Path, filled: set[str]) -> None:
+    """Say which folders in `root` hold no pictures: those that are not `filled`."""
+    if empty := [name for name in folders_in(root) if name not in filled]:
+        names = f"{empty[0]} holds" if len(empty) == 1 else f"{len(empty)} folders (the first: {empty[0]}) hold"
+        note(f"{root}: {names} no pictures, so passed over")
+
+
 def tars_in(folder: Path) -> list[Path]:
     """The tars in `folder`, sorted, but for hidden ones."""
     return [path for path in sorted(folder.glob("*.tar")) if not is_hidden(path.name)]

@@ -36,7 +36,7 @@ from restok_cli.data.manifests import locate
 from restok_cli.data.shards import is_dataset, open_dataset
 from restok_cli.data.streams import read_stream
 from restok_cli.data.tars import list_files
-from restok_cli.data.walk import find_images
+from restok_cli.data.walk import find_images, is_hidden, tars_in
 from restok_cli.errors import PictureError, RestokError, UsageError
 from restok_cli.files import MAX_DECODED_PIXELS
 from restok_cli.processes import rank
@@ -215,7 +215,7 @@ def open_pictures(
         return _from_tars(source, [path], exact, max_pixels)
     if path.is_file():
         raise UsageError(f"{source} is a single file; give {FORMS}")
-    tars = sorted(path.glob("*.tar"))
+    tars = tars_in(path)
     return _from_tars(source, tars, exact, max_pixels) if tars else _from_folder(path, exact, max_pixels)
 
 
@@ -286,8 +286,8 @@ def _from_tars(source: str, tars: list[Path], exact: bool, max_pixels: int) -> P
     for path in tars:
         file = open(path, "rb")  # noqa: SIM115  stays open as long as the pictures are in use
         for member in list_files(file, str(path)):
-            if member.name.lower().endswith(IMAGE_SUFFIXES):
-                folder, slash, name = member.name.rpartition("/")
+            folder, slash, name = member.name.rpartition("/")
+            if name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden(name):
                 key = folder + slash + name.partition(".")[0]  # as in a stream
                 places.append((key, file, f"{path}: {member.name}", member.offset_data, member.size))
     return _from_places(source, places, exact, max_pixels)
