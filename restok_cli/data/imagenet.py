@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from restok_cli.console import note, track
+from restok_cli.console import counted, note, track
 from restok_cli.data.devkit import read_devkit
 from restok_cli.data.parquet import find_parquet, read_parquet
 from restok_cli.data.sources import File, Piece, Place, Source, Sources, readable, shuffled, unused_key
@@ -60,7 +60,7 @@ def open_imagenet(folder: Path) -> Sources:
         splits = {split: _sources(found, class_ids) for split, found in _find(folder).items()}
     for split, sources in splits.items():
         if len(sources) != NUM_PICTURES[split]:
-            note(f"{split}: {len(sources)} pictures, where the whole ImageNet has {NUM_PICTURES[split]}")
+            note(f"{split}: {counted(len(sources), 'picture')}, where the whole ImageNet has {NUM_PICTURES[split]}")
     return Sources(list(classes.values()), splits)
 
 
