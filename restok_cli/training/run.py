@@ -285,8 +285,8 @@ def check_rates(before: RunConfig, now: RunConfig, step: int, key: str) -> None:
     if rates(before, step - 1) != rates(now, step - 1):
         raise UsageError(
             f"--resume: {key.rpartition('.')[2]} was {old} and is now {new}, which would change the learning rates of "
-            f"the {counted(step, 'step')} done so far (schedule = {now.optimizer.schedule}); to end early, give --stop-at; to be "
-            "able to go on for longer, train with optimizer.schedule constant or wsd"
+            f"the {counted(step, 'step')} done so far (schedule = {now.optimizer.schedule}); to end early, give "
+            "--stop-at; to be able to go on for longer, train with optimizer.schedule constant or wsd"
         )
 
 
