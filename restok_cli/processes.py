@@ -259,9 +259,7 @@ def local_device(device: "torch.device") -> "torch.device":
     if seen == 1 and "LOCAL_WORLD_SIZE" not in os.environ:  # SLURM may show each of its tasks one GPU only
         index = 0
     if index >= seen:
-        raise UsageError(
-            f"there are more processes on this machine than its {seen} GPU{'s' * (seen != 1)}; give --num-processes auto"
-        )
+        raise UsageError(f"there are more processes on this machine than GPUs ({seen}); give --num-processes auto")
     return torch.device("cuda", index)
 
 
