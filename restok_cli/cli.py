@@ -38,6 +38,7 @@ from restok_cli.processes import leave, leave_words, rank, world_size
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_UNMET = 1, 2, 4
 EXIT_SIGNAL = 128  # plus the number of the signal
+LOOP = "a link that leads back to itself, and to no file or folder; remove it, or give another path"
 
 # Typer keeps its Click private and has moved it before; this is Click's UsageError wherever it lives now.
 ClickUsageError = typer.BadParameter.__mro__[1]
@@ -57,8 +58,8 @@ class Command(typer.core.TyperCommand):
         writes, shares_work = "overwrite" in context.params, "num_processes" in context.params
         if world_size() > 1 and writes and not shares_work:
             raise UsageError(
-                f"{context.command_path} works in one process, and {world_size()} are started (SLURM says so, or RANK"
-                " and WORLD_SIZE): start it once"
+                f"{context.command_path} works in one process, and {world_size()} are started, by SLURM or by RANK and"
+                " WORLD_SIZE: start it once; for work of its own in each, unset SLURM_STEP_NUM_TASKS and WORLD_SIZE"
             )
         try:
             return super().invoke(context)
@@ -139,7 +140,8 @@ def run(arguments: list[str] | None = None) -> int:
         if not error.format_message():  # a group without a sub-command, which has shown its help
             return EXIT_USAGE
         command = error.ctx.command_path if error.ctx else "restok"
-        return _fail(f"{error.format_message().rstrip('.')}. Try '{command} --help'.", EXIT_USAGE)
+        message = error.format_message().rstrip(".").replace("Value error, ", "")  # which are pydantic's words
+        return _fail(f"{message}. Try '{command} --help'.", EXIT_USAGE)
     except Failed as error:
         return _fail(str(error), error.code)
     except Interrupted as error:
@@ -176,7 +178,8 @@ def run(arguments: list[str] | None = None) -> int:
                 EXIT_FAILURE,
             )
         if str(error).startswith("Symlink loop"):  # before Python 3.13; from then on it is an OSError
-            return _fail(f"{str(error).removeprefix('Symlink loop from ')}: {os.strerror(errno.ELOOP)}", EXIT_FAILURE)
+            path = str(error).removeprefix("Symlink loop from ").strip("'")
+            return _fail(f"{path}: {LOOP}", EXIT_FAILURE)
         raise
 
 
@@ -218,6 +221,8 @@ def _describe(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     if error.errno in DISK_FULL:
         return f"{where}{error.strerror}; nothing half-written was kept: make room and run the command again"
+    if error.errno == errno.ELOOP:
+        return f"{where}{LOOP}"
     return f"{where}{error.strerror or error}"
 
 

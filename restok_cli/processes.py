@@ -150,10 +150,10 @@ def _check_address() -> None:
     """Raises UsageError where nobody has said at what address the processes meet."""
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if missing:
-        tasks = f"{world_size()} processes are started to do this together"
         raise UsageError(
-            f"{tasks} (by SLURM, or RANK and WORLD_SIZE), but {' and '.join(missing)} not set: export the host of the"
-            " first one and a free port, or start one process only"
+            f"{world_size()} processes are started to share this work, by SLURM or by RANK and WORLD_SIZE, but"
+            f" {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set: export the host of the first one"
+            " and a free port there; to work alone, unset SLURM_STEP_NUM_TASKS and WORLD_SIZE"
         )
 
 
@@ -259,7 +259,7 @@ def local_device(device: "torch.device") -> "torch.device":
     if seen == 1 and "LOCAL_WORLD_SIZE" not in os.environ:  # SLURM may show each of its tasks one GPU only
         index = 0
     if index >= seen:
-        raise UsageError(f"there are more processes on this machine than its {seen} GPUs; give --num-processes auto")
+        raise UsageError(f"there are more processes on this machine than GPUs ({seen}); give --num-processes auto")
     return torch.device("cuda", index)
 
 

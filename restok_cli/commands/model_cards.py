@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from restok_cli.console import counted
 from restok_cli.errors import RestokError, UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def read_results(file: Path, model: "ModelFolder") -> "list[Result]":
         whole = json.loads(file.read_text(encoding="utf-8"))
         protocol = whole["protocol"]
         if "tokens" in whole:
-            steps = [(step["metrics"], f" from {step['tokens']} tokens") for step in whole["tokens"]]
+            steps = [(step["metrics"], f" from {counted(step['tokens'], 'token')}") for step in whole["tokens"]]
         else:
             steps = [(whole["metrics"], "")]
         rows = [_row(name, fact, words, protocol) for facts, words in steps for name, fact in facts.items()]

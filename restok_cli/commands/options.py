@@ -179,7 +179,9 @@ def check_output_file(option: str, path: Path | None, suffix: str, overwrite: bo
         return
     if path.suffix.lower() != suffix:
         raise UsageError(f"{option} {path}: give a file name that ends in {suffix}")
-    clear_beside(path.resolve())
+    clear_beside(path.resolve())  # which raises where links lead in a circle
+    if (found := next((folder for folder in path.parents if folder.exists()), path.parent)).is_file():
+        raise UsageError(f"{option} {path}: {found} is a file; give a path in a folder")
     if path.is_dir() or (path.exists() and not overwrite):
         raise UsageError(f"{option} {path} already exists; give another file, or --overwrite to replace it")
     for source in inputs:

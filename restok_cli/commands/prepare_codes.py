@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 
 from restok_cli.commands.options import DataArgument, Device, Dtype, NumProcesses, open_device, parse_model, torch_dtype
-from restok_cli.console import Progress, note
+from restok_cli.console import Progress, counted, note
 from restok_cli.errors import Interrupted
 from restok_cli.files import locked_folder
 from restok_cli.processes import barrier, connect, gather, local_device, rank, run_in_processes, world_size
@@ -205,4 +205,6 @@ def report(out: Path, manifest: "CodeManifest", dataset: "Dataset", as_json: boo
     else:
         print(out)
     parts = ", ".join(f"{split} {count} ({manifest.views[split]})" for split, count in counts.items())
-    note(f"{manifest.num_codes} codes of each view: {parts}" + (f"; {left_out} left out" if left_out else ""))
+    note(
+        f"{counted(manifest.num_codes, 'code')} of each view: {parts}" + (f"; {left_out} left out" if left_out else "")
+    )

@@ -16,6 +16,7 @@ from typing import Annotated, NamedTuple, TextIO
 import numpy as np
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError
 
+from restok_cli.console import counted
 from restok_cli.data.arrays import NPZ_ERRORS
 from restok_cli.data.shards import MAX_CLASS_ID, NO_CLASS
 from restok_cli.errors import RestokError, UsageError
@@ -217,7 +218,8 @@ def _checked(found: Codes, source: str) -> Codes:
         raise RestokError(f"{source}: class ids are {class_ids.dtype} {class_ids.shape}; expected integers (n,)")
     if not len(codes) == len(found.keys) == len(class_ids):
         raise RestokError(
-            f"{source} holds codes of {len(codes)} pictures, {len(found.keys)} keys and {len(class_ids)} class ids"
+            f"{source} holds codes of {counted(len(codes), 'picture')}, {counted(len(found.keys), 'key')} and"
+            f" {counted(len(class_ids), 'class id')}"
         )
     if class_ids.min() < NO_CLASS or class_ids.max() > MAX_CLASS_ID:
         raise RestokError(

@@ -70,7 +70,7 @@ def open_imagenet(folder: Path, validate_on_test: bool = False) -> Sources:
         splits = {split: _sources(found, class_ids) for split, found in _find(folder, passed_over).items()}
     for split, sources in splits.items():
         if len(sources) != NUM_PICTURES.get(split, len(sources)):
-            note(f"{split}: {len(sources)} pictures, where the whole ImageNet has {NUM_PICTURES[split]}")
+            note(f"{split}: {counted(len(sources), 'picture')}, where the whole ImageNet has {NUM_PICTURES[split]}")
     if validate_on_test:
         splits = test_as_validation(splits, str(folder))
     return Sources(list(classes.values()), splits, passed_over)

@@ -90,7 +90,7 @@ def _verify_manifest(manifest: Manifest) -> list[Problem]:
     for name, split in manifest.splits.items():
         counted = sum(shard.num_samples for shard in split.shards)
         if split.shards and counted != split.num_samples:
-            what = f"{name} is said to have {split.num_samples} samples, its shards have {counted}"
+            what = f"{name} is said to have {counted(split.num_samples, 'sample')}, its shards have {counted}"
             problems.append(Problem("dataset.json", None, what))
     if fingerprint(manifest.splits, manifest.class_names) != manifest.fingerprint:
         what = "the fingerprint is not that of these shards and class names: it was changed"

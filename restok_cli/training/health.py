@@ -1,6 +1,6 @@
 """Whether a run is well: what each log line says about it, when to warn, and when to stop."""
 
-from restok_cli.console import note
+from restok_cli.console import counted, note
 from restok_cli.errors import RestokError
 from restok_cli.training.config import HealthConfig, TokenizerHealthConfig
 from restok_cli.training.update import Update
@@ -35,8 +35,8 @@ class Health:
                     else (f"the last good checkpoint is that of step {self.saved_step}")
                 )
                 raise RestokError(
-                    f"training diverged: the gradients of the {what} were not finite for {row} steps in a row, more "
-                    f"than health.max_skipped_steps = {self.config.max_skipped_steps}; {last}; start another run with "
+                    f"training diverged: the gradients of the {what} were not finite for {counted(row, 'step')} in a row,"
+                    f" more than health.max_skipped_steps = {self.config.max_skipped_steps}; {last}; start another run with "
                     "a lower optimizer.learning_rate or max_grad_norm, or compute.precision float32"
                 )
         self._warn(

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import torch
 from safetensors import safe_open
 
-from restok_cli.console import note, quiet
+from restok_cli.console import counted, note, quiet
 from restok_cli.errors import Interrupted, RestokError
 from restok_cli.processes import gather, rank
 from restok_cli.training.config import RunConfig
@@ -99,7 +99,7 @@ def report(config: RunConfig, found: Preflight, run_path: Path) -> None:
     note(
         f"preflight: {found.parameters / 1e6:.1f} M parameters · memory {gigabytes(found.memory)} · checkpoints "
         f"{gigabytes(needed)} of {gigabytes(free)} free · {found.seconds_per_step:.2g} s per step, "
-        f"{duration(found.seconds_per_step * schedule.max_steps)} for {schedule.max_steps} steps"
+        f"{duration(found.seconds_per_step * schedule.max_steps)} for {counted(schedule.max_steps, 'step')}"
     )
     if needed > free:
         raise RestokError(

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 import torch
 
-from restok_cli.console import keep_line, kept_lines, note
+from restok_cli.console import counted, keep_line, kept_lines, note
 from restok_cli.data.batching import check_division
 from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import check_output_folder, locked_folder, remove_leftovers, whole_file
@@ -193,7 +193,9 @@ class RunFolder:
             state.load_state_dict(saved)
             step = saved["step"]
         if stop_at is not None and stop_at <= step:
-            raise UsageError(f"--stop-at {stop_at}: the run has done {step} steps already; give a later step")
+            raise UsageError(
+                f"--stop-at {stop_at}: the run has done {counted(step, 'step')} already; give a later step"
+            )
         if rank() == 0:
             record_start(self.path, step, device, data_fingerprint)
         return step
@@ -287,15 +289,17 @@ def check_rates(before: RunConfig, now: RunConfig, step: int, key: str) -> None:
     """Raises UsageError where the change of `key` would have given one of the first `step` steps another rate."""
     old, new = (flatten(config.model_dump(mode="json"))[key] for config in (before, now))
     if now.schedule.max_steps < step:
-        raise UsageError(f"--resume: max_steps = {now.schedule.max_steps}, but the run has done {step} steps already")
+        raise UsageError(
+            f"--resume: max_steps = {now.schedule.max_steps}, but the run has done {counted(step, 'step')} already"
+        )
     if step == 0:
         return
     # two curves are the same up to some step and nowhere after it, so the last one that was done tells
     if rates(before, step - 1) != rates(now, step - 1):
         raise UsageError(
             f"--resume: {key.rpartition('.')[2]} was {old} and is now {new}, which would change the learning rates of "
-            f"the {step} steps done so far (schedule = {now.optimizer.schedule}); to end early, give --stop-at; to be "
-            "able to go on for longer, train with optimizer.schedule constant or wsd"
+            f"the {counted(step, 'step')} done so far (schedule = {now.optimizer.schedule}); to end early, give "
+            "--stop-at; to be able to go on for longer, train with optimizer.schedule constant or wsd"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from restok_cli.console import Progress
+from restok_cli.console import Progress, counted
 from restok_cli.data.batching import to_device
 from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
 from restok_cli.data.loader import Batch, batches, evaluation_batches
@@ -247,6 +247,6 @@ def save_preview(tokenizer: Tokenizer, data: Dataset, path: Path, device: torch.
     codes = tokenizer.encode(to_float(images.to(device)))
     lengths = [n for n in prefix_lengths(config.num_latent_tokens) if n >= 4 or n == config.num_latent_tokens]
     columns = [images, *(to_uint8(tokenizer.decode(codes[:, :n])).cpu() for n in lengths)]
-    captions = ["original", *(f"{n} tokens" for n in lengths)] * len(images)
+    captions = ["original", *(counted(n, "token") for n in lengths)] * len(images)
     with whole_file(path) as temporary:
         save_image(make_grid(torch.stack(columns, 1).flatten(0, 1), len(columns), captions), temporary)
