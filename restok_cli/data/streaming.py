@@ -27,7 +27,7 @@ from restok_cli.data.batching import (
 from restok_cli.data.images import IMAGE_SUFFIXES, center_crop, read_image, to_tensor
 from restok_cli.data.shards import NO_CLASS, StreamedSplit
 from restok_cli.data.transforms import Transform
-from restok_cli.errors import Interrupted, PictureError, RestokError
+from restok_cli.errors import PictureError, RestokError
 
 SHUFFLE_BUFFER = 1000  # pictures, still encoded, among which each worker draws the next one: about 100 MB
 SUFFIXES = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)  # webdataset's have no dot before them
@@ -233,9 +233,10 @@ def _ended_early(stream: IO[bytes]) -> Iterator[None]:
     READERS.add(process)
     try:
         yield
-    except (GeneratorExit, Interrupted):
-        stream.ignore_errors = True
-        process.kill()
+    except BaseException as error:
+        if not isinstance(error, Exception):  # of which one says how the program ended
+            stream.ignore_errors = True
+            process.kill()
         raise
     finally:
         READERS.discard(process)
