@@ -21,6 +21,7 @@ from restok_cli.data.batching import (
     Batch,
     BrokenSamples,
     Loaded,
+    end_reader,
     load,
     shuffle,
 )
@@ -207,11 +208,10 @@ class _Watched:
 
 def _read_shard(url: str) -> Iterator[dict[str, bytes]]:
     """The files of each sample by suffix, and its `__key__`. Raises RestokError where the shard cannot be read."""
-    from webdataset.gopen import gopen
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
     try:
-        with closing(gopen(url)) as stream, _ended_early(stream):
+        with closing(_open(url)) as stream, _ended_early(stream):
             watched = _Watched(stream)
             yield from group_by_keys(tar_file_expander([{"url": url, "stream": watched}]))
             # tarfile stops without a word where a tar is cut between two files
@@ -221,6 +221,15 @@ def _read_shard(url: str) -> Iterator[dict[str, bytes]]:
                 raise EOFError("it is cut short, or no plain tar")
     except READ_ERRORS as error:
         raise RestokError(f"shard {url} cannot be read to its end ({_reason(error)})") from error
+
+
+def _open(url: str) -> IO[bytes]:
+    """Start to fetch a shard; a shell command becomes a group of processes, which can be ended as a whole."""
+    from webdataset.gopen import Pipe, gopen
+
+    if not url.startswith("pipe:"):
+        return gopen(url)
+    return Pipe(url[5:], mode="rb", shell=True, bufsize=8192, ignore_status=[141], process_group=0)
 
 
 @contextmanager
@@ -236,7 +245,7 @@ def _ended_early(stream: IO[bytes]) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception):  # of which one says how the program ended
             stream.ignore_errors = True
-            process.kill()
+            end_reader(process)
         raise
     finally:
         READERS.discard(process)
