@@ -3,6 +3,7 @@ import multiprocessing
 import re
 import subprocess
 import sys
+import tempfile
 from io import BytesIO
 from itertools import islice
 
@@ -11,9 +12,11 @@ import pytest
 import torch
 from pictures import noise
 
+from restok_cli.data.batching import Batch, Loaded, pack, unpack
 from restok_cli.data.images import center_crop, to_tensor
 from restok_cli.data.loader import batches, evaluation_batches
 from restok_cli.data.shards import Sample, open_dataset
+from restok_cli.data.transforms import Transform
 from restok_cli.data.writer import write_dataset
 from restok_cli.errors import RestokError, UsageError
 
@@ -208,6 +211,31 @@ def test_ctrl_c_and_hang_ups_leave_the_loading_to_go_on(split):
     assert_equal(
         found, load(split, 16, image_size=(8, 8), batch_size=2, random_crop_area=(1, 1), random_flip=False, seed=0)
     )
+
+
+def test_workers_need_no_socket_in_a_short_folder(split, tmp_path, monkeypatch):
+    """SLURM's and others' TMPDIR is too long for one, of at most 108 characters."""
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    assert_equal(load(split, 3, num_workers=1), load(split, 3))
+
+
+def test_an_error_of_a_worker_that_nobody_thought_of_ends_the_loading(split, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError("of a decoder")
+
+    monkeypatch.setattr(Transform, "__call__", fail)
+    with pytest.raises(ZeroDivisionError, match="of a decoder"):
+        load(split, 1, num_workers=1)
+
+
+def test_what_goes_through_a_worker_comes_back_as_it_was():
+    item = Loaded(Batch(torch.arange(24, dtype=torch.uint8).view(2, 3, 2, 2), torch.tensor([4, -1])), {"key": "why"})
+    back = unpack(pack(item))
+    assert torch.equal(back.batch.images, item.batch.images) and torch.equal(back.batch.class_ids, item.batch.class_ids)
+    assert back.broken == item.broken
+    back.batch.images.add_(1)  # as training may
 
 
 KILL_A_WORKER = """

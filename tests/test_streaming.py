@@ -1,11 +1,17 @@
 import json
+import multiprocessing
+import os
+import signal
 import tarfile
 import threading
+import time
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +21,7 @@ from webdataset import TarWriter
 from restok_cli.data.images import center_crop, read_image, to_tensor
 from restok_cli.data.loader import batches, evaluation_batches
 from restok_cli.data.shards import StreamedSplit, open_dataset
-from restok_cli.errors import RestokError
+from restok_cli.errors import Interrupted, RestokError
 from restok_cli.model.checkpoint import save_tokenizer
 
 NUM_CLASSES = 100
@@ -243,3 +249,33 @@ def test_training_runs_shell_commands_only_where_allowed(shards, tmp_path, resto
     assert "would run the shell command 'cat " in fails(2, *arguments)
     result = restok(*arguments, "--allow-pipe")
     assert result.code == 0, result.err
+
+
+def running(seconds: str) -> bool:
+    """Whether a program sleeps for so long."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if path.read_bytes() == f"sleep\0{seconds}\0".encode():
+                return True
+    return False
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_program_that_fetches_and_stalls_ends_with_the_training_at_once(tmp_path, num_workers):
+    write_shard(tmp_path / "a.tar", range(40))
+    seconds = f"1000.{os.getpid()}{num_workers}"
+
+    def interrupt(number, _frame):
+        raise Interrupted(number, "interrupted")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 1)
+    try:
+        with pytest.raises(Interrupted):
+            load([f"pipe:cat {tmp_path / 'a.tar'}; sleep {seconds}"], 999, num_workers=num_workers)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    deadline = time.monotonic() + 10
+    while running(seconds) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not running(seconds) and not multiprocessing.active_children()

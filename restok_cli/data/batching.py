@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from math import gcd
@@ -231,5 +232,13 @@ def _leave_when_told(told: Connection) -> None:
     """A thread, since the worker itself may wait for a disk or the net."""
     wait([told, multiprocessing.parent_process().sentinel])
     for process in list(READERS):
-        process.kill()
+        end_reader(process)
     os._exit(0)
+
+
+def end_reader(process: Popen) -> None:
+    """End a program, and those that it started where it leads a group of its own."""
+    with suppress(ProcessLookupError):
+        if os.getpgid(process.pid) == process.pid:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()

@@ -21,13 +21,14 @@ from restok_cli.data.batching import (
     Batch,
     BrokenSamples,
     Loaded,
+    end_reader,
     load,
     shuffle,
 )
 from restok_cli.data.images import IMAGE_SUFFIXES, center_crop, read_image, to_tensor
 from restok_cli.data.shards import NO_CLASS, StreamedSplit
 from restok_cli.data.transforms import Transform
-from restok_cli.errors import Interrupted, PictureError, RestokError
+from restok_cli.errors import PictureError, RestokError
 
 SHUFFLE_BUFFER = 1000  # pictures, still encoded, among which each worker draws the next one: about 100 MB
 SUFFIXES = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)  # webdataset's have no dot before them
@@ -210,11 +211,10 @@ class _Watched:
 
 def _read_shard(url: str) -> Iterator[dict[str, bytes]]:
     """The files of each sample by suffix, and its `__key__`. Raises RestokError where the shard cannot be read."""
-    from webdataset.gopen import gopen
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
     try:
-        with closing(gopen(url)) as stream, _ended_early(stream):
+        with closing(_open(url)) as stream, _ended_early(stream):
             watched = _Watched(stream)
             yield from group_by_keys(tar_file_expander([{"url": url, "stream": watched}]))
             # tarfile stops without a word where a tar is cut between two files
@@ -224,6 +224,15 @@ def _read_shard(url: str) -> Iterator[dict[str, bytes]]:
                 raise EOFError("it is cut short, or no plain tar")
     except READ_ERRORS as error:
         raise RestokError(f"shard {url} cannot be read to its end ({_reason(error)})") from error
+
+
+def _open(url: str) -> IO[bytes]:
+    """Start to fetch a shard; a shell command becomes a group of processes, which can be ended as a whole."""
+    from webdataset.gopen import Pipe, gopen
+
+    if not url.startswith("pipe:"):
+        return gopen(url)
+    return Pipe(url[5:], mode="rb", shell=True, bufsize=8192, ignore_status=[141], process_group=0)
 
 
 @contextmanager
@@ -236,9 +245,10 @@ def _ended_early(stream: IO[bytes]) -> Iterator[None]:
     READERS.add(process)
     try:
         yield
-    except (GeneratorExit, Interrupted):
-        stream.ignore_errors = True
-        process.kill()
+    except BaseException as error:
+        if not isinstance(error, Exception):  # of which one says how the program ended
+            stream.ignore_errors = True
+            end_reader(process)
         raise
     finally:
         READERS.discard(process)
