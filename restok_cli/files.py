@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from restok_cli.errors import UsageError
 
+MAX_DECODED_PIXELS = 178_956_970  # of a picture file, unless told otherwise: a small one may unpack to fill all memory
 SYNC_SECONDS = 0.2  # from one early sync of a large file to the next
 LOCK_FILE = ".restok.lock"  # in a folder that a command fills: who does
 LET_GO_SECONDS = 5  # that the workers of a killed process may take to end

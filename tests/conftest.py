@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
-os.environ["OMP_NUM_THREADS"] = "1"  # here and in processes that tests start: pytest has a worker on every core
+# of each process, here and in those that tests start: pytest has a worker on every core
+os.environ["OMP_NUM_THREADS"] = os.environ.get("RESTOK_TEST_THREADS", "1")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what must be the same to the last bit is so on a CPU; see test_devices
 import torch
 from drawings import OPTIONS, pngs

@@ -9,7 +9,6 @@ from PIL import Image
 from restok_cli.data.images import (
     center_crop,
     decode_jpeg,
-    find_images,
     find_jpeg_decoder,
     make_grid,
     read_image,
@@ -19,6 +18,7 @@ from restok_cli.data.images import (
     to_tensor,
     to_uint8,
 )
+from restok_cli.data.walk import find_images
 from restok_cli.errors import RestokError, UsageError
 
 

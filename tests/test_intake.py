@@ -78,7 +78,7 @@ def test_what_every_loader_reads_is_kept_and_named_after_its_true_format(name, c
     data, suffix = KEPT[name]
     taken = take_in(data, "picture.JPEG", Rules(check))
     assert (taken.picture, taken.suffix, taken.size, taken.change) == (data, suffix, (16, 20), None)
-    assert check_picture(data, "picture.JPEG", check) == (16, 20)
+    assert check_picture(data, "picture.JPEG", Rules(check)) == (16, 20)
 
 
 @pytest.mark.parametrize("name", CHANGED)

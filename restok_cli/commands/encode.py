@@ -14,6 +14,7 @@ from restok_cli.commands.options import (
     AsJson,
     Device,
     Dtype,
+    MaxDecodedPixels,
     NoCrop,
     OverwriteFile,
     PicturesArgument,
@@ -25,6 +26,7 @@ from restok_cli.commands.options import (
 )
 from restok_cli.console import Progress, note
 from restok_cli.errors import RestokError
+from restok_cli.files import MAX_DECODED_PIXELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +45,7 @@ def encode(
     ] = STDOUT,
     split: Split = "validation",
     no_crop: NoCrop = False,
+    max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
     batch_size: AnyBatchSize = 16,
     overwrite: OverwriteFile = False,
     device: Device = "auto",
@@ -65,10 +68,10 @@ def encode(
 
     if output != STDOUT:
         check_code_file(output)
-        check_output_file("-o", output, output.suffix, overwrite, model, *map(Path, pictures))
+        check_output_file("-o", output, output.suffix.lower(), overwrite, model, *map(Path, pictures))
     from restok_cli.data.inputs import find_inputs
 
-    inputs = find_inputs(pictures, split, sys.stdin.buffer)
+    inputs = find_inputs(pictures, split, sys.stdin.buffer, max_decoded_pixels)
 
     from restok_cli.commands.coding import auto_batch_size
     from restok_cli.model.checkpoint import fingerprint, load_for_use, open_tokenizer

@@ -16,6 +16,7 @@ from restok_cli.commands.options import (
     PICTURE_REQUEST,
     SAMPLE_MODEL,
     Device,
+    MaxDecodedPixels,
     NumProcesses,
     OverwriteFile,
     check_output_file,
@@ -25,6 +26,7 @@ from restok_cli.commands.options import (
 )
 from restok_cli.console import note
 from restok_cli.errors import RestokError, UsageError, did_you_mean
+from restok_cli.files import MAX_DECODED_PIXELS
 from restok_cli.processes import connect, local_device, rank, run_in_processes
 
 if TYPE_CHECKING:
@@ -153,6 +155,7 @@ def evaluate(
     reference: ReferenceName = None,
     split: AnySplit = "validation",
     crop: Crop = None,
+    max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
     features: Network = "inception",
     inception_weights: InceptionWeights = None,
     vgg_weights: VggWeights = None,
@@ -225,18 +228,20 @@ def evaluate(
     if make_reference is not None:
         path = reference_path(output, cache)
         check_output_file("-o", path, ".npz", overwrite, Path(make_reference))
-        write_statistics(make_reference, split, crop, path, reference_pictures, instruments(["sfid"]))
+        write_statistics(
+            make_reference, split, crop, path, reference_pictures, instruments(["sfid"]), max_decoded_pixels
+        )
         return
     curve = None
     if set(metrics) & set(CODE_METRICS):
-        measurements, circumstances = evaluate_codes(samples, split, metrics, model, torch_device)
+        measurements, circumstances = evaluate_codes(samples, split, metrics, model, torch_device, max_decoded_pixels)
     elif tokens is not None:
         curve, circumstances = evaluate_tokens(
-            samples, split, metrics, model or SAMPLE_MODEL, tokens, instruments(metrics), vgg_weights
+            samples, split, metrics, model, tokens, instruments(metrics), vgg_weights, max_decoded_pixels
         )
         measurements = curve[max(curve)]
     else:
-        pictures, target = open_both(samples, reference, split, crop, cache)
+        pictures, target = open_both(samples, reference, split, crop, cache, max_decoded_pixels)
         measurements, circumstances = evaluate_pictures(pictures, target, metrics, instruments(metrics), vgg_weights)
     if rank() == 0:
         circumstances |= {"device": str(torch_device), "seconds": round(time.monotonic() - started, 3)}
@@ -334,7 +339,7 @@ def _check_apart(
         raise UsageError("--plot draws metrics against tokens; give --tokens 1,4,16 too")
     if plot is not None:
         check_plot(plot)
-        check_output_file("--plot", plot, plot.suffix, overwrite, Path(samples))
+        check_output_file("--plot", plot, plot.suffix.lower(), overwrite, Path(samples))
 
 
 def compare_files(a: Path, b: Path, as_json: bool) -> None:

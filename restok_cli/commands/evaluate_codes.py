@@ -39,16 +39,16 @@ class CodeSource(NamedTuple):
 def holds_codes(samples: str) -> bool:
     """Whether SAMPLES are codes: a code cache, or a file that `encode` or `generate --codes` wrote."""
     path = Path(samples)
-    if path.suffix == ".npz" and zipfile.is_zipfile(path):
+    if path.suffix.lower() == ".npz" and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             return "codes.npy" in archive.namelist()
     from restok_cli.data.codes import is_codes
 
-    return path.suffix in (".safetensors", ".jsonl") or is_codes(path)
+    return path.suffix.lower() in (".safetensors", ".jsonl") or is_codes(path)
 
 
 def evaluate_codes(
-    samples: str, split: str, metrics: list[str], model: Path | None, device: "torch.device"
+    samples: str, split: str, metrics: list[str], model: Path | None, device: "torch.device", max_pixels: int
 ) -> "tuple[dict[str, Measurement], dict]":
     """The measurements of codes that are read or, for codebook where SAMPLES are pictures, made by the tokenizer.
 
@@ -65,7 +65,7 @@ def evaluate_codes(
             " `restok encode`"
         )
     model = model or SAMPLE_MODEL
-    source = _stored(samples, split) if stored else _encoded(samples, split, model, device)
+    source = _stored(samples, split) if stored else _encoded(samples, split, model, device, max_pixels)
     length = source.num_codes
     sizes = level_sizes(length) if is_power_of_two(length) else (length,)  # other tokenizers' codes are one level
     score, har_fingerprint = _open_har(model, source, device) if "nll" in metrics else (None, None)
@@ -184,7 +184,7 @@ def _stored(samples: str, split: str) -> CodeSource:
     return CodeSource(lambda: origin, -(-count // GROUP_SIZE), length, size, tokenizer, read)
 
 
-def _encoded(samples: str, split: str, model: Path, device: "torch.device") -> CodeSource:
+def _encoded(samples: str, split: str, model: Path, device: "torch.device", max_pixels: int) -> CodeSource:
     """The codes that a tokenizer makes of pictures."""
     import numpy as np
     import torch
@@ -197,7 +197,7 @@ def _encoded(samples: str, split: str, model: Path, device: "torch.device") -> C
 
     folder = open_tokenizer(model)
     tokenizer = load_for_use(folder, device)
-    pictures = open_pictures(samples, split)
+    pictures = open_pictures(samples, split, max_pixels=max_pixels)
     pictures.crop_to(tokenizer.config.image_size)
 
     @torch.inference_mode()

@@ -37,13 +37,13 @@ def open_instruments(
 
 
 def open_both(
-    samples: str, reference: str | None, split: str, crop: int | None, cache: Path | None
+    samples: str, reference: str | None, split: str, crop: int | None, cache: Path | None, max_pixels: int
 ) -> "tuple[Pictures, Reference | None]":
     """SAMPLES, and what they are compared with where that is given."""
     from restok_cli.metrics.reference import open_reference
 
-    target = open_reference(reference, split, cache) if reference else None
-    return _open(samples, split, crop, exact=True), target
+    target = open_reference(reference, split, cache, max_pixels) if reference else None
+    return _open(samples, split, crop, True, max_pixels), target
 
 
 def evaluate_pictures(
@@ -84,13 +84,19 @@ def describe_comparison(
 
 
 def write_statistics(
-    data: str, split: str, crop: int | None, path: Path, num_pictures: int, instruments: "Instruments"
+    data: str,
+    split: str,
+    crop: int | None,
+    path: Path,
+    num_pictures: int,
+    instruments: "Instruments",
+    max_pixels: int,
 ) -> None:
     """Write statistics of pictures, and up to `num_pictures` of them, to `path`; print it."""
     from restok_cli.metrics.measure import feature_sums
     from restok_cli.metrics.reference import write_reference
 
-    pictures, network = _open(data, split, crop, exact=False), instruments.network
+    pictures, network = _open(data, split, crop, False, max_pixels), instruments.network
     sums = feature_sums(pictures, ["sfid"] if network.spatial_dimensions else [], instruments)
     if rank() > 0:
         return
@@ -100,10 +106,10 @@ def write_statistics(
     print(path)
 
 
-def _open(source: str, split: str, crop: int | None, exact: bool) -> "Pictures":
+def _open(source: str, split: str, crop: int | None, exact: bool, max_pixels: int) -> "Pictures":
     from restok_cli.metrics.pictures import open_pictures
 
-    pictures = open_pictures(source, split, sys.stdin.buffer if source == "-" else None, exact=exact)
+    pictures = open_pictures(source, split, sys.stdin.buffer if source == "-" else None, exact, max_pixels)
     if crop is not None:
         pictures.crop_to((crop, crop))
     return pictures

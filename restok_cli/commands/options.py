@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from restok_cli.errors import UsageError
-from restok_cli.files import check_output_folder, clear_beside
+from restok_cli.files import MAX_DECODED_PIXELS, check_output_folder, clear_beside
 from restok_cli.processes import parse_num_processes
 
 if TYPE_CHECKING:
@@ -54,6 +54,16 @@ PicturesArgument = Annotated[
     typer.Argument(
         metavar="PICTURES…",
         help="Picture files, folders of them, one data set, or - (a tar stream on stdin).",
+        show_default=False,
+    ),
+]
+MaxDecodedPixels = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help=f"Pictures of more pixels than this are left out, since they may fill all memory."
+        f" Default: {MAX_DECODED_PIXELS:,}.",
         show_default=False,
     ),
 ]

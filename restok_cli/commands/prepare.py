@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from restok_cli.commands.options import MaxDecodedPixels
 from restok_cli.commands.prepare_codes import codes
 from restok_cli.console import counted, note
 from restok_cli.errors import Interrupted, RestokError, UsageError
-from restok_cli.files import check_output_folder, clear_beside, whole_folder
+from restok_cli.files import MAX_DECODED_PIXELS, check_output_folder, clear_beside, whole_folder
 from restok_cli.processes import rank, world_size
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ Resize = Annotated[
     ),
 ]
 MaxPixels = Annotated[int | None, typer.Option(min=1, help="Shrink pictures of more pixels than this to so many.")]
+TestAsValidation = Annotated[
+    bool, typer.Option("--test-as-validation", help="Validate on the test split, where there is none for validation.")
+]
 SamplesPerShard = Annotated[int, typer.Option(min=1, help="Pictures in a shard.")]
 
 
@@ -64,8 +68,10 @@ SamplesPerShard = Annotated[int, typer.Option(min=1, help="Pictures in a shard."
 def imagenet(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with ImageNet.", show_default=False)],
     out: Output,
+    test_as_validation: TestAsValidation = False,
     resize: Resize = None,
     max_pixels: MaxPixels = None,
+    max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
     check: Check = "quick",
     samples_per_shard: SamplesPerShard = 4000,
     jobs: Jobs = None,
@@ -93,8 +99,9 @@ def imagenet(
 
     _check_output(out, overwrite)
     _check_apart(source, out)
-    sources = open_imagenet(source)
-    plan = Plan("imagenet", readable(str(source)), sources, Rules(check, resize, max_pixels), samples_per_shard)
+    sources = open_imagenet(source, test_as_validation)
+    rules = Rules(check, resize, max_pixels, max_decoded_pixels)
+    plan = Plan("imagenet", readable(str(source)), sources, rules, samples_per_shard)
     _prepare(plan, out, jobs, overwrite, as_json)
 
 
@@ -108,11 +115,13 @@ def folder(
     validation_fraction: Annotated[
         float,
         typer.Option(
-            min=0, max=0.99, help="The part of each class to validate on, where DIR has no splits of its own."
+            min=0, max=0.99, help="The part of each class to validate on, where DIR has no validation split of its own."
         ),
     ] = 0.1,
+    test_as_validation: TestAsValidation = False,
     resize: Resize = None,
     max_pixels: MaxPixels = None,
+    max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
     check: Check = "quick",
     samples_per_shard: SamplesPerShard = 4000,
     jobs: Jobs = None,
@@ -122,22 +131,24 @@ def folder(
     """Make a data set from a folder of pictures.
 
     Sub-folders of DIR are the classes; where the pictures lie flat there are
-    none. Where DIR has sub-folders train and val (or validation), these are
-    the splits. Broken files are named, left out and listed in OUT/bad.jsonl.
+    none. Sub-folders called train, val (or valid, validation, dev) and test are
+    the splits, in any case (Train, VAL), with the classes in them. Broken files
+    are named, left out and listed in OUT/bad.jsonl, with what is no picture.
 
     Example: the classes cats and dogs from pets/cats/*.jpg and pets/dogs/*.jpg,
     a fifth of each for validation:
 
       restok prepare folder pets data/pets --validation-fraction 0.2
     """
+    from restok_cli.data.folders import walk_folder
     from restok_cli.data.intake import Rules
     from restok_cli.data.preparation import Plan
-    from restok_cli.data.sources import readable, walk_folder
+    from restok_cli.data.sources import readable
 
     _check_output(out, overwrite)
     _check_apart(pictures, out)
-    sources = walk_folder(pictures, validation_fraction)
-    rules = Rules(check, resize, max_pixels)
+    sources = walk_folder(pictures, validation_fraction, test_as_validation)
+    rules = Rules(check, resize, max_pixels, max_decoded_pixels)
     name, source = readable(pictures.resolve().name), readable(str(pictures))
     _prepare(Plan(name, source, sources, rules, samples_per_shard), out, jobs, overwrite, as_json)
 
@@ -164,6 +175,7 @@ def shards(
         ),
     ] = None,
     check: Check = "quick",
+    max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
     jobs: Jobs = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -184,6 +196,7 @@ def shards(
       restok prepare shards 'https://host/cats-train-{000..146}.tar' data/cats
     """
     from restok_cli.data import existing
+    from restok_cli.data.intake import Rules
     from restok_cli.data.jobs import available_cores
     from restok_cli.data.shards import BAD_LIST
     from restok_cli.data.sources import readable
@@ -197,8 +210,9 @@ def shards(
     if remote:
         _report_remote(folder, existing.describe_remote(folder, found, name, names or []), as_json)
         return
+    rules = Rules(check, max_decoded_pixels=max_decoded_pixels)
     manifest, num_bad = existing.describe_shards(
-        found, out, name=name, source=readable(source), class_names=names, check=check, jobs=jobs or available_cores()
+        found, out, name=name, source=readable(source), class_names=names, rules=rules, jobs=jobs or available_cores()
     )
     if num_bad:
         note(f"{counted(num_bad, 'broken sample')} left out: see {folder / BAD_LIST}")

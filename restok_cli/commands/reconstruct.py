@@ -15,6 +15,7 @@ from restok_cli.commands.options import (
     AsJson,
     Device,
     Dtype,
+    MaxDecodedPixels,
     NoCrop,
     Overwrite,
     PicturesArgument,
@@ -27,7 +28,7 @@ from restok_cli.commands.options import (
 )
 from restok_cli.console import Progress, counted, note
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import check_apart, whole_file, whole_folder
+from restok_cli.files import MAX_DECODED_PIXELS, check_apart, whole_file, whole_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +63,7 @@ def reconstruct(
     tokens: Tokens = None,
     split: Split = "validation",
     no_crop: NoCrop = False,
+    max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
     grid: Grid = None,
     ladder: Ladder = None,
     batch_size: AnyBatchSize = 16,
@@ -95,7 +97,7 @@ def reconstruct(
     check_sheets(grid, ladder, overwrite, model, *map(Path, pictures))
     from restok_cli.data.inputs import find_inputs
 
-    inputs = find_inputs(pictures, split, sys.stdin.buffer)
+    inputs = find_inputs(pictures, split, sys.stdin.buffer, max_decoded_pixels)
 
     from restok_cli.commands.coding import auto_batch_size
     from restok_cli.model.checkpoint import load_for_use, open_tokenizer

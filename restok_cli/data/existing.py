@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 from restok_cli.console import Progress
 from restok_cli.data.images import IMAGE_SUFFIXES
-from restok_cli.data.intake import Check, check_picture
+from restok_cli.data.intake import Rules, check_picture
 from restok_cli.data.jobs import run_jobs
 from restok_cli.data.preparation import BadPicture, remove_own_files, write_bad_list
 from restok_cli.data.shards import (
@@ -128,7 +128,7 @@ def describe_shards(
     name: str,
     source: str,
     class_names: list[str] | None,
-    check: Check,
+    rules: Rules,
     jobs: int,
 ) -> tuple[Manifest, int]:
     """Index the shards, and describe them in the folder `out`, with links to them, or (None) where they lie.
@@ -144,7 +144,7 @@ def describe_shards(
         _check_place(paths)
     with (
         Progress("index", len(paths), "shards") as progress,
-        closing(run_jobs(partial(_index_shard, check), paths, jobs, progress)) as results,
+        closing(run_jobs(partial(_index_shard, rules), paths, jobs, progress)) as results,
     ):
         finished = dict(results)
     indexed = {path: finished[i] for i, path in enumerate(paths)}
@@ -164,7 +164,7 @@ def describe_shards(
         set().union(*(shard.sizes for shard in indexed.values())),
         name=name,
         class_names=class_names,
-        provenance={"source": source, "left_out": str(len(bad)), "check": check} | ({} if out else IN_PLACE),
+        provenance={"source": source, "left_out": str(len(bad)), "check": rules.check} | ({} if out else IN_PLACE),
     )
     folder = out or paths[0].parent
     with locked_folder(folder):
@@ -239,7 +239,7 @@ def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | Non
     return class_names
 
 
-def _index_shard(check: Check, path: Path, advance: Callable[[], None]) -> IndexedShard:
+def _index_shard(rules: Rules, path: Path, advance: Callable[[], None]) -> IndexedShard:
     """Read a shard to its end. Raises RestokError where it is damaged."""
     entries, sizes, bad, keys = [], set(), [], []
     with open(path, "rb") as tar:
@@ -247,7 +247,7 @@ def _index_shard(check: Check, path: Path, advance: Callable[[], None]) -> Index
             try:
                 picture, class_id = _sample(tar, files)
                 tar.seek(picture.offset_data)
-                sizes.add(check_picture(tar.read(picture.size), key, check))
+                sizes.add(check_picture(tar.read(picture.size), key, rules))
                 entries.append((picture.offset_data, picture.size, class_id))
                 keys.append(key)
             except PictureError as error:

@@ -14,6 +14,7 @@ from restok_cli.data.sources import readable
 from restok_cli.data.streams import read_stream
 from restok_cli.data.walk import find_images
 from restok_cli.errors import PictureError, RestokError, UsageError
+from restok_cli.files import MAX_DECODED_PIXELS
 
 MAX_NAME = 255 - len(".png")  # bytes that file systems leave for a name
 
@@ -65,8 +66,10 @@ class Inputs:
             yield Batch(keys, class_ids, torch.stack(images))
 
 
-def find_inputs(pictures: list[str], split: str, stdin: BinaryIO) -> Inputs:
+def find_inputs(pictures: list[str], split: str, stdin: BinaryIO, max_pixels: int = MAX_DECODED_PIXELS) -> Inputs:
     """What `pictures` name: `-` (a tar stream on stdin), one data set, or files and folders.
+
+    Pictures of more than `max_pixels` cannot be decoded, but for those of a data set, which `prepare` let in.
 
     Raises UsageError where something is not there, or two files would have one name, RestokError where a picture's name
     can be no file's.
@@ -74,25 +77,29 @@ def find_inputs(pictures: list[str], split: str, stdin: BinaryIO) -> Inputs:
     if "-" in pictures:
         if len(pictures) > 1:
             raise UsageError("- stands for the pictures on stdin; give it alone")
-        return Inputs(_from_stream(stdin), None)
+        return Inputs(_from_stream(stdin, max_pixels), None)
     if len(pictures) == 1 and is_dataset(pictures[0]):
         part = open_dataset(pictures[0]).split(split)
         found = [Input(part.key(i), part.class_id(i), lambda i=i: part.image(i)) for i in range(len(part))]
     else:
         files = _named_files([Path(picture) for picture in pictures])
-        found = [Input(key, NO_CLASS, lambda file=file: read_image(file, str(file))) for key, file in files.items()]
+        found = [
+            Input(key, NO_CLASS, lambda file=file: read_image(file, str(file), max_pixels))
+            for key, file in files.items()
+        ]
     taken: set[str] = set()
     for picture in found:
         check_key(picture.key, taken, "the list of pictures")
     return Inputs(found, len(found))
 
 
-def _from_stream(file: BinaryIO) -> Iterator[Input]:
+def _from_stream(file: BinaryIO, max_pixels: int) -> Iterator[Input]:
     keys: set[str] = set()
     for picture in read_stream(file):
         key = check_key(readable(picture.key), keys, "the tar stream")
         class_id = picture.info.get("class_id", NO_CLASS)
-        yield Input(key, class_id, lambda picture=picture: read_image(picture.data, f"{picture.key} of the tar stream"))
+        name = f"{picture.key} of the tar stream"
+        yield Input(key, class_id, lambda data=picture.data, name=name: read_image(data, name, max_pixels))
 
 
 def check_key(key: str, taken: set[str], source: str) -> str:

@@ -4,21 +4,17 @@ Kept is what every loader reads: JPEG, PNG and WebP of one frame with 8 bits per
 """
 
 import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from typing import Literal, NamedTuple
 
 from PIL import Image
 
-from restok_cli.data.images import DECODE_ERRORS, describe_error, read_image
-from restok_cli.errors import PictureError
+from restok_cli.data.images import PNG_DEPTH, open_image, read_image, split_png
+from restok_cli.files import MAX_DECODED_PIXELS
 
 SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}  # the kept formats; timm looks for these names
 MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # what loaders turn into RGB, all in the same way
 JPEG_QUALITY = 95
-PNG_DEPTH = 24  # the byte of a PNG file that holds the bits per channel; Pillow tells 8 for 16-bit colour
 END_OF_JPEG = b"\xff\xd9"  # in picture data this never occurs before the end
 
 Check = Literal["quick", "full"]
@@ -34,6 +30,7 @@ class Rules(NamedTuple):
     check: Check = "quick"
     resize: int | None = None  # shorter edges above this become this
     max_pixels: int | None = None  # pictures of more are shrunk to it
+    max_decoded_pixels: int = MAX_DECODED_PIXELS  # pictures of more are not even opened
 
 
 class Intake(NamedTuple):
@@ -47,40 +44,25 @@ class Intake(NamedTuple):
 
 def take_in(data: bytes, file: str, rules: Rules) -> Intake:
     """Decide about the bytes of a picture file called `file`. Raises PictureError where it is broken."""
-    with _decoding(file):
-        stream = BytesIO(data)
-        image = Image.open(stream)
+    with open_image(data, file, rules.max_decoded_pixels) as image:
         change = _unreadable(image, data)
         size = _size_for(image.width, image.height, rules)
         if size != image.size:
             change = "resized"
         if change is None:
             suffix = SUFFIXES[image.format]
-            _check(image, stream, data, file, rules.check)
+            _check(image, data, file, rules)
             return Intake(data, suffix, (size[1], size[0]), None)
-    as_jpeg = change == "resized" and SUFFIXES.get(image.format) == "jpg"
-    picture, suffix = _encode(read_image(data, file), size, as_jpeg)
+        as_jpeg = change == "resized" and SUFFIXES.get(image.format) == "jpg"
+    picture, suffix = _encode(read_image(data, file, rules.max_decoded_pixels), size, as_jpeg)
     return Intake(picture, suffix, (size[1], size[0]), change)
 
 
-def check_picture(data: bytes, file: str, check: Check) -> tuple[int, int]:
+def check_picture(data: bytes, file: str, rules: Rules) -> tuple[int, int]:
     """The (height, width) of a picture that stays as it is. Raises PictureError where it is broken."""
-    with _decoding(file):
-        stream = BytesIO(data)
-        image = Image.open(stream)
-        _check(image, stream, data, file, check)
+    with open_image(data, file, rules.max_decoded_pixels) as image:
+        _check(image, data, file, rules)
         return image.height, image.width
-
-
-@contextmanager
-def _decoding(file: str) -> Iterator[None]:
-    """Pillow's errors become a PictureError; its warnings, of odd metadata which no number depends on, are dropped."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except DECODE_ERRORS as error:
-        raise PictureError(f"{file}: cannot be decoded as a picture ({describe_error(error)})") from error
 
 
 def _unreadable(image: Image.Image, data: bytes) -> str | None:
@@ -93,21 +75,32 @@ def _unreadable(image: Image.Image, data: bytes) -> str | None:
         return f"{image.mode} colours"
     if image.format != "MPO" and getattr(image, "is_animated", False):  # other pictures of a photo are no frames
         return "animated"
+    if (metadata := split_png(data)[1]) and not _is_readable(metadata):
+        return "unreadable metadata"
     return None
 
 
-def _check(image: Image.Image, stream: BytesIO, data: bytes, file: str, check: Check) -> None:
-    """Raises PictureError or one of DECODE_ERRORS where the picture is broken as far as the check can see."""
+def _is_readable(png: bytes) -> bool:
+    """Whether Pillow itself opens a PNG file: `open_image` would pass over what it refuses."""
+    try:
+        Image.open(BytesIO(png), formats=("PNG",))
+    except Exception:  # a decoder may raise anything
+        return False
+    return True
+
+
+def _check(image: Image.Image, data: bytes, file: str, rules: Rules) -> None:
+    """Raises an error of whatever kind where the picture is broken as far as the check can see."""
     if image.format == "JPEG":
-        if data.rfind(END_OF_JPEG, stream.tell()) < 0:  # the stream stands where picture data begin
+        if data.rfind(END_OF_JPEG, image.fp.tell()) < 0:  # the stream stands where picture data begin
             raise ValueError("the file is cut short")
     elif image.format == "WEBP":
         if int.from_bytes(data[4:8], "little") + 8 > len(data):  # it tells its size
             raise ValueError("the file is cut short")
     elif image.format == "PNG":
-        image.verify()  # every chunk's checksum, to the last chunk
-    if check == "full" or image.format not in ("JPEG", "WEBP", "PNG"):
-        read_image(data, file)
+        image.verify()  # every chunk's checksum, to the last chunk; those of metadata are looked at apart
+    if rules.check == "full" or image.format not in ("JPEG", "WEBP", "PNG"):
+        read_image(data, file, rules.max_decoded_pixels)
 
 
 def _size_for(width: int, height: int, rules: Rules) -> tuple[int, int]:

@@ -290,8 +290,9 @@ def _describe(work: Path, plan: Plan, records: list[tuple[Task, ShardRecord]]) -
         class_names=plan.sources.class_names,
         provenance=provenance,
     )
-    if bad:
-        write_bad_list(work, bad)
+    passed_over = [BadPicture(file=file, reason=reason) for file, reason in plan.sources.passed_over]
+    if passed_over or bad:
+        write_bad_list(work, passed_over + bad)
     write_timm_manifest(work, manifest)
     write_manifest(work, manifest)
     return Preparation(manifest, dict(sorted(changes.items())), len(bad))

@@ -210,8 +210,11 @@ class Split:
         return shard.read(position)
 
     def image(self, i: int) -> Image.Image:
-        """Sample `i` as an RGB image. Raises PictureError naming key and shard where it cannot be decoded."""
-        return read_image(self.read(i), self.describe(i))
+        """Sample `i` as an RGB image, of any size: `prepare` is what refuses those that are too large.
+
+        Raises PictureError naming key and shard where it cannot be decoded.
+        """
+        return read_image(self.read(i), self.describe(i), max_pixels=None)
 
     def describe(self, i: int) -> str:
         """Sample `i` for messages: key and shard."""

@@ -5,14 +5,11 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
-from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
-from restok_cli.data.shards import NO_CLASS, Sample
-from restok_cli.data.walk import pictures_below
-from restok_cli.errors import RestokError, UsageError
+from restok_cli.data.shards import Sample
+from restok_cli.errors import RestokError
 
-VALIDATION_FOLDERS = ("validation", "val", "valid")
 KEY_LENGTH, HASH_LENGTH = 80, 16
 
 
@@ -65,48 +62,10 @@ class Sources(NamedTuple):
 
     class_names: list[str]
     splits: dict[str, list[Source]]
+    passed_over: Sequence[tuple[str, str]] = ()  # files that are no pictures, and why
 
 
 Keyed = TypeVar("Keyed", Source, Sample)
-
-
-def walk_folder(folder: Path, validation_fraction: float) -> Sources:
-    """Find the pictures of `folder`. Its sub-folders are the classes; there are none where the pictures lie flat.
-
-    Sub-folders `train` and `val` (or `validation`), where both exist, are the splits. Otherwise `validation_fraction`
-    of each class becomes the validation split. Split and order depend on the file names alone.
-
-    Raises UsageError where the folder is missing, holds no pictures, or holds some outside its class folders.
-    """
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; give a folder of pictures")
-    own_splits = _own_splits(folder)
-    roots = own_splits or {"all": folder}
-    found = [  # with the parts of its path below the root
-        (split, path, path[len(os.path.join(root, "")) :].split(os.sep))
-        for split, root in roots.items()
-        for path in pictures_below(root)
-    ]
-    flat = [path for _, path, parts in found if len(parts) == 1]
-    if 0 < len(flat) < len(found):
-        raise UsageError(
-            f"{flat[0]} is in no class folder, but {len(found) - len(flat)} other pictures are;"
-            " put every picture into a class folder, or none"
-        )
-    class_folders = [] if flat else sorted({parts[0] for _, _, parts in found})
-    class_ids = {name: i for i, name in enumerate(class_folders)}
-
-    splits: dict[str, list[Source]] = {split: [] for split in roots}
-    keys: set[str] = set()
-    for split, path, parts in found:
-        file = "/".join((*roots[split].relative_to(folder).parts, *parts))
-        class_id = NO_CLASS if flat else class_ids[parts[0]]
-        splits[split].append(Source(unused_key(file, keys), readable(file), class_id, File(path)))
-    if own_splits:
-        splits = {split: shuffled(sources) for split, sources in splits.items()}
-    else:
-        splits = split_by_hash(splits["all"], validation_fraction)
-    return Sources([readable(name) for name in class_folders], splits)
 
 
 def split_by_hash(samples: Sequence[Keyed], validation_fraction: float) -> dict[str, list[Keyed]]:
@@ -131,21 +90,17 @@ def shuffled(samples: Sequence[Keyed]) -> list[Keyed]:
     return sorted(samples, key=_rank)
 
 
-def _own_splits(folder: Path) -> dict[str, Path]:
-    validation = [folder / name for name in VALIDATION_FOLDERS if (folder / name).is_dir()]
-    if validation and (folder / "train").is_dir():
-        return {"train": folder / "train", "validation": validation[0]}
-    return {}
-
-
-def unused_key(file: str, taken: set[str]) -> str:
+def unused_key(file: str, taken: set[str], path: str | None = None) -> str:
     """A key for the file that is not among `taken`, and is from now on.
 
+    It is made of `file`; where that is too long or taken, also of a hash of `path`, which tells the file from others.
     No tar reader can misread it: WebDataset ends a key at its first dot.
     """
-    key = re.sub(r"[^A-Za-z0-9_-]", "_", file.rpartition(".")[0] or file)
-    if len(key) > KEY_LENGTH or key in taken:
-        key = f"{key[: KEY_LENGTH - HASH_LENGTH - 1]}-{_hash(file)[:HASH_LENGTH]}"
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", file.rpartition(".")[0] or file)
+    key, hashed = name, path or file
+    while len(key) > KEY_LENGTH or key in taken:
+        key = f"{name[: KEY_LENGTH - HASH_LENGTH - 1]}-{_hash(hashed)[:HASH_LENGTH]}"
+        hashed = _hash(hashed)
     taken.add(key)
     return key
 

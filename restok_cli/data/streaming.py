@@ -174,7 +174,10 @@ def streamed_evaluation_batches(
             return
         if number % world_size != rank:
             continue
-        images = [to_tensor(center_crop(read_image(sample.picture, sample.name), image_size)) for sample in some]
+        images = [
+            to_tensor(center_crop(read_image(sample.picture, sample.name, max_pixels=None), image_size))
+            for sample in some
+        ]
         yield Batch(torch.stack(images), torch.tensor([sample.class_id for sample in some]))
 
 

@@ -27,7 +27,7 @@ class Transform(NamedTuple):
     random_flip: bool
 
     def __call__(self, picture: bytes, name: str, epoch: int, sample: int) -> torch.Tensor:
-        """A picture file as uint8 (3, H, W). Raises PictureError naming `name` where it cannot be decoded.
+        """A picture file of any size as uint8 (3, H, W). Raises PictureError naming `name` where it is damaged.
 
         The centre crop is that of evaluation, by Pillow. The random ones are torchvision's for JPEG files, which takes
         a third of the time, and Pillow's for all others.
@@ -35,11 +35,11 @@ class Transform(NamedTuple):
         # The counter's highest word sets these numbers apart from the ones that shuffle the epoch.
         rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch], counter=[0, 0, 0, sample + 1]))
         if self.crop == "centre":
-            pixels = to_tensor(center_crop(read_image(picture, name), self.image_size))
+            pixels = to_tensor(center_crop(read_image(picture, name, max_pixels=None), self.image_size))
         elif (decoded := decode_jpeg(picture)) is not None:
             pixels = resize_box(decoded, self.box(decoded.shape[2], decoded.shape[1], rng), self.image_size)
         else:
-            image = read_image(picture, name)
+            image = read_image(picture, name, max_pixels=None)
             height, width = self.image_size
             box = self.box(image.width, image.height, rng)
             pixels = to_tensor(image.resize((width, height), Image.Resampling.BICUBIC, box=box))

@@ -1,51 +1,159 @@
 """Which files below a folder are pictures."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from restok_cli.data.images import IMAGE_SUFFIXES
-from restok_cli.errors import UsageError
+from restok_cli.console import note
+from restok_cli.data.images import HEAD_BYTES, IMAGE_SUFFIXES, looks_like_picture
+from restok_cli.errors import RestokError, UsageError
+
+SYSTEM_FOLDERS = ("lost+found", "__MACOSX")  # of disks and of archives, not of people
+
+
+class Found(NamedTuple):
+    """What lies below a folder."""
+
+    pictures: list[str]  # in order
+    passed_over: dict[str, str]  # path of what is no picture, relative to the folder -> why
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
     """The picture files that `paths` name: files as given, folders searched to the bottom in sorted order.
 
-    Hidden files and folders are passed over, since macOS and editors leave broken copies of pictures there.
-
-    Raises UsageError where a path does not exist or a folder holds no picture.
+    Raises UsageError where a path does not exist or a folder holds no picture, RestokError where one cannot be read.
     """
     found = []
     for path in map(Path, paths):
         if path.is_file():
             found.append(path)
         elif path.is_dir():
-            found += map(Path, pictures_below(path))
+            pictures, passed_over = pictures_below(path)
+            note_passed_over(path, passed_over)
+            found += map(Path, pictures)
+        elif path.exists():
+            raise UsageError(f"{path} is a pipe, a socket or a device; give pictures or folders of pictures")
         else:
             raise UsageError(f"{path}: no such file or folder; give pictures or folders of pictures")
     return found
 
 
-def pictures_below(folder: Path) -> list[str]:
-    """The paths of the picture files in `folder` and below, as `find_images` has them, of which there may be millions.
+def pictures_below(folder: Path) -> Found:
+    """The picture files in `folder` and below, of which there may be millions, sorted as paths are.
 
-    Raises UsageError where there are none.
+    The suffix tells a picture, without a look at the file; of other suffixes, how the file begins. What else is there
+    and no picture is passed over; so are, without a word, hidden files and folders, since macOS and editors leave
+    broken copies of pictures there.
+
+    Raises UsageError where there is no picture, RestokError where a folder cannot be read.
     """
-    pictures = []
-    visited = set()  # a link may lead back to where it lies
-    for here, subfolders, names in os.walk(folder, followlinks=True):
-        if os.path.realpath(here) in visited:
-            subfolders.clear()
-            continue
-        visited.add(os.path.realpath(here))
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        pictures += [
-            os.path.join(here, name)
-            for name in names
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-        ]
+    pictures, passed_over = [], {}
+    start = len(os.path.join(folder, ""))
+    for entry in entries_below(folder):
+        if why := _why_no_picture(entry):
+            passed_over[entry.path[start:]] = why
+        else:
+            pictures.append(entry.path)
     if not pictures:
+        only = f", only {_list_some(passed_over)}" if passed_over else ""
         kinds = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
-        raise UsageError(f"{folder} holds no pictures; give a folder with files of these kinds: {kinds}")
+        raise UsageError(f"{folder} holds no pictures{only}; give a folder with files of these kinds: {kinds}")
     # as paths are sorted, part by part, at a fraction of the time
-    return sorted(pictures, key=lambda picture: picture.split(os.sep))
+    return Found(sorted(pictures, key=lambda picture: picture.split(os.sep)), dict(sorted(passed_over.items())))
+
+
+def note_passed_over(folder: Path, passed_over: dict[str, str], more: str = "") -> None:
+    """Say in one line what is passed over, if anything is; `more` ends the line."""
+    if passed_over:
+        note(f"{folder}: passed over {_list_some(passed_over)}{more}")
+
+
+def _list_some(passed_over: dict[str, str]) -> str:
+    """How many, and the first with the reason."""
+    path, why = next(iter(passed_over.items()))
+    if len(passed_over) == 1:
+        return f"a file that is no picture ({path}: {why})"
+    return f"{len(passed_over)} files that are no pictures (the first: {path}: {why})"
+
+
+def entries_below(folder: Path) -> Iterator[os.DirEntry]:
+    """All that lies in `folder` and below, but for hidden files and for folders, in no order.
+
+    Links to folders are followed; one that leads back to a folder above it is passed over, which is said.
+    Raises RestokError where a folder cannot be read: without its files, classes would have other numbers.
+    """
+    folders = [str(folder)]
+    while folders:
+        for entry in visible_entries(folders.pop()):
+            if not _is_folder(entry):
+                yield entry
+            elif not entry.is_symlink() or not _leads_back(entry, folder):
+                folders.append(entry.path)
+            else:
+                note(f"{entry.path} is a link to a folder that it lies in: passed over")
+
+
+def visible_entries(folder: Path | str) -> list[os.DirEntry]:
+    """What lies in `folder` and is not hidden. Raises RestokError where it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not is_hidden(entry.name)]
+    except OSError as error:
+        raise RestokError(
+            f"{folder}: this folder cannot be read ({error.strerror}); make it readable, or move it away"
+        ) from error
+
+
+def folders_in(folder: Path) -> list[str]:
+    """The names of the folders in `folder`, sorted, but for hidden ones."""
+    return sorted(entry.name for entry in visible_entries(folder) if _is_folder(entry))
+
+
+def tars_in(folder: Path) -> list[Path]:
+    """The tars in `folder`, sorted, but for hidden ones."""
+    return [path for path in sorted(folder.glob("*.tar")) if not is_hidden(path.name)]
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is passed over everywhere: what systems leave, and people do not see."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        if entry.is_dir():
+            return True
+        if entry.is_symlink():
+            entry.stat()  # raises OSError where it cannot be followed
+    except OSError as error:
+        if not os.path.splitext(entry.name)[1]:  # it may be a folder, on a disk that is not there
+            raise RestokError(
+                f"{entry.path}: this link cannot be followed ({error.strerror}); mend it, or delete it"
+            ) from error
+    return False
+
+
+def _leads_back(link: os.DirEntry, root: Path) -> bool:
+    """Whether the link leads to one of the folders that it lies in below `root`, or above: following would not end."""
+    target, here = os.path.join(os.path.realpath(link.path), ""), link.path
+    while len(here) > len(str(root)):
+        here = os.path.dirname(here)
+        if os.path.join(os.path.realpath(here), "").startswith(target):
+            return True
+    return False
+
+
+def _why_no_picture(entry: os.DirEntry) -> str | None:
+    """Why it is none; None where it is, or where its name says so, whatever is wrong with it."""
+    named = entry.name.lower().endswith(IMAGE_SUFFIXES)
+    try:
+        if not entry.is_file():  # costs nothing but for links
+            os.stat(entry.path)  # raises OSError where it is a link to nothing
+            return "a pipe, a socket or a device"
+        if named:
+            return None
+        with open(entry.path, "rb", buffering=0) as file:
+            return None if looks_like_picture(file.read(HEAD_BYTES)) else "begins as no picture does"
+    except OSError as error:
+        return None if named else error.strerror

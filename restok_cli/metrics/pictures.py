@@ -12,7 +12,6 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -24,13 +23,22 @@ from torch import Tensor
 
 from restok_cli.console import note
 from restok_cli.data.arrays import NPZ_ERRORS
-from restok_cli.data.images import DECODE_ERRORS, IMAGE_SUFFIXES, center_crop, read_image, to_tensor
+from restok_cli.data.images import (
+    IMAGE_SUFFIXES,
+    PNG_DEPTH,
+    center_crop,
+    open_image,
+    read_file,
+    read_image,
+    to_tensor,
+)
 from restok_cli.data.manifests import locate
 from restok_cli.data.shards import is_dataset, open_dataset
 from restok_cli.data.streams import read_stream
 from restok_cli.data.tars import list_files
 from restok_cli.data.walk import find_images
 from restok_cli.errors import PictureError, RestokError, UsageError
+from restok_cli.files import MAX_DECODED_PIXELS
 from restok_cli.processes import rank
 
 MANIFEST_FILE = "manifest.jsonl"  # what generate and reconstruct write beside their pictures: a line for each
@@ -180,38 +188,45 @@ def size_text(size: tuple[int, int]) -> str:
 # --- opening ------------------------------------------------------------------------------------------------------
 
 
-def open_pictures(source: str, split: str, stdin: BinaryIO | None = None, exact: bool = False) -> Pictures:
+def open_pictures(
+    source: str,
+    split: str,
+    stdin: BinaryIO | None = None,
+    exact: bool = False,
+    max_pixels: int = MAX_DECODED_PIXELS,
+) -> Pictures:
     """Open a folder of pictures or of tar files, an ADM .npz (`arr_0` uint8 (n, H, W, 3)), a tar file, a data set (a
     prepared folder, `sample`), or for "-" the tar stream `stdin`.
 
     `split` names the split of a data set, or is "all". With `exact`, files must hold 8-bit RGB: others are what no
-    generator writes, and would be changed by making them so. Raises UsageError or RestokError for anything else.
+    generator writes, and would be changed by making them so. Pictures of more than `max_pixels` are not decoded, but in
+    a data set. Raises UsageError or RestokError for anything else.
     """
     path = Path(source)
     if source == "-" and stdin is not None:
-        return _from_stream(stdin, exact)
+        return _from_stream(stdin, exact, max_pixels)
     if is_dataset(source):
         return _from_data_set(source, split)
     if not path.exists():
         raise UsageError(f"{source}: no such file or folder; give {FORMS}")
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return _from_npz(path)
-    if path.suffix == ".tar":
-        return _from_tars(source, [path], exact)
+    if path.suffix.lower() == ".tar":
+        return _from_tars(source, [path], exact, max_pixels)
     if path.is_file():
         raise UsageError(f"{source} is a single file; give {FORMS}")
     tars = sorted(path.glob("*.tar"))
-    return _from_tars(source, tars, exact) if tars else _from_folder(path, exact)
+    return _from_tars(source, tars, exact, max_pixels) if tars else _from_folder(path, exact, max_pixels)
 
 
-def _from_folder(path: Path, exact: bool) -> Pictures:
+def _from_folder(path: Path, exact: bool, max_pixels: int) -> Pictures:
     listed = (path / MANIFEST_FILE).is_file()
     files = _listed(path / MANIFEST_FILE) if listed else find_images([path])
     return Pictures(
         source=str(path),
         count=len(files),
         key=lambda index: files[index].relative_to(path).with_suffix("").as_posix(),
-        open=lambda index: _read(files[index], str(files[index]), exact),
+        open=lambda index: _read(files[index], str(files[index]), exact, max_pixels),
         listed=listed,
     )
 
@@ -255,8 +270,15 @@ def _from_npz(path: Path) -> Pictures:
         raise RestokError(f"{path} cannot be read as pictures ({error}); expected an .npz with arr_0") from error
     if damaged is not None:
         raise RestokError(f"{path}: {damaged} is damaged (its checksum is wrong); copy or make the file again")
-    if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape or fortran_order:
+    if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
         raise RestokError(f"{path}: arr_0 is {dtype} {shape}; expected uint8 pictures (n, height, width, 3)")
+    if fortran_order:  # where every picture lies all over the file
+        pictures = np.load(path)["arr_0"]
+        return Pictures(
+            *(str(path), shape[0], lambda index: f"{index:06d}"),
+            lambda index: Image.fromarray(np.ascontiguousarray(pictures[index])),
+            named=False,
+        )
     start, picture_bytes = member.tell(), shape[1] * shape[2] * 3
 
     def read(index: int) -> Image.Image:
@@ -266,7 +288,7 @@ def _from_npz(path: Path) -> Pictures:
     return Pictures(str(path), shape[0], lambda index: f"{index:06d}", read, named=False, threads=1)
 
 
-def _from_tars(source: str, tars: list[Path], exact: bool) -> Pictures:
+def _from_tars(source: str, tars: list[Path], exact: bool, max_pixels: int) -> Pictures:
     places: list[tuple[str, BinaryIO, str, int, int]] = []  # key, file, name, offset, length
     for path in tars:
         file = open(path, "rb")  # noqa: SIM115  stays open as long as the pictures are in use
@@ -274,11 +296,11 @@ def _from_tars(source: str, tars: list[Path], exact: bool) -> Pictures:
             if member.name.lower().endswith(IMAGE_SUFFIXES):
                 folder, slash, name = member.name.rpartition("/")
                 key = folder + slash + name.partition(".")[0]  # as in a stream
-                places.append((key, file, f"{member.name} of {path}", member.offset_data, member.size))
-    return _from_places(source, places, exact)
+                places.append((key, file, f"{path}: {member.name}", member.offset_data, member.size))
+    return _from_places(source, places, exact, max_pixels)
 
 
-def _from_stream(stdin: BinaryIO, exact: bool) -> Pictures:
+def _from_stream(stdin: BinaryIO, exact: bool, max_pixels: int) -> Pictures:
     # set down on the disk, unnamed, since several metrics go through the pictures more than once
     file = tempfile.TemporaryFile()  # noqa: SIM115  stays open as long as the pictures are in use
     places = []
@@ -286,35 +308,36 @@ def _from_stream(stdin: BinaryIO, exact: bool) -> Pictures:
         places.append((picture.key, file, f"{picture.key} of stdin", file.tell(), len(picture.data)))
         file.write(picture.data)
     file.flush()
-    return _from_places("stdin", places, exact)
+    return _from_places("stdin", places, exact, max_pixels)
 
 
-def _from_places(source: str, places: list[tuple[str, BinaryIO, str, int, int]], exact: bool) -> Pictures:
+def _from_places(
+    source: str, places: list[tuple[str, BinaryIO, str, int, int]], exact: bool, max_pixels: int
+) -> Pictures:
     if not places:
         raise UsageError(f"{source} holds no pictures; give {FORMS}")
 
     def read(index: int) -> Image.Image:
         _, file, name, offset, length = places[index]
-        return _read(os.pread(file.fileno(), length, offset), name, exact)  # moves no position: threads may share it
+        data = os.pread(file.fileno(), length, offset)  # moves no position: threads may share it
+        return _read(data, name, exact, max_pixels)
 
     return Pictures(source=source, count=len(places), key=lambda index: places[index][0], open=read)
 
 
-def _read(source: bytes | Path, name: str, exact: bool) -> Image.Image:
+def _read(source: bytes | Path, name: str, exact: bool, max_pixels: int) -> Image.Image:
+    data = source if isinstance(source, bytes) else read_file(source, name)
     if exact:
-        _check_rgb(source, name)
-    return read_image(source, name)
+        _check_rgb(data, name, max_pixels)
+    return read_image(data, name, max_pixels)
 
 
-def _check_rgb(source: bytes | Path, name: str) -> None:
-    """Raises RestokError for a picture that is not 8-bit RGB; what cannot be decoded passes, for others to say."""
-    try:
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
-            mode, transparent = image.mode, image.has_transparency_data
-            # Pillow would cut these to 8 bits; the 16 stands in the header of a PNG file
-            deep = image.format == "PNG" and _start(source)[24] == 16
-    except DECODE_ERRORS:
-        return
+def _check_rgb(data: bytes, name: str, max_pixels: int) -> None:
+    """Raises RestokError for a picture that is not 8-bit RGB, PictureError for what is none."""
+    with open_image(data, name, max_pixels) as image:
+        mode, transparent = image.mode, image.has_transparency_data
+        # Pillow would cut these to 8 bits
+        deep = image.format == "PNG" and data[PNG_DEPTH] == 16
     if mode in ("RGB", "P", "CMYK", "YCbCr") and not transparent and not deep:
         return
     what = "16 bits per channel" if deep or mode.startswith("I") else f"mode {mode}"
@@ -322,10 +345,3 @@ def _check_rgb(source: bytes | Path, name: str) -> None:
         f"{name} has {'transparency' if transparent else what}; the pictures to measure must be 8-bit RGB, so that"
         " nothing is changed unseen: convert them, or `restok prepare folder` makes a data set of them"
     )
-
-
-def _start(source: bytes | Path) -> bytes:
-    if isinstance(source, bytes):
-        return source
-    with open(source, "rb") as file:
-        return file.read(25)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from restok_cli.data.arrays import NPZ_ERRORS
 from restok_cli.errors import RestokError, UsageError, did_you_mean
-from restok_cli.files import whole_file
+from restok_cli.files import MAX_DECODED_PIXELS, whole_file
 from restok_cli.metrics.features import FeatureNetwork
 from restok_cli.metrics.frechet import Gaussian
 from restok_cli.metrics.pictures import GROUP_SIZE, Pictures, open_pictures
@@ -38,7 +38,7 @@ class Reference:
     pictures: Pictures | None
 
 
-def open_reference(source: str, split: str, cache: Path | None) -> Reference:
+def open_reference(source: str, split: str, cache: Path | None, max_pixels: int = MAX_DECODED_PIXELS) -> Reference:
     """Open statistics, an .npz that holds `mu` (and `arr_0`, as ADM's do), or pictures as `open_pictures` does.
 
     `source` may be a name that --make-reference gave in the cache. Raises UsageError or RestokError for anything else.
@@ -52,13 +52,13 @@ def open_reference(source: str, split: str, cache: Path | None) -> Reference:
             f"--reference {source}: no such file, folder or name{did_you_mean(source, named)}; names are made by"
             f" `restok evaluate --make-reference DATA -o NAME`{': ' + ', '.join(named) if named else ''}"
         )
-    if path.suffix == ".npz" and zipfile.is_zipfile(path):
+    if path.suffix.lower() == ".npz" and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
         if "mu.npy" in names:
             pictures = open_pictures(str(path), split) if "arr_0.npy" in names else None
             return Reference(source, read_statistics(path), pictures)
-    return Reference(source, None, open_pictures(source, split))
+    return Reference(source, None, open_pictures(source, split, max_pixels=max_pixels))
 
 
 def reference_path(output: str, cache: Path | None) -> Path:
@@ -67,7 +67,7 @@ def reference_path(output: str, cache: Path | None) -> Path:
     Raises UsageError for anything else.
     """
     path = Path(output)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return path
     if path.name != output or path.suffix or cache is None:
         raise UsageError(f"-o {output}: give a file that ends in .npz, or a name without slashes and dots")

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import yaml
 from jinja2 import Environment, StrictUndefined
-from PIL import Image
 
-from restok_cli.errors import RestokError, UsageError
+from restok_cli.data.images import read_image
+from restok_cli.errors import PictureError, RestokError, UsageError
 from restok_cli.files import whole_file
 from restok_cli.metrics.protocol import METRICS
 from restok_cli.training.charts import HEIGHT, LEFT, RIGHT, WIDTH, Chart, Line, draw_chart, draw_ladder, short
@@ -166,13 +166,12 @@ def picture_uri(file: Path) -> str:
     """A picture as a data URI. Raises RestokError where it cannot be read."""
     try:
         data, form = file.read_bytes(), "png"
-        with Image.open(io.BytesIO(data)) as picture:
-            picture.load()
-            if len(data) > MOST_BYTES:
-                packed, form = io.BytesIO(), "webp"
-                picture.convert("RGB").save(packed, "webp", quality=QUALITY)
-                data = packed.getvalue()
-    except OSError as error:
+        picture = read_image(data, file.name)
+        if len(data) > MOST_BYTES:
+            packed, form = io.BytesIO(), "webp"
+            picture.save(packed, "webp", quality=QUALITY)
+            data = packed.getvalue()
+    except (OSError, PictureError) as error:
         raise RestokError(f"{file} cannot be read ({error}); delete it") from error
     return f"data:image/{form};base64,{base64.b64encode(data).decode()}"
 

@@ -66,10 +66,11 @@ class Trackers:
     def log_picture(self, step: int, picture: Path) -> None:
         """Show a picture file in the trackers that can."""
         import numpy as np
-        from PIL import Image
+
+        from restok_cli.data.images import read_image
 
         for name in self.running.keys() & set(WITH_PICTURES):
-            pixels = np.asarray(Image.open(picture).convert("RGB"))
+            pixels = np.asarray(read_image(picture, str(picture)))
             formats = {"dataformats": "NHWC"} if name == "tensorboard" else {}
             self._try(name, "log_images", {"preview": pixels[None]}, step=step, **formats)
 
