@@ -2,6 +2,7 @@
 
 import io
 import json
+import tarfile
 import zipfile
 
 import numpy as np
@@ -85,6 +86,11 @@ def test_pictures_measured_against_themselves_are_perfect(measure, samples):
 
 def test_folder_npz_and_data_set_of_the_same_pictures_measure_the_same(tmp_path, measure, samples, images, reference):
     np.savez(tmp_path / "plain.npz", images.permute(0, 2, 3, 1).numpy())
+    (tmp_path / "PLAIN.NPZ").write_bytes((tmp_path / "plain.npz").read_bytes())
+    np.savez(tmp_path / "fortran.npz", np.asfortranarray(images.permute(0, 2, 3, 1).numpy()))
+    with tarfile.open(tmp_path / "samples.TAR", "w") as tar:
+        for file in sorted(samples.iterdir()):
+            tar.add(file, file.name)
     np.savez_compressed(tmp_path / "compressed.npz", images.permute(0, 2, 3, 1).numpy())
     items = [Sample(f"{i:06d}", "png", png_bytes(image), (16, 16), -1, {}) for i, image in enumerate(images)]
     (tmp_path / "set").mkdir()
@@ -96,7 +102,7 @@ def test_folder_npz_and_data_set_of_the_same_pictures_measure_the_same(tmp_path,
         return measure(source, "--reference", reference, "--metric", "fid", "--metric", "psnr", "--split", "all")
 
     expected = distance(samples)["metrics"]
-    for source in ("plain.npz", "compressed.npz", "set"):
+    for source in ("plain.npz", "PLAIN.NPZ", "fortran.npz", "compressed.npz", "samples.TAR", "set"):
         found = distance(tmp_path / source)["metrics"]
         assert found["fid"]["value"] == pytest.approx(expected["fid"]["value"], rel=1e-9)
         assert found["psnr"] == expected["psnr"]

@@ -99,6 +99,20 @@ def test_an_npz_has_the_form_of_the_adm_evaluator(generate, expected, tmp_path):
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
 
 
+def test_suffixes_are_taken_in_any_case(generate, restok, tiny_models, tmp_path):
+    for name in ("a.npz", "B.NPZ"):
+        generate("-o", name)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "B.NPZ").read_bytes()
+    assert "is complete" in generate("-o", "B.NPZ", "--resume").err
+    model = ("--model", tiny_models / "tokenizer")
+    for suffix in ("npz", "jsonl", "safetensors"):
+        for name in (f"a.{suffix}", f"B.{suffix.upper()}"):
+            generate("--codes", "-o", name, "--overwrite")
+        assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"B.{suffix.upper()}").read_bytes()
+        assert restok("decode", f"B.{suffix.upper()}", *model, "-o", suffix).code == 0
+        assert restok("evaluate", f"B.{suffix.upper()}", "--metric", "codebook").code == 0
+
+
 def test_shards_replace_no_foreign_tars(tmp_path):
     (tmp_path / "mine-000001.tar").write_text("years of work")
     with pytest.raises(UsageError, match=r"holds mine-000001\.tar, which this command did not make"):

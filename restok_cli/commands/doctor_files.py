@@ -103,7 +103,7 @@ def _hub_file(weights: HubWeights) -> Iterator[Finding]:
 
 def _is_weights(path: Path) -> bool:
     """Whether the file is as long as its header says; one that may be pickled is only seen to be there."""
-    if path.suffix != ".safetensors":
+    if path.suffix.lower() != ".safetensors":
         return path.stat().st_size > 0
     from safetensors import SafetensorError, safe_open
 

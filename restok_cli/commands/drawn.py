@@ -126,7 +126,7 @@ def write_pictures(job: "Job", request: dict[str, Any], folder: Path, to: Destin
 
         with whole_folder(to.output) as temporary:
             write_shards(temporary, files, records, job.class_names, as_provenance(request))
-    elif to.output.suffix == ".npz":
+    elif to.output.suffix.lower() == ".npz":
         from restok_cli.data.packing import write_npz
 
         with whole_file(to.output) as temporary:

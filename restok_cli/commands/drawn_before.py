@@ -48,14 +48,14 @@ def check_output(to: Destination, overwrite: bool, *models: Path) -> None:
             from restok_cli.data.code_files import check_code_file
 
             check_code_file(output)
-            check_output_file("-o", output, output.suffix, overwrite, *models)
+            check_output_file("-o", output, output.suffix.lower(), overwrite, *models)
     elif to.shards:
         if output == STDOUT:
             raise UsageError("--shards need a folder, and - is a tar stream already; leave --shards out")
         from restok_cli.data.shards import own_files
 
         check_output_folder(output, overwrite, own_files(output).__contains__)
-    elif output.suffix == ".npz":
+    elif output.suffix.lower() == ".npz":
         check_output_file("-o", output, ".npz", overwrite, *models)
     elif output != STDOUT:
         check_picture_folder(output, overwrite)
@@ -152,7 +152,7 @@ def request_of(there: Destination) -> dict[str, Any] | None:
         if there.shards:
             provenance = read_manifest(output).provenance
             return provenance | {"count": int(provenance["count"])}
-        if output.suffix == ".npz":
+        if output.suffix.lower() == ".npz":
             with zipfile.ZipFile(output) as archive:
                 return json.loads(archive.comment)
         return json.loads((output / PICTURE_REQUEST).read_text(encoding="utf-8"))
@@ -184,7 +184,7 @@ def read_pictures(there: Destination, count: int) -> Iterator[bytes]:
     if there.shards:
         part = open_dataset(output.resolve()).split("validation")
         yield from map(part.read, range(count))
-    elif output.suffix == ".npz":
+    elif output.suffix.lower() == ".npz":
         pictures = open_pictures(str(output), "all")
         yield from (png_bytes(to_tensor(pictures.open(index))) for index in range(count))
     else:

@@ -68,7 +68,7 @@ def encode(
 
     if output != STDOUT:
         check_code_file(output)
-        check_output_file("-o", output, output.suffix, overwrite, model, *map(Path, pictures))
+        check_output_file("-o", output, output.suffix.lower(), overwrite, model, *map(Path, pictures))
     from restok_cli.data.inputs import find_inputs
 
     inputs = find_inputs(pictures, split, sys.stdin.buffer, max_decoded_pixels)

@@ -241,14 +241,7 @@ def evaluate(
         measurements, circumstances = evaluate_codes(samples, split, metrics, model, torch_device, max_decoded_pixels)
     elif tokens is not None:
         curve, circumstances = evaluate_tokens(
-            samples,
-            split,
-            metrics,
-            model or SAMPLE_MODEL,
-            tokens,
-            instruments(metrics),
-            vgg_weights,
-            max_decoded_pixels,
+            samples, split, metrics, model, tokens, instruments(metrics), vgg_weights, max_decoded_pixels
         )
         measurements = curve[max(curve)]
     else:
@@ -350,7 +343,7 @@ def _check_apart(
         raise UsageError("--plot draws metrics against tokens; give --tokens 1,4,16 too")
     if plot is not None:
         check_plot(plot)
-        check_output_file("--plot", plot, plot.suffix, overwrite, Path(samples))
+        check_output_file("--plot", plot, plot.suffix.lower(), overwrite, Path(samples))
 
 
 def compare_files(a: Path, b: Path, as_json: bool) -> None:

@@ -39,12 +39,12 @@ class CodeSource(NamedTuple):
 def holds_codes(samples: str) -> bool:
     """Whether SAMPLES are codes: a code cache, or a file that `encode` or `generate --codes` wrote."""
     path = Path(samples)
-    if path.suffix == ".npz" and zipfile.is_zipfile(path):
+    if path.suffix.lower() == ".npz" and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             return "codes.npy" in archive.namelist()
     from restok_cli.data.codes import is_codes
 
-    return path.suffix in (".safetensors", ".jsonl") or is_codes(path)
+    return path.suffix.lower() in (".safetensors", ".jsonl") or is_codes(path)
 
 
 def evaluate_codes(

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from restok_cli.commands.options import SAMPLE_MODEL
 from restok_cli.errors import UsageError
 from restok_cli.files import whole_file
 from restok_cli.processes import rank
@@ -32,7 +33,7 @@ def evaluate_tokens(
     samples: str,
     split: str,
     metrics: list[str],
-    model: Path,
+    model: Path | None,
     tokens: str,
     instruments: "Instruments",
     vgg_weights: Path | None,
@@ -46,6 +47,7 @@ def evaluate_tokens(
     from restok_cli.model.checkpoint import fingerprint, load_for_use, open_tokenizer
     from restok_cli.model.levels import prefix_lengths
 
+    model = model or SAMPLE_MODEL
     folder = open_tokenizer(model)
     tokenizer = load_for_use(folder, instruments.device)
     length = tokenizer.config.num_latent_tokens
@@ -129,12 +131,12 @@ def draw_curve(curve: "dict[int, dict[str, Measurement]]", path: Path) -> None:
         axes.set(xlabel="tokens", title=next(iter(curve.values()))[metric].name, ylabel=f"{arrow} is better{unit}")
         axes.grid(alpha=0.3)
     with whole_file(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:], dpi=120)
+        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=120)
 
 
 def check_plot(path: Path) -> None:
     """Raises UsageError where no plot can be written there."""
-    if path.suffix not in (".png", ".pdf", ".svg"):
+    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise UsageError(f"--plot {path}: give a file name that ends in .png, .pdf or .svg")
     if find_spec("matplotlib") is None:
         raise UsageError("--plot needs matplotlib; install it with `pip install 'restok[plots]'`")

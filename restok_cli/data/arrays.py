@@ -36,7 +36,7 @@ def map_array(path: Path) -> np.ndarray:
         if np.lib.format.read_magic(file) != (1, 0):
             raise ValueError("not version 1.0 of the format")
         try:
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
         except (SyntaxError, TypeError, IndexError, RecursionError, MemoryError, tokenize.TokenError) as error:
             # it parses Python
             raise ValueError("its header is damaged") from error
@@ -45,6 +45,6 @@ def map_array(path: Path) -> np.ndarray:
     if dtype.hasobject or path.stat().st_size != end:
         raise ValueError(f"not {end} bytes of plain numbers")
     contents = torch.from_file(str(path), shared=False, size=end, dtype=torch.uint8).numpy()
-    array = contents[start:].view(dtype).reshape(shape)
+    array = contents[start:].view(dtype).reshape(shape, order="F" if fortran_order else "C")
     array.flags.writeable = False
     return array

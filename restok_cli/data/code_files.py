@@ -53,7 +53,7 @@ class _Line(BaseModel):
 
 def check_code_file(path: Path) -> None:
     """Raises UsageError where codes cannot be written to a file of that name."""
-    if path.suffix not in CODE_SUFFIXES:
+    if path.suffix.lower() not in CODE_SUFFIXES:
         raise UsageError(f"{path}: codes go to a file that ends in {', '.join(CODE_SUFFIXES)}, or to - (stdout)")
 
 
@@ -73,12 +73,12 @@ def write_codes(codes: Codes, path: Path) -> None:
     """Write a file of the form that its suffix says, whole or not at all; the same codes give the same bytes."""
     check_code_file(path)
     with whole_file(path) as temporary:
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             fields = codes._asdict() | {"keys": np.array(codes.keys)}
             request = fields.pop("request")
             with open(temporary, "wb") as file:
                 np.savez(file, **fields, **({"request": json.dumps(request)} if request else {}))
-        elif path.suffix == ".safetensors":
+        elif path.suffix.lower() == ".safetensors":
             _write_safetensors(codes, temporary)
         else:
             with open(temporary, "w", encoding="utf-8") as file:
@@ -114,15 +114,15 @@ def read_codes(path: Path) -> Codes:
     Raises UsageError where there is no such file or its name says another kind, RestokError where it is damaged or
     holds codes outside its codebook.
     """
-    if path.suffix not in CODE_SUFFIXES:
+    if path.suffix.lower() not in CODE_SUFFIXES:
         raise UsageError(f"{path}: give codes, in a file that ends in {', '.join(CODE_SUFFIXES)}, or - for stdin")
     if not path.is_file():
         raise UsageError(f"{path}: no such file; give codes that `restok encode` or `restok generate --codes` wrote")
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() == ".jsonl":
         with open(path, encoding="utf-8", errors="replace") as file:
             return join(list(read_code_lines(file, str(path), 4096)))
     try:
-        fields = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
+        fields = _read_npz(path) if path.suffix.lower() == ".npz" else _read_safetensors(path)
         codes = np.asarray(fields["codes"])
         count = len(codes) if codes.ndim else 0
         keys = [str(key) for key in fields.get("keys", [f"{i:06d}" for i in range(count)])]

@@ -209,9 +209,9 @@ def open_pictures(
         return _from_data_set(source, split)
     if not path.exists():
         raise UsageError(f"{source}: no such file or folder; give {FORMS}")
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return _from_npz(path)
-    if path.suffix == ".tar":
+    if path.suffix.lower() == ".tar":
         return _from_tars(source, [path], exact, max_pixels)
     if path.is_file():
         raise UsageError(f"{source} is a single file; give {FORMS}")
@@ -270,8 +270,15 @@ def _from_npz(path: Path) -> Pictures:
         raise RestokError(f"{path} cannot be read as pictures ({error}); expected an .npz with arr_0") from error
     if damaged is not None:
         raise RestokError(f"{path}: {damaged} is damaged (its checksum is wrong); copy or make the file again")
-    if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape or fortran_order:
+    if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
         raise RestokError(f"{path}: arr_0 is {dtype} {shape}; expected uint8 pictures (n, height, width, 3)")
+    if fortran_order:  # where every picture lies all over the file
+        pictures = np.load(path)["arr_0"]
+        return Pictures(
+            *(str(path), shape[0], lambda index: f"{index:06d}"),
+            lambda index: Image.fromarray(np.ascontiguousarray(pictures[index])),
+            named=False,
+        )
     start, picture_bytes = member.tell(), shape[1] * shape[2] * 3
 
     def read(index: int) -> Image.Image:

@@ -52,7 +52,7 @@ def open_reference(source: str, split: str, cache: Path | None, max_pixels: int 
             f"--reference {source}: no such file, folder or name{did_you_mean(source, named)}; names are made by"
             f" `restok evaluate --make-reference DATA -o NAME`{': ' + ', '.join(named) if named else ''}"
         )
-    if path.suffix == ".npz" and zipfile.is_zipfile(path):
+    if path.suffix.lower() == ".npz" and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
         if "mu.npy" in names:
@@ -67,7 +67,7 @@ def reference_path(output: str, cache: Path | None) -> Path:
     Raises UsageError for anything else.
     """
     path = Path(output)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return path
     if path.name != output or path.suffix or cache is None:
         raise UsageError(f"-o {output}: give a file that ends in .npz, or a name without slashes and dots")

@@ -24,7 +24,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises RestokError where the file holds anything else.
     """
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             return load_file(path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except READ_ERRORS as error:
