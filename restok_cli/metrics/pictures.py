@@ -24,10 +24,10 @@ from torch import Tensor
 
 from restok_cli.console import note
 from restok_cli.data.arrays import NPZ_ERRORS
-from restok_cli.data.images import DECODE_ERRORS, IMAGE_SUFFIXES, center_crop, read_image, to_tensor
+from restok_cli.data.images import DECODE_ERRORS, center_crop, read_image, to_tensor
 from restok_cli.data.manifests import locate
-from restok_cli.data.shards import is_dataset, open_dataset
-from restok_cli.data.streams import read_stream
+from restok_cli.data.shards import is_dataset, open_dataset, split_picture_name
+from restok_cli.data.streams import SIDE_SUFFIXES, PassedOver, is_hidden, read_stream
 from restok_cli.data.tars import list_files
 from restok_cli.data.walk import find_images
 from restok_cli.errors import PictureError, RestokError, UsageError
@@ -200,7 +200,7 @@ def open_pictures(source: str, split: str, stdin: BinaryIO | None = None, exact:
         return _from_tars(source, [path], exact)
     if path.is_file():
         raise UsageError(f"{source} is a single file; give {FORMS}")
-    tars = sorted(path.glob("*.tar"))
+    tars = sorted(file for file in path.glob("*.tar") if not file.name.startswith("."))
     return _from_tars(source, tars, exact) if tars else _from_folder(path, exact)
 
 
@@ -210,7 +210,7 @@ def _from_folder(path: Path, exact: bool) -> Pictures:
     return Pictures(
         source=str(path),
         count=len(files),
-        key=lambda index: files[index].relative_to(path).with_suffix("").as_posix(),
+        key=lambda index: split_picture_name(files[index].relative_to(path).as_posix())[0],
         open=lambda index: _read(files[index], str(files[index]), exact),
         listed=listed,
     )
@@ -270,11 +270,15 @@ def _from_tars(source: str, tars: list[Path], exact: bool) -> Pictures:
     places: list[tuple[str, BinaryIO, str, int, int]] = []  # key, file, name, offset, length
     for path in tars:
         file = open(path, "rb")  # noqa: SIM115  stays open as long as the pictures are in use
+        passed_over = PassedOver(str(path))
         for member in list_files(file, str(path)):
-            if member.name.lower().endswith(IMAGE_SUFFIXES):
-                folder, slash, name = member.name.rpartition("/")
-                key = folder + slash + name.partition(".")[0]  # as in a stream
-                places.append((key, file, f"{member.name} of {path}", member.offset_data, member.size))
+            name = member.name.removeprefix("./")
+            key, suffix = split_picture_name(name)
+            if suffix and not is_hidden(name):
+                places.append((key, file, f"{name} of {path}", member.offset_data, member.size))
+            elif not name.lower().endswith(SIDE_SUFFIXES):
+                passed_over.add(name)
+        passed_over.say()
     return _from_places(source, places, exact)
 
 
