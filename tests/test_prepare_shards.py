@@ -118,7 +118,7 @@ def test_what_is_no_sample_is_listed_and_left_out(restok, tmp_path):
         "cut in a-000.tar": "cannot be decoded as a picture (the file is cut short)",
         "text in a-000.tar": "0 pictures under this key instead of one, among .txt .cls",
         "two in a-000.tar": "2 pictures under this key instead of one, among .jpg .png .cls",
-        "odd in a-000.tar": "its .cls is no class id",
+        "odd in a-000.tar": "its .cls is 'cat', no class id: expected a number, counted from 0",
     }
     assert [class_id for _, class_id, _ in read_by_restok(tmp_path / "out", "train")] == [3, 2]
     assert restok("prepare", "verify", tmp_path / "out").code == 0
@@ -271,7 +271,7 @@ def test_impossible_classes_are_told_without_a_list_of_all_below(restok, fails, 
     write_tar(tmp_path / "in/a.tar", [*sample("good", 0, 3), *huge])
     assert restok("prepare", "shards", tmp_path / "in").code == 0
     assert open_dataset(tmp_path / "in").num_classes == 4
-    assert "its .cls is no class id" in (tmp_path / "in/bad.jsonl").read_text()
+    assert "9', no class id" in (tmp_path / "in/bad.jsonl").read_text()
     write_tar(tmp_path / "large/a.tar", sample("a", 0, 999_999))
     message = fails(1, "prepare", "shards", tmp_path / "large")
     assert "a.tar holds class 999999, more than there are samples" in message and "--class-names" in message

@@ -180,14 +180,19 @@ def test_a_shell_command_is_run_where_the_person_allowed_it(shards, tmp_path):
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_broken_samples_are_named_once_and_passed_over(tmp_path, capsys, num_workers):
-    damaged = {"key3": {"png": b"broken"}, "key5": {"png": picture(5), "two.png": picture(6)}}
+    damaged = {"key3": {"png": b"broken"}, "key5": {"png": picture(5), "jpg": picture(6)}}
     url = write_shard(tmp_path / "0.tar", range(8), **damaged)
     options = {"batch_size": 2, "num_samples": 8, "num_workers": num_workers}
     found = classes(load([url], 9, broken_limit=0.25, **options))
     assert Counter(found) == dict.fromkeys((0, 1, 2, 4, 6, 7), 3)
     lines = capsys.readouterr().err.splitlines()
     assert sum("left out: sample key3 of" in line for line in lines) == 1
-    assert sum(f"left out: sample key5 of {url}: has 2 pictures instead of one" in line for line in lines) == 1
+    assert (
+        sum(
+            f"left out: sample key5 of {url}: 2 pictures under this key instead of one, among" in line for line in lines
+        )
+        == 1
+    )
     with pytest.raises(RestokError, match=r"2 samples cannot be decoded \(key3, key5\), more than the 1 that may be"):
         load([url], 9, **options)
 
@@ -199,24 +204,34 @@ def test_a_set_of_broken_samples_alone_is_an_error_also_where_nobody_counted(tmp
 
 
 def test_names_with_dots_that_webdataset_takes_for_one_sample_are_not_mixed_up(tmp_path):
-    url = write_shard(tmp_path / "0.tar", [0, 1], key0={"__key__": "IMG.2023"}, key1={"__key__": "IMG.2024"})
-    with pytest.raises(RestokError, match=r"sample IMG of .*: has 2 pictures instead of one"):
-        list(evaluation_batches(StreamedSplit("a", [url], 2, 0), image_size=(8, 8), batch_size=2))
+    changed = {f"key{i}": {"__key__": f"IMG.202{i}", "cls": b"0"} for i in range(2)}
+    url = write_shard(tmp_path / "0.tar", [0, 1], **changed)
+    with pytest.raises(RestokError, match=r"sample IMG of .*: 2 \.cls under this key instead of one"):
+        list(evaluation_batches(StreamedSplit("a", [url], 2, 10), image_size=(8, 8), batch_size=2))
 
 
 @pytest.mark.parametrize("text", [b"100", b"-1", b"cat", b""])
 def test_a_class_that_does_not_exist_is_named_with_its_sample(tmp_path, text):
     url = write_shard(tmp_path / "0.tar", range(3), key1={"cls": text})
-    what = text.decode() or "missing"
-    with pytest.raises(
-        RestokError, match=rf"^sample key1 of {url}: its class is {what}, but the data set has classes 0 to 99$"
-    ):
+    what = "class is 100, but the data set has classes 0 to 99" if text == b"100" else f".cls is '{text.decode()}', no"
+    with pytest.raises(RestokError, match=rf"^sample key1 of {url}: its {what}"):
         load([url], 3)
 
 
-def test_classes_of_a_set_without_any_are_ignored(shards):
-    (batch,) = evaluation_batches(StreamedSplit("a", shards, 10, 0), image_size=(8, 8), batch_size=20)
-    assert batch.class_ids.tolist() == [-1] * 10
+def test_classes_of_a_set_that_is_said_to_have_none_are_refused(shards):
+    with pytest.raises(RestokError, match=r"sample key0 of .*: its class is 0, but the data set has none; describe it"):
+        list(evaluation_batches(StreamedSplit("a", shards, 10, 0), image_size=(8, 8), batch_size=20))
+
+
+def test_files_of_a_sample_that_lie_apart_are_refused_with_what_to_do(tmp_path):
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for name, data in (("a.png", picture(0)), ("b.png", picture(1)), ("a.cls", b"0"), ("b.cls", b"1")):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, BytesIO(data))
+    split = StreamedSplit("a", [str(tmp_path / "0.tar")], 2, 2)
+    with pytest.raises(RestokError, match=r"sample a of .*0\.tar: its class is missing.*--sort=name"):
+        list(evaluation_batches(split, image_size=(8, 8), batch_size=2))
 
 
 def test_shards_without_samples_are_an_error_and_no_endless_search(tmp_path):

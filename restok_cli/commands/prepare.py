@@ -155,23 +155,29 @@ def folder(
 
 @app.command()
 def shards(
-    source: Annotated[
-        str,
+    words: Annotated[
+        list[str],
         typer.Argument(
-            metavar="SHARDS",
-            help="A folder of tars, or a pattern with {00..15} or *, of files or URLs, in quotes.",
+            metavar="SHARDS... [OUT]",
+            help="A folder of tars, or a pattern with {00..15} or *, of files or URLs, in quotes; or SPLIT=SHARDS for"
+            " each split. Then the folder to make. Default: where the shards lie.",
             show_default=False,
         ),
     ],
-    out: Annotated[
-        Path | None,
-        typer.Argument(metavar="[OUT]", help="The folder to make. Default: where the shards lie.", show_default=False),
-    ] = None,
     class_names: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
             help="What the classes are called: a file with a line for each, or the word imagenet. Default: numbers.",
+        ),
+    ] = None,
+    num_classes: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=10**6,
+            help="How many classes there are, called by numbers; 0: none. Default: what the .cls say, which behind URLs"
+            " nobody reads, so that there this or --class-names is needed.",
         ),
     ] = None,
     check: Check = "quick",
@@ -184,8 +190,13 @@ def shards(
 
     Each sample is a picture (.jpg, .png, .webp) and, where there are classes,
     their number (.cls). OUT gets links to the shards; without OUT, the index of
-    each is written beside it. Names that contain train, val or test tell the
-    splits. Broken pictures are left out and listed in bad.jsonl.
+    each is written beside it. Broken pictures are left out and listed in
+    bad.jsonl.
+
+    The splits are stated, train=SHARDS validation=SHARDS test=SHARDS, each as
+    often as needed, or told by names: a shard is of the split that is a word of
+    its file name, such as cats-val-0000.tar, or else of its folder; to train
+    on where there is none.
 
     Shards behind URLs cannot be indexed, only named: training streams them, in
     an order that it cannot promise.
@@ -193,7 +204,8 @@ def shards(
     Examples:
 
       restok prepare shards imagenet-1k-wds data/imagenet --class-names imagenet
-      restok prepare shards 'https://host/cats-train-{000..146}.tar' data/cats
+      restok prepare shards train='a/*.tar' validation='b/*.tar' data/ab
+      restok prepare shards 'https://host/cats-{000..146}.tar' data/cats --num-classes 12
     """
     from restok_cli.data import existing
     from restok_cli.data.intake import Rules
@@ -201,18 +213,27 @@ def shards(
     from restok_cli.data.shards import BAD_LIST
     from restok_cli.data.sources import readable
 
-    names = None if class_names is None else _read_class_names(class_names)
-    found = existing.find_shards(source)
-    remote = existing.is_remote(source)
+    sources, out = existing.read_words(words)
+    names = _stated_classes(class_names, num_classes)
+    found = existing.find_shards(sources)
+    if None in sources:
+        note("splits by name: " + ", ".join(f"{split} {paths[0]} … ({len(paths)})" for split, paths in found.items()))
+    remote = existing.is_remote(next(iter(found.values()))[0])
     paths = [] if remote else [Path(path) for split in found.values() for path in split]
     folder = _check_shards_output(paths, out, overwrite)
     name = readable(folder.resolve().name)
     if remote:
-        _report_remote(folder, existing.describe_remote(folder, found, name, names or []), as_json)
+        if names is None:
+            raise UsageError(
+                "shards behind URLs are not read, so that their classes must be stated: give --class-names, or"
+                " --num-classes (0 where there are none)"
+            )
+        _report_remote(folder, existing.describe_remote(folder, found, name, names), as_json)
         return
     rules = Rules(check, max_decoded_pixels=max_decoded_pixels)
+    source = readable(" ".join(words[:-1] if out else words))
     manifest, num_bad = existing.describe_shards(
-        found, out, name=name, source=readable(source), class_names=names, rules=rules, jobs=jobs or available_cores()
+        found, out, name=name, source=source, class_names=names, rules=rules, jobs=jobs or available_cores()
     )
     if num_bad:
         note(f"{counted(num_bad, 'broken sample')} left out: see {folder / BAD_LIST}")
@@ -304,10 +325,15 @@ def _check_apart(pictures: Path, out: Path) -> None:
         raise UsageError(f"{out} and {pictures} lie in each other; give an output folder apart from the pictures")
 
 
-def _read_class_names(file: str) -> list[str]:
+def _stated_classes(file: str | None, count: int | None) -> list[str] | None:
+    """The names of the classes by --class-names or --num-classes; None where neither is given."""
     from restok_cli.data.imagenet import read_classes
     from restok_cli.data.texts import read_names
 
+    if file is not None and count is not None:
+        raise UsageError("--class-names says how many classes there are; leave --num-classes out")
+    if file is None:
+        return None if count is None else [str(class_id) for class_id in range(count)]
     if file == "imagenet":
         return list(read_classes().values())
     try:

@@ -3,17 +3,18 @@
 Each tar is read once, from end to end, for its index and its hash. Shards behind a URL are only named.
 """
 
-from collections.abc import Callable, Iterator
+import os
+from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from glob import glob, has_magic
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
-from tarfile import TarInfo
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
-from restok_cli.console import Progress
-from restok_cli.data.images import IMAGE_SUFFIXES
+from restok_cli.console import Progress, note
 from restok_cli.data.intake import Rules, check_picture
 from restok_cli.data.jobs import run_jobs
 from restok_cli.data.preparation import BadPicture, remove_own_files, write_bad_list
@@ -31,7 +32,8 @@ from restok_cli.data.shards import (
     is_index,
     own_files,
 )
-from restok_cli.data.tars import group_samples, list_files, read_class_id
+from restok_cli.data.splits import SPLITS, split_named, split_of
+from restok_cli.data.tars import group_samples, is_picture, list_files, picture_extension, read_class_id
 from restok_cli.data.writer import (
     Digest,
     describe_shard,
@@ -47,9 +49,11 @@ from restok_cli.data.writer import (
 from restok_cli.errors import PictureError, RestokError, UsageError
 from restok_cli.files import locked_folder
 
-SPLITS = {"train": "train", "val": "validation", "test": "test"}  # what a file name contains -> its split
 ANY_CLASSES = 50_000  # so many may be told by numbers alone, however few samples there are
 HINT = "give a folder of tars, or a pattern such as 'train-{00..15}.tar'"
+STATED_HINT = "give SHARDS [OUT], or train=SHARDS validation=SHARDS … OUT, with patterns in quotes"
+
+Sources = dict[str | None, list[str]]  # split -> patterns of its shards; under None those whose names tell the split
 
 
 class IndexedShard(NamedTuple):
@@ -60,6 +64,7 @@ class IndexedShard(NamedTuple):
     sizes: set[tuple[int, int]]  # (height, width)
     bad: list[BadPicture]
     keys: list[str]  # one per entry
+    beside: Counter[str]  # extension -> how many more pictures samples have, such as .seg.png; none is taken
 
 
 def is_remote(source: str) -> bool:
@@ -67,38 +72,81 @@ def is_remote(source: str) -> bool:
     return "://" in source or source.startswith("pipe:")
 
 
-def find_shards(source: str) -> dict[str, list[str]]:
-    """Split -> the shards that `source` means, in order: a folder of them, a tar, or a pattern with {00..15} or *.
+def read_words(words: list[str]) -> tuple[Sources, Path | None]:
+    """What the words of a command line name: SHARDS [OUT], or SPLIT=SHARDS for each split, then [OUT].
 
-    A file name tells the split; one that tells none is of the training split. Raises UsageError where there are none.
+    Raises UsageError where they are neither.
     """
-    if not is_remote(source) and Path(source).is_dir():
-        names = sorted(str(path) for path in Path(source).glob("*.tar"))
-    else:
-        names = list(_expand(source))
-    if not is_remote(source):
-        names = [name for part in names for name in (sorted(glob(part)) if has_magic(part) else [part])]
-        if missing := [name for name in names if not Path(name).is_file()]:
-            raise UsageError(f"{missing[0]}: no such shard; {HINT}")
-        if packed := [name for name in names if not name.endswith(".tar")]:
-            raise UsageError(f"{packed[0]} is no plain tar, so that it cannot be indexed; {HINT}")
-    if not names:
-        raise UsageError(f"{source}: no shards there; {HINT}")
-    shards: dict[str, list[str]] = {}
-    for name in names:
-        file = name.rpartition("/")[2]
-        split = next((split for word, split in SPLITS.items() if word in file), "train")
-        shards.setdefault(split, []).append(name)
-    return shards
+    sources: Sources = {}
+    for place, word in enumerate(words):
+        name, equals, pattern = word.partition("=")
+        if equals and (split := split_named(name)):
+            sources.setdefault(split, []).append(pattern)
+        elif not sources:
+            sources[None] = [word]
+        elif place == len(words) - 1:
+            return sources, Path(word)
+        else:
+            raise UsageError(f"{word}: only one source has no split, and OUT is the last word; {STATED_HINT}")
+    if None in sources and len(sources) > 1:
+        raise UsageError(f"{sources[None][0]}: the split of these is not stated, of others it is; {STATED_HINT}")
+    return sources, None
 
 
-def _expand(pattern: str) -> Iterator[str]:
+def find_shards(sources: Sources) -> dict[str, list[str]]:
+    """Split -> its shards in order. Where no split is stated, file names tell it; one that tells none is to train on.
+
+    Raises UsageError where there are none, or one has two places.
+    """
+    shards: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for stated, patterns in sources.items():
+        names = [name for pattern in patterns for name in _expand(pattern)]
+        for name, split in zip(names, [stated] * len(names) if stated else _splits_of(names), strict=True):
+            shards[split].append(name)
+    found = [(split, name) for split, names in shards.items() for name in names]
+    if len({is_remote(name) for _, name in found}) > 1:
+        raise UsageError("some of the shards are behind URLs, others are not; download those, or make two data sets")
+    owners: dict[str, str] = {}
+    for split, name in found:
+        place = name if is_remote(name) else os.path.realpath(name)
+        if place in owners:
+            raise UsageError(f"{name} is named twice (for {owners[place]} and for {split}); name each shard once")
+        owners[place] = split
+    return {split: names for split, names in shards.items() if names}
+
+
+def _splits_of(names: list[str]) -> list[str]:
+    """The splits that names tell. Of the folders above, only those count where shards lie, or that tell them apart."""
+    paths = [name.split("/") for name in names]
+    parts = zip(*(path[:-1] for path in paths), strict=False)  # the first folder of each, the second, …
+    shared = len(list(takewhile(lambda folders: len(set(folders)) == 1, parts)))
+    try:
+        return [split_of("/".join(path[max(shared - 1, 0) :])) or "train" for path in paths]
+    except UsageError as error:
+        raise UsageError(f"{error}, or state the splits: {STATED_HINT}") from error
+
+
+def _expand(source: str) -> list[str]:
+    """The shards that a folder, a file name or a pattern with {00..15} or * stands for, in order. Hidden ones are none.
+
+    Raises UsageError where there are none such.
+    """
     from braceexpand import UnbalancedBracesError, braceexpand  # comes with webdataset
 
     try:
-        yield from braceexpand(pattern)
+        names = list(braceexpand(source)) if is_remote(source) or not Path(source).is_dir() else [f"{source}/*.tar"]
     except UnbalancedBracesError as error:
-        raise UsageError(f"{pattern}: a brace is missing; {HINT}") from error
+        raise UsageError(f"{source}: a brace is missing; {HINT}") from error
+    if is_remote(source):
+        return names
+    names = [name for part in names for name in (sorted(glob(part)) if has_magic(part) else [part])]
+    if not names:
+        raise UsageError(f"{source}: no shards there; {HINT}")
+    if missing := [name for name in names if not Path(name).is_file()]:
+        raise UsageError(f"{missing[0]}: no such shard; {HINT}")
+    if packed := [name for name in names if not name.endswith(".tar")]:
+        raise UsageError(f"{packed[0]} is no plain tar, so that it cannot be indexed; {HINT}")
+    return names
 
 
 def describe_remote(out: Path, shards: dict[str, list[str]], name: str, class_names: list[str]) -> Manifest:
@@ -133,11 +181,12 @@ def describe_shards(
 ) -> tuple[Manifest, int]:
     """Index the shards, and describe them in the folder `out`, with links to them, or (None) where they lie.
 
-    A broken picture, or what else is no sample, is left out of the index and listed in bad.jsonl. Without
-    `class_names` the classes are called by their numbers. Nothing is written before everything has been read.
+    A broken picture, or what else is no sample, is left out of the index and listed in bad.jsonl. Where `class_names`
+    is None the classes are called by their numbers. Nothing is written before everything has been read.
 
-    Returns the manifest and how many were left out. Raises RestokError where a shard is damaged, a key comes twice or
-    no class can be told, UsageError where the shards cannot be described in their place.
+    Returns the manifest and how many were left out. Raises RestokError where a shard is damaged, nothing is left of a
+    split, a key comes twice in one or no class can be told, UsageError where the shards cannot be described in their
+    place.
     """
     paths = [Path(path) for split in shards.values() for path in split]
     if out is None:
@@ -148,7 +197,8 @@ def describe_shards(
     ):
         finished = dict(results)
     indexed = {path: finished[i] for i, path in enumerate(paths)}
-    _check_keys([(path, indexed[path].keys) for path in paths])
+    for split, members in shards.items():
+        _check_split(split, {path: indexed[path] for path in map(Path, members)})
     bad = [picture for path in paths for picture in indexed[path].bad]
     class_names = _class_names(indexed, class_names)
     infos: dict[str, list[ShardInfo]] = {split: [] for split in shards}
@@ -205,15 +255,27 @@ def _check_place(paths: list[Path]) -> None:
             raise UsageError(f"{index} is in the way of the index of {path.name}; give a folder OUT")
 
 
-def _check_keys(shards: list[tuple[Path, list[str]]]) -> None:
-    """Raises RestokError where a key comes twice, in a shard or in two."""
+def _check_split(split: str, shards: dict[Path, IndexedShard]) -> None:
+    """Raises RestokError where nothing of a split is left, or a key comes twice in it; notes what is not taken."""
+    if not any(shard.entries for shard in shards.values()):
+        bad = [picture for shard in shards.values() for picture in shard.bad]
+        reasons = list({picture.reason: f"{picture.file}: {picture.reason}" for picture in reversed(bad)}.values())
+        why = f"of {len(bad)}, none can be taken ({'; '.join(reasons[:-3:-1])})" if bad else "there are none"
+        raise RestokError(f"the {split} shards ({next(iter(shards))}, …) hold no samples: {why}")
     owners: dict[str, Path] = {}
-    for path, keys in shards:
-        for key in keys:
+    for path, shard in shards.items():
+        for key in shard.keys:
             if key in owners:
-                where = "twice" if owners[key] == path else f"as {owners[key]} does"
-                raise RestokError(f"{path} holds the key {key} {where}: keys must be unique; rename the samples")
+                raise RestokError(
+                    f"{path} holds the key {key} as {owners[key]} does: keys must be unique in a split; rename the"
+                    " samples"
+                )
             owners[key] = path
+        if not shard.entries:
+            note(f"{path} is left out: it holds no sample that can be taken")
+    beside = sum((shard.beside for shard in shards.values()), Counter())
+    for extension, count in beside.items():
+        note(f"{count} .{extension} passed over in the {split} shards: a sample's picture is <key>.jpg or the like")
 
 
 def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | None) -> list[str]:
@@ -224,6 +286,11 @@ def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | Non
         path = next(path for path in ids if NO_CLASS in ids[path])
         raise RestokError(f"{path} holds samples without a class (.cls), others have one: the data set is incomplete")
     if found <= {NO_CLASS}:
+        if class_names:
+            raise RestokError(
+                f"{len(class_names)} classes are stated, but the samples ({next(iter(ids))}, …) have none (.cls); leave"
+                " --class-names and --num-classes out"
+            )
         return []
     if class_names is None:
         if max(found) >= max(ANY_CLASSES, sum(len(shard.entries) for shard in indexed.values())):
@@ -241,29 +308,20 @@ def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | Non
 
 def _index_shard(rules: Rules, path: Path, advance: Callable[[], None]) -> IndexedShard:
     """Read a shard to its end. Raises RestokError where it is damaged."""
-    entries, sizes, bad, keys = [], set(), [], []
+    found, sizes, bad, beside = [], set(), [], Counter()
     with open(path, "rb") as tar:
-        for key, files in group_samples(list_files(tar, str(path))):
+        for key, files in group_samples(list_files(tar, str(path)), str(path)).items():
             try:
-                picture, class_id = _sample(tar, files)
+                extension, class_id = picture_extension(files), read_class_id(tar, files)
+                picture = files[extension]
                 tar.seek(picture.offset_data)
                 sizes.add(check_picture(tar.read(picture.size), key, rules))
-                entries.append((picture.offset_data, picture.size, class_id))
-                keys.append(key)
+                found.append((picture.offset_data, picture.size, class_id, key))
+                beside.update(other for other in files if other != extension and is_picture(other))
             except PictureError as error:
                 bad.append(BadPicture(file=f"{key} in {path.name}", reason=str(error).removeprefix(f"{key}: ")))
+        found.sort()  # by place: where the files of a sample lie apart, its first one does not tell that of its picture
         tar.seek(0)
-        digest = digest_spans(tar, [offset + padded(length) for offset, length, _ in entries])
+        digest = digest_spans(tar, [offset + padded(length) for offset, length, *_ in found])
     advance()
-    return IndexedShard(entries, digest, sizes, bad, keys)
-
-
-def _sample(tar: BinaryIO, files: dict[str, TarInfo]) -> tuple[TarInfo, int]:
-    """The picture and the class id in the files of a sample. Raises PictureError where there are none such."""
-    pictures = [file for extension, file in files.items() if f".{extension}" in IMAGE_SUFFIXES]
-    if len(pictures) != 1:
-        raise PictureError(f"{len(pictures)} pictures under this key instead of one, among .{' .'.join(files)}")
-    class_id = read_class_id(tar, files)
-    if class_id is None:
-        raise PictureError("its .cls is no class id")
-    return pictures[0], class_id
+    return IndexedShard([entry[:3] for entry in found], digest, sizes, bad, [key for *_, key in found], beside)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from restok_cli.console import note
 from restok_cli.data.images import center_crop, read_image, to_tensor
-from restok_cli.data.shards import NO_CLASS, is_dataset, open_dataset
+from restok_cli.data.shards import NO_CLASS, is_dataset, open_dataset, split_picture_name
 from restok_cli.data.sources import readable
 from restok_cli.data.streams import read_stream
 from restok_cli.data.walk import find_images
@@ -122,7 +122,8 @@ def check_key(key: str, taken: set[str], source: str) -> str:
 
 
 def _named_files(paths: list[Path]) -> dict[str, Path]:
-    """Picture files by the names that their outputs get: their path in the folder that was given, without suffix.
+    """Picture files by the names that their outputs get: their path in the folder that was given, without its suffix
+    where that is a picture's.
 
     Raises UsageError where two would get the same name.
     """
@@ -130,7 +131,7 @@ def _named_files(paths: list[Path]) -> dict[str, Path]:
     for path in paths:
         for file in find_images([path]):
             relative = file.relative_to(path) if path.is_dir() else Path(file.name)
-            name = readable(relative.with_suffix("").as_posix())
+            name = readable(split_picture_name(relative.as_posix())[0])
             if name in names:
                 raise UsageError(
                     f"{names[name]} and {file} would both become {name}.png; give them one after the other"

@@ -24,7 +24,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from restok_cli.data.arrays import map_array
-from restok_cli.data.images import read_image
+from restok_cli.data.images import IMAGE_SUFFIXES, read_image
 from restok_cli.data.manifests import Made, locate
 from restok_cli.errors import RestokError, UsageError, did_you_mean
 
@@ -109,6 +109,16 @@ def split_name(name: str) -> tuple[str, str]:
     return (folder + slash + stem if stem and dot else ""), extension.lower()
 
 
+def split_picture_name(name: str) -> tuple[str, str]:
+    """Name and suffix of a person's picture file, whose name may hold dots: photo.v1.png is photo.v1 and png.
+
+    What does not end in the suffix of a picture has none: 2024.01.02 is itself.
+    """
+    stem, _, suffix = name.rpartition(".")
+    is_picture = f".{suffix.lower()}" in IMAGE_SUFFIXES and stem and not stem.endswith("/")
+    return (stem, suffix) if is_picture else (name, "")
+
+
 def key_in(header: bytes) -> str:
     """The key in the header of a file in a tar; empty where it is none that could be one.
 
@@ -118,7 +128,7 @@ def key_in(header: bytes) -> str:
         name = tarfile.TarInfo.frombuf(header, "utf-8", "replace").name.removeprefix("./")
     except tarfile.HeaderError:
         return ""
-    return (split_name(name)[0] or name) if name.isprintable() else ""
+    return split_name(name)[0] or name
 
 
 class Shard:
@@ -200,7 +210,7 @@ class Split:
         return int(shard.index["class_id"][position])
 
     def key(self, i: int) -> str:
-        """The name of sample `i`, unique in the data set."""
+        """The name of sample `i`, unique in its split."""
         shard, position = self._locate(i)
         return shard.key(position)
 

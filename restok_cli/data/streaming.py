@@ -25,13 +25,13 @@ from restok_cli.data.batching import (
     load,
     shuffle,
 )
-from restok_cli.data.images import IMAGE_SUFFIXES, center_crop, read_image, to_tensor
-from restok_cli.data.shards import NO_CLASS, StreamedSplit
+from restok_cli.data.images import center_crop, read_image, to_tensor
+from restok_cli.data.shards import NO_CLASS, StreamedSplit, split_name
+from restok_cli.data.tars import class_extension, class_id_of, picture_extension, refuse_linked_picture
 from restok_cli.data.transforms import Transform
 from restok_cli.errors import PictureError, RestokError
 
 SHUFFLE_BUFFER = 1000  # pictures, still encoded, among which each worker draws the next one: about 100 MB
-SUFFIXES = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)  # webdataset's have no dot before them
 END_OF_TAR = bytes(1024)  # every whole tar ends in two empty blocks
 READ_ERRORS = (OSError, EOFError, ValueError, tarfile.TarError)
 
@@ -40,16 +40,17 @@ class StreamedSample(NamedTuple):
     """A sample as it comes out of a shard."""
 
     key: str
-    pictures: list[bytes]  # one, where all is well
+    files: dict[str, bytes]  # by extension
     class_id: int  # NO_CLASS where the data set has no classes
     name: str  # key and shard, for messages
 
     @property
     def picture(self) -> bytes:
         """Raises PictureError where there is none, or one of several."""
-        if len(self.pictures) != 1:
-            raise PictureError(f"{self.name}: has {len(self.pictures)} pictures instead of one")
-        return self.pictures[0]
+        try:
+            return self.files[picture_extension(self.files)]
+        except PictureError as error:
+            raise PictureError(f"{self.name}: {error}") from error
 
 
 def streamed_batches(
@@ -177,24 +178,33 @@ def streamed_evaluation_batches(
 def read_shards(urls: list[str], num_classes: int) -> Iterator[StreamedSample]:
     """The samples of the shards, one after the other.
 
-    Raises RestokError where a shard cannot be fetched or ends early, and for a sample without one of the classes.
+    Raises RestokError where a shard cannot be fetched or ends early, and for a sample without one of the classes, or
+    with one where the data set has none.
     """
     for url in urls:
-        for files in _read_shard(url):
-            name = f"sample {files['__key__']} of {url}"
-            pictures = [data for suffix, data in files.items() if suffix.rpartition(".")[2] in SUFFIXES]
-            yield StreamedSample(files["__key__"], pictures, _class_id(files, num_classes, name), name)
+        for key, files in _read_shard(url):
+            name = f"sample {key} of {url}"
+            yield StreamedSample(key, files, _class_id(files, num_classes, name), name)
 
 
 def _class_id(files: dict[str, bytes], num_classes: int, name: str) -> int:
-    if not num_classes:
-        return NO_CLASS
-    text = files.get("cls", b"").decode(errors="replace").strip()
-    if not text.isdecimal() or int(text) >= num_classes:
+    try:
+        extension = class_extension(files)
+        class_id = class_id_of(files[extension]) if extension else NO_CLASS
+    except PictureError as error:
+        raise RestokError(f"{name}: {error}") from error
+    if class_id == NO_CLASS and num_classes:
         raise RestokError(
-            f"{name}: its class is {text or 'missing'}, but the data set has classes 0 to {num_classes - 1}"
+            f"{name}: its class is missing, but the data set has classes 0 to {num_classes - 1}; streamed, a sample's"
+            " files must follow each other: make the shards again with `tar --sort=name`"
         )
-    return int(text)
+    if class_id >= num_classes:
+        has = f"classes 0 to {num_classes - 1}" if num_classes else "none"
+        raise RestokError(
+            f"{name}: its class is {class_id}, but the data set has {has}; describe it again by `restok prepare shards`"
+            " with --num-classes or --class-names"
+        )
+    return class_id
 
 
 class _Watched:
@@ -209,14 +219,12 @@ class _Watched:
         return data
 
 
-def _read_shard(url: str) -> Iterator[dict[str, bytes]]:
-    """The files of each sample by suffix, and its `__key__`. Raises RestokError where the shard cannot be read."""
-    from webdataset.tariterators import group_by_keys, tar_file_expander
-
+def _read_shard(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Key and files, by extension, of each sample. Raises RestokError where the shard cannot be read."""
     try:
         with closing(_open(url)) as stream, _ended_early(stream):
             watched = _Watched(stream)
-            yield from group_by_keys(tar_file_expander([{"url": url, "stream": watched}]))
+            yield from _samples(watched, url)
             # tarfile stops without a word where a tar is cut between two files
             while watched.read(2**16):
                 pass
@@ -252,6 +260,27 @@ def _ended_early(stream: IO[bytes]) -> Iterator[None]:
         raise
     finally:
         READERS.discard(process)
+
+
+def _samples(stream: _Watched, url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """The samples of a tar, told as `group_samples` tells them, of files that follow each other."""
+    key, files = "", {}
+    with tarfile.open(fileobj=stream, mode="r|") as tar:
+        while (member := tar.next()) is not None:
+            tar.members.clear()  # it would remember every member
+            refuse_linked_picture(member, url)
+            name, extension = split_name(member.name)
+            if not (member.isfile() and name):
+                continue
+            if name != key:
+                if files:
+                    yield key, files
+                key, files = name, {}
+            if extension in files:
+                raise RestokError(f"{url} holds the key {key} twice: keys must be unique; make the shard again")
+            files[extension] = tar.extractfile(member).read()
+    if files:
+        yield key, files
 
 
 def _reason(error: Exception) -> str:

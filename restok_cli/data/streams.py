@@ -1,29 +1,35 @@
-"""Pictures in a pipe: WebDataset tar streams, written and read from front to back, one picture in memory at a time.
+"""Pictures in a pipe: tar streams, written and read from front to back, one picture in memory at a time.
 
-A sample is what has the same name up to the first dot: <key>.json  <key>.cls  <key>.<picture suffix>.
+A picture is <key>.<picture suffix>, and its key may hold dots: people's files have such names. Beside it, before or
+after, there may be <key>.json and <key>.cls. WebDataset ends a key at its first dot, so its readers may take several of
+our pictures for one sample; of their streams, in which <key>.cls stands beside <key>.image.jpg, we read the class.
 """
 
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
-from restok_cli.data.images import IMAGE_SUFFIXES
-from restok_cli.data.shards import MAX_CLASS_ID, NO_CLASS
+from restok_cli.console import counted, note
+from restok_cli.data.shards import MAX_CLASS_ID, NO_CLASS, split_picture_name
+from restok_cli.data.tars import refuse_linked_picture
+from restok_cli.data.walk import is_hidden
 from restok_cli.errors import RestokError
+
+SIDE_SUFFIXES = (".json", ".cls", ".txt")  # of what stands beside pictures: what is known, classes, captions
 
 
 class StreamPicture(NamedTuple):
-    """One sample of a stream."""
+    """A picture of a stream, and what stands beside it."""
 
-    key: str  # its path in the tar, up to the first dot of the file name
+    key: str  # its path in the tar, without its suffix
     suffix: str  # of the picture file, without the dot
     data: bytes  # the picture file
     info: dict  # what <key>.json says; `class_id` too where there is a <key>.cls
 
 
 class StreamWriter:
-    """Writes pictures to a tar stream that any WebDataset reader takes; the same pictures give the same bytes.
+    """Writes pictures to a tar stream, WebDataset's where keys have no dots; the same pictures give the same bytes.
 
     A context manager: only a block that ends well ends the stream, so that a reader can tell a part from the whole.
     Raises OSError where `file` cannot be written.
@@ -54,44 +60,123 @@ class StreamWriter:
         self.file.write(header.tobuf() + data + bytes(-len(data) % tarfile.BLOCKSIZE))
 
 
-def read_stream(file: BinaryIO) -> Iterator[StreamPicture]:
-    """The pictures of a tar stream, which need not be seekable; samples without a picture are passed over.
+class PassedOver:
+    """Counts the files in a tar that are no pictures, nor belong to one, so that this can be said once."""
 
-    Raises RestokError where it is no tar, or is cut short: the message names the last whole picture.
+    def __init__(self, tar: str):
+        self.tar, self.count, self.first = tar, 0, ""
+
+    def add(self, name: str) -> None:
+        self.first = self.first or name
+        self.count += 1
+
+    def say(self) -> None:
+        if self.count:
+            note(f"{counted(self.count, 'file')} of {self.tar} passed over as no picture, or hidden: {self.first}, …")
+
+
+def read_stream(file: BinaryIO) -> Iterator[StreamPicture]:
+    """The pictures of a tar stream, which need not be seekable. Files that are none are counted and said.
+
+    Raises RestokError where it is no tar, or is cut short: the message names the last whole picture. Also where the
+    class of a picture lies so far from it that it would be lost.
     """
-    last = ""
+    last, passed_over = "", PassedOver("the tar stream")
     try:
-        for key, parts in _samples(file):
-            suffix = next((name for name in parts if f".{name.lower()}" in IMAGE_SUFFIXES), None)
-            if suffix is None:
-                continue
-            yield StreamPicture(key, suffix, parts[suffix], _info(key, parts))
-            last = key
+        for picture in _pictures(file, passed_over):
+            yield picture
+            last = picture.key
     except tarfile.TarError as error:
         where = f"after {last}" if last else "before its first picture was whole"
         raise RestokError(
             f"the tar stream ends or breaks {where} ({error}); look at what the command before the pipe says,"
             " or copy the file again"
         ) from error
+    passed_over.say()
 
 
-def _samples(file: BinaryIO) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Key and files, by suffix, of each sample. Raises tarfile.TarError."""
-    key, parts = "", {}
+def _pictures(file: BinaryIO, passed_over: PassedOver) -> Iterator[StreamPicture]:
+    """Each picture as soon as nothing that belongs to it can follow. Raises tarfile.TarError."""
+    beside, waiting = _Beside(passed_over), None
+    for name, read in _files(file, passed_over):
+        stem, suffix = split_picture_name(name)
+        if waiting and (suffix or webdataset_key(name) != webdataset_key(waiting[0])):
+            yield beside.complete(*waiting)
+            waiting = None
+        beside.move_to(webdataset_key(name))
+        if suffix:
+            waiting = stem, suffix, read()
+        elif name.lower().endswith((".json", ".cls")):
+            beside.add(name, read())
+        elif not name.lower().endswith(SIDE_SUFFIXES):
+            passed_over.add(name)
+    if waiting:
+        yield beside.complete(*waiting)
+    beside.move_to("")
+
+
+def webdataset_key(name: str) -> str:
+    """What WebDataset calls the sample of a file: its path up to the first dot of the file name."""
+    folder, slash, file = name.rpartition("/")
+    return folder + slash + file.partition(".")[0]
+
+
+class _Beside:
+    """The .json and .cls files that stand beside each other under one key of WebDataset's."""
+
+    def __init__(self, passed_over: PassedOver):
+        self.passed_over = passed_over
+        self.key, self.files, self.used = "", {}, set()
+        self.without_class, self.lonely = set(), set()  # keys of pictures, and of .cls files, that have gone by
+
+    def move_to(self, key: str) -> None:
+        """Forget the files where those that follow belong to another key."""
+        if key == self.key:
+            return
+        for name in self.files.keys() - self.used:
+            self.passed_over.add(name)
+            self.lonely |= {name.removesuffix(".cls")} - {name}
+        self.key, self.files, self.used = key, {}, set()
+
+    def add(self, name: str, data: bytes) -> None:
+        stem, _, suffix = name.rpartition(".")
+        name = f"{stem}.{suffix.lower()}"
+        if name.endswith(".cls") and stem in self.without_class:
+            raise _apart(name)
+        self.files[name] = data
+
+    def complete(self, key: str, suffix: str, data: bytes) -> StreamPicture:
+        """The picture with what stands beside it: its own files or, of classes, WebDataset's."""
+        keys = key, webdataset_key(key)
+        json_file = f"{key}.json"
+        class_file = next((f"{name}.cls" for name in keys if f"{name}.cls" in self.files), "")
+        self.used |= {json_file, class_file}
+        if not class_file:
+            if lonely := self.lonely.intersection(keys):
+                raise _apart(f"{lonely.pop()}.cls")
+            self.without_class.update(keys)
+        return StreamPicture(key, suffix, data, _info(key, self.files.get(json_file), self.files.get(class_file)))
+
+
+def _apart(name: str) -> RestokError:
+    return RestokError(
+        f"the tar stream holds {name} far from its picture, whose class would be lost; make it with `tar --sort=name`"
+    )
+
+
+def _files(file: BinaryIO, passed_over: PassedOver) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Name and contents of each file, but of the hidden ones. Raises tarfile.TarError."""
     with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Header) as tar:
         while (member := tar.next()) is not None:
             tar.members.clear()  # it would remember every member, of which there may be millions
-            if not member.isfile():
-                continue
-            folder, slash, name = member.name.rpartition("/")
-            stem, _, suffix = name.partition(".")
-            if parts and folder + slash + stem != key:
-                yield key, parts
-                parts = {}
-            key = folder + slash + stem
-            parts[suffix] = tar.extractfile(member).read()
-    if parts:
-        yield key, parts
+            name = member.name.removeprefix("./")
+            if is_hidden(name):
+                passed_over.add(name)
+            elif member.isfile():
+                yield name, lambda member=member: tar.extractfile(member).read()
+            elif not member.isdir():
+                refuse_linked_picture(member, "the tar stream")
+                passed_over.add(name)
 
 
 class _Header(tarfile.TarInfo):
@@ -107,13 +192,13 @@ class _Header(tarfile.TarInfo):
             raise tarfile.ReadError(str(error)) from error
 
 
-def _info(key: str, parts: dict[str, bytes]) -> dict:
+def _info(key: str, json_data: bytes | None, class_data: bytes | None) -> dict:
     try:
-        info = json.loads(parts.get("json", b"{}"))
+        info = json.loads(json_data or b"{}")
         if not isinstance(info, dict):
             raise ValueError("no JSON object")
-        if "cls" in parts:
-            info["class_id"] = int(parts["cls"])
+        if class_data is not None:
+            info["class_id"] = int(class_data)
         class_id = info.get("class_id", NO_CLASS)
         if type(class_id) is not int or not NO_CLASS <= class_id <= MAX_CLASS_ID:
             raise ValueError(f"class_id is {class_id!r:.40}, not an integer from {NO_CLASS} to {MAX_CLASS_ID}")

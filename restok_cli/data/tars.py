@@ -1,12 +1,12 @@
 """What is in a tar, and that it is whole: tarfile alone takes some that are cut short for complete."""
 
 import tarfile
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+from collections.abc import Iterable
 from typing import BinaryIO
 
+from restok_cli.data.images import IMAGE_SUFFIXES
 from restok_cli.data.shards import NO_CLASS, split_name
-from restok_cli.errors import RestokError
+from restok_cli.errors import PictureError, RestokError
 
 CLASS_DIGITS = 6  # of a class id, at most
 
@@ -14,12 +14,17 @@ CLASS_DIGITS = 6  # of a class id, at most
 def list_files(tar: BinaryIO, name: str, start: int = 0, end: int | None = None) -> list[tarfile.TarInfo]:
     """The files in the tar that begins at byte `start` and, where it lies within another, must not go beyond `end`.
 
-    Raises RestokError, calling the tar `name`, where it is damaged or cut short.
+    Raises RestokError, calling the tar `name`, where it is damaged or cut short, or a picture in it is a mere link.
     """
+    files = []
     try:
         tar.seek(start)
         with tarfile.open(fileobj=tar, mode="r:") as archive:
-            files = [member for member in archive if member.isfile()]
+            for member in archive:
+                if member.isfile():
+                    files.append(member)
+                else:
+                    refuse_linked_picture(member, name)
             tar.seek(archive.offset)
             whole = tar.read(tarfile.BLOCKSIZE) == tarfile.NUL * tarfile.BLOCKSIZE  # what a tar ends with
     except tarfile.TarError as error:
@@ -29,17 +34,75 @@ def list_files(tar: BinaryIO, name: str, start: int = 0, end: int | None = None)
     return files
 
 
-def group_samples(files: Iterable[tarfile.TarInfo]) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
-    """(key, extension -> file) of the samples: files that follow each other and share their names up to a dot."""
-    named = [(*split_name(file.name), file) for file in files]
-    for key, group in groupby((entry for entry in named if entry[0]), key=lambda entry: entry[0]):
-        yield key, {extension: file for _, extension, file in group}
+def refuse_linked_picture(member: tarfile.TarInfo, tar: str) -> None:
+    """Raises RestokError where a member that is no file has the name of a picture: tar stores a file only once."""
+    if (member.issym() or member.islnk()) and member.name.lower().endswith(IMAGE_SUFFIXES):
+        raise RestokError(
+            f"{tar} holds {member.name} as a link to {member.linkname}, not as a file; make the tar with"
+            " `tar --dereference --hard-dereference`"
+        )
 
 
-def read_class_id(tar: BinaryIO, files: dict[str, tarfile.TarInfo]) -> int | None:
-    """What the .cls of a sample says: NO_CLASS where it has none, None where that is no class id."""
-    if "cls" not in files:
+def group_samples(files: Iterable[tarfile.TarInfo], tar: str) -> dict[str, dict[str, tarfile.TarInfo]]:
+    """Key -> extension -> file of the samples, wherever in the tar their files lie: not all tars are sorted.
+
+    Raises RestokError, naming the `tar`, where two of its files have one name.
+    """
+    samples: dict[str, dict[str, tarfile.TarInfo]] = {}
+    for file in files:
+        key, extension = split_name(file.name)
+        if not key:
+            continue
+        sample = samples.setdefault(key, {})
+        if extension in sample:
+            raise RestokError(f"{tar} holds the key {key} twice: keys must be unique; rename the samples")
+        sample[extension] = file
+    return samples
+
+
+def picture_extension(extensions: Iterable[str]) -> str:
+    """Which of a sample's files is its picture: the one like <key>.jpg or, where none is, the only <key>.<word>.jpg.
+
+    So WebDataset samples are read that have more pictures, such as <key>.seg.png. Raises PictureError where there is
+    no picture, or nothing tells which of several.
+    """
+    found = _of_kind(extensions, IMAGE_SUFFIXES)
+    if len(found) != 1:
+        raise PictureError(f"{len(found)} pictures under this key instead of one, among .{' .'.join(extensions)}")
+    return found[0]
+
+
+def class_extension(extensions: Iterable[str]) -> str | None:
+    """The same for the file that says the class; None where there is none."""
+    found = _of_kind(extensions, (".cls",))
+    if len(found) > 1:
+        raise PictureError(f"{len(found)} .cls under this key instead of one, among .{' .'.join(extensions)}")
+    return found[0] if found else None
+
+
+def _of_kind(extensions: Iterable[str], suffixes: tuple[str, ...]) -> list[str]:
+    whole = [extension for extension in extensions if f".{extension}" in suffixes]
+    return whole or [extension for extension in extensions if f".{extension.rpartition('.')[2]}" in suffixes]
+
+
+def is_picture(extension: str) -> bool:
+    """Whether the last part of an extension, such as seg.png, is a picture's."""
+    return f".{extension.rpartition('.')[2]}" in IMAGE_SUFFIXES
+
+
+def class_id_of(text: bytes) -> int:
+    """What the .cls of a sample says. Raises PictureError where that is no class id."""
+    digits = text.strip()
+    if not (digits.isdigit() and len(digits) <= CLASS_DIGITS):
+        shown = text[:40].decode(errors="replace")
+        raise PictureError(f"its .cls is {shown!r}, no class id: expected a number, counted from 0")
+    return int(digits)
+
+
+def read_class_id(tar: BinaryIO, files: dict[str, tarfile.TarInfo]) -> int:
+    """The class id of a sample. Raises PictureError where its .cls is none, or nothing tells which of several it is."""
+    extension = class_extension(files)
+    if extension is None:
         return NO_CLASS
-    tar.seek(files["cls"].offset_data)
-    text = tar.read(min(files["cls"].size, 100)).strip()
-    return int(text) if text.isdigit() and len(text) <= CLASS_DIGITS else None
+    tar.seek(files[extension].offset_data)
+    return class_id_of(tar.read(min(files[extension].size, 100)))

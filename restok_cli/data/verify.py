@@ -6,11 +6,12 @@ not. In a whole shard the index itself is compared with what lies in the tar.
 
 import gzip
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from tarfile import TarInfo
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -32,7 +33,7 @@ from restok_cli.data.shards import (
 )
 from restok_cli.data.tars import group_samples, list_files, read_class_id
 from restok_cli.data.writer import Digest, digest_spans, fingerprint, padded
-from restok_cli.errors import RestokError
+from restok_cli.errors import PictureError, RestokError
 
 
 class Problem(NamedTuple):
@@ -74,15 +75,24 @@ def verify_dataset(path: str | Path, jobs: int) -> Verification:
     ):
         reports = dict(results)
     problems = _verify_manifest(manifest) + _foreign_files(folder, shards)
-    owners: dict[str, str] = {}  # of the keys, to find those that come twice
-    for i, shard in enumerate(shards):
-        problems += reports[i].problems
-        for key in reports[i].keys:
-            if key in owners:
-                problems.append(Problem(shard.file, key, f"the same key is in {owners[key]} already"))
-            owners[key] = shard.file
+    problems += [problem for i in range(len(shards)) for problem in reports[i].problems]
+    keys = iter(reports[i].keys for i in range(len(shards)))
+    for split in manifest.splits.values():
+        problems += doubled_keys([(shard.file, next(keys)) for shard in split.shards])
     streamed = [name for name, split in manifest.splits.items() if split.urls]
     return Verification(len(shards), sum(shard.num_samples for shard in shards), streamed, problems)
+
+
+def doubled_keys(shards: Iterable[tuple[str, list[str]]]) -> list[Problem]:
+    """The keys that come twice in the shards (file, keys) of one split."""
+    owners: dict[str, str] = {}
+    problems = []
+    for file, keys in shards:
+        for key in keys:
+            if key in owners:
+                problems.append(Problem(file, key, f"the same key is in {owners[key]} already"))
+            owners[key] = file
+    return problems
 
 
 def _verify_manifest(manifest: Manifest) -> list[Problem]:
@@ -194,18 +204,18 @@ def _compare(
 ) -> ShardReport:
     """Compare the index with the tar, which is whole."""
     try:
-        samples = list(group_samples(list_files(tar, shard.file)))
+        samples = group_samples(list_files(tar, shard.file), shard.file)
     except RestokError as error:
         return ShardReport([], [Problem(shard.file, None, str(error))])
     problems, keys = [], []
-    by_offset = {file.offset_data: (key, files, file) for key, files in samples for file in files.values()}
+    by_offset = {file.offset_data: (key, files, file) for key, files in samples.items() for file in files.values()}
     for i, (offset, length, class_id, _) in enumerate([] if index is None else index.tolist()):
         key, files, file = by_offset.get(offset, (f"number {i}", {}, None))
         keys.append(key)
         if file is None or file.size != length:
             what = "its index does not point at its picture"
-        elif read_class_id(tar, files) != class_id:
-            what = f"its index says class {class_id}, its .cls says {read_class_id(tar, files)}"
+        elif (said := _said_class(tar, files)) != class_id:
+            what = f"its index says class {class_id}, its .cls says {said}"
         elif not (0 <= class_id < num_classes or (class_id == NO_CLASS and not num_classes)):
             what = f"its class {class_id} is none of the {num_classes} in dataset.json"
         else:
@@ -213,4 +223,11 @@ def _compare(
         problems.append(Problem(shard.file, key, what))
     if index is not None and not problems and digest.checksums != index["checksum"].tolist():
         problems.append(Problem(index_path(Path(shard.file)).name, None, "its checksums are not those of the samples"))
-    return ShardReport(keys if index is not None else [key for key, _ in samples], problems)
+    return ShardReport(keys if index is not None else list(samples), problems)
+
+
+def _said_class(tar: BinaryIO, files: dict[str, TarInfo]) -> int | str:
+    try:
+        return read_class_id(tar, files)
+    except PictureError as error:
+        return str(error)

@@ -17,7 +17,7 @@ from restok_cli.data.codes import (
 )
 from restok_cli.data.shards import NO_CLASS
 from restok_cli.data.transforms import NUM_VIEWS
-from restok_cli.data.verify import Problem, Verification
+from restok_cli.data.verify import Problem, Verification, doubled_keys
 from restok_cli.errors import RestokError
 
 
@@ -37,14 +37,13 @@ def verify_codes(path: str | Path) -> Verification:
     known = {CODES_FILE, *(shard.file for _, shard in shards)}
     names = sorted(file.name for file in folder.iterdir() if file.name not in known)
     problems += [Problem(name, None, f"{CODES_FILE} does not speak of it") for name in names]
-    owners: dict[str, str] = {}  # of the keys, to find those that come twice
-    for split, shard in shards:
-        keys, found = _verify_shard(folder / shard.file, shard, manifest, NUM_VIEWS[manifest.views[split]])
-        problems += found
-        for key in keys:
-            if key in owners:
-                problems.append(Problem(shard.file, key, f"the same key is in {owners[key]} already"))
-            owners[key] = shard.file
+    for split, members in manifest.splits.items():
+        keys = []
+        for shard in members:
+            found_keys, found = _verify_shard(folder / shard.file, shard, manifest, NUM_VIEWS[manifest.views[split]])
+            keys.append((shard.file, found_keys))
+            problems += found
+        problems += doubled_keys(keys)
     return Verification(len(shards), sum(shard.num_samples for _, shard in shards), [], problems)
 
 

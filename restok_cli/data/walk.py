@@ -123,8 +123,11 @@ def tars_in(folder: Path) -> list[Path]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is passed over everywhere: what systems leave, and people do not see."""
-    return name.startswith(".") or name in SYSTEM_FOLDERS
+    """Whether a file is passed over everywhere, or a folder that it lies in: what systems leave, and people do not see.
+
+    macOS leaves broken copies of pictures so, in tars too.
+    """
+    return any((part.startswith(".") and part not in (".", "..")) or part in SYSTEM_FOLDERS for part in name.split("/"))
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
