@@ -17,7 +17,7 @@ from restok_cli.training.codebook import count_codes, draw_prefix_lengths, prefi
 from restok_cli.training.config import TokenizerRunConfig
 from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
 from restok_cli.training.optim import seed_step
-from restok_cli.training.run import stop_signals
+from restok_cli.training.stopping import stop_signals
 from restok_cli.training.window import Window
 
 
@@ -71,11 +71,11 @@ def test_window_gives_means_of_the_steps_that_moved_and_forgets_them():
 
 
 def test_signals_are_held_until_the_block_looks_at_them():
-    with stop_signals() as received:
-        assert not received
+    with stop_signals() as stop:
+        assert not stop.number
         for _ in range(2):  # as from SLURM to all, and from torchrun to those it started
             os.kill(os.getpid(), signal.SIGTERM)
-        assert received[0] == signal.SIGTERM
+        assert stop.number == signal.SIGTERM
         with pytest.raises(Interrupted) as error:
             os.kill(os.getpid(), signal.SIGINT)
         assert error.value.signal_number == signal.SIGINT

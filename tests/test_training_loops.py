@@ -1,7 +1,11 @@
 """Both training loops: exact in every way of running them, and well behaved when something goes wrong."""
 
 import math
+import os
 import shutil
+import signal
+import threading
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -9,8 +13,10 @@ import torch
 from PIL import Image
 from training_runs import HAR, TOKENIZER, break_steps, call, equal, log, state, train
 
+from restok_cli.files import locked_folder
 from restok_cli.model.checkpoint import load_tokenizer
 from restok_cli.model.quantizer import Quantizer
+from restok_cli.training import code_source, stopping, tokenizer_loop
 from restok_cli.training.codebook import revive
 
 
@@ -39,6 +45,61 @@ def test_a_run_that_ended_early_and_went_on_equals_one_that_did_not(runs, restok
     assert (out / "model" / "model.safetensors").read_bytes() == (
         runs / kind / "model" / "model.safetensors"
     ).read_bytes()
+
+
+def stall(monkeypatch, module, number: int) -> None:
+    """Let the data stop coming after `number` batches, and send SIGTERM while the run waits for the next one."""
+    make = module.batches
+
+    def stalling(*arguments, **options):
+        yield from islice(make(*arguments, **options), number)
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        reader, _writer = os.pipe()
+        os.read(reader, 1)
+
+    monkeypatch.setattr(module, "batches", stalling)
+    monkeypatch.setattr(stopping, "STALL_SECONDS", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tokenizer", "har"])
+def test_told_to_stop_while_data_stall_a_run_saves_and_goes_on_as_if_it_had_not(runs, restok, tmp_path, kind):
+    """In the middle of step 5: of its two micro-batches one is done."""
+    out, module = tmp_path / "run", tokenizer_loop if kind == "tokenizer" else code_source
+    with pytest.MonkeyPatch.context() as patch:
+        stall(patch, module, 9)
+        result = restok(*train(kind, runs), "-o", out)
+    assert result.code == 143
+    assert result.err.endswith(f"interrupted after step 4; the same command with --resume goes on in {out}\n")
+    assert restok(*train(kind, runs), "-o", out, "--resume").code == 0
+    assert equal(state(out), state(runs / kind)) and log(out) == log(runs / kind)
+
+
+def test_told_to_stop_before_the_first_data_come_a_run_ends_and_may_go_on(restok, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stall(patch, tokenizer_loop, 1)
+        result = restok(*TOKENIZER, "-o", tmp_path / "run")
+    assert result.code == 143 and "interrupted after step 0; the same command with --resume" in result.err
+    assert restok(*TOKENIZER, "-o", tmp_path / "run", "--resume", "--stop-at", 1).code == 0
+
+
+def test_one_of_several_processes_whose_data_stall_ends_and_says_so(restok, tmp_path, monkeypatch):
+    monkeypatch.setattr(stopping, "world_size", lambda: 2)
+    monkeypatch.setattr(stopping, "STALL_SECONDS_OF_SEVERAL", 0)
+    stall(monkeypatch, tokenizer_loop, 3)
+    result = restok(*TOKENIZER, "-o", tmp_path / "run")
+    assert (
+        result.code == 143 and "stopped while it waited for data; what the last checkpoint holds is kept" in result.err
+    )
+    assert not list((tmp_path / "run/checkpoints").glob("*"))
+
+
+def test_a_run_is_carried_out_by_one_command_at_a_time(restok, fails, tmp_path):
+    run = tmp_path / "run"
+    assert restok(*TOKENIZER, "-o", run, "--stop-at", 1).code == 0
+    with locked_folder(run):
+        for option in ("--resume", "--overwrite"):
+            assert f"{run} is being written by process {os.getpid()} on " in fails(2, *TOKENIZER, "-o", run, option)
 
 
 @pytest.mark.slow

@@ -1,22 +1,31 @@
 """Which sample is shown when: a function of seed and step, and of nothing else. And what the loaders share."""
 
+import io
+import multiprocessing
+import os
+import pickle
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import count
 from math import gcd
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from subprocess import Popen
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from restok_cli.errors import RestokError, UsageError
 
 BROKEN_LIMIT = 0.001  # the share of a split's samples that may turn out broken
 NAMED_KEYS = 5  # of broken samples, in an error
 GRACE_SECONDS = 600  # that a loading process outlives SIGTERM: a run may take as long to save
+READERS: set[Popen] = set()  # the programs that fetch what this process reads, to be ended with it
 
 
 Item = TypeVar("Item")
@@ -132,15 +141,65 @@ class Loaded(NamedTuple):
     broken: dict[str, str]
 
 
-def from_workers(loader: DataLoader) -> Iterator[Item]:
-    """What `loader` loads. Raises the errors that workers hand over as values, RuntimeError where one was killed."""
-    try:
-        for item in loader:
-            if isinstance(item, RestokError):
-                raise item
-            yield item
-    except (ConnectionError, EOFError) as error:  # a batch on its way from a worker that is gone
-        raise RuntimeError(f"DataLoader worker is gone ({error})") from error  # as torch says it of all others
+def load(
+    dataset: Dataset,
+    num_workers: int,
+    *,
+    sampler: Iterable | None = None,
+    batch_sampler: Iterable | None = None,
+) -> Iterator[Item]:
+    """What `dataset` holds, in the samplers' order where it has none of its own: read by workers, or here if 0.
+
+    On any way out the workers end, also those that wait for a disk or the net. Raises the errors that they hand over
+    as values, RuntimeError where one was killed.
+    """
+    told, tell = multiprocessing.Pipe(duplex=False)
+    loader = DataLoader(
+        dataset,
+        sampler=sampler,
+        batch_sampler=batch_sampler,
+        batch_size=None if batch_sampler is None else 1,  # 1 is what DataLoader wants to be told
+        num_workers=num_workers,
+        collate_fn=pack if num_workers else as_it_is,
+        worker_init_fn=partial(begin_worker, told),
+        generator=torch.Generator(),  # else it would draw a number from the global one, which is the caller's
+    )
+    with told, tell:
+        items = None
+        try:
+            items = iter(loader)
+            for item in items:
+                item = unpack(item) if num_workers else item
+                if isinstance(item, RestokError):
+                    raise item
+                yield item
+        except (ConnectionError, EOFError) as error:  # a batch on its way from a worker that is gone
+            raise RuntimeError(f"DataLoader worker is gone ({error})") from error  # as torch says it of all others
+        finally:
+            tell.send_bytes(b"leave")
+            del items  # only now does DataLoader wait for its workers
+
+
+class _Pickler(pickle.Pickler):
+    """Tensors go as NumPy arrays, which are copied at the speed of memory."""
+
+    def reducer_override(self, value: object) -> object:
+        return (torch.from_numpy, (value.numpy(),)) if isinstance(value, torch.Tensor) else NotImplemented
+
+
+def pack(item: Item) -> bytes:
+    """In a worker: an item in bytes, for `unpack`.
+
+    DataLoader would have a thread put tensors into shared memory and offer them at a socket. Where that fails (a long
+    TMPDIR, a small /dev/shm, too many open files) the thread drops the batch, and training waits for it for ever.
+    """
+    packed = io.BytesIO()
+    _Pickler(packed, pickle.HIGHEST_PROTOCOL).dump(item)
+    return packed.getvalue()
+
+
+def unpack(packed: bytes) -> Item:
+    return pickle.loads(packed)
 
 
 def to_device(loaded: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -152,16 +211,25 @@ def to_device(loaded: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def as_it_is(item: Item) -> Item:
-    """For DataLoader, which would stack what is a batch already. A lambda could not be sent to another process."""
+    """For DataLoader, which would stack what is a batch already."""
     return item
 
 
-def leave_signals(_worker: int) -> None:
-    """Ctrl-C, a hang-up and SIGTERM, which often go to all processes at once, are for the main process alone.
+def begin_worker(told: Connection, _worker: int) -> None:
+    """Set up a worker, which leaves when it is told to, or when the main process is gone.
 
-    It finishes its step, for which it may need more pictures, saves, and then tells its workers that there is no more
-    to do. One that is stuck hears nothing of it, and would keep the main process waiting for ever.
+    Ctrl-C, a hang-up and SIGTERM, which often go to all processes at once, are for the main process alone. It finishes
+    its step, for which it may need more pictures, saves, and then tells its workers that there is no more to do.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_SECONDS))
+    threading.Thread(target=_leave_when_told, args=(told,), daemon=True).start()
+
+
+def _leave_when_told(told: Connection) -> None:
+    """A thread, since the worker itself may wait for a disk or the net."""
+    wait([told, multiprocessing.parent_process().sentinel])
+    for process in list(READERS):
+        process.kill()
+    os._exit(0)

@@ -3,17 +3,15 @@
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from restok_cli.data.batching import (
     BROKEN_LIMIT,
     Batch,
     BrokenSamples,
     Loaded,
-    as_it_is,
     check_division,
-    from_workers,
-    leave_signals,
+    load,
     micro_batches,
     verify_advice,
 )
@@ -117,15 +115,7 @@ class _Pictures:
 def _load(
     pictures: _Pictures, visits: Iterator[list[tuple[int, int]]], num_workers: int, broken: BrokenSamples
 ) -> Iterator[Batch]:
-    loader = DataLoader(
-        pictures,
-        batch_sampler=visits,
-        num_workers=num_workers,
-        collate_fn=as_it_is,
-        worker_init_fn=leave_signals,
-        generator=torch.Generator(),  # else it would draw a number from the global one, which is the caller's
-    )
-    for loaded in from_workers(loader):
+    for loaded in load(pictures, num_workers, batch_sampler=visits):
         broken.add(loaded.broken)
         yield loaded.batch
 
@@ -161,16 +151,8 @@ def load_views(
 
     Raises RestokError where a shard cannot be read, and where too many are broken.
     """
-    loader = DataLoader(
-        _Views(split, image_size, views),
-        sampler=samples,
-        batch_size=None,
-        num_workers=num_workers,
-        collate_fn=as_it_is,
-        worker_init_fn=leave_signals,
-        generator=torch.Generator(),
-    )
-    for sample, (loaded, reason) in zip(samples, from_workers(loader), strict=True):
+    views_of_all = load(_Views(split, image_size, views), num_workers, sampler=samples)
+    for sample, (loaded, reason) in zip(samples, views_of_all, strict=True):
         if loaded is None:
             broken.add({split.key(sample): reason})
         else:

@@ -7,22 +7,21 @@ import random
 import re
 import tarfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from hashlib import sha256
 from itertools import count, islice
 from typing import IO, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from restok_cli.console import note
 from restok_cli.data.batching import (
+    READERS,
     Batch,
     BrokenSamples,
     Loaded,
-    as_it_is,
-    from_workers,
-    leave_signals,
+    load,
     shuffle,
 )
 from restok_cli.data.images import IMAGE_SUFFIXES, center_crop, read_image, to_tensor
@@ -80,16 +79,9 @@ def streamed_batches(
             " processes, and a resumed run goes on with an epoch of its own"
         )
     broken = BrokenSamples(split.num_samples, broken_limit, "make the shards again, without them")
-    loader = DataLoader(
-        _Stream(split, transform, micro_batch_size, first_step, rank, world_size),
-        batch_size=None,
-        num_workers=num_workers,
-        collate_fn=as_it_is,
-        worker_init_fn=leave_signals,
-        generator=torch.Generator(),
-    )
+    stream = _Stream(split, transform, micro_batch_size, first_step, rank, world_size)
     num_seen = 0
-    for loaded in from_workers(loader):
+    for loaded in load(stream, num_workers):
         broken.num_samples = split.num_samples or num_seen
         broken.add(loaded.broken)
         if loaded.batch is not None:
@@ -219,7 +211,7 @@ def _read_shard(url: str) -> Iterator[dict[str, bytes]]:
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
     try:
-        with closing(gopen(url)) as stream:
+        with closing(gopen(url)) as stream, _ended_early(stream):
             watched = _Watched(stream)
             yield from group_by_keys(tar_file_expander([{"url": url, "stream": watched}]))
             # tarfile stops without a word where a tar is cut between two files
@@ -229,6 +221,25 @@ def _read_shard(url: str) -> Iterator[dict[str, bytes]]:
                 raise EOFError("it is cut short, or no plain tar")
     except READ_ERRORS as error:
         raise RestokError(f"shard {url} cannot be read to its end ({_reason(error)})") from error
+
+
+@contextmanager
+def _ended_early(stream: IO[bytes]) -> Iterator[None]:
+    """Where the block is left before all is read, end the program that fetches it, which may wait for ever."""
+    process = getattr(stream, "proc", None)
+    if process is None:
+        yield
+        return
+    READERS.add(process)
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception):  # of which one says how the program ended
+            stream.ignore_errors = True
+            process.kill()
+        raise
+    finally:
+        READERS.discard(process)
 
 
 def _reason(error: Exception) -> str:

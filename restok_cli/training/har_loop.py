@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from copy import deepcopy
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,9 @@ from restok_cli.training.parallel import (
     sync_gradients,
     whole_state,
 )
-from restok_cli.training.run import RunFolder, announce, check_same, interrupted, stop_signals
+from restok_cli.training.run import RunFolder, announce, check_same
 from restok_cli.training.start import recompute_activations, take_weights
+from restok_cli.training.stopping import Arriving, interrupted, stop_signals
 from restok_cli.training.update import Update, autocast
 from restok_cli.training.window import Window, mean_of
 
@@ -106,14 +108,19 @@ def train_har(
     batch_iterator = source.training(config, size, first_step)
     health, agreed = Health(config.health, first_step or None, source.remedy), Agreement()
     progress = Progress("train-har", schedule.max_steps, "steps", first_step)
+    save = partial(save_run, state=state, run=run, source=source, tokenizer=tokenizer_folder, health=health)
     with stop_signals() as stop, progress, closing(batch_iterator):  # which ends its workers
+        arriving = stop.arriving(batch_iterator)
         for step in range(first_step, min(schedule.max_steps, stop_at or schedule.max_steps)):
-            with state.window.step(schedule.batch_size):
-                train_step(step, config, state, in_training, batch_iterator)
+            with (
+                stop.saving(step, save if step > first_step else None, run.path),
+                state.window.step(schedule.batch_size),
+            ):
+                train_step(step, config, state, in_training, arriving)
             progress.advance()
 
             done, last = step + 1, step + 1 == schedule.max_steps
-            stopping = agreed(stop[0] if stop else 0)
+            stopping = agreed(stop.number)
             if done % schedule.log_every == 0 or last:
                 numbers = state.window.close()
                 numbers |= health.look({"generator": state.update})
@@ -125,7 +132,8 @@ def train_har(
                 health.judge(numbers)
                 progress.show(**{name: numbers[name] for name in ("loss",) if name in numbers})
             if done % schedule.validate_every == 0 or last:
-                numbers = validate(state.ema, source, size, validation_batches)
+                with stop.saving(done, save, run.path):
+                    numbers = validate(state.ema, source, size, validation_batches, stop.arriving)
                 run.log(done, numbers)
                 announce(done, numbers)
             if done % schedule.preview_every == 0 or last:
@@ -134,20 +142,23 @@ def train_har(
                 run.track_preview(done)
             put_to_rest(state.ema)
             if done % schedule.save_every == 0 or last or stopping or done == stop_at:
-                saved = state.state_dict() | {"data_fingerprint": source.fingerprint}
-                if rank() == 0:  # the model before the checkpoint, which says that all of it is done
-                    save_har(
-                        put_together(state.ema, saved["ema"]),
-                        tokenizer_folder,
-                        source.class_names,
-                        run.model_folder,
-                        run.describe(done, source),
-                    )
-                run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every)
-                health.saved_step = done
+                save(done)
             if stopping and not last:
                 raise interrupted(stopping, done, run.path)
     return run.model_folder
+
+
+def save_run(
+    done: int, *, state: HarState, run: RunFolder, source: CodeSource, tokenizer: ModelFolder, health: Health
+) -> None:
+    """Write the model, then the checkpoint, which says that all of the step is done. All processes must call it."""
+    saved = state.state_dict() | {"data_fingerprint": source.fingerprint}
+    if rank() == 0:
+        model = put_together(state.ema, saved["ema"])
+        save_har(model, tokenizer, source.class_names, run.model_folder, run.describe(done, source))
+    schedule = run.config.schedule
+    run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every)
+    health.saved_step = done
 
 
 def train_step(
@@ -211,14 +222,16 @@ def model_classes(class_ids: Tensor, config: HarConfig) -> Tensor:
 
 
 @torch.inference_mode()
-def validate(har: Har, source: CodeSource, batch_size: int, max_batches: int | None) -> dict[str, float]:
+def validate(
+    har: Har, source: CodeSource, batch_size: int, max_batches: int | None, arriving: Arriving
+) -> dict[str, float]:
     """Cross-entropy per code, in nats, on the validation split, in all and by level.
 
     The batches are dealt out to all processes. Of a model in shards, all must run each: then all take all batches.
     """
     deal = (0, 1) if is_sharded(har) else (rank(), world_size())
     sums = []  # of each batch: (L,) sums over its pictures, and how many they are
-    for class_ids, codes in islice(source.evaluation(batch_size, *deal), max_batches):
+    for class_ids, codes in islice(arriving(source.evaluation(batch_size, *deal)), max_batches):
         losses = cross_entropy(har(model_classes(class_ids, har.config), codes), codes)
         sums.append((losses.double().sum(0).cpu(), len(codes)))
     sums = sums if is_sharded(har) else gather_in_turn(sums)

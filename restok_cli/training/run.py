@@ -1,4 +1,4 @@
-"""A run's folder, and what both training loops do with it: log, preview, checkpoint, resume, stop on a signal.
+"""A run's folder, and what both training loops do with it: log, preview, checkpoint, resume.
 
 config.yaml     every value of the config
 metrics.jsonl   one object per log line: means over the steps since the one before
@@ -14,7 +14,6 @@ tensorboard/, wandb/   what --track logs there
 import json
 import re
 import shutil
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -321,38 +320,6 @@ def _is_up_to(step: int, line: str) -> bool:
 def as_line(step: int, numbers: dict[str, float]) -> str:
     """Numbers of a step for people to read."""
     return f"step {step}: " + " · ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Inside the block, Ctrl-C, SIGTERM and a hang-up only fill the list that it gives: a step is never cut in half.
-
-    Another Ctrl-C stops at once: it raises Interrupted wherever the program is. Another SIGTERM does not: where SLURM
-    or `timeout` sends one to every process, those that torchrun started get a second one from it.
-    """
-    received: list[int] = []
-
-    def receive(number: int, _frame: object) -> None:
-        if received and number == signal.SIGINT:
-            raise Interrupted(number, "stopped at once; what the last checkpoint holds is kept")
-        received.append(number)
-
-    heard = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # `nohup restok …` goes on after a hang-up
-        heard.append(signal.SIGHUP)
-    before = {number: signal.signal(number, receive) for number in heard}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def interrupted(signal_number: int, step: int, folder: Path) -> Interrupted:
-    """What a loop raises once it has saved."""
-    return Interrupted(
-        signal_number, f"interrupted after step {step}; the same command with --resume goes on in {folder}"
-    )
 
 
 def check_same(what: str, before: str, now: str) -> None:

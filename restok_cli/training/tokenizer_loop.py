@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from copy import deepcopy
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,9 @@ from restok_cli.training.health import Health
 from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
 from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import copy_to_all, gather_in_turn, micro_batch_numbers, sync_gradients
-from restok_cli.training.run import RunFolder, announce, interrupted, stop_signals
+from restok_cli.training.run import RunFolder, announce
 from restok_cli.training.start import recompute_activations, take_weights
+from restok_cli.training.stopping import Arriving, interrupted, stop_signals
 from restok_cli.training.update import Update, autocast
 from restok_cli.training.window import Window, mean_of
 
@@ -129,14 +131,19 @@ def train_tokenizer(
     )
     health, agreed = Health(config.health, first_step or None, DATA_REMEDY), Agreement()
     progress = Progress("train-tokenizer", schedule.max_steps, "steps", first_step)
+    save = partial(save_run, state=state, run=run, data=data, health=health)
     with stop_signals() as stop, progress, closing(batch_iterator):  # which ends its workers
+        arriving = stop.arriving(batch_iterator)
         for step in range(first_step, min(schedule.max_steps, stop_at or schedule.max_steps)):
-            with state.window.step(schedule.batch_size):
-                train_step(step, config, state, in_training, losses, batch_iterator)
+            with (
+                stop.saving(step, save if step > first_step else None, run.path),
+                state.window.step(schedule.batch_size),
+            ):
+                train_step(step, config, state, in_training, losses, arriving)
             progress.advance()
 
             done, last = step + 1, step + 1 == schedule.max_steps
-            stopping = agreed(stop[0] if stop else 0)
+            stopping = agreed(stop.number)
             if done % schedule.log_every == 0 or last:
                 numbers = state.window.close() | state.code_counts.close()
                 numbers |= health.look(state.updates) | {"learning_rate": state.update.learning_rate}
@@ -147,22 +154,29 @@ def train_tokenizer(
                 health.judge(numbers)
                 progress.show(**{name: numbers[name] for name in ("reconstruction_loss",) if name in numbers})
             if done % schedule.validate_every == 0 or last:
-                numbers = validate(state.ema, data, size, device, validation_batches)
+                with stop.saving(done, save, run.path):
+                    numbers = validate(state.ema, data, size, device, validation_batches, stop.arriving)
                 run.log(done, numbers)
                 announce(done, numbers)
             if (done % schedule.preview_every == 0 or last) and rank() == 0:
-                save_preview(state.ema, data, run.preview_file(done), device)
+                with stop.saving(done, save, run.path):
+                    save_preview(state.ema, data, run.preview_file(done), device, stop.arriving)
                 run.track_preview(done)
             if done % schedule.save_every == 0 or last or stopping or done == stop_at:
-                if rank() == 0:
-                    # before the checkpoint, which says that all of it is done
-                    save_tokenizer(state.ema, run.model_folder, run.describe(done, data))
-                saved = state.state_dict() | {"data_fingerprint": data.fingerprint}
-                run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every)
-                health.saved_step = done
+                save(done)
             if stopping and not last:
                 raise interrupted(stopping, done, run.path)
     return run.model_folder
+
+
+def save_run(done: int, *, state: TokenizerState, run: RunFolder, data: Dataset, health: Health) -> None:
+    """Write the model, then the checkpoint, which says that all of the step is done. All processes must call it."""
+    if rank() == 0:
+        save_tokenizer(state.ema, run.model_folder, run.describe(done, data))
+    schedule = run.config.schedule
+    saved = state.state_dict() | {"data_fingerprint": data.fingerprint}
+    run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every)
+    health.saved_step = done
 
 
 def train_step(
@@ -187,7 +201,7 @@ def train_step(
     kept = draw_prefix_lengths(schedule.batch_size, distribution)
     draws = torch.rand(schedule.batch_size, NUM_DRAWS)
 
-    terms, games, first_latents = [], [], None
+    terms, games, codes, first_latents = [], [], [], None
     for number in my_numbers:
         mine = slice(number * size, (number + 1) * size)
         with state.window.waiting():
@@ -204,8 +218,10 @@ def train_step(
             games.append((images, result.images.detach(), draws[mine]))
         if first_latents is None:
             first_latents = result.latents.detach()
-        state.code_counts.add(result.quantized.codes)
-        state.unrevived_counts.add(result.quantized.codes)
+        codes.append(result.quantized.codes)
+    # up to here nothing has changed that is saved, so that a run may stop while it waits for pictures
+    for counts in (state.code_counts, state.unrevived_counts):
+        counts.add(torch.cat(codes))
     grad_norm, moved = state.update.step(step)
     update_ema(state.ema, state.tokenizer, step, config.schedule.ema_decay)
     state.window.add(mean_of(terms) | {"grad_norm": grad_norm}, moved)
@@ -217,7 +233,12 @@ def train_step(
 
 @torch.inference_mode()
 def validate(
-    tokenizer: Tokenizer, data: Dataset, batch_size: int, device: torch.device, max_batches: int | None
+    tokenizer: Tokenizer,
+    data: Dataset,
+    batch_size: int,
+    device: torch.device,
+    max_batches: int | None,
+    arriving: Arriving,
 ) -> dict[str, float]:
     """Mean PSNR in dB over the validation split, dealt out to all processes, and use of the codebook."""
     config = tokenizer.config
@@ -225,7 +246,7 @@ def validate(
     my_batches = evaluation_batches(
         data.held_out, image_size=config.image_size, batch_size=batch_size, rank=rank(), world_size=world_size()
     )
-    for batch in islice(my_batches, max_batches):
+    for batch in islice(arriving(my_batches), max_batches):
         images = batch.images.to(device)
         codes = tokenizer.encode(to_float(images))
         counts += count_codes(codes, len(counts))
@@ -239,10 +260,10 @@ def validate(
 
 
 @torch.inference_mode()
-def save_preview(tokenizer: Tokenizer, data: Dataset, path: Path, device: torch.device) -> None:
+def save_preview(tokenizer: Tokenizer, data: Dataset, path: Path, device: torch.device, arriving: Arriving) -> None:
     """A grid: a row per held-out picture, the original first, then its reconstruction from ever more codes."""
     config, rows = tokenizer.config, 8
-    images = next(evaluation_batches(data.held_out, image_size=config.image_size, batch_size=rows)).images
+    images = next(arriving(evaluation_batches(data.held_out, image_size=config.image_size, batch_size=rows))).images
     codes = tokenizer.encode(to_float(images.to(device)))
     lengths = [n for n in prefix_lengths(config.num_latent_tokens) if n >= 4 or n == config.num_latent_tokens]
     columns = [images, *(to_uint8(tokenizer.decode(codes[:, :n])).cpu() for n in lengths)]
