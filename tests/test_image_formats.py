@@ -2,6 +2,7 @@
 
 import os
 import struct
+import tarfile
 import threading
 import warnings
 import zlib
@@ -380,6 +381,26 @@ def test_a_limit_of_pixels_is_exact_and_tells_how_to_raise_it(kind):
     ):
         with pytest.raises(PictureError, match=message):
             read()
+
+
+def test_commands_that_read_pictures_keep_the_limit_that_they_are_given(tmp_path):
+    noise(0, 10, 10).save(tmp_path / "a.png")
+    with tarfile.open(tmp_path / "tar", "w") as tar:
+        tar.add(tmp_path / "a.png", "a.png")
+    stream = (tmp_path / "tar").read_bytes()
+    for limit, admitted in ((100, True), (99, False)):
+        for read in (
+            lambda limit: next(iter(find_inputs([str(tmp_path / "a.png")], "train", None, limit).pictures)).read(),
+            lambda limit: next(iter(find_inputs(["-"], "train", BytesIO(stream), limit).pictures)).read(),
+            lambda limit: open_pictures(str(tmp_path), "all", max_pixels=limit).open(0),
+            lambda limit: open_pictures(str(tmp_path), "all", exact=True, max_pixels=limit).open(0),
+            lambda limit: open_pictures("-", "all", BytesIO(stream), max_pixels=limit).open(0),
+        ):
+            if admitted:
+                assert read(limit).size == (10, 10)
+            else:
+                with pytest.raises(PictureError, match="--max-decoded-pixels admits it"):
+                    read(limit)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "ICO"])

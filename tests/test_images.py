@@ -91,7 +91,7 @@ def test_files_that_are_no_pictures_or_not_there_are_refused_in_one_line(tmp_pat
         assert "\n" not in str(error.value) and "BytesIO" not in str(error.value)
 
 
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 30, "subsampling": 2}])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 30, "subsampling": 2}, {"keep_rgb": True}])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_jpeg_files_are_decoded_to_the_pixels_of_read_image(mode, options):
     data = encoded(noise(0, 61, 47).convert(mode), "JPEG", **options)

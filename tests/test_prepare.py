@@ -3,9 +3,11 @@ import json
 
 import pytest
 from pictures import noise, write_pictures
+from PIL import Image
 
 from restok_cli.commands import prepare
 from restok_cli.data.shards import open_dataset
+from restok_cli.data.transforms import Transform
 from restok_cli.errors import RestokError, UsageError
 
 
@@ -134,6 +136,22 @@ def test_broken_pictures_are_named_listed_and_left_out(pets, tmp_path, capsys):
     for entry in bad:
         assert f"left out: {entry['file']}: {entry['reason']}" in captured.err
     assert "3 pictures left out that cannot be decoded" in captured.err
+
+
+def test_large_pictures_are_left_out_unless_they_are_admitted_and_are_then_read_by_all(tmp_path, monkeypatch):
+    write_pictures(tmp_path / "in", ["large.png", "large.jpg"])
+    write_pictures(tmp_path / "in", ["small.png"], 10, 10)
+    run("folder", tmp_path / "in", tmp_path / "out", "--max-decoded-pixels", 319, "--validation-fraction", 0)
+    bad = [json.loads(line) for line in (tmp_path / "out" / "bad.jsonl").read_text().splitlines()]
+    assert sorted(picture["file"] for picture in bad) == ["large.jpg", "large.png"]
+    assert all("(320 pixels) is over the limit; --max-decoded-pixels admits it" in picture["reason"] for picture in bad)
+    run("folder", tmp_path / "in", tmp_path / "all", "--max-decoded-pixels", 320, "--validation-fraction", 0)
+    train = open_dataset(tmp_path / "all").split("train")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # as if they were larger than Pillow takes by itself
+    assert sorted(train.image(i).size for i in range(3)) == [(10, 10), (20, 16), (20, 16)]
+    for crop in ("centre", "random"):
+        transform = Transform(0, (8, 8), crop, (0.5, 1), False)
+        assert all(transform(train.read(i), train.describe(i), 0, i).shape == (3, 8, 8) for i in range(3))
 
 
 def test_a_folder_of_broken_pictures_makes_no_data_set(tmp_path):

@@ -174,4 +174,4 @@ def test_tar_streams_go_in_and_come_out(reconstruct, here):
     reconstruct("pictures", "-o", "out")
     assert {f"{picture.key}.png": picture.data for picture in made} == pngs(here / "out")
     assert all(picture.info["class_id"] == 3 and picture.info["psnr"] > 0 for picture in made)
-    assert b"left out: broken of the tar stream" in result.stderr and b"1 left out" in result.stderr
+    assert b"left out: the tar stream: broken." in result.stderr and b"1 left out" in result.stderr

@@ -98,7 +98,7 @@ def _from_stream(file: BinaryIO, max_pixels: int) -> Iterator[Input]:
     for picture in read_stream(file):
         key = check_key(readable(picture.key), keys, "the tar stream")
         class_id = picture.info.get("class_id", NO_CLASS)
-        name = f"{picture.key} of the tar stream"
+        name = f"the tar stream: {picture.key}.{picture.suffix}"
         yield Input(key, class_id, lambda data=picture.data, name=name: read_image(data, name, max_pixels))
 
 

@@ -301,7 +301,7 @@ def _from_stream(stdin: BinaryIO, exact: bool, max_pixels: int) -> Pictures:
     file = tempfile.TemporaryFile()  # noqa: SIM115  stays open as long as the pictures are in use
     places = []
     for picture in read_stream(stdin):
-        places.append((picture.key, file, f"{picture.key} of stdin", file.tell(), len(picture.data)))
+        places.append((picture.key, file, f"stdin: {picture.key}.{picture.suffix}", file.tell(), len(picture.data)))
         file.write(picture.data)
     file.flush()
     return _from_places("stdin", places, exact, max_pixels)
