@@ -29,7 +29,7 @@ from restok_cli.data.manifests import locate
 from restok_cli.data.shards import is_dataset, open_dataset
 from restok_cli.data.streams import read_stream
 from restok_cli.data.tars import list_files
-from restok_cli.data.walk import find_images, is_hidden, tars_in
+from restok_cli.data.walk import find_images
 from restok_cli.errors import PictureError, RestokError, UsageError
 from restok_cli.processes import rank
 
@@ -200,7 +200,7 @@ def open_pictures(source: str, split: str, stdin: BinaryIO | None = None, exact:
         return _from_tars(source, [path], exact)
     if path.is_file():
         raise UsageError(f"{source} is a single file; give {FORMS}")
-    tars = tars_in(path)
+    tars = sorted(path.glob("*.tar"))
     return _from_tars(source, tars, exact) if tars else _from_folder(path, exact)
 
 
@@ -271,8 +271,8 @@ def _from_tars(source: str, tars: list[Path], exact: bool) -> Pictures:
     for path in tars:
         file = open(path, "rb")  # noqa: SIM115  stays open as long as the pictures are in use
         for member in list_files(file, str(path)):
-            folder, slash, name = member.name.rpartition("/")
-            if name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden(name):
+            if member.name.lower().endswith(IMAGE_SUFFIXES):
+                folder, slash, name = member.name.rpartition("/")
                 key = folder + slash + name.partition(".")[0]  # as in a stream
                 places.append((key, file, f"{member.name} of {path}", member.offset_data, member.size))
     return _from_places(source, places, exact)
