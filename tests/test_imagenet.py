@@ -329,6 +329,8 @@ def test_files_called_alike_in_every_class_get_keys_of_their_own(restok, tmp_pat
         for synset, class_id in CLASS_IDS.items()
     }
     for synset, files in pictures.items():
+        imagenets._write(tmp_path / "folders/val" / synset / "sketch_0.JPEG", imagenets._jpeg(CLASS_IDS[synset] + 5000))
+        imagenets._write(tmp_path / "tars/val" / synset / "sketch_0.JPEG", imagenets._jpeg(CLASS_IDS[synset] + 5000))
         for name, data in files.items():
             imagenets._write(tmp_path / "folders/Train" / synset / name, data)
         imagenets._write(tmp_path / "tars/train" / f"{synset}.tar", imagenets.tar_of(files))
@@ -336,7 +338,7 @@ def test_files_called_alike_in_every_class_get_keys_of_their_own(restok, tmp_pat
     fingerprints = []
     for layout in ("folders", "tars"):
         result = restok("prepare", "imagenet", tmp_path / layout, tmp_path / f"{layout}-out", "--json", "--jobs", 1)
-        assert splits_of(result) == {"train": 8}
+        assert splits_of(result) == {"train": 8, "validation": 4}
         assert restok("prepare", "verify", tmp_path / f"{layout}-out").code == 0
         fingerprints.append(open_dataset(tmp_path / f"{layout}-out").fingerprint)
     assert fingerprints[0] == fingerprints[1]
@@ -357,6 +359,11 @@ def test_split_folders_are_known_in_any_case_and_test_where_it_has_classes(resto
     assert json.loads((tmp_path / "out/bad.jsonl").read_text())["file"] == "Train/notes.txt"
     (tmp_path / "in/test/images").rename(tmp_path / "in/test/n01440764")
     assert splits_of(restok(*command)) == {"train": 12, "validation": 6, "test": 1}
+    shutil.rmtree(tmp_path / "in/test/n01440764")
+    assert splits_of(restok(*command)) == {"train": 12, "validation": 6}
+    (tmp_path / "in/val").mkdir()
+    (tmp_path / "in/VALID").rename(tmp_path / "old")
+    assert "in/val holds no pictures; fill it" in fails(2, *command)
     (tmp_path / "in/train").mkdir()
     assert "Train and train are all for train" in fails(2, *command)
 

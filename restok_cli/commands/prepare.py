@@ -82,9 +82,10 @@ def imagenet(
 
     DIR may hold the tars of image-net.org, which are read where they lie
     (ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, with
-    ILSVRC2012_devkit_t12.tar.gz for the labels); folders train and val of class
-    folders; what Kaggle's archive unpacks to; or the hub's parquet files, for
-    which pyarrow is needed: pip install 'restok\\[parquet]'.
+    ILSVRC2012_devkit_t12.tar.gz for the labels); folders train, val and test of
+    class folders, called so in any case; what Kaggle's archive unpacks to; or
+    the hub's parquet files, of which the name, or else the nearest folder, tells
+    the split, and for which pyarrow is needed: pip install 'restok\\[parquet]'.
 
     The class id is the rank of the synset among the 1000, everywhere.
 

@@ -25,7 +25,7 @@ from restok_cli.data.sources import File, Piece, Place, Source, Sources, readabl
 from restok_cli.data.splits import SPLITS, split_named, test_as_validation
 from restok_cli.data.tars import list_files
 from restok_cli.data.texts import read_text
-from restok_cli.data.walk import folders_in, is_hidden, note_empty_folders, note_passed_over, pictures_below, tars_in
+from restok_cli.data.walk import folders_in, is_hidden, look_below, note_empty_folders, note_passed_over, tars_in
 from restok_cli.errors import RestokError, UsageError
 
 CLASSES = Path(__file__).parents[1] / "assets" / "imagenet" / "classes.tsv"
@@ -63,11 +63,13 @@ def open_imagenet(folder: Path, validate_on_test: bool = False) -> Sources:
         raise UsageError(f"{folder}: no such folder; give the folder that holds ImageNet")
     classes = read_classes()
     passed_over: list[tuple[str, str]] = []
+    keys: set[str] = set()
     if parquet := _labelled(folder, find_parquet(folder)):
-        splits = {split: read_parquet(folder, files, list(classes)) for split, files in parquet.items()}
+        splits = {split: read_parquet(folder, files, list(classes), keys) for split, files in parquet.items()}
     else:
         class_ids = {synset: i for i, synset in enumerate(classes)}
-        splits = {split: _sources(found, class_ids) for split, found in _find(folder, passed_over).items()}
+        found = _find(folder, passed_over)
+        splits = {split: _sources(split, pictures, class_ids, keys) for split, pictures in found.items()}
     for split, sources in splits.items():
         if len(sources) != NUM_PICTURES.get(split, len(sources)):
             note(f"{split}: {counted(len(sources), 'picture')}, where the whole ImageNet has {NUM_PICTURES[split]}")
@@ -100,8 +102,10 @@ def _find(folder: Path, passed_over: list[tuple[str, str]]) -> dict[str, list[Fo
         pictures = list(_pictures(folder, place, passed_over))
         flat = [picture for picture in pictures if picture.synset is None]
         if split == "test" and not any(picture.synset in classes for picture in pictures):
-            note(f"{place} is left out: its pictures are in no class folders, and nothing else tells their classes")
+            note(f"{place} is left out: no pictures in folders of ImageNet's classes, which nothing else tells")
             continue
+        if not pictures:
+            raise UsageError(f"{place} holds no pictures; fill it, or move it away")
         if flat and split != "validation":
             raise UsageError(f"{place}: {flat[0].name} is in no class folder or class tar, which would tell its class")
         if flat:
@@ -117,27 +121,20 @@ def _place(folder: Path, split: str) -> Path | None:
     """The tar or the folder of a split. Raises UsageError where several folders are called so."""
     if split in TARS and (folder / TARS[split]).exists():
         return folder / TARS[split]
-    for place in SPLIT_PLACES:
-        names = (
-            [name for name in folders_in(folder / place) if split_named(name) == split]
-            if (folder / place).is_dir()
-            else []
-        )
+    for place in filter(Path.is_dir, (folder / place for place in SPLIT_PLACES)):
+        names = [name for name in folders_in(place) if split_named(name) == split]
         if len(names) > 1:
-            raise UsageError(
-                f"{folder / place}: {' and '.join(names)} are all for {split}; rename or move away the others"
-            )
+            raise UsageError(f"{place}: {' and '.join(names)} are all for {split}; rename or move away the others")
         if names:
-            return folder / place / names[0]
+            return place / names[0]
     return None
 
 
-def _sources(found: list[Found], class_ids: dict[str, int]) -> list[Source]:
+def _sources(split: str, found: list[Found], class_ids: dict[str, int], keys: set[str]) -> list[Source]:
     """What was found, shuffled; key, order and all depend on the names of the files, not on where they lie.
 
-    Files of several classes may be called alike: then the class tells their keys apart.
+    Files of several classes or splits may be called alike: then these tell their keys apart, of which `keys` are taken.
     """
-    taken: set[str] = set()
     sources = []
     for name, synset, place in sorted(found, key=lambda picture: (picture.name, picture.synset)):
         if synset not in class_ids:
@@ -145,7 +142,7 @@ def _sources(found: list[Found], class_ids: dict[str, int]) -> list[Source]:
                 f"{name} is of class {synset}, which is none of ImageNet's 1000;"
                 " `restok prepare folder` takes any classes"
             )
-        key = unused_key(name, taken, f"{synset}/{name}")
+        key = unused_key(name, keys, f"{split}/{synset}/{name}")
         sources.append(Source(key, readable(name), class_ids[synset], place))
     return shuffled(sources)
 
@@ -167,7 +164,7 @@ def _pictures(folder: Path, path: Path, passed_over: list[tuple[str, str]]) -> I
         for tar in track(class_tars, f"look into {path.name}", len(class_tars), "class tars"):
             yield from _pictures_in_tar(tar, tar.stem)
         return
-    pictures, others = pictures_below(path)
+    pictures, others = look_below(path)
     note_passed_over(path, others, "; bad.jsonl lists all")
     passed_over += [(readable((path.relative_to(folder) / file).as_posix()), why) for file, why in others.items()]
     start = len(os.path.join(path, ""))

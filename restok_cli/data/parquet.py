@@ -71,13 +71,13 @@ def _size(path: Path) -> int:
         raise RestokError(f"{path} cannot be read ({error.strerror}); copy or download it again") from error
 
 
-def read_parquet(folder: Path, paths: list[Path], synsets: list[str]) -> list[Source]:
+def read_parquet(folder: Path, paths: list[Path], synsets: list[str], keys: set[str]) -> list[Source]:
     """The rows of the files below `folder`, in their order: it is shuffled already, and rows are read in groups.
 
-    The label is the class id; `synsets` names the classes, to be compared with what file names tell.
+    The label is the class id; `synsets` names the classes, to be compared with what file names tell;
+    `keys` are taken.
     Raises UsageError without pyarrow, RestokError where a file is damaged or of another kind.
     """
-    taken: set[str] = set()
     sources = []
     for path in paths:
         file = _open(str(path))
@@ -87,7 +87,7 @@ def read_parquet(folder: Path, paths: list[Path], synsets: list[str]) -> list[So
                 _check_label(path, name, label, synsets)
                 unique = f"{path.relative_to(folder).as_posix()}/{group}/{row}/{told}"
                 sources.append(
-                    Source(unused_key(name, taken, unique), readable(name), label, Row(str(path), group, row))
+                    Source(unused_key(name, keys, unique), readable(name), label, Row(str(path), group, row))
                 )
     return sources
 

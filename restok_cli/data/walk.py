@@ -40,13 +40,23 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 
 
 def pictures_below(folder: Path) -> Found:
+    """What `look_below` finds. Raises UsageError where that is no picture."""
+    found = look_below(folder)
+    if not found.pictures:
+        only = f", only {_list_some(found.passed_over)}" if found.passed_over else ""
+        kinds = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
+        raise UsageError(f"{folder} holds no pictures{only}; give a folder with files of these kinds: {kinds}")
+    return found
+
+
+def look_below(folder: Path) -> Found:
     """The picture files in `folder` and below, of which there may be millions, sorted as paths are.
 
     The suffix tells a picture, without a look at the file; of other suffixes, how the file begins. What else is there
     and no picture is passed over; so are, without a word, hidden files and folders, since macOS and editors leave
     broken copies of pictures there.
 
-    Raises UsageError where there is no picture, RestokError where a folder cannot be read.
+    Raises RestokError where a folder cannot be read.
     """
     pictures, passed_over = [], {}
     start = len(os.path.join(folder, ""))
@@ -55,10 +65,6 @@ def pictures_below(folder: Path) -> Found:
             passed_over[entry.path[start:]] = why
         else:
             pictures.append(entry.path)
-    if not pictures:
-        only = f", only {_list_some(passed_over)}" if passed_over else ""
-        kinds = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
-        raise UsageError(f"{folder} holds no pictures{only}; give a folder with files of these kinds: {kinds}")
     # as paths are sorted, part by part, at a fraction of the time
     return Found(sorted(pictures, key=lambda picture: picture.split(os.sep)), dict(sorted(passed_over.items())))
 
