@@ -35,9 +35,9 @@ class Health:
                     else (f"the last good checkpoint is that of step {self.saved_step}")
                 )
                 raise RestokError(
-                    f"training diverged: the gradients of the {what} were not finite for {counted(row, 'step')} in a row,"
-                    f" more than health.max_skipped_steps = {self.config.max_skipped_steps}; {last}; start another run with "
-                    "a lower optimizer.learning_rate or max_grad_norm, or compute.precision float32"
+                    f"training diverged: the gradients of the {what} were not finite for {counted(row, 'step')} in a"
+                    f" row, more than health.max_skipped_steps = {self.config.max_skipped_steps}; {last}; start another"
+                    " run with a lower optimizer.learning_rate or max_grad_norm, or compute.precision float32"
                 )
         self._warn(
             "wait",
