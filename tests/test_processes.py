@@ -78,7 +78,7 @@ def test_waiting_for_processes_that_never_come_is_said_and_ends(monkeypatch, cap
     monkeypatch.setattr(processes, "JOIN_SECONDS", 0.01)
     over = threading.Event()
     monkeypatch.setattr(processes, "_join", lambda _device, _errors: over.wait())
-    with pytest.raises(RestokError, match="process 0 of 2 waited .* minutes for the others at here:29500; are all of"):
+    with pytest.raises(RestokError, match=r"process 0 of 2 waited .* minutes for the others at here:29500; are all of"):
         processes.connect(torch.device("cpu"))
     over.set()
     assert capsys.readouterr().err == "process 0 waits for the other 1 at here:29500\n"
