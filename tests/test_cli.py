@@ -1,5 +1,6 @@
 """The front door: help, errors in one line, exit codes, signals."""
 
+import errno
 import os
 import re
 import signal
@@ -10,12 +11,15 @@ from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from pictures import write_pictures
 
 from restok_cli import cli
 from restok_cli.errors import Interrupted
+from restok_cli.files import whole_file
+from restok_cli.metrics.cache import default_cache
 from restok_cli.model.checkpoint import open_tokenizer, save_har, save_tokenizer
 
 COMMANDS = (
@@ -245,13 +249,105 @@ def test_an_empty_word_is_not_the_current_folder(fails, words, before):
     assert f"nothing is given after {before}, only an empty word" in fails(2, *words)
 
 
-@pytest.mark.parametrize("error", [MemoryError(), type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory.")])
-def test_running_out_of_memory_is_one_line_with_advice(fails, monkeypatch, error):
-    def fail(**_options):
+OUT_OF_MEMORY = [MemoryError(), type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory.")]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        ("decode codes.npz", "give a smaller --batch-size, or another --device"),
+        ("decode codes.npz --batch-size 1", "give another --device"),
+        ("models convert a b", "it needs a machine with more of it, or a smaller model"),
+    ],
+)
+def test_running_out_of_memory_is_one_line_with_advice_that_can_help(fails, monkeypatch, error, arguments, advice):
+    def fail(_command, _context):
         raise error
 
-    monkeypatch.setattr(cli, "app", fail)
-    assert "out of memory; give a smaller --batch-size" in fails(1, "generate")
+    monkeypatch.setattr(typer.core.TyperCommand, "invoke", fail)
+    assert fails(1, *arguments.split()) == f"restok: out of memory; {advice}"
+
+
+def test_advice_about_memory_names_only_what_the_command_has():
+    advice = cli.spare_memory
+    assert advice({"batch_size": 16, "count": 1, "device": "cpu"}) == "give another --device"
+    assert advice({"batch_size": None, "assignments": None}) == "give a smaller schedule.micro_batch_size by --set"
+    assert advice({"jobs": None}) == "give fewer --jobs"
+
+
+@pytest.mark.parametrize(
+    ("word", "expanded"),
+    [
+        ("--output=~/drawn", "--output=/home/me/drawn"),
+        ("--output=~", "--output=/home/me"),
+        ("-o~/drawn", "-o/home/me/drawn"),
+        ("loss.lpips_weights=~/w.pth", "loss.lpips_weights=/home/me/w.pth"),
+        ("--set=loss.lpips_weights=~/w.pth", "--set=loss.lpips_weights=/home/me/w.pth"),
+        ("optimizer.decay_steps=~", "optimizer.decay_steps=~"),  # YAML's null
+        ("--output=a~/b", "--output=a~/b"),
+        ("~", "~"),  # the shell has seen it, and was told to leave it
+        ("--class=~x", "--class=~x"),
+    ],
+)
+def test_a_tilde_after_an_option_or_a_name_is_the_home_folder(monkeypatch, word, expanded):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert cli.expand_paths(word) == expanded
+
+
+def test_without_a_home_folder_a_tilde_and_a_default_cache_are_no_folder_of_that_name(fails, monkeypatch):
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user without a line in /etc/passwd
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert "~/x: the home folder is not known; set HOME" in fails(2, "decode", "codes.npz", "--output=~/x")
+    assert default_cache() is None
+
+
+def test_commands_that_write_alone_refuse_several_processes(fails, restok, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    for arguments in (("prepare", "folder", "in", "out"), ("decode", "c.npz"), ("report", "run")):
+        assert "works in one process, and 4 are started" in fails(2, *arguments)
+    assert "MASTER_ADDR and MASTER_PORT are not set" in fails(2, "generate", "--count", "2")
+    assert restok("config", "show", "sample", "--kind", "har").code == 0
+
+
+@pytest.mark.parametrize("arguments", ["generate -o LOOP", "encode PICTURE -o LOOP/c.npz", "decode LOOP -o x"], ids=str)
+def test_links_that_lead_in_a_circle_are_one_line(fails, models, arguments):
+    loop = models / "loop"
+    loop.symlink_to(models / "back")
+    (models / "back").symlink_to(loop)
+    words = [word.replace("LOOP", str(loop)) for word in arguments.split()]
+    words = [word.replace("PICTURE", str(models / "pictures" / "a.png")) for word in words]
+    assert re.search(r"/loop(/c\.npz)?: a link that leads back to itself", fails(1, *words))
+
+
+def test_a_full_disk_is_that_of_what_is_written_not_of_what_is_copied(tmp_path):
+    with pytest.raises(OSError) as caught, whole_file(tmp_path / "copy"):
+        raise OSError(errno.ENOSPC, "No space left on device", "source", None, "copy")
+    assert (caught.value.filename, caught.value.filename2) == ("copy", None)
+    with pytest.raises(OSError) as caught, whole_file(tmp_path / "array"), open("/dev/full", "wb") as file:
+        np.zeros(10000).tofile(file)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "array"))
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "2</dev/null", "2>/dev/full"])
+def test_closed_streams_are_no_reason_to_fail(closed, tmp_path):
+    command = f"{sys.executable} -m restok_cli config show sample --kind har {closed}"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert ("model:" in result.stdout) == (">&- " not in f"{closed.replace('2>&-', '')} ")
+
+
+def test_what_is_printed_is_utf_8_and_names_that_are_not_keep_their_bytes(tmp_path):
+    """Whatever the locale and Python's own variable say, on the way out as on the way in."""
+    code = (
+        "import sys; from restok_cli.__main__ import open_streams; open_streams();"
+        "line = sys.stdin.readline(); print(line, end=''); print(len(line), file=sys.stderr)"
+    )
+    line = "猫 é\u2028\u0085 ".encode() + b"caf\xe9\n"
+    for name in ("ascii", "latin-1"):
+        environment = os.environ | {"PYTHONIOENCODING": name, "LC_ALL": "C"}
+        result = subprocess.run((sys.executable, "-c", code), input=line, capture_output=True, env=environment)
+        assert (result.stdout, result.stderr) == (line, b"11\n")
 
 
 def test_signals_have_the_exit_codes_of_a_shell(fails, monkeypatch):

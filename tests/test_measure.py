@@ -1,5 +1,6 @@
 """The passes over pictures: several processes, the feature cache, forms of input, order, and the networks together."""
 
+import errno
 import io
 import json
 import re
@@ -326,6 +327,25 @@ def test_features_of_other_pictures_or_weights_are_not_taken(tmp_path, sets):
     other.weights_sha256 = "0" * 64
     measure_one(*map(in_memory, sets), ["gfid"], instruments(other, tmp_path))
     assert other.calls == 6
+
+
+@pytest.mark.parametrize("reason", ["Not a directory", "No space left on device"])
+def test_a_cache_that_cannot_be_written_is_said_once_and_done_without(tmp_path, sets, capsys, monkeypatch, reason):
+    """A file in its place stands for a folder that is read only, which root could write to."""
+    folder = tmp_path / "cache"
+    if reason == "Not a directory":
+        folder.write_text("")
+    else:
+
+        def write(file, _array):
+            raise OSError(errno.ENOSPC, reason)
+
+        monkeypatch.setattr(np, "save", write)
+    found = measure_one(*map(in_memory, sets), tools=instruments(folder=folder))
+    assert found == measure_one(*map(in_memory, sets))
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "cannot be kept" in line]
+    assert f"features cannot be kept in {folder / 'features'} ({reason})" in line
+    prune(folder)
 
 
 def test_cache_that_is_too_large_loses_what_nobody_asked_for_longest(tmp_path, sets, monkeypatch):

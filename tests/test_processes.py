@@ -2,12 +2,19 @@
 
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import pytest
+import torch
 
 from restok_cli import processes
-from restok_cli.errors import UsageError
+from restok_cli.__main__ import interrupt
+from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.processes import Words, leave_words, parse_num_processes, take_place
 
 
@@ -15,8 +22,92 @@ def test_tasks_of_a_slurm_step_find_their_place(monkeypatch):
     # all of the environment, since what `take_place` adds to it must be gone afterwards
     slurm = {"SLURM_STEP_NUM_TASKS": "16", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
     monkeypatch.setattr(os, "environ", slurm)
+    monkeypatch.setattr(processes, "has_terminal", lambda: False)
     take_place()
     assert (processes.rank(), processes.world_size()) == (0, 16)
+
+
+def test_a_shell_in_a_slurm_step_is_none_of_its_tasks(monkeypatch):
+    shell = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "MASTER_ADDR": "localhost"}
+    monkeypatch.setattr(os, "environ", shell)
+    monkeypatch.setattr(processes, "has_terminal", lambda: True)
+    take_place()
+    assert processes.world_size() == 1
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"RANK": "1"},
+        {"RANK": ""},
+        {"RANK": "first"},
+        {"RANK": "3", "WORLD_SIZE": "1", "LOCAL_RANK": "3"},
+        {"RANK": "", "WORLD_SIZE": ""},
+    ],
+    ids=str,
+)
+def test_a_rank_without_others_is_nobodys(monkeypatch, environment):
+    monkeypatch.setattr(os, "environ", environment)
+    stdout = sys.stdout
+    take_place()
+    assert (processes.rank(), processes.world_size()) == (0, 1) and sys.stdout is stdout
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE=two: expected a number"),
+        ({"WORLD_SIZE": "2", "RANK": "-1"}, "RANK=-1: expected a number"),
+        ({"WORLD_SIZE": "2", "RANK": "2"}, "WORLD_SIZE=2 and RANK=2: expected a RANK below WORLD_SIZE"),
+        ({"WORLD_SIZE": "2"}, "expected a RANK below WORLD_SIZE"),
+        ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "x"}, "SLURM_PROCID=x: expected a number"),
+    ],
+    ids=str,
+)
+def test_numbers_of_the_environment_that_make_no_sense_are_one_line(monkeypatch, environment, message):
+    monkeypatch.setattr(os, "environ", environment)
+    monkeypatch.setattr(processes, "has_terminal", lambda: False)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        take_place()
+
+
+def test_waiting_for_processes_that_never_come_is_said_and_ends(monkeypatch, capsys):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(processes, "QUIET_SECONDS", 0.01)
+    monkeypatch.setattr(processes, "JOIN_SECONDS", 0.01)
+    over = threading.Event()
+    monkeypatch.setattr(processes, "_join", lambda _device, _errors: over.wait())
+    with pytest.raises(RestokError, match=r"process 0 of 2 waited .* minutes for the others at here:29500; are all of"):
+        processes.connect(torch.device("cpu"))
+    over.set()
+    assert capsys.readouterr().err == "process 0 waits for the other 1 at here:29500\n"
+
+
+def test_who_waits_for_other_processes_hears_signals(monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}.items():
+        monkeypatch.setenv(name, value)
+    over = threading.Event()
+    monkeypatch.setattr(processes, "_join", lambda _device, _errors: over.wait())
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(Interrupted):
+            processes.connect(torch.device("cpu"))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        over.set()
+
+
+def test_a_process_of_its_own_imports_nothing_from_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "random.py").write_text("raise SystemExit('of the user')")
+    monkeypatch.chdir(tmp_path)
+    python, *options = processes.restok_words("--version")
+    assert options == ["-P", "-m", "restok_cli", "--version"]
+    command = (python, "-P", "-c", "import random; random.random()")
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    monkeypatch.chdir(Path(processes.__file__).parent.parent)  # where it may not be installed at all
+    assert processes.restok_words("--version")[1:] == ("-m", "restok_cli", "--version")
 
 
 def test_numbers_of_processes_are_checked():

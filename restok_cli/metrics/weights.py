@@ -51,8 +51,8 @@ def hub_file(url: str, hash_prefix: str, what: str, option: str) -> Path:
     if path.exists():
         return path
     note(f"downloading the {what} weights to {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), hash_prefix=hash_prefix, progress=False)
     except (OSError, HTTPException, RuntimeError) as error:
         raise RestokError(
