@@ -70,7 +70,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     clear_beside(path)
     temporary = temporary_name(path)
     try:
-        with _held(temporary, os.O_WRONLY | os.O_CREAT):
+        with _names(path), _held(temporary, os.O_WRONLY | os.O_CREAT):
             yield temporary
             sync_file(temporary)
             os.replace(temporary, path)
@@ -89,11 +89,25 @@ def whole_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        with _held(temporary, os.O_RDONLY):
+        with _names(path), _held(temporary, os.O_RDONLY):
             yield temporary
             publish_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _names(path: Path) -> Iterator[None]:
+    """Where the disk is full in the block, let the error name what was to be written, as that of `write` does not.
+
+    That of a copy names what was read.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+            error.filename, error.filename2 = str(path), None
+        raise
 
 
 def publish_folder(temporary: Path, path: Path) -> None:
