@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from restok_cli.data.code_files import read_codes
 from restok_cli.data.shards import open_dataset
 from restok_cli.data.streams import read_stream
 from restok_cli.errors import Interrupted, UsageError
+from restok_cli.files import locked
 from restok_cli.model.checkpoint import open_tokenizer, save_har, save_tokenizer
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
@@ -189,6 +191,31 @@ def test_starting_anew_forgets_a_stopped_run(stop, generate, tmp_path):
     stop(2, "-o", "out", "--seed", 1)
     generate("-o", "out")
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+def test_two_that_draw_the_same_output_at_once_do_not_touch_each_others_files(stop, fails, tiny_models, tmp_path):
+    stop(2, "-o", "out")
+    done = pngs(tmp_path / ".out.unfinished")
+    with locked(tmp_path / ".out.lock", Path("out")):
+        line = fails(2, "generate", "--model", tiny_models / "har", *OPTIONS, "-o", "out", "--resume")
+        assert f"out is being written by process {os.getpid()} on " in line
+    assert pngs(tmp_path / ".out.unfinished") == done
+
+
+@pytest.mark.parametrize("form", ["out", "out.npz"])
+def test_what_a_run_left_that_was_killed_while_it_tidied_up_goes(
+    generate, tiny_models, tmp_path, monkeypatch, fails, form
+):
+    monkeypatch.chdir(tmp_path)
+    left = [tmp_path / f".{form}.unfinished", tmp_path / f".{form}.{2**30}.tmp"]  # before, and while it was deleted
+    generate("-o", form)
+    for folder in left:
+        folder.mkdir()
+        (folder / "000000.png").touch()
+    fails(2, "generate", "--model", tiny_models / "har", *OPTIONS, "-o", form)
+    assert not left[1].exists()
+    assert "is complete" in generate("-o", form, "--resume").err
+    assert not left[0].exists()
 
 
 def test_a_complete_run_has_nothing_left_to_do(generate, expected, tmp_path, fails, tiny_models):
