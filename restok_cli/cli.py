@@ -167,7 +167,7 @@ def run(arguments: list[str] | None = None) -> int:
     except RuntimeError as error:
         if str(error).startswith("DataLoader worker"):  # torch raises it wherever the main process is just then
             return _fail(
-                "a process that loads pictures was killed, most often because memory or /dev/shm ran out;"
+                "a process that loads pictures was killed, most often because memory ran out;"
                 f" try fewer workers ({error})",
                 EXIT_FAILURE,
             )

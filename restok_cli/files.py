@@ -81,7 +81,7 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in DISK_FULL:
-            error.filename, error.filename2 = error.filename2 or error.filename or str(path), None
+            error.filename, error.filename2 = str(path), None
         elif re.fullmatch(r"\d+ requested and \d+ written", str(error)):  # numpy's way to say it
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise

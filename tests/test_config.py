@@ -9,10 +9,12 @@ import pytest
 import yaml
 
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.training import config
 from restok_cli.training.config import (
     MAY_CHANGE,
     RUN_CONFIGS,
     WEIGHT_FILES,
+    DataConfig,
     HarRunConfig,
     TokenizerRunConfig,
     differences,
@@ -341,3 +343,32 @@ def test_a_spoiled_file_is_either_still_a_config_or_answered_in_one_line_that_na
             assert "\n" not in str(error) and str(file) in str(error)
             refused += 1
     assert read and refused
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "cores", "processes", "expected"),
+    [
+        ("auto", "cuda", 12, None, 11),
+        ("auto", "cuda", 64, "8", 7),
+        ("auto", "cuda", 200, "", 16),
+        ("auto", "cuda", 1, None, 0),
+        ("auto", "cuda", 4, "8", 0),
+        ("auto", "cpu", 12, None, 0),
+        (3, "cpu", 1, "8", 3),
+        (0, "cuda", 12, None, 0),
+    ],
+)
+def test_loading_takes_the_cores_that_training_leaves(monkeypatch, setting, device, cores, processes, expected):
+    monkeypatch.setattr(config, "available_cores", lambda: cores)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if processes is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    data = DataConfig(num_workers=setting)
+    loading = data.loading(device)
+    assert loading == data.model_dump() | {"num_workers": expected}
+
+
+@pytest.mark.parametrize("value", ["-1", "many", "true", "2.5", "null"])
+def test_a_number_of_workers_that_is_none_is_refused(fails, tmp_path, value):
+    line = fails(2, "train-tokenizer", "sample", "-o", tmp_path / "run", "--set", f"data.num_workers={value}")
+    assert "is neither a number from 0 on nor auto" in line

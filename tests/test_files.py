@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -91,6 +92,17 @@ def test_what_the_disk_says_while_a_file_is_written_is_not_lost(tmp_path, monkey
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(OSError, match="Input/output error"), open(tmp_path / "a", "wb") as file, synced_early(file):
         assert told.wait(timeout=60)
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+def test_a_full_disk_is_that_of_the_output(tmp_path, whole):
+    for details in ((), ("source.png", None, "copy.png")):  # as of a write, and as of shutil.copy
+        with pytest.raises(OSError, match="No space") as error, whole(tmp_path / "out"):
+            raise OSError(errno.ENOSPC, "No space left on device", *details)
+        assert pickle.loads(pickle.dumps(error.value)).filename == str(tmp_path / "out")  # as a worker hands it over
+    with pytest.raises(OSError) as error, whole(tmp_path / "out"):
+        raise OSError(errno.EIO, "Input/output error", "source.png")
+    assert error.value.filename == "source.png"
 
 
 def test_a_folder_replaces_the_old_one_with_everything_in_it(tmp_path):

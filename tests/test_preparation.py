@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -312,6 +314,19 @@ def test_what_a_process_left_that_was_killed_while_it_tidied_up_goes(prepare, fa
     (left / "train-000000.json").touch()
     assert "already holds files" in fails(2, "prepare", "folder", mixed, tmp_path / "out")
     assert not left.exists()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_full_disk_is_told_of_the_shard_that_did_not_fit(prepare, tmp_path, jobs):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, before[1]))
+    try:
+        result = prepare("out", "--jobs", jobs)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert result.code == 1
+    assert re.search(r"restok: .*/out/\.partial/train-00000\d\.tar: File too large; nothing half-written", result.err)
+    assert prepare("out").code == 0
 
 
 @pytest.fixture(scope="module")

@@ -184,14 +184,14 @@ def _disk(subject: str, folder: Path) -> Iterator[Finding]:
 
 
 def shared_memory() -> Iterator[Finding]:
-    """Where processes that load pictures hand them over."""
+    """Through which the GPUs of a machine may talk to each other."""
     folder = Path("/dev/shm")
     if not folder.is_dir():
         return  # not on Linux, and not needed there
     free = shutil.disk_usage(folder).free
     text = f"{folder}, {free / GB:.1f} GB free"
     if free < LITTLE_SHM:
-        remedy = "start the container with --shm-size=8g, or leave data.num_workers at 0"
+        remedy = "to train on several GPUs, start the container with --shm-size=1g or more"
         yield Finding("note", "shared memory", text, remedy)
     else:
         yield Finding("ok", "shared memory", text)

@@ -89,7 +89,7 @@ class EncodedPictures:
             world_size=world_size(),
             seed=config.schedule.seed,
             first_step=first_step,
-            **config.data.model_dump(),
+            **config.data.loading(self.device.type),
         ):
             yield self._encoded(batch.class_ids, batch.images)
 

@@ -1,18 +1,21 @@
 """How a run trains: what a preset holds beside the model. Checked once, when made; no torch here."""
 
+import os
 from functools import reduce
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from restok_cli.data.jobs import available_cores
 from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.files import expand_home, whole_file
 from restok_cli.model.config import Config, HarConfig, TokenizerConfig, require
 from restok_cli.training.yaml_file import parse_yaml, read_yaml
 
+MAX_AUTO_WORKERS = 16  # more than any GPU has yet asked for
 CONFIG_FILE = "config.yaml"  # of a run, and of each of its checkpoints
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -29,16 +32,34 @@ class DataConfig(Config):
     """Of random-resized: the smallest and the largest share of the picture that is kept."""
     random_flip: bool = True
     """Mirror every second training picture, at random."""
-    num_workers: int = Field(0, ge=0)
-    """Processes that decode pictures beside each one that trains."""
+    num_workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    """Processes that decode pictures beside each one that trains. auto is one for each core that is left to it on a
+    GPU, up to 16, and none on a CPU, where the model takes all cores."""
     broken_limit: float = Field(0.001, ge=0, le=1)
     """Share of the pictures that may turn out to be undecodable."""
+
+    @field_validator("num_workers", mode="before")
+    @classmethod
+    def _check_workers(cls, value: object) -> object:
+        # for pydantic's words would be about the two types that it may be of
+        number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 and value % 1 == 0
+        require(number or value == "auto", f"num_workers = {value} is neither a number from 0 on nor auto")
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         low, high = self.random_crop_area
         require(low <= high, f"random_crop_area = [{low}, {high}] is no range of shares: the smaller one comes first")
         return self
+
+    def loading(self, device_type: str) -> dict[str, Any]:
+        """The section as arguments of `batches`, for a process that trains on such a device."""
+        arguments = self.model_dump()
+        if self.num_workers == "auto":
+            processes = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # which torchrun leaves all cores of the machine
+            left = available_cores() // processes - 1
+            arguments["num_workers"] = 0 if device_type == "cpu" else min(max(left, 0), MAX_AUTO_WORKERS)
+        return arguments
 
 
 class OptimizerConfig(Config):

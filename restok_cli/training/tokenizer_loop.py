@@ -127,7 +127,7 @@ def train_tokenizer(
         world_size=world_size(),
         seed=schedule.seed,
         first_step=first_step,
-        **config.data.model_dump(),
+        **config.data.loading(device.type),
     )
     health, agreed = Health(config.health, first_step or None, DATA_REMEDY), Agreement()
     progress = Progress("train-tokenizer", schedule.max_steps, "steps", first_step)
