@@ -298,8 +298,9 @@ def _feature_numbers(
             values["kid"] = kernel_inception_distance(a, b), len(b)
         if {"precision", "recall"} & set(metrics):
             values |= {name: (value, len(b)) for name, value in precision_recall(a, b)._asdict().items()}
-    n = ours.pool.total
+    n, network = ours.pool.total, ours.network
+    features = "" if network.published else network.name
     return {
-        metric: Measurement(metric, value, n, count, caveat=caveat(min(n, count or n), ours.network))
+        metric: Measurement(metric, value, n, count, caveat=caveat(min(n, count or n), network), features=features)
         for metric, (value, count) in values.items()
     }
