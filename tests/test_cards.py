@@ -131,6 +131,15 @@ def test_models_that_nobody_described_say_that_nothing_is_known(har, restok):
     assert "Not recorded: restok did not train this model" in card and "## Measured\n\nNothing yet." in card
 
 
+def test_features_that_papers_do_not_use_are_named(har, restok, tmp_path):
+    result = write_result(
+        tmp_path / "a.json", {"gfid": 12.5, "mse": 3.0}, features={"network": "random", "published": False}
+    )
+    assert restok("models", "card", har, "--metrics", result).code == 0
+    card = (har / "README.md").read_text()
+    assert "| gfid-202 (random) | 12.5 |" in card and "| mse-202 | 3 |" in card
+
+
 def test_metrics_stand_in_the_card_with_n_reference_and_caveat(har, restok, tmp_path):
     first = write_result(tmp_path / "a.json", {"gfid": 12.5, "is": 3.0})
     second = write_result(tmp_path / "b.json", {"psnr": 20.123456789}, features=None)

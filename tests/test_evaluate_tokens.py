@@ -52,6 +52,15 @@ def test_all_takes_every_level_and_prints_a_line_for_each(restok, folder, model,
     assert lengths == [2**k for k in range(tiny_config.num_latent_tokens.bit_length())]
 
 
+def test_random_features_are_named_in_the_table_and_stay_under_their_heading(restok, folder, model):
+    options = ("--tokens", "1,2", "--metric", "precision", "--metric", "mse")
+    heading, *lines = sweep(restok, folder, model, *options).out.splitlines()
+    assert heading.split() == ["tokens", "precision-20", "(random)", "MSE-20"]
+    assert {len(line) for line in lines} == {len(heading)}
+    end = heading.index("(random)") + len("(random)")
+    assert all(line[end - 1] != " " and line[end] == " " for line in lines)
+
+
 @pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
 def test_plot_is_drawn(tmp_path, restok, folder, model, suffix, start):
     sweep(restok, folder, model, "--tokens", "1,2", "--plot", tmp_path / f"curve.{suffix}")

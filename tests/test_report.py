@@ -185,6 +185,14 @@ def test_what_was_measured_alike_shares_a_row_and_nothing_else_does(report, tmp_
     assert "one is not comparable with published numbers: 12 pictures." in text_of(html)
 
 
+def test_features_that_papers_do_not_use_are_named(report, tmp_path):
+    file = write_result(tmp_path / "one.json", 2.5, "rfid")
+    result = json.loads(file.read_text())
+    result["protocol"]["features"] = {"network": "random", "published": False}
+    file.write_text(json.dumps(result))
+    assert "rFID-12 (random)" in text_of(report(write_run(tmp_path / "a"), "--metrics", file))
+
+
 def test_results_by_tokens_make_a_ladder(report, tmp_path):
     run = write_run(tmp_path / "a")
     write_result(run / "levels.json", 10.0, tokens=(1, 4, 32))

@@ -6,6 +6,8 @@ depend on its neighbours: convolutions round differently for other batch sizes.
 
 from typing import TYPE_CHECKING
 
+from restok_cli.room import check_memory
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -53,6 +55,17 @@ def png_files(images: "Tensor") -> list[bytes]:
 
     with ThreadPoolExecutor() as pool:  # zlib lets other threads run
         return list(pool.map(png_bytes, images))
+
+
+def choose_batch_size(asked: int, tokenizer: "Tokenizer | None", device: "torch.device") -> int:
+    """As many pictures at a time as are asked for, or for 0 as `device` holds.
+
+    Raises UsageError where memory holds not even the pictures.
+    """
+    if asked and tokenizer:
+        height, width = tokenizer.config.image_size
+        check_memory("--batch-size", asked, 3 * height * width * 4)
+    return asked or auto_batch_size(tokenizer, device)
 
 
 def auto_batch_size(tokenizer: "Tokenizer | None", device: "torch.device") -> int:

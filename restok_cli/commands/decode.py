@@ -81,7 +81,7 @@ def decode(
 
     whole = None if codes == "-" else read_codes(Path(codes))
 
-    from restok_cli.commands.coding import auto_batch_size
+    from restok_cli.commands.coding import choose_batch_size
     from restok_cli.model.checkpoint import fingerprint, load_for_use, open_tokenizer
 
     torch_device = open_device(device)
@@ -89,7 +89,7 @@ def decode(
     check = partial(check_codes, tokenizer=folder, fingerprint=fingerprint(folder), tokens=tokens, taken=set())
     whole = whole and check(whole)
     tokenizer = load_for_use(folder, torch_device, torch_dtype(dtype))
-    size = batch_size or auto_batch_size(tokenizer, torch_device)
+    size = choose_batch_size(batch_size, tokenizer, torch_device)
     parts = _parts(whole, size) if whole else map(check, read_code_lines(sys.stdin, "stdin", size))
     count = write_pictures(decode_all(parts, tokenizer, len(whole.keys) if whole else None), output)
     if output != STDOUT:

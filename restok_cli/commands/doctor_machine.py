@@ -133,9 +133,11 @@ def cores() -> Iterator[Finding]:
 def memory() -> Iterator[Finding]:
     import psutil
 
+    from restok_cli.room import memory_limit
+
     found = psutil.virtual_memory()
     text = f"{found.available / GB:.1f} of {found.total / GB:.1f} GB free"
-    limit = _memory_limit()
+    limit = memory_limit()
     available = found.available
     if limit and limit < found.total:
         text += f", of which this container may have {limit / GB:.1f} GB in all"
@@ -144,14 +146,6 @@ def memory() -> Iterator[Finding]:
         yield Finding("note", "memory", text, "give a small --batch-size, and few processes")
     else:
         yield Finding("ok", "memory", text)
-
-
-def _memory_limit() -> int | None:
-    """Bytes that the container may have, where it is one with a limit."""
-    try:
-        return int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none, or the word max
-        return None
 
 
 def disks() -> Iterator[Finding]:

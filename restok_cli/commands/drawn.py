@@ -29,6 +29,7 @@ from restok_cli.console import note
 from restok_cli.errors import UsageError
 from restok_cli.files import check_apart, publish_folder, whole_file, whole_folder
 from restok_cli.processes import barrier, rank
+from restok_cli.room import check_disk, check_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,11 +40,15 @@ if TYPE_CHECKING:
 GRID_COLUMNS = 8
 MAX_GRID = 1024  # pictures
 LADDER_ROWS = 8
+# Bytes that a picture takes at least: what is known of it in memory; its codes on the disk; its file, a block.
+LEAST_MEMORY, LEAST_CODES, LEAST_FILE = 100, 16, 4096
+LEAST_COMPRESSION = 4  # of PNG files of pictures that are not all but empty
 
 
 def check_destination(to: Destination, count: int, models: Sequence[Path]) -> None:
     """Raises UsageError where not all of it can be had together, or is there and may not be replaced."""
     check_resume(to.resume, to.overwrite)
+    check_room(to, count)
     if to.resume and to.output == STDOUT:
         raise UsageError("--resume needs an output that stays; give a folder or a file by -o")
     if to.output != STDOUT and rank() == 0:
@@ -58,6 +63,16 @@ def check_destination(to: Destination, count: int, models: Sequence[Path]) -> No
         raise UsageError("--codes draws no pictures; leave --grid and --ladder out, or --codes")
     if to.grid and count > MAX_GRID:
         raise UsageError(f"--grid shows at most {MAX_GRID} pictures, not {count}; leave it out or give a lower --count")
+
+
+def check_room(to: Destination, count: int, size: tuple[int, int] | None = None) -> None:
+    """Raises UsageError where so many pictures, of (height, width) where that is known, have no room."""
+    check_memory("--count", count, LEAST_MEMORY)
+    if to.output == STDOUT or to.resume:  # then nobody knows how much, or much of it is there
+        return
+    pixels = 3 * size[0] * size[1] if size else 0
+    each = max(LEAST_CODES if to.codes else LEAST_FILE, pixels // LEAST_COMPRESSION)
+    check_disk("--count", count, each + (pixels if to.output.suffix.lower() == ".npz" else 0), to.output)
 
 
 def draw(job: "Job", request: dict[str, Any], to: Destination) -> None:

@@ -73,13 +73,13 @@ def encode(
 
     inputs = find_inputs(pictures, split, sys.stdin.buffer, max_decoded_pixels)
 
-    from restok_cli.commands.coding import auto_batch_size
+    from restok_cli.commands.coding import choose_batch_size
     from restok_cli.model.checkpoint import fingerprint, load_for_use, open_tokenizer
 
     torch_device = open_device(device)
     folder = open_tokenizer(model)
     tokenizer = load_for_use(folder, torch_device, torch_dtype(dtype))
-    size = batch_size or auto_batch_size(tokenizer, torch_device)
+    size = choose_batch_size(batch_size, tokenizer, torch_device)
     parts = encode_all(inputs, tokenizer, fingerprint(folder), no_crop, size)
     if output == STDOUT:
         for part in parts:

@@ -108,10 +108,12 @@ def print_curve(
         result = {"tokens": steps, "protocol": circumstances | {"versions": protocol.versions()}}
         print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
         return
-    names = [measurement.name for measurement in next(iter(curve.values())).values()]
-    print(f"{'tokens':>6}", *(f"{name:>14}" for name in names))
+    names = [measurement.label for measurement in next(iter(curve.values())).values()]
+    widths = [max(14, len(name)) for name in names]
+    print(f"{'tokens':>6}", *(f"{name:>{width}}" for name, width in zip(names, widths, strict=True)))
     for count, measurements in curve.items():
-        print(f"{count:>6}", *(f"{m.value:>14.6g}" for m in measurements.values()))
+        values = zip(measurements.values(), widths, strict=True)
+        print(f"{count:>6}", *(f"{measurement.value:>{width}.6g}" for measurement, width in values))
 
 
 def draw_curve(curve: "dict[int, dict[str, Measurement]]", path: Path) -> None:
@@ -128,7 +130,7 @@ def draw_curve(curve: "dict[int, dict[str, Measurement]]", path: Path) -> None:
         axes.set_xticks(list(curve), [str(count) for count in curve])
         arrow = "higher" if METRICS[metric].higher_is_better else "lower"
         unit = f", {METRICS[metric].unit}" if METRICS[metric].unit else ""
-        axes.set(xlabel="tokens", title=next(iter(curve.values()))[metric].name, ylabel=f"{arrow} is better{unit}")
+        axes.set(xlabel="tokens", title=next(iter(curve.values()))[metric].label, ylabel=f"{arrow} is better{unit}")
         axes.grid(alpha=0.3)
     with whole_file(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=120)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from restok_cli.commands.drawn import MAX_GRID, Destination, check_destination, draw
+from restok_cli.commands.drawn import MAX_GRID, Destination, check_destination, check_room, draw
 from restok_cli.commands.options import (
     PICTURE_FOLDER,
     SAMPLE_MODEL,
@@ -190,6 +190,8 @@ def generate(
     connect(torch_device)
     how = "compiled" if compile_ else quantize or "exact"
     files = find_files(model, tokenizer, codes)
+    if files.tokenizer is not None:
+        check_room(destination, count, files.tokenizer.config.image_size)
     job = open_job(files, class_, count, seed, sampling, steps, batch_size, torch_device, dtype, how)
     draw(job, describe(job, files, class_, dtype, how, codes), destination)
     if output != STDOUT:
@@ -266,7 +268,7 @@ def open_job(
     how: str,
 ) -> "Job":
     """The models, loaded, and what to draw. Raises UsageError for impossible steps and classes."""
-    from restok_cli.commands.coding import auto_batch_size
+    from restok_cli.commands.coding import choose_batch_size
     from restok_cli.commands.drawing import Job
     from restok_cli.data.classes import choose_classes, usual_names
     from restok_cli.model.checkpoint import load_for_use, load_model
@@ -279,7 +281,7 @@ def open_job(
     load = load_model if how == "compiled" else load_for_use
     har = (load_model if how == "int8" else load)(files.har, device, torch_dtype(dtype))
     tokenizer = files.tokenizer and load(files.tokenizer, device, torch_dtype(dtype))
-    batch_size = min(batch_size or auto_batch_size(tokenizer, device), count)
+    batch_size = min(choose_batch_size(min(batch_size, count), tokenizer, device), count)
     job = Job(har, tokenizer, class_ids, names, seed, sampling, num_steps, batch_size, device)
     if how == "compiled":
         compile_models(job)

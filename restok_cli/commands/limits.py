@@ -40,6 +40,6 @@ def check_limits(limits: dict[str, float], measurements: "dict[str, Measurement]
         measurement, higher = measurements[name], METRICS[name].higher_is_better
         if measurement.value < limit if higher else measurement.value > limit:
             side = "below" if higher else "above"
-            worse.append(f"{measurement.name} is {measurement.value:.6g}, {side} {limit:g}")
+            worse.append(f"{measurement.label} is {measurement.value:.6g}, {side} {limit:g}")
     if worse:
         raise Unmet("; ".join(worse))

@@ -61,7 +61,7 @@ def read_results(file: Path, model: "ModelFolder") -> "list[Result]":
 
 def _row(name: str, fact: dict, words: str, protocol: dict) -> "Result":
     """Files are named without their folders, which mean nothing elsewhere."""
-    from restok_cli.metrics.protocol import METRICS
+    from restok_cli.metrics.protocol import METRICS, labelled, unusual_features
     from restok_cli.model.card import Result
 
     metric, against = METRICS[name], ""
@@ -70,7 +70,7 @@ def _row(name: str, fact: dict, words: str, protocol: dict) -> "Result":
         against += f", {fact['n_reference']:,} pictures" if fact["n_reference"] else ""
     basis = f"{protocol['features']['network']} features" if metric.basis == "features" else fact["definition"]
     return Result(
-        name=fact["name"] + words,
+        name=labelled(fact["name"], unusual_features(name, protocol)) + words,
         value=fact["value"],
         unit=metric.unit,
         reference=against,

@@ -4,6 +4,7 @@ import json
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
+from unicodedata import normalize
 
 import typer
 
@@ -166,8 +167,8 @@ def check_picture_folder(output: Path, overwrite: bool) -> None:
     listed = {PICTURE_MANIFEST, PICTURE_REQUEST}
     with suppress(OSError, ValueError, TypeError, KeyError):
         lines = (output / PICTURE_MANIFEST).read_text(encoding="utf-8").splitlines()
-        listed |= {json.loads(line)["file"] for line in lines}
-    check_output_folder(output, overwrite, listed.__contains__)
+        listed |= {normalize("NFC", json.loads(line)["file"]) for line in lines}
+    check_output_folder(output, overwrite, lambda name: normalize("NFC", name) in listed)
 
 
 def check_output_file(option: str, path: Path | None, suffix: str, overwrite: bool, *inputs: Path) -> None:

@@ -14,6 +14,7 @@ from restok_cli.console import Progress, counted, note
 from restok_cli.errors import Interrupted
 from restok_cli.files import locked_folder
 from restok_cli.processes import barrier, connect, gather, local_device, rank, run_in_processes, world_size
+from restok_cli.room import check_memory
 
 if TYPE_CHECKING:
     import torch
@@ -76,6 +77,8 @@ def codes(
     torch_device = local_device(open_device(device))
     connect(torch_device)
     model = open_tokenizer(tokenizer)
+    height, width = model.config.image_size
+    check_memory("--batch-size", batch_size, 3 * height * width * 4)
     plan = make_plan(dataset, model, views, dtype)
     num_shards = {name: plan.num_shards(len(split)) for name, split in splits.items()}
     with locked_folder(out) if rank() == 0 else nullcontext():

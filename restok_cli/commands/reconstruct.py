@@ -99,7 +99,7 @@ def reconstruct(
 
     inputs = find_inputs(pictures, split, sys.stdin.buffer, max_decoded_pixels)
 
-    from restok_cli.commands.coding import auto_batch_size
+    from restok_cli.commands.coding import choose_batch_size
     from restok_cli.model.checkpoint import load_for_use, open_tokenizer
     from restok_cli.model.levels import prefix_lengths
 
@@ -109,7 +109,7 @@ def reconstruct(
     if lengths and max(lengths) > length:
         raise UsageError(f"--tokens {max(lengths)}: this tokenizer makes {length} codes a picture; give 1 to {length}")
     lengths = lengths or [length]
-    work = Reconstruction(tokenizer, lengths, no_crop, batch_size or auto_batch_size(tokenizer, torch_device))
+    work = Reconstruction(tokenizer, lengths, no_crop, choose_batch_size(batch_size, tokenizer, torch_device))
     sheets = [Sheet(path, counts) for path, counts in ((grid, lengths), (ladder, prefix_lengths(length))) if path]
     summary = write_stream(work, inputs, sheets) if output == STDOUT else write_folder(work, inputs, sheets, output)
     for sheet in sheets:

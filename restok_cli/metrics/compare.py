@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics.protocol import METRICS, name_with_count
+from restok_cli.metrics.protocol import METRICS, labelled, name_with_count, unusual_features
 
 
 class Row(NamedTuple):
@@ -66,7 +66,10 @@ def compare_results(a: dict, b: dict) -> list[Row]:
         values = (a["metrics"][name]["value"], b["metrics"][name]["value"])
         counts = {result["metrics"][name]["n"] for result in (a, b)}
         label = METRICS[name].label
-        rows.append(Row(name, name_with_count(label, *counts) if len(counts) == 1 else label, values, differences))
+        label = name_with_count(label, *counts) if len(counts) == 1 else label
+        features = dict.fromkeys(unusual_features(name, result["protocol"]) for result in (a, b))
+        label = labelled(label, " and ".join(filter(None, features)))
+        rows.append(Row(name, label, values, differences))
     if not rows:
         raise RestokError(
             f"the results have no metric in common: {', '.join(a['metrics'])} and {', '.join(b['metrics'])}"

@@ -27,6 +27,7 @@ from restok_cli.metrics.pictures import GROUP_SIZE, Group, Pictures
 from restok_cli.metrics.protocol import METRICS, Measurement, caveat
 from restok_cli.metrics.reference import Reference, check_statistics
 from restok_cli.processes import gather, rank, world_size
+from restok_cli.room import check_memory
 
 DISTANCES = ("fid", "gfid", "rfid")  # one formula; what is compared with what differs
 BY_NEIGHBOURS = ("precision", "recall", "kid")  # need the features of all pictures at once
@@ -89,7 +90,8 @@ def measure(
     network, pictures = instruments.network, reference.pictures if reference else None
     _check(metrics, reference, network)
     for one in samples:
-        one.find_size()
+        height, width = one.find_size()
+        check_memory("--batch-size", min(instruments.batch_size, one.count), 3 * height * width)
     if pictures is not None:
         pictures.crop_to(samples[0].size)
     theirs = None
@@ -298,8 +300,9 @@ def _feature_numbers(
             values["kid"] = kernel_inception_distance(a, b), len(b)
         if {"precision", "recall"} & set(metrics):
             values |= {name: (value, len(b)) for name, value in precision_recall(a, b)._asdict().items()}
-    n = ours.pool.total
+    n, network = ours.pool.total, ours.network
+    features = "" if network.published else network.name
     return {
-        metric: Measurement(metric, value, n, count, caveat=caveat(min(n, count or n), ours.network))
+        metric: Measurement(metric, value, n, count, caveat=caveat(min(n, count or n), network), features=features)
         for metric, (value, count) in values.items()
     }

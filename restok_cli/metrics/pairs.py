@@ -1,5 +1,7 @@
 """Which picture is compared with which, where a metric compares one by one."""
 
+from unicodedata import normalize
+
 from restok_cli.console import note
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.metrics.pictures import Pictures
@@ -9,9 +11,9 @@ from restok_cli.metrics.reference import Reference
 def align(reference: Reference, samples: Pictures, metric: str) -> Reference:
     """The reference pictures in the order of `samples`, each at the place of its partner.
 
-    Partners have the same key, or, where one side has no names, the same place. Where a manifest lists the samples,
-    the reference may hold more: what `reconstruct` could not read has no partner. Raises UsageError where there are
-    no pictures to compare with, RestokError where a partner is missing or two have one name.
+    Partners have the same key, however its accents are written, or, where one side has no names, the same place. Where
+    a manifest lists the samples, the reference may hold more: what `reconstruct` could not read has no partner. Raises
+    UsageError where there are no pictures to compare with, RestokError where a partner is missing or two have one name.
     """
     pictures = reference.pictures
     if reference.statistics is not None:
@@ -42,18 +44,25 @@ def have_partners(samples: Pictures, others: Pictures) -> bool:
     """Whether `align` would find a partner for each; without names that is not known, so then not."""
     if not (samples.named and others.named):
         return False
-    ours, theirs = ({pictures.key(index) for index in range(pictures.count)} for pictures in (samples, others))
+    ours, theirs = ({_key(pictures, index) for index in range(pictures.count)} for pictures in (samples, others))
     return ours == theirs or (samples.listed and ours < theirs)
 
 
 def _index_by_key(pictures: Pictures) -> dict[str, int]:
     indices: dict[str, int] = {}
     for index in range(pictures.count):
-        key = pictures.key(index)
+        key = _key(pictures, index)
         if key in indices:
-            raise RestokError(f"{pictures.source} holds two pictures called {key}; pairs need unique names")
+            names = {pictures.key(indices[key]), pictures.key(index)}
+            how = f" ({' and '.join(sorted(map(ascii, names)))})" if len(names) > 1 else ""
+            raise RestokError(f"{pictures.source} holds two pictures called {key}{how}; pairs need unique names")
         indices[key] = index
     return indices
+
+
+def _key(pictures: Pictures, index: int) -> str:
+    """A key by which partners find each other: an é is one character, or two in names that macOS gives."""
+    return normalize("NFC", pictures.key(index))
 
 
 def _no_partner(key: str, pictures: Pictures, others: Pictures) -> RestokError:

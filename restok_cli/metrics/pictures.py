@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -226,11 +227,16 @@ def _from_folder(path: Path, exact: bool, max_pixels: int) -> Pictures:
 def _listed(manifest: Path) -> list[Path]:
     try:
         lines = manifest.read_text(encoding="utf-8").splitlines()
-        return [manifest.parent / json.loads(line)["file"] for line in lines]
+        files = [manifest.parent / json.loads(line)["file"] for line in lines]
     except (ValueError, TypeError, KeyError) as error:
         raise RestokError(
             f"{manifest} does not list pictures ({error!r}); delete it to take all in its folder"
         ) from error
+    if all(file.exists() for file in files):
+        return files
+    # copied by way of another system, names may be written otherwise
+    there = {normalize("NFC", str(file)): file for file in manifest.parent.rglob("*")}
+    return [there.get(normalize("NFC", str(file)), file) for file in files]
 
 
 def _from_data_set(source: str, split: str) -> Pictures:

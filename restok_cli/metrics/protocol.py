@@ -77,16 +77,34 @@ class Measurement:
     n_reference: int | None = None  # of the reference; None where there is none, or it does not tell
     levels: tuple[float, ...] = ()  # the same for each level of the hierarchy, where that makes sense
     caveat: str = ""  # why published numbers are not comparable with it
+    features: str = ""  # the network behind it, where that is not the one of published numbers
 
     @property
     def name(self) -> str:
         """As papers write it, with its n: gFID-50k."""
         return name_with_count(METRICS[self.metric].label, self.n)
 
+    @property
+    def label(self) -> str:
+        """For tables: the name, and whose features these are where papers would not think of them."""
+        return labelled(self.name, self.features)
+
 
 def name_with_count(label: str, n: int) -> str:
     """("gFID", 50000) -> "gFID-50k", ("rFID", 190) -> "rFID-190"."""
     return f"{label}-{n // 1000}k" if n and n % 1000 == 0 else f"{label}-{n}"
+
+
+def labelled(name: str, features: str) -> str:
+    """("rFID-30", "random") -> "rFID-30 (random)"."""
+    return f"{name} ({features})" if features else name
+
+
+def unusual_features(metric: str, protocol: dict) -> str:
+    """The network behind this metric of a result, where that is not the one of published numbers."""
+    features = protocol.get("features") or {}
+    of_features = METRICS[metric].basis == "features" and not features.get("published", True)
+    return features["network"] if of_features else ""
 
 
 def caveat(fewest_pictures: int, network: FeatureNetwork | None = None) -> str:
@@ -103,7 +121,7 @@ def remarks(measurements: list[Measurement]) -> list[str]:
     """What a reader has to know of these numbers before comparing them with others: a line each."""
     lines = []
     for problem in sorted({measurement.caveat for measurement in measurements} - {""}):
-        names = ", ".join(dict.fromkeys(m.name for m in measurements if m.caveat == problem))
+        names = ", ".join(dict.fromkeys(m.label for m in measurements if m.caveat == problem))
         lines.append(f"not comparable with published numbers ({problem}): {names}")
     unusual = dict.fromkeys(m.name for m in measurements if not m.caveat and m.n != USUAL)
     if unusual:
@@ -181,7 +199,7 @@ def table(measurements: dict[str, Measurement], against: str) -> str:
         if metric.against:
             count = f" ({measurement.n_reference:,})" if measurement.n_reference else ""
             origin = f"against {against}{count}"
-        rows.append((measurement.name, measurement.value, metric.unit, origin))
+        rows.append((measurement.label, measurement.value, metric.unit, origin))
         rows += [(f"  level {i}", value, metric.unit, "") for i, value in enumerate(measurement.levels, start=1)]
     names, units = (max(len(row[place]) for row in rows) for place in (0, 2))
     return "\n".join(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from restok_cli.console import note
 from restok_cli.errors import RestokError
 from restok_cli.metrics.compare import compare_results, read_results
-from restok_cli.metrics.protocol import METRICS, name_with_count
+from restok_cli.metrics.protocol import METRICS, labelled, name_with_count, unusual_features
 
 
 class Result(NamedTuple):
@@ -92,6 +92,7 @@ def measured_alike(results: Sequence[Result]) -> list[Alike]:
                 differences = differences or unlike
             else:
                 name = name_with_count(METRICS[metric].label, result.whole["metrics"][metric]["n"])
+                name = labelled(name, unusual_features(metric, result.whole["protocol"]))
                 of_metric.append(Alike(metric, name, [result], differences))
         rows += of_metric
     return rows

@@ -1,0 +1,40 @@
+"""Arithmetic before work begins: what memory or the disk cannot hold is refused by the name of its option."""
+
+import shutil
+from pathlib import Path
+
+from restok_cli.errors import UsageError
+
+
+def memory_limit() -> int | None:
+    """Bytes that the container may have, where it is one with a limit."""
+    try:
+        return int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none, or the word max
+        return None
+
+
+def check_memory(option: str, count: int, bytes_each: int) -> None:
+    """Raises UsageError where so many things, each of at least so many bytes, are more than this machine's memory."""
+    import psutil
+
+    room = psutil.virtual_memory().total
+    if count * bytes_each > (room := min(room, memory_limit() or room)):
+        raise UsageError(
+            f"{option} {count} needs at least {_size_text(count * bytes_each)} of memory, and here are"
+            f" {_size_text(room)}; give a lower number"
+        )
+
+
+def check_disk(option: str, count: int, bytes_each: int, output: Path) -> None:
+    """Raises UsageError where so many things are more than what is free on the disk of `output`."""
+    folder = next(folder for folder in output.absolute().parents if folder.is_dir())
+    if count * bytes_each > (room := shutil.disk_usage(folder).free):
+        raise UsageError(
+            f"{option} {count} needs at least {_size_text(count * bytes_each)} of disk for {output}, and"
+            f" {_size_text(room)} are free there; give a lower number, or another disk"
+        )
+
+
+def _size_text(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,64 @@
+"""What cannot fit is refused at once, by the option that asks for it."""
+
+import shutil
+import time
+from collections import namedtuple
+
+import psutil
+import pytest
+from pictures import write_pictures
+
+from restok_cli.errors import UsageError
+from restok_cli.room import check_disk, check_memory
+
+ABSURD = 10**12
+
+
+@pytest.mark.parametrize(
+    "form", [("-o", "out"), ("-o", "a.npz"), ("-o", "-"), ("--codes", "-o", "c.npz"), ("--resume",)]
+)
+def test_absurd_counts_are_refused_in_no_time(fails, tmp_path, monkeypatch, form):
+    monkeypatch.chdir(tmp_path)
+    started = time.monotonic()
+    line = fails(2, "generate", "--count", ABSURD, *form.split())
+    assert time.monotonic() - started < 1
+    assert f"--count {ABSURD} needs at least 100,000.0 GB of memory" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("encode", "emoji", "-o", "codes.npz"),
+        ("decode", "drawn.npz", "-o", "back"),
+        ("reconstruct", "emoji"),
+        ("prepare", "codes", "sample", "codes", "--tokenizer", "sample"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_absurd_batches_are_refused(restok, fails, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    write_pictures(tmp_path / "emoji", ["a.png"])
+    assert restok("generate", "--count", 1, "--codes", "-o", "drawn.npz", "--batch-size", ABSURD).code == 0  # of one
+    assert f"--batch-size {ABSURD} needs at least" in fails(2, *words, "--batch-size", ABSURD)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["drawn.npz", "emoji"]
+
+
+def test_pictures_that_the_disk_cannot_hold_are_refused_before_they_are_drawn(restok, fails, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 100_000))
+    assert "--count 25 needs at least 0.1 MB of disk for out" in fails(2, "generate", "--count", 25, "-o", "out")
+    assert restok("generate", "--count", 24, "-o", "out").code == 0
+    # 64 pixels squared, as PNG files and as they are
+    assert "of disk for out.npz" in fails(2, "generate", "--count", 7, "-o", "out.npz")
+    assert restok("generate", "--count", 6, "-o", "out.npz").code == 0
+
+
+def test_all_that_there_is_may_be_used(tmp_path):
+    room, free = psutil.virtual_memory().total, shutil.disk_usage(tmp_path).free
+    check_memory("--count", room // 10**6 // 2, 10**6)
+    check_disk("--count", 1, free // 2, tmp_path / "not" / "yet" / "there")
+    for check in (lambda: check_memory("-n", room + 1, 1), lambda: check_disk("-n", free * 2, 1, tmp_path / "x")):
+        with pytest.raises(UsageError, match=r"-n .* give a lower number"):
+            check()
