@@ -5,7 +5,6 @@ the same pictures in the same order, so that no number depends on how many are r
 """
 
 import hashlib
-import json
 import os
 import tempfile
 import zipfile
@@ -31,6 +30,7 @@ from restok_cli.data.streams import SIDE_SUFFIXES, PassedOver, is_hidden, read_s
 from restok_cli.data.tars import list_files
 from restok_cli.data.walk import find_images
 from restok_cli.errors import PictureError, RestokError, UsageError
+from restok_cli.files import read_json_lines
 from restok_cli.processes import rank
 
 MANIFEST_FILE = "manifest.jsonl"  # what generate and reconstruct write beside their pictures: a line for each
@@ -218,9 +218,8 @@ def _from_folder(path: Path, exact: bool) -> Pictures:
 
 def _listed(manifest: Path) -> list[Path]:
     try:
-        lines = manifest.read_text(encoding="utf-8").splitlines()
-        return [manifest.parent / json.loads(line)["file"] for line in lines]
-    except (ValueError, TypeError, KeyError) as error:
+        return [manifest.parent / line["file"] for line in read_json_lines(manifest)]
+    except (RestokError, TypeError, KeyError) as error:
         raise RestokError(
             f"{manifest} does not list pictures ({error!r}); delete it to take all in its folder"
         ) from error
