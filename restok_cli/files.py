@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
-from restok_cli.errors import UsageError
+from restok_cli.errors import RestokError, UsageError
 
 MAX_DECODED_PIXELS = 178_956_970  # of a picture file, unless told otherwise: a small one may unpack to fill all memory
 SYNC_SECONDS = 0.2  # from one early sync of a large file to the next
@@ -51,6 +52,29 @@ def sync_file(path: Path) -> None:
     """Make the contents of `path` survive a power cut."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
+
+
+def text_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file, which end at \\n alone.
+
+    str.splitlines would also end them at U+2028, U+0085 and more, which stand as they are in JSON, in names of files.
+    """
+    text = path.read_bytes().decode(errors="replace").removesuffix("\n")
+    return text.split("\n") if text else []
+
+
+def read_json_lines(path: Path) -> list[dict]:
+    """The JSON objects in a file with one on each line. Raises RestokError naming file and line where one is none."""
+    found = []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        try:
+            value = json.loads(line) if line.strip() else {}
+            if not isinstance(value, dict):
+                raise ValueError("no JSON object")
+        except (ValueError, RecursionError) as error:
+            raise RestokError(f"{path}, line {number} is damaged ({error}); make the file again") from error
+        found += [value] if line.strip() else []
+    return found
 
 
 @contextmanager

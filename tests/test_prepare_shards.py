@@ -9,7 +9,8 @@ import pytest
 import webdataset
 from pictures import noise
 
-from restok_cli.data.shards import open_dataset, split_name
+from restok_cli.data.shards import open_dataset, split_name, split_picture_name
+from restok_cli.data.streaming import read_shards
 
 
 def picture(seed, kind="JPEG"):
@@ -215,6 +216,21 @@ def test_keys_are_told_as_webdataset_tells_them(name):
         assert split_name(name) == (key, extension.lower())
 
 
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("photo.v1.png", "photo.v1"),
+        ("2024.01.02", "2024.01.02"),
+        ("a.b/c", "a.b/c"),
+        ("x/IMG.JPEG", "x/IMG"),
+        ("x/.png", "x/.png"),
+        ("scan.dat", "scan.dat"),
+    ],
+)
+def test_names_of_peoples_pictures_end_before_the_suffix_of_a_picture_alone(name, stem):
+    assert split_picture_name(name)[0] == stem
+
+
 @pytest.mark.parametrize("folder", [".", "v1.0/a", "x" * 90 + "/" + "y" * 60])
 def test_encode_takes_pictures_in_folders_of_any_name(restok, tmp_path, folder):
     write_tar(tmp_path / "wds" / "train-0.tar", [(f"{folder}/{i}.jpg", picture(i)) for i in range(2)])
@@ -287,3 +303,125 @@ def test_keys_that_come_twice_are_refused_unless_one_is_left_out(restok, fails, 
     write_tar(tmp_path / "in/b.tar", [("a.jpg", b"broken"), *sample("b", 1)])
     assert restok("prepare", "shards", tmp_path / "in").code == 0
     assert restok("prepare", "verify", tmp_path / "in").code == 0
+
+
+def test_files_of_a_sample_may_lie_apart(restok, tmp_path):
+    order = [3, 1, 0, 2]
+    files = [(f"{i}.jpg", picture(i)) for i in order] + [(f"{i}.cls", b"%d" % (i % 2)) for i in range(4)]
+    write_tar(tmp_path / "in/train-0.tar", files)
+    assert restok("prepare", "shards", tmp_path / "in").code == 0
+    expected = [(str(i), i % 2, picture(i)) for i in order]
+    assert read_by_restok(tmp_path / "in", "train") == expected
+    assert restok("prepare", "verify", tmp_path / "in").code == 0
+
+
+def test_splits_are_told_by_whole_words_of_the_file_or_of_its_folder(restok, fails, tmp_path):
+    names = ["latest-0", "carnival-0", "train/0", "val/0", "set/cats-test-0"]
+    for i, name in enumerate(names):
+        write_tar(tmp_path / f"x/{name}.tar", sample("a" if i == 2 else f"b{i}", i, 0))
+    pattern = f"{tmp_path}/x/{{{','.join(names)}}}.tar"
+    result = restok("prepare", "shards", pattern, tmp_path / "out")
+    assert "train 3, validation 1, test 1" in result.err and "splits by name: train " in result.err
+    write_tar(tmp_path / "train-val-0.tar", sample("a", 0))
+    message = fails(2, "prepare", "shards", tmp_path / "train-val-0.tar", tmp_path / "o")
+    assert "names train and validation" in message and "or state the splits: give SHARDS [OUT], or train=" in message
+
+
+def test_stated_splits_are_never_guessed(restok, fails, tmp_path):
+    for name in ("a/val-0", "a/val-1", "b/train-0", "c/x"):
+        write_tar(tmp_path / f"{name}.tar", sample(name.replace("/", "_"), 1))
+    words = [f"train={tmp_path}/a/*.tar", f"val={tmp_path}/b", f"train={tmp_path}/c/x.tar"]
+    result = restok("prepare", "shards", *words, tmp_path / "out")
+    assert "no classes: train 3, validation 1" in result.err and "splits by name" not in result.err
+    assert [key for key, *_ in read_by_restok(tmp_path / "out", "train")] == ["a_val-0", "a_val-1", "c_x"]
+    assert restok("prepare", "shards", f"test={tmp_path}/c", "--json").code == 0  # where it lies
+    assert open_dataset(tmp_path / "c").splits == ["test"]
+    twice = fails(2, "prepare", "shards", *words, f"test={tmp_path}/b", tmp_path / "o")
+    assert "b/train-0.tar is named twice (for validation and for test)" in twice
+    assert "only one source has no split" in fails(2, "prepare", "shards", tmp_path / "a", "b", tmp_path / "o")
+    assert "the split of these is not stated" in fails(2, "prepare", "shards", tmp_path / "a", words[1])
+    mixed = fails(2, "prepare", "shards", words[0], "val=https://host/a.tar", tmp_path / "o", "--num-classes", 0)
+    assert "some of the shards are behind URLs, others are not" in mixed
+
+
+def test_hidden_tars_are_passed_over(restok, wds, tmp_path):
+    (wds / "._imagenet1k-train-0000.tar").write_bytes(b"macOS")
+    assert restok("prepare", "shards", wds, tmp_path / "out").code == 0
+
+
+def test_classes_behind_urls_must_be_stated(restok, fails, tmp_path):
+    url = "https://example.com/a-{0..1}.tar"
+    assert "their classes must be stated: give --class-names" in fails(2, "prepare", "shards", url, tmp_path / "a")
+    for count in (0, 3):
+        assert restok("prepare", "shards", url, tmp_path / f"{count}", "--num-classes", count).code == 0
+        assert open_dataset(tmp_path / f"{count}").class_names == [str(i) for i in range(count)]
+    message = fails(2, "prepare", "shards", url, tmp_path / "a", "--num-classes", 2, "--class-names", "imagenet")
+    assert "leave --num-classes out" in message
+
+
+def test_stated_classes_are_checked_against_those_that_are_there(restok, fails, wds, tmp_path):
+    assert restok("prepare", "shards", wds, tmp_path / "out", "--num-classes", 20).code == 0
+    assert open_dataset(tmp_path / "out").num_classes == 20
+    assert "holds class 14, but there are only 0" in fails(
+        1, "prepare", "shards", wds, tmp_path / "o", "--num-classes", 0
+    )
+    write_tar(tmp_path / "in/a.tar", sample("a", 0))
+    assert "2 classes are stated, but the samples" in fails(1, "prepare", "shards", tmp_path / "in", "--num-classes", 2)
+
+
+def test_names_of_classes_end_at_line_feeds_alone(restok, fails, tmp_path):
+    write_tar(tmp_path / "in/a.tar", sample("a", 0, 1))
+    names = tmp_path / "names.txt"
+    names.write_bytes("\ufeffone\u2028still one\r\nzwei\n".encode())
+    assert restok("prepare", "shards", tmp_path / "in", "--class-names", names).code == 0
+    assert open_dataset(tmp_path / "in").class_names == ["one\u2028still one", "zwei"]
+    names.write_text("a\n\nb\n")
+    assert "line 2 is empty" in fails(2, "prepare", "shards", tmp_path / "in", tmp_path / "o", "--class-names", names)
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        (
+            [("{}.jpg", picture(0)), ("{}.png", picture(1, "PNG"))],
+            "2 pictures under this key instead of one, among .jpg",
+        ),
+        ([("{}.jpg", picture(0)), ("{}.cls", b"n01440764")], "its .cls is 'n01440764', no class id: expected a number"),
+        ([("{}.txt", b"x")], "0 pictures under this key instead of one, among .txt"),
+    ],
+    ids=["two pictures", "synset", "none"],
+)
+def test_shards_of_which_nothing_is_left_are_refused_with_the_reason(fails, tmp_path, files, reason):
+    write_tar(tmp_path / "in/val-0.tar", [(name.format(i), data) for i in range(3) for name, data in files])
+    write_tar(tmp_path / "in/train-0.tar", sample("a", 0))
+    message = fails(1, "prepare", "shards", tmp_path / "in")
+    assert f"the validation shards ({tmp_path}/in/val-0.tar, …) hold no samples: of 3, none can be taken" in message
+    assert f"(0 in val-0.tar: {reason}" in message
+
+
+def test_the_picture_and_class_of_a_sample_may_have_longer_extensions(restok, tmp_path):
+    files = [("0.image.jpg", picture(0)), ("0.cls", b"1"), ("1.jpg", picture(1)), ("1.seg.png", picture(2, "PNG"))]
+    write_tar(tmp_path / "in/a.tar", [*files, ("1.image.cls", b"0")])
+    result = restok("prepare", "shards", tmp_path / "in")
+    assert read_by_restok(tmp_path / "in", "train") == [("0", 1, picture(0)), ("1", 0, picture(1))]
+    assert "1 .seg.png passed over in the train shards: a sample's picture is <key>.jpg" in result.err
+
+
+def test_keys_may_begin_anew_in_each_split(restok, tmp_path):
+    for split in ("train", "val"):
+        write_tar(tmp_path / f"in/{split}-0.tar", [*sample("0", 0, 0), *sample("1", 1, 1)])
+    assert restok("prepare", "shards", tmp_path / "in").code == 0
+    result = restok("prepare", "verify", tmp_path / "in")
+    assert (result.code, result.out) == (0, ""), result.err
+
+
+def test_shards_are_the_same_samples_indexed_and_streamed(restok, tmp_path):
+    files = [("0.image.jpg", picture(0)), ("0.cls", b"1"), ("1.jpg", picture(1)), ("1.seg.png", picture(2, "PNG"))]
+    write_tar(
+        tmp_path / "in/a.tar",
+        [*files, ("1.image.cls", b"0"), ("._2.jpg", b"macOS"), ("d.e/3.JPG", picture(3)), ("d.e/3.cls", b"2")],
+    )
+    restok("prepare", "shards", tmp_path / "in")
+    streamed = read_shards([str(tmp_path / "in/a.tar")], 3)
+    found = [(sample.key, sample.class_id, sample.picture) for sample in streamed]
+    assert found == read_by_restok(tmp_path / "in", "train") and len(found) == 3

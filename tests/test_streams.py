@@ -109,3 +109,82 @@ def test_class_ids_that_are_none_are_refused(class_id):
 def test_damaged_side_files_are_named():
     with pytest.raises(RestokError, match=r"a\.json"):
         list(read_stream(io.BytesIO(written([("a", b"x", {})]).replace(b"{}", b"{!"))))
+
+
+def tar_of(files) -> io.BytesIO:
+    """A tar stream of files (name, data); a folder where data is None."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, data in files:
+            member = tarfile.TarInfo(name)
+            if data is None:
+                member.type = tarfile.DIRTYPE
+            member.size = len(data or b"")
+            tar.addfile(member, io.BytesIO(data or b""))
+    return io.BytesIO(file.getvalue())
+
+
+NAMES = [
+    "plain",
+    "photo.v1",
+    "photo.v2",
+    "2024.01.02",
+    "a.json",
+    "b.png",
+    "in.d/c",
+    "x\u2028y",
+    "x\x85y",
+    "x\ry\x0b",
+    "e\u3000",
+]
+
+
+def test_names_with_dots_and_odd_characters_come_back():
+    pictures = [(name, name.encode(), {"class_id": i}) for i, name in enumerate(NAMES)]
+    read = list(read_stream(io.BytesIO(written(pictures))))
+    assert [(picture.key, picture.data, picture.info) for picture in read] == pictures
+
+
+def test_a_tar_that_a_person_made_is_read_whole_and_what_is_no_picture_is_said(capsys):
+    files = [("./", None), *[(f"./in/{name}.png", name.encode()) for name in NAMES]]
+    read = list(
+        read_stream(tar_of([*files, ("./in/notes.md", b"x"), ("./in/._plain.png", b"x"), ("./in/t.txt", b"x")]))
+    )
+    assert {picture.key: picture.data for picture in read} == {f"in/{name}": name.encode() for name in NAMES}
+    expected = "2 files of the tar stream passed over as no picture, or hidden: in/notes.md, …\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_two_pictures_of_one_sample_of_webdatasets_keep_their_names_and_share_its_class():
+    samples = [("0.cls", b"3"), ("0.image.jpg", b"a"), ("0.seg.png", b"b"), ("1.jpg", b"c"), ("1.CLS", b"4")]
+    read = list(read_stream(tar_of(samples)))
+    assert [(picture.key, picture.info) for picture in read] == [
+        ("0.image", {"class_id": 3}),
+        ("0.seg", {"class_id": 3}),
+        ("1", {"class_id": 4}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a.png", "b.png", "a.cls", "b.cls"],
+        ["a.cls", "b.cls", "a.png", "b.png"],
+        ["0.a.png", "0.b.png", "0.cls"],
+        ["a.v1.png", "b.v1.png", "a.v1.cls"],
+    ],
+)
+def test_a_class_far_from_its_picture_is_refused_rather_than_lost(names):
+    with pytest.raises(RestokError, match=r"holds \S+\.cls far from its picture.*--sort=name"):
+        list(read_stream(tar_of([(name, b"0") for name in names])))
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_a_picture_that_is_a_mere_link_is_refused_by_name(kind):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        member = tarfile.TarInfo("b.png")
+        member.type, member.linkname = kind, "a.png"
+        tar.addfile(member)
+    with pytest.raises(RestokError, match=r"holds b\.png as a link to a\.png.*--dereference"):
+        list(read_stream(io.BytesIO(file.getvalue())))

@@ -90,7 +90,7 @@ def decode(
     whole = whole and check(whole)
     tokenizer = load_for_use(folder, torch_device, torch_dtype(dtype))
     size = choose_batch_size(batch_size, tokenizer, torch_device)
-    parts = _parts(whole, size) if whole else map(check, read_code_lines(sys.stdin, "stdin", size))
+    parts = _parts(whole, size) if whole else map(check, read_code_lines(sys.stdin.buffer, "stdin", size))
     count = write_pictures(decode_all(parts, tokenizer, len(whole.keys) if whole else None), output)
     if output != STDOUT:
         print(json.dumps({"path": str(output), "pictures": count}) if as_json else output)

@@ -1,6 +1,5 @@
 """Options that several commands share, and what they mean. Nothing heavy is imported until it is needed."""
 
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,8 +7,8 @@ from unicodedata import normalize
 
 import typer
 
-from restok_cli.errors import UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, check_output_folder, clear_beside
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import MAX_DECODED_PIXELS, check_output_folder, clear_beside, read_json_lines
 from restok_cli.processes import parse_num_processes
 
 if TYPE_CHECKING:
@@ -165,9 +164,8 @@ def check_picture_folder(output: Path, overwrite: bool) -> None:
     Raises UsageError otherwise.
     """
     listed = {PICTURE_MANIFEST, PICTURE_REQUEST}
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        lines = (output / PICTURE_MANIFEST).read_text(encoding="utf-8").splitlines()
-        listed |= {normalize("NFC", json.loads(line)["file"]) for line in lines}
+    with suppress(OSError, RestokError, TypeError, KeyError):
+        listed |= {normalize("NFC", line["file"]) for line in read_json_lines(output / PICTURE_MANIFEST)}
     check_output_folder(output, overwrite, lambda name: normalize("NFC", name) in listed)
 
 

@@ -119,7 +119,7 @@ def read_codes(path: Path) -> Codes:
     if not path.is_file():
         raise UsageError(f"{path}: no such file; give codes that `restok encode` or `restok generate --codes` wrote")
     if path.suffix.lower() == ".jsonl":
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open(path, "rb") as file:
             return join(list(read_code_lines(file, str(path), 4096)))
     try:
         fields = _read_npz(path) if path.suffix.lower() == ".npz" else _read_safetensors(path)
@@ -137,7 +137,7 @@ def read_codes(path: Path) -> Codes:
     return _checked(found, str(path))
 
 
-def read_code_lines(lines: Iterable[str], source: str, batch_size: int) -> Iterator[Codes]:
+def read_code_lines(lines: Iterable[bytes | str], source: str, batch_size: int) -> Iterator[Codes]:
     """The codes of JSON lines as they come, `batch_size` pictures at a time.
 
     Raises RestokError naming `source` and the line that is wrong, or where there is none.

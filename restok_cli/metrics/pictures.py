@@ -5,7 +5,6 @@ the same pictures in the same order, so that no number depends on how many are r
 """
 
 import hashlib
-import json
 import os
 import tempfile
 import zipfile
@@ -31,7 +30,7 @@ from restok_cli.data.streams import SIDE_SUFFIXES, PassedOver, read_stream
 from restok_cli.data.tars import list_files
 from restok_cli.data.walk import find_images, is_hidden, tars_in
 from restok_cli.errors import PictureError, RestokError, UsageError
-from restok_cli.files import MAX_DECODED_PIXELS
+from restok_cli.files import MAX_DECODED_PIXELS, read_json_lines
 from restok_cli.processes import rank
 
 MANIFEST_FILE = "manifest.jsonl"  # what generate and reconstruct write beside their pictures: a line for each
@@ -226,9 +225,8 @@ def _from_folder(path: Path, exact: bool, max_pixels: int) -> Pictures:
 
 def _listed(manifest: Path) -> list[Path]:
     try:
-        lines = manifest.read_text(encoding="utf-8").splitlines()
-        files = [manifest.parent / json.loads(line)["file"] for line in lines]
-    except (ValueError, TypeError, KeyError) as error:
+        files = [manifest.parent / line["file"] for line in read_json_lines(manifest)]
+    except (RestokError, TypeError, KeyError) as error:
         raise RestokError(
             f"{manifest} does not list pictures ({error!r}); delete it to take all in its folder"
         ) from error

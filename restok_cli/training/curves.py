@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from restok_cli.errors import RestokError, UsageError, did_you_mean
-from restok_cli.files import whole_file
+from restok_cli.files import text_lines, whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ Curves = dict[str, tuple[list[int], list[float]]]  # name → steps, values
 def read_curves(run: Path) -> Curves:
     """What a run has logged so far; it may still be training. Raises UsageError where `run` is none or has no log."""
     try:
-        lines = (run / METRICS_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = text_lines(run / METRICS_FILE)
     except OSError as error:
         raise UsageError(f"{run} holds no {METRICS_FILE}; give the folder of a run that has logged a step") from error
     curves: Curves = {}

@@ -1,11 +1,11 @@
 """How a run made its model, for the model's card: settings, data, steps, numbers; nothing of the machine or the day."""
 
-import json
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
+from restok_cli.files import read_json_lines
 from restok_cli.model.card import Training
 from restok_cli.model.checkpoint import HUB_PREFIX, ModelFolder, fingerprint
 from restok_cli.training.config import (
@@ -83,8 +83,7 @@ def _changes(preset: RunConfig, config: RunConfig, given: set[str]) -> dict[str,
 def last_numbers(metrics_file: Path, start: str) -> tuple[int | None, dict[str, float]]:
     """Those whose names begin so, of the last log line that has any, and its step; None and nothing before that."""
     if metrics_file.is_file():
-        for line in reversed(metrics_file.read_text(encoding="utf-8").splitlines()):
-            numbers = json.loads(line)
+        for numbers in reversed(read_json_lines(metrics_file)):
             found = {name: value for name, value in numbers.items() if name.startswith(start)}
             if found:
                 return numbers["step"], found

@@ -3,7 +3,6 @@
 What would otherwise end the run at its first validation, preview, checkpoint or discriminator step ends it here.
 """
 
-import json
 import resource
 import shutil
 import sys
@@ -17,6 +16,7 @@ from safetensors import safe_open
 
 from restok_cli.console import counted, note, quiet
 from restok_cli.errors import Interrupted, RestokError
+from restok_cli.files import read_json_lines
 from restok_cli.processes import gather, rank
 from restok_cli.training.config import RunConfig
 from restok_cli.training.curves import METRICS_FILE
@@ -76,7 +76,7 @@ def shortened(config: RunConfig) -> RunConfig:
 
 def look(folder: Path, device: torch.device, batch_size: int) -> Preflight:
     """What the two steps in `folder` tell."""
-    lines = [json.loads(line) for line in (folder / METRICS_FILE).read_text(encoding="utf-8").splitlines()]
+    lines = read_json_lines(folder / METRICS_FILE)
     last = [line for line in lines if "images_per_second" in line][-1]
     if device.type == "cuda":
         memory = torch.cuda.max_memory_allocated(device)

@@ -25,7 +25,7 @@ import torch
 from restok_cli.console import counted, keep_line, kept_lines, note
 from restok_cli.data.batching import check_division
 from restok_cli.errors import Interrupted, RestokError, UsageError
-from restok_cli.files import check_output_folder, locked_folder, remove_leftovers, whole_file
+from restok_cli.files import check_output_folder, locked_folder, remove_leftovers, text_lines, whole_file
 from restok_cli.model.card import Record, read_record, write_card
 from restok_cli.model.checkpoint import MODEL_FILES, Describe
 from restok_cli.processes import gather, rank, world_size
@@ -234,7 +234,7 @@ class RunFolder:
     def _forget_lines_after(self, step: int) -> None:
         metrics = self.path / METRICS_FILE
         if metrics.exists():
-            lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+            lines = [f"{line}\n" for line in text_lines(metrics)]
             with whole_file(metrics) as temporary:
                 temporary.write_text("".join(line for line in lines if _is_up_to(step, line)), encoding="utf-8")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from restok_cli.errors import UsageError
+from restok_cli.files import text_lines
 from restok_cli.model.checkpoint import count_parameters
 from restok_cli.training.checkpoints import CONFIG_FILE
 from restok_cli.training.config import (
@@ -102,5 +103,4 @@ def read_messages(path: Path) -> list[str]:
     file = path / LOG_FILE
     if not file.is_file():
         return []
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [line for line in lines if not STEP_LINE.match(line)][-MESSAGES:]
+    return [line for line in text_lines(file) if not STEP_LINE.match(line)][-MESSAGES:]

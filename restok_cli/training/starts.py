@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from restok_cli.errors import RestokError
+from restok_cli.files import text_lines
 from restok_cli.processes import world_size
 
 STARTS_FILE = "starts.jsonl"
@@ -53,7 +54,7 @@ def read_starts(run: Path) -> list[dict[str, str | int]]:
     file, starts = run / STARTS_FILE, []
     if not file.is_file():
         return []
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in text_lines(file):
         try:
             start = json.loads(line)
         except ValueError:
