@@ -8,6 +8,7 @@ import sys
 import pytest
 import yaml
 
+from restok_cli.commands.runs import run_layers
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.training import config
 from restok_cli.training.config import (
@@ -20,11 +21,12 @@ from restok_cli.training.config import (
     differences,
     flatten,
     merged,
+    preset_names,
     read_config,
     read_preset,
     write_config,
 )
-from restok_cli.training.settings import Layer, kind_of, known_keys, layers_of, resolve, with_model
+from restok_cli.training.settings import Layer, kind_of, known_keys, layers_of, rescaled, resolve, with_model
 from restok_cli.training.yaml_file import parse_value, parse_yaml
 
 
@@ -270,8 +272,75 @@ def test_validating_says_which_command_takes_a_file(restok, fails, tmp_path):
     file.write_text("loss:\n  entropie_weight: 0.1\n")
     assert f"{file}:2: unknown key loss.entropie_weight" in fails(2, "config", "validate", file)
     assert f"{file}:1: unknown key loss" in fails(2, "config", "validate", file, "--kind", "har")
+
+
+def test_a_file_that_either_trainer_could_take_is_checked_for_both(restok, fails, tmp_path):
+    file = tmp_path / "run.yaml"
     file.write_text("schedule: {seed: 1}")
-    assert "may be for either trainer; say which by --kind" in fails(2, "config", "validate", file)
+    assert restok("config", "validate", file).out == f"{file}: valid for restok train-tokenizer and restok train-har\n"
+    file.write_text("schedule:\n  sed: 1\n")
+    assert f"{file}:2: unknown key schedule.sed (did you mean seed?)" in fails(2, "config", "validate", file)
+    file.write_text("preset: sample\nschedule: {max_steps: 750}")  # both have a preset of that name
+    result = restok("config", "validate", file)
+    assert result.out == f"{file}: valid for restok train-har\n"
+    assert result.err.startswith("not for restok train-tokenizer: ") and "do not fit into its 750 steps" in result.err
+    file.write_text("preset: sample\nmodel: {width: wide}")
+    assert f"{file}:2: model.width = 'wide': input should be a valid integer" in fails(2, "config", "validate", file)
+
+
+def test_lengths_of_a_preset_are_rescaled_to_fewer_steps_and_no_others(tmp_path):
+    def lengths(kind, preset, *assignments, file=None, steps=None):
+        layers = layers_of(kind, preset, file, assignments, {"--max-steps": ("schedule.max_steps", steps)})
+        layers, said = rescaled(kind, layers)
+        found = resolve(kind, layers)
+        optimizer = found.config.optimizer
+        return (optimizer.warmup_steps, optimizer.decay_steps), said, found
+
+    (warmup, decay), said, found = lengths("tokenizer", "sample", steps=500)
+    assert (warmup, decay) == (100 * 500 // 2600, 700 * 500 // 2600)
+    assert said == (
+        "--max-steps: 500 steps of the preset's 2600, so optimizer.warmup_steps 100 → 19, "
+        "optimizer.decay_steps 700 → 134"
+    )
+    assert found.origins["optimizer.decay_steps"] == "700 of preset sample, rescaled to --max-steps"
+    assert lengths("tokenizer", "sample", "schedule.max_steps=500")[0] == (19, 134)
+    assert lengths("tokenizer", "sample", "optimizer.decay_steps=200", steps=500)[0] == (19, 200)
+    (tmp_path / "run.yaml").write_text("preset: sample\noptimizer: {warmup_steps: 50}\n")
+    assert lengths("tokenizer", None, file=tmp_path / "run.yaml", steps=500)[0] == (50, 134)
+    (tmp_path / "run.yaml").write_text("preset: sample\nschedule: {max_steps: 2000}\n")  # a file is taken as it is
+    assert lengths("tokenizer", None, file=tmp_path / "run.yaml")[:2] == ((100, 700), "")
+    for steps in (None, 2600, 10_000):
+        assert lengths("tokenizer", "sample", steps=steps)[:2] == ((100, 700), "")
+    with pytest.raises(UsageError, match="do not fit into its 500 steps"):
+        lengths("tokenizer", "sample", "optimizer.decay_steps=501", steps=500)
+    with pytest.raises(UsageError, match=r"schedule\.max_steps = 'few'"):
+        lengths("tokenizer", "sample", "schedule.max_steps=few")
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "har"])
+def test_every_preset_can_be_run_for_any_smaller_number_of_steps(kind):
+    for preset in preset_names(kind):
+        for steps in (1, 2, 7, 500):
+            layers = layers_of(kind, preset, None, [f"schedule.max_steps={steps}"])
+            config = resolve(kind, rescaled(kind, layers)[0]).config
+            assert config.optimizer.warmup_steps <= steps, preset
+    paper = layers_of("tokenizer", "restok-l-128", None, ["schedule.max_steps=1000"])
+    config = resolve("tokenizer", rescaled("tokenizer", paper)[0]).config
+    assert (config.optimizer.warmup_steps, config.discriminator.start_step) == (5, 20)
+    assert config.discriminator.optimizer.warmup_steps == 5
+
+
+def test_a_run_that_resumes_has_the_lengths_that_it_began_with(tmp_path):
+    def run(resume, max_steps):
+        layers, said = run_layers("tokenizer", tmp_path, resume, "sample", None, [], max_steps, None, None)
+        return resolve("tokenizer", layers).config, said
+
+    begun, said = run(False, 500)
+    assert said
+    write_config(begun, tmp_path / "config.yaml")
+    assert run(True, 500) == (begun, "")
+    longer, said = run(True, 800)
+    assert (longer.schedule.max_steps, longer.optimizer, said) == (800, begun.optimizer, "")
 
 
 def test_whose_config_it_is_shows_in_presets_and_keys(tmp_path):

@@ -73,7 +73,7 @@ def test_codes_are_those_that_the_tokenizer_gives_each_view(data, tokenizer, tmp
                 codes = model.encode(to_float(make_views(pictures.image(i), (32, 32), kind)))
             assert [split.codes(i, view).tolist() for view in range(split.num_views)] == codes.tolist()
     result = restok("prepare", "verify", out)
-    assert result.code == 0 and "17 samples in 4 shards are as they were prepared" in result.err
+    assert result.code == 0 and "17 samples in 4 shards are as they were prepared" in result.out
 
 
 @pytest.mark.usefixtures("small_shards")

@@ -172,7 +172,7 @@ def test_shards_behind_urls_are_named_not_read(restok, fails, tmp_path):
     assert dataset.num_classes == 1000
     result = restok("prepare", "verify", tmp_path / "out")
     assert result.code == 1 and "the shards of train are elsewhere" in result.err
-    assert "could be checked; download its shards" in result.err and "as they were prepared" not in result.err
+    assert "could be checked; download its shards" in result.err and "as they were prepared" not in result.out
     assert "give a folder OUT" in fails(2, "prepare", "shards", url)
 
 

@@ -211,8 +211,17 @@ def test_another_config_is_another_run_and_what_changed_is_said(tmp_path):
 
 
 def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path):
-    start(tmp_path)
-    with pytest.raises(UsageError, match="already holds files; give another folder, or --overwrite"):
+    run = start(tmp_path)
+    told = "holds a run of 100 steps that stopped {}; --resume goes on with it, and another run needs another folder"
+    with pytest.raises(UsageError, match=told.format("before its first checkpoint")):
+        start(tmp_path)
+    for step in (3, 7):
+        run.save(step, state_of(step), keep=2)
+    with pytest.raises(UsageError, match=told.format("after step 7")) as error:
+        start(tmp_path)
+    assert "--overwrite" not in str(error.value)
+    run.save(100, state_of(100), keep=2)
+    with pytest.raises(UsageError, match="holds a run that has done all its 100 steps; give another folder"):
         start(tmp_path)
 
 

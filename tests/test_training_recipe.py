@@ -3,6 +3,7 @@ another's."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,7 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from training_runs import HAR, TOKENIZER, break_steps, equal, log, state
 
 from restok_cli.metrics.lpips import Lpips
+from restok_cli.model.levels import level_sizes
 from restok_cli.training import tokenizer_loop
+from restok_cli.training.codebook import UseOfPossible
 from restok_cli.training.config import (
     HarRunConfig,
     HealthConfig,
@@ -160,7 +163,6 @@ def test_under_fp16_the_adversary_learns_while_the_tokenizer_skips_a_step(restok
 @pytest.mark.parametrize(
     ("numbers", "warning"),
     [
-        ({"codebook_usage": 9.0}, r"only 9.0 % of the codebook is in use: it collapses; set loss.entropy_weight"),
         ({"data_wait": 0.31}, "31% of the time is spent waiting for data: raise data.num_workers"),
     ],
 )
@@ -173,6 +175,38 @@ def test_trouble_is_told_once_with_its_remedy_and_again_when_it_comes_back(capsy
         said.append(capsys.readouterr().err)
     assert [bool(text) for text in said] == [False, True, False, False, True]
     assert said[1] == said[4] and said[1].startswith(f"warning: {warning}") and said[1].count("\n") == 1
+
+
+def test_a_level_that_hardly_uses_its_codebook_is_warned_of_though_all_together_use_it(capsys):
+    health, numbers = Health(TokenizerHealthConfig(), None, ""), {"data_wait": 0.0}
+    said = []
+    for use in ({0: 0.9, 1: 0.1, 2: 0.09}, {1: 0.5}, {2: 0.05}, {2: 0.5}, {2: 0.05}, {0: 0.09}):
+        health.judge(numbers, use)
+        said.append(capsys.readouterr().err)
+    assert [bool(text) for text in said] == [True, False, False, False, True, True]
+    assert said[0].startswith("warning: level 2 of the codes uses only 9.0% of the codewords that as many evenly drawn")
+    assert said[0].count("\n") == 1 and said[5].startswith("warning: the whole of all codes uses only 9.0%")
+
+
+def test_use_is_told_against_what_so_many_codes_could_use_once_that_can_be_told():
+    sizes, rng = level_sizes(8), np.random.default_rng(0)
+
+    def counts(images, collapsed):
+        levels = [rng.integers(0, 3 if level == collapsed else 64, (images, n)) for level, n in enumerate(sizes, 1)]
+        return np.stack([np.bincount(level.ravel(), minlength=64) for level in levels])
+
+    use = UseOfPossible(8, 64, math.inf)
+    assert set(use.add(counts(8, 2))) == {0}  # 8 images of 8 codes could use all 64
+    rest = [use.add(counts(8, 2)) for _ in range(7)]
+    shares = {level: share for each in rest for level, share in each.items()}
+    assert set(shares) == {0, 1, 2, 3, 4} and set(rest[6]) >= {1, 2}  # one code an image: after 64 of them
+    assert shares[2] == pytest.approx(3 / (64 * (1 - (1 - 1 / 64) ** 64)))
+    assert all(0.8 < share < 1.2 for level, share in shares.items() if level != 2)
+    few = UseOfPossible(8, 64, 5)  # of 5 images the first level can use no more than 5 codewords, seen however often
+    many = np.zeros((len(sizes), 64), int)
+    for level, n in enumerate(sizes):
+        many[level, : 5 * n] = 20
+    assert all(0.9 < share < 1.6 for level, share in few.add(many).items() if level)
 
 
 def test_a_generator_is_not_asked_for_its_codebook(capsys):

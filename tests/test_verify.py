@@ -64,7 +64,7 @@ def test_one_sample_is_told_as_one(restok, tmp_path):
     (tmp_path / "in/a").mkdir(parents=True)
     (tmp_path / "a.png").rename(tmp_path / "in/a/a.png")
     assert "1 picture, 1 class: train 1" in restok("prepare", "folder", tmp_path / "in", tmp_path / "one").err
-    assert "1 sample in 1 shard is as it was prepared" in restok("prepare", "verify", tmp_path / "one").err
+    assert "1 sample in 1 shard is as it was prepared" in restok("prepare", "verify", tmp_path / "one").out
 
 
 def change_manifest(folder, change):
@@ -77,8 +77,7 @@ def change_manifest(folder, change):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_whole_data_set_has_no_problems(restok, data, jobs):
     result = restok("prepare", "verify", data, "--jobs", jobs)
-    assert (result.code, result.out) == (0, "")
-    assert "12 samples in 3 shards are as they were prepared" in result.err
+    assert (result.code, result.out) == (0, "12 samples in 3 shards are as they were prepared\n")
     result = restok("prepare", "verify", data, "--jobs", jobs, "--json")
     assert json.loads(result.out) == {
         "path": str(data),

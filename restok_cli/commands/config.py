@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from restok_cli.commands.options import AsJson, Assignments
+from restok_cli.console import note
+from restok_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from restok_cli.training.settings import Settings
@@ -77,17 +79,27 @@ def validate(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A config file, or a run.", show_default=False)],
     kind: Kind = None,
 ) -> None:
-    """Check a config file, and say which command takes it. The first mistake is named with its line.
+    """Check a config file, and say which commands take it. The first mistake is named with its line.
 
     Example:
 
       restok config validate run.yaml
     """
-    from restok_cli.training.settings import kind_of
+    from restok_cli.training.settings import likely_kinds
 
-    kind = kind or kind_of([file])
-    resolve_one(file, kind, [])
-    print(f"{file}: valid for restok train-{kind}")
+    kinds = [kind] if kind else likely_kinds(file)
+    errors: dict[str, UsageError] = {}
+    for each in kinds:
+        try:
+            resolve_one(file, each, [])
+        except UsageError as error:
+            errors[each] = error
+    if len(errors) == len(kinds):
+        raise errors[kinds[0]]
+    for each, error in errors.items():
+        note(f"not for restok train-{each}: {error}")
+    valid = [f"restok train-{each}" for each in kinds if each not in errors]
+    print(f"{file}: valid for {' and '.join(valid)}")
 
 
 @app.command()
@@ -115,10 +127,11 @@ def settings_of(names: list[str], kind: str | None, assignments: list[str]) -> "
 
 
 def resolve_one(found: str | Path, kind: str, assignments: list[str]) -> "Settings":
-    from restok_cli.training.settings import layers_of, resolve
+    from restok_cli.training.settings import layers_of, rescaled, resolve
 
     preset, file = (found, None) if isinstance(found, str) else (None, found)
-    return resolve(kind, layers_of(kind, preset, file, assignments))
+    layers, _ = rescaled(kind, layers_of(kind, preset, file, assignments))
+    return resolve(kind, layers)
 
 
 def commented(values: dict[str, Any], origins: dict[str, str], prefix: str = "") -> list[str]:

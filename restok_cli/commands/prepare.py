@@ -288,7 +288,8 @@ def verify(
             f"nothing of {data} could be checked; download its shards and give the folder to `restok prepare shards`"
         )
     verb = "is as it was" if num_samples == 1 else "are as they were"
-    note(f"{counted(num_samples, 'sample')} in {counted(num_shards, 'shard')} {verb} prepared")
+    if not as_json:
+        print(f"{counted(num_samples, 'sample')} in {counted(num_shards, 'shard')} {verb} prepared")
 
 
 @app.command()

@@ -27,23 +27,28 @@ def run_layers(
     max_steps: int | None,
     batch_size: int | None,
     seed: int | None,
-) -> "list[Layer]":
+) -> "tuple[list[Layer], str]":
     """What a training command was told to do; where it resumes and names no settings, what its run was told.
 
-    Raises UsageError for what cannot be read.
+    Also a line that says which lengths of the preset were rescaled to a run of fewer steps, or "". A run that resumes
+    has those that it began with. Raises UsageError for what cannot be read.
     """
-    from restok_cli.training.settings import config_path, kind_of, layers_of
+    from restok_cli.training.settings import config_path, kind_of, layers_of, rescaled, with_lengths_of
 
-    if resume and preset is None and file is None and config_path(output).is_file():
-        if (found := kind_of([output])) != kind:
-            raise UsageError(f"--resume: {output} is a run of train-{found}")
+    begun = resume and config_path(output).is_file()
+    if begun and (found := kind_of([output])) != kind:
+        raise UsageError(f"--resume: {output} is a run of train-{found}")
+    if begun and preset is None and file is None:
         file = output
     options = {
         "--max-steps": ("schedule.max_steps", max_steps),
         "--batch-size": ("schedule.batch_size", batch_size),
         "--seed": ("schedule.seed", seed),
     }
-    return layers_of(kind, preset, file, assignments or [], options)
+    layers = layers_of(kind, preset, file, assignments or [], options)
+    if resume:
+        return with_lengths_of(layers, output) if begun else layers, ""
+    return rescaled(kind, layers)
 
 
 def check_stop_at(stop_at: int | None, config: "RunConfig") -> None:

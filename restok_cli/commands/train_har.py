@@ -30,7 +30,8 @@ from restok_cli.commands.options import (
     parse_model,
 )
 from restok_cli.commands.runs import carry_out, check_stop_at, first_weights, run_layers
-from restok_cli.files import check_apart, check_output_folder
+from restok_cli.console import note
+from restok_cli.files import check_apart
 from restok_cli.processes import connect, local_device, run_in_processes
 
 
@@ -77,17 +78,19 @@ def train_har(
 
     check_resume(resume, overwrite)
     check_trackers(track or [])
-    layers = run_layers("har", output, resume, preset, config, assignments, max_steps, batch_size, seed)
+    layers, rescaling = run_layers("har", output, resume, preset, config, assignments, max_steps, batch_size, seed)
     check_stop_at(stop_at, resolve("har", layers).config)
 
     run_in_processes(num_processes)
+    if rescaling:
+        note(rescaling)
 
     from restok_cli.model.checkpoint import load_for_use, open_har, open_tokenizer
     from restok_cli.model.har import Har
     from restok_cli.training.code_source import open_source
     from restok_cli.training.har_loop import train_har as train_loop
     from restok_cli.training.history import model_name
-    from restok_cli.training.run import RUN_FILES, settled
+    from restok_cli.training.run import check_new_run, settled
 
     torch_device = local_device(open_device(device))
     tokenizer_folder = open_tokenizer(tokenizer)
@@ -106,7 +109,7 @@ def train_har(
     run_config = settled(settings.config, output, resume)
     if not resume:
         check_apart(output, tokenizer, *([init] if init else []))
-        check_output_folder(output, overwrite, RUN_FILES.fullmatch)
+        check_new_run(output, overwrite)
     connect(torch_device)  # after which the first process may write there
     start = first_weights(given, output, resume, Har, run_config.model)
     train = partial(

@@ -25,7 +25,7 @@ from restok_cli.commands.options import (
     open_device,
 )
 from restok_cli.commands.runs import carry_out, check_stop_at, first_weights, run_layers
-from restok_cli.files import check_output_folder
+from restok_cli.console import note
 from restok_cli.processes import connect, local_device, run_in_processes
 
 
@@ -67,18 +67,22 @@ def train_tokenizer(
 
     check_resume(resume, overwrite)
     check_trackers(track or [])
-    layers = run_layers("tokenizer", output, resume, preset, config, assignments, max_steps, batch_size, seed)
+    layers, rescaling = run_layers(
+        "tokenizer", output, resume, preset, config, assignments, max_steps, batch_size, seed
+    )
     settings = resolve("tokenizer", layers)
     check_stop_at(stop_at, settings.config)
 
     run_in_processes(num_processes)
+    if rescaling:
+        note(rescaling)
 
     from restok_cli.data.shards import open_dataset
     from restok_cli.model.checkpoint import open_tokenizer
     from restok_cli.model.tokenizer import Tokenizer
     from restok_cli.training.history import model_name
     from restok_cli.training.losses import open_tokenizer_losses
-    from restok_cli.training.run import RUN_FILES, settled
+    from restok_cli.training.run import check_new_run, settled
     from restok_cli.training.teachers import with_alignment_dims
     from restok_cli.training.tokenizer_loop import train_tokenizer as train_loop
 
@@ -90,7 +94,7 @@ def train_tokenizer(
     run_config = settled(with_alignment_dims(settings.config), output, resume)
     torch_device = local_device(open_device(device))
     if not resume:
-        check_output_folder(output, overwrite, RUN_FILES.fullmatch)
+        check_new_run(output, overwrite)
     connect(torch_device)  # after which the first process may write there
     start = first_weights(given, output, resume, Tokenizer, run_config.model)
     losses = open_tokenizer_losses(run_config, torch_device)

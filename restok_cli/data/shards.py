@@ -10,6 +10,7 @@ The set that comes with restok has its shards gzipped; everything else about it 
 """
 
 import gzip
+import math
 import os
 import re
 import tarfile
@@ -195,6 +196,11 @@ class Split:
     def __len__(self) -> int:
         return self.ends[-1]
 
+    @property
+    def known_length(self) -> float:
+        """`len`, or infinite where nobody has counted."""
+        return len(self)
+
     def _locate(self, i: int) -> tuple[Shard, int]:
         number, position = locate(self.ends, i)
         return self.shards[number], position
@@ -243,6 +249,10 @@ class StreamedSplit(Split):
         if not self.num_samples:
             raise self.refusal()
         return self.num_samples
+
+    @property
+    def known_length(self) -> float:
+        return self.num_samples or math.inf
 
     @property
     def class_ids(self) -> np.ndarray:

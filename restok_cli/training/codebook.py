@@ -1,5 +1,6 @@
 """What training does to codes: nested dropout, counting use, and reviving codewords that nothing chooses."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,17 +50,55 @@ class CodeCounts:
         """Go on from there; the counts of all processes are with the first."""
         self.counts.copy_(state if rank() == 0 else torch.zeros_like(state))
 
-    def close(self) -> dict[str, float]:
-        """Use of the codebook as numbers for the log, in all and by level, and a fresh start. Waits for the device."""
+    def close(self) -> np.ndarray:
+        """(K, V) over all processes, and a fresh start. Waits for the device."""
         counts = self.state().cpu().numpy()
         self.counts.zero_()
-        use = use_of_counts(counts.sum(0))
-        numbers = {"codebook_usage": use.usage, "codebook_perplexity": use.perplexity}
-        numbers["dead_codes"] = int((counts.sum(0) == 0).sum())
-        for level, level_counts in enumerate(counts, start=1):
-            use = use_of_counts(level_counts)
-            numbers |= {f"usage_level_{level}": use.usage, f"perplexity_level_{level}": use.perplexity}
-        return numbers
+        return counts
+
+
+def use_numbers(counts: np.ndarray) -> dict[str, float]:
+    """Use of the codebook for the log, in all and by level, from counts (K, V)."""
+    use = use_of_counts(counts.sum(0))
+    numbers = {"codebook_usage": use.usage, "codebook_perplexity": use.perplexity}
+    numbers["dead_codes"] = int((counts.sum(0) == 0).sum())
+    for level, level_counts in enumerate(counts, start=1):
+        use = use_of_counts(level_counts)
+        numbers |= {f"usage_level_{level}": use.usage, f"perplexity_level_{level}": use.perplexity}
+    return numbers
+
+
+WHOLE = 0  # instead of a level: all codes
+
+
+class UseOfPossible:
+    """How many codewords occur, of those that as many codes drawn evenly would use: in all, and at each level.
+
+    Told of a level once enough images were seen for it to have used the whole codebook, or all that there are, of
+    which more would show nothing new; then it starts afresh, as it does when a run resumes.
+    """
+
+    def __init__(self, num_latent_tokens: int, codebook_size: int, num_images: float):
+        levels = level_sizes(num_latent_tokens)
+        self.sizes = np.array([num_latent_tokens, *levels])  # codes of an image
+        self.used = np.zeros((len(self.sizes), codebook_size), bool)
+        self.images = np.zeros(len(self.sizes))
+        self.num_images = num_images
+
+    def add(self, counts: np.ndarray) -> dict[int, float]:
+        """Of the levels of which enough was seen with these counts (K, V): the share, 1 where codes fall evenly."""
+        self.used |= np.concatenate([counts.sum(0, keepdims=True), counts]) > 0
+        self.images += counts.sum() / self.sizes[WHOLE]
+        size = self.used.shape[1]
+        found = {}
+        for level, per_image in enumerate(self.sizes):
+            if self.images[level] < min(size / per_image, self.num_images):
+                continue
+            codes = per_image * min(self.images[level], self.num_images)
+            possible = size * (1 - (1 - 1 / size) ** codes)
+            found[level] = float(self.used[level].sum() / possible)
+            self.used[level], self.images[level] = False, 0
+        return found
 
 
 def count_codes(codes: Tensor, codebook_size: int) -> Tensor:

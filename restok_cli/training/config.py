@@ -186,7 +186,8 @@ class TokenizerHealthConfig(HealthConfig):
     """The same, with the tokenizer's own trouble."""
 
     warn_codebook_usage: float = Field(0.1, ge=0, le=1)
-    """Share of the codebook that is used between two log lines, below which the run warns; 0 = never."""
+    """Codewords in use as a share of those that as many evenly drawn codes would use, below which the run warns, of all
+    codes and of each level, over as many pictures as it takes to tell; 0 = never."""
 
 
 class TokenizerLossConfig(Config):

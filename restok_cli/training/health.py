@@ -1,5 +1,8 @@
 """Whether a run is well: what each log line says about it, when to warn, and when to stop."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from restok_cli.console import counted, note
 from restok_cli.errors import RestokError
 from restok_cli.training.config import HealthConfig, TokenizerHealthConfig
@@ -21,8 +24,8 @@ class Health:
         self.rows = {what: row for what, (_, row) in looks.items()}
         return {"skipped_steps": sum(count for count, _ in looks.values())}
 
-    def judge(self, numbers: dict[str, float]) -> None:
-        """Warn of what the numbers of a log line show.
+    def judge(self, numbers: dict[str, float], codebook_use: Mapping[int, float] = MappingProxyType({})) -> None:
+        """Warn of what the numbers of a log line show, and of the use of the codebook, see `UseOfPossible`.
 
         Raises RestokError where too many steps in a row were skipped because a gradient was not finite: the weights
         are those from before the first of them, as is the last checkpoint.
@@ -45,12 +48,14 @@ class Health:
             f"{numbers['data_wait']:.0%} of the time is spent waiting for data: {self.data_remedy}",
         )
         if isinstance(self.config, TokenizerHealthConfig):
-            self._warn(
-                "collapse",
-                numbers["codebook_usage"] < 100 * self.config.warn_codebook_usage,
-                f"only {numbers['codebook_usage']:.1f} % of the codebook is in use: it collapses; set"
-                " loss.entropy_weight (0.01) or revival.until, or lower optimizer.learning_rate",
-            )
+            for level, share in codebook_use.items():
+                where = f"level {level} of the codes" if level else "the whole of all codes"
+                self._warn(
+                    f"use {level}",
+                    share < self.config.warn_codebook_usage,
+                    f"{where} uses only {share:.1%} of the codewords that as many evenly drawn codes would: it"
+                    " collapses; set loss.entropy_weight (0.01) or revival.until, or lower optimizer.learning_rate",
+                )
 
     def _warn(self, trouble: str, is_there: bool, message: str) -> None:
         if is_there and trouble not in self.troubles:

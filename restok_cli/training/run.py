@@ -15,7 +15,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,7 +101,7 @@ class RunFolder:
             if training := read_record(self.model_folder).training:
                 self.init = training.init
         else:
-            check_output_folder(path, overwrite, RUN_FILES.fullmatch)
+            check_new_run(path, overwrite)
             path.mkdir(parents=True, exist_ok=True)
             self._clear()
         write_config(config, path / CONFIG_FILE)
@@ -252,7 +252,7 @@ class RunFolder:
         if not file.is_file():
             raise UsageError(f"{self.path} holds no run to resume; leave --resume out to start one there")
         before = type(config).parse(read_config(file), str(file))
-        step = max(map(step_of, checkpoints_in(self.checkpoint_folder)), default=0)
+        step = last_step(self.path)
         for key, (old, new) in differences(before, config).items():
             if key in RATE_SETTINGS:
                 check_rates(before, config, step, key)
@@ -277,6 +277,38 @@ def settled(config: RunConfig, path: Path, resume: bool) -> RunConfig:
         size = type(config).parse(read_config(path / CONFIG_FILE), str(path / CONFIG_FILE)).schedule.micro_batch_size
     size = check_division(schedule.batch_size, size, world_size())
     return config.model_copy(update={"schedule": schedule.model_copy(update={"micro_batch_size": size})})
+
+
+def check_new_run(path: Path, overwrite: bool) -> None:
+    """Check that a run may begin in the folder `path`. Raises UsageError, which says how far a run got that is there.
+
+    --overwrite, which deletes its checkpoints, is not advised then.
+    """
+    if not overwrite and (max_steps := steps_of_run(path)):
+        step = last_step(path)
+        if step == max_steps:
+            raise UsageError(
+                f"{path} holds a run that has done all its {counted(step, 'step')}; give another folder, or --resume "
+                "with a higher --max-steps where its learning rates allow that"
+            )
+        where = f"after step {step}" if step else "before its first checkpoint"
+        raise UsageError(
+            f"{path} holds a run of {max_steps} steps that stopped {where}; --resume goes on with it, and another run "
+            "needs another folder"
+        )
+    check_output_folder(path, overwrite, RUN_FILES.fullmatch)
+
+
+def steps_of_run(path: Path) -> int | None:
+    """How long the run in a folder was to be; None where there is none."""
+    with suppress(RestokError, KeyError, TypeError):
+        return read_config(path / CONFIG_FILE)["schedule"]["max_steps"]
+    return None
+
+
+def last_step(run: Path) -> int:
+    """The step of a run's last checkpoint, or 0."""
+    return max(map(step_of, checkpoints_in(run / CHECKPOINTS)), default=0)
 
 
 def has_checkpoint(run: Path) -> bool:

@@ -27,6 +27,12 @@ from restok_cli.training.config import (
 from restok_cli.training.yaml_file import Yaml, parse_value, read_yaml
 
 DEFAULT_PRESET = "sample"  # where neither a preset nor a config file is named
+MAX_STEPS = "schedule.max_steps"
+
+# Parts of a run's length. Not the intervals (every …): what comes at them comes at the last step too.
+OPTIMIZER_LENGTHS = ("optimizer.warmup_steps", "optimizer.decay_steps")
+DISCRIMINATOR_LENGTHS = ("discriminator.start_step", *(f"discriminator.{key}" for key in OPTIMIZER_LENGTHS))
+LENGTHS = (*OPTIMIZER_LENGTHS, *DISCRIMINATOR_LENGTHS, "revival.until")
 
 
 class Layer(NamedTuple):
@@ -76,7 +82,7 @@ def layers_of(
         layers[:0] = preset_layers(kind, preset)
     layers += [assignment_layer(assignments)]
     given = {key: (option, value) for option, (key, value) in options.items() if value is not None}
-    values = reduce(merged, (nested(key, value) for key, (_, value) in given.items()), {})
+    values = unflatten({key: value for key, (_, value) in given.items()})
     return [*layers, Layer("options", values, {key: option for key, (option, _) in given.items()})]
 
 
@@ -130,10 +136,62 @@ def nested(key: str, value: Any) -> dict[str, Any]:
     return value
 
 
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The nested dict that states dotted keys."""
+    return reduce(merged, (nested(key, value) for key, value in flat.items()), {})
+
+
 def with_model(layers: list[Layer], name: str, model: dict[str, Any]) -> list[Layer]:
     """The layers with the config of a model, from which a run starts, over the presets' and under all others."""
+    return _over_presets(layers, Layer(name, {"model": model}))
+
+
+def _over_presets(layers: list[Layer], layer: Layer) -> list[Layer]:
     place = sum(layer.name.startswith("preset ") for layer in layers)
-    return [*layers[:place], Layer(name, {"model": model}), *layers[place:]]
+    return [*layers[:place], layer, *layers[place:]]
+
+
+def rescaled(kind: RunKind, layers: list[Layer]) -> tuple[list[Layer], str]:
+    """The layers with a preset's lengths shortened to fewer steps, and a line that says what became what, or "".
+
+    So that `--max-steps 500`, or the same by --set, is a short run of the whole recipe. What a config file or --set
+    states stays as it is, and longer runs keep the preset's lengths.
+    """
+    presets = [layer for layer in layers if layer.name.startswith("preset ")]
+    asked = next((layer for layer in reversed(layers[-2:]) if MAX_STEPS in flatten(layer.values)), None)
+    if not presets or asked is None:
+        return layers, ""
+    preset = flatten(RUN_CONFIGS[kind].model_validate(_laid_over(presets)).model_dump())
+    before, steps = preset[MAX_STEPS], flatten(asked.values)[MAX_STEPS]
+    if type(steps) is not int or not 1 <= steps < before:  # where it is wrong, `resolve` says so
+        return layers, ""
+    stated = flatten(_laid_over(layers[len(presets) :]))
+    unused = () if stated.get("discriminator.weight", preset.get("discriminator.weight")) else DISCRIMINATOR_LENGTHS
+    lengths = {}
+    for key in LENGTHS:
+        if preset.get(key) and key not in stated and key not in unused:
+            # rounded down, so that what fitted fits; a decay has at least one step
+            lengths[key] = max(preset[key] * steps // before, int(key.endswith("decay_steps")))
+    if not lengths:
+        return layers, ""
+    place = asked.place(MAX_STEPS)
+    places = {key: f"{preset[key]} of {presets[-1].name}, rescaled to {place}" for key in lengths}
+    layer = Layer(f"{presets[-1].name} rescaled to {place}", unflatten(lengths), places)
+    changes = ", ".join(f"{key} {preset[key]} → {value}" for key, value in lengths.items())
+    return _over_presets(layers, layer), f"{place}: {steps} steps of the preset's {before}, so {changes}"
+
+
+def with_lengths_of(layers: list[Layer], run: Path) -> list[Layer]:
+    """The layers with the lengths of the run that is resumed over those of presets, which were rescaled as it began."""
+    file, _ = file_layer(run)
+    stated = flatten(file.values)
+    lengths = {key: stated[key] for key in LENGTHS if key in stated}
+    return _over_presets(layers, file._replace(values=unflatten(lengths)))
+
+
+def _laid_over(layers: Sequence[Layer]) -> dict[str, Any]:
+    """The values of layers, later ones over earlier ones."""
+    return reduce(merged, (layer.values for layer in layers), {})
 
 
 def resolve(kind: RunKind, layers: list[Layer], facts: Layer | None = None) -> Settings:
@@ -153,7 +211,7 @@ def resolve(kind: RunKind, layers: list[Layer], facts: Layer | None = None) -> S
                         "give what fits, or leave it out"
                     )
         layers = [*layers, facts]
-    values = reduce(merged, (layer.values for layer in layers), {})
+    values = _laid_over(layers)
     origins = {key: layer.place(key) for layer in layers for key in flatten(layer.values)}
     try:
         config = root.model_validate(values)
@@ -183,7 +241,7 @@ def kind_of(found: list[str | Path]) -> RunKind:
 
     Raises UsageError where that is none, or either.
     """
-    fitting = [_fitting_kinds(each) for each in found]
+    fitting = [likely_kinds(each) for each in found]
     kinds = [kind for kind in RUN_CONFIGS if all(kind in each for each in fitting)]
     names = " and ".join(map(str, found))
     if not kinds:
@@ -193,15 +251,14 @@ def kind_of(found: list[str | Path]) -> RunKind:
     return kinds[0]
 
 
-def _fitting_kinds(found: str | Path) -> list[RunKind]:
+def likely_kinds(found: str | Path) -> list[RunKind]:
+    """The trainers that a preset is for, or whose keys a config file states, with the fewest mistakes."""
     if isinstance(found, str):
         return [kind for kind in RUN_CONFIGS if found in preset_names(kind)]
     layer, preset = file_layer(found)
-    if preset is not None and (kinds := _fitting_kinds(preset)):
-        return kinds
     unknown = {}
-    for kind, config in RUN_CONFIGS.items():
-        known = known_keys(config)
+    for kind in (preset is not None and likely_kinds(preset)) or RUN_CONFIGS:
+        known = known_keys(RUN_CONFIGS[kind])
         sections = {key.rpartition(".")[0] for key in known}
         unknown[kind] = len(layer.places.keys() - {"preset"} - known - sections)
     return [kind for kind, count in unknown.items() if count == min(unknown.values())]

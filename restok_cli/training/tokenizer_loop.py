@@ -25,10 +25,12 @@ from restok_cli.processes import Agreement, gather, rank, world_size
 from restok_cli.training.adversary import Adversary
 from restok_cli.training.codebook import (
     CodeCounts,
+    UseOfPossible,
     count_codes,
     draw_prefix_lengths,
     prefix_distribution,
     revive_everywhere,
+    use_numbers,
 )
 from restok_cli.training.config import TokenizerRunConfig
 from restok_cli.training.health import Health
@@ -130,6 +132,7 @@ def train_tokenizer(
         **config.data.loading(device.type),
     )
     health, agreed = Health(config.health, first_step or None, DATA_REMEDY), Agreement()
+    use = UseOfPossible(config.model.num_latent_tokens, config.model.codebook_size, data.split("train").known_length)
     progress = Progress("train-tokenizer", schedule.max_steps, "steps", first_step)
     save = partial(save_run, state=state, run=run, data=data, health=health)
     with stop_signals() as stop, progress, closing(batch_iterator):  # which ends its workers
@@ -145,13 +148,14 @@ def train_tokenizer(
             done, last = step + 1, step + 1 == schedule.max_steps
             stopping = agreed(stop.number)
             if done % schedule.log_every == 0 or last:
-                numbers = state.window.close() | state.code_counts.close()
+                counts = state.code_counts.close()
+                numbers = state.window.close() | use_numbers(counts)
                 numbers |= health.look(state.updates) | {"learning_rate": state.update.learning_rate}
                 numbers["eta_seconds"] = (
                     (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]
                 )
                 run.log(done, numbers)
-                health.judge(numbers)
+                health.judge(numbers, use.add(counts))
                 if "reconstruction_loss" in numbers:
                     progress.show(reconstruction=numbers["reconstruction_loss"])  # beside a bar, within 80 columns
             if done % schedule.validate_every == 0 or last:
