@@ -7,12 +7,14 @@ import threading
 import warnings
 import zlib
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 from pictures import noise
 from PIL import Image, PngImagePlugin
 
+import restok_cli
 from restok_cli.data import images
 from restok_cli.data.images import HEAD_BYTES, looks_like_picture, open_image, read_file, read_image, split_png
 from restok_cli.data.inputs import find_inputs
@@ -131,6 +133,12 @@ def test_no_file_starts_another_program(tmp_path, monkeypatch):
     assert not (tmp_path / "gs.log").exists()
 
 
+def test_nowhere_is_pillow_left_to_choose_the_format():
+    for path in Path(restok_cli.__file__).parent.rglob("*.py"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            assert "Image.open(" not in line or "formats=" in line, (path, line)
+
+
 # --- damage ---------------------------------------------------------------------------------------------------------
 
 
@@ -162,7 +170,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     for path in (tmp_path / "pipe.jpg", tmp_path, "/dev/zero"):
         with pytest.raises(PictureError, match=r"^a: is no file, but a folder, a pipe or a device"):
-            read_file(images.Path(path), "a")
+            read_file(Path(path), "a")
     with pytest.raises(PictureError, match=r"^a: cannot be read \(No such file"):
         read_image(tmp_path / "absent.jpg", "a")
 

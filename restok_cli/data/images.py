@@ -29,10 +29,7 @@ IMAGE_SUFFIXES = (
 # The only formats that Pillow may try on a file, by its own names: none of them starts another program, as EPS would
 # start Ghostscript. JPEG is MPO too.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO")
-NAMED_FORMAT, NAMED_SUFFIX = (
-    "TGA",
-    ".tga",
-)  # nothing in such a file tells what it is, so it is tried by this suffix alone
+NAMED_FORMAT, NAMED_SUFFIX = "TGA", ".tga"  # nothing in such a file tells what it is, so it must be called so
 
 HEAD_BYTES = 64  # what `looks_like_picture` needs of a file
 # How files of the formats begin. Where a mark is so short that a text could begin with it, what follows is looked at.
@@ -41,7 +38,7 @@ STARTS = re.compile(
     rb"|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"  # BMP: the length of the header
     rb"|II[*+]\0|MM\0[*+]"  # TIFF, BigTIFF
     rb"|P[1-6]\s+[#\d]"  # PBM, PGM, PPM: a comment or the width
-    rb"|....ftyp(avi[fs]|mi[fa]1.{4}(.{4})*?avi[fs]|msf1.{4}(.{4})*?avi[fs])"
+    rb"|....ftyp(avi[fs]|m[is]f1.{4}(.{4})*?avi[fs])"  # AVIF: its kind, or a general one and the kinds that it is too
     rb"|\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n"  # JPEG 2000, bare and in its container
     rb"|\0\0\x01\0[^\0]\0.{3}\0",  # ICO: how many pictures, and a byte of the first one that is always 0
     re.DOTALL,
@@ -95,7 +92,7 @@ def read_file(path: Path, name: str) -> bytes:
 
 @contextmanager
 def open_image(data: bytes, name: str, max_pixels: int | None = MAX_DECODED_PIXELS) -> Iterator[Image.Image]:
-    """The picture in the bytes of a file called `name`, to be loaded while this is open: the only use of Image.open.
+    """The picture in the bytes of a file called `name`, to be loaded while this is open.
 
     Whatever a decoder raises meanwhile, but for lack of memory, becomes a PictureError naming `name`. Pillow's warnings
     are dropped: they are of odd metadata, which no pixel depends on.
