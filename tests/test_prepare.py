@@ -270,5 +270,5 @@ def test_the_manifest_hashes_the_files_that_lie_there(tmp_path):
 
 def test_class_names_that_come_twice_are_said(tmp_path, capsys):
     (tmp_path / "names").write_bytes("\ufeffcrane\r\nowl\r\ncrane\r\n".encode())
-    assert prepare._read_class_names(str(tmp_path / "names")) == ["crane", "owl", "crane"]
+    assert prepare._stated_classes(str(tmp_path / "names"), None) == ["crane", "owl", "crane"]
     assert "several classes are called crane" in capsys.readouterr().err
