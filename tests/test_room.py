@@ -14,14 +14,12 @@ from restok_cli.room import check_disk, check_memory
 ABSURD = 10**12
 
 
-@pytest.mark.parametrize(
-    "form", [("-o", "out"), ("-o", "a.npz"), ("-o", "-"), ("--codes", "-o", "c.npz"), ("--resume",)]
-)
+@pytest.mark.parametrize("form", ["-o out", "-o a.npz", "-o -", "--codes -o c.npz", "--resume"])
 def test_absurd_counts_are_refused_in_no_time(fails, tmp_path, monkeypatch, form):
     monkeypatch.chdir(tmp_path)
     started = time.monotonic()
     line = fails(2, "generate", "--count", ABSURD, *form.split())
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10  # it would be years
     assert f"--count {ABSURD} needs at least 100,000.0 GB of memory" in line
     assert list(tmp_path.iterdir()) == []
 
