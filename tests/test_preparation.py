@@ -17,7 +17,7 @@ from pictures import noise, write_pictures
 from PIL import Image
 
 from restok_cli.commands.prepare import app
-from restok_cli.data import preparation, sources
+from restok_cli.data import folders, preparation
 from restok_cli.data.shards import open_dataset
 from restok_cli.files import locked_folder, whole_file
 
@@ -290,10 +290,10 @@ def test_the_slower_of_two_replaces_nothing(prepare, mixed, tmp_path, monkeypatc
     def slowly(*arguments):
         patch.undo()
         assert prepare("out").code == 0  # while this one still looks for pictures
-        return sources.walk_folder(*arguments)
+        return folders.walk_folder(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sources, "walk_folder", slowly)
+        patch.setattr(folders, "walk_folder", slowly)
         result = prepare("out")
     assert result.code == 2 and "already holds a data set; give another folder, or --overwrite" in result.err
 
