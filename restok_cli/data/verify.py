@@ -31,6 +31,7 @@ from restok_cli.data.shards import (
     read_manifest,
 )
 from restok_cli.data.tars import group_samples, list_files, read_class_id
+from restok_cli.data.walk import is_hidden
 from restok_cli.data.writer import Digest, digest_spans, fingerprint, padded
 from restok_cli.errors import RestokError
 
@@ -104,7 +105,7 @@ def _foreign_files(folder: Path, shards: list[ShardInfo]) -> list[Problem]:
     problems = [
         Problem(path.name, None, "dataset.json does not speak of it")
         for path in sorted(folder.iterdir())
-        if path.name.endswith((".tar", ".tar.gz", ".npy")) and path.name not in known
+        if path.name.endswith((".tar", ".tar.gz", ".npy")) and path.name not in known and not is_hidden(path.name)
     ]
     if (folder / WORK_FOLDER).exists():
         problems.append(Problem(WORK_FOLDER, None, "left by a preparation that was stopped"))
