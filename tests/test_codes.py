@@ -223,6 +223,7 @@ def test_verifying_finds_missing_cut_and_foreign_files_and_changed_headers(folde
     shard = folder / "train-000001.npy"
     whole = shard.read_bytes()
     (folder / "notes.txt").write_text("mine")
+    (folder / ".DS_Store").touch()
     assert problems(folder) == [("notes.txt", None, "codes.json does not speak of it")]
     (folder / "notes.txt").unlink()
     shard.write_bytes(whole[:-1])

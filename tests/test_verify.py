@@ -156,6 +156,7 @@ def test_missing_and_foreign_files_are_named(data, problems):
     (data / "train-000000.tar").unlink()
     (data / "train-000001.npy").unlink()
     shutil.copy(data / "validation-000000.tar", data / "train-000007.tar")
+    (data / "._train-000000.tar").touch()  # hidden files, which macOS leaves, are nothing
     (data / ".partial").mkdir()
     assert sorted(problems(data)) == [
         (".partial", None, "left by a preparation that was stopped"),

@@ -32,6 +32,7 @@ from restok_cli.data.shards import (
     read_manifest,
 )
 from restok_cli.data.tars import group_samples, list_files, read_class_id
+from restok_cli.data.walk import is_hidden
 from restok_cli.data.writer import Digest, digest_spans, fingerprint, padded
 from restok_cli.errors import PictureError, RestokError
 
@@ -98,9 +99,9 @@ def doubled_keys(shards: Iterable[tuple[str, list[str]]]) -> list[Problem]:
 def _verify_manifest(manifest: Manifest) -> list[Problem]:
     problems = []
     for name, split in manifest.splits.items():
-        counted = sum(shard.num_samples for shard in split.shards)
-        if split.shards and counted != split.num_samples:
-            what = f"{name} is said to have {counted(split.num_samples, 'sample')}, its shards have {counted}"
+        in_shards = sum(shard.num_samples for shard in split.shards)
+        if split.shards and in_shards != split.num_samples:
+            what = f"{name} is said to have {counted(split.num_samples, 'sample')}, its shards have {in_shards}"
             problems.append(Problem("dataset.json", None, what))
     if fingerprint(manifest.splits, manifest.class_names) != manifest.fingerprint:
         what = "the fingerprint is not that of these shards and class names: it was changed"
@@ -114,7 +115,7 @@ def _foreign_files(folder: Path, shards: list[ShardInfo]) -> list[Problem]:
     problems = [
         Problem(path.name, None, "dataset.json does not speak of it")
         for path in sorted(folder.iterdir())
-        if path.name.endswith((".tar", ".tar.gz", ".npy")) and path.name not in known
+        if path.name.endswith((".tar", ".tar.gz", ".npy")) and path.name not in known and not is_hidden(path.name)
     ]
     if (folder / WORK_FOLDER).exists():
         problems.append(Problem(WORK_FOLDER, None, "left by a preparation that was stopped"))

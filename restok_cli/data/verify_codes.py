@@ -18,6 +18,7 @@ from restok_cli.data.codes import (
 from restok_cli.data.shards import NO_CLASS
 from restok_cli.data.transforms import NUM_VIEWS
 from restok_cli.data.verify import Problem, Verification, doubled_keys
+from restok_cli.data.walk import is_hidden
 from restok_cli.errors import RestokError
 
 
@@ -35,7 +36,7 @@ def verify_codes(path: str | Path) -> Verification:
         problems.append(Problem(CODES_FILE, None, what))
     shards = [(split, shard) for split, shards in manifest.splits.items() for shard in shards]
     known = {CODES_FILE, *(shard.file for _, shard in shards)}
-    names = sorted(file.name for file in folder.iterdir() if file.name not in known)
+    names = sorted(file.name for file in folder.iterdir() if file.name not in known and not is_hidden(file.name))
     problems += [Problem(name, None, f"{CODES_FILE} does not speak of it") for name in names]
     for split, members in manifest.splits.items():
         keys = []
