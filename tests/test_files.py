@@ -1,14 +1,24 @@
 """Files and folders are whole or absent."""
 
 import errno
+import json
 import os
 import threading
 
 import pytest
 
 from restok_cli import files
-from restok_cli.errors import UsageError
-from restok_cli.files import check_apart, check_output_folder, remove_leftovers, synced_early, whole_file, whole_folder
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import (
+    check_apart,
+    check_output_folder,
+    read_json_lines,
+    remove_leftovers,
+    synced_early,
+    text_lines,
+    whole_file,
+    whole_folder,
+)
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -139,3 +149,17 @@ def test_an_output_that_would_replace_an_input_is_refused(tmp_path):
     for output in (tmp_path / "in", tmp_path, tmp_path / "other" / ".." / "in"):
         with pytest.raises(UsageError, match=r"would replace .*in, which is read"):
             check_apart(output, tmp_path / "in")
+
+
+def test_json_lines_end_at_line_feeds_alone_and_damage_is_named_by_line(tmp_path):
+    names = ["a\u2028b", "c\x85d", "e\x0bf", "g\rh", "i\x1cj", "k"]
+    file = tmp_path / "a.jsonl"
+    file.write_bytes("".join(json.dumps({"file": name}, ensure_ascii=False) + "\n" for name in names).encode())
+    assert [line["file"] for line in read_json_lines(file)] == names
+    assert [json.loads(line)["file"] for line in text_lines(file)] == names
+    for broken in ("{", "[1]", "1", "\udc80"):
+        file.write_bytes(f'{{"file": "a"}}\n\n{broken}\n'.encode(errors="surrogateescape"))
+        with pytest.raises(RestokError, match=r"a\.jsonl, line 3 is damaged"):
+            read_json_lines(file)
+    file.write_bytes(b"")
+    assert read_json_lines(file) == text_lines(file) == []
