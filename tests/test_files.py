@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import os
 import pickle
 import shutil
@@ -14,7 +15,7 @@ from textwrap import dedent
 import pytest
 
 from restok_cli import files
-from restok_cli.errors import UsageError
+from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import (
     LOCK_FILE,
     check_apart,
@@ -22,8 +23,10 @@ from restok_cli.files import (
     clear_beside,
     discard_folder,
     locked,
+    read_json_lines,
     remove_leftovers,
     synced_early,
+    text_lines,
     whole_file,
     whole_folder,
 )
@@ -290,3 +293,17 @@ def test_an_output_that_would_replace_an_input_is_refused(tmp_path):
     for output in (tmp_path / "in", tmp_path, tmp_path / "other" / ".." / "in"):
         with pytest.raises(UsageError, match=r"would replace .*in, which is read"):
             check_apart(output, tmp_path / "in")
+
+
+def test_json_lines_end_at_line_feeds_alone_and_damage_is_named_by_line(tmp_path):
+    names = ["a\u2028b", "c\x85d", "e\x0bf", "g\rh", "i\x1cj", "k"]
+    file = tmp_path / "a.jsonl"
+    file.write_bytes("".join(json.dumps({"file": name}, ensure_ascii=False) + "\n" for name in names).encode())
+    assert [line["file"] for line in read_json_lines(file)] == names
+    assert [json.loads(line)["file"] for line in text_lines(file)] == names
+    for broken in ("{", "[1]", "1", "\udc80"):
+        file.write_bytes(f'{{"file": "a"}}\n\n{broken}\n'.encode(errors="surrogateescape"))
+        with pytest.raises(RestokError, match=r"a\.jsonl, line 3 is damaged"):
+            read_json_lines(file)
+    file.write_bytes(b"")
+    assert read_json_lines(file) == text_lines(file) == []

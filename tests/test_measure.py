@@ -200,6 +200,29 @@ def test_16_bit_colour_is_refused(tmp_path, fails):
     assert "a.png has 16 bits per channel" in fails(1, "evaluate", tmp_path, "--metric", "is", "--features", "random")
 
 
+def test_names_pair_pictures_dots_and_odd_characters_included(tmp_path, sets, capsys):
+    names = ["photo.v1", "photo.v2", "2024.01.02", "x\u2028y", "x\x85y"]
+    (tmp_path / "folder").mkdir()
+    stream = io.BytesIO()
+    with StreamWriter(stream) as writer:
+        for name, image in zip(names, sets[0], strict=False):
+            save_image(image, tmp_path / "folder" / f"{name}.png")
+            writer.write(name, (tmp_path / "folder" / f"{name}.png").read_bytes(), {})
+    lines = [json.dumps({"file": f"{name}.png"}, ensure_ascii=False) + "\n" for name in names]
+    (tmp_path / "folder/manifest.jsonl").write_text("".join(lines), encoding="utf-8")
+    (tmp_path / "one.tar").write_bytes(stream.getvalue())
+    with tarfile.open(tmp_path / "one.tar", "a") as tar:
+        tar.addfile(tarfile.TarInfo("README.md"))
+        tar.addfile(tarfile.TarInfo("._photo.v1.png"))
+    stream.seek(0)
+    for source in ("folder", "one.tar", "-"):
+        pictures = open_pictures(source if source == "-" else str(tmp_path / source), "all", stdin=stream)
+        assert [pictures.key(i) for i in range(pictures.count)] == names
+    assert (
+        "2 files of" in (said := capsys.readouterr().err) and "passed over as no picture, or hidden: README.md" in said
+    )
+
+
 @pytest.mark.parametrize("where", ["in a picture", "between two"])
 def test_tar_file_that_is_cut_short_is_refused(tmp_path, fails, sets, where):
     write_tar(tmp_path / "one.tar", sets[0])

@@ -160,6 +160,17 @@ def test_a_sheet_never_replaces_a_picture_that_is_read(fails, here, pictures, op
     assert (here / "pictures" / "a.png").read_bytes() == before
 
 
+def test_outputs_are_called_after_the_whole_names_of_pictures(reconstruct, here):
+    names = ["photo.v1.png", "photo.v2.png", "2024.01.02", "2024.01.03", "x\u2028y.png", "x\x85y.png", "scan.dat"]
+    (here / "odd").mkdir()
+    for name in names:
+        (here / "odd" / name).write_bytes((here / "pictures" / "a.png").read_bytes())
+    made = sorted(f"{name.removesuffix('.png')}.png" for name in names)
+    for more in ((), ("--overwrite",)):  # which reads the manifest
+        reconstruct(*(f"odd/{name}" for name in names), "-o", "out", *more)
+        assert sorted(pngs(here / "out")) == made
+
+
 @pytest.mark.slow
 def test_tar_streams_go_in_and_come_out(reconstruct, here):
     file = io.BytesIO()

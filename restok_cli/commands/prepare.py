@@ -159,9 +159,9 @@ def shards(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="SHARDS... [OUT]",
+            metavar="SHARDS",
             help="A folder of tars, or a pattern with {00..15} or *, of files or URLs, in quotes; or SPLIT=SHARDS for"
-            " each split. Then the folder to make. Default: where the shards lie.",
+            " each split. Last, the folder OUT to make. Default: where the shards lie.",
             show_default=False,
         ),
     ],
@@ -196,8 +196,8 @@ def shards(
 
     The splits are stated, train=SHARDS validation=SHARDS test=SHARDS, each as
     often as needed, or told by names: a shard is of the split that is a word of
-    its file name, such as cats-val-0000.tar, or else of its folder; to train
-    on where there is none.
+    its file name, such as cats-val-0000.tar, or else of its folder. Where
+    there is none, it is to train on.
 
     Shards behind URLs cannot be indexed, only named: training streams them, in
     an order that it cannot promise.
@@ -206,7 +206,7 @@ def shards(
 
       restok prepare shards imagenet-1k-wds data/imagenet --class-names imagenet
       restok prepare shards train='a/*.tar' validation='b/*.tar' data/ab
-      restok prepare shards 'https://host/cats-{000..146}.tar' data/cats --num-classes 12
+      restok prepare shards 'https://host/{00..46}.tar' data/x --num-classes 12
     """
     from restok_cli.data import existing
     from restok_cli.data.intake import Rules

@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from restok_cli.console import Progress
+from restok_cli.console import Progress, counted
 from restok_cli.data.arrays import map_array
 from restok_cli.data.jobs import run_jobs
 from restok_cli.data.shards import (
