@@ -24,6 +24,7 @@ from restok_cli.files import (
     locked,
     remove_leftovers,
     synced_early,
+    temporary_folder,
     whole_file,
     whole_folder,
 )
@@ -290,3 +291,12 @@ def test_an_output_that_would_replace_an_input_is_refused(tmp_path):
     for output in (tmp_path / "in", tmp_path, tmp_path / "other" / ".." / "in"):
         with pytest.raises(UsageError, match=r"would replace .*in, which is read"):
             check_apart(output, tmp_path / "in")
+
+
+def test_a_temporary_folder_is_gone_afterwards_and_that_of_a_killed_process_with_the_next(tmp_path):
+    (tmp_path / f".run.{ENDED}.tmp").mkdir()
+    with pytest.raises(ZeroDivisionError), temporary_folder(tmp_path / "run") as folder:
+        (folder / "file").touch()
+        assert list(tmp_path.iterdir()) == [folder]
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
