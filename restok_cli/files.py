@@ -132,6 +132,14 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """The same for a folder: it appears at `path` with everything written in the block, replacing what was there."""
     path = Path(path).resolve()  # through a link, the folder behind it is replaced and the link stays
+    with temporary_folder(path) as temporary:
+        yield temporary
+        publish_folder(temporary, path)
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` that is gone after the block, or of a killed process when `path` is next written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     clear_beside(path)
     temporary = temporary_name(path)
@@ -140,7 +148,6 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         with naming(path), _held(temporary, os.O_RDONLY):
             yield temporary
-            publish_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

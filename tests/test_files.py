@@ -26,6 +26,7 @@ from restok_cli.files import (
     read_json_lines,
     remove_leftovers,
     synced_early,
+    temporary_folder,
     text_lines,
     whole_file,
     whole_folder,
@@ -307,3 +308,12 @@ def test_json_lines_end_at_line_feeds_alone_and_damage_is_named_by_line(tmp_path
             read_json_lines(file)
     file.write_bytes(b"")
     assert read_json_lines(file) == text_lines(file) == []
+
+
+def test_a_temporary_folder_is_gone_afterwards_and_that_of_a_killed_process_with_the_next(tmp_path):
+    (tmp_path / f".run.{ENDED}.tmp").mkdir()
+    with pytest.raises(ZeroDivisionError), temporary_folder(tmp_path / "run") as folder:
+        (folder / "file").touch()
+        assert list(tmp_path.iterdir()) == [folder]
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())

@@ -6,9 +6,9 @@ What would otherwise end the run at its first validation, preview, checkpoint or
 import resource
 import shutil
 import sys
+from contextlib import nullcontext
 from math import prod
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple, Protocol
 
 import torch
@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from restok_cli.console import counted, note, quiet
 from restok_cli.errors import Interrupted, RestokError
-from restok_cli.files import read_json_lines
+from restok_cli.files import read_json_lines, temporary_folder
 from restok_cli.processes import gather, rank
 from restok_cli.training.config import RunConfig
 from restok_cli.training.curves import METRICS_FILE
@@ -47,9 +47,8 @@ def preflight(config: RunConfig, run_path: Path, train: Train, device: torch.dev
 
     Raises what the run would raise, and RestokError where its checkpoints will not fit on the disk.
     """
-    run_path.resolve().parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{run_path.name}.preflight-", dir=run_path.resolve().parent) as folder:
-        folder = Path(gather(folder)[0])
+    with temporary_folder(run_path.resolve()) if rank() == 0 else nullcontext() as made:
+        folder = gather(made)[0]
         run = RunFolder(folder, shortened(config), resume=False, overwrite=True)
         try:
             with quiet():
