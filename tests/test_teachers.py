@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.training.config import AlignmentConfig, TokenizerRunConfig
+from restok_cli.training import frozen
+from restok_cli.training.config import AlignmentConfig, TokenizerRunConfig, read_preset
+from restok_cli.training.losses import downloads
 from restok_cli.training.teachers import Teacher, open_teacher, with_alignment_dims
 
 CPU = torch.device("cpu")
@@ -99,3 +101,21 @@ def test_a_missing_file_of_a_teacher_is_refused(tmp_path):
     config = AlignmentConfig(teacher="test_vit", weights=str(tmp_path / "none.safetensors"))
     with pytest.raises(RestokError, match=r"alignment\.weights = .* no such file"):
         open_teacher(config, (2, 2), CPU)
+
+
+def test_all_that_a_run_would_fetch_is_said_at_once_with_what_does_without(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(frozen, "try_to_load_from_cache", lambda repo, file: None)
+    values = read_preset("tokenizer", "restok-l-128")
+    vgg, teacher, judge = downloads(TokenizerRunConfig.parse(values, "test"))
+    assert "or loss.lpips_weights=FILE, or loss.perceptual_weight=0" in vgg
+    assert "alignment.weights=FILE, or alignment.encoder_weight=0 and alignment.decoder_weight=0" in teacher
+    assert "discriminator.weights=FILE, discriminator.kind=patch, or discriminator.weight=0" in judge
+
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "hub" / "checkpoints" / "vgg16-397923af.pth").touch()  # what is in a cache is there
+    monkeypatch.setattr(frozen, "try_to_load_from_cache", lambda repo, file: str(tmp_path))
+    assert downloads(TokenizerRunConfig.parse(values, "test")) == []
+    values["alignment"]["weights"] = values["discriminator"]["weights"] = "random"
+    monkeypatch.setattr(frozen, "try_to_load_from_cache", lambda repo, file: None)
+    assert downloads(TokenizerRunConfig.parse(values, "test")) == []

@@ -96,14 +96,16 @@ def carry_out(
 
     `origin` names the model whose weights the run starts from.
     """
+    from restok_cli.training.memory import telling_what_helps
     from restok_cli.training.preflight import preflight
     from restok_cli.training.run import RunFolder
 
     if dry_run or not (skip_preflight or resume):
-        preflight(config, output, train, device)
+        with telling_what_helps(config):
+            preflight(config, output, train, device)
     if dry_run:
         return
     with RunFolder.kept(output):
         run = RunFolder(output, config, resume=resume, overwrite=overwrite, track=track, init=origin)
-        with run.logging():
+        with run.logging(), telling_what_helps(config):
             print(train(config, run, stop_at=stop_at))

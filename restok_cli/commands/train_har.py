@@ -90,6 +90,7 @@ def train_har(
     from restok_cli.training.code_source import open_source
     from restok_cli.training.har_loop import train_har as train_loop
     from restok_cli.training.history import model_name
+    from restok_cli.training.memory import check_memory
     from restok_cli.training.run import check_new_run, settled
 
     torch_device = local_device(open_device(device))
@@ -110,6 +111,7 @@ def train_har(
     if not resume:
         check_apart(output, tokenizer, *([init] if init else []))
         check_new_run(output, overwrite)
+    check_memory(Har, run_config, torch_device)
     connect(torch_device)  # after which the first process may write there
     start = first_weights(given, output, resume, Har, run_config.model)
     train = partial(

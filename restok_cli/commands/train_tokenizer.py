@@ -82,6 +82,7 @@ def train_tokenizer(
     from restok_cli.model.tokenizer import Tokenizer
     from restok_cli.training.history import model_name
     from restok_cli.training.losses import open_tokenizer_losses
+    from restok_cli.training.memory import check_memory
     from restok_cli.training.run import check_new_run, settled
     from restok_cli.training.teachers import with_alignment_dims
     from restok_cli.training.tokenizer_loop import train_tokenizer as train_loop
@@ -95,6 +96,7 @@ def train_tokenizer(
     torch_device = local_device(open_device(device))
     if not resume:
         check_new_run(output, overwrite)
+    check_memory(Tokenizer, run_config, torch_device)
     connect(torch_device)  # after which the first process may write there
     start = first_weights(given, output, resume, Tokenizer, run_config.model)
     losses = open_tokenizer_losses(run_config, torch_device)

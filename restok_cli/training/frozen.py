@@ -7,6 +7,7 @@ from pathlib import Path
 from textwrap import shorten
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor, nn
 
@@ -64,6 +65,21 @@ def open_frozen(
         except (OSError, HfHubHTTPError, RuntimeError, KeyError, ValueError) as error:
             raise RestokError(_message(name, weights, section, error)) from error
     return network.requires_grad_(False).eval().to(device)
+
+
+def missing_download(name: str) -> str | None:
+    """Where timm would get the weights of a network from, which it does not have on this machine; None if it has."""
+    import timm
+
+    known = timm.get_pretrained_cfg(name)
+    if known is None or (not known.hf_hub_id and not known.url):
+        return None
+    if known.hf_hub_id:
+        files = (known.hf_hub_filename,) if known.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
+        here = any(isinstance(try_to_load_from_cache(known.hf_hub_id, file), str) for file in files)
+        return None if here else f"https://huggingface.co/{known.hf_hub_id}"
+    here = (Path(torch.hub.get_dir()) / "checkpoints" / known.url.rsplit("/", 1)[1]).exists()
+    return None if here else known.url
 
 
 def normalisation(network: nn.Module) -> tuple[Tensor, Tensor]:

@@ -12,12 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from restok_cli.metrics.lpips import Lpips, open_lpips
+from restok_cli.console import note
+from restok_cli.metrics.lpips import URL_VGG16, Lpips, open_lpips
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Reconstruction
-from restok_cli.training.config import AlignmentConfig, DiscriminatorConfig, TokenizerRunConfig
+from restok_cli.training.config import DINO, AlignmentConfig, DiscriminatorConfig, TokenizerRunConfig
 from restok_cli.training.diff_augment import AUGMENT_DRAWS, diff_augment
 from restok_cli.training.discriminator import FIT_DRAWS, Discriminator, LeCam, held_still
+from restok_cli.training.frozen import missing_download
 from restok_cli.training.teachers import Teacher, TeacherFeatures, open_teacher
 
 JITTER_DRAWS = 4
@@ -71,8 +73,30 @@ class TokenizerLosses:
         return {"loss": total, **{name: loss for name, (_, loss) in weighted.items()}}
 
 
+def downloads(config: TokenizerRunConfig) -> list[str]:
+    """What a run would fetch from the net, with what does without: networks that are not on this machine yet."""
+    found = []
+    vgg = Path(torch.hub.get_dir()) / "checkpoints" / URL_VGG16.rsplit("/", 1)[1]
+    if config.loss.perceptual_weight > 0 and config.loss.lpips_weights is None and not vgg.exists():
+        found.append(f"VGG-16 for LPIPS from {URL_VGG16} (or loss.lpips_weights=FILE, or loss.perceptual_weight=0)")
+    alignment, judge = config.alignment, config.discriminator
+    if alignment.is_used and alignment.weights is None and (url := missing_download(alignment.teacher)):
+        without = " and ".join(
+            f"alignment.{side}_weight=0" for side in ("encoder", "decoder") if getattr(alignment, f"{side}_weight") > 0
+        )
+        found.append(f"{alignment.teacher} for the alignment from {url} (or alignment.weights=FILE, or {without})")
+    if judge.weight > 0 and judge.kind == "dino" and judge.weights is None and (url := missing_download(DINO)):
+        found.append(
+            f"{DINO} for the discriminator from {url} (or discriminator.weights=FILE, discriminator.kind=patch, or "
+            "discriminator.weight=0)"
+        )
+    return found
+
+
 def open_tokenizer_losses(config: TokenizerRunConfig, device: torch.device) -> TokenizerLosses:
     """The loss of a run, with the networks that its weights ask for. Raises RestokError where those cannot be had."""
+    if wanted := downloads(config):  # all in one line, before the first is fetched
+        note(f"this run needs weights that are not on this machine and are fetched once; by --set: {'; '.join(wanted)}")
     lpips = teacher = None
     if config.loss.perceptual_weight > 0:
         weights = config.loss.lpips_weights

@@ -1,0 +1,111 @@
+"""Whether a run's model fits into memory, by arithmetic before anything is made; and what helps where it did not."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import torch
+from torch import nn
+
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.model.config import Config
+from restok_cli.processes import world_size
+from restok_cli.training.config import RunConfig
+
+COPIES = 5  # float32 of each weight: itself, its gradient, AdamW's two means, and its average
+LAYERS = ("num_layers", "encoder_layers", "decoder_layers")
+MANY_LAYERS = 64  # each further one weighs as much as the last
+GIB = 1 << 30
+
+
+def check_memory(module: type[nn.Module], config: RunConfig, device: torch.device) -> None:
+    """Raises UsageError where the weights of `config.model` alone, as training keeps them, are more than all memory.
+
+    It names the setting that makes the most of them.
+    """
+    shards = world_size() if getattr(config.compute, "sharding", "none") == "fsdp" else 1
+    weights = 4 * num_parameters(module, config.model)
+    needed, memory = COPIES * weights / shards, total_memory(device)
+    if needed <= memory:
+        return
+    culprit = largest_setting(module, config.model)
+    where = "the GPU" if device.type == "cuda" else "this machine"
+    raise UsageError(
+        f"{culprit or 'this model'} makes {weights / GIB:.4g} GiB of weights, with gradients, optimizer and average "
+        f"{needed / GIB:.4g} GiB, and {where} has {memory / GIB:.4g} GiB; "
+        f"{f'lower {culprit.split()[0]}' if culprit else 'take a smaller preset'}"
+    )
+
+
+def num_parameters(module: type[nn.Module], config: Config) -> float:
+    """How many weights a model of `config` has; infinite where they are too many to count."""
+    layers = {name: getattr(config, name) for name in LAYERS if name in type(config).model_fields}
+    few = config.model_copy(update={name: min(count, MANY_LAYERS) for name, count in layers.items()})
+    total = _count(module, few)
+    for name, count in layers.items():
+        if count > MANY_LAYERS:
+            one_less = few.model_copy(update={name: MANY_LAYERS - 1})
+            total += (count - MANY_LAYERS) * (total - _count(module, one_less))
+    return total
+
+
+def _count(module: type[nn.Module], config: Config) -> float:
+    try:
+        with torch.device("meta"):
+            return sum(parameter.numel() for parameter in module(config).parameters())
+    except RuntimeError:  # a single tensor with more bytes than 64 bits can count
+        return float("inf")
+
+
+def largest_setting(module: type[nn.Module], config: Config) -> str | None:
+    """The size of a model, with its value, that adds most weights to those of the default; None where none does."""
+    best, culprit = num_parameters(module, config), None
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if type(value) is not int or value <= (field.default or 0):
+            continue
+        try:
+            changed = type(config).model_validate(config.model_dump() | {name: field.default})
+        except ValueError:  # the others do not go with the default
+            continue
+        if (count := num_parameters(module, changed)) < best:
+            best, culprit = count, f"model.{name} = {value}"
+    return culprit
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes of the GPU, or of the machine and what a container may have of it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    total = psutil.virtual_memory().total
+    try:
+        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))
+    except (OSError, ValueError):  # no container, or the word max
+        return total
+
+
+@contextmanager
+def telling_what_helps(config: RunConfig) -> Iterator[None]:
+    """Where memory runs out inside the block, raise RestokError with what in `config` would make it last."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch on the CPU has no class for it
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise RestokError(f"out of memory; {remedies(config)}") from error
+
+
+def remedies(config: RunConfig) -> str:
+    """What would take less memory than `config` does, the mildest first."""
+    compute, size = config.compute, config.schedule.micro_batch_size or config.schedule.batch_size
+    found = []
+    if size > 1:
+        found.append(f"schedule.micro_batch_size below {size} (the batch of a step stays the same)")
+    if not compute.gradient_checkpointing:
+        found.append("compute.gradient_checkpointing=true")
+    if getattr(compute, "sharding", "fsdp") == "none":
+        found.append("compute.sharding=fsdp over several processes")
+    one = f"a micro-batch is one picture already{', ' if found else ': '}" if size == 1 else ""
+    return f"{one}set {' or '.join(found)}, or take a smaller model" if found else f"{one}take a smaller model"
