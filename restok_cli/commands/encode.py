@@ -24,7 +24,7 @@ from restok_cli.commands.options import (
     open_device,
     torch_dtype,
 )
-from restok_cli.console import Progress, note
+from restok_cli.console import Progress, counted, note
 from restok_cli.errors import RestokError
 from restok_cli.files import MAX_DECODED_PIXELS
 
@@ -110,4 +110,4 @@ def encode_all(
     if count == 0:
         raise RestokError(f"none of the {inputs.unreadable} pictures could be decoded; nothing was written")
     if inputs.unreadable:
-        note(f"{count} pictures, {inputs.unreadable} left out")
+        note(f"{counted(count, 'picture')}, {inputs.unreadable} left out")

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from restok_cli.console import counted
 from restok_cli.errors import RestokError, UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def read_results(file: Path, model: "ModelFolder") -> "list[Result]":
         whole = json.loads(file.read_text(encoding="utf-8"))
         protocol = whole["protocol"]
         if "tokens" in whole:
-            steps = [(step["metrics"], f" from {step['tokens']} tokens") for step in whole["tokens"]]
+            steps = [(step["metrics"], f" from {counted(step['tokens'], 'token')}") for step in whole["tokens"]]
         else:
             steps = [(whole["metrics"], "")]
         rows = [_row(name, fact, words, protocol) for facts, words in steps for name, fact in facts.items()]
@@ -66,7 +67,7 @@ def _row(name: str, fact: dict, words: str, protocol: dict) -> "Result":
     metric, against = METRICS[name], ""
     if metric.against:
         against = Path(protocol["reference"]["source"]).name
-        against += f", {fact['n_reference']:,} pictures" if fact["n_reference"] else ""
+        against += f", {count:,} picture{'s' * (count != 1)}" if (count := fact["n_reference"]) else ""
     basis = f"{protocol['features']['network']} features" if metric.basis == "features" else fact["definition"]
     return Result(
         name=labelled(fact["name"], unusual_features(name, protocol)) + words,
