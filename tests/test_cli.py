@@ -90,6 +90,15 @@ def test_help_of_every_command_shows_an_example_that_exists(restok, command):
     assert not wrapped
 
 
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_leaves_no_word_alone_on_a_line(restok, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    text, _, panels = restok(*command, "--help").out.partition("╭─ ")
+    _, _, commands = panels.partition("╭─ Commands ")
+    lines = [line.strip(" │") for part in (text, commands.partition("╰")[0]) for line in part.splitlines()]
+    assert [after for before, after in pairwise(lines) if before and len(after.split()) == 1] == []
+
+
 def test_options_in_the_examples_exist(restok):
     for command in COMMANDS:
         text = restok(*command, "--help").out

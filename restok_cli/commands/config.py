@@ -37,7 +37,7 @@ Kind = Annotated[Literal["tokenizer", "har"] | None, typer.Option(help="Whose co
 
 @app.command()
 def show(config: Source, assignments: Assignments = None, kind: Kind = None, as_json: AsJson = False) -> None:
-    """Print every setting, with a comment that says where it was stated if it is no default.
+    """Print every setting; a comment says where one was stated that is no default.
 
     Examples:
 

@@ -23,10 +23,11 @@ def doctor(
 ) -> None:
     """Say whether this machine has what restok needs, and what to do where it has not. Downloads nothing.
 
-    Looks at Python, libraries, torch and its device, cores, memory, disks, and the
-    weights of other people's networks: which are here, and how to get the others
-    without a connection. Of data sets it checks the files and their indices
-    (`restok prepare verify` reads every picture), of models config and header.
+    Looks at Python, libraries, torch and its device, cores, memory, disks, and
+    the weights of other people's networks: which are here, and how to get the
+    others without a connection. Of data sets it checks the files and their
+    indices (`restok prepare verify` reads every picture), of models config and
+    header of the weights.
 
     Each line begins with ok, note (worth knowing) or problem. The exit code is 1
     where there is a problem.

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from restok_cli.console import note
+from restok_cli.console import counted, note
 from restok_cli.processes import rank
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def write_statistics(
         return
     spatial = sums.spatial.gaussian() if sums.spatial else None
     kept = write_reference(path, pictures, network, sums.pool.gaussian(), spatial, num_pictures)
-    note(f"statistics of {len(pictures.digests)} pictures by {network.name}, and {kept} of the pictures")
+    note(f"statistics of {counted(len(pictures.digests), 'picture')} by {network.name}, and {kept} of the pictures")
     print(path)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from restok_cli.commands.options import SAMPLE_MODEL
+from restok_cli.console import counted
 from restok_cli.errors import UsageError
 from restok_cli.files import whole_file
 from restok_cli.processes import rank
@@ -60,7 +61,9 @@ def evaluate_tokens(
     metrics = choose_metrics(metrics, originals, reference, instruments, vgg_weights)
     codes: dict[int, torch.Tensor] = {}  # of each group: encoded once, for all prefixes
     sets = [
-        originals.changed(f"{originals.source}, {count} tokens", _decode_first(count, tokenizer, codes, instruments))
+        originals.changed(
+            f"{originals.source}, {counted(count, 'token')}", _decode_first(count, tokenizer, codes, instruments)
+        )
         for count in counts
     ]
     results = measure(sets, reference, metrics, instruments)

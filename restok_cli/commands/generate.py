@@ -155,10 +155,10 @@ def generate(
 ) -> None:
     """Draw pictures: each in 9 steps where an autoregressive model would take 128.
 
-    A folder gets 000000.png, 000001.png, …, manifest.jsonl with the class and seed
-    of each, and request.json with model and options; an .npz has the form of the
-    ADM evaluator. Picture i depends on the model, the seed, i, its class and the
-    sampling options: not on how many others are made, where, or when. Prints OUT.
+    A folder gets 000000.png, 000001.png, …, manifest.jsonl with the class and
+    seed of each, and request.json with model and options; an .npz has the form of
+    the ADM evaluator. Picture i depends on the model, the seed, i, its class and
+    the sampling options: not on how many others are made, or where. Prints OUT.
 
     Examples: a grid of emoji; hearts; 50,000 pictures for a gFID, and the same in
     a pipe; codes:

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="""List presets and released models; look into a model; convert, describe, publish it.
+    help="""List presets and released models; look into one, convert, describe, publish.
 
-    Wherever a command takes a model, it takes a folder that restok wrote, a folder
-    in the layout that the authors of the paper released, hf:owner/name[@revision]
-    on the Hugging Face hub, or the word sample: the one that comes with restok. A
-    folder called sample is ./sample.
+    Wherever a command takes a model, it takes a folder that restok wrote, one in
+    the layout that the authors of the paper released, hf:owner/name[@revision] on
+    the Hugging Face hub, or the word sample: the one that comes with restok. (A
+    folder called sample is ./sample.)
 
     Examples:
 
@@ -95,7 +95,7 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command()
 def show(model: ModelArgument, as_json: AsJson = False) -> None:
-    """Say what a model is: its config, its parameters by part, levels, steps and fingerprint.
+    """Say what a model is: config, parameters, levels, fingerprint.
 
     Example:
 
@@ -122,9 +122,10 @@ def convert(
 ) -> None:
     """Write a model in the other layout: released from ours, ours from released. Prints OUT.
 
-    A generator's own tokenizer is not converted with it: give its folder, M/tokenizer.
-    The released layout knows tokenizers of three sizes only, with its own merging and
-    latent layout. No restok command needs this: all of them read both layouts.
+    A generator's own tokenizer is not converted with it: give its folder,
+    M/tokenizer. The released layout knows tokenizers of three sizes only, with
+    its own merging and latent layout. No restok command needs this: all of them
+    read both layouts.
 
     Example:
 
@@ -181,10 +182,10 @@ def card(
         bool, typer.Option("--overwrite", help="Replace a README.md that restok did not write, or that was edited.")
     ] = False,
 ) -> None:
-    """Write the card of a model, its README.md, with metrics and licence. Prints the file.
+    """Write the card of a model, its README.md, with metrics and licence. Prints it.
 
-    Training writes one with what it knows. What is given here goes in the place of
-    what was given before; the rest stays. An edited card is replaced only by
+    Training writes one with what it knows. What is given here goes in the place
+    of what was given before; the rest stays. An edited card is replaced only by
     --overwrite: finish it by hand after this command, not before.
 
     Example:
@@ -229,8 +230,8 @@ def push(
     Only the files of the model go, in one commit, and nothing in M changes. Files
     there that are called as a model's are, and that this one lacks, are deleted,
     and named; others stay. All commands take the model from there as
-    hf:OWNER/NAME. `hf auth login` says who you are; HF_ENDPOINT names a mirror. An
-    edited card goes as it is.
+    hf:OWNER/NAME. `hf auth login` says who you are; HF_ENDPOINT names a mirror.
+    An edited card goes as it is.
 
     Examples:
 

@@ -78,7 +78,7 @@ def imagenet(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a data set from ImageNet-1k, in any form in which people have it.
+    """Make a data set from ImageNet-1k, in any of its usual forms.
 
     DIR may hold the tars of image-net.org, which are read where they lie
     (ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, with
@@ -187,7 +187,7 @@ def shards(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a data set from WebDataset shards that exist; nothing is copied.
+    """Make a data set of WebDataset shards, which stay where they are.
 
     Each sample is a picture (.jpg, .png, .webp) and, where there are classes,
     their number (.cls). OUT gets links to the shards; without OUT, the index of
@@ -294,7 +294,7 @@ def verify(
 
 @app.command()
 def sample(out: Output, overwrite: Overwrite = False, as_json: AsJson = False) -> None:
-    """Write out the data set that comes with restok: 1,906 emoji in 98 classes.
+    """Write out the data set that comes with restok, of 1,906 emoji.
 
     Commands that take a data set also take the word sample for it, so this is
     only for other programs, or to look at.

@@ -61,8 +61,8 @@ def codes(
 
     Example:
 
-      restok prepare codes sample emoji-codes --tokenizer runs/tokenizer --views flip
-      restok train-har emoji-codes --tokenizer runs/tokenizer -o har
+      restok prepare codes sample emoji-codes --tokenizer sample --views flip
+      restok train-har emoji-codes --tokenizer sample -o har
     """
     run_in_processes(num_processes)
     from restok_cli.data.code_writer import finish_codes

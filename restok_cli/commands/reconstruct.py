@@ -72,10 +72,10 @@ def reconstruct(
     dtype: Dtype = "float32",
     as_json: AsJson = False,
 ) -> None:
-    """Encode pictures to codes, decode them again, and say how near they come (PSNR).
+    """Encode pictures to codes, decode them, and say how near they come (PSNR).
 
-    A picture of any size gets the centre crop of evaluation first. A folder gets a
-    PNG of each picture's name, in a sub-folder for each N where --tokens names
+    A picture of any size gets the centre crop of evaluation first. A folder gets
+    a PNG of each picture's name, in a sub-folder for each N where --tokens names
     several; those that cannot be decoded are named and left out. manifest.jsonl
     holds the PSNR of each. Prints OUT.
 

@@ -49,7 +49,7 @@ def train_tokenizer(
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
-    """Train a tokenizer: pictures to discrete codes in coarse-to-fine levels, and back.
+    """Train a tokenizer: pictures to codes in coarse-to-fine levels, and back.
 
     RUN gets config.yaml, metrics.jsonl, log.txt, checkpoints/, previews/ (look at
     them) and model/, which the other commands take. Ctrl-C saves before it stops;

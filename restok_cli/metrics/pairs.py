@@ -2,7 +2,7 @@
 
 from unicodedata import normalize
 
-from restok_cli.console import note
+from restok_cli.console import counted, note
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.metrics.pictures import Pictures
 from restok_cli.metrics.reference import Reference
@@ -24,8 +24,8 @@ def align(reference: Reference, samples: Pictures, metric: str) -> Reference:
     if not (samples.named and pictures.named):
         if samples.count != pictures.count:
             raise RestokError(
-                f"{samples.source} holds {samples.count} pictures and {pictures.source} {pictures.count}; without"
-                " names they are paired by their order, so there must be as many"
+                f"{samples.source} holds {counted(samples.count, 'picture')} and {pictures.source} {pictures.count};"
+                " without names they are paired by their order, so there must be as many"
             )
         return Reference(reference.source, None, pictures)
     ours, theirs = _index_by_key(samples), _index_by_key(pictures)
@@ -67,6 +67,6 @@ def _key(pictures: Pictures, index: int) -> str:
 
 def _no_partner(key: str, pictures: Pictures, others: Pictures) -> RestokError:
     return RestokError(
-        f"{key} of {pictures.source} ({pictures.count} pictures) has no partner in {others.source} ({others.count});"
-        " pairs need the same paths in both, suffix aside"
+        f"{key} of {pictures.source} ({counted(pictures.count, 'picture')}) has no partner in {others.source}"
+        f" ({others.count}); pairs need the same paths in both, suffix aside"
     )

@@ -192,11 +192,11 @@ def _training(training: Training | None) -> list[str]:
     if training is None:
         return ["## Training\n\nNot recorded: restok did not train this model, or did so before it wrote model cards."]
     start = f"the weights of {training.init}" if training.init else "random weights"
-    done = f"{training.steps:,} steps"
+    done = f"{training.steps:,} step{'s' * (training.steps != 1)}"
     if training.steps < training.max_steps:
         done += f" of the {training.max_steps:,} planned"
     rows = [
-        ("steps", f"{done}, {training.batch_size:,} pictures each, from {start}"),
+        ("steps", f"{done}, {training.batch_size:,} picture{'s' * (training.batch_size != 1)} each, from {start}"),
         ("data set", f"{training.data_name}, fingerprint `{training.data_fingerprint}`"),
         ("settings", f"preset `{training.preset}`" + (", and what is listed below" if training.changes else "")),
         ("made with", f"restok {training.restok}, torch {training.torch}"),
