@@ -4,13 +4,14 @@ A new example is run by itself. Where it needs a file, put that into `stage`; wh
 add a line to SMALLER or CANNOT_RUN, with the reason.
 """
 
-import io
 import re
-import sys
+import shlex
+import shutil
 from collections.abc import Iterator
 
 import pytest
 import typer
+from pictures import write_pictures
 from test_docs import pipe, pipelines, stage
 
 from restok_cli import cli
@@ -23,6 +24,8 @@ CANNOT_RUN = {
     r"^restok report runs/a |^restok curves runs/a ": "two runs; test_report.py and test_curves.py compare such",
 }
 # What help shows of step numbers beside the presets; these run in test_config.py for every preset.
+# Outputs that are no option's: the ones of an earlier example go.
+MADE = r"^restok (?:prepare (?:folder|imagenet|shards)|models (?:convert|halve)) \S+ (\S+)|^restok prepare sample (\S+)"
 FULL_SIZE = r"restok train-\S+ sample (--tokenizer \S+ )?--max-steps 500"
 
 
@@ -57,3 +60,50 @@ def test_the_settings_of_a_first_try_go_together(line, restok):
     """Their real presets and numbers of steps, which are too slow to train with here."""
     kind = line.split()[1].removeprefix("train-")
     assert restok("config", "show", "sample", "--kind", kind, "--set", "schedule.max_steps=500").code == 0
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory, tiny_models, sample_data):
+    """A folder with all that the examples read, made by the commands that the reader would have used before."""
+    folder = tmp_path_factory.mktemp("examples")
+    stage(folder, tiny_models, sample_data)
+    write_pictures(folder / "photos", [f"{name}/{i}.png" for name in ("cat", "dog") for i in range(6)], 32, 32)
+    write_pictures(folder, ["photo.jpg"], 32, 32)
+    shutil.copytree(folder / "my-wds", folder / "imagenet-1k-wds")
+    (folder / "M").symlink_to("runs/har")
+    before = (
+        "prepare folder photos data/photos",
+        "train-tokenizer few --preset tiny --max-steps 1 --skip-preflight -o runs/trained",
+        "train-har few --tokenizer runs/trained --preset tiny --max-steps 1 --skip-preflight -o runs/har-trained",
+        "encode photo.jpg --model runs/tokenizer -o codes.npz",
+        "generate --model runs/har --count 8 -o pictures",
+        "reconstruct few --model runs/tokenizer -o reconstructed",
+        "generate --model runs/har --count 8 -o samples.npz",
+        "generate --model runs/har --count 8 --seed 1 -o adm.npz",
+        *(f"evaluate pictures --reference few --features random --json > {name}.json" for name in ("a", "b", "result")),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for line in before:
+            for part in pipelines(f"restok {line}"):
+                pipe(part, patch, "before the examples")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("path", "line"), EXAMPLES, ids=[f"{i}-{path}" for i, (path, _) in enumerate(EXAMPLES)])
+def test_every_example_runs(path, line, staged, monkeypatch):
+    if reason(line):
+        return
+    monkeypatch.chdir(staged)
+    if line.startswith("restok config "):  # needs nothing smaller
+        assert cli.run(shlex.split(line.partition(" > ")[0])[1:]) == 0
+        return
+    if made := re.search(MADE, line):
+        shutil.rmtree(made[made.lastindex], ignore_errors=True)
+    if " -o " not in line and (made := re.match(r"restok (generate|reconstruct) ", line)):
+        shutil.rmtree({"generate": "pictures", "reconstruct": "reconstructed"}[made[1]], ignore_errors=True)
+    # a tiny model has 32 codes, and what an earlier example reconstructed is the data set
+    line = line.replace("1,4,16,128", "1,4,16,32").replace("rfid --reference photos", "rfid --reference few")
+    for part in pipelines(line):
+        pipe([words for words in part if words[0] == "restok"], monkeypatch, f"{path} --help")  # and not tar

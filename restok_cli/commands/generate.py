@@ -167,7 +167,7 @@ def generate(
       restok generate --model runs/har --class heart --cfg-scale 2 -o hearts
       restok generate --model runs/har --count 50000 --preset paper -o 50k.npz
       restok generate --model runs/har --count 64 -o - | tar tf -
-      restok generate --model runs/har --codes -o - | restok decode - -o decoded
+      restok generate --codes -o - | restok decode - -o decoded
     """
     if grid is None and not (is_given(context, "output") or codes or shards) and count <= MAX_GRID:
         grid = PICTURE_FOLDER.with_suffix(".png")
