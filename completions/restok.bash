@@ -220,7 +220,7 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
             ;;
         models)
             words=(
-                hf:xushu-me/restok_l_128.r256_in1k hf:xushu-me/llamagen_l_c2i_restok_l_128.r256_in1k
+                sample hf:xushu-me/restok_l_128.r256_in1k hf:xushu-me/llamagen_l_c2i_restok_l_128.r256_in1k
             )
             paths=-d
             ;;
@@ -356,24 +356,25 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok prepare imagenet')
             commands=()
             options=(
-                --resize --max-pixels --check --samples-per-shard --jobs --overwrite --json --help -h
+                --test-as-validation --resize --max-pixels --max-decoded-pixels --check --samples-per-shard --jobs
+                --overwrite --json --help -h
             )
             arguments=(folders files) others=
             ;;
         'restok prepare folder')
             commands=()
             options=(
-                --validation-fraction --resize --max-pixels --check --samples-per-shard --jobs --overwrite --json --help
-                -h
+                --validation-fraction --test-as-validation --resize --max-pixels --max-decoded-pixels --check
+                --samples-per-shard --jobs --overwrite --json --help -h
             )
             arguments=(folders files) others=
             ;;
         'restok prepare shards')
             commands=()
             options=(
-                --class-names --check --jobs --overwrite --json --help -h
+                --class-names --num-classes --check --max-decoded-pixels --jobs --overwrite --json --help -h
             )
-            arguments=(files files) others=
+            arguments=() others=files
             ;;
         'restok prepare codes')
             commands=()
@@ -416,8 +417,8 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok reconstruct')
             commands=()
             options=(
-                --model --output -o --tokens --split --no-crop --grid --ladder --batch-size --overwrite --device --dtype
-                --json --help -h
+                --model --output -o --tokens --split --no-crop --max-decoded-pixels --grid --ladder --batch-size
+                --overwrite --device --dtype --json --help -h
             )
             arguments=() others=pictures
             ;;
@@ -434,7 +435,8 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok encode')
             commands=()
             options=(
-                --model --output -o --split --no-crop --batch-size --overwrite --device --dtype --json --help -h
+                --model --output -o --split --no-crop --max-decoded-pixels --batch-size --overwrite --device --dtype
+                --json --help -h
             )
             arguments=() others=pictures
             ;;
@@ -448,9 +450,10 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok evaluate')
             commands=()
             options=(
-                --metric --reference --split --crop --features --inception-weights --vgg-weights --timm-weights --model
-                --tokens --plot --fail-under --compare --make-reference --output -o --reference-pictures --cache
-                --no-cache --batch-size --num-processes --overwrite --device --json --help -h
+                --metric --reference --split --crop --max-decoded-pixels --features --inception-weights --vgg-weights
+                --timm-weights --model --tokens --plot --fail-under --compare --make-reference --output -o
+                --reference-pictures --cache --no-cache --batch-size --num-processes --overwrite --device --json --help
+                -h
             )
             arguments=(pictures) others=
             ;;
@@ -568,6 +571,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
             case $2 in
                 --resize) kind=nothing pending=1 ;;
                 --max-pixels) kind=nothing pending=1 ;;
+                --max-decoded-pixels) kind=nothing pending=1 ;;
                 --check) kind='quick|full' pending=1 ;;
                 --samples-per-shard) kind=nothing pending=1 ;;
                 --jobs) kind=nothing pending=1 ;;
@@ -578,6 +582,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --validation-fraction) kind=nothing pending=1 ;;
                 --resize) kind=nothing pending=1 ;;
                 --max-pixels) kind=nothing pending=1 ;;
+                --max-decoded-pixels) kind=nothing pending=1 ;;
                 --check) kind='quick|full' pending=1 ;;
                 --samples-per-shard) kind=nothing pending=1 ;;
                 --jobs) kind=nothing pending=1 ;;
@@ -586,7 +591,9 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
         'restok prepare shards')
             case $2 in
                 --class-names) kind='class names' pending=1 ;;
+                --num-classes) kind=nothing pending=1 ;;
                 --check) kind='quick|full' pending=1 ;;
+                --max-decoded-pixels) kind=nothing pending=1 ;;
                 --jobs) kind=nothing pending=1 ;;
             esac
             ;;
@@ -645,6 +652,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --output | -o) kind=files pending=1 ;;
                 --tokens) kind=nothing pending=1 ;;
                 --split) kind='validation|train' pending=1 ;;
+                --max-decoded-pixels) kind=nothing pending=1 ;;
                 --grid) kind=files pending=1 ;;
                 --ladder) kind=files pending=1 ;;
                 --batch-size) kind=auto pending=1 ;;
@@ -684,6 +692,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --model) kind=models pending=1 ;;
                 --output | -o) kind=files pending=1 ;;
                 --split) kind='validation|train' pending=1 ;;
+                --max-decoded-pixels) kind=nothing pending=1 ;;
                 --batch-size) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
                 --dtype) kind='float32|bf16' pending=1 ;;
@@ -705,6 +714,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --reference) kind=pictures pending=1 ;;
                 --split) kind='validation|train|all' pending=1 ;;
                 --crop) kind=nothing pending=1 ;;
+                --max-decoded-pixels) kind=nothing pending=1 ;;
                 --features) kind=networks pending=1 ;;
                 --inception-weights) kind=files pending=1 ;;
                 --vgg-weights) kind=files pending=1 ;;

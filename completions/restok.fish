@@ -186,7 +186,7 @@ function __restok_values --argument-names kind
                 gfid rfid fid sfid is precision recall kid psnr ssim ms-ssim lpips mse codebook nll all
         case 'models'
             printf '%s\n' \
-                'hf:xushu-me/restok_l_128.r256_in1k' 'hf:xushu-me/llamagen_l_c2i_restok_l_128.r256_in1k'
+                sample 'hf:xushu-me/restok_l_128.r256_in1k' 'hf:xushu-me/llamagen_l_c2i_restok_l_128.r256_in1k'
         case 'networks'
             printf '%s\n' \
                 inception dinov2 clip vgg16 'timm:' random
@@ -287,12 +287,14 @@ set -g __restok_commands 'restok prepare' 'restok prepare imagenet' 'restok prep
 function __restok_takes --argument-names path option
     switch "$path $option"
         case \
-            'restok prepare imagenet --resize' 'restok prepare imagenet --max-pixels' 'restok prepare imagenet --check' \
+            'restok prepare imagenet --resize' 'restok prepare imagenet --max-pixels' \
+            'restok prepare imagenet --max-decoded-pixels' 'restok prepare imagenet --check' \
             'restok prepare imagenet --samples-per-shard' 'restok prepare imagenet --jobs' \
             'restok prepare folder --validation-fraction' 'restok prepare folder --resize' \
-            'restok prepare folder --max-pixels' 'restok prepare folder --check' \
-            'restok prepare folder --samples-per-shard' 'restok prepare folder --jobs' \
-            'restok prepare shards --class-names' 'restok prepare shards --check' 'restok prepare shards --jobs' \
+            'restok prepare folder --max-pixels' 'restok prepare folder --max-decoded-pixels' \
+            'restok prepare folder --check' 'restok prepare folder --samples-per-shard' 'restok prepare folder --jobs' \
+            'restok prepare shards --class-names' 'restok prepare shards --num-classes' 'restok prepare shards --check' \
+            'restok prepare shards --max-decoded-pixels' 'restok prepare shards --jobs' \
             'restok prepare codes --tokenizer' 'restok prepare codes --views' 'restok prepare codes --batch-size' \
             'restok prepare codes --num-workers' 'restok prepare codes --num-processes' 'restok prepare codes --device' \
             'restok prepare codes --dtype' 'restok prepare verify --jobs' 'restok train-tokenizer --output' \
@@ -306,19 +308,20 @@ function __restok_takes --argument-names path option
             'restok train-har --stop-at' 'restok train-har --track' 'restok train-har --num-processes' \
             'restok train-har --device' 'restok reconstruct --model' 'restok reconstruct --output' \
             'restok reconstruct -o' 'restok reconstruct --tokens' 'restok reconstruct --split' \
-            'restok reconstruct --grid' 'restok reconstruct --ladder' 'restok reconstruct --batch-size' \
-            'restok reconstruct --device' 'restok reconstruct --dtype' 'restok generate --model' \
-            'restok generate --output' 'restok generate -o' 'restok generate --steps' 'restok generate --count' \
-            'restok generate --class' 'restok generate --seed' 'restok generate --preset' 'restok generate --cfg-scale' \
-            'restok generate --cfg-schedule' 'restok generate --cfg-start' 'restok generate --cfg-stop' \
-            'restok generate --cfg-peak' 'restok generate --temperature' 'restok generate --top-k' \
-            'restok generate --top-p' 'restok generate --tokenizer' 'restok generate --grid' 'restok generate --ladder' \
-            'restok generate --batch-size' 'restok generate --num-processes' 'restok generate --quantize' \
-            'restok generate --device' 'restok generate --dtype' 'restok encode --model' 'restok encode --output' \
-            'restok encode -o' 'restok encode --split' 'restok encode --batch-size' 'restok encode --device' \
-            'restok encode --dtype' 'restok decode --model' 'restok decode --output' 'restok decode -o' \
-            'restok decode --tokens' 'restok decode --batch-size' 'restok decode --device' 'restok decode --dtype' \
-            'restok evaluate --metric' 'restok evaluate --reference' 'restok evaluate --split' 'restok evaluate --crop' \
+            'restok reconstruct --max-decoded-pixels' 'restok reconstruct --grid' 'restok reconstruct --ladder' \
+            'restok reconstruct --batch-size' 'restok reconstruct --device' 'restok reconstruct --dtype' \
+            'restok generate --model' 'restok generate --output' 'restok generate -o' 'restok generate --steps' \
+            'restok generate --count' 'restok generate --class' 'restok generate --seed' 'restok generate --preset' \
+            'restok generate --cfg-scale' 'restok generate --cfg-schedule' 'restok generate --cfg-start' \
+            'restok generate --cfg-stop' 'restok generate --cfg-peak' 'restok generate --temperature' \
+            'restok generate --top-k' 'restok generate --top-p' 'restok generate --tokenizer' 'restok generate --grid' \
+            'restok generate --ladder' 'restok generate --batch-size' 'restok generate --num-processes' \
+            'restok generate --quantize' 'restok generate --device' 'restok generate --dtype' 'restok encode --model' \
+            'restok encode --output' 'restok encode -o' 'restok encode --split' 'restok encode --max-decoded-pixels' \
+            'restok encode --batch-size' 'restok encode --device' 'restok encode --dtype' 'restok decode --model' \
+            'restok decode --output' 'restok decode -o' 'restok decode --tokens' 'restok decode --batch-size' \
+            'restok decode --device' 'restok decode --dtype' 'restok evaluate --metric' 'restok evaluate --reference' \
+            'restok evaluate --split' 'restok evaluate --crop' 'restok evaluate --max-decoded-pixels' \
             'restok evaluate --features' 'restok evaluate --inception-weights' 'restok evaluate --vgg-weights' \
             'restok evaluate --timm-weights' 'restok evaluate --model' 'restok evaluate --tokens' \
             'restok evaluate --plot' 'restok evaluate --fail-under' 'restok evaluate --make-reference' \
@@ -387,9 +390,9 @@ complete -c restok -f
 
 # restok
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a prepare -d 'Make a data set: tar shards, indexed and hashed, that training reads in an exact order'
-complete -c restok -n '__restok_argument \'restok\' 1 1' -a train-tokenizer -d 'Train a tokenizer: pictures to discrete codes in coarse-to-fine levels, and back'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a train-tokenizer -d 'Train a tokenizer: pictures to codes in coarse-to-fine levels, and back'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a train-har -d 'Train a HAR generator, which draws the codes of a picture level by level: 9 steps for …'
-complete -c restok -n '__restok_argument \'restok\' 1 1' -a reconstruct -d 'Encode pictures to codes, decode them again, and say how near they come (PSNR)'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a reconstruct -d 'Encode pictures to codes, decode them, and say how near they come (PSNR)'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a generate -d 'Draw pictures: each in 9 steps where an autoregressive model would take 128'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a encode -d 'Turn pictures into codes: 128 numbers each, or as many as the tokenizer makes'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a decode -d 'Turn codes into pictures: all codes of each, or a prefix of them, which gives a …'
@@ -398,23 +401,25 @@ complete -c restok -n '__restok_argument \'restok\' 1 1' -a curves -d 'Draw what
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a report -d 'Make one HTML file of runs: curves, previews, the codebook, metrics, config and …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a demo -d 'Run every command once, on the emoji that come with restok: five minutes on two CPU …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a doctor -d 'Say whether this machine has what restok needs, and what to do where it has not. …'
-complete -c restok -n '__restok_argument \'restok\' 1 1' -a models -d 'List presets and released models; look into a model; convert, describe, publish it'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a models -d 'List presets and released models; look into one, convert, describe, publish'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a config -d 'Show, compare and check the settings of runs'
 complete -c restok -n '__restok_at \'restok\'' -l version -d 'Print the version and leave'
 complete -c restok -n '__restok_at \'restok\'' -l help -s h -d 'Show this message and exit'
 
 # restok prepare
-complete -c restok -n '__restok_argument \'restok prepare\' 1 1' -a imagenet -d 'Make a data set from ImageNet-1k, in any form in which people have it'
+complete -c restok -n '__restok_argument \'restok prepare\' 1 1' -a imagenet -d 'Make a data set from ImageNet-1k, in any of its usual forms'
 complete -c restok -n '__restok_argument \'restok prepare\' 1 1' -a folder -d 'Make a data set from a folder of pictures'
-complete -c restok -n '__restok_argument \'restok prepare\' 1 1' -a shards -d 'Make a data set from WebDataset shards that exist; nothing is copied'
+complete -c restok -n '__restok_argument \'restok prepare\' 1 1' -a shards -d 'Make a data set of WebDataset shards, which stay where they are'
 complete -c restok -n '__restok_argument \'restok prepare\' 1 1' -a codes -d 'Encode every picture of a data set once, to train generators on codes alone'
 complete -c restok -n '__restok_argument \'restok prepare\' 1 1' -a verify -d 'Read a data set, or the codes of one, and say whether it is what was prepared'
-complete -c restok -n '__restok_argument \'restok prepare\' 1 1' -a sample -d 'Write out the data set that comes with restok: 1,906 emoji in 98 classes'
+complete -c restok -n '__restok_argument \'restok prepare\' 1 1' -a sample -d 'Write out the data set that comes with restok, of 1,906 emoji'
 complete -c restok -n '__restok_at \'restok prepare\'' -l help -s h -d 'Show this message and exit'
 
 # restok prepare imagenet
+complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l test-as-validation -d 'Validate on the test split, where there is none for validation'
 complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l resize -r -f -d 'Shrink pictures whose shorter edge is longer than this. JPEG stays JPEG; others become …'
 complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l max-pixels -r -f -d 'Shrink pictures of more pixels than this to so many'
+complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l max-decoded-pixels -r -f -d 'Pictures of more pixels than this are left out, since they may fill all memory. …'
 complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l check -r -f -a '(__restok_values \'quick|full\')' -d 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …'
 complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l samples-per-shard -r -f -d 'Pictures in a shard'
 complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l jobs -r -f -d 'Processes to work with; the result is the same. Default: one per core'
@@ -425,9 +430,11 @@ complete -c restok -n '__restok_argument \'restok prepare imagenet\' 1 1' -f -a 
 complete -c restok -n '__restok_argument \'restok prepare imagenet\' 2 2' -F
 
 # restok prepare folder
-complete -c restok -n '__restok_at \'restok prepare folder\'' -l validation-fraction -r -f -d 'The part of each class to validate on, where DIR has no splits of its own'
+complete -c restok -n '__restok_at \'restok prepare folder\'' -l validation-fraction -r -f -d 'The part of each class to validate on, where DIR has no validation split of its own'
+complete -c restok -n '__restok_at \'restok prepare folder\'' -l test-as-validation -d 'Validate on the test split, where there is none for validation'
 complete -c restok -n '__restok_at \'restok prepare folder\'' -l resize -r -f -d 'Shrink pictures whose shorter edge is longer than this. JPEG stays JPEG; others become …'
 complete -c restok -n '__restok_at \'restok prepare folder\'' -l max-pixels -r -f -d 'Shrink pictures of more pixels than this to so many'
+complete -c restok -n '__restok_at \'restok prepare folder\'' -l max-decoded-pixels -r -f -d 'Pictures of more pixels than this are left out, since they may fill all memory. …'
 complete -c restok -n '__restok_at \'restok prepare folder\'' -l check -r -f -a '(__restok_values \'quick|full\')' -d 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …'
 complete -c restok -n '__restok_at \'restok prepare folder\'' -l samples-per-shard -r -f -d 'Pictures in a shard'
 complete -c restok -n '__restok_at \'restok prepare folder\'' -l jobs -r -f -d 'Processes to work with; the result is the same. Default: one per core'
@@ -439,13 +446,14 @@ complete -c restok -n '__restok_argument \'restok prepare folder\' 2 2' -F
 
 # restok prepare shards
 complete -c restok -n '__restok_at \'restok prepare shards\'' -l class-names -r -F -a '(__restok_values \'class names\')' -d 'What the classes are called: a file with a line for each, or the word imagenet. …'
+complete -c restok -n '__restok_at \'restok prepare shards\'' -l num-classes -r -f -d 'How many classes there are, called by numbers; 0: none. Default: what the .cls say, …'
 complete -c restok -n '__restok_at \'restok prepare shards\'' -l check -r -f -a '(__restok_values \'quick|full\')' -d 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …'
+complete -c restok -n '__restok_at \'restok prepare shards\'' -l max-decoded-pixels -r -f -d 'Pictures of more pixels than this are left out, since they may fill all memory. …'
 complete -c restok -n '__restok_at \'restok prepare shards\'' -l jobs -r -f -d 'Processes to work with; the result is the same. Default: one per core'
 complete -c restok -n '__restok_at \'restok prepare shards\'' -l overwrite -d 'Replace the data set that OUT already holds'
 complete -c restok -n '__restok_at \'restok prepare shards\'' -l json -d 'Print the counts as one JSON object instead of OUT'
 complete -c restok -n '__restok_at \'restok prepare shards\'' -l help -s h -d 'Show this message and exit'
-complete -c restok -n '__restok_argument \'restok prepare shards\' 1 1' -F
-complete -c restok -n '__restok_argument \'restok prepare shards\' 2 2' -F
+complete -c restok -n '__restok_argument \'restok prepare shards\' 1 999' -F
 
 # restok prepare codes
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l tokenizer -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'The tokenizer to encode with'
@@ -481,7 +489,7 @@ complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l set -r -f -a '
 complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l max-steps -r -f -d 'Optimizer steps of the whole run. Default: the preset\'s'
 complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l batch-size -r -f -d 'Pictures per step. Default: the preset\'s'
 complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l seed -r -f -d 'Decides everything random. Default: the preset\'s'
-complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l init -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'Start from the weights of this model: a folder, a run or hf:owner/name'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l init -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'Start from the weights of this model: a folder, a run, hf:owner/name, or sample'
 complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l stop-at -r -f -d 'Save and end after this step, as if interrupted; --resume goes on'
 complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l track -r -f -a '(__restok_values \'trackers\')' -d 'Also log to tensorboard, wandb or trackio; repeatable'
 complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l allow-pipe -d 'Run the shell commands (pipe:) that DATA names for its shards'
@@ -495,7 +503,7 @@ complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l help -s h -d '
 complete -c restok -n '__restok_argument \'restok train-tokenizer\' 1 1' -f -a '(__restok_values \'data\') (__restok_folders)'
 
 # restok train-har
-complete -c restok -n '__restok_at \'restok train-har\'' -l tokenizer -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A tokenizer: a run of train-tokenizer, or its model folder'
+complete -c restok -n '__restok_at \'restok train-har\'' -l tokenizer -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A tokenizer: a run of train-tokenizer, its model folder, or sample'
 complete -c restok -n '__restok_at \'restok train-har\'' -l output -s o -r -f -a '(__restok_folders)' -d 'The folder of the run'
 complete -c restok -n '__restok_at \'restok train-har\'' -l preset -r -f -a '(__restok_values \'har presets\')' -d 'What to build and how to train it; `restok models` lists them. Default: sample, or the …'
 complete -c restok -n '__restok_at \'restok train-har\'' -l config -r -F -d 'Settings over the preset\'s: YAML, or a run whose settings to take'
@@ -503,7 +511,7 @@ complete -c restok -n '__restok_at \'restok train-har\'' -l set -r -f -a '(__res
 complete -c restok -n '__restok_at \'restok train-har\'' -l max-steps -r -f -d 'Optimizer steps of the whole run. Default: the preset\'s'
 complete -c restok -n '__restok_at \'restok train-har\'' -l batch-size -r -f -d 'Pictures per step. Default: the preset\'s'
 complete -c restok -n '__restok_at \'restok train-har\'' -l seed -r -f -d 'Decides everything random. Default: the preset\'s'
-complete -c restok -n '__restok_at \'restok train-har\'' -l init -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'Start from the weights of this model: a folder, a run or hf:owner/name'
+complete -c restok -n '__restok_at \'restok train-har\'' -l init -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'Start from the weights of this model: a folder, a run, hf:owner/name, or sample'
 complete -c restok -n '__restok_at \'restok train-har\'' -l stop-at -r -f -d 'Save and end after this step, as if interrupted; --resume goes on'
 complete -c restok -n '__restok_at \'restok train-har\'' -l track -r -f -a '(__restok_values \'trackers\')' -d 'Also log to tensorboard, wandb or trackio; repeatable'
 complete -c restok -n '__restok_at \'restok train-har\'' -l allow-pipe -d 'Run the shell commands (pipe:) that DATA names for its shards'
@@ -522,6 +530,7 @@ complete -c restok -n '__restok_at \'restok reconstruct\'' -l output -s o -r -F 
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l tokens -r -f -d 'Decode the first N codes only: coarser; several: each. Default: all'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l split -r -f -a '(__restok_values \'validation|train\')' -d 'The split to take of a data set'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l no-crop -d 'Take pictures at their own size, which the model was not trained on'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l max-decoded-pixels -r -f -d 'Pictures of more pixels than this are left out, since they may fill all memory. …'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l grid -r -F -d 'Also write a PNG: pictures beside what is made of them'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l ladder -r -F -d 'The same with every level, and what each adds'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Pictures at a time; auto: what the device holds'
@@ -558,7 +567,7 @@ complete -c restok -n '__restok_at \'restok generate\'' -l batch-size -r -f -a '
 complete -c restok -n '__restok_at \'restok generate\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
 complete -c restok -n '__restok_at \'restok generate\'' -l compile -d 'Compile the models first: minutes, then faster'
 complete -c restok -n '__restok_at \'restok generate\'' -l quantize -r -f -a '(__restok_values \'int8\')' -d 'Draw codes with 8-bit products: faster on a CPU, other codes'
-complete -c restok -n '__restok_at \'restok generate\'' -l resume -d 'Go on where this command was stopped'
+complete -c restok -n '__restok_at \'restok generate\'' -l resume -d 'Go on where this command stopped; a higher --count draws more beside what is there'
 complete -c restok -n '__restok_at \'restok generate\'' -l overwrite -d 'Replace what the output folder already holds'
 complete -c restok -n '__restok_at \'restok generate\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
 complete -c restok -n '__restok_at \'restok generate\'' -l dtype -r -f -a '(__restok_values \'float32|bf16\')' -d 'Precision of the model; bf16 is slow on most CPUs'
@@ -570,6 +579,7 @@ complete -c restok -n '__restok_at \'restok encode\'' -l model -r -f -a '(__rest
 complete -c restok -n '__restok_at \'restok encode\'' -l output -s o -r -F -d 'An .npz, .safetensors or .jsonl file, or - (lines)'
 complete -c restok -n '__restok_at \'restok encode\'' -l split -r -f -a '(__restok_values \'validation|train\')' -d 'The split to take of a data set'
 complete -c restok -n '__restok_at \'restok encode\'' -l no-crop -d 'Take pictures at their own size, which the model was not trained on'
+complete -c restok -n '__restok_at \'restok encode\'' -l max-decoded-pixels -r -f -d 'Pictures of more pixels than this are left out, since they may fill all memory. …'
 complete -c restok -n '__restok_at \'restok encode\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Pictures at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok encode\'' -l overwrite -d 'Replace the output file where it is there already'
 complete -c restok -n '__restok_at \'restok encode\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
@@ -595,11 +605,12 @@ complete -c restok -n '__restok_at \'restok evaluate\'' -l metric -r -f -a '(__r
 complete -c restok -n '__restok_at \'restok evaluate\'' -l reference -r -F -a '(__restok_values \'pictures\')' -d 'What to compare with: the same forms, statistics (.npz: mu, sigma), or a name --make- …'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l split -r -f -a '(__restok_values \'validation|train|all\')' -d 'The split to take where a data set is given'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l crop -r -f -d 'First give SAMPLES the ADM centre crop to this size'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l max-decoded-pixels -r -f -d 'Pictures of more pixels than this are left out, since they may fill all memory. …'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l features -r -f -a '(__restok_values \'networks\')' -d 'Behind the metrics of features: inception, dinov2, clip, vgg16, timm:NAME; random …'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l inception-weights -r -F -d 'Inception\'s. Default: torch\'s cache, or download'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l vgg-weights -r -F -d 'VGG-16\'s, of lpips and vgg16'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l timm-weights -r -F -d 'Of dinov2, clip or timm:NAME'
-complete -c restok -n '__restok_at \'restok evaluate\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'The tokenizer that makes codes of pictures (codebook, --tokens); for nll the generator'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'The tokenizer that makes codes of pictures (codebook, --tokens); for nll the …'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l tokens -r -f -a '(__restok_values \'all\')' -d 'Measure what the first N codes give back of SAMPLES, for each N; all: every level'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l plot -r -F -d 'With --tokens: draw metric against tokens (PNG, PDF, SVG)'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l fail-under -r -f -a '(__restok_values \'limits\')' -d 'Exit 4 where a metric is worse: below VALUE, or above it where lower is better (FID, …'
@@ -644,10 +655,10 @@ complete -c restok -n '__restok_at \'restok doctor\'' -l help -s h -d 'Show this
 complete -c restok -n '__restok_argument \'restok doctor\' 1 999' -F -a '(__restok_values \'pictures\')'
 
 # restok models
-complete -c restok -n '__restok_argument \'restok models\' 1 1' -a show -d 'Say what a model is: its config, its parameters by part, levels, steps and fingerprint'
+complete -c restok -n '__restok_argument \'restok models\' 1 1' -a show -d 'Say what a model is: config, parameters, levels, fingerprint'
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a convert -d 'Write a model in the other layout: released from ours, ours from released. Prints OUT'
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a halve -d 'Write a model with its weights rounded to 16 bits: half the bytes. Prints OUT'
-complete -c restok -n '__restok_argument \'restok models\' 1 1' -a card -d 'Write the card of a model, its README.md, with metrics and licence. Prints the file'
+complete -c restok -n '__restok_argument \'restok models\' 1 1' -a card -d 'Write the card of a model, its README.md, with metrics and licence. Prints it'
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a push -d 'Publish a model on the Hugging Face hub, with its card and a generator\'s tokenizer. …'
 complete -c restok -n '__restok_at \'restok models\'' -l json -d 'Print one JSON object instead of the path'
 complete -c restok -n '__restok_at \'restok models\'' -l help -s h -d 'Show this message and exit'
@@ -687,9 +698,9 @@ complete -c restok -n '__restok_argument \'restok models push\' 1 1' -f -a '(__r
 complete -c restok -n '__restok_argument \'restok models push\' 2 2' -f
 
 # restok config
-complete -c restok -n '__restok_argument \'restok config\' 1 1' -a show -d 'Print every setting, with a comment that says where it was stated if it is no default'
+complete -c restok -n '__restok_argument \'restok config\' 1 1' -a show -d 'Print every setting; a comment says where one was stated that is no default'
 complete -c restok -n '__restok_argument \'restok config\' 1 1' -a diff -d 'Print the settings that differ between two, one a line'
-complete -c restok -n '__restok_argument \'restok config\' 1 1' -a validate -d 'Check a config file, and say which command takes it. The first mistake is named with …'
+complete -c restok -n '__restok_argument \'restok config\' 1 1' -a validate -d 'Check a config file, and say which commands take it. The first mistake is named with …'
 complete -c restok -n '__restok_argument \'restok config\' 1 1' -a schema -d 'Print a JSON schema of config files, by which editors complete and check them'
 complete -c restok -n '__restok_at \'restok config\'' -l help -s h -d 'Show this message and exit'
 

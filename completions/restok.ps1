@@ -261,7 +261,7 @@ $global:restokValues = @{
     }
     'models' = @{
         Words = @(
-            'hf:xushu-me/restok_l_128.r256_in1k', 'hf:xushu-me/llamagen_l_c2i_restok_l_128.r256_in1k'
+            'sample', 'hf:xushu-me/restok_l_128.r256_in1k', 'hf:xushu-me/llamagen_l_c2i_restok_l_128.r256_in1k'
         )
         Paths = 'folders'
     }
@@ -397,9 +397,9 @@ $global:restokCommands = @{
     'restok' = @{
         Commands = [ordered]@{
             'prepare' = 'Make a data set: tar shards, indexed and hashed, that training reads in an exact order'
-            'train-tokenizer' = 'Train a tokenizer: pictures to discrete codes in coarse-to-fine levels, and back'
+            'train-tokenizer' = 'Train a tokenizer: pictures to codes in coarse-to-fine levels, and back'
             'train-har' = 'Train a HAR generator, which draws the codes of a picture level by level: 9 steps for …'
-            'reconstruct' = 'Encode pictures to codes, decode them again, and say how near they come (PSNR)'
+            'reconstruct' = 'Encode pictures to codes, decode them, and say how near they come (PSNR)'
             'generate' = 'Draw pictures: each in 9 steps where an autoregressive model would take 128'
             'encode' = 'Turn pictures into codes: 128 numbers each, or as many as the tokenizer makes'
             'decode' = 'Turn codes into pictures: all codes of each, or a prefix of them, which gives a …'
@@ -408,7 +408,7 @@ $global:restokCommands = @{
             'report' = 'Make one HTML file of runs: curves, previews, the codebook, metrics, config and …'
             'demo' = 'Run every command once, on the emoji that come with restok: five minutes on two CPU …'
             'doctor' = 'Say whether this machine has what restok needs, and what to do where it has not. …'
-            'models' = 'List presets and released models; look into a model; convert, describe, publish it'
+            'models' = 'List presets and released models; look into one, convert, describe, publish'
             'config' = 'Show, compare and check the settings of runs'
         }
         Options = [ordered]@{
@@ -421,12 +421,12 @@ $global:restokCommands = @{
     }
     'restok prepare' = @{
         Commands = [ordered]@{
-            'imagenet' = 'Make a data set from ImageNet-1k, in any form in which people have it'
+            'imagenet' = 'Make a data set from ImageNet-1k, in any of its usual forms'
             'folder' = 'Make a data set from a folder of pictures'
-            'shards' = 'Make a data set from WebDataset shards that exist; nothing is copied'
+            'shards' = 'Make a data set of WebDataset shards, which stay where they are'
             'codes' = 'Encode every picture of a data set once, to train generators on codes alone'
             'verify' = 'Read a data set, or the codes of one, and say whether it is what was prepared'
-            'sample' = 'Write out the data set that comes with restok: 1,906 emoji in 98 classes'
+            'sample' = 'Write out the data set that comes with restok, of 1,906 emoji'
         }
         Options = [ordered]@{
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -439,8 +439,10 @@ $global:restokCommands = @{
         Commands = [ordered]@{
         }
         Options = [ordered]@{
+            '--test-as-validation' = @{ Kind = 'nothing'; Count = 0; Help = 'Validate on the test split, where there is none for validation' }
             '--resize' = @{ Kind = 'nothing'; Count = 1; Help = 'Shrink pictures whose shorter edge is longer than this. JPEG stays JPEG; others become …' }
             '--max-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Shrink pictures of more pixels than this to so many' }
+            '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures of more pixels than this are left out, since they may fill all memory. …' }
             '--check' = @{ Kind = 'quick|full'; Count = 1; Help = 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …' }
             '--samples-per-shard' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures in a shard' }
             '--jobs' = @{ Kind = 'nothing'; Count = 1; Help = 'Processes to work with; the result is the same. Default: one per core' }
@@ -456,9 +458,11 @@ $global:restokCommands = @{
         Commands = [ordered]@{
         }
         Options = [ordered]@{
-            '--validation-fraction' = @{ Kind = 'nothing'; Count = 1; Help = 'The part of each class to validate on, where DIR has no splits of its own' }
+            '--validation-fraction' = @{ Kind = 'nothing'; Count = 1; Help = 'The part of each class to validate on, where DIR has no validation split of its own' }
+            '--test-as-validation' = @{ Kind = 'nothing'; Count = 0; Help = 'Validate on the test split, where there is none for validation' }
             '--resize' = @{ Kind = 'nothing'; Count = 1; Help = 'Shrink pictures whose shorter edge is longer than this. JPEG stays JPEG; others become …' }
             '--max-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Shrink pictures of more pixels than this to so many' }
+            '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures of more pixels than this are left out, since they may fill all memory. …' }
             '--check' = @{ Kind = 'quick|full'; Count = 1; Help = 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …' }
             '--samples-per-shard' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures in a shard' }
             '--jobs' = @{ Kind = 'nothing'; Count = 1; Help = 'Processes to work with; the result is the same. Default: one per core' }
@@ -475,15 +479,17 @@ $global:restokCommands = @{
         }
         Options = [ordered]@{
             '--class-names' = @{ Kind = 'class names'; Count = 1; Help = 'What the classes are called: a file with a line for each, or the word imagenet. …' }
+            '--num-classes' = @{ Kind = 'nothing'; Count = 1; Help = 'How many classes there are, called by numbers; 0: none. Default: what the .cls say, …' }
             '--check' = @{ Kind = 'quick|full'; Count = 1; Help = 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …' }
+            '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures of more pixels than this are left out, since they may fill all memory. …' }
             '--jobs' = @{ Kind = 'nothing'; Count = 1; Help = 'Processes to work with; the result is the same. Default: one per core' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the data set that OUT already holds' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print the counts as one JSON object instead of OUT' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
         }
-        Arguments = @('files', 'files')
-        Others = ''
+        Arguments = @()
+        Others = 'files'
     }
     'restok prepare codes' = @{
         Commands = [ordered]@{
@@ -540,7 +546,7 @@ $global:restokCommands = @{
             '--max-steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Optimizer steps of the whole run. Default: the preset''s' }
             '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures per step. Default: the preset''s' }
             '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random. Default: the preset''s' }
-            '--init' = @{ Kind = 'models'; Count = 1; Help = 'Start from the weights of this model: a folder, a run or hf:owner/name' }
+            '--init' = @{ Kind = 'models'; Count = 1; Help = 'Start from the weights of this model: a folder, a run, hf:owner/name, or sample' }
             '--stop-at' = @{ Kind = 'nothing'; Count = 1; Help = 'Save and end after this step, as if interrupted; --resume goes on' }
             '--track' = @{ Kind = 'trackers'; Count = 1; Help = 'Also log to tensorboard, wandb or trackio; repeatable' }
             '--allow-pipe' = @{ Kind = 'nothing'; Count = 0; Help = 'Run the shell commands (pipe:) that DATA names for its shards' }
@@ -560,7 +566,7 @@ $global:restokCommands = @{
         Commands = [ordered]@{
         }
         Options = [ordered]@{
-            '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer: a run of train-tokenizer, or its model folder' }
+            '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer: a run of train-tokenizer, its model folder, or sample' }
             '--output' = @{ Kind = 'folders'; Count = 1; Help = 'The folder of the run' }
             '-o' = @{ Kind = 'folders'; Count = 1; Help = 'The folder of the run' }
             '--preset' = @{ Kind = 'har presets'; Count = 1; Help = 'What to build and how to train it; `restok models` lists them. Default: sample, or the …' }
@@ -569,7 +575,7 @@ $global:restokCommands = @{
             '--max-steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Optimizer steps of the whole run. Default: the preset''s' }
             '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures per step. Default: the preset''s' }
             '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random. Default: the preset''s' }
-            '--init' = @{ Kind = 'models'; Count = 1; Help = 'Start from the weights of this model: a folder, a run or hf:owner/name' }
+            '--init' = @{ Kind = 'models'; Count = 1; Help = 'Start from the weights of this model: a folder, a run, hf:owner/name, or sample' }
             '--stop-at' = @{ Kind = 'nothing'; Count = 1; Help = 'Save and end after this step, as if interrupted; --resume goes on' }
             '--track' = @{ Kind = 'trackers'; Count = 1; Help = 'Also log to tensorboard, wandb or trackio; repeatable' }
             '--allow-pipe' = @{ Kind = 'nothing'; Count = 0; Help = 'Run the shell commands (pipe:) that DATA names for its shards' }
@@ -595,6 +601,7 @@ $global:restokCommands = @{
             '--tokens' = @{ Kind = 'nothing'; Count = 1; Help = 'Decode the first N codes only: coarser; several: each. Default: all' }
             '--split' = @{ Kind = 'validation|train'; Count = 1; Help = 'The split to take of a data set' }
             '--no-crop' = @{ Kind = 'nothing'; Count = 0; Help = 'Take pictures at their own size, which the model was not trained on' }
+            '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures of more pixels than this are left out, since they may fill all memory. …' }
             '--grid' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG: pictures beside what is made of them' }
             '--ladder' = @{ Kind = 'files'; Count = 1; Help = 'The same with every level, and what each adds' }
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Pictures at a time; auto: what the device holds' }
@@ -638,7 +645,7 @@ $global:restokCommands = @{
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
             '--compile' = @{ Kind = 'nothing'; Count = 0; Help = 'Compile the models first: minutes, then faster' }
             '--quantize' = @{ Kind = 'int8'; Count = 1; Help = 'Draw codes with 8-bit products: faster on a CPU, other codes' }
-            '--resume' = @{ Kind = 'nothing'; Count = 0; Help = 'Go on where this command was stopped' }
+            '--resume' = @{ Kind = 'nothing'; Count = 0; Help = 'Go on where this command stopped; a higher --count draws more beside what is there' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--dtype' = @{ Kind = 'float32|bf16'; Count = 1; Help = 'Precision of the model; bf16 is slow on most CPUs' }
@@ -658,6 +665,7 @@ $global:restokCommands = @{
             '-o' = @{ Kind = 'files'; Count = 1; Help = 'An .npz, .safetensors or .jsonl file, or - (lines)' }
             '--split' = @{ Kind = 'validation|train'; Count = 1; Help = 'The split to take of a data set' }
             '--no-crop' = @{ Kind = 'nothing'; Count = 0; Help = 'Take pictures at their own size, which the model was not trained on' }
+            '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures of more pixels than this are left out, since they may fill all memory. …' }
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Pictures at a time; auto: what the device holds' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output file where it is there already' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
@@ -696,11 +704,12 @@ $global:restokCommands = @{
             '--reference' = @{ Kind = 'pictures'; Count = 1; Help = 'What to compare with: the same forms, statistics (.npz: mu, sigma), or a name --make- …' }
             '--split' = @{ Kind = 'validation|train|all'; Count = 1; Help = 'The split to take where a data set is given' }
             '--crop' = @{ Kind = 'nothing'; Count = 1; Help = 'First give SAMPLES the ADM centre crop to this size' }
+            '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures of more pixels than this are left out, since they may fill all memory. …' }
             '--features' = @{ Kind = 'networks'; Count = 1; Help = 'Behind the metrics of features: inception, dinov2, clip, vgg16, timm:NAME; random …' }
             '--inception-weights' = @{ Kind = 'files'; Count = 1; Help = 'Inception''s. Default: torch''s cache, or download' }
             '--vgg-weights' = @{ Kind = 'files'; Count = 1; Help = 'VGG-16''s, of lpips and vgg16' }
             '--timm-weights' = @{ Kind = 'files'; Count = 1; Help = 'Of dinov2, clip or timm:NAME' }
-            '--model' = @{ Kind = 'models'; Count = 1; Help = 'The tokenizer that makes codes of pictures (codebook, --tokens); for nll the generator' }
+            '--model' = @{ Kind = 'models'; Count = 1; Help = 'The tokenizer that makes codes of pictures (codebook, --tokens); for nll the …' }
             '--tokens' = @{ Kind = 'all'; Count = 1; Help = 'Measure what the first N codes give back of SAMPLES, for each N; all: every level' }
             '--plot' = @{ Kind = 'files'; Count = 1; Help = 'With --tokens: draw metric against tokens (PNG, PDF, SVG)' }
             '--fail-under' = @{ Kind = 'limits'; Count = 1; Help = 'Exit 4 where a metric is worse: below VALUE, or above it where lower is better (FID, …' }
@@ -777,10 +786,10 @@ $global:restokCommands = @{
     }
     'restok models' = @{
         Commands = [ordered]@{
-            'show' = 'Say what a model is: its config, its parameters by part, levels, steps and fingerprint'
+            'show' = 'Say what a model is: config, parameters, levels, fingerprint'
             'convert' = 'Write a model in the other layout: released from ours, ours from released. Prints OUT'
             'halve' = 'Write a model with its weights rounded to 16 bits: half the bytes. Prints OUT'
-            'card' = 'Write the card of a model, its README.md, with metrics and licence. Prints the file'
+            'card' = 'Write the card of a model, its README.md, with metrics and licence. Prints it'
             'push' = 'Publish a model on the Hugging Face hub, with its card and a generator''s tokenizer. …'
         }
         Options = [ordered]@{
@@ -854,9 +863,9 @@ $global:restokCommands = @{
     }
     'restok config' = @{
         Commands = [ordered]@{
-            'show' = 'Print every setting, with a comment that says where it was stated if it is no default'
+            'show' = 'Print every setting; a comment says where one was stated that is no default'
             'diff' = 'Print the settings that differ between two, one a line'
-            'validate' = 'Check a config file, and say which command takes it. The first mistake is named with …'
+            'validate' = 'Check a config file, and say which commands take it. The first mistake is named with …'
             'schema' = 'Print a JSON schema of config files, by which editors complete and check them'
         }
         Options = [ordered]@{

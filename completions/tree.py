@@ -166,7 +166,7 @@ def values_of(path: tuple[str, ...], parameter, annotation: object, context: typ
         case "reconstruct", "--tokens", _:
             return NOTHING
         case _, _, "M":
-            return Values("models", tuple(model.name for model in HUB_MODELS), "folders")
+            return Values("models", ("sample", *(model.name for model in HUB_MODELS)), "folders")
         case _, _, "DATA":
             return Values("data", ("sample",), "folders")
         case _, _, "CONFIG":
