@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import ValidationError
 
+from restok_cli.console import counted
 from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.model.config import Config, explain, section_of
 from restok_cli.training.config import (
@@ -178,7 +179,7 @@ def rescaled(kind: RunKind, layers: list[Layer]) -> tuple[list[Layer], str]:
     places = {key: f"{preset[key]} of {presets[-1].name}, rescaled to {place}" for key in lengths}
     layer = Layer(f"{presets[-1].name} rescaled to {place}", unflatten(lengths), places)
     changes = ", ".join(f"{key} {preset[key]} → {value}" for key, value in lengths.items())
-    return _over_presets(layers, layer), f"{place}: {steps} steps of the preset's {before}, so {changes}"
+    return _over_presets(layers, layer), f"{place}: {counted(steps, 'step')} of the preset's {before}, so {changes}"
 
 
 def with_lengths_of(layers: list[Layer], run: Path) -> list[Layer]:
