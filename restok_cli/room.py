@@ -14,12 +14,17 @@ def memory_limit() -> int | None:
         return None
 
 
-def check_memory(option: str, count: int, bytes_each: int) -> None:
-    """Raises UsageError where so many things, each of at least so many bytes, are more than this machine's memory."""
+def total_memory() -> int:
+    """Bytes of memory of this machine, or what a container may have of it."""
     import psutil
 
-    room = psutil.virtual_memory().total
-    if count * bytes_each > (room := min(room, memory_limit() or room)):
+    total = psutil.virtual_memory().total
+    return min(total, memory_limit() or total)
+
+
+def check_memory(option: str, count: int, bytes_each: int) -> None:
+    """Raises UsageError where so many things, each of at least so many bytes, are more than this machine's memory."""
+    if count * bytes_each > (room := total_memory()):
         raise UsageError(
             f"{option} {count} needs at least {_size_text(count * bytes_each)} of memory, and here are"
             f" {_size_text(room)}; give a lower number"

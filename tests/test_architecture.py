@@ -20,7 +20,7 @@ ALLOWED = {
     "data": {"errors", "files", "console"},
     "model": {"errors", "machine", "files", "console"},
     "metrics": {"errors", "files", "processes", "console", "room", "data"},
-    "training": {"errors", "files", "processes", "console", "data", "model", "metrics"},
+    "training": {"errors", "files", "processes", "console", "room", "data", "model", "metrics"},
     "commands": {"errors", "files", "processes", "console", "room", "data", "model", "metrics", "training"},
     "cli": {"errors", "files", "processes", "console", "commands"},
 }

@@ -116,7 +116,7 @@ def damaged(path, **changes) -> None:
         ({"class_ids": [0, 1, np.nan]}, "class ids are float64"),
         ({"class_ids": [0, 1, 2**40]}, "class ids run from 0 to 1099511627776"),
         ({"class_ids": [0, 1, -2]}, "class ids run from -2 to 1"),
-        ({"keys": ["a"]}, "of 3 pictures, 1 keys and 3 class ids"),
+        ({"keys": ["a"]}, "of 3 pictures, 1 key and 3 class ids"),
     ],
 )
 def test_damaged_files_are_one_error(tmp_path, changes, message):

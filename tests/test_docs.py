@@ -32,7 +32,7 @@ SMALLER = (
     (r" --num-processes \S+", ""),
     (r" --set (data\.num_workers|optimizer\.learning_rate)=\S+", ""),
     (r"(train-\S+) (DATA|CODES|data) ", r"\1 few "),
-    (r"(?<!prepare )\bsample\b", "few"),
+    (r"(?<!prepare )(?<!--tokenizer )(?<!--model )(?<!--init )\bsample\b", "few"),
     (r"\bOTHER\b", "RUN"),
     (r" --preset (restok|har)-\S+", ""),
     (r" --max-steps \d+", ""),
@@ -159,6 +159,9 @@ def stage(folder: Path, models: Path, sample_data: Dataset) -> None:
     (folder / "my-wds").mkdir()
     for file in few.glob("*.tar"):
         shutil.copy(file, folder / "my-wds")
+    for name, split in (("a", "train"), ("b", "validation")):
+        (folder / name).mkdir()
+        shutil.copy(few / f"{split}-000000.tar", folder / name)
     (folder / "run.yaml").write_text("preset: restok-s-128\n")
     shutil.copytree(models / "tokenizer", folder / "runs" / "tokenizer")
     shutil.copytree(models / "har", folder / "runs" / "har")

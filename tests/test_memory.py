@@ -38,7 +38,7 @@ def test_counted_weights_are_those_of_the_model_also_of_many_layers(tiny_config,
     ],
 )
 def test_a_model_that_cannot_fit_is_refused_with_the_setting_that_makes_it_so_large(monkeypatch, size, culprit):
-    monkeypatch.setattr(memory, "total_memory", lambda device: 100 << 30)
+    monkeypatch.setattr(memory, "total_memory", lambda: 100 << 30)
     with pytest.raises(UsageError, match=f"^{culprit}.* and this machine has 100 GiB; lower {culprit.split()[0]}$"):
         check_memory(Tokenizer, tokenizer_run(**size), CPU)
 

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-import psutil
 import torch
 from torch import nn
 
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.model.config import Config
 from restok_cli.processes import world_size
+from restok_cli.room import total_memory
 from restok_cli.training.config import RunConfig
 
 COPIES = 5  # float32 of each weight: itself, its gradient, AdamW's two means, and its average
@@ -26,7 +25,7 @@ def check_memory(module: type[nn.Module], config: RunConfig, device: torch.devic
     """
     shards = world_size() if getattr(config.compute, "sharding", "none") == "fsdp" else 1
     weights = 4 * num_parameters(module, config.model)
-    needed, memory = COPIES * weights / shards, total_memory(device)
+    needed, memory = COPIES * weights / shards, _memory_of(device)
     if needed <= memory:
         return
     culprit = largest_setting(module, config.model)
@@ -74,15 +73,9 @@ def largest_setting(module: type[nn.Module], config: Config) -> str | None:
     return culprit
 
 
-def total_memory(device: torch.device) -> int:
-    """Bytes of the GPU, or of the machine and what a container may have of it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    total = psutil.virtual_memory().total
-    try:
-        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))
-    except (OSError, ValueError):  # no container, or the word max
-        return total
+def _memory_of(device: torch.device) -> int:
+    """Bytes that the device has."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else total_memory()
 
 
 @contextmanager
