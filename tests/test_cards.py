@@ -75,7 +75,8 @@ def test_training_writes_what_it_did_into_the_card(run, data):
     assert "| steps | 4 steps, 4 pictures each, from random weights |" in card
     assert f"| data set | pets, fingerprint `{open_dataset(data).fingerprint}` |" in card
     assert "preset `tiny`, and what is listed below" in card
-    assert "```yaml\nschedule.max_steps: 4\nschedule.batch_size: 4\nschedule.seed: 7\n```" in card
+    stated = "schedule.max_steps: 4\nschedule.batch_size: 4\nschedule.seed: 7\n"
+    assert f"```yaml\noptimizer.warmup_steps: 0\n{stated}revival.until: 2\n```" in card  # the preset's, rescaled
     last = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
     assert f"| PSNR, dB | {last['validation_psnr']:.4g} |" in card and "after step 4:" in card
 
