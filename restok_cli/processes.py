@@ -13,7 +13,10 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from select import select
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -205,45 +208,61 @@ def leave(code: int) -> NoReturn:
 
 def connect(device: "torch.device") -> None:
     """Join the other processes, if there are any. Raises RestokError where they cannot be reached."""
+    import torch
     import torch.distributed as dist
 
     if world_size() == 1 or dist.is_initialized():
         return
-    errors: list[Exception] = []
-    # torch waits where no signal is heard, so another thread does it: this one hears them
-    thread = threading.Thread(target=_join, args=(device, errors), daemon=True)
-    thread.start()
-    thread.join(QUIET_SECONDS)
-    where = f"at {os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-    if thread.is_alive():  # any of them may be the only one that was started
-        print(f"process {rank()} waits for the other {world_size() - 1} {where}", file=sys.stderr, flush=True)
-        thread.join(JOIN_SECONDS)
-    if thread.is_alive():
-        raise RestokError(
-            f"process {rank()} of {world_size()} waited {JOIN_SECONDS // 60} minutes for the others {where};"
-            " are all of them started, and can they reach it?"
-        )
-    if errors:
-        reason = str(errors[0]).splitlines()[0]
-        raise RestokError(f"the {world_size()} processes cannot reach each other ({reason})") from errors[0]
     if device.type == "cuda":
-        import torch
-
         torch.cuda.set_device(device)
+    try:
+        with waiting_for_others():
+            # gloo beside nccl: what is said between processes about the host shall not wait for the GPU
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RestokError(f"the {world_size()} processes cannot reach each other ({reason})") from error
     atexit.register(dist.destroy_process_group)  # else gloo's threads end the program with an abort
 
 
-def _join(device: "torch.device", errors: list[Exception]) -> None:
-    import torch
-    import torch.distributed as dist
+@contextmanager
+def waiting_for_others() -> Iterator[None]:
+    """For a block in which torch waits for the other processes, where Python hears no signals: a thread does.
 
+    On a signal, and after JOIN_SECONDS, this process says so and ends at once: it has written nothing yet.
+    """
+    hearing, telling = os.pipe()
+    os.set_blocking(telling, False)
+    before = signal.set_wakeup_fd(telling, warn_on_full_buffer=False)
+    thread = threading.Thread(target=_watch, args=(hearing,), daemon=True)
+    thread.start()
     try:
-        if device.type == "cuda":
-            torch.cuda.set_device(device)  # of this thread
-        # gloo beside nccl: what is said between processes about the host shall not wait for the GPU
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
-    except (ValueError, RuntimeError) as error:
-        errors.append(error)
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(telling)  # which the thread takes for the end
+        thread.join()
+        os.close(hearing)
+
+
+def _watch(hearing: int) -> None:
+    """Wait for the number of a signal, or for the end, at one end of a pipe."""
+    where = f"at {os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    heard = select([hearing], [], [], QUIET_SECONDS)[0]
+    if not heard:  # any of them may be the only one that was started
+        print(f"process {rank()} waits for the other {world_size() - 1} {where}", file=sys.stderr, flush=True)
+        heard = select([hearing], [], [], JOIN_SECONDS)[0]
+    if not heard:
+        what = f"process {rank()} of {world_size()} waited {JOIN_SECONDS // 60} minutes for the others {where}"
+        _end_now(f"{what}; are all of them started, and can they reach it?", 1)
+    if number := int.from_bytes(os.read(hearing, 1)):
+        _end_now("interrupted", 128 + number)
+
+
+def _end_now(text: str, code: int) -> NoReturn:
+    if not leave_words(text, code) and (rank() == 0 or code < 128):
+        print(f"restok: {text}", file=sys.stderr, flush=True)
+    os._exit(code)
 
 
 def local_device(device: "torch.device") -> "torch.device":

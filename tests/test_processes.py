@@ -10,11 +10,9 @@ import threading
 from pathlib import Path
 
 import pytest
-import torch
 
 from restok_cli import processes
-from restok_cli.__main__ import interrupt
-from restok_cli.errors import Interrupted, RestokError, UsageError
+from restok_cli.errors import UsageError
 from restok_cli.processes import Words, leave_words, parse_num_processes, take_place
 
 
@@ -71,32 +69,37 @@ def test_numbers_of_the_environment_that_make_no_sense_are_one_line(monkeypatch,
         take_place()
 
 
-def test_waiting_for_processes_that_never_come_is_said_and_ends(monkeypatch, capsys):
-    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "29500"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(processes, "QUIET_SECONDS", 0.01)
-    monkeypatch.setattr(processes, "JOIN_SECONDS", 0.01)
-    over = threading.Event()
-    monkeypatch.setattr(processes, "_join", lambda _device, _errors: over.wait())
-    with pytest.raises(RestokError, match=r"process 0 of 2 waited .* minutes for the others at here:29500; are all of"):
-        processes.connect(torch.device("cpu"))
-    over.set()
-    assert capsys.readouterr().err == "process 0 waits for the other 1 at here:29500\n"
+def wait_for_others(seconds: float) -> subprocess.Popen:
+    """A process that waits for another one so long at most, and where Python hears no signals."""
+    code = (
+        "import signal, time; from restok_cli import processes;"
+        "signal.signal(signal.SIGTERM, lambda *_: None);"
+        f"processes.QUIET_SECONDS, processes.JOIN_SECONDS = 0.01, {seconds}\n"
+        "with processes.waiting_for_others(): time.sleep(60)"
+    )
+    place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "29500"}
+    return subprocess.Popen((sys.executable, "-c", code), env=os.environ | place, stderr=subprocess.PIPE, text=True)
 
 
-def test_who_waits_for_other_processes_hears_signals(monkeypatch):
-    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}.items():
-        monkeypatch.setenv(name, value)
-    over = threading.Event()
-    monkeypatch.setattr(processes, "_join", lambda _device, _errors: over.wait())
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        with pytest.raises(Interrupted):
-            processes.connect(torch.device("cpu"))
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        over.set()
+def test_waiting_for_processes_that_never_come_is_said_and_ends():
+    waiting = wait_for_others(0.01)
+    said, given_up = waiting.communicate(timeout=30)[1].splitlines()
+    assert waiting.returncode == 1 and said == "process 0 waits for the other 1 at here:29500"
+    assert re.match(r"restok: process 0 of 2 waited .* minutes for the others at here:29500; are all of", given_up)
+
+
+def test_who_waits_for_other_processes_hears_signals():
+    waiting = wait_for_others(60)
+    assert waiting.stderr.readline() == "process 0 waits for the other 1 at here:29500\n"
+    waiting.send_signal(signal.SIGTERM)
+    assert waiting.communicate(timeout=30)[1] == "restok: interrupted\n" and waiting.returncode == 143
+
+
+def test_waiting_leaves_nothing_behind():
+    before = signal.set_wakeup_fd(-1)
+    with processes.waiting_for_others():
+        pass
+    assert signal.set_wakeup_fd(before) == -1 and threading.active_count() == 1
 
 
 def test_a_process_of_its_own_imports_nothing_from_the_current_folder(tmp_path, monkeypatch):
