@@ -96,10 +96,10 @@ def test_who_waits_for_other_processes_hears_signals():
 
 
 def test_waiting_leaves_nothing_behind():
-    before = signal.set_wakeup_fd(-1)
+    before, num_threads = signal.set_wakeup_fd(-1), threading.active_count()
     with processes.waiting_for_others():
         pass
-    assert signal.set_wakeup_fd(before) == -1 and threading.active_count() == 1
+    assert signal.set_wakeup_fd(before) == -1 and threading.active_count() == num_threads
 
 
 def test_a_process_of_its_own_imports_nothing_from_the_current_folder(tmp_path, monkeypatch):

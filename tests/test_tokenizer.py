@@ -256,12 +256,12 @@ def test_norm_without_gradients_is_that_with_them_and_does_not_depend_on_threads
     with torch.no_grad():
         kept = features.clone()
         results = []
-        for count in (1, 2):
+        for count in (1, 2, 3):
             torch.set_num_threads(count)
             results.append(norm_silu(norm, features))
         torch.set_num_threads(threads)
         assert torch.allclose(results[0].double(), exact, atol=2e-5)
-        assert torch.equal(*results) and torch.equal(features, kept)
+        assert all(torch.equal(result, results[0]) for result in results) and torch.equal(features, kept)
         assert torch.equal(norm_silu(norm, features, reuse=True), results[0])
 
 

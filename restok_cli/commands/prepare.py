@@ -191,8 +191,7 @@ def shards(
 
     Each sample is a picture (.jpg, .png, .webp) and, where there are classes,
     their number (.cls). OUT gets links to the shards; without OUT, the index of
-    each is written beside it. Broken pictures are left out, and bad.jsonl lists
-    them.
+    each is written beside it. Broken pictures are left out, listed in bad.jsonl.
 
     The splits are stated, train=SHARDS validation=SHARDS test=SHARDS, each as
     often as needed, or told by names: a shard is of the split that is a word of

@@ -15,6 +15,7 @@ from restok_cli.model.config import TokenizerConfig
 CACHED_ELEMENTS = 1 << 18
 # Pixels that are added up by PyTorch, always in the same order: threads share such sums out, and split none.
 SUMMED_PIXELS = 64
+GRAIN_SIZE = 2**15  # elements that PyTorch gives a thread at least
 # Maps of fewer pixels are left to PyTorch, which adds up each group of theirs in one thread, and in fewer calls.
 SMALL_MAP = 1024
 
@@ -36,8 +37,19 @@ def norm_silu(norm: nn.GroupNorm, features: Tensor, reuse: bool = False) -> Tens
         pixels = picture.flatten(0, 1)  # (H·W, C)
         scale, shift = _affine(norm, pixels)
         for part, out in zip(pixels.split(rows), made.flatten(0, 1).split(rows), strict=True):
-            F.silu(torch.addcmul(shift, part, scale, out=out), inplace=True)
+            _silu_(torch.addcmul(shift, part, scale, out=out).flatten())
     return result
+
+
+def _silu_(values: Tensor) -> None:
+    """SiLU in place, in steps of which each thread gets GRAIN_SIZE values.
+
+    The last values of a thread, fewer than a vector of the CPU holds, PyTorch computes in another way, which rounds
+    otherwise; so they must be the same for any number of threads.
+    """
+    whole = len(values) // GRAIN_SIZE * GRAIN_SIZE
+    for part in (*values[:whole].split(GRAIN_SIZE * torch.get_num_threads()), values[whole:]):
+        F.silu(part, inplace=True)
 
 
 def _affine(norm: nn.GroupNorm, pixels: Tensor) -> tuple[Tensor, Tensor]:
