@@ -46,6 +46,8 @@ def own_cache(tmp_path_factory):
     """What commands keep for later, they keep here, also in processes that the tests start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        # code compiled for another set of instructions computes nonsense with this one's
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
         yield
 
 
