@@ -7,6 +7,7 @@ import pickle
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -168,7 +169,9 @@ def load(
     with told, tell:
         items = None
         try:
-            items = iter(loader)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "This DataLoader will create")  # more than cores, as was asked for
+                items = iter(loader)
             for item in items:
                 item = unpack(item) if num_workers else item
                 if isinstance(item, RestokError):
