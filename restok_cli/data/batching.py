@@ -156,21 +156,21 @@ def load(
     as values, RuntimeError where one was killed.
     """
     told, tell = multiprocessing.Pipe(duplex=False)
-    loader = DataLoader(
-        dataset,
-        sampler=sampler,
-        batch_sampler=batch_sampler,
-        batch_size=None if batch_sampler is None else 1,  # 1 is what DataLoader wants to be told
-        num_workers=num_workers,
-        collate_fn=pack if num_workers else as_it_is,
-        worker_init_fn=partial(begin_worker, told),
-        generator=torch.Generator(),  # else it would draw a number from the global one, which is the caller's
-    )
     with told, tell:
         items = None
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "This DataLoader will create")  # more than cores, as was asked for
+                loader = DataLoader(
+                    dataset,
+                    sampler=sampler,
+                    batch_sampler=batch_sampler,
+                    batch_size=None if batch_sampler is None else 1,  # 1 is what DataLoader wants to be told
+                    num_workers=num_workers,
+                    collate_fn=pack if num_workers else as_it_is,
+                    worker_init_fn=partial(begin_worker, told),
+                    generator=torch.Generator(),  # else it would draw a number from the global one, which is the caller's
+                )
                 items = iter(loader)
             for item in items:
                 item = unpack(item) if num_workers else item
