@@ -169,7 +169,7 @@ def load(
                     num_workers=num_workers,
                     collate_fn=pack if num_workers else as_it_is,
                     worker_init_fn=partial(begin_worker, told),
-                    generator=torch.Generator(),  # else it would draw a number from the global one, which is the caller's
+                    generator=torch.Generator(),  # else it would draw from the global one, the caller's
                 )
                 items = iter(loader)
             for item in items:
