@@ -50,7 +50,7 @@ def test_the_same_by_the_command_line_before_anything_is_made(fails, tmp_path):
 
 
 def test_what_fits_is_not_refused():
-    check_memory(Tokenizer, tokenizer_run(), CPU)
+    assert check_memory(Tokenizer, tokenizer_run(), CPU) is None  # nothing is raised
 
 
 def test_only_a_remedy_that_can_help_is_advised():
