@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics.weights import file_sha256, hub_file, read_weights
+from restok_cli.files import file_sha256
+from restok_cli.metrics.weights import hub_file, read_weights
 
 URL_VGG16 = "https://download.pytorch.org/models/vgg16-397923af.pth"  # torchvision's, as the lpips package takes them
 VGG16_SHA256_START = "397923af"

@@ -1,6 +1,5 @@
 """Weights of other people's networks: files that are read as data only, and torch's hub cache, where they lie."""
 
-import hashlib
 import pickle
 from http.client import HTTPException
 from pathlib import Path
@@ -34,11 +33,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise RestokError(f"{path} holds no weights; expected names and their tensors")
     return weights
-
-
-def file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hub_file(url: str, hash_prefix: str, what: str, option: str) -> Path:
