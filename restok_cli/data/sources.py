@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple, Protocol, TypeVar
 
+from restok_cli.data.picture_folders import check_picture
 from restok_cli.data.shards import Sample
 from restok_cli.errors import RestokError
 
@@ -17,17 +18,21 @@ class Place(Protocol):
     """Where the bytes of a picture file lie."""
 
     def read(self) -> bytes:
-        """The file's bytes. Raises OSError where this one cannot be read, RestokError where none here can."""
+        """The file's bytes.
+
+        Raises OSError where this one cannot be read, PictureError where it is damaged, RestokError where none here can.
+        """
 
 
 class File(NamedTuple):
     """A file of its own."""
 
     path: str
+    crc32: str | None = None  # that restok wrote it with; None where that is not known
 
     def read(self) -> bytes:
         with open(self.path, "rb", buffering=0) as file:
-            return file.read()
+            return check_picture(file.read(), self.crc32, self.path)
 
 
 class Piece(NamedTuple):

@@ -25,6 +25,7 @@ from restok_cli.console import note
 from restok_cli.data.arrays import NPZ_ERRORS
 from restok_cli.data.images import PNG_DEPTH, center_crop, open_image, read_file, read_image, to_tensor
 from restok_cli.data.manifests import locate
+from restok_cli.data.picture_folders import PICTURE_MANIFEST, check_picture, known_digests
 from restok_cli.data.shards import is_dataset, open_dataset, split_picture_name
 from restok_cli.data.streams import SIDE_SUFFIXES, PassedOver, read_stream
 from restok_cli.data.tars import list_files
@@ -33,7 +34,6 @@ from restok_cli.errors import PictureError, RestokError, UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, read_json_lines
 from restok_cli.processes import rank
 
-MANIFEST_FILE = "manifest.jsonl"  # what generate and reconstruct write beside their pictures: a line for each
 GROUP_SIZE = 16  # pictures that go through a network together
 READING_THREADS = min(8, os.cpu_count() or 1)
 FORMS = "a folder of pictures, an .npz file, tar files, a data set, or - for a tar stream on stdin"
@@ -212,13 +212,24 @@ def open_pictures(
 
 
 def _from_folder(path: Path, exact: bool, max_pixels: int) -> Pictures:
-    listed = (path / MANIFEST_FILE).is_file()
-    files = _listed(path / MANIFEST_FILE) if listed else find_images([path])
+    listed = (path / PICTURE_MANIFEST).is_file()
+    files = _listed(path / PICTURE_MANIFEST) if listed else find_images([path])
+    digests = known_digests(path)
+
+    def read(index: int) -> Image.Image:
+        file, name = files[index], str(files[index])
+        data = read_file(file, name)
+        try:
+            check_picture(data, digests.get(normalize("NFC", file.relative_to(path).as_posix())), name)
+        except PictureError as error:
+            raise RestokError(str(error)) from None  # not left out: the numbers would be of other pictures
+        return _read(data, name, exact, max_pixels)
+
     return Pictures(
         source=str(path),
         count=len(files),
         key=lambda index: split_picture_name(files[index].relative_to(path).as_posix())[0],
-        open=lambda index: _read(files[index], str(files[index]), exact, max_pixels),
+        open=read,
         listed=listed,
     )
 
@@ -325,8 +336,7 @@ def _from_places(
     return Pictures(source=source, count=len(places), key=lambda index: places[index][0], open=read)
 
 
-def _read(source: bytes | Path, name: str, exact: bool, max_pixels: int) -> Image.Image:
-    data = source if isinstance(source, bytes) else read_file(source, name)
+def _read(data: bytes, name: str, exact: bool, max_pixels: int) -> Image.Image:
     if exact:
         _check_rgb(data, name, max_pixels)
     return read_image(data, name, max_pixels)
