@@ -10,8 +10,8 @@ A shard is an array that `numpy.load` reads. The code room knows no tokenizer: `
 import hashlib
 import json
 import re
-import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -20,10 +20,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from zlib_ng import zlib_ng
 
 from restok_cli.data.arrays import map_array
 from restok_cli.data.batching import check_division, micro_batches
 from restok_cli.data.manifests import Made, locate
+from restok_cli.data.shards import NO_CLASS
 from restok_cli.data.transforms import NUM_VIEWS, Views
 from restok_cli.errors import UsageError, did_you_mean
 
@@ -94,7 +96,13 @@ def record_dtype(plan: CodePlan, num_views: int, key_bytes: int) -> np.dtype:
 
 def checksum(record: np.void) -> int:
     """What the last field of a record must be."""
-    return zlib.crc32(record.tobytes()[:-4])
+    return zlib_ng.crc32(memoryview(record.tobytes())[:-4])
+
+
+def impossible(plan: CodePlan, codes: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
+    """Which of n samples, with codes (n, views, L), have a code or a class that does not exist."""
+    lowest, highest = (0, len(plan.class_names) - 1) if plan.class_names else (NO_CLASS, NO_CLASS)
+    return (class_ids < lowest) | (class_ids > highest) | ((codes >= plan.codebook_size) | (codes < 0)).any((1, 2))
 
 
 def fingerprint(plan: CodePlan, splits: dict[str, list[CodeShardInfo]]) -> str:
@@ -117,7 +125,7 @@ class CodeSplit:
 
     def _record(self, i: int) -> np.void:
         number, position = locate(self.ends, i)
-        return self.shards[number].records[position]
+        return self.shards[number].possible_records[position]
 
     def codes(self, i: int, view: int) -> np.ndarray:
         """The codes (L,) of one view of sample `i`. Raises RestokError where the shard is damaged."""
@@ -150,6 +158,15 @@ class CodeShard:
             what = f"does not hold the {self.info.num_samples} samples that {CODES_FILE} speaks of"
             raise MADE.damaged(self.path, what)
         return records
+
+    @cached_property
+    def possible_records(self) -> np.ndarray:
+        """The records, all of whose codes and classes exist; else RestokError is raised."""
+        wrong = np.flatnonzero(impossible(self.plan, self.records["codes"], self.records["class_id"]))
+        if len(wrong):
+            key = self.records["key"][wrong[0]].decode(errors="replace")
+            raise MADE.damaged(self.path, f"has a code or a class that does not exist, in sample {key}")
+        return self.records
 
 
 class CodeCache:
@@ -191,13 +208,16 @@ def is_codes(path: str | Path) -> bool:
 def open_codes(path: str | Path) -> CodeCache:
     """Open a folder that `restok prepare codes` made.
 
-    Raises UsageError where `path` is none or is unfinished, RestokError where a shard of it is missing or cut.
+    Raises UsageError where `path` is none or is unfinished, RestokError where a part of it is missing or damaged.
     """
     folder = Path(path)
     check_finished(folder)
     manifest = MADE.read(CodeManifest, folder / CODES_FILE)
-    for shard in (shard for shards in manifest.splits.values() for shard in shards):
-        MADE.check_file(folder / shard.file, shard.bytes)
+    if manifest.fingerprint != fingerprint(manifest, manifest.splits):
+        raise MADE.damaged(folder / CODES_FILE, "does not fit its fingerprint")
+    shards = [shard for shards in manifest.splits.values() for shard in shards]
+    with ThreadPoolExecutor() as pool:  # SHA-256 lets other threads run
+        list(pool.map(lambda shard: MADE.check_file(folder / shard.file, shard.bytes, shard.sha256), shards))
     return CodeCache(folder, manifest)
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from restok_cli.errors import RestokError
+from restok_cli.files import FIELDS_CRC, file_sha256, is_sealed, sealed, whole_file
 
 Described = TypeVar("Described", bound=BaseModel)
 
@@ -32,6 +33,10 @@ class Made(NamedTuple):
                     f"{path} has format {fields['format_version']}, this restok reads {version}:"
                     f" update restok, or run `{self.command}` again"
                 )
+            if isinstance(fields, dict):
+                if not is_sealed(fields):
+                    raise self.damaged(path, "is not as it was written")
+                fields.pop(FIELDS_CRC, None)
             return kind.model_validate(fields)
         except ValidationError as error:
             first = error.errors()[0]
@@ -40,12 +45,20 @@ class Made(NamedTuple):
         except (ValueError, RecursionError) as error:
             raise self.damaged(path, "is not JSON") from error
 
-    def check_file(self, path: Path, num_bytes: int | None) -> None:
-        """Raises RestokError where the file is missing or, if that is known, has not so many bytes."""
+    def write(self, description: BaseModel, path: Path) -> None:
+        """Write a description, whole or not at all, with a digest of its own."""
+        with whole_file(path) as temporary:
+            text = json.dumps(sealed(description.model_dump(mode="json")), indent=1, ensure_ascii=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+    def check_file(self, path: Path, num_bytes: int | None, sha256: str | None = None) -> None:
+        """Raises RestokError where the file is missing or, if that is known, has another size or SHA-256."""
         if not path.is_file():
             raise self.damaged(path, "is missing")
         if num_bytes not in (None, size := path.stat().st_size):
             raise self.damaged(path, f"has {size} bytes instead of {num_bytes}")
+        if sha256 not in (None, file_sha256(path) if sha256 else None):
+            raise self.damaged(path, "is not as it was made")
 
 
 def locate(ends: list[int], i: int) -> tuple[int, int]:

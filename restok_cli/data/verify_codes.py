@@ -13,8 +13,8 @@ from restok_cli.data.codes import (
     check_finished,
     checksum,
     fingerprint,
+    impossible,
 )
-from restok_cli.data.shards import NO_CLASS
 from restok_cli.data.transforms import NUM_VIEWS
 from restok_cli.data.verify import Problem, Verification, doubled_keys
 from restok_cli.data.walk import is_hidden
@@ -62,11 +62,9 @@ def _verify_shard(
     problems = [Problem(path.name, keys[i], "was changed") for i in np.flatnonzero(changed)]
     if file_sha256(path) != info.sha256 and not problems:
         problems.append(Problem(path.name, None, "was changed outside its samples"))
-    lowest, highest = (0, len(manifest.class_names) - 1) if manifest.class_names else (NO_CLASS, NO_CLASS)
-    impossible = (records["class_id"] < lowest) | (records["class_id"] > highest)
-    impossible |= ((records["codes"] >= manifest.codebook_size) | (records["codes"] < 0)).any((1, 2))
+    wrong = impossible(manifest, records["codes"], records["class_id"])
     problems += [
         Problem(path.name, keys[i], "has a code or a class that does not exist")
-        for i in np.flatnonzero(impossible & ~changed)
+        for i in np.flatnonzero(wrong & ~changed)
     ]
     return keys, problems
