@@ -5,6 +5,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from restok_cli.training.config import DiscriminatorConfig, OptimizerConfig
 from restok_cli.training.discriminator import (
@@ -17,6 +18,7 @@ from restok_cli.training.discriminator import (
     LeCam,
     PatchDiscriminator,
     VirtualBatchNorm,
+    convolution,
     fit,
     follow_weights,
     held_still,
@@ -139,9 +141,18 @@ def test_convolutions_of_the_heads_stretch_nothing(discriminator):
         follow_weights(discriminator)
     convolutions = [module for module in discriminator.modules() if isinstance(module, nn.Conv1d)]
     assert len(convolutions) == 15
-    for convolution in convolutions:
-        norm = torch.linalg.matrix_norm(convolution.weight.flatten(1), ord=2).item()
+    for layer in convolutions:
+        norm = torch.linalg.matrix_norm(layer.weight.flatten(1), ord=2).item()
         assert norm == pytest.approx(1, abs=0.02)
+
+
+def test_spectral_norm_is_torchs_by_name_and_value():
+    """So that the heads of runs from before we had our own can be taken up."""
+    torch.manual_seed(0)
+    ours, theirs = convolution(6, 4, 3), spectral_norm(nn.Conv1d(6, 4, 3, padding=1, padding_mode="circular")).eval()
+    ours.load_state_dict(theirs.state_dict())
+    assert torch.equal(ours.state_dict()["parametrizations.weight.0._u"], theirs.parametrizations.weight[0]._u)
+    torch.testing.assert_close(ours.weight, theirs.weight)
 
 
 def test_larger_pictures_are_shrunk_or_cropped_half_each():
