@@ -7,7 +7,7 @@ tensor that are kept.
 
 import importlib.util
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import timm
@@ -16,7 +16,9 @@ from conftest import GOLDEN
 from torch import Tensor, nn
 
 from restok_cli.training.config import DINO
+from restok_cli.training.diff_augment import AUGMENT_DRAWS, CUTOUT, MAX_SHIFT
 from restok_cli.training.discriminator import Dino, DinoDiscriminator
+from restok_cli.training.losses import FIT_DRAWS, PADDING
 
 _spec = importlib.util.spec_from_file_location("golden_inputs", GOLDEN / "training" / "inputs.py")
 inputs = importlib.util.module_from_spec(_spec)
@@ -63,9 +65,9 @@ def released_discriminator_name(name: str) -> str:
     return name.replace(".parametrizations.weight.0._", ".weight_")
 
 
-def released_names_of(network: nn.Module, values: Callable[[Tensor], Tensor] = lambda p: p) -> dict[str, Tensor]:
-    """`values` of the parameters of a discriminator, such as their gradients, by their released names."""
-    return {released_discriminator_name(name): values(p) for name, p in network.named_parameters()}
+def by_released_name(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors of the heads on DINO, such as those of `named_parameters`, by their released names."""
+    return {released_discriminator_name(name): tensor for name, tensor in tensors}
 
 
 def discriminator_state(network: nn.Module, rounds: int = 20) -> dict[str, Tensor]:
@@ -73,7 +75,8 @@ def discriminator_state(network: nn.Module, rounds: int = 20) -> dict[str, Tenso
     `rounds` of power iteration; 20 is at rest."""
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     released = inputs.weights({released_discriminator_name(n): shape for n, shape in shapes.items()}, "discriminator.")
-    released = inputs.settled(released, rounds)
+    if rounds:
+        released = inputs.settled(released, rounds)
     return {name: released[released_discriminator_name(name)] for name in shapes}
 
 
@@ -86,3 +89,30 @@ def filled_discriminator(rounds: int = 20) -> DinoDiscriminator:
     network = DinoDiscriminator(Dino(vit))
     network.load_state_dict(discriminator_state(network, rounds))
     return network
+
+
+def crop_draws(offsets: list[int], batch_size: int) -> Tensor:
+    """The row of `pad_and_crop` that gives these offsets, for each image; of at least 120 pixels a side."""
+    return ((torch.tensor(offsets) + 0.5) / (PADDING + 1)).expand(batch_size, -1)
+
+
+def augment_draws(given: dict, size: int) -> Tensor:
+    """The rows of `diff_augment` at probability 0.5 that change square images of `size` pixels as `given`."""
+    most, cut = round(MAX_SHIFT * size), round(CUTOUT * size)
+    draws = torch.empty(len(given["brightness"]), AUGMENT_DRAWS)
+    draws[:, :3] = torch.where(torch.tensor(given["happens"]), 0.25, 0.75)
+    for column, name in enumerate(("brightness", "saturation", "contrast"), start=3):
+        draws[:, column] = torch.tensor(given[name])
+    draws[:, 6:8] = (torch.tensor(given["shift"]) + most + 0.5) / (2 * most + 1)
+    draws[:, 8:] = (torch.tensor(given["hole"]) + 0.5) / (size + 1 - cut % 2)
+    return draws
+
+
+def step_draws(given: dict, size: int, batch_size: int) -> Tensor:
+    """The rows of random numbers of a step, (B, NUM_DRAWS): `given` has `offsets` and three times `augment`, those of
+    the tokenizer's look at its reconstructions, then the discriminator's at real and at fake images."""
+    rows = [crop_draws(given["offsets"], batch_size)]
+    for augment in given["augment"]:
+        fit = torch.full((batch_size, FIT_DRAWS), 0.5)  # of no effect on images of less than 224 pixels
+        rows += [augment_draws(augment, size), fit]
+    return torch.cat(rows, dim=1)

@@ -245,7 +245,12 @@ class DiscriminatorConfig(Config):
     weights: FileName | None = None
     """File with the DINO's weights; null = timm's, downloaded once; random = for tests."""
     augment_probability: float = Field(0.5, ge=0, le=1)
-    """Probability of each of the colour, translation and cutout of DiffAugment."""
+    """Probability of each of the colour, translation and cutout of DiffAugment, of kind dino; a patch discriminator
+    sees pictures as they are."""
+    augment_range: Literal["unit", "signed"] = "unit"
+    """Pixel values that DiffAugment works on. unit, as released: pictures in [0, 1], so that up to 0.5 of brightness
+    is added and what is uncovered is black; signed, as in the DiffAugment paper: pictures in [-1, 1], so that it is up
+    to 0.25, and mid-grey."""
     lecam_weight: float = Field(0.001, ge=0)
     """Weight of what holds logits back to the moving mean of the other side's (LeCam)."""
     lecam_decay: float = Field(0.999, ge=0, lt=1)
