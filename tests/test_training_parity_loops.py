@@ -13,7 +13,6 @@ import timm
 import torch
 import torch.nn.functional as F
 from golden_training import (
-    VGG,
     assert_near,
     assert_near_norms,
     filled_discriminator,
@@ -21,13 +20,14 @@ from golden_training import (
     load_training_case,
     picked_rows,
     released_discriminator_name,
+    released_lpips,
     summary,
 )
 from torch import Tensor, nn
 from training_runs import equal
 
 from restok_cli.data.batching import Batch
-from restok_cli.metrics.lpips import Lpips, open_lpips
+from restok_cli.metrics.lpips import Lpips
 from restok_cli.model.checkpoint import open_tokenizer
 from restok_cli.model.har import Har
 from restok_cli.model.released import from_released, har_config, to_released, tokenizer_config
@@ -135,7 +135,7 @@ def released_step(tmp_path_factory, sample_data) -> SimpleNamespace:
         inputs.noise("teacher/cls/0", (size, 1024, 1, 1)).flatten(1),
         inputs.noise("teacher/patches/0", (size, 1024, *model.grid)),
     )
-    losses = Recorded(config, open_lpips(VGG, CPU), lambda _images: features)
+    losses = Recorded(config, released_lpips(), lambda _images: features)
     folder, judged = tmp_path_factory.mktemp("released") / "run", []
     run = RunFolder(folder, config, resume=False, overwrite=False)
 
@@ -272,14 +272,14 @@ def test_the_tokenizers_loop_is_its_parts_one_after_the_other(tmp_path, monkeypa
         judge = network if step >= 1 else None
         term = losses(result, images[step], tokenizer.quantizer, draws[step], judge)
         term["loss"].backward()
-        move(tokenizer, optimizer, rate, 1.0)
+        move(optimizer, rate, 1.0)
         update_ema(ema, tokenizer, step, config.schedule.ema_decay)
         if step >= 1:
             parts = discriminator_losses(
                 network, images[step], result.images.detach(), lecam, draws[step], config.discriminator
             )
             parts["discriminator_loss"].backward()
-            move(network, of_heads, (0.00005, 0.0001)[step - 1], 10.0)
+            move(of_heads, (0.00005, 0.0001)[step - 1], 10.0)
             follow_weights(network)
             lecam.update(parts["real_logits"], parts["fake_logits"])
         ours = states[step + 1]
@@ -289,8 +289,9 @@ def test_the_tokenizers_loop_is_its_parts_one_after_the_other(tmp_path, monkeypa
         assert equal(dict(ours["adversary"]["lecam"]), dict(lecam.state_dict()))
 
 
-def move(model: nn.Module, optimizer: torch.optim.Optimizer, rate: float, max_grad_norm: float) -> None:
-    nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
+def move(optimizer: torch.optim.Optimizer, rate: float, max_grad_norm: float) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    nn.utils.clip_grad_norm_(parameters, max_grad_norm)
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
