@@ -124,7 +124,8 @@ class ScheduleConfig(Config):
     seed: int = Field(0, ge=0, lt=2**32)
     """Decides everything random."""
     ema_decay: float = Field(0.9999, ge=0, lt=1)
-    """Of the averaged weights, which are the model; reached by a warm-up: min(ema_decay, (1 + step) / (10 + step))."""
+    """Of the averaged weights, which are the model; reached by a warm-up: 0 for the first step, then
+    min(ema_decay, (1 + step) / (10 + step))."""
     log_every: int = Field(50, ge=1)
     """Steps between two log lines."""
     preview_every: int = Field(5000, ge=1)
