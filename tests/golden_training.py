@@ -41,7 +41,7 @@ def released_lpips() -> Lpips:
     return open_lpips(VGG, torch.device("cpu"))
 
 
-def assert_near(ours: Tensor, theirs: np.ndarray, tolerance: float) -> None:
+def assert_near(ours: Tensor, theirs: np.ndarray, tolerance: float = 1e-5) -> None:
     """Equal but for `tolerance` of the largest value of `theirs`."""
     expected = torch.from_numpy(np.asarray(theirs)).to(ours.dtype).view_as(ours)
     torch.testing.assert_close(ours.detach(), expected, rtol=0, atol=tolerance * expected.abs().max().item())
@@ -57,7 +57,9 @@ def assert_near_norms(gradients: dict[str, Tensor], names: list[str], theirs: np
     """Norms of the tensors `names`; those below a thousandth of the largest are rounding."""
     ours = torch.stack([gradients[name].detach().norm() for name in names])
     expected = torch.from_numpy(theirs).to(ours.dtype)
-    torch.testing.assert_close(ours, expected, rtol=tolerance, atol=1e-3 * expected.max().item())
+    small = expected < 1e-3 * expected.max()
+    torch.testing.assert_close(ours[~small], expected[~small], rtol=tolerance, atol=0)
+    assert (ours[small] < 2e-3 * expected.max()).all()
 
 
 def picked_rows(tensors: Iterable[Tensor], columns: int) -> Tensor:

@@ -1,5 +1,11 @@
 """Our losses, discriminator and augmentations compute what the authors' released implementation computes while it
-trains (tests/golden/training, see its README, whose tolerances are these)."""
+trains (tests/golden/training, see its README, whose tolerances are these).
+
+Where we differ on purpose, the released behaviour is put in from outside, for the arrays that need it:
+- DINO's GELU by its tanh approximation: all of `discriminator` but its first activations, `sigma` and `vectors_*`, and
+  `real_path_*` of `adversarial_losses`;
+- a power iteration in every pass in training: all of `discriminator` but its activations, and `real_path_moving*`.
+"""
 
 import pytest
 import torch
@@ -76,8 +82,8 @@ def test_lpips_through_pad_and_crop(lpips, i):
         first = pictures[:1]
         ends = (slice(6), slice(-6, None))
         corners = torch.stack([first[..., rows, columns] for rows in ends for columns in ends], 1)
-        assert_near(corners, golden[f"crop_{i}_{name}_corners"], 1e-4)
-        assert_near(first[..., 8::17, 8::17], golden[f"crop_{i}_{name}_grid"], 1e-4)
+        assert_near(corners, golden[f"crop_{i}_{name}_corners"])
+        assert_near(first[..., 8::17, 8::17], golden[f"crop_{i}_{name}_grid"])
     assert values.tolist() == pytest.approx(golden[f"crop_{i}_value"].tolist(), rel=1e-5)
     assert_near_gradient(gradient, golden, f"crop_{i}", 2e-2)
 
@@ -92,9 +98,9 @@ def test_diff_augment(size, change):
         given |= {name: [0.5] * 3 for name in ("brightness", "saturation", "contrast") if name != change}
     images = inputs.pictures(3, size, f"augment/{size}")
     changed = diff_augment(images, 0.5, augment_draws(given, size), "unit")
-    assert_near(changed[..., 5::19, 5::19], golden[f"{change}_{size}_grid"], 1e-5)
-    assert_near(changed[..., :4, :4], golden[f"{change}_{size}_corner"], 1e-5)
-    assert_near(changed.mean((2, 3)), golden[f"{change}_{size}_means"], 1e-5)
+    assert_near(changed[..., 5::19, 5::19], golden[f"{change}_{size}_grid"])
+    assert_near(changed[..., :4, :4], golden[f"{change}_{size}_corner"])
+    assert_near(changed.mean((2, 3)), golden[f"{change}_{size}_means"])
 
 
 def fit_draws(how, crop, batch_size):
@@ -125,6 +131,7 @@ def at_rest(discriminator):
     return discriminator
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "size", "batch"), DISCRIMINATOR_CASES)
 def test_discriminator_and_its_gradients(request, at_rest, how, size, batch):
     facts, golden = load_training_case("discriminator")
@@ -138,11 +145,11 @@ def test_discriminator_and_its_gradients(request, at_rest, how, size, batch):
     follow_weights(at_rest)  # the released iteration of a pass
     logits = at_rest(images, fit_draws(how, facts["crop"], batch))
     found = torch.stack([torch.stack([a.mean(), a.std()]) for a in activations])
-    assert_near(found, golden[f"{case}_activations"], 1e-5)
-    assert_near(picked_rows(activations, 24), golden[f"{case}_activation_values"], 1e-4)
+    assert_near(found, golden[f"{case}_activations"])
+    assert_near(picked_rows(activations, 24), golden[f"{case}_activation_values"])
     by_head = logits.detach().view(batch, 5, 196)
-    assert_near(torch.stack([by_head.mean(2), by_head.std(2)]), golden[f"{case}_logits"], 1e-5)
-    assert_near(by_head[..., ::28], golden[f"{case}_logit_values"], 1e-4)
+    assert_near(torch.stack([by_head.mean(2), by_head.std(2)]), golden[f"{case}_logits"])
+    assert_near(by_head[..., ::28], golden[f"{case}_logit_values"])
     (logits * inputs.noise("discriminator/judge", logits.shape)).mean().backward()
     assert_near_gradient(images.grad, golden, case, 2e-2)
     gradients = by_released_name((name, p.grad) for name, p in at_rest.named_parameters())
@@ -157,10 +164,10 @@ def test_spectral_norms_move_as_the_released_ones(discriminator):
         sigmas = []
         for u, v in zip(facts["vectors"][::2], facts["vectors"][1::2], strict=True):
             sigmas.append(state[u] @ state[u.removesuffix("u") + "orig"].flatten(1) @ state[v])
-        assert_near(torch.stack(sigmas), golden["sigma"][passes], 1e-5)
+        assert_near(torch.stack(sigmas), golden["sigma"][passes])
         if passes > 0:
             vectors = [inputs.picked(state[name], 8).expand(8) for name in facts["vectors"]]  # some of one number
-            assert_near(torch.stack(vectors), golden[f"vectors_after_{passes}"], 1e-5)
+            assert_near(torch.stack(vectors), golden[f"vectors_after_{passes}"])
         follow_weights(discriminator)
 
 
@@ -187,7 +194,7 @@ def test_adversarial_losses_of_given_logits(decay):
         terms = discriminator_losses(Given(real, fake), images, images, lecam, draws, config)
         terms["discriminator_loss"].backward()
         for name, logits in (("real", real), ("fake", fake)):
-            assert_near(inputs.picked(logits.grad, 24), golden[f"{case}_gradient_{name}"], 1e-5)
+            assert_near(inputs.picked(logits.grad, 24), golden[f"{case}_gradient_{name}"])
         total, lecam_loss = terms["discriminator_loss"], config.lecam_weight * terms["lecam_loss"]
         means = [terms["real_logits"], terms["fake_logits"]]
         lecam.update(*means)
@@ -195,6 +202,7 @@ def test_adversarial_losses_of_given_logits(decay):
         assert torch.stack(found).tolist() == pytest.approx(golden[case].tolist(), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["still", "moving", "augmented"])
 def test_adversarial_losses_of_pictures(request, at_rest, case):
     facts, golden = load_training_case("adversarial_losses")
@@ -236,12 +244,12 @@ def test_alignment_losses(sides):
     assert total.item() == pytest.approx(golden[f"{sides}_loss"].item(), rel=1e-5)
     if sides in ("encoder", "both"):
         cosine = F.cosine_similarity(result.encoder_features, classes.flatten(1))
-        assert_near(cosine, golden[f"{sides}_encoder_cosine"], 1e-5)
+        assert_near(cosine, golden[f"{sides}_encoder_cosine"])
         assert_near_gradient(tokens.grad, golden, f"{sides}_encoder")
     if sides in ("decoder", "both"):
         cosine = F.cosine_similarity(ours, theirs).flatten(1)
-        assert_near(cosine.mean(1), golden[f"{sides}_decoder_cosine_mean"], 1e-5)
-        assert_near(cosine.std(1), golden[f"{sides}_decoder_cosine_std"], 1e-5)
+        assert_near(cosine.mean(1), golden[f"{sides}_decoder_cosine_mean"])
+        assert_near(cosine.std(1), golden[f"{sides}_decoder_cosine_std"])
         assert_near_gradient(ours.grad, golden, f"{sides}_decoder")
 
 
