@@ -16,6 +16,7 @@ from golden_training import (
     assert_near,
     assert_near_norms,
     filled_discriminator,
+    filled_model,
     inputs,
     load_training_case,
     picked_rows,
@@ -30,7 +31,7 @@ from restok_cli.data.batching import Batch
 from restok_cli.metrics.lpips import Lpips
 from restok_cli.model.checkpoint import open_tokenizer
 from restok_cli.model.har import Har
-from restok_cli.model.released import from_released, har_config, to_released, tokenizer_config
+from restok_cli.model.released import har_config, to_released, tokenizer_config
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.training import adversary, har_loop, tokenizer_loop
 from restok_cli.training.code_source import Coded
@@ -88,13 +89,6 @@ def record_states(patch: pytest.MonkeyPatch) -> dict[int, dict]:
     return saved
 
 
-def filled(kind: type, config, facts: dict) -> nn.Module:
-    model = kind(config)
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    model.load_state_dict(from_released(config, shapes, inputs.weights(facts["shapes"])))
-    return model
-
-
 def run_config(kind: type, model: dict, **sections) -> TokenizerRunConfig | HarRunConfig:
     """A run that logs and saves every step."""
     schedule = {"max_steps": 1000, "log_every": 1, "save_every": 1} | sections.pop("schedule")
@@ -150,7 +144,7 @@ def released_step(tmp_path_factory, sample_data) -> SimpleNamespace:
         patch.setattr(adversary, "LeCam", StartedLeCam)
         patch.setattr(adversary, "discriminator_losses", recorded)
         gradients, states = record_gradients(patch), record_states(patch)
-        tokenizer = filled(Tokenizer, model, facts)
+        tokenizer = filled_model(Tokenizer(model))
         tokenizer_loop.train_tokenizer(config, run, sample_data, losses, CPU, init=tokenizer, stop_at=1)
     return SimpleNamespace(
         facts=facts,
@@ -323,7 +317,7 @@ def test_the_generators_loop_takes_the_released_steps(tmp_path, monkeypatch, tin
     gradients, states = record_gradients(monkeypatch), record_states(monkeypatch)
     monkeypatch.setattr(torch, "rand", lambda _count: torch.where(next(hidden), 0.0, 1.0))
     run = RunFolder(tmp_path, config, resume=False, overwrite=False)
-    har = filled(Har, model, facts)
+    har = filled_model(Har(model))
     before = {name: tensor.clone() for name, tensor in har.state_dict().items()}
     tokenizer = open_tokenizer(tiny_models / "tokenizer")
     har_loop.train_har(config, run, source, tokenizer, None, CPU, init=har, stop_at=steps)
