@@ -15,6 +15,10 @@ import torch
 from conftest import GOLDEN
 from torch import Tensor, nn
 
+from restok_cli.metrics.lpips import Lpips, open_lpips
+from restok_cli.model.har import Har
+from restok_cli.model.released import from_released, released_shapes
+from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.training.config import DINO
 from restok_cli.training.diff_augment import AUGMENT_DRAWS, CUTOUT, MAX_SHIFT
 from restok_cli.training.discriminator import Dino, DinoDiscriminator
@@ -32,6 +36,20 @@ def load_training_case(case: str) -> tuple[dict, dict[str, np.ndarray]]:
     facts = json.loads((GOLDEN / "training" / f"{case}.json").read_text())
     with np.load(GOLDEN / "training" / f"{case}.npz") as arrays:
         return facts, dict(arrays)
+
+
+def released_lpips() -> Lpips:
+    """LPIPS with the real weights of VGG-16."""
+    assert VGG.exists(), f"{VGG} is missing: sdists leave its 29 MB out, so run this test in a checkout"
+    return open_lpips(VGG, torch.device("cpu"))
+
+
+def filled_model(model: Tokenizer | Har) -> Tokenizer | Har:
+    """`model` with weights as filled for the golden vectors."""
+    ours = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    theirs = inputs.weights(released_shapes(model.config, ours))
+    model.load_state_dict(from_released(model.config, ours, theirs))
+    return model
 
 
 def assert_near(ours: Tensor, theirs: np.ndarray, tolerance: float = 1e-5) -> None:

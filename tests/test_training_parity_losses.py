@@ -11,7 +11,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from golden_training import (
-    VGG,
     assert_near,
     assert_near_norms,
     augment_draws,
@@ -22,12 +21,12 @@ from golden_training import (
     inputs,
     load_training_case,
     picked_rows,
+    released_lpips,
     step_draws,
     summary,
 )
 from torch import nn
 
-from restok_cli.metrics.lpips import open_lpips
 from restok_cli.model.tokenizer import Reconstruction
 from restok_cli.training.config import AlignmentConfig, DiscriminatorConfig
 from restok_cli.training.diff_augment import diff_augment
@@ -41,7 +40,7 @@ NO_CROP = [15, 15, 15, 15]
 
 @pytest.fixture(scope="module")
 def lpips():
-    return open_lpips(VGG, CPU)
+    return released_lpips()
 
 
 def assert_near_gradient(gradient, golden, name, tolerance=1e-2):

@@ -27,9 +27,9 @@ from restok_cli.training.config import (
     WEIGHT_FILES,
     RunConfig,
     differences,
-    read_config,
     write_config,
 )
+from restok_cli.training.recorded import recorded_config
 
 NAME = "step-{:06d}"
 STATE_FILE, CHECKSUMS_FILE, WEIGHTS = "state.pt", "checksums.json", ".safetensors"
@@ -86,7 +86,7 @@ def check_checkpoint(folder: Path, config: RunConfig) -> None:
         if _sha256(file) != digest:
             raise RestokError(f"{folder} is damaged: {name} is not as it was written")
     try:
-        theirs = type(config).parse(read_config(folder / CONFIG_FILE), str(folder / CONFIG_FILE))
+        theirs = recorded_config(type(config), folder / CONFIG_FILE)
     except UsageError as error:
         raise RestokError(f"{folder} is of another run ({error})") from error
     for key, (before, now) in differences(theirs, config).items():
