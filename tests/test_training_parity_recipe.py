@@ -7,12 +7,13 @@ import pytest
 import torch
 from golden_training import (
     assert_near,
+    by_released_name,
     filled_discriminator,
+    filled_model,
     inputs,
     load_training_case,
     picked_rows,
     released_discriminator_name,
-    released_names_of,
 )
 from torch import Tensor, nn
 
@@ -35,19 +36,13 @@ def new_model(kind: str) -> Tokenizer | Har:
 
 
 def filled(kind: str) -> nn.Module:
-    if kind == "discriminator":
-        return filled_discriminator()
-    model = new_model(kind)
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    theirs = {name: tensor.shape for name, tensor in to_released(model.config, model.state_dict()).items()}
-    model.load_state_dict(from_released(model.config, shapes, inputs.weights(theirs)))
-    return model
+    return filled_discriminator() if kind == "discriminator" else filled_model(new_model(kind))
 
 
 def parameters(model: nn.Module) -> dict[str, Tensor]:
     """Copies of what is trained, by the names of the golden vectors."""
     if isinstance(model, DinoDiscriminator):
-        trained = {name: p for name, p in released_names_of(model).items() if p.requires_grad}
+        trained = {name: p for name, p in by_released_name(model.named_parameters()).items() if p.requires_grad}
         return {f"discriminator.{name}": p.detach().clone() for name, p in trained.items()}
     released = to_released(model.config, {name: p.detach() for name, p in model.named_parameters()})
     return {name: tensor.clone() for name, tensor in released.items()}
@@ -58,7 +53,7 @@ def give_gradients(model: nn.Module, step: int, scale: float) -> None:
     shapes = {name: tensor.shape for name, tensor in parameters(model).items()}
     gradients = {name: scale * inputs.noise(f"gradient/{step}/{name}", shape) for name, shape in shapes.items()}
     if isinstance(model, DinoDiscriminator):
-        ours = {name: p for name, p in released_names_of(model).items() if p.requires_grad}
+        ours = {name: p for name, p in by_released_name(model.named_parameters()).items() if p.requires_grad}
         gradients = {name: gradients[f"discriminator.{name}"] for name in ours}
     else:
         ours = dict(model.named_parameters())
@@ -151,7 +146,7 @@ def test_averages_and_prefixes_have_the_released_decays_and_probabilities():
 
 
 def test_the_generators_parts_take_the_released_steps():
-    """One by one; test_released_steps.py has the loop take them, and looks at gradients and changes."""
+    """One by one; test_training_parity_loops.py has the loop take them, and looks at gradients and changes."""
     facts, golden = load_training_case("har_steps")
     har = filled("har")
     config = HarOptimizerConfig(learning_rate=facts["rates"][-1], warmup_steps=len(facts["rates"]))
