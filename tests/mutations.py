@@ -254,7 +254,7 @@ def _mutated_array(rng: Random, array: np.ndarray) -> np.ndarray:
             return array[:-1] if array.ndim else array[None]
         case 1:
             return np.concatenate([array, array]) if array.ndim else array[None]
-        case 2 if array.dtype.names is None:
+        case 2 if array.dtype.kind in "iuf":
             return array.astype(rng.choice(("f8", "i1", "u8", "U3", "c8", "?", ">i2")), casting="unsafe")
         case 3:
             return array[None]

@@ -23,11 +23,12 @@ from typing import Literal, NamedTuple, Self
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from zlib_ng import zlib_ng
 
 from restok_cli.data.arrays import map_array
 from restok_cli.data.images import IMAGE_SUFFIXES, read_image
 from restok_cli.data.manifests import Made, locate
-from restok_cli.errors import RestokError, UsageError, did_you_mean
+from restok_cli.errors import PictureError, RestokError, UsageError, did_you_mean
 
 MADE = Made("the data set", "restok prepare")
 MANIFEST = "dataset.json"
@@ -36,6 +37,7 @@ SAMPLES_PER_SHARD = 4000
 TAR_BLOCK = 512
 NO_CLASS = -1
 MAX_CLASS_ID = 2**31 - 1
+MOST_CHECKED = 2**20  # bytes of a sample before its picture that are read to check both; others' shards may have more
 
 SHARD_FILE = re.compile(r"[A-Za-z0-9_-]+\.tar(\.gz)?")
 
@@ -120,6 +122,11 @@ def split_picture_name(name: str) -> tuple[str, str]:
     return (stem, suffix) if is_picture else (name, "")
 
 
+def padded(length: int) -> int:
+    """The bytes that a member of so many bytes takes in a tar."""
+    return -(-length // TAR_BLOCK) * TAR_BLOCK
+
+
 def key_in(header: bytes) -> str:
     """The key in the header of a file in a tar; empty where it is none that could be one.
 
@@ -130,6 +137,13 @@ def key_in(header: bytes) -> str:
     except tarfile.HeaderError:
         return ""
     return split_name(name)[0] or name
+
+
+def is_in_order(index: np.ndarray) -> bool:
+    """Whether the samples of an index follow each other, each with room for a header before it."""
+    starts = index["offset"].astype(np.int64) - TAR_BLOCK
+    ends = index["offset"].astype(np.int64) + index["length"]
+    return not ((starts < 0).any() or (starts[1:] < ends[:-1]).any())
 
 
 class Shard:
@@ -151,6 +165,8 @@ class Shard:
             raise MADE.damaged(path, "is missing or no index") from error
         if index.dtype != INDEX_DTYPE or index.shape != (self.num_samples,):
             raise MADE.damaged(path, f"does not index the {self.num_samples} samples that {MANIFEST} speaks of")
+        if not is_in_order(index):
+            raise MADE.damaged(path, "is no index: its samples overlap")
         lowest, highest = (0, self.num_classes - 1) if self.num_classes else (NO_CLASS, NO_CLASS)
         if index["class_id"].min() < lowest or index["class_id"].max() > highest:
             raise MADE.damaged(path, f"holds class ids outside the {self.num_classes} classes of {MANIFEST}")
@@ -161,9 +177,23 @@ class Shard:
         return key_in(self._read_at(int(self.index["offset"][i]) - TAR_BLOCK, TAR_BLOCK))
 
     def read(self, i: int) -> bytes:
-        """The picture's file as it was given to `prepare`."""
+        """The picture's file as it was given to `prepare`. Raises PictureError where the sample was damaged since."""
+        offset, length, _, checksum = self.index[i].item()
+        start = self._end(i - 1) if i else 0
+        if offset - start > MOST_CHECKED:
+            return self._read_at(offset, length)
+        span = self._read_at(start, self._end(i) - start)
+        if zlib_ng.crc32(span) != checksum:
+            raise PictureError(
+                f"sample {self.key(i)} of {self.path} is not as it was prepared; `restok prepare verify` says what else"
+                " is damaged"
+            )
+        return span[offset - start : offset - start + length]
+
+    def _end(self, i: int) -> int:
+        """Where sample `i` ends, and the next one begins."""
         offset, length, *_ = self.index[i].item()
-        return self._read_at(offset, length)
+        return offset + padded(length)
 
     def _read_at(self, offset: int, length: int) -> bytes:
         if self.path.suffix == ".gz":
