@@ -78,7 +78,7 @@ def compare_results(a: dict, b: dict) -> list[Row]:
     return sorted(rows, key=lambda row: order.index(row.metric))
 
 
-def comparison_table(rows: list[Row], names: tuple[str, str]) -> str:
+def comparison_table(rows: list[Row], names: tuple[str, str]) -> list[str]:
     """For people: a line per metric with both values, and their difference only where that means something."""
     lines = [("", *names, "difference")]
     for row in rows:
@@ -87,9 +87,7 @@ def comparison_table(rows: list[Row], names: tuple[str, str]) -> str:
         difference = "not comparable" if row.differences else f"{b - a:+.6g}{unit}"
         lines.append((row.name, f"{a:.6g}", f"{b:.6g}", difference))
     widths = [max(len(line[place]) for line in lines) for place in range(4)]
-    return "\n".join(
-        f"{line[0]:<{widths[0]}}  {line[1]:>{widths[1]}}  {line[2]:>{widths[2]}}  {line[3]}".rstrip() for line in lines
-    )
+    return [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() for a, b, c, d in lines]
 
 
 def _conditions(name: str, result: dict) -> dict[str, object]:
