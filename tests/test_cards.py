@@ -171,7 +171,7 @@ def test_numbers_of_another_model_and_files_without_numbers_are_refused(tokenize
     assert "holds numbers of another model (fingerprint 0000000000000000)" in line
     for name, text in (("a", "[]"), ("b", "{"), ("c", '{"metrics": {"what": {}}, "protocol": {}}')):
         (tmp_path / name).write_text(text)
-        assert f"{name} is no result (" in fails(1, "models", "card", tokenizer, "--metrics", tmp_path / name)
+        assert f"{name} is wrong: " in fails(1, "models", "card", tokenizer, "--metrics", tmp_path / name)
     assert not (tokenizer / "README.md").exists()
 
 
