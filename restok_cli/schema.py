@@ -4,6 +4,8 @@ pydantic refuses what is no UTF-8 or no JSON, halves of characters, and what is 
 numbers that neither NumPy nor torch could hold.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -17,7 +19,6 @@ Described = TypeVar("Described")
 MAX_INT = 2**63 - 1
 SHOWN = 60  # characters of a wrong value
 
-Int = Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)]
 Count = Annotated[int, Field(ge=0, le=MAX_INT)]
 PositiveCount = Annotated[int, Field(gt=0, le=MAX_INT)]
 Finite = Annotated[float, AllowInfNan(False)]
@@ -31,7 +32,7 @@ class Schema(BaseModel):
 
 
 def read_json(kind: type[Described], path: Path, remedy: str) -> Described:
-    """What a JSON file holds, of the type `kind`. Raises RestokError as `parse_json` does."""
+    """The contents of a JSON file, of the type `kind`. Raises RestokError as `parse_json` does."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -40,12 +41,24 @@ def read_json(kind: type[Described], path: Path, remedy: str) -> Described:
 
 
 def parse_json(kind: type[Described], data: bytes | str, source: str, remedy: str) -> Described:
-    """What JSON holds that comes from `source`, of the type `kind`.
+    """The value of JSON that comes from `source`, of the type `kind`.
 
     Raises RestokError with the first thing that is wrong: its field, its value, and what was expected.
     """
-    try:
+    with _explained(source, remedy):
         return _adapter(kind).validate_json(data, strict=True)  # no text where a number is due
+
+
+def check(kind: type[Described], values: object, source: str, remedy: str) -> Described:
+    """`values`, which were parsed already, as the type `kind`. Raises RestokError as above."""
+    with _explained(source, remedy):
+        return _adapter(kind).validate_python(values, strict=True)
+
+
+@contextmanager
+def _explained(source: str, remedy: str) -> Iterator[None]:
+    try:
+        yield
     except ValidationError as error:
         raise RestokError(f"{source} is wrong: {problem(error)}; {remedy}") from error
 

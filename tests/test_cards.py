@@ -193,9 +193,9 @@ def test_an_edited_card_is_replaced_only_when_asked_to(tokenizer, restok, fails)
 def test_a_damaged_record_is_named(tokenizer, fails):
     (tokenizer / "card.json").write_text('{"licence": 3}')
     line = fails(1, "models", "card", tokenizer)
-    assert "card.json is wrong at licence" in line and "delete it" in line
+    assert "card.json is wrong: licence = 3: " in line and "delete it" in line
     (tokenizer / "card.json").write_text("{")
-    with pytest.raises(RestokError, match=r"card\.json is wrong at its beginning"):
+    with pytest.raises(RestokError, match=r"card\.json is wrong: invalid JSON"):
         read_record(tokenizer)
 
 
