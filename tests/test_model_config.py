@@ -27,9 +27,6 @@ def test_defaults_are_the_models_of_the_paper():
         ({"patch_size": 8}, "patch_size = 8 needs log2(patch_size) + 1 cnn_multipliers, not 5"),
         ({"cnn_multipliers": (1, 0, 1, 1, 1)}, "cnn_multipliers.1 = 0: input should be greater than 0"),
         ({"codebook_size": 0}, "codebook_size = 0: input should be greater than 0"),
-        ({"encoder_layers": 10**9}, "encoder_layers = 1000000000: input should be less than or equal to 1024"),
-        ({"encoder_width": 2**34}, "encoder_width = 17179869184: input should be less than or equal to 65536"),
-        ({"num_stages": 10**30}, f"num_stages = {10**30}: input should be less than or equal to 1024"),
         ({"cnn_channels": 48}, "48 CNN channels cannot be split into cnn_norm_groups = 32"),
         ({"latent_init": "flat"}, "residual_latent_tokens = true needs latent_init = hierarchical"),
         (

@@ -245,7 +245,7 @@ def test_a_split_of_nothing_is_a_damaged_manifest(folder, split):
     manifest = json.loads((folder / "dataset.json").read_text())
     manifest["splits"]["train"] = split
     (folder / "dataset.json").write_text(json.dumps(manifest))
-    with pytest.raises(RestokError, match=r"is wrong at splits\.train"):
+    with pytest.raises(RestokError, match=r"is wrong: splits\.train"):
         open_dataset(folder)
 
 

@@ -22,13 +22,14 @@ from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from zlib_ng import zlib_ng
 
 from restok_cli.data.arrays import map_array
 from restok_cli.data.images import IMAGE_SUFFIXES, read_image
 from restok_cli.data.manifests import Made, locate
 from restok_cli.errors import PictureError, RestokError, UsageError, did_you_mean
+from restok_cli.schema import Count, PositiveCount, Schema
 
 MADE = Made("the data set", "restok prepare")
 MANIFEST = "dataset.json"
@@ -52,23 +53,25 @@ IN_PLACE = {"shards": "described where they lay"}  # of the provenance, where `p
 INDEX_DTYPE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("class_id", "<i4"), ("checksum", "<u4")])
 
 
-class ShardInfo(BaseModel):
+class ShardInfo(Schema):
     """One shard; size and hash are those of the plain tar, so that gzip changes neither them nor the fingerprint."""
 
-    model_config = ConfigDict(extra="forbid")
-
     file: str = Field(pattern=f"^{SHARD_FILE.pattern}$")
-    num_samples: int = Field(gt=0)
-    bytes: int
+    num_samples: PositiveCount
+    bytes: Count
     sha256: str
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.num_samples * 2 * TAR_BLOCK > self.bytes:  # a header and a picture each
+            raise ValueError(f"{self.file} of {self.bytes} bytes has no room for {self.num_samples} samples")
+        return self
 
-class SplitInfo(BaseModel):
-    model_config = ConfigDict(extra="forbid")
 
-    num_samples: int = Field(ge=0)  # 0 where the shards are elsewhere and nobody has counted
-    shards: list[ShardInfo] = []
-    urls: list[str] = []  # of shards that are streamed, since they are elsewhere; then there are no others
+class SplitInfo(Schema):
+    num_samples: Count  # 0 where the shards are elsewhere and nobody has counted
+    shards: list[ShardInfo] = Field([])
+    urls: list[str] = Field([])  # of shards that are streamed, since they are elsewhere; then there are no others
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -77,16 +80,14 @@ class SplitInfo(BaseModel):
         return self
 
 
-class Manifest(BaseModel):
+class Manifest(Schema):
     """What dataset.json says."""
-
-    model_config = ConfigDict(extra="forbid")
 
     format_version: Literal[1] = 1
     name: str
     splits: dict[str, SplitInfo] = Field(min_length=1)
     class_names: list[str]  # the class id is the place in this list; empty where there are no classes
-    image_size: tuple[int, int] | None  # (height, width) where all pictures share one
+    image_size: tuple[PositiveCount, PositiveCount] | None  # (height, width) where all pictures share one
     provenance: dict[str, str]
     fingerprint: str  # two data sets with the same one hold the same samples in the same order
 

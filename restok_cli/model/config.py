@@ -18,13 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.model.levels import is_power_of_two, merging_blocks
-
-# Far beyond all models: a config that is damaged, or a stranger's, must not have billions of layers made, nor tensors
-# whose sizes do not fit 64 bits.
-MAX_TABLE_SIZE = 2**24
-Size = Annotated[int, Field(gt=0, le=2**16)]  # pixels, channels, tokens
-Count = Annotated[int, Field(gt=0, le=2**10)]  # layers
-TableSize = Annotated[int, Field(gt=0, le=MAX_TABLE_SIZE)]  # rows of an embedding
+from restok_cli.schema import MAX_INT, problem
 
 
 def _add_meanings(schema: dict[str, Any], config: type["Config"]) -> None:
@@ -64,6 +58,14 @@ class Config(BaseModel):
             raise PydanticCustomError("bool", "input should not be true or false")
         return value
 
+    @field_validator("*")
+    @classmethod
+    def _refuse_huge(cls, value: Any) -> Any:
+        """Python's integers have no end; those of NumPy and torch have."""
+        if isinstance(value, int) and abs(value) > MAX_INT:
+            raise PydanticCustomError("huge", "input should fit into 64 bits")
+        return value
+
     @classmethod
     def parse(cls, values: dict, source: str) -> Self:
         """Check `values` (read from `source`, which is named in the message).
@@ -93,16 +95,22 @@ def explain(config: type[Config], error: ValidationError) -> tuple[str, str]:
         for parent in parents:
             config = section_of(config.model_fields[parent].annotation)
         return key, f"unknown key {key}{did_you_mean(str(name), config.model_fields)}"
-    if first["type"] == "missing":
-        return key, f"{key} is missing"
     if first["type"] == "value_error":  # raised by our own checks below, which say everything
         return key, str(first["ctx"]["error"])
-    return key, f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    return key, problem(error)
 
 
 def require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+# Far above all that anybody has trained: what is beyond is damage, of which no layers are made.
+MAX_SIZE = 2**20
+Size = Annotated[int, Field(gt=0, le=MAX_SIZE)]
+CodebookSize = Annotated[int, Field(gt=0, le=2**24)]
+Layers = Annotated[int, Field(gt=0, le=1000)]
+NumClasses = Annotated[int, Field(ge=0, le=10**6)]
 
 
 class TokenizerConfig(Config):
@@ -119,7 +127,7 @@ class TokenizerConfig(Config):
     """A CNN before the ViT, or the pixels of each patch directly."""
     cnn_channels: Size = 128
     """Channels at the finest resolution."""
-    cnn_multipliers: tuple[Count, ...] = (1, 1, 2, 2, 4)
+    cnn_multipliers: tuple[Size, ...] = (1, 1, 2, 2, 4)
     """Times cnn_channels, one per resolution, finest first."""
     cnn_norm_groups: Size = 32
     """Groups of every GroupNorm."""
@@ -131,16 +139,16 @@ class TokenizerConfig(Config):
 
     encoder_width: Size = 1024
     """Channels of an image or latent token in the encoder."""
-    encoder_layers: Count = 24
+    encoder_layers: Layers = 24
     """Transformer blocks."""
     decoder_width: Size = 1024
     """Channels of a token in the decoder."""
-    decoder_layers: Count = 24
+    decoder_layers: Layers = 24
     """Transformer blocks."""
     head_width: Size = 64
     """Channels of one attention head."""
 
-    num_stages: Count = 4
+    num_stages: Size = 4
     """Scales of image tokens in the encoder; 1 = no merging."""
     merge_factor: Size = 2
     """Neighbouring image tokens that become one at each merge ("pooling factor")."""
@@ -163,7 +171,7 @@ class TokenizerConfig(Config):
     image_queries: Literal["learned", "pooled"] = "learned"
     """What the decoder starts from: a token, or the level maps."""
 
-    codebook_size: TableSize = 8192
+    codebook_size: CodebookSize = 8192
     """Codewords."""
     codebook_dim: Size = 8
     """Channels of a codeword."""
@@ -226,6 +234,7 @@ class TokenizerConfig(Config):
         )
         for multiplier in self.cnn_multipliers:
             channels = multiplier * self.cnn_channels
+            require(channels <= MAX_SIZE, f"cnn_multipliers = {multiplier} makes {channels} channels of cnn_channels")
             require(
                 channels % self.cnn_norm_groups == 0,
                 f"{channels} CNN channels cannot be split into cnn_norm_groups = {self.cnn_norm_groups}",
@@ -251,18 +260,18 @@ class TokenizerConfig(Config):
 class HarConfig(Config):
     """A generator of codes (paper section 3.4): HAR, or plain AR. The defaults are HAR-L for ResTok-L."""
 
-    codebook_size: TableSize = 8192
+    codebook_size: CodebookSize = 8192
     """Codewords of the tokenizer."""
     num_codes: Size = 128
     """Codes of a picture."""
     num_sequential_codes: Size = 4
     """Codes drawn one by one before whole levels; equal to num_codes: plain AR."""
-    num_classes: int = Field(1000, ge=0, le=MAX_TABLE_SIZE)
+    num_classes: NumClasses = 1000
     """Classes of the data set; 0 = unconditional."""
 
     width: Size = 1024
     """Channels of a token."""
-    num_layers: Count = 24
+    num_layers: Layers = 24
     """Transformer blocks."""
     num_heads: Size = 16
     """Attention heads of a block."""
