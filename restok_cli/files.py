@@ -19,6 +19,8 @@ from typing import BinaryIO
 from restok_cli.errors import RestokError, UsageError
 
 MAX_DECODED_PIXELS = 178_956_970  # of a picture file, unless told otherwise: a small one may unpack to fill all memory
+MAX_MEMBER_BYTES = 256 << 20  # of a file in a tar, and of a picture file, likewise: those of more are not even read
+MAX_TEXT_BYTES = 32 << 20  # of JSON and other text that is read whole, whose values may take twenty times as much
 SYNC_SECONDS = 0.2  # from one early sync of a large file to the next
 LOCK_FILE = ".restok.lock"  # in a folder that a command fills: who does
 LET_GO_SECONDS = 5  # that the workers of a killed process may take to end

@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from tarfile import TarInfo
 from typing import BinaryIO, NamedTuple
@@ -137,7 +136,7 @@ def _verify_shard(folder: Path, num_classes: int, shard: ShardInfo, advance: Cal
 
 
 def _open(path: Path) -> BinaryIO:
-    return BytesIO(gzip.decompress(path.read_bytes())) if path.suffix == ".gz" else open(path, "rb")
+    return gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
 
 
 def _verify_index(path: Path, shard: ShardInfo) -> tuple[np.ndarray | None, list[Problem]]:
