@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from restok_cli.console import counted
-from restok_cli.data.arrays import NPZ_ERRORS
+from restok_cli.data.arrays import NPZ_ERRORS, read_npz
 from restok_cli.data.shards import MAX_CLASS_ID, NO_CLASS
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import whole_file
@@ -183,8 +183,7 @@ def _of_lines(lines: list[_Line], source: str) -> Codes:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as arrays:
-        fields = dict(arrays)
+    fields = read_npz(path, Codes._fields)
     if "request" in fields:  # or what somebody else calls so
         with suppress(ValueError):
             fields["request"] = json.loads(str(fields["request"]))

@@ -18,6 +18,8 @@ MAX_HEADER_BYTES = 2**20  # of one file in a tar, with its long name and all tha
 MAX_FILE_BYTES = 2**43  # that a header may speak of: file systems cannot seek much further
 
 
+SPARSE = "is stored as a sparse file, which is not unpacked; make the tar without --sparse"
+
 Contents = bytes | PictureError  # of a file in a tar, or why it was not read
 
 
@@ -106,9 +108,7 @@ def why_unread(member: tarfile.TarInfo, name: str, max_bytes: int) -> PictureErr
         check_size(member.size, name, max_bytes)
     except PictureError as error:
         return error
-    if member.issparse():  # what lies in the tar is not the file, so that no index could point at it
-        return PictureError(f"{name}: is stored as a sparse file, which is not unpacked; make the tar without --sparse")
-    return None
+    return PictureError(f"{name}: {SPARSE}") if member.issparse() else None
 
 
 def contents(read: Contents) -> bytes:
