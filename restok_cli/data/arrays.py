@@ -79,17 +79,23 @@ def open_member(archive: zipfile.ZipFile, name: str) -> tuple[Header, zipfile.Zi
 def read_npz(path: Path, names: Iterable[str], max_bytes: int | None = None) -> dict[str, np.ndarray]:
     """Those arrays of `names` that an .npz file holds.
 
-    Before any is unpacked, what work with all of them would take is compared with `max_bytes`: by default MAX_UNPACKED,
-    or more where the file itself is large. Raises one of NPZ_ERRORS, also for pickled objects.
+    Raises one of NPZ_ERRORS, also for pickled objects and, before anything is unpacked, where `check_room` does.
     """
-    limit = max_bytes or max(MAX_UNPACKED, USUAL_RATIO * path.stat().st_size)
     with zipfile.ZipFile(path) as archive:
         present = set(archive.namelist())
         opened = {name: open_member(archive, name) for name in names if f"{name}.npy" in present}
-        needed = sum(header.num_bytes_used for header, _ in opened.values())
-        if needed > limit:
-            raise ValueError(f"its arrays would take {needed:,} bytes of memory, more than {limit:,}")
+        check_room((header for header, _ in opened.values()), path, max_bytes)
         return {name: np.lib.format.read_array(archive.open(f"{name}.npy"), allow_pickle=False) for name in opened}
+
+
+def check_room(headers: Iterable[Header], path: Path, max_bytes: int | None = None) -> None:
+    """Raises ValueError where work with the arrays of a file would take more memory than `max_bytes`.
+
+    By default that is MAX_UNPACKED, or more where the file itself is large.
+    """
+    limit = max_bytes or max(MAX_UNPACKED, USUAL_RATIO * path.stat().st_size)
+    if (needed := sum(header.num_bytes_used for header in headers)) > limit:
+        raise ValueError(f"its arrays would take {needed:,} bytes of memory, more than {limit:,}")
 
 
 def map_array(path: Path) -> np.ndarray:
