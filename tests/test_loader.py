@@ -7,7 +7,6 @@ import tempfile
 from io import BytesIO
 from itertools import islice
 
-import numpy as np
 import pytest
 import torch
 from pictures import noise
