@@ -21,7 +21,7 @@ class Row(NamedTuple):
     row_group: int
     row: int  # within its group
 
-    def read(self) -> bytes:
+    def read(self, name: str, max_bytes: int) -> bytes:
         try:
             data = _pictures(self.path, self.row_group)[self.row].as_py()
         except (OSError, ValueError) as error:  # pyarrow's errors are of these kinds
