@@ -1,4 +1,4 @@
-"""ResTok, the hierarchical residual 1-D tokenizer (paper section 3, ALGORITHM section 2).
+"""ResTok, the hierarchical residual 1-D tokenizer (paper section 3, docs/algorithm.md section 2).
 
     images (B, 3, H, W) -> pixel encoder -> encoder -> quantizer -> codes (B, L)
     codes (B, L) -> code vectors -> decoder -> pixel decoder -> images (B, 3, H, W)

@@ -1,4 +1,4 @@
-"""Networks that tell reconstructions from real pictures (ALGORITHM section 2, discriminator)."""
+"""Networks that tell reconstructions from real pictures (docs/algorithm.md section 2, discriminator)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
