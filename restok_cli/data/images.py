@@ -178,12 +178,12 @@ def split_png(data: bytes) -> tuple[bytes, bytes]:
     """
     if not data.startswith(PNG_START):
         return data, b""
-    pixels, metadata, start = [PNG_START], [], len(PNG_START)
+    pixels, metadata, start, chunks = [PNG_START], [], len(PNG_START), memoryview(data)  # whose pieces are no copies
     while start < len(data):
         kind, end = data[start + 4 : start + 8], start + 12 + int.from_bytes(data[start : start + 4], "big")
         if kind == b"IEND":
             end = len(data)  # what may come behind it is no chunk
-        (metadata if kind in PNG_METADATA else pixels).append(data[start:end])
+        (metadata if kind in PNG_METADATA else pixels).append(chunks[start:end])
         start = end
     if not metadata:
         return data, b""
@@ -261,7 +261,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
 def _high_byte(image: Image.Image) -> np.ndarray:
