@@ -231,7 +231,7 @@ def test_codes_and_classes_that_do_not_exist_are_one_error(tmp_path, codes, edit
     codes["train"][1, 2, 3] = edits.pop("code", 0)
     make_cache(tmp_path / "codes", codes, **edits)
     split = open_codes(tmp_path / "codes").split("train")
-    with pytest.raises(RestokError, match=r"000000\.npy has a code or a class that does not exist, in sample train_"):
+    with pytest.raises(RestokError, match=r"000000\.npy holds codes or classes outside the 50000 and 3 that"):
         next(evaluation_code_batches(split, 4))
 
 

@@ -98,5 +98,8 @@ def finish_codes(folder: Path, plan: CodePlan, num_shards: dict[str, int]) -> Co
 
 
 def _describe(path: Path) -> CodeShardInfo:
-    size, sha256 = path.stat().st_size, file_sha256(path)
-    return CodeShardInfo(file=path.name, num_samples=len(map_array(path)), bytes=size, sha256=sha256)
+    try:
+        num_samples = len(map_array(path))
+    except (OSError, ValueError, TypeError) as error:  # the last of an array without dimensions
+        raise RestokError(f"{path} is damaged: delete it, and run the command again") from error
+    return CodeShardInfo(file=path.name, num_samples=num_samples, bytes=path.stat().st_size, sha256=file_sha256(path))

@@ -53,7 +53,7 @@ def _verify_shard(
 ) -> tuple[list[str], list[Problem]]:
     """The keys in a shard, and what is wrong there."""
     try:
-        records = CodeShard(path, info, manifest, num_views).records
+        records = CodeShard(path, info, manifest, num_views).mapped
     except RestokError:
         what = "is cut short, or its header was changed" if path.exists() else "is missing"
         return [], [Problem(path.name, None, what)]
@@ -62,9 +62,8 @@ def _verify_shard(
     problems = [Problem(path.name, keys[i], "was changed") for i in np.flatnonzero(changed)]
     if file_sha256(path) != info.sha256 and not problems:
         problems.append(Problem(path.name, None, "was changed outside its samples"))
-    wrong = impossible(manifest, records["codes"], records["class_id"])
     problems += [
         Problem(path.name, keys[i], "has a code or a class that does not exist")
-        for i in np.flatnonzero(wrong & ~changed)
+        for i in np.flatnonzero(impossible(records, manifest) & ~changed)
     ]
     return keys, problems
