@@ -27,9 +27,9 @@ Fields = dict[str, JsonValue]  # of a JSON object that is only shown, or compare
 
 
 class Schema(BaseModel):
-    """Base of what a file holds that restok wrote: immutable, and unknown fields are refused."""
+    """Base of what a file holds that restok wrote: unknown fields are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid")
 
 
 def read_json(kind: type[Described], path: Path, remedy: str) -> Described:
