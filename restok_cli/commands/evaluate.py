@@ -18,6 +18,7 @@ from restok_cli.commands.options import (
     SAMPLE_MODEL,
     Device,
     MaxDecodedPixels,
+    MaxMemberBytes,
     NumProcesses,
     OverwriteFile,
     check_output_file,
@@ -27,7 +28,7 @@ from restok_cli.commands.options import (
 )
 from restok_cli.console import note, say
 from restok_cli.errors import RestokError, UsageError, did_you_mean
-from restok_cli.files import MAX_DECODED_PIXELS
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 from restok_cli.processes import connect, local_device, rank, run_in_processes
 from restok_cli.schema import Fields, read_json
 
@@ -158,6 +159,7 @@ def evaluate(
     split: AnySplit = "validation",
     crop: Crop = None,
     max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
+    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
     features: Network = "inception",
     inception_weights: InceptionWeights = None,
     vgg_weights: VggWeights = None,
@@ -230,24 +232,23 @@ def evaluate(
     if cache is not None and rank() == 0:
         prune(cache)
     weights = {"inception_weights": inception_weights, "vgg_weights": vgg_weights, "timm_weights": timm_weights}
+    admitted = {"max_pixels": max_decoded_pixels, "max_bytes": max_member_bytes}
     instruments = partial(open_instruments, features, weights, cache, torch_device, batch_size)
     if make_reference is not None:
         path = reference_path(output, cache)
         check_output_file("-o", path, ".npz", overwrite, Path(make_reference))
-        write_statistics(
-            make_reference, split, crop, path, reference_pictures, instruments(["sfid"]), max_decoded_pixels
-        )
+        write_statistics(make_reference, split, crop, path, reference_pictures, instruments(["sfid"]), admitted)
         return
     curve = None
     if set(metrics) & set(CODE_METRICS):
-        measurements, circumstances = evaluate_codes(samples, split, metrics, model, torch_device, max_decoded_pixels)
+        measurements, circumstances = evaluate_codes(samples, split, metrics, model, torch_device, admitted)
     elif tokens is not None:
         curve, circumstances = evaluate_tokens(
-            samples, split, metrics, model, tokens, instruments(metrics), vgg_weights, max_decoded_pixels
+            samples, split, metrics, model, tokens, instruments(metrics), vgg_weights, admitted
         )
         measurements = curve[max(curve)]
     else:
-        pictures, target = open_both(samples, reference, split, crop, cache, max_decoded_pixels)
+        pictures, target = open_both(samples, reference, split, crop, cache, admitted)
         measurements, circumstances = evaluate_pictures(pictures, target, metrics, instruments(metrics), vgg_weights)
     if rank() == 0:
         circumstances |= {"device": str(torch_device), "seconds": round(time.monotonic() - started, 3)}

@@ -38,7 +38,7 @@ def evaluate_tokens(
     tokens: str,
     instruments: "Instruments",
     vgg_weights: Path | None,
-    max_pixels: int,
+    admitted: dict[str, int],
 ) -> "tuple[dict[int, dict[str, Measurement]], dict]":
     """For each prefix length the measurements of what so many codes give back, against SAMPLES; and the protocol."""
     from restok_cli.commands.evaluate_pictures import describe_comparison
@@ -55,7 +55,7 @@ def evaluate_tokens(
     counts = list(prefix_lengths(length)) if tokens == "all" else sorted({int(part) for part in tokens.split(",")})
     if counts[-1] > length:
         raise UsageError(f"--tokens {counts[-1]}: this tokenizer makes {length} codes a picture; give 1 to {length}")
-    originals = open_pictures(samples, split, max_pixels=max_pixels)
+    originals = open_pictures(samples, split, **admitted)
     originals.crop_to(tokenizer.config.image_size)
     reference = Reference(originals.source, None, originals)
     metrics = choose_metrics(metrics, originals, reference, instruments, vgg_weights)

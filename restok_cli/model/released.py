@@ -1,4 +1,4 @@
-"""The authors' released checkpoints: their configs and tensor names, and how ours correspond (ALGORITHM section 5)."""
+"""The authors' released checkpoints: configs, tensor names, and how ours correspond (docs/algorithm.md section 5)."""
 
 import re
 from typing import Literal, TypeVar

@@ -53,6 +53,7 @@ from restok_cli.training.config import (
 from restok_cli.training.curves import METRICS_FILE, read_log
 from restok_cli.training.history import Data, history
 from restok_cli.training.optim import learning_rate
+from restok_cli.training.recorded import changed_since, is_older, recorded_config
 from restok_cli.training.starts import STARTS_FILE, record_start
 from restok_cli.training.trackers import Trackers
 
@@ -251,7 +252,7 @@ class RunFolder:
         file = self.path / CONFIG_FILE
         if not file.is_file():
             raise UsageError(f"{self.path} holds no run to resume; leave --resume out to start one there")
-        before = type(config).parse(read_config(file), str(file))
+        before = recorded_config(type(config), file)
         step = last_step(self.path)
         for key, (old, new) in differences(before, config).items():
             if key in RATE_SETTINGS:
@@ -263,6 +264,9 @@ class RunFolder:
                 )
             with kept_lines(self.path / LOG_FILE):
                 note(f"--resume: {key} was {old} and is now {new}")
+        if is_older(read_config(file)):
+            with kept_lines(self.path / LOG_FILE):
+                note(changed_since(before))
 
 
 def settled(config: RunConfig, path: Path, resume: bool) -> RunConfig:
@@ -274,7 +278,7 @@ def settled(config: RunConfig, path: Path, resume: bool) -> RunConfig:
     schedule = config.schedule
     size = schedule.micro_batch_size
     if size is None and resume and (path / CONFIG_FILE).is_file():
-        size = type(config).parse(read_config(path / CONFIG_FILE), str(path / CONFIG_FILE)).schedule.micro_batch_size
+        size = recorded_config(type(config), path / CONFIG_FILE).schedule.micro_batch_size
     size = check_division(schedule.batch_size, size, world_size())
     return config.model_copy(update={"schedule": schedule.model_copy(update={"micro_batch_size": size})})
 
