@@ -19,8 +19,10 @@ import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from fnmatch import fnmatch
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
@@ -64,7 +66,7 @@ class Reader(NamedTuple):
     files: str  # that are damaged, as patterns in `in`
     start: str = ""  # what of `in` is in the place of the output before
     untold: str = ""  # why the output may differ and nobody is told; "" where it may not
-    compared: str = "*"  # of the output, a pattern
+    compared: str = "*"  # of the output, a pattern for what comes after its name
     one_in: int = 1  # of the mutations, where each takes long
 
 
@@ -112,14 +114,17 @@ READERS = {
     "class names": Reader(
         "prepare shards in/shards written/out --class-names in/names.txt --jobs 1", "names.txt", untold=USERS_OWN
     ),
-    "model card": Reader("models card in/har --overwrite", "har/card.json", untold=USERS_OWN),
+    "model card": Reader("models card written/out --overwrite", "har/card.json", start="har", untold=USERS_OWN),
     "features": Reader(
         "evaluate in/drawn --reference in/statistics.npz --features random --cache written/out",
         "features/*/*/*",
         start="features",
     ),
     "checkpoint": Reader(
-        f"{TRAIN} --resume -o written/out", "trained/checkpoints/*/* trained/*", start="trained", compared="model/*"
+        f"{TRAIN} --resume -o written/out",
+        "trained/checkpoints/*/* trained/*",
+        start="trained",
+        compared="/model/model.safetensors",
     ),
     "drawn pictures": Reader("generate --model in/har --count 3 --resume -o written/out", "drawn/*", start="drawn"),
 }
@@ -132,8 +137,8 @@ class Ran(NamedTuple):
     code: int | None
     out: bytes
     lines: set[str]  # said on stderr, but for progress; numbers do not count
-    files: dict[str, bytes]  # of the output
     troubles: list[str]
+    files: dict[str, bytes] = MappingProxyType({})  # of the output
 
 
 seen: list[tuple[str, tuple]] | None = None  # events of this process, while a command runs
@@ -223,8 +228,6 @@ def run(command: str, here: Path) -> Ran:
             sys.stdin.close()
             sys.stdin = sys.__stdin__
     said, text = (stream.bytes().decode("utf-8", "surrogateescape") for stream in (err, out))
-    files = {str(path): path.read_bytes() for path in sorted(Path("written").rglob("out*/**/*")) if path.is_file()}
-    files |= {str(path): path.read_bytes() for path in Path("written").glob("out*") if path.is_file()}
     troubles += [f"warns: {warning.message}" for warning in warned] + list(troubles_of(events, here))
     if code not in (0, 1, 2, None):
         troubles.append(f"exit code {code}")
@@ -237,7 +240,7 @@ def run(command: str, here: Path) -> Ran:
     if code in (1, 2) and not troubles and (len(errors) != 1 or said.splitlines()[-1] != errors[0]):
         troubles.append(f"exit code {code} is not explained by one last line: {said!r}")
     lines = {re.sub(r"\d[\d.,]*", "0", line) for line in said.splitlines() if not PROGRESS.fullmatch(line)}
-    return Ran(code, text.encode("utf-8", "surrogateescape"), lines, files, troubles)
+    return Ran(code, text.encode("utf-8", "surrogateescape"), lines, troubles)
 
 
 def shortened(error: BaseException) -> str:
@@ -337,7 +340,9 @@ def run_on(reader: Reader, here: Path) -> Ran:
     Path("written").mkdir()
     if reader.start:
         shutil.copytree(Path("in", reader.start), "written/out")
-    return run(reader.command, here)
+    ran = run(reader.command, here)
+    paths = (path for path in Path("written").rglob("*") if fnmatch(str(path), f"written/out{reader.compared}"))
+    return ran._replace(files={str(path): path.read_bytes() for path in paths if path.is_file()})
 
 
 def problems_of(ran: Ran, whole: Ran, reader: Reader) -> list[str]:
@@ -359,7 +364,7 @@ def test_damaged_files_are_refused_or_told(here, name, request):
     assert problems_of(run_on(reader, here), whole, reader) == [], "two runs on the same files differ"
     failures = []
     with bounded_memory():
-        for number in range(request.config.getoption("mutations")):
+        for number in range(request.config.getoption("mutations") // reader.one_in):
             what, changed = mutate(Random(f"{name} {number}"), files)
             put(changed)
             try:
