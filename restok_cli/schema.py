@@ -19,6 +19,7 @@ Described = TypeVar("Described")
 MAX_INT = 2**63 - 1
 SHOWN = 60  # characters of a wrong value
 
+Int = Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)]
 Count = Annotated[int, Field(ge=0, le=MAX_INT)]
 PositiveCount = Annotated[int, Field(gt=0, le=MAX_INT)]
 Finite = Annotated[float, AllowInfNan(False)]
@@ -55,17 +56,27 @@ def check(kind: type[Described], values: object, source: str, remedy: str) -> De
         return _adapter(kind).validate_python(values, strict=True)
 
 
+def read_whole_lines(kind: type[Described], path: Path, remedy: str) -> list[Described]:
+    """The lines of a file of JSON lines that is still being written, or was when its process was killed.
+
+    A line that is no JSON is passed over. Raises RestokError, naming the line, where one is JSON of something else.
+    """
+    found = []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        try:
+            found.append(_adapter(kind).validate_json(line, strict=True))
+        except ValidationError as error:
+            if error.errors()[0]["type"] != "json_invalid":
+                raise RestokError(f"{path}, line {number} is wrong: {problem(error)}; {remedy}") from error
+    return found
+
+
 @contextmanager
 def _explained(source: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
         raise RestokError(f"{source} is wrong: {problem(error)}; {remedy}") from error
-
-
-def is_json(error: ValidationError) -> bool:
-    """Whether the text was JSON at all, and only not as described."""
-    return error.errors()[0]["type"] != "json_invalid"
 
 
 def problem(error: ValidationError) -> str:

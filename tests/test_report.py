@@ -297,9 +297,9 @@ def test_a_run_notes_each_start_and_what_it_began_with(restok, report, tmp_path)
     assert restok(*train, "--stop-at", 1).code == 0
     assert restok(*train, "--resume").code == 0
     starts = read_starts(tmp_path / "run")
-    assert [start["step"] for start in starts] == [0, 1]
-    assert starts[0]["torch"] == torch.__version__ and starts[0]["device"].startswith(("cpu: ", "cuda: "))
-    assert starts[0]["data_fingerprint"] == starts[1]["data_fingerprint"] != ""
+    assert [start.step for start in starts] == [0, 1]
+    assert starts[0].torch == torch.__version__ and starts[0].device.startswith(("cpu: ", "cuda: "))
+    assert starts[0].data_fingerprint == starts[1].data_fingerprint != ""
     assert "2 of 2" in text_of(report(tmp_path / "run"))
     with Image.open(tmp_path / "run" / "previews" / "step-000002.png") as preview:
         assert preview.width > 0
