@@ -76,6 +76,7 @@ TRAIN = "train-har in/data --tokenizer in/tokenizer --preset tiny --max-steps 2 
 MADE_BY_COMMANDS = (
     *(f"encode in/data --model in/tokenizer -o in/codes.{suffix}" for suffix in ("jsonl", "npz", "safetensors")),
     "prepare codes in/data in/cache --tokenizer in/tokenizer --views centre",
+    "models card in/har --licence mit",
     "generate --model in/har --count 3 -o in/drawn",
     "generate --model in/har --count 3 -o - > in/stream.tar",
     "generate --model in/har --count 3 -o in/a.npz",
