@@ -1,6 +1,5 @@
 """Is a code cache what was made, to the last bit? And if not, which samples are not?"""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from restok_cli.data.transforms import NUM_VIEWS
 from restok_cli.data.verify import Problem, Verification, doubled_keys
 from restok_cli.data.walk import is_hidden
 from restok_cli.errors import RestokError
+from restok_cli.files import file_sha256
 
 
 def verify_codes(path: str | Path) -> Verification:
@@ -60,9 +60,8 @@ def _verify_shard(
     keys = [key.decode(errors="replace") for key in records["key"].tolist()]
     changed = np.array([checksum(record) != record["checksum"] for record in records], dtype=bool)
     problems = [Problem(path.name, keys[i], "was changed") for i in np.flatnonzero(changed)]
-    with open(path, "rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != info.sha256 and not problems:
-            problems.append(Problem(path.name, None, "was changed outside its samples"))
+    if file_sha256(path) != info.sha256 and not problems:
+        problems.append(Problem(path.name, None, "was changed outside its samples"))
     problems += [
         Problem(path.name, keys[i], "has a code or a class that does not exist")
         for i in np.flatnonzero(impossible(records, manifest) & ~changed)

@@ -1,6 +1,5 @@
 """Weights of other people's networks: their digests, and torch's hub cache, where they lie."""
 
-import hashlib
 from http.client import HTTPException
 from pathlib import Path
 
@@ -9,11 +8,6 @@ import torch
 from restok_cli.console import note
 from restok_cli.errors import RestokError
 from restok_cli.files import expand_home
-
-
-def file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hub_file(url: str, hash_prefix: str, what: str, option: str) -> Path:

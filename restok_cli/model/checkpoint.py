@@ -1,8 +1,8 @@
 """A model is a folder: `config.json` and `model.safetensors`, and nothing else is needed to load it.
 
 A generator's folder also holds the tokenizer that decodes its codes (`tokenizer/`) and the names of its classes. Beside
-them lies the model card (see card.py). The folders that the authors of the paper released are read as they are, from
-disk or from the Hugging Face hub.
+them lie the model card (see card.py) and `checksums.json`, by which damage is seen (see checksums.py). The folders that
+the authors of the paper released are read as they are, from disk or from the Hugging Face hub.
 """
 
 import hashlib
@@ -22,8 +22,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import whole_folder
+from restok_cli.files import file_sha256, whole_folder
 from restok_cli.model import released
+from restok_cli.model.checksums import CHECKSUMS_FILE, check_file, write_checksums
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
 from restok_cli.model.packing import can_pack, pack
@@ -34,7 +35,7 @@ FORMAT = "restok-model-1"
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FOLDER = "config.json", "model.safetensors", "tokenizer"
 PICKLED_WEIGHTS_FILE = "pytorch_model.bin"  # in some released folders
 CARD_FILE, RECORD_FILE = "README.md", "card.json"
-MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, PICKLED_WEIGHTS_FILE, RECORD_FILE, CARD_FILE)
+MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, PICKLED_WEIGHTS_FILE, RECORD_FILE, CARD_FILE, CHECKSUMS_FILE)
 ALL_FILES = (*MODEL_FILES, *(f"{TOKENIZER_FOLDER}/{name}" for name in MODEL_FILES))  # with a generator's tokenizer
 HUB_PREFIX = "hf:"
 MADE_BY = {"tokenizer": "restok train-tokenizer", "har": "restok train-har"}
@@ -108,9 +109,13 @@ def copy_model(model: ModelFolder, folder: Path) -> None:
 
 
 def model_files(model: ModelFolder) -> list[Path]:
-    """What a model consists of: config, weights and, where there is one, the card; not a generator's tokenizer."""
-    card = (model.path / RECORD_FILE, model.path / CARD_FILE)
-    return [model.path / CONFIG_FILE, model.weights_file, *(file for file in card if file.is_file())]
+    """What a model consists of: config, weights and, where they are there, card and checksums; no tokenizer.
+
+    Raises RestokError where the weights are damaged, so that they are not spread.
+    """
+    check_file(model.weights_file)
+    more = (model.path / name for name in (RECORD_FILE, CARD_FILE, CHECKSUMS_FILE))
+    return [model.path / CONFIG_FILE, model.weights_file, *(file for file in more if file.is_file())]
 
 
 def save_released(module: Tokenizer | Har, folder: Path, describe: Describe = lambda _: None) -> None:
@@ -121,6 +126,7 @@ def save_released(module: Tokenizer | Har, folder: Path, describe: Describe = la
     with whole_folder(folder) as temporary:
         (temporary / CONFIG_FILE).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
         write_tensors(released.to_released(config, module.state_dict()), temporary / WEIGHTS_FILE)
+        write_checksums(temporary, (CONFIG_FILE, WEIGHTS_FILE))
         describe(temporary)
 
 
@@ -139,6 +145,7 @@ def _write_model(folder: Path, kind: Kind, module: nn.Module, extra: dict[str, A
     header = {"format": FORMAT, "kind": kind, "config": module.config.model_dump(), **extra}
     (folder / CONFIG_FILE).write_text(json.dumps(header, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     write_tensors(module.state_dict(), folder / WEIGHTS_FILE)
+    write_checksums(folder, (CONFIG_FILE, WEIGHTS_FILE))
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -213,6 +220,7 @@ def load_model(folder: ModelFolder, device: torch.device, dtype: torch.dtype = t
         state = released.from_released(config, shapes, state)
     else:
         check_tensors(folder.weights_file, shapes, state)
+    check_file(folder.weights_file)  # last, as the others know better what is wrong
     module.load_state_dict(state, assign=True)
     del state  # so that each tensor is freed as soon as it is converted
     module = module.to(device=device)
@@ -282,10 +290,8 @@ def download(name: str) -> Path:
 
 def fingerprint(model: ModelFolder) -> str:
     """SHA-256 of a model's config and weights files: two folders with the same one compute the same."""
-    digest = hashlib.sha256((model.path / CONFIG_FILE).read_bytes())
-    with open(model.weights_file, "rb") as file:
-        digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    config = (model.path / CONFIG_FILE).read_bytes()
+    return hashlib.sha256(config + bytes.fromhex(file_sha256(model.weights_file))).hexdigest()
 
 
 def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
@@ -372,6 +378,7 @@ def open_model(folder: Path) -> ModelFolder:
             names = [str(class_id) for class_id in range(config.num_classes)]
         case _:
             raise UsageError(f"{path} is not a restok model's; `restok models` says what is")
+    check_file(path)  # last, as the others know better what is wrong
     return ModelFolder(folder, kind, config, names, tokenizer, not is_ours)
 
 

@@ -7,7 +7,6 @@ step-000500/
   checksums.json   size and SHA-256 of each of these files
 """
 
-import hashlib
 import json
 import pickle
 import shutil
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import whole_folder
+from restok_cli.files import file_sha256, whole_folder
 from restok_cli.model.checkpoint import read_tensors, write_tensors
 from restok_cli.schema import Count, Schema, read_json
 from restok_cli.training.config import (
@@ -67,7 +66,7 @@ def write_checkpoint(folder: Path, state: dict[str, Any], config: RunConfig) -> 
                 rest[name] = value
         _torch_save(rest, temporary / STATE_FILE)
         write_config(config, temporary / CONFIG_FILE)
-        sums = {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in temporary.iterdir()}
+        sums = {file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for file in temporary.iterdir()}
         (temporary / CHECKSUMS_FILE).write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")
 
 
@@ -89,7 +88,7 @@ def check_checkpoint(folder: Path, config: RunConfig) -> None:
             raise RestokError(f"{folder} is damaged: {name} is missing")
         if file.stat().st_size != known[name].bytes:
             raise RestokError(f"{folder} is damaged: {name} has {file.stat().st_size} of {known[name].bytes} bytes")
-        if _sha256(file) != known[name].sha256:
+        if file_sha256(file) != known[name].sha256:
             raise RestokError(f"{folder} is damaged: {name} is not as it was written")
     try:
         theirs = recorded_config(type(config), folder / CONFIG_FILE)
@@ -114,11 +113,6 @@ def prune_checkpoints(folder: Path, step: int, keep: int, keep_every: int | None
 
 def _is_weights(value: Any) -> bool:
     return isinstance(value, dict) and bool(value) and all(isinstance(tensor, Tensor) for tensor in value.values())
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _torch_save(state: dict[str, Any], path: Path) -> None:
