@@ -58,6 +58,7 @@ PROGRESS = re.compile(r".* · eta \d+:\d\d( · .*)?")
 
 USERS_OWN = "its values are the user's own: other values are another wish"
 LOG = "it grows while it is read, and says what was logged"
+AUTHORS_OWN = "the released layout has no digest in it: that of the hub is compared by `restok models verify`"
 NO_DIGEST = "has no digest: what decodes to another picture is another picture"
 
 
@@ -86,9 +87,12 @@ MADE_BY_COMMANDS = (
     f"{TRAIN} --stop-at 1 -o in/trained",
 )
 READERS = {
-    "config": Reader("config show in/config.yaml --kind tokenizer", "config.yaml", untold=USERS_OWN),
+    "config": Reader("config show in/config.yaml --kind tokenizer", "config.yaml", untold=USERS_OWN, one_in=2),
+    "class names": Reader(
+        "prepare shards in/shards written/out --class-names in/names.txt --jobs 1", "names.txt", untold=USERS_OWN
+    ),
     "data set": Reader("prepare verify in/data --jobs 1", "data/*"),
-    "data set that is read": Reader(f"encode in/data {TINY} -o written/out.jsonl", "data/*"),
+    "data set that is read": Reader(f"encode in/data {TINY} -o written/out.jsonl", "data/*", one_in=4),
     "index": Reader("prepare verify in/data --jobs 1", "data/*.npy data/dataset.json"),
     "codes in lines": Reader(f"decode in/codes.jsonl {TINY} -o written/out", "codes.jsonl"),
     "codes in npz": Reader(f"decode in/codes.npz {TINY} -o written/out", "codes.npz"),
@@ -96,38 +100,57 @@ READERS = {
     "code cache": Reader("prepare verify in/cache --jobs 1", "cache/*"),
     "code cache that is read": Reader("evaluate in/cache --metric codebook", "cache/*"),
     "results": Reader("evaluate --compare in/a.json in/b.json", "a.json b.json", untold=USERS_OWN),
-    "run": Reader("report in/run --metrics in/a.json -o written/out.html", "run/* run/previews/* a.json", untold=LOG),
-    "model": Reader(f"reconstruct in/drawn {TINY} -o written/out", "tokenizer/*"),
-    "model that is shown": Reader("models show in/tokenizer", "tokenizer/*"),
-    "generator": Reader("generate --model in/har --count 2 -o written/out", "har/* har/tokenizer/*"),
-    "released model": Reader("models convert in/released written/out", "released/*"),
-    "pickled model": Reader("models convert in/pickled written/out", "pickled/*"),
-    "tar stream": Reader(f"encode - {TINY} -o written/out.jsonl < in/stream.tar", "stream.tar", untold=NO_DIGEST),
-    "tar": Reader("evaluate in/stream.tar --reference in/drawn --metric mse", "stream.tar", untold=NO_DIGEST),
-    "pictures in npz": Reader("evaluate in/a.npz --reference in/b.npz --metric mse", "a.npz b.npz", untold=NO_DIGEST),
-    "pictures": Reader("evaluate in/pictures --reference in/pictures --metric mse", "pictures/*", untold=NO_DIGEST),
-    "pictures to encode": Reader(f"encode in/pictures {TINY} -o written/out.jsonl", "pictures/*", untold=NO_DIGEST),
-    "pictures to prepare": Reader("prepare folder in/pictures written/out --jobs 1", "pictures/*", untold=NO_DIGEST),
-    "shards to prepare": Reader("prepare shards in/shards written/out --jobs 1", "shards/*", untold=NO_DIGEST),
-    "statistics": Reader(
-        "evaluate in/drawn --reference in/statistics.npz --features random", "statistics.npz", untold=NO_DIGEST
-    ),
-    "class names": Reader(
-        "prepare shards in/shards written/out --class-names in/names.txt --jobs 1", "names.txt", untold=USERS_OWN
-    ),
-    "model card": Reader("models card written/out --overwrite", "har/card.json", start="har", untold=USERS_OWN),
-    "features": Reader(
-        "evaluate in/drawn --reference in/statistics.npz --features random --cache written/out",
-        "features/*/*/*",
-        start="features",
+    "run": Reader(
+        "report in/run --metrics in/a.json -o written/out.html",
+        "run/* run/previews/* a.json",
+        untold=LOG,
+        one_in=8,
     ),
     "checkpoint": Reader(
         f"{TRAIN} --resume -o written/out",
         "trained/checkpoints/*/* trained/*",
         start="trained",
         compared="/model/model.safetensors",
+        one_in=20,
     ),
-    "drawn pictures": Reader("generate --model in/har --count 3 --resume -o written/out", "drawn/*", start="drawn"),
+    "model": Reader(f"reconstruct in/drawn {TINY} -o written/out", "tokenizer/*", one_in=2),
+    "model that is shown": Reader("models show in/tokenizer", "tokenizer/*", one_in=2),
+    "model card": Reader(
+        "models card written/out --overwrite", "har/card.json", start="har", untold=USERS_OWN, one_in=2
+    ),
+    "generator": Reader("generate --model in/har --count 2 -o written/out", "har/* har/tokenizer/*", one_in=4),
+    "released model": Reader("models convert in/released written/out", "released/*"),
+    "pickled model": Reader("models convert in/pickled written/out", "pickled/*", untold=AUTHORS_OWN),
+    "tar": Reader("evaluate in/stream.tar --reference in/drawn --metric mse", "stream.tar", untold=NO_DIGEST),
+    "tar stream": Reader(
+        "evaluate - --reference in/drawn --metric mse < in/stream.tar", "stream.tar", untold=NO_DIGEST
+    ),
+    "tar stream to encode": Reader(
+        f"encode - {TINY} -o written/out.jsonl < in/stream.tar", "stream.tar", untold=NO_DIGEST, one_in=8
+    ),
+    "shards to prepare": Reader("prepare shards in/shards written/out --jobs 1", "shards/*", untold=NO_DIGEST),
+    "pictures": Reader(
+        "evaluate in/pictures --reference in/pictures --metric mse", "pictures/*", untold=NO_DIGEST, one_in=2
+    ),
+    "pictures to encode": Reader(
+        f"encode in/pictures {TINY} -o written/out.jsonl", "pictures/*", untold=NO_DIGEST, one_in=8
+    ),
+    "pictures to prepare": Reader(
+        "prepare folder in/pictures written/out --jobs 1", "pictures/*", untold=NO_DIGEST, one_in=4
+    ),
+    "pictures in npz": Reader("evaluate in/a.npz --reference in/b.npz --metric mse", "a.npz b.npz", untold=NO_DIGEST),
+    "statistics": Reader(
+        "evaluate in/drawn --reference in/statistics.npz --features random", "statistics.npz", untold=NO_DIGEST
+    ),
+    "features": Reader(
+        "evaluate in/drawn --reference in/statistics.npz --features random --cache written/out",
+        "features/*/*/*",
+        start="features",
+        one_in=2,
+    ),
+    "drawn pictures": Reader(
+        "generate --model in/har --count 3 --resume -o written/out", "drawn/*", start="drawn", one_in=8
+    ),
 }
 
 
@@ -292,6 +315,7 @@ def make_inputs(folder: Path, tiny_config) -> None:
     save_har(har, open_tokenizer(folder / "tokenizer"), ["cat", "dog"], folder / "har")
     save_released(har, folder / "released")
     shutil.copytree(folder / "released", folder / "pickled")
+    (folder / "pickled" / "checksums.json").unlink()
     weights = folder / "pickled" / "model.safetensors"
     torch.save(load_file(weights), weights.with_name("pytorch_model.bin"))
     weights.unlink()
