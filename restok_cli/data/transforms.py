@@ -33,15 +33,15 @@ class Transform(NamedTuple):
     seed: int
     image_size: tuple[int, int]  # (height, width)
     crop: Crop
-    random_zoom: tuple[float, float]  # of random: how much larger than it must the picture is made, from and to
+    random_zoom: tuple[float, float]  # of random: how much larger than needed the picture is made, from and to
     random_crop_area: tuple[float, float]  # of random-resized: the share of the picture's area, from and to
     random_flip: bool
 
     def __call__(self, picture: bytes, name: str, epoch: int, sample: int) -> torch.Tensor:
         """A picture file of any size as uint8 (3, H, W). Raises PictureError naming `name` where it is damaged.
 
-        The centre crop is that of evaluation, by Pillow. The random ones are torchvision's for JPEG files, which takes
-        half of the time, and Pillow's for all others.
+        The centre crop is that of evaluation, by Pillow. The random ones are made by torchvision of JPEG files, in half
+        of the time (Pillow halves large ones), and by Pillow of all others.
         """
         # The counter's highest word sets these numbers apart from the ones that shuffle the epoch.
         rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch], counter=[0, 0, 0, sample + 1]))
