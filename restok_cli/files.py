@@ -19,6 +19,9 @@ from typing import BinaryIO
 from restok_cli.errors import RestokError, UsageError
 
 MAX_DECODED_PIXELS = 178_956_970  # of a picture file, unless told otherwise: a small one may unpack to fill all memory
+MAX_MEMBER_BYTES = 256 << 20  # of a file in a tar, and of a picture file, likewise: those of more are not even read
+MAX_TEXT_BYTES = 32 << 20  # of JSON and other text that is read whole, whose values may take twenty times as much
+MAX_LINE_BYTES = 16 << 20  # of a line of JSON
 SYNC_SECONDS = 0.2  # from one early sync of a large file to the next
 LOCK_FILE = ".restok.lock"  # in a folder that a command fills: who does
 LET_GO_SECONDS = 5  # that the workers of a killed process may take to end
@@ -54,26 +57,48 @@ def sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def read_whole(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
+    """The bytes of a small file. Raises RestokError where it has more than `max_bytes`, without holding more."""
+    with open(path, "rb", buffering=0) as file:
+        size = min(os.fstat(file.fileno()).st_size, max_bytes)
+        data = file.read(size)
+        more = file.read(max_bytes - size + 1)  # also of a device, which has no size and may have no end
+    if len(data) + len(more) > max_bytes:
+        raise RestokError(f"{path} has more than {max_bytes:,} bytes, which no such file has; give another one")
+    return data + more
+
+
+def lines_of(file: BinaryIO, source: str) -> Iterator[bytes]:
+    """The lines of a file. Raises RestokError, calling it `source`, where one has more than MAX_LINE_BYTES."""
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(line) > MAX_LINE_BYTES:
+            raise RestokError(f"{source}, line {number} has more than {MAX_LINE_BYTES:,} bytes; make the file again")
+        yield line
+
+
 def text_lines(path: Path) -> list[str]:
     """The lines of a UTF-8 file, which end at \\n alone.
 
     str.splitlines would also end them at U+2028, U+0085 and more, which stand as they are in JSON, in names of files.
     """
-    text = path.read_bytes().decode(errors="replace").removesuffix("\n")
-    return text.split("\n") if text else []
+    with open(path, "rb") as file:
+        return [line.decode(errors="replace").removesuffix("\n") for line in lines_of(file, str(path))]
 
 
 def read_json_lines(path: Path) -> list[dict]:
     """The JSON objects in a file with one on each line. Raises RestokError naming file and line where one is none."""
     found = []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        try:
-            value = json.loads(line) if line.strip() else {}
-            if not isinstance(value, dict):
-                raise ValueError("no JSON object")
-        except (ValueError, RecursionError) as error:
-            raise RestokError(f"{path}, line {number} is damaged ({error}); make the file again") from error
-        found += [value] if line.strip() else []
+    with open(path, "rb") as file:
+        for number, line in enumerate(lines_of(file, str(path)), start=1):
+            try:
+                value = json.loads(line) if line.strip() else {}
+                if not isinstance(value, dict):
+                    raise ValueError("no JSON object")
+            except (ValueError, RecursionError) as error:
+                raise RestokError(f"{path}, line {number} is damaged ({error}); make the file again") from error
+            found += [value] if line.strip() else []
     return found
 
 

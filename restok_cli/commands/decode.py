@@ -26,7 +26,7 @@ from restok_cli.commands.options import (
 )
 from restok_cli.console import Progress
 from restok_cli.errors import UsageError
-from restok_cli.files import check_apart, whole_file, whole_folder
+from restok_cli.files import check_apart, lines_of, whole_file, whole_folder
 
 if TYPE_CHECKING:
     from restok_cli.data.code_files import Codes
@@ -90,7 +90,11 @@ def decode(
     whole = whole and check(whole)
     tokenizer = load_for_use(folder, torch_device, torch_dtype(dtype))
     size = choose_batch_size(batch_size, tokenizer, torch_device)
-    parts = _parts(whole, size) if whole else map(check, read_code_lines(sys.stdin.buffer, "stdin", size))
+    parts = (
+        _parts(whole, size)
+        if whole
+        else map(check, read_code_lines(lines_of(sys.stdin.buffer, "stdin"), "stdin", size))
+    )
     count = write_pictures(decode_all(parts, tokenizer, len(whole.keys) if whole else None), output)
     if output != STDOUT:
         print(json.dumps({"path": str(output), "pictures": count}) if as_json else output)

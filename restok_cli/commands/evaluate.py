@@ -17,6 +17,7 @@ from restok_cli.commands.options import (
     SAMPLE_MODEL,
     Device,
     MaxDecodedPixels,
+    MaxMemberBytes,
     NumProcesses,
     OverwriteFile,
     check_output_file,
@@ -24,9 +25,9 @@ from restok_cli.commands.options import (
     open_device,
     parse_model,
 )
-from restok_cli.console import note
+from restok_cli.console import note, say
 from restok_cli.errors import RestokError, UsageError, did_you_mean
-from restok_cli.files import MAX_DECODED_PIXELS
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 from restok_cli.processes import connect, local_device, rank, run_in_processes
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def evaluate(
     split: AnySplit = "validation",
     crop: Crop = None,
     max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
+    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
     features: Network = "inception",
     inception_weights: InceptionWeights = None,
     vgg_weights: VggWeights = None,
@@ -228,24 +230,23 @@ def evaluate(
     if cache is not None and rank() == 0:
         prune(cache)
     weights = {"inception_weights": inception_weights, "vgg_weights": vgg_weights, "timm_weights": timm_weights}
+    admitted = {"max_pixels": max_decoded_pixels, "max_bytes": max_member_bytes}
     instruments = partial(open_instruments, features, weights, cache, torch_device, batch_size)
     if make_reference is not None:
         path = reference_path(output, cache)
         check_output_file("-o", path, ".npz", overwrite, Path(make_reference))
-        write_statistics(
-            make_reference, split, crop, path, reference_pictures, instruments(["sfid"]), max_decoded_pixels
-        )
+        write_statistics(make_reference, split, crop, path, reference_pictures, instruments(["sfid"]), admitted)
         return
     curve = None
     if set(metrics) & set(CODE_METRICS):
-        measurements, circumstances = evaluate_codes(samples, split, metrics, model, torch_device, max_decoded_pixels)
+        measurements, circumstances = evaluate_codes(samples, split, metrics, model, torch_device, admitted)
     elif tokens is not None:
         curve, circumstances = evaluate_tokens(
-            samples, split, metrics, model, tokens, instruments(metrics), vgg_weights, max_decoded_pixels
+            samples, split, metrics, model, tokens, instruments(metrics), vgg_weights, admitted
         )
         measurements = curve[max(curve)]
     else:
-        pictures, target = open_both(samples, reference, split, crop, cache, max_decoded_pixels)
+        pictures, target = open_both(samples, reference, split, crop, cache, admitted)
         measurements, circumstances = evaluate_pictures(pictures, target, metrics, instruments(metrics), vgg_weights)
     if rank() == 0:
         circumstances |= {"device": str(torch_device), "seconds": round(time.monotonic() - started, 3)}
@@ -267,9 +268,9 @@ def print_result(
     if curve is not None:
         print_curve(curve, circumstances, plot, as_json)
     elif as_json:
-        print(json.dumps(protocol.report(measurements, circumstances), indent=2, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(protocol.report(measurements, circumstances), indent=2, allow_nan=False))
     else:
-        print(protocol.table(measurements, reference or ""))
+        say(*protocol.table(measurements, reference or ""))
     for line in protocol.remarks(list(measurements.values())):
         note(line)
 
@@ -352,9 +353,9 @@ def compare_files(a: Path, b: Path, as_json: bool) -> None:
 
     rows = compare_results(read_result(a), read_result(b))
     if as_json:
-        print(json.dumps({"metrics": {row.metric: row._asdict() for row in rows}}, indent=2, ensure_ascii=False))
+        print(json.dumps({"metrics": {row.metric: row._asdict() for row in rows}}, indent=2))
     else:
-        print(comparison_table(rows, (str(a), str(b))))
+        say(*comparison_table(rows, (str(a), str(b))))
     unlike = [row for row in rows if row.differences]
     if unlike:
         what = dict.fromkeys(difference for row in unlike for difference in row.differences)

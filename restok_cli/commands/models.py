@@ -10,6 +10,7 @@ import typer
 
 from restok_cli.commands.model_cards import described, to_publish
 from restok_cli.commands.options import SAMPLE_MODEL, AsJson, Overwrite, parse_model
+from restok_cli.console import say
 from restok_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,10 +88,10 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps({"presets": presets, "hub": [model._asdict() for model in HUB_MODELS]}))
         return
-    print(f"presets of train-tokenizer: {', '.join(presets['tokenizer'])}")
-    print(f"presets of train-har: {', '.join(presets['har'])}")
+    say(f"presets of train-tokenizer: {', '.join(presets['tokenizer'])}")
+    say(f"presets of train-har: {', '.join(presets['har'])}")
     for model in HUB_MODELS:
-        print(f"{model.name}: {model.kind}, {model.parameters}, {model.licence}, its authors report {model.reported}")
+        say(f"{model.name}: {model.kind}, {model.parameters}, {model.licence}, its authors report {model.reported}")
 
 
 @app.command()
@@ -107,11 +108,11 @@ def show(model: ModelArgument, as_json: AsJson = False) -> None:
         return
     for name, value in facts.items():
         if isinstance(value, dict):
-            print(f"{name}:")
+            say(f"{name}:")
             for key, entry in value.items():
-                print(f"  {key}: {entry:,}" if name == "parameters" else f"  {key}: {entry}")
+                say(f"  {key}: {entry:,}" if name == "parameters" else f"  {key}: {entry}")
         else:
-            print(f"{name}: {value}")
+            say(f"{name}: {value}")
 
 
 @app.command()
@@ -246,7 +247,7 @@ def push(
     if dry_run:
         for path, content in files.items():
             size = len(content) if isinstance(content, bytes) else content.stat().st_size
-            print(f"{path}  {size:,} bytes")
+            say(f"{path}  {size:,} bytes")
         return
     print(upload(files, name, revision, private, f"Upload {folder.kind} with restok {version('restok')}"))
 

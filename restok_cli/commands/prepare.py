@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from restok_cli.commands.options import MaxDecodedPixels
+from restok_cli.commands.options import MaxDecodedPixels, MaxMemberBytes
 from restok_cli.commands.prepare_codes import codes
-from restok_cli.console import counted, note
+from restok_cli.console import counted, note, say
 from restok_cli.errors import Interrupted, RestokError, UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, check_output_folder, clear_beside, whole_folder
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_output_folder, clear_beside, whole_folder
 
 if TYPE_CHECKING:
     from restok_cli.data.preparation import Plan
@@ -72,6 +72,7 @@ def imagenet(
     resize: Resize = None,
     max_pixels: MaxPixels = None,
     max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
+    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
     check: Check = "quick",
     samples_per_shard: SamplesPerShard = 4000,
     jobs: Jobs = None,
@@ -101,7 +102,7 @@ def imagenet(
     _check_output(out, overwrite)
     _check_apart(source, out)
     sources = open_imagenet(source, test_as_validation)
-    rules = Rules(check, resize, max_pixels, max_decoded_pixels)
+    rules = Rules(check, resize, max_pixels, max_decoded_pixels, max_member_bytes)
     plan = Plan("imagenet", readable(str(source)), sources, rules, samples_per_shard)
     _prepare(plan, out, jobs, overwrite, as_json)
 
@@ -123,6 +124,7 @@ def folder(
     resize: Resize = None,
     max_pixels: MaxPixels = None,
     max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
+    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
     check: Check = "quick",
     samples_per_shard: SamplesPerShard = 4000,
     jobs: Jobs = None,
@@ -149,7 +151,7 @@ def folder(
     _check_output(out, overwrite)
     _check_apart(pictures, out)
     sources = walk_folder(pictures, validation_fraction, test_as_validation)
-    rules = Rules(check, resize, max_pixels, max_decoded_pixels)
+    rules = Rules(check, resize, max_pixels, max_decoded_pixels, max_member_bytes)
     name, source = readable(pictures.resolve().name), readable(str(pictures))
     _prepare(Plan(name, source, sources, rules, samples_per_shard), out, jobs, overwrite, as_json)
 
@@ -183,6 +185,7 @@ def shards(
     ] = None,
     check: Check = "quick",
     max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
+    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
     jobs: Jobs = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -230,7 +233,7 @@ def shards(
             )
         _report_remote(folder, existing.describe_remote(folder, found, name, names), as_json)
         return
-    rules = Rules(check, max_decoded_pixels=max_decoded_pixels)
+    rules = Rules(check, max_decoded_pixels=max_decoded_pixels, max_member_bytes=max_member_bytes)
     source = readable(" ".join(words[:-1] if out else words))
     manifest, num_bad = existing.describe_shards(
         found, out, name=name, source=source, class_names=names, rules=rules, jobs=jobs or available_cores()
@@ -252,6 +255,7 @@ def verify(
         ),
     ],
     jobs: Jobs = None,
+    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
     """Read a data set, or the codes of one, and say whether it is what was prepared.
@@ -270,7 +274,10 @@ def verify(
     from restok_cli.data.verify import verify_dataset
     from restok_cli.data.verify_codes import verify_codes
 
-    verification = verify_codes(data) if is_codes(data) else verify_dataset(data, jobs or available_cores())
+    if is_codes(data):
+        verification = verify_codes(data)
+    else:
+        verification = verify_dataset(data, jobs or available_cores(), max_member_bytes)
     num_shards, num_samples, streamed, problems = verification
     for split in streamed:
         note(f"the shards of {split} are elsewhere, so nothing is known of them")
@@ -279,7 +286,7 @@ def verify(
         print(json.dumps(counts | {"problems": [problem._asdict() for problem in problems]}))
     else:
         for file, sample, what in problems:
-            print(f"{file}: {sample}: {what}" if sample else f"{file}: {what}")
+            say(f"{file}: {sample}: {what}" if sample else f"{file}: {what}")
     if problems:
         raise RestokError(f"{data} has {counted(len(problems), 'problem')}; prepare or copy it again")
     if streamed and not num_shards:
@@ -288,7 +295,7 @@ def verify(
         )
     verb = "is as it was" if num_samples == 1 else "are as they were"
     if not as_json:
-        print(f"{counted(num_samples, 'sample')} in {counted(num_shards, 'shard')} {verb} prepared")
+        say(f"{counted(num_samples, 'sample')} in {counted(num_shards, 'shard')} {verb} prepared")
 
 
 @app.command()

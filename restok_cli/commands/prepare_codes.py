@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
-from restok_cli.commands.options import DataArgument, Device, Dtype, NumProcesses, open_device, parse_model, torch_dtype
+from restok_cli.commands.options import (
+    DataArgument,
+    Device,
+    Dtype,
+    MaxMemberBytes,
+    NumProcesses,
+    open_device,
+    parse_model,
+    torch_dtype,
+)
 from restok_cli.console import Progress, counted, note
 from restok_cli.errors import Interrupted
-from restok_cli.files import locked_folder
+from restok_cli.files import MAX_MEMBER_BYTES, locked_folder
 from restok_cli.processes import barrier, connect, gather, local_device, rank, run_in_processes, world_size
 from restok_cli.room import check_memory
 
@@ -41,6 +50,7 @@ def codes(
     num_workers: Annotated[
         int, typer.Option(min=0, help="Processes that decode pictures beside each one that encodes.")
     ] = 0,
+    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
     num_processes: NumProcesses = 1,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -69,7 +79,7 @@ def codes(
     from restok_cli.data.shards import StreamedSplit, open_dataset
     from restok_cli.model.checkpoint import load_for_use, open_tokenizer
 
-    dataset = open_dataset(data)
+    dataset = open_dataset(data, max_member_bytes=max_member_bytes)
     splits = {name: dataset.split(name) for name in dataset.splits}
     for split in splits.values():
         if isinstance(split, StreamedSplit):

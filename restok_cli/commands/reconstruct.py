@@ -16,6 +16,7 @@ from restok_cli.commands.options import (
     Device,
     Dtype,
     MaxDecodedPixels,
+    MaxMemberBytes,
     NoCrop,
     Overwrite,
     PicturesArgument,
@@ -28,7 +29,7 @@ from restok_cli.commands.options import (
 )
 from restok_cli.console import Progress, counted, note
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, check_apart, whole_file, whole_folder
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_apart, whole_file, whole_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +65,7 @@ def reconstruct(
     split: Split = "validation",
     no_crop: NoCrop = False,
     max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
+    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
     grid: Grid = None,
     ladder: Ladder = None,
     batch_size: AnyBatchSize = 16,
@@ -97,7 +99,7 @@ def reconstruct(
     check_sheets(grid, ladder, overwrite, model, *map(Path, pictures))
     from restok_cli.data.inputs import find_inputs
 
-    inputs = find_inputs(pictures, split, sys.stdin.buffer, max_decoded_pixels)
+    inputs = find_inputs(pictures, split, sys.stdin.buffer, max_decoded_pixels, max_member_bytes)
 
     from restok_cli.commands.coding import choose_batch_size
     from restok_cli.model.checkpoint import load_for_use, open_tokenizer

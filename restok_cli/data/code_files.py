@@ -17,10 +17,10 @@ import numpy as np
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from restok_cli.console import counted
-from restok_cli.data.arrays import NPZ_ERRORS
+from restok_cli.data.arrays import NPZ_ERRORS, Header, check_room, read_npz
 from restok_cli.data.shards import MAX_CLASS_ID, NO_CLASS
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import whole_file
+from restok_cli.files import lines_of, whole_file
 
 MAX_CODEBOOK_SIZE = 2**31  # codes are kept as int32
 CODE_SUFFIXES = (".npz", ".safetensors", ".jsonl")
@@ -120,7 +120,7 @@ def read_codes(path: Path) -> Codes:
         raise UsageError(f"{path}: no such file; give codes that `restok encode` or `restok generate --codes` wrote")
     if path.suffix.lower() == ".jsonl":
         with open(path, "rb") as file:
-            return join(list(read_code_lines(file, str(path), 4096)))
+            return join(list(read_code_lines(lines_of(file, str(path)), str(path), 4096)))
     try:
         fields = _read_npz(path) if path.suffix.lower() == ".npz" else _read_safetensors(path)
         codes = np.asarray(fields["codes"])
@@ -183,8 +183,7 @@ def _of_lines(lines: list[_Line], source: str) -> Codes:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as arrays:
-        fields = dict(arrays)
+    fields = read_npz(path, (*Codes._fields, "crc32"))
     if "request" in fields:  # or what somebody else calls so
         with suppress(ValueError):
             fields["request"] = json.loads(str(fields["request"]))
@@ -196,7 +195,10 @@ def _read_safetensors(path: Path) -> dict[str, object]:
 
     try:
         with safe_open(path, "np") as file:
-            fields = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            names = {"codes", "class_ids"}.intersection(file.keys())
+            shapes = [file.get_slice(name).get_shape() for name in names]
+            check_room((Header(tuple(shape), False, np.dtype("i8")) for shape in shapes), path)
+            fields = {name: file.get_tensor(name) for name in names}
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(str(error)) from error

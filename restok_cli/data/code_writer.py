@@ -85,6 +85,10 @@ def finish_codes(folder: Path, plan: CodePlan, num_shards: dict[str, int]) -> Co
 
 
 def _describe(path: Path) -> CodeShardInfo:
+    try:
+        num_samples = len(map_array(path))
+    except (OSError, ValueError, TypeError) as error:  # the last of an array without dimensions
+        raise RestokError(f"{path} is damaged: delete it, and run the command again") from error
     with open(path, "rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return CodeShardInfo(file=path.name, num_samples=len(map_array(path)), bytes=path.stat().st_size, sha256=sha256)
+    return CodeShardInfo(file=path.name, num_samples=num_samples, bytes=path.stat().st_size, sha256=sha256)

@@ -31,16 +31,16 @@ from restok_cli.data.shards import (
     index_path,
     is_index,
     own_files,
+    padded,
 )
 from restok_cli.data.splits import SPLITS, split_named, split_of
-from restok_cli.data.tars import group_samples, is_picture, list_files, picture_extension, read_class_id
+from restok_cli.data.tars import group_samples, is_picture, list_files, picture_extension, read_class_id, why_unread
 from restok_cli.data.writer import (
     Digest,
     describe_shard,
     digest_spans,
     fingerprint,
     make_manifest,
-    padded,
     shard_name,
     write_index,
     write_manifest,
@@ -314,6 +314,8 @@ def _index_shard(rules: Rules, path: Path, advance: Callable[[], None]) -> Index
             try:
                 extension, class_id = picture_extension(files), read_class_id(tar, files)
                 picture = files[extension]
+                if problem := why_unread(picture, key, rules.max_member_bytes):
+                    raise problem
                 tar.seek(picture.offset_data)
                 sizes.add(check_picture(tar.read(picture.size), key, rules))
                 found.append((picture.offset_data, picture.size, class_id, key))

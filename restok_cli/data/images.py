@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from restok_cli.console import note
 from restok_cli.errors import PictureError, RestokError
-from restok_cli.files import MAX_DECODED_PIXELS
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 
 IMAGE_SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm"),
@@ -80,14 +80,27 @@ def read_image(source: bytes | Path, name: str, max_pixels: int | None = MAX_DEC
         return _to_rgb(image)
 
 
-def read_file(path: Path, name: str) -> bytes:
-    """The bytes of a picture file. Raises PictureError where there are none, or where reading could wait for ever."""
+def read_file(path: Path, name: str, max_bytes: int = MAX_MEMBER_BYTES) -> bytes:
+    """The bytes of a picture file.
+
+    Raises PictureError where there are none, or more than `max_bytes`, or where reading could wait for ever.
+    """
     try:
         if path.exists() and not path.is_file():
             raise PictureError(f"{name}: is no file, but a folder, a pipe or a device; give a picture file")
+        check_size(path.stat().st_size, name, max_bytes)
         return path.read_bytes()
     except OSError as error:
         raise PictureError(f"{name}: cannot be read ({error.strerror})") from error
+
+
+def check_size(num_bytes: int, name: str, max_bytes: int) -> None:
+    """Raises PictureError, before it is read, where a file called `name` has more bytes than `max_bytes`."""
+    if num_bytes > max_bytes:
+        raise PictureError(
+            f"{name}: has {num_bytes:,} bytes, more than the {max_bytes:,} that --max-member-bytes admits"
+            " (data.max_member_bytes in training)"
+        )
 
 
 @contextmanager
@@ -165,12 +178,12 @@ def split_png(data: bytes) -> tuple[bytes, bytes]:
     """
     if not data.startswith(PNG_START):
         return data, b""
-    pixels, metadata, start = [PNG_START], [], len(PNG_START)
+    pixels, metadata, start, chunks = [PNG_START], [], len(PNG_START), memoryview(data)  # whose pieces are no copies
     while start < len(data):
         kind, end = data[start + 4 : start + 8], start + 12 + int.from_bytes(data[start : start + 4], "big")
         if kind == b"IEND":
             end = len(data)  # what may come behind it is no chunk
-        (metadata if kind in PNG_METADATA else pixels).append(data[start:end])
+        (metadata if kind in PNG_METADATA else pixels).append(chunks[start:end])
         start = end
     if not metadata:
         return data, b""
@@ -248,7 +261,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
 def _high_byte(image: Image.Image) -> np.ndarray:

@@ -8,13 +8,14 @@ import torch
 from PIL import Image
 
 from restok_cli.console import note
-from restok_cli.data.images import center_crop, read_image, to_tensor
+from restok_cli.data.images import center_crop, read_file, read_image, to_tensor
 from restok_cli.data.shards import NO_CLASS, is_dataset, open_dataset, split_picture_name
 from restok_cli.data.sources import readable
 from restok_cli.data.streams import read_stream
+from restok_cli.data.tars import contents
 from restok_cli.data.walk import find_images
 from restok_cli.errors import PictureError, RestokError, UsageError
-from restok_cli.files import MAX_DECODED_PIXELS
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 
 MAX_NAME = 255 - len(".png")  # bytes that file systems leave for a name
 
@@ -66,10 +67,17 @@ class Inputs:
             yield Batch(keys, class_ids, torch.stack(images))
 
 
-def find_inputs(pictures: list[str], split: str, stdin: BinaryIO, max_pixels: int = MAX_DECODED_PIXELS) -> Inputs:
+def find_inputs(
+    pictures: list[str],
+    split: str,
+    stdin: BinaryIO,
+    max_pixels: int = MAX_DECODED_PIXELS,
+    max_bytes: int = MAX_MEMBER_BYTES,
+) -> Inputs:
     """What `pictures` name: `-` (a tar stream on stdin), one data set, or files and folders.
 
-    Pictures of more than `max_pixels` cannot be decoded, but for those of a data set, which `prepare` let in.
+    Pictures of more than `max_pixels` cannot be decoded, but for those of a data set, which `prepare` let in. Of files
+    with more than `max_bytes` none is read.
 
     Raises UsageError where something is not there, or two files would have one name, RestokError where a picture's name
     can be no file's.
@@ -77,14 +85,18 @@ def find_inputs(pictures: list[str], split: str, stdin: BinaryIO, max_pixels: in
     if "-" in pictures:
         if len(pictures) > 1:
             raise UsageError("- stands for the pictures on stdin; give it alone")
-        return Inputs(_from_stream(stdin, max_pixels), None)
+        return Inputs(_from_stream(stdin, max_pixels, max_bytes), None)
     if len(pictures) == 1 and is_dataset(pictures[0]):
-        part = open_dataset(pictures[0]).split(split)
+        part = open_dataset(pictures[0], max_member_bytes=max_bytes).split(split)
         found = [Input(part.key(i), part.class_id(i), lambda i=i: part.image(i)) for i in range(len(part))]
     else:
         files = _named_files([Path(picture) for picture in pictures])
         found = [
-            Input(key, NO_CLASS, lambda file=file: read_image(file, str(file), max_pixels))
+            Input(
+                key,
+                NO_CLASS,
+                lambda file=file: read_image(read_file(file, str(file), max_bytes), str(file), max_pixels),
+            )
             for key, file in files.items()
         ]
     taken: set[str] = set()
@@ -93,13 +105,13 @@ def find_inputs(pictures: list[str], split: str, stdin: BinaryIO, max_pixels: in
     return Inputs(found, len(found))
 
 
-def _from_stream(file: BinaryIO, max_pixels: int) -> Iterator[Input]:
+def _from_stream(file: BinaryIO, max_pixels: int, max_bytes: int) -> Iterator[Input]:
     keys: set[str] = set()
-    for picture in read_stream(file):
+    for picture in read_stream(file, max_bytes):
         key = check_key(readable(picture.key), keys, "the tar stream")
         class_id = picture.info.get("class_id", NO_CLASS)
         name = f"the tar stream: {picture.key}.{picture.suffix}"
-        yield Input(key, class_id, lambda data=picture.data, name=name: read_image(data, name, max_pixels))
+        yield Input(key, class_id, lambda data=picture.data, name=name: read_image(contents(data), name, max_pixels))
 
 
 def check_key(key: str, taken: set[str], source: str) -> str:

@@ -248,7 +248,7 @@ def _samples(
     """The samples that the sources make; broken ones go into `bad`, and the reasons for changes into `changes`."""
     for source in sources:
         try:
-            taken = take_in(source.place.read(), source.file, rules)
+            taken = take_in(source.place.read(source.file, rules.max_member_bytes), source.file, rules)
         except (PictureError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error).removeprefix(f"{source.file}: ")
             bad.append(BadPicture(file=source.file, reason=reason))

@@ -14,8 +14,8 @@ from restok_cli.data.codes import (
     check_finished,
     checksum,
     fingerprint,
+    impossible,
 )
-from restok_cli.data.shards import NO_CLASS
 from restok_cli.data.transforms import NUM_VIEWS
 from restok_cli.data.verify import Problem, Verification, doubled_keys
 from restok_cli.data.walk import is_hidden
@@ -53,7 +53,7 @@ def _verify_shard(
 ) -> tuple[list[str], list[Problem]]:
     """The keys in a shard, and what is wrong there."""
     try:
-        records = CodeShard(path, info, manifest, num_views).records
+        records = CodeShard(path, info, manifest, num_views).mapped
     except RestokError:
         what = "is cut short, or its header was changed" if path.exists() else "is missing"
         return [], [Problem(path.name, None, what)]
@@ -63,11 +63,8 @@ def _verify_shard(
     with open(path, "rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != info.sha256 and not problems:
             problems.append(Problem(path.name, None, "was changed outside its samples"))
-    lowest, highest = (0, len(manifest.class_names) - 1) if manifest.class_names else (NO_CLASS, NO_CLASS)
-    impossible = (records["class_id"] < lowest) | (records["class_id"] > highest)
-    impossible |= ((records["codes"] >= manifest.codebook_size) | (records["codes"] < 0)).any((1, 2))
     problems += [
         Problem(path.name, keys[i], "has a code or a class that does not exist")
-        for i in np.flatnonzero(impossible & ~changed)
+        for i in np.flatnonzero(impossible(records, manifest) & ~changed)
     ]
     return keys, problems

@@ -20,6 +20,7 @@ from torch import Tensor
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import whole_folder
 from restok_cli.model.checkpoint import read_tensors, write_tensors
+from restok_cli.schema import Count, Schema, read_json
 from restok_cli.training.config import (
     CONFIG_FILE,
     MAY_CHANGE,
@@ -33,6 +34,13 @@ from restok_cli.training.recorded import recorded_config
 
 NAME = "step-{:06d}"
 STATE_FILE, CHECKSUMS_FILE, WEIGHTS = "state.pt", "checksums.json", ".safetensors"
+
+
+class _Sum(Schema):
+    """Of one file, in checksums.json."""
+
+    bytes: Count
+    sha256: str
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
@@ -72,18 +80,16 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
 def check_checkpoint(folder: Path, config: RunConfig) -> None:
     """Raises RestokError where a checkpoint is torn, truncated or changed, or was made by a run of another config."""
     try:
-        sums = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
-        known = {name: (entry["bytes"], entry["sha256"]) for name, entry in sums.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        known = read_json(dict[str, _Sum], folder / CHECKSUMS_FILE, "")
+    except RestokError as error:
         raise RestokError(f"{folder} is damaged: it lacks its {CHECKSUMS_FILE}, or that is broken") from error
     for name in {STATE_FILE, CONFIG_FILE} | known.keys():
         file = folder / name
         if name not in known or not file.is_file():
             raise RestokError(f"{folder} is damaged: {name} is missing")
-        size, digest = known[name]
-        if file.stat().st_size != size:
-            raise RestokError(f"{folder} is damaged: {name} has {file.stat().st_size} of {size} bytes")
-        if _sha256(file) != digest:
+        if file.stat().st_size != known[name].bytes:
+            raise RestokError(f"{folder} is damaged: {name} has {file.stat().st_size} of {known[name].bytes} bytes")
+        if _sha256(file) != known[name].sha256:
             raise RestokError(f"{folder} is damaged: {name} is not as it was written")
     try:
         theirs = recorded_config(type(config), folder / CONFIG_FILE)

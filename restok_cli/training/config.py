@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from restok_cli.data.jobs import available_cores
 from restok_cli.errors import RestokError, UsageError, did_you_mean
-from restok_cli.files import expand_home, whole_file
+from restok_cli.files import MAX_MEMBER_BYTES, expand_home, whole_file
 from restok_cli.model.config import Config, HarConfig, TokenizerConfig, require
 from restok_cli.training.yaml_file import parse_yaml, read_yaml
 
@@ -40,6 +40,8 @@ class DataConfig(Config):
     GPU, up to 16, and none on a CPU, where the model takes all cores."""
     broken_limit: float = Field(0.001, ge=0, le=1)
     """Share of the pictures that may turn out to be undecodable."""
+    max_member_bytes: int = Field(MAX_MEMBER_BYTES, ge=1)
+    """Picture files of more bytes than this are not read, and count as undecodable."""
 
     @field_validator("num_workers", mode="before")
     @classmethod
@@ -58,7 +60,7 @@ class DataConfig(Config):
 
     def loading(self, device_type: str) -> dict[str, Any]:
         """The section as arguments of `batches`, for a process that trains on such a device."""
-        arguments = self.model_dump()
+        arguments = self.model_dump(exclude={"max_member_bytes"})  # which the data set knows
         if self.num_workers == "auto":
             processes = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # which torchrun leaves all cores of the machine
             left = available_cores() // processes - 1
@@ -346,6 +348,7 @@ RunConfig = TokenizerRunConfig | HarRunConfig
 MAY_CHANGE = {
     "data.num_workers",
     "data.broken_limit",
+    "data.max_member_bytes",
     "schedule.micro_batch_size",
     "schedule.log_every",
     "schedule.preview_every",
