@@ -53,7 +53,7 @@ SAID = {  # of each bomb, in a part of the answer or of the error
     "line of codes": ["line 1 has more than"],
     "names": ["names.txt has more than"],
     "config": ["config.yaml has more than"],
-    "picture": [LARGE],
+    "picture": ["a.png: has 125,830,164 bytes, more than the 1,048,576 that --max-member-bytes admits"],
     "parquet": ["1200000"],
 }
 
@@ -128,7 +128,7 @@ def test_a_member_that_is_too_large_is_left_out_like_a_broken_picture(
     elif command == "encode":
         assert np.load(tmp_path / "a.npz")["keys"].tolist() == ["a", "c"]
     assert f"has {LIMIT + 1:,} bytes, more than the {LIMIT:,} that --max-member-bytes admits" in said
-    assert f"has {8 << 30:,} bytes" in said
+    assert f"has {8 << 30:,} bytes" in said or "is stored as a sparse file" in said
 
 
 def test_pictures_of_a_data_set_are_bounded_where_it_is_read(restok, tmp_path):
@@ -175,7 +175,7 @@ def pax(**fields: str) -> bytes:
     return member("x", records.encode(), kind=tarfile.XHDTYPE)
 
 
-NEGATIVE = b"\xff" * 12  # -1, in the numbers of GNU tar
+NEGATIVE = b"\xff" * 10 + b"\xec\x00"  # -5120, in the numbers of GNU tar
 HEADERS = {
     "negative size": header(size=NEGATIVE),
     "size of 2**80": header(size=b"\x80\x01" + bytes(10)),
@@ -238,7 +238,7 @@ def test_of_large_samples_fewer_wait_to_be_drawn(monkeypatch):
 
 @pytest.fixture
 def started(tmp_path, monkeypatch):
-    """The programs that have been started, of those that Pillow starts on files: whatever their names, here they are."""
+    """The programs that have been started: those that Pillow would start on files, and others of their kind."""
     (tmp_path / "bin").mkdir()
     for name in ("gs", "gswin32c", "gswin64c", "djpeg", "cjpeg", "ppmquant", "ffmpeg", "convert", "magick"):
         program = tmp_path / "bin" / name
