@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -16,6 +17,8 @@ from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
+from zlib_ng import zlib_ng
+
 from restok_cli.errors import RestokError, UsageError
 
 MAX_DECODED_PIXELS = 178_956_970  # of a picture file, unless told otherwise: a small one may unpack to fill all memory
@@ -27,6 +30,8 @@ LOCK_FILE = ".restok.lock"  # in a folder that a command fills: who does
 LET_GO_SECONDS = 5  # that the workers of a killed process may take to end
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of file systems that have none
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CHUNK_BYTES = 1 << 20  # of a file, read at a time
+FILE_CRC, FIELDS_CRC = "file_crc32", "fields_crc32"  # in JSON: of the file that it is about, of its own other fields
 LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.(tmp|old)")
 # of files that a command reads or another one writes: a folder called so would be taken for one
 FILE_SUFFIXES = (".jpeg", ".jpg", ".jsonl", ".npz", ".png", ".safetensors", ".tar", ".webp", ".zip")
@@ -96,10 +101,56 @@ def read_json_lines(path: Path) -> list[dict]:
                 value = json.loads(line) if line.strip() else {}
                 if not isinstance(value, dict):
                     raise ValueError("no JSON object")
+                if not is_sealed(value):
+                    raise ValueError("it is not as it was written")
             except (ValueError, RecursionError) as error:
                 raise RestokError(f"{path}, line {number} is damaged ({error}); make the file again") from error
             found += [value] if line.strip() else []
     return found
+
+
+# --- digests: what shows that a file is not as it was written -----------------------------------------------------
+#
+# CRC-32 for what restok checks by itself, as it works at the speed of memory: it shows accidents, of which one in four
+# billion goes unseen, and no forgery. SHA-256, at a tenth of that speed, where people or other programs compare.
+
+
+def crc32_of(*parts: bytes | bytearray | memoryview) -> str:
+    """CRC-32 of the parts, one after the other, as eight hexadecimal digits."""
+    value = 0
+    for part in parts:
+        value = zlib_ng.crc32(part, value)
+    return f"{value:08x}"
+
+
+def file_crc32(path: Path) -> str:
+    """CRC-32 of a file, as eight hexadecimal digits."""
+    value, chunk = 0, bytearray(CHUNK_BYTES)
+    with open(path, "rb", buffering=0) as file:
+        while size := file.readinto(chunk):
+            value = zlib_ng.crc32(memoryview(chunk)[:size], value)
+    return f"{value:08x}"
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sealed(fields: dict) -> dict:
+    """The fields of a JSON object and, as the last one, their digest."""
+    return fields | {FIELDS_CRC: _fields_crc32(fields)}
+
+
+def is_sealed(fields: dict) -> bool:
+    """Whether the fields of a JSON object are as they were when it was sealed; it may be one that never was."""
+    return FIELDS_CRC not in fields or fields[FIELDS_CRC] == _fields_crc32(fields)
+
+
+def _fields_crc32(fields: dict) -> str:
+    others = {name: value for name, value in fields.items() if name != FIELDS_CRC}
+    return crc32_of(json.dumps(others, sort_keys=True).encode())  # so that another layout of the JSON changes nothing
 
 
 @contextmanager

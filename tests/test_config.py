@@ -161,7 +161,8 @@ def test_a_file_that_is_no_text_or_not_there_is_named(tmp_path):
             {"optimizer": {"schedule": "wsd", "decay_steps": 10}, "schedule": {"max_steps": 5000}},
             "optimizer.warmup_steps = 5000 and optimizer.decay_steps = 10 do not fit into its 5000 steps",
         ),
-        ({"data": {"random_crop_area": [1, 0.5]}}, "random_crop_area = [1.0, 0.5] is no range of shares"),
+        ({"data": {"random_crop_area": [1, 0.5]}}, "random_crop_area = [1.0, 0.5] is no range"),
+        ({"data": {"random_zoom": [1.2, 1]}}, "random_zoom = [1.2, 1.0] is no range"),
     ],
 )
 @pytest.mark.parametrize("kind", RUN_CONFIGS)

@@ -17,12 +17,14 @@ from typing import NamedTuple
 import imagenets
 import pytest
 import typer
+import yaml
 from pictures import write_pictures
 
 from restok_cli import cli
 from restok_cli.cli import run
 from restok_cli.data.shards import Dataset, Sample, Split
 from restok_cli.data.writer import write_dataset
+from restok_cli.training.config import RUN_CONFIGS, flatten, read_preset
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -231,6 +233,16 @@ def test_the_page_of_settings_is_what_the_config_classes_say():
     assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == made["text"](), (
         "docs/configuration.md is out of date: run `python docs/make_configuration.py`"
     )
+
+
+@pytest.mark.parametrize(("kind", "preset"), [("tokenizer", "restok-l-128"), ("har", "har-l")])
+def test_the_page_of_training_has_the_numbers_of_the_presets(kind, preset):
+    values = flatten(RUN_CONFIGS[kind].parse(read_preset(kind, preset), preset).model_dump(mode="json"))
+    sections = (ROOT / "docs" / "training.md").read_text(encoding="utf-8").split("\n## ")
+    section = next(text for text in sections if f"`{preset}`" in text.partition("\n")[0])
+    stated = dict(re.findall(r"^\| `([\w.]+)` \| (.+?) \|", section, re.MULTILINE))
+    assert len(stated) > 10
+    assert {name: yaml.safe_load(value) for name, value in stated.items()} == {name: values[name] for name in stated}
 
 
 def test_every_setting_has_a_meaning_and_every_link_a_target():

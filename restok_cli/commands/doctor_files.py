@@ -56,7 +56,7 @@ def torch_weights() -> Iterator[Finding]:
 def _torch_file(weights: TorchWeights) -> Iterator[Finding]:
     from torch.hub import get_dir
 
-    from restok_cli.metrics.weights import file_sha256
+    from restok_cli.files import file_sha256
 
     path = Path(get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[1]
     if not path.exists():

@@ -25,7 +25,7 @@ from restok_cli.commands.options import (
     open_device,
     parse_model,
 )
-from restok_cli.console import note
+from restok_cli.console import note, say
 from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 from restok_cli.processes import connect, local_device, rank, run_in_processes
@@ -268,9 +268,9 @@ def print_result(
     if curve is not None:
         print_curve(curve, circumstances, plot, as_json)
     elif as_json:
-        print(json.dumps(protocol.report(measurements, circumstances), indent=2, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(protocol.report(measurements, circumstances), indent=2, allow_nan=False))
     else:
-        print(protocol.table(measurements, reference or ""))
+        say(*protocol.table(measurements, reference or ""))
     for line in protocol.remarks(list(measurements.values())):
         note(line)
 
@@ -353,9 +353,9 @@ def compare_files(a: Path, b: Path, as_json: bool) -> None:
 
     rows = compare_results(read_result(a), read_result(b))
     if as_json:
-        print(json.dumps({"metrics": {row.metric: row._asdict() for row in rows}}, indent=2, ensure_ascii=False))
+        print(json.dumps({"metrics": {row.metric: row._asdict() for row in rows}}, indent=2))
     else:
-        print(comparison_table(rows, (str(a), str(b))))
+        say(*comparison_table(rows, (str(a), str(b))))
     unlike = [row for row in rows if row.differences]
     if unlike:
         what = dict.fromkeys(difference for row in unlike for difference in row.differences)

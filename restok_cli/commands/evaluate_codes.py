@@ -151,8 +151,8 @@ def _stored(samples: str, split: str) -> CodeSource:
 
     from restok_cli.data.code_files import read_codes
     from restok_cli.data.codes import is_codes, open_codes
+    from restok_cli.files import file_sha256
     from restok_cli.metrics.pictures import GROUP_SIZE
-    from restok_cli.metrics.weights import file_sha256
 
     if not is_codes(samples):
         found = read_codes(Path(samples))

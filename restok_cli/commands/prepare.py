@@ -9,7 +9,7 @@ import typer
 
 from restok_cli.commands.options import MaxDecodedPixels, MaxMemberBytes
 from restok_cli.commands.prepare_codes import codes
-from restok_cli.console import counted, note
+from restok_cli.console import counted, note, say
 from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_output_folder, clear_beside, whole_folder
 
@@ -286,7 +286,7 @@ def verify(
         print(json.dumps(counts | {"problems": [problem._asdict() for problem in problems]}))
     else:
         for file, sample, what in problems:
-            print(f"{file}: {sample}: {what}" if sample else f"{file}: {what}")
+            say(f"{file}: {sample}: {what}" if sample else f"{file}: {what}")
     if problems:
         raise RestokError(f"{data} has {counted(len(problems), 'problem')}; prepare or copy it again")
     if streamed and not num_shards:
@@ -295,7 +295,7 @@ def verify(
         )
     verb = "is as it was" if num_samples == 1 else "are as they were"
     if not as_json:
-        print(f"{counted(num_samples, 'sample')} in {counted(num_shards, 'shard')} {verb} prepared")
+        say(f"{counted(num_samples, 'sample')} in {counted(num_shards, 'shard')} {verb} prepared")
 
 
 @app.command()

@@ -1,10 +1,12 @@
 """Codes in files: the one place that knows how `encode` and `generate --codes` write them and who reads them.
 
-.npz           codes (n, L) int32, keys (n,), class_ids (n,), codebook_size, tokenizer
+.npz           codes (n, L) int32, keys (n,), class_ids (n,), codebook_size, tokenizer, crc32
 .safetensors   codes and class_ids as tensors, the rest as JSON in its metadata, under `restok`
-.jsonl or -    a line per picture, each complete: {"key", "class_id", "codes", "codebook_size", "tokenizer"}
+.jsonl or -    a line per picture, each complete: {"key", "class_id", "codes", "codebook_size", "tokenizer"} and its
+               own digest (`sealed` in files.py)
 
 Codes that were drawn also have `request`, what they were drawn by: JSON in an .npz, in lines only the first one's.
+The digests are compared where they are there; files without, of older versions or of others, are read as well.
 """
 
 import json
@@ -20,7 +22,7 @@ from restok_cli.console import counted
 from restok_cli.data.arrays import NPZ_ERRORS, Header, check_room, read_npz
 from restok_cli.data.shards import MAX_CLASS_ID, NO_CLASS
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import lines_of, whole_file
+from restok_cli.files import crc32_of, is_sealed, lines_of, sealed, whole_file
 
 MAX_CODEBOOK_SIZE = 2**31  # codes are kept as int32
 CODE_SUFFIXES = (".npz", ".safetensors", ".jsonl")
@@ -74,7 +76,7 @@ def write_codes(codes: Codes, path: Path) -> None:
     check_code_file(path)
     with whole_file(path) as temporary:
         if path.suffix.lower() == ".npz":
-            fields = codes._asdict() | {"keys": np.array(codes.keys)}
+            fields = codes._asdict() | {"keys": np.array(codes.keys), "crc32": _crc32(codes)}
             request = fields.pop("request")
             with open(temporary, "wb") as file:
                 np.savez(file, **fields, **({"request": json.dumps(request)} if request else {}))
@@ -92,7 +94,7 @@ def write_code_lines(codes: Codes, file: TextIO) -> None:
         line = {"key": key, "class_id": int(class_id), "codes": row.tolist()}
         line |= {"codebook_size": codes.codebook_size, "tokenizer": codes.tokenizer} | request
         request = {}
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        file.write(json.dumps(sealed(line), ensure_ascii=False) + "\n")
     file.flush()
 
 
@@ -100,9 +102,17 @@ def _write_safetensors(codes: Codes, path: Path) -> None:
     from safetensors.numpy import save
 
     rest = {"keys": codes.keys, "codebook_size": codes.codebook_size, "tokenizer": codes.tokenizer}
+    rest["crc32"] = _crc32(codes)
     rest |= {"request": codes.request} if codes.request else {}
     metadata = {"restok": json.dumps(rest)}  # one entry, since safetensors writes several in random order
     path.write_bytes(save({"codes": codes.codes, "class_ids": codes.class_ids}, metadata))
+
+
+def _crc32(codes: Codes) -> str:
+    """The digest of all fields."""
+    rest = [codes.keys, int(codes.codebook_size), codes.tokenizer, codes.request, codes.codes.shape]
+    arrays = (np.ascontiguousarray(codes.codes, "<i4"), np.ascontiguousarray(codes.class_ids, "<i8"))
+    return crc32_of(json.dumps(rest, sort_keys=True).encode(), *(array.data for array in arrays))
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -134,7 +144,10 @@ def read_codes(path: Path) -> Codes:
         raise RestokError(
             f"{path} cannot be read as codes ({error}); expected codes (n, L) and codebook_size"
         ) from error
-    return _checked(found, str(path))
+    found = _checked(found, str(path))
+    if "crc32" in fields and str(fields["crc32"]) != _crc32(found):
+        raise RestokError(f"{path} is damaged: it is not as it was written; copy or make it again")
+    return found
 
 
 def read_code_lines(lines: Iterable[bytes | str], source: str, batch_size: int) -> Iterator[Codes]:
@@ -149,6 +162,8 @@ def read_code_lines(lines: Iterable[bytes | str], source: str, batch_size: int) 
             continue
         try:
             line = _Line.model_validate_json(text)
+            if not is_sealed(json.loads(text)):
+                raise RestokError(f"{source}, line {number} is not as it was written; copy or make the codes again")
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(map(str, problem["loc"]))

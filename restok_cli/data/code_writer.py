@@ -1,6 +1,5 @@
 """Writing a code cache shard by shard, so that what is there after a kill is kept and gone on with."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from restok_cli.data.codes import (
     record_dtype,
 )
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import check_output_folder, remove_leftovers, whole_file
+from restok_cli.files import check_output_folder, file_sha256, remove_leftovers, whole_file
 
 
 def start_codes(folder: Path, plan: CodePlan, overwrite: bool) -> None:
@@ -85,6 +84,8 @@ def finish_codes(folder: Path, plan: CodePlan, num_shards: dict[str, int]) -> Co
 
 
 def _describe(path: Path) -> CodeShardInfo:
-    with open(path, "rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return CodeShardInfo(file=path.name, num_samples=len(map_array(path)), bytes=path.stat().st_size, sha256=sha256)
+    try:
+        num_samples = len(map_array(path))
+    except (OSError, ValueError, TypeError) as error:  # the last of an array without dimensions
+        raise RestokError(f"{path} is damaged: delete it, and run the command again") from error
+    return CodeShardInfo(file=path.name, num_samples=num_samples, bytes=path.stat().st_size, sha256=file_sha256(path))

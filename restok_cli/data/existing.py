@@ -31,6 +31,7 @@ from restok_cli.data.shards import (
     index_path,
     is_index,
     own_files,
+    padded,
 )
 from restok_cli.data.splits import SPLITS, split_named, split_of
 from restok_cli.data.tars import group_samples, is_picture, list_files, picture_extension, read_class_id, why_unread
@@ -40,7 +41,6 @@ from restok_cli.data.writer import (
     digest_spans,
     fingerprint,
     make_manifest,
-    padded,
     shard_name,
     write_index,
     write_manifest,

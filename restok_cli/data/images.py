@@ -245,13 +245,12 @@ def find_jpeg_decoder() -> Callable[[bytes], torch.Tensor]:
 def resize_box(pixels: torch.Tensor, box: tuple[int, int, int, int], size: tuple[int, int]) -> torch.Tensor:
     """Resize the piece (left, top, right, bottom) of uint8 (3, H, W) to `size` (height, width): bicubic, antialiased.
 
-    What Pillow's resize gives, up to a difference of a few values in 255.
+    As Pillow resizes, up to a difference of a few values in 255.
     """
     left, top, right, bottom = box
     # twice as fast as planes one after the other, and the decoder lays pixels so anyway
     piece = pixels[None, :, top:bottom, left:right].contiguous(memory_format=torch.channels_last)
-    resized = F.interpolate(piece, size, mode="bicubic", antialias=True)
-    return resized[0].contiguous()
+    return F.interpolate(piece, size, mode="bicubic", antialias=True)[0].contiguous()
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -292,24 +291,47 @@ def _describe(error: Exception) -> str:
 def center_crop(image: Image.Image, size: int | tuple[int, int]) -> Image.Image:
     """Resize until `size` just fits and keep the middle: the crop of ADM, which published numbers are measured on.
 
-    `size` is (height, width), or one number for a square. A picture twice too large is halved with a box filter as
-    often as that goes, then resized with a bicubic one. Of a very long picture only what is kept is resized: the same
-    pixels, up to how Pillow rounds between its passes.
+    `size` is (height, width), or one number for a square.
     """
     height, width = (size, size) if isinstance(size, int) else size
-    while image.width >= 2 * width and image.height >= 2 * height:
+    halvings, whole = fit(image.size, (width, height))
+    return resize_and_cut(image, halvings, whole, ((whole[0] - width) // 2, (whole[1] - height) // 2), (width, height))
+
+
+def fit(size: tuple[int, int], room: tuple[float, float]) -> tuple[int, tuple[int, int]]:
+    """How often a picture of `size` is halved, and to what size it is then resized, to just hold `room`.
+
+    All sizes are (width, height). Halved it is for as long as it is twice too large.
+    """
+    (width, height), halvings = size, 0
+    while width >= 2 * room[0] and height >= 2 * room[1]:
+        width, height, halvings = width // 2, height // 2, halvings + 1
+    scale = max(room[0] / width, room[1] / height)
+    return halvings, (round(width * scale), round(height * scale))
+
+
+def resize_and_cut(
+    image: Image.Image, halvings: int, whole: tuple[int, int], place: tuple[int, int], size: tuple[int, int]
+) -> Image.Image:
+    """Halve with a box filter, resize to `whole` with a bicubic one, and cut out `size` at `place` (left, top).
+
+    Of a very long picture only what is kept is resized: the same pixels, up to how Pillow rounds between its passes.
+    """
+    for _ in range(halvings):
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    scale = max(width / image.width, height / image.height)
-    whole = (round(image.width * scale), round(image.height * scale))
-    left, top = (whole[0] - width) // 2, (whole[1] - height) // 2
-    crop = (left, top, left + width, top + height)
-    if whole[0] * whole[1] < LONG_ASPECT * width * height:
-        return image.resize(whole, Image.Resampling.BICUBIC).crop(crop)
+    (left, top), (width, height) = place, size
+    if not is_long(whole, size):
+        return image.resize(whole, Image.Resampling.BICUBIC).crop((left, top, left + width, top + height))
     across, down = image.width / whole[0], image.height / whole[1]
     x, y = (max(int(start) - BICUBIC_REACH, 0) for start in (left * across, top * down))
     box = (left * across - x, top * down - y, (left + width) * across - x, (top + height) * down - y)
     ends = (min(x + int(box[2]) + BICUBIC_REACH, image.width), min(y + int(box[3]) + BICUBIC_REACH, image.height))
     return image.crop((x, y, *ends)).resize((width, height), Image.Resampling.BICUBIC, box=box)
+
+
+def is_long(whole: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether a picture resized to `whole` would take far more memory than the piece of `size` that is kept of it."""
+    return whole[0] * whole[1] >= LONG_ASPECT * size[0] * size[1]
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:

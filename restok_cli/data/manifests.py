@@ -1,15 +1,21 @@
 """What data sets and code caches share: a folder of shards, and a JSON file that describes them."""
 
-import json
 from bisect import bisect_right
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue
 
 from restok_cli.errors import RestokError
+from restok_cli.schema import Schema, read_json, shown
 
-Described = TypeVar("Described", bound=BaseModel)
+Described = TypeVar("Described", bound=Schema)
+
+
+class _Version(BaseModel):
+    """Read before all else of a description, which may be of another version."""
+
+    format_version: JsonValue = None
 
 
 class Made(NamedTuple):
@@ -18,27 +24,24 @@ class Made(NamedTuple):
     what: str  # "the data set"
     command: str  # that makes it
 
+    @property
+    def remedy(self) -> str:
+        return f"copy {self.what} again, or run `{self.command}` again"
+
     def damaged(self, path: Path, problem: str) -> RestokError:
         """What to raise where one of its files is not as it was made."""
-        return RestokError(f"{path} {problem}: copy {self.what} again, or run `{self.command}` again")
+        return RestokError(f"{path} {problem}: {self.remedy}")
 
     def read(self, kind: type[Described], path: Path) -> Described:
         """A description of that kind. Raises RestokError where it is damaged or of another format."""
         version = kind.model_fields["format_version"].default
-        try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(fields, dict) and fields.get("format_version") not in (None, version):
-                raise RestokError(
-                    f"{path} has format {fields['format_version']}, this restok reads {version}:"
-                    f" update restok, or run `{self.command}` again"
-                )
-            return kind.model_validate(fields)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise self.damaged(path, f"is wrong at {where} ({first['msg']})") from error
-        except (ValueError, RecursionError) as error:
-            raise self.damaged(path, "is not JSON") from error
+        found = read_json(_Version, path, self.remedy).format_version
+        if found not in (None, version):
+            raise RestokError(
+                f"{path} has format {shown(found)}, this restok reads {version}:"
+                f" update restok, or run `{self.command}` again"
+            )
+        return read_json(kind, path, self.remedy)
 
     def check_file(self, path: Path, num_bytes: int | None) -> None:
         """Raises RestokError where the file is missing or, if that is known, has not so many bytes."""

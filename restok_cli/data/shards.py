@@ -22,13 +22,15 @@ from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+from zlib_ng import zlib_ng
 
 from restok_cli.data.arrays import map_array
 from restok_cli.data.images import IMAGE_SUFFIXES, check_size, read_image
 from restok_cli.data.manifests import Made, locate
-from restok_cli.errors import RestokError, UsageError, did_you_mean
+from restok_cli.errors import PictureError, RestokError, UsageError, did_you_mean
 from restok_cli.files import MAX_MEMBER_BYTES
+from restok_cli.schema import Count, PositiveCount, Schema
 
 MADE = Made("the data set", "restok prepare")
 MANIFEST = "dataset.json"
@@ -38,6 +40,7 @@ MAX_UNPACKED = 256 << 20  # bytes, of all gzipped shards of a data set
 TAR_BLOCK = 512
 NO_CLASS = -1
 MAX_CLASS_ID = 2**31 - 1
+MOST_CHECKED = 2**20  # bytes of a sample before its picture that are read to check both; others' shards may have more
 
 SHARD_FILE = re.compile(r"[A-Za-z0-9_-]+\.tar(\.gz)?")
 
@@ -52,23 +55,25 @@ IN_PLACE = {"shards": "described where they lay"}  # of the provenance, where `p
 INDEX_DTYPE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("class_id", "<i4"), ("checksum", "<u4")])
 
 
-class ShardInfo(BaseModel):
+class ShardInfo(Schema):
     """One shard; size and hash are those of the plain tar, so that gzip changes neither them nor the fingerprint."""
 
-    model_config = ConfigDict(extra="forbid")
-
     file: str = Field(pattern=f"^{SHARD_FILE.pattern}$")
-    num_samples: int = Field(gt=0)
-    bytes: int = Field(ge=0)
+    num_samples: PositiveCount
+    bytes: Count
     sha256: str
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.num_samples * 2 * TAR_BLOCK > self.bytes:  # a header and a picture each
+            raise ValueError(f"{self.file} of {self.bytes} bytes has no room for {self.num_samples} samples")
+        return self
 
-class SplitInfo(BaseModel):
-    model_config = ConfigDict(extra="forbid")
 
-    num_samples: int = Field(ge=0)  # 0 where the shards are elsewhere and nobody has counted
-    shards: list[ShardInfo] = []
-    urls: list[str] = []  # of shards that are streamed, since they are elsewhere; then there are no others
+class SplitInfo(Schema):
+    num_samples: Count  # 0 where the shards are elsewhere and nobody has counted
+    shards: list[ShardInfo] = Field([])
+    urls: list[str] = Field([])  # of shards that are streamed, since they are elsewhere; then there are no others
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -77,16 +82,14 @@ class SplitInfo(BaseModel):
         return self
 
 
-class Manifest(BaseModel):
+class Manifest(Schema):
     """What dataset.json says."""
-
-    model_config = ConfigDict(extra="forbid")
 
     format_version: Literal[1] = 1
     name: str
     splits: dict[str, SplitInfo] = Field(min_length=1)
     class_names: list[str]  # the class id is the place in this list; empty where there are no classes
-    image_size: tuple[int, int] | None  # (height, width) where all pictures share one
+    image_size: tuple[PositiveCount, PositiveCount] | None  # (height, width) where all pictures share one
     provenance: dict[str, str]
     fingerprint: str  # two data sets with the same one hold the same samples in the same order
 
@@ -122,6 +125,11 @@ def split_picture_name(name: str) -> tuple[str, str]:
     return (stem, suffix) if is_picture else (name, "")
 
 
+def padded(length: int) -> int:
+    """The bytes that a member of so many bytes takes in a tar."""
+    return -(-length // TAR_BLOCK) * TAR_BLOCK
+
+
 def key_in(header: bytes) -> str:
     """The key in the header of a file in a tar; empty where it is none that could be one.
 
@@ -132,6 +140,13 @@ def key_in(header: bytes) -> str:
     except tarfile.HeaderError:
         return ""
     return split_name(name)[0] or name
+
+
+def is_in_order(index: np.ndarray) -> bool:
+    """Whether the samples of an index follow each other, each with room for a header before it."""
+    starts = index["offset"].astype(np.int64) - TAR_BLOCK
+    ends = index["offset"].astype(np.int64) + index["length"]
+    return not ((starts < 0).any() or (starts[1:] < ends[:-1]).any())
 
 
 class Shard:
@@ -154,6 +169,8 @@ class Shard:
             raise MADE.damaged(path, "is missing or no index") from error
         if index.dtype != INDEX_DTYPE or index.shape != (self.num_samples,):
             raise MADE.damaged(path, f"does not index the {self.num_samples} samples that {MANIFEST} speaks of")
+        if not is_in_order(index):
+            raise MADE.damaged(path, "is no index: its samples overlap")
         lowest, highest = (0, self.num_classes - 1) if self.num_classes else (NO_CLASS, NO_CLASS)
         if index["class_id"].min() < lowest or index["class_id"].max() > highest:
             raise MADE.damaged(path, f"holds class ids outside the {self.num_classes} classes of {MANIFEST}")
@@ -164,11 +181,28 @@ class Shard:
         return key_in(self._read_at(int(self.index["offset"][i]) - TAR_BLOCK, TAR_BLOCK))
 
     def read(self, i: int) -> bytes:
-        """The picture's file as it was given to `prepare`. Raises PictureError where it has too many bytes."""
-        offset, length, *_ = self.index[i].item()
+        """The picture's file as it was given to `prepare`.
+
+        Raises PictureError where the sample was damaged since, or the picture has too many bytes.
+        """
+        offset, length, _, checksum = self.index[i].item()
         if length > self.max_member_bytes:
             check_size(length, f"sample {self.key(i)} of {self.path}", self.max_member_bytes)
-        return self._read_at(offset, length)
+        start = self._end(i - 1) if i else 0
+        if offset - start > MOST_CHECKED:
+            return self._read_at(offset, length)
+        span = self._read_at(start, self._end(i) - start)
+        if zlib_ng.crc32(span) != checksum:
+            raise PictureError(
+                f"sample {self.key(i)} of {self.path} is not as it was prepared; `restok prepare verify` says what else"
+                " is damaged"
+            )
+        return span[offset - start : offset - start + length]
+
+    def _end(self, i: int) -> int:
+        """Where sample `i` ends, and the next one begins."""
+        offset, length, *_ = self.index[i].item()
+        return offset + padded(length)
 
     def _read_at(self, offset: int, length: int) -> bytes:
         if self.path.suffix == ".gz":

@@ -27,12 +27,14 @@ from restok_cli.data.shards import (
     Manifest,
     ShardInfo,
     index_path,
+    is_in_order,
     key_in,
+    padded,
     read_manifest,
 )
 from restok_cli.data.tars import group_samples, list_files, read_class_id
 from restok_cli.data.walk import is_hidden
-from restok_cli.data.writer import Digest, digest_spans, fingerprint, padded
+from restok_cli.data.writer import Digest, digest_spans, fingerprint
 from restok_cli.errors import PictureError, RestokError
 from restok_cli.files import MAX_MEMBER_BYTES
 
@@ -149,9 +151,7 @@ def _verify_index(path: Path, shard: ShardInfo, max_member_bytes: int) -> tuple[
         index = map_array(path)
         if index.dtype != INDEX_DTYPE or index.shape != (shard.num_samples,):
             raise ValueError(f"not of {shard.num_samples} samples")
-        starts = index["offset"].astype(np.int64) - TAR_BLOCK
-        ends = index["offset"].astype(np.int64) + index["length"]
-        if (starts < 0).any() or (starts[1:] < ends[:-1]).any():
+        if not is_in_order(index):
             raise ValueError("samples overlap")
     except FileNotFoundError:
         return None, [Problem(path.name, None, "is missing")]

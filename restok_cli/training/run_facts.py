@@ -15,13 +15,13 @@ from restok_cli.training.config import (
     RunConfig,
     RunKind,
     differences,
-    read_config,
 )
 from restok_cli.training.curves import METRICS_FILE, Curves, read_curves, short_names
 from restok_cli.training.history import all_presets, nearest_preset
+from restok_cli.training.recorded import recorded_config
 from restok_cli.training.run import LOG_FILE
 from restok_cli.training.settings import kind_of
-from restok_cli.training.starts import read_starts
+from restok_cli.training.starts import Start, read_starts
 
 MESSAGES = 40  # of the log, the last ones
 STEP_LINE = re.compile(r"[\d-]+ [\d:]+ step \d+: ")
@@ -38,7 +38,7 @@ class RunFacts(NamedTuple):
     curves: Curves
     last_line: datetime  # when the run last logged something
     previews: list[tuple[int, Path]]  # by step
-    starts: list[dict[str, str | int]]
+    starts: list[Start]
     messages: list[str]  # of the log, without the numbers
 
     @property
@@ -66,7 +66,7 @@ def read_run(path: Path, name: str) -> RunFacts:
             f"{path} {what}: it has no {CONFIG_FILE}; give the folder that train-tokenizer or train-har wrote"
         )
     kind = kind_of([path])
-    config = RUN_CONFIGS[kind].parse(read_config(file), str(file))
+    config = recorded_config(RUN_CONFIGS[kind], file)
     curves = read_curves(path)
     preset, _ = nearest_preset(config)
     return RunFacts(

@@ -354,13 +354,13 @@ def compiled(bench: Bench) -> None:
 
 
 def detached_reals() -> contextlib.AbstractContextManager:
-    crop = losses_module.jitter
+    crop = losses_module.pad_and_crop
 
     def detached(fakes: Tensor, images: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         fakes, images = crop(fakes, images, draws)
         return fakes, images.detach()
 
-    return patch.object(losses_module, "jitter", detached)
+    return patch.object(losses_module, "pad_and_crop", detached)
 
 
 def pixel_decoder_in_bf16() -> contextlib.AbstractContextManager:
