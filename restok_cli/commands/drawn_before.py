@@ -20,7 +20,7 @@ from restok_cli.commands.options import (
 )
 from restok_cli.console import counted
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import check_output_folder
+from restok_cli.files import check_output_folder, read_whole
 
 if TYPE_CHECKING:
     from restok_cli.commands.drawing import Job
@@ -155,7 +155,7 @@ def request_of(there: Destination) -> dict[str, Any] | None:
         if output.suffix.lower() == ".npz":
             with zipfile.ZipFile(output) as archive:
                 return json.loads(archive.comment)
-        return json.loads((output / PICTURE_REQUEST).read_text(encoding="utf-8"))
+        return json.loads(read_whole(output / PICTURE_REQUEST))
     return None
 
 

@@ -27,7 +27,7 @@ from restok_cli.commands.options import (
 )
 from restok_cli.console import note, say
 from restok_cli.errors import RestokError, UsageError, did_you_mean
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, read_whole
 from restok_cli.processes import connect, local_device, rank, run_in_processes
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ def drawn_by_sample_model() -> bool:
     from restok_cli.model.checkpoint import fingerprint, open_har
 
     try:
-        request = json.loads((PICTURE_FOLDER / PICTURE_REQUEST).read_text(encoding="utf-8"))
+        request = json.loads(read_whole(PICTURE_FOLDER / PICTURE_REQUEST))
         return request["model"] == fingerprint(open_har(SAMPLE_MODEL))
     except (OSError, ValueError, TypeError, KeyError):
         return False

@@ -53,6 +53,7 @@ from restok_cli.files import (
     clear_beside,
     discard_folder,
     locked_folder,
+    read_whole,
     remove_leftovers,
     sync_folder,
     whole_file,
@@ -182,7 +183,7 @@ def _open_work_folder(work: Path, facts: dict[str, str | int | None], overwrite:
     path = work / PLAN
     if path.is_file():
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = json.loads(read_whole(path))
         except ValueError as error:
             raise RestokError(f"{path} is damaged; delete {work} and start again") from error
         different = [name for name in {**before, **facts} if before.get(name) != facts.get(name)]
@@ -268,7 +269,7 @@ def _record_path(work: Path, task: Task) -> Path:
 
 def _read_record(path: Path) -> ShardRecord:
     try:
-        return ShardRecord.model_validate_json(path.read_bytes())
+        return ShardRecord.model_validate_json(read_whole(path))
     except ValueError as error:
         raise RestokError(f"{path} is damaged; delete it, and run the command again") from error
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from restok_cli.console import note
 from restok_cli.errors import Interrupted, UsageError
-from restok_cli.files import clear_beside, discard_folder, locked, remove_leftovers
+from restok_cli.files import clear_beside, discard_folder, locked, read_whole, remove_leftovers
 
 REQUEST_FILE = "request.json"
 PNG_END = b"IEND\xaeB`\x82"  # the last bytes of every PNG file
@@ -105,7 +105,7 @@ def write_finished(path: Path, data: bytes) -> None:
 def read_request(folder: Path) -> dict | None:
     """What the folder was begun for; None where that is not there, since a process was killed as it began or ended."""
     try:
-        return json.loads((folder / REQUEST_FILE).read_text(encoding="utf-8"))
+        return json.loads(read_whole(folder / REQUEST_FILE))
     except (OSError, ValueError):
         return None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from restok_cli.errors import RestokError
-from restok_cli.files import FIELDS_CRC, file_crc32, is_sealed, sealed
+from restok_cli.files import FIELDS_CRC, file_crc32, is_sealed, read_whole, sealed
 
 CHECKSUMS_FILE = "checksums.json"
 
@@ -42,7 +42,7 @@ def read_checksums(folder: Path) -> dict[str, Checksum]:
     """
     path = folder / CHECKSUMS_FILE
     try:
-        sums = json.loads(path.read_text(encoding="utf-8"))
+        sums = json.loads(read_whole(path))
         if not is_sealed(sums):
             raise ValueError("it is not as it was written")
         return {name: Checksum(entry["bytes"], entry["crc32"]) for name, entry in sums.items() if name != FIELDS_CRC}
