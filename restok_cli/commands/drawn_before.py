@@ -165,8 +165,8 @@ def _kept_request(there: Destination) -> object:
         return provenance | {"count": int(provenance["count"])}
     if there.output.suffix.lower() == ".npz":
         with zipfile.ZipFile(there.output) as archive:
-            return parse_json(Fields, archive.comment, str(there.output), "")
-    return read_json(Fields, there.output / PICTURE_REQUEST, "")
+            return parse_json(Fields, archive.comment, str(there.output))
+    return read_json(Fields, there.output / PICTURE_REQUEST)
 
 
 def is_whole(there: Destination, count: int) -> bool:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from restok_cli.errors import RestokError
 from restok_cli.files import FIELDS_CRC, file_crc32, is_sealed, sealed
+from restok_cli.schema import Fields, check, read_json
 
 CHECKSUMS_FILE = "checksums.json"
 
@@ -40,16 +41,14 @@ def read_checksums(folder: Path) -> dict[str, Checksum]:
 
     Raises RestokError where they are damaged.
     """
-    path = folder / CHECKSUMS_FILE
-    try:
-        sums = json.loads(path.read_text(encoding="utf-8"))
-        if not is_sealed(sums):
-            raise ValueError("it is not as it was written")
-        return {name: Checksum(entry["bytes"], entry["crc32"]) for name, entry in sums.items() if name != FIELDS_CRC}
-    except FileNotFoundError:
+    path, remedy = folder / CHECKSUMS_FILE, "copy or make the model again"
+    if not path.is_file():
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RestokError(f"{path} is damaged ({error}); copy or make the model again") from error
+    sums = read_json(Fields, path, remedy)
+    if not is_sealed(sums):
+        raise RestokError(f"{path} is not as it was written; {remedy}")
+    sums = {name: entry for name, entry in sums.items() if name != FIELDS_CRC}
+    return check(dict[str, Checksum], sums, str(path), remedy)
 
 
 def check_file(path: Path) -> None:
