@@ -183,8 +183,8 @@ def _kept_request(there: Destination) -> object:
     with suppress(RestokError):
         if there.output.suffix.lower() == ".npz":
             with zipfile.ZipFile(there.output) as archive:
-                return parse_json(Fields, archive.comment, str(there.output), "")
-        return read_json(Fields, there.output / PICTURE_REQUEST, "")
+                return parse_json(Fields, archive.comment, str(there.output))
+        return read_json(Fields, there.output / PICTURE_REQUEST)
     return None
 
 

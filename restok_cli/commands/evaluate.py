@@ -282,7 +282,7 @@ def drawn_by_sample_model() -> bool:
     from restok_cli.model.checkpoint import fingerprint, open_har
 
     with suppress(RestokError):
-        request = read_json(Fields, PICTURE_FOLDER / PICTURE_REQUEST, "")
+        request = read_json(Fields, PICTURE_FOLDER / PICTURE_REQUEST)
         return request.get("model") == fingerprint(open_har(SAMPLE_MODEL))
     return False
 

@@ -168,14 +168,14 @@ class _Request(BaseModel):
 def is_request(found: object) -> bool:
     """Whether that, which was read from a file, may be what something was made of."""
     with suppress(RestokError):
-        return bool(check(_Request, found, "", ""))
+        return bool(check(_Request, found, ""))
     return False
 
 
 def read_request(folder: Path) -> dict | None:
     """What the folder was begun for; None where that is not there, since a process was killed as it began or ended."""
     with suppress(RestokError):
-        request = read_json(Fields, folder / REQUEST_FILE, "")
+        request = read_json(Fields, folder / REQUEST_FILE)
         return request if is_request(request) else None
     return None
 
