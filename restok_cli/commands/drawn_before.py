@@ -188,8 +188,6 @@ def _kept_request(there: Destination) -> object:
     return None
 
 
-
-
 def is_folder(there: Destination) -> bool:
     """Whether the output is a folder of picture files."""
     return not (there.codes or there.shards or there.output.suffix.lower() == ".npz")
