@@ -19,7 +19,7 @@ from restok_cli.commands.options import (
     check_picture_folder,
 )
 from restok_cli.console import counted, note
-from restok_cli.data.picture_folders import PICTURE_MANIFEST, whole_lines
+from restok_cli.data.picture_folders import PICTURE_MANIFEST, manifest_lines
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import FILE_CRC, check_output_folder, file_crc32, sealed
 from restok_cli.schema import Fields, parse_json, read_json
@@ -197,7 +197,7 @@ def whole_pictures(folder: Path, drawn: range, job: "Job") -> list[int]:
     """Which of the pictures in `folder` are as they were drawn, by its manifest; without digests, which are there."""
     from restok_cli.data.unfinished import is_finished
 
-    lines, there = whole_lines(folder), []
+    lines, there = manifest_lines(folder), []
     for index, name in zip(drawn, picture_names(drawn), strict=True):
         facts = {"file": name, **job.record(index)}  # all that older versions wrote
         if is_finished(folder / name) and (
