@@ -9,6 +9,7 @@ import typer
 from restok_cli.commands.options import AsJson, Assignments
 from restok_cli.console import note
 from restok_cli.errors import UsageError
+from restok_cli.room import check_model_memory
 
 if TYPE_CHECKING:
     from restok_cli.training.settings import Settings
@@ -91,7 +92,7 @@ def validate(
     errors: dict[str, UsageError] = {}
     for each in kinds:
         try:
-            resolve_one(file, each, [])
+            check_model_memory(resolve_one(file, each, []).config.model, f"{file}: ", "model.")
         except UsageError as error:
             errors[each] = error
     if len(errors) == len(kinds):

@@ -27,6 +27,7 @@ from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
 from restok_cli.model.packing import can_pack, pack
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.room import check_model_memory
 
 FORMAT = "restok-model-1"
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FOLDER = "config.json", "model.safetensors", "tokenizer"
@@ -211,9 +212,15 @@ def load_model(folder: ModelFolder, device: torch.device, dtype: torch.dtype = t
 
 
 def empty_model(config: TokenizerConfig | HarConfig) -> Tokenizer | Har:
-    """The layers that a config describes, without weights, in no time and memory."""
-    with torch.device("meta"):
-        return Tokenizer(config) if isinstance(config, TokenizerConfig) else Har(config)
+    """The layers that a config describes, without weights, in no time and memory.
+
+    Raises RestokError where its weights are more than 64 bits can count.
+    """
+    try:
+        with torch.device("meta"):
+            return Tokenizer(config) if isinstance(config, TokenizerConfig) else Har(config)
+    except (RuntimeError, TypeError) as error:
+        raise RestokError(f"no model has so many weights as its {CONFIG_FILE} says; copy or make it again") from error
 
 
 def count_parameters(config: TokenizerConfig | HarConfig) -> int:
@@ -312,7 +319,7 @@ def check_tensors(
 def open_model(folder: Path) -> ModelFolder:
     """What the model folder `folder` holds, of whichever kind.
 
-    Raises UsageError where it is not one, RestokError where its config is damaged.
+    Raises UsageError where it is not one or is too large for this machine, RestokError where its config is damaged.
     """
     path = folder / CONFIG_FILE
     try:
@@ -345,6 +352,7 @@ def open_model(folder: Path) -> ModelFolder:
         raise RestokError(
             f"{path} lacks {error} or holds something else there; copy or make the model again"
         ) from error
+    check_model_memory(config, f"{path}: ")
     return ModelFolder(folder, kind, config, names, tokenizer, not is_ours)
 
 

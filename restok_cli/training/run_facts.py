@@ -9,6 +9,7 @@ from typing import NamedTuple
 from restok_cli.errors import UsageError
 from restok_cli.files import text_lines
 from restok_cli.model.checkpoint import count_parameters
+from restok_cli.room import check_model_memory
 from restok_cli.training.checkpoints import CONFIG_FILE
 from restok_cli.training.config import (
     RUN_CONFIGS,
@@ -67,6 +68,7 @@ def read_run(path: Path, name: str) -> RunFacts:
         )
     kind = kind_of([path])
     config = RUN_CONFIGS[kind].parse(read_config(file), str(file))
+    check_model_memory(config.model, f"{file}: ", "model.")  # before its weights are counted
     curves = read_curves(path)
     preset, _ = nearest_preset(config)
     return RunFacts(
