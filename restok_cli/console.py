@@ -1,6 +1,7 @@
 """What a person sees while a command works. All of it goes to stderr: stdout is for results."""
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from restok_cli.processes import rank
+
+SMUGGLED_BYTE = re.compile("[\udc80-\udcff]")  # as Python decodes a byte of a file's name that is not UTF-8
 
 Item = TypeVar("Item")
 
@@ -25,8 +28,17 @@ def counted(count: int, what: str, plural: str | None = None) -> str:
     return f"{count} {what if count == 1 else plural or what + 's'}"
 
 
+def readable(name: str) -> str:
+    """The name of a file as text that JSON and people can read: each byte that is no text becomes \\xe9 or the like.
+
+    So different names stay different, but from one that is called by such an escape itself.
+    """
+    return SMUGGLED_BYTE.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", name)
+
+
 def note(message: str, keep: bool = True) -> None:
     """One line for the person at the terminal, from the first of several processes; also kept, if anything is."""
+    message = readable(message)
     if rank() == 0 and not muted:
         with suppress(OSError):  # nobody there to read it, or no room for it: no reason to give up the work
             print(message, file=sys.stderr, flush=True)

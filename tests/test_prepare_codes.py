@@ -170,7 +170,7 @@ def test_broken_pictures_are_named_and_left_out(tokenizer, tmp_path, restok):
         "codes": 32,
         "codebook_size": 64,
     }
-    assert result.err.count("left out: sample train6 of") == 1 and "; 1 left out" in result.err
+    assert result.err.count(": train6.png: cannot") == 1 and "; 1 left out" in result.err
     split = open_codes(tmp_path / "codes").split("train")
     assert [split.key(i) for i in range(12)] == [f"train{i}" for i in range(13) if i != 6]
 

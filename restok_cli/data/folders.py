@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
 
-from restok_cli.console import counted, note
+from restok_cli.console import counted, note, readable
 from restok_cli.data.shards import NO_CLASS
-from restok_cli.data.sources import File, Source, Sources, readable, shuffled, split_by_hash, unused_key
+from restok_cli.data.sources import File, Source, Sources, shuffled, split_by_hash, unused_key
 from restok_cli.data.splits import SPLITS, split_named, test_as_validation
 from restok_cli.data.walk import note_empty_folders, note_passed_over, pictures_below
 from restok_cli.errors import UsageError

@@ -7,10 +7,10 @@ from typing import BinaryIO, NamedTuple
 import torch
 from PIL import Image
 
-from restok_cli.console import note
+from restok_cli.console import note, readable
 from restok_cli.data.images import center_crop, read_image, to_tensor
-from restok_cli.data.shards import NO_CLASS, is_dataset, open_dataset, split_picture_name
-from restok_cli.data.sources import readable
+from restok_cli.data.names import split_picture_name
+from restok_cli.data.shards import NO_CLASS, is_dataset, open_dataset
 from restok_cli.data.streams import read_stream
 from restok_cli.data.walk import find_images
 from restok_cli.errors import PictureError, RestokError, UsageError
@@ -96,7 +96,7 @@ def find_inputs(pictures: list[str], split: str, stdin: BinaryIO, max_pixels: in
 def _from_stream(file: BinaryIO, max_pixels: int) -> Iterator[Input]:
     keys: set[str] = set()
     for picture in read_stream(file):
-        key = check_key(readable(picture.key), keys, "the tar stream")
+        key = check_key(picture.key, keys, "the tar stream")
         class_id = picture.info.get("class_id", NO_CLASS)
         name = f"the tar stream: {picture.key}.{picture.suffix}"
         yield Input(key, class_id, lambda data=picture.data, name=name: read_image(data, name, max_pixels))

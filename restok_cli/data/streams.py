@@ -10,8 +10,9 @@ import tarfile
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
-from restok_cli.console import counted, note
-from restok_cli.data.shards import MAX_CLASS_ID, NO_CLASS, split_picture_name
+from restok_cli.console import counted, note, readable
+from restok_cli.data.names import split_picture_name
+from restok_cli.data.shards import MAX_CLASS_ID, NO_CLASS
 from restok_cli.data.tars import refuse_linked_picture
 from restok_cli.data.walk import is_hidden
 from restok_cli.errors import RestokError
@@ -169,7 +170,7 @@ def _files(file: BinaryIO, passed_over: PassedOver) -> Iterator[tuple[str, Calla
     with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Header) as tar:
         while (member := tar.next()) is not None:
             tar.members.clear()  # it would remember every member, of which there may be millions
-            name = member.name.removeprefix("./")
+            name = readable(member.name).removeprefix("./")
             if is_hidden(name):
                 passed_over.add(name)
             elif member.isfile():

@@ -18,7 +18,9 @@ import numpy as np
 
 from restok_cli.console import Progress, counted
 from restok_cli.data.arrays import map_array
+from restok_cli.data.imagenet import synset_ids
 from restok_cli.data.jobs import run_jobs
+from restok_cli.data.names import key_in
 from restok_cli.data.shards import (
     INDEX_DTYPE,
     NO_CLASS,
@@ -28,7 +30,6 @@ from restok_cli.data.shards import (
     Manifest,
     ShardInfo,
     index_path,
-    key_in,
     read_manifest,
 )
 from restok_cli.data.tars import group_samples, list_files, read_class_id
@@ -69,7 +70,7 @@ def verify_dataset(path: str | Path, jobs: int) -> Verification:
     folder = SAMPLE_FOLDER if str(path) == "sample" else Path(path)
     manifest = read_manifest(folder)
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
-    work = partial(_verify_shard, folder, len(manifest.class_names))
+    work = partial(_verify_shard, folder, manifest.class_names)
     with (
         Progress("verify", len(shards), "shards") as progress,
         closing(run_jobs(work, shards, jobs, progress)) as results,
@@ -122,12 +123,12 @@ def _foreign_files(folder: Path, shards: list[ShardInfo]) -> list[Problem]:
     return problems
 
 
-def _verify_shard(folder: Path, num_classes: int, shard: ShardInfo, advance: Callable[[], None]) -> ShardReport:
+def _verify_shard(folder: Path, class_names: list[str], shard: ShardInfo, advance: Callable[[], None]) -> ShardReport:
     try:
         index, problems = _verify_index(index_path(folder / shard.file), shard)
         try:
             with _open(folder / shard.file) as tar:
-                report = _verify_tar(tar, index, shard, num_classes)
+                report = _verify_tar(tar, index, shard, class_names)
         except (OSError, EOFError, zlib.error) as error:
             what = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
             report = ShardReport([], [Problem(shard.file, None, what)])
@@ -157,11 +158,11 @@ def _verify_index(path: Path, shard: ShardInfo) -> tuple[np.ndarray | None, list
     return index, []
 
 
-def _verify_tar(tar: BinaryIO, index: np.ndarray | None, shard: ShardInfo, num_classes: int) -> ShardReport:
+def _verify_tar(tar: BinaryIO, index: np.ndarray | None, shard: ShardInfo, class_names: list[str]) -> ShardReport:
     ends = [] if index is None else [offset + padded(length) for offset, length, *_ in index.tolist()]
     digest = digest_spans(tar, ends)
     if (digest.num_bytes, digest.sha256) == (shard.bytes, shard.sha256):
-        return _compare(tar, index, digest, shard, num_classes)
+        return _compare(tar, index, digest, shard, class_names)
     problems = []
     if digest.num_bytes != shard.bytes:
         problems.append(Problem(shard.file, None, f"has {digest.num_bytes} bytes instead of {shard.bytes}"))
@@ -201,7 +202,7 @@ def _name(tar: BinaryIO, i: int, start: int, offset: int) -> str:
 
 
 def _compare(
-    tar: BinaryIO, index: np.ndarray | None, digest: Digest, shard: ShardInfo, num_classes: int
+    tar: BinaryIO, index: np.ndarray | None, digest: Digest, shard: ShardInfo, class_names: list[str]
 ) -> ShardReport:
     """Compare the index with the tar, which is whole."""
     try:
@@ -209,13 +210,14 @@ def _compare(
     except RestokError as error:
         return ShardReport([], [Problem(shard.file, None, str(error))])
     problems, keys = [], []
+    num_classes, synsets = len(class_names), synset_ids(class_names)
     by_offset = {file.offset_data: (key, files, file) for key, files in samples.items() for file in files.values()}
     for i, (offset, length, class_id, _) in enumerate([] if index is None else index.tolist()):
         key, files, file = by_offset.get(offset, (f"number {i}", {}, None))
         keys.append(key)
         if file is None or file.size != length:
             what = "its index does not point at its picture"
-        elif (said := _said_class(tar, files)) != class_id:
+        elif (said := _said_class(tar, files, synsets)) != class_id:
             what = f"its index says class {class_id}, its .cls says {said}"
         elif not (0 <= class_id < num_classes or (class_id == NO_CLASS and not num_classes)):
             what = f"its class {class_id} is none of the {num_classes} in dataset.json"
@@ -227,8 +229,8 @@ def _compare(
     return ShardReport(keys if index is not None else list(samples), problems)
 
 
-def _said_class(tar: BinaryIO, files: dict[str, TarInfo]) -> int | str:
+def _said_class(tar: BinaryIO, files: dict[str, TarInfo], synsets: dict[str, int]) -> int | str:
     try:
-        return read_class_id(tar, files)
+        return read_class_id(tar, files, synsets)
     except PictureError as error:
         return str(error)

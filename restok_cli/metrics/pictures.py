@@ -21,11 +21,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from restok_cli.console import note
+from restok_cli.console import note, readable
 from restok_cli.data.arrays import NPZ_ERRORS
 from restok_cli.data.images import PNG_DEPTH, center_crop, open_image, read_file, read_image, to_tensor
 from restok_cli.data.manifests import locate
-from restok_cli.data.shards import is_dataset, open_dataset, split_picture_name
+from restok_cli.data.names import split_picture_name
+from restok_cli.data.shards import is_dataset, open_dataset
 from restok_cli.data.streams import SIDE_SUFFIXES, PassedOver, read_stream
 from restok_cli.data.tars import list_files
 from restok_cli.data.walk import find_images, is_hidden, tars_in
@@ -217,7 +218,7 @@ def _from_folder(path: Path, exact: bool, max_pixels: int) -> Pictures:
     return Pictures(
         source=str(path),
         count=len(files),
-        key=lambda index: split_picture_name(files[index].relative_to(path).as_posix())[0],
+        key=lambda index: split_picture_name(readable(files[index].relative_to(path).as_posix()))[0],
         open=lambda index: _read(files[index], str(files[index]), exact, max_pixels),
         listed=listed,
     )
@@ -290,7 +291,7 @@ def _from_tars(source: str, tars: list[Path], exact: bool, max_pixels: int) -> P
         file = open(path, "rb")  # noqa: SIM115  stays open as long as the pictures are in use
         passed_over = PassedOver(str(path))
         for member in list_files(file, str(path)):
-            name = member.name.removeprefix("./")
+            name = readable(member.name).removeprefix("./")
             key, suffix = split_picture_name(name)
             if suffix and not is_hidden(name):
                 places.append((key, file, f"{path}: {name}", member.offset_data, member.size))
