@@ -109,7 +109,7 @@ def test_killed_in_every_layout_the_next_start_ends_with_the_same_bytes(restok, 
     finished = {path.name: path.stat().st_ino for path in work.glob("*-*.json")}
     assert 2 <= len(finished) < 5 and not (tmp_path / "out/dataset.json").exists()
     result = restok(*command)
-    assert result.code == 0 and "pictures were done before; going on" in result.err
+    assert result.code == 0 and "pictures done before; going on" in result.err
     assert files_of(tmp_path / "out") == expected
 
 

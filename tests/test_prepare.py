@@ -171,7 +171,7 @@ def test_a_folder_of_broken_pictures_makes_no_data_set(tmp_path):
 
 def test_pictures_beside_class_folders_are_refused(pets, tmp_path):
     noise(0).save(pets / "stray.png")
-    with pytest.raises(UsageError, match=r"stray\.png is in no class folder, but 20 other pictures are"):
+    with pytest.raises(UsageError, match=r"stray\.png is in no class folder, unlike 20 other pictures"):
         run("folder", pets, tmp_path / "out")
 
 

@@ -137,7 +137,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(data, tokenizer, t
     message = fails(2, "prepare", "codes", data, out, *options[:2], "--views", "ten-crop")
     assert "holds unfinished codes with another views; finish those by the command that began them" in message
     result = restok("prepare", "codes", data, out, *options)
-    assert result.code == 0 and "2 of 4 shards are there already" in result.err
+    assert result.code == 0 and "2 of 4 shards there already" in result.err
     assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept
     assert restok("prepare", "codes", data, tmp_path / "whole", *options).code == 0
     assert contents(out) == contents(tmp_path / "whole")

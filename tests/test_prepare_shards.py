@@ -101,7 +101,7 @@ def test_class_names_come_from_a_file_or_are_those_of_imagenet(restok, fails, wd
     assert open_dataset(tmp_path / "b").class_names[360] == "otter"
     names.write_text("a\nb\n")
     message = fails(1, "prepare", "shards", wds, tmp_path / "c", "--class-names", names)
-    assert "imagenet1k-train-0000.tar holds class 14, but there are only 2 class names" in message
+    assert "imagenet1k-train-0000.tar holds class 14, beyond the 2 classes stated" in message
     assert "give a text file" in fails(2, "prepare", "shards", wds, tmp_path / "c", "--class-names", tmp_path / "no")
     assert not (tmp_path / "c").exists()
 
@@ -367,11 +367,11 @@ def test_classes_behind_urls_must_be_stated(restok, fails, tmp_path):
 def test_stated_classes_are_checked_against_those_that_are_there(restok, fails, wds, tmp_path):
     assert restok("prepare", "shards", wds, tmp_path / "out", "--num-classes", 20).code == 0
     assert open_dataset(tmp_path / "out").num_classes == 20
-    assert "holds class 14, but there are only 0" in fails(
+    assert "holds class 14, beyond the 0 classes" in fails(
         1, "prepare", "shards", wds, tmp_path / "o", "--num-classes", 0
     )
     write_tar(tmp_path / "in/a.tar", sample("a", 0))
-    assert "2 classes are stated, but the samples" in fails(1, "prepare", "shards", tmp_path / "in", "--num-classes", 2)
+    assert "2 classes stated, but the samples" in fails(1, "prepare", "shards", tmp_path / "in", "--num-classes", 2)
 
 
 def test_names_of_classes_end_at_line_feeds_alone(restok, fails, tmp_path):

@@ -170,9 +170,9 @@ def verify(
       restok prepare verify data/photos
     """
     from restok_cli.data.codes import is_codes
-    from restok_cli.data.jobs import available_cores
     from restok_cli.data.verify import verify_dataset
     from restok_cli.data.verify_codes import verify_codes
+    from restok_cli.machine import available_cores
 
     verification = verify_codes(data) if is_codes(data) else verify_dataset(data, jobs or available_cores())
     num_shards, num_samples, streamed, problems = verification
@@ -231,9 +231,9 @@ def _check_apart(pictures: Path, out: Path) -> None:
 
 
 def _prepare(plan: "Plan", out: Path, jobs: int | None, overwrite: bool, as_json: bool) -> None:
-    from restok_cli.data.jobs import available_cores
     from restok_cli.data.preparation import prepare_dataset
     from restok_cli.data.shards import BAD_LIST
+    from restok_cli.machine import available_cores
 
     try:
         manifest, changes, num_bad = prepare_dataset(plan, out, jobs or available_cores(), overwrite)

@@ -126,7 +126,7 @@ def start(out: Path, plan: "CodePlan", num_shards: dict[str, int], overwrite: bo
         shards = [(split, number) for split, count in num_shards.items() for number in range(count)]
         missing = [shard for shard in shards if not shard_path(out, *shard).exists()]
         if len(missing) < len(shards):
-            note(f"{len(shards) - len(missing)} of {len(shards)} shards are there already")
+            note(f"{len(shards) - len(missing)} of {counted(len(shards), 'shard')} there already")
     return gather(missing)[0]  # what process 0 found before anything was written
 
 

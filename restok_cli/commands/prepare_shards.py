@@ -68,8 +68,8 @@ def shards(
     from restok_cli.console import readable
     from restok_cli.data import existing
     from restok_cli.data.intake import Rules
-    from restok_cli.data.jobs import available_cores
     from restok_cli.data.shards import BAD_LIST
+    from restok_cli.machine import available_cores
 
     sources, out = existing.read_words(words)
     names = _stated_classes(class_names, num_classes)

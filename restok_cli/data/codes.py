@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from restok_cli.console import counted
 from restok_cli.data.arrays import map_array
 from restok_cli.data.batching import check_division, micro_batches
 from restok_cli.data.manifests import Made, locate
@@ -147,7 +148,7 @@ class CodeShard:
         key_bytes = records.dtype["key"].itemsize if "key" in (records.dtype.names or ()) else 0
         expected = record_dtype(self.plan, self.num_views, key_bytes)
         if records.dtype != expected or records.shape != (self.info.num_samples,):
-            what = f"does not hold the {self.info.num_samples} samples that {CODES_FILE} speaks of"
+            what = f"does not hold the {counted(self.info.num_samples, 'sample')} that {CODES_FILE} speaks of"
             raise MADE.damaged(self.path, what)
         return records
 

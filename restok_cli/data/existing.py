@@ -14,7 +14,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-from restok_cli.console import Progress, note
+from restok_cli.console import Progress, counted, note
 from restok_cli.data.imagenet import synset_ids
 from restok_cli.data.intake import Rules, check_picture
 from restok_cli.data.jobs import run_jobs
@@ -304,8 +304,8 @@ def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | Non
     if found <= {NO_CLASS}:
         if class_names:
             raise RestokError(
-                f"{len(class_names)} classes are stated, but the samples ({next(iter(ids))}, …) have none (.cls); leave"
-                " --class-names and --num-classes out"
+                f"{counted(len(class_names), 'class', 'classes')} stated, but the samples ({next(iter(ids))}, …) have"
+                " none (.cls); leave --class-names and --num-classes out"
             )
         return []
     if class_names is None:
@@ -318,7 +318,8 @@ def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | Non
         return [str(class_id) for class_id in range(max(found) + 1)]
     if max(found) >= len(class_names):
         path = next(path for path in ids if max(found) in ids[path])
-        raise RestokError(f"{path} holds class {max(found)}, but there are only {len(class_names)} class names")
+        stated = counted(len(class_names), "class", "classes")
+        raise RestokError(f"{path} holds class {max(found)}, beyond the {stated} stated")
     return class_names
 
 

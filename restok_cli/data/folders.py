@@ -112,7 +112,7 @@ def _check_classes(root: Path, members: list[Picture]) -> None:
     flat = [picture for picture in members if picture.folder is None]
     if 0 < len(flat) < len(members):
         raise UsageError(
-            f"{flat[0].path} is in no class folder, but {len(members) - len(flat)} other pictures are;"
+            f"{flat[0].path} is in no class folder, unlike {counted(len(members) - len(flat), 'other picture')};"
             " put every picture into a class folder, or none"
         )
     if flat:

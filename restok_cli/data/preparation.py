@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from restok_cli.console import Progress, note
+from restok_cli.console import Progress, counted, note
 from restok_cli.data.intake import Rules, take_in
 from restok_cli.data.jobs import run_jobs
 from restok_cli.data.shards import (
@@ -153,7 +153,7 @@ def _prepare_alone(plan: Plan, out: Path, jobs: int, overwrite: bool) -> Prepara
     todo = [task for task in tasks if not _record_path(work, task).is_file()]
     total, left = (sum(len(task.sources) for task in some) for some in (tasks, todo))
     if left < total:
-        note(f"{total - left} of {total} pictures were done before; going on")
+        note(f"{total - left} of {counted(total, 'picture')} done before; going on")
     noted = 0
     try:
         with (

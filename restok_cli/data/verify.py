@@ -146,7 +146,7 @@ def _verify_index(path: Path, shard: ShardInfo) -> tuple[np.ndarray | None, list
     try:
         index = map_array(path)
         if index.dtype != INDEX_DTYPE or index.shape != (shard.num_samples,):
-            raise ValueError(f"not of {shard.num_samples} samples")
+            raise ValueError(f"not of {counted(shard.num_samples, 'sample')}")
         starts = index["offset"].astype(np.int64) - TAR_BLOCK
         ends = index["offset"].astype(np.int64) + index["length"]
         if (starts < 0).any() or (starts[1:] < ends[:-1]).any():

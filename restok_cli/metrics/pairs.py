@@ -36,7 +36,8 @@ def align(reference: Reference, samples: Pictures, metric: str) -> Reference:
     if extra and not samples.listed:
         raise _no_partner(extra[0], pictures, samples)
     if extra:
-        note(f"{len(extra)} of the {pictures.count} pictures of {pictures.source} have no partner and are left out")
+        count = counted(pictures.count, "picture")
+        note(f"{len(extra)} of {count} of {pictures.source} left out for want of a partner")
     return Reference(reference.source, None, pictures.subset([theirs[key] for key in ours]))
 
 

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from restok_cli.console import note, readable
+from restok_cli.console import counted, note, readable
 from restok_cli.data.arrays import NPZ_ERRORS
 from restok_cli.data.images import PNG_DEPTH, center_crop, open_image, read_file, read_image, to_tensor
 from restok_cli.data.manifests import locate
@@ -87,7 +87,7 @@ class Pictures:
                 continue
             self.size, self.first_key = (image.height, image.width), self.key(index)
         if self.size is None:
-            raise RestokError(f"none of the {self.count} pictures of {self.source} can be decoded")
+            raise RestokError(f"of {counted(self.count, 'picture')} of {self.source}, none can be decoded")
         return self.size
 
     def changed(self, source: str, transform: Callable[[int, Tensor], Tensor]) -> "Pictures":

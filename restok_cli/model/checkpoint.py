@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from restok_cli.console import counted
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import whole_folder
 from restok_cli.model import released
@@ -313,7 +314,7 @@ def check_tensors(
             wrong.append(f"{name} is {tuple(found[name].shape)} instead of {tuple(expected[name])}")
     if wrong:
         first = "; ".join(sorted(wrong)[:3]) + ("; …" if len(wrong) > 3 else "")
-        raise RestokError(f"{source} does not fit its {CONFIG_FILE} in {len(wrong)} tensors: {first}")
+        raise RestokError(f"{source} does not fit its {CONFIG_FILE} in {counted(len(wrong), 'tensor')}: {first}")
 
 
 def open_model(folder: Path) -> ModelFolder:
@@ -341,7 +342,7 @@ def open_model(folder: Path) -> ModelFolder:
                 names, tokenizer = list(header["class_names"]), header["tokenizer_fingerprint"]
                 if len(names) != config.num_classes:
                     raise RestokError(
-                        f"{path} names {len(names)} classes of {config.num_classes}; copy the model again"
+                        f"{path} names {len(names)} of its {config.num_classes} classes; copy the model again"
                     )
             case "har", False:
                 config = released.har_config(header, str(path))

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from restok_cli.data.jobs import available_cores
+from restok_cli.console import counted
 from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.files import expand_home, whole_file
+from restok_cli.machine import available_cores
 from restok_cli.model.config import Config, HarConfig, TokenizerConfig, require
 from restok_cli.training.yaml_file import parse_yaml, read_yaml
 
@@ -323,7 +324,7 @@ def _check_lengths(num_steps: int, optimizer: OptimizerConfig, name: str) -> Non
         require(
             optimizer.warmup_steps + optimizer.decay_steps <= num_steps,
             f"{name}.warmup_steps = {optimizer.warmup_steps} and {name}.decay_steps = {optimizer.decay_steps} do not "
-            f"fit into its {num_steps} steps",
+            f"fit into its {counted(num_steps, 'step')}",
         )
 
 

@@ -293,8 +293,8 @@ def check_new_run(path: Path, overwrite: bool) -> None:
             )
         where = f"after step {step}" if step else "before its first checkpoint"
         raise UsageError(
-            f"{path} holds a run of {max_steps} steps that stopped {where}; --resume goes on with it, and another run "
-            "needs another folder"
+            f"{path} holds a run of {counted(max_steps, 'step')} that stopped {where}; --resume goes on with it, and"
+            " another run needs another folder"
         )
     check_output_folder(path, overwrite, RUN_FILES.fullmatch)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from restok_cli.console import counted
 from restok_cli.errors import RestokError
 from restok_cli.files import text_lines
 from restok_cli.processes import world_size
@@ -42,7 +43,7 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     if device.type == "cpu":
-        return f"cpu: {torch.get_num_threads()} threads on {os.cpu_count()} cores"
+        return f"cpu: {counted(torch.get_num_threads(), 'thread')} on {counted(os.cpu_count(), 'core')}"
     return str(device)
 
 
