@@ -99,7 +99,7 @@ def test_same_seed_gives_the_same_pictures_and_another_seed_others(runs, restok)
             6,
             "--codes",
             "-o",
-            runs / "codes.npz",
+            runs / "c.npz",
             "--overwrite",
         )
         assert restok(*command, *options).code == 0

@@ -58,6 +58,7 @@ class Pictures:
     count: int
     key: Callable[[int], str]  # pairs a picture with one of another set
     open: Callable[[int], Image.Image]  # raises PictureError where the picture cannot be decoded
+    split: Callable[[int], str] | None = None  # of a data set's pictures, where they are of several
     named: bool = True  # whether keys mean something; where not, the order does
     listed: bool = False  # whether a manifest says which pictures belong to the set
     threads: int = READING_THREADS  # that may read at the same time
@@ -100,6 +101,7 @@ class Pictures:
             self,
             count=len(indices),
             key=lambda index: self.key(indices[index]),
+            split=self.split and (lambda index: self.split(indices[index])),
             open=lambda index: self.open(indices[index]),
             digests={},
             broken=set(),
@@ -252,7 +254,11 @@ def _from_data_set(source: str, split: str) -> Pictures:
         number, position = locate(ends, index)
         return parts[number].image(position)
 
-    return Pictures(source=f"{source} ({'+'.join(names)})", count=ends[-1], key=key, open=read)
+    def split_of(index: int) -> str:
+        return names[locate(ends, index)[0]]
+
+    several = split_of if len(names) > 1 else None
+    return Pictures(source=f"{source} ({'+'.join(names)})", count=ends[-1], key=key, open=read, split=several)
 
 
 def _from_npz(path: Path) -> Pictures:
