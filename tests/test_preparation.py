@@ -19,7 +19,8 @@ from PIL import Image
 from restok_cli.commands.prepare import app
 from restok_cli.data import folders, preparation
 from restok_cli.data.shards import open_dataset
-from restok_cli.files import locked_folder, whole_file
+from restok_cli.files import whole_file
+from restok_cli.locks import locked_folder
 
 
 def contents(folder):

@@ -12,7 +12,7 @@ import typer
 from restok_cli.commands.options import DataArgument, Device, Dtype, NumProcesses, open_device, parse_model, torch_dtype
 from restok_cli.console import Progress, counted, note
 from restok_cli.errors import Interrupted
-from restok_cli.files import locked_folder
+from restok_cli.locks import locked_folder
 from restok_cli.processes import barrier, connect, gather, local_device, rank, run_in_processes, world_size
 from restok_cli.room import check_memory
 

@@ -57,7 +57,7 @@ from restok_cli.data.writer import (
     write_timm_manifest,
 )
 from restok_cli.errors import PictureError, RestokError, UsageError
-from restok_cli.files import locked_folder
+from restok_cli.locks import locked_folder
 
 ANY_CLASSES = 50_000  # so many may be told by numbers alone, however few samples there are
 HINT = "give a folder of tars, or a pattern such as 'train-{00..15}.tar'"

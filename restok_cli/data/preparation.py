@@ -49,14 +49,8 @@ from restok_cli.data.writer import (
     write_timm_manifest,
 )
 from restok_cli.errors import PictureError, RestokError, UsageError
-from restok_cli.files import (
-    clear_beside,
-    discard_folder,
-    locked_folder,
-    remove_leftovers,
-    sync_folder,
-    whole_file,
-)
+from restok_cli.files import clear_beside, discard_folder, remove_leftovers, sync_folder, whole_file
+from restok_cli.locks import locked_folder
 
 PLAN = "plan.json"
 NOTED_PICTURES = 20  # broken ones that are named on the terminal; the file names all

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from restok_cli.console import note
 from restok_cli.errors import Interrupted, UsageError
-from restok_cli.files import clear_beside, discard_folder, locked, remove_leftovers
+from restok_cli.files import clear_beside, discard_folder, remove_leftovers
+from restok_cli.locks import locked
 
 REQUEST_FILE = "request.json"
 PNG_END = b"IEND\xaeB`\x82"  # the last bytes of every PNG file

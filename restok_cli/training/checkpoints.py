@@ -20,16 +20,8 @@ from torch import Tensor
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import whole_folder
 from restok_cli.model.checkpoint import read_tensors, write_tensors
-from restok_cli.training.config import (
-    CONFIG_FILE,
-    MAY_CHANGE,
-    RATE_SETTINGS,
-    WEIGHT_FILES,
-    RunConfig,
-    differences,
-    read_config,
-    write_config,
-)
+from restok_cli.training.changes import MAY_CHANGE, RATE_SETTINGS, WEIGHT_FILES, differences
+from restok_cli.training.config import CONFIG_FILE, RunConfig, read_config, write_config
 
 NAME = "step-{:06d}"
 STATE_FILE, CHECKSUMS_FILE, WEIGHTS = "state.pt", "checksums.json", ".safetensors"

@@ -10,14 +10,9 @@ from restok_cli.errors import UsageError
 from restok_cli.files import text_lines
 from restok_cli.model.checkpoint import count_parameters
 from restok_cli.room import check_model_memory
+from restok_cli.training.changes import differences
 from restok_cli.training.checkpoints import CONFIG_FILE
-from restok_cli.training.config import (
-    RUN_CONFIGS,
-    RunConfig,
-    RunKind,
-    differences,
-    read_config,
-)
+from restok_cli.training.config import RUN_CONFIGS, RunConfig, RunKind, read_config
 from restok_cli.training.curves import METRICS_FILE, Curves, read_curves, short_names
 from restok_cli.training.history import all_presets, nearest_preset
 from restok_cli.training.run import LOG_FILE
