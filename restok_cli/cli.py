@@ -32,7 +32,7 @@ from restok_cli.commands import (
     train_har,
     train_tokenizer,
 )
-from restok_cli.console import readable
+from restok_cli.console import tell
 from restok_cli.errors import Failed, Interrupted, RestokError, Unmet, UsageError
 from restok_cli.files import DISK_FULL, expand_home
 from restok_cli.processes import leave, leave_words, rank, world_size
@@ -245,10 +245,10 @@ def _drop_output() -> None:
 
 def _fail(message: str, code: int) -> int:
     """Say what was wrong, in one line; of several processes, by the one that knows which failed first."""
-    line = message if message.startswith("Traceback") else readable(" ".join(message.split()))
-    if line and not leave_words(line, code) and (rank() == 0 or code < EXIT_SIGNAL):
-        with suppress(OSError):  # where nobody can be told, the exit code tells
-            print(f"restok: {line}", file=sys.stderr)
+    lines = message.splitlines() if message.startswith("Traceback") else [" ".join(message.split())]
+    if any(lines) and not leave_words("\n".join(lines), code) and (rank() == 0 or code < EXIT_SIGNAL):
+        for number, line in enumerate(lines):
+            tell(line if number else f"restok: {line}")
     return code
 
 
@@ -256,7 +256,5 @@ def main() -> None:
     try:
         code = run()
     except Exception:
-        code = EXIT_FAILURE
-        if not leave_words(traceback.format_exc(), code):
-            raise
+        code = _fail(traceback.format_exc(), EXIT_FAILURE)
     leave(code)

@@ -1,4 +1,4 @@
-"""What a person sees while a command works. All of it goes to stderr: stdout is for results."""
+"""What a person sees: progress and notes on stderr, results on stdout. All of it is escaped here, once."""
 
 import os
 import re
@@ -17,6 +17,9 @@ SMUGGLED_BYTE = re.compile("[\udc80-\udcff]")  # as Python decodes a byte of a f
 Item = TypeVar("Item")
 
 PLAIN_SECONDS = 5.0  # between two progress lines where stderr is not a terminal
+# Control characters, line ends, marks that turn the direction of writing, and halves of characters: names in files hold
+# them by accident, or to change what a terminal shows and does.
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 kept_in: list[Path] = []  # the file that keeps what is said, while there is one
@@ -36,12 +39,27 @@ def readable(name: str) -> str:
     return SMUGGLED_BYTE.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", name)
 
 
+def printable(text: str) -> str:
+    """The text as one line that only shows something: what else it holds is written as Python does, such as \\x1b."""
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), readable(text))
+
+
+def say(*lines: str) -> None:
+    """Lines of a result for people, on stdout."""
+    for line in lines:
+        print(printable(line), flush=True)
+
+
+def tell(line: str) -> None:
+    """One line for the person at the terminal, from whichever process."""
+    with suppress(OSError):  # nobody there to read it, or no room for it: no reason to give up the work
+        print(printable(line), file=sys.stderr, flush=True)
+
+
 def note(message: str, keep: bool = True) -> None:
     """One line for the person at the terminal, from the first of several processes; also kept, if anything is."""
-    message = readable(message)
     if rank() == 0 and not muted:
-        with suppress(OSError):  # nobody there to read it, or no room for it: no reason to give up the work
-            print(message, file=sys.stderr, flush=True)
+        tell(message)
         if keep:
             keep_line(message)
 
@@ -60,7 +78,7 @@ def keep_line(message: str) -> None:
     """A line, with the time, for the file that keeps what is said."""
     for path in kept_in:
         with open(path, "a", encoding="utf-8") as file:
-            file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {message}\n")
+            file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {printable(message)}\n")
 
 
 @contextmanager
@@ -127,7 +145,7 @@ class Progress:
         from rich.table import Column
 
         self.bar = RichProgress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # a name in brackets is no colour
             BarColumn(bar_width=None),  # all that the others leave, and never at their cost
             MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[rate]}"),
@@ -136,7 +154,9 @@ class Progress:
             console=Console(stderr=True),
             expand=True,
         )
-        self.task = self.bar.add_task(self.description, total=self.total, completed=self.count, rate="", numbers="")
+        self.task = self.bar.add_task(
+            printable(self.description), total=self.total, completed=self.count, rate="", numbers=""
+        )
         self.bar.start()
 
     def _print_line(self) -> None:

@@ -7,6 +7,7 @@ import restok_cli
 
 ROOT = Path(restok_cli.__file__).parent
 
+LOW = {"errors", "schema", "machine", "files", "locks", "processes"}
 # Which rooms each room may import from; a file at the top is a room of its own.
 ALLOWED = {
     "__main__": {"cli", "errors", "machine", "processes"},
@@ -14,27 +15,16 @@ ALLOWED = {
     "machine": set(),
     "locks": {"errors"},
     "files": {"errors", "locks"},
+    "schema": {"errors", "files"},
     "processes": {"errors", "machine"},
     "room": {"errors"},
     "console": {"processes"},
-    "assets": {"errors", "files", "processes", "console", "data"},
-    "data": {"errors", "files", "locks", "console"},
-    "model": {"errors", "machine", "files", "console", "room"},
-    "metrics": {"errors", "files", "processes", "console", "room", "data"},
-    "training": {"errors", "machine", "files", "locks", "processes", "console", "room", "data", "model", "metrics"},
-    "commands": {
-        "errors",
-        "machine",
-        "files",
-        "locks",
-        "processes",
-        "console",
-        "room",
-        "data",
-        "model",
-        "metrics",
-        "training",
-    },
+    "assets": {"errors", "schema", "files", "processes", "console", "data"},
+    "data": {"errors", "schema", "files", "locks", "processes", "console"},
+    "model": {"errors", "schema", "machine", "files", "console", "room"},
+    "metrics": {"errors", "schema", "files", "processes", "console", "room", "data", "model"},
+    "training": {*LOW, "console", "room", "data", "model", "metrics"},
+    "commands": {*LOW, "console", "room", "data", "model", "metrics", "training"},
     "cli": {"errors", "files", "processes", "console", "commands"},
 }
 WITHOUT_TORCH = {

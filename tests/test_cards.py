@@ -171,7 +171,7 @@ def test_numbers_of_another_model_and_files_without_numbers_are_refused(tokenize
     assert "holds numbers of another model (fingerprint 0000000000000000)" in line
     for name, text in (("a", "[]"), ("b", "{"), ("c", '{"metrics": {"what": {}}, "protocol": {}}')):
         (tmp_path / name).write_text(text)
-        assert f"{name} is no result (" in fails(1, "models", "card", tokenizer, "--metrics", tmp_path / name)
+        assert f"{name} is wrong: " in fails(1, "models", "card", tokenizer, "--metrics", tmp_path / name)
     assert not (tokenizer / "README.md").exists()
 
 
@@ -193,9 +193,9 @@ def test_an_edited_card_is_replaced_only_when_asked_to(tokenizer, restok, fails)
 def test_a_damaged_record_is_named(tokenizer, fails):
     (tokenizer / "card.json").write_text('{"licence": 3}')
     line = fails(1, "models", "card", tokenizer)
-    assert "card.json is wrong at licence" in line and "delete it" in line
+    assert "card.json is wrong: licence = 3: " in line and "delete it" in line
     (tokenizer / "card.json").write_text("{")
-    with pytest.raises(RestokError, match=r"card\.json is wrong at its beginning"):
+    with pytest.raises(RestokError, match=r"card\.json is wrong: invalid JSON"):
         read_record(tokenizer)
 
 

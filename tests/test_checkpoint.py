@@ -94,7 +94,7 @@ def test_what_is_not_a_model_is_refused_with_the_command_that_makes_one(folders)
     with pytest.raises(UsageError, match="is not a restok model's; `restok models` says what is"):
         load_tokenizer(folders / "empty", CPU)
     (folders / "empty" / "config.json").write_text("{")
-    with pytest.raises(RestokError, match="cannot be read as JSON"):
+    with pytest.raises(RestokError, match="is wrong: invalid JSON"):
         load_tokenizer(folders / "empty", CPU)
 
 

@@ -2,9 +2,11 @@
 
 import io
 import json
+import zlib
 
 import numpy as np
 import pytest
+from damage import damages
 from safetensors.numpy import load_file, save_file
 
 from restok_cli.data.code_files import Codes, read_code_lines, read_codes, write_code_lines, write_codes
@@ -53,13 +55,9 @@ def test_lines_are_read_as_they_come_and_each_is_complete():
     text = io.StringIO()
     write_code_lines(CODES, text)
     lines = text.getvalue().splitlines()
-    assert json.loads(lines[1]) == {
-        "key": "b/ö",
-        "class_id": -1,
-        "codes": [4, 5, 6, 7],
-        "codebook_size": 64,
-        "tokenizer": "f00d",
-    }
+    fields = {"key": "b/ö", "class_id": -1, "codes": [4, 5, 6, 7], "codebook_size": 64, "tokenizer": "f00d"}
+    digest = zlib.crc32(json.dumps(fields, sort_keys=True).encode())
+    assert json.loads(lines[1]) == fields | {"fields_crc32": f"{digest:08x}"}
 
     def dripping():
         yield from lines[:2]
@@ -73,13 +71,16 @@ def test_lines_are_read_as_they_come_and_each_is_complete():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("no json", "line 2: Invalid JSON"),
-        ("[1]", "line 2: Input should be"),
-        ('{"key": "x", "codebook_size": 64}', "line 2: codes: Field required"),
-        ('{"key": "x", "codes": [1.5, 2, 3, 4], "codebook_size": 64}', r"line 2: codes\.0"),
+        ("no json", "line 2 is wrong: invalid JSON"),
+        ("[1]", r"line 2 is wrong: \[1\]: input should be an object"),
+        ('{"key": "x", "codebook_size": 64}', "line 2 is wrong: codes is missing"),
+        ('{"key": "x", "codes": [1.5, 2, 3, 4], "codebook_size": 64}', r"line 2 is wrong: codes\.0 = 1\.5: "),
         ('{"key": "x", "codes": [1], "codebook_size": 64, "tokenizer": "f00d"}', "line 2: codes is 1, of the lines"),
         ('{"key": "x", "codes": [1, 2, 3, 4], "codebook_size": 64, "tokenizer": "b"}', "line 2: tokenizer is b"),
-        ('{"key": "x", "codes": [1, 2, 3, 4], "codebook_size": 64, "class_id": 1%s}' % ("0" * 30), "class_id: Input"),
+        (
+            '{"key": "x", "codes": [1, 2, 3, 4], "codebook_size": 64, "class_id": 1%s}' % ("0" * 30),
+            "class_id = 10+: input",
+        ),
         ('{"key": "x", "codes": [1, 2, 3, 64], "codebook_size": 64, "tokenizer": "f00d"}', "from 0 to 64, outside"),
     ],
 )
@@ -132,6 +133,34 @@ def test_a_file_cut_short_is_one_error(tmp_path, suffix):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(RestokError, match="cannot be read as codes"):
         read_codes(path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".jsonl"])
+def test_damage_is_refused_or_changes_nothing(tmp_path, suffix):
+    path, rng = tmp_path / f"codes{suffix}", np.random.default_rng(0)
+    keys = [f"picture-{i}" for i in range(100)]
+    codes = Codes(rng.integers(0, 64, (100, 32), np.int32), keys, np.arange(100), 64, "f00d", {"seed": 0, "top_p": 0.9})
+    write_codes(codes, path)
+    refused = 0
+    for damaged in damages(path.read_bytes(), number=60):
+        path.write_bytes(damaged)
+        try:
+            assert same(read_codes(path), codes)
+        except RestokError as error:
+            assert str(error).startswith(str(path))
+            refused += 1
+    assert refused > 110
+
+
+def test_another_layout_of_a_line_is_no_damage_and_a_line_without_digest_is_read():
+    text = io.StringIO()
+    write_code_lines(CODES, text)
+    lines = [json.loads(line) for line in text.getvalue().splitlines()]
+    rewritten = [json.dumps(dict(reversed(line.items())), indent=None, separators=(",", ":")) for line in lines]
+    older = [json.dumps({name: line[name] for name in line if name != "fields_crc32"}) for line in lines]
+    for each in (rewritten, older):
+        (read,) = read_code_lines(each, "-", 3)
+        assert same(read, CODES)
 
 
 def test_a_size_beyond_all_numbers_in_safetensors_is_one_error(tmp_path):

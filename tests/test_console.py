@@ -4,7 +4,7 @@ import re
 import sys
 from contextlib import suppress
 
-from restok_cli import console
+from restok_cli import cli, console
 from restok_cli.console import Progress, track
 
 
@@ -73,3 +73,37 @@ def test_a_resumed_run_counts_from_where_it_was_and_rates_only_what_it_did():
     assert progress.rate == 0
     progress.advance()
     assert progress.count == 91
+
+
+HOSTILE = "\x1b]0;owned\x07 \x9b31m \r\n \u202egpj.exe \u2066 \u2028 \udcff [red]é🙂"
+SHOWN = r"\x1b]0;owned\x07 \x9b31m \r\n \u202egpj.exe \u2066 \u2028 \udcff [red]é🙂"
+
+
+def test_nothing_that_a_terminal_obeys_is_printed_or_kept(capsys, tmp_path):
+    with console.kept_lines(tmp_path / "log.txt"):
+        console.note(HOSTILE)
+    console.say(HOSTILE)
+    out, err = capsys.readouterr()
+    assert out == err == f"{SHOWN}\n"
+    assert (tmp_path / "log.txt").read_text(encoding="utf-8").endswith(f" {SHOWN}\n")
+
+
+def test_a_name_on_a_progress_bar_is_text_only(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    list(track("ab", f"look into {HOSTILE}", 2, "items"))
+    assert f"look into {SHOWN}" in capsys.readouterr().err
+
+
+def test_a_traceback_is_escaped_line_by_line(capsys, monkeypatch):
+    def fail(*_):
+        raise AssertionError(HOSTILE)
+
+    monkeypatch.setattr(cli, "run", fail)
+    with suppress(SystemExit):
+        cli.main()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "restok: Traceback (most recent call last):" and len(lines) > 3
+    assert r"\x1b]0;owned\x07 \x9b31m" in "\n".join(lines) and "\x1b" not in "".join(lines)

@@ -75,7 +75,8 @@ def test_help_names_the_extra_to_install_and_the_file_to_replace(restok):
 
 def test_a_log_of_something_else_is_named(fails, run, tmp_path):
     (run / "metrics.jsonl").write_text("[1]\n")
-    assert "metrics.jsonl is not as a run writes it: [1]" in fails(1, "curves", run, "-o", tmp_path / "c.png")
+    line = fails(1, "curves", run, "-o", tmp_path / "c.png")
+    assert "metrics.jsonl, line 1 is wrong: [1]: input should be an object" in line
 
 
 def test_without_matplotlib_one_line_says_what_to_install(fails, run, tmp_path, monkeypatch):

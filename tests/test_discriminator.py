@@ -5,6 +5,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from restok_cli.training.config import DiscriminatorConfig, OptimizerConfig
 from restok_cli.training.discriminator import (
@@ -17,6 +18,7 @@ from restok_cli.training.discriminator import (
     LeCam,
     PatchDiscriminator,
     VirtualBatchNorm,
+    convolution,
     fit,
     follow_weights,
     held_still,
@@ -76,7 +78,7 @@ def test_virtual_batch_norm_takes_every_batch_size(batch_size):
     for group in features.split(sizes):
         mean = group.mean((0, 2), keepdim=True)
         variance = (group - mean).square().mean((0, 2), keepdim=True)
-        normalised = (group - mean) / (variance + 1e-5).sqrt()
+        normalised = (group - mean) / (variance + 1e-6).sqrt()
         expected.append(normalised * norm.weight[:, None] + norm.bias[:, None])
     found = norm(features)
     torch.testing.assert_close(found, torch.cat(expected))
@@ -139,9 +141,18 @@ def test_convolutions_of_the_heads_stretch_nothing(discriminator):
         follow_weights(discriminator)
     convolutions = [module for module in discriminator.modules() if isinstance(module, nn.Conv1d)]
     assert len(convolutions) == 15
-    for convolution in convolutions:
-        norm = torch.linalg.matrix_norm(convolution.weight.flatten(1), ord=2).item()
+    for layer in convolutions:
+        norm = torch.linalg.matrix_norm(layer.weight.flatten(1), ord=2).item()
         assert norm == pytest.approx(1, abs=0.02)
+
+
+def test_spectral_norm_is_torchs_by_name_and_value():
+    """So that the heads of runs from before we had our own can be taken up."""
+    torch.manual_seed(0)
+    ours, theirs = convolution(6, 4, 3), spectral_norm(nn.Conv1d(6, 4, 3, padding=1, padding_mode="circular")).eval()
+    ours.load_state_dict(theirs.state_dict())
+    assert torch.equal(ours.state_dict()["parametrizations.weight.0._u"], theirs.parametrizations.weight[0]._u)
+    torch.testing.assert_close(ours.weight, theirs.weight)
 
 
 def test_larger_pictures_are_shrunk_or_cropped_half_each():
@@ -174,7 +185,7 @@ def test_pictures_of_the_right_size_stay_as_they_are():
 
 def test_blur_is_a_weighted_mean_of_four_neighbours_in_rows_and_columns():
     features = torch.rand(2, 3, 6, 8)
-    padded = F.pad(features, (1, 1, 1, 1), mode="replicate")
+    padded = F.pad(features, (1, 1, 1, 1))
     weights = torch.tensor([1, 3, 3, 1]) / 8
     expected = torch.zeros(2, 3, 3, 4)
     for y in range(3):
@@ -185,14 +196,54 @@ def test_blur_is_a_weighted_mean_of_four_neighbours_in_rows_and_columns():
     assert not Blur().state_dict()
 
 
-def test_patch_discriminator_judges_each_picture_by_itself_and_each_patch_by_its_neighbourhood():
+def naive_patch_discriminator(state, image):
+    """ALGORITHM sections 2 and 6, of one image (3, H, W) in [0, 1]."""
+    weights = iter(state.values())
+
+    def convolve(features):
+        kernel = next(weights)
+        return F.conv2d(features, kernel, next(weights), padding=kernel.shape[-1] // 2)
+
+    def leak(features):
+        return torch.where(features > 0, features, 0.1 * features)
+
+    def blur(features):
+        line = torch.tensor([1, 3, 3, 1]) / 8
+        around = F.pad(features, (1, 1, 1, 1))  # zeros
+        rows = sum(weight * around[:, :, i : i + features.shape[2] : 2] for i, weight in enumerate(line))
+        return sum(weight * rows[..., i : i + features.shape[3] : 2] for i, weight in enumerate(line))
+
+    def normalise(features):
+        groups = features.reshape(32, -1)
+        groups = (groups - groups.mean(1, keepdim=True)) / (groups.var(1, keepdim=True, correction=0) + 1e-5).sqrt()
+        return groups.view_as(features) * next(weights)[:, None, None] + next(weights)[:, None, None]
+
+    features = leak(convolve(image[None]))
+    for _ in range(3):
+        features = leak(normalise(blur(convolve(features))))
+    rows, columns = (side // 16 for side in features.shape[2:])
+    features = features.reshape(1, -1, 16, rows, 16, columns).amax((3, 5))
+    logits = convolve(leak(convolve(features)))
+    assert not list(weights)
+    return logits.flatten()
+
+
+@pytest.mark.parametrize("size", [(128, 128), (256, 384)])
+def test_patch_discriminator_is_that_of_the_algorithm_and_judges_each_image_by_itself(size):
     torch.manual_seed(0)
-    discriminator, draws = PatchDiscriminator(channels=32), torch.rand(3, FIT_DRAWS)
-    images = torch.rand(3, 3, 64, 96)
+    discriminator, draws = PatchDiscriminator(channels=32), torch.rand(2, FIT_DRAWS)
+    for parameter in discriminator.parameters():
+        if parameter.ndim == 1:
+            nn.init.normal_(parameter)
+    images = torch.rand(2, 3, *size)
     logits = discriminator(images, draws)
-    assert logits.shape == (3, 8 * 12)
-    alone = torch.cat([discriminator(image[None], draws[:1]) for image in images])
-    torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-5)
+    assert logits.shape == (2, 16 * 16)
+    expected = torch.stack([naive_patch_discriminator(discriminator.state_dict(), image) for image in images])
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_patch_discriminator_takes_images_of_less_than_16_patches():
+    assert PatchDiscriminator(channels=32)(torch.rand(2, 3, 32, 64), torch.rand(2, FIT_DRAWS)).shape == (2, 16 * 16)
 
 
 @pytest.mark.parametrize("kind", ["dino", "patch"])
@@ -251,8 +302,7 @@ def test_lecam_follows_its_formula_and_its_state_goes_on():
     lecam, real_mean, fake_mean = LeCam(0.9), 0.0, 0.0
     for _ in range(5):
         real, fake = 1 + torch.randn(4, 6), torch.randn(4, 6) - 1
-        expected = [max(0, x - fake_mean) ** 2 for x in real.flatten().tolist()]
-        expected = sum(expected) / 24 + sum(max(0, real_mean - x) ** 2 for x in fake.flatten().tolist()) / 24
+        expected = max(0, real.mean().item() - fake_mean) ** 2 + max(0, real_mean - fake.mean().item()) ** 2
         assert lecam(real, fake).item() == pytest.approx(expected, rel=1e-5)
         lecam.update(real.mean(), fake.mean())
         real_mean = 0.9 * real_mean + 0.1 * real.mean().item()

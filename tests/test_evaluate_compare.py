@@ -103,7 +103,7 @@ def test_results_without_a_common_metric_are_refused(fails, result, folders):
 def test_file_that_is_no_result_is_refused(fails, tmp_path, text):
     (tmp_path / "a.json").write_bytes(text.encode("latin-1"))
     line = fails(1, "evaluate", "--compare", tmp_path / "a.json", tmp_path / "a.json")
-    assert "a.json is no result" in line
+    assert "a.json is wrong" in line
     assert "restok evaluate … --json > FILE" in line
 
 

@@ -1,4 +1,4 @@
-"""The hierarchy, against the numbers of the paper and of ALGORITHM.md."""
+"""The hierarchy, against the numbers of the paper and of docs/algorithm.md."""
 
 import pytest
 

@@ -7,7 +7,6 @@ import tempfile
 from io import BytesIO
 from itertools import islice
 
-import numpy as np
 import pytest
 import torch
 from pictures import noise
@@ -52,6 +51,7 @@ def load(split, count, *, num_workers=0, **options):
         "image_size": (16, 16),
         "batch_size": 4,
         "seed": 7,
+        "random_zoom": (1, 1.25),
         "random_crop_area": (0.5, 1.0),
         "random_flip": True,
     } | options
@@ -199,16 +199,15 @@ def test_a_shard_that_is_lost_stops_training_with_its_name(tmp_path, num_workers
 
 
 def test_ctrl_c_and_hang_ups_leave_the_loading_to_go_on(split):
-    options = {"image_size": (8, 8), "batch_size": 2, "seed": 0, "random_crop_area": (1, 1), "random_flip": False}
+    options = {"image_size": (8, 8), "batch_size": 2, "seed": 0, "crop": "random-resized", "random_flip": False}
+    options |= {"random_zoom": (1, 1.25), "random_crop_area": (1, 1)}
     loaded = batches(split, num_workers=2, **options)
     found = list(islice(loaded, 4))  # two of each worker, so that both have begun
     for worker in multiprocessing.active_children():
         for name in ("INT", "HUP"):
             subprocess.run(("kill", f"-{name}", str(worker.pid)), check=True)
     found += islice(loaded, 12)
-    assert_equal(
-        found, load(split, 16, image_size=(8, 8), batch_size=2, random_crop_area=(1, 1), random_flip=False, seed=0)
-    )
+    assert_equal(found, load(split, 16, **options))
 
 
 def test_workers_need_no_socket_in_a_short_folder(split, tmp_path, monkeypatch):
@@ -244,7 +243,8 @@ from restok_cli.data.shards import open_dataset
 
 def train(**_):
     split = open_dataset(sys.argv[1]).split("train")
-    options = {"image_size": (8, 8), "batch_size": 2, "random_crop_area": (1, 1), "random_flip": False}
+    options = {"image_size": (8, 8), "batch_size": 2, "crop": "centre", "random_flip": False}
+    options |= {"random_zoom": (1, 1.25), "random_crop_area": (1, 1)}
     for _ in batches(split, seed=0, num_workers=2, **options):
         multiprocessing.active_children()[0].kill()
         time.sleep(0.1)
@@ -286,7 +286,8 @@ def peak():
 
 before = peak()
 split = open_dataset(sys.argv[1]).split("train")
-options = {"image_size": (64, 64), "batch_size": 64, "seed": 0, "random_crop_area": (0.8, 1.0), "random_flip": True}
+crop = {"random_zoom": (1, 1.25), "random_crop_area": (0.8, 1.0), "random_flip": True}
+options = {"image_size": (64, 64), "batch_size": 64, "seed": 0, **crop}
 last = len(split) // 64 - 1
 loaded = batches(split, first_step=last, **options)
 shown = sum(next(loaded).class_ids.sum().item() for _ in range(3))  # the last batch of an epoch, and two of the next
@@ -296,15 +297,16 @@ print(len(split), looked_up, peak() - before)
 
 
 def test_a_loader_of_imagenet_takes_less_than_200_mb(tmp_path):
-    make_split(tmp_path, 1)  # a shard that stands in for all: every entry of every index points to its picture
-    manifest = json.loads((tmp_path / "dataset.json").read_text())
-    (shard,) = manifest["splits"]["train"]["shards"]
     shards, samples_per_shard = 320, 4000
-    entry = np.load(tmp_path / "train-000000.npy")
-    for i in range(shards):
-        np.save(tmp_path / f"train-{i:06d}.npy", np.repeat(entry, samples_per_shard))
-        if i:
-            (tmp_path / f"train-{i:06d}.tar").hardlink_to(tmp_path / "train-000000.tar")
+    file = BytesIO()
+    noise(0).save(file, "PNG")
+    samples = [Sample(f"key{i}", "png", file.getvalue(), (16, 20), 0, {}) for i in range(samples_per_shard)]
+    write_dataset(tmp_path, {"train": samples}, name="test", class_names=["0"], provenance={})
+    manifest = json.loads((tmp_path / "dataset.json").read_text())
+    (shard,) = manifest["splits"]["train"]["shards"]  # that stands in for all
+    for i in range(1, shards):
+        for suffix in ("npy", "tar"):
+            (tmp_path / f"train-{i:06d}.{suffix}").hardlink_to(tmp_path / f"train-000000.{suffix}")
     infos = [shard | {"file": f"train-{i:06d}.tar", "num_samples": samples_per_shard} for i in range(shards)]
     manifest["splits"]["train"] = {"num_samples": shards * samples_per_shard, "shards": infos}
     (tmp_path / "dataset.json").write_text(json.dumps(manifest))

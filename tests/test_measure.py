@@ -11,6 +11,7 @@ import tarfile
 import numpy as np
 import pytest
 import torch
+from damage import damages
 from PIL import Image
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
@@ -337,6 +338,21 @@ def test_damaged_cache_files_are_made_again(tmp_path, sets, damage):
     network = Counting()
     assert measure_one(*map(in_memory, sets), ["gfid"], instruments(network, tmp_path)) == expected
     assert network.calls == 6
+
+
+def test_no_damage_to_the_cache_changes_a_number(tmp_path, sets):
+    expected = measure_one(*map(in_memory, sets), ["gfid"], instruments(folder=tmp_path))
+    paths = sorted(tmp_path.glob("features/*/*.npy"))
+    for damaged in damages(paths[0].read_bytes()):
+        paths[0].write_bytes(damaged)
+        network = Counting()
+        assert measure_one(*map(in_memory, sets), ["gfid"], instruments(network, tmp_path)) == expected
+        assert network.calls == 1  # for that entry alone, which is whole again
+    first, last = paths[0].read_bytes(), paths[1].read_bytes()
+    paths[0].write_bytes(last)
+    paths[1].write_bytes(first)
+    assert measure_one(*map(in_memory, sets), ["gfid"], instruments(network, tmp_path)) == expected
+    assert network.calls == 3 and [path.read_bytes() for path in paths[:2]] == [first, last]
 
 
 def test_features_of_other_pictures_or_weights_are_not_taken(tmp_path, sets):

@@ -9,7 +9,7 @@ import huggingface_hub.constants
 import pytest
 from hub import TOKEN, running_hub
 
-MODEL = ["README.md", "card.json", "config.json", "model.safetensors"]
+MODEL = ["README.md", "card.json", "checksums.json", "config.json", "model.safetensors"]
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_generator_goes_with_its_tokenizer_its_card_and_nothing_else(restok, h
     assert result.code == 0, result.err
     assert result.out == f"{hub.url}/owner/name\n"
     assert len(hub.commits) == 1 and hub.private == {"owner/name": False}
-    tokenizer = ["tokenizer/config.json", "tokenizer/model.safetensors"]
+    tokenizer = [f"tokenizer/{name}" for name in ("checksums.json", "config.json", "model.safetensors")]
     there = hub.files["owner/name@main"]
     assert sorted(there) == sorted([*MODEL, *tokenizer])
     for file in ("config.json", "model.safetensors", *tokenizer):
@@ -80,7 +80,9 @@ def test_a_dry_run_lists_what_would_go_and_sends_nothing(restok, hub, har):
     result = restok("models", "push", har, "owner/name", "--dry-run")
     listed = dict(line.split("  ") for line in result.out.splitlines())
     assert listed["model.safetensors"] == f"{(har / 'model.safetensors').stat().st_size:,} bytes"
-    assert sorted(listed) == sorted([*MODEL, "tokenizer/config.json", "tokenizer/model.safetensors"])
+    assert sorted(listed) == sorted(
+        [*MODEL, *(f"tokenizer/{name}" for name in ("checksums.json", "config.json", "model.safetensors"))]
+    )
     assert not hub.private
 
 

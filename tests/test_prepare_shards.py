@@ -456,7 +456,7 @@ def test_a_tga_is_known_by_its_suffix_indexed_and_streamed(restok, tmp_path):
     expected = [np.asarray(read_image(data, "a.tga")) for data in tga[:2]]
     assert all(np.array_equal(indexed.image(i), expected[i]) for i in range(2))
     options = {"image_size": (8, 8), "batch_size": 2, "seed": 0, "crop": "centre", "random_flip": False}
-    options["random_crop_area"] = (1, 1)
+    options |= {"random_crop_area": (1, 1), "random_zoom": (1, 1)}
     streamed.urls = [str(tmp_path / "in/b.tar")]
     write_tar(tmp_path / "in/b.tar", [("0.tga", tga[0]), ("1.image.TGA", tga[1])])
     for split in (indexed, streamed):

@@ -58,8 +58,10 @@ def write_run(path, kind="tokenizer", lines=12, previews=(4, 8, 12), **changes):
 
 def write_result(path, value, metric="psnr", size="32x32", tokens=()):
     """A result as `restok evaluate --json` writes it; with `tokens`, as it does with --tokens."""
-    measured = {metric: {"value": value, "n": 12, "n_reference": 12, "definition": "mean", "caveat": "12 pictures"}}
-    protocol = {"samples": {"size": size, "crop": "none"}, "reference": {"fingerprint": "abc"}}
+    fact = {"name": f"{metric}-12", "value": value, "n": 12, "n_reference": 12, "definition": "mean"}
+    measured = {metric: fact | {"caveat": "12 pictures"}}
+    protocol = {"samples": {"size": size, "crop": "none"}, "reference": {"source": "photos", "fingerprint": "abc"}}
+    protocol["features"] = {"network": "inception", "published": True}
     result = {"metrics": measured, "protocol": protocol}
     if tokens:
         steps = [{"tokens": n, "metrics": {metric: measured[metric] | {"value": value + n}}} for n in tokens]
@@ -221,7 +223,7 @@ def test_names_cannot_become_markup(report, tmp_path):
         (2, "run -o report.htm", "-o report.htm: give a file name that ends in .html"),
         (2, "run -o there.html", "there.html already exists; give another file, or --overwrite to replace it"),
         (2, "run --metrics nowhere.json", "'nowhere.json' does not exist"),
-        (1, "run --metrics model/config.json", "model/config.json is no result"),
+        (1, "run --metrics model/config.json", "model/config.json is wrong"),
         (1, "damaged", "step-000001.png cannot be read"),
     ],
 )  # fmt: skip
@@ -295,9 +297,9 @@ def test_a_run_notes_each_start_and_what_it_began_with(restok, report, tmp_path)
     assert restok(*train, "--stop-at", 1).code == 0
     assert restok(*train, "--resume").code == 0
     starts = read_starts(tmp_path / "run")
-    assert [start["step"] for start in starts] == [0, 1]
-    assert starts[0]["torch"] == torch.__version__ and starts[0]["device"].startswith(("cpu: ", "cuda: "))
-    assert starts[0]["data_fingerprint"] == starts[1]["data_fingerprint"] != ""
+    assert [start.step for start in starts] == [0, 1]
+    assert starts[0].torch == torch.__version__ and starts[0].device.startswith(("cpu: ", "cuda: "))
+    assert starts[0].data_fingerprint == starts[1].data_fingerprint != ""
     assert "2 of 2" in text_of(report(tmp_path / "run"))
     with Image.open(tmp_path / "run" / "previews" / "step-000002.png") as preview:
         assert preview.width > 0

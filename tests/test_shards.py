@@ -13,7 +13,7 @@ from pictures import write_pictures
 
 from restok_cli.data.shards import NO_CLASS, Sample, open_dataset
 from restok_cli.data.writer import write_dataset
-from restok_cli.errors import RestokError, UsageError
+from restok_cli.errors import PictureError, RestokError, UsageError
 from restok_cli.files import whole_folder
 
 
@@ -50,6 +50,22 @@ def test_every_sample_is_read_back_as_it_was_written(folder, samples):
             assert (split.key(i), split.read(i), split.class_id(i)) == (key, picture, class_id)
         assert split.class_ids.dtype == np.int32
         assert split.class_ids.tolist() == [s.class_id for s in written]
+
+
+def test_a_sample_that_was_damaged_since_is_named_where_it_is_read(folder, samples):
+    tar, whole = folder / "train-000000.tar", (folder / "train-000000.tar").read_bytes()
+    index = np.load(folder / "train-000000.npy")
+    ends = index["offset"].astype(int) + -(-index["length"].astype(int) // 512) * 512
+    for position in range(100, len(whole) - 1024, 97):
+        tar.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        split, damaged = open_dataset(folder).split("train"), []
+        for i in range(3):
+            try:
+                assert split.read(i) == samples[i].picture
+            except PictureError as error:
+                assert f"{tar} is not as it was prepared; `restok prepare verify`" in str(error)
+                damaged.append(i)
+        assert damaged == [i for i in range(3) if (ends[i - 1] if i else 0) <= position < ends[i]], position
 
 
 def test_webdataset_reads_the_same_samples(folder, samples):
@@ -245,7 +261,7 @@ def test_a_split_of_nothing_is_a_damaged_manifest(folder, split):
     manifest = json.loads((folder / "dataset.json").read_text())
     manifest["splits"]["train"] = split
     (folder / "dataset.json").write_text(json.dumps(manifest))
-    with pytest.raises(RestokError, match=r"is wrong at splits\.train"):
+    with pytest.raises(RestokError, match=r"is wrong: splits\.train"):
         open_dataset(folder)
 
 

@@ -76,6 +76,7 @@ def load(urls, count, **options):
         "image_size": (16, 16),
         "batch_size": 5,
         "seed": 7,
+        "random_zoom": (1, 1.25),
         "random_crop_area": (0.5, 1.0),
         "random_flip": True,
     } | options
@@ -174,7 +175,13 @@ def test_a_shell_command_is_run_where_the_person_allowed_it(shards, tmp_path):
     manifest = fields | {"splits": {"train": info}, "fingerprint": "x"}
     (tmp_path / "dataset.json").write_text(json.dumps(manifest))
     split = open_dataset(tmp_path, allow_pipe=True).split("train")
-    options = {"image_size": (8, 8), "seed": 0, "random_crop_area": (1, 1), "random_flip": False}
+    options = {
+        "image_size": (8, 8),
+        "seed": 0,
+        "random_zoom": (1, 1.25),
+        "random_crop_area": (1, 1),
+        "random_flip": False,
+    }
     assert sorted(next(batches(split, batch_size=4, **options)).class_ids.tolist()) == [0, 1, 2, 3]
 
 

@@ -8,7 +8,7 @@ from pictures import noise
 from PIL import Image
 
 from restok_cli.data.images import center_crop, read_image, to_tensor
-from restok_cli.data.transforms import NUM_VIEWS, Transform, make_views, random_box, random_resized_box
+from restok_cli.data.transforms import NUM_VIEWS, Transform, make_views, random_crop, random_resized_box
 from restok_cli.errors import PictureError
 
 
@@ -24,7 +24,7 @@ def smooth(width=200, height=150):
 
 
 def transform(crop, flip=False, size=(32, 48), area=(0.5, 1.0)):
-    return Transform(7, size, crop, area, flip)
+    return Transform(7, size, crop, (1.0, 1.25), area, flip)
 
 
 @pytest.mark.parametrize("size", [(200, 200), (300, 150), (120, 480), (400, 40)])
@@ -42,14 +42,67 @@ def test_random_resized_boxes_keep_to_area_aspect_and_picture(size, output):
     assert len(set(boxes)) > 30
 
 
-@pytest.mark.parametrize("size", [(550, 550), (1100, 550), (550, 1100)])
-def test_random_boxes_are_anywhere_in_the_picture_at_1_1_times_the_size(size):
+class Given:
+    """Stands for a random generator: the size of the picture and the place of the crop, as they are to be."""
+
+    def __init__(self, *numbers):
+        self.numbers, self.ranges = list(numbers), []
+
+    def integers(self, *bounds, endpoint):
+        assert endpoint
+        self.ranges.append(bounds)
+        return self.numbers.pop(0)
+
+
+def plain_crop(image, length, left, top, size):
+    """By Pillow alone: halved while the shorter side is twice too long, resized so that it has `length`, cut."""
+    while min(image.size) >= 2 * length:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = length / min(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    return to_tensor(image.crop((left, top, left + size, top + size)))
+
+
+@pytest.mark.parametrize("size", [(75, 50), (40, 95), (64, 64), (20, 30), (131, 163), (301, 515)], ids=str)
+@pytest.mark.parametrize(("length", "left", "top"), [(32, 0, 0), (36, 3, 4), (40, 8, 1)])
+def test_random_crops_are_halved_resized_and_cut_by_plain_pillow(size, length, left, top):
+    image = smooth(*size)
+    left, top = (left, top) if size[0] <= size[1] else (top, left)
+    place = (min(left, length - 32), top)
+    expected = plain_crop(image, length, *place, 32)
+    rng = Given(length, *place)
+    assert torch.equal(random_crop(image, (32, 32), (1.0, 1.25), rng), expected)
+    assert rng.ranges[0] == (32, 40)
+    fast = random_crop(to_tensor(image), (32, 32), (1.0, 1.25), Given(length, *place))
+    assert fast.shape == (3, 32, 32) and (fast.int() - expected).abs().max() <= 2
+
+
+@pytest.mark.parametrize("size", [(600, 600), (1200, 600), (600, 1200)])
+def test_random_crops_show_four_fifths_to_all_of_the_shorter_side_anywhere_and_squeeze_nothing(size):
+    """In a picture whose colours are its coordinates, each crop tells what it shows."""
+    x, y = np.meshgrid(np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1]))
+    image = Image.fromarray(np.stack([x, y, y], axis=-1).round().astype(np.uint8))
     rng = np.random.default_rng(0)
-    boxes = [random_box(*size, (256, 256), rng) for _ in range(3000)]
-    assert {(right - left, bottom - top) for left, top, right, bottom in boxes} == {(500, 500)}
-    for low, side in ((0, size[0]), (1, size[1])):
-        places = [box[low] for box in boxes]
-        assert 0 <= min(places) < 5 and side - 500 - 5 < max(places) <= side - 500
+    crops = torch.stack([random_crop(image, (32, 32), (1.0, 1.25), rng) for _ in range(300)]) / 255
+    left, right = (crops[:, 0, 16, [1, 30]] * size[0]).T
+    top, bottom = (crops[:, 1, [1, 30], 16] * size[1]).T
+    assert (right - left - (bottom - top)).abs().max() < 0.02 * max(size)
+    shown = (right - left) / 600 * 32 / 29  # those pixels are 29 apart
+    assert 0.78 < shown.min() < 0.82 and 0.98 < shown.max() < 1.02
+    for low, high, side in ((left, right, size[0]), (top, bottom, size[1])):
+        assert low.min() < 0.06 * side and high.max() > 0.94 * side
+
+
+@pytest.mark.parametrize("size", [(70, 50), (50, 70), (90, 24), (20, 300)])
+@pytest.mark.parametrize("output", [(24, 48), (48, 24)])
+def test_random_crops_of_other_shapes_are_cut_from_the_resized_picture_too(size, output):
+    image = smooth(*size)
+    scale = max(output[1] / size[0], output[0] / size[1])
+    whole = image.resize((round(size[0] * scale), round(size[1] * scale)), Image.Resampling.BICUBIC)
+    crop = random_crop(image, output, (1.0, 1.0), np.random.default_rng(0))
+    places = [(left, top) for left in range(whole.width - output[1] + 1) for top in range(whole.height - output[0] + 1)]
+    pieces = [to_tensor(whole.crop((x, y, x + output[1], y + output[0]))) for x, y in places]
+    assert any(torch.equal(crop, piece) for piece in pieces)
 
 
 @pytest.mark.parametrize("crop", ["random-resized", "random"])

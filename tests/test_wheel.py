@@ -60,10 +60,13 @@ def files_below(folder: Path) -> set[str]:
     return {file.as_posix() for file in files if "__pycache__" not in file.parts}
 
 
-def test_sdist_holds_the_package_and_all_that_its_tests_need(built):
+def test_sdist_holds_the_package_and_all_that_its_tests_need_but_weights_that_are_too_large(built):
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
-    assert files_below(ROOT / "restok_cli") | files_below(ROOT / "tests") | files_below(ROOT / "completions") <= names
+    weights = files_below(ROOT / "tests" / "golden" / "weights")
+    tests = files_below(ROOT / "tests") - weights
+    assert files_below(ROOT / "restok_cli") | tests | files_below(ROOT / "completions") <= names
+    assert weights and not weights & names
     assert {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml"} <= names
 
 

@@ -6,7 +6,7 @@ depend on its neighbours: convolutions round differently for other batch sizes.
 
 from typing import TYPE_CHECKING
 
-from restok_cli.room import check_memory, check_model_memory
+from restok_cli.room import check_memory
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +20,8 @@ def sized(tokenizer: "Tokenizer", images: "Tensor") -> "Tokenizer":
     height, width = images.shape[2:]
     if (height, width) == tokenizer.config.image_size:
         return tokenizer
+    from restok_cli.model.size import check_model_memory
+
     config = tokenizer.config.model_copy(update={"image_height": height, "image_width": width})
     check_model_memory(config, f"pictures of {width}x{height}: ")
     return tokenizer.for_size(height, width)

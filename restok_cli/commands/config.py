@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from restok_cli.commands.options import AsJson, Assignments
-from restok_cli.console import note
+from restok_cli.console import note, say
 from restok_cli.errors import UsageError
-from restok_cli.room import check_model_memory
 
 if TYPE_CHECKING:
     from restok_cli.training.settings import Settings
@@ -50,7 +49,7 @@ def show(config: Source, assignments: Assignments = None, kind: Kind = None, as_
     if as_json:
         print(json.dumps({"config": values, "origins": settings.origins}))
     else:
-        print("\n".join(commented(values, settings.origins)))
+        say(*commented(values, settings.origins))
 
 
 @app.command()
@@ -72,7 +71,7 @@ def diff(one: Source, other: Source, kind: Kind = None, as_json: AsJson = False)
         print(json.dumps(changed))
         return
     for key, (old, new) in changed.items():
-        print(f"{key}: {flow(old)} → {flow(new)}")
+        say(f"{key}: {flow(old)} → {flow(new)}")
 
 
 @app.command()
@@ -86,6 +85,7 @@ def validate(
 
       restok config validate run.yaml
     """
+    from restok_cli.model.size import check_model_memory
     from restok_cli.training.settings import likely_kinds
 
     kinds = [kind] if kind else likely_kinds(file)
@@ -100,7 +100,7 @@ def validate(
     for each, error in errors.items():
         note(f"not for restok train-{each}: {error}")
     valid = [f"restok train-{each}" for each in kinds if each not in errors]
-    print(f"{file}: valid for {' and '.join(valid)}")
+    say(f"{file}: valid for {' and '.join(valid)}")
 
 
 @app.command()

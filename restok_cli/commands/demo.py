@@ -91,7 +91,8 @@ def demo(
     check_output_folder(output, overwrite, lambda name: name.split("/")[0] in OURS)
     steps = make_steps(output, quick, overwrite)
     for number, step in enumerate(steps, start=1):
-        note(f"\n# {number} of {len(steps)}: {step.why}\n$ {step}")
+        for line in ("", f"# {number} of {len(steps)}: {step.why}", f"$ {step}"):
+            note(line)
         run_step(step)
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     note(

@@ -8,7 +8,7 @@ import typer
 
 from restok_cli.commands.doctor_files import FILE_CHECKS, check_path
 from restok_cli.commands.doctor_machine import MACHINE_CHECKS, Finding, guarded
-from restok_cli.console import counted
+from restok_cli.console import counted, say
 from restok_cli.errors import RestokError
 
 
@@ -57,4 +57,4 @@ def show(finding: Finding, as_json: bool) -> None:
     """A line as soon as it is known; JSON comes at the end."""
     if not as_json:
         remedy = f"; {finding.remedy}" if finding.remedy else ""
-        print(f"{finding.state:<8} {finding.subject}: {finding.text}{remedy}", flush=True)
+        say(f"{finding.state:<8} {finding.subject}: {finding.text}{remedy}")

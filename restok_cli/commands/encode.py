@@ -15,6 +15,7 @@ from restok_cli.commands.options import (
     Device,
     Dtype,
     MaxDecodedPixels,
+    MaxMemberBytes,
     NoCrop,
     OverwriteFile,
     PicturesArgument,
@@ -26,7 +27,7 @@ from restok_cli.commands.options import (
 )
 from restok_cli.console import Progress, counted, note
 from restok_cli.errors import RestokError
-from restok_cli.files import MAX_DECODED_PIXELS
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +47,7 @@ def encode(
     split: Split = "validation",
     no_crop: NoCrop = False,
     max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
+    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
     batch_size: AnyBatchSize = 16,
     overwrite: OverwriteFile = False,
     device: Device = "auto",
@@ -71,7 +73,7 @@ def encode(
         check_output_file("-o", output, output.suffix.lower(), overwrite, model, *map(Path, pictures))
     from restok_cli.data.inputs import find_inputs
 
-    inputs = find_inputs(pictures, split, sys.stdin.buffer, max_decoded_pixels)
+    inputs = find_inputs(pictures, split, sys.stdin.buffer, max_decoded_pixels, max_member_bytes)
 
     from restok_cli.commands.coding import choose_batch_size
     from restok_cli.model.checkpoint import fingerprint, load_for_use, open_tokenizer

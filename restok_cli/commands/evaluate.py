@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,6 +18,7 @@ from restok_cli.commands.options import (
     SAMPLE_MODEL,
     Device,
     MaxDecodedPixels,
+    MaxMemberBytes,
     NumProcesses,
     OverwriteFile,
     check_output_file,
@@ -24,10 +26,11 @@ from restok_cli.commands.options import (
     open_device,
     parse_model,
 )
-from restok_cli.console import note
+from restok_cli.console import note, say
 from restok_cli.errors import RestokError, UsageError, did_you_mean
-from restok_cli.files import MAX_DECODED_PIXELS
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 from restok_cli.processes import connect, local_device, rank, run_in_processes
+from restok_cli.schema import Fields, read_json
 
 if TYPE_CHECKING:
     from restok_cli.metrics.protocol import Measurement
@@ -156,6 +159,7 @@ def evaluate(
     split: AnySplit = "validation",
     crop: Crop = None,
     max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
+    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
     features: Network = "inception",
     inception_weights: InceptionWeights = None,
     vgg_weights: VggWeights = None,
@@ -228,24 +232,23 @@ def evaluate(
     if cache is not None and rank() == 0:
         prune(cache)
     weights = {"inception_weights": inception_weights, "vgg_weights": vgg_weights, "timm_weights": timm_weights}
+    admitted = {"max_pixels": max_decoded_pixels, "max_bytes": max_member_bytes}
     instruments = partial(open_instruments, features, weights, cache, torch_device, batch_size)
     if make_reference is not None:
         path = reference_path(output, cache)
         check_output_file("-o", path, ".npz", overwrite, Path(make_reference))
-        write_statistics(
-            make_reference, split, crop, path, reference_pictures, instruments(["sfid"]), max_decoded_pixels
-        )
+        write_statistics(make_reference, split, crop, path, reference_pictures, instruments(["sfid"]), admitted)
         return
     curve = None
     if set(metrics) & set(CODE_METRICS):
-        measurements, circumstances = evaluate_codes(samples, split, metrics, model, torch_device, max_decoded_pixels)
+        measurements, circumstances = evaluate_codes(samples, split, metrics, model, torch_device, admitted)
     elif tokens is not None:
         curve, circumstances = evaluate_tokens(
-            samples, split, metrics, model, tokens, instruments(metrics), vgg_weights, max_decoded_pixels
+            samples, split, metrics, model, tokens, instruments(metrics), vgg_weights, admitted
         )
         measurements = curve[max(curve)]
     else:
-        pictures, target = open_both(samples, reference, split, crop, cache, max_decoded_pixels)
+        pictures, target = open_both(samples, reference, split, crop, cache, admitted)
         measurements, circumstances = evaluate_pictures(pictures, target, metrics, instruments(metrics), vgg_weights)
     if rank() == 0:
         circumstances |= {"device": str(torch_device), "seconds": round(time.monotonic() - started, 3)}
@@ -267,9 +270,9 @@ def print_result(
     if curve is not None:
         print_curve(curve, circumstances, plot, as_json)
     elif as_json:
-        print(json.dumps(protocol.report(measurements, circumstances), indent=2, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(protocol.report(measurements, circumstances), indent=2, allow_nan=False))
     else:
-        print(protocol.table(measurements, reference or ""))
+        say(*protocol.table(measurements, reference or ""))
     for line in protocol.remarks(list(measurements.values())):
         note(line)
 
@@ -278,11 +281,10 @@ def drawn_by_sample_model() -> bool:
     """Whether the pictures that are measured where no others are named come from the model that needs no naming."""
     from restok_cli.model.checkpoint import fingerprint, open_har
 
-    try:
-        request = json.loads((PICTURE_FOLDER / PICTURE_REQUEST).read_text(encoding="utf-8"))
-        return request["model"] == fingerprint(open_har(SAMPLE_MODEL))
-    except (OSError, ValueError, TypeError, KeyError):
-        return False
+    with suppress(RestokError):
+        request = read_json(Fields, PICTURE_FOLDER / PICTURE_REQUEST, "")
+        return request.get("model") == fingerprint(open_har(SAMPLE_MODEL))
+    return False
 
 
 def _check_metrics(
@@ -352,9 +354,9 @@ def compare_files(a: Path, b: Path, as_json: bool) -> None:
 
     rows = compare_results(read_result(a), read_result(b))
     if as_json:
-        print(json.dumps({"metrics": {row.metric: row._asdict() for row in rows}}, indent=2, ensure_ascii=False))
+        print(json.dumps({"metrics": {row.metric: row._asdict() for row in rows}}, indent=2))
     else:
-        print(comparison_table(rows, (str(a), str(b))))
+        say(*comparison_table(rows, (str(a), str(b))))
     unlike = [row for row in rows if row.differences]
     if unlike:
         what = dict.fromkeys(difference for row in unlike for difference in row.differences)

@@ -48,7 +48,7 @@ def holds_codes(samples: str) -> bool:
 
 
 def evaluate_codes(
-    samples: str, split: str, metrics: list[str], model: Path | None, device: "torch.device", max_pixels: int
+    samples: str, split: str, metrics: list[str], model: Path | None, device: "torch.device", admitted: dict[str, int]
 ) -> "tuple[dict[str, Measurement], dict]":
     """The measurements of codes that are read or, for codebook where SAMPLES are pictures, made by the tokenizer.
 
@@ -65,7 +65,7 @@ def evaluate_codes(
             " `restok encode`"
         )
     model = model or SAMPLE_MODEL
-    source = _stored(samples, split) if stored else _encoded(samples, split, model, device, max_pixels)
+    source = _stored(samples, split) if stored else _encoded(samples, split, model, device, admitted)
     length = source.num_codes
     sizes = level_sizes(length) if is_power_of_two(length) else (length,)  # other tokenizers' codes are one level
     score, har_fingerprint = _open_har(model, source, device) if "nll" in metrics else (None, None)
@@ -151,8 +151,8 @@ def _stored(samples: str, split: str) -> CodeSource:
 
     from restok_cli.data.code_files import read_codes
     from restok_cli.data.codes import is_codes, open_codes
+    from restok_cli.files import file_sha256
     from restok_cli.metrics.pictures import GROUP_SIZE
-    from restok_cli.metrics.weights import file_sha256
 
     if not is_codes(samples):
         found = read_codes(Path(samples))
@@ -184,7 +184,7 @@ def _stored(samples: str, split: str) -> CodeSource:
     return CodeSource(lambda: origin, -(-count // GROUP_SIZE), length, size, tokenizer, read)
 
 
-def _encoded(samples: str, split: str, model: Path, device: "torch.device", max_pixels: int) -> CodeSource:
+def _encoded(samples: str, split: str, model: Path, device: "torch.device", admitted: dict[str, int]) -> CodeSource:
     """The codes that a tokenizer makes of pictures."""
     import numpy as np
     import torch
@@ -197,7 +197,7 @@ def _encoded(samples: str, split: str, model: Path, device: "torch.device", max_
 
     folder = open_tokenizer(model)
     tokenizer = load_for_use(folder, device)
-    pictures = open_pictures(samples, split, max_pixels=max_pixels)
+    pictures = open_pictures(samples, split, **admitted)
     pictures.crop_to(tokenizer.config.image_size)
 
     @torch.inference_mode()

@@ -37,13 +37,13 @@ def open_instruments(
 
 
 def open_both(
-    samples: str, reference: str | None, split: str, crop: int | None, cache: Path | None, max_pixels: int
+    samples: str, reference: str | None, split: str, crop: int | None, cache: Path | None, admitted: dict[str, int]
 ) -> "tuple[Pictures, Reference | None]":
-    """SAMPLES, and what they are compared with where that is given."""
+    """SAMPLES, and what they are compared with where that is given; of both, as large files as are `admitted`."""
     from restok_cli.metrics.reference import open_reference
 
-    target = open_reference(reference, split, cache, max_pixels) if reference else None
-    return _open(samples, split, crop, True, max_pixels), target
+    target = open_reference(reference, split, cache, **admitted) if reference else None
+    return _open(samples, split, crop, True, admitted), target
 
 
 def evaluate_pictures(
@@ -90,13 +90,13 @@ def write_statistics(
     path: Path,
     num_pictures: int,
     instruments: "Instruments",
-    max_pixels: int,
+    admitted: dict[str, int],
 ) -> None:
     """Write statistics of pictures, and up to `num_pictures` of them, to `path`; print it."""
     from restok_cli.metrics.measure import feature_sums
     from restok_cli.metrics.reference import write_reference
 
-    pictures, network = _open(data, split, crop, False, max_pixels), instruments.network
+    pictures, network = _open(data, split, crop, False, admitted), instruments.network
     sums = feature_sums(pictures, ["sfid"] if network.spatial_dimensions else [], instruments)
     if rank() > 0:
         return
@@ -106,10 +106,10 @@ def write_statistics(
     print(path)
 
 
-def _open(source: str, split: str, crop: int | None, exact: bool, max_pixels: int) -> "Pictures":
+def _open(source: str, split: str, crop: int | None, exact: bool, admitted: dict[str, int]) -> "Pictures":
     from restok_cli.metrics.pictures import open_pictures
 
-    pictures = open_pictures(source, split, sys.stdin.buffer if source == "-" else None, exact, max_pixels)
+    pictures = open_pictures(source, split, sys.stdin.buffer if source == "-" else None, exact, **admitted)
     if crop is not None:
         pictures.crop_to((crop, crop))
     return pictures

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from restok_cli.commands.options import SAMPLE_MODEL
-from restok_cli.console import counted
+from restok_cli.console import counted, say
 from restok_cli.errors import UsageError
 from restok_cli.files import whole_file
 from restok_cli.processes import rank
@@ -38,7 +38,7 @@ def evaluate_tokens(
     tokens: str,
     instruments: "Instruments",
     vgg_weights: Path | None,
-    max_pixels: int,
+    admitted: dict[str, int],
 ) -> "tuple[dict[int, dict[str, Measurement]], dict]":
     """For each prefix length the measurements of what so many codes give back, against SAMPLES; and the protocol."""
     from restok_cli.commands.evaluate_pictures import describe_comparison
@@ -55,7 +55,7 @@ def evaluate_tokens(
     counts = list(prefix_lengths(length)) if tokens == "all" else sorted({int(part) for part in tokens.split(",")})
     if counts[-1] > length:
         raise UsageError(f"--tokens {counts[-1]}: this tokenizer makes {length} codes a picture; give 1 to {length}")
-    originals = open_pictures(samples, split, max_pixels=max_pixels)
+    originals = open_pictures(samples, split, **admitted)
     originals.crop_to(tokenizer.config.image_size)
     reference = Reference(originals.source, None, originals)
     metrics = choose_metrics(metrics, originals, reference, instruments, vgg_weights)
@@ -109,14 +109,14 @@ def print_curve(
             {"tokens": count, "metrics": protocol.metrics_report(measurements)} for count, measurements in curve.items()
         ]
         result = {"tokens": steps, "protocol": circumstances | {"versions": protocol.versions()}}
-        print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(result, indent=2, allow_nan=False))
         return
     names = [measurement.label for measurement in next(iter(curve.values())).values()]
     widths = [max(14, len(name)) for name in names]
-    print(f"{'tokens':>6}", *(f"{name:>{width}}" for name, width in zip(names, widths, strict=True)))
+    say(" ".join([f"{'tokens':>6}", *(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))]))
     for count, measurements in curve.items():
         values = zip(measurements.values(), widths, strict=True)
-        print(f"{count:>6}", *(f"{measurement.value:>{width}.6g}" for measurement, width in values))
+        say(" ".join([f"{count:>6}", *(f"{measurement.value:>{width}.6g}" for measurement, width in values)]))
 
 
 def draw_curve(curve: "dict[int, dict[str, Measurement]]", path: Path) -> None:

@@ -26,7 +26,7 @@ from restok_cli.commands.options import (
     parse_model,
     torch_dtype,
 )
-from restok_cli.errors import UsageError
+from restok_cli.errors import RestokError, UsageError
 from restok_cli.processes import connect, local_device, run_in_processes
 
 if TYPE_CHECKING:
@@ -245,14 +245,19 @@ class ModelFiles(NamedTuple):
 
 
 def find_files(model: Path, tokenizer: Path | None, codes: bool) -> ModelFiles:
-    """Raises UsageError where there is no generator, or no tokenizer for pictures, or another one."""
+    """Raises UsageError where there is no generator, or no tokenizer for pictures, or another one; RestokError where
+    the generator's own was changed.
+    """
     from restok_cli.model.checkpoint import find_tokenizer, fingerprint, open_har
 
     har = open_har(model)
     if codes and tokenizer is None:
         return ModelFiles(har, None, fingerprint(har), har.tokenizer_fingerprint or "")
     found = find_tokenizer(har, model, tokenizer)
-    return ModelFiles(har, None if codes else found, fingerprint(har), fingerprint(found))
+    known = fingerprint(found)
+    if har.tokenizer_fingerprint not in (None, known):
+        raise RestokError(f"{found.path} is not the tokenizer that {model} was trained with; copy the model again")
+    return ModelFiles(har, None if codes else found, fingerprint(har), known)
 
 
 def open_job(

@@ -1,6 +1,5 @@
 """What `restok models card` and `push` put into a model card, and what of a model goes to the hub."""
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,31 +25,24 @@ def described(model: "ModelFolder", metrics: list[Path], licence: str | None) ->
             raise UsageError(f"--licence {licence}: give one short name, such as mit, apache-2.0 or other")
         record = record.model_copy(update={"licence": licence.lower()})
     if metrics:
-        results = tuple(result for file in metrics for result in read_results(file, model))
+        results = tuple(result for file in metrics for result in read_rows(file, model))
         record = record.model_copy(update={"results": results})
     return record
 
 
-def read_results(file: Path, model: "ModelFolder") -> "list[Result]":
+def read_rows(file: Path, model: "ModelFolder") -> "list[Result]":
     """The rows of a card that `restok evaluate --json` gives, with --tokens too.
 
     Raises RestokError where the file holds something else, or says that another model was measured.
     """
+    from restok_cli.metrics.compare import read_results
     from restok_cli.model.checkpoint import TOKENIZER_FOLDER, fingerprint, open_tokenizer
 
-    try:
-        whole = json.loads(file.read_text(encoding="utf-8"))
-        protocol = whole["protocol"]
-        if "tokens" in whole:
-            steps = [(step["metrics"], f" from {counted(step['tokens'], 'token')}") for step in whole["tokens"]]
-        else:
-            steps = [(whole["metrics"], "")]
-        rows = [_row(name, fact, words, protocol) for facts, words in steps for name, fact in facts.items()]
-        measured = protocol.get("model_fingerprint")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise RestokError(
-            f"{file} is no result ({error}); expected what `restok evaluate … --json > FILE` writes"
-        ) from error
+    rows, measured = [], None
+    for tokens, result in read_results(file).items():
+        words = "" if tokens is None else f" from {counted(tokens, 'token')}"
+        measured = result["protocol"].get("model_fingerprint")
+        rows += [_row(name, fact, words, result["protocol"]) for name, fact in result["metrics"].items()]
     ours = {fingerprint(model)}
     if (model.path / TOKENIZER_FOLDER).is_dir():
         ours.add(fingerprint(open_tokenizer(model.path)))

@@ -10,7 +10,8 @@ import typer
 
 from restok_cli.commands.model_cards import described, to_publish
 from restok_cli.commands.options import SAMPLE_MODEL, AsJson, Overwrite, parse_model
-from restok_cli.errors import UsageError
+from restok_cli.console import counted, note, say
+from restok_cli.errors import RestokError, UsageError
 
 if TYPE_CHECKING:
     from restok_cli.model.checkpoint import Describe, ModelFolder
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="""List presets and released models; look into one, convert, describe, publish.
+    help="""List presets and released models; look into one, verify, convert, describe, publish.
 
     Wherever a command takes a model, it takes a folder that restok wrote, one in
     the layout that the authors of the paper released, hf:owner/name[@revision] on
@@ -30,6 +31,7 @@ app = typer.Typer(
 
       restok models
       restok models show runs/tokenizer
+      restok models verify runs/har
       restok models convert runs/har har-released
       restok models card runs/har --metrics result.json --licence mit
       restok models push runs/har owner/name --dry-run
@@ -87,10 +89,10 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps({"presets": presets, "hub": [model._asdict() for model in HUB_MODELS]}))
         return
-    print(f"presets of train-tokenizer: {', '.join(presets['tokenizer'])}")
-    print(f"presets of train-har: {', '.join(presets['har'])}")
+    say(f"presets of train-tokenizer: {', '.join(presets['tokenizer'])}")
+    say(f"presets of train-har: {', '.join(presets['har'])}")
     for model in HUB_MODELS:
-        print(f"{model.name}: {model.kind}, {model.parameters}, {model.licence}, its authors report {model.reported}")
+        say(f"{model.name}: {model.kind}, {model.parameters}, {model.licence}, its authors report {model.reported}")
 
 
 @app.command()
@@ -107,11 +109,65 @@ def show(model: ModelArgument, as_json: AsJson = False) -> None:
         return
     for name, value in facts.items():
         if isinstance(value, dict):
-            print(f"{name}:")
+            say(f"{name}:")
             for key, entry in value.items():
-                print(f"  {key}: {entry:,}" if name == "parameters" else f"  {key}: {entry}")
+                say(f"  {key}: {entry:,}" if name == "parameters" else f"  {key}: {entry}")
         else:
-            print(f"{name}: {value}")
+            say(f"{name}: {value}")
+
+
+@app.command()
+def verify(
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            parser=parse_model,
+            metavar="M…",
+            help="Model folders, runs, hf:owner/name, or sample.",
+            show_default=False,
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Read models from end to end, and say whether they are what was written.
+
+    Config and weights are compared with checksums.json, which restok writes into
+    every model folder, or with the digests that the hub publishes. What has
+    neither, since an older restok or somebody else wrote it, is loaded to see that
+    it fits, and named with its SHA-256. The exit code is 1 where there are
+    problems, and where a file has no digest.
+
+    Example:
+
+      restok models verify runs/tokenizer runs/har
+    """
+    from restok_cli.files import file_sha256
+    from restok_cli.model.checkpoint import find_model
+    from restok_cli.model.verify import verify_model
+
+    found = {model: verify_model(find_model(model, "tokenizer")) for model in models}
+    problems = [file for files in found.values() for file in files if file.problem]
+    without = [file.path for files in found.values() for file in files if not (file.digest or file.problem)]
+    if as_json:
+        rows = [
+            {"path": str(model), "files": [file._asdict() | {"path": str(file.path)} for file in files]}
+            for model, files in found.items()
+        ]
+        print(json.dumps({"models": rows}))
+    else:
+        for path, _, problem in problems:
+            print(f"{path}: {problem}")
+        for model, files in found.items():
+            if all(file.digest and not file.problem for file in files):
+                print(f"{model} is as it was written")
+    for path in without:
+        note(f"{path} has no digest; it can be read, and fits the rest (SHA-256 {file_sha256(path)})")
+    if problems:
+        raise RestokError(f"{counted(len(problems), 'problem')} found; copy or make the models again")
+    if without:
+        raise RestokError(
+            f"{counted(len(without), 'file')} could not be compared; whoever made them may tell the SHA-256"
+        )
 
 
 @app.command()
@@ -246,7 +302,7 @@ def push(
     if dry_run:
         for path, content in files.items():
             size = len(content) if isinstance(content, bytes) else content.stat().st_size
-            print(f"{path}  {size:,} bytes")
+            say(f"{path}  {size:,} bytes")
         return
     print(upload(files, name, revision, private, f"Upload {folder.kind} with restok {version('restok')}"))
 
@@ -301,6 +357,7 @@ def open_any(path: Path) -> "ModelFolder":
 def describe(folder: "ModelFolder") -> dict:
     """The facts that `restok models show` prints."""
     from restok_cli.model.checkpoint import empty_model, fingerprint
+    from restok_cli.model.checksums import check_file
     from restok_cli.model.levels import level_sizes, step_sizes
 
     module = empty_model(folder.config)
@@ -314,5 +371,6 @@ def describe(folder: "ModelFolder") -> dict:
         sizes = step_sizes(folder.config.num_codes, folder.config.num_sequential_codes)
         facts |= {"steps": len(sizes), "codes_by_step": sizes, "classes": folder.config.num_classes}
         facts["tokenizer_fingerprint"] = folder.tokenizer_fingerprint
+    check_file(folder.weights_file)
     facts |= {"fingerprint": fingerprint(folder), "parameters": parts | {"all": sum(parts.values())}}
     return facts | {"config": folder.config.model_dump()}

@@ -7,15 +7,15 @@ from unicodedata import normalize
 
 import typer
 
+from restok_cli.data.picture_folders import PICTURE_MANIFEST
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, check_output_folder, clear_beside, read_json_lines
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_output_folder, clear_beside, read_json_lines
 from restok_cli.processes import parse_num_processes
 
 if TYPE_CHECKING:
     import torch
 
 DEVICE_TYPES = ("cpu", "cuda", "mps")
-PICTURE_MANIFEST = "manifest.jsonl"  # a line per picture in the folders that generate and reconstruct write
 PICTURE_REQUEST = "request.json"  # what was asked for, beside it: model, options, rounding
 PICTURE_FOLDER = Path("pictures")  # where generate writes and evaluate reads, unless told otherwise
 STDOUT = Path("-")
@@ -64,6 +64,16 @@ MaxDecodedPixels = Annotated[
         metavar="N",
         help=f"Pictures of more pixels than this are left out, since they may fill all memory."
         f" Default: {MAX_DECODED_PIXELS:,}.",
+        show_default=False,
+    ),
+]
+MaxMemberBytes = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help=f"Picture files, and files in tars, of more bytes than this are left out unread."
+        f" Default: {MAX_MEMBER_BYTES:,}.",
         show_default=False,
     ),
 ]

@@ -7,13 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restok_cli.commands.options import Check, CountsAsJson, Jobs, MaxDecodedPixels, OverwriteDataset
+from restok_cli.commands.options import (
+    Check,
+    CountsAsJson,
+    Jobs,
+    MaxDecodedPixels,
+    MaxMemberBytes,
+    OverwriteDataset,
+)
 from restok_cli.commands.prepare_codes import codes
 from restok_cli.commands.prepare_counts import print_counts
 from restok_cli.commands.prepare_shards import shards
-from restok_cli.console import counted, note
+from restok_cli.console import counted, note, say
 from restok_cli.errors import Interrupted, RestokError, UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, check_output_folder, clear_beside, whole_folder
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_output_folder, clear_beside, whole_folder
 
 if TYPE_CHECKING:
     from restok_cli.data.preparation import Plan
@@ -61,6 +68,7 @@ def imagenet(
     resize: Resize = None,
     max_pixels: MaxPixels = None,
     max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
+    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
     check: Check = "quick",
     samples_per_shard: SamplesPerShard = 4000,
     jobs: Jobs = None,
@@ -90,7 +98,7 @@ def imagenet(
     _check_output(out, overwrite)
     _check_apart(source, out)
     sources = open_imagenet(source, test_as_validation)
-    rules = Rules(check, resize, max_pixels, max_decoded_pixels)
+    rules = Rules(check, resize, max_pixels, max_decoded_pixels, max_member_bytes)
     plan = Plan("imagenet", readable(str(source)), sources, rules, samples_per_shard)
     _prepare(plan, out, jobs, overwrite, as_json)
 
@@ -112,6 +120,7 @@ def folder(
     resize: Resize = None,
     max_pixels: MaxPixels = None,
     max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
+    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
     check: Check = "quick",
     samples_per_shard: SamplesPerShard = 4000,
     jobs: Jobs = None,
@@ -138,7 +147,7 @@ def folder(
     _check_output(out, overwrite)
     _check_apart(pictures, out)
     sources = walk_folder(pictures, validation_fraction, test_as_validation)
-    rules = Rules(check, resize, max_pixels, max_decoded_pixels)
+    rules = Rules(check, resize, max_pixels, max_decoded_pixels, max_member_bytes)
     name, source = readable(pictures.resolve().name), readable(str(pictures))
     _prepare(Plan(name, source, sources, rules, samples_per_shard), out, jobs, overwrite, as_json)
 
@@ -156,6 +165,7 @@ def verify(
         ),
     ],
     jobs: Jobs = None,
+    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
     """Read a data set, or the codes of one, and say whether it is what was prepared.
@@ -174,7 +184,10 @@ def verify(
     from restok_cli.data.verify_codes import verify_codes
     from restok_cli.machine import available_cores
 
-    verification = verify_codes(data) if is_codes(data) else verify_dataset(data, jobs or available_cores())
+    if is_codes(data):
+        verification = verify_codes(data)
+    else:
+        verification = verify_dataset(data, jobs or available_cores(), max_member_bytes)
     num_shards, num_samples, streamed, problems = verification
     for split in streamed:
         note(f"the shards of {split} are elsewhere, so nothing is known of them")
@@ -183,7 +196,7 @@ def verify(
         print(json.dumps(counts | {"problems": [problem._asdict() for problem in problems]}))
     else:
         for file, sample, what in problems:
-            print(f"{file}: {sample}: {what}" if sample else f"{file}: {what}")
+            say(f"{file}: {sample}: {what}" if sample else f"{file}: {what}")
     if problems:
         raise RestokError(f"{data} has {counted(len(problems), 'problem')}; prepare or copy it again")
     if streamed and not num_shards:
@@ -192,7 +205,7 @@ def verify(
         )
     verb = "is as it was" if num_samples == 1 else "are as they were"
     if not as_json:
-        print(f"{counted(num_samples, 'sample')} in {counted(num_shards, 'shard')} {verb} prepared")
+        say(f"{counted(num_samples, 'sample')} in {counted(num_shards, 'shard')} {verb} prepared")
 
 
 @app.command()

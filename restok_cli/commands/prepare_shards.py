@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from restok_cli.commands.options import Check, CountsAsJson, Jobs, MaxDecodedPixels, OverwriteDataset
+from restok_cli.commands.options import Check, CountsAsJson, Jobs, MaxDecodedPixels, MaxMemberBytes, OverwriteDataset
 from restok_cli.commands.prepare_counts import print_counts, print_remote_counts
 from restok_cli.console import counted, note
 from restok_cli.errors import UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, check_output_folder
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_output_folder
 
 
 def shards(
@@ -41,6 +41,7 @@ def shards(
     ] = None,
     check: Check = "quick",
     max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
+    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
     jobs: Jobs = None,
     overwrite: OverwriteDataset = False,
     as_json: CountsAsJson = False,
@@ -88,7 +89,7 @@ def shards(
             )
         print_remote_counts(folder, existing.describe_remote(folder, found, name, names), as_json)
         return
-    rules = Rules(check, max_decoded_pixels=max_decoded_pixels)
+    rules = Rules(check, max_decoded_pixels=max_decoded_pixels, max_member_bytes=max_member_bytes)
     source = readable(" ".join(words[:-1] if out else words))
     manifest, num_bad, passed_over = existing.describe_shards(
         found, out, name=name, source=source, class_names=names, rules=rules, jobs=jobs or available_cores()

@@ -34,7 +34,7 @@ def run_layers(
     Also a line that says which lengths of the preset were rescaled to a run of fewer steps, or "". A run that resumes
     has those that it began with. Raises UsageError for what cannot be read.
     """
-    from restok_cli.training.settings import config_path, kind_of, layers_of, rescaled, with_lengths_of
+    from restok_cli.training.settings import config_path, kind_of, layers_of, rescaled, with_choices_of
 
     begun = resume and config_path(output).is_file()
     if begun and (found := kind_of([output])) != kind:
@@ -48,7 +48,7 @@ def run_layers(
     }
     layers = layers_of(kind, preset, file, assignments or [], options)
     if resume:
-        return with_lengths_of(layers, output) if begun else layers, ""
+        return with_choices_of(layers, output) if begun else layers, ""
     return rescaled(kind, layers)
 
 

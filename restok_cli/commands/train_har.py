@@ -78,7 +78,8 @@ def train_har(
     check_resume(resume, overwrite)
     check_trackers(track or [])
     layers, rescaling = run_layers("har", output, resume, preset, config, assignments, max_steps, batch_size, seed)
-    check_stop_at(stop_at, resolve("har", layers).config)
+    stated = resolve("har", layers).config
+    check_stop_at(stop_at, stated)
 
     run_in_processes(num_processes)
 
@@ -93,7 +94,7 @@ def train_har(
     torch_device = local_device(open_device(device))
     tokenizer_folder = open_tokenizer(tokenizer)
     frozen = load_for_use(tokenizer_folder, torch_device).requires_grad_(False)
-    source = open_source(data, tokenizer_folder, frozen, torch_device, allow_pipe)
+    source = open_source(data, tokenizer_folder, frozen, torch_device, allow_pipe, stated.data.max_member_bytes)
     facts = {
         "codebook_size": tokenizer_folder.config.codebook_size,
         "num_codes": tokenizer_folder.config.num_latent_tokens,

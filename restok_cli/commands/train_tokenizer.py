@@ -84,7 +84,7 @@ def train_tokenizer(
     from restok_cli.training.teachers import with_alignment_dims
     from restok_cli.training.tokenizer_loop import train_tokenizer as train_loop
 
-    dataset = open_dataset(data, allow_pipe)
+    dataset = open_dataset(data, allow_pipe, settings.config.data.max_member_bytes)
     dataset.split("train")
     given = open_tokenizer(init) if init is not None else None
     if given is not None:

@@ -1,10 +1,12 @@
-"""Arrays in .npy files, read where they lie on the disk, and what may be wrong with .npz files."""
+"""Arrays in files: .npy, read where they lie on the disk, and .npz, of which nothing is unpacked unless it fits."""
 
 import math
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +25,78 @@ NPZ_ERRORS = (
     zlib.error,
 )
 
+MAX_UNPACKED = 512 << 20  # bytes that an .npz file may unpack to, if that is not about what it has itself
+USUAL_RATIO = 4  # between the two, at most, of numbers that are none of zeros alone
+ROW_BYTES = 64  # what is made of a row beside its numbers, such as the name of a picture
+
+
+class Header(NamedTuple):
+    """The beginning of a .npy file."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype
+
+    @property
+    def num_bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def num_bytes_used(self) -> int:
+        """What work with the numbers takes, as 64-bit ones."""
+        return math.prod(self.shape) * max(self.dtype.itemsize, 8) + ROW_BYTES * math.prod(self.shape[:1])
+
+
+def read_header(file: BinaryIO) -> Header:
+    """What a .npy file begins with. Raises ValueError where it is none of plain numbers or texts."""
+    if np.lib.format.read_magic(file) != (1, 0):  # of others the header may have gigabytes
+        raise ValueError("not version 1.0 of the format")
+    try:
+        header = Header(*np.lib.format.read_array_header_1_0(file))
+    except (SyntaxError, TypeError, IndexError, RecursionError, MemoryError, tokenize.TokenError) as error:
+        # it parses Python
+        raise ValueError("its header is damaged") from error
+    if header.dtype.hasobject or min(header.shape, default=0) < 0:
+        raise ValueError("not an array of plain numbers")
+    return header
+
+
+def open_member(archive: zipfile.ZipFile, name: str) -> tuple[Header, zipfile.ZipExtFile]:
+    """The array called `name` in an .npz file, still packed: its header, and the file where its numbers begin.
+
+    Raises one of NPZ_ERRORS where it is not there, or where its header and its size do not fit.
+    """
+    info = archive.getinfo(f"{name}.npy")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others cannot be unpacked piece by piece
+        raise ValueError(f"{name} is packed in a way that NumPy does not use")
+    file = archive.open(info)
+    header = read_header(file)
+    if info.file_size != file.tell() + header.num_bytes:
+        raise ValueError(f"{name} is not the {header.num_bytes} bytes that its header speaks of")
+    return header, file
+
+
+def read_npz(path: Path, names: Iterable[str], max_bytes: int | None = None) -> dict[str, np.ndarray]:
+    """Those arrays of `names` that an .npz file holds.
+
+    Raises one of NPZ_ERRORS, also for pickled objects and, before anything is unpacked, where `check_room` does.
+    """
+    with zipfile.ZipFile(path) as archive:
+        present = set(archive.namelist())
+        opened = {name: open_member(archive, name) for name in names if f"{name}.npy" in present}
+        check_room((header for header, _ in opened.values()), path, max_bytes)
+        return {name: np.lib.format.read_array(archive.open(f"{name}.npy"), allow_pickle=False) for name in opened}
+
+
+def check_room(headers: Iterable[Header], path: Path, max_bytes: int | None = None) -> None:
+    """Raises ValueError where work with the arrays of a file would take more memory than `max_bytes`.
+
+    By default that is MAX_UNPACKED, or more where the file itself is large.
+    """
+    limit = max_bytes or max(MAX_UNPACKED, USUAL_RATIO * path.stat().st_size)
+    if (needed := sum(header.num_bytes_used for header in headers)) > limit:
+        raise ValueError(f"its arrays would take {needed:,} bytes of memory, more than {limit:,}")
+
 
 def map_array(path: Path) -> np.ndarray:
     """The array in a .npy file, read-only, mapped from the disk: it takes no memory of its own.
@@ -33,18 +107,12 @@ def map_array(path: Path) -> np.ndarray:
     Raises OSError where there is no such file, ValueError where it is none of ours or is cut short.
     """
     with open(path, "rb") as file:
-        if np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError("not version 1.0 of the format")
-        try:
-            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-        except (SyntaxError, TypeError, IndexError, RecursionError, MemoryError, tokenize.TokenError) as error:
-            # it parses Python
-            raise ValueError("its header is damaged") from error
+        header = read_header(file)
         start = file.tell()
-    end = start + math.prod(shape) * dtype.itemsize
-    if dtype.hasobject or path.stat().st_size != end:
+    end = start + header.num_bytes
+    if path.stat().st_size != end:
         raise ValueError(f"not {end} bytes of plain numbers")
     contents = torch.from_file(str(path), shared=False, size=end, dtype=torch.uint8).numpy()
-    array = contents[start:].view(dtype).reshape(shape, order="F" if fortran_order else "C")
+    array = contents[start:].view(header.dtype).reshape(header.shape, order="F" if header.fortran_order else "C")
     array.flags.writeable = False
     return array

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from restok_cli.console import tell
 from restok_cli.errors import RestokError, UsageError
 
 BROKEN_LIMIT = 0.001  # the share of a split's samples that may turn out broken
@@ -120,7 +120,7 @@ class BrokenSamples:
         """Count the broken samples and say why each is. Raises RestokError past the limit."""
         for key in reasons.keys() - self.reasons.keys():
             # from whichever process it is, unlike other notes: each meets samples of its own
-            print(f"left out: {reasons[key]}", file=sys.stderr, flush=True)
+            tell(f"left out: {reasons[key]}")
         self.reasons |= reasons
         if len(self.reasons) > self.num_allowed:
             keys = sorted(self.reasons)

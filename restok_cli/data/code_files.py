@@ -1,10 +1,12 @@
 """Codes in files: the one place that knows how `encode` and `generate --codes` write them and who reads them.
 
-.npz           codes (n, L) int32, keys (n,), class_ids (n,), codebook_size, tokenizer
+.npz           codes (n, L) int32, keys (n,), class_ids (n,), codebook_size, tokenizer, crc32
 .safetensors   codes and class_ids as tensors, the rest as JSON in its metadata, under `restok`
-.jsonl or -    a line per picture, each complete: {"key", "class_id", "codes", "codebook_size", "tokenizer"}
+.jsonl or -    a line per picture, each complete: {"key", "class_id", "codes", "codebook_size", "tokenizer"} and its
+               own digest (`sealed` in files.py)
 
 Codes that were drawn also have `request`, what they were drawn by: JSON in an .npz, in lines only the first one's.
+The digests are compared where they are there; files without, of older versions or of others, are read as well.
 """
 
 import json
@@ -14,13 +16,14 @@ from pathlib import Path
 from typing import Annotated, NamedTuple, TextIO
 
 import numpy as np
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, NonNegativeInt
 
 from restok_cli.console import counted
-from restok_cli.data.arrays import NPZ_ERRORS
+from restok_cli.data.arrays import NPZ_ERRORS, Header, check_room, read_npz
 from restok_cli.data.shards import MAX_CLASS_ID, NO_CLASS
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import whole_file
+from restok_cli.files import crc32_of, is_sealed, lines_of, sealed, whole_file
+from restok_cli.schema import Fields, PositiveCount, parse_json
 
 MAX_CODEBOOK_SIZE = 2**31  # codes are kept as int32
 CODE_SUFFIXES = (".npz", ".safetensors", ".jsonl")
@@ -46,9 +49,9 @@ class _Line(BaseModel):
     key: str
     class_id: ClassId = NO_CLASS
     codes: list[NonNegativeInt]
-    codebook_size: PositiveInt
+    codebook_size: PositiveCount
     tokenizer: str = ""
-    request: dict | None = None
+    request: Fields | None = None
 
 
 def check_code_file(path: Path) -> None:
@@ -74,7 +77,7 @@ def write_codes(codes: Codes, path: Path) -> None:
     check_code_file(path)
     with whole_file(path) as temporary:
         if path.suffix.lower() == ".npz":
-            fields = codes._asdict() | {"keys": np.array(codes.keys)}
+            fields = codes._asdict() | {"keys": np.array(codes.keys), "crc32": _crc32(codes)}
             request = fields.pop("request")
             with open(temporary, "wb") as file:
                 np.savez(file, **fields, **({"request": json.dumps(request)} if request else {}))
@@ -92,7 +95,7 @@ def write_code_lines(codes: Codes, file: TextIO) -> None:
         line = {"key": key, "class_id": int(class_id), "codes": row.tolist()}
         line |= {"codebook_size": codes.codebook_size, "tokenizer": codes.tokenizer} | request
         request = {}
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        file.write(json.dumps(sealed(line), ensure_ascii=False) + "\n")
     file.flush()
 
 
@@ -100,9 +103,17 @@ def _write_safetensors(codes: Codes, path: Path) -> None:
     from safetensors.numpy import save
 
     rest = {"keys": codes.keys, "codebook_size": codes.codebook_size, "tokenizer": codes.tokenizer}
+    rest["crc32"] = _crc32(codes)
     rest |= {"request": codes.request} if codes.request else {}
     metadata = {"restok": json.dumps(rest)}  # one entry, since safetensors writes several in random order
     path.write_bytes(save({"codes": codes.codes, "class_ids": codes.class_ids}, metadata))
+
+
+def _crc32(codes: Codes) -> str:
+    """The digest of all fields."""
+    rest = [codes.keys, int(codes.codebook_size), codes.tokenizer, codes.request, codes.codes.shape]
+    arrays = (np.ascontiguousarray(codes.codes, "<i4"), np.ascontiguousarray(codes.class_ids, "<i8"))
+    return crc32_of(json.dumps(rest, sort_keys=True).encode(), *(array.data for array in arrays))
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -120,7 +131,7 @@ def read_codes(path: Path) -> Codes:
         raise UsageError(f"{path}: no such file; give codes that `restok encode` or `restok generate --codes` wrote")
     if path.suffix.lower() == ".jsonl":
         with open(path, "rb") as file:
-            return join(list(read_code_lines(file, str(path), 4096)))
+            return join(list(read_code_lines(lines_of(file, str(path)), str(path), 4096)))
     try:
         fields = _read_npz(path) if path.suffix.lower() == ".npz" else _read_safetensors(path)
         codes = np.asarray(fields["codes"])
@@ -134,7 +145,10 @@ def read_codes(path: Path) -> Codes:
         raise RestokError(
             f"{path} cannot be read as codes ({error}); expected codes (n, L) and codebook_size"
         ) from error
-    return _checked(found, str(path))
+    found = _checked(found, str(path))
+    if "crc32" in fields and str(fields["crc32"]) != _crc32(found):
+        raise RestokError(f"{path} is damaged: it is not as it was written; copy or make it again")
+    return found
 
 
 def read_code_lines(lines: Iterable[bytes | str], source: str, batch_size: int) -> Iterator[Codes]:
@@ -147,15 +161,10 @@ def read_code_lines(lines: Iterable[bytes | str], source: str, batch_size: int) 
     for number, text in enumerate(lines, start=1):
         if not text.strip():
             continue
-        try:
-            line = _Line.model_validate_json(text)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(map(str, problem["loc"]))
-            raise RestokError(
-                f"{source}, line {number}: {f'{where}: ' if where else ''}{problem['msg']};"
-                " expected lines that `restok encode` or `restok generate --codes` wrote"
-            ) from error
+        remedy = "give lines that `restok encode` or `restok generate --codes` wrote"
+        line = parse_json(_Line, text, f"{source}, line {number}", remedy)
+        if not is_sealed(json.loads(text)):
+            raise RestokError(f"{source}, line {number} is not as it was written; copy or make the codes again")
         first = first or line
         for name, ours, theirs in (
             ("codes", len(line.codes), len(first.codes)),
@@ -183,11 +192,10 @@ def _of_lines(lines: list[_Line], source: str) -> Codes:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as arrays:
-        fields = dict(arrays)
+    fields = read_npz(path, (*Codes._fields, "crc32"))
     if "request" in fields:  # or what somebody else calls so
-        with suppress(ValueError):
-            fields["request"] = json.loads(str(fields["request"]))
+        with suppress(RestokError):
+            fields["request"] = parse_json(Fields, str(fields["request"]), str(path), "")
     return fields
 
 
@@ -196,11 +204,14 @@ def _read_safetensors(path: Path) -> dict[str, object]:
 
     try:
         with safe_open(path, "np") as file:
-            fields = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            names = {"codes", "class_ids"}.intersection(file.keys())
+            shapes = [file.get_slice(name).get_shape() for name in names]
+            check_room((Header(tuple(shape), False, np.dtype("i8")) for shape in shapes), path)
+            fields = {name: file.get_tensor(name) for name in names}
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(str(error)) from error
-    return json.loads(metadata.get("restok", "{}")) | fields
+    return parse_json(Fields, metadata.get("restok", "{}"), str(path), "give codes that restok wrote") | fields
 
 
 def _checked(found: Codes, source: str) -> Codes:

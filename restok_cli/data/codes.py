@@ -10,23 +10,26 @@ A shard is an array that `numpy.load` reads. The code room knows no tokenizer: `
 import hashlib
 import json
 import re
-import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
+from zlib_ng import zlib_ng
 
 from restok_cli.console import counted
 from restok_cli.data.arrays import map_array
 from restok_cli.data.batching import check_division, micro_batches
 from restok_cli.data.manifests import Made, locate
+from restok_cli.data.shards import NO_CLASS
 from restok_cli.data.transforms import NUM_VIEWS, Views
 from restok_cli.errors import UsageError, did_you_mean
+from restok_cli.schema import Count, PositiveCount, Schema
 
 MADE = Made("the codes", "restok prepare codes")
 CODES_FILE, UNFINISHED_FILE = "codes.json", "unfinished.json"
@@ -36,22 +39,20 @@ SAMPLES_PER_SHARD = 256  # what is lost of the work at most when it is stopped
 CODE_FILES = re.compile(r"codes\.json|unfinished\.json|[A-Za-z0-9_-]+-\d{6,}\.npy|\..*\.tmp")
 
 
-class CodePlan(BaseModel):
+class CodePlan(Schema):
     """What decides every code of a cache."""
-
-    model_config = ConfigDict(extra="forbid")
 
     format_version: Literal[1] = 1
     data_name: str
     data_fingerprint: str
     tokenizer_fingerprint: str
     dtype: str  # that the tokenizer computed in
-    image_size: tuple[int, int]  # (height, width) of the views
+    image_size: tuple[PositiveCount, PositiveCount]  # (height, width) of the views
     views: dict[str, Views]  # how they are made of a picture, by split
-    codebook_size: int = Field(gt=0)
-    num_codes: int = Field(gt=0)  # L, of one view
+    codebook_size: int = Field(gt=0, le=2**31)
+    num_codes: int = Field(gt=0, le=2**20)  # L, of one view
     class_names: list[str]  # the class id is the place in this list; empty where there are no classes
-    samples_per_shard: int = Field(gt=0)  # of the data set, before broken ones are left out
+    samples_per_shard: PositiveCount  # of the data set, before broken ones are left out
 
     def num_shards(self, num_samples: int) -> int:
         """Of a split with so many samples."""
@@ -63,20 +64,30 @@ class CodePlan(BaseModel):
         return range(first, min(first + self.samples_per_shard, num_samples))
 
 
-class CodeShardInfo(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class CodeShardInfo(Schema):
     file: str = Field(pattern=r"^[A-Za-z0-9_-]+\.npy$")
-    num_samples: int = Field(ge=0)
-    bytes: int
+    num_samples: Count
+    bytes: Count
     sha256: str
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.num_samples > self.bytes:
+            raise ValueError(f"{self.file} of {self.bytes} bytes has no room for {self.num_samples} samples")
+        return self
 
 
 class CodeManifest(CodePlan):
     """What codes.json says."""
 
-    splits: dict[str, list[CodeShardInfo]] = Field(min_length=1)
+    splits: dict[str, Annotated[list[CodeShardInfo], Field(min_length=1)]] = Field(min_length=1)
     fingerprint: str  # two caches with the same one hold the same codes of the same samples in the same order
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if unknown := self.splits.keys() - self.views.keys():
+            raise ValueError(f"nothing is said of the views of {min(unknown)}")
+        return self
 
 
 class CodeBatch(NamedTuple):
@@ -93,9 +104,16 @@ def record_dtype(plan: CodePlan, num_views: int, key_bytes: int) -> np.dtype:
     return np.dtype([codes, ("class_id", "<i4"), ("key", f"S{key_bytes}"), ("checksum", "<u4")])
 
 
+def impossible(records: np.ndarray, plan: CodePlan) -> np.ndarray:
+    """Of each record, whether it holds a code or a class that does not exist: bool (n,)."""
+    lowest, highest = (0, len(plan.class_names) - 1) if plan.class_names else (NO_CLASS, NO_CLASS)
+    wrong_class = (records["class_id"] < lowest) | (records["class_id"] > highest)
+    return wrong_class | ((records["codes"] >= plan.codebook_size) | (records["codes"] < 0)).any((1, 2))
+
+
 def checksum(record: np.void) -> int:
     """What the last field of a record must be."""
-    return zlib.crc32(record.tobytes()[:-4])
+    return zlib_ng.crc32(memoryview(record.tobytes())[:-4])
 
 
 def fingerprint(plan: CodePlan, splits: dict[str, list[CodeShardInfo]]) -> str:
@@ -130,7 +148,7 @@ class CodeSplit:
 
     def key(self, i: int) -> str:
         """The key of sample `i` in its data set."""
-        return self._record(i)["key"].decode()
+        return self._record(i)["key"].decode(errors="replace")
 
 
 class CodeShard:
@@ -141,6 +159,16 @@ class CodeShard:
 
     @cached_property
     def records(self) -> np.ndarray:
+        """All samples. Raises RestokError where the file is damaged, or holds codes or classes that do not exist."""
+        records = self.mapped
+        if impossible(records, self.plan).any():
+            what = f"holds codes or classes outside the {self.plan.codebook_size} and {len(self.plan.class_names)}"
+            raise MADE.damaged(self.path, f"{what} that {CODES_FILE} speaks of")
+        return records
+
+    @cached_property
+    def mapped(self) -> np.ndarray:
+        """All samples, as they are in the file. Raises RestokError where it holds none, or others than it should."""
         try:
             records = map_array(self.path)
         except (OSError, ValueError) as error:
@@ -192,13 +220,16 @@ def is_codes(path: str | Path) -> bool:
 def open_codes(path: str | Path) -> CodeCache:
     """Open a folder that `restok prepare codes` made.
 
-    Raises UsageError where `path` is none or is unfinished, RestokError where a shard of it is missing or cut.
+    Raises UsageError where `path` is none or is unfinished, RestokError where a part of it is missing or damaged.
     """
     folder = Path(path)
     check_finished(folder)
     manifest = MADE.read(CodeManifest, folder / CODES_FILE)
-    for shard in (shard for shards in manifest.splits.values() for shard in shards):
-        MADE.check_file(folder / shard.file, shard.bytes)
+    if manifest.fingerprint != fingerprint(manifest, manifest.splits):
+        raise MADE.damaged(folder / CODES_FILE, "does not fit its fingerprint")
+    shards = [shard for shards in manifest.splits.values() for shard in shards]
+    with ThreadPoolExecutor() as pool:  # SHA-256 lets other threads run
+        list(pool.map(lambda shard: MADE.check_file(folder / shard.file, shard.bytes, shard.sha256), shards))
     return CodeCache(folder, manifest)
 
 

@@ -34,6 +34,7 @@ from restok_cli.data.shards import (
     index_path,
     is_index,
     own_files,
+    padded,
 )
 from restok_cli.data.splits import SPLITS, split_named, split_of
 from restok_cli.data.tars import (
@@ -43,6 +44,7 @@ from restok_cli.data.tars import (
     picture_extension,
     pictures_beside,
     read_class_id,
+    why_unread,
 )
 from restok_cli.data.writer import (
     Digest,
@@ -50,7 +52,6 @@ from restok_cli.data.writer import (
     digest_spans,
     fingerprint,
     make_manifest,
-    padded,
     shard_name,
     write_index,
     write_manifest,
@@ -332,6 +333,8 @@ def _index_shard(rules: Rules, synsets: dict[str, int], path: Path, advance: Cal
             try:
                 extension, class_id = picture_extension(files), read_class_id(tar, files, synsets)
                 picture = files[extension]
+                if problem := why_unread(picture, key, rules.max_member_bytes):
+                    raise problem
                 tar.seek(picture.offset_data - TAR_BLOCK)
                 name = name_in(tar.read(TAR_BLOCK))  # as readers find it, who may need its suffix
                 sizes.add(check_picture(tar.read(picture.size), name, rules))

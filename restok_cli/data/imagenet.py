@@ -15,14 +15,15 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tarfile import TarInfo
 from typing import NamedTuple
 
 from restok_cli.console import counted, note, readable, track
 from restok_cli.data.devkit import read_devkit
 from restok_cli.data.parquet import are_unlabelled, find_parquet, read_parquet
-from restok_cli.data.sources import File, Piece, Place, Source, Sources, shuffled, unused_key
+from restok_cli.data.sources import File, Piece, Place, Source, Sources, Unreadable, shuffled, unused_key
 from restok_cli.data.splits import SPLITS, split_named, test_as_validation
-from restok_cli.data.tars import SYNSET, list_files
+from restok_cli.data.tars import SPARSE, SYNSET, list_files
 from restok_cli.data.texts import read_text
 from restok_cli.data.walk import folders_in, is_hidden, look_below, note_empty_folders, note_passed_over, tars_in
 from restok_cli.errors import RestokError, UsageError
@@ -196,9 +197,13 @@ def _pictures_in_tar(path: Path, synset: str | None) -> Iterator[Found]:
                 for inner in list_files(tar, f"{name} in {path}", file.offset_data, end):
                     picture = inner.name.rpartition("/")[2]
                     if not is_hidden(picture):
-                        yield Found(picture, name.removesuffix(".tar"), Piece(str(path), inner.offset_data, inner.size))
+                        yield Found(picture, name.removesuffix(".tar"), _place_of(inner, path))
             else:
-                yield Found(name, synset, Piece(str(path), file.offset_data, file.size))
+                yield Found(name, synset, _place_of(file, path))
+
+
+def _place_of(file: TarInfo, tar: Path) -> Place:
+    return Unreadable(SPARSE) if file.issparse() else Piece(str(tar), file.offset_data, file.size)
 
 
 def _validation_labels(folder: Path, pictures: list[Found]) -> dict[str, str]:

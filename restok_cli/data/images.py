@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from restok_cli.console import note
 from restok_cli.errors import PictureError, RestokError
-from restok_cli.files import MAX_DECODED_PIXELS
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 
 IMAGE_SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm"),
@@ -80,14 +80,27 @@ def read_image(source: bytes | Path, name: str, max_pixels: int | None = MAX_DEC
         return _to_rgb(image)
 
 
-def read_file(path: Path, name: str) -> bytes:
-    """The bytes of a picture file. Raises PictureError where there are none, or where reading could wait for ever."""
+def read_file(path: Path, name: str, max_bytes: int = MAX_MEMBER_BYTES) -> bytes:
+    """The bytes of a picture file.
+
+    Raises PictureError where there are none, or more than `max_bytes`, or where reading could wait for ever.
+    """
     try:
         if path.exists() and not path.is_file():
             raise PictureError(f"{name}: is no file, but a folder, a pipe or a device; give a picture file")
+        check_size(path.stat().st_size, name, max_bytes)
         return path.read_bytes()
     except OSError as error:
         raise PictureError(f"{name}: cannot be read ({error.strerror})") from error
+
+
+def check_size(num_bytes: int, name: str, max_bytes: int) -> None:
+    """Raises PictureError, before it is read, where a file called `name` has more bytes than `max_bytes`."""
+    if num_bytes > max_bytes:
+        raise PictureError(
+            f"{name}: has {num_bytes:,} bytes, more than the {max_bytes:,} that --max-member-bytes admits"
+            " (data.max_member_bytes in training)"
+        )
 
 
 @contextmanager
@@ -165,12 +178,12 @@ def split_png(data: bytes) -> tuple[bytes, bytes]:
     """
     if not data.startswith(PNG_START):
         return data, b""
-    pixels, metadata, start = [PNG_START], [], len(PNG_START)
+    pixels, metadata, start, chunks = [PNG_START], [], len(PNG_START), memoryview(data)  # whose pieces are no copies
     while start < len(data):
         kind, end = data[start + 4 : start + 8], start + 12 + int.from_bytes(data[start : start + 4], "big")
         if kind == b"IEND":
             end = len(data)  # what may come behind it is no chunk
-        (metadata if kind in PNG_METADATA else pixels).append(data[start:end])
+        (metadata if kind in PNG_METADATA else pixels).append(chunks[start:end])
         start = end
     if not metadata:
         return data, b""
@@ -232,13 +245,12 @@ def find_jpeg_decoder() -> Callable[[bytes], torch.Tensor]:
 def resize_box(pixels: torch.Tensor, box: tuple[int, int, int, int], size: tuple[int, int]) -> torch.Tensor:
     """Resize the piece (left, top, right, bottom) of uint8 (3, H, W) to `size` (height, width): bicubic, antialiased.
 
-    What Pillow's resize gives, up to a difference of a few values in 255.
+    As Pillow resizes, up to a difference of a few values in 255.
     """
     left, top, right, bottom = box
     # twice as fast as planes one after the other, and the decoder lays pixels so anyway
     piece = pixels[None, :, top:bottom, left:right].contiguous(memory_format=torch.channels_last)
-    resized = F.interpolate(piece, size, mode="bicubic", antialias=True)
-    return resized[0].contiguous()
+    return F.interpolate(piece, size, mode="bicubic", antialias=True)[0].contiguous()
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -249,7 +261,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
 def _high_byte(image: Image.Image) -> np.ndarray:
@@ -279,24 +291,47 @@ def _describe(error: Exception) -> str:
 def center_crop(image: Image.Image, size: int | tuple[int, int]) -> Image.Image:
     """Resize until `size` just fits and keep the middle: the crop of ADM, which published numbers are measured on.
 
-    `size` is (height, width), or one number for a square. A picture twice too large is halved with a box filter as
-    often as that goes, then resized with a bicubic one. Of a very long picture only what is kept is resized: the same
-    pixels, up to how Pillow rounds between its passes.
+    `size` is (height, width), or one number for a square.
     """
     height, width = (size, size) if isinstance(size, int) else size
-    while image.width >= 2 * width and image.height >= 2 * height:
+    halvings, whole = fit(image.size, (width, height))
+    return resize_and_cut(image, halvings, whole, ((whole[0] - width) // 2, (whole[1] - height) // 2), (width, height))
+
+
+def fit(size: tuple[int, int], room: tuple[float, float]) -> tuple[int, tuple[int, int]]:
+    """How often a picture of `size` is halved, and to what size it is then resized, to just hold `room`.
+
+    All sizes are (width, height). Halved it is for as long as it is twice too large.
+    """
+    (width, height), halvings = size, 0
+    while width >= 2 * room[0] and height >= 2 * room[1]:
+        width, height, halvings = width // 2, height // 2, halvings + 1
+    scale = max(room[0] / width, room[1] / height)
+    return halvings, (round(width * scale), round(height * scale))
+
+
+def resize_and_cut(
+    image: Image.Image, halvings: int, whole: tuple[int, int], place: tuple[int, int], size: tuple[int, int]
+) -> Image.Image:
+    """Halve with a box filter, resize to `whole` with a bicubic one, and cut out `size` at `place` (left, top).
+
+    Of a very long picture only what is kept is resized: the same pixels, up to how Pillow rounds between its passes.
+    """
+    for _ in range(halvings):
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    scale = max(width / image.width, height / image.height)
-    whole = (round(image.width * scale), round(image.height * scale))
-    left, top = (whole[0] - width) // 2, (whole[1] - height) // 2
-    crop = (left, top, left + width, top + height)
-    if whole[0] * whole[1] < LONG_ASPECT * width * height:
-        return image.resize(whole, Image.Resampling.BICUBIC).crop(crop)
+    (left, top), (width, height) = place, size
+    if not is_long(whole, size):
+        return image.resize(whole, Image.Resampling.BICUBIC).crop((left, top, left + width, top + height))
     across, down = image.width / whole[0], image.height / whole[1]
     x, y = (max(int(start) - BICUBIC_REACH, 0) for start in (left * across, top * down))
     box = (left * across - x, top * down - y, (left + width) * across - x, (top + height) * down - y)
     ends = (min(x + int(box[2]) + BICUBIC_REACH, image.width), min(y + int(box[3]) + BICUBIC_REACH, image.height))
     return image.crop((x, y, *ends)).resize((width, height), Image.Resampling.BICUBIC, box=box)
+
+
+def is_long(whole: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether a picture resized to `whole` would take far more memory than the piece of `size` that is kept of it."""
+    return whole[0] * whole[1] >= LONG_ASPECT * size[0] * size[1]
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:

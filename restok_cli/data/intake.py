@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from PIL import Image
 
 from restok_cli.data.images import PNG_DEPTH, open_image, read_image, split_png
-from restok_cli.files import MAX_DECODED_PIXELS
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 
 SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}  # the kept formats; timm looks for these names
 MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # what loaders turn into RGB, all in the same way
@@ -31,6 +31,7 @@ class Rules(NamedTuple):
     resize: int | None = None  # shorter edges above this become this
     max_pixels: int | None = None  # pictures of more are shrunk to it
     max_decoded_pixels: int = MAX_DECODED_PIXELS  # pictures of more are not even opened
+    max_member_bytes: int = MAX_MEMBER_BYTES  # files of more are not even read
 
 
 class Intake(NamedTuple):

@@ -28,9 +28,10 @@ def batches(
     image_size: tuple[int, int],
     batch_size: int,
     seed: int,
+    random_zoom: tuple[float, float],
     random_crop_area: tuple[float, float],
     random_flip: bool,
-    crop: Crop = "random-resized",
+    crop: Crop = "random",
     first_step: int = 0,
     num_workers: int = 0,
     micro_batch_size: int | None = None,
@@ -44,8 +45,8 @@ def batches(
     `micro_batch_size`, by default one for each process; process `rank` gets every `world_size`-th of them, one at a
     time. Every sample comes exactly once an epoch, however large the batch.
 
-    `image_size` is (height, width); `random_crop_area` the smallest and largest share of a picture that a
-    random-resized crop takes; `seed` is at least 0 and below 2**64.
+    `image_size` is (height, width); `random_zoom` and `random_crop_area` are what `random_crop` and
+    `random_resized_crop` take; `seed` is at least 0 and below 2**64.
 
     In the place of a sample that cannot be decoded comes the next of the split that can. It is named once on stderr.
     A split in shards that are elsewhere is streamed, which cannot promise all of this: see `streamed_batches`.
@@ -54,7 +55,7 @@ def batches(
     be read, and where more samples are broken than the share `broken_limit` of all (one always may be).
     """
     size = check_division(batch_size, micro_batch_size, world_size)
-    transform = Transform(seed, image_size, crop, random_crop_area, random_flip)
+    transform = Transform(seed, image_size, crop, random_zoom, random_crop_area, random_flip)
     if num_workers and crop != "centre":
         find_jpeg_decoder()  # once here, not in each worker, where it would take two seconds and 90 MB
     if isinstance(split, StreamedSplit):

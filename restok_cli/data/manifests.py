@@ -5,11 +5,11 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from pydantic import BaseModel, ValidationError
-
 from restok_cli.errors import RestokError
+from restok_cli.files import FIELDS_CRC, file_sha256, is_sealed, sealed, whole_file
+from restok_cli.schema import Fields, Schema, parse_json, read_json, shown
 
-Described = TypeVar("Described", bound=BaseModel)
+Described = TypeVar("Described", bound=Schema)
 
 
 class Made(NamedTuple):
@@ -18,34 +18,43 @@ class Made(NamedTuple):
     what: str  # "the data set"
     command: str  # that makes it
 
+    @property
+    def remedy(self) -> str:
+        return f"copy {self.what} again, or run `{self.command}` again"
+
     def damaged(self, path: Path, problem: str) -> RestokError:
         """What to raise where one of its files is not as it was made."""
-        return RestokError(f"{path} {problem}: copy {self.what} again, or run `{self.command}` again")
+        return RestokError(f"{path} {problem}: {self.remedy}")
 
     def read(self, kind: type[Described], path: Path) -> Described:
         """A description of that kind. Raises RestokError where it is damaged or of another format."""
         version = kind.model_fields["format_version"].default
-        try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(fields, dict) and fields.get("format_version") not in (None, version):
-                raise RestokError(
-                    f"{path} has format {fields['format_version']}, this restok reads {version}:"
-                    f" update restok, or run `{self.command}` again"
-                )
-            return kind.model_validate(fields)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise self.damaged(path, f"is wrong at {where} ({first['msg']})") from error
-        except (ValueError, RecursionError) as error:
-            raise self.damaged(path, "is not JSON") from error
+        fields = read_json(Fields, path, self.remedy)
+        found = fields.get("format_version")
+        if found not in (None, version):
+            raise RestokError(
+                f"{path} has format {shown(found)}, this restok reads {version}:"
+                f" update restok, or run `{self.command}` again"
+            )
+        if not is_sealed(fields):
+            raise self.damaged(path, "is not as it was written")
+        fields.pop(FIELDS_CRC, None)
+        return parse_json(kind, json.dumps(fields), str(path), self.remedy)
 
-    def check_file(self, path: Path, num_bytes: int | None) -> None:
-        """Raises RestokError where the file is missing or, if that is known, has not so many bytes."""
+    def write(self, description: Schema, path: Path) -> None:
+        """Write a description, whole or not at all, with a digest of its own."""
+        with whole_file(path) as temporary:
+            text = json.dumps(sealed(description.model_dump(mode="json")), indent=1, ensure_ascii=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+    def check_file(self, path: Path, num_bytes: int | None, sha256: str | None = None) -> None:
+        """Raises RestokError where the file is missing or, if that is known, has another size or SHA-256."""
         if not path.is_file():
             raise self.damaged(path, "is missing")
         if num_bytes not in (None, size := path.stat().st_size):
             raise self.damaged(path, f"has {size} bytes instead of {num_bytes}")
+        if sha256 is not None and file_sha256(path) != sha256:
+            raise self.damaged(path, "is not as it was made")
 
 
 def locate(ends: list[int], i: int) -> tuple[int, int]:

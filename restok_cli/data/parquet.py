@@ -1,16 +1,25 @@
 """ImageNet as the hub hands it out: parquet files whose rows are pictures. They are read by pyarrow, an extra."""
 
 import filecmp
+import os
 import re
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from restok_cli.console import readable
+from restok_cli.data.images import check_size
 from restok_cli.data.sources import Source, unused_key
 from restok_cli.data.splits import SPLITS, split_of
 from restok_cli.data.walk import entries_below
 from restok_cli.errors import RestokError, UsageError
+
+MAX_GROUP_BYTES = 256 << 20  # of the pictures in a row group, which is read as a whole
+MAX_NAME_BYTES = 4096
+PACKED = [
+    "image.bytes",
+    "image.path",
+]  # columns that stay as they are packed: each value once, however many rows it has
 
 SYNSET = re.compile(r"_(n\d{8})\.")  # at the end of the names that the hub's pictures have
 
@@ -22,13 +31,14 @@ class Row(NamedTuple):
     row_group: int
     row: int  # within its group
 
-    def read(self) -> bytes:
+    def read(self, name: str, max_bytes: int) -> bytes:
         try:
             data = _pictures(self.path, self.row_group)[self.row].as_py()
         except (OSError, ValueError) as error:  # pyarrow's errors are of these kinds
             raise RestokError(f"{self.path} cannot be read; copy or download it again ({error})") from error
         if data is None:
             raise RestokError(f"{self.path} holds names of pictures instead of the pictures themselves")
+        check_size(len(data), name, max_bytes)
         return data
 
 
@@ -106,8 +116,11 @@ def are_unlabelled(paths: list[Path]) -> bool:
 
 def _names_and_labels(file, path: Path, group: int) -> list[tuple[str | None, int | None]]:
     try:
-        rows = file.read_row_group(group, columns=["image.path", "label"]).to_pylist()
-        return [(row["image"]["path"], row["label"]) for row in rows]
+        table = file.read_row_group(group, columns=["image.path", "label"])
+        names = table["image"].combine_chunks().field("path").dictionary.to_pylist()
+        if any(len(name or "") > MAX_NAME_BYTES for name in names):
+            raise ValueError("names that no file can have")
+        return [(row["image"]["path"], row["label"]) for row in table.to_pylist()]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RestokError(f"{path} is damaged, or has no columns image and label") from error
 
@@ -126,9 +139,21 @@ def _open(path: str):
     except ImportError as error:
         raise UsageError("parquet files are read by pyarrow: install it with pip install 'restok[parquet]'") from error
     try:
-        return ParquetFile(path)
+        file = ParquetFile(path, read_dictionary=PACKED)
+        if file.metadata.num_rows > os.path.getsize(path):
+            raise ValueError("more rows than bytes")
+    except KeyError as error:
+        raise RestokError(f"{path} is damaged, or has no columns image and label") from error
     except (OSError, ValueError) as error:
         raise RestokError(f"{path} is a damaged parquet file, or none: copy or download it again") from error
+    for group in map(file.metadata.row_group, range(file.num_row_groups)):
+        size = max(group.column(column).total_uncompressed_size for column in range(group.num_columns))
+        if size > MAX_GROUP_BYTES:
+            raise RestokError(
+                f"{path} has a row group of {size:,} bytes, more than the {MAX_GROUP_BYTES:,} that are read at a time;"
+                " write it again with fewer rows in a group (row_group_size=100 of pyarrow.parquet.write_table)"
+            )
+    return file
 
 
 @lru_cache(maxsize=1)  # the rows of a group follow each other in a shard

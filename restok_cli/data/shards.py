@@ -21,21 +21,26 @@ from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+from zlib_ng import zlib_ng
 
 from restok_cli.data.arrays import map_array
-from restok_cli.data.images import read_image
+from restok_cli.data.images import check_size, read_image
 from restok_cli.data.manifests import Made, locate
 from restok_cli.data.names import key_in, name_in
-from restok_cli.errors import RestokError, UsageError, did_you_mean
+from restok_cli.errors import PictureError, RestokError, UsageError, did_you_mean
+from restok_cli.files import MAX_MEMBER_BYTES
+from restok_cli.schema import Count, PositiveCount, Schema
 
 MADE = Made("the data set", "restok prepare")
 MANIFEST = "dataset.json"
 SAMPLE_FOLDER = Path(__file__).parents[1] / "assets" / "sample"
 SAMPLES_PER_SHARD = 4000
+MAX_UNPACKED = 256 << 20  # bytes, of all gzipped shards of a data set
 TAR_BLOCK = 512
 NO_CLASS = -1
 MAX_CLASS_ID = 2**31 - 1
+MOST_CHECKED = 2**20  # bytes of a sample before its picture that are read to check both; others' shards may have more
 
 SHARD_FILE = re.compile(r"[A-Za-z0-9_-]+\.tar(\.gz)?")
 
@@ -50,23 +55,25 @@ IN_PLACE = {"shards": "described where they lay"}  # of the provenance, where `p
 INDEX_DTYPE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("class_id", "<i4"), ("checksum", "<u4")])
 
 
-class ShardInfo(BaseModel):
+class ShardInfo(Schema):
     """One shard; size and hash are those of the plain tar, so that gzip changes neither them nor the fingerprint."""
 
-    model_config = ConfigDict(extra="forbid")
-
     file: str = Field(pattern=f"^{SHARD_FILE.pattern}$")
-    num_samples: int = Field(gt=0)
-    bytes: int
+    num_samples: PositiveCount
+    bytes: Count
     sha256: str
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.num_samples * 2 * TAR_BLOCK > self.bytes:  # a header and a picture each
+            raise ValueError(f"{self.file} of {self.bytes} bytes has no room for {self.num_samples} samples")
+        return self
 
-class SplitInfo(BaseModel):
-    model_config = ConfigDict(extra="forbid")
 
-    num_samples: int = Field(ge=0)  # 0 where the shards are elsewhere and nobody has counted
-    shards: list[ShardInfo] = []
-    urls: list[str] = []  # of shards that are streamed, since they are elsewhere; then there are no others
+class SplitInfo(Schema):
+    num_samples: Count  # 0 where the shards are elsewhere and nobody has counted
+    shards: list[ShardInfo] = Field([])
+    urls: list[str] = Field([])  # of shards that are streamed, since they are elsewhere; then there are no others
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -75,16 +82,14 @@ class SplitInfo(BaseModel):
         return self
 
 
-class Manifest(BaseModel):
+class Manifest(Schema):
     """What dataset.json says."""
-
-    model_config = ConfigDict(extra="forbid")
 
     format_version: Literal[1] = 1
     name: str
     splits: dict[str, SplitInfo] = Field(min_length=1)
     class_names: list[str]  # the class id is the place in this list; empty where there are no classes
-    image_size: tuple[int, int] | None  # (height, width) where all pictures share one
+    image_size: tuple[PositiveCount, PositiveCount] | None  # (height, width) where all pictures share one
     provenance: dict[str, str]
     fingerprint: str  # two data sets with the same one hold the same samples in the same order
 
@@ -100,14 +105,27 @@ class Sample(NamedTuple):
     info: dict[str, str | int]  # goes into <key>.json
 
 
+def padded(length: int) -> int:
+    """The bytes that a member of so many bytes takes in a tar."""
+    return -(-length // TAR_BLOCK) * TAR_BLOCK
+
+
+def is_in_order(index: np.ndarray) -> bool:
+    """Whether the samples of an index follow each other, each with room for a header before it."""
+    starts = index["offset"].astype(np.int64) - TAR_BLOCK
+    ends = index["offset"].astype(np.int64) + index["length"]
+    return not ((starts < 0).any() or (starts[1:] < ends[:-1]).any())
+
+
 class Shard:
     """One tar and its index. No file stays open between two reads, however many shards there are."""
 
-    def __init__(self, path: Path, num_samples: int, num_classes: int):
-        self.path, self.num_samples, self.num_classes = path, num_samples, num_classes
+    def __init__(self, path: Path, info: ShardInfo, num_classes: int, max_member_bytes: int = MAX_MEMBER_BYTES):
+        self.path, self.info, self.num_classes, self.max_member_bytes = path, info, num_classes, max_member_bytes
+        self.num_samples = info.num_samples
 
     def __reduce__(self):
-        return Shard, (self.path, self.num_samples, self.num_classes)
+        return Shard, (self.path, self.info, self.num_classes, self.max_member_bytes)
 
     @cached_property
     def index(self) -> np.ndarray:
@@ -119,6 +137,8 @@ class Shard:
             raise MADE.damaged(path, "is missing or no index") from error
         if index.dtype != INDEX_DTYPE or index.shape != (self.num_samples,):
             raise MADE.damaged(path, f"does not index the {self.num_samples} samples that {MANIFEST} speaks of")
+        if not is_in_order(index):
+            raise MADE.damaged(path, "is no index: its samples overlap")
         lowest, highest = (0, self.num_classes - 1) if self.num_classes else (NO_CLASS, NO_CLASS)
         if index["class_id"].min() < lowest or index["class_id"].max() > highest:
             raise MADE.damaged(path, f"holds class ids outside the {self.num_classes} classes of {MANIFEST}")
@@ -136,9 +156,28 @@ class Shard:
         return self._read_at(int(self.index["offset"][i]) - TAR_BLOCK, TAR_BLOCK)
 
     def read(self, i: int) -> bytes:
-        """The picture's file as it was given to `prepare`."""
+        """The picture's file as it was given to `prepare`.
+
+        Raises PictureError where the sample was damaged since, or the picture has too many bytes.
+        """
+        offset, length, _, checksum = self.index[i].item()
+        if length > self.max_member_bytes:
+            check_size(length, f"sample {self.key(i)} of {self.path}", self.max_member_bytes)
+        start = self._end(i - 1) if i else 0
+        if offset - start > MOST_CHECKED:
+            return self._read_at(offset, length)
+        span = self._read_at(start, self._end(i) - start)
+        if zlib_ng.crc32(span) != checksum:
+            raise PictureError(
+                f"sample {self.key(i)} of {self.path} is not as it was prepared; `restok prepare verify` says what else"
+                " is damaged"
+            )
+        return span[offset - start : offset - start + length]
+
+    def _end(self, i: int) -> int:
+        """Where sample `i` ends, and the next one begins."""
         offset, length, *_ = self.index[i].item()
-        return self._read_at(offset, length)
+        return offset + padded(length)
 
     def _read_at(self, offset: int, length: int) -> bytes:
         if self.path.suffix == ".gz":
@@ -156,9 +195,13 @@ class Shard:
     @cached_property
     def _unpacked(self) -> bytes:
         try:
-            return gzip.decompress(self.path.read_bytes())
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            with gzip.open(self.path) as file:
+                data = file.read(self.info.bytes + 1)  # to its end, where its checksum is
+        except (OSError, EOFError, zlib.error) as error:
             raise MADE.damaged(self.path, f"is no whole gzip file ({error})") from error
+        if len(data) != self.info.bytes:
+            raise MADE.damaged(self.path, f"does not unpack to {self.info.bytes} bytes")
+        return data
 
 
 class Split:
@@ -216,9 +259,17 @@ class Split:
 class StreamedSplit(Split):
     """A split in shards that are elsewhere, or have no index: they can be read from front to back only."""
 
-    def __init__(self, name: str, urls: list[str], num_samples: int, class_names: list[str]):
+    def __init__(
+        self,
+        name: str,
+        urls: list[str],
+        num_samples: int,
+        class_names: list[str],
+        max_member_bytes: int = MAX_MEMBER_BYTES,
+    ):
         super().__init__(name, [])
         self.urls, self.num_samples, self.class_names = urls, num_samples, class_names  # 0 samples: nobody has counted
+        self.max_member_bytes = max_member_bytes
 
     def __len__(self) -> int:
         if not self.num_samples:
@@ -245,10 +296,10 @@ class StreamedSplit(Split):
 
 
 class Dataset:
-    """A prepared data set: names, classes and splits."""
+    """A prepared data set: names, classes and splits. Pictures of more than `max_member_bytes` are not read."""
 
-    def __init__(self, folder: Path, manifest: Manifest):
-        self.folder, self.manifest = folder, manifest
+    def __init__(self, folder: Path, manifest: Manifest, max_member_bytes: int = MAX_MEMBER_BYTES):
+        self.folder, self.manifest, self.max_member_bytes = folder, manifest, max_member_bytes
         self.name, self.fingerprint = manifest.name, manifest.fingerprint
         self.class_names = manifest.class_names
         self.splits = list(manifest.splits)
@@ -272,9 +323,9 @@ class Dataset:
             )
         info = self.manifest.splits[name]
         if info.urls:
-            return StreamedSplit(name, info.urls, info.num_samples, self.class_names)
-        shards = info.shards
-        return Split(name, [Shard(self.folder / shard.file, shard.num_samples, self.num_classes) for shard in shards])
+            return StreamedSplit(name, info.urls, info.num_samples, self.class_names, self.max_member_bytes)
+        limits = self.num_classes, self.max_member_bytes
+        return Split(name, [Shard(self.folder / shard.file, shard, *limits) for shard in info.shards])
 
 
 def is_dataset(path: str | Path) -> bool:
@@ -282,8 +333,10 @@ def is_dataset(path: str | Path) -> bool:
     return str(path) == "sample" or (Path(path) / MANIFEST).is_file()
 
 
-def open_dataset(path: str | Path, allow_pipe: bool = False) -> Dataset:
+def open_dataset(path: str | Path, allow_pipe: bool = False, max_member_bytes: int = MAX_MEMBER_BYTES) -> Dataset:
     """Open a folder that `restok prepare` made, or by the word `sample` the data set that comes with restok.
+
+    Of its pictures those of more than `max_member_bytes` are not read, but raise PictureError.
 
     Shards behind a URL that starts with `pipe:` are what a shell command prints: reading them runs it, so the person
     must have allowed that.
@@ -292,13 +345,19 @@ def open_dataset(path: str | Path, allow_pipe: bool = False) -> Dataset:
     """
     folder = SAMPLE_FOLDER if str(path) == "sample" else Path(path)
     manifest = read_manifest(folder)
-    for shard in chain.from_iterable(split.shards for split in manifest.splits.values()):
+    shards = list(chain.from_iterable(split.shards for split in manifest.splits.values()))
+    for shard in shards:
         # of a gzipped tar the size is not known without unpacking it, and pip has checked its hash
         MADE.check_file(folder / shard.file, None if shard.file.endswith(".gz") else shard.bytes)
+    if sum(shard.bytes for shard in shards if shard.file.endswith(".gz")) > MAX_UNPACKED:
+        raise RestokError(
+            f"{folder} has gzipped shards, which are held in memory, of more than {MAX_UNPACKED:,} bytes; unpack them"
+            " with `gunzip`, and name them without .gz in dataset.json"
+        )
     commands = [url for split in manifest.splits.values() for url in split.urls if url.startswith("pipe:")]
     if commands and not allow_pipe:
         raise UsageError(f"{folder} would run the shell command {commands[0][5:]!r}; if it may, give --allow-pipe")
-    return Dataset(folder, manifest)
+    return Dataset(folder, manifest, max_member_bytes)
 
 
 def read_manifest(folder: Path) -> Manifest:

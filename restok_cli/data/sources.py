@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple, Protocol, TypeVar
 
+from restok_cli.data.images import check_size
+from restok_cli.data.picture_folders import check_picture
 from restok_cli.data.shards import Sample
-from restok_cli.errors import RestokError
+from restok_cli.errors import PictureError, RestokError
 
 KEY_LENGTH, HASH_LENGTH = 80, 16
 
@@ -16,18 +18,24 @@ KEY_LENGTH, HASH_LENGTH = 80, 16
 class Place(Protocol):
     """Where the bytes of a picture file lie."""
 
-    def read(self) -> bytes:
-        """The file's bytes. Raises OSError where this one cannot be read, RestokError where none here can."""
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """The file's bytes.
+
+        Raises OSError where this one cannot be read, PictureError, calling it `name`, where it has more than
+        `max_bytes` or is damaged, RestokError where none here can be read.
+        """
 
 
 class File(NamedTuple):
     """A file of its own."""
 
     path: str
+    crc32: str | None = None  # that restok wrote it with; None where that is not known
 
-    def read(self) -> bytes:
+    def read(self, name: str, max_bytes: int) -> bytes:
         with open(self.path, "rb", buffering=0) as file:
-            return file.read()
+            check_size(os.fstat(file.fileno()).st_size, name, max_bytes)
+            return check_picture(file.read(), self.crc32, name)
 
 
 class Piece(NamedTuple):
@@ -37,7 +45,8 @@ class Piece(NamedTuple):
     offset: int
     length: int
 
-    def read(self) -> bytes:
+    def read(self, name: str, max_bytes: int) -> bytes:
+        check_size(self.length, name, max_bytes)
         try:
             with open(self.path, "rb", buffering=0) as file:
                 data = os.pread(file.fileno(), self.length, self.offset)
@@ -46,6 +55,15 @@ class Piece(NamedTuple):
         if len(data) != self.length:
             raise RestokError(f"{self.path} ends before byte {self.offset + self.length}; has it changed meanwhile?")
         return data
+
+
+class Unreadable(NamedTuple):
+    """A piece of a tar that is no whole file."""
+
+    reason: str
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        raise PictureError(f"{name}: {self.reason}")
 
 
 class Source(NamedTuple):

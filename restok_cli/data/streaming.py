@@ -31,25 +31,35 @@ from restok_cli.data.names import split_name
 from restok_cli.data.shards import NO_CLASS, StreamedSplit
 from restok_cli.data.tars import (
     PICTURE_RULE,
+    Contents,
     class_extension,
     class_id_of,
+    contents,
+    is_picture,
     picture_extension,
     pictures_beside,
+    read_members,
     refuse_linked_picture,
 )
 from restok_cli.data.transforms import Transform
 from restok_cli.errors import PictureError, RestokError
+from restok_cli.files import MAX_MEMBER_BYTES
 
 SHUFFLE_BUFFER = 1000  # pictures, still encoded, among which each worker draws the next one: about 100 MB
+SHUFFLE_BYTES = 512 << 20  # of large ones, fewer
+FIRST_DRAW = 100  # pictures that there must be before the first one is drawn
 END_OF_TAR = bytes(1024)  # every whole tar ends in two empty blocks
 READ_ERRORS = (OSError, EOFError, ValueError, tarfile.TarError)
+
+
+Files = dict[str, Contents]  # by extension; those that neither are pictures nor say a class are left empty
 
 
 class StreamedSample(NamedTuple):
     """A sample as it comes out of a shard."""
 
     key: str
-    files: dict[str, bytes]  # by extension
+    files: Files
     class_id: int  # NO_CLASS where the data set has no classes
     url: str  # of its shard
 
@@ -62,9 +72,13 @@ class StreamedSample(NamedTuple):
             raise PictureError(f"sample {self.key} of {self.url}: {error}") from error
 
     @property
+    def num_bytes(self) -> int:
+        return sum(len(data) for data in self.files.values() if isinstance(data, bytes))
+
+    @property
     def picture(self) -> bytes:
-        """Raises PictureError as above."""
-        return self.files[self.extension]
+        """Raises PictureError as above, or where it was not read."""
+        return contents(self.files[self.extension])
 
     @property
     def picture_name(self) -> str:
@@ -153,16 +167,14 @@ class _Stream(IterableDataset):
 
     def _samples(self, reader: int, num_readers: int) -> Iterator[tuple[int, StreamedSample]]:
         """This reader's (epoch, sample) pairs, without end."""
-        from webdataset.filters import shuffle as shuffled  # brings all of webdataset along
-
         urls, self.num_read = self.split.urls, 0
         whole_shards = len(urls) >= num_readers
         for epoch in count(self.first_epoch):
             before, order = self.num_read, [urls[i] for i in shuffle(len(urls), self.transform.seed, epoch)]
-            samples = read_shards(order[reader::num_readers] if whole_shards else order, self.split.class_names)
-            mine = self._share(samples, reader, 1 if whole_shards else num_readers)
-            rng = random.Random(f"{self.transform.seed} {epoch} {reader}")
-            for sample in shuffled(SHUFFLE_BUFFER, rng=rng)(mine):
+            mine = order[reader::num_readers] if whole_shards else order
+            samples = read_shards(mine, self.split.class_names, self.split.max_member_bytes)
+            samples = self._share(samples, reader, 1 if whole_shards else num_readers)
+            for sample in _shuffled(samples, random.Random(f"{self.transform.seed} {epoch} {reader}")):
                 yield epoch, sample
             if self.num_read == before:
                 raise RestokError(f"the shards of split {self.split.name} hold no samples ({order[0]}, …)")
@@ -175,6 +187,39 @@ class _Stream(IterableDataset):
             self.num_read += 1
 
 
+def _shuffled(samples: Iterator[StreamedSample], rng: random.Random) -> Iterator[StreamedSample]:
+    """The samples, each drawn at random from among those that wait: in the order of webdataset's shuffle filter.
+
+    Until SHUFFLE_BUFFER wait, or SHUFFLE_BYTES, two are read for each that is drawn.
+    """
+    waiting: list[StreamedSample] = []
+    num_bytes = 0
+
+    def take(sample: StreamedSample) -> bool:
+        """Whether there is room for more."""
+        nonlocal num_bytes
+        waiting.append(sample)
+        num_bytes += sample.num_bytes
+        return len(waiting) < SHUFFLE_BUFFER and num_bytes < SHUFFLE_BYTES
+
+    def draw() -> StreamedSample:
+        nonlocal num_bytes
+        place = rng.randint(0, len(waiting) - 1)
+        waiting[place], waiting[-1] = waiting[-1], waiting[place]
+        num_bytes -= waiting[-1].num_bytes
+        return waiting.pop()
+
+    for sample in samples:
+        if take(sample) and (another := next(samples, None)):
+            take(another)
+        if len(waiting) >= FIRST_DRAW:
+            yield draw()
+        while num_bytes >= SHUFFLE_BYTES:
+            yield draw()
+    while waiting:
+        yield draw()
+
+
 def streamed_evaluation_batches(
     split: StreamedSplit, image_size: tuple[int, int], batch_size: int, rank: int, world_size: int
 ) -> Iterator[Batch]:
@@ -184,7 +229,7 @@ def streamed_evaluation_batches(
 
     Raises RestokError where a shard or a sample cannot be read.
     """
-    samples = read_shards(split.urls, split.class_names)
+    samples = read_shards(split.urls, split.class_names, split.max_member_bytes)
     for number in count():
         some = list(islice(samples, batch_size))
         if not some:
@@ -198,23 +243,25 @@ def streamed_evaluation_batches(
         yield Batch(torch.stack(images), torch.tensor([sample.class_id for sample in some]))
 
 
-def read_shards(urls: list[str], class_names: list[str]) -> Iterator[StreamedSample]:
-    """The samples of the shards, one after the other.
+def read_shards(
+    urls: list[str], class_names: list[str], max_member_bytes: int = MAX_MEMBER_BYTES
+) -> Iterator[StreamedSample]:
+    """The samples of the shards, one after the other. What would make them larger than `max_member_bytes` is not read.
 
     Raises RestokError where a shard cannot be fetched or ends early, and for a sample without one of the classes, or
     with one where the data set has none.
     """
     synsets = synset_ids(class_names)
     for url in urls:
-        for key, files in _read_shard(url):
+        for key, files in _read_shard(url, max_member_bytes):
             class_id = _class_id(files, len(class_names), synsets, f"sample {key} of {url}")
             yield StreamedSample(key, files, class_id, url)
 
 
-def _class_id(files: dict[str, bytes], num_classes: int, synsets: dict[str, int], name: str) -> int:
+def _class_id(files: Files, num_classes: int, synsets: dict[str, int], name: str) -> int:
     try:
         extension = class_extension(files)
-        class_id = class_id_of(files[extension], synsets) if extension else NO_CLASS
+        class_id = class_id_of(contents(files[extension]), synsets) if extension else NO_CLASS
     except PictureError as error:
         raise RestokError(f"{name}: {error}") from error
     if class_id == NO_CLASS and num_classes:
@@ -243,13 +290,12 @@ class _Watched:
         return data
 
 
-def _read_shard(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Key and files, by extension, of each sample. Raises RestokError where the shard cannot be read."""
+def _read_shard(url: str, max_bytes: int) -> Iterator[tuple[str, Files]]:
+    """Key and files of each sample. Raises RestokError where the shard cannot be read."""
     try:
         with closing(_open(url)) as stream, _ended_early(stream):
             watched = _Watched(stream)
-            yield from _samples(watched, url)
-            # tarfile stops without a word where a tar is cut between two files
+            yield from _samples(watched, url, max_bytes)
             while watched.read(2**16):
                 pass
             if watched.end != END_OF_TAR:
@@ -286,23 +332,23 @@ def _ended_early(stream: IO[bytes]) -> Iterator[None]:
         READERS.discard(process)
 
 
-def _samples(stream: _Watched, url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _samples(stream: _Watched, url: str, max_bytes: int) -> Iterator[tuple[str, Files]]:
     """The samples of a tar, told as `group_samples` tells them, of files that follow each other."""
-    key, files = "", {}
-    with tarfile.open(fileobj=stream, mode="r|") as tar:
-        while (member := tar.next()) is not None:
-            tar.members.clear()  # it would remember every member
-            refuse_linked_picture(member, url)
-            name, extension = split_name(readable(member.name))
-            if not (member.isfile() and name):
-                continue
-            if name != key:
-                if files:
-                    yield key, files
-                key, files = name, {}
-            if extension in files:
-                raise RestokError(f"{url} holds the key {key} twice: keys must be unique; make the shard again")
-            files[extension] = tar.extractfile(member).read()
+    key, files, left = "", {}, max_bytes
+    for member, read in read_members(stream):
+        refuse_linked_picture(member, url)
+        name, extension = split_name(readable(member.name))
+        if not (member.isfile() and name):
+            continue
+        if name != key:
+            if files:
+                yield key, files
+            key, files, left = name, {}, max_bytes
+        if extension in files:
+            raise RestokError(f"{url} holds the key {key} twice: keys must be unique; make the shard again")
+        is_needed = is_picture(extension) or extension.rpartition(".")[2] == "cls"
+        files[extension] = read(f"its .{extension}", left) if is_needed else b""
+        left -= member.size if isinstance(files[extension], bytes) and is_needed else 0
     if files:
         yield key, files
 

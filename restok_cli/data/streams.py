@@ -5,17 +5,21 @@ after, there may be <key>.json and <key>.cls. WebDataset ends a key at its first
 our pictures for one sample; of their streams, in which <key>.cls stands beside <key>.image.jpg, we read the class.
 """
 
+import bz2
+import gzip
 import json
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from restok_cli.console import counted, note, readable
 from restok_cli.data.names import split_picture_name
 from restok_cli.data.shards import MAX_CLASS_ID, NO_CLASS
-from restok_cli.data.tars import refuse_linked_picture
+from restok_cli.data.tars import Contents, Readable, contents, read_members, refuse_linked_picture
 from restok_cli.data.walk import is_hidden
 from restok_cli.errors import RestokError
+from restok_cli.files import MAX_MEMBER_BYTES, MAX_TEXT_BYTES
 
 SIDE_SUFFIXES = (".json", ".cls", ".txt")  # of what stands beside pictures: what is known, classes, captions
 
@@ -25,7 +29,7 @@ class StreamPicture(NamedTuple):
 
     key: str  # its path in the tar, without its suffix
     suffix: str  # of the picture file, without the dot
-    data: bytes  # the picture file
+    data: Contents  # of the picture file
     info: dict  # what <key>.json says; `class_id` too where there is a <key>.cls
 
 
@@ -76,18 +80,18 @@ class PassedOver:
             note(f"{counted(self.count, 'file')} of {self.tar} passed over as no picture, or hidden: {self.first}, …")
 
 
-def read_stream(file: BinaryIO) -> Iterator[StreamPicture]:
+def read_stream(file: BinaryIO, max_bytes: int = MAX_MEMBER_BYTES) -> Iterator[StreamPicture]:
     """The pictures of a tar stream, which need not be seekable. Files that are none are counted and said.
 
-    Raises RestokError where it is no tar, or is cut short: the message names the last whole picture. Also where the
-    class of a picture lies so far from it that it would be lost.
+    A picture of more than `max_bytes` is not read. Raises RestokError where it is no tar, or is cut short: the message
+    names the last whole picture. Also where the class of a picture lies so far from it that it would be lost.
     """
     last, passed_over = "", PassedOver("the tar stream")
     try:
-        for picture in _pictures(file, passed_over):
+        for picture in _pictures(file, passed_over, max_bytes):
             yield picture
             last = picture.key
-    except tarfile.TarError as error:
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         where = f"after {last}" if last else "before its first picture was whole"
         raise RestokError(
             f"the tar stream ends or breaks {where} ({error}); look at what the command before the pipe says,"
@@ -96,19 +100,20 @@ def read_stream(file: BinaryIO) -> Iterator[StreamPicture]:
     passed_over.say()
 
 
-def _pictures(file: BinaryIO, passed_over: PassedOver) -> Iterator[StreamPicture]:
+def _pictures(file: BinaryIO, passed_over: PassedOver, max_bytes: int) -> Iterator[StreamPicture]:
     """Each picture as soon as nothing that belongs to it can follow. Raises tarfile.TarError."""
     beside, waiting = _Beside(passed_over), None
-    for name, read in _files(file, passed_over):
+    for name, size, read in _files(file, passed_over):
         stem, suffix = split_picture_name(name)
         if waiting and (suffix or webdataset_key(name) != webdataset_key(waiting[0])):
             yield beside.complete(*waiting)
             waiting = None
         beside.move_to(webdataset_key(name))
         if suffix:
-            waiting = stem, suffix, read()
+            waiting = stem, suffix, read(f"the tar stream: {name}", max_bytes)
         elif name.lower().endswith((".json", ".cls")):
-            beside.add(name, read())
+            beside.make_room(name, size)
+            beside.add(name, contents(read(f"the tar stream: {name}", MAX_TEXT_BYTES)))
         elif not name.lower().endswith(SIDE_SUFFIXES):
             passed_over.add(name)
     if waiting:
@@ -139,6 +144,14 @@ class _Beside:
             self.lonely |= {name.removesuffix(".cls")} - {name}
         self.key, self.files, self.used = key, {}, set()
 
+    def make_room(self, name: str, num_bytes: int) -> None:
+        """Raises RestokError where there would be too much beside each other with a file of so many bytes."""
+        if num_bytes + sum(map(len, self.files.values())) > MAX_TEXT_BYTES:
+            raise RestokError(
+                f"the tar stream holds {name} of {num_bytes:,} bytes; what stands beside a picture may have"
+                f" {MAX_TEXT_BYTES:,} at most"
+            )
+
     def add(self, name: str, data: bytes) -> None:
         stem, _, suffix = name.rpartition(".")
         name = f"{stem}.{suffix.lower()}"
@@ -146,7 +159,7 @@ class _Beside:
             raise _apart(name)
         self.files[name] = data
 
-    def complete(self, key: str, suffix: str, data: bytes) -> StreamPicture:
+    def complete(self, key: str, suffix: str, data: Contents) -> StreamPicture:
         """The picture with what stands beside it: its own files or, of classes, WebDataset's."""
         keys = key, webdataset_key(key)
         json_file = f"{key}.json"
@@ -165,32 +178,41 @@ def _apart(name: str) -> RestokError:
     )
 
 
-def _files(file: BinaryIO, passed_over: PassedOver) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """Name and contents of each file, but of the hidden ones. Raises tarfile.TarError."""
-    with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Header) as tar:
-        while (member := tar.next()) is not None:
-            tar.members.clear()  # it would remember every member, of which there may be millions
-            name = readable(member.name).removeprefix("./")
-            if is_hidden(name):
-                passed_over.add(name)
-            elif member.isfile():
-                yield name, lambda member=member: tar.extractfile(member).read()
-            elif not member.isdir():
-                refuse_linked_picture(member, "the tar stream")
-                passed_over.add(name)
+def _files(file: BinaryIO, passed_over: PassedOver) -> Iterator[tuple[str, int, Callable[[str, int], Contents]]]:
+    """Name and size of each file, and what reads it, but of the hidden ones. Raises tarfile.TarError."""
+    for member, read in read_members(_unpacked(file)):
+        name = readable(member.name).removeprefix("./")
+        if is_hidden(name):
+            passed_over.add(name)
+        elif member.isfile():
+            yield name, member.size, read
+        elif not member.isdir():
+            refuse_linked_picture(member, "the tar stream")
+            passed_over.add(name)
 
 
-class _Header(tarfile.TarInfo):
-    """tarfile takes a missing, half or broken header for the end of the tar, which is a block of zeros."""
+class _Resumed:
+    """A stream whose first bytes have been read already."""
 
-    @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        try:
-            return super().fromtarfile(tar)
-        except tarfile.EOFHeaderError:
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(str(error)) from error
+    def __init__(self, start: bytes, file: BinaryIO):
+        self.start, self.file = start, file
+
+    def read(self, size: int) -> bytes:
+        data, self.start = self.start[:size], self.start[size:]
+        return data or self.file.read(size)
+
+
+def _unpacked(file: BinaryIO) -> Readable:
+    """The stream, unpacked piece by piece where it is packed. Raises RestokError where xz did that."""
+    start = file.read(6)
+    stream = _Resumed(start, file)
+    if start.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=stream)
+    if start.startswith(b"BZh"):
+        return bz2.BZ2File(stream)
+    if start == b"\xfd7zXZ\0":
+        raise RestokError("the tar stream is compressed by xz; put `xz -dc` before it in the pipe")
+    return stream
 
 
 def _info(key: str, json_data: bytes | None, class_data: bytes | None) -> dict:

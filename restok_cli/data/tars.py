@@ -1,12 +1,17 @@
-"""What is in a tar, and that it is whole: tarfile alone takes some that are cut short for complete."""
+"""What is in a tar, and that it is whole: tarfile alone takes some that are cut short for complete.
+
+Nothing is read of a tar but headers, of bounded length, and the members that are asked for, up to a size.
+"""
 
 import re
+import shutil
 import tarfile
-from collections.abc import Iterable, Mapping
-from typing import BinaryIO
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import BytesIO
+from typing import BinaryIO, Protocol
 
 from restok_cli.console import readable
-from restok_cli.data.images import IMAGE_SUFFIXES
+from restok_cli.data.images import IMAGE_SUFFIXES, check_size
 from restok_cli.data.names import split_name
 from restok_cli.data.shards import NO_CLASS
 from restok_cli.errors import PictureError, RestokError
@@ -14,6 +19,108 @@ from restok_cli.errors import PictureError, RestokError
 PICTURE_RULE = "a sample's picture is <key>.jpg or the like"  # in words, where others are passed over
 CLASS_DIGITS = 6  # of a class id, at most
 SYNSET = re.compile(r"n\d{8}")  # a noun of WordNet
+MAX_HEADER_BYTES = 2**20  # of one file in a tar, with its long name and all that its header may have beside it
+MAX_FILE_BYTES = 2**43  # that a header may speak of: file systems cannot seek much further
+
+
+SPARSE = "is stored as a sparse file, which is not unpacked; make the tar without --sparse"
+
+Contents = bytes | PictureError  # of a file in a tar, or why it was not read
+
+
+class Readable(Protocol):
+    """A stream, which need not be seekable."""
+
+    def read(self, size: int, /) -> bytes:
+        """So many bytes, or those that are left."""
+
+
+class Header(tarfile.TarInfo):
+    """tarfile's, but that a header is damage where it cannot be parsed, is endless, or points backwards or nowhere.
+
+    tarfile takes a missing, half or broken header for the end of the tar, which is a block of zeros.
+    """
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        file = tar.fileobj
+        tar.fileobj = _Bounded(file, MAX_HEADER_BYTES)
+        try:
+            header = super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:
+            raise
+        except (tarfile.HeaderError, ArithmeticError, LookupError, RecursionError, ValueError) as error:
+            raise tarfile.ReadError(str(error) if isinstance(error, tarfile.HeaderError) else "bad header") from error
+        finally:
+            tar.fileobj = file
+        if not (0 <= header.size <= MAX_FILE_BYTES and 0 <= tar.offset - file.tell() <= MAX_FILE_BYTES):
+            raise tarfile.ReadError(f"bad header, of a file of {header.size} bytes")
+        # what nothing here needs, and a few bytes could make much of for every member
+        tar.pax_headers.clear()
+        header.pax_headers, header.sparse = {}, [] if header.issparse() else None
+        return header
+
+
+class _Bounded:
+    """A file of which no more than `left` bytes may be read."""
+
+    def __init__(self, file: BinaryIO, left: int):
+        self.file, self.left = file, left
+        self.tell = file.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= self.left:
+            raise tarfile.ReadError(f"bad header, of more than {MAX_HEADER_BYTES:,} bytes")
+        self.left -= size
+        return self.file.read(size)
+
+
+class _Unending:
+    """A stream that must not end where more is asked for: tarfile would go on for as long as a header says."""
+
+    def __init__(self, stream: Readable):
+        self.stream = stream
+
+    def read(self, size: int) -> bytes:
+        if not (data := self.stream.read(size)):
+            raise tarfile.ReadError("unexpected end of data")
+        return data
+
+
+def read_members(stream: Readable) -> Iterator[tuple[tarfile.TarInfo, Callable[[str, int], Contents]]]:
+    """Each member of a plain tar that comes from front to back, and what reads it until the next one is asked for.
+
+    That takes what `why_unread` does. A member that is not read is skipped without being held.
+    Raises tarfile.TarError where the tar is damaged or ends before its end.
+    """
+    with tarfile.open(fileobj=_Unending(stream), mode="r|", tarinfo=Header) as tar:
+
+        def read(name: str, max_bytes: int) -> Contents:
+            if problem := why_unread(member, name, max_bytes):
+                return problem
+            buffer = BytesIO()  # gives away what it holds, where reading in one go would take three times as much
+            shutil.copyfileobj(tar.extractfile(member), buffer)
+            return buffer.getvalue()
+
+        while (member := tar.next()) is not None:
+            tar.members.clear()  # it would remember every member, of which there may be millions
+            yield member, read
+
+
+def why_unread(member: tarfile.TarInfo, name: str, max_bytes: int) -> PictureError | None:
+    """Why a file in a tar, to be called `name`, is not read: it has more bytes than `max_bytes`, or holes."""
+    try:
+        check_size(member.size, name, max_bytes)
+    except PictureError as error:
+        return error
+    return PictureError(f"{name}: {SPARSE}") if member.issparse() else None
+
+
+def contents(read: Contents) -> bytes:
+    """Raises PictureError where the file was not read."""
+    if isinstance(read, PictureError):
+        raise read
+    return read
 
 
 def list_files(tar: BinaryIO, name: str, start: int = 0, end: int | None = None) -> list[tarfile.TarInfo]:
@@ -24,17 +131,15 @@ def list_files(tar: BinaryIO, name: str, start: int = 0, end: int | None = None)
     files = []
     try:
         tar.seek(start)
-        with tarfile.open(fileobj=tar, mode="r:") as archive:
+        with tarfile.open(fileobj=tar, mode="r:", tarinfo=Header) as archive:
             for member in archive:
                 if member.isfile():
                     files.append(member)
                 else:
                     refuse_linked_picture(member, name)
-            tar.seek(archive.offset)
-            whole = tar.read(tarfile.BLOCKSIZE) == tarfile.NUL * tarfile.BLOCKSIZE  # what a tar ends with
     except tarfile.TarError as error:
-        raise RestokError(f"{name} is a damaged tar, or none ({error}): copy or download it again") from error
-    if not whole or (end is not None and files and files[-1].offset_data + files[-1].size > end):
+        raise RestokError(f"{name} is cut short or damaged, or no tar ({error}): copy or download it again") from error
+    if end is not None and files and files[-1].offset_data + files[-1].size > end:
         raise RestokError(f"{name} is cut short, or damaged: copy or download it again")
     return files
 
@@ -92,7 +197,12 @@ def _of_kind(extensions: Iterable[str], suffixes: tuple[str, ...]) -> list[str]:
 
 def pictures_beside(extensions: Iterable[str], taken: str) -> list[str]:
     """The extensions, such as seg.png, of further pictures of a sample whose picture is the one `taken`."""
-    return [other for other in extensions if other != taken and f".{other.rpartition('.')[2]}" in IMAGE_SUFFIXES]
+    return [other for other in extensions if other != taken and is_picture(other)]
+
+
+def is_picture(extension: str) -> bool:
+    """Whether the last part of an extension, such as seg.png, is a picture's."""
+    return f".{extension.rpartition('.')[2]}" in IMAGE_SUFFIXES
 
 
 def class_id_of(text: bytes, synsets: Mapping[str, int]) -> int:

@@ -4,6 +4,7 @@ import codecs
 from pathlib import Path
 
 from restok_cli.errors import UsageError
+from restok_cli.files import read_whole
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -11,10 +12,11 @@ UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 def read_text(path: Path) -> str:
     """The text of a file in UTF-8, or in UTF-16 as Windows writes it, without the mark at its beginning.
 
-    Raises UsageError where it cannot be read or is in another encoding, naming the line.
+    Raises UsageError where it cannot be read or is in another encoding, naming the line; RestokError where it is larger
+    than any table.
     """
     try:
-        data = path.read_bytes()
+        data = read_whole(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror})") from error
     encoding = "utf-16" if data.startswith(UTF_16) else "utf-8-sig"

@@ -7,11 +7,21 @@ import numpy as np
 import torch
 from PIL import Image
 
-from restok_cli.data.images import center_crop, decode_jpeg, read_image, resize_box, to_tensor
+from restok_cli.data.images import (
+    center_crop,
+    decode_jpeg,
+    fit,
+    is_long,
+    read_image,
+    resize_and_cut,
+    resize_box,
+    to_tensor,
+)
 
-Crop = Literal["random-resized", "random", "centre"]
+Crop = Literal["random", "random-resized", "centre"]
 Views = Literal["ten-crop", "flip", "centre"]
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
+Decoded = torch.Tensor | Image.Image  # uint8 (3, H, W), or in RGB
 
 CROP_ASPECTS = (3 / 4, 4 / 3)  # of a random-resized crop, relative to the picture that is made of it
 NUM_VIEWS: dict[Views, int] = {"ten-crop": 10, "flip": 2, "centre": 1}
@@ -23,33 +33,66 @@ class Transform(NamedTuple):
     seed: int
     image_size: tuple[int, int]  # (height, width)
     crop: Crop
+    random_zoom: tuple[float, float]  # of random: how much larger than needed the picture is made, from and to
     random_crop_area: tuple[float, float]  # of random-resized: the share of the picture's area, from and to
     random_flip: bool
 
     def __call__(self, picture: bytes, name: str, epoch: int, sample: int) -> torch.Tensor:
         """A picture file of any size as uint8 (3, H, W). Raises PictureError naming `name` where it is damaged.
 
-        The centre crop is that of evaluation, by Pillow. The random ones are torchvision's for JPEG files, which takes
-        a third of the time, and Pillow's for all others.
+        The centre crop is that of evaluation, by Pillow. The random ones are made by torchvision of JPEG files, in half
+        of the time (Pillow halves large ones), and by Pillow of all others.
         """
         # The counter's highest word sets these numbers apart from the ones that shuffle the epoch.
         rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch], counter=[0, 0, 0, sample + 1]))
         if self.crop == "centre":
             pixels = to_tensor(center_crop(read_image(picture, name, max_pixels=None), self.image_size))
-        elif (decoded := decode_jpeg(picture)) is not None:
-            pixels = resize_box(decoded, self.box(decoded.shape[2], decoded.shape[1], rng), self.image_size)
         else:
-            image = read_image(picture, name, max_pixels=None)
-            height, width = self.image_size
-            box = self.box(image.width, image.height, rng)
-            pixels = to_tensor(image.resize((width, height), Image.Resampling.BICUBIC, box=box))
-        return pixels.flip(2) if self.random_flip and rng.random() < 0.5 else pixels
+            decoded = decode_jpeg(picture)
+            if decoded is None:
+                decoded = read_image(picture, name, max_pixels=None)
+            if self.crop == "random":
+                pixels = random_crop(decoded, self.image_size, self.random_zoom, rng)
+            else:
+                pixels = random_resized_crop(decoded, self.image_size, self.random_crop_area, rng)
+        return (pixels.flip(2) if self.random_flip and rng.random() < 0.5 else pixels).contiguous()
 
-    def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
-        """What to cut out of a picture of that size."""
-        if self.crop == "random":
-            return random_box(width, height, self.image_size, rng)
-        return random_resized_box(width, height, self.image_size, self.random_crop_area, rng)
+
+def random_crop(
+    picture: Decoded, image_size: tuple[int, int], zoom: tuple[float, float], rng: np.random.Generator
+) -> torch.Tensor:
+    """A random piece of a picture, never squeezed: uint8 (3, H, W). The crop of ADM's training, and of the paper's.
+
+    The picture is resized as for the centre crop, but so that the side which just fits there (the shorter one, for a
+    square) has a random whole number of pixels, between the two of `zoom` times as many as there.
+    """
+    height, width = image_size
+    size = size_of(picture)
+    side = width if size[0] * height <= size[1] * width else height
+    length = rng.integers(*(math.ceil(side * factor) for factor in zoom), endpoint=True)
+    halvings, whole = fit(size, (width * length / side, height * length / side))
+    left, top = (int(rng.integers(room, endpoint=True)) for room in (whole[0] - width, whole[1] - height))
+    if isinstance(picture, torch.Tensor):
+        if not halvings and not is_long(whole, (width, height)):
+            resized = resize_box(picture, (0, 0, *size), whole[::-1])
+            return resized[:, top : top + height, left : left + width]
+        picture = Image.fromarray(picture.permute(1, 2, 0).numpy())
+    return to_tensor(resize_and_cut(picture, halvings, whole, (left, top), (width, height)))
+
+
+def random_resized_crop(
+    picture: Decoded, image_size: tuple[int, int], area: tuple[float, float], rng: np.random.Generator
+) -> torch.Tensor:
+    """A random piece of a picture, squeezed into (height, width): uint8 (3, H, W). torchvision's RandomResizedCrop."""
+    box = random_resized_box(*size_of(picture), image_size, area, rng)
+    if isinstance(picture, torch.Tensor):
+        return resize_box(picture, box, image_size)
+    return to_tensor(picture.resize(image_size[::-1], Image.Resampling.BICUBIC, box=box))
+
+
+def size_of(picture: Decoded) -> tuple[int, int]:
+    """(width, height)."""
+    return picture.size if isinstance(picture, Image.Image) else (picture.shape[2], picture.shape[1])
 
 
 def random_resized_box(
@@ -67,18 +110,8 @@ def random_resized_box(
     narrowest, widest = (min(max(bound, lowest), highest) for bound in (narrowest, widest))
     aspect = math.exp(rng.uniform(narrowest, widest))
     side = min(math.sqrt(pixels), width / math.sqrt(aspect), height * math.sqrt(aspect))
-    return _place(width, height, side * math.sqrt(aspect), side / math.sqrt(aspect), rng)
-
-
-def random_box(width: int, height: int, image_size: tuple[int, int], rng: np.random.Generator) -> Box:
-    """A random piece that has the size `image_size` once the picture is resized to just hold 1.1 times that."""
-    side = min(width / image_size[1], height / image_size[0]) / 1.1
-    return _place(width, height, side * image_size[1], side * image_size[0], rng)
-
-
-def _place(width: int, height: int, box_width: float, box_height: float, rng: np.random.Generator) -> Box:
-    """A box of about that size, at a random place in the picture."""
-    box_width, box_height = min(max(round(box_width), 1), width), min(max(round(box_height), 1), height)
+    box_width = min(max(round(side * math.sqrt(aspect)), 1), width)
+    box_height = min(max(round(side / math.sqrt(aspect)), 1), height)
     left = int(rng.integers(width - box_width, endpoint=True))
     top = int(rng.integers(height - box_height, endpoint=True))
     return left, top, left + box_width, top + box_height

@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from tarfile import TarInfo
 from typing import BinaryIO, NamedTuple
@@ -30,12 +29,15 @@ from restok_cli.data.shards import (
     Manifest,
     ShardInfo,
     index_path,
+    is_in_order,
+    padded,
     read_manifest,
 )
 from restok_cli.data.tars import group_samples, list_files, read_class_id
 from restok_cli.data.walk import is_hidden
-from restok_cli.data.writer import Digest, digest_spans, fingerprint, padded
+from restok_cli.data.writer import Digest, digest_spans, fingerprint
 from restok_cli.errors import PictureError, RestokError
+from restok_cli.files import MAX_MEMBER_BYTES
 
 
 class Problem(NamedTuple):
@@ -62,15 +64,16 @@ class ShardReport(NamedTuple):
     problems: list[Problem]
 
 
-def verify_dataset(path: str | Path, jobs: int) -> Verification:
+def verify_dataset(path: str | Path, jobs: int, max_member_bytes: int = MAX_MEMBER_BYTES) -> Verification:
     """Read a data set from end to end and compare it with its manifest.
 
+    A picture of more than `max_member_bytes` is a problem, since it would be left out wherever it is used.
     Raises UsageError where `path` is no data set, RestokError where its dataset.json is damaged.
     """
     folder = SAMPLE_FOLDER if str(path) == "sample" else Path(path)
     manifest = read_manifest(folder)
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
-    work = partial(_verify_shard, folder, manifest.class_names)
+    work = partial(_verify_shard, folder, manifest.class_names, max_member_bytes)
     with (
         Progress("verify", len(shards), "shards") as progress,
         closing(run_jobs(work, shards, jobs, progress)) as results,
@@ -123,9 +126,11 @@ def _foreign_files(folder: Path, shards: list[ShardInfo]) -> list[Problem]:
     return problems
 
 
-def _verify_shard(folder: Path, class_names: list[str], shard: ShardInfo, advance: Callable[[], None]) -> ShardReport:
+def _verify_shard(
+    folder: Path, class_names: list[str], max_member_bytes: int, shard: ShardInfo, advance: Callable[[], None]
+) -> ShardReport:
     try:
-        index, problems = _verify_index(index_path(folder / shard.file), shard)
+        index, problems = _verify_index(index_path(folder / shard.file), shard, max_member_bytes)
         try:
             with _open(folder / shard.file) as tar:
                 report = _verify_tar(tar, index, shard, class_names)
@@ -138,24 +143,24 @@ def _verify_shard(folder: Path, class_names: list[str], shard: ShardInfo, advanc
 
 
 def _open(path: Path) -> BinaryIO:
-    return BytesIO(gzip.decompress(path.read_bytes())) if path.suffix == ".gz" else open(path, "rb")
+    return gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
 
 
-def _verify_index(path: Path, shard: ShardInfo) -> tuple[np.ndarray | None, list[Problem]]:
+def _verify_index(path: Path, shard: ShardInfo, max_member_bytes: int) -> tuple[np.ndarray | None, list[Problem]]:
     """The index, or None where it is none that could be used; and what is wrong with it."""
     try:
         index = map_array(path)
         if index.dtype != INDEX_DTYPE or index.shape != (shard.num_samples,):
             raise ValueError(f"not of {counted(shard.num_samples, 'sample')}")
-        starts = index["offset"].astype(np.int64) - TAR_BLOCK
-        ends = index["offset"].astype(np.int64) + index["length"]
-        if (starts < 0).any() or (starts[1:] < ends[:-1]).any():
+        if not is_in_order(index):
             raise ValueError("samples overlap")
     except FileNotFoundError:
         return None, [Problem(path.name, None, "is missing")]
     except (OSError, ValueError) as error:
         return None, [Problem(path.name, None, f"is no index of {shard.file} ({error})")]
-    return index, []
+    too_large = np.flatnonzero(index["length"] > max_member_bytes).tolist()
+    what = f"has more than the {max_member_bytes:,} bytes that --max-member-bytes admits"
+    return index, [Problem(shard.file, f"number {i}", what) for i in too_large]
 
 
 def _verify_tar(tar: BinaryIO, index: np.ndarray | None, shard: ShardInfo, class_names: list[str]) -> ShardReport:

@@ -1,6 +1,5 @@
 """Is a code cache what was made, to the last bit? And if not, which samples are not?"""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,13 @@ from restok_cli.data.codes import (
     check_finished,
     checksum,
     fingerprint,
+    impossible,
 )
-from restok_cli.data.shards import NO_CLASS
 from restok_cli.data.transforms import NUM_VIEWS
 from restok_cli.data.verify import Problem, Verification, doubled_keys
 from restok_cli.data.walk import is_hidden
 from restok_cli.errors import RestokError
+from restok_cli.files import file_sha256
 
 
 def verify_codes(path: str | Path) -> Verification:
@@ -53,21 +53,17 @@ def _verify_shard(
 ) -> tuple[list[str], list[Problem]]:
     """The keys in a shard, and what is wrong there."""
     try:
-        records = CodeShard(path, info, manifest, num_views).records
+        records = CodeShard(path, info, manifest, num_views).mapped
     except RestokError:
         what = "is cut short, or its header was changed" if path.exists() else "is missing"
         return [], [Problem(path.name, None, what)]
     keys = [key.decode(errors="replace") for key in records["key"].tolist()]
     changed = np.array([checksum(record) != record["checksum"] for record in records], dtype=bool)
     problems = [Problem(path.name, keys[i], "was changed") for i in np.flatnonzero(changed)]
-    with open(path, "rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != info.sha256 and not problems:
-            problems.append(Problem(path.name, None, "was changed outside its samples"))
-    lowest, highest = (0, len(manifest.class_names) - 1) if manifest.class_names else (NO_CLASS, NO_CLASS)
-    impossible = (records["class_id"] < lowest) | (records["class_id"] > highest)
-    impossible |= ((records["codes"] >= manifest.codebook_size) | (records["codes"] < 0)).any((1, 2))
+    if file_sha256(path) != info.sha256 and not problems:
+        problems.append(Problem(path.name, None, "was changed outside its samples"))
     problems += [
         Problem(path.name, keys[i], "has a code or a class that does not exist")
-        for i in np.flatnonzero(impossible & ~changed)
+        for i in np.flatnonzero(impossible(records, manifest) & ~changed)
     ]
     return keys, problems

@@ -32,6 +32,7 @@ from restok_cli.data.shards import (
     ShardInfo,
     SplitInfo,
     index_path,
+    padded,
     read_manifest,
 )
 from restok_cli.errors import RestokError
@@ -177,11 +178,6 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[ShardInfo, set[t
         digest = digesting.digest()
     write_index(index_path(path), entries, digest)
     return describe_shard(path.name, len(entries), digest), sizes
-
-
-def padded(length: int) -> int:
-    """The bytes that a member of so many bytes takes in a tar."""
-    return -(-length // TAR_BLOCK) * TAR_BLOCK
 
 
 def digest_spans(file: BinaryIO, ends: Sequence[int]) -> Digest:

@@ -5,7 +5,6 @@ names all three.
 """
 
 import hashlib
-import pickle
 from pathlib import Path
 
 import torch
@@ -14,9 +13,11 @@ from torch import Tensor, nn
 
 from restok_cli.data.images import to_float
 from restok_cli.errors import RestokError, UsageError, did_you_mean
+from restok_cli.files import file_sha256
 from restok_cli.metrics.features import FeatureNetwork, Features, RandomNetwork
 from restok_cli.metrics.lpips import URL_VGG16, VGG16_SHA256_START
-from restok_cli.metrics.weights import file_sha256, hub_file, read_weights
+from restok_cli.metrics.weights import hub_file
+from restok_cli.model.checkpoint import read_tensors
 
 NETWORKS = ("inception", "dinov2", "clip", "vgg16", "timm:NAME", "random")
 TIMM_NAMES = {
@@ -91,7 +92,7 @@ def _open_vgg16(path: Path | None) -> Backbone:
     with torch.device("meta"):
         network = torchvision.models.vgg16()
     try:
-        network.load_state_dict({name: tensor.float() for name, tensor in read_weights(path).items()}, assign=True)
+        network.load_state_dict({name: tensor.float() for name, tensor in read_tensors(path).items()}, assign=True)
     except RuntimeError as error:
         raise RestokError(f"{path} does not hold the whole of VGG-16; get it from {URL_VGG16}") from error
     network.classifier = network.classifier[:5]
@@ -104,20 +105,21 @@ def _open_timm(name: str, timm_name: str, path: Path | None) -> Backbone:
     if not timm.is_model(timm_name):
         near = did_you_mean(timm_name, timm.list_models())
         raise UsageError(f"--features timm:{timm_name}: timm has no such network{near}")
-    options = {"pretrained_cfg_overlay": {"file": str(path)}} if path else {}
+    weights = read_tensors(path) if path else {}
+    options = {"pretrained_cfg_overlay": {"state_dict": weights}} if path else {}
     if name == "dinov2":
         options["img_size"] = DINOV2_SIZE
     if name != "clip":  # whose projection is part of it; of the others the classifier is left out
         options["num_classes"] = 0
     try:
         network = timm.create_model(timm_name, pretrained=True, **options)
-    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise RestokError(
             f"the weights of timm's {timm_name} cannot be had ({' '.join(str(error).split())[:200]}); fetch"
             f" model.safetensors of huggingface.co/timm/{timm_name} by other means and give it as --timm-weights FILE"
         ) from error
     if path is not None:  # timm only logs what it does not find
-        missing = network.state_dict().keys() - read_weights(path).keys()
+        missing = network.state_dict().keys() - weights.keys()
         if missing:
             raise RestokError(f"{path} does not hold the weights of timm's {timm_name}: it lacks {min(missing)}")
     config = network.pretrained_cfg

@@ -1,23 +1,26 @@
 """Features on the disk, found again by what they were made of: a killed evaluation goes on, a second metric is free.
 
-<cache>/features/<2 digits>/<SHA-256>.npy    float32 (pictures of a group, D + S)
+<cache>/features/<2 digits>/<SHA-256>.npy    float32 (pictures of a group, D + S), then 8 hexadecimal digits: CRC-32 of
+                                             the file's name and the array; NumPy passes over them
 <cache>/references/<name>.npz                statistics that --make-reference keeps under a name
 """
 
 import hashlib
 import os
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from restok_cli.console import note
-from restok_cli.files import whole_file
+from restok_cli.files import crc32_of, whole_file
 from restok_cli.metrics.features import FeatureNetwork, Features
 from restok_cli.metrics.pictures import Group
 
 CODE_VERSION = 1  # to be raised when networks give other features for the same pictures and weights
+CRC_BYTES = 8
 LARGEST_CACHE = 20 * 10**9  # bytes; a set of 50,000 pictures takes 0.8 GB with Inception
 
 
@@ -42,12 +45,16 @@ class FeatureCache:
         self.widths = [network.dimensions, network.spatial_dimensions]
 
     def find(self, group: Group) -> Features | None:
-        """The features of the group's pictures, or None where they are not there, or not whole."""
+        """The features of the group's pictures, or None where they are not there, or not as they were kept."""
         if self.folder is None:
             return None
         path = self._path(group)
         try:
-            rows = torch.from_numpy(np.load(path, allow_pickle=False))
+            data = path.read_bytes()
+            array, crc32 = data[:-CRC_BYTES], data[-CRC_BYTES:]
+            if crc32 != _crc32(path, array):
+                return None
+            rows = torch.from_numpy(np.load(BytesIO(array), allow_pickle=False))
             pool, spatial = rows.split(self.widths, 1)
             os.utime(path)  # so that the oldest are those that nobody has asked for longest
         except (OSError, ValueError, EOFError, TypeError, RuntimeError):
@@ -58,9 +65,11 @@ class FeatureCache:
         if self.folder is None or self.is_full:
             return
         rows = features.pool if features.spatial is None else torch.cat([features.pool, features.spatial], 1)
+        path, array = self._path(group), BytesIO()
         try:
-            with whole_file(self._path(group)) as temporary, open(temporary, "wb") as file:
-                np.save(file, rows.numpy())
+            np.save(array, rows.numpy())
+            with whole_file(path) as temporary:
+                temporary.write_bytes(array.getvalue() + _crc32(path, array.getvalue()))
         except OSError as error:
             reason = error.strerror or error
             note(f"features cannot be kept in {self.folder} ({reason}); the next evaluation computes them again")
@@ -69,6 +78,11 @@ class FeatureCache:
     def _path(self, group: Group) -> Path:
         key = hashlib.sha256(self.identity + b"".join(group.digests)).hexdigest()
         return self.folder / key[:2] / f"{key}.npy"
+
+
+def _crc32(path: Path, array: bytes) -> bytes:
+    """The digest of an entry: with its name, so that it is of no other pictures."""
+    return crc32_of(path.name.encode(), array).encode()
 
 
 def prune(cache: Path) -> None:

@@ -1,12 +1,14 @@
 """Two results side by side, and why they can or cannot be compared."""
 
-import json
-import operator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from restok_cli.errors import RestokError
 from restok_cli.metrics.protocol import METRICS, labelled, name_with_count, unusual_features
+from restok_cli.schema import Count, Fields, Finite, PositiveCount, read_json, shown
 
 
 class Row(NamedTuple):
@@ -16,6 +18,79 @@ class Row(NamedTuple):
     name: str
     values: tuple[float, float]
     differences: tuple[str, ...]  # what was not the same, and must be; empty where the numbers can be compared
+
+
+class _Part(BaseModel):
+    """Of a result; what is not described here is only shown, or compared as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class _Fact(_Part):
+    name: str
+    value: Finite
+    n: Count
+    n_reference: Count | None
+    definition: str
+    caveat: str
+
+
+class _Pictures(_Part):
+    source: str
+    pictures: Fields = {}
+
+
+class _Features(_Part):
+    network: str
+    published: bool = True
+
+
+class _Protocol(_Part):
+    samples: Fields
+    reference: _Pictures | None = None
+    features: _Features | None = None
+    model_fingerprint: str | None = None
+
+    def check_all_is_said(self, metrics: Iterable[str]) -> None:
+        """Raises ValueError where one of the metrics is unknown, or depends on something that is not described."""
+        for name in metrics:
+            if name not in METRICS:
+                raise ValueError(f"unknown metric {shown(name)}")
+            if METRICS[name].against and self.reference is None:
+                raise ValueError(f"nothing is said of the reference of {name}")
+            if METRICS[name].basis == "features" and self.features is None:
+                raise ValueError(f"nothing is said of the features of {name}")
+
+
+Facts = Annotated[dict[str, _Fact], Field(min_length=1)]
+
+
+class _Result(_Part):
+    metrics: Facts
+    protocol: _Protocol
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.protocol.check_all_is_said(self.metrics)
+        return self
+
+
+class _Step(_Part):
+    tokens: PositiveCount
+    metrics: Facts
+
+
+class _Curve(_Part):
+    """Of --tokens: a result for each number of them."""
+
+    tokens: list[_Step] = Field(min_length=1)
+    protocol: _Protocol
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for step in self.tokens:
+            self.protocol.check_all_is_said(step.metrics)
+        return self
 
 
 def read_result(path: Path) -> dict:
@@ -28,29 +103,11 @@ def read_result(path: Path) -> dict:
 
 def read_results(path: Path) -> dict[int | None, dict]:
     """The same, also of `--tokens`: a result for each number of tokens; the key is None where there is only one."""
-    try:
-        written = json.loads(path.read_text(encoding="utf-8"))
-        if "tokens" in written:
-            protocol = written["protocol"]
-            results = {
-                operator.index(step["tokens"]): {"metrics": step["metrics"], "protocol": protocol}
-                for step in written["tokens"]
-            }
-        else:
-            results = {None: written}
-        for result in results.values():
-            for name, metric in result["metrics"].items():
-                if name not in METRICS or not isinstance(metric["value"], int | float):
-                    raise ValueError(f"unknown metric {name}")
-                _ = metric["n"], metric["n_reference"], metric["definition"]
-            _ = result["protocol"]["samples"]
-        if not results:
-            raise ValueError("no tokens")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise RestokError(
-            f"{path} is no result ({error}); expected what `restok evaluate … --json > FILE` writes"
-        ) from error
-    return results
+    remedy = "give what `restok evaluate … --json > FILE` wrote"
+    if "tokens" not in read_json(Fields, path, remedy):
+        return {None: read_json(_Result, path, remedy).model_dump(exclude_unset=True)}
+    curve = read_json(_Curve, path, remedy).model_dump(exclude_unset=True)
+    return {step["tokens"]: {"metrics": step["metrics"], "protocol": curve["protocol"]} for step in curve["tokens"]}
 
 
 def compare_results(a: dict, b: dict) -> list[Row]:
@@ -78,7 +135,7 @@ def compare_results(a: dict, b: dict) -> list[Row]:
     return sorted(rows, key=lambda row: order.index(row.metric))
 
 
-def comparison_table(rows: list[Row], names: tuple[str, str]) -> str:
+def comparison_table(rows: list[Row], names: tuple[str, str]) -> list[str]:
     """For people: a line per metric with both values, and their difference only where that means something."""
     lines = [("", *names, "difference")]
     for row in rows:
@@ -87,9 +144,7 @@ def comparison_table(rows: list[Row], names: tuple[str, str]) -> str:
         difference = "not comparable" if row.differences else f"{b - a:+.6g}{unit}"
         lines.append((row.name, f"{a:.6g}", f"{b:.6g}", difference))
     widths = [max(len(line[place]) for line in lines) for place in range(4)]
-    return "\n".join(
-        f"{line[0]:<{widths[0]}}  {line[1]:>{widths[1]}}  {line[2]:>{widths[2]}}  {line[3]}".rstrip() for line in lines
-    )
+    return [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() for a, b, c, d in lines]
 
 
 def _conditions(name: str, result: dict) -> dict[str, object]:

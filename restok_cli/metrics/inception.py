@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
 from restok_cli.errors import RestokError
+from restok_cli.files import file_sha256
 from restok_cli.metrics.features import SPATIAL_CHANNELS, Features
-from restok_cli.metrics.weights import file_sha256, hub_file, read_weights
+from restok_cli.metrics.weights import hub_file
+from restok_cli.model.checkpoint import read_tensors
 
 INCEPTION_SHA256_START = "6726825d"  # of the weights that every published number was made with
 
@@ -67,7 +69,9 @@ def load_inception(path: Path) -> Inception:
     network.weights_sha256 = file_sha256(path)
     network.published = network.weights_sha256.startswith(INCEPTION_SHA256_START)
     try:
-        network.load_state_dict(read_weights(path), assign=True)
+        dtypes = {name: tensor.dtype for name, tensor in network.state_dict().items()}
+        weights = {name: tensor.to(dtypes.get(name)) for name, tensor in read_tensors(path).items()}
+        network.load_state_dict(weights, assign=True)
     except (RestokError, RuntimeError) as error:
         raise RestokError(
             f"{path} does not hold the weights of torch-fidelity's Inception; get them from {URL_INCEPTION_V3}"

@@ -8,7 +8,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics.weights import file_sha256, hub_file, read_weights
+from restok_cli.files import file_sha256
+from restok_cli.metrics.weights import hub_file
+from restok_cli.model.checkpoint import read_tensors
 
 URL_VGG16 = "https://download.pytorch.org/models/vgg16-397923af.pth"  # torchvision's, as the lpips package takes them
 VGG16_SHA256_START = "397923af"
@@ -89,7 +91,7 @@ def open_lpips(vgg_weights: Path | None, device: torch.device, option: str = "--
 
 
 def _vgg_convolutions(path: Path, lpips: Lpips) -> dict[str, Tensor]:
-    weights = read_weights(path)
+    weights = read_tensors(path)
     prefix = "features." if "features.0.weight" in weights else ""
     convolutions = {}
     for name, parameter in lpips.named_parameters():  # features.0.weight, features.0.bias, …

@@ -5,6 +5,7 @@ the same pictures in the same order, so that no number depends on how many are r
 """
 
 import hashlib
+import math
 import os
 import tempfile
 import zipfile
@@ -19,23 +20,26 @@ from unicodedata import normalize
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from restok_cli.console import counted, note, readable
-from restok_cli.data.arrays import NPZ_ERRORS
+from restok_cli.data.arrays import MAX_UNPACKED, NPZ_ERRORS, open_member
 from restok_cli.data.images import PNG_DEPTH, center_crop, open_image, read_file, read_image, to_tensor
 from restok_cli.data.manifests import locate
 from restok_cli.data.names import split_picture_name
+from restok_cli.data.picture_folders import PICTURE_MANIFEST, check_picture, known_digests
 from restok_cli.data.shards import is_dataset, open_dataset
 from restok_cli.data.streams import SIDE_SUFFIXES, PassedOver, read_stream
-from restok_cli.data.tars import list_files
+from restok_cli.data.tars import list_files, why_unread
 from restok_cli.data.walk import find_images, is_hidden, tars_in
 from restok_cli.errors import PictureError, RestokError, UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, read_json_lines
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, read_json_lines
 from restok_cli.processes import rank
+from restok_cli.schema import check
 
-MANIFEST_FILE = "manifest.jsonl"  # what generate and reconstruct write beside their pictures: a line for each
 GROUP_SIZE = 16  # pictures that go through a network together
+CHUNK = 2**20  # bytes
 READING_THREADS = min(8, os.cpu_count() or 1)
 FORMS = "a folder of pictures, an .npz file, tar files, a data set, or - for a tar stream on stdin"
 
@@ -183,56 +187,79 @@ def size_text(size: tuple[int, int]) -> str:
 # --- opening ------------------------------------------------------------------------------------------------------
 
 
+class Limits(NamedTuple):
+    """What picture files must be like to be taken."""
+
+    exact: bool  # 8-bit RGB
+    pixels: int  # at most
+    num_bytes: int  # at most
+
+
 def open_pictures(
     source: str,
     split: str,
     stdin: BinaryIO | None = None,
     exact: bool = False,
     max_pixels: int = MAX_DECODED_PIXELS,
+    max_bytes: int = MAX_MEMBER_BYTES,
 ) -> Pictures:
     """Open a folder of pictures or of tar files, an ADM .npz (`arr_0` uint8 (n, H, W, 3)), a tar file, a data set (a
     prepared folder, `sample`), or for "-" the tar stream `stdin`.
 
     `split` names the split of a data set, or is "all". With `exact`, files must hold 8-bit RGB: others are what no
     generator writes, and would be changed by making them so. Pictures of more than `max_pixels` are not decoded, but in
-    a data set. Raises UsageError or RestokError for anything else.
+    a data set, and files of more than `max_bytes` are not read. Raises UsageError or RestokError for anything else.
     """
-    path = Path(source)
+    path, limits = Path(source), Limits(exact, max_pixels, max_bytes)
     if source == "-" and stdin is not None:
-        return _from_stream(stdin, exact, max_pixels)
+        return _from_stream(stdin, limits)
     if is_dataset(source):
-        return _from_data_set(source, split)
+        return _from_data_set(source, split, max_bytes)
     if not path.exists():
         raise UsageError(f"{source}: no such file or folder; give {FORMS}")
     if path.suffix.lower() == ".npz":
-        return _from_npz(path)
+        return _from_npz(path, max_pixels)
     if path.suffix.lower() == ".tar":
-        return _from_tars(source, [path], exact, max_pixels)
+        return _from_tars(source, [path], limits)
     if path.is_file():
         raise UsageError(f"{source} is a single file; give {FORMS}")
     tars = tars_in(path)
-    return _from_tars(source, tars, exact, max_pixels) if tars else _from_folder(path, exact, max_pixels)
+    return _from_tars(source, tars, limits) if tars else _from_folder(path, limits)
 
 
-def _from_folder(path: Path, exact: bool, max_pixels: int) -> Pictures:
-    listed = (path / MANIFEST_FILE).is_file()
-    files = _listed(path / MANIFEST_FILE) if listed else find_images([path])
+def _from_folder(path: Path, limits: Limits) -> Pictures:
+    listed = (path / PICTURE_MANIFEST).is_file()
+    files = _listed(path / PICTURE_MANIFEST) if listed else find_images([path])
+    digests = known_digests(path)
+
+    def read(index: int) -> Image.Image:
+        file, name = files[index], str(files[index])
+        data = read_file(file, name, limits.num_bytes)
+        try:
+            check_picture(data, digests.get(normalize("NFC", file.relative_to(path).as_posix())), name)
+        except PictureError as error:
+            raise RestokError(str(error)) from None  # not left out: the numbers would be of other pictures
+        return _read(data, name, limits)
+
     return Pictures(
         source=str(path),
         count=len(files),
         key=lambda index: split_picture_name(readable(files[index].relative_to(path).as_posix()))[0],
-        open=lambda index: _read(files[index], str(files[index]), exact, max_pixels),
+        open=read,
         listed=listed,
     )
 
 
+class _Entry(BaseModel):
+    """A line of the manifest of a folder of pictures."""
+
+    file: str = Field(pattern=r"^[^\x00]+$")
+
+
 def _listed(manifest: Path) -> list[Path]:
-    try:
-        files = [manifest.parent / line["file"] for line in read_json_lines(manifest)]
-    except (RestokError, TypeError, KeyError) as error:
-        raise RestokError(
-            f"{manifest} does not list pictures ({error!r}); delete it to take all in its folder"
-        ) from error
+    remedy = "delete it to take all pictures in its folder"
+    lines = (check(_Entry, line, str(manifest), remedy) for line in read_json_lines(manifest))
+    files = [manifest.parent / line.file for line in lines]
     if all(file.exists() for file in files):
         return files
     # copied by way of another system, names may be written otherwise
@@ -240,8 +267,8 @@ def _listed(manifest: Path) -> list[Path]:
     return [there.get(normalize("NFC", str(file)), file) for file in files]
 
 
-def _from_data_set(source: str, split: str) -> Pictures:
-    dataset = open_dataset(source)
+def _from_data_set(source: str, split: str, max_bytes: int) -> Pictures:
+    dataset = open_dataset(source, max_member_bytes=max_bytes)
     names = list(dataset.splits) if split == "all" else [split]
     parts = [dataset.split(name) for name in names]
     ends = list(accumulate(len(part) for part in parts))
@@ -261,28 +288,35 @@ def _from_data_set(source: str, split: str) -> Pictures:
     return Pictures(source=f"{source} ({'+'.join(names)})", count=ends[-1], key=key, open=read, split=several)
 
 
-def _from_npz(path: Path) -> Pictures:
+def _from_npz(path: Path, max_pixels: int) -> Pictures:
     # read from the archive one by one: 50,000 pictures of 256 pixels are 10 GB
     try:
         archive = zipfile.ZipFile(path)  # stays open as long as the pictures are in use
-        damaged = archive.testzip() if rank() == 0 else None
-        member = archive.open("arr_0.npy")
-        np.lib.format.read_magic(member)
-        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(member)
+        (shape, fortran_order, dtype), member = open_member(archive, "arr_0")
+        start = member.tell()
     except NPZ_ERRORS as error:
         raise RestokError(f"{path} cannot be read as pictures ({error}); expected an .npz with arr_0") from error
-    if damaged is not None:
-        raise RestokError(f"{path}: {damaged} is damaged (its checksum is wrong); copy or make the file again")
     if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
         raise RestokError(f"{path}: arr_0 is {dtype} {shape}; expected uint8 pictures (n, height, width, 3)")
+    if shape[1] * shape[2] > max_pixels:
+        raise RestokError(
+            f"{path}: its pictures have {shape[1] * shape[2]} pixels, over the limit; --max-decoded-pixels admits them"
+        )
+    if rank() == 0:
+        _check_whole(path, member)
     if fortran_order:  # where every picture lies all over the file
-        pictures = np.load(path)["arr_0"]
+        if math.prod(shape) > MAX_UNPACKED:
+            raise RestokError(
+                f"{path}: arr_0 is in the order of Fortran, in which {math.prod(shape):,} bytes are too many to be"
+                " read; save np.ascontiguousarray(arr_0)"
+            )
+        pictures = np.lib.format.read_array(archive.open("arr_0.npy"), allow_pickle=False)
         return Pictures(
             *(str(path), shape[0], lambda index: f"{index:06d}"),
             lambda index: Image.fromarray(np.ascontiguousarray(pictures[index])),
             named=False,
         )
-    start, picture_bytes = member.tell(), shape[1] * shape[2] * 3
+    picture_bytes = shape[1] * shape[2] * 3
 
     def read(index: int) -> Image.Image:
         member.seek(start + index * picture_bytes)  # costs nothing in file order
@@ -291,8 +325,29 @@ def _from_npz(path: Path) -> Pictures:
     return Pictures(str(path), shape[0], lambda index: f"{index:06d}", read, named=False, threads=1)
 
 
-def _from_tars(source: str, tars: list[Path], exact: bool, max_pixels: int) -> Pictures:
-    places: list[tuple[str, BinaryIO, str, int, int]] = []  # key, file, name, offset, length
+def _check_whole(path: Path, member: zipfile.ZipExtFile) -> None:
+    """Raises RestokError where an array in an .npz file is damaged, whose checksum stands at its end."""
+    try:
+        while member.read(CHUNK):
+            pass
+    except NPZ_ERRORS as error:
+        problem = "its checksum is wrong" if isinstance(error, zipfile.BadZipFile) else error
+        raise RestokError(f"{path}: arr_0.npy is damaged ({problem}); copy or make the file again") from error
+
+
+class _Place(NamedTuple):
+    """A piece of a file that is a picture file."""
+
+    key: str
+    name: str  # for messages
+    file: BinaryIO
+    offset: int
+    length: int
+    problem: PictureError | None  # why it is not read
+
+
+def _from_tars(source: str, tars: list[Path], limits: Limits) -> Pictures:
+    places = []
     for path in tars:
         file = open(path, "rb")  # noqa: SIM115  stays open as long as the pictures are in use
         passed_over = PassedOver(str(path))
@@ -300,43 +355,45 @@ def _from_tars(source: str, tars: list[Path], exact: bool, max_pixels: int) -> P
             name = readable(member.name).removeprefix("./")
             key, suffix = split_picture_name(name)
             if suffix and not is_hidden(name):
-                places.append((key, file, f"{path}: {name}", member.offset_data, member.size))
+                problem = why_unread(member, f"{path}: {name}", limits.num_bytes)
+                places.append(_Place(key, f"{path}: {name}", file, member.offset_data, member.size, problem))
             elif not name.lower().endswith(SIDE_SUFFIXES):
                 passed_over.add(name)
         passed_over.say()
-    return _from_places(source, places, exact, max_pixels)
+    return _from_places(source, places, limits)
 
 
-def _from_stream(stdin: BinaryIO, exact: bool, max_pixels: int) -> Pictures:
+def _from_stream(stdin: BinaryIO, limits: Limits) -> Pictures:
     # set down on the disk, unnamed, since several metrics go through the pictures more than once
     file = tempfile.TemporaryFile()  # noqa: SIM115  stays open as long as the pictures are in use
     places = []
-    for picture in read_stream(stdin):
-        places.append((picture.key, file, f"stdin: {picture.key}.{picture.suffix}", file.tell(), len(picture.data)))
-        file.write(picture.data)
+    for picture in read_stream(stdin, limits.num_bytes):
+        data, problem = (b"", picture.data) if isinstance(picture.data, PictureError) else (picture.data, None)
+        name = f"stdin: {picture.key}.{picture.suffix}"
+        places.append(_Place(picture.key, name, file, file.tell(), len(data), problem))
+        file.write(data)
     file.flush()
-    return _from_places("stdin", places, exact, max_pixels)
+    return _from_places("stdin", places, limits)
 
 
-def _from_places(
-    source: str, places: list[tuple[str, BinaryIO, str, int, int]], exact: bool, max_pixels: int
-) -> Pictures:
+def _from_places(source: str, places: list[_Place], limits: Limits) -> Pictures:
     if not places:
         raise UsageError(f"{source} holds no pictures; give {FORMS}")
 
     def read(index: int) -> Image.Image:
-        _, file, name, offset, length = places[index]
-        data = os.pread(file.fileno(), length, offset)  # moves no position: threads may share it
-        return _read(data, name, exact, max_pixels)
+        place = places[index]
+        if place.problem:
+            raise place.problem
+        data = os.pread(place.file.fileno(), place.length, place.offset)  # moves no position: threads may share it
+        return _read(data, place.name, limits)
 
-    return Pictures(source=source, count=len(places), key=lambda index: places[index][0], open=read)
+    return Pictures(source=source, count=len(places), key=lambda index: places[index].key, open=read)
 
 
-def _read(source: bytes | Path, name: str, exact: bool, max_pixels: int) -> Image.Image:
-    data = source if isinstance(source, bytes) else read_file(source, name)
-    if exact:
-        _check_rgb(data, name, max_pixels)
-    return read_image(data, name, max_pixels)
+def _read(data: bytes, name: str, limits: Limits) -> Image.Image:
+    if limits.exact:
+        _check_rgb(data, name, limits.pixels)
+    return read_image(data, name, limits.pixels)
 
 
 def _check_rgb(data: bytes, name: str, max_pixels: int) -> None:

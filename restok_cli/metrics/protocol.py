@@ -188,8 +188,8 @@ def report(measurements: dict[str, Measurement], protocol: dict) -> dict:
     return {"metrics": metrics_report(measurements), "protocol": protocol | {"versions": versions()}}
 
 
-def table(measurements: dict[str, Measurement], against: str) -> str:
-    """The result for people: a line per metric, and below it one per level where there are levels.
+def table(measurements: dict[str, Measurement], against: str) -> list[str]:
+    """The result for people, in lines: one per metric, and below it one per level where there are levels.
 
     `against` is the reference, which each number that depends on it names, with how many pictures it has.
     """
@@ -202,6 +202,4 @@ def table(measurements: dict[str, Measurement], against: str) -> str:
         rows.append((measurement.label, measurement.value, metric.unit, origin))
         rows += [(f"  level {i}", value, metric.unit, "") for i, value in enumerate(measurement.levels, start=1)]
     names, units = (max(len(row[place]) for row in rows) for place in (0, 2))
-    return "\n".join(
-        f"{name:<{names}}  {value:>12.6g} {unit:<{units}}  {origin}".rstrip() for name, value, unit, origin in rows
-    )
+    return [f"{name:<{names}}  {value:>12.6g} {unit:<{units}}  {origin}".rstrip() for name, value, unit, origin in rows]

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from restok_cli.data.arrays import NPZ_ERRORS
+from restok_cli.data.arrays import NPZ_ERRORS, read_npz
 from restok_cli.errors import RestokError, UsageError, did_you_mean
-from restok_cli.files import MAX_DECODED_PIXELS, whole_file
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, file_sha256, whole_file
 from restok_cli.metrics.features import FeatureNetwork
 from restok_cli.metrics.frechet import Gaussian
 from restok_cli.metrics.pictures import GROUP_SIZE, Pictures, open_pictures
-from restok_cli.metrics.weights import file_sha256
+
+MAX_STATISTICS = 256 << 20  # bytes: two networks' of 4,000 features
 
 
 class Statistics(NamedTuple):
@@ -38,7 +39,13 @@ class Reference:
     pictures: Pictures | None
 
 
-def open_reference(source: str, split: str, cache: Path | None, max_pixels: int = MAX_DECODED_PIXELS) -> Reference:
+def open_reference(
+    source: str,
+    split: str,
+    cache: Path | None,
+    max_pixels: int = MAX_DECODED_PIXELS,
+    max_bytes: int = MAX_MEMBER_BYTES,
+) -> Reference:
     """Open statistics, an .npz that holds `mu` (and `arr_0`, as ADM's do), or pictures as `open_pictures` does.
 
     `source` may be a name that --make-reference gave in the cache. Raises UsageError or RestokError for anything else.
@@ -56,9 +63,9 @@ def open_reference(source: str, split: str, cache: Path | None, max_pixels: int 
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
         if "mu.npy" in names:
-            pictures = open_pictures(str(path), split) if "arr_0.npy" in names else None
+            pictures = open_pictures(str(path), split, max_pixels=max_pixels) if "arr_0.npy" in names else None
             return Reference(source, read_statistics(path), pictures)
-    return Reference(source, None, open_pictures(source, split, max_pixels=max_pixels))
+    return Reference(source, None, open_pictures(source, split, max_pixels=max_pixels, max_bytes=max_bytes))
 
 
 def reference_path(output: str, cache: Path | None) -> Path:
@@ -80,12 +87,12 @@ def read_statistics(path: Path) -> Statistics:
     Raises RestokError where they are missing, damaged, of odd shape, not finite or not symmetric.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            gaussian = _gaussian(path, arrays["mu"], arrays["sigma"])
-            spatial = _gaussian(path, arrays["mu_s"], arrays["sigma_s"]) if "mu_s" in arrays else None
-            count = int(arrays["count"]) if "count" in arrays else None
-            fingerprint = str(arrays["fingerprint"]) if "fingerprint" in arrays else file_sha256(path)
-            network = str(arrays["network"]) if "network" in arrays else None
+        arrays = read_npz(path, ("mu", "sigma", "mu_s", "sigma_s", "count", "fingerprint", "network"), MAX_STATISTICS)
+        gaussian = _gaussian(path, arrays["mu"], arrays["sigma"])
+        spatial = _gaussian(path, arrays["mu_s"], arrays["sigma_s"]) if "mu_s" in arrays else None
+        count = int(arrays["count"]) if "count" in arrays else None
+        fingerprint = str(arrays["fingerprint"]) if "fingerprint" in arrays else file_sha256(path)
+        network = str(arrays["network"]) if "network" in arrays else None
     except NPZ_ERRORS as error:
         raise RestokError(f"{path} holds no statistics ({error}); expected an .npz with mu and sigma") from error
     return Statistics(fingerprint, gaussian, spatial, count, network)

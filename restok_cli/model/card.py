@@ -6,13 +6,12 @@ licence. It travels with the model, so that the card can be made again anywhere;
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, model_validator
 
 from restok_cli.console import counted
-from restok_cli.errors import RestokError
 from restok_cli.model.checkpoint import (
     CARD_FILE,
     CONFIG_FILE,
@@ -24,6 +23,7 @@ from restok_cli.model.checkpoint import (
     open_model,
 )
 from restok_cli.model.levels import level_sizes, step_sizes
+from restok_cli.schema import Count, Fields, PositiveCount, Schema, read_json
 
 PAPER = "https://arxiv.org/abs/2601.03955"
 UNKNOWN_LICENCE = "unknown"  # as the hub writes it
@@ -35,8 +35,8 @@ VALIDATION_NAMES = {
 }
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")  # a run may have gone wrong
+class _Part(Schema):
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")  # a run may have gone wrong
 
 
 class Training(_Part):
@@ -45,16 +45,22 @@ class Training(_Part):
     restok: str  # version
     torch: str  # version
     preset: str  # the one that the config is nearest to
-    changes: dict[str, Any]  # what the config has otherwise than that preset, by dotted key
-    steps: int  # done
-    max_steps: int  # planned
-    batch_size: int
+    changes: Fields  # what the config has otherwise than that preset, by dotted key
+    steps: Count  # done
+    max_steps: Count  # planned
+    batch_size: PositiveCount
     data_name: str
     data_fingerprint: str
     init: str | None  # the model whose weights it started from; None = from random ones
-    validation_step: int | None  # after which the numbers below were measured; None = not yet
+    validation_step: Count | None  # after which the numbers below were measured; None = not yet
     validation: dict[str, float]
     loss: float | None = None  # last logged, a mean over some steps
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.validation and self.validation_step is None:
+            raise ValueError("validation has numbers, and validation_step no step")
+        return self
 
     @property
     def is_overfitted(self) -> bool:
@@ -98,14 +104,7 @@ def read_record(folder: Path) -> Record:
     path = folder / RECORD_FILE
     if not path.is_file():
         return Record()
-    try:
-        return Record.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "its beginning"
-        raise RestokError(
-            f"{path} is wrong at {where} ({first['msg']}); copy it again, or delete it to write a card without it"
-        ) from error
+    return read_json(Record, path, "copy it again, or delete it to write a card without it")
 
 
 def is_untouched(model: ModelFolder) -> bool:

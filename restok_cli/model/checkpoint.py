@@ -1,8 +1,8 @@
 """A model is a folder: `config.json` and `model.safetensors`, and nothing else is needed to load it.
 
 A generator's folder also holds the tokenizer that decodes its codes (`tokenizer/`) and the names of its classes. Beside
-them lies the model card (see card.py). The folders that the authors of the paper released are read as they are, from
-disk or from the Hugging Face hub.
+them lie the model card (see card.py) and `checksums.json`, by which damage is seen (see checksums.py). The folders that
+the authors of the paper released are read as they are, from disk or from the Hugging Face hub.
 """
 
 import hashlib
@@ -16,25 +16,28 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from restok_cli.console import counted
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import whole_folder
+from restok_cli.files import file_sha256, whole_folder
 from restok_cli.model import released
+from restok_cli.model.checksums import CHECKSUMS_FILE, check_file, write_checksums
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
 from restok_cli.model.packing import can_pack, pack
+from restok_cli.model.size import check_model_memory
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.room import check_model_memory
+from restok_cli.schema import Fields, check, read_json
 
 FORMAT = "restok-model-1"
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FOLDER = "config.json", "model.safetensors", "tokenizer"
 PICKLED_WEIGHTS_FILE = "pytorch_model.bin"  # in some released folders
 CARD_FILE, RECORD_FILE = "README.md", "card.json"
-MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, PICKLED_WEIGHTS_FILE, RECORD_FILE, CARD_FILE)
+MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, PICKLED_WEIGHTS_FILE, RECORD_FILE, CARD_FILE, CHECKSUMS_FILE)
 ALL_FILES = (*MODEL_FILES, *(f"{TOKENIZER_FOLDER}/{name}" for name in MODEL_FILES))  # with a generator's tokenizer
 HUB_PREFIX = "hf:"
 MADE_BY = {"tokenizer": "restok train-tokenizer", "har": "restok train-har"}
@@ -57,6 +60,17 @@ class ModelFolder(NamedTuple):
     def weights_file(self) -> Path:
         ours, pickled = self.path / WEIGHTS_FILE, self.path / PICKLED_WEIGHTS_FILE
         return pickled if self.is_released and not ours.exists() and pickled.exists() else ours
+
+
+class _Header(BaseModel):
+    """What a `config.json` of ours says beside format and kind."""
+
+    config: Fields
+
+
+class _HarHeader(_Header):
+    class_names: list[str]
+    tokenizer_fingerprint: str | None
 
 
 class Generator(NamedTuple):
@@ -97,9 +111,13 @@ def copy_model(model: ModelFolder, folder: Path) -> None:
 
 
 def model_files(model: ModelFolder) -> list[Path]:
-    """What a model consists of: config, weights and, where there is one, the card; not a generator's tokenizer."""
-    card = (model.path / RECORD_FILE, model.path / CARD_FILE)
-    return [model.path / CONFIG_FILE, model.weights_file, *(file for file in card if file.is_file())]
+    """What a model consists of: config, weights and, where they are there, card and checksums; no tokenizer.
+
+    Raises RestokError where the weights are damaged, so that they are not spread.
+    """
+    check_file(model.weights_file)
+    more = (model.path / name for name in (RECORD_FILE, CARD_FILE, CHECKSUMS_FILE))
+    return [model.path / CONFIG_FILE, model.weights_file, *(file for file in more if file.is_file())]
 
 
 def save_released(module: Tokenizer | Har, folder: Path, describe: Describe = lambda _: None) -> None:
@@ -110,6 +128,7 @@ def save_released(module: Tokenizer | Har, folder: Path, describe: Describe = la
     with whole_folder(folder) as temporary:
         (temporary / CONFIG_FILE).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
         write_tensors(released.to_released(config, module.state_dict()), temporary / WEIGHTS_FILE)
+        write_checksums(temporary, (CONFIG_FILE, WEIGHTS_FILE))
         describe(temporary)
 
 
@@ -128,6 +147,7 @@ def _write_model(folder: Path, kind: Kind, module: nn.Module, extra: dict[str, A
     header = {"format": FORMAT, "kind": kind, "config": module.config.model_dump(), **extra}
     (folder / CONFIG_FILE).write_text(json.dumps(header, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     write_tensors(module.state_dict(), folder / WEIGHTS_FILE)
+    write_checksums(folder, (CONFIG_FILE, WEIGHTS_FILE))
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -202,6 +222,7 @@ def load_model(folder: ModelFolder, device: torch.device, dtype: torch.dtype = t
         state = released.from_released(config, shapes, state)
     else:
         check_tensors(folder.weights_file, shapes, state)
+    check_file(folder.weights_file)  # last, as the others know better what is wrong
     module.load_state_dict(state, assign=True)
     del state  # so that each tensor is freed as soon as it is converted
     module = module.to(device=device)
@@ -213,15 +234,9 @@ def load_model(folder: ModelFolder, device: torch.device, dtype: torch.dtype = t
 
 
 def empty_model(config: TokenizerConfig | HarConfig) -> Tokenizer | Har:
-    """The layers that a config describes, without weights, in no time and memory.
-
-    Raises RestokError where its weights are more than 64 bits can count.
-    """
-    try:
-        with torch.device("meta"):
-            return Tokenizer(config) if isinstance(config, TokenizerConfig) else Har(config)
-    except (RuntimeError, TypeError) as error:
-        raise RestokError(f"no model has so many weights as its {CONFIG_FILE} says; copy or make it again") from error
+    """The layers that a config describes, without weights, in no time and memory."""
+    with torch.device("meta"):
+        return Tokenizer(config) if isinstance(config, TokenizerConfig) else Har(config)
 
 
 def count_parameters(config: TokenizerConfig | HarConfig) -> int:
@@ -277,24 +292,44 @@ def download(name: str) -> Path:
 
 def fingerprint(model: ModelFolder) -> str:
     """SHA-256 of a model's config and weights files: two folders with the same one compute the same."""
-    digest = hashlib.sha256((model.path / CONFIG_FILE).read_bytes())
-    with open(model.weights_file, "rb") as file:
-        digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    config = (model.path / CONFIG_FILE).read_bytes()
+    return hashlib.sha256(config + bytes.fromhex(file_sha256(model.weights_file))).hexdigest()
 
 
-def read_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
-    """Read a safetensors file, or a pickled one without running anything in it.
+def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """The named tensors of a safetensors file, or of a pickled one without running anything in it.
 
-    Raises RestokError if it is missing, truncated or not one.
+    Raises RestokError if it is missing, truncated or holds anything else.
     """
     try:
-        if path.suffix == ".bin":
-            return torch.load(path, map_location=device, weights_only=True, mmap=zipfile.is_zipfile(path))
-        return load_file(path, device=str(device))
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise RestokError(f"{path} cannot be read ({reason}); copy or make it again") from error
+        if path.suffix.lower() == ".safetensors":
+            found = load_file(path, device=str(device))
+        else:
+            found = torch.load(path, map_location=device, weights_only=True, mmap=zipfile.is_zipfile(path))
+    except MemoryError:
+        raise
+    except Exception as error:  # torch documents none of what it raises for a damaged file
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # torch would advise to run what is in it
+            reason = "it is none, or holds more than tensors"
+        raise RestokError(
+            f"{path} cannot be read as weights ({reason}); give .safetensors or a torch checkpoint of tensors only, or"
+            " copy it again"
+        ) from error
+    if not isinstance(found, dict) or not all(map(_is_named_tensor, found.items())):
+        raise RestokError(f"{path} holds no weights; expected names and their tensors")
+    return found
+
+
+def _is_named_tensor(entry: tuple[object, object]) -> bool:
+    """Whether that is a name and an array of numbers, which other programs may have packed or left out."""
+    name, tensor = entry
+    return (
+        isinstance(name, str)
+        and isinstance(tensor, Tensor)
+        and tensor.layout == torch.strided
+        and not (tensor.is_meta or tensor.is_quantized)
+    )
 
 
 def check_tensors(
@@ -312,6 +347,8 @@ def check_tensors(
     for name in expected.keys() & found.keys():
         if found[name].shape != expected[name]:
             wrong.append(f"{name} is {tuple(found[name].shape)} instead of {tuple(expected[name])}")
+        elif not found[name].is_floating_point():
+            wrong.append(f"{name} is of {str(found[name].dtype).removeprefix('torch.')}, not of floating-point numbers")
     if wrong:
         first = "; ".join(sorted(wrong)[:3]) + ("; …" if len(wrong) > 3 else "")
         raise RestokError(f"{source} does not fit its {CONFIG_FILE} in {counted(len(wrong), 'tensor')}: {first}")
@@ -323,36 +360,27 @@ def open_model(folder: Path) -> ModelFolder:
     Raises UsageError where it is not one or is too large for this machine, RestokError where its config is damaged.
     """
     path = folder / CONFIG_FILE
-    try:
-        header = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise RestokError(f"{path} cannot be read as JSON ({error}); copy or make the model again") from error
-    header = header if isinstance(header, dict) else {}
+    header = read_json(Fields, path, released.REMEDY)
     is_ours = header.get("format") == FORMAT
     kind = header.get("kind") if is_ours else released.kind_of(header)
     names, tokenizer = [], None
-    try:
-        match kind, is_ours:
-            case "tokenizer", True:
-                config = TokenizerConfig.parse(header["config"], str(path))
-            case "tokenizer", False:
-                config = released.tokenizer_config(header, str(path))
-            case "har", True:
-                config = HarConfig.parse(header["config"], str(path))
-                names, tokenizer = list(header["class_names"]), header["tokenizer_fingerprint"]
-                if len(names) != config.num_classes:
-                    raise RestokError(
-                        f"{path} names {len(names)} of its {config.num_classes} classes; copy the model again"
-                    )
-            case "har", False:
-                config = released.har_config(header, str(path))
-                names = [str(class_id) for class_id in range(config.num_classes)]
-            case _:
-                raise UsageError(f"{path} is not a restok model's; `restok models` says what is")
-    except (KeyError, TypeError, ArithmeticError) as error:
-        raise RestokError(
-            f"{path} lacks {error} or holds something else there; copy or make the model again"
-        ) from error
+    match kind, is_ours:
+        case "tokenizer", True:
+            config = TokenizerConfig.parse(check(_Header, header, str(path), released.REMEDY).config, str(path))
+        case "tokenizer", False:
+            config = released.tokenizer_config(header, str(path))
+        case "har", True:
+            found = check(_HarHeader, header, str(path), released.REMEDY)
+            config = HarConfig.parse(found.config, str(path))
+            names, tokenizer = found.class_names, found.tokenizer_fingerprint
+            if len(names) != config.num_classes:
+                raise RestokError(f"{path} names {len(names)} of its {config.num_classes} classes; copy it again")
+        case "har", False:
+            config = released.har_config(header, str(path))
+            names = [str(class_id) for class_id in range(config.num_classes)]
+        case _:
+            raise UsageError(f"{path} is not a restok model's; `restok models` says what is")
+    check_file(path)  # last, as the others know better what is wrong
     check_model_memory(config, f"{path}: ")
     return ModelFolder(folder, kind, config, names, tokenizer, not is_ours)
 

@@ -3,14 +3,12 @@
 import ast
 import inspect
 from itertools import accumulate, pairwise
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeInt,
-    PositiveInt,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -20,8 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.model.levels import is_power_of_two, merging_blocks, stage_sizes
-
-BLOCK_OBJECTS = 20_000  # bytes of a transformer block without its weights: what Python keeps of it
+from restok_cli.schema import MAX_INT, problem
 
 
 def _add_meanings(schema: dict[str, Any], config: type["Config"]) -> None:
@@ -61,6 +58,14 @@ class Config(BaseModel):
             raise PydanticCustomError("bool", "input should not be true or false")
         return value
 
+    @field_validator("*")
+    @classmethod
+    def _refuse_huge(cls, value: Any) -> Any:
+        """Python's integers have no end; those of NumPy and torch have."""
+        if isinstance(value, int) and abs(value) > MAX_INT:
+            raise PydanticCustomError("huge", "input should fit into 64 bits")
+        return value
+
     @classmethod
     def parse(cls, values: dict, source: str) -> Self:
         """Check `values` (read from `source`, which is named in the message).
@@ -90,11 +95,9 @@ def explain(config: type[Config], error: ValidationError) -> tuple[str, str]:
         for parent in parents:
             config = section_of(config.model_fields[parent].annotation)
         return key, f"unknown key {key}{did_you_mean(str(name), config.model_fields)}"
-    if first["type"] == "missing":
-        return key, f"{key} is missing"
     if first["type"] == "value_error":  # raised by our own checks below, which say everything
         return key, str(first["ctx"]["error"])
-    return key, f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    return key, problem(error)
 
 
 def require(condition: bool, message: str) -> None:
@@ -102,51 +105,59 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+# Far above all that anybody has trained: what is beyond is damage, of which no layers are made.
+MAX_SIZE = 2**20
+Size = Annotated[int, Field(gt=0, le=MAX_SIZE)]
+CodebookSize = Annotated[int, Field(gt=0, le=2**24)]
+Layers = Annotated[int, Field(gt=0, le=1000)]
+NumClasses = Annotated[int, Field(ge=0, le=10**6)]
+
+
 class TokenizerConfig(Config):
     """A tokenizer (paper section 3). The defaults are ResTok-L with 128 tokens for 256×256 pictures."""
 
-    image_height: PositiveInt = 256
+    image_height: Size = 256
     """Pixels."""
-    image_width: PositiveInt = 256
+    image_width: Size = 256
     """Pixels."""
-    patch_size: PositiveInt = 16
+    patch_size: Size = 16
     """Pixels along each side of an image token."""
 
     pixel_encoder: Literal["cnn", "patch"] = "cnn"
     """A CNN before the ViT, or the pixels of each patch directly."""
-    cnn_channels: PositiveInt = 128
+    cnn_channels: Size = 128
     """Channels at the finest resolution."""
-    cnn_multipliers: tuple[PositiveInt, ...] = (1, 1, 2, 2, 4)
+    cnn_multipliers: tuple[Size, ...] = (1, 1, 2, 2, 4)
     """Times cnn_channels, one per resolution, finest first."""
-    cnn_norm_groups: PositiveInt = 32
+    cnn_norm_groups: Size = 32
     """Groups of every GroupNorm."""
     cnn_shortcut: Literal["input", "output"] = "input"
     """What the 1×1 convolution of a block that changes its channel count sees: the block's input as usual, or the
     output of its two convolutions, as the released weights were trained."""
-    feature_channels: PositiveInt = 256
+    feature_channels: Size = 256
     """Channels between the CNNs and the transformers."""
 
-    encoder_width: PositiveInt = 1024
+    encoder_width: Size = 1024
     """Channels of an image or latent token in the encoder."""
-    encoder_layers: PositiveInt = 24
+    encoder_layers: Layers = 24
     """Transformer blocks."""
-    decoder_width: PositiveInt = 1024
+    decoder_width: Size = 1024
     """Channels of a token in the decoder."""
-    decoder_layers: PositiveInt = 24
+    decoder_layers: Layers = 24
     """Transformer blocks."""
-    head_width: PositiveInt = 64
+    head_width: Size = 64
     """Channels of one attention head."""
 
-    num_stages: PositiveInt = 4
+    num_stages: Size = 4
     """Scales of image tokens in the encoder; 1 = no merging."""
-    merge_factor: PositiveInt = 2
+    merge_factor: Size = 2
     """Neighbouring image tokens that become one at each merge ("pooling factor")."""
     merge: Literal["average", "nearest"] = "average"
     """How they become one: their average as in the paper, or the first of them (released code)."""
     residual_image_tokens: bool = True
     """Keep in the finer stage only what the coarser one does not hold."""
 
-    num_latent_tokens: PositiveInt = 128
+    num_latent_tokens: Size = 128
     """Codes of a picture: a power of two."""
     latent_init: Literal["hierarchical", "flat"] = "hierarchical"
     """Pool the features level by level, or in 1-D."""
@@ -160,16 +171,16 @@ class TokenizerConfig(Config):
     image_queries: Literal["learned", "pooled"] = "learned"
     """What the decoder starts from: a token, or the level maps."""
 
-    codebook_size: PositiveInt = 8192
+    codebook_size: CodebookSize = 8192
     """Codewords."""
-    codebook_dim: PositiveInt = 8
+    codebook_dim: Size = 8
     """Channels of a codeword."""
     normalize_codes: bool = True
     """Compare latents and codewords on the unit sphere."""
 
-    encoder_alignment_dim: PositiveInt | None = None
+    encoder_alignment_dim: Size | None = None
     """Channels of the teacher that training aligns the encoder with."""
-    decoder_alignment_dim: PositiveInt | None = None
+    decoder_alignment_dim: Size | None = None
     """The same for the decoder, which then gets a second set of queries."""
 
     @property
@@ -200,8 +211,7 @@ class TokenizerConfig(Config):
         lengths = [total + self.num_latent_tokens for total in accumulate(sizes)]
         masks = sum(length**2 for length in lengths)
         tables = 4 * self.head_width * (sum(lengths) + lengths[0])
-        blocks = BLOCK_OBJECTS * (self.encoder_layers + self.decoder_layers)
-        return masks + tables + blocks + self.picture_bytes
+        return masks + tables + self.picture_bytes
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -241,6 +251,7 @@ class TokenizerConfig(Config):
         )
         for multiplier in self.cnn_multipliers:
             channels = multiplier * self.cnn_channels
+            require(channels <= MAX_SIZE, f"cnn_multipliers = {multiplier} makes {channels} channels of cnn_channels")
             require(
                 channels % self.cnn_norm_groups == 0,
                 f"{channels} CNN channels cannot be split into cnn_norm_groups = {self.cnn_norm_groups}",
@@ -252,9 +263,7 @@ class TokenizerConfig(Config):
             f"merge_factor = {self.merge_factor} is not a power of two from 2 on",
         )
         require(
-            # a power of two has as many factors at most as its number has bits: without it, absurd powers are computed
-            self.num_stages <= self.grid[1].bit_length()
-            and self.grid[1] % self.merge_factor ** (self.num_stages - 1) == 0,
+            self.grid[1] % self.merge_factor ** (self.num_stages - 1) == 0,
             f"num_stages = {self.num_stages} cannot be made from rows of {self.grid[1]} image tokens: "
             f"each merge divides them by {self.merge_factor}",
         )
@@ -268,20 +277,20 @@ class TokenizerConfig(Config):
 class HarConfig(Config):
     """A generator of codes (paper section 3.4): HAR, or plain AR. The defaults are HAR-L for ResTok-L."""
 
-    codebook_size: PositiveInt = 8192
+    codebook_size: CodebookSize = 8192
     """Codewords of the tokenizer."""
-    num_codes: PositiveInt = 128
+    num_codes: Size = 128
     """Codes of a picture."""
-    num_sequential_codes: PositiveInt = 4
+    num_sequential_codes: Size = 4
     """Codes drawn one by one before whole levels; equal to num_codes: plain AR."""
-    num_classes: NonNegativeInt = 1000
+    num_classes: NumClasses = 1000
     """Classes of the data set; 0 = unconditional."""
 
-    width: PositiveInt = 1024
+    width: Size = 1024
     """Channels of a token."""
-    num_layers: PositiveInt = 24
+    num_layers: Layers = 24
     """Transformer blocks."""
-    num_heads: PositiveInt = 16
+    num_heads: Size = 16
     """Attention heads of a block."""
 
     class_dropout: float = Field(0.1, ge=0, lt=1)
@@ -311,8 +320,7 @@ class HarConfig(Config):
     @property
     def least_memory(self) -> int:
         """Bytes that it takes beside its weights, at the least: its mask of all codes by all codes, and its table."""
-        table = 4 * self.width // self.num_heads * self.num_codes
-        return self.num_codes**2 + table + BLOCK_OBJECTS * self.num_layers
+        return self.num_codes**2 + 4 * self.width // self.num_heads * self.num_codes
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,4 +1,6 @@
-"""HAR, the next-hierarchy generator of codes, and plain AR on the same backbone (paper section 3.4, ALGORITHM 3).
+"""HAR, the next-hierarchy generator of codes, and plain AR on the same backbone.
+
+Paper section 3.4, docs/algorithm.md section 3.
 
 A LlamaGen transformer over L positions, of which position i predicts code i. With A sequential codes (4), the input is
 

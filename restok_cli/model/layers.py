@@ -1,4 +1,4 @@
-"""Parts of the tokenizer's two transformers: 2-D rotary positions, attention, blocks (ALGORITHM section 2).
+"""Parts of the tokenizer's two transformers: 2-D rotary positions, attention, blocks (docs/algorithm.md section 2).
 
 Also the rotation itself, which the HAR generator shares.
 """

@@ -1,4 +1,4 @@
-"""The hierarchy in plain integers (ALGORITHM section 1); everything else derives from it. No torch here.
+"""The hierarchy in plain integers (docs/algorithm.md section 1); everything else derives from it. No torch here.
 
 Levels group the L latent tokens from coarse to fine. For L = 128 the prefix lengths are 1, 2, 4, …, 128
 and the level sizes their differences with a leading 1: (1, 1, 2, 4, 8, 16, 32, 64).

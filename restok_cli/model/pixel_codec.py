@@ -1,4 +1,4 @@
-"""The convolutional halves of the tokenizer: pixels to features and back (ALGORITHM section 2, pixel encoder).
+"""The convolutional halves of the tokenizer: pixels to features and back (docs/algorithm.md section 2, pixel encoder).
 
 Feature maps are (B, C, H, W) with the channels last in memory, where convolutions are fastest.
 """

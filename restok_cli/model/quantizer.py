@@ -1,4 +1,4 @@
-"""Vectors to codes and back (ALGORITHM section 2, quantizer)."""
+"""Vectors to codes and back (docs/algorithm.md section 2, quantizer)."""
 
 from typing import NamedTuple
 

@@ -1,17 +1,20 @@
-"""The authors' released checkpoints: their configs and tensor names, and how ours correspond (ALGORITHM section 5)."""
+"""The authors' released checkpoints: configs, tensor names, and how ours correspond (docs/algorithm.md section 5)."""
 
 import re
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from restok_cli.errors import UsageError
 from restok_cli.model.config import Config, HarConfig, TokenizerConfig
 from restok_cli.model.levels import level_sizes
+from restok_cli.schema import check
 
 VIT_SIZES = {"small": (512, 6), "base": (768, 12), "large": (1024, 24)}  # width, layers
 CONFIG_NAME = "config.json"
+REMEDY = "copy or make the model again"
 TEACHER_WIDTH = 1024  # DINOv3 ViT-L, the only teacher of the released models
 TEACHER_PREFIX = "foundation_model."  # the frozen teacher that training kept inside the model
 COMPILED_PREFIX = "_orig_mod."  # what torch.compile puts before every name
@@ -20,62 +23,120 @@ Model = TypeVar("Model", TokenizerConfig, HarConfig)
 TRAINING_ONLY = ("vf_proj.", "vf_proj_dec.", "decoder.feat_mask_token")
 
 
+class _VqModel(BaseModel):
+    """What we take of their tokenizer's settings; theirs are more."""
+
+    codebook_size: int
+    token_size: int
+    use_l2_norm: bool
+    vit_enc_model_size: Literal["small", "base", "large"]
+    vit_dec_model_size: Literal["small", "base", "large"]
+    vit_enc_patch_size: int
+    num_latent_tokens: int
+    merge_tokens: bool
+    hierarchy_stages: int
+    reduction_ratio: float = Field(ge=2**-20, le=1)
+    residual_image_tokens: bool
+    residual_latent_tokens: bool
+    learnable_dec_image_tokens: bool
+    multi_quant: bool
+    vae_encoder: bool
+    latent_hierarchy: bool
+    encoder_feature_supervision: bool
+    decoder_feature_supervision: bool
+
+
+class _Model(BaseModel):
+    vq_model: _VqModel
+
+
+class _Preprocessing(BaseModel):
+    crop_size: int
+
+
+class _DataSet(BaseModel):
+    preprocessing: _Preprocessing
+
+
+class _Tokenizer(BaseModel):
+    model: _Model
+    dataset: _DataSet
+
+
+class _Generator(BaseModel):
+    dim: int
+    n_layer: int
+    n_head: int
+    token_dropout_p: float
+    resid_dropout_p: float
+    ffn_dropout_p: float
+    class_dropout_prob: float
+    num_classes: int
+    vocab_size: int
+    block_size: int
+    ar_token_num: int | None = None  # of plain AR
+
+
 def kind_of(released: dict) -> str | None:
     """Whether a `config.json` is that of a released "tokenizer" or generator ("har"), or neither (None)."""
-    if "vq_model" in (released.get("model") or ()):
+    model = released.get("model")
+    if isinstance(model, dict) and "vq_model" in model:
         return "tokenizer"
     return "har" if {"cls_token_num", "block_size", "n_layer"} <= released.keys() else None
 
 
 def tokenizer_config(released: dict, source: str = CONFIG_NAME) -> TokenizerConfig:
-    """Our config of a released tokenizer's `config.json`. Raises UsageError, naming `source`, for an impossible one."""
-    model = released["model"]["vq_model"]
-    encoder_width, encoder_layers = VIT_SIZES[model["vit_enc_model_size"]]
-    decoder_width, decoder_layers = VIT_SIZES[model["vit_dec_model_size"]]
-    size = released["dataset"]["preprocessing"]["crop_size"]
+    """Our config of a released tokenizer's `config.json`. Raises UsageError, naming `source`, for an impossible one,
+    RestokError for one that is damaged.
+    """
+    theirs = check(_Tokenizer, released, source, REMEDY)
+    model, size = theirs.model.vq_model, theirs.dataset.preprocessing.crop_size
+    encoder_width, encoder_layers = VIT_SIZES[model.vit_enc_model_size]
+    decoder_width, decoder_layers = VIT_SIZES[model.vit_dec_model_size]
     values = {
         "image_height": size,
         "image_width": size,
-        "patch_size": model["vit_enc_patch_size"],
-        "pixel_encoder": "cnn" if model["vae_encoder"] else "patch",
+        "patch_size": model.vit_enc_patch_size,
+        "pixel_encoder": "cnn" if model.vae_encoder else "patch",
         "cnn_shortcut": "output",
         "encoder_width": encoder_width,
         "encoder_layers": encoder_layers,
         "decoder_width": decoder_width,
         "decoder_layers": decoder_layers,
-        "num_stages": model["hierarchy_stages"] if model["merge_tokens"] else 1,
-        "merge_factor": round(1 / model["reduction_ratio"]),
+        "num_stages": model.hierarchy_stages if model.merge_tokens else 1,
+        "merge_factor": round(1 / model.reduction_ratio),
         "merge": "nearest",
-        "residual_image_tokens": model["residual_image_tokens"],
-        "num_latent_tokens": model["num_latent_tokens"],
-        "latent_init": "hierarchical" if model["latent_hierarchy"] else "flat",
-        "residual_latent_tokens": model["residual_latent_tokens"],
+        "residual_image_tokens": model.residual_image_tokens,
+        "num_latent_tokens": model.num_latent_tokens,
+        "latent_init": "hierarchical" if model.latent_hierarchy else "flat",
+        "residual_latent_tokens": model.residual_latent_tokens,
         "latent_layout": "scrambled",
-        "head_per_level": model["multi_quant"],
-        "image_queries": "learned" if model["learnable_dec_image_tokens"] else "pooled",
-        "codebook_size": model["codebook_size"],
-        "codebook_dim": model["token_size"],
-        "normalize_codes": model["use_l2_norm"],
-        "encoder_alignment_dim": TEACHER_WIDTH if model["encoder_feature_supervision"] else None,
-        "decoder_alignment_dim": TEACHER_WIDTH if model["decoder_feature_supervision"] else None,
+        "head_per_level": model.multi_quant,
+        "image_queries": "learned" if model.learnable_dec_image_tokens else "pooled",
+        "codebook_size": model.codebook_size,
+        "codebook_dim": model.token_size,
+        "normalize_codes": model.use_l2_norm,
+        "encoder_alignment_dim": TEACHER_WIDTH if model.encoder_feature_supervision else None,
+        "decoder_alignment_dim": TEACHER_WIDTH if model.decoder_feature_supervision else None,
     }
     return TokenizerConfig.parse(values, source)
 
 
 def har_config(released: dict, source: str = CONFIG_NAME) -> HarConfig:
-    """Our config of a released generator's `config.json`; without `ar_token_num` it is plain AR."""
+    """Our config of a released generator's `config.json`; without `ar_token_num` it is plain AR. Raises as above."""
+    theirs = check(_Generator, released, source, REMEDY)
     values = {
-        "codebook_size": released["vocab_size"],
-        "num_codes": released["block_size"],
-        "num_sequential_codes": released.get("ar_token_num", released["block_size"]),
-        "num_classes": released["num_classes"],
-        "width": released["dim"],
-        "num_layers": released["n_layer"],
-        "num_heads": released["n_head"],
-        "class_dropout": released["class_dropout_prob"],
-        "token_dropout": released["token_dropout_p"],
-        "residual_dropout": released["resid_dropout_p"],
-        "ffn_dropout": released["ffn_dropout_p"],
+        "codebook_size": theirs.vocab_size,
+        "num_codes": theirs.block_size,
+        "num_sequential_codes": theirs.block_size if theirs.ar_token_num is None else theirs.ar_token_num,
+        "num_classes": theirs.num_classes,
+        "width": theirs.dim,
+        "num_layers": theirs.n_layer,
+        "num_heads": theirs.n_head,
+        "class_dropout": theirs.class_dropout_prob,
+        "token_dropout": theirs.token_dropout_p,
+        "residual_dropout": theirs.resid_dropout_p,
+        "ffn_dropout": theirs.ffn_dropout_p,
     }
     return HarConfig.parse(values, source)
 

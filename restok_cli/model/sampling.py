@@ -1,4 +1,4 @@
-"""Drawing codes from a HAR or AR generator, with classifier-free guidance (ALGORITHM section 3, sampling).
+"""Drawing codes from a HAR or AR generator, with classifier-free guidance (docs/algorithm.md section 3, sampling).
 
 It knows no codebook and keeps nothing: randomness comes in as an argument, one uniform number per code, so that a
 picture's codes depend on its own numbers alone.

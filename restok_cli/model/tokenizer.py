@@ -1,4 +1,4 @@
-"""ResTok, the hierarchical residual 1-D tokenizer (paper section 3, ALGORITHM section 2).
+"""ResTok, the hierarchical residual 1-D tokenizer (paper section 3, docs/algorithm.md section 2).
 
     images (B, 3, H, W) -> pixel encoder -> encoder -> quantizer -> codes (B, L)
     codes (B, L) -> code vectors -> decoder -> pixel decoder -> images (B, 3, H, W)
@@ -169,7 +169,7 @@ class Decoder(nn.Module):
         self.config = config
         width = config.decoder_width
         self.level_sizes = level_sizes(config.num_latent_tokens)
-        self.mask_vector = nn.Parameter(torch.randn(config.codebook_dim) * config.codebook_dim**-0.5)
+        self.mask_vector = nn.Parameter(torch.randn(config.codebook_dim) * width**-0.5)
         self.embed = LevelLinear(config.codebook_dim, width, self.level_sizes, config.head_per_level)
         self.level_embeddings = nn.Parameter(torch.randn(len(self.level_sizes), width) * width**-0.5)
         if config.image_queries == "learned":
@@ -232,8 +232,9 @@ class Tokenizer(nn.Module):
             self.decoder_alignment = nn.Linear(config.decoder_width, config.decoder_alignment_dim, bias=False)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN, device="cpu").view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD, device="cpu").view(3, 1, 1), persistent=False)
-        self.encoder.apply(init_transformer)
-        self.decoder.apply(init_transformer)
+        for name, part in self.named_children():
+            if not name.endswith("alignment"):  # which the released code leaves as PyTorch makes them
+                part.apply(init_weights)
 
     def for_size(self, height: int, width: int) -> Self:
         """The same tokenizer, weights shared, for pictures of another size: no weight belongs to a position.
@@ -342,9 +343,9 @@ def decoder_table(config: TokenizerConfig) -> Tensor:
         return rotary_table_2d(torch.cat([latents, queries]), config.head_width)
 
 
-def init_transformer(module: nn.Module) -> None:
+def init_weights(module: nn.Module) -> None:
     """Truncated normal weights of standard deviation 0.02, zero biases."""
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear | nn.Conv2d):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -1,4 +1,4 @@
-"""The other player: a discriminator, its optimizer, and when it takes part (ALGORITHM section 2, discriminator)."""
+"""The other player: a discriminator, its optimizer, and when it takes part (docs/algorithm.md section 6)."""
 
 from typing import Any
 

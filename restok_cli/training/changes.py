@@ -10,6 +10,7 @@ from restok_cli.training.config import flatten
 MAY_CHANGE = {
     "data.num_workers",
     "data.broken_limit",
+    "data.max_member_bytes",
     "schedule.micro_batch_size",
     "schedule.log_every",
     "schedule.preview_every",

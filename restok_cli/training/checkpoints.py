@@ -7,7 +7,6 @@ step-000500/
   checksums.json   size and SHA-256 of each of these files
 """
 
-import hashlib
 import json
 import pickle
 import shutil
@@ -18,13 +17,22 @@ import torch
 from torch import Tensor
 
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import whole_folder
+from restok_cli.files import file_sha256, whole_folder
 from restok_cli.model.checkpoint import read_tensors, write_tensors
+from restok_cli.schema import Count, Schema, read_json
 from restok_cli.training.changes import MAY_CHANGE, RATE_SETTINGS, WEIGHT_FILES, differences
-from restok_cli.training.config import CONFIG_FILE, RunConfig, read_config, write_config
+from restok_cli.training.config import CONFIG_FILE, RunConfig, write_config
+from restok_cli.training.recorded import recorded_config
 
 NAME = "step-{:06d}"
 STATE_FILE, CHECKSUMS_FILE, WEIGHTS = "state.pt", "checksums.json", ".safetensors"
+
+
+class _Sum(Schema):
+    """Of one file, in checksums.json."""
+
+    bytes: Count
+    sha256: str
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
@@ -51,7 +59,7 @@ def write_checkpoint(folder: Path, state: dict[str, Any], config: RunConfig) -> 
                 rest[name] = value
         _torch_save(rest, temporary / STATE_FILE)
         write_config(config, temporary / CONFIG_FILE)
-        sums = {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in temporary.iterdir()}
+        sums = {file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for file in temporary.iterdir()}
         (temporary / CHECKSUMS_FILE).write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")
 
 
@@ -64,21 +72,19 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
 def check_checkpoint(folder: Path, config: RunConfig) -> None:
     """Raises RestokError where a checkpoint is torn, truncated or changed, or was made by a run of another config."""
     try:
-        sums = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
-        known = {name: (entry["bytes"], entry["sha256"]) for name, entry in sums.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        known = read_json(dict[str, _Sum], folder / CHECKSUMS_FILE, "")
+    except RestokError as error:
         raise RestokError(f"{folder} is damaged: it lacks its {CHECKSUMS_FILE}, or that is broken") from error
     for name in {STATE_FILE, CONFIG_FILE} | known.keys():
         file = folder / name
         if name not in known or not file.is_file():
             raise RestokError(f"{folder} is damaged: {name} is missing")
-        size, digest = known[name]
-        if file.stat().st_size != size:
-            raise RestokError(f"{folder} is damaged: {name} has {file.stat().st_size} of {size} bytes")
-        if _sha256(file) != digest:
+        if file.stat().st_size != known[name].bytes:
+            raise RestokError(f"{folder} is damaged: {name} has {file.stat().st_size} of {known[name].bytes} bytes")
+        if file_sha256(file) != known[name].sha256:
             raise RestokError(f"{folder} is damaged: {name} is not as it was written")
     try:
-        theirs = type(config).parse(read_config(folder / CONFIG_FILE), str(folder / CONFIG_FILE))
+        theirs = recorded_config(type(config), folder / CONFIG_FILE)
     except UsageError as error:
         raise RestokError(f"{folder} is of another run ({error})") from error
     for key, (before, now) in differences(theirs, config).items():
@@ -100,11 +106,6 @@ def prune_checkpoints(folder: Path, step: int, keep: int, keep_every: int | None
 
 def _is_weights(value: Any) -> bool:
     return isinstance(value, dict) and bool(value) and all(isinstance(tensor, Tensor) for tensor in value.values())
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _torch_save(state: dict[str, Any], path: Path) -> None:

@@ -12,6 +12,7 @@ from restok_cli.data.images import to_float
 from restok_cli.data.loader import batches, evaluation_batches
 from restok_cli.data.shards import Dataset, open_dataset
 from restok_cli.errors import UsageError
+from restok_cli.files import MAX_MEMBER_BYTES
 from restok_cli.model.checkpoint import ModelFolder, fingerprint
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.processes import rank, world_size
@@ -107,16 +108,22 @@ class EncodedPictures:
 
 
 def open_source(
-    path: str, tokenizer_folder: ModelFolder, tokenizer: Tokenizer, device: torch.device, allow_pipe: bool = False
+    path: str,
+    tokenizer_folder: ModelFolder,
+    tokenizer: Tokenizer,
+    device: torch.device,
+    allow_pipe: bool = False,
+    max_member_bytes: int = MAX_MEMBER_BYTES,
 ) -> CodeSource:
     """The codes at `path`, a code cache or a data set; `tokenizer`, loaded from `tokenizer_folder`, made them or will.
 
-    `allow_pipe` lets a data set of streamed shards run its shell commands.
+    `allow_pipe` lets a data set of streamed shards run its shell commands; pictures of more than `max_member_bytes` are
+    not read.
 
     Raises UsageError where there is neither, or a cache that another tokenizer made.
     """
     if not is_codes(path):
-        data = open_dataset(path, allow_pipe)
+        data = open_dataset(path, allow_pipe, max_member_bytes)
         data.split("train")
         return EncodedPictures(data, tokenizer, device)
     cache = open_codes(path)

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from restok_cli.console import counted
 from restok_cli.errors import RestokError, UsageError, did_you_mean
-from restok_cli.files import expand_home, whole_file
+from restok_cli.files import MAX_MEMBER_BYTES, expand_home, whole_file
 from restok_cli.machine import available_cores
 from restok_cli.model.config import Config, HarConfig, TokenizerConfig, require
 from restok_cli.training.yaml_file import parse_yaml, read_yaml
@@ -20,15 +20,18 @@ MAX_AUTO_WORKERS = 16  # more than any GPU has yet asked for
 CONFIG_FILE = "config.yaml"  # of a run, and of each of its checkpoints
 
 Share = Annotated[float, Field(gt=0, le=1)]
+Zoom = Annotated[float, Field(ge=1, le=100)]
 FileName = Annotated[str, AfterValidator(expand_home)]
 
 
 class DataConfig(Config):
     """How training pictures are changed before the model sees them. Evaluation always takes the centre crop."""
 
-    crop: Literal["random-resized", "random", "centre"] = "random-resized"
-    """What is cut out: a part of any place and size, of any place in the picture at 1.1 times the size, or the
-    middle."""
+    crop: Literal["random", "random-resized", "centre"] = "random"
+    """What is cut out: any place of the picture, which is resized to a random size before; a part of random size and
+    shape, squeezed (torchvision's RandomResizedCrop); or the middle."""
+    random_zoom: tuple[Zoom, Zoom] = (1.0, 1.25)
+    """Of random: how much larger the picture is made than the crop needs, at least and at most."""
     random_crop_area: tuple[Share, Share] = (0.8, 1.0)
     """Of random-resized: the smallest and the largest share of the picture that is kept."""
     random_flip: bool = True
@@ -38,6 +41,8 @@ class DataConfig(Config):
     GPU, up to 16, and none on a CPU, where the model takes all cores."""
     broken_limit: float = Field(0.001, ge=0, le=1)
     """Share of the pictures that may turn out to be undecodable."""
+    max_member_bytes: int = Field(MAX_MEMBER_BYTES, ge=1)
+    """Picture files of more bytes than this are not read, and count as undecodable."""
 
     @field_validator("num_workers", mode="before")
     @classmethod
@@ -49,13 +54,14 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        low, high = self.random_crop_area
-        require(low <= high, f"random_crop_area = [{low}, {high}] is no range of shares: the smaller one comes first")
+        for name in ("random_zoom", "random_crop_area"):
+            low, high = getattr(self, name)
+            require(low <= high, f"{name} = [{low}, {high}] is no range: the smaller one comes first")
         return self
 
     def loading(self, device_type: str) -> dict[str, Any]:
         """The section as arguments of `batches`, for a process that trains on such a device."""
-        arguments = self.model_dump()
+        arguments = self.model_dump(exclude={"max_member_bytes"})  # which the data set knows
         if self.num_workers == "auto":
             processes = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # which torchrun leaves all cores of the machine
             left = available_cores() // processes - 1
@@ -121,7 +127,8 @@ class ScheduleConfig(Config):
     seed: int = Field(0, ge=0, lt=2**32)
     """Decides everything random."""
     ema_decay: float = Field(0.9999, ge=0, lt=1)
-    """Of the averaged weights, which are the model; reached by a warm-up: min(ema_decay, (1 + step) / (10 + step))."""
+    """Of the averaged weights, which are the model; reached by a warm-up: 0 for the first step, then
+    min(ema_decay, (1 + step) / (10 + step))."""
     log_every: int = Field(50, ge=1)
     """Steps between two log lines."""
     preview_every: int = Field(5000, ge=1)
@@ -242,7 +249,12 @@ class DiscriminatorConfig(Config):
     weights: FileName | None = None
     """File with the DINO's weights; null = timm's, downloaded once; random = for tests."""
     augment_probability: float = Field(0.5, ge=0, le=1)
-    """Probability of each of the colour, translation and cutout of DiffAugment."""
+    """Probability of each of the colour, translation and cutout of DiffAugment, of kind dino; a patch discriminator
+    sees pictures as they are."""
+    augment_range: Literal["unit", "signed"] = "unit"
+    """Pixel values that DiffAugment works on. unit, as released: pictures in [0, 1], so that up to 0.5 of brightness
+    is added and what is uncovered is black; signed, as in the DiffAugment paper: pictures in [-1, 1], so that it is up
+    to 0.25, and mid-grey."""
     lecam_weight: float = Field(0.001, ge=0)
     """Weight of what holds logits back to the moving mean of the other side's (LeCam)."""
     lecam_decay: float = Field(0.999, ge=0, lt=1)

@@ -1,42 +1,54 @@
 """The numbers of runs as curves over their steps, in one picture."""
 
-import json
 import math
-import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from restok_cli.errors import RestokError, UsageError, did_you_mean
-from restok_cli.files import text_lines, whole_file
+from pydantic import BaseModel, ConfigDict
+
+from restok_cli.errors import UsageError, did_you_mean
+from restok_cli.files import whole_file
+from restok_cli.schema import Count, Int, read_whole_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 METRICS_FILE = "metrics.jsonl"
+REMEDY = "remove the line, or give another run"
 COLUMNS = 3
 PANEL = 4.2, 2.8  # inches, at 100 dots each
 
 Curves = dict[str, tuple[list[int], list[float]]]  # name → steps, values
 
 
+class _Line(BaseModel):
+    """A line of metrics.jsonl: a step, and numbers by their names."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Int | float]
+
+    step: Count
+
+
+def read_log(file: Path) -> list[tuple[int, dict[str, float]]]:
+    """The lines of a metrics.jsonl: steps, and the numbers that were logged after each; [] where there is no file.
+
+    A line that is still being written, or was cut short by a kill, is passed over. Raises RestokError for others that
+    no run has written.
+    """
+    lines = read_whole_lines(_Line, file, REMEDY) if file.is_file() else []
+    return [(line.step, line.model_extra) for line in lines]
+
+
 def read_curves(run: Path) -> Curves:
     """What a run has logged so far; it may still be training. Raises UsageError where `run` is none or has no log."""
-    try:
-        lines = text_lines(run / METRICS_FILE)
-    except OSError as error:
-        raise UsageError(f"{run} holds no {METRICS_FILE}; give the folder of a run that has logged a step") from error
+    if not (run / METRICS_FILE).is_file():
+        raise UsageError(f"{run} holds no {METRICS_FILE}; give the folder of a run that has logged a step")
     curves: Curves = {}
-    for line in lines:
-        try:
-            numbers = json.loads(line)
-            step = operator.index(numbers.pop("step"))
-        except ValueError:  # the last line, which is being written
-            continue
-        except (TypeError, KeyError, AttributeError) as error:
-            raise RestokError(f"{run / METRICS_FILE} is not as a run writes it: {line[:80]}") from error
+    for step, numbers in read_log(run / METRICS_FILE):
         for name, value in numbers.items():
-            if isinstance(value, int | float) and math.isfinite(value):
+            if math.isfinite(value):
                 steps, values = curves.setdefault(name, ([], []))
                 steps.append(step)
                 values.append(value)

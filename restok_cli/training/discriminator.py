@@ -1,14 +1,12 @@
-"""Networks that tell reconstructions from real pictures (ALGORITHM section 2, discriminator)."""
+"""Networks that tell reconstructions from real pictures (docs/algorithm.md section 2, discriminator)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
-from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.parametrize import is_parametrized, register_parametrization
 
 from restok_cli.training.config import DINO, DiscriminatorConfig
 from restok_cli.training.diff_augment import window
@@ -17,8 +15,8 @@ from restok_cli.training.frozen import normalisation, open_frozen
 FIT_DRAWS = 3  # random numbers for one look at one picture
 DINO_SIZE = 224  # pixels along each side of what it was trained on
 DINO_DEPTHS = (0, 3, 6, 9, 12)  # blocks that features have passed
-GROUP = 8  # pictures that share batch statistics
-SLOPE = 0.2  # of LeakyReLU below 0
+GROUP = 8  # images that share batch statistics
+PATCH_GRID = (16, 16)  # of what a PatchGAN judges, whatever the images' size
 
 
 class Dino:
@@ -56,7 +54,7 @@ class VirtualBatchNorm(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         groups = features.tensor_split(-(-len(features) // GROUP))
-        return torch.cat([F.batch_norm(g, None, None, self.weight, self.bias, training=True) for g in groups])
+        return torch.cat([F.batch_norm(g, None, None, self.weight, self.bias, True, eps=1e-6) for g in groups])
 
 
 class Residual(nn.Module):
@@ -70,10 +68,40 @@ class Residual(nn.Module):
         return (features + self.inner(features)) * 0.5**0.5
 
 
-def convolution(channels: int, width: int) -> nn.Sequential:
-    """`width` neighbours along a circle of positions."""
-    layer = nn.Conv1d(channels, channels, width, padding=width // 2, padding_mode="circular")
-    return nn.Sequential(spectral_norm(layer), VirtualBatchNorm(channels), nn.LeakyReLU(SLOPE))
+class SpectralNorm(nn.Module):
+    """Divide a weight by an estimate of its largest singular value: u·Wv for unit vectors that `iterate` moves.
+
+    A pass forward moves nothing, in training neither (the parametrization of torch would); see `follow_weights`.
+    """
+
+    def __init__(self, weight: Tensor):
+        super().__init__()
+        rows, columns = weight.flatten(1).shape
+        self.register_buffer("_u", F.normalize(torch.randn(rows), dim=0))
+        self.register_buffer("_v", F.normalize(torch.randn(columns), dim=0))
+        for _ in range(15):
+            self.iterate(weight)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        # by elements: autocast would take a product of matrices to half precision
+        return weight / (weight.flatten(1) * torch.outer(self._u, self._v)).sum()
+
+    @torch.no_grad()
+    def iterate(self, weight: Tensor) -> None:
+        matrix = weight.flatten(1)
+        self._v = F.normalize(matrix.T @ self._u, dim=0)  # new tensors: a backward pass may still need the old ones
+        self._u = F.normalize(matrix @ self._v, dim=0)
+
+
+def convolution(inputs: int, outputs: int, width: int) -> nn.Conv1d:
+    """`width` neighbours along a circle of positions, under spectral norm."""
+    layer = nn.Conv1d(inputs, outputs, width, padding=width // 2, padding_mode="circular")
+    register_parametrization(layer, "weight", SpectralNorm(layer.weight))
+    return layer
+
+
+def head_block(channels: int, width: int) -> nn.Sequential:
+    return nn.Sequential(convolution(channels, channels, width), VirtualBatchNorm(channels), nn.LeakyReLU(0.2))
 
 
 class DinoDiscriminator(nn.Module):
@@ -84,21 +112,9 @@ class DinoDiscriminator(nn.Module):
         self.dino = dino
         channels = dino.network.num_features
         self.heads = nn.ModuleList(
-            nn.Sequential(
-                convolution(channels, 1),
-                Residual(convolution(channels, 9)),
-                spectral_norm(nn.Conv1d(channels, 1, 1)),
-            )
+            nn.Sequential(head_block(channels, 1), Residual(head_block(channels, 9)), convolution(channels, 1, 1))
             for _ in DINO_DEPTHS
         )
-        self.train()
-
-    def train(self, mode: bool = True) -> Self:
-        """As always, but estimates of spectral norms only move in `follow_weights`, and not with each pass forward."""
-        super().train(mode)
-        for layer in normed_layers(self):
-            layer.parametrizations.eval()
-        return self
 
     def forward(self, images: Tensor, draws: Tensor) -> Tensor:
         """images (B, 3, H, W) about [0, 1], draws (B, FIT_DRAWS) for `fit` -> logits (B, 5 · 196), high for real."""
@@ -125,7 +141,10 @@ def fit(images: Tensor, draws: Tensor) -> Tensor:
 
 
 class Blur(nn.Module):
-    """Half the size, each pixel the weighted mean (1, 3, 3, 1) of the four around it in rows and columns (StyleGAN)."""
+    """Half the size, each pixel the weighted mean (1, 3, 3, 1) of the four around it in rows and columns (StyleGAN).
+
+    Outside the image there is 0.
+    """
 
     def __init__(self):
         super().__init__()
@@ -135,24 +154,26 @@ class Blur(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         channels = features.shape[1]
         kernel = self.kernel.to(features.dtype).expand(channels, 1, -1, -1)
-        return F.conv2d(F.pad(features, (1, 1, 1, 1), mode="replicate"), kernel, stride=2, groups=channels)
+        return F.conv2d(features, kernel, stride=2, padding=1, groups=channels)
 
 
 class PatchDiscriminator(nn.Module):
-    """PatchGAN: convolutions that judge every patch of 8 pixels by its neighbourhood. No statistics over the batch."""
+    """PatchGAN: convolutions that judge patches of 8 pixels by their neighbourhood, the highest features of a few
+    neighbours together. No statistics over the batch."""
 
     def __init__(self, channels: int = 128):
         super().__init__()
-        layers = [nn.Conv2d(3, channels, 5, padding=2), nn.LeakyReLU(SLOPE)]
+        layers = [nn.Conv2d(3, channels, 5, padding=2), nn.LeakyReLU(0.1)]
         for multiplier in (1, 2, 4):
             inputs, outputs = max(1, multiplier // 2) * channels, multiplier * channels
-            layers += [nn.Conv2d(inputs, outputs, 3, padding=1), Blur(), nn.GroupNorm(32, outputs), nn.LeakyReLU(SLOPE)]
-        layers += [nn.Conv2d(outputs, outputs, 1), nn.LeakyReLU(SLOPE), nn.Conv2d(outputs, 1, 5, padding=2)]
+            layers += [nn.Conv2d(inputs, outputs, 3, padding=1), Blur(), nn.GroupNorm(32, outputs), nn.LeakyReLU(0.1)]
+        layers += [nn.Conv2d(outputs, outputs, 1), nn.LeakyReLU(0.1), nn.Conv2d(outputs, 1, 5, padding=2)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor, draws: Tensor) -> Tensor:
-        """images (B, 3, H, W) about [0, 1] -> logits (B, H/8 · W/8), high for real. Sees all: needs no `draws`."""
-        return self.layers(2 * images - 1).flatten(1)
+        """images (B, 3, H, W) about [0, 1] -> logits (B, 16 · 16), high for real. Sees all: needs no `draws`."""
+        features = F.adaptive_max_pool2d(self.layers[:-3](images), PATCH_GRID)
+        return self.layers[-3:](features).flatten(1)
 
 
 Discriminator = DinoDiscriminator | PatchDiscriminator
@@ -166,21 +187,16 @@ def open_discriminator(config: DiscriminatorConfig, device: torch.device) -> Dis
     return DinoDiscriminator(Dino(network)).to(device)
 
 
-def normed_layers(discriminator: nn.Module) -> list[nn.Module]:
-    """Those whose weights are divided by an estimate of their spectral norm."""
-    return [layer for layer in discriminator.modules() if is_parametrized(layer)]
-
-
-@torch.no_grad()
 def follow_weights(discriminator: nn.Module) -> None:
     """Bring the estimates of spectral norms closer to the weights, by one power iteration.
 
-    Once a step of the optimizer: then it does not matter in how many micro-batches and processes the step is cut.
+    Once a step of the optimizer: then it does not matter in how many micro-batches and processes the step is cut. (The
+    released code does so in every pass forward, three times a step.)
     """
-    for layer in normed_layers(discriminator):
-        layer.parametrizations.train()
-        _ = layer.weight  # computing it is what iterates
-        layer.parametrizations.eval()
+    for layer in discriminator.modules():
+        if is_parametrized(layer):
+            weight = layer.parametrizations["weight"]
+            weight[0].iterate(weight.original)
 
 
 @contextmanager
@@ -194,7 +210,8 @@ def held_still(discriminator: nn.Module) -> Iterator[None]:
 
 
 class LeCam(nn.Module):
-    """LeCam regularisation (Tseng et al. 2021): how far logits of each side go past the moving mean of the other's."""
+    """LeCam regularisation (Tseng et al. 2021): how far the mean logit of each side goes past the moving mean of the
+    other's, of the images in one pass forward."""
 
     def __init__(self, decay: float):
         super().__init__()
@@ -203,7 +220,7 @@ class LeCam(nn.Module):
         self.register_buffer("fake", torch.zeros(()))
 
     def forward(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        return (real_logits - self.fake).relu().square().mean() + (self.real - fake_logits).relu().square().mean()
+        return (real_logits.mean() - self.fake).relu().square() + (self.real - fake_logits.mean()).relu().square()
 
     def update(self, real: Tensor, fake: Tensor) -> None:
         """Once a step of the optimizer, with the mean logits of its whole batch."""

@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor, nn
 
 from restok_cli.errors import RestokError, UsageError, did_you_mean
-from restok_cli.metrics.weights import read_weights
+from restok_cli.model.checkpoint import read_tensors
 
 RANDOM = "random"  # instead of a file: weights that mean nothing
 RANDOM_SEED = 0
@@ -62,7 +62,7 @@ def open_frozen(
             network = timm.create_model(
                 name, pretrained=weights != RANDOM, pretrained_cfg_overlay=overlay, img_size=image_size
             )
-        except (OSError, HfHubHTTPError, RuntimeError, KeyError, ValueError) as error:
+        except (OSError, HfHubHTTPError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise RestokError(_message(name, weights, section, error)) from error
     return network.requires_grad_(False).eval().to(device)
 
@@ -89,11 +89,11 @@ def normalisation(network: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def _read(path: str, name: str, section: str) -> dict:
+    if not Path(path).is_file():
+        raise UsageError(f"{section}.weights = {path}: no such file; {_remedy(name, section)}")
     try:
-        return read_weights(Path(path))
-    except FileNotFoundError as error:
-        raise UsageError(f"{section}.weights = {path}: no such file; {_remedy(name, section)}") from error
-    except (OSError, RestokError) as error:
+        return read_tensors(Path(path))
+    except RestokError as error:
         raise RestokError(_message(name, path, section, error)) from error
 
 

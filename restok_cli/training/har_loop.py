@@ -1,4 +1,4 @@
-"""Training a HAR or AR generator on the codes of a frozen tokenizer (paper section 4.2, ALGORITHM section 3)."""
+"""Training a HAR or AR generator on codes of a frozen tokenizer (paper section 4.2, docs/algorithm.md section 3)."""
 
 from collections.abc import Iterator
 from contextlib import closing

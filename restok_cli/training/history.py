@@ -5,11 +5,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from restok_cli.files import read_json_lines
 from restok_cli.model.card import Training
 from restok_cli.model.checkpoint import HUB_PREFIX, ModelFolder, fingerprint
 from restok_cli.training.changes import MAY_CHANGE, WEIGHT_FILES, differences
 from restok_cli.training.config import RUN_CONFIGS, RunConfig, TokenizerRunConfig, preset_names, read_preset
+from restok_cli.training.curves import read_log
 
 # What the teacher, the tokenizer or the data set decides, whatever a preset says.
 GIVEN = {
@@ -74,11 +74,10 @@ def _changes(preset: RunConfig, config: RunConfig, given: set[str]) -> dict[str,
 
 def last_numbers(metrics_file: Path, start: str) -> tuple[int | None, dict[str, float]]:
     """Those whose names begin so, of the last log line that has any, and its step; None and nothing before that."""
-    if metrics_file.is_file():
-        for numbers in reversed(read_json_lines(metrics_file)):
-            found = {name: value for name, value in numbers.items() if name.startswith(start)}
-            if found:
-                return numbers["step"], found
+    for step, numbers in reversed(read_log(metrics_file)):
+        found = {name: value for name, value in numbers.items() if name.startswith(start)}
+        if found:
+            return step, found
     return None, {}
 
 

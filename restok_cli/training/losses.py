@@ -2,8 +2,8 @@
 
 All are means over the pictures given, in float32, and wait for no device. All chance comes in `draws`, one row of
 NUM_DRAWS numbers for each picture, so that a picture fares the same in whatever batch and on whichever process. Who
-else is in the micro-batch matters to two terms only: the entropy loss, which is about evenness over it, and what the
-heads on DINO say, which share statistics among 8 (see VirtualBatchNorm).
+else is in the micro-batch matters to three terms only: the entropy loss, which is about evenness over it; LeCam, which
+takes the mean of its logits; and what the heads on DINO say, which share statistics among 8 (see VirtualBatchNorm).
 """
 
 from pathlib import Path
@@ -22,11 +22,11 @@ from restok_cli.training.discriminator import FIT_DRAWS, Discriminator, LeCam, h
 from restok_cli.training.frozen import missing_download
 from restok_cli.training.teachers import Teacher, TeacherFeatures, open_teacher
 
-JITTER_DRAWS = 4
+CROP_DRAWS = 4
 LOOK_DRAWS = AUGMENT_DRAWS + FIT_DRAWS
-DRAWS = (JITTER_DRAWS, LOOK_DRAWS, LOOK_DRAWS, LOOK_DRAWS)  # LPIPS; the adversarial loss; real and fake to train with
+DRAWS = (CROP_DRAWS, LOOK_DRAWS, LOOK_DRAWS, LOOK_DRAWS)  # LPIPS; the adversarial loss; real and fake to train with
 NUM_DRAWS = sum(DRAWS)  # random numbers, uniform in [0, 1), that one picture takes in one step
-MAX_JITTER = 15  # pixels
+PADDING = 15  # pixels on each side, before LPIPS
 
 
 class TokenizerLosses:
@@ -61,7 +61,7 @@ class TokenizerLosses:
             if config.loss.entropy_weight > 0:
                 weighted["entropy_loss"] = config.loss.entropy_weight, quantizer.entropy_loss(result.latents)
             if self.lpips is not None:
-                seen = self.lpips(*jitter(fakes, images, draws[:, :JITTER_DRAWS]))
+                seen = self.lpips(*pad_and_crop(fakes, images, draws[:, :CROP_DRAWS]))
                 weighted["perceptual_loss"] = config.loss.perceptual_weight, seen.mean()
         if self.teacher is not None:
             weighted |= alignment_losses(result, self.teacher(images), config.alignment)
@@ -106,26 +106,24 @@ def open_tokenizer_losses(config: TokenizerRunConfig, device: torch.device) -> T
     return TokenizerLosses(config, lpips, teacher)
 
 
-def jitter(images: Tensor, others: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
-    """Move the four edges of both pictures (B, 3, H, W) in or out alike, then scale back to H×W (bicubic).
+def pad_and_crop(images: Tensor, others: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Repeat the border of both images (B, 3, H, W) outwards, cut some of that off, scale back to H×W (bicubic).
 
-    Each edge moves by up to 15 whole pixels, or a 16th of the side where that is less, by a row of `draws` (B, 4):
-    top, bottom, left, right. What comes in from outside is a reflection.
+    15 pixels come to each side, or an 8th of its length where that is less; from none to all of them are cut off, by a
+    row of `draws` (B, 4): top, bottom, left, right. So nothing of an image is lost.
     """
     scales, offsets = [], []
-    for length, edges in zip(images.shape[-2:], draws.split(2, dim=1), strict=True):
-        most = min(MAX_JITTER, length // 16)
-        moves = (edges * (2 * most + 1)).long() - most
-        start, end = moves.unbind(1)  # end: from the far edge
-        scale = (length + end - start) / length
-        scales.append(scale)
-        offsets.append(scale + 2 * start / length - 1)
+    for length, cuts in zip(images.shape[-2:], draws.split(2, dim=1), strict=True):
+        padding = min(PADDING, length // 8)
+        start, end = (padding - (cuts * (padding + 1)).long()).unbind(1)  # how far the window goes out at either end
+        scales.append((length + start + end) / length)
+        offsets.append((end - start) / length)
     zero = torch.zeros_like(scales[0])
     windows = torch.stack([scales[1], zero, offsets[1], zero, scales[0], offsets[0]], dim=1).view(-1, 2, 3)
     both = torch.cat([images, others], dim=1)  # (B, 6, H, W): one grid for both
     grid = F.affine_grid(windows, list(both.shape), align_corners=False)
-    moved = F.grid_sample(both, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
-    return moved.tensor_split(2, dim=1)
+    cropped = F.grid_sample(both, grid, mode="bicubic", padding_mode="border", align_corners=False)
+    return cropped.tensor_split(2, dim=1)
 
 
 def alignment_losses(
@@ -148,9 +146,10 @@ def misalignment(ours: Tensor, theirs: Tensor, margin: float) -> Tensor:
 
 
 def look(discriminator: nn.Module, images: Tensor, draws: Tensor, config: DiscriminatorConfig) -> Tensor:
-    """Logits (B, n), float32, of images (B, 3, H, W) after DiffAugment; draws (B, LOOK_DRAWS)."""
+    """Logits (B, n), float32, of images (B, 3, H, W), before DINO after DiffAugment; draws (B, LOOK_DRAWS)."""
     for_augment, for_fit = draws.split((AUGMENT_DRAWS, FIT_DRAWS), dim=1)
-    images = diff_augment(images, config.augment_probability, for_augment)
+    if config.kind == "dino":
+        images = diff_augment(images, config.augment_probability, for_augment, config.augment_range)
     return discriminator(images, for_fit).float()
 
 

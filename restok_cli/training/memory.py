@@ -8,9 +8,10 @@ from torch import nn
 
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.model.config import Config
+from restok_cli.model.size import check_model_memory, largest_setting
 from restok_cli.processes import world_size
 from restok_cli.room import check_memory as check_count
-from restok_cli.room import check_model_memory, largest_setting, total_memory
+from restok_cli.room import total_memory
 from restok_cli.training.config import RunConfig
 
 COPIES = 5  # float32 of each weight: itself, its gradient, AdamW's two means, and its average
@@ -62,7 +63,7 @@ def _count(module: type[nn.Module], config: Config) -> float:
     try:
         with torch.device("meta"):
             return sum(parameter.numel() for parameter in module(config).parameters())
-    except (RuntimeError, TypeError):  # a tensor, or a side of it, that 64 bits cannot count
+    except RuntimeError:  # a single tensor with more bytes than 64 bits can count
         return float("inf")
 
 

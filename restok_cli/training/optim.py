@@ -28,15 +28,19 @@ def learning_rate(step: int, max_steps: int, config: OptimizerConfig) -> float:
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices and kernels only: not on norms, biases, embeddings and learned tokens."""
+    """AdamW with weight decay on matrices and kernels only: not on norms, biases, embeddings and learned tokens.
+
+    Nor on what embeds patches and code vectors, as in the released code, which goes by names with "embed".
+    """
     decayed, others = [], []
-    for module in model.modules():
+    for prefix, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
             is_matrix = isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and name == "weight"
             # under spectral norm, which only kernels have here, the weight itself is a parameter of what computes it
-            (decayed if is_matrix or isinstance(module, ParametrizationList) else others).append(parameter)
+            is_decayed = (is_matrix or isinstance(module, ParametrizationList)) and "embed" not in prefix
+            (decayed if is_decayed else others).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     # fused: its kernel can be told on the device not to move the weights, see update.py
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
@@ -49,8 +53,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 @torch.no_grad()
 def update_ema(ema: nn.Module, model: nn.Module, step: int, decay: float) -> None:
-    """Move the averaged weights towards the model's after optimizer step `step` (from 0)."""
-    decay = min(decay, (1 + step) / (10 + step))
+    """Move the averaged weights towards the model's after optimizer step `step` (from 0); the first copies them."""
+    decay = min(decay, (1 + step) / (10 + step)) if step > 0 else 0.0
     torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
 
 

@@ -25,7 +25,7 @@ import torch
 from restok_cli.console import counted, keep_line, kept_lines, note
 from restok_cli.data.batching import check_division
 from restok_cli.errors import Interrupted, RestokError, UsageError
-from restok_cli.files import check_output_folder, remove_leftovers, text_lines, whole_file
+from restok_cli.files import check_output_folder, remove_leftovers, whole_file
 from restok_cli.locks import locked_folder
 from restok_cli.model.card import Record, read_record, write_card
 from restok_cli.model.checkpoint import MODEL_FILES, Describe
@@ -41,9 +41,10 @@ from restok_cli.training.checkpoints import (
     write_checkpoint,
 )
 from restok_cli.training.config import CONFIG_FILE, RunConfig, TokenizerRunConfig, flatten, read_config, write_config
-from restok_cli.training.curves import METRICS_FILE
+from restok_cli.training.curves import METRICS_FILE, read_log
 from restok_cli.training.history import Data, history
 from restok_cli.training.optim import learning_rate
+from restok_cli.training.recorded import changed_since, is_older, recorded_config
 from restok_cli.training.starts import STARTS_FILE, record_start
 from restok_cli.training.trackers import Trackers
 
@@ -149,7 +150,7 @@ class RunFolder:
         if rank() > 0:
             return
         with open(self.path / METRICS_FILE, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **numbers}) + "\n")
+            file.write(_log_line(step, numbers))
         keep_line(as_line(step, numbers))
         if self.trackers is not None:
             self.trackers.log(step, numbers)
@@ -225,9 +226,9 @@ class RunFolder:
     def _forget_lines_after(self, step: int) -> None:
         metrics = self.path / METRICS_FILE
         if metrics.exists():
-            lines = [f"{line}\n" for line in text_lines(metrics)]
+            lines = [_log_line(*line) for line in read_log(metrics) if line[0] <= step]
             with whole_file(metrics) as temporary:
-                temporary.write_text("".join(line for line in lines if _is_up_to(step, line)), encoding="utf-8")
+                temporary.write_text("".join(lines), encoding="utf-8")
 
     def _clear(self) -> None:
         """Remove what an overwritten run left behind: nothing of it may be taken for the new one's."""
@@ -242,7 +243,7 @@ class RunFolder:
         file = self.path / CONFIG_FILE
         if not file.is_file():
             raise UsageError(f"{self.path} holds no run to resume; leave --resume out to start one there")
-        before = type(config).parse(read_config(file), str(file))
+        before = recorded_config(type(config), file)
         step = last_step(self.path)
         for key, (old, new) in differences(before, config).items():
             if key in RATE_SETTINGS:
@@ -254,6 +255,9 @@ class RunFolder:
                 )
             with kept_lines(self.path / LOG_FILE):
                 note(f"--resume: {key} was {old} and is now {new}")
+        if is_older(read_config(file)):
+            with kept_lines(self.path / LOG_FILE):
+                note(changed_since(before))
 
 
 def settled(config: RunConfig, path: Path, resume: bool) -> RunConfig:
@@ -265,7 +269,7 @@ def settled(config: RunConfig, path: Path, resume: bool) -> RunConfig:
     schedule = config.schedule
     size = schedule.micro_batch_size
     if size is None and resume and (path / CONFIG_FILE).is_file():
-        size = type(config).parse(read_config(path / CONFIG_FILE), str(path / CONFIG_FILE)).schedule.micro_batch_size
+        size = recorded_config(type(config), path / CONFIG_FILE).schedule.micro_batch_size
     size = check_division(schedule.batch_size, size, world_size())
     return config.model_copy(update={"schedule": schedule.model_copy(update={"micro_batch_size": size})})
 
@@ -336,12 +340,9 @@ def rates(config: RunConfig, step: int) -> list[float]:
     return found
 
 
-def _is_up_to(step: int, line: str) -> bool:
-    """Whether a line of metrics.jsonl belongs to `step` or before. One that a kill cut short does not."""
-    try:
-        return json.loads(line)["step"] <= step
-    except ValueError:
-        return False
+def _log_line(step: int, numbers: dict[str, float]) -> str:
+    """A line of metrics.jsonl, as `read_log` reads it."""
+    return json.dumps({"step": step, **numbers}) + "\n"
 
 
 def as_line(step: int, numbers: dict[str, float]) -> str:

@@ -9,15 +9,16 @@ from typing import NamedTuple
 from restok_cli.errors import UsageError
 from restok_cli.files import text_lines
 from restok_cli.model.checkpoint import count_parameters
-from restok_cli.room import check_model_memory
+from restok_cli.model.size import check_model_memory
 from restok_cli.training.changes import differences
 from restok_cli.training.checkpoints import CONFIG_FILE
-from restok_cli.training.config import RUN_CONFIGS, RunConfig, RunKind, read_config
+from restok_cli.training.config import RUN_CONFIGS, RunConfig, RunKind
 from restok_cli.training.curves import METRICS_FILE, Curves, read_curves, short_names
 from restok_cli.training.history import all_presets, nearest_preset
+from restok_cli.training.recorded import recorded_config
 from restok_cli.training.run import LOG_FILE
 from restok_cli.training.settings import kind_of
-from restok_cli.training.starts import read_starts
+from restok_cli.training.starts import Start, read_starts
 
 MESSAGES = 40  # of the log, the last ones
 STEP_LINE = re.compile(r"[\d-]+ [\d:]+ step \d+: ")
@@ -34,7 +35,7 @@ class RunFacts(NamedTuple):
     curves: Curves
     last_line: datetime  # when the run last logged something
     previews: list[tuple[int, Path]]  # by step
-    starts: list[dict[str, str | int]]
+    starts: list[Start]
     messages: list[str]  # of the log, without the numbers
 
     @property
@@ -62,7 +63,7 @@ def read_run(path: Path, name: str) -> RunFacts:
             f"{path} {what}: it has no {CONFIG_FILE}; give the folder that train-tokenizer or train-har wrote"
         )
     kind = kind_of([path])
-    config = RUN_CONFIGS[kind].parse(read_config(file), str(file))
+    config = recorded_config(RUN_CONFIGS[kind], file)
     check_model_memory(config.model, f"{file}: ", "model.")  # before its weights are counted
     curves = read_curves(path)
     preset, _ = nearest_preset(config)

@@ -25,6 +25,7 @@ from restok_cli.training.config import (
     preset_chain,
     preset_names,
 )
+from restok_cli.training.recorded import NEW_DEFAULTS, completed
 from restok_cli.training.yaml_file import Yaml, parse_value, read_yaml
 
 DEFAULT_PRESET = "sample"  # where neither a preset nor a config file is named
@@ -148,7 +149,7 @@ def with_model(layers: list[Layer], name: str, model: dict[str, Any]) -> list[La
 
 
 def _over_presets(layers: list[Layer], layer: Layer) -> list[Layer]:
-    place = sum(layer.name.startswith("preset ") for layer in layers)
+    place = max((i for i, over in enumerate(layers, start=1) if over.name.startswith("preset ")), default=0)
     return [*layers[:place], layer, *layers[place:]]
 
 
@@ -182,12 +183,18 @@ def rescaled(kind: RunKind, layers: list[Layer]) -> tuple[list[Layer], str]:
     return _over_presets(layers, layer), f"{place}: {counted(steps, 'step')} of the preset's {before}, so {changes}"
 
 
-def with_lengths_of(layers: list[Layer], run: Path) -> list[Layer]:
-    """The layers with the lengths of the run that is resumed over those of presets, which were rescaled as it began."""
+def with_choices_of(layers: list[Layer], run: Path) -> list[Layer]:
+    """The layers with the lengths of the run that is resumed over those of presets, which were rescaled as it began.
+
+    And under all layers what it has where the defaults were others as it began.
+    """
     file, _ = file_layer(run)
-    stated = flatten(file.values)
-    lengths = {key: stated[key] for key in LENGTHS if key in stated}
-    return _over_presets(layers, file._replace(values=unflatten(lengths)))
+    stated = flatten(completed(file.values))
+    lengths, defaults = (
+        file._replace(values=unflatten({key: stated[key] for key in keys if key in stated}))
+        for keys in (LENGTHS, NEW_DEFAULTS)
+    )
+    return [defaults, *_over_presets(layers, lengths)]
 
 
 def _laid_over(layers: Sequence[Layer]) -> dict[str, Any]:

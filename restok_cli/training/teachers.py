@@ -1,4 +1,4 @@
-"""Frozen vision models whose features the tokenizer's are aligned with (ALGORITHM section 2, VF loss)."""
+"""Frozen vision models whose features the tokenizer's are aligned with (docs/algorithm.md section 2, VF loss)."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Training a tokenizer (paper section 4.1, ALGORITHM section 2)."""
+"""Training a tokenizer (paper section 4.1, docs/algorithm.md section 2)."""
 
 from collections.abc import Iterator
 from contextlib import closing

@@ -4,13 +4,16 @@ By those of 1.1, which PyYAML follows, `1e-4` is a word, `no` is false, `on` is 
 `010` is 8. Keys that are stated twice are refused, where PyYAML takes the last.
 """
 
+import math
 import re
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
 from restok_cli.errors import UsageError
+from restok_cli.files import read_whole
 
 
 class _Loader(yaml.SafeLoader):
@@ -32,6 +35,10 @@ for _tag, _pattern, _first in (
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError)
 
 
+MAX_YAML_BYTES = 2**20  # PyYAML makes a thousand times as much of each
+MAX_NODES = 100_000  # of a file, with what its aliases stand for
+
+
 class Yaml(NamedTuple):
     """What a file states."""
 
@@ -42,7 +49,7 @@ class Yaml(NamedTuple):
 def read_yaml(path: Path) -> Yaml:
     """Read a file of keys and sections. Raises UsageError with the line of what is wrong."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_whole(path, MAX_YAML_BYTES).decode()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
         raise UsageError(f"{path} cannot be read ({reason})") from error
@@ -60,11 +67,24 @@ def parse_yaml(text: str, source: str) -> Yaml:
                 return Yaml({}, {})
             if not isinstance(node, yaml.MappingNode):
                 raise UsageError(f"{source} holds no config: keys and values, such as `schedule: {{max_steps: 500}}`")
+            if _count_nodes(node, {}) > MAX_NODES:
+                raise UsageError(f"{source}: not YAML: more than {MAX_NODES:,} values, with what its aliases stand for")
             return Yaml(_construct(loader, node, "", source, lines), lines)
         finally:
             loader.dispose()
     except NOT_YAML as error:
         raise UsageError(f"{source}{_describe(error)}") from error
+
+
+def _count_nodes(node: yaml.Node, counted: dict[yaml.Node, float]) -> float:
+    """How many a node is with all below it, as often as aliases repeat each; infinitely many where it holds itself."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if node not in counted:
+        counted[node] = math.inf
+        below = chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
+        counted[node] = 1 + sum(_count_nodes(child, counted) for child in below)
+    return counted[node]
 
 
 def parse_value(text: str, source: str) -> Any:

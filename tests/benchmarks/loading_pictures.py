@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 
 from restok_cli.data.batching import micro_batches
-from restok_cli.data.images import read_image, to_tensor
+from restok_cli.data.images import read_image
 from restok_cli.data.shards import INDEX_DTYPE, open_dataset
-from restok_cli.data.transforms import Transform
+from restok_cli.data.transforms import Transform, random_crop, random_resized_crop
 
 NUM_PICTURES, ROUNDS, SIZE = 40, 5, (256, 256)
 SHARDS, SAMPLES_PER_SHARD, LOOK_UPS = 320, 4000, 200_000
@@ -39,15 +39,17 @@ def by_pillow(transform: Transform, picture: bytes, sample: int) -> torch.Tensor
     """The same crop of the same picture, decoded and resized by Pillow."""
     rng = np.random.Generator(np.random.Philox(key=[transform.seed, 0], counter=[0, 0, 0, sample + 1]))
     image = read_image(picture, "picture")
-    box = transform.box(image.width, image.height, rng)
-    pixels = to_tensor(image.resize(SIZE[::-1], Image.Resampling.BICUBIC, box=box))
+    if transform.crop == "random":
+        pixels = random_crop(image, SIZE, transform.random_zoom, rng)
+    else:
+        pixels = random_resized_crop(image, SIZE, transform.random_crop_area, rng)
     return pixels.flip(2) if rng.random() < 0.5 else pixels
 
 
 def time_transforms() -> None:
     pictures = [make_jpeg(seed) for seed in range(NUM_PICTURES)]
-    for crop in ("random-resized", "random"):
-        transform = Transform(0, SIZE, crop, (0.8, 1.0), True)
+    for crop in ("random", "random-resized"):
+        transform = Transform(0, SIZE, crop, (1.0, 1.25), (0.8, 1.0), True)
         ways = {
             "restok": lambda picture, sample, transform=transform: transform(picture, "picture", 0, sample),
             "Pillow": lambda picture, sample, transform=transform: by_pillow(transform, picture, sample),

@@ -1,0 +1,498 @@
+"""Eight minutes on one GPU: rates, the training step, drawing, decoding and Inception, beside what was predicted.
+
+    python tests/benchmarks/gpu.py [--out FOLDER] [--minutes 8] [--only rates,step] [--smoke]
+
+Sections run in the order of what their numbers decide; one for which too little time is left is skipped, one that fails
+says so, and the next begins. Every number is written to FOLDER/gpu.json at once, and FOLDER/gpu.md holds the table so
+far, with card and versions, ready for docs/benchmarks.md. Frozen networks get random weights, which cost the same.
+`--smoke` runs all of it on the CPU with tiny sizes, as CI does: it proves that the script works, and measures nothing.
+
+On a machine without restok's packages, carry the wheels of those that are missing (of Python 3.12 and CUDA 13's image:
+pydantic, pydantic-core, annotated-types, typing-inspection, webdataset, torch-fidelity, zlib-ng), install them into a
+folder by `pip install --no-index --no-deps --target /tmp/site .whl/*.whl`, and start with PYTHONPATH=/tmp/site:.
+"""
+
+import argparse
+import contextlib
+import copy
+import gc
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+import torch._dynamo.config
+import torch._functorch.config
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from restok_cli.data.images import to_uint8
+from restok_cli.data.loader import Batch
+from restok_cli.metrics.inception import Inception
+from restok_cli.metrics.lpips import Lpips
+from restok_cli.model.config import HarConfig
+from restok_cli.model.har import Har
+from restok_cli.model.layers import Block
+from restok_cli.model.pixel_codec import ResidualBlock
+from restok_cli.model.sampling import SamplingOptions, draw, sample, sampling_cache
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.training import losses as losses_module
+from restok_cli.training.config import TokenizerRunConfig, read_preset
+from restok_cli.training.start import recompute_activations
+from restok_cli.training.teachers import open_teacher, with_alignment_dims
+from restok_cli.training.tokenizer_loop import TokenizerState, train_step
+
+GIB = 2**30
+SECTIONS: dict[str, tuple[float, Callable[["Bench"], None]]] = {}  # by name: seconds that it takes at least, and itself
+
+
+def section(seconds: float) -> Callable:
+    """Name the function below as a section of the benchmark, in the order in which they stand in this file."""
+
+    def enlist(function: Callable[["Bench"], None]) -> Callable[["Bench"], None]:
+        SECTIONS[function.__name__] = (seconds, function)
+        return function
+
+    return enlist
+
+
+class Bench:
+    """The clock, the device, and the numbers measured so far."""
+
+    def __init__(self, out: Path, minutes: float, smoke: bool):
+        self.out, self.minutes, self.smoke = out, minutes, smoke
+        self.device = torch.device("cpu" if smoke else "cuda")
+        self.compiler = "eager" if smoke else "inductor"  # on the CPU of CI the real one takes minutes
+        self.start = time.monotonic()
+        self.rows: list[dict[str, object]] = []
+        self.section = ""
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self.minutes * 60 - (time.monotonic() - self.start)
+
+    def run(self, name: str) -> None:
+        seconds, function = SECTIONS[name]
+        self.section = name
+        if self.left < seconds:
+            self.note("skipped", f"{self.left:.0f} s left", f"{seconds:.0f} s")
+            return
+        try:
+            function(self)
+        except Exception as error:  # whatever a driver or a kernel raises, the other sections still count
+            if self.smoke:
+                raise
+            self.note("FAILED", f"{type(error).__name__}: {str(error)[:300]}")
+        self.empty()
+
+    def note(self, name: str, value: object, predicted: str = "") -> None:
+        """Write one number, or a tuple of some, and what was expected of it."""
+        at = round(time.monotonic() - self.start, 1)
+        self.rows.append({"section": self.section, "name": name, "value": value, "predicted": predicted, "at": at})
+        print(f"[{at:6.1f} s] {self.section}: {name}: {value}" + (f" (predicted: {predicted})" if predicted else ""))
+        (self.out / "gpu.json").write_text(json.dumps(self.rows, indent=1))
+        (self.out / "gpu.md").write_text(self.table())
+
+    def table(self) -> str:
+        lines = [f"{machine(self.smoke)}", "", "| section | what | measured | predicted |", "|---|---|---|---|"]
+        for row in self.rows:
+            value = " / ".join(map(str, row["value"])) if isinstance(row["value"], tuple) else row["value"]
+            lines.append(f"| {row['section']} | {row['name']} | {value} | {row['predicted']} |")
+        return "\n".join(lines) + "\n"
+
+    def milliseconds(self, function: Callable[[], object], repeats: int = 10, warm_up: int = 3) -> float:
+        """The mean of some calls one after the other."""
+        if self.smoke:
+            repeats, warm_up = 1, 0
+        for _ in range(warm_up):
+            function()
+        self.synchronize()
+        start = time.perf_counter()
+        for _ in range(repeats):
+            function()
+        self.synchronize()
+        return (time.perf_counter() - start) / repeats * 1e3
+
+    def synchronize(self) -> None:
+        if not self.smoke:
+            torch.cuda.synchronize()
+
+    def empty(self) -> None:
+        gc.collect()
+        torch._dynamo.reset()
+        if not self.smoke:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+
+def machine(smoke: bool) -> str:
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    if smoke:
+        return f"CPU, {versions}: tiny sizes, which say nothing about speed"
+    return (
+        f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, {versions}"
+    )
+
+
+@contextlib.contextmanager
+def tf32(enabled: bool) -> Iterator[None]:
+    """NVIDIA_TF32_OVERRIDE is not set here, as `restok` sets it, since it cannot be undone within a process."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = enabled
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+# --- what the card can do ---------------------------------------------------------------------------------------------
+
+
+@section(seconds=40)
+def rates(bench: Bench) -> None:
+    """The rates by which docs/benchmarks.md predicts times, and which precision and layout convolutions want."""
+    rows, width = (64, 64) if bench.smoke else (24576, 1024)
+    for dtype, predicted in ((torch.bfloat16, "600 TFLOP/s"), (torch.float32, "50 TFLOP/s")):
+        x = torch.randn(rows, width, device=bench.device, dtype=dtype)
+        weight = torch.randn(4 * width, width, device=bench.device, dtype=dtype)
+        teraflops = 8 * rows * width**2 / bench.milliseconds(lambda x=x, weight=weight: F.linear(x, weight)) / 1e9
+        bench.note(f"product {rows}×{width}×{4 * width}, {short(dtype)}, TFLOP/s", round(teraflops, 1), predicted)
+    convolution_rates(bench)
+    norm_rates(bench)
+    if not bench.smoke:
+        attention_rates(bench)
+
+
+def convolution_rates(bench: Bench) -> None:
+    batch, channels, side = (1, 32, 16) if bench.smoke else (16, 128, 256)
+    flops = 2 * batch * side**2 * channels**2 * 9
+    for dtype, layout, with_tf32, predicted in (
+        (torch.float32, torch.contiguous_format, False, "45"),
+        (torch.float32, torch.contiguous_format, True, "150"),
+        (torch.float32, torch.channels_last, True, "150"),
+        (torch.bfloat16, torch.contiguous_format, False, "300"),
+        (torch.bfloat16, torch.channels_last, False, "450"),
+        (torch.float16, torch.channels_last, False, "450"),
+    ):
+        convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        convolution = convolution.to(bench.device, dtype, memory_format=layout)
+        features = torch.randn(batch, channels, side, side, device=bench.device, dtype=dtype)
+        features = features.to(memory_format=layout).requires_grad_()
+        change = torch.randn_like(features)
+
+        def both(conv: nn.Module = convolution, features: Tensor = features, change: Tensor = change) -> object:
+            return torch.autograd.grad(conv(features), (features, conv.weight), change)
+
+        with tf32(with_tf32):
+            forward = bench.milliseconds(lambda conv=convolution, features=features: conv(features).detach())
+            total = bench.milliseconds(both)
+        name = "TF32" if with_tf32 else short(dtype)
+        name += ", channels last" if layout is torch.channels_last else ""
+        values = round(flops / forward / 1e9, 1), round(3 * flops / total / 1e9, 1)
+        bench.note(f"convolution {channels} at {side}², {name}: forward, with backward, TFLOP/s", values, predicted)
+
+
+def norm_rates(bench: Bench) -> None:
+    batch, channels, side = (1, 32, 16) if bench.smoke else (16, 128, 256)
+    norm = nn.GroupNorm(32, channels).to(bench.device)
+    features = torch.randn(batch, channels, side, side, device=bench.device, dtype=torch.bfloat16)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        x = features.to(memory_format=layout)
+        with torch.autocast(bench.device.type, torch.bfloat16):
+            gigabytes = 12 * x.numel() / bench.milliseconds(lambda x=x: F.silu(norm(x))) / 1e6
+            keeps = norm(x).is_contiguous(memory_format=layout)
+        name = "channels last" if layout is torch.channels_last else "channels first"
+        bench.note(f"group norm and SiLU, {name}: GB/s, layout kept", (round(gigabytes), keeps))
+
+
+def attention_rates(bench: Bench) -> None:
+    for tokens, masked in ((608, True), (384, False)):
+        q = torch.randn(16, 16, tokens, 64, device=bench.device, dtype=torch.bfloat16, requires_grad=True)
+        mask = torch.ones(tokens, tokens, dtype=torch.bool, device=bench.device).tril() if masked else None
+
+        def attend(q: Tensor = q, mask: Tensor | None = mask) -> object:
+            return torch.autograd.grad(F.scaled_dot_product_attention(q, q, q, attn_mask=mask).sum(), q)
+
+        for backend in (SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION):
+            try:
+                with sdpa_kernel(backend):
+                    value: object = round(bench.milliseconds(attend), 2)
+            except RuntimeError:
+                value = "not possible"
+            bench.note(
+                f"attention, {tokens} tokens, {'mask' if masked else 'no mask'}, {backend.name}, ms", value, "1.2"
+            )
+
+
+# --- the training step ------------------------------------------------------------------------------------------------
+
+
+class Step:
+    """The whole recipe of restok-l-128 on random pictures: every call is a step of the real loop."""
+
+    def __init__(self, bench: Bench, batch_size: int, compiled: bool = False, checkpointing: bool = False):
+        preset = read_preset("tokenizer", "tiny" if bench.smoke else "restok-l-128")
+        judge = {"kind": "patch"} if bench.smoke else {"weights": "random"}
+        changes = {
+            "schedule": {"batch_size": batch_size, "micro_batch_size": batch_size, "max_steps": 1000},
+            "optimizer": {"warmup_steps": 5},
+            "discriminator": {"weight": 0.5, "start_step": 0, "optimizer": {"warmup_steps": 5}} | judge,
+            "loss": {"perceptual_weight": 1.0},
+            "compute": {"precision": "bf16"},
+            "alignment": {} if bench.smoke else {"weights": "random"},
+        }
+        values = preset | {name: preset.get(name, {}) | change for name, change in changes.items()}
+        self.config = with_alignment_dims(TokenizerRunConfig.parse(values, "the benchmark"))
+        self.state = TokenizerState(self.config, bench.device, None)
+        alignment = self.config.alignment
+        teacher = open_teacher(alignment, self.config.model.grid, bench.device) if alignment.is_used else None
+        self.losses = losses_module.TokenizerLosses(self.config, random_lpips(bench.device), teacher)
+        if checkpointing:
+            recompute_activations(self.state.tokenizer)
+        if compiled:
+            self.state.tokenizer.compile(backend=bench.compiler)
+        images = torch.randint(0, 256, (batch_size, 3, *self.config.model.image_size), dtype=torch.uint8)
+        self.batches = iter(lambda: Batch(images, None), None)
+        self.batch_size, self.done = batch_size, 0
+
+    def __call__(self) -> None:
+        train_step(self.done, self.config, self.state, self.state.tokenizer, self.losses, self.batches)
+        self.done += 1
+
+
+def random_lpips(device: torch.device) -> Lpips:
+    lpips = Lpips()
+    for name, tensor in (*lpips.named_parameters(), *lpips.named_buffers()):
+        if name.startswith("features"):
+            nn.init.normal_(tensor, std=0.03)
+        elif name.startswith("lin"):
+            tensor.fill_(0.1)
+    return lpips.to(device, memory_format=torch.channels_last)
+
+
+def measure_step(bench: Bench, name: str, batch_size: int, predicted: str, **choices: bool) -> None:
+    """Memory and time of a step, once it is warm. A step that waits for the device is said: none should."""
+    bench.empty()
+    begun = time.monotonic()
+    step = Step(bench, 2 if bench.smoke else batch_size, **choices)
+    step()
+    bench.synchronize()
+    first = time.monotonic() - begun
+    memory: object = "-"
+    if not bench.smoke:
+        step()
+        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            step()
+        except RuntimeError as error:
+            bench.note(f"{name}: a step waits for the device", str(error)[:200], "never")
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    duration = bench.milliseconds(step, repeats=3, warm_up=1)
+    if not bench.smoke:
+        memory = tuple(round(n / GIB, 2) for n in (torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()))
+    values = memory, round(duration, 1), round(step.batch_size / duration * 1e3, 1), round(first, 1)
+    bench.note(f"{name}: GiB allocated and reserved; ms a step; images/s; s to the first", values, predicted)
+
+
+@section(seconds=70)
+def step(bench: Bench) -> None:
+    """The step as it is: whether counting on fake tensors can be trusted, and what to make faster first."""
+    measure_step(bench, "8 images", 8, "37.9 GiB, 323 ms")
+    measure_step(bench, "16 images", 16, "63.4 GiB, 608 ms")
+    if bench.smoke:
+        return
+    warm = Step(bench, 16)
+    warm()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        warm()
+        bench.synchronize()
+    kernels = sorted(profile.key_averages(), key=lambda event: -event.self_device_time_total)[:12]
+    for kernel in kernels:
+        value = round(kernel.self_device_time_total / 1e3, 2), kernel.count
+        bench.note(f"kernel {kernel.key[:60].replace('|', '/')}: ms, calls", value)
+
+
+@section(seconds=110)
+def remedies(bench: Bench) -> None:
+    """What restok does not do yet, one after the other, each on top of those before."""
+    with contextlib.ExitStack() as stack:
+        for name, remedy, predicted in (
+            ("LPIPS without a graph of the real images", detached_reals, "62 GiB, 585 ms"),
+            ("+ TF32", lambda: tf32(True), "62 GiB, 408 ms"),
+            ("+ pixel decoder in bf16", pixel_decoder_in_bf16, "60 GiB, 385 ms"),
+            ("+ LPIPS in bf16", lpips_in_bf16, "59 GiB, 350 ms"),
+        ):
+            if bench.left < 40:
+                break
+            stack.enter_context(remedy())
+            measure_step(bench, f"{name}, 16 images", 16, predicted)
+
+
+@section(seconds=90)
+def compiled(bench: Bench) -> None:
+    """Blocks compiled one by one, which leaves DDP its overlap; then the whole model within a memory budget."""
+    torch._dynamo.config.recompile_limit, torch._dynamo.config.accumulated_recompile_limit = 64, 512
+    with contextlib.ExitStack() as stack:
+        for remedy in (detached_reals(), tf32(True), pixel_decoder_in_bf16(), lpips_in_bf16()):
+            stack.enter_context(remedy)
+        with contextlib.ExitStack() as blocks:
+            for owner, method in ((Block, "forward"), (ResidualBlock, "forward")):
+                whole = torch.compile(getattr(owner, method), dynamic=False, backend=bench.compiler)
+                blocks.enter_context(patch.object(owner, method, whole))
+            measure_step(bench, "remedies and compiled blocks, 16 images", 16, "47 GiB, 265 ms")
+        if bench.left > 230:  # it compiles for minutes, and the sections below need theirs
+            with torch._functorch.config.patch(activation_memory_budget=0.5):
+                name = "remedies, compiled whole with a memory budget of 0.5, 32 images"
+                measure_step(bench, name, 32, "55 GiB, 500 ms", compiled=True)
+
+
+def detached_reals() -> contextlib.AbstractContextManager:
+    crop = losses_module.pad_and_crop
+
+    def detached(fakes: Tensor, images: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        fakes, images = crop(fakes, images, draws)
+        return fakes, images.detach()
+
+    return patch.object(losses_module, "pad_and_crop", detached)
+
+
+def pixel_decoder_in_bf16() -> contextlib.AbstractContextManager:
+    def decode_pixels(self: Tokenizer, features: Tensor) -> Tensor:
+        return self.pixel_decoder(features.float()).float()  # under the autocast of the step
+
+    return patch.object(Tokenizer, "decode_pixels", decode_pixels)
+
+
+def lpips_in_bf16() -> contextlib.AbstractContextManager:
+    forward = Lpips.forward
+
+    def in_bf16(self: Lpips, images: Tensor, others: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, torch.bfloat16):
+            return forward(self, images, others)
+
+    return patch.object(Lpips, "forward", in_bf16)
+
+
+# --- drawing, decoding, measuring -------------------------------------------------------------------------------------
+
+
+@section(seconds=60)
+@torch.inference_mode()
+def drawing(bench: Bench) -> None:
+    """HAR-L in nine steps with guidance, codes only: whether launches or arithmetic bound it."""
+    config = HarConfig(width=64, num_layers=2, num_heads=2) if bench.smoke else HarConfig()
+    har = Har(config).to(bench.device).eval()
+    nn.init.normal_(har.head.weight, std=0.02)
+    options = SamplingOptions(3.75, "step", 0.25, top_p=0.95)
+
+    def time_batch(batch: int, label: str, predicted: str) -> None:
+        batch = min(batch, 2) if bench.smoke else batch
+        cache, class_ids = sampling_cache(har, options, batch), torch.arange(batch, device=bench.device)
+        uniforms = torch.rand(batch, config.num_codes, device=bench.device)
+        duration = bench.milliseconds(lambda: sample(har, class_ids, uniforms, options, None, cache), 3)
+        bench.note(
+            f"HAR-L, {label}, batch {batch}: ms, images/s",
+            (round(duration, 2), round(batch / duration * 1e3)),
+            predicted,
+        )
+
+    for dtype, batch, predicted in (
+        (torch.float32, 16, "71 ms"),
+        (torch.bfloat16, 1, "32 ms"),
+        (torch.bfloat16, 16, "32 ms"),
+        (torch.bfloat16, 256, "204 ms"),
+    ):
+        har.to(dtype)
+        time_batch(batch, short(dtype), predicted)
+    batch = 2 if bench.smoke else 256
+    logits = torch.randn(batch, 64, config.codebook_size, device=bench.device)
+    uniforms = torch.rand(batch, 64, device=bench.device)
+    duration = bench.milliseconds(lambda: draw(logits, uniforms, options), 3)
+    bench.note(f"draw of 64 codes, batch {batch}, ms", round(duration, 2), "15 ms")
+    if not bench.smoke and bench.left > 60:
+        har.transform = torch.compile(har.transform, mode="reduce-overhead", dynamic=False)
+        for batch, predicted in ((1, "8 ms"), (256, "150 ms")):
+            time_batch(batch, "bf16 with CUDA graphs", predicted)
+
+
+@section(seconds=40)
+@torch.inference_mode()
+def decoding(bench: Bench) -> None:
+    """ResTok-L from codes to images, and what the pixel decoder loses in 16 bits."""
+    preset = read_preset("tokenizer", "tiny" if bench.smoke else "restok-l-128")
+    model = TokenizerRunConfig.parse(preset, "the benchmark").model
+    tokenizer = Tokenizer(model).to(bench.device).eval()
+    batch = 2 if bench.smoke else 64
+    codes = torch.randint(model.codebook_size, (batch, model.num_latent_tokens), device=bench.device)
+    bench.note(f"decode {batch}, float32, ms", round(bench.milliseconds(lambda: tokenizer.decode(codes), 3), 1), "661")
+    features, _ = tokenizer.decoder(tokenizer.quantizer.lookup(codes), None, align=False)
+    exact = tokenizer.pixel_decoder(features)
+    for name, dtype, with_tf32, compile_it, predicted in (
+        ("float32", torch.float32, False, False, "307"),
+        ("TF32", torch.float32, True, False, "123"),
+        ("fp16", torch.float16, False, False, "60"),
+        ("bf16", torch.bfloat16, False, False, "60"),
+        ("fp16, compiled", torch.float16, False, True, "46"),
+    ):
+        decoder = copy.deepcopy(tokenizer.pixel_decoder).to(dtype, memory_format=torch.channels_last)
+        if compile_it and (bench.smoke or bench.left < 60):
+            continue
+        decode = torch.compile(decoder) if compile_it else decoder
+        inputs = features.to(dtype)
+        with tf32(with_tf32):
+            duration = bench.milliseconds(lambda decode=decode, inputs=inputs: decode(inputs), 3)
+            images = decode(inputs).float()
+        changed = (to_uint8(images) != to_uint8(exact)).float().mean().item()
+        values = round(duration, 1), f"{(images - exact).abs().max().item():.1e}", f"{changed:.2%}"
+        bench.note(f"pixel decoder {batch}, {name}: ms, largest error, values changed", values, predicted)
+
+
+@section(seconds=20)
+@torch.inference_mode()
+def inception(bench: Bench) -> None:
+    """Whether larger groups pay when FID is measured."""
+    network = Inception().to(bench.device, memory_format=torch.channels_last)
+    for batch, predicted in ((16, "6.6"), (128, "47")):
+        side = 64 if bench.smoke else 256
+        images = torch.randint(0, 256, (1 if bench.smoke else batch, 3, side, side), dtype=torch.uint8).to(bench.device)
+        durations = []
+        for with_tf32 in (False, True):
+            with tf32(with_tf32):
+                durations.append(round(bench.milliseconds(lambda images=images: network(images), 5), 2))
+        bench.note(f"Inception, {len(images)} images: ms in float32, in TF32", tuple(durations), predicted)
+
+
+def short(dtype: torch.dtype) -> str:
+    return {torch.float32: "float32", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+
+
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("."), help="folder for gpu.json and gpu.md")
+    parser.add_argument("--minutes", type=float, default=8, help="begin no section that would end after that")
+    parser.add_argument("--only", default=",".join(SECTIONS), help="sections to run, in their order")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes on the CPU")
+    arguments = parser.parse_args(words)
+    if not arguments.smoke and not torch.cuda.is_available():
+        parser.error("there is no CUDA GPU here; --smoke tries the script on the CPU")
+    if unknown := set(arguments.only.split(",")) - set(SECTIONS):
+        parser.error(f"--only {','.join(sorted(unknown))}: no such section; there are {', '.join(SECTIONS)}")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    bench = Bench(arguments.out, arguments.minutes, arguments.smoke)
+    with tf32(False):
+        for name in arguments.only.split(","):
+            bench.run(name)
+    bench.section = "end"
+    bench.note("seconds in all", round(time.monotonic() - bench.start), f"under {arguments.minutes * 60:.0f}")
+    print(bench.table())
+
+
+if __name__ == "__main__":
+    main()
