@@ -109,7 +109,7 @@ def test_killed_in_every_layout_the_next_start_ends_with_the_same_bytes(restok, 
     finished = {path.name: path.stat().st_ino for path in work.glob("*-*.json")}
     assert 2 <= len(finished) < 5 and not (tmp_path / "out/dataset.json").exists()
     result = restok(*command)
-    assert result.code == 0 and "pictures were done before; going on" in result.err
+    assert result.code == 0 and "pictures done before; going on" in result.err
     assert files_of(tmp_path / "out") == expected
 
 
@@ -342,6 +342,20 @@ def test_files_called_alike_in_every_class_get_keys_of_their_own(restok, tmp_pat
         assert restok("prepare", "verify", tmp_path / f"{layout}-out").code == 0
         fingerprints.append(open_dataset(tmp_path / f"{layout}-out").fingerprint)
     assert fingerprints[0] == fingerprints[1]
+
+
+def test_tars_of_test_pictures_are_passed_over_and_said(restok, tmp_path):
+    imagenets.write_folders(tmp_path / "in")
+    names = ["ILSVRC2012_img_test.tar", "ILSVRC2012_img_test_v10102019.tar"]
+    for name in names:
+        (tmp_path / "in" / name).write_bytes(imagenets.tar_of({"ILSVRC2012_test_00000001.JPEG": imagenets._jpeg(1)}))
+    result = restok("prepare", "imagenet", tmp_path / "in", tmp_path / "out", "--json", "--jobs", 1)
+    assert splits_of(result) == {"train": 12, "validation": 6}
+    why = "test pictures, which have no labels"
+    assert json.loads(result.out)["passed_over"] == {why: 2}
+    for name, line in zip(names, (tmp_path / "out/bad.jsonl").read_text().splitlines(), strict=True):
+        assert f"{tmp_path / 'in' / name} is left out: nobody has the labels of its pictures" in result.err
+        assert json.loads(line) == {"file": name, "reason": why}
 
 
 def test_split_folders_are_known_in_any_case_and_test_where_it_has_classes(restok, fails, tmp_path):

@@ -162,6 +162,20 @@ AnyBatchSize = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the path.")]
 
+# of the `prepare` commands
+OverwriteDataset = Annotated[bool, typer.Option("--overwrite", help="Replace the data set that OUT already holds.")]
+CountsAsJson = Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object instead of OUT.")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="Processes to work with; the result is the same. Default: one per core.")
+]
+Check = Annotated[
+    Literal["quick", "full"],
+    typer.Option(
+        help="How to look for broken pictures: quick reads structure (no picture, cut short, PNG checksums),"
+        " full decodes every one, which takes ten times as long."
+    ),
+]
+
 
 def is_given(context: typer.Context, option: str) -> bool:
     """Whether the command line names the option, rather than leaving it at its default."""

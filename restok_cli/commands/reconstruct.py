@@ -184,7 +184,7 @@ def reconstructed(work: Reconstruction, inputs: "Inputs", sheets: "list[Sheet]")
             count += len(batch.keys)
             progress.advance(len(batch.keys))
     if count == 0:
-        raise RestokError(f"none of the {inputs.unreadable} pictures could be decoded; nothing was written")
+        raise RestokError(f"of {counted(inputs.unreadable, 'picture')}, none could be decoded; nothing was written")
 
 
 def write_stream(work: Reconstruction, inputs: "Inputs", sheets: "list[Sheet]") -> Summary:

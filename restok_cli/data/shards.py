@@ -13,7 +13,6 @@ import gzip
 import math
 import os
 import re
-import tarfile
 import zlib
 from functools import cached_property
 from itertools import accumulate, chain
@@ -26,8 +25,9 @@ from pydantic import Field, model_validator
 from zlib_ng import zlib_ng
 
 from restok_cli.data.arrays import map_array
-from restok_cli.data.images import IMAGE_SUFFIXES, check_size, read_image
+from restok_cli.data.images import check_size, read_image
 from restok_cli.data.manifests import Made, locate
+from restok_cli.data.names import key_in, name_in
 from restok_cli.errors import PictureError, RestokError, UsageError, did_you_mean
 from restok_cli.files import MAX_MEMBER_BYTES
 from restok_cli.schema import Count, PositiveCount, Schema
@@ -105,41 +105,9 @@ class Sample(NamedTuple):
     info: dict[str, str | int]  # goes into <key>.json
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """Key and extension of a file in a tar, as WebDataset tells them: the extension begins at the first dot.
-
-    The key of hidden files and of those without a dot is empty: they belong to no sample.
-    """
-    folder, slash, file = name.rpartition("/")
-    stem, dot, extension = file.partition(".")
-    return (folder + slash + stem if stem and dot else ""), extension.lower()
-
-
-def split_picture_name(name: str) -> tuple[str, str]:
-    """Name and suffix of a person's picture file, whose name may hold dots: photo.v1.png is photo.v1 and png.
-
-    What does not end in the suffix of a picture has none: 2024.01.02 is itself.
-    """
-    stem, _, suffix = name.rpartition(".")
-    is_picture = f".{suffix.lower()}" in IMAGE_SUFFIXES and stem and not stem.endswith("/")
-    return (stem, suffix) if is_picture else (name, "")
-
-
 def padded(length: int) -> int:
     """The bytes that a member of so many bytes takes in a tar."""
     return -(-length // TAR_BLOCK) * TAR_BLOCK
-
-
-def key_in(header: bytes) -> str:
-    """The key in the header of a file in a tar; empty where it is none that could be one.
-
-    Of names that no header holds whole, it is what the header has. `./`, as `tar` writes it for `.`, is left out.
-    """
-    try:
-        name = tarfile.TarInfo.frombuf(header, "utf-8", "replace").name.removeprefix("./")
-    except tarfile.HeaderError:
-        return ""
-    return split_name(name)[0] or name
 
 
 def is_in_order(index: np.ndarray, num_bytes: int) -> bool:
@@ -180,7 +148,14 @@ class Shard:
 
     def key(self, i: int) -> str:
         """The key, from the tar header just before the picture."""
-        return key_in(self._read_at(int(self.index["offset"][i]) - TAR_BLOCK, TAR_BLOCK))
+        return key_in(self._header(i))
+
+    def name(self, i: int) -> str:
+        """The name of the picture file in the tar."""
+        return name_in(self._header(i))
+
+    def _header(self, i: int) -> bytes:
+        return self._read_at(int(self.index["offset"][i]) - TAR_BLOCK, TAR_BLOCK)
 
     def read(self, i: int) -> bytes:
         """The picture's file as it was given to `prepare`.
@@ -273,24 +248,29 @@ class Split:
     def image(self, i: int) -> Image.Image:
         """Sample `i` as an RGB image, of any size: `prepare` is what refuses those that are too large.
 
-        Raises PictureError naming key and shard where it cannot be decoded.
+        Raises PictureError naming shard and file where it cannot be decoded.
         """
         return read_image(self.read(i), self.describe(i), max_pixels=None)
 
     def describe(self, i: int) -> str:
-        """Sample `i` for messages: key and shard."""
+        """Sample `i` for messages, and for what a suffix may tell: shard and file."""
         shard, position = self._locate(i)
-        return f"sample {shard.key(position)} of {shard.path}"
+        return f"{shard.path}: {shard.name(position)}"
 
 
 class StreamedSplit(Split):
     """A split in shards that are elsewhere, or have no index: they can be read from front to back only."""
 
     def __init__(
-        self, name: str, urls: list[str], num_samples: int, num_classes: int, max_member_bytes: int = MAX_MEMBER_BYTES
+        self,
+        name: str,
+        urls: list[str],
+        num_samples: int,
+        class_names: list[str],
+        max_member_bytes: int = MAX_MEMBER_BYTES,
     ):
         super().__init__(name, [])
-        self.urls, self.num_samples, self.num_classes = urls, num_samples, num_classes  # 0 samples: nobody has counted
+        self.urls, self.num_samples, self.class_names = urls, num_samples, class_names  # 0 samples: nobody has counted
         self.max_member_bytes = max_member_bytes
 
     def __len__(self) -> int:
@@ -345,7 +325,7 @@ class Dataset:
             )
         info = self.manifest.splits[name]
         if info.urls:
-            return StreamedSplit(name, info.urls, info.num_samples, self.num_classes, self.max_member_bytes)
+            return StreamedSplit(name, info.urls, info.num_samples, self.class_names, self.max_member_bytes)
         limits = self.num_classes, self.max_member_bytes
         return Split(name, [Shard(self.folder / shard.file, shard, *limits) for shard in info.shards])
 

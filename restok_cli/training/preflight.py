@@ -114,7 +114,7 @@ def gigabytes(count: int) -> str:
 def duration(seconds: float) -> str:
     """In the two largest units that it has."""
     if seconds < 99.5:
-        return f"{seconds:.0f} seconds"
+        return counted(round(seconds), "second")
     minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes} minutes"
