@@ -23,7 +23,6 @@ from restok_cli.files import (
     clear_beside,
     discard_folder,
     locked,
-    read_json_lines,
     remove_leftovers,
     synced_early,
     temporary_folder,
@@ -31,6 +30,7 @@ from restok_cli.files import (
     whole_file,
     whole_folder,
 )
+from restok_cli.schema import read_json_lines
 
 ENDED = 2**30  # no process has such a number
 

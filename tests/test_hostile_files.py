@@ -317,3 +317,18 @@ def test_a_log_keeps_no_line_that_a_name_made_up(tmp_path):
     with kept_lines(tmp_path / "log.txt"):
         note("a\n2026-11-22 08:00:00 step 9: loss 0")
     assert len((tmp_path / "log.txt").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"schedule: {{max_steps: {HUGE}}}", "schedule.max_steps = 1"),
+        ('alignment: {teacher: "\\ud800"}', "alignment.teacher = '\\ud800': input should be text"),
+        ("model: {encoder_layers: 1000000000}", "model.encoder_layers = 1000000000"),
+        ("model: {cnn_channels: 1048576}", "cnn_multipliers = 2 makes 2097152 channels"),
+    ],
+)
+def test_a_config_holds_nothing_that_only_python_can(tmp_path, fails, text, said):
+    (tmp_path / "run.yaml").write_text(f"preset: tiny\n{text}\n")
+    line = fails(2, "config", "validate", tmp_path / "run.yaml", "--kind", "tokenizer")
+    assert said in line.replace("\\\\", "\\")

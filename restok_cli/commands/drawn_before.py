@@ -21,7 +21,6 @@ from restok_cli.commands.options import (
 from restok_cli.console import counted
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import check_output_folder
-from restok_cli.schema import Fields, parse_json, read_json
 
 if TYPE_CHECKING:
     from restok_cli.commands.drawing import Job
@@ -157,6 +156,7 @@ def _kept_request(there: Destination) -> object:
     """What is kept in the place of the request. Raises RestokError or one of NPZ_ERRORS where nothing is."""
     from restok_cli.data.code_files import read_codes
     from restok_cli.data.shards import read_manifest
+    from restok_cli.schema import Fields, parse_json, read_json
 
     if there.codes:
         return read_codes(there.output).request
