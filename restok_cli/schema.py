@@ -14,7 +14,7 @@ from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, JsonValue, TypeA
 from pydantic_core import from_json
 
 from restok_cli.errors import RestokError
-from restok_cli.files import is_sealed, lines_of
+from restok_cli.files import is_sealed, lines_of, read_whole
 
 Described = TypeVar("Described")
 
@@ -37,7 +37,7 @@ class Schema(BaseModel):
 def read_json(kind: type[Described], path: Path, remedy: str = "") -> Described:
     """The contents of a JSON file, of the type `kind`. Raises RestokError as `parse_json` does."""
     try:
-        data = path.read_bytes()
+        data = read_whole(path)
     except OSError as error:
         raise _error(f"{path} cannot be read: {error.strerror}", remedy) from error
     return parse_json(kind, data, str(path), remedy)
@@ -81,12 +81,13 @@ def read_whole_lines(kind: type[Described], path: Path, remedy: str = "") -> lis
     A line that is no JSON is passed over. Raises RestokError, naming the line, where one is JSON of something else.
     """
     found = []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        try:
-            found.append(_adapter(kind).validate_json(line, strict=True))
-        except ValidationError as error:
-            if error.errors()[0]["type"] != "json_invalid":
-                raise _error(f"{path}, line {number} is wrong: {problem(error)}", remedy) from error
+    with open(path, "rb") as file:
+        for number, line in enumerate(lines_of(file, str(path)), start=1):
+            try:
+                found.append(_adapter(kind).validate_json(line, strict=True))
+            except ValidationError as error:
+                if error.errors()[0]["type"] != "json_invalid":
+                    raise _error(f"{path}, line {number} is wrong: {problem(error)}", remedy) from error
     return found
 
 
