@@ -87,23 +87,6 @@ def text_lines(path: Path) -> list[str]:
         return [line.decode(errors="replace").removesuffix("\n") for line in lines_of(file, str(path))]
 
 
-def read_json_lines(path: Path) -> list[dict]:
-    """The JSON objects in a file with one on each line. Raises RestokError naming file and line where one is none."""
-    found = []
-    with open(path, "rb") as file:
-        for number, line in enumerate(lines_of(file, str(path)), start=1):
-            try:
-                value = json.loads(line) if line.strip() else {}
-                if not isinstance(value, dict):
-                    raise ValueError("no JSON object")
-                if not is_sealed(value):
-                    raise ValueError("it is not as it was written")
-            except (ValueError, RecursionError) as error:
-                raise RestokError(f"{path}, line {number} is damaged ({error}); make the file again") from error
-            found += [value] if line.strip() else []
-    return found
-
-
 # --- digests: what shows that a file is not as it was written -----------------------------------------------------
 #
 # CRC-32 for what restok checks by itself, as it works at the speed of memory: it shows accidents, of which one in four

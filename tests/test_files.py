@@ -21,7 +21,6 @@ from restok_cli.files import (
     check_output_folder,
     clear_beside,
     discard_folder,
-    read_json_lines,
     remove_leftovers,
     synced_early,
     temporary_folder,
@@ -30,6 +29,7 @@ from restok_cli.files import (
     whole_folder,
 )
 from restok_cli.locks import LOCK_FILE, locked
+from restok_cli.schema import read_json_lines
 
 ENDED = 2**30  # no process has such a number
 

@@ -22,7 +22,6 @@ from restok_cli.console import counted, note
 from restok_cli.data.picture_folders import PICTURE_MANIFEST, whole_lines
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import FILE_CRC, check_output_folder, file_crc32, sealed
-from restok_cli.schema import Fields, parse_json, read_json
 
 if TYPE_CHECKING:
     from restok_cli.commands.drawing import Job
@@ -174,6 +173,7 @@ def _kept_request(there: Destination) -> object:
     """What is kept in the place of the request, if anything is. Raises as `request_of` and NPZ_ERRORS say."""
     from restok_cli.data.code_files import read_codes
     from restok_cli.data.shards import read_manifest
+    from restok_cli.schema import Fields, parse_json, read_json
 
     if there.codes:
         return read_codes(there.output).request

@@ -9,7 +9,7 @@ import typer
 
 from restok_cli.data.picture_folders import PICTURE_MANIFEST
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_output_folder, clear_beside, read_json_lines
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_output_folder, clear_beside
 from restok_cli.processes import parse_num_processes
 
 if TYPE_CHECKING:
@@ -187,6 +187,8 @@ def check_picture_folder(output: Path, overwrite: bool) -> None:
 
     Raises UsageError otherwise.
     """
+    from restok_cli.schema import read_json_lines
+
     listed = {PICTURE_MANIFEST, PICTURE_REQUEST}
     with suppress(OSError, RestokError, TypeError, KeyError):
         listed |= {normalize("NFC", line["file"]) for line in read_json_lines(output / PICTURE_MANIFEST)}

@@ -34,9 +34,9 @@ from restok_cli.data.streams import SIDE_SUFFIXES, PassedOver, read_stream
 from restok_cli.data.tars import list_files, why_unread
 from restok_cli.data.walk import find_images, is_hidden, tars_in
 from restok_cli.errors import PictureError, RestokError, UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, read_json_lines
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 from restok_cli.processes import rank
-from restok_cli.schema import check
+from restok_cli.schema import check, read_json_lines
 
 GROUP_SIZE = 16  # pictures that go through a network together
 CHUNK = 2**20  # bytes

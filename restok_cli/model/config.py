@@ -60,10 +60,12 @@ class Config(BaseModel):
 
     @field_validator("*")
     @classmethod
-    def _refuse_huge(cls, value: Any) -> Any:
-        """Python's integers have no end; those of NumPy and torch have."""
+    def _refuse_pythons_own(cls, value: Any) -> Any:
+        """Python's integers have no end, and its text may have halves of characters; nobody else's are so."""
         if isinstance(value, int) and abs(value) > MAX_INT:
             raise PydanticCustomError("huge", "input should fit into 64 bits")
+        if isinstance(value, str) and value != value.encode(errors="replace").decode():
+            raise PydanticCustomError("text", "input should be text")
         return value
 
     @classmethod
