@@ -264,6 +264,27 @@ def started(tmp_path, monkeypatch):
     return lambda: (tmp_path / "started").read_text().splitlines() if (tmp_path / "started").exists() else []
 
 
+@pytest.mark.parametrize("scheme", ["pipe", "PIPE", "Pipe", " pipe", "pi\npe", "\tpipe"])
+@pytest.mark.parametrize("command", ["train-tokenizer", "train-har"])
+def test_a_data_set_runs_no_command_however_it_is_written(fails, tiny_models, tmp_path, command, scheme):
+    (tmp_path / "data").mkdir()
+    split = {"num_samples": 4, "urls": [f"{scheme}:touch {tmp_path}/ran; touch {tmp_path}/ran"]}
+    manifest = {"name": "a", "splits": {"train": split}, "class_names": [], "image_size": None}
+    manifest |= {"provenance": {}, "fingerprint": ""}
+    (tmp_path / "data/dataset.json").write_text(json.dumps(manifest))
+    options = ["--tokenizer", tiny_models / "tokenizer"] if command == "train-har" else []
+    train = (command, tmp_path / "data", "-o", tmp_path / "run", "--preset", "tiny", "--skip-preflight", *options)
+    assert "would run the shell command" in fails(2, *train, "--device", "cpu")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["../a.png", "/etc/hostname", "in/../../a.png"])
+def test_a_list_of_pictures_names_none_outside_of_its_folder(fails, tmp_path, name):
+    write_pictures(tmp_path, ["a.png", "in/a.png"])
+    (tmp_path / "in/manifest.jsonl").write_text(json.dumps({"file": name}) + "\n")
+    assert "which is not in its folder" in fails(1, "evaluate", tmp_path / "in", "--metric", "is", "--device", "cpu")
+
+
 HOSTILE = {
     "x.jpg": POSTSCRIPT,
     "y.png": b"%PDF-1.7\n" + POSTSCRIPT,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO, NamedTuple
 from unicodedata import normalize
 
@@ -236,11 +236,14 @@ def _from_folder(path: Path, limits: Limits) -> Pictures:
 
 def _listed(manifest: Path) -> list[Path]:
     try:
-        files = [manifest.parent / line["file"] for line in read_json_lines(manifest)]
+        names = [PurePath(line["file"]) for line in read_json_lines(manifest)]
     except (RestokError, TypeError, KeyError) as error:
         raise RestokError(
             f"{manifest} does not list pictures ({error!r}); delete it to take all in its folder"
         ) from error
+    if outside := [name for name in names if name.is_absolute() or ".." in name.parts]:
+        raise RestokError(f"{manifest} lists {outside[0]}, which is not in its folder; delete it to take all in there")
+    files = [manifest.parent / name for name in names]
     if all(file.exists() for file in files):
         return files
     # copied by way of another system, names may be written otherwise
