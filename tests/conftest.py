@@ -36,7 +36,7 @@ class Result(NamedTuple):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--mutations", type=int, default=100, help="how often test_mutations damages what a command reads")
+    parser.addoption("--mutations", type=int, default=200, help="of each input, in test_mutations")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -42,7 +42,7 @@ def mutate(rng: Random, files: Data) -> tuple[str, dict[str, bytes | None]]:
     if alike and rng.random() < 0.05:
         other = rng.choice(alike)
         return f"swap {name} and {other}", {name: files[other], other: files[name]}
-    if rng.random() < 0.03:
+    if len(files) > 1 and rng.random() < 0.03:
         return f"lose {name}", {name: None}
     known = STRUCTURES.get(suffix)
     way = known if known and rng.random() < 0.6 else rng.choice(OF_BYTES)

@@ -357,6 +357,7 @@ def open_any(path: Path) -> "ModelFolder":
 def describe(folder: "ModelFolder") -> dict:
     """The facts that `restok models show` prints."""
     from restok_cli.model.checkpoint import empty_model, fingerprint
+    from restok_cli.model.checksums import check_file
     from restok_cli.model.levels import level_sizes, step_sizes
 
     module = empty_model(folder.config)
@@ -370,5 +371,6 @@ def describe(folder: "ModelFolder") -> dict:
         sizes = step_sizes(folder.config.num_codes, folder.config.num_sequential_codes)
         facts |= {"steps": len(sizes), "codes_by_step": sizes, "classes": folder.config.num_classes}
         facts["tokenizer_fingerprint"] = folder.tokenizer_fingerprint
+    check_file(folder.weights_file)
     facts |= {"fingerprint": fingerprint(folder), "parameters": parts | {"all": sum(parts.values())}}
     return facts | {"config": folder.config.model_dump()}

@@ -143,11 +143,13 @@ def key_in(header: bytes) -> str:
     return split_name(name)[0] or name
 
 
-def is_in_order(index: np.ndarray) -> bool:
-    """Whether the samples of an index follow each other, each with room for a header before it."""
+def is_in_order(index: np.ndarray, num_bytes: int) -> bool:
+    """Whether the samples of an index follow each other in a tar of so many bytes, with room for headers between."""
+    if index["offset"].max() > num_bytes:  # first, as sums of larger numbers would begin anew at 0
+        return False
     starts = index["offset"].astype(np.int64) - TAR_BLOCK
     ends = index["offset"].astype(np.int64) + index["length"]
-    return not ((starts < 0).any() or (starts[1:] < ends[:-1]).any())
+    return not ((starts < 0).any() or (starts[1:] < ends[:-1]).any() or ends[-1] > num_bytes)
 
 
 class Shard:
@@ -170,8 +172,8 @@ class Shard:
             raise MADE.damaged(path, "is missing or no index") from error
         if index.dtype != INDEX_DTYPE or index.shape != (self.num_samples,):
             raise MADE.damaged(path, f"does not index the {self.num_samples} samples that {MANIFEST} speaks of")
-        if not is_in_order(index):
-            raise MADE.damaged(path, "is no index: its samples overlap")
+        if not is_in_order(index, self.info.bytes):
+            raise MADE.damaged(path, "is no index: its samples overlap, or lie outside the shard")
         lowest, highest = (0, self.num_classes - 1) if self.num_classes else (NO_CLASS, NO_CLASS)
         if index["class_id"].min() < lowest or index["class_id"].max() > highest:
             raise MADE.damaged(path, f"holds class ids outside the {self.num_classes} classes of {MANIFEST}")

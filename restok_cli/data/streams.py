@@ -17,6 +17,7 @@ from restok_cli.data.tars import Contents, contents, read_members, refuse_linked
 from restok_cli.data.walk import is_hidden
 from restok_cli.errors import RestokError
 from restok_cli.files import MAX_MEMBER_BYTES, MAX_TEXT_BYTES
+from restok_cli.schema import Fields, parse_json
 
 SIDE_SUFFIXES = (".json", ".cls", ".txt")  # of what stands beside pictures: what is known, classes, captions
 
@@ -190,14 +191,12 @@ def _files(file: BinaryIO, passed_over: PassedOver) -> Iterator[tuple[str, int, 
 
 def _info(key: str, json_data: bytes | None, class_data: bytes | None) -> dict:
     try:
-        info = json.loads(json_data or b"{}")
-        if not isinstance(info, dict):
-            raise ValueError("no JSON object")
+        info = parse_json(Fields, json_data or b"{}", f"{key}.json")
         if class_data is not None:
             info["class_id"] = int(class_data)
         class_id = info.get("class_id", NO_CLASS)
         if type(class_id) is not int or not NO_CLASS <= class_id <= MAX_CLASS_ID:
             raise ValueError(f"class_id is {class_id!r:.40}, not an integer from {NO_CLASS} to {MAX_CLASS_ID}")
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RestokError) as error:
         raise RestokError(f"the tar stream holds a damaged {key}.json or {key}.cls ({error}); make it again") from error
     return info

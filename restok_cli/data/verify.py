@@ -151,8 +151,8 @@ def _verify_index(path: Path, shard: ShardInfo, max_member_bytes: int) -> tuple[
         index = map_array(path)
         if index.dtype != INDEX_DTYPE or index.shape != (shard.num_samples,):
             raise ValueError(f"not of {shard.num_samples} samples")
-        if not is_in_order(index):
-            raise ValueError("samples overlap")
+        if not is_in_order(index, shard.bytes):
+            raise ValueError("samples overlap, or lie outside it")
     except FileNotFoundError:
         return None, [Problem(path.name, None, "is missing")]
     except (OSError, ValueError) as error:

@@ -20,12 +20,14 @@ from unicodedata import normalize
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from restok_cli.console import note
 from restok_cli.data.arrays import MAX_UNPACKED, NPZ_ERRORS, open_member
 from restok_cli.data.images import PNG_DEPTH, center_crop, open_image, read_file, read_image, to_tensor
 from restok_cli.data.manifests import locate
+from restok_cli.data.picture_folders import PICTURE_MANIFEST, check_picture, known_digests
 from restok_cli.data.shards import is_dataset, open_dataset, split_picture_name
 from restok_cli.data.streams import SIDE_SUFFIXES, PassedOver, read_stream
 from restok_cli.data.tars import list_files, why_unread
@@ -33,8 +35,8 @@ from restok_cli.data.walk import find_images, is_hidden, tars_in
 from restok_cli.errors import PictureError, RestokError, UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, read_json_lines
 from restok_cli.processes import rank
+from restok_cli.schema import check
 
-MANIFEST_FILE = "manifest.jsonl"  # what generate and reconstruct write beside their pictures: a line for each
 GROUP_SIZE = 16  # pictures that go through a network together
 CHUNK = 2**20  # bytes
 READING_THREADS = min(8, os.cpu_count() or 1)
@@ -223,26 +225,40 @@ def open_pictures(
 
 
 def _from_folder(path: Path, limits: Limits) -> Pictures:
-    listed = (path / MANIFEST_FILE).is_file()
-    files = _listed(path / MANIFEST_FILE) if listed else find_images([path])
+    listed = (path / PICTURE_MANIFEST).is_file()
+    files = _listed(path / PICTURE_MANIFEST) if listed else find_images([path])
+    digests = known_digests(path)
+
+    def read(index: int) -> Image.Image:
+        file, name = files[index], str(files[index])
+        data = read_file(file, name, limits.num_bytes)
+        try:
+            check_picture(data, digests.get(normalize("NFC", file.relative_to(path).as_posix())), name)
+        except PictureError as error:
+            raise RestokError(str(error)) from None  # not left out: the numbers would be of other pictures
+        return _read(data, name, limits)
+
     return Pictures(
         source=str(path),
         count=len(files),
         key=lambda index: split_picture_name(files[index].relative_to(path).as_posix())[0],
-        open=lambda index: _read(files[index], str(files[index]), limits),
+        open=read,
         listed=listed,
     )
 
 
+class _Entry(BaseModel):
+    """A line of the manifest of a folder of pictures."""
+
+    file: str = Field(pattern=r"^[^\x00]+$")
+
+
 def _listed(manifest: Path) -> list[Path]:
-    try:
-        names = [PurePath(line["file"]) for line in read_json_lines(manifest)]
-    except (RestokError, TypeError, KeyError) as error:
-        raise RestokError(
-            f"{manifest} does not list pictures ({error!r}); delete it to take all in its folder"
-        ) from error
+    remedy = "delete it to take all pictures in its folder"
+    lines = (check(_Entry, line, str(manifest), remedy) for line in read_json_lines(manifest))
+    names = [PurePath(line.file) for line in lines]
     if outside := [name for name in names if name.is_absolute() or ".." in name.parts]:
-        raise RestokError(f"{manifest} lists {outside[0]}, which is not in its folder; delete it to take all in there")
+        raise RestokError(f"{manifest} lists {outside[0]}, which is not in its folder; {remedy}")
     files = [manifest.parent / name for name in names]
     if all(file.exists() for file in files):
         return files
@@ -370,8 +386,7 @@ def _from_places(source: str, places: list[_Place], limits: Limits) -> Pictures:
     return Pictures(source=source, count=len(places), key=lambda index: places[index].key, open=read)
 
 
-def _read(source: bytes | Path, name: str, limits: Limits) -> Image.Image:
-    data = source if isinstance(source, bytes) else read_file(source, name, limits.num_bytes)
+def _read(data: bytes, name: str, limits: Limits) -> Image.Image:
     if limits.exact:
         _check_rgb(data, name, limits.pixels)
     return read_image(data, name, limits.pixels)

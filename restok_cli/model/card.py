@@ -36,7 +36,7 @@ VALIDATION_NAMES = {
 
 
 class _Part(Schema):
-    model_config = ConfigDict(ser_json_inf_nan="constants")  # a run may have gone wrong
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")  # a run may have gone wrong
 
 
 class Training(_Part):

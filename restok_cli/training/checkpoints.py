@@ -79,7 +79,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
 def check_checkpoint(folder: Path, config: RunConfig) -> None:
     """Raises RestokError where a checkpoint is torn, truncated or changed, or was made by a run of another config."""
     try:
-        known = read_json(dict[str, _Sum], folder / CHECKSUMS_FILE, "")
+        known = read_json(dict[str, _Sum], folder / CHECKSUMS_FILE)
     except RestokError as error:
         raise RestokError(f"{folder} is damaged: it lacks its {CHECKSUMS_FILE}, or that is broken") from error
     for name in {STATE_FILE, CONFIG_FILE} | known.keys():
