@@ -56,6 +56,9 @@ SAID = {  # of each bomb, in a part of the answer or of the error
     "line of codes": ["line 1 has more than"],
     "names": ["names.txt has more than"],
     "config": ["config.yaml has more than"],
+    "aliases": ["more than 100,000 values, with what its aliases stand for"],
+    "data set": ["dataset.json has more than"],
+    "list of pictures": ["manifest.jsonl, line 1 has more than"],
     "picture": ["a.png: has 125,830,164 bytes, more than the 1,048,576 that --max-member-bytes admits"],
     "parquet": ["1200000"],
 }
