@@ -235,6 +235,16 @@ def test_damaged_and_other_parquet_files_are_refused(fails, tmp_path):
     assert "has no columns image and label" in fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
 
 
+def test_parquet_files_that_speak_of_more_than_they_can_hold_are_refused(fails, tmp_path, monkeypatch):
+    imagenets.write_rows(tmp_path / "in/train-0.parquet", [("a" * 5000, b"x", 0)], 1)
+    assert "is damaged" in fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
+    imagenets.write_rows(tmp_path / "in/train-0.parquet", [("a.JPEG", b"x", 0)] * 30_000, 30_000)
+    assert "damaged parquet file" in fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
+    imagenets.write_rows(tmp_path / "in/train-0.parquet", [("a.JPEG", bytes(range(256)), 0)] * 4, 4)
+    monkeypatch.setattr("restok_cli.data.parquet.MAX_GROUP_BYTES", 100)
+    assert "write it again with fewer rows" in fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
+
+
 def test_without_pyarrow_the_extra_is_named(fails, tmp_path, monkeypatch):
     imagenets.write_parquet(tmp_path / "in")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)

@@ -18,6 +18,7 @@ from functools import cached_property
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
@@ -356,10 +357,18 @@ def open_dataset(path: str | Path, allow_pipe: bool = False, max_member_bytes: i
             f"{folder} has gzipped shards, which are held in memory, of more than {MAX_UNPACKED:,} bytes; unpack them"
             " with `gunzip`, and name them without .gz in dataset.json"
         )
-    commands = [url for split in manifest.splits.values() for url in split.urls if url.startswith("pipe:")]
-    if commands and not allow_pipe:
-        raise UsageError(f"{folder} would run the shell command {commands[0][5:]!r}; if it may, give --allow-pipe")
+    commands = filter(None, (shell_command(url) for split in manifest.splits.values() for url in split.urls))
+    if not allow_pipe and (command := next(commands, None)):
+        raise UsageError(f"{folder} would run the shell command {command!r}; if it may, give --allow-pipe")
     return Dataset(folder, manifest, max_member_bytes)
+
+
+def shell_command(url: str) -> str | None:
+    """The command behind a URL that webdataset would have a shell run, however that is written; None of all others."""
+    try:
+        return url.partition(":")[2] or " " if urlsplit(url).scheme == "pipe" else None
+    except ValueError:  # no URL at all
+        return None
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -28,7 +28,7 @@ from restok_cli.data.batching import (
 from restok_cli.data.imagenet import synset_ids
 from restok_cli.data.images import center_crop, read_image, to_tensor
 from restok_cli.data.names import split_name
-from restok_cli.data.shards import NO_CLASS, StreamedSplit
+from restok_cli.data.shards import NO_CLASS, StreamedSplit, shell_command
 from restok_cli.data.tars import (
     PICTURE_RULE,
     Contents,
@@ -308,9 +308,9 @@ def _open(url: str) -> IO[bytes]:
     """Start to fetch a shard; a shell command becomes a group of processes, which can be ended as a whole."""
     from webdataset.gopen import Pipe, gopen
 
-    if not url.startswith("pipe:"):
+    if not (command := shell_command(url)):
         return gopen(url)
-    return Pipe(url[5:], mode="rb", shell=True, bufsize=8192, ignore_status=[141], process_group=0)
+    return Pipe(command, mode="rb", shell=True, bufsize=8192, ignore_status=[141], process_group=0)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO, NamedTuple
 from unicodedata import normalize
 
@@ -259,7 +259,10 @@ class _Entry(BaseModel):
 def _listed(manifest: Path) -> list[Path]:
     remedy = "delete it to take all pictures in its folder"
     lines = (check(_Entry, line, str(manifest), remedy) for line in read_json_lines(manifest))
-    files = [manifest.parent / line.file for line in lines]
+    names = [PurePath(line.file) for line in lines]
+    if outside := [name for name in names if name.is_absolute() or ".." in name.parts]:
+        raise RestokError(f"{manifest} lists {outside[0]}, which is not in its folder; {remedy}")
+    files = [manifest.parent / name for name in names]
     if all(file.exists() for file in files):
         return files
     # copied by way of another system, names may be written otherwise
