@@ -25,6 +25,7 @@ from random import Random
 from types import MappingProxyType
 from typing import NamedTuple
 
+import imagenets
 import pytest
 import torch
 import typer
@@ -129,6 +130,10 @@ READERS = {
         f"encode - {TINY} -o written/out.jsonl < in/stream.tar", "stream.tar", untold=NO_DIGEST, one_in=8
     ),
     "shards to prepare": Reader("prepare shards in/shards written/out --jobs 1", "shards/*", untold=NO_DIGEST),
+    **{
+        name: Reader(f"prepare imagenet in/{name} written/out --jobs 1", f"{name}/**/*", untold=NO_DIGEST, one_in=4)
+        for name in ("tars", "class_tars", "kaggle", "parquet")
+    },
     "pictures": Reader(
         "evaluate in/pictures --reference in/pictures --metric mse", "pictures/*", untold=NO_DIGEST, one_in=2
     ),
@@ -320,6 +325,10 @@ def make_inputs(folder: Path, tiny_config) -> None:
     torch.save(load_file(weights), weights.with_name("pytorch_model.bin"))
     weights.unlink()
     make_data(folder / "data", {"train": 5, "validation": 2})
+    imagenets.write_tars(folder / "tars")
+    imagenets.write_class_tars(folder / "class_tars")
+    imagenets.write_kaggle(folder / "kaggle")
+    imagenets.write_parquet(folder / "parquet")
     write_all_formats(folder / "pictures")
     write_run(folder / "run", lines=8, previews=(4, 8))
     shutil.copy(folder / "run" / "config.yaml", folder / "config.yaml")
