@@ -1,9 +1,11 @@
 import json
+import re
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
+from damage import damages
 
 from restok_cli.data.code_writer import finish_codes, shard_path, start_codes, write_code_shard
 from restok_cli.data.codes import (
@@ -190,12 +192,47 @@ def test_missing_cut_and_foreign_shards_are_named(folder):
     shard.write_bytes(whole[:-2])
     with pytest.raises(RestokError, match=r"train-000001\.npy has \d+ bytes instead of \d+"):
         open_codes(folder)
-    shard.write_bytes(bytes(len(whole)))
-    with pytest.raises(RestokError, match=r"train-000001\.npy is missing or no shard of codes"):
-        open_codes(folder).split("train").codes(5, 0)
-    shard.write_bytes(whole.replace(b"('codes', '<u2'", b"('codes', '<i2'"))
-    with pytest.raises(RestokError, match=r"train-000001\.npy does not hold the 4 samples that codes\.json speaks of"):
-        open_codes(folder).split("train").codes(5, 0)
+    for changed in (bytes(len(whole)), whole.replace(b"('codes', '<u2'", b"('codes', '<i2'")):
+        shard.write_bytes(changed)
+        with pytest.raises(RestokError, match=r"train-000001\.npy is not as it was made: copy the codes again, or run"):
+            open_codes(folder)
+
+
+@pytest.mark.parametrize("name", ["codes.json", "train-000000.npy", "validation-000000.npy"])
+def test_damage_is_refused_by_name_when_codes_are_opened(folder, name):
+    file = folder / name
+    whole = file.read_bytes()
+    for damaged in damages(whole, number=40):
+        file.write_bytes(damaged)
+        with pytest.raises(RestokError, match=re.escape(str(file))):
+            open_codes(folder)
+    file.write_bytes(whole)
+    open_codes(folder)
+
+
+def test_swapped_shards_are_refused(folder):
+    one, other = (folder / f"train-00000{i}.npy" for i in range(2))
+    other.rename(folder / "kept")
+    one.rename(other)
+    (folder / "kept").rename(one)
+    with pytest.raises(RestokError, match=r"train-00000\d\.npy is not as it was made"):
+        open_codes(folder)
+
+
+def test_codes_of_an_older_version_whose_manifest_has_no_digest_are_read(folder):
+    manifest = json.loads((folder / "codes.json").read_text())
+    del manifest["fields_crc32"]
+    (folder / "codes.json").write_text(json.dumps(manifest))
+    assert open_codes(folder).fingerprint == manifest["fingerprint"]
+
+
+@pytest.mark.parametrize("edits", [{"class_id": 3}, {"class_id": -1}, {"code": 50_000}])
+def test_codes_and_classes_that_do_not_exist_are_one_error(tmp_path, codes, edits):
+    codes["train"][1, 2, 3] = edits.pop("code", 0)
+    make_cache(tmp_path / "codes", codes, **edits)
+    split = open_codes(tmp_path / "codes").split("train")
+    with pytest.raises(RestokError, match=r"000000\.npy holds codes or classes outside the 50000 and 3 that"):
+        next(evaluation_code_batches(split, 4))
 
 
 def problems(folder):
@@ -215,8 +252,7 @@ def test_verifying_names_the_sample_of_every_changed_bit(folder, offset):
     shard.write_bytes(contents)
     sample = (offset % len(whole) - (len(whole) - 4 * RECORD)) // RECORD
     keys = {key for _, key, what in problems(folder) if what == "was changed"}
-    before = open_codes(folder).split("train").key(4 + sample)
-    assert keys == {before}
+    assert keys == {np.load(shard)["key"][sample].decode()}
 
 
 def test_verifying_finds_missing_cut_and_foreign_files_and_changed_headers(folder):
@@ -236,7 +272,11 @@ def test_verifying_finds_missing_cut_and_foreign_files_and_changed_headers(folde
 
 def test_verifying_finds_a_manifest_that_was_edited(folder):
     manifest = json.loads((folder / "codes.json").read_text())
-    (folder / "codes.json").write_text(json.dumps(manifest | {"tokenizer_fingerprint": "another"}))
+    changed = manifest | {"tokenizer_fingerprint": "another"}
+    (folder / "codes.json").write_text(json.dumps(changed))
+    with pytest.raises(RestokError, match=r"codes\.json is not as it was written"):
+        verify_codes(folder)
+    (folder / "codes.json").write_text(json.dumps({k: v for k, v in changed.items() if k != "fields_crc32"}))
     assert [(file, what[:15]) for file, _, what in problems(folder)] == [("codes.json", "the fingerprint")]
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import subprocess
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,11 @@ def test_pictures_do_not_depend_on_the_number_of_processes(expected, tiny_models
 
 def test_the_folder_says_what_was_made_and_how(generate, expected, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "expected" / "manifest.jsonl").read_text().splitlines()]
-    assert lines == [{"file": f"{i:06d}.png", "class_id": i, "seed": 0, "index": i} for i in range(11)]
+    facts = [{"file": f"{i:06d}.png", "class_id": i, "seed": 0, "index": i} for i in range(11)]
+    assert [{name: line[name] for name in line if not name.endswith("_crc32")} for line in lines] == facts
+    assert [line["file_crc32"] for line in lines] == [f"{zlib.crc32(png):08x}" for png in expected.values()]
+    own = {name: value for name, value in lines[0].items() if name != "fields_crc32"}
+    assert lines[0]["fields_crc32"] == f"{zlib.crc32(json.dumps(own, sort_keys=True).encode()):08x}"
     request = json.loads((tmp_path / "expected" / "request.json").read_text())
     assert request["cfg_scale"] == 2 and request["cfg_schedule"] == "step" and request["steps"] == 7
     assert request["rounding"] == "half up" and len(request["model"]) == len(request["tokenizer"]) == 64

@@ -1,5 +1,6 @@
 """`restok generate`: what was stopped, or is there in part, is gone on with, and nothing that is there is lost."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from damage import damages
 from drawings import OPTIONS, RESTOK, pngs
 
 from restok_cli.commands import drawing
@@ -188,6 +190,94 @@ def test_a_run_that_has_lost_a_picture_is_made_again(generate, expected, tmp_pat
     (tmp_path / "expected" / "000005.png").write_bytes(b"cut")
     generate("-o", "expected", "--resume")
     assert pngs(tmp_path / "expected") == expected
+
+
+def counting(monkeypatch) -> list[range]:
+    """The blocks that are drawn from here on."""
+    drawn, draw = [], drawing.draw_blocks
+    monkeypatch.setattr(drawing, "draw_blocks", lambda job, blocks: drawn.extend(blocks) or draw(job, blocks))
+    return drawn
+
+
+@pytest.mark.parametrize("name", ["000004.png", "manifest.jsonl"])
+def test_what_was_damaged_is_drawn_anew_and_no_more(generate, expected, tmp_path, monkeypatch, name):
+    drawn, file = counting(monkeypatch), tmp_path / "expected" / name
+    whole = file.read_bytes()
+    for damaged in damages(whole, number=4):
+        file.write_bytes(damaged)
+        said = generate("-o", "expected", "--resume", "--batch-size", 1).err
+        assert pngs(tmp_path / "expected") == expected and file.read_bytes() == whole
+        assert "of 11 pictures damaged or missing, to be drawn anew" in said
+        if name.endswith(".png"):
+            assert "expected: 1 of 11 pictures" in said and drawn == [range(4, 5)]
+            drawn.clear()
+
+
+def swap(one: Path, other: Path) -> None:
+    data = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(data)
+
+
+def test_swapped_pictures_are_drawn_anew(generate, expected, tmp_path, monkeypatch):
+    drawn = counting(monkeypatch)
+    swap(tmp_path / "expected" / "000002.png", tmp_path / "expected" / "000007.png")
+    assert "expected: 2 of 11 pictures" in generate("-o", "expected", "--resume", "--batch-size", 1).err
+    assert pngs(tmp_path / "expected") == expected and drawn == [range(2, 3), range(7, 8)]
+
+
+def test_pictures_of_an_older_version_without_digests_are_taken_as_they_are(generate, expected, tmp_path):
+    manifest = tmp_path / "expected" / "manifest.jsonl"
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    kept = [{name: value for name, value in line.items() if not name.endswith("_crc32")} for line in lines]
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    assert "is complete" in generate("-o", "expected", "--resume").err
+    generate("-o", "expected", "--resume", "--count", 12)
+    assert pngs(tmp_path / "expected").items() > expected.items()
+    assert all("file_crc32" in line for line in manifest.read_text().splitlines())
+
+
+@pytest.mark.parametrize("options", [("-o", "out"), ("--codes", "-o", "codes.npz")], ids=["pictures", "codes"])
+@pytest.mark.parametrize("damage", ["flipped or zeroed", "swapped", "the list of digests"])
+def test_what_was_damaged_while_work_was_stopped_is_drawn_anew(stop, generate, tmp_path, options, damage):
+    output = tmp_path / options[-1]
+    generate(*options)
+    whole = pngs(output) if output.is_dir() else output.read_bytes()
+    generate(*options, "--overwrite", "--count", 1)
+    shutil.rmtree(output) if output.is_dir() else output.unlink()
+    stop(3, *options)
+    begun = tmp_path / f".{output.name}.unfinished"
+    one, other = sorted(file for file in begun.iterdir() if file.suffix in (".png", ".npy"))[1:3]
+    if damage == "swapped":
+        swap(one, other)
+    else:
+        file = one if damage.startswith("flipped") else begun / "digests-0.jsonl"
+        file.write_bytes(list(damages(file.read_bytes(), number=1))[-1])
+    said = generate(*options, "--resume", "--batch-size", 2).err
+    assert "of what was done had been damaged: made anew" in said
+    assert (pngs(output) if output.is_dir() else output.read_bytes()) == whole
+
+
+@pytest.mark.parametrize("form", ["out.npz", "shards"])
+def test_damaged_pictures_of_other_forms_are_all_drawn_anew(generate, tmp_path, form):
+    options = ("-o", form, *FORMS[form])
+    generate(*options)
+    file = tmp_path / (form if form == "out.npz" else "shards/validation-000000.tar")
+    whole = file.read_bytes()
+    for start in (3000, len(whole) // 2):
+        file.write_bytes(whole[:start] + bytes([whole[start] ^ 16]) + whole[start + 1 :])
+        assert "11 of 11 pictures damaged or missing" in generate(*options, "--resume").err
+        assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["codes.npz", "codes.safetensors", "codes.jsonl"])
+def test_damaged_codes_are_refused_by_name(generate, fails, tiny_models, tmp_path, name):
+    generate("--codes", "-o", name)
+    data = (tmp_path / name).read_bytes()
+    place = len(data) // 2
+    (tmp_path / name).write_bytes(data[:place] + bytes(40) + data[place + 40 :])
+    options = ("generate", "--model", tiny_models / "har", *OPTIONS, "--codes", "-o", name, "--resume")
+    assert name in fails(1, *options)
 
 
 @pytest.mark.parametrize("name", ["codes.npz", "codes.safetensors", "codes.jsonl"])

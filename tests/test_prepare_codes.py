@@ -7,6 +7,7 @@ from io import BytesIO
 
 import pytest
 import torch
+from damage import damages
 from pictures import noise
 
 from restok_cli.data import codes
@@ -141,6 +142,29 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(data, tokenizer, t
     assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept
     assert restok("prepare", "codes", data, tmp_path / "whole", *options).code == 0
     assert contents(out) == contents(tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_shards_that_were_damaged_while_work_was_stopped_are_made_anew(data, tokenizer, tmp_path, restok):
+    out, whole = tmp_path / "codes", tmp_path / "whole"
+    command = ("prepare", "codes", data, "--tokenizer", tokenizer, "--views", "centre")
+    assert restok(*command, whole).code == restok(*command, out).code == 0
+    shards = [out / f"train-00000{i}.npy" for i in range(3)]
+    kept = [shard.read_bytes() for shard in shards]
+    for contents_of in (
+        [next(damages(kept[0])), *kept[1:]],
+        [kept[0], list(damages(kept[1], number=1))[-1], kept[2]],
+        [kept[1], kept[0], kept[2]],
+    ):
+        (out / "codes.json").unlink(missing_ok=True)
+        plan = json.loads((whole / "codes.json").read_text())
+        unfinished = {key: value for key, value in plan.items() if key in codes.CodePlan.model_fields}
+        (out / "unfinished.json").write_text(json.dumps(unfinished))
+        for shard, data_of_it in zip(shards, contents_of, strict=True):
+            shard.write_bytes(data_of_it)
+        result = restok(*command, out)
+        assert result.code == 0 and "are damaged and made anew" in result.err
+        assert contents(out) == contents(whole)
 
 
 def test_little_is_lost_of_a_small_data_set_that_is_stopped():

@@ -17,6 +17,7 @@ from PIL import Image
 from restok_cli.commands.reconstruct import Sheet
 from restok_cli.data.images import center_crop, to_float, to_tensor, to_uint8
 from restok_cli.data.streams import StreamWriter, read_stream
+from restok_cli.files import file_crc32
 from restok_cli.metrics.codebook import codebook_use
 from restok_cli.model.checkpoint import load_for_use, open_tokenizer
 
@@ -65,6 +66,7 @@ def test_pictures_and_numbers_are_those_of_the_tokenizer(reconstruct, here, batc
         made = to_tensor(Image.open(here / "out" / line["file"]))
         assert torch.equal(made, expected)
         values.append(psnr(made.numpy(), original.numpy()))
+        assert line.pop("file_crc32") == file_crc32(here / "out" / line["file"]) and line.pop("fields_crc32")
         assert line == {"file": f"{name}.png", "tokens": 32, "psnr": pytest.approx(values[-1], abs=1e-4)}
     use = codebook_use(torch.cat(codes).numpy(), 64)
     assert result["psnr"] == pytest.approx(np.mean(values), abs=1e-4) and result["pictures"] == 5

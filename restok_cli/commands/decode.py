@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from restok_cli.commands.options import (
-    PICTURE_MANIFEST,
     SAMPLE_MODEL,
     STDOUT,
     AnyBatchSize,
@@ -25,8 +24,9 @@ from restok_cli.commands.options import (
     torch_dtype,
 )
 from restok_cli.console import Progress
+from restok_cli.data.picture_folders import PICTURE_MANIFEST, manifest_line
 from restok_cli.errors import UsageError
-from restok_cli.files import check_apart, lines_of, whole_file, whole_folder
+from restok_cli.files import check_apart, crc32_of, lines_of, whole_file, whole_folder
 
 if TYPE_CHECKING:
     from restok_cli.data.code_files import Codes
@@ -178,7 +178,7 @@ def write_pictures(pictures: Iterator[Decoded], output: Path) -> int:
                 file = f"{picture.key}.png"
                 (folder / file).parent.mkdir(parents=True, exist_ok=True)
                 (folder / file).write_bytes(picture.png)
-                lines.append(json.dumps({"file": file, **picture.info}, ensure_ascii=False) + "\n")
+                lines.append(manifest_line(file, crc32_of(picture.png), picture.info))
             (folder / PICTURE_MANIFEST).write_text("".join(lines), encoding="utf-8")
         count = len(lines)
     return count

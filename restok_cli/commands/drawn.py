@@ -19,16 +19,12 @@ from restok_cli.commands.drawn_before import (
     remove_leftover,
     take_over,
 )
-from restok_cli.commands.options import (
-    PICTURE_MANIFEST,
-    STDOUT,
-    check_resume,
-    check_sheets,
-)
+from restok_cli.commands.options import STDOUT, check_resume, check_sheets
 from restok_cli.console import note
+from restok_cli.data.picture_folders import PICTURE_MANIFEST, manifest_line
 from restok_cli.errors import UsageError
 from restok_cli.files import check_apart, publish_folder, whole_file, whole_folder
-from restok_cli.processes import barrier, rank
+from restok_cli.processes import barrier, gather, rank
 from restok_cli.room import check_disk, check_memory
 
 if TYPE_CHECKING:
@@ -107,15 +103,14 @@ def to_files(job: "Job", request: dict[str, Any], to: Destination) -> None:
     from restok_cli.commands.drawing import fill_folder
     from restok_cli.data.unfinished import unfinished
 
-    count, there = len(job.class_ids), 0
+    count, there = len(job.class_ids), []
     if to.resume:
-        there = pictures_there(to, request)
-        if there == count:
+        there = gather(pictures_there(to, request, job) if rank() == 0 else [])[0]
+        if len(there) == count:
             note(f"{to.output} is complete: nothing is left to do")
             if to.grid is not None and rank() == 0:
-                write_grid(job, list(read_pictures(to, count)), to.grid)
+                write_grid(job, list(read_pictures(to, there)), to.grid)
             return
-        barrier()  # all have looked
     with unfinished(to.output, request, to.resume, rank() == 0) as folder:
         if there and rank() == 0:
             take_over(job, to, there, folder)
@@ -134,6 +129,8 @@ def to_files(job: "Job", request: dict[str, Any], to: Destination) -> None:
 
 def write_pictures(job: "Job", request: dict[str, Any], folder: Path, to: Destination) -> None:
     """Make the output of the pictures in `folder`, which may become it."""
+    from restok_cli.data.unfinished import remove_digests, written_digests
+
     files = [folder / name for name in picture_names(range(len(job.class_ids)))]
     records = [job.record(i) for i in range(len(files))]
     if to.shards:
@@ -147,7 +144,11 @@ def write_pictures(job: "Job", request: dict[str, Any], folder: Path, to: Destin
         with whole_file(to.output) as temporary:
             write_npz(temporary, files, job.class_ids, json.dumps(request))
     else:
-        lines = [json.dumps({"file": file.name, **record}) + "\n" for file, record in zip(files, records, strict=True)]
+        digests = written_digests(folder)
+        lines = [
+            manifest_line(file.name, digests[file.name], facts) for file, facts in zip(files, records, strict=True)
+        ]
+        remove_digests(folder)
         (folder / PICTURE_MANIFEST).write_text("".join(lines), encoding="utf-8")
         publish_folder(folder, to.output.resolve())
 

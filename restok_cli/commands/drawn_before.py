@@ -6,21 +6,22 @@ pictures, is one thing: what is there goes into the folder of unfinished work, a
 
 import json
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from restok_cli.commands.options import (
-    PICTURE_MANIFEST,
     PICTURE_REQUEST,
     STDOUT,
     check_output_file,
     check_picture_folder,
 )
-from restok_cli.console import counted
+from restok_cli.console import counted, note
+from restok_cli.data.picture_folders import PICTURE_MANIFEST, whole_lines
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import check_output_folder
+from restok_cli.files import FILE_CRC, check_output_folder, file_crc32, sealed
 
 if TYPE_CHECKING:
     from restok_cli.commands.drawing import Job
@@ -61,7 +62,7 @@ def check_output(to: Destination, overwrite: bool, *models: Path) -> None:
         check_picture_folder(output, overwrite)
 
 
-def picture_names(block: range) -> list[str]:
+def picture_names(block: Sequence[int]) -> list[str]:
     return [f"{index:06d}.png" for index in block]
 
 
@@ -96,7 +97,11 @@ def remove_leftover(to: Destination) -> None:
     folder = unfinished_folder(to.output)
     if folder.is_dir() and to.output.exists():
         request = read_request(folder)
-        if request is None or as_kept(request, to) == request_of(to):
+        try:
+            is_left = request is None or as_kept(request, to) == request_of(to)
+        except RestokError:  # of a damaged output, which whoever goes on with it will be told
+            return
+        if is_left:
             with alone(to.output):
                 clear_unfinished(to.output)
 
@@ -122,31 +127,43 @@ def check_not_stopped(to: Destination) -> None:
 # --- what is finished ----------------------------------------------------------------------------------------------
 
 
-def pictures_there(to: Destination, request: dict[str, Any]) -> int:
-    """How many pictures, or their codes, a finished output has of this request, which may ask for more; 0 for none.
+def pictures_there(to: Destination, request: dict[str, Any], job: "Job") -> list[int]:
+    """Which pictures, or codes of them, a finished output has of this request, which may ask for more.
 
-    Raises UsageError where it was drawn by another request, or holds what nobody drew.
+    Those that are missing, damaged or swapped are not there; they are counted. Raises UsageError where it was drawn by
+    another request, or holds what nobody drew; RestokError where a single file is damaged.
     """
     from restok_cli.data.unfinished import check_same
 
     before = request_of(to)
     if before is None:
         check_output(to, overwrite=False)
-        return 0
+        return []
     check_same(before, as_kept(request, to), f"{to.output} was drawn")
-    there = before["count"] if is_whole(to, before["count"]) else 0  # what has lost some of its files is made anew
-    if there < request["count"]:
+    drawn = range(before["count"])
+    there = whole_pictures(to.output, drawn, job) if is_folder(to) else [*drawn] if is_whole(to) else []
+    if lost := len(drawn) - len(there):
+        note(f"{to.output}: {lost:,} of {counted(len(drawn), 'picture')} damaged or missing, to be drawn anew")
+    if len(there) == request["count"]:
+        return there
+    if is_folder(to):
+        own = {*picture_names(drawn), PICTURE_MANIFEST, PICTURE_REQUEST}
+        check_output_folder(to.output, True, own.__contains__)
+    else:
         check_output(to, overwrite=True)
     return there
 
 
 def request_of(there: Destination) -> dict[str, Any] | None:
-    """What the pictures or codes that are there were drawn by; None where that cannot be told."""
+    """What the pictures or codes that are there were drawn by; None where that cannot be told.
+
+    Raises RestokError where a file of codes, or the manifest of a data set, is damaged.
+    """
     from restok_cli.data.code_files import read_codes
     from restok_cli.data.shards import read_manifest
 
     output = there.output
-    with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile, RestokError):
+    with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile, UsageError):
         if there.codes:
             return read_codes(output).request
         if there.shards:
@@ -159,23 +176,43 @@ def request_of(there: Destination) -> dict[str, Any] | None:
     return None
 
 
-def is_whole(there: Destination, count: int) -> bool:
-    """Whether no file is missing from the pictures that are there; a single file is never there in part."""
-    from restok_cli.data.shards import open_dataset
+def is_folder(there: Destination) -> bool:
+    """Whether the output is a folder of picture files."""
+    return not (there.codes or there.shards or there.output.suffix.lower() == ".npz")
+
+
+def whole_pictures(folder: Path, drawn: range, job: "Job") -> list[int]:
+    """Which of the pictures in `folder` are as they were drawn, by its manifest; without digests, which are there."""
     from restok_cli.data.unfinished import is_finished
 
+    lines, there = whole_lines(folder), []
+    for index, name in zip(drawn, picture_names(drawn), strict=True):
+        facts = {"file": name, **job.record(index)}  # all that older versions wrote
+        if is_finished(folder / name) and (
+            lines.get(name) in (facts, sealed(facts | {FILE_CRC: file_crc32(folder / name)}))
+        ):
+            there.append(index)
+    return there
+
+
+def is_whole(there: Destination) -> bool:
+    """Whether a data set, or a single file, that is there is as it was written."""
+    from restok_cli.data.jobs import available_cores
+    from restok_cli.data.verify import verify_dataset
+
     if there.shards:
+        return not verify_dataset(there.output.resolve(), available_cores()).problems
+    if there.codes:
+        return True  # they were read
+    with zipfile.ZipFile(there.output) as archive:
         try:
-            return bool(open_dataset(there.output.resolve()))
-        except RestokError:
+            return archive.testzip() is None
+        except (OSError, zipfile.BadZipFile, zlib.error):
             return False
-    if there.output.is_file():
-        return True
-    return all(is_finished(there.output / name) for name in (*picture_names(range(count)), PICTURE_MANIFEST))
 
 
-def read_pictures(there: Destination, count: int) -> Iterator[bytes]:
-    """The PNG files of the pictures that are there, all of them."""
+def read_pictures(there: Destination, indices: Sequence[int]) -> Iterator[bytes]:
+    """The PNG files of those of the pictures that are there."""
     from restok_cli.data.images import png_bytes, to_tensor
     from restok_cli.data.shards import open_dataset
     from restok_cli.metrics.pictures import open_pictures
@@ -183,26 +220,26 @@ def read_pictures(there: Destination, count: int) -> Iterator[bytes]:
     output = there.output
     if there.shards:
         part = open_dataset(output.resolve()).split("validation")
-        yield from map(part.read, range(count))
+        yield from map(part.read, indices)
     elif output.suffix.lower() == ".npz":
         pictures = open_pictures(str(output), "all")
-        yield from (png_bytes(to_tensor(pictures.open(index))) for index in range(count))
+        yield from (png_bytes(to_tensor(pictures.open(index))) for index in indices)
     else:
-        yield from ((output / name).read_bytes() for name in picture_names(range(count)))
+        yield from ((output / f"{index:06d}.png").read_bytes() for index in indices)
 
 
-def take_over(job: "Job", there: Destination, count: int, folder: Path) -> None:
-    """Put the `count` pictures or codes that are there into the folder of unfinished work, for more to be drawn."""
+def take_over(job: "Job", there: Destination, indices: Sequence[int], folder: Path) -> None:
+    """Put those pictures, or all codes, that are there into the folder of unfinished work, for more to be drawn."""
     from restok_cli.commands.drawing import npy_bytes
     from restok_cli.data.code_files import read_codes
     from restok_cli.data.unfinished import is_finished, write_finished
 
     if there.codes:
         rows = read_codes(there.output).codes
-        blocks = [block for block in job.blocks if block.stop <= count]
+        blocks = [block for block in job.blocks if block.stop <= len(rows)]
         files = ((code_names(block)[0], npy_bytes(rows[block.start : block.stop])) for block in blocks)
     else:
-        files = zip(picture_names(range(count)), read_pictures(there, count), strict=True)
+        files = zip(picture_names(indices), read_pictures(there, indices), strict=True)
     for name, data in files:
         if not is_finished(folder / name):
             write_finished(folder / name, data)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from restok_cli.data.codes import CodeManifest, CodePlan
-    from restok_cli.data.shards import Dataset
+    from restok_cli.data.shards import Dataset, Split
     from restok_cli.model.checkpoint import ModelFolder
     from restok_cli.model.tokenizer import Tokenizer
 
@@ -92,7 +92,7 @@ def codes(
     plan = make_plan(dataset, model, views, dtype)
     num_shards = {name: plan.num_shards(len(split)) for name, split in splits.items()}
     with locked_folder(out) if rank() == 0 else nullcontext():
-        missing = start(out, plan, num_shards, overwrite)
+        missing = start(out, plan, splits, overwrite)
         encoder = Encoder(load_for_use(model, torch_device, torch_dtype(dtype)), torch_device, batch_size)
         try:
             encode_shards(out, missing[rank() :: world_size()], plan, dataset, encoder, num_workers)
@@ -123,20 +123,25 @@ def make_plan(dataset: "Dataset", tokenizer: "ModelFolder", views: str, dtype: s
     )
 
 
-def start(out: Path, plan: "CodePlan", num_shards: dict[str, int], overwrite: bool) -> Shards:
-    """Make `out` ready; return the shards that are still to be made, the same to all processes.
+def start(out: Path, plan: "CodePlan", splits: "dict[str, Split]", overwrite: bool) -> Shards:
+    """Make `out` ready; return the shards that are still to be made, or damaged, the same to all processes.
 
     Raises UsageError where `out` holds anything else.
     """
-    from restok_cli.data.code_writer import shard_path, start_codes
+    from restok_cli.data.code_writer import is_whole_shard, shard_path, start_codes
 
     missing: Shards = []
     if rank() == 0:
         start_codes(out, plan, overwrite)
-        shards = [(split, number) for split, count in num_shards.items() for number in range(count)]
-        missing = [shard for shard in shards if not shard_path(out, *shard).exists()]
-        if len(missing) < len(shards):
-            note(f"{len(shards) - len(missing)} of {len(shards)} shards are there already")
+        shards = [(name, number) for name, split in splits.items() for number in range(plan.num_shards(len(split)))]
+        for name, number in shards:
+            keys = map(splits[name].key, plan.samples_of(number, len(splits[name])))
+            if not is_whole_shard(shard_path(out, name, number), plan, name, keys):
+                missing.append((name, number))
+        damaged = sum(shard_path(out, *shard).exists() for shard in missing)
+        if len(missing) < len(shards) or damaged:
+            made_anew = f", {damaged} are damaged and made anew" if damaged else ""
+            note(f"{len(shards) - len(missing)} of {len(shards)} shards are there already{made_anew}")
     return gather(missing)[0]  # what process 0 found before anything was written
 
 

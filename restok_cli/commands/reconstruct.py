@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from restok_cli.commands.options import (
-    PICTURE_MANIFEST,
     SAMPLE_MODEL,
     STDOUT,
     AnyBatchSize,
@@ -28,8 +27,9 @@ from restok_cli.commands.options import (
     torch_dtype,
 )
 from restok_cli.console import Progress, counted, note
+from restok_cli.data.picture_folders import PICTURE_MANIFEST, manifest_line
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_apart, whole_file, whole_folder
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_apart, crc32_of, whole_file, whole_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -208,7 +208,7 @@ def write_folder(work: Reconstruction, inputs: "Inputs", sheets: "list[Sheet]", 
                 file = f"{made.key}.png" if len(work.lengths) == 1 else f"{n}/{made.key}.png"
                 (folder / file).parent.mkdir(parents=True, exist_ok=True)
                 (folder / file).write_bytes(png)
-                lines.append(json.dumps({"file": file, "tokens": n, "psnr": value}, ensure_ascii=False) + "\n")
+                lines.append(manifest_line(file, crc32_of(png), {"tokens": n, "psnr": value}))
             total.add(made)
         (folder / PICTURE_MANIFEST).write_text("".join(lines), encoding="utf-8")
     return total.summary(inputs)

@@ -1,5 +1,6 @@
 """Writing a code cache shard by shard, so that what is there after a kill is kept and gone on with."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from restok_cli.data.codes import (
     is_codes,
     record_dtype,
 )
+from restok_cli.data.transforms import NUM_VIEWS
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import check_output_folder, file_sha256, remove_leftovers, whole_file
 
@@ -36,8 +38,7 @@ def start_codes(folder: Path, plan: CodePlan, overwrite: bool) -> None:
             file.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
-    with whole_file(folder / UNFINISHED_FILE) as temporary:
-        temporary.write_text(plan.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    MADE.write(plan, folder / UNFINISHED_FILE)
 
 
 def _check_same(folder: Path, before: CodePlan, now: CodePlan) -> None:
@@ -64,6 +65,20 @@ def write_code_shard(path: Path, plan: CodePlan, codes: np.ndarray, class_ids: l
         np.save(file, records)
 
 
+def is_whole_shard(path: Path, plan: CodePlan, split: str, keys: Iterator[str]) -> bool:
+    """Whether a shard is there as it was written, of samples of `split` with some of these keys, in their order."""
+    try:
+        records = map_array(path)
+    except (OSError, ValueError):
+        return False
+    key_bytes = records.dtype["key"].itemsize if "key" in (records.dtype.names or ()) else 0
+    if records.dtype != record_dtype(plan, NUM_VIEWS[plan.views[split]], key_bytes):
+        return False
+    if any(checksum(record) != record["checksum"] for record in records):
+        return False
+    return all(key.decode() in keys for key in records["key"].tolist())  # which goes on where it found the last one
+
+
 def finish_codes(folder: Path, plan: CodePlan, num_shards: dict[str, int]) -> CodeManifest:
     """Write codes.json over the shards in `folder`, all of which are there.
 
@@ -77,8 +92,7 @@ def finish_codes(folder: Path, plan: CodePlan, num_shards: dict[str, int]) -> Co
         if not any(shard.num_samples for shard in shards):
             raise RestokError(f"none of the pictures of split {split} could be decoded, so there are no codes of it")
     manifest = CodeManifest(**dict(plan), splits=splits, fingerprint=fingerprint(plan, splits))
-    with whole_file(folder / CODES_FILE) as temporary:
-        temporary.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    MADE.write(manifest, folder / CODES_FILE)
     (folder / UNFINISHED_FILE).unlink()
     return manifest
 

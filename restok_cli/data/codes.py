@@ -10,8 +10,8 @@ A shard is an array that `numpy.load` reads. The code room knows no tokenizer: `
 import hashlib
 import json
 import re
-import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 import numpy as np
 import torch
 from pydantic import Field, model_validator
+from zlib_ng import zlib_ng
 
 from restok_cli.data.arrays import map_array
 from restok_cli.data.batching import check_division, micro_batches
@@ -111,7 +112,7 @@ def impossible(records: np.ndarray, plan: CodePlan) -> np.ndarray:
 
 def checksum(record: np.void) -> int:
     """What the last field of a record must be."""
-    return zlib.crc32(record.tobytes()[:-4])
+    return zlib_ng.crc32(memoryview(record.tobytes())[:-4])
 
 
 def fingerprint(plan: CodePlan, splits: dict[str, list[CodeShardInfo]]) -> str:
@@ -218,13 +219,16 @@ def is_codes(path: str | Path) -> bool:
 def open_codes(path: str | Path) -> CodeCache:
     """Open a folder that `restok prepare codes` made.
 
-    Raises UsageError where `path` is none or is unfinished, RestokError where a shard of it is missing or cut.
+    Raises UsageError where `path` is none or is unfinished, RestokError where a part of it is missing or damaged.
     """
     folder = Path(path)
     check_finished(folder)
     manifest = MADE.read(CodeManifest, folder / CODES_FILE)
-    for shard in (shard for shards in manifest.splits.values() for shard in shards):
-        MADE.check_file(folder / shard.file, shard.bytes)
+    if manifest.fingerprint != fingerprint(manifest, manifest.splits):
+        raise MADE.damaged(folder / CODES_FILE, "does not fit its fingerprint")
+    shards = [shard for shards in manifest.splits.values() for shard in shards]
+    with ThreadPoolExecutor() as pool:  # SHA-256 lets other threads run
+        list(pool.map(lambda shard: MADE.check_file(folder / shard.file, shard.bytes, shard.sha256), shards))
     return CodeCache(folder, manifest)
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from restok_cli.console import counted, note
+from restok_cli.data.picture_folders import known_digests
 from restok_cli.data.shards import NO_CLASS
 from restok_cli.data.sources import File, Source, Sources, readable, shuffled, split_by_hash, unused_key
 from restok_cli.data.splits import SPLITS, split_named, test_as_validation
@@ -56,7 +57,7 @@ def walk_folder(folder: Path, validation_fraction: float, validate_on_test: bool
         splits = test_as_validation(splits, str(folder))
     if validation_fraction and "train" in splits and "validation" not in splits:
         note(f"{folder}: validation is {validation_fraction:g} of each class of {own['train']}/")
-    return _sources(splits, validation_fraction, passed_over)
+    return _sources(splits, validation_fraction, passed_over, known_digests(folder))
 
 
 def _picture(path: str, parts: list[str], depth: int) -> Picture:
@@ -65,13 +66,18 @@ def _picture(path: str, parts: list[str], depth: int) -> Picture:
     return Picture(path, "/".join(parts), name, name and normalize("NFC", name))
 
 
-def _sources(splits: dict[str, list[Picture]], validation_fraction: float, passed_over: dict[str, str]) -> Sources:
+def _sources(
+    splits: dict[str, list[Picture]], validation_fraction: float, passed_over: dict[str, str], digests: dict[str, str]
+) -> Sources:
     names = sorted({picture.class_name for members in splits.values() for picture in members} - {None})
     class_ids = {None: NO_CLASS} | {name: i for i, name in enumerate(names)}
     keys: set[str] = set()
     sources = {
         split: [
-            Source(unused_key(file, keys), readable(file), class_ids[class_name], File(path))
+            Source(
+                *(unused_key(file, keys), readable(file), class_ids[class_name]),
+                File(path, digests.get(normalize("NFC", file)) if digests else None),
+            )
             for path, file, _, class_name in members
         ]
         for split, members in splits.items()

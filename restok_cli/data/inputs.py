@@ -1,14 +1,17 @@
 """The pictures that `encode` and `reconstruct` take: files, folders, a data set, or a tar stream on stdin."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
+from unicodedata import normalize
 
 import torch
 from PIL import Image
 
 from restok_cli.console import note
 from restok_cli.data.images import center_crop, read_file, read_image, to_tensor
+from restok_cli.data.picture_folders import check_picture, known_digests
 from restok_cli.data.shards import NO_CLASS, is_dataset, open_dataset, split_picture_name
 from restok_cli.data.sources import readable
 from restok_cli.data.streams import read_stream
@@ -91,18 +94,16 @@ def find_inputs(
         found = [Input(part.key(i), part.class_id(i), lambda i=i: part.image(i)) for i in range(len(part))]
     else:
         files = _named_files([Path(picture) for picture in pictures])
-        found = [
-            Input(
-                key,
-                NO_CLASS,
-                lambda file=file: read_image(read_file(file, str(file), max_bytes), str(file), max_pixels),
-            )
-            for key, file in files.items()
-        ]
+        found = [Input(key, NO_CLASS, partial(_read, *file, max_pixels, max_bytes)) for key, file in files.items()]
     taken: set[str] = set()
     for picture in found:
         check_key(picture.key, taken, "the list of pictures")
     return Inputs(found, len(found))
+
+
+def _read(file: Path, crc32: str | None, max_pixels: int, max_bytes: int) -> Image.Image:
+    data = check_picture(read_file(file, str(file), max_bytes), crc32, str(file))
+    return read_image(data, str(file), max_pixels)
 
 
 def _from_stream(file: BinaryIO, max_pixels: int, max_bytes: int) -> Iterator[Input]:
@@ -133,20 +134,21 @@ def check_key(key: str, taken: set[str], source: str) -> str:
     return key
 
 
-def _named_files(paths: list[Path]) -> dict[str, Path]:
-    """Picture files by the names that their outputs get: their path in the folder that was given, without its suffix
-    where that is a picture's.
+def _named_files(paths: list[Path]) -> dict[str, tuple[Path, str | None]]:
+    """Picture files, with their digests where known, by the names that their outputs get: their path in the folder that
+    was given, without its suffix where that is a picture's.
 
     Raises UsageError where two would get the same name.
     """
-    names: dict[str, Path] = {}
+    names: dict[str, tuple[Path, str | None]] = {}
     for path in paths:
+        digests = known_digests(path)
         for file in find_images([path]):
             relative = file.relative_to(path) if path.is_dir() else Path(file.name)
             name = readable(split_picture_name(relative.as_posix())[0])
             if name in names:
                 raise UsageError(
-                    f"{names[name]} and {file} would both become {name}.png; give them one after the other"
+                    f"{names[name][0]} and {file} would both become {name}.png; give them one after the other"
                 )
-            names[name] = file
+            names[name] = file, digests.get(normalize("NFC", relative.as_posix()))
     return names

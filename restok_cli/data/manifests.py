@@ -1,21 +1,15 @@
 """What data sets and code caches share: a folder of shards, and a JSON file that describes them."""
 
+import json
 from bisect import bisect_right
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from pydantic import BaseModel, JsonValue
-
 from restok_cli.errors import RestokError
-from restok_cli.schema import Schema, read_json, shown
+from restok_cli.files import FIELDS_CRC, file_sha256, is_sealed, sealed, whole_file
+from restok_cli.schema import Fields, Schema, parse_json, read_json, shown
 
 Described = TypeVar("Described", bound=Schema)
-
-
-class _Version(BaseModel):
-    """Read before all else of a description, which may be of another version."""
-
-    format_version: JsonValue = None
 
 
 class Made(NamedTuple):
@@ -35,20 +29,32 @@ class Made(NamedTuple):
     def read(self, kind: type[Described], path: Path) -> Described:
         """A description of that kind. Raises RestokError where it is damaged or of another format."""
         version = kind.model_fields["format_version"].default
-        found = read_json(_Version, path, self.remedy).format_version
+        fields = read_json(Fields, path, self.remedy)
+        found = fields.get("format_version")
         if found not in (None, version):
             raise RestokError(
                 f"{path} has format {shown(found)}, this restok reads {version}:"
                 f" update restok, or run `{self.command}` again"
             )
-        return read_json(kind, path, self.remedy)
+        if not is_sealed(fields):
+            raise self.damaged(path, "is not as it was written")
+        fields.pop(FIELDS_CRC, None)
+        return parse_json(kind, json.dumps(fields), str(path), self.remedy)
 
-    def check_file(self, path: Path, num_bytes: int | None) -> None:
-        """Raises RestokError where the file is missing or, if that is known, has not so many bytes."""
+    def write(self, description: Schema, path: Path) -> None:
+        """Write a description, whole or not at all, with a digest of its own."""
+        with whole_file(path) as temporary:
+            text = json.dumps(sealed(description.model_dump(mode="json")), indent=1, ensure_ascii=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+    def check_file(self, path: Path, num_bytes: int | None, sha256: str | None = None) -> None:
+        """Raises RestokError where the file is missing or, if that is known, has another size or SHA-256."""
         if not path.is_file():
             raise self.damaged(path, "is missing")
         if num_bytes not in (None, size := path.stat().st_size):
             raise self.damaged(path, f"has {size} bytes instead of {num_bytes}")
+        if sha256 is not None and file_sha256(path) != sha256:
+            raise self.damaged(path, "is not as it was made")
 
 
 def locate(ends: list[int], i: int) -> tuple[int, int]:

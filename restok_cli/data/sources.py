@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import NamedTuple, Protocol, TypeVar
 
 from restok_cli.data.images import check_size
+from restok_cli.data.picture_folders import check_picture
 from restok_cli.data.shards import Sample
 from restok_cli.errors import PictureError, RestokError
 
@@ -21,7 +22,7 @@ class Place(Protocol):
         """The file's bytes.
 
         Raises OSError where this one cannot be read, PictureError, calling it `name`, where it has more than
-        `max_bytes`, RestokError where none here can be read.
+        `max_bytes` or is damaged, RestokError where none here can be read.
         """
 
 
@@ -29,11 +30,12 @@ class File(NamedTuple):
     """A file of its own."""
 
     path: str
+    crc32: str | None = None  # that restok wrote it with; None where that is not known
 
     def read(self, name: str, max_bytes: int) -> bytes:
         with open(self.path, "rb", buffering=0) as file:
             check_size(os.fstat(file.fileno()).st_size, name, max_bytes)
-            return file.read()
+            return check_picture(file.read(), self.crc32, name)
 
 
 class Piece(NamedTuple):

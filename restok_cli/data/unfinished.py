@@ -1,21 +1,36 @@
 """Work that goes on where it was stopped: a hidden folder beside the output holds what is done, file by file.
 
 A file is there whole or not at all, and what is in it depends on the request alone, which lies beside the files. So to
-continue is to make what is missing, whichever processes made the rest. When all is there, it becomes the output.
+continue is to make what is missing, whichever processes made the rest. When all is there, it becomes the output. Each
+process lists the digests of what it wrote, and a file that is not as it was written counts as missing.
 """
 
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from restok_cli.console import note
+from restok_cli.console import counted, note
 from restok_cli.errors import Interrupted, UsageError
-from restok_cli.files import clear_beside, discard_folder, locked, remove_leftovers
+from restok_cli.files import (
+    FIELDS_CRC,
+    FILE_CRC,
+    clear_beside,
+    crc32_of,
+    discard_folder,
+    file_crc32,
+    is_sealed,
+    locked,
+    remove_leftovers,
+    sealed,
+    text_lines,
+)
+from restok_cli.processes import rank
 
 REQUEST_FILE = "request.json"
+DIGESTS = "digests-{}.jsonl"  # of the files that the process of that number wrote
 PNG_END = b"IEND\xaeB`\x82"  # the last bytes of every PNG file
 
 
@@ -47,9 +62,10 @@ def _unfinished(output: Path, request: dict, resume: bool, is_main: bool) -> Ite
                 check_same(before, request, f"{output} was begun")
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
+        _remove_damaged(folder)
     try:
         if is_main:
-            write_finished(folder / REQUEST_FILE, json.dumps(request, ensure_ascii=False, indent=1).encode() + b"\n")
+            _write_whole(folder / REQUEST_FILE, json.dumps(request, ensure_ascii=False, indent=1).encode() + b"\n")
         yield folder
     except BaseException as error:
         if is_main:
@@ -92,7 +108,45 @@ def is_finished(path: Path) -> bool:
 
 
 def write_finished(path: Path, data: bytes) -> None:
-    """Write a file of the folder, whole or not at all."""
+    """Write a file of the folder, whole or not at all, and list its digest."""
+    with open(path.with_name(DIGESTS.format(rank())), "ab") as digests:
+        digests.write(json.dumps(sealed({"file": path.name, FILE_CRC: crc32_of(data)})).encode() + b"\n")
+    _write_whole(path, data)
+
+
+def written_digests(folder: Path) -> dict[str, str]:
+    """The digests of the files of the folder, by name; a line that is damaged says nothing."""
+    found = {}
+    for file in folder.glob(DIGESTS.format("*")):
+        for text in text_lines(file):
+            with suppress(ValueError, RecursionError):
+                line = json.loads(text)
+                if isinstance(line, dict) and FIELDS_CRC in line and is_sealed(line):
+                    found[line["file"]] = line[FILE_CRC]
+    return found
+
+
+def remove_digests(folder: Path) -> None:
+    """Remove the lists of digests, where the folder itself becomes the output."""
+    for file in folder.glob(DIGESTS.format("*")):
+        file.unlink()
+
+
+def _remove_damaged(folder: Path) -> None:
+    """Remove what is not as it was written, so that it is made anew; it is counted."""
+    digests = written_digests(folder)
+    damaged = [file for file in _results(folder) if digests.get(file.name) != file_crc32(file)]
+    for file in damaged:
+        file.unlink()
+    if damaged:
+        note(f"{counted(len(damaged), 'file')} of what was done had been damaged: made anew")
+
+
+def _results(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.name != REQUEST_FILE and not path.match(DIGESTS.format("*"))]
+
+
+def _write_whole(path: Path, data: bytes) -> None:
     # not synced to the disk one by one: that is done once, when the folder becomes the output
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -123,7 +177,7 @@ def check_same(before: dict, request: dict, done: str) -> None:
 
 def _keep_or_clear(folder: Path, error: BaseException) -> None:
     remove_leftovers(folder)
-    if not any(path.name != REQUEST_FILE for path in folder.iterdir()):
+    if not _results(folder):
         shutil.rmtree(folder)
     elif isinstance(error, Interrupted):
         raise Interrupted(error.signal_number, f"{error}; the same command with --resume goes on") from None

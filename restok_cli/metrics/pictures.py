@@ -26,6 +26,7 @@ from restok_cli.console import note
 from restok_cli.data.arrays import MAX_UNPACKED, NPZ_ERRORS, open_member
 from restok_cli.data.images import PNG_DEPTH, center_crop, open_image, read_file, read_image, to_tensor
 from restok_cli.data.manifests import locate
+from restok_cli.data.picture_folders import PICTURE_MANIFEST, check_picture, known_digests
 from restok_cli.data.shards import is_dataset, open_dataset, split_picture_name
 from restok_cli.data.streams import SIDE_SUFFIXES, PassedOver, read_stream
 from restok_cli.data.tars import list_files, why_unread
@@ -34,7 +35,6 @@ from restok_cli.errors import PictureError, RestokError, UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, read_json_lines
 from restok_cli.processes import rank
 
-MANIFEST_FILE = "manifest.jsonl"  # what generate and reconstruct write beside their pictures: a line for each
 GROUP_SIZE = 16  # pictures that go through a network together
 CHUNK = 2**20  # bytes
 READING_THREADS = min(8, os.cpu_count() or 1)
@@ -223,13 +223,24 @@ def open_pictures(
 
 
 def _from_folder(path: Path, limits: Limits) -> Pictures:
-    listed = (path / MANIFEST_FILE).is_file()
-    files = _listed(path / MANIFEST_FILE) if listed else find_images([path])
+    listed = (path / PICTURE_MANIFEST).is_file()
+    files = _listed(path / PICTURE_MANIFEST) if listed else find_images([path])
+    digests = known_digests(path)
+
+    def read(index: int) -> Image.Image:
+        file, name = files[index], str(files[index])
+        data = read_file(file, name, limits.num_bytes)
+        try:
+            check_picture(data, digests.get(normalize("NFC", file.relative_to(path).as_posix())), name)
+        except PictureError as error:
+            raise RestokError(str(error)) from None  # not left out: the numbers would be of other pictures
+        return _read(data, name, limits)
+
     return Pictures(
         source=str(path),
         count=len(files),
         key=lambda index: split_picture_name(files[index].relative_to(path).as_posix())[0],
-        open=lambda index: _read(files[index], str(files[index]), limits),
+        open=read,
         listed=listed,
     )
 
@@ -367,8 +378,7 @@ def _from_places(source: str, places: list[_Place], limits: Limits) -> Pictures:
     return Pictures(source=source, count=len(places), key=lambda index: places[index].key, open=read)
 
 
-def _read(source: bytes | Path, name: str, limits: Limits) -> Image.Image:
-    data = source if isinstance(source, bytes) else read_file(source, name, limits.num_bytes)
+def _read(data: bytes, name: str, limits: Limits) -> Image.Image:
     if limits.exact:
         _check_rgb(data, name, limits.pixels)
     return read_image(data, name, limits.pixels)

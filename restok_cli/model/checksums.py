@@ -6,18 +6,19 @@ Folders without one, of older versions or of others, are read as they are; `rest
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from restok_cli.errors import RestokError
 from restok_cli.files import FIELDS_CRC, file_crc32, is_sealed, sealed
+from restok_cli.schema import Count, Fields, Schema, check, read_json
 
 CHECKSUMS_FILE = "checksums.json"
+REMEDY = "copy or make the model again"
 
 
-class Checksum(NamedTuple):
+class Checksum(Schema):
     """A file as it was written."""
 
-    bytes: int
+    bytes: Count
     crc32: str
 
     def problem(self, path: Path) -> str | None:
@@ -31,7 +32,7 @@ class Checksum(NamedTuple):
 
 def write_checksums(folder: Path, names: Iterable[str]) -> None:
     """Write the checksums of these files of `folder`, which are there."""
-    sums = {name: Checksum((folder / name).stat().st_size, file_crc32(folder / name))._asdict() for name in names}
+    sums = {name: {"bytes": (folder / name).stat().st_size, "crc32": file_crc32(folder / name)} for name in names}
     (folder / CHECKSUMS_FILE).write_text(json.dumps(sealed(sums), indent=2) + "\n", encoding="utf-8")
 
 
@@ -41,21 +42,17 @@ def read_checksums(folder: Path) -> dict[str, Checksum]:
     Raises RestokError where they are damaged.
     """
     path = folder / CHECKSUMS_FILE
-    try:
-        sums = json.loads(path.read_text(encoding="utf-8"))
-        if not is_sealed(sums):
-            raise ValueError("it is not as it was written")
-        return {name: Checksum(entry["bytes"], entry["crc32"]) for name, entry in sums.items() if name != FIELDS_CRC}
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RestokError(f"{path} is damaged ({error}); copy or make the model again") from error
+    fields = read_json(Fields, path, REMEDY)
+    if not is_sealed(fields):
+        raise RestokError(f"{path} is not as it was written; {REMEDY}")
+    sums = {name: fields[name] for name in fields if name != FIELDS_CRC}
+    return check(dict[str, Checksum], sums, str(path), REMEDY)
 
 
 def check_file(path: Path) -> None:
     """Raises RestokError where the checksums beside `path` say that it was written otherwise."""
     known = read_checksums(path.parent).get(path.name)
     if known is not None and (problem := known.problem(path)):
-        raise RestokError(
-            f"{path} {problem}; copy or make the model again, or, if the change was meant, delete {CHECKSUMS_FILE}"
-        )
+        raise RestokError(f"{path} {problem}; {REMEDY}, or, if the change was meant, delete {CHECKSUMS_FILE}")
