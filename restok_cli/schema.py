@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from restok_cli.errors import RestokError
+from restok_cli.files import lines_of, read_whole
 
 Described = TypeVar("Described")
 
@@ -27,15 +28,15 @@ Fields = dict[str, JsonValue]  # of a JSON object that is only shown, or compare
 
 
 class Schema(BaseModel):
-    """Base of what a file holds that restok wrote: immutable, and unknown fields are refused."""
+    """Base of what a file holds that restok wrote: unknown fields are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid")
 
 
 def read_json(kind: type[Described], path: Path, remedy: str) -> Described:
     """The contents of a JSON file, of the type `kind`. Raises RestokError as `parse_json` does."""
     try:
-        data = path.read_bytes()
+        data = read_whole(path)
     except OSError as error:
         raise RestokError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
     return parse_json(kind, data, str(path), remedy)
@@ -62,12 +63,13 @@ def read_whole_lines(kind: type[Described], path: Path, remedy: str) -> list[Des
     A line that is no JSON is passed over. Raises RestokError, naming the line, where one is JSON of something else.
     """
     found = []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        try:
-            found.append(_adapter(kind).validate_json(line, strict=True))
-        except ValidationError as error:
-            if error.errors()[0]["type"] != "json_invalid":
-                raise RestokError(f"{path}, line {number} is wrong: {problem(error)}; {remedy}") from error
+    with open(path, "rb") as file:
+        for number, line in enumerate(lines_of(file, str(path)), start=1):
+            try:
+                found.append(_adapter(kind).validate_json(line, strict=True))
+            except ValidationError as error:
+                if error.errors()[0]["type"] != "json_invalid":
+                    raise RestokError(f"{path}, line {number} is wrong: {problem(error)}; {remedy}") from error
     return found
 
 

@@ -71,13 +71,16 @@ def test_lines_are_read_as_they_come_and_each_is_complete():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("no json", "line 2: Invalid JSON"),
-        ("[1]", "line 2: Input should be"),
-        ('{"key": "x", "codebook_size": 64}', "line 2: codes: Field required"),
-        ('{"key": "x", "codes": [1.5, 2, 3, 4], "codebook_size": 64}', r"line 2: codes\.0"),
+        ("no json", "line 2 is wrong: invalid JSON"),
+        ("[1]", r"line 2 is wrong: \[1\]: input should be an object"),
+        ('{"key": "x", "codebook_size": 64}', "line 2 is wrong: codes is missing"),
+        ('{"key": "x", "codes": [1.5, 2, 3, 4], "codebook_size": 64}', r"line 2 is wrong: codes\.0 = 1\.5: "),
         ('{"key": "x", "codes": [1], "codebook_size": 64, "tokenizer": "f00d"}', "line 2: codes is 1, of the lines"),
         ('{"key": "x", "codes": [1, 2, 3, 4], "codebook_size": 64, "tokenizer": "b"}', "line 2: tokenizer is b"),
-        ('{"key": "x", "codes": [1, 2, 3, 4], "codebook_size": 64, "class_id": 1%s}' % ("0" * 30), "class_id: Input"),
+        (
+            '{"key": "x", "codes": [1, 2, 3, 4], "codebook_size": 64, "class_id": 1%s}' % ("0" * 30),
+            "class_id = 10+: input",
+        ),
         ('{"key": "x", "codes": [1, 2, 3, 64], "codebook_size": 64, "tokenizer": "f00d"}', "from 0 to 64, outside"),
     ],
 )

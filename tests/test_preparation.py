@@ -268,7 +268,7 @@ def test_a_damaged_record_is_named(prepare, fails, mixed, tmp_path, monkeypatch)
     record = next(path for path in (tmp_path / "out/.partial").glob("*.json") if path.name != "plan.json")
     record.write_text("{")
     message = fails(1, "prepare", "folder", mixed, tmp_path / "out", "--samples-per-shard", 3)
-    assert f"{record.name} is damaged; delete it, and run the command again" in message
+    assert f"{record.name} is wrong: " in message and "; delete it, and run the command again" in message
     record.unlink()
     assert prepare("out").code == 0
 

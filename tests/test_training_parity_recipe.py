@@ -42,7 +42,7 @@ def filled(kind: str) -> nn.Module:
 def parameters(model: nn.Module) -> dict[str, Tensor]:
     """Copies of what is trained, by the names of the golden vectors."""
     if isinstance(model, DinoDiscriminator):
-        trained = {name: p for name, p in by_released_name(model.named_parameters()).items() if p.requires_grad}
+        trained = by_released_name((name, p) for name, p in model.named_parameters() if p.requires_grad)
         return {f"discriminator.{name}": p.detach().clone() for name, p in trained.items()}
     released = to_released(model.config, {name: p.detach() for name, p in model.named_parameters()})
     return {name: tensor.clone() for name, tensor in released.items()}
@@ -53,7 +53,7 @@ def give_gradients(model: nn.Module, step: int, scale: float) -> None:
     shapes = {name: tensor.shape for name, tensor in parameters(model).items()}
     gradients = {name: scale * inputs.noise(f"gradient/{step}/{name}", shape) for name, shape in shapes.items()}
     if isinstance(model, DinoDiscriminator):
-        ours = {name: p for name, p in by_released_name(model.named_parameters()).items() if p.requires_grad}
+        ours = by_released_name((name, p) for name, p in model.named_parameters() if p.requires_grad)
         gradients = {name: gradients[f"discriminator.{name}"] for name in ours}
     else:
         ours = dict(model.named_parameters())

@@ -4,7 +4,7 @@ Picture i is the same however many are drawn. So to go on with work that was sto
 pictures, is one thing: what is there goes into the folder of unfinished work, and what is missing is drawn.
 """
 
-import json
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,6 +22,7 @@ from restok_cli.console import counted, note
 from restok_cli.data.picture_folders import PICTURE_MANIFEST, whole_lines
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import FILE_CRC, check_output_folder, file_crc32, sealed
+from restok_cli.schema import Fields, parse_json, read_json
 
 if TYPE_CHECKING:
     from restok_cli.commands.drawing import Job
@@ -112,9 +113,10 @@ def check_not_stopped(to: Destination) -> None:
 
     folder = unfinished_folder(to.output)
     request = read_request(folder)
-    done = {int(file.stem) for file in folder.glob("*.png")}
-    for file in folder.glob("*-*.npy"):
-        done |= set(range(*map(int, file.stem.split("-"))))
+    done = {int(file.stem) for file in folder.glob("*.png") if file.stem.isdecimal()}
+    for file in folder.glob("*.npy"):
+        if block := re.fullmatch(r"(\d+)-(\d+)", file.stem):
+            done |= set(range(int(block[1]), int(block[2])))
     if request is None or not done:
         return
     with alone(to.output):
@@ -159,21 +161,33 @@ def request_of(there: Destination) -> dict[str, Any] | None:
 
     Raises RestokError where a file of codes, or the manifest of a data set, is damaged.
     """
+    from restok_cli.data.arrays import NPZ_ERRORS
+    from restok_cli.data.unfinished import is_request
+
+    with suppress(UsageError, *NPZ_ERRORS):
+        request = _kept_request(there)
+        return request if is_request(request) else None
+    return None
+
+
+def _kept_request(there: Destination) -> object:
+    """What is kept in the place of the request, if anything is. Raises as `request_of` and NPZ_ERRORS say."""
     from restok_cli.data.code_files import read_codes
     from restok_cli.data.shards import read_manifest
 
-    output = there.output
-    with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile, UsageError):
-        if there.codes:
-            return read_codes(output).request
-        if there.shards:
-            provenance = read_manifest(output).provenance
-            return provenance | {"count": int(provenance["count"])}
-        if output.suffix.lower() == ".npz":
-            with zipfile.ZipFile(output) as archive:
-                return json.loads(archive.comment)
-        return json.loads((output / PICTURE_REQUEST).read_text(encoding="utf-8"))
+    if there.codes:
+        return read_codes(there.output).request
+    if there.shards:
+        provenance = read_manifest(there.output).provenance
+        return provenance | {"count": int(provenance["count"])}
+    with suppress(RestokError):
+        if there.output.suffix.lower() == ".npz":
+            with zipfile.ZipFile(there.output) as archive:
+                return parse_json(Fields, archive.comment, str(there.output), "")
+        return read_json(Fields, there.output / PICTURE_REQUEST, "")
     return None
+
+
 
 
 def is_folder(there: Destination) -> bool:

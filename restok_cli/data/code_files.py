@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Annotated, NamedTuple, TextIO
 
 import numpy as np
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, NonNegativeInt
 
 from restok_cli.console import counted
 from restok_cli.data.arrays import NPZ_ERRORS, Header, check_room, read_npz
 from restok_cli.data.shards import MAX_CLASS_ID, NO_CLASS
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import crc32_of, is_sealed, lines_of, sealed, whole_file
+from restok_cli.schema import Fields, PositiveCount, parse_json
 
 MAX_CODEBOOK_SIZE = 2**31  # codes are kept as int32
 CODE_SUFFIXES = (".npz", ".safetensors", ".jsonl")
@@ -48,9 +49,9 @@ class _Line(BaseModel):
     key: str
     class_id: ClassId = NO_CLASS
     codes: list[NonNegativeInt]
-    codebook_size: PositiveInt
+    codebook_size: PositiveCount
     tokenizer: str = ""
-    request: dict | None = None
+    request: Fields | None = None
 
 
 def check_code_file(path: Path) -> None:
@@ -160,17 +161,10 @@ def read_code_lines(lines: Iterable[bytes | str], source: str, batch_size: int) 
     for number, text in enumerate(lines, start=1):
         if not text.strip():
             continue
-        try:
-            line = _Line.model_validate_json(text)
-            if not is_sealed(json.loads(text)):
-                raise RestokError(f"{source}, line {number} is not as it was written; copy or make the codes again")
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(map(str, problem["loc"]))
-            raise RestokError(
-                f"{source}, line {number}: {f'{where}: ' if where else ''}{problem['msg']};"
-                " expected lines that `restok encode` or `restok generate --codes` wrote"
-            ) from error
+        remedy = "give lines that `restok encode` or `restok generate --codes` wrote"
+        line = parse_json(_Line, text, f"{source}, line {number}", remedy)
+        if not is_sealed(json.loads(text)):
+            raise RestokError(f"{source}, line {number} is not as it was written; copy or make the codes again")
         first = first or line
         for name, ours, theirs in (
             ("codes", len(line.codes), len(first.codes)),
@@ -200,8 +194,8 @@ def _of_lines(lines: list[_Line], source: str) -> Codes:
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     fields = read_npz(path, (*Codes._fields, "crc32"))
     if "request" in fields:  # or what somebody else calls so
-        with suppress(ValueError):
-            fields["request"] = json.loads(str(fields["request"]))
+        with suppress(RestokError):
+            fields["request"] = parse_json(Fields, str(fields["request"]), str(path), "")
     return fields
 
 
@@ -217,7 +211,7 @@ def _read_safetensors(path: Path) -> dict[str, object]:
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(str(error)) from error
-    return json.loads(metadata.get("restok", "{}")) | fields
+    return parse_json(Fields, metadata.get("restok", "{}"), str(path), "give codes that restok wrote") | fields
 
 
 def _checked(found: Codes, source: str) -> Codes:

@@ -11,9 +11,12 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from restok_cli.data.tars import contents, read_members, unpacked
 from restok_cli.errors import RestokError
+from restok_cli.files import MAX_TEXT_BYTES, read_whole
 
 TRUTH, META = "data/ILSVRC2012_validation_ground_truth.txt", "data/meta.mat"
+NAMES = [f"ILSVRC2012_devkit_t12/{file}" for file in (TRUTH, META)]  # in the tar
 
 MAT_HEADER = 128  # bytes
 COMPRESSED, MATRIX = 15, 14  # types of elements
@@ -27,7 +30,7 @@ def read_devkit(path: Path) -> dict[int, str]:
     Raises RestokError where it is damaged or no devkit.
     """
     try:
-        truth, meta = _read_packed(path) if path.is_file() else ((path / file).read_bytes() for file in (TRUTH, META))
+        truth, meta = _read_packed(path) if path.is_file() else (read_whole(path / file) for file in (TRUTH, META))
         synsets = {int(entry["ILSVRC2012_ID"]): entry["WNID"] for entry in read_structures(meta, "synsets")}
         return {number: synsets[int(line)] for number, line in enumerate(truth.split(), start=1)}
     except (OSError, EOFError, tarfile.TarError, zlib.error, struct.error, KeyError, ValueError, TypeError) as error:
@@ -35,8 +38,13 @@ def read_devkit(path: Path) -> dict[int, str]:
 
 
 def _read_packed(path: Path) -> list[bytes]:
-    with tarfile.open(path) as tar:
-        return [tar.extractfile(f"ILSVRC2012_devkit_t12/{file}").read() for file in (TRUTH, META)]
+    with open(path, "rb") as file:
+        files = {
+            member.name: read(f"{member.name} of {path}", MAX_TEXT_BYTES)
+            for member, read in read_members(unpacked(file, str(path)))
+            if member.name in NAMES
+        }
+    return [contents(files[name]) for name in NAMES]
 
 
 def read_structures(data: bytes, variable: str) -> list[dict]:
@@ -45,12 +53,20 @@ def read_structures(data: bytes, variable: str) -> list[dict]:
     A field of one number is that number. Raises KeyError where there is no such variable.
     """
     for kind, content in _elements(data[MAT_HEADER:]):
-        kind, content = next(_elements(zlib.decompress(content))) if kind == COMPRESSED else (kind, content)
+        kind, content = next(_elements(_decompress(content))) if kind == COMPRESSED else (kind, content)
         if kind == MATRIX:
             matrix_class, name, parts = _open_matrix(content)
             if matrix_class == STRUCTURES and name == variable:
                 return _structures(parts)
     raise KeyError(variable)
+
+
+def _decompress(content: bytes) -> bytes:
+    unpacking = zlib.decompressobj()
+    data = unpacking.decompress(content, MAX_TEXT_BYTES)
+    if not unpacking.eof:
+        raise ValueError("it is cut short, or unpacks to more than any devkit")
+    return data
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -117,7 +117,8 @@ def _from_stream(file: BinaryIO, max_pixels: int, max_bytes: int) -> Iterator[In
 
 def check_key(key: str, taken: set[str], source: str) -> str:
     """The key, added to those taken. Raises RestokError where no file `<key>.png` can be, or another one is."""
-    if not key or key.startswith("/") or "\0" in key or {"", ".", ".."} & set(key.split("/")):
+    is_text = key == key.encode(errors="replace").decode()
+    if not is_text or not key or key.startswith("/") or "\0" in key or {"", ".", ".."} & set(key.split("/")):
         raise RestokError(f"{source} holds a picture called {key!r}, which can be no file below the output folder")
     if any(len(part.encode(errors="replace")) > MAX_NAME for part in key.split("/")):
         raise RestokError(f"{source} holds a picture called {key[:40]}…; names may have {MAX_NAME} bytes at most")

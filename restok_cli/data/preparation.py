@@ -23,8 +23,6 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel
-
 from restok_cli.console import Progress, note
 from restok_cli.data.intake import Rules, take_in
 from restok_cli.data.jobs import run_jobs
@@ -57,6 +55,7 @@ from restok_cli.files import (
     sync_folder,
     whole_file,
 )
+from restok_cli.schema import Count, Fields, PositiveCount, Schema, read_json
 
 PLAN = "plan.json"
 NOTED_PICTURES = 20  # broken ones that are named on the terminal; the file names all
@@ -91,19 +90,19 @@ class Plan(NamedTuple):
         }
 
 
-class BadPicture(BaseModel):
+class BadPicture(Schema):
     """A file that is not in the data set, and why."""
 
     file: str
     reason: str
 
 
-class ShardRecord(BaseModel):
+class ShardRecord(Schema):
     """What is to be told of a finished shard."""
 
     shard: ShardInfo | None  # None where every picture was broken
-    sizes: list[tuple[int, int]]  # (height, width), the first two that occur
-    changes: dict[str, int]  # why pictures were re-encoded -> how many
+    sizes: list[tuple[PositiveCount, PositiveCount]]  # (height, width), the first two that occur
+    changes: dict[str, Count]  # why pictures were re-encoded -> how many
     bad: list[BadPicture]
 
 
@@ -123,7 +122,7 @@ class Preparation(NamedTuple):
     """What came of it."""
 
     manifest: Manifest
-    changes: dict[str, int]
+    changes: dict[str, Count]
     num_bad: int
 
 
@@ -181,10 +180,7 @@ def _open_work_folder(work: Path, facts: dict[str, str | int | None], overwrite:
     """Make the work folder, or take the one that is there if it is of the same plan."""
     path = work / PLAN
     if path.is_file():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise RestokError(f"{path} is damaged; delete {work} and start again") from error
+        before = read_json(Fields, path, f"delete {work} and start again")
         different = [name for name in {**before, **facts} if before.get(name) != facts.get(name)]
         if different and not overwrite:
             raise UsageError(
@@ -267,10 +263,7 @@ def _record_path(work: Path, task: Task) -> Path:
 
 
 def _read_record(path: Path) -> ShardRecord:
-    try:
-        return ShardRecord.model_validate_json(path.read_bytes())
-    except ValueError as error:
-        raise RestokError(f"{path} is damaged; delete it, and run the command again") from error
+    return read_json(ShardRecord, path, "delete it, and run the command again")
 
 
 def _describe(work: Path, plan: Plan, records: list[tuple[Task, ShardRecord]]) -> Preparation:

@@ -5,8 +5,6 @@ after, there may be <key>.json and <key>.cls. WebDataset ends a key at its first
 our pictures for one sample; of their streams, in which <key>.cls stands beside <key>.image.jpg, we read the class.
 """
 
-import bz2
-import gzip
 import json
 import tarfile
 import zlib
@@ -15,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 from restok_cli.console import counted, note
 from restok_cli.data.shards import MAX_CLASS_ID, NO_CLASS, split_picture_name
-from restok_cli.data.tars import Contents, Readable, contents, read_members, refuse_linked_picture
+from restok_cli.data.tars import Contents, contents, read_members, refuse_linked_picture, unpacked
 from restok_cli.data.walk import is_hidden
 from restok_cli.errors import RestokError
 from restok_cli.files import MAX_MEMBER_BYTES, MAX_TEXT_BYTES
@@ -179,7 +177,7 @@ def _apart(name: str) -> RestokError:
 
 def _files(file: BinaryIO, passed_over: PassedOver) -> Iterator[tuple[str, int, Callable[[str, int], Contents]]]:
     """Name and size of each file, and what reads it, but of the hidden ones. Raises tarfile.TarError."""
-    for member, read in read_members(_unpacked(file)):
+    for member, read in read_members(unpacked(file, "the tar stream")):
         name = member.name.removeprefix("./")
         if is_hidden(name):
             passed_over.add(name)
@@ -188,30 +186,6 @@ def _files(file: BinaryIO, passed_over: PassedOver) -> Iterator[tuple[str, int, 
         elif not member.isdir():
             refuse_linked_picture(member, "the tar stream")
             passed_over.add(name)
-
-
-class _Resumed:
-    """A stream whose first bytes have been read already."""
-
-    def __init__(self, start: bytes, file: BinaryIO):
-        self.start, self.file = start, file
-
-    def read(self, size: int) -> bytes:
-        data, self.start = self.start[:size], self.start[size:]
-        return data or self.file.read(size)
-
-
-def _unpacked(file: BinaryIO) -> Readable:
-    """The stream, unpacked piece by piece where it is packed. Raises RestokError where xz did that."""
-    start = file.read(6)
-    stream = _Resumed(start, file)
-    if start.startswith(b"\x1f\x8b"):
-        return gzip.GzipFile(fileobj=stream)
-    if start.startswith(b"BZh"):
-        return bz2.BZ2File(stream)
-    if start == b"\xfd7zXZ\0":
-        raise RestokError("the tar stream is compressed by xz; put `xz -dc` before it in the pipe")
-    return stream
 
 
 def _info(key: str, json_data: bytes | None, class_data: bytes | None) -> dict:

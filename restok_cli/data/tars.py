@@ -3,6 +3,8 @@
 Nothing is read of a tar but headers, of bounded length, and the members that are asked for, up to a size.
 """
 
+import bz2
+import gzip
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
@@ -80,6 +82,30 @@ class _Unending:
         if not (data := self.stream.read(size)):
             raise tarfile.ReadError("unexpected end of data")
         return data
+
+
+class _Resumed:
+    """A stream whose first bytes have been read already."""
+
+    def __init__(self, start: bytes, file: BinaryIO):
+        self.start, self.file = start, file
+
+    def read(self, size: int) -> bytes:
+        data, self.start = self.start[:size], self.start[size:]
+        return data or self.file.read(size)
+
+
+def unpacked(file: BinaryIO, name: str) -> Readable:
+    """The stream called `name`, unpacked piece by piece where it is packed. Raises RestokError where xz did that."""
+    start = file.read(6)
+    stream = _Resumed(start, file)
+    if start.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=stream)
+    if start.startswith(b"BZh"):
+        return bz2.BZ2File(stream)
+    if start == b"\xfd7zXZ\0":
+        raise RestokError(f"{name} is compressed by xz; unpack it with `xz -dc`")
+    return stream
 
 
 def read_members(stream: Readable) -> Iterator[tuple[tarfile.TarInfo, Callable[[str, int], Contents]]]:

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from restok_cli.console import counted, note
-from restok_cli.errors import Interrupted, UsageError
+from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import (
     FIELDS_CRC,
     FILE_CRC,
@@ -28,6 +30,7 @@ from restok_cli.files import (
     text_lines,
 )
 from restok_cli.processes import rank
+from restok_cli.schema import Fields, PositiveCount, check, read_json
 
 REQUEST_FILE = "request.json"
 DIGESTS = "digests-{}.jsonl"  # of the files that the process of that number wrote
@@ -156,12 +159,25 @@ def _write_whole(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+class _Request(BaseModel):
+    """What something is made of; but for this it is only compared as a whole."""
+
+    count: PositiveCount
+
+
+def is_request(found: object) -> bool:
+    """Whether that, which was read from a file, may be what something was made of."""
+    with suppress(RestokError):
+        return bool(check(_Request, found, "", ""))
+    return False
+
+
 def read_request(folder: Path) -> dict | None:
     """What the folder was begun for; None where that is not there, since a process was killed as it began or ended."""
-    try:
-        return json.loads((folder / REQUEST_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    with suppress(RestokError):
+        request = read_json(Fields, folder / REQUEST_FILE, "")
+        return request if is_request(request) else None
+    return None
 
 
 def check_same(before: dict, request: dict, done: str) -> None:

@@ -20,6 +20,7 @@ from unicodedata import normalize
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from restok_cli.console import note
@@ -34,6 +35,7 @@ from restok_cli.data.walk import find_images, is_hidden, tars_in
 from restok_cli.errors import PictureError, RestokError, UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, read_json_lines
 from restok_cli.processes import rank
+from restok_cli.schema import check
 
 GROUP_SIZE = 16  # pictures that go through a network together
 CHUNK = 2**20  # bytes
@@ -245,13 +247,16 @@ def _from_folder(path: Path, limits: Limits) -> Pictures:
     )
 
 
+class _Entry(BaseModel):
+    """A line of the manifest of a folder of pictures."""
+
+    file: str = Field(pattern=r"^[^\x00]+$")
+
+
 def _listed(manifest: Path) -> list[Path]:
-    try:
-        files = [manifest.parent / line["file"] for line in read_json_lines(manifest)]
-    except (RestokError, TypeError, KeyError) as error:
-        raise RestokError(
-            f"{manifest} does not list pictures ({error!r}); delete it to take all in its folder"
-        ) from error
+    remedy = "delete it to take all pictures in its folder"
+    lines = (check(_Entry, line, str(manifest), remedy) for line in read_json_lines(manifest))
+    files = [manifest.parent / line.file for line in lines]
     if all(file.exists() for file in files):
         return files
     # copied by way of another system, names may be written otherwise

@@ -11,6 +11,7 @@ from typing import Any, Self
 import yaml
 from pydantic import ConfigDict, model_validator
 
+from restok_cli.files import read_whole
 from restok_cli.model.checkpoint import (
     CARD_FILE,
     CONFIG_FILE,
@@ -35,7 +36,7 @@ VALIDATION_NAMES = {
 
 
 class _Part(Schema):
-    model_config = ConfigDict(ser_json_inf_nan="constants")  # a run may have gone wrong
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")  # a run may have gone wrong
 
 
 class Training(_Part):
@@ -109,9 +110,7 @@ def read_record(folder: Path) -> Record:
 def is_untouched(model: ModelFolder) -> bool:
     """Whether the card of a model is as restok wrote it, or not there: then another may take its place."""
     card = model.path / CARD_FILE
-    return not card.exists() or card.read_text(encoding="utf-8", errors="replace") == card_text(
-        model, read_record(model.path)
-    )
+    return not card.exists() or read_whole(card).decode(errors="replace") == card_text(model, read_record(model.path))
 
 
 def card_text(model: ModelFolder, record: Record, name: str = "M") -> str:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import file_sha256, whole_folder
+from restok_cli.files import file_sha256, read_whole, whole_folder
 from restok_cli.model import released
 from restok_cli.model.checksums import CHECKSUMS_FILE, check_file, write_checksums
 from restok_cli.model.config import HarConfig, TokenizerConfig
@@ -290,7 +290,7 @@ def download(name: str) -> Path:
 
 def fingerprint(model: ModelFolder) -> str:
     """SHA-256 of a model's config and weights files: two folders with the same one compute the same."""
-    config = (model.path / CONFIG_FILE).read_bytes()
+    config = read_whole(model.path / CONFIG_FILE)
     return hashlib.sha256(config + bytes.fromhex(file_sha256(model.weights_file))).hexdigest()
 
 
