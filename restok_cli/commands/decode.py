@@ -24,7 +24,6 @@ from restok_cli.commands.options import (
     torch_dtype,
 )
 from restok_cli.console import Progress, counted
-from restok_cli.data.picture_folders import PICTURE_MANIFEST, manifest_line
 from restok_cli.errors import UsageError
 from restok_cli.files import check_apart, crc32_of, lines_of, whole_file, whole_folder
 
@@ -157,6 +156,8 @@ def decode_all(parts: "Iterable[Codes]", tokenizer: "Tokenizer", total: int | No
 
 def write_pictures(pictures: Iterator[Decoded], output: Path) -> int:
     """Write a folder, one .png, or a tar stream on stdout; return how many pictures there were."""
+    from restok_cli.data.picture_folders import PICTURE_MANIFEST, manifest_line
+
     count = 0
     if output == STDOUT:
         from restok_cli.data.streams import StreamWriter

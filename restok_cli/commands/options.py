@@ -7,7 +7,6 @@ from unicodedata import normalize
 
 import typer
 
-from restok_cli.data.picture_folders import PICTURE_MANIFEST
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_output_folder, clear_beside
 from restok_cli.processes import parse_num_processes
@@ -187,6 +186,7 @@ def check_picture_folder(output: Path, overwrite: bool) -> None:
 
     Raises UsageError otherwise.
     """
+    from restok_cli.data.picture_folders import PICTURE_MANIFEST
     from restok_cli.schema import read_json_lines
 
     listed = {PICTURE_MANIFEST, PICTURE_REQUEST}
