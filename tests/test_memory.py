@@ -52,7 +52,7 @@ def test_a_model_that_cannot_fit_is_refused_with_the_setting_that_makes_it_so_la
         ({"image_height": 2**20}, "image_height = 1048576 needs"),
         ({"image_width": 2**20, "num_stages": 1}, "image_width = 1048576 needs"),
         (
-            {"head_width": 2**20, "encoder_width": 2**20, "decoder_width": 2**20, "num_latent_tokens": 2**16},
+            {"head_width": 2**20, "encoder_width": 2**20, "decoder_width": 2**20},
             "head_width = 1048576 needs",
         ),
     ],
