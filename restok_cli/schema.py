@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from restok_cli.errors import RestokError
-from restok_cli.files import lines_of, read_whole
+from restok_cli.files import is_sealed, lines_of, read_whole
 
 Described = TypeVar("Described")
 
@@ -55,6 +56,23 @@ def check(kind: type[Described], values: object, source: str, remedy: str = "") 
     """`values`, which were parsed already, as the type `kind`. Raises RestokError as above."""
     with _explained(source, remedy):
         return _adapter(kind).validate_python(values, strict=True)
+
+
+def read_json_lines(path: Path) -> list[dict]:
+    """The JSON objects in a file with one on each line. Raises RestokError naming file and line where one is none."""
+    found = []
+    with open(path, "rb") as file:
+        for number, line in enumerate(lines_of(file, str(path)), start=1):
+            try:
+                value = from_json(line) if line.strip() else {}
+                if not isinstance(value, dict):
+                    raise ValueError("no JSON object")
+                if not is_sealed(value):
+                    raise ValueError("it is not as it was written")
+            except ValueError as error:
+                raise RestokError(f"{path}, line {number} is damaged ({error}); make the file again") from error
+            found += [value] if line.strip() else []
+    return found
 
 
 def read_whole_lines(kind: type[Described], path: Path, remedy: str = "") -> list[Described]:

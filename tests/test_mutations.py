@@ -25,6 +25,7 @@ from random import Random
 from types import MappingProxyType
 from typing import NamedTuple
 
+import imagenets
 import pytest
 import torch
 import typer
@@ -68,6 +69,7 @@ class Reader(NamedTuple):
     start: str = ""  # what of `in` is in the place of the output before
     untold: str = ""  # why the output may differ and nobody is told; "" where it may not
     compared: str = "*"  # of the output, a pattern for what comes after its name
+    by_line: bool = False  # each line of the file is complete: some of them, in any order, are another wish
     one_in: int = 1  # of the mutations, where each takes long
 
 
@@ -94,7 +96,7 @@ READERS = {
     "data set": Reader("prepare verify in/data --jobs 1", "data/*"),
     "data set that is read": Reader(f"encode in/data {TINY} -o written/out.jsonl", "data/*", one_in=4),
     "index": Reader("prepare verify in/data --jobs 1", "data/*.npy data/dataset.json"),
-    "codes in lines": Reader(f"decode in/codes.jsonl {TINY} -o written/out", "codes.jsonl"),
+    "codes in lines": Reader(f"decode in/codes.jsonl {TINY} -o written/out", "codes.jsonl", by_line=True),
     "codes in npz": Reader(f"decode in/codes.npz {TINY} -o written/out", "codes.npz"),
     "codes in safetensors": Reader(f"decode in/codes.safetensors {TINY} -o written/out", "codes.safetensors"),
     "code cache": Reader("prepare verify in/cache --jobs 1", "cache/*"),
@@ -129,6 +131,10 @@ READERS = {
         f"encode - {TINY} -o written/out.jsonl < in/stream.tar", "stream.tar", untold=NO_DIGEST, one_in=8
     ),
     "shards to prepare": Reader("prepare shards in/shards written/out --jobs 1", "shards/*", untold=NO_DIGEST),
+    **{
+        name: Reader(f"prepare imagenet in/{name} written/out --jobs 1", f"{name}/**/*", untold=NO_DIGEST, one_in=4)
+        for name in ("tars", "class_tars", "kaggle", "parquet")
+    },
     "pictures": Reader(
         "evaluate in/pictures --reference in/pictures --metric mse", "pictures/*", untold=NO_DIGEST, one_in=2
     ),
@@ -320,6 +326,10 @@ def make_inputs(folder: Path, tiny_config) -> None:
     torch.save(load_file(weights), weights.with_name("pytorch_model.bin"))
     weights.unlink()
     make_data(folder / "data", {"train": 5, "validation": 2})
+    imagenets.write_tars(folder / "tars")
+    imagenets.write_class_tars(folder / "class_tars")
+    imagenets.write_kaggle(folder / "kaggle")
+    imagenets.write_parquet(folder / "parquet")
     write_all_formats(folder / "pictures")
     write_run(folder / "run", lines=8, previews=(4, 8))
     shutil.copy(folder / "run" / "config.yaml", folder / "config.yaml")
@@ -370,6 +380,11 @@ def run_on(reader: Reader, here: Path) -> Ran:
     return ran._replace(files={str(path): path.read_bytes() for path in paths if path.is_file()})
 
 
+def is_selection(changed: dict[str, bytes | None], files: Data) -> bool:
+    """Whether changed files hold nothing but lines of the whole ones."""
+    return all(set((data or b"").splitlines()) <= set(files[name].splitlines()) for name, data in changed.items())
+
+
 def problems_of(ran: Ran, whole: Ran, reader: Reader) -> list[str]:
     """What a run on damaged files did wrong; `whole` is the one on whole files."""
     if ran.code == 0 and not reader.untold and not ran.lines - whole.lines:
@@ -396,6 +411,8 @@ def test_damaged_files_are_refused_or_told(here, name, request):
                 ran = run_on(reader, here)
             finally:
                 put({file: files[file] for file in changed})
+            if reader.by_line and is_selection(changed, files):
+                continue
             failures += [f"mutation {number}, {what}: {problem}" for problem in problems_of(ran, whole, reader)]
     assert read_files(reader.files) == files
     assert not failures, f"{len(failures)} of `restok {reader.command}`:\n" + "\n\n".join(failures[:20])

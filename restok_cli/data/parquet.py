@@ -7,8 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from restok_cli.console import readable
 from restok_cli.data.images import check_size
-from restok_cli.data.sources import Source, readable, unused_key
+from restok_cli.data.sources import Source, unused_key
 from restok_cli.data.splits import SPLITS, split_of
 from restok_cli.data.walk import entries_below
 from restok_cli.errors import RestokError, UsageError

@@ -11,8 +11,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
-from restok_cli.console import counted, note
-from restok_cli.data.shards import MAX_CLASS_ID, NO_CLASS, split_picture_name
+from restok_cli.console import counted, note, readable
+from restok_cli.data.names import split_picture_name
+from restok_cli.data.shards import MAX_CLASS_ID, NO_CLASS
 from restok_cli.data.tars import Contents, contents, read_members, refuse_linked_picture, unpacked
 from restok_cli.data.walk import is_hidden
 from restok_cli.errors import RestokError
@@ -179,7 +180,7 @@ def _apart(name: str) -> RestokError:
 def _files(file: BinaryIO, passed_over: PassedOver) -> Iterator[tuple[str, int, Callable[[str, int], Contents]]]:
     """Name and size of each file, and what reads it, but of the hidden ones. Raises tarfile.TarError."""
     for member, read in read_members(unpacked(file, "the tar stream")):
-        name = member.name.removeprefix("./")
+        name = readable(member.name).removeprefix("./")
         if is_hidden(name):
             passed_over.add(name)
         elif member.isfile():

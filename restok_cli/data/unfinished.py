@@ -24,11 +24,11 @@ from restok_cli.files import (
     discard_folder,
     file_crc32,
     is_sealed,
-    locked,
     remove_leftovers,
     sealed,
     text_lines,
 )
+from restok_cli.locks import locked
 from restok_cli.processes import rank
 from restok_cli.schema import Fields, PositiveCount, check, read_json
 

@@ -20,15 +20,8 @@ from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import file_sha256, whole_folder
 from restok_cli.model.checkpoint import read_tensors, write_tensors
 from restok_cli.schema import Count, Schema, read_json
-from restok_cli.training.config import (
-    CONFIG_FILE,
-    MAY_CHANGE,
-    RATE_SETTINGS,
-    WEIGHT_FILES,
-    RunConfig,
-    differences,
-    write_config,
-)
+from restok_cli.training.changes import MAY_CHANGE, RATE_SETTINGS, WEIGHT_FILES, differences
+from restok_cli.training.config import CONFIG_FILE, RunConfig, write_config
 from restok_cli.training.recorded import recorded_config
 
 NAME = "step-{:06d}"
