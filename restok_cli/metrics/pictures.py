@@ -255,7 +255,7 @@ class _Entry(BaseModel):
 
 def _listed(manifest: Path) -> list[Path]:
     remedy = "delete it to take all pictures in its folder"
-    lines = (check(_Entry, line, str(manifest), remedy) for line in read_json_lines(manifest))
+    lines = (check(_Entry, line, str(manifest), remedy) for line in read_json_lines(manifest, remedy))
     files = [manifest.parent / line.file for line in lines]
     if all(file.exists() for file in files):
         return files
