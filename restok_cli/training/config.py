@@ -156,6 +156,12 @@ class ScheduleConfig(Config):
         return self
 
 
+class TokenizerScheduleConfig(ScheduleConfig):
+    initial_convolutions: Literal["normal", "fan-in"] = "normal"
+    """How convolutions start: from a truncated normal of 0.02, as released, or as PyTorch makes them, larger for fewer
+    inputs: where cnn_channels are far fewer than 128, that learns faster."""
+
+
 class HarScheduleConfig(ScheduleConfig):
     """The same, with the generator's defaults."""
 
@@ -287,7 +293,7 @@ class TokenizerRunConfig(Config):
     model: TokenizerConfig = TokenizerConfig()
     data: DataConfig = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
+    schedule: TokenizerScheduleConfig = TokenizerScheduleConfig()
     loss: TokenizerLossConfig = TokenizerLossConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
