@@ -21,8 +21,8 @@ from restok_cli.files import file_sha256, whole_folder
 from restok_cli.model.checkpoint import read_tensors, write_tensors
 from restok_cli.schema import Count, Schema, read_json
 from restok_cli.training.changes import MAY_CHANGE, RATE_SETTINGS, WEIGHT_FILES, differences
-from restok_cli.training.config import CONFIG_FILE, RunConfig, write_config
-from restok_cli.training.recorded import recorded_config
+from restok_cli.training.config import CONFIG_FILE, RunConfig
+from restok_cli.training.recorded import recorded_config, write_config
 
 NAME = "step-{:06d}"
 STATE_FILE, CHECKSUMS_FILE, WEIGHTS = "state.pt", "checksums.json", ".safetensors"
