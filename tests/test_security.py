@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import tarfile
+import zipfile
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import bombs
 import imagenets
 import numpy as np
 import pytest
+import torch
 from bombs import END, LIMIT, SIZE, member, png, sparse_member
 from pictures import write_pictures
 from webdataset.filters import shuffle
@@ -20,6 +22,8 @@ from webdataset.filters import shuffle
 from restok_cli.data import streaming
 from restok_cli.data.loader import batches
 from restok_cli.data.shards import open_dataset
+from restok_cli.errors import RestokError
+from restok_cli.model.checkpoint import read_tensors
 
 ALLOWED = 64 << 20  # bytes that the peak of memory may grow by at a bomb of SIZE
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n0 0 moveto\n%%EOF\n"
@@ -157,12 +161,12 @@ def test_pictures_of_a_data_set_are_bounded_where_it_is_read(restok, fails, tiny
 
 def test_streamed_pictures_are_bounded(tmp_path, capfd):
     tar = write_tar(tmp_path / "a.tar")
-    split = streaming.StreamedSplit("train", [str(tar)], 0, 0, LIMIT)
+    split = streaming.StreamedSplit("train", [str(tar)], 0, [], LIMIT)
     options = {"image_size": (16, 16), "batch_size": 2, "random_zoom": (1, 1), "random_crop_area": (1, 1)}
     epochs = islice(batches(split, **options, random_flip=False, seed=0, broken_limit=1), 2)
     assert [batch.images.shape for batch in epochs] == [(2, 3, 16, 16)] * 2
     said = capfd.readouterr().err
-    assert f"sample b of {tar}: its .png: has {LIMIT + 1:,} bytes" in said
+    assert f"{tar}: b.png: has {LIMIT + 1:,} bytes" in said
 
 
 def test_gzipped_shards_that_would_fill_memory_are_refused_when_the_set_is_opened(fails, tmp_path):
@@ -222,6 +226,21 @@ def test_headers_that_make_no_sense_are_damage_in_one_line(fails, tmp_path, monk
     with open(tmp_path / "in/a.tar", "rb") as file:
         monkeypatch.setattr(sys, "stdin", type("Stdin", (), {"buffer": file}))
         assert "ends or breaks" in fails(1, "evaluate", "-", "--metric", "is", "--features", "random", "--no-cache")
+
+
+def test_weights_in_a_packed_zip_file_are_refused_and_not_taken_for_numbers(tmp_path):
+    torch.save({"a": torch.arange(9.0)}, tmp_path / "a.bin")
+    assert read_tensors(tmp_path / "a.bin")["a"].tolist() == list(range(9))
+    with (
+        zipfile.ZipFile(tmp_path / "a.bin") as plain,
+        zipfile.ZipFile(tmp_path / "b.bin", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for info in plain.infolist():
+            packed.writestr(info.filename, plain.read(info))
+    with pytest.raises(
+        RestokError, match=r"b\.bin cannot be read as weights \(.* in it is packed, as torch packs none\)"
+    ):
+        read_tensors(tmp_path / "b.bin")
 
 
 # --- training -----------------------------------------------------------------------------------------------------
