@@ -8,6 +8,7 @@ what fails names it.
 """
 
 import io
+import json
 import os
 import re
 import resource
@@ -58,6 +59,7 @@ WRITES = {
 PROGRESS = re.compile(r".* · eta \d+:\d\d( · .*)?")
 
 USERS_OWN = "its values are the user's own: other values are another wish"
+WORDS = "its name and where it came from are words for people, who may change them"
 LOG = "it grows while it is read, and says what was logged"
 AUTHORS_OWN = "the released layout has no digest in it: that of the hub is compared by `restok models verify`"
 NO_DIGEST = "has no digest: what decodes to another picture is another picture"
@@ -69,6 +71,7 @@ class Reader(NamedTuple):
     start: str = ""  # what of `in` is in the place of the output before
     untold: str = ""  # why the output may differ and nobody is told; "" where it may not
     compared: str = "*"  # of the output, a pattern for what comes after its name
+    verifies: bool = False  # says whether the files are whole: exit code 0 is for those alone
     by_line: bool = False  # each line of the file is complete: some of them, in any order, are another wish
     one_in: int = 1  # of the mutations, where each takes long
 
@@ -93,13 +96,14 @@ READERS = {
     "class names": Reader(
         "prepare shards in/shards written/out --class-names in/names.txt --jobs 1", "names.txt", untold=USERS_OWN
     ),
-    "data set": Reader("prepare verify in/data --jobs 1", "data/*"),
+    "data set": Reader("prepare verify in/data --jobs 1", "data/*.tar data/*.npy", verifies=True),
     "data set that is read": Reader(f"encode in/data {TINY} -o written/out.jsonl", "data/*", one_in=4),
-    "index": Reader("prepare verify in/data --jobs 1", "data/*.npy data/dataset.json"),
+    "index": Reader("prepare verify in/data --jobs 1", "data/*.npy", verifies=True),
+    "description of a data set": Reader("prepare verify in/data --jobs 1", "data/*.json data/*.jsonl", untold=WORDS),
     "codes in lines": Reader(f"decode in/codes.jsonl {TINY} -o written/out", "codes.jsonl", by_line=True),
     "codes in npz": Reader(f"decode in/codes.npz {TINY} -o written/out", "codes.npz"),
     "codes in safetensors": Reader(f"decode in/codes.safetensors {TINY} -o written/out", "codes.safetensors"),
-    "code cache": Reader("prepare verify in/cache --jobs 1", "cache/*"),
+    "code cache": Reader("prepare verify in/cache --jobs 1", "cache/*", verifies=True),
     "code cache that is read": Reader("evaluate in/cache --metric codebook", "cache/*"),
     "results": Reader("evaluate --compare in/a.json in/b.json", "a.json b.json", untold=USERS_OWN),
     "run": Reader(
@@ -117,6 +121,9 @@ READERS = {
     ),
     "model": Reader(f"reconstruct in/drawn {TINY} -o written/out", "tokenizer/*", one_in=2),
     "model that is shown": Reader("models show in/tokenizer", "tokenizer/*", one_in=2),
+    "model that is verified": Reader(
+        "models verify in/har", "har/config.json har/*.safetensors har/tokenizer/[cm]o*", verifies=True
+    ),
     "model card": Reader(
         "models card written/out --overwrite", "har/card.json", start="har", untold=USERS_OWN, one_in=2
     ),
@@ -132,7 +139,7 @@ READERS = {
     ),
     "shards to prepare": Reader("prepare shards in/shards written/out --jobs 1", "shards/*", untold=NO_DIGEST),
     **{
-        name: Reader(f"prepare imagenet in/{name} written/out --jobs 1", f"{name}/**/*", untold=NO_DIGEST, one_in=4)
+        name: Reader(f"prepare imagenet in/{name} written/out --jobs 1", f"{name}/**/*", untold=NO_DIGEST, one_in=8)
         for name in ("tars", "class_tars", "kaggle", "parquet")
     },
     "pictures": Reader(
@@ -385,6 +392,18 @@ def is_selection(changed: dict[str, bytes | None], files: Data) -> bool:
     return all(set((data or b"").splitlines()) <= set(files[name].splitlines()) for name, data in changed.items())
 
 
+def differ(changed: dict[str, bytes | None], files: Data) -> bool:
+    """Whether changed files do not say what the whole ones say, of JSON in other words, too."""
+    return any(data is None or parsed(data) != parsed(files[name]) for name, data in changed.items())
+
+
+def parsed(data: bytes) -> object:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return data
+
+
 def problems_of(ran: Ran, whole: Ran, reader: Reader) -> list[str]:
     """What a run on damaged files did wrong; `whole` is the one on whole files."""
     if ran.code == 0 and not reader.untold and not ran.lines - whole.lines:
@@ -413,6 +432,8 @@ def test_damaged_files_are_refused_or_told(here, name, request):
                 put({file: files[file] for file in changed})
             if reader.by_line and is_selection(changed, files):
                 continue
+            if reader.verifies and ran.code == 0 and differ(changed, files):
+                failures.append(f"mutation {number}, {what}: it is not found")
             failures += [f"mutation {number}, {what}: {problem}" for problem in problems_of(ran, whole, reader)]
     assert read_files(reader.files) == files
     assert not failures, f"{len(failures)} of `restok {reader.command}`:\n" + "\n\n".join(failures[:20])
