@@ -194,13 +194,14 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
             words=(
                 model.codebook_size= model.num_codes= model.num_sequential_codes= model.num_classes= model.width=
                 model.num_layers= model.num_heads= model.class_dropout= model.token_dropout= model.residual_dropout=
-                model.ffn_dropout= data.crop= data.random_crop_area= data.random_flip= data.num_workers=
-                data.broken_limit= optimizer.schedule= optimizer.learning_rate= optimizer.final_learning_rate=
-                optimizer.warmup_steps= optimizer.decay_steps= optimizer.beta1= optimizer.beta2= optimizer.weight_decay=
-                optimizer.max_grad_norm= schedule.max_steps= schedule.batch_size= schedule.micro_batch_size=
-                schedule.seed= schedule.ema_decay= schedule.log_every= schedule.preview_every= schedule.validate_every=
-                schedule.save_every= schedule.keep_checkpoints= schedule.keep_every= compute.precision= compute.compile=
-                compute.gradient_checkpointing= compute.sharding= health.max_skipped_steps= health.warn_data_wait=
+                model.ffn_dropout= data.crop= data.random_zoom= data.random_crop_area= data.random_flip=
+                data.num_workers= data.broken_limit= data.max_member_bytes= optimizer.schedule= optimizer.learning_rate=
+                optimizer.final_learning_rate= optimizer.warmup_steps= optimizer.decay_steps= optimizer.beta1=
+                optimizer.beta2= optimizer.weight_decay= optimizer.max_grad_norm= schedule.max_steps=
+                schedule.batch_size= schedule.micro_batch_size= schedule.seed= schedule.ema_decay= schedule.log_every=
+                schedule.preview_every= schedule.validate_every= schedule.save_every= schedule.keep_checkpoints=
+                schedule.keep_every= compute.precision= compute.compile= compute.gradient_checkpointing=
+                compute.sharding= health.max_skipped_steps= health.warn_data_wait=
             )
             ;;
         int8)
@@ -258,25 +259,27 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 model.num_stages= model.merge_factor= model.merge= model.residual_image_tokens= model.num_latent_tokens=
                 model.latent_init= model.residual_latent_tokens= model.latent_layout= model.head_per_level=
                 model.image_queries= model.codebook_size= model.codebook_dim= model.normalize_codes=
-                model.encoder_alignment_dim= model.decoder_alignment_dim= data.crop= data.random_crop_area=
-                data.random_flip= data.num_workers= data.broken_limit= optimizer.schedule= optimizer.learning_rate=
-                optimizer.final_learning_rate= optimizer.warmup_steps= optimizer.decay_steps= optimizer.beta1=
-                optimizer.beta2= optimizer.weight_decay= optimizer.max_grad_norm= schedule.max_steps=
-                schedule.batch_size= schedule.micro_batch_size= schedule.seed= schedule.ema_decay= schedule.log_every=
-                schedule.preview_every= schedule.validate_every= schedule.save_every= schedule.keep_checkpoints=
-                schedule.keep_every= loss.reconstruction= loss.reconstruction_weight= loss.quantizer_weight=
-                loss.entropy_weight= loss.perceptual_weight= loss.lpips_weights= alignment.encoder_weight=
-                alignment.decoder_weight= alignment.margin= alignment.teacher= alignment.weights= discriminator.weight=
-                discriminator.start_step= discriminator.kind= discriminator.weights= discriminator.augment_probability=
-                discriminator.lecam_weight= discriminator.lecam_decay= discriminator.optimizer.schedule=
-                discriminator.optimizer.learning_rate= discriminator.optimizer.final_learning_rate=
-                discriminator.optimizer.warmup_steps= discriminator.optimizer.decay_steps=
-                discriminator.optimizer.beta1= discriminator.optimizer.beta2= discriminator.optimizer.weight_decay=
-                discriminator.optimizer.max_grad_norm= nested_dropout.probability= nested_dropout.min_tokens=
-                revival.every= revival.until= compute.precision= compute.compile= compute.gradient_checkpointing=
-                health.max_skipped_steps= health.warn_data_wait= health.warn_codebook_usage= model.num_codes=
-                model.num_sequential_codes= model.num_classes= model.width= model.num_layers= model.num_heads=
-                model.class_dropout= model.token_dropout= model.residual_dropout= model.ffn_dropout= compute.sharding=
+                model.encoder_alignment_dim= model.decoder_alignment_dim= data.crop= data.random_zoom=
+                data.random_crop_area= data.random_flip= data.num_workers= data.broken_limit= data.max_member_bytes=
+                optimizer.schedule= optimizer.learning_rate= optimizer.final_learning_rate= optimizer.warmup_steps=
+                optimizer.decay_steps= optimizer.beta1= optimizer.beta2= optimizer.weight_decay=
+                optimizer.max_grad_norm= schedule.max_steps= schedule.batch_size= schedule.micro_batch_size=
+                schedule.seed= schedule.ema_decay= schedule.log_every= schedule.preview_every= schedule.validate_every=
+                schedule.save_every= schedule.keep_checkpoints= schedule.keep_every= loss.reconstruction=
+                loss.reconstruction_weight= loss.quantizer_weight= loss.entropy_weight= loss.perceptual_weight=
+                loss.lpips_weights= alignment.encoder_weight= alignment.decoder_weight= alignment.margin=
+                alignment.teacher= alignment.weights= discriminator.weight= discriminator.start_step=
+                discriminator.kind= discriminator.weights= discriminator.augment_probability=
+                discriminator.augment_range= discriminator.lecam_weight= discriminator.lecam_decay=
+                discriminator.optimizer.schedule= discriminator.optimizer.learning_rate=
+                discriminator.optimizer.final_learning_rate= discriminator.optimizer.warmup_steps=
+                discriminator.optimizer.decay_steps= discriminator.optimizer.beta1= discriminator.optimizer.beta2=
+                discriminator.optimizer.weight_decay= discriminator.optimizer.max_grad_norm= nested_dropout.probability=
+                nested_dropout.min_tokens= revival.every= revival.until= compute.precision= compute.compile=
+                compute.gradient_checkpointing= health.max_skipped_steps= health.warn_data_wait=
+                health.warn_codebook_usage= model.num_codes= model.num_sequential_codes= model.num_classes= model.width=
+                model.num_layers= model.num_heads= model.class_dropout= model.token_dropout= model.residual_dropout=
+                model.ffn_dropout= compute.sharding=
             )
             ;;
         'tokenizer presets')
@@ -295,23 +298,25 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 model.num_stages= model.merge_factor= model.merge= model.residual_image_tokens= model.num_latent_tokens=
                 model.latent_init= model.residual_latent_tokens= model.latent_layout= model.head_per_level=
                 model.image_queries= model.codebook_size= model.codebook_dim= model.normalize_codes=
-                model.encoder_alignment_dim= model.decoder_alignment_dim= data.crop= data.random_crop_area=
-                data.random_flip= data.num_workers= data.broken_limit= optimizer.schedule= optimizer.learning_rate=
-                optimizer.final_learning_rate= optimizer.warmup_steps= optimizer.decay_steps= optimizer.beta1=
-                optimizer.beta2= optimizer.weight_decay= optimizer.max_grad_norm= schedule.max_steps=
-                schedule.batch_size= schedule.micro_batch_size= schedule.seed= schedule.ema_decay= schedule.log_every=
-                schedule.preview_every= schedule.validate_every= schedule.save_every= schedule.keep_checkpoints=
-                schedule.keep_every= loss.reconstruction= loss.reconstruction_weight= loss.quantizer_weight=
-                loss.entropy_weight= loss.perceptual_weight= loss.lpips_weights= alignment.encoder_weight=
-                alignment.decoder_weight= alignment.margin= alignment.teacher= alignment.weights= discriminator.weight=
-                discriminator.start_step= discriminator.kind= discriminator.weights= discriminator.augment_probability=
-                discriminator.lecam_weight= discriminator.lecam_decay= discriminator.optimizer.schedule=
-                discriminator.optimizer.learning_rate= discriminator.optimizer.final_learning_rate=
-                discriminator.optimizer.warmup_steps= discriminator.optimizer.decay_steps=
-                discriminator.optimizer.beta1= discriminator.optimizer.beta2= discriminator.optimizer.weight_decay=
-                discriminator.optimizer.max_grad_norm= nested_dropout.probability= nested_dropout.min_tokens=
-                revival.every= revival.until= compute.precision= compute.compile= compute.gradient_checkpointing=
-                health.max_skipped_steps= health.warn_data_wait= health.warn_codebook_usage=
+                model.encoder_alignment_dim= model.decoder_alignment_dim= data.crop= data.random_zoom=
+                data.random_crop_area= data.random_flip= data.num_workers= data.broken_limit= data.max_member_bytes=
+                optimizer.schedule= optimizer.learning_rate= optimizer.final_learning_rate= optimizer.warmup_steps=
+                optimizer.decay_steps= optimizer.beta1= optimizer.beta2= optimizer.weight_decay=
+                optimizer.max_grad_norm= schedule.max_steps= schedule.batch_size= schedule.micro_batch_size=
+                schedule.seed= schedule.ema_decay= schedule.log_every= schedule.preview_every= schedule.validate_every=
+                schedule.save_every= schedule.keep_checkpoints= schedule.keep_every= loss.reconstruction=
+                loss.reconstruction_weight= loss.quantizer_weight= loss.entropy_weight= loss.perceptual_weight=
+                loss.lpips_weights= alignment.encoder_weight= alignment.decoder_weight= alignment.margin=
+                alignment.teacher= alignment.weights= discriminator.weight= discriminator.start_step=
+                discriminator.kind= discriminator.weights= discriminator.augment_probability=
+                discriminator.augment_range= discriminator.lecam_weight= discriminator.lecam_decay=
+                discriminator.optimizer.schedule= discriminator.optimizer.learning_rate=
+                discriminator.optimizer.final_learning_rate= discriminator.optimizer.warmup_steps=
+                discriminator.optimizer.decay_steps= discriminator.optimizer.beta1= discriminator.optimizer.beta2=
+                discriminator.optimizer.weight_decay= discriminator.optimizer.max_grad_norm= nested_dropout.probability=
+                nested_dropout.min_tokens= revival.every= revival.until= compute.precision= compute.compile=
+                compute.gradient_checkpointing= health.max_skipped_steps= health.warn_data_wait=
+                health.warn_codebook_usage=
             )
             ;;
         'tokenizer|har')
@@ -356,38 +361,39 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok prepare imagenet')
             commands=()
             options=(
-                --test-as-validation --resize --max-pixels --max-decoded-pixels --check --samples-per-shard --jobs
-                --overwrite --json --help -h
+                --test-as-validation --resize --max-pixels --max-decoded-pixels --max-member-bytes --check
+                --samples-per-shard --jobs --overwrite --json --help -h
             )
             arguments=(folders files) others=
             ;;
         'restok prepare folder')
             commands=()
             options=(
-                --validation-fraction --test-as-validation --resize --max-pixels --max-decoded-pixels --check
-                --samples-per-shard --jobs --overwrite --json --help -h
+                --validation-fraction --test-as-validation --resize --max-pixels --max-decoded-pixels --max-member-bytes
+                --check --samples-per-shard --jobs --overwrite --json --help -h
             )
             arguments=(folders files) others=
             ;;
         'restok prepare shards')
             commands=()
             options=(
-                --class-names --num-classes --check --max-decoded-pixels --jobs --overwrite --json --help -h
+                --class-names --num-classes --check --max-decoded-pixels --max-member-bytes --jobs --overwrite --json
+                --help -h
             )
             arguments=() others=files
             ;;
         'restok prepare codes')
             commands=()
             options=(
-                --tokenizer --views --batch-size --num-workers --num-processes --device --dtype --overwrite --json
-                --help -h
+                --tokenizer --views --batch-size --num-workers --max-member-bytes --num-processes --device --dtype
+                --overwrite --json --help -h
             )
             arguments=(data files) others=
             ;;
         'restok prepare verify')
             commands=()
             options=(
-                --jobs --json --help -h
+                --jobs --max-member-bytes --json --help -h
             )
             arguments=(data) others=
             ;;
@@ -417,8 +423,8 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok reconstruct')
             commands=()
             options=(
-                --model --output -o --tokens --split --no-crop --max-decoded-pixels --grid --ladder --batch-size
-                --overwrite --device --dtype --json --help -h
+                --model --output -o --tokens --split --no-crop --max-decoded-pixels --max-member-bytes --grid --ladder
+                --batch-size --overwrite --device --dtype --json --help -h
             )
             arguments=() others=pictures
             ;;
@@ -435,8 +441,8 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok encode')
             commands=()
             options=(
-                --model --output -o --split --no-crop --max-decoded-pixels --batch-size --overwrite --device --dtype
-                --json --help -h
+                --model --output -o --split --no-crop --max-decoded-pixels --max-member-bytes --batch-size --overwrite
+                --device --dtype --json --help -h
             )
             arguments=() others=pictures
             ;;
@@ -450,10 +456,10 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok evaluate')
             commands=()
             options=(
-                --metric --reference --split --crop --max-decoded-pixels --features --inception-weights --vgg-weights
-                --timm-weights --model --tokens --plot --fail-under --compare --make-reference --output -o
-                --reference-pictures --cache --no-cache --batch-size --num-processes --overwrite --device --json --help
-                -h
+                --metric --reference --split --crop --max-decoded-pixels --max-member-bytes --features
+                --inception-weights --vgg-weights --timm-weights --model --tokens --plot --fail-under --compare
+                --make-reference --output -o --reference-pictures --cache --no-cache --batch-size --num-processes
+                --overwrite --device --json --help -h
             )
             arguments=(pictures) others=
             ;;
@@ -486,7 +492,7 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
             arguments=() others=pictures
             ;;
         'restok models')
-            commands=(show convert halve card push)
+            commands=(show verify convert halve card push)
             options=(
                 --json --help -h
             )
@@ -498,6 +504,13 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
                 --json --help -h
             )
             arguments=(models) others=
+            ;;
+        'restok models verify')
+            commands=()
+            options=(
+                --json --help -h
+            )
+            arguments=() others=files
             ;;
         'restok models convert')
             commands=()
@@ -572,6 +585,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --resize) kind=nothing pending=1 ;;
                 --max-pixels) kind=nothing pending=1 ;;
                 --max-decoded-pixels) kind=nothing pending=1 ;;
+                --max-member-bytes) kind=nothing pending=1 ;;
                 --check) kind='quick|full' pending=1 ;;
                 --samples-per-shard) kind=nothing pending=1 ;;
                 --jobs) kind=nothing pending=1 ;;
@@ -583,6 +597,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --resize) kind=nothing pending=1 ;;
                 --max-pixels) kind=nothing pending=1 ;;
                 --max-decoded-pixels) kind=nothing pending=1 ;;
+                --max-member-bytes) kind=nothing pending=1 ;;
                 --check) kind='quick|full' pending=1 ;;
                 --samples-per-shard) kind=nothing pending=1 ;;
                 --jobs) kind=nothing pending=1 ;;
@@ -594,6 +609,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --num-classes) kind=nothing pending=1 ;;
                 --check) kind='quick|full' pending=1 ;;
                 --max-decoded-pixels) kind=nothing pending=1 ;;
+                --max-member-bytes) kind=nothing pending=1 ;;
                 --jobs) kind=nothing pending=1 ;;
             esac
             ;;
@@ -603,6 +619,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --views) kind='ten-crop|flip|centre' pending=1 ;;
                 --batch-size) kind=nothing pending=1 ;;
                 --num-workers) kind=nothing pending=1 ;;
+                --max-member-bytes) kind=nothing pending=1 ;;
                 --num-processes) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
                 --dtype) kind='float32|bf16' pending=1 ;;
@@ -611,6 +628,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
         'restok prepare verify')
             case $2 in
                 --jobs) kind=nothing pending=1 ;;
+                --max-member-bytes) kind=nothing pending=1 ;;
             esac
             ;;
         'restok train-tokenizer')
@@ -653,6 +671,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --tokens) kind=nothing pending=1 ;;
                 --split) kind='validation|train' pending=1 ;;
                 --max-decoded-pixels) kind=nothing pending=1 ;;
+                --max-member-bytes) kind=nothing pending=1 ;;
                 --grid) kind=files pending=1 ;;
                 --ladder) kind=files pending=1 ;;
                 --batch-size) kind=auto pending=1 ;;
@@ -693,6 +712,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --output | -o) kind=files pending=1 ;;
                 --split) kind='validation|train' pending=1 ;;
                 --max-decoded-pixels) kind=nothing pending=1 ;;
+                --max-member-bytes) kind=nothing pending=1 ;;
                 --batch-size) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
                 --dtype) kind='float32|bf16' pending=1 ;;
@@ -715,6 +735,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --split) kind='validation|train|all' pending=1 ;;
                 --crop) kind=nothing pending=1 ;;
                 --max-decoded-pixels) kind=nothing pending=1 ;;
+                --max-member-bytes) kind=nothing pending=1 ;;
                 --features) kind=networks pending=1 ;;
                 --inception-weights) kind=files pending=1 ;;
                 --vgg-weights) kind=files pending=1 ;;

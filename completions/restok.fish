@@ -165,15 +165,15 @@ function __restok_values --argument-names kind
             printf '%s\n' \
                 'model.codebook_size=' 'model.num_codes=' 'model.num_sequential_codes=' 'model.num_classes=' \
                 'model.width=' 'model.num_layers=' 'model.num_heads=' 'model.class_dropout=' 'model.token_dropout=' \
-                'model.residual_dropout=' 'model.ffn_dropout=' 'data.crop=' 'data.random_crop_area=' 'data.random_flip=' \
-                'data.num_workers=' 'data.broken_limit=' 'optimizer.schedule=' 'optimizer.learning_rate=' \
-                'optimizer.final_learning_rate=' 'optimizer.warmup_steps=' 'optimizer.decay_steps=' 'optimizer.beta1=' \
-                'optimizer.beta2=' 'optimizer.weight_decay=' 'optimizer.max_grad_norm=' 'schedule.max_steps=' \
-                'schedule.batch_size=' 'schedule.micro_batch_size=' 'schedule.seed=' 'schedule.ema_decay=' \
-                'schedule.log_every=' 'schedule.preview_every=' 'schedule.validate_every=' 'schedule.save_every=' \
-                'schedule.keep_checkpoints=' 'schedule.keep_every=' 'compute.precision=' 'compute.compile=' \
-                'compute.gradient_checkpointing=' 'compute.sharding=' 'health.max_skipped_steps=' \
-                'health.warn_data_wait='
+                'model.residual_dropout=' 'model.ffn_dropout=' 'data.crop=' 'data.random_zoom=' 'data.random_crop_area=' \
+                'data.random_flip=' 'data.num_workers=' 'data.broken_limit=' 'data.max_member_bytes=' \
+                'optimizer.schedule=' 'optimizer.learning_rate=' 'optimizer.final_learning_rate=' \
+                'optimizer.warmup_steps=' 'optimizer.decay_steps=' 'optimizer.beta1=' 'optimizer.beta2=' \
+                'optimizer.weight_decay=' 'optimizer.max_grad_norm=' 'schedule.max_steps=' 'schedule.batch_size=' \
+                'schedule.micro_batch_size=' 'schedule.seed=' 'schedule.ema_decay=' 'schedule.log_every=' \
+                'schedule.preview_every=' 'schedule.validate_every=' 'schedule.save_every=' 'schedule.keep_checkpoints=' \
+                'schedule.keep_every=' 'compute.precision=' 'compute.compile=' 'compute.gradient_checkpointing=' \
+                'compute.sharding=' 'health.max_skipped_steps=' 'health.warn_data_wait='
         case 'int8'
             printf '%s\n' \
                 int8
@@ -211,17 +211,18 @@ function __restok_values --argument-names kind
                 'model.residual_image_tokens=' 'model.num_latent_tokens=' 'model.latent_init=' \
                 'model.residual_latent_tokens=' 'model.latent_layout=' 'model.head_per_level=' 'model.image_queries=' \
                 'model.codebook_size=' 'model.codebook_dim=' 'model.normalize_codes=' 'model.encoder_alignment_dim=' \
-                'model.decoder_alignment_dim=' 'data.crop=' 'data.random_crop_area=' 'data.random_flip=' \
-                'data.num_workers=' 'data.broken_limit=' 'optimizer.schedule=' 'optimizer.learning_rate=' \
-                'optimizer.final_learning_rate=' 'optimizer.warmup_steps=' 'optimizer.decay_steps=' 'optimizer.beta1=' \
-                'optimizer.beta2=' 'optimizer.weight_decay=' 'optimizer.max_grad_norm=' 'schedule.max_steps=' \
-                'schedule.batch_size=' 'schedule.micro_batch_size=' 'schedule.seed=' 'schedule.ema_decay=' \
-                'schedule.log_every=' 'schedule.preview_every=' 'schedule.validate_every=' 'schedule.save_every=' \
-                'schedule.keep_checkpoints=' 'schedule.keep_every=' 'loss.reconstruction=' 'loss.reconstruction_weight=' \
-                'loss.quantizer_weight=' 'loss.entropy_weight=' 'loss.perceptual_weight=' 'loss.lpips_weights=' \
-                'alignment.encoder_weight=' 'alignment.decoder_weight=' 'alignment.margin=' 'alignment.teacher=' \
-                'alignment.weights=' 'discriminator.weight=' 'discriminator.start_step=' 'discriminator.kind=' \
-                'discriminator.weights=' 'discriminator.augment_probability=' 'discriminator.lecam_weight=' \
+                'model.decoder_alignment_dim=' 'data.crop=' 'data.random_zoom=' 'data.random_crop_area=' \
+                'data.random_flip=' 'data.num_workers=' 'data.broken_limit=' 'data.max_member_bytes=' \
+                'optimizer.schedule=' 'optimizer.learning_rate=' 'optimizer.final_learning_rate=' \
+                'optimizer.warmup_steps=' 'optimizer.decay_steps=' 'optimizer.beta1=' 'optimizer.beta2=' \
+                'optimizer.weight_decay=' 'optimizer.max_grad_norm=' 'schedule.max_steps=' 'schedule.batch_size=' \
+                'schedule.micro_batch_size=' 'schedule.seed=' 'schedule.ema_decay=' 'schedule.log_every=' \
+                'schedule.preview_every=' 'schedule.validate_every=' 'schedule.save_every=' 'schedule.keep_checkpoints=' \
+                'schedule.keep_every=' 'loss.reconstruction=' 'loss.reconstruction_weight=' 'loss.quantizer_weight=' \
+                'loss.entropy_weight=' 'loss.perceptual_weight=' 'loss.lpips_weights=' 'alignment.encoder_weight=' \
+                'alignment.decoder_weight=' 'alignment.margin=' 'alignment.teacher=' 'alignment.weights=' \
+                'discriminator.weight=' 'discriminator.start_step=' 'discriminator.kind=' 'discriminator.weights=' \
+                'discriminator.augment_probability=' 'discriminator.augment_range=' 'discriminator.lecam_weight=' \
                 'discriminator.lecam_decay=' 'discriminator.optimizer.schedule=' \
                 'discriminator.optimizer.learning_rate=' 'discriminator.optimizer.final_learning_rate=' \
                 'discriminator.optimizer.warmup_steps=' 'discriminator.optimizer.decay_steps=' \
@@ -247,17 +248,18 @@ function __restok_values --argument-names kind
                 'model.residual_image_tokens=' 'model.num_latent_tokens=' 'model.latent_init=' \
                 'model.residual_latent_tokens=' 'model.latent_layout=' 'model.head_per_level=' 'model.image_queries=' \
                 'model.codebook_size=' 'model.codebook_dim=' 'model.normalize_codes=' 'model.encoder_alignment_dim=' \
-                'model.decoder_alignment_dim=' 'data.crop=' 'data.random_crop_area=' 'data.random_flip=' \
-                'data.num_workers=' 'data.broken_limit=' 'optimizer.schedule=' 'optimizer.learning_rate=' \
-                'optimizer.final_learning_rate=' 'optimizer.warmup_steps=' 'optimizer.decay_steps=' 'optimizer.beta1=' \
-                'optimizer.beta2=' 'optimizer.weight_decay=' 'optimizer.max_grad_norm=' 'schedule.max_steps=' \
-                'schedule.batch_size=' 'schedule.micro_batch_size=' 'schedule.seed=' 'schedule.ema_decay=' \
-                'schedule.log_every=' 'schedule.preview_every=' 'schedule.validate_every=' 'schedule.save_every=' \
-                'schedule.keep_checkpoints=' 'schedule.keep_every=' 'loss.reconstruction=' 'loss.reconstruction_weight=' \
-                'loss.quantizer_weight=' 'loss.entropy_weight=' 'loss.perceptual_weight=' 'loss.lpips_weights=' \
-                'alignment.encoder_weight=' 'alignment.decoder_weight=' 'alignment.margin=' 'alignment.teacher=' \
-                'alignment.weights=' 'discriminator.weight=' 'discriminator.start_step=' 'discriminator.kind=' \
-                'discriminator.weights=' 'discriminator.augment_probability=' 'discriminator.lecam_weight=' \
+                'model.decoder_alignment_dim=' 'data.crop=' 'data.random_zoom=' 'data.random_crop_area=' \
+                'data.random_flip=' 'data.num_workers=' 'data.broken_limit=' 'data.max_member_bytes=' \
+                'optimizer.schedule=' 'optimizer.learning_rate=' 'optimizer.final_learning_rate=' \
+                'optimizer.warmup_steps=' 'optimizer.decay_steps=' 'optimizer.beta1=' 'optimizer.beta2=' \
+                'optimizer.weight_decay=' 'optimizer.max_grad_norm=' 'schedule.max_steps=' 'schedule.batch_size=' \
+                'schedule.micro_batch_size=' 'schedule.seed=' 'schedule.ema_decay=' 'schedule.log_every=' \
+                'schedule.preview_every=' 'schedule.validate_every=' 'schedule.save_every=' 'schedule.keep_checkpoints=' \
+                'schedule.keep_every=' 'loss.reconstruction=' 'loss.reconstruction_weight=' 'loss.quantizer_weight=' \
+                'loss.entropy_weight=' 'loss.perceptual_weight=' 'loss.lpips_weights=' 'alignment.encoder_weight=' \
+                'alignment.decoder_weight=' 'alignment.margin=' 'alignment.teacher=' 'alignment.weights=' \
+                'discriminator.weight=' 'discriminator.start_step=' 'discriminator.kind=' 'discriminator.weights=' \
+                'discriminator.augment_probability=' 'discriminator.augment_range=' 'discriminator.lecam_weight=' \
                 'discriminator.lecam_decay=' 'discriminator.optimizer.schedule=' \
                 'discriminator.optimizer.learning_rate=' 'discriminator.optimizer.final_learning_rate=' \
                 'discriminator.optimizer.warmup_steps=' 'discriminator.optimizer.decay_steps=' \
@@ -281,34 +283,37 @@ function __restok_values --argument-names kind
     end
 end
 
-set -g __restok_commands 'restok prepare' 'restok prepare imagenet' 'restok prepare folder' 'restok prepare shards' 'restok prepare codes' 'restok prepare verify' 'restok prepare sample' 'restok train-tokenizer' 'restok train-har' 'restok reconstruct' 'restok generate' 'restok encode' 'restok decode' 'restok evaluate' 'restok curves' 'restok report' 'restok demo' 'restok doctor' 'restok models' 'restok models show' 'restok models convert' 'restok models halve' 'restok models card' 'restok models push' 'restok config' 'restok config show' 'restok config diff' 'restok config validate' 'restok config schema'
+set -g __restok_commands 'restok prepare' 'restok prepare imagenet' 'restok prepare folder' 'restok prepare shards' 'restok prepare codes' 'restok prepare verify' 'restok prepare sample' 'restok train-tokenizer' 'restok train-har' 'restok reconstruct' 'restok generate' 'restok encode' 'restok decode' 'restok evaluate' 'restok curves' 'restok report' 'restok demo' 'restok doctor' 'restok models' 'restok models show' 'restok models verify' 'restok models convert' 'restok models halve' 'restok models card' 'restok models push' 'restok config' 'restok config show' 'restok config diff' 'restok config validate' 'restok config schema'
 
 # How many of the words after an option are its values.
 function __restok_takes --argument-names path option
     switch "$path $option"
         case \
             'restok prepare imagenet --resize' 'restok prepare imagenet --max-pixels' \
-            'restok prepare imagenet --max-decoded-pixels' 'restok prepare imagenet --check' \
-            'restok prepare imagenet --samples-per-shard' 'restok prepare imagenet --jobs' \
-            'restok prepare folder --validation-fraction' 'restok prepare folder --resize' \
-            'restok prepare folder --max-pixels' 'restok prepare folder --max-decoded-pixels' \
+            'restok prepare imagenet --max-decoded-pixels' 'restok prepare imagenet --max-member-bytes' \
+            'restok prepare imagenet --check' 'restok prepare imagenet --samples-per-shard' \
+            'restok prepare imagenet --jobs' 'restok prepare folder --validation-fraction' \
+            'restok prepare folder --resize' 'restok prepare folder --max-pixels' \
+            'restok prepare folder --max-decoded-pixels' 'restok prepare folder --max-member-bytes' \
             'restok prepare folder --check' 'restok prepare folder --samples-per-shard' 'restok prepare folder --jobs' \
             'restok prepare shards --class-names' 'restok prepare shards --num-classes' 'restok prepare shards --check' \
-            'restok prepare shards --max-decoded-pixels' 'restok prepare shards --jobs' \
-            'restok prepare codes --tokenizer' 'restok prepare codes --views' 'restok prepare codes --batch-size' \
-            'restok prepare codes --num-workers' 'restok prepare codes --num-processes' 'restok prepare codes --device' \
-            'restok prepare codes --dtype' 'restok prepare verify --jobs' 'restok train-tokenizer --output' \
-            'restok train-tokenizer -o' 'restok train-tokenizer --preset' 'restok train-tokenizer --config' \
-            'restok train-tokenizer --set' 'restok train-tokenizer --max-steps' 'restok train-tokenizer --batch-size' \
-            'restok train-tokenizer --seed' 'restok train-tokenizer --init' 'restok train-tokenizer --stop-at' \
-            'restok train-tokenizer --track' 'restok train-tokenizer --num-processes' 'restok train-tokenizer --device' \
-            'restok train-har --tokenizer' 'restok train-har --output' 'restok train-har -o' 'restok train-har --preset' \
-            'restok train-har --config' 'restok train-har --set' 'restok train-har --max-steps' \
-            'restok train-har --batch-size' 'restok train-har --seed' 'restok train-har --init' \
-            'restok train-har --stop-at' 'restok train-har --track' 'restok train-har --num-processes' \
-            'restok train-har --device' 'restok reconstruct --model' 'restok reconstruct --output' \
-            'restok reconstruct -o' 'restok reconstruct --tokens' 'restok reconstruct --split' \
-            'restok reconstruct --max-decoded-pixels' 'restok reconstruct --grid' 'restok reconstruct --ladder' \
+            'restok prepare shards --max-decoded-pixels' 'restok prepare shards --max-member-bytes' \
+            'restok prepare shards --jobs' 'restok prepare codes --tokenizer' 'restok prepare codes --views' \
+            'restok prepare codes --batch-size' 'restok prepare codes --num-workers' \
+            'restok prepare codes --max-member-bytes' 'restok prepare codes --num-processes' \
+            'restok prepare codes --device' 'restok prepare codes --dtype' 'restok prepare verify --jobs' \
+            'restok prepare verify --max-member-bytes' 'restok train-tokenizer --output' 'restok train-tokenizer -o' \
+            'restok train-tokenizer --preset' 'restok train-tokenizer --config' 'restok train-tokenizer --set' \
+            'restok train-tokenizer --max-steps' 'restok train-tokenizer --batch-size' 'restok train-tokenizer --seed' \
+            'restok train-tokenizer --init' 'restok train-tokenizer --stop-at' 'restok train-tokenizer --track' \
+            'restok train-tokenizer --num-processes' 'restok train-tokenizer --device' 'restok train-har --tokenizer' \
+            'restok train-har --output' 'restok train-har -o' 'restok train-har --preset' 'restok train-har --config' \
+            'restok train-har --set' 'restok train-har --max-steps' 'restok train-har --batch-size' \
+            'restok train-har --seed' 'restok train-har --init' 'restok train-har --stop-at' 'restok train-har --track' \
+            'restok train-har --num-processes' 'restok train-har --device' 'restok reconstruct --model' \
+            'restok reconstruct --output' 'restok reconstruct -o' 'restok reconstruct --tokens' \
+            'restok reconstruct --split' 'restok reconstruct --max-decoded-pixels' \
+            'restok reconstruct --max-member-bytes' 'restok reconstruct --grid' 'restok reconstruct --ladder' \
             'restok reconstruct --batch-size' 'restok reconstruct --device' 'restok reconstruct --dtype' \
             'restok generate --model' 'restok generate --output' 'restok generate -o' 'restok generate --steps' \
             'restok generate --count' 'restok generate --class' 'restok generate --seed' 'restok generate --preset' \
@@ -318,18 +323,18 @@ function __restok_takes --argument-names path option
             'restok generate --ladder' 'restok generate --batch-size' 'restok generate --num-processes' \
             'restok generate --quantize' 'restok generate --device' 'restok generate --dtype' 'restok encode --model' \
             'restok encode --output' 'restok encode -o' 'restok encode --split' 'restok encode --max-decoded-pixels' \
-            'restok encode --batch-size' 'restok encode --device' 'restok encode --dtype' 'restok decode --model' \
-            'restok decode --output' 'restok decode -o' 'restok decode --tokens' 'restok decode --batch-size' \
-            'restok decode --device' 'restok decode --dtype' 'restok evaluate --metric' 'restok evaluate --reference' \
-            'restok evaluate --split' 'restok evaluate --crop' 'restok evaluate --max-decoded-pixels' \
-            'restok evaluate --features' 'restok evaluate --inception-weights' 'restok evaluate --vgg-weights' \
-            'restok evaluate --timm-weights' 'restok evaluate --model' 'restok evaluate --tokens' \
-            'restok evaluate --plot' 'restok evaluate --fail-under' 'restok evaluate --make-reference' \
-            'restok evaluate --output' 'restok evaluate -o' 'restok evaluate --reference-pictures' \
-            'restok evaluate --cache' 'restok evaluate --batch-size' 'restok evaluate --num-processes' \
-            'restok evaluate --device' 'restok curves --output' 'restok curves -o' 'restok curves --metric' \
-            'restok report --output' 'restok report -o' 'restok report --metrics' 'restok demo --output' \
-            'restok demo -o' 'restok models card --metrics' 'restok models card --licence' \
+            'restok encode --max-member-bytes' 'restok encode --batch-size' 'restok encode --device' \
+            'restok encode --dtype' 'restok decode --model' 'restok decode --output' 'restok decode -o' \
+            'restok decode --tokens' 'restok decode --batch-size' 'restok decode --device' 'restok decode --dtype' \
+            'restok evaluate --metric' 'restok evaluate --reference' 'restok evaluate --split' 'restok evaluate --crop' \
+            'restok evaluate --max-decoded-pixels' 'restok evaluate --max-member-bytes' 'restok evaluate --features' \
+            'restok evaluate --inception-weights' 'restok evaluate --vgg-weights' 'restok evaluate --timm-weights' \
+            'restok evaluate --model' 'restok evaluate --tokens' 'restok evaluate --plot' 'restok evaluate --fail-under' \
+            'restok evaluate --make-reference' 'restok evaluate --output' 'restok evaluate -o' \
+            'restok evaluate --reference-pictures' 'restok evaluate --cache' 'restok evaluate --batch-size' \
+            'restok evaluate --num-processes' 'restok evaluate --device' 'restok curves --output' 'restok curves -o' \
+            'restok curves --metric' 'restok report --output' 'restok report -o' 'restok report --metrics' \
+            'restok demo --output' 'restok demo -o' 'restok models card --metrics' 'restok models card --licence' \
             'restok models push --metrics' 'restok models push --licence' 'restok models push --revision' \
             'restok config show --set' 'restok config show --kind' 'restok config diff --kind' \
             'restok config validate --kind'
@@ -401,7 +406,7 @@ complete -c restok -n '__restok_argument \'restok\' 1 1' -a curves -d 'Draw what
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a report -d 'Make one HTML file of runs: curves, previews, the codebook, metrics, config and …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a demo -d 'Run every command once, on the emoji that come with restok: five minutes on two CPU …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a doctor -d 'Say whether this machine has what restok needs, and what to do where it has not. …'
-complete -c restok -n '__restok_argument \'restok\' 1 1' -a models -d 'List presets and released models; look into one, convert, describe, publish'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a models -d 'List presets and released models; look into one, verify, convert, describe, publish'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a config -d 'Show, compare and check the settings of runs'
 complete -c restok -n '__restok_at \'restok\'' -l version -d 'Print the version and leave'
 complete -c restok -n '__restok_at \'restok\'' -l help -s h -d 'Show this message and exit'
@@ -420,6 +425,7 @@ complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l test-as-valid
 complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l resize -r -f -d 'Shrink pictures whose shorter edge is longer than this. JPEG stays JPEG; others become …'
 complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l max-pixels -r -f -d 'Shrink pictures of more pixels than this to so many'
 complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l max-decoded-pixels -r -f -d 'Pictures of more pixels than this are left out, since they may fill all memory. …'
+complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l max-member-bytes -r -f -d 'Picture files, and files in tars, of more bytes than this are left out unread. …'
 complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l check -r -f -a '(__restok_values \'quick|full\')' -d 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …'
 complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l samples-per-shard -r -f -d 'Pictures in a shard'
 complete -c restok -n '__restok_at \'restok prepare imagenet\'' -l jobs -r -f -d 'Processes to work with; the result is the same. Default: one per core'
@@ -435,6 +441,7 @@ complete -c restok -n '__restok_at \'restok prepare folder\'' -l test-as-validat
 complete -c restok -n '__restok_at \'restok prepare folder\'' -l resize -r -f -d 'Shrink pictures whose shorter edge is longer than this. JPEG stays JPEG; others become …'
 complete -c restok -n '__restok_at \'restok prepare folder\'' -l max-pixels -r -f -d 'Shrink pictures of more pixels than this to so many'
 complete -c restok -n '__restok_at \'restok prepare folder\'' -l max-decoded-pixels -r -f -d 'Pictures of more pixels than this are left out, since they may fill all memory. …'
+complete -c restok -n '__restok_at \'restok prepare folder\'' -l max-member-bytes -r -f -d 'Picture files, and files in tars, of more bytes than this are left out unread. …'
 complete -c restok -n '__restok_at \'restok prepare folder\'' -l check -r -f -a '(__restok_values \'quick|full\')' -d 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …'
 complete -c restok -n '__restok_at \'restok prepare folder\'' -l samples-per-shard -r -f -d 'Pictures in a shard'
 complete -c restok -n '__restok_at \'restok prepare folder\'' -l jobs -r -f -d 'Processes to work with; the result is the same. Default: one per core'
@@ -449,6 +456,7 @@ complete -c restok -n '__restok_at \'restok prepare shards\'' -l class-names -r 
 complete -c restok -n '__restok_at \'restok prepare shards\'' -l num-classes -r -f -d 'How many classes there are, called by numbers; 0: none. Default: what the .cls say, …'
 complete -c restok -n '__restok_at \'restok prepare shards\'' -l check -r -f -a '(__restok_values \'quick|full\')' -d 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …'
 complete -c restok -n '__restok_at \'restok prepare shards\'' -l max-decoded-pixels -r -f -d 'Pictures of more pixels than this are left out, since they may fill all memory. …'
+complete -c restok -n '__restok_at \'restok prepare shards\'' -l max-member-bytes -r -f -d 'Picture files, and files in tars, of more bytes than this are left out unread. …'
 complete -c restok -n '__restok_at \'restok prepare shards\'' -l jobs -r -f -d 'Processes to work with; the result is the same. Default: one per core'
 complete -c restok -n '__restok_at \'restok prepare shards\'' -l overwrite -d 'Replace the data set that OUT already holds'
 complete -c restok -n '__restok_at \'restok prepare shards\'' -l json -d 'Print the counts as one JSON object instead of OUT'
@@ -460,6 +468,7 @@ complete -c restok -n '__restok_at \'restok prepare codes\'' -l tokenizer -r -f 
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l views -r -f -a '(__restok_values \'ten-crop|flip|centre\')' -d 'What is encoded of a training picture; of validation it is always the centre'
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l batch-size -r -f -d 'Views that are encoded at a time'
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l num-workers -r -f -d 'Processes that decode pictures beside each one that encodes'
+complete -c restok -n '__restok_at \'restok prepare codes\'' -l max-member-bytes -r -f -d 'Picture files, and files in tars, of more bytes than this are left out unread. …'
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l dtype -r -f -a '(__restok_values \'float32|bf16\')' -d 'Precision of the model; bf16 is slow on most CPUs'
@@ -471,6 +480,7 @@ complete -c restok -n '__restok_argument \'restok prepare codes\' 2 2' -F
 
 # restok prepare verify
 complete -c restok -n '__restok_at \'restok prepare verify\'' -l jobs -r -f -d 'Processes to work with; the result is the same. Default: one per core'
+complete -c restok -n '__restok_at \'restok prepare verify\'' -l max-member-bytes -r -f -d 'Picture files, and files in tars, of more bytes than this are left out unread. …'
 complete -c restok -n '__restok_at \'restok prepare verify\'' -l json -d 'Print one JSON object instead of lines'
 complete -c restok -n '__restok_at \'restok prepare verify\'' -l help -s h -d 'Show this message and exit'
 complete -c restok -n '__restok_argument \'restok prepare verify\' 1 1' -f -a '(__restok_values \'data\') (__restok_folders)'
@@ -531,6 +541,7 @@ complete -c restok -n '__restok_at \'restok reconstruct\'' -l tokens -r -f -d 'D
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l split -r -f -a '(__restok_values \'validation|train\')' -d 'The split to take of a data set'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l no-crop -d 'Take pictures at their own size, which the model was not trained on'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l max-decoded-pixels -r -f -d 'Pictures of more pixels than this are left out, since they may fill all memory. …'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l max-member-bytes -r -f -d 'Picture files, and files in tars, of more bytes than this are left out unread. …'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l grid -r -F -d 'Also write a PNG: pictures beside what is made of them'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l ladder -r -F -d 'The same with every level, and what each adds'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Pictures at a time; auto: what the device holds'
@@ -580,6 +591,7 @@ complete -c restok -n '__restok_at \'restok encode\'' -l output -s o -r -F -d 'A
 complete -c restok -n '__restok_at \'restok encode\'' -l split -r -f -a '(__restok_values \'validation|train\')' -d 'The split to take of a data set'
 complete -c restok -n '__restok_at \'restok encode\'' -l no-crop -d 'Take pictures at their own size, which the model was not trained on'
 complete -c restok -n '__restok_at \'restok encode\'' -l max-decoded-pixels -r -f -d 'Pictures of more pixels than this are left out, since they may fill all memory. …'
+complete -c restok -n '__restok_at \'restok encode\'' -l max-member-bytes -r -f -d 'Picture files, and files in tars, of more bytes than this are left out unread. …'
 complete -c restok -n '__restok_at \'restok encode\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Pictures at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok encode\'' -l overwrite -d 'Replace the output file where it is there already'
 complete -c restok -n '__restok_at \'restok encode\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
@@ -606,6 +618,7 @@ complete -c restok -n '__restok_at \'restok evaluate\'' -l reference -r -F -a '(
 complete -c restok -n '__restok_at \'restok evaluate\'' -l split -r -f -a '(__restok_values \'validation|train|all\')' -d 'The split to take where a data set is given'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l crop -r -f -d 'First give SAMPLES the ADM centre crop to this size'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l max-decoded-pixels -r -f -d 'Pictures of more pixels than this are left out, since they may fill all memory. …'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l max-member-bytes -r -f -d 'Picture files, and files in tars, of more bytes than this are left out unread. …'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l features -r -f -a '(__restok_values \'networks\')' -d 'Behind the metrics of features: inception, dinov2, clip, vgg16, timm:NAME; random …'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l inception-weights -r -F -d 'Inception\'s. Default: torch\'s cache, or download'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l vgg-weights -r -F -d 'VGG-16\'s, of lpips and vgg16'
@@ -656,6 +669,7 @@ complete -c restok -n '__restok_argument \'restok doctor\' 1 999' -F -a '(__rest
 
 # restok models
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a show -d 'Say what a model is: config, parameters, levels, fingerprint'
+complete -c restok -n '__restok_argument \'restok models\' 1 1' -a verify -d 'Read models from end to end, and say whether they are what was written'
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a convert -d 'Write a model in the other layout: released from ours, ours from released. Prints OUT'
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a halve -d 'Write a model with its weights rounded to 16 bits: half the bytes. Prints OUT'
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a card -d 'Write the card of a model, its README.md, with metrics and licence. Prints it'
@@ -667,6 +681,11 @@ complete -c restok -n '__restok_at \'restok models\'' -l help -s h -d 'Show this
 complete -c restok -n '__restok_at \'restok models show\'' -l json -d 'Print one JSON object instead of the path'
 complete -c restok -n '__restok_at \'restok models show\'' -l help -s h -d 'Show this message and exit'
 complete -c restok -n '__restok_argument \'restok models show\' 1 1' -f -a '(__restok_values \'models\') (__restok_folders)'
+
+# restok models verify
+complete -c restok -n '__restok_at \'restok models verify\'' -l json -d 'Print one JSON object instead of the path'
+complete -c restok -n '__restok_at \'restok models verify\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok models verify\' 1 999' -F
 
 # restok models convert
 complete -c restok -n '__restok_at \'restok models convert\'' -l overwrite -d 'Replace what the output folder already holds'

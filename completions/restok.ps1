@@ -227,15 +227,16 @@ $global:restokValues = @{
         Words = @(
             'model.codebook_size=', 'model.num_codes=', 'model.num_sequential_codes=', 'model.num_classes=',
             'model.width=', 'model.num_layers=', 'model.num_heads=', 'model.class_dropout=', 'model.token_dropout=',
-            'model.residual_dropout=', 'model.ffn_dropout=', 'data.crop=', 'data.random_crop_area=',
-            'data.random_flip=', 'data.num_workers=', 'data.broken_limit=', 'optimizer.schedule=',
-            'optimizer.learning_rate=', 'optimizer.final_learning_rate=', 'optimizer.warmup_steps=',
-            'optimizer.decay_steps=', 'optimizer.beta1=', 'optimizer.beta2=', 'optimizer.weight_decay=',
-            'optimizer.max_grad_norm=', 'schedule.max_steps=', 'schedule.batch_size=', 'schedule.micro_batch_size=',
-            'schedule.seed=', 'schedule.ema_decay=', 'schedule.log_every=', 'schedule.preview_every=',
-            'schedule.validate_every=', 'schedule.save_every=', 'schedule.keep_checkpoints=', 'schedule.keep_every=',
-            'compute.precision=', 'compute.compile=', 'compute.gradient_checkpointing=', 'compute.sharding=',
-            'health.max_skipped_steps=', 'health.warn_data_wait='
+            'model.residual_dropout=', 'model.ffn_dropout=', 'data.crop=', 'data.random_zoom=',
+            'data.random_crop_area=', 'data.random_flip=', 'data.num_workers=', 'data.broken_limit=',
+            'data.max_member_bytes=', 'optimizer.schedule=', 'optimizer.learning_rate=',
+            'optimizer.final_learning_rate=', 'optimizer.warmup_steps=', 'optimizer.decay_steps=', 'optimizer.beta1=',
+            'optimizer.beta2=', 'optimizer.weight_decay=', 'optimizer.max_grad_norm=', 'schedule.max_steps=',
+            'schedule.batch_size=', 'schedule.micro_batch_size=', 'schedule.seed=', 'schedule.ema_decay=',
+            'schedule.log_every=', 'schedule.preview_every=', 'schedule.validate_every=', 'schedule.save_every=',
+            'schedule.keep_checkpoints=', 'schedule.keep_every=', 'compute.precision=', 'compute.compile=',
+            'compute.gradient_checkpointing=', 'compute.sharding=', 'health.max_skipped_steps=',
+            'health.warn_data_wait='
         )
         Paths = ''
     }
@@ -304,17 +305,18 @@ $global:restokValues = @{
             'model.residual_image_tokens=', 'model.num_latent_tokens=', 'model.latent_init=',
             'model.residual_latent_tokens=', 'model.latent_layout=', 'model.head_per_level=', 'model.image_queries=',
             'model.codebook_size=', 'model.codebook_dim=', 'model.normalize_codes=', 'model.encoder_alignment_dim=',
-            'model.decoder_alignment_dim=', 'data.crop=', 'data.random_crop_area=', 'data.random_flip=',
-            'data.num_workers=', 'data.broken_limit=', 'optimizer.schedule=', 'optimizer.learning_rate=',
-            'optimizer.final_learning_rate=', 'optimizer.warmup_steps=', 'optimizer.decay_steps=', 'optimizer.beta1=',
-            'optimizer.beta2=', 'optimizer.weight_decay=', 'optimizer.max_grad_norm=', 'schedule.max_steps=',
-            'schedule.batch_size=', 'schedule.micro_batch_size=', 'schedule.seed=', 'schedule.ema_decay=',
-            'schedule.log_every=', 'schedule.preview_every=', 'schedule.validate_every=', 'schedule.save_every=',
-            'schedule.keep_checkpoints=', 'schedule.keep_every=', 'loss.reconstruction=', 'loss.reconstruction_weight=',
-            'loss.quantizer_weight=', 'loss.entropy_weight=', 'loss.perceptual_weight=', 'loss.lpips_weights=',
-            'alignment.encoder_weight=', 'alignment.decoder_weight=', 'alignment.margin=', 'alignment.teacher=',
-            'alignment.weights=', 'discriminator.weight=', 'discriminator.start_step=', 'discriminator.kind=',
-            'discriminator.weights=', 'discriminator.augment_probability=', 'discriminator.lecam_weight=',
+            'model.decoder_alignment_dim=', 'data.crop=', 'data.random_zoom=', 'data.random_crop_area=',
+            'data.random_flip=', 'data.num_workers=', 'data.broken_limit=', 'data.max_member_bytes=',
+            'optimizer.schedule=', 'optimizer.learning_rate=', 'optimizer.final_learning_rate=',
+            'optimizer.warmup_steps=', 'optimizer.decay_steps=', 'optimizer.beta1=', 'optimizer.beta2=',
+            'optimizer.weight_decay=', 'optimizer.max_grad_norm=', 'schedule.max_steps=', 'schedule.batch_size=',
+            'schedule.micro_batch_size=', 'schedule.seed=', 'schedule.ema_decay=', 'schedule.log_every=',
+            'schedule.preview_every=', 'schedule.validate_every=', 'schedule.save_every=', 'schedule.keep_checkpoints=',
+            'schedule.keep_every=', 'loss.reconstruction=', 'loss.reconstruction_weight=', 'loss.quantizer_weight=',
+            'loss.entropy_weight=', 'loss.perceptual_weight=', 'loss.lpips_weights=', 'alignment.encoder_weight=',
+            'alignment.decoder_weight=', 'alignment.margin=', 'alignment.teacher=', 'alignment.weights=',
+            'discriminator.weight=', 'discriminator.start_step=', 'discriminator.kind=', 'discriminator.weights=',
+            'discriminator.augment_probability=', 'discriminator.augment_range=', 'discriminator.lecam_weight=',
             'discriminator.lecam_decay=', 'discriminator.optimizer.schedule=', 'discriminator.optimizer.learning_rate=',
             'discriminator.optimizer.final_learning_rate=', 'discriminator.optimizer.warmup_steps=',
             'discriminator.optimizer.decay_steps=', 'discriminator.optimizer.beta1=', 'discriminator.optimizer.beta2=',
@@ -345,17 +347,18 @@ $global:restokValues = @{
             'model.residual_image_tokens=', 'model.num_latent_tokens=', 'model.latent_init=',
             'model.residual_latent_tokens=', 'model.latent_layout=', 'model.head_per_level=', 'model.image_queries=',
             'model.codebook_size=', 'model.codebook_dim=', 'model.normalize_codes=', 'model.encoder_alignment_dim=',
-            'model.decoder_alignment_dim=', 'data.crop=', 'data.random_crop_area=', 'data.random_flip=',
-            'data.num_workers=', 'data.broken_limit=', 'optimizer.schedule=', 'optimizer.learning_rate=',
-            'optimizer.final_learning_rate=', 'optimizer.warmup_steps=', 'optimizer.decay_steps=', 'optimizer.beta1=',
-            'optimizer.beta2=', 'optimizer.weight_decay=', 'optimizer.max_grad_norm=', 'schedule.max_steps=',
-            'schedule.batch_size=', 'schedule.micro_batch_size=', 'schedule.seed=', 'schedule.ema_decay=',
-            'schedule.log_every=', 'schedule.preview_every=', 'schedule.validate_every=', 'schedule.save_every=',
-            'schedule.keep_checkpoints=', 'schedule.keep_every=', 'loss.reconstruction=', 'loss.reconstruction_weight=',
-            'loss.quantizer_weight=', 'loss.entropy_weight=', 'loss.perceptual_weight=', 'loss.lpips_weights=',
-            'alignment.encoder_weight=', 'alignment.decoder_weight=', 'alignment.margin=', 'alignment.teacher=',
-            'alignment.weights=', 'discriminator.weight=', 'discriminator.start_step=', 'discriminator.kind=',
-            'discriminator.weights=', 'discriminator.augment_probability=', 'discriminator.lecam_weight=',
+            'model.decoder_alignment_dim=', 'data.crop=', 'data.random_zoom=', 'data.random_crop_area=',
+            'data.random_flip=', 'data.num_workers=', 'data.broken_limit=', 'data.max_member_bytes=',
+            'optimizer.schedule=', 'optimizer.learning_rate=', 'optimizer.final_learning_rate=',
+            'optimizer.warmup_steps=', 'optimizer.decay_steps=', 'optimizer.beta1=', 'optimizer.beta2=',
+            'optimizer.weight_decay=', 'optimizer.max_grad_norm=', 'schedule.max_steps=', 'schedule.batch_size=',
+            'schedule.micro_batch_size=', 'schedule.seed=', 'schedule.ema_decay=', 'schedule.log_every=',
+            'schedule.preview_every=', 'schedule.validate_every=', 'schedule.save_every=', 'schedule.keep_checkpoints=',
+            'schedule.keep_every=', 'loss.reconstruction=', 'loss.reconstruction_weight=', 'loss.quantizer_weight=',
+            'loss.entropy_weight=', 'loss.perceptual_weight=', 'loss.lpips_weights=', 'alignment.encoder_weight=',
+            'alignment.decoder_weight=', 'alignment.margin=', 'alignment.teacher=', 'alignment.weights=',
+            'discriminator.weight=', 'discriminator.start_step=', 'discriminator.kind=', 'discriminator.weights=',
+            'discriminator.augment_probability=', 'discriminator.augment_range=', 'discriminator.lecam_weight=',
             'discriminator.lecam_decay=', 'discriminator.optimizer.schedule=', 'discriminator.optimizer.learning_rate=',
             'discriminator.optimizer.final_learning_rate=', 'discriminator.optimizer.warmup_steps=',
             'discriminator.optimizer.decay_steps=', 'discriminator.optimizer.beta1=', 'discriminator.optimizer.beta2=',
@@ -408,7 +411,7 @@ $global:restokCommands = @{
             'report' = 'Make one HTML file of runs: curves, previews, the codebook, metrics, config and …'
             'demo' = 'Run every command once, on the emoji that come with restok: five minutes on two CPU …'
             'doctor' = 'Say whether this machine has what restok needs, and what to do where it has not. …'
-            'models' = 'List presets and released models; look into one, convert, describe, publish'
+            'models' = 'List presets and released models; look into one, verify, convert, describe, publish'
             'config' = 'Show, compare and check the settings of runs'
         }
         Options = [ordered]@{
@@ -443,6 +446,7 @@ $global:restokCommands = @{
             '--resize' = @{ Kind = 'nothing'; Count = 1; Help = 'Shrink pictures whose shorter edge is longer than this. JPEG stays JPEG; others become …' }
             '--max-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Shrink pictures of more pixels than this to so many' }
             '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures of more pixels than this are left out, since they may fill all memory. …' }
+            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Picture files, and files in tars, of more bytes than this are left out unread. …' }
             '--check' = @{ Kind = 'quick|full'; Count = 1; Help = 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …' }
             '--samples-per-shard' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures in a shard' }
             '--jobs' = @{ Kind = 'nothing'; Count = 1; Help = 'Processes to work with; the result is the same. Default: one per core' }
@@ -463,6 +467,7 @@ $global:restokCommands = @{
             '--resize' = @{ Kind = 'nothing'; Count = 1; Help = 'Shrink pictures whose shorter edge is longer than this. JPEG stays JPEG; others become …' }
             '--max-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Shrink pictures of more pixels than this to so many' }
             '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures of more pixels than this are left out, since they may fill all memory. …' }
+            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Picture files, and files in tars, of more bytes than this are left out unread. …' }
             '--check' = @{ Kind = 'quick|full'; Count = 1; Help = 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …' }
             '--samples-per-shard' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures in a shard' }
             '--jobs' = @{ Kind = 'nothing'; Count = 1; Help = 'Processes to work with; the result is the same. Default: one per core' }
@@ -482,6 +487,7 @@ $global:restokCommands = @{
             '--num-classes' = @{ Kind = 'nothing'; Count = 1; Help = 'How many classes there are, called by numbers; 0: none. Default: what the .cls say, …' }
             '--check' = @{ Kind = 'quick|full'; Count = 1; Help = 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …' }
             '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures of more pixels than this are left out, since they may fill all memory. …' }
+            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Picture files, and files in tars, of more bytes than this are left out unread. …' }
             '--jobs' = @{ Kind = 'nothing'; Count = 1; Help = 'Processes to work with; the result is the same. Default: one per core' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the data set that OUT already holds' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print the counts as one JSON object instead of OUT' }
@@ -499,6 +505,7 @@ $global:restokCommands = @{
             '--views' = @{ Kind = 'ten-crop|flip|centre'; Count = 1; Help = 'What is encoded of a training picture; of validation it is always the centre' }
             '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Views that are encoded at a time' }
             '--num-workers' = @{ Kind = 'nothing'; Count = 1; Help = 'Processes that decode pictures beside each one that encodes' }
+            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Picture files, and files in tars, of more bytes than this are left out unread. …' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--dtype' = @{ Kind = 'float32|bf16'; Count = 1; Help = 'Precision of the model; bf16 is slow on most CPUs' }
@@ -515,6 +522,7 @@ $global:restokCommands = @{
         }
         Options = [ordered]@{
             '--jobs' = @{ Kind = 'nothing'; Count = 1; Help = 'Processes to work with; the result is the same. Default: one per core' }
+            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Picture files, and files in tars, of more bytes than this are left out unread. …' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -602,6 +610,7 @@ $global:restokCommands = @{
             '--split' = @{ Kind = 'validation|train'; Count = 1; Help = 'The split to take of a data set' }
             '--no-crop' = @{ Kind = 'nothing'; Count = 0; Help = 'Take pictures at their own size, which the model was not trained on' }
             '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures of more pixels than this are left out, since they may fill all memory. …' }
+            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Picture files, and files in tars, of more bytes than this are left out unread. …' }
             '--grid' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG: pictures beside what is made of them' }
             '--ladder' = @{ Kind = 'files'; Count = 1; Help = 'The same with every level, and what each adds' }
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Pictures at a time; auto: what the device holds' }
@@ -666,6 +675,7 @@ $global:restokCommands = @{
             '--split' = @{ Kind = 'validation|train'; Count = 1; Help = 'The split to take of a data set' }
             '--no-crop' = @{ Kind = 'nothing'; Count = 0; Help = 'Take pictures at their own size, which the model was not trained on' }
             '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures of more pixels than this are left out, since they may fill all memory. …' }
+            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Picture files, and files in tars, of more bytes than this are left out unread. …' }
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Pictures at a time; auto: what the device holds' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output file where it is there already' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
@@ -705,6 +715,7 @@ $global:restokCommands = @{
             '--split' = @{ Kind = 'validation|train|all'; Count = 1; Help = 'The split to take where a data set is given' }
             '--crop' = @{ Kind = 'nothing'; Count = 1; Help = 'First give SAMPLES the ADM centre crop to this size' }
             '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures of more pixels than this are left out, since they may fill all memory. …' }
+            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Picture files, and files in tars, of more bytes than this are left out unread. …' }
             '--features' = @{ Kind = 'networks'; Count = 1; Help = 'Behind the metrics of features: inception, dinov2, clip, vgg16, timm:NAME; random …' }
             '--inception-weights' = @{ Kind = 'files'; Count = 1; Help = 'Inception''s. Default: torch''s cache, or download' }
             '--vgg-weights' = @{ Kind = 'files'; Count = 1; Help = 'VGG-16''s, of lpips and vgg16' }
@@ -787,6 +798,7 @@ $global:restokCommands = @{
     'restok models' = @{
         Commands = [ordered]@{
             'show' = 'Say what a model is: config, parameters, levels, fingerprint'
+            'verify' = 'Read models from end to end, and say whether they are what was written'
             'convert' = 'Write a model in the other layout: released from ours, ours from released. Prints OUT'
             'halve' = 'Write a model with its weights rounded to 16 bits: half the bytes. Prints OUT'
             'card' = 'Write the card of a model, its README.md, with metrics and licence. Prints it'
@@ -810,6 +822,17 @@ $global:restokCommands = @{
         }
         Arguments = @('models')
         Others = ''
+    }
+    'restok models verify' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @()
+        Others = 'files'
     }
     'restok models convert' = @{
         Commands = [ordered]@{

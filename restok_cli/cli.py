@@ -56,7 +56,8 @@ class Command(typer.core.TyperCommand):
     """A command that knows from its own options what may be done in several processes, and about lack of memory."""
 
     def invoke(self, context: typer.Context) -> object:
-        writes, shares_work = "overwrite" in context.params, "num_processes" in context.params
+        writes = not context.params.keys().isdisjoint(("overwrite", "private"))  # here, or on the hub
+        shares_work = "num_processes" in context.params
         if world_size() > 1 and writes and not shares_work:
             raise UsageError(
                 f"{context.command_path} works in one process, and {world_size()} are started, by SLURM or by RANK and"

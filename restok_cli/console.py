@@ -12,6 +12,8 @@ from typing import TypeVar
 
 from restok_cli.processes import rank
 
+SMUGGLED_BYTE = re.compile("[\udc80-\udcff]")  # as Python decodes a byte of a file's name that is not UTF-8
+
 Item = TypeVar("Item")
 
 PLAIN_SECONDS = 5.0  # between two progress lines where stderr is not a terminal
@@ -29,9 +31,17 @@ def counted(count: int, what: str, plural: str | None = None) -> str:
     return f"{count} {what if count == 1 else plural or what + 's'}"
 
 
+def readable(name: str) -> str:
+    """The name of a file as text that JSON and people can read: each byte that is no text becomes \\xe9 or the like.
+
+    So different names stay different, but from one that is called by such an escape itself.
+    """
+    return SMUGGLED_BYTE.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", name)
+
+
 def printable(text: str) -> str:
     """The text as one line that only shows something: what else it holds is written as Python does, such as \\x1b."""
-    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), readable(text))
 
 
 def say(*lines: str) -> None:

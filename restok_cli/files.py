@@ -1,18 +1,15 @@
-"""Files and folders that are either whole or absent, also after a crash or on a full disk, and written by one alone."""
+"""Files and folders that are either whole or absent, also after a crash or on a full disk."""
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from typing import BinaryIO
@@ -20,15 +17,13 @@ from typing import BinaryIO
 from zlib_ng import zlib_ng
 
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.locks import LOCK_FILE, held, is_written
 
 MAX_DECODED_PIXELS = 178_956_970  # of a picture file, unless told otherwise: a small one may unpack to fill all memory
 MAX_MEMBER_BYTES = 256 << 20  # of a file in a tar, and of a picture file, likewise: those of more are not even read
 MAX_TEXT_BYTES = 32 << 20  # of JSON and other text that is read whole, whose values may take twenty times as much
 MAX_LINE_BYTES = 16 << 20  # of a line of JSON
 SYNC_SECONDS = 0.2  # from one early sync of a large file to the next
-LOCK_FILE = ".restok.lock"  # in a folder that a command fills: who does
-LET_GO_SECONDS = 5  # that the workers of a killed process may take to end
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of file systems that have none
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CHUNK_BYTES = 1 << 20  # of a file, read at a time
 FILE_CRC, FIELDS_CRC = "file_crc32", "fields_crc32"  # in JSON: of the file that it is about, of its own other fields
@@ -90,23 +85,6 @@ def text_lines(path: Path) -> list[str]:
     """
     with open(path, "rb") as file:
         return [line.decode(errors="replace").removesuffix("\n") for line in lines_of(file, str(path))]
-
-
-def read_json_lines(path: Path) -> list[dict]:
-    """The JSON objects in a file with one on each line. Raises RestokError naming file and line where one is none."""
-    found = []
-    with open(path, "rb") as file:
-        for number, line in enumerate(lines_of(file, str(path)), start=1):
-            try:
-                value = json.loads(line) if line.strip() else {}
-                if not isinstance(value, dict):
-                    raise ValueError("no JSON object")
-                if not is_sealed(value):
-                    raise ValueError("it is not as it was written")
-            except (ValueError, RecursionError) as error:
-                raise RestokError(f"{path}, line {number} is damaged ({error}); make the file again") from error
-            found += [value] if line.strip() else []
-    return found
 
 
 # --- digests: what shows that a file is not as it was written -----------------------------------------------------
@@ -195,7 +173,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     clear_beside(path)
     temporary = temporary_name(path)
     try:
-        with naming(path), _held(temporary, os.O_WRONLY | os.O_CREAT):
+        with naming(path), held(temporary, os.O_WRONLY | os.O_CREAT):
             yield temporary
             sync_file(temporary)
             os.replace(temporary, path)
@@ -222,7 +200,7 @@ def temporary_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        with naming(path), _held(temporary, os.O_RDONLY):
+        with naming(path), held(temporary, os.O_RDONLY):
             yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -275,7 +253,7 @@ def clear_beside(path: Path) -> None:
     """Clear away what killed processes left half-written of `path`."""
     for entry in sorted(path.parent.glob(f".{escape(path.name)}.*")):
         match = LEFTOVER.fullmatch(entry.name)
-        if match and match["name"] == path.name and not _is_written(entry, int(match["pid"])):
+        if match and match["name"] == path.name and not is_written(entry, int(match["pid"])):
             _clear(entry, path)
 
 
@@ -288,108 +266,6 @@ def _clear(entry: Path, path: Path) -> None:
         shutil.rmtree(entry, ignore_errors=True)
     else:
         entry.unlink(missing_ok=True)
-
-
-def _is_written(entry: Path, pid: int) -> bool:
-    """Whether a process still works on what may be a leftover: on this machine, by its number, or on any, by its lock.
-
-    Where the file system has no locks, nobody can tell, and it is left alone.
-    """
-    if _is_alive(pid):
-        return True
-    try:
-        descriptor = os.open(entry, os.O_RDONLY if entry.is_dir() else os.O_WRONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        finally:
-            os.close(descriptor)
-    except OSError:
-        return True
-    return False
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-@contextmanager
-def _held(path: Path, flags: int) -> Iterator[None]:
-    """Inside the block, `path` is opened and, where the file system can, locked, for `_is_written`."""
-    descriptor = os.open(path, flags, 0o666)
-    try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
-    """Make a folder for this process alone inside the block, as `locked` does; one that stays empty goes."""
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with locked(folder / LOCK_FILE, folder):
-            yield
-    finally:
-        if made:
-            with suppress(OSError):
-                folder.rmdir()
-
-
-@contextmanager
-def locked(file: Path, what: Path) -> Iterator[None]:
-    """Inside the block, `what` is written by this process and its workers alone: they hold `file`, which says so.
-
-    The system lets go of it when all of them have ended, however they did. Where the file system has no locks, nothing
-    is held. Raises UsageError where another process holds it, which it names.
-    """
-    descriptor = _lock(file, what)
-    try:
-        yield
-    finally:
-        file.unlink(missing_ok=True)  # first, since the next one may lock it as soon as it is closed
-        os.close(descriptor)
-
-
-def _lock(file: Path, what: Path) -> int:
-    deadline = time.monotonic() + LET_GO_SECONDS
-    while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(descriptor, 1000).decode(errors="replace").strip() or "another process"
-            os.close(descriptor)
-            if time.monotonic() > deadline or _runs_here(owner):
-                raise UsageError(
-                    f"{what} is being written by {owner}; wait until that has ended, or give another output"
-                ) from None
-            time.sleep(0.05)
-            continue
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                os.close(descriptor)
-                raise
-        # the one that held it may have deleted the file since it was opened here, and a third have made another
-        if file.exists() and os.path.samestat(os.fstat(descriptor), os.stat(file)):
-            os.truncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-            return descriptor
-        os.close(descriptor)
-
-
-def _runs_here(owner: str) -> bool:
-    """Whether the owner of a lock is no killed process whose workers are about to end."""
-    match = re.fullmatch(r"process (\d+) on (.+)", owner)
-    return match is not None and match[2] == socket.gethostname() and _is_alive(int(match[1]))
 
 
 def check_output_folder(path: Path, overwrite: bool, is_ours: Callable[[str], bool]) -> None:

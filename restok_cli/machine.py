@@ -1,8 +1,13 @@
 """What is to be known of the machine before torch is imported."""
 
+import math
+import os
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")  # where Linux shows the limits of groups of processes
+OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 @cache
@@ -11,3 +16,40 @@ def is_intel() -> bool:
     with suppress(OSError):
         return "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     return False
+
+
+def available_cores() -> int:
+    """How many cores this process may use: those that it may run on, or as many as its share of their time amounts to.
+
+    A container is often given such a share (Docker's --cpus, a limit of Kubernetes), and sees all cores nevertheless.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, cpu_quota())))
+
+
+def cpu_quota() -> float:
+    """The share of CPU time, in cores, that the groups of this process may take together; infinite without a limit."""
+    quotas = [math.inf]
+    with suppress(OSError):
+        for line in OWN_GROUPS.read_text(encoding="utf-8").splitlines():
+            _, controllers, own = line.split(":", 2)
+            if not controllers:  # cgroup v2
+                root, files = CGROUPS, ("cpu.max",)
+            elif "cpu" in controllers.split(","):
+                root, files = CGROUPS / "cpu", ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            else:
+                continue
+            group = root / own.strip("/")
+            for folder in (group, *group.parents):  # each above limits all below; a container may not see its own
+                if folder.is_relative_to(root):
+                    quotas.append(_quota(folder, files))
+    return min(quotas)
+
+
+def _quota(folder: Path, files: tuple[str, ...]) -> float:
+    """Microseconds of CPU time in a period, over the microseconds of the period; infinite where there is no limit."""
+    try:
+        quota, period = " ".join((folder / file).read_text(encoding="utf-8") for file in files).split()
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    except (OSError, ValueError):  # none, or the word max
+        return math.inf

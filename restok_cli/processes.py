@@ -21,11 +21,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from restok_cli.errors import Failed, Interrupted, RestokError, UsageError
+from restok_cli.machine import available_cores
 
 if TYPE_CHECKING:
     import torch
 
 LAST_WORDS = "RESTOK_LAST_WORDS"  # names the folder in which those that `run_in_processes` starts leave theirs
+SLURM_SHELL = ("SLURM_PTY_PORT", "SLURM_PTY_WIN_COL")  # what `srun --pty` sets, also for what has no terminal any more
 SAVE_SECONDS = 600  # that processes get to save before they are killed
 QUIET_SECONDS, JOIN_SECONDS = 10, 600  # for which a process waits for the others to come: at first without a word
 
@@ -44,13 +46,13 @@ def take_place() -> None:
     """Called first in every process: find out which of how many it is. Of several, only number 0 may print results.
 
     torch reads RANK, WORLD_SIZE and LOCAL_RANK, and SLURM numbers the tasks of a step by names of its own. A RANK
-    without a WORLD_SIZE above 1 is somebody else's. So are SLURM's numbers where there is a terminal, as in the shell
-    of `srun --pty`: that is a task among others too, but who types there means one process.
+    without a WORLD_SIZE above 1 is somebody else's. So are SLURM's numbers in the shell of `srun --pty`: that is a task
+    among others too, but who types there means one process.
 
     Raises UsageError where the numbers are none.
     """
     size = _number("WORLD_SIZE", 1)
-    if not os.environ.get("RANK") and _number("SLURM_STEP_NUM_TASKS", 1) > 1 and not has_terminal():
+    if not os.environ.get("RANK") and _number("SLURM_STEP_NUM_TASKS", 1) > 1 and not in_shell_of_slurm():
         size = _number("SLURM_STEP_NUM_TASKS", 1)
         os.environ["RANK"] = str(_number("SLURM_PROCID", size))
         os.environ["LOCAL_RANK"] = str(_number("SLURM_LOCALID", 0))
@@ -70,6 +72,11 @@ def _number(name: str, missing: int) -> int:
     if not text.isdecimal():
         raise UsageError(f"{name}={text}: expected a number; unset it to work in one process")
     return int(text)
+
+
+def in_shell_of_slurm() -> bool:
+    """Whether this is started from a shell that SLURM runs, rather than by SLURM as one of several tasks."""
+    return any(name in os.environ for name in SLURM_SHELL) or has_terminal()
 
 
 def has_terminal() -> bool:
@@ -124,7 +131,7 @@ def run_in_processes(count: int) -> None:
     logging.disable(logging.CRITICAL)  # torch reports an ended process in forty lines; one line is said here
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(SAVE_SECONDS)
     # without this every process would take all cores, and they would stand in each other's way
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // count)))
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

@@ -26,8 +26,8 @@ def check_memory(option: str, count: int, bytes_each: int) -> None:
     """Raises UsageError where so many things, each of at least so many bytes, are more than this machine's memory."""
     if count * bytes_each > (room := total_memory()):
         raise UsageError(
-            f"{option} {count} needs at least {_size_text(count * bytes_each)} of memory, and here are"
-            f" {_size_text(room)}; give a lower number"
+            f"{option} {count} needs at least {size_text(count * bytes_each)} of memory, and here are"
+            f" {size_text(room)}; give a lower number"
         )
 
 
@@ -36,10 +36,10 @@ def check_disk(option: str, count: int, bytes_each: int, output: Path) -> None:
     folder = next(folder for folder in output.absolute().parents if folder.is_dir())
     if count * bytes_each > (room := shutil.disk_usage(folder).free):
         raise UsageError(
-            f"{option} {count} needs at least {_size_text(count * bytes_each)} of disk for {output}, and"
-            f" {_size_text(room)} are free there; give a lower number, or another disk"
+            f"{option} {count} needs at least {size_text(count * bytes_each)} of disk for {output}, and"
+            f" {size_text(room)} are free there; give a lower number, or another disk"
         )
 
 
-def _size_text(count: int) -> str:
+def size_text(count: int) -> str:
     return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from restok_cli.errors import RestokError
-from restok_cli.files import lines_of, read_whole
+from restok_cli.files import is_sealed, lines_of, read_whole
 
 Described = TypeVar("Described")
 
@@ -33,16 +34,16 @@ class Schema(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-def read_json(kind: type[Described], path: Path, remedy: str) -> Described:
+def read_json(kind: type[Described], path: Path, remedy: str = "") -> Described:
     """The contents of a JSON file, of the type `kind`. Raises RestokError as `parse_json` does."""
     try:
         data = read_whole(path)
     except OSError as error:
-        raise RestokError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
+        raise _error(f"{path} cannot be read: {error.strerror}", remedy) from error
     return parse_json(kind, data, str(path), remedy)
 
 
-def parse_json(kind: type[Described], data: bytes | str, source: str, remedy: str) -> Described:
+def parse_json(kind: type[Described], data: bytes | str, source: str, remedy: str = "") -> Described:
     """The value of JSON that comes from `source`, of the type `kind`.
 
     Raises RestokError with the first thing that is wrong: its field, its value, and what was expected.
@@ -51,13 +52,30 @@ def parse_json(kind: type[Described], data: bytes | str, source: str, remedy: st
         return _adapter(kind).validate_json(data, strict=True)  # no text where a number is due
 
 
-def check(kind: type[Described], values: object, source: str, remedy: str) -> Described:
+def check(kind: type[Described], values: object, source: str, remedy: str = "") -> Described:
     """`values`, which were parsed already, as the type `kind`. Raises RestokError as above."""
     with _explained(source, remedy):
         return _adapter(kind).validate_python(values, strict=True)
 
 
-def read_whole_lines(kind: type[Described], path: Path, remedy: str) -> list[Described]:
+def read_json_lines(path: Path) -> list[dict]:
+    """The JSON objects in a file with one on each line. Raises RestokError naming file and line where one is none."""
+    found = []
+    with open(path, "rb") as file:
+        for number, line in enumerate(lines_of(file, str(path)), start=1):
+            try:
+                value = from_json(line) if line.strip() else {}
+                if not isinstance(value, dict):
+                    raise ValueError("no JSON object")
+                if not is_sealed(value):
+                    raise ValueError("it is not as it was written")
+            except ValueError as error:
+                raise RestokError(f"{path}, line {number} is damaged ({error}); make the file again") from error
+            found += [value] if line.strip() else []
+    return found
+
+
+def read_whole_lines(kind: type[Described], path: Path, remedy: str = "") -> list[Described]:
     """The lines of a file of JSON lines that is still being written, or was when its process was killed.
 
     A line that is no JSON is passed over. Raises RestokError, naming the line, where one is JSON of something else.
@@ -69,7 +87,7 @@ def read_whole_lines(kind: type[Described], path: Path, remedy: str) -> list[Des
                 found.append(_adapter(kind).validate_json(line, strict=True))
             except ValidationError as error:
                 if error.errors()[0]["type"] != "json_invalid":
-                    raise RestokError(f"{path}, line {number} is wrong: {problem(error)}; {remedy}") from error
+                    raise _error(f"{path}, line {number} is wrong: {problem(error)}", remedy) from error
     return found
 
 
@@ -78,7 +96,11 @@ def _explained(source: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        raise RestokError(f"{source} is wrong: {problem(error)}; {remedy}") from error
+        raise _error(f"{source} is wrong: {problem(error)}", remedy) from error
+
+
+def _error(message: str, remedy: str) -> RestokError:
+    return RestokError(f"{message}; {remedy}" if remedy else message)
 
 
 def problem(error: ValidationError) -> str:

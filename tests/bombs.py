@@ -13,6 +13,7 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,11 @@ def write_bombs(folder: Path) -> None:
     write_with_hole(folder / "codes.jsonl", b'{"key": "', SIZE)
     write_with_hole(folder / "names.txt", b"cat\n", SIZE)
     write_with_hole(folder / "config.yaml", b"# ", SIZE)
+    write_with_hole(folder / "packed/dataset.json", b'{"name": "', SIZE)
+    write_with_hole(folder / "pictures/manifest.jsonl", b'{"file": "', SIZE)
+    letters = "abcdefghij"
+    doubled = [f"{after}: &{after} [{', '.join([f'*{name}'] * 9)}]" for name, after in pairwise(letters)]
+    (folder / "aliases.yaml").write_text("\n".join(["a: &a [1, 2, 3]", *doubled]))
     write_with_hole(folder / "pictures/a.png", png(), SIZE)
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     rows = [{"bytes": bytes(400_000), "path": "a.JPEG"}] * (SIZE // 400_000)  # as a dictionary of one value
@@ -129,7 +135,7 @@ def readers(folder: Path) -> dict[str, Callable[[], object]]:
     from restok_cli.data.code_files import read_codes
     from restok_cli.data.images import read_file
     from restok_cli.data.parquet import read_parquet
-    from restok_cli.data.shards import Shard, ShardInfo
+    from restok_cli.data.shards import Shard, ShardInfo, open_dataset
     from restok_cli.data.streaming import read_shards
     from restok_cli.data.streams import read_stream
     from restok_cli.data.tars import list_files
@@ -196,6 +202,9 @@ def readers(folder: Path) -> dict[str, Callable[[], object]]:
         "line of codes": lambda: read_codes(folder / "codes.jsonl"),
         "names": lambda: read_names(folder / "names.txt"),
         "config": lambda: read_yaml(folder / "config.yaml"),
+        "aliases": lambda: read_yaml(folder / "aliases.yaml"),
+        "data set": lambda: open_dataset(folder / "packed"),
+        "list of pictures": lambda: open_pictures(str(folder / "pictures"), "all"),
         "picture": lambda: read_file(folder / "pictures/a.png", "a.png", LIMIT),
         "parquet": rows,
     }

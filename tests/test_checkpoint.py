@@ -109,10 +109,10 @@ def test_damaged_weights_are_named(folders):
     ):
         load_tokenizer(folders / "run", CPU)
     save_file(tensors | {"decoder.extra": torch.zeros(1)}, weights)
-    with pytest.raises(RestokError, match=r"in 1 tensors: decoder\.extra has no place"):
+    with pytest.raises(RestokError, match=r"in 1 tensor: decoder\.extra has no place"):
         load_tokenizer(folders / "run", CPU)
     save_file(tensors | {name: torch.zeros(3)}, weights)
-    with pytest.raises(RestokError, match=rf"in 1 tensors: {name} is \(3,\) instead of \(32,\)"):
+    with pytest.raises(RestokError, match=rf"in 1 tensor: {name} is \(3,\) instead of \(32,\)"):
         load_tokenizer(folders / "run", CPU)
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(RestokError, match=r"model\.safetensors cannot be read"):

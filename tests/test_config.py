@@ -11,14 +11,12 @@ import yaml
 from restok_cli.commands.runs import run_layers
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.training import config
+from restok_cli.training.changes import MAY_CHANGE, WEIGHT_FILES, differences
 from restok_cli.training.config import (
-    MAY_CHANGE,
     RUN_CONFIGS,
-    WEIGHT_FILES,
     DataConfig,
     HarRunConfig,
     TokenizerRunConfig,
-    differences,
     flatten,
     merged,
     preset_names,

@@ -119,7 +119,7 @@ def test_a_picture_at_its_own_size_is_not_cropped(restok, here):
         ("encode - pictures --model tokenizer", "- stands for the pictures on stdin; give it alone"),
         ("encode pictures --no-crop --model tokenizer", "pictures of 40x33: image_height = 33 is not a multiple"),
         ("decode codes.npz --model other", "the codes belong to another tokenizer than other"),
-        ("decode codes.npz --model tokenizer --tokens 33", "there are 32 codes for each picture; give 1 to 32"),
+        ("decode codes.npz --model tokenizer --tokens 33", "a picture has 32 codes; give 1 to 32"),
         ("decode codes.npz --model tokenizer -o one.png", "one.png is one picture, but there are codes of several"),
         ("decode pictures/a.png --model tokenizer", "pictures/a.png: give codes, in a file that ends in .npz"),
         ("decode codes.npz --model tokenizer -o k.jpg", "k.jpg is the name of a file, and the output is a folder"),
@@ -146,7 +146,7 @@ def test_keys_cannot_lead_out_of_the_folder_or_come_twice(fails, here, key):
 def test_no_decodable_picture_at_all_is_a_failure(fails, here):
     (here / "broken.png").write_bytes(b"no picture")
     line = fails(1, "encode", "broken.png", "--model", "tokenizer", "-o", "codes.npz")
-    assert "none of the 1 pictures could be decoded" in line
+    assert "of 1 picture, none could be decoded" in line
 
 
 @pytest.mark.slow

@@ -345,7 +345,7 @@ def test_one_picture_is_too_few_for_a_distance(tmp_path, reference, images, metr
 def test_pictures_that_are_all_broken_are_refused(tmp_path, reference, images):
     few = write_folder(tmp_path / "few", images[:1])
     (few / "000000.png").write_bytes(b"no picture")
-    with pytest.raises(RestokError, match=r"none of the 1 pictures of .*few can be decoded"):
+    with pytest.raises(RestokError, match=r"of 1 picture of .*few, none can be decoded"):
         run(few, "--reference", reference, "--features", "random")
 
 

@@ -17,13 +17,10 @@ import pytest
 from restok_cli import files
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import (
-    LOCK_FILE,
     check_apart,
     check_output_folder,
     clear_beside,
     discard_folder,
-    locked,
-    read_json_lines,
     remove_leftovers,
     synced_early,
     temporary_folder,
@@ -31,6 +28,8 @@ from restok_cli.files import (
     whole_file,
     whole_folder,
 )
+from restok_cli.locks import LOCK_FILE, locked
+from restok_cli.schema import read_json_lines
 
 ENDED = 2**30  # no process has such a number
 
@@ -207,7 +206,7 @@ def test_a_locked_folder_is_for_one_process_until_it_ends_however_it_does(tmp_pa
     lock = tmp_path / LOCK_FILE
     other = program(f"""
         from pathlib import Path
-        from restok_cli.files import locked
+        from restok_cli.locks import locked
         with locked(Path({str(lock)!r}), Path("out")):
             print("locked", flush=True)
             input()
@@ -230,7 +229,7 @@ def test_a_lock_outlives_its_owner_until_the_last_worker_has_ended(tmp_path, pro
     owner = program(f"""
         import os, time
         from pathlib import Path
-        from restok_cli.files import locked
+        from restok_cli.locks import locked
         with locked(Path({str(lock)!r}), Path("out")):
             if os.fork() == 0:
                 time.sleep(0.5)

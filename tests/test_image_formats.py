@@ -460,3 +460,18 @@ def test_a_picture_may_be_opened_while_a_large_one_is(monkeypatch):
     with open_image(data, "a", None), open_image(data, "b", None) as image:
         assert image.size == (16, 16)
     assert Image.MAX_IMAGE_PIXELS == 50
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "I;16", "P"])
+def test_large_pictures_are_turned_into_rgb_in_strips_to_the_same_pixels(monkeypatch, mode):
+    rng = np.random.default_rng(0)
+    if mode == "I;16":
+        picture = Image.fromarray(rng.integers(0, 2**16, (23, 17), np.uint16))
+        data = encoded(picture, "PNG", transparency=int(np.asarray(picture)[3, 4]))
+    else:
+        picture = Image.fromarray(rng.integers(0, 256, (23, 17, 4), np.uint8), "RGBA")
+        data = encoded(picture.quantize(40) if mode == "P" else picture.convert(mode), "PNG")
+    whole = np.asarray(read_image(data, "a"))
+    for pixels in (1, 17, 5 * 17, 22 * 17 + 1, 23 * 17):
+        monkeypatch.setattr(images, "STRIP_PIXELS", pixels)
+        assert np.array_equal(read_image(data, "a"), whole)

@@ -109,7 +109,7 @@ def test_killed_in_every_layout_the_next_start_ends_with_the_same_bytes(restok, 
     finished = {path.name: path.stat().st_ino for path in work.glob("*-*.json")}
     assert 2 <= len(finished) < 5 and not (tmp_path / "out/dataset.json").exists()
     result = restok(*command)
-    assert result.code == 0 and "pictures were done before; going on" in result.err
+    assert result.code == 0 and "pictures done before; going on" in result.err
     assert files_of(tmp_path / "out") == expected
 
 
@@ -235,6 +235,16 @@ def test_damaged_and_other_parquet_files_are_refused(fails, tmp_path):
     assert "has no columns image and label" in fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
 
 
+def test_parquet_files_that_speak_of_more_than_they_can_hold_are_refused(fails, tmp_path, monkeypatch):
+    imagenets.write_rows(tmp_path / "in/train-0.parquet", [("a" * 5000, b"x", 0)], 1)
+    assert "is damaged" in fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
+    imagenets.write_rows(tmp_path / "in/train-0.parquet", [("a.JPEG", b"x", 0)] * 30_000, 30_000)
+    assert "damaged parquet file" in fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
+    imagenets.write_rows(tmp_path / "in/train-0.parquet", [("a.JPEG", bytes(range(256)), 0)] * 4, 4)
+    monkeypatch.setattr("restok_cli.data.parquet.MAX_GROUP_BYTES", 100)
+    assert "write it again with fewer rows" in fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
+
+
 def test_without_pyarrow_the_extra_is_named(fails, tmp_path, monkeypatch):
     imagenets.write_parquet(tmp_path / "in")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
@@ -342,6 +352,20 @@ def test_files_called_alike_in_every_class_get_keys_of_their_own(restok, tmp_pat
         assert restok("prepare", "verify", tmp_path / f"{layout}-out").code == 0
         fingerprints.append(open_dataset(tmp_path / f"{layout}-out").fingerprint)
     assert fingerprints[0] == fingerprints[1]
+
+
+def test_tars_of_test_pictures_are_passed_over_and_said(restok, tmp_path):
+    imagenets.write_folders(tmp_path / "in")
+    names = ["ILSVRC2012_img_test.tar", "ILSVRC2012_img_test_v10102019.tar"]
+    for name in names:
+        (tmp_path / "in" / name).write_bytes(imagenets.tar_of({"ILSVRC2012_test_00000001.JPEG": imagenets._jpeg(1)}))
+    result = restok("prepare", "imagenet", tmp_path / "in", tmp_path / "out", "--json", "--jobs", 1)
+    assert splits_of(result) == {"train": 12, "validation": 6}
+    why = "test pictures, which have no labels"
+    assert json.loads(result.out)["passed_over"] == {why: 2}
+    for name, line in zip(names, (tmp_path / "out/bad.jsonl").read_text().splitlines(), strict=True):
+        assert f"{tmp_path / 'in' / name} is left out: nobody has the labels of its pictures" in result.err
+        assert json.loads(line) == {"file": name, "reason": why}
 
 
 def test_split_folders_are_known_in_any_case_and_test_where_it_has_classes(restok, fails, tmp_path):

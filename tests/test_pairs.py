@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tarfile
 from unicodedata import normalize
 
 import pytest
@@ -41,6 +42,22 @@ def test_two_names_that_differ_only_so_are_refused(accented, fails):
     shutil.copy(composed / "café.png", decomposed)
     line = fails(1, "evaluate", composed, "--reference", decomposed, "--metric", "psnr")
     assert r"called café ('caf\xe9' and 'cafe\u0301'); pairs need unique names" in line
+
+
+def test_a_key_in_two_splits_is_two_pictures(measure, fails, restok, tmp_path):
+    write_pictures(tmp_path / "in", ["train/0.png", "train/1.png", "validation/0.png", "validation/1.png"])
+    for split in ("train", "validation"):
+        with tarfile.open(tmp_path / f"{split}-0.tar", "w") as tar:
+            for name in ("0.png", "1.png"):
+                tar.add(tmp_path / "in" / split / name, name)
+    assert restok("prepare", "shards", tmp_path, tmp_path / "data").code == 0
+    data, folder, options = tmp_path / "data", tmp_path / "in", ("--metric", "psnr", "--split", "all")
+    for samples, reference in ((data, data), (data, folder), (folder, data)):
+        result = measure(samples, "--reference", reference, *options)
+        assert (result["metrics"]["psnr"]["value"], result["metrics"]["psnr"]["n"]) == (100, 4)
+    (folder / "train/1.png").unlink()
+    line = fails(1, "evaluate", folder, "--reference", data, *options)
+    assert "train/1 of" in line and "has no partner in" in line
 
 
 def test_a_manifest_lists_pictures_however_their_accents_are_written(measure, accented):

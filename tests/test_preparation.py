@@ -19,7 +19,8 @@ from PIL import Image
 from restok_cli.commands.prepare import app
 from restok_cli.data import folders, preparation
 from restok_cli.data.shards import open_dataset
-from restok_cli.files import locked_folder, whole_file
+from restok_cli.files import whole_file
+from restok_cli.locks import locked_folder
 
 
 def contents(folder):
@@ -165,7 +166,7 @@ def test_a_stopped_preparation_goes_on_and_makes_no_shard_twice(prepare, tmp_pat
     finished = {path.name: path.stat().st_ino for path in (tmp_path / "out/.partial").glob("*.tar")}
     assert len(finished) == count
     result = prepare("out")
-    assert result.code == 0 and ("pictures were done before; going on" in result.err) == bool(count)
+    assert result.code == 0 and ("pictures done before; going on" in result.err) == bool(count)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert all((tmp_path / "out" / name).stat().st_ino == inode for name, inode in finished.items())
 
@@ -391,5 +392,5 @@ def test_killed_at_work_no_process_stays_and_the_next_start_ends_with_the_same_b
             "restok: interrupted; the same command goes on where this one was"
         ]
     result = subprocess.run(command(slow_to_prepare, out.name), check=True, capture_output=True, text=True)
-    assert "pictures were done before; going on" in result.stderr
+    assert "pictures done before; going on" in result.stderr
     assert contents(out) == contents(slow_to_prepare / "whole")

@@ -1,11 +1,12 @@
 import hashlib
 import json
+import os
 
 import pytest
 from pictures import noise, write_pictures
 from PIL import Image
 
-from restok_cli.commands import prepare
+from restok_cli.commands import prepare, prepare_shards
 from restok_cli.data.shards import open_dataset
 from restok_cli.data.transforms import Transform
 from restok_cli.errors import RestokError, UsageError
@@ -121,17 +122,23 @@ def test_broken_pictures_are_named_listed_and_left_out(pets, tmp_path, capsys):
     (pets / "cats" / "cut.png").write_bytes((pets / "cats" / "1.png").read_bytes()[:100])
     (pets / "cats" / "text.jpg").write_text("no picture")
     (pets / "dogs" / "gone.png").symlink_to(tmp_path / "nowhere")
+    for name in ("cats/notes.txt", "cats/logo.svg"):
+        (pets / name).write_text("no picture")
+    os.mkfifo(pets / "dogs" / "pipe")
     run("folder", pets, tmp_path / "out", "--json")
     captured = capsys.readouterr()
     assert json.loads(captured.out) == {
         "path": str(tmp_path / "out"),
         "pictures": 20,
         "unreadable": 3,
+        "passed_over": {"begins as no picture does": 2, "a pipe, a socket or a device": 1},
         "re_encoded": 0,
         "classes": 2,
         "splits": {"train": 18, "validation": 2},
     }
     bad = [json.loads(line) for line in (tmp_path / "out" / "bad.jsonl").read_text().splitlines()]
+    others, bad = bad[:3], bad[3:]
+    assert [entry["file"] for entry in others] == ["cats/logo.svg", "cats/notes.txt", "dogs/pipe"]
     assert sorted(entry["file"] for entry in bad) == ["cats/cut.png", "cats/text.jpg", "dogs/gone.png"]
     for entry in bad:
         assert f"left out: {entry['file']}: {entry['reason']}" in captured.err
@@ -164,7 +171,7 @@ def test_a_folder_of_broken_pictures_makes_no_data_set(tmp_path):
 
 def test_pictures_beside_class_folders_are_refused(pets, tmp_path):
     noise(0).save(pets / "stray.png")
-    with pytest.raises(UsageError, match=r"stray\.png is in no class folder, but 20 other pictures are"):
+    with pytest.raises(UsageError, match=r"stray\.png is in no class folder, unlike 20 other pictures"):
         run("folder", pets, tmp_path / "out")
 
 
@@ -270,5 +277,5 @@ def test_the_manifest_hashes_the_files_that_lie_there(tmp_path):
 
 def test_class_names_that_come_twice_are_said(tmp_path, capsys):
     (tmp_path / "names").write_bytes("\ufeffcrane\r\nowl\r\ncrane\r\n".encode())
-    assert prepare._stated_classes(str(tmp_path / "names"), None) == ["crane", "owl", "crane"]
+    assert prepare_shards._stated_classes(str(tmp_path / "names"), None) == ["crane", "owl", "crane"]
     assert "several classes are called crane" in capsys.readouterr().err

@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 import webdataset
 from pictures import noise
+from PIL import Image
 
-from restok_cli.data.shards import open_dataset, split_name, split_picture_name
+from restok_cli.data.images import center_crop, read_image, to_tensor
+from restok_cli.data.loader import batches
+from restok_cli.data.names import split_name, split_picture_name
+from restok_cli.data.shards import StreamedSplit, open_dataset
 from restok_cli.data.streaming import read_shards
+from restok_cli.errors import RestokError
 
 
 def picture(seed, kind="JPEG"):
@@ -96,7 +101,7 @@ def test_class_names_come_from_a_file_or_are_those_of_imagenet(restok, fails, wd
     assert open_dataset(tmp_path / "b").class_names[360] == "otter"
     names.write_text("a\nb\n")
     message = fails(1, "prepare", "shards", wds, tmp_path / "c", "--class-names", names)
-    assert "imagenet1k-train-0000.tar holds class 14, but there are only 2 class names" in message
+    assert "imagenet1k-train-0000.tar holds class 14, beyond the 2 classes stated" in message
     assert "give a text file" in fails(2, "prepare", "shards", wds, tmp_path / "c", "--class-names", tmp_path / "no")
     assert not (tmp_path / "c").exists()
 
@@ -362,11 +367,11 @@ def test_classes_behind_urls_must_be_stated(restok, fails, tmp_path):
 def test_stated_classes_are_checked_against_those_that_are_there(restok, fails, wds, tmp_path):
     assert restok("prepare", "shards", wds, tmp_path / "out", "--num-classes", 20).code == 0
     assert open_dataset(tmp_path / "out").num_classes == 20
-    assert "holds class 14, but there are only 0" in fails(
+    assert "holds class 14, beyond the 0 classes" in fails(
         1, "prepare", "shards", wds, tmp_path / "o", "--num-classes", 0
     )
     write_tar(tmp_path / "in/a.tar", sample("a", 0))
-    assert "2 classes are stated, but the samples" in fails(1, "prepare", "shards", tmp_path / "in", "--num-classes", 2)
+    assert "2 classes stated, but the samples" in fails(1, "prepare", "shards", tmp_path / "in", "--num-classes", 2)
 
 
 def test_names_of_classes_end_at_line_feeds_alone(restok, fails, tmp_path):
@@ -403,9 +408,73 @@ def test_shards_of_which_nothing_is_left_are_refused_with_the_reason(fails, tmp_
 def test_the_picture_and_class_of_a_sample_may_have_longer_extensions(restok, tmp_path):
     files = [("0.image.jpg", picture(0)), ("0.cls", b"1"), ("1.jpg", picture(1)), ("1.seg.png", picture(2, "PNG"))]
     write_tar(tmp_path / "in/a.tar", [*files, ("1.image.cls", b"0")])
-    result = restok("prepare", "shards", tmp_path / "in")
+    result = restok("prepare", "shards", tmp_path / "in", "--json")
+    assert json.loads(result.out)["passed_over"] == {"a .seg.png beside a sample's picture": 1}
     assert read_by_restok(tmp_path / "in", "train") == [("0", 1, picture(0)), ("1", 0, picture(1))]
     assert "1 .seg.png passed over in the train shards: a sample's picture is <key>.jpg" in result.err
+
+
+def test_synsets_are_the_classes_of_imagenet(restok, fails, tmp_path):
+    synsets = {"n01440764": 0, "n15075141\n": 999}
+    samples = [
+        (f"{i}.{kind}", data)
+        for i, said in enumerate(synsets)
+        for kind, data in (("cls", said.encode()), ("jpg", picture(i)))
+    ]
+    write_tar(tmp_path / "in/a.tar", samples)
+    for stated in ((), ("--num-classes", 1000)):
+        line = fails(1, "prepare", "shards", tmp_path / "in", tmp_path / "x", *stated)
+        assert "its .cls is 'n01440764', no class id" in line and "--class-names imagenet takes synsets" in line
+    out = tmp_path / "out"
+    assert restok("prepare", "shards", tmp_path / "in", out, "--class-names", "imagenet").code == 0
+    assert [class_id for _, class_id, _ in read_by_restok(out, "train")] == list(synsets.values())
+    assert restok("prepare", "verify", out).code == 0
+    names = open_dataset(out).class_names
+    streamed = read_shards([str(tmp_path / "in/a.tar")], names)
+    assert [sample.class_id for sample in streamed] == list(synsets.values())
+    with pytest.raises(
+        RestokError, match=r"its \.cls is 'n01440764', no class id: .*--class-names imagenet takes synsets"
+    ):
+        list(read_shards([str(tmp_path / "in/a.tar")], names[:999]))
+    write_tar(tmp_path / "in/a.tar", [("0.jpg", picture(0)), ("0.cls", b"n99999999")])
+    line = fails(1, "prepare", "shards", tmp_path / "in", out, "--class-names", "imagenet", "--overwrite")
+    assert "its .cls is 'n99999999', neither a class id, counted from 0, nor a synset of ImageNet's" in line
+
+
+def test_a_tga_is_known_by_its_suffix_indexed_and_streamed(restok, tmp_path):
+    tga = [picture(i, "TGA") for i in range(3)]
+    write_tar(
+        tmp_path / "in/a.tar", [("0.tga", tga[0]), ("1.image.TGA", tga[1]), ("2.png", tga[2]), ("3.tga", b"none")]
+    )
+    result = restok("prepare", "shards", tmp_path / "in", "--json")
+    assert json.loads(result.out)["pictures"] == 2
+    assert [json.loads(line)["file"] for line in (tmp_path / "in/bad.jsonl").read_text().splitlines()] == [
+        "2 in a.tar",
+        "3 in a.tar",
+    ]
+    indexed, streamed = open_dataset(tmp_path / "in").split("train"), StreamedSplit("train", [], 0, [])
+    expected = [np.asarray(read_image(data, "a.tga")) for data in tga[:2]]
+    assert all(np.array_equal(indexed.image(i), expected[i]) for i in range(2))
+    options = {"image_size": (8, 8), "batch_size": 2, "seed": 0, "crop": "centre", "random_flip": False}
+    options |= {"random_crop_area": (1, 1), "random_zoom": (1, 1)}
+    streamed.urls = [str(tmp_path / "in/b.tar")]
+    write_tar(tmp_path / "in/b.tar", [("0.tga", tga[0]), ("1.image.TGA", tga[1])])
+    for split in (indexed, streamed):
+        batch = next(batches(split, **options))
+        assert sorted(image.sum() for image in batch.images) == sorted(
+            to_tensor(center_crop(Image.fromarray(pixels), (8, 8))).sum() for pixels in expected
+        )
+
+
+def test_keys_that_are_not_utf_8_stay_apart(restok, tmp_path):
+    names = ["caf\udce8", "caf\udce9", "caf\udcc3\udca9"]  # of which the last is é
+    write_tar(tmp_path / "in/a.tar", [(f"{name}.jpg", picture(i)) for i, name in enumerate(names)])
+    result = restok("prepare", "shards", tmp_path / "in")
+    assert result.code == 0, result.err
+    keys = ["caf\\xe8", "caf\\xe9", "café"]
+    assert [key for key, *_ in read_by_restok(tmp_path / "in", "train")] == keys
+    assert [sample.key for sample in read_shards([str(tmp_path / "in/a.tar")], [])] == keys
+    assert restok("prepare", "verify", tmp_path / "in").code == 0
 
 
 def test_keys_may_begin_anew_in_each_split(restok, tmp_path):
@@ -423,6 +492,6 @@ def test_shards_are_the_same_samples_indexed_and_streamed(restok, tmp_path):
         [*files, ("1.image.cls", b"0"), ("._2.jpg", b"macOS"), ("d.e/3.JPG", picture(3)), ("d.e/3.cls", b"2")],
     )
     restok("prepare", "shards", tmp_path / "in")
-    streamed = read_shards([str(tmp_path / "in/a.tar")], 3)
+    streamed = read_shards([str(tmp_path / "in/a.tar")], ["a", "b", "c"])
     found = [(sample.key, sample.class_id, sample.picture) for sample in streamed]
     assert found == read_by_restok(tmp_path / "in", "train") and len(found) == 3

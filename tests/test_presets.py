@@ -7,11 +7,11 @@ from conftest import GOLDEN
 
 from restok_cli.errors import UsageError
 from restok_cli.model.released import tokenizer_config
+from restok_cli.training.changes import differences
 from restok_cli.training.config import (
     RUN_CONFIGS,
     HarRunConfig,
     TokenizerRunConfig,
-    differences,
     flatten,
     preset_chain,
     preset_names,

@@ -31,6 +31,11 @@ def test_a_shell_in_a_slurm_step_is_none_of_its_tasks(monkeypatch):
     monkeypatch.setattr(processes, "has_terminal", lambda: True)
     take_place()
     assert processes.world_size() == 1
+    for name in ("SLURM_PTY_PORT", "SLURM_PTY_WIN_COL"):  # under tmux, nohup, or from an editor
+        monkeypatch.setattr(os, "environ", shell | {name: "80"})
+        monkeypatch.setattr(processes, "has_terminal", lambda: False)
+        take_place()
+        assert processes.world_size() == 1
 
 
 @pytest.mark.parametrize(

@@ -99,12 +99,12 @@ def test_a_released_generator_refuses_a_tokenizer_of_other_codes(tmp_path, token
     [
         (
             {"decoder.ffn.bias": None},
-            r"model\.safetensors does not fit .* in 1 tensors: decoder\.ffn\.bias is missing",
+            r"model\.safetensors does not fit .* in 1 tensor: decoder\.ffn\.bias is missing",
         ),
-        ({"decoder.surprise": torch.zeros(1)}, r"in 1 tensors: decoder\.surprise has no place"),
+        ({"decoder.surprise": torch.zeros(1)}, r"in 1 tensor: decoder\.surprise has no place"),
         (
             {"decoder.ffn.bias": torch.zeros(7)},
-            r"in 1 tensors: decoder\.ffn\.bias is \(7,\) instead of \(256,\)",
+            r"in 1 tensor: decoder\.ffn\.bias is \(7,\) instead of \(256,\)",
         ),
     ],
 )

@@ -2,9 +2,11 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import tarfile
+from itertools import islice
 from pathlib import Path
 
 import bombs
@@ -16,6 +18,7 @@ from pictures import write_pictures
 from webdataset.filters import shuffle
 
 from restok_cli.data import streaming
+from restok_cli.data.loader import batches
 from restok_cli.data.shards import open_dataset
 
 ALLOWED = 64 << 20  # bytes that the peak of memory may grow by at a bomb of SIZE
@@ -53,6 +56,9 @@ SAID = {  # of each bomb, in a part of the answer or of the error
     "line of codes": ["line 1 has more than"],
     "names": ["names.txt has more than"],
     "config": ["config.yaml has more than"],
+    "aliases": ["more than 100,000 values, with what its aliases stand for"],
+    "data set": ["dataset.json has more than"],
+    "list of pictures": ["manifest.jsonl, line 1 has more than"],
     "picture": ["a.png: has 125,830,164 bytes, more than the 1,048,576 that --max-member-bytes admits"],
     "parquet": ["1200000"],
 }
@@ -131,16 +137,32 @@ def test_a_member_that_is_too_large_is_left_out_like_a_broken_picture(
     assert f"has {8 << 30:,} bytes" in said or "is stored as a sparse file" in said
 
 
-def test_pictures_of_a_data_set_are_bounded_where_it_is_read(restok, tmp_path):
+def test_pictures_of_a_data_set_are_bounded_where_it_is_read(restok, fails, tiny_models, tmp_path):
     write_pictures(tmp_path / "in", ["a.png", "b.png"])
-    assert restok("prepare", "folder", tmp_path / "in", tmp_path / "out", "--validation-fraction", 0).code == 0
-    sizes = [(tmp_path / f"in/{name}.png").stat().st_size for name in "ab"]
-    limit = min(sizes)
-    assert restok("prepare", "verify", tmp_path / "out").code == 0
-    result = restok("prepare", "verify", tmp_path / "out", "--max-member-bytes", limit - 1)
-    assert result.code == 1 and "--max-member-bytes admits" in result.out
-    result = restok("prepare", "folder", tmp_path / "in", tmp_path / "b", "--max-member-bytes", 1)
-    assert result.code == 1 and "--max-member-bytes admits" in result.err
+    data = tmp_path / "data"
+    assert restok("prepare", "folder", tmp_path / "in", data, "--validation-fraction", 0).code == 0
+    limit = ("--max-member-bytes", min(file.stat().st_size for file in (tmp_path / "in").iterdir()) - 1)
+    assert restok("prepare", "verify", data).code == 0
+    result = restok("prepare", "verify", data, *limit)
+    assert result.code == 1 and result.out.count("--max-member-bytes admits") == 2
+    result = restok("prepare", "folder", tmp_path / "in", tmp_path / "b", *limit)
+    assert result.code == 1 and result.err.count("--max-member-bytes admits") == 2
+    encode = ("encode", data, "--split", "train", "--model", tiny_models / "tokenizer", "--device", "cpu")
+    assert restok(*encode, "-o", tmp_path / "a.npz").code == 0
+    assert restok(*encode, "-o", tmp_path / "b.npz", *limit).err.count("--max-member-bytes admits") == 2
+    train = ("train-tokenizer", data, "--preset", "tiny", "--max-steps", 1, "--skip-preflight", "--device", "cpu")
+    told = fails(1, *train, "-o", tmp_path / "run", "--set", f"data.max_member_bytes={limit[1]}")
+    assert "cannot be decoded" in told
+
+
+def test_streamed_pictures_are_bounded(tmp_path, capfd):
+    tar = write_tar(tmp_path / "a.tar")
+    split = streaming.StreamedSplit("train", [str(tar)], 0, 0, LIMIT)
+    options = {"image_size": (16, 16), "batch_size": 2, "random_zoom": (1, 1), "random_crop_area": (1, 1)}
+    epochs = islice(batches(split, **options, random_flip=False, seed=0, broken_limit=1), 2)
+    assert [batch.images.shape for batch in epochs] == [(2, 3, 16, 16)] * 2
+    said = capfd.readouterr().err
+    assert f"sample b of {tar}: its .png: has {LIMIT + 1:,} bytes" in said
 
 
 def test_gzipped_shards_that_would_fill_memory_are_refused_when_the_set_is_opened(fails, tmp_path):
@@ -207,16 +229,12 @@ def test_headers_that_make_no_sense_are_damage_in_one_line(fails, tmp_path, monk
 
 @pytest.mark.parametrize("count", [0, 1, 2, 99, 100, 101, 999, 1000, 1001, 1500])
 def test_streamed_samples_come_in_the_order_of_webdatasets_shuffle(count):
-    import random
-
     samples = [streaming.StreamedSample(str(i), {"jpg": b"x"}, 0, "") for i in range(count)]
     ours = list(streaming._shuffled(iter(samples), random.Random("seed")))
     assert ours == list(shuffle(1000, rng=random.Random("seed"))(iter(samples)))
 
 
 def test_of_large_samples_fewer_wait_to_be_drawn(monkeypatch):
-    import random
-
     monkeypatch.setattr(streaming, "SHUFFLE_BYTES", 1000)
     read = 0
 
@@ -247,6 +265,27 @@ def started(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None, raising=False)  # not looked for yet
     return lambda: (tmp_path / "started").read_text().splitlines() if (tmp_path / "started").exists() else []
+
+
+@pytest.mark.parametrize("scheme", ["pipe", "PIPE", "Pipe", " pipe", "pi\npe", "\tpipe"])
+@pytest.mark.parametrize("command", ["train-tokenizer", "train-har"])
+def test_a_data_set_runs_no_command_however_it_is_written(fails, tiny_models, tmp_path, command, scheme):
+    (tmp_path / "data").mkdir()
+    split = {"num_samples": 4, "urls": [f"{scheme}:touch {tmp_path}/ran; touch {tmp_path}/ran"]}
+    manifest = {"name": "a", "splits": {"train": split}, "class_names": [], "image_size": None}
+    manifest |= {"provenance": {}, "fingerprint": ""}
+    (tmp_path / "data/dataset.json").write_text(json.dumps(manifest))
+    options = ["--tokenizer", tiny_models / "tokenizer"] if command == "train-har" else []
+    train = (command, tmp_path / "data", "-o", tmp_path / "run", "--preset", "tiny", "--skip-preflight", *options)
+    assert "would run the shell command" in fails(2, *train, "--device", "cpu")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["../a.png", "/etc/hostname", "in/../../a.png"])
+def test_a_list_of_pictures_names_none_outside_of_its_folder(fails, tmp_path, name):
+    write_pictures(tmp_path, ["a.png", "in/a.png"])
+    (tmp_path / "in/manifest.jsonl").write_text(json.dumps({"file": name}) + "\n")
+    assert "which is not in its folder" in fails(1, "evaluate", tmp_path / "in", "--metric", "is", "--device", "cpu")
 
 
 HOSTILE = {

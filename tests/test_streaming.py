@@ -24,7 +24,7 @@ from restok_cli.data.shards import StreamedSplit, open_dataset
 from restok_cli.errors import Interrupted, RestokError
 from restok_cli.model.checkpoint import save_tokenizer
 
-NUM_CLASSES = 100
+CLASS_NAMES = [str(i) for i in range(100)]
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -80,7 +80,7 @@ def load(urls, count, **options):
         "random_crop_area": (0.5, 1.0),
         "random_flip": True,
     } | options
-    split = StreamedSplit("train", urls, options.pop("num_samples", 10), NUM_CLASSES)
+    split = StreamedSplit("train", urls, options.pop("num_samples", 10), CLASS_NAMES)
     return list(islice(batches(split, **options), count))
 
 
@@ -193,7 +193,7 @@ def test_broken_samples_are_named_once_and_passed_over(tmp_path, capsys, num_wor
     found = classes(load([url], 9, broken_limit=0.25, **options))
     assert Counter(found) == dict.fromkeys((0, 1, 2, 4, 6, 7), 3)
     lines = capsys.readouterr().err.splitlines()
-    assert sum("left out: sample key3 of" in line for line in lines) == 1
+    assert sum(f"left out: {url}: key3.png: cannot be decoded" in line for line in lines) == 1
     assert (
         sum(
             f"left out: sample key5 of {url}: 2 pictures under this key instead of one, among" in line for line in lines
@@ -202,6 +202,16 @@ def test_broken_samples_are_named_once_and_passed_over(tmp_path, capsys, num_wor
     )
     with pytest.raises(RestokError, match=r"2 samples cannot be decoded \(key3, key5\), more than the 1 that may be"):
         load([url], 9, **options)
+
+
+def test_further_pictures_of_samples_are_said_once(tmp_path, capsys):
+    changed = {f"key{i}": {"seg.png": picture(9), "mask.png": picture(8)} for i in (1, 2)}
+    url = write_shard(tmp_path / "0.tar", range(4), **changed)
+    load([url], 9, batch_size=2, num_workers=1)
+    said = capsys.readouterr().err
+    for extension in ("seg.png", "mask.png"):
+        line = f"the train shards hold .{extension}, passed over: a sample's picture is <key>.jpg or the like"
+        assert said.count(line) == 1
 
 
 def test_a_set_of_broken_samples_alone_is_an_error_also_where_nobody_counted(tmp_path):
@@ -214,7 +224,7 @@ def test_names_with_dots_that_webdataset_takes_for_one_sample_are_not_mixed_up(t
     changed = {f"key{i}": {"__key__": f"IMG.202{i}", "cls": b"0"} for i in range(2)}
     url = write_shard(tmp_path / "0.tar", [0, 1], **changed)
     with pytest.raises(RestokError, match=r"sample IMG of .*: 2 \.cls under this key instead of one"):
-        list(evaluation_batches(StreamedSplit("a", [url], 2, 10), image_size=(8, 8), batch_size=2))
+        list(evaluation_batches(StreamedSplit("a", [url], 2, CLASS_NAMES[:10]), image_size=(8, 8), batch_size=2))
 
 
 @pytest.mark.parametrize("text", [b"100", b"-1", b"cat", b""])
@@ -227,7 +237,7 @@ def test_a_class_that_does_not_exist_is_named_with_its_sample(tmp_path, text):
 
 def test_classes_of_a_set_that_is_said_to_have_none_are_refused(shards):
     with pytest.raises(RestokError, match=r"sample key0 of .*: its class is 0, but the data set has none; describe it"):
-        list(evaluation_batches(StreamedSplit("a", shards, 10, 0), image_size=(8, 8), batch_size=20))
+        list(evaluation_batches(StreamedSplit("a", shards, 10, []), image_size=(8, 8), batch_size=20))
 
 
 def test_files_of_a_sample_that_lie_apart_are_refused_with_what_to_do(tmp_path):
@@ -236,7 +246,7 @@ def test_files_of_a_sample_that_lie_apart_are_refused_with_what_to_do(tmp_path):
             member = tarfile.TarInfo(name)
             member.size = len(data)
             tar.addfile(member, BytesIO(data))
-    split = StreamedSplit("a", [str(tmp_path / "0.tar")], 2, 2)
+    split = StreamedSplit("a", [str(tmp_path / "0.tar")], 2, CLASS_NAMES[:2])
     with pytest.raises(RestokError, match=r"sample a of .*0\.tar: its class is missing.*--sort=name"):
         list(evaluation_batches(split, image_size=(8, 8), batch_size=2))
 
@@ -248,7 +258,7 @@ def test_shards_without_samples_are_an_error_and_no_endless_search(tmp_path):
 
 
 def test_evaluation_sees_every_sample_once_in_order(shards):
-    split = StreamedSplit("validation", shards, 0, NUM_CLASSES)
+    split = StreamedSplit("validation", shards, 0, CLASS_NAMES)
     found = list(evaluation_batches(split, image_size=(16, 12), batch_size=4))
     assert [len(batch.class_ids) for batch in found] == [4, 4, 2]
     assert classes(found) == list(range(10))

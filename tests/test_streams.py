@@ -1,6 +1,9 @@
 """Tar streams of pictures: what is written comes back, and a part is never taken for the whole."""
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import tarfile
 import threading
@@ -188,3 +191,19 @@ def test_a_picture_that_is_a_mere_link_is_refused_by_name(kind):
         tar.addfile(member)
     with pytest.raises(RestokError, match=r"holds b\.png as a link to a\.png.*--dereference"):
         list(read_stream(io.BytesIO(file.getvalue())))
+
+
+@pytest.mark.parametrize(
+    "pack", [gzip.compress, bz2.compress, lambda data: gzip.compress(data[:999]) + gzip.compress(data[999:])]
+)
+def test_a_packed_stream_is_that_of_the_same_pictures_and_a_part_of_it_is_not(pack):
+    packed = pack(written(PICTURES))
+    read = list(read_stream(io.BytesIO(packed)))
+    assert [(picture.key, picture.data, picture.info) for picture in read] == PICTURES
+    with pytest.raises(RestokError, match="ends or breaks"):
+        list(read_stream(io.BytesIO(packed[: len(packed) // 2])))
+
+
+def test_a_stream_packed_by_xz_is_refused_with_what_unpacks_it():
+    with pytest.raises(RestokError, match="unpack it with `xz -dc`"):
+        list(read_stream(io.BytesIO(lzma.compress(written(PICTURES)))))

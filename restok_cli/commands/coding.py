@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 def sized(tokenizer: "Tokenizer", images: "Tensor") -> "Tokenizer":
     """The tokenizer for images (B, 3, H, W) of their size. Raises UsageError where it cannot take that."""
     height, width = images.shape[2:]
-    return tokenizer if (height, width) == tokenizer.config.image_size else tokenizer.for_size(height, width)
+    if (height, width) == tokenizer.config.image_size:
+        return tokenizer
+    from restok_cli.model.size import check_model_memory
+
+    config = tokenizer.config.model_copy(update={"image_height": height, "image_width": width})
+    check_model_memory(config, f"pictures of {width}x{height}: ")
+    return tokenizer.for_size(height, width)
 
 
 def encode_images(tokenizer: "Tokenizer", images: "Tensor") -> "Tensor":

@@ -85,13 +85,14 @@ def validate(
 
       restok config validate run.yaml
     """
+    from restok_cli.model.size import check_model_memory
     from restok_cli.training.settings import likely_kinds
 
     kinds = [kind] if kind else likely_kinds(file)
     errors: dict[str, UsageError] = {}
     for each in kinds:
         try:
-            resolve_one(file, each, [])
+            check_model_memory(resolve_one(file, each, []).config.model, f"{file}: ", "model.")
         except UsageError as error:
             errors[each] = error
     if len(errors) == len(kinds):

@@ -23,8 +23,7 @@ from restok_cli.commands.options import (
     open_device,
     torch_dtype,
 )
-from restok_cli.console import Progress
-from restok_cli.data.picture_folders import PICTURE_MANIFEST, manifest_line
+from restok_cli.console import Progress, counted
 from restok_cli.errors import UsageError
 from restok_cli.files import check_apart, crc32_of, lines_of, whole_file, whole_folder
 
@@ -125,7 +124,7 @@ def check_codes(
             f" {config.num_latent_tokens} of {config.codebook_size}; give the tokenizer that made them by --model"
         )
     if tokens is not None and tokens > length:
-        raise UsageError(f"--tokens {tokens}: there are {length} codes for each picture; give 1 to {length}")
+        raise UsageError(f"--tokens {tokens}: a picture has {counted(length, 'code')}; give 1 to {length}")
     for key in codes.keys:
         check_key(key, taken, "the list of codes")
     return codes._replace(codes=codes.codes[:, :tokens])
@@ -157,6 +156,8 @@ def decode_all(parts: "Iterable[Codes]", tokenizer: "Tokenizer", total: int | No
 
 def write_pictures(pictures: Iterator[Decoded], output: Path) -> int:
     """Write a folder, one .png, or a tar stream on stdout; return how many pictures there were."""
+    from restok_cli.data.picture_folders import PICTURE_MANIFEST, manifest_line
+
     count = 0
     if output == STDOUT:
         from restok_cli.data.streams import StreamWriter

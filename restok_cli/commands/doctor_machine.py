@@ -114,7 +114,7 @@ def _try_gpu(i: int) -> Iterator[Finding]:
 def cores() -> Iterator[Finding]:
     import torch
 
-    from restok_cli.data.jobs import available_cores
+    from restok_cli.machine import available_cores
 
     count, threads = available_cores(), torch.get_num_threads()
     setting = os.environ.get("OMP_NUM_THREADS")

@@ -21,7 +21,6 @@ from restok_cli.commands.drawn_before import (
 )
 from restok_cli.commands.options import STDOUT, check_resume, check_sheets
 from restok_cli.console import note
-from restok_cli.data.picture_folders import PICTURE_MANIFEST, manifest_line
 from restok_cli.errors import UsageError
 from restok_cli.files import check_apart, publish_folder, whole_file, whole_folder
 from restok_cli.processes import barrier, gather, rank
@@ -129,6 +128,7 @@ def to_files(job: "Job", request: dict[str, Any], to: Destination) -> None:
 
 def write_pictures(job: "Job", request: dict[str, Any], folder: Path, to: Destination) -> None:
     """Make the output of the pictures in `folder`, which may become it."""
+    from restok_cli.data.picture_folders import PICTURE_MANIFEST, manifest_line
     from restok_cli.data.unfinished import remove_digests, written_digests
 
     files = [folder / name for name in picture_names(range(len(job.class_ids)))]

@@ -19,10 +19,8 @@ from restok_cli.commands.options import (
     check_picture_folder,
 )
 from restok_cli.console import counted, note
-from restok_cli.data.picture_folders import PICTURE_MANIFEST, whole_lines
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import FILE_CRC, check_output_folder, file_crc32, sealed
-from restok_cli.schema import Fields, parse_json, read_json
 
 if TYPE_CHECKING:
     from restok_cli.commands.drawing import Job
@@ -135,6 +133,7 @@ def pictures_there(to: Destination, request: dict[str, Any], job: "Job") -> list
     Those that are missing, damaged or swapped are not there; they are counted. Raises UsageError where it was drawn by
     another request, or holds what nobody drew; RestokError where a single file is damaged.
     """
+    from restok_cli.data.picture_folders import PICTURE_MANIFEST
     from restok_cli.data.unfinished import check_same
 
     before = request_of(to)
@@ -174,6 +173,7 @@ def _kept_request(there: Destination) -> object:
     """What is kept in the place of the request, if anything is. Raises as `request_of` and NPZ_ERRORS say."""
     from restok_cli.data.code_files import read_codes
     from restok_cli.data.shards import read_manifest
+    from restok_cli.schema import Fields, parse_json, read_json
 
     if there.codes:
         return read_codes(there.output).request
@@ -183,11 +183,9 @@ def _kept_request(there: Destination) -> object:
     with suppress(RestokError):
         if there.output.suffix.lower() == ".npz":
             with zipfile.ZipFile(there.output) as archive:
-                return parse_json(Fields, archive.comment, str(there.output), "")
-        return read_json(Fields, there.output / PICTURE_REQUEST, "")
+                return parse_json(Fields, archive.comment, str(there.output))
+        return read_json(Fields, there.output / PICTURE_REQUEST)
     return None
-
-
 
 
 def is_folder(there: Destination) -> bool:
@@ -197,6 +195,7 @@ def is_folder(there: Destination) -> bool:
 
 def whole_pictures(folder: Path, drawn: range, job: "Job") -> list[int]:
     """Which of the pictures in `folder` are as they were drawn, by its manifest; without digests, which are there."""
+    from restok_cli.data.picture_folders import whole_lines
     from restok_cli.data.unfinished import is_finished
 
     lines, there = whole_lines(folder), []

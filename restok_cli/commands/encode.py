@@ -110,6 +110,6 @@ def encode_all(
             count += len(codes)
             progress.advance(len(codes))
     if count == 0:
-        raise RestokError(f"none of the {inputs.unreadable} pictures could be decoded; nothing was written")
+        raise RestokError(f"of {counted(inputs.unreadable, 'picture')}, none could be decoded; nothing was written")
     if inputs.unreadable:
         note(f"{counted(count, 'picture')}, {inputs.unreadable} left out")

@@ -30,7 +30,6 @@ from restok_cli.console import note, say
 from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 from restok_cli.processes import connect, local_device, rank, run_in_processes
-from restok_cli.schema import Fields, read_json
 
 if TYPE_CHECKING:
     from restok_cli.metrics.protocol import Measurement
@@ -280,9 +279,10 @@ def print_result(
 def drawn_by_sample_model() -> bool:
     """Whether the pictures that are measured where no others are named come from the model that needs no naming."""
     from restok_cli.model.checkpoint import fingerprint, open_har
+    from restok_cli.schema import Fields, read_json
 
     with suppress(RestokError):
-        request = read_json(Fields, PICTURE_FOLDER / PICTURE_REQUEST, "")
+        request = read_json(Fields, PICTURE_FOLDER / PICTURE_REQUEST)
         return request.get("model") == fingerprint(open_har(SAMPLE_MODEL))
     return False
 

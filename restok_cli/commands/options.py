@@ -7,9 +7,8 @@ from unicodedata import normalize
 
 import typer
 
-from restok_cli.data.picture_folders import PICTURE_MANIFEST
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_output_folder, clear_beside, read_json_lines
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_output_folder, clear_beside
 from restok_cli.processes import parse_num_processes
 
 if TYPE_CHECKING:
@@ -162,6 +161,20 @@ AnyBatchSize = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the path.")]
 
+# of the `prepare` commands
+OverwriteDataset = Annotated[bool, typer.Option("--overwrite", help="Replace the data set that OUT already holds.")]
+CountsAsJson = Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object instead of OUT.")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="Processes to work with; the result is the same. Default: one per core.")
+]
+Check = Annotated[
+    Literal["quick", "full"],
+    typer.Option(
+        help="How to look for broken pictures: quick reads structure (no picture, cut short, PNG checksums),"
+        " full decodes every one, which takes ten times as long."
+    ),
+]
+
 
 def is_given(context: typer.Context, option: str) -> bool:
     """Whether the command line names the option, rather than leaving it at its default."""
@@ -173,6 +186,9 @@ def check_picture_folder(output: Path, overwrite: bool) -> None:
 
     Raises UsageError otherwise.
     """
+    from restok_cli.data.picture_folders import PICTURE_MANIFEST
+    from restok_cli.schema import read_json_lines
+
     listed = {PICTURE_MANIFEST, PICTURE_REQUEST}
     with suppress(OSError, RestokError, TypeError, KeyError):
         listed |= {normalize("NFC", line["file"]) for line in read_json_lines(output / PICTURE_MANIFEST)}

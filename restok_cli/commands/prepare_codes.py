@@ -21,7 +21,8 @@ from restok_cli.commands.options import (
 )
 from restok_cli.console import Progress, counted, note
 from restok_cli.errors import Interrupted
-from restok_cli.files import MAX_MEMBER_BYTES, locked_folder
+from restok_cli.files import MAX_MEMBER_BYTES
+from restok_cli.locks import locked_folder
 from restok_cli.processes import barrier, connect, gather, local_device, rank, run_in_processes, world_size
 from restok_cli.room import check_memory
 
@@ -140,8 +141,8 @@ def start(out: Path, plan: "CodePlan", splits: "dict[str, Split]", overwrite: bo
                 missing.append((name, number))
         damaged = sum(shard_path(out, *shard).exists() for shard in missing)
         if len(missing) < len(shards) or damaged:
-            made_anew = f", {damaged} are damaged and made anew" if damaged else ""
-            note(f"{len(shards) - len(missing)} of {len(shards)} shards are there already{made_anew}")
+            made_anew = f", {damaged} damaged and made anew" if damaged else ""
+            note(f"{len(shards) - len(missing)} of {counted(len(shards), 'shard')} there already{made_anew}")
     return gather(missing)[0]  # what process 0 found before anything was written
 
 

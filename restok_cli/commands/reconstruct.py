@@ -27,7 +27,6 @@ from restok_cli.commands.options import (
     torch_dtype,
 )
 from restok_cli.console import Progress, counted, note
-from restok_cli.data.picture_folders import PICTURE_MANIFEST, manifest_line
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_apart, crc32_of, whole_file, whole_folder
 
@@ -184,7 +183,7 @@ def reconstructed(work: Reconstruction, inputs: "Inputs", sheets: "list[Sheet]")
             count += len(batch.keys)
             progress.advance(len(batch.keys))
     if count == 0:
-        raise RestokError(f"none of the {inputs.unreadable} pictures could be decoded; nothing was written")
+        raise RestokError(f"of {counted(inputs.unreadable, 'picture')}, none could be decoded; nothing was written")
 
 
 def write_stream(work: Reconstruction, inputs: "Inputs", sheets: "list[Sheet]") -> Summary:
@@ -201,6 +200,8 @@ def write_stream(work: Reconstruction, inputs: "Inputs", sheets: "list[Sheet]") 
 
 def write_folder(work: Reconstruction, inputs: "Inputs", sheets: "list[Sheet]", output: Path) -> Summary:
     """Write the pictures to a folder, in a sub-folder for each length where there are several."""
+    from restok_cli.data.picture_folders import PICTURE_MANIFEST, manifest_line
+
     total, lines = Total(work), []
     with whole_folder(output) as folder:
         for made in reconstructed(work, inputs, sheets):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from restok_cli.console import keep_line, note
 from restok_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def carry_out(
     stop_at: int | None,
     track: Sequence[str],
     origin: str | None,
+    rescaling: str,
     dry_run: bool,
     skip_preflight: bool,
     resume: bool,
@@ -94,12 +96,14 @@ def carry_out(
 ) -> None:
     """Try a step of everything by `train`, unless that is to be skipped; then train, and print the model's folder.
 
-    `origin` names the model whose weights the run starts from.
+    `origin` names the model whose weights the run starts from; `rescaling` is to be said, here and in the run's log.
     """
     from restok_cli.training.memory import telling_what_helps
     from restok_cli.training.preflight import preflight
     from restok_cli.training.run import RunFolder
 
+    if rescaling:
+        note(rescaling)
     if dry_run or not (skip_preflight or resume):
         with telling_what_helps(config):
             preflight(config, output, train, device)
@@ -108,4 +112,6 @@ def carry_out(
     with RunFolder.kept(output):
         run = RunFolder(output, config, resume=resume, overwrite=overwrite, track=track, init=origin)
         with run.logging(), telling_what_helps(config):
+            if rescaling:
+                keep_line(rescaling)
             print(train(config, run, stop_at=stop_at))

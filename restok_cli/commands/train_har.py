@@ -30,7 +30,6 @@ from restok_cli.commands.options import (
     parse_model,
 )
 from restok_cli.commands.runs import carry_out, check_stop_at, first_weights, run_layers
-from restok_cli.console import note
 from restok_cli.files import check_apart
 from restok_cli.processes import connect, local_device, run_in_processes
 
@@ -83,8 +82,6 @@ def train_har(
     check_stop_at(stop_at, stated)
 
     run_in_processes(num_processes)
-    if rescaling:
-        note(rescaling)
 
     from restok_cli.model.checkpoint import load_for_use, open_har, open_tokenizer
     from restok_cli.model.har import Har
@@ -131,6 +128,7 @@ def train_har(
         stop_at=stop_at,
         track=track or [],
         origin=model_name(init, given) if start is not None else None,
+        rescaling=rescaling,
         dry_run=dry_run,
         skip_preflight=skip_preflight,
         resume=resume,

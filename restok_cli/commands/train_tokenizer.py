@@ -25,7 +25,6 @@ from restok_cli.commands.options import (
     open_device,
 )
 from restok_cli.commands.runs import carry_out, check_stop_at, first_weights, run_layers
-from restok_cli.console import note
 from restok_cli.processes import connect, local_device, run_in_processes
 
 
@@ -74,8 +73,6 @@ def train_tokenizer(
     check_stop_at(stop_at, settings.config)
 
     run_in_processes(num_processes)
-    if rescaling:
-        note(rescaling)
 
     from restok_cli.data.shards import open_dataset
     from restok_cli.model.checkpoint import open_tokenizer
@@ -109,6 +106,7 @@ def train_tokenizer(
         stop_at=stop_at,
         track=track or [],
         origin=model_name(init, given) if start is not None else None,
+        rescaling=rescaling,
         dry_run=dry_run,
         skip_preflight=skip_preflight,
         resume=resume,

@@ -141,6 +141,7 @@ class Loaded(NamedTuple):
 
     batch: Batch | None  # None where too many were
     broken: dict[str, str]
+    beside: frozenset[str] = frozenset()  # extensions of pictures that streamed samples have beside their own
 
 
 def load(

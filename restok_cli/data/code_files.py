@@ -195,7 +195,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     fields = read_npz(path, (*Codes._fields, "crc32"))
     if "request" in fields:  # or what somebody else calls so
         with suppress(RestokError):
-            fields["request"] = parse_json(Fields, str(fields["request"]), str(path), "")
+            fields["request"] = parse_json(Fields, str(fields["request"]), str(path))
     return fields
 
 

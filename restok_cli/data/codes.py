@@ -22,6 +22,7 @@ import torch
 from pydantic import Field, model_validator
 from zlib_ng import zlib_ng
 
+from restok_cli.console import counted
 from restok_cli.data.arrays import map_array
 from restok_cli.data.batching import check_division, micro_batches
 from restok_cli.data.manifests import Made, locate
@@ -175,7 +176,7 @@ class CodeShard:
         key_bytes = records.dtype["key"].itemsize if "key" in (records.dtype.names or ()) else 0
         expected = record_dtype(self.plan, self.num_views, key_bytes)
         if records.dtype != expected or records.shape != (self.info.num_samples,):
-            what = f"does not hold the {self.info.num_samples} samples that {CODES_FILE} speaks of"
+            what = f"does not hold the {counted(self.info.num_samples, 'sample')} that {CODES_FILE} speaks of"
             raise MADE.damaged(self.path, what)
         return records
 

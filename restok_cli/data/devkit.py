@@ -23,6 +23,20 @@ COMPRESSED, MATRIX = 15, 14  # types of elements
 NUMBERS = {1: "b", 2: "B", 3: "h", 4: "H", 5: "i", 6: "I", 7: "f", 9: "d", 12: "q", 13: "Q"}
 STRUCTURES, TEXT = 2, 4  # classes of matrices
 
+# what a damaged devkit leads to in tarfile and below
+DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tarfile.TarError,
+    zlib.error,
+)
+
 
 def read_devkit(path: Path) -> dict[int, str]:
     """The synset of each validation picture by its number, from 1 on; `path` is the devkit, packed or unpacked.
@@ -33,7 +47,7 @@ def read_devkit(path: Path) -> dict[int, str]:
         truth, meta = _read_packed(path) if path.is_file() else (read_whole(path / file) for file in (TRUTH, META))
         synsets = {int(entry["ILSVRC2012_ID"]): entry["WNID"] for entry in read_structures(meta, "synsets")}
         return {number: synsets[int(line)] for number, line in enumerate(truth.split(), start=1)}
-    except (OSError, EOFError, tarfile.TarError, zlib.error, struct.error, KeyError, ValueError, TypeError) as error:
+    except DAMAGE as error:
         raise RestokError(f"{path} is damaged, or no devkit of ImageNet 2012: copy or download it again") from error
 
 

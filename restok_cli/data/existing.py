@@ -14,9 +14,11 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-from restok_cli.console import Progress, note
+from restok_cli.console import Progress, counted, note
+from restok_cli.data.imagenet import synset_ids
 from restok_cli.data.intake import Rules, check_picture
 from restok_cli.data.jobs import run_jobs
+from restok_cli.data.names import name_in
 from restok_cli.data.preparation import BadPicture, remove_own_files, write_bad_list
 from restok_cli.data.shards import (
     BAD_LIST,
@@ -24,6 +26,7 @@ from restok_cli.data.shards import (
     MANIFEST,
     NO_CLASS,
     SHARD_FILE,
+    TAR_BLOCK,
     TIMM_MANIFEST,
     Manifest,
     ShardInfo,
@@ -34,7 +37,15 @@ from restok_cli.data.shards import (
     padded,
 )
 from restok_cli.data.splits import SPLITS, split_named, split_of
-from restok_cli.data.tars import group_samples, is_picture, list_files, picture_extension, read_class_id, why_unread
+from restok_cli.data.tars import (
+    PICTURE_RULE,
+    group_samples,
+    list_files,
+    picture_extension,
+    pictures_beside,
+    read_class_id,
+    why_unread,
+)
 from restok_cli.data.writer import (
     Digest,
     describe_shard,
@@ -47,7 +58,7 @@ from restok_cli.data.writer import (
     write_timm_manifest,
 )
 from restok_cli.errors import PictureError, RestokError, UsageError
-from restok_cli.files import locked_folder
+from restok_cli.locks import locked_folder
 
 ANY_CLASSES = 50_000  # so many may be told by numbers alone, however few samples there are
 HINT = "give a folder of tars, or a pattern such as 'train-{00..15}.tar'"
@@ -178,22 +189,24 @@ def describe_shards(
     class_names: list[str] | None,
     rules: Rules,
     jobs: int,
-) -> tuple[Manifest, int]:
+) -> tuple[Manifest, int, dict[str, int]]:
     """Index the shards, and describe them in the folder `out`, with links to them, or (None) where they lie.
 
     A broken picture, or what else is no sample, is left out of the index and listed in bad.jsonl. Where `class_names`
     is None the classes are called by their numbers. Nothing is written before everything has been read.
 
-    Returns the manifest and how many were left out. Raises RestokError where a shard is damaged, nothing is left of a
-    split, a key comes twice in one or no class can be told, UsageError where the shards cannot be described in their
-    place.
+    Returns the manifest, how many were left out, and by their reason how many files were passed over.
+
+    Raises RestokError where a shard is damaged, nothing is left of a split, a key comes twice in one or no class can be
+    told, UsageError where the shards cannot be described in their place.
     """
     paths = [Path(path) for split in shards.values() for path in split]
     if out is None:
         _check_place(paths)
+    index = partial(_index_shard, rules, synset_ids(class_names or []))
     with (
         Progress("index", len(paths), "shards") as progress,
-        closing(run_jobs(partial(_index_shard, rules), paths, jobs, progress)) as results,
+        closing(run_jobs(index, paths, jobs, progress)) as results,
     ):
         finished = dict(results)
     indexed = {path: finished[i] for i, path in enumerate(paths)}
@@ -228,7 +241,8 @@ def describe_shards(
         if not (folder / TIMM_MANIFEST).exists():  # shards that timm has made bring theirs
             write_timm_manifest(folder, manifest)
         write_manifest(folder, manifest)
-    return manifest, len(bad)
+    passed_over = {f"a .{extension} beside a sample's picture": count for extension, count in _beside(indexed).items()}
+    return manifest, len(bad), passed_over
 
 
 def _make_room(folder: Path, everything: bool) -> None:
@@ -273,9 +287,12 @@ def _check_split(split: str, shards: dict[Path, IndexedShard]) -> None:
             owners[key] = path
         if not shard.entries:
             note(f"{path} is left out: it holds no sample that can be taken")
-    beside = sum((shard.beside for shard in shards.values()), Counter())
-    for extension, count in beside.items():
-        note(f"{count} .{extension} passed over in the {split} shards: a sample's picture is <key>.jpg or the like")
+    for extension, count in _beside(shards).items():
+        note(f"{count} .{extension} passed over in the {split} shards: {PICTURE_RULE}")
+
+
+def _beside(shards: dict[Path, IndexedShard]) -> Counter[str]:
+    return sum((shard.beside for shard in shards.values()), Counter())
 
 
 def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | None) -> list[str]:
@@ -288,8 +305,8 @@ def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | Non
     if found <= {NO_CLASS}:
         if class_names:
             raise RestokError(
-                f"{len(class_names)} classes are stated, but the samples ({next(iter(ids))}, …) have none (.cls); leave"
-                " --class-names and --num-classes out"
+                f"{counted(len(class_names), 'class', 'classes')} stated, but the samples ({next(iter(ids))}, …) have"
+                " none (.cls); leave --class-names and --num-classes out"
             )
         return []
     if class_names is None:
@@ -302,26 +319,29 @@ def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | Non
         return [str(class_id) for class_id in range(max(found) + 1)]
     if max(found) >= len(class_names):
         path = next(path for path in ids if max(found) in ids[path])
-        raise RestokError(f"{path} holds class {max(found)}, but there are only {len(class_names)} class names")
+        stated = counted(len(class_names), "class", "classes")
+        raise RestokError(f"{path} holds class {max(found)}, beyond the {stated} stated")
     return class_names
 
 
-def _index_shard(rules: Rules, path: Path, advance: Callable[[], None]) -> IndexedShard:
+def _index_shard(rules: Rules, synsets: dict[str, int], path: Path, advance: Callable[[], None]) -> IndexedShard:
     """Read a shard to its end. Raises RestokError where it is damaged."""
     found, sizes, bad, beside = [], set(), [], Counter()
     with open(path, "rb") as tar:
         for key, files in group_samples(list_files(tar, str(path)), str(path)).items():
+            name = key
             try:
-                extension, class_id = picture_extension(files), read_class_id(tar, files)
+                extension, class_id = picture_extension(files), read_class_id(tar, files, synsets)
                 picture = files[extension]
                 if problem := why_unread(picture, key, rules.max_member_bytes):
                     raise problem
-                tar.seek(picture.offset_data)
-                sizes.add(check_picture(tar.read(picture.size), key, rules))
+                tar.seek(picture.offset_data - TAR_BLOCK)
+                name = name_in(tar.read(TAR_BLOCK))  # as readers find it, who may need its suffix
+                sizes.add(check_picture(tar.read(picture.size), name, rules))
                 found.append((picture.offset_data, picture.size, class_id, key))
-                beside.update(other for other in files if other != extension and is_picture(other))
+                beside.update(pictures_beside(files, extension))
             except PictureError as error:
-                bad.append(BadPicture(file=f"{key} in {path.name}", reason=str(error).removeprefix(f"{key}: ")))
+                bad.append(BadPicture(file=f"{key} in {path.name}", reason=str(error).removeprefix(f"{name}: ")))
         found.sort()  # by place: where the files of a sample lie apart, its first one does not tell that of its picture
         tar.seek(0)
         digest = digest_spans(tar, [offset + padded(length) for offset, length, *_ in found])

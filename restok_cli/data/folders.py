@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
 
-from restok_cli.console import counted, note
+from restok_cli.console import counted, note, readable
 from restok_cli.data.picture_folders import known_digests
 from restok_cli.data.shards import NO_CLASS
-from restok_cli.data.sources import File, Source, Sources, readable, shuffled, split_by_hash, unused_key
+from restok_cli.data.sources import File, Source, Sources, shuffled, split_by_hash, unused_key
 from restok_cli.data.splits import SPLITS, split_named, test_as_validation
 from restok_cli.data.walk import note_empty_folders, note_passed_over, pictures_below
 from restok_cli.errors import UsageError
@@ -118,7 +118,7 @@ def _check_classes(root: Path, members: list[Picture]) -> None:
     flat = [picture for picture in members if picture.folder is None]
     if 0 < len(flat) < len(members):
         raise UsageError(
-            f"{flat[0].path} is in no class folder, but {len(members) - len(flat)} other pictures are;"
+            f"{flat[0].path} is in no class folder, unlike {counted(len(members) - len(flat), 'other picture')};"
             " put every picture into a class folder, or none"
         )
     if flat:

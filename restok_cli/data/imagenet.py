@@ -13,27 +13,26 @@ devkit are others, and nothing else uses them.
 import csv
 import io
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from tarfile import TarInfo
 from typing import NamedTuple
 
-from restok_cli.console import counted, note, track
+from restok_cli.console import counted, note, readable, track
 from restok_cli.data.devkit import read_devkit
 from restok_cli.data.parquet import are_unlabelled, find_parquet, read_parquet
-from restok_cli.data.sources import File, Piece, Place, Source, Sources, Unreadable, readable, shuffled, unused_key
+from restok_cli.data.sources import File, Piece, Place, Source, Sources, Unreadable, shuffled, unused_key
 from restok_cli.data.splits import SPLITS, split_named, test_as_validation
-from restok_cli.data.tars import SPARSE, list_files
+from restok_cli.data.tars import SPARSE, SYNSET, list_files
 from restok_cli.data.texts import read_text
 from restok_cli.data.walk import folders_in, is_hidden, look_below, note_empty_folders, note_passed_over, tars_in
 from restok_cli.errors import RestokError, UsageError
 
 CLASSES = Path(__file__).parents[1] / "assets" / "imagenet" / "classes.tsv"
-SYNSET = re.compile(r"n\d{8}")
 NUM_PICTURES = {"train": 1_281_167, "validation": 50_000}
 
 TARS = {"train": "ILSVRC2012_img_train.tar", "validation": "ILSVRC2012_img_val.tar"}
+TEST_TARS = "ILSVRC2012_img_test*.tar"  # there is more than one edition
 SPLIT_PLACES = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # where folders of splits may be
 DEVKIT = ("ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_devkit_t12")
 KAGGLE_LABELS, KAGGLE_COLUMNS = "LOC_val_solution.csv", ("ImageId", "PredictionString")
@@ -50,6 +49,12 @@ class Found(NamedTuple):
 def read_classes() -> dict[str, str]:
     """The name of each synset, in the order of the class ids."""
     return dict(line.split("\t") for line in CLASSES.read_text(encoding="utf-8").splitlines())
+
+
+def synset_ids(class_names: list[str]) -> dict[str, int]:
+    """The class id of each synset, where the classes are ImageNet's; else there are none."""
+    classes = read_classes()
+    return {synset: i for i, synset in enumerate(classes)} if class_names == list(classes.values()) else {}
 
 
 def open_imagenet(folder: Path, validate_on_test: bool = False) -> Sources:
@@ -90,13 +95,16 @@ def _labelled(folder: Path, parquet: dict[str, list[Path]]) -> dict[str, list[Pa
 
 
 def _find(folder: Path, passed_over: list[tuple[str, str]]) -> dict[str, list[Found]]:
-    """The pictures of each split; what is no picture goes into `passed_over`."""
+    """The pictures of each split; what is no picture, or has no label, goes into `passed_over`."""
     places = {split: place for split in SPLITS if (place := _place(folder, split))}
     if not places:
         raise UsageError(
             f"{folder} holds no ImageNet: expected {TARS['train']}, train/, {SPLIT_PLACES[1]}/train/ or"
             " train-*.parquet in it, and the same for validation"
         )
+    for tar in sorted(folder.glob(TEST_TARS)):
+        note(f"{tar} is left out: nobody has the labels of its pictures")
+        passed_over.append((tar.name, "test pictures, which have no labels"))
     found, classes = {}, read_classes()
     for split, place in places.items():
         note(f"{place} taken as {split}")

@@ -9,7 +9,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 
@@ -44,6 +44,7 @@ STARTS = re.compile(
     re.DOTALL,
 )
 
+STRIP_PIXELS = 2**22  # of a picture, that are turned into RGB at a time where that takes memory
 LONG_ASPECT = 64  # from here on a picture that is cropped is not resized as a whole, which could fill all memory
 BICUBIC_REACH = 8  # pixels of a picture less than twice too large that its resizing may look at beside a piece
 
@@ -257,16 +258,31 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("its values are floating-point numbers of unknown range; save it with 8 bits per channel")
     if image.mode.startswith("I"):
-        return Image.fromarray(_high_byte(image)).convert("RGB")
+        return _by_strips(image, partial(_high_byte, image))
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        return _by_strips(image, _on_white)
     return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
-def _high_byte(image: Image.Image) -> np.ndarray:
-    """Gray of 16 bits as uint8 (H, W). Pillow has already cut 16-bit colour to its high byte."""
-    values, bits = np.asarray(image), 16
+def _by_strips(image: Image.Image, to_rgb: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """The picture as `to_rgb` makes it of its strips, for which it needs three times their memory."""
+    rows = max(STRIP_PIXELS // image.width, 1)
+    if image.height <= rows:
+        return to_rgb(image)
+    whole = Image.new("RGB", image.size)
+    for top in range(0, image.height, rows):
+        whole.paste(to_rgb(image.crop((0, top, image.width, min(top + rows, image.height)))), (0, top))
+    return whole
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _high_byte(image: Image.Image, strip: Image.Image) -> Image.Image:
+    """A part of a picture in gray of 16 bits. Pillow has already cut 16-bit colour to its high byte."""
+    values, bits = np.asarray(strip), 16
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"its values reach from {values.min()} to {values.max()}; save it with 8 or 16 bits per pixel")
     if image.format == "TIFF":  # which Pillow hands out as they are, scanners' 12 bits and negatives too
@@ -276,7 +292,7 @@ def _high_byte(image: Image.Image) -> np.ndarray:
     gray = (values >> (bits - 8)).astype(np.uint8)
     if "transparency" in image.info:
         gray[values == image.info["transparency"]] = 255
-    return gray
+    return Image.fromarray(gray).convert("RGB")
 
 
 def _describe(error: Exception) -> str:

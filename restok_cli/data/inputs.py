@@ -9,11 +9,11 @@ from unicodedata import normalize
 import torch
 from PIL import Image
 
-from restok_cli.console import note
+from restok_cli.console import note, readable
 from restok_cli.data.images import center_crop, read_file, read_image, to_tensor
+from restok_cli.data.names import split_picture_name
 from restok_cli.data.picture_folders import check_picture, known_digests
-from restok_cli.data.shards import NO_CLASS, is_dataset, open_dataset, split_picture_name
-from restok_cli.data.sources import readable
+from restok_cli.data.shards import NO_CLASS, is_dataset, open_dataset
 from restok_cli.data.streams import read_stream
 from restok_cli.data.tars import contents
 from restok_cli.data.walk import find_images
@@ -109,7 +109,7 @@ def _read(file: Path, crc32: str | None, max_pixels: int, max_bytes: int) -> Ima
 def _from_stream(file: BinaryIO, max_pixels: int, max_bytes: int) -> Iterator[Input]:
     keys: set[str] = set()
     for picture in read_stream(file, max_bytes):
-        key = check_key(readable(picture.key), keys, "the tar stream")
+        key = check_key(picture.key, keys, "the tar stream")
         class_id = picture.info.get("class_id", NO_CLASS)
         name = f"the tar stream: {picture.key}.{picture.suffix}"
         yield Input(key, class_id, lambda data=picture.data, name=name: read_image(contents(data), name, max_pixels))

@@ -60,11 +60,6 @@ def run_jobs(work: Work, tasks: Sequence[Task], jobs: int, progress: Progress) -
         executor.shutdown(cancel_futures=True)
 
 
-def available_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _begin(done: Synchronized) -> None:
     """Set up a worker. Ctrl-C and hang-ups are for the main process, which then ends its workers."""
     global _done

@@ -7,11 +7,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from restok_cli.console import readable
 from restok_cli.data.images import check_size
-from restok_cli.data.sources import Source, readable, unused_key
+from restok_cli.data.sources import Source, unused_key
 from restok_cli.data.splits import SPLITS, split_of
 from restok_cli.data.walk import entries_below
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.schema import check
 
 MAX_GROUP_BYTES = 256 << 20  # of the pictures in a row group, which is read as a whole
 MAX_NAME_BYTES = 4096
@@ -20,6 +22,8 @@ PACKED = [
     "image.path",
 ]  # columns that stay as they are packed: each value once, however many rows it has
 
+# pyarrow's errors are of the first kinds; the others come of columns that are not what their names say
+PARQUET_ERRORS = (OSError, ValueError, NotImplementedError, AttributeError, LookupError, TypeError)
 SYNSET = re.compile(r"_(n\d{8})\.")  # at the end of the names that the hub's pictures have
 
 
@@ -33,9 +37,9 @@ class Row(NamedTuple):
     def read(self, name: str, max_bytes: int) -> bytes:
         try:
             data = _pictures(self.path, self.row_group)[self.row].as_py()
-        except (OSError, ValueError) as error:  # pyarrow's errors are of these kinds
+        except PARQUET_ERRORS as error:
             raise RestokError(f"{self.path} cannot be read; copy or download it again ({error})") from error
-        if data is None:
+        if not isinstance(data, bytes):
             raise RestokError(f"{self.path} holds names of pictures instead of the pictures themselves")
         check_size(len(data), name, max_bytes)
         return data
@@ -119,9 +123,10 @@ def _names_and_labels(file, path: Path, group: int) -> list[tuple[str | None, in
         names = table["image"].combine_chunks().field("path").dictionary.to_pylist()
         if any(len(name or "") > MAX_NAME_BYTES for name in names):
             raise ValueError("names that no file can have")
-        return [(row["image"]["path"], row["label"]) for row in table.to_pylist()]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        rows = [(row["image"]["path"], row["label"]) for row in table.to_pylist()]
+    except PARQUET_ERRORS as error:
         raise RestokError(f"{path} is damaged, or has no columns image and label") from error
+    return check(list[tuple[str | None, int | None]], rows, str(path), "copy or download it again")
 
 
 def _check_label(path: Path, name: str, label: int | None, synsets: list[str]) -> None:
@@ -143,7 +148,7 @@ def _open(path: str):
             raise ValueError("more rows than bytes")
     except KeyError as error:
         raise RestokError(f"{path} is damaged, or has no columns image and label") from error
-    except (OSError, ValueError) as error:
+    except PARQUET_ERRORS as error:
         raise RestokError(f"{path} is a damaged parquet file, or none: copy or download it again") from error
     for group in map(file.metadata.row_group, range(file.num_row_groups)):
         size = max(group.column(column).total_uncompressed_size for column in range(group.num_columns))

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from unicodedata import normalize
 
-from restok_cli.errors import PictureError
+from restok_cli.errors import PictureError, RestokError
 from restok_cli.files import FIELDS_CRC, FILE_CRC, crc32_of, is_sealed, sealed, text_lines
 
 PICTURE_MANIFEST = "manifest.jsonl"
@@ -23,7 +23,7 @@ def whole_lines(folder: Path) -> dict[str, dict]:
     lines = {}
     try:
         texts = text_lines(folder / PICTURE_MANIFEST)
-    except OSError:
+    except (OSError, RestokError):
         return {}
     for text in texts:
         try:

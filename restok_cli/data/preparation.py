@@ -23,7 +23,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from restok_cli.console import Progress, note
+from restok_cli.console import Progress, counted, note
 from restok_cli.data.intake import Rules, take_in
 from restok_cli.data.jobs import run_jobs
 from restok_cli.data.shards import (
@@ -47,14 +47,8 @@ from restok_cli.data.writer import (
     write_timm_manifest,
 )
 from restok_cli.errors import PictureError, RestokError, UsageError
-from restok_cli.files import (
-    clear_beside,
-    discard_folder,
-    locked_folder,
-    remove_leftovers,
-    sync_folder,
-    whole_file,
-)
+from restok_cli.files import clear_beside, discard_folder, remove_leftovers, sync_folder, whole_file
+from restok_cli.locks import locked_folder
 from restok_cli.schema import Count, Fields, PositiveCount, Schema, read_json
 
 PLAN = "plan.json"
@@ -152,7 +146,7 @@ def _prepare_alone(plan: Plan, out: Path, jobs: int, overwrite: bool) -> Prepara
     todo = [task for task in tasks if not _record_path(work, task).is_file()]
     total, left = (sum(len(task.sources) for task in some) for some in (tasks, todo))
     if left < total:
-        note(f"{total - left} of {total} pictures were done before; going on")
+        note(f"{total - left} of {counted(total, 'picture')} done before; going on")
     noted = 0
     try:
         with (

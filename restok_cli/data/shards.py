@@ -13,12 +13,12 @@ import gzip
 import math
 import os
 import re
-import tarfile
 import zlib
 from functools import cached_property
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
@@ -26,8 +26,9 @@ from pydantic import Field, model_validator
 from zlib_ng import zlib_ng
 
 from restok_cli.data.arrays import map_array
-from restok_cli.data.images import IMAGE_SUFFIXES, check_size, read_image
+from restok_cli.data.images import check_size, read_image
 from restok_cli.data.manifests import Made, locate
+from restok_cli.data.names import key_in, name_in
 from restok_cli.errors import PictureError, RestokError, UsageError, did_you_mean
 from restok_cli.files import MAX_MEMBER_BYTES
 from restok_cli.schema import Count, PositiveCount, Schema
@@ -105,48 +106,18 @@ class Sample(NamedTuple):
     info: dict[str, str | int]  # goes into <key>.json
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """Key and extension of a file in a tar, as WebDataset tells them: the extension begins at the first dot.
-
-    The key of hidden files and of those without a dot is empty: they belong to no sample.
-    """
-    folder, slash, file = name.rpartition("/")
-    stem, dot, extension = file.partition(".")
-    return (folder + slash + stem if stem and dot else ""), extension.lower()
-
-
-def split_picture_name(name: str) -> tuple[str, str]:
-    """Name and suffix of a person's picture file, whose name may hold dots: photo.v1.png is photo.v1 and png.
-
-    What does not end in the suffix of a picture has none: 2024.01.02 is itself.
-    """
-    stem, _, suffix = name.rpartition(".")
-    is_picture = f".{suffix.lower()}" in IMAGE_SUFFIXES and stem and not stem.endswith("/")
-    return (stem, suffix) if is_picture else (name, "")
-
-
 def padded(length: int) -> int:
     """The bytes that a member of so many bytes takes in a tar."""
     return -(-length // TAR_BLOCK) * TAR_BLOCK
 
 
-def key_in(header: bytes) -> str:
-    """The key in the header of a file in a tar; empty where it is none that could be one.
-
-    Of names that no header holds whole, it is what the header has. `./`, as `tar` writes it for `.`, is left out.
-    """
-    try:
-        name = tarfile.TarInfo.frombuf(header, "utf-8", "replace").name.removeprefix("./")
-    except tarfile.HeaderError:
-        return ""
-    return split_name(name)[0] or name
-
-
-def is_in_order(index: np.ndarray) -> bool:
-    """Whether the samples of an index follow each other, each with room for a header before it."""
+def is_in_order(index: np.ndarray, num_bytes: int) -> bool:
+    """Whether the samples of an index follow each other in a tar of so many bytes, with room for headers between."""
+    if index["offset"].max() > num_bytes:  # first, as sums of larger numbers would begin anew at 0
+        return False
     starts = index["offset"].astype(np.int64) - TAR_BLOCK
     ends = index["offset"].astype(np.int64) + index["length"]
-    return not ((starts < 0).any() or (starts[1:] < ends[:-1]).any())
+    return not ((starts < 0).any() or (starts[1:] < ends[:-1]).any() or ends[-1] > num_bytes)
 
 
 class Shard:
@@ -169,8 +140,8 @@ class Shard:
             raise MADE.damaged(path, "is missing or no index") from error
         if index.dtype != INDEX_DTYPE or index.shape != (self.num_samples,):
             raise MADE.damaged(path, f"does not index the {self.num_samples} samples that {MANIFEST} speaks of")
-        if not is_in_order(index):
-            raise MADE.damaged(path, "is no index: its samples overlap")
+        if not is_in_order(index, self.info.bytes):
+            raise MADE.damaged(path, "is no index: its samples overlap, or lie outside the shard")
         lowest, highest = (0, self.num_classes - 1) if self.num_classes else (NO_CLASS, NO_CLASS)
         if index["class_id"].min() < lowest or index["class_id"].max() > highest:
             raise MADE.damaged(path, f"holds class ids outside the {self.num_classes} classes of {MANIFEST}")
@@ -178,7 +149,14 @@ class Shard:
 
     def key(self, i: int) -> str:
         """The key, from the tar header just before the picture."""
-        return key_in(self._read_at(int(self.index["offset"][i]) - TAR_BLOCK, TAR_BLOCK))
+        return key_in(self._header(i))
+
+    def name(self, i: int) -> str:
+        """The name of the picture file in the tar."""
+        return name_in(self._header(i))
+
+    def _header(self, i: int) -> bytes:
+        return self._read_at(int(self.index["offset"][i]) - TAR_BLOCK, TAR_BLOCK)
 
     def read(self, i: int) -> bytes:
         """The picture's file as it was given to `prepare`.
@@ -271,24 +249,29 @@ class Split:
     def image(self, i: int) -> Image.Image:
         """Sample `i` as an RGB image, of any size: `prepare` is what refuses those that are too large.
 
-        Raises PictureError naming key and shard where it cannot be decoded.
+        Raises PictureError naming shard and file where it cannot be decoded.
         """
         return read_image(self.read(i), self.describe(i), max_pixels=None)
 
     def describe(self, i: int) -> str:
-        """Sample `i` for messages: key and shard."""
+        """Sample `i` for messages, and for what a suffix may tell: shard and file."""
         shard, position = self._locate(i)
-        return f"sample {shard.key(position)} of {shard.path}"
+        return f"{shard.path}: {shard.name(position)}"
 
 
 class StreamedSplit(Split):
     """A split in shards that are elsewhere, or have no index: they can be read from front to back only."""
 
     def __init__(
-        self, name: str, urls: list[str], num_samples: int, num_classes: int, max_member_bytes: int = MAX_MEMBER_BYTES
+        self,
+        name: str,
+        urls: list[str],
+        num_samples: int,
+        class_names: list[str],
+        max_member_bytes: int = MAX_MEMBER_BYTES,
     ):
         super().__init__(name, [])
-        self.urls, self.num_samples, self.num_classes = urls, num_samples, num_classes  # 0 samples: nobody has counted
+        self.urls, self.num_samples, self.class_names = urls, num_samples, class_names  # 0 samples: nobody has counted
         self.max_member_bytes = max_member_bytes
 
     def __len__(self) -> int:
@@ -343,7 +326,7 @@ class Dataset:
             )
         info = self.manifest.splits[name]
         if info.urls:
-            return StreamedSplit(name, info.urls, info.num_samples, self.num_classes, self.max_member_bytes)
+            return StreamedSplit(name, info.urls, info.num_samples, self.class_names, self.max_member_bytes)
         limits = self.num_classes, self.max_member_bytes
         return Split(name, [Shard(self.folder / shard.file, shard, *limits) for shard in info.shards])
 
@@ -374,10 +357,18 @@ def open_dataset(path: str | Path, allow_pipe: bool = False, max_member_bytes: i
             f"{folder} has gzipped shards, which are held in memory, of more than {MAX_UNPACKED:,} bytes; unpack them"
             " with `gunzip`, and name them without .gz in dataset.json"
         )
-    commands = [url for split in manifest.splits.values() for url in split.urls if url.startswith("pipe:")]
-    if commands and not allow_pipe:
-        raise UsageError(f"{folder} would run the shell command {commands[0][5:]!r}; if it may, give --allow-pipe")
+    commands = filter(None, (shell_command(url) for split in manifest.splits.values() for url in split.urls))
+    if not allow_pipe and (command := next(commands, None)):
+        raise UsageError(f"{folder} would run the shell command {command!r}; if it may, give --allow-pipe")
     return Dataset(folder, manifest, max_member_bytes)
+
+
+def shell_command(url: str) -> str | None:
+    """The command behind a URL that webdataset would have a shell run, however that is written; None of all others."""
+    try:
+        return url.partition(":")[2] or " " if urlsplit(url).scheme == "pipe" else None
+    except ValueError:  # no URL at all
+        return None
 
 
 def read_manifest(folder: Path) -> Manifest:

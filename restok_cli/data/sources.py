@@ -129,8 +129,3 @@ def _rank(sample: Keyed) -> str:
 
 def _hash(text: str) -> str:
     return sha256(os.fsencode(text)).hexdigest()
-
-
-def readable(name: str) -> str:
-    """The name of a file as text that JSON can hold: the bytes of file names need not be UTF-8."""
-    return os.fsencode(name).decode(errors="replace")

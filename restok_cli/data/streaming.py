@@ -15,7 +15,7 @@ from typing import IO, NamedTuple
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from restok_cli.console import note
+from restok_cli.console import note, readable
 from restok_cli.data.batching import (
     READERS,
     Batch,
@@ -25,15 +25,19 @@ from restok_cli.data.batching import (
     load,
     shuffle,
 )
+from restok_cli.data.imagenet import synset_ids
 from restok_cli.data.images import center_crop, read_image, to_tensor
-from restok_cli.data.shards import NO_CLASS, StreamedSplit, split_name
+from restok_cli.data.names import split_name
+from restok_cli.data.shards import NO_CLASS, StreamedSplit, shell_command
 from restok_cli.data.tars import (
+    PICTURE_RULE,
     Contents,
     class_extension,
     class_id_of,
     contents,
     is_picture,
     picture_extension,
+    pictures_beside,
     read_members,
     refuse_linked_picture,
 )
@@ -57,7 +61,15 @@ class StreamedSample(NamedTuple):
     key: str
     files: Files
     class_id: int  # NO_CLASS where the data set has no classes
-    name: str  # key and shard, for messages
+    url: str  # of its shard
+
+    @property
+    def extension(self) -> str:
+        """Of its picture. Raises PictureError where there is none, or one of several."""
+        try:
+            return picture_extension(self.files)
+        except PictureError as error:
+            raise PictureError(f"sample {self.key} of {self.url}: {error}") from error
 
     @property
     def num_bytes(self) -> int:
@@ -65,11 +77,13 @@ class StreamedSample(NamedTuple):
 
     @property
     def picture(self) -> bytes:
-        """Raises PictureError where there is none, or one of several, or one that was not read."""
-        try:
-            return contents(self.files[picture_extension(self.files)])
-        except PictureError as error:
-            raise PictureError(f"{self.name}: {error}") from error
+        """Raises PictureError as above, or where it was not read."""
+        return contents(self.files[self.extension])
+
+    @property
+    def picture_name(self) -> str:
+        """Shard and file, for messages, and for what a suffix may tell."""
+        return f"{self.url}: {self.key}.{self.extension}"
 
 
 def streamed_batches(
@@ -101,8 +115,11 @@ def streamed_batches(
         )
     broken = BrokenSamples(split.num_samples, broken_limit, "make the shards again, without them")
     stream = _Stream(split, transform, micro_batch_size, first_step, rank, world_size)
-    num_seen = 0
+    num_seen, beside = 0, set()
     for loaded in load(stream, num_workers):
+        for extension in loaded.beside - beside:
+            note(f"the {split.name} shards hold .{extension}, passed over: {PICTURE_RULE}")
+        beside |= loaded.beside
         broken.num_samples = split.num_samples or num_seen
         broken.add(loaded.broken)
         if loaded.batch is not None:
@@ -134,17 +151,18 @@ class _Stream(IterableDataset):
             yield error
 
     def _batches(self, reader: int, num_readers: int) -> Iterator[Loaded]:
-        images, class_ids = [], []
+        images, class_ids, beside = [], [], set()
         for epoch, sample in self._samples(reader, num_readers):
             number = int.from_bytes(sha256(sample.key.encode()).digest()[:7])  # it has no other
             try:
-                images.append(self.transform(sample.picture, sample.name, epoch, number))
+                images.append(self.transform(sample.picture, sample.picture_name, epoch, number))
+                beside.update(pictures_beside(sample.files, sample.extension))
             except PictureError as error:
                 yield Loaded(None, {sample.key: str(error)})
                 continue
             class_ids.append(sample.class_id)
             if len(images) == self.micro_batch_size:
-                yield Loaded(Batch(torch.stack(images), torch.tensor(class_ids)), {})
+                yield Loaded(Batch(torch.stack(images), torch.tensor(class_ids)), {}, frozenset(beside))
                 images, class_ids = [], []
 
     def _samples(self, reader: int, num_readers: int) -> Iterator[tuple[int, StreamedSample]]:
@@ -154,7 +172,7 @@ class _Stream(IterableDataset):
         for epoch in count(self.first_epoch):
             before, order = self.num_read, [urls[i] for i in shuffle(len(urls), self.transform.seed, epoch)]
             mine = order[reader::num_readers] if whole_shards else order
-            samples = read_shards(mine, self.split.num_classes, self.split.max_member_bytes)
+            samples = read_shards(mine, self.split.class_names, self.split.max_member_bytes)
             samples = self._share(samples, reader, 1 if whole_shards else num_readers)
             for sample in _shuffled(samples, random.Random(f"{self.transform.seed} {epoch} {reader}")):
                 yield epoch, sample
@@ -211,7 +229,7 @@ def streamed_evaluation_batches(
 
     Raises RestokError where a shard or a sample cannot be read.
     """
-    samples = read_shards(split.urls, split.num_classes, split.max_member_bytes)
+    samples = read_shards(split.urls, split.class_names, split.max_member_bytes)
     for number in count():
         some = list(islice(samples, batch_size))
         if not some:
@@ -219,30 +237,31 @@ def streamed_evaluation_batches(
         if number % world_size != rank:
             continue
         images = [
-            to_tensor(center_crop(read_image(sample.picture, sample.name, max_pixels=None), image_size))
+            to_tensor(center_crop(read_image(sample.picture, sample.picture_name, max_pixels=None), image_size))
             for sample in some
         ]
         yield Batch(torch.stack(images), torch.tensor([sample.class_id for sample in some]))
 
 
 def read_shards(
-    urls: list[str], num_classes: int, max_member_bytes: int = MAX_MEMBER_BYTES
+    urls: list[str], class_names: list[str], max_member_bytes: int = MAX_MEMBER_BYTES
 ) -> Iterator[StreamedSample]:
     """The samples of the shards, one after the other. What would make them larger than `max_member_bytes` is not read.
 
     Raises RestokError where a shard cannot be fetched or ends early, and for a sample without one of the classes, or
     with one where the data set has none.
     """
+    synsets = synset_ids(class_names)
     for url in urls:
         for key, files in _read_shard(url, max_member_bytes):
-            name = f"sample {key} of {url}"
-            yield StreamedSample(key, files, _class_id(files, num_classes, name), name)
+            class_id = _class_id(files, len(class_names), synsets, f"sample {key} of {url}")
+            yield StreamedSample(key, files, class_id, url)
 
 
-def _class_id(files: Files, num_classes: int, name: str) -> int:
+def _class_id(files: Files, num_classes: int, synsets: dict[str, int], name: str) -> int:
     try:
         extension = class_extension(files)
-        class_id = class_id_of(contents(files[extension])) if extension else NO_CLASS
+        class_id = class_id_of(contents(files[extension]), synsets) if extension else NO_CLASS
     except PictureError as error:
         raise RestokError(f"{name}: {error}") from error
     if class_id == NO_CLASS and num_classes:
@@ -289,9 +308,9 @@ def _open(url: str) -> IO[bytes]:
     """Start to fetch a shard; a shell command becomes a group of processes, which can be ended as a whole."""
     from webdataset.gopen import Pipe, gopen
 
-    if not url.startswith("pipe:"):
+    if not (command := shell_command(url)):
         return gopen(url)
-    return Pipe(url[5:], mode="rb", shell=True, bufsize=8192, ignore_status=[141], process_group=0)
+    return Pipe(command, mode="rb", shell=True, bufsize=8192, ignore_status=[141], process_group=0)
 
 
 @contextmanager
@@ -318,7 +337,7 @@ def _samples(stream: _Watched, url: str, max_bytes: int) -> Iterator[tuple[str, 
     key, files, left = "", {}, max_bytes
     for member, read in read_members(stream):
         refuse_linked_picture(member, url)
-        name, extension = split_name(member.name)
+        name, extension = split_name(readable(member.name))
         if not (member.isfile() and name):
             continue
         if name != key:

@@ -11,12 +11,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
-from restok_cli.console import counted, note
-from restok_cli.data.shards import MAX_CLASS_ID, NO_CLASS, split_picture_name
+from restok_cli.console import counted, note, readable
+from restok_cli.data.names import split_picture_name
+from restok_cli.data.shards import MAX_CLASS_ID, NO_CLASS
 from restok_cli.data.tars import Contents, contents, read_members, refuse_linked_picture, unpacked
 from restok_cli.data.walk import is_hidden
 from restok_cli.errors import RestokError
 from restok_cli.files import MAX_MEMBER_BYTES, MAX_TEXT_BYTES
+from restok_cli.schema import Fields, parse_json
 
 SIDE_SUFFIXES = (".json", ".cls", ".txt")  # of what stands beside pictures: what is known, classes, captions
 
@@ -178,7 +180,7 @@ def _apart(name: str) -> RestokError:
 def _files(file: BinaryIO, passed_over: PassedOver) -> Iterator[tuple[str, int, Callable[[str, int], Contents]]]:
     """Name and size of each file, and what reads it, but of the hidden ones. Raises tarfile.TarError."""
     for member, read in read_members(unpacked(file, "the tar stream")):
-        name = member.name.removeprefix("./")
+        name = readable(member.name).removeprefix("./")
         if is_hidden(name):
             passed_over.add(name)
         elif member.isfile():
@@ -190,14 +192,12 @@ def _files(file: BinaryIO, passed_over: PassedOver) -> Iterator[tuple[str, int, 
 
 def _info(key: str, json_data: bytes | None, class_data: bytes | None) -> dict:
     try:
-        info = json.loads(json_data or b"{}")
-        if not isinstance(info, dict):
-            raise ValueError("no JSON object")
+        info = parse_json(Fields, json_data or b"{}", f"{key}.json")
         if class_data is not None:
             info["class_id"] = int(class_data)
         class_id = info.get("class_id", NO_CLASS)
         if type(class_id) is not int or not NO_CLASS <= class_id <= MAX_CLASS_ID:
             raise ValueError(f"class_id is {class_id!r:.40}, not an integer from {NO_CLASS} to {MAX_CLASS_ID}")
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RestokError) as error:
         raise RestokError(f"the tar stream holds a damaged {key}.json or {key}.cls ({error}); make it again") from error
     return info

@@ -5,17 +5,22 @@ Nothing is read of a tar but headers, of bounded length, and the members that ar
 
 import bz2
 import gzip
+import re
 import shutil
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import BytesIO
 from typing import BinaryIO, Protocol
 
+from restok_cli.console import readable
 from restok_cli.data.images import IMAGE_SUFFIXES, check_size
-from restok_cli.data.shards import NO_CLASS, split_name
+from restok_cli.data.names import split_name
+from restok_cli.data.shards import NO_CLASS
 from restok_cli.errors import PictureError, RestokError
 
+PICTURE_RULE = "a sample's picture is <key>.jpg or the like"  # in words, where others are passed over
 CLASS_DIGITS = 6  # of a class id, at most
+SYNSET = re.compile(r"n\d{8}")  # a noun of WordNet
 MAX_HEADER_BYTES = 2**20  # of one file in a tar, with its long name and all that its header may have beside it
 MAX_FILE_BYTES = 2**43  # that a header may speak of: file systems cannot seek much further
 
@@ -181,7 +186,7 @@ def group_samples(files: Iterable[tarfile.TarInfo], tar: str) -> dict[str, dict[
     """
     samples: dict[str, dict[str, tarfile.TarInfo]] = {}
     for file in files:
-        key, extension = split_name(file.name)
+        key, extension = split_name(readable(file.name))
         if not key:
             continue
         sample = samples.setdefault(key, {})
@@ -216,24 +221,37 @@ def _of_kind(extensions: Iterable[str], suffixes: tuple[str, ...]) -> list[str]:
     return whole or [extension for extension in extensions if f".{extension.rpartition('.')[2]}" in suffixes]
 
 
+def pictures_beside(extensions: Iterable[str], taken: str) -> list[str]:
+    """The extensions, such as seg.png, of further pictures of a sample whose picture is the one `taken`."""
+    return [other for other in extensions if other != taken and is_picture(other)]
+
+
 def is_picture(extension: str) -> bool:
     """Whether the last part of an extension, such as seg.png, is a picture's."""
     return f".{extension.rpartition('.')[2]}" in IMAGE_SUFFIXES
 
 
-def class_id_of(text: bytes) -> int:
-    """What the .cls of a sample says. Raises PictureError where that is no class id."""
+def class_id_of(text: bytes, synsets: Mapping[str, int]) -> int:
+    """The class that the .cls of a sample says, by its id or as one of the `synsets` of ImageNet's classes.
+
+    Raises PictureError where that is neither.
+    """
     digits = text.strip()
-    if not (digits.isdigit() and len(digits) <= CLASS_DIGITS):
-        shown = text[:40].decode(errors="replace")
-        raise PictureError(f"its .cls is {shown!r}, no class id: expected a number, counted from 0")
-    return int(digits)
+    if digits.isdigit() and len(digits) <= CLASS_DIGITS:
+        return int(digits)
+    shown = text[:40].decode(errors="replace")
+    if (class_id := synsets.get(shown.strip())) is not None:
+        return class_id
+    if synsets:
+        raise PictureError(f"its .cls is {shown!r}, neither a class id, counted from 0, nor a synset of ImageNet's")
+    hint = "; --class-names imagenet takes synsets" if SYNSET.fullmatch(shown.strip()) else ""
+    raise PictureError(f"its .cls is {shown!r}, no class id: expected a number, counted from 0{hint}")
 
 
-def read_class_id(tar: BinaryIO, files: dict[str, tarfile.TarInfo]) -> int:
+def read_class_id(tar: BinaryIO, files: dict[str, tarfile.TarInfo], synsets: Mapping[str, int]) -> int:
     """The class id of a sample. Raises PictureError where its .cls is none, or nothing tells which of several it is."""
     extension = class_extension(files)
     if extension is None:
         return NO_CLASS
     tar.seek(files[extension].offset_data)
-    return class_id_of(tar.read(min(files[extension].size, 100)))
+    return class_id_of(tar.read(min(files[extension].size, 100)), synsets)

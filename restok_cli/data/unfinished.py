@@ -24,11 +24,11 @@ from restok_cli.files import (
     discard_folder,
     file_crc32,
     is_sealed,
-    locked,
     remove_leftovers,
     sealed,
     text_lines,
 )
+from restok_cli.locks import locked
 from restok_cli.processes import rank
 from restok_cli.schema import Fields, PositiveCount, check, read_json
 
@@ -113,8 +113,12 @@ def is_finished(path: Path) -> bool:
 def write_finished(path: Path, data: bytes) -> None:
     """Write a file of the folder, whole or not at all, and list its digest."""
     with open(path.with_name(DIGESTS.format(rank())), "ab") as digests:
-        digests.write(json.dumps(sealed({"file": path.name, FILE_CRC: crc32_of(data)})).encode() + b"\n")
+        digests.write(_digest_line(path.name, crc32_of(data)))
     _write_whole(path, data)
+
+
+def _digest_line(name: str, crc32: str) -> bytes:
+    return json.dumps(sealed({"file": name, FILE_CRC: crc32})).encode() + b"\n"
 
 
 def written_digests(folder: Path) -> dict[str, str]:
@@ -122,7 +126,7 @@ def written_digests(folder: Path) -> dict[str, str]:
     found = {}
     for file in folder.glob(DIGESTS.format("*")):
         for text in text_lines(file):
-            with suppress(ValueError, RecursionError):
+            with suppress(ValueError, RecursionError, KeyError):
                 line = json.loads(text)
                 if isinstance(line, dict) and FIELDS_CRC in line and is_sealed(line):
                     found[line["file"]] = line[FILE_CRC]
@@ -138,9 +142,16 @@ def remove_digests(folder: Path) -> None:
 def _remove_damaged(folder: Path) -> None:
     """Remove what is not as it was written, so that it is made anew; it is counted."""
     digests = written_digests(folder)
-    damaged = [file for file in _results(folder) if digests.get(file.name) != file_crc32(file)]
-    for file in damaged:
-        file.unlink()
+    whole, damaged = {}, []
+    for file in _results(folder):
+        if digests.get(file.name) == (crc32 := file_crc32(file)):
+            whole[file.name] = crc32
+        else:
+            file.unlink()
+            damaged.append(file)
+    remove_digests(folder)  # whose last lines may be cut short, where others would be lost that were added to them
+    if whole:
+        _write_whole(folder / DIGESTS.format(0), b"".join(_digest_line(*entry) for entry in whole.items()))
     if damaged:
         note(f"{counted(len(damaged), 'file')} of what was done had been damaged: made anew")
 
@@ -168,14 +179,14 @@ class _Request(BaseModel):
 def is_request(found: object) -> bool:
     """Whether that, which was read from a file, may be what something was made of."""
     with suppress(RestokError):
-        return bool(check(_Request, found, "", ""))
+        return bool(check(_Request, found, ""))
     return False
 
 
 def read_request(folder: Path) -> dict | None:
     """What the folder was begun for; None where that is not there, since a process was killed as it began or ended."""
     with suppress(RestokError):
-        request = read_json(Fields, folder / REQUEST_FILE, "")
+        request = read_json(Fields, folder / REQUEST_FILE)
         return request if is_request(request) else None
     return None
 

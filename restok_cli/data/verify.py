@@ -17,7 +17,9 @@ import numpy as np
 
 from restok_cli.console import Progress, counted
 from restok_cli.data.arrays import map_array
+from restok_cli.data.imagenet import synset_ids
 from restok_cli.data.jobs import run_jobs
+from restok_cli.data.names import key_in
 from restok_cli.data.shards import (
     INDEX_DTYPE,
     NO_CLASS,
@@ -28,7 +30,6 @@ from restok_cli.data.shards import (
     ShardInfo,
     index_path,
     is_in_order,
-    key_in,
     padded,
     read_manifest,
 )
@@ -72,7 +73,7 @@ def verify_dataset(path: str | Path, jobs: int, max_member_bytes: int = MAX_MEMB
     folder = SAMPLE_FOLDER if str(path) == "sample" else Path(path)
     manifest = read_manifest(folder)
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
-    work = partial(_verify_shard, folder, len(manifest.class_names), max_member_bytes)
+    work = partial(_verify_shard, folder, manifest.class_names, max_member_bytes)
     with (
         Progress("verify", len(shards), "shards") as progress,
         closing(run_jobs(work, shards, jobs, progress)) as results,
@@ -126,13 +127,13 @@ def _foreign_files(folder: Path, shards: list[ShardInfo]) -> list[Problem]:
 
 
 def _verify_shard(
-    folder: Path, num_classes: int, max_member_bytes: int, shard: ShardInfo, advance: Callable[[], None]
+    folder: Path, class_names: list[str], max_member_bytes: int, shard: ShardInfo, advance: Callable[[], None]
 ) -> ShardReport:
     try:
         index, problems = _verify_index(index_path(folder / shard.file), shard, max_member_bytes)
         try:
             with _open(folder / shard.file) as tar:
-                report = _verify_tar(tar, index, shard, num_classes)
+                report = _verify_tar(tar, index, shard, class_names)
         except (OSError, EOFError, zlib.error) as error:
             what = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
             report = ShardReport([], [Problem(shard.file, None, what)])
@@ -150,9 +151,9 @@ def _verify_index(path: Path, shard: ShardInfo, max_member_bytes: int) -> tuple[
     try:
         index = map_array(path)
         if index.dtype != INDEX_DTYPE or index.shape != (shard.num_samples,):
-            raise ValueError(f"not of {shard.num_samples} samples")
-        if not is_in_order(index):
-            raise ValueError("samples overlap")
+            raise ValueError(f"not of {counted(shard.num_samples, 'sample')}")
+        if not is_in_order(index, shard.bytes):
+            raise ValueError("samples overlap, or lie outside it")
     except FileNotFoundError:
         return None, [Problem(path.name, None, "is missing")]
     except (OSError, ValueError) as error:
@@ -162,11 +163,11 @@ def _verify_index(path: Path, shard: ShardInfo, max_member_bytes: int) -> tuple[
     return index, [Problem(shard.file, f"number {i}", what) for i in too_large]
 
 
-def _verify_tar(tar: BinaryIO, index: np.ndarray | None, shard: ShardInfo, num_classes: int) -> ShardReport:
+def _verify_tar(tar: BinaryIO, index: np.ndarray | None, shard: ShardInfo, class_names: list[str]) -> ShardReport:
     ends = [] if index is None else [offset + padded(length) for offset, length, *_ in index.tolist()]
     digest = digest_spans(tar, ends)
     if (digest.num_bytes, digest.sha256) == (shard.bytes, shard.sha256):
-        return _compare(tar, index, digest, shard, num_classes)
+        return _compare(tar, index, digest, shard, class_names)
     problems = []
     if digest.num_bytes != shard.bytes:
         problems.append(Problem(shard.file, None, f"has {digest.num_bytes} bytes instead of {shard.bytes}"))
@@ -206,7 +207,7 @@ def _name(tar: BinaryIO, i: int, start: int, offset: int) -> str:
 
 
 def _compare(
-    tar: BinaryIO, index: np.ndarray | None, digest: Digest, shard: ShardInfo, num_classes: int
+    tar: BinaryIO, index: np.ndarray | None, digest: Digest, shard: ShardInfo, class_names: list[str]
 ) -> ShardReport:
     """Compare the index with the tar, which is whole."""
     try:
@@ -214,13 +215,14 @@ def _compare(
     except RestokError as error:
         return ShardReport([], [Problem(shard.file, None, str(error))])
     problems, keys = [], []
+    num_classes, synsets = len(class_names), synset_ids(class_names)
     by_offset = {file.offset_data: (key, files, file) for key, files in samples.items() for file in files.values()}
     for i, (offset, length, class_id, _) in enumerate([] if index is None else index.tolist()):
         key, files, file = by_offset.get(offset, (f"number {i}", {}, None))
         keys.append(key)
         if file is None or file.size != length:
             what = "its index does not point at its picture"
-        elif (said := _said_class(tar, files)) != class_id:
+        elif (said := _said_class(tar, files, synsets)) != class_id:
             what = f"its index says class {class_id}, its .cls says {said}"
         elif not (0 <= class_id < num_classes or (class_id == NO_CLASS and not num_classes)):
             what = f"its class {class_id} is none of the {num_classes} in dataset.json"
@@ -232,8 +234,8 @@ def _compare(
     return ShardReport(keys if index is not None else list(samples), problems)
 
 
-def _said_class(tar: BinaryIO, files: dict[str, TarInfo]) -> int | str:
+def _said_class(tar: BinaryIO, files: dict[str, TarInfo], synsets: dict[str, int]) -> int | str:
     try:
-        return read_class_id(tar, files)
+        return read_class_id(tar, files, synsets)
     except PictureError as error:
         return str(error)

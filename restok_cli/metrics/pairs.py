@@ -12,8 +12,11 @@ def align(reference: Reference, samples: Pictures, metric: str) -> Reference:
     """The reference pictures in the order of `samples`, each at the place of its partner.
 
     Partners have the same key, however its accents are written, or, where one side has no names, the same place. Where
-    a manifest lists the samples, the reference may hold more: what `reconstruct` could not read has no partner. Raises
-    UsageError where there are no pictures to compare with, RestokError where a partner is missing or two have one name.
+    a key comes in two splits of a data set, keys are <split>/<key>, as in a folder that has one for each split. Where a
+    manifest lists the samples, the reference may hold more: what `reconstruct` could not read has no partner.
+
+    Raises UsageError where there are no pictures to compare with, RestokError where a partner is missing or two have
+    one name.
     """
     pictures = reference.pictures
     if reference.statistics is not None:
@@ -28,7 +31,7 @@ def align(reference: Reference, samples: Pictures, metric: str) -> Reference:
                 " without names they are paired by their order, so there must be as many"
             )
         return Reference(reference.source, None, pictures)
-    ours, theirs = _index_by_key(samples), _index_by_key(pictures)
+    ours, theirs = map(_index_by_key, (samples, pictures), _keys(samples, pictures))
     lonely = next((key for key in ours if key not in theirs), None)
     if lonely is not None:
         raise _no_partner(lonely, samples, pictures)
@@ -36,7 +39,8 @@ def align(reference: Reference, samples: Pictures, metric: str) -> Reference:
     if extra and not samples.listed:
         raise _no_partner(extra[0], pictures, samples)
     if extra:
-        note(f"{len(extra)} of the {pictures.count} pictures of {pictures.source} have no partner and are left out")
+        count = counted(pictures.count, "picture")
+        note(f"{len(extra)} of {count} of {pictures.source} left out for want of a partner")
     return Reference(reference.source, None, pictures.subset([theirs[key] for key in ours]))
 
 
@@ -44,14 +48,13 @@ def have_partners(samples: Pictures, others: Pictures) -> bool:
     """Whether `align` would find a partner for each; without names that is not known, so then not."""
     if not (samples.named and others.named):
         return False
-    ours, theirs = ({_key(pictures, index) for index in range(pictures.count)} for pictures in (samples, others))
+    ours, theirs = map(set, _keys(samples, others))
     return ours == theirs or (samples.listed and ours < theirs)
 
 
-def _index_by_key(pictures: Pictures) -> dict[str, int]:
+def _index_by_key(pictures: Pictures, keys: list[str]) -> dict[str, int]:
     indices: dict[str, int] = {}
-    for index in range(pictures.count):
-        key = _key(pictures, index)
+    for index, key in enumerate(keys):
         if key in indices:
             names = {pictures.key(indices[key]), pictures.key(index)}
             how = f" ({' and '.join(sorted(map(ascii, names)))})" if len(names) > 1 else ""
@@ -60,9 +63,16 @@ def _index_by_key(pictures: Pictures) -> dict[str, int]:
     return indices
 
 
-def _key(pictures: Pictures, index: int) -> str:
-    """A key by which partners find each other: an é is one character, or two in names that macOS gives."""
-    return normalize("NFC", pictures.key(index))
+def _keys(*sets: Pictures) -> list[list[str]]:
+    """The keys of each set by which partners find each other, with the split where in one of them it takes that."""
+    # an é is one character, or two in names that macOS gives
+    keys = [[normalize("NFC", pictures.key(index)) for index in range(pictures.count)] for pictures in sets]
+    if not any(pictures.split and len(set(of_set)) < len(of_set) for pictures, of_set in zip(sets, keys, strict=True)):
+        return keys
+    return [
+        [f"{pictures.split(index)}/{key}" if pictures.split else key for index, key in enumerate(of_set)]
+        for pictures, of_set in zip(sets, keys, strict=True)
+    ]
 
 
 def _no_partner(key: str, pictures: Pictures, others: Pictures) -> RestokError:

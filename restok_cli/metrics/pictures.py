@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO, NamedTuple
 from unicodedata import normalize
 
@@ -23,19 +23,20 @@ from PIL import Image
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from restok_cli.console import note
+from restok_cli.console import counted, note, readable
 from restok_cli.data.arrays import MAX_UNPACKED, NPZ_ERRORS, open_member
 from restok_cli.data.images import PNG_DEPTH, center_crop, open_image, read_file, read_image, to_tensor
 from restok_cli.data.manifests import locate
+from restok_cli.data.names import split_picture_name
 from restok_cli.data.picture_folders import PICTURE_MANIFEST, check_picture, known_digests
-from restok_cli.data.shards import is_dataset, open_dataset, split_picture_name
+from restok_cli.data.shards import is_dataset, open_dataset
 from restok_cli.data.streams import SIDE_SUFFIXES, PassedOver, read_stream
 from restok_cli.data.tars import list_files, why_unread
 from restok_cli.data.walk import find_images, is_hidden, tars_in
 from restok_cli.errors import PictureError, RestokError, UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, read_json_lines
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 from restok_cli.processes import rank
-from restok_cli.schema import check
+from restok_cli.schema import check, read_json_lines
 
 GROUP_SIZE = 16  # pictures that go through a network together
 CHUNK = 2**20  # bytes
@@ -61,6 +62,7 @@ class Pictures:
     count: int
     key: Callable[[int], str]  # pairs a picture with one of another set
     open: Callable[[int], Image.Image]  # raises PictureError where the picture cannot be decoded
+    split: Callable[[int], str] | None = None  # of a data set's pictures, where they are of several
     named: bool = True  # whether keys mean something; where not, the order does
     listed: bool = False  # whether a manifest says which pictures belong to the set
     threads: int = READING_THREADS  # that may read at the same time
@@ -90,7 +92,7 @@ class Pictures:
                 continue
             self.size, self.first_key = (image.height, image.width), self.key(index)
         if self.size is None:
-            raise RestokError(f"none of the {self.count} pictures of {self.source} can be decoded")
+            raise RestokError(f"of {counted(self.count, 'picture')} of {self.source}, none can be decoded")
         return self.size
 
     def changed(self, source: str, transform: Callable[[int, Tensor], Tensor]) -> "Pictures":
@@ -103,6 +105,7 @@ class Pictures:
             self,
             count=len(indices),
             key=lambda index: self.key(indices[index]),
+            split=self.split and (lambda index: self.split(indices[index])),
             open=lambda index: self.open(indices[index]),
             digests={},
             broken=set(),
@@ -241,7 +244,7 @@ def _from_folder(path: Path, limits: Limits) -> Pictures:
     return Pictures(
         source=str(path),
         count=len(files),
-        key=lambda index: split_picture_name(files[index].relative_to(path).as_posix())[0],
+        key=lambda index: split_picture_name(readable(files[index].relative_to(path).as_posix()))[0],
         open=read,
         listed=listed,
     )
@@ -256,7 +259,10 @@ class _Entry(BaseModel):
 def _listed(manifest: Path) -> list[Path]:
     remedy = "delete it to take all pictures in its folder"
     lines = (check(_Entry, line, str(manifest), remedy) for line in read_json_lines(manifest))
-    files = [manifest.parent / line.file for line in lines]
+    names = [PurePath(line.file) for line in lines]
+    if outside := [name for name in names if name.is_absolute() or ".." in name.parts]:
+        raise RestokError(f"{manifest} lists {outside[0]}, which is not in its folder; {remedy}")
+    files = [manifest.parent / name for name in names]
     if all(file.exists() for file in files):
         return files
     # copied by way of another system, names may be written otherwise
@@ -278,7 +284,11 @@ def _from_data_set(source: str, split: str, max_bytes: int) -> Pictures:
         number, position = locate(ends, index)
         return parts[number].image(position)
 
-    return Pictures(source=f"{source} ({'+'.join(names)})", count=ends[-1], key=key, open=read)
+    def split_of(index: int) -> str:
+        return names[locate(ends, index)[0]]
+
+    several = split_of if len(names) > 1 else None
+    return Pictures(source=f"{source} ({'+'.join(names)})", count=ends[-1], key=key, open=read, split=several)
 
 
 def _from_npz(path: Path, max_pixels: int) -> Pictures:
@@ -345,7 +355,7 @@ def _from_tars(source: str, tars: list[Path], limits: Limits) -> Pictures:
         file = open(path, "rb")  # noqa: SIM115  stays open as long as the pictures are in use
         passed_over = PassedOver(str(path))
         for member in list_files(file, str(path)):
-            name = member.name.removeprefix("./")
+            name = readable(member.name).removeprefix("./")
             key, suffix = split_picture_name(name)
             if suffix and not is_hidden(name):
                 problem = why_unread(member, f"{path}: {name}", limits.num_bytes)

@@ -11,6 +11,7 @@ from typing import Any, Self
 import yaml
 from pydantic import ConfigDict, model_validator
 
+from restok_cli.console import counted
 from restok_cli.files import read_whole
 from restok_cli.model.checkpoint import (
     CARD_FILE,
@@ -156,7 +157,7 @@ def _what_it_is(model: ModelFolder) -> list[str]:
     classes = f"one of {config.num_classes:,} classes" if config.num_classes else "no class: it is unconditional"
     about = (
         f"A generator of the {'HAR' if config.is_har else 'plain AR'} kind: it draws the {config.num_codes} codes of a "
-        f"picture in {len(sizes)} steps ({_listed(sizes)} codes), given {classes}. {size}."
+        f"picture in {counted(len(sizes), 'step')} ({_listed(sizes)} codes), given {classes}. {size}."
     )
     tokenizer = _tokenizer_of(model)
     if tokenizer is None:

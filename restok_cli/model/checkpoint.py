@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from restok_cli.console import counted
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import file_sha256, read_whole, whole_folder
 from restok_cli.model import released
@@ -28,6 +29,7 @@ from restok_cli.model.checksums import CHECKSUMS_FILE, check_file, write_checksu
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
 from restok_cli.model.packing import can_pack, pack
+from restok_cli.model.size import check_model_memory
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.schema import Fields, check, read_json
 
@@ -349,13 +351,13 @@ def check_tensors(
             wrong.append(f"{name} is of {str(found[name].dtype).removeprefix('torch.')}, not of floating-point numbers")
     if wrong:
         first = "; ".join(sorted(wrong)[:3]) + ("; …" if len(wrong) > 3 else "")
-        raise RestokError(f"{source} does not fit its {CONFIG_FILE} in {len(wrong)} tensors: {first}")
+        raise RestokError(f"{source} does not fit its {CONFIG_FILE} in {counted(len(wrong), 'tensor')}: {first}")
 
 
 def open_model(folder: Path) -> ModelFolder:
     """What the model folder `folder` holds, of whichever kind.
 
-    Raises UsageError where it is not one, RestokError where its config is damaged.
+    Raises UsageError where it is not one or is too large for this machine, RestokError where its config is damaged.
     """
     path = folder / CONFIG_FILE
     header = read_json(Fields, path, released.REMEDY)
@@ -372,13 +374,14 @@ def open_model(folder: Path) -> ModelFolder:
             config = HarConfig.parse(found.config, str(path))
             names, tokenizer = found.class_names, found.tokenizer_fingerprint
             if len(names) != config.num_classes:
-                raise RestokError(f"{path} names {len(names)} classes of {config.num_classes}; copy the model again")
+                raise RestokError(f"{path} names {len(names)} of its {config.num_classes} classes; copy it again")
         case "har", False:
             config = released.har_config(header, str(path))
             names = [str(class_id) for class_id in range(config.num_classes)]
         case _:
             raise UsageError(f"{path} is not a restok model's; `restok models` says what is")
     check_file(path)  # last, as the others know better what is wrong
+    check_model_memory(config, f"{path}: ")
     return ModelFolder(folder, kind, config, names, tokenizer, not is_ours)
 
 

@@ -2,7 +2,7 @@
 
 import ast
 import inspect
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from restok_cli.errors import UsageError, did_you_mean
-from restok_cli.model.levels import is_power_of_two, merging_blocks
+from restok_cli.model.levels import is_power_of_two, merging_blocks, stage_sizes
 from restok_cli.schema import MAX_INT, problem
 
 
@@ -60,10 +60,12 @@ class Config(BaseModel):
 
     @field_validator("*")
     @classmethod
-    def _refuse_huge(cls, value: Any) -> Any:
-        """Python's integers have no end; those of NumPy and torch have."""
+    def _refuse_pythons_own(cls, value: Any) -> Any:
+        """Python's integers have no end, and its text may have halves of characters; nobody else's are so."""
         if isinstance(value, int) and abs(value) > MAX_INT:
             raise PydanticCustomError("huge", "input should fit into 64 bits")
+        if isinstance(value, str) and value != value.encode(errors="replace").decode():
+            raise PydanticCustomError("text", "input should be text")
         return value
 
     @classmethod
@@ -196,6 +198,23 @@ class TokenizerConfig(Config):
     def num_image_tokens(self) -> int:
         return self.grid[0] * self.grid[1]
 
+    @property
+    def picture_bytes(self) -> int:
+        """Of a picture as it is loaded."""
+        return 3 * self.image_height * self.image_width
+
+    @property
+    def least_memory(self) -> int:
+        """Bytes that it takes beside its weights, at the least, to be built and to see one picture.
+
+        Each stage has its own mask, of all tokens by all tokens, and like the decoder its rotary table.
+        """
+        sizes = stage_sizes(self.num_image_tokens, self.num_stages, self.merge_factor)
+        lengths = [total + self.num_latent_tokens for total in accumulate(sizes)]
+        masks = sum(length**2 for length in lengths)
+        tables = 4 * self.head_width * (sum(lengths) + lengths[0])
+        return masks + tables + self.picture_bytes
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         for name in ("image_height", "image_width"):
@@ -294,6 +313,16 @@ class HarConfig(Config):
     def ffn_width(self) -> int:
         """8/3 of the width, rounded up to a multiple of 256 (LlamaGen)."""
         return -(-(8 * self.width // 3) // 256) * 256
+
+    @property
+    def picture_bytes(self) -> int:
+        """Of the codes of a picture as they are loaded."""
+        return 8 * self.num_codes
+
+    @property
+    def least_memory(self) -> int:
+        """Bytes that it takes beside its weights, at the least: its mask of all codes by all codes, and its table."""
+        return self.num_codes**2 + 4 * self.width // self.num_heads * self.num_codes
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -20,15 +20,8 @@ from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import file_sha256, whole_folder
 from restok_cli.model.checkpoint import read_tensors, write_tensors
 from restok_cli.schema import Count, Schema, read_json
-from restok_cli.training.config import (
-    CONFIG_FILE,
-    MAY_CHANGE,
-    RATE_SETTINGS,
-    WEIGHT_FILES,
-    RunConfig,
-    differences,
-    write_config,
-)
+from restok_cli.training.changes import MAY_CHANGE, RATE_SETTINGS, WEIGHT_FILES, differences
+from restok_cli.training.config import CONFIG_FILE, RunConfig, write_config
 from restok_cli.training.recorded import recorded_config
 
 NAME = "step-{:06d}"
@@ -79,7 +72,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
 def check_checkpoint(folder: Path, config: RunConfig) -> None:
     """Raises RestokError where a checkpoint is torn, truncated or changed, or was made by a run of another config."""
     try:
-        known = read_json(dict[str, _Sum], folder / CHECKSUMS_FILE, "")
+        known = read_json(dict[str, _Sum], folder / CHECKSUMS_FILE)
     except RestokError as error:
         raise RestokError(f"{folder} is damaged: it lacks its {CHECKSUMS_FILE}, or that is broken") from error
     for name in {STATE_FILE, CONFIG_FILE} | known.keys():

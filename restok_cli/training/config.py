@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from restok_cli.data.jobs import available_cores
+from restok_cli.console import counted
 from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.files import MAX_MEMBER_BYTES, expand_home, whole_file
+from restok_cli.machine import available_cores
 from restok_cli.model.config import Config, HarConfig, TokenizerConfig, require
 from restok_cli.training.yaml_file import parse_yaml, read_yaml
 
@@ -335,37 +336,13 @@ def _check_lengths(num_steps: int, optimizer: OptimizerConfig, name: str) -> Non
         require(
             optimizer.warmup_steps + optimizer.decay_steps <= num_steps,
             f"{name}.warmup_steps = {optimizer.warmup_steps} and {name}.decay_steps = {optimizer.decay_steps} do not "
-            f"fit into its {num_steps} steps",
+            f"fit into its {counted(num_steps, 'step')}",
         )
 
 
 RUN_CONFIGS = {"tokenizer": TokenizerRunConfig, "har": HarRunConfig}
 RunKind = Literal["tokenizer", "har"]
 RunConfig = TokenizerRunConfig | HarRunConfig
-
-# What a resumed run may do otherwise than before and still be the same run, up to rounding and, with another
-# micro_batch_size, to what is drawn for dropout.
-MAY_CHANGE = {
-    "data.num_workers",
-    "data.broken_limit",
-    "data.max_member_bytes",
-    "schedule.micro_batch_size",
-    "schedule.log_every",
-    "schedule.preview_every",
-    "schedule.validate_every",
-    "schedule.save_every",
-    "schedule.keep_checkpoints",
-    "schedule.keep_every",
-    "compute.compile",
-    "compute.gradient_checkpointing",
-    "compute.sharding",
-    "health.max_skipped_steps",
-    "health.warn_data_wait",
-    "health.warn_codebook_usage",
-}
-# These may change too, where no learning rate so far would have been another.
-RATE_SETTINGS = {"schedule.max_steps", "optimizer.decay_steps", "optimizer.final_learning_rate"}
-WEIGHT_FILES = {"loss.lpips_weights", "alignment.weights", "discriminator.weights"}  # which may have moved
 
 
 def preset_names(kind: RunKind) -> list[str]:
@@ -411,13 +388,6 @@ def flatten(values: dict, prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
-
-
-def differences(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:
-    """The dotted keys whose values differ, with both values; None where one config has no such key."""
-    old, new = flatten(before.model_dump(mode="json")), flatten(now.model_dump(mode="json"))
-    keys = [*old, *(key for key in new if key not in old)]
-    return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
 
 def write_config(config: Config, path: Path) -> None:

@@ -7,16 +7,8 @@ from typing import Any, Protocol
 
 from restok_cli.model.card import Training
 from restok_cli.model.checkpoint import HUB_PREFIX, ModelFolder, fingerprint
-from restok_cli.training.config import (
-    MAY_CHANGE,
-    RUN_CONFIGS,
-    WEIGHT_FILES,
-    RunConfig,
-    TokenizerRunConfig,
-    differences,
-    preset_names,
-    read_preset,
-)
+from restok_cli.training.changes import MAY_CHANGE, WEIGHT_FILES, differences
+from restok_cli.training.config import RUN_CONFIGS, RunConfig, TokenizerRunConfig, preset_names, read_preset
 from restok_cli.training.curves import read_log
 
 # What the teacher, the tokenizer or the data set decides, whatever a preset says.

@@ -8,7 +8,9 @@ from torch import nn
 
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.model.config import Config
+from restok_cli.model.size import check_model_memory, largest_setting
 from restok_cli.processes import world_size
+from restok_cli.room import check_memory as check_count
 from restok_cli.room import total_memory
 from restok_cli.training.config import RunConfig
 
@@ -19,26 +21,34 @@ GIB = 1 << 30
 
 
 def check_memory(module: type[nn.Module], config: RunConfig, device: torch.device) -> None:
-    """Raises UsageError where the weights of `config.model` alone, as training keeps them, are more than all memory.
+    """Raises UsageError where a micro-batch or what `config.model` takes is more than all memory.
 
-    It names the setting that makes the most of them.
+    That are its weights, as training keeps them, and apart from them all that is beside its weights. The setting that
+    makes the most of it is named.
     """
+    check_model_memory(config.model, section="model.")  # first, since what is counted here is made to count the weights
+    check_count("schedule.micro_batch_size", config.schedule.micro_batch_size, config.model.picture_bytes)
     shards = world_size() if getattr(config.compute, "sharding", "none") == "fsdp" else 1
     weights = 4 * num_parameters(module, config.model)
     needed, memory = COPIES * weights / shards, _memory_of(device)
     if needed <= memory:
         return
-    culprit = largest_setting(module, config.model)
+    name = largest_setting(lambda model: num_parameters(module, model), config.model)
+    culprit = f"model.{name} = {getattr(config.model, name)}" if name else None
     where = "the GPU" if device.type == "cuda" else "this machine"
     raise UsageError(
         f"{culprit or 'this model'} makes {weights / GIB:.4g} GiB of weights, with gradients, optimizer and average "
         f"{needed / GIB:.4g} GiB, and {where} has {memory / GIB:.4g} GiB; "
-        f"{f'lower {culprit.split()[0]}' if culprit else 'take a smaller preset'}"
+        f"{f'lower model.{name}' if name else 'take a smaller preset'}"
     )
 
 
 def num_parameters(module: type[nn.Module], config: Config) -> float:
-    """How many weights a model of `config` has; infinite where they are too many to count."""
+    """How many weights a model of `config` has; infinite where they are too many to count, or `config` is not valid."""
+    try:
+        type(config).model_validate(config.model_dump())
+    except ValueError:
+        return float("inf")
     layers = {name: getattr(config, name) for name in LAYERS if name in type(config).model_fields}
     few = config.model_copy(update={name: min(count, MANY_LAYERS) for name, count in layers.items()})
     total = _count(module, few)
@@ -55,22 +65,6 @@ def _count(module: type[nn.Module], config: Config) -> float:
             return sum(parameter.numel() for parameter in module(config).parameters())
     except RuntimeError:  # a single tensor with more bytes than 64 bits can count
         return float("inf")
-
-
-def largest_setting(module: type[nn.Module], config: Config) -> str | None:
-    """The size of a model, with its value, that adds most weights to those of the default; None where none does."""
-    best, culprit = num_parameters(module, config), None
-    for name, field in type(config).model_fields.items():
-        value = getattr(config, name)
-        if type(value) is not int or value <= (field.default or 0):
-            continue
-        try:
-            changed = type(config).model_validate(config.model_dump() | {name: field.default})
-        except ValueError:  # the others do not go with the default
-            continue
-        if (count := num_parameters(module, changed)) < best:
-            best, culprit = count, f"model.{name} = {value}"
-    return culprit
 
 
 def _memory_of(device: torch.device) -> int:

@@ -16,8 +16,9 @@ from safetensors import safe_open
 
 from restok_cli.console import counted, note, quiet
 from restok_cli.errors import Interrupted, RestokError
-from restok_cli.files import read_json_lines, temporary_folder
+from restok_cli.files import temporary_folder
 from restok_cli.processes import gather, rank
+from restok_cli.schema import read_json_lines
 from restok_cli.training.config import RunConfig
 from restok_cli.training.curves import METRICS_FILE
 from restok_cli.training.run import RunFolder
@@ -114,7 +115,7 @@ def gigabytes(count: int) -> str:
 def duration(seconds: float) -> str:
     """In the two largest units that it has."""
     if seconds < 99.5:
-        return f"{seconds:.0f} seconds"
+        return counted(round(seconds), "second")
     minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes} minutes"

@@ -25,10 +25,12 @@ import torch
 from restok_cli.console import counted, keep_line, kept_lines, note
 from restok_cli.data.batching import check_division
 from restok_cli.errors import Interrupted, RestokError, UsageError
-from restok_cli.files import check_output_folder, locked_folder, remove_leftovers, whole_file
+from restok_cli.files import check_output_folder, remove_leftovers, whole_file
+from restok_cli.locks import locked_folder
 from restok_cli.model.card import Record, read_record, write_card
 from restok_cli.model.checkpoint import MODEL_FILES, Describe
 from restok_cli.processes import gather, rank, world_size
+from restok_cli.training.changes import MAY_CHANGE, RATE_SETTINGS, WEIGHT_FILES, differences
 from restok_cli.training.checkpoints import (
     NAME,
     check_checkpoint,
@@ -38,18 +40,7 @@ from restok_cli.training.checkpoints import (
     step_of,
     write_checkpoint,
 )
-from restok_cli.training.config import (
-    CONFIG_FILE,
-    MAY_CHANGE,
-    RATE_SETTINGS,
-    WEIGHT_FILES,
-    RunConfig,
-    TokenizerRunConfig,
-    differences,
-    flatten,
-    read_config,
-    write_config,
-)
+from restok_cli.training.config import CONFIG_FILE, RunConfig, TokenizerRunConfig, flatten, read_config, write_config
 from restok_cli.training.curves import METRICS_FILE, read_log
 from restok_cli.training.history import Data, history
 from restok_cli.training.optim import learning_rate
@@ -297,8 +288,8 @@ def check_new_run(path: Path, overwrite: bool) -> None:
             )
         where = f"after step {step}" if step else "before its first checkpoint"
         raise UsageError(
-            f"{path} holds a run of {max_steps} steps that stopped {where}; --resume goes on with it, and another run "
-            "needs another folder"
+            f"{path} holds a run of {counted(max_steps, 'step')} that stopped {where}; --resume goes on with it, and"
+            " another run needs another folder"
         )
     check_output_folder(path, overwrite, RUN_FILES.fullmatch)
 

@@ -9,13 +9,10 @@ from typing import NamedTuple
 from restok_cli.errors import UsageError
 from restok_cli.files import text_lines
 from restok_cli.model.checkpoint import count_parameters
+from restok_cli.model.size import check_model_memory
+from restok_cli.training.changes import differences
 from restok_cli.training.checkpoints import CONFIG_FILE
-from restok_cli.training.config import (
-    RUN_CONFIGS,
-    RunConfig,
-    RunKind,
-    differences,
-)
+from restok_cli.training.config import RUN_CONFIGS, RunConfig, RunKind
 from restok_cli.training.curves import METRICS_FILE, Curves, read_curves, short_names
 from restok_cli.training.history import all_presets, nearest_preset
 from restok_cli.training.recorded import recorded_config
@@ -67,6 +64,7 @@ def read_run(path: Path, name: str) -> RunFacts:
         )
     kind = kind_of([path])
     config = recorded_config(RUN_CONFIGS[kind], file)
+    check_model_memory(config.model, f"{file}: ", "model.")  # before its weights are counted
     curves = read_curves(path)
     preset, _ = nearest_preset(config)
     return RunFacts(

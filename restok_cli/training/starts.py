@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from restok_cli.console import printable
+from restok_cli.console import counted, printable
 from restok_cli.processes import world_size
 from restok_cli.schema import Count, PositiveCount, Schema, read_whole_lines
 
@@ -59,7 +59,7 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     if device.type == "cpu":
-        return f"cpu: {torch.get_num_threads()} threads on {os.cpu_count()} cores"
+        return f"cpu: {counted(torch.get_num_threads(), 'thread')} on {counted(os.cpu_count(), 'core')}"
     return str(device)
 
 

@@ -26,8 +26,8 @@ from webdataset import ShardWriter
 from restok_cli.__main__ import keep_memory
 from restok_cli.data.folders import walk_folder
 from restok_cli.data.intake import Rules
-from restok_cli.data.jobs import available_cores
 from restok_cli.data.preparation import Plan, prepare_dataset
+from restok_cli.machine import available_cores
 
 NUM_PICTURES, NUM_CONVERTED, WIDTH, HEIGHT = 9000, 300, 500, 375
 ROUNDS = 4

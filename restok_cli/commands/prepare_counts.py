@@ -1,0 +1,47 @@
+"""What the `prepare` commands print of the data set that they have made: where it is, or its counts."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from restok_cli.console import counted, note
+
+if TYPE_CHECKING:
+    from restok_cli.data.shards import Manifest
+
+
+def print_counts(
+    out: Path,
+    manifest: "Manifest",
+    as_json: bool,
+    *,
+    unreadable: int = 0,
+    re_encoded: int = 0,
+    passed_over: Mapping[str, int] | None = None,
+) -> None:
+    """Print the folder, or as JSON all counts; `passed_over` counts by their reason the files that are no pictures."""
+    counts = {split: info.num_samples for split, info in manifest.splits.items()}
+    classes = len(manifest.class_names)
+    if as_json:
+        result = {"path": str(out), "pictures": sum(counts.values()), "unreadable": unreadable}
+        result |= {"passed_over": dict(passed_over or {}), "re_encoded": re_encoded}
+        print(json.dumps(result | {"classes": classes, "splits": counts}))
+    else:
+        print(out)
+    parts = ", ".join(f"{split} {count}" for split, count in counts.items())
+    kinds = counted(classes, "class", "classes") if classes else "no classes"
+    note(f"{counted(sum(counts.values()), 'picture')}, {kinds}: {parts}")
+
+
+def print_remote_counts(out: Path, manifest: "Manifest", as_json: bool) -> None:
+    """Print the same of shards that nobody has read."""
+    urls = {split: len(info.urls) for split, info in manifest.splits.items()}
+    classes = len(manifest.class_names) or None
+    if as_json:
+        result = {"path": str(out), "pictures": None, "classes": classes, "splits": dict.fromkeys(urls), "urls": urls}
+        print(json.dumps(result))
+    else:
+        print(out)
+    parts = ", ".join(f"{split} {count}" for split, count in urls.items())
+    note(f"{counted(sum(urls.values()), 'URL')} named: {parts}; nothing was read, so the pictures are not counted")

@@ -1,0 +1,147 @@
+"""What digests cost generate, evaluate with a cache, prepare and the loading of a model, in per cent.
+
+    python tests/benchmarks/digests.py
+
+Each runs with digests and without, in turn; without them means that what computes, lists and compares them does
+nothing. What is printed is the median of the ratios of processor time of neighbouring runs, since processors change
+their pace, with the quartiles, which say how much of it is noise. It takes some minutes on two cores.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from PIL import Image
+
+from restok_cli.__main__ import round_alike
+from restok_cli.cli import run
+from restok_cli.data import unfinished
+from restok_cli.data.picture_folders import PICTURE_MANIFEST, manifest_line
+from restok_cli.files import file_crc32
+from restok_cli.metrics.cache import FeatureCache
+from restok_cli.metrics.features import Features
+from restok_cli.metrics.measure import Instruments, feature_sums
+from restok_cli.metrics.pictures import open_pictures
+from restok_cli.model.checkpoint import load_for_use, open_har, save_har
+from restok_cli.model.config import HarConfig
+from restok_cli.model.har import Har
+
+ROUNDS = 9
+COUNT = 48  # pictures that are drawn
+NUM_PICTURES, SIZE = 256, 256  # that are measured and prepared
+CONSTANT = "00000000"
+
+
+class Cached:
+    """As wide as Inception, whose features are in the cache all the same."""
+
+    name, weights_sha256, resize, num_classes = "wide", "0", "none", 0
+    dimensions, spatial_dimensions, published = 2048, 2023, False
+    device = torch.device("cpu")
+
+    def __call__(self, images: torch.Tensor) -> Features:
+        return Features(torch.rand(len(images), self.dimensions), torch.rand(len(images), self.spatial_dimensions))
+
+
+@contextmanager
+def no_digests():
+    """Inside the block, files are written and read as if nobody had thought of digests."""
+    with ExitStack() as stack:
+        for target, stand_in in (
+            ("restok_cli.data.unfinished.write_finished", unfinished._write_whole),
+            ("restok_cli.data.unfinished.written_digests", lambda _: {f"{i:06d}.png": CONSTANT for i in range(COUNT)}),
+            ("restok_cli.data.picture_folders.sealed", lambda fields: fields),
+            ("restok_cli.data.picture_folders.is_sealed", lambda _: True),
+            ("restok_cli.data.picture_folders.crc32_of", lambda *_: CONSTANT),
+            ("restok_cli.data.code_files.sealed", lambda fields: fields),
+            ("restok_cli.data.sources.check_picture", lambda data, *_: data),
+            ("restok_cli.data.folders.known_digests", lambda _: {}),
+            ("restok_cli.metrics.pictures.check_picture", lambda data, *_: data),
+            ("restok_cli.metrics.pictures.known_digests", lambda _: {}),
+            ("restok_cli.metrics.cache._crc32", lambda path, array: array[-8:]),  # costs as little as it can
+            ("restok_cli.model.checkpoint.check_file", lambda _: None),
+        ):
+            stack.enter_context(patch(target, stand_in))
+        yield
+
+
+def compare(what: str, work: Callable[[], None]) -> None:
+    work()  # what is set up once
+    ratios = []
+    for _ in range(ROUNDS):
+        taken = []
+        for condition in (nullcontext(), no_digests()):
+            with condition:
+                start = processor_time()
+                work()
+                taken.append(processor_time() - start)
+        ratios.append(100 * (taken[0] / taken[1] - 1))
+    low, median, high = np.percentile(ratios, [25, 50, 75])
+    print(f"{what}: {median:+.1f} % ({low:+.1f} to {high:+.1f}) of {taken[1]:.2f} s", flush=True)
+
+
+def processor_time() -> float:
+    """Of this process and of those that it waited for."""
+    return sum(os.times()[:4])
+
+
+def restok(*arguments: object) -> None:
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        if code := run([str(argument) for argument in arguments]):
+            sys.exit(f"restok {arguments} ended with {code}")
+
+
+def write_pictures(folder: Path) -> None:
+    """As `reconstruct` does: smooth colours with some noise."""
+    rng, lines = np.random.default_rng(0), []
+    folder.mkdir()
+    for i in range(NUM_PICTURES):
+        colours = Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).resize((SIZE, SIZE))
+        pixels = np.asarray(colours) + rng.normal(0, 4, (SIZE, SIZE, 3))
+        file = folder / f"{i:06d}.png"
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file)
+        lines.append(manifest_line(file.name, file_crc32(file), {"tokens": 128, "psnr": 20.5}))
+    (folder / PICTURE_MANIFEST).write_text("".join(lines))
+
+
+def main() -> None:
+    round_alike()
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pictures = folder / "pictures"
+        write_pictures(pictures)
+        options = ("generate", "--count", COUNT, "--overwrite")
+        compare("generate", lambda: restok(*options, "-o", folder / "drawn"))
+        compare("generate --codes", lambda: restok(*options, "--codes", "-o", folder / "codes.jsonl"))
+
+        network = Cached()
+        instruments = Instruments(network, FeatureCache(folder / "cache", network), network.device, 64)
+
+        def evaluate() -> None:
+            with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+                feature_sums(open_pictures(str(pictures), "all"), ["fid"], instruments)
+
+        def prepare() -> None:
+            shutil.rmtree(folder / "data", ignore_errors=True)
+            restok("prepare", "folder", pictures, folder / "data", "--jobs", 1)
+
+        compare("evaluate with a cache", evaluate)
+        compare("prepare folder", prepare)
+
+        sizes = {"codebook_size": 4096, "num_codes": 128, "num_classes": 1000}
+        har = Har(HarConfig(**sizes, width=768, num_layers=12, num_heads=12))
+        save_har(har, None, [str(i) for i in range(1000)], folder / "har")
+        size = (folder / "har" / "model.safetensors").stat().st_size / 1e6
+        compare(f"loading {size:.0f} MB of weights", lambda: load_for_use(open_har(folder / "har"), network.device))
+
+
+if __name__ == "__main__":
+    main()
