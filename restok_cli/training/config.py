@@ -156,6 +156,8 @@ class ScheduleConfig(Config):
 
 
 class TokenizerScheduleConfig(ScheduleConfig):
+    """How long a run is, how it begins, and how often it does what. Units are optimizer steps."""
+
     initial_convolutions: Literal["normal", "fan-in"] = "normal"
     """How convolutions start: from a truncated normal of 0.02, as released, or as PyTorch makes them, larger for fewer
     inputs: where cnn_channels are far fewer than 128, that learns faster."""
