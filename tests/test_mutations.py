@@ -3,26 +3,22 @@
 Held in each run: the exit code is 0, 1 or 2, and where it is not 0, one line says why; no traceback and no warning; no
 control character on the terminal; no program started; no file written outside of the output; no more than 1 GiB of
 memory above the start; and where the exit code is 0, the output equals that of the whole files, or a line says what
-does not. `pytest -k mutations --mutations 3000` runs a campaign; each number is a seed, and
-what fails names it.
+does not. `pytest tests/test_mutations.py --mutations 3000` runs a campaign; each number is a seed, and what fails names
+it.
 """
 
-import io
+import json
 import os
-import re
-import resource
 import shutil
+import subprocess
 import sys
 import tempfile
-import traceback
-import unicodedata
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stdout
 from fnmatch import fnmatch
 from pathlib import Path
 from random import Random
-from types import MappingProxyType
 from typing import NamedTuple
 
 import imagenets
@@ -35,29 +31,15 @@ from pictures import write_pictures
 from safetensors.torch import load_file
 from test_prepare_codes import make_data
 from test_report import write_result, write_run
+from watching import Ran, Streamed, bounded_memory, run
 
 from restok_cli import cli
 from restok_cli.model.checkpoint import open_tokenizer, save_har, save_released, save_tokenizer
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
 
-GIB = 2**30
-STARTS_PROGRAMS = {
-    "subprocess.Popen",
-    "os.system",
-    "os.exec",
-    "os.posix_spawn",
-    "os.spawn",
-    "os.startfile",
-    "pty.spawn",
-}
-WRITES = {
-    *("open", "os.mkdir", "os.rename", "os.link", "os.symlink", "os.remove", "os.rmdir", "os.truncate", "os.chmod"),
-    *("os.chown", "os.utime", "shutil.rmtree"),
-}
-PROGRESS = re.compile(r".* · eta \d+:\d\d( · .*)?")
-
 USERS_OWN = "its values are the user's own: other values are another wish"
+WORDS = "its name and where it came from are words for people, who may change them"
 LOG = "it grows while it is read, and says what was logged"
 AUTHORS_OWN = "the released layout has no digest in it: that of the hub is compared by `restok models verify`"
 NO_DIGEST = "has no digest: what decodes to another picture is another picture"
@@ -69,6 +51,7 @@ class Reader(NamedTuple):
     start: str = ""  # what of `in` is in the place of the output before
     untold: str = ""  # why the output may differ and nobody is told; "" where it may not
     compared: str = "*"  # of the output, a pattern for what comes after its name
+    verifies: bool = False  # says whether the files are whole: exit code 0 is for those alone
     by_line: bool = False  # each line of the file is complete: some of them, in any order, are another wish
     one_in: int = 1  # of the mutations, where each takes long
 
@@ -93,13 +76,14 @@ READERS = {
     "class names": Reader(
         "prepare shards in/shards written/out --class-names in/names.txt --jobs 1", "names.txt", untold=USERS_OWN
     ),
-    "data set": Reader("prepare verify in/data --jobs 1", "data/*"),
+    "data set": Reader("prepare verify in/data --jobs 1", "data/*.tar data/*.npy", verifies=True),
     "data set that is read": Reader(f"encode in/data {TINY} -o written/out.jsonl", "data/*", one_in=4),
-    "index": Reader("prepare verify in/data --jobs 1", "data/*.npy data/dataset.json"),
+    "index": Reader("prepare verify in/data --jobs 1", "data/*.npy", verifies=True),
+    "description of a data set": Reader("prepare verify in/data --jobs 1", "data/*.json data/*.jsonl", untold=WORDS),
     "codes in lines": Reader(f"decode in/codes.jsonl {TINY} -o written/out", "codes.jsonl", by_line=True),
     "codes in npz": Reader(f"decode in/codes.npz {TINY} -o written/out", "codes.npz"),
     "codes in safetensors": Reader(f"decode in/codes.safetensors {TINY} -o written/out", "codes.safetensors"),
-    "code cache": Reader("prepare verify in/cache --jobs 1", "cache/*"),
+    "code cache": Reader("prepare verify in/cache --jobs 1", "cache/*", verifies=True),
     "code cache that is read": Reader("evaluate in/cache --metric codebook", "cache/*"),
     "results": Reader("evaluate --compare in/a.json in/b.json", "a.json b.json", untold=USERS_OWN),
     "run": Reader(
@@ -117,6 +101,9 @@ READERS = {
     ),
     "model": Reader(f"reconstruct in/drawn {TINY} -o written/out", "tokenizer/*", one_in=2),
     "model that is shown": Reader("models show in/tokenizer", "tokenizer/*", one_in=2),
+    "model that is verified": Reader(
+        "models verify in/har", "har/config.json har/*.safetensors har/tokenizer/[cm]o*", verifies=True
+    ),
     "model card": Reader(
         "models card written/out --overwrite", "har/card.json", start="har", untold=USERS_OWN, one_in=2
     ),
@@ -132,7 +119,7 @@ READERS = {
     ),
     "shards to prepare": Reader("prepare shards in/shards written/out --jobs 1", "shards/*", untold=NO_DIGEST),
     **{
-        name: Reader(f"prepare imagenet in/{name} written/out --jobs 1", f"{name}/**/*", untold=NO_DIGEST, one_in=4)
+        name: Reader(f"prepare imagenet in/{name} written/out --jobs 1", f"{name}/**/*", untold=NO_DIGEST, one_in=8)
         for name in ("tars", "class_tars", "kaggle", "parquet")
     },
     "pictures": Reader(
@@ -158,142 +145,6 @@ READERS = {
         "generate --model in/har --count 3 --resume -o written/out", "drawn/*", start="drawn", one_in=8
     ),
 }
-
-
-# --- what is watched ----------------------------------------------------------------------------------------------
-
-
-class Ran(NamedTuple):
-    code: int | None
-    out: bytes
-    lines: set[str]  # said on stderr, but for progress; numbers do not count
-    troubles: list[str]
-    files: dict[str, bytes] = MappingProxyType({})  # of the output
-
-
-seen: list[tuple[str, tuple]] | None = None  # events of this process, while a command runs
-
-
-def watch(event: str, arguments: tuple) -> None:
-    if seen is not None and (event in STARTS_PROGRAMS or event in WRITES):
-        seen.append((event, arguments))
-
-
-sys.addaudithook(watch)
-
-
-@contextmanager
-def watched() -> Iterator[list[tuple[str, tuple]]]:
-    global seen
-    seen = events = []
-    try:
-        yield events
-    finally:
-        seen = None
-
-
-def troubles_of(events: list[tuple[str, tuple]], here: Path) -> Iterator[str]:
-    """Programs that were started, and writing outside of the output."""
-    for event, arguments in events:
-        if event in STARTS_PROGRAMS:
-            yield f"starts a program: {event} {arguments}"
-            continue
-        for path in written_paths(event, arguments):
-            try:
-                full = Path(os.path.abspath(os.fsdecode(path)))
-            except ValueError:  # text of a damaged array may hold what is no character
-                yield f"writes to what is no path: {event}"
-                continue
-            if not full.is_relative_to(here / "written") and full != Path(os.devnull):
-                yield f"writes outside of the output: {event} {path}"
-
-
-def written_paths(event: str, arguments: tuple) -> list[str | bytes]:
-    """The paths that an event of WRITES changes; none where it goes by the number of an open file or folder."""
-    if event == "open":
-        path, mode, flags = arguments
-        is_written = bool(set(mode) & set("wax+")) if mode else flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-        return [path] if is_written and not isinstance(path, int) else []
-    if isinstance(arguments[0], int) or (event != "shutil.rmtree" and arguments[-1] not in (None, -1)):
-        return []
-    return [arguments[1]] if event == "os.symlink" else list(arguments[: 2 if event in ("os.rename", "os.link") else 1])
-
-
-@contextmanager
-def bounded_memory() -> Iterator[None]:
-    """Inside the block, this process gets 1 GiB more than it has, or lack of memory, which no message may speak of."""
-    before = resource.getrlimit(resource.RLIMIT_DATA)
-    status = Path("/proc/self/status")
-    if status.is_file():  # Linux
-        used = int(re.search(r"VmData:\s+(\d+) kB", status.read_text())[1]) * 1024
-        resource.setrlimit(resource.RLIMIT_DATA, (used + GIB, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, before)
-
-
-# --- running ------------------------------------------------------------------------------------------------------
-
-
-def run(command: str, here: Path) -> Ran:
-    command, _, source = command.partition(" < ")
-    out, err = Streamed(errors="surrogateescape"), Streamed(errors="backslashreplace")
-    code, troubles = None, []
-    with (
-        warnings.catch_warnings(record=True) as warned,
-        watched() as events,
-        redirect_stdout(out),
-        redirect_stderr(err),
-    ):
-        warnings.simplefilter("default")
-        for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning):
-            warnings.simplefilter("ignore", category)
-        sys.stdin = open(source or os.devnull, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
-        try:
-            code = cli.run(command.split())
-        except BaseException as error:
-            troubles.append(shortened(error))
-        finally:
-            sys.stdin.close()
-            sys.stdin = sys.__stdin__
-    said, text = (stream.bytes().decode("utf-8", "surrogateescape") for stream in (err, out))
-    troubles += [f"warns: {warning.message}" for warning in warned] + list(troubles_of(events, here))
-    if code not in (0, 1, 2, None):
-        troubles.append(f"exit code {code}")
-    if "Traceback" in said:
-        troubles.append(said)
-    if "out of memory" in said:
-        troubles.append(f"takes more than 1 GiB: {said}")
-    troubles += [f"prints {control!r}: {said + text!r}" for control in controls(said + text)]
-    errors = [line for line in said.splitlines() if line.startswith("restok: ")]
-    if code in (1, 2) and not troubles and (len(errors) != 1 or said.splitlines()[-1] != errors[0]):
-        troubles.append(f"exit code {code} is not explained by one last line: {said!r}")
-    lines = {re.sub(r"\d[\d.,]*", "0", line) for line in said.splitlines() if not PROGRESS.fullmatch(line)}
-    return Ran(code, text.encode("utf-8", "surrogateescape"), lines, troubles)
-
-
-def shortened(error: BaseException) -> str:
-    """The last places of a traceback, those in restok, and the error."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "restok_cli" in frame.filename]
-    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-3:]]
-    return f"traceback {' → '.join(places)}: {type(error).__name__}: {str(error)[:300]}"
-
-
-class Streamed(io.TextIOWrapper):
-    """A stream as __main__.open_streams makes it."""
-
-    def __init__(self, errors: str):
-        super().__init__(io.BytesIO(), encoding="utf-8", errors=errors, write_through=True)
-
-    def bytes(self) -> bytes:
-        self.flush()
-        return self.buffer.getvalue()
-
-
-def controls(text: str) -> set[str]:
-    """The characters that a terminal would obey, but for the end of a line."""
-    return {char for char in set(text) - {"\n"} if unicodedata.category(char) in ("Cc", "Zl", "Zp")}
 
 
 @pytest.fixture(scope="module")
@@ -375,7 +226,7 @@ def run_on(reader: Reader, here: Path) -> Ran:
     Path("written").mkdir()
     if reader.start:
         shutil.copytree(Path("in", reader.start), "written/out")
-    ran = run(reader.command, here)
+    ran = run(reader.command, here / "written")
     paths = (path for path in Path("written").rglob("*") if fnmatch(str(path), f"written/out{reader.compared}"))
     return ran._replace(files={str(path): path.read_bytes() for path in paths if path.is_file()})
 
@@ -383,6 +234,18 @@ def run_on(reader: Reader, here: Path) -> Ran:
 def is_selection(changed: dict[str, bytes | None], files: Data) -> bool:
     """Whether changed files hold nothing but lines of the whole ones."""
     return all(set((data or b"").splitlines()) <= set(files[name].splitlines()) for name, data in changed.items())
+
+
+def differ(changed: dict[str, bytes | None], files: Data) -> bool:
+    """Whether changed files do not say what the whole ones say, of JSON in other words, too."""
+    return any(data is None or parsed(data) != parsed(files[name]) for name, data in changed.items())
+
+
+def parsed(data: bytes) -> object:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return data
 
 
 def problems_of(ran: Ran, whole: Ran, reader: Reader) -> list[str]:
@@ -393,6 +256,32 @@ def problems_of(ran: Ran, whole: Ran, reader: Reader) -> list[str]:
         if ran.files != whole.files:
             return [*ran.troubles, "writes other files and says nothing"]
     return ran.troubles
+
+
+@pytest.mark.parametrize(
+    ("fault", "trouble"),
+    [
+        (lambda: subprocess.run(["true"]), "starts a program"),
+        (lambda: os.system("true"), "starts a program"),
+        (lambda: Path("in/file").write_text("x"), "writes outside of the output: open in/file"),
+        (lambda: os.rename("written/file", "in/file"), "writes outside of the output: os.rename in/file"),
+        (lambda: print("\x1b[31m", file=sys.stderr), r"prints '\x1b'"),
+        (lambda: print("\x9b"), r"prints '\x9b'"),
+        (lambda: 1 / 0, "ZeroDivisionError"),
+        (lambda: warnings.warn("of something", stacklevel=1), "warns: of something"),
+        (lambda: sys.exit(3), "SystemExit: 3"),
+        (lambda: 1, "exit code 1 is not explained by one last line"),
+        (lambda: bytearray(2**31) and 0, "MemoryError"),
+    ],
+)
+def test_what_no_command_may_do_is_seen(here, monkeypatch, fault, trouble):
+    Path("written/file").touch()
+    monkeypatch.setattr(cli, "run", lambda _: fault())
+    with bounded_memory():
+        ran = run("any", here / "written")
+    for file in ("in/file", "written/file"):
+        Path(file).unlink(missing_ok=True)
+    assert any(trouble in found for found in ran.troubles), ran
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -413,6 +302,8 @@ def test_damaged_files_are_refused_or_told(here, name, request):
                 put({file: files[file] for file in changed})
             if reader.by_line and is_selection(changed, files):
                 continue
+            if reader.verifies and ran.code == 0 and differ(changed, files):
+                failures.append(f"mutation {number}, {what}: it is not found")
             failures += [f"mutation {number}, {what}: {problem}" for problem in problems_of(ran, whole, reader)]
     assert read_files(reader.files) == files
     assert not failures, f"{len(failures)} of `restok {reader.command}`:\n" + "\n\n".join(failures[:20])

@@ -259,7 +259,7 @@ class _Entry(BaseModel):
 def _listed(manifest: Path) -> tuple[list[Path], list[str | None]]:
     """The pictures that a manifest lists, and their digests where it has them."""
     remedy = "delete it to take all pictures in its folder"
-    lines = [check(_Entry, line, str(manifest), remedy) for line in read_json_lines(manifest)]
+    lines = [check(_Entry, line, str(manifest), remedy) for line in read_json_lines(manifest, remedy)]
     names, digests = [PurePath(line.file) for line in lines], [line.file_crc32 for line in lines]
     if outside := [name for name in names if name.is_absolute() or ".." in name.parts]:
         raise RestokError(f"{manifest} lists {outside[0]}, which is not in its folder; {remedy}")
