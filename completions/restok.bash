@@ -265,10 +265,10 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 optimizer.decay_steps= optimizer.beta1= optimizer.beta2= optimizer.weight_decay=
                 optimizer.max_grad_norm= schedule.max_steps= schedule.batch_size= schedule.micro_batch_size=
                 schedule.seed= schedule.ema_decay= schedule.log_every= schedule.preview_every= schedule.validate_every=
-                schedule.save_every= schedule.keep_checkpoints= schedule.keep_every= loss.reconstruction=
-                loss.reconstruction_weight= loss.quantizer_weight= loss.entropy_weight= loss.perceptual_weight=
-                loss.lpips_weights= alignment.encoder_weight= alignment.decoder_weight= alignment.margin=
-                alignment.teacher= alignment.weights= discriminator.weight= discriminator.start_step=
+                schedule.save_every= schedule.keep_checkpoints= schedule.keep_every= schedule.initial_convolutions=
+                loss.reconstruction= loss.reconstruction_weight= loss.quantizer_weight= loss.entropy_weight=
+                loss.perceptual_weight= loss.lpips_weights= alignment.encoder_weight= alignment.decoder_weight=
+                alignment.margin= alignment.teacher= alignment.weights= discriminator.weight= discriminator.start_step=
                 discriminator.kind= discriminator.weights= discriminator.augment_probability=
                 discriminator.augment_range= discriminator.lecam_weight= discriminator.lecam_decay=
                 discriminator.optimizer.schedule= discriminator.optimizer.learning_rate=
@@ -304,10 +304,10 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 optimizer.decay_steps= optimizer.beta1= optimizer.beta2= optimizer.weight_decay=
                 optimizer.max_grad_norm= schedule.max_steps= schedule.batch_size= schedule.micro_batch_size=
                 schedule.seed= schedule.ema_decay= schedule.log_every= schedule.preview_every= schedule.validate_every=
-                schedule.save_every= schedule.keep_checkpoints= schedule.keep_every= loss.reconstruction=
-                loss.reconstruction_weight= loss.quantizer_weight= loss.entropy_weight= loss.perceptual_weight=
-                loss.lpips_weights= alignment.encoder_weight= alignment.decoder_weight= alignment.margin=
-                alignment.teacher= alignment.weights= discriminator.weight= discriminator.start_step=
+                schedule.save_every= schedule.keep_checkpoints= schedule.keep_every= schedule.initial_convolutions=
+                loss.reconstruction= loss.reconstruction_weight= loss.quantizer_weight= loss.entropy_weight=
+                loss.perceptual_weight= loss.lpips_weights= alignment.encoder_weight= alignment.decoder_weight=
+                alignment.margin= alignment.teacher= alignment.weights= discriminator.weight= discriminator.start_step=
                 discriminator.kind= discriminator.weights= discriminator.augment_probability=
                 discriminator.augment_range= discriminator.lecam_weight= discriminator.lecam_decay=
                 discriminator.optimizer.schedule= discriminator.optimizer.learning_rate=

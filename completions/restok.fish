@@ -218,15 +218,15 @@ function __restok_values --argument-names kind
                 'optimizer.weight_decay=' 'optimizer.max_grad_norm=' 'schedule.max_steps=' 'schedule.batch_size=' \
                 'schedule.micro_batch_size=' 'schedule.seed=' 'schedule.ema_decay=' 'schedule.log_every=' \
                 'schedule.preview_every=' 'schedule.validate_every=' 'schedule.save_every=' 'schedule.keep_checkpoints=' \
-                'schedule.keep_every=' 'loss.reconstruction=' 'loss.reconstruction_weight=' 'loss.quantizer_weight=' \
-                'loss.entropy_weight=' 'loss.perceptual_weight=' 'loss.lpips_weights=' 'alignment.encoder_weight=' \
-                'alignment.decoder_weight=' 'alignment.margin=' 'alignment.teacher=' 'alignment.weights=' \
-                'discriminator.weight=' 'discriminator.start_step=' 'discriminator.kind=' 'discriminator.weights=' \
-                'discriminator.augment_probability=' 'discriminator.augment_range=' 'discriminator.lecam_weight=' \
-                'discriminator.lecam_decay=' 'discriminator.optimizer.schedule=' \
-                'discriminator.optimizer.learning_rate=' 'discriminator.optimizer.final_learning_rate=' \
-                'discriminator.optimizer.warmup_steps=' 'discriminator.optimizer.decay_steps=' \
-                'discriminator.optimizer.beta1=' 'discriminator.optimizer.beta2=' \
+                'schedule.keep_every=' 'schedule.initial_convolutions=' 'loss.reconstruction=' \
+                'loss.reconstruction_weight=' 'loss.quantizer_weight=' 'loss.entropy_weight=' 'loss.perceptual_weight=' \
+                'loss.lpips_weights=' 'alignment.encoder_weight=' 'alignment.decoder_weight=' 'alignment.margin=' \
+                'alignment.teacher=' 'alignment.weights=' 'discriminator.weight=' 'discriminator.start_step=' \
+                'discriminator.kind=' 'discriminator.weights=' 'discriminator.augment_probability=' \
+                'discriminator.augment_range=' 'discriminator.lecam_weight=' 'discriminator.lecam_decay=' \
+                'discriminator.optimizer.schedule=' 'discriminator.optimizer.learning_rate=' \
+                'discriminator.optimizer.final_learning_rate=' 'discriminator.optimizer.warmup_steps=' \
+                'discriminator.optimizer.decay_steps=' 'discriminator.optimizer.beta1=' 'discriminator.optimizer.beta2=' \
                 'discriminator.optimizer.weight_decay=' 'discriminator.optimizer.max_grad_norm=' \
                 'nested_dropout.probability=' 'nested_dropout.min_tokens=' 'revival.every=' 'revival.until=' \
                 'compute.precision=' 'compute.compile=' 'compute.gradient_checkpointing=' 'health.max_skipped_steps=' \
@@ -255,15 +255,15 @@ function __restok_values --argument-names kind
                 'optimizer.weight_decay=' 'optimizer.max_grad_norm=' 'schedule.max_steps=' 'schedule.batch_size=' \
                 'schedule.micro_batch_size=' 'schedule.seed=' 'schedule.ema_decay=' 'schedule.log_every=' \
                 'schedule.preview_every=' 'schedule.validate_every=' 'schedule.save_every=' 'schedule.keep_checkpoints=' \
-                'schedule.keep_every=' 'loss.reconstruction=' 'loss.reconstruction_weight=' 'loss.quantizer_weight=' \
-                'loss.entropy_weight=' 'loss.perceptual_weight=' 'loss.lpips_weights=' 'alignment.encoder_weight=' \
-                'alignment.decoder_weight=' 'alignment.margin=' 'alignment.teacher=' 'alignment.weights=' \
-                'discriminator.weight=' 'discriminator.start_step=' 'discriminator.kind=' 'discriminator.weights=' \
-                'discriminator.augment_probability=' 'discriminator.augment_range=' 'discriminator.lecam_weight=' \
-                'discriminator.lecam_decay=' 'discriminator.optimizer.schedule=' \
-                'discriminator.optimizer.learning_rate=' 'discriminator.optimizer.final_learning_rate=' \
-                'discriminator.optimizer.warmup_steps=' 'discriminator.optimizer.decay_steps=' \
-                'discriminator.optimizer.beta1=' 'discriminator.optimizer.beta2=' \
+                'schedule.keep_every=' 'schedule.initial_convolutions=' 'loss.reconstruction=' \
+                'loss.reconstruction_weight=' 'loss.quantizer_weight=' 'loss.entropy_weight=' 'loss.perceptual_weight=' \
+                'loss.lpips_weights=' 'alignment.encoder_weight=' 'alignment.decoder_weight=' 'alignment.margin=' \
+                'alignment.teacher=' 'alignment.weights=' 'discriminator.weight=' 'discriminator.start_step=' \
+                'discriminator.kind=' 'discriminator.weights=' 'discriminator.augment_probability=' \
+                'discriminator.augment_range=' 'discriminator.lecam_weight=' 'discriminator.lecam_decay=' \
+                'discriminator.optimizer.schedule=' 'discriminator.optimizer.learning_rate=' \
+                'discriminator.optimizer.final_learning_rate=' 'discriminator.optimizer.warmup_steps=' \
+                'discriminator.optimizer.decay_steps=' 'discriminator.optimizer.beta1=' 'discriminator.optimizer.beta2=' \
                 'discriminator.optimizer.weight_decay=' 'discriminator.optimizer.max_grad_norm=' \
                 'nested_dropout.probability=' 'nested_dropout.min_tokens=' 'revival.every=' 'revival.until=' \
                 'compute.precision=' 'compute.compile=' 'compute.gradient_checkpointing=' 'health.max_skipped_steps=' \

@@ -58,7 +58,7 @@ def check(kind: type[Described], values: object, source: str, remedy: str = "") 
         return _adapter(kind).validate_python(values, strict=True)
 
 
-def read_json_lines(path: Path) -> list[dict]:
+def read_json_lines(path: Path, remedy: str = "make the file again") -> list[dict]:
     """The JSON objects in a file with one on each line. Raises RestokError naming file and line where one is none."""
     found = []
     with open(path, "rb") as file:
@@ -70,7 +70,7 @@ def read_json_lines(path: Path) -> list[dict]:
                 if not is_sealed(value):
                     raise ValueError("it is not as it was written")
             except ValueError as error:
-                raise RestokError(f"{path}, line {number} is damaged ({error}); make the file again") from error
+                raise _error(f"{path}, line {number} is damaged ({error})", remedy) from error
             found += [value] if line.strip() else []
     return found
 

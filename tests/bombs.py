@@ -162,7 +162,7 @@ def readers(folder: Path) -> dict[str, Callable[[], object]]:
 
     def streamed(name: str) -> list[str]:
         found = []
-        for sample in read_shards([str(folder / name)], 0, LIMIT):
+        for sample in read_shards([str(folder / name)], [], LIMIT):
             try:
                 assert sample.picture
                 found.append(sample.key)

@@ -20,10 +20,9 @@ from restok_cli.training.config import (
     flatten,
     merged,
     preset_names,
-    read_config,
     read_preset,
-    write_config,
 )
+from restok_cli.training.recorded import read_config, write_config
 from restok_cli.training.settings import Layer, kind_of, known_keys, layers_of, rescaled, resolve, with_model
 from restok_cli.training.yaml_file import parse_value, parse_yaml
 

@@ -176,7 +176,7 @@ def test_what_the_manifest_does_not_list_is_not_measured(measure, samples):
     save_image(draw_images(1, seed=3, size=(80, 80))[0], samples / "grid.png")
     assert measure(samples, "--metric", "is")["metrics"]["is"]["n"] == 12
     (samples / "manifest.jsonl").write_text("000000.png\n")
-    with pytest.raises(RestokError, match=r"manifest\.jsonl does not list pictures .* delete it"):
+    with pytest.raises(RestokError, match=r"manifest\.jsonl, line 1 is damaged .*; delete it to take all"):
         run(samples, "--metric", "is", "--features", "random")
 
 

@@ -9,8 +9,9 @@ from torch import nn
 
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.training.config import OptimizerConfig
+from restok_cli.training.config import OptimizerConfig, TokenizerRunConfig, read_preset
 from restok_cli.training.optim import learning_rate, make_optimizer, seed_step, update_ema
+from restok_cli.training.tokenizer_loop import TokenizerState
 
 
 def rates(max_steps, **values):
@@ -100,3 +101,16 @@ def test_randomness_of_a_step_depends_on_seed_and_step_alone():
 
     assert numbers(0, 5) == numbers(0, 5)
     assert len({numbers(seed, step) for seed in (0, 1, 2) for step in (0, 1, 2)}) == 9
+
+
+@pytest.mark.parametrize("initial", ["normal", "fan-in"])
+def test_convolutions_start_as_released_or_as_pytorch_makes_them(initial):
+    values = read_preset("tokenizer", "tiny")
+    values["schedule"] |= {"initial_convolutions": initial}
+    state = TokenizerState(TokenizerRunConfig.parse(values, "the test"), torch.device("cpu"), None)
+    wide = max((m for m in state.tokenizer.modules() if isinstance(m, nn.Conv2d)), key=lambda m: m.weight.numel())
+    inputs = wide.weight[0].numel()
+    expected = 0.02 if initial == "normal" else (3 * inputs) ** -0.5  # of uniform numbers in ±1/√inputs
+    assert wide.weight.std().item() == pytest.approx(expected, rel=0.1)
+    for ours, averaged in zip(state.tokenizer.parameters(), state.ema.parameters(), strict=True):
+        assert torch.equal(ours, averaged)

@@ -60,7 +60,7 @@ def test_a_damaged_manifest_is_refused_or_changes_nothing(folder, restok):
         manifest.write_bytes(damaged)
         result = restok(*EVALUATE)
         if result.code:
-            assert result.code == 1 and "made/manifest.jsonl" in result.err and "delete it" in result.err
+            assert result.code == 1 and "made/manifest.jsonl" in result.err
             refused += 1
         else:
             assert json.loads(result.out)["metrics"] == json.loads(expected)["metrics"]
@@ -81,9 +81,9 @@ def test_a_changed_picture_is_named_and_left_out_of_codes_and_of_data_sets(folde
     ]
 
 
-def test_of_lines_without_digests_or_damaged_ones_nothing_is_known(folder):
+def test_of_lines_without_digests_and_of_what_is_no_line_nothing_is_known(folder):
     manifest = folder / "manifest.jsonl"
     lines = manifest.read_text().splitlines()
-    manifest.write_text("\n".join([lines[0], '{"file": "1.png"}', lines[2].replace("30.5", "30.6"), "[]", "{"]))
+    manifest.write_text("\n".join([lines[0], '{"file": "1.png"}', '{"file": 3}', "[]", "{", "3"]))
     assert known_digests(folder) == {"0.png": file_crc32(folder / "0.png")}
     assert known_digests(folder / "0.png") == known_digests(folder / "nowhere") == {}

@@ -1,11 +1,13 @@
 """Files from outside: what docs/security.md promises of them."""
 
+import io
 import json
 import os
 import random
 import subprocess
 import sys
 import tarfile
+import zipfile
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import bombs
 import imagenets
 import numpy as np
 import pytest
+import torch
 from bombs import END, LIMIT, SIZE, member, png, sparse_member
 from pictures import write_pictures
 from webdataset.filters import shuffle
@@ -20,6 +23,8 @@ from webdataset.filters import shuffle
 from restok_cli.data import streaming
 from restok_cli.data.loader import batches
 from restok_cli.data.shards import open_dataset
+from restok_cli.errors import RestokError
+from restok_cli.model.checkpoint import read_tensors
 
 ALLOWED = 64 << 20  # bytes that the peak of memory may grow by at a bomb of SIZE
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n0 0 moveto\n%%EOF\n"
@@ -157,12 +162,12 @@ def test_pictures_of_a_data_set_are_bounded_where_it_is_read(restok, fails, tiny
 
 def test_streamed_pictures_are_bounded(tmp_path, capfd):
     tar = write_tar(tmp_path / "a.tar")
-    split = streaming.StreamedSplit("train", [str(tar)], 0, 0, LIMIT)
+    split = streaming.StreamedSplit("train", [str(tar)], 0, [], LIMIT)
     options = {"image_size": (16, 16), "batch_size": 2, "random_zoom": (1, 1), "random_crop_area": (1, 1)}
     epochs = islice(batches(split, **options, random_flip=False, seed=0, broken_limit=1), 2)
     assert [batch.images.shape for batch in epochs] == [(2, 3, 16, 16)] * 2
     said = capfd.readouterr().err
-    assert f"sample b of {tar}: its .png: has {LIMIT + 1:,} bytes" in said
+    assert f"{tar}: b.png: has {LIMIT + 1:,} bytes" in said
 
 
 def test_gzipped_shards_that_would_fill_memory_are_refused_when_the_set_is_opened(fails, tmp_path):
@@ -222,6 +227,21 @@ def test_headers_that_make_no_sense_are_damage_in_one_line(fails, tmp_path, monk
     with open(tmp_path / "in/a.tar", "rb") as file:
         monkeypatch.setattr(sys, "stdin", type("Stdin", (), {"buffer": file}))
         assert "ends or breaks" in fails(1, "evaluate", "-", "--metric", "is", "--features", "random", "--no-cache")
+
+
+def test_weights_in_a_packed_zip_file_are_refused_and_not_taken_for_numbers(tmp_path):
+    torch.save({"a": torch.arange(9.0)}, tmp_path / "a.bin")
+    assert read_tensors(tmp_path / "a.bin")["a"].tolist() == list(range(9))
+    with (
+        zipfile.ZipFile(tmp_path / "a.bin") as plain,
+        zipfile.ZipFile(tmp_path / "b.bin", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for info in plain.infolist():
+            packed.writestr(info.filename, plain.read(info))
+    with pytest.raises(
+        RestokError, match=r"b\.bin cannot be read as weights \(.* in it is packed, as torch packs none\)"
+    ):
+        read_tensors(tmp_path / "b.bin")
 
 
 # --- training -----------------------------------------------------------------------------------------------------
@@ -323,88 +343,81 @@ def write_hostile_set(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("source", ["folder", "tars", "stdin", "data set", "imagenet", "parquet", "npz", "streamed"])
+def write_hostile_imagenet(folder: Path) -> None:
+    (folder / "train").mkdir(parents=True)
+    files = b"".join(member(f"{name[0]}.JPEG", data) for name, data in HOSTILE.items())
+    (folder / "train/n01440764.tar").write_bytes(files + member("a.JPEG", png()) + END)
+
+
+def write_hostile_rows(folder: Path) -> None:
+    rows = [(f"{name[0]}.JPEG", data, 0) for name, data in HOSTILE.items()]
+    imagenets.write_rows(folder / "train-0.parquet", [*rows, ("a.JPEG", png(), 0)], 4)
+
+
+# Of each kind of source: what writes it below a folder, and the commands that may read it, in which IN is that place,
+# OUT and OUT2 are folders to make, TOKENIZER is a model and FILE a file to write.
+MODEL = "--model TOKENIZER --device cpu"
+MEASURE = "--features random --no-cache --device cpu"
+TRAIN = "--preset tiny --max-steps 1 --skip-preflight --device cpu"
+SOURCES = {
+    "folder": (
+        write_hostile,
+        "prepare folder IN OUT --check full",
+        f"encode IN -o FILE {MODEL}",
+        f"reconstruct IN -o OUT2 {MODEL}",
+        f"evaluate IN --metric is {MEASURE}",
+        f"evaluate IN --metric mse --reference IN {MEASURE}",
+        f"evaluate IN --metric codebook {MODEL}",
+        f"evaluate --make-reference IN -o OUT.npz {MEASURE}",
+        "report IN",
+        "doctor IN",
+    ),
+    "tars": (
+        lambda place: write_hostile_tar(place / "a.tar"),
+        "prepare shards IN OUT --check full",
+        f"evaluate IN --metric is {MEASURE}",
+        f"evaluate IN/a.tar --metric mse --reference IN {MEASURE}",
+    ),
+    "stdin": (
+        lambda place: write_hostile_tar(place / "a.tar"),
+        f"encode - -o FILE {MODEL}",
+        f"reconstruct - -o OUT {MODEL}",
+        f"evaluate - --metric is {MEASURE}",
+    ),
+    "data set": (
+        write_hostile_set,
+        "prepare verify IN",
+        f"encode IN -o FILE {MODEL}",
+        f"reconstruct IN -o OUT {MODEL}",
+        f"evaluate IN --metric is {MEASURE}",
+        "prepare codes IN OUT2 --tokenizer TOKENIZER --device cpu",
+        f"train-tokenizer IN -o RUN {TRAIN}",
+    ),
+    "imagenet": (write_hostile_imagenet, "prepare imagenet IN OUT --check full"),
+    "parquet": (write_hostile_rows, "prepare imagenet IN OUT --check full"),
+    "npz": (
+        lambda place: (place.mkdir(), (place / "a.npz").write_bytes(POSTSCRIPT)),
+        f"evaluate IN/a.npz --metric is {MEASURE}",
+        f"decode IN/a.npz -o OUT {MODEL}",
+    ),
+    "streamed": (
+        lambda place: write_hostile_tar(place / "a.tar"),
+        "prepare shards file://IN/a.tar OUT --num-classes 0",
+        f"train-tokenizer OUT -o RUN {TRAIN}",
+    ),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
 def test_no_command_starts_a_program_on_any_source(restok, tiny_models, tmp_path, monkeypatch, started, source):
-    limits = ("--device", "cpu")
-    tokenizer = ("--model", tiny_models / "tokenizer", *limits)
-    evaluate = ("--features", "random", "--no-cache", *limits)
-    out = [tmp_path / f"out-{i}" for i in range(9)]
-    place = tmp_path / source
-    stdin = None
-    if source == "folder":
-        write_hostile(place)
-        commands = [
-            ("prepare", "folder", place, out[0], "--check", "full"),
-            ("encode", place, "-o", tmp_path / "a.npz", *tokenizer),
-            ("reconstruct", place, "-o", out[1], *tokenizer),
-            ("evaluate", place, "--metric", "is", *evaluate),
-            ("evaluate", place, "--metric", "mse", "--reference", place, *evaluate),
-            ("evaluate", place, "--metric", "codebook", *tokenizer),
-            ("evaluate", "--make-reference", place, "-o", tmp_path / "r.npz", *evaluate),
-            ("report", place),
-            ("doctor", place),
-        ]
-    elif source == "tars":
-        write_hostile_tar(place / "a.tar")
-        commands = [
-            ("prepare", "shards", place, out[0], "--check", "full"),
-            ("evaluate", place, "--metric", "is", *evaluate),
-            ("evaluate", place / "a.tar", "--metric", "mse", "--reference", place, *evaluate),
-        ]
-    elif source == "stdin":
-        stdin = write_hostile_tar(place / "a.tar")
-        commands = [
-            ("encode", "-", "-o", tmp_path / "a.npz", *tokenizer),
-            ("reconstruct", "-", "-o", out[1], *tokenizer),
-            ("evaluate", "-", "--metric", "is", *evaluate),
-        ]
-    elif source == "data set":
-        write_hostile_set(place)
-        commands = [
-            ("prepare", "verify", place),
-            ("encode", place, "-o", tmp_path / "a.npz", *tokenizer),
-            ("reconstruct", place, "-o", out[1], *tokenizer),
-            ("evaluate", place, "--metric", "is", *evaluate),
-            ("prepare", "codes", place, out[2], "--tokenizer", tiny_models / "tokenizer", *limits),
-            ("train-tokenizer", place, "--preset", "tiny", "--max-steps", 1, "-o", out[3], "--skip-preflight", *limits),
-        ]
-    elif source in ("imagenet", "parquet"):
-        files = [(f"{name[0]}.JPEG", data) for name, data in HOSTILE.items()] + [("a.JPEG", png())]
-        if source == "imagenet":
-            (place / "train").mkdir(parents=True)
-            tar = b"".join(member(name, data) for name, data in files) + END
-            (place / "train/n01440764.tar").write_bytes(tar)
-        else:
-            place.mkdir()
-            imagenets.write_rows(place / "train-0.parquet", [(*file, 0) for file in files], 4)
-        commands = [("prepare", "imagenet", place, out[0], "--check", "full")]
-    elif source == "npz":
-        (tmp_path / "a.npz").write_bytes(POSTSCRIPT)
-        commands = [
-            ("evaluate", tmp_path / "a.npz", "--metric", "is", *evaluate),
-            ("decode", tmp_path / "a.npz", "-o", out[0], *tokenizer),
-        ]
-    else:
-        write_hostile_tar(place / "a.tar")
-        named = ("prepare", "shards", f"file://{place}/a.tar", out[0], "--num-classes", 0)
-        commands = [
-            named,
-            (
-                "train-tokenizer",
-                out[0],
-                "--preset",
-                "tiny",
-                "--max-steps",
-                1,
-                "-o",
-                out[3],
-                "--skip-preflight",
-                *limits,
-            ),
-        ]
+    write, *commands = SOURCES[source]
+    write(tmp_path / "IN")
+    (tmp_path / "TOKENIZER").symlink_to(tiny_models / "tokenizer")
+    monkeypatch.chdir(tmp_path)
     for command in commands:
-        if stdin:
-            monkeypatch.setattr(sys, "stdin", type("Stdin", (), {"buffer": open(stdin, "rb")}))  # noqa: SIM115
-        result = restok(*command)
+        if source == "stdin":
+            stdin = io.BytesIO((tmp_path / "IN/a.tar").read_bytes())
+            monkeypatch.setattr(sys, "stdin", type("Stdin", (), {"buffer": stdin}))
+        result = restok(*command.replace("file://IN", f"file://{tmp_path}/IN").replace("FILE", "FILE.npz").split())
         assert result.code in (0, 1, 2) and "Traceback" not in result.err, (command, result)
         assert started() == [], command

@@ -195,10 +195,10 @@ def is_folder(there: Destination) -> bool:
 
 def whole_pictures(folder: Path, drawn: range, job: "Job") -> list[int]:
     """Which of the pictures in `folder` are as they were drawn, by its manifest; without digests, which are there."""
-    from restok_cli.data.picture_folders import whole_lines
+    from restok_cli.data.picture_folders import manifest_lines
     from restok_cli.data.unfinished import is_finished
 
-    lines, there = whole_lines(folder), []
+    lines, there = manifest_lines(folder), []
     for index, name in zip(drawn, picture_names(drawn), strict=True):
         facts = {"file": name, **job.record(index)}  # all that older versions wrote
         if is_finished(folder / name) and (

@@ -5,7 +5,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from restok_cli.errors import PictureError, RestokError
-from restok_cli.files import FIELDS_CRC, FILE_CRC, crc32_of, is_sealed, sealed, text_lines
+from restok_cli.files import FILE_CRC, crc32_of, sealed, text_lines
 
 PICTURE_MANIFEST = "manifest.jsonl"
 
@@ -15,10 +15,10 @@ def manifest_line(file: str, crc32: str, facts: dict) -> str:
     return json.dumps(sealed({"file": file, **facts, FILE_CRC: crc32}), ensure_ascii=False) + "\n"
 
 
-def whole_lines(folder: Path) -> dict[str, dict]:
-    """The lines of the manifest in `folder` that are as they were written, by the file's name in Unicode's form NFC.
+def manifest_lines(folder: Path) -> dict[str, dict]:
+    """The lines of the manifest in `folder` that can be read, by the file's name in Unicode's form NFC.
 
-    None where there is no manifest, or none of restok's: of others nothing is known.
+    None where there is no manifest. Whether lines are as they were written is not looked at here.
     """
     lines = {}
     try:
@@ -28,17 +28,15 @@ def whole_lines(folder: Path) -> dict[str, dict]:
     for text in texts:
         try:
             line = json.loads(text)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(line, dict) and is_sealed(line) and isinstance(line.get("file"), str):
             lines[normalize("NFC", line["file"])] = line
+        except (ValueError, RecursionError, TypeError, KeyError):  # of somebody else's manifest, or damaged
+            continue
     return lines
 
 
 def known_digests(folder: Path) -> dict[str, str]:
     """The digests of the pictures of `folder` that are known, by the file's name in Unicode's form NFC."""
-    lines = whole_lines(folder)
-    return {file: line[FILE_CRC] for file, line in lines.items() if FIELDS_CRC in line and FILE_CRC in line}
+    return {file: line[FILE_CRC] for file, line in manifest_lines(folder).items() if FILE_CRC in line}
 
 
 def check_picture(data: bytes, crc32: str | None, name: str) -> bytes:

@@ -347,7 +347,7 @@ def _samples(stream: _Watched, url: str, max_bytes: int) -> Iterator[tuple[str, 
         if extension in files:
             raise RestokError(f"{url} holds the key {key} twice: keys must be unique; make the shard again")
         is_needed = is_picture(extension) or extension.rpartition(".")[2] == "cls"
-        files[extension] = read(f"its .{extension}", left) if is_needed else b""
+        files[extension] = read(f"{url}: {name}.{extension}", left) if is_needed else b""
         left -= member.size if isinstance(files[extension], bytes) and is_needed else 0
     if files:
         yield key, files

@@ -28,7 +28,7 @@ from restok_cli.data.arrays import MAX_UNPACKED, NPZ_ERRORS, open_member, read_m
 from restok_cli.data.images import PNG_DEPTH, center_crop, open_image, read_file, read_image, to_tensor
 from restok_cli.data.manifests import locate
 from restok_cli.data.names import split_picture_name
-from restok_cli.data.picture_folders import PICTURE_MANIFEST, check_picture, known_digests
+from restok_cli.data.picture_folders import PICTURE_MANIFEST, check_picture
 from restok_cli.data.shards import is_dataset, open_dataset
 from restok_cli.data.streams import SIDE_SUFFIXES, PassedOver, read_stream
 from restok_cli.data.tars import list_files, why_unread
@@ -229,14 +229,13 @@ def open_pictures(
 
 def _from_folder(path: Path, limits: Limits) -> Pictures:
     listed = (path / PICTURE_MANIFEST).is_file()
-    files = _listed(path / PICTURE_MANIFEST) if listed else find_images([path])
-    digests = known_digests(path)
+    files, digests = _listed(path / PICTURE_MANIFEST) if listed else (find_images([path]), None)
 
     def read(index: int) -> Image.Image:
-        file, name = files[index], str(files[index])
-        data = read_file(file, name, limits.num_bytes)
+        name = str(files[index])
+        data = read_file(files[index], name, limits.num_bytes)
         try:
-            check_picture(data, digests.get(normalize("NFC", file.relative_to(path).as_posix())), name)
+            check_picture(data, digests and digests[index], name)
         except PictureError as error:
             raise RestokError(str(error)) from None  # not left out: the numbers would be of other pictures
         return _read(data, name, limits)
@@ -254,20 +253,22 @@ class _Entry(BaseModel):
     """A line of the manifest of a folder of pictures."""
 
     file: str = Field(pattern=r"^[^\x00]+$")
+    file_crc32: str | None = None
 
 
-def _listed(manifest: Path) -> list[Path]:
+def _listed(manifest: Path) -> tuple[list[Path], list[str | None]]:
+    """The pictures that a manifest lists, and their digests where it has them."""
     remedy = "delete it to take all pictures in its folder"
-    lines = (check(_Entry, line, str(manifest), remedy) for line in read_json_lines(manifest))
-    names = [PurePath(line.file) for line in lines]
+    lines = [check(_Entry, line, str(manifest), remedy) for line in read_json_lines(manifest, remedy)]
+    names, digests = [PurePath(line.file) for line in lines], [line.file_crc32 for line in lines]
     if outside := [name for name in names if name.is_absolute() or ".." in name.parts]:
         raise RestokError(f"{manifest} lists {outside[0]}, which is not in its folder; {remedy}")
     files = [manifest.parent / name for name in names]
     if all(file.exists() for file in files):
-        return files
+        return files, digests
     # copied by way of another system, names may be written otherwise
     there = {normalize("NFC", str(file)): file for file in manifest.parent.rglob("*")}
-    return [there.get(normalize("NFC", str(file)), file) for file in files]
+    return [there.get(normalize("NFC", str(file)), file) for file in files], digests
 
 
 def _from_data_set(source: str, split: str, max_bytes: int) -> Pictures:

@@ -305,7 +305,7 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Te
         if path.suffix.lower() == ".safetensors":
             found = load_file(path, device=str(device))
         else:
-            found = torch.load(path, map_location=device, weights_only=True, mmap=zipfile.is_zipfile(path))
+            found = torch.load(path, map_location=device, weights_only=True, mmap=is_stored_zip(path))
     except MemoryError:
         raise
     except Exception as error:  # torch documents none of what it raises for a damaged file
@@ -319,6 +319,20 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Te
     if not isinstance(found, dict) or not all(map(_is_named_tensor, found.items())):
         raise RestokError(f"{path} holds no weights; expected names and their tensors")
     return found
+
+
+def is_stored_zip(path: Path) -> bool:
+    """Whether a file is a zip file, as torch writes them, and not one of its older kind.
+
+    Raises ValueError where it is a packed one, which none of torch's is: torch would take the packed bytes for numbers,
+    and some of them may unpack to anything.
+    """
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        if packed := [info.filename for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]:
+            raise ValueError(f"{packed[0]} in it is packed, as torch packs none")
+    return True
 
 
 def _is_named_tensor(entry: tuple[object, object]) -> bool:

@@ -10,6 +10,7 @@ step-000500/
 import json
 import pickle
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ from torch import Tensor
 
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import file_sha256, whole_folder
-from restok_cli.model.checkpoint import read_tensors, write_tensors
+from restok_cli.model.checkpoint import is_stored_zip, read_tensors, write_tensors
 from restok_cli.schema import Count, Schema, read_json
 from restok_cli.training.changes import MAY_CHANGE, RATE_SETTINGS, WEIGHT_FILES, differences
-from restok_cli.training.config import CONFIG_FILE, RunConfig, write_config
-from restok_cli.training.recorded import recorded_config
+from restok_cli.training.config import CONFIG_FILE, RunConfig
+from restok_cli.training.recorded import recorded_config, write_config
 
 NAME = "step-{:06d}"
 STATE_FILE, CHECKSUMS_FILE, WEIGHTS = "state.pt", "checksums.json", ".safetensors"
@@ -120,8 +121,9 @@ def _torch_save(state: dict[str, Any], path: Path) -> None:
 
 def _torch_load(path: Path) -> dict[str, Any]:
     try:
+        is_stored_zip(path)  # or it is refused
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RestokError(
             f"{path} cannot be read ({reason}); delete its folder to resume from the one before"

@@ -6,15 +6,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from restok_cli.console import counted
-from restok_cli.errors import RestokError, UsageError, did_you_mean
-from restok_cli.files import MAX_MEMBER_BYTES, expand_home, whole_file
+from restok_cli.errors import UsageError, did_you_mean
+from restok_cli.files import MAX_MEMBER_BYTES, expand_home
 from restok_cli.machine import available_cores
 from restok_cli.model.config import Config, HarConfig, TokenizerConfig, require
-from restok_cli.training.yaml_file import parse_yaml, read_yaml
+from restok_cli.training.yaml_file import parse_yaml
 
 MAX_AUTO_WORKERS = 16  # more than any GPU has yet asked for
 CONFIG_FILE = "config.yaml"  # of a run, and of each of its checkpoints
@@ -156,6 +155,14 @@ class ScheduleConfig(Config):
         return self
 
 
+class TokenizerScheduleConfig(ScheduleConfig):
+    """How long a run is, how it begins, and how often it does what. Units are optimizer steps."""
+
+    initial_convolutions: Literal["normal", "fan-in"] = "normal"
+    """How convolutions start: from a truncated normal of 0.02, as released, or as PyTorch makes them, larger for fewer
+    inputs: where cnn_channels are far fewer than 128, that learns faster."""
+
+
 class HarScheduleConfig(ScheduleConfig):
     """The same, with the generator's defaults."""
 
@@ -287,7 +294,7 @@ class TokenizerRunConfig(Config):
     model: TokenizerConfig = TokenizerConfig()
     data: DataConfig = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
+    schedule: TokenizerScheduleConfig = TokenizerScheduleConfig()
     loss: TokenizerLossConfig = TokenizerLossConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
@@ -388,17 +395,3 @@ def flatten(values: dict, prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
-
-
-def write_config(config: Config, path: Path) -> None:
-    """Write every value of a run's config as YAML."""
-    with whole_file(path) as temporary:
-        temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
-
-
-def read_config(path: Path) -> dict:
-    """The values of a file written by `write_config`. Raises RestokError if it is missing or damaged."""
-    try:
-        return read_yaml(path).values
-    except UsageError as error:
-        raise RestokError(f"{error}; restore it, or start another run") from error

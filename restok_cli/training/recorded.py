@@ -6,12 +6,32 @@ Such a run goes on as it began wherever that is a choice, and is told what has c
 from pathlib import Path
 from typing import Any
 
-from restok_cli.training.config import RunConfig, TokenizerRunConfig, merged, read_config
+import yaml
+
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import whole_file
+from restok_cli.model.config import Config
+from restok_cli.training.config import RunConfig, TokenizerRunConfig, merged
+from restok_cli.training.yaml_file import read_yaml
 
 # What an older run could not state, and how it did that.
 BEFORE = {"data": {"random_zoom": [1.1, 1.1]}, "discriminator": {"augment_range": "signed"}}
 # Settings with another default since then, or without one before: a run that resumes keeps those that it began with.
 NEW_DEFAULTS = ("data.crop", "data.random_zoom", "discriminator.augment_range")
+
+
+def write_config(config: Config, path: Path) -> None:
+    """Write every value of a run's config as YAML."""
+    with whole_file(path) as temporary:
+        temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+def read_config(path: Path) -> dict:
+    """The values of a file written by `write_config`. Raises RestokError if it is missing or damaged."""
+    try:
+        return read_yaml(path).values
+    except UsageError as error:
+        raise RestokError(f"{error}; restore it, or start another run") from error
 
 
 def recorded_config(kind: type[RunConfig], file: Path) -> RunConfig:

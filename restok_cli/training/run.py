@@ -40,11 +40,11 @@ from restok_cli.training.checkpoints import (
     step_of,
     write_checkpoint,
 )
-from restok_cli.training.config import CONFIG_FILE, RunConfig, TokenizerRunConfig, flatten, read_config, write_config
+from restok_cli.training.config import CONFIG_FILE, RunConfig, TokenizerRunConfig, flatten
 from restok_cli.training.curves import METRICS_FILE, read_log
 from restok_cli.training.history import Data, history
 from restok_cli.training.optim import learning_rate
-from restok_cli.training.recorded import changed_since, is_older, recorded_config
+from restok_cli.training.recorded import changed_since, is_older, read_config, recorded_config, write_config
 from restok_cli.training.starts import STARTS_FILE, record_start
 from restok_cli.training.trackers import Trackers
 

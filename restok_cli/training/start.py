@@ -15,6 +15,13 @@ from restok_cli.model.tokenizer import Tokenizer
 MAY_BE_FRESH = ("encoder_alignment.", "decoder_alignment.", "decoder.alignment_query", "class_embedding.")
 
 
+def reset_convolutions(tokenizer: Tokenizer) -> None:
+    """Start all convolutions as PyTorch makes them: uniform, by the number of their inputs."""
+    for module in tokenizer.modules():
+        if isinstance(module, nn.Conv2d):
+            module.reset_parameters()
+
+
 def check_fits(model: nn.Module, source: nn.Module) -> list[str]:
     """The names of what `model` cannot take from `source`, a model of the same build, and may start fresh.
 

@@ -38,7 +38,7 @@ from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
 from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import copy_to_all, gather_in_turn, micro_batch_numbers, sync_gradients
 from restok_cli.training.run import RunFolder, announce
-from restok_cli.training.start import recompute_activations, take_weights
+from restok_cli.training.start import recompute_activations, reset_convolutions, take_weights
 from restok_cli.training.stopping import Arriving, interrupted, stop_signals
 from restok_cli.training.update import Update, autocast
 from restok_cli.training.window import Window, mean_of
@@ -52,7 +52,10 @@ class TokenizerState:
     def __init__(self, config: TokenizerRunConfig, device: torch.device, init: Tokenizer | None):
         codes = config.model.num_latent_tokens, config.model.codebook_size
         torch.manual_seed(config.schedule.seed)
-        self.tokenizer = Tokenizer(config.model).to(device).train()
+        self.tokenizer = Tokenizer(config.model)
+        if config.schedule.initial_convolutions == "fan-in":
+            reset_convolutions(self.tokenizer)
+        self.tokenizer.to(device).train()
         if init is not None:
             take_weights(self.tokenizer, init)
         self.ema = deepcopy(self.tokenizer).requires_grad_(False).eval()
