@@ -1,9 +1,11 @@
 """Arrays are mapped as NumPy reads them."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
-from restok_cli.data.arrays import map_array
+from restok_cli.data.arrays import map_array, read_npz
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
