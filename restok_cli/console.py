@@ -3,7 +3,9 @@
 import os
 import re
 import sys
+import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -72,6 +74,34 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         muted.pop()
+
+
+class _NoWarnings:
+    """While any thread is inside, Pillow does not warn of odd metadata, nor NumPy of Python 2.
+
+    `warnings.catch_warnings` alone would mix the threads up.
+    """
+
+    def __init__(self):
+        self.lock, self.num_inside, self.caught = threading.Lock(), 0, None
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.num_inside == 0:
+                self.caught = warnings.catch_warnings()
+                self.caught.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+                warnings.filterwarnings("ignore", "Reading `.npy` or `.npz` file")  # it names our module
+            self.num_inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.num_inside -= 1
+            if self.num_inside == 0:
+                self.caught.__exit__(*error)
+
+
+no_warnings = _NoWarnings()
 
 
 def keep_line(message: str) -> None:

@@ -25,8 +25,9 @@ SHOWN = r"\x1b]0;owned\x07\x9b31m \u202egpj.[red]"
 
 
 def change(file, keys, value):
-    """Put a value in the place that dotted keys name in a JSON file; that of a class without a value takes it away."""
+    """Put a value in the place that dotted keys name in a JSON file, or take it away; and the file's digest."""
     fields = json.loads(file.read_text())
+    fields.pop("fields_crc32", None)
     *parents, name = keys.split(".")
     place = fields
     for parent in parents:

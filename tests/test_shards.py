@@ -68,6 +68,15 @@ def test_a_sample_that_was_damaged_since_is_named_where_it_is_read(folder, sampl
         assert damaged == [i for i in range(3) if (ends[i - 1] if i else 0) <= position < ends[i]], position
 
 
+def test_class_names_that_were_changed_are_told(folder, capsys):
+    open_dataset(folder)
+    assert capsys.readouterr().err == ""
+    manifest = folder / "dataset.json"
+    manifest.write_text(manifest.read_text().replace('"b"', '"c"'))
+    assert open_dataset(folder).class_names == ["a", "c"]
+    assert capsys.readouterr().err.startswith(f"{manifest}: class names or shards are not those that were prepared")
+
+
 def test_webdataset_reads_the_same_samples(folder, samples):
     shards = [str(path) for path in sorted(folder.glob("train-*.tar"))]
     assert len(shards) == 3

@@ -11,6 +11,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import torch
 
+from restok_cli.console import no_warnings
+
 # what zipfile and NumPy raise for a damaged .npz, or one that they cannot read, such as an encrypted one
 NPZ_ERRORS = (
     ArithmeticError,
@@ -52,7 +54,8 @@ def read_header(file: BinaryIO) -> Header:
     if np.lib.format.read_magic(file) != (1, 0):  # of others the header may have gigabytes
         raise ValueError("not version 1.0 of the format")
     try:
-        header = Header(*np.lib.format.read_array_header_1_0(file))
+        with no_warnings:  # of Python 2, in which NumPy's headers were others
+            header = Header(*np.lib.format.read_array_header_1_0(file))
     except (SyntaxError, TypeError, IndexError, RecursionError, MemoryError, tokenize.TokenError) as error:
         # it parses Python
         raise ValueError("its header is damaged") from error
@@ -85,7 +88,13 @@ def read_npz(path: Path, names: Iterable[str], max_bytes: int | None = None) -> 
         present = set(archive.namelist())
         opened = {name: open_member(archive, name) for name in names if f"{name}.npy" in present}
         check_room((header for header, _ in opened.values()), path, max_bytes)
-        return {name: np.lib.format.read_array(archive.open(f"{name}.npy"), allow_pickle=False) for name in opened}
+        return {name: read_member(archive, name) for name in opened}
+
+
+def read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """The array called `name` in an .npz file that `open_member` and `check_room` have found good."""
+    with archive.open(f"{name}.npy") as file, no_warnings:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def check_room(headers: Iterable[Header], path: Path, max_bytes: int | None = None) -> None:

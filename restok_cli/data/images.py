@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
-from restok_cli.console import note
+from restok_cli.console import no_warnings, note
 from restok_cli.errors import PictureError, RestokError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 
@@ -116,7 +116,7 @@ def open_image(data: bytes, name: str, max_pixels: int | None = MAX_DECODED_PIXE
     formats = (*FORMATS, NAMED_FORMAT) if name.lower().endswith(NAMED_SUFFIX) else FORMATS
     stream = BytesIO(split_png(data)[0])
     try:
-        with _no_warnings, ExitStack() as limit:
+        with no_warnings, ExitStack() as limit:
             try:
                 image = Image.open(stream, formats=formats)
             except Image.DecompressionBombError:
@@ -134,28 +134,6 @@ def open_image(data: bytes, name: str, max_pixels: int | None = MAX_DECODED_PIXE
         raise PictureError(f"{name}: cannot be decoded as a picture ({_describe(error)})") from error
 
 
-class _NoWarnings:
-    """While any thread is inside, Pillow does not warn. `warnings.catch_warnings` alone would mix the threads up."""
-
-    def __init__(self):
-        self.lock, self.num_inside, self.caught = threading.Lock(), 0, None
-
-    def __enter__(self) -> None:
-        with self.lock:
-            if self.num_inside == 0:
-                self.caught = warnings.catch_warnings()
-                self.caught.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.")
-            self.num_inside += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self.lock:
-            self.num_inside -= 1
-            if self.num_inside == 0:
-                self.caught.__exit__(*error)
-
-
-_no_warnings = _NoWarnings()
 _large = threading.RLock()  # Pillow's limit is one for all threads; so large pictures are read one after the other
 
 

@@ -10,6 +10,8 @@ The set that comes with restok has its shards gzipped; everything else about it 
 """
 
 import gzip
+import hashlib
+import json
 import math
 import os
 import re
@@ -25,7 +27,7 @@ from PIL import Image
 from pydantic import Field, model_validator
 from zlib_ng import zlib_ng
 
-from restok_cli.console import counted
+from restok_cli.console import counted, note
 from restok_cli.data.arrays import map_array
 from restok_cli.data.images import check_size, read_image
 from restok_cli.data.manifests import Made, locate
@@ -94,6 +96,12 @@ class Manifest(Schema):
     image_size: tuple[PositiveCount, PositiveCount] | None  # (height, width) where all pictures share one
     provenance: dict[str, str]
     fingerprint: str  # two data sets with the same one hold the same samples in the same order
+
+
+def fingerprint(splits: dict[str, SplitInfo], class_names: list[str]) -> str:
+    """What two data sets share that hold the same samples in the same order under the same class names."""
+    contents = {split: [shard.sha256 for shard in info.shards] or info.urls for split, info in splits.items()}
+    return hashlib.sha256(json.dumps([contents, class_names], sort_keys=True).encode()).hexdigest()
 
 
 class Sample(NamedTuple):
@@ -345,10 +353,13 @@ def open_dataset(path: str | Path, allow_pipe: bool = False, max_member_bytes: i
     Shards behind a URL that starts with `pipe:` are what a shell command prints: reading them runs it, so the person
     must have allowed that.
 
-    Raises UsageError where `path` is no data set or needs that, RestokError where a shard of it is missing or cut.
+    Says it where its description was changed since. Raises UsageError where `path` is no data set or needs that,
+    RestokError where a shard of it is missing or cut.
     """
     folder = SAMPLE_FOLDER if str(path) == "sample" else Path(path)
     manifest = read_manifest(folder)
+    if fingerprint(manifest.splits, manifest.class_names) != manifest.fingerprint:
+        note(f"{folder / MANIFEST}: class names or shards are not those that were prepared; somebody changed them")
     shards = list(chain.from_iterable(split.shards for split in manifest.splits.values()))
     for shard in shards:
         # of a gzipped tar the size is not known without unpacking it, and pip has checked its hash

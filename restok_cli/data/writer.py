@@ -31,6 +31,7 @@ from restok_cli.data.shards import (
     Sample,
     ShardInfo,
     SplitInfo,
+    fingerprint,
     index_path,
     padded,
     read_manifest,
@@ -241,12 +242,6 @@ def make_manifest(
         provenance=provenance | {"restok": version("restok")},
         fingerprint=fingerprint(splits, class_names),
     )
-
-
-def fingerprint(splits: dict[str, SplitInfo], class_names: list[str]) -> str:
-    """What two data sets share that hold the same samples in the same order under the same class names."""
-    contents = {split: [shard.sha256 for shard in info.shards] or info.urls for split, info in splits.items()}
-    return hashlib.sha256(json.dumps([contents, class_names], sort_keys=True).encode()).hexdigest()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

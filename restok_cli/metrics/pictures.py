@@ -24,7 +24,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from restok_cli.console import counted, note, readable
-from restok_cli.data.arrays import MAX_UNPACKED, NPZ_ERRORS, open_member
+from restok_cli.data.arrays import MAX_UNPACKED, NPZ_ERRORS, open_member, read_member
 from restok_cli.data.images import PNG_DEPTH, center_crop, open_image, read_file, read_image, to_tensor
 from restok_cli.data.manifests import locate
 from restok_cli.data.names import split_picture_name
@@ -314,7 +314,7 @@ def _from_npz(path: Path, max_pixels: int) -> Pictures:
                 f"{path}: arr_0 is in the order of Fortran, in which {math.prod(shape):,} bytes are too many to be"
                 " read; save np.ascontiguousarray(arr_0)"
             )
-        pictures = np.lib.format.read_array(archive.open("arr_0.npy"), allow_pickle=False)
+        pictures = read_member(archive, "arr_0")
         return Pictures(
             *(str(path), shape[0], lambda index: f"{index:06d}"),
             lambda index: Image.fromarray(np.ascontiguousarray(pictures[index])),

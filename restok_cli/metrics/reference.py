@@ -99,7 +99,7 @@ def read_statistics(path: Path) -> Statistics:
 
 
 def _gaussian(path: Path, mu: np.ndarray, sigma: np.ndarray) -> Gaussian:
-    mu, sigma = (torch.from_numpy(array.astype(np.float64)) for array in (mu, sigma))
+    mu, sigma = (torch.from_numpy(array.astype(np.float64, casting="same_kind")) for array in (mu, sigma))
     if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
         raise RestokError(
             f"{path}: mu {tuple(mu.shape)} and sigma {tuple(sigma.shape)} do not fit; expected (D,) and (D, D)"
