@@ -245,7 +245,7 @@ def differ(changed: dict[str, bytes | None], files: Data) -> bool:
 
 def parsed(data: bytes) -> object:
     """What JSON or an array says, however it is written; of other files, their bytes."""
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         return json.loads(data)
     file = io.BytesIO(data)
     with suppress(ValueError):
