@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from pictures import write_pictures
 from safetensors.torch import load_file
 from test_codes import make_cache
 from test_prepare_codes import make_data
@@ -14,6 +15,7 @@ from test_report import write_result, write_run
 from restok_cli.console import UNPRINTABLE
 from restok_cli.data.codes import code_batches, open_codes
 from restok_cli.errors import RestokError
+from restok_cli.files import FIELDS_CRC
 from restok_cli.model.checkpoint import load_model, open_har, save_released
 
 HUGE = 10**25
@@ -34,6 +36,8 @@ def change(file, keys, value):
         del place[name]
     else:
         place[int(name) if isinstance(place, list) else name] = value
+    if isinstance(fields, dict):
+        fields.pop(FIELDS_CRC, None)  # which would tell before all else that something was changed
     file.write_text(json.dumps(fields))
 
 
@@ -333,3 +337,9 @@ def test_a_config_holds_nothing_that_only_python_can(tmp_path, fails, text, said
     (tmp_path / "run.yaml").write_text(f"preset: tiny\n{text}\n")
     line = fails(2, "config", "validate", tmp_path / "run.yaml", "--kind", "tokenizer")
     assert said in line.replace("\\\\", "\\")
+
+
+def test_keys_in_lines_of_codes_are_printed_harmlessly(tmp_path, tiny_models, restok):
+    write_pictures(tmp_path / "pictures", [f"{HOSTILE}é.png"], 24, 24)
+    text = printed(restok("encode", tmp_path / "pictures", "--model", tiny_models / "tokenizer", "-o", "-"))
+    assert json.loads(text.splitlines()[0])["key"] == f"{HOSTILE}é"

@@ -147,7 +147,7 @@ def test_a_cut_shard_names_the_first_lost_sample(data, problems, part):
     assert size_problem == f"has {length} bytes instead of {size}"
     first = int(np.searchsorted(ends(index), length))
     assert file == "train-000000.tar" and f"number {first}" in name
-    assert what.startswith(f"lost, as {3 - first} after it are")
+    assert what.startswith(f"lost, with the {3 - first} after it")
     if length > index["offset"][first]:
         assert names[first] in name
 

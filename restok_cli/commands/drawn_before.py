@@ -210,8 +210,8 @@ def whole_pictures(folder: Path, drawn: range, job: "Job") -> list[int]:
 
 def is_whole(there: Destination) -> bool:
     """Whether a data set, or a single file, that is there is as it was written."""
-    from restok_cli.data.jobs import available_cores
     from restok_cli.data.verify import verify_dataset
+    from restok_cli.machine import available_cores
 
     if there.shards:
         return not verify_dataset(there.output.resolve(), available_cores()).problems

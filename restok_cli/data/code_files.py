@@ -95,7 +95,7 @@ def write_code_lines(codes: Codes, file: TextIO) -> None:
         line = {"key": key, "class_id": int(class_id), "codes": row.tolist()}
         line |= {"codebook_size": codes.codebook_size, "tokenizer": codes.tokenizer} | request
         request = {}
-        file.write(json.dumps(sealed(line), ensure_ascii=False) + "\n")
+        file.write(json.dumps(sealed(line)) + "\n")  # ASCII: for terminals too
     file.flush()
 
 

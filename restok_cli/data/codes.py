@@ -73,7 +73,7 @@ class CodeShardInfo(Schema):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.num_samples > self.bytes:
-            raise ValueError(f"{self.file} of {self.bytes} bytes has no room for {self.num_samples} samples")
+            raise ValueError(f"{self.file} of {self.bytes} bytes has no room for {counted(self.num_samples, 'sample')}")
         return self
 
 

@@ -27,7 +27,7 @@ from PIL import Image
 from pydantic import Field, model_validator
 from zlib_ng import zlib_ng
 
-from restok_cli.console import note
+from restok_cli.console import counted, note
 from restok_cli.data.arrays import map_array
 from restok_cli.data.images import check_size, read_image
 from restok_cli.data.manifests import Made, locate
@@ -70,7 +70,7 @@ class ShardInfo(Schema):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.num_samples * 2 * TAR_BLOCK > self.bytes:  # a header and a picture each
-            raise ValueError(f"{self.file} of {self.bytes} bytes has no room for {self.num_samples} samples")
+            raise ValueError(f"{self.file} of {self.bytes} bytes has no room for {counted(self.num_samples, 'sample')}")
         return self
 
 

@@ -178,7 +178,7 @@ def _verify_tar(tar: BinaryIO, index: np.ndarray | None, shard: ShardInfo, class
     for i, (offset, end) in enumerate(zip(index["offset"].tolist(), ends, strict=True)):
         start = ends[i - 1] if i else 0
         if end > digest.num_bytes:
-            what = f"lost, as {len(ends) - i - 1} after it are: the file ends at byte {digest.num_bytes}"
+            what = f"lost, with the {len(ends) - i - 1} after it: the file ends at byte {digest.num_bytes}"
             problems.append(Problem(shard.file, _name(tar, i, start, offset), what))
             break
         if digest.checksums[i] == index["checksum"][i]:

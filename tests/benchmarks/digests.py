@@ -34,9 +34,9 @@ from restok_cli.model.checkpoint import load_for_use, open_har, save_har
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
 
-ROUNDS = 9
+ROUNDS = 10
 COUNT = 48  # pictures that are drawn
-NUM_PICTURES, SIZE = 512, 256  # that are measured and prepared
+NUM_PICTURES, SIZE = 1024, 256  # that are measured and prepared
 CONSTANT = "00000000"
 
 
@@ -74,14 +74,14 @@ def no_digests():
 def compare(what: str, work: Callable[[], None]) -> None:
     work()  # what is set up once
     times = []
-    for _ in range(ROUNDS):
-        taken = []
-        for condition in (nullcontext(), no_digests()):
-            with condition:
+    for number in range(ROUNDS):
+        taken = {}
+        for condition in (nullcontext, no_digests)[:: 1 if number % 2 else -1]:
+            with condition():
                 start = processor_time()
                 work()
-                taken.append(processor_time() - start)
-        times.append(taken)
+                taken[condition] = processor_time() - start
+        times.append([taken[nullcontext], taken[no_digests]])
     fastest = np.min(times, axis=0)
     low, high = np.percentile(np.divide(*np.transpose(times)), [25, 75])
     print(
