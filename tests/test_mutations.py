@@ -7,6 +7,7 @@ does not. `pytest tests/test_mutations.py --mutations 3000` runs a campaign; eac
 it.
 """
 
+import io
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from random import Random
@@ -34,6 +35,7 @@ from test_report import write_result, write_run
 from watching import Ran, Streamed, bounded_memory, run
 
 from restok_cli import cli
+from restok_cli.data.arrays import read_header
 from restok_cli.model.checkpoint import open_tokenizer, save_har, save_released, save_tokenizer
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
@@ -237,15 +239,18 @@ def is_selection(changed: dict[str, bytes | None], files: Data) -> bool:
 
 
 def differ(changed: dict[str, bytes | None], files: Data) -> bool:
-    """Whether changed files do not say what the whole ones say, of JSON in other words, too."""
+    """Whether changed files do not say what the whole ones say, be it in other words."""
     return any(data is None or parsed(data) != parsed(files[name]) for name, data in changed.items())
 
 
 def parsed(data: bytes) -> object:
-    try:
+    """What JSON or an array says, however it is written; of other files, their bytes."""
+    with suppress(ValueError, RecursionError):
         return json.loads(data)
-    except ValueError:
-        return data
+    file = io.BytesIO(data)
+    with suppress(ValueError):
+        return read_header(file), file.read()
+    return data
 
 
 def problems_of(ran: Ran, whole: Ran, reader: Reader) -> list[str]:
