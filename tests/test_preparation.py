@@ -248,7 +248,7 @@ def test_the_old_data_set_stays_until_the_new_one_is_whole(prepare, restok, fail
     assert {name: data for name, data in contents(tmp_path / "out").items() if "/" not in name} == before
     assert "--overwrite" in fails(2, "prepare", "folder", mixed, tmp_path / "out")
     result = prepare("out", "--overwrite")
-    assert result.code == 0 and "were done before; going on" in result.err
+    assert result.code == 0 and "done before; going on" in result.err
     prepare("whole")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
