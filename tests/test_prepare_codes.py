@@ -163,7 +163,7 @@ def test_shards_that_were_damaged_while_work_was_stopped_are_made_anew(data, tok
         for shard, data_of_it in zip(shards, contents_of, strict=True):
             shard.write_bytes(data_of_it)
         result = restok(*command, out)
-        assert result.code == 0 and "are damaged and made anew" in result.err
+        assert result.code == 0 and "damaged and made anew" in result.err
         assert contents(out) == contents(whole)
 
 
