@@ -406,7 +406,7 @@ complete -c restok -n '__restok_argument \'restok\' 1 1' -a curves -d 'Draw what
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a report -d 'Make one HTML file of runs: curves, previews, the codebook, metrics, config and …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a demo -d 'Run every command once, on the emoji that come with restok: five minutes on two CPU …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a doctor -d 'Say whether this machine has what restok needs, and what to do where it has not. …'
-complete -c restok -n '__restok_argument \'restok\' 1 1' -a models -d 'List presets and released models; look into one, verify, convert, describe, publish'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a models -d 'List presets and released models; show, verify, convert, describe, publish one'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a config -d 'Show, compare and check the settings of runs'
 complete -c restok -n '__restok_at \'restok\'' -l version -d 'Print the version and leave'
 complete -c restok -n '__restok_at \'restok\'' -l help -s h -d 'Show this message and exit'
@@ -669,7 +669,7 @@ complete -c restok -n '__restok_argument \'restok doctor\' 1 999' -F -a '(__rest
 
 # restok models
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a show -d 'Say what a model is: config, parameters, levels, fingerprint'
-complete -c restok -n '__restok_argument \'restok models\' 1 1' -a verify -d 'Read models from end to end, and say whether they are what was written'
+complete -c restok -n '__restok_argument \'restok models\' 1 1' -a verify -d 'Read models from end to end: are they what was written?'
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a convert -d 'Write a model in the other layout: released from ours, ours from released. Prints OUT'
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a halve -d 'Write a model with its weights rounded to 16 bits: half the bytes. Prints OUT'
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a card -d 'Write the card of a model, its README.md, with metrics and licence. Prints it'

@@ -413,7 +413,7 @@ $global:restokCommands = @{
             'report' = 'Make one HTML file of runs: curves, previews, the codebook, metrics, config and …'
             'demo' = 'Run every command once, on the emoji that come with restok: five minutes on two CPU …'
             'doctor' = 'Say whether this machine has what restok needs, and what to do where it has not. …'
-            'models' = 'List presets and released models; look into one, verify, convert, describe, publish'
+            'models' = 'List presets and released models; show, verify, convert, describe, publish one'
             'config' = 'Show, compare and check the settings of runs'
         }
         Options = [ordered]@{
@@ -800,7 +800,7 @@ $global:restokCommands = @{
     'restok models' = @{
         Commands = [ordered]@{
             'show' = 'Say what a model is: config, parameters, levels, fingerprint'
-            'verify' = 'Read models from end to end, and say whether they are what was written'
+            'verify' = 'Read models from end to end: are they what was written?'
             'convert' = 'Write a model in the other layout: released from ours, ours from released. Prints OUT'
             'halve' = 'Write a model with its weights rounded to 16 bits: half the bytes. Prints OUT'
             'card' = 'Write the card of a model, its README.md, with metrics and licence. Prints it'

@@ -18,7 +18,7 @@ from restok_cli.data.images import center_crop, png_bytes, to_float, to_tensor, 
 from restok_cli.data.shards import Sample, open_dataset
 from restok_cli.data.streams import StreamWriter, read_stream
 from restok_cli.data.writer import write_dataset
-from restok_cli.model.checkpoint import fingerprint, load_tokenizer, open_tokenizer
+from restok_cli.model.checkpoint import fingerprint, load_for_use, load_tokenizer, open_tokenizer
 
 CPU = torch.device("cpu")
 
@@ -83,7 +83,7 @@ def test_encoding_and_decoding_a_data_set_is_reconstructing_it(restok, here, nam
 def test_a_prefix_decodes_to_the_coarser_picture(restok, here):
     run(restok, "encode pictures/d.png --model tokenizer -o codes.npz")
     run(restok, "decode codes.npz --model tokenizer --tokens 4 -o d.png")
-    tokenizer = load_tokenizer(here / "tokenizer", CPU)
+    tokenizer = load_for_use(open_tokenizer(here / "tokenizer"), CPU)
     codes = torch.from_numpy(read_codes(here / "codes.npz").codes).long()
     with torch.inference_mode():
         expected = to_uint8(tokenizer.decode(codes[:, :4]))[0]

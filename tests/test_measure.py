@@ -269,7 +269,7 @@ def test_originals_of_pictures_that_reconstruct_left_out_are_left_out_too(tmp_pa
     found = json.loads(result.out)["metrics"]
     assert {metric["n"] for metric in found.values()} == {metric["n_reference"] for metric in found.values()} == {5}
     assert found["mse"]["value"] == 0
-    assert "1 of the 6 pictures" in result.err
+    assert "1 of 6 pictures" in result.err
 
 
 # --- processes ---------------------------------------------------------------------------------------------------

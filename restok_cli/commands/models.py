@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="""List presets and released models; look into one, verify, convert, describe, publish.
+    help="""List presets and released models; show, verify, convert, describe, publish one.
 
     Wherever a command takes a model, it takes a folder that restok wrote, one in
     the layout that the authors of the paper released, hf:owner/name[@revision] on
@@ -129,7 +129,7 @@ def verify(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Read models from end to end, and say whether they are what was written.
+    """Read models from end to end: are they what was written?
 
     Config and weights are compared with checksums.json, which restok writes into
     every model folder, or with the digests that the hub publishes. What has
