@@ -406,7 +406,7 @@ complete -c restok -n '__restok_argument \'restok\' 1 1' -a curves -d 'Draw what
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a report -d 'Make one HTML file of runs: curves, previews, the codebook, metrics, config and …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a demo -d 'Run every command once, on the emoji that come with restok: five minutes on two CPU …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a doctor -d 'Say whether this machine has what restok needs, and what to do where it has not. …'
-complete -c restok -n '__restok_argument \'restok\' 1 1' -a models -d 'List presets and released models; show, verify, convert, describe, publish one'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a models -d 'List presets and models; show, verify, convert, describe or publish one'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a config -d 'Show, compare and check the settings of runs'
 complete -c restok -n '__restok_at \'restok\'' -l version -d 'Print the version and leave'
 complete -c restok -n '__restok_at \'restok\'' -l help -s h -d 'Show this message and exit'

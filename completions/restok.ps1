@@ -413,7 +413,7 @@ $global:restokCommands = @{
             'report' = 'Make one HTML file of runs: curves, previews, the codebook, metrics, config and …'
             'demo' = 'Run every command once, on the emoji that come with restok: five minutes on two CPU …'
             'doctor' = 'Say whether this machine has what restok needs, and what to do where it has not. …'
-            'models' = 'List presets and released models; show, verify, convert, describe, publish one'
+            'models' = 'List presets and models; show, verify, convert, describe or publish one'
             'config' = 'Show, compare and check the settings of runs'
         }
         Options = [ordered]@{

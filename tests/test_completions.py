@@ -50,7 +50,7 @@ def test_commands_and_sub_commands_are_offered(shell, here):
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_options_are_those_of_the_command(shell, here):
-    assert complete(shell, "restok prepare verify --", here) == ["--help", "--jobs", "--json"]
+    assert complete(shell, "restok prepare verify --", here) == ["--help", "--jobs", "--json", "--max-member-bytes"]
     assert complete(shell, "restok generate --steps 9 --cl", here) == ["--class"]
 
 

@@ -114,4 +114,4 @@ def test_of_processes_that_fail_one_speaks(tmp_path):
     err = call(tmp_path, *TOKENIZER, "--batch-size", 4, "-o", "run", "--num-processes", 2, code=2)
     [line] = [line for line in err.splitlines() if line.startswith("restok: ")]
     assert "a batch of 4 cannot be cut into micro-batches of 4 for 2 processes" in line
-    assert [other.partition(":")[0] for other in err.splitlines() if other != line] == ["--max-steps"]
+    assert err.splitlines() == [line]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="""List presets and released models; show, verify, convert, describe, publish one.
+    help="""List presets and models; show, verify, convert, describe or publish one.
 
     Wherever a command takes a model, it takes a folder that restok wrote, one in
     the layout that the authors of the paper released, hf:owner/name[@revision] on
