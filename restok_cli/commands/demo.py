@@ -95,11 +95,16 @@ def demo(
             note(line)
         run_step(step)
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    note("")
     note(
-        f"\nDone in {minutes}:{seconds:02d}. Open {output / 'report.html'} in a browser: move the sliders over the "
-        "pictures, and see the curves.\nThe pictures are blobs, as they must be after so short a training of so small "
-        "a model; for those of one that was trained far longer, run\n$ restok generate --steps 9"
+        f"Done in {minutes}:{seconds:02d}. Open {output / 'report.html'} in a browser: move the sliders over the pictures,"
+        " and see the curves."
     )
+    note(
+        "The pictures are blobs, as they must be after so short a training of so small a model; for those of one that was"
+        " trained far longer, run"
+    )
+    note("$ restok generate --steps 9")
     print(output / "report.html")
 
 
