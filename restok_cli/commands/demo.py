@@ -97,12 +97,12 @@ def demo(
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     note("")
     note(
-        f"Done in {minutes}:{seconds:02d}. Open {output / 'report.html'} in a browser: move the sliders over the pictures,"
-        " and see the curves."
+        f"Done in {minutes}:{seconds:02d}. Open {output / 'report.html'} in a browser: move the sliders over the"
+        " pictures, and see the curves."
     )
     note(
-        "The pictures are blobs, as they must be after so short a training of so small a model; for those of one that was"
-        " trained far longer, run"
+        "The pictures are blobs, as they must be after so short a training of so small a model; for those of one that"
+        " was trained far longer, run"
     )
     note("$ restok generate --steps 9")
     print(output / "report.html")
