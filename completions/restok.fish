@@ -674,16 +674,16 @@ complete -c restok -n '__restok_argument \'restok models\' 1 1' -a convert -d 'W
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a halve -d 'Write a model with its weights rounded to 16 bits: half the bytes. Prints OUT'
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a card -d 'Write the card of a model, its README.md, with metrics and licence. Prints it'
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a push -d 'Publish a model on the Hugging Face hub, with its card and a generator\'s tokenizer. …'
-complete -c restok -n '__restok_at \'restok models\'' -l json -d 'Print one JSON object instead of the path'
+complete -c restok -n '__restok_at \'restok models\'' -l json -d 'Print one JSON object instead of lines'
 complete -c restok -n '__restok_at \'restok models\'' -l help -s h -d 'Show this message and exit'
 
 # restok models show
-complete -c restok -n '__restok_at \'restok models show\'' -l json -d 'Print one JSON object instead of the path'
+complete -c restok -n '__restok_at \'restok models show\'' -l json -d 'Print one JSON object instead of lines'
 complete -c restok -n '__restok_at \'restok models show\'' -l help -s h -d 'Show this message and exit'
 complete -c restok -n '__restok_argument \'restok models show\' 1 1' -f -a '(__restok_values \'models\') (__restok_folders)'
 
 # restok models verify
-complete -c restok -n '__restok_at \'restok models verify\'' -l json -d 'Print one JSON object instead of the path'
+complete -c restok -n '__restok_at \'restok models verify\'' -l json -d 'Print one JSON object instead of lines'
 complete -c restok -n '__restok_at \'restok models verify\'' -l help -s h -d 'Show this message and exit'
 complete -c restok -n '__restok_argument \'restok models verify\' 1 999' -F
 

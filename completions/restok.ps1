@@ -807,7 +807,7 @@ $global:restokCommands = @{
             'push' = 'Publish a model on the Hugging Face hub, with its card and a generator''s tokenizer. …'
         }
         Options = [ordered]@{
-            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
         }
@@ -818,7 +818,7 @@ $global:restokCommands = @{
         Commands = [ordered]@{
         }
         Options = [ordered]@{
-            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
         }
@@ -829,7 +829,7 @@ $global:restokCommands = @{
         Commands = [ordered]@{
         }
         Options = [ordered]@{
-            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
         }

@@ -8,6 +8,7 @@ import typer
 
 from restok_cli.commands.doctor_files import FILE_CHECKS, check_path
 from restok_cli.commands.doctor_machine import MACHINE_CHECKS, Finding, guarded
+from restok_cli.commands.options import LinesAsJson
 from restok_cli.console import counted, say
 from restok_cli.errors import RestokError
 
@@ -19,7 +20,7 @@ def doctor(
             metavar="[PATH…]", help="Data sets, code caches, models and runs to look at too.", show_default=False
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
+    as_json: LinesAsJson = False,
 ) -> None:
     """Say whether this machine has what restok needs, and what to do where it has not. Downloads nothing.
 

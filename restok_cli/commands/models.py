@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from restok_cli.commands.model_cards import described, to_publish
-from restok_cli.commands.options import SAMPLE_MODEL, AsJson, Overwrite, parse_model
+from restok_cli.commands.options import SAMPLE_MODEL, LinesAsJson, Overwrite, parse_model
 from restok_cli.console import counted, note, say
 from restok_cli.errors import RestokError, UsageError
 
@@ -80,7 +80,7 @@ Licence = Annotated[
 
 
 @app.callback()
-def models(context: typer.Context, as_json: AsJson = False) -> None:
+def models(context: typer.Context, as_json: LinesAsJson = False) -> None:
     if context.invoked_subcommand is not None:
         return
     from restok_cli.training.config import preset_names
@@ -96,7 +96,7 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(model: ModelArgument, as_json: AsJson = False) -> None:
+def show(model: ModelArgument, as_json: LinesAsJson = False) -> None:
     """Say what a model is: config, parameters, levels, fingerprint.
 
     Example:
@@ -127,14 +127,14 @@ def verify(
             show_default=False,
         ),
     ],
-    as_json: AsJson = False,
+    as_json: LinesAsJson = False,
 ) -> None:
     """Read models from end to end: are they what was written?
 
     Config and weights are compared with checksums.json, which restok writes into
     every model folder, or with the digests that the hub publishes. What has
-    neither, since an older restok or somebody else wrote it, is loaded to see that
-    it fits, and named with its SHA-256. The exit code is 1 where there are
+    neither, from an older restok or somebody else, is loaded to see that it
+    fits, and named with its SHA-256. The exit code is 1 where there are
     problems, and where a file has no digest.
 
     Example:

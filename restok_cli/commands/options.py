@@ -160,6 +160,7 @@ AnyBatchSize = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the path.")]
+LinesAsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")]
 
 # of the `prepare` commands
 OverwriteDataset = Annotated[bool, typer.Option("--overwrite", help="Replace the data set that OUT already holds.")]

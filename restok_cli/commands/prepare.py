@@ -11,6 +11,7 @@ from restok_cli.commands.options import (
     Check,
     CountsAsJson,
     Jobs,
+    LinesAsJson,
     MaxDecodedPixels,
     MaxMemberBytes,
     OverwriteDataset,
@@ -166,7 +167,7 @@ def verify(
     ],
     jobs: Jobs = None,
     max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
+    as_json: LinesAsJson = False,
 ) -> None:
     """Read a data set, or the codes of one, and say whether it is what was prepared.
 
