@@ -8,8 +8,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from restok_cli.model.config import Config, meanings, section_of
-from restok_cli.training.changes import MAY_CHANGE
-from restok_cli.training.config import RUN_CONFIGS, flatten
+from restok_cli.settings.changes import MAY_CHANGE
+from restok_cli.settings.training import RUN_CONFIGS, flatten
 
 OUTPUT = Path(__file__).with_name("configuration.md")
 HEAD = """\

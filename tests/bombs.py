@@ -134,16 +134,16 @@ def readers(folder: Path) -> dict[str, Callable[[], object]]:
     """By name, what reads a bomb; it returns what is to be told, or raises RestokError."""
     from restok_cli.data.code_files import read_codes
     from restok_cli.data.images import read_file
-    from restok_cli.data.parquet import read_parquet
-    from restok_cli.data.shards import Shard, ShardInfo, open_dataset
-    from restok_cli.data.streaming import read_shards
+    from restok_cli.data.shards.dataset import Shard, ShardInfo, open_dataset
+    from restok_cli.data.shards.streaming import read_shards
+    from restok_cli.data.shards.tars import list_files
+    from restok_cli.data.sources.parquet import read_parquet
+    from restok_cli.data.sources.texts import read_names
     from restok_cli.data.streams import read_stream
-    from restok_cli.data.tars import list_files
-    from restok_cli.data.texts import read_names
     from restok_cli.errors import PictureError
     from restok_cli.metrics.pictures import open_pictures
     from restok_cli.metrics.reference import read_statistics
-    from restok_cli.training.yaml_file import read_yaml
+    from restok_cli.settings.yaml_file import read_yaml
 
     def stream(name: str) -> list[str]:
         with open(folder / name, "rb") as file:

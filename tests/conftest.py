@@ -17,12 +17,12 @@ from drawings import OPTIONS, pngs
 
 from restok_cli.__main__ import round_alike
 from restok_cli.cli import run
-from restok_cli.data.shards import open_dataset
-from restok_cli.model.checkpoint import open_tokenizer, save_har, save_tokenizer
+from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.training.config import TokenizerRunConfig, read_preset
+from restok_cli.pretrained.folder import open_tokenizer, save_har, save_tokenizer
+from restok_cli.settings.training import TokenizerRunConfig, read_preset
 
 round_alike()  # as every restok command does first, before anything is multiplied
 

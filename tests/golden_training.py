@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from restok_cli.metrics.lpips import Lpips, open_lpips
 from restok_cli.model.har import Har
-from restok_cli.model.released import from_released, released_shapes
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.training.config import DINO
+from restok_cli.pretrained.released import from_released, released_shapes
+from restok_cli.settings.training import DINO
 from restok_cli.training.diff_augment import AUGMENT_DRAWS, CUTOUT, MAX_SHIFT
 from restok_cli.training.discriminator import Dino, DinoDiscriminator
 from restok_cli.training.losses import FIT_DRAWS, PADDING

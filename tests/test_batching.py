@@ -3,7 +3,7 @@ from itertools import chain, islice
 import numpy as np
 import pytest
 
-from restok_cli.data.batching import Order, micro_batches, shuffle
+from restok_cli.data.loading.batching import Order, micro_batches, shuffle
 
 PICTURES = 10
 
@@ -39,7 +39,7 @@ def test_micro_batches_of_all_processes_make_up_the_step():
 def test_a_late_epoch_costs_one_shuffle(monkeypatch):
     shuffled = []
     monkeypatch.setattr(
-        "restok_cli.data.batching.shuffle", lambda n, seed, epoch: shuffled.append(epoch) or np.arange(n)
+        "restok_cli.data.loading.batching.shuffle", lambda n, seed, epoch: shuffled.append(epoch) or np.arange(n)
     )
     order = Order(PICTURES, seed=0)
     assert order.visits(10**15 + 3, 4) == [(10**14, i) for i in (3, 4, 5, 6)]

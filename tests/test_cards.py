@@ -10,11 +10,11 @@ import yaml
 from pictures import write_pictures
 
 from restok_cli import cli
-from restok_cli.data.shards import open_dataset
+from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.errors import RestokError
-from restok_cli.model.card import Record, card_text, read_record, record_text
-from restok_cli.model.checkpoint import fingerprint, load_tokenizer, open_har, open_tokenizer
-from restok_cli.training.config import RUN_CONFIGS, merged, preset_names, read_preset
+from restok_cli.pretrained.card import Record, card_text, read_record, record_text
+from restok_cli.pretrained.folder import fingerprint, load_tokenizer, open_har, open_tokenizer
+from restok_cli.settings.training import RUN_CONFIGS, merged, preset_names, read_preset
 from restok_cli.training.history import last_numbers, nearest_preset
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.model.checkpoint import (
+from restok_cli.pretrained.folder import (
     fingerprint,
     load_for_use,
     load_generator,

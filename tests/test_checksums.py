@@ -10,7 +10,7 @@ import torch
 from damage import damages
 
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.model.checkpoint import load_generator, load_tokenizer, open_tokenizer
+from restok_cli.pretrained.folder import load_generator, load_tokenizer, open_tokenizer
 
 CPU = torch.device("cpu")
 FILES = ("config.json", "model.safetensors", "checksums.json")
@@ -73,7 +73,7 @@ def test_a_model_without_checksums_is_loaded(bare, tiny_models):
 
 def problems(*models: Path) -> list[str]:
     """What `restok models verify` prints of models that have problems."""
-    from restok_cli.model.verify import verify_model
+    from restok_cli.pretrained.verify import verify_model
 
     return [f"{file.path}: {file.problem}" for model in models for file in verify_model(model) if file.problem]
 

@@ -20,7 +20,7 @@ from restok_cli import cli
 from restok_cli.errors import Interrupted
 from restok_cli.files import whole_file
 from restok_cli.metrics.cache import default_cache
-from restok_cli.model.checkpoint import open_tokenizer, save_har, save_tokenizer
+from restok_cli.pretrained.folder import open_tokenizer, save_har, save_tokenizer
 
 COMMANDS = (
     (),

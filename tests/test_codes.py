@@ -7,15 +7,15 @@ import pytest
 import torch
 from damage import damages
 
-from restok_cli.data.code_writer import finish_codes, shard_path, start_codes, write_code_shard
-from restok_cli.data.codes import (
+from restok_cli.data.shards.code_cache import (
     CodePlan,
     code_batches,
     evaluation_code_batches,
     is_codes,
     open_codes,
 )
-from restok_cli.data.verify_codes import verify_codes
+from restok_cli.data.shards.code_writer import finish_codes, shard_path, start_codes, write_code_shard
+from restok_cli.data.shards.verify_codes import verify_codes
 from restok_cli.errors import RestokError, UsageError
 
 NUM_VIEWS, LENGTH, SIZES = 10, 6, {"train": 11, "validation": 3}

@@ -10,9 +10,11 @@ import yaml
 
 from restok_cli.commands.runs import run_layers
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.training import config
-from restok_cli.training.changes import MAY_CHANGE, WEIGHT_FILES, differences
-from restok_cli.training.config import (
+from restok_cli.settings import training as config
+from restok_cli.settings.changes import MAY_CHANGE, WEIGHT_FILES, differences
+from restok_cli.settings.layers import Layer, kind_of, known_keys, layers_of, rescaled, resolve, with_model
+from restok_cli.settings.recorded import read_config, write_config
+from restok_cli.settings.training import (
     RUN_CONFIGS,
     DataConfig,
     HarRunConfig,
@@ -22,9 +24,7 @@ from restok_cli.training.config import (
     preset_names,
     read_preset,
 )
-from restok_cli.training.recorded import read_config, write_config
-from restok_cli.training.settings import Layer, kind_of, known_keys, layers_of, rescaled, resolve, with_model
-from restok_cli.training.yaml_file import parse_value, parse_yaml
+from restok_cli.settings.yaml_file import parse_value, parse_yaml
 
 
 def settings(tmp_path, text, *assignments, kind="tokenizer", preset=None, **options):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from restok_cli.training.curves import read_curves
+from restok_cli.reports.curves import read_curves
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from restok_cli.training.config import DiscriminatorConfig, OptimizerConfig
+from restok_cli.settings.training import DiscriminatorConfig, OptimizerConfig
 from restok_cli.training.discriminator import (
     DINO,
     DINO_DEPTHS,

@@ -22,9 +22,9 @@ from pictures import write_pictures
 
 from restok_cli import cli
 from restok_cli.cli import run
-from restok_cli.data.shards import Dataset, Sample, Split
-from restok_cli.data.writer import write_dataset
-from restok_cli.training.config import RUN_CONFIGS, flatten, read_preset
+from restok_cli.data.shards.dataset import Dataset, Sample, Split
+from restok_cli.data.shards.writer import write_dataset
+from restok_cli.settings.training import RUN_CONFIGS, flatten, read_preset
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

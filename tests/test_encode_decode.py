@@ -15,10 +15,10 @@ from PIL import Image
 
 from restok_cli.data.code_files import read_codes
 from restok_cli.data.images import center_crop, png_bytes, to_float, to_tensor, to_uint8
-from restok_cli.data.shards import Sample, open_dataset
+from restok_cli.data.shards.dataset import Sample, open_dataset
+from restok_cli.data.shards.writer import write_dataset
 from restok_cli.data.streams import StreamWriter, read_stream
-from restok_cli.data.writer import write_dataset
-from restok_cli.model.checkpoint import fingerprint, load_for_use, load_tokenizer, open_tokenizer
+from restok_cli.pretrained.folder import fingerprint, load_for_use, load_tokenizer, open_tokenizer
 
 CPU = torch.device("cpu")
 

@@ -13,16 +13,16 @@ from PIL import Image
 
 from restok_cli.commands.evaluate import METRICS, evaluate
 from restok_cli.data.images import center_crop, save_image, to_float, to_tensor
-from restok_cli.data.shards import Sample
-from restok_cli.data.writer import write_dataset
+from restok_cli.data.shards.dataset import Sample
+from restok_cli.data.shards.writer import write_dataset
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.metrics.features import RandomNetwork
 from restok_cli.metrics.protocol import METRICS as TABLE
 from restok_cli.metrics.protocol import Measurement, caveat, name_with_count, remarks
-from restok_cli.model.checkpoint import save_tokenizer
 from restok_cli.model.config import TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.training.config import read_preset
+from restok_cli.pretrained.folder import save_tokenizer
+from restok_cli.settings.training import read_preset
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(evaluate)

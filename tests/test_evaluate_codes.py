@@ -12,12 +12,12 @@ from conftest import make_har
 from PIL import Image
 
 from restok_cli.data.code_files import Codes, write_codes
-from restok_cli.data.codes import open_codes
-from restok_cli.data.shards import Sample
-from restok_cli.data.writer import write_dataset
-from restok_cli.model.checkpoint import fingerprint, open_tokenizer, save_har, save_tokenizer
+from restok_cli.data.shards.code_cache import open_codes
+from restok_cli.data.shards.dataset import Sample
+from restok_cli.data.shards.writer import write_dataset
 from restok_cli.model.config import HarConfig
 from restok_cli.model.levels import level_sizes
+from restok_cli.pretrained.folder import fingerprint, open_tokenizer, save_har, save_tokenizer
 
 CLASSES = [f"class {i}" for i in range(5)]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from restok_cli.data.images import save_image
-from restok_cli.model.checkpoint import save_tokenizer
+from restok_cli.pretrained.folder import save_tokenizer
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from pictures import write_pictures
 
 from restok_cli.cli import run
-from restok_cli.data.folders import walk_folder
-from restok_cli.data.sources import unused_key
+from restok_cli.data.sources.folders import walk_folder
+from restok_cli.data.sources.listing import unused_key
 from restok_cli.errors import RestokError, UsageError
 
 CAFE = {form: unicodedata.normalize(form, "café") for form in ("NFC", "NFD")}

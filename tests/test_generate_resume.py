@@ -11,10 +11,10 @@ import pytest
 from damage import damages
 from drawings import OPTIONS, RESTOK, pngs
 
-from restok_cli.commands import drawing
-from restok_cli.data import unfinished
-from restok_cli.data.unfinished import alone
 from restok_cli.errors import Interrupted
+from restok_cli.inference import generating as drawing
+from restok_cli.inference import unfinished
+from restok_cli.inference.unfinished import alone
 
 FORMS = {  # of the output, with the options that ask for it
     "out": (),

@@ -18,7 +18,7 @@ import restok_cli
 from restok_cli.data import images
 from restok_cli.data.images import HEAD_BYTES, looks_like_picture, open_image, read_file, read_image, split_png
 from restok_cli.data.inputs import find_inputs
-from restok_cli.data.intake import Rules, check_picture, take_in
+from restok_cli.data.sources.intake import Rules, check_picture, take_in
 from restok_cli.errors import Interrupted, PictureError
 from restok_cli.metrics.pictures import open_pictures
 

@@ -15,10 +15,10 @@ import scipy.io
 from imagenets import CLASS_IDS, NAMES, VALIDATION, train_pictures, validation_pictures, write_rows
 
 from restok_cli.cli import run
-from restok_cli.data import preparation
-from restok_cli.data.devkit import read_devkit, read_structures
-from restok_cli.data.imagenet import read_classes
-from restok_cli.data.shards import open_dataset
+from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.data.sources import preparation
+from restok_cli.data.sources.devkit import read_devkit, read_structures
+from restok_cli.data.sources.imagenet import read_classes
 
 LAYOUTS = {
     "tars": imagenets.write_tars,
@@ -241,7 +241,7 @@ def test_parquet_files_that_speak_of_more_than_they_can_hold_are_refused(fails, 
     imagenets.write_rows(tmp_path / "in/train-0.parquet", [("a.JPEG", b"x", 0)] * 30_000, 30_000)
     assert "damaged parquet file" in fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
     imagenets.write_rows(tmp_path / "in/train-0.parquet", [("a.JPEG", bytes(range(256)), 0)] * 4, 4)
-    monkeypatch.setattr("restok_cli.data.parquet.MAX_GROUP_BYTES", 100)
+    monkeypatch.setattr("restok_cli.data.sources.parquet.MAX_GROUP_BYTES", 100)
     assert "write it again with fewer rows" in fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
 
 

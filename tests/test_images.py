@@ -18,7 +18,7 @@ from restok_cli.data.images import (
     to_tensor,
     to_uint8,
 )
-from restok_cli.data.walk import find_images
+from restok_cli.data.sources.walk import find_images
 from restok_cli.errors import RestokError, UsageError
 
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from pictures import noise
 
-from restok_cli.data.batching import Batch, Loaded, pack, unpack
 from restok_cli.data.images import center_crop, to_tensor
-from restok_cli.data.loader import batches, evaluation_batches
-from restok_cli.data.shards import Sample, open_dataset
-from restok_cli.data.transforms import Transform
-from restok_cli.data.writer import write_dataset
+from restok_cli.data.loading.batching import Batch, Loaded, pack, unpack
+from restok_cli.data.loading.loader import batches, evaluation_batches
+from restok_cli.data.loading.transforms import Transform
+from restok_cli.data.shards.dataset import Sample, open_dataset
+from restok_cli.data.shards.writer import write_dataset
 from restok_cli.errors import RestokError, UsageError
 
 PICTURES = 10
@@ -238,8 +238,8 @@ def test_what_goes_through_a_worker_comes_back_as_it_was():
 KILL_A_WORKER = """
 import multiprocessing, sys, time
 from restok_cli import cli
-from restok_cli.data.loader import batches
-from restok_cli.data.shards import open_dataset
+from restok_cli.data.loading.loader import batches
+from restok_cli.data.shards.dataset import open_dataset
 
 def train(**_):
     split = open_dataset(sys.argv[1]).split("train")
@@ -277,9 +277,9 @@ LOAD_AN_EPOCH = """
 import re, sys
 from pathlib import Path
 import torchvision
-from restok_cli.data.batching import micro_batches
-from restok_cli.data.loader import batches
-from restok_cli.data.shards import open_dataset
+from restok_cli.data.loading.batching import micro_batches
+from restok_cli.data.loading.loader import batches
+from restok_cli.data.shards.dataset import open_dataset
 
 def peak():
     return 1024 * int(re.search("VmHWM: *([0-9]+)", Path("/proc/self/status").read_text().replace(chr(9), " "))[1])

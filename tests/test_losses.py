@@ -9,7 +9,7 @@ from torch import nn
 from restok_cli.metrics.lpips import Lpips
 from restok_cli.model.config import TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.training.config import (
+from restok_cli.settings.training import (
     AlignmentConfig,
     DiscriminatorConfig,
     TokenizerLossConfig,

@@ -9,9 +9,9 @@ from restok_cli.model import size as model_size
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.training import memory
-from restok_cli.training.config import HarRunConfig, TokenizerRunConfig, read_preset
-from restok_cli.training.memory import check_memory, num_parameters, remedies, telling_what_helps
+from restok_cli.planning import memory
+from restok_cli.planning.memory import check_memory, num_parameters, remedies, telling_what_helps
+from restok_cli.settings.training import HarRunConfig, TokenizerRunConfig, read_preset
 
 CPU = torch.device("cpu")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from restok_cli.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, open_har, open_tokenizer
+from restok_cli.pretrained.folder import CONFIG_FILE, WEIGHTS_FILE, open_har, open_tokenizer
 
 
 @pytest.mark.parametrize("kind", ["tokenizer", "har"])

@@ -9,7 +9,7 @@ import pytest
 from damage import damages
 from PIL import Image
 
-from restok_cli.data.picture_folders import known_digests, manifest_line
+from restok_cli.data.image_folders import known_digests, manifest_line
 from restok_cli.files import file_crc32
 
 

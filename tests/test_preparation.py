@@ -17,8 +17,8 @@ from pictures import noise, write_pictures
 from PIL import Image
 
 from restok_cli.commands.prepare import app
-from restok_cli.data import folders, preparation
-from restok_cli.data.shards import open_dataset
+from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.data.sources import folders, preparation
 from restok_cli.files import whole_file
 from restok_cli.locks import locked_folder
 

@@ -7,8 +7,8 @@ from pictures import noise, write_pictures
 from PIL import Image
 
 from restok_cli.commands import prepare, prepare_shards
-from restok_cli.data.shards import open_dataset
-from restok_cli.data.transforms import Transform
+from restok_cli.data.loading.transforms import Transform
+from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.errors import RestokError, UsageError
 
 
@@ -240,7 +240,7 @@ def test_a_crash_while_writing_keeps_the_old_data_set(pets, tmp_path, monkeypatc
     def crash(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("restok_cli.data.preparation.write_manifest", crash)
+    monkeypatch.setattr("restok_cli.data.sources.preparation.write_manifest", crash)
     with pytest.raises(OSError, match="No space left"):
         run("folder", pets, tmp_path / "out", "--validation-fraction", 0.5, "--overwrite")
     assert open_dataset(tmp_path / "out").fingerprint == fingerprint

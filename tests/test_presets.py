@@ -6,9 +6,9 @@ import pytest
 from conftest import GOLDEN
 
 from restok_cli.errors import UsageError
-from restok_cli.model.released import tokenizer_config
-from restok_cli.training.changes import differences
-from restok_cli.training.config import (
+from restok_cli.pretrained.released import tokenizer_config
+from restok_cli.settings.changes import differences
+from restok_cli.settings.training import (
     RUN_CONFIGS,
     HarRunConfig,
     TokenizerRunConfig,

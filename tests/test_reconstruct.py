@@ -19,7 +19,7 @@ from restok_cli.data.images import center_crop, to_float, to_tensor, to_uint8
 from restok_cli.data.streams import StreamWriter, read_stream
 from restok_cli.files import file_crc32
 from restok_cli.metrics.codebook import codebook_use
-from restok_cli.model.checkpoint import load_for_use, open_tokenizer
+from restok_cli.pretrained.folder import load_for_use, open_tokenizer
 
 CPU = torch.device("cpu")
 

@@ -10,10 +10,10 @@ from torch import nn
 
 from restok_cli.commands.runs import run_layers
 from restok_cli.errors import UsageError
-from restok_cli.training.config import HarRunConfig, OptimizerConfig, RunKind, TokenizerRunConfig, merged
-from restok_cli.training.recorded import changed_since, recorded_config
+from restok_cli.settings.layers import resolve
+from restok_cli.settings.recorded import changed_since, recorded_config
+from restok_cli.settings.training import HarRunConfig, OptimizerConfig, RunKind, TokenizerRunConfig, merged
 from restok_cli.training.run import RunFolder
-from restok_cli.training.settings import resolve
 from restok_cli.training.update import Update
 
 TOLD = (

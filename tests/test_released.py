@@ -11,7 +11,11 @@ from golden_models import close, fill, load_case
 from safetensors.torch import load_file, save_file
 
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.model.checkpoint import (
+from restok_cli.model.config import HarConfig, TokenizerConfig
+from restok_cli.model.har import Har
+from restok_cli.model.sampling import SamplingOptions, sample
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.pretrained.folder import (
     fingerprint,
     load_generator,
     load_tokenizer,
@@ -20,12 +24,8 @@ from restok_cli.model.checkpoint import (
     save_har,
     save_tokenizer,
 )
-from restok_cli.model.config import HarConfig, TokenizerConfig
-from restok_cli.model.har import Har
-from restok_cli.model.released import released_tokenizer_config, tokenizer_config
-from restok_cli.model.sampling import SamplingOptions, sample
-from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.training.config import preset_names
+from restok_cli.pretrained.released import released_tokenizer_config, tokenizer_config
+from restok_cli.settings.training import preset_names
 
 CPU = torch.device("cpu")
 

@@ -13,11 +13,11 @@ from PIL import Image
 from restok_cli.data.images import save_image
 from restok_cli.errors import RestokError
 from restok_cli.metrics.compare import read_result
-from restok_cli.training.charts import HEIGHT, Line, draw_chart, nice_step, short, thinned
-from restok_cli.training.config import RUN_CONFIGS, read_preset
-from restok_cli.training.recorded import write_config
-from restok_cli.training.run_facts import read_run
-from restok_cli.training.starts import read_starts
+from restok_cli.reports.charts import HEIGHT, Line, draw_chart, nice_step, short, thinned
+from restok_cli.reports.runs import read_run
+from restok_cli.settings.recorded import write_config
+from restok_cli.settings.training import RUN_CONFIGS, read_preset
+from restok_cli.training.launches import read_starts
 
 START = {
     "step": 0,

@@ -10,9 +10,9 @@ import pytest
 import torch
 from pictures import write_pictures
 
-from restok_cli.commands.coding import sized
 from restok_cli.errors import UsageError
-from restok_cli.model.checkpoint import load_tokenizer
+from restok_cli.inference.coding import sized
+from restok_cli.pretrained.folder import load_tokenizer
 from restok_cli.room import check_disk, check_memory
 
 ABSURD = 10**12

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from restok_cli.commands.runs import carry_out
 from restok_cli.console import note
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.model.checkpoint import save_tokenizer
-from restok_cli.training.config import RUN_CONFIGS, HarRunConfig, TokenizerRunConfig, merged
+from restok_cli.pretrained.folder import save_tokenizer
+from restok_cli.settings.training import RUN_CONFIGS, HarRunConfig, TokenizerRunConfig, merged
 from restok_cli.training.run import RunFolder
 
 

@@ -9,7 +9,7 @@ import webdataset
 from pictures import noise
 
 from restok_cli.assets.build_sample import build_sample
-from restok_cli.data.shards import SAMPLE_FOLDER, open_dataset
+from restok_cli.data.shards.dataset import SAMPLE_FOLDER, open_dataset
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ from PIL import Image
 
 from restok_cli.commands.options import SAMPLE_MODEL
 from restok_cli.data.images import to_float, to_uint8
-from restok_cli.data.loader import evaluation_batches
+from restok_cli.data.loading.loader import evaluation_batches
 from restok_cli.errors import Failed
 from restok_cli.metrics.codebook import use_of_counts
 from restok_cli.metrics.pixels import psnr
-from restok_cli.model.checkpoint import TOKENIZER_FOLDER, load_for_use, open_har, open_tokenizer
+from restok_cli.pretrained.folder import TOKENIZER_FOLDER, load_for_use, open_har, open_tokenizer
 from restok_cli.training.codebook import count_codes
 
 CPU = torch.device("cpu")
@@ -34,7 +34,7 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def held_out():
     """(n, 3, 64, 64) the 202 emoji that no training saw."""
-    from restok_cli.data.shards import open_dataset
+    from restok_cli.data.shards.dataset import open_dataset
 
     data = open_dataset("sample")
     return torch.cat([batch.images for batch in evaluation_batches(data.held_out, image_size=(64, 64), batch_size=32)])

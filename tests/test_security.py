@@ -20,11 +20,10 @@ from bombs import END, LIMIT, SIZE, member, png, sparse_member
 from pictures import write_pictures
 from webdataset.filters import shuffle
 
-from restok_cli.data import streaming
-from restok_cli.data.loader import batches
-from restok_cli.data.shards import open_dataset
+from restok_cli.data.loading.loader import batches
+from restok_cli.data.shards.dataset import open_dataset, streaming
 from restok_cli.errors import RestokError
-from restok_cli.model.checkpoint import read_tensors
+from restok_cli.weights import read_tensors
 
 ALLOWED = 64 << 20  # bytes that the peak of memory may grow by at a bomb of SIZE
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n0 0 moveto\n%%EOF\n"
@@ -334,8 +333,8 @@ def write_hostile_tar(path: Path) -> Path:
 
 def write_hostile_set(folder: Path) -> Path:
     """A data set that somebody has published, whose pictures are none."""
-    from restok_cli.data.shards import Sample
-    from restok_cli.data.writer import write_dataset
+    from restok_cli.data.shards.dataset import Sample
+    from restok_cli.data.shards.writer import write_dataset
 
     good = [Sample("a", "png", png(), (16, 20), -1, {})]
     bad = [Sample(name[0], name[2:], data, (16, 20), -1, {}) for name, data in HOSTILE.items()]

@@ -1,6 +1,6 @@
 import pytest
 
-from restok_cli.data.splits import split_named, split_of
+from restok_cli.data.sources.splits import split_named, split_of
 from restok_cli.errors import UsageError
 
 

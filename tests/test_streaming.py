@@ -19,10 +19,10 @@ from pictures import noise
 from webdataset import TarWriter
 
 from restok_cli.data.images import center_crop, read_image, to_tensor
-from restok_cli.data.loader import batches, evaluation_batches
-from restok_cli.data.shards import StreamedSplit, open_dataset
+from restok_cli.data.loading.loader import batches, evaluation_batches
+from restok_cli.data.shards.dataset import StreamedSplit, open_dataset
 from restok_cli.errors import Interrupted, RestokError
-from restok_cli.model.checkpoint import save_tokenizer
+from restok_cli.pretrained.folder import save_tokenizer
 
 CLASS_NAMES = [str(i) for i in range(100)]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from restok_cli.data.texts import read_names, read_text
+from restok_cli.data.sources.texts import read_names, read_text
 from restok_cli.errors import UsageError
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from restok_cli.errors import RestokError
+from restok_cli.settings.training import HarRunConfig
 from restok_cli.training import trackers
-from restok_cli.training.config import HarRunConfig
 from restok_cli.training.run import RunFolder
 
 

@@ -13,8 +13,8 @@ from restok_cli.errors import Interrupted
 from restok_cli.metrics.codebook import codebook_use
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.settings.training import TokenizerRunConfig
 from restok_cli.training.codebook import count_codes, draw_prefix_lengths, prefix_distribution, revive
-from restok_cli.training.config import TokenizerRunConfig
 from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
 from restok_cli.training.optim import seed_step
 from restok_cli.training.stopping import stop_signals

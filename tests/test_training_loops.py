@@ -14,8 +14,8 @@ from PIL import Image
 from training_runs import HAR, TOKENIZER, break_steps, call, equal, log, state, train
 
 from restok_cli.locks import locked_folder
-from restok_cli.model.checkpoint import load_tokenizer
 from restok_cli.model.quantizer import Quantizer
+from restok_cli.pretrained.folder import load_tokenizer
 from restok_cli.training import code_source, stopping, tokenizer_loop
 from restok_cli.training.codebook import revive
 

@@ -27,15 +27,15 @@ from golden_training import (
 from torch import Tensor, nn
 from training_runs import equal
 
-from restok_cli.data.batching import Batch
+from restok_cli.data.loading.batching import Batch
 from restok_cli.metrics.lpips import Lpips
-from restok_cli.model.checkpoint import open_tokenizer
 from restok_cli.model.har import Har
-from restok_cli.model.released import har_config, to_released, tokenizer_config
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.pretrained.folder import open_tokenizer
+from restok_cli.pretrained.released import har_config, to_released, tokenizer_config
+from restok_cli.settings.training import DINO, HarRunConfig, TokenizerRunConfig, merged, read_preset
 from restok_cli.training import adversary, har_loop, tokenizer_loop
 from restok_cli.training.code_source import Coded
-from restok_cli.training.config import DINO, HarRunConfig, TokenizerRunConfig, merged, read_preset
 from restok_cli.training.discriminator import Dino, DinoDiscriminator, LeCam, follow_weights
 from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses, discriminator_losses
 from restok_cli.training.optim import make_optimizer, update_ema

@@ -12,15 +12,15 @@ from training_runs import HAR, TOKENIZER, break_steps, equal, log, state
 
 from restok_cli.metrics.lpips import Lpips
 from restok_cli.model.levels import level_sizes
-from restok_cli.training import tokenizer_loop
-from restok_cli.training.codebook import UseOfPossible
-from restok_cli.training.config import (
+from restok_cli.settings.training import (
     HarRunConfig,
     HealthConfig,
     OptimizerConfig,
     TokenizerHealthConfig,
     read_preset,
 )
+from restok_cli.training import tokenizer_loop
+from restok_cli.training.codebook import UseOfPossible
 from restok_cli.training.discriminator import PatchDiscriminator
 from restok_cli.training.har_loop import HarState
 from restok_cli.training.health import Health

@@ -8,7 +8,7 @@ from pictures import noise
 from PIL import Image
 
 from restok_cli.data.images import center_crop, read_image, to_tensor
-from restok_cli.data.transforms import NUM_VIEWS, Transform, make_views, random_crop, random_resized_box
+from restok_cli.data.loading.transforms import NUM_VIEWS, Transform, make_views, random_crop, random_resized_box
 from restok_cli.errors import PictureError
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pictures import noise, write_pictures
 
-from restok_cli.data.walk import find_images, pictures_below, tars_in
+from restok_cli.data.sources.walk import find_images, pictures_below, tars_in
 from restok_cli.errors import RestokError, UsageError
 
 

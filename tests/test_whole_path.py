@@ -15,9 +15,9 @@ from PIL import Image
 from restok_cli import cli
 from restok_cli.data.code_files import read_codes
 from restok_cli.data.images import to_float
-from restok_cli.data.loader import evaluation_batches
-from restok_cli.data.shards import open_dataset
-from restok_cli.model.checkpoint import load_generator, load_tokenizer
+from restok_cli.data.loading.loader import evaluation_batches
+from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.pretrained.folder import load_generator, load_tokenizer
 from restok_cli.training.checkpoints import read_checkpoint
 
 CPU = torch.device("cpu")

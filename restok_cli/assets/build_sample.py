@@ -15,9 +15,9 @@ from io import BytesIO
 from pathlib import Path
 
 from restok_cli.data.images import read_image
-from restok_cli.data.shards import SAMPLE_FOLDER, Manifest, Sample
-from restok_cli.data.sources import split_by_hash
-from restok_cli.data.writer import write_dataset, write_manifest
+from restok_cli.data.shards.dataset import SAMPLE_FOLDER, Manifest, Sample
+from restok_cli.data.shards.writer import write_dataset, write_manifest
+from restok_cli.data.sources.listing import split_by_hash
 from restok_cli.files import whole_folder
 
 VALIDATION_FRACTION = 0.1

@@ -11,7 +11,7 @@ from restok_cli.console import note, say
 from restok_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from restok_cli.training.settings import Settings
+    from restok_cli.settings.layers import Settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -60,7 +60,7 @@ def diff(one: Source, other: Source, kind: Kind = None, as_json: AsJson = False)
 
       restok config diff restok-l-128 restok-l-128-released
     """
-    from restok_cli.training.config import flatten
+    from restok_cli.settings.training import flatten
 
     before, after = (
         flatten(settings.config.model_dump(mode="json")) for settings in settings_of([one, other], kind, [])
@@ -86,7 +86,7 @@ def validate(
       restok config validate run.yaml
     """
     from restok_cli.model.size import check_model_memory
-    from restok_cli.training.settings import likely_kinds
+    from restok_cli.settings.layers import likely_kinds
 
     kinds = [kind] if kind else likely_kinds(file)
     errors: dict[str, UsageError] = {}
@@ -111,7 +111,7 @@ def schema(kind: Annotated[Literal["tokenizer", "har"], typer.Argument(metavar="
 
       restok config schema har > har.schema.json
     """
-    from restok_cli.training.config import RUN_CONFIGS, preset_names
+    from restok_cli.settings.training import RUN_CONFIGS, preset_names
 
     result = RUN_CONFIGS[kind].model_json_schema()
     preset = {"enum": preset_names(kind), "title": "Preset", "description": "What this file builds on."}
@@ -120,7 +120,7 @@ def schema(kind: Annotated[Literal["tokenizer", "har"], typer.Argument(metavar="
 
 def settings_of(names: list[str], kind: str | None, assignments: list[str]) -> "list[Settings]":
     """The settings of presets, files or runs, all of one kind. Raises UsageError where one is wrong."""
-    from restok_cli.training.settings import find, kind_of
+    from restok_cli.settings.layers import find, kind_of
 
     found = [find(name) for name in names]
     kind = kind or kind_of(found)
@@ -128,7 +128,7 @@ def settings_of(names: list[str], kind: str | None, assignments: list[str]) -> "
 
 
 def resolve_one(found: str | Path, kind: str, assignments: list[str]) -> "Settings":
-    from restok_cli.training.settings import layers_of, rescaled, resolve
+    from restok_cli.settings.layers import layers_of, rescaled, resolve
 
     preset, file = (found, None) if isinstance(found, str) else (None, found)
     layers, _ = rescaled(kind, layers_of(kind, preset, file, assignments))

@@ -30,7 +30,7 @@ def curves(
     """
     check_output_file("-o", output, ".png", overwrite)
 
-    from restok_cli.training.curves import draw_curves, read_curves, short_names
+    from restok_cli.reports.curves import draw_curves, read_curves, short_names
 
     draw_curves(dict(zip(short_names(runs), map(read_curves, runs), strict=True)), metrics or [], output)
     print(output)

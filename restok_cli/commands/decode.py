@@ -29,8 +29,8 @@ from restok_cli.files import check_apart, crc32_of, lines_of, whole_file, whole_
 
 if TYPE_CHECKING:
     from restok_cli.data.code_files import Codes
-    from restok_cli.model.checkpoint import ModelFolder
     from restok_cli.model.tokenizer import Tokenizer
+    from restok_cli.pretrained.folder import ModelFolder
 
 DECODED_FOLDER = Path("decoded")
 
@@ -80,8 +80,8 @@ def decode(
 
     whole = None if codes == "-" else read_codes(Path(codes))
 
-    from restok_cli.commands.coding import choose_batch_size
-    from restok_cli.model.checkpoint import fingerprint, load_for_use, open_tokenizer
+    from restok_cli.inference.coding import choose_batch_size
+    from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
 
     torch_device = open_device(device)
     folder = open_tokenizer(model)
@@ -142,7 +142,7 @@ def decode_all(parts: "Iterable[Codes]", tokenizer: "Tokenizer", total: int | No
     """Decode one part after the other."""
     import torch
 
-    from restok_cli.commands.coding import decode_codes, png_files
+    from restok_cli.inference.coding import decode_codes, png_files
 
     device = tokenizer.quantizer.codebook.device
     with Progress("decode", total, "pictures") as progress:
@@ -156,7 +156,7 @@ def decode_all(parts: "Iterable[Codes]", tokenizer: "Tokenizer", total: int | No
 
 def write_pictures(pictures: Iterator[Decoded], output: Path) -> int:
     """Write a folder, one .png, or a tar stream on stdout; return how many pictures there were."""
-    from restok_cli.data.picture_folders import PICTURE_MANIFEST, manifest_line
+    from restok_cli.data.image_folders import PICTURE_MANIFEST, manifest_line
 
     count = 0
     if output == STDOUT:

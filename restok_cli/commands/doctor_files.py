@@ -11,7 +11,7 @@ from restok_cli.console import counted
 from restok_cli.errors import RestokError, UsageError
 
 if TYPE_CHECKING:
-    from restok_cli.model.checkpoint import ModelFolder
+    from restok_cli.pretrained.folder import ModelFolder
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # one of which timm takes
 
@@ -73,7 +73,7 @@ def _torch_file(weights: TorchWeights) -> Iterator[Finding]:
 def hub_weights() -> Iterator[Finding]:
     """Those that timm takes from the hub."""
     from restok_cli.metrics.backbones import TIMM_NAMES
-    from restok_cli.training.config import DINO, AlignmentConfig
+    from restok_cli.settings.training import DINO, AlignmentConfig
 
     teacher = AlignmentConfig().teacher
     for each in (
@@ -116,8 +116,8 @@ def _is_weights(path: Path) -> bool:
 
 def check_path(path: str) -> Iterator[Finding]:
     """A data set, a code cache, a model or a run."""
-    from restok_cli.data.codes import is_codes
-    from restok_cli.data.shards import is_dataset
+    from restok_cli.data.shards.code_cache import is_codes
+    from restok_cli.data.shards.dataset import is_dataset
 
     check = _check_codes if is_codes(path) else _check_dataset if is_dataset(path) else _check_model
     try:
@@ -128,7 +128,7 @@ def check_path(path: str) -> Iterator[Finding]:
 
 def _check_dataset(path: str) -> Iterator[Finding]:
     """Shards by their size, indices as a whole; verify does the rest."""
-    from restok_cli.data.shards import StreamedSplit, open_dataset
+    from restok_cli.data.shards.dataset import StreamedSplit, open_dataset
 
     dataset = open_dataset(path, allow_pipe=True)  # which runs nothing yet
     counts = []
@@ -147,7 +147,7 @@ def _check_dataset(path: str) -> Iterator[Finding]:
 
 
 def _check_codes(path: str) -> Iterator[Finding]:
-    from restok_cli.data.codes import open_codes
+    from restok_cli.data.shards.code_cache import open_codes
 
     codes = open_codes(path)
     counts = ", ".join(f"{name} {len(codes.split(name))}" for name in codes.splits)
@@ -156,8 +156,8 @@ def _check_codes(path: str) -> Iterator[Finding]:
 
 def _check_model(path: str) -> Iterator[Finding]:
     """Config and header of the weights; for a generator also those of its tokenizer."""
-    from restok_cli.model.checkpoint import CONFIG_FILE, HUB_PREFIX, TOKENIZER_FOLDER, find_model, open_model
-    from restok_cli.training.settings import config_path
+    from restok_cli.pretrained.folder import CONFIG_FILE, HUB_PREFIX, TOKENIZER_FOLDER, find_model, open_model
+    from restok_cli.settings.layers import config_path
 
     if path.startswith(HUB_PREFIX):
         yield Finding("note", path, "on the hub, where doctor does not look", f"`restok models show {path}` does")
@@ -183,7 +183,7 @@ def _count(folder: "ModelFolder") -> int:
     import torch
     from safetensors import SafetensorError, safe_open
 
-    from restok_cli.model.checkpoint import check_tensors, empty_model
+    from restok_cli.pretrained.folder import check_tensors, empty_model
 
     expected = {name: tensor.shape for name, tensor in empty_model(folder.config).state_dict().items()}
     if folder.weights_file.suffix == ".bin":  # whose header is code; only loading it tells more

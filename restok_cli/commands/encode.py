@@ -75,8 +75,8 @@ def encode(
 
     inputs = find_inputs(pictures, split, sys.stdin.buffer, max_decoded_pixels, max_member_bytes)
 
-    from restok_cli.commands.coding import choose_batch_size
-    from restok_cli.model.checkpoint import fingerprint, load_for_use, open_tokenizer
+    from restok_cli.inference.coding import choose_batch_size
+    from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
 
     torch_device = open_device(device)
     folder = open_tokenizer(model)
@@ -99,8 +99,8 @@ def encode_all(
     """The codes of all inputs, a batch at a time. Raises RestokError where none can be decoded."""
     import numpy as np
 
-    from restok_cli.commands.coding import encode_images, sized
     from restok_cli.data.code_files import Codes
+    from restok_cli.inference.coding import encode_images, sized
 
     count = 0
     with Progress("encode", inputs.count, "pictures") as progress:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from restok_cli.commands.evaluate_codes import CODE_METRICS, evaluate_codes, holds_codes
-from restok_cli.commands.evaluate_tokens import check_plot, check_tokens, evaluate_tokens, print_curve
 from restok_cli.commands.limits import check_limits, parse_limits
 from restok_cli.commands.options import (
     PICTURE_FOLDER,
@@ -28,6 +26,8 @@ from restok_cli.commands.options import (
 )
 from restok_cli.console import note, say
 from restok_cli.errors import RestokError, UsageError, did_you_mean
+from restok_cli.evaluation.codes import CODE_METRICS, evaluate_codes, holds_codes
+from restok_cli.evaluation.prefixes import check_plot, check_tokens, evaluate_tokens, print_curve
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 from restok_cli.processes import connect, local_device, rank, run_in_processes
 
@@ -217,7 +217,7 @@ def evaluate(
     if of_sample:
         note(f"{samples} was drawn by the model that comes with restok: compared with the emoji it was trained on")
 
-    from restok_cli.commands.evaluate_pictures import evaluate_pictures, open_both, open_instruments, write_statistics
+    from restok_cli.evaluation.images import evaluate_pictures, open_both, open_instruments, write_statistics
     from restok_cli.metrics.cache import default_cache, prune
     from restok_cli.metrics.reference import reference_path
 
@@ -278,7 +278,7 @@ def print_result(
 
 def drawn_by_sample_model() -> bool:
     """Whether the pictures that are measured where no others are named come from the model that needs no naming."""
-    from restok_cli.model.checkpoint import fingerprint, open_har
+    from restok_cli.pretrained.folder import fingerprint, open_har
     from restok_cli.schema import Fields, read_json
 
     with suppress(RestokError):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from restok_cli.commands.drawn import MAX_GRID, Destination, check_destination, check_room, draw
 from restok_cli.commands.options import (
     PICTURE_FOLDER,
     SAMPLE_MODEL,
@@ -27,14 +26,15 @@ from restok_cli.commands.options import (
     torch_dtype,
 )
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.inference.outputs import MAX_GRID, Destination, check_destination, check_room, draw
 from restok_cli.processes import connect, local_device, run_in_processes
 
 if TYPE_CHECKING:
     import torch
 
-    from restok_cli.commands.drawing import Job
-    from restok_cli.model.checkpoint import ModelFolder
+    from restok_cli.inference.generating import Job
     from restok_cli.model.sampling import SamplingOptions
+    from restok_cli.pretrained.folder import ModelFolder
 
 SCHEDULES = {  # those that an option of guidance has a meaning in
     "cfg_start": ("step", "rectangular"),
@@ -248,7 +248,7 @@ def find_files(model: Path, tokenizer: Path | None, codes: bool) -> ModelFiles:
     """Raises UsageError where there is no generator, or no tokenizer for pictures, or another one; RestokError where
     the generator's own was changed.
     """
-    from restok_cli.model.checkpoint import find_tokenizer, fingerprint, open_har
+    from restok_cli.pretrained.folder import find_tokenizer, fingerprint, open_har
 
     har = open_har(model)
     if codes and tokenizer is None:
@@ -273,12 +273,12 @@ def open_job(
     how: str,
 ) -> "Job":
     """The models, loaded, and what to draw. Raises UsageError for impossible steps and classes."""
-    from restok_cli.commands.coding import choose_batch_size
-    from restok_cli.commands.drawing import Job
     from restok_cli.data.classes import choose_classes, usual_names
-    from restok_cli.model.checkpoint import load_for_use, load_model
+    from restok_cli.inference.coding import choose_batch_size
+    from restok_cli.inference.generating import Job
     from restok_cli.model.packing import quantize_linears
     from restok_cli.model.sampling import check_num_steps
+    from restok_cli.pretrained.folder import load_for_use, load_model
 
     num_steps = check_num_steps(files.har.config, steps)
     names = usual_names(files.har.class_names)

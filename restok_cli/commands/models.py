@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from restok_cli.commands.model_cards import described, to_publish
 from restok_cli.commands.options import SAMPLE_MODEL, LinesAsJson, Overwrite, parse_model
 from restok_cli.console import counted, note, say
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.pretrained.publishing import described, to_publish
 
 if TYPE_CHECKING:
-    from restok_cli.model.checkpoint import Describe, ModelFolder
     from restok_cli.model.har import Har
     from restok_cli.model.tokenizer import Tokenizer
+    from restok_cli.pretrained.folder import Describe, ModelFolder
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -83,7 +83,7 @@ Licence = Annotated[
 def models(context: typer.Context, as_json: LinesAsJson = False) -> None:
     if context.invoked_subcommand is not None:
         return
-    from restok_cli.training.config import preset_names
+    from restok_cli.settings.training import preset_names
 
     presets = {"tokenizer": preset_names("tokenizer"), "har": preset_names("har")}
     if as_json:
@@ -142,8 +142,8 @@ def verify(
       restok models verify runs/tokenizer runs/har
     """
     from restok_cli.files import file_sha256
-    from restok_cli.model.checkpoint import find_model
-    from restok_cli.model.verify import verify_model
+    from restok_cli.pretrained.folder import find_model
+    from restok_cli.pretrained.verify import verify_model
 
     found = {model: verify_model(find_model(model, "tokenizer")) for model in models}
     problems = [file for files in found.values() for file in files if file.problem]
@@ -189,7 +189,7 @@ def convert(
     """
     import torch
 
-    from restok_cli.model.checkpoint import MODEL_FILES, load_model, save_released
+    from restok_cli.pretrained.folder import MODEL_FILES, load_model, save_released
 
     folder = open_to_rewrite(model, out, overwrite, MODEL_FILES)
     module = load_model(folder, torch.device("cpu"))
@@ -218,7 +218,7 @@ def halve(
     """
     import torch
 
-    from restok_cli.model.checkpoint import ALL_FILES, TOKENIZER_FOLDER, load_model, open_tokenizer
+    from restok_cli.pretrained.folder import ALL_FILES, TOKENIZER_FOLDER, load_model, open_tokenizer
 
     folder = open_to_rewrite(model, out, overwrite, ALL_FILES)
     if folder.is_released:
@@ -249,8 +249,8 @@ def card(
       restok models card runs/har --metrics result.json --licence mit
     """
     from restok_cli.files import whole_file
-    from restok_cli.model.card import card_text, is_untouched, record_text
-    from restok_cli.model.checkpoint import CARD_FILE, RECORD_FILE
+    from restok_cli.pretrained.card import card_text, is_untouched, record_text
+    from restok_cli.pretrained.folder import CARD_FILE, RECORD_FILE
 
     if model == SAMPLE_MODEL:
         raise UsageError(
@@ -294,7 +294,7 @@ def push(
       restok models push runs/har owner/name --dry-run
       restok models push runs/har owner/name --metrics result.json --licence mit
     """
-    from restok_cli.model.hub import check_name, upload
+    from restok_cli.pretrained.hub import check_name, upload
 
     check_name(name)
     folder = open_local(model)
@@ -313,7 +313,7 @@ def open_to_rewrite(model: Path, out: Path, overwrite: bool, files: tuple[str, .
     Raises UsageError where there is none, or `out` holds what may not be replaced.
     """
     from restok_cli.files import check_apart, check_output_folder
-    from restok_cli.model.checkpoint import CONFIG_FILE
+    from restok_cli.pretrained.folder import CONFIG_FILE
 
     # a README.md is a model's only beside its config
     check_output_folder(out, overwrite, (files if (out / CONFIG_FILE).is_file() else ()).__contains__)
@@ -323,7 +323,7 @@ def open_to_rewrite(model: Path, out: Path, overwrite: bool, files: tuple[str, .
 
 def save_anew(module: "Tokenizer | Har", tokenizer: "ModelFolder | None", folder: "ModelFolder", out: Path) -> None:
     """Write what was made of the model in `folder` in restok's layout, with a generator's tokenizer if it is known."""
-    from restok_cli.model.checkpoint import save_har, save_tokenizer
+    from restok_cli.pretrained.folder import save_har, save_tokenizer
 
     if folder.kind == "tokenizer":
         save_tokenizer(module, out, card_writer(folder))
@@ -333,14 +333,14 @@ def save_anew(module: "Tokenizer | Har", tokenizer: "ModelFolder | None", folder
 
 def card_writer(folder: "ModelFolder") -> "Describe":
     """What writes the card of a model that was made of the one in `folder`."""
-    from restok_cli.model.card import read_record, write_card
+    from restok_cli.pretrained.card import read_record, write_card
 
     return partial(write_card, record=read_record(folder.path))
 
 
 def open_local(path: Path) -> "ModelFolder":
     """The model in the folder `path`. Raises UsageError where there is none, or it is on the hub."""
-    from restok_cli.model.checkpoint import HUB_PREFIX
+    from restok_cli.pretrained.folder import HUB_PREFIX
 
     if str(path).startswith(HUB_PREFIX):
         raise UsageError(f"{path} is on the hub already; give a folder on this machine")
@@ -349,16 +349,16 @@ def open_local(path: Path) -> "ModelFolder":
 
 def open_any(path: Path) -> "ModelFolder":
     """The model at `path`, of either kind. Raises UsageError where there is none."""
-    from restok_cli.model.checkpoint import find_model, open_model
+    from restok_cli.pretrained.folder import find_model, open_model
 
     return open_model(find_model(path, "tokenizer"))
 
 
 def describe(folder: "ModelFolder") -> dict:
     """The facts that `restok models show` prints."""
-    from restok_cli.model.checkpoint import empty_model, fingerprint
-    from restok_cli.model.checksums import check_file
     from restok_cli.model.levels import level_sizes, step_sizes
+    from restok_cli.pretrained.checksums import check_file
+    from restok_cli.pretrained.folder import empty_model, fingerprint
 
     module = empty_model(folder.config)
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in module.named_children()}

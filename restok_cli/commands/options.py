@@ -187,7 +187,7 @@ def check_picture_folder(output: Path, overwrite: bool) -> None:
 
     Raises UsageError otherwise.
     """
-    from restok_cli.data.picture_folders import PICTURE_MANIFEST
+    from restok_cli.data.image_folders import PICTURE_MANIFEST
     from restok_cli.schema import read_json_lines
 
     listed = {PICTURE_MANIFEST, PICTURE_REQUEST}

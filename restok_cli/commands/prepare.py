@@ -24,7 +24,7 @@ from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_output_folder, clear_beside, whole_folder
 
 if TYPE_CHECKING:
-    from restok_cli.data.preparation import Plan
+    from restok_cli.data.sources.preparation import Plan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -92,9 +92,9 @@ def imagenet(
       restok prepare imagenet downloads data/imagenet
     """
     from restok_cli.console import readable
-    from restok_cli.data.imagenet import open_imagenet
-    from restok_cli.data.intake import Rules
-    from restok_cli.data.preparation import Plan
+    from restok_cli.data.sources.imagenet import open_imagenet
+    from restok_cli.data.sources.intake import Rules
+    from restok_cli.data.sources.preparation import Plan
 
     _check_output(out, overwrite)
     _check_apart(source, out)
@@ -141,9 +141,9 @@ def folder(
       restok prepare folder pets data/pets --validation-fraction 0.2
     """
     from restok_cli.console import readable
-    from restok_cli.data.folders import walk_folder
-    from restok_cli.data.intake import Rules
-    from restok_cli.data.preparation import Plan
+    from restok_cli.data.sources.folders import walk_folder
+    from restok_cli.data.sources.intake import Rules
+    from restok_cli.data.sources.preparation import Plan
 
     _check_output(out, overwrite)
     _check_apart(pictures, out)
@@ -180,9 +180,9 @@ def verify(
 
       restok prepare verify data/photos
     """
-    from restok_cli.data.codes import is_codes
-    from restok_cli.data.verify import verify_dataset
-    from restok_cli.data.verify_codes import verify_codes
+    from restok_cli.data.shards.code_cache import is_codes
+    from restok_cli.data.shards.verify import verify_dataset
+    from restok_cli.data.shards.verify_codes import verify_codes
     from restok_cli.machine import available_cores
 
     if is_codes(data):
@@ -220,8 +220,8 @@ def sample(out: Output, overwrite: OverwriteDataset = False, as_json: CountsAsJs
 
       restok prepare sample data/emoji
     """
-    from restok_cli.data.shards import own_files
-    from restok_cli.data.writer import write_sample
+    from restok_cli.data.shards.dataset import own_files
+    from restok_cli.data.shards.writer import write_sample
 
     check_output_folder(out, overwrite, own_files(out).__contains__)
     with whole_folder(out.resolve()) as temporary:
@@ -231,8 +231,8 @@ def sample(out: Output, overwrite: OverwriteDataset = False, as_json: CountsAsJs
 
 def _check_output(out: Path, overwrite: bool) -> None:
     """Check that a data set may be made in `out`: also where one is half done there, which may then go on."""
-    from restok_cli.data.preparation import is_half_done
-    from restok_cli.data.shards import WORK_FOLDER, own_files
+    from restok_cli.data.shards.dataset import WORK_FOLDER, own_files
+    from restok_cli.data.sources.preparation import is_half_done
 
     clear_beside(out / WORK_FOLDER)
     check_output_folder(out, overwrite or is_half_done(out), own_files(out).__contains__)
@@ -245,8 +245,8 @@ def _check_apart(pictures: Path, out: Path) -> None:
 
 
 def _prepare(plan: "Plan", out: Path, jobs: int | None, overwrite: bool, as_json: bool) -> None:
-    from restok_cli.data.preparation import prepare_dataset
-    from restok_cli.data.shards import BAD_LIST
+    from restok_cli.data.shards.dataset import BAD_LIST
+    from restok_cli.data.sources.preparation import prepare_dataset
     from restok_cli.machine import available_cores
 
     try:

@@ -29,10 +29,10 @@ from restok_cli.room import check_memory
 if TYPE_CHECKING:
     import torch
 
-    from restok_cli.data.codes import CodeManifest, CodePlan
-    from restok_cli.data.shards import Dataset, Split
-    from restok_cli.model.checkpoint import ModelFolder
+    from restok_cli.data.shards.code_cache import CodeManifest, CodePlan
+    from restok_cli.data.shards.dataset import Dataset, Split
     from restok_cli.model.tokenizer import Tokenizer
+    from restok_cli.pretrained.folder import ModelFolder
 
 Shards = list[tuple[str, int]]  # of a code cache: split and number
 
@@ -76,9 +76,9 @@ def codes(
       restok train-har emoji-codes --tokenizer sample -o har
     """
     run_in_processes(num_processes)
-    from restok_cli.data.code_writer import finish_codes
-    from restok_cli.data.shards import StreamedSplit, open_dataset
-    from restok_cli.model.checkpoint import load_for_use, open_tokenizer
+    from restok_cli.data.shards.code_writer import finish_codes
+    from restok_cli.data.shards.dataset import StreamedSplit, open_dataset
+    from restok_cli.pretrained.folder import load_for_use, open_tokenizer
 
     dataset = open_dataset(data, max_member_bytes=max_member_bytes)
     splits = {name: dataset.split(name) for name in dataset.splits}
@@ -107,8 +107,8 @@ def codes(
 
 def make_plan(dataset: "Dataset", tokenizer: "ModelFolder", views: str, dtype: str) -> "CodePlan":
     """What decides every code."""
-    from restok_cli.data.codes import SAMPLES_PER_SHARD, CodePlan
-    from restok_cli.model.checkpoint import fingerprint
+    from restok_cli.data.shards.code_cache import SAMPLES_PER_SHARD, CodePlan
+    from restok_cli.pretrained.folder import fingerprint
 
     return CodePlan(
         data_name=dataset.name,
@@ -129,7 +129,7 @@ def start(out: Path, plan: "CodePlan", splits: "dict[str, Split]", overwrite: bo
 
     Raises UsageError where `out` holds anything else.
     """
-    from restok_cli.data.code_writer import is_whole_shard, shard_path, start_codes
+    from restok_cli.data.shards.code_writer import is_whole_shard, shard_path, start_codes
 
     missing: Shards = []
     if rank() == 0:
@@ -174,10 +174,10 @@ def encode_shards(
 
     Raises RestokError where they are too many, or a shard of the data set cannot be read.
     """
-    from restok_cli.data.batching import BROKEN_LIMIT, BrokenSamples, verify_advice
-    from restok_cli.data.code_writer import shard_path, write_code_shard
-    from restok_cli.data.codes import NUM_VIEWS
-    from restok_cli.data.loader import load_views
+    from restok_cli.data.loading.batching import BROKEN_LIMIT, BrokenSamples, verify_advice
+    from restok_cli.data.loading.loader import load_views
+    from restok_cli.data.shards.code_cache import NUM_VIEWS
+    from restok_cli.data.shards.code_writer import shard_path, write_code_shard
 
     splits = {name: dataset.split(name) for name in dataset.splits}
     advice = verify_advice(dataset.folder)

@@ -67,9 +67,9 @@ def shards(
       restok prepare shards 'https://host/{00..46}.tar' data/x --num-classes 12
     """
     from restok_cli.console import readable
-    from restok_cli.data import existing
-    from restok_cli.data.intake import Rules
-    from restok_cli.data.shards import BAD_LIST
+    from restok_cli.data.shards.dataset import BAD_LIST
+    from restok_cli.data.sources import existing
+    from restok_cli.data.sources.intake import Rules
     from restok_cli.machine import available_cores
 
     sources, out = existing.read_words(words)
@@ -101,8 +101,8 @@ def shards(
 
 def _stated_classes(file: str | None, count: int | None) -> list[str] | None:
     """The names of the classes by --class-names or --num-classes; None where neither is given."""
-    from restok_cli.data.imagenet import read_classes
-    from restok_cli.data.texts import read_names
+    from restok_cli.data.sources.imagenet import read_classes
+    from restok_cli.data.sources.texts import read_names
 
     if file is not None and count is not None:
         raise UsageError("--class-names says how many classes there are; leave --num-classes out")
@@ -121,7 +121,7 @@ def _stated_classes(file: str | None, count: int | None) -> list[str] | None:
 
 def _check_shards_output(paths: list[Path], out: Path | None, overwrite: bool) -> Path:
     """The folder that a data set of shards may be described in; `paths` are those of them that are on this disk."""
-    from restok_cli.data.shards import is_dataset, own_files
+    from restok_cli.data.shards.dataset import is_dataset, own_files
 
     if out is not None:
         here = out.resolve()

@@ -100,9 +100,9 @@ def reconstruct(
 
     inputs = find_inputs(pictures, split, sys.stdin.buffer, max_decoded_pixels, max_member_bytes)
 
-    from restok_cli.commands.coding import choose_batch_size
-    from restok_cli.model.checkpoint import load_for_use, open_tokenizer
+    from restok_cli.inference.coding import choose_batch_size
     from restok_cli.model.levels import prefix_lengths
+    from restok_cli.pretrained.folder import load_for_use, open_tokenizer
 
     torch_device = open_device(device)
     tokenizer = load_for_use(open_tokenizer(model), torch_device, torch_dtype(dtype))
@@ -162,7 +162,7 @@ def reconstructed(work: Reconstruction, inputs: "Inputs", sheets: "list[Sheet]")
 
     Raises RestokError where none can be decoded.
     """
-    from restok_cli.commands.coding import decode_codes, encode_images, png_files, sized
+    from restok_cli.inference.coding import decode_codes, encode_images, png_files, sized
     from restok_cli.metrics.pixels import psnr
 
     count = 0
@@ -200,7 +200,7 @@ def write_stream(work: Reconstruction, inputs: "Inputs", sheets: "list[Sheet]") 
 
 def write_folder(work: Reconstruction, inputs: "Inputs", sheets: "list[Sheet]", output: Path) -> Summary:
     """Write the pictures to a folder, in a sub-folder for each length where there are several."""
-    from restok_cli.data.picture_folders import PICTURE_MANIFEST, manifest_line
+    from restok_cli.data.image_folders import PICTURE_MANIFEST, manifest_line
 
     total, lines = Total(work), []
     with whole_folder(output) as folder:

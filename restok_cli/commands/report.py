@@ -38,7 +38,7 @@ def report(
     """
     check_output_file("-o", output, ".html", overwrite, *(metrics or []))
 
-    from restok_cli.training.report import write_report
+    from restok_cli.reports.html import write_report
 
     write_report(runs, metrics or [], output)
     print(output)

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from restok_cli.model.checkpoint import ModelFolder
     from restok_cli.model.config import Config
-    from restok_cli.training.config import RunConfig, RunKind
+    from restok_cli.pretrained.folder import ModelFolder
+    from restok_cli.settings.layers import Layer
+    from restok_cli.settings.training import RunConfig, RunKind
     from restok_cli.training.preflight import Train
-    from restok_cli.training.settings import Layer
 
 
 def run_layers(
@@ -34,7 +34,7 @@ def run_layers(
     Also a line that says which lengths of the preset were rescaled to a run of fewer steps, or "". A run that resumes
     has those that it began with. Raises UsageError for what cannot be read.
     """
-    from restok_cli.training.settings import config_path, kind_of, layers_of, rescaled, with_choices_of
+    from restok_cli.settings.layers import config_path, kind_of, layers_of, rescaled, with_choices_of
 
     begun = resume and config_path(output).is_file()
     if begun and (found := kind_of([output])) != kind:
@@ -67,9 +67,9 @@ def first_weights(
     """
     import torch
 
-    from restok_cli.model.checkpoint import load_model
+    from restok_cli.pretrained.folder import load_model
     from restok_cli.training.run import has_checkpoint
-    from restok_cli.training.start import check_fits
+    from restok_cli.training.warm_start import check_fits
 
     if given is None or (resume and has_checkpoint(output)):
         return None
@@ -98,7 +98,7 @@ def carry_out(
 
     `origin` names the model whose weights the run starts from; `rescaling` is to be said, here and in the run's log.
     """
-    from restok_cli.training.memory import telling_what_helps
+    from restok_cli.planning.memory import telling_what_helps
     from restok_cli.training.preflight import preflight
     from restok_cli.training.run import RunFolder
 

@@ -72,7 +72,7 @@ def train_har(
       restok train-har sample --tokenizer runs/tokenizer -o runs/har
       restok train-har sample --tokenizer runs/tokenizer -o runs/har --resume
     """
-    from restok_cli.training.settings import Layer, resolve, with_model
+    from restok_cli.settings.layers import Layer, resolve, with_model
     from restok_cli.training.trackers import check_trackers
 
     check_resume(resume, overwrite)
@@ -83,12 +83,12 @@ def train_har(
 
     run_in_processes(num_processes)
 
-    from restok_cli.model.checkpoint import load_for_use, open_har, open_tokenizer
     from restok_cli.model.har import Har
+    from restok_cli.planning.memory import check_memory
+    from restok_cli.pretrained.folder import load_for_use, open_har, open_tokenizer
     from restok_cli.training.code_source import open_source
     from restok_cli.training.har_loop import train_har as train_loop
     from restok_cli.training.history import model_name
-    from restok_cli.training.memory import check_memory
     from restok_cli.training.run import check_new_run, settled
 
     torch_device = local_device(open_device(device))

@@ -61,7 +61,7 @@ def train_tokenizer(
       restok train-tokenizer sample --max-steps 500 -o runs/tokenizer
       restok train-tokenizer sample -o runs/warm --set optimizer.warmup_steps=500
     """
-    from restok_cli.training.settings import resolve, with_model
+    from restok_cli.settings.layers import resolve, with_model
     from restok_cli.training.trackers import check_trackers
 
     check_resume(resume, overwrite)
@@ -74,12 +74,12 @@ def train_tokenizer(
 
     run_in_processes(num_processes)
 
-    from restok_cli.data.shards import open_dataset
-    from restok_cli.model.checkpoint import open_tokenizer
+    from restok_cli.data.shards.dataset import open_dataset
     from restok_cli.model.tokenizer import Tokenizer
+    from restok_cli.planning.memory import check_memory
+    from restok_cli.pretrained.folder import open_tokenizer
     from restok_cli.training.history import model_name
     from restok_cli.training.losses import open_tokenizer_losses
-    from restok_cli.training.memory import check_memory
     from restok_cli.training.run import check_new_run, settled
     from restok_cli.training.teachers import with_alignment_dims
     from restok_cli.training.tokenizer_loop import train_tokenizer as train_loop

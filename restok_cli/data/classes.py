@@ -6,7 +6,7 @@ from hashlib import sha256
 from unicodedata import normalize
 
 from restok_cli.console import note
-from restok_cli.data.imagenet import read_classes
+from restok_cli.data.sources.imagenet import read_classes
 from restok_cli.errors import UsageError, did_you_mean
 
 SHOWN = 5  # of the classes that a word may mean

@@ -13,9 +13,9 @@ from typing import BinaryIO, NamedTuple
 
 from restok_cli.console import counted, note, readable
 from restok_cli.data.names import split_picture_name
-from restok_cli.data.shards import MAX_CLASS_ID, NO_CLASS
-from restok_cli.data.tars import Contents, contents, read_members, refuse_linked_picture, unpacked
-from restok_cli.data.walk import is_hidden
+from restok_cli.data.shards.dataset import MAX_CLASS_ID, NO_CLASS
+from restok_cli.data.shards.tars import Contents, contents, read_members, refuse_linked_picture, unpacked
+from restok_cli.data.sources.walk import is_hidden
 from restok_cli.errors import RestokError
 from restok_cli.files import MAX_MEMBER_BYTES, MAX_TEXT_BYTES
 from restok_cli.schema import Fields, parse_json

@@ -16,8 +16,8 @@ from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.files import file_sha256
 from restok_cli.metrics.features import FeatureNetwork, Features, RandomNetwork
 from restok_cli.metrics.lpips import URL_VGG16, VGG16_SHA256_START
-from restok_cli.metrics.weights import hub_file
-from restok_cli.model.checkpoint import read_tensors
+from restok_cli.metrics.torch_hub import hub_file
+from restok_cli.weights import read_tensors
 
 NETWORKS = ("inception", "dinov2", "clip", "vgg16", "timm:NAME", "random")
 TIMM_NAMES = {

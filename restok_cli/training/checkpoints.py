@@ -19,11 +19,11 @@ from torch import Tensor
 
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import file_sha256, whole_folder
-from restok_cli.model.checkpoint import is_stored_zip, read_tensors, write_tensors
 from restok_cli.schema import Count, Schema, read_json
-from restok_cli.training.changes import MAY_CHANGE, RATE_SETTINGS, WEIGHT_FILES, differences
-from restok_cli.training.config import CONFIG_FILE, RunConfig
-from restok_cli.training.recorded import recorded_config, write_config
+from restok_cli.settings.changes import MAY_CHANGE, RATE_SETTINGS, WEIGHT_FILES, differences
+from restok_cli.settings.recorded import recorded_config, write_config
+from restok_cli.settings.training import CONFIG_FILE, RunConfig
+from restok_cli.weights import is_stored_zip, read_tensors, write_tensors
 
 NAME = "step-{:06d}"
 STATE_FILE, CHECKSUMS_FILE, WEIGHTS = "state.pt", "checksums.json", ".safetensors"

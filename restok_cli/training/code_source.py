@@ -6,17 +6,17 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from restok_cli.data.batching import to_device
-from restok_cli.data.codes import CodeCache, code_batches, evaluation_code_batches, is_codes, open_codes
 from restok_cli.data.images import to_float
-from restok_cli.data.loader import batches, evaluation_batches
-from restok_cli.data.shards import Dataset, open_dataset
+from restok_cli.data.loading.batching import to_device
+from restok_cli.data.loading.loader import batches, evaluation_batches
+from restok_cli.data.shards.code_cache import CodeCache, code_batches, evaluation_code_batches, is_codes, open_codes
+from restok_cli.data.shards.dataset import Dataset, open_dataset
 from restok_cli.errors import UsageError
 from restok_cli.files import MAX_MEMBER_BYTES
-from restok_cli.model.checkpoint import ModelFolder, fingerprint
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.pretrained.folder import ModelFolder, fingerprint
 from restok_cli.processes import rank, world_size
-from restok_cli.training.config import HarRunConfig
+from restok_cli.settings.training import HarRunConfig
 
 
 class Coded(NamedTuple):

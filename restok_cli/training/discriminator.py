@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, register_parametrization
 
-from restok_cli.training.config import DINO, DiscriminatorConfig
+from restok_cli.settings.training import DINO, DiscriminatorConfig
 from restok_cli.training.diff_augment import window
 from restok_cli.training.frozen import normalisation, open_frozen
 

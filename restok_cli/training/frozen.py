@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor, nn
 
 from restok_cli.errors import RestokError, UsageError, did_you_mean
-from restok_cli.model.checkpoint import read_tensors
+from restok_cli.weights import read_tensors
 
 RANDOM = "random"  # instead of a file: weights that mean nothing
 RANDOM_SEED = 0

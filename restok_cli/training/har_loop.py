@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from restok_cli.console import Progress, note
 from restok_cli.data.images import make_grid, save_image, to_uint8
 from restok_cli.files import whole_file, whole_folder
-from restok_cli.model.checkpoint import ModelFolder, copy_model, fingerprint, open_tokenizer, save_har
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
 from restok_cli.model.levels import level_sizes
 from restok_cli.model.sampling import SamplingOptions, sample, seeded_uniforms
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.pretrained.folder import ModelFolder, copy_model, fingerprint, open_tokenizer, save_har
 from restok_cli.processes import Agreement, barrier, rank, world_size
+from restok_cli.settings.training import HarRunConfig
 from restok_cli.training.code_source import Coded, CodeSource
-from restok_cli.training.config import HarRunConfig
 from restok_cli.training.health import Health
 from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import (
@@ -38,9 +38,9 @@ from restok_cli.training.parallel import (
     whole_state,
 )
 from restok_cli.training.run import RunFolder, announce, check_same
-from restok_cli.training.start import recompute_activations, take_weights
 from restok_cli.training.stopping import Arriving, interrupted, stop_signals
 from restok_cli.training.update import Update, autocast
+from restok_cli.training.warm_start import recompute_activations, take_weights
 from restok_cli.training.window import Window, mean_of
 
 

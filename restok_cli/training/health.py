@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from restok_cli.console import counted, note
 from restok_cli.errors import RestokError
-from restok_cli.training.config import HealthConfig, TokenizerHealthConfig
+from restok_cli.settings.training import HealthConfig, TokenizerHealthConfig
 from restok_cli.training.update import Update
 
 

@@ -5,11 +5,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from restok_cli.model.card import Training
-from restok_cli.model.checkpoint import HUB_PREFIX, ModelFolder, fingerprint
-from restok_cli.training.changes import MAY_CHANGE, WEIGHT_FILES, differences
-from restok_cli.training.config import RUN_CONFIGS, RunConfig, TokenizerRunConfig, preset_names, read_preset
-from restok_cli.training.curves import read_log
+from restok_cli.pretrained.card import Training
+from restok_cli.pretrained.folder import HUB_PREFIX, ModelFolder, fingerprint
+from restok_cli.settings.changes import MAY_CHANGE, WEIGHT_FILES, differences
+from restok_cli.settings.training import RUN_CONFIGS, RunConfig, TokenizerRunConfig, preset_names, read_preset
+from restok_cli.training.metrics_log import read_log
 
 # What the teacher, the tokenizer or the data set decides, whatever a preset says.
 GIVEN = {

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from restok_cli.training.config import OptimizerConfig
+from restok_cli.settings.training import OptimizerConfig
 
 
 def learning_rate(step: int, max_steps: int, config: OptimizerConfig) -> float:

@@ -19,8 +19,8 @@ from restok_cli.errors import Interrupted, RestokError
 from restok_cli.files import temporary_folder
 from restok_cli.processes import gather, rank
 from restok_cli.schema import read_json_lines
-from restok_cli.training.config import RunConfig
-from restok_cli.training.curves import METRICS_FILE
+from restok_cli.settings.training import RunConfig
+from restok_cli.training.metrics_log import METRICS_FILE
 from restok_cli.training.run import RunFolder
 
 STEPS = 2  # the first one warms up; the second has the discriminator, and gives the time

@@ -23,14 +23,16 @@ from typing import Any, Protocol
 import torch
 
 from restok_cli.console import counted, keep_line, kept_lines, note
-from restok_cli.data.batching import check_division
+from restok_cli.data.loading.batching import check_division
 from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import check_output_folder, remove_leftovers, whole_file
 from restok_cli.locks import locked_folder
-from restok_cli.model.card import Record, read_record, write_card
-from restok_cli.model.checkpoint import MODEL_FILES, Describe
+from restok_cli.pretrained.card import Record, read_record, write_card
+from restok_cli.pretrained.folder import MODEL_FILES, Describe
 from restok_cli.processes import gather, rank, world_size
-from restok_cli.training.changes import MAY_CHANGE, RATE_SETTINGS, WEIGHT_FILES, differences
+from restok_cli.settings.changes import MAY_CHANGE, RATE_SETTINGS, WEIGHT_FILES, differences
+from restok_cli.settings.recorded import changed_since, is_older, read_config, recorded_config, write_config
+from restok_cli.settings.training import CONFIG_FILE, RunConfig, TokenizerRunConfig, flatten
 from restok_cli.training.checkpoints import (
     NAME,
     check_checkpoint,
@@ -40,12 +42,10 @@ from restok_cli.training.checkpoints import (
     step_of,
     write_checkpoint,
 )
-from restok_cli.training.config import CONFIG_FILE, RunConfig, TokenizerRunConfig, flatten
-from restok_cli.training.curves import METRICS_FILE, read_log
 from restok_cli.training.history import Data, history
+from restok_cli.training.launches import STARTS_FILE, record_start
+from restok_cli.training.metrics_log import METRICS_FILE, read_log
 from restok_cli.training.optim import learning_rate
-from restok_cli.training.recorded import changed_since, is_older, read_config, recorded_config, write_config
-from restok_cli.training.starts import STARTS_FILE, record_start
 from restok_cli.training.trackers import Trackers
 
 LOG_FILE, CHECKPOINTS = "log.txt", "checkpoints"

@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from restok_cli.errors import UsageError
-from restok_cli.training.config import AlignmentConfig, TokenizerRunConfig
+from restok_cli.settings.training import AlignmentConfig, TokenizerRunConfig
 from restok_cli.training.frozen import build, normalisation, open_frozen
 
 

@@ -11,17 +11,18 @@ from typing import Any
 import torch
 
 from restok_cli.console import Progress, counted
-from restok_cli.data.batching import to_device
 from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
-from restok_cli.data.loader import Batch, batches, evaluation_batches
-from restok_cli.data.shards import Dataset
+from restok_cli.data.loading.batching import to_device
+from restok_cli.data.loading.loader import Batch, batches, evaluation_batches
+from restok_cli.data.shards.dataset import Dataset
 from restok_cli.files import whole_file
 from restok_cli.metrics.codebook import use_of_counts
 from restok_cli.metrics.pixels import psnr
-from restok_cli.model.checkpoint import save_tokenizer
 from restok_cli.model.levels import prefix_lengths
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.pretrained.folder import save_tokenizer
 from restok_cli.processes import Agreement, gather, rank, world_size
+from restok_cli.settings.training import TokenizerRunConfig
 from restok_cli.training.adversary import Adversary
 from restok_cli.training.codebook import (
     CodeCounts,
@@ -32,15 +33,14 @@ from restok_cli.training.codebook import (
     revive_everywhere,
     use_numbers,
 )
-from restok_cli.training.config import TokenizerRunConfig
 from restok_cli.training.health import Health
 from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
 from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import copy_to_all, gather_in_turn, micro_batch_numbers, sync_gradients
 from restok_cli.training.run import RunFolder, announce
-from restok_cli.training.start import recompute_activations, reset_convolutions, take_weights
 from restok_cli.training.stopping import Arriving, interrupted, stop_signals
 from restok_cli.training.update import Update, autocast
+from restok_cli.training.warm_start import recompute_activations, reset_convolutions, take_weights
 from restok_cli.training.window import Window, mean_of
 
 DATA_REMEDY = "raise data.num_workers (the result stays the same), or prepare the data set with --resize"

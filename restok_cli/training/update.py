@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from restok_cli.training.config import OptimizerConfig
+from restok_cli.settings.training import OptimizerConfig
 from restok_cli.training.optim import learning_rate, make_optimizer, set_learning_rate
 from restok_cli.training.parallel import load_whole_optimizer_state, total, whole_optimizer_state
 

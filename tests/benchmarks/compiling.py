@@ -13,7 +13,7 @@ from torch import Tensor
 
 from restok_cli.model.har import Har, KVCache
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.training.config import HarRunConfig, TokenizerRunConfig, read_preset
+from restok_cli.settings.training import HarRunConfig, TokenizerRunConfig, read_preset
 
 
 def compare(name: str, function: Callable[..., Tensor], *arguments: object) -> None:

@@ -23,16 +23,16 @@ from PIL import Image
 
 from restok_cli.__main__ import round_alike
 from restok_cli.cli import run
-from restok_cli.data import unfinished
-from restok_cli.data.picture_folders import PICTURE_MANIFEST, manifest_line
+from restok_cli.data.image_folders import PICTURE_MANIFEST, manifest_line
 from restok_cli.files import file_crc32
+from restok_cli.inference import unfinished
 from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.features import Features
 from restok_cli.metrics.measure import Instruments, feature_sums
 from restok_cli.metrics.pictures import open_pictures
-from restok_cli.model.checkpoint import load_for_use, open_har, save_har
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
+from restok_cli.pretrained.folder import load_for_use, open_har, save_har
 
 ROUNDS = 10
 COUNT = 48  # pictures that are drawn
@@ -56,16 +56,19 @@ def no_digests():
     """Inside the block, files are written and read as if nobody had thought of digests."""
     with ExitStack() as stack:
         for target, stand_in in (
-            ("restok_cli.data.unfinished.write_finished", unfinished._write_whole),
-            ("restok_cli.data.unfinished.written_digests", lambda _: {f"{i:06d}.png": CONSTANT for i in range(COUNT)}),
-            ("restok_cli.data.picture_folders.sealed", lambda fields: fields),
+            ("restok_cli.inference.unfinished.write_finished", unfinished._write_whole),
+            (
+                "restok_cli.inference.unfinished.written_digests",
+                lambda _: {f"{i:06d}.png": CONSTANT for i in range(COUNT)},
+            ),
+            ("restok_cli.data.image_folders.sealed", lambda fields: fields),
             ("restok_cli.files.is_sealed", lambda _: True),
             ("restok_cli.data.code_files.sealed", lambda fields: fields),
-            ("restok_cli.data.sources.check_picture", lambda data, *_: data),
-            ("restok_cli.data.folders.known_digests", lambda _: {}),
+            ("restok_cli.data.sources.listing.check_picture", lambda data, *_: data),
+            ("restok_cli.data.sources.folders.known_digests", lambda _: {}),
             ("restok_cli.metrics.pictures.check_picture", lambda data, *_: data),
             ("restok_cli.metrics.cache._crc32", lambda path, array: array[-8:]),  # costs as little as it can
-            ("restok_cli.model.checkpoint.check_file", lambda _: None),
+            ("restok_cli.pretrained.folder.check_file", lambda _: None),
         ):
             stack.enter_context(patch(target, stand_in))
         yield

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from restok_cli.data.images import to_uint8
-from restok_cli.data.loader import Batch
+from restok_cli.data.loading.loader import Batch
 from restok_cli.metrics.inception import Inception
 from restok_cli.metrics.lpips import Lpips
 from restok_cli.model.config import HarConfig
@@ -40,11 +40,11 @@ from restok_cli.model.layers import Block
 from restok_cli.model.pixel_codec import ResidualBlock
 from restok_cli.model.sampling import SamplingOptions, draw, sample, sampling_cache
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.settings.training import TokenizerRunConfig, read_preset
 from restok_cli.training import losses as losses_module
-from restok_cli.training.config import TokenizerRunConfig, read_preset
-from restok_cli.training.start import recompute_activations
 from restok_cli.training.teachers import open_teacher, with_alignment_dims
 from restok_cli.training.tokenizer_loop import TokenizerState, train_step
+from restok_cli.training.warm_start import recompute_activations
 
 GIB = 2**30
 SECTIONS: dict[str, tuple[float, Callable[["Bench"], None]]] = {}  # by name: seconds that it takes at least, and itself

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from restok_cli.model.checkpoint import load_tokenizer, save_released, save_tokenizer
 from restok_cli.model.config import TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.pretrained.folder import load_tokenizer, save_released, save_tokenizer
 
 RELEASED = TokenizerConfig(cnn_shortcut="output", merge="nearest", latent_layout="scrambled")
 

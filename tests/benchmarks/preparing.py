@@ -24,9 +24,9 @@ from PIL import Image
 from webdataset import ShardWriter
 
 from restok_cli.__main__ import keep_memory
-from restok_cli.data.folders import walk_folder
-from restok_cli.data.intake import Rules
-from restok_cli.data.preparation import Plan, prepare_dataset
+from restok_cli.data.sources.folders import walk_folder
+from restok_cli.data.sources.intake import Rules
+from restok_cli.data.sources.preparation import Plan, prepare_dataset
 from restok_cli.machine import available_cores
 
 NUM_PICTURES, NUM_CONVERTED, WIDTH, HEIGHT = 9000, 300, 500, 375

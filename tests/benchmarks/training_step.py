@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.training.config import TokenizerRunConfig, read_preset
+from restok_cli.settings.training import TokenizerRunConfig, read_preset
 from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
 from restok_cli.training.optim import update_ema
 from restok_cli.training.update import Update

@@ -1,0 +1,175 @@
+"""Batches in an exact order: what a step sees is a function of seed and step, and of nothing else."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch.utils.data import Dataset
+
+from restok_cli.data.images import center_crop, find_jpeg_decoder, to_tensor
+from restok_cli.data.loading.batching import (
+    BROKEN_LIMIT,
+    Batch,
+    BrokenSamples,
+    Loaded,
+    check_division,
+    load,
+    micro_batches,
+    verify_advice,
+)
+from restok_cli.data.loading.transforms import Crop, Transform, Views, make_views
+from restok_cli.data.shards.dataset import Split, StreamedSplit
+from restok_cli.data.shards.streaming import streamed_batches, streamed_evaluation_batches
+from restok_cli.errors import PictureError, RestokError
+
+
+def batches(
+    split: Split,
+    *,
+    image_size: tuple[int, int],
+    batch_size: int,
+    seed: int,
+    random_zoom: tuple[float, float],
+    random_crop_area: tuple[float, float],
+    random_flip: bool,
+    crop: Crop = "random",
+    first_step: int = 0,
+    num_workers: int = 0,
+    micro_batch_size: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    broken_limit: float = BROKEN_LIMIT,
+) -> Iterator[Batch]:
+    """Training batches from step `first_step` on, without end: the same for any number of workers and processes.
+
+    `batch_size` counts the pictures of a step over all `world_size` processes. A step is cut into micro-batches of
+    `micro_batch_size`, by default one for each process; process `rank` gets every `world_size`-th of them, one at a
+    time. Every sample comes exactly once an epoch, however large the batch.
+
+    `image_size` is (height, width); `random_zoom` and `random_crop_area` are what `random_crop` and
+    `random_resized_crop` take; `seed` is at least 0 and below 2**64.
+
+    In the place of a sample that cannot be decoded comes the next of the split that can. It is named once on stderr.
+    A split in shards that are elsewhere is streamed, which cannot promise all of this: see `streamed_batches`.
+
+    Raises UsageError where the batch cannot be divided so; at the step that needs it, RestokError where a shard cannot
+    be read, and where more samples are broken than the share `broken_limit` of all (one always may be).
+    """
+    size = check_division(batch_size, micro_batch_size, world_size)
+    transform = Transform(seed, image_size, crop, random_zoom, random_crop_area, random_flip)
+    if num_workers and crop != "centre":
+        find_jpeg_decoder()  # once here, not in each worker, where it would take two seconds and 90 MB
+    if isinstance(split, StreamedSplit):
+        return streamed_batches(
+            split,
+            transform,
+            micro_batch_size=size,
+            first_step=first_step,
+            num_workers=num_workers,
+            rank=rank,
+            world_size=world_size,
+            broken_limit=broken_limit,
+        )
+    broken = BrokenSamples(len(split), broken_limit, verify_advice(split.shards[0].path.parent))
+    visits = micro_batches(
+        len(split),
+        batch_size=batch_size,
+        seed=seed,
+        first_step=first_step,
+        micro_batch_size=size,
+        rank=rank,
+        world_size=world_size,
+    )
+    return _load(_Pictures(split, transform, broken.num_allowed), visits, num_workers, broken)
+
+
+class _Pictures:
+    """What DataLoader asks for batches. An error comes back as a value: raised, it would bring a worker's traceback."""
+
+    def __init__(self, split: Split, transform: Transform, num_allowed: int):
+        self.split, self.transform, self.num_allowed = split, transform, num_allowed
+
+    def __getitems__(self, visits: list[tuple[int, int]]) -> Loaded | RestokError:
+        images, class_ids, broken = [], [], {}
+        try:
+            for epoch, sample in visits:
+                image, class_id = self._first_readable(epoch, sample, broken)
+                if image is None:
+                    return Loaded(None, broken)
+                images.append(image)
+                class_ids.append(class_id)
+        except RestokError as error:
+            return error
+        return Loaded(Batch(torch.stack(images), torch.tensor(class_ids)), broken)
+
+    def _first_readable(self, epoch: int, sample: int, broken: dict[str, str]) -> tuple[torch.Tensor | None, int]:
+        """The sample, or the next that can be decoded, and its class; None once too many could not be."""
+        while len(broken) <= self.num_allowed:
+            try:
+                picture, name = self.split.read(sample), self.split.describe(sample)
+                return self.transform(picture, name, epoch, sample), self.split.class_id(sample)
+            except PictureError as error:
+                broken[self.split.key(sample)] = str(error)
+                sample = (sample + 1) % len(self.split)
+        return None, -1
+
+
+def _load(
+    pictures: _Pictures, visits: Iterator[list[tuple[int, int]]], num_workers: int, broken: BrokenSamples
+) -> Iterator[Batch]:
+    for loaded in load(pictures, num_workers, batch_sampler=visits):
+        broken.add(loaded.broken)
+        yield loaded.batch
+
+
+def evaluation_batches(
+    split: Split, *, image_size: tuple[int, int], batch_size: int, rank: int = 0, world_size: int = 1
+) -> Iterator[Batch]:
+    """Every sample once, in order, centre-cropped; the last batch may be shorter.
+
+    Of several processes, each gets every `world_size`-th batch, from number `rank` on.
+
+    Raises RestokError where a sample cannot be read.
+    """
+    if isinstance(split, StreamedSplit):
+        yield from streamed_evaluation_batches(split, image_size, batch_size, rank, world_size)
+        return
+    for start in range(rank * batch_size, len(split), world_size * batch_size):
+        samples = range(start, min(start + batch_size, len(split)))
+        images = torch.stack([to_tensor(center_crop(split.image(i), image_size)) for i in samples])
+        yield Batch(images, torch.tensor([split.class_id(i) for i in samples]))
+
+
+def load_views(
+    split: Split,
+    samples: Sequence[int],
+    *,
+    image_size: tuple[int, int],
+    views: Views,
+    num_workers: int,
+    broken: BrokenSamples,
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Each of the samples, in their order, and its views (see `make_views`); broken ones are counted and left out.
+
+    Raises RestokError where a shard cannot be read, and where too many are broken.
+    """
+    views_of_all = load(_Views(split, image_size, views), num_workers, sampler=samples)
+    for sample, (loaded, reason) in zip(samples, views_of_all, strict=True):
+        if loaded is None:
+            broken.add({split.key(sample): reason})
+        else:
+            yield sample, loaded
+
+
+class _Views(Dataset):
+    """What DataLoader asks for views; errors come back as values here too."""
+
+    def __init__(self, split: Split, image_size: tuple[int, int], views: Views):
+        self.split, self.image_size, self.views = split, image_size, views
+
+    def __getitem__(self, sample: int) -> tuple[torch.Tensor | None, str] | RestokError:
+        try:
+            return make_views(self.split.image(sample), self.image_size, self.views), ""
+        except PictureError as error:
+            return None, str(error)
+        except RestokError as error:
+            return error

@@ -1,0 +1,439 @@
+"""Data sets on disk: tar shards that any WebDataset reader takes, with an index beside each so that ours can seek.
+
+    dataset.json           what there is: splits, shards and their hashes, class names, where it came from
+    train-000000.tar       samples one after the other: <key>.cls  <key>.json  <key>.<picture suffix>
+    train-000000.npy       where each picture lies in the tar, its class, a checksum of the sample
+    _info.json             the same shards for timm
+    bad.jsonl              the pictures that were left out, and why
+
+The set that comes with restok has its shards gzipped; everything else about it is the same.
+"""
+
+import gzip
+import hashlib
+import json
+import math
+import os
+import re
+import zlib
+from functools import cached_property
+from itertools import accumulate, chain
+from pathlib import Path
+from typing import Literal, NamedTuple, Self
+from urllib.parse import urlsplit
+
+import numpy as np
+from PIL import Image
+from pydantic import Field, model_validator
+from zlib_ng import zlib_ng
+
+from restok_cli.console import counted, note
+from restok_cli.data.arrays import map_array
+from restok_cli.data.images import check_size, read_image
+from restok_cli.data.names import key_in, name_in
+from restok_cli.data.shards.manifests import Made, locate
+from restok_cli.errors import PictureError, RestokError, UsageError, did_you_mean
+from restok_cli.files import MAX_MEMBER_BYTES
+from restok_cli.schema import Count, PositiveCount, Schema
+
+MADE = Made("the data set", "restok prepare")
+MANIFEST = "dataset.json"
+SAMPLE_FOLDER = Path(__file__).parents[2] / "assets" / "sample"
+SAMPLES_PER_SHARD = 4000
+MAX_UNPACKED = 256 << 20  # bytes, of all gzipped shards of a data set
+TAR_BLOCK = 512
+NO_CLASS = -1
+MAX_CLASS_ID = 2**31 - 1
+MOST_CHECKED = 2**20  # bytes of a sample before its picture that are read to check both; others' shards may have more
+
+SHARD_FILE = re.compile(r"[A-Za-z0-9_-]+\.tar(\.gz)?")
+
+TIMM_MANIFEST = "_info.json"
+BAD_LIST = "bad.jsonl"
+SAMPLE_TEXTS = ("NOTICE", "LICENSE")
+WORK_FOLDER = ".partial"  # where a data set is being made
+REPLACED = "replaced.json"  # in it, the dataset.json of the data set that is being replaced
+IN_PLACE = {"shards": "described where they lay"}  # of the provenance, where `prepare` has not made the tars
+
+# The checksum is a CRC-32 of all from the end of the picture before this one to its own: of its sample, in our tars.
+INDEX_DTYPE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("class_id", "<i4"), ("checksum", "<u4")])
+
+
+class ShardInfo(Schema):
+    """One shard; size and hash are those of the plain tar, so that gzip changes neither them nor the fingerprint."""
+
+    file: str = Field(pattern=f"^{SHARD_FILE.pattern}$")
+    num_samples: PositiveCount
+    bytes: Count
+    sha256: str
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.num_samples * 2 * TAR_BLOCK > self.bytes:  # a header and a picture each
+            raise ValueError(f"{self.file} of {self.bytes} bytes has no room for {counted(self.num_samples, 'sample')}")
+        return self
+
+
+class SplitInfo(Schema):
+    num_samples: Count  # 0 where the shards are elsewhere and nobody has counted
+    shards: list[ShardInfo] = Field([])
+    urls: list[str] = Field([])  # of shards that are streamed, since they are elsewhere; then there are no others
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if bool(self.shards) == bool(self.urls) or (self.shards and not self.num_samples):
+            raise ValueError("a split is either shards with samples in them, or urls")
+        return self
+
+
+class Manifest(Schema):
+    """What dataset.json says."""
+
+    format_version: Literal[1] = 1
+    name: str
+    splits: dict[str, SplitInfo] = Field(min_length=1)
+    class_names: list[str]  # the class id is the place in this list; empty where there are no classes
+    image_size: tuple[PositiveCount, PositiveCount] | None  # (height, width) where all pictures share one
+    provenance: dict[str, str]
+    fingerprint: str  # two data sets with the same one hold the same samples in the same order
+
+
+def fingerprint(splits: dict[str, SplitInfo], class_names: list[str]) -> str:
+    """What two data sets share that hold the same samples in the same order under the same class names."""
+    contents = {split: [shard.sha256 for shard in info.shards] or info.urls for split, info in splits.items()}
+    return hashlib.sha256(json.dumps([contents, class_names], sort_keys=True).encode()).hexdigest()
+
+
+class Sample(NamedTuple):
+    """One picture on its way into a shard."""
+
+    key: str  # at most 80 bytes, no dots, no slashes
+    suffix: str  # of the picture's file, without the dot
+    picture: bytes
+    size: tuple[int, int]  # (height, width)
+    class_id: int  # NO_CLASS where there are no classes
+    info: dict[str, str | int]  # goes into <key>.json
+
+
+def padded(length: int) -> int:
+    """The bytes that a member of so many bytes takes in a tar."""
+    return -(-length // TAR_BLOCK) * TAR_BLOCK
+
+
+def is_in_order(index: np.ndarray, num_bytes: int) -> bool:
+    """Whether the samples of an index follow each other in a tar of so many bytes, with room for headers between."""
+    if index["offset"].max() > num_bytes:  # first, as sums of larger numbers would begin anew at 0
+        return False
+    starts = index["offset"].astype(np.int64) - TAR_BLOCK
+    ends = index["offset"].astype(np.int64) + index["length"]
+    return not ((starts < 0).any() or (starts[1:] < ends[:-1]).any() or ends[-1] > num_bytes)
+
+
+class Shard:
+    """One tar and its index. No file stays open between two reads, however many shards there are."""
+
+    def __init__(self, path: Path, info: ShardInfo, num_classes: int, max_member_bytes: int = MAX_MEMBER_BYTES):
+        self.path, self.info, self.num_classes, self.max_member_bytes = path, info, num_classes, max_member_bytes
+        self.num_samples = info.num_samples
+
+    def __reduce__(self):
+        return Shard, (self.path, self.info, self.num_classes, self.max_member_bytes)
+
+    @cached_property
+    def index(self) -> np.ndarray:
+        """One entry (offset, length, class_id, checksum) per sample; mapped from the disk, not loaded."""
+        path = index_path(self.path)
+        try:
+            index = map_array(path)
+        except (OSError, ValueError) as error:
+            raise MADE.damaged(path, "is missing or no index") from error
+        if index.dtype != INDEX_DTYPE or index.shape != (self.num_samples,):
+            raise MADE.damaged(path, f"does not index the {self.num_samples} samples that {MANIFEST} speaks of")
+        if not is_in_order(index, self.info.bytes):
+            raise MADE.damaged(path, "is no index: its samples overlap, or lie outside the shard")
+        lowest, highest = (0, self.num_classes - 1) if self.num_classes else (NO_CLASS, NO_CLASS)
+        if index["class_id"].min() < lowest or index["class_id"].max() > highest:
+            raise MADE.damaged(path, f"holds class ids outside the {self.num_classes} classes of {MANIFEST}")
+        return index
+
+    def key(self, i: int) -> str:
+        """The key, from the tar header just before the picture."""
+        return key_in(self._header(i))
+
+    def name(self, i: int) -> str:
+        """The name of the picture file in the tar."""
+        return name_in(self._header(i))
+
+    def _header(self, i: int) -> bytes:
+        return self._read_at(int(self.index["offset"][i]) - TAR_BLOCK, TAR_BLOCK)
+
+    def read(self, i: int) -> bytes:
+        """The picture's file as it was given to `prepare`.
+
+        Raises PictureError where the sample was damaged since, or the picture has too many bytes.
+        """
+        offset, length, _, checksum = self.index[i].item()
+        if length > self.max_member_bytes:
+            check_size(length, f"sample {self.key(i)} of {self.path}", self.max_member_bytes)
+        start = self._end(i - 1) if i else 0
+        if offset - start > MOST_CHECKED:
+            return self._read_at(offset, length)
+        span = self._read_at(start, self._end(i) - start)
+        if zlib_ng.crc32(span) != checksum:
+            raise PictureError(
+                f"sample {self.key(i)} of {self.path} is not as it was prepared; `restok prepare verify` says what else"
+                " is damaged"
+            )
+        return span[offset - start : offset - start + length]
+
+    def _end(self, i: int) -> int:
+        """Where sample `i` ends, and the next one begins."""
+        offset, length, *_ = self.index[i].item()
+        return offset + padded(length)
+
+    def _read_at(self, offset: int, length: int) -> bytes:
+        if self.path.suffix == ".gz":
+            data = self._unpacked[offset : offset + length]
+        else:
+            try:
+                with open(self.path, "rb", buffering=0) as file:
+                    data = os.pread(file.fileno(), length, offset)
+            except OSError as error:
+                raise MADE.damaged(self.path, f"cannot be read ({error.strerror})") from error
+        if len(data) != length:
+            raise MADE.damaged(self.path, f"ends before byte {offset + length}")
+        return data
+
+    @cached_property
+    def _unpacked(self) -> bytes:
+        try:
+            with gzip.open(self.path) as file:
+                data = file.read(self.info.bytes + 1)  # to its end, where its checksum is
+        except (OSError, EOFError, zlib.error) as error:
+            raise MADE.damaged(self.path, f"is no whole gzip file ({error})") from error
+        if len(data) != self.info.bytes:
+            raise MADE.damaged(self.path, f"does not unpack to {self.info.bytes} bytes")
+        return data
+
+
+class Split:
+    """The samples of one split, numbered from 0 in the order of the shards."""
+
+    def __init__(self, name: str, shards: list[Shard]):
+        self.name, self.shards = name, shards
+        self.ends = list(accumulate(shard.num_samples for shard in shards))
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    @property
+    def known_length(self) -> float:
+        """`len`, or infinite where nobody has counted."""
+        return len(self)
+
+    def _locate(self, i: int) -> tuple[Shard, int]:
+        number, position = locate(self.ends, i)
+        return self.shards[number], position
+
+    @cached_property
+    def class_ids(self) -> np.ndarray:
+        """int32 (len,): the class of every sample, -1 where the data set has no classes."""
+        return np.concatenate([shard.index["class_id"] for shard in self.shards])
+
+    def class_id(self, i: int) -> int:
+        """The class of sample `i`, -1 where the data set has no classes."""
+        shard, position = self._locate(i)
+        return int(shard.index["class_id"][position])
+
+    def key(self, i: int) -> str:
+        """The name of sample `i`, unique in its split."""
+        shard, position = self._locate(i)
+        return shard.key(position)
+
+    def read(self, i: int) -> bytes:
+        """The picture file of sample `i`, byte for byte. Raises RestokError where the shard is damaged."""
+        shard, position = self._locate(i)
+        return shard.read(position)
+
+    def image(self, i: int) -> Image.Image:
+        """Sample `i` as an RGB image, of any size: `prepare` is what refuses those that are too large.
+
+        Raises PictureError naming shard and file where it cannot be decoded.
+        """
+        return read_image(self.read(i), self.describe(i), max_pixels=None)
+
+    def describe(self, i: int) -> str:
+        """Sample `i` for messages, and for what a suffix may tell: shard and file."""
+        shard, position = self._locate(i)
+        return f"{shard.path}: {shard.name(position)}"
+
+
+class StreamedSplit(Split):
+    """A split in shards that are elsewhere, or have no index: they can be read from front to back only."""
+
+    def __init__(
+        self,
+        name: str,
+        urls: list[str],
+        num_samples: int,
+        class_names: list[str],
+        max_member_bytes: int = MAX_MEMBER_BYTES,
+    ):
+        super().__init__(name, [])
+        self.urls, self.num_samples, self.class_names = urls, num_samples, class_names  # 0 samples: nobody has counted
+        self.max_member_bytes = max_member_bytes
+
+    def __len__(self) -> int:
+        if not self.num_samples:
+            raise self.refusal()
+        return self.num_samples
+
+    @property
+    def known_length(self) -> float:
+        return self.num_samples or math.inf
+
+    @property
+    def class_ids(self) -> np.ndarray:
+        raise self.refusal()
+
+    def _locate(self, i: int) -> tuple[Shard, int]:
+        raise self.refusal()
+
+    def refusal(self) -> UsageError:
+        """What to raise where a sample is asked for by its number."""
+        return UsageError(
+            f"the {self.name} shards of this data set are elsewhere ({self.urls[0]}) and can only be streamed in"
+            " training; for all else download them and give the folder to `restok prepare shards`"
+        )
+
+
+class Dataset:
+    """A prepared data set: names, classes and splits. Pictures of more than `max_member_bytes` are not read."""
+
+    def __init__(self, folder: Path, manifest: Manifest, max_member_bytes: int = MAX_MEMBER_BYTES):
+        self.folder, self.manifest, self.max_member_bytes = folder, manifest, max_member_bytes
+        self.name, self.fingerprint = manifest.name, manifest.fingerprint
+        self.class_names = manifest.class_names
+        self.splits = list(manifest.splits)
+
+    @property
+    def num_classes(self) -> int:
+        """0 where the pictures have no classes."""
+        return len(self.class_names)
+
+    @property
+    def held_out(self) -> Split:
+        """The validation split, or the training split of a data set that has no other."""
+        return self.split("validation" if "validation" in self.splits else "train")
+
+    def split(self, name: str) -> Split:
+        """The split of that name, usually train or validation. Raises UsageError where there is none."""
+        if name not in self.splits:
+            raise UsageError(
+                f"data set {self.name} has no split {name}{did_you_mean(name, self.splits)};"
+                f" it has {' and '.join(self.splits)}"
+            )
+        info = self.manifest.splits[name]
+        if info.urls:
+            return StreamedSplit(name, info.urls, info.num_samples, self.class_names, self.max_member_bytes)
+        limits = self.num_classes, self.max_member_bytes
+        return Split(name, [Shard(self.folder / shard.file, shard, *limits) for shard in info.shards])
+
+
+def is_dataset(path: str | Path) -> bool:
+    """Whether `path` means a data set: a folder that `restok prepare` made, or the word `sample`."""
+    return str(path) == "sample" or (Path(path) / MANIFEST).is_file()
+
+
+def open_dataset(path: str | Path, allow_pipe: bool = False, max_member_bytes: int = MAX_MEMBER_BYTES) -> Dataset:
+    """Open a folder that `restok prepare` made, or by the word `sample` the data set that comes with restok.
+
+    Of its pictures those of more than `max_member_bytes` are not read, but raise PictureError.
+
+    Shards behind a URL that starts with `pipe:` are what a shell command prints: reading them runs it, so the person
+    must have allowed that.
+
+    Says it where its description was changed since. Raises UsageError where `path` is no data set or needs that,
+    RestokError where a shard of it is missing or cut.
+    """
+    folder = SAMPLE_FOLDER if str(path) == "sample" else Path(path)
+    manifest = read_manifest(folder)
+    if fingerprint(manifest.splits, manifest.class_names) != manifest.fingerprint:
+        note(f"{folder / MANIFEST}: class names or shards are not those that were prepared; somebody changed them")
+    shards = list(chain.from_iterable(split.shards for split in manifest.splits.values()))
+    for shard in shards:
+        # of a gzipped tar the size is not known without unpacking it, and pip has checked its hash
+        MADE.check_file(folder / shard.file, None if shard.file.endswith(".gz") else shard.bytes)
+    if sum(shard.bytes for shard in shards if shard.file.endswith(".gz")) > MAX_UNPACKED:
+        raise RestokError(
+            f"{folder} has gzipped shards, which are held in memory, of more than {MAX_UNPACKED:,} bytes; unpack them"
+            " with `gunzip`, and name them without .gz in dataset.json"
+        )
+    commands = filter(None, (shell_command(url) for split in manifest.splits.values() for url in split.urls))
+    if not allow_pipe and (command := next(commands, None)):
+        raise UsageError(f"{folder} would run the shell command {command!r}; if it may, give --allow-pipe")
+    return Dataset(folder, manifest, max_member_bytes)
+
+
+def shell_command(url: str) -> str | None:
+    """The command behind a URL that webdataset would have a shell run, however that is written; None of all others."""
+    try:
+        return url.partition(":")[2] or " " if urlsplit(url).scheme == "pipe" else None
+    except ValueError:  # no URL at all
+        return None
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """What the dataset.json in `folder` says. Raises UsageError where there is none, RestokError for a damaged one."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        if folder.is_dir():
+            raise UsageError(
+                f"{folder} is not a data set; `restok prepare folder {folder} OUT` makes one of its pictures"
+            )
+        raise UsageError(
+            f"{folder}: no such data set; give a folder that `restok prepare folder PICTURES OUT` made,"
+            " or the word sample"
+        )
+    return MADE.read(Manifest, path)
+
+
+def index_path(shard: Path) -> Path:
+    """Where the index of a shard lies."""
+    return shard.with_name(shard.name.partition(".")[0] + ".npy")
+
+
+def own_files(folder: Path) -> set[str]:
+    """What --overwrite may delete of `folder`: the files of the data set that `prepare` made there, or is making.
+
+    A name that looks like one of ours is none: dataset.json must speak of the file. Paths are relative to `folder`.
+    """
+    work = folder / WORK_FOLDER
+    files = {f"{WORK_FOLDER}/{path.name}" for path in work.iterdir()} if work.is_dir() else set()
+    for path in (folder / MANIFEST, work / MANIFEST, work / REPLACED):
+        if path.is_file():
+            files |= _listed_files(path)
+    return files
+
+
+def _listed_files(path: Path) -> set[str]:
+    """What is ours of a data set by its dataset.json; of a damaged one nothing is known."""
+    try:
+        manifest = MADE.read(Manifest, path)
+    except RestokError:
+        return set()
+    shards = [shard.file for split in manifest.splits.values() for shard in split.shards]
+    files = {MANIFEST, BAD_LIST, *(index_path(Path(shard)).name for shard in shards)}
+    if manifest.provenance.items() >= IN_PLACE.items():
+        return files
+    if manifest.fingerprint == read_manifest(SAMPLE_FOLDER).fingerprint:
+        files.update(SAMPLE_TEXTS)
+    return files | {TIMM_MANIFEST, *shards}
+
+
+def is_index(path: Path) -> bool:
+    """Whether the file is the index of a shard."""
+    try:
+        return map_array(path).dtype == INDEX_DTYPE
+    except (OSError, ValueError):
+        return False

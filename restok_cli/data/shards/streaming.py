@@ -1,0 +1,362 @@
+"""Pictures from shards that are elsewhere (a URL) or have no index: read from front to back, through webdataset.
+
+What the loader of local shards promises cannot be promised of these: see `streamed_batches`.
+"""
+
+import random
+import re
+import tarfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from hashlib import sha256
+from itertools import count, islice
+from typing import IO, NamedTuple
+
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from restok_cli.console import note, readable
+from restok_cli.data.images import center_crop, read_image, to_tensor
+from restok_cli.data.loading.batching import (
+    READERS,
+    Batch,
+    BrokenSamples,
+    Loaded,
+    end_reader,
+    load,
+    shuffle,
+)
+from restok_cli.data.loading.transforms import Transform
+from restok_cli.data.names import split_name
+from restok_cli.data.shards.dataset import NO_CLASS, StreamedSplit, shell_command
+from restok_cli.data.shards.tars import (
+    PICTURE_RULE,
+    Contents,
+    class_extension,
+    class_id_of,
+    contents,
+    is_picture,
+    picture_extension,
+    pictures_beside,
+    read_members,
+    refuse_linked_picture,
+)
+from restok_cli.data.sources.imagenet import synset_ids
+from restok_cli.errors import PictureError, RestokError
+from restok_cli.files import MAX_MEMBER_BYTES
+
+SHUFFLE_BUFFER = 1000  # pictures, still encoded, among which each worker draws the next one: about 100 MB
+SHUFFLE_BYTES = 512 << 20  # of large ones, fewer
+FIRST_DRAW = 100  # pictures that there must be before the first one is drawn
+END_OF_TAR = bytes(1024)  # every whole tar ends in two empty blocks
+READ_ERRORS = (OSError, EOFError, ValueError, tarfile.TarError)
+
+
+Files = dict[str, Contents]  # by extension; those that neither are pictures nor say a class are left empty
+
+
+class StreamedSample(NamedTuple):
+    """A sample as it comes out of a shard."""
+
+    key: str
+    files: Files
+    class_id: int  # NO_CLASS where the data set has no classes
+    url: str  # of its shard
+
+    @property
+    def extension(self) -> str:
+        """Of its picture. Raises PictureError where there is none, or one of several."""
+        try:
+            return picture_extension(self.files)
+        except PictureError as error:
+            raise PictureError(f"sample {self.key} of {self.url}: {error}") from error
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(len(data) for data in self.files.values() if isinstance(data, bytes))
+
+    @property
+    def picture(self) -> bytes:
+        """Raises PictureError as above, or where it was not read."""
+        return contents(self.files[self.extension])
+
+    @property
+    def picture_name(self) -> str:
+        """Shard and file, for messages, and for what a suffix may tell."""
+        return f"{self.url}: {self.key}.{self.extension}"
+
+
+def streamed_batches(
+    split: StreamedSplit,
+    transform: Transform,
+    *,
+    micro_batch_size: int,
+    first_step: int,
+    num_workers: int,
+    rank: int,
+    world_size: int,
+    broken_limit: float,
+) -> Iterator[Batch]:
+    """Training batches without end, of shards that are read as they come.
+
+    The shards are shuffled anew in each epoch and divided among all workers of all processes, which go through them
+    at their own pace and shuffle within a buffer; where there are fewer shards than workers, each reads all and keeps
+    its share of the samples. The same seed, step, workers and processes give the same batches. Other than with local
+    shards, another number of workers or processes gives another order, and a run that starts at a later step begins
+    an epoch of its own: over the whole run, samples come about equally often, not exactly.
+
+    Raises RestokError, where a batch needs it, for a shard that cannot be read to its end, and for too many broken
+    samples: past the share `broken_limit` of the split, or of those seen where nobody has counted it.
+    """
+    if rank == 0:
+        note(
+            f"the {split.name} shards are elsewhere and streamed: the order depends on the number of workers and"
+            " processes, and a resumed run goes on with an epoch of its own"
+        )
+    broken = BrokenSamples(split.num_samples, broken_limit, "make the shards again, without them")
+    stream = _Stream(split, transform, micro_batch_size, first_step, rank, world_size)
+    num_seen, beside = 0, set()
+    for loaded in load(stream, num_workers):
+        for extension in loaded.beside - beside:
+            note(f"the {split.name} shards hold .{extension}, passed over: {PICTURE_RULE}")
+        beside |= loaded.beside
+        broken.num_samples = split.num_samples or num_seen
+        broken.add(loaded.broken)
+        if loaded.batch is not None:
+            num_seen += len(loaded.batch.class_ids)
+            yield loaded.batch
+
+
+class _Stream(IterableDataset):
+    """What DataLoader asks for batches. An error comes back as a value: raised, it would bring a worker's traceback."""
+
+    def __init__(
+        self,
+        split: StreamedSplit,
+        transform: Transform,
+        micro_batch_size: int,
+        first_epoch: int,
+        rank: int,
+        world_size: int,
+    ):
+        self.split, self.transform, self.micro_batch_size = split, transform, micro_batch_size
+        self.first_epoch, self.rank, self.world_size = first_epoch, rank, world_size
+
+    def __iter__(self) -> Iterator[Loaded | RestokError]:
+        worker = get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        try:
+            yield from self._batches(self.rank * workers + number, self.world_size * workers)
+        except RestokError as error:
+            yield error
+
+    def _batches(self, reader: int, num_readers: int) -> Iterator[Loaded]:
+        images, class_ids, beside = [], [], set()
+        for epoch, sample in self._samples(reader, num_readers):
+            number = int.from_bytes(sha256(sample.key.encode()).digest()[:7])  # it has no other
+            try:
+                images.append(self.transform(sample.picture, sample.picture_name, epoch, number))
+                beside.update(pictures_beside(sample.files, sample.extension))
+            except PictureError as error:
+                yield Loaded(None, {sample.key: str(error)})
+                continue
+            class_ids.append(sample.class_id)
+            if len(images) == self.micro_batch_size:
+                yield Loaded(Batch(torch.stack(images), torch.tensor(class_ids)), {}, frozenset(beside))
+                images, class_ids = [], []
+
+    def _samples(self, reader: int, num_readers: int) -> Iterator[tuple[int, StreamedSample]]:
+        """This reader's (epoch, sample) pairs, without end."""
+        urls, self.num_read = self.split.urls, 0
+        whole_shards = len(urls) >= num_readers
+        for epoch in count(self.first_epoch):
+            before, order = self.num_read, [urls[i] for i in shuffle(len(urls), self.transform.seed, epoch)]
+            mine = order[reader::num_readers] if whole_shards else order
+            samples = read_shards(mine, self.split.class_names, self.split.max_member_bytes)
+            samples = self._share(samples, reader, 1 if whole_shards else num_readers)
+            for sample in _shuffled(samples, random.Random(f"{self.transform.seed} {epoch} {reader}")):
+                yield epoch, sample
+            if self.num_read == before:
+                raise RestokError(f"the shards of split {self.split.name} hold no samples ({order[0]}, …)")
+
+    def _share(self, samples: Iterator[StreamedSample], reader: int, parts: int) -> Iterator[StreamedSample]:
+        """Every one of `parts` samples, counted on from epoch to epoch: so each reader gets some, however few exist."""
+        for sample in samples:
+            if self.num_read % parts == reader % parts:
+                yield sample
+            self.num_read += 1
+
+
+def _shuffled(samples: Iterator[StreamedSample], rng: random.Random) -> Iterator[StreamedSample]:
+    """The samples, each drawn at random from among those that wait: in the order of webdataset's shuffle filter.
+
+    Until SHUFFLE_BUFFER wait, or SHUFFLE_BYTES, two are read for each that is drawn.
+    """
+    waiting: list[StreamedSample] = []
+    num_bytes = 0
+
+    def take(sample: StreamedSample) -> bool:
+        """Whether there is room for more."""
+        nonlocal num_bytes
+        waiting.append(sample)
+        num_bytes += sample.num_bytes
+        return len(waiting) < SHUFFLE_BUFFER and num_bytes < SHUFFLE_BYTES
+
+    def draw() -> StreamedSample:
+        nonlocal num_bytes
+        place = rng.randint(0, len(waiting) - 1)
+        waiting[place], waiting[-1] = waiting[-1], waiting[place]
+        num_bytes -= waiting[-1].num_bytes
+        return waiting.pop()
+
+    for sample in samples:
+        if take(sample) and (another := next(samples, None)):
+            take(another)
+        if len(waiting) >= FIRST_DRAW:
+            yield draw()
+        while num_bytes >= SHUFFLE_BYTES:
+            yield draw()
+    while waiting:
+        yield draw()
+
+
+def streamed_evaluation_batches(
+    split: StreamedSplit, image_size: tuple[int, int], batch_size: int, rank: int, world_size: int
+) -> Iterator[Batch]:
+    """Every sample once, in the order of the shards, centre-cropped; the last batch may be shorter.
+
+    Each of several processes reads all, and decodes every `world_size`-th batch.
+
+    Raises RestokError where a shard or a sample cannot be read.
+    """
+    samples = read_shards(split.urls, split.class_names, split.max_member_bytes)
+    for number in count():
+        some = list(islice(samples, batch_size))
+        if not some:
+            return
+        if number % world_size != rank:
+            continue
+        images = [
+            to_tensor(center_crop(read_image(sample.picture, sample.picture_name, max_pixels=None), image_size))
+            for sample in some
+        ]
+        yield Batch(torch.stack(images), torch.tensor([sample.class_id for sample in some]))
+
+
+def read_shards(
+    urls: list[str], class_names: list[str], max_member_bytes: int = MAX_MEMBER_BYTES
+) -> Iterator[StreamedSample]:
+    """The samples of the shards, one after the other. What would make them larger than `max_member_bytes` is not read.
+
+    Raises RestokError where a shard cannot be fetched or ends early, and for a sample without one of the classes, or
+    with one where the data set has none.
+    """
+    synsets = synset_ids(class_names)
+    for url in urls:
+        for key, files in _read_shard(url, max_member_bytes):
+            class_id = _class_id(files, len(class_names), synsets, f"sample {key} of {url}")
+            yield StreamedSample(key, files, class_id, url)
+
+
+def _class_id(files: Files, num_classes: int, synsets: dict[str, int], name: str) -> int:
+    try:
+        extension = class_extension(files)
+        class_id = class_id_of(contents(files[extension]), synsets) if extension else NO_CLASS
+    except PictureError as error:
+        raise RestokError(f"{name}: {error}") from error
+    if class_id == NO_CLASS and num_classes:
+        raise RestokError(
+            f"{name}: its class is missing, but the data set has classes 0 to {num_classes - 1}; streamed, a sample's"
+            " files must follow each other: make the shards again with `tar --sort=name`"
+        )
+    if class_id >= num_classes:
+        has = f"classes 0 to {num_classes - 1}" if num_classes else "none"
+        raise RestokError(
+            f"{name}: its class is {class_id}, but the data set has {has}; describe it again by `restok prepare shards`"
+            " with --num-classes or --class-names"
+        )
+    return class_id
+
+
+class _Watched:
+    """A stream that remembers how it ended."""
+
+    def __init__(self, stream: IO[bytes]):
+        self.stream, self.end = stream, b""
+
+    def read(self, size: int) -> bytes:
+        data = self.stream.read(size)
+        self.end = (self.end + data)[-len(END_OF_TAR) :]
+        return data
+
+
+def _read_shard(url: str, max_bytes: int) -> Iterator[tuple[str, Files]]:
+    """Key and files of each sample. Raises RestokError where the shard cannot be read."""
+    try:
+        with closing(_open(url)) as stream, _ended_early(stream):
+            watched = _Watched(stream)
+            yield from _samples(watched, url, max_bytes)
+            while watched.read(2**16):
+                pass
+            if watched.end != END_OF_TAR:
+                raise EOFError("it is cut short, or no plain tar")
+    except READ_ERRORS as error:
+        raise RestokError(f"shard {url} cannot be read to its end ({_reason(error)})") from error
+
+
+def _open(url: str) -> IO[bytes]:
+    """Start to fetch a shard; a shell command becomes a group of processes, which can be ended as a whole."""
+    from webdataset.gopen import Pipe, gopen
+
+    if not (command := shell_command(url)):
+        return gopen(url)
+    return Pipe(command, mode="rb", shell=True, bufsize=8192, ignore_status=[141], process_group=0)
+
+
+@contextmanager
+def _ended_early(stream: IO[bytes]) -> Iterator[None]:
+    """Where the block is left before all is read, end the program that fetches it, which may wait for ever."""
+    process = getattr(stream, "proc", None)
+    if process is None:
+        yield
+        return
+    READERS.add(process)
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception):  # of which one says how the program ended
+            stream.ignore_errors = True
+            end_reader(process)
+        raise
+    finally:
+        READERS.discard(process)
+
+
+def _samples(stream: _Watched, url: str, max_bytes: int) -> Iterator[tuple[str, Files]]:
+    """The samples of a tar, told as `group_samples` tells them, of files that follow each other."""
+    key, files, left = "", {}, max_bytes
+    for member, read in read_members(stream):
+        refuse_linked_picture(member, url)
+        name, extension = split_name(readable(member.name))
+        if not (member.isfile() and name):
+            continue
+        if name != key:
+            if files:
+                yield key, files
+            key, files, left = name, {}, max_bytes
+        if extension in files:
+            raise RestokError(f"{url} holds the key {key} twice: keys must be unique; make the shard again")
+        is_needed = is_picture(extension) or extension.rpartition(".")[2] == "cls"
+        files[extension] = read(f"{url}: {name}.{extension}", left) if is_needed else b""
+        left -= member.size if isinstance(files[extension], bytes) and is_needed else 0
+    if files:
+        yield key, files
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error.args[0] if error.args else error).split())  # webdataset adds arguments to errors
+    if command := re.search(r": exit (-?\d+) ", text):
+        return f"the command that fetches it ended with exit code {command[1]}"
+    return text

@@ -1,0 +1,257 @@
+"""What is in a tar, and that it is whole: tarfile alone takes some that are cut short for complete.
+
+Nothing is read of a tar but headers, of bounded length, and the members that are asked for, up to a size.
+"""
+
+import bz2
+import gzip
+import re
+import shutil
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import BytesIO
+from typing import BinaryIO, Protocol
+
+from restok_cli.console import readable
+from restok_cli.data.images import IMAGE_SUFFIXES, check_size
+from restok_cli.data.names import split_name
+from restok_cli.data.shards.dataset import NO_CLASS
+from restok_cli.errors import PictureError, RestokError
+
+PICTURE_RULE = "a sample's picture is <key>.jpg or the like"  # in words, where others are passed over
+CLASS_DIGITS = 6  # of a class id, at most
+SYNSET = re.compile(r"n\d{8}")  # a noun of WordNet
+MAX_HEADER_BYTES = 2**20  # of one file in a tar, with its long name and all that its header may have beside it
+MAX_FILE_BYTES = 2**43  # that a header may speak of: file systems cannot seek much further
+
+
+SPARSE = "is stored as a sparse file, which is not unpacked; make the tar without --sparse"
+
+Contents = bytes | PictureError  # of a file in a tar, or why it was not read
+
+
+class Readable(Protocol):
+    """A stream, which need not be seekable."""
+
+    def read(self, size: int, /) -> bytes:
+        """So many bytes, or those that are left."""
+
+
+class Header(tarfile.TarInfo):
+    """tarfile's, but that a header is damage where it cannot be parsed, is endless, or points backwards or nowhere.
+
+    tarfile takes a missing, half or broken header for the end of the tar, which is a block of zeros.
+    """
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        file = tar.fileobj
+        tar.fileobj = _Bounded(file, MAX_HEADER_BYTES)
+        try:
+            header = super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:
+            raise
+        except (tarfile.HeaderError, ArithmeticError, LookupError, RecursionError, ValueError) as error:
+            raise tarfile.ReadError(str(error) if isinstance(error, tarfile.HeaderError) else "bad header") from error
+        finally:
+            tar.fileobj = file
+        if not (0 <= header.size <= MAX_FILE_BYTES and 0 <= tar.offset - file.tell() <= MAX_FILE_BYTES):
+            raise tarfile.ReadError(f"bad header, of a file of {header.size} bytes")
+        # what nothing here needs, and a few bytes could make much of for every member
+        tar.pax_headers.clear()
+        header.pax_headers, header.sparse = {}, [] if header.issparse() else None
+        return header
+
+
+class _Bounded:
+    """A file of which no more than `left` bytes may be read."""
+
+    def __init__(self, file: BinaryIO, left: int):
+        self.file, self.left = file, left
+        self.tell = file.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= self.left:
+            raise tarfile.ReadError(f"bad header, of more than {MAX_HEADER_BYTES:,} bytes")
+        self.left -= size
+        return self.file.read(size)
+
+
+class _Unending:
+    """A stream that must not end where more is asked for: tarfile would go on for as long as a header says."""
+
+    def __init__(self, stream: Readable):
+        self.stream = stream
+
+    def read(self, size: int) -> bytes:
+        if not (data := self.stream.read(size)):
+            raise tarfile.ReadError("unexpected end of data")
+        return data
+
+
+class _Resumed:
+    """A stream whose first bytes have been read already."""
+
+    def __init__(self, start: bytes, file: BinaryIO):
+        self.start, self.file = start, file
+
+    def read(self, size: int) -> bytes:
+        data, self.start = self.start[:size], self.start[size:]
+        return data or self.file.read(size)
+
+
+def unpacked(file: BinaryIO, name: str) -> Readable:
+    """The stream called `name`, unpacked piece by piece where it is packed. Raises RestokError where xz did that."""
+    start = file.read(6)
+    stream = _Resumed(start, file)
+    if start.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=stream)
+    if start.startswith(b"BZh"):
+        return bz2.BZ2File(stream)
+    if start == b"\xfd7zXZ\0":
+        raise RestokError(f"{name} is compressed by xz; unpack it with `xz -dc`")
+    return stream
+
+
+def read_members(stream: Readable) -> Iterator[tuple[tarfile.TarInfo, Callable[[str, int], Contents]]]:
+    """Each member of a plain tar that comes from front to back, and what reads it until the next one is asked for.
+
+    That takes what `why_unread` does. A member that is not read is skipped without being held.
+    Raises tarfile.TarError where the tar is damaged or ends before its end.
+    """
+    with tarfile.open(fileobj=_Unending(stream), mode="r|", tarinfo=Header) as tar:
+
+        def read(name: str, max_bytes: int) -> Contents:
+            if problem := why_unread(member, name, max_bytes):
+                return problem
+            buffer = BytesIO()  # gives away what it holds, where reading in one go would take three times as much
+            shutil.copyfileobj(tar.extractfile(member), buffer)
+            return buffer.getvalue()
+
+        while (member := tar.next()) is not None:
+            tar.members.clear()  # it would remember every member, of which there may be millions
+            yield member, read
+
+
+def why_unread(member: tarfile.TarInfo, name: str, max_bytes: int) -> PictureError | None:
+    """Why a file in a tar, to be called `name`, is not read: it has more bytes than `max_bytes`, or holes."""
+    try:
+        check_size(member.size, name, max_bytes)
+    except PictureError as error:
+        return error
+    return PictureError(f"{name}: {SPARSE}") if member.issparse() else None
+
+
+def contents(read: Contents) -> bytes:
+    """Raises PictureError where the file was not read."""
+    if isinstance(read, PictureError):
+        raise read
+    return read
+
+
+def list_files(tar: BinaryIO, name: str, start: int = 0, end: int | None = None) -> list[tarfile.TarInfo]:
+    """The files in the tar that begins at byte `start` and, where it lies within another, must not go beyond `end`.
+
+    Raises RestokError, calling the tar `name`, where it is damaged or cut short, or a picture in it is a mere link.
+    """
+    files = []
+    try:
+        tar.seek(start)
+        with tarfile.open(fileobj=tar, mode="r:", tarinfo=Header) as archive:
+            for member in archive:
+                if member.isfile():
+                    files.append(member)
+                else:
+                    refuse_linked_picture(member, name)
+    except tarfile.TarError as error:
+        raise RestokError(f"{name} is cut short or damaged, or no tar ({error}): copy or download it again") from error
+    if end is not None and files and files[-1].offset_data + files[-1].size > end:
+        raise RestokError(f"{name} is cut short, or damaged: copy or download it again")
+    return files
+
+
+def refuse_linked_picture(member: tarfile.TarInfo, tar: str) -> None:
+    """Raises RestokError where a member that is no file has the name of a picture: tar stores a file only once."""
+    if (member.issym() or member.islnk()) and member.name.lower().endswith(IMAGE_SUFFIXES):
+        raise RestokError(
+            f"{tar} holds {member.name} as a link to {member.linkname}, not as a file; make the tar with"
+            " `tar --dereference --hard-dereference`"
+        )
+
+
+def group_samples(files: Iterable[tarfile.TarInfo], tar: str) -> dict[str, dict[str, tarfile.TarInfo]]:
+    """Key -> extension -> file of the samples, wherever in the tar their files lie: not all tars are sorted.
+
+    Raises RestokError, naming the `tar`, where two of its files have one name.
+    """
+    samples: dict[str, dict[str, tarfile.TarInfo]] = {}
+    for file in files:
+        key, extension = split_name(readable(file.name))
+        if not key:
+            continue
+        sample = samples.setdefault(key, {})
+        if extension in sample:
+            raise RestokError(f"{tar} holds the key {key} twice: keys must be unique; rename the samples")
+        sample[extension] = file
+    return samples
+
+
+def picture_extension(extensions: Iterable[str]) -> str:
+    """Which of a sample's files is its picture: the one like <key>.jpg or, where none is, the only <key>.<word>.jpg.
+
+    So WebDataset samples are read that have more pictures, such as <key>.seg.png. Raises PictureError where there is
+    no picture, or nothing tells which of several.
+    """
+    found = _of_kind(extensions, IMAGE_SUFFIXES)
+    if len(found) != 1:
+        raise PictureError(f"{len(found)} pictures under this key instead of one, among .{' .'.join(extensions)}")
+    return found[0]
+
+
+def class_extension(extensions: Iterable[str]) -> str | None:
+    """The same for the file that says the class; None where there is none."""
+    found = _of_kind(extensions, (".cls",))
+    if len(found) > 1:
+        raise PictureError(f"{len(found)} .cls under this key instead of one, among .{' .'.join(extensions)}")
+    return found[0] if found else None
+
+
+def _of_kind(extensions: Iterable[str], suffixes: tuple[str, ...]) -> list[str]:
+    whole = [extension for extension in extensions if f".{extension}" in suffixes]
+    return whole or [extension for extension in extensions if f".{extension.rpartition('.')[2]}" in suffixes]
+
+
+def pictures_beside(extensions: Iterable[str], taken: str) -> list[str]:
+    """The extensions, such as seg.png, of further pictures of a sample whose picture is the one `taken`."""
+    return [other for other in extensions if other != taken and is_picture(other)]
+
+
+def is_picture(extension: str) -> bool:
+    """Whether the last part of an extension, such as seg.png, is a picture's."""
+    return f".{extension.rpartition('.')[2]}" in IMAGE_SUFFIXES
+
+
+def class_id_of(text: bytes, synsets: Mapping[str, int]) -> int:
+    """The class that the .cls of a sample says, by its id or as one of the `synsets` of ImageNet's classes.
+
+    Raises PictureError where that is neither.
+    """
+    digits = text.strip()
+    if digits.isdigit() and len(digits) <= CLASS_DIGITS:
+        return int(digits)
+    shown = text[:40].decode(errors="replace")
+    if (class_id := synsets.get(shown.strip())) is not None:
+        return class_id
+    if synsets:
+        raise PictureError(f"its .cls is {shown!r}, neither a class id, counted from 0, nor a synset of ImageNet's")
+    hint = "; --class-names imagenet takes synsets" if SYNSET.fullmatch(shown.strip()) else ""
+    raise PictureError(f"its .cls is {shown!r}, no class id: expected a number, counted from 0{hint}")
+
+
+def read_class_id(tar: BinaryIO, files: dict[str, tarfile.TarInfo], synsets: Mapping[str, int]) -> int:
+    """The class id of a sample. Raises PictureError where its .cls is none, or nothing tells which of several it is."""
+    extension = class_extension(files)
+    if extension is None:
+        return NO_CLASS
+    tar.seek(files[extension].offset_data)
+    return class_id_of(tar.read(min(files[extension].size, 100)), synsets)

@@ -1,0 +1,241 @@
+"""Is a data set what was prepared, to the last bit? And if not, which samples are not?
+
+The hash in dataset.json says whether a shard is whole; the checksums in its index, each of one sample, say where it is
+not. In a whole shard the index itself is compared with what lies in the tar.
+"""
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from tarfile import TarInfo
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from restok_cli.console import Progress, counted
+from restok_cli.data.arrays import map_array
+from restok_cli.data.jobs import run_jobs
+from restok_cli.data.names import key_in
+from restok_cli.data.shards.dataset import (
+    INDEX_DTYPE,
+    NO_CLASS,
+    SAMPLE_FOLDER,
+    TAR_BLOCK,
+    WORK_FOLDER,
+    Manifest,
+    ShardInfo,
+    index_path,
+    is_in_order,
+    padded,
+    read_manifest,
+)
+from restok_cli.data.shards.tars import group_samples, list_files, read_class_id
+from restok_cli.data.shards.writer import Digest, digest_spans, fingerprint
+from restok_cli.data.sources.imagenet import synset_ids
+from restok_cli.data.sources.walk import is_hidden
+from restok_cli.errors import PictureError, RestokError
+from restok_cli.files import MAX_MEMBER_BYTES
+
+
+class Problem(NamedTuple):
+    """Something in a data set that is not as it was prepared."""
+
+    file: str
+    sample: str | None  # its key, or what can be told of it; None where it is about the file
+    what: str
+
+
+class Verification(NamedTuple):
+    """What was looked at, and what is wrong with it."""
+
+    num_shards: int
+    num_samples: int
+    streamed: list[str]  # splits whose shards are elsewhere: nothing can be said of them
+    problems: list[Problem]
+
+
+class ShardReport(NamedTuple):
+    """What was found in one shard."""
+
+    keys: list[str]
+    problems: list[Problem]
+
+
+def verify_dataset(path: str | Path, jobs: int, max_member_bytes: int = MAX_MEMBER_BYTES) -> Verification:
+    """Read a data set from end to end and compare it with its manifest.
+
+    A picture of more than `max_member_bytes` is a problem, since it would be left out wherever it is used.
+    Raises UsageError where `path` is no data set, RestokError where its dataset.json is damaged.
+    """
+    folder = SAMPLE_FOLDER if str(path) == "sample" else Path(path)
+    manifest = read_manifest(folder)
+    shards = [shard for split in manifest.splits.values() for shard in split.shards]
+    work = partial(_verify_shard, folder, manifest.class_names, max_member_bytes)
+    with (
+        Progress("verify", len(shards), "shards") as progress,
+        closing(run_jobs(work, shards, jobs, progress)) as results,
+    ):
+        reports = dict(results)
+    problems = _verify_manifest(manifest) + _foreign_files(folder, shards)
+    problems += [problem for i in range(len(shards)) for problem in reports[i].problems]
+    keys = iter(reports[i].keys for i in range(len(shards)))
+    for split in manifest.splits.values():
+        problems += doubled_keys([(shard.file, next(keys)) for shard in split.shards])
+    streamed = [name for name, split in manifest.splits.items() if split.urls]
+    return Verification(len(shards), sum(shard.num_samples for shard in shards), streamed, problems)
+
+
+def doubled_keys(shards: Iterable[tuple[str, list[str]]]) -> list[Problem]:
+    """The keys that come twice in the shards (file, keys) of one split."""
+    owners: dict[str, str] = {}
+    problems = []
+    for file, keys in shards:
+        for key in keys:
+            if key in owners:
+                problems.append(Problem(file, key, f"the same key is in {owners[key]} already"))
+            owners[key] = file
+    return problems
+
+
+def _verify_manifest(manifest: Manifest) -> list[Problem]:
+    problems = []
+    for name, split in manifest.splits.items():
+        in_shards = sum(shard.num_samples for shard in split.shards)
+        if split.shards and in_shards != split.num_samples:
+            what = f"{name} is said to have {counted(split.num_samples, 'sample')}, its shards have {in_shards}"
+            problems.append(Problem("dataset.json", None, what))
+    if fingerprint(manifest.splits, manifest.class_names) != manifest.fingerprint:
+        what = "the fingerprint is not that of these shards and class names: it was changed"
+        problems.append(Problem("dataset.json", None, what))
+    return problems
+
+
+def _foreign_files(folder: Path, shards: list[ShardInfo]) -> list[Problem]:
+    """Shards and indices that dataset.json does not speak of, and what a stopped preparation left."""
+    known = {shard.file for shard in shards} | {index_path(Path(shard.file)).name for shard in shards}
+    problems = [
+        Problem(path.name, None, "dataset.json does not speak of it")
+        for path in sorted(folder.iterdir())
+        if path.name.endswith((".tar", ".tar.gz", ".npy")) and path.name not in known and not is_hidden(path.name)
+    ]
+    if (folder / WORK_FOLDER).exists():
+        problems.append(Problem(WORK_FOLDER, None, "left by a preparation that was stopped"))
+    return problems
+
+
+def _verify_shard(
+    folder: Path, class_names: list[str], max_member_bytes: int, shard: ShardInfo, advance: Callable[[], None]
+) -> ShardReport:
+    try:
+        index, problems = _verify_index(index_path(folder / shard.file), shard, max_member_bytes)
+        try:
+            with _open(folder / shard.file) as tar:
+                report = _verify_tar(tar, index, shard, class_names)
+        except (OSError, EOFError, zlib.error) as error:
+            what = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+            report = ShardReport([], [Problem(shard.file, None, what)])
+        return ShardReport(report.keys, problems + report.problems)
+    finally:
+        advance()
+
+
+def _open(path: Path) -> BinaryIO:
+    return gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
+
+
+def _verify_index(path: Path, shard: ShardInfo, max_member_bytes: int) -> tuple[np.ndarray | None, list[Problem]]:
+    """The index, or None where it is none that could be used; and what is wrong with it."""
+    try:
+        index = map_array(path)
+        if index.dtype != INDEX_DTYPE or index.shape != (shard.num_samples,):
+            raise ValueError(f"not of {counted(shard.num_samples, 'sample')}")
+        if not is_in_order(index, shard.bytes):
+            raise ValueError("samples overlap, or lie outside it")
+    except FileNotFoundError:
+        return None, [Problem(path.name, None, "is missing")]
+    except (OSError, ValueError) as error:
+        return None, [Problem(path.name, None, f"is no index of {shard.file} ({error})")]
+    too_large = np.flatnonzero(index["length"] > max_member_bytes).tolist()
+    what = f"has more than the {max_member_bytes:,} bytes that --max-member-bytes admits"
+    return index, [Problem(shard.file, f"number {i}", what) for i in too_large]
+
+
+def _verify_tar(tar: BinaryIO, index: np.ndarray | None, shard: ShardInfo, class_names: list[str]) -> ShardReport:
+    ends = [] if index is None else [offset + padded(length) for offset, length, *_ in index.tolist()]
+    digest = digest_spans(tar, ends)
+    if (digest.num_bytes, digest.sha256) == (shard.bytes, shard.sha256):
+        return _compare(tar, index, digest, shard, class_names)
+    problems = []
+    if digest.num_bytes != shard.bytes:
+        problems.append(Problem(shard.file, None, f"has {digest.num_bytes} bytes instead of {shard.bytes}"))
+    if index is None:
+        what = "is damaged; without its index it cannot be told which sample is"
+        return ShardReport([], problems or [Problem(shard.file, None, what)])
+    keys = []
+    for i, (offset, end) in enumerate(zip(index["offset"].tolist(), ends, strict=True)):
+        start = ends[i - 1] if i else 0
+        if end > digest.num_bytes:
+            what = f"lost, with the {len(ends) - i - 1} after it: the file ends at byte {digest.num_bytes}"
+            problems.append(Problem(shard.file, _name(tar, i, start, offset), what))
+            break
+        if digest.checksums[i] == index["checksum"][i]:
+            keys.append(_key_at(tar, offset - TAR_BLOCK))
+        else:
+            problems.append(Problem(shard.file, _name(tar, i, start, offset), "damaged"))
+    if not problems:
+        problems = [Problem(shard.file, None, "is damaged after its last sample")]
+    return ShardReport(keys, problems)
+
+
+def _key_at(tar: BinaryIO, position: int) -> str:
+    """The key in the header at this byte; empty where there is none that could be one."""
+    tar.seek(position)
+    return key_in(tar.read(TAR_BLOCK))
+
+
+def _name(tar: BinaryIO, i: int, start: int, offset: int) -> str:
+    """A damaged sample in words: what the headers at the start of its span and before its picture call it.
+
+    They differ where one of them is damaged, and where in a shard of others' making a span begins with what belongs to
+    the sample before.
+    """
+    keys = {_key_at(tar, start), _key_at(tar, offset - TAR_BLOCK)} - {""}
+    return f"{' or '.join(sorted(keys))} (number {i})" if keys else f"number {i}"
+
+
+def _compare(
+    tar: BinaryIO, index: np.ndarray | None, digest: Digest, shard: ShardInfo, class_names: list[str]
+) -> ShardReport:
+    """Compare the index with the tar, which is whole."""
+    try:
+        samples = group_samples(list_files(tar, shard.file), shard.file)
+    except RestokError as error:
+        return ShardReport([], [Problem(shard.file, None, str(error))])
+    problems, keys = [], []
+    num_classes, synsets = len(class_names), synset_ids(class_names)
+    by_offset = {file.offset_data: (key, files, file) for key, files in samples.items() for file in files.values()}
+    for i, (offset, length, class_id, _) in enumerate([] if index is None else index.tolist()):
+        key, files, file = by_offset.get(offset, (f"number {i}", {}, None))
+        keys.append(key)
+        if file is None or file.size != length:
+            what = "its index does not point at its picture"
+        elif (said := _said_class(tar, files, synsets)) != class_id:
+            what = f"its index says class {class_id}, its .cls says {said}"
+        elif not (0 <= class_id < num_classes or (class_id == NO_CLASS and not num_classes)):
+            what = f"its class {class_id} is none of the {num_classes} in dataset.json"
+        else:
+            continue
+        problems.append(Problem(shard.file, key, what))
+    if index is not None and not problems and digest.checksums != index["checksum"].tolist():
+        problems.append(Problem(index_path(Path(shard.file)).name, None, "its checksums are not those of the samples"))
+    return ShardReport(keys if index is not None else list(samples), problems)
+
+
+def _said_class(tar: BinaryIO, files: dict[str, TarInfo], synsets: dict[str, int]) -> int | str:
+    try:
+        return read_class_id(tar, files, synsets)
+    except PictureError as error:
+        return str(error)

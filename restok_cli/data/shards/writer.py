@@ -1,0 +1,284 @@
+"""Data sets onto the disk: shards, the index beside each, dataset.json. The same samples give the same bytes.
+
+Tars are written by webdataset and read by anything; dataset.json describes them for restok, _info.json for timm.
+"""
+
+import gzip
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from io import BytesIO
+from itertools import chain, islice
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from webdataset import TarWriter
+from zlib_ng import zlib_ng
+
+from restok_cli.data.shards.dataset import (
+    INDEX_DTYPE,
+    MANIFEST,
+    NO_CLASS,
+    SAMPLE_FOLDER,
+    SAMPLE_TEXTS,
+    SAMPLES_PER_SHARD,
+    TAR_BLOCK,
+    TIMM_MANIFEST,
+    Manifest,
+    Sample,
+    ShardInfo,
+    SplitInfo,
+    fingerprint,
+    index_path,
+    padded,
+    read_manifest,
+)
+from restok_cli.errors import RestokError
+from restok_cli.files import synced_early, whole_file
+
+CHUNK = 1 << 20  # bytes read at a time
+
+
+class Digest(NamedTuple):
+    """What tells a shard from any other, as a whole and sample by sample."""
+
+    num_bytes: int
+    sha256: str
+    checksums: list[int]  # CRC-32 of each span
+
+
+class DigestingFile:
+    """A file to write to from its beginning, span by span, that sums up what it is given."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self._pieces: list[bytes] = []  # of the span that is being written
+        self.write = self._pieces.append
+        self._sha256, self._size, self._checksums = hashlib.sha256(), 0, []
+
+    def tell(self) -> int:
+        return self._size
+
+    def end_span(self) -> None:
+        """What was written since the last call is a span of its own (see `digest_spans`)."""
+        self._checksums.append(zlib_ng.crc32(self._put()))
+
+    def digest(self) -> Digest:
+        """Of all that was written, also after the last span."""
+        self._put()
+        return Digest(self._size, self._sha256.hexdigest(), self._checksums)
+
+    def _put(self) -> bytes:
+        """Write the pieces as one: summing up and writing each would take longer than joining them."""
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        self._sha256.update(data)
+        self._file.write(data)
+        self._size += len(data)
+        return data
+
+
+class AlikeTarFile(tarfile.TarFile):
+    """Writes the bytes that TarFile writes of files whose headers differ in name, size and checksum only, but sooner.
+
+    `header` is one of them, of an empty file without a name. A header has the name in bytes 0 to 99, the size in 11
+    octal digits from byte 124, the sum of its bytes in 6 from byte 148. Files to add are BytesIO.
+    """
+
+    def __init__(self, file: DigestingFile, header: bytes):
+        super().__init__(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
+        self._header = header
+        self._sum = int(header[148:154], 8) - sum(header[124:135])
+
+    def addfile(self, tarinfo: tarfile.TarInfo, fileobj: BytesIO) -> None:
+        name, size = tarinfo.name.encode(self.encoding, self.errors), b"%011o" % tarinfo.size
+        if len(name) > tarfile.LENGTH_NAME or len(size) > 11:
+            super().addfile(tarinfo, fileobj)  # which divides the name, or refuses either
+            return
+        header = bytearray(self._header)
+        header[: len(name)] = name
+        header[124:135] = size
+        header[148:154] = b"%06o" % (self._sum + sum(name) + sum(size))
+        padding = bytes(padded(tarinfo.size) - tarinfo.size)
+        for piece in (header, fileobj.getvalue(), padding):
+            self.fileobj.write(piece)
+        self.offset += TAR_BLOCK + padded(tarinfo.size)
+
+
+class FileTarWriter(TarWriter):
+    """The same tars in less time: webdataset takes the mode for pipes, which copies everything in pieces of 10 KB."""
+
+    def __init__(self, file: DigestingFile):
+        super().__init__(file, user="", group="", mtime=0, encoder=False)
+        blank = tarfile.TarInfo()
+        blank.mode = self.mode
+        self.tarstream = AlikeTarFile(file, blank.tobuf(tarfile.USTAR_FORMAT))
+
+    @staticmethod
+    def tarmode(_file: DigestingFile, _compress: None = None) -> str:
+        return "w"
+
+
+def write_dataset(
+    folder: Path,
+    splits: dict[str, Iterable[Sample]],
+    *,
+    name: str,
+    class_names: list[str],
+    provenance: dict[str, str],
+    samples_per_shard: int = SAMPLES_PER_SHARD,
+) -> Manifest:
+    """Write shards, indices and dataset.json into `folder` and return the manifest.
+
+    Each split is consumed once, in order, and never held in memory; one without samples is left out. The same samples
+    give the same bytes. Raises RestokError where there are none at all, OSError where the folder cannot be written.
+    """
+    shards: dict[str, list[ShardInfo]] = {split: [] for split in splits}
+    sizes: set[tuple[int, int]] = set()
+    for split, samples in splits.items():
+        samples = iter(samples)
+        while first := list(islice(samples, 1)):
+            path = folder / shard_name(split, len(shards[split]))
+            shard, shard_sizes = write_shard(path, chain(first, islice(samples, samples_per_shard - 1)))
+            shards[split].append(shard)
+            sizes |= shard_sizes
+    manifest = make_manifest(shards, sizes, name=name, class_names=class_names, provenance=provenance)
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def shard_name(split: str, number: int) -> str:
+    """The file name of a shard that restok writes."""
+    return f"{split}-{number:06d}.tar"
+
+
+def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[ShardInfo, set[tuple[int, int]]]:
+    """Write one tar and its index, each whole or not at all; return what the manifest says of it, and picture sizes.
+
+    Raises OSError where they cannot be written.
+    """
+    entries, sizes = [], set()
+    to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each
+    with whole_file(path) as temporary, open(temporary, "wb") as file, synced_early(file):
+        digesting = DigestingFile(file)
+        with FileTarWriter(digesting) as writer:
+            for sample in samples:
+                side = {"__key__": sample.key, "json": to_json(sample.info).encode()}
+                if sample.class_id != NO_CLASS:
+                    side["cls"] = str(sample.class_id).encode()
+                writer.write(side)
+                writer.write({"__key__": sample.key, sample.suffix: sample.picture})
+                # the picture is what was written last, padded to whole blocks
+                offset = writer.tarstream.offset - padded(len(sample.picture))
+                entries.append((offset, len(sample.picture), sample.class_id))
+                sizes.add(sample.size)
+                digesting.end_span()
+        digest = digesting.digest()
+    write_index(index_path(path), entries, digest)
+    return describe_shard(path.name, len(entries), digest), sizes
+
+
+def digest_spans(file: BinaryIO, ends: Sequence[int]) -> Digest:
+    """Read a shard to its end. Its spans follow each other without a gap, span `i` up to byte `ends[i]`.
+
+    The span of a sample reaches from the end of the picture before it to the end of its own, padding and all: in our
+    shards that is everything about the sample. Where the file is too short, the last checksums are of what there is.
+    """
+    sha256, position, checksums = hashlib.sha256(), 0, []
+
+    def read(length: int) -> bytes:
+        nonlocal position
+        data = file.read(length)
+        sha256.update(data)
+        position += len(data)
+        return data
+
+    for end in ends:
+        checksum = 0
+        while data := read(min(max(end - position, 0), CHUNK)):
+            checksum = zlib_ng.crc32(data, checksum)
+        checksums.append(checksum)
+    while read(CHUNK):
+        pass
+    return Digest(position, sha256.hexdigest(), checksums)
+
+
+def write_index(path: Path, entries: Iterable[tuple[int, int, int]], digest: Digest) -> None:
+    """Write the index of a shard: (offset, length, class id) of each picture, with the checksum of its span."""
+    rows = [(*entry, checksum) for entry, checksum in zip(entries, digest.checksums, strict=True)]
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, np.array(rows, INDEX_DTYPE))
+
+
+def describe_shard(file: str, num_samples: int, digest: Digest) -> ShardInfo:
+    """What dataset.json says of a shard."""
+    return ShardInfo(file=file, num_samples=num_samples, bytes=digest.num_bytes, sha256=digest.sha256)
+
+
+def make_manifest(
+    shards: dict[str, list[ShardInfo]],
+    sizes: set[tuple[int, int]],
+    *,
+    name: str,
+    class_names: list[str],
+    provenance: dict[str, str],
+) -> Manifest:
+    """The manifest of these shards; a split without any is left out. Raises RestokError where there are none at all."""
+    splits = {
+        split: SplitInfo(num_samples=sum(shard.num_samples for shard in infos), shards=infos)
+        for split, infos in shards.items()
+        if infos
+    }
+    if not splits:
+        raise RestokError(f"{name}: not one picture could be read, so there is no data set to write")
+    return Manifest(
+        name=name,
+        splits=splits,
+        class_names=class_names,
+        image_size=next(iter(sizes)) if len(sizes) == 1 else None,
+        provenance=provenance | {"restok": version("restok")},
+        fingerprint=fingerprint(splits, class_names),
+    )
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write dataset.json into `folder`, which makes a data set of what else lies there: so write it last."""
+    with whole_file(folder / MANIFEST) as temporary:
+        temporary.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def write_timm_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write _info.json into `folder`, by which timm finds the shards."""
+    with whole_file(folder / TIMM_MANIFEST) as temporary:
+        temporary.write_text(json.dumps({"splits": _timm_splits(manifest)}, indent=1) + "\n", encoding="utf-8")
+
+
+def _timm_splits(manifest: Manifest) -> dict[str, dict]:
+    return {
+        name: {
+            "name": name,
+            "num_samples": split.num_samples,
+            "filenames": [shard.file for shard in split.shards],
+            "shard_lengths": [shard.num_samples for shard in split.shards],
+        }
+        for name, split in manifest.splits.items()
+    }
+
+
+def write_sample(folder: Path) -> Manifest:
+    """Write the data set that comes with restok into `folder`, its shards as plain tars, and return the manifest."""
+    manifest = read_manifest(SAMPLE_FOLDER)
+    for shard in chain.from_iterable(split.shards for split in manifest.splits.values()):
+        packed = SAMPLE_FOLDER / shard.file
+        shard.file = shard.file.removesuffix(".gz")
+        (folder / shard.file).write_bytes(gzip.decompress(packed.read_bytes()))
+        index = index_path(packed)
+        (folder / index.name).write_bytes(index.read_bytes())
+    for text in SAMPLE_TEXTS:
+        (folder / text).write_bytes((SAMPLE_FOLDER / text).read_bytes())
+    write_timm_manifest(folder, manifest)
+    write_manifest(folder, manifest)
+    return manifest

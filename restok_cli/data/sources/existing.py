@@ -1,0 +1,349 @@
+"""Shards that somebody else has made, described for restok where they lie: nothing is copied.
+
+Each tar is read once, from end to end, for its index and its hash. Shards behind a URL are only named.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from glob import glob, has_magic
+from importlib.metadata import version
+from itertools import takewhile
+from pathlib import Path
+from typing import NamedTuple
+
+from restok_cli.console import Progress, counted, note
+from restok_cli.data.jobs import run_jobs
+from restok_cli.data.names import name_in
+from restok_cli.data.shards.dataset import (
+    BAD_LIST,
+    IN_PLACE,
+    MANIFEST,
+    NO_CLASS,
+    SHARD_FILE,
+    TAR_BLOCK,
+    TIMM_MANIFEST,
+    Manifest,
+    ShardInfo,
+    SplitInfo,
+    index_path,
+    is_index,
+    own_files,
+    padded,
+)
+from restok_cli.data.shards.tars import (
+    PICTURE_RULE,
+    group_samples,
+    list_files,
+    picture_extension,
+    pictures_beside,
+    read_class_id,
+    why_unread,
+)
+from restok_cli.data.shards.writer import (
+    Digest,
+    describe_shard,
+    digest_spans,
+    fingerprint,
+    make_manifest,
+    shard_name,
+    write_index,
+    write_manifest,
+    write_timm_manifest,
+)
+from restok_cli.data.sources.imagenet import synset_ids
+from restok_cli.data.sources.intake import Rules, check_picture
+from restok_cli.data.sources.preparation import BadPicture, remove_own_files, write_bad_list
+from restok_cli.data.sources.splits import SPLITS, split_named, split_of
+from restok_cli.errors import PictureError, RestokError, UsageError
+from restok_cli.locks import locked_folder
+
+ANY_CLASSES = 50_000  # so many may be told by numbers alone, however few samples there are
+HINT = "give a folder of tars, or a pattern such as 'train-{00..15}.tar'"
+STATED_HINT = "give SHARDS [OUT], or train=SHARDS validation=SHARDS … OUT, with patterns in quotes"
+
+Sources = dict[str | None, list[str]]  # split -> patterns of its shards; under None those whose names tell the split
+
+
+class IndexedShard(NamedTuple):
+    """What was learned from reading a shard."""
+
+    entries: list[tuple[int, int, int]]  # (offset, length, class id) of each picture
+    digest: Digest
+    sizes: set[tuple[int, int]]  # (height, width)
+    bad: list[BadPicture]
+    keys: list[str]  # one per entry
+    beside: Counter[str]  # extension -> how many more pictures samples have, such as .seg.png; none is taken
+
+
+def is_remote(source: str) -> bool:
+    """Whether `source` names shards that can only be streamed."""
+    return "://" in source or source.startswith("pipe:")
+
+
+def read_words(words: list[str]) -> tuple[Sources, Path | None]:
+    """What the words of a command line name: SHARDS [OUT], or SPLIT=SHARDS for each split, then [OUT].
+
+    Raises UsageError where they are neither.
+    """
+    sources: Sources = {}
+    for place, word in enumerate(words):
+        name, equals, pattern = word.partition("=")
+        if equals and (split := split_named(name)):
+            sources.setdefault(split, []).append(pattern)
+        elif not sources:
+            sources[None] = [word]
+        elif place == len(words) - 1:
+            return sources, Path(word)
+        else:
+            raise UsageError(f"{word}: only one source has no split, and OUT is the last word; {STATED_HINT}")
+    if None in sources and len(sources) > 1:
+        raise UsageError(f"{sources[None][0]}: the split of these is not stated, of others it is; {STATED_HINT}")
+    return sources, None
+
+
+def find_shards(sources: Sources) -> dict[str, list[str]]:
+    """Split -> its shards in order. Where no split is stated, file names tell it; one that tells none is to train on.
+
+    Raises UsageError where there are none, or one has two places.
+    """
+    shards: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for stated, patterns in sources.items():
+        names = [name for pattern in patterns for name in _expand(pattern)]
+        for name, split in zip(names, [stated] * len(names) if stated else _splits_of(names), strict=True):
+            shards[split].append(name)
+    found = [(split, name) for split, names in shards.items() for name in names]
+    if len({is_remote(name) for _, name in found}) > 1:
+        raise UsageError("some of the shards are behind URLs, others are not; download those, or make two data sets")
+    owners: dict[str, str] = {}
+    for split, name in found:
+        place = name if is_remote(name) else os.path.realpath(name)
+        if place in owners:
+            raise UsageError(f"{name} is named twice (for {owners[place]} and for {split}); name each shard once")
+        owners[place] = split
+    return {split: names for split, names in shards.items() if names}
+
+
+def _splits_of(names: list[str]) -> list[str]:
+    """The splits that names tell. Of the folders above, only those count where shards lie, or that tell them apart."""
+    paths = [name.split("/") for name in names]
+    parts = zip(*(path[:-1] for path in paths), strict=False)  # the first folder of each, the second, …
+    shared = len(list(takewhile(lambda folders: len(set(folders)) == 1, parts)))
+    try:
+        return [split_of("/".join(path[max(shared - 1, 0) :])) or "train" for path in paths]
+    except UsageError as error:
+        raise UsageError(f"{error}, or state the splits: {STATED_HINT}") from error
+
+
+def _expand(source: str) -> list[str]:
+    """The shards that a folder, a file name or a pattern with {00..15} or * stands for, in order. Hidden ones are none.
+
+    Raises UsageError where there are none such.
+    """
+    from braceexpand import UnbalancedBracesError, braceexpand  # comes with webdataset
+
+    try:
+        names = list(braceexpand(source)) if is_remote(source) or not Path(source).is_dir() else [f"{source}/*.tar"]
+    except UnbalancedBracesError as error:
+        raise UsageError(f"{source}: a brace is missing; {HINT}") from error
+    if is_remote(source):
+        return names
+    names = [name for part in names for name in (sorted(glob(part)) if has_magic(part) else [part])]
+    if not names:
+        raise UsageError(f"{source}: no shards there; {HINT}")
+    if missing := [name for name in names if not Path(name).is_file()]:
+        raise UsageError(f"{missing[0]}: no such shard; {HINT}")
+    if packed := [name for name in names if not name.endswith(".tar")]:
+        raise UsageError(f"{packed[0]} is no plain tar, so that it cannot be indexed; {HINT}")
+    return names
+
+
+def describe_remote(out: Path, shards: dict[str, list[str]], name: str, class_names: list[str]) -> Manifest:
+    """Write a dataset.json into the folder `out` that names the URLs, to be streamed; return it.
+
+    It replaces the data set that `out` may hold.
+    """
+    splits = {split: SplitInfo(num_samples=0, urls=urls) for split, urls in shards.items()}
+    manifest = Manifest(
+        name=name,
+        splits=splits,
+        class_names=class_names,
+        image_size=None,
+        provenance={"restok": version("restok")},
+        fingerprint=fingerprint(splits, class_names),
+    )
+    with locked_folder(out):
+        _make_room(out, everything=True)
+        write_manifest(out, manifest)
+    return manifest
+
+
+def describe_shards(
+    shards: dict[str, list[str]],
+    out: Path | None,
+    *,
+    name: str,
+    source: str,
+    class_names: list[str] | None,
+    rules: Rules,
+    jobs: int,
+) -> tuple[Manifest, int, dict[str, int]]:
+    """Index the shards, and describe them in the folder `out`, with links to them, or (None) where they lie.
+
+    A broken picture, or what else is no sample, is left out of the index and listed in bad.jsonl. Where `class_names`
+    is None the classes are called by their numbers. Nothing is written before everything has been read.
+
+    Returns the manifest, how many were left out, and by their reason how many files were passed over.
+
+    Raises RestokError where a shard is damaged, nothing is left of a split, a key comes twice in one or no class can be
+    told, UsageError where the shards cannot be described in their place.
+    """
+    paths = [Path(path) for split in shards.values() for path in split]
+    if out is None:
+        _check_place(paths)
+    index = partial(_index_shard, rules, synset_ids(class_names or []))
+    with (
+        Progress("index", len(paths), "shards") as progress,
+        closing(run_jobs(index, paths, jobs, progress)) as results,
+    ):
+        finished = dict(results)
+    indexed = {path: finished[i] for i, path in enumerate(paths)}
+    for split, members in shards.items():
+        _check_split(split, {path: indexed[path] for path in map(Path, members)})
+    bad = [picture for path in paths for picture in indexed[path].bad]
+    class_names = _class_names(indexed, class_names)
+    infos: dict[str, list[ShardInfo]] = {split: [] for split in shards}
+    targets: dict[Path, Path] = {}  # what dataset.json speaks of -> what was read
+    for split, members in shards.items():
+        for path in map(Path, members):
+            if indexed[path].entries:
+                target = out / shard_name(split, len(infos[split])) if out else path
+                targets[target] = path
+                infos[split].append(describe_shard(target.name, len(indexed[path].entries), indexed[path].digest))
+    manifest = make_manifest(
+        infos,
+        set().union(*(shard.sizes for shard in indexed.values())),
+        name=name,
+        class_names=class_names,
+        provenance={"source": source, "left_out": str(len(bad)), "check": rules.check} | ({} if out else IN_PLACE),
+    )
+    folder = out or paths[0].parent
+    with locked_folder(folder):
+        _make_room(folder, everything=out is not None)
+        for target, path in targets.items():
+            if out:
+                target.symlink_to(path.resolve())
+            write_index(index_path(target), indexed[path].entries, indexed[path].digest)
+        if bad:
+            write_bad_list(folder, bad)
+        if not (folder / TIMM_MANIFEST).exists():  # shards that timm has made bring theirs
+            write_timm_manifest(folder, manifest)
+        write_manifest(folder, manifest)
+    passed_over = {f"a .{extension} beside a sample's picture": count for extension, count in _beside(indexed).items()}
+    return manifest, len(bad), passed_over
+
+
+def _make_room(folder: Path, everything: bool) -> None:
+    """Delete the data set that is replaced, or of the shards that stay where they are its description alone."""
+    if everything:
+        remove_own_files(folder)
+        return
+    for file in own_files(folder) & {MANIFEST, BAD_LIST}:
+        (folder / file).unlink(missing_ok=True)
+
+
+def _check_place(paths: list[Path]) -> None:
+    """Raises UsageError where the shards cannot be described where they lie."""
+    if others := [path for path in paths if path.parent != paths[0].parent]:
+        raise UsageError(f"{others[0]} and {paths[0]} lie in different folders; give a folder OUT for the data set")
+    bad_list = paths[0].parent / BAD_LIST
+    if bad_list.exists() and bad_list.name not in own_files(bad_list.parent):
+        raise UsageError(f"{bad_list} is in the way of the list of broken pictures; move it, or give a folder OUT")
+    for path in paths:
+        if not SHARD_FILE.fullmatch(path.name):
+            raise UsageError(f"{path.name}: only letters, digits, - and _ may be in a shard's name; give a folder OUT")
+        index = index_path(path)
+        if index.exists() and not is_index(index):
+            raise UsageError(f"{index} is in the way of the index of {path.name}; give a folder OUT")
+
+
+def _check_split(split: str, shards: dict[Path, IndexedShard]) -> None:
+    """Raises RestokError where nothing of a split is left, or a key comes twice in it; notes what is not taken."""
+    if not any(shard.entries for shard in shards.values()):
+        bad = [picture for shard in shards.values() for picture in shard.bad]
+        reasons = list({picture.reason: f"{picture.file}: {picture.reason}" for picture in reversed(bad)}.values())
+        why = f"of {len(bad)}, none can be taken ({'; '.join(reasons[:-3:-1])})" if bad else "there are none"
+        raise RestokError(f"the {split} shards ({next(iter(shards))}, …) hold no samples: {why}")
+    owners: dict[str, Path] = {}
+    for path, shard in shards.items():
+        for key in shard.keys:
+            if key in owners:
+                raise RestokError(
+                    f"{path} holds the key {key} as {owners[key]} does: keys must be unique in a split; rename the"
+                    " samples"
+                )
+            owners[key] = path
+        if not shard.entries:
+            note(f"{path} is left out: it holds no sample that can be taken")
+    for extension, count in _beside(shards).items():
+        note(f"{count} .{extension} passed over in the {split} shards: {PICTURE_RULE}")
+
+
+def _beside(shards: dict[Path, IndexedShard]) -> Counter[str]:
+    return sum((shard.beside for shard in shards.values()), Counter())
+
+
+def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | None) -> list[str]:
+    """The names of the classes, checked against the class ids that occur."""
+    ids = {path: {class_id for _, _, class_id in shard.entries} for path, shard in indexed.items()}
+    found = set().union(*ids.values())
+    if NO_CLASS in found and len(found) > 1:
+        path = next(path for path in ids if NO_CLASS in ids[path])
+        raise RestokError(f"{path} holds samples without a class (.cls), others have one: the data set is incomplete")
+    if found <= {NO_CLASS}:
+        if class_names:
+            raise RestokError(
+                f"{counted(len(class_names), 'class', 'classes')} stated, but the samples ({next(iter(ids))}, …) have"
+                " none (.cls); leave --class-names and --num-classes out"
+            )
+        return []
+    if class_names is None:
+        if max(found) >= max(ANY_CLASSES, sum(len(shard.entries) for shard in indexed.values())):
+            path = next(path for path in ids if max(found) in ids[path])
+            raise RestokError(
+                f"{path} holds class {max(found)}, more than there are samples: class ids count from 0; correct the"
+                " .cls, or give --class-names with all of them"
+            )
+        return [str(class_id) for class_id in range(max(found) + 1)]
+    if max(found) >= len(class_names):
+        path = next(path for path in ids if max(found) in ids[path])
+        stated = counted(len(class_names), "class", "classes")
+        raise RestokError(f"{path} holds class {max(found)}, beyond the {stated} stated")
+    return class_names
+
+
+def _index_shard(rules: Rules, synsets: dict[str, int], path: Path, advance: Callable[[], None]) -> IndexedShard:
+    """Read a shard to its end. Raises RestokError where it is damaged."""
+    found, sizes, bad, beside = [], set(), [], Counter()
+    with open(path, "rb") as tar:
+        for key, files in group_samples(list_files(tar, str(path)), str(path)).items():
+            name = key
+            try:
+                extension, class_id = picture_extension(files), read_class_id(tar, files, synsets)
+                picture = files[extension]
+                if problem := why_unread(picture, key, rules.max_member_bytes):
+                    raise problem
+                tar.seek(picture.offset_data - TAR_BLOCK)
+                name = name_in(tar.read(TAR_BLOCK))  # as readers find it, who may need its suffix
+                sizes.add(check_picture(tar.read(picture.size), name, rules))
+                found.append((picture.offset_data, picture.size, class_id, key))
+                beside.update(pictures_beside(files, extension))
+            except PictureError as error:
+                bad.append(BadPicture(file=f"{key} in {path.name}", reason=str(error).removeprefix(f"{name}: ")))
+        found.sort()  # by place: where the files of a sample lie apart, its first one does not tell that of its picture
+        tar.seek(0)
+        digest = digest_spans(tar, [offset + padded(length) for offset, length, *_ in found])
+    advance()
+    return IndexedShard([entry[:3] for entry in found], digest, sizes, bad, [key for *_, key in found], beside)

@@ -1,0 +1,153 @@
+"""A folder of pictures as people have it: which of its folders are splits, and which are classes."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+from unicodedata import normalize
+
+from restok_cli.console import counted, note, readable
+from restok_cli.data.image_folders import known_digests
+from restok_cli.data.shards.dataset import NO_CLASS
+from restok_cli.data.sources.listing import File, Source, Sources, shuffled, split_by_hash, unused_key
+from restok_cli.data.sources.splits import SPLITS, split_named, test_as_validation
+from restok_cli.data.sources.walk import note_empty_folders, note_passed_over, pictures_below
+from restok_cli.errors import UsageError
+
+
+class Picture(NamedTuple):
+    """A picture file."""
+
+    path: str
+    file: str  # its path below the whole folder, with slashes
+    folder: str | None  # its class folder; None where it lies in none
+    class_name: str | None  # the same as everybody writes it: macOS writes é as two characters
+
+
+def walk_folder(folder: Path, validation_fraction: float, validate_on_test: bool = False) -> Sources:
+    """Find the pictures of `folder`. Its sub-folders are the classes; there are none where the pictures lie flat.
+
+    Sub-folders that are called as splits are, in any case, are the splits, with the classes in them. Where none is for
+    validation, it is made of `validation_fraction` of each class of train, or of the split test if `validate_on_test`.
+    Split and order depend on the file names alone.
+
+    Raises UsageError where the folder is missing, holds no pictures or holds some that are in no class folder or split,
+    RestokError where a folder in it cannot be read.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; give a folder of pictures")
+    paths, passed_over = pictures_below(folder)
+    note_passed_over(folder, passed_over, "; bad.jsonl lists all")
+    start = len(os.path.join(folder, ""))
+    found = [(path, path[start:].split(os.sep)) for path in paths]
+    own = _own_splits(folder, [parts for _, parts in found])
+    if own:
+        note_empty_folders(folder, set(own.values()))
+        splits = {
+            split: [_picture(path, parts, 1) for path, parts in found if parts[0] == name]
+            for split, name in own.items()
+        }
+    else:
+        splits = {"all": [_picture(path, parts, 0) for path, parts in found]}
+    for split, members in splits.items():
+        _check_classes(folder / own.get(split, ""), members)
+    _compare_classes(splits, own)
+    if validate_on_test:
+        splits = test_as_validation(splits, str(folder))
+    if validation_fraction and "train" in splits and "validation" not in splits:
+        note(f"{folder}: validation is {validation_fraction:g} of each class of {own['train']}/")
+    return _sources(splits, validation_fraction, passed_over, known_digests(folder))
+
+
+def _picture(path: str, parts: list[str], depth: int) -> Picture:
+    """The picture whose class folder is that part of its path."""
+    name = parts[depth] if len(parts) > depth + 1 else None
+    return Picture(path, "/".join(parts), name, name and normalize("NFC", name))
+
+
+def _sources(
+    splits: dict[str, list[Picture]], validation_fraction: float, passed_over: dict[str, str], digests: dict[str, str]
+) -> Sources:
+    names = sorted({picture.class_name for members in splits.values() for picture in members} - {None})
+    class_ids = {None: NO_CLASS} | {name: i for i, name in enumerate(names)}
+    keys: set[str] = set()
+    sources = {
+        split: [
+            Source(
+                *(unused_key(file, keys), readable(file), class_ids[class_name]),
+                File(path, digests.get(normalize("NFC", file)) if digests else None),
+            )
+            for path, file, _, class_name in members
+        ]
+        for split, members in splits.items()
+    }
+    to_divide = None if "validation" in sources else sources.pop("all", None) or sources.pop("train", None)
+    divided = split_by_hash(to_divide, validation_fraction) if to_divide else {}
+    divided |= {split: shuffled(members) for split, members in sources.items()}
+    unread = [(readable(file), why) for file, why in passed_over.items()]
+    return Sources([readable(name) for name in names], divided, unread)
+
+
+def _own_splits(folder: Path, found: list[list[str]]) -> dict[str, str]:
+    """Split -> the folder of it in `folder`, which is noted; none where no folder is called as a split is.
+
+    `found` are the parts of the paths of all pictures.
+    """
+    own: dict[str, str] = {}
+    for name in sorted({parts[0] for parts in found if len(parts) > 1}):
+        split = split_named(name)
+        if split in own:
+            raise UsageError(f"{folder}: {own[split]} and {name} are both for {split}; rename one, or move it away")
+        if split:
+            own[split] = name
+    if not own:
+        return {}
+    if other := next((parts for parts in found if parts[0] not in own.values() or len(parts) == 1), None):
+        raise UsageError(
+            f"{folder}: {_listed(own.values())} may be splits or classes, as {'/'.join(other)} is in none of them;"
+            " move it into a split, or if all are classes, move them into a folder train"
+        )
+    own = {split: own[split] for split in SPLITS if split in own}
+    note(f"{folder}: taken as its splits: {_listed(f'{name}/ ({split})' for split, name in own.items())}")
+    return own
+
+
+def _check_classes(root: Path, members: list[Picture]) -> None:
+    """Say which folders in `root` are no class, or one class with another. Raises UsageError where some are missing."""
+    flat = [picture for picture in members if picture.folder is None]
+    if 0 < len(flat) < len(members):
+        raise UsageError(
+            f"{flat[0].path} is in no class folder, unlike {counted(len(members) - len(flat), 'other picture')};"
+            " put every picture into a class folder, or none"
+        )
+    if flat:
+        return
+    class_names = {picture.folder: picture.class_name for picture in members}
+    note_empty_folders(root, set(class_names))
+    for class_name, count in Counter(class_names.values()).items():
+        if count > 1:
+            note(f"{root}: {count} folders are called {class_name}, in different bytes; they are one class")
+
+
+def _compare_classes(splits: dict[str, list[Picture]], own: dict[str, str]) -> None:
+    """Compare the classes of the other splits with train's.
+
+    A test split that has none of them is dropped, and this is said: its labels were never handed out.
+    Raises UsageError where this is true of the validation split.
+    """
+    classes = {split: {picture.class_name for picture in members} for split, members in splits.items()}
+    for split in [split for split in ("validation", "test") if split in splits and "train" in splits]:
+        foreign, name = classes[split] - classes["train"], own[split]
+        if foreign and classes[split] & classes["train"]:
+            note(f"{name} has {counted(len(foreign), 'class', 'classes')} that {own['train']} has not: {min(foreign)}")
+        elif foreign and split == "test":
+            pictures = counted(len(splits.pop(split)), "picture")
+            note(f"{name} is left out: its {pictures} are not sorted into the classes of {own['train']}")
+        elif foreign:
+            raise UsageError(f"{splits[split][0].path} is in no class folder of {own['train']}; sort {name} as that is")
+
+
+def _listed(words: Iterable[str]) -> str:
+    *some, last = words
+    return f"{', '.join(some)} and {last}" if some else last

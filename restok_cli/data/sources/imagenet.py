@@ -1,0 +1,266 @@
+"""ImageNet-1k (ILSVRC 2012) in each form in which people have it.
+
+    ILSVRC2012_img_train.tar  ILSVRC2012_img_val.tar  ILSVRC2012_devkit_t12.tar.gz    as image-net.org hands it out
+    train/<synset>/*.JPEG     val/<synset>/*.JPEG                                     unpacked, as torchvision wants it
+    ILSVRC/Data/CLS-LOC/{train,val}  LOC_val_solution.csv                             as Kaggle hands it out
+    **/train-*.parquet        **/validation-*.parquet                                 as the hub hands it out
+
+Folders of splits are known by `split_named`; there may be one of test too. The first three forms may be mixed, and give
+the same samples in the same order. Everywhere a class id is the rank of the synset among the 1000; the ids of the
+devkit are others, and nothing else uses them.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from tarfile import TarInfo
+from typing import NamedTuple
+
+from restok_cli.console import counted, note, readable, track
+from restok_cli.data.shards.tars import SPARSE, SYNSET, list_files
+from restok_cli.data.sources.devkit import read_devkit
+from restok_cli.data.sources.listing import File, Piece, Place, Source, Sources, Unreadable, shuffled, unused_key
+from restok_cli.data.sources.parquet import are_unlabelled, find_parquet, read_parquet
+from restok_cli.data.sources.splits import SPLITS, split_named, test_as_validation
+from restok_cli.data.sources.texts import read_text
+from restok_cli.data.sources.walk import (
+    folders_in,
+    is_hidden,
+    look_below,
+    note_empty_folders,
+    note_passed_over,
+    tars_in,
+)
+from restok_cli.errors import RestokError, UsageError
+
+CLASSES = Path(__file__).parents[2] / "assets" / "imagenet" / "classes.tsv"
+NUM_PICTURES = {"train": 1_281_167, "validation": 50_000}
+
+TARS = {"train": "ILSVRC2012_img_train.tar", "validation": "ILSVRC2012_img_val.tar"}
+TEST_TARS = "ILSVRC2012_img_test*.tar"  # there is more than one edition
+SPLIT_PLACES = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # where folders of splits may be
+DEVKIT = ("ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_devkit_t12")
+KAGGLE_LABELS, KAGGLE_COLUMNS = "LOC_val_solution.csv", ("ImageId", "PredictionString")
+
+
+class Found(NamedTuple):
+    """A picture file, and what its surroundings tell of it."""
+
+    name: str  # without folders
+    synset: str | None  # None where it lies among those of other classes
+    place: Place
+
+
+def read_classes() -> dict[str, str]:
+    """The name of each synset, in the order of the class ids."""
+    return dict(line.split("\t") for line in CLASSES.read_text(encoding="utf-8").splitlines())
+
+
+def synset_ids(class_names: list[str]) -> dict[str, int]:
+    """The class id of each synset, where the classes are ImageNet's; else there are none."""
+    classes = read_classes()
+    return {synset: i for i, synset in enumerate(classes)} if class_names == list(classes.values()) else {}
+
+
+def open_imagenet(folder: Path, validate_on_test: bool = False) -> Sources:
+    """Find the pictures of an ImageNet in `folder`, with their classes, without reading them.
+
+    The split test is left out where it has no labels; where `validate_on_test`, it becomes the validation split.
+
+    Raises UsageError where `folder` has none of the known forms, lacks the labels of the validation pictures or holds
+    classes that are not ImageNet's; RestokError where a file of it is damaged or a folder cannot be read.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; give the folder that holds ImageNet")
+    classes = read_classes()
+    passed_over: list[tuple[str, str]] = []
+    keys: set[str] = set()
+    if parquet := _labelled(folder, find_parquet(folder)):
+        splits = {split: read_parquet(folder, files, list(classes), keys) for split, files in parquet.items()}
+    else:
+        class_ids = {synset: i for i, synset in enumerate(classes)}
+        found = _find(folder, passed_over)
+        splits = {split: _sources(split, pictures, class_ids, keys) for split, pictures in found.items()}
+    for split, sources in splits.items():
+        if len(sources) != NUM_PICTURES.get(split, len(sources)):
+            note(f"{split}: {counted(len(sources), 'picture')}, where the whole ImageNet has {NUM_PICTURES[split]}")
+    if validate_on_test:
+        splits = test_as_validation(splits, str(folder))
+    return Sources(list(classes.values()), splits, passed_over)
+
+
+def _labelled(folder: Path, parquet: dict[str, list[Path]]) -> dict[str, list[Path]]:
+    """The splits of parquet files whose rows have labels, which are noted."""
+    for split, files in parquet.items():
+        note(f"{folder}: {counted(len(files), 'parquet file')} taken as {split}, {files[0].name} the first")
+    if "test" in parquet and are_unlabelled(parquet["test"]):
+        note(f"{folder}: test is left out, as its rows have no labels")
+        return {split: files for split, files in parquet.items() if split != "test"}
+    return parquet
+
+
+def _find(folder: Path, passed_over: list[tuple[str, str]]) -> dict[str, list[Found]]:
+    """The pictures of each split; what is no picture, or has no label, goes into `passed_over`."""
+    places = {split: place for split in SPLITS if (place := _place(folder, split))}
+    if not places:
+        raise UsageError(
+            f"{folder} holds no ImageNet: expected {TARS['train']}, train/, {SPLIT_PLACES[1]}/train/ or"
+            " train-*.parquet in it, and the same for validation"
+        )
+    for tar in sorted(folder.glob(TEST_TARS)):
+        note(f"{tar} is left out: nobody has the labels of its pictures")
+        passed_over.append((tar.name, "test pictures, which have no labels"))
+    found, classes = {}, read_classes()
+    for split, place in places.items():
+        note(f"{place} taken as {split}")
+        pictures = list(_pictures(folder, place, passed_over))
+        flat = [picture for picture in pictures if picture.synset is None]
+        if split == "test" and not any(picture.synset in classes for picture in pictures):
+            note(f"{place} is left out: no pictures in folders of ImageNet's classes, which nothing else tells")
+            continue
+        if not pictures:
+            raise UsageError(f"{place} holds no pictures; fill it, or move it away")
+        if flat and split != "validation":
+            raise UsageError(f"{place}: {flat[0].name} is in no class folder or class tar, which would tell its class")
+        if flat:
+            synsets = _validation_labels(folder, flat)
+            pictures = [picture._replace(synset=picture.synset or synsets[picture.name]) for picture in pictures]
+        found[split] = pictures
+    if not found:
+        raise UsageError(f"{folder} holds no pictures of ImageNet whose classes are known")
+    return found
+
+
+def _place(folder: Path, split: str) -> Path | None:
+    """The tar or the folder of a split. Raises UsageError where several folders are called so."""
+    if split in TARS and (folder / TARS[split]).exists():
+        return folder / TARS[split]
+    for place in filter(Path.is_dir, (folder / place for place in SPLIT_PLACES)):
+        names = [name for name in folders_in(place) if split_named(name) == split]
+        if len(names) > 1:
+            raise UsageError(f"{place}: {' and '.join(names)} are all for {split}; rename or move away the others")
+        if names:
+            return place / names[0]
+    return None
+
+
+def _sources(split: str, found: list[Found], class_ids: dict[str, int], keys: set[str]) -> list[Source]:
+    """What was found, shuffled; key, order and all depend on the names of the files, not on where they lie.
+
+    Files of several classes or splits may be called alike: then these tell their keys apart, of which `keys` are taken.
+    """
+    sources = []
+    for name, synset, place in sorted(found, key=lambda picture: (picture.name, picture.synset)):
+        if synset not in class_ids:
+            raise UsageError(
+                f"{name} is of class {synset}, which is none of ImageNet's 1000;"
+                " `restok prepare folder` takes any classes"
+            )
+        key = unused_key(name, keys, f"{split}/{synset}/{name}")
+        sources.append(Source(key, readable(name), class_ids[synset], place))
+    return shuffled(sources)
+
+
+def _pictures(folder: Path, path: Path, passed_over: list[tuple[str, str]]) -> Iterator[Found]:
+    """The pictures of a split: in a tar, or in a tar of class tars, or in a folder, of class folders or class tars.
+
+    What is no picture goes into `passed_over`, by its path below `folder`.
+    """
+    if path.is_file():
+        yield from _pictures_in_tar(path, None)
+        return
+    class_tars = tars_in(path)
+    if class_tars:
+        if unpacked := set(folders_in(path)) - {tar.stem for tar in class_tars}:
+            raise UsageError(
+                f"{path} holds class tars, but {min(unpacked)}/ beside them, with no tar; unpack all or none"
+            )
+        for tar in track(class_tars, f"look into {path.name}", len(class_tars), "class tars"):
+            yield from _pictures_in_tar(tar, tar.stem)
+        return
+    pictures, others = look_below(path)
+    note_passed_over(path, others, "; bad.jsonl lists all")
+    passed_over += [(readable((path.relative_to(folder) / file).as_posix()), why) for file, why in others.items()]
+    start = len(os.path.join(path, ""))
+    below = [picture[start:].split(os.sep) for picture in pictures]
+    filled = {parts[0] for parts in below if len(parts) > 1}
+    if filled:
+        note_empty_folders(path, filled)
+    for picture, parts in zip(pictures, below, strict=True):
+        yield Found(parts[-1], parts[0] if len(parts) > 1 else None, File(picture))
+
+
+def _pictures_in_tar(path: Path, synset: str | None) -> Iterator[Found]:
+    with open(path, "rb") as tar:
+        files = list_files(tar, str(path))
+        for file in track(files, f"look into {path.name}", len(files), "files") if synset is None else files:
+            name = file.name.rpartition("/")[2]
+            if is_hidden(name):
+                continue
+            if name.endswith(".tar"):
+                end = file.offset_data + file.size
+                for inner in list_files(tar, f"{name} in {path}", file.offset_data, end):
+                    picture = inner.name.rpartition("/")[2]
+                    if not is_hidden(picture):
+                        yield Found(picture, name.removesuffix(".tar"), _place_of(inner, path))
+            else:
+                yield Found(name, synset, _place_of(file, path))
+
+
+def _place_of(file: TarInfo, tar: Path) -> Place:
+    return Unreadable(SPARSE) if file.issparse() else Piece(str(tar), file.offset_data, file.size)
+
+
+def _validation_labels(folder: Path, pictures: list[Found]) -> dict[str, str]:
+    """File name -> synset of the validation pictures, from the devkit or from Kaggle's table."""
+    if (table := folder / KAGGLE_LABELS).exists():
+        rows = _read_kaggle_labels(table)
+        labels = {picture.name: rows.get(picture.name.partition(".")[0]) for picture in pictures}
+    elif devkit := next((folder / name for name in DEVKIT if (folder / name).exists()), None):
+        table, synsets = devkit, read_devkit(devkit)
+        numbers = {picture.name: picture.name.partition(".")[0].rpartition("_")[2] for picture in pictures}
+        labels = {name: synsets.get(int(number)) if number.isdigit() else None for name, number in numbers.items()}
+    else:
+        raise UsageError(
+            f"the labels of the validation pictures are missing: put {DEVKIT[0]} (of image-net.org)"
+            f" or {KAGGLE_LABELS} (of Kaggle) into {folder}"
+        )
+    if without := [name for name, synset in labels.items() if synset is None]:
+        raise RestokError(f"{table} has no label for {without[0]}; is it of the same ImageNet?")
+    return labels
+
+
+def _read_kaggle_labels(table: Path) -> dict[str, str]:
+    """Image -> synset by Kaggle's table, also as a spreadsheet saves it: in UTF-16, with semicolons or tabs.
+
+    Raises UsageError naming the line and the column where something else is there.
+    """
+    text = read_text(table)
+    heading = text.partition("\n")[0]
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=heading.count))
+    labels: dict[str, str] = {}
+    try:
+        columns = [name.strip() for name in next(rows, [])]
+        if missing := [name for name in KAGGLE_COLUMNS if name not in columns]:
+            raise UsageError(f"{table}, line 1: no column {missing[0]}, only {', '.join(columns) or 'an empty line'}")
+        for row in rows:
+            cells = dict(zip(columns, row, strict=False))
+            image, boxes = (cells.get(name, "").strip() for name in KAGGLE_COLUMNS)
+            if not any(row):
+                continue  # an empty line
+            synset = boxes.partition(" ")[0]
+            where = f"{table}, line {rows.line_num}"
+            if not image:
+                raise UsageError(f"{where}, column {KAGGLE_COLUMNS[0]}: empty, where the name of a picture is expected")
+            if not SYNSET.fullmatch(synset):
+                found = synset or "empty"
+                raise UsageError(
+                    f"{where}, column {KAGGLE_COLUMNS[1]}: {found}, where a synset such as n01440764 is expected"
+                )
+            if labels.setdefault(image, synset) != synset:
+                raise UsageError(f"{where}: {image} is {synset} here, but {labels[image]} above")
+    except csv.Error as error:
+        raise UsageError(f"{table}, line {rows.line_num}: no table with commas ({error})") from error
+    return labels

@@ -1,0 +1,311 @@
+"""Pictures to a data set, on several processes, and after a kill from where it was.
+
+Shard k of a split is made of its sources [k·n, (k+1)·n), less those that are broken: no shard needs another, so they
+can be made at once, in any order, and again. While they are, all lies in OUT/.partial:
+
+    plan.json                what is being made of what
+    train-000000.tar  .npy   finished shards
+    train-000000.json        what is to be told of a shard; written last, it says that the shard is finished
+
+When all are finished they move to OUT, and dataset.json last: from then on OUT is a data set.
+"""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Container, Iterator
+from contextlib import closing
+from functools import partial
+from hashlib import sha256
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from restok_cli.console import Progress, counted, note
+from restok_cli.data.jobs import run_jobs
+from restok_cli.data.shards.dataset import (
+    BAD_LIST,
+    MANIFEST,
+    REPLACED,
+    TIMM_MANIFEST,
+    WORK_FOLDER,
+    Manifest,
+    Sample,
+    ShardInfo,
+    index_path,
+    own_files,
+)
+from restok_cli.data.shards.writer import (
+    make_manifest,
+    shard_name,
+    write_manifest,
+    write_shard,
+    write_timm_manifest,
+)
+from restok_cli.data.sources.intake import Rules, take_in
+from restok_cli.data.sources.listing import Source, Sources
+from restok_cli.errors import PictureError, RestokError, UsageError
+from restok_cli.files import clear_beside, discard_folder, remove_leftovers, sync_folder, whole_file
+from restok_cli.locks import locked_folder
+from restok_cli.schema import Count, Fields, PositiveCount, Schema, read_json
+
+PLAN = "plan.json"
+NOTED_PICTURES = 20  # broken ones that are named on the terminal; the file names all
+
+
+class Plan(NamedTuple):
+    """All that the data set depends on."""
+
+    name: str
+    source: str  # what the user gave
+    sources: Sources
+    rules: Rules
+    samples_per_shard: int
+
+    def facts(self) -> dict[str, str | int | None]:
+        """The plan in words and numbers; two plans with the same ones make the same bytes."""
+        counts = {f"{split} pictures": len(sources) for split, sources in self.sources.splits.items()}
+        options = {"--" + name.replace("_", "-"): value for name, value in self.rules._asdict().items()}
+        contents = sha256(json.dumps(self.sources.class_names).encode())
+        for split, sources in self.sources.splits.items():
+            contents.update(split.encode())
+            for source in sources:
+                contents.update(repr(source).encode())
+        return {
+            "restok": version("restok"),
+            "name": self.name,
+            "source": self.source,
+            **counts,
+            **options,
+            "--samples-per-shard": self.samples_per_shard,
+            "list of pictures": contents.hexdigest(),
+        }
+
+
+class BadPicture(Schema):
+    """A file that is not in the data set, and why."""
+
+    file: str
+    reason: str
+
+
+class ShardRecord(Schema):
+    """What is to be told of a finished shard."""
+
+    shard: ShardInfo | None  # None where every picture was broken
+    sizes: list[tuple[PositiveCount, PositiveCount]]  # (height, width), the first two that occur
+    changes: dict[str, Count]  # why pictures were re-encoded -> how many
+    bad: list[BadPicture]
+
+
+class Task(NamedTuple):
+    """One shard to make."""
+
+    split: str
+    number: int
+    sources: list[Source]
+
+    @property
+    def file(self) -> str:
+        return shard_name(self.split, self.number)
+
+
+class Preparation(NamedTuple):
+    """What came of it."""
+
+    manifest: Manifest
+    changes: dict[str, Count]
+    num_bad: int
+
+
+def is_half_done(out: Path) -> bool:
+    """Whether a data set is being made in `out`, and none is there yet: making it may go on without --overwrite."""
+    return (out / WORK_FOLDER / PLAN).is_file() and not (out / MANIFEST).exists()
+
+
+def prepare_dataset(plan: Plan, out: Path, jobs: int, overwrite: bool) -> Preparation:
+    """Make the data set in `out`, going on where an earlier call with the same plan was stopped.
+
+    Raises UsageError where another process makes one there, and where `out` has one or something else is half done and
+    `overwrite` is false; RestokError where not one picture can be read; OSError where `out` cannot be written. What is
+    finished by then is kept for the next call.
+    """
+    with locked_folder(out):
+        return _prepare_alone(plan, out, jobs, overwrite)
+
+
+def _prepare_alone(plan: Plan, out: Path, jobs: int, overwrite: bool) -> Preparation:
+    if (out / MANIFEST).exists() and not overwrite:  # another process was faster
+        raise UsageError(f"{out} already holds a data set; give another folder, or --overwrite to replace it")
+    work = out / WORK_FOLDER
+    clear_beside(work)
+    _open_work_folder(work, plan.facts(), overwrite)
+    tasks = list(_tasks(plan))
+    todo = [task for task in tasks if not _record_path(work, task).is_file()]
+    total, left = (sum(len(task.sources) for task in some) for some in (tasks, todo))
+    if left < total:
+        note(f"{total - left} of {counted(total, 'picture')} done before; going on")
+    noted = 0
+    try:
+        with (
+            Progress("prepare", total, "pictures", done=total - left) as progress,
+            closing(run_jobs(partial(_make_shard, work, plan.rules), todo, jobs, progress)) as results,
+        ):
+            for _, record in results:
+                for picture in record.bad[: NOTED_PICTURES - noted]:
+                    note(f"left out: {picture.file}: {picture.reason}")
+                noted = min(noted + len(record.bad), NOTED_PICTURES)
+    except BaseException:
+        remove_leftovers(work)  # of the processes that were ended since one of them failed
+        raise
+    records = [(task, _read_record(_record_path(work, task))) for task in tasks]
+    try:
+        preparation = _describe(work, plan, records)
+    except RestokError:
+        shutil.rmtree(work)
+        raise
+    _publish(work, out, preparation.manifest)
+    return preparation
+
+
+def _open_work_folder(work: Path, facts: dict[str, str | int | None], overwrite: bool) -> None:
+    """Make the work folder, or take the one that is there if it is of the same plan."""
+    path = work / PLAN
+    if path.is_file():
+        before = read_json(Fields, path, f"delete {work} and start again")
+        different = [name for name in {**before, **facts} if before.get(name) != facts.get(name)]
+        if different and not overwrite:
+            raise UsageError(
+                f"{work.parent} holds a half-done data set with {_differences(before, facts, different)};"
+                " go on with what it was, or give another folder, or --overwrite to start anew"
+            )
+        if different:
+            if not (work.parent / MANIFEST).exists():
+                remove_own_files(work.parent)  # what was moved there before it was stopped
+            shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(work)
+    if not path.is_file():
+        with whole_file(path) as temporary:
+            temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def remove_own_files(folder: Path, keep: Container[str] = ()) -> None:
+    """Delete the data set in `folder`, but for the files called `keep`, and for one that is being made there."""
+    files = {file for file in own_files(folder) if not file.startswith(f"{WORK_FOLDER}/")}
+    (folder / MANIFEST).unlink(missing_ok=True)  # first what says that the others are whole
+    for file in files:
+        if file not in keep:
+            (folder / file).unlink(missing_ok=True)
+
+
+def _differences(before: dict, now: dict, names: list[str]) -> str:
+    """In words, without the hash unless nothing else tells."""
+    telling = [name for name in names if name != "list of pictures"]
+    if not telling:
+        return "other pictures than are in the source now"
+    return ", ".join(f"{name} {before.get(name)} (now {now.get(name)})" for name in telling)
+
+
+def _tasks(plan: Plan) -> Iterator[Task]:
+    size = plan.samples_per_shard
+    for split, sources in plan.sources.splits.items():
+        for number, start in enumerate(range(0, len(sources), size)):
+            yield Task(split, number, sources[start : start + size])
+
+
+def _make_shard(work: Path, rules: Rules, task: Task, advance: Callable[[], None]) -> ShardRecord:
+    """Write one shard and its record."""
+    bad: list[BadPicture] = []
+    changes: Counter[str] = Counter()
+    path = work / task.file
+    samples = _samples(task.sources, rules, advance, changes, bad)
+    first = next(samples, None)
+    shard, sizes = None, set()
+    if first is not None:
+        shard, sizes = write_shard(path, chain([first], samples))
+    record = ShardRecord(shard=shard, sizes=sorted(sizes)[:2], changes=dict(sorted(changes.items())), bad=bad)
+    with whole_file(_record_path(work, task)) as temporary:
+        temporary.write_text(record.model_dump_json(), encoding="utf-8")
+    return record
+
+
+def _samples(
+    sources: list[Source], rules: Rules, advance: Callable[[], None], changes: Counter[str], bad: list[BadPicture]
+) -> Iterator[Sample]:
+    """The samples that the sources make; broken ones go into `bad`, and the reasons for changes into `changes`."""
+    for source in sources:
+        try:
+            taken = take_in(source.place.read(source.file, rules.max_member_bytes), source.file, rules)
+        except (PictureError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error).removeprefix(f"{source.file}: ")
+            bad.append(BadPicture(file=source.file, reason=reason))
+        else:
+            height, width = taken.size
+            info = {"file": source.file, "width": width, "height": height}
+            if taken.change:
+                changes[taken.change] += 1
+                info["change"] = taken.change
+            yield Sample(source.key, taken.suffix, taken.picture, taken.size, source.class_id, info)
+        advance()
+
+
+def _record_path(work: Path, task: Task) -> Path:
+    return (work / task.file).with_suffix(".json")
+
+
+def _read_record(path: Path) -> ShardRecord:
+    return read_json(ShardRecord, path, "delete it, and run the command again")
+
+
+def _describe(work: Path, plan: Plan, records: list[tuple[Task, ShardRecord]]) -> Preparation:
+    """Write what is told of the whole data set."""
+    shards: dict[str, list[ShardInfo]] = {split: [] for split in plan.sources.splits}
+    changes: Counter[str] = Counter()
+    for task, record in records:
+        shards[task.split] += [record.shard] if record.shard else []
+        changes.update(record.changes)
+    bad = [picture for _, record in records for picture in record.bad]
+    provenance = {"source": plan.source, "left_out": str(len(bad)), "re_encoded": str(changes.total())}
+    provenance |= {name: str(value) for name, value in plan.rules._asdict().items() if value is not None}
+    manifest = make_manifest(
+        shards,
+        {size for _, record in records for size in record.sizes},
+        name=plan.name,
+        class_names=plan.sources.class_names,
+        provenance=provenance,
+    )
+    passed_over = [BadPicture(file=file, reason=reason) for file, reason in plan.sources.passed_over]
+    if passed_over or bad:
+        write_bad_list(work, passed_over + bad)
+    write_timm_manifest(work, manifest)
+    write_manifest(work, manifest)
+    return Preparation(manifest, dict(sorted(changes.items())), len(bad))
+
+
+def write_bad_list(folder: Path, bad: list[BadPicture]) -> None:
+    """Write bad.jsonl into `folder`."""
+    with whole_file(folder / BAD_LIST) as temporary:
+        lines = (json.dumps(picture.model_dump()) + "\n" for picture in bad)
+        temporary.write_text("".join(lines), encoding="utf-8")
+
+
+def _publish(work: Path, out: Path, manifest: Manifest) -> None:
+    """Move the files of the data set from the work folder to `out`, dataset.json last; what it replaces goes first.
+
+    Killed in between, the next call moves the rest: what was moved already is known by its record.
+    """
+    if (out / MANIFEST).exists():
+        os.replace(out / MANIFEST, work / REPLACED)
+    shards = [shard.file for split in manifest.splits.values() for shard in split.shards]
+    files = [*shards, *(index_path(Path(shard)).name for shard in shards), BAD_LIST, TIMM_MANIFEST]
+    remove_own_files(out, keep={*files} - {BAD_LIST})
+    for file in files:
+        if (work / file).exists():
+            os.replace(work / file, out / file)
+    sync_folder(out)
+    os.replace(work / MANIFEST, out / MANIFEST)
+    sync_folder(out)
+    discard_folder(work, work)

@@ -1,0 +1,101 @@
+"""What `restok models card` and `push` put into a model card, and what of a model goes to the hub."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from restok_cli.console import counted
+from restok_cli.errors import RestokError, UsageError
+
+if TYPE_CHECKING:
+    from restok_cli.pretrained.card import Record, Result
+    from restok_cli.pretrained.folder import ModelFolder
+
+
+def described(model: "ModelFolder", metrics: list[Path], licence: str | None) -> "Record":
+    """What is known of a model for its card, with these metrics and this licence where they are given.
+
+    Raises UsageError for what is no licence's name, RestokError for files without results, or with another model's.
+    """
+    from restok_cli.pretrained.card import read_record
+
+    record = read_record(model.path)
+    if licence is not None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", licence):
+            raise UsageError(f"--licence {licence}: give one short name, such as mit, apache-2.0 or other")
+        record = record.model_copy(update={"licence": licence.lower()})
+    if metrics:
+        results = tuple(result for file in metrics for result in read_rows(file, model))
+        record = record.model_copy(update={"results": results})
+    return record
+
+
+def read_rows(file: Path, model: "ModelFolder") -> "list[Result]":
+    """The rows of a card that `restok evaluate --json` gives, with --tokens too.
+
+    Raises RestokError where the file holds something else, or says that another model was measured.
+    """
+    from restok_cli.metrics.compare import read_results
+    from restok_cli.pretrained.folder import TOKENIZER_FOLDER, fingerprint, open_tokenizer
+
+    rows, measured = [], None
+    for tokens, result in read_results(file).items():
+        words = "" if tokens is None else f" from {counted(tokens, 'token')}"
+        measured = result["protocol"].get("model_fingerprint")
+        rows += [_row(name, fact, words, result["protocol"]) for name, fact in result["metrics"].items()]
+    ours = {fingerprint(model)}
+    if (model.path / TOKENIZER_FOLDER).is_dir():
+        ours.add(fingerprint(open_tokenizer(model.path)))
+    if measured is not None and measured not in ours:
+        raise RestokError(f"{file} holds numbers of another model (fingerprint {measured[:16]}); measure this one")
+    return rows
+
+
+def _row(name: str, fact: dict, words: str, protocol: dict) -> "Result":
+    """Files are named without their folders, which mean nothing elsewhere."""
+    from restok_cli.metrics.protocol import METRICS, labelled, unusual_features
+    from restok_cli.pretrained.card import Result
+
+    metric, against = METRICS[name], ""
+    if metric.against:
+        against = Path(protocol["reference"]["source"]).name
+        against += f", {count:,} picture{'s' * (count != 1)}" if (count := fact["n_reference"]) else ""
+    basis = f"{protocol['features']['network']} features" if metric.basis == "features" else fact["definition"]
+    return Result(
+        name=labelled(fact["name"], unusual_features(name, protocol)) + words,
+        value=fact["value"],
+        unit=metric.unit,
+        reference=against,
+        basis=basis,
+        caveat=fact["caveat"],
+    )
+
+
+def to_publish(model: "ModelFolder", name: str, record: "Record") -> dict[str, Path | bytes]:
+    """The files that a model consists of, by their names on the hub, with a card whose commands say `hf:name`.
+
+    A card that was edited goes as it is. Raises UsageError where `record` says more than such a card.
+    """
+    from restok_cli.pretrained.card import card_text, is_untouched, read_record, record_text
+    from restok_cli.pretrained.folder import (
+        CARD_FILE,
+        HUB_PREFIX,
+        RECORD_FILE,
+        TOKENIZER_FOLDER,
+        model_files,
+        open_tokenizer,
+    )
+
+    files: dict[str, Path | bytes] = {file.name: file for file in model_files(model)}
+    if is_untouched(model):
+        files[CARD_FILE] = card_text(model, record, HUB_PREFIX + name).encode()
+        files[RECORD_FILE] = record_text(record).encode()
+    elif record != read_record(model.path):
+        raise UsageError(
+            f"{model.path / CARD_FILE} was edited, and would not get the metrics and the licence; write them into it, "
+            "or have it written anew by `restok models card --overwrite`"
+        )
+    if model.kind == "har" and (model.path / TOKENIZER_FOLDER).is_dir():
+        tokenizer = open_tokenizer(model.path)
+        files |= {f"{TOKENIZER_FOLDER}/{file.name}": file for file in model_files(tokenizer)}
+    return files

@@ -1,0 +1,105 @@
+"""What the folder of a run tells of it, also while it trains: for reports."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from restok_cli.errors import UsageError
+from restok_cli.files import text_lines
+from restok_cli.model.size import check_model_memory
+from restok_cli.pretrained.folder import count_parameters
+from restok_cli.reports.curves import Curves, read_curves, short_names
+from restok_cli.settings.changes import differences
+from restok_cli.settings.layers import kind_of
+from restok_cli.settings.recorded import recorded_config
+from restok_cli.settings.training import RUN_CONFIGS, RunConfig, RunKind
+from restok_cli.training.checkpoints import CONFIG_FILE
+from restok_cli.training.history import all_presets, nearest_preset
+from restok_cli.training.launches import Start, read_starts
+from restok_cli.training.metrics_log import METRICS_FILE
+from restok_cli.training.run import LOG_FILE
+
+MESSAGES = 40  # of the log, the last ones
+STEP_LINE = re.compile(r"[\d-]+ [\d:]+ step \d+: ")
+
+
+class RunFacts(NamedTuple):
+    name: str  # short, and of no other run that is looked at
+    path: Path
+    kind: RunKind
+    config: RunConfig
+    parameters: int
+    preset: str  # the nearest one
+    changes: dict[str, tuple[object, object]]  # by dotted key: the preset's value and the run's
+    curves: Curves
+    last_line: datetime  # when the run last logged something
+    previews: list[tuple[int, Path]]  # by step
+    starts: list[Start]
+    messages: list[str]  # of the log, without the numbers
+
+    @property
+    def step(self) -> int:
+        """The last one that was logged."""
+        return max(steps[-1] for steps, _ in self.curves.values())
+
+    @property
+    def max_steps(self) -> int:
+        return self.config.schedule.max_steps
+
+    def last(self, name: str) -> float | None:
+        """The last logged value of a number; None where there is none."""
+        return self.curves[name][1][-1] if name in self.curves else None
+
+
+def read_run(path: Path, name: str) -> RunFacts:
+    """All of it. Raises UsageError where `path` is no run or has logged nothing, RestokError where it is damaged."""
+    if not path.is_dir():
+        raise UsageError(f"{path}: no such folder; give the folder of a run")
+    file = path / CONFIG_FILE
+    if not file.is_file():
+        what = "holds a model and no run" if (path / "config.json").is_file() else "is no run"
+        raise UsageError(
+            f"{path} {what}: it has no {CONFIG_FILE}; give the folder that train-tokenizer or train-har wrote"
+        )
+    kind = kind_of([path])
+    config = recorded_config(RUN_CONFIGS[kind], file)
+    check_model_memory(config.model, f"{file}: ", "model.")  # before its weights are counted
+    curves = read_curves(path)
+    preset, _ = nearest_preset(config)
+    return RunFacts(
+        name=name,
+        path=path,
+        kind=kind,
+        config=config,
+        parameters=count_parameters(config.model),
+        preset=preset,
+        changes=differences(all_presets(kind)[preset], config),
+        curves=curves,
+        last_line=datetime.fromtimestamp((path / METRICS_FILE).stat().st_mtime),
+        previews=find_previews(path),
+        starts=read_starts(path),
+        messages=read_messages(path),
+    )
+
+
+def read_runs(paths: Sequence[Path]) -> list[RunFacts]:
+    """Several, each with a name of its own. Raises UsageError for one that is given twice."""
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UsageError("a run is given twice; give each once")
+    return [read_run(path, name) for path, name in zip(paths, short_names(paths), strict=True)]
+
+
+def find_previews(path: Path) -> list[tuple[int, Path]]:
+    """The previews of a run by step."""
+    found = (path / "previews").glob("step-*.png")
+    return sorted((int(file.stem[5:]), file) for file in found if file.stem[5:].isdecimal())
+
+
+def read_messages(path: Path) -> list[str]:
+    """The last messages of a run's log that are not a line of numbers."""
+    file = path / LOG_FILE
+    if not file.is_file():
+        return []
+    return [line for line in text_lines(file) if not STEP_LINE.match(line)][-MESSAGES:]

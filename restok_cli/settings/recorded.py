@@ -1,0 +1,73 @@
+"""The config that a run recorded, also where it began before training was in all as the released code's.
+
+Such a run goes on as it began wherever that is a choice, and is told what has changed for it too.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import whole_file
+from restok_cli.model.config import Config
+from restok_cli.settings.training import RunConfig, TokenizerRunConfig, merged
+from restok_cli.settings.yaml_file import read_yaml
+
+# What an older run could not state, and how it did that.
+BEFORE = {"data": {"random_zoom": [1.1, 1.1]}, "discriminator": {"augment_range": "signed"}}
+# Settings with another default since then, or without one before: a run that resumes keeps those that it began with.
+NEW_DEFAULTS = ("data.crop", "data.random_zoom", "discriminator.augment_range")
+
+
+def write_config(config: Config, path: Path) -> None:
+    """Write every value of a run's config as YAML."""
+    with whole_file(path) as temporary:
+        temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+def read_config(path: Path) -> dict:
+    """The values of a file written by `write_config`. Raises RestokError if it is missing or damaged."""
+    try:
+        return read_yaml(path).values
+    except UsageError as error:
+        raise RestokError(f"{error}; restore it, or start another run") from error
+
+
+def recorded_config(kind: type[RunConfig], file: Path) -> RunConfig:
+    """The config that a run of this kind wrote to `file`. Raises RestokError if it is damaged, UsageError if wrong."""
+    return kind.parse(completed(read_config(file)), str(file))
+
+
+def is_older(values: dict[str, Any]) -> bool:
+    """Whether a run recorded these values, which are all that it knew, before the recipe was the released one."""
+    return isinstance(values.get("data"), dict) and "random_zoom" not in values["data"]
+
+
+def completed(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a run, with those in which it had no choice."""
+    if not is_older(values):
+        return values
+    return merged({section: BEFORE[section] for section in BEFORE if section in values}, values)
+
+
+def changed_since(config: RunConfig) -> str:
+    """A line for an older run that goes on: what it keeps, and what is computed otherwise than it was when it began."""
+    kept = [f"data.crop = {config.data.crop}"]
+    changed = []
+    if config.data.crop == "random":
+        kept.append(f"data.random_zoom = {list(config.data.random_zoom)}")
+        changed.append("the places of random crops")
+    if isinstance(config, TokenizerRunConfig):
+        changed.append("weight decay (no longer on what embeds patches and codes)")
+        if config.loss.perceptual_weight > 0:
+            changed.append("the crop before LPIPS (padded with the border, nothing cut off)")
+        if config.discriminator.weight > 0:
+            changed.append("LeCam (of mean logits)")
+            if config.discriminator.kind == "dino":
+                kept.append(f"discriminator.augment_range = {config.discriminator.augment_range}")
+                changed.append("the eps of the discriminator's norms")
+            else:
+                changed.append("all of the PatchGAN but its weights")
+    line = f"--resume: the run began before training was as the authors'; it keeps {' and '.join(kept)}"
+    return f"{line}; changed for it too: {', '.join(changed)} (docs/training.md)" if changed else line
