@@ -12,23 +12,33 @@ from torch import Tensor
 class Recorded:
     """A function of tensors on one CUDA device, which gives the same result as the function, to the last bit.
 
-    It is called with tensors of the shapes and types of `examples`. Nothing in it may wait for the device or depend on
-    the numbers in its tensors. Memory that it takes stays taken until this object goes.
+    It is recorded on its first call; tensors of other shapes than those are computed without a graph. Nothing in it may
+    wait for the device or depend on the numbers in its tensors. The memory that it takes stays taken until this object
+    goes.
     """
 
-    def __init__(self, function: Callable[..., Tensor], *examples: Tensor):
-        self.inputs = [example.clone() for example in examples]
-        stream = torch.cuda.Stream(examples[0].device)
-        stream.wait_stream(torch.cuda.current_stream(examples[0].device))
-        with torch.cuda.stream(stream):  # libraries choose their kernels, and take their workspaces, on the first call
-            function(*self.inputs)
-        torch.cuda.current_stream(examples[0].device).wait_stream(stream)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.output = function(*self.inputs)
+    def __init__(self, function: Callable[..., Tensor]):
+        self.function = function
+        self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, *inputs: Tensor) -> Tensor:
+        if self.graph is None:
+            self._record(inputs)
+        if any(given.shape != kept.shape for kept, given in zip(self.inputs, inputs, strict=True)):
+            return self.function(*inputs)
         for kept, given in zip(self.inputs, inputs, strict=True):
             kept.copy_(given)
         self.graph.replay()
         return self.output.clone()  # the next call writes into it
+
+    def _record(self, inputs: tuple[Tensor, ...]) -> None:
+        self.inputs = [given.clone() for given in inputs]
+        device = inputs[0].device
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):  # libraries choose their kernels, and take their workspaces, on the first call
+            self.function(*self.inputs)
+        torch.cuda.current_stream(device).wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.output = self.function(*self.inputs)

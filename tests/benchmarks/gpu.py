@@ -402,11 +402,10 @@ def drawing(bench: Bench) -> None:
             return sample(har, class_ids, uniforms, options, None, cache)
 
         if record:
-            begun, launched = time.monotonic(), draw_batch
-            draw_batch = Recorded(launched, class_ids, uniforms)
-            bench.note(f"HAR-L, {label}, batch {batch}: s to record it", round(time.monotonic() - begun, 1), "1")
-            equal = torch.equal(draw_batch(class_ids, uniforms), launched(class_ids, uniforms))
-            bench.note(f"HAR-L, {label}, batch {batch}: codes as without", equal, "True")
+            begun, launched, draw_batch = time.monotonic(), draw_batch, Recorded(draw_batch)
+            same = torch.equal(draw_batch(class_ids, uniforms), launched(class_ids, uniforms))
+            values = round(time.monotonic() - begun, 1), same
+            bench.note(f"HAR-L, {label}, batch {batch}: s to record it, codes as without", values, "1 s")
         duration = bench.milliseconds(lambda: draw_batch(class_ids, uniforms), 3)
         bench.note(
             f"HAR-L, {label}, batch {batch}: ms, images/s",
@@ -473,7 +472,7 @@ def whole_decodes(bench: Bench, tokenizer: Tokenizer) -> None:
     for batch, predicted in ((1, "16 ms"), (64, "122 ms"), (256, "490 ms")):
         codes = torch.randint(tokenizer.config.codebook_size, (batch, 128), device=bench.device)
         launched = bench.milliseconds(lambda codes=codes: tokenizer.decode(codes), 3)
-        decode = Recorded(tokenizer.decode, codes)
+        decode = Recorded(tokenizer.decode)
         recorded = bench.milliseconds(lambda decode=decode, codes=codes: decode(codes), 3)
         same = torch.equal(decode(codes), tokenizer.decode(codes))
         values = round(launched, 1), round(recorded, 1), round(batch / recorded * 1e3), same
