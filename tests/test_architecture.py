@@ -8,7 +8,7 @@ import restok_cli
 ROOT = Path(restok_cli.__file__).parent
 
 LOW = {"errors", "schema", "machine", "files", "locks", "processes", "console", "room"}
-MODELS = {*LOW, "model", "weights", "settings", "data", "metrics", "pretrained"}
+MODELS = {*LOW, "devices", "model", "weights", "settings", "data", "metrics", "pretrained"}
 # Which rooms each room may import from; a file at the top is a room of its own.
 ALLOWED = {
     "__main__": {"cli", "errors", "machine", "processes"},
@@ -21,6 +21,7 @@ ALLOWED = {
     "room": {"errors"},
     "console": {"processes"},
     "assets": {*LOW, "data"},
+    "devices": {"errors"},
     "weights": {"errors"},
     "model": {"errors", "schema", "machine", "room"},
     "settings": {*LOW, "model"},
@@ -30,7 +31,7 @@ ALLOWED = {
     "cuda": set(),
     "planning": {*LOW, "model", "settings"},
     "training": MODELS,
-    "inference": {*MODELS, "cuda", "commands"},
+    "inference": {*MODELS, "cuda"},
     "evaluation": {*MODELS, "commands"},
     "reports": {*MODELS, "training"},
     "commands": {*MODELS, "planning", "training", "inference", "evaluation", "reports"},
@@ -91,6 +92,11 @@ def test_commands_import_heavy_libraries_only_inside_functions():
         names = imported(file, top_level_only=True)
         assert not {name.split(".")[0] for name in names} & (HEAVY | {"pydantic"}), file
         assert {name.split(".")[1] for name in names if name.startswith("restok_cli.")} <= light_rooms, file
+
+
+def test_imports_stand_at_the_top_of_the_file():
+    for file in (ROOT / "inference").glob("*.py"):
+        assert imported(file) == imported(file, top_level_only=True), file
 
 
 def test_closed_doors_of_the_model():

@@ -12,8 +12,7 @@ from damage import damages
 from drawings import OPTIONS, RESTOK, pngs
 
 from restok_cli.errors import Interrupted
-from restok_cli.inference import generating as drawing
-from restok_cli.inference import unfinished
+from restok_cli.inference import outputs, unfinished
 from restok_cli.inference.unfinished import alone
 
 FORMS = {  # of the output, with the options that ask for it
@@ -56,7 +55,7 @@ def stop(fails, tiny_models, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def call(blocks: int, *arguments) -> str:
-        draw = drawing.draw_blocks
+        draw = outputs.generate_blocks
 
         def stopped(job, todo):
             for done, drawn in enumerate(draw(job, todo)):
@@ -65,7 +64,7 @@ def stop(fails, tiny_models, tmp_path, monkeypatch):
                 yield drawn
 
         with monkeypatch.context() as patch:
-            patch.setattr(drawing, "draw_blocks", stopped)
+            patch.setattr(outputs, "generate_blocks", stopped)
             return fails(143, "generate", "--model", tiny_models / "har", *OPTIONS, "--batch-size", 2, *arguments)
 
     return call
@@ -118,8 +117,8 @@ def test_a_finished_output_is_gone_on_with_by_a_higher_count(generate, stop, tmp
     generate(*options, "-o", f"whole-{form}")
     generate(*options, "-o", form, "--count", 5)
     drawn = []
-    draw = drawing.draw_blocks
-    monkeypatch.setattr(drawing, "draw_blocks", lambda job, blocks: drawn.extend(blocks) or draw(job, blocks))
+    draw = outputs.generate_blocks
+    monkeypatch.setattr(outputs, "generate_blocks", lambda job, blocks: drawn.extend(blocks) or draw(job, blocks))
     assert "interrupted" in stop(2, *options, "-o", form, "--resume")  # also of that, nothing is lost
     assert "is complete" in generate(*options, "-o", form, "--resume", "--count", 5).err
     generate(*options, "-o", form, "--resume")
@@ -194,8 +193,8 @@ def test_a_run_that_has_lost_a_picture_is_made_again(generate, expected, tmp_pat
 
 def counting(monkeypatch) -> list[range]:
     """The blocks that are drawn from here on."""
-    drawn, draw = [], drawing.draw_blocks
-    monkeypatch.setattr(drawing, "draw_blocks", lambda job, blocks: drawn.extend(blocks) or draw(job, blocks))
+    drawn, draw = [], outputs.generate_blocks
+    monkeypatch.setattr(outputs, "generate_blocks", lambda job, blocks: drawn.extend(blocks) or draw(job, blocks))
     return drawn
 
 

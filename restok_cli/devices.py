@@ -1,0 +1,35 @@
+"""Devices and precisions by the names that people give them."""
+
+import torch
+
+from restok_cli.errors import UsageError
+
+DEVICE_TYPES = ("cpu", "cuda", "mps")
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+
+
+def open_device(name: str) -> torch.device:
+    """The device called `name`; `auto` is CUDA where there is any, else the CPU.
+
+    Raises UsageError where this machine has none such.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.split(":")[0] not in DEVICE_TYPES:
+        raise UsageError(f"--device {name}: no such device; take one of auto, {', '.join(DEVICE_TYPES)}")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device {name} cannot be used here ({reason}); take cpu, or auto") from error
+    if device.type == "cpu" and device.index:
+        raise UsageError(f"--device {name}: there is one cpu; take cpu, or auto")
+    return device
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The dtype that --dtype names. Raises UsageError for another name."""
+    if name not in DTYPES:
+        raise UsageError(f"--dtype {name}: no such precision; take one of {', '.join(DTYPES)}")
+    return DTYPES[name]
