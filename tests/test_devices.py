@@ -34,7 +34,7 @@ for device in devices:
         f"train-har data --tokenizer cpu/tokenizer --set compute.precision=bf16 {FEW_STEPS} {device}/bf16",
         f"encode pictures --model cpu/tokenizer -o {device}/codes.npz",
         f"decode cpu/codes.npz --model cpu/tokenizer -o {device}/decoded",
-        f"generate --model cpu/har --tokenizer cpu/tokenizer --count 5 --codes -o {device}/drawn.npz",
+        f"generate --model cpu/har --tokenizer cpu/tokenizer --count 5 --batch-size 2 --cfg-scale 2 --codes -o {device}/drawn.npz",
         f"evaluate --make-reference cpu/decoded --features random -o {device}/reference.npz",
     ):
         if cli.run([*command.split(), "--device", device]) != 0:
