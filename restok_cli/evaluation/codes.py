@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from restok_cli.metrics.protocol import Measurement
 
-CODE_METRICS = ("codebook", "nll")
-
 
 class CodeSource(NamedTuple):
     """Codes of pictures, read in groups of metrics.pictures.GROUP_SIZE."""
