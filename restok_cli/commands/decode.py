@@ -16,6 +16,7 @@ from restok_cli.commands.options import (
     Dtype,
     Overwrite,
     TokenizerOption,
+    chosen_dtype,
     open_device,
     torch_dtype,
 )
@@ -62,7 +63,7 @@ def decode(
     batch_size: AnyBatchSize = 16,
     overwrite: Overwrite = False,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Turn codes into pictures: all codes of each, or a prefix of them, which gives a coarser picture.
@@ -91,6 +92,7 @@ def decode(
     from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
 
     torch_device = open_device(device)
+    dtype = chosen_dtype(dtype, torch_device)
     folder = open_tokenizer(model)
     check = partial(check_codes, tokenizer=folder, fingerprint=fingerprint(folder), tokens=tokens, taken=set())
     whole = whole and check(whole)

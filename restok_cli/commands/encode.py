@@ -19,6 +19,7 @@ from restok_cli.commands.options import (
     PicturesArgument,
     Split,
     TokenizerOption,
+    chosen_dtype,
     open_device,
     torch_dtype,
 )
@@ -48,7 +49,7 @@ def encode(
     batch_size: AnyBatchSize = 16,
     overwrite: OverwriteFile = False,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Turn pictures into codes: 128 numbers each, or as many as the tokenizer makes.
@@ -76,6 +77,7 @@ def encode(
     from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
 
     torch_device = open_device(device)
+    dtype = chosen_dtype(dtype, torch_device)
     folder = open_tokenizer(model)
     tokenizer = load_for_use(folder, torch_device, torch_dtype(dtype))
     size = choose_batch_size(batch_size, tokenizer, torch_device)

@@ -18,6 +18,7 @@ from restok_cli.commands.options import (
     NumProcesses,
     Overwrite,
     Seed,
+    chosen_dtype,
     is_given,
     open_device,
     parse_model,
@@ -149,7 +150,7 @@ def generate(
     resume: GoOn = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Draw pictures: each in 9 steps where an autoregressive model would take 128.
@@ -186,6 +187,7 @@ def generate(
     sampling = SamplingOptions(cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k, top_p)
     sampling = with_preset(context, sampling, preset)
     torch_device = local_device(open_device("cpu" if quantize and device == "auto" else device))
+    dtype = chosen_dtype(dtype, torch_device)
     connect(torch_device)
     how = "compiled" if compile_ else quantize or "exact"
     files = find_files(model, tokenizer, codes)
@@ -200,7 +202,7 @@ def generate(
 
 def check_computation(compile_: bool, quantize: str | None, device: str, dtype: str) -> None:
     """Raises UsageError where 8-bit products are asked for beside what they do not work with."""
-    if quantize and (compile_ or dtype != "float32"):
+    if quantize and (compile_ or dtype == "bf16"):
         raise UsageError(f"--quantize {quantize} works with neither --compile nor another --dtype; leave one out")
     if quantize and device.split(":")[0] not in ("auto", "cpu"):
         raise UsageError(f"--quantize {quantize} is for a CPU; leave it out, or give --device cpu")

@@ -144,7 +144,10 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on exactly where the 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder already holds.")]
 OverwriteFile = Annotated[bool, typer.Option("--overwrite", help="Replace the output file where it is there already.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps.")]
-Dtype = Annotated[Literal["float32", "bf16"], typer.Option(help="Precision of the model; bf16 is slow on most CPUs.")]
+Dtype = Annotated[
+    Literal["auto", "float32", "bf16"],
+    typer.Option(help="Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in bf16."),
+]
 NumProcesses = Annotated[
     int, typer.Option(parser=parse_num_processes, metavar="N", help="Processes that share the work; auto: one per GPU.")
 ]
@@ -202,6 +205,16 @@ def open_device(name: str) -> "torch.device":
     if device.type == "cpu" and device.index:
         raise UsageError(f"--device {name}: there is one cpu; take cpu, or auto")
     return device
+
+
+def chosen_dtype(name: Literal["auto", "float32", "bf16"], device: "torch.device") -> Literal["float32", "bf16"]:
+    """The precision that --dtype asks for: `auto` is bf16 where the GPU computes with it."""
+    import torch
+
+    if name != "auto":
+        return name
+    on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if on_gpu else "float32"
 
 
 def torch_dtype(name: str) -> "torch.dtype":

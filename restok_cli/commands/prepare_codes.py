@@ -15,6 +15,7 @@ from restok_cli.commands.options import (
     Dtype,
     MaxMemberBytes,
     NumProcesses,
+    chosen_dtype,
     open_device,
     parse_model,
     torch_dtype,
@@ -54,7 +55,7 @@ def codes(
     max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
     num_processes: NumProcesses = 1,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the codes that OUT already holds.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of OUT.")] = False,
 ) -> None:
@@ -86,6 +87,7 @@ def codes(
         if isinstance(split, StreamedSplit):
             raise split.refusal()
     torch_device = local_device(open_device(device))
+    dtype = chosen_dtype(dtype, torch_device)
     connect(torch_device)
     model = open_tokenizer(tokenizer)
     height, width = model.config.image_size

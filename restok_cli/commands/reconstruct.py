@@ -20,6 +20,7 @@ from restok_cli.commands.options import (
     Split,
     TokenizerOption,
     check_sheets,
+    chosen_dtype,
     open_device,
     torch_dtype,
 )
@@ -76,7 +77,7 @@ def reconstruct(
     batch_size: AnyBatchSize = 16,
     overwrite: Overwrite = False,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Encode pictures to codes, decode them, and say how near they come (PSNR).
@@ -113,6 +114,7 @@ def reconstruct(
     from restok_cli.pretrained.folder import load_for_use, open_tokenizer
 
     torch_device = open_device(device)
+    dtype = chosen_dtype(dtype, torch_device)
     tokenizer = load_for_use(open_tokenizer(model), torch_device, torch_dtype(dtype))
     length = tokenizer.config.num_latent_tokens
     if lengths and max(lengths) > length:
