@@ -9,9 +9,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from restok_cli.commands.options import SAMPLE_MODEL
 from restok_cli.console import Progress
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import SAMPLE_MODEL
 from restok_cli.processes import gather, rank, world_size
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import torch
 
     from restok_cli.metrics.protocol import Measurement
-
-CODE_METRICS = ("codebook", "nll")
 
 
 class CodeSource(NamedTuple):
