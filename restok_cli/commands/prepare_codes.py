@@ -30,7 +30,7 @@ from restok_cli.room import check_memory
 if TYPE_CHECKING:
     import torch
 
-    from restok_cli.data.shards.code_cache import CodeManifest, CodePlan
+    from restok_cli.data.shards.code_layout import CodeManifest, CodePlan
     from restok_cli.data.shards.dataset import Dataset, Split
     from restok_cli.model.tokenizer import Tokenizer
     from restok_cli.pretrained.folder import ModelFolder
@@ -109,7 +109,7 @@ def codes(
 
 def make_plan(dataset: "Dataset", tokenizer: "ModelFolder", views: str, dtype: str) -> "CodePlan":
     """What decides every code."""
-    from restok_cli.data.shards.code_cache import SAMPLES_PER_SHARD, CodePlan
+    from restok_cli.data.shards.code_layout import SAMPLES_PER_SHARD, CodePlan
     from restok_cli.pretrained.folder import fingerprint
 
     return CodePlan(
@@ -178,7 +178,7 @@ def encode_shards(
     """
     from restok_cli.data.loading.batching import BROKEN_LIMIT, BrokenSamples, verify_advice
     from restok_cli.data.loading.loader import load_views
-    from restok_cli.data.shards.code_cache import NUM_VIEWS
+    from restok_cli.data.shards.code_layout import NUM_VIEWS
     from restok_cli.data.shards.code_writer import shard_path, write_code_shard
 
     splits = {name: dataset.split(name) for name in dataset.splits}

@@ -40,7 +40,7 @@ def holds_codes(samples: str) -> bool:
     if path.suffix.lower() == ".npz" and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             return "codes.npy" in archive.namelist()
-    from restok_cli.data.shards.code_cache import is_codes
+    from restok_cli.data.shards.code_layout import is_codes
 
     return path.suffix.lower() in (".safetensors", ".jsonl") or is_codes(path)
 
@@ -148,7 +148,8 @@ def _stored(samples: str, split: str) -> CodeSource:
     import numpy as np
 
     from restok_cli.data.code_files import read_codes
-    from restok_cli.data.shards.code_cache import is_codes, open_codes
+    from restok_cli.data.shards.code_cache import open_codes
+    from restok_cli.data.shards.code_layout import is_codes
     from restok_cli.files import file_sha256
     from restok_cli.metrics.pictures import GROUP_SIZE
 

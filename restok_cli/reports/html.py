@@ -13,7 +13,7 @@ from typing import NamedTuple
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from restok_cli.data.images import read_image
+from restok_cli.data.image_files import read_image
 from restok_cli.errors import PictureError, RestokError, UsageError
 from restok_cli.files import whole_file
 from restok_cli.metrics.table import METRICS
