@@ -25,6 +25,7 @@ import torch
 from restok_cli import cli
 
 FEW_STEPS = "--preset tiny --max-steps 3 --skip-preflight --batch-size 4 --set schedule.log_every=1 -o"
+IN_BLOCKS = "--count 5 --batch-size 2 --cfg-scale 2 --codes"  # on a GPU recorded, but for the last
 devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 assert cli.run(["prepare", "folder", "pictures", "data"]) == 0
 for device in devices:
@@ -34,7 +35,7 @@ for device in devices:
         f"train-har data --tokenizer cpu/tokenizer --set compute.precision=bf16 {FEW_STEPS} {device}/bf16",
         f"encode pictures --model cpu/tokenizer -o {device}/codes.npz",
         f"decode cpu/codes.npz --model cpu/tokenizer -o {device}/decoded",
-        f"generate --model cpu/har --tokenizer cpu/tokenizer --count 5 --batch-size 2 --cfg-scale 2 --codes -o {device}/drawn.npz",
+        f"generate --model cpu/har --tokenizer cpu/tokenizer {IN_BLOCKS} -o {device}/drawn.npz",
         f"evaluate --make-reference cpu/decoded --features random -o {device}/reference.npz",
     ):
         if cli.run([*command.split(), "--device", device]) != 0:

@@ -10,22 +10,27 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from restok_cli.commands.options import (
-    SAMPLE_MODEL,
-    STDOUT,
     AnyBatchSize,
     AsJson,
     Device,
     Dtype,
     Overwrite,
     TokenizerOption,
-    check_output_file,
-    check_picture_folder,
     open_device,
     torch_dtype,
 )
 from restok_cli.console import Progress, counted
 from restok_cli.errors import UsageError
-from restok_cli.files import check_apart, crc32_of, lines_of, whole_file, whole_folder
+from restok_cli.files import (
+    SAMPLE_MODEL,
+    STDOUT,
+    check_apart,
+    check_output_file,
+    crc32_of,
+    lines_of,
+    whole_file,
+    whole_folder,
+)
 
 if TYPE_CHECKING:
     from restok_cli.data.code_files import Codes
@@ -74,6 +79,8 @@ def decode(
     if output.suffix.lower() == ".png":
         check_output_file("-o", output, ".png", overwrite, model)
     elif output != STDOUT:
+        from restok_cli.data.image_folders import check_picture_folder
+
         check_picture_folder(output, overwrite)
         check_apart(output, model, Path(codes))
     from restok_cli.data.code_files import read_code_lines, read_codes

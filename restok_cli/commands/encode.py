@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from restok_cli.commands.options import (
-    SAMPLE_MODEL,
-    STDOUT,
     AnyBatchSize,
     AsJson,
     Device,
@@ -21,13 +19,12 @@ from restok_cli.commands.options import (
     PicturesArgument,
     Split,
     TokenizerOption,
-    check_output_file,
     open_device,
     torch_dtype,
 )
 from restok_cli.console import Progress, counted, note
 from restok_cli.errors import RestokError
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL, STDOUT, check_output_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

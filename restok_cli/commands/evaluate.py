@@ -12,14 +12,11 @@ import typer
 from restok_cli.commands.limits import check_limits, parse_limits
 from restok_cli.commands.options import (
     PICTURE_FOLDER,
-    PICTURE_REQUEST,
-    SAMPLE_MODEL,
     Device,
     MaxDecodedPixels,
     MaxMemberBytes,
     NumProcesses,
     OverwriteFile,
-    check_output_file,
     is_given,
     open_device,
     parse_model,
@@ -28,7 +25,7 @@ from restok_cli.console import note, say
 from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.evaluation.codes import evaluate_codes, holds_codes
 from restok_cli.evaluation.prefixes import check_plot, check_tokens, evaluate_tokens, print_curve
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL, check_output_file
 from restok_cli.metrics.table import CHOICES, METRICS, choice_of
 from restok_cli.processes import connect, local_device, rank, run_in_processes
 
@@ -274,6 +271,7 @@ def print_result(
 
 def drawn_by_sample_model() -> bool:
     """Whether the pictures that are measured where no others are named come from the model that needs no naming."""
+    from restok_cli.data.image_folders import PICTURE_REQUEST
     from restok_cli.pretrained.folder import fingerprint, open_har
     from restok_cli.schema import Fields, read_json
 

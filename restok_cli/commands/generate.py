@@ -10,8 +10,6 @@ import typer
 
 from restok_cli.commands.options import (
     PICTURE_FOLDER,
-    SAMPLE_MODEL,
-    STDOUT,
     AnyBatchSize,
     AsJson,
     Device,
@@ -26,6 +24,7 @@ from restok_cli.commands.options import (
     torch_dtype,
 )
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import SAMPLE_MODEL, STDOUT
 from restok_cli.inference.outputs import MAX_GRID, Destination, check_destination, check_room, draw
 from restok_cli.model.guidance import GuidanceSchedule, SamplingOptions
 from restok_cli.processes import connect, local_device, run_in_processes

@@ -1,24 +1,19 @@
 """Options that several commands share, and what they mean. Nothing heavy is imported until it is needed."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
-from unicodedata import normalize
 
 import typer
 
-from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_output_folder, clear_beside
+from restok_cli.errors import UsageError
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL, check_output_file
 from restok_cli.processes import parse_num_processes
 
 if TYPE_CHECKING:
     import torch
 
 DEVICE_TYPES = ("cpu", "cuda", "mps")
-PICTURE_REQUEST = "request.json"  # what was asked for, beside it: model, options, rounding
 PICTURE_FOLDER = Path("pictures")  # where generate writes and evaluate reads, unless told otherwise
-STDOUT = Path("-")
-SAMPLE_MODEL = Path(__file__).parent.parent / "assets" / "model"  # a generator of emoji, with its tokenizer
 SAMPLE_MODEL_NAME = "sample, the one of emoji that comes with restok"
 
 
@@ -180,39 +175,6 @@ Check = Annotated[
 def is_given(context: typer.Context, option: str) -> bool:
     """Whether the command line names the option, rather than leaving it at its default."""
     return context.get_parameter_source(option).name == "COMMANDLINE"
-
-
-def check_picture_folder(output: Path, overwrite: bool) -> None:
-    """Check that pictures may go to `output`; to be overwritten, it must hold nothing but what its manifest lists.
-
-    Raises UsageError otherwise.
-    """
-    from restok_cli.data.image_folders import PICTURE_MANIFEST
-    from restok_cli.schema import read_json_lines
-
-    listed = {PICTURE_MANIFEST, PICTURE_REQUEST}
-    with suppress(OSError, RestokError, TypeError, KeyError):
-        listed |= {normalize("NFC", line["file"]) for line in read_json_lines(output / PICTURE_MANIFEST)}
-    check_output_folder(output, overwrite, lambda name: normalize("NFC", name) in listed)
-
-
-def check_output_file(option: str, path: Path | None, suffix: str, overwrite: bool, *inputs: Path) -> None:
-    """Raises UsageError where `path` has another suffix, or is there already and may not be replaced.
-
-    What is read, one of `inputs` or a file in one, may never be.
-    """
-    if path is None:
-        return
-    if path.suffix.lower() != suffix:
-        raise UsageError(f"{option} {path}: give a file name that ends in {suffix}")
-    clear_beside(path.resolve())  # which raises where links lead in a circle
-    if (found := next((folder for folder in path.parents if folder.exists()), path.parent)).is_file():
-        raise UsageError(f"{option} {path}: {found} is a file; give a path in a folder")
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise UsageError(f"{option} {path} already exists; give another file, or --overwrite to replace it")
-    for source in inputs:
-        if path.exists() and path.resolve().is_relative_to(source.resolve()):
-            raise UsageError(f"{option} {path} would replace what is read from {source}; give another file")
 
 
 def check_sheets(grid: Path | None, ladder: Path | None, overwrite: bool, *inputs: Path) -> None:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from restok_cli.commands.options import (
-    SAMPLE_MODEL,
-    STDOUT,
     AnyBatchSize,
     AsJson,
     Device,
@@ -21,14 +19,22 @@ from restok_cli.commands.options import (
     PicturesArgument,
     Split,
     TokenizerOption,
-    check_picture_folder,
     check_sheets,
     open_device,
     torch_dtype,
 )
 from restok_cli.console import Progress, counted, note
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_apart, crc32_of, whole_file, whole_folder
+from restok_cli.files import (
+    MAX_DECODED_PIXELS,
+    MAX_MEMBER_BYTES,
+    SAMPLE_MODEL,
+    STDOUT,
+    check_apart,
+    crc32_of,
+    whole_file,
+    whole_folder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,6 +99,8 @@ def reconstruct(
     if output == STDOUT and len(lengths) > 1:
         raise UsageError(f"--tokens {tokens}: a tar stream has one picture of each; give one number, or a folder by -o")
     if output != STDOUT:
+        from restok_cli.data.image_folders import check_picture_folder
+
         check_picture_folder(output, overwrite)
         check_apart(output, model, *map(Path, pictures))
     check_sheets(grid, ladder, overwrite, model, *map(Path, pictures))

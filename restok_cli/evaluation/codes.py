@@ -9,9 +9,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from restok_cli.commands.options import SAMPLE_MODEL
 from restok_cli.console import Progress
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import SAMPLE_MODEL
 from restok_cli.processes import gather, rank, world_size
 
 if TYPE_CHECKING:

@@ -6,10 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from restok_cli.commands.options import SAMPLE_MODEL
 from restok_cli.console import counted, say
 from restok_cli.errors import UsageError
-from restok_cli.files import whole_file
+from restok_cli.files import SAMPLE_MODEL, whole_file
 from restok_cli.metrics.table import CHOICES, METRICS
 from restok_cli.processes import rank
 

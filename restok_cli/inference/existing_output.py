@@ -12,15 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from restok_cli.commands.options import (
-    PICTURE_REQUEST,
-    STDOUT,
-    check_output_file,
-    check_picture_folder,
-)
 from restok_cli.console import counted, note
+from restok_cli.data.image_folders import PICTURE_REQUEST, check_picture_folder
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import FILE_CRC, check_output_folder, file_crc32, sealed
+from restok_cli.files import FILE_CRC, STDOUT, check_output_file, check_output_folder, file_crc32, sealed
 
 if TYPE_CHECKING:
     from restok_cli.inference.generating import Job

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from restok_cli.commands.options import STDOUT, check_resume, check_sheets
+from restok_cli.commands.options import check_resume, check_sheets
 from restok_cli.console import note
 from restok_cli.errors import UsageError
-from restok_cli.files import check_apart, publish_folder, whole_file, whole_folder
+from restok_cli.files import STDOUT, check_apart, publish_folder, whole_file, whole_folder
 from restok_cli.inference.existing_output import (
     Destination,
     as_provenance,
