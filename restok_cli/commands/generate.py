@@ -27,15 +27,16 @@ from restok_cli.commands.options import (
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import SAMPLE_MODEL, STDOUT
 from restok_cli.inference.outputs import MAX_GRID, Destination, check_destination, check_room, draw
+from restok_cli.model.guidance import GuidanceSchedule, SamplingOptions
 from restok_cli.processes import connect, local_device, run_in_processes
 
 if TYPE_CHECKING:
     import torch
 
     from restok_cli.inference.generating import Job
-    from restok_cli.model.sampling import SamplingOptions
     from restok_cli.pretrained.folder import ModelFolder
 
+DEFAULTS = SamplingOptions()
 SCHEDULES = {  # those that an option of guidance has a meaning in
     "cfg_start": ("step", "rectangular"),
     "cfg_stop": ("rectangular",),
@@ -74,11 +75,7 @@ SamplingPreset = Annotated[
 ]
 CfgScale = Annotated[float, typer.Option(min=0, help="Classifier-free guidance; 1 = none.")]
 CfgSchedule = Annotated[
-    Literal[
-        *("constant", "linear", "linear-reversed", "linear-constant", "triangular"),
-        *("rectangular", "step", "cosine", "cosine-reversed"),
-    ],
-    typer.Option(help="How guidance goes from 1 to its scale, or back, over the steps."),
+    GuidanceSchedule, typer.Option(help="How guidance goes from 1 to its scale, or back, over the steps.")
 ]
 CfgStart = Annotated[float, typer.Option(min=0, max=1, help="Where step and rectangular begin.")]
 CfgStop = Annotated[float, typer.Option(min=0, max=1, help="Where rectangular ends.")]
@@ -129,15 +126,15 @@ def generate(
     class_: Classes = None,
     seed: Seed = 0,
     preset: SamplingPreset = None,
-    cfg_scale: CfgScale = 1.0,
-    cfg_schedule: CfgSchedule = "constant",
-    cfg_start: CfgStart = 0.25,
-    cfg_stop: CfgStop = 1.0,
-    cfg_peak: CfgPeak = 0.5,
-    temperature: Temperature = 1.0,
+    cfg_scale: CfgScale = DEFAULTS.cfg_scale,
+    cfg_schedule: CfgSchedule = DEFAULTS.cfg_schedule,
+    cfg_start: CfgStart = DEFAULTS.cfg_start,
+    cfg_stop: CfgStop = DEFAULTS.cfg_stop,
+    cfg_peak: CfgPeak = DEFAULTS.cfg_peak,
+    temperature: Temperature = DEFAULTS.temperature,
     greedy: Greedy = False,
-    top_k: TopK = 0,
-    top_p: TopP = 1.0,
+    top_k: TopK = DEFAULTS.top_k,
+    top_p: TopP = DEFAULTS.top_p,
     tokenizer: OwnTokenizer = None,
     grid: Grid = None,
     ladder: Ladder = None,
@@ -180,8 +177,6 @@ def generate(
         temperature = 0.0
     run_in_processes(num_processes)
 
-    from restok_cli.model.sampling import SamplingOptions
-
     if preset is None and model == SAMPLE_MODEL:
         preset = "sample"
     sampling = SamplingOptions(cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k, top_p)
@@ -208,7 +203,7 @@ def check_computation(compile_: bool, quantize: str | None, device: str, dtype: 
         raise UsageError(f"--quantize {quantize} is for a CPU; leave it out, or give --device cpu")
 
 
-def with_preset(context: typer.Context, sampling: "SamplingOptions", preset: str | None) -> "SamplingOptions":
+def with_preset(context: typer.Context, sampling: SamplingOptions, preset: str | None) -> SamplingOptions:
     """The options, with the preset's for those that the command line does not name.
 
     Raises UsageError for numbers that are none, for options of guidance that its schedule does not have, and for those
@@ -266,7 +261,7 @@ def open_job(
     classes: list[str] | None,
     count: int,
     seed: int,
-    sampling: "SamplingOptions",
+    sampling: SamplingOptions,
     steps: int | None,
     batch_size: int,
     device: "torch.device",
