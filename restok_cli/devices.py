@@ -28,8 +28,16 @@ def open_device(name: str) -> torch.device:
     return device
 
 
+def chosen_dtype(name: str, device: torch.device) -> str:
+    """The precision that --dtype asks for: `auto` is bf16 where the GPU computes with it."""
+    if name != "auto":
+        return name
+    on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if on_gpu else "float32"
+
+
 def torch_dtype(name: str) -> torch.dtype:
-    """The dtype that --dtype names. Raises UsageError for another name."""
+    """The dtype that --dtype names, as `chosen_dtype` gives it. Raises UsageError for another name."""
     if name not in DTYPES:
-        raise UsageError(f"--dtype {name}: no such precision; take one of {', '.join(DTYPES)}")
+        raise UsageError(f"--dtype {name}: no such precision; take one of auto, {', '.join(DTYPES)}")
     return DTYPES[name]

@@ -34,7 +34,7 @@ def decode(
     batch_size: AnyBatchSize = 16,
     overwrite: Overwrite = False,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Turn codes into pictures: all codes of each, or a prefix of them, which gives a coarser picture.

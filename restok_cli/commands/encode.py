@@ -36,7 +36,7 @@ def encode(
     batch_size: AnyBatchSize = 16,
     overwrite: OverwriteFile = False,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Turn pictures into codes: 128 numbers each, or as many as the tokenizer makes.

@@ -22,6 +22,10 @@ from restok_cli.commands.options import (
 )
 from restok_cli.errors import UsageError
 from restok_cli.files import SAMPLE_MODEL, STDOUT
+from restok_cli.inference.sampling_options import RANGES
+from restok_cli.model.guidance import GuidanceSchedule, SamplingOptions
+
+DEFAULTS = SamplingOptions()
 
 Output = Annotated[
     Path,
@@ -48,23 +52,21 @@ SamplingPreset = Annotated[
         " where it is the default."
     ),
 ]
-CfgScale = Annotated[float, typer.Option(min=0, help="Classifier-free guidance; 1 = none.")]
+CfgScale = Annotated[float, typer.Option(**RANGES["cfg_scale"], help="Classifier-free guidance; 1 = none.")]
 CfgSchedule = Annotated[
-    Literal[
-        *("constant", "linear", "linear-reversed", "linear-constant", "triangular"),
-        *("rectangular", "step", "cosine", "cosine-reversed"),
-    ],
-    typer.Option(help="How guidance goes from 1 to its scale, or back, over the steps."),
+    GuidanceSchedule, typer.Option(help="How guidance goes from 1 to its scale, or back, over the steps.")
 ]
-CfgStart = Annotated[float, typer.Option(min=0, max=1, help="Where step and rectangular begin.")]
-CfgStop = Annotated[float, typer.Option(min=0, max=1, help="Where rectangular ends.")]
+CfgStart = Annotated[float, typer.Option(**RANGES["cfg_start"], help="Where step and rectangular begin.")]
+CfgStop = Annotated[float, typer.Option(**RANGES["cfg_stop"], help="Where rectangular ends.")]
 CfgPeak = Annotated[
-    float, typer.Option(min=0.01, max=0.99, help="Where triangular and linear-constant are at their scale.")
+    float, typer.Option(**RANGES["cfg_peak"], help="Where triangular and linear-constant are at their scale.")
 ]
-Temperature = Annotated[float, typer.Option(min=0, help="Below 1: safer, 0: always the likeliest code.")]
+Temperature = Annotated[
+    float, typer.Option(**RANGES["temperature"], help="Below 1: safer, 0: always the likeliest code.")
+]
 Greedy = Annotated[bool, typer.Option("--greedy", help="Always the likeliest code: --temperature 0.")]
-TopK = Annotated[int, typer.Option(min=0, help="Draw from the K likeliest codes; 0 = all.")]
-TopP = Annotated[float, typer.Option(min=0, max=1, help="Draw from the likeliest codes that reach P.")]
+TopK = Annotated[int, typer.Option(**RANGES["top_k"], help="Draw from the K likeliest codes; 0 = all.")]
+TopP = Annotated[float, typer.Option(**RANGES["top_p"], help="Draw from the likeliest codes that reach P.")]
 OwnTokenizer = Annotated[
     Path | None,
     typer.Option(parser=parse_model, metavar="M", help="Decode with this copy of the generator's tokenizer."),
@@ -105,15 +107,15 @@ def generate(
     class_: Classes = None,
     seed: Seed = 0,
     preset: SamplingPreset = None,
-    cfg_scale: CfgScale = 1.0,
-    cfg_schedule: CfgSchedule = "constant",
-    cfg_start: CfgStart = 0.25,
-    cfg_stop: CfgStop = 1.0,
-    cfg_peak: CfgPeak = 0.5,
-    temperature: Temperature = 1.0,
+    cfg_scale: CfgScale = DEFAULTS.cfg_scale,
+    cfg_schedule: CfgSchedule = DEFAULTS.cfg_schedule,
+    cfg_start: CfgStart = DEFAULTS.cfg_start,
+    cfg_stop: CfgStop = DEFAULTS.cfg_stop,
+    cfg_peak: CfgPeak = DEFAULTS.cfg_peak,
+    temperature: Temperature = DEFAULTS.temperature,
     greedy: Greedy = False,
-    top_k: TopK = 0,
-    top_p: TopP = 1.0,
+    top_k: TopK = DEFAULTS.top_k,
+    top_p: TopP = DEFAULTS.top_p,
     tokenizer: OwnTokenizer = None,
     grid: Grid = None,
     ladder: Ladder = None,
@@ -126,7 +128,7 @@ def generate(
     resume: GoOn = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Draw pictures: each in 9 steps where an autoregressive model would take 128.
@@ -148,9 +150,7 @@ def generate(
     check_resume(resume, overwrite)
     if greedy and is_given(context, "temperature"):
         raise UsageError("--greedy is --temperature 0; give one of them")
-    values = {"cfg_scale": cfg_scale, "cfg_schedule": cfg_schedule, "cfg_start": cfg_start, "cfg_stop": cfg_stop}
-    values |= {"cfg_peak": cfg_peak, "temperature": temperature, "top_k": top_k, "top_p": top_p}
-    given = {name: value for name, value in values.items() if is_given(context, name)}
+    given = {name: context.params[name] for name in SamplingOptions._fields if is_given(context, name)}
     given |= {"temperature": 0.0} if greedy else {}
 
     from restok_cli.inference.coding import Computation

@@ -56,7 +56,7 @@ def reconstruct(
     batch_size: AnyBatchSize = 16,
     overwrite: Overwrite = False,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Encode pictures to codes, decode them, and say how near they come (PSNR).

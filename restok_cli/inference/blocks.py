@@ -16,8 +16,9 @@ from torch import Tensor
 
 from restok_cli.cuda.graphs import Recorded
 from restok_cli.inference.coding import decode_codes
+from restok_cli.model.guidance import SamplingOptions
 from restok_cli.model.har import Har
-from restok_cli.model.sampling import SamplingOptions, sample, sample_steps, sampling_cache, seeded_uniforms
+from restok_cli.model.sampling import sample, sample_steps, sampling_cache, seeded_uniforms
 from restok_cli.model.tokenizer import Tokenizer
 
 

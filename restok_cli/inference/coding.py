@@ -14,7 +14,7 @@ from torch import Tensor
 
 from restok_cli.data.images import png_bytes, to_float, to_uint8
 from restok_cli.data.inputs import Inputs, find_inputs
-from restok_cli.devices import open_device, torch_dtype
+from restok_cli.devices import chosen_dtype, open_device, torch_dtype
 from restok_cli.model.size import check_model_memory
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import ModelFolder, load_for_use
@@ -50,7 +50,7 @@ class Computation(NamedTuple):
     def load_tokenizer(self, folder: ModelFolder) -> tuple[Tokenizer, int]:
         """The tokenizer in `folder`, ready to use, and how many images it takes at a time."""
         device = open_device(self.device)
-        tokenizer = load_for_use(folder, device, torch_dtype(self.dtype))
+        tokenizer = load_for_use(folder, device, torch_dtype(chosen_dtype(self.dtype, device)))
         return tokenizer, choose_batch_size(self.batch_size, tokenizer, device)
 
 

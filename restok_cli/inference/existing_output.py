@@ -18,7 +18,8 @@ from restok_cli.console import counted, note
 from restok_cli.data.arrays import NPZ_ERRORS
 from restok_cli.data.code_files import check_code_file, read_codes
 from restok_cli.data.image_folders import PICTURE_MANIFEST, PICTURE_REQUEST, check_picture_folder, manifest_lines
-from restok_cli.data.shards.dataset import open_dataset, own_files, read_manifest
+from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.data.shards.layout import own_files, read_manifest
 from restok_cli.data.shards.verify import verify_dataset
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import FILE_CRC, STDOUT, check_output_file, check_output_folder, file_crc32, sealed

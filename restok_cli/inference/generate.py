@@ -7,16 +7,17 @@ from typing import Any, NamedTuple
 import torch
 
 from restok_cli.data.classes import choose_classes, usual_names
-from restok_cli.devices import open_device, torch_dtype
+from restok_cli.devices import chosen_dtype, open_device, torch_dtype
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.inference.blocks import Job
 from restok_cli.inference.coding import Computation, choose_batch_size
 from restok_cli.inference.existing_output import Destination
 from restok_cli.inference.outputs import check_destination, check_room, write_outputs
 from restok_cli.inference.sampling_options import default_preset, sampling_options
+from restok_cli.model.guidance import SamplingOptions
 from restok_cli.model.har import Har
 from restok_cli.model.packing import quantize_linears
-from restok_cli.model.sampling import SamplingOptions, check_num_steps
+from restok_cli.model.sampling import check_num_steps
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import ModelFolder, find_tokenizer, fingerprint, load_for_use, load_model, open_har
 from restok_cli.processes import connect, local_device, run_in_processes
@@ -54,19 +55,20 @@ def generate_outputs(model: Path, tokenizer: Path | None, options: GenerateOptio
 
     name = options.computation.device
     device = local_device(open_device("cpu" if options.quantize and name == "auto" else name))
+    dtype = chosen_dtype(options.computation.dtype, device)
     connect(device)
     files = find_files(model, tokenizer, to.codes)
     if files.tokenizer is not None:
         check_room(to, options.count, files.tokenizer.config.image_size)
-    job = open_job(files, options, sampling, device)
-    write_outputs(job, describe(job, files, options, to.codes), to)
+    job = open_job(files, options, sampling, device, dtype)
+    write_outputs(job, describe(job, files, options, dtype, to.codes), to)
     return job.num_steps
 
 
 def check_quantize(options: GenerateOptions) -> None:
     """Raises UsageError where 8-bit products are asked for beside what they do not work with."""
     how, (device, dtype, _) = options.quantize, options.computation
-    if how and (options.compiled or dtype != "float32"):
+    if how and (options.compiled or dtype == "bf16"):
         raise UsageError(f"--quantize {how} works with neither --compile nor another --dtype; leave one out")
     if how and device.split(":")[0] not in ("auto", "cpu"):
         raise UsageError(f"--quantize {how} is for a CPU; leave it out, or give --device cpu")
@@ -95,12 +97,14 @@ def find_files(model: Path, tokenizer: Path | None = None, codes: bool = False) 
     return GeneratorFiles(har, None if codes else found, fingerprint(har), known)
 
 
-def open_job(files: GeneratorFiles, options: GenerateOptions, sampling: SamplingOptions, device: torch.device) -> Job:
+def open_job(
+    files: GeneratorFiles, options: GenerateOptions, sampling: SamplingOptions, device: torch.device, dtype: str
+) -> Job:
     """The models, loaded, and what to draw. Raises UsageError for impossible steps and classes."""
     num_steps = check_num_steps(files.har.config, options.num_steps)
     names = usual_names(files.har.class_names)
     class_ids = choose_classes(options.classes, names, options.count, options.seed)
-    har, tokenizer = load_models(files, device, options.computation.dtype, options.how)
+    har, tokenizer = load_models(files, device, dtype, options.how)
     batch_size = choose_batch_size(min(options.computation.batch_size, options.count), tokenizer, device)
     batch_size = min(batch_size, options.count)
     return Job(har, tokenizer, class_ids, names, options.seed, sampling, num_steps, batch_size, device)
@@ -122,9 +126,9 @@ def load_models(
     return har, tokenizer
 
 
-def describe(job: Job, files: GeneratorFiles, options: GenerateOptions, codes: bool) -> dict[str, Any]:
+def describe(job: Job, files: GeneratorFiles, options: GenerateOptions, dtype: str, codes: bool) -> dict[str, Any]:
     """All that the images depend on, and how they become bytes."""
-    dtype, how = options.computation.dtype, options.how
+    how = options.how
     request = {
         "restok": version("restok"),
         "model": files.har_fingerprint,

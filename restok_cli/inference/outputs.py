@@ -13,9 +13,10 @@ import torch
 
 from restok_cli.console import Progress, note
 from restok_cli.data.code_files import Codes, write_code_lines, write_codes
+from restok_cli.data.image_files import PNG_START, read_image
 from restok_cli.data.image_folders import PICTURE_MANIFEST, manifest_line
-from restok_cli.data.images import PNG_START, read_image, to_tensor
-from restok_cli.data.shards.dataset import NO_CLASS
+from restok_cli.data.images import to_tensor
+from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.data.shards.packing import write_npz, write_shards
 from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import UsageError

@@ -7,7 +7,7 @@ from typing import Any
 
 from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.files import SAMPLE_MODEL
-from restok_cli.model.sampling import GUIDANCE_SCHEDULES, SamplingOptions
+from restok_cli.model.guidance import GUIDANCE_SCHEDULES, SamplingOptions
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"cfg_scale": 3.75, "cfg_schedule": "step", "cfg_start": 0.25, "top_p": 0.95},  # its gFID of 2.34
@@ -18,14 +18,14 @@ SCHEDULES = {  # those that an option of guidance has a meaning in
     "cfg_stop": ("rectangular",),
     "cfg_peak": ("triangular", "linear-constant"),
 }
-RANGES = {  # of numbers, both ends included
-    "cfg_scale": (0, math.inf),
-    "cfg_start": (0, 1),
-    "cfg_stop": (0, 1),
-    "cfg_peak": (0.01, 0.99),
-    "temperature": (0, math.inf),
-    "top_k": (0, math.inf),
-    "top_p": (0, 1),
+RANGES: dict[str, dict[str, float]] = {  # of numbers, both ends included
+    "cfg_scale": {"min": 0},
+    "cfg_start": {"min": 0, "max": 1},
+    "cfg_stop": {"min": 0, "max": 1},
+    "cfg_peak": {"min": 0.01, "max": 0.99},
+    "temperature": {"min": 0},
+    "top_k": {"min": 0},
+    "top_p": {"min": 0, "max": 1},
 }
 
 
@@ -66,7 +66,7 @@ def sampling_options(given: Mapping[str, Any], preset: str | None = None) -> Sam
 
 
 def _check_range(name: str, value: object) -> None:
-    lowest, highest = RANGES[name]
+    lowest, highest = RANGES[name]["min"], RANGES[name].get("max", math.inf)
     kind, noun = (int, "whole number") if name == "top_k" else ((int, float), "finite number")
     if not isinstance(value, kind) or not math.isfinite(value):
         raise UsageError(f"{_option(name)} {value}: give a {noun}")

@@ -154,8 +154,7 @@ class PixelEncoder(nn.Module):
 class PixelDecoder(nn.Module):
     """(B, feature_channels, h, w) -> (B, 3, H, W) pictures, about [0, 1] and not clamped.
 
-    It computes in the dtype of its weights. Those of the last convolution may stay in float32 where the others have 16
-    bits: rounding there would be seen in the pixels.
+    It computes in the dtype of its weights, and the last convolution in float32: rounding there would be seen.
     """
 
     def __init__(self, config: TokenizerConfig):
@@ -172,7 +171,7 @@ class PixelDecoder(nn.Module):
         self.conv_out = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        features = features.to(self.conv_in.weight.dtype, memory_format=torch.channels_last)
+        features = features.to(self.norm_out.weight.dtype, memory_format=torch.channels_last)
         features = self.conv_in(features)
         for block in self.mid:
             features = block(features)
@@ -182,4 +181,4 @@ class PixelDecoder(nn.Module):
             for block in blocks:
                 features = block(features)
         features = norm_silu(self.norm_out, features, reuse=True)
-        return self.conv_out(features.to(self.conv_out.weight.dtype))
+        return self.conv_out(features.float())

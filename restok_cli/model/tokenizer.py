@@ -249,10 +249,10 @@ class Tokenizer(nn.Module):
         return other.to(self.quantizer.codebook.device).train(self.training)
 
     def to_dtype(self, dtype: torch.dtype, pixel_decoder: torch.dtype = torch.float32) -> None:
-        """Keep pixel encoder and transformers in `dtype`, and the pixel decoder in its own, but for its last convolution.
+        """Keep pixel encoder and transformers in `dtype`, and the pixel decoder in another.
 
-        That and the quantizer stay in float32. Of the types of 16 bits the pixel decoder takes float16, which changes as
-        little as TF32 does; it loses visibly in bfloat16 (docs/benchmarks.md).
+        The quantizer and the last convolution stay in float32. Of 16 bits the pixel decoder takes float16, which
+        changes as little as TF32 does; it loses visibly in bfloat16 (docs/benchmarks.md).
         """
         for name, part in self.named_children():
             if name not in ("quantizer", "pixel_decoder"):
