@@ -32,6 +32,7 @@ ALLOWED = {
     "planning": {*LOW, "model", "settings"},
     "training": MODELS,
     "inference": {*MODELS, "cuda"},
+    "api": {*MODELS, "inference"},
     "evaluation": {*MODELS, "commands"},
     "reports": {*MODELS, "training"},
     "commands": {*MODELS, "planning", "training", "inference", "evaluation", "reports"},
