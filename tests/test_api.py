@@ -98,7 +98,7 @@ def test_encode_and_decode_give_what_the_commands_write(tokenizer, restok, tiny_
 
 
 def test_nothing_is_printed(generator, tokenizer, capfd):
-    generator.generate("heart with", count=2)  # a part of a name, which the command says something of
+    generator.generate("monkey", count=2)  # a part of a name, which the command says something of
     list(generator.stream(count=2))
     tokenizer.decode(tokenizer.encode(noise(0)))
     assert capfd.readouterr() == ("", "")
