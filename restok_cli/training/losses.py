@@ -1,9 +1,10 @@
 """The terms of the tokenizer's loss, and of its discriminator's. They know no optimizer.
 
-All are means over the pictures given, in float32 but for what networks compute, and wait for no device. All chance comes in `draws`, one row of
-NUM_DRAWS numbers for each picture, so that a picture fares the same in whatever batch and on whichever process. Who
-else is in the micro-batch matters to three terms only: the entropy loss, which is about evenness over it; LeCam, which
-takes the mean of its logits; and what the heads on DINO say, which share statistics among 8 (see VirtualBatchNorm).
+All are means over the pictures given, in float32 but for what networks compute, and wait for no device. All chance
+comes in `draws`, one row of NUM_DRAWS numbers for each picture, so that a picture fares the same in whatever batch and
+on whichever process. Who else is in the micro-batch matters to three terms only: the entropy loss, which is about
+evenness over it; LeCam, which takes the mean of its logits; and what the heads on DINO say, which share statistics
+among 8 (see VirtualBatchNorm).
 """
 
 from pathlib import Path
