@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from restok_cli.model.guidance import SamplingOptions
     from restok_cli.model.har import Har
-    from restok_cli.model.sampling import SamplingOptions
     from restok_cli.model.tokenizer import Tokenizer
 
 Result = TypeVar("Result")
