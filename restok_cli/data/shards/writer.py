@@ -7,15 +7,15 @@ import gzip
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
-from webdataset import TarWriter
+from webdataset.writer import TarWriter
 from zlib_ng import zlib_ng
 
 from restok_cli.data.shards.dataset import (
@@ -89,7 +89,7 @@ class AlikeTarFile(tarfile.TarFile):
     """
 
     def __init__(self, file: DigestingFile, header: bytes):
-        super().__init__(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
+        super().__init__(fileobj=cast(BinaryIO, file), mode="w", format=tarfile.USTAR_FORMAT)
         self._header = header
         self._sum = int(header[148:154], 8) - sum(header[124:135])
 
@@ -103,7 +103,7 @@ class AlikeTarFile(tarfile.TarFile):
         header[124:135] = size
         header[148:154] = b"%06o" % (self._sum + sum(name) + sum(size))
         padding = bytes(padded(tarinfo.size) - tarinfo.size)
-        for piece in (header, fileobj.getvalue(), padding):
+        for piece in (bytes(header), fileobj.getvalue(), padding):
             self.fileobj.write(piece)
         self.offset += TAR_BLOCK + padded(tarinfo.size)
 
@@ -112,7 +112,7 @@ class FileTarWriter(TarWriter):
     """The same tars in less time: webdataset takes the mode for pipes, which copies everything in pieces of 10 KB."""
 
     def __init__(self, file: DigestingFile):
-        super().__init__(file, user="", group="", mtime=0, encoder=False)
+        super().__init__(cast(BinaryIO, file), user="", group="", mtime=0, encoder=False)
         blank = tarfile.TarInfo()
         blank.mode = self.mode
         self.tarstream = AlikeTarFile(file, blank.tobuf(tarfile.USTAR_FORMAT))
@@ -124,7 +124,7 @@ class FileTarWriter(TarWriter):
 
 def write_dataset(
     folder: Path,
-    splits: dict[str, Iterable[Sample]],
+    splits: Mapping[str, Iterable[Sample]],
     *,
     name: str,
     class_names: list[str],
