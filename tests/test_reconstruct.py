@@ -15,7 +15,8 @@ from pictures import noise, write_pictures
 from PIL import Image
 
 from restok_cli.commands.reconstruct import Sheet
-from restok_cli.data.images import center_crop, to_float, to_tensor, to_uint8
+from restok_cli.data.image_files import center_crop
+from restok_cli.data.images import to_float, to_tensor, to_uint8
 from restok_cli.data.streams import StreamWriter, read_stream
 from restok_cli.files import file_crc32
 from restok_cli.metrics.codebook import codebook_use

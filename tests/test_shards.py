@@ -11,7 +11,8 @@ import pytest
 import webdataset
 from pictures import write_pictures
 
-from restok_cli.data.shards.dataset import NO_CLASS, Sample, open_dataset
+from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.data.shards.layout import NO_CLASS, Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.errors import PictureError, RestokError, UsageError
 from restok_cli.files import whole_folder

@@ -14,8 +14,8 @@ import tarfile
 from io import BytesIO
 from pathlib import Path
 
-from restok_cli.data.images import read_image
-from restok_cli.data.shards.dataset import SAMPLE_FOLDER, Manifest, Sample
+from restok_cli.data.image_files import read_image
+from restok_cli.data.shards.layout import SAMPLE_FOLDER, Manifest, Sample
 from restok_cli.data.shards.writer import write_dataset, write_manifest
 from restok_cli.data.sources.listing import split_by_hash
 from restok_cli.files import whole_folder

@@ -10,22 +10,28 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from restok_cli.commands.options import (
-    SAMPLE_MODEL,
-    STDOUT,
     AnyBatchSize,
     AsJson,
     Device,
     Dtype,
     Overwrite,
     TokenizerOption,
-    check_output_file,
-    check_picture_folder,
+    chosen_dtype,
     open_device,
     torch_dtype,
 )
 from restok_cli.console import Progress, counted
 from restok_cli.errors import UsageError
-from restok_cli.files import check_apart, crc32_of, lines_of, whole_file, whole_folder
+from restok_cli.files import (
+    SAMPLE_MODEL,
+    STDOUT,
+    check_apart,
+    check_output_file,
+    crc32_of,
+    lines_of,
+    whole_file,
+    whole_folder,
+)
 
 if TYPE_CHECKING:
     from restok_cli.data.code_files import Codes
@@ -57,7 +63,7 @@ def decode(
     batch_size: AnyBatchSize = 16,
     overwrite: Overwrite = False,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Turn codes into pictures: all codes of each, or a prefix of them, which gives a coarser picture.
@@ -74,6 +80,8 @@ def decode(
     if output.suffix.lower() == ".png":
         check_output_file("-o", output, ".png", overwrite, model)
     elif output != STDOUT:
+        from restok_cli.data.image_folders import check_picture_folder
+
         check_picture_folder(output, overwrite)
         check_apart(output, model, Path(codes))
     from restok_cli.data.code_files import read_code_lines, read_codes
@@ -84,6 +92,7 @@ def decode(
     from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
 
     torch_device = open_device(device)
+    dtype = chosen_dtype(dtype, torch_device)
     folder = open_tokenizer(model)
     check = partial(check_codes, tokenizer=folder, fingerprint=fingerprint(folder), tokens=tokens, taken=set())
     whole = whole and check(whole)

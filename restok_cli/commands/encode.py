@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from restok_cli.commands.options import (
-    SAMPLE_MODEL,
-    STDOUT,
     AnyBatchSize,
     AsJson,
     Device,
@@ -21,13 +19,13 @@ from restok_cli.commands.options import (
     PicturesArgument,
     Split,
     TokenizerOption,
-    check_output_file,
+    chosen_dtype,
     open_device,
     torch_dtype,
 )
 from restok_cli.console import Progress, counted, note
 from restok_cli.errors import RestokError
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL, STDOUT, check_output_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +49,7 @@ def encode(
     batch_size: AnyBatchSize = 16,
     overwrite: OverwriteFile = False,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Turn pictures into codes: 128 numbers each, or as many as the tokenizer makes.
@@ -79,6 +77,7 @@ def encode(
     from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
 
     torch_device = open_device(device)
+    dtype = chosen_dtype(dtype, torch_device)
     folder = open_tokenizer(model)
     tokenizer = load_for_use(folder, torch_device, torch_dtype(dtype))
     size = choose_batch_size(batch_size, tokenizer, torch_device)

@@ -12,33 +12,25 @@ import typer
 from restok_cli.commands.limits import check_limits, parse_limits
 from restok_cli.commands.options import (
     PICTURE_FOLDER,
-    PICTURE_REQUEST,
-    SAMPLE_MODEL,
     Device,
     MaxDecodedPixels,
     MaxMemberBytes,
     NumProcesses,
     OverwriteFile,
-    check_output_file,
     is_given,
     open_device,
     parse_model,
 )
 from restok_cli.console import note, say
 from restok_cli.errors import RestokError, UsageError, did_you_mean
-from restok_cli.evaluation.codes import CODE_METRICS, evaluate_codes, holds_codes
+from restok_cli.evaluation.codes import evaluate_codes, holds_codes
 from restok_cli.evaluation.prefixes import check_plot, check_tokens, evaluate_tokens, print_curve
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL, check_output_file
+from restok_cli.metrics.table import CHOICES, METRICS, choice_of
 from restok_cli.processes import connect, local_device, rank, run_in_processes
 
 if TYPE_CHECKING:
     from restok_cli.metrics.protocol import Measurement
-
-FEATURE_METRICS = ("gfid", "rfid", "fid", "sfid", "is", "precision", "recall", "kid")
-PIXEL_METRICS = ("psnr", "ssim", "ms-ssim", "lpips", "mse")
-METRICS = (*FEATURE_METRICS, *PIXEL_METRICS, *CODE_METRICS)
-WITHOUT_REFERENCE = ("is", *CODE_METRICS)
-SET_METRICS = ("gfid", "fid", "sfid", "precision", "recall", "kid")  # of two sets of pictures, whatever their names
 
 Samples = Annotated[
     str,
@@ -53,8 +45,8 @@ MetricNames = Annotated[
     typer.Option(
         "--metric",
         metavar="NAME",
-        help=f"One of {', '.join(METRICS)}, or all that the inputs allow; may be repeated. Default: gfid.",
-        autocompletion=lambda incomplete: [name for name in (*METRICS, "all") if name.startswith(incomplete)],
+        help=f"One of {', '.join(CHOICES)}, or all that the inputs allow; may be repeated. Default: gfid.",
+        autocompletion=lambda incomplete: [name for name in (*CHOICES, "all") if name.startswith(incomplete)],
     ),
 ]
 ReferenceName = Annotated[
@@ -111,8 +103,8 @@ FailUnder = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=VALUE",
-        help="Exit 4 where a metric is worse: below VALUE, or above it where lower is better (FID, KID, LPIPS, MSE,"
-        " NLL); may be repeated.",
+        help="Exit 4 where a metric is worse: below VALUE, or above it where lower is better"
+        f" ({', '.join(metric.label for metric in METRICS.values() if not metric.higher_is_better)}); may be repeated.",
     ),
 ]
 Compare = Annotated[
@@ -203,8 +195,9 @@ def evaluate(
         compare_files(*compare, as_json)
         return
     _check_apart(samples, make_reference, output, metric, reference, tokens, plot, overwrite)
-    limits = parse_limits(fail_under or [], METRICS)
-    of_sets = make_reference is None and tokens is None and set(metric or ["gfid"]) & {*SET_METRICS, "all"}
+    limits = parse_limits(fail_under or [])
+    sets = {"all"} | {name for name, chosen in CHOICES.items() if chosen.against == "set"}
+    of_sets = make_reference is None and tokens is None and set(metric or ["gfid"]) & sets
     of_sample = of_sets and reference is None and not is_given(context, "samples") and drawn_by_sample_model()
     if of_sample:
         reference, split = "sample", split if is_given(context, "split") else "train"
@@ -239,7 +232,7 @@ def evaluate(
         write_statistics(make_reference, split, crop, path, reference_pictures, instruments(["sfid"]), admitted)
         return
     curve = None
-    if set(metrics) & set(CODE_METRICS):
+    if any(name != "all" and CHOICES[name].basis == "codes" for name in metrics):
         measurements, circumstances = evaluate_codes(samples, split, metrics, model, torch_device, admitted)
     elif tokens is not None:
         curve, circumstances = evaluate_tokens(
@@ -278,6 +271,7 @@ def print_result(
 
 def drawn_by_sample_model() -> bool:
     """Whether the pictures that are measured where no others are named come from the model that needs no naming."""
+    from restok_cli.data.image_folders import PICTURE_REQUEST
     from restok_cli.pretrained.folder import fingerprint, open_har
     from restok_cli.schema import Fields, read_json
 
@@ -297,18 +291,18 @@ def _check_metrics(
 ) -> list[str]:
     """The metrics to compute, each once, all of them possible with what was given; "all" is left to be resolved."""
     for name in metrics:
-        if name not in (*METRICS, "all"):
-            raise UsageError(f"unknown metric {name}{did_you_mean(name, METRICS)}; choose from {', '.join(METRICS)}")
-    metrics = list(dict.fromkeys(metrics)) or list(dict.fromkeys(name.partition("_")[0] for name in limits))
+        if name not in (*CHOICES, "all"):
+            raise UsageError(f"unknown metric {name}{did_you_mean(name, CHOICES)}; choose from {', '.join(CHOICES)}")
+    metrics = list(dict.fromkeys(metrics)) or list(dict.fromkeys(choice_of(name) for name in limits))
     metrics = metrics or (["rfid"] if tokens else ["gfid"])
     if "all" in metrics:
         metrics = ["all"]
         if holds_codes(samples):
             metrics = ["codebook", "nll"] if model else ["codebook"]
-    unmeasured = next((name for name in limits if name.partition("_")[0] not in metrics), None)
+    unmeasured = next((name for name in limits if choice_of(name) not in metrics), None)
     if unmeasured and metrics != ["all"]:
-        raise UsageError(f"--fail-under {unmeasured}: it is not measured; add --metric {unmeasured.partition('_')[0]}")
-    of_codes = [name for name in metrics if name in CODE_METRICS]
+        raise UsageError(f"--fail-under {unmeasured}: it is not measured; add --metric {choice_of(unmeasured)}")
+    of_codes = [name for name in metrics if name != "all" and CHOICES[name].basis == "codes"]
     if of_codes and len(of_codes) < len(metrics):
         raise UsageError(f"{of_codes[0]} measures codes, other metrics pictures; run `restok evaluate` once for each")
     if tokens is not None:
@@ -316,7 +310,7 @@ def _check_metrics(
         return metrics
     if model is not None and not of_codes:
         raise UsageError("--model makes codes, which codebook, nll and --tokens need; leave it out for other metrics")
-    needy = next((name for name in metrics if name not in (*WITHOUT_REFERENCE, "all")), None)
+    needy = next((name for name in metrics if name != "all" and CHOICES[name].against), None)
     if needy and reference is None:
         raise UsageError(
             f"{needy} needs something to compare with; give --reference, for example --reference sample --split train"

@@ -10,8 +10,6 @@ import typer
 
 from restok_cli.commands.options import (
     PICTURE_FOLDER,
-    SAMPLE_MODEL,
-    STDOUT,
     AnyBatchSize,
     AsJson,
     Device,
@@ -20,22 +18,25 @@ from restok_cli.commands.options import (
     NumProcesses,
     Overwrite,
     Seed,
+    chosen_dtype,
     is_given,
     open_device,
     parse_model,
     torch_dtype,
 )
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import SAMPLE_MODEL, STDOUT
 from restok_cli.inference.outputs import MAX_GRID, Destination, check_destination, check_room, draw
+from restok_cli.model.guidance import GuidanceSchedule, SamplingOptions
 from restok_cli.processes import connect, local_device, run_in_processes
 
 if TYPE_CHECKING:
     import torch
 
     from restok_cli.inference.generating import Job
-    from restok_cli.model.sampling import SamplingOptions
     from restok_cli.pretrained.folder import ModelFolder
 
+DEFAULTS = SamplingOptions()
 SCHEDULES = {  # those that an option of guidance has a meaning in
     "cfg_start": ("step", "rectangular"),
     "cfg_stop": ("rectangular",),
@@ -74,11 +75,7 @@ SamplingPreset = Annotated[
 ]
 CfgScale = Annotated[float, typer.Option(min=0, help="Classifier-free guidance; 1 = none.")]
 CfgSchedule = Annotated[
-    Literal[
-        *("constant", "linear", "linear-reversed", "linear-constant", "triangular"),
-        *("rectangular", "step", "cosine", "cosine-reversed"),
-    ],
-    typer.Option(help="How guidance goes from 1 to its scale, or back, over the steps."),
+    GuidanceSchedule, typer.Option(help="How guidance goes from 1 to its scale, or back, over the steps.")
 ]
 CfgStart = Annotated[float, typer.Option(min=0, max=1, help="Where step and rectangular begin.")]
 CfgStop = Annotated[float, typer.Option(min=0, max=1, help="Where rectangular ends.")]
@@ -129,15 +126,15 @@ def generate(
     class_: Classes = None,
     seed: Seed = 0,
     preset: SamplingPreset = None,
-    cfg_scale: CfgScale = 1.0,
-    cfg_schedule: CfgSchedule = "constant",
-    cfg_start: CfgStart = 0.25,
-    cfg_stop: CfgStop = 1.0,
-    cfg_peak: CfgPeak = 0.5,
-    temperature: Temperature = 1.0,
+    cfg_scale: CfgScale = DEFAULTS.cfg_scale,
+    cfg_schedule: CfgSchedule = DEFAULTS.cfg_schedule,
+    cfg_start: CfgStart = DEFAULTS.cfg_start,
+    cfg_stop: CfgStop = DEFAULTS.cfg_stop,
+    cfg_peak: CfgPeak = DEFAULTS.cfg_peak,
+    temperature: Temperature = DEFAULTS.temperature,
     greedy: Greedy = False,
-    top_k: TopK = 0,
-    top_p: TopP = 1.0,
+    top_k: TopK = DEFAULTS.top_k,
+    top_p: TopP = DEFAULTS.top_p,
     tokenizer: OwnTokenizer = None,
     grid: Grid = None,
     ladder: Ladder = None,
@@ -150,7 +147,7 @@ def generate(
     resume: GoOn = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Draw pictures: each in 9 steps where an autoregressive model would take 128.
@@ -180,13 +177,12 @@ def generate(
         temperature = 0.0
     run_in_processes(num_processes)
 
-    from restok_cli.model.sampling import SamplingOptions
-
     if preset is None and model == SAMPLE_MODEL:
         preset = "sample"
     sampling = SamplingOptions(cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k, top_p)
     sampling = with_preset(context, sampling, preset)
     torch_device = local_device(open_device("cpu" if quantize and device == "auto" else device))
+    dtype = chosen_dtype(dtype, torch_device)
     connect(torch_device)
     how = "compiled" if compile_ else quantize or "exact"
     files = find_files(model, tokenizer, codes)
@@ -201,13 +197,13 @@ def generate(
 
 def check_computation(compile_: bool, quantize: str | None, device: str, dtype: str) -> None:
     """Raises UsageError where 8-bit products are asked for beside what they do not work with."""
-    if quantize and (compile_ or dtype != "float32"):
+    if quantize and (compile_ or dtype == "bf16"):
         raise UsageError(f"--quantize {quantize} works with neither --compile nor another --dtype; leave one out")
     if quantize and device.split(":")[0] not in ("auto", "cpu"):
         raise UsageError(f"--quantize {quantize} is for a CPU; leave it out, or give --device cpu")
 
 
-def with_preset(context: typer.Context, sampling: "SamplingOptions", preset: str | None) -> "SamplingOptions":
+def with_preset(context: typer.Context, sampling: SamplingOptions, preset: str | None) -> SamplingOptions:
     """The options, with the preset's for those that the command line does not name.
 
     Raises UsageError for numbers that are none, for options of guidance that its schedule does not have, and for those
@@ -265,7 +261,7 @@ def open_job(
     classes: list[str] | None,
     count: int,
     seed: int,
-    sampling: "SamplingOptions",
+    sampling: SamplingOptions,
     steps: int | None,
     batch_size: int,
     device: "torch.device",

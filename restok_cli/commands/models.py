@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from restok_cli.commands.options import SAMPLE_MODEL, LinesAsJson, Overwrite, parse_model
+from restok_cli.commands.options import LinesAsJson, Overwrite, parse_model
 from restok_cli.console import counted, note, say
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import SAMPLE_MODEL
 from restok_cli.pretrained.publishing import described, to_publish
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from restok_cli.commands.options import (
     Dtype,
     MaxMemberBytes,
     NumProcesses,
+    chosen_dtype,
     open_device,
     parse_model,
     torch_dtype,
@@ -29,7 +30,7 @@ from restok_cli.room import check_memory
 if TYPE_CHECKING:
     import torch
 
-    from restok_cli.data.shards.code_cache import CodeManifest, CodePlan
+    from restok_cli.data.shards.code_layout import CodeManifest, CodePlan
     from restok_cli.data.shards.dataset import Dataset, Split
     from restok_cli.model.tokenizer import Tokenizer
     from restok_cli.pretrained.folder import TokenizerFolder
@@ -54,7 +55,7 @@ def codes(
     max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
     num_processes: NumProcesses = 1,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the codes that OUT already holds.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of OUT.")] = False,
 ) -> None:
@@ -86,6 +87,7 @@ def codes(
         if isinstance(split, StreamedSplit):
             raise split.refusal()
     torch_device = local_device(open_device(device))
+    dtype = chosen_dtype(dtype, torch_device)
     connect(torch_device)
     model = open_tokenizer(tokenizer)
     height, width = model.config.image_size
@@ -107,7 +109,7 @@ def codes(
 
 def make_plan(dataset: "Dataset", tokenizer: "TokenizerFolder", views: str, dtype: str) -> "CodePlan":
     """What decides every code."""
-    from restok_cli.data.shards.code_cache import SAMPLES_PER_SHARD, CodePlan
+    from restok_cli.data.shards.code_layout import SAMPLES_PER_SHARD, CodePlan
     from restok_cli.pretrained.folder import fingerprint
 
     return CodePlan(
@@ -176,7 +178,7 @@ def encode_shards(
     """
     from restok_cli.data.loading.batching import BROKEN_LIMIT, BrokenSamples, verify_advice
     from restok_cli.data.loading.loader import load_views
-    from restok_cli.data.shards.code_cache import NUM_VIEWS
+    from restok_cli.data.shards.code_layout import NUM_VIEWS
     from restok_cli.data.shards.code_writer import shard_path, write_code_shard
 
     splits = {name: dataset.split(name) for name in dataset.splits}

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from restok_cli.commands.options import (
-    SAMPLE_MODEL,
-    STDOUT,
     AnyBatchSize,
     AsJson,
     Device,
@@ -21,14 +19,23 @@ from restok_cli.commands.options import (
     PicturesArgument,
     Split,
     TokenizerOption,
-    check_picture_folder,
     check_sheets,
+    chosen_dtype,
     open_device,
     torch_dtype,
 )
 from restok_cli.console import Progress, counted, note
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_apart, crc32_of, whole_file, whole_folder
+from restok_cli.files import (
+    MAX_DECODED_PIXELS,
+    MAX_MEMBER_BYTES,
+    SAMPLE_MODEL,
+    STDOUT,
+    check_apart,
+    crc32_of,
+    whole_file,
+    whole_folder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +77,7 @@ def reconstruct(
     batch_size: AnyBatchSize = 16,
     overwrite: Overwrite = False,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Encode pictures to codes, decode them, and say how near they come (PSNR).
@@ -93,6 +100,8 @@ def reconstruct(
     if output == STDOUT and len(lengths) > 1:
         raise UsageError(f"--tokens {tokens}: a tar stream has one picture of each; give one number, or a folder by -o")
     if output != STDOUT:
+        from restok_cli.data.image_folders import check_picture_folder
+
         check_picture_folder(output, overwrite)
         check_apart(output, model, *map(Path, pictures))
     check_sheets(grid, ladder, overwrite, model, *map(Path, pictures))
@@ -105,6 +114,7 @@ def reconstruct(
     from restok_cli.pretrained.folder import load_for_use, open_tokenizer
 
     torch_device = open_device(device)
+    dtype = chosen_dtype(dtype, torch_device)
     tokenizer = load_for_use(open_tokenizer(model), torch_device, torch_dtype(dtype))
     length = tokenizer.config.num_latent_tokens
     if lengths and max(lengths) > length:

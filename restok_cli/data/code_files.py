@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, NonNegativeInt
 
 from restok_cli.console import counted
 from restok_cli.data.arrays import NPZ_ERRORS, Header, check_room, read_npz
-from restok_cli.data.shards.dataset import MAX_CLASS_ID, NO_CLASS
+from restok_cli.data.shards.layout import MAX_CLASS_ID, NO_CLASS
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import crc32_of, is_sealed, lines_of, sealed, whole_file
 from restok_cli.schema import Fields, PositiveCount, parse_json

@@ -9,9 +9,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from restok_cli.commands.options import SAMPLE_MODEL
 from restok_cli.console import Progress
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import SAMPLE_MODEL
 from restok_cli.processes import gather, rank, world_size
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import torch
 
     from restok_cli.metrics.protocol import Measurement
-
-CODE_METRICS = ("codebook", "nll")
 
 
 class CodeSource(NamedTuple):
@@ -42,7 +40,7 @@ def holds_codes(samples: str) -> bool:
     if path.suffix.lower() == ".npz" and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             return "codes.npy" in archive.namelist()
-    from restok_cli.data.shards.code_cache import is_codes
+    from restok_cli.data.shards.code_layout import is_codes
 
     return path.suffix.lower() in (".safetensors", ".jsonl") or is_codes(path)
 
@@ -150,7 +148,8 @@ def _stored(samples: str, split: str) -> CodeSource:
     import numpy as np
 
     from restok_cli.data.code_files import read_codes
-    from restok_cli.data.shards.code_cache import is_codes, open_codes
+    from restok_cli.data.shards.code_cache import open_codes
+    from restok_cli.data.shards.code_layout import is_codes
     from restok_cli.files import file_sha256
     from restok_cli.metrics.pictures import GROUP_SIZE
 

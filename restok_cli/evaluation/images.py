@@ -28,7 +28,7 @@ def open_instruments(
     from restok_cli.metrics.backbones import open_network
     from restok_cli.metrics.cache import FeatureCache
     from restok_cli.metrics.measure import Instruments
-    from restok_cli.metrics.protocol import METRICS
+    from restok_cli.metrics.table import METRICS
 
     if not any(name == "all" or METRICS[name].basis == "features" for name in metrics):
         return Instruments(None, None, device, batch_size)
@@ -56,7 +56,7 @@ def evaluate_pictures(
     """The measurements, and the protocol they were made by. Of several processes only number 0 gets them."""
     from restok_cli.metrics.measure import choose_metrics, measure
     from restok_cli.metrics.pairs import align
-    from restok_cli.metrics.protocol import METRICS
+    from restok_cli.metrics.table import METRICS
 
     metrics = choose_metrics(metrics, pictures, target, instruments, vgg_weights)
     paired = next((name for name in metrics if METRICS[name].against == "pairs"), None)
@@ -72,7 +72,8 @@ def describe_comparison(
     pictures: "Pictures", target: "Reference | None", metrics: list[str], instruments: "Instruments"
 ) -> dict[str, Any]:
     """The protocol by which pictures were measured."""
-    from restok_cli.metrics.protocol import METRICS, describe_features, describe_pictures, describe_reference
+    from restok_cli.metrics.protocol import describe_features, describe_pictures, describe_reference
+    from restok_cli.metrics.table import METRICS
 
     of_features = any(METRICS[name].basis == "features" for name in metrics)
     return {

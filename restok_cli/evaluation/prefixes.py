@@ -6,10 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from restok_cli.commands.options import SAMPLE_MODEL
 from restok_cli.console import counted, say
 from restok_cli.errors import UsageError
-from restok_cli.files import whole_file
+from restok_cli.files import SAMPLE_MODEL, whole_file
+from restok_cli.metrics.table import CHOICES, METRICS
 from restok_cli.processes import rank
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def check_tokens(tokens: str, metrics: list[str], reference: str | None) -> None
     """Raises UsageError where a sweep cannot be what is meant."""
     if reference is not None:
         raise UsageError("--tokens compares with SAMPLES themselves; leave --reference out")
-    if "codebook" in metrics or "nll" in metrics:
+    if any(name != "all" and CHOICES[name].basis == "codes" for name in metrics):
         raise UsageError("codebook and nll measure codes, --tokens pictures; run `restok evaluate` once for each")
     if tokens != "all" and not all(part.isdecimal() and int(part) for part in tokens.split(",")):
         raise UsageError(f"--tokens {tokens}: give numbers such as 1,4,16, or all")
@@ -122,8 +122,6 @@ def print_curve(
 def draw_curve(curve: "dict[int, dict[str, Measurement]]", path: Path) -> None:
     """Draw each metric against the number of tokens."""
     from matplotlib.figure import Figure  # no pyplot: it would look for a screen
-
-    from restok_cli.metrics.protocol import METRICS
 
     metrics = list(next(iter(curve.values())))
     figure = Figure(figsize=(4 * len(metrics), 3.2), layout="constrained")

@@ -12,15 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from restok_cli.commands.options import (
-    PICTURE_REQUEST,
-    STDOUT,
-    check_output_file,
-    check_picture_folder,
-)
 from restok_cli.console import counted, note
+from restok_cli.data.image_folders import PICTURE_REQUEST, check_picture_folder
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import FILE_CRC, check_output_folder, file_crc32, sealed
+from restok_cli.files import FILE_CRC, STDOUT, check_output_file, check_output_folder, file_crc32, sealed
 
 if TYPE_CHECKING:
     from restok_cli.inference.generating import Job
@@ -52,7 +47,7 @@ def check_output(to: Destination, overwrite: bool, *models: Path) -> None:
     elif to.shards:
         if output == STDOUT:
             raise UsageError("--shards need a folder, and - is a tar stream already; leave --shards out")
-        from restok_cli.data.shards.dataset import own_files
+        from restok_cli.data.shards.layout import own_files
 
         check_output_folder(output, overwrite, own_files(output).__contains__)
     elif output.suffix.lower() == ".npz":
@@ -172,7 +167,7 @@ def request_of(there: Destination) -> dict[str, Any] | None:
 def _kept_request(there: Destination) -> object:
     """What is kept in the place of the request, if anything is. Raises as `request_of` and NPZ_ERRORS say."""
     from restok_cli.data.code_files import read_codes
-    from restok_cli.data.shards.dataset import read_manifest
+    from restok_cli.data.shards.layout import read_manifest
     from restok_cli.schema import Fields, parse_json, read_json
 
     if there.codes:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from restok_cli.model.guidance import SamplingOptions
     from restok_cli.model.har import Har
-    from restok_cli.model.sampling import SamplingOptions
     from restok_cli.model.tokenizer import Tokenizer
 
 Result = TypeVar("Result")
@@ -64,25 +64,35 @@ def draw_blocks(job: Job, blocks: list[range]) -> Iterator[Drawn]:
     """Draw blocks one after the other.
 
     On a GPU nothing waits for a block before the next one is on its way: codes are drawn on one stream and decoded on
-    another, and what is given out is a block behind.
+    another, and what is given out is a block behind. Where blocks are many, both are CUDA graphs.
     """
     import torch
 
+    from restok_cli.cuda.graphs import Recorded
     from restok_cli.model.sampling import sample, sampling_cache, seeded_uniforms
 
     cache = sampling_cache(job.har, job.sampling, job.batch_size)
+
+    def draw(class_ids: "Tensor", uniforms: "Tensor") -> "Tensor":
+        return sample(job.har, class_ids, uniforms, job.sampling, job.num_steps, cache)
+
+    def decode(codes: "Tensor") -> "Tensor":
+        return decode_codes(job.tokenizer, codes)
+
     on_gpu = job.device.type == "cuda"
     decoding = torch.cuda.Stream(job.device) if on_gpu else None
+    if on_gpu and len(blocks) > 2:  # recording takes as long as two blocks
+        draw, decode = Recorded(draw), Recorded(decode)
     waiting: deque[tuple[Drawn, torch.cuda.Event | None]] = deque()
     for block in blocks:
         class_ids = torch.tensor(job.class_ids[block.start : block.stop], device=job.device)
         uniforms = seeded_uniforms(job.seed, block.start, len(block), job.har.config.num_codes)
-        codes = sample(job.har, class_ids, uniforms.to(job.device), job.sampling, job.num_steps, cache)
+        codes = draw(class_ids, uniforms.to(job.device))
         if decoding is not None:
             decoding.wait_stream(torch.cuda.current_stream(job.device))
             codes.record_stream(decoding)
         with torch.cuda.stream(decoding) if on_gpu else nullcontext():
-            images = None if job.tokenizer is None else _to_host(decode_codes(job.tokenizer, codes))
+            images = None if job.tokenizer is None else _to_host(decode(codes))
             drawn = Drawn(block, _to_host(codes), images)
             waiting.append((drawn, decoding.record_event() if decoding is not None else None))
         if len(waiting) > on_gpu:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from restok_cli.commands.options import STDOUT, check_resume, check_sheets
+from restok_cli.commands.options import check_resume, check_sheets
 from restok_cli.console import note
 from restok_cli.errors import UsageError
-from restok_cli.files import check_apart, publish_folder, whole_file, whole_folder
+from restok_cli.files import STDOUT, check_apart, publish_folder, whole_file, whole_folder
 from restok_cli.inference.existing_output import (
     Destination,
     as_provenance,
@@ -167,7 +167,7 @@ def _as_codes(job: "Job", request: dict[str, Any], block: range, rows: "np.ndarr
     import numpy as np
 
     from restok_cli.data.code_files import Codes
-    from restok_cli.data.shards.dataset import NO_CLASS
+    from restok_cli.data.shards.layout import NO_CLASS
 
     class_ids = np.array([job.class_ids[i] if job.class_names else NO_CLASS for i in block])
     keys = [f"{i:06d}" for i in block]
@@ -180,7 +180,8 @@ def write_grid(job: "Job", files: list[bytes], path: Path) -> None:
     """Write the pictures as one, each over the name of its class."""
     import torch
 
-    from restok_cli.data.images import make_grid, read_image, save_image, to_tensor
+    from restok_cli.data.image_files import read_image
+    from restok_cli.data.images import make_grid, save_image, to_tensor
 
     images = torch.stack([to_tensor(read_image(file, f"picture {i}")) for i, file in enumerate(files)])
     captions = [job.class_names[i] for i in job.class_ids] if job.class_names else None

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from restok_cli.errors import RestokError
 from restok_cli.files import file_sha256
+from restok_cli.metrics.table import METRICS
 from restok_cli.metrics.torch_hub import hub_file
 from restok_cli.weights import read_tensors
 
@@ -20,7 +21,7 @@ HEADS = Path(__file__).parents[1] / "assets" / "lpips" / "heads.safetensors"
 STAGES = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 WIDTHS = (64, 128, 256, 512, 512)
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of RGB values in [-1, 1]
-SMALLEST_SIDE = 16  # pixels; below, the last stage has none
+SMALLEST_SIDE = METRICS["lpips"].smallest_side
 
 
 class Lpips(nn.Module):

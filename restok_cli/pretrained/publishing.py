@@ -53,7 +53,7 @@ def read_rows(file: Path, model: "ModelFolder") -> "list[Result]":
 
 def _row(name: str, fact: dict, words: str, protocol: dict) -> "Result":
     """Files are named without their folders, which mean nothing elsewhere."""
-    from restok_cli.metrics.protocol import METRICS, labelled, unusual_features
+    from restok_cli.metrics.table import METRICS, labelled, unusual_features
     from restok_cli.pretrained.card import Result
 
     metric, against = METRICS[name], ""

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from restok_cli.data.images import read_image
+from restok_cli.data.image_files import read_image
 from restok_cli.errors import PictureError, RestokError, UsageError
 from restok_cli.files import whole_file
-from restok_cli.metrics.protocol import METRICS
+from restok_cli.metrics.table import METRICS
 from restok_cli.reports.charts import HEIGHT, LEFT, RIGHT, WIDTH, Chart, Line, draw_chart, draw_ladder, short
 from restok_cli.reports.results import Alike, find_results, measured_alike
 from restok_cli.reports.runs import RunFacts, read_runs

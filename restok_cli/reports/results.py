@@ -7,7 +7,7 @@ from typing import NamedTuple
 from restok_cli.console import note
 from restok_cli.errors import RestokError
 from restok_cli.metrics.compare import compare_results, read_results
-from restok_cli.metrics.protocol import METRICS, labelled, name_with_count, unusual_features
+from restok_cli.metrics.table import METRICS, labelled, name_with_count, unusual_features
 
 
 class Result(NamedTuple):

@@ -16,10 +16,10 @@ import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
 from restok_cli.commands.generate import PRESETS  # noqa: E402
-from restok_cli.commands.options import SAMPLE_MODEL  # noqa: E402
 from restok_cli.data.images import to_float  # noqa: E402
 from restok_cli.data.loading.loader import evaluation_batches  # noqa: E402
 from restok_cli.data.shards.dataset import open_dataset  # noqa: E402
+from restok_cli.files import SAMPLE_MODEL  # noqa: E402
 from restok_cli.inference.coding import decode_codes  # noqa: E402
 from restok_cli.model.sampling import SamplingOptions, sample, seeded_uniforms  # noqa: E402
 from restok_cli.pretrained.folder import find_tokenizer, load_for_use, open_har  # noqa: E402

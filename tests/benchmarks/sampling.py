@@ -17,7 +17,7 @@ from copy import deepcopy
 import torch
 from coding import count_flops, resident, share  # which sets how products round, before any is made
 
-from restok_cli.commands.options import SAMPLE_MODEL
+from restok_cli.files import SAMPLE_MODEL
 from restok_cli.inference.coding import decode_codes
 from restok_cli.metrics.pixels import psnr
 from restok_cli.model.config import HarConfig

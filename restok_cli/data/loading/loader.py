@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Dataset
 
-from restok_cli.data.images import center_crop, find_jpeg_decoder, to_tensor
+from restok_cli.data.image_files import center_crop
+from restok_cli.data.images import to_tensor
 from restok_cli.data.loading.batching import (
     BROKEN_LIMIT,
     Batch,
@@ -16,9 +17,11 @@ from restok_cli.data.loading.batching import (
     micro_batches,
     verify_advice,
 )
-from restok_cli.data.loading.transforms import Crop, Transform, Views, make_views
+from restok_cli.data.loading.jpeg import find_jpeg_decoder
+from restok_cli.data.loading.streaming import streamed_batches, streamed_evaluation_batches
+from restok_cli.data.loading.transforms import Crop, Transform, make_views
+from restok_cli.data.shards.code_layout import Views
 from restok_cli.data.shards.dataset import Split, StreamedSplit
-from restok_cli.data.shards.streaming import streamed_batches, streamed_evaluation_batches
 from restok_cli.errors import PictureError, RestokError
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from restok_cli.data.images import read_image
-from restok_cli.data.shards.dataset import NO_CLASS, Sample
+from restok_cli.data.image_files import read_image
+from restok_cli.data.shards.layout import NO_CLASS, Sample
 from restok_cli.data.shards.writer import write_dataset
 
 

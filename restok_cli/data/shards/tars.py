@@ -14,9 +14,9 @@ from io import BytesIO
 from typing import BinaryIO, Protocol, cast
 
 from restok_cli.console import readable
-from restok_cli.data.images import IMAGE_SUFFIXES, check_size
+from restok_cli.data.image_files import IMAGE_SUFFIXES, check_size
 from restok_cli.data.names import split_name
-from restok_cli.data.shards.dataset import NO_CLASS
+from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.errors import PictureError, RestokError
 
 PICTURE_RULE = "a sample's picture is <key>.jpg or the like"  # in words, where others are passed over

@@ -19,7 +19,7 @@ from restok_cli.console import Progress, counted
 from restok_cli.data.arrays import map_array
 from restok_cli.data.jobs import run_jobs
 from restok_cli.data.names import key_in
-from restok_cli.data.shards.dataset import (
+from restok_cli.data.shards.layout import (
     INDEX_DTYPE,
     NO_CLASS,
     SAMPLE_FOLDER,

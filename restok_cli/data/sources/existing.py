@@ -17,7 +17,7 @@ from typing import NamedTuple
 from restok_cli.console import Progress, counted, note
 from restok_cli.data.jobs import run_jobs
 from restok_cli.data.names import name_in
-from restok_cli.data.shards.dataset import (
+from restok_cli.data.shards.layout import (
     BAD_LIST,
     IN_PLACE,
     MANIFEST,

@@ -10,7 +10,7 @@ from unicodedata import normalize
 
 from restok_cli.console import counted, note, readable
 from restok_cli.data.image_folders import known_digests
-from restok_cli.data.shards.dataset import NO_CLASS
+from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.data.sources.listing import File, Source, Sources, shuffled, split_by_hash, unused_key
 from restok_cli.data.sources.splits import SPLITS, split_named, test_as_validation
 from restok_cli.data.sources.walk import note_empty_folders, note_passed_over, pictures_below

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from PIL import Image
 
-from restok_cli.data.images import PNG_DEPTH, open_image, read_image, split_png
+from restok_cli.data.image_files import PNG_DEPTH, open_image, read_image, split_png
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 
 SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}  # the kept formats; timm looks for these names

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from restok_cli.console import readable
-from restok_cli.data.images import check_size
+from restok_cli.data.image_files import check_size
 from restok_cli.data.sources.listing import Source, unused_key
 from restok_cli.data.sources.splits import SPLITS, split_of
 from restok_cli.data.sources.walk import entries_below

@@ -16,7 +16,8 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from restok_cli.console import note, readable
-from restok_cli.data.images import center_crop, read_image, to_tensor
+from restok_cli.data.image_files import center_crop, read_image
+from restok_cli.data.images import to_tensor
 from restok_cli.data.loading.batching import (
     READERS,
     Batch,
@@ -28,7 +29,8 @@ from restok_cli.data.loading.batching import (
 )
 from restok_cli.data.loading.transforms import Transform
 from restok_cli.data.names import split_name
-from restok_cli.data.shards.dataset import NO_CLASS, StreamedSplit, shell_command
+from restok_cli.data.shards.dataset import StreamedSplit, shell_command
+from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.data.shards.tars import (
     PICTURE_RULE,
     Contents,
