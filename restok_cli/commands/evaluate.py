@@ -18,7 +18,6 @@ from restok_cli.commands.options import (
     NumProcesses,
     OverwriteFile,
     is_given,
-    open_device,
     parse_model,
 )
 from restok_cli.console import note, say
@@ -210,6 +209,7 @@ def evaluate(
     if of_sample:
         note(f"{samples} was drawn by the model that comes with restok: compared with the emoji it was trained on")
 
+    from restok_cli.devices import open_device
     from restok_cli.evaluation.images import evaluate_pictures, open_both, open_instruments, write_statistics
     from restok_cli.metrics.cache import default_cache, prune
     from restok_cli.metrics.reference import reference_path

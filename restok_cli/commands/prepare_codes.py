@@ -15,10 +15,7 @@ from restok_cli.commands.options import (
     Dtype,
     MaxMemberBytes,
     NumProcesses,
-    chosen_dtype,
-    open_device,
     parse_model,
-    torch_dtype,
 )
 from restok_cli.console import Progress, counted, note
 from restok_cli.errors import Interrupted
@@ -79,6 +76,7 @@ def codes(
     run_in_processes(num_processes)
     from restok_cli.data.shards.code_writer import finish_codes
     from restok_cli.data.shards.dataset import StreamedSplit, open_dataset
+    from restok_cli.devices import chosen_dtype, open_device, torch_dtype
     from restok_cli.pretrained.folder import load_for_use, open_tokenizer
 
     dataset = open_dataset(data, max_member_bytes=max_member_bytes)
