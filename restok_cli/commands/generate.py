@@ -273,10 +273,10 @@ def open_job(
     how: str,
 ) -> "Job":
     """The models, loaded, and what to draw. Raises UsageError for impossible steps and classes."""
+    from restok_cli.cpu.rewrite import quantize_linears
     from restok_cli.data.classes import choose_classes, usual_names
     from restok_cli.inference.coding import choose_batch_size
     from restok_cli.inference.generating import Job
-    from restok_cli.model.packing import quantize_linears
     from restok_cli.model.sampling import check_num_steps
     from restok_cli.pretrained.folder import load_for_use, load_model
 
