@@ -154,7 +154,8 @@ class PixelEncoder(nn.Module):
 class PixelDecoder(nn.Module):
     """(B, feature_channels, h, w) -> (B, 3, H, W) pictures, about [0, 1] and not clamped.
 
-    It computes in the dtype of its weights, and the last convolution in float32: rounding there would be seen.
+    It computes in the dtype of its weights, or of autocast, and the last convolution in float32: rounding there would
+    be seen.
     """
 
     def __init__(self, config: TokenizerConfig):
@@ -181,4 +182,5 @@ class PixelDecoder(nn.Module):
             for block in blocks:
                 features = block(features)
         features = norm_silu(self.norm_out, features, reuse=True)
-        return self.conv_out(features.float())
+        with torch.autocast(features.device.type, enabled=False):
+            return self.conv_out(features.float())
