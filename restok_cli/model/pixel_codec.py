@@ -85,7 +85,8 @@ class PixelEncoder(nn.Module):
 class PixelDecoder(nn.Module):
     """(B, feature_channels, h, w) -> (B, 3, H, W) pictures, about [0, 1] and not clamped.
 
-    It computes in the dtype of its weights, and the last convolution in float32: rounding there would be seen.
+    It computes in the dtype of its weights, or of autocast, and the last convolution in float32: rounding there would
+    be seen.
     """
 
     def __init__(self, config: TokenizerConfig):
@@ -111,4 +112,6 @@ class PixelDecoder(nn.Module):
                 features = self.upsample[i - 1](features)
             for block in blocks:
                 features = block(features)
-        return self.conv_out(self.norm_out(features).float())
+        features = self.norm_out(features)
+        with torch.autocast(features.device.type, enabled=False):
+            return self.conv_out(features.float())

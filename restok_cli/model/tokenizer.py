@@ -264,7 +264,7 @@ class Tokenizer(nn.Module):
         features, aligned = self.decoder(quantized.vectors, prefix_lengths, align_decoder)
         if aligned is not None:
             decoder_features = rearrange(self.decoder_alignment(aligned), "b (h w) c -> b c h w", h=self.config.grid[0])
-        images = self.decode_pixels(features)
+        images = self.pixel_decoder(features)
         return Reconstruction(images, encoded.latents, quantized, encoder_features, decoder_features)
 
     def encode_latents(self, images: Tensor) -> Encoded:
@@ -285,12 +285,7 @@ class Tokenizer(nn.Module):
             prefix_lengths = torch.full((len(codes),), codes.shape[1], device=codes.device)
             codes = F.pad(codes, (0, length - codes.shape[1]))  # any code will do: the mask vector takes its place
         features, _ = self.decoder(self.quantizer.lookup(codes), prefix_lengths, align=False)
-        return self.decode_pixels(features)
-
-    def decode_pixels(self, features: Tensor) -> Tensor:
-        """The pixel decoder, in the dtype of its weights whatever autocast does to the rest."""
-        with torch.autocast(features.device.type, enabled=False):
-            return self.pixel_decoder(features)
+        return self.pixel_decoder(features)
 
 
 def _share(tokenizer: Tokenizer, other: Tokenizer) -> None:

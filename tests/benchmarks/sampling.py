@@ -16,8 +16,8 @@ from copy import deepcopy
 
 import torch
 from coding import count_flops, resident, share  # which sets how products round, before any is made
-from restok_cli.model.packing import pack, quantize_linears
 
+from restok_cli.cpu.rewrite import pack, quantize_linears
 from restok_cli.files import SAMPLE_MODEL
 from restok_cli.inference.coding import decode_codes
 from restok_cli.metrics.pixels import psnr
