@@ -15,7 +15,6 @@ from restok_cli.commands.options import (
     NumProcesses,
     OverwriteFile,
     is_given,
-    open_device,
     parse_model,
 )
 from restok_cli.console import note, say
@@ -223,7 +222,7 @@ def _check_apart(
     if plot is not None and request.tokens is None:
         raise UsageError("--plot draws metrics against tokens; give --tokens 1,4,16 too")
     if plot is not None:
-        from restok_cli.evaluation.plot import check_plot
+        from restok_cli.evaluation.request import check_plot
 
         check_plot(plot)
         check_output_file("--plot", plot, plot.suffix.lower(), overwrite, Path(request.samples))
@@ -247,6 +246,8 @@ def _start(request: "Request", num_processes: int, device: str) -> "torch.device
     if request.samples == "-" and num_processes > 1:
         raise UsageError("- is one stream, which one process reads; leave --num-processes out, or give files")
     run_in_processes(num_processes)
+    from restok_cli.devices import open_device
+
     torch_device = local_device(open_device(device))
     connect(torch_device)
     return torch_device
@@ -297,12 +298,13 @@ def _measure(
 
 def print_evaluation(evaluation: "Evaluation", reference: str, plot: Path | None, as_json: bool) -> None:
     """The numbers on stdout, what is to be known of them on stderr."""
-    from restok_cli.evaluation.plot import draw_curve
     from restok_cli.evaluation.prefixes import curve_report, curve_table
     from restok_cli.metrics import protocol
 
     measurements, curve = evaluation.measurements, evaluation.curve
     if plot is not None:
+        from restok_cli.evaluation.plot import draw_curve
+
         draw_curve(curve, plot)
     if as_json:
         report = protocol.report(measurements, evaluation.protocol)

@@ -1,29 +1,16 @@
-"""`restok evaluate --plot`: metrics against the number of codes. matplotlib is an extra, and imported when drawing."""
+"""`restok evaluate --plot`: metrics against the number of codes."""
 
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from restok_cli.errors import UsageError
+from matplotlib.figure import Figure  # no pyplot: it would look for a screen
+
+from restok_cli.evaluation.prefixes import Curve
 from restok_cli.files import whole_file
 from restok_cli.metrics.table import METRICS
 
-if TYPE_CHECKING:
-    from restok_cli.evaluation.prefixes import Curve
 
-
-def check_plot(path: Path) -> None:
-    """Raises UsageError where no plot can be written there."""
-    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise UsageError(f"--plot {path}: give a file name that ends in .png, .pdf or .svg")
-    if find_spec("matplotlib") is None:
-        raise UsageError("--plot needs matplotlib; install it with `pip install 'restok[plots]'`")
-
-
-def draw_curve(curve: "Curve", path: Path) -> None:
+def draw_curve(curve: Curve, path: Path) -> None:
     """Draw each metric against the number of tokens."""
-    from matplotlib.figure import Figure  # no pyplot: it would look for a screen
-
     metrics = list(next(iter(curve.values())))
     figure = Figure(figsize=(4 * len(metrics), 3.2), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):

@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Collection
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,6 +78,14 @@ def settle(request: Request, limits: Collection[str]) -> Request:
     if needy is None and "all" not in metrics and request.reference is not None:
         raise UsageError(f"{metrics[0]} compares with nothing; leave --reference out, or add --metric gfid")
     return request._replace(metrics=metrics)
+
+
+def check_plot(path: Path) -> None:
+    """Raises UsageError where no plot can be written there."""
+    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise UsageError(f"--plot {path}: give a file name that ends in .png, .pdf or .svg")
+    if find_spec("matplotlib") is None:
+        raise UsageError("--plot needs matplotlib; install it with `pip install 'restok[plots]'`")
 
 
 def _choose(request: Request, limits: Collection[str]) -> list[str]:

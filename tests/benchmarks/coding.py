@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from restok_cli.__main__ import keep_memory, round_alike
+from restok_cli.__main__ import keep_memory
+from restok_cli.machine import round_alike
 
 round_alike()  # as every restok command does first
 keep_memory()

@@ -62,8 +62,8 @@ class ShardInfo(Schema):
 
 class SplitInfo(Schema):
     num_samples: Count  # 0 where the shards are elsewhere and nobody has counted
-    shards: list[ShardInfo] = Field([])
-    urls: list[str] = Field([])  # of shards that are streamed, since they are elsewhere; then there are no others
+    shards: list[ShardInfo] = Field(default=[])
+    urls: list[str] = Field(default=[])  # of shards that are streamed from elsewhere; then there are no others
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 from zlib_ng import zlib_ng
@@ -88,7 +88,7 @@ class ShardTar(tarfile.TarFile):
     """
 
     def __init__(self, file: DigestingFile):
-        super().__init__(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
+        super().__init__(fileobj=cast(BinaryIO, file), mode="w", format=tarfile.USTAR_FORMAT)
         self._header = _member("").tobuf(tarfile.USTAR_FORMAT)
         self._sum = int(self._header[148:154], 8) - sum(self._header[124:135])
 

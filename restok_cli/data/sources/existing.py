@@ -142,7 +142,7 @@ def _expand(source: str) -> list[str]:
 
     Raises UsageError where there are none such.
     """
-    from braceexpand import UnbalancedBracesError, braceexpand  # comes with webdataset
+    from braceexpand import UnbalancedBracesError, braceexpand  # pyright: ignore[reportAttributeAccessIssue] (its stubs lack it)
 
     try:
         names = list(braceexpand(source)) if is_remote(source) or not Path(source).is_dir() else [f"{source}/*.tar"]
