@@ -39,14 +39,18 @@ def open_streams() -> None:
     A stream that the caller has closed is opened on nothing: else the next file would get its number, and what a
     library prints would go there.
     """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    streams = {
+        "stdin": {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"},
+        "stdout": {"encoding": "utf-8", "errors": "surrogateescape"},
+        "stderr": {"errors": "backslashreplace"},  # for people, in what their terminal shows
+    }
+    for name, settings in streams.items():
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(descriptor, True)
+            mode = "r" if name == "stdin" else "w"
             setattr(sys, name, open(descriptor, mode, encoding="utf-8"))  # noqa: SIM115  for as long as we run
-    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
-    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-    sys.stderr.reconfigure(errors="backslashreplace")  # for people, in what their terminal shows
+        getattr(sys, name).reconfigure(**settings)
 
 
 def keep_memory() -> None:

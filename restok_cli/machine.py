@@ -19,15 +19,12 @@ def is_intel() -> bool:
 
 
 def round_alike() -> None:
-    """Let float32 products round alike: on GPUs as on CPUs, and for all batch sizes and numbers of threads where the
-    library can, which is Intel's.
+    """Let float32 products round alike for all batch sizes and numbers of threads where the library can, which is
+    Intel's.
 
-    A GPU's convolutions would else round what they multiply to 10 bits (TF32), and means of features come out up to a
-    thousandth different; bf16 is there for speed. MKL reads its setting when it is first used. It costs nothing from
-    eight rows on (tests/benchmarks/sampling.py), and is not for the CPUs of others, for which MKL would fall back to
-    old instructions.
+    MKL reads its setting when it is first used. It costs nothing from eight rows on (tests/benchmarks/sampling.py), and
+    is not for the CPUs of others, for which MKL would fall back to old instructions.
     """
-    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
     if is_intel():
         os.environ["MKL_CBWR"] = "AUTO,STRICT"
 

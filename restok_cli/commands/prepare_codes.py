@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from restok_cli.data.shards.code_layout import CodeManifest, CodePlan
     from restok_cli.data.shards.dataset import Dataset, Split
     from restok_cli.model.tokenizer import Tokenizer
-    from restok_cli.pretrained.folder import ModelFolder
+    from restok_cli.pretrained.folder import TokenizerFolder
 
 Shards = list[tuple[str, int]]  # of a code cache: split and number
 
@@ -105,7 +105,7 @@ def codes(
             report(out, finish_codes(out, plan, num_shards), dataset, as_json)
 
 
-def make_plan(dataset: "Dataset", tokenizer: "ModelFolder", views: str, dtype: str) -> "CodePlan":
+def make_plan(dataset: "Dataset", tokenizer: "TokenizerFolder", views: str, dtype: str) -> "CodePlan":
     """What decides every code."""
     from restok_cli.data.shards.code_layout import SAMPLES_PER_SHARD, CodePlan
     from restok_cli.pretrained.folder import fingerprint

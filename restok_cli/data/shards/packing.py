@@ -42,7 +42,9 @@ def write_shards(
         size = None
         for file, record in zip(files, records, strict=True):
             png = file.read_bytes()
-            size = size or read_image(png, str(file)).size[::-1]  # (height, width), of all
+            if size is None:  # of all
+                width, height = read_image(png, str(file)).size
+                size = height, width
             class_id = record["class_id"] if class_names else NO_CLASS
             yield Sample(file.stem, "png", png, size, class_id, record)
 
