@@ -120,6 +120,7 @@ def load_generator(
     path, place = parse_model(model), open_device(str(device))
     files = find_files(path, None if tokenizer is None else parse_model(tokenizer))
     har, own_tokenizer = load_models(files, place, chosen_dtype(dtype, place))
+    assert own_tokenizer is not None  # which it is where only codes are wanted
     return ImageGenerator(har, own_tokenizer, usual_names(files.har.class_names), default_preset(path), place)
 
 
