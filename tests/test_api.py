@@ -9,14 +9,13 @@ import sys
 import numpy as np
 import pytest
 import torch
-import typer
 from drawings import pngs
 from pictures import noise, write_pictures
 from PIL import Image
 
 import restok_cli
 from restok_cli import api
-from restok_cli.cli import app
+from restok_cli.commands.generate import generate as generate_command
 from restok_cli.data.code_files import read_codes
 from restok_cli.data.images import png_bytes
 from restok_cli.inference.sampling_options import RANGES
@@ -65,9 +64,10 @@ def test_the_public_names_are_these_and_come_without_torch():
 
 def test_options_of_sampling_are_those_of_the_model_and_of_the_command():
     assert tuple(api.Sampling.__annotations__) == SamplingOptions._fields
-    command = typer.main.get_command(app).commands["generate"]
-    found = {option.name: (option.type.min, option.type.max) for option in command.params if option.name in RANGES}
-    assert found == {name: (low, None if high == math.inf else high) for name, (low, high) in RANGES.items()}
+    parameters = inspect.signature(generate_command).parameters
+    for name, (low, high) in RANGES.items():
+        (option,) = parameters[name].annotation.__metadata__
+        assert (option.min, option.max) == (low, None if high == math.inf else high)
 
 
 # --- the bytes of the commands ---------------------------------------------------------------------------------------
