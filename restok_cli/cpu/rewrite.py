@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from restok_cli.cpu.layers import (
+    DoublingConv,
     InPlaceHarBlock,
     PackedLinear,
     PointwiseConv,
     ShortRMSNorm,
     SpanAttention,
     StableNormSiLU,
-    TransposedConv,
 )
 from restok_cli.errors import RestokError
 from restok_cli.model.har import HarBlock
@@ -23,7 +23,7 @@ REPLACEMENTS = {
     Attention: SpanAttention,
     HarBlock: InPlaceHarBlock,
     NormSiLU: StableNormSiLU,
-    UpsampledConv: TransposedConv,
+    UpsampledConv: DoublingConv,
     nn.RMSNorm: ShortRMSNorm,
     nn.Linear: PackedLinear,
 }
