@@ -14,12 +14,12 @@ from pathlib import Path
 import typer
 
 from restok_cli.cli import app
-from restok_cli.commands.evaluate import METRICS
 from restok_cli.commands.models import HUB_MODELS
 from restok_cli.commands.options import DEVICE_TYPES
 from restok_cli.data.shards.dataset import SAMPLE_FOLDER, read_manifest
 from restok_cli.data.sources.imagenet import read_classes
 from restok_cli.metrics.backbones import NETWORKS
+from restok_cli.metrics.table import METRICS
 from restok_cli.model.config import Config, section_of
 from restok_cli.settings.training import RUN_CONFIGS, preset_names
 from restok_cli.training.trackers import NAMES as TRACKERS

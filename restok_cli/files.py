@@ -19,6 +19,8 @@ from zlib_ng import zlib_ng
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.locks import LOCK_FILE, held, is_written
 
+SAMPLE_MODEL = Path(__file__).parent / "assets" / "model"  # a generator of emoji, with its tokenizer
+STDOUT = Path("-")  # where a file is named
 MAX_DECODED_PIXELS = 178_956_970  # of a picture file, unless told otherwise: a small one may unpack to fill all memory
 MAX_MEMBER_BYTES = 256 << 20  # of a file in a tar, and of a picture file, likewise: those of more are not even read
 MAX_TEXT_BYTES = 32 << 20  # of JSON and other text that is read whole, whose values may take twenty times as much
@@ -289,6 +291,25 @@ def check_output_folder(path: Path, overwrite: bool, is_ours: Callable[[str], bo
         name = file.relative_to(path).as_posix()
         if name != LOCK_FILE and not is_ours(name):
             raise UsageError(f"{path} holds {name}, which this command did not make; give another folder")
+
+
+def check_output_file(option: str, path: Path | None, suffix: str, overwrite: bool, *inputs: Path) -> None:
+    """Raises UsageError where `path` has another suffix, or is there already and may not be replaced.
+
+    What is read, one of `inputs` or a file in one, may never be.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"{option} {path}: give a file name that ends in {suffix}")
+    clear_beside(path.resolve())  # which raises where links lead in a circle
+    if (found := next((folder for folder in path.parents if folder.exists()), path.parent)).is_file():
+        raise UsageError(f"{option} {path}: {found} is a file; give a path in a folder")
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise UsageError(f"{option} {path} already exists; give another file, or --overwrite to replace it")
+    for source in inputs:
+        if path.exists() and path.resolve().is_relative_to(source.resolve()):
+            raise UsageError(f"{option} {path} would replace what is read from {source}; give another file")
 
 
 def check_apart(output: Path, *inputs: Path) -> None:

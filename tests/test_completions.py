@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from shells import SCRIPTS, complete, press
 
-from restok_cli.commands.evaluate import METRICS
 from restok_cli.data.classes import find_class
 from restok_cli.data.sources.imagenet import read_classes
+from restok_cli.metrics.table import CHOICES
 from restok_cli.settings.training import preset_names
 
 SHELLS = ("bash", "zsh", "fish")
@@ -56,7 +56,7 @@ def test_options_are_those_of_the_command(shell, here):
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_values_are_those_that_the_code_knows(shell, here):
-    assert complete(shell, "restok evaluate --metric ", here) == sorted([*METRICS, "all"])
+    assert complete(shell, "restok evaluate --metric ", here) == sorted([*CHOICES, "all"])
     for kind in ("tokenizer", "har"):
         assert complete(shell, f"restok train-{kind} sample --preset ", here) == preset_names(kind)
     schedules = complete(shell, "restok generate --cfg-schedule ", here)

@@ -11,14 +11,16 @@ import torch
 import typer
 from PIL import Image
 
-from restok_cli.commands.evaluate import METRICS, evaluate
-from restok_cli.data.images import center_crop, save_image, to_float, to_tensor
-from restok_cli.data.shards.dataset import Sample
+from restok_cli.commands.evaluate import evaluate
+from restok_cli.data.image_files import center_crop
+from restok_cli.data.images import save_image, to_float, to_tensor
+from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.metrics.features import RandomNetwork
-from restok_cli.metrics.protocol import METRICS as TABLE
-from restok_cli.metrics.protocol import Measurement, caveat, name_with_count, remarks
+from restok_cli.metrics.measure import FEATURE_FORMULAS, PIXEL_FORMULAS
+from restok_cli.metrics.protocol import Measurement, caveat, remarks
+from restok_cli.metrics.table import CHOICES, METRICS, name_with_count
 from restok_cli.model.config import TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import save_tokenizer
@@ -232,11 +234,16 @@ def test_names_carry_the_number_of_pictures(n, name):
     assert name_with_count("gFID", n) == name
 
 
-def test_every_metric_is_defined():
-    measured = {metric for metric in METRICS if metric != "codebook"}
-    measured |= {"codebook_usage", "codebook_entropy", "codebook_perplexity"}
-    assert measured == set(TABLE)
-    assert all(metric.definition for metric in TABLE.values())
+def test_every_metric_is_defined_and_every_row_has_a_function():
+    assert all(metric.definition for metric in METRICS.values())
+    of_codes = {name for name, metric in METRICS.items() if metric.basis == "codes"}
+    assert of_codes == {"codebook_usage", "codebook_entropy", "codebook_perplexity", "nll"}
+    assert METRICS.keys() == FEATURE_FORMULAS.keys() | PIXEL_FORMULAS.keys() | {"lpips"} | of_codes
+
+
+def test_a_metric_is_asked_for_by_its_name_and_the_codebook_by_one():
+    of_codebook = {name for name in METRICS if name.startswith("codebook_")}
+    assert list(CHOICES) == [*(name for name in METRICS if name not in {*of_codebook, "nll"}), "codebook", "nll"]
 
 
 def test_codebook_is_measured_in_all_and_by_level(tmp_path, measure):

@@ -9,14 +9,13 @@ from conftest import make_har
 
 from restok_cli.errors import UsageError
 from restok_cli.model.config import HarConfig
+from restok_cli.model.guidance import GUIDANCE_SCHEDULES, guidance_scale
 from restok_cli.model.har import Har, KVCache
 from restok_cli.model.levels import step_lengths, step_sizes
 from restok_cli.model.sampling import (
-    GUIDANCE_SCHEDULES,
     SamplingOptions,
     check_num_steps,
     draw,
-    guidance_scale,
     sample,
     sample_steps,
     seeded_uniforms,

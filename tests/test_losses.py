@@ -1,10 +1,13 @@
 """The terms of the losses, against their formulas, and that no cut of a batch changes them."""
 
+from contextlib import nullcontext
+
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from restok_cli.metrics.lpips import Lpips
 from restok_cli.model.config import TokenizerConfig
@@ -30,7 +33,7 @@ from restok_cli.training.losses import (
     open_tokenizer_losses,
     pad_and_crop,
 )
-from restok_cli.training.teachers import open_teacher, with_alignment_dims
+from restok_cli.training.teachers import Teacher, open_teacher, with_alignment_dims
 
 CPU = torch.device("cpu")
 TEACHER = {"teacher": "test_vit", "weights": "random"}
@@ -124,6 +127,22 @@ def test_only_the_networks_that_a_weight_asks_for_are_opened():
     )
     assert objective.lpips is None and objective.teacher is None
     assert open_tokenizer_losses(run_config(alignment={"decoder_weight": 1, **TEACHER}), CPU).teacher is not None
+
+
+def test_lpips_keeps_no_graph_of_real_pictures_and_its_gradients_are_the_same(images, draws, lpips):
+    config = run_config(loss={"perceptual_weight": 1.0})
+    crop_draws = draws[:, :CROP_DRAWS]
+
+    def gradient(distances, result):
+        return torch.autograd.grad(distances.mean(), result.images)[0]
+
+    tokenizer, result = reconstruct(config, images)
+    with_graph = gradient(lpips(*pad_and_crop(result.images, images, crop_draws)), result)
+    seen = []
+    lpips.register_forward_pre_hook(lambda _, pictures: seen.extend(pictures))
+    terms = TokenizerLosses(config, lpips, None)(result, images, tokenizer.quantizer, draws)
+    assert [pictures.requires_grad for pictures in seen] == [True, False]
+    assert torch.equal(gradient(terms["perceptual_loss"], result), with_graph)
 
 
 def in_parts(compute, batch_size, *tensors):
@@ -269,6 +288,42 @@ def test_losses_are_float32_under_autocast(images, draws, lpips, adversary):
     assert all(loss.isfinite() for loss in losses.values())
     losses["loss"].backward()
     losses["discriminator_loss"].backward()
+
+
+class Uploads(TorchDispatchMode):
+    """Notes copies from the CPU to another device that the host would wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all = self.blocking = 0
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        made = operation(*arguments, **(options or {}))
+        if operation.overloadpacket is torch.ops.aten._to_copy and arguments[0].device != made.device:
+            self.all += 1
+            self.blocking += not (options or {}).get("non_blocking")
+        return made
+
+
+def test_no_part_of_a_step_uploads_anything_that_the_host_waits_for(lpips, monkeypatch):
+    """On a device that is not the CPU, and computes nothing."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which the meta device has not
+    meta = torch.device("meta")
+    alignment = {"encoder_weight": 1.0, "decoder_weight": 1.0}
+    config = run_config(alignment=alignment, loss={"perceptual_weight": 1.0, "entropy_weight": 1.0})
+    tokenizer = Tokenizer(config.model).to(meta)
+    network = timm.create_model(config.alignment.teacher, embed_dim=1024, depth=1, img_size=(32, 32)).to(meta)
+    dino = timm.create_model(DINO, embed_dim=32, num_heads=2).requires_grad_(False).to(meta)
+    judge = DinoDiscriminator(Dino(dino)).to(meta)
+    lecam = LeCam(0.9).to(meta)
+    losses = TokenizerLosses(config, lpips.to(meta), Teacher(network.eval(), config.model.grid))
+    images, draws = torch.rand(4, 3, 32, 32, device=meta), torch.rand(4, NUM_DRAWS)
+    with Uploads() as uploads:
+        result = tokenizer(images, torch.tensor([1, 2, 4, 8]).to(meta, non_blocking=True), align=True)
+        losses(result, images, tokenizer.quantizer, draws, judge)["loss"].backward()
+        fakes = result.images.detach()
+        discriminator_losses(judge, images, fakes, lecam, draws, config.discriminator)["discriminator_loss"].backward()
+    assert (uploads.all, uploads.blocking) == (3, 0)  # prefix lengths, and draws twice
 
 
 def test_every_use_of_chance_has_draws_of_its_own():

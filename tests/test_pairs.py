@@ -8,7 +8,7 @@ from unicodedata import normalize
 import pytest
 from pictures import write_pictures
 
-from restok_cli.commands.options import check_picture_folder
+from restok_cli.data.image_folders import check_picture_folder
 
 
 @pytest.fixture

@@ -7,14 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from restok_cli.commands.options import SAMPLE_MODEL
 from restok_cli.data.images import to_float, to_uint8
 from restok_cli.data.loading.loader import evaluation_batches
 from restok_cli.errors import Failed
-from restok_cli.metrics.codebook import use_of_counts
+from restok_cli.files import SAMPLE_MODEL
+from restok_cli.metrics.codebook import codebook_use
 from restok_cli.metrics.pixels import psnr
 from restok_cli.pretrained.folder import TOKENIZER_FOLDER, load_for_use, open_har, open_tokenizer
-from restok_cli.training.codebook import count_codes
 
 CPU = torch.device("cpu")
 LENGTHS = (1, 4, 16, 32, 64, 128)
@@ -51,7 +50,7 @@ def test_it_gives_held_out_emoji_back_and_more_of_them_with_every_level(tokenize
     card = (SAMPLE_MODEL / TOKENIZER_FOLDER / "README.md").read_text(encoding="utf-8")
     said = float(re.search(r"PSNR-202 from 128 tokens \| ([\d.]+) dB", card)[1])
     assert said == pytest.approx(value, abs=0.01)
-    use = use_of_counts(count_codes(codes, tokenizer.config.codebook_size).numpy())
+    use = codebook_use(codes.numpy(), tokenizer.config.codebook_size)
     assert use.usage >= 50
 
 

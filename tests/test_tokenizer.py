@@ -147,7 +147,7 @@ def test_a_prefix_of_codes_decodes_like_all_codes_cut_to_that_prefix(tiny_tokeni
     for length in (1, 4, 7, 16, 32):
         kept = torch.full((2,), length)
         features, _ = tiny_tokenizer.decoder(tiny_tokenizer.quantizer.lookup(codes), kept, align=False)
-        assert torch.equal(tiny_tokenizer.decode(codes[:, :length]), tiny_tokenizer.decode_pixels(features))
+        assert torch.equal(tiny_tokenizer.decode(codes[:, :length]), tiny_tokenizer.pixel_decoder(features))
     assert not torch.allclose(tiny_tokenizer.decode(codes[:, :4]), tiny_tokenizer.decode(codes))
 
 
@@ -209,11 +209,15 @@ def test_images_are_normalised_before_the_encoder(tiny_tokenizer, images):
     assert torch.allclose(seen["pixels"][:, 0], red)
 
 
-@torch.inference_mode()
-def test_pixel_decoder_stays_in_float32_under_autocast(tiny_tokenizer, images):
+def test_under_autocast_all_convolutions_but_the_last_compute_in_16_bits(tiny_tokenizer, images):
+    convolutions = [m for m in tiny_tokenizer.pixel_decoder.modules() if isinstance(m, torch.nn.Conv2d)]
+    made = {}
+    for convolution in convolutions:
+        convolution.register_forward_hook(lambda module, _, features: made.update({module: features.dtype}))
     with torch.autocast("cpu", torch.bfloat16):
         result = tiny_tokenizer(images)
-    assert result.images.dtype == torch.float32
+    assert result.images.dtype == made.pop(tiny_tokenizer.pixel_decoder.conv_out) == torch.float32
+    assert set(made.values()) == {torch.bfloat16}
     assert F.mse_loss(result.images, tiny_tokenizer(images).images) < 0.1
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from restok_cli.errors import Interrupted
-from restok_cli.metrics.codebook import codebook_use
+from restok_cli.metrics.codebook import codebook_use, count_codes
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.settings.training import TokenizerRunConfig
-from restok_cli.training.codebook import count_codes, draw_prefix_lengths, prefix_distribution, revive
+from restok_cli.training.codebook import CodeCounts, draw_prefix_lengths, prefix_distribution, revive
 from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
 from restok_cli.training.optim import seed_step
 from restok_cli.training.stopping import stop_signals
@@ -37,9 +37,11 @@ def test_drawn_prefixes_have_their_probabilities(probability):
         assert (lengths == length).float().mean().item() == pytest.approx(expected, abs=0.015)
 
 
-def test_codes_are_counted_like_numpy_counts_them():
-    codes = torch.randint(10, (3, 7))
-    assert np.array_equal(count_codes(codes, 12), np.bincount(codes.flatten(), minlength=12))
+def test_codes_are_counted_by_level_like_numpy_counts_them():
+    counts, codes = CodeCounts(8, 12, torch.device("cpu")), torch.randint(10, (3, 8))
+    counts.add(codes)
+    assert np.array_equal(counts.close(), count_codes(codes.numpy(), 12, (1, 1, 2, 4)))
+    assert not counts.close().any()
 
 
 def test_revival_moves_only_unused_codewords_and_makes_them_used():
@@ -49,7 +51,7 @@ def test_revival_moves_only_unused_codewords_and_makes_them_used():
     with torch.no_grad():
         quantizer.codebook[8:] = quantizer.codebook[8]  # all but nine codewords stand in one place
     codes = quantizer(latents).codes
-    counts, before = count_codes(codes, 64), quantizer.codebook.detach().clone()
+    counts, before = codes.flatten().bincount(minlength=64), quantizer.codebook.detach().clone()
     assert revive(quantizer, counts, latents) == (counts == 0).sum()
     used = counts > 0
     assert torch.equal(quantizer.codebook[used], before[used])

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from restok_cli.commands.options import OverwriteFile, check_output_file
+from restok_cli.commands.options import OverwriteFile
+from restok_cli.files import check_output_file
 
 
 def curves(

@@ -1,25 +1,23 @@
 """What --fail-under means."""
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from restok_cli.errors import Unmet, UsageError, did_you_mean
+from restok_cli.metrics.table import METRICS
 
 if TYPE_CHECKING:
     from restok_cli.metrics.protocol import Measurement
 
-CODEBOOK = ("codebook_usage", "codebook_entropy", "codebook_perplexity")  # what the metric codebook is made of
 
-
-def parse_limits(texts: list[str], metrics: Sequence[str]) -> dict[str, float]:
+def parse_limits(texts: list[str]) -> dict[str, float]:
     """The limit of each metric named in texts like "gfid=3.5". Raises UsageError."""
-    known = [*(name for name in metrics if name != "codebook"), *CODEBOOK]
     limits = {}
     for text in texts:
         name, _, value = text.partition("=")
-        if name not in known:
-            raise UsageError(f"--fail-under {text}: unknown metric {name}{did_you_mean(name, known)}; give NAME=VALUE")
+        if name not in METRICS:
+            meant = did_you_mean(name, METRICS)
+            raise UsageError(f"--fail-under {text}: unknown metric {name}{meant}; give NAME=VALUE")
         try:
             limits[name] = float(value)
         except ValueError:
@@ -31,8 +29,6 @@ def parse_limits(texts: list[str], metrics: Sequence[str]) -> dict[str, float]:
 
 def check_limits(limits: dict[str, float], measurements: "dict[str, Measurement]") -> None:
     """Raises Unmet where a measurement is worse than its limit, UsageError where the inputs did not allow one."""
-    from restok_cli.metrics.protocol import METRICS
-
     worse = []
     for name, limit in limits.items():
         if name not in measurements:

@@ -1,13 +1,16 @@
 """manifest.jsonl: a line for each picture of a folder that restok wrote, with the digests of its file and of itself."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from unicodedata import normalize
 
 from restok_cli.errors import PictureError, RestokError
-from restok_cli.files import FILE_CRC, crc32_of, sealed, text_lines
+from restok_cli.files import FILE_CRC, check_output_folder, crc32_of, sealed, text_lines
+from restok_cli.schema import read_json_lines
 
 PICTURE_MANIFEST = "manifest.jsonl"
+PICTURE_REQUEST = "request.json"  # what was asked for, beside it: model, options, rounding
 
 
 def manifest_line(file: str, crc32: str, facts: dict) -> str:
@@ -44,3 +47,14 @@ def check_picture(data: bytes, crc32: str | None, name: str) -> bytes:
     if crc32 is not None and crc32_of(data) != crc32:
         raise PictureError(f"{name}: is not as restok wrote it; make it again, or delete {PICTURE_MANIFEST} beside it")
     return data
+
+
+def check_picture_folder(output: Path, overwrite: bool) -> None:
+    """Check that pictures may go to `output`; to be overwritten, it must hold nothing but what its manifest lists.
+
+    Raises UsageError otherwise.
+    """
+    listed = {PICTURE_MANIFEST, PICTURE_REQUEST}
+    with suppress(OSError, RestokError, TypeError, KeyError):
+        listed |= {normalize("NFC", line["file"]) for line in read_json_lines(output / PICTURE_MANIFEST)}
+    check_output_folder(output, overwrite, lambda name: normalize("NFC", name) in listed)

@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics.protocol import METRICS, labelled, name_with_count, unusual_features
+from restok_cli.metrics.table import METRICS, labelled, name_with_count, unusual_features
 from restok_cli.schema import Count, Fields, Finite, PositiveCount, read_json, shown
 
 
@@ -160,7 +160,7 @@ def _conditions(name: str, result: dict) -> dict[str, object]:
         reference = protocol.get("reference") or {}
         conditions["reference"] = reference.get("fingerprint")  # of its pixels, so after any crop
         conditions["reference pictures"] = result["metrics"][name]["n_reference"]
-        if name in ("precision", "recall", "kid"):
+        if metric.needs == "all features":
             conditions["reference's own pictures"] = (reference.get("pictures") or {}).get("fingerprint")
     if metric.basis == "features":
         features = protocol.get("features") or {}

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restok_cli.data.images import to_float
+from restok_cli.metrics.table import SPATIAL_CHANNELS
 
 RANDOM_SEED = 20_151_205
-SPATIAL_CHANNELS = 7  # of the convolution that sFID is taken of, as ADM does
 
 
 class Features(NamedTuple):

@@ -9,7 +9,8 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, Featu
 
 from restok_cli.errors import RestokError
 from restok_cli.files import file_sha256
-from restok_cli.metrics.features import SPATIAL_CHANNELS, Features
+from restok_cli.metrics.features import Features
+from restok_cli.metrics.table import SPATIAL_CHANNELS
 from restok_cli.metrics.torch_hub import hub_file
 from restok_cli.weights import read_tensors
 

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from restok_cli.errors import RestokError
-
-SPLIT_SIZE = 5000
+from restok_cli.metrics.table import SPLIT_SIZE
 
 
 class InceptionScore:

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from restok_cli.errors import RestokError
+from restok_cli.metrics.table import SUBSET_SIZE, SUBSETS
 
-SUBSETS, SUBSET_SIZE = 100, 1000
 SEED = 2020  # torch-fidelity's, whose subsets these are
 
 

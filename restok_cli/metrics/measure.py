@@ -17,21 +17,18 @@ from restok_cli.errors import RestokError, UsageError
 from restok_cli.metrics import pixels
 from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.features import FeatureNetwork, Features
-from restok_cli.metrics.frechet import GaussianStatistics, frechet_distance
+from restok_cli.metrics.frechet import Gaussian, GaussianStatistics, frechet_distance
 from restok_cli.metrics.inception_score import InceptionScore
 from restok_cli.metrics.kid import kernel_inception_distance
-from restok_cli.metrics.lpips import SMALLEST_SIDE, Lpips, open_lpips
-from restok_cli.metrics.neighbours import NEIGHBOURS, precision_recall
+from restok_cli.metrics.lpips import Lpips, open_lpips
+from restok_cli.metrics.neighbours import precision_recall
 from restok_cli.metrics.pairs import have_partners
 from restok_cli.metrics.pictures import GROUP_SIZE, Group, Pictures
-from restok_cli.metrics.protocol import METRICS, Measurement, caveat
-from restok_cli.metrics.reference import Reference, check_statistics
+from restok_cli.metrics.protocol import Measurement, caveat
+from restok_cli.metrics.reference import Reference, Statistics, check_statistics
+from restok_cli.metrics.table import METRICS, Metric
 from restok_cli.processes import gather, rank, world_size
 from restok_cli.room import check_memory
-
-DISTANCES = ("fid", "gfid", "rfid")  # one formula; what is compared with what differs
-BY_NEIGHBOURS = ("precision", "recall", "kid")  # need the features of all pictures at once
-PIXEL_METRICS = {"mse": pixels.mse, "psnr": pixels.psnr, "ssim": pixels.ssim, "ms-ssim": pixels.ms_ssim}
 
 
 @dataclass
@@ -58,14 +55,33 @@ class Seen(NamedTuple):
 
 
 class Sums:
-    """All that the metrics need of the features of a set."""
+    """The features of a set, as the metrics need them; where there are `statistics`, those count as the sums."""
 
-    def __init__(self, network: FeatureNetwork, metrics: list[str]):
-        self.network = network
+    def __init__(self, network: FeatureNetwork, metrics: list[str], statistics: Statistics | None = None):
+        self.network, self.statistics = network, statistics
+        needs = {METRICS[metric].needs for metric in metrics}
         self.pool = GaussianStatistics(network.dimensions)
-        self.spatial = GaussianStatistics(network.spatial_dimensions) if "sfid" in metrics else None
-        self.score = InceptionScore() if "is" in metrics else None
-        self.kept: list[Tensor] | None = [] if set(metrics) & set(BY_NEIGHBOURS) else None
+        self.spatial = GaussianStatistics(network.spatial_dimensions) if "places" in needs else None
+        self.score = InceptionScore() if "classes" in needs else None
+        self.kept: list[Tensor] | None = [] if "all features" in needs else None
+
+    @property
+    def count(self) -> int | None:
+        """How many images the set has; None where its statistics do not tell."""
+        return self.statistics.count if self.statistics else self.pool.total
+
+    def gaussian(self) -> Gaussian:
+        """The Gaussian of the pool features."""
+        return self.statistics.gaussian if self.statistics else self.pool.gaussian()
+
+    def spatial_gaussian(self) -> Gaussian:
+        """The Gaussian of the features with places."""
+        return self.statistics.spatial if self.statistics else self.spatial.gaussian()
+
+    def features(self) -> Tensor:
+        """The pool features (n, D) of all images that were read, which may be fewer than the statistics are of."""
+        self.kept = [torch.cat(self.kept)]
+        return self.kept[0]
 
     def add(self, features: Features) -> None:
         self.pool.add(features.pool)
@@ -96,8 +112,9 @@ def measure(
         pictures.crop_to(samples[0].size)
     theirs = None
     compared = [metric for metric in metrics if METRICS[metric].basis == "features" and METRICS[metric].against]
-    if compared and (reference.statistics is None or set(compared) & set(BY_NEIGHBOURS)):
-        theirs = Sums(network, compared)
+    if compared:
+        theirs = Sums(network, compared, reference.statistics)
+    if compared and (reference.statistics is None or theirs.kept is not None):
         for seen in _in_all_processes(pictures, None, [], instruments, f"reference {pictures.source}"):
             theirs.add(seen.features)
     results = []
@@ -140,28 +157,25 @@ def choose_metrics(
 
 def _possible_metrics(samples: Pictures, reference: Reference | None, network: FeatureNetwork) -> list[str]:
     """All metrics of pictures that these inputs allow. `samples` may be read for its size."""
-    possible = ["is"] if network.num_classes else []
-    if reference is None:
-        if not possible:
-            raise UsageError(f"without --reference, {network.name} can measure nothing; give one")
-        return possible
-    statistics, pictures = reference.statistics, reference.pictures
-    paired = statistics is None and have_partners(samples, pictures)
-    possible.append("rfid" if paired else "gfid")
-    if network.spatial_dimensions and (statistics is None or statistics.spatial is not None):
-        possible.append("sfid")
-    if pictures is not None:
-        possible.append("kid")
-        if min(samples.count, pictures.count) > NEIGHBOURS:
-            possible += ["precision", "recall"]
-    if paired:
-        smallest = {"ssim": pixels.SSIM_WINDOW, "ms-ssim": pixels.MS_SSIM_SMALLEST, "lpips": SMALLEST_SIDE}
-        possible += [
-            metric
-            for metric in ("psnr", "ssim", "ms-ssim", "lpips", "mse")
-            if min(samples.find_size()) >= smallest.get(metric, 1)
-        ]
-    return [metric for metric in METRICS if metric in possible]
+    if reference is None and not network.num_classes:
+        raise UsageError(f"without --reference, {network.name} can measure nothing; give one")
+    statistics, pictures = (reference.statistics, reference.pictures) if reference else (None, None)
+    paired = pictures is not None and statistics is None and have_partners(samples, pictures)
+    has_places = network.spatial_dimensions and (statistics is None or statistics.spatial is not None)
+    fewest = min(samples.count, pictures.count) if pictures is not None else 0
+
+    def is_possible(metric: Metric) -> bool:
+        if metric.basis == "codes" or (metric.against and reference is None):
+            return False
+        if metric.against == "pairs" and not paired:
+            return False
+        if metric.needs == "all features":
+            return fewest >= metric.fewest_images
+        allowed = {"": True, "classes": network.num_classes > 0, "places": has_places}[metric.needs]
+        return allowed and (metric.smallest_side == 1 or min(samples.find_size()) >= metric.smallest_side)
+
+    one_of_three = {"fid", "gfid" if paired else "rfid"}  # names of one distance, of which the best is taken
+    return [name for name, metric in METRICS.items() if name not in one_of_three and is_possible(metric)]
 
 
 def feature_sums(pictures: Pictures, metrics: list[str], instruments: Instruments) -> Sums:
@@ -174,20 +188,26 @@ def feature_sums(pictures: Pictures, metrics: list[str], instruments: Instrument
 
 
 def _check(metrics: list[str], reference: Reference | None, network: FeatureNetwork | None) -> None:
-    if "is" in metrics and not network.num_classes:
-        raise UsageError(f"is needs a network with classes, which {network.name} is not; use --features inception")
-    if "sfid" in metrics and not network.spatial_dimensions:
-        raise UsageError(f"sfid is defined by Inception alone, not by {network.name}; use --features inception")
+    first = {METRICS[metric].needs: metric for metric in reversed(metrics)}  # by what it needs
+    if "classes" in first and not network.num_classes:
+        raise UsageError(
+            f"{first['classes']} needs a network with classes, which {network.name} is not; use --features inception"
+        )
+    if "places" in first and not network.spatial_dimensions:
+        raise UsageError(
+            f"{first['places']} is defined by Inception alone, not by {network.name}; use --features inception"
+        )
     if reference is None or network is None:
         return
     check_statistics(reference, network)
     if reference.statistics is None:
         return
-    if "sfid" in metrics and reference.statistics.spatial is None:
-        raise UsageError(f"{reference.source} holds no statistics for sfid (mu_s, sigma_s); leave sfid out")
-    needy = next((metric for metric in metrics if metric in BY_NEIGHBOURS), None)
-    if needy and reference.pictures is None:
-        raise UsageError(f"{reference.source} holds only statistics, and {needy} needs pictures (arr_0); leave it out")
+    if "places" in first and reference.statistics.spatial is None:
+        name = first["places"]
+        raise UsageError(f"{reference.source} holds no statistics for {name} (mu_s, sigma_s); leave {name} out")
+    if "all features" in first and reference.pictures is None:
+        name = first["all features"]
+        raise UsageError(f"{reference.source} holds only statistics, and {name} needs pictures (arr_0); leave it out")
 
 
 def _in_all_processes(
@@ -240,7 +260,7 @@ def _compare(metric: str, images: Tensor, others: Tensor, lpips: Lpips | None) -
         return lpips(to_float(images), to_float(others)).tolist()
     if images.device.type == "mps":  # has no float64
         images, others = images.cpu(), others.cpu()
-    return PIXEL_METRICS[metric](images, others).tolist()
+    return PIXEL_FORMULAS[metric](images, others).tolist()
 
 
 def _features(group: Group, instruments: Instruments) -> Features:
@@ -266,7 +286,7 @@ def _numbers(
 ) -> dict[str, Measurement]:
     measurements = {}
     if ours is not None:
-        measurements |= _feature_numbers(metrics, ours, theirs, reference)
+        measurements |= _feature_numbers(metrics, ours, theirs)
     for metric, of_pictures in values.items():
         n = len(of_pictures)
         if n == 0:
@@ -278,31 +298,54 @@ def _numbers(
     return {metric: measurements[metric] for metric in metrics}
 
 
-def _feature_numbers(
-    metrics: list[str], ours: Sums, theirs: Sums | None, reference: Reference | None
-) -> dict[str, Measurement]:
-    values: dict[str, tuple[float, int | None]] = {}  # with the number of reference pictures
-    if ours.score is not None:
-        values["is"] = ours.score.score(), None
-    statistics = reference.statistics if reference else None
-    distances = [metric for metric in metrics if metric in DISTANCES]
-    if distances or "sfid" in metrics:
-        count = statistics.count if statistics else theirs.pool.total
-    if distances:
-        distance = frechet_distance(ours.pool.gaussian(), statistics.gaussian if statistics else theirs.pool.gaussian())
-        values |= dict.fromkeys(distances, (distance, count))
-    if "sfid" in metrics:
-        spatial = statistics.spatial if statistics else theirs.spatial.gaussian()
-        values["sfid"] = frechet_distance(ours.spatial.gaussian(), spatial), count
-    if ours.kept is not None:
-        a, b = torch.cat(ours.kept), torch.cat(theirs.kept)
-        if "kid" in metrics:
-            values["kid"] = kernel_inception_distance(a, b), len(b)
-        if {"precision", "recall"} & set(metrics):
-            values |= {name: (value, len(b)) for name, value in precision_recall(a, b)._asdict().items()}
-    n, network = ours.pool.total, ours.network
+def _feature_numbers(metrics: list[str], ours: Sums, theirs: Sums | None) -> dict[str, Measurement]:
+    of_features = [metric for metric in metrics if METRICS[metric].basis == "features"]
+    values: dict[str, float] = {}
+    for formula in dict.fromkeys(FEATURE_FORMULAS[metric] for metric in of_features):
+        values |= formula(ours, theirs)
+    n, network = ours.count, ours.network
     features = "" if network.published else network.name
-    return {
-        metric: Measurement(metric, value, n, count, caveat=caveat(min(n, count or n), network), features=features)
-        for metric, (value, count) in values.items()
-    }
+    measurements = {}
+    for name in of_features:
+        metric, count = METRICS[name], None
+        if metric.against:
+            count = len(theirs.features()) if metric.needs == "all features" else theirs.count
+        unusual = caveat(min(n, count or n), network)
+        measurements[name] = Measurement(name, values[name], n, count, caveat=unusual, features=features)
+    return measurements
+
+
+def _frechet(ours: Sums, theirs: Sums) -> dict[str, float]:
+    # one formula: only the sets that are compared differ
+    return dict.fromkeys(("gfid", "rfid", "fid"), frechet_distance(ours.gaussian(), theirs.gaussian()))
+
+
+def _spatial_frechet(ours: Sums, theirs: Sums) -> dict[str, float]:
+    return {"sfid": frechet_distance(ours.spatial_gaussian(), theirs.spatial_gaussian())}
+
+
+def _inception_score(ours: Sums, theirs: Sums | None) -> dict[str, float]:
+    return {"is": ours.score.score()}
+
+
+def _precision_recall(ours: Sums, theirs: Sums) -> dict[str, float]:
+    return precision_recall(ours.features(), theirs.features())._asdict()
+
+
+def _kernel_distance(ours: Sums, theirs: Sums) -> dict[str, float]:
+    return {"kid": kernel_inception_distance(ours.features(), theirs.features())}
+
+
+# From the features of a set, and of the one that it is compared with, to values by the names of METRICS.
+FEATURE_FORMULAS = {
+    "gfid": _frechet,
+    "rfid": _frechet,
+    "fid": _frechet,
+    "sfid": _spatial_frechet,
+    "is": _inception_score,
+    "precision": _precision_recall,
+    "recall": _precision_recall,
+    "kid": _kernel_distance,
+}
+# From images and their originals (B, 3, H, W), uint8, to a value for each (B,).
+PIXEL_FORMULAS = {"psnr": pixels.psnr, "ssim": pixels.ssim, "ms-ssim": pixels.ms_ssim, "mse": pixels.mse}

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from restok_cli.errors import RestokError
+from restok_cli.metrics.table import NEIGHBOURS
 
-NEIGHBOURS = 3  # k: a picture's ball reaches to its third nearest neighbour, as in the ADM evaluator
 BLOCK = 2048  # pictures a side; a block of distances takes 32 MB, whatever the number of pictures
 
 

@@ -6,12 +6,10 @@ from torch import Tensor
 
 from restok_cli.data.images import to_float
 from restok_cli.errors import RestokError
+from restok_cli.metrics.table import MAX_PSNR, METRICS, SSIM_WINDOW
 
-MAX_PSNR = 100.0  # dB; identical pictures would be infinitely good, which no mean and no JSON can hold
-
-SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
+SSIM_SIGMA = 1.5  # pixels
 MS_SSIM_POWERS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # from the finest scale to the coarsest
-MS_SSIM_SMALLEST = SSIM_WINDOW * 2 ** (len(MS_SSIM_POWERS) - 1)  # pixels a side: the coarsest scale holds a window
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # (K1 L)², (K2 L)² with L = 1
 
 
@@ -31,7 +29,7 @@ def ssim(images: Tensor, references: Tensor) -> Tensor:
     Gaussian window of 11×11 pixels with sigma 1.5, only where it lies wholly inside the picture.
     Raises RestokError for pictures smaller than the window.
     """
-    _check_size("ssim", images, SSIM_WINDOW)
+    _check_size("ssim", images)
     luminance, structure = _similarities(_unit(images), _unit(references))
     return (luminance * structure).flatten(1).mean(1)
 
@@ -43,7 +41,7 @@ def ms_ssim(images: Tensor, references: Tensor) -> Tensor:
     of the last, averaged over channels and places, cut at 0, and multiplied as powers.
     Raises RestokError for pictures that are smaller than the window on the last scale.
     """
-    _check_size("ms-ssim", images, MS_SSIM_SMALLEST)
+    _check_size("ms-ssim", images)
     a, b = _unit(images), _unit(references)
     product = torch.ones(len(a), dtype=torch.float64, device=a.device)
     for scale, power in enumerate(MS_SSIM_POWERS):
@@ -56,8 +54,8 @@ def ms_ssim(images: Tensor, references: Tensor) -> Tensor:
     return product
 
 
-def _check_size(metric: str, images: Tensor, smallest: int) -> None:
-    height, width = images.shape[2:]
+def _check_size(metric: str, images: Tensor) -> None:
+    (height, width), smallest = images.shape[2:], METRICS[metric].smallest_side
     if min(height, width) < smallest:
         raise RestokError(
             f"{metric} needs pictures of at least {smallest} pixels a side, not {width}x{height}; leave it out"

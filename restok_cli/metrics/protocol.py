@@ -3,70 +3,15 @@
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import Literal, NamedTuple
 
-from restok_cli.metrics.features import SPATIAL_CHANNELS, FeatureNetwork
-from restok_cli.metrics.inception_score import SPLIT_SIZE
-from restok_cli.metrics.kid import SUBSET_SIZE, SUBSETS
-from restok_cli.metrics.neighbours import NEIGHBOURS
+from restok_cli.metrics.features import FeatureNetwork
 from restok_cli.metrics.pictures import Pictures, size_text
-from restok_cli.metrics.pixels import MAX_PSNR
 from restok_cli.metrics.reference import Reference
+from restok_cli.metrics.table import METRICS, labelled, name_with_count
 
 FEWEST_COMPARABLE = 10_000  # pictures; below, FID is biased by more than papers differ
 USUAL = 50_000  # pictures in papers
 PACKAGES = ("restok", "torch", "torch-fidelity", "numpy", "pillow")
-
-_FRECHET = "Frechet distance of Gaussians fitted to pool features, unbiased covariance, float64"
-_BALLS = f"in the ball of a picture of the other set that reaches to its {NEIGHBOURS}rd neighbour, pool features"
-
-
-class Metric(NamedTuple):
-    """A row of the table of all metrics, by which they are checked, named, explained and compared."""
-
-    label: str  # as papers write it
-    definition: str
-    basis: Literal["features", "pixels", "codes"]
-    against: Literal["", "set", "pairs"] = ""  # what of the reference it needs
-    higher_is_better: bool = True
-    unit: str = ""
-
-
-METRICS = {
-    "gfid": Metric("gFID", _FRECHET, "features", "set", False),
-    "rfid": Metric("rFID", _FRECHET + ", between pictures and their originals", "features", "pairs", False),
-    "fid": Metric("FID", _FRECHET, "features", "set", False),
-    "sfid": Metric(
-        *("sFID", f"the same of the first {SPATIAL_CHANNELS} channels of a spatial layer, channels last"),
-        *("features", "set", False),
-    ),
-    "is": Metric(
-        "IS", f"exp of the mean KL divergence, logits without bias, splits of {SPLIT_SIZE} in file order", "features"
-    ),
-    "precision": Metric("precision", f"share of samples {_BALLS}", "features", "set"),
-    "recall": Metric("recall", f"share of reference pictures {_BALLS}", "features", "set"),
-    "kid": Metric(
-        *(
-            "KID",
-            f"cubic kernel on pool features, unbiased, {SUBSETS} subsets of up to {SUBSET_SIZE} as torch-fidelity",
-        ),
-        *("features", "set", False),
-    ),
-    "psnr": Metric("PSNR", f"mean over pictures, at most {MAX_PSNR:g}", "pixels", "pairs", unit="dB"),
-    "ssim": Metric(
-        "SSIM", "mean over pictures and channels, Gaussian window 11x11 with sigma 1.5, no padding", "pixels", "pairs"
-    ),
-    "ms-ssim": Metric("MS-SSIM", "five scales (Wang et al. 2003), window as of ssim", "pixels", "pairs"),
-    "lpips": Metric("LPIPS", "VGG-16, heads of version 0.1, mean over pictures", "pixels", "pairs", False),
-    "mse": Metric("MSE", "mean over pictures, values in [0, 1]", "pixels", "pairs", False),
-    "codebook_usage": Metric("codebook usage", "percent of the codebook that occurs", "codes", unit="%"),
-    "codebook_entropy": Metric("codebook entropy", "H_C = -sum p log2 p of code use", "codes", unit="bits"),
-    "codebook_perplexity": Metric("codebook perplexity", "2^H_C", "codes", unit="codes"),
-    "nll": Metric(
-        *("NLL", "mean of -log p of each code given its class and what is drawn before it, true codes as input"),
-        *("codes", "", False, "nats/code"),
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -88,23 +33,6 @@ class Measurement:
     def label(self) -> str:
         """For tables: the name, and whose features these are where papers would not think of them."""
         return labelled(self.name, self.features)
-
-
-def name_with_count(label: str, n: int) -> str:
-    """("gFID", 50000) -> "gFID-50k", ("rFID", 190) -> "rFID-190"."""
-    return f"{label}-{n // 1000}k" if n and n % 1000 == 0 else f"{label}-{n}"
-
-
-def labelled(name: str, features: str) -> str:
-    """("rFID-30", "random") -> "rFID-30 (random)"."""
-    return f"{name} ({features})" if features else name
-
-
-def unusual_features(metric: str, protocol: dict) -> str:
-    """The network behind this metric of a result, where that is not the one of published numbers."""
-    features = protocol.get("features") or {}
-    of_features = METRICS[metric].basis == "features" and not features.get("published", True)
-    return features["network"] if of_features else ""
 
 
 def caveat(fewest_pictures: int, network: FeatureNetwork | None = None) -> str:

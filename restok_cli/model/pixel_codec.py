@@ -83,7 +83,11 @@ class PixelEncoder(nn.Module):
 
 
 class PixelDecoder(nn.Module):
-    """(B, feature_channels, h, w) -> (B, 3, H, W) pictures, about [0, 1] and not clamped."""
+    """(B, feature_channels, h, w) -> (B, 3, H, W) pictures, about [0, 1] and not clamped.
+
+    It computes in the dtype of its weights, or of autocast, and the last convolution in float32: rounding there would
+    be seen.
+    """
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()
@@ -99,7 +103,8 @@ class PixelDecoder(nn.Module):
         self.conv_out = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        features = self.conv_in(features.contiguous(memory_format=torch.channels_last))
+        features = features.to(self.norm_out.weight.dtype, memory_format=torch.channels_last)
+        features = self.conv_in(features)
         for block in self.mid:
             features = block(features)
         for i, blocks in enumerate(self.up):
@@ -107,4 +112,6 @@ class PixelDecoder(nn.Module):
                 features = self.upsample[i - 1](features)
             for block in blocks:
                 features = block(features)
-        return self.conv_out(self.norm_out(features))
+        features = self.norm_out(features)
+        with torch.autocast(features.device.type, enabled=False):
+            return self.conv_out(features.float())

@@ -239,11 +239,16 @@ class Tokenizer(nn.Module):
         _share(self, other)
         return other.to(self.quantizer.codebook.device).train(self.training)
 
-    def to_dtype(self, dtype: torch.dtype) -> None:
-        """Keep pixel encoder and transformers in `dtype`; the quantizer and the pixel decoder stay in float32."""
+    def to_dtype(self, dtype: torch.dtype, pixel_decoder: torch.dtype = torch.float32) -> None:
+        """Keep pixel encoder and transformers in `dtype`, and the pixel decoder in another.
+
+        The quantizer and the last convolution stay in float32. Of 16 bits the pixel decoder takes float16, which
+        changes as little as TF32 does; it loses visibly in bfloat16 (docs/benchmarks.md).
+        """
         for name, part in self.named_children():
             if name not in ("quantizer", "pixel_decoder"):
                 part.to(dtype)
+        self.pixel_decoder.to(pixel_decoder).conv_out.float()
 
     def forward(self, images: Tensor, prefix_lengths: Tensor | None = None, align: bool = False) -> Reconstruction:
         """images (B, 3, H, W) in [0, 1], decoded from the first `prefix_lengths` (B,) codes of each, or from all.
@@ -259,7 +264,7 @@ class Tokenizer(nn.Module):
         features, aligned = self.decoder(quantized.vectors, prefix_lengths, align_decoder)
         if aligned is not None:
             decoder_features = rearrange(self.decoder_alignment(aligned), "b (h w) c -> b c h w", h=self.config.grid[0])
-        images = self.decode_pixels(features)
+        images = self.pixel_decoder(features)
         return Reconstruction(images, encoded.latents, quantized, encoder_features, decoder_features)
 
     def encode_latents(self, images: Tensor) -> Encoded:
@@ -280,12 +285,7 @@ class Tokenizer(nn.Module):
             prefix_lengths = torch.full((len(codes),), codes.shape[1], device=codes.device)
             codes = F.pad(codes, (0, length - codes.shape[1]))  # any code will do: the mask vector takes its place
         features, _ = self.decoder(self.quantizer.lookup(codes), prefix_lengths, align=False)
-        return self.decode_pixels(features)
-
-    def decode_pixels(self, features: Tensor) -> Tensor:
-        """The pixel decoder, in float32 whatever the rest runs in: it loses visibly in 16 bits."""
-        with torch.autocast(features.device.type, enabled=False):
-            return self.pixel_decoder(features.float())
+        return self.pixel_decoder(features)
 
 
 def _share(tokenizer: Tokenizer, other: Tokenizer) -> None:

@@ -101,13 +101,6 @@ class UseOfPossible:
         return found
 
 
-def count_codes(codes: Tensor, codebook_size: int) -> Tensor:
-    """How often each code occurs: (V,) int64, without waiting for the device."""
-    return torch.zeros(codebook_size, dtype=torch.int64, device=codes.device).scatter_add_(
-        0, codes.flatten(), torch.ones_like(codes.flatten())
-    )
-
-
 @torch.no_grad()
 def revive_everywhere(quantizer: Quantizer, code_counts: CodeCounts, latents: Tensor) -> None:
     """`revive` by the counts of all processes and the latents of the first; all must call it. Counts start afresh."""

@@ -23,13 +23,18 @@ class Teacher:
     """A ViT of timm with its last norm. Not a module, so no model, average, optimizer or checkpoint can contain it.
 
     Pictures are resized until their patches are the tokenizer's image tokens: a 16×16 grid is 256×256 pixels for
-    patches of 16 (DINOv3), 224×224 for patches of 14 (DINOv2). Learned positions were resized when it was opened.
+    patches of 16 (DINOv3), 224×224 for patches of 14 (DINOv2). Learned positions were resized when it was opened, and
+    the tables of rotary ones are made here, once.
     """
 
     def __init__(self, network: nn.Module, grid: tuple[int, int]):
         self.network = network
         self.grid = grid
         self.mean, self.std = normalisation(network)
+        if rope := getattr(network, "rope", None):
+            # timm makes these tables on the CPU in every pass, and the host waits while they go to the device
+            tables = rope.get_embed(shape=grid)
+            rope.get_embed = lambda shape=None: tables
 
     @property
     def width(self) -> int:

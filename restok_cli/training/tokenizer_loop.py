@@ -21,13 +21,12 @@ from restok_cli.metrics.pixels import psnr
 from restok_cli.model.levels import prefix_lengths
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import save_tokenizer
-from restok_cli.processes import Agreement, gather, rank, world_size
+from restok_cli.processes import Agreement, rank, world_size
 from restok_cli.settings.training import TokenizerRunConfig
 from restok_cli.training.adversary import Adversary
 from restok_cli.training.codebook import (
     CodeCounts,
     UseOfPossible,
-    count_codes,
     draw_prefix_lengths,
     prefix_distribution,
     revive_everywhere,
@@ -250,16 +249,16 @@ def validate(
 ) -> dict[str, float]:
     """Mean PSNR in dB over the validation split, dealt out to all processes, and use of the codebook."""
     config = tokenizer.config
-    values, counts = [], torch.zeros(config.codebook_size, dtype=torch.int64, device=device)
+    values, counts = [], CodeCounts(config.num_latent_tokens, config.codebook_size, device)
     my_batches = evaluation_batches(
         data.held_out, image_size=config.image_size, batch_size=batch_size, rank=rank(), world_size=world_size()
     )
     for batch in islice(arriving(my_batches), max_batches):
         images = batch.images.to(device)
         codes = tokenizer.encode(to_float(images))
-        counts += count_codes(codes, len(counts))
+        counts.add(codes)
         values.append(psnr(to_uint8(tokenizer.decode(codes)), images).cpu())
-    use = use_of_counts(sum(gather(counts.cpu().numpy())))
+    use = use_of_counts(counts.close().sum(0))
     return {
         "validation_psnr": torch.cat(gather_in_turn(values)).mean().item(),
         "validation_codebook_usage": use.usage,

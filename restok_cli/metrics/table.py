@@ -1,0 +1,141 @@
+"""The only list of metrics: how each is written, what it needs, which way is better. No torch is imported.
+
+Adding one is a row here and a function that `metrics/measure.py` finds under the same name.
+"""
+
+from typing import Literal, NamedTuple
+
+# Numbers that belong to a definition stand here, and the functions take them from here.
+SPATIAL_CHANNELS = 7  # of the convolution that sFID is taken of, as ADM does
+SPLIT_SIZE = 5000  # images of a split of the Inception Score
+SUBSETS, SUBSET_SIZE = 100, 1000  # of the Kernel Inception Distance
+NEIGHBOURS = 3  # k: an image's ball reaches to its third nearest neighbour, as in the ADM evaluator
+MAX_PSNR = 100.0  # dB; identical images would be infinitely good, which no mean and no JSON can hold
+SSIM_WINDOW, MS_SSIM_SCALES = 11, 5
+
+_FRECHET = "Frechet distance of Gaussians fitted to pool features, unbiased covariance, float64"
+_BALLS = f"in the ball of a picture of the other set that reaches to its {NEIGHBOURS}rd neighbour, pool features"
+
+
+class Metric(NamedTuple):
+    label: str  # as papers write it
+    definition: str  # results are compared only where their definitions are equal: a change of words is a new metric
+    basis: Literal["features", "pixels", "codes"]
+    # of features: logits of classes, features with places, or the features of all images at once
+    needs: Literal["", "classes", "places", "all features"] = ""
+    against: Literal["", "set", "pairs"] = ""  # nothing, a set of images, or the original of each image
+    higher_is_better: bool = True
+    unit: str = ""
+    smallest_side: int = 1  # pixels
+    fewest_images: int = 1
+
+
+METRICS = {
+    "gfid": Metric("gFID", _FRECHET, "features", against="set", higher_is_better=False),
+    "rfid": Metric(
+        "rFID",
+        _FRECHET + ", between pictures and their originals",
+        "features",
+        against="pairs",
+        higher_is_better=False,
+    ),
+    "fid": Metric("FID", _FRECHET, "features", against="set", higher_is_better=False),
+    "sfid": Metric(
+        "sFID",
+        f"the same of the first {SPATIAL_CHANNELS} channels of a spatial layer, channels last",
+        "features",
+        needs="places",
+        against="set",
+        higher_is_better=False,
+    ),
+    "is": Metric(
+        "IS",
+        f"exp of the mean KL divergence, logits without bias, splits of {SPLIT_SIZE} in file order",
+        "features",
+        needs="classes",
+    ),
+    "precision": Metric(
+        "precision",
+        f"share of samples {_BALLS}",
+        "features",
+        needs="all features",
+        against="set",
+        fewest_images=NEIGHBOURS + 1,
+    ),
+    "recall": Metric(
+        "recall",
+        f"share of reference pictures {_BALLS}",
+        "features",
+        needs="all features",
+        against="set",
+        fewest_images=NEIGHBOURS + 1,
+    ),
+    "kid": Metric(
+        "KID",
+        f"cubic kernel on pool features, unbiased, {SUBSETS} subsets of up to {SUBSET_SIZE} as torch-fidelity",
+        "features",
+        needs="all features",
+        against="set",
+        higher_is_better=False,
+    ),
+    "psnr": Metric("PSNR", f"mean over pictures, at most {MAX_PSNR:g}", "pixels", against="pairs", unit="dB"),
+    "ssim": Metric(
+        "SSIM",
+        "mean over pictures and channels, Gaussian window 11x11 with sigma 1.5, no padding",
+        "pixels",
+        against="pairs",
+        smallest_side=SSIM_WINDOW,
+    ),
+    "ms-ssim": Metric(
+        "MS-SSIM",
+        "five scales (Wang et al. 2003), window as of ssim",
+        "pixels",
+        against="pairs",
+        smallest_side=SSIM_WINDOW * 2 ** (MS_SSIM_SCALES - 1),  # the coarsest scale holds a window
+    ),
+    "lpips": Metric(
+        "LPIPS",
+        "VGG-16, heads of version 0.1, mean over pictures",
+        "pixels",
+        against="pairs",
+        higher_is_better=False,
+        smallest_side=16,  # below, VGG's last stage has no pixels
+    ),
+    "mse": Metric("MSE", "mean over pictures, values in [0, 1]", "pixels", against="pairs", higher_is_better=False),
+    "codebook_usage": Metric("codebook usage", "percent of the codebook that occurs", "codes", unit="%"),
+    "codebook_entropy": Metric("codebook entropy", "H_C = -sum p log2 p of code use", "codes", unit="bits"),
+    "codebook_perplexity": Metric("codebook perplexity", "2^H_C", "codes", unit="codes"),
+    "nll": Metric(
+        "NLL",
+        "mean of -log p of each code given its class and what is drawn before it, true codes as input",
+        "codes",
+        higher_is_better=False,
+        unit="nats/code",
+    ),
+}
+
+
+def choice_of(metric: str) -> str:
+    """The value of --metric that measures it: codebook_usage, codebook_entropy, codebook_perplexity -> codebook."""
+    return metric.partition("_")[0]
+
+
+# The values of --metric, each with the row of a metric that it measures.
+CHOICES = {choice_of(name): metric for name, metric in METRICS.items()}
+
+
+def name_with_count(label: str, n: int) -> str:
+    """("gFID", 50000) -> "gFID-50k", ("rFID", 190) -> "rFID-190"."""
+    return f"{label}-{n // 1000}k" if n and n % 1000 == 0 else f"{label}-{n}"
+
+
+def labelled(name: str, features: str) -> str:
+    """("rFID-30", "random") -> "rFID-30 (random)"."""
+    return f"{name} ({features})" if features else name
+
+
+def unusual_features(metric: str, protocol: dict) -> str:
+    """The network behind this metric of a result, where that is not the one of published numbers."""
+    features = protocol.get("features") or {}
+    of_features = METRICS[metric].basis == "features" and not features.get("published", True)
+    return features["network"] if of_features else ""

@@ -1,0 +1,55 @@
+"""The types of 16 bits in which a GPU encodes and draws, against float32, on the model that comes with restok."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from restok_cli.data.images import to_float, to_uint8
+from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.data.shards.layout import SAMPLE_FOLDER
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.pretrained.folder import load_model, open_tokenizer
+
+MODEL = SAMPLE_FOLDER.parent / "model"
+
+
+def tokenizer(dtype: torch.dtype, pixel_decoder: torch.dtype) -> Tokenizer:
+    module = load_model(open_tokenizer(MODEL), torch.device("cpu"))
+    module.to_dtype(dtype, pixel_decoder)
+    return module
+
+
+@pytest.fixture(scope="module")
+def images():
+    split = open_dataset(SAMPLE_FOLDER).split("validation")
+    return torch.from_numpy(np.stack([split.image(i) for i in range(16)])).permute(0, 3, 1, 2)
+
+
+@pytest.fixture(scope="module")
+@torch.inference_mode()
+def exact(images):
+    module = tokenizer(torch.float32, torch.float32)
+    codes = module.encode(to_float(images))
+    return codes, to_uint8(module.decode(codes))
+
+
+def psnr(images: Tensor, others: Tensor) -> float:
+    """dB, of uint8 images."""
+    return -10 * (to_float(images) - to_float(others)).square().mean().log10().item()
+
+
+@torch.inference_mode()
+def test_decoding(exact):
+    codes, images = exact
+    pairs = ((torch.float32, torch.float16), (torch.bfloat16, torch.float16), (torch.float32, torch.bfloat16))
+    half, both, bfloat = (psnr(to_uint8(tokenizer(*pair).decode(codes)), images) for pair in pairs)
+    assert half > 60  # one value in 30 changes, by one
+    assert both > 55
+    assert bfloat < half - 6  # which is why the pixel decoder does not take it
+
+
+@torch.inference_mode()
+def test_encoding(images, exact):
+    codes, _ = exact
+    assert (tokenizer(torch.bfloat16, torch.float32).encode(to_float(images)) == codes).float().mean() > 0.9
