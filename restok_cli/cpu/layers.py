@@ -195,11 +195,12 @@ class StableNormSiLU(nn.Module):
 
     def __init__(self, norm: NormSiLU):
         super().__init__()
-        self.norm = norm
+        self.num_groups, self.eps = norm.num_groups, norm.eps
+        self.weight, self.bias = norm.weight, norm.bias
 
     def forward(self, features: Tensor) -> Tensor:
         if features.shape[2] * features.shape[3] < SMALL_MAP:
-            return self.norm(features)
+            return F.silu(F.group_norm(features, self.num_groups, self.weight, self.bias, self.eps))
         features = features.contiguous(memory_format=torch.channels_last)
         result = torch.empty_like(features)
         rows = max(CACHED_ELEMENTS // features.shape[1], 1)
@@ -212,7 +213,7 @@ class StableNormSiLU(nn.Module):
 
     def affine(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """The scale (C,) and shift (C,) by which the norm changes the pixels (n, C) of a map."""
-        channels, groups = pixels.shape[1], self.norm.num_groups
+        channels, groups = pixels.shape[1], self.num_groups
         size = math.gcd(len(pixels), SUMMED_PIXELS)
         means, variances = [], []
         for part in pixels.view(-1, size, channels).split(max(CACHED_ELEMENTS // (size * channels), 1)):
@@ -223,8 +224,8 @@ class StableNormSiLU(nn.Module):
         means, variances = torch.cat(means).double(), torch.cat(variances).double()  # (pieces, C)
         mean = means.mean(0).view(groups, -1).mean(1).repeat_interleave(channels // groups)  # (C,)
         variance = (variances + (means - mean).square()).mean(0).view(groups, -1).mean(1)
-        scale = self.norm.weight * (variance + self.norm.eps).rsqrt().repeat_interleave(channels // groups)
-        return scale.float(), (self.norm.bias - mean * scale).float()
+        scale = self.weight * (variance + self.eps).rsqrt().repeat_interleave(channels // groups)
+        return scale.float(), (self.bias - mean * scale).float()
 
 
 def silu_(values: Tensor) -> None:

@@ -42,8 +42,7 @@ def rewrite(module: nn.Module) -> None:
     for name, child in module.named_children():
         replaced = replacement(child)
         setattr(module, name, replaced)
-        if not isinstance(replaced, PackedLinear | StableNormSiLU):
-            rewrite(replaced)
+        rewrite(replaced)
 
 
 def replacement(part: nn.Module) -> nn.Module:
