@@ -116,12 +116,13 @@ class Encoder(nn.Module):
 
         stage, num_coarsest = 0, image_tokens.shape[1]
         for i, block in enumerate(self.blocks):
-            tokens = block.attend(tokens, *self.tables(stage))
-            if latents_only and i == len(self.blocks) - 1:
-                return Encoded(self.to_latents(block.feed(tokens[:, -self.config.num_latent_tokens :])), ())
-            if i not in self.merging_blocks:
-                tokens = block.feed(tokens)
+            last = latents_only and i == len(self.blocks) - 1
+            if not last and i not in self.merging_blocks:
+                tokens = block(tokens, *self.tables(stage))
                 continue
+            tokens = block.attend(tokens, *self.tables(stage))
+            if last:
+                return Encoded(self.to_latents(block.feed(tokens[:, -self.config.num_latent_tokens :])), ())
             tokens = block.feed(self.merge(tokens, num_coarsest))
             stage, num_coarsest = stage + 1, num_coarsest // self.config.merge_factor
             merged, others = tokens[:, :num_coarsest], tokens[:, num_coarsest:]
