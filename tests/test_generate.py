@@ -54,17 +54,16 @@ def test_pictures_do_not_depend_on_how_many_are_made(generate, expected, tmp_pat
 @pytest.mark.parametrize("form", ["folder", "stream"])
 def test_pictures_do_not_depend_on_the_number_of_processes(generate, expected, tiny_models, tmp_path, form):
     arguments = (
-        "--model",
-        tiny_models / "har",
-        *OPTIONS,
         "--batch-size",
         2,
         "--num-processes",
         2,
         "--grid",
         "grid.png",
+        "-o",
+        "-" if form == "stream" else "out",
     )
-    command = (*RESTOK, "generate", *arguments, "-o", "-" if form == "stream" else "out")
+    command = (*RESTOK, "generate", "--model", tiny_models / "har", *OPTIONS, *arguments)
     result = subprocess.run([str(word) for word in command], cwd=tmp_path, capture_output=True)
     assert result.returncode == 0, result.stderr
     if form == "stream":
