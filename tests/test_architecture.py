@@ -30,7 +30,7 @@ ALLOWED = {
     "metrics": {*LOW, "weights", "data", "model"},
     "pretrained": {*LOW, "weights", "model", "cpu", "metrics"},
     "cuda": set(),
-    "planning": {*LOW, "model", "settings"},
+    "planning": {*MODELS, "training"},
     "training": MODELS,
     "inference": {*MODELS, "cpu", "cuda"},
     "evaluation": MODELS,
