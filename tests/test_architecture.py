@@ -35,7 +35,8 @@ ALLOWED = {
     "inference": {*MODELS, "cpu", "cuda"},
     "evaluation": MODELS,
     "reports": {*MODELS, "training"},
-    "commands": {*MODELS, "planning", "training", "inference", "evaluation", "reports"},
+    "diagnosis": MODELS,
+    "commands": {*MODELS, "planning", "training", "inference", "evaluation", "reports", "diagnosis"},
     "cli": {"errors", "files", "processes", "console", "commands"},
 }
 WITHOUT_TORCH = {
