@@ -12,7 +12,6 @@ from restok_cli.commands.options import LinesAsJson, Overwrite, parse_model
 from restok_cli.console import counted, note, say
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import SAMPLE_MODEL
-from restok_cli.pretrained.publishing import described, to_publish
 
 if TYPE_CHECKING:
     from restok_cli.model.har import Har
@@ -252,6 +251,7 @@ def card(
     from restok_cli.files import whole_file
     from restok_cli.pretrained.card import card_text, is_untouched, record_text
     from restok_cli.pretrained.folder import CARD_FILE, RECORD_FILE
+    from restok_cli.pretrained.publishing import described
 
     if model == SAMPLE_MODEL:
         raise UsageError(
@@ -296,6 +296,7 @@ def push(
       restok models push runs/har owner/name --metrics result.json --licence mit
     """
     from restok_cli.pretrained.hub import check_name, upload
+    from restok_cli.pretrained.publishing import described, to_publish
 
     check_name(name)
     folder = open_local(model)

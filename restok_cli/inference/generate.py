@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from restok_cli.cpu.rewrite import quantize_linears
 from restok_cli.data.classes import choose_classes, usual_names
 from restok_cli.devices import chosen_dtype, open_device, torch_dtype
 from restok_cli.errors import RestokError, UsageError
@@ -16,7 +17,6 @@ from restok_cli.inference.outputs import check_destination, check_room, write_ou
 from restok_cli.inference.sampling_options import default_preset, sampling_options
 from restok_cli.model.guidance import SamplingOptions
 from restok_cli.model.har import Har
-from restok_cli.model.packing import quantize_linears
 from restok_cli.model.sampling import check_num_steps
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import ModelFolder, find_tokenizer, fingerprint, load_for_use, load_model, open_har

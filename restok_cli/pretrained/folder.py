@@ -19,11 +19,11 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from restok_cli.console import counted
+from restok_cli.cpu.rewrite import can_rewrite, rewrite
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import file_sha256, read_whole, whole_folder
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
-from restok_cli.model.packing import can_pack, pack
 from restok_cli.model.size import check_model_memory
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained import released
@@ -268,10 +268,10 @@ def load_for_use(folder: TokenizerFolder, device: torch.device, dtype: torch.dty
 @overload
 def load_for_use(folder: HarFolder, device: torch.device, dtype: torch.dtype = ...) -> Har: ...
 def load_for_use(folder: ModelFolder, device: torch.device, dtype: torch.dtype = torch.float32) -> Tokenizer | Har:
-    """The same as fast as it goes: on a CPU with packed weights, which cannot be trained, saved or moved any more."""
+    """The same as fast as it goes: on a CPU rewritten for it, and not to be trained, saved or moved any more."""
     module = load_model(folder, device, dtype)
-    if can_pack(device, dtype):
-        pack(module)
+    if can_rewrite(device, dtype):
+        rewrite(module)
         for tensor in chain(module.parameters(), module.buffers()):
             tensor.data = tensor.data.clone()  # the last views of the file, which stays in memory for as long as one is
     return module

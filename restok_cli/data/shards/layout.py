@@ -52,6 +52,7 @@ class ShardInfo(Schema):
     num_samples: PositiveCount
     bytes: Count
     sha256: str
+    index_crc32: Count | None = None  # of the entries beside it, with the classes; older data sets have none
 
     @model_validator(mode="after")
     def _check(self) -> Self:
