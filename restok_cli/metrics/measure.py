@@ -61,7 +61,8 @@ class Sums:
         self.network, self.statistics = network, statistics
         needs = {METRICS[metric].needs for metric in metrics}
         self.pool = GaussianStatistics(network.dimensions)
-        self.spatial = GaussianStatistics(network.spatial_dimensions) if "places" in needs else None
+        places = network.spatial_dimensions if "places" in needs else 0
+        self.spatial = GaussianStatistics(places) if places else None
         self.score = InceptionScore() if "classes" in needs else None
         self.keeps, self.kept = "all features" in needs, list[Tensor]()
 
