@@ -93,10 +93,9 @@ def write_statistics(request: Request, networks: Networks, device: torch.device,
     sums = feature_sums(pictures, ["sfid"], open_instruments(networks, ["sfid"], device))
     if rank() > 0:
         return
-    kept = write_reference(path, pictures, sums.network, sums.gaussian(), sums.spatial_gaussian(), num_pictures)
-    note(
-        f"statistics of {counted(len(pictures.digests), 'picture')} by {sums.network.name}, and {kept} of the pictures"
-    )
+    network = sums.network
+    kept = write_reference(path, pictures, network, sums.gaussian(), sums.spatial_gaussian(), num_pictures)
+    note(f"statistics of {counted(len(pictures.digests), 'picture')} by {network.name}, and {kept} of the pictures")
 
 
 def encode_group(tokenizer: Tokenizer, images: Tensor, device: torch.device) -> Tensor:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice
 from pathlib import Path, PurePath
-from typing import BinaryIO, NamedTuple
+from typing import IO, BinaryIO, NamedTuple
 from unicodedata import normalize
 
 import numpy as np
@@ -331,7 +331,7 @@ def _from_npz(path: Path, max_pixels: int) -> Pictures:
     return Pictures(str(path), shape[0], lambda index: f"{index:06d}", read, named=False, threads=1)
 
 
-def _check_whole(path: Path, member: zipfile.ZipExtFile) -> None:
+def _check_whole(path: Path, member: IO[bytes]) -> None:
     """Raises RestokError where an array in an .npz file is damaged, whose checksum stands at its end."""
     try:
         while member.read(CHUNK):
