@@ -51,6 +51,11 @@ class Job(NamedTuple):
         uniforms = seeded_uniforms(self.seed, indices.start, len(indices), self.har.config.num_codes)
         return class_ids, uniforms.to(self.device)
 
+    def decode(self, codes: Tensor) -> Tensor:
+        """codes (B, n) on the device -> uint8 images (B, 3, H, W) there."""
+        assert self.tokenizer is not None, "only codes are wanted"
+        return decode_codes(self.tokenizer, codes)
+
 
 class GeneratedBlock(NamedTuple):
     """A block that is done."""
@@ -71,23 +76,23 @@ def generate_blocks(job: Job, blocks: list[range]) -> Iterator[GeneratedBlock]:
     def draw(class_ids: Tensor, uniforms: Tensor) -> Tensor:
         return sample(job.har, class_ids, uniforms, job.sampling, job.num_steps, cache)
 
-    def decode(codes: Tensor) -> Tensor:
-        return decode_codes(job.tokenizer, codes)
-
     on_gpu = job.device.type == "cuda"
     decoding = torch.cuda.Stream(job.device) if on_gpu else None
-    if on_gpu and len(blocks) > 2:  # recording takes as long as two blocks
-        draw, decode = Recorded(draw), Recorded(decode)
+    is_recorded = on_gpu and len(blocks) > 2  # recording takes as long as two blocks
+    draw_codes, decode = (Recorded(draw), Recorded(job.decode)) if is_recorded else (draw, job.decode)
     waiting: deque[tuple[GeneratedBlock, torch.cuda.Event | None]] = deque()
     for indices in blocks:
-        codes = draw(*job.inputs(indices))
+        codes = draw_codes(*job.inputs(indices))
         if decoding is not None:
             decoding.wait_stream(torch.cuda.current_stream(job.device))
             codes.record_stream(decoding)
         with torch.cuda.stream(decoding) if on_gpu else nullcontext():
             images = None if job.tokenizer is None else _to_host(decode(codes))
             block = GeneratedBlock(indices, _to_host(codes), images)
-            waiting.append((block, decoding.record_event() if decoding is not None else None))
+            arrival = torch.cuda.Event() if on_gpu else None
+            if arrival is not None:
+                arrival.record()
+            waiting.append((block, arrival))
         if len(waiting) > on_gpu:
             yield _arrived(*waiting.popleft())
     while waiting:
@@ -98,7 +103,7 @@ def generate_steps(job: Job) -> Iterator[GeneratedBlock]:
     """Draw all images as one block, and give it after every step, decoded from the codes so far."""
     indices = range(len(job.class_ids))
     for codes in sample_steps(job.har, *job.inputs(indices), job.sampling, job.num_steps):
-        yield GeneratedBlock(indices, codes.cpu(), decode_codes(job.tokenizer, codes).cpu())
+        yield GeneratedBlock(indices, codes.cpu(), job.decode(codes).cpu())
 
 
 def _to_host(tensor: Tensor) -> Tensor:
