@@ -65,7 +65,7 @@ def evaluate_images(
     instruments = open_instruments(networks, request.metrics, device)
     metrics = choose_metrics(request.metrics, pictures, target, instruments, networks.vgg_weights)
     paired = next((name for name in metrics if METRICS[name].against == "pairs"), None)
-    if paired:
+    if paired and target:
         target = align(target, pictures, paired)
     (measurements,) = measure([pictures], target, metrics, instruments)
     if rank() > 0:
@@ -77,25 +77,24 @@ def describe_comparison(
     pictures: Pictures, target: Reference | None, metrics: list[str], instruments: Instruments
 ) -> dict[str, Any]:
     """The protocol by which images were measured."""
+    network, lpips = instruments.network, instruments.lpips
     of_features = any(METRICS[name].basis == "features" for name in metrics)
     return {
         "samples": describe_pictures(pictures),
         "reference": describe_reference(target) if target else None,
-        "features": describe_features(instruments.network) if of_features else None,
-        "lpips_weights_sha256": instruments.lpips.weights_sha256 if "lpips" in metrics else None,
+        "features": describe_features(network) if network and of_features else None,
+        "lpips_weights_sha256": lpips.weights_sha256 if lpips and "lpips" in metrics else None,
     }
 
 
 def write_statistics(request: Request, networks: Networks, device: torch.device, path: Path, num_pictures: int) -> None:
     """Write statistics of SAMPLES, and up to `num_pictures` of them, to `path`."""
     pictures = open_samples(request)
-    instruments = open_instruments(networks, ["sfid"], device)
-    network = instruments.network
-    sums = feature_sums(pictures, ["sfid"] if network.spatial_dimensions else [], instruments)
+    sums = feature_sums(pictures, ["sfid"], open_instruments(networks, ["sfid"], device))
     if rank() > 0:
         return
-    spatial = sums.spatial.gaussian() if sums.spatial else None
-    kept = write_reference(path, pictures, network, sums.pool.gaussian(), spatial, num_pictures)
+    network = sums.network
+    kept = write_reference(path, pictures, network, sums.gaussian(), sums.spatial_gaussian(), num_pictures)
     note(f"statistics of {counted(len(pictures.digests), 'picture')} by {network.name}, and {kept} of the pictures")
 
 

@@ -19,7 +19,7 @@ def align(reference: Reference, samples: Pictures, metric: str) -> Reference:
     one name.
     """
     pictures = reference.pictures
-    if reference.statistics is not None:
+    if reference.statistics is not None or pictures is None:
         raise UsageError(
             f"{metric} compares pictures with their originals, but {reference.source} holds statistics of a set;"
             " give the original pictures, or use --metric gfid"

@@ -61,14 +61,14 @@ def describe_pictures(pictures: Pictures) -> dict:
     """Where pictures come from and what was done to them, after they have been measured."""
     crop = "none"
     if pictures.num_cropped:
-        crop = f"ADM centre crop to {size_text(pictures.size)} (box halving, then bicubic)"
+        crop = f"ADM centre crop to {size_text(pictures.find_size())} (box halving, then bicubic)"
     return {
         "source": pictures.source,
         "fingerprint": pictures.fingerprint,
         "form": "pictures",
         "n": len(pictures.digests),
         "unreadable": len(pictures.broken),
-        "size": size_text(pictures.size),
+        "size": size_text(pictures.find_size()),
         "crop": crop,
         "rounding": "none: 8-bit pictures are taken as stored",
     }
@@ -77,11 +77,11 @@ def describe_pictures(pictures: Pictures) -> dict:
 def describe_reference(reference: Reference) -> dict:
     """The same of what they were compared with; pictures beside statistics are for precision, recall and KID."""
     statistics, pictures = reference.statistics, reference.pictures
+    seen = describe_pictures(pictures) if pictures and (pictures.digests or statistics is None) else {}
     if statistics is None:
-        return describe_pictures(pictures) | {"source": reference.source}
+        return seen | {"source": reference.source}
     description = {"source": reference.source, "fingerprint": statistics.fingerprint, "form": "statistics"}
-    description["n"] = statistics.count
-    return description | ({"pictures": describe_pictures(pictures)} if pictures and pictures.digests else {})
+    return description | {"n": statistics.count} | ({"pictures": seen} if seen else {})
 
 
 def describe_features(network: FeatureNetwork) -> dict:
