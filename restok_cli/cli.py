@@ -52,8 +52,18 @@ class InOrder(typer.core.TyperGroup):
         return ["prepare", *(name for name in super().list_commands(ctx) if name != "prepare")]
 
 
+FORMER_NAMES = {"num_codes": "--tokens"}  # of options, by their parameters: taken still, but shown nowhere
+
+
 class Command(typer.core.TyperCommand):
     """A command that knows from its own options what may be done in several processes, and about lack of memory."""
+
+    def make_parser(self, context: typer.Context) -> Any:
+        parser = super().make_parser(context)
+        for parameter in self.get_params(context):
+            if former := FORMER_NAMES.get(parameter.name or ""):
+                parser.add_option(parameter, [former], dest=parameter.name)
+        return parser
 
     def invoke(self, context: typer.Context) -> object:
         writes = not context.params.keys().isdisjoint(("overwrite", "private"))  # here, or on the hub

@@ -118,7 +118,7 @@ def test_codes_are_measured_without_naming_a_model(here, restok, held_out):
     for i, image in enumerate(held_out[:3]):
         save_image(image, here / "emoji" / f"{i}.png")
     model = ("--model", "sample")
-    for options in (("--metric", "codebook"), ("--tokens", "1,128", "--metric", "psnr")):
+    for options in (("--metric", "codebook"), ("--num-codes", "1,128", "--metric", "psnr")):
         alone, named = (restok("evaluate", "emoji", *options, *rest) for rest in ((), model))
         assert alone.code == 0 and alone.out == named.out
     assert restok("generate", "--count", 2, "--codes", "-o", "codes.npz").code == 0

@@ -56,7 +56,7 @@ def decode(
             "--output", "-o", metavar="OUT", help="A folder, a .png for one picture, or - (a tar stream on stdout)."
         ),
     ] = DECODED_FOLDER,
-    tokens: Annotated[
+    num_codes: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Decode the first N codes only: coarser. Default: all.")
     ] = None,
     batch_size: AnyBatchSize = 16,
@@ -73,7 +73,7 @@ def decode(
     Examples: pictures from codes, from the first 16 of each, and one from a pipe:
 
       restok decode codes.npz --model runs/tokenizer -o pictures
-      restok decode codes.npz --model runs/tokenizer --tokens 16 -o coarse
+      restok decode codes.npz --model runs/tokenizer --num-codes 16 -o coarse
       restok encode photo.jpg --model M | restok decode - --model M -o same.png
     """
     if output.suffix.lower() == ".png":
@@ -92,7 +92,7 @@ def decode(
 
     torch_device = open_device(device)
     folder = open_tokenizer(model)
-    check = partial(check_codes, tokenizer=folder, fingerprint=fingerprint(folder), tokens=tokens, taken=set())
+    check = partial(check_codes, tokenizer=folder, fingerprint=fingerprint(folder), num_codes=num_codes, taken=set())
     whole = whole and check(whole)
     tokenizer = load_for_use(folder, torch_device, torch_dtype(dtype))
     size = choose_batch_size(batch_size, tokenizer, torch_device)
@@ -113,9 +113,9 @@ def _parts(codes: "Codes", size: int) -> "Iterator[Codes]":
 
 
 def check_codes(
-    codes: "Codes", tokenizer: "ModelFolder", fingerprint: str, tokens: int | None, taken: set[str]
+    codes: "Codes", tokenizer: "ModelFolder", fingerprint: str, num_codes: int | None, taken: set[str]
 ) -> "Codes":
-    """The codes to decode, cut to `tokens` each; their keys are added to those `taken`.
+    """The codes to decode, cut to `num_codes` each; their keys are added to those `taken`.
 
     Raises UsageError where they are not those of the tokenizer, RestokError for keys that cannot be names of files
     beside each other.
@@ -130,11 +130,11 @@ def check_codes(
             f"the codes are {length} of {codes.codebook_size} for each picture, {tokenizer.path} makes"
             f" {config.num_latent_tokens} of {config.codebook_size}; give the tokenizer that made them by --model"
         )
-    if tokens is not None and tokens > length:
-        raise UsageError(f"--tokens {tokens}: a picture has {counted(length, 'code')}; give 1 to {length}")
+    if num_codes is not None and num_codes > length:
+        raise UsageError(f"--num-codes {num_codes}: a picture has {counted(length, 'code')}; give 1 to {length}")
     for key in codes.keys:
         check_key(key, taken, "the list of codes")
-    return codes._replace(codes=codes.codes[:, :tokens])
+    return codes._replace(codes=codes.codes[:, :num_codes])
 
 
 class Decoded(NamedTuple):

@@ -24,7 +24,7 @@ from restok_cli.commands.options import (
 from restok_cli.console import note, say
 from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.evaluation.codes import evaluate_codes, holds_codes
-from restok_cli.evaluation.prefixes import check_plot, check_tokens, evaluate_tokens, print_curve
+from restok_cli.evaluation.prefixes import check_num_codes, check_plot, evaluate_prefixes, print_curve
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL, check_output_file
 from restok_cli.metrics.table import CHOICES, METRICS, choice_of
 from restok_cli.processes import connect, local_device, rank, run_in_processes
@@ -86,18 +86,18 @@ AnyModel = Annotated[
     typer.Option(
         parser=parse_model,
         metavar="M",
-        help="The tokenizer that makes codes of pictures (codebook, --tokens); for nll the generator."
+        help="The tokenizer that makes codes of pictures (codebook, --num-codes); for nll the generator."
         " Default: sample, the one of emoji that comes with restok.",
     ),
 ]
-Tokens = Annotated[
+NumCodes = Annotated[
     str | None,
     typer.Option(
         metavar="N,N,…", help="Measure what the first N codes give back of SAMPLES, for each N; all: every level."
     ),
 ]
 Plot = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="With --tokens: draw metric against tokens (PNG, PDF, SVG).")
+    Path | None, typer.Option(metavar="FILE", help="With --num-codes: draw metric against codes (PNG, PDF, SVG).")
 ]
 FailUnder = Annotated[
     list[str] | None,
@@ -156,7 +156,7 @@ def evaluate(
     vgg_weights: VggWeights = None,
     timm_weights: TimmWeights = None,
     model: AnyModel = None,
-    tokens: Tokens = None,
+    num_codes: NumCodes = None,
     plot: Plot = None,
     fail_under: FailUnder = None,
     compare: Compare = None,
@@ -187,23 +187,23 @@ def evaluate(
       restok evaluate pictures --reference sample --split train
       restok evaluate reconstructed --metric rfid --reference photos
       restok evaluate samples.npz --metric all --reference adm.npz --json
-      restok evaluate sample --tokens all --model runs/tokenizer --plot a.png
+      restok evaluate sample --num-codes all --model runs/tokenizer --plot a.png
       restok evaluate --compare a.json b.json
     """
     started = time.monotonic()
     if compare is not None:
         compare_files(*compare, as_json)
         return
-    _check_apart(samples, make_reference, output, metric, reference, tokens, plot, overwrite)
+    _check_apart(samples, make_reference, output, metric, reference, num_codes, plot, overwrite)
     limits = parse_limits(fail_under or [])
     sets = {"all"} | {name for name, chosen in CHOICES.items() if chosen.against == "set"}
-    of_sets = make_reference is None and tokens is None and set(metric or ["gfid"]) & sets
+    of_sets = make_reference is None and num_codes is None and set(metric or ["gfid"]) & sets
     of_sample = of_sets and reference is None and not is_given(context, "samples") and drawn_by_sample_model()
     if of_sample:
         reference, split = "sample", split if is_given(context, "split") else "train"
     metrics = []
     if make_reference is None:
-        metrics = _check_metrics(metric or [], samples, reference, model, tokens, limits)
+        metrics = _check_metrics(metric or [], samples, reference, model, num_codes, limits)
     if (make_reference or samples) == "-" and num_processes > 1:
         raise UsageError("- is one stream, which one process reads; leave --num-processes out, or give files")
     run_in_processes(num_processes)
@@ -234,9 +234,9 @@ def evaluate(
     curve = None
     if any(name != "all" and CHOICES[name].basis == "codes" for name in metrics):
         measurements, circumstances = evaluate_codes(samples, split, metrics, model, torch_device, admitted)
-    elif tokens is not None:
-        curve, circumstances = evaluate_tokens(
-            samples, split, metrics, model, tokens, instruments(metrics), vgg_weights, admitted
+    elif num_codes is not None:
+        curve, circumstances = evaluate_prefixes(
+            samples, split, metrics, model, num_codes, instruments(metrics), vgg_weights, admitted
         )
         measurements = curve[max(curve)]
     else:
@@ -286,7 +286,7 @@ def _check_metrics(
     samples: str,
     reference: str | None,
     model: Path | None,
-    tokens: str | None,
+    num_codes: str | None,
     limits: dict[str, float],
 ) -> list[str]:
     """The metrics to compute, each once, all of them possible with what was given; "all" is left to be resolved."""
@@ -294,7 +294,7 @@ def _check_metrics(
         if name not in (*CHOICES, "all"):
             raise UsageError(f"unknown metric {name}{did_you_mean(name, CHOICES)}; choose from {', '.join(CHOICES)}")
     metrics = list(dict.fromkeys(metrics)) or list(dict.fromkeys(choice_of(name) for name in limits))
-    metrics = metrics or (["rfid"] if tokens else ["gfid"])
+    metrics = metrics or (["rfid"] if num_codes else ["gfid"])
     if "all" in metrics:
         metrics = ["all"]
         if holds_codes(samples):
@@ -305,11 +305,11 @@ def _check_metrics(
     of_codes = [name for name in metrics if name != "all" and CHOICES[name].basis == "codes"]
     if of_codes and len(of_codes) < len(metrics):
         raise UsageError(f"{of_codes[0]} measures codes, other metrics pictures; run `restok evaluate` once for each")
-    if tokens is not None:
-        check_tokens(tokens, metrics, reference)
+    if num_codes is not None:
+        check_num_codes(num_codes, metrics, reference)
         return metrics
     if model is not None and not of_codes:
-        raise UsageError("--model makes codes, which codebook, nll and --tokens need; leave it out for other metrics")
+        raise UsageError("--model makes codes, which codebook, nll, --num-codes need; leave it out for other metrics")
     needy = next((name for name in metrics if name != "all" and CHOICES[name].against), None)
     if needy and reference is None:
         raise UsageError(
@@ -326,17 +326,17 @@ def _check_apart(
     output: str | None,
     metric: list[str] | None,
     reference: str | None,
-    tokens: str | None,
+    num_codes: str | None,
     plot: Path | None,
     overwrite: bool,
 ) -> None:
     """Raises UsageError where options were given that have no effect together, or would replace a file."""
-    if make_reference is not None and (metric or reference or tokens):
+    if make_reference is not None and (metric or reference or num_codes):
         raise UsageError("--make-reference makes statistics and measures nothing; leave --metric and --reference out")
     if (make_reference is None) != (output is None):
         raise UsageError("--make-reference DATA and -o REF go together: of which pictures, and where to")
-    if plot is not None and tokens is None:
-        raise UsageError("--plot draws metrics against tokens; give --tokens 1,4,16 too")
+    if plot is not None and num_codes is None:
+        raise UsageError("--plot draws metrics against codes; give --num-codes 1,4,16 too")
     if plot is not None:
         check_plot(plot)
         check_output_file("--plot", plot, plot.suffix.lower(), overwrite, Path(samples))

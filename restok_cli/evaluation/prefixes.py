@@ -1,4 +1,4 @@
-"""`restok evaluate --tokens`: how good pictures become with every further level of codes."""
+"""`restok evaluate --num-codes`: how good pictures become with every further level of codes."""
 
 import json
 from collections.abc import Callable
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from restok_cli.model.tokenizer import Tokenizer
 
 
-def check_tokens(tokens: str, metrics: list[str], reference: str | None) -> None:
+def check_num_codes(num_codes: str, metrics: list[str], reference: str | None) -> None:
     """Raises UsageError where a sweep cannot be what is meant."""
     if reference is not None:
-        raise UsageError("--tokens compares with SAMPLES themselves; leave --reference out")
+        raise UsageError("--num-codes compares with SAMPLES themselves; leave --reference out")
     if any(name != "all" and CHOICES[name].basis == "codes" for name in metrics):
-        raise UsageError("codebook and nll measure codes, --tokens pictures; run `restok evaluate` once for each")
-    if tokens != "all" and not all(part.isdecimal() and int(part) for part in tokens.split(",")):
-        raise UsageError(f"--tokens {tokens}: give numbers such as 1,4,16, or all")
+        raise UsageError("codebook and nll measure codes, --num-codes pictures; run `restok evaluate` once for each")
+    if num_codes != "all" and not all(part.isdecimal() and int(part) for part in num_codes.split(",")):
+        raise UsageError(f"--num-codes {num_codes}: give numbers such as 1,4,16, or all")
 
 
-def evaluate_tokens(
+def evaluate_prefixes(
     samples: str,
     split: str,
     metrics: list[str],
     model: Path | None,
-    tokens: str,
+    num_codes: str,
     instruments: "Instruments",
     vgg_weights: Path | None,
     admitted: dict[str, int],
@@ -52,9 +52,10 @@ def evaluate_tokens(
     folder = open_tokenizer(model)
     tokenizer = load_for_use(folder, instruments.device)
     length = tokenizer.config.num_latent_tokens
-    counts = list(prefix_lengths(length)) if tokens == "all" else sorted({int(part) for part in tokens.split(",")})
+    every = num_codes == "all"
+    counts = list(prefix_lengths(length)) if every else sorted({int(part) for part in num_codes.split(",")})
     if counts[-1] > length:
-        raise UsageError(f"--tokens {counts[-1]}: this tokenizer makes {length} codes a picture; give 1 to {length}")
+        raise UsageError(f"--num-codes {counts[-1]}: this tokenizer makes {length} codes a picture; give 1 to {length}")
     originals = open_pictures(samples, split, **admitted)
     originals.crop_to(tokenizer.config.image_size)
     reference = Reference(originals.source, None, originals)
@@ -99,7 +100,7 @@ def _decode_first(
 def print_curve(
     curve: "dict[int, dict[str, Measurement]]", circumstances: dict, plot: Path | None, as_json: bool
 ) -> None:
-    """A line per number of tokens, a column per metric; or all of it as one JSON object. Also the plot."""
+    """A line per number of codes, a column per metric; or all of it as one JSON object. Also the plot."""
     from restok_cli.metrics import protocol
 
     if plot is not None:
@@ -113,14 +114,14 @@ def print_curve(
         return
     names = [measurement.label for measurement in next(iter(curve.values())).values()]
     widths = [max(14, len(name)) for name in names]
-    say(" ".join([f"{'tokens':>6}", *(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))]))
+    say(" ".join([f"{'codes':>6}", *(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))]))
     for count, measurements in curve.items():
         values = zip(measurements.values(), widths, strict=True)
         say(" ".join([f"{count:>6}", *(f"{measurement.value:>{width}.6g}" for measurement, width in values)]))
 
 
 def draw_curve(curve: "dict[int, dict[str, Measurement]]", path: Path) -> None:
-    """Draw each metric against the number of tokens."""
+    """Draw each metric against the number of codes."""
     from matplotlib.figure import Figure  # no pyplot: it would look for a screen
 
     metrics = list(next(iter(curve.values())))
@@ -131,7 +132,7 @@ def draw_curve(curve: "dict[int, dict[str, Measurement]]", path: Path) -> None:
         axes.set_xticks(list(curve), [str(count) for count in curve])
         arrow = "higher" if METRICS[metric].higher_is_better else "lower"
         unit = f", {METRICS[metric].unit}" if METRICS[metric].unit else ""
-        axes.set(xlabel="tokens", title=next(iter(curve.values()))[metric].label, ylabel=f"{arrow} is better{unit}")
+        axes.set(xlabel="codes", title=next(iter(curve.values()))[metric].label, ylabel=f"{arrow} is better{unit}")
         axes.grid(alpha=0.3)
     with whole_file(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=120)

@@ -31,7 +31,7 @@ def described(model: "ModelFolder", metrics: list[Path], licence: str | None) ->
 
 
 def read_rows(file: Path, model: "ModelFolder") -> "list[Result]":
-    """The rows of a card that `restok evaluate --json` gives, with --tokens too.
+    """The rows of a card that `restok evaluate --json` gives, with --num-codes too.
 
     Raises RestokError where the file holds something else, or says that another model was measured.
     """

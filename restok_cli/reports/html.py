@@ -145,10 +145,10 @@ def ladders(alike: list[Alike]) -> Iterator[Chart]:
     for row in alike:
         lines = []
         for number, result in enumerate(row.results):
-            if None not in result.by_tokens:
-                values = [found["metrics"][row.metric]["value"] for found in result.by_tokens.values()]
+            if None not in result.by_num_codes:
+                values = [found["metrics"][row.metric]["value"] for found in result.by_num_codes.values()]
                 colour = f"var(--run-{number % MOST_RUNS})"
-                lines.append(Line(result.name, list(result.by_tokens), values, colour))
+                lines.append(Line(result.name, list(result.by_num_codes), values, colour))
         if lines:
             unit = f", {row.unit}" if row.unit else ""
             better = "higher" if METRICS[row.metric].higher_is_better else "lower"
