@@ -33,7 +33,7 @@ from restok_cli.commands import (
     train_tokenizer,
 )
 from restok_cli.console import tell
-from restok_cli.errors import Failed, Interrupted, RestokError, Unmet, UsageError
+from restok_cli.errors import Done, Failed, Interrupted, RestokError, Unmet, UsageError
 from restok_cli.files import DISK_FULL, expand_home
 from restok_cli.processes import leave, leave_words, rank, world_size
 
@@ -154,6 +154,8 @@ def run(arguments: list[str] | None = None) -> int:
         command = error.ctx.command_path if error.ctx else "restok"
         message = error.format_message().rstrip(".").replace("Value error, ", "")  # which are pydantic's words
         return _fail(f"{message}. Try '{command} --help'.", EXIT_USAGE)
+    except Done:
+        return 0
     except Failed as error:
         return _fail(str(error), error.code)
     except Interrupted as error:

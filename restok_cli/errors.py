@@ -33,6 +33,10 @@ class Interrupted(BaseException):
         self.signal_number = signal_number
 
 
+class Done(BaseException):
+    """Other processes have done the work of this command: there is nothing left to do, and nothing went wrong."""
+
+
 class Failed(RestokError):
     """A process that did this command's work has ended; its exit code is ours, and it may have had something to say."""
 

@@ -20,7 +20,7 @@ from select import select
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from restok_cli.errors import Failed, Interrupted, RestokError, UsageError
+from restok_cli.errors import Done, Failed, Interrupted, RestokError, UsageError
 from restok_cli.machine import available_cores
 
 if TYPE_CHECKING:
@@ -111,12 +111,12 @@ def parse_num_processes(text: str | int) -> int:
 
 
 def run_in_processes(count: int) -> None:
-    """Start this command line `count` times, wait for all, and leave with their exit code; in them, just return.
+    """Start this command line `count` times and wait for all; in each of them, just return.
 
     Also returns where one process is enough, and where somebody else has already started several. To be called before
     anything is written.
 
-    Raises Failed where a process failed, Interrupted after a signal, once all have ended.
+    Raises, once all have ended, Done where they did the work, Failed where one failed, Interrupted after a signal.
     """
     if world_size() > 1:
         if count not in (1, world_size()):
@@ -153,7 +153,7 @@ def run_in_processes(count: int) -> None:
             raise Interrupted(error.sigval, first.text if first else "interrupted") from None
         finally:
             del os.environ[LAST_WORDS]
-    raise Failed(0, "")
+    raise Done
 
 
 def _check_address() -> None:

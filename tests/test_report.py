@@ -203,7 +203,7 @@ def test_results_by_tokens_make_a_ladder(report, tmp_path):
     html = report(run)
     assert "levels 32 codes" in text_of(html) and "PSNR-12, dB (higher is better)" in html
     assert ">codes</text>" in html and "notes.json" not in html
-    with pytest.raises(RestokError, match="a result for each number of tokens"):
+    with pytest.raises(RestokError, match="a result for each number of codes"):
         read_result(run / "levels.json")
 
 
