@@ -133,9 +133,10 @@ def write_bombs(folder: Path) -> None:
 def readers(folder: Path) -> dict[str, Callable[[], object]]:
     """By name, what reads a bomb; it returns what is to be told, or raises RestokError."""
     from restok_cli.data.code_files import read_codes
-    from restok_cli.data.images import read_file
-    from restok_cli.data.shards.dataset import Shard, ShardInfo, open_dataset
-    from restok_cli.data.shards.streaming import read_shards
+    from restok_cli.data.image_files import read_file
+    from restok_cli.data.loading.streaming import read_shards
+    from restok_cli.data.shards.dataset import Shard, open_dataset
+    from restok_cli.data.shards.layout import ShardInfo
     from restok_cli.data.shards.tars import list_files
     from restok_cli.data.sources.parquet import read_parquet
     from restok_cli.data.sources.texts import read_names

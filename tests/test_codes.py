@@ -7,13 +7,9 @@ import pytest
 import torch
 from damage import damages
 
-from restok_cli.data.shards.code_cache import (
-    CodePlan,
-    code_batches,
-    evaluation_code_batches,
-    is_codes,
-    open_codes,
-)
+from restok_cli.data.loading.code_batches import code_batches, evaluation_code_batches
+from restok_cli.data.shards.code_cache import open_codes
+from restok_cli.data.shards.code_layout import CodePlan, is_codes
 from restok_cli.data.shards.code_writer import finish_codes, shard_path, start_codes, write_code_shard
 from restok_cli.data.shards.verify_codes import verify_codes
 from restok_cli.errors import RestokError, UsageError

@@ -18,14 +18,14 @@ from PIL import Image
 # One process for all, since each imports torch anew. It does what a user does on each device, and prints their names.
 ON_EVERY_DEVICE = """
 import sys
-from restok_cli.__main__ import round_alike
+from restok_cli.machine import round_alike
 
 round_alike()
 import torch
 from restok_cli import cli
 
 FEW_STEPS = "--preset tiny --max-steps 3 --skip-preflight --batch-size 4 --set schedule.log_every=1 -o"
-IN_BLOCKS = "--count 5 --batch-size 2 --cfg-scale 2 --codes"  # on a GPU recorded, but for the last
+IN_BLOCKS = "--count 5 --batch-size 2 --cfg-scale 2 --codes --dtype float32"  # on a GPU recorded, but for the last
 devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 assert cli.run(["prepare", "folder", "pictures", "data"]) == 0
 for device in devices:
@@ -33,8 +33,10 @@ for device in devices:
         f"train-tokenizer data {FEW_STEPS} {device}/tokenizer",
         f"train-har data --tokenizer cpu/tokenizer {FEW_STEPS} {device}/har",
         f"train-har data --tokenizer cpu/tokenizer --set compute.precision=bf16 {FEW_STEPS} {device}/bf16",
-        f"encode pictures --model cpu/tokenizer -o {device}/codes.npz",
-        f"decode cpu/codes.npz --model cpu/tokenizer -o {device}/decoded",
+        f"encode pictures --model cpu/tokenizer --dtype float32 -o {device}/codes.npz",
+        f"decode cpu/codes.npz --model cpu/tokenizer --dtype float32 -o {device}/decoded",
+        f"encode pictures --model cpu/tokenizer -o {device}/auto.npz",
+        f"decode cpu/codes.npz --model cpu/tokenizer -o {device}/auto",
         f"generate --model cpu/har --tokenizer cpu/tokenizer {IN_BLOCKS} -o {device}/drawn.npz",
         f"evaluate --make-reference cpu/decoded --features random -o {device}/reference.npz",
     ):
@@ -71,6 +73,13 @@ def test_every_device_computes_what_the_cpu_does(tmp_path):
             assert (arrays(other / file)["codes"] == arrays(cpu / file)["codes"]).mean() > 0.99
         for name in decoded:
             assert abs(np.asarray(Image.open(other / name), int) - np.asarray(Image.open(cpu / name))).max() <= 1
+        # in the types of 16 bits that a GPU takes by itself
+        assert (arrays(other / "auto.npz")["codes"] == arrays(cpu / "codes.npz")["codes"]).mean() > 0.7
+        for name in decoded:
+            change = np.asarray(Image.open(other / "auto" / name.relative_to("decoded")), int) - np.asarray(
+                Image.open(cpu / name)
+            )
+            assert np.square(change).mean() < 2
         for name in ("mu", "sigma"):
             ours, theirs = (arrays(folder / "reference.npz")[name] for folder in (other, cpu))
             assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)

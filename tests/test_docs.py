@@ -22,7 +22,8 @@ from pictures import write_pictures
 
 from restok_cli import cli
 from restok_cli.cli import run
-from restok_cli.data.shards.dataset import Dataset, Sample, Split
+from restok_cli.data.shards.dataset import Dataset, Split
+from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.settings.training import RUN_CONFIGS, flatten, read_preset
 

@@ -14,8 +14,10 @@ from pictures import noise, write_pictures
 from PIL import Image
 
 from restok_cli.data.code_files import read_codes
-from restok_cli.data.images import center_crop, png_bytes, to_float, to_tensor, to_uint8
-from restok_cli.data.shards.dataset import Sample, open_dataset
+from restok_cli.data.image_files import center_crop
+from restok_cli.data.images import png_bytes, to_float, to_tensor, to_uint8
+from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.data.streams import StreamWriter, read_stream
 from restok_cli.pretrained.folder import fingerprint, load_for_use, load_tokenizer, open_tokenizer

@@ -12,8 +12,9 @@ import typer
 from PIL import Image
 
 from restok_cli.commands.evaluate import evaluate
-from restok_cli.data.images import center_crop, save_image, to_float, to_tensor
-from restok_cli.data.shards.dataset import Sample
+from restok_cli.data.image_files import center_crop
+from restok_cli.data.images import save_image, to_float, to_tensor
+from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.metrics.features import RandomNetwork

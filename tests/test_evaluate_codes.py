@@ -13,7 +13,7 @@ from PIL import Image
 
 from restok_cli.data.code_files import Codes, write_codes
 from restok_cli.data.shards.code_cache import open_codes
-from restok_cli.data.shards.dataset import Sample
+from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.model.config import HarConfig
 from restok_cli.model.levels import level_sizes

@@ -13,7 +13,8 @@ from test_prepare_codes import make_data
 from test_report import write_result, write_run
 
 from restok_cli.console import UNPRINTABLE
-from restok_cli.data.shards.code_cache import code_batches, open_codes
+from restok_cli.data.loading.code_batches import code_batches
+from restok_cli.data.shards.code_cache import open_codes
 from restok_cli.errors import RestokError
 from restok_cli.files import FIELDS_CRC
 from restok_cli.pretrained.folder import load_model, open_har, save_released

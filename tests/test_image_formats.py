@@ -15,8 +15,8 @@ from pictures import noise
 from PIL import Image, PngImagePlugin
 
 import restok_cli
-from restok_cli.data import images
-from restok_cli.data.images import HEAD_BYTES, looks_like_picture, open_image, read_file, read_image, split_png
+from restok_cli.data import image_files
+from restok_cli.data.image_files import HEAD_BYTES, looks_like_picture, open_image, read_file, read_image, split_png
 from restok_cli.data.inputs import find_inputs
 from restok_cli.data.sources.intake import Rules, check_picture, take_in
 from restok_cli.errors import Interrupted, PictureError
@@ -415,7 +415,7 @@ def test_commands_that_read_pictures_keep_the_limit_that_they_are_given(tmp_path
 def test_larger_pictures_than_pillow_takes_are_read_where_they_are_admitted(kind, monkeypatch):
     data = encoded(noise(0, 16, 16), kind, **({"lossless": True} if kind == "WEBP" else {}))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)  # Pillow refuses from 101 on
-    monkeypatch.setattr(images, "MAX_DECODED_PIXELS", 100)
+    monkeypatch.setattr(image_files, "MAX_DECODED_PIXELS", 100)
     with pytest.raises(PictureError, match="--max-decoded-pixels admits it"):
         read_image(data, "a", max_pixels=100)
     for admitted in (256, None):
@@ -428,7 +428,7 @@ def test_larger_pictures_than_pillow_takes_are_read_where_they_are_admitted(kind
 
 
 def test_our_limit_is_the_one_that_pillow_has():
-    assert images.MAX_DECODED_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
+    assert image_files.MAX_DECODED_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
 
 
 @pytest.mark.filterwarnings("error")
@@ -473,5 +473,5 @@ def test_large_pictures_are_turned_into_rgb_in_strips_to_the_same_pixels(monkeyp
         data = encoded(picture.quantize(40) if mode == "P" else picture.convert(mode), "PNG")
     whole = np.asarray(read_image(data, "a"))
     for pixels in (1, 17, 5 * 17, 22 * 17 + 1, 23 * 17):
-        monkeypatch.setattr(images, "STRIP_PIXELS", pixels)
+        monkeypatch.setattr(image_files, "STRIP_PIXELS", pixels)
         assert np.array_equal(read_image(data, "a"), whole)

@@ -6,18 +6,10 @@ import torch
 from pictures import noise, write_pictures
 from PIL import Image
 
-from restok_cli.data.images import (
-    center_crop,
-    decode_jpeg,
-    find_jpeg_decoder,
-    make_grid,
-    read_image,
-    resize_box,
-    save_image,
-    to_float,
-    to_tensor,
-    to_uint8,
-)
+from restok_cli.data.image_files import center_crop, read_image
+from restok_cli.data.images import make_grid, save_image, to_float, to_tensor, to_uint8
+from restok_cli.data.loading.jpeg import decode_jpeg, find_jpeg_decoder
+from restok_cli.data.loading.transforms import resize_box
 from restok_cli.data.sources.walk import find_images
 from restok_cli.errors import RestokError, UsageError
 

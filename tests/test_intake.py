@@ -9,7 +9,7 @@ import pytest
 from pictures import noise
 from PIL import Image, ImageCms
 
-from restok_cli.data.images import read_image
+from restok_cli.data.image_files import read_image
 from restok_cli.data.sources.intake import Rules, check_picture, take_in
 from restok_cli.errors import PictureError
 

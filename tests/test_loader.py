@@ -11,11 +11,13 @@ import pytest
 import torch
 from pictures import noise
 
-from restok_cli.data.images import center_crop, to_tensor
+from restok_cli.data.image_files import center_crop
+from restok_cli.data.images import to_tensor
 from restok_cli.data.loading.batching import Batch, Loaded, pack, unpack
 from restok_cli.data.loading.loader import batches, evaluation_batches
 from restok_cli.data.loading.transforms import Transform
-from restok_cli.data.shards.dataset import Sample, open_dataset
+from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.errors import RestokError, UsageError
 

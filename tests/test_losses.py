@@ -129,6 +129,22 @@ def test_only_the_networks_that_a_weight_asks_for_are_opened():
     assert open_tokenizer_losses(run_config(alignment={"decoder_weight": 1, **TEACHER}), CPU).teacher is not None
 
 
+def test_lpips_keeps_no_graph_of_real_pictures_and_its_gradients_are_the_same(images, draws, lpips):
+    config = run_config(loss={"perceptual_weight": 1.0})
+    crop_draws = draws[:, :CROP_DRAWS]
+
+    def gradient(distances, result):
+        return torch.autograd.grad(distances.mean(), result.images)[0]
+
+    tokenizer, result = reconstruct(config, images)
+    with_graph = gradient(lpips(*pad_and_crop(result.images, images, crop_draws)), result)
+    seen = []
+    lpips.register_forward_pre_hook(lambda _, pictures: seen.extend(pictures))
+    terms = TokenizerLosses(config, lpips, None)(result, images, tokenizer.quantizer, draws)
+    assert [pictures.requires_grad for pictures in seen] == [True, False]
+    assert torch.equal(gradient(terms["perceptual_loss"], result), with_graph)
+
+
 def in_parts(compute, batch_size, *tensors):
     """Mean over micro-batches of each scalar that `compute` gives for a slice of `tensors`."""
     parts = [compute(*slices) for slices in zip(*(tensor.split(batch_size) for tensor in tensors), strict=True)]

@@ -81,6 +81,15 @@ def test_equal_pictures_have_no_distance_and_a_gradient(vgg_file, pair):
     assert images.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_under_autocast_only_the_convolutions_are_rounded(vgg_file, pair, dtype):
+    lpips = open_lpips(vgg_file, CPU)
+    with torch.autocast("cpu", dtype):
+        found, same = lpips(*pair), lpips(pair[0], pair[0])
+    torch.testing.assert_close(found, lpips(*pair), rtol=0.01, atol=0)  # and so float32
+    assert same.tolist() == [0, 0, 0]
+
+
 def test_gradient_is_finite_where_all_features_are_zero():
     lpips = Lpips()  # its heads are zero, its biases not: so set both
     for name, tensor in lpips.state_dict().items():

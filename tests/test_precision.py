@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from restok_cli.data.images import to_float, to_uint8
-from restok_cli.data.shards.dataset import SAMPLE_FOLDER, open_dataset
+from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.data.shards.layout import SAMPLE_FOLDER
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import load_model, open_tokenizer
 

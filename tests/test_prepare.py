@@ -1,6 +1,8 @@
 import hashlib
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 from pictures import noise, write_pictures
@@ -279,3 +281,29 @@ def test_class_names_that_come_twice_are_said(tmp_path, capsys):
     (tmp_path / "names").write_bytes("\ufeffcrane\r\nowl\r\ncrane\r\n".encode())
     assert prepare_shards._stated_classes(str(tmp_path / "names"), None) == ["crane", "owl", "crane"]
     assert "several classes are called crane" in capsys.readouterr().err
+
+
+# The command line on a login node: no torch, and 400 MB of address space.
+ON_A_LOGIN_NODE = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (400 << 20,) * 2)
+sys.modules.update(dict.fromkeys(("torch", "torchvision", "webdataset")))  # so that importing them fails
+from restok_cli.cli import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def test_data_sets_are_made_and_verified_without_torch_in_little_memory(pets, tmp_path):
+    def run_there(*command):
+        arguments = (sys.executable, "-c", ON_A_LOGIN_NODE, *map(str, command))
+        result = subprocess.run(arguments, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    with pytest.raises(AssertionError, match="torch"):  # so it would be seen
+        run_there("prepare", "codes", "sample", tmp_path / "codes", "--tokenizer", "sample")
+    run_there("prepare", "folder", pets, tmp_path / "out", "--jobs", 2)
+    assert "20 samples in 2 shards are as they were prepared" in run_there("prepare", "verify", tmp_path / "out")
+    run_there("prepare", "sample", tmp_path / "sample")
+    (tmp_path / "sample" / "dataset.json").unlink()
+    run_there("prepare", "shards", tmp_path / "sample")

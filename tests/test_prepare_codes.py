@@ -12,9 +12,10 @@ from pictures import noise
 
 from restok_cli.data.images import to_float
 from restok_cli.data.loading.transforms import make_views
-from restok_cli.data.shards import code_cache as codes
+from restok_cli.data.shards import code_layout as codes
 from restok_cli.data.shards.code_cache import open_codes
-from restok_cli.data.shards.dataset import Sample, open_dataset
+from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.errors import Interrupted
 from restok_cli.pretrained.folder import load_tokenizer, save_tokenizer
@@ -49,7 +50,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr("restok_cli.data.shards.code_cache.SAMPLES_PER_SHARD", SAMPLES_PER_SHARD)
+    monkeypatch.setattr("restok_cli.data.shards.code_layout.SAMPLES_PER_SHARD", SAMPLES_PER_SHARD)
 
 
 def contents(folder):
@@ -87,7 +88,7 @@ def test_workers_give_the_same_bytes(data, tokenizer, tmp_path, restok):
 
 
 IN_SMALL_SHARDS = """
-import restok_cli.data.shards.code_cache as codes
+import restok_cli.data.shards.code_layout as codes
 from restok_cli.__main__ import main
 codes.SAMPLES_PER_SHARD = 5
 main()
@@ -111,7 +112,7 @@ def test_processes_share_the_shards_and_give_the_same_bytes(data, tokenizer, tmp
 # The command line, with shards of one picture and time to be killed between two of them.
 SLOWLY = """
 import sys, time
-import restok_cli.data.shards.code_writer as writer, restok_cli.data.shards.code_cache as codes
+import restok_cli.data.shards.code_writer as writer, restok_cli.data.shards.code_layout as codes
 from restok_cli.cli import run
 codes.SAMPLES_PER_SHARD = 5
 write = writer.write_code_shard

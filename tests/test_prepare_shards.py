@@ -10,11 +10,12 @@ import webdataset
 from pictures import noise
 from PIL import Image
 
-from restok_cli.data.images import center_crop, read_image, to_tensor
+from restok_cli.data.image_files import center_crop, read_image
+from restok_cli.data.images import to_tensor
 from restok_cli.data.loading.loader import batches
+from restok_cli.data.loading.streaming import read_shards
 from restok_cli.data.names import split_name, split_picture_name
 from restok_cli.data.shards.dataset import StreamedSplit, open_dataset
-from restok_cli.data.shards.streaming import read_shards
 from restok_cli.errors import RestokError
 
 

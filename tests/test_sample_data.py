@@ -9,7 +9,8 @@ import webdataset
 from pictures import noise
 
 from restok_cli.assets.build_sample import build_sample
-from restok_cli.data.shards.dataset import SAMPLE_FOLDER, open_dataset
+from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.data.shards.layout import SAMPLE_FOLDER
 
 
 @pytest.fixture(scope="module")

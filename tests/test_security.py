@@ -20,8 +20,9 @@ from bombs import END, LIMIT, SIZE, member, png, sparse_member
 from pictures import write_pictures
 from webdataset.filters import shuffle
 
+from restok_cli.data.loading import streaming
 from restok_cli.data.loading.loader import batches
-from restok_cli.data.shards.dataset import open_dataset, streaming
+from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.errors import RestokError
 from restok_cli.weights import read_tensors
 
@@ -333,7 +334,7 @@ def write_hostile_tar(path: Path) -> Path:
 
 def write_hostile_set(folder: Path) -> Path:
     """A data set that somebody has published, whose pictures are none."""
-    from restok_cli.data.shards.dataset import Sample
+    from restok_cli.data.shards.layout import Sample
     from restok_cli.data.shards.writer import write_dataset
 
     good = [Sample("a", "png", png(), (16, 20), -1, {})]

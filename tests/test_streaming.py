@@ -18,7 +18,8 @@ import torch
 from pictures import noise
 from webdataset import TarWriter
 
-from restok_cli.data.images import center_crop, read_image, to_tensor
+from restok_cli.data.image_files import center_crop, read_image
+from restok_cli.data.images import to_tensor
 from restok_cli.data.loading.loader import batches, evaluation_batches
 from restok_cli.data.shards.dataset import StreamedSplit, open_dataset
 from restok_cli.errors import Interrupted, RestokError

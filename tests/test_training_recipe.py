@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from training_runs import HAR, TOKENIZER, break_steps, equal, log, state
 
+from restok_cli.commands.options import open_device
 from restok_cli.metrics.lpips import Lpips
 from restok_cli.model.levels import level_sizes
 from restok_cli.settings.training import (
@@ -24,7 +25,7 @@ from restok_cli.training.codebook import UseOfPossible
 from restok_cli.training.discriminator import PatchDiscriminator
 from restok_cli.training.har_loop import HarState
 from restok_cli.training.health import Health
-from restok_cli.training.update import Update
+from restok_cli.training.update import Update, autocast
 
 CPU = torch.device("cpu")
 
@@ -122,6 +123,20 @@ def test_a_compiled_model_trains_as_the_same_model_does(restok, tmp_path, tiny_m
     assert restok(*command, "-o", tmp_path / "plain").code == 0 and not graphs
     assert restok(*command, "--set", "compute.compile=true", "-o", tmp_path / "compiled").code == 0 and graphs
     assert equal(state(tmp_path / "compiled", 1), state(tmp_path / "plain", 1))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_convolutions_may_use_tf32_only_while_a_step_computes_in_16_bits(precision):
+    device, seen = open_device("cpu"), []
+    weight = nn.Linear(1, 1)
+    update = Update(weight, OptimizerConfig(), 1, precision)
+    with autocast(device, precision):
+        seen.append(torch.backends.cudnn.allow_tf32)
+        loss = weight(torch.ones(1, 1)).sum()
+    loss.register_hook(lambda _: seen.append(torch.backends.cudnn.allow_tf32))
+    update.backward(loss)
+    assert seen == [precision == "bf16"] * 2
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
 
 
 def test_a_step_that_one_optimizer_skips_leaves_the_other_and_its_loss_scale_alone():

@@ -7,8 +7,10 @@ import torch
 from pictures import noise
 from PIL import Image
 
-from restok_cli.data.images import center_crop, read_image, to_tensor
-from restok_cli.data.loading.transforms import NUM_VIEWS, Transform, make_views, random_crop, random_resized_box
+from restok_cli.data.image_files import center_crop, read_image
+from restok_cli.data.images import to_tensor
+from restok_cli.data.loading.transforms import Transform, make_views, random_crop, random_resized_box
+from restok_cli.data.shards.code_layout import NUM_VIEWS
 from restok_cli.errors import PictureError
 
 

@@ -221,7 +221,7 @@ def test_problems_are_one_line_each_on_stdout(restok, data):
 
 
 def test_damage_in_a_gzipped_shard_is_found(tmp_path, problems):
-    from restok_cli.data.shards.dataset import SAMPLE_FOLDER
+    from restok_cli.data.shards.layout import SAMPLE_FOLDER
 
     folder = shutil.copytree(SAMPLE_FOLDER, tmp_path / "sample")
     flip(folder / "validation-000000.tar.gz", 200_000)

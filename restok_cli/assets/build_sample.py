@@ -14,8 +14,8 @@ import tarfile
 from io import BytesIO
 from pathlib import Path
 
-from restok_cli.data.images import read_image
-from restok_cli.data.shards.dataset import SAMPLE_FOLDER, Manifest, Sample
+from restok_cli.data.image_files import read_image
+from restok_cli.data.shards.layout import SAMPLE_FOLDER, Manifest, Sample
 from restok_cli.data.shards.writer import write_dataset, write_manifest
 from restok_cli.data.sources.listing import split_by_hash
 from restok_cli.files import whole_folder
@@ -30,8 +30,9 @@ def build_sample(source: Path, out: Path) -> Manifest:
     class_names = list(dict.fromkeys(entry["subcategory"] for entry in entries))
     with tarfile.open(source / "noto-emoji-64.tar") as tar:
         samples = [
-            _sample(entry, tar.extractfile(entry["file"]).read(), class_names.index(entry["subcategory"]))
+            _sample(entry, file.read(), class_names.index(entry["subcategory"]))
             for entry in entries
+            if (file := tar.extractfile(entry["file"]))  # no folder, which would have no bytes
         ]
     with whole_folder(out) as temporary:
         for text in ("NOTICE", "LICENSE"):

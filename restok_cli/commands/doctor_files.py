@@ -116,8 +116,8 @@ def _is_weights(path: Path) -> bool:
 
 def check_path(path: str) -> Iterator[Finding]:
     """A data set, a code cache, a model or a run."""
-    from restok_cli.data.shards.code_cache import is_codes
-    from restok_cli.data.shards.dataset import is_dataset
+    from restok_cli.data.shards.code_layout import is_codes
+    from restok_cli.data.shards.layout import is_dataset
 
     check = _check_codes if is_codes(path) else _check_dataset if is_dataset(path) else _check_model
     try:

@@ -1,18 +1,14 @@
 """Options that several commands share, and what they mean. Nothing heavy is imported until it is needed."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from restok_cli.errors import UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL, check_output_file
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL
 from restok_cli.processes import parse_num_processes
 
-if TYPE_CHECKING:
-    import torch
-
-DEVICE_TYPES = ("cpu", "cuda", "mps")
 PICTURE_FOLDER = Path("pictures")  # where generate writes and evaluate reads, unless told otherwise
 SAMPLE_MODEL_NAME = "sample, the one of emoji that comes with restok"
 
@@ -144,7 +140,10 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on exactly where the 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder already holds.")]
 OverwriteFile = Annotated[bool, typer.Option("--overwrite", help="Replace the output file where it is there already.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps.")]
-Dtype = Annotated[Literal["float32", "bf16"], typer.Option(help="Precision of the model; bf16 is slow on most CPUs.")]
+Dtype = Annotated[
+    Literal["auto", "float32", "bf16"],
+    typer.Option(help="Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in bf16."),
+]
 NumProcesses = Annotated[
     int, typer.Option(parser=parse_num_processes, metavar="N", help="Processes that share the work; auto: one per GPU.")
 ]
@@ -175,40 +174,6 @@ Check = Annotated[
 def is_given(context: typer.Context, option: str) -> bool:
     """Whether the command line names the option, rather than leaving it at its default."""
     return context.get_parameter_source(option).name == "COMMANDLINE"
-
-
-def check_sheets(grid: Path | None, ladder: Path | None, overwrite: bool, *inputs: Path) -> None:
-    """Raises UsageError where --grid and --ladder cannot be written, or are the same file."""
-    for option, path in (("--grid", grid), ("--ladder", ladder)):
-        check_output_file(option, path, ".png", overwrite, *inputs)
-    if grid and ladder and grid.resolve() == ladder.resolve():
-        raise UsageError(f"--grid and --ladder are both {grid}; give two files")
-
-
-def open_device(name: str) -> "torch.device":
-    """The device called `name`. Raises UsageError where this machine has none such."""
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.split(":")[0] not in DEVICE_TYPES:
-        raise UsageError(f"--device {name}: no such device; take one of auto, {', '.join(DEVICE_TYPES)}")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"--device {name} cannot be used here ({reason}); take cpu, or auto") from error
-    if device.type == "cpu" and device.index:
-        raise UsageError(f"--device {name}: there is one cpu; take cpu, or auto")
-    return device
-
-
-def torch_dtype(name: str) -> "torch.dtype":
-    """The dtype that --dtype names."""
-    import torch
-
-    return {"float32": torch.float32, "bf16": torch.bfloat16}[name]
 
 
 def check_resume(resume: bool, overwrite: bool) -> None:

@@ -180,7 +180,7 @@ def verify(
 
       restok prepare verify data/photos
     """
-    from restok_cli.data.shards.code_cache import is_codes
+    from restok_cli.data.shards.code_layout import is_codes
     from restok_cli.data.shards.verify import verify_dataset
     from restok_cli.data.shards.verify_codes import verify_codes
     from restok_cli.machine import available_cores
@@ -220,7 +220,7 @@ def sample(out: Output, overwrite: OverwriteDataset = False, as_json: CountsAsJs
 
       restok prepare sample data/emoji
     """
-    from restok_cli.data.shards.dataset import own_files
+    from restok_cli.data.shards.layout import own_files
     from restok_cli.data.shards.writer import write_sample
 
     check_output_folder(out, overwrite, own_files(out).__contains__)
@@ -231,7 +231,7 @@ def sample(out: Output, overwrite: OverwriteDataset = False, as_json: CountsAsJs
 
 def _check_output(out: Path, overwrite: bool) -> None:
     """Check that a data set may be made in `out`: also where one is half done there, which may then go on."""
-    from restok_cli.data.shards.dataset import WORK_FOLDER, own_files
+    from restok_cli.data.shards.layout import WORK_FOLDER, own_files
     from restok_cli.data.sources.preparation import is_half_done
 
     clear_beside(out / WORK_FOLDER)
@@ -245,7 +245,7 @@ def _check_apart(pictures: Path, out: Path) -> None:
 
 
 def _prepare(plan: "Plan", out: Path, jobs: int | None, overwrite: bool, as_json: bool) -> None:
-    from restok_cli.data.shards.dataset import BAD_LIST
+    from restok_cli.data.shards.layout import BAD_LIST
     from restok_cli.data.sources.preparation import prepare_dataset
     from restok_cli.machine import available_cores
 

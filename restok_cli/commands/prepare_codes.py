@@ -15,9 +15,7 @@ from restok_cli.commands.options import (
     Dtype,
     MaxMemberBytes,
     NumProcesses,
-    open_device,
     parse_model,
-    torch_dtype,
 )
 from restok_cli.console import Progress, counted, note
 from restok_cli.errors import Interrupted
@@ -29,10 +27,10 @@ from restok_cli.room import check_memory
 if TYPE_CHECKING:
     import torch
 
-    from restok_cli.data.shards.code_cache import CodeManifest, CodePlan
+    from restok_cli.data.shards.code_layout import CodeManifest, CodePlan
     from restok_cli.data.shards.dataset import Dataset, Split
     from restok_cli.model.tokenizer import Tokenizer
-    from restok_cli.pretrained.folder import ModelFolder
+    from restok_cli.pretrained.folder import TokenizerFolder
 
 Shards = list[tuple[str, int]]  # of a code cache: split and number
 
@@ -54,7 +52,7 @@ def codes(
     max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
     num_processes: NumProcesses = 1,
     device: Device = "auto",
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the codes that OUT already holds.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of OUT.")] = False,
 ) -> None:
@@ -78,6 +76,7 @@ def codes(
     run_in_processes(num_processes)
     from restok_cli.data.shards.code_writer import finish_codes
     from restok_cli.data.shards.dataset import StreamedSplit, open_dataset
+    from restok_cli.devices import chosen_dtype, open_device, torch_dtype
     from restok_cli.pretrained.folder import load_for_use, open_tokenizer
 
     dataset = open_dataset(data, max_member_bytes=max_member_bytes)
@@ -86,6 +85,7 @@ def codes(
         if isinstance(split, StreamedSplit):
             raise split.refusal()
     torch_device = local_device(open_device(device))
+    dtype = chosen_dtype(dtype, torch_device)
     connect(torch_device)
     model = open_tokenizer(tokenizer)
     height, width = model.config.image_size
@@ -105,9 +105,9 @@ def codes(
             report(out, finish_codes(out, plan, num_shards), dataset, as_json)
 
 
-def make_plan(dataset: "Dataset", tokenizer: "ModelFolder", views: str, dtype: str) -> "CodePlan":
+def make_plan(dataset: "Dataset", tokenizer: "TokenizerFolder", views: str, dtype: str) -> "CodePlan":
     """What decides every code."""
-    from restok_cli.data.shards.code_cache import SAMPLES_PER_SHARD, CodePlan
+    from restok_cli.data.shards.code_layout import SAMPLES_PER_SHARD, CodePlan
     from restok_cli.pretrained.folder import fingerprint
 
     return CodePlan(
@@ -176,7 +176,7 @@ def encode_shards(
     """
     from restok_cli.data.loading.batching import BROKEN_LIMIT, BrokenSamples, verify_advice
     from restok_cli.data.loading.loader import load_views
-    from restok_cli.data.shards.code_cache import NUM_VIEWS
+    from restok_cli.data.shards.code_layout import NUM_VIEWS
     from restok_cli.data.shards.code_writer import shard_path, write_code_shard
 
     splits = {name: dataset.split(name) for name in dataset.splits}

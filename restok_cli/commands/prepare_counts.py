@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from restok_cli.console import counted, note
 
 if TYPE_CHECKING:
-    from restok_cli.data.shards.dataset import Manifest
+    from restok_cli.data.shards.layout import Manifest
 
 
 def print_counts(

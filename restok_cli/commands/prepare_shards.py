@@ -67,7 +67,7 @@ def shards(
       restok prepare shards 'https://host/{00..46}.tar' data/x --num-classes 12
     """
     from restok_cli.console import readable
-    from restok_cli.data.shards.dataset import BAD_LIST
+    from restok_cli.data.shards.layout import BAD_LIST
     from restok_cli.data.sources import existing
     from restok_cli.data.sources.intake import Rules
     from restok_cli.machine import available_cores
@@ -121,7 +121,7 @@ def _stated_classes(file: str | None, count: int | None) -> list[str] | None:
 
 def _check_shards_output(paths: list[Path], out: Path | None, overwrite: bool) -> Path:
     """The folder that a data set of shards may be described in; `paths` are those of them that are on this disk."""
-    from restok_cli.data.shards.dataset import is_dataset, own_files
+    from restok_cli.data.shards.layout import is_dataset, own_files
 
     if out is not None:
         here = out.resolve()

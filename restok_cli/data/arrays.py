@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-import torch
 
 from restok_cli.console import no_warnings
 
@@ -108,20 +107,26 @@ def check_room(headers: Iterable[Header], path: Path, max_bytes: int | None = No
 
 
 def map_array(path: Path) -> np.ndarray:
-    """The array in a .npy file, read-only, mapped from the disk: it takes no memory of its own.
-
-    Unlike NumPy's own mapping it keeps no file open, of which a process may have only about a thousand, and large data
-    sets have more shards than that.
+    """The array in a .npy file, read-only, mapped from the disk: it takes no memory, but keeps the file open.
 
     Raises OSError where there is no such file, ValueError where it is none of ours or is cut short.
     """
+    header, start = find_numbers(path)
+    return view_numbers(np.memmap(path, np.uint8, "r").view(np.ndarray), header, start)
+
+
+def find_numbers(path: Path) -> tuple[Header, int]:
+    """The header of a .npy file, and the byte where its numbers begin. Raises as `map_array` does."""
     with open(path, "rb") as file:
         header = read_header(file)
         start = file.tell()
-    end = start + header.num_bytes
-    if path.stat().st_size != end:
-        raise ValueError(f"not {end} bytes of plain numbers")
-    contents = torch.from_file(str(path), shared=False, size=end, dtype=torch.uint8).numpy()
+    if path.stat().st_size != start + header.num_bytes:
+        raise ValueError(f"not {start + header.num_bytes} bytes of plain numbers")
+    return header, start
+
+
+def view_numbers(contents: np.ndarray, header: Header, start: int) -> np.ndarray:
+    """The array in the bytes of a whole .npy file, uint8 (n,): not copied, read-only."""
     array = contents[start:].view(header.dtype).reshape(header.shape, order="F" if header.fortran_order else "C")
     array.flags.writeable = False
     return array

@@ -3,7 +3,7 @@
 import tarfile
 
 from restok_cli.console import readable
-from restok_cli.data.images import IMAGE_SUFFIXES
+from restok_cli.data.image_files import IMAGE_SUFFIXES
 
 
 def split_name(name: str) -> tuple[str, str]:

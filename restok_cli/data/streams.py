@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 from restok_cli.console import counted, note, readable
 from restok_cli.data.names import split_picture_name
-from restok_cli.data.shards.dataset import MAX_CLASS_ID, NO_CLASS
+from restok_cli.data.shards.layout import MAX_CLASS_ID, NO_CLASS
 from restok_cli.data.shards.tars import Contents, contents, read_members, refuse_linked_picture, unpacked
 from restok_cli.data.sources.walk import is_hidden
 from restok_cli.errors import RestokError

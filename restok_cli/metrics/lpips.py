@@ -50,6 +50,7 @@ class Lpips(nn.Module):
     def forward(self, images: Tensor, others: Tensor) -> Tensor:
         """The distance of each pair of images (B, 3, H, W) in [0, 1]: (B,), 0 for equal ones.
 
+        Under autocast the convolutions run in its dtype, and features are compared in that of the weights.
         Raises RestokError for pictures of fewer than SMALLEST_SIDE pixels a side.
         """
         height, width = images.shape[2:]
@@ -60,11 +61,7 @@ class Lpips(nn.Module):
         for i, places in enumerate(STAGES):
             # stage by stage, so that features that need no gradient are gone before the next are made
             a, b = self._stage(a, places, i > 0), self._stage(b, places, i > 0)
-            # F.normalize and not a division by the root: that has no gradient where all channels are 0
-            difference = (F.normalize(a, dim=1, eps=1e-10) - F.normalize(b, dim=1, eps=1e-10)).square()
-            distances = distances + torch.einsum("bchw,c->b", difference, self.get_buffer(f"lin{i}")) / (
-                difference.shape[2] * difference.shape[3]
-            )
+            distances = distances + _distance(a, b, self.get_buffer(f"lin{i}"))
         return distances
 
     def _scaled(self, images: Tensor) -> Tensor:
@@ -76,6 +73,15 @@ class Lpips(nn.Module):
         for place in places:
             features = F.relu(self.features[str(place)](features), inplace=True)
         return features
+
+
+def _distance(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
+    """Between features (B, C, H, W), their channels weighted: (B,)."""
+    with torch.autocast(a.device.type, enabled=False):
+        # F.normalize and not a division by the root: that has no gradient where all channels are 0
+        a, b = (F.normalize(features.to(weights.dtype), dim=1, eps=1e-10) for features in (a, b))
+        difference = (a - b).square()
+        return torch.einsum("bchw,c->b", difference, weights) / (difference.shape[2] * difference.shape[3])
 
 
 def open_lpips(vgg_weights: Path | None, device: torch.device, option: str = "--vgg-weights FILE") -> Lpips:

@@ -25,10 +25,12 @@ from torch import Tensor
 
 from restok_cli.console import counted, note, readable
 from restok_cli.data.arrays import MAX_UNPACKED, NPZ_ERRORS, open_member, read_member
+from restok_cli.data.image_files import PNG_DEPTH, center_crop, open_image, read_file, read_image
 from restok_cli.data.image_folders import PICTURE_MANIFEST, check_picture
-from restok_cli.data.images import PNG_DEPTH, center_crop, open_image, read_file, read_image, to_tensor
+from restok_cli.data.images import to_tensor
 from restok_cli.data.names import split_picture_name
-from restok_cli.data.shards.dataset import is_dataset, open_dataset
+from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.data.shards.layout import is_dataset
 from restok_cli.data.shards.manifests import locate
 from restok_cli.data.shards.tars import list_files, why_unread
 from restok_cli.data.sources.walk import find_images, is_hidden, tars_in

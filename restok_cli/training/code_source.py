@@ -8,13 +8,15 @@ from torch import Tensor
 
 from restok_cli.data.images import to_float
 from restok_cli.data.loading.batching import to_device
+from restok_cli.data.loading.code_batches import code_batches, evaluation_code_batches
 from restok_cli.data.loading.loader import batches, evaluation_batches
-from restok_cli.data.shards.code_cache import CodeCache, code_batches, evaluation_code_batches, is_codes, open_codes
+from restok_cli.data.shards.code_cache import CodeCache, open_codes
+from restok_cli.data.shards.code_layout import is_codes
 from restok_cli.data.shards.dataset import Dataset, open_dataset
 from restok_cli.errors import UsageError
 from restok_cli.files import MAX_MEMBER_BYTES
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import ModelFolder, fingerprint
+from restok_cli.pretrained.folder import TokenizerFolder, fingerprint
 from restok_cli.processes import rank, world_size
 from restok_cli.settings.training import HarRunConfig
 
@@ -109,7 +111,7 @@ class EncodedPictures:
 
 def open_source(
     path: str,
-    tokenizer_folder: ModelFolder,
+    tokenizer_folder: TokenizerFolder,
     tokenizer: Tokenizer,
     device: torch.device,
     allow_pipe: bool = False,

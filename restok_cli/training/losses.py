@@ -1,9 +1,10 @@
 """The terms of the tokenizer's loss, and of its discriminator's. They know no optimizer.
 
-All are means over the pictures given, in float32, and wait for no device. All chance comes in `draws`, one row of
-NUM_DRAWS numbers for each picture, so that a picture fares the same in whatever batch and on whichever process. Who
-else is in the micro-batch matters to three terms only: the entropy loss, which is about evenness over it; LeCam, which
-takes the mean of its logits; and what the heads on DINO say, which share statistics among 8 (see VirtualBatchNorm).
+All are means over the pictures given, in float32 but for what networks compute, and wait for no device. All chance
+comes in `draws`, one row of NUM_DRAWS numbers for each picture, so that a picture fares the same in whatever batch and
+on whichever process. Who else is in the micro-batch matters to three terms only: the entropy loss, which is about
+evenness over it; LeCam, which takes the mean of its logits; and what the heads on DINO say, which share statistics
+among 8 (see VirtualBatchNorm).
 """
 
 from pathlib import Path
@@ -61,8 +62,10 @@ class TokenizerLosses:
             if config.loss.entropy_weight > 0:
                 weighted["entropy_loss"] = config.loss.entropy_weight, quantizer.entropy_loss(result.latents)
             if self.lpips is not None:
-                seen = self.lpips(*pad_and_crop(fakes, images, draws[:, :CROP_DRAWS]))
-                weighted["perceptual_loss"] = config.loss.perceptual_weight, seen.mean()
+                seen, real = pad_and_crop(fakes, images, draws[:, :CROP_DRAWS])
+        if self.lpips is not None:
+            distances = self.lpips(seen, real.detach())  # of which no graph is kept: nobody asks for its gradients
+            weighted["perceptual_loss"] = config.loss.perceptual_weight, distances.mean()
         if self.teacher is not None:
             weighted |= alignment_losses(result, self.teacher(images), config.alignment)
         if discriminator is not None:

@@ -67,7 +67,7 @@ class Trackers:
         """Show a picture file in the trackers that can."""
         import numpy as np
 
-        from restok_cli.data.images import read_image
+        from restok_cli.data.image_files import read_image
 
         for name in self.running.keys() & set(WITH_PICTURES):
             pixels = np.asarray(read_image(picture, str(picture)))

@@ -1,6 +1,7 @@
 """How one step moves the weights of one model: scaled gradients, clipping, AdamW; and when it does not move them."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -14,9 +15,26 @@ Precision = Literal["float32", "bf16", "fp16"]
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
-    """Forward passes in the block run their matrix products in `precision`; the weights stay float32."""
-    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "float32")
+@contextmanager
+def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Forward passes in the block run their matrix products in `precision`; the weights stay float32.
+
+    In 16 bits, convolutions that stay in float32 may round what they multiply to TF32.
+    """
+    dtype, is_short = DTYPES[precision], precision != "float32"
+    with tf32(is_short), torch.autocast(device.type, dtype, enabled=is_short):
+        yield
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether float32 convolutions on a GPU may use TF32, of 10 bits; products of matrices never do."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 class Update:
@@ -27,7 +45,7 @@ class Update:
     """
 
     def __init__(self, model: nn.Module, config: OptimizerConfig, max_steps: int, precision: Precision):
-        self.model, self.config, self.max_steps = model, config, max_steps
+        self.model, self.config, self.max_steps, self.precision = model, config, max_steps, precision
         self.learning_rate = 0.0  # of the last step
         self.optimizer = make_optimizer(model, config)
         device = next(model.parameters()).device
@@ -40,7 +58,8 @@ class Update:
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of `loss` to those that wait for the step."""
         self.broken += ~loss.detach().isfinite()
-        self.scaler.scale(loss).backward()
+        with tf32(self.precision != "float32"):
+            self.scaler.scale(loss).backward()
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
         """Do step `step` (from 0). Returns the norm of the gradients before clipping, and whether the weights moved."""

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from restok_cli.__main__ import keep_memory, round_alike
+from restok_cli.__main__ import keep_memory
+from restok_cli.machine import round_alike
 
 round_alike()  # as every restok command does first
 keep_memory()
@@ -21,10 +22,10 @@ keep_memory()
 import torch  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
+from restok_cli.cpu.rewrite import pack  # noqa: E402
 from restok_cli.data.images import to_float  # noqa: E402
 from restok_cli.inference.coding import decode_codes, encode_images  # noqa: E402
 from restok_cli.model.config import TokenizerConfig  # noqa: E402
-from restok_cli.model.packing import pack  # noqa: E402
 from restok_cli.model.tokenizer import Tokenizer  # noqa: E402
 
 

@@ -142,7 +142,7 @@ def machine(smoke: bool) -> str:
 
 @contextlib.contextmanager
 def tf32(enabled: bool) -> Iterator[None]:
-    """NVIDIA_TF32_OVERRIDE is not set here, as `restok` sets it, since it cannot be undone within a process."""
+    """Let convolutions and products round what they multiply to 10 bits, or not."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = enabled
     try:

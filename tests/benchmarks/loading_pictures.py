@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from restok_cli.data.images import read_image
+from restok_cli.data.image_files import read_image
 from restok_cli.data.loading.batching import micro_batches
 from restok_cli.data.loading.transforms import Transform, random_crop, random_resized_crop
-from restok_cli.data.shards.dataset import INDEX_DTYPE, open_dataset
+from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.data.shards.layout import INDEX_DTYPE
 
 NUM_PICTURES, ROUNDS, SIZE = 40, 5, (256, 256)
 SHARDS, SAMPLES_PER_SHARD, LOOK_UPS = 320, 4000, 200_000

@@ -17,12 +17,12 @@ from copy import deepcopy
 import torch
 from coding import count_flops, resident, share  # which sets how products round, before any is made
 
+from restok_cli.cpu.rewrite import pack, quantize_linears
 from restok_cli.files import SAMPLE_MODEL
 from restok_cli.inference.coding import decode_codes
 from restok_cli.metrics.pixels import psnr
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
-from restok_cli.model.packing import pack, quantize_linears
 from restok_cli.model.sampling import SamplingOptions, sample, sampling_cache, seeded_uniforms
 from restok_cli.pretrained.folder import find_tokenizer, load_model, open_har
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Dataset
 
-from restok_cli.data.images import center_crop, find_jpeg_decoder, to_tensor
+from restok_cli.data.image_files import center_crop
+from restok_cli.data.images import to_tensor
 from restok_cli.data.loading.batching import (
     BROKEN_LIMIT,
     Batch,
@@ -16,9 +17,11 @@ from restok_cli.data.loading.batching import (
     micro_batches,
     verify_advice,
 )
-from restok_cli.data.loading.transforms import Crop, Transform, Views, make_views
+from restok_cli.data.loading.jpeg import find_jpeg_decoder
+from restok_cli.data.loading.streaming import streamed_batches, streamed_evaluation_batches
+from restok_cli.data.loading.transforms import Crop, Transform, make_views
+from restok_cli.data.shards.code_layout import Views
 from restok_cli.data.shards.dataset import Split, StreamedSplit
-from restok_cli.data.shards.streaming import streamed_batches, streamed_evaluation_batches
 from restok_cli.errors import PictureError, RestokError
 
 
@@ -82,7 +85,7 @@ def batches(
     return _load(_Pictures(split, transform, broken.num_allowed), visits, num_workers, broken)
 
 
-class _Pictures:
+class _Pictures(Dataset):
     """What DataLoader asks for batches. An error comes back as a value: raised, it would bring a worker's traceback."""
 
     def __init__(self, split: Split, transform: Transform, num_allowed: int):
@@ -164,7 +167,8 @@ class _Views(Dataset):
     """What DataLoader asks for views; errors come back as values here too."""
 
     def __init__(self, split: Split, image_size: tuple[int, int], views: Views):
-        self.split, self.image_size, self.views = split, image_size, views
+        self.split, self.image_size = split, image_size
+        self.views: Views = views
 
     def __getitem__(self, sample: int) -> tuple[torch.Tensor | None, str] | RestokError:
         try:

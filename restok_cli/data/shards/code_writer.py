@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from restok_cli.data.arrays import map_array
-from restok_cli.data.loading.transforms import NUM_VIEWS
-from restok_cli.data.shards.code_cache import (
+from restok_cli.data.shards.code_layout import (
     CODE_FILES,
     CODES_FILE,
     MADE,
+    NUM_VIEWS,
     UNFINISHED_FILE,
     CodeManifest,
     CodePlan,

@@ -1,132 +1,43 @@
-"""Data sets on disk: tar shards that any WebDataset reader takes, with an index beside each so that ours can seek.
-
-    dataset.json           what there is: splits, shards and their hashes, class names, where it came from
-    train-000000.tar       samples one after the other: <key>.cls  <key>.json  <key>.<picture suffix>
-    train-000000.npy       where each picture lies in the tar, its class, a checksum of the sample
-    _info.json             the same shards for timm
-    bad.jsonl              the pictures that were left out, and why
-
-The set that comes with restok has its shards gzipped; everything else about it is the same.
-"""
+"""Reading data sets on disk (see `layout`): samples by their number."""
 
 import gzip
-import hashlib
-import json
 import math
 import os
-import re
 import zlib
 from functools import cached_property
 from itertools import accumulate, chain
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
-from pydantic import Field, model_validator
 from zlib_ng import zlib_ng
 
-from restok_cli.console import counted, note
-from restok_cli.data.arrays import map_array
-from restok_cli.data.images import check_size, read_image
+from restok_cli.console import note
+from restok_cli.data.image_files import check_size, read_image
 from restok_cli.data.names import key_in, name_in
-from restok_cli.data.shards.manifests import Made, locate
+from restok_cli.data.shards.layout import (
+    INDEX_DTYPE,
+    MADE,
+    MANIFEST,
+    NO_CLASS,
+    SAMPLE_FOLDER,
+    TAR_BLOCK,
+    Manifest,
+    ShardInfo,
+    fingerprint,
+    index_path,
+    is_in_order,
+    padded,
+    read_manifest,
+)
+from restok_cli.data.shards.manifests import locate
+from restok_cli.data.shards.mapping import map_shard
 from restok_cli.errors import PictureError, RestokError, UsageError, did_you_mean
 from restok_cli.files import MAX_MEMBER_BYTES
-from restok_cli.schema import Count, PositiveCount, Schema
 
-MADE = Made("the data set", "restok prepare")
-MANIFEST = "dataset.json"
-SAMPLE_FOLDER = Path(__file__).parents[2] / "assets" / "sample"
-SAMPLES_PER_SHARD = 4000
 MAX_UNPACKED = 256 << 20  # bytes, of all gzipped shards of a data set
-TAR_BLOCK = 512
-NO_CLASS = -1
-MAX_CLASS_ID = 2**31 - 1
 MOST_CHECKED = 2**20  # bytes of a sample before its picture that are read to check both; others' shards may have more
-
-SHARD_FILE = re.compile(r"[A-Za-z0-9_-]+\.tar(\.gz)?")
-
-TIMM_MANIFEST = "_info.json"
-BAD_LIST = "bad.jsonl"
-SAMPLE_TEXTS = ("NOTICE", "LICENSE")
-WORK_FOLDER = ".partial"  # where a data set is being made
-REPLACED = "replaced.json"  # in it, the dataset.json of the data set that is being replaced
-IN_PLACE = {"shards": "described where they lay"}  # of the provenance, where `prepare` has not made the tars
-
-# The checksum is a CRC-32 of all from the end of the picture before this one to its own: of its sample, in our tars.
-INDEX_DTYPE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("class_id", "<i4"), ("checksum", "<u4")])
-
-
-class ShardInfo(Schema):
-    """One shard; size and hash are those of the plain tar, so that gzip changes neither them nor the fingerprint."""
-
-    file: str = Field(pattern=f"^{SHARD_FILE.pattern}$")
-    num_samples: PositiveCount
-    bytes: Count
-    sha256: str
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.num_samples * 2 * TAR_BLOCK > self.bytes:  # a header and a picture each
-            raise ValueError(f"{self.file} of {self.bytes} bytes has no room for {counted(self.num_samples, 'sample')}")
-        return self
-
-
-class SplitInfo(Schema):
-    num_samples: Count  # 0 where the shards are elsewhere and nobody has counted
-    shards: list[ShardInfo] = Field([])
-    urls: list[str] = Field([])  # of shards that are streamed, since they are elsewhere; then there are no others
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if bool(self.shards) == bool(self.urls) or (self.shards and not self.num_samples):
-            raise ValueError("a split is either shards with samples in them, or urls")
-        return self
-
-
-class Manifest(Schema):
-    """What dataset.json says."""
-
-    format_version: Literal[1] = 1
-    name: str
-    splits: dict[str, SplitInfo] = Field(min_length=1)
-    class_names: list[str]  # the class id is the place in this list; empty where there are no classes
-    image_size: tuple[PositiveCount, PositiveCount] | None  # (height, width) where all pictures share one
-    provenance: dict[str, str]
-    fingerprint: str  # two data sets with the same one hold the same samples in the same order
-
-
-def fingerprint(splits: dict[str, SplitInfo], class_names: list[str]) -> str:
-    """What two data sets share that hold the same samples in the same order under the same class names."""
-    contents = {split: [shard.sha256 for shard in info.shards] or info.urls for split, info in splits.items()}
-    return hashlib.sha256(json.dumps([contents, class_names], sort_keys=True).encode()).hexdigest()
-
-
-class Sample(NamedTuple):
-    """One picture on its way into a shard."""
-
-    key: str  # at most 80 bytes, no dots, no slashes
-    suffix: str  # of the picture's file, without the dot
-    picture: bytes
-    size: tuple[int, int]  # (height, width)
-    class_id: int  # NO_CLASS where there are no classes
-    info: dict[str, str | int]  # goes into <key>.json
-
-
-def padded(length: int) -> int:
-    """The bytes that a member of so many bytes takes in a tar."""
-    return -(-length // TAR_BLOCK) * TAR_BLOCK
-
-
-def is_in_order(index: np.ndarray, num_bytes: int) -> bool:
-    """Whether the samples of an index follow each other in a tar of so many bytes, with room for headers between."""
-    if index["offset"].max() > num_bytes:  # first, as sums of larger numbers would begin anew at 0
-        return False
-    starts = index["offset"].astype(np.int64) - TAR_BLOCK
-    ends = index["offset"].astype(np.int64) + index["length"]
-    return not ((starts < 0).any() or (starts[1:] < ends[:-1]).any() or ends[-1] > num_bytes)
 
 
 class Shard:
@@ -144,11 +55,13 @@ class Shard:
         """One entry (offset, length, class_id, checksum) per sample; mapped from the disk, not loaded."""
         path = index_path(self.path)
         try:
-            index = map_array(path)
+            index = map_shard(path)
         except (OSError, ValueError) as error:
             raise MADE.damaged(path, "is missing or no index") from error
         if index.dtype != INDEX_DTYPE or index.shape != (self.num_samples,):
             raise MADE.damaged(path, f"does not index the {self.num_samples} samples that {MANIFEST} speaks of")
+        if self.info.index_crc32 not in (None, zlib_ng.crc32(index.view(np.uint8))):
+            raise MADE.damaged(path, "is not as it was prepared")
         if not is_in_order(index, self.info.bytes):
             raise MADE.damaged(path, "is no index: its samples overlap, or lie outside the shard")
         lowest, highest = (0, self.num_classes - 1) if self.num_classes else (NO_CLASS, NO_CLASS)
@@ -340,11 +253,6 @@ class Dataset:
         return Split(name, [Shard(self.folder / shard.file, shard, *limits) for shard in info.shards])
 
 
-def is_dataset(path: str | Path) -> bool:
-    """Whether `path` means a data set: a folder that `restok prepare` made, or the word `sample`."""
-    return str(path) == "sample" or (Path(path) / MANIFEST).is_file()
-
-
 def open_dataset(path: str | Path, allow_pipe: bool = False, max_member_bytes: int = MAX_MEMBER_BYTES) -> Dataset:
     """Open a folder that `restok prepare` made, or by the word `sample` the data set that comes with restok.
 
@@ -381,59 +289,3 @@ def shell_command(url: str) -> str | None:
         return url.partition(":")[2] or " " if urlsplit(url).scheme == "pipe" else None
     except ValueError:  # no URL at all
         return None
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """What the dataset.json in `folder` says. Raises UsageError where there is none, RestokError for a damaged one."""
-    path = folder / MANIFEST
-    if not path.is_file():
-        if folder.is_dir():
-            raise UsageError(
-                f"{folder} is not a data set; `restok prepare folder {folder} OUT` makes one of its pictures"
-            )
-        raise UsageError(
-            f"{folder}: no such data set; give a folder that `restok prepare folder PICTURES OUT` made,"
-            " or the word sample"
-        )
-    return MADE.read(Manifest, path)
-
-
-def index_path(shard: Path) -> Path:
-    """Where the index of a shard lies."""
-    return shard.with_name(shard.name.partition(".")[0] + ".npy")
-
-
-def own_files(folder: Path) -> set[str]:
-    """What --overwrite may delete of `folder`: the files of the data set that `prepare` made there, or is making.
-
-    A name that looks like one of ours is none: dataset.json must speak of the file. Paths are relative to `folder`.
-    """
-    work = folder / WORK_FOLDER
-    files = {f"{WORK_FOLDER}/{path.name}" for path in work.iterdir()} if work.is_dir() else set()
-    for path in (folder / MANIFEST, work / MANIFEST, work / REPLACED):
-        if path.is_file():
-            files |= _listed_files(path)
-    return files
-
-
-def _listed_files(path: Path) -> set[str]:
-    """What is ours of a data set by its dataset.json; of a damaged one nothing is known."""
-    try:
-        manifest = MADE.read(Manifest, path)
-    except RestokError:
-        return set()
-    shards = [shard.file for split in manifest.splits.values() for shard in split.shards]
-    files = {MANIFEST, BAD_LIST, *(index_path(Path(shard)).name for shard in shards)}
-    if manifest.provenance.items() >= IN_PLACE.items():
-        return files
-    if manifest.fingerprint == read_manifest(SAMPLE_FOLDER).fingerprint:
-        files.update(SAMPLE_TEXTS)
-    return files | {TIMM_MANIFEST, *shards}
-
-
-def is_index(path: Path) -> bool:
-    """Whether the file is the index of a shard."""
-    try:
-        return map_array(path).dtype == INDEX_DTYPE
-    except (OSError, ValueError):
-        return False

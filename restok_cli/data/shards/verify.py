@@ -11,7 +11,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from tarfile import TarInfo
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from restok_cli.console import Progress, counted
 from restok_cli.data.arrays import map_array
 from restok_cli.data.jobs import run_jobs
 from restok_cli.data.names import key_in
-from restok_cli.data.shards.dataset import (
+from restok_cli.data.shards.layout import (
     INDEX_DTYPE,
     NO_CLASS,
     SAMPLE_FOLDER,
@@ -143,7 +143,7 @@ def _verify_shard(
 
 
 def _open(path: Path) -> BinaryIO:
-    return gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
+    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else open(path, "rb")
 
 
 def _verify_index(path: Path, shard: ShardInfo, max_member_bytes: int) -> tuple[np.ndarray | None, list[Problem]]:

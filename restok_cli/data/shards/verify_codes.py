@@ -4,17 +4,17 @@ from pathlib import Path
 
 import numpy as np
 
-from restok_cli.data.loading.transforms import NUM_VIEWS
-from restok_cli.data.shards.code_cache import (
+from restok_cli.data.shards.code_layout import (
     CODES_FILE,
     MADE,
+    NUM_VIEWS,
     CodeManifest,
-    CodeShard,
     CodeShardInfo,
     check_finished,
     checksum,
     fingerprint,
     impossible,
+    open_records,
 )
 from restok_cli.data.shards.verify import Problem, Verification, doubled_keys
 from restok_cli.data.sources.walk import is_hidden
@@ -53,7 +53,7 @@ def _verify_shard(
 ) -> tuple[list[str], list[Problem]]:
     """The keys in a shard, and what is wrong there."""
     try:
-        records = CodeShard(path, info, manifest, num_views).mapped
+        records = open_records(path, info, manifest, num_views)
     except RestokError:
         what = "is cut short, or its header was changed" if path.exists() else "is missing"
         return [], [Problem(path.name, None, what)]

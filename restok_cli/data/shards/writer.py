@@ -1,6 +1,6 @@
 """Data sets onto the disk: shards, the index beside each, dataset.json. The same samples give the same bytes.
 
-Tars are written by webdataset and read by anything; dataset.json describes them for restok, _info.json for timm.
+The tars are what any WebDataset reader takes; dataset.json describes them for restok, _info.json for timm.
 """
 
 import gzip
@@ -12,13 +12,12 @@ from importlib.metadata import version
 from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
-from webdataset import TarWriter
 from zlib_ng import zlib_ng
 
-from restok_cli.data.shards.dataset import (
+from restok_cli.data.shards.layout import (
     INDEX_DTYPE,
     MANIFEST,
     NO_CLASS,
@@ -81,45 +80,39 @@ class DigestingFile:
         return data
 
 
-class AlikeTarFile(tarfile.TarFile):
-    """Writes the bytes that TarFile writes of files whose headers differ in name, size and checksum only, but sooner.
+class ShardTar(tarfile.TarFile):
+    """Writes the bytes that TarFile writes of read-only files without owner and time, but sooner.
 
-    `header` is one of them, of an empty file without a name. A header has the name in bytes 0 to 99, the size in 11
-    octal digits from byte 124, the sum of its bytes in 6 from byte 148. Files to add are BytesIO.
+    Their headers differ in name, size and checksum only: bytes 0 to 99, 11 octal digits from byte 124, and the sum of
+    the header's bytes in 6 from byte 148.
     """
 
-    def __init__(self, file: DigestingFile, header: bytes):
-        super().__init__(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
-        self._header = header
-        self._sum = int(header[148:154], 8) - sum(header[124:135])
+    def __init__(self, file: DigestingFile):
+        super().__init__(fileobj=cast(BinaryIO, file), mode="w", format=tarfile.USTAR_FORMAT)
+        self._header = _member("").tobuf(tarfile.USTAR_FORMAT)
+        self._sum = int(self._header[148:154], 8) - sum(self._header[124:135])
 
-    def addfile(self, tarinfo: tarfile.TarInfo, fileobj: BytesIO) -> None:
-        name, size = tarinfo.name.encode(self.encoding, self.errors), b"%011o" % tarinfo.size
-        if len(name) > tarfile.LENGTH_NAME or len(size) > 11:
-            super().addfile(tarinfo, fileobj)  # which divides the name, or refuses either
+    def add_bytes(self, name: str, data: bytes) -> None:
+        """Add a file. Raises ValueError where its name is too long for a tar."""
+        encoded, size = name.encode(self.encoding, self.errors), b"%011o" % len(data)
+        if len(encoded) > tarfile.LENGTH_NAME or len(size) > 11:
+            member = _member(name)
+            member.size = len(data)
+            self.addfile(member, BytesIO(data))  # which divides the name, or refuses either
             return
         header = bytearray(self._header)
-        header[: len(name)] = name
+        header[: len(encoded)] = encoded
         header[124:135] = size
-        header[148:154] = b"%06o" % (self._sum + sum(name) + sum(size))
-        padding = bytes(padded(tarinfo.size) - tarinfo.size)
-        for piece in (header, fileobj.getvalue(), padding):
+        header[148:154] = b"%06o" % (self._sum + sum(encoded) + sum(size))
+        for piece in (header, data, bytes(padded(len(data)) - len(data))):
             self.fileobj.write(piece)
-        self.offset += TAR_BLOCK + padded(tarinfo.size)
+        self.offset += TAR_BLOCK + padded(len(data))
 
 
-class FileTarWriter(TarWriter):
-    """The same tars in less time: webdataset takes the mode for pipes, which copies everything in pieces of 10 KB."""
-
-    def __init__(self, file: DigestingFile):
-        super().__init__(file, user="", group="", mtime=0, encoder=False)
-        blank = tarfile.TarInfo()
-        blank.mode = self.mode
-        self.tarstream = AlikeTarFile(file, blank.tobuf(tarfile.USTAR_FORMAT))
-
-    @staticmethod
-    def tarmode(_file: DigestingFile, _compress: None = None) -> str:
-        return "w"
+def _member(name: str) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.mode = 0o444
+    return member
 
 
 def write_dataset(
@@ -164,21 +157,21 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[ShardInfo, set[t
     to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each
     with whole_file(path) as temporary, open(temporary, "wb") as file, synced_early(file):
         digesting = DigestingFile(file)
-        with FileTarWriter(digesting) as writer:
+        with ShardTar(digesting) as tar:
             for sample in samples:
-                side = {"__key__": sample.key, "json": to_json(sample.info).encode()}
                 if sample.class_id != NO_CLASS:
-                    side["cls"] = str(sample.class_id).encode()
-                writer.write(side)
-                writer.write({"__key__": sample.key, sample.suffix: sample.picture})
+                    tar.add_bytes(f"{sample.key}.cls", str(sample.class_id).encode())
+                tar.add_bytes(f"{sample.key}.json", to_json(sample.info).encode())
+                tar.add_bytes(f"{sample.key}.{sample.suffix}", sample.picture)
                 # the picture is what was written last, padded to whole blocks
-                offset = writer.tarstream.offset - padded(len(sample.picture))
+                offset = tar.offset - padded(len(sample.picture))
                 entries.append((offset, len(sample.picture), sample.class_id))
                 sizes.add(sample.size)
                 digesting.end_span()
         digest = digesting.digest()
-    write_index(index_path(path), entries, digest)
-    return describe_shard(path.name, len(entries), digest), sizes
+    index = make_index(entries, digest)
+    write_index(index_path(path), index)
+    return describe_shard(path.name, index, digest), sizes
 
 
 def digest_spans(file: BinaryIO, ends: Sequence[int]) -> Digest:
@@ -206,16 +199,28 @@ def digest_spans(file: BinaryIO, ends: Sequence[int]) -> Digest:
     return Digest(position, sha256.hexdigest(), checksums)
 
 
-def write_index(path: Path, entries: Iterable[tuple[int, int, int]], digest: Digest) -> None:
-    """Write the index of a shard: (offset, length, class id) of each picture, with the checksum of its span."""
-    rows = [(*entry, checksum) for entry, checksum in zip(entries, digest.checksums, strict=True)]
+def make_index(entries: Iterable[tuple[int, int, int]], digest: Digest) -> np.ndarray:
+    """The index of a shard: (offset, length, class id) of each picture, with the checksum of its span."""
+    return np.array(
+        [(*entry, checksum) for entry, checksum in zip(entries, digest.checksums, strict=True)], INDEX_DTYPE
+    )
+
+
+def write_index(path: Path, index: np.ndarray) -> None:
+    """Write the index of a shard as an .npy file."""
     with whole_file(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, np.array(rows, INDEX_DTYPE))
+        np.save(file, index)
 
 
-def describe_shard(file: str, num_samples: int, digest: Digest) -> ShardInfo:
+def describe_shard(file: str, index: np.ndarray, digest: Digest) -> ShardInfo:
     """What dataset.json says of a shard."""
-    return ShardInfo(file=file, num_samples=num_samples, bytes=digest.num_bytes, sha256=digest.sha256)
+    return ShardInfo(
+        file=file,
+        num_samples=len(index),
+        bytes=digest.num_bytes,
+        sha256=digest.sha256,
+        index_crc32=zlib_ng.crc32(index.tobytes()),
+    )
 
 
 def make_manifest(

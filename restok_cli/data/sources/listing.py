@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple, Protocol, TypeVar
 
+from restok_cli.data.image_files import check_size
 from restok_cli.data.image_folders import check_picture
-from restok_cli.data.images import check_size
-from restok_cli.data.shards.dataset import Sample
+from restok_cli.data.shards.layout import Sample
 from restok_cli.errors import PictureError, RestokError
 
 KEY_LENGTH, HASH_LENGTH = 80, 16
@@ -24,6 +24,7 @@ class Place(Protocol):
         Raises OSError where this one cannot be read, PictureError, calling it `name`, where it has more than
         `max_bytes` or is damaged, RestokError where none here can be read.
         """
+        ...
 
 
 class File(NamedTuple):

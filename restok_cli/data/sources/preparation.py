@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from restok_cli.console import Progress, counted, note
 from restok_cli.data.jobs import run_jobs
-from restok_cli.data.shards.dataset import (
+from restok_cli.data.shards.layout import (
     BAD_LIST,
     MANIFEST,
     REPLACED,
@@ -240,7 +240,8 @@ def _samples(
         try:
             taken = take_in(source.place.read(source.file, rules.max_member_bytes), source.file, rules)
         except (PictureError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error).removeprefix(f"{source.file}: ")
+            told = isinstance(error, OSError) and error.strerror
+            reason = told or str(error).removeprefix(f"{source.file}: ")
             bad.append(BadPicture(file=source.file, reason=reason))
         else:
             height, width = taken.size

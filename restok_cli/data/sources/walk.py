@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from restok_cli.console import note
-from restok_cli.data.images import HEAD_BYTES, IMAGE_SUFFIXES, looks_like_picture
+from restok_cli.data.image_files import HEAD_BYTES, IMAGE_SUFFIXES, looks_like_picture
 from restok_cli.errors import RestokError, UsageError
 
 SYSTEM_FOLDERS = ("lost+found", "__MACOSX")  # of disks and of archives, not of people

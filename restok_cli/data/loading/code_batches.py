@@ -1,0 +1,80 @@
+"""Batches of a code cache, in the order in which `loader.batches` shows the images."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from restok_cli.data.loading.batching import check_division, micro_batches
+from restok_cli.data.shards.code_cache import CodeSplit
+
+
+class CodeBatch(NamedTuple):
+    """Codes, and what their pictures show."""
+
+    codes: torch.Tensor  # int64 (B, L)
+    class_ids: torch.Tensor  # int64 (B,), -1 where the data set has no classes
+
+
+def code_batches(
+    split: CodeSplit,
+    *,
+    batch_size: int,
+    seed: int,
+    first_step: int = 0,
+    micro_batch_size: int | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[CodeBatch]:
+    """Training batches from step `first_step` on, without end, in the order and the shares of `loader.batches`.
+
+    Of each sample comes one view an epoch, drawn by seed, epoch and sample alone.
+
+    Raises UsageError where the batch cannot be divided so, RestokError, at the step that needs it, for a damaged shard.
+    """
+    size = check_division(batch_size, micro_batch_size, world_size)
+    visits = micro_batches(
+        len(split),
+        batch_size=batch_size,
+        seed=seed,
+        first_step=first_step,
+        micro_batch_size=size,
+        rank=rank,
+        world_size=world_size,
+    )
+    return _read_batches(split, visits, seed)
+
+
+def _read_batches(split: CodeSplit, batches: Iterator[list[tuple[int, int]]], seed: int) -> Iterator[CodeBatch]:
+    drawn_epoch, views = -1, np.zeros(0)
+    for visits in batches:
+        codes = []
+        for epoch, sample in visits:
+            if epoch != drawn_epoch:
+                drawn_epoch, views = epoch, draw_views(len(split), split.num_views, seed, epoch)
+            codes.append(split.codes(sample, views[sample]))
+        yield _batch(codes, [split.class_id(sample) for _, sample in visits])
+
+
+def draw_views(num_samples: int, num_views: int, seed: int, epoch: int) -> np.ndarray:
+    """The view of each sample that an epoch shows: uint8 (num_samples,)."""
+    # the counter sets these numbers apart from the ones that shuffle the epoch
+    numbers = np.random.Philox(key=[seed, epoch], counter=[0, 0, 1, 0]).random_raw(num_samples)
+    return (numbers % num_views).astype(np.uint8)
+
+
+def evaluation_code_batches(
+    split: CodeSplit, batch_size: int, *, rank: int = 0, world_size: int = 1
+) -> Iterator[CodeBatch]:
+    """View 0 of every sample once, in order; the last batch may be shorter.
+
+    Of several processes, each gets every `world_size`-th batch, from number `rank` on. Raises RestokError as above.
+    """
+    for start in range(rank * batch_size, len(split), world_size * batch_size):
+        samples = range(start, min(start + batch_size, len(split)))
+        yield _batch([split.codes(i, 0) for i in samples], [split.class_id(i) for i in samples])
+
+
+def _batch(codes: list[np.ndarray], class_ids: list[int]) -> CodeBatch:
+    return CodeBatch(torch.from_numpy(np.stack(codes).astype(np.int64)), torch.tensor(class_ids))
