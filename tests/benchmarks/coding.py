@@ -22,7 +22,7 @@ keep_memory()
 import torch  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from restok_cli.cpu.rewrite import pack  # noqa: E402
+from restok_cli.cpu.rewrite import rewrite  # noqa: E402
 from restok_cli.data.images import to_float  # noqa: E402
 from restok_cli.inference.coding import decode_codes, encode_images  # noqa: E402
 from restok_cli.model.config import TokenizerConfig  # noqa: E402
@@ -102,7 +102,7 @@ def main() -> None:
     for (name, batch), (plain, _) in works.items():
         flops[name, batch] = count_flops(plain)
         print(f"{name}, batch {batch}, plain layers: {share(plain, flops[name, batch]):.0%} of the rate", flush=True)
-    pack(tokenizer)
+    rewrite(tokenizer)
     loaded = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak
     for (name, batch), (_, used) in works.items():

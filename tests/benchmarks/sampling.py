@@ -17,7 +17,7 @@ from copy import deepcopy
 import torch
 from coding import count_flops, resident, share  # which sets how products round, before any is made
 
-from restok_cli.cpu.rewrite import pack, quantize_linears
+from restok_cli.cpu.rewrite import quantize_linears, rewrite
 from restok_cli.files import SAMPLE_MODEL
 from restok_cli.inference.coding import decode_codes
 from restok_cli.metrics.pixels import psnr
@@ -40,7 +40,7 @@ def measure_speed() -> None:
         quantize_linears(rough)
         for name in ("as they are stored", "packed", "in 8 bits"):
             if name == "packed":
-                pack(har)  # after the flops were counted: their counter does not know packed products
+                rewrite(har)  # after the flops were counted: their counter does not know packed products
             elif name == "in 8 bits":
                 draws = {batch: drawing(rough, batch) for batch in draws}
             loaded = resident("VmRSS")
