@@ -85,7 +85,7 @@ def check_codes(
 
 def decode_all(parts: Iterable[Codes], tokenizer: Tokenizer, total: int | None) -> Iterator[DecodedImage]:
     """Decode one part after the other."""
-    device = tokenizer.quantizer.codebook.device
+    device = tokenizer.device
     with Progress("decode", total, "pictures") as progress:
         for part in parts:
             codes = torch.from_numpy(part.codes).long().to(device)

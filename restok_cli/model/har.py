@@ -77,13 +77,25 @@ class HarBlock(nn.Module):
         return tokens + self.ffn_dropout(self.down(F.silu(self.gate(hidden)) * self.up(hidden)))
 
 
+class ClassEmbedding(nn.Embedding):
+    """Class ids (B,) to vectors (B, C). The last row is the null class: no condition, learned by dropout of classes."""
+
+    def __init__(self, num_classes: int, width: int, dropout: float):
+        super().__init__(num_classes + 1, width)
+        self.null_class, self.dropout = num_classes, dropout
+
+    def drop(self, class_ids: Tensor, uniforms: Tensor) -> Tensor:
+        """Class ids (B,), the null class in place of those whose number of `uniforms` (B,) in [0, 1) says so."""
+        return torch.where(uniforms < self.dropout, self.null_class, class_ids)
+
+
 class Har(nn.Module):
     """Class ids and codes to logits. `forward` is teacher-forced, `step` is one step of sampling."""
 
     def __init__(self, config: HarConfig):
         super().__init__()
         self.config = config
-        self.class_embedding = nn.Embedding(config.num_classes + 1, config.width)  # the last is the null class
+        self.class_embedding = ClassEmbedding(config.num_classes, config.width, config.class_dropout)
         self.code_embedding = nn.Embedding(config.codebook_size, config.width)
         if config.is_har:
             self.query_embedding = nn.Parameter(torch.empty(config.num_codes // 2 - 1, config.width))
@@ -97,10 +109,6 @@ class Har(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
         self.apply(init_har)
         nn.init.zeros_(self.head.weight)
-
-    @property
-    def null_class(self) -> int:
-        return self.config.num_classes
 
     def forward(self, class_ids: Tensor, codes: Tensor) -> Tensor:
         """class_ids (B,), codes (B, L) -> logits (B, L, V); position i sees no code that is drawn with or after i."""

@@ -80,7 +80,7 @@ def sample_steps(
     num_steps = check_num_steps(config, num_steps)
     guided = is_guided(config, options)
     cache = sampling_cache(har, options, batch) if cache is None else cache
-    null_ids = torch.full_like(class_ids, har.null_class)
+    null_ids = torch.full_like(class_ids, har.class_embedding.null_class)
     both_ids = torch.cat([class_ids, null_ids])
     codes = class_ids.new_zeros(batch, config.num_codes)
     unguided_stop = 0  # positions that the unconditional half of the cache holds

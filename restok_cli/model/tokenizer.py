@@ -227,8 +227,12 @@ class Tokenizer(nn.Module):
             if not name.endswith("alignment"):  # which the released code leaves as PyTorch makes them
                 part.apply(init_weights)
 
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
     def for_size(self, height: int, width: int) -> Self:
-        """The same tokenizer, weights shared, for pictures of another size: no weight belongs to a position.
+        """A tokenizer with these weights, shared, for images of another size: no weight belongs to a position.
 
         It was not trained on that size. Raises UsageError for one that cannot be cut into its image tokens.
         """
@@ -237,7 +241,7 @@ class Tokenizer(nn.Module):
         with torch.device("meta"):
             other = type(self)(config)
         _share(self, other)
-        return other.to(self.quantizer.codebook.device).train(self.training)
+        return other.to(self.device).train(self.training)
 
     def to_dtype(self, dtype: torch.dtype, pixel_decoder: torch.dtype = torch.float32) -> None:
         """Keep pixel encoder and transformers in `dtype`, and the pixel decoder in another.

@@ -57,8 +57,7 @@ class TokenizerLosses:
             fakes = result.images.float()
             distance = F.mse_loss if config.loss.reconstruction == "l2" else F.l1_loss
             weighted["reconstruction_loss"] = config.loss.reconstruction_weight, distance(fakes, images)
-            quantizer_loss = result.quantized.codebook_loss + result.quantized.commitment_loss
-            weighted["quantizer_loss"] = config.loss.quantizer_weight, quantizer_loss
+            weighted["quantizer_loss"] = config.loss.quantizer_weight, result.quantized.loss
             if config.loss.entropy_weight > 0:
                 weighted["entropy_loss"] = config.loss.entropy_weight, quantizer.entropy_loss(result.latents)
             if self.lpips is not None:
