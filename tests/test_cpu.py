@@ -10,12 +10,12 @@ from torch import nn
 from restok_cli.cpu import layers as cpu_layers
 from restok_cli.cpu import rewrite as cpu_rewrite
 from restok_cli.cpu.layers import (
+    DoublingConv,
     PackedLinear,
     PointwiseConv,
     ShortRMSNorm,
     SpanAttention,
     StableNormSiLU,
-    TransposedConv,
     attention_spans,
     rotate,
 )
@@ -107,12 +107,12 @@ def test_attention_by_spans_is_that_with_the_mask():
 
 @torch.inference_mode()
 @pytest.mark.parametrize(("channels", "height", "width"), [(1, 1, 1), (8, 5, 3), (32, 4, 6)])
-def test_a_convolution_of_a_doubled_map_equals_its_transposed_form(channels, height, width):
+def test_a_convolution_of_a_doubled_map_equals_convolutions_of_the_map(channels, height, width):
     conv, features = UpsampledConv(channels), torch.randn(2, channels, height, width)
     doubled = features.repeat_interleave(2, 2).repeat_interleave(2, 3)
     expected = F.conv2d(doubled, conv.weight, conv.bias, padding=1)
     assert torch.allclose(conv(features), expected, atol=1e-5)
-    assert torch.allclose(TransposedConv(conv)(features), expected, atol=1e-5)
+    assert torch.allclose(DoublingConv(conv)(features), expected, atol=1e-5)
 
 
 @torch.inference_mode()

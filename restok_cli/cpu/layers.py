@@ -22,7 +22,7 @@ from restok_cli.model.pixel_codec import NormSiLU, UpsampledConv
 # that all are rounded alike: tests/test_cpu_layers.py holds it to both.
 TYPICAL_ROWS = 256
 SPAN = 32  # tokens that are worth a call of their own, to leave out what they do not see
-# Pixels that are added up by PyTorch, always in the same order: threads share such sums out, and split none.
+# Pixels at most that are added up by PyTorch, in one order: threads share such sums out, and split none.
 SUMMED_PIXELS = 64
 CACHED_ELEMENTS = 1 << 18  # of a feature map that are handled at once: 1 MB of float32, which stay in the cache
 GRAIN_SIZE = 2**15  # elements that PyTorch gives a thread at least
@@ -164,17 +164,30 @@ class PointwiseConv(nn.Module):
         return self.linear(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-class TransposedConv(nn.Module):
-    """A convolution of a doubled map as one of the map, in 4/9 of the work: a window holds only 2×2 values of it."""
+class DoublingConv(nn.Module):
+    """A convolution of a doubled map as 2×2 convolutions of the map, one for each place in a doubled pixel.
+
+    That is 4/9 of the work: of a doubled map, a 3×3 window holds only 2×2 values.
+    """
 
     def __init__(self, conv: UpsampledConv):
         super().__init__()
-        sums = F.avg_pool2d(F.pad(conv.weight.detach(), (1, 1, 1, 1)), 2, stride=1, divisor_override=1)
-        self.weight = nn.Parameter(sums.flip(2, 3).transpose(0, 1), requires_grad=False)
-        self.bias = conv.bias
+        # of three weights in a row (or column), the sums that fall on each of two pixels, for either half of a pixel
+        halves = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
+        weight = torch.einsum("iar,jbs,ocrs->ijocab", halves, halves, conv.weight.detach())
+        self.weight = nn.Parameter(weight.flatten(0, 2).contiguous(memory_format=torch.channels_last))
+        self.bias = nn.Parameter(conv.bias.detach().repeat(4))
+        self.requires_grad_(False)
 
     def forward(self, features: Tensor) -> Tensor:
-        return F.conv_transpose2d(features, self.weight, self.bias, stride=2, padding=1)
+        batch, channels, height, width = features.shape
+        made = F.conv2d(features, self.weight, self.bias, padding=1).unflatten(1, (2, 2, channels))
+        doubled = features.new_empty(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+        for row in (0, 1):
+            for column in (0, 1):
+                places = made[:, row, column, :, row : row + height, column : column + width]
+                doubled[:, :, row::2, column::2] = places
+        return doubled
 
 
 class StableNormSiLU(nn.Module):
@@ -182,11 +195,12 @@ class StableNormSiLU(nn.Module):
 
     def __init__(self, norm: NormSiLU):
         super().__init__()
-        self.norm = norm
+        self.num_groups, self.eps = norm.num_groups, norm.eps
+        self.weight, self.bias = norm.weight, norm.bias
 
     def forward(self, features: Tensor) -> Tensor:
         if features.shape[2] * features.shape[3] < SMALL_MAP:
-            return self.norm(features)
+            return F.silu(F.group_norm(features, self.num_groups, self.weight, self.bias, self.eps))
         features = features.contiguous(memory_format=torch.channels_last)
         result = torch.empty_like(features)
         rows = max(CACHED_ELEMENTS // features.shape[1], 1)
@@ -199,27 +213,19 @@ class StableNormSiLU(nn.Module):
 
     def affine(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """The scale (C,) and shift (C,) by which the norm changes the pixels (n, C) of a map."""
-        channels = pixels.shape[1]
-        whole = len(pixels) // SUMMED_PIXELS * SUMMED_PIXELS
-        pieces = pixels[:whole].view(-1, SUMMED_PIXELS, channels)
-        parts = list(pieces.split(max(CACHED_ELEMENTS // (SUMMED_PIXELS * channels), 1)))
-        counts = torch.full((len(pieces), 1), SUMMED_PIXELS, dtype=torch.float64)
-        if whole < len(pixels):
-            parts.append(pixels[None, whole:])
-            counts = torch.cat([counts, counts.new_tensor([[len(pixels) - whole]])])
-        averages, squares = [], []
-        for part in parts:  # (pieces, pixels, C)
-            averages.append(part.mean(1, keepdim=True))
-            squares.append((part - averages[-1]).square_().sum(1))
+        channels, groups = pixels.shape[1], self.num_groups
+        size = math.gcd(len(pixels), SUMMED_PIXELS)
+        means, variances = [], []
+        for part in pixels.view(-1, size, channels).split(max(CACHED_ELEMENTS // (size * channels), 1)):
+            mean = part.mean(1, keepdim=True)
+            means.append(mean.squeeze(1))
+            variances.append((part - mean).square_().mean(1))
         # from pieces to the whole in float64, so that nothing is lost where the mean is far from zero
-        means, weights = torch.cat(averages).squeeze(1).double(), counts / len(pixels)
-        group = (self.norm.num_groups, -1)
-        mean = (means * weights).sum(0).view(group).mean(1, keepdim=True)  # (groups, 1)
-        spread = ((means.view(len(means), *group) - mean).square() * weights[..., None]).sum(0)
-        variance = (torch.cat(squares).double().sum(0).view(group) / len(pixels) + spread).mean(1, keepdim=True)
-        scale = (self.norm.weight.view(group) * (variance + self.norm.eps).rsqrt()).float()
-        shift = (self.norm.bias.view(group) - mean * scale).float()
-        return scale.flatten(), shift.flatten()
+        means, variances = torch.cat(means).double(), torch.cat(variances).double()  # (pieces, C)
+        mean = means.mean(0).view(groups, -1).mean(1).repeat_interleave(channels // groups)  # (C,)
+        variance = (variances + (means - mean).square()).mean(0).view(groups, -1).mean(1)
+        scale = self.weight * (variance + self.eps).rsqrt().repeat_interleave(channels // groups)
+        return scale.float(), (self.bias - mean * scale).float()
 
 
 def silu_(values: Tensor) -> None:

@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from restok_cli.cpu.layers import (
+    DoublingConv,
     InPlaceHarBlock,
     PackedLinear,
     PointwiseConv,
     ShortRMSNorm,
     SpanAttention,
     StableNormSiLU,
-    TransposedConv,
 )
 from restok_cli.errors import RestokError
 from restok_cli.model.har import HarBlock
@@ -23,7 +23,7 @@ REPLACEMENTS = {
     Attention: SpanAttention,
     HarBlock: InPlaceHarBlock,
     NormSiLU: StableNormSiLU,
-    UpsampledConv: TransposedConv,
+    UpsampledConv: DoublingConv,
     nn.RMSNorm: ShortRMSNorm,
     nn.Linear: PackedLinear,
 }
@@ -42,8 +42,7 @@ def rewrite(module: nn.Module) -> None:
     for name, child in module.named_children():
         replaced = replacement(child)
         setattr(module, name, replaced)
-        if not isinstance(replaced, PackedLinear | StableNormSiLU):
-            rewrite(replaced)
+        rewrite(replaced)
 
 
 def replacement(part: nn.Module) -> nn.Module:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from restok_cli.cpu.rewrite import quantize_linears
+from restok_cli.cpu.rewrite import quantize_linears, rewrite
 from restok_cli.data.classes import choose_classes, usual_names
 from restok_cli.devices import chosen_dtype, open_device, torch_dtype
 from restok_cli.errors import RestokError, UsageError
@@ -123,6 +123,7 @@ def load_models(
             tokenizer.decode = torch.compile(tokenizer.decode)
     elif how == "int8":
         quantize_linears(har)
+        rewrite(har)  # what is left of it
     return har, tokenizer
 
 
