@@ -219,7 +219,7 @@ def expand_paths(word: str) -> str:
 
 
 def spare_memory(options: dict[str, Any]) -> str:
-    """What helps where memory runs out, of what the command has."""
+    """Advice for a command that runs out of memory, by the options that it has."""
     advice = []
     if "assignments" in options:  # in training --batch-size is part of the recipe, and how it is cut is not
         advice.append("a smaller schedule.micro_batch_size by --set")

@@ -1,4 +1,4 @@
-"""What a user can cause. Each message is one line: what was wrong, what was expected, what to do.
+"""Errors that a user can cause. Each message is one line: what was wrong, what was expected, what to do.
 
 Only `cli` turns these into exit codes; everything else just raises them.
 """

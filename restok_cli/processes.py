@@ -168,7 +168,7 @@ def _check_address() -> None:
 
 
 class Words(NamedTuple):
-    """What a process says at its end, with what exit code, and when."""
+    """The last message of a process, with its exit code and the time."""
 
     text: str
     code: int
@@ -194,7 +194,7 @@ def _last_words(folder: Path) -> dict[int, Words]:
 
 
 def _first_failure(exit_codes: dict[int, int], words: dict[int, Words]) -> Failed:
-    """What the process that failed first has to say. `exit_codes` are of those that failed, or were stopped for it."""
+    """The message of the process that failed first. `exit_codes` are of those that failed, or were stopped for it."""
     for number, code in exit_codes.items():
         if number not in words and code not in (-signal.SIGTERM, 128 + signal.SIGTERM):
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"

@@ -94,7 +94,7 @@ class _Curve(_Part):
 
 
 def read_result(path: Path) -> dict:
-    """What `restok evaluate --json` wrote to a file. Raises RestokError where it is something else."""
+    """Read a file that `restok evaluate --json` wrote. Raises RestokError where it is something else."""
     results = read_results(path)
     if None not in results:
         raise RestokError(f"{path} holds a result for each number of codes; give one of evaluate without --num-codes")
@@ -102,7 +102,7 @@ def read_result(path: Path) -> dict:
 
 
 def read_results(path: Path) -> dict[int | None, dict]:
-    """The same, also of `--num-codes`: a result for each number of codes; the key is None where there is only one."""
+    """Read such a file, also of `--num-codes`: a result for each number of codes, or one whose key is None."""
     remedy = "give what `restok evaluate … --json > FILE` wrote"
     if "tokens" not in read_json(Fields, path, remedy):
         return {None: read_json(_Result, path, remedy).model_dump(exclude_unset=True)}

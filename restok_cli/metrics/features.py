@@ -20,7 +20,7 @@ class Features(NamedTuple):
 
 
 class FeatureNetwork(Protocol):
-    """What the metrics need to know of a network."""
+    """Interface of a network to the metrics."""
 
     name: str
     dimensions: int  # D

@@ -33,7 +33,7 @@ from restok_cli.room import check_memory
 
 @dataclass
 class Instruments:
-    """What measuring needs beside pictures; networks may be None where no metric asks for them."""
+    """Networks, cache and device for measuring; networks may be None where no metric asks for them."""
 
     network: FeatureNetwork | None
     cache: FeatureCache | None
@@ -43,7 +43,7 @@ class Instruments:
 
 
 class Seen(NamedTuple):
-    """What a group of pictures gave, small enough to be sent to process 0."""
+    """Findings of a group of images, small enough to be sent to process 0."""
 
     indices: list[int]
     digests: list[bytes]
@@ -218,7 +218,7 @@ def _in_all_processes(
     description: str,
     with_features: bool = True,
 ) -> Iterator[Seen]:
-    """What each group of pictures gave, in order, in process 0. The groups are dealt to all processes in turn."""
+    """Findings of each group of images, in order, in process 0. The groups are dealt to all processes in turn."""
     numbers = range(rank(), pictures.num_groups, world_size())
     ahead = max(1, instruments.batch_size // GROUP_SIZE)
     groups = pictures.groups(numbers, ahead)

@@ -98,7 +98,7 @@ class Pictures:
         return self.size
 
     def changed(self, source: str, transform: Callable[[int, Tensor], Tensor]) -> "Pictures":
-        """The same set, each group of its images (B, 3, H, W) uint8 put through `transform` with the group's number."""
+        """This set, each group of its images (B, 3, H, W) uint8 put through `transform` with the group's number."""
         return replace(self, source=source, transform=transform, digests={}, broken=set(), num_cropped=0)
 
     def subset(self, indices: Sequence[int]) -> "Pictures":
@@ -190,7 +190,7 @@ def size_text(size: tuple[int, int]) -> str:
 
 
 class Limits(NamedTuple):
-    """What picture files must be like to be taken."""
+    """Conditions that image files must meet to be taken."""
 
     exact: bool  # 8-bit RGB
     pixels: int  # at most

@@ -1,4 +1,4 @@
-"""What a number needs beside it before anyone can compare it: how many pictures, against what, measured how."""
+"""The protocol of a number, without which nobody can compare it: how many images, against what, measured how."""
 
 import platform
 from dataclasses import asdict, dataclass
@@ -46,7 +46,7 @@ def caveat(fewest_pictures: int, network: FeatureNetwork | None = None) -> str:
 
 
 def remarks(measurements: list[Measurement]) -> list[str]:
-    """What a reader has to know of these numbers before comparing them with others: a line each."""
+    """Remarks that a reader needs before comparing these numbers with others: a line each."""
     lines = []
     for problem in sorted({measurement.caveat for measurement in measurements} - {""}):
         names = ", ".join(dict.fromkeys(m.label for m in measurements if m.caveat == problem))
@@ -75,7 +75,7 @@ def describe_pictures(pictures: Pictures) -> dict:
 
 
 def describe_reference(reference: Reference) -> dict:
-    """The same of what they were compared with; pictures beside statistics are for precision, recall and KID."""
+    """Describe the reference; images beside statistics are for precision, recall and KID."""
     statistics, pictures = reference.statistics, reference.pictures
     if statistics is None:
         return describe_pictures(pictures) | {"source": reference.source}

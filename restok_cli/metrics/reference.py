@@ -1,4 +1,4 @@
-"""What a set of pictures is measured against: other pictures, or statistics that someone has made of them."""
+"""References that a set of images is measured against: other images, or statistics that someone has made of them."""
 
 import zipfile
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ MAX_STATISTICS = 256 << 20  # bytes: two networks' of 4,000 features
 
 
 class Statistics(NamedTuple):
-    """What a reference file says of all pictures of a set; its other pictures may be only some of them."""
+    """Statistics of all images of a set, from a file, which may hold only some of the images."""
 
     fingerprint: str  # of the pictures where the file tells it, else the SHA-256 of the file
     gaussian: Gaussian  # of pool features
@@ -82,7 +82,7 @@ def reference_path(output: str, cache: Path | None) -> Path:
 
 
 def read_statistics(path: Path) -> Statistics:
-    """What an .npz file holds: `mu` (D,) and `sigma` (D, D), and perhaps `mu_s`, `sigma_s`, `count`, and more.
+    """Read an .npz file: `mu` (D,) and `sigma` (D, D), and perhaps `mu_s`, `sigma_s`, `count`, and more.
 
     Raises RestokError where they are missing, damaged, of odd shape, not finite or not symmetric.
     """

@@ -86,7 +86,7 @@ def telling_what_helps(config: RunConfig) -> Iterator[None]:
 
 
 def remedies(config: RunConfig) -> str:
-    """What would take less memory than `config` does, the mildest first."""
+    """Changes that would take less memory than `config` does, the mildest first."""
     compute, size = config.compute, config.schedule.micro_batch_size or config.schedule.batch_size
     found = []
     if size > 1:

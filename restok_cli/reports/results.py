@@ -102,7 +102,7 @@ def measured_alike(results: Sequence[Result]) -> list[Alike]:
 
 
 def _differences(metric: str, one: Result, other: Result) -> tuple[str, ...]:
-    """What keeps this metric of two results from being compared."""
+    """Differences that keep this metric of two results from being compared."""
     both = [result.whole | {"metrics": {metric: result.whole["metrics"][metric]}} for result in (one, other)]
     (row,) = compare_results(*both)
     return row.differences

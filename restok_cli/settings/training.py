@@ -27,7 +27,7 @@ class DataConfig(Config):
     """How training pictures are changed before the model sees them. Evaluation always takes the centre crop."""
 
     crop: Literal["random", "random-resized", "centre"] = "random"
-    """What is cut out: any place of the picture, which is resized to a random size before; a part of random size and
+    """Crop: any place of the picture, which is resized to a random size before; a part of random size and
     shape, squeezed (torchvision's RandomResizedCrop); or the middle."""
     random_zoom: tuple[Zoom, Zoom] = (1.0, 1.25)
     """Of random: how much larger the picture is made than the crop needs, at least and at most."""
@@ -105,7 +105,7 @@ class OptimizerConfig(Config):
 
 
 class HarOptimizerConfig(OptimizerConfig):
-    """The same, with the generator's defaults."""
+    """Settings with the generator's defaults."""
 
     weight_decay: float = Field(default=0.05, ge=0)
     """AdamW's; not on norms, biases, embeddings and learned tokens."""
@@ -164,7 +164,7 @@ class TokenizerScheduleConfig(ScheduleConfig):
 
 
 class HarScheduleConfig(ScheduleConfig):
-    """The same, with the generator's defaults."""
+    """Settings with the generator's defaults."""
 
     max_steps: int = Field(default=1_500_000, ge=1)
     """Optimizer steps of the whole run."""
@@ -182,7 +182,7 @@ class ComputeConfig(Config):
 
 
 class HarComputeConfig(ComputeConfig):
-    """The same for a generator, which has one optimizer and can be cut into shards."""
+    """Settings of a generator, which has one optimizer and can be cut into shards."""
 
     sharding: Literal["none", "fsdp"] = "none"
     """fsdp: every process keeps only its part of weights and optimizer."""
@@ -198,7 +198,7 @@ class HealthConfig(Config):
 
 
 class TokenizerHealthConfig(HealthConfig):
-    """The same, with the tokenizer's own trouble."""
+    """Settings with the tokenizer's own trouble."""
 
     warn_codebook_usage: float = Field(default=0.1, ge=0, le=1)
     """Codewords in use as a share of those that as many evenly drawn codes would use, below which the run warns, of all
@@ -376,7 +376,7 @@ def preset_chain(kind: RunKind, name: str) -> list[tuple[str, dict]]:
 
 
 def read_preset(kind: RunKind, name: str) -> dict:
-    """What a preset and those below it state, as nested dicts. Raises UsageError if it is unknown."""
+    """Read a preset and those below it, as nested dicts. Raises UsageError if it is unknown."""
     return reduce(merged, (values for _, values in preset_chain(kind, name)))
 
 

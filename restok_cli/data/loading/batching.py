@@ -132,12 +132,12 @@ class BrokenSamples:
 
 
 def verify_advice(folder: Path) -> str:
-    """What to do about a data set in `folder` with too many broken samples."""
+    """Advice about a data set in `folder` with too many broken samples."""
     return f"`restok prepare verify {folder}` finds them all; prepare the data set again"
 
 
 class Loaded(NamedTuple):
-    """What a worker hands over: a batch, and why the samples that others had to stand in for are broken, by key."""
+    """Delivery of a worker: a batch, and why the samples that others had to stand in for are broken, by key."""
 
     batch: Batch | None  # None where too many were
     broken: dict[str, str]
@@ -151,7 +151,7 @@ def load(
     sampler: Iterable | None = None,
     batch_sampler: Iterable | None = None,
 ) -> Iterator[Any]:
-    """What `dataset` holds, in the samplers' order where it has none of its own: read by workers, or here if 0.
+    """Iterate over `dataset`, in the samplers' order where it has none of its own: read by workers, or here if 0.
 
     On any way out the workers end, also those that wait for a disk or the net. Raises the errors that they hand over
     as values, RuntimeError where one was killed.
@@ -208,7 +208,7 @@ def unpack(packed: bytes) -> Any:
 
 
 def to_device(loaded: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """What was loaded, on `device`; a GPU fetches it, from memory that stays in its place, while the next is made.
+    """Yield what was loaded, on `device`; a GPU fetches it from memory that stays in place, while the next is made.
 
     DataLoader would pin that memory in a thread, which prints a traceback where a worker was killed.
     """

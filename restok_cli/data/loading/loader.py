@@ -86,7 +86,7 @@ def batches(
 
 
 class _Pictures(Dataset):
-    """What DataLoader asks for batches. An error comes back as a value: raised, it would bring a worker's traceback."""
+    """Dataset of batches for DataLoader. An error comes back as a value: raised, it would bring a worker's traceback."""
 
     def __init__(self, split: Split, transform: Transform, num_allowed: int):
         self.split, self.transform, self.num_allowed = split, transform, num_allowed
@@ -164,7 +164,7 @@ def load_views(
 
 
 class _Views(Dataset):
-    """What DataLoader asks for views; errors come back as values here too."""
+    """Dataset that DataLoader asks for views; errors come back as values here too."""
 
     def __init__(self, split: Split, image_size: tuple[int, int], views: Views):
         self.split, self.image_size = split, image_size

@@ -134,7 +134,7 @@ def streamed_batches(
 
 
 class _Stream(IterableDataset):
-    """What DataLoader asks for batches. An error comes back as a value: raised, it would bring a worker's traceback."""
+    """Dataset of batches for DataLoader. An error comes back as a value: raised, it would bring a worker's traceback."""
 
     def __init__(
         self,

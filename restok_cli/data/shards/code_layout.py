@@ -36,7 +36,7 @@ CODE_FILES = re.compile(r"codes\.json|unfinished\.json|[A-Za-z0-9_-]+-\d{6,}\.np
 
 
 class CodePlan(Schema):
-    """What decides every code of a cache."""
+    """Settings that decide every code of a cache."""
 
     format_version: Literal[1] = 1
     data_name: str
@@ -74,7 +74,7 @@ class CodeShardInfo(Schema):
 
 
 class CodeManifest(CodePlan):
-    """What codes.json says."""
+    """Contents of codes.json."""
 
     splits: dict[str, Annotated[list[CodeShardInfo], Field(min_length=1)]] = Field(min_length=1)
     fingerprint: str  # two caches with the same one hold the same codes of the same samples in the same order
@@ -101,7 +101,7 @@ def impossible(records: np.ndarray, plan: CodePlan) -> np.ndarray:
 
 
 def checksum(record: np.void) -> int:
-    """What the last field of a record must be."""
+    """Checksum that the last field of a record must be."""
     return zlib_ng.crc32(memoryview(record.tobytes())[:-4])
 
 

@@ -213,7 +213,7 @@ class StreamedSplit(Split):
         raise self.refusal()
 
     def refusal(self) -> UsageError:
-        """What to raise where a sample is asked for by its number."""
+        """The error where a sample is asked for by its number."""
         return UsageError(
             f"the {self.name} shards of this data set are elsewhere ({self.urls[0]}) and can only be streamed in"
             " training; for all else download them and give the folder to `restok prepare shards`"

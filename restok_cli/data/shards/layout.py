@@ -74,7 +74,7 @@ class SplitInfo(Schema):
 
 
 class Manifest(Schema):
-    """What dataset.json says."""
+    """Contents of dataset.json."""
 
     format_version: Literal[1] = 1
     name: str
@@ -86,7 +86,7 @@ class Manifest(Schema):
 
 
 def fingerprint(splits: dict[str, SplitInfo], class_names: list[str]) -> str:
-    """What two data sets share that hold the same samples in the same order under the same class names."""
+    """Fingerprint that is equal for the same samples in the same order under the same class names."""
     contents = {split: [shard.sha256 for shard in info.shards] or info.urls for split, info in splits.items()}
     return hashlib.sha256(json.dumps([contents, class_names], sort_keys=True).encode()).hexdigest()
 
@@ -122,7 +122,7 @@ def is_dataset(path: str | Path) -> bool:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """What the dataset.json in `folder` says. Raises UsageError where there is none, RestokError for a damaged one."""
+    """Read the dataset.json in `folder`. Raises UsageError where there is none, RestokError for a damaged one."""
     path = folder / MANIFEST
     if not path.is_file():
         if folder.is_dir():
@@ -142,7 +142,7 @@ def index_path(shard: Path) -> Path:
 
 
 def own_files(folder: Path) -> set[str]:
-    """What --overwrite may delete of `folder`: the files of the data set that `prepare` made there, or is making.
+    """Names that --overwrite may delete of `folder`: the files of the data set that `prepare` made there, or is making.
 
     A name that looks like one of ours is none: dataset.json must speak of the file. Paths are relative to `folder`.
     """
@@ -155,7 +155,7 @@ def own_files(folder: Path) -> set[str]:
 
 
 def _listed_files(path: Path) -> set[str]:
-    """What is ours of a data set by its dataset.json; of a damaged one nothing is known."""
+    """Names of our files by a data set's dataset.json; of a damaged one nothing is known."""
     try:
         manifest = MADE.read(Manifest, path)
     except RestokError:

@@ -1,4 +1,4 @@
-"""What data sets and code caches share: a folder of shards, and a JSON file that describes them."""
+"""The common part of data sets and code caches: a folder of shards, and a JSON file that describes them."""
 
 import json
 from bisect import bisect_right
@@ -23,7 +23,7 @@ class Made(NamedTuple):
         return f"copy {self.what} again, or run `{self.command}` again"
 
     def damaged(self, path: Path, problem: str) -> RestokError:
-        """What to raise where one of its files is not as it was made."""
+        """The error where one of its files is not as it was made."""
         return RestokError(f"{path} {problem}: {self.remedy}")
 
     def read(self, kind: type[Described], path: Path) -> Described:

@@ -1,4 +1,4 @@
-"""What is in a tar, and that it is whole: tarfile alone takes some that are cut short for complete.
+"""Members of a tar, and whether it is whole: tarfile alone takes some that are cut short for complete.
 
 Nothing is read of a tar but headers, of bounded length, and the members that are asked for, up to a size.
 """
@@ -213,7 +213,7 @@ def picture_extension(extensions: Iterable[str]) -> str:
 
 
 def class_extension(extensions: Iterable[str]) -> str | None:
-    """The same for the file that says the class; None where there is none."""
+    """The extension of the file that says the class; None where there is none."""
     found = _of_kind(extensions, (".cls",))
     if len(found) > 1:
         raise PictureError(f"{len(found)} .cls under this key instead of one, among .{' .'.join(extensions)}")

@@ -49,7 +49,7 @@ class Problem(NamedTuple):
 
 
 class Verification(NamedTuple):
-    """What was looked at, and what is wrong with it."""
+    """Files that were checked, and what is wrong with them."""
 
     num_shards: int
     num_samples: int
@@ -58,7 +58,7 @@ class Verification(NamedTuple):
 
 
 class ShardReport(NamedTuple):
-    """What was found in one shard."""
+    """Findings in one shard."""
 
     keys: list[str]
     problems: list[Problem]

@@ -42,7 +42,7 @@ CHUNK = 1 << 20  # bytes read at a time
 
 
 class Digest(NamedTuple):
-    """What tells a shard from any other, as a whole and sample by sample."""
+    """Digests that tell a shard from any other, as a whole and sample by sample."""
 
     num_bytes: int
     sha256: str
@@ -62,7 +62,7 @@ class DigestingFile:
         return self._size
 
     def end_span(self) -> None:
-        """What was written since the last call is a span of its own (see `digest_spans`)."""
+        """End a span: all that was written since the last call (see `digest_spans`)."""
         self._checksums.append(zlib_ng.crc32(self._put()))
 
     def digest(self) -> Digest:
@@ -213,7 +213,7 @@ def write_index(path: Path, index: np.ndarray) -> None:
 
 
 def describe_shard(file: str, index: np.ndarray, digest: Digest) -> ShardInfo:
-    """What dataset.json says of a shard."""
+    """Entry of a shard in dataset.json."""
     return ShardInfo(
         file=file,
         num_samples=len(index),
