@@ -192,7 +192,7 @@ def released_tokenizer_config(config: TokenizerConfig) -> dict:
 
 
 def released_har_config(config: HarConfig) -> dict:
-    """Make the released `config.json` of a generator. Fields that ours has no word for are those of all released ones."""
+    """Make the released `config.json` of a generator. Fields that ours has no word for are as in all released ones."""
     released = {
         "dim": config.width,
         "n_layer": config.num_layers,

@@ -208,7 +208,7 @@ def unpack(packed: bytes) -> Any:
 
 
 def to_device(loaded: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Yield what was loaded, on `device`; a GPU fetches it from memory that stays in place, while the next is made.
+    """Move what was loaded to `device`; a GPU fetches it from memory that stays in place, while the next is made.
 
     DataLoader would pin that memory in a thread, which prints a traceback where a worker was killed.
     """

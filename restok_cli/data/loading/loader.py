@@ -86,7 +86,7 @@ def batches(
 
 
 class _Pictures(Dataset):
-    """Dataset of batches for DataLoader. An error comes back as a value: raised, it would bring a worker's traceback."""
+    """Dataset of batches for DataLoader. Errors come back as values: raised, they would bring a worker's traceback."""
 
     def __init__(self, split: Split, transform: Transform, num_allowed: int):
         self.split, self.transform, self.num_allowed = split, transform, num_allowed

@@ -134,7 +134,7 @@ def streamed_batches(
 
 
 class _Stream(IterableDataset):
-    """Dataset of batches for DataLoader. An error comes back as a value: raised, it would bring a worker's traceback."""
+    """Dataset of batches for DataLoader. Errors come back as values: raised, they would bring a worker's traceback."""
 
     def __init__(
         self,
