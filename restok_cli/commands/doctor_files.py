@@ -1,4 +1,4 @@
-"""What `restok doctor` finds out about files: weights of other people's networks, data sets, models."""
+"""Checks of `restok doctor` on files: weights of other people's networks, data sets, models."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""What --fail-under means."""
+"""Limits that --fail-under sets."""
 
 import math
 from typing import TYPE_CHECKING

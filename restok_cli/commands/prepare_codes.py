@@ -106,7 +106,7 @@ def codes(
 
 
 def make_plan(dataset: "Dataset", tokenizer: "TokenizerFolder", views: str, dtype: str) -> "CodePlan":
-    """What decides every code."""
+    """Settings that decide every code."""
     from restok_cli.data.shards.code_layout import SAMPLES_PER_SHARD, CodePlan
     from restok_cli.pretrained.folder import fingerprint
 

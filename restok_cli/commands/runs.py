@@ -1,4 +1,4 @@
-"""What train-tokenizer and train-har have in common: how their settings are put together, and how a run begins."""
+"""The common part of train-tokenizer and train-har: how their settings are put together, and how a run begins."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ def run_layers(
     batch_size: int | None,
     seed: int | None,
 ) -> "tuple[list[Layer], str]":
-    """What a training command was told to do; where it resumes and names no settings, what its run was told.
+    """Settings that a training command was given; where it resumes and names no settings, what its run was told.
 
     Also a line that says which lengths of the preset were rescaled to a run of fewer steps, or "". A run that resumes
     has those that it began with. Raises UsageError for what cannot be read.

@@ -13,7 +13,7 @@ from restok_cli.metrics.protocol import Measurement
 
 
 class Evaluation(NamedTuple):
-    """What was measured, and how. Of several processes, those after number 0 have no measurements."""
+    """Measurements, and the protocol that made them. Of several processes, only number 0 has measurements."""
 
     measurements: dict[str, Measurement]
     protocol: dict

@@ -1,4 +1,4 @@
-"""What is to be measured, checked before anything heavy is loaded: no torch is imported."""
+"""A request to measure, checked before anything heavy is loaded: no torch is imported."""
 
 import zipfile
 from collections.abc import Collection

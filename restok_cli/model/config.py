@@ -1,4 +1,4 @@
-"""What a tokenizer and a HAR generator are made of. Checked once, when made; no torch here."""
+"""Configs of a tokenizer and of a HAR generator. Checked once, when made; no torch here."""
 
 import ast
 import inspect
@@ -28,7 +28,7 @@ def _add_meanings(schema: dict[str, Any], config: type["Config"]) -> None:
 
 
 def meanings(config: type["Config"]) -> dict[str, str]:
-    """What the fields of a config mean: the strings below them, also of those that it inherits.
+    """Meanings of the fields of a config: the strings below them, also of those that it inherits.
 
     Pydantic's use_attribute_docstrings finds the same, but reads this source whenever restok starts, for 0.15 s.
     """
@@ -134,7 +134,7 @@ class TokenizerConfig(Config):
     cnn_norm_groups: Size = 32
     """Groups of every GroupNorm."""
     cnn_shortcut: Literal["input", "output"] = "input"
-    """What the 1×1 convolution of a block that changes its channel count sees: the block's input as usual, or the
+    """Input of the 1×1 convolution in a block that changes its channel count: the block's input as usual, or the
     output of its two convolutions, as the released weights were trained."""
     feature_channels: Size = 256
     """Channels between the CNNs and the transformers."""
@@ -171,7 +171,7 @@ class TokenizerConfig(Config):
     head_per_level: bool = True
     """Own projections to and from code vectors for each level ("multi-quant")."""
     image_queries: Literal["learned", "pooled"] = "learned"
-    """What the decoder starts from: a token, or the level maps."""
+    """Image tokens that the decoder starts from: one learned token, or the level maps."""
 
     codebook_size: CodebookSize = 8192
     """Codewords."""
@@ -183,7 +183,7 @@ class TokenizerConfig(Config):
     encoder_alignment_dim: Size | None = None
     """Channels of the teacher that training aligns the encoder with."""
     decoder_alignment_dim: Size | None = None
-    """The same for the decoder, which then gets a second set of queries."""
+    """Channels of the teacher that training aligns the decoder with, which then gets a second set of queries."""
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -74,7 +74,7 @@ def sample_steps(
     num_steps: int | None = None,
     cache: KVCache | None = None,
 ) -> Iterator[Tensor]:
-    """The same, giving after every step the codes drawn so far (B, 1), (B, 2), …"""
+    """Draw as `sample` does, and yield the codes so far after every step: (B, 1), (B, 2), …"""
     config, batch = har.config, len(class_ids)
     sizes = step_sizes(config.num_codes, config.num_sequential_codes)
     num_steps = check_num_steps(config, num_steps)

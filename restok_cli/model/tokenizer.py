@@ -32,7 +32,7 @@ class Encoded(NamedTuple):
 
 
 class Reconstruction(NamedTuple):
-    """What a training step needs of one pass: images about [0, 1], not clamped; features only with alignment."""
+    """Results of one pass for a training step: images about [0, 1], not clamped; features only with alignment."""
 
     images: Tensor  # (B, 3, H, W)
     latents: Tensor  # (B, L, D), before the quantizer

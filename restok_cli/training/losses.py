@@ -76,7 +76,7 @@ class TokenizerLosses:
 
 
 def downloads(config: TokenizerRunConfig) -> list[str]:
-    """What a run would fetch from the net, with what does without: networks that are not on this machine yet."""
+    """Networks that a run would fetch, since they are not on this machine yet, each with what does without."""
     found = []
     vgg = Path(torch.hub.get_dir()) / "checkpoints" / URL_VGG16.rsplit("/", 1)[1]
     if config.loss.perceptual_weight > 0 and config.loss.lpips_weights is None and not vgg.exists():

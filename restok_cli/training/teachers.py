@@ -13,7 +13,7 @@ from restok_cli.training.frozen import build, normalisation, open_frozen
 
 
 class TeacherFeatures(NamedTuple):
-    """What a teacher sees in pictures, float32."""
+    """Features of a teacher, float32."""
 
     image: Tensor  # (B, T): of its class token, or the mean of the patches where it has none
     patches: Tensor  # (B, T, h, w): one for each image token of the tokenizer
@@ -66,7 +66,7 @@ def open_teacher(config: AlignmentConfig, grid: tuple[int, int], device: torch.d
 
 
 def with_alignment_dims(config: TokenizerRunConfig) -> TokenizerRunConfig:
-    """The same run, its model with projections to the teacher's width where it aligns, and only there.
+    """A run's config, its model with projections to the teacher's width where it aligns, and only there.
 
     Others, such as those of a model that it starts from, would never be trained. Needs no weights. Raises UsageError
     where the model states another width than the teacher has.
