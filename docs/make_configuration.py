@@ -42,7 +42,8 @@ optimizer:
 def kind_of(annotation: Any, limits: str = "") -> str:
     """A type in the words of a config file; limits are those of a number, which stands first in a union."""
     if get_origin(annotation) is Literal:
-        return " or ".join(f"`{value}`" for value in get_args(annotation))
+        values = (str(value).lower() if isinstance(value, bool) else value for value in get_args(annotation))
+        return " or ".join(f"`{value}`" for value in values)
     if get_origin(annotation) in (Union, types.UnionType):
         first, *others = get_args(annotation)
         return " or ".join((kind_of(first, limits), *map(kind_of, others)))

@@ -54,7 +54,8 @@ class Config(BaseModel):
     @classmethod
     def _refuse_bool(cls, value: Any, info: ValidationInfo) -> Any:
         """Python, and so pydantic, takes true for 1, which nobody means where a number is asked for."""
-        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+        annotation = cls.model_fields[info.field_name].annotation
+        if isinstance(value, bool) and annotation is not bool and value not in get_args(annotation):
             raise PydanticCustomError("bool", "input should not be true or false")
         return value
 

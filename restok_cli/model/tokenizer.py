@@ -111,10 +111,10 @@ class Encoder(nn.Module):
 
         stage, num_coarsest = 0, image_tokens.shape[1]
         for i, block in enumerate(self.blocks):
-            tokens = block.attend(tokens, *self.tables(stage))
             if i not in self.merging_blocks:
-                tokens = block.feed(tokens)
+                tokens = block(tokens, *self.tables(stage))
                 continue
+            tokens = block.attend(tokens, *self.tables(stage))
             tokens = block.feed(self.merge(tokens, num_coarsest))
             stage, num_coarsest = stage + 1, num_coarsest // self.config.merge_factor
             merged, others = tokens[:, :num_coarsest], tokens[:, num_coarsest:]

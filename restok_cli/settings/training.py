@@ -175,8 +175,9 @@ class ComputeConfig(Config):
 
     precision: Literal["float32", "bf16", "fp16"] = "bf16"
     """Of the forward pass; weights and optimizer stay float32."""
-    compile: bool = False
-    """Compile the model by torch.compile: minutes at the start, faster steps after that."""
+    compile: Literal["auto", True, False] = "auto"
+    """Compile blocks and frozen networks by torch.compile, which takes time at the start; auto: on a GPU where the
+    compiler works."""
     gradient_checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, slower."""
 

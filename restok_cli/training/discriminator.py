@@ -118,7 +118,10 @@ class DinoDiscriminator(nn.Module):
 
     def forward(self, images: Tensor, draws: Tensor) -> Tensor:
         """images (B, 3, H, W) about [0, 1], draws (B, FIT_DRAWS) for `fit` -> logits (B, 5 · 196), high for real."""
-        features = self.dino(fit(images, draws))
+        return self.judge(self.dino(fit(images, draws)))
+
+    def judge(self, features: list[Tensor]) -> Tensor:
+        """Features (B, C, N) at each depth -> logits (B, 5 · N)."""
         return torch.cat([head(f).flatten(1) for head, f in zip(self.heads, features, strict=True)], dim=1)
 
 

@@ -24,6 +24,7 @@ from restok_cli.pretrained.folder import TokenizerFolder, copy_model, fingerprin
 from restok_cli.processes import Agreement, barrier, rank, world_size
 from restok_cli.settings.training import HarRunConfig
 from restok_cli.training.code_source import Coded, CodeSource
+from restok_cli.training.compiling import compile_model, is_wanted
 from restok_cli.training.health import Health
 from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import (
@@ -99,10 +100,10 @@ def train_har(
     tokenizer_folder = keep_tokenizer(tokenizer_folder, run)
     state = HarState(config, device, init)
     first_step = run.take_up(state, device, source.fingerprint, stop_at)
+    if is_wanted(config.compute.compile, device):
+        compile_model(state.har)
     if config.compute.gradient_checkpointing:
         recompute_activations(state.har)
-    if config.compute.compile:
-        state.har.compile()
     in_training = state.har if is_sharded(state.har) else copy_to_all(state.har)
     size, _ = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
     batch_iterator = source.training(config, size, first_step)

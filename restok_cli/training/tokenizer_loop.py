@@ -32,6 +32,7 @@ from restok_cli.training.codebook import (
     revive_everywhere,
     use_numbers,
 )
+from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model, is_wanted
 from restok_cli.training.health import Health
 from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
 from restok_cli.training.optim import seed_step, update_ema
@@ -116,10 +117,13 @@ def train_tokenizer(
     schedule = config.schedule
     state = TokenizerState(config, device, init)
     first_step = run.take_up(state, device, data.fingerprint, stop_at)
+    if is_wanted(config.compute.compile, device):
+        compile_model(state.tokenizer)
+        compile_losses(losses)
+        if state.adversary:
+            compile_discriminator(state.adversary.network)
     if config.compute.gradient_checkpointing:
         recompute_activations(state.tokenizer)
-    if config.compute.compile:
-        state.tokenizer.compile()
     in_training = copy_to_all(state.tokenizer)
     size, _ = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
     batch_iterator = batches(

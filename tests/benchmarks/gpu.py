@@ -15,6 +15,7 @@ folder by `pip install --no-index --no-deps --target /tmp/site .whl/*.whl`, and 
 import argparse
 import contextlib
 import copy
+import functools
 import gc
 import json
 import platform
@@ -24,8 +25,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-import torch._dynamo.config
-import torch._functorch.config
+import torch._dynamo
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -37,12 +37,11 @@ from restok_cli.metrics.inception import Inception
 from restok_cli.metrics.lpips import Lpips
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
-from restok_cli.model.layers import Block
-from restok_cli.model.pixel_codec import ResidualBlock
 from restok_cli.model.sampling import SamplingOptions, draw, sample, sampling_cache
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.settings.training import TokenizerRunConfig, read_preset
-from restok_cli.training import losses as losses_module
+from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
+from restok_cli.training.losses import TokenizerLosses
 from restok_cli.training.teachers import open_teacher, with_alignment_dims
 from restok_cli.training.tokenizer_loop import TokenizerState, train_step
 from restok_cli.training.warm_start import recompute_activations
@@ -142,7 +141,7 @@ def machine(smoke: bool) -> str:
 
 @contextlib.contextmanager
 def tf32(enabled: bool) -> Iterator[None]:
-    """Let convolutions and products round what they multiply to 10 bits, or not."""
+    """Of convolutions and products; a step in 16 bits allows it for its convolutions by itself."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = enabled
     try:
@@ -252,11 +251,14 @@ class Step:
         self.state = TokenizerState(self.config, bench.device, None)
         alignment = self.config.alignment
         teacher = open_teacher(alignment, self.config.model.grid, bench.device) if alignment.is_used else None
-        self.losses = losses_module.TokenizerLosses(self.config, random_lpips(bench.device), teacher)
+        self.losses = TokenizerLosses(self.config, random_lpips(bench.device), teacher)
+        if compiled:
+            with patch.object(torch, "compile", functools.partial(torch.compile, backend=bench.compiler)):
+                compile_model(self.state.tokenizer)
+                compile_losses(self.losses)
+                compile_discriminator(self.state.adversary.network)
         if checkpointing:
             recompute_activations(self.state.tokenizer)
-        if compiled:
-            self.state.tokenizer.compile(backend=bench.compiler)
         images = torch.randint(0, 256, (batch_size, 3, *self.config.model.image_size), dtype=torch.uint8)
         self.batches = iter(lambda: Batch(images, None), None)
         self.batch_size, self.done = batch_size, 0
@@ -302,83 +304,37 @@ def measure_step(bench: Bench, name: str, batch_size: int, predicted: str, **cho
     bench.note(f"{name}: GiB allocated and reserved; ms a step; images/s; s to the first", values, predicted)
 
 
-@section(seconds=70)
+@section(seconds=60)
 def step(bench: Bench) -> None:
-    """The step as it is: whether counting on fake tensors can be trusted, and what to make faster first."""
-    measure_step(bench, "8 images", 8, "37.9 GiB, 323 ms")
-    measure_step(bench, "16 images", 16, "63.4 GiB, 608 ms")
-    if bench.smoke:
-        return
-    warm = Step(bench, 16)
-    warm()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        warm()
-        bench.synchronize()
-    kernels = sorted(profile.key_averages(), key=lambda event: -event.self_device_time_total)[:12]
-    for kernel in kernels:
-        value = round(kernel.self_device_time_total / 1e3, 2), kernel.count
-        bench.note(f"kernel {kernel.key[:60].replace('|', '/')}: ms, calls", value)
-
-
-@section(seconds=110)
-def remedies(bench: Bench) -> None:
-    """What restok does not do yet, one after the other, each on top of those before."""
-    with contextlib.ExitStack() as stack:
-        for name, remedy, predicted in (
-            ("LPIPS without a graph of the real images", detached_reals, "62 GiB, 585 ms"),
-            ("+ TF32", lambda: tf32(True), "62 GiB, 408 ms"),
-            ("+ pixel decoder in bf16", pixel_decoder_in_bf16, "60 GiB, 385 ms"),
-            ("+ LPIPS in bf16", lpips_in_bf16, "59 GiB, 350 ms"),
-        ):
-            if bench.left < 40:
-                break
-            stack.enter_context(remedy())
-            measure_step(bench, f"{name}, 16 images", 16, predicted)
+    """Without a compiler: whether counting on fake tensors can be trusted."""
+    measure_step(bench, "8 images", 8, "36 GiB")
+    measure_step(bench, "16 images", 16, "59 GiB, 578 ms")  # as the remedies were measured before they were built in
 
 
 @section(seconds=90)
 def compiled(bench: Bench) -> None:
-    """Blocks compiled one by one, which leaves DDP its overlap; then the whole model within a memory budget."""
-    torch._dynamo.config.recompile_limit, torch._dynamo.config.accumulated_recompile_limit = 64, 512
-    with contextlib.ExitStack() as stack:
-        for remedy in (detached_reals(), tf32(True), pixel_decoder_in_bf16(), lpips_in_bf16()):
-            stack.enter_context(remedy)
-        with contextlib.ExitStack() as blocks:
-            for owner, method in ((Block, "forward"), (ResidualBlock, "forward")):
-                whole = torch.compile(getattr(owner, method), dynamic=False, backend=bench.compiler)
-                blocks.enter_context(patch.object(owner, method, whole))
-            measure_step(bench, "remedies and compiled blocks, 16 images", 16, "47 GiB, 265 ms")
-        if bench.left > 230:  # it compiles for minutes, and the sections below need theirs
-            with torch._functorch.config.patch(activation_memory_budget=0.5):
-                name = "remedies, compiled whole with a memory budget of 0.5, 32 images"
-                measure_step(bench, name, 32, "55 GiB, 500 ms", compiled=True)
+    """As restok trains on a GPU: blocks and frozen networks compiled one by one."""
+    measure_step(bench, "compiled, 16 images", 16, "47 GiB, 265 ms", compiled=True)
+    profile_step(bench)
+    if bench.left > 60:
+        name = "compiled, activations computed again, 32 images"
+        measure_step(bench, name, 32, "35 GiB", compiled=True, checkpointing=True)
 
 
-def detached_reals() -> contextlib.AbstractContextManager:
-    crop = losses_module.pad_and_crop
-
-    def detached(fakes: Tensor, images: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
-        fakes, images = crop(fakes, images, draws)
-        return fakes, images.detach()
-
-    return patch.object(losses_module, "pad_and_crop", detached)
-
-
-def pixel_decoder_in_bf16() -> contextlib.AbstractContextManager:
-    def decode_pixels(self: Tokenizer, features: Tensor) -> Tensor:
-        return self.pixel_decoder(features.float()).float()  # under the autocast of the step
-
-    return patch.object(Tokenizer, "decode_pixels", decode_pixels)
-
-
-def lpips_in_bf16() -> contextlib.AbstractContextManager:
-    forward = Lpips.forward
-
-    def in_bf16(self: Lpips, images: Tensor, others: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, torch.bfloat16):
-            return forward(self, images, others)
-
-    return patch.object(Lpips, "forward", in_bf16)
+def profile_step(bench: Bench) -> None:
+    """How long the kernels of a compiled step run, and how many there are: the host starts them one by one."""
+    warm = Step(bench, 2 if bench.smoke else 16, compiled=True)
+    warm()
+    activity = torch.profiler.ProfilerActivity
+    with torch.profiler.profile(activities=[activity.CPU if bench.smoke else activity.CUDA]) as profile:
+        warm()
+        bench.synchronize()
+    kernels = sorted(profile.key_averages(), key=lambda event: -event.self_device_time_total)
+    busy, count = sum(k.self_device_time_total for k in kernels) / 1e3, sum(k.count for k in kernels)
+    bench.note("kernels of a compiled step, 16 images: ms, calls", (round(busy, 1), count), "265 ms")
+    for kernel in kernels[:12]:
+        value = round(kernel.self_device_time_total / 1e3, 2), kernel.count
+        bench.note(f"kernel {kernel.key[:60].replace('|', '/')}: ms, calls", value)
 
 
 # --- drawing, decoding, measuring -------------------------------------------------------------------------------------
@@ -453,6 +409,7 @@ def decoding(bench: Bench) -> None:
         ("fp16, compiled", torch.float16, False, True, "46"),
     ):
         decoder = copy.deepcopy(tokenizer.pixel_decoder).to(dtype, memory_format=torch.channels_last)
+        decoder.conv_out.float()
         if compile_it and (bench.smoke or bench.left < 60):
             continue
         decode = torch.compile(decoder) if compile_it else decoder

@@ -1,0 +1,72 @@
+"""torch.compile in training, part by part (`compute.compile`).
+
+A step of thousands of small operations is bound by starting them. Blocks are compiled one by one: equal ones share what
+the compiler makes, so that it takes seconds for a model of any depth, and DistributedDataParallel still exchanges the
+gradients of one block while those of the next are computed.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import nn
+
+from restok_cli.console import note
+from restok_cli.model.har import HarBlock
+from restok_cli.model.layers import Block
+from restok_cli.model.pixel_codec import ResidualBlock
+from restok_cli.training.discriminator import DinoDiscriminator, Discriminator
+from restok_cli.training.losses import TokenizerLosses
+
+# A block is called whole, or where image tokens are merged inside it, by halves.
+METHODS = {Block: ("forward", "attend", "feed"), ResidualBlock: ("forward",), HarBlock: ("forward",)}
+# Maps of a pixel codec differ in size and channels, and each kind is compiled once; torch would give up after 8.
+MOST_KINDS = 64
+
+
+def is_wanted(choice: bool | Literal["auto"], device: torch.device) -> bool:
+    """What `compute.compile` says; "auto" is a GPU for which this machine can compile, and why it cannot is said."""
+    if choice != "auto":
+        return choice
+    if device.type != "cuda":
+        return False
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
+    except Exception as error:  # whatever a compiler, or the lack of one, raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        note(f"steps are not compiled, since torch.compile fails here ({reason}); compute.compile=false is silent")
+        return False
+    return True
+
+
+def compile_model(model: nn.Module) -> None:
+    """Compile the blocks of a tokenizer or generator, in place; a copy made before stays as it is."""
+    for module in model.modules():
+        _compile([module], METHODS.get(type(module), ()))
+
+
+def compile_losses(losses: TokenizerLosses) -> None:
+    """The same for the frozen networks that the loss looks through."""
+    if losses.lpips is not None:
+        _compile([losses.lpips])
+    if losses.teacher is not None:
+        _compile(losses.teacher.network.blocks)
+
+
+def compile_discriminator(discriminator: Discriminator) -> None:
+    """The same for a discriminator, with its frozen part."""
+    if isinstance(discriminator, DinoDiscriminator):
+        _compile(discriminator.dino.network.blocks)
+        _compile([discriminator], ["judge"])
+    else:
+        _compile([discriminator])
+
+
+def _compile(modules: Iterable[nn.Module], methods: Iterable[str] = ("forward",)) -> None:
+    """What hooks do, such as those of shards, stays outside."""
+    config = torch._dynamo.config  # there is no other way to say it
+    config.cache_size_limit = max(config.cache_size_limit, MOST_KINDS)
+    config.optimize_ddp = False  # for whole models, which it cuts into parts
+    for module in modules:
+        for method in methods:
+            setattr(module, method, torch.compile(getattr(module, method), dynamic=False))
