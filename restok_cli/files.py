@@ -270,7 +270,7 @@ def _clear(entry: Path, path: Path) -> None:
         entry.unlink(missing_ok=True)
 
 
-def check_output_folder(path: Path, overwrite: bool, is_ours: Callable[[str], bool]) -> None:
+def check_output_folder(path: Path, overwrite: bool, is_ours: Callable[[str], object]) -> None:
     """Check that results may go to the folder `path`: it is new or empty, or may be overwritten.
 
     `is_ours` says of a file in it (its relative path, with slashes) whether the command that writes there made it.

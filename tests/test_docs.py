@@ -59,7 +59,7 @@ CANNOT_RUN = {
     r"^restok demo": "takes minutes; test_demo.py runs it with --quick",
     r"^restok models push (?!.*--dry-run)": "needs the hub; test_models_push.py runs it against a stand-in",
 }
-OTHER_PROGRAMS = ("python3", ".", "pip", "pytest", "ruff")
+OTHER_PROGRAMS = ("python3", ".", "pip", "pyright", "pytest", "ruff")
 
 
 class Command(NamedTuple):

@@ -303,7 +303,7 @@ def test_wrong_options_say_what_to_do(samples, arguments, message):
         (["-o", "ref.npz"], "--make-reference DATA and -o REF go together"),
         (["--make-reference", "sample", "-o", "a/b"], r"-o a/b: give a file that ends in \.npz, or a name"),
         (["--make-reference", "sample", "-o", "r.npz", "--metric", "is"], "makes statistics and measures nothing"),
-        (["--plot", "curve.png", "--metric", "is"], "--plot draws metrics against tokens"),
+        (["--plot", "curve.png", "--metric", "is"], "--plot draws metrics against codes"),
         (["--num-codes", "1,x", "--model", "runs"], "give numbers such as 1,4,16, or all"),
         (["--num-codes", "0", "--model", "runs"], "give numbers such as 1,4,16, or all"),
         (["--num-codes", "1", "--model", "runs", "--reference", "sample"], "leave --reference out"),

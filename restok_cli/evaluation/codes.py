@@ -102,7 +102,7 @@ def _in_all_processes(num_groups: int, work: Callable[[int], tuple]) -> Iterator
         for first in range(0, num_groups, world_size()):
             number = first + rank()
             for result in gather(work(number) if number < num_groups else None):
-                if rank() == 0 and result is not None:
+                if progress is not None and result is not None:
                     yield result
                     progress.advance()
 
@@ -213,8 +213,8 @@ def _open_har(path: Path, source: CodeSource, device: torch.device) -> tuple[Sco
         count = len(codes)
         # always as many at a time: for another number, libraries may sum in another order
         rows = torch.arange(GROUP_SIZE) % count
-        codes, class_ids = (torch.from_numpy(array)[rows].to(device) for array in (codes, class_ids))
-        log_p = har(class_ids, codes).float().log_softmax(-1)
-        return -log_p.gather(-1, codes[..., None])[:count, :, 0].double().cpu().numpy()
+        given, classes = (torch.from_numpy(array)[rows].to(device) for array in (codes, class_ids))
+        log_p = har(classes, given).float().log_softmax(-1)
+        return -log_p.gather(-1, given[..., None])[:count, :, 0].double().cpu().numpy()
 
     return score, fingerprint(folder)

@@ -65,7 +65,7 @@ def evaluate_images(
     instruments = open_instruments(networks, request.metrics, device)
     metrics = choose_metrics(request.metrics, images, target, instruments, networks.vgg_weights)
     paired = next((name for name in metrics if METRICS[name].against == "pairs"), None)
-    if paired:
+    if paired and target:
         target = align(target, images, paired)
     (measurements,) = measure([images], target, metrics, instruments)
     if rank() > 0:
@@ -77,25 +77,24 @@ def describe_comparison(
     images: ImageSet, target: Reference | None, metrics: list[str], instruments: Instruments
 ) -> dict[str, Any]:
     """The protocol by which images were measured."""
+    network, lpips = instruments.network, instruments.lpips
     of_features = any(METRICS[name].basis == "features" for name in metrics)
     return {
         "samples": describe_images(images),
         "reference": describe_reference(target) if target else None,
-        "features": describe_features(instruments.network) if of_features else None,
-        "lpips_weights_sha256": instruments.lpips.weights_sha256 if "lpips" in metrics else None,
+        "features": describe_features(network) if network and of_features else None,
+        "lpips_weights_sha256": lpips.weights_sha256 if lpips and "lpips" in metrics else None,
     }
 
 
 def write_statistics(request: Request, networks: Networks, device: torch.device, path: Path, num_images: int) -> None:
     """Write statistics of SAMPLES, and up to `num_images` of them, to `path`."""
     images = open_samples(request)
-    instruments = open_instruments(networks, ["sfid"], device)
-    network = instruments.network
-    sums = feature_sums(images, ["sfid"] if network.spatial_dimensions else [], instruments)
+    sums = feature_sums(images, ["sfid"], open_instruments(networks, ["sfid"], device))
     if rank() > 0:
         return
-    spatial = sums.spatial.gaussian() if sums.spatial else None
-    kept = write_reference(path, images, network, sums.pool.gaussian(), spatial, num_images)
+    network = sums.network
+    kept = write_reference(path, images, network, sums.gaussian(), sums.spatial_gaussian(), num_images)
     note(f"statistics of {counted(len(images.digests), 'picture')} by {network.name}, and {kept} of the pictures")
 
 

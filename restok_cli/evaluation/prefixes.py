@@ -28,7 +28,7 @@ def evaluate_prefixes(request: Request, instruments: Instruments, vgg_weights: P
     model = request.model or SAMPLE_MODEL
     folder = open_tokenizer(model)
     tokenizer = load_for_use(folder, instruments.device)
-    lengths = _lengths(request.num_codes, tokenizer.config.num_latent_tokens)
+    lengths = _lengths(request.num_codes or "all", tokenizer.config.num_latent_tokens)
     originals = open_samples(request)
     originals.crop_to(tokenizer.config.image_size)
     reference = Reference(originals.source, None, originals)

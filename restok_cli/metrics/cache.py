@@ -48,7 +48,7 @@ class FeatureCache:
         """The features of the group's images, or None where they are not there, or not as they were kept."""
         if self.folder is None:
             return None
-        path = self._path(group)
+        path = self._path(self.folder, group)
         try:
             data = path.read_bytes()
             array, crc32 = data[:-CRC_BYTES], data[-CRC_BYTES:]
@@ -65,7 +65,7 @@ class FeatureCache:
         if self.folder is None or self.is_full:
             return
         rows = features.pool if features.spatial is None else torch.cat([features.pool, features.spatial], 1)
-        path, array = self._path(group), BytesIO()
+        path, array = self._path(self.folder, group), BytesIO()
         try:
             np.save(array, rows.numpy())
             with whole_file(path) as temporary:
@@ -75,9 +75,9 @@ class FeatureCache:
             note(f"features cannot be kept in {self.folder} ({reason}); the next evaluation computes them again")
             self.is_full = True
 
-    def _path(self, group: Group) -> Path:
+    def _path(self, folder: Path, group: Group) -> Path:
         key = hashlib.sha256(self.identity + b"".join(group.digests)).hexdigest()
-        return self.folder / key[:2] / f"{key}.npy"
+        return folder / key[:2] / f"{key}.npy"
 
 
 def _crc32(path: Path, array: bytes) -> bytes:

@@ -29,13 +29,17 @@ class FeatureNetwork(Protocol):
     weights_sha256: str
     resize: str  # what it does to the size of its input
     published: bool  # whether these weights are the ones behind published numbers
-    device: torch.device
+
+    @property
+    def device(self) -> torch.device: ...
 
     def __call__(self, images: Tensor) -> Features:
         """Features, on the CPU, of images (B, 3, H, W) uint8 on any device."""
+        ...
 
     def logits(self, pool: Tensor) -> Tensor:
         """Class logits (B, num_classes) of pool features (B, D): what the Inception Score is taken of."""
+        ...
 
 
 class RandomNetwork(nn.Module):
@@ -45,6 +49,7 @@ class RandomNetwork(nn.Module):
     spatial_dimensions = 4 * 4 * SPATIAL_CHANNELS
     resize = "none"
     published = False
+    classifier: Tensor
 
     def __init__(self):
         super().__init__()

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.linalg import LinAlgError, eigh, eigvalsh
-from scipy.linalg.blas import dsyrk
+from scipy.linalg.blas import dsyrk  # pyright: ignore[reportAttributeAccessIssue] (SciPy makes it at run time)
 from torch import Tensor
 
 from restok_cli.errors import RestokError

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice
 from pathlib import Path, PurePath
-from typing import BinaryIO, NamedTuple
+from typing import IO, BinaryIO, NamedTuple
 from unicodedata import normalize
 
 import numpy as np
@@ -85,17 +85,16 @@ class ImageSet:
 
         Raises RestokError where none can be decoded.
         """
+        if self.size is not None:
+            return self.size
         for index in range(self.count):
-            if self.size is not None:
-                return self.size
             try:
                 image = self.open(index)
             except PictureError:
                 continue
             self.size, self.first_key = (image.height, image.width), self.key(index)
-        if self.size is None:
-            raise RestokError(f"of {counted(self.count, 'picture')} of {self.source}, none can be decoded")
-        return self.size
+            return self.size
+        raise RestokError(f"of {counted(self.count, 'picture')} of {self.source}, none can be decoded")
 
     def changed(self, source: str, transform: Callable[[int, Tensor], Tensor]) -> "ImageSet":
         """This set, each group of its images (B, 3, H, W) uint8 put through `transform` with the group's number."""
@@ -103,11 +102,12 @@ class ImageSet:
 
     def subset(self, indices: Sequence[int]) -> "ImageSet":
         """Only some of the images, numbered anew."""
+        split = self.split
         return replace(
             self,
             count=len(indices),
             key=lambda index: self.key(indices[index]),
-            split=self.split and (lambda index: self.split(indices[index])),
+            split=split and (lambda index: split(indices[index])),
             open=lambda index: self.open(indices[index]),
             digests={},
             broken=set(),
@@ -122,19 +122,19 @@ class ImageSet:
 
         Raises RestokError where one has another size than the others and `crop_to` was not called.
         """
-        indices, images, broken, num_cropped = [], [], {}, 0
+        indices, images, broken, num_cropped, size = [], [], {}, 0, self.find_size()
         for index in range(number * GROUP_SIZE, min((number + 1) * GROUP_SIZE, self.count)):
             try:
                 image = self.open(index)
             except PictureError as error:
                 broken[index] = str(error)
                 continue
-            if (image.height, image.width) != self.size:
-                image = self._cropped(image, index)
+            if (image.height, image.width) != size:
+                image = self._cropped(image, index, size)
                 num_cropped += 1
             indices.append(index)
             images.append(to_tensor(image))
-        stacked = torch.stack(images) if images else torch.empty(0, 3, *self.size, dtype=torch.uint8)
+        stacked = torch.stack(images) if images else torch.empty(0, 3, *size, dtype=torch.uint8)
         if self.transform is not None and images:
             stacked = self.transform(number, stacked)
         digests = [hashlib.sha256(image.numpy().tobytes()).digest() for image in stacked]
@@ -171,14 +171,14 @@ class ImageSet:
         """SHA-256 of the pixels that were measured, whatever their order and the form that they came in."""
         return hashlib.sha256(b"".join(sorted(self.digests.values()))).hexdigest()
 
-    def _cropped(self, image: Image.Image, index: int) -> Image.Image:
+    def _cropped(self, image: Image.Image, index: int, size: tuple[int, int]) -> Image.Image:
         if self.first_key is not None:
             raise RestokError(
-                f"{self.source}: {self.first_key} is {size_text(self.size)} but {self.key(index)} is"
+                f"{self.source}: {self.first_key} is {size_text(size)} but {self.key(index)} is"
                 f" {size_text((image.height, image.width))}; the pictures to measure must have one size, which"
                 " --crop gives them"
             )
-        return center_crop(image, self.size)
+        return center_crop(image, size)
 
 
 def size_text(size: tuple[int, int]) -> str:
@@ -237,7 +237,7 @@ def _from_folder(path: Path, limits: Limits) -> ImageSet:
         name = str(files[index])
         data = read_file(files[index], name, limits.num_bytes)
         try:
-            check_picture(data, digests and digests[index], name)
+            check_picture(data, digests[index] if digests else None, name)
         except PictureError as error:
             raise RestokError(str(error)) from None  # not left out: the numbers would be of other images
         return _read(data, name, limits)
@@ -331,7 +331,7 @@ def _from_npz(path: Path, max_pixels: int) -> ImageSet:
     return ImageSet(str(path), shape[0], lambda index: f"{index:06d}", read, named=False, threads=1)
 
 
-def _check_whole(path: Path, member: zipfile.ZipExtFile) -> None:
+def _check_whole(path: Path, member: IO[bytes]) -> None:
     """Raises RestokError where an array in an .npz file is damaged, whose checksum stands at its end."""
     try:
         while member.read(CHUNK):

@@ -28,6 +28,8 @@ class Inception(FeatureExtractorInceptionV3):
     spatial_dimensions = 17 * 17 * SPATIAL_CHANNELS
     resize = "bilinear to 299x299 as in TensorFlow 1"
     constructed = False
+    weights_sha256: str
+    published: bool
 
     def __init__(self):
         nothing = io.BytesIO()

@@ -61,9 +61,10 @@ class Sums:
         self.network, self.statistics = network, statistics
         needs = {METRICS[metric].needs for metric in metrics}
         self.pool = GaussianStatistics(network.dimensions)
-        self.spatial = GaussianStatistics(network.spatial_dimensions) if "places" in needs else None
+        places = network.spatial_dimensions if "places" in needs else 0
+        self.spatial = GaussianStatistics(places) if places else None
         self.score = InceptionScore() if "classes" in needs else None
-        self.kept: list[Tensor] | None = [] if "all features" in needs else None
+        self.keeps, self.kept = "all features" in needs, list[Tensor]()
 
     @property
     def count(self) -> int | None:
@@ -74,22 +75,26 @@ class Sums:
         """The Gaussian of the pool features."""
         return self.statistics.gaussian if self.statistics else self.pool.gaussian()
 
-    def spatial_gaussian(self) -> Gaussian:
+    def spatial_gaussian(self) -> Gaussian | None:
         """The Gaussian of the features with places."""
-        return self.statistics.spatial if self.statistics else self.spatial.gaussian()
+        if self.statistics:
+            return self.statistics.spatial
+        return self.spatial.gaussian() if self.spatial else None
 
     def features(self) -> Tensor:
         """The pool features (n, D) of all images that were read, which may be fewer than the statistics are of."""
         self.kept = [torch.cat(self.kept)]
         return self.kept[0]
 
-    def add(self, features: Features) -> None:
+    def add(self, features: Features | None) -> None:
+        if features is None:
+            return
         self.pool.add(features.pool)
-        if self.spatial is not None:
+        if self.spatial is not None and features.spatial is not None:
             self.spatial.add(features.spatial)
         if self.score is not None:
             self.score.add(self.network.logits(features.pool))
-        if self.kept is not None:
+        if self.keeps:
             self.kept.append(features.pool)
 
 
@@ -103,32 +108,33 @@ def measure(
     Raises UsageError for metrics that the network or the reference does not allow, RestokError where the images do
     not: too few, of several sizes, too small.
     """
-    network, images = instruments.network, reference.images if reference else None
-    _check(metrics, reference, network)
+    source, statistics, images = (
+        (reference.source, reference.statistics, reference.images) if reference else ("", None, None)
+    )
+    _check(metrics, reference, instruments.network)
     for one in samples:
         height, width = one.find_size()
         check_memory("--batch-size", min(instruments.batch_size, one.count), 3 * height * width)
     if images is not None:
-        images.crop_to(samples[0].size)
-    theirs = None
+        images.crop_to(samples[0].find_size())
+    paired = [metric for metric in metrics if METRICS[metric].basis == "pixels"]
     compared = [metric for metric in metrics if METRICS[metric].basis == "features" and METRICS[metric].against]
-    if compared:
-        theirs = Sums(network, compared, reference.statistics)
-    if compared and (reference.statistics is None or theirs.kept is not None):
+    network = instruments.network if len(paired) < len(metrics) else None
+    theirs = Sums(network, compared, statistics) if network else None
+    if compared and theirs and images and (statistics is None or theirs.keeps):
         for seen in _in_all_processes(images, None, [], instruments, f"reference {images.source}"):
             theirs.add(seen.features)
     results = []
     for one in samples:
-        paired = [metric for metric in metrics if METRICS[metric].basis == "pixels"]
-        ours = Sums(network, metrics) if len(paired) < len(metrics) else None
+        ours = Sums(network, metrics) if network else None
         values = {metric: [] for metric in paired}
         originals = images if paired else None
         for seen in _in_all_processes(one, originals, paired, instruments, f"samples {one.source}", ours is not None):
-            if ours is not None:
+            if ours:
                 ours.add(seen.features)
             for metric in paired:
                 values[metric] += seen.values[metric]
-        results.append(_numbers(metrics, ours, theirs, reference, values, one) if rank() == 0 else {})
+        results.append(_numbers(metrics, ours, theirs, values, f"{one.source} and {source}") if rank() == 0 else {})
     return results
 
 
@@ -143,7 +149,9 @@ def choose_metrics(
 
     Of all metrics, LPIPS is left out where its weights cannot be had. Raises UsageError where nothing is possible.
     """
-    chosen = _possible_metrics(samples, reference, instruments.network) if metrics == ["all"] else metrics
+    network, chosen = instruments.network, metrics
+    if metrics == ["all"] and network:
+        chosen = _possible_metrics(samples, reference, network)
     if "lpips" in chosen:
         try:
             instruments.lpips = open_lpips(vgg_weights, instruments.device)
@@ -180,6 +188,8 @@ def _possible_metrics(samples: ImageSet, reference: Reference | None, network: F
 
 def feature_sums(images: ImageSet, metrics: list[str], instruments: Instruments) -> Sums:
     """The sums of one set, such as a reference is made of; in process 0, the others get empty ones."""
+    if instruments.network is None:
+        raise ValueError("sums of features need a network")
     sums = Sums(instruments.network, metrics)
     images.find_size()
     for seen in _in_all_processes(images, None, [], instruments, f"pictures of {images.source}"):
@@ -188,6 +198,8 @@ def feature_sums(images: ImageSet, metrics: list[str], instruments: Instruments)
 
 
 def _check(metrics: list[str], reference: Reference | None, network: FeatureNetwork | None) -> None:
+    if network is None:  # no metric is of features
+        return
     first = {METRICS[metric].needs: metric for metric in reversed(metrics)}  # by what it needs
     if "classes" in first and not network.num_classes:
         raise UsageError(
@@ -197,7 +209,7 @@ def _check(metrics: list[str], reference: Reference | None, network: FeatureNetw
         raise UsageError(
             f"{first['places']} is defined by Inception alone, not by {network.name}; use --features inception"
         )
-    if reference is None or network is None:
+    if reference is None:
         return
     check_statistics(reference, network)
     if reference.statistics is None:
@@ -223,16 +235,15 @@ def _in_all_processes(
     ahead = max(1, instruments.batch_size // GROUP_SIZE)
     groups = images.groups(numbers, ahead)
     partners = originals.groups(numbers, ahead) if originals else (None for _ in numbers)
-    progress = Progress(description, images.count, "pictures") if rank() == 0 else nullcontext()
-    with progress:
+    with Progress(description, images.count, "pictures") if rank() == 0 else nullcontext() as progress:
         for _ in range(0, images.num_groups, world_size()):
             group = next(groups, None)
             mine = _see(group, next(partners), paired, instruments, with_features) if group else None
             for seen in gather(mine):
-                if rank() > 0 or seen is None:
+                if progress is None or seen is None:
                     continue
                 images.saw(*seen[:4])
-                if seen.partner is not None:
+                if originals is not None and seen.partner is not None:
                     originals.saw(*seen.partner[:4])
                 progress.advance(len(seen.indices) + len(seen.broken))
                 if seen.indices:
@@ -256,23 +267,26 @@ def _see(group: Group, partner: Group | None, paired: list[str], instruments: In
 
 @torch.inference_mode()
 def _compare(metric: str, images: Tensor, others: Tensor, lpips: Lpips | None) -> list[float]:
-    if metric == "lpips":
+    if metric == "lpips" and lpips is not None:
         return lpips(to_float(images), to_float(others)).tolist()
     if images.device.type == "mps":  # has no float64
         images, others = images.cpu(), others.cpu()
     return PIXEL_FORMULAS[metric](images, others).tolist()
 
 
-def _features(group: Group, instruments: Instruments) -> Features:
-    features = instruments.cache.find(group)
+def _features(group: Group, instruments: Instruments) -> Features | None:
+    network, cache = instruments.network, instruments.cache
+    if network is None or cache is None:
+        return None
+    features = cache.find(group)
     if features is not None:
         return features
     count = len(group.images)
     # always as many at a time: for another number, libraries may sum in another order
     padded = F.pad(group.images, (0, 0, 0, 0, 0, 0, 0, GROUP_SIZE - count))
-    features = instruments.network(padded)
+    features = network(padded)
     features = Features(features.pool[:count], features.spatial[:count] if features.spatial is not None else None)
-    instruments.cache.keep(group, features)
+    cache.keep(group, features)
     return features
 
 
@@ -280,30 +294,27 @@ def _numbers(
     metrics: list[str],
     ours: Sums | None,
     theirs: Sums | None,
-    reference: Reference | None,
     values: dict[str, list[float]],
-    samples: ImageSet,
+    sources: str,
 ) -> dict[str, Measurement]:
     measurements = {}
-    if ours is not None:
+    if ours and theirs:
         measurements |= _feature_numbers(metrics, ours, theirs)
     for metric, of_images in values.items():
         n = len(of_images)
         if n == 0:
-            raise RestokError(
-                f"no pair of {samples.source} and {reference.source} could be read; there is nothing to measure"
-            )
+            raise RestokError(f"no pair of {sources} could be read; there is nothing to measure")
         # fsum rounds once: the mean does not depend on the order
         measurements[metric] = Measurement(metric, math.fsum(of_images) / n, n, n, caveat=caveat(n))
     return {metric: measurements[metric] for metric in metrics}
 
 
-def _feature_numbers(metrics: list[str], ours: Sums, theirs: Sums | None) -> dict[str, Measurement]:
+def _feature_numbers(metrics: list[str], ours: Sums, theirs: Sums) -> dict[str, Measurement]:
     of_features = [metric for metric in metrics if METRICS[metric].basis == "features"]
     values: dict[str, float] = {}
     for formula in dict.fromkeys(FEATURE_FORMULAS[metric] for metric in of_features):
         values |= formula(ours, theirs)
-    n, network = ours.count, ours.network
+    n, network = ours.pool.total, ours.network
     features = "" if network.published else network.name
     measurements = {}
     for name in of_features:
@@ -321,11 +332,12 @@ def _frechet(ours: Sums, theirs: Sums) -> dict[str, float]:
 
 
 def _spatial_frechet(ours: Sums, theirs: Sums) -> dict[str, float]:
-    return {"sfid": frechet_distance(ours.spatial_gaussian(), theirs.spatial_gaussian())}
+    a, b = ours.spatial_gaussian(), theirs.spatial_gaussian()
+    return {"sfid": frechet_distance(a, b)} if a and b else {}
 
 
-def _inception_score(ours: Sums, theirs: Sums | None) -> dict[str, float]:
-    return {"is": ours.score.score()}
+def _inception_score(ours: Sums, _theirs: Sums) -> dict[str, float]:
+    return {"is": ours.score.score()} if ours.score else {}
 
 
 def _precision_recall(ours: Sums, theirs: Sums) -> dict[str, float]:

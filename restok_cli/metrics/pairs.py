@@ -19,7 +19,7 @@ def align(reference: Reference, samples: ImageSet, metric: str) -> Reference:
     one name.
     """
     images = reference.images
-    if reference.statistics is not None:
+    if reference.statistics is not None or images is None:
         raise UsageError(
             f"{metric} compares pictures with their originals, but {reference.source} holds statistics of a set;"
             " give the original pictures, or use --metric gfid"

@@ -61,27 +61,27 @@ def describe_images(images: ImageSet) -> dict:
     """Where images come from and what was done to them, after they have been measured."""
     crop = "none"
     if images.num_cropped:
-        crop = f"ADM centre crop to {size_text(images.size)} (box halving, then bicubic)"
+        crop = f"ADM centre crop to {size_text(images.find_size())} (box halving, then bicubic)"
     return {
         "source": images.source,
         "fingerprint": images.fingerprint,
         "form": "pictures",
         "n": len(images.digests),
         "unreadable": len(images.broken),
-        "size": size_text(images.size),
+        "size": size_text(images.find_size()),
         "crop": crop,
         "rounding": "none: 8-bit pictures are taken as stored",
     }
 
 
 def describe_reference(reference: Reference) -> dict:
-    """Describe the reference; images beside statistics are for precision, recall and KID."""
+    """The same of what they were compared with; images beside statistics are for precision, recall and KID."""
     statistics, images = reference.statistics, reference.images
+    seen = describe_images(images) if images and (images.digests or statistics is None) else {}
     if statistics is None:
-        return describe_images(images) | {"source": reference.source}
+        return seen | {"source": reference.source}
     description = {"source": reference.source, "fingerprint": statistics.fingerprint, "form": "statistics"}
-    description["n"] = statistics.count
-    return description | ({"pictures": describe_images(images)} if images and images.digests else {})
+    return description | {"n": statistics.count} | ({"pictures": seen} if seen else {})
 
 
 def describe_features(network: FeatureNetwork) -> dict:

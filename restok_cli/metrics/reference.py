@@ -99,14 +99,15 @@ def read_statistics(path: Path) -> Statistics:
 
 
 def _gaussian(path: Path, mu: np.ndarray, sigma: np.ndarray) -> Gaussian:
-    mu, sigma = (torch.from_numpy(array.astype(np.float64, casting="same_kind")) for array in (mu, sigma))
-    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
+    mean, covariance = (torch.from_numpy(array.astype(np.float64, casting="same_kind")) for array in (mu, sigma))
+    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
         raise RestokError(
             f"{path}: mu {tuple(mu.shape)} and sigma {tuple(sigma.shape)} do not fit; expected (D,) and (D, D)"
         )
-    if not (mu.isfinite().all() and sigma.isfinite().all() and torch.allclose(sigma, sigma.T, rtol=1e-5, atol=1e-6)):
+    symmetric = torch.allclose(covariance, covariance.T, rtol=1e-5, atol=1e-6)
+    if not (mean.isfinite().all() and covariance.isfinite().all() and symmetric):
         raise RestokError(f"{path}: sigma is no covariance (not finite or not symmetric); make the statistics again")
-    return Gaussian(mu, sigma)
+    return Gaussian(mean, covariance)
 
 
 def check_statistics(reference: Reference, network: FeatureNetwork) -> None:
@@ -153,7 +154,7 @@ def write_reference(
                 np.lib.format.write_array(member, array, allow_pickle=False)
         if chosen:
             with archive.open("arr_0.npy", "w", force_zip64=True) as member:
-                header = {"descr": "|u1", "fortran_order": False, "shape": (kept, *images.size, 3)}
+                header = {"descr": "|u1", "fortran_order": False, "shape": (kept, *images.find_size(), 3)}
                 np.lib.format.write_array_header_1_0(member, header)
                 for group in _images(images.subset(chosen)):
                     member.write(group.permute(0, 2, 3, 1).contiguous().numpy().tobytes())

@@ -3,7 +3,7 @@
 import ast
 import inspect
 from itertools import accumulate, pairwise
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, cast, get_args
 
 from pydantic import (
     BaseModel,
@@ -35,9 +35,10 @@ def meanings(config: type["Config"]) -> dict[str, str]:
     found = {}
     for kind in reversed([kind for kind in config.__mro__ if issubclass(kind, BaseModel) and kind is not BaseModel]):
         (definition,) = ast.parse(inspect.getsource(kind)).body
-        for field, text in pairwise(definition.body):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                found[field.target.id] = " ".join(text.value.value.split())
+        for pair in pairwise(cast(ast.ClassDef, definition).body):
+            match pair:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = " ".join(text.split())
     return found
 
 
@@ -54,7 +55,7 @@ class Config(BaseModel):
     @classmethod
     def _refuse_bool(cls, value: Any, info: ValidationInfo) -> Any:
         """Python, and so pydantic, takes true for 1, which nobody means where a number is asked for."""
-        annotation = cls.model_fields[info.field_name].annotation
+        annotation = cls.model_fields[info.field_name or ""].annotation
         if isinstance(value, bool) and annotation is not bool and value not in get_args(annotation):
             raise PydanticCustomError("bool", "input should not be true or false")
         return value
@@ -96,10 +97,10 @@ def explain(config: type[Config], error: ValidationError) -> tuple[str, str]:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         for parent in parents:
-            config = section_of(config.model_fields[parent].annotation)
+            config = section_of(config.model_fields[str(parent)].annotation) or config
         return key, f"unknown key {key}{did_you_mean(str(name), config.model_fields)}"
     if first["type"] == "value_error":  # raised by our own checks below, which say everything
-        return key, str(first["ctx"]["error"])
+        return key, str(first.get("ctx", {})["error"])
     return key, problem(error)
 
 

@@ -92,6 +92,9 @@ class ClassEmbedding(nn.Embedding):
 class Har(nn.Module):
     """Class ids and codes to logits. `forward` is teacher-forced, `step` is one step of sampling."""
 
+    rotary: Tensor
+    mask: Tensor
+
     def __init__(self, config: HarConfig):
         super().__init__()
         self.config = config

@@ -25,7 +25,7 @@ MOST_KINDS = 64
 
 
 def is_wanted(choice: bool | Literal["auto"], device: torch.device) -> bool:
-    """Whether to compile, by `compute.compile`; "auto" is a GPU for which this machine can compile, and why it cannot is said."""
+    """Whether to compile, by `compute.compile`; "auto": on a GPU, where this works; why not is said."""
     if choice != "auto":
         return choice
     if device.type != "cuda":

@@ -153,7 +153,7 @@ def save_run(
     done: int, *, state: HarState, run: RunFolder, source: CodeSource, tokenizer: TokenizerFolder, health: Health
 ) -> None:
     """Write the model, then the checkpoint, which says that all of the step is done. All processes must call it."""
-    saved = state.state_dict() | {"data_fingerprint": source.fingerprint}
+    saved: dict[str, Any] = state.state_dict() | {"data_fingerprint": source.fingerprint}
     if rank() == 0:
         model = put_together(state.ema, saved["ema"])
         save_har(model, tokenizer, source.class_names, run.model_folder, run.describe(done, source))

@@ -125,7 +125,8 @@ def pad_and_crop(images: Tensor, others: Tensor, draws: Tensor) -> tuple[Tensor,
     both = torch.cat([images, others], dim=1)  # (B, 6, H, W): one grid for both
     grid = F.affine_grid(windows, list(both.shape), align_corners=False)
     cropped = F.grid_sample(both, grid, mode="bicubic", padding_mode="border", align_corners=False)
-    return cropped.tensor_split(2, dim=1)
+    first, second = cropped.tensor_split(2, dim=1)
+    return first, second
 
 
 def alignment_losses(
@@ -133,12 +134,14 @@ def alignment_losses(
 ) -> dict[str, tuple[float, Tensor]]:
     """Weight and loss of each side that is aligned: mean(relu(1 − margin − cosine)) to the teacher's features."""
     weighted = {}
-    if config.encoder_weight > 0:
-        loss = misalignment(result.encoder_features, features.image, config.margin)
-        weighted["encoder_alignment_loss"] = config.encoder_weight, loss
-    if config.decoder_weight > 0:
-        loss = misalignment(result.decoder_features, features.patches, config.margin)
-        weighted["decoder_alignment_loss"] = config.decoder_weight, loss
+    for side, weight, ours, theirs in (
+        ("encoder", config.encoder_weight, result.encoder_features, features.image),
+        ("decoder", config.decoder_weight, result.decoder_features, features.patches),
+    ):
+        if weight > 0:
+            if ours is None:
+                raise ValueError(f"the tokenizer has no {side}_alignment_dim, and so nothing to align")
+            weighted[f"{side}_alignment_loss"] = weight, misalignment(ours, theirs, config.margin)
     return weighted
 
 

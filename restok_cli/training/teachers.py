@@ -1,6 +1,6 @@
 """Frozen vision models whose features the tokenizer's are aligned with (docs/algorithm.md section 2, VF loss)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,7 @@ class Teacher:
     """
 
     def __init__(self, network: nn.Module, grid: tuple[int, int]):
-        self.network = network
+        self.network: Any = network  # timm's, whose classes share these attributes and no type
         self.grid = grid
         self.mean, self.std = normalisation(network)
         if rope := getattr(network, "rope", None):
@@ -53,7 +53,7 @@ class Teacher:
         return TeacherFeatures(image, rearrange(patches, "b (h w) t -> b t h w", h=self.grid[0]))
 
 
-def input_size(network: nn.Module, grid: tuple[int, int]) -> tuple[int, int]:
+def input_size(network: Any, grid: tuple[int, int]) -> tuple[int, int]:
     """Height and width in pixels of the pictures that `network` cuts into `grid` (rows, columns) patches."""
     height, width = network.patch_embed.patch_size
     return grid[0] * height, grid[1] * width

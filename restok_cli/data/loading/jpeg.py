@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from io import BytesIO
+from typing import cast
 
 import torch
 from PIL import Image
@@ -45,7 +46,7 @@ def find_jpeg_decoder() -> Callable[[bytes], torch.Tensor]:
         def decode(data: bytes) -> torch.Tensor:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "The image decoding", DeprecationWarning)
-                return decoder(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+                return cast(torch.Tensor, decoder(torch.frombuffer(bytearray(data), dtype=torch.uint8)))  # of one file
 
         decode(smallest.getvalue())  # fails where torchvision was built without
     except (ImportError, RuntimeError):

@@ -1,6 +1,6 @@
 """Batches in an exact order: what a step sees is a function of seed and step, and of nothing else."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import torch
 from torch.utils.data import Dataset
@@ -41,7 +41,7 @@ def batches(
     rank: int = 0,
     world_size: int = 1,
     broken_limit: float = BROKEN_LIMIT,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Training batches from step `first_step` on, without end: the same for any number of workers and processes.
 
     `batch_size` counts the pictures of a step over all `world_size` processes. A step is cut into micro-batches of
@@ -118,7 +118,7 @@ class _Pictures(Dataset):
 
 def _load(
     pictures: _Pictures, visits: Iterator[list[tuple[int, int]]], num_workers: int, broken: BrokenSamples
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     for loaded in load(pictures, num_workers, batch_sampler=visits):
         broken.add(loaded.broken)
         yield loaded.batch

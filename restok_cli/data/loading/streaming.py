@@ -6,7 +6,7 @@ What the loader of local shards promises cannot be promised of these: see `strea
 import random
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from hashlib import sha256
 from itertools import count, islice
@@ -102,7 +102,7 @@ def streamed_batches(
     rank: int,
     world_size: int,
     broken_limit: float,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Training batches without end, of shards that are read as they come.
 
     The shards are shuffled anew in each epoch and divided among all workers of all processes, which go through them

@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from io import BytesIO
 from itertools import chain, islice
@@ -104,7 +104,7 @@ class ShardTar(tarfile.TarFile):
         header[: len(encoded)] = encoded
         header[124:135] = size
         header[148:154] = b"%06o" % (self._sum + sum(encoded) + sum(size))
-        for piece in (header, data, bytes(padded(len(data)) - len(data))):
+        for piece in (bytes(header), data, bytes(padded(len(data)) - len(data))):
             self.fileobj.write(piece)
         self.offset += TAR_BLOCK + padded(len(data))
 
@@ -117,7 +117,7 @@ def _member(name: str) -> tarfile.TarInfo:
 
 def write_dataset(
     folder: Path,
-    splits: dict[str, Iterable[Sample]],
+    splits: Mapping[str, Iterable[Sample]],
     *,
     name: str,
     class_names: list[str],
