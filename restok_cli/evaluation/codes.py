@@ -146,10 +146,10 @@ def _from_file(path: Path) -> CodeSource:
 def _from_cache(folder: str, split: str) -> CodeSource:
     """View 0 of the samples in a code cache."""
     cache = open_codes(folder)
-    names = list(cache.splits) if split == "all" else [split]
-    parts = [cache.split(name) for name in names]
+    splits = cache.chosen(split)
+    parts = list(splits.values())
     ends = list(accumulate(len(part) for part in parts))
-    origin = {"source": f"{folder} ({'+'.join(names)})", "fingerprint": cache.fingerprint, "n": ends[-1]}
+    origin = {"source": f"{folder} ({'+'.join(splits)})", "fingerprint": cache.fingerprint, "n": ends[-1]}
 
     def read(number: int) -> tuple[np.ndarray, np.ndarray, tuple]:
         rows = range(number * GROUP_SIZE, min((number + 1) * GROUP_SIZE, ends[-1]))

@@ -275,8 +275,8 @@ def _listed(manifest: Path) -> tuple[list[Path], list[str | None]]:
 
 def _from_data_set(source: str, split: str, max_bytes: int) -> ImageSet:
     dataset = open_dataset(source, max_member_bytes=max_bytes)
-    names = list(dataset.splits) if split == "all" else [split]
-    parts = [dataset.split(name) for name in names]
+    splits = dataset.chosen(split)
+    names, parts = list(splits), list(splits.values())
     ends = list(accumulate(len(part) for part in parts))
 
     def key(index: int) -> str:

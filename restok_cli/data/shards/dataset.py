@@ -31,9 +31,9 @@ from restok_cli.data.shards.layout import (
     padded,
     read_manifest,
 )
-from restok_cli.data.shards.manifests import locate
+from restok_cli.data.shards.manifests import InSplits, locate
 from restok_cli.data.shards.mapping import map_shard
-from restok_cli.errors import PictureError, RestokError, UsageError, did_you_mean
+from restok_cli.errors import PictureError, RestokError, UsageError
 from restok_cli.files import MAX_MEMBER_BYTES
 
 MAX_UNPACKED = 256 << 20  # bytes, of all gzipped shards of a data set
@@ -220,32 +220,17 @@ class StreamedSplit(Split):
         )
 
 
-class Dataset:
+class Dataset(InSplits[Split]):
     """A prepared data set: names, classes and splits. Pictures of more than `max_member_bytes` are not read."""
 
     def __init__(self, folder: Path, manifest: Manifest, max_member_bytes: int = MAX_MEMBER_BYTES):
         self.folder, self.manifest, self.max_member_bytes = folder, manifest, max_member_bytes
         self.name, self.fingerprint = manifest.name, manifest.fingerprint
+        self.title = f"data set {self.name}"
         self.class_names = manifest.class_names
         self.splits = list(manifest.splits)
 
-    @property
-    def num_classes(self) -> int:
-        """0 where the pictures have no classes."""
-        return len(self.class_names)
-
-    @property
-    def held_out(self) -> Split:
-        """The validation split, or the training split of a data set that has no other."""
-        return self.split("validation" if "validation" in self.splits else "train")
-
-    def split(self, name: str) -> Split:
-        """The split of that name, usually train or validation. Raises UsageError where there is none."""
-        if name not in self.splits:
-            raise UsageError(
-                f"data set {self.name} has no split {name}{did_you_mean(name, self.splits)};"
-                f" it has {' and '.join(self.splits)}"
-            )
+    def open_split(self, name: str) -> Split:
         info = self.manifest.splits[name]
         if info.urls:
             return StreamedSplit(name, info.urls, info.num_samples, self.class_names, self.max_member_bytes)
