@@ -322,11 +322,11 @@ def _from_npz(path: Path, max_pixels: int) -> ImageSet:
             lambda index: Image.fromarray(np.ascontiguousarray(images[index])),
             named=False,
         )
-    picture_bytes = shape[1] * shape[2] * 3
+    image_bytes = shape[1] * shape[2] * 3
 
     def read(index: int) -> Image.Image:
-        member.seek(start + index * picture_bytes)  # costs nothing in file order
-        return Image.fromarray(np.frombuffer(member.read(picture_bytes), np.uint8).reshape(shape[1:]))
+        member.seek(start + index * image_bytes)  # costs nothing in file order
+        return Image.fromarray(np.frombuffer(member.read(image_bytes), np.uint8).reshape(shape[1:]))
 
     return ImageSet(str(path), shape[0], lambda index: f"{index:06d}", read, named=False, threads=1)
 

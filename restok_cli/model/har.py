@@ -7,8 +7,8 @@ A LlamaGen transformer over L positions, of which position i predicts code i. Wi
     [class, c0, c1, c2,  c3, q0, q1, q2,  c4 … c7, q3 … q6,  c8 … c15, q7 … q14,  …]
 
 that is: A positions of plain AR, then for every level its input is the codes of the level before and as many fresh
-query tokens, and all its codes are predicted at once. Plain AR is A = L. It knows neither pictures nor a tokenizer.
-Letters: B batch, C width, L codes of a picture, T positions of one call, V codebook size.
+query tokens, and all its codes are predicted at once. Plain AR is A = L. It knows neither images nor a tokenizer.
+Letters: B batch, C width, L codes of an image, T positions of one call, V codebook size.
 """
 
 from typing import Self
@@ -32,7 +32,7 @@ class KVCache:
         self.values = torch.empty(shape, device=device, dtype=dtype)
 
     def rows(self, start: int, stop: int) -> Self:
-        """A view on pictures start … stop − 1 of the batch."""
+        """A view on images start … stop − 1 of the batch."""
         view = object.__new__(type(self))
         view.keys, view.values = self.keys[:, start:stop], self.values[:, start:stop]
         return view

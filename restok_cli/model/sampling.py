@@ -1,7 +1,7 @@
 """Drawing codes from a HAR or AR generator, with classifier-free guidance (docs/algorithm.md section 3, sampling).
 
 It knows no codebook and keeps nothing: randomness comes in as an argument, one uniform number per code, so that a
-picture's codes depend on its own numbers alone.
+image's codes depend on its own numbers alone.
 """
 
 import math
@@ -111,7 +111,7 @@ def is_guided(config: HarConfig, options: SamplingOptions) -> bool:
 
 
 def sampling_cache(har: Har, options: SamplingOptions, batch_size: int) -> KVCache:
-    """Room for the keys and values of up to `batch_size` pictures, twice where they are guided."""
+    """Room for the keys and values of up to `batch_size` images, twice where they are guided."""
     rows = 2 * batch_size if is_guided(har.config, options) else batch_size
     return KVCache(har.config, rows, har.class_embedding.weight.device, har.class_embedding.weight.dtype)
 
@@ -127,7 +127,7 @@ def check_num_steps(config: HarConfig, num_steps: int | None) -> int:
 
 
 def seeded_uniforms(seed: int, first: int, count: int, length: int) -> Tensor:
-    """(count, length) uniform numbers in [0, 1) for pictures first, first + 1, …: row i depends on (seed, i) alone."""
+    """(count, length) uniform numbers in [0, 1) for images first, first + 1, …: row i depends on (seed, i) alone."""
     rows = []
     for index in range(first, first + count):
         rng = torch.Generator().manual_seed(seed * 0x9E3779B97F4A7C15 + index & 0x7FFFFFFFFFFFFFFF)

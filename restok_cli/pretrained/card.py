@@ -68,7 +68,7 @@ class Training(_Part):
 
     @property
     def is_overfitted(self) -> bool:
-        """Whether a generator knows its training pictures far better than held-out ones."""
+        """Whether a generator knows its training images far better than held-out ones."""
         held_out = self.validation.get("validation_loss")
         return self.loss is not None and held_out is not None and held_out > 2 * self.loss
 

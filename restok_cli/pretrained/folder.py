@@ -89,7 +89,7 @@ class _HarHeader(_Header):
 
 
 class Generator(NamedTuple):
-    """All that turns class ids into pictures."""
+    """All that turns class ids into images."""
 
     har: Har
     tokenizer: Tokenizer

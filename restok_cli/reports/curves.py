@@ -1,4 +1,4 @@
-"""The numbers of runs as curves over their steps, in one picture."""
+"""The numbers of runs as curves over their steps, in one image."""
 
 import math
 from collections.abc import Sequence

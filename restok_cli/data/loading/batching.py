@@ -34,7 +34,7 @@ Item = TypeVar("Item")
 
 
 class Batch(NamedTuple):
-    """Pictures and what they show."""
+    """Images and what they show."""
 
     images: torch.Tensor  # uint8 (B, 3, H, W)
     class_ids: torch.Tensor  # int64 (B,), -1 where the data set has no classes
@@ -66,7 +66,7 @@ def shuffle(num_samples: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def check_division(batch_size: int, micro_batch_size: int | None, world_size: int) -> int:
-    """The number of pictures in a micro-batch: as given, or all of a process's share of the batch.
+    """The number of images in a micro-batch: as given, or all of a process's share of the batch.
 
     Raises UsageError where the batch cannot be cut into micro-batches of that size, as many for each process.
     """
@@ -141,7 +141,7 @@ class Loaded(NamedTuple):
 
     batch: Batch | None  # None where too many were
     broken: dict[str, str]
-    beside: frozenset[str] = frozenset()  # extensions of pictures that streamed samples have beside their own
+    beside: frozenset[str] = frozenset()  # extensions of images that streamed samples have beside their own
 
 
 def load(
@@ -224,7 +224,7 @@ def begin_worker(told: Connection, _worker: int) -> None:
     """Set up a worker, which leaves when it is told to, or when the main process is gone.
 
     Ctrl-C, a hang-up and SIGTERM, which often go to all processes at once, are for the main process alone. It finishes
-    its step, for which it may need more pictures, saves, and then tells its workers that there is no more to do.
+    its step, for which it may need more images, saves, and then tells its workers that there is no more to do.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

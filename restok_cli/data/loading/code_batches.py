@@ -11,7 +11,7 @@ from restok_cli.data.shards.code_cache import CodeSplit
 
 
 class CodeBatch(NamedTuple):
-    """Codes, and what their pictures show."""
+    """Codes, and what their images show."""
 
     codes: torch.Tensor  # int64 (B, L)
     class_ids: torch.Tensor  # int64 (B,), -1 where the data set has no classes

@@ -44,7 +44,7 @@ def batches(
 ) -> Generator[Batch, None, None]:
     """Training batches from step `first_step` on, without end: the same for any number of workers and processes.
 
-    `batch_size` counts the pictures of a step over all `world_size` processes. A step is cut into micro-batches of
+    `batch_size` counts the images of a step over all `world_size` processes. A step is cut into micro-batches of
     `micro_batch_size`, by default one for each process; process `rank` gets every `world_size`-th of them, one at a
     time. Every sample comes exactly once an epoch, however large the batch.
 

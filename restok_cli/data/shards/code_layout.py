@@ -1,4 +1,4 @@
-"""The code cache: what a tokenizer makes of every picture of a data set, so that generators train without either.
+"""The code cache: what a tokenizer makes of every image of a data set, so that generators train without either.
 
     codes.json          what there is: tokenizer, data set, views, class names, shards and their hashes
     train-000000.npy    a record per sample: codes (views, L), class_id, key, checksum; mapped from the disk, not loaded
@@ -27,7 +27,7 @@ from restok_cli.schema import Count, PositiveCount, Schema
 
 MADE = Made("the codes", "restok prepare codes")
 CODES_FILE, UNFINISHED_FILE = "codes.json", "unfinished.json"
-Views = Literal["ten-crop", "flip", "centre"]  # made of each picture by `transforms.make_views`
+Views = Literal["ten-crop", "flip", "centre"]  # made of each image by `transforms.make_views`
 NUM_VIEWS: dict[Views, int] = {"ten-crop": 10, "flip": 2, "centre": 1}
 SAMPLES_PER_SHARD = 256  # what is lost of the work at most when it is stopped
 
@@ -44,7 +44,7 @@ class CodePlan(Schema):
     tokenizer_fingerprint: str
     dtype: str  # that the tokenizer computed in
     image_size: tuple[PositiveCount, PositiveCount]  # (height, width) of the views
-    views: dict[str, Views]  # how they are made of a picture, by split
+    views: dict[str, Views]  # how they are made of an image, by split
     codebook_size: int = Field(gt=0, le=2**31)
     num_codes: int = Field(gt=0, le=2**20)  # L, of one view
     class_names: list[str]  # the class id is the place in this list; empty where there are no classes

@@ -1,10 +1,10 @@
 """Data sets on disk: tar shards that any WebDataset reader takes, with an index beside each so that ours can seek.
 
     dataset.json           what there is: splits, shards and their hashes, class names, where it came from
-    train-000000.tar       samples one after the other: <key>.cls  <key>.json  <key>.<picture suffix>
-    train-000000.npy       where each picture lies in the tar, its class, a checksum of the sample
+    train-000000.tar       samples one after the other: <key>.cls  <key>.json  <key>.<image suffix>
+    train-000000.npy       where each image lies in the tar, its class, a checksum of the sample
     _info.json             the same shards for timm
-    bad.jsonl              the pictures that were left out, and why
+    bad.jsonl              the images that were left out, and why
 
 The set that comes with restok has its shards gzipped; everything else about it is the same.
 """
@@ -41,7 +41,7 @@ WORK_FOLDER = ".partial"  # where a data set is being made
 REPLACED = "replaced.json"  # in it, the dataset.json of the data set that is being replaced
 IN_PLACE = {"shards": "described where they lay"}  # of the provenance, where `prepare` has not made the tars
 
-# The checksum is a CRC-32 of all from the end of the picture before this one to its own: of its sample, in our tars.
+# The checksum is a CRC-32 of all from the end of the image before this one to its own: of its sample, in our tars.
 INDEX_DTYPE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("class_id", "<i4"), ("checksum", "<u4")])
 
 
@@ -56,7 +56,7 @@ class ShardInfo(Schema):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.num_samples * 2 * TAR_BLOCK > self.bytes:  # a header and a picture each
+        if self.num_samples * 2 * TAR_BLOCK > self.bytes:  # a header and an image each
             raise ValueError(f"{self.file} of {self.bytes} bytes has no room for {counted(self.num_samples, 'sample')}")
         return self
 
@@ -80,7 +80,7 @@ class Manifest(Schema):
     name: str
     splits: dict[str, SplitInfo] = Field(min_length=1)
     class_names: list[str]  # the class id is the place in this list; empty where there are no classes
-    image_size: tuple[PositiveCount, PositiveCount] | None  # (height, width) where all pictures share one
+    image_size: tuple[PositiveCount, PositiveCount] | None  # (height, width) where all images share one
     provenance: dict[str, str]
     fingerprint: str  # two data sets with the same one hold the same samples in the same order
 
@@ -92,10 +92,10 @@ def fingerprint(splits: dict[str, SplitInfo], class_names: list[str]) -> str:
 
 
 class Sample(NamedTuple):
-    """One picture on its way into a shard."""
+    """One image on its way into a shard."""
 
     key: str  # at most 80 bytes, no dots, no slashes
-    suffix: str  # of the picture's file, without the dot
+    suffix: str  # of the image's file, without the dot
     picture: bytes
     size: tuple[int, int]  # (height, width)
     class_id: int  # NO_CLASS where there are no classes
