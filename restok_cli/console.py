@@ -33,6 +33,17 @@ def counted(count: int, what: str, plural: str | None = None) -> str:
     return f"{count} {what if count == 1 else plural or what + 's'}"
 
 
+def duration(seconds: float) -> str:
+    """Seconds for people, in the two largest units that they have."""
+    if seconds < 99.5:
+        return counted(round(seconds), "second")
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} minutes"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
+
+
 def readable(name: str) -> str:
     """The name of a file as text that JSON and people can read: each byte that is no text becomes \\xe9 or the like.
 

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import gcd
 from pathlib import Path
 from select import select
 from tempfile import TemporaryDirectory
@@ -287,6 +288,22 @@ def local_device(device: "torch.device") -> "torch.device":
     if index >= seen:
         raise UsageError(f"there are more processes on this machine than GPUs ({seen}); give --num-processes auto")
     return torch.device("cuda", index)
+
+
+def check_division(batch_size: int, micro_batch_size: int | None, world_size: int) -> int:
+    """The number of pictures in a micro-batch: as given, or all of a process's share of the batch.
+
+    Raises UsageError where the batch cannot be cut into micro-batches of that size, as many for each process.
+    """
+    size = micro_batch_size or max(batch_size // world_size, 1)
+    if batch_size % (size * world_size):
+        smaller = gcd(size, batch_size // world_size)
+        way_out = f" or --set schedule.micro_batch_size={smaller}" if batch_size % world_size == 0 else ""
+        raise UsageError(
+            f"a batch of {batch_size} cannot be cut into micro-batches of {size} for {world_size} process"
+            f"{'es' if world_size > 1 else ''}; make the batch size a multiple of {size * world_size}{way_out}"
+        )
+    return size
 
 
 def gather(value: Any) -> list[Any]:

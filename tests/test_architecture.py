@@ -30,12 +30,13 @@ ALLOWED = {
     "metrics": {*LOW, "weights", "data", "model"},
     "pretrained": {*LOW, "weights", "model", "cpu", "metrics"},
     "cuda": set(),
-    "planning": {*LOW, "model", "settings"},
+    "planning": {*MODELS, "training"},
     "training": MODELS,
     "inference": {*MODELS, "cpu", "cuda"},
     "evaluation": MODELS,
     "reports": {*MODELS, "training"},
-    "commands": {*MODELS, "planning", "training", "inference", "evaluation", "reports"},
+    "diagnosis": MODELS,
+    "commands": {*MODELS, "planning", "training", "inference", "evaluation", "reports", "diagnosis"},
     "cli": {"errors", "files", "processes", "console", "commands"},
 }
 WITHOUT_TORCH = {

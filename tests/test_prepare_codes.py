@@ -12,12 +12,12 @@ from pictures import noise
 
 from restok_cli.data.images import to_float
 from restok_cli.data.loading.transforms import make_views
-from restok_cli.data.shards import code_layout as codes
 from restok_cli.data.shards.code_cache import open_codes
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.errors import Interrupted
+from restok_cli.inference import code_cache as codes
 from restok_cli.pretrained.folder import load_tokenizer, save_tokenizer
 
 SAMPLES_PER_SHARD = 5
@@ -50,7 +50,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr("restok_cli.data.shards.code_layout.SAMPLES_PER_SHARD", SAMPLES_PER_SHARD)
+    monkeypatch.setattr("restok_cli.inference.code_cache.SAMPLES_PER_SHARD", SAMPLES_PER_SHARD)
 
 
 def contents(folder):
@@ -88,7 +88,7 @@ def test_workers_give_the_same_bytes(data, tokenizer, tmp_path, restok):
 
 
 IN_SMALL_SHARDS = """
-import restok_cli.data.shards.code_layout as codes
+import restok_cli.inference.code_cache as codes
 from restok_cli.__main__ import main
 codes.SAMPLES_PER_SHARD = 5
 main()
@@ -112,14 +112,14 @@ def test_processes_share_the_shards_and_give_the_same_bytes(data, tokenizer, tmp
 # The command line, with shards of one picture and time to be killed between two of them.
 SLOWLY = """
 import sys, time
-import restok_cli.data.shards.code_writer as writer, restok_cli.data.shards.code_layout as codes
+import restok_cli.inference.code_cache as codes
 from restok_cli.cli import run
 codes.SAMPLES_PER_SHARD = 5
-write = writer.write_code_shard
+write = codes.write_code_shard
 def write_slowly(*arguments):
     write(*arguments)
     time.sleep(0.3)
-writer.write_code_shard = write_slowly
+codes.write_code_shard = write_slowly
 sys.exit(run(sys.argv[1:]))
 """
 
@@ -177,7 +177,7 @@ def test_ctrl_c_says_how_to_go_on(data, tokenizer, tmp_path, fails, monkeypatch)
     def press(*_):
         raise Interrupted(signal.SIGINT, "interrupted")  # as the handler of signals does
 
-    monkeypatch.setattr("restok_cli.data.shards.code_writer.write_code_shard", press)
+    monkeypatch.setattr("restok_cli.inference.code_cache.write_code_shard", press)
     message = fails(130, "prepare", "codes", data, tmp_path / "codes", "--tokenizer", tokenizer)
     assert message == "restok: interrupted; the same command goes on where this one was"
 

@@ -16,9 +16,9 @@ from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.settings.training import TokenizerRunConfig
 from restok_cli.training.codebook import CodeCounts, draw_prefix_lengths, prefix_distribution
 from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
+from restok_cli.training.monitor import Window
 from restok_cli.training.optim import seed_step
 from restok_cli.training.stopping import stop_signals
-from restok_cli.training.window import Window
 
 
 def test_prefix_distribution_of_the_paper():

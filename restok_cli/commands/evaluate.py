@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from restok_cli.commands.limits import check_limits, parse_limits
 from restok_cli.commands.options import (
     PICTURE_FOLDER,
     Device,
@@ -190,7 +189,7 @@ def evaluate(
     if compare is not None:
         compare_files(*compare, as_json)
         return
-    from restok_cli.evaluation.request import Networks, Request, settle
+    from restok_cli.evaluation.request import Networks, Request, parse_limits, settle
 
     limits = parse_limits(fail_under or [])
     request = Request(
@@ -288,7 +287,7 @@ def _measure(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    from restok_cli.evaluation.evaluate import evaluate
+    from restok_cli.evaluation.evaluate import check_limits, evaluate
 
     evaluation = evaluate(request, networks, device)
     if rank() == 0:

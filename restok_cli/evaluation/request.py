@@ -1,5 +1,6 @@
 """A request to measure, checked before anything heavy is loaded: no torch is imported."""
 
+import math
 import zipfile
 from collections.abc import Collection
 from importlib.util import find_spec
@@ -8,7 +9,7 @@ from typing import NamedTuple
 
 from restok_cli.data.shards.code_layout import is_codes
 from restok_cli.errors import UsageError, did_you_mean
-from restok_cli.metrics.table import CHOICES, choice_of
+from restok_cli.metrics.table import CHOICES, METRICS, choice_of
 
 
 class Request(NamedTuple):
@@ -34,6 +35,23 @@ class Networks(NamedTuple):
     timm_weights: Path | None
     cache: Path | None
     batch_size: int  # images held at a time: speed and memory, not numbers
+
+
+def parse_limits(texts: list[str]) -> dict[str, float]:
+    """The limit of each metric named in texts like "gfid=3.5". Raises UsageError."""
+    limits = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in METRICS:
+            meant = did_you_mean(name, METRICS)
+            raise UsageError(f"--fail-under {text}: unknown metric {name}{meant}; give NAME=VALUE")
+        try:
+            limits[name] = float(value)
+        except ValueError:
+            limits[name] = math.nan
+        if not math.isfinite(limits[name]):
+            raise UsageError(f"--fail-under {text}: {value or 'nothing'} is no number; give for example {name}=3.5")
+    return limits
 
 
 def holds_codes(samples: str) -> bool:

@@ -75,7 +75,7 @@ def describe_images(images: ImageSet) -> dict:
 
 
 def describe_reference(reference: Reference) -> dict:
-    """The same of what they were compared with; images beside statistics are for precision, recall and KID."""
+    """Describe the reference; images beside statistics are for precision, recall and KID."""
     statistics, images = reference.statistics, reference.images
     seen = describe_images(images) if images and (images.digests or statistics is None) else {}
     if statistics is None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import yaml
 from jinja2 import Environment, StrictUndefined
 
+from restok_cli.console import duration
 from restok_cli.data.image_files import read_image
 from restok_cli.errors import PictureError, RestokError, UsageError
 from restok_cli.files import whole_file
@@ -21,7 +22,6 @@ from restok_cli.reports.charts import HEIGHT, LEFT, RIGHT, WIDTH, Chart, Line, d
 from restok_cli.reports.results import Alike, find_results, measured_alike
 from restok_cli.reports.runs import RunFacts, read_runs
 from restok_cli.settings.training import flatten
-from restok_cli.training.preflight import duration
 
 MOST_RUNS = 6  # that have a colour of their own
 MOST_PREVIEWS = 9  # of a run; of more, some spread over its steps

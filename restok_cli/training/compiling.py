@@ -15,7 +15,7 @@ from restok_cli.console import note
 from restok_cli.model.har import HarBlock
 from restok_cli.model.layers import Block
 from restok_cli.model.pixel_codec import ResidualBlock
-from restok_cli.training.discriminator import DinoDiscriminator, Discriminator
+from restok_cli.training.adversarial.discriminator import DinoDiscriminator, Discriminator
 from restok_cli.training.losses import TokenizerLosses
 
 # A block is called whole, or where image tokens are merged inside it, by halves.

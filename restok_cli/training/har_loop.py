@@ -25,7 +25,7 @@ from restok_cli.processes import Agreement, barrier, rank, world_size
 from restok_cli.settings.training import HarRunConfig
 from restok_cli.training.code_source import Coded, CodeSource
 from restok_cli.training.compiling import compile_model, is_wanted
-from restok_cli.training.health import Health
+from restok_cli.training.monitor import Health, Window, mean_of
 from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import (
     copy_to_all,
@@ -42,7 +42,6 @@ from restok_cli.training.run import RunFolder, announce, check_same
 from restok_cli.training.stopping import Arriving, interrupted, stop_signals
 from restok_cli.training.update import Update, autocast
 from restok_cli.training.warm_start import recompute_activations, take_weights
-from restok_cli.training.window import Window, mean_of
 
 
 class HarState:

@@ -18,8 +18,8 @@ from restok_cli.metrics.lpips import URL_VGG16, Lpips, open_lpips
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Reconstruction
 from restok_cli.settings.training import DINO, AlignmentConfig, DiscriminatorConfig, TokenizerRunConfig
-from restok_cli.training.diff_augment import AUGMENT_DRAWS, diff_augment
-from restok_cli.training.discriminator import FIT_DRAWS, Discriminator, LeCam, held_still
+from restok_cli.training.adversarial.diff_augment import AUGMENT_DRAWS, diff_augment
+from restok_cli.training.adversarial.discriminator import FIT_DRAWS, Discriminator, LeCam, held_still
 from restok_cli.training.frozen import missing_download
 from restok_cli.training.teachers import Teacher, TeacherFeatures, open_teacher
 

@@ -24,8 +24,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
-from restok_cli.data.loading.batching import check_division
-from restok_cli.processes import gather, rank, world_size
+from restok_cli.processes import check_division, gather, rank, world_size
 
 # Every process holds the whole state while it is saved or loaded, and the file does not say how many there were.
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)

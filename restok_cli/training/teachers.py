@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from restok_cli.errors import UsageError
-from restok_cli.settings.training import AlignmentConfig, TokenizerRunConfig
+from restok_cli.settings.training import AlignmentConfig
 from restok_cli.training.frozen import build, normalisation, open_frozen
 
 
@@ -65,23 +64,6 @@ def open_teacher(config: AlignmentConfig, grid: tuple[int, int], device: torch.d
     return Teacher(open_frozen(config.teacher, config.weights, size, device, "alignment"), grid)
 
 
-def with_alignment_dims(config: TokenizerRunConfig) -> TokenizerRunConfig:
-    """A run's config, its model with projections to the teacher's width where it aligns, and only there.
-
-    Others, such as those of a model that it starts from, would never be trained. Needs no weights. Raises UsageError
-    where the model states another width than the teacher has.
-    """
-    alignment, dims = config.alignment, {}
-    width = build(alignment.teacher, "alignment.teacher").num_features if alignment.is_used else None
-    for name, weight in (
-        ("encoder_alignment_dim", alignment.encoder_weight),
-        ("decoder_alignment_dim", alignment.decoder_weight),
-    ):
-        stated = getattr(config.model, name)
-        if weight > 0 and stated not in (None, width):
-            raise UsageError(
-                f"model.{name} = {stated} is not the {width} channels of alignment.teacher = {alignment.teacher}; "
-                "set it to null to start that projection fresh, or give the teacher that it was made for"
-            )
-        dims[name] = width if weight > 0 else None
-    return config.model_copy(update={"model": config.model.model_copy(update=dims)})
+def teacher_width(name: str) -> int:
+    """The channels of the features that the teacher of that name gives; no weights are needed."""
+    return build(name, "alignment.teacher").num_features

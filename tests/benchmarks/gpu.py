@@ -39,10 +39,11 @@ from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, draw, sample, sampling_cache
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.settings.run_config import with_alignment_dims
 from restok_cli.settings.training import TokenizerRunConfig, read_preset
 from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
 from restok_cli.training.losses import TokenizerLosses
-from restok_cli.training.teachers import open_teacher, with_alignment_dims
+from restok_cli.training.teachers import open_teacher, teacher_width
 from restok_cli.training.tokenizer_loop import TokenizerState, train_step
 from restok_cli.training.warm_start import recompute_activations
 
@@ -247,7 +248,7 @@ class Step:
             "alignment": {} if bench.smoke else {"weights": "random"},
         }
         values = preset | {name: preset.get(name, {}) | change for name, change in changes.items()}
-        self.config = with_alignment_dims(TokenizerRunConfig.parse(values, "the benchmark"))
+        self.config = with_alignment_dims(TokenizerRunConfig.parse(values, "the benchmark"), teacher_width)
         self.state = TokenizerState(self.config, bench.device, None)
         alignment = self.config.alignment
         teacher = open_teacher(alignment, self.config.model.grid, bench.device) if alignment.is_used else None

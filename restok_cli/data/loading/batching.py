@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from math import gcd
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from subprocess import Popen
@@ -22,7 +21,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from restok_cli.console import tell
-from restok_cli.errors import RestokError, UsageError
+from restok_cli.errors import RestokError
+from restok_cli.processes import check_division
 
 BROKEN_LIMIT = 0.001  # the share of a split's samples that may turn out broken
 NAMED_KEYS = 5  # of broken samples, in an error
@@ -63,22 +63,6 @@ def shuffle(num_samples: int, seed: int, epoch: int) -> np.ndarray:
     # sorted raw bits: NumPy keeps those of Philox the same for ever, which it does not promise of permutation()
     keys = np.random.Philox(key=[seed, epoch]).random_raw(num_samples)
     return np.argsort(keys, kind="stable").astype(np.uint32)
-
-
-def check_division(batch_size: int, micro_batch_size: int | None, world_size: int) -> int:
-    """The number of images in a micro-batch: as given, or all of a process's share of the batch.
-
-    Raises UsageError where the batch cannot be cut into micro-batches of that size, as many for each process.
-    """
-    size = micro_batch_size or max(batch_size // world_size, 1)
-    if batch_size % (size * world_size):
-        smaller = gcd(size, batch_size // world_size)
-        way_out = f" or --set schedule.micro_batch_size={smaller}" if batch_size % world_size == 0 else ""
-        raise UsageError(
-            f"a batch of {batch_size} cannot be cut into micro-batches of {size} for {world_size} process"
-            f"{'es' if world_size > 1 else ''}; make the batch size a multiple of {size * world_size}{way_out}"
-        )
-    return size
 
 
 def micro_batches(

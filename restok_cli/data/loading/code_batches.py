@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from restok_cli.data.loading.batching import check_division, micro_batches
+from restok_cli.data.loading.batching import micro_batches
 from restok_cli.data.shards.code_cache import CodeSplit
+from restok_cli.processes import check_division
 
 
 class CodeBatch(NamedTuple):

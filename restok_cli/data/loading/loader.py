@@ -12,7 +12,6 @@ from restok_cli.data.loading.batching import (
     Batch,
     BrokenSamples,
     Loaded,
-    check_division,
     load,
     micro_batches,
     verify_advice,
@@ -23,6 +22,7 @@ from restok_cli.data.loading.transforms import Crop, Transform, make_views
 from restok_cli.data.shards.code_layout import Views
 from restok_cli.data.shards.dataset import Split, StreamedSplit
 from restok_cli.errors import PictureError, RestokError
+from restok_cli.processes import check_division
 
 
 def batches(

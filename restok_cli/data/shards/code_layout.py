@@ -29,7 +29,6 @@ MADE = Made("the codes", "restok prepare codes")
 CODES_FILE, UNFINISHED_FILE = "codes.json", "unfinished.json"
 Views = Literal["ten-crop", "flip", "centre"]  # made of each image by `transforms.make_views`
 NUM_VIEWS: dict[Views, int] = {"ten-crop": 10, "flip": 2, "centre": 1}
-SAMPLES_PER_SHARD = 256  # what is lost of the work at most when it is stopped
 
 # Every file of a code cache: what --overwrite may delete.
 CODE_FILES = re.compile(r"codes\.json|unfinished\.json|[A-Za-z0-9_-]+-\d{6,}\.npy|\..*\.tmp")

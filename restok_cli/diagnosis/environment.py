@@ -1,4 +1,7 @@
-"""Checks of `restok doctor` on the machine: Python, libraries, torch, cores, memory, disks."""
+"""Checks of `restok doctor` on the machine: Python, libraries, torch, cores, memory, disks.
+
+Imports stand inside functions in this folder: where one fails, that is a finding.
+"""
 
 import os
 import platform
@@ -202,4 +205,4 @@ def compiler() -> Iterator[Finding]:
         yield Finding("note", "compiler", text, "install g++")
 
 
-MACHINE_CHECKS = (python, libraries, torch_and_its_device, cores, memory, disks, shared_memory, compiler)
+ENVIRONMENT_CHECKS = (python, libraries, torch_and_its_device, cores, memory, disks, shared_memory, compiler)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from safetensors import safe_open
 
-from restok_cli.console import counted, note, quiet
+from restok_cli.console import counted, duration, note, quiet
 from restok_cli.errors import Interrupted, RestokError
 from restok_cli.files import temporary_folder
 from restok_cli.processes import gather, rank
@@ -110,14 +110,3 @@ def report(config: RunConfig, found: Preflight, run_path: Path) -> None:
 
 def gigabytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
-
-
-def duration(seconds: float) -> str:
-    """In the two largest units that it has."""
-    if seconds < 99.5:
-        return counted(round(seconds), "second")
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} minutes"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
