@@ -159,7 +159,7 @@ def test_codes_on_stdout_are_lines(generate, tmp_path):
 
 def test_fewer_steps_give_the_pictures_of_a_prefix(generate, expected, restok, tiny_models, tmp_path):
     generate("--codes", "-o", "codes.npz")
-    restok("decode", "codes.npz", "--model", tiny_models / "tokenizer", "-o", "decoded", "--tokens", 8)
+    restok("decode", "codes.npz", "--model", tiny_models / "tokenizer", "-o", "decoded", "--num-codes", 8)
     generate("-o", "out", "--steps", 5)  # 1, 2, 3, 4, 8 codes
     assert pngs(tmp_path / "out") == pngs(tmp_path / "decoded") != expected
 
