@@ -8,7 +8,7 @@ from contextlib import suppress
 from types import FrameType
 
 from restok_cli.errors import Interrupted, UsageError
-from restok_cli.machine import is_intel
+from restok_cli.machine import round_alike
 from restok_cli.processes import leave_words, rank, take_place
 
 # of glibc's mallopt: from what size on freed memory at the end of the heap goes back to the system, and how many pieces
@@ -39,25 +39,18 @@ def open_streams() -> None:
     A stream that the caller has closed is opened on nothing: else the next file would get its number, and what a
     library prints would go there.
     """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    streams = {
+        "stdin": {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"},
+        "stdout": {"encoding": "utf-8", "errors": "surrogateescape"},
+        "stderr": {"errors": "backslashreplace"},  # for people, in what their terminal shows
+    }
+    for name, settings in streams.items():
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(descriptor, True)
+            mode = "r" if name == "stdin" else "w"
             setattr(sys, name, open(descriptor, mode, encoding="utf-8"))  # noqa: SIM115  for as long as we run
-    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
-    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-    sys.stderr.reconfigure(errors="backslashreplace")  # for people, in what their terminal shows
-
-
-def round_alike() -> None:
-    """Let float32 products round alike for all batch sizes and numbers of threads where the library can, which is
-    Intel's.
-
-    MKL reads its setting when it is first used. It costs nothing from eight rows on (tests/benchmarks/sampling.py), and
-    is not for the CPUs of others, for which MKL would fall back to old instructions.
-    """
-    if is_intel():
-        os.environ["MKL_CBWR"] = "AUTO,STRICT"
+        getattr(sys, name).reconfigure(**settings)
 
 
 def keep_memory() -> None:

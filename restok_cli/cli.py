@@ -12,9 +12,10 @@ import traceback
 from contextlib import suppress
 from importlib.metadata import version
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from restok_cli.commands import (
     config,
@@ -42,17 +43,17 @@ EXIT_SIGNAL = 128  # plus the number of the signal
 LOOP = "a link that leads back to itself, and to no file or folder; remove it, or give another path"
 
 # Typer keeps its Click private and has moved it before; this is Click's UsageError wherever it lives now.
-ClickUsageError = typer.BadParameter.__mro__[1]
+ClickUsageError = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
 
 
-class InOrder(typer.core.TyperGroup):
+class InOrder(TyperGroup):
     """Lists the commands in the order in which data flow through them."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:
         return ["prepare", *(name for name in super().list_commands(ctx) if name != "prepare")]
 
 
-class Command(typer.core.TyperCommand):
+class Command(TyperCommand):
     """A command that knows from its own options what may be done in several processes, and about lack of memory."""
 
     def invoke(self, context: typer.Context) -> object:

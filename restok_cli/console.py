@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -83,13 +83,12 @@ class _NoWarnings:
     """
 
     def __init__(self):
-        self.lock, self.num_inside, self.caught = threading.Lock(), 0, None
+        self.lock, self.num_inside, self.caught = threading.Lock(), 0, ExitStack()
 
     def __enter__(self) -> None:
         with self.lock:
             if self.num_inside == 0:
-                self.caught = warnings.catch_warnings()
-                self.caught.__enter__()
+                self.caught.enter_context(warnings.catch_warnings())
                 warnings.filterwarnings("ignore", module=r"PIL\.")
                 warnings.filterwarnings("ignore", "Reading `.npy` or `.npz` file")  # it names our module
             self.num_inside += 1
@@ -98,7 +97,7 @@ class _NoWarnings:
         with self.lock:
             self.num_inside -= 1
             if self.num_inside == 0:
-                self.caught.__exit__(*error)
+                self.caught.close()
 
 
 no_warnings = _NoWarnings()

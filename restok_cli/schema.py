@@ -116,7 +116,7 @@ def problem(error: ValidationError) -> str:
         case "missing":
             return f"{key} is missing"
         case "value_error":  # raised by a check of ours
-            return f"{f'{key}: ' if key else ''}{first['ctx']['error']}"
+            return f"{f'{key}: ' if key else ''}{first.get('ctx', {})['error']}"
         case _:
             return f"{f'{key} = ' if key else ''}{shown(first['input'])}: {message}"
 

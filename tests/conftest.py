@@ -15,9 +15,9 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what must be the same to the last bit
 import torch
 from drawings import OPTIONS, pngs
 
-from restok_cli.__main__ import round_alike
 from restok_cli.cli import run
 from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.machine import round_alike
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer

@@ -18,7 +18,7 @@ from PIL import Image
 # One process for all, since each imports torch anew. It does what a user does on each device, and prints their names.
 ON_EVERY_DEVICE = """
 import sys
-from restok_cli.__main__ import round_alike
+from restok_cli.machine import round_alike
 
 round_alike()
 import torch

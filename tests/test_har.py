@@ -1,6 +1,7 @@
 """The generator, its sampling and its guidance, each against something simpler."""
 
 import math
+from itertools import accumulate
 
 import pytest
 import torch
@@ -18,7 +19,6 @@ from restok_cli.model.sampling import (
     sample,
     sample_steps,
     seeded_uniforms,
-    sort_descending,
 )
 
 LENGTH, VOCABULARY, CLASSES = 32, 40, 5
@@ -200,21 +200,34 @@ def test_top_k_and_top_p_cut_the_unlikely_codes():
     assert kept[1].item() == pytest.approx(2 / 3, abs=0.02)
 
 
-def test_logits_are_sorted_as_by_pytorch():
-    logits = torch.randn(3, 5, 300, generator=torch.Generator().manual_seed(0)) * 1e4
-    logits[0] = logits[0].round(decimals=-4)  # many ties, and both zeros
-    logits[1, :, ::3] = -math.inf
-    logits[2, 0, :4] = torch.tensor([math.inf, 1e-45, -1e-45, -0.0])
-    before = logits.clone()
-    for found, expected in zip(sort_descending(logits), logits.sort(dim=-1, descending=True, stable=True), strict=True):
-        assert torch.equal(found, expected)
-    assert torch.equal(logits, before)
+@pytest.mark.parametrize("cut", [{}, {"top_k": 3}, {"top_p": 0.6}, {"top_k": 6, "top_p": 0.8}], ids=str)
+def test_each_draw_is_that_of_a_loop_over_the_codes(cut):
+    """In the order of the codes, or where there are cuts from the likeliest on; of equals the lower comes first."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 50, 9, generator=generator).round(decimals=1)
+    logits[0, :, ::3], logits[0, :, 4] = -math.inf, 0.5
+    uniforms = torch.rand(2, 50, generator=generator)
+    options = SamplingOptions(temperature=0.8, **cut)
+    codes = draw(logits, uniforms, options)
+    for row, uniform, code in zip(logits.flatten(0, 1), uniforms.flatten(), codes.flatten(), strict=True):
+        order = sorted(range(9), key=lambda c: -row[c].item()) if cut else range(9)
+        kept = {c: math.exp(row[c].item() / 0.8) for c in list(order)[: options.top_k or 9]}
+        total, reached, chosen = sum(kept.values()), 0.0, {}
+        for c, weight in kept.items():
+            if reached < options.top_p * total:
+                chosen[c] = weight
+            reached += weight
+        point = uniform.item() * sum(chosen.values())
+        before = accumulate(chosen.values(), initial=0.0)
+        assert code == [c for c, start in zip(chosen, before, strict=False) if start <= point][-1]
 
 
-def test_the_largest_uniform_number_draws_a_possible_code():
-    logits = torch.tensor([0.0, 0.0, -math.inf, 0.0]).expand(1, 1, 4)
-    almost_one = torch.full((1, 1), 1 - 2**-24)
-    assert draw(logits, almost_one, SamplingOptions()).item() in (0, 1, 3)
+@pytest.mark.parametrize("cut", [{}, {"top_k": 4}, {"top_p": 0.99}], ids=str)
+def test_the_largest_uniform_number_draws_a_possible_code(cut):
+    logits = torch.randn(1, 5000, 4, generator=torch.Generator().manual_seed(0))
+    logits[..., 2:] = -math.inf
+    almost_one = torch.full((1, 5000), 1 - 2**-24)
+    assert draw(logits, almost_one, SamplingOptions(**cut)).max() == 1
 
 
 def test_a_new_generator_starts_from_even_odds():

@@ -14,11 +14,11 @@ import torch
 from pictures import noise, write_pictures
 from PIL import Image
 
-from restok_cli.commands.reconstruct import Sheet
 from restok_cli.data.image_files import center_crop
 from restok_cli.data.images import to_float, to_tensor, to_uint8
 from restok_cli.data.streams import StreamWriter, read_stream
 from restok_cli.files import file_crc32
+from restok_cli.inference.sheets import ComparisonSheet
 from restok_cli.metrics.codebook import codebook_use
 from restok_cli.pretrained.folder import load_for_use, open_tokenizer
 
@@ -102,7 +102,7 @@ def test_sizes_that_do_not_divide_into_tokens_are_refused(fails, here):
 
 def test_a_sheet_shows_each_picture_what_became_of_it_and_what_each_step_added():
     original, coarse, fine = (to_tensor(noise(seed, 96, 96)) for seed in range(3))
-    sheet = Sheet(Path("unused.png"), [1, 4])
+    sheet = ComparisonSheet(Path("unused.png"), [1, 4])
     sheet.add(["folder/name"], original[None], [coarse[None], fine[None]])
     assert sheet.captions[0] == "name" and sheet.captions[3:] == ["still missing", "first", "added"]
     values = [psnr(made.numpy(), original.numpy()) for made in (coarse, fine)]

@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import re
 import resource
 import signal
 import tarfile
@@ -204,6 +205,18 @@ def test_a_missing_or_foreign_index_is_named(folder):
     index.unlink()
     with pytest.raises(RestokError, match="is missing"):
         open_dataset(folder).split("train").class_id(0)
+
+
+def test_labels_that_were_changed_in_an_index_are_refused(folder):
+    path = folder / "train-000000.npy"
+    index = np.load(path)
+    index["class_id"][0] = 1 - index["class_id"][0]  # another of the two classes
+    np.save(path, index)
+    with pytest.raises(RestokError, match=r"train-000000\.npy is not as it was prepared: copy the data set again"):
+        open_dataset(folder).split("train").class_id(0)
+    manifest = (folder / "dataset.json").read_text()
+    (folder / "dataset.json").write_text(re.sub(r'"index_crc32": \d+', '"index_crc32": null', manifest))
+    assert open_dataset(folder).split("train").class_id(0) == index["class_id"][0]  # in older data sets nobody knows
 
 
 def test_a_shard_cut_after_opening_is_named(folder):

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 
 from restok_cli.errors import UsageError
 from restok_cli.model.config import TokenizerConfig
-from restok_cli.model.layers import attend, attention_spans, rotary_angles, rotary_table, rotate
+from restok_cli.model.layers import rotary_angles, rotary_table, rotate
 from restok_cli.model.levels import level_sizes
-from restok_cli.model.pixel_codec import norm_silu
 from restok_cli.model.tokenizer import Tokenizer, level_maps, pool_levels
 
 VARIANTS = {
@@ -95,37 +94,12 @@ def test_scrambled_layout_mixes_all_tokens_into_every_code(tiny_config, images):
 
 def test_mask_lets_a_token_see_its_own_group_and_those_before(tiny_config):
     tokenizer = make(tiny_config)
-    _, mask, _ = tokenizer.encoder.tables(2)  # groups of 4, 8, 16 image tokens, then levels 1, 1, 2, 4, 8, 16
+    _, mask = tokenizer.encoder.tables(2)  # groups of 4, 8, 16 image tokens, then levels 1, 1, 2, 4, 8, 16
     bounds = [0, 4, 12, 28, 29, 30, 32, 36, 44, 60]
     expected = torch.zeros(60, 60, dtype=torch.bool)
     for start, stop in pairwise(bounds):
         expected[start:stop, :stop] = True
     assert torch.equal(mask, expected)
-
-
-def test_spans_of_attention_join_small_groups():
-    assert attention_spans([64, 256, 1, 1, 2, 4, 8, 16, 32]) == [
-        *[(0, 64, False), (64, 320, False)],
-        *[(320, 352, True), (352, 384, False)],
-    ]
-    assert attention_spans([4, 8]) == [(0, 12, True)]
-
-
-def test_attention_by_spans_is_that_with_the_mask():
-    sizes = [32, 64, 1, 1, 2, 4, 8, 16, 20]
-    group = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
-    mask = group[:, None] >= group
-    q, k, v = torch.randn(3, 2, 4, sum(sizes), 16)
-    whole = attend(q, k, v, mask, ())
-    with torch.no_grad():
-        assert torch.allclose(attend(q, k, v, mask, attention_spans(sizes)), whole, atol=1e-5)
-
-
-@torch.inference_mode()
-def test_latents_are_the_same_where_the_last_block_leaves_image_tokens_out(tiny_tokenizer, images):
-    full, short = tiny_tokenizer.encode_latents(images), tiny_tokenizer.encode_latents(images, latents_only=True)
-    assert torch.allclose(short.latents, full.latents, atol=1e-5)
-    assert len(full.image_tokens) == tiny_tokenizer.config.num_stages and short.image_tokens == ()
 
 
 @torch.inference_mode()
@@ -245,39 +219,6 @@ def test_under_autocast_all_convolutions_but_the_last_compute_in_16_bits(tiny_to
     assert result.images.dtype == made.pop(tiny_tokenizer.pixel_decoder.conv_out) == torch.float32
     assert set(made.values()) == {torch.bfloat16}
     assert F.mse_loss(result.images, tiny_tokenizer(images).images) < 0.1
-
-
-@pytest.mark.parametrize("channels", [8, 96])
-@pytest.mark.parametrize("size", [(4, 4), (40, 36), (130, 97)])
-def test_norm_without_gradients_is_that_with_them_and_does_not_depend_on_threads(channels, size):
-    norm = torch.nn.GroupNorm(4, channels, eps=1e-6)
-    torch.nn.init.normal_(norm.weight)
-    torch.nn.init.normal_(norm.bias)
-    features = 3 + torch.randn(2, channels, *size).to(memory_format=torch.channels_last)
-    exact = F.silu(F.group_norm(features.double(), 4, norm.weight.double(), norm.bias.double(), 1e-6))
-    assert torch.allclose(norm_silu(norm, features).double(), exact, atol=1e-3)  # PyTorch's own is this far off
-    threads = torch.get_num_threads()
-    with torch.no_grad():
-        kept = features.clone()
-        results = []
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            results.append(norm_silu(norm, features))
-        torch.set_num_threads(threads)
-        assert torch.allclose(results[0].double(), exact, atol=2e-5)
-        assert all(torch.equal(result, results[0]) for result in results) and torch.equal(features, kept)
-        assert torch.equal(norm_silu(norm, features, reuse=True), results[0])
-
-
-@torch.inference_mode()
-def test_codes_and_pictures_do_not_depend_on_threads(tiny_tokenizer, images):
-    threads, results = torch.get_num_threads(), []
-    for count in (1, 2):
-        torch.set_num_threads(count)
-        codes = tiny_tokenizer.encode(images[:1])
-        results.append((codes, tiny_tokenizer.decode(codes)))
-    torch.set_num_threads(threads)
-    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
 @torch.inference_mode()

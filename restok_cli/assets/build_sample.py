@@ -30,8 +30,9 @@ def build_sample(source: Path, out: Path) -> Manifest:
     class_names = list(dict.fromkeys(entry["subcategory"] for entry in entries))
     with tarfile.open(source / "noto-emoji-64.tar") as tar:
         samples = [
-            _sample(entry, tar.extractfile(entry["file"]).read(), class_names.index(entry["subcategory"]))
+            _sample(entry, file.read(), class_names.index(entry["subcategory"]))
             for entry in entries
+            if (file := tar.extractfile(entry["file"]))  # no folder, which would have no bytes
         ]
     with whole_folder(out) as temporary:
         for text in ("NOTICE", "LICENSE"):

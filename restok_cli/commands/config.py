@@ -12,6 +12,7 @@ from restok_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from restok_cli.settings.layers import Settings
+    from restok_cli.settings.training import RunConfig, RunKind
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -88,7 +89,7 @@ def validate(
     from restok_cli.model.size import check_model_memory
     from restok_cli.settings.layers import likely_kinds
 
-    kinds = [kind] if kind else likely_kinds(file)
+    kinds: list[RunKind] = [kind] if kind else likely_kinds(file)
     errors: dict[str, UsageError] = {}
     for each in kinds:
         try:
@@ -118,7 +119,7 @@ def schema(kind: Annotated[Literal["tokenizer", "har"], typer.Argument(metavar="
     print(json.dumps(result | {"properties": {"preset": preset, **result["properties"]}}, indent=2))
 
 
-def settings_of(names: list[str], kind: str | None, assignments: list[str]) -> "list[Settings]":
+def settings_of(names: list[str], kind: "RunKind | None", assignments: list[str]) -> "list[Settings[RunConfig]]":
     """The settings of presets, files or runs, all of one kind. Raises UsageError where one is wrong."""
     from restok_cli.settings.layers import find, kind_of
 
@@ -127,7 +128,7 @@ def settings_of(names: list[str], kind: str | None, assignments: list[str]) -> "
     return [resolve_one(each, kind, assignments) for each in found]
 
 
-def resolve_one(found: str | Path, kind: str, assignments: list[str]) -> "Settings":
+def resolve_one(found: str | Path, kind: "RunKind", assignments: list[str]) -> "Settings[RunConfig]":
     from restok_cli.settings.layers import layers_of, rescaled, resolve
 
     preset, file = (found, None) if isinstance(found, str) else (None, found)

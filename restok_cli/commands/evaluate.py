@@ -1,9 +1,6 @@
 """`restok evaluate`: numbers for pictures and codes, and the protocol that makes them comparable."""
 
 import json
-import time
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,19 +15,19 @@ from restok_cli.commands.options import (
     NumProcesses,
     OverwriteFile,
     is_given,
-    open_device,
     parse_model,
 )
 from restok_cli.console import note, say
-from restok_cli.errors import RestokError, UsageError, did_you_mean
-from restok_cli.evaluation.codes import evaluate_codes, holds_codes
-from restok_cli.evaluation.prefixes import check_plot, check_tokens, evaluate_tokens, print_curve
+from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL, check_output_file
-from restok_cli.metrics.table import CHOICES, METRICS, choice_of
+from restok_cli.metrics.table import CHOICES, METRICS
 from restok_cli.processes import connect, local_device, rank, run_in_processes
 
 if TYPE_CHECKING:
-    from restok_cli.metrics.protocol import Measurement
+    import torch
+
+    from restok_cli.evaluation.evaluate import Evaluation
+    from restok_cli.evaluation.request import Networks, Request
 
 Samples = Annotated[
     str,
@@ -190,156 +187,134 @@ def evaluate(
       restok evaluate sample --tokens all --model runs/tokenizer --plot a.png
       restok evaluate --compare a.json b.json
     """
-    started = time.monotonic()
     if compare is not None:
         compare_files(*compare, as_json)
         return
-    _check_apart(samples, make_reference, output, metric, reference, tokens, plot, overwrite)
+    from restok_cli.evaluation.request import Networks, Request, settle
+
     limits = parse_limits(fail_under or [])
-    sets = {"all"} | {name for name, chosen in CHOICES.items() if chosen.against == "set"}
-    of_sets = make_reference is None and tokens is None and set(metric or ["gfid"]) & sets
-    of_sample = of_sets and reference is None and not is_given(context, "samples") and drawn_by_sample_model()
-    if of_sample:
-        reference, split = "sample", split if is_given(context, "split") else "train"
-    metrics = []
+    request = Request(
+        *(make_reference or samples, metric or [], split, crop, reference, model, tokens),
+        *(max_decoded_pixels, max_member_bytes),
+    )
+    _check_apart(request, make_reference, output, plot, overwrite)
     if make_reference is None:
-        metrics = _check_metrics(metric or [], samples, reference, model, tokens, limits)
-    if (make_reference or samples) == "-" and num_processes > 1:
-        raise UsageError("- is one stream, which one process reads; leave --num-processes out, or give files")
-    run_in_processes(num_processes)
-    if of_sample:
+        request = settle(_with_default_reference(request, context), limits)
+    torch_device = _start(request, num_processes, device)
+    if request.reference != reference:
         note(f"{samples} was drawn by the model that comes with restok: compared with the emoji it was trained on")
-
-    from restok_cli.evaluation.images import evaluate_pictures, open_both, open_instruments, write_statistics
-    from restok_cli.metrics.cache import default_cache, prune
-    from restok_cli.metrics.reference import reference_path
-
-    torch_device = local_device(open_device(device))
-    connect(torch_device)
-    cache = None if no_cache else cache or default_cache()
-    if cache is None and not no_cache:
-        note(
-            "features are not kept for the next evaluation, since this user has no home folder; --cache DIR keeps them"
-        )
-    if cache is not None and rank() == 0:
-        prune(cache)
-    weights = {"inception_weights": inception_weights, "vgg_weights": vgg_weights, "timm_weights": timm_weights}
-    admitted = {"max_pixels": max_decoded_pixels, "max_bytes": max_member_bytes}
-    instruments = partial(open_instruments, features, weights, cache, torch_device, batch_size)
+    kept = None if no_cache else _open_cache(cache)
+    networks = Networks(features, inception_weights, vgg_weights, timm_weights, kept, batch_size)
     if make_reference is not None:
-        path = reference_path(output, cache)
-        check_output_file("-o", path, ".npz", overwrite, Path(make_reference))
-        write_statistics(make_reference, split, crop, path, reference_pictures, instruments(["sfid"]), admitted)
-        return
-    curve = None
-    if any(name != "all" and CHOICES[name].basis == "codes" for name in metrics):
-        measurements, circumstances = evaluate_codes(samples, split, metrics, model, torch_device, admitted)
-    elif tokens is not None:
-        curve, circumstances = evaluate_tokens(
-            samples, split, metrics, model, tokens, instruments(metrics), vgg_weights, admitted
-        )
-        measurements = curve[max(curve)]
+        _make_reference(request, networks, torch_device, output, reference_pictures, overwrite)
     else:
-        pictures, target = open_both(samples, reference, split, crop, cache, admitted)
-        measurements, circumstances = evaluate_pictures(pictures, target, metrics, instruments(metrics), vgg_weights)
-    if rank() == 0:
-        circumstances |= {"device": str(torch_device), "seconds": round(time.monotonic() - started, 3)}
-        print_result(measurements, curve, circumstances, reference, plot, as_json)
-        check_limits(limits, measurements)
-
-
-def print_result(
-    measurements: "dict[str, Measurement]",
-    curve: "dict[int, dict[str, Measurement]] | None",
-    circumstances: dict,
-    reference: str | None,
-    plot: Path | None,
-    as_json: bool,
-) -> None:
-    """The numbers on stdout, what is to be known of them on stderr; `curve` where there is one for each prefix."""
-    from restok_cli.metrics import protocol
-
-    if curve is not None:
-        print_curve(curve, circumstances, plot, as_json)
-    elif as_json:
-        print(json.dumps(protocol.report(measurements, circumstances), indent=2, allow_nan=False))
-    else:
-        say(*protocol.table(measurements, reference or ""))
-    for line in protocol.remarks(list(measurements.values())):
-        note(line)
-
-
-def drawn_by_sample_model() -> bool:
-    """Whether the pictures that are measured where no others are named come from the model that needs no naming."""
-    from restok_cli.data.image_folders import PICTURE_REQUEST
-    from restok_cli.pretrained.folder import fingerprint, open_har
-    from restok_cli.schema import Fields, read_json
-
-    with suppress(RestokError):
-        request = read_json(Fields, PICTURE_FOLDER / PICTURE_REQUEST)
-        return request.get("model") == fingerprint(open_har(SAMPLE_MODEL))
-    return False
-
-
-def _check_metrics(
-    metrics: list[str],
-    samples: str,
-    reference: str | None,
-    model: Path | None,
-    tokens: str | None,
-    limits: dict[str, float],
-) -> list[str]:
-    """The metrics to compute, each once, all of them possible with what was given; "all" is left to be resolved."""
-    for name in metrics:
-        if name not in (*CHOICES, "all"):
-            raise UsageError(f"unknown metric {name}{did_you_mean(name, CHOICES)}; choose from {', '.join(CHOICES)}")
-    metrics = list(dict.fromkeys(metrics)) or list(dict.fromkeys(choice_of(name) for name in limits))
-    metrics = metrics or (["rfid"] if tokens else ["gfid"])
-    if "all" in metrics:
-        metrics = ["all"]
-        if holds_codes(samples):
-            metrics = ["codebook", "nll"] if model else ["codebook"]
-    unmeasured = next((name for name in limits if choice_of(name) not in metrics), None)
-    if unmeasured and metrics != ["all"]:
-        raise UsageError(f"--fail-under {unmeasured}: it is not measured; add --metric {choice_of(unmeasured)}")
-    of_codes = [name for name in metrics if name != "all" and CHOICES[name].basis == "codes"]
-    if of_codes and len(of_codes) < len(metrics):
-        raise UsageError(f"{of_codes[0]} measures codes, other metrics pictures; run `restok evaluate` once for each")
-    if tokens is not None:
-        check_tokens(tokens, metrics, reference)
-        return metrics
-    if model is not None and not of_codes:
-        raise UsageError("--model makes codes, which codebook, nll and --tokens need; leave it out for other metrics")
-    needy = next((name for name in metrics if name != "all" and CHOICES[name].against), None)
-    if needy and reference is None:
-        raise UsageError(
-            f"{needy} needs something to compare with; give --reference, for example --reference sample --split train"
-        )
-    if needy is None and "all" not in metrics and reference is not None:
-        raise UsageError(f"{metrics[0]} compares with nothing; leave --reference out, or add --metric gfid")
-    return metrics
+        _measure(request, networks, torch_device, limits, plot, as_json)
 
 
 def _check_apart(
-    samples: str,
-    make_reference: str | None,
-    output: str | None,
-    metric: list[str] | None,
-    reference: str | None,
-    tokens: str | None,
-    plot: Path | None,
-    overwrite: bool,
+    request: "Request", make_reference: str | None, output: str | None, plot: Path | None, overwrite: bool
 ) -> None:
     """Raises UsageError where options were given that have no effect together, or would replace a file."""
-    if make_reference is not None and (metric or reference or tokens):
+    if make_reference is not None and (request.metrics or request.reference or request.tokens):
         raise UsageError("--make-reference makes statistics and measures nothing; leave --metric and --reference out")
     if (make_reference is None) != (output is None):
         raise UsageError("--make-reference DATA and -o REF go together: of which pictures, and where to")
-    if plot is not None and tokens is None:
+    if plot is not None and request.tokens is None:
         raise UsageError("--plot draws metrics against tokens; give --tokens 1,4,16 too")
     if plot is not None:
+        from restok_cli.evaluation.request import check_plot
+
         check_plot(plot)
-        check_output_file("--plot", plot, plot.suffix.lower(), overwrite, Path(samples))
+        check_output_file("--plot", plot, plot.suffix.lower(), overwrite, Path(request.samples))
+
+
+def _with_default_reference(request: "Request", context: typer.Context) -> "Request":
+    """Compare what the sample model drew, where nothing else was named, with the emoji that it was trained on."""
+    from restok_cli.evaluation.request import compares_sets
+
+    if request.reference or request.tokens or is_given(context, "samples") or not compares_sets(request.metrics):
+        return request
+    from restok_cli.evaluation.images import were_drawn_by
+
+    if not were_drawn_by(SAMPLE_MODEL, PICTURE_FOLDER):
+        return request
+    return request._replace(reference="sample", split=request.split if is_given(context, "split") else "train")
+
+
+def _start(request: "Request", num_processes: int, device: str) -> "torch.device":
+    """Start the processes, of which each goes on from here, on a device of its own."""
+    if request.samples == "-" and num_processes > 1:
+        raise UsageError("- is one stream, which one process reads; leave --num-processes out, or give files")
+    run_in_processes(num_processes)
+    from restok_cli.devices import open_device
+
+    torch_device = local_device(open_device(device))
+    connect(torch_device)
+    return torch_device
+
+
+def _open_cache(folder: Path | None) -> Path | None:
+    """Where features are kept: the folder, or the user's own."""
+    from restok_cli.metrics.cache import default_cache, prune
+
+    folder = folder or default_cache()
+    if folder is None:
+        note(
+            "features are not kept for the next evaluation, since this user has no home folder; --cache DIR keeps them"
+        )
+    elif rank() == 0:
+        prune(folder)
+    return folder
+
+
+def _make_reference(
+    request: "Request", networks: "Networks", device: "torch.device", output: str, num_pictures: int, overwrite: bool
+) -> None:
+    from restok_cli.evaluation.images import write_statistics
+    from restok_cli.metrics.reference import reference_path
+
+    path = reference_path(output, networks.cache)
+    check_output_file("-o", path, ".npz", overwrite, Path(request.samples))
+    write_statistics(request, networks, device, path, num_pictures)
+    if rank() == 0:
+        print(path)
+
+
+def _measure(
+    request: "Request",
+    networks: "Networks",
+    device: "torch.device",
+    limits: dict[str, float],
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    from restok_cli.evaluation.evaluate import evaluate
+
+    evaluation = evaluate(request, networks, device)
+    if rank() == 0:
+        print_evaluation(evaluation, request.reference or "", plot, as_json)
+        check_limits(limits, evaluation.measurements)
+
+
+def print_evaluation(evaluation: "Evaluation", reference: str, plot: Path | None, as_json: bool) -> None:
+    """The numbers on stdout, what is to be known of them on stderr."""
+    from restok_cli.evaluation.prefixes import curve_report, curve_table
+    from restok_cli.metrics import protocol
+
+    measurements, curve = evaluation.measurements, evaluation.curve
+    if plot is not None:
+        from restok_cli.evaluation.plot import draw_curve
+
+        draw_curve(curve, plot)
+    if as_json:
+        report = protocol.report(measurements, evaluation.protocol)
+        if curve is not None:
+            report = curve_report(curve, evaluation.protocol)
+        print(json.dumps(report, indent=2, allow_nan=False))
+    else:
+        say(*(curve_table(curve) if curve is not None else protocol.table(measurements, reference)))
+    for line in protocol.remarks(list(measurements.values())):
+        note(line)
 
 
 def compare_files(a: Path, b: Path, as_json: bool) -> None:

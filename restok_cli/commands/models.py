@@ -4,7 +4,7 @@ import json
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -12,12 +12,11 @@ from restok_cli.commands.options import LinesAsJson, Overwrite, parse_model
 from restok_cli.console import counted, note, say
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import SAMPLE_MODEL
-from restok_cli.pretrained.publishing import described, to_publish
 
 if TYPE_CHECKING:
     from restok_cli.model.har import Har
     from restok_cli.model.tokenizer import Tokenizer
-    from restok_cli.pretrained.folder import Describe, ModelFolder
+    from restok_cli.pretrained.folder import Describe, ModelFolder, TokenizerFolder
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -252,6 +251,7 @@ def card(
     from restok_cli.files import whole_file
     from restok_cli.pretrained.card import card_text, is_untouched, record_text
     from restok_cli.pretrained.folder import CARD_FILE, RECORD_FILE
+    from restok_cli.pretrained.publishing import described
 
     if model == SAMPLE_MODEL:
         raise UsageError(
@@ -296,6 +296,7 @@ def push(
       restok models push runs/har owner/name --metrics result.json --licence mit
     """
     from restok_cli.pretrained.hub import check_name, upload
+    from restok_cli.pretrained.publishing import described, to_publish
 
     check_name(name)
     folder = open_local(model)
@@ -322,14 +323,17 @@ def open_to_rewrite(model: Path, out: Path, overwrite: bool, files: tuple[str, .
     return open_any(model)
 
 
-def save_anew(module: "Tokenizer | Har", tokenizer: "ModelFolder | None", folder: "ModelFolder", out: Path) -> None:
+def save_anew(module: "Tokenizer | Har", tokenizer: "TokenizerFolder | None", folder: "ModelFolder", out: Path) -> None:
     """Write what was made of the model in `folder` in restok's layout, with a generator's tokenizer if it is known."""
-    from restok_cli.pretrained.folder import save_har, save_tokenizer
+    from restok_cli.model.har import Har
+    from restok_cli.model.tokenizer import Tokenizer
+    from restok_cli.pretrained.folder import HarFolder, save_har, save_tokenizer
 
-    if folder.kind == "tokenizer":
-        save_tokenizer(module, out, card_writer(folder))
-    else:
-        save_har(module, tokenizer, folder.class_names, out, card_writer(folder))
+    match module, folder:
+        case Tokenizer(), _:
+            save_tokenizer(module, out, card_writer(folder))
+        case Har(), HarFolder():
+            save_har(module, tokenizer, folder.class_names, out, card_writer(folder))
 
 
 def card_writer(folder: "ModelFolder") -> "Describe":
@@ -365,7 +369,11 @@ def describe(folder: "ModelFolder") -> dict:
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in module.named_children()}
     parts |= {name: p.numel() for name, p in module.named_parameters(recurse=False)}
     parts = {name: count for name, count in parts.items() if count}
-    facts = {"path": str(folder.path), "kind": folder.kind, "layout": "released" if folder.is_released else "restok"}
+    facts: dict[str, Any] = {
+        "path": str(folder.path),
+        "kind": folder.kind,
+        "layout": "released" if folder.is_released else "restok",
+    }
     if folder.kind == "tokenizer":
         facts["levels"] = level_sizes(folder.config.num_latent_tokens)
     else:

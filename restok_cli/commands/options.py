@@ -1,18 +1,14 @@
 """Options that several commands share, and what they mean. Nothing heavy is imported until it is needed."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from restok_cli.errors import UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL, check_output_file
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL
 from restok_cli.processes import parse_num_processes
 
-if TYPE_CHECKING:
-    import torch
-
-DEVICE_TYPES = ("cpu", "cuda", "mps")
 PICTURE_FOLDER = Path("pictures")  # where generate writes and evaluate reads, unless told otherwise
 SAMPLE_MODEL_NAME = "sample, the one of emoji that comes with restok"
 
@@ -178,55 +174,6 @@ Check = Annotated[
 def is_given(context: typer.Context, option: str) -> bool:
     """Whether the command line names the option, rather than leaving it at its default."""
     return context.get_parameter_source(option).name == "COMMANDLINE"
-
-
-def check_sheets(grid: Path | None, ladder: Path | None, overwrite: bool, *inputs: Path) -> None:
-    """Raises UsageError where --grid and --ladder cannot be written, or are the same file."""
-    for option, path in (("--grid", grid), ("--ladder", ladder)):
-        check_output_file(option, path, ".png", overwrite, *inputs)
-    if grid and ladder and grid.resolve() == ladder.resolve():
-        raise UsageError(f"--grid and --ladder are both {grid}; give two files")
-
-
-def open_device(name: str) -> "torch.device":
-    """The device called `name`, where float32 is float32. Raises UsageError where this machine has none such.
-
-    A GPU's convolutions would else round what they multiply to 10 bits (TF32), and means of features come out up to a
-    thousandth different. Training allows it where it computes in 16 bits.
-    """
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.split(":")[0] not in DEVICE_TYPES:
-        raise UsageError(f"--device {name}: no such device; take one of auto, {', '.join(DEVICE_TYPES)}")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"--device {name} cannot be used here ({reason}); take cpu, or auto") from error
-    if device.type == "cpu" and device.index:
-        raise UsageError(f"--device {name}: there is one cpu; take cpu, or auto")
-    torch.backends.cudnn.allow_tf32 = False  # for products of matrices, it is torch's default
-    return device
-
-
-def chosen_dtype(name: Literal["auto", "float32", "bf16"], device: "torch.device") -> Literal["float32", "bf16"]:
-    """The precision that --dtype asks for: `auto` is bf16 where the GPU computes with it."""
-    import torch
-
-    if name != "auto":
-        return name
-    on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16" if on_gpu else "float32"
-
-
-def torch_dtype(name: str) -> "torch.dtype":
-    """The dtype that --dtype names."""
-    import torch
-
-    return {"float32": torch.float32, "bf16": torch.bfloat16}[name]
 
 
 def check_resume(resume: bool, overwrite: bool) -> None:

@@ -15,10 +15,7 @@ from restok_cli.commands.options import (
     Dtype,
     MaxMemberBytes,
     NumProcesses,
-    chosen_dtype,
-    open_device,
     parse_model,
-    torch_dtype,
 )
 from restok_cli.console import Progress, counted, note
 from restok_cli.errors import Interrupted
@@ -33,7 +30,7 @@ if TYPE_CHECKING:
     from restok_cli.data.shards.code_layout import CodeManifest, CodePlan
     from restok_cli.data.shards.dataset import Dataset, Split
     from restok_cli.model.tokenizer import Tokenizer
-    from restok_cli.pretrained.folder import ModelFolder
+    from restok_cli.pretrained.folder import TokenizerFolder
 
 Shards = list[tuple[str, int]]  # of a code cache: split and number
 
@@ -79,6 +76,7 @@ def codes(
     run_in_processes(num_processes)
     from restok_cli.data.shards.code_writer import finish_codes
     from restok_cli.data.shards.dataset import StreamedSplit, open_dataset
+    from restok_cli.devices import chosen_dtype, open_device, torch_dtype
     from restok_cli.pretrained.folder import load_for_use, open_tokenizer
 
     dataset = open_dataset(data, max_member_bytes=max_member_bytes)
@@ -107,7 +105,7 @@ def codes(
             report(out, finish_codes(out, plan, num_shards), dataset, as_json)
 
 
-def make_plan(dataset: "Dataset", tokenizer: "ModelFolder", views: str, dtype: str) -> "CodePlan":
+def make_plan(dataset: "Dataset", tokenizer: "TokenizerFolder", views: str, dtype: str) -> "CodePlan":
     """What decides every code."""
     from restok_cli.data.shards.code_layout import SAMPLES_PER_SHARD, CodePlan
     from restok_cli.pretrained.folder import fingerprint

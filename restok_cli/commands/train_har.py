@@ -26,7 +26,6 @@ from restok_cli.commands.options import (
     StopAt,
     Track,
     check_resume,
-    open_device,
     parse_model,
 )
 from restok_cli.commands.runs import carry_out, check_stop_at, first_weights, run_layers
@@ -83,6 +82,7 @@ def train_har(
 
     run_in_processes(num_processes)
 
+    from restok_cli.devices import open_device
     from restok_cli.model.har import Har
     from restok_cli.planning.memory import check_memory
     from restok_cli.pretrained.folder import load_for_use, open_har, open_tokenizer

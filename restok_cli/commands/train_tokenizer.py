@@ -22,7 +22,6 @@ from restok_cli.commands.options import (
     StopAt,
     Track,
     check_resume,
-    open_device,
 )
 from restok_cli.commands.runs import carry_out, check_stop_at, first_weights, run_layers
 from restok_cli.processes import connect, local_device, run_in_processes
@@ -75,6 +74,7 @@ def train_tokenizer(
     run_in_processes(num_processes)
 
     from restok_cli.data.shards.dataset import open_dataset
+    from restok_cli.devices import open_device
     from restok_cli.model.tokenizer import Tokenizer
     from restok_cli.planning.memory import check_memory
     from restok_cli.pretrained.folder import open_tokenizer

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, NamedTuple, TextIO
+from typing import Annotated, Any, NamedTuple, TextIO
 
 import numpy as np
 from pydantic import BaseModel, Field, NonNegativeInt
@@ -78,9 +78,10 @@ def write_codes(codes: Codes, path: Path) -> None:
     with whole_file(path) as temporary:
         if path.suffix.lower() == ".npz":
             fields = codes._asdict() | {"keys": np.array(codes.keys), "crc32": _crc32(codes)}
-            request = fields.pop("request")
+            if request := fields.pop("request"):
+                fields["request"] = json.dumps(request)
             with open(temporary, "wb") as file:
-                np.savez(file, **fields, **({"request": json.dumps(request)} if request else {}))
+                np.savez(file, **fields)
         elif path.suffix.lower() == ".safetensors":
             _write_safetensors(codes, temporary)
         else:
@@ -191,15 +192,15 @@ def _of_lines(lines: list[_Line], source: str) -> Codes:
     return _checked(Codes(codes, keys, class_ids, first.codebook_size, first.tokenizer, first.request), source)
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    fields = read_npz(path, (*Codes._fields, "crc32"))
+def _read_npz(path: Path) -> dict[str, Any]:
+    fields: dict[str, Any] = read_npz(path, (*Codes._fields, "crc32"))
     if "request" in fields:  # or what somebody else calls so
         with suppress(RestokError):
             fields["request"] = parse_json(Fields, str(fields["request"]), str(path))
     return fields
 
 
-def _read_safetensors(path: Path) -> dict[str, object]:
+def _read_safetensors(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     try:

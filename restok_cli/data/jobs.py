@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
@@ -16,7 +16,8 @@ from typing import TypeVar
 from restok_cli.console import Progress
 from restok_cli.errors import RestokError
 
-Task, Result = TypeVar("Task"), TypeVar("Result")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 Work = Callable[[Task, Callable[[], None]], Result]
 
 POLL_SECONDS = 0.5  # between two looks at how far the workers are
@@ -24,7 +25,9 @@ POLL_SECONDS = 0.5  # between two looks at how far the workers are
 _done: Synchronized  # in a worker: how many units all workers have done
 
 
-def run_jobs(work: Work, tasks: Sequence[Task], jobs: int, progress: Progress) -> Iterator[tuple[int, Result]]:
+def run_jobs(
+    work: Work[Task, Result], tasks: Sequence[Task], jobs: int, progress: Progress
+) -> Generator[tuple[int, Result], None, None]:
     """Yield (number of the task, its result) as they get done, by `jobs` processes or, where one is enough, right here.
 
     `work(task, advance)` calls `advance()` after each unit that `progress` counts. It is a function of a module, or a
@@ -72,11 +75,12 @@ def _begin(done: Synchronized) -> None:
 
 def _leave_with_parent() -> None:
     """End this worker when the main process is gone, also where it was killed and could not say so."""
-    wait_for([multiprocessing.parent_process().sentinel])
+    if parent := multiprocessing.parent_process():
+        wait_for([parent.sentinel])
     os._exit(1)
 
 
-def _run(work: Work, task: Task) -> Result:
+def _run(work: Work[Task, Result], task: Task) -> Result:
     return work(task, _advance)
 
 

@@ -1,24 +1,32 @@
 """The metrics of codes: how a codebook is used, and how well a generator predicts."""
 
 import math
-import zipfile
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
+import torch
 
 from restok_cli.console import Progress
+from restok_cli.data.code_files import read_codes
+from restok_cli.data.shards.code_cache import open_codes
+from restok_cli.data.shards.code_layout import is_codes
+from restok_cli.data.shards.manifests import locate
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import SAMPLE_MODEL
+from restok_cli.evaluation.images import encode_group, open_samples
+from restok_cli.evaluation.request import Request, holds_codes
+from restok_cli.files import SAMPLE_MODEL, file_sha256
+from restok_cli.metrics.codebook import count_codes, use_of_counts
+from restok_cli.metrics.pictures import GROUP_SIZE
+from restok_cli.metrics.protocol import Measurement, caveat, describe_pictures
+from restok_cli.model.levels import is_power_of_two, level_sizes
+from restok_cli.pretrained.folder import fingerprint, load_for_use, open_har, open_tokenizer
 from restok_cli.processes import gather, rank, world_size
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    from restok_cli.metrics.protocol import Measurement
+Score = Callable[[np.ndarray, np.ndarray], np.ndarray]  # codes (B, L), class ids (B,) -> -log p in nats (B, L)
 
 
 class CodeSource(NamedTuple):
@@ -30,40 +38,30 @@ class CodeSource(NamedTuple):
     codebook_size: int
     tokenizer_fingerprint: str  # empty where nobody wrote it down
     # number of a group -> codes (B, L), class ids (B,), and what `saw` wants to know in process 0
-    read: "Callable[[int], tuple[np.ndarray, np.ndarray, tuple]]"
+    read: Callable[[int], tuple[np.ndarray, np.ndarray, tuple]]
     saw: Callable[..., None] = lambda *_: None
 
 
-def holds_codes(samples: str) -> bool:
-    """Whether SAMPLES are codes: a code cache, or a file that `encode` or `generate --codes` wrote."""
-    path = Path(samples)
-    if path.suffix.lower() == ".npz" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            return "codes.npy" in archive.namelist()
-    from restok_cli.data.shards.code_layout import is_codes
-
-    return path.suffix.lower() in (".safetensors", ".jsonl") or is_codes(path)
-
-
-def evaluate_codes(
-    samples: str, split: str, metrics: list[str], model: Path | None, device: "torch.device", admitted: dict[str, int]
-) -> "tuple[dict[str, Measurement], dict]":
-    """The measurements of codes that are read or, for codebook where SAMPLES are pictures, made by the tokenizer.
+def evaluate_codes(request: Request, device: torch.device) -> tuple[dict[str, Measurement], dict]:
+    """The measurements of codes that are read or, for codebook where SAMPLES are images, made by the tokenizer.
 
     Of several processes only number 0 gets them.
     """
-    from restok_cli.model.levels import is_power_of_two, level_sizes
-
+    samples, metrics, model = request.samples, request.metrics, request.model or SAMPLE_MODEL
     stored = holds_codes(samples)
-    if stored and model is not None and "nll" not in metrics:
+    if stored and request.model is not None and "nll" not in metrics:
         raise UsageError(f"{samples} holds codes already, which --model would make of pictures; leave it out")
     if not stored and "nll" in metrics:
         raise UsageError(
             f"{samples} holds no codes, and nll is of codes; give a folder of `restok prepare codes` or a file of"
             " `restok encode`"
         )
-    model = model or SAMPLE_MODEL
-    source = _stored(samples, split) if stored else _encoded(samples, split, model, device, admitted)
+    if not stored:
+        source = _encoded(request, model, device)
+    elif is_codes(samples):
+        source = _from_cache(samples, request.split)
+    else:
+        source = _from_file(Path(samples))
     length = source.num_codes
     sizes = level_sizes(length) if is_power_of_two(length) else (length,)  # other tokenizers' codes are one level
     score, har_fingerprint = _open_har(model, source, device) if "nll" in metrics else (None, None)
@@ -79,14 +77,8 @@ def evaluate_codes(
     return measurements, circumstances
 
 
-def _go_through(
-    source: CodeSource, sizes: tuple[int, ...], score: "Callable[[np.ndarray, np.ndarray], np.ndarray] | None"
-) -> "tuple[np.ndarray, list[np.ndarray]]":
+def _go_through(source: CodeSource, sizes: tuple[int, ...], score: Score | None) -> tuple[np.ndarray, list[np.ndarray]]:
     """How often each code occurs in each level (K, V), and for each picture the sum of `score` over each level (K,)."""
-    import numpy as np
-
-    from restok_cli.metrics.codebook import count_codes
-
     counts = np.zeros((len(sizes), source.codebook_size), np.int64)
     starts = [0, *accumulate(sizes)][:-1]
     scores: list[np.ndarray] = []
@@ -115,10 +107,7 @@ def _in_all_processes(num_groups: int, work: Callable[[int], tuple]) -> Iterator
                     progress.advance()
 
 
-def _codebook_numbers(counts: "np.ndarray") -> "dict[str, Measurement]":
-    from restok_cli.metrics.codebook import use_of_counts
-    from restok_cli.metrics.protocol import Measurement, caveat
-
+def _codebook_numbers(counts: np.ndarray) -> dict[str, Measurement]:
     n = int(counts[0].sum())  # the first level is one code a picture
     if n == 0:
         raise RestokError("there are no codes to measure; expected at least one picture's")
@@ -131,9 +120,7 @@ def _codebook_numbers(counts: "np.ndarray") -> "dict[str, Measurement]":
     return measurements
 
 
-def _nll_numbers(scores: "list[np.ndarray]", sizes: tuple[int, ...]) -> "dict[str, Measurement]":
-    from restok_cli.metrics.protocol import Measurement, caveat
-
+def _nll_numbers(scores: list[np.ndarray], sizes: tuple[int, ...]) -> dict[str, Measurement]:
     n = len(scores)
     sums = [math.fsum(picture[level] for picture in scores) for level in range(len(sizes))]
     levels = tuple(total / (n * size) for total, size in zip(sums, sizes, strict=True))
@@ -143,70 +130,51 @@ def _nll_numbers(scores: "list[np.ndarray]", sizes: tuple[int, ...]) -> "dict[st
 # --- codes --------------------------------------------------------------------------------------------------------
 
 
-def _stored(samples: str, split: str) -> CodeSource:
-    """Codes that lie in a cache or a file."""
-    import numpy as np
+def _from_file(path: Path) -> CodeSource:
+    """Codes that `encode` or `generate` wrote."""
+    found = read_codes(path)
+    count, length = found.codes.shape
+    origin = {"source": str(path), "fingerprint": file_sha256(path), "n": count}
 
-    from restok_cli.data.code_files import read_codes
-    from restok_cli.data.shards.code_cache import open_codes
-    from restok_cli.data.shards.code_layout import is_codes
-    from restok_cli.files import file_sha256
-    from restok_cli.metrics.pictures import GROUP_SIZE
+    def read(number: int) -> tuple[np.ndarray, np.ndarray, tuple]:
+        rows = slice(number * GROUP_SIZE, (number + 1) * GROUP_SIZE)
+        return found.codes[rows].astype(np.int64), found.class_ids[rows], ()
 
-    if not is_codes(samples):
-        found = read_codes(Path(samples))
-        origin = {"source": samples, "fingerprint": file_sha256(Path(samples)), "n": len(found.codes)}
-
-        def read(number: int) -> tuple[np.ndarray, np.ndarray, tuple]:
-            rows = slice(number * GROUP_SIZE, (number + 1) * GROUP_SIZE)
-            return found.codes[rows].astype(np.int64), found.class_ids[rows], ()
-
-        count, length, size, tokenizer = *found.codes.shape, found.codebook_size, found.tokenizer
-    else:
-        cache = open_codes(samples)
-        names = list(cache.splits) if split == "all" else [split]
-        parts = [cache.split(name) for name in names]
-        ends = list(accumulate(len(part) for part in parts))
-        origin = {"source": f"{samples} ({'+'.join(names)})", "fingerprint": cache.fingerprint, "n": ends[-1]}
-
-        def read(number: int) -> tuple[np.ndarray, np.ndarray, tuple]:
-            rows = []
-            for index in range(number * GROUP_SIZE, min((number + 1) * GROUP_SIZE, ends[-1])):
-                place = bisect_right(ends, index)
-                part, position = parts[place], index - ends[place] + len(parts[place])
-                rows.append((part.codes(position, 0), part.class_id(position)))
-            codes, class_ids = zip(*rows, strict=True)
-            return np.stack(codes).astype(np.int64), np.array(class_ids), ()
-
-        count, length = ends[-1], cache.num_codes
-        size, tokenizer = cache.codebook_size, cache.tokenizer_fingerprint
-    return CodeSource(lambda: origin, -(-count // GROUP_SIZE), length, size, tokenizer, read)
+    return CodeSource(lambda: origin, -(-count // GROUP_SIZE), length, found.codebook_size, found.tokenizer, read)
 
 
-def _encoded(samples: str, split: str, model: Path, device: "torch.device", admitted: dict[str, int]) -> CodeSource:
-    """The codes that a tokenizer makes of pictures."""
-    import numpy as np
-    import torch
-    from torch.nn.functional import pad
+def _from_cache(folder: str, split: str) -> CodeSource:
+    """View 0 of the samples in a code cache."""
+    cache = open_codes(folder)
+    names = list(cache.splits) if split == "all" else [split]
+    parts = [cache.split(name) for name in names]
+    ends = list(accumulate(len(part) for part in parts))
+    origin = {"source": f"{folder} ({'+'.join(names)})", "fingerprint": cache.fingerprint, "n": ends[-1]}
 
-    from restok_cli.data.images import to_float
-    from restok_cli.metrics.pictures import GROUP_SIZE, open_pictures
-    from restok_cli.metrics.protocol import describe_pictures
-    from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
+    def read(number: int) -> tuple[np.ndarray, np.ndarray, tuple]:
+        rows = range(number * GROUP_SIZE, min((number + 1) * GROUP_SIZE, ends[-1]))
+        places = [(parts[part], position) for part, position in (locate(ends, row) for row in rows)]
+        codes = np.stack([part.codes(position, 0) for part, position in places]).astype(np.int64)
+        return codes, np.array([part.class_id(position) for part, position in places]), ()
 
+    num_groups = -(-ends[-1] // GROUP_SIZE)
+    sizes = cache.num_codes, cache.codebook_size
+    return CodeSource(lambda: origin, num_groups, *sizes, cache.tokenizer_fingerprint, read)
+
+
+def _encoded(request: Request, model: Path, device: torch.device) -> CodeSource:
+    """The codes that a tokenizer makes of images."""
     folder = open_tokenizer(model)
     tokenizer = load_for_use(folder, device)
-    pictures = open_pictures(samples, split, **admitted)
+    pictures = open_samples(request)
     pictures.crop_to(tokenizer.config.image_size)
 
     @torch.inference_mode()
     def read(number: int) -> tuple[np.ndarray, np.ndarray, tuple]:
         group = pictures.group(number)
-        count = len(group.images)
-        # always as many at a time: for another number, libraries may sum in another order
-        padded = pad(to_float(group.images.to(device)), (0, 0, 0, 0, 0, 0, 0, GROUP_SIZE - count))
-        codes = tokenizer.encode(padded)[:count].cpu().numpy()
-        return codes, np.full(count, -1), (group.indices, group.digests, group.broken, group.num_cropped)
+        codes = encode_group(tokenizer, group.images, device)[: len(group.images)].cpu().numpy()
+        seen = group.indices, group.digests, group.broken, group.num_cropped
+        return codes, np.full(len(codes), -1), seen
 
     config = tokenizer.config
     return CodeSource(
@@ -219,18 +187,11 @@ def _encoded(samples: str, split: str, model: Path, device: "torch.device", admi
 # --- the generator ------------------------------------------------------------------------------------------------
 
 
-def _open_har(
-    path: Path, source: CodeSource, device: "torch.device"
-) -> "tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], str]":
+def _open_har(path: Path, source: CodeSource, device: torch.device) -> tuple[Score, str]:
     """What gives -log p in nats (B, L) of codes and class ids, by the generator at `path`, and its fingerprint.
 
     Raises UsageError where it was trained on the codes of another tokenizer, or on other classes.
     """
-    import torch
-
-    from restok_cli.metrics.pictures import GROUP_SIZE
-    from restok_cli.pretrained.folder import fingerprint, load_for_use, open_har
-
     folder = open_har(path)
     config, known = folder.config, folder.tokenizer_fingerprint
     if (config.num_codes, config.codebook_size) != (source.num_codes, source.codebook_size):
@@ -243,7 +204,7 @@ def _open_har(
     har = load_for_use(folder, device)
 
     @torch.inference_mode()
-    def score(codes: "np.ndarray", class_ids: "np.ndarray") -> "np.ndarray":
+    def score(codes: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
         if config.num_classes == 0:
             class_ids = class_ids * 0
         elif class_ids.min() < 0 or class_ids.max() >= config.num_classes:

@@ -1,64 +1,69 @@
-"""The metrics of pictures: what they are compared with, by which networks, and the protocol of it."""
+"""The metrics of images: what they are compared with, by which networks, and the protocol of it."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
 
 from restok_cli.console import counted, note
+from restok_cli.data.image_folders import PICTURE_REQUEST
+from restok_cli.data.images import to_float
+from restok_cli.errors import RestokError
+from restok_cli.evaluation.request import Networks, Request
+from restok_cli.metrics.backbones import open_network
+from restok_cli.metrics.cache import FeatureCache
+from restok_cli.metrics.measure import Instruments, choose_metrics, feature_sums, measure
+from restok_cli.metrics.pairs import align
+from restok_cli.metrics.pictures import GROUP_SIZE, Pictures, open_pictures
+from restok_cli.metrics.protocol import Measurement, describe_features, describe_pictures, describe_reference
+from restok_cli.metrics.reference import Reference, open_reference, write_reference
+from restok_cli.metrics.table import METRICS
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.pretrained.folder import fingerprint, open_har
 from restok_cli.processes import rank
-
-if TYPE_CHECKING:
-    import torch
-
-    from restok_cli.metrics.measure import Instruments
-    from restok_cli.metrics.pictures import Pictures
-    from restok_cli.metrics.protocol import Measurement
-    from restok_cli.metrics.reference import Reference
+from restok_cli.schema import Fields, read_json
 
 
-def open_instruments(
-    features: str,
-    weights: dict[str, Path | None],
-    cache: Path | None,
-    device: "torch.device",
-    batch_size: int,
-    metrics: list[str],
-) -> "Instruments":
+def were_drawn_by(model: Path, folder: Path) -> bool:
+    """Whether `generate` drew the images in a folder with this model."""
+    with suppress(RestokError):
+        return read_json(Fields, folder / PICTURE_REQUEST).get("model") == fingerprint(open_har(model))
+    return False
+
+
+def open_instruments(networks: Networks, metrics: list[str], device: torch.device) -> Instruments:
     """What measuring by these metrics needs, but for LPIPS, which may turn out not to be possible."""
-    from restok_cli.metrics.backbones import open_network
-    from restok_cli.metrics.cache import FeatureCache
-    from restok_cli.metrics.measure import Instruments
-    from restok_cli.metrics.table import METRICS
-
     if not any(name == "all" or METRICS[name].basis == "features" for name in metrics):
-        return Instruments(None, None, device, batch_size)
-    network = open_network(features, device, **weights)
-    return Instruments(network, FeatureCache(cache, network), device, batch_size)
+        return Instruments(None, None, device, networks.batch_size)
+    weights = {name: getattr(networks, name) for name in ("inception_weights", "vgg_weights", "timm_weights")}
+    network = open_network(networks.features, device, **weights)
+    return Instruments(network, FeatureCache(networks.cache, network), device, networks.batch_size)
 
 
-def open_both(
-    samples: str, reference: str | None, split: str, crop: int | None, cache: Path | None, admitted: dict[str, int]
-) -> "tuple[Pictures, Reference | None]":
-    """SAMPLES, and what they are compared with where that is given; of both, as large files as are `admitted`."""
-    from restok_cli.metrics.reference import open_reference
+def open_samples(request: Request, exact: bool = False) -> Pictures:
+    """SAMPLES; with `exact` they must be 8-bit RGB (see `open_pictures`)."""
+    stdin = sys.stdin.buffer if request.samples == "-" else None
+    pictures = open_pictures(request.samples, request.split, stdin, exact, request.max_pixels, request.max_bytes)
+    if request.crop is not None:
+        pictures.crop_to((request.crop, request.crop))
+    return pictures
 
-    target = open_reference(reference, split, cache, **admitted) if reference else None
-    return _open(samples, split, crop, True, admitted), target
 
-
-def evaluate_pictures(
-    pictures: "Pictures",
-    target: "Reference | None",
-    metrics: list[str],
-    instruments: "Instruments",
-    vgg_weights: Path | None,
-) -> "tuple[dict[str, Measurement], dict[str, Any]]":
+def evaluate_images(
+    request: Request, networks: Networks, device: torch.device
+) -> tuple[dict[str, Measurement], dict[str, Any]]:
     """The measurements, and the protocol they were made by. Of several processes only number 0 gets them."""
-    from restok_cli.metrics.measure import choose_metrics, measure
-    from restok_cli.metrics.pairs import align
-    from restok_cli.metrics.table import METRICS
-
-    metrics = choose_metrics(metrics, pictures, target, instruments, vgg_weights)
+    target = None
+    if request.reference:
+        limits = request.max_pixels, request.max_bytes
+        target = open_reference(request.reference, request.split, networks.cache, *limits)
+    pictures = open_samples(request, exact=True)
+    instruments = open_instruments(networks, request.metrics, device)
+    metrics = choose_metrics(request.metrics, pictures, target, instruments, networks.vgg_weights)
     paired = next((name for name in metrics if METRICS[name].against == "pairs"), None)
     if paired:
         target = align(target, pictures, paired)
@@ -69,12 +74,9 @@ def evaluate_pictures(
 
 
 def describe_comparison(
-    pictures: "Pictures", target: "Reference | None", metrics: list[str], instruments: "Instruments"
+    pictures: Pictures, target: Reference | None, metrics: list[str], instruments: Instruments
 ) -> dict[str, Any]:
-    """The protocol by which pictures were measured."""
-    from restok_cli.metrics.protocol import describe_features, describe_pictures, describe_reference
-    from restok_cli.metrics.table import METRICS
-
+    """The protocol by which images were measured."""
     of_features = any(METRICS[name].basis == "features" for name in metrics)
     return {
         "samples": describe_pictures(pictures),
@@ -84,33 +86,22 @@ def describe_comparison(
     }
 
 
-def write_statistics(
-    data: str,
-    split: str,
-    crop: int | None,
-    path: Path,
-    num_pictures: int,
-    instruments: "Instruments",
-    admitted: dict[str, int],
-) -> None:
-    """Write statistics of pictures, and up to `num_pictures` of them, to `path`; print it."""
-    from restok_cli.metrics.measure import feature_sums
-    from restok_cli.metrics.reference import write_reference
-
-    pictures, network = _open(data, split, crop, False, admitted), instruments.network
+def write_statistics(request: Request, networks: Networks, device: torch.device, path: Path, num_pictures: int) -> None:
+    """Write statistics of SAMPLES, and up to `num_pictures` of them, to `path`."""
+    pictures = open_samples(request)
+    instruments = open_instruments(networks, ["sfid"], device)
+    network = instruments.network
     sums = feature_sums(pictures, ["sfid"] if network.spatial_dimensions else [], instruments)
     if rank() > 0:
         return
     spatial = sums.spatial.gaussian() if sums.spatial else None
     kept = write_reference(path, pictures, network, sums.pool.gaussian(), spatial, num_pictures)
     note(f"statistics of {counted(len(pictures.digests), 'picture')} by {network.name}, and {kept} of the pictures")
-    print(path)
 
 
-def _open(source: str, split: str, crop: int | None, exact: bool, admitted: dict[str, int]) -> "Pictures":
-    from restok_cli.metrics.pictures import open_pictures
+def encode_group(tokenizer: Tokenizer, images: Tensor, device: torch.device) -> Tensor:
+    """The codes (GROUP_SIZE, L) of a group of images, uint8 (B, 3, H, W): the first B are theirs, the others padding.
 
-    pictures = open_pictures(source, split, sys.stdin.buffer if source == "-" else None, exact, **admitted)
-    if crop is not None:
-        pictures.crop_to((crop, crop))
-    return pictures
+    For another number of images, libraries may sum in another order.
+    """
+    return tokenizer.encode(pad(to_float(images.to(device)), (0, 0, 0, 0, 0, 0, 0, GROUP_SIZE - len(images))))

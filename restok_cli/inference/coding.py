@@ -1,72 +1,97 @@
-"""Pictures through a tokenizer, in batches: what generate, reconstruct, encode and decode share.
+"""Images through a tokenizer, in batches: what generate, reconstruct, encode, decode and the Python interface share.
 
-On a CPU the tokenizer takes one picture at a time. That costs nothing, since one keeps it busy, and lets no picture
-depend on its neighbours: convolutions round differently for other batch sizes.
+On a CPU the tokenizer takes one image at a time. That costs nothing, since one keeps it busy, and lets no image depend
+on its neighbours: convolutions round differently for other batch sizes.
 """
 
-from typing import TYPE_CHECKING
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
+from restok_cli.data.images import png_bytes, to_float, to_uint8
+from restok_cli.data.inputs import Inputs, find_inputs
+from restok_cli.devices import chosen_dtype, open_device, torch_dtype
+from restok_cli.model.size import check_model_memory
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.pretrained.folder import ModelFolder, load_for_use
 from restok_cli.room import check_memory
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
-    from restok_cli.model.tokenizer import Tokenizer
+class ImageSource(NamedTuple):
+    """The images that a command is to read, as its options name them."""
+
+    paths: list[str]
+    split: str
+    crop: bool  # to the tokenizer's size
+    max_pixels: int
+    max_bytes: int
+
+    def open(self) -> Inputs:
+        """Raises UsageError and RestokError as `find_inputs` does."""
+        return find_inputs(self.paths, self.split, sys.stdin.buffer, self.max_pixels, self.max_bytes)
+
+    @property
+    def files(self) -> list[Path]:
+        """Paths that no output may replace."""
+        return [Path(path) for path in self.paths]
 
 
-def sized(tokenizer: "Tokenizer", images: "Tensor") -> "Tokenizer":
+class Computation(NamedTuple):
+    """Where and how a command computes, as its options name it."""
+
+    device: str
+    dtype: str
+    batch_size: int  # 0: as many as the device holds
+
+    def load_tokenizer(self, folder: ModelFolder) -> tuple[Tokenizer, int]:
+        """The tokenizer in `folder`, ready to use, and how many images it takes at a time."""
+        device = open_device(self.device)
+        tokenizer = load_for_use(folder, device, torch_dtype(chosen_dtype(self.dtype, device)))
+        return tokenizer, choose_batch_size(self.batch_size, tokenizer, device)
+
+
+def sized(tokenizer: Tokenizer, images: Tensor) -> Tokenizer:
     """The tokenizer for images (B, 3, H, W) of their size. Raises UsageError where it cannot take that."""
     height, width = images.shape[2:]
     if (height, width) == tokenizer.config.image_size:
         return tokenizer
-    from restok_cli.model.size import check_model_memory
-
     config = tokenizer.config.model_copy(update={"image_height": height, "image_width": width})
     check_model_memory(config, f"pictures of {width}x{height}: ")
     return tokenizer.for_size(height, width)
 
 
-def encode_images(tokenizer: "Tokenizer", images: "Tensor") -> "Tensor":
-    """uint8 images (B, 3, H, W) -> codes (B, L), where the tokenizer is."""
-    import torch
-
-    from restok_cli.data.images import to_float
-
-    device = tokenizer.quantizer.codebook.device
-    with torch.inference_mode():
-        parts = _split(images.to(device, non_blocking=True))
-        return torch.cat([tokenizer.encode(to_float(part)) for part in parts])
+@torch.inference_mode()
+def encode_images(tokenizer: Tokenizer, images: Tensor) -> Tensor:
+    """Images (B, 3, H, W), uint8 or float in [0, 1] -> codes (B, L), where the tokenizer is."""
+    images = images.to(tokenizer.quantizer.codebook.device, non_blocking=True)
+    floats = (part if part.is_floating_point() else to_float(part) for part in _split(images))
+    return torch.cat([tokenizer.encode(part) for part in floats])
 
 
-def decode_codes(tokenizer: "Tokenizer", codes: "Tensor") -> "Tensor":
+@torch.inference_mode()
+def decode_codes(tokenizer: Tokenizer, codes: Tensor) -> Tensor:
     """codes (B, n) on the tokenizer's device, all or the first n -> uint8 images (B, 3, H, W) there."""
-    import torch
-
-    from restok_cli.data.images import to_uint8
-
-    with torch.inference_mode():
-        return torch.cat([to_uint8(tokenizer.decode(part)) for part in _split(codes)])
+    return torch.cat([to_uint8(tokenizer.decode(part)) for part in _split(codes)])
 
 
-def _split(batch: "Tensor") -> "tuple[Tensor, ...]":
+def _split(batch: Tensor) -> tuple[Tensor, ...]:
     return batch.split(1 if batch.device.type == "cpu" else len(batch))
 
 
-def png_files(images: "Tensor") -> list[bytes]:
+def png_files(images: Tensor) -> list[bytes]:
     """uint8 images (B, 3, H, W) on the CPU as PNG files, on all cores."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from restok_cli.data.images import png_bytes
-
     with ThreadPoolExecutor() as pool:  # zlib lets other threads run
         return list(pool.map(png_bytes, images))
 
 
-def choose_batch_size(asked: int, tokenizer: "Tokenizer | None", device: "torch.device") -> int:
-    """As many pictures at a time as are asked for, or for 0 as `device` holds.
+def choose_batch_size(asked: int, tokenizer: Tokenizer | None, device: torch.device) -> int:
+    """As many images at a time as are asked for, or for 0 as `device` holds.
 
-    Raises UsageError where memory holds not even the pictures.
+    Raises UsageError where memory holds not even the images.
     """
     if asked and tokenizer:
         height, width = tokenizer.config.image_size
@@ -74,10 +99,8 @@ def choose_batch_size(asked: int, tokenizer: "Tokenizer | None", device: "torch.
     return asked or auto_batch_size(tokenizer, device)
 
 
-def auto_batch_size(tokenizer: "Tokenizer | None", device: "torch.device") -> int:
-    """Pictures at a time that `device` holds: 16 on a CPU, on a GPU as many as fit into half of its free memory."""
-    import torch
-
+def auto_batch_size(tokenizer: Tokenizer | None, device: torch.device) -> int:
+    """Images at a time that `device` holds: 16 on a CPU, on a GPU as many as fit into half of its free memory."""
     if device.type != "cuda":
         return 16
     free, _ = torch.cuda.mem_get_info(device)

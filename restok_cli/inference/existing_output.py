@@ -1,7 +1,7 @@
 """What of the output of `restok generate` is there already, and how it is gone on with.
 
-Picture i is the same however many are drawn. So to go on with work that was stopped, or with an output of fewer
-pictures, is one thing: what is there goes into the folder of unfinished work, and what is missing is drawn.
+Image i is the same however many are drawn. So to go on with work that was stopped, or with an output of fewer images,
+is one thing: what is there goes into the folder of unfinished work, and what is missing is drawn.
 """
 
 import re
@@ -10,27 +10,62 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from restok_cli.console import counted, note
-from restok_cli.data.image_folders import PICTURE_REQUEST, check_picture_folder
+from restok_cli.data.arrays import NPZ_ERRORS
+from restok_cli.data.code_files import check_code_file, read_codes
+from restok_cli.data.image_folders import PICTURE_MANIFEST, PICTURE_REQUEST, check_picture_folder, manifest_lines
+from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.data.shards.layout import own_files, read_manifest
+from restok_cli.data.shards.verify import verify_dataset
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import FILE_CRC, STDOUT, check_output_file, check_output_folder, file_crc32, sealed
-
-if TYPE_CHECKING:
-    from restok_cli.inference.generating import Job
+from restok_cli.inference.blocks import Job
+from restok_cli.inference.unfinished import (
+    alone,
+    check_same,
+    clear_unfinished,
+    is_finished,
+    is_request,
+    npy_bytes,
+    read_request,
+    unfinished_folder,
+    write_finished,
+)
+from restok_cli.machine import available_cores
+from restok_cli.metrics.pictures import open_pictures
+from restok_cli.schema import Fields, parse_json, read_json
 
 
 class Destination(NamedTuple):
-    """Where what is drawn goes, and what may be there already."""
+    """Where the images go, and what may be there already."""
 
     output: Path
     shards: bool  # a data set in a folder
-    codes: bool  # a file of codes, or lines of them, and no pictures
+    codes: bool  # a file of codes, or lines of them, and no images
     grid: Path | None
     ladder: Path | None
     resume: bool
     overwrite: bool
+
+    @property
+    def is_npz(self) -> bool:
+        """Whether the images go to an .npz file."""
+        return not (self.codes or self.shards) and self.output.suffix.lower() == ".npz"
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether they go to a folder of PNG files."""
+        return not (self.codes or self.shards or self.is_npz)
+
+    def part_names(self, indices: Sequence[int]) -> list[str]:
+        """The files that the images of these indices have in the folder of unfinished work."""
+        if self.codes:
+            return [f"{indices[0]:06d}-{indices[-1] + 1:06d}.npy"]
+        return [f"{index:06d}.{'npy' if self.is_npz else 'png'}" for index in indices]
 
 
 def check_output(to: Destination, overwrite: bool, *models: Path) -> None:
@@ -40,28 +75,16 @@ def check_output(to: Destination, overwrite: bool, *models: Path) -> None:
         if to.shards:
             raise UsageError("--shards are of pictures and --codes draws none; give one of them")
         if output != STDOUT:
-            from restok_cli.data.code_files import check_code_file
-
             check_code_file(output)
             check_output_file("-o", output, output.suffix.lower(), overwrite, *models)
     elif to.shards:
         if output == STDOUT:
             raise UsageError("--shards need a folder, and - is a tar stream already; leave --shards out")
-        from restok_cli.data.shards.layout import own_files
-
         check_output_folder(output, overwrite, own_files(output).__contains__)
-    elif output.suffix.lower() == ".npz":
+    elif to.is_npz:
         check_output_file("-o", output, ".npz", overwrite, *models)
     elif output != STDOUT:
         check_picture_folder(output, overwrite)
-
-
-def picture_names(block: Sequence[int]) -> list[str]:
-    return [f"{index:06d}.png" for index in block]
-
-
-def code_names(block: range) -> list[str]:
-    return [f"{block.start:06d}-{block.stop:06d}.npy"]
 
 
 def as_provenance(request: dict[str, Any]) -> dict[str, str]:
@@ -79,15 +102,11 @@ def as_kept(request: dict[str, Any], to: Destination) -> dict[str, Any]:
 
 def is_begun(output: Path) -> bool:
     """Whether --resume finds something at `output`: of the same request, or it is refused before anything is drawn."""
-    from restok_cli.inference.unfinished import unfinished_folder
-
     return unfinished_folder(output).is_dir() or output.is_file() or (output.is_dir() and any(output.iterdir()))
 
 
 def remove_leftover(to: Destination) -> None:
     """Remove the folder of unfinished work where a command was killed after its output was there."""
-    from restok_cli.inference.unfinished import alone, clear_unfinished, read_request, unfinished_folder
-
     folder = unfinished_folder(to.output)
     if folder.is_dir() and to.output.exists():
         request = read_request(folder)
@@ -101,15 +120,14 @@ def remove_leftover(to: Destination) -> None:
 
 
 def check_not_stopped(to: Destination) -> None:
-    """Raises UsageError where a stopped run waits to be gone on with, whose pictures would be drawn a second time."""
-    from restok_cli.inference.unfinished import alone, read_request, unfinished_folder
-
+    """Raises UsageError where a stopped run waits to be gone on with, whose images would be drawn a second time."""
     folder = unfinished_folder(to.output)
     request = read_request(folder)
-    done = {int(file.stem) for file in folder.glob("*.png") if file.stem.isdecimal()}
-    for file in folder.glob("*.npy"):
-        if block := re.fullmatch(r"(\d+)-(\d+)", file.stem):
-            done |= set(range(int(block[1]), int(block[2])))
+    done: set[int] = set()
+    for file in (*folder.glob("*.png"), *folder.glob("*.npy")):
+        if indices := re.fullmatch(r"(\d+)(?:-(\d+))?", file.stem):  # of an image, or of a block of codes
+            first = int(indices[1])
+            done |= set(range(first, int(indices[2] or first + 1)))
     if request is None or not done:
         return
     with alone(to.output):
@@ -122,28 +140,25 @@ def check_not_stopped(to: Destination) -> None:
 # --- what is finished ----------------------------------------------------------------------------------------------
 
 
-def pictures_there(to: Destination, request: dict[str, Any], job: "Job") -> list[int]:
-    """Which pictures, or codes of them, a finished output has of this request, which may ask for more.
+def images_there(to: Destination, request: dict[str, Any], job: Job) -> list[int]:
+    """Which images, or codes of them, a finished output has of this request, which may ask for more.
 
     Those that are missing, damaged or swapped are not there; they are counted. Raises UsageError where it was drawn by
     another request, or holds what nobody drew; RestokError where a single file is damaged.
     """
-    from restok_cli.data.image_folders import PICTURE_MANIFEST
-    from restok_cli.inference.unfinished import check_same
-
     before = request_of(to)
     if before is None:
         check_output(to, overwrite=False)
         return []
     check_same(before, as_kept(request, to), f"{to.output} was drawn")
-    drawn = range(before["count"])
-    there = whole_pictures(to.output, drawn, job) if is_folder(to) else [*drawn] if is_whole(to) else []
-    if lost := len(drawn) - len(there):
-        note(f"{to.output}: {lost:,} of {counted(len(drawn), 'picture')} damaged or missing, to be drawn anew")
+    expected = range(before["count"])
+    there = whole_images(to, expected, job) if to.is_folder else [*expected] if is_whole(to) else []
+    if lost := len(expected) - len(there):
+        note(f"{to.output}: {lost:,} of {counted(len(expected), 'picture')} damaged or missing, to be drawn anew")
     if len(there) == request["count"]:
         return there
-    if is_folder(to):
-        own = {*picture_names(drawn), PICTURE_MANIFEST, PICTURE_REQUEST}
+    if to.is_folder:
+        own = {*to.part_names(expected), PICTURE_MANIFEST, PICTURE_REQUEST}
         check_output_folder(to.output, True, own.__contains__)
     else:
         check_output(to, overwrite=True)
@@ -151,13 +166,10 @@ def pictures_there(to: Destination, request: dict[str, Any], job: "Job") -> list
 
 
 def request_of(there: Destination) -> dict[str, Any] | None:
-    """What the pictures or codes that are there were drawn by; None where that cannot be told.
+    """The request that made the images or codes that are there; None where that cannot be told.
 
     Raises RestokError where a file of codes, or the manifest of a data set, is damaged.
     """
-    from restok_cli.data.arrays import NPZ_ERRORS
-    from restok_cli.inference.unfinished import is_request
-
     with suppress(UsageError, *NPZ_ERRORS):
         request = _kept_request(there)
         return request if is_request(request) else None
@@ -165,49 +177,33 @@ def request_of(there: Destination) -> dict[str, Any] | None:
 
 
 def _kept_request(there: Destination) -> object:
-    """What is kept in the place of the request, if anything is. Raises as `request_of` and NPZ_ERRORS say."""
-    from restok_cli.data.code_files import read_codes
-    from restok_cli.data.shards.layout import read_manifest
-    from restok_cli.schema import Fields, parse_json, read_json
-
+    """Whatever is kept in the place of the request. Raises as `request_of` and NPZ_ERRORS say."""
     if there.codes:
         return read_codes(there.output).request
     if there.shards:
         provenance = read_manifest(there.output).provenance
         return provenance | {"count": int(provenance["count"])}
     with suppress(RestokError):
-        if there.output.suffix.lower() == ".npz":
+        if there.is_npz:
             with zipfile.ZipFile(there.output) as archive:
                 return parse_json(Fields, archive.comment, str(there.output))
         return read_json(Fields, there.output / PICTURE_REQUEST)
     return None
 
 
-def is_folder(there: Destination) -> bool:
-    """Whether the output is a folder of picture files."""
-    return not (there.codes or there.shards or there.output.suffix.lower() == ".npz")
-
-
-def whole_pictures(folder: Path, drawn: range, job: "Job") -> list[int]:
-    """Which of the pictures in `folder` are as they were drawn, by its manifest; without digests, which are there."""
-    from restok_cli.data.image_folders import manifest_lines
-    from restok_cli.inference.unfinished import is_finished
-
-    lines, there = manifest_lines(folder), []
-    for index, name in zip(drawn, picture_names(drawn), strict=True):
+def whole_images(there: Destination, expected: range, job: Job) -> list[int]:
+    """Which of the images in a folder are as they were drawn, by its manifest; without digests, which are there."""
+    lines, whole = manifest_lines(there.output), []
+    for index, name in zip(expected, there.part_names(expected), strict=True):
+        file = there.output / name
         facts = {"file": name, **job.record(index)}  # all that older versions wrote
-        if is_finished(folder / name) and (
-            lines.get(name) in (facts, sealed(facts | {FILE_CRC: file_crc32(folder / name)}))
-        ):
-            there.append(index)
-    return there
+        if is_finished(file) and lines.get(name) in (facts, sealed(facts | {FILE_CRC: file_crc32(file)})):
+            whole.append(index)
+    return whole
 
 
 def is_whole(there: Destination) -> bool:
     """Whether a data set, or a single file, that is there is as it was written."""
-    from restok_cli.data.shards.verify import verify_dataset
-    from restok_cli.machine import available_cores
-
     if there.shards:
         return not verify_dataset(there.output.resolve(), available_cores()).problems
     if there.codes:
@@ -219,35 +215,27 @@ def is_whole(there: Destination) -> bool:
             return False
 
 
-def read_pictures(there: Destination, indices: Sequence[int]) -> Iterator[bytes]:
-    """The PNG files of those of the pictures that are there."""
-    from restok_cli.data.images import png_bytes, to_tensor
-    from restok_cli.data.shards.dataset import open_dataset
-    from restok_cli.metrics.pictures import open_pictures
-
+def read_parts(there: Destination, indices: Sequence[int]) -> Iterator[bytes]:
+    """Those of the images that are there, each as its file in the folder of unfinished work."""
     output = there.output
     if there.shards:
         part = open_dataset(output.resolve()).split("validation")
         yield from map(part.read, indices)
-    elif output.suffix.lower() == ".npz":
+    elif there.is_npz:
         pictures = open_pictures(str(output), "all")
-        yield from (png_bytes(to_tensor(pictures.open(index))) for index in indices)
+        yield from (npy_bytes(np.asarray(pictures.open(index))) for index in indices)
     else:
-        yield from ((output / f"{index:06d}.png").read_bytes() for index in indices)
+        yield from ((output / name).read_bytes() for name in there.part_names(indices))
 
 
-def take_over(job: "Job", there: Destination, indices: Sequence[int], folder: Path) -> None:
-    """Put those pictures, or all codes, that are there into the folder of unfinished work, for more to be drawn."""
-    from restok_cli.data.code_files import read_codes
-    from restok_cli.inference.generating import npy_bytes
-    from restok_cli.inference.unfinished import is_finished, write_finished
-
+def take_over(job: Job, there: Destination, indices: Sequence[int], folder: Path) -> None:
+    """Put those images, or all codes, that are there into the folder of unfinished work, for more to be drawn."""
     if there.codes:
         rows = read_codes(there.output).codes
         blocks = [block for block in job.blocks if block.stop <= len(rows)]
-        files = ((code_names(block)[0], npy_bytes(rows[block.start : block.stop])) for block in blocks)
+        files = ((there.part_names(block)[0], npy_bytes(rows[block.start : block.stop])) for block in blocks)
     else:
-        files = zip(picture_names(indices), read_pictures(there, indices), strict=True)
+        files = zip(there.part_names(indices), read_parts(there, indices), strict=True)
     for name, data in files:
         if not is_finished(folder / name):
             write_finished(folder / name, data)

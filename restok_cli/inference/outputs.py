@@ -1,48 +1,61 @@
-"""Where what `restok generate` draws goes: folders, archives, data sets, files of codes, pipes, sheets."""
+"""Where the images and codes of `restok generate` go: folders, archives, data sets, files of codes, pipes, sheets."""
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-from restok_cli.commands.options import check_resume, check_sheets
-from restok_cli.console import note
+import numpy as np
+import torch
+
+from restok_cli.console import Progress, note
+from restok_cli.data.code_files import Codes, write_code_lines, write_codes
+from restok_cli.data.image_files import PNG_START, read_image
+from restok_cli.data.image_folders import PICTURE_MANIFEST, manifest_line
+from restok_cli.data.images import to_tensor
+from restok_cli.data.shards.layout import NO_CLASS
+from restok_cli.data.shards.packing import write_npz, write_shards
+from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import UsageError
 from restok_cli.files import STDOUT, check_apart, publish_folder, whole_file, whole_folder
+from restok_cli.inference.blocks import GeneratedBlock, Job, generate_blocks
+from restok_cli.inference.coding import png_files
 from restok_cli.inference.existing_output import (
     Destination,
     as_provenance,
     check_not_stopped,
     check_output,
-    code_names,
+    images_there,
     is_begun,
-    picture_names,
-    pictures_there,
-    read_pictures,
+    read_parts,
     remove_leftover,
     take_over,
 )
-from restok_cli.processes import barrier, gather, rank
+from restok_cli.inference.sheets import check_sheets, write_grid, write_ladder
+from restok_cli.inference.unfinished import (
+    is_finished,
+    npy_bytes,
+    remove_digests,
+    unfinished,
+    write_finished,
+    written_digests,
+)
+from restok_cli.processes import barrier, gather, rank, world_size
 from restok_cli.room import check_disk, check_memory
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from restok_cli.data.code_files import Codes
-    from restok_cli.inference.generating import Job
-
-GRID_COLUMNS = 8
-MAX_GRID = 1024  # pictures
-LADDER_ROWS = 8
-# Bytes that a picture takes at least: what is known of it in memory; its codes on the disk; its file, a block.
+MAX_GRID = 1024  # images
+# Bytes that an image takes at least: what is known of it in memory; its codes on the disk; its file, a disk block.
 LEAST_MEMORY, LEAST_CODES, LEAST_FILE = 100, 16, 4096
-LEAST_COMPRESSION = 4  # of PNG files of pictures that are not all but empty
+LEAST_COMPRESSION = 4  # of PNG files of images that are not all but empty
+
+Result = TypeVar("Result")
 
 
 def check_destination(to: Destination, count: int, models: Sequence[Path]) -> None:
     """Raises UsageError where not all of it can be had together, or is there and may not be replaced."""
-    check_resume(to.resume, to.overwrite)
     check_room(to, count)
     if to.resume and to.output == STDOUT:
         raise UsageError("--resume needs an output that stays; give a folder or a file by -o")
@@ -61,138 +74,155 @@ def check_destination(to: Destination, count: int, models: Sequence[Path]) -> No
 
 
 def check_room(to: Destination, count: int, size: tuple[int, int] | None = None) -> None:
-    """Raises UsageError where so many pictures, of (height, width) where that is known, have no room."""
+    """Raises UsageError where so many images, of (height, width) where that is known, have no room."""
     check_memory("--count", count, LEAST_MEMORY)
     if to.output == STDOUT or to.resume:  # then nobody knows how much, or much of it is there
         return
     pixels = 3 * size[0] * size[1] if size else 0
-    each = max(LEAST_CODES if to.codes else LEAST_FILE, pixels // LEAST_COMPRESSION)
-    check_disk("--count", count, each + (pixels if to.output.suffix.lower() == ".npz" else 0), to.output)
-
-
-def draw(job: "Job", request: dict[str, Any], to: Destination) -> None:
-    """Draw what is asked for, in all processes, and put it where it is to go."""
-    if to.output == STDOUT:
-        to_stdout(job, request, to)
+    if to.codes:
+        each = max(LEAST_CODES, pixels // LEAST_COMPRESSION)
+    elif to.is_npz:
+        each = max(LEAST_FILE, pixels) + pixels  # unfinished, and in the archive
     else:
+        each = max(LEAST_FILE, pixels // LEAST_COMPRESSION)
+    check_disk("--count", count, each, to.output)
+
+
+def write_outputs(job: Job, request: dict[str, Any], to: Destination) -> None:
+    """Generate what is asked for, in all processes, and put it where it is to go."""
+    if to.output != STDOUT:
         to_files(job, request, to)
+    elif to.codes:
+        for block in in_order(job, lambda block: block):
+            write_code_lines(_as_codes(job, request, block.indices, block.codes.numpy()), sys.stdout)
+    else:
+        to_stream(job, to)
     if to.ladder is not None and rank() == 0:
         write_ladder(job, to.ladder)
 
 
-def to_stdout(job: "Job", request: dict[str, Any], to: Destination) -> None:
-    """Codes as JSON lines, or pictures as a tar stream."""
-    from restok_cli.data.code_files import write_code_lines
-    from restok_cli.inference.generating import in_order, stream_pictures
+# --- into a pipe ---------------------------------------------------------------------------------------------------
 
-    if to.codes:
-        for drawn in in_order(job, lambda drawn: drawn):
-            write_code_lines(_as_codes(job, request, drawn.block, drawn.codes.numpy()), sys.stdout)
-        return
-    shown = []
-    for files in stream_pictures(job, sys.stdout.buffer if rank() == 0 else None):
-        if to.grid is not None:
-            shown += files
+
+def to_stream(job: Job, to: Destination) -> None:
+    """Write all images as a tar stream to the stdout of process 0."""
+
+    def finish(block: GeneratedBlock) -> tuple[list[bytes], torch.Tensor | None]:
+        return png_files(block.images), block.images if to.grid else None
+
+    index, shown = 0, []
+    with StreamWriter(sys.stdout.buffer) if rank() == 0 else nullcontext() as writer:
+        for files, images in in_order(job, finish):
+            for png in files:
+                if writer is not None:
+                    writer.write(f"{index:06d}", png, job.record(index))
+                index += 1
+            shown.append(images)
     if to.grid is not None and rank() == 0:
-        write_grid(job, shown, to.grid)
+        write_grid(job, torch.cat(shown), to.grid)
 
 
-def to_files(job: "Job", request: dict[str, Any], to: Destination) -> None:
-    """A folder of pictures, or what is made of one: an .npz, a data set. Or a file of codes."""
-    from restok_cli.inference.generating import fill_folder
-    from restok_cli.inference.unfinished import unfinished
+def in_order(job: Job, finish: Callable[[GeneratedBlock], Result]) -> Iterator[Result]:
+    """Results of `finish` for all blocks, in order, in every process: each draws its share, then they exchange it."""
+    blocks = generate_blocks(job, job.blocks[rank() :: world_size()])
+    with Progress("generate", len(job.class_ids), "pictures") as progress:
+        for first in range(0, len(job.blocks), world_size()):
+            mine = next(blocks, None)
+            for result in gather(None if mine is None else finish(mine)):
+                if result is not None:
+                    yield result
+            progress.advance(sum(map(len, job.blocks[first : first + world_size()])))
 
+
+# --- into files ----------------------------------------------------------------------------------------------------
+
+
+def to_files(job: Job, request: dict[str, Any], to: Destination) -> None:
+    """Write a folder of images, or what is made of one: an .npz, a data set. Or a file of codes."""
     count, there = len(job.class_ids), []
     if to.resume:
-        there = gather(pictures_there(to, request, job) if rank() == 0 else [])[0]
+        there = gather(images_there(to, request, job) if rank() == 0 else [])[0]
         if len(there) == count:
             note(f"{to.output} is complete: nothing is left to do")
             if to.grid is not None and rank() == 0:
-                write_grid(job, list(read_pictures(to, there)), to.grid)
+                _grid_of_parts(job, read_parts(to, there), to.grid)
             return
     with unfinished(to.output, request, to.resume, rank() == 0) as folder:
         if there and rank() == 0:
             take_over(job, to, there, folder)
         barrier()  # process 0 has made the folder
-        fill_folder(job, folder, code_names if to.codes else picture_names)
+        fill_folder(job, folder, to)
         barrier()  # the others have filled it
         if rank() > 0:
             return
-        if to.codes:
-            write_block_codes(job, request, folder, to.output)
-            return
+        parts = [folder / name for name in to.part_names(range(count))]
         if to.grid is not None:
-            write_grid(job, [(folder / name).read_bytes() for name in picture_names(range(count))], to.grid)
-        write_pictures(job, request, folder, to)
+            _grid_of_parts(job, (part.read_bytes() for part in parts), to.grid)
+        if to.codes:
+            write_codes_of_blocks(job, request, folder, to)
+        elif to.is_npz:
+            with whole_file(to.output) as temporary:
+                write_npz(temporary, map(np.load, parts), job.class_ids, json.dumps(request))
+        else:
+            write_images(job, request, folder, to)
 
 
-def write_pictures(job: "Job", request: dict[str, Any], folder: Path, to: Destination) -> None:
-    """Make the output of the pictures in `folder`, which may become it."""
-    from restok_cli.data.image_folders import PICTURE_MANIFEST, manifest_line
-    from restok_cli.inference.unfinished import remove_digests, written_digests
+def fill_folder(job: Job, folder: Path, to: Destination) -> None:
+    """Make all files that are not yet in the folder of unfinished work, this process its share of the blocks."""
+    missing = [block for block in job.blocks if not all(is_finished(folder / name) for name in to.part_names(block))]
+    mine = missing[rank() :: world_size()]
+    done = len(job.class_ids) - sum(map(len, missing))
+    total = done + sum(map(len, mine))
+    with Progress("generate", total, "pictures", done) as progress:
+        for block in generate_blocks(job, mine):
+            for name, data in zip(to.part_names(block.indices), _parts(block, to), strict=True):
+                write_finished(folder / name, data)
+            progress.advance(len(block.indices))
 
-    files = [folder / name for name in picture_names(range(len(job.class_ids)))]
-    records = [job.record(i) for i in range(len(files))]
+
+def _parts(block: GeneratedBlock, to: Destination) -> list[bytes]:
+    """The files of a block in the folder of unfinished work: one of its codes, or one for each image."""
+    if to.codes:
+        return [npy_bytes(block.codes.numpy().astype(np.int32))]
+    if to.is_npz:  # which holds pixels: to pack and unpack them takes longer than to write them
+        return [npy_bytes(image) for image in block.images.permute(0, 2, 3, 1).numpy()]
+    return png_files(block.images)
+
+
+def _grid_of_parts(job: Job, parts: Iterable[bytes], path: Path) -> None:
+    """Write the grid of images that files of the folder of unfinished work hold, some of them by other processes."""
+    images = []
+    for index, data in enumerate(parts):
+        is_png = data.startswith(PNG_START)
+        images.append(to_tensor(read_image(data, f"picture {index}") if is_png else np.load(BytesIO(data))))
+    write_grid(job, torch.stack(images), path)
+
+
+def write_images(job: Job, request: dict[str, Any], folder: Path, to: Destination) -> None:
+    """Make a data set of the images in `folder`, or let it become the output."""
+    names = to.part_names(range(len(job.class_ids)))
+    records = [job.record(i) for i in range(len(names))]
     if to.shards:
-        from restok_cli.data.shards.packing import write_shards
-
         with whole_folder(to.output) as temporary:
+            files = [folder / name for name in names]
             write_shards(temporary, files, records, job.class_names, as_provenance(request))
-    elif to.output.suffix.lower() == ".npz":
-        from restok_cli.data.shards.packing import write_npz
-
-        with whole_file(to.output) as temporary:
-            write_npz(temporary, files, job.class_ids, json.dumps(request))
-    else:
-        digests = written_digests(folder)
-        lines = [
-            manifest_line(file.name, digests[file.name], facts) for file, facts in zip(files, records, strict=True)
-        ]
-        remove_digests(folder)
-        (folder / PICTURE_MANIFEST).write_text("".join(lines), encoding="utf-8")
-        publish_folder(folder, to.output.resolve())
+        return
+    digests = written_digests(folder)
+    lines = [manifest_line(name, digests[name], facts) for name, facts in zip(names, records, strict=True)]
+    remove_digests(folder)
+    (folder / PICTURE_MANIFEST).write_text("".join(lines), encoding="utf-8")
+    publish_folder(folder, to.output.resolve())
 
 
-def write_block_codes(job: "Job", request: dict[str, Any], folder: Path, output: Path) -> None:
+def write_codes_of_blocks(job: Job, request: dict[str, Any], folder: Path, to: Destination) -> None:
     """Put the codes of all blocks into one file."""
-    import numpy as np
-
-    from restok_cli.data.code_files import write_codes
-
-    rows = np.concatenate([np.load(folder / name) for block in job.blocks for name in code_names(block)])
-    write_codes(_as_codes(job, request, range(len(rows)), rows), output)
+    rows = np.concatenate([np.load(folder / name) for block in job.blocks for name in to.part_names(block)])
+    write_codes(_as_codes(job, request, range(len(rows)), rows), to.output)
 
 
-def _as_codes(job: "Job", request: dict[str, Any], block: range, rows: "np.ndarray") -> "Codes":
-    import numpy as np
-
-    from restok_cli.data.code_files import Codes
-    from restok_cli.data.shards.layout import NO_CLASS
-
-    class_ids = np.array([job.class_ids[i] if job.class_names else NO_CLASS for i in block])
-    keys = [f"{i:06d}" for i in block]
+def _as_codes(job: Job, request: dict[str, Any], indices: range, rows: np.ndarray) -> Codes:
+    class_ids = np.array([job.class_ids[i] if job.class_names else NO_CLASS for i in indices])
+    keys = [f"{i:06d}" for i in indices]
     codebook_size, tokenizer = job.har.config.codebook_size, request["tokenizer"]
-    first = None if block.start else request  # said once in a pipe, too
+    first = None if indices.start else request  # said once in a pipe, too
     return Codes(rows.astype(np.int32), keys, class_ids, codebook_size, tokenizer, first)
-
-
-def write_grid(job: "Job", files: list[bytes], path: Path) -> None:
-    """Write the pictures as one, each over the name of its class."""
-    import torch
-
-    from restok_cli.data.image_files import read_image
-    from restok_cli.data.images import make_grid, save_image, to_tensor
-
-    images = torch.stack([to_tensor(read_image(file, f"picture {i}")) for i, file in enumerate(files)])
-    captions = [job.class_names[i] for i in job.class_ids] if job.class_names else None
-    with whole_file(path) as temporary:
-        save_image(make_grid(images, GRID_COLUMNS, captions), temporary)
-
-
-def write_ladder(job: "Job", path: Path) -> None:
-    """Write the first pictures growing level by level."""
-    from restok_cli.data.images import save_image
-    from restok_cli.inference.generating import ladder
-
-    with whole_file(path) as temporary:
-        save_image(ladder(job, LADDER_ROWS), temporary)

@@ -1,6 +1,6 @@
 """Work that goes on where it was stopped: a hidden folder beside the output holds what is done, file by file.
 
-A file is there whole or not at all, and what is in it depends on the request alone, which lies beside the files. So to
+A file is there whole or not at all, and its content depends on the request alone, which lies beside the files. So to
 continue is to make what is missing, whichever processes made the rest. When all is there, it becomes the output. Each
 process lists the digests of what it wrote, and a file that is not as it was written counts as missing.
 """
@@ -10,8 +10,10 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel
 
 from restok_cli.console import counted, note
@@ -117,6 +119,13 @@ def write_finished(path: Path, data: bytes) -> None:
     _write_whole(path, data)
 
 
+def npy_bytes(array: np.ndarray) -> bytes:
+    """The array as a .npy file."""
+    file = BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
 def _digest_line(name: str, crc32: str) -> bytes:
     return json.dumps(sealed({"file": name, FILE_CRC: crc32})).encode() + b"\n"
 
@@ -171,7 +180,7 @@ def _write_whole(path: Path, data: bytes) -> None:
 
 
 class _Request(BaseModel):
-    """What something is made of; but for this it is only compared as a whole."""
+    """A request is only compared as a whole, but for this."""
 
     count: PositiveCount
 

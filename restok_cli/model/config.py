@@ -296,13 +296,13 @@ class HarConfig(Config):
     num_heads: Size = 16
     """Attention heads of a block."""
 
-    class_dropout: float = Field(0.1, ge=0, lt=1)
+    class_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of training pictures whose class is hidden, for guidance."""
-    token_dropout: float = Field(0.1, ge=0, lt=1)
+    token_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share dropped of the input embeddings."""
-    residual_dropout: float = Field(0.1, ge=0, lt=1)
+    residual_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share dropped of what attention adds."""
-    ffn_dropout: float = Field(0.1, ge=0, lt=1)
+    ffn_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share dropped of what the feed-forward layer adds."""
 
     @property

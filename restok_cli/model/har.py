@@ -15,6 +15,7 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from restok_cli.model.config import HarConfig
@@ -51,7 +52,7 @@ class HarBlock(nn.Module):
     def __init__(self, config: HarConfig):
         super().__init__()
         width = config.width
-        self.num_heads, self.head_width = config.num_heads, width // config.num_heads
+        self.head_width = width // config.num_heads
         self.attention_norm = nn.RMSNorm(width, eps=1e-5)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.proj = nn.Linear(width, width, bias=False)
@@ -65,35 +66,15 @@ class HarBlock(nn.Module):
     def forward(
         self, tokens: Tensor, table: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int, start: int
     ) -> Tensor:
-        qkv = self.qkv(self.attention_norm(tokens)).view(*tokens.shape[:2], 3, self.num_heads, self.head_width)
-        q, k, v = qkv.transpose(1, 3).unbind(2)  # (B, heads, T, width)
+        qkv = self.qkv(self.attention_norm(tokens))
+        q, k, v = rearrange(qkv, "b t (three h d) -> three b h t d", three=3, d=self.head_width)
         q, k = rotate(q, table), rotate(k, table)
         if cache is not None:
             k, v = cache.update(layer, start, k, v)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        tokens = add(tokens, self.proj(mixed.transpose(1, 2).flatten(2)), self.residual_dropout)
+        mixed = rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask=mask), "b h t d -> b t (h d)")
+        tokens = tokens + self.residual_dropout(self.proj(mixed))
         hidden = self.ffn_norm(tokens)
-        return add(tokens, self.down(silu_times(self.gate(hidden), self.up(hidden))), self.ffn_dropout)
-
-
-# Both compute, without gradients, in memory that they are given, since new memory takes longer than the arithmetic. On
-# a CPU, whose caches the weights have just run through, so does every operation that is called for nothing.
-
-
-def add(tokens: Tensor, update: Tensor, dropout: nn.Dropout) -> Tensor:
-    """tokens + dropout(update); without gradients in the memory of `update`."""
-    if dropout.training:
-        update = dropout(update)
-    if torch.is_grad_enabled() or update.dtype != tokens.dtype:
-        return tokens + update
-    return update.add_(tokens)
-
-
-def silu_times(gate: Tensor, up: Tensor) -> Tensor:
-    """SiLU(gate) · up; without gradients in the memory of `gate`."""
-    if torch.is_grad_enabled():
-        return F.silu(gate) * up
-    return F.silu(gate, inplace=True).mul_(up)
+        return tokens + self.ffn_dropout(self.down(F.silu(self.gate(hidden)) * self.up(hidden)))
 
 
 class Har(nn.Module):

@@ -3,27 +3,10 @@
 Also the rotation itself, which the HAR generator shares.
 """
 
-from collections.abc import Sequence
-from itertools import accumulate
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-
-from restok_cli.model.packing import linear
-
-# Tokens that are worth a call of their own on a CPU, to leave out what they do not see.
-SPAN = 32
-
-
-class Span(NamedTuple):
-    """Tokens that are attended at once: they see none from `end` on, and all before unless `is_masked`."""
-
-    start: int
-    end: int
-    is_masked: bool
 
 
 def rotary_angles(positions: Tensor, width: int, base: float = 10000.0) -> Tensor:
@@ -39,13 +22,10 @@ def rotary_table(angles: Tensor) -> Tensor:
 
 def rotate(tokens: Tensor, table: Tensor) -> Tensor:
     """Turn adjacent channel pairs of tokens (B, heads, T, width) by a table (T, width / 2, 2)."""
-    if tokens.dtype == torch.float32 and not torch.compiler.is_compiling():
-        # a pair is a complex number, and turning it one product: a fifth of the time of the same in real numbers
-        pairs = torch.view_as_complex(tokens.view(*tokens.shape[:-1], -1, 2))
-        return torch.view_as_real(pairs * torch.view_as_complex(table)).flatten(-2)
     cos, sin = table.to(tokens.dtype).unbind(-1)
-    even, odd = tokens[..., 0::2], tokens[..., 1::2]
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+    cos, sin = torch.stack([cos, cos], dim=-1), torch.stack([-sin, sin], dim=-1)
+    pairs = tokens.unflatten(-1, (-1, 2))
+    return torch.addcmul(pairs * cos, pairs.flip(-1), sin).flatten(-2)
 
 
 def grid_positions(rows: int, columns: int, offset: int) -> Tensor:
@@ -65,32 +45,6 @@ def rotary_table_2d(positions: Tensor, head_width: int) -> Tensor:
     return rotary_table(torch.cat([rotary_angles(rows, half), rotary_angles(columns, half)], dim=1))
 
 
-def attention_spans(group_sizes: Sequence[int]) -> list[Span]:
-    """Spans for groups of tokens, each of which sees itself and the groups before it."""
-    spans, start, groups = [], 0, 0
-    for end in accumulate(group_sizes):
-        groups += 1
-        if end - start >= SPAN or end == sum(group_sizes):
-            spans.append(Span(start, end, groups > 1))
-            start, groups = end, 0
-    return spans
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, spans: Sequence[Span]) -> Tensor:
-    """q, k, v (B, heads, T, width) -> (B, T, heads, width): each token sees those that the mask (T, T) lets it see.
-
-    Without a mask it sees all. Without gradients on a CPU, span by span: a masked pair takes as long as any other.
-    """
-    if not spans or q.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
-    v = v.contiguous()  # head by head, as q and k are, it is read faster: the copy pays for itself
-    parts = [
-        attend(q[:, :, start:end], k[:, :, :end], v[:, :, :end], mask[start:end, :end] if is_masked else None, ())
-        for start, end, is_masked in spans
-    ]
-    return torch.cat(parts, dim=1)
-
-
 class Attention(nn.Module):
     """Multi-head attention with biases on q and v, and LayerNorm on q and k per head before the rotation."""
 
@@ -104,13 +58,14 @@ class Attention(nn.Module):
         self.k_norm = nn.LayerNorm(head_width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, table: Tensor, mask: Tensor | None, spans: Sequence[Span]) -> Tensor:
+    def forward(self, tokens: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
+        """tokens (B, T, C); without a mask (T, T), true = may see, each token sees all."""
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qkv = linear(self.qkv, tokens, bias)
-        # heads first: the norms copy q and k, and so lie the tokens of a head together, as attention reads them
+        qkv = F.linear(tokens, self.qkv.weight, bias)
         q, k, v = rearrange(qkv, "b t (three h d) -> three b h t d", three=3, d=self.head_width)
         q, k = rotate(self.q_norm(q), table), rotate(self.k_norm(k), table)
-        return self.proj(attend(q, k, v, mask, spans).flatten(2))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.proj(rearrange(mixed, "b h t d -> b t (h d)"))
 
 
 class Mlp(nn.Module):
@@ -135,11 +90,11 @@ class Block(nn.Module):
         self.mlp = Mlp(width)
         self.gamma2 = nn.Parameter(torch.ones(width))
 
-    def attend(self, tokens: Tensor, table: Tensor, mask: Tensor | None = None, spans: Sequence[Span] = ()) -> Tensor:
-        return torch.addcmul(tokens, self.gamma1, self.attn(self.norm1(tokens), table, mask, spans))
+    def attend(self, tokens: Tensor, table: Tensor, mask: Tensor | None = None) -> Tensor:
+        return torch.addcmul(tokens, self.gamma1, self.attn(self.norm1(tokens), table, mask))
 
     def feed(self, tokens: Tensor) -> Tensor:
         return torch.addcmul(tokens, self.gamma2, self.mlp(self.norm2(tokens)))
 
-    def forward(self, tokens: Tensor, table: Tensor, mask: Tensor | None = None, spans: Sequence[Span] = ()) -> Tensor:
-        return self.feed(self.attend(tokens, table, mask, spans))
+    def forward(self, tokens: Tensor, table: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.feed(self.attend(tokens, table, mask))

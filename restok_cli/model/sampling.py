@@ -20,33 +20,29 @@ from restok_cli.model.levels import step_lengths, step_sizes
 def draw(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:
     """Codes (B, T) from logits (B, T, V): temperature, top-k, top-p, then the inverse of the cumulative distribution.
 
-    `uniforms` (B, T) in [0, 1) decide; a picture's codes do not depend on its neighbours in the batch.
+    `uniforms` (B, T) in [0, 1) decide; an image's codes do not depend on its neighbours in the batch.
     """
     if options.temperature == 0:
         return logits.argmax(-1)
-    # Sorted from likely to unlikely, both cuts keep a prefix, and the sum below loses no small numbers to large ones.
-    sorted_logits, order = sort_descending(logits.float() / options.temperature)
+    logits = logits.float() / options.temperature
+    if options.top_k == 0 and options.top_p >= 1:
+        return pick(logits, uniforms)
+    # Sorted from likely to unlikely, both cuts keep a prefix.
+    logits, order = logits.sort(dim=-1, descending=True, stable=True)
     if options.top_k:
-        sorted_logits[..., options.top_k :] = -math.inf
-    cumulative = sorted_logits.softmax(-1).cumsum(-1)
-    # top-p keeps the smallest set that reaches p, so the mass to draw from ends after the first entry that does
-    reached = (cumulative < options.top_p).sum(-1, keepdim=True).clamp(max=cumulative.shape[-1] - 1)
-    mass = cumulative.gather(-1, reached)
-    rank = torch.searchsorted(cumulative, uniforms[..., None] * mass, right=True)
-    return order.gather(-1, rank.minimum(reached)).squeeze(-1)
+        logits[..., options.top_k :] = -math.inf
+    return order.gather(-1, pick(logits, uniforms, options.top_p)[..., None]).squeeze(-1)
 
 
-def sort_descending(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """float32 logits (…, V) from likely to unlikely, and their codes; of equal ones the lower code comes first."""
-    if logits.device.type != "cpu":
-        return logits.sort(dim=-1, descending=True, stable=True)
-    # Each logit and its code become one integer of 64 bits, and NumPy sorts such in a quarter of the time. The order is
-    # the same once negative floats, which run backwards as integers, are turned round.
-    bits = (logits + 0.0).view(torch.int32)  # the sum makes 0 of -0, which equals it
-    keys = (~bits ^ (bits >> 31 & 0x7FFFFFFF)).long() << 32 | torch.arange(logits.shape[-1])
-    keys.numpy().sort(axis=-1)
-    order = keys & 0xFFFFFFFF
-    return logits.gather(-1, order), order
+def pick(logits: Tensor, uniforms: Tensor, top_p: float = math.inf) -> Tensor:
+    """Places (B, T) in logits (B, T, V): the first that the share `uniforms` (B, T) of the mass does not reach past.
+
+    The mass is that of the shortest prefix which holds `top_p`, or of all where they hold less.
+    """
+    cumulative = logits.softmax(-1).cumsum(-1)
+    last = (cumulative < cumulative[..., -1:].clamp(max=top_p)).sum(-1, keepdim=True)  # never one of probability 0
+    mass = cumulative.gather(-1, last)
+    return torch.searchsorted(cumulative, uniforms[..., None] * mass, right=True).minimum(last).squeeze(-1)
 
 
 @torch.inference_mode()

@@ -15,9 +15,9 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from restok_cli.model.config import TokenizerConfig
-from restok_cli.model.layers import Block, Span, attention_spans, grid_positions, line_positions, rotary_table_2d
+from restok_cli.model.layers import Block, grid_positions, line_positions, rotary_table_2d
 from restok_cli.model.levels import level_grid, level_sizes, merging_blocks, stage_sizes
-from restok_cli.model.pixel_codec import PixelDecoder, PixelEncoder, conv1x1
+from restok_cli.model.pixel_codec import PixelDecoder, PixelEncoder
 from restok_cli.model.quantizer import Quantized, Quantizer
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -25,7 +25,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Encoded(NamedTuple):
-    """Latents before the quantizer (B, L, D), and the image tokens of every stage, coarsest first, or of none."""
+    """Latents before the quantizer (B, L, D), and the image tokens of every stage, coarsest first."""
 
     latents: Tensor
     image_tokens: tuple[Tensor, ...]
@@ -97,32 +97,24 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(Block(width, config.head_width) for _ in range(config.encoder_layers))
         self.norm_out = nn.LayerNorm(width)
         self.heads = LevelLinear(width, config.codebook_dim, self.level_sizes, config.head_per_level)
-        self.spans = []
         for stage in range(config.num_stages):
-            table, mask, spans = encoder_tables(config, stage)
+            table, mask = encoder_tables(config, stage)
             self.register_buffer(f"rotary_{stage}", table, persistent=False)
             self.register_buffer(f"mask_{stage}", mask, persistent=False)
-            self.spans.append(spans)
 
-    def forward(self, features: Tensor, latents_only: bool = False) -> Encoded:
-        """features (B, feature_channels, h, w) of the pixel encoder, or normalised pixels (B, 3, H, W).
-
-        With `latents_only`, what the last block would make of image tokens is left out.
-        """
-        feature_map = conv1x1(self.embed, features) if self.config.pixel_encoder == "cnn" else self.embed(features)
+    def forward(self, features: Tensor) -> Encoded:
+        """features (B, feature_channels, h, w) of the pixel encoder, or normalised pixels (B, 3, H, W)."""
+        feature_map = self.embed(features)  # (B, C, h, w)
         image_tokens = rearrange(feature_map, "b c h w -> b (h w) c") + self.stage_embeddings[0]
         latent_tokens = self.initial_latents(feature_map) + expand_levels(self.level_embeddings, self.level_sizes)
         tokens = self.norm_in(torch.cat([image_tokens, latent_tokens], dim=1))  # (B, N + L, C)
 
         stage, num_coarsest = 0, image_tokens.shape[1]
         for i, block in enumerate(self.blocks):
-            last = latents_only and i == len(self.blocks) - 1
-            if not last and i not in self.merging_blocks:
+            if i not in self.merging_blocks:
                 tokens = block(tokens, *self.tables(stage))
                 continue
             tokens = block.attend(tokens, *self.tables(stage))
-            if last:
-                return Encoded(self.to_latents(block.feed(tokens[:, -self.config.num_latent_tokens :])), ())
             tokens = block.feed(self.merge(tokens, num_coarsest))
             stage, num_coarsest = stage + 1, num_coarsest // self.config.merge_factor
             merged, others = tokens[:, :num_coarsest], tokens[:, num_coarsest:]
@@ -130,11 +122,8 @@ class Encoder(nn.Module):
 
         sizes = stage_sizes(image_tokens.shape[1], self.config.num_stages, self.config.merge_factor)
         *stages, latent_tokens = tokens.split([*reversed(sizes), self.config.num_latent_tokens], dim=1)
-        return Encoded(self.to_latents(latent_tokens), tuple(stages))
-
-    def to_latents(self, latent_tokens: Tensor) -> Tensor:
-        """(B, L, C) of the last block -> (B, L, D)."""
-        return self.heads(self.lay_out(self.norm_out(latent_tokens)))
+        latents = self.heads(self.lay_out(self.norm_out(latent_tokens)))
+        return Encoded(latents, tuple(stages))
 
     def initial_latents(self, feature_map: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, L, C)."""
@@ -142,8 +131,9 @@ class Encoder(nn.Module):
             return F.adaptive_avg_pool1d(feature_map.flatten(2), self.config.num_latent_tokens).mT
         return pool_levels(feature_map, self.level_sizes, self.config.residual_latent_tokens)
 
-    def tables(self, stage: int) -> tuple[Tensor, Tensor, list[Span]]:
-        return getattr(self, f"rotary_{stage}"), getattr(self, f"mask_{stage}"), self.spans[stage]
+    def tables(self, stage: int) -> tuple[Tensor, Tensor]:
+        """Rotary table and mask of the blocks after `stage` merges."""
+        return getattr(self, f"rotary_{stage}"), getattr(self, f"mask_{stage}")
 
     def merge(self, tokens: Tensor, num_coarsest: int) -> Tensor:
         """Put a coarser stage before the coarsest one, which keeps, with residuals, only what that does not hold."""
@@ -204,7 +194,7 @@ class Decoder(nn.Module):
             tokens = block(tokens, self.rotary)
         decoded, *aligned = tokens[:, self.config.num_latent_tokens :].split(len(vectors))
         grid = rearrange(self.norm_out(decoded), "b (h w) c -> b c h w", h=self.config.grid[0])
-        return conv1x1(self.out, grid), aligned[0] if align else None
+        return self.out(grid), aligned[0] if align else None
 
     def queries(self, latent_tokens: Tensor) -> Tensor:
         """(B, N, C): what image tokens start from; see `image_queries` in the config."""
@@ -277,15 +267,15 @@ class Tokenizer(nn.Module):
         images = self.pixel_decoder(features)
         return Reconstruction(images, encoded.latents, quantized, encoder_features, decoder_features)
 
-    def encode_latents(self, images: Tensor, latents_only: bool = False) -> Encoded:
+    def encode_latents(self, images: Tensor) -> Encoded:
         """images (B, 3, H, W) in [0, 1] -> latents before the quantizer (B, L, D), and image tokens by stage."""
         pixels = ((images - self.mean) / self.std).to(self.encoder.stage_embeddings.dtype)
         features = self.pixel_encoder(pixels) if self.config.pixel_encoder == "cnn" else pixels
-        return self.encoder(features, latents_only)
+        return self.encoder(features)
 
     def encode(self, images: Tensor) -> Tensor:
         """images (B, 3, H, W) in [0, 1] -> codes (B, L), int64."""
-        return self.quantizer(self.encode_latents(images, latents_only=True).latents).codes
+        return self.quantizer(self.encode_latents(images).latents).codes
 
     def decode(self, codes: Tensor) -> Tensor:
         """codes (B, n), any first n ≤ L of a picture's -> images (B, 3, H, W), about [0, 1] and not clamped."""
@@ -316,8 +306,8 @@ def expand_levels(embeddings: Tensor, sizes: tuple[int, ...]) -> Tensor:
     return torch.cat([embedding.expand(size, -1) for embedding, size in zip(embeddings, sizes, strict=True)])
 
 
-def encoder_tables(config: TokenizerConfig, stage: int) -> tuple[Tensor, Tensor, list[Span]]:
-    """Rotary table (T, head_width / 2, 2), mask (T, T), true = may see, and spans of the blocks after `stage` merges.
+def encoder_tables(config: TokenizerConfig, stage: int) -> tuple[Tensor, Tensor]:
+    """Rotary table (T, head_width / 2, 2) and mask (T, T), true = may see, of the blocks after `stage` merges.
 
     The sequence is [coarsest image group, …, finest image group, level 1, …, level K]. A token sees its own group
     and those before it: coarse image tokens ignore finer ones, and levels ignore later levels. Made on the CPU
@@ -333,7 +323,7 @@ def encoder_tables(config: TokenizerConfig, stage: int) -> tuple[Tensor, Tensor,
         groups = [*sizes, *level_sizes(config.num_latent_tokens)]
         group = torch.arange(len(groups)).repeat_interleave(torch.tensor(groups))
         table = rotary_table_2d(torch.cat(positions), config.head_width)
-        return table, group[:, None] >= group, attention_spans(groups)
+        return table, group[:, None] >= group
 
 
 def decoder_table(config: TokenizerConfig) -> Tensor:

@@ -27,7 +27,8 @@ def check_memory(module: type[nn.Module], config: RunConfig, device: torch.devic
     makes the most of it is named.
     """
     check_model_memory(config.model, section="model.")  # first, since what is counted here is made to count the weights
-    check_count("schedule.micro_batch_size", config.schedule.micro_batch_size, config.model.picture_bytes)
+    micro_batch = config.schedule.micro_batch_size or config.schedule.batch_size
+    check_count("schedule.micro_batch_size", micro_batch, config.model.picture_bytes)
     shards = world_size() if getattr(config.compute, "sharding", "none") == "fsdp" else 1
     weights = 4 * num_parameters(module, config.model)
     needed, memory = COPIES * weights / shards, _memory_of(device)

@@ -19,10 +19,13 @@ from restok_cli.pretrained.folder import (
     CONFIG_FILE,
     RECORD_FILE,
     TOKENIZER_FOLDER,
+    HarFolder,
     ModelFolder,
+    TokenizerFolder,
     count_parameters,
     fingerprint,
     open_model,
+    open_tokenizer,
 )
 from restok_cli.schema import Count, Fields, PositiveCount, Schema, read_json
 
@@ -143,8 +146,9 @@ def _front_matter(model: ModelFolder, record: Record) -> dict[str, Any]:
 
 
 def _what_it_is(model: ModelFolder) -> list[str]:
-    config, size = model.config, _parameters(model)
+    size = _parameters(model)
     if model.kind == "tokenizer":
+        config = model.config
         sizes = level_sizes(config.num_latent_tokens)
         about = (
             f"A tokenizer of the ResTok kind: it turns a picture of {_size(model)} pixels into "
@@ -153,6 +157,7 @@ def _what_it_is(model: ModelFolder) -> list[str]:
             f" {size}."
         )
         return [about]
+    config = model.config
     sizes = step_sizes(config.num_codes, config.num_sequential_codes)
     classes = f"one of {config.num_classes:,} classes" if config.num_classes else "no class: it is unconditional"
     about = (
@@ -256,13 +261,13 @@ def _licence(record: Record) -> str:
     return f"Licence, as stated by whoever published the model: `{record.licence}`."
 
 
-def _tokenizer_of(model: ModelFolder) -> ModelFolder | None:
+def _tokenizer_of(model: HarFolder) -> TokenizerFolder | None:
     """The tokenizer that a generator has with it."""
     folder = model.path / TOKENIZER_FOLDER
-    return open_model(folder) if (folder / CONFIG_FILE).is_file() else None
+    return open_tokenizer(folder) if (folder / CONFIG_FILE).is_file() else None
 
 
-def _size(tokenizer: ModelFolder) -> str:
+def _size(tokenizer: TokenizerFolder) -> str:
     height, width = tokenizer.config.image_size
     return f"{width}×{height}"
 

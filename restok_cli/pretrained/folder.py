@@ -9,20 +9,21 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, overload
 
 import torch
 from pydantic import BaseModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from restok_cli.console import counted
+from restok_cli.cpu.rewrite import can_rewrite, rewrite
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import file_sha256, read_whole, whole_folder
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
-from restok_cli.model.packing import can_pack, pack
 from restok_cli.model.size import check_model_memory
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained import released
@@ -43,20 +44,37 @@ Kind = Literal["tokenizer", "har"]
 Describe = Callable[[Path], None]  # puts the card into a model folder that has all else
 
 
-class ModelFolder(NamedTuple):
-    """What a model folder says of itself."""
-
+@dataclass(frozen=True)
+class _Folder:
     path: Path
-    kind: Kind
-    config: TokenizerConfig | HarConfig
-    class_names: list[str]  # of a generator; empty where it has no classes
-    tokenizer_fingerprint: str | None  # of the tokenizer whose codes a generator draws; None where nobody wrote it down
     is_released: bool  # in the authors' layout
 
     @property
     def weights_file(self) -> Path:
         ours, pickled = self.path / WEIGHTS_FILE, self.path / PICKLED_WEIGHTS_FILE
         return pickled if self.is_released and not ours.exists() and pickled.exists() else ours
+
+
+@dataclass(frozen=True)
+class TokenizerFolder(_Folder):
+    """Facts of a tokenizer's folder, as its config file states them."""
+
+    kind: ClassVar[Literal["tokenizer"]] = "tokenizer"
+    config: TokenizerConfig
+
+
+@dataclass(frozen=True)
+class HarFolder(_Folder):
+    """Facts of a generator's folder, as its config file states them."""
+
+    kind: ClassVar[Literal["har"]] = "har"
+    config: HarConfig
+    class_names: list[str]  # empty where it has no classes
+    tokenizer_fingerprint: str | None  # of the tokenizer whose codes it draws; None where nobody wrote it down
+
+
+ModelFolder = TokenizerFolder | HarFolder
+OneKind = TypeVar("OneKind", TokenizerFolder, HarFolder)
 
 
 class _Header(BaseModel):
@@ -89,7 +107,11 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, describe: Describe = lamb
 
 
 def save_har(
-    har: Har, tokenizer: ModelFolder | None, class_names: list[str], folder: Path, describe: Describe = lambda _: None
+    har: Har,
+    tokenizer: TokenizerFolder | None,
+    class_names: list[str],
+    folder: Path,
+    describe: Describe = lambda _: None,
 ) -> None:
     """Write the model folder of a generator, with a copy of its tokenizer where that is known."""
     with whole_folder(folder) as temporary:
@@ -120,8 +142,10 @@ def model_files(model: ModelFolder) -> list[Path]:
 def save_released(module: Tokenizer | Har, folder: Path, describe: Describe = lambda _: None) -> None:
     """Write a model in the layout of the authors' releases. Raises UsageError where that cannot express it."""
     config = module.config
-    is_tokenizer = isinstance(config, TokenizerConfig)
-    header = released.released_tokenizer_config(config) if is_tokenizer else released.released_har_config(config)
+    if isinstance(config, TokenizerConfig):
+        header = released.released_tokenizer_config(config)
+    else:
+        header = released.released_har_config(config)
     with whole_folder(folder) as temporary:
         (temporary / CONFIG_FILE).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
         write_tensors(released.to_released(config, module.state_dict()), temporary / WEIGHTS_FILE)
@@ -129,7 +153,7 @@ def save_released(module: Tokenizer | Har, folder: Path, describe: Describe = la
         describe(temporary)
 
 
-def _write_model(folder: Path, kind: Kind, module: nn.Module, extra: dict[str, Any]) -> None:
+def _write_model(folder: Path, kind: Kind, module: Tokenizer | Har, extra: dict[str, Any]) -> None:
     header = {"format": FORMAT, "kind": kind, "config": module.config.model_dump(), **extra}
     (folder / CONFIG_FILE).write_text(json.dumps(header, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     write_tensors(module.state_dict(), folder / WEIGHTS_FILE)
@@ -139,14 +163,14 @@ def _write_model(folder: Path, kind: Kind, module: nn.Module, extra: dict[str, A
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
-def open_tokenizer(path: Path) -> ModelFolder:
+def open_tokenizer(path: Path) -> TokenizerFolder:
     """The tokenizer at `path`: a model folder, a run folder, `hf:owner/name`, or a generator that has one with it.
 
     Raises UsageError where there is none.
     """
     folder = find_model(path, "tokenizer")
     own = folder / TOKENIZER_FOLDER
-    return _open(own if (own / CONFIG_FILE).is_file() else folder, "tokenizer")
+    return _open(own if (own / CONFIG_FILE).is_file() else folder, TokenizerFolder)
 
 
 def load_tokenizer(path: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> Tokenizer:
@@ -170,7 +194,7 @@ def load_generator(
     return Generator(har, load_model(tokenizer, device, dtype), folder.class_names)
 
 
-def find_tokenizer(har: ModelFolder, path: Path, tokenizer_path: Path | None) -> ModelFolder:
+def find_tokenizer(har: HarFolder, path: Path, tokenizer_path: Path | None) -> TokenizerFolder:
     """The tokenizer for the generator at `path`: its own, or that at `tokenizer_path` if it is the same.
 
     Raises UsageError where there is none, or another one.
@@ -183,14 +207,18 @@ def find_tokenizer(har: ModelFolder, path: Path, tokenizer_path: Path | None) ->
     return tokenizer
 
 
-def open_har(path: Path) -> ModelFolder:
+def open_har(path: Path) -> HarFolder:
     """The generator at `path`: a model folder, a run folder or `hf:owner/name`.
 
     Raises UsageError where there is none.
     """
-    return _open(find_model(path, "har"), "har")
+    return _open(find_model(path, "har"), HarFolder)
 
 
+@overload
+def load_model(folder: TokenizerFolder, device: torch.device, dtype: torch.dtype = ...) -> Tokenizer: ...
+@overload
+def load_model(folder: HarFolder, device: torch.device, dtype: torch.dtype = ...) -> Har: ...
 def load_model(folder: ModelFolder, device: torch.device, dtype: torch.dtype = torch.float32) -> Tokenizer | Har:
     """What a model folder holds, in evaluation mode, with no second copy of the weights in memory.
 
@@ -220,6 +248,10 @@ def load_model(folder: ModelFolder, device: torch.device, dtype: torch.dtype = t
     return module.eval()
 
 
+@overload
+def empty_model(config: TokenizerConfig) -> Tokenizer: ...
+@overload
+def empty_model(config: HarConfig) -> Har: ...
 def empty_model(config: TokenizerConfig | HarConfig) -> Tokenizer | Har:
     """The layers that a config describes, without weights, in no time and memory."""
     with torch.device("meta"):
@@ -231,11 +263,15 @@ def count_parameters(config: TokenizerConfig | HarConfig) -> int:
     return sum(parameter.numel() for parameter in empty_model(config).parameters())
 
 
+@overload
+def load_for_use(folder: TokenizerFolder, device: torch.device, dtype: torch.dtype = ...) -> Tokenizer: ...
+@overload
+def load_for_use(folder: HarFolder, device: torch.device, dtype: torch.dtype = ...) -> Har: ...
 def load_for_use(folder: ModelFolder, device: torch.device, dtype: torch.dtype = torch.float32) -> Tokenizer | Har:
-    """The same as fast as it goes: on a CPU with packed weights, which cannot be trained, saved or moved any more."""
+    """The same as fast as it goes: on a CPU rewritten for it, and not to be trained, saved or moved any more."""
     module = load_model(folder, device, dtype)
-    if can_pack(device, dtype):
-        pack(module)
+    if can_rewrite(device, dtype):
+        rewrite(module)
         for tensor in chain(module.parameters(), module.buffers()):
             tensor.data = tensor.data.clone()  # the last views of the file, which stays in memory for as long as one is
     return module
@@ -313,37 +349,37 @@ def open_model(folder: Path) -> ModelFolder:
     path = folder / CONFIG_FILE
     header = read_json(Fields, path, released.REMEDY)
     is_ours = header.get("format") == FORMAT
-    kind = header.get("kind") if is_ours else released.kind_of(header)
-    names, tokenizer = [], None
-    match kind, is_ours:
+    match header.get("kind") if is_ours else released.kind_of(header), is_ours:
         case "tokenizer", True:
             config = TokenizerConfig.parse(check(_Header, header, str(path), released.REMEDY).config, str(path))
+            model = TokenizerFolder(folder, False, config)
         case "tokenizer", False:
-            config = released.tokenizer_config(header, str(path))
+            model = TokenizerFolder(folder, True, released.tokenizer_config(header, str(path)))
         case "har", True:
             found = check(_HarHeader, header, str(path), released.REMEDY)
-            config = HarConfig.parse(found.config, str(path))
-            names, tokenizer = found.class_names, found.tokenizer_fingerprint
+            config, names = HarConfig.parse(found.config, str(path)), found.class_names
             if len(names) != config.num_classes:
                 raise RestokError(f"{path} names {len(names)} of its {config.num_classes} classes; copy it again")
+            model = HarFolder(folder, False, config, names, found.tokenizer_fingerprint)
         case "har", False:
             config = released.har_config(header, str(path))
-            names = [str(class_id) for class_id in range(config.num_classes)]
+            model = HarFolder(folder, True, config, [str(class_id) for class_id in range(config.num_classes)], None)
         case _:
             raise UsageError(f"{path} is not a restok model's; `restok models` says what is")
     check_file(path)  # last, as the others know better what is wrong
-    check_model_memory(config, f"{path}: ")
-    return ModelFolder(folder, kind, config, names, tokenizer, not is_ours)
-
-
-def _open(folder: Path, kind: Kind) -> ModelFolder:
-    model = open_model(folder)
-    if model.kind != kind:
-        raise UsageError(f"{folder} holds a {model.kind}, but a {kind} is needed; `{MADE_BY[kind]}` makes one")
+    check_model_memory(model.config, f"{path}: ")
     return model
 
 
-def _check_same_tokenizer(har: ModelFolder, tokenizer: ModelFolder, path: Path, tokenizer_path: Path) -> None:
+def _open(folder: Path, kind: type[OneKind]) -> OneKind:
+    model = open_model(folder)
+    if not isinstance(model, kind):
+        needed = kind.kind
+        raise UsageError(f"{folder} holds a {model.kind}, but a {needed} is needed; `{MADE_BY[needed]}` makes one")
+    return model
+
+
+def _check_same_tokenizer(har: HarFolder, tokenizer: TokenizerFolder, path: Path, tokenizer_path: Path) -> None:
     if har.tokenizer_fingerprint is None:  # a released generator only says what its codes look like
         ours = har.config.codebook_size, har.config.num_codes
         theirs = tokenizer.config.codebook_size, tokenizer.config.num_latent_tokens

@@ -28,7 +28,11 @@ def upload(files: dict[str, Path | bytes], name: str, revision: str | None, priv
     one's. Raises RestokError where the hub cannot be reached or refuses.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError  # HTTPError: its client's
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HTTPError,  # pyright: ignore[reportPrivateImportUsage] (whichever its client's is)
+        LocalTokenNotFoundError,
+    )
 
     from restok_cli.pretrained.folder import ALL_FILES
 

@@ -2,23 +2,29 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from restok_cli.console import counted
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.metrics.compare import read_results
+from restok_cli.metrics.table import METRICS, labelled, unusual_features
+from restok_cli.pretrained.card import Record, Result, card_text, is_untouched, read_record, record_text
+from restok_cli.pretrained.folder import (
+    CARD_FILE,
+    HUB_PREFIX,
+    RECORD_FILE,
+    TOKENIZER_FOLDER,
+    ModelFolder,
+    fingerprint,
+    model_files,
+    open_tokenizer,
+)
 
-if TYPE_CHECKING:
-    from restok_cli.pretrained.card import Record, Result
-    from restok_cli.pretrained.folder import ModelFolder
 
-
-def described(model: "ModelFolder", metrics: list[Path], licence: str | None) -> "Record":
+def described(model: ModelFolder, metrics: list[Path], licence: str | None) -> Record:
     """What is known of a model for its card, with these metrics and this licence where they are given.
 
     Raises UsageError for what is no licence's name, RestokError for files without results, or with another model's.
     """
-    from restok_cli.pretrained.card import read_record
-
     record = read_record(model.path)
     if licence is not None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", licence):
@@ -30,14 +36,11 @@ def described(model: "ModelFolder", metrics: list[Path], licence: str | None) ->
     return record
 
 
-def read_rows(file: Path, model: "ModelFolder") -> "list[Result]":
+def read_rows(file: Path, model: ModelFolder) -> list[Result]:
     """The rows of a card that `restok evaluate --json` gives, with --tokens too.
 
     Raises RestokError where the file holds something else, or says that another model was measured.
     """
-    from restok_cli.metrics.compare import read_results
-    from restok_cli.pretrained.folder import TOKENIZER_FOLDER, fingerprint, open_tokenizer
-
     rows, measured = [], None
     for tokens, result in read_results(file).items():
         words = "" if tokens is None else f" from {counted(tokens, 'token')}"
@@ -51,11 +54,8 @@ def read_rows(file: Path, model: "ModelFolder") -> "list[Result]":
     return rows
 
 
-def _row(name: str, fact: dict, words: str, protocol: dict) -> "Result":
+def _row(name: str, fact: dict, words: str, protocol: dict) -> Result:
     """Files are named without their folders, which mean nothing elsewhere."""
-    from restok_cli.metrics.table import METRICS, labelled, unusual_features
-    from restok_cli.pretrained.card import Result
-
     metric, against = METRICS[name], ""
     if metric.against:
         against = Path(protocol["reference"]["source"]).name
@@ -71,21 +71,11 @@ def _row(name: str, fact: dict, words: str, protocol: dict) -> "Result":
     )
 
 
-def to_publish(model: "ModelFolder", name: str, record: "Record") -> dict[str, Path | bytes]:
+def to_publish(model: ModelFolder, name: str, record: Record) -> dict[str, Path | bytes]:
     """The files that a model consists of, by their names on the hub, with a card whose commands say `hf:name`.
 
     A card that was edited goes as it is. Raises UsageError where `record` says more than such a card.
     """
-    from restok_cli.pretrained.card import card_text, is_untouched, read_record, record_text
-    from restok_cli.pretrained.folder import (
-        CARD_FILE,
-        HUB_PREFIX,
-        RECORD_FILE,
-        TOKENIZER_FOLDER,
-        model_files,
-        open_tokenizer,
-    )
-
     files: dict[str, Path | bytes] = {file.name: file for file in model_files(model)}
     if is_untouched(model):
         files[CARD_FILE] = card_text(model, record, HUB_PREFIX + name).encode()

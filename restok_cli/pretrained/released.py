@@ -18,7 +18,7 @@ REMEDY = "copy or make the model again"
 TEACHER_WIDTH = 1024  # DINOv3 ViT-L, the only teacher of the released models
 TEACHER_PREFIX = "foundation_model."  # the frozen teacher that training kept inside the model
 COMPILED_PREFIX = "_orig_mod."  # what torch.compile puts before every name
-Model = TypeVar("Model", TokenizerConfig, HarConfig)
+Model = TypeVar("Model", bound=TokenizerConfig | HarConfig)
 
 TRAINING_ONLY = ("vf_proj.", "vf_proj_dec.", "decoder.feat_mask_token")
 
@@ -321,7 +321,9 @@ def to_released(config: TokenizerConfig | HarConfig, state: dict[str, Tensor]) -
     """Our state dict with the released names and shapes, the reverse of `from_released`."""
     released = {}
     for name, tensor in state.items():
-        if name == "query_embedding":  # rows that nothing uses, as nothing set them in training either
+        if (
+            isinstance(config, HarConfig) and name == "query_embedding"
+        ):  # rows that nothing uses, as nothing set them in training either
             unused = config.num_codes - 1 - len(tensor)
             tensor = torch.cat([tensor, tensor.new_zeros(unused, tensor.shape[1])])
         theirs = released_names(name, config)

@@ -9,7 +9,15 @@ import torch
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import file_sha256
 from restok_cli.pretrained.checksums import CHECKSUMS_FILE, read_checksums
-from restok_cli.pretrained.folder import CONFIG_FILE, MODEL_FILES, TOKENIZER_FOLDER, fingerprint, load_model, open_model
+from restok_cli.pretrained.folder import (
+    CONFIG_FILE,
+    MODEL_FILES,
+    TOKENIZER_FOLDER,
+    HarFolder,
+    fingerprint,
+    load_model,
+    open_model,
+)
 
 SHA256_LENGTH, SHA1_LENGTH = 64, 40  # in hexadecimal digits
 ABOUT_IT = (".md", ".json")  # cards: what nothing is computed with
@@ -82,7 +90,8 @@ def _contents_problems(parts: list[Path]) -> list[str]:
             load_model(model, torch.device("cpu"))
     except (RestokError, UsageError) as error:
         return [str(error)]
-    known = models[0].tokenizer_fingerprint
-    if len(models) == 2 and known not in (None, fingerprint(models[1])):
+    if len(models) == 1 or not isinstance(models[0], HarFolder):
+        return []
+    if models[0].tokenizer_fingerprint not in (None, fingerprint(models[1])):
         return [f"its {TOKENIZER_FOLDER} is another one than it was trained with"]
     return []

@@ -91,7 +91,7 @@ def write_report(runs: Sequence[Path], metrics: Sequence[Path], path: Path) -> N
 def make_chapter(kind: str, runs: list[RunFacts]) -> Chapter:
     flat = [flatten(run.config.model_dump(mode="json")) for run in runs]
     keys = dict.fromkeys(key for values in flat for key in values)
-    rows = {key: [values.get(key) for values in flat] for key in keys}
+    rows: dict[str, list[object]] = {key: [values.get(key) for values in flat] for key in keys}
     differing = {key: row for key, row in rows.items() if any(value != row[0] for value in row)}
     return Chapter(TITLES[kind], kind, runs, differing, make_groups(runs), [make_previews(run) for run in runs])
 
@@ -145,10 +145,10 @@ def ladders(alike: list[Alike]) -> Iterator[Chart]:
     for row in alike:
         lines = []
         for number, result in enumerate(row.results):
-            if None not in result.by_tokens:
+            if lengths := [length for length in result.by_tokens if length is not None]:
                 values = [found["metrics"][row.metric]["value"] for found in result.by_tokens.values()]
                 colour = f"var(--run-{number % MOST_RUNS})"
-                lines.append(Line(result.name, list(result.by_tokens), values, colour))
+                lines.append(Line(result.name, lengths, values, colour))
         if lines:
             unit = f", {row.unit}" if row.unit else ""
             better = "higher" if METRICS[row.metric].higher_is_better else "lower"

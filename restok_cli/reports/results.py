@@ -31,17 +31,20 @@ class Alike(NamedTuple):
     differences: tuple[str, ...]  # from the first that were measured otherwise; empty where there are none such
 
     def value(self, result: Result) -> float | None:
-        return result.whole["metrics"][self.metric]["value"] if result in self.results else None
+        return self._value(result) if result in self.results else None
 
     def change(self, result: Result) -> float | None:
         """The difference of a result from the first one; None of the first itself, and of those that are not here."""
         if result not in self.results[1:]:
             return None
-        return self.value(result) - self.value(self.results[0])
+        return self._value(result) - self._value(self.results[0])
 
     def is_better(self, result: Result) -> bool:
         change = self.change(result)
         return bool(change) and (change > 0) == METRICS[self.metric].higher_is_better
+
+    def _value(self, result: Result) -> float:
+        return result.whole["metrics"][self.metric]["value"]
 
     @property
     def unit(self) -> str:

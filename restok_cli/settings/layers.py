@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, get_args
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args, overload
 
 from pydantic import ValidationError
 
@@ -19,6 +19,7 @@ from restok_cli.settings.training import (
     CONFIG_FILE,
     RUN_CONFIGS,
     HarRunConfig,
+    RunConfig,
     RunKind,
     TokenizerRunConfig,
     flatten,
@@ -51,10 +52,13 @@ class Layer(NamedTuple):
         return self.places.get(key, self.name)
 
 
-class Settings(NamedTuple):
+OneConfig = TypeVar("OneConfig", bound=RunConfig, covariant=True)
+
+
+class Settings(NamedTuple, Generic[OneConfig]):
     """What a run is made of, and where each dotted key was stated; the others are defaults."""
 
-    config: TokenizerRunConfig | HarRunConfig
+    config: OneConfig
     origins: dict[str, str]
 
 
@@ -202,7 +206,13 @@ def _laid_over(layers: Sequence[Layer]) -> dict[str, Any]:
     return reduce(merged, (layer.values for layer in layers), {})
 
 
-def resolve(kind: RunKind, layers: list[Layer], facts: Layer | None = None) -> Settings:
+@overload
+def resolve(
+    kind: Literal["tokenizer"], layers: list[Layer], facts: Layer | None = ...
+) -> Settings[TokenizerRunConfig]: ...
+@overload
+def resolve(kind: Literal["har"], layers: list[Layer], facts: Layer | None = ...) -> Settings[HarRunConfig]: ...
+def resolve(kind: RunKind, layers: list[Layer], facts: Layer | None = None) -> Settings[RunConfig]:
     """One config from all layers. `facts` is what the data set and the tokenizer decide, which none may contradict.
 
     Raises UsageError that says where the first thing that is wrong was stated.
@@ -250,7 +260,7 @@ def kind_of(found: list[str | Path]) -> RunKind:
     Raises UsageError where that is none, or either.
     """
     fitting = [likely_kinds(each) for each in found]
-    kinds = [kind for kind in RUN_CONFIGS if all(kind in each for each in fitting)]
+    kinds: list[RunKind] = [kind for kind in RUN_CONFIGS if all(kind in each for each in fitting)]
     names = " and ".join(map(str, found))
     if not kinds:
         raise UsageError(f"{names} are for different trainers and have nothing in common")
@@ -264,8 +274,9 @@ def likely_kinds(found: str | Path) -> list[RunKind]:
     if isinstance(found, str):
         return [kind for kind in RUN_CONFIGS if found in preset_names(kind)]
     layer, preset = file_layer(found)
-    unknown = {}
-    for kind in (preset is not None and likely_kinds(preset)) or RUN_CONFIGS:
+    kinds = likely_kinds(preset) if preset is not None else []
+    unknown: dict[RunKind, int] = {}
+    for kind in kinds or RUN_CONFIGS:
         known = known_keys(RUN_CONFIGS[kind])
         sections = {key.rpartition(".")[0] for key in known}
         unknown[kind] = len(layer.places.keys() - {"preset"} - known - sections)

@@ -38,9 +38,9 @@ class DataConfig(Config):
     num_workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Processes that decode pictures beside each one that trains. auto is one for each core that is left to it on a
     GPU, up to 16, and none on a CPU, where the model takes all cores."""
-    broken_limit: float = Field(0.001, ge=0, le=1)
+    broken_limit: float = Field(default=0.001, ge=0, le=1)
     """Share of the pictures that may turn out to be undecodable."""
-    max_member_bytes: int = Field(MAX_MEMBER_BYTES, ge=1)
+    max_member_bytes: int = Field(default=MAX_MEMBER_BYTES, ge=1)
     """Picture files of more bytes than this are not read, and count as undecodable."""
 
     @field_validator("num_workers", mode="before")
@@ -74,21 +74,21 @@ class OptimizerConfig(Config):
     schedule: Literal["cosine", "constant", "wsd"] = "cosine"
     """The learning rate after the warm-up: a cosine down to final_learning_rate at max_steps; learning_rate to the
     end; or that (stable) until decay_steps before the end, then a straight line to final_learning_rate."""
-    learning_rate: float = Field(1e-4, gt=0)
+    learning_rate: float = Field(default=1e-4, gt=0)
     """The highest; never scaled by batch size or number of processes."""
-    final_learning_rate: float = Field(1e-5, ge=0)
+    final_learning_rate: float = Field(default=1e-5, ge=0)
     """Of the last step; not used by "constant"."""
-    warmup_steps: int = Field(5000, ge=0)
+    warmup_steps: int = Field(default=5000, ge=0)
     """Steps in which the learning rate rises from 0 in a straight line."""
-    decay_steps: int | None = Field(None, ge=1)
+    decay_steps: int | None = Field(default=None, ge=1)
     """Steps of the last part of "wsd", which needs it; not used by the others."""
-    beta1: float = Field(0.9, ge=0, lt=1)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
     """AdamW's decay of the mean of gradients."""
-    beta2: float = Field(0.95, ge=0, lt=1)
+    beta2: float = Field(default=0.95, ge=0, lt=1)
     """AdamW's decay of the mean of their squares."""
-    weight_decay: float = Field(1e-4, ge=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
     """AdamW's; not on norms, biases, embeddings and learned tokens."""
-    max_grad_norm: float = Field(10.0, gt=0)
+    max_grad_norm: float = Field(default=10.0, gt=0)
     """Gradients are scaled down to this norm over all weights."""
 
     @model_validator(mode="after")
@@ -107,38 +107,38 @@ class OptimizerConfig(Config):
 class HarOptimizerConfig(OptimizerConfig):
     """The same, with the generator's defaults."""
 
-    weight_decay: float = Field(0.05, ge=0)
+    weight_decay: float = Field(default=0.05, ge=0)
     """AdamW's; not on norms, biases, embeddings and learned tokens."""
-    max_grad_norm: float = Field(1.0, gt=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are scaled down to this norm over all weights."""
 
 
 class ScheduleConfig(Config):
     """How long a run is and how often it does what. Units are optimizer steps."""
 
-    max_steps: int = Field(1_000_000, ge=1)
+    max_steps: int = Field(default=1_000_000, ge=1)
     """Optimizer steps of the whole run."""
-    batch_size: int = Field(256, ge=1)
+    batch_size: int = Field(default=256, ge=1)
     """Pictures per optimizer step, over all processes."""
-    micro_batch_size: int | None = Field(None, ge=1)
+    micro_batch_size: int | None = Field(default=None, ge=1)
     """Pictures per forward pass and process; gradients are accumulated until batch_size is reached. null = batch_size
     / processes, as the run begins."""
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Decides everything random."""
-    ema_decay: float = Field(0.9999, ge=0, lt=1)
+    ema_decay: float = Field(default=0.9999, ge=0, lt=1)
     """Of the averaged weights, which are the model; reached by a warm-up: 0 for the first step, then
     min(ema_decay, (1 + step) / (10 + step))."""
-    log_every: int = Field(50, ge=1)
+    log_every: int = Field(default=50, ge=1)
     """Steps between two log lines."""
-    preview_every: int = Field(5000, ge=1)
+    preview_every: int = Field(default=5000, ge=1)
     """Steps between two preview pictures."""
-    validate_every: int = Field(5000, ge=1)
+    validate_every: int = Field(default=5000, ge=1)
     """Steps between two validations on the held-out pictures."""
-    save_every: int = Field(5000, ge=1)
+    save_every: int = Field(default=5000, ge=1)
     """Steps between two checkpoints."""
-    keep_checkpoints: int = Field(2, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1)
     """How many of the last checkpoints are kept."""
-    keep_every: int | None = Field(None, ge=1)
+    keep_every: int | None = Field(default=None, ge=1)
     """Checkpoints of multiples of this step are kept for good; null = of none."""
 
     @model_validator(mode="after")
@@ -166,7 +166,7 @@ class TokenizerScheduleConfig(ScheduleConfig):
 class HarScheduleConfig(ScheduleConfig):
     """The same, with the generator's defaults."""
 
-    max_steps: int = Field(1_500_000, ge=1)
+    max_steps: int = Field(default=1_500_000, ge=1)
     """Optimizer steps of the whole run."""
 
 
@@ -192,16 +192,16 @@ class HarComputeConfig(ComputeConfig):
 class HealthConfig(Config):
     """When a run says that something is wrong with it, and when it stops by itself."""
 
-    max_skipped_steps: int = Field(20, ge=0)
+    max_skipped_steps: int = Field(default=20, ge=0)
     """Steps in a row that may be skipped, for a loss or gradient that is not finite; one more ends the run."""
-    warn_data_wait: float = Field(0.3, ge=0, le=1)
+    warn_data_wait: float = Field(default=0.3, ge=0, le=1)
     """Share of the time spent waiting for pictures, above which the run warns; 1 = never."""
 
 
 class TokenizerHealthConfig(HealthConfig):
     """The same, with the tokenizer's own trouble."""
 
-    warn_codebook_usage: float = Field(0.1, ge=0, le=1)
+    warn_codebook_usage: float = Field(default=0.1, ge=0, le=1)
     """Codewords in use as a share of those that as many evenly drawn codes would use, below which the run warns, of all
     codes and of each level, over as many pictures as it takes to tell; 0 = never."""
 
@@ -211,13 +211,13 @@ class TokenizerLossConfig(Config):
 
     reconstruction: Literal["l1", "l2"] = "l2"
     """Mean absolute or mean squared difference of pixels."""
-    reconstruction_weight: float = Field(1.0, ge=0)
+    reconstruction_weight: float = Field(default=1.0, ge=0)
     """Weight of that difference."""
-    quantizer_weight: float = Field(1.0, ge=0)
+    quantizer_weight: float = Field(default=1.0, ge=0)
     """Weight of codebook loss + commitment loss."""
-    entropy_weight: float = Field(0.0, ge=0)
+    entropy_weight: float = Field(default=0.0, ge=0)
     """Weight of sure single codes and an evenly used codebook; 0 = not computed."""
-    perceptual_weight: float = Field(0.0, ge=0)
+    perceptual_weight: float = Field(default=0.0, ge=0)
     """Weight of LPIPS; 0 = not computed, and its network is not needed."""
     lpips_weights: FileName | None = None
     """File with VGG-16 for LPIPS; null = torchvision's, downloaded once."""
@@ -226,11 +226,11 @@ class TokenizerLossConfig(Config):
 class AlignmentConfig(Config):
     """A frozen vision model, the teacher, whose features those of the tokenizer are pulled towards (VF loss)."""
 
-    encoder_weight: float = Field(0.0, ge=0)
+    encoder_weight: float = Field(default=0.0, ge=0)
     """Weight of the coarsest image tokens against the teacher's class token; 0 = not computed."""
-    decoder_weight: float = Field(0.0, ge=0)
+    decoder_weight: float = Field(default=0.0, ge=0)
     """Weight of the decoder's second queries against the teacher's patches; 0 = not computed."""
-    margin: float = Field(0.25, ge=0, lt=1)
+    margin: float = Field(default=0.25, ge=0, lt=1)
     """Features whose cosine is above 1 − margin are left alone."""
     teacher: str = "vit_large_patch16_dinov3.lvd1689m"
     """The frozen model: any ViT of timm."""
@@ -248,24 +248,24 @@ DINO = "vit_small_patch16_224.dino"  # timm's name of the discriminator's networ
 class DiscriminatorConfig(Config):
     """The adversary that learns to tell reconstructions from real pictures, and its own optimizer."""
 
-    weight: float = Field(0.0, ge=0)
+    weight: float = Field(default=0.0, ge=0)
     """Weight of the adversarial term in the tokenizer's loss; 0 = no discriminator."""
-    start_step: int = Field(20_000, ge=0)
+    start_step: int = Field(default=20_000, ge=0)
     """The first step of the tokenizer in which it judges and is trained."""
     kind: Literal["dino", "patch"] = "dino"
     """Heads on the features of a frozen DINO ViT-S/16, or a PatchGAN."""
     weights: FileName | None = None
     """File with the DINO's weights; null = timm's, downloaded once; random = for tests."""
-    augment_probability: float = Field(0.5, ge=0, le=1)
+    augment_probability: float = Field(default=0.5, ge=0, le=1)
     """Probability of each of the colour, translation and cutout of DiffAugment, of kind dino; a patch discriminator
     sees pictures as they are."""
     augment_range: Literal["unit", "signed"] = "unit"
     """Pixel values that DiffAugment works on. unit, as released: pictures in [0, 1], so that up to 0.5 of brightness
     is added and what is uncovered is black; signed, as in the DiffAugment paper: pictures in [-1, 1], so that it is up
     to 0.25, and mid-grey."""
-    lecam_weight: float = Field(0.001, ge=0)
+    lecam_weight: float = Field(default=0.001, ge=0)
     """Weight of what holds logits back to the moving mean of the other side's (LeCam)."""
-    lecam_decay: float = Field(0.999, ge=0, lt=1)
+    lecam_decay: float = Field(default=0.999, ge=0, lt=1)
     """Decay of those moving means."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """Its steps are counted from start_step."""
@@ -274,18 +274,18 @@ class DiscriminatorConfig(Config):
 class NestedDropoutConfig(Config):
     """Prefix dropout: some training pictures are decoded from their first codes alone."""
 
-    probability: float = Field(0.2, ge=0, le=1)
+    probability: float = Field(default=0.2, ge=0, le=1)
     """Probability that a picture keeps a shorter prefix than all its codes."""
-    min_tokens: int = Field(4, ge=1)
+    min_tokens: int = Field(default=4, ge=1)
     """Codes of the shortest prefix."""
 
 
 class RevivalConfig(Config):
     """Codewords that no latent chose for a while move to a latent of the batch at hand."""
 
-    every: int = Field(100, ge=1)
+    every: int = Field(default=100, ge=1)
     """Steps between two revivals, over which use is counted."""
-    until: int = Field(0, ge=0)
+    until: int = Field(default=0, ge=0)
     """The last step that may revive; 0 = never."""
 
 
@@ -340,7 +340,7 @@ class HarRunConfig(Config):
 
 
 def _check_lengths(num_steps: int, optimizer: OptimizerConfig, name: str) -> None:
-    if optimizer.schedule == "wsd":
+    if optimizer.schedule == "wsd" and optimizer.decay_steps is not None:  # as it is bound to be
         require(
             optimizer.warmup_steps + optimizer.decay_steps <= num_steps,
             f"{name}.warmup_steps = {optimizer.warmup_steps} and {name}.decay_steps = {optimizer.decay_steps} do not "
@@ -348,9 +348,9 @@ def _check_lengths(num_steps: int, optimizer: OptimizerConfig, name: str) -> Non
         )
 
 
-RUN_CONFIGS = {"tokenizer": TokenizerRunConfig, "har": HarRunConfig}
 RunKind = Literal["tokenizer", "har"]
 RunConfig = TokenizerRunConfig | HarRunConfig
+RUN_CONFIGS: dict[RunKind, type[RunConfig]] = {"tokenizer": TokenizerRunConfig, "har": HarRunConfig}
 
 
 def preset_names(kind: RunKind) -> list[str]:

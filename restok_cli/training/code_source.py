@@ -16,7 +16,7 @@ from restok_cli.data.shards.dataset import Dataset, open_dataset
 from restok_cli.errors import UsageError
 from restok_cli.files import MAX_MEMBER_BYTES
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import ModelFolder, fingerprint
+from restok_cli.pretrained.folder import TokenizerFolder, fingerprint
 from restok_cli.processes import rank, world_size
 from restok_cli.settings.training import HarRunConfig
 
@@ -111,7 +111,7 @@ class EncodedPictures:
 
 def open_source(
     path: str,
-    tokenizer_folder: ModelFolder,
+    tokenizer_folder: TokenizerFolder,
     tokenizer: Tokenizer,
     device: torch.device,
     allow_pipe: bool = False,

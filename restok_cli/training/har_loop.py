@@ -20,7 +20,7 @@ from restok_cli.model.har import Har
 from restok_cli.model.levels import level_sizes
 from restok_cli.model.sampling import SamplingOptions, sample, seeded_uniforms
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import ModelFolder, copy_model, fingerprint, open_tokenizer, save_har
+from restok_cli.pretrained.folder import TokenizerFolder, copy_model, fingerprint, open_tokenizer, save_har
 from restok_cli.processes import Agreement, barrier, rank, world_size
 from restok_cli.settings.training import HarRunConfig
 from restok_cli.training.code_source import Coded, CodeSource
@@ -83,7 +83,7 @@ def train_har(
     config: HarRunConfig,
     run: RunFolder,
     source: CodeSource,
-    tokenizer_folder: ModelFolder,
+    tokenizer_folder: TokenizerFolder,
     tokenizer: Tokenizer,
     device: torch.device,
     *,
@@ -150,7 +150,7 @@ def train_har(
 
 
 def save_run(
-    done: int, *, state: HarState, run: RunFolder, source: CodeSource, tokenizer: ModelFolder, health: Health
+    done: int, *, state: HarState, run: RunFolder, source: CodeSource, tokenizer: TokenizerFolder, health: Health
 ) -> None:
     """Write the model, then the checkpoint, which says that all of the step is done. All processes must call it."""
     saved = state.state_dict() | {"data_fingerprint": source.fingerprint}
@@ -198,7 +198,7 @@ def put_together(har: Har, whole: dict[str, Tensor]) -> Har:
     return together
 
 
-def keep_tokenizer(given: ModelFolder, run: RunFolder) -> ModelFolder:
+def keep_tokenizer(given: TokenizerFolder, run: RunFolder) -> TokenizerFolder:
     """The run's own copy of its tokenizer, made by the first process when the run starts.
 
     Raises UsageError where the run resumes with another one.

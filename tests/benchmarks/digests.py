@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from restok_cli.__main__ import round_alike
 from restok_cli.cli import run
 from restok_cli.data.image_folders import PICTURE_MANIFEST, manifest_line
 from restok_cli.files import file_crc32
 from restok_cli.inference import unfinished
+from restok_cli.machine import round_alike
 from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.features import Features
 from restok_cli.metrics.measure import Instruments, feature_sums

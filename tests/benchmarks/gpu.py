@@ -141,7 +141,7 @@ def machine(smoke: bool) -> str:
 
 @contextlib.contextmanager
 def tf32(enabled: bool) -> Iterator[None]:
-    """Of convolutions and products; a step in 16 bits allows it for its convolutions by itself."""
+    """Let convolutions and products round what they multiply to 10 bits, or not."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = enabled
     try:

@@ -7,7 +7,8 @@ nearest of those is of the class asked for, how near it is, and how many differe
 `restok generate` takes with this model, and by some others. Takes some minutes.
 """
 
-from restok_cli.__main__ import keep_memory, round_alike
+from restok_cli.__main__ import keep_memory
+from restok_cli.machine import round_alike
 
 round_alike()  # as every restok command does first
 keep_memory()
@@ -15,12 +16,12 @@ keep_memory()
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
-from restok_cli.commands.generate import PRESETS  # noqa: E402
 from restok_cli.data.images import to_float  # noqa: E402
 from restok_cli.data.loading.loader import evaluation_batches  # noqa: E402
 from restok_cli.data.shards.dataset import open_dataset  # noqa: E402
 from restok_cli.files import SAMPLE_MODEL  # noqa: E402
 from restok_cli.inference.coding import decode_codes  # noqa: E402
+from restok_cli.inference.sampling_options import PRESETS  # noqa: E402
 from restok_cli.model.sampling import SamplingOptions, sample, seeded_uniforms  # noqa: E402
 from restok_cli.pretrained.folder import find_tokenizer, load_for_use, open_har  # noqa: E402
 

@@ -1,9 +1,9 @@
-"""How near sampling comes to what the machine can do: counted arithmetic over its matrix-multiply rate.
+"""How near sampling comes to what the machine can do: counted arithmetic over its fastest rate (see coding.py).
 
     python tests/benchmarks/sampling.py
 
 HAR-L with random weights, 9 steps with guidance in all of them, codes only, at batch 1 and 8, as `restok generate` runs
-it, without its packed weights, and with --quantize int8. Takes some minutes; run it on an idle machine.
+it, without what a CPU wants otherwise, and with --quantize int8. Takes some minutes; run it on an idle machine.
 
 What 8 bits change is told of the model that comes with restok: given the codes before, how many of the likeliest codes
 are those of float32, and how far apart the pictures of the two are.
@@ -17,12 +17,12 @@ from copy import deepcopy
 import torch
 from coding import count_flops, resident, share  # which sets how products round, before any is made
 
+from restok_cli.cpu.rewrite import quantize_linears, rewrite
 from restok_cli.files import SAMPLE_MODEL
 from restok_cli.inference.coding import decode_codes
 from restok_cli.metrics.pixels import psnr
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
-from restok_cli.model.packing import pack, quantize_linears
 from restok_cli.model.sampling import SamplingOptions, sample, sampling_cache, seeded_uniforms
 from restok_cli.pretrained.folder import find_tokenizer, load_model, open_har
 
@@ -38,9 +38,10 @@ def measure_speed() -> None:
         flops = {batch: count_flops(draw) for batch, draw in draws.items()}
         rough = deepcopy(har)
         quantize_linears(rough)
-        for name in ("as they are stored", "packed", "in 8 bits"):
-            if name == "packed":
-                pack(har)  # after the flops were counted: their counter does not know packed products
+        rewrite(rough)
+        for name in ("as they are stored", "rewritten", "in 8 bits"):
+            if name == "rewritten":
+                rewrite(har)  # after the flops were counted: their counter does not know packed products
             elif name == "in 8 bits":
                 draws = {batch: drawing(rough, batch) for batch in draws}
             loaded = resident("VmRSS")

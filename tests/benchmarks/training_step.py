@@ -1,17 +1,18 @@
-"""A training step against what this machine can do: how much of its float32 matrix-multiply rate a step reaches.
+"""A training step against what this machine can do: how much of its fastest float32 rate a step reaches.
 
     python tests/benchmarks/training_step.py [PRESET] [BATCH]
 
 Trains the tokenizer of a preset (restok-s-128, batch 2) on random pictures, without LPIPS, discriminator and teacher,
 by the parts that the loop is made of. The work of a step is counted by torch (FlopCounterMode, forward and backward);
-the rate of the machine is that of the fastest of several square float32 matrix products, in turns with the steps, so
-that what else the machine does weighs on both alike. Run it alone.
+the rate of the machine is that of its fastest products or convolutions, in turns with the steps, so that what else the
+machine does weighs on both alike. Run it alone.
 """
 
 import sys
 import time
 
 import torch
+from coding import rate
 from torch.utils.flop_counter import FlopCounterMode
 
 from restok_cli.model.tokenizer import Tokenizer
@@ -20,19 +21,7 @@ from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
 from restok_cli.training.optim import update_ema
 from restok_cli.training.update import Update
 
-SIZES = (1024, 2048, 3072)
 ROUNDS = 2
-
-
-def matmul_rate() -> float:
-    """FLOP/s of the best of the products."""
-    best = 0.0
-    for size in SIZES:
-        a, b = torch.randn(size, size), torch.randn(size, size)
-        start = time.perf_counter()
-        a @ b
-        best = max(best, 2 * size**3 / (time.perf_counter() - start))
-    return best
 
 
 def main() -> None:
@@ -57,13 +46,13 @@ def main() -> None:
     flops = counter.get_total_flops()
     seconds, rates = [], []
     for _ in range(ROUNDS):
-        rates.append(matmul_rate())
+        rates.append(rate())
         start = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - start)
     bound = flops / max(rates)
     print(f"{preset}, batch {batch}: {flops / 1e9:.0f} GFLOP a step, {torch.get_num_threads()} threads")
-    print(f"matrix products: {max(rates) / 1e9:.0f} GFLOP/s; bound {bound:.2f} s; step {min(seconds):.2f} s")
+    print(f"fastest rate: {max(rates) / 1e9:.0f} GFLOP/s; bound {bound:.2f} s; step {min(seconds):.2f} s")
     print(f"a step reaches {bound / min(seconds):.0%} of the bound (the slowest {bound / max(seconds):.0%})")
 
 

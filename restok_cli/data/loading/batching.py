@@ -15,7 +15,7 @@ from math import gcd
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from subprocess import Popen
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -150,7 +150,7 @@ def load(
     *,
     sampler: Iterable | None = None,
     batch_sampler: Iterable | None = None,
-) -> Iterator[Item]:
+) -> Iterator[Any]:
     """What `dataset` holds, in the samplers' order where it has none of its own: read by workers, or here if 0.
 
     On any way out the workers end, also those that wait for a disk or the net. Raises the errors that they hand over
@@ -192,7 +192,7 @@ class _Pickler(pickle.Pickler):
         return (torch.from_numpy, (value.numpy(),)) if isinstance(value, torch.Tensor) else NotImplemented
 
 
-def pack(item: Item) -> bytes:
+def pack(item: object) -> bytes:
     """In a worker: an item in bytes, for `unpack`.
 
     DataLoader would have a thread put tensors into shared memory and offer them at a socket. Where that fails (a long
@@ -203,7 +203,7 @@ def pack(item: Item) -> bytes:
     return packed.getvalue()
 
 
-def unpack(packed: bytes) -> Item:
+def unpack(packed: bytes) -> Any:
     return pickle.loads(packed)
 
 
@@ -234,7 +234,8 @@ def begin_worker(told: Connection, _worker: int) -> None:
 
 def _leave_when_told(told: Connection) -> None:
     """A thread, since the worker itself may wait for a disk or the net."""
-    wait([told, multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    wait([told, *([parent.sentinel] if parent else [])])
     for process in list(READERS):
         end_reader(process)
     os._exit(0)

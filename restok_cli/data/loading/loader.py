@@ -85,7 +85,7 @@ def batches(
     return _load(_Pictures(split, transform, broken.num_allowed), visits, num_workers, broken)
 
 
-class _Pictures:
+class _Pictures(Dataset):
     """What DataLoader asks for batches. An error comes back as a value: raised, it would bring a worker's traceback."""
 
     def __init__(self, split: Split, transform: Transform, num_allowed: int):
@@ -167,7 +167,8 @@ class _Views(Dataset):
     """What DataLoader asks for views; errors come back as values here too."""
 
     def __init__(self, split: Split, image_size: tuple[int, int], views: Views):
-        self.split, self.image_size, self.views = split, image_size, views
+        self.split, self.image_size = split, image_size
+        self.views: Views = views
 
     def __getitem__(self, sample: int) -> tuple[torch.Tensor | None, str] | RestokError:
         try:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from hashlib import sha256
 from itertools import count, islice
-from typing import IO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
@@ -34,6 +34,7 @@ from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.data.shards.tars import (
     PICTURE_RULE,
     Contents,
+    Readable,
     class_extension,
     class_id_of,
     contents,
@@ -45,6 +46,9 @@ from restok_cli.data.shards.tars import (
 )
 from restok_cli.data.sources.imagenet import synset_ids
 from restok_cli.errors import PictureError, RestokError
+
+if TYPE_CHECKING:
+    from webdataset.gopen import Pipe
 from restok_cli.files import MAX_MEMBER_BYTES
 
 SHUFFLE_BUFFER = 1000  # pictures, still encoded, among which each worker draws the next one: about 100 MB
@@ -283,7 +287,7 @@ def _class_id(files: Files, num_classes: int, synsets: dict[str, int], name: str
 class _Watched:
     """A stream that remembers how it ended."""
 
-    def __init__(self, stream: IO[bytes]):
+    def __init__(self, stream: Readable):
         self.stream, self.end = stream, b""
 
     def read(self, size: int) -> bytes:
@@ -306,7 +310,7 @@ def _read_shard(url: str, max_bytes: int) -> Iterator[tuple[str, Files]]:
         raise RestokError(f"shard {url} cannot be read to its end ({_reason(error)})") from error
 
 
-def _open(url: str) -> IO[bytes]:
+def _open(url: str) -> "BinaryIO | Pipe":
     """Start to fetch a shard; a shell command becomes a group of processes, which can be ended as a whole."""
     from webdataset.gopen import Pipe, gopen
 
@@ -316,12 +320,14 @@ def _open(url: str) -> IO[bytes]:
 
 
 @contextmanager
-def _ended_early(stream: IO[bytes]) -> Iterator[None]:
+def _ended_early(stream: "BinaryIO | Pipe") -> Iterator[None]:
     """Where the block is left before all is read, end the program that fetches it, which may wait for ever."""
-    process = getattr(stream, "proc", None)
-    if process is None:
+    from webdataset.gopen import Pipe
+
+    if not isinstance(stream, Pipe):
         yield
         return
+    process = stream.proc
     READERS.add(process)
     try:
         yield

@@ -62,12 +62,13 @@ def random_crop(
     height, width = image_size
     size = size_of(picture)
     side = width if size[0] * height <= size[1] * width else height
-    length = rng.integers(*(math.ceil(side * factor) for factor in zoom), endpoint=True)
+    shortest, longest = (math.ceil(side * factor) for factor in zoom)
+    length = rng.integers(shortest, longest, endpoint=True)
     halvings, whole = fit(size, (width * length / side, height * length / side))
     left, top = (int(rng.integers(room, endpoint=True)) for room in (whole[0] - width, whole[1] - height))
     if isinstance(picture, torch.Tensor):
         if not halvings and not is_long(whole, (width, height)):
-            resized = resize_box(picture, (0, 0, *size), whole[::-1])
+            resized = resize_box(picture, (0, 0, *size), (whole[1], whole[0]))
             return resized[:, top : top + height, left : left + width]
         picture = Image.fromarray(picture.permute(1, 2, 0).numpy())
     return to_tensor(resize_and_cut(picture, halvings, whole, (left, top), (width, height)))
@@ -77,10 +78,10 @@ def random_resized_crop(
     picture: Decoded, image_size: tuple[int, int], area: tuple[float, float], rng: np.random.Generator
 ) -> torch.Tensor:
     """A random piece of a picture, squeezed into (height, width): uint8 (3, H, W). torchvision's RandomResizedCrop."""
-    box = random_resized_box(*size_of(picture), image_size, area, rng)
+    box, (height, width) = random_resized_box(*size_of(picture), image_size, area, rng), image_size
     if isinstance(picture, torch.Tensor):
         return resize_box(picture, box, image_size)
-    return to_tensor(picture.resize(image_size[::-1], Image.Resampling.BICUBIC, box=box))
+    return to_tensor(picture.resize((width, height), Image.Resampling.BICUBIC, box=box))
 
 
 def size_of(picture: Decoded) -> tuple[int, int]:

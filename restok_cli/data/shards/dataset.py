@@ -60,6 +60,8 @@ class Shard:
             raise MADE.damaged(path, "is missing or no index") from error
         if index.dtype != INDEX_DTYPE or index.shape != (self.num_samples,):
             raise MADE.damaged(path, f"does not index the {self.num_samples} samples that {MANIFEST} speaks of")
+        if self.info.index_crc32 not in (None, zlib_ng.crc32(index.view(np.uint8))):
+            raise MADE.damaged(path, "is not as it was prepared")
         if not is_in_order(index, self.info.bytes):
             raise MADE.damaged(path, "is no index: its samples overlap, or lie outside the shard")
         lowest, highest = (0, self.num_classes - 1) if self.num_classes else (NO_CLASS, NO_CLASS)

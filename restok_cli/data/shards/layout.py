@@ -52,6 +52,7 @@ class ShardInfo(Schema):
     num_samples: PositiveCount
     bytes: Count
     sha256: str
+    index_crc32: Count | None = None  # of the entries beside it, with the classes; older data sets have none
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -62,8 +63,8 @@ class ShardInfo(Schema):
 
 class SplitInfo(Schema):
     num_samples: Count  # 0 where the shards are elsewhere and nobody has counted
-    shards: list[ShardInfo] = Field([])
-    urls: list[str] = Field([])  # of shards that are streamed, since they are elsewhere; then there are no others
+    shards: list[ShardInfo] = Field(default=[])
+    urls: list[str] = Field(default=[])  # of shards that are streamed from elsewhere; then there are no others
 
     @model_validator(mode="after")
     def _check(self) -> Self:

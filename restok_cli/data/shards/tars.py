@@ -9,8 +9,9 @@ import re
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from io import BytesIO
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
 from restok_cli.console import readable
 from restok_cli.data.image_files import IMAGE_SUFFIXES, check_size
@@ -35,6 +36,7 @@ class Readable(Protocol):
 
     def read(self, size: int, /) -> bytes:
         """So many bytes, or those that are left."""
+        ...
 
 
 class Header(tarfile.TarInfo):
@@ -45,11 +47,11 @@ class Header(tarfile.TarInfo):
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        file = tar.fileobj
-        tar.fileobj = _Bounded(file, MAX_HEADER_BYTES)
+        file = cast(BinaryIO, tar.fileobj)
+        tar.fileobj = cast(BinaryIO, _Bounded(file, MAX_HEADER_BYTES))
         try:
             header = super().fromtarfile(tar)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # pyright: ignore[reportAttributeAccessIssue] (typeshed lacks it)
             raise
         except (tarfile.HeaderError, ArithmeticError, LookupError, RecursionError, ValueError) as error:
             raise tarfile.ReadError(str(error) if isinstance(error, tarfile.HeaderError) else "bad header") from error
@@ -58,8 +60,9 @@ class Header(tarfile.TarInfo):
         if not (0 <= header.size <= MAX_FILE_BYTES and 0 <= tar.offset - file.tell() <= MAX_FILE_BYTES):
             raise tarfile.ReadError(f"bad header, of a file of {header.size} bytes")
         # what nothing here needs, and a few bytes could make much of for every member
-        tar.pax_headers.clear()
-        header.pax_headers, header.sparse = {}, [] if header.issparse() else None
+        tar.pax_headers = {}
+        header.pax_headers = {}
+        header.sparse = [] if header.issparse() else None  # pyright: ignore[reportAttributeAccessIssue] (typeshed errs)
         return header
 
 
@@ -103,7 +106,7 @@ class _Resumed:
 def unpacked(file: BinaryIO, name: str) -> Readable:
     """The stream called `name`, unpacked piece by piece where it is packed. Raises RestokError where xz did that."""
     start = file.read(6)
-    stream = _Resumed(start, file)
+    stream = cast(BinaryIO, _Resumed(start, file))  # both unpackers only read
     if start.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=stream)
     if start.startswith(b"BZh"):
@@ -119,18 +122,19 @@ def read_members(stream: Readable) -> Iterator[tuple[tarfile.TarInfo, Callable[[
     That takes what `why_unread` does. A member that is not read is skipped without being held.
     Raises tarfile.TarError where the tar is damaged or ends before its end.
     """
-    with tarfile.open(fileobj=_Unending(stream), mode="r|", tarinfo=Header) as tar:
-
-        def read(name: str, max_bytes: int) -> Contents:
-            if problem := why_unread(member, name, max_bytes):
-                return problem
-            buffer = BytesIO()  # gives away what it holds, where reading in one go would take three times as much
-            shutil.copyfileobj(tar.extractfile(member), buffer)
-            return buffer.getvalue()
-
+    with tarfile.open(fileobj=cast(BinaryIO, _Unending(stream)), mode="r|", tarinfo=Header) as tar:
         while (member := tar.next()) is not None:
-            tar.members.clear()  # it would remember every member, of which there may be millions
-            yield member, read
+            # it would remember every member, of which there may be millions; typeshed does not know where
+            tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
+            yield member, partial(_read_member, tar, member)
+
+
+def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, max_bytes: int) -> Contents:
+    if problem := why_unread(member, name, max_bytes):
+        return problem
+    buffer = BytesIO()  # gives away what it holds, where reading in one go would take three times as much
+    shutil.copyfileobj(cast(BinaryIO, tar.extractfile(member)), buffer)
+    return buffer.getvalue()
 
 
 def why_unread(member: tarfile.TarInfo, name: str, max_bytes: int) -> PictureError | None:

@@ -11,7 +11,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from tarfile import TarInfo
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
@@ -143,7 +143,7 @@ def _verify_shard(
 
 
 def _open(path: Path) -> BinaryIO:
-    return gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
+    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else open(path, "rb")
 
 
 def _verify_index(path: Path, shard: ShardInfo, max_member_bytes: int) -> tuple[np.ndarray | None, list[Problem]]:

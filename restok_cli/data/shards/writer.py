@@ -12,7 +12,7 @@ from importlib.metadata import version
 from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 from zlib_ng import zlib_ng
@@ -88,7 +88,7 @@ class ShardTar(tarfile.TarFile):
     """
 
     def __init__(self, file: DigestingFile):
-        super().__init__(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
+        super().__init__(fileobj=cast(BinaryIO, file), mode="w", format=tarfile.USTAR_FORMAT)
         self._header = _member("").tobuf(tarfile.USTAR_FORMAT)
         self._sum = int(self._header[148:154], 8) - sum(self._header[124:135])
 
@@ -169,8 +169,9 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[ShardInfo, set[t
                 sizes.add(sample.size)
                 digesting.end_span()
         digest = digesting.digest()
-    write_index(index_path(path), entries, digest)
-    return describe_shard(path.name, len(entries), digest), sizes
+    index = make_index(entries, digest)
+    write_index(index_path(path), index)
+    return describe_shard(path.name, index, digest), sizes
 
 
 def digest_spans(file: BinaryIO, ends: Sequence[int]) -> Digest:
@@ -198,16 +199,28 @@ def digest_spans(file: BinaryIO, ends: Sequence[int]) -> Digest:
     return Digest(position, sha256.hexdigest(), checksums)
 
 
-def write_index(path: Path, entries: Iterable[tuple[int, int, int]], digest: Digest) -> None:
-    """Write the index of a shard: (offset, length, class id) of each picture, with the checksum of its span."""
-    rows = [(*entry, checksum) for entry, checksum in zip(entries, digest.checksums, strict=True)]
+def make_index(entries: Iterable[tuple[int, int, int]], digest: Digest) -> np.ndarray:
+    """The index of a shard: (offset, length, class id) of each picture, with the checksum of its span."""
+    return np.array(
+        [(*entry, checksum) for entry, checksum in zip(entries, digest.checksums, strict=True)], INDEX_DTYPE
+    )
+
+
+def write_index(path: Path, index: np.ndarray) -> None:
+    """Write the index of a shard as an .npy file."""
     with whole_file(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, np.array(rows, INDEX_DTYPE))
+        np.save(file, index)
 
 
-def describe_shard(file: str, num_samples: int, digest: Digest) -> ShardInfo:
+def describe_shard(file: str, index: np.ndarray, digest: Digest) -> ShardInfo:
     """What dataset.json says of a shard."""
-    return ShardInfo(file=file, num_samples=num_samples, bytes=digest.num_bytes, sha256=digest.sha256)
+    return ShardInfo(
+        file=file,
+        num_samples=len(index),
+        bytes=digest.num_bytes,
+        sha256=digest.sha256,
+        index_crc32=zlib_ng.crc32(index.tobytes()),
+    )
 
 
 def make_manifest(

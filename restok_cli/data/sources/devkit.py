@@ -10,6 +10,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from restok_cli.data.shards.tars import contents, read_members, unpacked
 from restok_cli.errors import RestokError
@@ -131,6 +132,6 @@ def _text(kind: int, content: bytes) -> str:
     return "".join(map(chr, _numbers(kind, content))) if kind in NUMBERS else content.decode("utf-8")
 
 
-def _numbers(kind: int, content: bytes) -> tuple[float, ...]:
+def _numbers(kind: int, content: bytes) -> tuple[Any, ...]:
     code = NUMBERS[kind]
     return struct.unpack(f"<{len(content) // struct.calcsize(code)}{code}", content)

@@ -14,6 +14,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from restok_cli.console import Progress, counted, note
 from restok_cli.data.jobs import run_jobs
 from restok_cli.data.names import name_in
@@ -47,6 +49,7 @@ from restok_cli.data.shards.writer import (
     describe_shard,
     digest_spans,
     fingerprint,
+    make_index,
     make_manifest,
     shard_name,
     write_index,
@@ -142,7 +145,7 @@ def _expand(source: str) -> list[str]:
 
     Raises UsageError where there are none such.
     """
-    from braceexpand import UnbalancedBracesError, braceexpand  # comes with webdataset
+    from braceexpand import UnbalancedBracesError, braceexpand  # pyright: ignore[reportAttributeAccessIssue] (its stubs lack it)
 
     try:
         names = list(braceexpand(source)) if is_remote(source) or not Path(source).is_dir() else [f"{source}/*.tar"]
@@ -215,13 +218,14 @@ def describe_shards(
     bad = [picture for path in paths for picture in indexed[path].bad]
     class_names = _class_names(indexed, class_names)
     infos: dict[str, list[ShardInfo]] = {split: [] for split in shards}
-    targets: dict[Path, Path] = {}  # what dataset.json speaks of -> what was read
+    targets: dict[Path, tuple[Path, np.ndarray]] = {}  # what dataset.json speaks of -> what was read, and its index
     for split, members in shards.items():
         for path in map(Path, members):
             if indexed[path].entries:
                 target = out / shard_name(split, len(infos[split])) if out else path
-                targets[target] = path
-                infos[split].append(describe_shard(target.name, len(indexed[path].entries), indexed[path].digest))
+                index = make_index(indexed[path].entries, indexed[path].digest)
+                targets[target] = path, index
+                infos[split].append(describe_shard(target.name, index, indexed[path].digest))
     manifest = make_manifest(
         infos,
         set().union(*(shard.sizes for shard in indexed.values())),
@@ -232,10 +236,10 @@ def describe_shards(
     folder = out or paths[0].parent
     with locked_folder(folder):
         _make_room(folder, everything=out is not None)
-        for target, path in targets.items():
+        for target, (path, index) in targets.items():
             if out:
                 target.symlink_to(path.resolve())
-            write_index(index_path(target), indexed[path].entries, indexed[path].digest)
+            write_index(index_path(target), index)
         if bad:
             write_bad_list(folder, bad)
         if not (folder / TIMM_MANIFEST).exists():  # shards that timm has made bring theirs

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
@@ -69,8 +70,9 @@ def _picture(path: str, parts: list[str], depth: int) -> Picture:
 def _sources(
     splits: dict[str, list[Picture]], validation_fraction: float, passed_over: dict[str, str], digests: dict[str, str]
 ) -> Sources:
-    names = sorted({picture.class_name for members in splits.values() for picture in members} - {None})
-    class_ids = {None: NO_CLASS} | {name: i for i, name in enumerate(names)}
+    members = chain.from_iterable(splits.values())
+    names = sorted({picture.class_name for picture in members if picture.class_name is not None})
+    class_ids: dict[str | None, int] = {None: NO_CLASS} | {name: i for i, name in enumerate(names)}
     keys: set[str] = set()
     sources = {
         split: [
@@ -123,7 +125,7 @@ def _check_classes(root: Path, members: list[Picture]) -> None:
         )
     if flat:
         return
-    class_names = {picture.folder: picture.class_name for picture in members}
+    class_names = {picture.folder: picture.class_name for picture in members if picture.folder is not None}
     note_empty_folders(root, set(class_names))
     for class_name, count in Counter(class_names.values()).items():
         if count > 1:
@@ -140,7 +142,8 @@ def _compare_classes(splits: dict[str, list[Picture]], own: dict[str, str]) -> N
     for split in [split for split in ("validation", "test") if split in splits and "train" in splits]:
         foreign, name = classes[split] - classes["train"], own[split]
         if foreign and classes[split] & classes["train"]:
-            note(f"{name} has {counted(len(foreign), 'class', 'classes')} that {own['train']} has not: {min(foreign)}")
+            first = min(filter(None, foreign))
+            note(f"{name} has {counted(len(foreign), 'class', 'classes')} that {own['train']} has not: {first}")
         elif foreign and split == "test":
             pictures = counted(len(splits.pop(split)), "picture")
             note(f"{name} is left out: its {pictures} are not sorted into the classes of {own['train']}")

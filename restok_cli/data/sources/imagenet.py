@@ -227,9 +227,10 @@ def _validation_labels(folder: Path, pictures: list[Found]) -> dict[str, str]:
             f"the labels of the validation pictures are missing: put {DEVKIT[0]} (of image-net.org)"
             f" or {KAGGLE_LABELS} (of Kaggle) into {folder}"
         )
-    if without := [name for name, synset in labels.items() if synset is None]:
+    known = {name: synset for name, synset in labels.items() if synset is not None}
+    if without := [name for name in labels if name not in known]:
         raise RestokError(f"{table} has no label for {without[0]}; is it of the same ImageNet?")
-    return labels
+    return known
 
 
 def _read_kaggle_labels(table: Path) -> dict[str, str]:

@@ -51,10 +51,10 @@ def take_in(data: bytes, file: str, rules: Rules) -> Intake:
         if size != image.size:
             change = "resized"
         if change is None:
-            suffix = SUFFIXES[image.format]
+            suffix = SUFFIXES[image.format or ""]
             _check(image, data, file, rules)
             return Intake(data, suffix, (size[1], size[0]), None)
-        as_jpeg = change == "resized" and SUFFIXES.get(image.format) == "jpg"
+        as_jpeg = change == "resized" and SUFFIXES.get(image.format or "") == "jpg"
     picture, suffix = _encode(read_image(data, file, rules.max_decoded_pixels), size, as_jpeg)
     return Intake(picture, suffix, (size[1], size[0]), change)
 

@@ -24,6 +24,7 @@ class Place(Protocol):
         Raises OSError where this one cannot be read, PictureError, calling it `name`, where it has more than
         `max_bytes` or is damaged, RestokError where none here can be read.
         """
+        ...
 
 
 class File(NamedTuple):

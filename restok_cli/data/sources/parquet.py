@@ -98,10 +98,10 @@ def read_parquet(folder: Path, paths: list[Path], synsets: list[str], keys: set[
         for group in range(file.num_row_groups):
             for row, (told, label) in enumerate(_names_and_labels(file, path, group)):
                 name = Path(told or "").name or f"{path.stem}-{group}-{row}"
-                _check_label(path, name, label, synsets)
+                class_id = _check_label(path, name, label, synsets)
                 unique = f"{path.relative_to(folder).as_posix()}/{group}/{row}/{told}"
                 sources.append(
-                    Source(unused_key(name, keys, unique), readable(name), label, Row(str(path), group, row))
+                    Source(unused_key(name, keys, unique), readable(name), class_id, Row(str(path), group, row))
                 )
     return sources
 
@@ -129,12 +129,13 @@ def _names_and_labels(file, path: Path, group: int) -> list[tuple[str | None, in
     return check(list[tuple[str | None, int | None]], rows, str(path), "copy or download it again")
 
 
-def _check_label(path: Path, name: str, label: int | None, synsets: list[str]) -> None:
+def _check_label(path: Path, name: str, label: int | None, synsets: list[str]) -> int:
     if label is None or not 0 <= label < len(synsets):
         raise RestokError(f"{path}: {name} has the label {label}; ImageNet's are 0 to {len(synsets) - 1}")
     told = SYNSET.search(name)
     if told and told[1] != synsets[label]:
         raise RestokError(f"{path}: {name} has the label {label}, which is {synsets[label]}; its name says {told[1]}")
+    return label
 
 
 def _open(path: str):

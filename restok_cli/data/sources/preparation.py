@@ -240,7 +240,8 @@ def _samples(
         try:
             taken = take_in(source.place.read(source.file, rules.max_member_bytes), source.file, rules)
         except (PictureError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error).removeprefix(f"{source.file}: ")
+            told = isinstance(error, OSError) and error.strerror
+            reason = told or str(error).removeprefix(f"{source.file}: ")
             bad.append(BadPicture(file=source.file, reason=reason))
         else:
             height, width = taken.size

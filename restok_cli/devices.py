@@ -1,0 +1,46 @@
+"""Devices and precisions by the names that people give them."""
+
+import torch
+
+from restok_cli.errors import UsageError
+
+DEVICE_TYPES = ("cpu", "cuda", "mps")
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+
+
+def open_device(name: str) -> torch.device:
+    """The device called `name`, where float32 is float32; `auto` is CUDA where there is any, else the CPU.
+
+    A GPU's convolutions would else round what they multiply to 10 bits (TF32), and means of features come out up to a
+    thousandth different. Training allows it where it computes in 16 bits. Raises UsageError where this machine has no
+    such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.split(":")[0] not in DEVICE_TYPES:
+        raise UsageError(f"--device {name}: no such device; take one of auto, {', '.join(DEVICE_TYPES)}")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device {name} cannot be used here ({reason}); take cpu, or auto") from error
+    if device.type == "cpu" and device.index:
+        raise UsageError(f"--device {name}: there is one cpu; take cpu, or auto")
+    torch.backends.cudnn.allow_tf32 = False  # for products of matrices, it is torch's default
+    return device
+
+
+def chosen_dtype(name: str, device: torch.device) -> str:
+    """The precision that --dtype asks for: `auto` is bf16 where the GPU computes with it."""
+    if name != "auto":
+        return name
+    on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if on_gpu else "float32"
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The dtype that --dtype names, as `chosen_dtype` gives it. Raises UsageError for another name."""
+    if name not in DTYPES:
+        raise UsageError(f"--dtype {name}: no such precision; take one of auto, {', '.join(DTYPES)}")
+    return DTYPES[name]

@@ -1,0 +1,25 @@
+"""`restok evaluate --plot`: metrics against the number of codes."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure  # no pyplot: it would look for a screen
+
+from restok_cli.evaluation.prefixes import Curve
+from restok_cli.files import whole_file
+from restok_cli.metrics.table import METRICS
+
+
+def draw_curve(curve: Curve, path: Path) -> None:
+    """Draw each metric against the number of tokens."""
+    metrics = list(next(iter(curve.values())))
+    figure = Figure(figsize=(4 * len(metrics), 3.2), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+        axes.plot(list(curve), [measurements[metric].value for measurements in curve.values()], marker="o")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(list(curve), [str(count) for count in curve])
+        arrow = "higher" if METRICS[metric].higher_is_better else "lower"
+        unit = f", {METRICS[metric].unit}" if METRICS[metric].unit else ""
+        axes.set(xlabel="tokens", title=next(iter(curve.values()))[metric].label, ylabel=f"{arrow} is better{unit}")
+        axes.grid(alpha=0.3)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=120)

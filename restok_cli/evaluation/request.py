@@ -1,0 +1,113 @@
+"""What is to be measured, checked before anything heavy is loaded: no torch is imported."""
+
+import zipfile
+from collections.abc import Collection
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from restok_cli.data.shards.code_layout import is_codes
+from restok_cli.errors import UsageError, did_you_mean
+from restok_cli.metrics.table import CHOICES, choice_of
+
+
+class Request(NamedTuple):
+    """Images or codes, and the metrics to measure them by."""
+
+    samples: str
+    metrics: list[str]  # values of --metric, each once; "all" is left to be resolved by what the inputs allow
+    split: str  # of a data set, or "all"
+    crop: int | None
+    reference: str | None
+    model: Path | None  # the tokenizer that makes codes of images, or for nll the generator
+    tokens: str | None  # numbers of codes, "1,4,16" or "all", to measure what the first ones of each image give
+    max_pixels: int  # of an image
+    max_bytes: int  # of its file
+
+
+class Networks(NamedTuple):
+    """The networks behind the metrics: which, where their weights lie, and where their features are kept."""
+
+    features: str
+    inception_weights: Path | None
+    vgg_weights: Path | None
+    timm_weights: Path | None
+    cache: Path | None
+    batch_size: int  # images held at a time: speed and memory, not numbers
+
+
+def holds_codes(samples: str) -> bool:
+    """Whether SAMPLES are codes: a code cache, or a file that `encode` or `generate --codes` wrote."""
+    path = Path(samples)
+    if path.suffix.lower() == ".npz" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return "codes.npy" in archive.namelist()
+    return path.suffix.lower() in (".safetensors", ".jsonl") or is_codes(path)
+
+
+def measures_codes(metric: str) -> bool:
+    """Whether this value of --metric is of codes and not of images."""
+    return metric != "all" and CHOICES[metric].basis == "codes"
+
+
+def compares_sets(metrics: list[str]) -> bool:
+    """Whether one of the metrics, by default gfid, compares two sets of images."""
+    sets = {name for name, metric in CHOICES.items() if metric.against == "set"} | {"all"}
+    return bool(sets & set(metrics or ["gfid"]))
+
+
+def settle(request: Request, limits: Collection[str]) -> Request:
+    """The request with its metrics chosen. `limits` names the metrics that --fail-under speaks of.
+
+    Raises UsageError where it cannot be what is meant.
+    """
+    metrics = _choose(request, limits)
+    of_codes = [name for name in metrics if measures_codes(name)]
+    if of_codes and len(of_codes) < len(metrics):
+        raise UsageError(f"{of_codes[0]} measures codes, other metrics pictures; run `restok evaluate` once for each")
+    if request.tokens is not None:
+        _check_prefixes(request.tokens, of_codes, request.reference)
+        return request._replace(metrics=metrics)
+    if request.model is not None and not of_codes:
+        raise UsageError("--model makes codes, which codebook, nll and --tokens need; leave it out for other metrics")
+    needy = next((name for name in metrics if name != "all" and CHOICES[name].against), None)
+    if needy and request.reference is None:
+        raise UsageError(
+            f"{needy} needs something to compare with; give --reference, for example --reference sample --split train"
+        )
+    if needy is None and "all" not in metrics and request.reference is not None:
+        raise UsageError(f"{metrics[0]} compares with nothing; leave --reference out, or add --metric gfid")
+    return request._replace(metrics=metrics)
+
+
+def check_plot(path: Path) -> None:
+    """Raises UsageError where no plot can be written there."""
+    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise UsageError(f"--plot {path}: give a file name that ends in .png, .pdf or .svg")
+    if find_spec("matplotlib") is None:
+        raise UsageError("--plot needs matplotlib; install it with `pip install 'restok[plots]'`")
+
+
+def _choose(request: Request, limits: Collection[str]) -> list[str]:
+    for name in request.metrics:
+        if name not in (*CHOICES, "all"):
+            raise UsageError(f"unknown metric {name}{did_you_mean(name, CHOICES)}; choose from {', '.join(CHOICES)}")
+    metrics = list(dict.fromkeys(request.metrics)) or list(dict.fromkeys(choice_of(name) for name in limits))
+    metrics = metrics or (["rfid"] if request.tokens else ["gfid"])
+    if "all" in metrics:
+        metrics = ["all"]
+        if holds_codes(request.samples):
+            metrics = ["codebook", "nll"] if request.model else ["codebook"]
+    unmeasured = next((name for name in limits if choice_of(name) not in metrics), None)
+    if unmeasured and metrics != ["all"]:
+        raise UsageError(f"--fail-under {unmeasured}: it is not measured; add --metric {choice_of(unmeasured)}")
+    return metrics
+
+
+def _check_prefixes(tokens: str, of_codes: list[str], reference: str | None) -> None:
+    if reference is not None:
+        raise UsageError("--tokens compares with SAMPLES themselves; leave --reference out")
+    if of_codes:
+        raise UsageError("codebook and nll measure codes, --tokens pictures; run `restok evaluate` once for each")
+    if tokens != "all" and not all(part.isdecimal() and int(part) for part in tokens.split(",")):
+        raise UsageError(f"--tokens {tokens}: give numbers such as 1,4,16, or all")

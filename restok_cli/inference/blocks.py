@@ -1,0 +1,114 @@
+"""Images drawn from a generator, block by block, in one process or several.
+
+Block k holds images k·B … k·B + B − 1. A block is always drawn as a whole, also where some of its images are there
+already, so that what an image is computed with depends on nothing but the batch size. On a CPU in float32 it does not
+depend on that either: packed weights round alike for all shapes (cpu/layers.py), MKL is told to (see `round_alike`),
+and the tokenizer takes one image at a time.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from restok_cli.cuda.graphs import Recorded
+from restok_cli.inference.coding import decode_codes
+from restok_cli.model.guidance import SamplingOptions
+from restok_cli.model.har import Har
+from restok_cli.model.sampling import sample, sample_steps, sampling_cache, seeded_uniforms
+from restok_cli.model.tokenizer import Tokenizer
+
+
+class Job(NamedTuple):
+    """All that decides the images, and how many are drawn at a time."""
+
+    har: Har
+    tokenizer: Tokenizer | None  # None where only codes are wanted
+    class_ids: list[int]  # one per image
+    class_names: list[str]
+    seed: int
+    sampling: SamplingOptions
+    num_steps: int
+    batch_size: int
+    device: torch.device
+
+    @property
+    def blocks(self) -> list[range]:
+        """The images of each block."""
+        count = len(self.class_ids)
+        return [range(first, min(first + self.batch_size, count)) for first in range(0, count, self.batch_size)]
+
+    def record(self, index: int) -> dict[str, Any]:
+        """What the manifest says of an image."""
+        return {"class_id": self.class_ids[index], "seed": self.seed, "index": index}
+
+    def inputs(self, indices: range) -> tuple[Tensor, Tensor]:
+        """For images of these indices: class ids (B,) and uniform numbers (B, L), on the device."""
+        class_ids = torch.tensor(self.class_ids[indices.start : indices.stop], device=self.device)
+        uniforms = seeded_uniforms(self.seed, indices.start, len(indices), self.har.config.num_codes)
+        return class_ids, uniforms.to(self.device)
+
+
+class GeneratedBlock(NamedTuple):
+    """A block that is done."""
+
+    indices: range
+    codes: Tensor  # (B, n), on the CPU
+    images: Tensor | None  # uint8 (B, 3, H, W), on the CPU; None where only codes are wanted
+
+
+def generate_blocks(job: Job, blocks: list[range]) -> Iterator[GeneratedBlock]:
+    """Draw blocks one after the other.
+
+    On a GPU nothing waits for a block before the next one is on its way: codes are drawn on one stream and decoded on
+    another, and what is given out is a block behind. Where blocks are many, both are CUDA graphs.
+    """
+    cache = sampling_cache(job.har, job.sampling, job.batch_size)
+
+    def draw(class_ids: Tensor, uniforms: Tensor) -> Tensor:
+        return sample(job.har, class_ids, uniforms, job.sampling, job.num_steps, cache)
+
+    def decode(codes: Tensor) -> Tensor:
+        return decode_codes(job.tokenizer, codes)
+
+    on_gpu = job.device.type == "cuda"
+    decoding = torch.cuda.Stream(job.device) if on_gpu else None
+    if on_gpu and len(blocks) > 2:  # recording takes as long as two blocks
+        draw, decode = Recorded(draw), Recorded(decode)
+    waiting: deque[tuple[GeneratedBlock, torch.cuda.Event | None]] = deque()
+    for indices in blocks:
+        codes = draw(*job.inputs(indices))
+        if decoding is not None:
+            decoding.wait_stream(torch.cuda.current_stream(job.device))
+            codes.record_stream(decoding)
+        with torch.cuda.stream(decoding) if on_gpu else nullcontext():
+            images = None if job.tokenizer is None else _to_host(decode(codes))
+            block = GeneratedBlock(indices, _to_host(codes), images)
+            waiting.append((block, decoding.record_event() if decoding is not None else None))
+        if len(waiting) > on_gpu:
+            yield _arrived(*waiting.popleft())
+    while waiting:
+        yield _arrived(*waiting.popleft())
+
+
+def generate_steps(job: Job) -> Iterator[GeneratedBlock]:
+    """Draw all images as one block, and give it after every step, decoded from the codes so far."""
+    indices = range(len(job.class_ids))
+    for codes in sample_steps(job.har, *job.inputs(indices), job.sampling, job.num_steps):
+        yield GeneratedBlock(indices, codes.cpu(), decode_codes(job.tokenizer, codes).cpu())
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    """A copy on the CPU, which on a GPU is only on its way."""
+    if tensor.device.type == "cpu":
+        return tensor
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+
+
+def _arrived(block: GeneratedBlock, event: torch.cuda.Event | None) -> GeneratedBlock:
+    if event is not None:
+        event.synchronize()
+    return block

@@ -1,0 +1,121 @@
+"""The work of `restok decode`: codes to images, in files or a pipe."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from restok_cli.console import Progress, counted
+from restok_cli.data.code_files import Codes, read_code_lines, read_codes
+from restok_cli.data.image_folders import PICTURE_MANIFEST, check_picture_folder, manifest_line
+from restok_cli.data.inputs import check_key
+from restok_cli.data.streams import StreamWriter
+from restok_cli.errors import UsageError
+from restok_cli.files import STDOUT, check_apart, check_output_file, crc32_of, lines_of, whole_file, whole_folder
+from restok_cli.inference.coding import Computation, decode_codes, png_files
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.pretrained.folder import ModelFolder, fingerprint, open_tokenizer
+
+
+class DecodedImage(NamedTuple):
+    """An image on its way out."""
+
+    key: str
+    png: bytes
+    info: dict[str, int]
+
+
+def decode_file(
+    source: str, model: Path, output: Path, num_codes: int | None, overwrite: bool, computation: Computation
+) -> int:
+    """Write the images of the codes in a file, or on stdin where `source` is -; return how many there were.
+
+    Raises UsageError where that cannot be had, RestokError where the codes are damaged.
+    """
+    if output.suffix.lower() == ".png":
+        check_output_file("-o", output, ".png", overwrite, model)
+    elif output != STDOUT:
+        check_picture_folder(output, overwrite)
+        check_apart(output, model, Path(source))
+    whole = None if source == str(STDOUT) else read_codes(Path(source))
+    folder = open_tokenizer(model)
+    check = partial(
+        check_codes, tokenizer=folder, own_fingerprint=fingerprint(folder), num_codes=num_codes, taken=set()
+    )
+    whole = whole and check(whole)
+    tokenizer, size = computation.load_tokenizer(folder)
+    if whole:
+        parts = _parts(whole, size)
+    else:
+        parts = map(check, read_code_lines(lines_of(sys.stdin.buffer, "stdin"), "stdin", size))
+    return write_images(decode_all(parts, tokenizer, len(whole.keys) if whole else None), output)
+
+
+def _parts(codes: Codes, size: int) -> Iterator[Codes]:
+    for first in range(0, len(codes.keys), size):
+        part = slice(first, first + size)
+        yield codes._replace(codes=codes.codes[part], keys=codes.keys[part], class_ids=codes.class_ids[part])
+
+
+def check_codes(
+    codes: Codes, tokenizer: ModelFolder, own_fingerprint: str, num_codes: int | None, taken: set[str]
+) -> Codes:
+    """The codes to decode, cut to `num_codes` each; their keys are added to those `taken`.
+
+    Raises UsageError where they are not those of the tokenizer, RestokError for keys that cannot be names of files
+    beside each other.
+    """
+    config, length = tokenizer.config, codes.codes.shape[1]
+    if codes.tokenizer and codes.tokenizer != own_fingerprint:
+        raise UsageError(f"the codes belong to another tokenizer than {tokenizer.path}; give that one by --model")
+    if codes.codebook_size != config.codebook_size or length > config.num_latent_tokens:
+        raise UsageError(
+            f"the codes are {length} of {codes.codebook_size} for each picture, {tokenizer.path} makes"
+            f" {config.num_latent_tokens} of {config.codebook_size}; give the tokenizer that made them by --model"
+        )
+    if num_codes is not None and num_codes > length:
+        raise UsageError(f"--tokens {num_codes}: a picture has {counted(length, 'code')}; give 1 to {length}")
+    for key in codes.keys:
+        check_key(key, taken, "the list of codes")
+    return codes._replace(codes=codes.codes[:, :num_codes])
+
+
+def decode_all(parts: Iterable[Codes], tokenizer: Tokenizer, total: int | None) -> Iterator[DecodedImage]:
+    """Decode one part after the other."""
+    device = tokenizer.quantizer.codebook.device
+    with Progress("decode", total, "pictures") as progress:
+        for part in parts:
+            codes = torch.from_numpy(part.codes).long().to(device)
+            files = png_files(decode_codes(tokenizer, codes).cpu())
+            for key, class_id, png in zip(part.keys, part.class_ids.tolist(), files, strict=True):
+                yield DecodedImage(key, png, {"class_id": class_id, "tokens": codes.shape[1]})
+            progress.advance(len(files))
+
+
+def write_images(images: Iterator[DecodedImage], output: Path) -> int:
+    """Write a folder, one .png, or a tar stream on stdout; return how many images there were."""
+    if output == STDOUT:
+        count = 0
+        with StreamWriter(sys.stdout.buffer) as writer:
+            for count, image in enumerate(images, start=1):  # noqa: B007 (the last is the result)
+                writer.write(*image)
+        return count
+    if output.suffix.lower() == ".png":
+        first = next(images)
+        if next(images, None) is not None:
+            raise UsageError(f"-o {output} is one picture, but there are codes of several; give a folder")
+        with whole_file(output) as temporary:
+            temporary.write_bytes(first.png)
+        return 1
+    lines = []
+    with whole_folder(output) as folder:
+        for image in images:
+            file = f"{image.key}.png"
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_bytes(image.png)
+            lines.append(manifest_line(file, crc32_of(image.png), image.info))
+        (folder / PICTURE_MANIFEST).write_text("".join(lines), encoding="utf-8")
+    return len(lines)

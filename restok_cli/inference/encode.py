@@ -1,0 +1,67 @@
+"""The work of `restok encode`: images to codes, in a file or a pipe."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from restok_cli.console import Progress, counted, note
+from restok_cli.data.code_files import Codes, check_code_file, join, write_code_lines, write_codes
+from restok_cli.data.inputs import Inputs
+from restok_cli.errors import RestokError
+from restok_cli.files import STDOUT, check_output_file
+from restok_cli.inference.coding import Computation, ImageSource, encode_images, sized
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.pretrained.folder import fingerprint, open_tokenizer
+
+
+class EncodeSummary(NamedTuple):
+    """How many images there were."""
+
+    count: int
+    unreadable: int
+
+
+def encode_source(
+    source: ImageSource, model: Path, output: Path, overwrite: bool, computation: Computation
+) -> EncodeSummary:
+    """Write the codes of all images of the source.
+
+    Raises UsageError where that cannot be had, RestokError where none of them can be decoded.
+    """
+    if output != STDOUT:
+        check_code_file(output)
+        check_output_file("-o", output, output.suffix.lower(), overwrite, model, *source.files)
+    inputs = source.open()
+    folder = open_tokenizer(model)
+    tokenizer, batch_size = computation.load_tokenizer(folder)
+    parts = encode_inputs(inputs, tokenizer, fingerprint(folder), source.crop, batch_size)
+    if output == STDOUT:
+        count = 0
+        for part in parts:
+            write_code_lines(part, sys.stdout)
+            count += len(part.keys)
+    else:
+        codes = join(list(parts))
+        write_codes(codes, output)
+        count = len(codes.keys)
+    return EncodeSummary(count, inputs.unreadable)
+
+
+def encode_inputs(
+    inputs: Inputs, tokenizer: Tokenizer, own_fingerprint: str, crop: bool, batch_size: int
+) -> Iterator[Codes]:
+    """The codes of all inputs, a batch at a time. Raises RestokError where none can be decoded."""
+    count = 0
+    with Progress("encode", inputs.count, "pictures") as progress:
+        for batch in inputs.batches(tokenizer.config.image_size if crop else None, batch_size):
+            codes = encode_images(sized(tokenizer, batch.images), batch.images).cpu().numpy().astype(np.int32)
+            yield Codes(codes, batch.keys, np.array(batch.class_ids), tokenizer.config.codebook_size, own_fingerprint)
+            count += len(codes)
+            progress.advance(len(codes))
+    if count == 0:
+        raise RestokError(f"of {counted(inputs.unreadable, 'picture')}, none could be decoded; nothing was written")
+    if inputs.unreadable:
+        note(f"{counted(count, 'picture')}, {inputs.unreadable} left out")

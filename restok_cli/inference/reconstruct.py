@@ -1,0 +1,167 @@
+"""The work of `restok reconstruct`: images to codes and back, in files or a pipe, and how near they come."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from restok_cli.console import Progress, counted
+from restok_cli.data.image_folders import PICTURE_MANIFEST, check_picture_folder, manifest_line
+from restok_cli.data.inputs import Inputs
+from restok_cli.data.streams import StreamWriter
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import STDOUT, check_apart, crc32_of, whole_folder
+from restok_cli.inference.coding import Computation, ImageSource, decode_codes, encode_images, png_files, sized
+from restok_cli.inference.sheets import ComparisonSheet, check_sheets
+from restok_cli.metrics.codebook import use_of_counts
+from restok_cli.metrics.pixels import psnr
+from restok_cli.model.levels import prefix_lengths
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.pretrained.folder import open_tokenizer
+
+
+class ReconstructDestination(NamedTuple):
+    """Where the images and the sheets go."""
+
+    output: Path
+    grid: Path | None
+    ladder: Path | None
+    overwrite: bool
+
+
+class ReconstructSummary(NamedTuple):
+    """Numbers of all images."""
+
+    count: int
+    unreadable: int
+    num_codes: int  # that the tokenizer makes of an image
+    psnr: dict[int, float]  # mean in dB, by how many codes were decoded
+    usage: float  # percent of the codebook
+    perplexity: float
+
+
+def reconstruct_source(
+    source: ImageSource, model: Path, lengths: Sequence[int], to: ReconstructDestination, computation: Computation
+) -> ReconstructSummary:
+    """Encode all images of the source, and decode the first n codes of each for every n of `lengths`, or all codes.
+
+    Raises UsageError where that cannot be had, RestokError where no image can be read.
+    """
+    if to.output != STDOUT:
+        check_picture_folder(to.output, to.overwrite)
+        check_apart(to.output, model, *source.files)
+    check_sheets(to.grid, to.ladder, to.overwrite, model, *source.files)
+    inputs = source.open()
+    tokenizer, batch_size = computation.load_tokenizer(open_tokenizer(model))
+    num_codes = tokenizer.config.num_latent_tokens
+    if lengths and max(lengths) > num_codes:
+        raise UsageError(
+            f"--tokens {max(lengths)}: this tokenizer makes {num_codes} codes a picture; give 1 to {num_codes}"
+        )
+    lengths = lengths or [num_codes]
+    shown = ((to.grid, lengths), (to.ladder, prefix_lengths(num_codes)))
+    work = Reconstruction(
+        tokenizer, lengths, source.crop, batch_size, [ComparisonSheet(path, counts) for path, counts in shown if path]
+    )
+    summary = write_stream(work, inputs) if to.output == STDOUT else write_folder(work, inputs, to.output)
+    for sheet in work.sheets:
+        sheet.write()
+    return summary
+
+
+class Reconstruction(NamedTuple):
+    """How to treat every image, and with what."""
+
+    tokenizer: Tokenizer
+    lengths: Sequence[int]  # how many of its codes to decode, from few to many
+    crop: bool
+    batch_size: int
+    sheets: list[ComparisonSheet]
+
+
+class ReconstructedImage(NamedTuple):
+    """One image, from each number of codes."""
+
+    key: str
+    class_id: int
+    files: list[bytes]  # a PNG for each length
+    psnr: list[float]  # in dB
+    codes: np.ndarray
+
+
+def reconstruct_inputs(work: Reconstruction, inputs: Inputs) -> Iterator[ReconstructedImage]:
+    """Encode and decode all inputs, and show the first of them on the sheets.
+
+    Raises RestokError where none can be decoded.
+    """
+    count = 0
+    with Progress("reconstruct", inputs.count, "pictures") as progress:
+        for batch in inputs.batches(work.tokenizer.config.image_size if work.crop else None, work.batch_size):
+            tokenizer = sized(work.tokenizer, batch.images)
+            codes = encode_images(tokenizer, batch.images)
+            decoded = [decode_codes(tokenizer, codes[:, :n]).cpu() for n in work.lengths]
+            files = [png_files(images) for images in decoded]
+            values = [psnr(images, batch.images).tolist() for images in decoded]
+            for i, key in enumerate(batch.keys):
+                yield ReconstructedImage(
+                    key,
+                    batch.class_ids[i],
+                    [part[i] for part in files],
+                    [part[i] for part in values],
+                    codes[i].cpu().numpy(),
+                )
+            for sheet in work.sheets:
+                shown = slice(0, sheet.room)
+                parts = [decode_codes(tokenizer, codes[shown, :n]).cpu() for n in sheet.lengths] if sheet.room else []
+                sheet.add(batch.keys[shown], batch.images[shown], parts)
+            count += len(batch.keys)
+            progress.advance(len(batch.keys))
+    if count == 0:
+        raise RestokError(f"of {counted(inputs.unreadable, 'picture')}, none could be decoded; nothing was written")
+
+
+def write_stream(work: Reconstruction, inputs: Inputs) -> ReconstructSummary:
+    """Write the images as a tar stream to stdout."""
+    total = Total(work)
+    with StreamWriter(sys.stdout.buffer) as writer:
+        for image in reconstruct_inputs(work, inputs):
+            writer.write(image.key, image.files[0], {"class_id": image.class_id, "psnr": image.psnr[0]})
+            total.add(image)
+    return total.summary(inputs)
+
+
+def write_folder(work: Reconstruction, inputs: Inputs, output: Path) -> ReconstructSummary:
+    """Write the images to a folder, in a sub-folder for each length where there are several."""
+    total, lines = Total(work), []
+    with whole_folder(output) as folder:
+        for image in reconstruct_inputs(work, inputs):
+            for n, png, value in zip(work.lengths, image.files, image.psnr, strict=True):
+                file = f"{image.key}.png" if len(work.lengths) == 1 else f"{n}/{image.key}.png"
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                (folder / file).write_bytes(png)
+                lines.append(manifest_line(file, crc32_of(png), {"tokens": n, "psnr": value}))
+            total.add(image)
+        (folder / PICTURE_MANIFEST).write_text("".join(lines), encoding="utf-8")
+    return total.summary(inputs)
+
+
+class Total:
+    """The numbers of the summary, added up."""
+
+    def __init__(self, work: Reconstruction):
+        self.lengths, self.config = work.lengths, work.tokenizer.config
+        self.values: list[list[float]] = []
+        self.uses = np.zeros(self.config.codebook_size, np.int64)  # how often each code occurs
+
+    def add(self, image: ReconstructedImage) -> None:
+        self.values.append(image.psnr)
+        np.add.at(self.uses, image.codes, 1)
+
+    def summary(self, inputs: Inputs) -> ReconstructSummary:
+        means = [sum(column) / len(column) for column in zip(*self.values, strict=True)]
+        use = use_of_counts(self.uses)
+        by_length = dict(zip(self.lengths, means, strict=True))
+        num_codes = self.config.num_latent_tokens
+        return ReconstructSummary(len(self.values), inputs.unreadable, num_codes, by_length, use.usage, use.perplexity)

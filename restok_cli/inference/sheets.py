@@ -1,0 +1,93 @@
+"""Sheets: one PNG file that shows several images, as --grid and --ladder ask for it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from restok_cli.data.images import make_grid, save_image
+from restok_cli.errors import UsageError
+from restok_cli.files import check_output_file, whole_file
+from restok_cli.inference.blocks import Job, generate_blocks
+from restok_cli.inference.coding import decode_codes
+from restok_cli.metrics.pixels import psnr
+from restok_cli.model.levels import prefix_lengths
+
+GRID_COLUMNS = 8
+SHEET_ROWS = 8  # images that a ladder shows, and both sheets of reconstruct
+
+
+def check_sheets(grid: Path | None, ladder: Path | None, overwrite: bool, *inputs: Path) -> None:
+    """Raises UsageError where --grid and --ladder cannot be written, or are the same file."""
+    for option, path in (("--grid", grid), ("--ladder", ladder)):
+        check_output_file(option, path, ".png", overwrite, *inputs)
+    if grid and ladder and grid.resolve() == ladder.resolve():
+        raise UsageError(f"--grid and --ladder are both {grid}; give two files")
+
+
+def write_sheet(path: Path, images: Tensor, columns: int, captions: Sequence[str] | None) -> None:
+    """Write uint8 images (n, 3, H, W) in rows of `columns` as one PNG file, whole or not at all."""
+    with whole_file(path) as temporary:
+        save_image(make_grid(images, columns, captions), temporary)
+
+
+def write_grid(job: Job, images: Tensor, path: Path) -> None:
+    """Write the generated images (n, 3, H, W), each over the name of its class."""
+    captions = [job.class_names[i] for i in job.class_ids] if job.class_names else None
+    write_sheet(path, images, GRID_COLUMNS, captions)
+
+
+def write_ladder(job: Job, path: Path) -> None:
+    """Write the first images, each a row that grows level by level, from one code to all drawn."""
+    class_ids = job.class_ids[:SHEET_ROWS]
+    first = job._replace(class_ids=class_ids, batch_size=min(SHEET_ROWS, len(class_ids)), tokenizer=None)
+    (block,) = generate_blocks(first, first.blocks)
+    last = block.codes.shape[1]
+    lengths = [*(n for n in prefix_lengths(job.har.config.num_codes) if n < last), last]
+    codes = block.codes.to(job.device)
+    columns = [decode_codes(job.tokenizer, codes[:, :n]).cpu() for n in lengths]
+    captions = []
+    for class_id in class_ids:
+        name = f" {job.class_names[class_id]}" if job.class_names else ""
+        captions += [f"{n}{name if n == lengths[0] else ''}" for n in lengths]
+    write_sheet(path, torch.stack(columns, 1).flatten(0, 1), len(lengths), captions)
+
+
+class ComparisonSheet:
+    """The first images: under each what it became, with PSNR, and under that what each step adds."""
+
+    def __init__(self, path: Path, lengths: Sequence[int]):
+        self.path, self.lengths = path, list(lengths)
+        self.cells: list[Tensor] = []  # uint8 (3, H, W), row by row
+        self.captions: list[str] = []
+
+    @property
+    def room(self) -> int:
+        """How many more images it shows."""
+        return SHEET_ROWS - len(self.cells) // (2 * (1 + len(self.lengths)))
+
+    def add(self, keys: list[str], originals: Tensor, decoded: list[Tensor]) -> None:
+        """Show originals (B, 3, H, W) and what became of them with each number of codes.
+
+        Images of another size than the first one's, which only --no-crop has, are passed over.
+        """
+        if self.cells and self.cells[0].shape != originals.shape[1:]:
+            return
+        for i, key in enumerate(keys):
+            original, made = originals[i], [part[i] for part in decoded]
+            values = [psnr(image[None], original[None]).item() for image in made]
+            self.cells += [original, *made]
+            self.captions += [key.rpartition("/")[2]]
+            self.captions += [f"{n}: {value:.1f} dB" for n, value in zip(self.lengths, values, strict=True)]
+            steps = [made[0], *(_difference(*pair) for pair in zip(made[1:], made[:-1], strict=True))]
+            self.cells += [_difference(original, made[-1]), *steps]
+            self.captions += ["still missing", "first", *(["added"] * (len(made) - 1))]
+
+    def write(self) -> None:
+        write_sheet(self.path, torch.stack(self.cells), 1 + len(self.lengths), self.captions)
+
+
+def _difference(image: Tensor, other: Tensor) -> Tensor:
+    """The difference of two uint8 images, with gray where they are alike."""
+    return ((image.int() - other.int()) // 2 + 128).clamp(0, 255).byte()
