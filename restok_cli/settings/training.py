@@ -175,8 +175,8 @@ class ComputeConfig(Config):
 
     precision: Literal["float32", "bf16", "fp16"] = "bf16"
     """Of the forward pass; weights and optimizer stay float32."""
-    compile: Literal["auto", True, False] = "auto"
-    """Compile blocks and frozen networks by torch.compile, which takes time at the start; auto: on a GPU where the
+    compile: Literal["auto", True, False] = False
+    """Compile blocks and frozen networks by torch.compile, which takes minutes at the start; auto: on a GPU where the
     compiler works."""
     gradient_checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, slower."""

@@ -312,32 +312,6 @@ def step(bench: Bench) -> None:
     measure_step(bench, "16 images", 16, "59 GiB, 578 ms")  # as the remedies were measured before they were built in
 
 
-@section(seconds=90)
-def compiled(bench: Bench) -> None:
-    """As restok trains on a GPU: blocks and frozen networks compiled one by one."""
-    measure_step(bench, "compiled, 16 images", 16, "47 GiB, 265 ms", compiled=True)
-    profile_step(bench)
-    if bench.left > 60:
-        name = "compiled, activations computed again, 32 images"
-        measure_step(bench, name, 32, "35 GiB", compiled=True, checkpointing=True)
-
-
-def profile_step(bench: Bench) -> None:
-    """How long the kernels of a compiled step run, and how many there are: the host starts them one by one."""
-    warm = Step(bench, 2 if bench.smoke else 16, compiled=True)
-    warm()
-    activity = torch.profiler.ProfilerActivity
-    with torch.profiler.profile(activities=[activity.CPU if bench.smoke else activity.CUDA]) as profile:
-        warm()
-        bench.synchronize()
-    kernels = sorted(profile.key_averages(), key=lambda event: -event.self_device_time_total)
-    busy, count = sum(k.self_device_time_total for k in kernels) / 1e3, sum(k.count for k in kernels)
-    bench.note("kernels of a compiled step, 16 images: ms, calls", (round(busy, 1), count), "265 ms")
-    for kernel in kernels[:12]:
-        value = round(kernel.self_device_time_total / 1e3, 2), kernel.count
-        bench.note(f"kernel {kernel.key[:60].replace('|', '/')}: ms, calls", value)
-
-
 # --- drawing, decoding, measuring -------------------------------------------------------------------------------------
 
 
@@ -450,6 +424,35 @@ def inception(bench: Bench) -> None:
             with tf32(with_tf32):
                 durations.append(round(bench.milliseconds(lambda images=images: network(images), 5), 2))
         bench.note(f"Inception, {len(images)} images: ms in float32, in TF32", tuple(durations), predicted)
+
+
+# --- the training step, compiled -----------------------------------------------------------------------------------
+
+
+@section(seconds=240)
+def compiled(bench: Bench) -> None:
+    """Blocks and frozen networks compiled one by one, which takes minutes: so this comes last."""
+    measure_step(bench, "compiled, 16 images", 16, "47 GiB, 265 ms", compiled=True)
+    profile_step(bench)
+    if bench.left > 60:
+        name = "compiled, activations computed again, 32 images"
+        measure_step(bench, name, 32, "35 GiB", compiled=True, checkpointing=True)
+
+
+def profile_step(bench: Bench) -> None:
+    """How long the kernels of a compiled step run, and how many there are: the host starts them one by one."""
+    warm = Step(bench, 2 if bench.smoke else 16, compiled=True)
+    warm()
+    activity = torch.profiler.ProfilerActivity
+    with torch.profiler.profile(activities=[activity.CPU if bench.smoke else activity.CUDA]) as profile:
+        warm()
+        bench.synchronize()
+    kernels = sorted(profile.key_averages(), key=lambda event: -event.self_device_time_total)
+    busy, count = sum(k.self_device_time_total for k in kernels) / 1e3, sum(k.count for k in kernels)
+    bench.note("kernels of a compiled step, 16 images: ms, calls", (round(busy, 1), count), "265 ms")
+    for kernel in kernels[:12]:
+        value = round(kernel.self_device_time_total / 1e3, 2), kernel.count
+        bench.note(f"kernel {kernel.key[:60].replace('|', '/')}: ms, calls", value)
 
 
 def short(dtype: torch.dtype) -> str:
