@@ -9,7 +9,7 @@ import sys
 from contextlib import nullcontext
 from math import prod
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from safetensors import safe_open
@@ -19,7 +19,7 @@ from restok_cli.errors import Interrupted, RestokError
 from restok_cli.files import temporary_folder
 from restok_cli.processes import gather, rank
 from restok_cli.schema import read_json_lines
-from restok_cli.settings.training import RunConfig
+from restok_cli.settings.training import RunConfig, TokenizerRunConfig
 from restok_cli.training.metrics_log import METRICS_FILE
 from restok_cli.training.run import RunFolder
 
@@ -27,7 +27,7 @@ STEPS = 2  # the first one warms up; the second has the discriminator, and gives
 
 
 class Preflight(NamedTuple):
-    """What two steps tell of a run."""
+    """Findings of two steps of a run."""
 
     parameters: int
     memory: int  # bytes at its highest: of the GPU, else of the process
@@ -63,19 +63,19 @@ def preflight(config: RunConfig, run_path: Path, train: Train, device: torch.dev
 
 
 def shortened(config: RunConfig) -> RunConfig:
-    """The same run, but with all that comes in it within two steps."""
+    """A config with all that comes in the run, within two steps."""
     every = dict.fromkeys(("log_every", "validate_every", "preview_every", "save_every"), STEPS)
-    changes = {
+    changes: dict[str, Any] = {
         "schedule": config.schedule.model_copy(update=every | {"log_every": 1, "max_steps": STEPS, "keep_every": None})
     }
     changes["optimizer"] = config.optimizer.model_copy(update={"schedule": "constant"})
-    if "discriminator" in type(config).model_fields:
+    if isinstance(config, TokenizerRunConfig):
         changes["discriminator"] = config.discriminator.model_copy(update={"start_step": STEPS - 1})
     return config.model_copy(update=changes)
 
 
 def look(folder: Path, device: torch.device, batch_size: int) -> Preflight:
-    """What the two steps in `folder` tell."""
+    """Read the findings of the two steps in `folder`."""
     lines = read_json_lines(folder / METRICS_FILE)
     last = [line for line in lines if "images_per_second" in line][-1]
     if device.type == "cuda":

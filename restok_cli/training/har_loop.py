@@ -128,7 +128,7 @@ def train_har(
 
 def save_run(done: int, *, state: HarState, run: RunFolder, source: CodeSource, tokenizer: TokenizerFolder) -> None:
     """Write the model, then the checkpoint, which says that all of the step is done. All processes must call it."""
-    saved = state.state_dict() | {"data_fingerprint": source.fingerprint}
+    saved: dict[str, Any] = state.state_dict() | {"data_fingerprint": source.fingerprint}
     if rank() == 0:
         model = put_together(state.ema, saved["ema"])
         save_har(model, tokenizer, source.class_names, run.model_folder, run.describe(done, source))
@@ -143,13 +143,13 @@ def train_step(
     schedule = config.schedule
     size, my_numbers = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
     seed_step(schedule.seed, step)
-    hidden = torch.rand(schedule.batch_size) < config.model.class_dropout  # of the whole step, as all processes see it
+    uniforms = torch.rand(schedule.batch_size)  # of the whole step, as all processes see it
     terms = []
     for number in my_numbers:
         with state.window.waiting():
             class_ids, codes = next(batch_iterator)
-        mine = hidden[number * size : (number + 1) * size].to(state.device, non_blocking=True)
-        class_ids = torch.where(mine, state.har.null_class, model_classes(class_ids, config.model))
+        mine = uniforms[number * size : (number + 1) * size].to(state.device, non_blocking=True)
+        class_ids = state.har.class_embedding.drop(model_classes(class_ids, config.model), mine)
         seed_step(schedule.seed, step, number)  # dropout inside the model
         with sync_gradients(in_training, number == my_numbers[-1]):
             with autocast(state.device, config.compute.precision):

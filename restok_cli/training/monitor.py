@@ -1,4 +1,4 @@
-"""What a log line says of the steps since the last one: means, rates, and whether the run is well."""
+"""Numbers of the steps between two log lines: means, rates, and whether the run is well."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -55,7 +55,7 @@ class Window:
             self.sums[name] = self.sums[name] + new if name in self.sums else new
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds for the next line to be the same after a resume. All processes must call it."""
+        """State for a checkpoint, so that the next line is the same after a resume. All processes must call it."""
         return {
             "sums": {name: total(value) / world_size() for name, value in self.sums.items()},
             "images": self.images,

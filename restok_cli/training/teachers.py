@@ -1,6 +1,6 @@
 """Frozen vision models whose features the tokenizer's are aligned with (docs/algorithm.md section 2, VF loss)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from restok_cli.training.frozen import build, normalisation, open_frozen
 
 
 class TeacherFeatures(NamedTuple):
-    """What a teacher sees in pictures, float32."""
+    """Features of a teacher, float32."""
 
     image: Tensor  # (B, T): of its class token, or the mean of the patches where it has none
     patches: Tensor  # (B, T, h, w): one for each image token of the tokenizer
@@ -27,7 +27,7 @@ class Teacher:
     """
 
     def __init__(self, network: nn.Module, grid: tuple[int, int]):
-        self.network = network
+        self.network: Any = network  # timm's, whose classes share these attributes and no type
         self.grid = grid
         self.mean, self.std = normalisation(network)
         if rope := getattr(network, "rope", None):
@@ -52,7 +52,7 @@ class Teacher:
         return TeacherFeatures(image, rearrange(patches, "b (h w) t -> b t h w", h=self.grid[0]))
 
 
-def input_size(network: nn.Module, grid: tuple[int, int]) -> tuple[int, int]:
+def input_size(network: Any, grid: tuple[int, int]) -> tuple[int, int]:
     """Height and width in pixels of the pictures that `network` cuts into `grid` (rows, columns) patches."""
     height, width = network.patch_embed.patch_size
     return grid[0] * height, grid[1] * width

@@ -218,7 +218,7 @@ def train_step(
     state.window.add(mean_of(terms) | {"grad_norm": grad_norm}, moved)
     if adversary:
         state.window.add(*adversary.learn(step, games))
-    if step < config.revival.until and (step + 1) % config.revival.every == 0:
+    if first_latents is not None and step < config.revival.until and (step + 1) % config.revival.every == 0:
         revive_everywhere(state.tokenizer.quantizer, state.unrevived_counts, first_latents)
 
 
