@@ -34,6 +34,14 @@ LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.(tmp|old)")
 FILE_SUFFIXES = (".jpeg", ".jpg", ".jsonl", ".npz", ".png", ".safetensors", ".tar", ".webp", ".zip")
 
 
+def parse_model(text: str | Path) -> Path:
+    """The model that the command line names: `sample` is the one that comes with restok, as with DATA.
+
+    A folder of that name is ./sample, which is why this reads the word before it becomes a path.
+    """
+    return SAMPLE_MODEL if str(text) == "sample" else Path(text)
+
+
 def expand_home(path: str) -> str:
     """The path with a ~ at its start as the home folder. Raises UsageError where nobody knows that."""
     if path != "~" and not path.startswith("~/"):

@@ -33,6 +33,7 @@ ALLOWED = {
     "planning": {*MODELS, "training"},
     "training": MODELS,
     "inference": {*MODELS, "cpu", "cuda"},
+    "api": {*MODELS, "inference"},
     "evaluation": MODELS,
     "reports": {*MODELS, "training"},
     "diagnosis": MODELS,

@@ -12,6 +12,7 @@ import pytest
 import torch
 from pictures import noise, write_pictures
 from PIL import Image
+from plain_models import plain_tokenizer
 
 from restok_cli.data.code_files import read_codes
 from restok_cli.data.image_files import center_crop
@@ -20,7 +21,7 @@ from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.data.streams import StreamWriter, read_stream
-from restok_cli.pretrained.folder import fingerprint, load_for_use, load_tokenizer, open_tokenizer
+from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
 
 CPU = torch.device("cpu")
 
@@ -58,7 +59,7 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess:
 
 def test_codes_are_those_of_the_tokenizer_on_the_cropped_picture(restok, here):
     lines = run(restok, "encode pictures --model tokenizer").out.splitlines()
-    tokenizer = load_tokenizer(here / "tokenizer", CPU)
+    tokenizer = plain_tokenizer(here / "tokenizer", CPU)
     for line, key in zip(map(json.loads, lines), ("a", "b/c", "d"), strict=True):
         image = to_float(to_tensor(center_crop(Image.open(here / "pictures" / f"{key}.png"), (32, 32))))[None]
         with torch.inference_mode():
@@ -107,7 +108,7 @@ def test_a_picture_at_its_own_size_is_not_cropped(restok, here):
     write_pictures(here / "wide", ["w.png"], 64, 48)
     run(restok, "encode wide --no-crop --model tokenizer -o codes.npz")
     image = to_float(to_tensor(Image.open(here / "wide" / "w.png")))[None]
-    tokenizer = load_tokenizer(here / "tokenizer", CPU).for_size(48, 64)
+    tokenizer = plain_tokenizer(here / "tokenizer", CPU).for_size(48, 64)
     with torch.inference_mode():
         assert read_codes(here / "codes.npz").codes.tolist() == tokenizer.encode(image).tolist()
 

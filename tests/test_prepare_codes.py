@@ -9,6 +9,7 @@ import pytest
 import torch
 from damage import damages
 from pictures import noise
+from plain_models import plain_tokenizer
 
 from restok_cli.data.images import to_float
 from restok_cli.data.loading.transforms import make_views
@@ -18,7 +19,7 @@ from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.errors import Interrupted
 from restok_cli.inference import code_cache as codes
-from restok_cli.pretrained.folder import load_tokenizer, save_tokenizer
+from restok_cli.pretrained.folder import save_tokenizer
 
 SAMPLES_PER_SHARD = 5
 
@@ -64,7 +65,7 @@ def test_codes_are_those_that_the_tokenizer_gives_each_view(data, tokenizer, tmp
     result = restok("prepare", "codes", data, out, "--tokenizer", tokenizer, "--views", views, "--batch-size", 7)
     assert (result.code, result.out) == (0, f"{out}\n")
     assert f"32 codes of each view: train 13 ({views}), validation 4 (centre)" in result.err
-    model, dataset, cache = load_tokenizer(tokenizer, torch.device("cpu")), open_dataset(data), open_codes(out)
+    model, dataset, cache = plain_tokenizer(tokenizer, torch.device("cpu")), open_dataset(data), open_codes(out)
     assert (cache.codebook_size, cache.num_codes, cache.class_names) == (64, 32, ["a", "b"])
     for name, kind in (("train", views), ("validation", "centre")):
         pictures, split = dataset.split(name), cache.split(name)

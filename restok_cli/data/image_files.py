@@ -103,23 +103,37 @@ def open_image(data: bytes, name: str, max_pixels: int | None = MAX_DECODED_PIXE
     """
     formats = (*FORMATS, NAMED_FORMAT) if name.lower().endswith(NAMED_SUFFIX) else FORMATS
     stream = BytesIO(split_png(data)[0])
+    with _decoding(name), ExitStack() as limit:
+        try:
+            image = Image.open(stream, formats=formats)
+        except Image.DecompressionBombError:
+            if max_pixels is not None and max_pixels <= MAX_DECODED_PIXELS:
+                raise
+            limit.enter_context(_limit_of_pillow(max_pixels))
+            image = Image.open(stream, formats=formats)
+        if max_pixels is not None and image.width * image.height > max_pixels:
+            raise Image.DecompressionBombError(f"Image size ({image.width * image.height} pixels)")
+        _correct(image, data)
+        yield image
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """For a block that decodes the picture called `name`: raises PictureError for whatever a decoder raises there."""
     try:
-        with no_warnings, ExitStack() as limit:
-            try:
-                image = Image.open(stream, formats=formats)
-            except Image.DecompressionBombError:
-                if max_pixels is not None and max_pixels <= MAX_DECODED_PIXELS:
-                    raise
-                limit.enter_context(_limit_of_pillow(max_pixels))
-                image = Image.open(stream, formats=formats)
-            if max_pixels is not None and image.width * image.height > max_pixels:
-                raise Image.DecompressionBombError(f"Image size ({image.width * image.height} pixels)")
-            _correct(image, data)
-            yield image
+        with no_warnings:
+            yield
     except (MemoryError, RestokError):
         raise
     except Exception as error:  # the decoders are foreign, and each has its own
         raise PictureError(f"{name}: cannot be decoded as a picture ({_describe(error)})") from error
+
+
+def to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """An image that somebody opened, in RGB as `read_image` gives it. Raises PictureError as that does."""
+    with _decoding(name):
+        image.load()
+        return _to_rgb(image)
 
 
 _large = threading.RLock()  # Pillow's limit is one for all threads; so large pictures are read one after the other

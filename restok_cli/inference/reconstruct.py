@@ -54,7 +54,7 @@ def reconstruct_source(
         check_apart(to.output, model, *source.files)
     check_sheets(to.grid, to.ladder, to.overwrite, model, *source.files)
     inputs = source.open()
-    tokenizer, batch_size = computation.load_tokenizer(open_tokenizer(model))
+    tokenizer, batch_size = computation.load(open_tokenizer(model))
     num_codes = tokenizer.config.num_latent_tokens
     if lengths and max(lengths) > num_codes:
         raise UsageError(

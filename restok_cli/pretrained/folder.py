@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, overload
+from typing import Any, ClassVar, Literal, TypeVar, overload
 
 import torch
 from pydantic import BaseModel
@@ -86,14 +86,6 @@ class _Header(BaseModel):
 class _HarHeader(_Header):
     class_names: list[str]
     tokenizer_fingerprint: str | None
-
-
-class Generator(NamedTuple):
-    """All that turns class ids into images."""
-
-    har: Har
-    tokenizer: Tokenizer
-    class_names: list[str]
 
 
 # --- writing -----------------------------------------------------------------------------------------------------
@@ -171,27 +163,6 @@ def open_tokenizer(path: Path) -> TokenizerFolder:
     folder = find_model(path, "tokenizer")
     own = folder / TOKENIZER_FOLDER
     return _open(own if (own / CONFIG_FILE).is_file() else folder, TokenizerFolder)
-
-
-def load_tokenizer(path: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> Tokenizer:
-    """The tokenizer at `path` (see `open_tokenizer`) in evaluation mode.
-
-    Raises UsageError where there is none, RestokError where its files are damaged.
-    """
-    return load_model(open_tokenizer(path), device, dtype)
-
-
-def load_generator(
-    path: Path, device: torch.device, dtype: torch.dtype = torch.float32, tokenizer_path: Path | None = None
-) -> Generator:
-    """The generator at `path`, with its own tokenizer, or that at `tokenizer_path` if it is the same.
-
-    Raises UsageError where there is no generator, or no tokenizer, or another one; RestokError for damaged files.
-    """
-    folder = open_har(path)
-    tokenizer = find_tokenizer(folder, path, tokenizer_path)
-    har = load_model(folder, device, dtype)
-    return Generator(har, load_model(tokenizer, device, dtype), folder.class_names)
 
 
 def find_tokenizer(har: HarFolder, path: Path, tokenizer_path: Path | None) -> TokenizerFolder:
