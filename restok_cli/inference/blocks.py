@@ -42,7 +42,7 @@ class Job(NamedTuple):
         return [range(first, min(first + self.batch_size, count)) for first in range(0, count, self.batch_size)]
 
     def record(self, index: int) -> dict[str, Any]:
-        """Facts of an image, for the manifest."""
+        """Fields of the manifest for an image."""
         return {"class_id": self.class_ids[index], "seed": self.seed, "index": index}
 
     def inputs(self, indices: range) -> tuple[Tensor, Tensor]:

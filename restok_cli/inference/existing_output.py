@@ -1,4 +1,4 @@
-"""Output of `restok generate` that is there already, and how it is gone on with.
+"""Output of `restok generate` that is there already, and how it is continued.
 
 Image i is the same however many are drawn. So to go on with work that was stopped, or with an output of fewer images,
 is one thing: what is there goes into the folder of unfinished work, and what is missing is drawn.

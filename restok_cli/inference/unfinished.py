@@ -194,7 +194,7 @@ def is_request(found: object) -> TypeGuard[dict[str, Any]]:
 
 
 def read_request(folder: Path) -> dict | None:
-    """The request that the folder was begun for; None where a process was killed before it was there, or at the end."""
+    """Read the request that the folder was begun for; None where a process was killed as it began or ended."""
     with suppress(RestokError):
         request = read_json(Fields, folder / REQUEST_FILE)
         return request if is_request(request) else None

@@ -75,7 +75,7 @@ class PixelEncoder(nn.Module):
         for i, blocks in enumerate(self.down):
             if i > 0:
                 features = F.avg_pool2d(features, 2)
-            for block in blocks:
+            for block in blocks.children():
                 features = block(features)
         for block in self.mid:
             features = block(features)
@@ -110,7 +110,7 @@ class PixelDecoder(nn.Module):
         for i, blocks in enumerate(self.up):
             if i > 0:
                 features = self.upsample[i - 1](features)
-            for block in blocks:
+            for block in blocks.children():
                 features = block(features)
         features = self.norm_out(features)
         with torch.autocast(features.device.type, enabled=False):
