@@ -178,8 +178,32 @@ class ComputeConfig(Config):
     compile: Literal["auto", True, False] = "auto"
     """Compile blocks and frozen networks by torch.compile, which takes time at the start; auto: on a GPU where the
     compiler works."""
-    gradient_checkpointing: bool = False
-    """Compute activations twice instead of keeping them: less memory, slower."""
+    memory: Literal["auto", "fast", "balanced", "small"] = "auto"
+    """What is kept for the backward pass. fast: all; balanced: products, attention and convolutions, and the rest is
+    computed again; small: of transformer blocks only what enters them; auto: balanced on a GPU, else fast."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_former_key(cls, values: object) -> object:
+        """Once there was gradient_checkpointing, true or false, for small."""
+        if isinstance(values, dict) and "gradient_checkpointing" in values:
+            values = dict(values)
+            former = values.pop("gradient_checkpointing")
+            require(isinstance(former, bool), f"gradient_checkpointing = {former!r}: set compute.memory=small instead")
+            if former:
+                stated = values.get("memory", "auto")
+                require(
+                    stated in ("auto", "small"),
+                    f"gradient_checkpointing = true is compute.memory = small, not {stated}; leave one of them out",
+                )
+                values["memory"] = "small"
+        return values
+
+    def memory_on(self, device_type: str) -> Literal["fast", "balanced", "small"]:
+        """`memory`, decided."""
+        if self.memory != "auto":
+            return self.memory
+        return "balanced" if device_type == "cuda" else "fast"
 
 
 class HarComputeConfig(ComputeConfig):
