@@ -182,22 +182,14 @@ class ComputeConfig(Config):
     """What is kept for the backward pass. fast: all; balanced: products, attention and convolutions, and the rest is
     computed again; small: of transformer blocks only what enters them; auto: balanced on a GPU, else fast."""
 
-    @model_validator(mode="before")
     @classmethod
-    def _take_former_key(cls, values: object) -> object:
-        """Once there was gradient_checkpointing, true or false, for small."""
-        if isinstance(values, dict) and "gradient_checkpointing" in values:
-            values = dict(values)
-            former = values.pop("gradient_checkpointing")
-            require(isinstance(former, bool), f"gradient_checkpointing = {former!r}: set compute.memory=small instead")
-            if former:
-                stated = values.get("memory", "auto")
-                require(
-                    stated in ("auto", "small"),
-                    f"gradient_checkpointing = true is compute.memory = small, not {stated}; leave one of them out",
-                )
-                values["memory"] = "small"
-        return values
+    def with_present_keys(cls, values: dict) -> dict:
+        """Once there was gradient_checkpointing, true for `small`."""
+        former = values.get("gradient_checkpointing")
+        if not isinstance(former, bool) or "memory" in values:  # then it is an unknown key
+            return values
+        others = {key: value for key, value in values.items() if key != "gradient_checkpointing"}
+        return others | ({"memory": "small"} if former else {})
 
     def memory_on(self, device_type: str) -> Literal["fast", "balanced", "small"]:
         """`memory`, decided."""
