@@ -166,7 +166,7 @@ class ImageTokenizer:
         """
         _check_number("batch_size", batch_size, least=1)
         rows = self._check_codes(codes)
-        place = self._module.quantizer.codebook.device
+        place = self._module.device
         parts = [decode_codes(self._module, part.to(place)).cpu() for part in rows.split(batch_size)]
         return DecodedImages(_to_array(torch.cat(parts)), rows)
 
