@@ -6,6 +6,7 @@ lies on the CPU.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack
 
@@ -190,8 +191,10 @@ class ImageTokenizer:
 class ImageGenerator:
     """Classes to images. `load_generator` makes it."""
 
-    def __init__(self, har: Har, tokenizer: Tokenizer, class_names: list[str], preset: str | None, place: torch.device):
-        self._har, self._preset, self._place = har, preset, place
+    def __init__(
+        self, har: Har, tokenizer: Tokenizer, class_names: list[str], preset: str | None, device: torch.device
+    ):
+        self._har, self._preset, self._device = har, preset, device
         self.tokenizer = ImageTokenizer(tokenizer)
         self.class_names = class_names  # empty where it has no classes
 
@@ -267,8 +270,8 @@ class ImageGenerator:
         with quiet():  # which class a part of a name was taken for can be seen in what comes out
             class_ids = choose_classes(words, self.class_names, count, seed)
         module = self.tokenizer._module
-        size = choose_batch_size(min(batch_size, count), module, self._place)
-        return Job(self._har, module, class_ids, self.class_names, seed, options, steps, size, self._place)
+        size = choose_batch_size(min(batch_size, count), module, self._device)
+        return Job(self._har, module, class_ids, self.class_names, seed, options, steps, size, self._device)
 
 
 def _as_generated(job: Job, blocks: list[GeneratedBlock]) -> GeneratedImages:
@@ -292,7 +295,7 @@ def _to_tensor(array: np.ndarray | Tensor, name: str) -> Tensor:
 
 
 def _check_number(name: str, value: int, least: int, most: int | None = None) -> None:
-    if not isinstance(value, int) or value < least or (most is not None and value > most):
+    if not isinstance(value, Integral) or value < least or (most is not None and value > most):
         end = "on" if most is None else f"to {most}"
         raise UsageError(f"{name} = {value!r}; give a whole number from {least} {end}")
 

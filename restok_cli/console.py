@@ -1,4 +1,4 @@
-"""What a person sees: progress and notes on stderr, results on stdout. All of it is escaped here, once."""
+"""Output for people: progress and notes on stderr, results on stdout. All of it is escaped here, once."""
 
 import os
 import re

@@ -194,7 +194,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder: it appears at `path` with everything written in the block, replacing what was there."""
+    """A folder, whole or not at all: at `path`, with all that the block wrote, in the place of what was there."""
     path = Path(path).resolve()  # through a link, the folder behind it is replaced and the link stays
     with temporary_folder(path) as temporary:
         yield temporary

@@ -104,6 +104,11 @@ def test_encode_and_decode_give_what_the_commands_write(tokenizer, restok, tiny_
         assert files_of(tokenizer.decode(codes[:, :num_codes])) == list(pngs(output).values())
 
 
+def test_numbers_may_be_those_of_numpy(generator):
+    result = generator.generate([np.int64(3)], count=np.int64(2), top_p=np.float32(0.5), top_k=np.int32(8))
+    assert np.array_equal(result.images, generator.generate(3, count=2, top_p=0.5, top_k=8).images)
+
+
 def test_nothing_is_printed(generator, tokenizer, capfd):
     generator.generate("monkey", count=2)  # a part of a name, which the command says something of
     list(generator.stream(count=2))

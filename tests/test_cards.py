@@ -157,7 +157,7 @@ def test_metrics_stand_in_the_card_with_n_reference_and_caveat(har, restok, tmp_
 
 
 def test_real_results_go_into_the_card(har, data, restok, tmp_path):
-    result = restok("evaluate", data, "--tokens", "1,32", "--model", har, "--metric", "psnr", "--json")
+    result = restok("evaluate", data, "--num-codes", "1,32", "--model", har, "--metric", "psnr", "--json")
     assert result.code == 0, result.err
     (tmp_path / "curve.json").write_text(result.out)
     assert restok("models", "card", har, "--metrics", tmp_path / "curve.json").code == 0

@@ -85,12 +85,14 @@ def test_encoding_and_decoding_a_data_set_is_reconstructing_it(restok, here, nam
 
 def test_a_prefix_decodes_to_the_coarser_picture(restok, here):
     run(restok, "encode pictures/d.png --model tokenizer -o codes.npz")
-    run(restok, "decode codes.npz --model tokenizer --tokens 4 -o d.png")
+    run(restok, "decode codes.npz --model tokenizer --num-codes 4 -o d.png")
     tokenizer = load_for_use(open_tokenizer(here / "tokenizer"), CPU)
     codes = torch.from_numpy(read_codes(here / "codes.npz").codes).long()
     with torch.inference_mode():
         expected = to_uint8(tokenizer.decode(codes[:, :4]))[0]
     assert torch.equal(to_tensor(Image.open(here / "d.png")), expected)
+    run(restok, "decode codes.npz --model tokenizer --tokens=4 -o e.png")  # the option's former name
+    assert (here / "e.png").read_bytes() == (here / "d.png").read_bytes()
 
 
 def test_keys_with_folders_become_folders_and_are_listed(restok, here):
@@ -122,7 +124,7 @@ def test_a_picture_at_its_own_size_is_not_cropped(restok, here):
         ("encode - pictures --model tokenizer", "- stands for the pictures on stdin; give it alone"),
         ("encode pictures --no-crop --model tokenizer", "pictures of 40x33: image_height = 33 is not a multiple"),
         ("decode codes.npz --model other", "the codes belong to another tokenizer than other"),
-        ("decode codes.npz --model tokenizer --tokens 33", "a picture has 32 codes; give 1 to 32"),
+        ("decode codes.npz --model tokenizer --num-codes 33", "a picture has 32 codes; give 1 to 32"),
         ("decode codes.npz --model tokenizer -o one.png", "one.png is one picture, but there are codes of several"),
         ("decode pictures/a.png --model tokenizer", "pictures/a.png: give codes, in a file that ends in .npz"),
         ("decode codes.npz --model tokenizer -o k.jpg", "k.jpg is the name of a file, and the output is a folder"),

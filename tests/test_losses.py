@@ -20,7 +20,7 @@ from restok_cli.settings.training import (
     TokenizerRunConfig,
     read_preset,
 )
-from restok_cli.training.discriminator import DINO, Dino, DinoDiscriminator, LeCam, PatchDiscriminator
+from restok_cli.training.adversarial.discriminator import DINO, Dino, DinoDiscriminator, LeCam, PatchDiscriminator
 from restok_cli.training.losses import (
     CROP_DRAWS,
     DRAWS,

@@ -17,7 +17,6 @@ from training_runs import HAR, TOKENIZER, break_steps, call, equal, log, state, 
 from restok_cli.locks import locked_folder
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.training import code_source, stopping, tokenizer_loop
-from restok_cli.training.codebook import revive
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +137,7 @@ def test_latents_that_are_not_finite_revive_nothing():
     quantizer = Quantizer(8, 4, normalize=True)
     latents = torch.full((1, 6, 4), math.nan)
     latents[0, :2] = torch.randn(2, 4)
-    assert revive(quantizer, torch.zeros(8, dtype=torch.int64), latents) == 2
+    assert quantizer.revive(torch.zeros(8, dtype=torch.int64), latents) == 2
     assert quantizer.codebook.isfinite().all()
 
 

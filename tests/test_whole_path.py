@@ -152,7 +152,7 @@ def test_fewer_tokens_give_other_pictures(runs, restok):
     made = []
     for tokens in (4, 32):
         out = runs / f"tokens-{tokens}"
-        options = ("--model", runs / "har", "--tokens", tokens, "-o", out, "--json")  # a HAR has its tokenizer with it
+        options = ("--model", runs / "har", "--num-codes", tokens, "-o", out, "--json")
         assert json.loads(restok("reconstruct", "sample", *options).out)["tokens"] == tokens
         made.append(pictures(out))
     assert made[0].keys() == made[1].keys() and made[0] != made[1]

@@ -151,7 +151,8 @@ def generate(
     given |= {"temperature": 0.0} if greedy else {}
 
     from restok_cli.inference.coding import Computation
-    from restok_cli.inference.generate import Destination, GenerateOptions, generate_outputs
+    from restok_cli.inference.existing_output import Destination
+    from restok_cli.inference.generate import GenerateOptions, generate_outputs
     from restok_cli.inference.outputs import MAX_GRID
 
     if grid is None and not (is_given(context, "output") or codes or shards) and count <= MAX_GRID:

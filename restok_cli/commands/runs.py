@@ -1,4 +1,4 @@
-"""What train-tokenizer and train-har have in common: how a run begins, and that a preflight goes before it."""
+"""The common part of train-tokenizer and train-har: how a run begins, and that a preflight goes before it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, overload

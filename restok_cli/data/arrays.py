@@ -44,12 +44,12 @@ class Header(NamedTuple):
 
     @property
     def num_bytes_used(self) -> int:
-        """What work with the numbers takes, as 64-bit ones."""
+        """Bytes that work with the numbers takes, as 64-bit ones."""
         return math.prod(self.shape) * max(self.dtype.itemsize, 8) + ROW_BYTES * math.prod(self.shape[:1])
 
 
 def read_header(file: IO[bytes]) -> Header:
-    """What a .npy file begins with. Raises ValueError where it is none of plain numbers or texts."""
+    """Read the header of a .npy file. Raises ValueError where it is none of plain numbers or texts."""
     if np.lib.format.read_magic(file) != (1, 0):  # of others the header may have gigabytes
         raise ValueError("not version 1.0 of the format")
     try:

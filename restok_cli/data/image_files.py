@@ -235,7 +235,7 @@ def _high_byte(image: Image.Image, strip: Image.Image) -> Image.Image:
 
 
 def _describe(error: Exception) -> str:
-    """What a decoder raised, in words."""
+    """Describe what a decoder raised."""
     if isinstance(error, Image.DecompressionBombError):  # the beginning of its text says how many there are
         return f"{str(error).partition(' exceeds')[0]} is over the limit; --max-decoded-pixels admits it"
     if isinstance(error, Image.UnidentifiedImageError):  # its text names a BytesIO at some address

@@ -1,4 +1,4 @@
-"""What `restok doctor` finds out about the weights of other people's networks: which are here, and how to get them."""
+"""Checks of `restok doctor` on the weights of other people's networks: which are here, and how to get them."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""What `restok doctor` finds out about data sets, code caches, models and runs."""
+"""Checks of `restok doctor` on data sets, code caches, models and runs."""
 
 from collections.abc import Iterator
 from math import prod

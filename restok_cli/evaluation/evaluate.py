@@ -15,7 +15,7 @@ from restok_cli.metrics.table import METRICS
 
 
 class Evaluation(NamedTuple):
-    """What was measured, and how. Of several processes, those after number 0 have no measurements."""
+    """Measurements, and the protocol that made them. Of several processes, only number 0 has measurements."""
 
     measurements: dict[str, Measurement]
     protocol: dict
@@ -30,7 +30,7 @@ def evaluate(request: Request, networks: Networks, device: torch.device) -> Eval
     started, curve = time.monotonic(), None
     if any(map(measures_codes, request.metrics)):
         measurements, protocol = evaluate_codes(request, device)
-    elif request.tokens is not None:
+    elif request.num_codes is not None:
         instruments = open_instruments(networks, request.metrics, device)
         curve, protocol = evaluate_prefixes(request, instruments, networks.vgg_weights)
         measurements = curve[max(curve)]

@@ -42,7 +42,7 @@ class Job(NamedTuple):
         return [range(first, min(first + self.batch_size, count)) for first in range(0, count, self.batch_size)]
 
     def record(self, index: int) -> dict[str, Any]:
-        """What the manifest says of an image."""
+        """Fields of the manifest for an image."""
         return {"class_id": self.class_ids[index], "seed": self.seed, "index": index}
 
     def inputs(self, indices: range) -> tuple[Tensor, Tensor]:
@@ -73,16 +73,17 @@ def generate_blocks(job: Job, blocks: list[range]) -> Iterator[GeneratedBlock]:
     """
     cache = sampling_cache(job.har, job.sampling, job.batch_size)
 
-    def draw(class_ids: Tensor, uniforms: Tensor) -> Tensor:
+    def sample_codes(class_ids: Tensor, uniforms: Tensor) -> Tensor:
         return sample(job.har, class_ids, uniforms, job.sampling, job.num_steps, cache)
 
     on_gpu = job.device.type == "cuda"
     decoding = torch.cuda.Stream(job.device) if on_gpu else None
-    is_recorded = on_gpu and len(blocks) > 2  # recording takes as long as two blocks
-    draw_codes, decode = (Recorded(draw), Recorded(job.decode)) if is_recorded else (draw, job.decode)
+    draw, decode = sample_codes, job.decode
+    if on_gpu and len(blocks) > 2:  # recording takes as long as two blocks
+        draw, decode = Recorded(draw), Recorded(decode)
     waiting: deque[tuple[GeneratedBlock, torch.cuda.Event | None]] = deque()
     for indices in blocks:
-        codes = draw_codes(*job.inputs(indices))
+        codes = draw(*job.inputs(indices))
         if decoding is not None:
             decoding.wait_stream(torch.cuda.current_stream(job.device))
             codes.record_stream(decoding)

@@ -30,7 +30,7 @@ Shards = list[tuple[str, int]]  # of a code cache: split and number
 
 
 class CodesSummary(NamedTuple):
-    """What a code cache holds."""
+    """Contents of a code cache."""
 
     manifest: CodeManifest
     counts: dict[str, int]  # samples of each split
@@ -80,7 +80,7 @@ def encode_dataset(
 
 
 def _make_plan(dataset: Dataset, tokenizer: TokenizerFolder, views: Views, dtype: str) -> CodePlan:
-    """What decides every code."""
+    """Settings that decide every code."""
     return CodePlan(
         data_name=dataset.name,
         data_fingerprint=dataset.fingerprint,

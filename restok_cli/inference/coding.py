@@ -67,7 +67,7 @@ def sized(tokenizer: Tokenizer, images: Tensor) -> Tokenizer:
 @torch.inference_mode()
 def encode_images(tokenizer: Tokenizer, images: Tensor) -> Tensor:
     """Images (B, 3, H, W), uint8 or float in [0, 1] -> codes (B, L), where the tokenizer is."""
-    images = images.to(tokenizer.quantizer.codebook.device, non_blocking=True)
+    images = images.to(tokenizer.device, non_blocking=True)
     floats = (part if part.is_floating_point() else to_float(part) for part in _split(images))
     return torch.cat([tokenizer.encode(part) for part in floats])
 

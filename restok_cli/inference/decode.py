@@ -77,7 +77,7 @@ def check_codes(
             f" {config.num_latent_tokens} of {config.codebook_size}; give the tokenizer that made them by --model"
         )
     if num_codes is not None and num_codes > length:
-        raise UsageError(f"--tokens {num_codes}: a picture has {counted(length, 'code')}; give 1 to {length}")
+        raise UsageError(f"--num-codes {num_codes}: a picture has {counted(length, 'code')}; give 1 to {length}")
     for key in codes.keys:
         check_key(key, taken, "the list of codes")
     return codes._replace(codes=codes.codes[:, :num_codes])
@@ -85,7 +85,7 @@ def check_codes(
 
 def decode_all(parts: Iterable[Codes], tokenizer: Tokenizer, total: int | None) -> Iterator[DecodedImage]:
     """Decode one part after the other."""
-    device = tokenizer.quantizer.codebook.device
+    device = tokenizer.device
     with Progress("decode", total, "pictures") as progress:
         for part in parts:
             codes = torch.from_numpy(part.codes).long().to(device)

@@ -58,7 +58,7 @@ def reconstruct_source(
     num_codes = tokenizer.config.num_latent_tokens
     if lengths and max(lengths) > num_codes:
         raise UsageError(
-            f"--tokens {max(lengths)}: this tokenizer makes {num_codes} codes a picture; give 1 to {num_codes}"
+            f"--num-codes {max(lengths)}: this tokenizer makes {num_codes} codes a picture; give 1 to {num_codes}"
         )
     lengths = lengths or [num_codes]
     shown = ((to.grid, lengths), (to.ladder, prefix_lengths(num_codes)))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def sampling_options(given: Mapping[str, Any], preset: str | None = None) -> Sam
 
 def _check_range(name: str, value: object) -> None:
     lowest, highest = RANGES[name]
-    kind, noun = (int, "whole number") if name == "top_k" else ((int, float), "finite number")
+    kind, noun = (Integral, "whole number") if name == "top_k" else (Real, "finite number")
     if not isinstance(value, kind) or not math.isfinite(value):
         raise UsageError(f"{_option(name)} {value}: give a {noun}")
     if not lowest <= value <= highest:

@@ -194,7 +194,7 @@ def is_request(found: object) -> TypeGuard[dict[str, Any]]:
 
 
 def read_request(folder: Path) -> dict | None:
-    """What the folder was begun for; None where that is not there, since a process was killed as it began or ended."""
+    """Read the request that the folder was begun for; None where a process was killed as it began or ended."""
     with suppress(RestokError):
         request = read_json(Fields, folder / REQUEST_FILE)
         return request if is_request(request) else None

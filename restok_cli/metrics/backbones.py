@@ -30,7 +30,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Backbone(nn.Module):
-    """Pool features of a network that takes square RGB pictures, normalised, and gives a vector for each."""
+    """Pool features of a network that takes square RGB images, normalised, and gives a vector for each."""
 
     spatial_dimensions = num_classes = 0
     published = False

@@ -1,4 +1,4 @@
-"""Networks that turn pictures into the feature vectors in which sets of pictures are compared."""
+"""Networks that turn images into the feature vectors in which sets of images are compared."""
 
 import hashlib
 from itertools import pairwise
@@ -16,11 +16,11 @@ RANDOM_SEED = 20_151_205
 
 class Features(NamedTuple):
     pool: Tensor  # (B, D) float32: what distances are taken between
-    spatial: Tensor | None = None  # (B, S) float32: where in the picture things are, for sFID; None if there are none
+    spatial: Tensor | None = None  # (B, S) float32: where in the image things are, for sFID; None if there are none
 
 
 class FeatureNetwork(Protocol):
-    """What the metrics need to know of a network."""
+    """Interface of a network to the metrics."""
 
     name: str
     dimensions: int  # D

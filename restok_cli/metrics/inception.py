@@ -58,7 +58,7 @@ class Inception(FeatureExtractorInceptionV3):
         return (pool.to(self.device) @ self.fc.weight.T).cpu()
 
     def _keep_spatial(self, _module: nn.Module, _inputs: tuple, output: Tensor) -> None:
-        # flattened as TensorFlow lays pictures out, channels last
+        # flattened as TensorFlow lays images out, channels last
         self.spatial = output[:, :SPATIAL_CHANNELS].movedim(1, -1).flatten(1)
 
 

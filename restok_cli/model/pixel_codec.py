@@ -83,7 +83,7 @@ class PixelEncoder(nn.Module):
 
 
 class PixelDecoder(nn.Module):
-    """(B, feature_channels, h, w) -> (B, 3, H, W) pictures, about [0, 1] and not clamped.
+    """(B, feature_channels, h, w) -> (B, 3, H, W) images, about [0, 1] and not clamped.
 
     It computes in the dtype of its weights, or of autocast, and the last convolution in float32: rounding there would
     be seen.

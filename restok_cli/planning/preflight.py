@@ -27,7 +27,7 @@ STEPS = 2  # the first one warms up; the second has the discriminator, and gives
 
 
 class Preflight(NamedTuple):
-    """What two steps tell of a run."""
+    """Findings of two steps of a run."""
 
     parameters: int
     memory: int  # bytes at its highest: of the GPU, else of the process
@@ -63,7 +63,7 @@ def preflight(config: RunConfig, run_path: Path, train: Train, device: torch.dev
 
 
 def shortened(config: RunConfig) -> RunConfig:
-    """The same run, but with all that comes in it within two steps."""
+    """A config with all that comes in the run, within two steps."""
     every = dict.fromkeys(("log_every", "validate_every", "preview_every", "save_every"), STEPS)
     changes: dict[str, Any] = {
         "schedule": config.schedule.model_copy(update=every | {"log_every": 1, "max_steps": STEPS, "keep_every": None})
@@ -75,7 +75,7 @@ def shortened(config: RunConfig) -> RunConfig:
 
 
 def look(folder: Path, device: torch.device, batch_size: int) -> Preflight:
-    """What the two steps in `folder` tell."""
+    """Read the findings of the two steps in `folder`."""
     lines = read_json_lines(folder / METRICS_FILE)
     last = [line for line in lines if "images_per_second" in line][-1]
     if device.type == "cuda":

@@ -78,7 +78,7 @@ OneKind = TypeVar("OneKind", TokenizerFolder, HarFolder)
 
 
 class _Header(BaseModel):
-    """What a `config.json` of ours says beside format and kind."""
+    """Fields of a `config.json` of ours beside format and kind."""
 
     config: Fields
 
@@ -122,7 +122,7 @@ def copy_model(model: ModelFolder, folder: Path) -> None:
 
 
 def model_files(model: ModelFolder) -> list[Path]:
-    """What a model consists of: config, weights and, where they are there, card and checksums; no tokenizer.
+    """Files of a model: config, weights and, where they are there, card and checksums; no tokenizer.
 
     Raises RestokError where the weights are damaged, so that they are not spread.
     """
@@ -191,7 +191,7 @@ def load_model(folder: TokenizerFolder, device: torch.device, dtype: torch.dtype
 @overload
 def load_model(folder: HarFolder, device: torch.device, dtype: torch.dtype = ...) -> Har: ...
 def load_model(folder: ModelFolder, device: torch.device, dtype: torch.dtype = torch.float32) -> Tokenizer | Har:
-    """What a model folder holds, in evaluation mode, with no second copy of the weights in memory.
+    """Load the model in a folder, in evaluation mode, with no second copy of the weights in memory.
 
     On a GPU the pixel decoder is in float16 where the rest has 16 bits. Raises RestokError where its files are damaged.
     """
@@ -239,7 +239,7 @@ def load_for_use(folder: TokenizerFolder, device: torch.device, dtype: torch.dty
 @overload
 def load_for_use(folder: HarFolder, device: torch.device, dtype: torch.dtype = ...) -> Har: ...
 def load_for_use(folder: ModelFolder, device: torch.device, dtype: torch.dtype = torch.float32) -> Tokenizer | Har:
-    """The same as fast as it goes: on a CPU rewritten for it, and not to be trained, saved or moved any more."""
+    """Load a model for use alone: on a CPU rewritten for it, and not to be trained, saved or moved any more."""
     module = load_model(folder, device, dtype)
     if can_rewrite(device, dtype):
         rewrite(module)
@@ -313,7 +313,7 @@ def check_tensors(
 
 
 def open_model(folder: Path) -> ModelFolder:
-    """What the model folder `folder` holds, of whichever kind.
+    """Open the model folder `folder`, of whichever kind.
 
     Raises UsageError where it is not one or is too large for this machine, RestokError where its config is damaged.
     """

@@ -22,7 +22,7 @@ from restok_cli.settings.training import RunConfig, RunKind, TokenizerRunConfig
 
 
 class Told(NamedTuple):
-    """What a training command was told to do."""
+    """Settings that a training command was given."""
 
     kind: RunKind
     layers: list[Layer]
@@ -46,7 +46,7 @@ def read_told(
     batch_size: int | None,
     seed: int | None,
 ) -> Told:
-    """What a training command was told to do; where it resumes and names no settings, what its run was told.
+    """Settings that a training command was given; where it resumes and names no settings, what its run was told.
 
     A run that resumes has the lengths that it began with. Raises UsageError for what cannot be read.
     """
@@ -92,7 +92,7 @@ def complete_config(
 
 
 def har_facts(tokenizer: Path, config: TokenizerConfig, data: str, num_classes: int) -> Layer:
-    """What a tokenizer and a data set decide of a generator's config."""
+    """Settings of a generator that its tokenizer and data set decide."""
     facts = {"codebook_size": config.codebook_size, "num_codes": config.num_latent_tokens, "num_classes": num_classes}
     places = {"model": f"the tokenizer {tokenizer}", "model.num_classes": f"the data set {data}"}
     return Layer("facts", {"model": facts}, places)

@@ -22,7 +22,7 @@ from restok_cli.settings.training import HarRunConfig
 
 
 class Coded(NamedTuple):
-    """What pictures show, and their codes, on the device."""
+    """Class ids of images, and their codes, on the device."""
 
     class_ids: Tensor  # int64 (B,), -1 where there are no classes
     codes: Tensor  # int64 (B, L)

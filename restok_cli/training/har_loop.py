@@ -25,7 +25,7 @@ from restok_cli.processes import Agreement, barrier, rank, world_size
 from restok_cli.settings.training import HarRunConfig
 from restok_cli.training.code_source import Coded, CodeSource
 from restok_cli.training.compiling import compile_model, is_wanted
-from restok_cli.training.health import Health
+from restok_cli.training.monitor import Health, Window, mean_of
 from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import (
     copy_to_all,
@@ -42,7 +42,6 @@ from restok_cli.training.run import RunFolder, announce, check_same
 from restok_cli.training.stopping import Arriving, interrupted, stop_signals
 from restok_cli.training.update import Update, autocast
 from restok_cli.training.warm_start import recompute_activations, take_weights
-from restok_cli.training.window import Window, mean_of
 
 
 class HarState:
@@ -169,13 +168,13 @@ def train_step(
     schedule = config.schedule
     size, my_numbers = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
     seed_step(schedule.seed, step)
-    hidden = torch.rand(schedule.batch_size) < config.model.class_dropout  # of the whole step, as all processes see it
+    uniforms = torch.rand(schedule.batch_size)  # of the whole step, as all processes see it
     terms = []
     for number in my_numbers:
         with state.window.waiting():
             class_ids, codes = next(batch_iterator)
-        mine = hidden[number * size : (number + 1) * size].to(state.device, non_blocking=True)
-        class_ids = torch.where(mine, state.har.null_class, model_classes(class_ids, config.model))
+        mine = uniforms[number * size : (number + 1) * size].to(state.device, non_blocking=True)
+        class_ids = state.har.class_embedding.drop(model_classes(class_ids, config.model), mine)
         seed_step(schedule.seed, step, number)  # dropout inside the model
         with sync_gradients(in_training, number == my_numbers[-1]):
             with autocast(state.device, config.compute.precision):

@@ -26,7 +26,7 @@ class Data(Protocol):
 
 
 def history(config: RunConfig, metrics_file: Path, step: int, data: Data, init: str | None) -> Training:
-    """What there is to say of the model after `step`; `metrics_file` has the numbers that the run logged until then."""
+    """The record of the model after `step`; `metrics_file` has the numbers that the run logged until then."""
     preset, changes = nearest_preset(config)
     validation_step, validation = last_numbers(metrics_file, "validation_")
     _, losses = last_numbers(metrics_file, "loss")

@@ -1,4 +1,4 @@
-"""What a run was started with, each time: the command, the versions, the device and the data."""
+"""Launches of a run, each with the command, the versions, the device and the data."""
 
 import os
 import platform

@@ -86,7 +86,7 @@ def whole_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def whole_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The same of an optimizer, its entries under the names of the weights they belong to; empty before its first step.
+    """State of an optimizer over all processes, by the names of the weights that it belongs to; empty before a step.
 
     Asked then, torch would make a state by a step of rate 0, and Adam's corrections would count it for ever.
     """
@@ -122,7 +122,7 @@ def from_first(value: Tensor) -> None:
 
 
 def gather_in_turn(mine: list[Any]) -> list[Any]:
-    """What all processes made of things dealt out to them in turn, in the order of the things, in every process."""
+    """Merge the ranks' lists, in every process, into the order in which their items were dealt out."""
     return [value for turn in zip_longest(*gather(mine)) for value in turn if value is not None]
 
 

@@ -160,7 +160,7 @@ class RunFolder:
             self.trackers.log_picture(step, self.preview_file(step))
 
     def describe(self, step: int, data: Data) -> Describe:
-        """What puts the card of the model after a step, trained on `data`, into its folder."""
+        """A function that writes the card of the model after a step, trained on `data`, into its folder."""
         training = history(self.config, self.path / METRICS_FILE, step, data, self.init)
         return partial(write_card, record=Record(training=training))
 

@@ -12,7 +12,7 @@ from restok_cli.training.frozen import build, normalisation, open_frozen
 
 
 class TeacherFeatures(NamedTuple):
-    """What a teacher sees in pictures, float32."""
+    """Features of a teacher, float32."""
 
     image: Tensor  # (B, T): of its class token, or the mean of the patches where it has none
     patches: Tensor  # (B, T, h, w): one for each image token of the tokenizer

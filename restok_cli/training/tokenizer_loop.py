@@ -23,7 +23,7 @@ from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import save_tokenizer
 from restok_cli.processes import Agreement, rank, world_size
 from restok_cli.settings.training import TokenizerRunConfig
-from restok_cli.training.adversary import Adversary
+from restok_cli.training.adversarial.adversary import Adversary
 from restok_cli.training.codebook import (
     CodeCounts,
     UseOfPossible,
@@ -33,15 +33,14 @@ from restok_cli.training.codebook import (
     use_numbers,
 )
 from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model, is_wanted
-from restok_cli.training.health import Health
 from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
+from restok_cli.training.monitor import Health, Window, mean_of
 from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import copy_to_all, gather_in_turn, micro_batch_numbers, sync_gradients
 from restok_cli.training.run import RunFolder, announce
 from restok_cli.training.stopping import Arriving, interrupted, stop_signals
 from restok_cli.training.update import Update, autocast
 from restok_cli.training.warm_start import recompute_activations, reset_convolutions, take_weights
-from restok_cli.training.window import Window, mean_of
 
 DATA_REMEDY = "raise data.num_workers (the result stays the same), or prepare the data set with --resize"
 

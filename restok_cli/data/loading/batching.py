@@ -34,7 +34,7 @@ Item = TypeVar("Item")
 
 
 class Batch(NamedTuple):
-    """Pictures and what they show."""
+    """Images and what they show."""
 
     images: torch.Tensor  # uint8 (B, 3, H, W)
     class_ids: torch.Tensor  # int64 (B,), -1 where the data set has no classes
@@ -116,16 +116,16 @@ class BrokenSamples:
 
 
 def verify_advice(folder: Path) -> str:
-    """What to do about a data set in `folder` with too many broken samples."""
+    """Advice about a data set in `folder` with too many broken samples."""
     return f"`restok prepare verify {folder}` finds them all; prepare the data set again"
 
 
 class Loaded(NamedTuple):
-    """What a worker hands over: a batch, and why the samples that others had to stand in for are broken, by key."""
+    """Delivery of a worker: a batch, and why the samples that others had to stand in for are broken, by key."""
 
     batch: Batch | None  # None where too many were
     broken: dict[str, str]
-    beside: frozenset[str] = frozenset()  # extensions of pictures that streamed samples have beside their own
+    beside: frozenset[str] = frozenset()  # extensions of images that streamed samples have beside their own
 
 
 def load(
@@ -135,7 +135,7 @@ def load(
     sampler: Iterable | None = None,
     batch_sampler: Iterable | None = None,
 ) -> Iterator[Any]:
-    """What `dataset` holds, in the samplers' order where it has none of its own: read by workers, or here if 0.
+    """Iterate over `dataset`, in the samplers' order where it has none of its own: read by workers, or here if 0.
 
     On any way out the workers end, also those that wait for a disk or the net. Raises the errors that they hand over
     as values, RuntimeError where one was killed.
@@ -192,7 +192,7 @@ def unpack(packed: bytes) -> Any:
 
 
 def to_device(loaded: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """What was loaded, on `device`; a GPU fetches it, from memory that stays in its place, while the next is made.
+    """Move what was loaded to `device`; a GPU fetches it from memory that stays in place, while the next is made.
 
     DataLoader would pin that memory in a thread, which prints a traceback where a worker was killed.
     """
@@ -208,7 +208,7 @@ def begin_worker(told: Connection, _worker: int) -> None:
     """Set up a worker, which leaves when it is told to, or when the main process is gone.
 
     Ctrl-C, a hang-up and SIGTERM, which often go to all processes at once, are for the main process alone. It finishes
-    its step, for which it may need more pictures, saves, and then tells its workers that there is no more to do.
+    its step, for which it may need more images, saves, and then tells its workers that there is no more to do.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

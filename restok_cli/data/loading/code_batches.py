@@ -12,7 +12,7 @@ from restok_cli.processes import check_division
 
 
 class CodeBatch(NamedTuple):
-    """Codes, and what their pictures show."""
+    """Codes, and what their images show."""
 
     codes: torch.Tensor  # int64 (B, L)
     class_ids: torch.Tensor  # int64 (B,), -1 where the data set has no classes

@@ -36,7 +36,7 @@ def find_jpeg_decoder() -> Callable[[bytes], torch.Tensor]:
     """torchvision's, of JPEG files to uint8 (1, 3 or 4, H, W); where it has none, which is noted, Pillow's.
 
     The first call brings all of torchvision along: two seconds. Its successor, torchcodec, is no substitute: it turns
-    pictures as their EXIF says, which the field's numbers are computed without.
+    images as their EXIF says, which the field's numbers are computed without.
     """
     smallest = BytesIO()
     Image.new("L", (1, 1)).save(smallest, "JPEG")

@@ -44,7 +44,7 @@ def batches(
 ) -> Generator[Batch, None, None]:
     """Training batches from step `first_step` on, without end: the same for any number of workers and processes.
 
-    `batch_size` counts the pictures of a step over all `world_size` processes. A step is cut into micro-batches of
+    `batch_size` counts the images of a step over all `world_size` processes. A step is cut into micro-batches of
     `micro_batch_size`, by default one for each process; process `rank` gets every `world_size`-th of them, one at a
     time. Every sample comes exactly once an epoch, however large the batch.
 
@@ -86,7 +86,7 @@ def batches(
 
 
 class _Pictures(Dataset):
-    """What DataLoader asks for batches. An error comes back as a value: raised, it would bring a worker's traceback."""
+    """Dataset of batches for DataLoader. Errors come back as values: raised, they would bring a worker's traceback."""
 
     def __init__(self, split: Split, transform: Transform, num_allowed: int):
         self.split, self.transform, self.num_allowed = split, transform, num_allowed
@@ -164,7 +164,7 @@ def load_views(
 
 
 class _Views(Dataset):
-    """What DataLoader asks for views; errors come back as values here too."""
+    """Dataset that DataLoader asks for views; errors come back as values here too."""
 
     def __init__(self, split: Split, image_size: tuple[int, int], views: Views):
         self.split, self.image_size = split, image_size

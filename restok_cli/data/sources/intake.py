@@ -1,4 +1,4 @@
-"""What becomes of a picture file on its way into a data set: kept byte for byte, changed for a reason, or refused.
+"""Intake of a picture file into a data set: kept byte for byte, changed for a reason, or refused.
 
 Kept is what every loader reads: JPEG, PNG and WebP of one frame with 8 bits per channel.
 """
@@ -21,7 +21,7 @@ Check = Literal["quick", "full"]
 
 
 class Rules(NamedTuple):
-    """What to do with pictures.
+    """Treatment of pictures.
 
     The check `full` decodes every picture. `quick` reads headers and structure: it finds files that are no pictures,
     that are cut short or, of PNG, have a wrong checksum, but not damage inside of JPEG and WebP.

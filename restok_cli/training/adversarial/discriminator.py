@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList, register_parametrization
 
 from restok_cli.settings.training import DINO, DiscriminatorConfig
-from restok_cli.training.diff_augment import window
+from restok_cli.training.adversarial.diff_augment import window
 from restok_cli.training.frozen import normalisation, open_frozen
 
 FIT_DRAWS = 3  # random numbers for one look at one picture
