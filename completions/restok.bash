@@ -13,6 +13,11 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 auto
             )
             ;;
+        'auto|float32|bf16')
+            words=(
+                auto float32 bf16
+            )
+            ;;
         'class names')
             words=(
                 imagenet
@@ -177,11 +182,6 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
         files)
             paths=-f
             ;;
-        'float32|bf16')
-            words=(
-                float32 bf16
-            )
-            ;;
         folders)
             paths=-d
             ;;
@@ -211,7 +211,8 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
             ;;
         limits)
             words=(
-                gfid= rfid= fid= sfid= is= precision= recall= kid= psnr= ssim= ms-ssim= lpips= mse= codebook= nll=
+                gfid= rfid= fid= sfid= is= precision= recall= kid= psnr= ssim= ms-ssim= lpips= mse= codebook_usage=
+                codebook_entropy= codebook_perplexity= nll=
             )
             ;;
         metric)
@@ -423,8 +424,8 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok reconstruct')
             commands=()
             options=(
-                --model --output -o --tokens --split --no-crop --max-decoded-pixels --max-member-bytes --grid --ladder
-                --batch-size --overwrite --device --dtype --json --help -h
+                --model --output -o --num-codes --split --no-crop --max-decoded-pixels --max-member-bytes --grid
+                --ladder --batch-size --overwrite --device --dtype --json --help -h
             )
             arguments=() others=pictures
             ;;
@@ -449,7 +450,7 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok decode')
             commands=()
             options=(
-                --model --output -o --tokens --batch-size --overwrite --device --dtype --json --help -h
+                --model --output -o --num-codes --batch-size --overwrite --device --dtype --json --help -h
             )
             arguments=(files) others=
             ;;
@@ -457,7 +458,7 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
             commands=()
             options=(
                 --metric --reference --split --crop --max-decoded-pixels --max-member-bytes --features
-                --inception-weights --vgg-weights --timm-weights --model --tokens --plot --fail-under --compare
+                --inception-weights --vgg-weights --timm-weights --model --num-codes --plot --fail-under --compare
                 --make-reference --output -o --reference-pictures --cache --no-cache --batch-size --num-processes
                 --overwrite --device --json --help -h
             )
@@ -622,7 +623,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --max-member-bytes) kind=nothing pending=1 ;;
                 --num-processes) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
-                --dtype) kind='float32|bf16' pending=1 ;;
+                --dtype) kind='auto|float32|bf16' pending=1 ;;
             esac
             ;;
         'restok prepare verify')
@@ -668,7 +669,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
             case $2 in
                 --model) kind=models pending=1 ;;
                 --output | -o) kind=files pending=1 ;;
-                --tokens) kind=nothing pending=1 ;;
+                --num-codes) kind=nothing pending=1 ;;
                 --split) kind='validation|train' pending=1 ;;
                 --max-decoded-pixels) kind=nothing pending=1 ;;
                 --max-member-bytes) kind=nothing pending=1 ;;
@@ -676,7 +677,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --ladder) kind=files pending=1 ;;
                 --batch-size) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
-                --dtype) kind='float32|bf16' pending=1 ;;
+                --dtype) kind='auto|float32|bf16' pending=1 ;;
             esac
             ;;
         'restok generate')
@@ -703,7 +704,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --num-processes) kind=auto pending=1 ;;
                 --quantize) kind=int8 pending=1 ;;
                 --device) kind=devices pending=1 ;;
-                --dtype) kind='float32|bf16' pending=1 ;;
+                --dtype) kind='auto|float32|bf16' pending=1 ;;
             esac
             ;;
         'restok encode')
@@ -715,17 +716,17 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --max-member-bytes) kind=nothing pending=1 ;;
                 --batch-size) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
-                --dtype) kind='float32|bf16' pending=1 ;;
+                --dtype) kind='auto|float32|bf16' pending=1 ;;
             esac
             ;;
         'restok decode')
             case $2 in
                 --model) kind=models pending=1 ;;
                 --output | -o) kind=files pending=1 ;;
-                --tokens) kind=nothing pending=1 ;;
+                --num-codes) kind=nothing pending=1 ;;
                 --batch-size) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
-                --dtype) kind='float32|bf16' pending=1 ;;
+                --dtype) kind='auto|float32|bf16' pending=1 ;;
             esac
             ;;
         'restok evaluate')
@@ -741,7 +742,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --vgg-weights) kind=files pending=1 ;;
                 --timm-weights) kind=files pending=1 ;;
                 --model) kind=models pending=1 ;;
-                --tokens) kind=all pending=1 ;;
+                --num-codes) kind=all pending=1 ;;
                 --plot) kind=files pending=1 ;;
                 --fail-under) kind=limits pending=1 ;;
                 --compare) kind=files pending=2 ;;

@@ -15,9 +15,9 @@ import typer
 
 from restok_cli.cli import app
 from restok_cli.commands.models import HUB_MODELS
-from restok_cli.commands.options import DEVICE_TYPES
 from restok_cli.data.shards.dataset import SAMPLE_FOLDER, read_manifest
 from restok_cli.data.sources.imagenet import read_classes
+from restok_cli.devices import DEVICE_TYPES
 from restok_cli.metrics.backbones import NETWORKS
 from restok_cli.metrics.table import METRICS
 from restok_cli.model.config import Config, section_of
@@ -149,7 +149,7 @@ def values_of(path: tuple[str, ...], parameter, annotation: object, context: typ
             return Values("auto", ("auto",))
         case _, "--batch-size", "N":  # that of commands which find it out themselves
             return Values("auto", ("auto",))
-        case "evaluate", "--tokens", _:
+        case "evaluate", "--num-codes", _:
             return Values("all", ("all",))
         case _, "--class-names", _:
             return Values("class names", ("imagenet",), "files")
@@ -163,7 +163,7 @@ def values_of(path: tuple[str, ...], parameter, annotation: object, context: typ
             return NOTHING
         case "push", _, "OWNER/NAME":
             return NOTHING
-        case "reconstruct", "--tokens", _:
+        case "reconstruct", "--num-codes", _:
             return NOTHING
         case _, _, "M":
             return Values("models", ("sample", *(model.name for model in HUB_MODELS)), "folders")

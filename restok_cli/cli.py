@@ -34,7 +34,7 @@ from restok_cli.commands import (
     train_tokenizer,
 )
 from restok_cli.console import tell
-from restok_cli.errors import Failed, Interrupted, RestokError, Unmet, UsageError
+from restok_cli.errors import Done, Failed, Interrupted, RestokError, Unmet, UsageError
 from restok_cli.files import DISK_FULL, expand_home
 from restok_cli.processes import leave, leave_words, rank, world_size
 
@@ -53,8 +53,18 @@ class InOrder(TyperGroup):
         return ["prepare", *(name for name in super().list_commands(ctx) if name != "prepare")]
 
 
+FORMER_NAMES = {"num_codes": "--tokens"}  # of options, by their parameters: taken still, but shown nowhere
+
+
 class Command(TyperCommand):
     """A command that knows from its own options what may be done in several processes, and about lack of memory."""
+
+    def make_parser(self, context: typer.Context) -> Any:
+        parser = super().make_parser(context)
+        for parameter in self.get_params(context):
+            if former := FORMER_NAMES.get(parameter.name or ""):
+                parser.add_option(parameter, [former], dest=parameter.name)
+        return parser
 
     def invoke(self, context: typer.Context) -> object:
         writes = not context.params.keys().isdisjoint(("overwrite", "private"))  # here, or on the hub
@@ -145,6 +155,8 @@ def run(arguments: list[str] | None = None) -> int:
         command = error.ctx.command_path if error.ctx else "restok"
         message = error.format_message().rstrip(".").replace("Value error, ", "")  # which are pydantic's words
         return _fail(f"{message}. Try '{command} --help'.", EXIT_USAGE)
+    except Done:
+        return 0
     except Failed as error:
         return _fail(str(error), error.code)
     except Interrupted as error:
@@ -207,7 +219,7 @@ def expand_paths(word: str) -> str:
 
 
 def spare_memory(options: dict[str, Any]) -> str:
-    """What helps where memory runs out, of what the command has."""
+    """Advice for a command that runs out of memory, by the options that it has."""
     advice = []
     if "assignments" in options:  # in training --batch-size is part of the recipe, and how it is cut is not
         advice.append("a smaller schedule.micro_batch_size by --set")

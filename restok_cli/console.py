@@ -1,4 +1,4 @@
-"""What a person sees: progress and notes on stderr, results on stdout. All of it is escaped here, once."""
+"""Output for people: progress and notes on stderr, results on stdout. All of it is escaped here, once."""
 
 import os
 import re
@@ -31,6 +31,17 @@ muted: list[bool] = []  # not empty while nothing is to be said
 def counted(count: int, what: str, plural: str | None = None) -> str:
     """'1 picture', '2 pictures'."""
     return f"{count} {what if count == 1 else plural or what + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people, in the two largest units that they have."""
+    if seconds < 99.5:
+        return counted(round(seconds), "second")
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} minutes"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
 
 
 def readable(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What a user can cause. Each message is one line: what was wrong, what was expected, what to do.
+"""Errors that a user can cause. Each message is one line: what was wrong, what was expected, what to do.
 
 Only `cli` turns these into exit codes; everything else just raises them.
 """
@@ -31,6 +31,10 @@ class Interrupted(BaseException):
     def __init__(self, signal_number: int, message: str):
         super().__init__(message)
         self.signal_number = signal_number
+
+
+class Done(BaseException):
+    """Other processes have done the work of this command: there is nothing left to do, and nothing went wrong."""
 
 
 class Failed(RestokError):

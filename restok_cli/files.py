@@ -34,6 +34,14 @@ LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.(tmp|old)")
 FILE_SUFFIXES = (".jpeg", ".jpg", ".jsonl", ".npz", ".png", ".safetensors", ".tar", ".webp", ".zip")
 
 
+def parse_model(text: str | Path) -> Path:
+    """The model that the command line names: `sample` is the one that comes with restok, as with DATA.
+
+    A folder of that name is ./sample, which is why this reads the word before it becomes a path.
+    """
+    return SAMPLE_MODEL if str(text) == "sample" else Path(text)
+
+
 def expand_home(path: str) -> str:
     """The path with a ~ at its start as the home folder. Raises UsageError where nobody knows that."""
     if path != "~" and not path.startswith("~/"):
@@ -186,7 +194,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder: it appears at `path` with everything written in the block, replacing what was there."""
+    """A folder, whole or not at all: at `path`, with all that the block wrote, in the place of what was there."""
     path = Path(path).resolve()  # through a link, the folder behind it is replaced and the link stays
     with temporary_folder(path) as temporary:
         yield temporary
@@ -270,7 +278,7 @@ def _clear(entry: Path, path: Path) -> None:
         entry.unlink(missing_ok=True)
 
 
-def check_output_folder(path: Path, overwrite: bool, is_ours: Callable[[str], bool]) -> None:
+def check_output_folder(path: Path, overwrite: bool, is_ours: Callable[[str], object]) -> None:
     """Check that results may go to the folder `path`: it is new or empty, or may be overwritten.
 
     `is_ours` says of a file in it (its relative path, with slashes) whether the command that writes there made it.

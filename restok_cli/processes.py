@@ -15,12 +15,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import gcd
 from pathlib import Path
 from select import select
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from restok_cli.errors import Failed, Interrupted, RestokError, UsageError
+from restok_cli.errors import Done, Failed, Interrupted, RestokError, UsageError
 from restok_cli.machine import available_cores
 
 if TYPE_CHECKING:
@@ -111,12 +112,12 @@ def parse_num_processes(text: str | int) -> int:
 
 
 def run_in_processes(count: int) -> None:
-    """Start this command line `count` times, wait for all, and leave with their exit code; in them, just return.
+    """Start this command line `count` times and wait for all; in each of them, just return.
 
     Also returns where one process is enough, and where somebody else has already started several. To be called before
     anything is written.
 
-    Raises Failed where a process failed, Interrupted after a signal, once all have ended.
+    Raises, once all have ended, Done where they did the work, Failed where one failed, Interrupted after a signal.
     """
     if world_size() > 1:
         if count not in (1, world_size()):
@@ -153,7 +154,7 @@ def run_in_processes(count: int) -> None:
             raise Interrupted(error.sigval, first.text if first else "interrupted") from None
         finally:
             del os.environ[LAST_WORDS]
-    raise Failed(0, "")
+    raise Done
 
 
 def _check_address() -> None:
@@ -168,7 +169,7 @@ def _check_address() -> None:
 
 
 class Words(NamedTuple):
-    """What a process says at its end, with what exit code, and when."""
+    """The last message of a process, with its exit code and the time."""
 
     text: str
     code: int
@@ -194,7 +195,7 @@ def _last_words(folder: Path) -> dict[int, Words]:
 
 
 def _first_failure(exit_codes: dict[int, int], words: dict[int, Words]) -> Failed:
-    """What the process that failed first has to say. `exit_codes` are of those that failed, or were stopped for it."""
+    """The message of the process that failed first. `exit_codes` are of those that failed, or were stopped for it."""
     for number, code in exit_codes.items():
         if number not in words and code not in (-signal.SIGTERM, 128 + signal.SIGTERM):
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
@@ -287,6 +288,22 @@ def local_device(device: "torch.device") -> "torch.device":
     if index >= seen:
         raise UsageError(f"there are more processes on this machine than GPUs ({seen}); give --num-processes auto")
     return torch.device("cuda", index)
+
+
+def check_division(batch_size: int, micro_batch_size: int | None, world_size: int) -> int:
+    """The number of pictures in a micro-batch: as given, or all of a process's share of the batch.
+
+    Raises UsageError where the batch cannot be cut into micro-batches of that size, as many for each process.
+    """
+    size = micro_batch_size or max(batch_size // world_size, 1)
+    if batch_size % (size * world_size):
+        smaller = gcd(size, batch_size // world_size)
+        way_out = f" or --set schedule.micro_batch_size={smaller}" if batch_size % world_size == 0 else ""
+        raise UsageError(
+            f"a batch of {batch_size} cannot be cut into micro-batches of {size} for {world_size} process"
+            f"{'es' if world_size > 1 else ''}; make the batch size a multiple of {size * world_size}{way_out}"
+        )
+    return size
 
 
 def gather(value: Any) -> list[Any]:

@@ -142,7 +142,7 @@ def readers(folder: Path) -> dict[str, Callable[[], object]]:
     from restok_cli.data.sources.texts import read_names
     from restok_cli.data.streams import read_stream
     from restok_cli.errors import PictureError
-    from restok_cli.metrics.pictures import open_pictures
+    from restok_cli.metrics.image_sets import open_images
     from restok_cli.metrics.reference import read_statistics
     from restok_cli.settings.yaml_file import read_yaml
 
@@ -152,7 +152,7 @@ def readers(folder: Path) -> dict[str, Callable[[], object]]:
         return [picture.key if isinstance(picture.data, bytes) else str(picture.data) for picture in found]
 
     def pictures(name: str) -> list[str]:
-        opened, found = open_pictures(str(folder / name), "all", max_bytes=LIMIT), []
+        opened, found = open_images(str(folder / name), "all", max_bytes=LIMIT), []
         for index in range(opened.count):
             try:
                 opened.open(index)
@@ -194,8 +194,8 @@ def readers(folder: Path) -> dict[str, Callable[[], object]]:
         "training: member": lambda: streamed("tars/a.tar"),
         "training: sparse": lambda: streamed("sparse.tar"),
         "shard: gzip": lambda: Shard(folder / "packed/train-000000.tar.gz", info, 0)._read_at(0, 512),
-        "npz: pictures": lambda: open_pictures(str(folder / "pictures.npz"), "all", max_pixels=10**6),
-        "npz: lying pictures": lambda: open_pictures(str(folder / "lying.npz"), "all"),
+        "npz: pictures": lambda: open_images(str(folder / "pictures.npz"), "all", max_pixels=10**6),
+        "npz: lying pictures": lambda: open_images(str(folder / "lying.npz"), "all"),
         "npz: codes": lambda: read_codes(folder / "codes.npz"),
         "npz: lying codes": lambda: read_codes(folder / "lying.npz"),
         "npz: statistics": lambda: read_statistics(folder / "statistics.npz"),
@@ -205,7 +205,7 @@ def readers(folder: Path) -> dict[str, Callable[[], object]]:
         "config": lambda: read_yaml(folder / "config.yaml"),
         "aliases": lambda: read_yaml(folder / "aliases.yaml"),
         "data set": lambda: open_dataset(folder / "packed"),
-        "list of pictures": lambda: open_pictures(str(folder / "pictures"), "all"),
+        "list of pictures": lambda: open_images(str(folder / "pictures"), "all"),
         "picture": lambda: read_file(folder / "pictures/a.png", "a.png", LIMIT),
         "parquet": rows,
     }

@@ -20,8 +20,8 @@ from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.released import from_released, released_shapes
 from restok_cli.settings.training import DINO
-from restok_cli.training.diff_augment import AUGMENT_DRAWS, CUTOUT, MAX_SHIFT
-from restok_cli.training.discriminator import Dino, DinoDiscriminator
+from restok_cli.training.adversarial.diff_augment import AUGMENT_DRAWS, CUTOUT, MAX_SHIFT
+from restok_cli.training.adversarial.discriminator import Dino, DinoDiscriminator
 from restok_cli.training.losses import FIT_DRAWS, PADDING
 
 _spec = importlib.util.spec_from_file_location("golden_inputs", GOLDEN / "training" / "inputs.py")

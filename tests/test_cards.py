@@ -8,12 +8,13 @@ import pytest
 import torch
 import yaml
 from pictures import write_pictures
+from plain_models import plain_tokenizer
 
 from restok_cli import cli
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.errors import RestokError
 from restok_cli.pretrained.card import Record, card_text, read_record, record_text
-from restok_cli.pretrained.folder import fingerprint, load_tokenizer, open_har, open_tokenizer
+from restok_cli.pretrained.folder import fingerprint, open_har, open_tokenizer
 from restok_cli.settings.training import RUN_CONFIGS, merged, preset_names, read_preset
 from restok_cli.training.history import last_numbers, nearest_preset
 
@@ -115,7 +116,7 @@ def test_a_generator_has_its_tokenizers_card_beside_its_own(run, data, restok, t
     card, tokenizer = (folder / "README.md").read_text(), open_tokenizer(run)
     assert front_matter(card)["pipeline_tag"] == "unconditional-image-generation"
     assert "draws the 32 codes of a picture in 7 steps (1, 1, 1, 1, 4, 8, 16 codes), given one of 2 classes" in card
-    count = sum(p.numel() for p in load_tokenizer(run, torch.device("cpu")).parameters())
+    count = sum(p.numel() for p in plain_tokenizer(run, torch.device("cpu")).parameters())
     assert f"`tokenizer/` ({count:,} parameters, fingerprint `{fingerprint(tokenizer)[:16]}`)" in card
     assert "cross-entropy, nats per code" in card
 
@@ -156,7 +157,7 @@ def test_metrics_stand_in_the_card_with_n_reference_and_caveat(har, restok, tmp_
 
 
 def test_real_results_go_into_the_card(har, data, restok, tmp_path):
-    result = restok("evaluate", data, "--tokens", "1,32", "--model", har, "--metric", "psnr", "--json")
+    result = restok("evaluate", data, "--num-codes", "1,32", "--model", har, "--metric", "psnr", "--json")
     assert result.code == 0, result.err
     (tmp_path / "curve.json").write_text(result.out)
     assert restok("models", "card", har, "--metrics", tmp_path / "curve.json").code == 0

@@ -6,18 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from plain_models import plain_generator, plain_tokenizer
 from safetensors.torch import load_file, save_file
 
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.pretrained.folder import (
-    fingerprint,
-    load_for_use,
-    load_generator,
-    load_tokenizer,
-    open_tokenizer,
-    save_har,
-    save_tokenizer,
-)
+from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer, save_har, save_tokenizer
 
 CPU = torch.device("cpu")
 
@@ -31,7 +24,7 @@ def folders(tmp_path, tiny_tokenizer, tiny_har):
 
 def test_a_saved_tokenizer_computes_the_same(folders, tiny_tokenizer):
     images = torch.rand(2, 3, 32, 32)
-    loaded = load_tokenizer(folders / "run" / "model", CPU)
+    loaded = plain_tokenizer(folders / "run" / "model", CPU)
     assert not loaded.training
     assert torch.equal(loaded.encode(images), tiny_tokenizer.encode(images))
     assert torch.equal(loaded(images).images, tiny_tokenizer(images).images)
@@ -39,7 +32,7 @@ def test_a_saved_tokenizer_computes_the_same(folders, tiny_tokenizer):
 
 def test_a_model_for_use_keeps_no_file_in_memory(folders, tiny_tokenizer):
     weights = open_tokenizer(folders / "run").weights_file
-    stored = load_tokenizer(folders / "run", CPU)
+    stored = plain_tokenizer(folders / "run", CPU)
     assert str(weights) in Path("/proc/self/maps").read_text()  # so that it would be seen
     del stored
     used = load_for_use(open_tokenizer(folders / "run"), CPU)
@@ -50,26 +43,26 @@ def test_a_model_for_use_keeps_no_file_in_memory(folders, tiny_tokenizer):
 
 
 def test_a_generator_carries_its_tokenizer_and_class_names(folders, tiny_har):
-    generator = load_generator(folders / "har", CPU)
+    generator = plain_generator(folders / "har", CPU)
     codes = torch.zeros(1, 32, dtype=torch.int64)
     assert torch.equal(generator.har(torch.tensor([5]), codes), tiny_har(torch.tensor([5]), codes))
     assert generator.class_names[5] == "class 5"
-    assert generator.tokenizer.config == load_tokenizer(folders / "run", CPU).config
+    assert generator.tokenizer.config == plain_tokenizer(folders / "run", CPU).config
 
 
 def test_a_run_folder_and_a_generator_stand_for_their_tokenizer(folders):
-    expected = load_tokenizer(folders / "run" / "model", CPU).state_dict()
+    expected = plain_tokenizer(folders / "run" / "model", CPU).state_dict()
     for path in (folders / "run", folders / "har"):
-        assert all(torch.equal(expected[name], t) for name, t in load_tokenizer(path, CPU).state_dict().items())
+        assert all(torch.equal(expected[name], t) for name, t in plain_tokenizer(path, CPU).state_dict().items())
 
 
 def test_another_tokenizer_is_refused(folders, tiny_tokenizer):
-    load_generator(folders / "har", CPU, tokenizer_path=folders / "run")
+    plain_generator(folders / "har", CPU, tokenizer_path=folders / "run")
     with torch.no_grad():
         tiny_tokenizer.quantizer.codebook[0] += 1
     save_tokenizer(tiny_tokenizer, folders / "other")
     with pytest.raises(UsageError, match=r"another tokenizer than .*other; leave --tokenizer out"):
-        load_generator(folders / "har", CPU, tokenizer_path=folders / "other")
+        plain_generator(folders / "har", CPU, tokenizer_path=folders / "other")
 
 
 def test_fingerprint_changes_with_any_weight_and_not_with_the_place(folders, tiny_tokenizer):
@@ -84,18 +77,18 @@ def test_fingerprint_changes_with_any_weight_and_not_with_the_place(folders, tin
 
 def test_what_is_not_a_model_is_refused_with_the_command_that_makes_one(folders):
     with pytest.raises(UsageError, match=r"nowhere: no such folder.*restok train-tokenizer"):
-        load_tokenizer(folders / "nowhere", CPU)
+        plain_tokenizer(folders / "nowhere", CPU)
     (folders / "empty").mkdir()
     with pytest.raises(UsageError, match=r"empty is not a model: it holds no config.json; `restok train-har`"):
-        load_generator(folders / "empty", CPU)
+        plain_generator(folders / "empty", CPU)
     with pytest.raises(UsageError, match="holds a tokenizer, but a har is needed; `restok train-har` makes one"):
-        load_generator(folders / "run", CPU)
+        plain_generator(folders / "run", CPU)
     (folders / "empty" / "config.json").write_text('{"architectures": ["Bert"]}')
     with pytest.raises(UsageError, match="is not a restok model's; `restok models` says what is"):
-        load_tokenizer(folders / "empty", CPU)
+        plain_tokenizer(folders / "empty", CPU)
     (folders / "empty" / "config.json").write_text("{")
     with pytest.raises(RestokError, match="is wrong: invalid JSON"):
-        load_tokenizer(folders / "empty", CPU)
+        plain_tokenizer(folders / "empty", CPU)
 
 
 def test_damaged_weights_are_named(folders):
@@ -107,19 +100,19 @@ def test_damaged_weights_are_named(folders):
     with pytest.raises(
         RestokError, match=rf"model\.safetensors does not fit its config\.json in 1 .*: {name} is missing"
     ):
-        load_tokenizer(folders / "run", CPU)
+        plain_tokenizer(folders / "run", CPU)
     save_file(tensors | {"decoder.extra": torch.zeros(1)}, weights)
     with pytest.raises(RestokError, match=r"in 1 tensor: decoder\.extra has no place"):
-        load_tokenizer(folders / "run", CPU)
+        plain_tokenizer(folders / "run", CPU)
     save_file(tensors | {name: torch.zeros(3)}, weights)
     with pytest.raises(RestokError, match=rf"in 1 tensor: {name} is \(3,\) instead of \(32,\)"):
-        load_tokenizer(folders / "run", CPU)
+        plain_tokenizer(folders / "run", CPU)
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(RestokError, match=r"model\.safetensors cannot be read"):
-        load_tokenizer(folders / "run", CPU)
+        plain_tokenizer(folders / "run", CPU)
     weights.unlink()
     with pytest.raises(RestokError, match=r"model\.safetensors cannot be read"):
-        load_tokenizer(folders / "run", CPU)
+        plain_tokenizer(folders / "run", CPU)
 
 
 def test_a_config_with_an_impossible_value_is_named(folders):
@@ -128,4 +121,4 @@ def test_a_config_with_an_impossible_value_is_named(folders):
     header["config"]["num_latent_tokens"] = 33
     file.write_text(json.dumps(header))
     with pytest.raises(UsageError, match=r"config\.json: num_latent_tokens = 33 is not a power of two"):
-        load_tokenizer(folders / "run", CPU)
+        plain_tokenizer(folders / "run", CPU)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from damage import damages
+from plain_models import plain_generator, plain_tokenizer
 
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.pretrained.folder import load_generator, load_tokenizer, open_tokenizer
+from restok_cli.pretrained.folder import open_tokenizer
 
 CPU = torch.device("cpu")
 FILES = ("config.json", "model.safetensors", "checksums.json")
@@ -37,7 +38,7 @@ def test_damage_is_refused_by_name(model, part, name):
     for damaged in damages(file.read_bytes(), number=16):
         file.write_bytes(damaged)
         with pytest.raises((RestokError, UsageError), match=str(file.parent.resolve())):
-            load_generator(model, CPU)
+            plain_generator(model, CPU)
 
 
 def test_damaged_weights_are_not_published(fails, model):
@@ -51,10 +52,10 @@ def test_a_file_of_another_model_is_refused(tiny_models, tmp_path, name):
     folder = shutil.copytree(tiny_models / "tokenizer", tmp_path / "tokenizer")
     shutil.copyfile(tiny_models / "other" / name, folder / name)
     if name == "config.json":  # which they have in common
-        load_tokenizer(folder, CPU)
+        plain_tokenizer(folder, CPU)
     else:
         with pytest.raises(RestokError, match=r"model\.safetensors is not as it was written; copy or make the model"):
-            load_tokenizer(folder, CPU)
+            plain_tokenizer(folder, CPU)
 
 
 def test_the_tokenizer_of_another_generator_is_refused(fails, tiny_models, model):
@@ -66,7 +67,7 @@ def test_the_tokenizer_of_another_generator_is_refused(fails, tiny_models, model
 
 
 def test_a_model_without_checksums_is_loaded(bare, tiny_models):
-    ours, theirs = (load_generator(path, CPU) for path in (bare, tiny_models / "har"))
+    ours, theirs = (plain_generator(path, CPU) for path in (bare, tiny_models / "har"))
     for a, b in zip(ours[:2], theirs[:2], strict=True):
         assert all(map(torch.equal, a.state_dict().values(), b.state_dict().values()))
 

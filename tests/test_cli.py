@@ -81,6 +81,7 @@ def test_help_of_every_command_shows_an_example_that_exists(restok, command):
     assert result.code == 0 and result.err == ""
     examples = re.findall(r"^ +restok (\S+)", result.out, re.MULTILINE)
     assert examples and set(examples) <= {command[0] for command in COMMANDS if command}
+    assert not any(former in result.out for former in cli.FORMER_NAMES.values())
     lines = [line.strip() for line in result.out.splitlines()]
     wrapped = [
         line
@@ -162,7 +163,7 @@ def test_missing_and_wrong_options_are_usage_errors(fails, models):
         ("reconstruct nowhere.png --model tokenizer -o out", "nowhere.png: no such file or folder"),
         ("reconstruct empty --model tokenizer -o out", "empty holds no pictures"),
         ("reconstruct pictures --model pictures -o out", "pictures is not a model"),
-        ("reconstruct pictures --model tokenizer -o out --tokens 33", "this tokenizer makes 32 codes a picture"),
+        ("reconstruct pictures --model tokenizer -o out --num-codes 33", "this tokenizer makes 32 codes a picture"),
         ("reconstruct pictures/a.png pictures --model tokenizer -o out", "would both become a.png"),
         ("reconstruct pictures --model tokenizer -o other", "other already holds files"),
         ("generate --model har -o out --steps 9", "--steps 9: this model takes 1 to 7 steps"),

@@ -166,7 +166,7 @@ def test_what_is_no_code_cache_or_unfinished_is_told_with_the_command(folder, tm
     assert is_codes(tmp_path / "begun")
     with pytest.raises(UsageError, match=r"begun is unfinished; the same `restok prepare codes` again"):
         open_codes(tmp_path / "begun")
-    with pytest.raises(UsageError, match=r"no split valid \(did you mean validation\?\); they have train and"):
+    with pytest.raises(UsageError, match=r"no split valid \(did you mean validation\?\); it has train and"):
         open_codes(folder).split("valid")
     with pytest.raises(IndexError):
         open_codes(folder).split("train").codes(11, 0)

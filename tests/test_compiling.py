@@ -16,9 +16,9 @@ from restok_cli.metrics.lpips import Lpips
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.settings.training import DINO, HarRunConfig, TokenizerRunConfig, read_preset
+from restok_cli.training.adversarial.diff_augment import diff_augment
+from restok_cli.training.adversarial.discriminator import Dino, DinoDiscriminator, LeCam, PatchDiscriminator
 from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model, is_wanted
-from restok_cli.training.diff_augment import diff_augment
-from restok_cli.training.discriminator import Dino, DinoDiscriminator, LeCam, PatchDiscriminator
 from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses, discriminator_losses, pad_and_crop
 from restok_cli.training.teachers import Teacher
 from restok_cli.training.warm_start import recompute_activations

@@ -8,12 +8,12 @@ import sys
 import pytest
 import yaml
 
-from restok_cli.commands.runs import run_layers
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.settings import training as config
 from restok_cli.settings.changes import MAY_CHANGE, WEIGHT_FILES, differences
 from restok_cli.settings.layers import Layer, kind_of, known_keys, layers_of, rescaled, resolve, with_model
 from restok_cli.settings.recorded import read_config, write_config
+from restok_cli.settings.run_config import read_told
 from restok_cli.settings.training import (
     RUN_CONFIGS,
     DataConfig,
@@ -333,8 +333,8 @@ def test_every_preset_can_be_run_for_any_smaller_number_of_steps(kind):
 
 def test_a_run_that_resumes_has_the_lengths_that_it_began_with(tmp_path):
     def run(resume, max_steps):
-        layers, said = run_layers("tokenizer", tmp_path, resume, "sample", None, [], max_steps, None, None)
-        return resolve("tokenizer", layers).config, said
+        told = read_told("tokenizer", tmp_path, resume, "sample", None, [], max_steps, None, None)
+        return told.config, told.rescaling
 
     begun, said = run(False, 500)
     assert said

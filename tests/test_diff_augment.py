@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from restok_cli.training.diff_augment import AUGMENT_DRAWS, diff_augment, window
+from restok_cli.training.adversarial.diff_augment import AUGMENT_DRAWS, diff_augment, window
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from restok_cli.settings.training import DiscriminatorConfig, OptimizerConfig
-from restok_cli.training.discriminator import (
+from restok_cli.training.adversarial.discriminator import (
     DINO,
     DINO_DEPTHS,
     FIT_DRAWS,

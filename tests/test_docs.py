@@ -59,7 +59,7 @@ CANNOT_RUN = {
     r"^restok demo": "takes minutes; test_demo.py runs it with --quick",
     r"^restok models push (?!.*--dry-run)": "needs the hub; test_models_push.py runs it against a stand-in",
 }
-OTHER_PROGRAMS = ("python3", ".", "pip", "pytest", "ruff")
+OTHER_PROGRAMS = ("python3", ".", "pip", "pyright", "pytest", "ruff")
 
 
 class Command(NamedTuple):
@@ -85,6 +85,15 @@ def commands_of(page: Path) -> list[Command]:
             found.append(pending)
             pending = None
     return found
+
+
+def python_of(page: Path) -> str:
+    """Blocks of `python` one after the other, each line at the number that it has on the page."""
+    lines, inside = [], False
+    for line in page.read_text(encoding="utf-8").splitlines():
+        inside = line == "```python" or (inside and line != "```")
+        lines.append(line if inside and line != "```python" else "")
+    return "\n".join(lines)
 
 
 def pipelines(text: str) -> list[list[list[str]]]:
@@ -221,6 +230,15 @@ def test_every_command_of_a_page_runs(page, tiny_models, sample_data, tmp_path, 
             pipe(commands, monkeypatch, command.place)
             done += 1
     assert done
+
+
+def test_python_of_the_pages_runs(tiny_models, sample_data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stage(tmp_path, tiny_models, sample_data)
+    pages = [page for page in PAGES if python_of(page).strip()]
+    for page in pages:
+        exec(compile(python_of(page), page.name, "exec"), {})
+    assert pages and (tmp_path / "coarse-cat.png").is_file()
 
 
 def test_no_line_of_the_tables_is_left_over():

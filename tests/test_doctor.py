@@ -10,7 +10,7 @@ from collections import namedtuple
 import pytest
 import torch
 
-from restok_cli.commands import doctor_files, doctor_machine
+from restok_cli.diagnosis import downloads, environment, paths
 from restok_cli.metrics import inception
 from restok_cli.metrics.inception import URL_INCEPTION_V3
 
@@ -31,7 +31,7 @@ def offline(monkeypatch, tmp_path):
 
 def looked_at(check) -> dict[str, tuple[str, str, str]]:
     """What a check found: state, text and remedy by subject."""
-    return {subject: (state, text, remedy) for state, subject, text, remedy in doctor_machine.guarded("it", check)}
+    return {subject: (state, text, remedy) for state, subject, text, remedy in environment.guarded("it", check)}
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def cpu_only(monkeypatch):
     """A machine without any GPU, whatever this one is."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(doctor_machine, "GPU_DEVICES", ())
+    monkeypatch.setattr(environment, "GPU_DEVICES", ())
 
 
 def test_a_machine_with_nothing_wrong_is_told_what_it_lacks_and_how_to_get_it(restok, offline, cpu_only, tiny_models):
@@ -70,10 +70,10 @@ def test_damaged_weights_in_the_cache_are_a_problem_and_whole_ones_are_not(offli
     path = offline / "torch" / "checkpoints" / URL_INCEPTION_V3.rsplit("/", 1)[1]
     path.parent.mkdir(parents=True)
     path.write_bytes(b"whole")
-    state, text, remedy = looked_at(doctor_files.torch_weights)["Inception (96 MB)"]
+    state, text, remedy = looked_at(downloads.torch_weights)["Inception (96 MB)"]
     assert state == "problem" and str(path) in text and "delete it" in remedy
     monkeypatch.setattr(inception, "INCEPTION_SHA256_START", hashlib.sha256(b"whole").hexdigest()[:8])
-    assert looked_at(doctor_files.torch_weights)["Inception (96 MB)"][0] == "ok"
+    assert looked_at(downloads.torch_weights)["Inception (96 MB)"][0] == "ok"
 
 
 def test_a_check_that_breaks_is_a_problem_of_its_own_and_not_the_end(restok, offline, monkeypatch):
@@ -92,8 +92,8 @@ def test_a_check_that_breaks_is_a_problem_of_its_own_and_not_the_end(restok, off
 
 def test_versions_are_compared_with_what_restok_asks_for(monkeypatch):
     asked = ["torch>=2.6", "numpy>=99", "nosuchpackage>=1", 'nosuchplot>=3; extra == "plots"', 'no; extra == "test"']
-    monkeypatch.setattr(doctor_machine, "requires", lambda _name: asked)
-    found = looked_at(doctor_machine.libraries)
+    monkeypatch.setattr(environment, "requires", lambda _name: asked)
+    found = looked_at(environment.libraries)
     assert found["numpy"][0] == "problem" and found["numpy"][2] == "pip install --upgrade 'numpy>=99'"
     assert found["nosuchpackage"][:2] == ("problem", "not installed")
     assert found["plots"][0] == "note" and "restok[plots]" in found["plots"][2]
@@ -114,8 +114,8 @@ def test_builds_of_torch_that_do_not_fit_the_machine_are_told(
 ):
     monkeypatch.setattr(torch.version, "cuda", cuda)
     monkeypatch.setattr(torch.version, "hip", None)
-    monkeypatch.setattr(doctor_machine, "GPU_DEVICES", (tmp_path,) if has_gpu else ())
-    found = looked_at(doctor_machine.torch_and_its_device)["device"]
+    monkeypatch.setattr(environment, "GPU_DEVICES", (tmp_path,) if has_gpu else ())
+    found = looked_at(environment.torch_and_its_device)["device"]
     assert found[0] == state and remedy in found[2]
 
 
@@ -127,7 +127,7 @@ def test_a_gpu_that_does_not_work_is_a_problem(monkeypatch):
         raise RuntimeError("CUDA error: no kernel image\nmore")
 
     monkeypatch.setattr(torch, "ones", fail)
-    state, text, _ = looked_at(doctor_machine.torch_and_its_device)["cuda:0"]
+    state, text, _ = looked_at(environment.torch_and_its_device)["cuda:0"]
     assert state == "problem" and "(CUDA error: no kernel image)" in text
 
 
@@ -135,13 +135,13 @@ def test_little_room_is_a_note_and_none_is_a_problem(monkeypatch):
     usage = namedtuple("usage", "total used free")
     for free, state in ((50e9, "ok"), (2e9, "note"), (1e6, "problem")):
         monkeypatch.setattr(shutil, "disk_usage", lambda _path, free=free: usage(100e9, 100e9 - free, free))
-        assert looked_at(doctor_machine.disks)["this folder"][0] == state
+        assert looked_at(environment.disks)["this folder"][0] == state
 
 
 def test_a_missing_compiler_is_no_problem(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     monkeypatch.delenv("CXX", raising=False)
-    assert looked_at(doctor_machine.compiler)["compiler"][0] == "note"
+    assert looked_at(environment.compiler)["compiler"][0] == "note"
 
 
 def damage_shard(folder):
@@ -159,16 +159,16 @@ def damage_manifest(folder):
 @pytest.mark.parametrize("damage", [damage_shard, damage_index, damage_manifest])
 def test_damaged_data_sets_are_problems(restok, tmp_path, damage):
     assert restok("prepare", "sample", tmp_path / "data").code == 0
-    assert looked_at(lambda: doctor_files.check_path(str(tmp_path / "data")))[str(tmp_path / "data")][0] == "ok"
+    assert looked_at(lambda: paths.check_path(str(tmp_path / "data")))[str(tmp_path / "data")][0] == "ok"
     damage(tmp_path / "data")
-    state, text, _ = looked_at(lambda: doctor_files.check_path(str(tmp_path / "data")))[str(tmp_path / "data")]
+    state, text, _ = looked_at(lambda: paths.check_path(str(tmp_path / "data")))[str(tmp_path / "data")]
     assert state == "problem" and "copy the data set again" in text
 
 
 def test_models_are_checked_by_config_and_header(tmp_path, tiny_models):
     folder = tmp_path / "model"
     shutil.copytree(tiny_models / "tokenizer", folder)
-    check = lambda: doctor_files.check_path(str(folder))  # noqa: E731
+    check = lambda: paths.check_path(str(folder))  # noqa: E731
     assert looked_at(check)[str(folder)][0] == "ok"
     weights = folder / "model.safetensors"
     os.truncate(weights, weights.stat().st_size - 1)
@@ -182,4 +182,4 @@ def test_models_are_checked_by_config_and_header(tmp_path, tiny_models):
 
 def test_hub_names_are_not_downloaded(offline):
     name = "hf:owner/name"
-    assert looked_at(lambda: doctor_files.check_path(name))[name][0] == "note"
+    assert looked_at(lambda: paths.check_path(name))[name][0] == "note"

@@ -12,6 +12,7 @@ import pytest
 import torch
 from pictures import noise, write_pictures
 from PIL import Image
+from plain_models import plain_tokenizer
 
 from restok_cli.data.code_files import read_codes
 from restok_cli.data.image_files import center_crop
@@ -20,7 +21,7 @@ from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.data.streams import StreamWriter, read_stream
-from restok_cli.pretrained.folder import fingerprint, load_for_use, load_tokenizer, open_tokenizer
+from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
 
 CPU = torch.device("cpu")
 
@@ -58,7 +59,7 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess:
 
 def test_codes_are_those_of_the_tokenizer_on_the_cropped_picture(restok, here):
     lines = run(restok, "encode pictures --model tokenizer").out.splitlines()
-    tokenizer = load_tokenizer(here / "tokenizer", CPU)
+    tokenizer = plain_tokenizer(here / "tokenizer", CPU)
     for line, key in zip(map(json.loads, lines), ("a", "b/c", "d"), strict=True):
         image = to_float(to_tensor(center_crop(Image.open(here / "pictures" / f"{key}.png"), (32, 32))))[None]
         with torch.inference_mode():
@@ -84,12 +85,14 @@ def test_encoding_and_decoding_a_data_set_is_reconstructing_it(restok, here, nam
 
 def test_a_prefix_decodes_to_the_coarser_picture(restok, here):
     run(restok, "encode pictures/d.png --model tokenizer -o codes.npz")
-    run(restok, "decode codes.npz --model tokenizer --tokens 4 -o d.png")
+    run(restok, "decode codes.npz --model tokenizer --num-codes 4 -o d.png")
     tokenizer = load_for_use(open_tokenizer(here / "tokenizer"), CPU)
     codes = torch.from_numpy(read_codes(here / "codes.npz").codes).long()
     with torch.inference_mode():
         expected = to_uint8(tokenizer.decode(codes[:, :4]))[0]
     assert torch.equal(to_tensor(Image.open(here / "d.png")), expected)
+    run(restok, "decode codes.npz --model tokenizer --tokens=4 -o e.png")  # the option's former name
+    assert (here / "e.png").read_bytes() == (here / "d.png").read_bytes()
 
 
 def test_keys_with_folders_become_folders_and_are_listed(restok, here):
@@ -105,7 +108,7 @@ def test_a_picture_at_its_own_size_is_not_cropped(restok, here):
     write_pictures(here / "wide", ["w.png"], 64, 48)
     run(restok, "encode wide --no-crop --model tokenizer -o codes.npz")
     image = to_float(to_tensor(Image.open(here / "wide" / "w.png")))[None]
-    tokenizer = load_tokenizer(here / "tokenizer", CPU).for_size(48, 64)
+    tokenizer = plain_tokenizer(here / "tokenizer", CPU).for_size(48, 64)
     with torch.inference_mode():
         assert read_codes(here / "codes.npz").codes.tolist() == tokenizer.encode(image).tolist()
 
@@ -121,7 +124,7 @@ def test_a_picture_at_its_own_size_is_not_cropped(restok, here):
         ("encode - pictures --model tokenizer", "- stands for the pictures on stdin; give it alone"),
         ("encode pictures --no-crop --model tokenizer", "pictures of 40x33: image_height = 33 is not a multiple"),
         ("decode codes.npz --model other", "the codes belong to another tokenizer than other"),
-        ("decode codes.npz --model tokenizer --tokens 33", "a picture has 32 codes; give 1 to 32"),
+        ("decode codes.npz --model tokenizer --num-codes 33", "a picture has 32 codes; give 1 to 32"),
         ("decode codes.npz --model tokenizer -o one.png", "one.png is one picture, but there are codes of several"),
         ("decode pictures/a.png --model tokenizer", "pictures/a.png: give codes, in a file that ends in .npz"),
         ("decode codes.npz --model tokenizer -o k.jpg", "k.jpg is the name of a file, and the output is a folder"),

@@ -1,4 +1,4 @@
-"""`restok evaluate --tokens`: metric against the number of codes."""
+"""`restok evaluate --num-codes`: metric against the number of codes."""
 
 import json
 
@@ -32,11 +32,11 @@ def sweep(restok, folder, model, *arguments):
 
 def test_each_prefix_measures_like_the_pictures_that_reconstruct_writes(tmp_path, restok, folder, model):
     metrics = ("--metric", "rfid", "--metric", "psnr")
-    found = json.loads(sweep(restok, folder, model, "--tokens", "1,8", *metrics, "--json").out)
+    found = json.loads(sweep(restok, folder, model, "--num-codes", "1,8", *metrics, "--json").out)
     assert [step["tokens"] for step in found["tokens"]] == [1, 8]
     for step in found["tokens"]:
         output = tmp_path / f"first-{step['tokens']}"
-        made = restok("reconstruct", folder, "--model", model, "--tokens", step["tokens"], "-o", output)
+        made = restok("reconstruct", folder, "--model", model, "--num-codes", step["tokens"], "-o", output)
         assert made.code == 0, made.err
         measured = restok("evaluate", output, "--reference", folder, *metrics, "--features", "random", "--json")
         expected = json.loads(measured.out)["metrics"]
@@ -46,16 +46,18 @@ def test_each_prefix_measures_like_the_pictures_that_reconstruct_writes(tmp_path
 
 
 def test_all_takes_every_level_and_prints_a_line_for_each(restok, folder, model, tiny_config):
-    lines = sweep(restok, folder, model, "--tokens", "all", "--metric", "mse").out.splitlines()
-    assert lines[0].split() == ["tokens", "MSE-20"]
+    lines = sweep(restok, folder, model, "--num-codes", "all", "--metric", "mse").out.splitlines()
+    assert lines[0].split() == ["codes", "MSE-20"]
     lengths = [int(line.split()[0]) for line in lines[1:]]
     assert lengths == [2**k for k in range(tiny_config.num_latent_tokens.bit_length())]
+    former = sweep(restok, folder, model, "--tokens", "all", "--metric", "mse")  # the option's former name
+    assert former.out.splitlines() == lines
 
 
 def test_random_features_are_named_in_the_table_and_stay_under_their_heading(restok, folder, model):
-    options = ("--tokens", "1,2", "--metric", "precision", "--metric", "mse")
+    options = ("--num-codes", "1,2", "--metric", "precision", "--metric", "mse")
     heading, *lines = sweep(restok, folder, model, *options).out.splitlines()
-    assert heading.split() == ["tokens", "precision-20", "(random)", "MSE-20"]
+    assert heading.split() == ["codes", "precision-20", "(random)", "MSE-20"]
     assert {len(line) for line in lines} == {len(heading)}
     end = heading.index("(random)") + len("(random)")
     assert all(line[end - 1] != " " and line[end] == " " for line in lines)
@@ -63,17 +65,17 @@ def test_random_features_are_named_in_the_table_and_stay_under_their_heading(res
 
 @pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
 def test_plot_is_drawn(tmp_path, restok, folder, model, suffix, start):
-    sweep(restok, folder, model, "--tokens", "1,2", "--plot", tmp_path / f"curve.{suffix}")
+    sweep(restok, folder, model, "--num-codes", "1,2", "--plot", tmp_path / f"curve.{suffix}")
     assert (tmp_path / f"curve.{suffix}").read_bytes().startswith(start)
 
 
 def test_a_plot_replaces_a_file_only_when_asked_to_and_never_a_picture_that_is_read(tmp_path, fails, folder, model):
     (tmp_path / "there.png").write_bytes(b"another's")
-    arguments = ("evaluate", folder, "--model", model, "--tokens", "1,2", "--features", "random", "--plot")
+    arguments = ("evaluate", folder, "--model", model, "--num-codes", "1,2", "--features", "random", "--plot")
     assert "there.png already exists" in fails(2, *arguments, tmp_path / "there.png")
     assert "would replace what is read" in fails(2, *arguments, folder / "000000.png", "--overwrite")
 
 
 def test_more_tokens_than_there_are_are_refused(fails, folder, model, tiny_config):
-    line = fails(2, "evaluate", folder, "--model", model, "--tokens", "4096", "--metric", "psnr")
+    line = fails(2, "evaluate", folder, "--model", model, "--num-codes", "4096", "--metric", "psnr")
     assert f"this tokenizer makes {tiny_config.num_latent_tokens} codes a picture" in line

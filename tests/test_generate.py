@@ -52,9 +52,18 @@ def test_pictures_do_not_depend_on_how_many_are_made(generate, expected, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["folder", "stream"])
-def test_pictures_do_not_depend_on_the_number_of_processes(expected, tiny_models, tmp_path, form):
-    arguments = ("--model", tiny_models / "har", *OPTIONS, "--batch-size", 2, "--num-processes", 2)
-    command = (*RESTOK, "generate", *arguments, "-o", "-" if form == "stream" else "out")
+def test_pictures_do_not_depend_on_the_number_of_processes(generate, expected, tiny_models, tmp_path, form):
+    arguments = (
+        "--batch-size",
+        2,
+        "--num-processes",
+        2,
+        "--grid",
+        "grid.png",
+        "-o",
+        "-" if form == "stream" else "out",
+    )
+    command = (*RESTOK, "generate", "--model", tiny_models / "har", *OPTIONS, *arguments)
     result = subprocess.run([str(word) for word in command], cwd=tmp_path, capture_output=True)
     assert result.returncode == 0, result.stderr
     if form == "stream":
@@ -63,6 +72,8 @@ def test_pictures_do_not_depend_on_the_number_of_processes(expected, tiny_models
         made = pngs(tmp_path / "out")
         assert result.stdout == b"out\n"
     assert made == expected
+    generate("-o", "alone", "--grid", "grid-alone.png")
+    assert (tmp_path / "grid.png").read_bytes() == (tmp_path / "grid-alone.png").read_bytes()
 
 
 def test_the_folder_says_what_was_made_and_how(generate, expected, tmp_path):
@@ -148,7 +159,7 @@ def test_codes_on_stdout_are_lines(generate, tmp_path):
 
 def test_fewer_steps_give_the_pictures_of_a_prefix(generate, expected, restok, tiny_models, tmp_path):
     generate("--codes", "-o", "codes.npz")
-    restok("decode", "codes.npz", "--model", tiny_models / "tokenizer", "-o", "decoded", "--tokens", 8)
+    restok("decode", "codes.npz", "--model", tiny_models / "tokenizer", "-o", "decoded", "--num-codes", 8)
     generate("-o", "out", "--steps", 5)  # 1, 2, 3, 4, 8 codes
     assert pngs(tmp_path / "out") == pngs(tmp_path / "decoded") != expected
 

@@ -10,7 +10,7 @@ from conftest import make_har
 from restok_cli.errors import UsageError
 from restok_cli.model.config import HarConfig
 from restok_cli.model.guidance import GUIDANCE_SCHEDULES, guidance_scale
-from restok_cli.model.har import Har, KVCache
+from restok_cli.model.har import ClassEmbedding, Har, KVCache
 from restok_cli.model.levels import step_lengths, step_sizes
 from restok_cli.model.sampling import (
     SamplingOptions,
@@ -96,7 +96,7 @@ def test_cached_sampling_matches_full_forward(har, batch_size, schedule):
     options = SamplingOptions(cfg_scale=2.5, cfg_schedule=schedule, temperature=0)
     codes = sample(har, class_ids, torch.zeros(batch_size, LENGTH), options)
     conditional = har(class_ids, codes)
-    unconditional = har(torch.full_like(class_ids, har.null_class), codes)
+    unconditional = har(torch.full_like(class_ids, har.class_embedding.null_class), codes)
     blocks = step_sizes(LENGTH, har.config.num_sequential_codes)
     start = 0
     for step, block in enumerate(blocks):
@@ -112,6 +112,13 @@ def test_guidance_of_one_equals_plain_conditional_sampling(har):
     plain = sample(har, class_ids, uniforms, SamplingOptions())
     for schedule in GUIDANCE_SCHEDULES:
         assert torch.equal(sample(har, class_ids, uniforms, SamplingOptions(cfg_schedule=schedule)), plain)
+
+
+def test_classes_are_dropped_where_the_numbers_lie_below_the_rate():
+    embedding = ClassEmbedding(5, 8, dropout=0.3)
+    dropped = embedding.drop(torch.arange(5), torch.tensor([0.0, 0.29, 0.3, 0.9, 0.1]))
+    assert dropped.tolist() == [5, 5, 2, 3, 5]
+    assert embedding(dropped).shape == (5, 8) and list(embedding.state_dict()) == ["weight"]
 
 
 def test_guidance_of_zero_equals_sampling_the_null_class(har):

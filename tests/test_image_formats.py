@@ -20,7 +20,7 @@ from restok_cli.data.image_files import HEAD_BYTES, looks_like_picture, open_ima
 from restok_cli.data.inputs import find_inputs
 from restok_cli.data.sources.intake import Rules, check_picture, take_in
 from restok_cli.errors import Interrupted, PictureError
-from restok_cli.metrics.pictures import open_pictures
+from restok_cli.metrics.image_sets import open_images
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -126,7 +126,7 @@ def test_no_file_starts_another_program(tmp_path, monkeypatch):
         lambda: take_in(POSTSCRIPT, "x.jpg", Rules("full")),
         lambda: check_picture(POSTSCRIPT, "x.jpg", Rules("full")),
         lambda: next(iter(find_inputs([str(file)], "validation", BytesIO()).pictures)).read(),
-        lambda: open_pictures(str(file.parent), "all", exact=True).open(0),
+        lambda: open_images(str(file.parent), "all", exact=True).open(0),
     ):
         with pytest.raises(PictureError, match="not a picture file"):
             read()
@@ -400,9 +400,9 @@ def test_commands_that_read_pictures_keep_the_limit_that_they_are_given(tmp_path
         for read in (
             lambda limit: next(iter(find_inputs([str(tmp_path / "a.png")], "train", None, limit).pictures)).read(),
             lambda limit: next(iter(find_inputs(["-"], "train", BytesIO(stream), limit).pictures)).read(),
-            lambda limit: open_pictures(str(tmp_path), "all", max_pixels=limit).open(0),
-            lambda limit: open_pictures(str(tmp_path), "all", exact=True, max_pixels=limit).open(0),
-            lambda limit: open_pictures("-", "all", BytesIO(stream), max_pixels=limit).open(0),
+            lambda limit: open_images(str(tmp_path), "all", max_pixels=limit).open(0),
+            lambda limit: open_images(str(tmp_path), "all", exact=True, max_pixels=limit).open(0),
+            lambda limit: open_images("-", "all", BytesIO(stream), max_pixels=limit).open(0),
         ):
             if admitted:
                 assert read(limit).size == (10, 10)

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from restok_cli.metrics.lpips import Lpips
 from restok_cli.model.config import TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.settings.run_config import with_alignment_dims
 from restok_cli.settings.training import (
     AlignmentConfig,
     DiscriminatorConfig,
@@ -19,7 +20,7 @@ from restok_cli.settings.training import (
     TokenizerRunConfig,
     read_preset,
 )
-from restok_cli.training.discriminator import DINO, Dino, DinoDiscriminator, LeCam, PatchDiscriminator
+from restok_cli.training.adversarial.discriminator import DINO, Dino, DinoDiscriminator, LeCam, PatchDiscriminator
 from restok_cli.training.losses import (
     CROP_DRAWS,
     DRAWS,
@@ -33,7 +34,7 @@ from restok_cli.training.losses import (
     open_tokenizer_losses,
     pad_and_crop,
 )
-from restok_cli.training.teachers import Teacher, open_teacher, with_alignment_dims
+from restok_cli.training.teachers import Teacher, open_teacher, teacher_width
 
 CPU = torch.device("cpu")
 TEACHER = {"teacher": "test_vit", "weights": "random"}
@@ -42,7 +43,7 @@ TEACHER = {"teacher": "test_vit", "weights": "random"}
 def run_config(**sections) -> TokenizerRunConfig:
     """The tiny preset without its entropy loss, changed; its model has the projections that it then needs."""
     preset = read_preset("tokenizer", "tiny") | {"loss": {}} | sections
-    return with_alignment_dims(TokenizerRunConfig.parse(preset, "test"))
+    return with_alignment_dims(TokenizerRunConfig.parse(preset, "test"), teacher_width)
 
 
 @pytest.fixture

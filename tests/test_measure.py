@@ -23,10 +23,10 @@ from restok_cli.data.streams import StreamWriter
 from restok_cli.metrics import cache, kid
 from restok_cli.metrics.cache import FeatureCache, prune
 from restok_cli.metrics.features import RandomNetwork
+from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet, open_images
 from restok_cli.metrics.inception import Inception, load_inception
 from restok_cli.metrics.measure import Instruments, measure
 from restok_cli.metrics.neighbours import precision_recall
-from restok_cli.metrics.pictures import GROUP_SIZE, Pictures, open_pictures
 from restok_cli.metrics.reference import Reference
 
 ALL_METRICS = ("gfid", "sfid", "is", "precision", "recall", "kid", "psnr", "ssim", "mse")
@@ -50,7 +50,7 @@ def png_bytes(image):
 
 def in_memory(images, keys=None):
     keys = keys or [f"{i:06d}" for i in range(len(images))]
-    return Pictures("memory", len(images), keys.__getitem__, lambda i: to_pil(images[i]))
+    return ImageSet("memory", len(images), keys.__getitem__, lambda i: to_pil(images[i]))
 
 
 def write_folder(folder, images):
@@ -125,12 +125,12 @@ def test_fingerprint_is_that_of_the_pixels_whatever_order_and_form(tmp_path, set
     np.savez(tmp_path / "set.npz", sets[0].flip(0).permute(0, 2, 3, 1).numpy())
     fingerprints = set()
     for source in ("folder", "set.npz"):
-        pictures = open_pictures(str(tmp_path / source), "all")
+        pictures = open_images(str(tmp_path / source), "all")
         measure_one(pictures, in_memory(sets[1]), ["gfid"])
         fingerprints.add(pictures.fingerprint)
     assert len(fingerprints) == 1
     save_image(sets[1][0], folder / "000000.png")
-    pictures = open_pictures(str(folder), "all")
+    pictures = open_images(str(folder), "all")
     measure_one(pictures, in_memory(sets[1]), ["gfid"])
     assert pictures.fingerprint not in fingerprints
 
@@ -148,7 +148,7 @@ def write_tar(path, images, start=0):
 
 
 def test_tar_files_and_streams_measure_like_a_folder(tmp_path, sets):
-    expected = measure_one(open_pictures(str(write_folder(tmp_path / "folder", sets[0])), "all"), in_memory(sets[1]))
+    expected = measure_one(open_images(str(write_folder(tmp_path / "folder", sets[0])), "all"), in_memory(sets[1]))
     (tmp_path / "shards").mkdir()
     write_tar(tmp_path / "shards/0.tar", sets[0][:25])
     write_tar(tmp_path / "shards/1.tar", sets[0][25:], start=25)
@@ -159,9 +159,9 @@ def test_tar_files_and_streams_measure_like_a_folder(tmp_path, sets):
             writer.write(f"{i:06d}", png_bytes(image), {"class_id": 3})
     stream.seek(0)
     for pictures in (
-        open_pictures(str(tmp_path / "shards"), "all"),
-        open_pictures(str(tmp_path / "one.tar"), "all"),
-        open_pictures("-", "all", stdin=stream),
+        open_images(str(tmp_path / "shards"), "all"),
+        open_images(str(tmp_path / "one.tar"), "all"),
+        open_images("-", "all", stdin=stream),
     ):
         assert measure_one(pictures, in_memory(sets[1])) == expected
 
@@ -217,7 +217,7 @@ def test_names_pair_pictures_dots_and_odd_characters_included(tmp_path, sets, ca
         tar.addfile(tarfile.TarInfo("._photo.v1.png"))
     stream.seek(0)
     for source in ("folder", "one.tar", "-"):
-        pictures = open_pictures(source if source == "-" else str(tmp_path / source), "all", stdin=stream)
+        pictures = open_images(source if source == "-" else str(tmp_path / source), "all", stdin=stream)
         assert [pictures.key(i) for i in range(pictures.count)] == names
     assert (
         "2 files of" in (said := capsys.readouterr().err) and "passed over as no picture, or hidden: README.md" in said

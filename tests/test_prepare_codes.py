@@ -9,16 +9,17 @@ import pytest
 import torch
 from damage import damages
 from pictures import noise
+from plain_models import plain_tokenizer
 
 from restok_cli.data.images import to_float
 from restok_cli.data.loading.transforms import make_views
-from restok_cli.data.shards import code_layout as codes
 from restok_cli.data.shards.code_cache import open_codes
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.errors import Interrupted
-from restok_cli.pretrained.folder import load_tokenizer, save_tokenizer
+from restok_cli.inference import code_cache as codes
+from restok_cli.pretrained.folder import save_tokenizer
 
 SAMPLES_PER_SHARD = 5
 
@@ -50,7 +51,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr("restok_cli.data.shards.code_layout.SAMPLES_PER_SHARD", SAMPLES_PER_SHARD)
+    monkeypatch.setattr("restok_cli.inference.code_cache.SAMPLES_PER_SHARD", SAMPLES_PER_SHARD)
 
 
 def contents(folder):
@@ -64,7 +65,7 @@ def test_codes_are_those_that_the_tokenizer_gives_each_view(data, tokenizer, tmp
     result = restok("prepare", "codes", data, out, "--tokenizer", tokenizer, "--views", views, "--batch-size", 7)
     assert (result.code, result.out) == (0, f"{out}\n")
     assert f"32 codes of each view: train 13 ({views}), validation 4 (centre)" in result.err
-    model, dataset, cache = load_tokenizer(tokenizer, torch.device("cpu")), open_dataset(data), open_codes(out)
+    model, dataset, cache = plain_tokenizer(tokenizer, torch.device("cpu")), open_dataset(data), open_codes(out)
     assert (cache.codebook_size, cache.num_codes, cache.class_names) == (64, 32, ["a", "b"])
     for name, kind in (("train", views), ("validation", "centre")):
         pictures, split = dataset.split(name), cache.split(name)
@@ -88,7 +89,7 @@ def test_workers_give_the_same_bytes(data, tokenizer, tmp_path, restok):
 
 
 IN_SMALL_SHARDS = """
-import restok_cli.data.shards.code_layout as codes
+import restok_cli.inference.code_cache as codes
 from restok_cli.__main__ import main
 codes.SAMPLES_PER_SHARD = 5
 main()
@@ -112,14 +113,14 @@ def test_processes_share_the_shards_and_give_the_same_bytes(data, tokenizer, tmp
 # The command line, with shards of one picture and time to be killed between two of them.
 SLOWLY = """
 import sys, time
-import restok_cli.data.shards.code_writer as writer, restok_cli.data.shards.code_layout as codes
+import restok_cli.inference.code_cache as codes
 from restok_cli.cli import run
 codes.SAMPLES_PER_SHARD = 5
-write = writer.write_code_shard
+write = codes.write_code_shard
 def write_slowly(*arguments):
     write(*arguments)
     time.sleep(0.3)
-writer.write_code_shard = write_slowly
+codes.write_code_shard = write_slowly
 sys.exit(run(sys.argv[1:]))
 """
 
@@ -177,7 +178,7 @@ def test_ctrl_c_says_how_to_go_on(data, tokenizer, tmp_path, fails, monkeypatch)
     def press(*_):
         raise Interrupted(signal.SIGINT, "interrupted")  # as the handler of signals does
 
-    monkeypatch.setattr("restok_cli.data.shards.code_writer.write_code_shard", press)
+    monkeypatch.setattr("restok_cli.inference.code_cache.write_code_shard", press)
     message = fails(130, "prepare", "codes", data, tmp_path / "codes", "--tokenizer", tokenizer)
     assert message == "restok: interrupted; the same command goes on where this one was"
 

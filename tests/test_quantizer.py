@@ -50,6 +50,7 @@ def test_straight_through_gradient_is_the_identity():
 
 def test_each_loss_moves_only_its_own_side(quantizer):
     latents = torch.randn(2, 5, 4, requires_grad=True)
+    assert quantizer(latents).loss == quantizer(latents).codebook_loss + quantizer(latents).commitment_loss
     quantizer(latents).codebook_loss.backward()
     assert latents.grad is None and quantizer.codebook.grad.abs().sum() > 0
     quantizer.codebook.grad = None

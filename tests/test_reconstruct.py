@@ -75,12 +75,12 @@ def test_pictures_and_numbers_are_those_of_the_tokenizer(reconstruct, here, batc
 
 
 def test_several_numbers_of_codes_give_a_folder_each(reconstruct, here):
-    result = json.loads(reconstruct("pictures", "--tokens", "16,1,32", "-o", "out", "--json").out)
+    result = json.loads(reconstruct("pictures", "--num-codes", "16,1,32", "-o", "out", "--json").out)
     assert list(result["psnr_by_tokens"]) == ["1", "16", "32"] and result["tokens"] == 32
     for tokens in (1, 16, 32):
-        reconstruct("pictures", "--tokens", tokens, "-o", f"out-{tokens}")
+        reconstruct("pictures", "--tokens", tokens, "-o", f"out-{tokens}")  # the option's former name
         assert pngs(here / "out" / str(tokens)) == pngs(here / f"out-{tokens}")
-    reconstruct("pictures", "--tokens", "1,4", "-o", "out", "--overwrite")
+    reconstruct("pictures", "--num-codes", "1,4", "-o", "out", "--overwrite")
     assert sorted(path.name for path in (here / "out").iterdir()) == ["1", "4", "manifest.jsonl"]
 
 
@@ -114,7 +114,7 @@ def test_a_sheet_shows_each_picture_what_became_of_it_and_what_each_step_added()
 
 
 def test_ladders_have_a_column_for_every_level(reconstruct, here):
-    reconstruct("pictures", "-o", "out", "--ladder", "ladder.png", "--grid", "grid.png", "--tokens", 16)
+    reconstruct("pictures", "-o", "out", "--ladder", "ladder.png", "--grid", "grid.png", "--num-codes", 16)
     with Image.open(here / "ladder.png") as ladder, Image.open(here / "grid.png") as grid:
         cell, row = 96 + 2, 96 + 2 + 14
         assert ladder.size == ((1 + 6) * cell + 2, 2 * 5 * row + 2)
@@ -124,10 +124,10 @@ def test_ladders_have_a_column_for_every_level(reconstruct, here):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("pictures --tokens 33", "--tokens 33: this tokenizer makes 32 codes a picture; give 1 to 32"),
-        ("pictures --tokens 4,x", "--tokens 4,x: give numbers of codes such as 16, or 1,4,16,128"),
-        ("pictures --tokens 0", "--tokens 0: give numbers of codes"),
-        ("pictures --tokens 1,4 -o -", "a tar stream has one picture of each"),
+        ("pictures --num-codes 33", "--num-codes 33: this tokenizer makes 32 codes a picture; give 1 to 32"),
+        ("pictures --num-codes 4,x", "--num-codes 4,x: give numbers of codes such as 16, or 1,4,16,128"),
+        ("pictures --num-codes 0", "--num-codes 0: give numbers of codes"),
+        ("pictures --num-codes 1,4 -o -", "a tar stream has one picture of each"),
         ("- pictures", "- stands for the pictures on stdin; give it alone"),
         ("pictures --grid a.png --ladder a.png", "--grid and --ladder are both a.png; give two files"),
         ("pictures -o x.npz", "x.npz is the name of a file, and the output is a folder"),

@@ -8,10 +8,9 @@ import torch
 import yaml
 from torch import nn
 
-from restok_cli.commands.runs import run_layers
 from restok_cli.errors import UsageError
-from restok_cli.settings.layers import resolve
 from restok_cli.settings.recorded import changed_since, recorded_config
+from restok_cli.settings.run_config import read_told
 from restok_cli.settings.training import HarRunConfig, OptimizerConfig, RunKind, TokenizerRunConfig, merged
 from restok_cli.training.run import RunFolder
 from restok_cli.training.update import Update
@@ -25,8 +24,7 @@ TOLD = (
 
 
 def settings(kind: RunKind, run, preset, *assignments, resume=True):
-    layers, _ = run_layers(kind, run, resume, preset, None, list(assignments), None, None, None)
-    return resolve(kind, layers).config
+    return read_told(kind, run, resume, preset, None, list(assignments), None, None, None).config
 
 
 def make_older(run, **data):

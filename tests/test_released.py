@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from golden_models import close, fill, load_case
+from plain_models import plain_generator, plain_tokenizer
 from safetensors.torch import load_file, save_file
 
 from restok_cli.errors import RestokError, UsageError
@@ -15,15 +16,7 @@ from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, sample
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import (
-    fingerprint,
-    load_generator,
-    load_tokenizer,
-    open_model,
-    open_tokenizer,
-    save_har,
-    save_tokenizer,
-)
+from restok_cli.pretrained.folder import fingerprint, open_model, open_tokenizer, save_har, save_tokenizer
 from restok_cli.pretrained.released import released_tokenizer_config, tokenizer_config
 from restok_cli.settings.training import preset_names
 
@@ -67,7 +60,7 @@ def test_a_released_tokenizer_loads_from_every_layout_seen(tmp_path, tokenizer_c
         weights = {name: tensor for name, tensor in weights.items() if "vf_proj" not in name}
         del weights["decoder.feat_mask_token"]
     folder = write_released(tmp_path / "released", facts["config"], weights, layout == "pickled")
-    tokenizer = load_tokenizer(folder, CPU)
+    tokenizer = plain_tokenizer(folder, CPU)
     images = fill.images(facts["batch"], facts["image_size"])
     assert np.array_equal(tokenizer.encode(images), golden["codes"])
     assert hasattr(tokenizer, "encoder_alignment") == (layout != "without training heads")
@@ -78,9 +71,9 @@ def test_a_released_generator_needs_its_tokenizer(tmp_path, tokenizer_case, gene
     facts, golden = generator_case
     folder = write_released(tmp_path / "har", facts["args"], facts["weights"])
     with pytest.raises(UsageError, match=r"har has no tokenizer with it; give the one .* by --tokenizer"):
-        load_generator(folder, CPU)
+        plain_generator(folder, CPU)
     tokenizer = write_released(tmp_path / "tokenizer", tokenizer_case[0]["config"], tokenizer_case[0]["weights"])
-    generator = load_generator(folder, CPU, tokenizer_path=tokenizer)
+    generator = plain_generator(folder, CPU, tokenizer_path=tokenizer)
     logits = generator.har(torch.from_numpy(golden["labels"]), torch.from_numpy(golden["codes"]))
     assert close(logits[..., :16], golden["logits_head"], 1e-3)
     assert generator.class_names[999] == "999"
@@ -91,7 +84,7 @@ def test_a_released_generator_refuses_a_tokenizer_of_other_codes(tmp_path, token
     facts, _ = load_case("tokenizer", "small_patch_single_head")
     other = write_released(tmp_path / "other", facts["config"], {})
     with pytest.raises(UsageError, match=r"har draws 128 of 8192 codes, .*other makes 64 of 8192"):
-        load_generator(folder, CPU, tokenizer_path=other)
+        plain_generator(folder, CPU, tokenizer_path=other)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +106,7 @@ def test_released_weights_that_do_not_fit_are_named(tmp_path, tokenizer_case, ch
     weights = {name: tensor for name, tensor in (facts["weights"] | change).items() if tensor is not None}
     folder = write_released(tmp_path / "released", facts["config"], weights)
     with pytest.raises(RestokError, match=message):
-        load_tokenizer(folder, CPU)
+        plain_tokenizer(folder, CPU)
 
 
 class Harmful:
@@ -130,7 +123,7 @@ def test_nothing_in_a_pickled_file_is_run(tmp_path, tokenizer_case):
     weights = {"decoder.ffn.bias": Harmful(tmp_path / "harm")}
     folder = write_released(tmp_path / "released", tokenizer_case[0]["config"], weights, pickled=True)
     with pytest.raises(RestokError, match=r"pytorch_model\.bin cannot be read"):
-        load_tokenizer(folder, CPU)
+        plain_tokenizer(folder, CPU)
     assert not (tmp_path / "harm").exists()
 
 
@@ -145,7 +138,7 @@ def test_hub_names_load_from_the_cache_without_a_network(tmp_path, monkeypatch, 
     for name in ("hf:someone/restok", "hf:someone/restok@main"):
         assert open_tokenizer(Path(name)).path == cached / "snapshots" / "0123abc"
     with torch.inference_mode():
-        codes = load_tokenizer(Path("hf:someone/restok"), CPU).encode(fill.images(2, 128))
+        codes = plain_tokenizer(Path("hf:someone/restok"), CPU).encode(fill.images(2, 128))
     assert np.array_equal(codes, golden["codes"])
     for name in ("hf:someone/other", "hf:someone/restok@v2", "hf:not a name"):
         with pytest.raises(RestokError, match=f"{name} cannot be downloaded .*; check name and connection"):
@@ -212,8 +205,8 @@ def test_bf16_models_compute_nearly_the_same(tmp_path, tokenizer_case, generator
     har_folder = write_released(tmp_path / "har", generator_case[0]["args"], generator_case[0]["weights"])
     golden = generator_case[1]
     class_ids, codes = torch.from_numpy(golden["labels"]), torch.from_numpy(golden["codes"])
-    full = load_generator(har_folder, CPU, tokenizer_path=tokenizer_folder)
-    half = load_generator(har_folder, CPU, torch.bfloat16, tokenizer_folder)
+    full = plain_generator(har_folder, CPU, tokenizer_path=tokenizer_folder)
+    half = plain_generator(har_folder, CPU, torch.bfloat16, tokenizer_folder)
     assert half.har.head.weight.dtype == half.tokenizer.decoder.out.weight.dtype == torch.bfloat16
     assert half.tokenizer.quantizer.codebook.dtype == half.tokenizer.pixel_decoder.conv_in.weight.dtype == torch.float32
     difference = (half.har(class_ids, codes).float() - full.har(class_ids, codes)).std()

@@ -58,7 +58,7 @@ def write_run(path, kind="tokenizer", lines=12, previews=(4, 8, 12), **changes):
 
 
 def write_result(path, value, metric="psnr", size="32x32", tokens=()):
-    """A result as `restok evaluate --json` writes it; with `tokens`, as it does with --tokens."""
+    """A result as `restok evaluate --json` writes it; with `tokens`, as it does with --num-codes."""
     fact = {"name": f"{metric}-12", "value": value, "n": 12, "n_reference": 12, "definition": "mean"}
     measured = {metric: fact | {"caveat": "12 pictures"}}
     protocol = {"samples": {"size": size, "crop": "none"}, "reference": {"source": "photos", "fingerprint": "abc"}}
@@ -203,7 +203,7 @@ def test_results_by_tokens_make_a_ladder(report, tmp_path):
     html = report(run)
     assert "levels 32 codes" in text_of(html) and "PSNR-12, dB (higher is better)" in html
     assert ">codes</text>" in html and "notes.json" not in html
-    with pytest.raises(RestokError, match="a result for each number of tokens"):
+    with pytest.raises(RestokError, match="a result for each number of codes"):
         read_result(run / "levels.json")
 
 

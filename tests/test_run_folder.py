@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from restok_cli.commands.runs import carry_out
+from restok_cli.commands.runs import Launch, carry_out
 from restok_cli.console import note
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.pretrained.folder import save_tokenizer
@@ -204,15 +204,14 @@ def test_log_txt_keeps_numbers_messages_and_why_a_run_ended_with_the_time(tmp_pa
 
 
 def test_log_txt_keeps_which_lengths_were_rescaled(tmp_path, capsys):
-    options = {"stop_at": None, "track": [], "origin": None, "dry_run": False, "resume": False, "overwrite": False}
+    launch = Launch(tmp_path / "run", None, [], dry_run=False, skip_preflight=True, resume=False, overwrite=False)
     said = "--max-steps: 100 steps of the preset's 200, so optimizer.warmup_steps 20 → 10"
 
     def train(config, run, stop_at):
         run.load()
         return run.model_folder
 
-    options |= {"rescaling": said, "skip_preflight": True}
-    carry_out(train, config(micro_batch_size=256), tmp_path / "run", torch.device("cpu"), **options)
+    carry_out(train, config(micro_batch_size=256), launch, torch.device("cpu"), rescaling=said)
     lines = (tmp_path / "run/log.txt").read_text().splitlines()
     assert [line[20:] for line in lines] == [said, "starting"]
     assert capsys.readouterr().err.count(said) == 1

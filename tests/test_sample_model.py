@@ -9,7 +9,7 @@ from PIL import Image
 
 from restok_cli.data.images import to_float, to_uint8
 from restok_cli.data.loading.loader import evaluation_batches
-from restok_cli.errors import Failed
+from restok_cli.errors import Done
 from restok_cli.files import SAMPLE_MODEL
 from restok_cli.metrics.codebook import codebook_use
 from restok_cli.metrics.pixels import psnr
@@ -89,7 +89,7 @@ def test_what_it_drew_is_compared_with_the_emoji_it_was_trained_on(here, restok,
     assert reference["n"] == 1704
     assert "was drawn by the model that comes with restok" in result.err
     with monkeypatch.context() as patch:  # the process that only starts the others says nothing
-        patch.setattr("restok_cli.commands.evaluate.run_in_processes", lambda _: (_ for _ in ()).throw(Failed(0, "")))
+        patch.setattr("restok_cli.commands.evaluate.run_in_processes", lambda _: (_ for _ in ()).throw(Done))
         assert restok("evaluate", "--num-processes", 2).err == ""
     result = restok("evaluate", "--metric", "is", "--features", "random", "--json")
     assert result.code == 0 and json.loads(result.out)["protocol"]["reference"] is None
@@ -118,7 +118,7 @@ def test_codes_are_measured_without_naming_a_model(here, restok, held_out):
     for i, image in enumerate(held_out[:3]):
         save_image(image, here / "emoji" / f"{i}.png")
     model = ("--model", "sample")
-    for options in (("--metric", "codebook"), ("--tokens", "1,128", "--metric", "psnr")):
+    for options in (("--metric", "codebook"), ("--num-codes", "1,128", "--metric", "psnr")):
         alone, named = (restok("evaluate", "emoji", *options, *rest) for rest in ((), model))
         assert alone.code == 0 and alone.out == named.out
     assert restok("generate", "--count", 2, "--codes", "-o", "codes.npz").code == 0

@@ -7,10 +7,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.settings.run_config import with_alignment_dims
 from restok_cli.settings.training import AlignmentConfig, TokenizerRunConfig, read_preset
 from restok_cli.training import frozen
 from restok_cli.training.losses import downloads
-from restok_cli.training.teachers import Teacher, open_teacher, with_alignment_dims
+from restok_cli.training.teachers import Teacher, open_teacher, teacher_width
 
 CPU = torch.device("cpu")
 
@@ -73,6 +74,10 @@ def test_features_are_float32_under_autocast():
     torch.testing.assert_close(found.patches, teacher(images).patches, atol=0.1, rtol=0.1)
 
 
+def completed(config):
+    return with_alignment_dims(config, teacher_width)
+
+
 def run_config(model=None, **alignment):
     return TokenizerRunConfig.parse({"model": model or {}, "alignment": alignment}, "test")
 
@@ -81,20 +86,20 @@ def test_the_model_gets_projections_to_the_teachers_width_where_it_aligns():
     def dims(config):
         return config.model.encoder_alignment_dim, config.model.decoder_alignment_dim
 
-    assert dims(with_alignment_dims(run_config())) == (None, None)
-    assert dims(with_alignment_dims(run_config(encoder_weight=1, decoder_weight=1))) == (1024, 1024)
+    assert dims(completed(run_config())) == (None, None)
+    assert dims(completed(run_config(encoder_weight=1, decoder_weight=1))) == (1024, 1024)
     dinov2 = "vit_base_patch14_dinov2.lvd142m"
-    assert dims(with_alignment_dims(run_config(teacher=dinov2, decoder_weight=0.5))) == (None, 768)
+    assert dims(completed(run_config(teacher=dinov2, decoder_weight=0.5))) == (None, 768)
     stated = run_config({"encoder_alignment_dim": 768}, teacher=dinov2, encoder_weight=1)
-    assert with_alignment_dims(stated) == stated
+    assert completed(stated) == stated
     begun_elsewhere = run_config({"encoder_alignment_dim": 768, "decoder_alignment_dim": 768})
-    assert dims(with_alignment_dims(begun_elsewhere)) == (None, None)  # what is never trained would only be saved
+    assert dims(completed(begun_elsewhere)) == (None, None)  # what is never trained would only be saved
 
 
 def test_another_width_than_the_teachers_is_refused():
     config = run_config({"encoder_alignment_dim": 768}, encoder_weight=1)
     with pytest.raises(UsageError, match=r"model\.encoder_alignment_dim = 768 is not the 1024 channels of alignment"):
-        with_alignment_dims(config)
+        completed(config)
 
 
 def test_a_missing_file_of_a_teacher_is_refused(tmp_path):

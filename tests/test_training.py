@@ -14,11 +14,11 @@ from restok_cli.metrics.codebook import codebook_use, count_codes
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.settings.training import TokenizerRunConfig
-from restok_cli.training.codebook import CodeCounts, draw_prefix_lengths, prefix_distribution, revive
+from restok_cli.training.codebook import CodeCounts, draw_prefix_lengths, prefix_distribution
 from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
+from restok_cli.training.monitor import Window
 from restok_cli.training.optim import seed_step
 from restok_cli.training.stopping import stop_signals
-from restok_cli.training.window import Window
 
 
 def test_prefix_distribution_of_the_paper():
@@ -52,7 +52,7 @@ def test_revival_moves_only_unused_codewords_and_makes_them_used():
         quantizer.codebook[8:] = quantizer.codebook[8]  # all but nine codewords stand in one place
     codes = quantizer(latents).codes
     counts, before = codes.flatten().bincount(minlength=64), quantizer.codebook.detach().clone()
-    assert revive(quantizer, counts, latents) == (counts == 0).sum()
+    assert quantizer.revive(counts, latents) == (counts == 0).sum()
     used = counts > 0
     assert torch.equal(quantizer.codebook[used], before[used])
     after = codebook_use(quantizer(latents).codes.numpy(), 64).usage

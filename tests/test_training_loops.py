@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from plain_models import plain_tokenizer
 from training_runs import HAR, TOKENIZER, break_steps, call, equal, log, state, train
 
 from restok_cli.locks import locked_folder
 from restok_cli.model.quantizer import Quantizer
-from restok_cli.pretrained.folder import load_tokenizer
 from restok_cli.training import code_source, stopping, tokenizer_loop
-from restok_cli.training.codebook import revive
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +137,7 @@ def test_latents_that_are_not_finite_revive_nothing():
     quantizer = Quantizer(8, 4, normalize=True)
     latents = torch.full((1, 6, 4), math.nan)
     latents[0, :2] = torch.randn(2, 4)
-    assert revive(quantizer, torch.zeros(8, dtype=torch.int64), latents) == 2
+    assert quantizer.revive(torch.zeros(8, dtype=torch.int64), latents) == 2
     assert quantizer.codebook.isfinite().all()
 
 
@@ -167,7 +166,7 @@ def test_a_run_starts_from_the_weights_of_another_model(runs, restok, fails, tmp
     start = ("--init", runs / "tokenizer", "--stop-at", 1, "--set", "optimizer.learning_rate=1e-12")
     start += ("--set", "optimizer.final_learning_rate=0")
     assert restok(*TOKENIZER, *start, "-o", tmp_path / "run").code == 0
-    given = load_tokenizer(runs / "tokenizer", torch.device("cpu")).state_dict()
+    given = plain_tokenizer(runs / "tokenizer", torch.device("cpu")).state_dict()
     for name, value in state(tmp_path / "run", 1)["model"].items():
         torch.testing.assert_close(value, given[name], rtol=0, atol=1e-6)
 

@@ -29,8 +29,8 @@ from torch import nn
 
 from restok_cli.model.tokenizer import Reconstruction
 from restok_cli.settings.training import AlignmentConfig, DiscriminatorConfig
-from restok_cli.training.diff_augment import diff_augment
-from restok_cli.training.discriminator import DinoDiscriminator, LeCam, follow_weights
+from restok_cli.training.adversarial.diff_augment import diff_augment
+from restok_cli.training.adversarial.discriminator import DinoDiscriminator, LeCam, follow_weights
 from restok_cli.training.losses import NUM_DRAWS, alignment_losses, discriminator_losses, pad_and_crop
 from restok_cli.training.teachers import TeacherFeatures
 

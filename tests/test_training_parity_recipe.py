@@ -21,8 +21,8 @@ from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.released import from_released, har_config, released_names, to_released, tokenizer_config
 from restok_cli.settings.training import HarOptimizerConfig, HarScheduleConfig, OptimizerConfig, ScheduleConfig
+from restok_cli.training.adversarial.discriminator import DinoDiscriminator
 from restok_cli.training.codebook import prefix_distribution
-from restok_cli.training.discriminator import DinoDiscriminator
 from restok_cli.training.har_loop import cross_entropy
 from restok_cli.training.optim import learning_rate, make_optimizer, update_ema
 from restok_cli.training.update import Update
@@ -153,7 +153,7 @@ def test_the_generators_parts_take_the_released_steps():
     update = Update(har, config, 1000, "float32")
     for step in range(len(facts["rates"])):
         codes, labels, hidden = (torch.from_numpy(golden[f"{name}_{step}"]) for name in ("codes", "labels", "hidden"))
-        logits = har(torch.where(hidden, har.null_class, labels.long()), codes.long())
+        logits = har(torch.where(hidden, har.class_embedding.null_class, labels.long()), codes.long())
         loss = cross_entropy(logits, codes.long()).mean()
         if step == 0:
             assert_near(torch.stack([logits.mean(2), logits.std(2)]), golden["logits"], 1e-5)

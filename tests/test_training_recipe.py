@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from training_runs import HAR, TOKENIZER, break_steps, equal, log, state
 
-from restok_cli.commands.options import open_device
+from restok_cli.devices import open_device
 from restok_cli.metrics.lpips import Lpips
 from restok_cli.model.levels import level_sizes
 from restok_cli.settings.training import (
@@ -22,10 +22,10 @@ from restok_cli.settings.training import (
     read_preset,
 )
 from restok_cli.training import tokenizer_loop
+from restok_cli.training.adversarial.discriminator import PatchDiscriminator
 from restok_cli.training.codebook import UseOfPossible
-from restok_cli.training.discriminator import PatchDiscriminator
 from restok_cli.training.har_loop import HarState
-from restok_cli.training.health import Health
+from restok_cli.training.monitor import Health
 from restok_cli.training.update import Update, autocast
 
 CPU = torch.device("cpu")
@@ -78,7 +78,7 @@ def narrow(monkeypatch) -> None:
     def narrow_discriminator(_config, device):
         return PatchDiscriminator(channels=32).to(device)
 
-    monkeypatch.setattr("restok_cli.training.adversary.open_discriminator", narrow_discriminator)
+    monkeypatch.setattr("restok_cli.training.adversarial.adversary.open_discriminator", narrow_discriminator)
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from plain_models import plain_generator, plain_tokenizer
 
 from restok_cli import cli
 from restok_cli.data.code_files import read_codes
 from restok_cli.data.images import to_float
 from restok_cli.data.loading.loader import evaluation_batches
 from restok_cli.data.shards.dataset import open_dataset
-from restok_cli.pretrained.folder import load_generator, load_tokenizer
 from restok_cli.training.checkpoints import read_checkpoint
 
 CPU = torch.device("cpu")
@@ -72,7 +72,7 @@ def test_run_folders_hold_what_they_should(runs):
 
 @pytest.mark.slow
 def test_reported_psnr_is_that_of_the_released_model(runs):
-    tokenizer = load_tokenizer(runs / "tokenizer", CPU)
+    tokenizer = plain_tokenizer(runs / "tokenizer", CPU)
     split, squares = open_dataset("sample").split("validation"), []
     with torch.inference_mode():
         for batch in evaluation_batches(split, image_size=(32, 32), batch_size=50):
@@ -126,7 +126,7 @@ def test_classes_are_chosen_by_name_and_number(runs, restok):
     result = restok("generate", "--model", runs / "har", "-o", runs / "hearts", *options)
     assert json.loads(result.out) == {"path": str(runs / "hearts"), "pictures": 3, "steps": 7, "seed": 0}
     lines = [json.loads(line) for line in (runs / "hearts" / "manifest.jsonl").read_text().splitlines()]
-    heart = load_generator(runs / "har", CPU).class_names.index("heart")
+    heart = plain_generator(runs / "har", CPU).class_names.index("heart")
     assert [line["class_id"] for line in lines] == [heart, 3, heart]
 
 
@@ -152,7 +152,7 @@ def test_fewer_tokens_give_other_pictures(runs, restok):
     made = []
     for tokens in (4, 32):
         out = runs / f"tokens-{tokens}"
-        options = ("--model", runs / "har", "--tokens", tokens, "-o", out, "--json")  # a HAR has its tokenizer with it
+        options = ("--model", runs / "har", "--num-codes", tokens, "-o", out, "--json")
         assert json.loads(restok("reconstruct", "sample", *options).out)["tokens"] == tokens
         made.append(pictures(out))
     assert made[0].keys() == made[1].keys() and made[0] != made[1]

@@ -28,7 +28,7 @@ def decode(
             "--output", "-o", metavar="OUT", help="A folder, a .png for one picture, or - (a tar stream on stdout)."
         ),
     ] = DECODED_FOLDER,
-    tokens: Annotated[
+    num_codes: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Decode the first N codes only: coarser. Default: all.")
     ] = None,
     batch_size: AnyBatchSize = 16,
@@ -45,12 +45,12 @@ def decode(
     Examples: pictures from codes, from the first 16 of each, and one from a pipe:
 
       restok decode codes.npz --model runs/tokenizer -o pictures
-      restok decode codes.npz --model runs/tokenizer --tokens 16 -o coarse
+      restok decode codes.npz --model runs/tokenizer --num-codes 16 -o coarse
       restok encode photo.jpg --model M | restok decode - --model M -o same.png
     """
     from restok_cli.inference.coding import Computation
     from restok_cli.inference.decode import decode_file
 
-    count = decode_file(codes, model, output, tokens, overwrite, Computation(device, dtype, batch_size))
+    count = decode_file(codes, model, output, num_codes, overwrite, Computation(device, dtype, batch_size))
     if output != STDOUT:
         print(json.dumps({"path": str(output), "pictures": count}) if as_json else output)

@@ -26,7 +26,7 @@ SCRIPT = (
     ("new pictures", "generate --model DIR/har --count 96 --grid DIR/emoji.png -o DIR/pictures"),
     (
         "how good the pictures become with every further level of codes",
-        "evaluate DIR/data --tokens all --model DIR/tokenizer --metric psnr --json > DIR/levels.json",
+        "evaluate DIR/data --num-codes all --model DIR/tokenizer --metric psnr --json > DIR/levels.json",
     ),
     (
         "how far the new pictures are from real ones, by a network without weights: no number to publish",

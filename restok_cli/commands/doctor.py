@@ -2,15 +2,16 @@
 
 import json
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restok_cli.commands.doctor_files import FILE_CHECKS, check_path
-from restok_cli.commands.doctor_machine import MACHINE_CHECKS, Finding, guarded
 from restok_cli.commands.options import LinesAsJson
 from restok_cli.console import counted, say
 from restok_cli.errors import RestokError
+
+if TYPE_CHECKING:
+    from restok_cli.diagnosis.environment import Finding
 
 
 def doctor(
@@ -38,8 +39,12 @@ def doctor(
       restok doctor
       restok doctor data/photos runs/tokenizer
     """
+    from restok_cli.diagnosis.downloads import DOWNLOAD_CHECKS
+    from restok_cli.diagnosis.environment import ENVIRONMENT_CHECKS, guarded
+    from restok_cli.diagnosis.paths import check_path
+
     findings = []
-    for check in (*MACHINE_CHECKS, *FILE_CHECKS):
+    for check in (*ENVIRONMENT_CHECKS, *DOWNLOAD_CHECKS):
         for finding in guarded(check.__name__.replace("_", " "), check):
             findings.append(finding)
             show(finding, as_json)
@@ -54,7 +59,7 @@ def doctor(
         raise RestokError(f"{counted(problems, 'problem')} found; the lines that begin with problem say what to do")
 
 
-def show(finding: Finding, as_json: bool) -> None:
+def show(finding: "Finding", as_json: bool) -> None:
     """A line as soon as it is known; JSON comes at the end."""
     if not as_json:
         remedy = f"; {finding.remedy}" if finding.remedy else ""

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from restok_cli.commands.limits import check_limits, parse_limits
 from restok_cli.commands.options import (
     PICTURE_FOLDER,
     Device,
@@ -83,18 +82,18 @@ AnyModel = Annotated[
     typer.Option(
         parser=parse_model,
         metavar="M",
-        help="The tokenizer that makes codes of pictures (codebook, --tokens); for nll the generator."
+        help="The tokenizer that makes codes of pictures (codebook, --num-codes); for nll the generator."
         " Default: sample, the one of emoji that comes with restok.",
     ),
 ]
-Tokens = Annotated[
+NumCodes = Annotated[
     str | None,
     typer.Option(
         metavar="N,N,…", help="Measure what the first N codes give back of SAMPLES, for each N; all: every level."
     ),
 ]
 Plot = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="With --tokens: draw metric against tokens (PNG, PDF, SVG).")
+    Path | None, typer.Option(metavar="FILE", help="With --num-codes: draw metric against codes (PNG, PDF, SVG).")
 ]
 FailUnder = Annotated[
     list[str] | None,
@@ -153,7 +152,7 @@ def evaluate(
     vgg_weights: VggWeights = None,
     timm_weights: TimmWeights = None,
     model: AnyModel = None,
-    tokens: Tokens = None,
+    num_codes: NumCodes = None,
     plot: Plot = None,
     fail_under: FailUnder = None,
     compare: Compare = None,
@@ -184,17 +183,17 @@ def evaluate(
       restok evaluate pictures --reference sample --split train
       restok evaluate reconstructed --metric rfid --reference photos
       restok evaluate samples.npz --metric all --reference adm.npz --json
-      restok evaluate sample --tokens all --model runs/tokenizer --plot a.png
+      restok evaluate sample --num-codes all --model runs/tokenizer --plot a.png
       restok evaluate --compare a.json b.json
     """
     if compare is not None:
         compare_files(*compare, as_json)
         return
-    from restok_cli.evaluation.request import Networks, Request, settle
+    from restok_cli.evaluation.request import Networks, Request, parse_limits, settle
 
     limits = parse_limits(fail_under or [])
     request = Request(
-        *(make_reference or samples, metric or [], split, crop, reference, model, tokens),
+        *(make_reference or samples, metric or [], split, crop, reference, model, num_codes),
         *(max_decoded_pixels, max_member_bytes),
     )
     _check_apart(request, make_reference, output, plot, overwrite)
@@ -205,7 +204,7 @@ def evaluate(
         note(f"{samples} was drawn by the model that comes with restok: compared with the emoji it was trained on")
     kept = None if no_cache else _open_cache(cache)
     networks = Networks(features, inception_weights, vgg_weights, timm_weights, kept, batch_size)
-    if make_reference is not None:
+    if make_reference is not None and output is not None:
         _make_reference(request, networks, torch_device, output, reference_pictures, overwrite)
     else:
         _measure(request, networks, torch_device, limits, plot, as_json)
@@ -215,12 +214,12 @@ def _check_apart(
     request: "Request", make_reference: str | None, output: str | None, plot: Path | None, overwrite: bool
 ) -> None:
     """Raises UsageError where options were given that have no effect together, or would replace a file."""
-    if make_reference is not None and (request.metrics or request.reference or request.tokens):
+    if make_reference is not None and (request.metrics or request.reference or request.num_codes):
         raise UsageError("--make-reference makes statistics and measures nothing; leave --metric and --reference out")
     if (make_reference is None) != (output is None):
         raise UsageError("--make-reference DATA and -o REF go together: of which pictures, and where to")
-    if plot is not None and request.tokens is None:
-        raise UsageError("--plot draws metrics against tokens; give --tokens 1,4,16 too")
+    if plot is not None and request.num_codes is None:
+        raise UsageError("--plot draws metrics against codes; give --num-codes 1,4,16 too")
     if plot is not None:
         from restok_cli.evaluation.request import check_plot
 
@@ -232,7 +231,7 @@ def _with_default_reference(request: "Request", context: typer.Context) -> "Requ
     """Compare what the sample model drew, where nothing else was named, with the emoji that it was trained on."""
     from restok_cli.evaluation.request import compares_sets
 
-    if request.reference or request.tokens or is_given(context, "samples") or not compares_sets(request.metrics):
+    if request.reference or request.num_codes or is_given(context, "samples") or not compares_sets(request.metrics):
         return request
     from restok_cli.evaluation.images import were_drawn_by
 
@@ -288,7 +287,7 @@ def _measure(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    from restok_cli.evaluation.evaluate import evaluate
+    from restok_cli.evaluation.evaluate import check_limits, evaluate
 
     evaluation = evaluate(request, networks, device)
     if rank() == 0:
@@ -302,7 +301,7 @@ def print_evaluation(evaluation: "Evaluation", reference: str, plot: Path | None
     from restok_cli.metrics import protocol
 
     measurements, curve = evaluation.measurements, evaluation.curve
-    if plot is not None:
+    if plot is not None and curve is not None:
         from restok_cli.evaluation.plot import draw_curve
 
         draw_curve(curve, plot)

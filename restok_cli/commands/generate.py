@@ -22,7 +22,6 @@ from restok_cli.commands.options import (
 )
 from restok_cli.errors import UsageError
 from restok_cli.files import SAMPLE_MODEL, STDOUT
-from restok_cli.inference.sampling_options import RANGES
 from restok_cli.model.guidance import GuidanceSchedule, SamplingOptions
 
 DEFAULTS = SamplingOptions()
@@ -52,21 +51,19 @@ SamplingPreset = Annotated[
         " where it is the default."
     ),
 ]
-CfgScale = Annotated[float, typer.Option(**RANGES["cfg_scale"], help="Classifier-free guidance; 1 = none.")]
+CfgScale = Annotated[float, typer.Option(min=0, help="Classifier-free guidance; 1 = none.")]
 CfgSchedule = Annotated[
     GuidanceSchedule, typer.Option(help="How guidance goes from 1 to its scale, or back, over the steps.")
 ]
-CfgStart = Annotated[float, typer.Option(**RANGES["cfg_start"], help="Where step and rectangular begin.")]
-CfgStop = Annotated[float, typer.Option(**RANGES["cfg_stop"], help="Where rectangular ends.")]
+CfgStart = Annotated[float, typer.Option(min=0, max=1, help="Where step and rectangular begin.")]
+CfgStop = Annotated[float, typer.Option(min=0, max=1, help="Where rectangular ends.")]
 CfgPeak = Annotated[
-    float, typer.Option(**RANGES["cfg_peak"], help="Where triangular and linear-constant are at their scale.")
+    float, typer.Option(min=0.01, max=0.99, help="Where triangular and linear-constant are at their scale.")
 ]
-Temperature = Annotated[
-    float, typer.Option(**RANGES["temperature"], help="Below 1: safer, 0: always the likeliest code.")
-]
+Temperature = Annotated[float, typer.Option(min=0, help="Below 1: safer, 0: always the likeliest code.")]
 Greedy = Annotated[bool, typer.Option("--greedy", help="Always the likeliest code: --temperature 0.")]
-TopK = Annotated[int, typer.Option(**RANGES["top_k"], help="Draw from the K likeliest codes; 0 = all.")]
-TopP = Annotated[float, typer.Option(**RANGES["top_p"], help="Draw from the likeliest codes that reach P.")]
+TopK = Annotated[int, typer.Option(min=0, help="Draw from the K likeliest codes; 0 = all.")]
+TopP = Annotated[float, typer.Option(min=0, max=1, help="Draw from the likeliest codes that reach P.")]
 OwnTokenizer = Annotated[
     Path | None,
     typer.Option(parser=parse_model, metavar="M", help="Decode with this copy of the generator's tokenizer."),
@@ -154,7 +151,8 @@ def generate(
     given |= {"temperature": 0.0} if greedy else {}
 
     from restok_cli.inference.coding import Computation
-    from restok_cli.inference.generate import Destination, GenerateOptions, generate_outputs
+    from restok_cli.inference.existing_output import Destination
+    from restok_cli.inference.generate import GenerateOptions, generate_outputs
     from restok_cli.inference.outputs import MAX_GRID
 
     if grid is None and not (is_given(context, "output") or codes or shards) and count <= MAX_GRID:

@@ -337,7 +337,7 @@ def save_anew(module: "Tokenizer | Har", tokenizer: "TokenizerFolder | None", fo
 
 
 def card_writer(folder: "ModelFolder") -> "Describe":
-    """What writes the card of a model that was made of the one in `folder`."""
+    """A function that writes the card of a model that was made of the one in `folder`."""
     from restok_cli.pretrained.card import read_record, write_card
 
     return partial(write_card, record=read_record(folder.path))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from restok_cli.errors import UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, parse_model
 from restok_cli.processes import parse_num_processes
 
 PICTURE_FOLDER = Path("pictures")  # where generate writes and evaluate reads, unless told otherwise
@@ -20,14 +20,6 @@ def parse_batch_size(text: str | int) -> int:
     if not str(text).isdecimal() or int(text) < 1:
         raise UsageError(f"--batch-size {text}: give a number from 1 on, or auto")
     return int(text)
-
-
-def parse_model(text: str | Path) -> Path:
-    """The model that the command line names: `sample` is the one that comes with restok, as with DATA.
-
-    A folder of that name is ./sample, which is why this reads the word before it becomes a path.
-    """
-    return SAMPLE_MODEL if str(text) == "sample" else Path(text)
 
 
 DataArgument = Annotated[
@@ -173,7 +165,8 @@ Check = Annotated[
 
 def is_given(context: typer.Context, option: str) -> bool:
     """Whether the command line names the option, rather than leaving it at its default."""
-    return context.get_parameter_source(option).name == "COMMANDLINE"
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def check_resume(resume: bool, overwrite: bool) -> None:

@@ -1,4 +1,4 @@
-"""What the `prepare` commands print of the data set that they have made: where it is, or its counts."""
+"""Output of the `prepare` commands about the data set that they made: where it is, or its counts."""
 
 import json
 from collections.abc import Mapping

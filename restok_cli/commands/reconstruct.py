@@ -32,7 +32,7 @@ Output = Annotated[
     Path,
     typer.Option("--output", "-o", metavar="OUT", help="A folder for PNG files, or - (a tar stream on stdout)."),
 ]
-Tokens = Annotated[
+NumCodes = Annotated[
     str | None,
     typer.Option(metavar="N,…", help="Decode the first N codes only: coarser; several: each. Default: all."),
 ]
@@ -46,7 +46,7 @@ def reconstruct(
     pictures: PicturesArgument,
     model: TokenizerOption = SAMPLE_MODEL,
     output: Output = RECONSTRUCTED_FOLDER,
-    tokens: Tokens = None,
+    num_codes: NumCodes = None,
     split: Split = "validation",
     no_crop: NoCrop = False,
     max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
@@ -62,22 +62,24 @@ def reconstruct(
     """Encode pictures to codes, decode them, and say how near they come (PSNR).
 
     A picture of any size gets the centre crop of evaluation first. A folder gets
-    a PNG of each picture's name, in a sub-folder for each N where --tokens names
-    several; those that cannot be decoded are named and left out. manifest.jsonl
-    holds the PSNR of each. Prints OUT.
+    a PNG of each picture's name, in a sub-folder for each N where --num-codes
+    names several; those that cannot be decoded are named and left out.
+    manifest.jsonl holds the PSNR of each. Prints OUT.
 
     Examples: a picture from all its codes, and growing; the held-out emoji, to be
     measured; the same in a pipe:
 
       restok reconstruct photo.jpg --model runs/tokenizer
-      restok reconstruct photo.jpg --model M --tokens 1,4,16,128 --grid photo.png
+      restok reconstruct photo.jpg --model M --num-codes 1,4,16 --grid photo.png
       restok reconstruct sample --model runs/tokenizer -o reconstructed
       restok evaluate reconstructed --metric psnr --reference sample
       restok reconstruct sample --model runs/tokenizer -o - | tar tf -
     """
-    lengths = parse_tokens(tokens)
+    lengths = parse_num_codes(num_codes)
     if output == STDOUT and len(lengths) > 1:
-        raise UsageError(f"--tokens {tokens}: a tar stream has one picture of each; give one number, or a folder by -o")
+        raise UsageError(
+            f"--num-codes {num_codes}: a tar stream has one picture of each; give one number, or a folder by -o"
+        )
 
     from restok_cli.inference.coding import Computation, ImageSource
     from restok_cli.inference.reconstruct import ReconstructDestination, reconstruct_source
@@ -88,13 +90,13 @@ def reconstruct(
     report(summary, output, as_json)
 
 
-def parse_tokens(text: str | None) -> list[int]:
-    """The numbers of codes that --tokens gives, from few to many; none where it is not given. Raises UsageError."""
+def parse_num_codes(text: str | None) -> list[int]:
+    """The numbers of codes that --num-codes gives, from few to many; none where it is not given. Raises UsageError."""
     if text is None:
         return []
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise UsageError(f"--tokens {text}: give numbers of codes such as 16, or 1,4,16,128")
+        raise UsageError(f"--num-codes {text}: give numbers of codes such as 16, or 1,4,16,128")
     return sorted({int(word) for word in words})
 
 

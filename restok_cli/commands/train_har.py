@@ -25,11 +25,9 @@ from restok_cli.commands.options import (
     SkipPreflight,
     StopAt,
     Track,
-    check_resume,
     parse_model,
 )
-from restok_cli.commands.runs import carry_out, check_stop_at, first_weights, run_layers
-from restok_cli.files import check_apart
+from restok_cli.commands.runs import Launch, carry_out, check_folder, check_launch, check_stop_at, first_weights
 from restok_cli.processes import connect, local_device, run_in_processes
 
 
@@ -71,66 +69,37 @@ def train_har(
       restok train-har sample --tokenizer runs/tokenizer -o runs/har
       restok train-har sample --tokenizer runs/tokenizer -o runs/har --resume
     """
-    from restok_cli.settings.layers import Layer, resolve, with_model
-    from restok_cli.training.trackers import check_trackers
+    from restok_cli.settings.run_config import read_told
 
-    check_resume(resume, overwrite)
-    check_trackers(track or [])
-    layers, rescaling = run_layers("har", output, resume, preset, config, assignments, max_steps, batch_size, seed)
-    stated = resolve("har", layers).config
-    check_stop_at(stop_at, stated)
-
+    launch = Launch(output, stop_at, track or [], dry_run, skip_preflight, resume, overwrite)
+    check_launch(launch)
+    told = read_told("har", output, resume, preset, config, assignments, max_steps, batch_size, seed)
+    stated = told.config
+    check_stop_at(launch, stated)
     run_in_processes(num_processes)
 
     from restok_cli.devices import open_device
     from restok_cli.model.har import Har
     from restok_cli.planning.memory import check_memory
     from restok_cli.pretrained.folder import load_for_use, open_har, open_tokenizer
+    from restok_cli.settings.run_config import complete_config, har_facts
     from restok_cli.training.code_source import open_source
     from restok_cli.training.har_loop import train_har as train_loop
     from restok_cli.training.history import model_name
-    from restok_cli.training.run import check_new_run, settled
 
     torch_device = local_device(open_device(device))
-    tokenizer_folder = open_tokenizer(tokenizer)
-    frozen = load_for_use(tokenizer_folder, torch_device).requires_grad_(False)
-    source = open_source(data, tokenizer_folder, frozen, torch_device, allow_pipe, stated.data.max_member_bytes)
-    facts = {
-        "codebook_size": tokenizer_folder.config.codebook_size,
-        "num_codes": tokenizer_folder.config.num_latent_tokens,
-        "num_classes": len(source.class_names),
-    }
-    places = {"model": f"the tokenizer {tokenizer}", "model.num_classes": f"the data set {data}"}
+    folder = open_tokenizer(tokenizer)
+    frozen = load_for_use(folder, torch_device).requires_grad_(False)
+    source = open_source(data, folder, frozen, torch_device, allow_pipe, stated.data.max_member_bytes)
     given = open_har(init) if init is not None else None
-    if given is not None:  # the classes are those of the data set, whatever the model knew before
-        layers = with_model(layers, f"--init {init}", given.config.model_dump(exclude={"num_classes"}))
-    settings = resolve("har", layers, Layer("facts", {"model": facts}, places))
-    run_config = settled(settings.config, output, resume)
-    if not resume:
-        check_apart(output, tokenizer, *([init] if init else []))
-        check_new_run(output, overwrite)
+    facts = har_facts(tokenizer, folder.config, data, len(source.class_names))
+    run_config = complete_config(told, init=(init, given.config) if init and given else None, facts=facts)
+    check_folder(launch, tokenizer, init)
     check_memory(Har, run_config, torch_device)
     connect(torch_device)  # after which the first process may write there
-    start = first_weights(given, output, resume, Har, run_config.model)
+    start = first_weights(given, launch, Har, run_config)
     train = partial(
-        train_loop,
-        source=source,
-        tokenizer_folder=tokenizer_folder,
-        tokenizer=frozen,
-        device=torch_device,
-        init=start,
+        train_loop, source=source, tokenizer_folder=folder, tokenizer=frozen, device=torch_device, init=start
     )
-    carry_out(
-        train,
-        run_config,
-        output,
-        torch_device,
-        stop_at=stop_at,
-        track=track or [],
-        origin=model_name(init, given) if start is not None else None,
-        rescaling=rescaling,
-        dry_run=dry_run,
-        skip_preflight=skip_preflight,
-        resume=resume,
-        overwrite=overwrite,
-    )
+    origin = model_name(init, given) if init and given and start is not None else None
+    carry_out(train, run_config, launch, torch_device, origin, told.rescaling)

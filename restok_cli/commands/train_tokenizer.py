@@ -1,6 +1,7 @@
 """`restok train-tokenizer`: pictures to a tokenizer."""
 
 from functools import partial
+from typing import TYPE_CHECKING, cast
 
 from restok_cli.commands.options import (
     AllowPipe,
@@ -21,10 +22,12 @@ from restok_cli.commands.options import (
     SkipPreflight,
     StopAt,
     Track,
-    check_resume,
 )
-from restok_cli.commands.runs import carry_out, check_stop_at, first_weights, run_layers
+from restok_cli.commands.runs import Launch, carry_out, check_folder, check_launch, check_stop_at, first_weights
 from restok_cli.processes import connect, local_device, run_in_processes
+
+if TYPE_CHECKING:
+    from restok_cli.settings.training import TokenizerRunConfig
 
 
 def train_tokenizer(
@@ -60,17 +63,13 @@ def train_tokenizer(
       restok train-tokenizer sample --max-steps 500 -o runs/tokenizer
       restok train-tokenizer sample -o runs/warm --set optimizer.warmup_steps=500
     """
-    from restok_cli.settings.layers import resolve, with_model
-    from restok_cli.training.trackers import check_trackers
+    from restok_cli.settings.run_config import read_told
 
-    check_resume(resume, overwrite)
-    check_trackers(track or [])
-    layers, rescaling = run_layers(
-        "tokenizer", output, resume, preset, config, assignments, max_steps, batch_size, seed
-    )
-    settings = resolve("tokenizer", layers)
-    check_stop_at(stop_at, settings.config)
-
+    launch = Launch(output, stop_at, track or [], dry_run, skip_preflight, resume, overwrite)
+    check_launch(launch)
+    told = read_told("tokenizer", output, resume, preset, config, assignments, max_steps, batch_size, seed)
+    stated = told.config
+    check_stop_at(launch, stated)
     run_in_processes(num_processes)
 
     from restok_cli.data.shards.dataset import open_dataset
@@ -78,37 +77,23 @@ def train_tokenizer(
     from restok_cli.model.tokenizer import Tokenizer
     from restok_cli.planning.memory import check_memory
     from restok_cli.pretrained.folder import open_tokenizer
+    from restok_cli.settings.run_config import complete_config
     from restok_cli.training.history import model_name
     from restok_cli.training.losses import open_tokenizer_losses
-    from restok_cli.training.run import check_new_run, settled
-    from restok_cli.training.teachers import with_alignment_dims
+    from restok_cli.training.teachers import teacher_width
     from restok_cli.training.tokenizer_loop import train_tokenizer as train_loop
 
-    dataset = open_dataset(data, allow_pipe, settings.config.data.max_member_bytes)
+    dataset = open_dataset(data, allow_pipe, stated.data.max_member_bytes)
     dataset.split("train")
     given = open_tokenizer(init) if init is not None else None
-    if given is not None:
-        settings = resolve("tokenizer", with_model(layers, f"--init {init}", given.config.model_dump()))
-    run_config = settled(with_alignment_dims(settings.config), output, resume)
+    source = (init, given.config) if init and given else None
+    run_config = cast("TokenizerRunConfig", complete_config(told, init=source, teacher_width=teacher_width))
     torch_device = local_device(open_device(device))
-    if not resume:
-        check_new_run(output, overwrite)
+    check_folder(launch, init)
     check_memory(Tokenizer, run_config, torch_device)
     connect(torch_device)  # after which the first process may write there
-    start = first_weights(given, output, resume, Tokenizer, run_config.model)
+    start = first_weights(given, launch, Tokenizer, run_config)
     losses = open_tokenizer_losses(run_config, torch_device)
     train = partial(train_loop, data=dataset, losses=losses, device=torch_device, init=start)
-    carry_out(
-        train,
-        run_config,
-        output,
-        torch_device,
-        stop_at=stop_at,
-        track=track or [],
-        origin=model_name(init, given) if start is not None else None,
-        rescaling=rescaling,
-        dry_run=dry_run,
-        skip_preflight=skip_preflight,
-        resume=resume,
-        overwrite=overwrite,
-    )
+    origin = model_name(init, given) if init and given and start is not None else None
+    carry_out(train, run_config, launch, torch_device, origin, told.rescaling)

@@ -58,7 +58,8 @@ def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     with torch.device("meta"):
         layer = nn.Linear(*reversed(weight.shape), bias=bias is not None)
     layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
-    layer.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach(), requires_grad=False)
     return layer
 
 
@@ -67,9 +68,9 @@ class ShortRMSNorm(nn.Module):
 
     def __init__(self, norm: nn.RMSNorm):
         super().__init__()
-        size = norm.weight.numel()
+        size, eps = norm.weight.numel(), torch.finfo(norm.weight.dtype).eps if norm.eps is None else norm.eps
         self.weight = norm.weight.detach() * math.sqrt(size)
-        self.least = torch.tensor(math.sqrt(size * norm.eps))
+        self.least = torch.tensor(math.sqrt(size * eps))
 
     def forward(self, inputs: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(inputs, dim=-1, keepdim=True)
@@ -149,8 +150,8 @@ class SpanAttention(nn.Module):
     @staticmethod
     def attend(span: Span, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         start, end, is_masked = span
-        mask = mask[start:end, :end] if is_masked else None
-        return F.scaled_dot_product_attention(q[:, :, start:end], k[:, :, :end], v[:, :, :end], attn_mask=mask)
+        part = mask[start:end, :end] if is_masked else None
+        return F.scaled_dot_product_attention(q[:, :, start:end], k[:, :, :end], v[:, :, :end], attn_mask=part)
 
 
 class PointwiseConv(nn.Module):
@@ -176,7 +177,7 @@ class DoublingConv(nn.Module):
         halves = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
         weight = torch.einsum("iar,jbs,ocrs->ijocab", halves, halves, conv.weight.detach())
         self.weight = nn.Parameter(weight.flatten(0, 2).contiguous(memory_format=torch.channels_last))
-        self.bias = nn.Parameter(conv.bias.detach().repeat(4))
+        self.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach().repeat(4))
         self.requires_grad_(False)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -63,7 +63,8 @@ def quantize_linears(module: nn.Module) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch moves its quantization to a library of its own
         try:
-            from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
+            from torch.ao.quantization import quantize_dynamic
+            from torch.ao.quantization.qconfig import per_channel_dynamic_qconfig
         except ImportError as error:
             raise RestokError("this PyTorch has no dynamic quantization; leave --quantize out") from error
         quantize_dynamic(module, {nn.Linear: per_channel_dynamic_qconfig}, inplace=True)

@@ -23,7 +23,7 @@ class Recorded:
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         if self.graph is None:
-            self._record(inputs)
+            self.graph = self._record(inputs)
         if any(given.shape != kept.shape for kept, given in zip(self.inputs, inputs, strict=True)):
             return self.function(*inputs)
         for kept, given in zip(self.inputs, inputs, strict=True):
@@ -31,7 +31,7 @@ class Recorded:
         self.graph.replay()
         return self.output.clone()  # the next call writes into it
 
-    def _record(self, inputs: tuple[Tensor, ...]) -> None:
+    def _record(self, inputs: tuple[Tensor, ...]) -> torch.cuda.CUDAGraph:
         self.inputs = [given.clone() for given in inputs]
         device = inputs[0].device
         stream = torch.cuda.Stream(device)
@@ -39,6 +39,7 @@ class Recorded:
         with torch.cuda.stream(stream):  # libraries choose their kernels, and take their workspaces, on the first call
             self.function(*self.inputs)
         torch.cuda.current_stream(device).wait_stream(stream)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             self.output = self.function(*self.inputs)
+        return graph

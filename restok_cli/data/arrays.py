@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -44,12 +44,12 @@ class Header(NamedTuple):
 
     @property
     def num_bytes_used(self) -> int:
-        """What work with the numbers takes, as 64-bit ones."""
+        """Bytes that work with the numbers takes, as 64-bit ones."""
         return math.prod(self.shape) * max(self.dtype.itemsize, 8) + ROW_BYTES * math.prod(self.shape[:1])
 
 
-def read_header(file: BinaryIO) -> Header:
-    """What a .npy file begins with. Raises ValueError where it is none of plain numbers or texts."""
+def read_header(file: IO[bytes]) -> Header:
+    """Read the header of a .npy file. Raises ValueError where it is none of plain numbers or texts."""
     if np.lib.format.read_magic(file) != (1, 0):  # of others the header may have gigabytes
         raise ValueError("not version 1.0 of the format")
     try:
@@ -63,7 +63,7 @@ def read_header(file: BinaryIO) -> Header:
     return header
 
 
-def open_member(archive: zipfile.ZipFile, name: str) -> tuple[Header, zipfile.ZipExtFile]:
+def open_member(archive: zipfile.ZipFile, name: str) -> tuple[Header, IO[bytes]]:
     """The array called `name` in an .npz file, still packed: its header, and the file where its numbers begin.
 
     Raises one of NPZ_ERRORS where it is not there, or where its header and its size do not fit.

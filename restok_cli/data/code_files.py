@@ -216,7 +216,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _checked(found: Codes, source: str) -> Codes:
-    """The same with its usual types. Raises RestokError where the parts do not fit each other."""
+    """Give codes their usual types. Raises RestokError where the parts do not fit each other."""
     codes, size, class_ids = found.codes, found.codebook_size, found.class_ids
     if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer):
         raise RestokError(f"{source}: codes are {codes.dtype} {codes.shape}; expected integers of shape (n, L)")

@@ -79,7 +79,7 @@ def find_inputs(
     max_pixels: int = MAX_DECODED_PIXELS,
     max_bytes: int = MAX_MEMBER_BYTES,
 ) -> Inputs:
-    """What `pictures` name: `-` (a tar stream on stdin), one data set, or files and folders.
+    """Find the inputs that `pictures` name: `-` (a tar stream on stdin), one data set, or files and folders.
 
     Pictures of more than `max_pixels` cannot be decoded, but for those of a data set, which `prepare` let in. Of files
     with more than `max_bytes` none is read.

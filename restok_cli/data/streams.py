@@ -121,7 +121,7 @@ def _pictures(file: BinaryIO, passed_over: PassedOver, max_bytes: int) -> Iterat
 
 
 def webdataset_key(name: str) -> str:
-    """What WebDataset calls the sample of a file: its path up to the first dot of the file name."""
+    """WebDataset's name for the sample of a file: its path up to the first dot of the file name."""
     folder, slash, file = name.rpartition("/")
     return folder + slash + file.partition(".")[0]
 

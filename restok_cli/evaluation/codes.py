@@ -20,8 +20,8 @@ from restok_cli.evaluation.images import encode_group, open_samples
 from restok_cli.evaluation.request import Request, holds_codes
 from restok_cli.files import SAMPLE_MODEL, file_sha256
 from restok_cli.metrics.codebook import count_codes, use_of_counts
-from restok_cli.metrics.pictures import GROUP_SIZE
-from restok_cli.metrics.protocol import Measurement, caveat, describe_pictures
+from restok_cli.metrics.image_sets import GROUP_SIZE
+from restok_cli.metrics.protocol import Measurement, caveat, describe_images
 from restok_cli.model.levels import is_power_of_two, level_sizes
 from restok_cli.pretrained.folder import fingerprint, load_for_use, open_har, open_tokenizer
 from restok_cli.processes import gather, rank, world_size
@@ -30,11 +30,11 @@ Score = Callable[[np.ndarray, np.ndarray], np.ndarray]  # codes (B, L), class id
 
 
 class CodeSource(NamedTuple):
-    """Codes of pictures, read in groups of metrics.pictures.GROUP_SIZE."""
+    """Codes of images, read in groups of metrics.image_sets.GROUP_SIZE."""
 
     origin: Callable[[], dict]  # for the protocol, once all have been read
     num_groups: int
-    num_codes: int  # L, of a picture
+    num_codes: int  # L, of an image
     codebook_size: int
     tokenizer_fingerprint: str  # empty where nobody wrote it down
     # number of a group -> codes (B, L), class ids (B,), and what `saw` wants to know in process 0
@@ -78,7 +78,7 @@ def evaluate_codes(request: Request, device: torch.device) -> tuple[dict[str, Me
 
 
 def _go_through(source: CodeSource, sizes: tuple[int, ...], score: Score | None) -> tuple[np.ndarray, list[np.ndarray]]:
-    """How often each code occurs in each level (K, V), and for each picture the sum of `score` over each level (K,)."""
+    """How often each code occurs in each level (K, V), and for each image the sum of `score` over each level (K,)."""
     counts = np.zeros((len(sizes), source.codebook_size), np.int64)
     starts = [0, *accumulate(sizes)][:-1]
     scores: list[np.ndarray] = []
@@ -97,18 +97,18 @@ def _go_through(source: CodeSource, sizes: tuple[int, ...], score: Score | None)
 
 
 def _in_all_processes(num_groups: int, work: Callable[[int], tuple]) -> Iterator[tuple]:
-    """What `work` makes of each group, in order, in process 0; the groups are dealt to all processes in turn."""
+    """Results of `work` on each group, in order, in process 0; the groups are dealt to all processes in turn."""
     with Progress("codes", num_groups, "groups") if rank() == 0 else nullcontext() as progress:
         for first in range(0, num_groups, world_size()):
             number = first + rank()
             for result in gather(work(number) if number < num_groups else None):
-                if rank() == 0 and result is not None:
+                if progress is not None and result is not None:
                     yield result
                     progress.advance()
 
 
 def _codebook_numbers(counts: np.ndarray) -> dict[str, Measurement]:
-    n = int(counts[0].sum())  # the first level is one code a picture
+    n = int(counts[0].sum())  # the first level is one code an image
     if n == 0:
         raise RestokError("there are no codes to measure; expected at least one picture's")
     total, levels = use_of_counts(counts.sum(0)), [use_of_counts(level) for level in counts]
@@ -122,7 +122,7 @@ def _codebook_numbers(counts: np.ndarray) -> dict[str, Measurement]:
 
 def _nll_numbers(scores: list[np.ndarray], sizes: tuple[int, ...]) -> dict[str, Measurement]:
     n = len(scores)
-    sums = [math.fsum(picture[level] for picture in scores) for level in range(len(sizes))]
+    sums = [math.fsum(image[level] for image in scores) for level in range(len(sizes))]
     levels = tuple(total / (n * size) for total, size in zip(sums, sizes, strict=True))
     return {"nll": Measurement("nll", math.fsum(sums) / (n * sum(sizes)), n, levels=levels, caveat=caveat(n))}
 
@@ -146,10 +146,10 @@ def _from_file(path: Path) -> CodeSource:
 def _from_cache(folder: str, split: str) -> CodeSource:
     """View 0 of the samples in a code cache."""
     cache = open_codes(folder)
-    names = list(cache.splits) if split == "all" else [split]
-    parts = [cache.split(name) for name in names]
+    splits = cache.chosen(split)
+    parts = list(splits.values())
     ends = list(accumulate(len(part) for part in parts))
-    origin = {"source": f"{folder} ({'+'.join(names)})", "fingerprint": cache.fingerprint, "n": ends[-1]}
+    origin = {"source": f"{folder} ({'+'.join(splits)})", "fingerprint": cache.fingerprint, "n": ends[-1]}
 
     def read(number: int) -> tuple[np.ndarray, np.ndarray, tuple]:
         rows = range(number * GROUP_SIZE, min((number + 1) * GROUP_SIZE, ends[-1]))
@@ -166,21 +166,21 @@ def _encoded(request: Request, model: Path, device: torch.device) -> CodeSource:
     """The codes that a tokenizer makes of images."""
     folder = open_tokenizer(model)
     tokenizer = load_for_use(folder, device)
-    pictures = open_samples(request)
-    pictures.crop_to(tokenizer.config.image_size)
+    images = open_samples(request)
+    images.crop_to(tokenizer.config.image_size)
 
     @torch.inference_mode()
     def read(number: int) -> tuple[np.ndarray, np.ndarray, tuple]:
-        group = pictures.group(number)
+        group = images.group(number)
         codes = encode_group(tokenizer, group.images, device)[: len(group.images)].cpu().numpy()
         seen = group.indices, group.digests, group.broken, group.num_cropped
         return codes, np.full(len(codes), -1), seen
 
     config = tokenizer.config
     return CodeSource(
-        lambda: describe_pictures(pictures),
-        *(pictures.num_groups, config.num_latent_tokens, config.codebook_size, fingerprint(folder)),
-        *(read, pictures.saw),
+        lambda: describe_images(images),
+        *(images.num_groups, config.num_latent_tokens, config.codebook_size, fingerprint(folder)),
+        *(read, images.saw),
     )
 
 
@@ -188,7 +188,7 @@ def _encoded(request: Request, model: Path, device: torch.device) -> CodeSource:
 
 
 def _open_har(path: Path, source: CodeSource, device: torch.device) -> tuple[Score, str]:
-    """What gives -log p in nats (B, L) of codes and class ids, by the generator at `path`, and its fingerprint.
+    """A function from codes and class ids to -log p in nats (B, L), by the generator at `path`; and its fingerprint.
 
     Raises UsageError where it was trained on the codes of another tokenizer, or on other classes.
     """
@@ -213,8 +213,8 @@ def _open_har(path: Path, source: CodeSource, device: torch.device) -> tuple[Sco
         count = len(codes)
         # always as many at a time: for another number, libraries may sum in another order
         rows = torch.arange(GROUP_SIZE) % count
-        codes, class_ids = (torch.from_numpy(array)[rows].to(device) for array in (codes, class_ids))
-        log_p = har(class_ids, codes).float().log_softmax(-1)
-        return -log_p.gather(-1, codes[..., None])[:count, :, 0].double().cpu().numpy()
+        given, classes = (torch.from_numpy(array)[rows].to(device) for array in (codes, class_ids))
+        log_p = har(classes, given).float().log_softmax(-1)
+        return -log_p.gather(-1, given[..., None])[:count, :, 0].double().cpu().numpy()
 
     return score, fingerprint(folder)

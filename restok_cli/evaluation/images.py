@@ -16,10 +16,10 @@ from restok_cli.errors import RestokError
 from restok_cli.evaluation.request import Networks, Request
 from restok_cli.metrics.backbones import open_network
 from restok_cli.metrics.cache import FeatureCache
+from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet, open_images
 from restok_cli.metrics.measure import Instruments, choose_metrics, feature_sums, measure
 from restok_cli.metrics.pairs import align
-from restok_cli.metrics.pictures import GROUP_SIZE, Pictures, open_pictures
-from restok_cli.metrics.protocol import Measurement, describe_features, describe_pictures, describe_reference
+from restok_cli.metrics.protocol import Measurement, describe_features, describe_images, describe_reference
 from restok_cli.metrics.reference import Reference, open_reference, write_reference
 from restok_cli.metrics.table import METRICS
 from restok_cli.model.tokenizer import Tokenizer
@@ -36,7 +36,7 @@ def were_drawn_by(model: Path, folder: Path) -> bool:
 
 
 def open_instruments(networks: Networks, metrics: list[str], device: torch.device) -> Instruments:
-    """What measuring by these metrics needs, but for LPIPS, which may turn out not to be possible."""
+    """Open the instruments of these metrics, but for LPIPS, which may turn out not to be possible."""
     if not any(name == "all" or METRICS[name].basis == "features" for name in metrics):
         return Instruments(None, None, device, networks.batch_size)
     weights = {name: getattr(networks, name) for name in ("inception_weights", "vgg_weights", "timm_weights")}
@@ -44,13 +44,13 @@ def open_instruments(networks: Networks, metrics: list[str], device: torch.devic
     return Instruments(network, FeatureCache(networks.cache, network), device, networks.batch_size)
 
 
-def open_samples(request: Request, exact: bool = False) -> Pictures:
-    """SAMPLES; with `exact` they must be 8-bit RGB (see `open_pictures`)."""
+def open_samples(request: Request, exact: bool = False) -> ImageSet:
+    """SAMPLES; with `exact` they must be 8-bit RGB (see `open_images`)."""
     stdin = sys.stdin.buffer if request.samples == "-" else None
-    pictures = open_pictures(request.samples, request.split, stdin, exact, request.max_pixels, request.max_bytes)
+    images = open_images(request.samples, request.split, stdin, exact, request.max_pixels, request.max_bytes)
     if request.crop is not None:
-        pictures.crop_to((request.crop, request.crop))
-    return pictures
+        images.crop_to((request.crop, request.crop))
+    return images
 
 
 def evaluate_images(
@@ -61,42 +61,41 @@ def evaluate_images(
     if request.reference:
         limits = request.max_pixels, request.max_bytes
         target = open_reference(request.reference, request.split, networks.cache, *limits)
-    pictures = open_samples(request, exact=True)
+    images = open_samples(request, exact=True)
     instruments = open_instruments(networks, request.metrics, device)
-    metrics = choose_metrics(request.metrics, pictures, target, instruments, networks.vgg_weights)
+    metrics = choose_metrics(request.metrics, images, target, instruments, networks.vgg_weights)
     paired = next((name for name in metrics if METRICS[name].against == "pairs"), None)
-    if paired:
-        target = align(target, pictures, paired)
-    (measurements,) = measure([pictures], target, metrics, instruments)
+    if paired and target:
+        target = align(target, images, paired)
+    (measurements,) = measure([images], target, metrics, instruments)
     if rank() > 0:
         return {}, {}
-    return measurements, describe_comparison(pictures, target, metrics, instruments)
+    return measurements, describe_comparison(images, target, metrics, instruments)
 
 
 def describe_comparison(
-    pictures: Pictures, target: Reference | None, metrics: list[str], instruments: Instruments
+    images: ImageSet, target: Reference | None, metrics: list[str], instruments: Instruments
 ) -> dict[str, Any]:
     """The protocol by which images were measured."""
+    network, lpips = instruments.network, instruments.lpips
     of_features = any(METRICS[name].basis == "features" for name in metrics)
     return {
-        "samples": describe_pictures(pictures),
+        "samples": describe_images(images),
         "reference": describe_reference(target) if target else None,
-        "features": describe_features(instruments.network) if of_features else None,
-        "lpips_weights_sha256": instruments.lpips.weights_sha256 if "lpips" in metrics else None,
+        "features": describe_features(network) if network and of_features else None,
+        "lpips_weights_sha256": lpips.weights_sha256 if lpips and "lpips" in metrics else None,
     }
 
 
-def write_statistics(request: Request, networks: Networks, device: torch.device, path: Path, num_pictures: int) -> None:
-    """Write statistics of SAMPLES, and up to `num_pictures` of them, to `path`."""
-    pictures = open_samples(request)
-    instruments = open_instruments(networks, ["sfid"], device)
-    network = instruments.network
-    sums = feature_sums(pictures, ["sfid"] if network.spatial_dimensions else [], instruments)
+def write_statistics(request: Request, networks: Networks, device: torch.device, path: Path, num_images: int) -> None:
+    """Write statistics of SAMPLES, and up to `num_images` of them, to `path`."""
+    images = open_samples(request)
+    sums = feature_sums(images, ["sfid"], open_instruments(networks, ["sfid"], device))
     if rank() > 0:
         return
-    spatial = sums.spatial.gaussian() if sums.spatial else None
-    kept = write_reference(path, pictures, network, sums.pool.gaussian(), spatial, num_pictures)
-    note(f"statistics of {counted(len(pictures.digests), 'picture')} by {network.name}, and {kept} of the pictures")
+    network = sums.network
+    kept = write_reference(path, images, network, sums.gaussian(), sums.spatial_gaussian(), num_images)
+    note(f"statistics of {counted(len(images.digests), 'picture')} by {network.name}, and {kept} of the pictures")
 
 
 def encode_group(tokenizer: Tokenizer, images: Tensor, device: torch.device) -> Tensor:

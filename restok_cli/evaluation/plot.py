@@ -10,7 +10,7 @@ from restok_cli.metrics.table import METRICS
 
 
 def draw_curve(curve: Curve, path: Path) -> None:
-    """Draw each metric against the number of tokens."""
+    """Draw each metric against the number of codes."""
     metrics = list(next(iter(curve.values())))
     figure = Figure(figsize=(4 * len(metrics), 3.2), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
@@ -19,7 +19,7 @@ def draw_curve(curve: Curve, path: Path) -> None:
         axes.set_xticks(list(curve), [str(count) for count in curve])
         arrow = "higher" if METRICS[metric].higher_is_better else "lower"
         unit = f", {METRICS[metric].unit}" if METRICS[metric].unit else ""
-        axes.set(xlabel="tokens", title=next(iter(curve.values()))[metric].label, ylabel=f"{arrow} is better{unit}")
+        axes.set(xlabel="codes", title=next(iter(curve.values()))[metric].label, ylabel=f"{arrow} is better{unit}")
         axes.grid(alpha=0.3)
     with whole_file(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=120)

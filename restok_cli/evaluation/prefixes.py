@@ -1,4 +1,4 @@
-"""`restok evaluate --tokens`: how good images become with every further level of codes."""
+"""`restok evaluate --num-codes`: how good images become with every further level of codes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ def evaluate_prefixes(request: Request, instruments: Instruments, vgg_weights: P
     model = request.model or SAMPLE_MODEL
     folder = open_tokenizer(model)
     tokenizer = load_for_use(folder, instruments.device)
-    lengths = _lengths(request.tokens, tokenizer.config.num_latent_tokens)
+    lengths = _lengths(request.num_codes or "all", tokenizer.config.num_latent_tokens)
     originals = open_samples(request)
     originals.crop_to(tokenizer.config.image_size)
     reference = Reference(originals.source, None, originals)
@@ -48,14 +48,14 @@ def evaluate_prefixes(request: Request, instruments: Instruments, vgg_weights: P
     return dict(zip(lengths, results, strict=True)), circumstances
 
 
-def _lengths(tokens: str, num_codes: int) -> list[int]:
-    """The prefix lengths that --tokens asks for, ascending. Raises UsageError where a tokenizer makes fewer codes."""
-    if tokens == "all":
+def _lengths(asked: str, num_codes: int) -> list[int]:
+    """Prefix lengths that --num-codes asks for, ascending. Raises UsageError where a tokenizer makes fewer codes."""
+    if asked == "all":
         return list(prefix_lengths(num_codes))
-    lengths = sorted({int(part) for part in tokens.split(",")})
+    lengths = sorted({int(part) for part in asked.split(",")})
     if lengths[-1] > num_codes:
         raise UsageError(
-            f"--tokens {lengths[-1]}: this tokenizer makes {num_codes} codes a picture; give 1 to {num_codes}"
+            f"--num-codes {lengths[-1]}: this tokenizer makes {num_codes} codes a picture; give 1 to {num_codes}"
         )
     return lengths
 
@@ -85,7 +85,7 @@ def curve_table(curve: Curve) -> list[str]:
     """The result for people: a line per prefix length, a column per metric."""
     labels = [measurement.label for measurement in next(iter(curve.values())).values()]
     widths = [max(14, len(label)) for label in labels]
-    lines = [" ".join([f"{'tokens':>6}", *(f"{label:>{width}}" for label, width in zip(labels, widths, strict=True))])]
+    lines = [" ".join([f"{'codes':>6}", *(f"{label:>{width}}" for label, width in zip(labels, widths, strict=True))])]
     for length, measurements in curve.items():
         values = zip(measurements.values(), widths, strict=True)
         lines.append(" ".join([f"{length:>6}", *(f"{found.value:>{width}.6g}" for found, width in values)]))

@@ -1,5 +1,6 @@
-"""What is to be measured, checked before anything heavy is loaded: no torch is imported."""
+"""A request to measure, checked before anything heavy is loaded: no torch is imported."""
 
+import math
 import zipfile
 from collections.abc import Collection
 from importlib.util import find_spec
@@ -8,7 +9,7 @@ from typing import NamedTuple
 
 from restok_cli.data.shards.code_layout import is_codes
 from restok_cli.errors import UsageError, did_you_mean
-from restok_cli.metrics.table import CHOICES, choice_of
+from restok_cli.metrics.table import CHOICES, METRICS, choice_of
 
 
 class Request(NamedTuple):
@@ -20,7 +21,7 @@ class Request(NamedTuple):
     crop: int | None
     reference: str | None
     model: Path | None  # the tokenizer that makes codes of images, or for nll the generator
-    tokens: str | None  # numbers of codes, "1,4,16" or "all", to measure what the first ones of each image give
+    num_codes: str | None  # numbers of codes, "1,4,16" or "all", to measure what the first ones of each image give
     max_pixels: int  # of an image
     max_bytes: int  # of its file
 
@@ -34,6 +35,23 @@ class Networks(NamedTuple):
     timm_weights: Path | None
     cache: Path | None
     batch_size: int  # images held at a time: speed and memory, not numbers
+
+
+def parse_limits(texts: list[str]) -> dict[str, float]:
+    """The limit of each metric named in texts like "gfid=3.5". Raises UsageError."""
+    limits = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in METRICS:
+            meant = did_you_mean(name, METRICS)
+            raise UsageError(f"--fail-under {text}: unknown metric {name}{meant}; give NAME=VALUE")
+        try:
+            limits[name] = float(value)
+        except ValueError:
+            limits[name] = math.nan
+        if not math.isfinite(limits[name]):
+            raise UsageError(f"--fail-under {text}: {value or 'nothing'} is no number; give for example {name}=3.5")
+    return limits
 
 
 def holds_codes(samples: str) -> bool:
@@ -65,11 +83,11 @@ def settle(request: Request, limits: Collection[str]) -> Request:
     of_codes = [name for name in metrics if measures_codes(name)]
     if of_codes and len(of_codes) < len(metrics):
         raise UsageError(f"{of_codes[0]} measures codes, other metrics pictures; run `restok evaluate` once for each")
-    if request.tokens is not None:
-        _check_prefixes(request.tokens, of_codes, request.reference)
+    if request.num_codes is not None:
+        _check_prefixes(request.num_codes, of_codes, request.reference)
         return request._replace(metrics=metrics)
     if request.model is not None and not of_codes:
-        raise UsageError("--model makes codes, which codebook, nll and --tokens need; leave it out for other metrics")
+        raise UsageError("--model makes codes, which codebook, nll and --num-codes need; leave it out otherwise")
     needy = next((name for name in metrics if name != "all" and CHOICES[name].against), None)
     if needy and request.reference is None:
         raise UsageError(
@@ -93,7 +111,7 @@ def _choose(request: Request, limits: Collection[str]) -> list[str]:
         if name not in (*CHOICES, "all"):
             raise UsageError(f"unknown metric {name}{did_you_mean(name, CHOICES)}; choose from {', '.join(CHOICES)}")
     metrics = list(dict.fromkeys(request.metrics)) or list(dict.fromkeys(choice_of(name) for name in limits))
-    metrics = metrics or (["rfid"] if request.tokens else ["gfid"])
+    metrics = metrics or (["rfid"] if request.num_codes else ["gfid"])
     if "all" in metrics:
         metrics = ["all"]
         if holds_codes(request.samples):
@@ -104,10 +122,10 @@ def _choose(request: Request, limits: Collection[str]) -> list[str]:
     return metrics
 
 
-def _check_prefixes(tokens: str, of_codes: list[str], reference: str | None) -> None:
+def _check_prefixes(num_codes: str, of_codes: list[str], reference: str | None) -> None:
     if reference is not None:
-        raise UsageError("--tokens compares with SAMPLES themselves; leave --reference out")
+        raise UsageError("--num-codes compares with SAMPLES themselves; leave --reference out")
     if of_codes:
-        raise UsageError("codebook and nll measure codes, --tokens pictures; run `restok evaluate` once for each")
-    if tokens != "all" and not all(part.isdecimal() and int(part) for part in tokens.split(",")):
-        raise UsageError(f"--tokens {tokens}: give numbers such as 1,4,16, or all")
+        raise UsageError("codebook and nll measure codes, --num-codes pictures; run `restok evaluate` once for each")
+    if num_codes != "all" and not all(part.isdecimal() and int(part) for part in num_codes.split(",")):
+        raise UsageError(f"--num-codes {num_codes}: give numbers such as 1,4,16, or all")

@@ -42,7 +42,7 @@ class Job(NamedTuple):
         return [range(first, min(first + self.batch_size, count)) for first in range(0, count, self.batch_size)]
 
     def record(self, index: int) -> dict[str, Any]:
-        """What the manifest says of an image."""
+        """Fields of the manifest for an image."""
         return {"class_id": self.class_ids[index], "seed": self.seed, "index": index}
 
     def inputs(self, indices: range) -> tuple[Tensor, Tensor]:
@@ -50,6 +50,11 @@ class Job(NamedTuple):
         class_ids = torch.tensor(self.class_ids[indices.start : indices.stop], device=self.device)
         uniforms = seeded_uniforms(self.seed, indices.start, len(indices), self.har.config.num_codes)
         return class_ids, uniforms.to(self.device)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """codes (B, n) on the device -> uint8 images (B, 3, H, W) there."""
+        assert self.tokenizer is not None, "only codes are wanted"
+        return decode_codes(self.tokenizer, codes)
 
 
 class GeneratedBlock(NamedTuple):
@@ -68,14 +73,12 @@ def generate_blocks(job: Job, blocks: list[range]) -> Iterator[GeneratedBlock]:
     """
     cache = sampling_cache(job.har, job.sampling, job.batch_size)
 
-    def draw(class_ids: Tensor, uniforms: Tensor) -> Tensor:
+    def sample_codes(class_ids: Tensor, uniforms: Tensor) -> Tensor:
         return sample(job.har, class_ids, uniforms, job.sampling, job.num_steps, cache)
-
-    def decode(codes: Tensor) -> Tensor:
-        return decode_codes(job.tokenizer, codes)
 
     on_gpu = job.device.type == "cuda"
     decoding = torch.cuda.Stream(job.device) if on_gpu else None
+    draw, decode = sample_codes, job.decode
     if on_gpu and len(blocks) > 2:  # recording takes as long as two blocks
         draw, decode = Recorded(draw), Recorded(decode)
     waiting: deque[tuple[GeneratedBlock, torch.cuda.Event | None]] = deque()
@@ -87,7 +90,10 @@ def generate_blocks(job: Job, blocks: list[range]) -> Iterator[GeneratedBlock]:
         with torch.cuda.stream(decoding) if on_gpu else nullcontext():
             images = None if job.tokenizer is None else _to_host(decode(codes))
             block = GeneratedBlock(indices, _to_host(codes), images)
-            waiting.append((block, decoding.record_event() if decoding is not None else None))
+            arrival = torch.cuda.Event() if on_gpu else None
+            if arrival is not None:
+                arrival.record()
+            waiting.append((block, arrival))
         if len(waiting) > on_gpu:
             yield _arrived(*waiting.popleft())
     while waiting:
@@ -98,7 +104,7 @@ def generate_steps(job: Job) -> Iterator[GeneratedBlock]:
     """Draw all images as one block, and give it after every step, decoded from the codes so far."""
     indices = range(len(job.class_ids))
     for codes in sample_steps(job.har, *job.inputs(indices), job.sampling, job.num_steps):
-        yield GeneratedBlock(indices, codes.cpu(), decode_codes(job.tokenizer, codes).cpu())
+        yield GeneratedBlock(indices, codes.cpu(), job.decode(codes).cpu())
 
 
 def _to_host(tensor: Tensor) -> Tensor:

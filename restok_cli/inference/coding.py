@@ -17,7 +17,7 @@ from restok_cli.data.inputs import Inputs, find_inputs
 from restok_cli.devices import chosen_dtype, open_device, torch_dtype
 from restok_cli.model.size import check_model_memory
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import ModelFolder, load_for_use
+from restok_cli.pretrained.folder import TokenizerFolder, load_for_use
 from restok_cli.room import check_memory
 
 
@@ -47,7 +47,7 @@ class Computation(NamedTuple):
     dtype: str
     batch_size: int  # 0: as many as the device holds
 
-    def load_tokenizer(self, folder: ModelFolder) -> tuple[Tokenizer, int]:
+    def load(self, folder: TokenizerFolder) -> tuple[Tokenizer, int]:
         """The tokenizer in `folder`, ready to use, and how many images it takes at a time."""
         device = open_device(self.device)
         tokenizer = load_for_use(folder, device, torch_dtype(chosen_dtype(self.dtype, device)))
@@ -67,7 +67,7 @@ def sized(tokenizer: Tokenizer, images: Tensor) -> Tokenizer:
 @torch.inference_mode()
 def encode_images(tokenizer: Tokenizer, images: Tensor) -> Tensor:
     """Images (B, 3, H, W), uint8 or float in [0, 1] -> codes (B, L), where the tokenizer is."""
-    images = images.to(tokenizer.quantizer.codebook.device, non_blocking=True)
+    images = images.to(tokenizer.device, non_blocking=True)
     floats = (part if part.is_floating_point() else to_float(part) for part in _split(images))
     return torch.cat([tokenizer.encode(part) for part in floats])
 

@@ -17,7 +17,7 @@ from restok_cli.errors import UsageError
 from restok_cli.files import STDOUT, check_apart, check_output_file, crc32_of, lines_of, whole_file, whole_folder
 from restok_cli.inference.coding import Computation, decode_codes, png_files
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import ModelFolder, fingerprint, open_tokenizer
+from restok_cli.pretrained.folder import TokenizerFolder, fingerprint, open_tokenizer
 
 
 class DecodedImage(NamedTuple):
@@ -46,7 +46,7 @@ def decode_file(
         check_codes, tokenizer=folder, own_fingerprint=fingerprint(folder), num_codes=num_codes, taken=set()
     )
     whole = whole and check(whole)
-    tokenizer, size = computation.load_tokenizer(folder)
+    tokenizer, size = computation.load(folder)
     if whole:
         parts = _parts(whole, size)
     else:
@@ -61,7 +61,7 @@ def _parts(codes: Codes, size: int) -> Iterator[Codes]:
 
 
 def check_codes(
-    codes: Codes, tokenizer: ModelFolder, own_fingerprint: str, num_codes: int | None, taken: set[str]
+    codes: Codes, tokenizer: TokenizerFolder, own_fingerprint: str, num_codes: int | None, taken: set[str]
 ) -> Codes:
     """The codes to decode, cut to `num_codes` each; their keys are added to those `taken`.
 
@@ -77,7 +77,7 @@ def check_codes(
             f" {config.num_latent_tokens} of {config.codebook_size}; give the tokenizer that made them by --model"
         )
     if num_codes is not None and num_codes > length:
-        raise UsageError(f"--tokens {num_codes}: a picture has {counted(length, 'code')}; give 1 to {length}")
+        raise UsageError(f"--num-codes {num_codes}: a picture has {counted(length, 'code')}; give 1 to {length}")
     for key in codes.keys:
         check_key(key, taken, "the list of codes")
     return codes._replace(codes=codes.codes[:, :num_codes])
@@ -85,7 +85,7 @@ def check_codes(
 
 def decode_all(parts: Iterable[Codes], tokenizer: Tokenizer, total: int | None) -> Iterator[DecodedImage]:
     """Decode one part after the other."""
-    device = tokenizer.quantizer.codebook.device
+    device = tokenizer.device
     with Progress("decode", total, "pictures") as progress:
         for part in parts:
             codes = torch.from_numpy(part.codes).long().to(device)

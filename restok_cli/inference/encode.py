@@ -36,7 +36,7 @@ def encode_source(
         check_output_file("-o", output, output.suffix.lower(), overwrite, model, *source.files)
     inputs = source.open()
     folder = open_tokenizer(model)
-    tokenizer, batch_size = computation.load_tokenizer(folder)
+    tokenizer, batch_size = computation.load(folder)
     parts = encode_inputs(inputs, tokenizer, fingerprint(folder), source.crop, batch_size)
     if output == STDOUT:
         count = 0

@@ -1,4 +1,4 @@
-"""What of the output of `restok generate` is there already, and how it is gone on with.
+"""Output of `restok generate` that is there already, and how it is continued.
 
 Image i is the same however many are drawn. So to go on with work that was stopped, or with an output of fewer images,
 is one thing: what is there goes into the folder of unfinished work, and what is missing is drawn.
@@ -36,7 +36,7 @@ from restok_cli.inference.unfinished import (
     write_finished,
 )
 from restok_cli.machine import available_cores
-from restok_cli.metrics.pictures import open_pictures
+from restok_cli.metrics.image_sets import open_images
 from restok_cli.schema import Fields, parse_json, read_json
 
 
@@ -177,7 +177,7 @@ def request_of(there: Destination) -> dict[str, Any] | None:
 
 
 def _kept_request(there: Destination) -> object:
-    """Whatever is kept in the place of the request. Raises as `request_of` and NPZ_ERRORS say."""
+    """Read whatever is kept in the place of the request. Raises as `request_of` and NPZ_ERRORS say."""
     if there.codes:
         return read_codes(there.output).request
     if there.shards:
@@ -222,8 +222,8 @@ def read_parts(there: Destination, indices: Sequence[int]) -> Iterator[bytes]:
         part = open_dataset(output.resolve()).split("validation")
         yield from map(part.read, indices)
     elif there.is_npz:
-        pictures = open_pictures(str(output), "all")
-        yield from (npy_bytes(np.asarray(pictures.open(index))) for index in indices)
+        images = open_images(str(output), "all")
+        yield from (npy_bytes(np.asarray(images.open(index))) for index in indices)
     else:
         yield from ((output / name).read_bytes() for name in there.part_names(indices))
 

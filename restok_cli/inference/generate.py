@@ -19,7 +19,15 @@ from restok_cli.model.guidance import SamplingOptions
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import check_num_steps
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import ModelFolder, find_tokenizer, fingerprint, load_for_use, load_model, open_har
+from restok_cli.pretrained.folder import (
+    HarFolder,
+    TokenizerFolder,
+    find_tokenizer,
+    fingerprint,
+    load_for_use,
+    load_model,
+    open_har,
+)
 from restok_cli.processes import connect, local_device, run_in_processes
 
 
@@ -77,8 +85,8 @@ def check_quantize(options: GenerateOptions) -> None:
 class GeneratorFiles(NamedTuple):
     """Where the models lie, and which they are."""
 
-    har: ModelFolder
-    tokenizer: ModelFolder | None  # None where only codes are wanted
+    har: HarFolder
+    tokenizer: TokenizerFolder | None  # None where only codes are wanted
     har_fingerprint: str
     tokenizer_fingerprint: str  # empty where only codes are wanted and nobody wrote down whose they are
 

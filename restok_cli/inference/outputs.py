@@ -108,6 +108,7 @@ def to_stream(job: Job, to: Destination) -> None:
     """Write all images as a tar stream to the stdout of process 0."""
 
     def finish(block: GeneratedBlock) -> tuple[list[bytes], torch.Tensor | None]:
+        assert block.images is not None, "only codes are wanted"
         return png_files(block.images), block.images if to.grid else None
 
     index, shown = 0, []
@@ -184,6 +185,7 @@ def _parts(block: GeneratedBlock, to: Destination) -> list[bytes]:
     """The files of a block in the folder of unfinished work: one of its codes, or one for each image."""
     if to.codes:
         return [npy_bytes(block.codes.numpy().astype(np.int32))]
+    assert block.images is not None, "only codes are wanted"
     if to.is_npz:  # which holds pixels: to pack and unpack them takes longer than to write them
         return [npy_bytes(image) for image in block.images.permute(0, 2, 3, 1).numpy()]
     return png_files(block.images)

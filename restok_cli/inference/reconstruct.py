@@ -54,11 +54,11 @@ def reconstruct_source(
         check_apart(to.output, model, *source.files)
     check_sheets(to.grid, to.ladder, to.overwrite, model, *source.files)
     inputs = source.open()
-    tokenizer, batch_size = computation.load_tokenizer(open_tokenizer(model))
+    tokenizer, batch_size = computation.load(open_tokenizer(model))
     num_codes = tokenizer.config.num_latent_tokens
     if lengths and max(lengths) > num_codes:
         raise UsageError(
-            f"--tokens {max(lengths)}: this tokenizer makes {num_codes} codes a picture; give 1 to {num_codes}"
+            f"--num-codes {max(lengths)}: this tokenizer makes {num_codes} codes a picture; give 1 to {num_codes}"
         )
     lengths = lengths or [num_codes]
     shown = ((to.grid, lengths), (to.ladder, prefix_lengths(num_codes)))

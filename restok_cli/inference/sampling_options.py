@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,14 @@ SCHEDULES = {  # those that an option of guidance has a meaning in
     "cfg_stop": ("rectangular",),
     "cfg_peak": ("triangular", "linear-constant"),
 }
-RANGES: dict[str, dict[str, float]] = {  # of numbers, both ends included
-    "cfg_scale": {"min": 0},
-    "cfg_start": {"min": 0, "max": 1},
-    "cfg_stop": {"min": 0, "max": 1},
-    "cfg_peak": {"min": 0.01, "max": 0.99},
-    "temperature": {"min": 0},
-    "top_k": {"min": 0},
-    "top_p": {"min": 0, "max": 1},
+RANGES = {  # of numbers, both ends included; options of the command name them too
+    "cfg_scale": (0, math.inf),
+    "cfg_start": (0, 1),
+    "cfg_stop": (0, 1),
+    "cfg_peak": (0.01, 0.99),
+    "temperature": (0, math.inf),
+    "top_k": (0, math.inf),
+    "top_p": (0, 1),
 }
 
 
@@ -42,7 +43,7 @@ def sampling_options(given: Mapping[str, Any], preset: str | None = None) -> Sam
     """
     if preset is not None and preset not in PRESETS:
         raise UsageError(f"--preset {preset}: no such preset; take one of {', '.join(PRESETS)}")
-    options = SamplingOptions(**(PRESETS[preset] if preset else {}) | given)
+    options = SamplingOptions(**{**(PRESETS[preset] if preset else {}), **given})
     if options.cfg_schedule not in GUIDANCE_SCHEDULES:
         near = did_you_mean(str(options.cfg_schedule), GUIDANCE_SCHEDULES)
         raise UsageError(
@@ -66,8 +67,8 @@ def sampling_options(given: Mapping[str, Any], preset: str | None = None) -> Sam
 
 
 def _check_range(name: str, value: object) -> None:
-    lowest, highest = RANGES[name]["min"], RANGES[name].get("max", math.inf)
-    kind, noun = (int, "whole number") if name == "top_k" else ((int, float), "finite number")
+    lowest, highest = RANGES[name]
+    kind, noun = (Integral, "whole number") if name == "top_k" else (Real, "finite number")
     if not isinstance(value, kind) or not math.isfinite(value):
         raise UsageError(f"{_option(name)} {value}: give a {noun}")
     if not lowest <= value <= highest:

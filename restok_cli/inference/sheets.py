@@ -10,7 +10,6 @@ from restok_cli.data.images import make_grid, save_image
 from restok_cli.errors import UsageError
 from restok_cli.files import check_output_file, whole_file
 from restok_cli.inference.blocks import Job, generate_blocks
-from restok_cli.inference.coding import decode_codes
 from restok_cli.metrics.pixels import psnr
 from restok_cli.model.levels import prefix_lengths
 
@@ -46,7 +45,7 @@ def write_ladder(job: Job, path: Path) -> None:
     last = block.codes.shape[1]
     lengths = [*(n for n in prefix_lengths(job.har.config.num_codes) if n < last), last]
     codes = block.codes.to(job.device)
-    columns = [decode_codes(job.tokenizer, codes[:, :n]).cpu() for n in lengths]
+    columns = [job.decode(codes[:, :n]).cpu() for n in lengths]
     captions = []
     for class_id in class_ids:
         name = f" {job.class_names[class_id]}" if job.class_names else ""

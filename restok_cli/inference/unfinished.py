@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from io import BytesIO
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import numpy as np
 from pydantic import BaseModel
@@ -185,7 +186,7 @@ class _Request(BaseModel):
     count: PositiveCount
 
 
-def is_request(found: object) -> bool:
+def is_request(found: object) -> TypeGuard[dict[str, Any]]:
     """Whether that, which was read from a file, may be what something was made of."""
     with suppress(RestokError):
         return bool(check(_Request, found, ""))
@@ -193,7 +194,7 @@ def is_request(found: object) -> bool:
 
 
 def read_request(folder: Path) -> dict | None:
-    """What the folder was begun for; None where that is not there, since a process was killed as it began or ended."""
+    """Read the request that the folder was begun for; None where a process was killed as it began or ended."""
     with suppress(RestokError):
         request = read_json(Fields, folder / REQUEST_FILE)
         return request if is_request(request) else None
@@ -204,7 +205,7 @@ def check_same(before: dict, request: dict, done: str) -> None:
     """Raises UsageError where an output was begun by another request; one that has a lower `count` is gone on with."""
     for name in dict.fromkeys((*before, *request)):
         was, now = before.get(name), request.get(name)
-        if was != now and not (name == "count" and isinstance(was, int) and was < now):
+        if was != now and not (name == "count" and isinstance(was, int) and isinstance(now, int) and was < now):
             raise UsageError(
                 f"--resume: {done} with {name} = {was}, now it is {now}; give the same options, or --overwrite to begin"
                 " anew"

@@ -6,6 +6,7 @@ names all three.
 
 import hashlib
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -29,10 +30,12 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Backbone(nn.Module):
-    """Pool features of a network that takes square RGB pictures, normalised, and gives a vector for each."""
+    """Pool features of a network that takes square RGB images, normalised, and gives a vector for each."""
 
     spatial_dimensions = num_classes = 0
     published = False
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self, name: str, network: nn.Module, size: int, mean: tuple[float, ...], std: tuple[float, ...], sha256: str
@@ -56,6 +59,9 @@ class Backbone(nn.Module):
         images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
         return Features(self.network((images - self.mean) / self.std).float().cpu())
 
+    def logits(self, pool: Tensor) -> Tensor:
+        return pool[:, :0]
+
 
 def open_network(
     name: str,
@@ -77,7 +83,7 @@ def open_network(
 
         return load_inception(inception_weights or find_inception()).to(device)
     if name == "vgg16":
-        return _open_vgg16(vgg_weights).to(device, memory_format=torch.channels_last)
+        return _open_vgg16(vgg_weights).to(device).to(memory_format=torch.channels_last)
     if name in TIMM_NAMES or name.startswith("timm:"):
         return _open_timm(name, TIMM_NAMES.get(name) or name.removeprefix("timm:"), timm_weights).to(device)
     near = did_you_mean(name, NETWORKS)
@@ -106,7 +112,7 @@ def _open_timm(name: str, timm_name: str, path: Path | None) -> Backbone:
         near = did_you_mean(timm_name, timm.list_models())
         raise UsageError(f"--features timm:{timm_name}: timm has no such network{near}")
     weights = read_tensors(path) if path else {}
-    options = {"pretrained_cfg_overlay": {"state_dict": weights}} if path else {}
+    options: dict[str, Any] = {"pretrained_cfg_overlay": {"state_dict": weights}} if path else {}
     if name == "dinov2":
         options["img_size"] = DINOV2_SIZE
     if name != "clip":  # whose projection is part of it; of the others the classifier is left out
@@ -122,7 +128,7 @@ def _open_timm(name: str, timm_name: str, path: Path | None) -> Backbone:
         missing = network.state_dict().keys() - weights.keys()
         if missing:
             raise RestokError(f"{path} does not hold the weights of timm's {timm_name}: it lacks {min(missing)}")
-    config = network.pretrained_cfg
+    config = cast(dict[str, Any], network.pretrained_cfg)
     size = DINOV2_SIZE if name == "dinov2" else config["input_size"][1]
     return Backbone(name, network, size, config["mean"], config["std"], _sha256_of(network))
 

@@ -1,6 +1,6 @@
 """Features on the disk, found again by what they were made of: a killed evaluation goes on, a second metric is free.
 
-<cache>/features/<2 digits>/<SHA-256>.npy    float32 (pictures of a group, D + S), then 8 hexadecimal digits: CRC-32 of
+<cache>/features/<2 digits>/<SHA-256>.npy    float32 (images of a group, D + S), then 8 hexadecimal digits: CRC-32 of
                                              the file's name and the array; NumPy passes over them
 <cache>/references/<name>.npz                statistics that --make-reference keeps under a name
 """
@@ -17,11 +17,11 @@ import torch
 from restok_cli.console import note
 from restok_cli.files import crc32_of, whole_file
 from restok_cli.metrics.features import FeatureNetwork, Features
-from restok_cli.metrics.pictures import Group
+from restok_cli.metrics.image_sets import Group
 
-CODE_VERSION = 1  # to be raised when networks give other features for the same pictures and weights
+CODE_VERSION = 1  # to be raised when networks give other features for the same images and weights
 CRC_BYTES = 8
-LARGEST_CACHE = 20 * 10**9  # bytes; a set of 50,000 pictures takes 0.8 GB with Inception
+LARGEST_CACHE = 20 * 10**9  # bytes; a set of 50,000 images takes 0.8 GB with Inception
 
 
 def default_cache() -> Path | None:
@@ -31,7 +31,7 @@ def default_cache() -> Path | None:
 
 
 class FeatureCache:
-    """The features that one network has given to groups of pictures; in no folder, it remembers nothing.
+    """The features that one network has given to groups of images; in no folder, it remembers nothing.
 
     Where the folder cannot be written to, it says so once, and keeps nothing more.
     """
@@ -45,10 +45,10 @@ class FeatureCache:
         self.widths = [network.dimensions, network.spatial_dimensions]
 
     def find(self, group: Group) -> Features | None:
-        """The features of the group's pictures, or None where they are not there, or not as they were kept."""
+        """The features of the group's images, or None where they are not there, or not as they were kept."""
         if self.folder is None:
             return None
-        path = self._path(group)
+        path = self._path(self.folder, group)
         try:
             data = path.read_bytes()
             array, crc32 = data[:-CRC_BYTES], data[-CRC_BYTES:]
@@ -65,7 +65,7 @@ class FeatureCache:
         if self.folder is None or self.is_full:
             return
         rows = features.pool if features.spatial is None else torch.cat([features.pool, features.spatial], 1)
-        path, array = self._path(group), BytesIO()
+        path, array = self._path(self.folder, group), BytesIO()
         try:
             np.save(array, rows.numpy())
             with whole_file(path) as temporary:
@@ -75,13 +75,13 @@ class FeatureCache:
             note(f"features cannot be kept in {self.folder} ({reason}); the next evaluation computes them again")
             self.is_full = True
 
-    def _path(self, group: Group) -> Path:
+    def _path(self, folder: Path, group: Group) -> Path:
         key = hashlib.sha256(self.identity + b"".join(group.digests)).hexdigest()
-        return self.folder / key[:2] / f"{key}.npy"
+        return folder / key[:2] / f"{key}.npy"
 
 
 def _crc32(path: Path, array: bytes) -> bytes:
-    """The digest of an entry: with its name, so that it is of no other pictures."""
+    """The digest of an entry: with its name, so that it is of no other images."""
     return crc32_of(path.name.encode(), array).encode()
 
 

@@ -81,7 +81,7 @@ class _Step(_Part):
 
 
 class _Curve(_Part):
-    """Of --tokens: a result for each number of them."""
+    """Of --num-codes: a result for each number of them."""
 
     tokens: list[_Step] = Field(min_length=1)
     protocol: _Protocol
@@ -94,15 +94,15 @@ class _Curve(_Part):
 
 
 def read_result(path: Path) -> dict:
-    """What `restok evaluate --json` wrote to a file. Raises RestokError where it is something else."""
+    """Read a file that `restok evaluate --json` wrote. Raises RestokError where it is something else."""
     results = read_results(path)
     if None not in results:
-        raise RestokError(f"{path} holds a result for each number of tokens; give one of evaluate without --tokens")
+        raise RestokError(f"{path} holds a result for each number of codes; give one of evaluate without --num-codes")
     return results[None]
 
 
 def read_results(path: Path) -> dict[int | None, dict]:
-    """The same, also of `--tokens`: a result for each number of tokens; the key is None where there is only one."""
+    """Read such a file, also of `--num-codes`: a result for each number of codes, or one whose key is None."""
     remedy = "give what `restok evaluate … --json > FILE` wrote"
     if "tokens" not in read_json(Fields, path, remedy):
         return {None: read_json(_Result, path, remedy).model_dump(exclude_unset=True)}

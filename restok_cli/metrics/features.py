@@ -1,4 +1,4 @@
-"""Networks that turn pictures into the feature vectors in which sets of pictures are compared."""
+"""Networks that turn images into the feature vectors in which sets of images are compared."""
 
 import hashlib
 from itertools import pairwise
@@ -16,11 +16,11 @@ RANDOM_SEED = 20_151_205
 
 class Features(NamedTuple):
     pool: Tensor  # (B, D) float32: what distances are taken between
-    spatial: Tensor | None = None  # (B, S) float32: where in the picture things are, for sFID; None if there are none
+    spatial: Tensor | None = None  # (B, S) float32: where in the image things are, for sFID; None if there are none
 
 
 class FeatureNetwork(Protocol):
-    """What the metrics need to know of a network."""
+    """Interface of a network to the metrics."""
 
     name: str
     dimensions: int  # D
@@ -29,13 +29,17 @@ class FeatureNetwork(Protocol):
     weights_sha256: str
     resize: str  # what it does to the size of its input
     published: bool  # whether these weights are the ones behind published numbers
-    device: torch.device
+
+    @property
+    def device(self) -> torch.device: ...
 
     def __call__(self, images: Tensor) -> Features:
         """Features, on the CPU, of images (B, 3, H, W) uint8 on any device."""
+        ...
 
     def logits(self, pool: Tensor) -> Tensor:
         """Class logits (B, num_classes) of pool features (B, D): what the Inception Score is taken of."""
+        ...
 
 
 class RandomNetwork(nn.Module):
@@ -45,6 +49,7 @@ class RandomNetwork(nn.Module):
     spatial_dimensions = 4 * 4 * SPATIAL_CHANNELS
     resize = "none"
     published = False
+    classifier: Tensor
 
     def __init__(self):
         super().__init__()

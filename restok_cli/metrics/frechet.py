@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.linalg import LinAlgError, eigh, eigvalsh
-from scipy.linalg.blas import dsyrk
+from scipy.linalg.blas import dsyrk  # pyright: ignore[reportAttributeAccessIssue] (SciPy makes it at run time)
 from torch import Tensor
 
 from restok_cli.errors import RestokError
@@ -101,7 +101,7 @@ def _product_eigenvalues(sigma_a: np.ndarray, sigma_b: np.ndarray) -> np.ndarray
         # Transposed, since LAPACK wants columns: what is symmetric need not be turned round while it is copied. Of the
         # triangles, the upper one's Cholesky factor and product are faster
         return eigh(sigma_b.T, sigma_a.T, lower=False, type=3, driver="gv", eigvals_only=True, check_finite=False)
-    except LinAlgError:  # no Cholesky factor: sigma_a is singular, as with fewer pictures than features
+    except LinAlgError:  # no Cholesky factor: sigma_a is singular, as with fewer images than features
         values, vectors = eigh(sigma_a, check_finite=False)
     # directions of rounding noise are left out: its square roots would add up
     kept = values > values[-1] * len(values) * np.finfo(values.dtype).eps

@@ -28,6 +28,8 @@ class Inception(FeatureExtractorInceptionV3):
     spatial_dimensions = 17 * 17 * SPATIAL_CHANNELS
     resize = "bilinear to 299x299 as in TensorFlow 1"
     constructed = False
+    weights_sha256: str
+    published: bool
 
     def __init__(self):
         nothing = io.BytesIO()
@@ -56,7 +58,7 @@ class Inception(FeatureExtractorInceptionV3):
         return (pool.to(self.device) @ self.fc.weight.T).cpu()
 
     def _keep_spatial(self, _module: nn.Module, _inputs: tuple, output: Tensor) -> None:
-        # flattened as TensorFlow lays pictures out, channels last
+        # flattened as TensorFlow lays images out, channels last
         self.spatial = output[:, :SPATIAL_CHANNELS].movedim(1, -1).flatten(1)
 
 

@@ -1,4 +1,4 @@
-"""The Inception Score as the ADM evaluator computes it: splits of 5,000 pictures in file order, then their mean."""
+"""The Inception Score as the ADM evaluator computes it: splits of 5,000 images in file order, then their mean."""
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ class InceptionScore:
                 self._start_split()
 
     def score(self) -> float:
-        """Mean over the splits of exp(mean KL(p(class | picture) || p(class))); the last split may be shorter.
+        """Mean over the splits of exp(mean KL(p(class | image) || p(class))); the last split may be shorter.
 
         Raises RestokError where nothing was added.
         """

@@ -13,8 +13,8 @@ SEED = 2020  # torch-fidelity's, whose subsets these are
 def kernel_inception_distance(samples: Tensor, reference: Tensor) -> float:
     """Mean over SUBSETS random subsets of the unbiased squared MMD of features (n, D) and (m, D).
 
-    The subsets are of SUBSET_SIZE pictures, or of all of the smaller set where that has fewer. Unbiased, so the
-    distance of like sets may lie a little below 0. Raises RestokError where a set has a single picture.
+    The subsets are of SUBSET_SIZE images, or of all of the smaller set where that has fewer. Unbiased, so the
+    distance of like sets may lie a little below 0. Raises RestokError where a set has a single image.
     """
     size = min(SUBSET_SIZE, len(samples), len(reference))
     if size < 2:

@@ -31,6 +31,8 @@ class Lpips(nn.Module):
     """
 
     weights_sha256: str  # of the file that the convolutions came from
+    shift: Tensor
+    scale: Tensor
 
     def __init__(self):
         super().__init__()
@@ -94,7 +96,7 @@ def open_lpips(vgg_weights: Path | None, device: torch.device, option: str = "--
     lpips = Lpips()
     lpips.load_state_dict(_vgg_convolutions(path, lpips) | load_file(HEADS))
     lpips.weights_sha256 = file_sha256(path)
-    return lpips.to(device, memory_format=torch.channels_last)
+    return lpips.to(device).to(memory_format=torch.channels_last)
 
 
 def _vgg_convolutions(path: Path, lpips: Lpips) -> dict[str, Tensor]:

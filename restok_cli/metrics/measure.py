@@ -1,4 +1,4 @@
-"""The passes over pictures that turn metrics into numbers, by one process or several."""
+"""The passes over images that turn metrics into numbers, by one process or several."""
 
 import math
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ from restok_cli.metrics import pixels
 from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.features import FeatureNetwork, Features
 from restok_cli.metrics.frechet import Gaussian, GaussianStatistics, frechet_distance
+from restok_cli.metrics.image_sets import GROUP_SIZE, Group, ImageSet
 from restok_cli.metrics.inception_score import InceptionScore
 from restok_cli.metrics.kid import kernel_inception_distance
 from restok_cli.metrics.lpips import Lpips, open_lpips
 from restok_cli.metrics.neighbours import precision_recall
 from restok_cli.metrics.pairs import have_partners
-from restok_cli.metrics.pictures import GROUP_SIZE, Group, Pictures
 from restok_cli.metrics.protocol import Measurement, caveat
 from restok_cli.metrics.reference import Reference, Statistics, check_statistics
 from restok_cli.metrics.table import METRICS, Metric
@@ -33,24 +33,24 @@ from restok_cli.room import check_memory
 
 @dataclass
 class Instruments:
-    """What measuring needs beside pictures; networks may be None where no metric asks for them."""
+    """Networks, cache and device for measuring; networks may be None where no metric asks for them."""
 
     network: FeatureNetwork | None
     cache: FeatureCache | None
     device: torch.device
-    batch_size: int  # pictures held at a time: speed and memory, not numbers
+    batch_size: int  # images held at a time: speed and memory, not numbers
     lpips: Lpips | None = None
 
 
 class Seen(NamedTuple):
-    """What a group of pictures gave, small enough to be sent to process 0."""
+    """Findings of a group of images, small enough to be sent to process 0."""
 
     indices: list[int]
     digests: list[bytes]
     broken: dict[int, str]
     num_cropped: int
     features: Features | None
-    values: dict[str, list[float]]  # of each pixel metric, for each picture that has a readable partner
+    values: dict[str, list[float]]  # of each pixel metric, for each image that has a readable partner
     partner: "Seen | None"  # the originals of the same group
 
 
@@ -61,9 +61,10 @@ class Sums:
         self.network, self.statistics = network, statistics
         needs = {METRICS[metric].needs for metric in metrics}
         self.pool = GaussianStatistics(network.dimensions)
-        self.spatial = GaussianStatistics(network.spatial_dimensions) if "places" in needs else None
+        places = network.spatial_dimensions if "places" in needs else 0
+        self.spatial = GaussianStatistics(places) if places else None
         self.score = InceptionScore() if "classes" in needs else None
-        self.kept: list[Tensor] | None = [] if "all features" in needs else None
+        self.keeps, self.kept = "all features" in needs, list[Tensor]()
 
     @property
     def count(self) -> int | None:
@@ -74,67 +75,72 @@ class Sums:
         """The Gaussian of the pool features."""
         return self.statistics.gaussian if self.statistics else self.pool.gaussian()
 
-    def spatial_gaussian(self) -> Gaussian:
+    def spatial_gaussian(self) -> Gaussian | None:
         """The Gaussian of the features with places."""
-        return self.statistics.spatial if self.statistics else self.spatial.gaussian()
+        if self.statistics:
+            return self.statistics.spatial
+        return self.spatial.gaussian() if self.spatial else None
 
     def features(self) -> Tensor:
         """The pool features (n, D) of all images that were read, which may be fewer than the statistics are of."""
         self.kept = [torch.cat(self.kept)]
         return self.kept[0]
 
-    def add(self, features: Features) -> None:
+    def add(self, features: Features | None) -> None:
+        if features is None:
+            return
         self.pool.add(features.pool)
-        if self.spatial is not None:
+        if self.spatial is not None and features.spatial is not None:
             self.spatial.add(features.spatial)
         if self.score is not None:
             self.score.add(self.network.logits(features.pool))
-        if self.kept is not None:
+        if self.keeps:
             self.kept.append(features.pool)
 
 
 def measure(
-    samples: list[Pictures], reference: Reference | None, metrics: list[str], instruments: Instruments
+    samples: list[ImageSet], reference: Reference | None, metrics: list[str], instruments: Instruments
 ) -> list[dict[str, Measurement]]:
     """Measure each set of `samples` by each of `metrics`, names in METRICS that are not of codes.
 
-    Where a metric compares picture by picture, the reference must be aligned with every set. Of several processes,
+    Where a metric compares image by image, the reference must be aligned with every set. Of several processes,
     which share the work, only number 0 knows the numbers; the others return empty ones.
-    Raises UsageError for metrics that the network or the reference does not allow, RestokError where the pictures do
+    Raises UsageError for metrics that the network or the reference does not allow, RestokError where the images do
     not: too few, of several sizes, too small.
     """
-    network, pictures = instruments.network, reference.pictures if reference else None
-    _check(metrics, reference, network)
+    source, statistics, images = (
+        (reference.source, reference.statistics, reference.images) if reference else ("", None, None)
+    )
+    _check(metrics, reference, instruments.network)
     for one in samples:
         height, width = one.find_size()
         check_memory("--batch-size", min(instruments.batch_size, one.count), 3 * height * width)
-    if pictures is not None:
-        pictures.crop_to(samples[0].size)
-    theirs = None
+    if images is not None:
+        images.crop_to(samples[0].find_size())
+    paired = [metric for metric in metrics if METRICS[metric].basis == "pixels"]
     compared = [metric for metric in metrics if METRICS[metric].basis == "features" and METRICS[metric].against]
-    if compared:
-        theirs = Sums(network, compared, reference.statistics)
-    if compared and (reference.statistics is None or theirs.kept is not None):
-        for seen in _in_all_processes(pictures, None, [], instruments, f"reference {pictures.source}"):
+    network = instruments.network if len(paired) < len(metrics) else None
+    theirs = Sums(network, compared, statistics) if network else None
+    if compared and theirs and images and (statistics is None or theirs.keeps):
+        for seen in _in_all_processes(images, None, [], instruments, f"reference {images.source}"):
             theirs.add(seen.features)
     results = []
     for one in samples:
-        paired = [metric for metric in metrics if METRICS[metric].basis == "pixels"]
-        ours = Sums(network, metrics) if len(paired) < len(metrics) else None
+        ours = Sums(network, metrics) if network else None
         values = {metric: [] for metric in paired}
-        originals = pictures if paired else None
+        originals = images if paired else None
         for seen in _in_all_processes(one, originals, paired, instruments, f"samples {one.source}", ours is not None):
-            if ours is not None:
+            if ours:
                 ours.add(seen.features)
             for metric in paired:
                 values[metric] += seen.values[metric]
-        results.append(_numbers(metrics, ours, theirs, reference, values, one) if rank() == 0 else {})
+        results.append(_numbers(metrics, ours, theirs, values, f"{one.source} and {source}") if rank() == 0 else {})
     return results
 
 
 def choose_metrics(
     metrics: list[str],
-    samples: Pictures,
+    samples: ImageSet,
     reference: Reference | None,
     instruments: Instruments,
     vgg_weights: Path | None,
@@ -143,7 +149,9 @@ def choose_metrics(
 
     Of all metrics, LPIPS is left out where its weights cannot be had. Raises UsageError where nothing is possible.
     """
-    chosen = _possible_metrics(samples, reference, instruments.network) if metrics == ["all"] else metrics
+    network, chosen = instruments.network, metrics
+    if metrics == ["all"] and network:
+        chosen = _possible_metrics(samples, reference, network)
     if "lpips" in chosen:
         try:
             instruments.lpips = open_lpips(vgg_weights, instruments.device)
@@ -155,14 +163,14 @@ def choose_metrics(
     return chosen
 
 
-def _possible_metrics(samples: Pictures, reference: Reference | None, network: FeatureNetwork) -> list[str]:
-    """All metrics of pictures that these inputs allow. `samples` may be read for its size."""
+def _possible_metrics(samples: ImageSet, reference: Reference | None, network: FeatureNetwork) -> list[str]:
+    """All metrics of images that these inputs allow. `samples` may be read for its size."""
     if reference is None and not network.num_classes:
         raise UsageError(f"without --reference, {network.name} can measure nothing; give one")
-    statistics, pictures = (reference.statistics, reference.pictures) if reference else (None, None)
-    paired = pictures is not None and statistics is None and have_partners(samples, pictures)
+    statistics, images = (reference.statistics, reference.images) if reference else (None, None)
+    paired = images is not None and statistics is None and have_partners(samples, images)
     has_places = network.spatial_dimensions and (statistics is None or statistics.spatial is not None)
-    fewest = min(samples.count, pictures.count) if pictures is not None else 0
+    fewest = min(samples.count, images.count) if images is not None else 0
 
     def is_possible(metric: Metric) -> bool:
         if metric.basis == "codes" or (metric.against and reference is None):
@@ -178,16 +186,20 @@ def _possible_metrics(samples: Pictures, reference: Reference | None, network: F
     return [name for name, metric in METRICS.items() if name not in one_of_three and is_possible(metric)]
 
 
-def feature_sums(pictures: Pictures, metrics: list[str], instruments: Instruments) -> Sums:
+def feature_sums(images: ImageSet, metrics: list[str], instruments: Instruments) -> Sums:
     """The sums of one set, such as a reference is made of; in process 0, the others get empty ones."""
+    if instruments.network is None:
+        raise ValueError("sums of features need a network")
     sums = Sums(instruments.network, metrics)
-    pictures.find_size()
-    for seen in _in_all_processes(pictures, None, [], instruments, f"pictures of {pictures.source}"):
+    images.find_size()
+    for seen in _in_all_processes(images, None, [], instruments, f"pictures of {images.source}"):
         sums.add(seen.features)
     return sums
 
 
 def _check(metrics: list[str], reference: Reference | None, network: FeatureNetwork | None) -> None:
+    if network is None:  # no metric is of features
+        return
     first = {METRICS[metric].needs: metric for metric in reversed(metrics)}  # by what it needs
     if "classes" in first and not network.num_classes:
         raise UsageError(
@@ -197,7 +209,7 @@ def _check(metrics: list[str], reference: Reference | None, network: FeatureNetw
         raise UsageError(
             f"{first['places']} is defined by Inception alone, not by {network.name}; use --features inception"
         )
-    if reference is None or network is None:
+    if reference is None:
         return
     check_statistics(reference, network)
     if reference.statistics is None:
@@ -205,34 +217,33 @@ def _check(metrics: list[str], reference: Reference | None, network: FeatureNetw
     if "places" in first and reference.statistics.spatial is None:
         name = first["places"]
         raise UsageError(f"{reference.source} holds no statistics for {name} (mu_s, sigma_s); leave {name} out")
-    if "all features" in first and reference.pictures is None:
+    if "all features" in first and reference.images is None:
         name = first["all features"]
         raise UsageError(f"{reference.source} holds only statistics, and {name} needs pictures (arr_0); leave it out")
 
 
 def _in_all_processes(
-    pictures: Pictures,
-    originals: Pictures | None,
+    images: ImageSet,
+    originals: ImageSet | None,
     paired: list[str],
     instruments: Instruments,
     description: str,
     with_features: bool = True,
 ) -> Iterator[Seen]:
-    """What each group of pictures gave, in order, in process 0. The groups are dealt to all processes in turn."""
-    numbers = range(rank(), pictures.num_groups, world_size())
+    """Findings of each group of images, in order, in process 0. The groups are dealt to all processes in turn."""
+    numbers = range(rank(), images.num_groups, world_size())
     ahead = max(1, instruments.batch_size // GROUP_SIZE)
-    groups = pictures.groups(numbers, ahead)
+    groups = images.groups(numbers, ahead)
     partners = originals.groups(numbers, ahead) if originals else (None for _ in numbers)
-    progress = Progress(description, pictures.count, "pictures") if rank() == 0 else nullcontext()
-    with progress:
-        for _ in range(0, pictures.num_groups, world_size()):
+    with Progress(description, images.count, "pictures") if rank() == 0 else nullcontext() as progress:
+        for _ in range(0, images.num_groups, world_size()):
             group = next(groups, None)
             mine = _see(group, next(partners), paired, instruments, with_features) if group else None
             for seen in gather(mine):
-                if rank() > 0 or seen is None:
+                if progress is None or seen is None:
                     continue
-                pictures.saw(*seen[:4])
-                if seen.partner is not None:
+                images.saw(*seen[:4])
+                if originals is not None and seen.partner is not None:
                     originals.saw(*seen.partner[:4])
                 progress.advance(len(seen.indices) + len(seen.broken))
                 if seen.indices:
@@ -240,7 +251,7 @@ def _in_all_processes(
 
 
 def _see(group: Group, partner: Group | None, paired: list[str], instruments: Instruments, with_features: bool) -> Seen:
-    """Everything that is to be known of a group of pictures, here and now."""
+    """Everything that is to be known of a group of images, here and now."""
     features = _features(group, instruments) if with_features and group.indices else None
     values, originals = {metric: [] for metric in paired}, None
     if partner is not None:
@@ -256,23 +267,26 @@ def _see(group: Group, partner: Group | None, paired: list[str], instruments: In
 
 @torch.inference_mode()
 def _compare(metric: str, images: Tensor, others: Tensor, lpips: Lpips | None) -> list[float]:
-    if metric == "lpips":
+    if metric == "lpips" and lpips is not None:
         return lpips(to_float(images), to_float(others)).tolist()
     if images.device.type == "mps":  # has no float64
         images, others = images.cpu(), others.cpu()
     return PIXEL_FORMULAS[metric](images, others).tolist()
 
 
-def _features(group: Group, instruments: Instruments) -> Features:
-    features = instruments.cache.find(group)
+def _features(group: Group, instruments: Instruments) -> Features | None:
+    network, cache = instruments.network, instruments.cache
+    if network is None or cache is None:
+        return None
+    features = cache.find(group)
     if features is not None:
         return features
     count = len(group.images)
     # always as many at a time: for another number, libraries may sum in another order
     padded = F.pad(group.images, (0, 0, 0, 0, 0, 0, 0, GROUP_SIZE - count))
-    features = instruments.network(padded)
+    features = network(padded)
     features = Features(features.pool[:count], features.spatial[:count] if features.spatial is not None else None)
-    instruments.cache.keep(group, features)
+    cache.keep(group, features)
     return features
 
 
@@ -280,30 +294,27 @@ def _numbers(
     metrics: list[str],
     ours: Sums | None,
     theirs: Sums | None,
-    reference: Reference | None,
     values: dict[str, list[float]],
-    samples: Pictures,
+    sources: str,
 ) -> dict[str, Measurement]:
     measurements = {}
-    if ours is not None:
+    if ours and theirs:
         measurements |= _feature_numbers(metrics, ours, theirs)
-    for metric, of_pictures in values.items():
-        n = len(of_pictures)
+    for metric, of_images in values.items():
+        n = len(of_images)
         if n == 0:
-            raise RestokError(
-                f"no pair of {samples.source} and {reference.source} could be read; there is nothing to measure"
-            )
+            raise RestokError(f"no pair of {sources} could be read; there is nothing to measure")
         # fsum rounds once: the mean does not depend on the order
-        measurements[metric] = Measurement(metric, math.fsum(of_pictures) / n, n, n, caveat=caveat(n))
+        measurements[metric] = Measurement(metric, math.fsum(of_images) / n, n, n, caveat=caveat(n))
     return {metric: measurements[metric] for metric in metrics}
 
 
-def _feature_numbers(metrics: list[str], ours: Sums, theirs: Sums | None) -> dict[str, Measurement]:
+def _feature_numbers(metrics: list[str], ours: Sums, theirs: Sums) -> dict[str, Measurement]:
     of_features = [metric for metric in metrics if METRICS[metric].basis == "features"]
     values: dict[str, float] = {}
     for formula in dict.fromkeys(FEATURE_FORMULAS[metric] for metric in of_features):
         values |= formula(ours, theirs)
-    n, network = ours.count, ours.network
+    n, network = ours.pool.total, ours.network
     features = "" if network.published else network.name
     measurements = {}
     for name in of_features:
@@ -321,11 +332,12 @@ def _frechet(ours: Sums, theirs: Sums) -> dict[str, float]:
 
 
 def _spatial_frechet(ours: Sums, theirs: Sums) -> dict[str, float]:
-    return {"sfid": frechet_distance(ours.spatial_gaussian(), theirs.spatial_gaussian())}
+    a, b = ours.spatial_gaussian(), theirs.spatial_gaussian()
+    return {"sfid": frechet_distance(a, b)} if a and b else {}
 
 
-def _inception_score(ours: Sums, theirs: Sums | None) -> dict[str, float]:
-    return {"is": ours.score.score()}
+def _inception_score(ours: Sums, _theirs: Sums) -> dict[str, float]:
+    return {"is": ours.score.score()} if ours.score else {}
 
 
 def _precision_recall(ours: Sums, theirs: Sums) -> dict[str, float]:

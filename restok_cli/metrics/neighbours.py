@@ -1,4 +1,4 @@
-"""Improved precision and recall (Kynkäänniemi et al. 2019): is a picture among the neighbours of the other set's?"""
+"""Improved precision and recall (Kynkäänniemi et al. 2019): is an image among the neighbours of the other set's?"""
 
 from typing import NamedTuple
 
@@ -8,19 +8,19 @@ from torch import Tensor
 from restok_cli.errors import RestokError
 from restok_cli.metrics.table import NEIGHBOURS
 
-BLOCK = 2048  # pictures a side; a block of distances takes 32 MB, whatever the number of pictures
+BLOCK = 2048  # images a side; a block of distances takes 32 MB, whatever the number of images
 
 
 class PrecisionRecall(NamedTuple):
-    precision: float  # share of the samples that lie in the ball of a reference picture
-    recall: float  # share of the reference pictures that lie in the ball of a sample
+    precision: float  # share of the samples that lie in the ball of a reference image
+    recall: float  # share of the reference images that lie in the ball of a sample
 
 
 def precision_recall(samples: Tensor, reference: Tensor) -> PrecisionRecall:
     """Both, of features (n, D) and (m, D) of one network; time grows with (n + m)², memory only with n + m.
 
     In float64: a squared distance is the small difference of large numbers.
-    Raises RestokError where a set has no more than NEIGHBOURS pictures.
+    Raises RestokError where a set has no more than NEIGHBOURS images.
     """
     for name, features in (("samples", samples), ("reference", reference)):
         if len(features) <= NEIGHBOURS:
@@ -43,11 +43,11 @@ def _squared_radii(features: Tensor) -> Tensor:
         for columns in blocks[: i + 1]:
             distances = _squared_distances(features[rows], features[columns])
             if rows == columns:
-                distances.fill_diagonal_(0)  # rounding could put another picture nearer than itself
+                distances.fill_diagonal_(0)  # rounding could put another image nearer than itself
             else:
                 draw_near(columns, distances.T)
             draw_near(rows, distances)
-    return nearest[:, NEIGHBOURS]  # the first is the picture itself
+    return nearest[:, NEIGHBOURS]  # the first is the image itself
 
 
 def _share_inside(a: Tensor, b: Tensor, radii_a: Tensor, radii_b: Tensor) -> tuple[float, float]:

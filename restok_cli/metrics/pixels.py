@@ -1,4 +1,4 @@
-"""Distances between a picture and its reconstruction, each picture on its own: (B, 3, H, W) in, (B,) out."""
+"""Distances between an image and its reconstruction, each image on its own: (B, 3, H, W) in, (B,) out."""
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +26,8 @@ def psnr(images: Tensor, references: Tensor) -> Tensor:
 def ssim(images: Tensor, references: Tensor) -> Tensor:
     """Structural similarity (Wang et al. 2004) of uint8 images, mean of the three channels: (B,) float64 in [-1, 1].
 
-    Gaussian window of 11×11 pixels with sigma 1.5, only where it lies wholly inside the picture.
-    Raises RestokError for pictures smaller than the window.
+    Gaussian window of 11×11 pixels with sigma 1.5, only where it lies wholly inside the image.
+    Raises RestokError for images smaller than the window.
     """
     _check_size("ssim", images)
     luminance, structure = _similarities(_unit(images), _unit(references))
@@ -39,7 +39,7 @@ def ms_ssim(images: Tensor, references: Tensor) -> Tensor:
 
     Five scales, each half the one before by the mean of 2×2 pixels; contrast and structure of the first four and SSIM
     of the last, averaged over channels and places, cut at 0, and multiplied as powers.
-    Raises RestokError for pictures that are smaller than the window on the last scale.
+    Raises RestokError for images that are smaller than the window on the last scale.
     """
     _check_size("ms-ssim", images)
     a, b = _unit(images), _unit(references)

@@ -1,16 +1,16 @@
-"""What a number needs beside it before anyone can compare it: how many pictures, against what, measured how."""
+"""The protocol of a number, without which nobody can compare it: how many images, against what, measured how."""
 
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
 from restok_cli.metrics.features import FeatureNetwork
-from restok_cli.metrics.pictures import Pictures, size_text
+from restok_cli.metrics.image_sets import ImageSet, size_text
 from restok_cli.metrics.reference import Reference
 from restok_cli.metrics.table import METRICS, labelled, name_with_count
 
-FEWEST_COMPARABLE = 10_000  # pictures; below, FID is biased by more than papers differ
-USUAL = 50_000  # pictures in papers
+FEWEST_COMPARABLE = 10_000  # images; below, FID is biased by more than papers differ
+USUAL = 50_000  # images in papers
 PACKAGES = ("restok", "torch", "torch-fidelity", "numpy", "pillow")
 
 
@@ -18,7 +18,7 @@ PACKAGES = ("restok", "torch", "torch-fidelity", "numpy", "pillow")
 class Measurement:
     metric: str  # its place in METRICS
     value: float
-    n: int  # pictures
+    n: int  # images
     n_reference: int | None = None  # of the reference; None where there is none, or it does not tell
     levels: tuple[float, ...] = ()  # the same for each level of the hierarchy, where that makes sense
     caveat: str = ""  # why published numbers are not comparable with it
@@ -35,10 +35,10 @@ class Measurement:
         return labelled(self.name, self.features)
 
 
-def caveat(fewest_pictures: int, network: FeatureNetwork | None = None) -> str:
+def caveat(fewest_images: int, network: FeatureNetwork | None = None) -> str:
     """Why a number measured so cannot stand beside published ones, or ""."""
     reasons = []
-    if fewest_pictures < FEWEST_COMPARABLE:
+    if fewest_images < FEWEST_COMPARABLE:
         reasons.append(f"fewer than {FEWEST_COMPARABLE:,} pictures")
     if network is not None and not network.published:
         reasons.append(f"the {network.name} features do not have the published weights")
@@ -46,7 +46,7 @@ def caveat(fewest_pictures: int, network: FeatureNetwork | None = None) -> str:
 
 
 def remarks(measurements: list[Measurement]) -> list[str]:
-    """What a reader has to know of these numbers before comparing them with others: a line each."""
+    """Remarks that a reader needs before comparing these numbers with others: a line each."""
     lines = []
     for problem in sorted({measurement.caveat for measurement in measurements} - {""}):
         names = ", ".join(dict.fromkeys(m.label for m in measurements if m.caveat == problem))
@@ -57,31 +57,31 @@ def remarks(measurements: list[Measurement]) -> list[str]:
     return lines
 
 
-def describe_pictures(pictures: Pictures) -> dict:
-    """Where pictures come from and what was done to them, after they have been measured."""
+def describe_images(images: ImageSet) -> dict:
+    """Where images come from and what was done to them, after they have been measured."""
     crop = "none"
-    if pictures.num_cropped:
-        crop = f"ADM centre crop to {size_text(pictures.size)} (box halving, then bicubic)"
+    if images.num_cropped:
+        crop = f"ADM centre crop to {size_text(images.find_size())} (box halving, then bicubic)"
     return {
-        "source": pictures.source,
-        "fingerprint": pictures.fingerprint,
+        "source": images.source,
+        "fingerprint": images.fingerprint,
         "form": "pictures",
-        "n": len(pictures.digests),
-        "unreadable": len(pictures.broken),
-        "size": size_text(pictures.size),
+        "n": len(images.digests),
+        "unreadable": len(images.broken),
+        "size": size_text(images.find_size()),
         "crop": crop,
         "rounding": "none: 8-bit pictures are taken as stored",
     }
 
 
 def describe_reference(reference: Reference) -> dict:
-    """The same of what they were compared with; pictures beside statistics are for precision, recall and KID."""
-    statistics, pictures = reference.statistics, reference.pictures
+    """Describe the reference; images beside statistics are for precision, recall and KID."""
+    statistics, images = reference.statistics, reference.images
+    seen = describe_images(images) if images and (images.digests or statistics is None) else {}
     if statistics is None:
-        return describe_pictures(pictures) | {"source": reference.source}
+        return seen | {"source": reference.source}
     description = {"source": reference.source, "fingerprint": statistics.fingerprint, "form": "statistics"}
-    description["n"] = statistics.count
-    return description | ({"pictures": describe_pictures(pictures)} if pictures and pictures.digests else {})
+    return description | {"n": statistics.count} | ({"pictures": seen} if seen else {})
 
 
 def describe_features(network: FeatureNetwork) -> dict:
@@ -119,7 +119,7 @@ def report(measurements: dict[str, Measurement], protocol: dict) -> dict:
 def table(measurements: dict[str, Measurement], against: str) -> list[str]:
     """The result for people, in lines: one per metric, and below it one per level where there are levels.
 
-    `against` is the reference, which each number that depends on it names, with how many pictures it has.
+    `against` is the reference, which each number that depends on it names, with how many images it has.
     """
     rows = []
     for name, measurement in measurements.items():

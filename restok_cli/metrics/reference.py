@@ -1,4 +1,4 @@
-"""What a set of pictures is measured against: other pictures, or statistics that someone has made of them."""
+"""References that a set of images is measured against: other images, or statistics that someone has made of them."""
 
 import zipfile
 from collections.abc import Iterator
@@ -15,28 +15,28 @@ from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, file_sha256, whole_file
 from restok_cli.metrics.features import FeatureNetwork
 from restok_cli.metrics.frechet import Gaussian
-from restok_cli.metrics.pictures import GROUP_SIZE, Pictures, open_pictures
+from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet, open_images
 
 MAX_STATISTICS = 256 << 20  # bytes: two networks' of 4,000 features
 
 
 class Statistics(NamedTuple):
-    """What a reference file says of all pictures of a set; its other pictures may be only some of them."""
+    """Statistics of all images of a set, from a file, which may hold only some of the images."""
 
-    fingerprint: str  # of the pictures where the file tells it, else the SHA-256 of the file
+    fingerprint: str  # of the images where the file tells it, else the SHA-256 of the file
     gaussian: Gaussian  # of pool features
     spatial: Gaussian | None  # of the features of sFID
-    count: int | None  # pictures; None where the file does not tell, as ADM's do not
+    count: int | None  # images; None where the file does not tell, as ADM's do not
     network: str | None  # SHA-256 of the network's weights, likewise
 
 
 @dataclass
 class Reference:
-    """Statistics, pictures or both: where there are statistics, FID and sFID are taken from them."""
+    """Statistics, images or both: where there are statistics, FID and sFID are taken from them."""
 
     source: str
     statistics: Statistics | None
-    pictures: Pictures | None
+    images: ImageSet | None
 
 
 def open_reference(
@@ -46,7 +46,7 @@ def open_reference(
     max_pixels: int = MAX_DECODED_PIXELS,
     max_bytes: int = MAX_MEMBER_BYTES,
 ) -> Reference:
-    """Open statistics, an .npz that holds `mu` (and `arr_0`, as ADM's do), or pictures as `open_pictures` does.
+    """Open statistics, an .npz that holds `mu` (and `arr_0`, as ADM's do), or images as `open_images` does.
 
     `source` may be a name that --make-reference gave in the cache. Raises UsageError or RestokError for anything else.
     """
@@ -63,9 +63,9 @@ def open_reference(
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
         if "mu.npy" in names:
-            pictures = open_pictures(str(path), split, max_pixels=max_pixels) if "arr_0.npy" in names else None
-            return Reference(source, read_statistics(path), pictures)
-    return Reference(source, None, open_pictures(source, split, max_pixels=max_pixels, max_bytes=max_bytes))
+            images = open_images(str(path), split, max_pixels=max_pixels) if "arr_0.npy" in names else None
+            return Reference(source, read_statistics(path), images)
+    return Reference(source, None, open_images(source, split, max_pixels=max_pixels, max_bytes=max_bytes))
 
 
 def reference_path(output: str, cache: Path | None) -> Path:
@@ -82,7 +82,7 @@ def reference_path(output: str, cache: Path | None) -> Path:
 
 
 def read_statistics(path: Path) -> Statistics:
-    """What an .npz file holds: `mu` (D,) and `sigma` (D, D), and perhaps `mu_s`, `sigma_s`, `count`, and more.
+    """Read an .npz file: `mu` (D,) and `sigma` (D, D), and perhaps `mu_s`, `sigma_s`, `count`, and more.
 
     Raises RestokError where they are missing, damaged, of odd shape, not finite or not symmetric.
     """
@@ -99,14 +99,15 @@ def read_statistics(path: Path) -> Statistics:
 
 
 def _gaussian(path: Path, mu: np.ndarray, sigma: np.ndarray) -> Gaussian:
-    mu, sigma = (torch.from_numpy(array.astype(np.float64, casting="same_kind")) for array in (mu, sigma))
-    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
+    mean, covariance = (torch.from_numpy(array.astype(np.float64, casting="same_kind")) for array in (mu, sigma))
+    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
         raise RestokError(
             f"{path}: mu {tuple(mu.shape)} and sigma {tuple(sigma.shape)} do not fit; expected (D,) and (D, D)"
         )
-    if not (mu.isfinite().all() and sigma.isfinite().all() and torch.allclose(sigma, sigma.T, rtol=1e-5, atol=1e-6)):
+    symmetric = torch.allclose(covariance, covariance.T, rtol=1e-5, atol=1e-6)
+    if not (mean.isfinite().all() and covariance.isfinite().all() and symmetric):
         raise RestokError(f"{path}: sigma is no covariance (not finite or not symmetric); make the statistics again")
-    return Gaussian(mu, sigma)
+    return Gaussian(mean, covariance)
 
 
 def check_statistics(reference: Reference, network: FeatureNetwork) -> None:
@@ -129,23 +130,23 @@ def check_statistics(reference: Reference, network: FeatureNetwork) -> None:
 
 def write_reference(
     path: Path,
-    pictures: Pictures,
+    images: ImageSet,
     network: FeatureNetwork,
     gaussian: Gaussian,
     spatial: Gaussian | None,
-    num_pictures: int,
+    num_images: int,
 ) -> int:
-    """Write statistics of pictures that have been seen, and up to `num_pictures` of them, spread evenly, as `arr_0`.
+    """Write statistics of images that have been seen, and up to `num_images` of them, spread evenly, as `arr_0`.
 
-    The names are ADM's, whose evaluator takes the file too. Returns how many pictures it holds.
+    The names are ADM's, whose evaluator takes the file too. Returns how many images it holds.
     """
     arrays = {"mu": gaussian.mu.numpy(), "sigma": gaussian.sigma.numpy()}
     if spatial is not None:
         arrays |= {"mu_s": spatial.mu.numpy(), "sigma_s": spatial.sigma.numpy()}
-    readable = sorted(pictures.digests)
-    arrays |= {"count": np.array(len(readable)), "fingerprint": np.array(pictures.fingerprint)}
+    readable = sorted(images.digests)
+    arrays |= {"count": np.array(len(readable)), "fingerprint": np.array(images.fingerprint)}
     arrays["network"] = np.array(network.weights_sha256)
-    kept = min(num_pictures, len(readable))
+    kept = min(num_images, len(readable))
     chosen = [readable[i * len(readable) // kept] for i in range(kept)]
     with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
@@ -153,13 +154,13 @@ def write_reference(
                 np.lib.format.write_array(member, array, allow_pickle=False)
         if chosen:
             with archive.open("arr_0.npy", "w", force_zip64=True) as member:
-                header = {"descr": "|u1", "fortran_order": False, "shape": (kept, *pictures.size, 3)}
+                header = {"descr": "|u1", "fortran_order": False, "shape": (kept, *images.find_size(), 3)}
                 np.lib.format.write_array_header_1_0(member, header)
-                for images in _images(pictures.subset(chosen)):
-                    member.write(images.permute(0, 2, 3, 1).contiguous().numpy().tobytes())
+                for group in _images(images.subset(chosen)):
+                    member.write(group.permute(0, 2, 3, 1).contiguous().numpy().tobytes())
     return kept
 
 
-def _images(pictures: Pictures) -> Iterator[Tensor]:
-    for group in pictures.groups(range(pictures.num_groups), ahead=64 // GROUP_SIZE):
+def _images(images: ImageSet) -> Iterator[Tensor]:
+    for group in images.groups(range(images.num_groups), ahead=64 // GROUP_SIZE):
         yield group.images

@@ -1,9 +1,9 @@
-"""What a tokenizer and a HAR generator are made of. Checked once, when made; no torch here."""
+"""Configs of a tokenizer and of a HAR generator. Checked once, when made; no torch here."""
 
 import ast
 import inspect
 from itertools import accumulate, pairwise
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, cast, get_args
 
 from pydantic import (
     BaseModel,
@@ -28,16 +28,17 @@ def _add_meanings(schema: dict[str, Any], config: type["Config"]) -> None:
 
 
 def meanings(config: type["Config"]) -> dict[str, str]:
-    """What the fields of a config mean: the strings below them, also of those that it inherits.
+    """Meanings of the fields of a config: the strings below them, also of those that it inherits.
 
     Pydantic's use_attribute_docstrings finds the same, but reads this source whenever restok starts, for 0.15 s.
     """
     found = {}
     for kind in reversed([kind for kind in config.__mro__ if issubclass(kind, BaseModel) and kind is not BaseModel]):
         (definition,) = ast.parse(inspect.getsource(kind)).body
-        for field, text in pairwise(definition.body):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                found[field.target.id] = " ".join(text.value.value.split())
+        for pair in pairwise(cast(ast.ClassDef, definition).body):
+            match pair:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = " ".join(text.split())
     return found
 
 
@@ -54,7 +55,7 @@ class Config(BaseModel):
     @classmethod
     def _refuse_bool(cls, value: Any, info: ValidationInfo) -> Any:
         """Python, and so pydantic, takes true for 1, which nobody means where a number is asked for."""
-        annotation = cls.model_fields[info.field_name].annotation
+        annotation = cls.model_fields[info.field_name or ""].annotation
         if isinstance(value, bool) and annotation is not bool and value not in get_args(annotation):
             raise PydanticCustomError("bool", "input should not be true or false")
         return value
@@ -106,10 +107,10 @@ def explain(config: type[Config], error: ValidationError) -> tuple[str, str]:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         for parent in parents:
-            config = section_of(config.model_fields[parent].annotation)
+            config = section_of(config.model_fields[str(parent)].annotation) or config
         return key, f"unknown key {key}{did_you_mean(str(name), config.model_fields)}"
     if first["type"] == "value_error":  # raised by our own checks below, which say everything
-        return key, str(first["ctx"]["error"])
+        return key, str(first.get("ctx", {})["error"])
     return key, problem(error)
 
 
@@ -127,7 +128,7 @@ NumClasses = Annotated[int, Field(ge=0, le=10**6)]
 
 
 class TokenizerConfig(Config):
-    """A tokenizer (paper section 3). The defaults are ResTok-L with 128 tokens for 256×256 pictures."""
+    """A tokenizer (paper section 3). The defaults are ResTok-L with 128 tokens for 256×256 images."""
 
     image_height: Size = 256
     """Pixels."""
@@ -145,7 +146,7 @@ class TokenizerConfig(Config):
     cnn_norm_groups: Size = 32
     """Groups of every GroupNorm."""
     cnn_shortcut: Literal["input", "output"] = "input"
-    """What the 1×1 convolution of a block that changes its channel count sees: the block's input as usual, or the
+    """Input of the 1×1 convolution in a block that changes its channel count: the block's input as usual, or the
     output of its two convolutions, as the released weights were trained."""
     feature_channels: Size = 256
     """Channels between the CNNs and the transformers."""
@@ -171,18 +172,18 @@ class TokenizerConfig(Config):
     """Keep in the finer stage only what the coarser one does not hold."""
 
     num_latent_tokens: Size = 128
-    """Codes of a picture: a power of two."""
+    """Codes of an image: a power of two."""
     latent_init: Literal["hierarchical", "flat"] = "hierarchical"
     """Pool the features level by level, or in 1-D."""
     residual_latent_tokens: bool = True
     """Pool each level from what the coarser levels left over (Algorithm 1)."""
     latent_layout: Literal["straight", "scrambled"] = "straight"
-    """straight: a token's code comes from that token. scrambled: before the heads the (L, C) latents of a picture are
+    """straight: a token's code comes from that token. scrambled: before the heads the (L, C) latents of an image are
     re-read, without a transpose, as (C, L), as the released weights were trained: every code mixes all tokens."""
     head_per_level: bool = True
     """Own projections to and from code vectors for each level ("multi-quant")."""
     image_queries: Literal["learned", "pooled"] = "learned"
-    """What the decoder starts from: a token, or the level maps."""
+    """Image tokens that the decoder starts from: one learned token, or the level maps."""
 
     codebook_size: CodebookSize = 8192
     """Codewords."""
@@ -194,7 +195,7 @@ class TokenizerConfig(Config):
     encoder_alignment_dim: Size | None = None
     """Channels of the teacher that training aligns the encoder with."""
     decoder_alignment_dim: Size | None = None
-    """The same for the decoder, which then gets a second set of queries."""
+    """Channels of the teacher that training aligns the decoder with, which then gets a second set of queries."""
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -210,13 +211,13 @@ class TokenizerConfig(Config):
         return self.grid[0] * self.grid[1]
 
     @property
-    def picture_bytes(self) -> int:
-        """Of a picture as it is loaded."""
+    def image_bytes(self) -> int:
+        """Of an image as it is loaded."""
         return 3 * self.image_height * self.image_width
 
     @property
     def least_memory(self) -> int:
-        """Bytes that it takes beside its weights, at the least, to be built and to see one picture.
+        """Bytes that it takes beside its weights, at the least, to be built and to see one image.
 
         Each stage has its own mask, of all tokens by all tokens, and like the decoder its rotary table.
         """
@@ -224,7 +225,7 @@ class TokenizerConfig(Config):
         lengths = [total + self.num_latent_tokens for total in accumulate(sizes)]
         masks = sum(length**2 for length in lengths)
         tables = 4 * self.head_width * (sum(lengths) + lengths[0])
-        return masks + tables + self.picture_bytes
+        return masks + tables + self.image_bytes
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -293,7 +294,7 @@ class HarConfig(Config):
     codebook_size: CodebookSize = 8192
     """Codewords of the tokenizer."""
     num_codes: Size = 128
-    """Codes of a picture."""
+    """Codes of an image."""
     num_sequential_codes: Size = 4
     """Codes drawn one by one before whole levels; equal to num_codes: plain AR."""
     num_classes: NumClasses = 1000
@@ -307,7 +308,7 @@ class HarConfig(Config):
     """Attention heads of a block."""
 
     class_dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of training pictures whose class is hidden, for guidance."""
+    """Share of training images whose class is hidden, for guidance."""
     token_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share dropped of the input embeddings."""
     residual_dropout: float = Field(default=0.1, ge=0, lt=1)
@@ -326,8 +327,8 @@ class HarConfig(Config):
         return -(-(8 * self.width // 3) // 256) * 256
 
     @property
-    def picture_bytes(self) -> int:
-        """Of the codes of a picture as they are loaded."""
+    def image_bytes(self) -> int:
+        """Of the codes of an image as they are loaded."""
         return 8 * self.num_codes
 
     @property

@@ -7,8 +7,8 @@ A LlamaGen transformer over L positions, of which position i predicts code i. Wi
     [class, c0, c1, c2,  c3, q0, q1, q2,  c4 … c7, q3 … q6,  c8 … c15, q7 … q14,  …]
 
 that is: A positions of plain AR, then for every level its input is the codes of the level before and as many fresh
-query tokens, and all its codes are predicted at once. Plain AR is A = L. It knows neither pictures nor a tokenizer.
-Letters: B batch, C width, L codes of a picture, T positions of one call, V codebook size.
+query tokens, and all its codes are predicted at once. Plain AR is A = L. It knows neither images nor a tokenizer.
+Letters: B batch, C width, L codes of an image, T positions of one call, V codebook size.
 """
 
 from typing import Self
@@ -32,7 +32,7 @@ class KVCache:
         self.values = torch.empty(shape, device=device, dtype=dtype)
 
     def rows(self, start: int, stop: int) -> Self:
-        """A view on pictures start … stop − 1 of the batch."""
+        """A view on images start … stop − 1 of the batch."""
         view = object.__new__(type(self))
         view.keys, view.values = self.keys[:, start:stop], self.values[:, start:stop]
         return view
@@ -77,13 +77,28 @@ class HarBlock(nn.Module):
         return tokens + self.ffn_dropout(self.down(F.silu(self.gate(hidden)) * self.up(hidden)))
 
 
+class ClassEmbedding(nn.Embedding):
+    """Class ids (B,) to vectors (B, C). The last row is the null class: no condition, learned by dropout of classes."""
+
+    def __init__(self, num_classes: int, width: int, dropout: float):
+        super().__init__(num_classes + 1, width)
+        self.null_class, self.dropout = num_classes, dropout
+
+    def drop(self, class_ids: Tensor, uniforms: Tensor) -> Tensor:
+        """Class ids (B,), the null class in place of those whose number of `uniforms` (B,) in [0, 1) says so."""
+        return torch.where(uniforms < self.dropout, self.null_class, class_ids)
+
+
 class Har(nn.Module):
     """Class ids and codes to logits. `forward` is teacher-forced, `step` is one step of sampling."""
+
+    rotary: Tensor
+    mask: Tensor
 
     def __init__(self, config: HarConfig):
         super().__init__()
         self.config = config
-        self.class_embedding = nn.Embedding(config.num_classes + 1, config.width)  # the last is the null class
+        self.class_embedding = ClassEmbedding(config.num_classes, config.width, config.class_dropout)
         self.code_embedding = nn.Embedding(config.codebook_size, config.width)
         if config.is_har:
             self.query_embedding = nn.Parameter(torch.empty(config.num_codes // 2 - 1, config.width))
@@ -97,10 +112,6 @@ class Har(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
         self.apply(init_har)
         nn.init.zeros_(self.head.weight)
-
-    @property
-    def null_class(self) -> int:
-        return self.config.num_classes
 
     def forward(self, class_ids: Tensor, codes: Tensor) -> Tensor:
         """class_ids (B,), codes (B, L) -> logits (B, L, V); position i sees no code that is drawn with or after i."""

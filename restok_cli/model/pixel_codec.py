@@ -75,7 +75,7 @@ class PixelEncoder(nn.Module):
         for i, blocks in enumerate(self.down):
             if i > 0:
                 features = F.avg_pool2d(features, 2)
-            for block in blocks:
+            for block in blocks.children():
                 features = block(features)
         for block in self.mid:
             features = block(features)
@@ -83,7 +83,7 @@ class PixelEncoder(nn.Module):
 
 
 class PixelDecoder(nn.Module):
-    """(B, feature_channels, h, w) -> (B, 3, H, W) pictures, about [0, 1] and not clamped.
+    """(B, feature_channels, h, w) -> (B, 3, H, W) images, about [0, 1] and not clamped.
 
     It computes in the dtype of its weights, or of autocast, and the last convolution in float32: rounding there would
     be seen.
@@ -110,7 +110,7 @@ class PixelDecoder(nn.Module):
         for i, blocks in enumerate(self.up):
             if i > 0:
                 features = self.upsample[i - 1](features)
-            for block in blocks:
+            for block in blocks.children():
                 features = block(features)
         features = self.norm_out(features)
         with torch.autocast(features.device.type, enabled=False):

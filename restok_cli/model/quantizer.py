@@ -12,12 +12,17 @@ MAX_DISTANCES, MAX_DISTANCES_ON_CPU = 1 << 26, 1 << 21
 
 
 class Quantized(NamedTuple):
-    """Code vectors (B, L, D) with the straight-through gradient, codes (B, L), and the two quantizer losses."""
+    """Code vectors (B, L, D) with the straight-through gradient, codes (B, L), and the quantizer's own losses."""
 
     vectors: Tensor
     codes: Tensor
     codebook_loss: Tensor  # pulls codewords towards the latents
     commitment_loss: Tensor  # pulls latents towards their codewords
+
+    @property
+    def loss(self) -> Tensor:
+        """Scalar that training minimises for the quantizer's sake."""
+        return self.codebook_loss + self.commitment_loss
 
 
 class Quantizer(nn.Module):
@@ -67,6 +72,24 @@ class Quantizer(nn.Module):
             mean_shares = shares.mean(0)
             # far codewords have a share of exactly 0, where the logarithm has no gradient
             return sample_entropy + (mean_shares * mean_shares.clamp_min(torch.finfo(torch.float32).tiny).log()).sum()
+
+    @torch.no_grad()
+    def revive(self, counts: Tensor, latents: Tensor) -> int:
+        """Move each codeword that was not used, of `counts` (V,), to a latent of its own out of (B, L, D).
+
+        Exactly there, without noise: when a codebook collapses the latents lie close together, and codewords beside
+        them would never be chosen. Latents that are not finite are left out. Returns how many codewords moved.
+        """
+        dead = (counts == 0).nonzero().squeeze(1)  # waits for the device, once every so many steps
+        candidates = self.prepare(latents).flatten(0, 1)
+        candidates = candidates[candidates.isfinite().all(1)]  # of a step that was skipped, they need not be
+        chosen = torch.randperm(len(candidates))[: len(dead)].to(candidates.device)
+        dead = dead[: len(chosen)]
+        moved = candidates[chosen]
+        if self.normalize:  # only the direction counts, but the optimizer's steps are relative to the length
+            moved = moved * self.codebook.norm(dim=1).mean()
+        self.codebook[dead] = moved.to(self.codebook.dtype)
+        return len(dead)
 
     def lookup(self, codes: Tensor) -> Tensor:
         """codes (B, L) -> code vectors (B, L, D), float32."""

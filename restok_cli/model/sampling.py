@@ -1,7 +1,7 @@
 """Drawing codes from a HAR or AR generator, with classifier-free guidance (docs/algorithm.md section 3, sampling).
 
-It knows no codebook and keeps nothing: randomness comes in as an argument, one uniform number per code, so that a
-picture's codes depend on its own numbers alone.
+It knows no codebook and keeps nothing: randomness comes in as an argument, one uniform number per code, so that an
+image's codes depend on its own numbers alone.
 """
 
 import math
@@ -35,9 +35,9 @@ def draw(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:
 
 
 def pick(logits: Tensor, uniforms: Tensor, top_p: float = math.inf) -> Tensor:
-    """Places (B, T) in logits (B, T, V): the first that the share `uniforms` (B, T) of the mass does not reach past.
+    """The first places (B, T) in logits (B, T, V) at which the cumulative probability exceeds `uniforms` · mass.
 
-    The mass is that of the shortest prefix which holds `top_p`, or of all where they hold less.
+    The mass is that of the shortest prefix that reaches `top_p`, or of all where none does.
     """
     cumulative = logits.softmax(-1).cumsum(-1)
     last = (cumulative < cumulative[..., -1:].clamp(max=top_p)).sum(-1, keepdim=True)  # never one of probability 0
@@ -74,13 +74,13 @@ def sample_steps(
     num_steps: int | None = None,
     cache: KVCache | None = None,
 ) -> Iterator[Tensor]:
-    """The same, giving after every step the codes drawn so far (B, 1), (B, 2), …"""
+    """Draw as `sample` does, and yield the codes so far after every step: (B, 1), (B, 2), …"""
     config, batch = har.config, len(class_ids)
     sizes = step_sizes(config.num_codes, config.num_sequential_codes)
     num_steps = check_num_steps(config, num_steps)
     guided = is_guided(config, options)
     cache = sampling_cache(har, options, batch) if cache is None else cache
-    null_ids = torch.full_like(class_ids, har.null_class)
+    null_ids = torch.full_like(class_ids, har.class_embedding.null_class)
     both_ids = torch.cat([class_ids, null_ids])
     codes = class_ids.new_zeros(batch, config.num_codes)
     unguided_stop = 0  # positions that the unconditional half of the cache holds
@@ -111,7 +111,7 @@ def is_guided(config: HarConfig, options: SamplingOptions) -> bool:
 
 
 def sampling_cache(har: Har, options: SamplingOptions, batch_size: int) -> KVCache:
-    """Room for the keys and values of up to `batch_size` pictures, twice where they are guided."""
+    """Room for the keys and values of up to `batch_size` images, twice where they are guided."""
     rows = 2 * batch_size if is_guided(har.config, options) else batch_size
     return KVCache(har.config, rows, har.class_embedding.weight.device, har.class_embedding.weight.dtype)
 
@@ -127,7 +127,7 @@ def check_num_steps(config: HarConfig, num_steps: int | None) -> int:
 
 
 def seeded_uniforms(seed: int, first: int, count: int, length: int) -> Tensor:
-    """(count, length) uniform numbers in [0, 1) for pictures first, first + 1, …: row i depends on (seed, i) alone."""
+    """(count, length) uniform numbers in [0, 1) for images first, first + 1, …: row i depends on (seed, i) alone."""
     rows = []
     for index in range(first, first + count):
         rng = torch.Generator().manual_seed(seed * 0x9E3779B97F4A7C15 + index & 0x7FFFFFFFFFFFFFFF)

@@ -1,10 +1,13 @@
 """How much memory a model asks for, by arithmetic on its config, before it is made. No torch here."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from restok_cli.errors import UsageError
 from restok_cli.model.config import Config, HarConfig, TokenizerConfig
 from restok_cli.room import size_text, total_memory
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 def check_model_memory(config: TokenizerConfig | HarConfig, source: str = "", section: str = "") -> None:
@@ -22,7 +25,7 @@ def check_model_memory(config: TokenizerConfig | HarConfig, source: str = "", se
         )
 
 
-def largest_setting(size: Callable[[Config], float], config: Config) -> str | None:
+def largest_setting(size: Callable[[AnyConfig], float], config: AnyConfig) -> str | None:
     """The number in a config that adds most to its `size` against the default's; None where none does.
 
     `size` is also asked about configs that are not valid, since not every default goes with the other settings.

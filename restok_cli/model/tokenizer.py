@@ -7,7 +7,8 @@ It knows no classes. Letters in the comments at line ends: B batch, C width, D c
 L latent tokens, K levels, (h, w) the grid of image tokens.
 """
 
-from typing import NamedTuple, Self
+from collections.abc import Iterable
+from typing import NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,7 @@ class Encoded(NamedTuple):
 
 
 class Reconstruction(NamedTuple):
-    """What a training step needs of one pass: images about [0, 1], not clamped; features only with alignment."""
+    """Results of one pass for a training step: images about [0, 1], not clamped; features only with alignment."""
 
     images: Tensor  # (B, 3, H, W)
     latents: Tensor  # (B, L, D), before the quantizer
@@ -110,7 +111,7 @@ class Encoder(nn.Module):
         tokens = self.norm_in(torch.cat([image_tokens, latent_tokens], dim=1))  # (B, N + L, C)
 
         stage, num_coarsest = 0, image_tokens.shape[1]
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(cast(Iterable[Block], self.blocks)):
             if i not in self.merging_blocks:
                 tokens = block(tokens, *self.tables(stage))
                 continue
@@ -176,7 +177,7 @@ class Decoder(nn.Module):
     def forward(self, vectors: Tensor, prefix_lengths: Tensor | None, align: bool) -> tuple[Tensor, Tensor | None]:
         """vectors (B, L, D) -> features (B, feature_channels, h, w), and with `align` teacher-side tokens (B, N, C).
 
-        Vectors past a picture's prefix length (B,) are replaced by the learned mask vector.
+        Vectors past an image's prefix length (B,) are replaced by the learned mask vector.
         """
         vectors = vectors.to(self.mask_vector.dtype)
         if prefix_lengths is not None:
@@ -186,7 +187,7 @@ class Decoder(nn.Module):
         queries = self.queries(latent_tokens)  # (B, N, C)
         latent_tokens = latent_tokens + expand_levels(self.level_embeddings, self.level_sizes)
         tokens = torch.cat([latent_tokens, queries], dim=1)
-        if align:  # the second set of queries is decoded beside the first, as more pictures of the batch
+        if align:  # the second set of queries is decoded beside the first, as more images of the batch
             alignment_queries = self.alignment_query.expand_as(queries)
             tokens = torch.cat([tokens, torch.cat([latent_tokens, alignment_queries], dim=1)])
         tokens = self.norm_in(tokens)
@@ -206,7 +207,10 @@ class Decoder(nn.Module):
 
 
 class Tokenizer(nn.Module):
-    """Pictures to codes and back. `forward` is `decode` of `encode`."""
+    """Images to codes and back. `forward` is `decode` of `encode`."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()
@@ -227,8 +231,12 @@ class Tokenizer(nn.Module):
             if not name.endswith("alignment"):  # which the released code leaves as PyTorch makes them
                 part.apply(init_weights)
 
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
     def for_size(self, height: int, width: int) -> Self:
-        """The same tokenizer, weights shared, for pictures of another size: no weight belongs to a position.
+        """A tokenizer with these weights, shared, for images of another size: no weight belongs to a position.
 
         It was not trained on that size. Raises UsageError for one that cannot be cut into its image tokens.
         """
@@ -237,7 +245,7 @@ class Tokenizer(nn.Module):
         with torch.device("meta"):
             other = type(self)(config)
         _share(self, other)
-        return other.to(self.quantizer.codebook.device).train(self.training)
+        return other.to(self.device).train(self.training)
 
     def to_dtype(self, dtype: torch.dtype, pixel_decoder: torch.dtype = torch.float32) -> None:
         """Keep pixel encoder and transformers in `dtype`, and the pixel decoder in another.
@@ -278,7 +286,7 @@ class Tokenizer(nn.Module):
         return self.quantizer(self.encode_latents(images).latents).codes
 
     def decode(self, codes: Tensor) -> Tensor:
-        """codes (B, n), any first n ≤ L of a picture's -> images (B, 3, H, W), about [0, 1] and not clamped."""
+        """codes (B, n), any first n ≤ L of an image's -> images (B, 3, H, W), about [0, 1] and not clamped."""
         length = self.config.num_latent_tokens
         prefix_lengths = None
         if codes.shape[1] < length:

@@ -28,7 +28,7 @@ def check_memory(module: type[nn.Module], config: RunConfig, device: torch.devic
     """
     check_model_memory(config.model, section="model.")  # first, since what is counted here is made to count the weights
     micro_batch = config.schedule.micro_batch_size or config.schedule.batch_size
-    check_count("schedule.micro_batch_size", micro_batch, config.model.picture_bytes)
+    check_count("schedule.micro_batch_size", micro_batch, config.model.image_bytes)
     shards = world_size() if getattr(config.compute, "sharding", "none") == "fsdp" else 1
     weights = 4 * num_parameters(module, config.model)
     needed, memory = COPIES * weights / shards, _memory_of(device)
@@ -86,7 +86,7 @@ def telling_what_helps(config: RunConfig) -> Iterator[None]:
 
 
 def remedies(config: RunConfig) -> str:
-    """What would take less memory than `config` does, the mildest first."""
+    """Changes that would take less memory than `config` does, the mildest first."""
     compute, size = config.compute, config.schedule.micro_batch_size or config.schedule.batch_size
     found = []
     if size > 1:

@@ -68,7 +68,7 @@ class Training(_Part):
 
     @property
     def is_overfitted(self) -> bool:
-        """Whether a generator knows its training pictures far better than held-out ones."""
+        """Whether a generator knows its training images far better than held-out ones."""
         held_out = self.validation.get("validation_loss")
         return self.loss is not None and held_out is not None and held_out > 2 * self.loss
 
@@ -85,7 +85,7 @@ class Result(_Part):
 
 
 class Record(_Part):
-    """What `card.json` holds."""
+    """Contents of `card.json`."""
 
     licence: str | None = None  # as the hub names licences; None = nobody has said
     training: Training | None = None  # None where restok did not train the model
@@ -99,12 +99,12 @@ def write_card(folder: Path, record: Record) -> None:
 
 
 def record_text(record: Record) -> str:
-    """What `card.json` is to hold."""
+    """Text of `card.json` for a record."""
     return record.model_dump_json(indent=2) + "\n"
 
 
 def read_record(folder: Path) -> Record:
-    """What `card.json` in a model folder says; where there is none, nothing. Raises RestokError for a damaged one."""
+    """Read `card.json` in a model folder; where there is none, nothing. Raises RestokError for a damaged one."""
     path = folder / RECORD_FILE
     if not path.is_file():
         return Record()
@@ -134,7 +134,7 @@ def card_text(model: ModelFolder, record: Record, name: str = "M") -> str:
 
 
 def _front_matter(model: ModelFolder, record: Record) -> dict[str, Any]:
-    """What the hub sorts models by. It has no task for drawing by class."""
+    """Task by which the hub sorts models. It has no task for drawing by class."""
     task = "image-to-image" if model.kind == "tokenizer" else "unconditional-image-generation"
     tags = {"tokenizer": ["image-tokenizer", "vector-quantization"], "har": ["image-generation", "autoregressive"]}
     return {

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, overload
+from typing import Any, ClassVar, Literal, TypeVar, overload
 
 import torch
 from pydantic import BaseModel
@@ -78,7 +78,7 @@ OneKind = TypeVar("OneKind", TokenizerFolder, HarFolder)
 
 
 class _Header(BaseModel):
-    """What a `config.json` of ours says beside format and kind."""
+    """Fields of a `config.json` of ours beside format and kind."""
 
     config: Fields
 
@@ -86,14 +86,6 @@ class _Header(BaseModel):
 class _HarHeader(_Header):
     class_names: list[str]
     tokenizer_fingerprint: str | None
-
-
-class Generator(NamedTuple):
-    """All that turns class ids into pictures."""
-
-    har: Har
-    tokenizer: Tokenizer
-    class_names: list[str]
 
 
 # --- writing -----------------------------------------------------------------------------------------------------
@@ -130,7 +122,7 @@ def copy_model(model: ModelFolder, folder: Path) -> None:
 
 
 def model_files(model: ModelFolder) -> list[Path]:
-    """What a model consists of: config, weights and, where they are there, card and checksums; no tokenizer.
+    """Files of a model: config, weights and, where they are there, card and checksums; no tokenizer.
 
     Raises RestokError where the weights are damaged, so that they are not spread.
     """
@@ -173,27 +165,6 @@ def open_tokenizer(path: Path) -> TokenizerFolder:
     return _open(own if (own / CONFIG_FILE).is_file() else folder, TokenizerFolder)
 
 
-def load_tokenizer(path: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> Tokenizer:
-    """The tokenizer at `path` (see `open_tokenizer`) in evaluation mode.
-
-    Raises UsageError where there is none, RestokError where its files are damaged.
-    """
-    return load_model(open_tokenizer(path), device, dtype)
-
-
-def load_generator(
-    path: Path, device: torch.device, dtype: torch.dtype = torch.float32, tokenizer_path: Path | None = None
-) -> Generator:
-    """The generator at `path`, with its own tokenizer, or that at `tokenizer_path` if it is the same.
-
-    Raises UsageError where there is no generator, or no tokenizer, or another one; RestokError for damaged files.
-    """
-    folder = open_har(path)
-    tokenizer = find_tokenizer(folder, path, tokenizer_path)
-    har = load_model(folder, device, dtype)
-    return Generator(har, load_model(tokenizer, device, dtype), folder.class_names)
-
-
 def find_tokenizer(har: HarFolder, path: Path, tokenizer_path: Path | None) -> TokenizerFolder:
     """The tokenizer for the generator at `path`: its own, or that at `tokenizer_path` if it is the same.
 
@@ -220,7 +191,7 @@ def load_model(folder: TokenizerFolder, device: torch.device, dtype: torch.dtype
 @overload
 def load_model(folder: HarFolder, device: torch.device, dtype: torch.dtype = ...) -> Har: ...
 def load_model(folder: ModelFolder, device: torch.device, dtype: torch.dtype = torch.float32) -> Tokenizer | Har:
-    """What a model folder holds, in evaluation mode, with no second copy of the weights in memory.
+    """Load the model in a folder, in evaluation mode, with no second copy of the weights in memory.
 
     On a GPU the pixel decoder is in float16 where the rest has 16 bits. Raises RestokError where its files are damaged.
     """
@@ -268,7 +239,7 @@ def load_for_use(folder: TokenizerFolder, device: torch.device, dtype: torch.dty
 @overload
 def load_for_use(folder: HarFolder, device: torch.device, dtype: torch.dtype = ...) -> Har: ...
 def load_for_use(folder: ModelFolder, device: torch.device, dtype: torch.dtype = torch.float32) -> Tokenizer | Har:
-    """The same as fast as it goes: on a CPU rewritten for it, and not to be trained, saved or moved any more."""
+    """Load a model for use alone: on a CPU rewritten for it, and not to be trained, saved or moved any more."""
     module = load_model(folder, device, dtype)
     if can_rewrite(device, dtype):
         rewrite(module)
@@ -342,7 +313,7 @@ def check_tensors(
 
 
 def open_model(folder: Path) -> ModelFolder:
-    """What the model folder `folder` holds, of whichever kind.
+    """Open the model folder `folder`, of whichever kind.
 
     Raises UsageError where it is not one or is too large for this machine, RestokError where its config is damaged.
     """

@@ -1,4 +1,4 @@
-"""What `restok models card` and `push` put into a model card, and what of a model goes to the hub."""
+"""Contents of a model card for `restok models card` and `push`, and the files of a model that go to the hub."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ from restok_cli.pretrained.folder import (
 
 
 def described(model: ModelFolder, metrics: list[Path], licence: str | None) -> Record:
-    """What is known of a model for its card, with these metrics and this licence where they are given.
+    """Gather the record of a model for its card, with these metrics and this licence where they are given.
 
     Raises UsageError for what is no licence's name, RestokError for files without results, or with another model's.
     """
@@ -37,7 +37,7 @@ def described(model: ModelFolder, metrics: list[Path], licence: str | None) -> R
 
 
 def read_rows(file: Path, model: ModelFolder) -> list[Result]:
-    """The rows of a card that `restok evaluate --json` gives, with --tokens too.
+    """The rows of a card that `restok evaluate --json` gives, with --num-codes too.
 
     Raises RestokError where the file holds something else, or says that another model was measured.
     """

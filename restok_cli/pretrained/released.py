@@ -24,7 +24,7 @@ TRAINING_ONLY = ("vf_proj.", "vf_proj_dec.", "decoder.feat_mask_token")
 
 
 class _VqModel(BaseModel):
-    """What we take of their tokenizer's settings; theirs are more."""
+    """Those of their tokenizer's settings that we take."""
 
     codebook_size: int
     token_size: int
@@ -142,7 +142,7 @@ def har_config(released: dict, source: str = CONFIG_NAME) -> HarConfig:
 
 
 def released_tokenizer_config(config: TokenizerConfig) -> dict:
-    """What a released `config.json` says of a tokenizer, the reverse of `tokenizer_config`.
+    """Make the released `config.json` of a tokenizer, the reverse of `tokenizer_config`.
 
     Raises UsageError with the first field that the released code has no word for.
     """
@@ -192,7 +192,7 @@ def released_tokenizer_config(config: TokenizerConfig) -> dict:
 
 
 def released_har_config(config: HarConfig) -> dict:
-    """The same for a generator. The fields that ours has no word for are those of all released generators."""
+    """Make the released `config.json` of a generator. Fields that ours has no word for are as in all released ones."""
     released = {
         "dim": config.width,
         "n_layer": config.num_layers,

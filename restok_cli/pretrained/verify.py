@@ -83,7 +83,7 @@ def _published_problem(path: Path, digest: str) -> str | None:
 
 
 def _contents_problems(parts: list[Path]) -> list[str]:
-    """What is wrong with the files together."""
+    """Problems of the files together."""
     try:
         models = [open_model(part) for part in parts]
         for model in models:

@@ -12,7 +12,7 @@ LOG_RATIO = 30  # of the largest to the smallest value, from which the axis of v
 
 
 class Line(NamedTuple):
-    """What is to be drawn."""
+    """A line of a chart."""
 
     label: str
     steps: Sequence[int]  # ascending, at least one
@@ -73,7 +73,7 @@ def draw_chart(title: str, lines: Sequence[Line]) -> Chart:
 
 
 def draw_ladder(title: str, lines: Sequence[Line]) -> Chart:
-    """The same over numbers of codes, which double from tick to tick."""
+    """Draw a chart over numbers of codes, which double from tick to tick."""
     counts = sorted({step for line in lines for step in line.steps})
     axis = Axis(counts[0], max(counts[-1], counts[0] + 1), LEFT + 8, WIDTH - RIGHT - 8, True)
     return _draw(title, "codes", axis, counts, lines)
@@ -109,7 +109,7 @@ def _axis_of_values(values: list[float]) -> Axis:
 
 
 def thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The same line on paper with fewer points: in each unit of width the first, highest, lowest and last."""
+    """Thin a line so that it looks alike on paper: in each unit of width the first, highest, lowest and last."""
     kept = []
     for _, group in groupby(points, key=lambda point: int(point[0])):
         column = list(group)

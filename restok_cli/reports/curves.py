@@ -1,4 +1,4 @@
-"""The numbers of runs as curves over their steps, in one picture."""
+"""The numbers of runs as curves over their steps, in one image."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Curves = dict[str, tuple[list[int], list[float]]]  # name → steps, values
 
 
 def read_curves(run: Path) -> Curves:
-    """What a run has logged so far; it may still be training. Raises UsageError where `run` is none or has no log."""
+    """Read the log of a run, which may still be training. Raises UsageError where `run` is none or has no log."""
     if not (run / METRICS_FILE).is_file():
         raise UsageError(f"{run} holds no {METRICS_FILE}; give the folder of a run that has logged a step")
     curves: Curves = {}
@@ -35,7 +35,7 @@ def read_curves(run: Path) -> Curves:
 
 
 def short_names(runs: Sequence[Path]) -> list[str]:
-    """What to call runs: by the names of their folders or, where two have the same, by their paths."""
+    """Name runs by the names of their folders or, where two have the same, by their paths."""
     names = [run.resolve().name for run in runs]
     return names if len(set(names)) == len(names) else [str(run) for run in runs]
 

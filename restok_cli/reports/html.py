@@ -13,6 +13,7 @@ from typing import NamedTuple
 import yaml
 from jinja2 import Environment, StrictUndefined
 
+from restok_cli.console import duration
 from restok_cli.data.image_files import read_image
 from restok_cli.errors import PictureError, RestokError, UsageError
 from restok_cli.files import whole_file
@@ -21,11 +22,10 @@ from restok_cli.reports.charts import HEIGHT, LEFT, RIGHT, WIDTH, Chart, Line, d
 from restok_cli.reports.results import Alike, find_results, measured_alike
 from restok_cli.reports.runs import RunFacts, read_runs
 from restok_cli.settings.training import flatten
-from restok_cli.training.preflight import duration
 
 MOST_RUNS = 6  # that have a colour of their own
 MOST_PREVIEWS = 9  # of a run; of more, some spread over its steps
-MOST_BYTES = 500_000  # of a picture that is shown as it is
+MOST_BYTES = 500_000  # of an image that is shown as it is
 QUALITY = 90  # of the WebP that a larger one becomes
 TITLES = {"tokenizer": "Tokenizer", "har": "Generator"}
 LEVEL = re.compile(r"(.+)_level_(\d+)")
@@ -141,12 +141,12 @@ def level_charts(name: str, runs: list[RunFacts]) -> Iterator[Chart]:
 
 
 def ladders(alike: list[Alike]) -> Iterator[Chart]:
-    """Metrics against the number of codes that pictures were decoded from, of what was measured so."""
+    """Metrics against the number of codes that images were decoded from, of what was measured so."""
     for row in alike:
         lines = []
         for number, result in enumerate(row.results):
-            if lengths := [length for length in result.by_tokens if length is not None]:
-                values = [found["metrics"][row.metric]["value"] for found in result.by_tokens.values()]
+            if lengths := [length for length in result.by_num_codes if length is not None]:
+                values = [found["metrics"][row.metric]["value"] for found in result.by_num_codes.values()]
                 colour = f"var(--run-{number % MOST_RUNS})"
                 lines.append(Line(result.name, lengths, values, colour))
         if lines:
@@ -159,11 +159,11 @@ def make_previews(run: RunFacts) -> list[Preview]:
     """Some of a run's previews, the first and the last among them."""
     count = min(len(run.previews), MOST_PREVIEWS)
     places = [round(i * (len(run.previews) - 1) / max(count - 1, 1)) for i in range(count)]
-    return [Preview(step, picture_uri(file)) for step, file in (run.previews[place] for place in places)]
+    return [Preview(step, image_uri(file)) for step, file in (run.previews[place] for place in places)]
 
 
-def picture_uri(file: Path) -> str:
-    """A picture as a data URI. Raises RestokError where it cannot be read."""
+def image_uri(file: Path) -> str:
+    """An image as a data URI. Raises RestokError where it cannot be read."""
     try:
         data, form = file.read_bytes(), "png"
         picture = read_image(data, file.name)

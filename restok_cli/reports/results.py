@@ -11,15 +11,15 @@ from restok_cli.metrics.table import METRICS, labelled, name_with_count, unusual
 
 
 class Result(NamedTuple):
-    """One file of results: of one measurement, or of one for each number of tokens."""
+    """One file of results: of one measurement, or of one for each number of codes."""
 
     name: str
-    by_tokens: dict[int | None, dict]  # None where there is only one
+    by_num_codes: dict[int | None, dict]  # None where there is only one
 
     @property
     def whole(self) -> dict:
-        """The result, of all tokens where there are several."""
-        return list(self.by_tokens.values())[-1]
+        """The result, of all codes where there are several."""
+        return list(self.by_num_codes.values())[-1]
 
 
 class Alike(NamedTuple):
@@ -75,7 +75,7 @@ def find_results(runs: Sequence[Path], files: Sequence[Path]) -> list[Result]:
         names = [f"{file.resolve().parent.name}/{file.stem}" for file in found]
     if len(set(names)) < len(names):
         names = [str(file) for file in found]
-    return [Result(name, by_tokens) for name, by_tokens in zip(names, found.values(), strict=True)]
+    return [Result(name, by_num_codes) for name, by_num_codes in zip(names, found.values(), strict=True)]
 
 
 def measured_alike(results: Sequence[Result]) -> list[Alike]:
@@ -102,7 +102,7 @@ def measured_alike(results: Sequence[Result]) -> list[Alike]:
 
 
 def _differences(metric: str, one: Result, other: Result) -> tuple[str, ...]:
-    """What keeps this metric of two results from being compared."""
+    """Differences that keep this metric of two results from being compared."""
     both = [result.whole | {"metrics": {metric: result.whole["metrics"][metric]}} for result in (one, other)]
     (row,) = compare_results(*both)
     return row.differences

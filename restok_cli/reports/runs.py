@@ -1,4 +1,4 @@
-"""What the folder of a run tells of it, also while it trains: for reports."""
+"""Facts of a run from its folder, also while it trains: for reports."""
 
 import re
 from collections.abc import Sequence

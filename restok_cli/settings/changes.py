@@ -1,4 +1,4 @@
-"""What differs between two configs, and which differences make another run."""
+"""Differences between two configs, and which of them make another run."""
 
 from typing import Any
 

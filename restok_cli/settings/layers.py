@@ -56,7 +56,7 @@ OneConfig = TypeVar("OneConfig", bound=RunConfig, covariant=True)
 
 
 class Settings(NamedTuple, Generic[OneConfig]):
-    """What a run is made of, and where each dotted key was stated; the others are defaults."""
+    """Settings of a run, and where each dotted key was stated; the others are defaults."""
 
     config: OneConfig
     origins: dict[str, str]
@@ -117,7 +117,7 @@ def config_path(path: Path) -> Path:
 
 
 def read_stated(path: Path) -> Yaml:
-    """What a config file, or that of a run's folder, states. Raises UsageError if there is none."""
+    """Read a config file, or that of a run's folder. Raises UsageError if there is none."""
     if path.is_dir() and not config_path(path).is_file():
         raise UsageError(f"{path} holds no {CONFIG_FILE}; give a config file, or the folder of a run")
     return read_yaml(config_path(path))
@@ -242,7 +242,7 @@ def resolve(kind: RunKind, layers: list[Layer], facts: Layer | None = None) -> S
 
 
 def find(name: str) -> str | Path:
-    """What a person means by `name`: a preset (returned as it is), a config file or the folder of a run (a path).
+    """Find the config that `name` means: a preset (returned as it is), a config file or the folder of a run (a path).
 
     A folder that is named like a preset can be given as ./NAME. Raises UsageError where there is none of them.
     """

@@ -24,24 +24,24 @@ FileName = Annotated[str, AfterValidator(expand_home)]
 
 
 class DataConfig(Config):
-    """How training pictures are changed before the model sees them. Evaluation always takes the centre crop."""
+    """How training images are changed before the model sees them. Evaluation always takes the centre crop."""
 
     crop: Literal["random", "random-resized", "centre"] = "random"
-    """What is cut out: any place of the picture, which is resized to a random size before; a part of random size and
+    """Crop: any place of the image, which is resized to a random size before; a part of random size and
     shape, squeezed (torchvision's RandomResizedCrop); or the middle."""
     random_zoom: tuple[Zoom, Zoom] = (1.0, 1.25)
-    """Of random: how much larger the picture is made than the crop needs, at least and at most."""
+    """Of random: how much larger the image is made than the crop needs, at least and at most."""
     random_crop_area: tuple[Share, Share] = (0.8, 1.0)
-    """Of random-resized: the smallest and the largest share of the picture that is kept."""
+    """Of random-resized: the smallest and the largest share of the image that is kept."""
     random_flip: bool = True
-    """Mirror every second training picture, at random."""
+    """Mirror every second training image, at random."""
     num_workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
-    """Processes that decode pictures beside each one that trains. auto is one for each core that is left to it on a
+    """Processes that decode images beside each one that trains. auto is one for each core that is left to it on a
     GPU, up to 16, and none on a CPU, where the model takes all cores."""
     broken_limit: float = Field(default=0.001, ge=0, le=1)
-    """Share of the pictures that may turn out to be undecodable."""
+    """Share of the images that may turn out to be undecodable."""
     max_member_bytes: int = Field(default=MAX_MEMBER_BYTES, ge=1)
-    """Picture files of more bytes than this are not read, and count as undecodable."""
+    """Image files of more bytes than this are not read, and count as undecodable."""
 
     @field_validator("num_workers", mode="before")
     @classmethod
@@ -105,7 +105,7 @@ class OptimizerConfig(Config):
 
 
 class HarOptimizerConfig(OptimizerConfig):
-    """The same, with the generator's defaults."""
+    """Settings with the generator's defaults."""
 
     weight_decay: float = Field(default=0.05, ge=0)
     """AdamW's; not on norms, biases, embeddings and learned tokens."""
@@ -119,9 +119,9 @@ class ScheduleConfig(Config):
     max_steps: int = Field(default=1_000_000, ge=1)
     """Optimizer steps of the whole run."""
     batch_size: int = Field(default=256, ge=1)
-    """Pictures per optimizer step, over all processes."""
+    """Images per optimizer step, over all processes."""
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Pictures per forward pass and process; gradients are accumulated until batch_size is reached. null = batch_size
+    """Images per forward pass and process; gradients are accumulated until batch_size is reached. null = batch_size
     / processes, as the run begins."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Decides everything random."""
@@ -131,9 +131,9 @@ class ScheduleConfig(Config):
     log_every: int = Field(default=50, ge=1)
     """Steps between two log lines."""
     preview_every: int = Field(default=5000, ge=1)
-    """Steps between two preview pictures."""
+    """Steps between two preview images."""
     validate_every: int = Field(default=5000, ge=1)
-    """Steps between two validations on the held-out pictures."""
+    """Steps between two validations on the held-out images."""
     save_every: int = Field(default=5000, ge=1)
     """Steps between two checkpoints."""
     keep_checkpoints: int = Field(default=2, ge=1)
@@ -164,7 +164,7 @@ class TokenizerScheduleConfig(ScheduleConfig):
 
 
 class HarScheduleConfig(ScheduleConfig):
-    """The same, with the generator's defaults."""
+    """Settings with the generator's defaults."""
 
     max_steps: int = Field(default=1_500_000, ge=1)
     """Optimizer steps of the whole run."""
@@ -175,8 +175,8 @@ class ComputeConfig(Config):
 
     precision: Literal["float32", "bf16", "fp16"] = "bf16"
     """Of the forward pass; weights and optimizer stay float32."""
-    compile: Literal["auto", True, False] = "auto"
-    """Compile blocks and frozen networks by torch.compile, which takes time at the start; auto: on a GPU where the
+    compile: Literal["auto", True, False] = False
+    """Compile blocks and frozen networks by torch.compile, which takes minutes at the start; auto: on a GPU where the
     compiler works."""
     memory: Literal["auto", "fast", "balanced", "small"] = "auto"
     """What is kept for the backward pass. fast: all; balanced: products, attention and convolutions, and the rest is
@@ -199,7 +199,7 @@ class ComputeConfig(Config):
 
 
 class HarComputeConfig(ComputeConfig):
-    """The same for a generator, which has one optimizer and can be cut into shards."""
+    """Settings of a generator, which has one optimizer and can be cut into shards."""
 
     sharding: Literal["none", "fsdp"] = "none"
     """fsdp: every process keeps only its part of weights and optimizer."""
@@ -211,15 +211,15 @@ class HealthConfig(Config):
     max_skipped_steps: int = Field(default=20, ge=0)
     """Steps in a row that may be skipped, for a loss or gradient that is not finite; one more ends the run."""
     warn_data_wait: float = Field(default=0.3, ge=0, le=1)
-    """Share of the time spent waiting for pictures, above which the run warns; 1 = never."""
+    """Share of the time spent waiting for images, above which the run warns; 1 = never."""
 
 
 class TokenizerHealthConfig(HealthConfig):
-    """The same, with the tokenizer's own trouble."""
+    """Settings with the tokenizer's own trouble."""
 
     warn_codebook_usage: float = Field(default=0.1, ge=0, le=1)
     """Codewords in use as a share of those that as many evenly drawn codes would use, below which the run warns, of all
-    codes and of each level, over as many pictures as it takes to tell; 0 = never."""
+    codes and of each level, over as many images as it takes to tell; 0 = never."""
 
 
 class TokenizerLossConfig(Config):
@@ -262,7 +262,7 @@ DINO = "vit_small_patch16_224.dino"  # timm's name of the discriminator's networ
 
 
 class DiscriminatorConfig(Config):
-    """The adversary that learns to tell reconstructions from real pictures, and its own optimizer."""
+    """The adversary that learns to tell reconstructions from real images, and its own optimizer."""
 
     weight: float = Field(default=0.0, ge=0)
     """Weight of the adversarial term in the tokenizer's loss; 0 = no discriminator."""
@@ -274,10 +274,10 @@ class DiscriminatorConfig(Config):
     """File with the DINO's weights; null = timm's, downloaded once; random = for tests."""
     augment_probability: float = Field(default=0.5, ge=0, le=1)
     """Probability of each of the colour, translation and cutout of DiffAugment, of kind dino; a patch discriminator
-    sees pictures as they are."""
+    sees images as they are."""
     augment_range: Literal["unit", "signed"] = "unit"
-    """Pixel values that DiffAugment works on. unit, as released: pictures in [0, 1], so that up to 0.5 of brightness
-    is added and what is uncovered is black; signed, as in the DiffAugment paper: pictures in [-1, 1], so that it is up
+    """Pixel values that DiffAugment works on. unit, as released: images in [0, 1], so that up to 0.5 of brightness
+    is added and what is uncovered is black; signed, as in the DiffAugment paper: images in [-1, 1], so that it is up
     to 0.25, and mid-grey."""
     lecam_weight: float = Field(default=0.001, ge=0)
     """Weight of what holds logits back to the moving mean of the other side's (LeCam)."""
@@ -288,10 +288,10 @@ class DiscriminatorConfig(Config):
 
 
 class NestedDropoutConfig(Config):
-    """Prefix dropout: some training pictures are decoded from their first codes alone."""
+    """Prefix dropout: some training images are decoded from their first codes alone."""
 
     probability: float = Field(default=0.2, ge=0, le=1)
-    """Probability that a picture keeps a shorter prefix than all its codes."""
+    """Probability that an image keeps a shorter prefix than all its codes."""
     min_tokens: int = Field(default=4, ge=1)
     """Codes of the shortest prefix."""
 
@@ -393,7 +393,7 @@ def preset_chain(kind: RunKind, name: str) -> list[tuple[str, dict]]:
 
 
 def read_preset(kind: RunKind, name: str) -> dict:
-    """What a preset and those below it state, as nested dicts. Raises UsageError if it is unknown."""
+    """Read a preset and those below it, as nested dicts. Raises UsageError if it is unknown."""
     return reduce(merged, (values for _, values in preset_chain(kind, name)))
 
 

@@ -40,7 +40,7 @@ MAX_NODES = 100_000  # of a file, with what its aliases stand for
 
 
 class Yaml(NamedTuple):
-    """What a file states."""
+    """Read a YAML file."""
 
     values: dict[str, Any]  # nested, as in the file
     lines: dict[str, int]  # of each dotted key, sections included; the first line of a file is 1
@@ -57,7 +57,7 @@ def read_yaml(path: Path) -> Yaml:
 
 
 def parse_yaml(text: str, source: str) -> Yaml:
-    """The same for text that comes from `source`, which is named in messages. Nothing at all is an empty config."""
+    """Read YAML text that comes from `source`, which is named in messages. Nothing at all is an empty config."""
     lines: dict[str, int] = {}
     try:
         loader = _Loader(text)

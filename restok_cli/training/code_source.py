@@ -1,6 +1,6 @@
 """Where a generator's training gets its codes: a cache that `prepare codes` made, or pictures encoded on the way."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple, Protocol
 
 import torch
@@ -22,7 +22,7 @@ from restok_cli.settings.training import HarRunConfig
 
 
 class Coded(NamedTuple):
-    """What pictures show, and their codes, on the device."""
+    """Class ids of images, and their codes, on the device."""
 
     class_ids: Tensor  # int64 (B,), -1 where there are no classes
     codes: Tensor  # int64 (B, L)
@@ -36,11 +36,13 @@ class CodeSource(Protocol):
     class_names: list[str]
     remedy: str  # where training waits for it
 
-    def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Iterator[Coded]:
+    def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Generator[Coded, None, None]:
         """This process's micro-batches from a step on, without end."""
+        ...
 
     def evaluation(self, batch_size: int, process: int = 0, processes: int = 1) -> Iterator[Coded]:
         """Every held-out picture once, in order, in batches of which this is every `processes`-th from `process` on."""
+        ...
 
 
 class CachedCodes:
@@ -52,7 +54,7 @@ class CachedCodes:
         self.cache, self.device = cache, device
         self.name, self.fingerprint, self.class_names = cache.name, cache.fingerprint, cache.class_names
 
-    def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Iterator[Coded]:
+    def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Generator[Coded, None, None]:
         for batch in code_batches(
             self.cache.split("train"),
             batch_size=config.schedule.batch_size,
@@ -82,7 +84,7 @@ class EncodedPictures:
         self.data, self.tokenizer, self.device = data, tokenizer, device
         self.name, self.fingerprint, self.class_names = data.name, data.fingerprint, data.class_names
 
-    def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Iterator[Coded]:
+    def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Generator[Coded, None, None]:
         for batch in batches(
             self.data.split("train"),
             image_size=self.tokenizer.config.image_size,

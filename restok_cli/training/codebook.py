@@ -1,4 +1,4 @@
-"""What training does to codes: nested dropout, counting use, and reviving codewords that nothing chooses."""
+"""Nested dropout, the use of the codebook over all processes, and reviving codewords in all of them."""
 
 import numpy as np
 import torch
@@ -103,28 +103,10 @@ class UseOfPossible:
 
 @torch.no_grad()
 def revive_everywhere(quantizer: Quantizer, code_counts: CodeCounts, latents: Tensor) -> None:
-    """`revive` by the counts of all processes and the latents of the first; all must call it. Counts start afresh."""
+    """Revive by the counts of all processes and the latents of the first; all must call it. Counts start afresh."""
     counts = code_counts.state().sum(0)
     code_counts.counts.zero_()
     if rank() == 0:
-        revive(quantizer, counts, latents)
-    from_first(quantizer.codebook.data)
-
-
-@torch.no_grad()
-def revive(quantizer: Quantizer, counts: Tensor, latents: Tensor) -> int:
-    """Move every codeword with count 0 to a latent of the batch (B, L, D), each to another one; return how many.
-
-    Exactly there, without noise: when a codebook collapses the latents lie close together, and codewords beside them
-    would never be chosen.
-    """
-    dead = (counts == 0).nonzero().squeeze(1)  # waits for the device, once every so many steps
-    candidates = quantizer.prepare(latents).flatten(0, 1)
-    candidates = candidates[candidates.isfinite().all(1)]  # of a step that was skipped, they need not be
-    chosen = torch.randperm(len(candidates))[: len(dead)].to(candidates.device)
-    dead = dead[: len(chosen)]
-    moved = candidates[chosen]
-    if quantizer.normalize:  # only the direction counts, but the optimizer's steps are relative to the length
-        moved = moved * quantizer.codebook.norm(dim=1).mean()
-    quantizer.codebook[dead] = moved.to(quantizer.codebook.dtype)
-    return len(dead)
+        quantizer.revive(counts, latents)
+    for parameter in quantizer.parameters():
+        from_first(parameter.data)

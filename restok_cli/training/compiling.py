@@ -16,7 +16,7 @@ from restok_cli.console import note
 from restok_cli.model.har import HarBlock
 from restok_cli.model.layers import Block
 from restok_cli.model.pixel_codec import ResidualBlock
-from restok_cli.training.discriminator import DinoDiscriminator, Discriminator
+from restok_cli.training.adversarial.discriminator import DinoDiscriminator, Discriminator
 from restok_cli.training.losses import TokenizerLosses
 
 # A block is called whole, or where image tokens are merged inside it, by halves.
@@ -26,7 +26,7 @@ MOST_KINDS = 64
 
 
 def is_wanted(choice: bool | Literal["auto"], device: torch.device) -> bool:
-    """What `compute.compile` says; "auto" is a GPU for which this machine can compile, and why it cannot is said."""
+    """Whether to compile, by `compute.compile`; "auto": on a GPU, where this works; why not is said."""
     if choice != "auto":
         return choice
     if device.type != "cuda":
@@ -47,7 +47,7 @@ def compile_model(model: nn.Module) -> None:
 
 
 def compile_losses(losses: TokenizerLosses) -> None:
-    """The same for the frozen networks that the loss looks through."""
+    """Compile the frozen networks that the loss looks through."""
     if losses.lpips is not None:
         _compile([losses.lpips])
     if losses.teacher is not None:
@@ -55,7 +55,7 @@ def compile_losses(losses: TokenizerLosses) -> None:
 
 
 def compile_discriminator(discriminator: Discriminator) -> None:
-    """The same for a discriminator, with its frozen part."""
+    """Compile a discriminator, with its frozen part."""
     if isinstance(discriminator, DinoDiscriminator):
         _compile(discriminator.dino.network.blocks)
         _compile([discriminator], ["judge"])
@@ -64,7 +64,7 @@ def compile_discriminator(discriminator: Discriminator) -> None:
 
 
 def _compile(modules: Iterable[nn.Module], methods: Iterable[str] = ("forward",)) -> None:
-    """What hooks do, such as those of shards, stays outside."""
+    """Compile these methods of the modules; hooks, such as those of shards, stay outside."""
     config = torch._dynamo.config  # there is no other way to say it
     config.cache_size_limit = max(config.cache_size_limit, MOST_KINDS)
     config.optimize_ddp = False  # for whole models, which it cuts into parts

@@ -5,6 +5,7 @@ timm is imported where it is needed: it takes as long as torch, and a run withou
 
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -72,20 +73,22 @@ def missing_download(name: str) -> str | None:
     import timm
 
     known = timm.get_pretrained_cfg(name)
-    if known is None or (not known.hf_hub_id and not known.url):
+    if known is None:
         return None
     if known.hf_hub_id:
         files = (known.hf_hub_filename,) if known.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
         here = any(isinstance(try_to_load_from_cache(known.hf_hub_id, file), str) for file in files)
         return None if here else f"https://huggingface.co/{known.hf_hub_id}"
-    here = (Path(torch.hub.get_dir()) / "checkpoints" / known.url.rsplit("/", 1)[1]).exists()
-    return None if here else known.url
+    url = known.url[0] if isinstance(known.url, tuple) else known.url
+    here = url and (Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]).exists()
+    return None if here else url
 
 
-def normalisation(network: nn.Module) -> tuple[Tensor, Tensor]:
+def normalisation(network: Any) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (3, 1, 1) of the pictures that a network of timm was trained on, beside it."""
     device, facts = next(network.parameters()).device, network.pretrained_cfg
-    return tuple(torch.tensor(facts[name], device=device).view(3, 1, 1) for name in ("mean", "std"))
+    mean, std = (torch.tensor(facts[name], device=device).view(3, 1, 1) for name in ("mean", "std"))
+    return mean, std
 
 
 def _read(path: str, name: str, section: str) -> dict:

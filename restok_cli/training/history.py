@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from restok_cli.pretrained.card import Training
 from restok_cli.pretrained.folder import HUB_PREFIX, ModelFolder, fingerprint
 from restok_cli.settings.changes import MAY_CHANGE, WEIGHT_FILES, differences
-from restok_cli.settings.training import RUN_CONFIGS, RunConfig, TokenizerRunConfig, preset_names, read_preset
+from restok_cli.settings.training import RUN_CONFIGS, RunConfig, RunKind, TokenizerRunConfig, preset_names, read_preset
 from restok_cli.training.metrics_log import read_log
 
 # What the teacher, the tokenizer or the data set decides, whatever a preset says.
@@ -26,7 +26,7 @@ class Data(Protocol):
 
 
 def history(config: RunConfig, metrics_file: Path, step: int, data: Data, init: str | None) -> Training:
-    """What there is to say of the model after `step`; `metrics_file` has the numbers that the run logged until then."""
+    """The record of the model after `step`; `metrics_file` has the numbers that the run logged until then."""
     preset, changes = nearest_preset(config)
     validation_step, validation = last_numbers(metrics_file, "validation_")
     _, losses = last_numbers(metrics_file, "loss")
@@ -48,7 +48,7 @@ def history(config: RunConfig, metrics_file: Path, step: int, data: Data, init: 
 
 
 @cache  # every save asks
-def all_presets(kind: str) -> dict[str, RunConfig]:
+def all_presets(kind: RunKind) -> dict[str, RunConfig]:
     """The presets of a kind of run by name."""
     return {name: RUN_CONFIGS[kind].parse(read_preset(kind, name), f"preset {name}") for name in preset_names(kind)}
 

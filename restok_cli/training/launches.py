@@ -1,4 +1,4 @@
-"""What a run was started with, each time: the command, the versions, the device and the data."""
+"""Launches of a run, each with the command, the versions, the device and the data."""
 
 import os
 import platform
@@ -59,7 +59,7 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     if device.type == "cpu":
-        return f"cpu: {counted(torch.get_num_threads(), 'thread')} on {counted(os.cpu_count(), 'core')}"
+        return f"cpu: {counted(torch.get_num_threads(), 'thread')} on {counted(os.cpu_count() or 1, 'core')}"
     return str(device)
 
 

@@ -18,8 +18,8 @@ from restok_cli.metrics.lpips import URL_VGG16, Lpips, open_lpips
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Reconstruction
 from restok_cli.settings.training import DINO, AlignmentConfig, DiscriminatorConfig, TokenizerRunConfig
-from restok_cli.training.diff_augment import AUGMENT_DRAWS, diff_augment
-from restok_cli.training.discriminator import FIT_DRAWS, Discriminator, LeCam, held_still
+from restok_cli.training.adversarial.diff_augment import AUGMENT_DRAWS, diff_augment
+from restok_cli.training.adversarial.discriminator import FIT_DRAWS, Discriminator, LeCam, held_still
 from restok_cli.training.frozen import missing_download
 from restok_cli.training.teachers import Teacher, TeacherFeatures, open_teacher
 
@@ -57,8 +57,7 @@ class TokenizerLosses:
             fakes = result.images.float()
             distance = F.mse_loss if config.loss.reconstruction == "l2" else F.l1_loss
             weighted["reconstruction_loss"] = config.loss.reconstruction_weight, distance(fakes, images)
-            quantizer_loss = result.quantized.codebook_loss + result.quantized.commitment_loss
-            weighted["quantizer_loss"] = config.loss.quantizer_weight, quantizer_loss
+            weighted["quantizer_loss"] = config.loss.quantizer_weight, result.quantized.loss
             if config.loss.entropy_weight > 0:
                 weighted["entropy_loss"] = config.loss.entropy_weight, quantizer.entropy_loss(result.latents)
             if self.lpips is not None:
@@ -77,7 +76,7 @@ class TokenizerLosses:
 
 
 def downloads(config: TokenizerRunConfig) -> list[str]:
-    """What a run would fetch from the net, with what does without: networks that are not on this machine yet."""
+    """Networks that a run would fetch, since they are not on this machine yet, each with what does without."""
     found = []
     vgg = Path(torch.hub.get_dir()) / "checkpoints" / URL_VGG16.rsplit("/", 1)[1]
     if config.loss.perceptual_weight > 0 and config.loss.lpips_weights is None and not vgg.exists():
@@ -126,7 +125,8 @@ def pad_and_crop(images: Tensor, others: Tensor, draws: Tensor) -> tuple[Tensor,
     both = torch.cat([images, others], dim=1)  # (B, 6, H, W): one grid for both
     grid = F.affine_grid(windows, list(both.shape), align_corners=False)
     cropped = F.grid_sample(both, grid, mode="bicubic", padding_mode="border", align_corners=False)
-    return cropped.tensor_split(2, dim=1)
+    first, second = cropped.tensor_split(2, dim=1)
+    return first, second
 
 
 def alignment_losses(
@@ -134,12 +134,14 @@ def alignment_losses(
 ) -> dict[str, tuple[float, Tensor]]:
     """Weight and loss of each side that is aligned: mean(relu(1 − margin − cosine)) to the teacher's features."""
     weighted = {}
-    if config.encoder_weight > 0:
-        loss = misalignment(result.encoder_features, features.image, config.margin)
-        weighted["encoder_alignment_loss"] = config.encoder_weight, loss
-    if config.decoder_weight > 0:
-        loss = misalignment(result.decoder_features, features.patches, config.margin)
-        weighted["decoder_alignment_loss"] = config.decoder_weight, loss
+    for side, weight, ours, theirs in (
+        ("encoder", config.encoder_weight, result.encoder_features, features.image),
+        ("decoder", config.decoder_weight, result.decoder_features, features.patches),
+    ):
+        if weight > 0:
+            if ours is None:
+                raise ValueError(f"the tokenizer has no {side}_alignment_dim, and so nothing to align")
+            weighted[f"{side}_alignment_loss"] = weight, misalignment(ours, theirs, config.margin)
     return weighted
 
 

@@ -26,4 +26,4 @@ def read_log(file: Path) -> list[tuple[int, dict[str, float]]]:
     no run has written.
     """
     lines = read_whole_lines(_Line, file, REMEDY) if file.is_file() else []
-    return [(line.step, line.model_extra) for line in lines]
+    return [(line.step, line.model_extra or {}) for line in lines]

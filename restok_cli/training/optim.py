@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from restok_cli.settings.training import OptimizerConfig
@@ -19,7 +19,7 @@ def learning_rate(step: int, max_steps: int, config: OptimizerConfig) -> float:
         return config.learning_rate * (step + 1) / config.warmup_steps
     if config.schedule == "constant":
         return config.learning_rate
-    if config.schedule == "wsd":
+    if config.schedule == "wsd" and config.decay_steps is not None:  # as it is bound to be
         height = min(1.0, max(0.0, (max_steps - step) / config.decay_steps))
     else:
         progress = (step - config.warmup_steps) / max(1, max_steps - config.warmup_steps)
@@ -55,7 +55,9 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def update_ema(ema: nn.Module, model: nn.Module, step: int, decay: float) -> None:
     """Move the averaged weights towards the model's after optimizer step `step` (from 0); the first copies them."""
     decay = min(decay, (1 + step) / (10 + step)) if step > 0 else 0.0
-    torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
+    averages: list[Tensor] = list(ema.parameters())
+    weights: list[Tensor] = list(model.parameters())
+    torch._foreach_lerp_(averages, weights, 1 - decay)  # pyright: ignore[reportPrivateImportUsage] (has no other name)
 
 
 def seed_step(seed: int, step: int, micro_batch: int = -1) -> None:

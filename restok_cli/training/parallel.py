@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import zip_longest
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -24,8 +24,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
-from restok_cli.data.loading.batching import check_division
-from restok_cli.processes import gather, rank, world_size
+from restok_cli.processes import check_division, gather, rank, world_size
 
 # Every process holds the whole state while it is saved or loaded, and the file does not say how many there were.
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -63,7 +62,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 def put_to_rest(model: nn.Module) -> None:
     """After forward passes without a backward pass: let go of what the root of a sharded model still holds whole."""
-    if is_sharded(model):
+    if isinstance(model, FSDPModule):
         model.reshard()
 
 
@@ -73,7 +72,7 @@ def sync_gradients(model: nn.Module, wanted: bool) -> Iterator[None]:
     if isinstance(model, DistributedDataParallel) and not wanted:
         with model.no_sync():
             yield
-    elif is_sharded(model):
+    elif isinstance(model, FSDPModule):
         model.set_requires_gradient_sync(wanted)
         yield
     else:
@@ -82,11 +81,12 @@ def sync_gradients(model: nn.Module, wanted: bool) -> Iterator[None]:
 
 def whole_state(model: nn.Module) -> dict[str, Tensor]:
     """The state dict of the model, put together from its shards if need be. All processes must call it."""
-    return get_model_state_dict(model, options=WHOLE) if is_sharded(model) else model.state_dict()
+    state = get_model_state_dict(model, options=WHOLE) if is_sharded(model) else model.state_dict()
+    return cast(dict[str, Tensor], state)
 
 
 def whole_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The same of an optimizer, its entries under the names of the weights they belong to; empty before its first step.
+    """State of an optimizer over all processes, by the names of the weights that it belongs to; empty before a step.
 
     Asked then, torch would make a state by a step of rate 0, and Adam's corrections would count it for ever.
     """
@@ -96,7 +96,7 @@ def whole_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) ->
 def load_whole_state(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Load what `whole_state` gave, in this or another number of processes."""
     if is_sharded(model):
-        set_model_state_dict(model, state, options=FROM_ONE)
+        set_model_state_dict(model, {**state}, options=FROM_ONE)
     else:
         model.load_state_dict(state)
 
@@ -122,7 +122,7 @@ def from_first(value: Tensor) -> None:
 
 
 def gather_in_turn(mine: list[Any]) -> list[Any]:
-    """What all processes made of things dealt out to them in turn, in the order of the things, in every process."""
+    """Merge the ranks' lists, in every process, into the order in which their items were dealt out."""
     return [value for turn in zip_longest(*gather(mine)) for value in turn if value is not None]
 
 

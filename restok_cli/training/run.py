@@ -23,13 +23,12 @@ from typing import Any, Protocol
 import torch
 
 from restok_cli.console import counted, keep_line, kept_lines, note
-from restok_cli.data.loading.batching import check_division
 from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import check_output_folder, remove_leftovers, whole_file
 from restok_cli.locks import locked_folder
 from restok_cli.pretrained.card import Record, read_record, write_card
 from restok_cli.pretrained.folder import MODEL_FILES, Describe
-from restok_cli.processes import gather, rank, world_size
+from restok_cli.processes import gather, rank
 from restok_cli.settings.changes import MAY_CHANGE, RATE_SETTINGS, WEIGHT_FILES, differences
 from restok_cli.settings.recorded import changed_since, is_older, read_config, recorded_config, write_config
 from restok_cli.settings.training import CONFIG_FILE, RunConfig, TokenizerRunConfig, flatten
@@ -161,7 +160,7 @@ class RunFolder:
             self.trackers.log_picture(step, self.preview_file(step))
 
     def describe(self, step: int, data: Data) -> Describe:
-        """What puts the card of the model after a step, trained on `data`, into its folder."""
+        """A function that writes the card of the model after a step, trained on `data`, into its folder."""
         training = history(self.config, self.path / METRICS_FILE, step, data, self.init)
         return partial(write_card, record=Record(training=training))
 
@@ -258,20 +257,6 @@ class RunFolder:
         if is_older(read_config(file)):
             with kept_lines(self.path / LOG_FILE):
                 note(changed_since(before))
-
-
-def settled(config: RunConfig, path: Path, resume: bool) -> RunConfig:
-    """The config with its micro-batch size as a number: where none is given, that with which the run began.
-
-    What is random inside a model, and some losses, go by micro-batch: so a run goes on in another number of processes
-    as it would have in the first. Raises UsageError where the batch cannot be divided so.
-    """
-    schedule = config.schedule
-    size = schedule.micro_batch_size
-    if size is None and resume and (path / CONFIG_FILE).is_file():
-        size = recorded_config(type(config), path / CONFIG_FILE).schedule.micro_batch_size
-    size = check_division(schedule.batch_size, size, world_size())
-    return config.model_copy(update={"schedule": schedule.model_copy(update={"micro_batch_size": size})})
 
 
 def check_new_run(path: Path, overwrite: bool) -> None:

@@ -1,4 +1,4 @@
-"""What signals do while a model trains: they end the step at hand, or the wait for data that do not come."""
+"""Signals while a model trains: they end the step at hand, or the wait for data that do not come."""
 
 import signal
 import time
@@ -75,7 +75,7 @@ class Stop:
 
 
 def interrupted(signal_number: int, step: int, folder: Path) -> Interrupted:
-    """What a loop raises once it has saved."""
+    """The exception that a loop raises once it has saved."""
     return Interrupted(
         signal_number, f"interrupted after step {step}; the same command with --resume goes on in {folder}"
     )

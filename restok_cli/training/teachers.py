@@ -1,19 +1,18 @@
 """Frozen vision models whose features the tokenizer's are aligned with (docs/algorithm.md section 2, VF loss)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from restok_cli.errors import UsageError
-from restok_cli.settings.training import AlignmentConfig, TokenizerRunConfig
+from restok_cli.settings.training import AlignmentConfig
 from restok_cli.training.frozen import build, normalisation, open_frozen
 
 
 class TeacherFeatures(NamedTuple):
-    """What a teacher sees in pictures, float32."""
+    """Features of a teacher, float32."""
 
     image: Tensor  # (B, T): of its class token, or the mean of the patches where it has none
     patches: Tensor  # (B, T, h, w): one for each image token of the tokenizer
@@ -28,7 +27,7 @@ class Teacher:
     """
 
     def __init__(self, network: nn.Module, grid: tuple[int, int]):
-        self.network = network
+        self.network: Any = network  # timm's, whose classes share these attributes and no type
         self.grid = grid
         self.mean, self.std = normalisation(network)
         if rope := getattr(network, "rope", None):
@@ -53,7 +52,7 @@ class Teacher:
         return TeacherFeatures(image, rearrange(patches, "b (h w) t -> b t h w", h=self.grid[0]))
 
 
-def input_size(network: nn.Module, grid: tuple[int, int]) -> tuple[int, int]:
+def input_size(network: Any, grid: tuple[int, int]) -> tuple[int, int]:
     """Height and width in pixels of the pictures that `network` cuts into `grid` (rows, columns) patches."""
     height, width = network.patch_embed.patch_size
     return grid[0] * height, grid[1] * width
@@ -65,23 +64,7 @@ def open_teacher(config: AlignmentConfig, grid: tuple[int, int], device: torch.d
     return Teacher(open_frozen(config.teacher, config.weights, size, device, "alignment"), grid)
 
 
-def with_alignment_dims(config: TokenizerRunConfig) -> TokenizerRunConfig:
-    """The same run, its model with projections to the teacher's width where it aligns, and only there.
-
-    Others, such as those of a model that it starts from, would never be trained. Needs no weights. Raises UsageError
-    where the model states another width than the teacher has.
-    """
-    alignment, dims = config.alignment, {}
-    width = build(alignment.teacher, "alignment.teacher").num_features if alignment.is_used else None
-    for name, weight in (
-        ("encoder_alignment_dim", alignment.encoder_weight),
-        ("decoder_alignment_dim", alignment.decoder_weight),
-    ):
-        stated = getattr(config.model, name)
-        if weight > 0 and stated not in (None, width):
-            raise UsageError(
-                f"model.{name} = {stated} is not the {width} channels of alignment.teacher = {alignment.teacher}; "
-                "set it to null to start that projection fresh, or give the teacher that it was made for"
-            )
-        dims[name] = width if weight > 0 else None
-    return config.model_copy(update={"model": config.model.model_copy(update=dims)})
+def teacher_width(name: str) -> int:
+    """The channels of the features that the teacher of that name gives; no weights are needed."""
+    network: Any = build(name, "alignment.teacher")
+    return network.num_features

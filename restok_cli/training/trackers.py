@@ -101,7 +101,7 @@ def _start(name: str, run: Path, step: int) -> "GeneralTracker":
         mode = os.environ.get("WANDB_MODE", "offline")  # online asks for a login, and would block without one
         tracker = WandBTracker(PROJECT, name=run.name, dir=str(run), mode=mode, id=_run_id(run), resume="allow")
     else:
-        import trackio
+        import trackio  # pyright: ignore[reportMissingImports] (no extra brings it)
 
         class UntilTheEnd(TrackioTracker):
             def finish(self) -> None:

@@ -69,10 +69,12 @@ class Update:
             self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of shards
+        full_tensor = getattr(norm, "full_tensor", None)  # of shards
+        norm = full_tensor() if full_tensor else norm
         moved = norm.isfinite() & (total(self.broken) == 0)
         self.broken.zero_()
-        self.optimizer.found_inf = 1 - moved.float()  # what fused optimizers look at before they write
+        # what fused optimizers look at before they write, and GradScaler sets likewise
+        self.optimizer.found_inf = 1 - moved.float()  # pyright: ignore[reportAttributeAccessIssue]
         self.optimizer.step()
         if self.scaler.is_enabled():
             self.scaler.update()

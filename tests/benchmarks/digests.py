@@ -28,8 +28,8 @@ from restok_cli.inference import unfinished
 from restok_cli.machine import round_alike
 from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.features import Features
+from restok_cli.metrics.image_sets import open_images
 from restok_cli.metrics.measure import Instruments, feature_sums
-from restok_cli.metrics.pictures import open_pictures
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
 from restok_cli.pretrained.folder import load_for_use, open_har, save_har
@@ -66,7 +66,7 @@ def no_digests():
             ("restok_cli.data.code_files.sealed", lambda fields: fields),
             ("restok_cli.data.sources.listing.check_picture", lambda data, *_: data),
             ("restok_cli.data.sources.folders.known_digests", lambda _: {}),
-            ("restok_cli.metrics.pictures.check_picture", lambda data, *_: data),
+            ("restok_cli.metrics.image_sets.check_picture", lambda data, *_: data),
             ("restok_cli.metrics.cache._crc32", lambda path, array: array[-8:]),  # costs as little as it can
             ("restok_cli.pretrained.folder.check_file", lambda _: None),
         ):
@@ -135,7 +135,7 @@ def main() -> None:
 
         def evaluate() -> None:
             with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
-                feature_sums(open_pictures(str(pictures), "all"), ["fid"], instruments)
+                feature_sums(open_images(str(pictures), "all"), ["fid"], instruments)
 
         def prepare() -> None:
             shutil.rmtree(folder / "data", ignore_errors=True)

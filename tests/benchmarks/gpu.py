@@ -39,10 +39,11 @@ from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, draw, sample, sampling_cache
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.settings.run_config import with_alignment_dims
 from restok_cli.settings.training import TokenizerRunConfig, read_preset
 from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
 from restok_cli.training.losses import TokenizerLosses
-from restok_cli.training.teachers import open_teacher, with_alignment_dims
+from restok_cli.training.teachers import open_teacher, teacher_width
 from restok_cli.training.tokenizer_loop import TokenizerState, train_step
 from restok_cli.training.warm_start import recompute_activations
 
@@ -141,7 +142,7 @@ def machine(smoke: bool) -> str:
 
 @contextlib.contextmanager
 def tf32(enabled: bool) -> Iterator[None]:
-    """Let convolutions and products round what they multiply to 10 bits, or not."""
+    """Of convolutions and products; a step in 16 bits allows it for its convolutions by itself."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = enabled
     try:
@@ -247,7 +248,7 @@ class Step:
             "alignment": {} if bench.smoke else {"weights": "random"},
         }
         values = preset | {name: preset.get(name, {}) | change for name, change in changes.items()}
-        self.config = with_alignment_dims(TokenizerRunConfig.parse(values, "the benchmark"))
+        self.config = with_alignment_dims(TokenizerRunConfig.parse(values, "the benchmark"), teacher_width)
         self.state = TokenizerState(self.config, bench.device, None)
         alignment = self.config.alignment
         teacher = open_teacher(alignment, self.config.model.grid, bench.device) if alignment.is_used else None
@@ -308,36 +309,6 @@ def step(bench: Bench) -> None:
     """Without a compiler: whether counting on fake tensors can be trusted."""
     measure_step(bench, "8 images", 8, "36 GiB")
     measure_step(bench, "16 images", 16, "59 GiB, 578 ms")  # as the remedies were measured before they were built in
-
-
-@section(seconds=90)
-def compiled(bench: Bench) -> None:
-    """As restok trains on a GPU: blocks and frozen networks compiled one by one."""
-    measure_step(bench, "compiled, 16 images", 16, "35.2 GiB", compiled=True, memory="balanced")
-    profile_step(bench)
-    for name, batch_size, memory, predicted in (
-        ("compiled, 32 images", 32, "balanced", "58.0 GiB"),
-        ("compiled, memory fast, 16 images", 16, "fast", "47 GiB, 265 ms"),
-        ("compiled, memory small, 32 images", 32, "small", "39.0 GiB"),
-    ):
-        if bench.left > 60:
-            measure_step(bench, name, batch_size, predicted, compiled=True, memory=memory)
-
-
-def profile_step(bench: Bench) -> None:
-    """How long the kernels of a compiled step run, and how many there are: the host starts them one by one."""
-    warm = Step(bench, 2 if bench.smoke else 16, compiled=True, memory="balanced")
-    warm()
-    activity = torch.profiler.ProfilerActivity
-    with torch.profiler.profile(activities=[activity.CPU if bench.smoke else activity.CUDA]) as profile:
-        warm()
-        bench.synchronize()
-    kernels = sorted(profile.key_averages(), key=lambda event: -event.self_device_time_total)
-    busy, count = sum(k.self_device_time_total for k in kernels) / 1e3, sum(k.count for k in kernels)
-    bench.note("kernels of a compiled step, 16 images: ms, calls", (round(busy, 1), count), "265 ms")
-    for kernel in kernels[:12]:
-        value = round(kernel.self_device_time_total / 1e3, 2), kernel.count
-        bench.note(f"kernel {kernel.key[:60].replace('|', '/')}: ms, calls", value)
 
 
 # --- drawing, decoding, measuring -------------------------------------------------------------------------------------
@@ -452,6 +423,39 @@ def inception(bench: Bench) -> None:
             with tf32(with_tf32):
                 durations.append(round(bench.milliseconds(lambda images=images: network(images), 5), 2))
         bench.note(f"Inception, {len(images)} images: ms in float32, in TF32", tuple(durations), predicted)
+
+
+# --- the training step, compiled -----------------------------------------------------------------------------------
+
+
+@section(seconds=240)
+def compiled(bench: Bench) -> None:
+    """Blocks and frozen networks compiled one by one, which takes minutes: so this comes last."""
+    measure_step(bench, "compiled, 16 images", 16, "35.2 GiB", compiled=True, memory="balanced")
+    profile_step(bench)
+    for name, batch_size, memory, predicted in (
+        ("compiled, 32 images", 32, "balanced", "58.0 GiB"),
+        ("compiled, memory fast, 16 images", 16, "fast", "47 GiB, 265 ms"),
+        ("compiled, memory small, 32 images", 32, "small", "39.0 GiB"),
+    ):
+        if bench.left > 60:
+            measure_step(bench, name, batch_size, predicted, compiled=True, memory=memory)
+
+
+def profile_step(bench: Bench) -> None:
+    """How long the kernels of a compiled step run, and how many there are: the host starts them one by one."""
+    warm = Step(bench, 2 if bench.smoke else 16, compiled=True, memory="balanced")
+    warm()
+    activity = torch.profiler.ProfilerActivity
+    with torch.profiler.profile(activities=[activity.CPU if bench.smoke else activity.CUDA]) as profile:
+        warm()
+        bench.synchronize()
+    kernels = sorted(profile.key_averages(), key=lambda event: -event.self_device_time_total)
+    busy, count = sum(k.self_device_time_total for k in kernels) / 1e3, sum(k.count for k in kernels)
+    bench.note("kernels of a compiled step, 16 images: ms, calls", (round(busy, 1), count), "265 ms")
+    for kernel in kernels[:12]:
+        value = round(kernel.self_device_time_total / 1e3, 2), kernel.count
+        bench.note(f"kernel {kernel.key[:60].replace('|', '/')}: ms, calls", value)
 
 
 def short(dtype: torch.dtype) -> str:

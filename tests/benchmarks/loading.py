@@ -16,7 +16,7 @@ import torch
 
 from restok_cli.model.config import TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import load_tokenizer, save_released, save_tokenizer
+from restok_cli.pretrained.folder import load_model, open_tokenizer, save_released, save_tokenizer
 
 RELEASED = TokenizerConfig(cnn_shortcut="output", merge="nearest", latent_layout="scrambled")
 
@@ -29,7 +29,7 @@ def peak_bytes() -> int:
 def load(folder: str) -> None:
     """In the fresh process: print the peak of memory above what importing everything took."""
     before = peak_bytes()
-    tokenizer = load_tokenizer(Path(folder), torch.device("cpu"))
+    tokenizer = load_model(open_tokenizer(Path(folder)), torch.device("cpu"))
     for parameter in tokenizer.parameters():
         parameter.sum()  # a file that is mapped counts only once it is read
     weights = sum(p.numel() * p.element_size() for p in tokenizer.parameters())

@@ -23,10 +23,10 @@ from torch_fidelity.utils import create_feature_extractor, get_featuresdict_from
 
 from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.frechet import Gaussian, GaussianStatistics, frechet_distance
+from restok_cli.metrics.image_sets import GROUP_SIZE, open_images
 from restok_cli.metrics.inception import Inception, load_inception
 from restok_cli.metrics.measure import Instruments, feature_sums
 from restok_cli.metrics.neighbours import precision_recall
-from restok_cli.metrics.pictures import GROUP_SIZE, open_pictures
 
 DIMENSIONS, NUM_FEATURES = 2048, 5000
 NUM_PICTURES, SIZE, BATCH_SIZE = 48, 256, 16
@@ -108,7 +108,7 @@ def compare_features(folder: Path) -> None:
     dataset = Images(folder / "pictures.npz")
 
     def ours() -> None:
-        feature_sums(open_pictures(str(folder / "pictures.npz"), "all"), ["sfid"], instruments)
+        feature_sums(open_images(str(folder / "pictures.npz"), "all"), ["sfid"], instruments)
 
     def theirs() -> None:
         get_featuresdict_from_dataset(dataset, extractor, BATCH_SIZE, False, True, False)

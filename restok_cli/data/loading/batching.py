@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from math import gcd
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from subprocess import Popen
@@ -22,7 +21,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from restok_cli.console import tell
-from restok_cli.errors import RestokError, UsageError
+from restok_cli.errors import RestokError
+from restok_cli.processes import check_division
 
 BROKEN_LIMIT = 0.001  # the share of a split's samples that may turn out broken
 NAMED_KEYS = 5  # of broken samples, in an error
@@ -34,7 +34,7 @@ Item = TypeVar("Item")
 
 
 class Batch(NamedTuple):
-    """Pictures and what they show."""
+    """Images and what they show."""
 
     images: torch.Tensor  # uint8 (B, 3, H, W)
     class_ids: torch.Tensor  # int64 (B,), -1 where the data set has no classes
@@ -63,22 +63,6 @@ def shuffle(num_samples: int, seed: int, epoch: int) -> np.ndarray:
     # sorted raw bits: NumPy keeps those of Philox the same for ever, which it does not promise of permutation()
     keys = np.random.Philox(key=[seed, epoch]).random_raw(num_samples)
     return np.argsort(keys, kind="stable").astype(np.uint32)
-
-
-def check_division(batch_size: int, micro_batch_size: int | None, world_size: int) -> int:
-    """The number of pictures in a micro-batch: as given, or all of a process's share of the batch.
-
-    Raises UsageError where the batch cannot be cut into micro-batches of that size, as many for each process.
-    """
-    size = micro_batch_size or max(batch_size // world_size, 1)
-    if batch_size % (size * world_size):
-        smaller = gcd(size, batch_size // world_size)
-        way_out = f" or --set schedule.micro_batch_size={smaller}" if batch_size % world_size == 0 else ""
-        raise UsageError(
-            f"a batch of {batch_size} cannot be cut into micro-batches of {size} for {world_size} process"
-            f"{'es' if world_size > 1 else ''}; make the batch size a multiple of {size * world_size}{way_out}"
-        )
-    return size
 
 
 def micro_batches(
@@ -132,16 +116,16 @@ class BrokenSamples:
 
 
 def verify_advice(folder: Path) -> str:
-    """What to do about a data set in `folder` with too many broken samples."""
+    """Advice about a data set in `folder` with too many broken samples."""
     return f"`restok prepare verify {folder}` finds them all; prepare the data set again"
 
 
 class Loaded(NamedTuple):
-    """What a worker hands over: a batch, and why the samples that others had to stand in for are broken, by key."""
+    """Delivery of a worker: a batch, and why the samples that others had to stand in for are broken, by key."""
 
     batch: Batch | None  # None where too many were
     broken: dict[str, str]
-    beside: frozenset[str] = frozenset()  # extensions of pictures that streamed samples have beside their own
+    beside: frozenset[str] = frozenset()  # extensions of images that streamed samples have beside their own
 
 
 def load(
@@ -151,7 +135,7 @@ def load(
     sampler: Iterable | None = None,
     batch_sampler: Iterable | None = None,
 ) -> Iterator[Any]:
-    """What `dataset` holds, in the samplers' order where it has none of its own: read by workers, or here if 0.
+    """Iterate over `dataset`, in the samplers' order where it has none of its own: read by workers, or here if 0.
 
     On any way out the workers end, also those that wait for a disk or the net. Raises the errors that they hand over
     as values, RuntimeError where one was killed.
@@ -208,7 +192,7 @@ def unpack(packed: bytes) -> Any:
 
 
 def to_device(loaded: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """What was loaded, on `device`; a GPU fetches it, from memory that stays in its place, while the next is made.
+    """Move what was loaded to `device`; a GPU fetches it from memory that stays in place, while the next is made.
 
     DataLoader would pin that memory in a thread, which prints a traceback where a worker was killed.
     """
@@ -224,7 +208,7 @@ def begin_worker(told: Connection, _worker: int) -> None:
     """Set up a worker, which leaves when it is told to, or when the main process is gone.
 
     Ctrl-C, a hang-up and SIGTERM, which often go to all processes at once, are for the main process alone. It finishes
-    its step, for which it may need more pictures, saves, and then tells its workers that there is no more to do.
+    its step, for which it may need more images, saves, and then tells its workers that there is no more to do.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

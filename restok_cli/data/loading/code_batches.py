@@ -6,12 +6,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from restok_cli.data.loading.batching import check_division, micro_batches
+from restok_cli.data.loading.batching import micro_batches
 from restok_cli.data.shards.code_cache import CodeSplit
+from restok_cli.processes import check_division
 
 
 class CodeBatch(NamedTuple):
-    """Codes, and what their pictures show."""
+    """Codes, and what their images show."""
 
     codes: torch.Tensor  # int64 (B, L)
     class_ids: torch.Tensor  # int64 (B,), -1 where the data set has no classes

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from io import BytesIO
+from typing import cast
 
 import torch
 from PIL import Image
@@ -35,7 +36,7 @@ def find_jpeg_decoder() -> Callable[[bytes], torch.Tensor]:
     """torchvision's, of JPEG files to uint8 (1, 3 or 4, H, W); where it has none, which is noted, Pillow's.
 
     The first call brings all of torchvision along: two seconds. Its successor, torchcodec, is no substitute: it turns
-    pictures as their EXIF says, which the field's numbers are computed without.
+    images as their EXIF says, which the field's numbers are computed without.
     """
     smallest = BytesIO()
     Image.new("L", (1, 1)).save(smallest, "JPEG")
@@ -45,7 +46,7 @@ def find_jpeg_decoder() -> Callable[[bytes], torch.Tensor]:
         def decode(data: bytes) -> torch.Tensor:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "The image decoding", DeprecationWarning)
-                return decoder(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+                return cast(torch.Tensor, decoder(torch.frombuffer(bytearray(data), dtype=torch.uint8)))  # of one file
 
         decode(smallest.getvalue())  # fails where torchvision was built without
     except (ImportError, RuntimeError):

@@ -1,6 +1,6 @@
 """Batches in an exact order: what a step sees is a function of seed and step, and of nothing else."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import torch
 from torch.utils.data import Dataset
@@ -12,7 +12,6 @@ from restok_cli.data.loading.batching import (
     Batch,
     BrokenSamples,
     Loaded,
-    check_division,
     load,
     micro_batches,
     verify_advice,
@@ -23,6 +22,7 @@ from restok_cli.data.loading.transforms import Crop, Transform, make_views
 from restok_cli.data.shards.code_layout import Views
 from restok_cli.data.shards.dataset import Split, StreamedSplit
 from restok_cli.errors import PictureError, RestokError
+from restok_cli.processes import check_division
 
 
 def batches(
@@ -41,10 +41,10 @@ def batches(
     rank: int = 0,
     world_size: int = 1,
     broken_limit: float = BROKEN_LIMIT,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Training batches from step `first_step` on, without end: the same for any number of workers and processes.
 
-    `batch_size` counts the pictures of a step over all `world_size` processes. A step is cut into micro-batches of
+    `batch_size` counts the images of a step over all `world_size` processes. A step is cut into micro-batches of
     `micro_batch_size`, by default one for each process; process `rank` gets every `world_size`-th of them, one at a
     time. Every sample comes exactly once an epoch, however large the batch.
 
@@ -86,7 +86,7 @@ def batches(
 
 
 class _Pictures(Dataset):
-    """What DataLoader asks for batches. An error comes back as a value: raised, it would bring a worker's traceback."""
+    """Dataset of batches for DataLoader. Errors come back as values: raised, they would bring a worker's traceback."""
 
     def __init__(self, split: Split, transform: Transform, num_allowed: int):
         self.split, self.transform, self.num_allowed = split, transform, num_allowed
@@ -118,7 +118,7 @@ class _Pictures(Dataset):
 
 def _load(
     pictures: _Pictures, visits: Iterator[list[tuple[int, int]]], num_workers: int, broken: BrokenSamples
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     for loaded in load(pictures, num_workers, batch_sampler=visits):
         broken.add(loaded.broken)
         yield loaded.batch
@@ -164,7 +164,7 @@ def load_views(
 
 
 class _Views(Dataset):
-    """What DataLoader asks for views; errors come back as values here too."""
+    """Dataset that DataLoader asks for views; errors come back as values here too."""
 
     def __init__(self, split: Split, image_size: tuple[int, int], views: Views):
         self.split, self.image_size = split, image_size

@@ -1,4 +1,4 @@
-"""Pictures from shards that are elsewhere (a URL) or have no index: read from front to back, through webdataset.
+"""Images from shards that are elsewhere (a URL) or have no index: read from front to back, through webdataset.
 
 What the loader of local shards promises cannot be promised of these: see `streamed_batches`.
 """
@@ -6,7 +6,7 @@ What the loader of local shards promises cannot be promised of these: see `strea
 import random
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from hashlib import sha256
 from itertools import count, islice
@@ -51,14 +51,14 @@ if TYPE_CHECKING:
     from webdataset.gopen import Pipe
 from restok_cli.files import MAX_MEMBER_BYTES
 
-SHUFFLE_BUFFER = 1000  # pictures, still encoded, among which each worker draws the next one: about 100 MB
+SHUFFLE_BUFFER = 1000  # images, still encoded, among which each worker draws the next one: about 100 MB
 SHUFFLE_BYTES = 512 << 20  # of large ones, fewer
-FIRST_DRAW = 100  # pictures that there must be before the first one is drawn
+FIRST_DRAW = 100  # images that there must be before the first one is drawn
 END_OF_TAR = bytes(1024)  # every whole tar ends in two empty blocks
 READ_ERRORS = (OSError, EOFError, ValueError, tarfile.TarError)
 
 
-Files = dict[str, Contents]  # by extension; those that neither are pictures nor say a class are left empty
+Files = dict[str, Contents]  # by extension; those that neither are images nor say a class are left empty
 
 
 class StreamedSample(NamedTuple):
@@ -71,7 +71,7 @@ class StreamedSample(NamedTuple):
 
     @property
     def extension(self) -> str:
-        """Of its picture. Raises PictureError where there is none, or one of several."""
+        """Of its image. Raises PictureError where there is none, or one of several."""
         try:
             return picture_extension(self.files)
         except PictureError as error:
@@ -102,7 +102,7 @@ def streamed_batches(
     rank: int,
     world_size: int,
     broken_limit: float,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Training batches without end, of shards that are read as they come.
 
     The shards are shuffled anew in each epoch and divided among all workers of all processes, which go through them
@@ -134,7 +134,7 @@ def streamed_batches(
 
 
 class _Stream(IterableDataset):
-    """What DataLoader asks for batches. An error comes back as a value: raised, it would bring a worker's traceback."""
+    """Dataset of batches for DataLoader. Errors come back as values: raised, they would bring a worker's traceback."""
 
     def __init__(
         self,

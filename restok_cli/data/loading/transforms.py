@@ -1,4 +1,4 @@
-"""How pictures become inputs: the crops of training, and the views that a code cache holds."""
+"""How images become inputs: the crops of training, and the views that a code cache holds."""
 
 import math
 from typing import Literal, NamedTuple
@@ -17,21 +17,21 @@ Crop = Literal["random", "random-resized", "centre"]
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 Decoded = torch.Tensor | Image.Image  # uint8 (3, H, W), or in RGB
 
-CROP_ASPECTS = (3 / 4, 4 / 3)  # of a random-resized crop, relative to the picture that is made of it
+CROP_ASPECTS = (3 / 4, 4 / 3)  # of a random-resized crop, relative to the image that is made of it
 
 
 class Transform(NamedTuple):
-    """How a training picture becomes an input; what is random in it depends on seed, epoch and sample alone."""
+    """How a training image becomes an input; what is random in it depends on seed, epoch and sample alone."""
 
     seed: int
     image_size: tuple[int, int]  # (height, width)
     crop: Crop
-    random_zoom: tuple[float, float]  # of random: how much larger than needed the picture is made, from and to
-    random_crop_area: tuple[float, float]  # of random-resized: the share of the picture's area, from and to
+    random_zoom: tuple[float, float]  # of random: how much larger than needed the image is made, from and to
+    random_crop_area: tuple[float, float]  # of random-resized: the share of the image's area, from and to
     random_flip: bool
 
     def __call__(self, picture: bytes, name: str, epoch: int, sample: int) -> torch.Tensor:
-        """A picture file of any size as uint8 (3, H, W). Raises PictureError naming `name` where it is damaged.
+        """An image file of any size as uint8 (3, H, W). Raises PictureError naming `name` where it is damaged.
 
         The centre crop is that of evaluation, by Pillow. The random ones are made by torchvision of JPEG files, in half
         of the time (Pillow halves large ones), and by Pillow of all others.
@@ -54,9 +54,9 @@ class Transform(NamedTuple):
 def random_crop(
     picture: Decoded, image_size: tuple[int, int], zoom: tuple[float, float], rng: np.random.Generator
 ) -> torch.Tensor:
-    """A random piece of a picture, never squeezed: uint8 (3, H, W). The crop of ADM's training, and of the paper's.
+    """A random piece of an image, never squeezed: uint8 (3, H, W). The crop of ADM's training, and of the paper's.
 
-    The picture is resized as for the centre crop, but so that the side which just fits there (the shorter one, for a
+    The image is resized as for the centre crop, but so that the side which just fits there (the shorter one, for a
     square) has a random whole number of pixels, between the two of `zoom` times as many as there.
     """
     height, width = image_size
@@ -77,7 +77,7 @@ def random_crop(
 def random_resized_crop(
     picture: Decoded, image_size: tuple[int, int], area: tuple[float, float], rng: np.random.Generator
 ) -> torch.Tensor:
-    """A random piece of a picture, squeezed into (height, width): uint8 (3, H, W). torchvision's RandomResizedCrop."""
+    """A random piece of an image, squeezed into (height, width): uint8 (3, H, W). torchvision's RandomResizedCrop."""
     box, (height, width) = random_resized_box(*size_of(picture), image_size, area, rng), image_size
     if isinstance(picture, torch.Tensor):
         return resize_box(picture, box, image_size)
@@ -92,9 +92,9 @@ def size_of(picture: Decoded) -> tuple[int, int]:
 def random_resized_box(
     width: int, height: int, image_size: tuple[int, int], area: tuple[float, float], rng: np.random.Generator
 ) -> Box:
-    """A random piece of a picture, to be resized to (height, width).
+    """A random piece of an image, to be resized to (height, width).
 
-    It has a share of the area between the two of `area`, less only where the picture is too long for it, and an aspect
+    It has a share of the area between the two of `area`, less only where the image is too long for it, and an aspect
     between 3/4 and 4/3 of the output's: of these, one that lets the piece fit.
     """
     pixels = rng.uniform(*area) * width * height
@@ -123,7 +123,7 @@ def resize_box(pixels: torch.Tensor, box: tuple[int, int, int, int], size: tuple
 
 
 def make_views(image: Image.Image, image_size: tuple[int, int], views: Views) -> torch.Tensor:
-    """The inputs that are made of one RGB picture: uint8 (NUM_VIEWS[views], 3, H, W).
+    """The inputs that are made of one RGB image: uint8 (NUM_VIEWS[views], 3, H, W).
 
     ten-crop: the centre and the four corners of the centre crop 1.1 times as large, then the five mirrored.
     flip: the centre crop of evaluation, then it mirrored. centre: that crop alone.

@@ -19,9 +19,8 @@ from restok_cli.data.shards.code_layout import (
     impossible,
     open_records,
 )
-from restok_cli.data.shards.manifests import locate
+from restok_cli.data.shards.manifests import InSplits, locate
 from restok_cli.data.shards.mapping import map_shard
-from restok_cli.errors import UsageError, did_you_mean
 
 
 class CodeSplit:
@@ -68,34 +67,19 @@ class CodeShard:
         return records
 
 
-class CodeCache:
+class CodeCache(InSplits[CodeSplit]):
     """The codes of a data set: splits, classes, and what they were made with."""
 
     def __init__(self, folder: Path, manifest: CodeManifest):
         self.folder, self.manifest = folder, manifest
         self.name, self.fingerprint = manifest.data_name, manifest.fingerprint
+        self.title = f"code cache {folder}"
         self.tokenizer_fingerprint = manifest.tokenizer_fingerprint
         self.codebook_size, self.num_codes = manifest.codebook_size, manifest.num_codes
         self.class_names = manifest.class_names
         self.splits = list(manifest.splits)
 
-    @property
-    def num_classes(self) -> int:
-        """0 where the pictures have no classes."""
-        return len(self.class_names)
-
-    @property
-    def held_out(self) -> CodeSplit:
-        """The validation split, or the training split of a data set that has no other."""
-        return self.split("validation" if "validation" in self.splits else "train")
-
-    def split(self, name: str) -> CodeSplit:
-        """The split of that name, usually train or validation. Raises UsageError where there is none."""
-        if name not in self.splits:
-            raise UsageError(
-                f"the codes in {self.folder} have no split {name}{did_you_mean(name, self.splits)};"
-                f" they have {' and '.join(self.splits)}"
-            )
+    def open_split(self, name: str) -> CodeSplit:
         return CodeSplit(name, self.folder, self.manifest)
 
 

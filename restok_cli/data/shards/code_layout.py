@@ -1,4 +1,4 @@
-"""The code cache: what a tokenizer makes of every picture of a data set, so that generators train without either.
+"""The code cache: what a tokenizer makes of every image of a data set, so that generators train without either.
 
     codes.json          what there is: tokenizer, data set, views, class names, shards and their hashes
     train-000000.npy    a record per sample: codes (views, L), class_id, key, checksum; mapped from the disk, not loaded
@@ -27,16 +27,15 @@ from restok_cli.schema import Count, PositiveCount, Schema
 
 MADE = Made("the codes", "restok prepare codes")
 CODES_FILE, UNFINISHED_FILE = "codes.json", "unfinished.json"
-Views = Literal["ten-crop", "flip", "centre"]  # made of each picture by `transforms.make_views`
+Views = Literal["ten-crop", "flip", "centre"]  # made of each image by `transforms.make_views`
 NUM_VIEWS: dict[Views, int] = {"ten-crop": 10, "flip": 2, "centre": 1}
-SAMPLES_PER_SHARD = 256  # what is lost of the work at most when it is stopped
 
 # Every file of a code cache: what --overwrite may delete.
 CODE_FILES = re.compile(r"codes\.json|unfinished\.json|[A-Za-z0-9_-]+-\d{6,}\.npy|\..*\.tmp")
 
 
 class CodePlan(Schema):
-    """What decides every code of a cache."""
+    """Settings that decide every code of a cache."""
 
     format_version: Literal[1] = 1
     data_name: str
@@ -44,7 +43,7 @@ class CodePlan(Schema):
     tokenizer_fingerprint: str
     dtype: str  # that the tokenizer computed in
     image_size: tuple[PositiveCount, PositiveCount]  # (height, width) of the views
-    views: dict[str, Views]  # how they are made of a picture, by split
+    views: dict[str, Views]  # how they are made of an image, by split
     codebook_size: int = Field(gt=0, le=2**31)
     num_codes: int = Field(gt=0, le=2**20)  # L, of one view
     class_names: list[str]  # the class id is the place in this list; empty where there are no classes
@@ -74,7 +73,7 @@ class CodeShardInfo(Schema):
 
 
 class CodeManifest(CodePlan):
-    """What codes.json says."""
+    """Contents of codes.json."""
 
     splits: dict[str, Annotated[list[CodeShardInfo], Field(min_length=1)]] = Field(min_length=1)
     fingerprint: str  # two caches with the same one hold the same codes of the same samples in the same order
@@ -101,7 +100,7 @@ def impossible(records: np.ndarray, plan: CodePlan) -> np.ndarray:
 
 
 def checksum(record: np.void) -> int:
-    """What the last field of a record must be."""
+    """Checksum that the last field of a record must be."""
     return zlib_ng.crc32(memoryview(record.tobytes())[:-4])
 
 

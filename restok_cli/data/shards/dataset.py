@@ -31,13 +31,13 @@ from restok_cli.data.shards.layout import (
     padded,
     read_manifest,
 )
-from restok_cli.data.shards.manifests import locate
+from restok_cli.data.shards.manifests import InSplits, locate
 from restok_cli.data.shards.mapping import map_shard
-from restok_cli.errors import PictureError, RestokError, UsageError, did_you_mean
+from restok_cli.errors import PictureError, RestokError, UsageError
 from restok_cli.files import MAX_MEMBER_BYTES
 
 MAX_UNPACKED = 256 << 20  # bytes, of all gzipped shards of a data set
-MOST_CHECKED = 2**20  # bytes of a sample before its picture that are read to check both; others' shards may have more
+MOST_CHECKED = 2**20  # bytes of a sample before its image that are read to check both; others' shards may have more
 
 
 class Shard:
@@ -70,20 +70,20 @@ class Shard:
         return index
 
     def key(self, i: int) -> str:
-        """The key, from the tar header just before the picture."""
+        """The key, from the tar header just before the image."""
         return key_in(self._header(i))
 
     def name(self, i: int) -> str:
-        """The name of the picture file in the tar."""
+        """The name of the image file in the tar."""
         return name_in(self._header(i))
 
     def _header(self, i: int) -> bytes:
         return self._read_at(int(self.index["offset"][i]) - TAR_BLOCK, TAR_BLOCK)
 
     def read(self, i: int) -> bytes:
-        """The picture's file as it was given to `prepare`.
+        """The image's file as it was given to `prepare`.
 
-        Raises PictureError where the sample was damaged since, or the picture has too many bytes.
+        Raises PictureError where the sample was damaged since, or the image has too many bytes.
         """
         offset, length, _, checksum = self.index[i].item()
         if length > self.max_member_bytes:
@@ -164,7 +164,7 @@ class Split:
         return shard.key(position)
 
     def read(self, i: int) -> bytes:
-        """The picture file of sample `i`, byte for byte. Raises RestokError where the shard is damaged."""
+        """The image file of sample `i`, byte for byte. Raises RestokError where the shard is damaged."""
         shard, position = self._locate(i)
         return shard.read(position)
 
@@ -213,39 +213,24 @@ class StreamedSplit(Split):
         raise self.refusal()
 
     def refusal(self) -> UsageError:
-        """What to raise where a sample is asked for by its number."""
+        """The error where a sample is asked for by its number."""
         return UsageError(
             f"the {self.name} shards of this data set are elsewhere ({self.urls[0]}) and can only be streamed in"
             " training; for all else download them and give the folder to `restok prepare shards`"
         )
 
 
-class Dataset:
-    """A prepared data set: names, classes and splits. Pictures of more than `max_member_bytes` are not read."""
+class Dataset(InSplits[Split]):
+    """A prepared data set: names, classes and splits. Images of more than `max_member_bytes` are not read."""
 
     def __init__(self, folder: Path, manifest: Manifest, max_member_bytes: int = MAX_MEMBER_BYTES):
         self.folder, self.manifest, self.max_member_bytes = folder, manifest, max_member_bytes
         self.name, self.fingerprint = manifest.name, manifest.fingerprint
+        self.title = f"data set {self.name}"
         self.class_names = manifest.class_names
         self.splits = list(manifest.splits)
 
-    @property
-    def num_classes(self) -> int:
-        """0 where the pictures have no classes."""
-        return len(self.class_names)
-
-    @property
-    def held_out(self) -> Split:
-        """The validation split, or the training split of a data set that has no other."""
-        return self.split("validation" if "validation" in self.splits else "train")
-
-    def split(self, name: str) -> Split:
-        """The split of that name, usually train or validation. Raises UsageError where there is none."""
-        if name not in self.splits:
-            raise UsageError(
-                f"data set {self.name} has no split {name}{did_you_mean(name, self.splits)};"
-                f" it has {' and '.join(self.splits)}"
-            )
+    def open_split(self, name: str) -> Split:
         info = self.manifest.splits[name]
         if info.urls:
             return StreamedSplit(name, info.urls, info.num_samples, self.class_names, self.max_member_bytes)
@@ -256,7 +241,7 @@ class Dataset:
 def open_dataset(path: str | Path, allow_pipe: bool = False, max_member_bytes: int = MAX_MEMBER_BYTES) -> Dataset:
     """Open a folder that `restok prepare` made, or by the word `sample` the data set that comes with restok.
 
-    Of its pictures those of more than `max_member_bytes` are not read, but raise PictureError.
+    Of its images those of more than `max_member_bytes` are not read, but raise PictureError.
 
     Shards behind a URL that starts with `pipe:` are what a shell command prints: reading them runs it, so the person
     must have allowed that.

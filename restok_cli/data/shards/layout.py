@@ -1,10 +1,10 @@
 """Data sets on disk: tar shards that any WebDataset reader takes, with an index beside each so that ours can seek.
 
     dataset.json           what there is: splits, shards and their hashes, class names, where it came from
-    train-000000.tar       samples one after the other: <key>.cls  <key>.json  <key>.<picture suffix>
-    train-000000.npy       where each picture lies in the tar, its class, a checksum of the sample
+    train-000000.tar       samples one after the other: <key>.cls  <key>.json  <key>.<image suffix>
+    train-000000.npy       where each image lies in the tar, its class, a checksum of the sample
     _info.json             the same shards for timm
-    bad.jsonl              the pictures that were left out, and why
+    bad.jsonl              the images that were left out, and why
 
 The set that comes with restok has its shards gzipped; everything else about it is the same.
 """
@@ -41,7 +41,7 @@ WORK_FOLDER = ".partial"  # where a data set is being made
 REPLACED = "replaced.json"  # in it, the dataset.json of the data set that is being replaced
 IN_PLACE = {"shards": "described where they lay"}  # of the provenance, where `prepare` has not made the tars
 
-# The checksum is a CRC-32 of all from the end of the picture before this one to its own: of its sample, in our tars.
+# The checksum is a CRC-32 of all from the end of the image before this one to its own: of its sample, in our tars.
 INDEX_DTYPE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("class_id", "<i4"), ("checksum", "<u4")])
 
 
@@ -56,7 +56,7 @@ class ShardInfo(Schema):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.num_samples * 2 * TAR_BLOCK > self.bytes:  # a header and a picture each
+        if self.num_samples * 2 * TAR_BLOCK > self.bytes:  # a header and an image each
             raise ValueError(f"{self.file} of {self.bytes} bytes has no room for {counted(self.num_samples, 'sample')}")
         return self
 
@@ -74,28 +74,28 @@ class SplitInfo(Schema):
 
 
 class Manifest(Schema):
-    """What dataset.json says."""
+    """Contents of dataset.json."""
 
     format_version: Literal[1] = 1
     name: str
     splits: dict[str, SplitInfo] = Field(min_length=1)
     class_names: list[str]  # the class id is the place in this list; empty where there are no classes
-    image_size: tuple[PositiveCount, PositiveCount] | None  # (height, width) where all pictures share one
+    image_size: tuple[PositiveCount, PositiveCount] | None  # (height, width) where all images share one
     provenance: dict[str, str]
     fingerprint: str  # two data sets with the same one hold the same samples in the same order
 
 
 def fingerprint(splits: dict[str, SplitInfo], class_names: list[str]) -> str:
-    """What two data sets share that hold the same samples in the same order under the same class names."""
+    """Fingerprint that is equal for the same samples in the same order under the same class names."""
     contents = {split: [shard.sha256 for shard in info.shards] or info.urls for split, info in splits.items()}
     return hashlib.sha256(json.dumps([contents, class_names], sort_keys=True).encode()).hexdigest()
 
 
 class Sample(NamedTuple):
-    """One picture on its way into a shard."""
+    """One image on its way into a shard."""
 
     key: str  # at most 80 bytes, no dots, no slashes
-    suffix: str  # of the picture's file, without the dot
+    suffix: str  # of the image's file, without the dot
     picture: bytes
     size: tuple[int, int]  # (height, width)
     class_id: int  # NO_CLASS where there are no classes
@@ -122,7 +122,7 @@ def is_dataset(path: str | Path) -> bool:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """What the dataset.json in `folder` says. Raises UsageError where there is none, RestokError for a damaged one."""
+    """Read the dataset.json in `folder`. Raises UsageError where there is none, RestokError for a damaged one."""
     path = folder / MANIFEST
     if not path.is_file():
         if folder.is_dir():
@@ -142,7 +142,7 @@ def index_path(shard: Path) -> Path:
 
 
 def own_files(folder: Path) -> set[str]:
-    """What --overwrite may delete of `folder`: the files of the data set that `prepare` made there, or is making.
+    """Names that --overwrite may delete of `folder`: the files of the data set that `prepare` made there, or is making.
 
     A name that looks like one of ours is none: dataset.json must speak of the file. Paths are relative to `folder`.
     """
@@ -155,7 +155,7 @@ def own_files(folder: Path) -> set[str]:
 
 
 def _listed_files(path: Path) -> set[str]:
-    """What is ours of a data set by its dataset.json; of a damaged one nothing is known."""
+    """Names of our files by a data set's dataset.json; of a damaged one nothing is known."""
     try:
         manifest = MADE.read(Manifest, path)
     except RestokError:

@@ -1,15 +1,18 @@
-"""What data sets and code caches share: a folder of shards, and a JSON file that describes them."""
+"""The common part of data sets and code caches: a folder of shards, and a JSON file that describes them."""
 
 import json
+from abc import ABC, abstractmethod
 from bisect import bisect_right
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-from restok_cli.errors import RestokError
+from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.files import FIELDS_CRC, file_sha256, is_sealed, sealed, whole_file
 from restok_cli.schema import Fields, Schema, parse_json, read_json, shown
 
 Described = TypeVar("Described", bound=Schema)
+OneSplit = TypeVar("OneSplit")
 
 
 class Made(NamedTuple):
@@ -23,7 +26,7 @@ class Made(NamedTuple):
         return f"copy {self.what} again, or run `{self.command}` again"
 
     def damaged(self, path: Path, problem: str) -> RestokError:
-        """What to raise where one of its files is not as it was made."""
+        """The error where one of its files is not as it was made."""
         return RestokError(f"{path} {problem}: {self.remedy}")
 
     def read(self, kind: type[Described], path: Path) -> Described:
@@ -55,6 +58,40 @@ class Made(NamedTuple):
             raise self.damaged(path, f"has {size} bytes instead of {num_bytes}")
         if sha256 is not None and file_sha256(path) != sha256:
             raise self.damaged(path, "is not as it was made")
+
+
+class InSplits(ABC, Generic[OneSplit]):
+    """The common part of a data set and of its codes: classes, and splits by name."""
+
+    title: str  # for messages: "data set emoji"
+    class_names: Sequence[str]  # none where there are no classes
+    splits: list[str]
+
+    @property
+    def num_classes(self) -> int:
+        """0 where there are no classes."""
+        return len(self.class_names)
+
+    @property
+    def held_out(self) -> OneSplit:
+        """The validation split, or the training split where there is no other."""
+        return self.split("validation" if "validation" in self.splits else "train")
+
+    def split(self, name: str) -> OneSplit:
+        """The split of that name, usually train or validation. Raises UsageError where there is none."""
+        if name not in self.splits:
+            raise UsageError(
+                f"{self.title} has no split {name}{did_you_mean(name, self.splits)}; it has {' and '.join(self.splits)}"
+            )
+        return self.open_split(name)
+
+    def chosen(self, name: str) -> dict[str, OneSplit]:
+        """The split of that name, or by the word `all` every one."""
+        return {split: self.split(split) for split in (self.splits if name == "all" else [name])}
+
+    @abstractmethod
+    def open_split(self, name: str) -> OneSplit:
+        """One of `splits`."""
 
 
 def locate(ends: list[int], i: int) -> tuple[int, int]:

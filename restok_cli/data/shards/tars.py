@@ -1,4 +1,4 @@
-"""What is in a tar, and that it is whole: tarfile alone takes some that are cut short for complete.
+"""Members of a tar, and whether it is whole: tarfile alone takes some that are cut short for complete.
 
 Nothing is read of a tar but headers, of bounded length, and the members that are asked for, up to a size.
 """
@@ -156,7 +156,7 @@ def contents(read: Contents) -> bytes:
 def list_files(tar: BinaryIO, name: str, start: int = 0, end: int | None = None) -> list[tarfile.TarInfo]:
     """The files in the tar that begins at byte `start` and, where it lies within another, must not go beyond `end`.
 
-    Raises RestokError, calling the tar `name`, where it is damaged or cut short, or a picture in it is a mere link.
+    Raises RestokError, calling the tar `name`, where it is damaged or cut short, or an image in it is a mere link.
     """
     files = []
     try:
@@ -175,7 +175,7 @@ def list_files(tar: BinaryIO, name: str, start: int = 0, end: int | None = None)
 
 
 def refuse_linked_picture(member: tarfile.TarInfo, tar: str) -> None:
-    """Raises RestokError where a member that is no file has the name of a picture: tar stores a file only once."""
+    """Raises RestokError where a member that is no file has the name of an image: tar stores a file only once."""
     if (member.issym() or member.islnk()) and member.name.lower().endswith(IMAGE_SUFFIXES):
         raise RestokError(
             f"{tar} holds {member.name} as a link to {member.linkname}, not as a file; make the tar with"
@@ -201,10 +201,10 @@ def group_samples(files: Iterable[tarfile.TarInfo], tar: str) -> dict[str, dict[
 
 
 def picture_extension(extensions: Iterable[str]) -> str:
-    """Which of a sample's files is its picture: the one like <key>.jpg or, where none is, the only <key>.<word>.jpg.
+    """Which of a sample's files is its image: the one like <key>.jpg or, where none is, the only <key>.<word>.jpg.
 
-    So WebDataset samples are read that have more pictures, such as <key>.seg.png. Raises PictureError where there is
-    no picture, or nothing tells which of several.
+    So WebDataset samples are read that have more images, such as <key>.seg.png. Raises PictureError where there is
+    no image, or nothing tells which of several.
     """
     found = _of_kind(extensions, IMAGE_SUFFIXES)
     if len(found) != 1:
@@ -213,7 +213,7 @@ def picture_extension(extensions: Iterable[str]) -> str:
 
 
 def class_extension(extensions: Iterable[str]) -> str | None:
-    """The same for the file that says the class; None where there is none."""
+    """The extension of the file that says the class; None where there is none."""
     found = _of_kind(extensions, (".cls",))
     if len(found) > 1:
         raise PictureError(f"{len(found)} .cls under this key instead of one, among .{' .'.join(extensions)}")
@@ -226,12 +226,12 @@ def _of_kind(extensions: Iterable[str], suffixes: tuple[str, ...]) -> list[str]:
 
 
 def pictures_beside(extensions: Iterable[str], taken: str) -> list[str]:
-    """The extensions, such as seg.png, of further pictures of a sample whose picture is the one `taken`."""
+    """The extensions, such as seg.png, of further images of a sample whose image is the one `taken`."""
     return [other for other in extensions if other != taken and is_picture(other)]
 
 
 def is_picture(extension: str) -> bool:
-    """Whether the last part of an extension, such as seg.png, is a picture's."""
+    """Whether the last part of an extension, such as seg.png, is an image's."""
     return f".{extension.rpartition('.')[2]}" in IMAGE_SUFFIXES
 
 

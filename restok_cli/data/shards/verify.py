@@ -49,7 +49,7 @@ class Problem(NamedTuple):
 
 
 class Verification(NamedTuple):
-    """What was looked at, and what is wrong with it."""
+    """Files that were checked, and what is wrong with them."""
 
     num_shards: int
     num_samples: int
@@ -58,7 +58,7 @@ class Verification(NamedTuple):
 
 
 class ShardReport(NamedTuple):
-    """What was found in one shard."""
+    """Findings in one shard."""
 
     keys: list[str]
     problems: list[Problem]
@@ -67,7 +67,7 @@ class ShardReport(NamedTuple):
 def verify_dataset(path: str | Path, jobs: int, max_member_bytes: int = MAX_MEMBER_BYTES) -> Verification:
     """Read a data set from end to end and compare it with its manifest.
 
-    A picture of more than `max_member_bytes` is a problem, since it would be left out wherever it is used.
+    An image of more than `max_member_bytes` is a problem, since it would be left out wherever it is used.
     Raises UsageError where `path` is no data set, RestokError where its dataset.json is damaged.
     """
     folder = SAMPLE_FOLDER if str(path) == "sample" else Path(path)
@@ -197,7 +197,7 @@ def _key_at(tar: BinaryIO, position: int) -> str:
 
 
 def _name(tar: BinaryIO, i: int, start: int, offset: int) -> str:
-    """A damaged sample in words: what the headers at the start of its span and before its picture call it.
+    """A damaged sample in words: what the headers at the start of its span and before its image call it.
 
     They differ where one of them is damaged, and where in a shard of others' making a span begins with what belongs to
     the sample before.

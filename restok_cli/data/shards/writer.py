@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from io import BytesIO
 from itertools import chain, islice
@@ -42,7 +42,7 @@ CHUNK = 1 << 20  # bytes read at a time
 
 
 class Digest(NamedTuple):
-    """What tells a shard from any other, as a whole and sample by sample."""
+    """Digests that tell a shard from any other, as a whole and sample by sample."""
 
     num_bytes: int
     sha256: str
@@ -62,7 +62,7 @@ class DigestingFile:
         return self._size
 
     def end_span(self) -> None:
-        """What was written since the last call is a span of its own (see `digest_spans`)."""
+        """End a span: all that was written since the last call (see `digest_spans`)."""
         self._checksums.append(zlib_ng.crc32(self._put()))
 
     def digest(self) -> Digest:
@@ -104,7 +104,7 @@ class ShardTar(tarfile.TarFile):
         header[: len(encoded)] = encoded
         header[124:135] = size
         header[148:154] = b"%06o" % (self._sum + sum(encoded) + sum(size))
-        for piece in (header, data, bytes(padded(len(data)) - len(data))):
+        for piece in (bytes(header), data, bytes(padded(len(data)) - len(data))):
             self.fileobj.write(piece)
         self.offset += TAR_BLOCK + padded(len(data))
 
@@ -117,7 +117,7 @@ def _member(name: str) -> tarfile.TarInfo:
 
 def write_dataset(
     folder: Path,
-    splits: dict[str, Iterable[Sample]],
+    splits: Mapping[str, Iterable[Sample]],
     *,
     name: str,
     class_names: list[str],
@@ -149,7 +149,7 @@ def shard_name(split: str, number: int) -> str:
 
 
 def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[ShardInfo, set[tuple[int, int]]]:
-    """Write one tar and its index, each whole or not at all; return what the manifest says of it, and picture sizes.
+    """Write one tar and its index, each whole or not at all; return what the manifest says of it, and image sizes.
 
     Raises OSError where they cannot be written.
     """
@@ -163,7 +163,7 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[ShardInfo, set[t
                     tar.add_bytes(f"{sample.key}.cls", str(sample.class_id).encode())
                 tar.add_bytes(f"{sample.key}.json", to_json(sample.info).encode())
                 tar.add_bytes(f"{sample.key}.{sample.suffix}", sample.picture)
-                # the picture is what was written last, padded to whole blocks
+                # the image is what was written last, padded to whole blocks
                 offset = tar.offset - padded(len(sample.picture))
                 entries.append((offset, len(sample.picture), sample.class_id))
                 sizes.add(sample.size)
@@ -177,7 +177,7 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[ShardInfo, set[t
 def digest_spans(file: BinaryIO, ends: Sequence[int]) -> Digest:
     """Read a shard to its end. Its spans follow each other without a gap, span `i` up to byte `ends[i]`.
 
-    The span of a sample reaches from the end of the picture before it to the end of its own, padding and all: in our
+    The span of a sample reaches from the end of the image before it to the end of its own, padding and all: in our
     shards that is everything about the sample. Where the file is too short, the last checksums are of what there is.
     """
     sha256, position, checksums = hashlib.sha256(), 0, []
@@ -200,7 +200,7 @@ def digest_spans(file: BinaryIO, ends: Sequence[int]) -> Digest:
 
 
 def make_index(entries: Iterable[tuple[int, int, int]], digest: Digest) -> np.ndarray:
-    """The index of a shard: (offset, length, class id) of each picture, with the checksum of its span."""
+    """The index of a shard: (offset, length, class id) of each image, with the checksum of its span."""
     return np.array(
         [(*entry, checksum) for entry, checksum in zip(entries, digest.checksums, strict=True)], INDEX_DTYPE
     )
@@ -213,7 +213,7 @@ def write_index(path: Path, index: np.ndarray) -> None:
 
 
 def describe_shard(file: str, index: np.ndarray, digest: Digest) -> ShardInfo:
-    """What dataset.json says of a shard."""
+    """Entry of a shard in dataset.json."""
     return ShardInfo(
         file=file,
         num_samples=len(index),

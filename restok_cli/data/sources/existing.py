@@ -71,7 +71,7 @@ Sources = dict[str | None, list[str]]  # split -> patterns of its shards; under 
 
 
 class IndexedShard(NamedTuple):
-    """What was learned from reading a shard."""
+    """Findings from reading a shard."""
 
     entries: list[tuple[int, int, int]]  # (offset, length, class id) of each picture
     digest: Digest
@@ -87,7 +87,7 @@ def is_remote(source: str) -> bool:
 
 
 def read_words(words: list[str]) -> tuple[Sources, Path | None]:
-    """What the words of a command line name: SHARDS [OUT], or SPLIT=SHARDS for each split, then [OUT].
+    """Read the words of a command line: SHARDS [OUT], or SPLIT=SHARDS for each split, then [OUT].
 
     Raises UsageError where they are neither.
     """

@@ -147,7 +147,7 @@ def _place(folder: Path, split: str) -> Path | None:
 
 
 def _sources(split: str, found: list[Found], class_ids: dict[str, int], keys: set[str]) -> list[Source]:
-    """What was found, shuffled; key, order and all depend on the names of the files, not on where they lie.
+    """Shuffle what was found; key, order and all depend on the names of the files, not on where they lie.
 
     Files of several classes or splits may be called alike: then these tell their keys apart, of which `keys` are taken.
     """

@@ -1,4 +1,4 @@
-"""What becomes of a picture file on its way into a data set: kept byte for byte, changed for a reason, or refused.
+"""Intake of a picture file into a data set: kept byte for byte, changed for a reason, or refused.
 
 Kept is what every loader reads: JPEG, PNG and WebP of one frame with 8 bits per channel.
 """
@@ -7,7 +7,7 @@ import math
 from io import BytesIO
 from typing import Literal, NamedTuple
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from restok_cli.data.image_files import PNG_DEPTH, open_image, read_image, split_png
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
@@ -21,7 +21,7 @@ Check = Literal["quick", "full"]
 
 
 class Rules(NamedTuple):
-    """What to do with pictures.
+    """Treatment of pictures.
 
     The check `full` decodes every picture. `quick` reads headers and structure: it finds files that are no pictures,
     that are cut short or, of PNG, have a wrong checksum, but not damage inside of JPEG and WebP.
@@ -90,10 +90,11 @@ def _is_readable(png: bytes) -> bool:
     return True
 
 
-def _check(image: Image.Image, data: bytes, file: str, rules: Rules) -> None:
+def _check(image: ImageFile.ImageFile, data: bytes, file: str, rules: Rules) -> None:
     """Raises an error of whatever kind where the picture is broken as far as the check can see."""
     if image.format == "JPEG":
-        if data.rfind(END_OF_JPEG, image.fp.tell()) < 0:  # the stream stands where picture data begin
+        start = image.fp.tell() if image.fp else 0  # the stream stands where picture data begin
+        if data.rfind(END_OF_JPEG, start) < 0:
             raise ValueError("the file is cut short")
     elif image.format == "WEBP":
         if int.from_bytes(data[4:8], "little") + 8 > len(data):  # it tells its size

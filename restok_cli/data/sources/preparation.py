@@ -92,7 +92,7 @@ class BadPicture(Schema):
 
 
 class ShardRecord(Schema):
-    """What is to be told of a finished shard."""
+    """Report on a finished shard."""
 
     shard: ShardInfo | None  # None where every picture was broken
     sizes: list[tuple[PositiveCount, PositiveCount]]  # (height, width), the first two that occur
@@ -113,7 +113,7 @@ class Task(NamedTuple):
 
 
 class Preparation(NamedTuple):
-    """What came of it."""
+    """Outcome of a preparation."""
 
     manifest: Manifest
     changes: dict[str, Count]

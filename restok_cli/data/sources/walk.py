@@ -13,7 +13,7 @@ SYSTEM_FOLDERS = ("lost+found", "__MACOSX")  # of disks and of archives, not of 
 
 
 class Found(NamedTuple):
-    """What lies below a folder."""
+    """Contents of a folder, and of those below it."""
 
     pictures: list[str]  # in order
     passed_over: dict[str, str]  # path of what is no picture, relative to the folder -> why
@@ -40,7 +40,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 
 
 def pictures_below(folder: Path) -> Found:
-    """What `look_below` finds. Raises UsageError where that is no picture."""
+    """Look below, as `look_below` does. Raises UsageError where that is no picture."""
     found = look_below(folder)
     if not found.pictures:
         only = f", only {_list_some(found.passed_over)}" if found.passed_over else ""
@@ -101,7 +101,7 @@ def entries_below(folder: Path) -> Iterator[os.DirEntry]:
 
 
 def visible_entries(folder: Path | str) -> list[os.DirEntry]:
-    """What lies in `folder` and is not hidden. Raises RestokError where it cannot be read."""
+    """List what lies in `folder` and is not hidden. Raises RestokError where it cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return [entry for entry in entries if not is_hidden(entry.name)]

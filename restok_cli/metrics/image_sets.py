@@ -1,7 +1,7 @@
-"""Sets of pictures in the forms that `evaluate` takes, all of one size, read in groups that never change.
+"""Sets of images in the forms that `evaluate` takes, all of one size, read in groups that never change.
 
-The group is the unit of everything: pictures go through networks, into the cache and to other processes by groups of
-the same pictures in the same order, so that no number depends on how many are read at a time or by how many processes.
+The group is the unit of everything: images go through networks, into the cache and to other processes by groups of
+the same images in the same order, so that no number depends on how many are read at a time or by how many processes.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice
 from pathlib import Path, PurePath
-from typing import BinaryIO, NamedTuple
+from typing import IO, BinaryIO, NamedTuple
 from unicodedata import normalize
 
 import numpy as np
@@ -40,44 +40,44 @@ from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 from restok_cli.processes import rank
 from restok_cli.schema import check, read_json_lines
 
-GROUP_SIZE = 16  # pictures that go through a network together
+GROUP_SIZE = 16  # images that go through a network together
 CHUNK = 2**20  # bytes
 READING_THREADS = min(8, os.cpu_count() or 1)
 FORMS = "a folder of pictures, an .npz file, tar files, a data set, or - for a tar stream on stdin"
 
 
 class Group(NamedTuple):
-    """Some neighbouring pictures of a set, as they are measured."""
+    """Some neighbouring images of a set, as they are measured."""
 
-    indices: list[int]  # of the pictures that could be decoded
+    indices: list[int]  # of the images that could be decoded
     images: Tensor  # uint8 (B, 3, H, W) of those
     digests: list[bytes]  # SHA-256 of the pixels of each
     broken: dict[int, str]  # what was wrong with the others
-    num_cropped: int  # pictures that had another size
+    num_cropped: int  # images that had another size
 
 
 @dataclass
-class Pictures:
-    """A set of pictures. Their size is that of the first one that can be read, unless `crop_to` sets it."""
+class ImageSet:
+    """A set of images. Their size is that of the first one that can be read, unless `crop_to` sets it."""
 
     source: str
     count: int
-    key: Callable[[int], str]  # pairs a picture with one of another set
-    open: Callable[[int], Image.Image]  # raises PictureError where the picture cannot be decoded
-    split: Callable[[int], str] | None = None  # of a data set's pictures, where they are of several
+    key: Callable[[int], str]  # pairs an image with one of another set
+    open: Callable[[int], Image.Image]  # raises PictureError where the image cannot be decoded
+    split: Callable[[int], str] | None = None  # of a data set's images, where they are of several
     named: bool = True  # whether keys mean something; where not, the order does
-    listed: bool = False  # whether a manifest says which pictures belong to the set
+    listed: bool = False  # whether a manifest says which images belong to the set
     threads: int = READING_THREADS  # that may read at the same time
     size: tuple[int, int] | None = None  # (height, width)
-    first_key: str | None = None  # of the picture that set the size
+    first_key: str | None = None  # of the image that set the size
     transform: Callable[[int, Tensor], Tensor] | None = None  # number of the group, images -> images; see `changed`
-    # what is known once the pictures have been seen
+    # what is known once the images have been seen
     digests: dict[int, bytes] = field(default_factory=dict)
     broken: set[int] = field(default_factory=set)
     num_cropped: int = 0
 
     def crop_to(self, size: tuple[int, int]) -> None:
-        """From here on bring pictures to `size` (height, width) by the ADM centre crop."""
+        """From here on bring images to `size` (height, width) by the ADM centre crop."""
         self.size, self.first_key = size, None
 
     def find_size(self) -> tuple[int, int]:
@@ -85,29 +85,29 @@ class Pictures:
 
         Raises RestokError where none can be decoded.
         """
+        if self.size is not None:
+            return self.size
         for index in range(self.count):
-            if self.size is not None:
-                return self.size
             try:
                 image = self.open(index)
             except PictureError:
                 continue
             self.size, self.first_key = (image.height, image.width), self.key(index)
-        if self.size is None:
-            raise RestokError(f"of {counted(self.count, 'picture')} of {self.source}, none can be decoded")
-        return self.size
+            return self.size
+        raise RestokError(f"of {counted(self.count, 'picture')} of {self.source}, none can be decoded")
 
-    def changed(self, source: str, transform: Callable[[int, Tensor], Tensor]) -> "Pictures":
-        """The same set, each group of its images (B, 3, H, W) uint8 put through `transform` with the group's number."""
+    def changed(self, source: str, transform: Callable[[int, Tensor], Tensor]) -> "ImageSet":
+        """This set, each group of its images (B, 3, H, W) uint8 put through `transform` with the group's number."""
         return replace(self, source=source, transform=transform, digests={}, broken=set(), num_cropped=0)
 
-    def subset(self, indices: Sequence[int]) -> "Pictures":
-        """Only some of the pictures, numbered anew."""
+    def subset(self, indices: Sequence[int]) -> "ImageSet":
+        """Only some of the images, numbered anew."""
+        split = self.split
         return replace(
             self,
             count=len(indices),
             key=lambda index: self.key(indices[index]),
-            split=self.split and (lambda index: self.split(indices[index])),
+            split=split and (lambda index: split(indices[index])),
             open=lambda index: self.open(indices[index]),
             digests={},
             broken=set(),
@@ -118,23 +118,23 @@ class Pictures:
         return -(-self.count // GROUP_SIZE)
 
     def group(self, number: int) -> Group:
-        """Pictures number · GROUP_SIZE and those that follow. `find_size` or `crop_to` must have been called.
+        """Images number · GROUP_SIZE and those that follow. `find_size` or `crop_to` must have been called.
 
         Raises RestokError where one has another size than the others and `crop_to` was not called.
         """
-        indices, images, broken, num_cropped = [], [], {}, 0
+        indices, images, broken, num_cropped, size = [], [], {}, 0, self.find_size()
         for index in range(number * GROUP_SIZE, min((number + 1) * GROUP_SIZE, self.count)):
             try:
                 image = self.open(index)
             except PictureError as error:
                 broken[index] = str(error)
                 continue
-            if (image.height, image.width) != self.size:
-                image = self._cropped(image, index)
+            if (image.height, image.width) != size:
+                image = self._cropped(image, index, size)
                 num_cropped += 1
             indices.append(index)
             images.append(to_tensor(image))
-        stacked = torch.stack(images) if images else torch.empty(0, 3, *self.size, dtype=torch.uint8)
+        stacked = torch.stack(images) if images else torch.empty(0, 3, *size, dtype=torch.uint8)
         if self.transform is not None and images:
             stacked = self.transform(number, stacked)
         digests = [hashlib.sha256(image.numpy().tobytes()).digest() for image in stacked]
@@ -171,14 +171,14 @@ class Pictures:
         """SHA-256 of the pixels that were measured, whatever their order and the form that they came in."""
         return hashlib.sha256(b"".join(sorted(self.digests.values()))).hexdigest()
 
-    def _cropped(self, image: Image.Image, index: int) -> Image.Image:
+    def _cropped(self, image: Image.Image, index: int, size: tuple[int, int]) -> Image.Image:
         if self.first_key is not None:
             raise RestokError(
-                f"{self.source}: {self.first_key} is {size_text(self.size)} but {self.key(index)} is"
+                f"{self.source}: {self.first_key} is {size_text(size)} but {self.key(index)} is"
                 f" {size_text((image.height, image.width))}; the pictures to measure must have one size, which"
                 " --crop gives them"
             )
-        return center_crop(image, self.size)
+        return center_crop(image, size)
 
 
 def size_text(size: tuple[int, int]) -> str:
@@ -190,26 +190,26 @@ def size_text(size: tuple[int, int]) -> str:
 
 
 class Limits(NamedTuple):
-    """What picture files must be like to be taken."""
+    """Conditions that image files must meet to be taken."""
 
     exact: bool  # 8-bit RGB
     pixels: int  # at most
     num_bytes: int  # at most
 
 
-def open_pictures(
+def open_images(
     source: str,
     split: str,
     stdin: BinaryIO | None = None,
     exact: bool = False,
     max_pixels: int = MAX_DECODED_PIXELS,
     max_bytes: int = MAX_MEMBER_BYTES,
-) -> Pictures:
-    """Open a folder of pictures or of tar files, an ADM .npz (`arr_0` uint8 (n, H, W, 3)), a tar file, a data set (a
+) -> ImageSet:
+    """Open a folder of images or of tar files, an ADM .npz (`arr_0` uint8 (n, H, W, 3)), a tar file, a data set (a
     prepared folder, `sample`), or for "-" the tar stream `stdin`.
 
     `split` names the split of a data set, or is "all". With `exact`, files must hold 8-bit RGB: others are what no
-    generator writes, and would be changed by making them so. Pictures of more than `max_pixels` are not decoded, but in
+    generator writes, and would be changed by making them so. Images of more than `max_pixels` are not decoded, but in
     a data set, and files of more than `max_bytes` are not read. Raises UsageError or RestokError for anything else.
     """
     path, limits = Path(source), Limits(exact, max_pixels, max_bytes)
@@ -229,7 +229,7 @@ def open_pictures(
     return _from_tars(source, tars, limits) if tars else _from_folder(path, limits)
 
 
-def _from_folder(path: Path, limits: Limits) -> Pictures:
+def _from_folder(path: Path, limits: Limits) -> ImageSet:
     listed = (path / PICTURE_MANIFEST).is_file()
     files, digests = _listed(path / PICTURE_MANIFEST) if listed else (find_images([path]), None)
 
@@ -237,12 +237,12 @@ def _from_folder(path: Path, limits: Limits) -> Pictures:
         name = str(files[index])
         data = read_file(files[index], name, limits.num_bytes)
         try:
-            check_picture(data, digests and digests[index], name)
+            check_picture(data, digests[index] if digests else None, name)
         except PictureError as error:
-            raise RestokError(str(error)) from None  # not left out: the numbers would be of other pictures
+            raise RestokError(str(error)) from None  # not left out: the numbers would be of other images
         return _read(data, name, limits)
 
-    return Pictures(
+    return ImageSet(
         source=str(path),
         count=len(files),
         key=lambda index: split_picture_name(readable(files[index].relative_to(path).as_posix()))[0],
@@ -252,14 +252,14 @@ def _from_folder(path: Path, limits: Limits) -> Pictures:
 
 
 class _Entry(BaseModel):
-    """A line of the manifest of a folder of pictures."""
+    """A line of the manifest of a folder of images."""
 
     file: str = Field(pattern=r"^[^\x00]+$")
     file_crc32: str | None = None
 
 
 def _listed(manifest: Path) -> tuple[list[Path], list[str | None]]:
-    """The pictures that a manifest lists, and their digests where it has them."""
+    """The images that a manifest lists, and their digests where it has them."""
     remedy = "delete it to take all pictures in its folder"
     lines = [check(_Entry, line, str(manifest), remedy) for line in read_json_lines(manifest, remedy)]
     names, digests = [PurePath(line.file) for line in lines], [line.file_crc32 for line in lines]
@@ -273,10 +273,10 @@ def _listed(manifest: Path) -> tuple[list[Path], list[str | None]]:
     return [there.get(normalize("NFC", str(file)), file) for file in files], digests
 
 
-def _from_data_set(source: str, split: str, max_bytes: int) -> Pictures:
+def _from_data_set(source: str, split: str, max_bytes: int) -> ImageSet:
     dataset = open_dataset(source, max_member_bytes=max_bytes)
-    names = list(dataset.splits) if split == "all" else [split]
-    parts = [dataset.split(name) for name in names]
+    splits = dataset.chosen(split)
+    names, parts = list(splits), list(splits.values())
     ends = list(accumulate(len(part) for part in parts))
 
     def key(index: int) -> str:
@@ -291,13 +291,13 @@ def _from_data_set(source: str, split: str, max_bytes: int) -> Pictures:
         return names[locate(ends, index)[0]]
 
     several = split_of if len(names) > 1 else None
-    return Pictures(source=f"{source} ({'+'.join(names)})", count=ends[-1], key=key, open=read, split=several)
+    return ImageSet(source=f"{source} ({'+'.join(names)})", count=ends[-1], key=key, open=read, split=several)
 
 
-def _from_npz(path: Path, max_pixels: int) -> Pictures:
-    # read from the archive one by one: 50,000 pictures of 256 pixels are 10 GB
+def _from_npz(path: Path, max_pixels: int) -> ImageSet:
+    # read from the archive one by one: 50,000 images of 256 pixels are 10 GB
     try:
-        archive = zipfile.ZipFile(path)  # stays open as long as the pictures are in use
+        archive = zipfile.ZipFile(path)  # stays open as long as the images are in use
         (shape, fortran_order, dtype), member = open_member(archive, "arr_0")
         start = member.tell()
     except NPZ_ERRORS as error:
@@ -310,28 +310,28 @@ def _from_npz(path: Path, max_pixels: int) -> Pictures:
         )
     if rank() == 0:
         _check_whole(path, member)
-    if fortran_order:  # where every picture lies all over the file
+    if fortran_order:  # where every image lies all over the file
         if math.prod(shape) > MAX_UNPACKED:
             raise RestokError(
                 f"{path}: arr_0 is in the order of Fortran, in which {math.prod(shape):,} bytes are too many to be"
                 " read; save np.ascontiguousarray(arr_0)"
             )
-        pictures = read_member(archive, "arr_0")
-        return Pictures(
+        images = read_member(archive, "arr_0")
+        return ImageSet(
             *(str(path), shape[0], lambda index: f"{index:06d}"),
-            lambda index: Image.fromarray(np.ascontiguousarray(pictures[index])),
+            lambda index: Image.fromarray(np.ascontiguousarray(images[index])),
             named=False,
         )
-    picture_bytes = shape[1] * shape[2] * 3
+    image_bytes = shape[1] * shape[2] * 3
 
     def read(index: int) -> Image.Image:
-        member.seek(start + index * picture_bytes)  # costs nothing in file order
-        return Image.fromarray(np.frombuffer(member.read(picture_bytes), np.uint8).reshape(shape[1:]))
+        member.seek(start + index * image_bytes)  # costs nothing in file order
+        return Image.fromarray(np.frombuffer(member.read(image_bytes), np.uint8).reshape(shape[1:]))
 
-    return Pictures(str(path), shape[0], lambda index: f"{index:06d}", read, named=False, threads=1)
+    return ImageSet(str(path), shape[0], lambda index: f"{index:06d}", read, named=False, threads=1)
 
 
-def _check_whole(path: Path, member: zipfile.ZipExtFile) -> None:
+def _check_whole(path: Path, member: IO[bytes]) -> None:
     """Raises RestokError where an array in an .npz file is damaged, whose checksum stands at its end."""
     try:
         while member.read(CHUNK):
@@ -342,7 +342,7 @@ def _check_whole(path: Path, member: zipfile.ZipExtFile) -> None:
 
 
 class _Place(NamedTuple):
-    """A piece of a file that is a picture file."""
+    """A piece of a file that is an image file."""
 
     key: str
     name: str  # for messages
@@ -352,10 +352,10 @@ class _Place(NamedTuple):
     problem: PictureError | None  # why it is not read
 
 
-def _from_tars(source: str, tars: list[Path], limits: Limits) -> Pictures:
+def _from_tars(source: str, tars: list[Path], limits: Limits) -> ImageSet:
     places = []
     for path in tars:
-        file = open(path, "rb")  # noqa: SIM115  stays open as long as the pictures are in use
+        file = open(path, "rb")  # noqa: SIM115  stays open as long as the images are in use
         passed_over = PassedOver(str(path))
         for member in list_files(file, str(path)):
             name = readable(member.name).removeprefix("./")
@@ -369,20 +369,20 @@ def _from_tars(source: str, tars: list[Path], limits: Limits) -> Pictures:
     return _from_places(source, places, limits)
 
 
-def _from_stream(stdin: BinaryIO, limits: Limits) -> Pictures:
-    # set down on the disk, unnamed, since several metrics go through the pictures more than once
-    file = tempfile.TemporaryFile()  # noqa: SIM115  stays open as long as the pictures are in use
+def _from_stream(stdin: BinaryIO, limits: Limits) -> ImageSet:
+    # set down on the disk, unnamed, since several metrics go through the images more than once
+    file = tempfile.TemporaryFile()  # noqa: SIM115  stays open as long as the images are in use
     places = []
-    for picture in read_stream(stdin, limits.num_bytes):
-        data, problem = (b"", picture.data) if isinstance(picture.data, PictureError) else (picture.data, None)
-        name = f"stdin: {picture.key}.{picture.suffix}"
-        places.append(_Place(picture.key, name, file, file.tell(), len(data), problem))
+    for image in read_stream(stdin, limits.num_bytes):
+        data, problem = (b"", image.data) if isinstance(image.data, PictureError) else (image.data, None)
+        name = f"stdin: {image.key}.{image.suffix}"
+        places.append(_Place(image.key, name, file, file.tell(), len(data), problem))
         file.write(data)
     file.flush()
     return _from_places("stdin", places, limits)
 
 
-def _from_places(source: str, places: list[_Place], limits: Limits) -> Pictures:
+def _from_places(source: str, places: list[_Place], limits: Limits) -> ImageSet:
     if not places:
         raise UsageError(f"{source} holds no pictures; give {FORMS}")
 
@@ -393,7 +393,7 @@ def _from_places(source: str, places: list[_Place], limits: Limits) -> Pictures:
         data = os.pread(place.file.fileno(), place.length, place.offset)  # moves no position: threads may share it
         return _read(data, place.name, limits)
 
-    return Pictures(source=source, count=len(places), key=lambda index: places[index].key, open=read)
+    return ImageSet(source=source, count=len(places), key=lambda index: places[index].key, open=read)
 
 
 def _read(data: bytes, name: str, limits: Limits) -> Image.Image:
@@ -403,7 +403,7 @@ def _read(data: bytes, name: str, limits: Limits) -> Image.Image:
 
 
 def _check_rgb(data: bytes, name: str, max_pixels: int) -> None:
-    """Raises RestokError for a picture that is not 8-bit RGB, PictureError for what is none."""
+    """Raises RestokError for an image that is not 8-bit RGB, PictureError for what is none."""
     with open_image(data, name, max_pixels) as image:
         mode, transparent = image.mode, image.has_transparency_data
         # Pillow would cut these to 8 bits

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from restok_cli.processes import world_size
 from restok_cli.settings.training import TokenizerRunConfig
-from restok_cli.training.discriminator import LeCam, follow_weights, open_discriminator
+from restok_cli.training.adversarial.discriminator import LeCam, follow_weights, open_discriminator
 from restok_cli.training.losses import discriminator_losses
+from restok_cli.training.monitor import mean_of
 from restok_cli.training.parallel import copy_to_all, load_whole_state, sync_gradients, total, whole_state
-from restok_cli.training.update import Update, autocast
-from restok_cli.training.window import mean_of
+from restok_cli.training.update import Precision, Update, autocast
 
 
 class Adversary:
@@ -20,7 +20,7 @@ class Adversary:
     def __init__(self, config: TokenizerRunConfig, device: torch.device):
         """Raises RestokError where the weights of its frozen part cannot be had."""
         self.config, self.device = config.discriminator, device
-        self.precision = config.compute.precision
+        self.precision: Precision = config.compute.precision
         self.network = open_discriminator(config.discriminator, device)
         self.in_training = copy_to_all(self.network)
         self.lecam = LeCam(config.discriminator.lecam_decay).to(device)

@@ -9,17 +9,17 @@ import sys
 from contextlib import nullcontext
 from math import prod
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from safetensors import safe_open
 
-from restok_cli.console import counted, note, quiet
+from restok_cli.console import counted, duration, note, quiet
 from restok_cli.errors import Interrupted, RestokError
 from restok_cli.files import temporary_folder
 from restok_cli.processes import gather, rank
 from restok_cli.schema import read_json_lines
-from restok_cli.settings.training import RunConfig
+from restok_cli.settings.training import RunConfig, TokenizerRunConfig
 from restok_cli.training.metrics_log import METRICS_FILE
 from restok_cli.training.run import RunFolder
 
@@ -27,7 +27,7 @@ STEPS = 2  # the first one warms up; the second has the discriminator, and gives
 
 
 class Preflight(NamedTuple):
-    """What two steps tell of a run."""
+    """Findings of two steps of a run."""
 
     parameters: int
     memory: int  # bytes at its highest: of the GPU, else of the process
@@ -39,7 +39,7 @@ class Train(Protocol):
     """One of the two training loops, with all it needs beside config and folder."""
 
     def __call__(
-        self, config: RunConfig, run: RunFolder, *, stop_at: int | None = None, validation_batches: int | None = None
+        self, config: Any, run: RunFolder, *, stop_at: int | None = None, validation_batches: int | None = None
     ) -> Path: ...
 
 
@@ -63,19 +63,19 @@ def preflight(config: RunConfig, run_path: Path, train: Train, device: torch.dev
 
 
 def shortened(config: RunConfig) -> RunConfig:
-    """The same run, but with all that comes in it within two steps."""
+    """A config with all that comes in the run, within two steps."""
     every = dict.fromkeys(("log_every", "validate_every", "preview_every", "save_every"), STEPS)
-    changes = {
+    changes: dict[str, Any] = {
         "schedule": config.schedule.model_copy(update=every | {"log_every": 1, "max_steps": STEPS, "keep_every": None})
     }
     changes["optimizer"] = config.optimizer.model_copy(update={"schedule": "constant"})
-    if "discriminator" in type(config).model_fields:
+    if isinstance(config, TokenizerRunConfig):
         changes["discriminator"] = config.discriminator.model_copy(update={"start_step": STEPS - 1})
     return config.model_copy(update=changes)
 
 
 def look(folder: Path, device: torch.device, batch_size: int) -> Preflight:
-    """What the two steps in `folder` tell."""
+    """Read the findings of the two steps in `folder`."""
     lines = read_json_lines(folder / METRICS_FILE)
     last = [line for line in lines if "images_per_second" in line][-1]
     if device.type == "cuda":
@@ -110,14 +110,3 @@ def report(config: RunConfig, found: Preflight, run_path: Path) -> None:
 
 def gigabytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
-
-
-def duration(seconds: float) -> str:
-    """In the two largest units that it has."""
-    if seconds < 99.5:
-        return counted(round(seconds), "second")
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} minutes"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"

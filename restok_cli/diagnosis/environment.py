@@ -1,4 +1,7 @@
-"""What `restok doctor` finds out about the machine: Python, libraries, torch, cores, memory, disks."""
+"""Checks of `restok doctor` on the machine: Python, libraries, torch, cores, memory, disks.
+
+Imports stand inside functions in this folder: where one fails, that is a finding.
+"""
 
 import os
 import platform
@@ -28,7 +31,7 @@ class Finding(NamedTuple):
 
 
 def guarded(subject: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """What `check` finds; where it breaks itself, that is what was found: a doctor must reach the end."""
+    """Run `check`; where it breaks itself, that is its finding: a doctor must reach the end."""
     try:
         yield from check()
     except Exception as error:
@@ -192,7 +195,7 @@ def shared_memory() -> Iterator[Finding]:
 
 
 def compiler() -> Iterator[Finding]:
-    """What torch.compile needs on a CPU."""
+    """Needs of torch.compile on a CPU."""
     named = os.environ.get("CXX")
     found = next(filter(None, map(shutil.which, [named] if named else ["g++", "c++", "clang++"])), None)
     if found:
@@ -202,4 +205,4 @@ def compiler() -> Iterator[Finding]:
         yield Finding("note", "compiler", text, "install g++")
 
 
-MACHINE_CHECKS = (python, libraries, torch_and_its_device, cores, memory, disks, shared_memory, compiler)
+ENVIRONMENT_CHECKS = (python, libraries, torch_and_its_device, cores, memory, disks, shared_memory, compiler)

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized, register_parametrization
+from torch.nn.utils.parametrize import ParametrizationList, register_parametrization
 
 from restok_cli.settings.training import DINO, DiscriminatorConfig
-from restok_cli.training.diff_augment import window
+from restok_cli.training.adversarial.diff_augment import window
 from restok_cli.training.frozen import normalisation, open_frozen
 
 FIT_DRAWS = 3  # random numbers for one look at one picture
@@ -23,7 +24,7 @@ class Dino:
     """The frozen backbone. Not a module: `train`, `state_dict` and optimizers of what looks through it pass it by."""
 
     def __init__(self, network: nn.Module):
-        self.network = network
+        self.network: Any = network  # timm's, whose classes share these attributes and no type
         self.mean, self.std = normalisation(network)
 
     def __call__(self, images: Tensor) -> list[Tensor]:
@@ -149,6 +150,8 @@ class Blur(nn.Module):
     Outside the image there is 0.
     """
 
+    kernel: Tensor
+
     def __init__(self):
         super().__init__()
         line = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
@@ -196,10 +199,9 @@ def follow_weights(discriminator: nn.Module) -> None:
     Once a step of the optimizer: then it does not matter in how many micro-batches and processes the step is cut. (The
     released code does so in every pass forward, three times a step.)
     """
-    for layer in discriminator.modules():
-        if is_parametrized(layer):
-            weight = layer.parametrizations["weight"]
-            weight[0].iterate(weight.original)
+    for weight in discriminator.modules():
+        if isinstance(weight, ParametrizationList) and isinstance(norm := weight[0], SpectralNorm):
+            norm.iterate(weight.original)
 
 
 @contextmanager
@@ -215,6 +217,9 @@ def held_still(discriminator: nn.Module) -> Iterator[None]:
 class LeCam(nn.Module):
     """LeCam regularisation (Tseng et al. 2021): how far the mean logit of each side goes past the moving mean of the
     other's, of the images in one pass forward."""
+
+    real: Tensor
+    fake: Tensor
 
     def __init__(self, decay: float):
         super().__init__()

@@ -1,0 +1,345 @@
+"""The Python interface: a tokenizer and a generator that take and give images and codes, and print nothing.
+
+What the commands compute, these compute by the same functions: the same bytes on the same machine. All that comes out
+lies on the CPU.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from pathlib import Path
+from typing import Literal, TypedDict, Unpack
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from restok_cli.console import quiet
+from restok_cli.data.classes import choose_classes, usual_names
+from restok_cli.data.image_files import center_crop, read_image, to_rgb
+from restok_cli.data.images import to_tensor
+from restok_cli.devices import chosen_dtype, open_device, torch_dtype
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import parse_model
+from restok_cli.inference.blocks import GeneratedBlock, Job, generate_blocks, generate_steps
+from restok_cli.inference.coding import choose_batch_size, decode_codes, encode_images
+from restok_cli.inference.generate import find_files, load_models
+from restok_cli.inference.sampling_options import default_preset, sampling_options
+from restok_cli.machine import round_alike
+from restok_cli.model.guidance import GuidanceSchedule
+from restok_cli.model.har import Har
+from restok_cli.model.sampling import check_num_steps
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.pretrained.folder import load_for_use, open_tokenizer
+from restok_cli.room import check_memory
+
+__all__ = [
+    "DecodedImages",
+    "GeneratedImages",
+    "ImageGenerator",
+    "ImageTokenizer",
+    "RestokError",
+    "UsageError",
+    "load_generator",
+    "load_tokenizer",
+]
+
+ImageFile = str | Path | Image.Image
+Images = ImageFile | Sequence[ImageFile] | np.ndarray | Tensor
+Precision = Literal["auto", "float32", "bf16"]
+
+
+class Sampling(TypedDict, total=False):
+    """How codes are drawn: the options of `restok generate`, by the same names and with the same defaults."""
+
+    cfg_scale: float  # classifier-free guidance; 1 = none
+    cfg_schedule: GuidanceSchedule  # how guidance goes from 1 to its scale, or back, over the steps
+    cfg_start: float  # where `step` and `rectangular` begin, of 0 … 1
+    cfg_stop: float  # where `rectangular` ends
+    cfg_peak: float  # where `triangular` and `linear-constant` are at their scale
+    temperature: float  # below 1: safer; 0: always the likeliest code
+    top_k: int  # draw from the k likeliest codes; 0 = all
+    top_p: float  # draw from the likeliest codes that reach p
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedImages:
+    """Images that were made of codes."""
+
+    images: np.ndarray  # uint8 (B, H, W, 3)
+    codes: Tensor  # int64 (B, n), of which they were made
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to_pil(self) -> list[Image.Image]:
+        """The images for Pillow, in RGB."""
+        return [Image.fromarray(image) for image in self.images]
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratedImages(DecodedImages):
+    """Images that were drawn."""
+
+    class_ids: list[int]  # of each; places in the generator's `class_names`, and 0 where it has no classes
+
+
+def load_tokenizer(
+    model: str | Path = "sample", *, device: str | torch.device = "auto", dtype: Precision = "auto"
+) -> "ImageTokenizer":
+    """Load a tokenizer.
+
+    `model` is a model folder, a run of `restok train-tokenizer`, a generator that has its tokenizer with it,
+    `hf:owner/name`, or `sample`, the one that comes with restok. `device` and `dtype` are those of the commands: `auto`
+    is CUDA in bf16 where there is any, else the CPU in float32.
+
+    Raises UsageError where there is no such model or device, RestokError where the model is damaged.
+    """
+    round_alike()
+    folder, place = open_tokenizer(parse_model(model)), open_device(str(device))
+    return ImageTokenizer(load_for_use(folder, place, torch_dtype(chosen_dtype(dtype, place))))
+
+
+def load_generator(
+    model: str | Path = "sample",
+    *,
+    tokenizer: str | Path | None = None,
+    device: str | torch.device = "auto",
+    dtype: Precision = "auto",
+) -> "ImageGenerator":
+    """Load a generator with its tokenizer.
+
+    `model` is a model folder, a run of `restok train-har`, `hf:owner/name`, or `sample`, the one that comes with
+    restok. One that has no tokenizer with it, as the released ones, needs `tokenizer`. `device` and `dtype` are those
+    of `load_tokenizer`.
+
+    Raises UsageError where there is no such model, no tokenizer, another one than it was trained with, or no such
+    device; RestokError where a model is damaged.
+    """
+    round_alike()
+    path, place = parse_model(model), open_device(str(device))
+    files = find_files(path, None if tokenizer is None else parse_model(tokenizer))
+    har, own_tokenizer = load_models(files, place, chosen_dtype(dtype, place))
+    assert own_tokenizer is not None  # which it is where only codes are wanted
+    return ImageGenerator(har, own_tokenizer, usual_names(files.har.class_names), default_preset(path), place)
+
+
+class ImageTokenizer:
+    """Images to codes and back. `load_tokenizer` makes it."""
+
+    def __init__(self, module: Tokenizer):
+        self._module = module
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the images that it takes and gives."""
+        return self._module.config.image_size
+
+    @property
+    def num_codes(self) -> int:
+        """How many codes it makes of an image."""
+        return self._module.config.num_latent_tokens
+
+    @property
+    def codebook_size(self) -> int:
+        """Codes are numbers from 0 to this, which is not one."""
+        return self._module.config.codebook_size
+
+    def encode(self, images: Images, *, batch_size: int = 16) -> Tensor:
+        """Turn images into codes: int64 (B, L), where L is `num_codes`.
+
+        Paths and Pillow's images, one or a sequence of them, may be of any size: they get the centre crop of
+        evaluation, as in `restok encode`. Arrays and tensors are taken as they are: uint8 (B, H, W, 3), or float
+        (B, 3, H, W) from 0 to 1, where (H, W) is `image_size`.
+
+        Raises UsageError for arrays of other shapes and values, RestokError where a picture cannot be read.
+        """
+        _check_number("batch_size", batch_size, least=1)
+        batches = _image_batches(images, self.image_size, batch_size)
+        return torch.cat([encode_images(self._module, batch).cpu() for batch in batches])
+
+    def decode(self, codes: Tensor | np.ndarray, *, batch_size: int = 16) -> DecodedImages:
+        """Turn codes into images: integers (B, n), all codes of each or the first n of them, which give a coarser one.
+
+        Raises UsageError for codes that cannot be this tokenizer's.
+        """
+        _check_number("batch_size", batch_size, least=1)
+        rows = self._check_codes(codes)
+        place = self._module.device
+        parts = [decode_codes(self._module, part.to(place)).cpu() for part in rows.split(batch_size)]
+        return DecodedImages(_to_array(torch.cat(parts)), rows)
+
+    def _check_codes(self, codes: Tensor | np.ndarray) -> Tensor:
+        """The codes as int64 on the CPU."""
+        rows = _to_tensor(codes, "codes").cpu()
+        if rows.ndim != 2 or rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool:
+            raise UsageError(f"codes are {rows.dtype} {tuple(rows.shape)}; give integers (B, n)")
+        if rows.numel() == 0 or rows.shape[1] > self.num_codes:
+            raise UsageError(
+                f"codes are {tuple(rows.shape)}; give those of one image or more, 1 to {self.num_codes} of each"
+            )
+        rows = rows.long()
+        if rows.min() < 0 or rows.max() >= self.codebook_size:
+            raise UsageError(
+                f"codes run from {rows.min()} to {rows.max()}, outside a codebook of {self.codebook_size}; give codes"
+                " that this tokenizer made"
+            )
+        return rows
+
+
+class ImageGenerator:
+    """Classes to images. `load_generator` makes it."""
+
+    def __init__(
+        self, har: Har, tokenizer: Tokenizer, class_names: list[str], preset: str | None, device: torch.device
+    ):
+        self._har, self._preset, self._device = har, preset, device
+        self.tokenizer = ImageTokenizer(tokenizer)
+        self.class_names = class_names  # empty where it has no classes
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps it takes to draw all codes."""
+        return check_num_steps(self._har.config, None)
+
+    def generate(
+        self,
+        classes: str | int | Sequence[str | int] | None = None,
+        *,
+        count: int = 16,
+        seed: int = 0,
+        num_steps: int | None = None,
+        batch_size: int = 16,
+        preset: Literal["paper", "sample"] | None = None,
+        **sampling: Unpack[Sampling],
+    ) -> GeneratedImages:
+        """Draw `count` images of these classes in turn, as `restok generate` draws them.
+
+        A class is a name, a number or a synset, `all` or `random`; None is all in turn. Image i depends on the model,
+        `seed`, i, its class and the sampling: not on how many others are drawn, and on a CPU not on `batch_size`.
+        `num_steps` below all steps stop at a coarser level.
+
+        `sampling` says how codes are drawn: cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k,
+        top_p, as in the class Sampling. Those that are left out come from `preset`: where that is None, `sample` for
+        the model that comes with restok, and for others none.
+
+        Raises UsageError for unknown classes and for numbers that are out of range or have no meaning together.
+        """
+        job = self._job(classes, count, seed, num_steps, batch_size, preset, sampling)
+        return _as_generated(job, list(generate_blocks(job, job.blocks)))
+
+    def stream(
+        self,
+        classes: str | int | Sequence[str | int] | None = None,
+        *,
+        count: int = 1,
+        seed: int = 0,
+        num_steps: int | None = None,
+        preset: Literal["paper", "sample"] | None = None,
+        **sampling: Unpack[Sampling],
+    ) -> Iterator[GeneratedImages]:
+        """Draw images as `generate` does, all in one batch, and give them after every step, decoded from their codes
+        so far.
+
+        Raises what `generate` raises, at once.
+        """
+        job = self._job(classes, count, seed, num_steps, count, preset, sampling)
+        return (_as_generated(job, [block]) for block in generate_steps(job))
+
+    def _job(
+        self,
+        classes: str | int | Sequence[str | int] | None,
+        count: int,
+        seed: int,
+        num_steps: int | None,
+        batch_size: int,
+        preset: str | None,
+        sampling: Sampling,
+    ) -> Job:
+        _check_number("count", count, least=1)
+        _check_number("seed", seed, least=0, most=2**32 - 1)
+        _check_number("batch_size", batch_size, least=1)
+        height, width = self.tokenizer.image_size
+        check_memory("count", count, 3 * height * width)
+        options = sampling_options(sampling, preset or self._preset)
+        steps = check_num_steps(self._har.config, num_steps)
+        if isinstance(classes, str | int):
+            classes = [classes]
+        if classes is not None and len(classes) == 0:
+            raise UsageError("classes is empty; name a class, or leave it out for all in turn")
+        words = None if classes is None else [str(word) for word in classes]
+        with quiet():  # which class a part of a name was taken for can be seen in what comes out
+            class_ids = choose_classes(words, self.class_names, count, seed)
+        module = self.tokenizer._module
+        size = choose_batch_size(min(batch_size, count), module, self._device)
+        return Job(self._har, module, class_ids, self.class_names, seed, options, steps, size, self._device)
+
+
+def _as_generated(job: Job, blocks: list[GeneratedBlock]) -> GeneratedImages:
+    images, codes = (torch.cat([getattr(block, name) for block in blocks]) for name in ("images", "codes"))
+    return GeneratedImages(_to_array(images), codes, job.class_ids)
+
+
+def _to_array(images: Tensor) -> np.ndarray:
+    """uint8 (B, 3, H, W) -> (B, H, W, 3)."""
+    return images.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _to_tensor(array: np.ndarray | Tensor, name: str) -> Tensor:
+    """The array as a tensor."""
+    if isinstance(array, Tensor):
+        return array
+    try:
+        return torch.from_numpy(np.array(array, order="C"))  # a copy, whose strides and flags suit torch
+    except TypeError as error:  # of objects, texts and the like
+        raise UsageError(f"{name} are {np.asarray(array).dtype}; give numbers") from error
+
+
+def _check_number(name: str, value: int, least: int, most: int | None = None) -> None:
+    if not isinstance(value, Integral) or value < least or (most is not None and value > most):
+        end = "on" if most is None else f"to {most}"
+        raise UsageError(f"{name} = {value!r}; give a whole number from {least} {end}")
+
+
+# --- images that come in -------------------------------------------------------------------------------------------
+
+
+def _image_batches(images: Images, size: tuple[int, int], batch_size: int) -> Iterator[Tensor]:
+    """The images as (B, 3, H, W), uint8 or float, `batch_size` at a time."""
+    if isinstance(images, np.ndarray | Tensor):
+        yield from _check_array(_to_tensor(images, "images"), size).split(batch_size)
+        return
+    files = [images] if isinstance(images, ImageFile) else list(images)
+    if not files:
+        raise UsageError("there are no images; give at least one")
+    for first in range(0, len(files), batch_size):
+        part = enumerate(files[first : first + batch_size], start=first)
+        yield torch.stack([to_tensor(center_crop(_open_image(file, i), size)) for i, file in part])
+
+
+def _open_image(file: ImageFile, index: int) -> Image.Image:
+    if isinstance(file, Image.Image):
+        return to_rgb(file, f"image {index}")
+    if isinstance(file, str | Path):
+        return read_image(Path(file), str(file))
+    raise UsageError(f"image {index} is a {type(file).__name__}; give paths or Pillow's images, or one array of all")
+
+
+def _check_array(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """The images of an array as (B, 3, H, W)."""
+    height, width = size
+    said = f"images are {str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
+    if images.dtype == torch.uint8 and images.ndim == 4 and images.shape[3] == 3:
+        images = images.permute(0, 3, 1, 2)
+    elif not (images.is_floating_point() and images.ndim == 4 and images.shape[1] == 3):
+        raise UsageError(f"{said}; give uint8 (B, {height}, {width}, 3) or float (B, 3, {height}, {width})")
+    if len(images) == 0:
+        raise UsageError("there are no images; give at least one")
+    if images.shape[2:] != size:
+        raise UsageError(f"{said}, and this tokenizer takes {height} x {width}; resize them, or give Pillow's images")
+    if images.is_floating_point():
+        images = images.float()
+        if not (images.min() >= 0 and images.max() <= 1):  # NaN is neither
+            raise UsageError(f"images run from {images.min():.4g} to {images.max():.4g}; give values from 0 to 1")
+    return images

@@ -1,0 +1,172 @@
+"""The work of `restok prepare codes`: the images of a data set to codes, shard by shard, by several processes."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from restok_cli.console import Progress, counted, note
+from restok_cli.data.images import to_float
+from restok_cli.data.loading.batching import BROKEN_LIMIT, BrokenSamples, verify_advice
+from restok_cli.data.loading.loader import load_views
+from restok_cli.data.shards.code_layout import NUM_VIEWS, CodeManifest, CodePlan, Views
+from restok_cli.data.shards.code_writer import finish_codes, is_whole_shard, shard_path, start_codes, write_code_shard
+from restok_cli.data.shards.dataset import Dataset, Split, StreamedSplit, open_dataset
+from restok_cli.devices import chosen_dtype, open_device, torch_dtype
+from restok_cli.errors import Interrupted
+from restok_cli.inference.coding import Computation
+from restok_cli.locks import locked_folder
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.pretrained.folder import TokenizerFolder, fingerprint, load_for_use, open_tokenizer
+from restok_cli.processes import barrier, connect, gather, local_device, rank, world_size
+from restok_cli.room import check_memory
+
+SAMPLES_PER_SHARD = 256  # what is lost of the work at most when it is stopped
+
+Shards = list[tuple[str, int]]  # of a code cache: split and number
+
+
+class CodesSummary(NamedTuple):
+    """Contents of a code cache."""
+
+    manifest: CodeManifest
+    counts: dict[str, int]  # samples of each split
+    left_out: int  # samples that cannot be decoded
+
+
+def encode_dataset(
+    data: str,
+    out: Path,
+    tokenizer: Path,
+    views: Views,
+    overwrite: bool,
+    computation: Computation,
+    num_workers: int,
+    max_member_bytes: int,
+) -> CodesSummary | None:
+    """Make a code cache of a data set, or go on with one. Of several processes only number 0 gets the summary.
+
+    Raises UsageError where `out` holds anything else, RestokError where the data set cannot be read.
+    """
+    dataset = open_dataset(data, max_member_bytes=max_member_bytes)
+    splits = {name: dataset.split(name) for name in dataset.splits}
+    for split in splits.values():
+        if isinstance(split, StreamedSplit):
+            raise split.refusal()
+    device = local_device(open_device(computation.device))
+    dtype = chosen_dtype(computation.dtype, device)
+    connect(device)
+    folder = open_tokenizer(tokenizer)
+    height, width = folder.config.image_size
+    check_memory("--batch-size", computation.batch_size, 3 * height * width * 4)
+    plan = _make_plan(dataset, folder, views, dtype)
+    with locked_folder(out) if rank() == 0 else nullcontext():
+        missing = _start(out, plan, splits, overwrite)
+        encoder = Encoder(load_for_use(folder, device, torch_dtype(dtype)), device, computation.batch_size)
+        try:
+            _encode_shards(out, missing[rank() :: world_size()], plan, dataset, encoder, num_workers)
+        except Interrupted as error:
+            what = "interrupted; the same command goes on where this one was"
+            raise Interrupted(error.signal_number, what) from error
+        barrier()
+        if rank() > 0:
+            return None
+        manifest = finish_codes(out, plan, {name: plan.num_shards(len(split)) for name, split in splits.items()})
+    counts = {name: sum(shard.num_samples for shard in shards) for name, shards in manifest.splits.items()}
+    return CodesSummary(manifest, counts, sum(map(len, splits.values())) - sum(counts.values()))
+
+
+def _make_plan(dataset: Dataset, tokenizer: TokenizerFolder, views: Views, dtype: str) -> CodePlan:
+    """Settings that decide every code."""
+    return CodePlan(
+        data_name=dataset.name,
+        data_fingerprint=dataset.fingerprint,
+        tokenizer_fingerprint=fingerprint(tokenizer),
+        dtype=dtype,
+        image_size=tokenizer.config.image_size,
+        views={split: views if split == "train" else "centre" for split in dataset.splits},
+        codebook_size=tokenizer.config.codebook_size,
+        num_codes=tokenizer.config.num_latent_tokens,
+        class_names=dataset.class_names,
+        samples_per_shard=SAMPLES_PER_SHARD,
+    )
+
+
+def _start(out: Path, plan: CodePlan, splits: dict[str, Split], overwrite: bool) -> Shards:
+    """Make `out` ready; return the shards that are still to be made, or damaged, the same to all processes.
+
+    Raises UsageError where `out` holds anything else.
+    """
+    missing: Shards = []
+    if rank() == 0:
+        start_codes(out, plan, overwrite)
+        shards = [(name, number) for name, split in splits.items() for number in range(plan.num_shards(len(split)))]
+        for name, number in shards:
+            keys = map(splits[name].key, plan.samples_of(number, len(splits[name])))
+            if not is_whole_shard(shard_path(out, name, number), plan, name, keys):
+                missing.append((name, number))
+        damaged = sum(shard_path(out, *shard).exists() for shard in missing)
+        if len(missing) < len(shards) or damaged:
+            made_anew = f", {damaged} damaged and made anew" if damaged else ""
+            note(f"{len(shards) - len(missing)} of {counted(len(shards), 'shard')} there already{made_anew}")
+    return gather(missing)[0]  # what process 0 found before anything was written
+
+
+class Encoder(NamedTuple):
+    """A tokenizer that encodes batches of one shape, since another shape may round differently."""
+
+    tokenizer: Tokenizer
+    device: torch.device
+    batch_size: int
+
+    def __call__(self, images: Iterator[torch.Tensor]) -> torch.Tensor:
+        """uint8 images (3, H, W), any number of them -> codes (n, L), int64, on the CPU."""
+        codes = [torch.empty(0, self.tokenizer.config.num_latent_tokens, dtype=torch.int64, device=self.device)]
+        with torch.inference_mode():
+            while some := list(islice(images, self.batch_size)):
+                batch = torch.stack(some + some[:1] * (self.batch_size - len(some)))
+                codes.append(self.tokenizer.encode(to_float(batch.to(self.device)))[: len(some)])
+        return torch.cat(codes).cpu()  # here and not for each batch, so that the GPU need not wait for the next one
+
+
+def _encode_shards(
+    out: Path, shards: Shards, plan: CodePlan, dataset: Dataset, encode: Encoder, num_workers: int
+) -> None:
+    """Write the shards, one after the other; pictures that cannot be decoded are named and left out.
+
+    Raises RestokError where they are too many, or a shard of the data set cannot be read.
+    """
+    splits = {name: dataset.split(name) for name in dataset.splits}
+    advice = verify_advice(dataset.folder)
+    broken = {name: BrokenSamples(len(split), BROKEN_LIMIT, advice) for name, split in splits.items()}
+    ranges = [(name, number, plan.samples_of(number, len(splits[name]))) for name, number in shards]
+    with Progress("prepare codes", sum(len(samples) for _, _, samples in ranges), "pictures") as progress:
+        for name, number, samples in ranges:
+            split, views, kept = splits[name], plan.views[name], []
+            loaded = load_views(
+                split,
+                samples,
+                image_size=plan.image_size,
+                views=views,
+                num_workers=num_workers,
+                broken=broken[name],
+            )
+            codes = encode(_images(loaded, kept, progress))
+            write_code_shard(
+                shard_path(out, name, number),
+                plan,
+                codes.view(len(kept), NUM_VIEWS[views], plan.num_codes).numpy(),
+                [split.class_id(sample) for sample in kept],
+                [split.key(sample) for sample in kept],
+            )
+
+
+def _images(loaded: Iterator[tuple[int, torch.Tensor]], kept: list[int], progress: Progress) -> Iterator[torch.Tensor]:
+    """All views one after the other; the samples that they are of go into `kept`."""
+    for sample, views in loaded:
+        kept.append(sample)
+        progress.advance()
+        yield from views

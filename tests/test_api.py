@@ -1,0 +1,239 @@
+"""The Python interface: the bytes of the commands, what goes in and comes out, and what is refused."""
+
+import inspect
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from drawings import pngs
+from pictures import noise, write_pictures
+from PIL import Image
+
+import restok_cli
+from restok_cli import api
+from restok_cli.commands.generate import generate as generate_command
+from restok_cli.data.code_files import read_codes
+from restok_cli.data.images import png_bytes
+from restok_cli.inference.sampling_options import RANGES
+from restok_cli.model.guidance import SamplingOptions
+
+PUBLIC = [
+    "DecodedImages",
+    "GeneratedImages",
+    "ImageGenerator",
+    "ImageTokenizer",
+    "RestokError",
+    "UsageError",
+    "load_generator",
+    "load_tokenizer",
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_models) -> restok_cli.ImageTokenizer:
+    return restok_cli.load_tokenizer(tiny_models / "tokenizer", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def generator(tiny_models) -> restok_cli.ImageGenerator:
+    return restok_cli.load_generator(tiny_models / "har", device=torch.device("cpu"))
+
+
+def files_of(images: restok_cli.DecodedImages) -> list[bytes]:
+    """The images as the commands write them."""
+    return [png_bytes(image) for image in torch.from_numpy(images.images).permute(0, 3, 1, 2)]
+
+
+def test_the_public_names_are_these_and_come_without_torch():
+    assert restok_cli.__all__ == api.__all__ == PUBLIC and set(PUBLIC) <= set(dir(restok_cli))
+    for name in PUBLIC:
+        public = getattr(restok_cli, name)
+        assert public is getattr(api, name) and public.__doc__
+        methods = (method for key, method in vars(public).items() if inspect.isclass(public) and key[0] != "_")
+        assert all(inspect.getdoc(method) for method in methods if inspect.isfunction(method)), name
+    with pytest.raises(AttributeError, match="has no attribute 'load_tokeniser'"):
+        restok_cli.load_tokeniser  # noqa: B018
+    code = "import sys, restok_cli; print(sorted({'torch', 'numpy', 'PIL', 'pydantic'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_options_of_sampling_are_those_of_the_model_and_of_the_command():
+    assert tuple(api.Sampling.__annotations__) == SamplingOptions._fields
+    parameters = inspect.signature(generate_command).parameters
+    for name, (low, high) in RANGES.items():
+        (option,) = parameters[name].annotation.__metadata__
+        assert (option.min, option.max) == (low, None if high == math.inf else high)
+
+
+# --- the bytes of the commands ---------------------------------------------------------------------------------------
+
+
+def test_generate_gives_what_the_command_writes(generator, generate, tmp_path):
+    generate("-o", "out", "--class", "heart", "--class", 3, "--seed", 5)
+    options = {"count": 11, "seed": 5, "cfg_scale": 2, "cfg_schedule": "step", "top_p": 0.95}
+    result = generator.generate(["heart", 3], **options)
+    assert files_of(result) == list(pngs(tmp_path / "out").values())
+    generate("--codes", "-o", "codes.npz", "--class", "heart", "--class", 3, "--seed", 5)
+    assert result.codes.tolist() == read_codes(tmp_path / "codes.npz").codes.tolist()
+    assert [generator.class_names[i] for i in result.class_ids[:1]] == ["heart"] and len(result) == 11
+    assert files_of(generator.generate(["heart", 3], batch_size=3, **options)) == files_of(result)
+
+
+def test_the_sample_model_alone_gives_what_the_command_alone_writes(restok, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert restok("generate", "--seed", 0, "--count", 3).code == 0
+    result = restok_cli.load_generator().generate(seed=0, count=3)
+    assert files_of(result) == list(pngs(tmp_path / "pictures").values())
+    assert inspect.signature(restok_cli.ImageGenerator.generate).parameters["count"].default == 16
+
+
+def test_encode_and_decode_give_what_the_commands_write(tokenizer, restok, tiny_models, tmp_path):
+    write_pictures(tmp_path / "in", ["a.png", "b.jpg"], 40, 33)
+    paths, model = sorted((tmp_path / "in").iterdir()), ("--model", tiny_models / "tokenizer")
+    assert restok("encode", tmp_path / "in", "-o", tmp_path / "codes.npz", *model).code == 0
+    codes = tokenizer.encode(paths)
+    assert codes.dtype == torch.int64 and codes.tolist() == read_codes(tmp_path / "codes.npz").codes.tolist()
+    for num_codes in (32, 4):
+        output = tmp_path / str(num_codes)
+        assert restok("decode", tmp_path / "codes.npz", "-o", output, "--tokens", num_codes, *model).code == 0
+        assert files_of(tokenizer.decode(codes[:, :num_codes])) == list(pngs(output).values())
+
+
+def test_numbers_may_be_those_of_numpy(generator):
+    result = generator.generate([np.int64(3)], count=np.int64(2), top_p=np.float32(0.5), top_k=np.int32(8))
+    assert np.array_equal(result.images, generator.generate(3, count=2, top_p=0.5, top_k=8).images)
+
+
+def test_nothing_is_printed(generator, tokenizer, capfd):
+    generator.generate("monkey", count=2)  # a part of a name, which the command says something of
+    list(generator.stream(count=2))
+    tokenizer.decode(tokenizer.encode(noise(0)))
+    assert capfd.readouterr() == ("", "")
+
+
+# --- what goes in and comes out --------------------------------------------------------------------------------------
+
+
+def test_images_go_in_in_every_form(tokenizer, tmp_path):
+    pictures = [noise(seed, 32, 32) for seed in range(3)]
+    arrays = np.stack([np.asarray(picture) for picture in pictures])
+    for i, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{i}.png")
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    floats = torch.from_numpy(arrays).permute(0, 3, 1, 2) / 255
+    codes = tokenizer.encode(pictures)
+    for images in (paths, tuple(map(str, paths)), arrays, torch.from_numpy(arrays), floats, floats.double().numpy()):
+        assert torch.equal(tokenizer.encode(images, batch_size=2), codes)
+    assert torch.equal(tokenizer.encode(paths[1]), codes[1:2]) and torch.equal(tokenizer.encode(pictures[2]), codes[2:])
+    flipped = tokenizer.encode(arrays[:, :, ::-1])  # of negative strides
+    assert torch.equal(flipped, tokenizer.encode(arrays[:, :, ::-1].copy()))
+    grey = noise(0, 50, 40).convert("L")
+    assert torch.equal(tokenizer.encode(grey), tokenizer.encode(grey.convert("RGB")))
+
+
+def test_what_comes_out_goes_in_again(tokenizer, generator):
+    result = generator.generate(count=3)
+    assert result.images.shape == (3, 32, 32, 3) and result.images.dtype == np.uint8
+    assert [np.asarray(image).tolist() for image in result.to_pil()] == result.images.tolist()
+    assert torch.equal(tokenizer.encode(result.images), generator.tokenizer.encode(result.to_pil()))
+    decoded = tokenizer.decode(result.codes.numpy())
+    assert np.array_equal(decoded.images, result.images) and torch.equal(decoded.codes, result.codes)
+    assert (tokenizer.image_size, tokenizer.num_codes, tokenizer.codebook_size) == ((32, 32), 32, 64)
+
+
+def test_a_stream_ends_with_what_generate_gives_and_grows_to_it(generator):
+    steps = list(generator.stream([3], count=2, seed=1, top_p=0.9))
+    whole = generator.generate([3], count=2, seed=1, top_p=0.9)
+    assert len(steps) == generator.num_steps and np.array_equal(steps[-1].images, whole.images)
+    for step in steps:
+        length = step.codes.shape[1]
+        assert torch.equal(step.codes, whole.codes[:, :length]) and step.class_ids == [3, 3]
+        assert np.array_equal(step.images, generator.tokenizer.decode(step.codes).images)
+    assert len(list(generator.stream(num_steps=4))) == 4
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ([], "there are no images"),
+        (np.zeros((0, 32, 32, 3), np.uint8), "there are no images"),
+        (np.zeros((1, 64, 32, 3), np.uint8), r"uint8 \(1, 64, 32, 3\), and this tokenizer takes 32 x 32"),
+        (np.zeros((32, 32, 3), np.uint8), r"give uint8 \(B, 32, 32, 3\) or float \(B, 3, 32, 32\)"),
+        (np.zeros((1, 3, 32, 32), np.uint8), "give uint8"),
+        (np.zeros((1, 32, 32, 3), np.float32), "give uint8"),
+        (np.zeros((1, 3, 32, 32), np.int64), "give uint8"),
+        (np.array([None]), "images are object; give numbers"),
+        (torch.full((1, 3, 32, 32), -1.0), "images run from -1 to -1; give values from 0 to 1"),
+        (torch.full((1, 3, 32, 32), float("nan")), "give values from 0 to 1"),
+        ([5], "image 0 is a int; give paths"),
+        ([Image.new("F", (32, 32))], "image 0: cannot be decoded as a picture"),
+        ("nowhere.png", "nowhere.png: cannot be read"),
+    ],
+    ids=str,
+)
+def test_images_that_cannot_be_encoded_are_refused(tokenizer, images, message):
+    with pytest.raises(restok_cli.RestokError, match=message):
+        tokenizer.encode(images)
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (torch.zeros(2, 33, dtype=torch.int64), r"codes are \(2, 33\); give those of one image or more, 1 to 32"),
+        (torch.zeros(2, 0, dtype=torch.int64), r"codes are \(2, 0\)"),
+        (torch.zeros(4, dtype=torch.int64), r"give integers \(B, n\)"),
+        (torch.zeros(1, 4), r"codes are torch.float32 \(1, 4\); give integers"),
+        (np.full((1, 4), 64), "codes run from 64 to 64, outside a codebook of 64"),
+        (np.full((1, 4), -1), "codes run from -1 to -1"),
+    ],
+)
+def test_codes_that_cannot_be_decoded_are_refused(tokenizer, codes, message):
+    with pytest.raises(restok_cli.UsageError, match=message):
+        tokenizer.decode(codes)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": ["no such"]}, "no such class"),
+        ({"classes": []}, "classes is empty"),
+        ({"count": 0}, "count = 0; give a whole number from 1 on"),
+        ({"count": 10**12}, "needs at least"),
+        ({"seed": -1}, "seed = -1; give a whole number from 0 to 4294967295"),
+        ({"num_steps": 8}, "this model takes 1 to 7 steps"),
+        ({"cfg_scale": float("inf")}, "--cfg-scale inf: give a finite number"),
+        ({"temperature": -0.5}, "--temperature -0.5: give a number from 0 on"),
+        ({"top_p": 2}, "--top-p 2: give a number from 0 to 1"),
+        ({"top_k": 0.5}, "--top-k 0.5: give a whole number"),
+        ({"cfg_schedule": "stepp"}, r"--cfg-schedule stepp: no such schedule \(did you mean step\?\)"),
+        ({"cfg_start": 0.5}, "--cfg-start changes nothing in a constant schedule"),
+        ({"preset": "papers"}, "no such preset"),
+    ],
+    ids=json.dumps,
+)
+def test_what_cannot_be_drawn_is_refused_at_once(generator, options, message):
+    for method in (generator.generate, generator.stream):
+        with pytest.raises(restok_cli.UsageError, match=message):
+            method(**options)
+    with pytest.raises(restok_cli.UsageError, match="batch_size = 0"):
+        generator.generate(batch_size=0)
+
+
+def test_what_cannot_be_loaded_is_refused(tiny_models):
+    for load in (restok_cli.load_tokenizer, restok_cli.load_generator):
+        with pytest.raises(restok_cli.UsageError, match="no such folder"):
+            load("nowhere")
+        with pytest.raises(restok_cli.UsageError, match="no such device"):
+            load(device="gpu")
+        with pytest.raises(restok_cli.UsageError, match="no such precision"):
+            load(device="cpu", dtype="int4")
+    with pytest.raises(restok_cli.UsageError, match="another tokenizer"):
+        restok_cli.load_generator(tiny_models / "har", tokenizer=tiny_models / "other")
