@@ -1,4 +1,4 @@
-"""What a step keeps for its backward pass, counted on tensors that hold no numbers, and that less is no other result."""
+"""What a step keeps for its backward pass, counted on tensors without numbers; keeping less changes no gradient."""
 
 import weakref
 from copy import deepcopy
