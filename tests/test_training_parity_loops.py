@@ -34,7 +34,8 @@ from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import open_tokenizer
 from restok_cli.pretrained.released import har_config, to_released, tokenizer_config
 from restok_cli.settings.training import DINO, HarRunConfig, TokenizerRunConfig, merged, read_preset
-from restok_cli.training import adversary, har_loop, tokenizer_loop
+from restok_cli.training import har_loop, tokenizer_loop
+from restok_cli.training.adversarial import adversary
 from restok_cli.training.adversarial.discriminator import Dino, DinoDiscriminator, LeCam, follow_weights
 from restok_cli.training.code_source import Coded
 from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses, discriminator_losses

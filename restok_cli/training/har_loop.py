@@ -1,7 +1,6 @@
 """Training a HAR or AR generator on codes of a frozen tokenizer (paper section 4.2, docs/algorithm.md section 3)."""
 
 from collections.abc import Iterator
-from contextlib import closing
 from copy import deepcopy
 from functools import partial
 from itertools import islice
@@ -12,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from restok_cli.console import Progress, note
+from restok_cli.console import note
 from restok_cli.data.images import make_grid, save_image, to_uint8
 from restok_cli.files import whole_file, whole_folder
 from restok_cli.model.config import HarConfig
@@ -21,11 +20,12 @@ from restok_cli.model.levels import level_sizes
 from restok_cli.model.sampling import SamplingOptions, sample, seeded_uniforms
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import TokenizerFolder, copy_model, fingerprint, open_tokenizer, save_har
-from restok_cli.processes import Agreement, barrier, rank, world_size
+from restok_cli.processes import barrier, rank, world_size
 from restok_cli.settings.training import HarRunConfig
 from restok_cli.training.code_source import Coded, CodeSource
 from restok_cli.training.compiling import compile_model, is_wanted
-from restok_cli.training.monitor import Health, Window, mean_of
+from restok_cli.training.loop import Trainee, run_loop
+from restok_cli.training.monitor import Window, mean_of
 from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import (
     copy_to_all,
@@ -38,8 +38,8 @@ from restok_cli.training.parallel import (
     sync_gradients,
     whole_state,
 )
-from restok_cli.training.run import RunFolder, announce, check_same
-from restok_cli.training.stopping import Arriving, interrupted, stop_signals
+from restok_cli.training.run import RunFolder, check_same
+from restok_cli.training.stopping import Arriving
 from restok_cli.training.update import Update, autocast
 from restok_cli.training.warm_start import recompute_activations, take_weights
 
@@ -99,58 +99,33 @@ def train_har(
     tokenizer_folder = keep_tokenizer(tokenizer_folder, run)
     state = HarState(config, device, init)
     first_step = run.take_up(state, device, source.fingerprint, stop_at)
+    recompute_activations(state.har, config.compute.memory_on(device.type))
     if is_wanted(config.compute.compile, device):
         compile_model(state.har)
-    if config.compute.gradient_checkpointing:
-        recompute_activations(state.har)
     in_training = state.har if is_sharded(state.har) else copy_to_all(state.har)
     size, _ = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
     batch_iterator = source.training(config, size, first_step)
-    health, agreed = Health(config.health, first_step or None, source.remedy), Agreement()
-    progress = Progress("train-har", schedule.max_steps, "steps", first_step)
-    save = partial(save_run, state=state, run=run, source=source, tokenizer=tokenizer_folder, health=health)
-    with stop_signals() as stop, progress, closing(batch_iterator):  # which ends its workers
-        arriving = stop.arriving(batch_iterator)
-        for step in range(first_step, min(schedule.max_steps, stop_at or schedule.max_steps)):
-            with (
-                stop.saving(step, save if step > first_step else None, run.path),
-                state.window.step(schedule.batch_size),
-            ):
-                train_step(step, config, state, in_training, arriving)
-            progress.advance()
 
-            done, last = step + 1, step + 1 == schedule.max_steps
-            stopping = agreed(stop.number)
-            if done % schedule.log_every == 0 or last:
-                numbers = state.window.close()
-                numbers |= health.look({"generator": state.update})
-                numbers["learning_rate"] = state.update.learning_rate
-                numbers["eta_seconds"] = (
-                    (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]
-                )
-                run.log(done, numbers)
-                health.judge(numbers)
-                progress.show(**{name: numbers[name] for name in ("loss",) if name in numbers})
-            if done % schedule.validate_every == 0 or last:
-                with stop.saving(done, save, run.path):
-                    numbers = validate(state.ema, source, size, validation_batches, stop.arriving)
-                run.log(done, numbers)
-                announce(done, numbers)
-            if done % schedule.preview_every == 0 or last:
-                if rank() == 0 or is_sharded(state.ema):
-                    save_preview(state.ema, tokenizer, source.class_names, run.preview_file(done), device)
-                run.track_preview(done)
-            put_to_rest(state.ema)
-            if done % schedule.save_every == 0 or last or stopping or done == stop_at:
-                save(done)
-            if stopping and not last:
-                raise interrupted(stopping, done, run.path)
-    return run.model_folder
+    def preview(file: Path, _: Arriving) -> None:
+        if rank() == 0 or is_sharded(state.ema):
+            save_preview(state.ema, tokenizer, source.class_names, file, device)
+
+    trainee = Trainee(
+        command="train-har",
+        shown=("loss", "loss"),
+        data_remedy=source.remedy,
+        window=state.window,
+        updates={"generator": state.update},
+        step=lambda step, arriving: train_step(step, config, state, in_training, arriving),
+        numbers=lambda: (state.window.close(), {}),
+        validate=lambda arriving: validate(state.ema, source, size, validation_batches, arriving),
+        preview=preview,
+        save=partial(save_run, state=state, run=run, source=source, tokenizer=tokenizer_folder),
+    )
+    return run_loop(trainee, config, run, batch_iterator, first_step, stop_at)
 
 
-def save_run(
-    done: int, *, state: HarState, run: RunFolder, source: CodeSource, tokenizer: TokenizerFolder, health: Health
-) -> None:
+def save_run(done: int, *, state: HarState, run: RunFolder, source: CodeSource, tokenizer: TokenizerFolder) -> None:
     """Write the model, then the checkpoint, which says that all of the step is done. All processes must call it."""
     saved: dict[str, Any] = state.state_dict() | {"data_fingerprint": source.fingerprint}
     if rank() == 0:
@@ -158,7 +133,6 @@ def save_run(
         save_har(model, tokenizer, source.class_names, run.model_folder, run.describe(done, source))
     schedule = run.config.schedule
     run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every)
-    health.saved_step = done
 
 
 def train_step(
@@ -234,6 +208,7 @@ def validate(
     for class_ids, codes in islice(arriving(source.evaluation(batch_size, *deal)), max_batches):
         losses = cross_entropy(har(model_classes(class_ids, har.config), codes), codes)
         sums.append((losses.double().sum(0).cpu(), len(codes)))
+    put_to_rest(har)
     sums = sums if is_sharded(har) else gather_in_turn(sums)
     by_position = torch.stack([value for value, _ in sums]).sum(0) / sum(n for _, n in sums)
     levels = by_position.split(level_sizes(len(by_position)))
@@ -248,6 +223,7 @@ def save_preview(har: Har, tokenizer: Tokenizer, class_names: list[str], path: P
     class_ids = [i * har.config.num_classes // pictures for i in range(pictures)]  # 0, the null class, if it has none
     uniforms = seeded_uniforms(0, 0, pictures, har.config.num_codes).to(device)
     codes = sample(har, torch.tensor(class_ids, device=device), uniforms, SamplingOptions())
+    put_to_rest(har)
     if rank() > 0:  # which a model in shards needed for the codes, but not for the picture
         return
     images = to_uint8(tokenizer.decode(codes)).cpu()

@@ -1,7 +1,6 @@
 """Training a tokenizer (paper section 4.1, docs/algorithm.md section 2)."""
 
 from collections.abc import Iterator
-from contextlib import closing
 from copy import deepcopy
 from functools import partial
 from itertools import islice
@@ -10,7 +9,7 @@ from typing import Any
 
 import torch
 
-from restok_cli.console import Progress, counted
+from restok_cli.console import counted
 from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
 from restok_cli.data.loading.batching import to_device
 from restok_cli.data.loading.loader import Batch, batches, evaluation_batches
@@ -21,7 +20,7 @@ from restok_cli.metrics.pixels import psnr
 from restok_cli.model.levels import prefix_lengths
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import save_tokenizer
-from restok_cli.processes import Agreement, rank, world_size
+from restok_cli.processes import rank, world_size
 from restok_cli.settings.training import TokenizerRunConfig
 from restok_cli.training.adversarial.adversary import Adversary
 from restok_cli.training.codebook import (
@@ -33,12 +32,13 @@ from restok_cli.training.codebook import (
     use_numbers,
 )
 from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model, is_wanted
+from restok_cli.training.loop import Trainee, run_loop
 from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
-from restok_cli.training.monitor import Health, Window, mean_of
+from restok_cli.training.monitor import Window, mean_of
 from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import copy_to_all, gather_in_turn, micro_batch_numbers, sync_gradients
-from restok_cli.training.run import RunFolder, announce
-from restok_cli.training.stopping import Arriving, interrupted, stop_signals
+from restok_cli.training.run import RunFolder
+from restok_cli.training.stopping import Arriving
 from restok_cli.training.update import Update, autocast
 from restok_cli.training.warm_start import recompute_activations, reset_convolutions, take_weights
 
@@ -116,13 +116,12 @@ def train_tokenizer(
     schedule = config.schedule
     state = TokenizerState(config, device, init)
     first_step = run.take_up(state, device, data.fingerprint, stop_at)
+    recompute_activations(state.tokenizer, config.compute.memory_on(device.type))
     if is_wanted(config.compute.compile, device):
         compile_model(state.tokenizer)
         compile_losses(losses)
         if state.adversary:
             compile_discriminator(state.adversary.network)
-    if config.compute.gradient_checkpointing:
-        recompute_activations(state.tokenizer)
     in_training = copy_to_all(state.tokenizer)
     size, _ = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
     batch_iterator = batches(
@@ -136,57 +135,38 @@ def train_tokenizer(
         first_step=first_step,
         **config.data.loading(device.type),
     )
-    health, agreed = Health(config.health, first_step or None, DATA_REMEDY), Agreement()
     use = UseOfPossible(config.model.num_latent_tokens, config.model.codebook_size, data.split("train").known_length)
-    progress = Progress("train-tokenizer", schedule.max_steps, "steps", first_step)
-    save = partial(save_run, state=state, run=run, data=data, health=health)
-    with stop_signals() as stop, progress, closing(batch_iterator):  # which ends its workers
-        arriving = stop.arriving(batch_iterator)
-        for step in range(first_step, min(schedule.max_steps, stop_at or schedule.max_steps)):
-            with (
-                stop.saving(step, save if step > first_step else None, run.path),
-                state.window.step(schedule.batch_size),
-            ):
-                train_step(step, config, state, in_training, losses, arriving)
-            progress.advance()
 
-            done, last = step + 1, step + 1 == schedule.max_steps
-            stopping = agreed(stop.number)
-            if done % schedule.log_every == 0 or last:
-                counts = state.code_counts.close()
-                numbers = state.window.close() | use_numbers(counts)
-                numbers |= health.look(state.updates) | {"learning_rate": state.update.learning_rate}
-                numbers["eta_seconds"] = (
-                    (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]
-                )
-                run.log(done, numbers)
-                health.judge(numbers, use.add(counts))
-                if "reconstruction_loss" in numbers:
-                    progress.show(reconstruction=numbers["reconstruction_loss"])  # beside a bar, within 80 columns
-            if done % schedule.validate_every == 0 or last:
-                with stop.saving(done, save, run.path):
-                    numbers = validate(state.ema, data, size, device, validation_batches, stop.arriving)
-                run.log(done, numbers)
-                announce(done, numbers)
-            if (done % schedule.preview_every == 0 or last) and rank() == 0:
-                with stop.saving(done, save, run.path):
-                    save_preview(state.ema, data, run.preview_file(done), device, stop.arriving)
-                run.track_preview(done)
-            if done % schedule.save_every == 0 or last or stopping or done == stop_at:
-                save(done)
-            if stopping and not last:
-                raise interrupted(stopping, done, run.path)
-    return run.model_folder
+    def numbers() -> tuple[dict[str, float], dict[int, float]]:
+        counts = state.code_counts.close()
+        return state.window.close() | use_numbers(counts), use.add(counts)
+
+    def preview(file: Path, arriving: Arriving) -> None:
+        if rank() == 0:
+            save_preview(state.ema, data, file, device, arriving)
+
+    trainee = Trainee(
+        command="train-tokenizer",
+        shown=("reconstruction", "reconstruction_loss"),
+        data_remedy=DATA_REMEDY,
+        window=state.window,
+        updates=state.updates,
+        step=lambda step, arriving: train_step(step, config, state, in_training, losses, arriving),
+        numbers=numbers,
+        validate=lambda arriving: validate(state.ema, data, size, device, validation_batches, arriving),
+        preview=preview,
+        save=partial(save_run, state=state, run=run, data=data),
+    )
+    return run_loop(trainee, config, run, batch_iterator, first_step, stop_at)
 
 
-def save_run(done: int, *, state: TokenizerState, run: RunFolder, data: Dataset, health: Health) -> None:
+def save_run(done: int, *, state: TokenizerState, run: RunFolder, data: Dataset) -> None:
     """Write the model, then the checkpoint, which says that all of the step is done. All processes must call it."""
     if rank() == 0:
         save_tokenizer(state.ema, run.model_folder, run.describe(done, data))
     schedule = run.config.schedule
     saved = state.state_dict() | {"data_fingerprint": data.fingerprint}
     run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every)
-    health.saved_step = done
 
 
 def train_step(

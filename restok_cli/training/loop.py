@@ -1,0 +1,91 @@
+"""The loop of both trainers: step, log, validate, preview, save, stop. What these are, a `Trainee` says."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from restok_cli.console import Progress
+from restok_cli.processes import Agreement
+from restok_cli.settings.training import RunConfig
+from restok_cli.training.monitor import Health, Window
+from restok_cli.training.run import RunFolder, announce
+from restok_cli.training.stopping import Arriving, interrupted, stop_signals
+from restok_cli.training.update import Update
+
+
+class Trainee(NamedTuple):
+    """What the loop trains, and how that is done."""
+
+    command: str  # for the progress bar
+    shown: tuple[str, str]  # what stands beside the bar: its name there, and in the log
+    data_remedy: str  # what helps where steps wait for data
+    window: Window
+    updates: dict[str, Update]  # by the name of what they move, the model itself first
+    step: Callable[[int, Iterator[Any]], None]  # the number of the step, batches as they arrive
+    numbers: Callable[[], tuple[dict[str, float], Mapping[int, float]]]  # for a log line, and the use of the codebook
+    validate: Callable[[Arriving], dict[str, float]]
+    preview: Callable[[Path, Arriving], None]
+    save: Callable[[int], None]  # what was done up to that step; all processes call it
+
+
+def run_loop(
+    trainee: Trainee,
+    config: RunConfig,
+    run: RunFolder,
+    batch_iterator: Iterator[Any],
+    first_step: int,
+    stop_at: int | None,
+) -> Path:
+    """Train from `first_step` to the end, or to `stop_at` as an interruption would, and return the model's folder.
+
+    Raises Interrupted after Ctrl-C or SIGTERM, once the state is saved.
+    """
+    schedule = config.schedule
+    health, agreed = Health(config.health, first_step or None, trainee.data_remedy), Agreement()
+
+    def save(done: int) -> None:
+        trainee.save(done)
+        health.saved_step = done
+
+    progress = Progress(trainee.command, schedule.max_steps, "steps", first_step)
+    with stop_signals() as stop, progress, closing(batch_iterator):  # which ends its workers
+        arriving = stop.arriving(batch_iterator)
+        for step in range(first_step, min(schedule.max_steps, stop_at or schedule.max_steps)):
+            saving = stop.saving(step, save if step > first_step else None, run.path)
+            with saving, trainee.window.step(schedule.batch_size):
+                trainee.step(step, arriving)
+            progress.advance()
+
+            done, last = step + 1, step + 1 == schedule.max_steps
+            stopping = agreed(stop.number)
+            if done % schedule.log_every == 0 or last:
+                _log(done, trainee, config, run, health, progress)
+            if done % schedule.validate_every == 0 or last:
+                with stop.saving(done, save, run.path):
+                    numbers = trainee.validate(stop.arriving)
+                run.log(done, numbers)
+                announce(done, numbers)
+            if done % schedule.preview_every == 0 or last:
+                with stop.saving(done, save, run.path):
+                    trainee.preview(run.preview_file(done), stop.arriving)
+                run.track_preview(done)
+            if done % schedule.save_every == 0 or last or stopping or done == stop_at:
+                save(done)
+            if stopping and not last:
+                raise interrupted(stopping, done, run.path)
+    return run.model_folder
+
+
+def _log(done: int, trainee: Trainee, config: RunConfig, run: RunFolder, health: Health, progress: Progress) -> None:
+    """Log the steps since the last line, and warn or stop where they are not well."""
+    schedule = config.schedule
+    numbers, codebook_use = trainee.numbers()
+    numbers |= health.look(trainee.updates)
+    numbers["learning_rate"] = next(iter(trainee.updates.values())).learning_rate
+    numbers["eta_seconds"] = (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]
+    run.log(done, numbers)
+    health.judge(numbers, codebook_use)
+    label, name = trainee.shown
+    if name in numbers:
+        progress.show(**{label: numbers[name]})  # beside a bar, within 80 columns
