@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Annotated, Any, cast
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from restok_cli.commands import (
     config,
@@ -62,7 +62,8 @@ class Command(TyperCommand):
     def make_parser(self, context: typer.Context) -> Any:
         parser = super().make_parser(context)
         for parameter in self.get_params(context):
-            if former := FORMER_NAMES.get(parameter.name or ""):
+            former = FORMER_NAMES.get(parameter.name or "")
+            if former and isinstance(parameter, TyperOption):
                 parser.add_option(parameter, [former], dest=parameter.name)
         return parser
 
