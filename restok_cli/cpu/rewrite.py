@@ -14,6 +14,7 @@ from restok_cli.cpu.layers import (
     SpanAttention,
     StableNormSiLU,
 )
+from restok_cli.cpu.winograd import WinogradConv, suits
 from restok_cli.errors import RestokError
 from restok_cli.model.har import HarBlock
 from restok_cli.model.layers import Attention
@@ -42,13 +43,16 @@ def rewrite(module: nn.Module) -> None:
     for name, child in module.named_children():
         replaced = replacement(child)
         setattr(module, name, replaced)
-        rewrite(replaced)
+        if not isinstance(replaced, WinogradConv):
+            rewrite(replaced)
 
 
 def replacement(part: nn.Module) -> nn.Module:
     """The part that takes the place of `part`, which may be itself."""
     if isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1):
         return PointwiseConv(part)
+    if type(part) is nn.Conv2d and suits(part):
+        return WinogradConv(part)
     if isinstance(part, nn.Linear) and not torch.backends.mkldnn.is_available():
         return part
     return REPLACEMENTS.get(type(part), lambda same: same)(part)
