@@ -200,8 +200,8 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 optimizer.beta2= optimizer.weight_decay= optimizer.max_grad_norm= schedule.max_steps=
                 schedule.batch_size= schedule.micro_batch_size= schedule.seed= schedule.ema_decay= schedule.log_every=
                 schedule.preview_every= schedule.validate_every= schedule.save_every= schedule.keep_checkpoints=
-                schedule.keep_every= compute.precision= compute.compile= compute.gradient_checkpointing=
-                compute.sharding= health.max_skipped_steps= health.warn_data_wait=
+                schedule.keep_every= compute.precision= compute.compile= compute.memory= compute.sharding=
+                health.max_skipped_steps= health.warn_data_wait=
             )
             ;;
         int8)
@@ -277,10 +277,10 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 discriminator.optimizer.decay_steps= discriminator.optimizer.beta1= discriminator.optimizer.beta2=
                 discriminator.optimizer.weight_decay= discriminator.optimizer.max_grad_norm= nested_dropout.probability=
                 nested_dropout.min_tokens= revival.every= revival.until= compute.precision= compute.compile=
-                compute.gradient_checkpointing= health.max_skipped_steps= health.warn_data_wait=
-                health.warn_codebook_usage= model.num_codes= model.num_sequential_codes= model.num_classes= model.width=
-                model.num_layers= model.num_heads= model.class_dropout= model.token_dropout= model.residual_dropout=
-                model.ffn_dropout= compute.sharding=
+                compute.memory= health.max_skipped_steps= health.warn_data_wait= health.warn_codebook_usage=
+                model.num_codes= model.num_sequential_codes= model.num_classes= model.width= model.num_layers=
+                model.num_heads= model.class_dropout= model.token_dropout= model.residual_dropout= model.ffn_dropout=
+                compute.sharding=
             )
             ;;
         'tokenizer presets')
@@ -316,8 +316,7 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 discriminator.optimizer.decay_steps= discriminator.optimizer.beta1= discriminator.optimizer.beta2=
                 discriminator.optimizer.weight_decay= discriminator.optimizer.max_grad_norm= nested_dropout.probability=
                 nested_dropout.min_tokens= revival.every= revival.until= compute.precision= compute.compile=
-                compute.gradient_checkpointing= health.max_skipped_steps= health.warn_data_wait=
-                health.warn_codebook_usage=
+                compute.memory= health.max_skipped_steps= health.warn_data_wait= health.warn_codebook_usage=
             )
             ;;
         'tokenizer|har')

@@ -172,8 +172,8 @@ function __restok_values --argument-names kind
                 'optimizer.weight_decay=' 'optimizer.max_grad_norm=' 'schedule.max_steps=' 'schedule.batch_size=' \
                 'schedule.micro_batch_size=' 'schedule.seed=' 'schedule.ema_decay=' 'schedule.log_every=' \
                 'schedule.preview_every=' 'schedule.validate_every=' 'schedule.save_every=' 'schedule.keep_checkpoints=' \
-                'schedule.keep_every=' 'compute.precision=' 'compute.compile=' 'compute.gradient_checkpointing=' \
-                'compute.sharding=' 'health.max_skipped_steps=' 'health.warn_data_wait='
+                'schedule.keep_every=' 'compute.precision=' 'compute.compile=' 'compute.memory=' 'compute.sharding=' \
+                'health.max_skipped_steps=' 'health.warn_data_wait='
         case 'int8'
             printf '%s\n' \
                 int8
@@ -229,7 +229,7 @@ function __restok_values --argument-names kind
                 'discriminator.optimizer.decay_steps=' 'discriminator.optimizer.beta1=' 'discriminator.optimizer.beta2=' \
                 'discriminator.optimizer.weight_decay=' 'discriminator.optimizer.max_grad_norm=' \
                 'nested_dropout.probability=' 'nested_dropout.min_tokens=' 'revival.every=' 'revival.until=' \
-                'compute.precision=' 'compute.compile=' 'compute.gradient_checkpointing=' 'health.max_skipped_steps=' \
+                'compute.precision=' 'compute.compile=' 'compute.memory=' 'health.max_skipped_steps=' \
                 'health.warn_data_wait=' 'health.warn_codebook_usage=' 'model.num_codes=' 'model.num_sequential_codes=' \
                 'model.num_classes=' 'model.width=' 'model.num_layers=' 'model.num_heads=' 'model.class_dropout=' \
                 'model.token_dropout=' 'model.residual_dropout=' 'model.ffn_dropout=' 'compute.sharding='
@@ -266,7 +266,7 @@ function __restok_values --argument-names kind
                 'discriminator.optimizer.decay_steps=' 'discriminator.optimizer.beta1=' 'discriminator.optimizer.beta2=' \
                 'discriminator.optimizer.weight_decay=' 'discriminator.optimizer.max_grad_norm=' \
                 'nested_dropout.probability=' 'nested_dropout.min_tokens=' 'revival.every=' 'revival.until=' \
-                'compute.precision=' 'compute.compile=' 'compute.gradient_checkpointing=' 'health.max_skipped_steps=' \
+                'compute.precision=' 'compute.compile=' 'compute.memory=' 'health.max_skipped_steps=' \
                 'health.warn_data_wait=' 'health.warn_codebook_usage='
         case 'tokenizer|har'
             printf '%s\n' \

@@ -235,8 +235,7 @@ $global:restokValues = @{
             'schedule.batch_size=', 'schedule.micro_batch_size=', 'schedule.seed=', 'schedule.ema_decay=',
             'schedule.log_every=', 'schedule.preview_every=', 'schedule.validate_every=', 'schedule.save_every=',
             'schedule.keep_checkpoints=', 'schedule.keep_every=', 'compute.precision=', 'compute.compile=',
-            'compute.gradient_checkpointing=', 'compute.sharding=', 'health.max_skipped_steps=',
-            'health.warn_data_wait='
+            'compute.memory=', 'compute.sharding=', 'health.max_skipped_steps=', 'health.warn_data_wait='
         )
         Paths = ''
     }
@@ -323,7 +322,7 @@ $global:restokValues = @{
             'discriminator.optimizer.decay_steps=', 'discriminator.optimizer.beta1=', 'discriminator.optimizer.beta2=',
             'discriminator.optimizer.weight_decay=', 'discriminator.optimizer.max_grad_norm=',
             'nested_dropout.probability=', 'nested_dropout.min_tokens=', 'revival.every=', 'revival.until=',
-            'compute.precision=', 'compute.compile=', 'compute.gradient_checkpointing=', 'health.max_skipped_steps=',
+            'compute.precision=', 'compute.compile=', 'compute.memory=', 'health.max_skipped_steps=',
             'health.warn_data_wait=', 'health.warn_codebook_usage=', 'model.num_codes=', 'model.num_sequential_codes=',
             'model.num_classes=', 'model.width=', 'model.num_layers=', 'model.num_heads=', 'model.class_dropout=',
             'model.token_dropout=', 'model.residual_dropout=', 'model.ffn_dropout=', 'compute.sharding='
@@ -366,7 +365,7 @@ $global:restokValues = @{
             'discriminator.optimizer.decay_steps=', 'discriminator.optimizer.beta1=', 'discriminator.optimizer.beta2=',
             'discriminator.optimizer.weight_decay=', 'discriminator.optimizer.max_grad_norm=',
             'nested_dropout.probability=', 'nested_dropout.min_tokens=', 'revival.every=', 'revival.until=',
-            'compute.precision=', 'compute.compile=', 'compute.gradient_checkpointing=', 'health.max_skipped_steps=',
+            'compute.precision=', 'compute.compile=', 'compute.memory=', 'health.max_skipped_steps=',
             'health.warn_data_wait=', 'health.warn_codebook_usage='
         )
         Paths = ''
