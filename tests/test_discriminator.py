@@ -101,6 +101,15 @@ def test_micro_batches_of_8_are_judged_as_in_one_batch(discriminator):
     torch.testing.assert_close(torch.cat(parts), discriminator(images, draws), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["dino", "patch"])
+@pytest.mark.parametrize("size", [3, 8, 20])
+def test_two_batches_in_one_pass_are_judged_as_in_two(discriminator, size, kind):
+    judge = discriminator if kind == "dino" else PatchDiscriminator(channels=32)
+    images, draws = torch.rand(2 * size, 3, 32, 32), torch.rand(2 * size, FIT_DRAWS)
+    parts = [judge(i, d) for i, d in zip(images.split(size), draws.split(size), strict=True)]
+    torch.testing.assert_close(judge(images, draws, batches=2), torch.cat(parts), rtol=1e-4, atol=1e-4)
+
+
 def test_the_backbone_is_frozen_and_in_no_state_and_never_in_train_mode(discriminator):
     vit = discriminator.dino.network
     discriminator.train()

@@ -176,10 +176,22 @@ class Given(nn.Module):
 
     def __init__(self, *logits):
         super().__init__()
-        self.logits = iter(logits)
+        self.logits = logits
 
-    def forward(self, images, draws):
-        return next(self.logits)
+    def forward(self, images, draws, batches):
+        assert batches == len(self.logits)
+        return torch.cat(self.logits)
+
+
+class InTurn(nn.Module):
+    """A discriminator that looks at each of several batches in a pass of its own, as the released one does."""
+
+    def __init__(self, judge):
+        super().__init__()
+        self.judge = judge
+
+    def forward(self, images, draws, batches):
+        return torch.cat([self.judge(*pair) for pair in zip(images.chunk(batches), draws.chunk(batches), strict=True)])
 
 
 @pytest.mark.parametrize("decay", [0.999, 0.5])
@@ -207,7 +219,9 @@ def test_adversarial_losses_of_given_logits(decay):
 def test_adversarial_losses_of_pictures(request, at_rest, case):
     facts, golden = load_training_case("adversarial_losses")
     config = DiscriminatorConfig(lecam_weight=facts["lecam_weight"])
+    judge = at_rest
     if case == "moving":  # the released iteration in every pass
+        judge = InTurn(at_rest)
         request.addfinalizer(at_rest.register_forward_pre_hook(lambda *_: follow_weights(at_rest)).remove)
     lecam, nothing = LeCam(facts["lecam_decay"]), {"happens": [False, False, False]}
     for step in (1, 2):
@@ -217,7 +231,7 @@ def test_adversarial_losses_of_pictures(request, at_rest, case):
         looks = [given[side] | ({} if case == "augmented" else nothing) for side in ("real", "real", "fake")]
         draws = step_draws({"offsets": NO_CROP, "augment": looks}, 128, 8)
         at_rest.zero_grad()
-        terms = discriminator_losses(at_rest, images, fakes, lecam, draws, config)
+        terms = discriminator_losses(judge, images, fakes, lecam, draws, config)
         terms["discriminator_loss"].backward()
         means = [terms["real_logits"], terms["fake_logits"]]
         lecam.update(*means)

@@ -150,12 +150,14 @@ def misalignment(ours: Tensor, theirs: Tensor, margin: float) -> Tensor:
     return F.relu(1 - margin - F.cosine_similarity(ours.float(), theirs.float(), dim=1)).mean()
 
 
-def look(discriminator: nn.Module, images: Tensor, draws: Tensor, config: DiscriminatorConfig) -> Tensor:
+def look(
+    discriminator: nn.Module, images: Tensor, draws: Tensor, config: DiscriminatorConfig, batches: int = 1
+) -> Tensor:
     """Logits (B, n), float32, of images (B, 3, H, W), before DINO after DiffAugment; draws (B, LOOK_DRAWS)."""
     for_augment, for_fit = draws.split((AUGMENT_DRAWS, FIT_DRAWS), dim=1)
     if config.kind == "dino":
         images = diff_augment(images, config.augment_probability, for_augment, config.augment_range)
-    return discriminator(images, for_fit).float()
+    return discriminator(images, for_fit, batches).float()
 
 
 def discriminator_losses(
@@ -166,9 +168,9 @@ def discriminator_losses(
     `discriminator` is the module or what DistributedDataParallel made of it. `real_logits` and `fake_logits` are
     what `lecam.update` wants, once averaged over the batch of the optimizer's step.
     """
-    _, _, for_real, for_fake = draws.to(images.device, non_blocking=True).split(DRAWS, 1)
-    real = look(discriminator, images.detach(), for_real, config)
-    fake = look(discriminator, fakes.detach(), for_fake, config)
+    _, _, *for_both = draws.to(images.device, non_blocking=True).split(DRAWS, 1)
+    both = torch.cat([images, fakes]).detach()  # in one pass, which starts half as many operations as two
+    real, fake = look(discriminator, both, torch.cat(for_both), config, batches=2).chunk(2)
     hinge_loss = (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
     lecam_loss = lecam(real, fake)
     return {

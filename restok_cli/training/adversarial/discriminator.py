@@ -45,7 +45,8 @@ class VirtualBatchNorm(nn.Module):
 
     A batch is cut, in order, into the fewest groups of at most GROUP pictures, as equal as can be: 16 into 8 + 8, 20
     into 7 + 7 + 6, and one picture is normalised over its own positions. Where micro-batches are multiples of GROUP,
-    it does not matter how the batch of a step is cut into them.
+    it does not matter how the batch of a step is cut into them. Of several batches as long as each other, one after
+    the other, each is cut by itself.
     """
 
     def __init__(self, channels: int):
@@ -53,8 +54,9 @@ class VirtualBatchNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, features: Tensor) -> Tensor:
-        groups = features.tensor_split(-(-len(features) // GROUP))
+    def forward(self, features: Tensor, batches: int = 1) -> Tensor:
+        size = len(features) // batches
+        groups = [group for batch in features.split(size) for group in batch.tensor_split(-(-size // GROUP))]
         return torch.cat([F.batch_norm(g, None, None, self.weight, self.bias, True, eps=1e-6) for g in groups])
 
 
@@ -65,8 +67,8 @@ class Residual(nn.Module):
         super().__init__()
         self.inner = inner
 
-    def forward(self, features: Tensor) -> Tensor:
-        return (features + self.inner(features)) * 0.5**0.5
+    def forward(self, features: Tensor, batches: int) -> Tensor:
+        return (features + self.inner(features, batches)) * 0.5**0.5
 
 
 class SpectralNorm(nn.Module):
@@ -101,8 +103,27 @@ def convolution(inputs: int, outputs: int, width: int) -> nn.Conv1d:
     return layer
 
 
-def head_block(channels: int, width: int) -> nn.Sequential:
-    return nn.Sequential(convolution(channels, channels, width), VirtualBatchNorm(channels), nn.LeakyReLU(0.2))
+class HeadBlock(nn.Sequential):
+    def __init__(self, channels: int, width: int):
+        super().__init__(convolution(channels, channels, width), VirtualBatchNorm(channels), nn.LeakyReLU(0.2))
+
+    def forward(self, features: Tensor, batches: int) -> Tensor:
+        convolve, normalise, activate = self
+        return activate(normalise(convolve(features), batches))
+
+
+class Head(nn.Sequential):
+    """Features (B, C, N) -> logits (B, 1, N)."""
+
+    def __init__(self, channels: int):
+        blocks = HeadBlock(channels, 1), Residual(HeadBlock(channels, 9))
+        super().__init__(*blocks, convolution(channels, 1, 1))
+
+    def forward(self, features: Tensor, batches: int) -> Tensor:
+        *blocks, convolve = self
+        for block in blocks:
+            features = block(features, batches)
+        return convolve(features)
 
 
 class DinoDiscriminator(nn.Module):
@@ -112,18 +133,18 @@ class DinoDiscriminator(nn.Module):
         super().__init__()
         self.dino = dino
         channels = dino.network.num_features
-        self.heads = nn.ModuleList(
-            nn.Sequential(head_block(channels, 1), Residual(head_block(channels, 9)), convolution(channels, 1, 1))
-            for _ in DINO_DEPTHS
-        )
+        self.heads = nn.ModuleList(Head(channels) for _ in DINO_DEPTHS)
 
-    def forward(self, images: Tensor, draws: Tensor) -> Tensor:
-        """images (B, 3, H, W) about [0, 1], draws (B, FIT_DRAWS) for `fit` -> logits (B, 5 · 196), high for real."""
-        return self.judge(self.dino(fit(images, draws)))
+    def forward(self, images: Tensor, draws: Tensor, batches: int = 1) -> Tensor:
+        """images (B, 3, H, W) about [0, 1], draws (B, FIT_DRAWS) for `fit` -> logits (B, 5 · 196), high for real.
 
-    def judge(self, features: list[Tensor]) -> Tensor:
+        Of several `batches`, as long as each other and one after the other, each is judged as if it were alone.
+        """
+        return self.judge(self.dino(fit(images, draws)), batches)
+
+    def judge(self, features: list[Tensor], batches: int) -> Tensor:
         """Features (B, C, N) at each depth -> logits (B, 5 · N)."""
-        return torch.cat([head(f).flatten(1) for head, f in zip(self.heads, features, strict=True)], dim=1)
+        return torch.cat([head(f, batches).flatten(1) for head, f in zip(self.heads, features, strict=True)], dim=1)
 
 
 def fit(images: Tensor, draws: Tensor) -> Tensor:
@@ -176,8 +197,8 @@ class PatchDiscriminator(nn.Module):
         layers += [nn.Conv2d(outputs, outputs, 1), nn.LeakyReLU(0.1), nn.Conv2d(outputs, 1, 5, padding=2)]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, images: Tensor, draws: Tensor) -> Tensor:
-        """images (B, 3, H, W) about [0, 1] -> logits (B, 16 · 16), high for real. Sees all: needs no `draws`."""
+    def forward(self, images: Tensor, draws: Tensor, batches: int = 1) -> Tensor:
+        """images (B, 3, H, W) about [0, 1] -> logits (B, 16 · 16), high for real. Sees all of each, by itself."""
         features = F.adaptive_max_pool2d(self.layers[:-3](images), PATCH_GRID)
         return self.layers[-3:](features).flatten(1)
 
