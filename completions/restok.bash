@@ -13,6 +13,11 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 auto
             )
             ;;
+        'auto|float32|bf16')
+            words=(
+                auto float32 bf16
+            )
+            ;;
         'class names')
             words=(
                 imagenet
@@ -177,11 +182,6 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
         files)
             paths=-f
             ;;
-        'float32|bf16')
-            words=(
-                float32 bf16
-            )
-            ;;
         folders)
             paths=-d
             ;;
@@ -200,8 +200,8 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 optimizer.beta2= optimizer.weight_decay= optimizer.max_grad_norm= schedule.max_steps=
                 schedule.batch_size= schedule.micro_batch_size= schedule.seed= schedule.ema_decay= schedule.log_every=
                 schedule.preview_every= schedule.validate_every= schedule.save_every= schedule.keep_checkpoints=
-                schedule.keep_every= compute.precision= compute.compile= compute.gradient_checkpointing=
-                compute.sharding= health.max_skipped_steps= health.warn_data_wait=
+                schedule.keep_every= compute.precision= compute.compile= compute.memory= compute.sharding=
+                health.max_skipped_steps= health.warn_data_wait=
             )
             ;;
         int8)
@@ -211,7 +211,8 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
             ;;
         limits)
             words=(
-                gfid= rfid= fid= sfid= is= precision= recall= kid= psnr= ssim= ms-ssim= lpips= mse= codebook= nll=
+                gfid= rfid= fid= sfid= is= precision= recall= kid= psnr= ssim= ms-ssim= lpips= mse= codebook_usage=
+                codebook_entropy= codebook_perplexity= nll=
             )
             ;;
         metric)
@@ -276,10 +277,10 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 discriminator.optimizer.decay_steps= discriminator.optimizer.beta1= discriminator.optimizer.beta2=
                 discriminator.optimizer.weight_decay= discriminator.optimizer.max_grad_norm= nested_dropout.probability=
                 nested_dropout.min_tokens= revival.every= revival.until= compute.precision= compute.compile=
-                compute.gradient_checkpointing= health.max_skipped_steps= health.warn_data_wait=
-                health.warn_codebook_usage= model.num_codes= model.num_sequential_codes= model.num_classes= model.width=
-                model.num_layers= model.num_heads= model.class_dropout= model.token_dropout= model.residual_dropout=
-                model.ffn_dropout= compute.sharding=
+                compute.memory= health.max_skipped_steps= health.warn_data_wait= health.warn_codebook_usage=
+                model.num_codes= model.num_sequential_codes= model.num_classes= model.width= model.num_layers=
+                model.num_heads= model.class_dropout= model.token_dropout= model.residual_dropout= model.ffn_dropout=
+                compute.sharding=
             )
             ;;
         'tokenizer presets')
@@ -315,8 +316,7 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 discriminator.optimizer.decay_steps= discriminator.optimizer.beta1= discriminator.optimizer.beta2=
                 discriminator.optimizer.weight_decay= discriminator.optimizer.max_grad_norm= nested_dropout.probability=
                 nested_dropout.min_tokens= revival.every= revival.until= compute.precision= compute.compile=
-                compute.gradient_checkpointing= health.max_skipped_steps= health.warn_data_wait=
-                health.warn_codebook_usage=
+                compute.memory= health.max_skipped_steps= health.warn_data_wait= health.warn_codebook_usage=
             )
             ;;
         'tokenizer|har')
@@ -423,8 +423,8 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok reconstruct')
             commands=()
             options=(
-                --model --output -o --tokens --split --no-crop --max-decoded-pixels --max-member-bytes --grid --ladder
-                --batch-size --overwrite --device --dtype --json --help -h
+                --model --output -o --num-codes --split --no-crop --max-decoded-pixels --max-member-bytes --grid
+                --ladder --batch-size --overwrite --device --dtype --json --help -h
             )
             arguments=() others=pictures
             ;;
@@ -449,7 +449,7 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok decode')
             commands=()
             options=(
-                --model --output -o --tokens --batch-size --overwrite --device --dtype --json --help -h
+                --model --output -o --num-codes --batch-size --overwrite --device --dtype --json --help -h
             )
             arguments=(files) others=
             ;;
@@ -457,7 +457,7 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
             commands=()
             options=(
                 --metric --reference --split --crop --max-decoded-pixels --max-member-bytes --features
-                --inception-weights --vgg-weights --timm-weights --model --tokens --plot --fail-under --compare
+                --inception-weights --vgg-weights --timm-weights --model --num-codes --plot --fail-under --compare
                 --make-reference --output -o --reference-pictures --cache --no-cache --batch-size --num-processes
                 --overwrite --device --json --help -h
             )
@@ -622,7 +622,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --max-member-bytes) kind=nothing pending=1 ;;
                 --num-processes) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
-                --dtype) kind='float32|bf16' pending=1 ;;
+                --dtype) kind='auto|float32|bf16' pending=1 ;;
             esac
             ;;
         'restok prepare verify')
@@ -668,7 +668,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
             case $2 in
                 --model) kind=models pending=1 ;;
                 --output | -o) kind=files pending=1 ;;
-                --tokens) kind=nothing pending=1 ;;
+                --num-codes) kind=nothing pending=1 ;;
                 --split) kind='validation|train' pending=1 ;;
                 --max-decoded-pixels) kind=nothing pending=1 ;;
                 --max-member-bytes) kind=nothing pending=1 ;;
@@ -676,7 +676,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --ladder) kind=files pending=1 ;;
                 --batch-size) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
-                --dtype) kind='float32|bf16' pending=1 ;;
+                --dtype) kind='auto|float32|bf16' pending=1 ;;
             esac
             ;;
         'restok generate')
@@ -703,7 +703,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --num-processes) kind=auto pending=1 ;;
                 --quantize) kind=int8 pending=1 ;;
                 --device) kind=devices pending=1 ;;
-                --dtype) kind='float32|bf16' pending=1 ;;
+                --dtype) kind='auto|float32|bf16' pending=1 ;;
             esac
             ;;
         'restok encode')
@@ -715,17 +715,17 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --max-member-bytes) kind=nothing pending=1 ;;
                 --batch-size) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
-                --dtype) kind='float32|bf16' pending=1 ;;
+                --dtype) kind='auto|float32|bf16' pending=1 ;;
             esac
             ;;
         'restok decode')
             case $2 in
                 --model) kind=models pending=1 ;;
                 --output | -o) kind=files pending=1 ;;
-                --tokens) kind=nothing pending=1 ;;
+                --num-codes) kind=nothing pending=1 ;;
                 --batch-size) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
-                --dtype) kind='float32|bf16' pending=1 ;;
+                --dtype) kind='auto|float32|bf16' pending=1 ;;
             esac
             ;;
         'restok evaluate')
@@ -741,7 +741,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --vgg-weights) kind=files pending=1 ;;
                 --timm-weights) kind=files pending=1 ;;
                 --model) kind=models pending=1 ;;
-                --tokens) kind=all pending=1 ;;
+                --num-codes) kind=all pending=1 ;;
                 --plot) kind=files pending=1 ;;
                 --fail-under) kind=limits pending=1 ;;
                 --compare) kind=files pending=2 ;;

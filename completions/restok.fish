@@ -9,6 +9,9 @@ function __restok_values --argument-names kind
         case 'auto'
             printf '%s\n' \
                 auto
+        case 'auto|float32|bf16'
+            printf '%s\n' \
+                auto float32 bf16
         case 'class names'
             printf '%s\n' \
                 imagenet
@@ -155,9 +158,6 @@ function __restok_values --argument-names kind
         case 'devices'
             printf '%s\n' \
                 auto cpu cuda mps
-        case 'float32|bf16'
-            printf '%s\n' \
-                float32 bf16
         case 'har presets'
             printf '%s\n' \
                 ar-l har-1b har-3b har-b har-l har-xl har-xxl har-xxxl sample sample-gpu tiny
@@ -172,15 +172,15 @@ function __restok_values --argument-names kind
                 'optimizer.weight_decay=' 'optimizer.max_grad_norm=' 'schedule.max_steps=' 'schedule.batch_size=' \
                 'schedule.micro_batch_size=' 'schedule.seed=' 'schedule.ema_decay=' 'schedule.log_every=' \
                 'schedule.preview_every=' 'schedule.validate_every=' 'schedule.save_every=' 'schedule.keep_checkpoints=' \
-                'schedule.keep_every=' 'compute.precision=' 'compute.compile=' 'compute.gradient_checkpointing=' \
-                'compute.sharding=' 'health.max_skipped_steps=' 'health.warn_data_wait='
+                'schedule.keep_every=' 'compute.precision=' 'compute.compile=' 'compute.memory=' 'compute.sharding=' \
+                'health.max_skipped_steps=' 'health.warn_data_wait='
         case 'int8'
             printf '%s\n' \
                 int8
         case 'limits'
             printf '%s\n' \
                 'gfid=' 'rfid=' 'fid=' 'sfid=' 'is=' 'precision=' 'recall=' 'kid=' 'psnr=' 'ssim=' 'ms-ssim=' 'lpips=' \
-                'mse=' 'codebook=' 'nll='
+                'mse=' 'codebook_usage=' 'codebook_entropy=' 'codebook_perplexity=' 'nll='
         case 'metric'
             printf '%s\n' \
                 gfid rfid fid sfid is precision recall kid psnr ssim ms-ssim lpips mse codebook nll all
@@ -229,7 +229,7 @@ function __restok_values --argument-names kind
                 'discriminator.optimizer.decay_steps=' 'discriminator.optimizer.beta1=' 'discriminator.optimizer.beta2=' \
                 'discriminator.optimizer.weight_decay=' 'discriminator.optimizer.max_grad_norm=' \
                 'nested_dropout.probability=' 'nested_dropout.min_tokens=' 'revival.every=' 'revival.until=' \
-                'compute.precision=' 'compute.compile=' 'compute.gradient_checkpointing=' 'health.max_skipped_steps=' \
+                'compute.precision=' 'compute.compile=' 'compute.memory=' 'health.max_skipped_steps=' \
                 'health.warn_data_wait=' 'health.warn_codebook_usage=' 'model.num_codes=' 'model.num_sequential_codes=' \
                 'model.num_classes=' 'model.width=' 'model.num_layers=' 'model.num_heads=' 'model.class_dropout=' \
                 'model.token_dropout=' 'model.residual_dropout=' 'model.ffn_dropout=' 'compute.sharding='
@@ -266,7 +266,7 @@ function __restok_values --argument-names kind
                 'discriminator.optimizer.decay_steps=' 'discriminator.optimizer.beta1=' 'discriminator.optimizer.beta2=' \
                 'discriminator.optimizer.weight_decay=' 'discriminator.optimizer.max_grad_norm=' \
                 'nested_dropout.probability=' 'nested_dropout.min_tokens=' 'revival.every=' 'revival.until=' \
-                'compute.precision=' 'compute.compile=' 'compute.gradient_checkpointing=' 'health.max_skipped_steps=' \
+                'compute.precision=' 'compute.compile=' 'compute.memory=' 'health.max_skipped_steps=' \
                 'health.warn_data_wait=' 'health.warn_codebook_usage='
         case 'tokenizer|har'
             printf '%s\n' \
@@ -311,7 +311,7 @@ function __restok_takes --argument-names path option
             'restok train-har --set' 'restok train-har --max-steps' 'restok train-har --batch-size' \
             'restok train-har --seed' 'restok train-har --init' 'restok train-har --stop-at' 'restok train-har --track' \
             'restok train-har --num-processes' 'restok train-har --device' 'restok reconstruct --model' \
-            'restok reconstruct --output' 'restok reconstruct -o' 'restok reconstruct --tokens' \
+            'restok reconstruct --output' 'restok reconstruct -o' 'restok reconstruct --num-codes' \
             'restok reconstruct --split' 'restok reconstruct --max-decoded-pixels' \
             'restok reconstruct --max-member-bytes' 'restok reconstruct --grid' 'restok reconstruct --ladder' \
             'restok reconstruct --batch-size' 'restok reconstruct --device' 'restok reconstruct --dtype' \
@@ -325,19 +325,19 @@ function __restok_takes --argument-names path option
             'restok encode --output' 'restok encode -o' 'restok encode --split' 'restok encode --max-decoded-pixels' \
             'restok encode --max-member-bytes' 'restok encode --batch-size' 'restok encode --device' \
             'restok encode --dtype' 'restok decode --model' 'restok decode --output' 'restok decode -o' \
-            'restok decode --tokens' 'restok decode --batch-size' 'restok decode --device' 'restok decode --dtype' \
+            'restok decode --num-codes' 'restok decode --batch-size' 'restok decode --device' 'restok decode --dtype' \
             'restok evaluate --metric' 'restok evaluate --reference' 'restok evaluate --split' 'restok evaluate --crop' \
             'restok evaluate --max-decoded-pixels' 'restok evaluate --max-member-bytes' 'restok evaluate --features' \
             'restok evaluate --inception-weights' 'restok evaluate --vgg-weights' 'restok evaluate --timm-weights' \
-            'restok evaluate --model' 'restok evaluate --tokens' 'restok evaluate --plot' 'restok evaluate --fail-under' \
-            'restok evaluate --make-reference' 'restok evaluate --output' 'restok evaluate -o' \
-            'restok evaluate --reference-pictures' 'restok evaluate --cache' 'restok evaluate --batch-size' \
-            'restok evaluate --num-processes' 'restok evaluate --device' 'restok curves --output' 'restok curves -o' \
-            'restok curves --metric' 'restok report --output' 'restok report -o' 'restok report --metrics' \
-            'restok demo --output' 'restok demo -o' 'restok models card --metrics' 'restok models card --licence' \
-            'restok models push --metrics' 'restok models push --licence' 'restok models push --revision' \
-            'restok config show --set' 'restok config show --kind' 'restok config diff --kind' \
-            'restok config validate --kind'
+            'restok evaluate --model' 'restok evaluate --num-codes' 'restok evaluate --plot' \
+            'restok evaluate --fail-under' 'restok evaluate --make-reference' 'restok evaluate --output' \
+            'restok evaluate -o' 'restok evaluate --reference-pictures' 'restok evaluate --cache' \
+            'restok evaluate --batch-size' 'restok evaluate --num-processes' 'restok evaluate --device' \
+            'restok curves --output' 'restok curves -o' 'restok curves --metric' 'restok report --output' \
+            'restok report -o' 'restok report --metrics' 'restok demo --output' 'restok demo -o' \
+            'restok models card --metrics' 'restok models card --licence' 'restok models push --metrics' \
+            'restok models push --licence' 'restok models push --revision' 'restok config show --set' \
+            'restok config show --kind' 'restok config diff --kind' 'restok config validate --kind'
             echo 1
         case \
             'restok evaluate --compare'
@@ -471,7 +471,7 @@ complete -c restok -n '__restok_at \'restok prepare codes\'' -l num-workers -r -
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l max-member-bytes -r -f -d 'Picture files, and files in tars, of more bytes than this are left out unread. …'
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
-complete -c restok -n '__restok_at \'restok prepare codes\'' -l dtype -r -f -a '(__restok_values \'float32|bf16\')' -d 'Precision of the model; bf16 is slow on most CPUs'
+complete -c restok -n '__restok_at \'restok prepare codes\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …'
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l overwrite -d 'Replace the codes that OUT already holds'
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l json -d 'Print one JSON object instead of OUT'
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l help -s h -d 'Show this message and exit'
@@ -537,7 +537,7 @@ complete -c restok -n '__restok_argument \'restok train-har\' 1 1' -f -a '(__res
 # restok reconstruct
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A tokenizer, or a generator with its tokenizer'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l output -s o -r -F -d 'A folder for PNG files, or - (a tar stream on stdout)'
-complete -c restok -n '__restok_at \'restok reconstruct\'' -l tokens -r -f -d 'Decode the first N codes only: coarser; several: each. Default: all'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l num-codes -r -f -d 'Decode the first N codes only: coarser; several: each. Default: all'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l split -r -f -a '(__restok_values \'validation|train\')' -d 'The split to take of a data set'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l no-crop -d 'Take pictures at their own size, which the model was not trained on'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l max-decoded-pixels -r -f -d 'Pictures of more pixels than this are left out, since they may fill all memory. …'
@@ -547,7 +547,7 @@ complete -c restok -n '__restok_at \'restok reconstruct\'' -l ladder -r -F -d 'T
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Pictures at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l overwrite -d 'Replace what the output folder already holds'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
-complete -c restok -n '__restok_at \'restok reconstruct\'' -l dtype -r -f -a '(__restok_values \'float32|bf16\')' -d 'Precision of the model; bf16 is slow on most CPUs'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l json -d 'Print one JSON object instead of the path'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l help -s h -d 'Show this message and exit'
 complete -c restok -n '__restok_argument \'restok reconstruct\' 1 999' -F -a '(__restok_values \'pictures\')'
@@ -581,7 +581,7 @@ complete -c restok -n '__restok_at \'restok generate\'' -l quantize -r -f -a '(_
 complete -c restok -n '__restok_at \'restok generate\'' -l resume -d 'Go on where this command stopped; a higher --count draws more beside what is there'
 complete -c restok -n '__restok_at \'restok generate\'' -l overwrite -d 'Replace what the output folder already holds'
 complete -c restok -n '__restok_at \'restok generate\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
-complete -c restok -n '__restok_at \'restok generate\'' -l dtype -r -f -a '(__restok_values \'float32|bf16\')' -d 'Precision of the model; bf16 is slow on most CPUs'
+complete -c restok -n '__restok_at \'restok generate\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …'
 complete -c restok -n '__restok_at \'restok generate\'' -l json -d 'Print one JSON object instead of the path'
 complete -c restok -n '__restok_at \'restok generate\'' -l help -s h -d 'Show this message and exit'
 
@@ -595,7 +595,7 @@ complete -c restok -n '__restok_at \'restok encode\'' -l max-member-bytes -r -f 
 complete -c restok -n '__restok_at \'restok encode\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Pictures at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok encode\'' -l overwrite -d 'Replace the output file where it is there already'
 complete -c restok -n '__restok_at \'restok encode\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
-complete -c restok -n '__restok_at \'restok encode\'' -l dtype -r -f -a '(__restok_values \'float32|bf16\')' -d 'Precision of the model; bf16 is slow on most CPUs'
+complete -c restok -n '__restok_at \'restok encode\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …'
 complete -c restok -n '__restok_at \'restok encode\'' -l json -d 'Print one JSON object instead of the path'
 complete -c restok -n '__restok_at \'restok encode\'' -l help -s h -d 'Show this message and exit'
 complete -c restok -n '__restok_argument \'restok encode\' 1 999' -F -a '(__restok_values \'pictures\')'
@@ -603,11 +603,11 @@ complete -c restok -n '__restok_argument \'restok encode\' 1 999' -F -a '(__rest
 # restok decode
 complete -c restok -n '__restok_at \'restok decode\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A tokenizer, or a generator with its tokenizer'
 complete -c restok -n '__restok_at \'restok decode\'' -l output -s o -r -F -d 'A folder, a .png for one picture, or - (a tar stream on stdout)'
-complete -c restok -n '__restok_at \'restok decode\'' -l tokens -r -f -d 'Decode the first N codes only: coarser. Default: all'
+complete -c restok -n '__restok_at \'restok decode\'' -l num-codes -r -f -d 'Decode the first N codes only: coarser. Default: all'
 complete -c restok -n '__restok_at \'restok decode\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Pictures at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok decode\'' -l overwrite -d 'Replace what the output folder already holds'
 complete -c restok -n '__restok_at \'restok decode\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
-complete -c restok -n '__restok_at \'restok decode\'' -l dtype -r -f -a '(__restok_values \'float32|bf16\')' -d 'Precision of the model; bf16 is slow on most CPUs'
+complete -c restok -n '__restok_at \'restok decode\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …'
 complete -c restok -n '__restok_at \'restok decode\'' -l json -d 'Print one JSON object instead of the path'
 complete -c restok -n '__restok_at \'restok decode\'' -l help -s h -d 'Show this message and exit'
 complete -c restok -n '__restok_argument \'restok decode\' 1 1' -F
@@ -623,10 +623,10 @@ complete -c restok -n '__restok_at \'restok evaluate\'' -l features -r -f -a '(_
 complete -c restok -n '__restok_at \'restok evaluate\'' -l inception-weights -r -F -d 'Inception\'s. Default: torch\'s cache, or download'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l vgg-weights -r -F -d 'VGG-16\'s, of lpips and vgg16'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l timm-weights -r -F -d 'Of dinov2, clip or timm:NAME'
-complete -c restok -n '__restok_at \'restok evaluate\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'The tokenizer that makes codes of pictures (codebook, --tokens); for nll the …'
-complete -c restok -n '__restok_at \'restok evaluate\'' -l tokens -r -f -a '(__restok_values \'all\')' -d 'Measure what the first N codes give back of SAMPLES, for each N; all: every level'
-complete -c restok -n '__restok_at \'restok evaluate\'' -l plot -r -F -d 'With --tokens: draw metric against tokens (PNG, PDF, SVG)'
-complete -c restok -n '__restok_at \'restok evaluate\'' -l fail-under -r -f -a '(__restok_values \'limits\')' -d 'Exit 4 where a metric is worse: below VALUE, or above it where lower is better (FID, …'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'The tokenizer that makes codes of pictures (codebook, --num-codes); for nll the …'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l num-codes -r -f -a '(__restok_values \'all\')' -d 'Measure what the first N codes give back of SAMPLES, for each N; all: every level'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l plot -r -F -d 'With --num-codes: draw metric against codes (PNG, PDF, SVG)'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l fail-under -r -f -a '(__restok_values \'limits\')' -d 'Exit 4 where a metric is worse: below VALUE, or above it where lower is better (gFID, …'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l compare -r -F -d 'Table two --json results; measures nothing'
 complete -c restok -n '__restok_value \'restok evaluate\' --compare' -F
 complete -c restok -n '__restok_at \'restok evaluate\'' -l make-reference -r -F -a '(__restok_values \'pictures\')' -d 'Make statistics of pictures for --reference instead; they go to -o'

@@ -15,6 +15,12 @@ $global:restokValues = @{
         )
         Paths = ''
     }
+    'auto|float32|bf16' = @{
+        Words = @(
+            'auto', 'float32', 'bf16'
+        )
+        Paths = ''
+    }
     'class names' = @{
         Words = @(
             'imagenet'
@@ -206,12 +212,6 @@ $global:restokValues = @{
         Words = @()
         Paths = 'files'
     }
-    'float32|bf16' = @{
-        Words = @(
-            'float32', 'bf16'
-        )
-        Paths = ''
-    }
     'folders' = @{
         Words = @()
         Paths = 'folders'
@@ -235,8 +235,7 @@ $global:restokValues = @{
             'schedule.batch_size=', 'schedule.micro_batch_size=', 'schedule.seed=', 'schedule.ema_decay=',
             'schedule.log_every=', 'schedule.preview_every=', 'schedule.validate_every=', 'schedule.save_every=',
             'schedule.keep_checkpoints=', 'schedule.keep_every=', 'compute.precision=', 'compute.compile=',
-            'compute.gradient_checkpointing=', 'compute.sharding=', 'health.max_skipped_steps=',
-            'health.warn_data_wait='
+            'compute.memory=', 'compute.sharding=', 'health.max_skipped_steps=', 'health.warn_data_wait='
         )
         Paths = ''
     }
@@ -249,7 +248,7 @@ $global:restokValues = @{
     'limits' = @{
         Words = @(
             'gfid=', 'rfid=', 'fid=', 'sfid=', 'is=', 'precision=', 'recall=', 'kid=', 'psnr=', 'ssim=', 'ms-ssim=',
-            'lpips=', 'mse=', 'codebook=', 'nll='
+            'lpips=', 'mse=', 'codebook_usage=', 'codebook_entropy=', 'codebook_perplexity=', 'nll='
         )
         Paths = ''
     }
@@ -323,7 +322,7 @@ $global:restokValues = @{
             'discriminator.optimizer.decay_steps=', 'discriminator.optimizer.beta1=', 'discriminator.optimizer.beta2=',
             'discriminator.optimizer.weight_decay=', 'discriminator.optimizer.max_grad_norm=',
             'nested_dropout.probability=', 'nested_dropout.min_tokens=', 'revival.every=', 'revival.until=',
-            'compute.precision=', 'compute.compile=', 'compute.gradient_checkpointing=', 'health.max_skipped_steps=',
+            'compute.precision=', 'compute.compile=', 'compute.memory=', 'health.max_skipped_steps=',
             'health.warn_data_wait=', 'health.warn_codebook_usage=', 'model.num_codes=', 'model.num_sequential_codes=',
             'model.num_classes=', 'model.width=', 'model.num_layers=', 'model.num_heads=', 'model.class_dropout=',
             'model.token_dropout=', 'model.residual_dropout=', 'model.ffn_dropout=', 'compute.sharding='
@@ -366,7 +365,7 @@ $global:restokValues = @{
             'discriminator.optimizer.decay_steps=', 'discriminator.optimizer.beta1=', 'discriminator.optimizer.beta2=',
             'discriminator.optimizer.weight_decay=', 'discriminator.optimizer.max_grad_norm=',
             'nested_dropout.probability=', 'nested_dropout.min_tokens=', 'revival.every=', 'revival.until=',
-            'compute.precision=', 'compute.compile=', 'compute.gradient_checkpointing=', 'health.max_skipped_steps=',
+            'compute.precision=', 'compute.compile=', 'compute.memory=', 'health.max_skipped_steps=',
             'health.warn_data_wait=', 'health.warn_codebook_usage='
         )
         Paths = ''
@@ -510,7 +509,7 @@ $global:restokCommands = @{
             '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Picture files, and files in tars, of more bytes than this are left out unread. …' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
-            '--dtype' = @{ Kind = 'float32|bf16'; Count = 1; Help = 'Precision of the model; bf16 is slow on most CPUs' }
+            '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the codes that OUT already holds' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of OUT' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -608,7 +607,7 @@ $global:restokCommands = @{
             '--model' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer, or a generator with its tokenizer' }
             '--output' = @{ Kind = 'files'; Count = 1; Help = 'A folder for PNG files, or - (a tar stream on stdout)' }
             '-o' = @{ Kind = 'files'; Count = 1; Help = 'A folder for PNG files, or - (a tar stream on stdout)' }
-            '--tokens' = @{ Kind = 'nothing'; Count = 1; Help = 'Decode the first N codes only: coarser; several: each. Default: all' }
+            '--num-codes' = @{ Kind = 'nothing'; Count = 1; Help = 'Decode the first N codes only: coarser; several: each. Default: all' }
             '--split' = @{ Kind = 'validation|train'; Count = 1; Help = 'The split to take of a data set' }
             '--no-crop' = @{ Kind = 'nothing'; Count = 0; Help = 'Take pictures at their own size, which the model was not trained on' }
             '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures of more pixels than this are left out, since they may fill all memory. …' }
@@ -618,7 +617,7 @@ $global:restokCommands = @{
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Pictures at a time; auto: what the device holds' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
-            '--dtype' = @{ Kind = 'float32|bf16'; Count = 1; Help = 'Precision of the model; bf16 is slow on most CPUs' }
+            '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -659,7 +658,7 @@ $global:restokCommands = @{
             '--resume' = @{ Kind = 'nothing'; Count = 0; Help = 'Go on where this command stopped; a higher --count draws more beside what is there' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
-            '--dtype' = @{ Kind = 'float32|bf16'; Count = 1; Help = 'Precision of the model; bf16 is slow on most CPUs' }
+            '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -681,7 +680,7 @@ $global:restokCommands = @{
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Pictures at a time; auto: what the device holds' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output file where it is there already' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
-            '--dtype' = @{ Kind = 'float32|bf16'; Count = 1; Help = 'Precision of the model; bf16 is slow on most CPUs' }
+            '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -696,11 +695,11 @@ $global:restokCommands = @{
             '--model' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer, or a generator with its tokenizer' }
             '--output' = @{ Kind = 'files'; Count = 1; Help = 'A folder, a .png for one picture, or - (a tar stream on stdout)' }
             '-o' = @{ Kind = 'files'; Count = 1; Help = 'A folder, a .png for one picture, or - (a tar stream on stdout)' }
-            '--tokens' = @{ Kind = 'nothing'; Count = 1; Help = 'Decode the first N codes only: coarser. Default: all' }
+            '--num-codes' = @{ Kind = 'nothing'; Count = 1; Help = 'Decode the first N codes only: coarser. Default: all' }
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Pictures at a time; auto: what the device holds' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
-            '--dtype' = @{ Kind = 'float32|bf16'; Count = 1; Help = 'Precision of the model; bf16 is slow on most CPUs' }
+            '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -722,10 +721,10 @@ $global:restokCommands = @{
             '--inception-weights' = @{ Kind = 'files'; Count = 1; Help = 'Inception''s. Default: torch''s cache, or download' }
             '--vgg-weights' = @{ Kind = 'files'; Count = 1; Help = 'VGG-16''s, of lpips and vgg16' }
             '--timm-weights' = @{ Kind = 'files'; Count = 1; Help = 'Of dinov2, clip or timm:NAME' }
-            '--model' = @{ Kind = 'models'; Count = 1; Help = 'The tokenizer that makes codes of pictures (codebook, --tokens); for nll the …' }
-            '--tokens' = @{ Kind = 'all'; Count = 1; Help = 'Measure what the first N codes give back of SAMPLES, for each N; all: every level' }
-            '--plot' = @{ Kind = 'files'; Count = 1; Help = 'With --tokens: draw metric against tokens (PNG, PDF, SVG)' }
-            '--fail-under' = @{ Kind = 'limits'; Count = 1; Help = 'Exit 4 where a metric is worse: below VALUE, or above it where lower is better (FID, …' }
+            '--model' = @{ Kind = 'models'; Count = 1; Help = 'The tokenizer that makes codes of pictures (codebook, --num-codes); for nll the …' }
+            '--num-codes' = @{ Kind = 'all'; Count = 1; Help = 'Measure what the first N codes give back of SAMPLES, for each N; all: every level' }
+            '--plot' = @{ Kind = 'files'; Count = 1; Help = 'With --num-codes: draw metric against codes (PNG, PDF, SVG)' }
+            '--fail-under' = @{ Kind = 'limits'; Count = 1; Help = 'Exit 4 where a metric is worse: below VALUE, or above it where lower is better (gFID, …' }
             '--compare' = @{ Kind = 'files'; Count = 2; Help = 'Table two --json results; measures nothing' }
             '--make-reference' = @{ Kind = 'pictures'; Count = 1; Help = 'Make statistics of pictures for --reference instead; they go to -o' }
             '--output' = @{ Kind = 'files'; Count = 1; Help = 'With --make-reference: an .npz, or a name for the cache' }

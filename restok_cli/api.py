@@ -166,7 +166,7 @@ class ImageTokenizer:
         """
         _check_number("batch_size", batch_size, least=1)
         rows = self._check_codes(codes)
-        place = self._module.quantizer.codebook.device
+        place = self._module.device
         parts = [decode_codes(self._module, part.to(place)).cpu() for part in rows.split(batch_size)]
         return DecodedImages(_to_array(torch.cat(parts)), rows)
 
@@ -218,9 +218,11 @@ class ImageGenerator:
 
         A class is a name, a number or a synset, `all` or `random`; None is all in turn. Image i depends on the model,
         `seed`, i, its class and the sampling: not on how many others are drawn, and on a CPU not on `batch_size`.
-        `num_steps` below all steps stop at a coarser level. `sampling` are the options of the class Sampling; those
-        that are left out come from `preset`: where that is None, `sample` for the model that comes with restok, and for
-        others none.
+        `num_steps` below all steps stop at a coarser level.
+
+        `sampling` says how codes are drawn: cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k,
+        top_p, as in the class Sampling. Those that are left out come from `preset`: where that is None, `sample` for
+        the model that comes with restok, and for others none.
 
         Raises UsageError for unknown classes and for numbers that are out of range or have no meaning together.
         """

@@ -112,10 +112,10 @@ def test_only_a_remedy_that_can_help_is_advised():
     values["schedule"]["micro_batch_size"] = 1
     said = remedies(HarRunConfig.parse(values, "test"))
     assert said == (
-        "a micro-batch is one picture already, set compute.gradient_checkpointing=true or compute.sharding=fsdp over "
-        "several processes, or take a smaller model"
+        "a micro-batch is one picture already, set compute.memory=small or compute.sharding=fsdp over several "
+        "processes, or take a smaller model"
     )
-    values["compute"] |= {"gradient_checkpointing": True, "sharding": "fsdp"}
+    values["compute"] |= {"memory": "small", "sharding": "fsdp"}
     assert remedies(HarRunConfig.parse(values, "test")) == (
         "a micro-batch is one picture already: take a smaller model"
     )

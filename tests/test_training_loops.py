@@ -141,10 +141,11 @@ def test_latents_that_are_not_finite_revive_nothing():
     assert quantizer.codebook.isfinite().all()
 
 
-def test_recomputing_activations_changes_nothing(restok, tmp_path):
+@pytest.mark.parametrize("memory", ["memory=balanced", "memory=small", "gradient_checkpointing=true"])
+def test_recomputing_activations_changes_nothing(restok, tmp_path, memory):
     small = ("--stop-at", 2)
     assert restok(*TOKENIZER, *small, "-o", tmp_path / "kept").code == 0
-    recompute = ("--set", "compute.gradient_checkpointing=true")
+    recompute = ("--set", f"compute.{memory}")
     assert restok(*TOKENIZER, *small, *recompute, "-o", tmp_path / "recomputed").code == 0
     assert equal(state(tmp_path / "kept", 2)["model"], state(tmp_path / "recomputed", 2)["model"])
 

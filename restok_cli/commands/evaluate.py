@@ -204,7 +204,7 @@ def evaluate(
         note(f"{samples} was drawn by the model that comes with restok: compared with the emoji it was trained on")
     kept = None if no_cache else _open_cache(cache)
     networks = Networks(features, inception_weights, vgg_weights, timm_weights, kept, batch_size)
-    if make_reference is not None:
+    if make_reference is not None and output is not None:
         _make_reference(request, networks, torch_device, output, reference_pictures, overwrite)
     else:
         _measure(request, networks, torch_device, limits, plot, as_json)
@@ -301,7 +301,7 @@ def print_evaluation(evaluation: "Evaluation", reference: str, plot: Path | None
     from restok_cli.metrics import protocol
 
     measurements, curve = evaluation.measurements, evaluation.curve
-    if plot is not None:
+    if plot is not None and curve is not None:
         from restok_cli.evaluation.plot import draw_curve
 
         draw_curve(curve, plot)

@@ -165,7 +165,8 @@ Check = Annotated[
 
 def is_given(context: typer.Context, option: str) -> bool:
     """Whether the command line names the option, rather than leaving it at its default."""
-    return context.get_parameter_source(option).name == "COMMANDLINE"
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def check_resume(resume: bool, overwrite: bool) -> None:

@@ -1,7 +1,7 @@
 """The common part of train-tokenizer and train-har: how a run begins, and that a preflight goes before it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 from restok_cli.commands.options import check_resume
 from restok_cli.console import keep_line, note
@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from restok_cli.model.har import Har
+    from restok_cli.model.tokenizer import Tokenizer
     from restok_cli.planning.preflight import Train
-    from restok_cli.pretrained.folder import ModelFolder
+    from restok_cli.pretrained.folder import HarFolder, ModelFolder, TokenizerFolder
     from restok_cli.settings.training import RunConfig
 
 
@@ -54,6 +56,14 @@ def check_folder(launch: Launch, *sources: Path | None) -> None:
         check_new_run(launch.output, launch.overwrite)
 
 
+@overload
+def first_weights(
+    given: "TokenizerFolder | None", launch: Launch, module: "type[Tokenizer]", config: "RunConfig"
+) -> "Tokenizer | None": ...
+@overload
+def first_weights(
+    given: "HarFolder | None", launch: Launch, module: "type[Har]", config: "RunConfig"
+) -> "Har | None": ...
 def first_weights(
     given: "ModelFolder | None", launch: Launch, module: "type[nn.Module]", config: "RunConfig"
 ) -> "nn.Module | None":

@@ -93,7 +93,7 @@ def train_har(
     source = open_source(data, folder, frozen, torch_device, allow_pipe, stated.data.max_member_bytes)
     given = open_har(init) if init is not None else None
     facts = har_facts(tokenizer, folder.config, data, len(source.class_names))
-    run_config = complete_config(told, init=given and (init, given.config), facts=facts)
+    run_config = complete_config(told, init=(init, given.config) if init and given else None, facts=facts)
     check_folder(launch, tokenizer, init)
     check_memory(Har, run_config, torch_device)
     connect(torch_device)  # after which the first process may write there
@@ -101,5 +101,5 @@ def train_har(
     train = partial(
         train_loop, source=source, tokenizer_folder=folder, tokenizer=frozen, device=torch_device, init=start
     )
-    origin = model_name(init, given) if start is not None else None
+    origin = model_name(init, given) if init and given and start is not None else None
     carry_out(train, run_config, launch, torch_device, origin, told.rescaling)

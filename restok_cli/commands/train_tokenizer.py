@@ -1,6 +1,7 @@
 """`restok train-tokenizer`: pictures to a tokenizer."""
 
 from functools import partial
+from typing import TYPE_CHECKING, cast
 
 from restok_cli.commands.options import (
     AllowPipe,
@@ -24,6 +25,9 @@ from restok_cli.commands.options import (
 )
 from restok_cli.commands.runs import Launch, carry_out, check_folder, check_launch, check_stop_at, first_weights
 from restok_cli.processes import connect, local_device, run_in_processes
+
+if TYPE_CHECKING:
+    from restok_cli.settings.training import TokenizerRunConfig
 
 
 def train_tokenizer(
@@ -82,7 +86,8 @@ def train_tokenizer(
     dataset = open_dataset(data, allow_pipe, stated.data.max_member_bytes)
     dataset.split("train")
     given = open_tokenizer(init) if init is not None else None
-    run_config = complete_config(told, init=given and (init, given.config), teacher_width=teacher_width)
+    source = (init, given.config) if init and given else None
+    run_config = cast("TokenizerRunConfig", complete_config(told, init=source, teacher_width=teacher_width))
     torch_device = local_device(open_device(device))
     check_folder(launch, init)
     check_memory(Tokenizer, run_config, torch_device)
@@ -90,5 +95,5 @@ def train_tokenizer(
     start = first_weights(given, launch, Tokenizer, run_config)
     losses = open_tokenizer_losses(run_config, torch_device)
     train = partial(train_loop, data=dataset, losses=losses, device=torch_device, init=start)
-    origin = model_name(init, given) if start is not None else None
+    origin = model_name(init, given) if init and given and start is not None else None
     carry_out(train, run_config, launch, torch_device, origin, told.rescaling)

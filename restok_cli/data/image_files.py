@@ -7,13 +7,17 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from restok_cli.console import no_warnings
 from restok_cli.errors import PictureError, RestokError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
+
+if TYPE_CHECKING:
+    from PIL.TiffImagePlugin import TiffImageFile
 
 IMAGE_SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm"),
@@ -93,7 +97,7 @@ def check_size(num_bytes: int, name: str, max_bytes: int) -> None:
 
 
 @contextmanager
-def open_image(data: bytes, name: str, max_pixels: int | None = MAX_DECODED_PIXELS) -> Iterator[Image.Image]:
+def open_image(data: bytes, name: str, max_pixels: int | None = MAX_DECODED_PIXELS) -> Iterator[ImageFile.ImageFile]:
     """The picture in the bytes of a file called `name`, to be loaded while this is open.
 
     Whatever a decoder raises meanwhile, but for lack of memory, becomes a PictureError naming `name`. Pillow's warnings
@@ -159,7 +163,9 @@ def split_png(data: bytes) -> tuple[bytes, bytes]:
     """
     if not data.startswith(PNG_START):
         return data, b""
-    pixels, metadata, start, chunks = [PNG_START], [], len(PNG_START), memoryview(data)  # whose pieces are no copies
+    pixels: list[bytes | memoryview] = [PNG_START]
+    metadata: list[bytes | memoryview] = []
+    start, chunks = len(PNG_START), memoryview(data)  # whose pieces are no copies
     while start < len(data):
         kind, end = data[start + 4 : start + 8], start + 12 + int.from_bytes(data[start : start + 4], "big")
         if kind == b"IEND":
@@ -174,8 +180,9 @@ def split_png(data: bytes) -> tuple[bytes, bytes]:
 def _correct(image: Image.Image, data: bytes) -> None:
     """Refuse or set right what Pillow opens but does not tell as the file means it."""
     if image.format == "TIFF":
-        raw = data[8:10] == b"CR" or DNG_VERSION in image.tag_v2
-        if raw or image.tag_v2.get(SUBFILE_TYPE, 0) & THUMBNAIL:
+        tags = cast("TiffImageFile", image).tag_v2
+        raw = data[8:10] == b"CR" or DNG_VERSION in tags
+        if raw or tags.get(SUBFILE_TYPE, 0) & THUMBNAIL:
             raise ValueError("a camera's raw file, of which only a preview could be read; develop it first")
     elif image.format == "PNG" and "transparency" in image.info and image.mode in ("L", "RGB"):
         depth = data[PNG_DEPTH]
@@ -217,8 +224,9 @@ def _high_byte(image: Image.Image, strip: Image.Image) -> Image.Image:
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"its values reach from {values.min()} to {values.max()}; save it with 8 or 16 bits per pixel")
     if image.format == "TIFF":  # which Pillow hands out as they are, scanners' 12 bits and negatives too
-        bits = min(image.tag_v2[BITS_PER_SAMPLE][0], bits)
-        if image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        tags = cast("TiffImageFile", image).tag_v2
+        bits = min(tags[BITS_PER_SAMPLE][0], bits)
+        if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
             values = 2**bits - 1 - values
     gray = (values >> (bits - 8)).astype(np.uint8)
     if "transparency" in image.info:

@@ -79,7 +79,7 @@ def encode_dataset(
     return CodesSummary(manifest, counts, sum(map(len, splits.values())) - sum(counts.values()))
 
 
-def _make_plan(dataset: Dataset, tokenizer: TokenizerFolder, views: str, dtype: str) -> CodePlan:
+def _make_plan(dataset: Dataset, tokenizer: TokenizerFolder, views: Views, dtype: str) -> CodePlan:
     """Settings that decide every code."""
     return CodePlan(
         data_name=dataset.name,

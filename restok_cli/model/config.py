@@ -71,6 +71,16 @@ class Config(BaseModel):
         return value
 
     @classmethod
+    def with_present_keys(cls, values: dict) -> dict:
+        """Values as stated, those of keys that were replaced since under the keys of today."""
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former_keys(cls, values: Any) -> Any:
+        return cls.with_present_keys(values) if isinstance(values, dict) else values
+
+    @classmethod
     def parse(cls, values: dict, source: str) -> Self:
         """Check `values` (read from `source`, which is named in the message).
 

@@ -1,6 +1,6 @@
 """Drawing codes from a HAR or AR generator, with classifier-free guidance (docs/algorithm.md section 3, sampling).
 
-It knows no codebook and keeps nothing: randomness comes in as an argument, one uniform number per code, so that a
+It knows no codebook and keeps nothing: randomness comes in as an argument, one uniform number per code, so that an
 image's codes depend on its own numbers alone.
 """
 
@@ -35,9 +35,9 @@ def draw(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:
 
 
 def pick(logits: Tensor, uniforms: Tensor, top_p: float = math.inf) -> Tensor:
-    """Places (B, T) in logits (B, T, V): the first that the share `uniforms` (B, T) of the mass does not reach past.
+    """The first places (B, T) in logits (B, T, V) at which the cumulative probability exceeds `uniforms` · mass.
 
-    The mass is that of the shortest prefix which holds `top_p`, or of all where they hold less.
+    The mass is that of the shortest prefix that reaches `top_p`, or of all where none does.
     """
     cumulative = logits.softmax(-1).cumsum(-1)
     last = (cumulative < cumulative[..., -1:].clamp(max=top_p)).sum(-1, keepdim=True)  # never one of probability 0

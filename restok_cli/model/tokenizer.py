@@ -7,7 +7,8 @@ It knows no classes. Letters in the comments at line ends: B batch, C width, D c
 L latent tokens, K levels, (h, w) the grid of image tokens.
 """
 
-from typing import NamedTuple, Self
+from collections.abc import Iterable
+from typing import NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -110,7 +111,7 @@ class Encoder(nn.Module):
         tokens = self.norm_in(torch.cat([image_tokens, latent_tokens], dim=1))  # (B, N + L, C)
 
         stage, num_coarsest = 0, image_tokens.shape[1]
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(cast(Iterable[Block], self.blocks)):
             if i not in self.merging_blocks:
                 tokens = block(tokens, *self.tables(stage))
                 continue
@@ -207,6 +208,9 @@ class Decoder(nn.Module):
 
 class Tokenizer(nn.Module):
     """Images to codes and back. `forward` is `decode` of `encode`."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()

@@ -91,8 +91,8 @@ def remedies(config: RunConfig) -> str:
     found = []
     if size > 1:
         found.append(f"schedule.micro_batch_size below {size} (the batch of a step stays the same)")
-    if not compute.gradient_checkpointing:
-        found.append("compute.gradient_checkpointing=true")
+    if compute.memory != "small":
+        found.append("compute.memory=small")
     if getattr(compute, "sharding", "fsdp") == "none":
         found.append("compute.sharding=fsdp over several processes")
     one = f"a micro-batch is one picture already{', ' if found else ': '}" if size == 1 else ""

@@ -39,7 +39,7 @@ class Train(Protocol):
     """One of the two training loops, with all it needs beside config and folder."""
 
     def __call__(
-        self, config: RunConfig, run: RunFolder, *, stop_at: int | None = None, validation_batches: int | None = None
+        self, config: Any, run: RunFolder, *, stop_at: int | None = None, validation_batches: int | None = None
     ) -> Path: ...
 
 

@@ -20,7 +20,7 @@ MAY_CHANGE = {
     "schedule.keep_every",
     "schedule.initial_convolutions",
     "compute.compile",
-    "compute.gradient_checkpointing",
+    "compute.memory",
     "compute.sharding",
     "health.max_skipped_steps",
     "health.warn_data_wait",

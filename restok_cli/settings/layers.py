@@ -298,7 +298,7 @@ def _checked(root: type[Config], config: type[Config], values: dict, layer: Laye
     Raises UsageError for a key that does not exist, and for a section that is none.
     """
     result = {}
-    for name, value in values.items():
+    for name, value in config.with_present_keys(values).items():
         key = prefix + name
         if name not in config.model_fields:
             elsewhere = (known for known in known_keys(root) if known.rpartition(".")[2] == name)

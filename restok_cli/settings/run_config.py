@@ -98,14 +98,14 @@ def har_facts(tokenizer: Path, config: TokenizerConfig, data: str, num_classes: 
     return Layer("facts", {"model": facts}, places)
 
 
-def with_alignment_dims(config: TokenizerRunConfig, teacher_width: Callable[[str], int]) -> TokenizerRunConfig:
+def with_alignment_dims(config: TokenizerRunConfig, teacher_width: Callable[[str], int] | None) -> TokenizerRunConfig:
     """The config, its model with projections to the teacher's width where the run aligns, and only there.
 
     Others, such as those of a model that it starts from, would never be trained. Raises UsageError where the model
     states another width than the teacher has.
     """
     alignment, dims = config.alignment, {}
-    width = teacher_width(alignment.teacher) if alignment.is_used else None
+    width = teacher_width(alignment.teacher) if alignment.is_used and teacher_width else None
     for name, weight in (
         ("encoder_alignment_dim", alignment.encoder_weight),
         ("decoder_alignment_dim", alignment.decoder_weight),

@@ -175,11 +175,27 @@ class ComputeConfig(Config):
 
     precision: Literal["float32", "bf16", "fp16"] = "bf16"
     """Of the forward pass; weights and optimizer stay float32."""
-    compile: Literal["auto", True, False] = "auto"
-    """Compile blocks and frozen networks by torch.compile, which takes time at the start; auto: on a GPU where the
+    compile: Literal["auto", True, False] = False
+    """Compile blocks and frozen networks by torch.compile, which takes minutes at the start; auto: on a GPU where the
     compiler works."""
-    gradient_checkpointing: bool = False
-    """Compute activations twice instead of keeping them: less memory, slower."""
+    memory: Literal["auto", "fast", "balanced", "small"] = "auto"
+    """What is kept for the backward pass. fast: all; balanced: products, attention and convolutions, and the rest is
+    computed again; small: of transformer blocks only what enters them; auto: balanced on a GPU, else fast."""
+
+    @classmethod
+    def with_present_keys(cls, values: dict) -> dict:
+        """Once there was gradient_checkpointing, true for `small`."""
+        former = values.get("gradient_checkpointing")
+        if not isinstance(former, bool) or "memory" in values:  # then it is an unknown key
+            return values
+        others = {key: value for key, value in values.items() if key != "gradient_checkpointing"}
+        return others | ({"memory": "small"} if former else {})
+
+    def memory_on(self, device_type: str) -> Literal["fast", "balanced", "small"]:
+        """`memory`, decided."""
+        if self.memory != "auto":
+            return self.memory
+        return "balanced" if device_type == "cuda" else "fast"
 
 
 class HarComputeConfig(ComputeConfig):

@@ -5,6 +5,7 @@ the compiler makes, so that it takes seconds for a model of any depth, and Distr
 gradients of one block while those of the next are computed.
 """
 
+import logging
 from collections.abc import Iterable
 from typing import Literal
 
@@ -67,6 +68,8 @@ def _compile(modules: Iterable[nn.Module], methods: Iterable[str] = ("forward",)
     config = torch._dynamo.config  # there is no other way to say it
     config.cache_size_limit = max(config.cache_size_limit, MOST_KINDS)
     config.optimize_ddp = False  # for whole models, which it cuts into parts
+    # warns of operations in place between what is computed again, of which there are none (tests/test_compiling.py)
+    logging.getLogger("torch._higher_order_ops.wrap").setLevel(logging.ERROR)
     for module in modules:
         for method in methods:
             setattr(module, method, torch.compile(getattr(module, method), dynamic=False))

@@ -99,10 +99,9 @@ def train_har(
     tokenizer_folder = keep_tokenizer(tokenizer_folder, run)
     state = HarState(config, device, init)
     first_step = run.take_up(state, device, source.fingerprint, stop_at)
+    recompute_activations(state.har, config.compute.memory_on(device.type))
     if is_wanted(config.compute.compile, device):
         compile_model(state.har)
-    if config.compute.gradient_checkpointing:
-        recompute_activations(state.har)
     in_training = state.har if is_sharded(state.har) else copy_to_all(state.har)
     size, _ = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
     batch_iterator = source.training(config, size, first_step)

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import zip_longest
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -62,7 +62,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 def put_to_rest(model: nn.Module) -> None:
     """After forward passes without a backward pass: let go of what the root of a sharded model still holds whole."""
-    if is_sharded(model):
+    if isinstance(model, FSDPModule):
         model.reshard()
 
 
@@ -72,7 +72,7 @@ def sync_gradients(model: nn.Module, wanted: bool) -> Iterator[None]:
     if isinstance(model, DistributedDataParallel) and not wanted:
         with model.no_sync():
             yield
-    elif is_sharded(model):
+    elif isinstance(model, FSDPModule):
         model.set_requires_gradient_sync(wanted)
         yield
     else:
@@ -81,7 +81,8 @@ def sync_gradients(model: nn.Module, wanted: bool) -> Iterator[None]:
 
 def whole_state(model: nn.Module) -> dict[str, Tensor]:
     """The state dict of the model, put together from its shards if need be. All processes must call it."""
-    return get_model_state_dict(model, options=WHOLE) if is_sharded(model) else model.state_dict()
+    state = get_model_state_dict(model, options=WHOLE) if is_sharded(model) else model.state_dict()
+    return cast(dict[str, Tensor], state)
 
 
 def whole_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -95,7 +96,7 @@ def whole_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) ->
 def load_whole_state(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Load what `whole_state` gave, in this or another number of processes."""
     if is_sharded(model):
-        set_model_state_dict(model, state, options=FROM_ONE)
+        set_model_state_dict(model, {**state}, options=FROM_ONE)
     else:
         model.load_state_dict(state)
 

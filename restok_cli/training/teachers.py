@@ -66,4 +66,5 @@ def open_teacher(config: AlignmentConfig, grid: tuple[int, int], device: torch.d
 
 def teacher_width(name: str) -> int:
     """The channels of the features that the teacher of that name gives; no weights are needed."""
-    return build(name, "alignment.teacher").num_features
+    network: Any = build(name, "alignment.teacher")
+    return network.num_features

@@ -116,13 +116,12 @@ def train_tokenizer(
     schedule = config.schedule
     state = TokenizerState(config, device, init)
     first_step = run.take_up(state, device, data.fingerprint, stop_at)
+    recompute_activations(state.tokenizer, config.compute.memory_on(device.type))
     if is_wanted(config.compute.compile, device):
         compile_model(state.tokenizer)
         compile_losses(losses)
         if state.adversary:
             compile_discriminator(state.adversary.network)
-    if config.compute.gradient_checkpointing:
-        recompute_activations(state.tokenizer)
     in_training = copy_to_all(state.tokenizer)
     size, _ = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
     batch_iterator = batches(

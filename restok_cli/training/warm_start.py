@@ -1,18 +1,31 @@
 """How a model enters training: fresh or from another's weights, with or without keeping all activations."""
 
 from functools import partial
+from typing import Literal
 
+import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from restok_cli.console import note
 from restok_cli.errors import UsageError
 from restok_cli.model.har import Har, HarBlock
 from restok_cli.model.layers import Block
+from restok_cli.model.pixel_codec import ResidualBlock
 from restok_cli.model.tokenizer import Tokenizer
 
 # What training alone needs, or depends on the classes of the data: fresh where the other model has none that fits.
 MAY_BE_FRESH = ("encoder_alignment.", "decoder_alignment.", "decoder.alignment_query", "class_embedding.")
+
+# What takes long to compute, by its names in PyTorch.
+KEPT = [
+    getattr(torch.ops.aten, name).default
+    for name in (
+        *("mm", "addmm", "bmm", "convolution", "_scaled_dot_product_cudnn_attention"),
+        *("_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention"),
+        "_scaled_dot_product_flash_attention_for_cpu",
+    )
+]
 
 
 def reset_convolutions(tokenizer: Tokenizer) -> None:
@@ -64,9 +77,24 @@ def take_weights(model: nn.Module, source: nn.Module) -> None:
         note(f"--init: starting fresh: {', '.join(fresh)}")
 
 
-def recompute_activations(model: Tokenizer | Har) -> None:
-    """Keep only what enters each half of a block, or each block of a generator, and compute the rest again in the
-    backward pass (gradient checkpointing)."""
+def recompute_activations(model: Tokenizer | Har, memory: Literal["fast", "balanced", "small"]) -> None:
+    """Keep less for the backward pass than "fast", which keeps all, and compute the rest again there, in place.
+
+    "balanced" keeps what takes long to compute: products and attention of transformer blocks, and convolutions. "small"
+    keeps of a transformer block only what enters it (of a tokenizer's, what enters either half). What is computed
+    stays the same.
+    """
+    if memory == "fast":
+        return
+    again = partial(checkpoint, use_reentrant=False)
+    but_for_kept = partial(again, context_fn=partial(create_selective_checkpoint_contexts, KEPT))
+    in_blocks = but_for_kept if memory == "balanced" else again
+    ways = {
+        Block: (in_blocks, "attend", "feed"),
+        HarBlock: (in_blocks, "forward"),
+        ResidualBlock: (but_for_kept, "forward"),
+    }
     for module in model.modules():
-        for method in {Block: ("attend", "feed"), HarBlock: ("forward",)}.get(type(module), ()):
-            setattr(module, method, partial(checkpoint, getattr(module, method), use_reentrant=False))
+        way, *methods = ways.get(type(module), (None,))
+        for method in methods:
+            setattr(module, method, partial(way, getattr(module, method)))

@@ -236,7 +236,7 @@ def attention_rates(bench: Bench) -> None:
 class Step:
     """The whole recipe of restok-l-128 on random pictures: every call is a step of the real loop."""
 
-    def __init__(self, bench: Bench, batch_size: int, compiled: bool = False, checkpointing: bool = False):
+    def __init__(self, bench: Bench, batch_size: int, compiled: bool = False, memory: str = "fast"):
         preset = read_preset("tokenizer", "tiny" if bench.smoke else "restok-l-128")
         judge = {"kind": "patch"} if bench.smoke else {"weights": "random"}
         changes = {
@@ -253,13 +253,12 @@ class Step:
         alignment = self.config.alignment
         teacher = open_teacher(alignment, self.config.model.grid, bench.device) if alignment.is_used else None
         self.losses = TokenizerLosses(self.config, random_lpips(bench.device), teacher)
+        recompute_activations(self.state.tokenizer, memory)
         if compiled:
             with patch.object(torch, "compile", functools.partial(torch.compile, backend=bench.compiler)):
                 compile_model(self.state.tokenizer)
                 compile_losses(self.losses)
                 compile_discriminator(self.state.adversary.network)
-        if checkpointing:
-            recompute_activations(self.state.tokenizer)
         images = torch.randint(0, 256, (batch_size, 3, *self.config.model.image_size), dtype=torch.uint8)
         self.batches = iter(lambda: Batch(images, None), None)
         self.batch_size, self.done = batch_size, 0
@@ -279,7 +278,7 @@ def random_lpips(device: torch.device) -> Lpips:
     return lpips.to(device, memory_format=torch.channels_last)
 
 
-def measure_step(bench: Bench, name: str, batch_size: int, predicted: str, **choices: bool) -> None:
+def measure_step(bench: Bench, name: str, batch_size: int, predicted: str, **choices: object) -> None:
     """Memory and time of a step, once it is warm. A step that waits for the device is said: none should."""
     bench.empty()
     begun = time.monotonic()
@@ -310,32 +309,6 @@ def step(bench: Bench) -> None:
     """Without a compiler: whether counting on fake tensors can be trusted."""
     measure_step(bench, "8 images", 8, "36 GiB")
     measure_step(bench, "16 images", 16, "59 GiB, 578 ms")  # as the remedies were measured before they were built in
-
-
-@section(seconds=90)
-def compiled(bench: Bench) -> None:
-    """As restok trains on a GPU: blocks and frozen networks compiled one by one."""
-    measure_step(bench, "compiled, 16 images", 16, "47 GiB, 265 ms", compiled=True)
-    profile_step(bench)
-    if bench.left > 60:
-        name = "compiled, activations computed again, 32 images"
-        measure_step(bench, name, 32, "35 GiB", compiled=True, checkpointing=True)
-
-
-def profile_step(bench: Bench) -> None:
-    """How long the kernels of a compiled step run, and how many there are: the host starts them one by one."""
-    warm = Step(bench, 2 if bench.smoke else 16, compiled=True)
-    warm()
-    activity = torch.profiler.ProfilerActivity
-    with torch.profiler.profile(activities=[activity.CPU if bench.smoke else activity.CUDA]) as profile:
-        warm()
-        bench.synchronize()
-    kernels = sorted(profile.key_averages(), key=lambda event: -event.self_device_time_total)
-    busy, count = sum(k.self_device_time_total for k in kernels) / 1e3, sum(k.count for k in kernels)
-    bench.note("kernels of a compiled step, 16 images: ms, calls", (round(busy, 1), count), "265 ms")
-    for kernel in kernels[:12]:
-        value = round(kernel.self_device_time_total / 1e3, 2), kernel.count
-        bench.note(f"kernel {kernel.key[:60].replace('|', '/')}: ms, calls", value)
 
 
 # --- drawing, decoding, measuring -------------------------------------------------------------------------------------
@@ -450,6 +423,39 @@ def inception(bench: Bench) -> None:
             with tf32(with_tf32):
                 durations.append(round(bench.milliseconds(lambda images=images: network(images), 5), 2))
         bench.note(f"Inception, {len(images)} images: ms in float32, in TF32", tuple(durations), predicted)
+
+
+# --- the training step, compiled -----------------------------------------------------------------------------------
+
+
+@section(seconds=240)
+def compiled(bench: Bench) -> None:
+    """Blocks and frozen networks compiled one by one, which takes minutes: so this comes last."""
+    measure_step(bench, "compiled, 16 images", 16, "35.2 GiB", compiled=True, memory="balanced")
+    profile_step(bench)
+    for name, batch_size, memory, predicted in (
+        ("compiled, 32 images", 32, "balanced", "58.0 GiB"),
+        ("compiled, memory fast, 16 images", 16, "fast", "47 GiB, 265 ms"),
+        ("compiled, memory small, 32 images", 32, "small", "39.0 GiB"),
+    ):
+        if bench.left > 60:
+            measure_step(bench, name, batch_size, predicted, compiled=True, memory=memory)
+
+
+def profile_step(bench: Bench) -> None:
+    """How long the kernels of a compiled step run, and how many there are: the host starts them one by one."""
+    warm = Step(bench, 2 if bench.smoke else 16, compiled=True, memory="balanced")
+    warm()
+    activity = torch.profiler.ProfilerActivity
+    with torch.profiler.profile(activities=[activity.CPU if bench.smoke else activity.CUDA]) as profile:
+        warm()
+        bench.synchronize()
+    kernels = sorted(profile.key_averages(), key=lambda event: -event.self_device_time_total)
+    busy, count = sum(k.self_device_time_total for k in kernels) / 1e3, sum(k.count for k in kernels)
+    bench.note("kernels of a compiled step, 16 images: ms, calls", (round(busy, 1), count), "265 ms")
+    for kernel in kernels[:12]:
+        value = round(kernel.self_device_time_total / 1e3, 2), kernel.count
+        bench.note(f"kernel {kernel.key[:60].replace('|', '/')}: ms, calls", value)
 
 
 def short(dtype: torch.dtype) -> str:

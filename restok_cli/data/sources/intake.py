@@ -7,7 +7,7 @@ import math
 from io import BytesIO
 from typing import Literal, NamedTuple
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from restok_cli.data.image_files import PNG_DEPTH, open_image, read_image, split_png
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
@@ -90,10 +90,11 @@ def _is_readable(png: bytes) -> bool:
     return True
 
 
-def _check(image: Image.Image, data: bytes, file: str, rules: Rules) -> None:
+def _check(image: ImageFile.ImageFile, data: bytes, file: str, rules: Rules) -> None:
     """Raises an error of whatever kind where the picture is broken as far as the check can see."""
     if image.format == "JPEG":
-        if data.rfind(END_OF_JPEG, image.fp.tell()) < 0:  # the stream stands where picture data begin
+        start = image.fp.tell() if image.fp else 0  # the stream stands where picture data begin
+        if data.rfind(END_OF_JPEG, start) < 0:
             raise ValueError("the file is cut short")
     elif image.format == "WEBP":
         if int.from_bytes(data[4:8], "little") + 8 > len(data):  # it tells its size
