@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Annotated, Any, cast
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from restok_cli.commands import (
     config,
@@ -60,9 +60,10 @@ class Command(TyperCommand):
     """A command that knows from its own options what may be done in several processes, and about lack of memory."""
 
     def make_parser(self, context: typer.Context) -> Any:
-        parser = super().make_parser(context)
+        parser = cast(Any, super().make_parser(context))  # Click's, whose place is private
         for parameter in self.get_params(context):
-            if former := FORMER_NAMES.get(parameter.name or ""):
+            former = FORMER_NAMES.get(parameter.name or "")
+            if former and isinstance(parameter, TyperOption):
                 parser.add_option(parameter, [former], dest=parameter.name)
         return parser
 

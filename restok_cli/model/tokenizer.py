@@ -233,7 +233,7 @@ class Tokenizer(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.mean.device
+        return self.quantizer.codebook.device
 
     def for_size(self, height: int, width: int) -> Self:
         """A tokenizer with these weights, shared, for images of another size: no weight belongs to a position.

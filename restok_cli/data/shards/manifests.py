@@ -3,7 +3,6 @@
 import json
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -64,7 +63,7 @@ class InSplits(ABC, Generic[OneSplit]):
     """The common part of a data set and of its codes: classes, and splits by name."""
 
     title: str  # for messages: "data set emoji"
-    class_names: Sequence[str]  # none where there are no classes
+    class_names: list[str]  # none where there are no classes
     splits: list[str]
 
     @property
