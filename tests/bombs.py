@@ -142,7 +142,7 @@ def readers(folder: Path) -> dict[str, Callable[[], object]]:
     from restok_cli.data.sources.texts import read_names
     from restok_cli.data.streams import read_stream
     from restok_cli.errors import PictureError
-    from restok_cli.metrics.image_sets import open_images
+    from restok_cli.metrics.image_sources import open_images
     from restok_cli.metrics.reference import read_statistics
     from restok_cli.settings.yaml_file import read_yaml
 

@@ -20,7 +20,7 @@ from restok_cli.data.image_files import HEAD_BYTES, looks_like_picture, open_ima
 from restok_cli.data.inputs import find_inputs
 from restok_cli.data.sources.intake import Rules, check_picture, take_in
 from restok_cli.errors import Interrupted, PictureError
-from restok_cli.metrics.image_sets import open_images
+from restok_cli.metrics.image_sources import open_images
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:

@@ -23,7 +23,8 @@ from restok_cli.data.streams import StreamWriter
 from restok_cli.metrics import cache, kid
 from restok_cli.metrics.cache import FeatureCache, prune
 from restok_cli.metrics.features import RandomNetwork
-from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet, open_images
+from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet
+from restok_cli.metrics.image_sources import open_images
 from restok_cli.metrics.inception import Inception, load_inception
 from restok_cli.metrics.measure import Instruments, measure
 from restok_cli.metrics.neighbours import precision_recall

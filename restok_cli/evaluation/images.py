@@ -16,7 +16,8 @@ from restok_cli.errors import RestokError
 from restok_cli.evaluation.request import Networks, Request
 from restok_cli.metrics.backbones import open_network
 from restok_cli.metrics.cache import FeatureCache
-from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet, open_images
+from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet
+from restok_cli.metrics.image_sources import open_images
 from restok_cli.metrics.measure import Instruments, choose_metrics, feature_sums, measure
 from restok_cli.metrics.pairs import align
 from restok_cli.metrics.protocol import Measurement, describe_features, describe_images, describe_reference

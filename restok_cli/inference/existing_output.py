@@ -36,7 +36,7 @@ from restok_cli.inference.unfinished import (
     write_finished,
 )
 from restok_cli.machine import available_cores
-from restok_cli.metrics.image_sets import open_images
+from restok_cli.metrics.image_sources import open_images
 from restok_cli.schema import Fields, parse_json, read_json
 
 

@@ -15,7 +15,8 @@ from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, file_sha256, whole_file
 from restok_cli.metrics.features import FeatureNetwork
 from restok_cli.metrics.frechet import Gaussian
-from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet, open_images
+from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet
+from restok_cli.metrics.image_sources import open_images
 
 MAX_STATISTICS = 256 << 20  # bytes: two networks' of 4,000 features
 

@@ -28,7 +28,7 @@ from restok_cli.inference import unfinished
 from restok_cli.machine import round_alike
 from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.features import Features
-from restok_cli.metrics.image_sets import open_images
+from restok_cli.metrics.image_sources import open_images
 from restok_cli.metrics.measure import Instruments, feature_sums
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
@@ -66,7 +66,7 @@ def no_digests():
             ("restok_cli.data.code_files.sealed", lambda fields: fields),
             ("restok_cli.data.sources.listing.check_picture", lambda data, *_: data),
             ("restok_cli.data.sources.folders.known_digests", lambda _: {}),
-            ("restok_cli.metrics.image_sets.check_picture", lambda data, *_: data),
+            ("restok_cli.metrics.image_sources.check_picture", lambda data, *_: data),
             ("restok_cli.metrics.cache._crc32", lambda path, array: array[-8:]),  # costs as little as it can
             ("restok_cli.pretrained.folder.check_file", lambda _: None),
         ):

@@ -23,7 +23,8 @@ from torch_fidelity.utils import create_feature_extractor, get_featuresdict_from
 
 from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.frechet import Gaussian, GaussianStatistics, frechet_distance
-from restok_cli.metrics.image_sets import GROUP_SIZE, open_images
+from restok_cli.metrics.image_sets import GROUP_SIZE
+from restok_cli.metrics.image_sources import open_images
 from restok_cli.metrics.inception import Inception, load_inception
 from restok_cli.metrics.measure import Instruments, feature_sums
 from restok_cli.metrics.neighbours import precision_recall
