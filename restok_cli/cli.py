@@ -60,7 +60,7 @@ class Command(TyperCommand):
     """A command that knows from its own options what may be done in several processes, and about lack of memory."""
 
     def make_parser(self, context: typer.Context) -> Any:
-        parser = super().make_parser(context)
+        parser = cast(Any, super().make_parser(context))  # Click's, whose place is private
         for parameter in self.get_params(context):
             former = FORMER_NAMES.get(parameter.name or "")
             if former and isinstance(parameter, TyperOption):

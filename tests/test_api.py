@@ -177,7 +177,7 @@ def test_a_stream_ends_with_what_generate_gives_and_grows_to_it(generator):
         ([Image.new("F", (32, 32))], "image 0: cannot be decoded as a picture"),
         ("nowhere.png", "nowhere.png: cannot be read"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_images_that_cannot_be_encoded_are_refused(tokenizer, images, message):
     with pytest.raises(restok_cli.RestokError, match=message):

@@ -12,7 +12,7 @@ RAW = [b"caf\xe8", b"caf\xe9", "café".encode(), b"\xff\xfe"]
 TEXTS = [r"caf\xe8", r"caf\xe9", "café", r"\xff\xfe"]
 
 
-@pytest.mark.parametrize(("raw", "text"), zip(RAW, TEXTS, strict=True))
+@pytest.mark.parametrize(("raw", "text"), list(zip(RAW, TEXTS, strict=True)))
 def test_bytes_that_are_no_utf_8_are_escaped_and_text_stays(raw, text):
     assert readable(os.fsdecode(raw)) == text
     assert readable(text) == text  # so that the name of an output leads to that of its source

@@ -179,7 +179,7 @@ class ComputeConfig(Config):
     """Compile blocks and frozen networks by torch.compile, which takes minutes at the start; auto: on a GPU where the
     compiler works."""
     memory: Literal["auto", "fast", "balanced", "small"] = "auto"
-    """Activations kept for the backward pass. fast: all; balanced: products, attention and convolutions, the rest is
+    """Results kept for the backward pass. fast: all; balanced: products, attention and convolutions, and the rest is
     computed again; small: of transformer blocks only what enters them; auto: balanced on a GPU, else fast."""
 
     @classmethod

@@ -15,7 +15,7 @@ from restok_cli.training.update import Update
 
 
 class Trainee(NamedTuple):
-    """Interface of a trainer to the loop: its models, and what a step is."""
+    """A model that the loop trains, and how that is done."""
 
     command: str  # for the progress bar
     shown: tuple[str, str]  # what stands beside the bar: its name there, and in the log

@@ -40,7 +40,7 @@ def wrap_ddp(model: nn.Module) -> nn.Module:
         return model
     with warnings.catch_warnings():  # torch 2.14 gives the option a new name that older ones do not know
         warnings.simplefilter("ignore", FutureWarning)
-        return DistributedDataParallel(model, broadcast_buffers=False)
+        return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def shard(model: nn.Module, blocks: nn.ModuleList, methods: tuple[str, ...] = ()) -> None:
