@@ -47,7 +47,7 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 from restok_cli.processes import connect, gather, rank
-from restok_cli.training.parallel import copy_to_all, micro_batch_numbers, shard, sync_gradients, total
+from restok_cli.training.parallel import wrap_ddp, micro_batch_numbers, shard, sync_gradients, all_reduce
 
 connect(torch.device("cpu"))
 torch.manual_seed(0)
@@ -63,7 +63,7 @@ mse_loss(expected(inputs), targets).backward()
 copied, _ = make()
 sharded, blocks = make()
 shard(sharded, blocks)
-for model, in_training in ((copied, copy_to_all(copied)), (sharded, sharded)):
+for model, in_training in ((copied, wrap_ddp(copied)), (sharded, sharded)):
     size, numbers = micro_batch_numbers(8, 2)
     assert list(numbers) == [rank(), rank() + 2]
     for number in numbers:
@@ -75,7 +75,7 @@ for model, in_training in ((copied, copy_to_all(copied)), (sharded, sharded)):
     for i, parameter in enumerate(expected.parameters()):
         assert torch.equal(everywhere[0][i], everywhere[1][i])
         torch.testing.assert_close(grads[i], parameter.grad)
-assert total(torch.tensor(rank() + 1)) == 3
+assert all_reduce(torch.tensor(rank() + 1)) == 3
 """
 
 

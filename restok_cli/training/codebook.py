@@ -8,7 +8,7 @@ from restok_cli.metrics.codebook import use_of_counts
 from restok_cli.model.levels import level_sizes, prefix_lengths
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.processes import rank
-from restok_cli.training.parallel import from_first, total
+from restok_cli.training.parallel import all_reduce, broadcast
 
 
 def prefix_distribution(num_latent_tokens: int, probability: float, min_tokens: int) -> dict[int, float]:
@@ -44,7 +44,7 @@ class CodeCounts:
 
     def state(self) -> Tensor:
         """(K, V) over all processes, each of which must call it."""
-        return total(self.counts)
+        return all_reduce(self.counts)
 
     def load_state(self, state: Tensor) -> None:
         """Go on from there; the counts of all processes are with the first."""
@@ -109,4 +109,4 @@ def revive_everywhere(quantizer: Quantizer, code_counts: CodeCounts, latents: Te
     if rank() == 0:
         quantizer.revive(counts, latents)
     for parameter in quantizer.parameters():
-        from_first(parameter.data)
+        broadcast(parameter.data)

@@ -28,15 +28,15 @@ from restok_cli.training.loop import Trainee, run_loop
 from restok_cli.training.monitor import Window, mean_of
 from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import (
-    copy_to_all,
+    full_state_dict,
     gather_in_turn,
     is_sharded,
-    load_whole_state,
+    load_full_state_dict,
     micro_batch_numbers,
-    put_to_rest,
+    reshard,
     shard,
     sync_gradients,
-    whole_state,
+    wrap_ddp,
 )
 from restok_cli.training.run import RunFolder, check_same
 from restok_cli.training.stopping import Arriving
@@ -65,15 +65,15 @@ class HarState:
     def state_dict(self) -> dict[str, Any]:
         """All processes must call it."""
         return {
-            "model": whole_state(self.har),
-            "ema": whole_state(self.ema),
+            "model": full_state_dict(self.har),
+            "ema": full_state_dict(self.ema),
             "update": self.update.state_dict(),
             "window": self.window.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        load_whole_state(self.har, state["model"])
-        load_whole_state(self.ema, state["ema"])
+        load_full_state_dict(self.har, state["model"])
+        load_full_state_dict(self.ema, state["ema"])
         self.update.load_state_dict(state["update"])
         self.window.load_state_dict(state["window"], self.device)
 
@@ -98,11 +98,11 @@ def train_har(
     schedule = config.schedule
     tokenizer_folder = keep_tokenizer(tokenizer_folder, run)
     state = HarState(config, device, init)
-    first_step = run.take_up(state, device, source.fingerprint, stop_at)
+    first_step = run.resume(state, device, source.fingerprint, stop_at)
     recompute_activations(state.har, config.compute.memory_on(device.type))
     if is_wanted(config.compute.compile, device):
         compile_model(state.har)
-    in_training = state.har if is_sharded(state.har) else copy_to_all(state.har)
+    in_training = state.har if is_sharded(state.har) else wrap_ddp(state.har)
     size, _ = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
     batch_iterator = source.training(config, size, first_step)
 
@@ -208,7 +208,7 @@ def validate(
     for class_ids, codes in islice(arriving(source.evaluation(batch_size, *deal)), max_batches):
         losses = cross_entropy(har(model_classes(class_ids, har.config), codes), codes)
         sums.append((losses.double().sum(0).cpu(), len(codes)))
-    put_to_rest(har)
+    reshard(har)
     sums = sums if is_sharded(har) else gather_in_turn(sums)
     by_position = torch.stack([value for value, _ in sums]).sum(0) / sum(n for _, n in sums)
     levels = by_position.split(level_sizes(len(by_position)))
@@ -223,7 +223,7 @@ def save_preview(har: Har, tokenizer: Tokenizer, class_names: list[str], path: P
     class_ids = [i * har.config.num_classes // pictures for i in range(pictures)]  # 0, the null class, if it has none
     uniforms = seeded_uniforms(0, 0, pictures, har.config.num_codes).to(device)
     codes = sample(har, torch.tensor(class_ids, device=device), uniforms, SamplingOptions())
-    put_to_rest(har)
+    reshard(har)
     if rank() > 0:  # which a model in shards needed for the codes, but not for the picture
         return
     images = to_uint8(tokenizer.decode(codes)).cpu()

@@ -13,7 +13,7 @@ from restok_cli.console import counted, note
 from restok_cli.errors import RestokError
 from restok_cli.processes import world_size
 from restok_cli.settings.training import HealthConfig, TokenizerHealthConfig
-from restok_cli.training.parallel import total
+from restok_cli.training.parallel import all_reduce
 from restok_cli.training.update import Update
 
 
@@ -57,7 +57,7 @@ class Window:
     def state_dict(self) -> dict[str, Any]:
         """State for a checkpoint, so that the next line is the same after a resume. All processes must call it."""
         return {
-            "sums": {name: total(value) / world_size() for name, value in self.sums.items()},
+            "sums": {name: all_reduce(value) / world_size() for name, value in self.sums.items()},
             "images": self.images,
             "seconds": self.seconds,
             "waited": self.waited,
@@ -76,7 +76,7 @@ class Window:
         numbers, start = {}, time.monotonic()
         if self.sums:  # reading them waits for what the device still has to do of these steps
             for name, (value, count) in zip(
-                self.sums, total(torch.stack(list(self.sums.values()))).tolist(), strict=True
+                self.sums, all_reduce(torch.stack(list(self.sums.values()))).tolist(), strict=True
             ):
                 if count:
                     numbers[name] = value / count

@@ -31,7 +31,7 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 FROM_ONE = StateDictOptions(full_state_dict=True)
 
 
-def copy_to_all(model: nn.Module) -> nn.Module:
+def wrap_ddp(model: nn.Module) -> nn.Module:
     """The model to call in training: gradients become means over all processes in its backward pass.
 
     Buffers are constants, or follow from the weights, and are not sent around.
@@ -60,7 +60,7 @@ def is_sharded(model: nn.Module) -> bool:
     return isinstance(model, FSDPModule)
 
 
-def put_to_rest(model: nn.Module) -> None:
+def reshard(model: nn.Module) -> None:
     """After forward passes without a backward pass: let go of what the root of a sharded model still holds whole."""
     if isinstance(model, FSDPModule):
         model.reshard()
@@ -79,13 +79,13 @@ def sync_gradients(model: nn.Module, wanted: bool) -> Iterator[None]:
         yield
 
 
-def whole_state(model: nn.Module) -> dict[str, Tensor]:
+def full_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """The state dict of the model, put together from its shards if need be. All processes must call it."""
     state = get_model_state_dict(model, options=WHOLE) if is_sharded(model) else model.state_dict()
     return cast(dict[str, Tensor], state)
 
 
-def whole_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def full_optimizer_state_dict(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """State of an optimizer over all processes, by the names of the weights that it belongs to; empty before a step.
 
     Asked then, torch would make a state by a step of rate 0, and Adam's corrections would count it for ever.
@@ -93,21 +93,21 @@ def whole_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) ->
     return get_optimizer_state_dict(model, optimizer, options=WHOLE) if optimizer.state else {}
 
 
-def load_whole_state(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Load what `whole_state` gave, in this or another number of processes."""
+def load_full_state_dict(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Load what `full_state_dict` gave, in this or another number of processes."""
     if is_sharded(model):
         set_model_state_dict(model, {**state}, options=FROM_ONE)
     else:
         model.load_state_dict(state)
 
 
-def load_whole_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load what `whole_optimizer_state` gave."""
+def load_full_optimizer_state_dict(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load what `full_optimizer_state_dict` gave."""
     if state:
         set_optimizer_state_dict(model, optimizer, state, options=FROM_ONE)
 
 
-def total(value: Tensor) -> Tensor:
+def all_reduce(value: Tensor) -> Tensor:
     """The sum of a tensor over all processes, in each of them: a new tensor, also where there is one process."""
     value = value.clone()
     if world_size() > 1:
@@ -115,7 +115,7 @@ def total(value: Tensor) -> Tensor:
     return value
 
 
-def from_first(value: Tensor) -> None:
+def broadcast(value: Tensor) -> None:
     """Overwrite the tensor with that of process 0."""
     if world_size() > 1:
         dist.broadcast(value, 0)

@@ -171,7 +171,7 @@ class RunFolder:
         write_checkpoint(self.checkpoint_folder / NAME.format(step), {"step": step, **state}, self.config)
         prune_checkpoints(self.checkpoint_folder, step, keep, keep_every)
 
-    def take_up(self, state: State, device: torch.device, data_fingerprint: str, stop_at: int | None) -> int:
+    def resume(self, state: State, device: torch.device, data_fingerprint: str, stop_at: int | None) -> int:
         """Bring `state` to where the last checkpoint left it, if there is one, and return how many steps are done.
 
         Notes with what the run begins, or goes on. Raises what `load` raises, and UsageError where the run began on

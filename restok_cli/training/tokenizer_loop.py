@@ -36,7 +36,7 @@ from restok_cli.training.loop import Trainee, run_loop
 from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
 from restok_cli.training.monitor import Window, mean_of
 from restok_cli.training.optim import seed_step, update_ema
-from restok_cli.training.parallel import copy_to_all, gather_in_turn, micro_batch_numbers, sync_gradients
+from restok_cli.training.parallel import gather_in_turn, micro_batch_numbers, sync_gradients, wrap_ddp
 from restok_cli.training.run import RunFolder
 from restok_cli.training.stopping import Arriving
 from restok_cli.training.update import Update, autocast
@@ -115,14 +115,14 @@ def train_tokenizer(
     """
     schedule = config.schedule
     state = TokenizerState(config, device, init)
-    first_step = run.take_up(state, device, data.fingerprint, stop_at)
+    first_step = run.resume(state, device, data.fingerprint, stop_at)
     recompute_activations(state.tokenizer, config.compute.memory_on(device.type))
     if is_wanted(config.compute.compile, device):
         compile_model(state.tokenizer)
         compile_losses(losses)
         if state.adversary:
             compile_discriminator(state.adversary.network)
-    in_training = copy_to_all(state.tokenizer)
+    in_training = wrap_ddp(state.tokenizer)
     size, _ = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
     batch_iterator = batches(
         data.split("train"),

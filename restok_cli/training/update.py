@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from restok_cli.settings.training import OptimizerConfig
 from restok_cli.training.optim import learning_rate, make_optimizer, set_learning_rate
-from restok_cli.training.parallel import load_whole_optimizer_state, total, whole_optimizer_state
+from restok_cli.training.parallel import all_reduce, full_optimizer_state_dict, load_full_optimizer_state_dict
 
 Precision = Literal["float32", "bf16", "fp16"]
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -71,7 +71,7 @@ class Update:
         norm = nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
         full_tensor = getattr(norm, "full_tensor", None)  # of shards
         norm = full_tensor() if full_tensor else norm
-        moved = norm.isfinite() & (total(self.broken) == 0)
+        moved = norm.isfinite() & (all_reduce(self.broken) == 0)
         self.broken.zero_()
         # what fused optimizers look at before they write, and GradScaler sets likewise
         self.optimizer.found_inf = 1 - moved.float()  # pyright: ignore[reportAttributeAccessIssue]
@@ -93,11 +93,11 @@ class Update:
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on. All processes must call it."""
         counts = {"skipped": self.skipped, "in_a_row": self.in_a_row, "longest_row": self.longest_row}
-        optimizer = whole_optimizer_state(self.model, self.optimizer)
+        optimizer = full_optimizer_state_dict(self.model, self.optimizer)
         return {"optimizer": optimizer, "scaler": self.scaler.state_dict(), **counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        load_whole_optimizer_state(self.model, self.optimizer, state["optimizer"])
+        load_full_optimizer_state_dict(self.model, self.optimizer, state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         for name in ("skipped", "in_a_row", "longest_row"):
             getattr(self, name).copy_(state[name])

@@ -10,7 +10,7 @@ from restok_cli.settings.training import TokenizerRunConfig
 from restok_cli.training.adversarial.discriminator import LeCam, follow_weights, open_discriminator
 from restok_cli.training.losses import discriminator_losses
 from restok_cli.training.monitor import mean_of
-from restok_cli.training.parallel import copy_to_all, load_whole_state, sync_gradients, total, whole_state
+from restok_cli.training.parallel import all_reduce, full_state_dict, load_full_state_dict, sync_gradients, wrap_ddp
 from restok_cli.training.update import Precision, Update, autocast
 
 
@@ -22,7 +22,7 @@ class Adversary:
         self.config, self.device = config.discriminator, device
         self.precision: Precision = config.compute.precision
         self.network = open_discriminator(config.discriminator, device)
-        self.in_training = copy_to_all(self.network)
+        self.in_training = wrap_ddp(self.network)
         self.lecam = LeCam(config.discriminator.lecam_decay).to(device)
         steps = max(1, config.schedule.max_steps - config.discriminator.start_step)
         self.update = Update(self.network, config.discriminator.optimizer, steps, self.precision)
@@ -46,7 +46,7 @@ class Adversary:
         follow_weights(self.network)
         scalars = mean_of(terms)
         logits = torch.stack([scalars.pop("real_logits"), scalars.pop("fake_logits")])
-        logits = total(logits) / world_size()
+        logits = all_reduce(logits) / world_size()
         # its means must not take up what was not finite: they would never be again
         self.lecam.update(*torch.where(logits.isfinite(), logits, torch.stack([self.lecam.real, self.lecam.fake])))
         return scalars | {"discriminator_grad_norm": norm}, moved
@@ -54,12 +54,12 @@ class Adversary:
     def state_dict(self) -> dict[str, Any]:
         """All but the frozen part. All processes must call it."""
         return {
-            "network": whole_state(self.network),
+            "network": full_state_dict(self.network),
             "lecam": self.lecam.state_dict(),
             "update": self.update.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        load_whole_state(self.network, state["network"])
+        load_full_state_dict(self.network, state["network"])
         self.lecam.load_state_dict(state["lecam"])
         self.update.load_state_dict(state["update"])
