@@ -1,6 +1,6 @@
 """The loop of both trainers: step, log, validate, preview, save, stop. What these are, a `Trainee` says."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ def run_loop(
     trainee: Trainee,
     config: RunConfig,
     run: RunFolder,
-    batch_iterator: Iterator[Any],
+    batch_iterator: Generator[Any, None, None],
     first_step: int,
     stop_at: int | None,
 ) -> Path:
