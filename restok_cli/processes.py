@@ -206,9 +206,14 @@ def _first_failure(exit_codes: dict[int, int], words: dict[int, Words]) -> Faile
 
 
 def leave(code: int) -> NoReturn:
-    """End a process that failed or was stopped: at once where there are others, which it must not wait for."""
-    if code == 0 or world_size() == 1:
+    """End this process: at once where there are others, for which one that failed or was stopped must not wait.
+
+    One that succeeded tidies up as at any end, but does not wait for torch's threads, which sometimes abort it then.
+    """
+    if world_size() == 1:
         sys.exit(code)
+    if code == 0:
+        atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
