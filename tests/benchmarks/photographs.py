@@ -48,6 +48,7 @@ UNSEEN = {  # wheels, and the photographs in them
 }
 SIZE, TRAINING_SIZE = 64, 80  # training crops are larger, for random-resized ones
 HELD_OUT_CROPS, UNSEEN_CROPS = 4, 36
+SHEET_IMAGES = 6  # of each set
 EMOJI_COPIES = 2  # about a quarter of the mixture
 SETTINGS = {
     "data.crop": "random-resized",
@@ -185,10 +186,10 @@ def pack(model: Path, out: Path) -> None:
 
 
 def evaluate(work: Path, models: list[str]) -> None:
-    """Print the mean PSNR of each model on each set."""
+    """Print the mean PSNR of each model on each set; in WORK/sheet.png, lay what it gives back below some images."""
     import torch
 
-    from restok_cli.data.images import to_float, to_uint8
+    from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
     from restok_cli.data.loading.loader import evaluation_batches
     from restok_cli.data.shards.dataset import open_dataset
     from restok_cli.files import parse_model
@@ -205,6 +206,7 @@ def evaluate(work: Path, models: list[str]) -> None:
         pixels = [torch.frombuffer(bytearray(Image.open(file).tobytes()), dtype=torch.uint8) for file in files]
         images[name] = torch.stack(pixels).view(-1, SIZE, SIZE, 3).permute(0, 3, 1, 2)
     print("model", *(f"{name} ({len(of_set)})" for name, of_set in images.items()), sep=" | ")
+    rows = [torch.cat([of_set[:: -(-len(of_set) // SHEET_IMAGES)] for of_set in images.values()])]
     for model in models:
         tokenizer = load_for_use(open_tokenizer(parse_model(model)), torch.device("cpu"))
         values = []
@@ -212,7 +214,9 @@ def evaluate(work: Path, models: list[str]) -> None:
             for of_set in images.values():
                 decoded = [to_uint8(tokenizer.decode(tokenizer.encode(to_float(some)))) for some in of_set.split(50)]
                 values.append(psnr(torch.cat(decoded), of_set).mean())
+            rows.append(to_uint8(tokenizer.decode(tokenizer.encode(to_float(rows[0])))))
         print(model, *(f"{value:.2f}" for value in values), sep=" | ", flush=True)
+    save_image(make_grid(torch.cat(rows), len(rows[0])), work / "sheet.png")
 
 
 def main() -> None:
