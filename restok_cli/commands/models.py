@@ -58,7 +58,7 @@ ModelArgument = Annotated[
     typer.Argument(
         parser=parse_model,
         metavar="M",
-        help="A model folder, a run, hf:owner/name, or sample or photo, which come with restok.",
+        help="A model folder, a run, hf:owner/name, or one that comes with restok: sample, photo.",
         show_default=False,
     ),
 ]

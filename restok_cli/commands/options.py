@@ -65,7 +65,7 @@ TokenizerOption = Annotated[
         "--model",
         parser=parse_model,
         metavar="M",
-        help="A tokenizer, or a generator with its tokenizer.",
+        help="A tokenizer, or a generator with its tokenizer; photo suits photographs.",
         show_default=SAMPLE_MODEL_NAME,
     ),
 ]
