@@ -59,9 +59,8 @@ class PackedLinear(nn.Module):
         if rows == 1:  # a single row would be multiplied in another way, and round otherwise
             return self(inputs.expand(2, *inputs.shape[1:]))[:1]
         after = ("gelu", [], "none") if self.gelu else ("none", [], "")
-        return torch.ops.mkldnn._linear_pointwise(inputs.to(self.dtype), self.packed, self.bias, *after).to(
-            inputs.dtype
-        )
+        product = torch.ops.mkldnn._linear_pointwise(inputs.to(self.dtype), self.packed, self.bias, *after)
+        return product.to(inputs.dtype)
 
 
 def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:

@@ -32,12 +32,7 @@ REPLACEMENTS = {
     nn.Linear: PackedLinear,
     nn.RMSNorm: ShortRMSNorm,
 }
-WITH_DTYPE = (
-    FusedMlp,
-    PackedConv,
-    PackedLinear,
-    InPlaceResidualBlock,
-)  # which compute, or hand on, in another than float32
+WITH_DTYPE = (FusedMlp, InPlaceResidualBlock, PackedConv, PackedLinear)  # which may compute in another than float32
 # The first and last layers of each half of a model, in float32 throughout: rounding there would be seen, and they are
 # little work.
 OUTER_LAYERS = ("conv_in", "embed", "head", "heads", "conv_out", "out")
