@@ -15,6 +15,7 @@ MAY_CHANGE = {
     "schedule.log_every",
     "schedule.preview_every",
     "schedule.validate_every",
+    "schedule.validation_images",
     "schedule.save_every",
     "schedule.keep_checkpoints",
     "schedule.keep_every",

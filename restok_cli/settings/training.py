@@ -23,6 +23,13 @@ Zoom = Annotated[float, Field(ge=1, le=100)]
 FileName = Annotated[str, AfterValidator(expand_home)]
 
 
+def number_or_word(name: str, value: object, least: int, word: str) -> object:
+    """The value, a whole number from `least` on or the word. pydantic's words would be about the two types."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and value >= least and value % 1 == 0
+    require(number or value == word, f"{name} = {value} is neither a number from {least} on nor {word}")
+    return value
+
+
 class DataConfig(Config):
     """How training images are changed before the model sees them. Evaluation always takes the centre crop."""
 
@@ -46,10 +53,7 @@ class DataConfig(Config):
     @field_validator("num_workers", mode="before")
     @classmethod
     def _check_workers(cls, value: object) -> object:
-        # for pydantic's words would be about the two types that it may be of
-        number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 and value % 1 == 0
-        require(number or value == "auto", f"num_workers = {value} is neither a number from 0 on nor auto")
-        return value
+        return number_or_word("num_workers", value, 0, "auto")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -134,12 +138,24 @@ class ScheduleConfig(Config):
     """Steps between two preview images."""
     validate_every: int = Field(default=5000, ge=1)
     """Steps between two validations on the held-out images."""
+    validation_images: Annotated[int, Field(ge=1)] | Literal["all"] = 5000
+    """How many of the held-out images each validation takes, the first of their fixed order; all = all of them."""
     save_every: int = Field(default=5000, ge=1)
     """Steps between two checkpoints."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """How many of the last checkpoints are kept."""
     keep_every: int | None = Field(default=None, ge=1)
     """Checkpoints of multiples of this step are kept for good; null = of none."""
+
+    @field_validator("validation_images", mode="before")
+    @classmethod
+    def _check_validation_images(cls, value: object) -> object:
+        return number_or_word("validation_images", value, 1, "all")
+
+    @property
+    def validation_limit(self) -> int | None:
+        """`validation_images`, None for all."""
+        return None if self.validation_images == "all" else self.validation_images
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -118,7 +118,9 @@ def train_har(
         updates={"generator": state.update},
         step=lambda step, arriving: train_step(step, config, state, in_training, arriving),
         numbers=lambda: (state.window.close(), {}),
-        validate=lambda arriving: validate(state.ema, source, size, validation_batches, arriving),
+        validate=lambda arriving: validate(
+            state.ema, source, size, schedule.validation_limit, validation_batches, arriving
+        ),
         preview=preview,
         save=partial(save_run, state=state, run=run, source=source, tokenizer=tokenizer_folder),
     )
@@ -197,15 +199,15 @@ def model_classes(class_ids: Tensor, config: HarConfig) -> Tensor:
 
 @torch.inference_mode()
 def validate(
-    har: Har, source: CodeSource, batch_size: int, max_batches: int | None, arriving: Arriving
+    har: Har, source: CodeSource, batch_size: int, limit: int | None, max_batches: int | None, arriving: Arriving
 ) -> dict[str, float]:
-    """Cross-entropy per code, in nats, on the validation split, in all and by level.
+    """Cross-entropy per code, in nats, on the validation split or its first `limit` images, in all and by level.
 
     The batches are dealt out to all processes. Of a model in shards, all must run each: then all take all batches.
     """
     deal = (0, 1) if is_sharded(har) else (rank(), world_size())
     sums = []  # of each batch: (L,) sums over its pictures, and how many they are
-    for class_ids, codes in islice(arriving(source.evaluation(batch_size, *deal)), max_batches):
+    for class_ids, codes in islice(arriving(source.evaluation(batch_size, *deal, limit)), max_batches):
         losses = cross_entropy(har(model_classes(class_ids, har.config), codes), codes)
         sums.append((losses.double().sum(0).cpu(), len(codes)))
     reshard(har)

@@ -153,7 +153,9 @@ def train_tokenizer(
         updates=state.updates,
         step=lambda step, arriving: train_step(step, config, state, in_training, losses, arriving),
         numbers=numbers,
-        validate=lambda arriving: validate(state.ema, data, size, device, validation_batches, arriving),
+        validate=lambda arriving: validate(
+            state.ema, data, size, device, schedule.validation_limit, validation_batches, arriving
+        ),
         preview=preview,
         save=partial(save_run, state=state, run=run, data=data),
     )
@@ -227,14 +229,23 @@ def validate(
     data: Dataset,
     batch_size: int,
     device: torch.device,
+    limit: int | None,
     max_batches: int | None,
     arriving: Arriving,
 ) -> dict[str, float]:
-    """Mean PSNR in dB over the validation split, dealt out to all processes, and use of the codebook."""
+    """Mean PSNR in dB over the validation split, or its first `limit` images, and use of the codebook.
+
+    The batches are dealt out to all processes.
+    """
     config = tokenizer.config
     values, counts = [], CodeCounts(config.num_latent_tokens, config.codebook_size, device)
     my_batches = evaluation_batches(
-        data.held_out, image_size=config.image_size, batch_size=batch_size, rank=rank(), world_size=world_size()
+        data.held_out,
+        image_size=config.image_size,
+        batch_size=batch_size,
+        rank=rank(),
+        world_size=world_size(),
+        limit=limit,
     )
     for batch in islice(arriving(my_batches), max_batches):
         images = batch.images.to(device)
