@@ -104,6 +104,7 @@ def test_gradients_reach_every_part_of_the_tokenizer(tiny_config):
 
 
 @torch.inference_mode()
+@torch.inference_mode()
 def test_validation_takes_the_first_images_of_the_split_that_are_wanted(tiny_tokenizer, tiny_har, sample_data):
     """And gives, of 5 in batches of 4, the means over those 5, whatever follows."""
     cpu, split = torch.device("cpu"), sample_data.held_out
