@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from restok_cli.commands.options import AnyBatchSize, AsJson, Device, Dtype, Overwrite, TokenizerOption
+from restok_cli.commands.options import AnyBatchSize, AsJson, Deterministic, Device, Dtype, Overwrite, TokenizerOption
 from restok_cli.files import SAMPLE_MODEL, STDOUT
 
 DECODED_FOLDER = Path("decoded")
@@ -35,6 +35,7 @@ def decode(
     overwrite: Overwrite = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    deterministic: Deterministic = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn codes into images: all codes of each, or a prefix of them, which gives a coarser image.
@@ -51,6 +52,8 @@ def decode(
     from restok_cli.inference.coding import Computation
     from restok_cli.inference.decode import decode_file
 
-    count = decode_file(codes, model, output, num_codes, overwrite, Computation(device, dtype, batch_size))
+    count = decode_file(
+        codes, model, output, num_codes, overwrite, Computation(device, dtype, batch_size, deterministic)
+    )
     if output != STDOUT:
         print(json.dumps({"path": str(output), "pictures": count}) if as_json else output)

@@ -10,6 +10,7 @@ from restok_cli.commands.options import (
     IMAGE_FOLDER,
     AnyBatchSize,
     AsJson,
+    Deterministic,
     Device,
     Dtype,
     GeneratorOption,
@@ -126,6 +127,7 @@ def generate(
     overwrite: Overwrite = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    deterministic: Deterministic = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw images: each in 9 steps where an autoregressive model would take 128.
@@ -157,7 +159,7 @@ def generate(
 
     if grid is None and not (is_given(context, "output") or codes or shards) and count <= MAX_GRID:
         grid = IMAGE_FOLDER.with_suffix(".png")
-    computation = Computation(device, dtype, batch_size)
+    computation = Computation(device, dtype, batch_size, deterministic)
     options = GenerateOptions(class_, count, seed, steps, given, preset, computation, compile_, quantize, num_processes)
     to = Destination(output, shards, codes, grid, ladder, resume, overwrite)
     num_steps = generate_outputs(model, tokenizer, options, to)

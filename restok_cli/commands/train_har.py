@@ -87,7 +87,7 @@ def train_har(
     from restok_cli.training.har_loop import train_har as train_loop
     from restok_cli.training.history import model_name
 
-    torch_device = local_device(open_device(device))
+    torch_device = local_device(open_device(device, stated.compute.deterministic))
     folder = open_tokenizer(tokenizer)
     frozen = load_for_use(folder, torch_device).requires_grad_(False)
     source = open_source(data, folder, frozen, torch_device, allow_pipe, stated.data.max_member_bytes)

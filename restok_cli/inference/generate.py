@@ -62,7 +62,8 @@ def generate_outputs(model: Path, tokenizer: Path | None, options: GenerateOptio
     run_in_processes(options.num_processes)
 
     name = options.computation.device
-    device = local_device(open_device("cpu" if options.quantize and name == "auto" else name))
+    deterministic = options.computation.deterministic
+    device = local_device(open_device("cpu" if options.quantize and name == "auto" else name, deterministic))
     dtype = chosen_dtype(options.computation.dtype, device)
     connect(device)
     files = find_files(model, tokenizer, to.codes)
@@ -75,7 +76,7 @@ def generate_outputs(model: Path, tokenizer: Path | None, options: GenerateOptio
 
 def check_quantize(options: GenerateOptions) -> None:
     """Raises UsageError where 8-bit products are asked for beside what they do not work with."""
-    how, (device, dtype, _) = options.quantize, options.computation
+    how, device, dtype = options.quantize, options.computation.device, options.computation.dtype
     if how and (options.compiled or dtype == "bf16"):
         raise UsageError(f"--quantize {how} works with neither --compile nor another --dtype; leave one out")
     if how and device.split(":")[0] not in ("auto", "cpu"):
@@ -156,4 +157,6 @@ def describe(job: Job, files: GeneratorFiles, options: GenerateOptions, dtype: s
         request["rounding"] = "half up"
     if job.device.type != "cpu" or dtype != "float32" or how != "exact":
         request["batch_size"] = job.batch_size  # other sizes may round differently there
+    if job.device.type == "cuda" and options.computation.deterministic:
+        request["deterministic"] = True
     return request

@@ -23,6 +23,7 @@ MAY_CHANGE = {
     "compute.compile",
     "compute.memory",
     "compute.sharding",
+    "compute.deterministic",
     "health.max_skipped_steps",
     "health.warn_data_wait",
     "health.warn_codebook_usage",

@@ -13,6 +13,7 @@ from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.files import MAX_MEMBER_BYTES, expand_home
 from restok_cli.machine import available_cores
 from restok_cli.model.config import Config, HarConfig, TokenizerConfig, require
+from restok_cli.model.levels import level_grid, level_sizes
 from restok_cli.settings.yaml_file import parse_yaml
 
 MAX_AUTO_WORKERS = 16  # more than any GPU has yet asked for
@@ -198,6 +199,9 @@ class ComputeConfig(Config):
     """Results kept for the backward pass. fast: all; balanced: products, attention and convolutions, and the rest is
     computed again; small: of transformer blocks only what enters them; auto: balanced on a GPU, else fast."""
 
+    deterministic: bool = False
+    """On a GPU, only algorithms that give the same bits each time, which are slower; a CPU does so anyway."""
+
     @classmethod
     def with_present_keys(cls, values: dict) -> dict:
         """Once there was gradient_checkpointing, true for `small`."""
@@ -342,12 +346,29 @@ class TokenizerRunConfig(Config):
         if self.discriminator.weight > 0:
             steps = self.schedule.max_steps - self.discriminator.start_step
             _check_lengths(steps, self.discriminator.optimizer, "discriminator.optimizer")
+        if self.compute.deterministic:
+            self._check_pooling()
         if self.nested_dropout.probability > 0 and self.nested_dropout.min_tokens > self.model.num_latent_tokens // 2:
             raise ValueError(
                 f"nested_dropout.min_tokens = {self.nested_dropout.min_tokens} leaves no shorter prefix of "
                 f"num_latent_tokens = {self.model.num_latent_tokens}; lower it, or set probability = 0"
             )
         return self
+
+    def _check_pooling(self) -> None:
+        """Means over areas that overlap have no deterministic gradient on a GPU."""
+        model, (rows, columns) = self.model, self.model.grid
+        if model.latent_init == "flat":
+            wanted = {model.num_latent_tokens: (1, model.num_latent_tokens)}
+            rows, columns = 1, rows * columns
+        else:
+            wanted = {size: level_grid(size) for size in level_sizes(model.num_latent_tokens)}
+        for size, (height, width) in wanted.items():
+            require(
+                rows % height == 0 and columns % width == 0,
+                f"compute.deterministic: the level of {size} codes has {height}x{width} places, which do not divide "
+                f"the image tokens, whose grid is {rows}x{columns}; take another image size, or leave it false",
+            )
 
 
 class HarRunConfig(Config):

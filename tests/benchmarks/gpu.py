@@ -33,6 +33,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from restok_cli.cuda.graphs import Recorded
 from restok_cli.data.images import to_uint8
 from restok_cli.data.loading.loader import Batch
+from restok_cli.devices import take_deterministic_algorithms
 from restok_cli.metrics.inception import Inception
 from restok_cli.metrics.lpips import Lpips
 from restok_cli.model.config import HarConfig
@@ -309,6 +310,26 @@ def step(bench: Bench) -> None:
     """Without a compiler: whether counting on fake tensors can be trusted."""
     measure_step(bench, "8 images", 8, "36 GiB")
     measure_step(bench, "16 images", 16, "59 GiB, 578 ms")  # as the remedies were measured before they were built in
+
+
+@section(seconds=40)
+def deterministic(bench: Bench) -> None:
+    """The cost of `compute.deterministic`, and whether it gives the same bits; undone at the end."""
+    if not bench.smoke:
+        take_deterministic_algorithms()
+    try:
+        measure_step(bench, "deterministic, 16 images", 16, "59 GiB, 520 ms without")
+        weights = []
+        for _ in range(2):
+            bench.empty()
+            torch.manual_seed(0)
+            again = Step(bench, 2 if bench.smoke else 8)
+            again()
+            weights.append([weight.detach().cpu() for weight in again.state.tokenizer.parameters()])
+        bench.note("deterministic: the same weights after a step", all(map(torch.equal, *weights)), "True")
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.deterministic = False
 
 
 # --- drawing, decoding, measuring -------------------------------------------------------------------------------------
