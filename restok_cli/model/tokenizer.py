@@ -43,11 +43,11 @@ class Reconstruction(NamedTuple):
 
 
 def area_pool(feature_map: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Means of a map (B, C, h, w) over the cells of a grid, where they are equal by what has an exact gradient."""
+    """Means of a map (B, C, h, w) over the cells of a grid."""
     cell = feature_map.shape[2] // grid[0], feature_map.shape[3] // grid[1]
-    if feature_map.shape[2:] == (cell[0] * grid[0], cell[1] * grid[1]):
-        return F.avg_pool2d(feature_map, cell)  # the other adds up gradients in an order of chance on a GPU
-    return F.adaptive_avg_pool2d(feature_map, grid)
+    if grid == (1, 1) or feature_map.shape[2:] != (cell[0] * grid[0], cell[1] * grid[1]):
+        return F.adaptive_avg_pool2d(feature_map, grid)  # but for a single cell, a GPU adds up its gradients by chance
+    return F.avg_pool2d(feature_map, cell)
 
 
 def pool_levels(feature_map: Tensor, sizes: tuple[int, ...], residual: bool) -> Tensor:
