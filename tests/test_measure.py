@@ -133,8 +133,8 @@ def test_groups_that_go_through_the_network_together_give_the_same_numbers(tmp_p
         see, turns = measuring._see, []
 
         def see_for_both(groups, *others):
-            turns.append(see(groups[:2], *others))
-            return see(groups[2:], *others)
+            turns.append(see(groups[::2], *others))
+            return see(groups[1::2], *others)
 
         monkeypatch.setattr(measuring, "_see", see_for_both)
         monkeypatch.setattr(measuring, "gather", lambda mine: [turns.pop(), mine])
@@ -143,7 +143,7 @@ def test_groups_that_go_through_the_network_together_give_the_same_numbers(tmp_p
     if processes == 1:
         tools.cache.keep(reference.group(0), RandomNetwork()(reference.group(0).images))
     found = measure_one(broken, reference, metrics, tools)
-    assert network.calls == 2 * processes
+    assert network.calls == {1: 2, 2: 3}[processes]
     assert found == pytest.approx(expected, rel=1e-6)
 
 
@@ -213,9 +213,9 @@ def test_tar_files_and_streams_measure_like_a_folder(tmp_path, sets):
     ],
     ids=["RGBA", "gray", "16-bit", "gray with alpha"],
 )
-def test_samples_that_are_not_8_bit_rgb_are_refused(tmp_path, fails, sets, picture, message):
+def test_samples_that_are_not_8_bit_rgb_are_refused(tmp_path, fails, sets, image, message):
     folder = write_folder(tmp_path / "folder", sets[0][:4])
-    picture.save(folder / "000002.png")
+    image.save(folder / "000002.png")
     line = fails(1, "evaluate", folder, "--metric", "is", "--features", "random")
     assert "000002.png" in line
     assert message in line

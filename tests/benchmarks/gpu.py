@@ -34,8 +34,10 @@ from restok_cli.cuda.graphs import Recorded
 from restok_cli.data.images import to_uint8
 from restok_cli.data.loading.loader import Batch
 from restok_cli.devices import take_deterministic_algorithms
+from restok_cli.metrics.frechet import GaussianStatistics
 from restok_cli.metrics.inception import Inception
 from restok_cli.metrics.lpips import Lpips
+from restok_cli.metrics.neighbours import precision_recall
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, draw, sample, sampling_cache
@@ -444,6 +446,12 @@ def inception(bench: Bench) -> None:
             with tf32(with_tf32):
                 durations.append(round(bench.milliseconds(lambda images=images: network(images), 5), 2))
         bench.note(f"Inception, {len(images)} images: ms in float32, in TF32", tuple(durations), predicted)
+    features = torch.rand(16 if bench.smoke else 8192, network.dimensions)
+    statistics = GaussianStatistics(network.dimensions, bench.device)
+    duration = bench.milliseconds(lambda: statistics.add(features), 3)
+    bench.note(f"mean and covariance of {len(features)} features, ms", round(duration, 1), "100")
+    duration = bench.milliseconds(lambda: precision_recall(features.to(bench.device), features.to(bench.device)), 1, 1)
+    bench.note(f"precision and recall of 2 × {len(features)} features, ms", round(duration, 1), "100")
 
 
 # --- the training step, compiled -----------------------------------------------------------------------------------
