@@ -207,7 +207,7 @@ def test_8_bit_products_draw_other_codes_and_are_recorded(generate, expected, tm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--quantize int8 --compile", "--quantize int8 works with neither --compile nor another --dtype"),
+        ("--quantize int8 --compile on", "--quantize int8 works with neither --compile nor another --dtype"),
         ("--quantize int8 --dtype bf16", "--quantize int8 works with neither --compile nor another --dtype"),
         ("--steps 8", "--steps 8: this model takes 1 to 7 steps"),
         ("--greedy --temperature 0.5", "--greedy is --temperature 0; give one of them"),
@@ -257,7 +257,7 @@ def smallest(tmp_path) -> Path:
 def test_compiling_changes_pictures_by_rounding_only(restok, smallest, tmp_path):
     torch.compiler.reset()
     options = ("generate", "--model", smallest, *OPTIONS, "--greedy", "-o")
-    assert restok(*options, tmp_path / "out", "--compile").code == 0
+    assert restok(*options, tmp_path / "out", "--compile", "on").code == 0
     assert restok(*options, tmp_path / "plain").code == 0
     pictures = arrays(tmp_path / "plain").astype(int)
     assert len(np.unique(pictures)) > 10

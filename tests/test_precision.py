@@ -9,7 +9,8 @@ from restok_cli.data.images import to_float, to_uint8
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.shards.layout import SAMPLE_FOLDER
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import load_model, open_har, open_tokenizer
+from restok_cli.pretrained import folder
+from restok_cli.pretrained.folder import load_for_use, load_model, open_har, open_tokenizer
 
 MODEL = SAMPLE_FOLDER.parent / "model"
 
@@ -37,6 +38,18 @@ def exact(images):
 def psnr(images: Tensor, others: Tensor) -> float:
     """dB, of uint8 images."""
     return -10 * (to_float(images) - to_float(others)).square().mean().log10().item()
+
+
+@pytest.mark.parametrize(
+    "device, dtype, expected",
+    [("cuda", torch.bfloat16, True), ("cuda", torch.float32, False), ("cpu", torch.bfloat16, False)],
+)
+def test_weights_of_convolutions_lie_as_a_gpu_wants_them_in_16_bits(monkeypatch, device, dtype, expected):
+    module = tokenizer(torch.bfloat16, torch.float16)  # on the CPU all the same
+    monkeypatch.setattr(folder, "load_model", lambda *_: module)
+    monkeypatch.setattr(folder, "can_rewrite", lambda *_: False)
+    convolution = load_for_use(open_tokenizer(MODEL), torch.device(device), dtype).pixel_decoder.mid[0].conv1
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last) == expected
 
 
 @torch.inference_mode()

@@ -84,7 +84,10 @@ Shards = Annotated[bool, typer.Option("--shards", help="Make OUT a data set of t
 OnlyCodes = Annotated[
     bool, typer.Option("--codes", help="Only draw codes, to an .npz, .safetensors or .jsonl file, or - (lines).")
 ]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the models first: minutes, then faster.")]
+Compile = Annotated[
+    Literal["auto", "on", "off"],
+    typer.Option(help="Compile the models first: minutes, then faster; auto: on a GPU where the compiler works."),
+]
 Quantize = Annotated[
     Literal["int8"] | None, typer.Option(help="Draw codes with 8-bit products: faster on a CPU, other codes.")
 ]
@@ -121,7 +124,7 @@ def generate(
     codes: OnlyCodes = False,
     batch_size: AnyBatchSize = 16,
     num_processes: NumProcesses = 1,
-    compile_: Compile = False,
+    compile_: Compile = "off",
     quantize: Quantize = None,
     resume: GoOn = False,
     overwrite: Overwrite = False,
@@ -160,7 +163,8 @@ def generate(
     if grid is None and not (is_given(context, "output") or codes or shards) and count <= MAX_GRID:
         grid = IMAGE_FOLDER.with_suffix(".png")
     computation = Computation(device, dtype, batch_size, deterministic)
-    options = GenerateOptions(class_, count, seed, steps, given, preset, computation, compile_, quantize, num_processes)
+    compiled = "auto" if compile_ == "auto" else compile_ == "on"
+    options = GenerateOptions(class_, count, seed, steps, given, preset, computation, compiled, quantize, num_processes)
     to = Destination(output, shards, codes, grid, ladder, resume, overwrite)
     num_steps = generate_outputs(model, tokenizer, options, to)
     if output != STDOUT:

@@ -2,11 +2,12 @@
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from restok_cli.cpu.rewrite import quantize_linears, rewrite
+from restok_cli.cuda.compiler import is_wanted
 from restok_cli.data.classes import choose_classes, usual_names
 from restok_cli.devices import chosen_dtype, open_device, torch_dtype
 from restok_cli.errors import RestokError, UsageError
@@ -41,7 +42,7 @@ class GenerateOptions(NamedTuple):
     given: dict[str, Any]  # options of sampling that are not left at their default
     preset: str | None
     computation: Computation
-    compiled: bool
+    compiled: bool | Literal["auto"]  # where there is a GPU and a compiler
     quantize: str | None  # int8
     num_processes: int
 
@@ -65,6 +66,7 @@ def generate_outputs(model: Path, tokenizer: Path | None, options: GenerateOptio
     deterministic = options.computation.deterministic
     device = local_device(open_device("cpu" if options.quantize and name == "auto" else name, deterministic))
     dtype = chosen_dtype(options.computation.dtype, device)
+    options = options._replace(compiled=is_wanted(options.compiled, device, "--compile off"))
     connect(device)
     files = find_files(model, tokenizer, to.codes)
     if files.tokenizer is not None:
@@ -77,7 +79,7 @@ def generate_outputs(model: Path, tokenizer: Path | None, options: GenerateOptio
 def check_quantize(options: GenerateOptions) -> None:
     """Raises UsageError where 8-bit products are asked for beside what they do not work with."""
     how, device, dtype = options.quantize, options.computation.device, options.computation.dtype
-    if how and (options.compiled or dtype == "bf16"):
+    if how and (options.compiled is True or dtype == "bf16"):
         raise UsageError(f"--quantize {how} works with neither --compile nor another --dtype; leave one out")
     if how and device.split(":")[0] not in ("auto", "cpu"):
         raise UsageError(f"--quantize {how} is for a CPU; leave it out, or give --device cpu")

@@ -23,6 +23,7 @@ from restok_cli.data.shards.packing import write_npz, write_shards
 from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import UsageError
 from restok_cli.files import STDOUT, check_apart, publish_folder, whole_file, whole_folder
+from restok_cli.inference.background import in_background
 from restok_cli.inference.blocks import GeneratedBlock, Job, generate_blocks
 from restok_cli.inference.coding import png_files
 from restok_cli.inference.existing_output import (
@@ -127,11 +128,10 @@ def to_stream(job: Job, to: Destination) -> None:
 
 def in_order(job: Job, finish: Callable[[GeneratedBlock], Result]) -> Iterator[Result]:
     """Results of `finish` for all blocks, in order, in every process: each draws its share, then they exchange it."""
-    blocks = generate_blocks(job, job.blocks[rank() :: world_size()])
+    finished = in_background(finish, generate_blocks(job, job.blocks[rank() :: world_size()]), job.device)
     with Progress("generate", len(job.class_ids), "images") as progress:
         for first in range(0, len(job.blocks), world_size()):
-            mine = next(blocks, None)
-            for result in gather(None if mine is None else finish(mine)):
+            for result in gather(next(finished, None)):
                 if result is not None:
                     yield result
             progress.advance(sum(map(len, job.blocks[first : first + world_size()])))
@@ -176,17 +176,21 @@ def fill_folder(job: Job, folder: Path, to: Destination) -> dict[int, torch.Tens
     Returns the images that it drew, uint8 (3, H, W), where a grid is to show them.
     """
     shown: dict[int, torch.Tensor] = {}
+
+    def write(block: GeneratedBlock) -> int:
+        for name, data in zip(to.part_names(block.indices), _parts(block, to), strict=True):
+            write_finished(folder / name, data)
+        if to.grid is not None and block.images is not None:
+            shown.update(zip(block.indices, block.images, strict=True))
+        return len(block.indices)
+
     missing = [block for block in job.blocks if not all(is_finished(folder / name) for name in to.part_names(block))]
     mine = missing[rank() :: world_size()]
     done = len(job.class_ids) - sum(map(len, missing))
     total = done + sum(map(len, mine))
     with Progress("generate", total, "images", done) as progress:
-        for block in generate_blocks(job, mine):
-            for name, data in zip(to.part_names(block.indices), _parts(block, to), strict=True):
-                write_finished(folder / name, data)
-            if to.grid is not None and block.images is not None:
-                shown |= zip(block.indices, block.images, strict=True)
-            progress.advance(len(block.indices))
+        for number in in_background(write, generate_blocks(job, mine), job.device):
+            progress.advance(number)
     return shown
 
 

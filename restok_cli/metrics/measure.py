@@ -271,7 +271,7 @@ def _see(
 def _seen(
     group: Group, partner: Group | None, paired: list[str], instruments: Instruments, features: Features | None
 ) -> Seen:
-    """What is to be known of a group with these features."""
+    """Everything that is to be known of a group whose features are known."""
     values, originals = {metric: [] for metric in paired}, None
     if partner is not None:
         both = sorted(set(group.indices) & set(partner.indices))

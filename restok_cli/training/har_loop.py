@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restok_cli.console import note
+from restok_cli.cuda.compiler import is_wanted
 from restok_cli.data.images import make_grid, save_image, to_uint8
 from restok_cli.files import whole_file, whole_folder
 from restok_cli.model.config import HarConfig
@@ -23,7 +24,7 @@ from restok_cli.pretrained.folder import TokenizerFolder, copy_model, fingerprin
 from restok_cli.processes import barrier, rank, world_size
 from restok_cli.settings.training import HarRunConfig
 from restok_cli.training.code_source import Coded, CodeSource
-from restok_cli.training.compiling import compile_model, is_wanted
+from restok_cli.training.compiling import compile_model
 from restok_cli.training.loop import Trainee, run_loop
 from restok_cli.training.monitor import Window, mean_of
 from restok_cli.training.optim import seed_step, update_ema
@@ -100,7 +101,7 @@ def train_har(
     state = HarState(config, device, init)
     first_step = run.resume(state, device, source.fingerprint, stop_at)
     recompute_activations(state.har, config.compute.memory_on(device.type))
-    if is_wanted(config.compute.compile, device):
+    if is_wanted(config.compute.compile, device, "compute.compile=false"):
         compile_model(state.har)
     in_training = state.har if is_sharded(state.har) else wrap_ddp(state.har)
     size, _ = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)

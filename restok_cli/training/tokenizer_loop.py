@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from restok_cli.console import counted
+from restok_cli.cuda.compiler import is_wanted
 from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
 from restok_cli.data.loading.batching import to_device
 from restok_cli.data.loading.loader import Batch, batches, evaluation_batches
@@ -31,7 +32,7 @@ from restok_cli.training.codebook import (
     revive_everywhere,
     use_numbers,
 )
-from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model, is_wanted
+from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
 from restok_cli.training.loop import Trainee, run_loop
 from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
 from restok_cli.training.monitor import Window, mean_of
@@ -117,7 +118,7 @@ def train_tokenizer(
     state = TokenizerState(config, device, init)
     first_step = run.resume(state, device, data.fingerprint, stop_at)
     recompute_activations(state.tokenizer, config.compute.memory_on(device.type))
-    if is_wanted(config.compute.compile, device):
+    if is_wanted(config.compute.compile, device, "compute.compile=false"):
         compile_model(state.tokenizer)
         compile_losses(losses)
         if state.adversary:
