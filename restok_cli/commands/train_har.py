@@ -14,6 +14,8 @@ from restok_cli.commands.options import (
     DataArgument,
     Device,
     DryRun,
+    ImageSize,
+    ImageSizeOption,
     Init,
     MaxSteps,
     NumProcesses,
@@ -28,6 +30,7 @@ from restok_cli.commands.options import (
     parse_model,
 )
 from restok_cli.commands.runs import Launch, carry_out, check_folder, check_launch, check_stop_at, first_weights
+from restok_cli.errors import UsageError
 from restok_cli.processes import connect, local_device, run_in_processes
 
 
@@ -46,6 +49,7 @@ def train_har(
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
     seed: RunSeed = None,
+    image_size: ImageSizeOption = None,
     init: Init = None,
     stop_at: StopAt = None,
     track: Track = None,
@@ -89,6 +93,12 @@ def train_har(
 
     torch_device = local_device(open_device(device))
     folder = open_tokenizer(tokenizer)
+    if image_size not in (None, folder.config.image_size):
+        raise UsageError(
+            f"--image-size {image_size}: the tokenizer {tokenizer} is for images of "
+            f"{ImageSize(*folder.config.image_size)}, and so is its generator; leave it out, or train a tokenizer "
+            f"first: restok train-tokenizer … --image-size {image_size} --init {tokenizer}"
+        )
     frozen = load_for_use(folder, torch_device).requires_grad_(False)
     source = open_source(data, folder, frozen, torch_device, allow_pipe, stated.data.max_member_bytes)
     given = open_har(init) if init is not None else None

@@ -11,6 +11,7 @@ from restok_cli.commands.options import (
     DataArgument,
     Device,
     DryRun,
+    ImageSizeOption,
     Init,
     MaxSteps,
     NumProcesses,
@@ -39,6 +40,7 @@ def train_tokenizer(
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
     seed: RunSeed = None,
+    image_size: ImageSizeOption = None,
     init: Init = None,
     stop_at: StopAt = None,
     track: Track = None,
@@ -61,13 +63,13 @@ def train_tokenizer(
     Examples, on the emoji that come with restok:
 
       restok train-tokenizer sample --max-steps 500 -o runs/tokenizer
-      restok train-tokenizer sample -o runs/warm --set optimizer.warmup_steps=500
+      restok train-tokenizer data/mine --init sample --image-size 128 -o runs/mine
     """
     from restok_cli.settings.run_config import read_told
 
     launch = Launch(output, stop_at, track or [], dry_run, skip_preflight, resume, overwrite)
     check_launch(launch)
-    told = read_told("tokenizer", output, resume, preset, config, assignments, max_steps, batch_size, seed)
+    told = read_told("tokenizer", output, resume, preset, config, assignments, max_steps, batch_size, seed, image_size)
     stated = told.config
     check_stop_at(launch, stated)
     run_in_processes(num_processes)
