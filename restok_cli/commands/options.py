@@ -139,6 +139,10 @@ Init = Annotated[
         help="Start from the weights of this model: a folder, a run, hf:owner/name, or sample.",
     ),
 ]
+EarlyStop = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="End after N validations in a row without a better one; the best is kept."),
+]
 StopAt = Annotated[
     int | None,
     typer.Option(min=1, metavar="STEP", help="Save and end after this step, as if interrupted; --resume goes on."),

@@ -14,6 +14,7 @@ from restok_cli.commands.options import (
     DataArgument,
     Device,
     DryRun,
+    EarlyStop,
     ImageSize,
     ImageSizeOption,
     Init,
@@ -51,6 +52,7 @@ def train_har(
     seed: RunSeed = None,
     image_size: ImageSizeOption = None,
     init: Init = None,
+    early_stop: EarlyStop = None,
     stop_at: StopAt = None,
     track: Track = None,
     allow_pipe: AllowPipe = False,
@@ -77,7 +79,9 @@ def train_har(
 
     launch = Launch(output, stop_at, track or [], dry_run, skip_preflight, resume, overwrite)
     check_launch(launch)
-    told = read_told("har", output, resume, preset, config, assignments, max_steps, batch_size, seed)
+    told = read_told(
+        *("har", output, resume, preset, config, assignments, max_steps, batch_size, seed), early_stop=early_stop
+    )
     stated = told.config
     check_stop_at(launch, stated)
     run_in_processes(num_processes)

@@ -11,6 +11,7 @@ from restok_cli.commands.options import (
     DataArgument,
     Device,
     DryRun,
+    EarlyStop,
     ImageSizeOption,
     Init,
     MaxSteps,
@@ -42,6 +43,7 @@ def train_tokenizer(
     seed: RunSeed = None,
     image_size: ImageSizeOption = None,
     init: Init = None,
+    early_stop: EarlyStop = None,
     stop_at: StopAt = None,
     track: Track = None,
     allow_pipe: AllowPipe = False,
@@ -69,7 +71,11 @@ def train_tokenizer(
 
     launch = Launch(output, stop_at, track or [], dry_run, skip_preflight, resume, overwrite)
     check_launch(launch)
-    told = read_told("tokenizer", output, resume, preset, config, assignments, max_steps, batch_size, seed, image_size)
+    told = read_told(
+        *("tokenizer", output, resume, preset, config, assignments, max_steps, batch_size, seed),
+        image_size=image_size,
+        early_stop=early_stop,
+    )
     stated = told.config
     check_stop_at(launch, stated)
     run_in_processes(num_processes)

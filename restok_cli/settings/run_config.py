@@ -46,6 +46,7 @@ def read_told(
     batch_size: int | None,
     seed: int | None,
     image_size: tuple[int, int] | None = None,
+    early_stop: int | None = None,
 ) -> Told:
     """Settings that a training command was given; where it resumes and names no settings, what its run was told.
 
@@ -62,6 +63,7 @@ def read_told(
         "schedule.max_steps": ("--max-steps", max_steps),
         "schedule.batch_size": ("--batch-size", batch_size),
         "schedule.seed": ("--seed", seed),
+        "schedule.early_stop": ("--early-stop", early_stop),
         "model.image_height": ("--image-size", height),
         "model.image_width": ("--image-size", width),
     }

@@ -32,6 +32,7 @@ from restok_cli.training.codebook import (
     use_numbers,
 )
 from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model, is_wanted
+from restok_cli.training.early_stopping import EarlyStopping
 from restok_cli.training.loop import Trainee, run_loop
 from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
 from restok_cli.training.monitor import Window, mean_of
@@ -63,6 +64,7 @@ class TokenizerState:
         self.code_counts = CodeCounts(*codes, device)  # since the last log line
         self.unrevived_counts = CodeCounts(*codes, device)  # since the last revival
         self.window = Window()
+        self.early = EarlyStopping(config.schedule.early_stop)
         self.device = device
 
     @property
@@ -80,6 +82,7 @@ class TokenizerState:
             "code_counts": self.code_counts.state(),
             "unrevived_counts": self.unrevived_counts.state(),
             "window": self.window.state_dict(),
+            "early_stopping": self.early.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -91,6 +94,7 @@ class TokenizerState:
         self.code_counts.load_state(state["code_counts"])
         self.unrevived_counts.load_state(state["unrevived_counts"])
         self.window.load_state_dict(state["window"], self.device)
+        self.early.load_state_dict(state.get("early_stopping", {}))  # an older run counted nothing
 
 
 def train_tokenizer(
@@ -155,6 +159,7 @@ def train_tokenizer(
         numbers=numbers,
         validate=lambda arriving: validate(state.ema, data, size, device, validation_batches, arriving),
         preview=preview,
+        early=state.early,
         save=partial(save_run, state=state, run=run, data=data),
     )
     return run_loop(trainee, config, run, batch_iterator, first_step, stop_at)
@@ -162,11 +167,11 @@ def train_tokenizer(
 
 def save_run(done: int, *, state: TokenizerState, run: RunFolder, data: Dataset) -> None:
     """Write the model, then the checkpoint, which says that all of the step is done. All processes must call it."""
-    if rank() == 0:
+    if rank() == 0 and state.early.is_model(done):
         save_tokenizer(state.ema, run.model_folder, run.describe(done, data))
     schedule = run.config.schedule
     saved = state.state_dict() | {"data_fingerprint": data.fingerprint}
-    run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every)
+    run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every, state.early.best_step)
 
 
 def train_step(
