@@ -21,7 +21,8 @@ GREEDY = SamplingOptions(temperature=0)
 @pytest.fixture
 def here(tmp_path, tiny_models, monkeypatch) -> Path:
     """A working folder with `a.png`, `b.png`, their codes in `a.npz`, `b.npz` and, of both, `ab.npz`."""
-    write_pictures(tmp_path, ["a.png", "b.png"], 40, 33)
+    write_pictures(tmp_path, ["a.png"], 40, 33)
+    write_pictures(tmp_path, ["b.png"], 64, 50)
     for name in ("tokenizer", "har", "other"):
         (tmp_path / name).symlink_to(tiny_models / name)
     monkeypatch.chdir(tmp_path)
