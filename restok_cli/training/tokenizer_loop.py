@@ -120,7 +120,8 @@ def train_tokenizer(
     schedule = config.schedule
     state = TokenizerState(config, device, init)
     first_step = run.resume(state, device, data.fingerprint, stop_at)
-    recompute_activations(state.tokenizer, config.compute.memory_on(device.type))
+    for model in filter(None, (state.tokenizer, losses.lpips)):
+        recompute_activations(model, config.compute.memory_on(device.type))
     if is_wanted(config.compute.compile, device):
         compile_model(state.tokenizer)
         compile_losses(losses)
