@@ -30,7 +30,15 @@ from restok_cli.commands.options import (
     Track,
     parse_model,
 )
-from restok_cli.commands.runs import Launch, carry_out, check_folder, check_launch, check_stop_at, first_weights
+from restok_cli.commands.runs import (
+    Launch,
+    carry_out,
+    check_folder,
+    check_launch,
+    check_stop_at,
+    first_weights,
+    warn_of_enlarging,
+)
 from restok_cli.errors import UsageError
 from restok_cli.processes import connect, local_device, run_in_processes
 
@@ -91,7 +99,7 @@ def train_har(
     from restok_cli.planning.memory import check_memory
     from restok_cli.pretrained.folder import load_for_use, open_har, open_tokenizer
     from restok_cli.settings.run_config import complete_config, har_facts
-    from restok_cli.training.code_source import open_source
+    from restok_cli.training.code_source import EncodedImages, open_source
     from restok_cli.training.har_loop import train_har as train_loop
     from restok_cli.training.history import model_name
 
@@ -109,6 +117,8 @@ def train_har(
     facts = har_facts(tokenizer, folder.config, data, len(source.class_names))
     run_config = complete_config(told, init=(init, given.config) if init and given else None, facts=facts)
     check_folder(launch, tokenizer, init)
+    if isinstance(source, EncodedImages):
+        warn_of_enlarging(source.data, folder.config.image_size)
     check_memory(Har, run_config, torch_device)
     connect(torch_device)  # after which the first process may write there
     start = first_weights(given, launch, Har, run_config)

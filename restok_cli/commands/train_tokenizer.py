@@ -25,7 +25,15 @@ from restok_cli.commands.options import (
     StopAt,
     Track,
 )
-from restok_cli.commands.runs import Launch, carry_out, check_folder, check_launch, check_stop_at, first_weights
+from restok_cli.commands.runs import (
+    Launch,
+    carry_out,
+    check_folder,
+    check_launch,
+    check_stop_at,
+    first_weights,
+    warn_of_enlarging,
+)
 from restok_cli.processes import connect, local_device, run_in_processes
 
 if TYPE_CHECKING:
@@ -98,6 +106,7 @@ def train_tokenizer(
     run_config = cast("TokenizerRunConfig", complete_config(told, init=source, teacher_width=teacher_width))
     torch_device = local_device(open_device(device))
     check_folder(launch, init)
+    warn_of_enlarging(dataset, run_config.model.image_size)
     check_memory(Tokenizer, run_config, torch_device)
     connect(torch_device)  # after which the first process may write there
     start = first_weights(given, launch, Tokenizer, run_config)
