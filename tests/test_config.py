@@ -11,7 +11,7 @@ import yaml
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.settings import training as config
 from restok_cli.settings.changes import MAY_CHANGE, WEIGHT_FILES, differences
-from restok_cli.settings.layers import Layer, kind_of, known_keys, layers_of, rescaled, resolve, with_model
+from restok_cli.settings.precedence import Layer, kind_of, known_keys, layers_of, rescaled, resolve, with_model
 from restok_cli.settings.recorded import read_config, write_config
 from restok_cli.settings.run_config import read_told
 from restok_cli.settings.training import (

@@ -14,7 +14,7 @@ from restok_cli.metrics.codebook import codebook_use, count_codes
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.settings.training import TokenizerRunConfig
-from restok_cli.training.codebook import CodeCounts, draw_prefix_lengths, prefix_distribution
+from restok_cli.training.codebook_use import CodeCounts, draw_prefix_lengths, prefix_distribution
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
 from restok_cli.training.monitor import Meter
 from restok_cli.training.optim import seed_step

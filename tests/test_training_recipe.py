@@ -23,7 +23,7 @@ from restok_cli.settings.training import (
 )
 from restok_cli.training import tokenizer_loop
 from restok_cli.training.adversarial.discriminator import PatchDiscriminator
-from restok_cli.training.codebook import UseOfPossible
+from restok_cli.training.codebook_use import UseOfPossible
 from restok_cli.training.har_loop import HarState
 from restok_cli.training.monitor import Health
 from restok_cli.training.update import Update, autocast

@@ -23,7 +23,7 @@ from restok_cli.pretrained.folder import save_tokenizer
 from restok_cli.processes import rank, world_size
 from restok_cli.settings.training import TokenizerRunConfig
 from restok_cli.training.adversarial.adversary import Adversary
-from restok_cli.training.codebook import (
+from restok_cli.training.codebook_use import (
     CodeCounts,
     UseOfPossible,
     draw_prefix_lengths,
