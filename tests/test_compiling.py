@@ -15,7 +15,8 @@ from torch.utils._pytree import tree_leaves
 from restok_cli.metrics.lpips import Lpips
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.settings.training import DINO, HarRunConfig, TokenizerRunConfig, read_preset
+from restok_cli.settings.presets import read_preset
+from restok_cli.settings.training import DINO, HarRunConfig, TokenizerRunConfig
 from restok_cli.training.adversarial.diff_augment import diff_augment
 from restok_cli.training.adversarial.discriminator import Dino, DinoDiscriminator, LeCam, PatchDiscriminator
 from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model, is_wanted

@@ -12,14 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from restok_cli.metrics.lpips import Lpips
 from restok_cli.model.config import TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.settings.presets import read_preset
 from restok_cli.settings.run_config import with_alignment_dims
-from restok_cli.settings.training import (
-    AlignmentConfig,
-    DiscriminatorConfig,
-    TokenizerLossConfig,
-    TokenizerRunConfig,
-    read_preset,
-)
+from restok_cli.settings.training import AlignmentConfig, DiscriminatorConfig, TokenizerLossConfig, TokenizerRunConfig
 from restok_cli.training.adversarial.discriminator import DINO, Dino, DinoDiscriminator, LeCam, PatchDiscriminator
 from restok_cli.training.losses import (
     CROP_NOISE,

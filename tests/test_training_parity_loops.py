@@ -33,7 +33,9 @@ from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import open_tokenizer
 from restok_cli.pretrained.released import har_config, to_released, tokenizer_config
-from restok_cli.settings.training import DINO, HarRunConfig, TokenizerRunConfig, merged, read_preset
+from restok_cli.settings.presets import read_preset
+from restok_cli.settings.training import DINO, HarRunConfig, TokenizerRunConfig
+from restok_cli.settings.yaml_file import merged
 from restok_cli.training import har_loop, tokenizer_loop
 from restok_cli.training.adversarial import adversary
 from restok_cli.training.adversarial.discriminator import Dino, DinoDiscriminator, LeCam, follow_weights

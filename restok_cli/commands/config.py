@@ -61,7 +61,7 @@ def diff(one: Source, other: Source, kind: Kind = None, as_json: AsJson = False)
 
       restok config diff restok-l-128 restok-l-128-released
     """
-    from restok_cli.settings.training import flatten
+    from restok_cli.settings.yaml_file import flatten
 
     before, after = (
         flatten(settings.config.model_dump(mode="json")) for settings in settings_of([one, other], kind, [])
@@ -112,7 +112,8 @@ def schema(kind: Annotated[Literal["tokenizer", "har"], typer.Argument(metavar="
 
       restok config schema har > har.schema.json
     """
-    from restok_cli.settings.training import RUN_CONFIGS, preset_names
+    from restok_cli.settings.presets import preset_names
+    from restok_cli.settings.training import RUN_CONFIGS
 
     result = RUN_CONFIGS[kind].model_json_schema()
     preset = {"enum": preset_names(kind), "title": "Preset", "description": "What this file builds on."}

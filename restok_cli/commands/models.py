@@ -83,7 +83,7 @@ Licence = Annotated[
 def models(context: typer.Context, as_json: LinesAsJson = False) -> None:
     if context.invoked_subcommand is not None:
         return
-    from restok_cli.settings.training import preset_names
+    from restok_cli.settings.presets import preset_names
 
     presets = {"tokenizer": preset_names("tokenizer"), "har": preset_names("har")}
     if as_json:

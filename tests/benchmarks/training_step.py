@@ -16,7 +16,8 @@ from coding import rate
 from torch.utils.flop_counter import FlopCounterMode
 
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.settings.training import TokenizerRunConfig, read_preset
+from restok_cli.settings.presets import read_preset
+from restok_cli.settings.training import TokenizerRunConfig
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
 from restok_cli.training.optim import update_ema
 from restok_cli.training.update import Update
