@@ -401,7 +401,7 @@ complete -c restok -n '__restok_argument \'restok\' 1 1' -a reconstruct -d 'Enco
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a generate -d 'Draw images: each in 9 steps where an autoregressive model would take 128'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a encode -d 'Turn images into codes: 128 numbers each, or as many as the tokenizer makes'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a decode -d 'Turn codes into images: all codes of each, or a prefix of them, which gives a coarser …'
-complete -c restok -n '__restok_argument \'restok\' 1 1' -a evaluate -d 'Measure images (FID, sFID, IS, precision, recall, KID, PSNR, SSIM, LPIPS) and codes'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a evaluate -d 'Measure codes and images (FID, sFID, IS, precision, recall, KID, PSNR, SSIM, LPIPS)'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a curves -d 'Draw what runs have logged over their steps: a panel for each number, a line in it for …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a report -d 'Make one HTML file of runs: curves, previews, the codebook, metrics, config and …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a demo -d 'Run every command once, on the emoji that come with restok: five minutes on two CPU …'
