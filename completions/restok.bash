@@ -458,7 +458,7 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
             options=(
                 --metric --reference --split --crop --max-decoded-pixels --max-member-bytes --features
                 --inception-weights --vgg-weights --timm-weights --model --num-codes --plot --fail-under --compare
-                --make-reference --output -o --reference-pictures --cache --no-cache --batch-size --num-processes
+                --make-reference --output -o --reference-images --cache --no-cache --batch-size --num-processes
                 --overwrite --device --json --help -h
             )
             arguments=(pictures) others=
@@ -747,7 +747,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --compare) kind=files pending=2 ;;
                 --make-reference) kind=pictures pending=1 ;;
                 --output | -o) kind=files pending=1 ;;
-                --reference-pictures) kind=nothing pending=1 ;;
+                --reference-images) kind=nothing pending=1 ;;
                 --cache) kind=folders pending=1 ;;
                 --batch-size) kind=nothing pending=1 ;;
                 --num-processes) kind=auto pending=1 ;;

@@ -401,13 +401,13 @@ $global:restokCommands = @{
     'restok' = @{
         Commands = [ordered]@{
             'prepare' = 'Make a data set: tar shards, indexed and hashed, that training reads in an exact order'
-            'train-tokenizer' = 'Train a tokenizer: pictures to codes in coarse-to-fine levels, and back'
-            'train-har' = 'Train a HAR generator, which draws the codes of a picture level by level: 9 steps for …'
-            'reconstruct' = 'Encode pictures to codes, decode them, and say how near they come (PSNR)'
-            'generate' = 'Draw pictures: each in 9 steps where an autoregressive model would take 128'
-            'encode' = 'Turn pictures into codes: 128 numbers each, or as many as the tokenizer makes'
-            'decode' = 'Turn codes into pictures: all codes of each, or a prefix of them, which gives a …'
-            'evaluate' = 'Measure pictures (FID, sFID, IS, precision, recall, KID, PSNR, SSIM, LPIPS) and codes'
+            'train-tokenizer' = 'Train a tokenizer: images to codes in coarse-to-fine levels, and back'
+            'train-har' = 'Train a HAR generator, which draws the codes of an image level by level: 9 steps for …'
+            'reconstruct' = 'Encode images to codes, decode them, and say how near they come (PSNR)'
+            'generate' = 'Draw images: each in 9 steps where an autoregressive model would take 128'
+            'encode' = 'Turn images into codes: 128 numbers each, or as many as the tokenizer makes'
+            'decode' = 'Turn codes into images: all codes of each, or a prefix of them, which gives a coarser …'
+            'evaluate' = 'Measure images (FID, sFID, IS, precision, recall, KID, PSNR, SSIM, LPIPS) and codes'
             'curves' = 'Draw what runs have logged over their steps: a panel for each number, a line in it for …'
             'report' = 'Make one HTML file of runs: curves, previews, the codebook, metrics, config and …'
             'demo' = 'Run every command once, on the emoji that come with restok: five minutes on two CPU …'
@@ -426,9 +426,9 @@ $global:restokCommands = @{
     'restok prepare' = @{
         Commands = [ordered]@{
             'imagenet' = 'Make a data set from ImageNet-1k, in any of its usual forms'
-            'folder' = 'Make a data set from a folder of pictures'
+            'folder' = 'Make a data set from a folder of images'
             'shards' = 'Make a data set of WebDataset shards, which stay where they are'
-            'codes' = 'Encode every picture of a data set once, to train generators on codes alone'
+            'codes' = 'Encode every image of a data set once, to train generators on codes alone'
             'verify' = 'Read a data set, or the codes of one, and say whether it is what was prepared'
             'sample' = 'Write out the data set that comes with restok, of 1,906 emoji'
         }
@@ -444,12 +444,12 @@ $global:restokCommands = @{
         }
         Options = [ordered]@{
             '--test-as-validation' = @{ Kind = 'nothing'; Count = 0; Help = 'Validate on the test split, where there is none for validation' }
-            '--resize' = @{ Kind = 'nothing'; Count = 1; Help = 'Shrink pictures whose shorter edge is longer than this. JPEG stays JPEG; others become …' }
-            '--max-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Shrink pictures of more pixels than this to so many' }
-            '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures of more pixels than this are left out, since they may fill all memory. …' }
-            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Picture files, and files in tars, of more bytes than this are left out unread. …' }
-            '--check' = @{ Kind = 'quick|full'; Count = 1; Help = 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …' }
-            '--samples-per-shard' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures in a shard' }
+            '--resize' = @{ Kind = 'nothing'; Count = 1; Help = 'Shrink images whose shorter edge is longer than this. JPEG stays JPEG; others become …' }
+            '--max-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Shrink images of more pixels than this to so many' }
+            '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Images of more pixels than this are left out, since they may fill all memory. Default: …' }
+            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Image files, and files in tars, of more bytes than this are left out unread. Default: …' }
+            '--check' = @{ Kind = 'quick|full'; Count = 1; Help = 'How to look for broken images: quick reads structure (no image, cut short, PNG …' }
+            '--samples-per-shard' = @{ Kind = 'nothing'; Count = 1; Help = 'Images in a shard' }
             '--jobs' = @{ Kind = 'nothing'; Count = 1; Help = 'Processes to work with; the result is the same. Default: one per core' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the data set that OUT already holds' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print the counts as one JSON object instead of OUT' }
@@ -465,12 +465,12 @@ $global:restokCommands = @{
         Options = [ordered]@{
             '--validation-fraction' = @{ Kind = 'nothing'; Count = 1; Help = 'The part of each class to validate on, where DIR has no validation split of its own' }
             '--test-as-validation' = @{ Kind = 'nothing'; Count = 0; Help = 'Validate on the test split, where there is none for validation' }
-            '--resize' = @{ Kind = 'nothing'; Count = 1; Help = 'Shrink pictures whose shorter edge is longer than this. JPEG stays JPEG; others become …' }
-            '--max-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Shrink pictures of more pixels than this to so many' }
-            '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures of more pixels than this are left out, since they may fill all memory. …' }
-            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Picture files, and files in tars, of more bytes than this are left out unread. …' }
-            '--check' = @{ Kind = 'quick|full'; Count = 1; Help = 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …' }
-            '--samples-per-shard' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures in a shard' }
+            '--resize' = @{ Kind = 'nothing'; Count = 1; Help = 'Shrink images whose shorter edge is longer than this. JPEG stays JPEG; others become …' }
+            '--max-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Shrink images of more pixels than this to so many' }
+            '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Images of more pixels than this are left out, since they may fill all memory. Default: …' }
+            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Image files, and files in tars, of more bytes than this are left out unread. Default: …' }
+            '--check' = @{ Kind = 'quick|full'; Count = 1; Help = 'How to look for broken images: quick reads structure (no image, cut short, PNG …' }
+            '--samples-per-shard' = @{ Kind = 'nothing'; Count = 1; Help = 'Images in a shard' }
             '--jobs' = @{ Kind = 'nothing'; Count = 1; Help = 'Processes to work with; the result is the same. Default: one per core' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the data set that OUT already holds' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print the counts as one JSON object instead of OUT' }
@@ -486,9 +486,9 @@ $global:restokCommands = @{
         Options = [ordered]@{
             '--class-names' = @{ Kind = 'class names'; Count = 1; Help = 'What the classes are called: a file with a line for each, or the word imagenet. …' }
             '--num-classes' = @{ Kind = 'nothing'; Count = 1; Help = 'How many classes there are, called by numbers; 0: none. Default: what the .cls say, …' }
-            '--check' = @{ Kind = 'quick|full'; Count = 1; Help = 'How to look for broken pictures: quick reads structure (no picture, cut short, PNG …' }
-            '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures of more pixels than this are left out, since they may fill all memory. …' }
-            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Picture files, and files in tars, of more bytes than this are left out unread. …' }
+            '--check' = @{ Kind = 'quick|full'; Count = 1; Help = 'How to look for broken images: quick reads structure (no image, cut short, PNG …' }
+            '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Images of more pixels than this are left out, since they may fill all memory. Default: …' }
+            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Image files, and files in tars, of more bytes than this are left out unread. Default: …' }
             '--jobs' = @{ Kind = 'nothing'; Count = 1; Help = 'Processes to work with; the result is the same. Default: one per core' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the data set that OUT already holds' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print the counts as one JSON object instead of OUT' }
@@ -503,10 +503,10 @@ $global:restokCommands = @{
         }
         Options = [ordered]@{
             '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'The tokenizer to encode with' }
-            '--views' = @{ Kind = 'ten-crop|flip|centre'; Count = 1; Help = 'What is encoded of a training picture; of validation it is always the centre' }
+            '--views' = @{ Kind = 'ten-crop|flip|centre'; Count = 1; Help = 'What is encoded of a training image; of validation it is always the centre' }
             '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Views that are encoded at a time' }
-            '--num-workers' = @{ Kind = 'nothing'; Count = 1; Help = 'Processes that decode pictures beside each one that encodes' }
-            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Picture files, and files in tars, of more bytes than this are left out unread. …' }
+            '--num-workers' = @{ Kind = 'nothing'; Count = 1; Help = 'Processes that decode images beside each one that encodes' }
+            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Image files, and files in tars, of more bytes than this are left out unread. Default: …' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …' }
@@ -523,7 +523,7 @@ $global:restokCommands = @{
         }
         Options = [ordered]@{
             '--jobs' = @{ Kind = 'nothing'; Count = 1; Help = 'Processes to work with; the result is the same. Default: one per core' }
-            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Picture files, and files in tars, of more bytes than this are left out unread. …' }
+            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Image files, and files in tars, of more bytes than this are left out unread. Default: …' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -553,7 +553,7 @@ $global:restokCommands = @{
             '--config' = @{ Kind = 'files'; Count = 1; Help = 'Settings over the preset''s: YAML, or a run whose settings to take' }
             '--set' = @{ Kind = 'tokenizer settings'; Count = 1; Help = 'One setting, such as schedule.seed=3; repeatable' }
             '--max-steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Optimizer steps of the whole run. Default: the preset''s' }
-            '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures per step. Default: the preset''s' }
+            '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images per step. Default: the preset''s' }
             '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random. Default: the preset''s' }
             '--init' = @{ Kind = 'models'; Count = 1; Help = 'Start from the weights of this model: a folder, a run, hf:owner/name, or sample' }
             '--stop-at' = @{ Kind = 'nothing'; Count = 1; Help = 'Save and end after this step, as if interrupted; --resume goes on' }
@@ -582,7 +582,7 @@ $global:restokCommands = @{
             '--config' = @{ Kind = 'files'; Count = 1; Help = 'Settings over the preset''s: YAML, or a run whose settings to take' }
             '--set' = @{ Kind = 'har settings'; Count = 1; Help = 'One setting, such as schedule.seed=3; repeatable' }
             '--max-steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Optimizer steps of the whole run. Default: the preset''s' }
-            '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures per step. Default: the preset''s' }
+            '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images per step. Default: the preset''s' }
             '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random. Default: the preset''s' }
             '--init' = @{ Kind = 'models'; Count = 1; Help = 'Start from the weights of this model: a folder, a run, hf:owner/name, or sample' }
             '--stop-at' = @{ Kind = 'nothing'; Count = 1; Help = 'Save and end after this step, as if interrupted; --resume goes on' }
@@ -609,12 +609,12 @@ $global:restokCommands = @{
             '-o' = @{ Kind = 'files'; Count = 1; Help = 'A folder for PNG files, or - (a tar stream on stdout)' }
             '--num-codes' = @{ Kind = 'nothing'; Count = 1; Help = 'Decode the first N codes only: coarser; several: each. Default: all' }
             '--split' = @{ Kind = 'validation|train'; Count = 1; Help = 'The split to take of a data set' }
-            '--no-crop' = @{ Kind = 'nothing'; Count = 0; Help = 'Take pictures at their own size, which the model was not trained on' }
-            '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures of more pixels than this are left out, since they may fill all memory. …' }
-            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Picture files, and files in tars, of more bytes than this are left out unread. …' }
-            '--grid' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG: pictures beside what is made of them' }
+            '--no-crop' = @{ Kind = 'nothing'; Count = 0; Help = 'Take images at their own size, which the model was not trained on' }
+            '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Images of more pixels than this are left out, since they may fill all memory. Default: …' }
+            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Image files, and files in tars, of more bytes than this are left out unread. Default: …' }
+            '--grid' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG: images beside what is made of them' }
             '--ladder' = @{ Kind = 'files'; Count = 1; Help = 'The same with every level, and what each adds' }
-            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Pictures at a time; auto: what the device holds' }
+            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …' }
@@ -633,7 +633,7 @@ $global:restokCommands = @{
             '--output' = @{ Kind = 'files'; Count = 1; Help = 'A folder for PNG files, an .npz, or - (a tar stream on stdout)' }
             '-o' = @{ Kind = 'files'; Count = 1; Help = 'A folder for PNG files, an .npz, or - (a tar stream on stdout)' }
             '--steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Sampling steps; fewer than all stop at a coarser level. Default: all' }
-            '--count' = @{ Kind = 'nothing'; Count = 1; Help = 'How many pictures' }
+            '--count' = @{ Kind = 'nothing'; Count = 1; Help = 'How many images' }
             '--class' = @{ Kind = 'classes'; Count = 1; Help = 'A class by name, number or synset, all, or random; may be repeated. Default: all in …' }
             '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random: the same seed gives the same result' }
             '--preset' = @{ Kind = 'paper|sample'; Count = 1; Help = 'The paper''s guidance (3.75, step from 0.25, top-p 0.95), or what suits the model that …' }
@@ -647,11 +647,11 @@ $global:restokCommands = @{
             '--top-k' = @{ Kind = 'nothing'; Count = 1; Help = 'Draw from the K likeliest codes; 0 = all' }
             '--top-p' = @{ Kind = 'nothing'; Count = 1; Help = 'Draw from the likeliest codes that reach P' }
             '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'Decode with this copy of the generator''s tokenizer' }
-            '--grid' = @{ Kind = 'files'; Count = 1; Help = 'Also write all pictures as one captioned PNG' }
+            '--grid' = @{ Kind = 'files'; Count = 1; Help = 'Also write all images as one captioned PNG' }
             '--ladder' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG of the first 8 growing level by level' }
             '--shards' = @{ Kind = 'nothing'; Count = 0; Help = 'Make OUT a data set of tar shards, as prepare does' }
             '--codes' = @{ Kind = 'nothing'; Count = 0; Help = 'Only draw codes, to an .npz, .safetensors or .jsonl file, or - (lines)' }
-            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Pictures at a time; auto: what the device holds' }
+            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
             '--compile' = @{ Kind = 'nothing'; Count = 0; Help = 'Compile the models first: minutes, then faster' }
             '--quantize' = @{ Kind = 'int8'; Count = 1; Help = 'Draw codes with 8-bit products: faster on a CPU, other codes' }
@@ -674,10 +674,10 @@ $global:restokCommands = @{
             '--output' = @{ Kind = 'files'; Count = 1; Help = 'An .npz, .safetensors or .jsonl file, or - (lines)' }
             '-o' = @{ Kind = 'files'; Count = 1; Help = 'An .npz, .safetensors or .jsonl file, or - (lines)' }
             '--split' = @{ Kind = 'validation|train'; Count = 1; Help = 'The split to take of a data set' }
-            '--no-crop' = @{ Kind = 'nothing'; Count = 0; Help = 'Take pictures at their own size, which the model was not trained on' }
-            '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures of more pixels than this are left out, since they may fill all memory. …' }
-            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Picture files, and files in tars, of more bytes than this are left out unread. …' }
-            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Pictures at a time; auto: what the device holds' }
+            '--no-crop' = @{ Kind = 'nothing'; Count = 0; Help = 'Take images at their own size, which the model was not trained on' }
+            '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Images of more pixels than this are left out, since they may fill all memory. Default: …' }
+            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Image files, and files in tars, of more bytes than this are left out unread. Default: …' }
+            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output file where it is there already' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …' }
@@ -693,10 +693,10 @@ $global:restokCommands = @{
         }
         Options = [ordered]@{
             '--model' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer, or a generator with its tokenizer' }
-            '--output' = @{ Kind = 'files'; Count = 1; Help = 'A folder, a .png for one picture, or - (a tar stream on stdout)' }
-            '-o' = @{ Kind = 'files'; Count = 1; Help = 'A folder, a .png for one picture, or - (a tar stream on stdout)' }
+            '--output' = @{ Kind = 'files'; Count = 1; Help = 'A folder, a .png for one image, or - (a tar stream on stdout)' }
+            '-o' = @{ Kind = 'files'; Count = 1; Help = 'A folder, a .png for one image, or - (a tar stream on stdout)' }
             '--num-codes' = @{ Kind = 'nothing'; Count = 1; Help = 'Decode the first N codes only: coarser. Default: all' }
-            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Pictures at a time; auto: what the device holds' }
+            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …' }
@@ -715,24 +715,24 @@ $global:restokCommands = @{
             '--reference' = @{ Kind = 'pictures'; Count = 1; Help = 'What to compare with: the same forms, statistics (.npz: mu, sigma), or a name --make- …' }
             '--split' = @{ Kind = 'validation|train|all'; Count = 1; Help = 'The split to take where a data set is given' }
             '--crop' = @{ Kind = 'nothing'; Count = 1; Help = 'First give SAMPLES the ADM centre crop to this size' }
-            '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures of more pixels than this are left out, since they may fill all memory. …' }
-            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Picture files, and files in tars, of more bytes than this are left out unread. …' }
+            '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Images of more pixels than this are left out, since they may fill all memory. Default: …' }
+            '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Image files, and files in tars, of more bytes than this are left out unread. Default: …' }
             '--features' = @{ Kind = 'networks'; Count = 1; Help = 'Behind the metrics of features: inception, dinov2, clip, vgg16, timm:NAME; random …' }
             '--inception-weights' = @{ Kind = 'files'; Count = 1; Help = 'Inception''s. Default: torch''s cache, or download' }
             '--vgg-weights' = @{ Kind = 'files'; Count = 1; Help = 'VGG-16''s, of lpips and vgg16' }
             '--timm-weights' = @{ Kind = 'files'; Count = 1; Help = 'Of dinov2, clip or timm:NAME' }
-            '--model' = @{ Kind = 'models'; Count = 1; Help = 'The tokenizer that makes codes of pictures (codebook, --num-codes); for nll the …' }
+            '--model' = @{ Kind = 'models'; Count = 1; Help = 'The tokenizer that makes codes of images (codebook, --num-codes); for nll the …' }
             '--num-codes' = @{ Kind = 'all'; Count = 1; Help = 'Measure what the first N codes give back of SAMPLES, for each N; all: every level' }
             '--plot' = @{ Kind = 'files'; Count = 1; Help = 'With --num-codes: draw metric against codes (PNG, PDF, SVG)' }
             '--fail-under' = @{ Kind = 'limits'; Count = 1; Help = 'Exit 4 where a metric is worse: below VALUE, or above it where lower is better (gFID, …' }
             '--compare' = @{ Kind = 'files'; Count = 2; Help = 'Table two --json results; measures nothing' }
-            '--make-reference' = @{ Kind = 'pictures'; Count = 1; Help = 'Make statistics of pictures for --reference instead; they go to -o' }
+            '--make-reference' = @{ Kind = 'pictures'; Count = 1; Help = 'Make statistics of images for --reference instead; they go to -o' }
             '--output' = @{ Kind = 'files'; Count = 1; Help = 'With --make-reference: an .npz, or a name for the cache' }
             '-o' = @{ Kind = 'files'; Count = 1; Help = 'With --make-reference: an .npz, or a name for the cache' }
-            '--reference-pictures' = @{ Kind = 'nothing'; Count = 1; Help = 'With --make-reference: pictures to keep, for precision, recall and kid' }
+            '--reference-images' = @{ Kind = 'nothing'; Count = 1; Help = 'With --make-reference: images to keep, for precision, recall and kid' }
             '--cache' = @{ Kind = 'folders'; Count = 1; Help = 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache' }
             '--no-cache' = @{ Kind = 'nothing'; Count = 0; Help = 'Neither look features up nor keep them' }
-            '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Pictures held at a time; changes speed and memory, not results' }
+            '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images held at a time; changes speed and memory, not results' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output file where it is there already' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }

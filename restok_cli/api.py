@@ -153,7 +153,7 @@ class ImageTokenizer:
         evaluation, as in `restok encode`. Arrays and tensors are taken as they are: uint8 (B, H, W, 3), or float
         (B, 3, H, W) from 0 to 1, where (H, W) is `image_size`.
 
-        Raises UsageError for arrays of other shapes and values, RestokError where a picture cannot be read.
+        Raises UsageError for arrays of other shapes and values, RestokError where an image cannot be read.
         """
         _check_number("batch_size", batch_size, least=1)
         batches = _image_batches(images, self.image_size, batch_size)

@@ -117,9 +117,9 @@ def restok(
         typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and leave."),
     ] = False,
 ) -> None:
-    """Hierarchical residual 1-D image tokenizers, and generators that draw a picture in 9 steps (arXiv 2601.03955).
+    """Hierarchical residual 1-D image tokenizers, and generators that draw an image in 9 steps (arXiv 2601.03955).
 
-    pictures → [b]prepare[/b] → [b]train-tokenizer[/b] → [b]train-har[/b] → [b]generate[/b] → [b]evaluate[/b]
+    images → [b]prepare[/b] → [b]train-tokenizer[/b] → [b]train-har[/b] → [b]generate[/b] → [b]evaluate[/b]
 
     A first try, on the emoji that come with restok:
 
@@ -192,7 +192,7 @@ def run(arguments: list[str] | None = None) -> int:
     except RuntimeError as error:
         if str(error).startswith("DataLoader worker"):  # torch raises it wherever the main process is just then
             return _fail(
-                "a process that loads pictures was killed, most often because memory ran out;"
+                "a process that loads images was killed, most often because memory ran out;"
                 f" try fewer workers ({error})",
                 EXIT_FAILURE,
             )

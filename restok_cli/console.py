@@ -29,7 +29,7 @@ muted: list[bool] = []  # not empty while nothing is to be said
 
 
 def counted(count: int, what: str, plural: str | None = None) -> str:
-    """'1 picture', '2 pictures'."""
+    """'1 image', '2 images'."""
     return f"{count} {what if count == 1 else plural or what + 's'}"
 
 

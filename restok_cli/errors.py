@@ -10,8 +10,8 @@ class RestokError(Exception):
     """Something outside the program is not as it must be: a file, a folder, a model, the disk."""
 
 
-class PictureError(RestokError):
-    """One picture cannot be decoded; others may be."""
+class ImageError(RestokError):
+    """One image cannot be decoded; others may be."""
 
 
 class UsageError(RestokError):

@@ -21,8 +21,8 @@ from restok_cli.locks import LOCK_FILE, held, is_written
 
 SAMPLE_MODEL = Path(__file__).parent / "assets" / "model"  # a generator of emoji, with its tokenizer
 STDOUT = Path("-")  # where a file is named
-MAX_DECODED_PIXELS = 178_956_970  # of a picture file, unless told otherwise: a small one may unpack to fill all memory
-MAX_MEMBER_BYTES = 256 << 20  # of a file in a tar, and of a picture file, likewise: those of more are not even read
+MAX_DECODED_PIXELS = 178_956_970  # of an image file, unless told otherwise: a small one may unpack to fill all memory
+MAX_MEMBER_BYTES = 256 << 20  # of a file in a tar, and of an image file, likewise: those of more are not even read
 MAX_TEXT_BYTES = 32 << 20  # of JSON and other text that is read whole, whose values may take twenty times as much
 MAX_LINE_BYTES = 16 << 20  # of a line of JSON
 SYNC_SECONDS = 0.2  # from one early sync of a large file to the next

@@ -296,7 +296,7 @@ def local_device(device: "torch.device") -> "torch.device":
 
 
 def check_division(batch_size: int, micro_batch_size: int | None, world_size: int) -> int:
-    """The number of pictures in a micro-batch: as given, or all of a process's share of the batch.
+    """The number of images in a micro-batch: as given, or all of a process's share of the batch.
 
     Raises UsageError where the batch cannot be cut into micro-batches of that size, as many for each process.
     """

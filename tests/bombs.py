@@ -75,7 +75,7 @@ END = bytes(2 * tarfile.BLOCKSIZE)
 
 
 def tar_with_hole(path: Path) -> None:
-    """A good picture, one of SIZE bytes, another good one."""
+    """A good image, one of SIZE bytes, another good one."""
     large = member("b.png", b"", SIZE)
     write_with_hole(path, member("a.png", png(0)) + large, SIZE, member("c.png", png(1)) + END)
 
@@ -108,7 +108,7 @@ def write_bombs(folder: Path) -> None:
             file.write(END)
     with gzip.open(folder / "packed/train-000000.tar.gz", "wb", compresslevel=1) as file:
         write_zeros(file)
-    write_npz(folder / "pictures.npz", arr_0=(1, 8192, SIZE // 8192 // 3, 3))
+    write_npz(folder / "images.npz", arr_0=(1, 8192, SIZE // 8192 // 3, 3))
     write_npz(folder / "lying.npz", arr_0=(1, 100, 100, 3), codes=(1, 8), mu=(4,), sigma=(4, 4))
     write_npz(folder / "codes.npz", codes=(SIZE // 8, 8), codebook_size=(SIZE,))
     write_npz(folder / "statistics.npz", mu=(SIZE,), sigma=(SIZE // 4, 4))
@@ -141,7 +141,7 @@ def readers(folder: Path) -> dict[str, Callable[[], object]]:
     from restok_cli.data.sources.parquet import read_parquet
     from restok_cli.data.sources.texts import read_names
     from restok_cli.data.streams import read_stream
-    from restok_cli.errors import PictureError
+    from restok_cli.errors import ImageError
     from restok_cli.metrics.image_sources import open_images
     from restok_cli.metrics.reference import read_statistics
     from restok_cli.settings.yaml_file import read_yaml
@@ -157,7 +157,7 @@ def readers(folder: Path) -> dict[str, Callable[[], object]]:
             try:
                 opened.open(index)
                 found.append(opened.key(index))
-            except PictureError as error:
+            except ImageError as error:
                 found.append(str(error).removeprefix(f"{folder}/"))
         return found
 
@@ -165,9 +165,9 @@ def readers(folder: Path) -> dict[str, Callable[[], object]]:
         found = []
         for sample in read_shards([str(folder / name)], [], LIMIT):
             try:
-                assert sample.picture
+                assert sample.data
                 found.append(sample.key)
-            except PictureError as error:
+            except ImageError as error:
                 found.append(str(error).replace(f"{folder}/", ""))
         return found
 
@@ -194,8 +194,8 @@ def readers(folder: Path) -> dict[str, Callable[[], object]]:
         "training: member": lambda: streamed("tars/a.tar"),
         "training: sparse": lambda: streamed("sparse.tar"),
         "shard: gzip": lambda: Shard(folder / "packed/train-000000.tar.gz", info, 0)._read_at(0, 512),
-        "npz: pictures": lambda: open_images(str(folder / "pictures.npz"), "all", max_pixels=10**6),
-        "npz: lying pictures": lambda: open_images(str(folder / "lying.npz"), "all"),
+        "npz: images": lambda: open_images(str(folder / "images.npz"), "all", max_pixels=10**6),
+        "npz: lying images": lambda: open_images(str(folder / "lying.npz"), "all"),
         "npz: codes": lambda: read_codes(folder / "codes.npz"),
         "npz: lying codes": lambda: read_codes(folder / "lying.npz"),
         "npz: statistics": lambda: read_statistics(folder / "statistics.npz"),
@@ -206,7 +206,7 @@ def readers(folder: Path) -> dict[str, Callable[[], object]]:
         "aliases": lambda: read_yaml(folder / "aliases.yaml"),
         "data set": lambda: open_dataset(folder / "packed"),
         "list of pictures": lambda: open_images(str(folder / "pictures"), "all"),
-        "picture": lambda: read_file(folder / "pictures/a.png", "a.png", LIMIT),
+        "image": lambda: read_file(folder / "pictures/a.png", "a.png", LIMIT),
         "parquet": rows,
     }
 

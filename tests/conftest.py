@@ -150,6 +150,6 @@ def drawn(tiny_models, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def expected(drawn, tmp_path) -> dict[str, bytes]:
-    """The pictures of `drawn`, of which the test has a copy in `expected`."""
+    """The images of `drawn`, of which the test has a copy in `expected`."""
     shutil.copytree(drawn, tmp_path / "expected")
     return pngs(drawn)

@@ -1,4 +1,4 @@
-"""A small ImageNet in each form in which people have the real one: four of the classes, six pictures to validate."""
+"""A small ImageNet in each form in which people have the real one: four of the classes, six images to validate."""
 
 import csv
 import io

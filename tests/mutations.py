@@ -281,7 +281,7 @@ def mutated_safetensors(rng: Random, data: bytes) -> bytes:
     return size.to_bytes(8, "little") + header + data[8 + length :]
 
 
-# --- pictures -----------------------------------------------------------------------------------------------------
+# --- images -----------------------------------------------------------------------------------------------------
 
 
 def mutated_png(rng: Random, data: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Pictures for tests to read."""
+"""Images for tests to read."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from PIL import Image
 
 
 def noise(seed: int, width: int = 20, height: int = 16) -> Image.Image:
-    """An RGB picture that no other seed gives."""
+    """An RGB image that no other seed gives."""
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
 
 
 def write_pictures(folder: Path, names: list[str], width: int = 20, height: int = 16) -> None:
-    """Write one noise picture per file name; the suffix says the format."""
+    """Write one noise image per file name; the suffix says the format."""
     for seed, name in enumerate(names):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -174,7 +174,7 @@ def test_a_stream_ends_with_what_generate_gives_and_grows_to_it(generator):
         (torch.full((1, 3, 32, 32), -1.0), "images run from -1 to -1; give values from 0 to 1"),
         (torch.full((1, 3, 32, 32), float("nan")), "give values from 0 to 1"),
         ([5], "image 0 is a int; give paths"),
-        ([Image.new("F", (32, 32))], "image 0: cannot be decoded as a picture"),
+        ([Image.new("F", (32, 32))], "image 0: cannot be decoded as an image"),
         ("nowhere.png", "nowhere.png: cannot be read"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,

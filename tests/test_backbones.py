@@ -23,7 +23,7 @@ def images():
 
 @pytest.fixture
 def small(tmp_path):
-    """The weights file of a small network, as timm keeps it, classifier and all; and its features of a picture."""
+    """The weights file of a small network, as timm keeps it, classifier and all; and its features of an image."""
     torch.manual_seed(0)
     network = timm.create_model(SMALL).eval()
     save_file(network.state_dict(), tmp_path / "small.safetensors")

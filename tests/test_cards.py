@@ -25,7 +25,7 @@ def front_matter(card: str) -> dict:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """A data set of 8 pictures in 2 classes; training on it takes next to no time."""
+    """A data set of 8 images in 2 classes; training on it takes next to no time."""
     folder = tmp_path_factory.mktemp("data")
     write_pictures(folder / "pets", [f"{name}/{i}.png" for name in ("cat", "dog") for i in range(5)], 32, 32)
     assert cli.run(["prepare", "folder", str(folder / "pets"), str(folder / "set")]) == 0
@@ -58,7 +58,7 @@ def har(tiny_models, tmp_path) -> Path:
 
 def write_result(path: Path, metrics: dict, **protocol: object) -> Path:
     """What `restok evaluate --json` would have printed."""
-    facts = {"n": 202, "n_reference": 202, "definition": "so defined", "caveat": "fewer than 10,000 pictures"}
+    facts = {"n": 202, "n_reference": 202, "definition": "so defined", "caveat": "fewer than 10,000 images"}
     protocol = {
         "samples": {},
         "reference": {"source": "/home/me/pets"},
@@ -72,8 +72,8 @@ def write_result(path: Path, metrics: dict, **protocol: object) -> Path:
 def test_training_writes_what_it_did_into_the_card(run, data):
     card = (run / "model" / "README.md").read_text()
     assert front_matter(card)["license"] == "unknown" and "restok invents none" in card
-    assert "picture of 32×32 pixels into 32 codes in 6 coarse-to-fine levels (1, 1, 2, 4, 8, 16)" in card
-    assert "| steps | 4 steps, 4 pictures each, from random weights |" in card
+    assert "image of 32×32 pixels into 32 codes in 6 coarse-to-fine levels (1, 1, 2, 4, 8, 16)" in card
+    assert "| steps | 4 steps, 4 images each, from random weights |" in card
     assert f"| data set | pets, fingerprint `{open_dataset(data).fingerprint}` |" in card
     assert "preset `tiny`, and what is listed below" in card
     stated = "schedule.max_steps: 4\nschedule.batch_size: 4\nschedule.seed: 7\n"
@@ -105,7 +105,7 @@ def test_a_run_from_other_weights_names_them_also_after_a_resume(run, data, rest
     assert restok(*command, "--resume").code == 0
     known = fingerprint(open_tokenizer(run))[:16]
     card = (tmp_path / "new" / "model" / "README.md").read_text()
-    assert f"4 steps, 4 pictures each, from the weights of run (fingerprint {known})" in card
+    assert f"4 steps, 4 images each, from the weights of run (fingerprint {known})" in card
 
 
 def test_a_generator_has_its_tokenizers_card_beside_its_own(run, data, restok, tmp_path):
@@ -115,7 +115,7 @@ def test_a_generator_has_its_tokenizers_card_beside_its_own(run, data, restok, t
     assert (folder / "tokenizer" / "README.md").read_bytes() == (run / "model" / "README.md").read_bytes()
     card, tokenizer = (folder / "README.md").read_text(), open_tokenizer(run)
     assert front_matter(card)["pipeline_tag"] == "unconditional-image-generation"
-    assert "draws the 32 codes of a picture in 7 steps (1, 1, 1, 1, 4, 8, 16 codes), given one of 2 classes" in card
+    assert "draws the 32 codes of an image in 7 steps (1, 1, 1, 1, 4, 8, 16 codes), given one of 2 classes" in card
     count = sum(p.numel() for p in plain_tokenizer(run, torch.device("cpu")).parameters())
     assert f"`tokenizer/` ({count:,} parameters, fingerprint `{fingerprint(tokenizer)[:16]}`)" in card
     assert "cross-entropy, nats per code" in card
@@ -147,10 +147,10 @@ def test_metrics_stand_in_the_card_with_n_reference_and_caveat(har, restok, tmp_
     second = write_result(tmp_path / "b.json", {"psnr": 20.123456789}, features=None)
     assert restok("models", "card", har, "--metrics", first, "--metrics", second).code == 0
     card = (har / "README.md").read_text()
-    assert "| gfid-202 | 12.5 | pets, 202 pictures | inception features |" in card  # no folder of this machine
+    assert "| gfid-202 | 12.5 | pets, 202 images | inception features |" in card  # no folder of this machine
     assert "| is-202 | 3 |  | inception features |" in card
-    assert "| psnr-202 | 20.1235 dB | pets, 202 pictures | so defined |" in card
-    assert "(fewer than 10,000 pictures): gfid-202, is-202, psnr-202." in card
+    assert "| psnr-202 | 20.1235 dB | pets, 202 images | so defined |" in card
+    assert "(fewer than 10,000 images): gfid-202, is-202, psnr-202." in card
     assert restok("models", "card", har, "--licence", "Apache-2.0").code == 0  # leaves the metrics as they are
     assert front_matter((har / "README.md").read_text())["license"] == "apache-2.0"
     assert "gfid-202" in (har / "README.md").read_text()
@@ -163,7 +163,7 @@ def test_real_results_go_into_the_card(har, data, restok, tmp_path):
     assert restok("models", "card", har, "--metrics", tmp_path / "curve.json").code == 0
     value = json.loads(result.out)["tokens"][1]["metrics"]["psnr"]["value"]
     text = (har / "README.md").read_text()
-    assert f"| PSNR-2 from 32 tokens | {value:.6g} dB | set (validation), 2 pictures | mean over pictures" in text
+    assert f"| PSNR-2 from 32 tokens | {value:.6g} dB | set (validation), 2 images | mean over images" in text
 
 
 def test_numbers_of_another_model_and_files_without_numbers_are_refused(tokenizer, fails, tmp_path):
@@ -205,7 +205,7 @@ def test_a_converted_model_takes_its_card_along(har, restok, tmp_path):
     assert restok("models", "convert", har, tmp_path / "released").code == 0
     assert read_record(tmp_path / "released") == Record(licence="mit")
     text = (tmp_path / "released" / "README.md").read_text()
-    assert "license: mit" in text and "The tokenizer that turns its codes into pictures is not part" in text
+    assert "license: mit" in text and "The tokenizer that turns its codes into images is not part" in text
     assert "--tokenizer TOKENIZER" in text
     assert text == card_text(open_har(tmp_path / "released"), Record(licence="mit"))
 

@@ -58,7 +58,7 @@ RESTOK = (sys.executable, "-m", "restok_cli")
 
 @pytest.fixture
 def models(tmp_path, tiny_tokenizer, tiny_har):
-    """A folder with a tokenizer, a generator, another tokenizer and a picture."""
+    """A folder with a tokenizer, a generator, another tokenizer and an image."""
     save_tokenizer(tiny_tokenizer, tmp_path / "tokenizer")
     save_har(tiny_har, open_tokenizer(tmp_path / "tokenizer"), [f"class {i}" for i in range(98)], tmp_path / "har")
     tiny_tokenizer.quantizer.codebook.data += 1
@@ -139,7 +139,7 @@ def test_unknown_commands_and_options_are_refused_with_the_nearest_one(fails):
 
 
 def test_missing_and_wrong_options_are_usage_errors(fails, models):
-    assert "Missing argument 'PICTURES" in fails(2, "reconstruct", "-o", models / "out")
+    assert "Missing argument 'IMAGES" in fails(2, "reconstruct", "-o", models / "out")
     assert "Missing argument 'DATA'" in fails(2, "train-tokenizer", "-o", models / "run")
     assert "Invalid value for '--count'" in fails(2, "generate", "--model", "x", "-o", "y", "--count", "many")
 
@@ -148,24 +148,24 @@ def test_missing_and_wrong_options_are_usage_errors(fails, models):
     ("arguments", "message"),
     [
         ("train-tokenizer nowhere -o run", "nowhere: no such data set; give a folder that `restok prepare folder"),
-        ("train-tokenizer pictures -o run", "not a data set; `restok prepare folder pictures OUT` makes one"),
+        ("train-tokenizer images -o run", "not a data set; `restok prepare folder images OUT` makes one"),
         ("train-tokenizer sample --preset tny -o run", "no preset named tny (did you mean tiny?)"),
         (
             "train-tokenizer sample -o run --device tpu9",
             "--device tpu9: no such device; take one of auto, cpu,",
         ),
-        ("train-tokenizer sample -o pictures", "pictures already holds files; give another folder, or --overwrite"),
-        ("train-tokenizer sample -o pictures --overwrite", "pictures holds a.png, which this command did not make"),
+        ("train-tokenizer sample -o pictures", "images already holds files; give another folder, or --overwrite"),
+        ("train-tokenizer sample -o pictures --overwrite", "images holds a.png, which this command did not make"),
         ("train-tokenizer sample -o run --resume", "run holds no run to resume"),
         ("train-tokenizer sample -o run --resume --overwrite", "give one of them"),
         ("train-har sample --tokenizer nowhere -o run", "nowhere: no such folder; give a model folder"),
-        ("train-har sample --tokenizer pictures -o run", "pictures is not a model: it holds no config.json"),
+        ("train-har sample --tokenizer images -o run", "images is not a model: it holds no config.json"),
         ("reconstruct nowhere.png --model tokenizer -o out", "nowhere.png: no such file or folder"),
-        ("reconstruct empty --model tokenizer -o out", "empty holds no pictures"),
-        ("reconstruct pictures --model pictures -o out", "pictures is not a model"),
-        ("reconstruct pictures --model tokenizer -o out --num-codes 33", "this tokenizer makes 32 codes a picture"),
-        ("reconstruct pictures/a.png pictures --model tokenizer -o out", "would both become a.png"),
-        ("reconstruct pictures --model tokenizer -o other", "other already holds files"),
+        ("reconstruct empty --model tokenizer -o out", "empty holds no images"),
+        ("reconstruct images --model images -o out", "images is not a model"),
+        ("reconstruct images --model tokenizer -o out --num-codes 33", "this tokenizer makes 32 codes an image"),
+        ("reconstruct pictures/a.png images --model tokenizer -o out", "would both become a.png"),
+        ("reconstruct images --model tokenizer -o other", "other already holds files"),
         ("generate --model har -o out --steps 9", "--steps 9: this model takes 1 to 7 steps"),
         ("generate --model tokenizer -o out", "holds a tokenizer, but a har is needed"),
         ("generate --model har -o out --tokenizer other", "trained on the codes of another tokenizer than other"),
@@ -178,7 +178,7 @@ def test_missing_and_wrong_options_are_usage_errors(fails, models):
         ("generate --model har -o har --overwrite", "har holds checksums.json, which this command did not make"),
         ("generate --model har -o pictures/a.png/out", "pictures/a.png is a file; give a folder"),
         ("train-har sample --tokenizer tokenizer -o .", "the output . would replace tokenizer, which is read"),
-        ("reconstruct pictures --model tokenizer -o pictures --overwrite", "pictures holds a.png, which this command"),
+        ("reconstruct images --model tokenizer -o pictures --overwrite", "images holds a.png, which this command"),
         ("models convert har har --overwrite", "har holds tokenizer/checksums.json, which this command did not make"),
         ("generate --model har -o out --seed 4294967296", "Invalid value for '--seed'"),
         ("evaluate pictures", "gfid needs something to compare with"),
@@ -192,7 +192,7 @@ def test_wrong_input_is_one_line_that_says_what_to_do(fails, models, monkeypatch
 
 
 def test_pictures_that_cannot_be_decoded_are_named_counted_and_left_out(restok, models):
-    (models / "pictures" / "broken.png").write_bytes(b"no picture")
+    (models / "pictures" / "broken.png").write_bytes(b"no image")
     out = models / "out"
     result = restok("reconstruct", models / "pictures", "--model", models / "tokenizer", "-o", out)
     assert result.code == 0 and result.out == f"{out}\n"
@@ -201,9 +201,9 @@ def test_pictures_that_cannot_be_decoded_are_named_counted_and_left_out(restok, 
 
 
 def test_no_decodable_picture_at_all_is_a_failure_that_leaves_nothing(fails, models):
-    (models / "broken.png").write_bytes(b"no picture")
+    (models / "broken.png").write_bytes(b"no image")
     line = fails(1, "reconstruct", models / "broken.png", "--model", models / "tokenizer", "-o", models / "out")
-    assert "of 1 picture, none could be decoded" in line
+    assert "of 1 image, none could be decoded" in line
     assert not (models / "out").exists()
 
 
@@ -320,13 +320,13 @@ def test_commands_that_write_alone_refuse_several_processes(fails, restok, monke
     assert restok("config", "show", "sample", "--kind", "har").code == 0
 
 
-@pytest.mark.parametrize("arguments", ["generate -o LOOP", "encode PICTURE -o LOOP/c.npz", "decode LOOP -o x"], ids=str)
+@pytest.mark.parametrize("arguments", ["generate -o LOOP", "encode IMAGE -o LOOP/c.npz", "decode LOOP -o x"], ids=str)
 def test_links_that_lead_in_a_circle_are_one_line(fails, models, arguments):
     loop = models / "loop"
     loop.symlink_to(models / "back")
     (models / "back").symlink_to(loop)
     words = [word.replace("LOOP", str(loop)) for word in arguments.split()]
-    words = [word.replace("PICTURE", str(models / "pictures" / "a.png")) for word in words]
+    words = [word.replace("IMAGE", str(models / "pictures" / "a.png")) for word in words]
     assert re.search(r"/loop(/c\.npz)?: a link that leads back to itself", fails(1, *words))
 
 
@@ -395,7 +395,7 @@ def test_ctrl_c_ends_with_one_line_and_leaves_nothing_but_whole_pictures(models,
     assert process.returncode == 130 and out == ""
     said = [line for line in err.splitlines() if not line.startswith("generate: ")]
     left = {path.name for path in models.iterdir()} - {"har", "other", "pictures", "tokenizer"}
-    if left:  # pictures, which are kept to be continued
+    if left:  # images, which are kept to be continued
         assert left == {".out.unfinished"}
         assert said == ["restok: interrupted; the same command with --resume goes on"]
     else:

@@ -117,7 +117,7 @@ def damaged(path, **changes) -> None:
         ({"class_ids": [0, 1, np.nan]}, "class ids are float64"),
         ({"class_ids": [0, 1, 2**40]}, "class ids run from 0 to 1099511627776"),
         ({"class_ids": [0, 1, -2]}, "class ids run from -2 to 1"),
-        ({"keys": ["a"]}, "of 3 pictures, 1 key and 3 class ids"),
+        ({"keys": ["a"]}, "of 3 images, 1 key and 3 class ids"),
     ],
 )
 def test_damaged_files_are_one_error(tmp_path, changes, message):
@@ -138,7 +138,7 @@ def test_a_file_cut_short_is_one_error(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".jsonl"])
 def test_damage_is_refused_or_changes_nothing(tmp_path, suffix):
     path, rng = tmp_path / f"codes{suffix}", np.random.default_rng(0)
-    keys = [f"picture-{i}" for i in range(100)]
+    keys = [f"image-{i}" for i in range(100)]
     codes = Codes(rng.integers(0, 64, (100, 32), np.int32), keys, np.arange(100), 64, "f00d", {"seed": 0, "top_p": 0.9})
     write_codes(codes, path)
     refused = 0

@@ -330,6 +330,6 @@ def test_a_split_of_broken_pictures_alone_makes_no_cache(tmp_path, codes):
     plan = make_plan()
     start_codes(tmp_path / "a", plan, overwrite=False)
     write_code_shard(shard_path(tmp_path / "a", "train", 0), plan, np.zeros((0, NUM_VIEWS, LENGTH), int), [], [])
-    with pytest.raises(RestokError, match="none of the pictures of split train could be decoded"):
+    with pytest.raises(RestokError, match="none of the images of split train could be decoded"):
         finish_codes(tmp_path / "a", plan, {"train": 1})
     assert not json.loads((tmp_path / "a" / "unfinished.json").read_text()).keys() & {"splits"}

@@ -47,7 +47,7 @@ class Counted(TorchDispatchMode):
 
 
 def kept(memory: str) -> float:
-    """GiB that a forward pass of one picture through restok-l-128 keeps, in float32, for the backward pass."""
+    """GiB that a forward pass of one image through restok-l-128 keeps, in float32, for the backward pass."""
     config = TokenizerRunConfig.parse(read_preset("tokenizer", "restok-l-128"), "test").model
     with torch.device("meta"):
         tokenizer = Tokenizer(config)

@@ -1,4 +1,4 @@
-"""Curves: what a run logged, in a picture that shows it."""
+"""Curves: what a run logged, in an image that shows it."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""DiffAugment, against a loop over pictures and pixels."""
+"""DiffAugment, against a loop over images and pixels."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def draws():
 
 
 def naive(image, probability, draws, pixel_range):
-    """One picture (3, H, W), pixel by pixel."""
+    """One image (3, H, W), pixel by pixel."""
     _, height, width = image.shape
     colour, shift, hole = (draw < probability for draw in draws[:3].tolist())
     brightness, saturation, contrast, row, column, hole_row, hole_column = draws[3:].tolist()

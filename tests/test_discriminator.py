@@ -118,7 +118,7 @@ def test_the_backbone_is_frozen_and_in_no_state_and_never_in_train_mode(discrimi
     assert {id(p) for p in discriminator.parameters()}.isdisjoint(id(p) for p in vit.parameters())
     real = torch.rand(2, 3, 64, 64)
     features = discriminator.dino(fit(real, torch.rand(2, FIT_DRAWS)))
-    assert not any(f.requires_grad for f in features)  # so real pictures cost no pass back through it
+    assert not any(f.requires_grad for f in features)  # so real images cost no pass back through it
 
 
 def test_state_of_the_heads_goes_into_another_discriminator(dino, discriminator):

@@ -1,4 +1,4 @@
-"""`restok encode` and `restok decode`: codes of pictures, and pictures of codes."""
+"""`restok encode` and `restok decode`: codes of images, and images of codes."""
 
 import io
 import json
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def here(tmp_path, tiny_models, monkeypatch) -> Path:
-    """A working folder with pictures of several sizes, and `tokenizer` and `other`."""
+    """A working folder with images of several sizes, and `tokenizer` and `other`."""
     write_pictures(tmp_path / "pictures", ["a.png", "b/c.png"], 40, 33)
     write_pictures(tmp_path / "pictures", ["d.png"], 32, 32)
     (tmp_path / "data").mkdir()
@@ -40,7 +40,7 @@ def here(tmp_path, tiny_models, monkeypatch) -> Path:
 
 
 def pets() -> Iterator[Sample]:
-    """Six pictures of two classes."""
+    """Six images of two classes."""
     for i in range(6):
         yield Sample(f"pet-{i}", "png", png_bytes(to_tensor(noise(i, 32, 32))), (32, 32), i % 2, {})
 
@@ -58,7 +58,7 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess:
 
 
 def test_codes_are_those_of_the_tokenizer_on_the_cropped_picture(restok, here):
-    lines = run(restok, "encode pictures --model tokenizer").out.splitlines()
+    lines = run(restok, "encode images --model tokenizer").out.splitlines()
     tokenizer = plain_tokenizer(here / "tokenizer", CPU)
     for line, key in zip(map(json.loads, lines), ("a", "b/c", "d"), strict=True):
         image = to_float(to_tensor(center_crop(Image.open(here / "pictures" / f"{key}.png"), (32, 32))))[None]
@@ -96,7 +96,7 @@ def test_a_prefix_decodes_to_the_coarser_picture(restok, here):
 
 
 def test_keys_with_folders_become_folders_and_are_listed(restok, here):
-    run(restok, "encode pictures --model tokenizer -o codes.jsonl")
+    run(restok, "encode images --model tokenizer -o codes.jsonl")
     run(restok, "decode codes.jsonl --model tokenizer -o out --json")
     lines = [json.loads(line) for line in (here / "out" / "manifest.jsonl").read_text().splitlines()]
     assert [line["file"] for line in lines] == ["a.png", "b/c.png", "d.png"]
@@ -117,23 +117,23 @@ def test_a_picture_at_its_own_size_is_not_cropped(restok, here):
     ("command", "message"),
     [
         ("encode nowhere.png --model tokenizer", "nowhere.png: no such file or folder"),
-        ("encode pictures --model pictures", "pictures is not a model"),
-        ("encode pictures --model tokenizer -o codes.txt", "ends in .npz, .safetensors, .jsonl"),
-        ("encode pictures --model tokenizer -o codes.npz", "codes.npz already exists"),
-        ("encode pictures --model tokenizer -o tokenizer/model.safetensors --overwrite", "would replace what is read"),
-        ("encode - pictures --model tokenizer", "- stands for the pictures on stdin; give it alone"),
-        ("encode pictures --no-crop --model tokenizer", "pictures of 40x33: image_height = 33 is not a multiple"),
+        ("encode images --model images", "images is not a model"),
+        ("encode images --model tokenizer -o codes.txt", "ends in .npz, .safetensors, .jsonl"),
+        ("encode images --model tokenizer -o codes.npz", "codes.npz already exists"),
+        ("encode images --model tokenizer -o tokenizer/model.safetensors --overwrite", "would replace what is read"),
+        ("encode - images --model tokenizer", "- stands for the images on stdin; give it alone"),
+        ("encode images --no-crop --model tokenizer", "images of 40x33: image_height = 33 is not a multiple"),
         ("decode codes.npz --model other", "the codes belong to another tokenizer than other"),
-        ("decode codes.npz --model tokenizer --num-codes 33", "a picture has 32 codes; give 1 to 32"),
-        ("decode codes.npz --model tokenizer -o one.png", "one.png is one picture, but there are codes of several"),
+        ("decode codes.npz --model tokenizer --num-codes 33", "an image has 32 codes; give 1 to 32"),
+        ("decode codes.npz --model tokenizer -o one.png", "one.png is one image, but there are codes of several"),
         ("decode pictures/a.png --model tokenizer", "pictures/a.png: give codes, in a file that ends in .npz"),
         ("decode codes.npz --model tokenizer -o k.jpg", "k.jpg is the name of a file, and the output is a folder"),
         ("decode nowhere.npz --model tokenizer", "nowhere.npz: no such file"),
-        ("decode foreign.npz --model tokenizer", "the codes are 4 of 65 for each picture, tokenizer makes 32 of 64"),
+        ("decode foreign.npz --model tokenizer", "the codes are 4 of 65 for each image, tokenizer makes 32 of 64"),
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(restok, fails, here, command, message):
-    run(restok, "encode pictures --model tokenizer -o codes.npz")
+    run(restok, "encode images --model tokenizer -o codes.npz")
     np.savez(here / "foreign.npz", codes=np.zeros((1, 4), int), codebook_size=65)
     before = sorted(here.iterdir())
     assert message in fails(2, *command.split())
@@ -149,9 +149,9 @@ def test_keys_cannot_lead_out_of_the_folder_or_come_twice(fails, here, key):
 
 
 def test_no_decodable_picture_at_all_is_a_failure(fails, here):
-    (here / "broken.png").write_bytes(b"no picture")
+    (here / "broken.png").write_bytes(b"no image")
     line = fails(1, "encode", "broken.png", "--model", "tokenizer", "-o", "codes.npz")
-    assert "of 1 picture, none could be decoded" in line
+    assert "of 1 image, none could be decoded" in line
 
 
 @pytest.mark.slow
@@ -188,8 +188,8 @@ def test_pictures_go_through_a_pipe_of_tar_streams(restok, here):
 @pytest.mark.parametrize(
     ("command", "folder", "metric"),
     [
-        ("generate --model har --count 6", "pictures-made", "gfid"),
-        ("reconstruct data --model tokenizer", "pictures-again", "rfid"),
+        ("generate --model har --count 6", "images-made", "gfid"),
+        ("reconstruct data --model tokenizer", "images-again", "rfid"),
     ],
 )
 def test_evaluate_measures_a_pipe_like_a_folder(restok, here, command, folder, metric):

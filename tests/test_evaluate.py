@@ -152,7 +152,7 @@ def test_pairs_are_found_by_name_not_by_order(tmp_path, measure, images):
 def test_pictures_without_a_partner_are_refused(tmp_path, samples, images):
     shifted = write_folder(tmp_path / "shifted", images, start=1)
     for metric in ("rfid", "psnr"):
-        with pytest.raises(RestokError, match=r"000000 of .*samples \(12 pictures\) has no partner in .*shifted"):
+        with pytest.raises(RestokError, match=r"000000 of .*samples \(12 images\) has no partner in .*shifted"):
             run(samples, "--reference", shifted, "--metric", metric, "--features", "random")
     (samples / "000000.png").unlink()
     with pytest.raises(RestokError, match=r"000012 of .*shifted"):
@@ -183,7 +183,7 @@ def test_what_the_manifest_does_not_list_is_not_measured(measure, samples):
 
 
 def test_broken_picture_is_named_counted_and_left_out(capsys, samples, reference):
-    (samples / "000003.png").write_bytes(b"no picture")
+    (samples / "000003.png").write_bytes(b"no image")
     metrics = ("--metric", "gfid", "--metric", "mse")
     run(samples, "--reference", reference, *metrics, "--features", "random", "--json")
     printed = capsys.readouterr()
@@ -211,7 +211,7 @@ def test_people_get_a_line_per_metric_and_the_caveat_on_stderr(capsys, samples, 
     printed = capsys.readouterr()
     first, second = printed.out.splitlines()
     assert first.startswith("gFID-12 (random) ") and second.startswith("PSNR-12  ")
-    assert "fewer than 10,000 pictures" in printed.err
+    assert "fewer than 10,000 images" in printed.err
     assert "random features" in printed.err
 
 
@@ -226,7 +226,7 @@ def test_ten_thousand_pictures_and_published_weights_have_no_caveat():
 def test_number_of_pictures_that_papers_do_not_use_is_remarked_upon_but_comparable():
     usual, unusual = Measurement("gfid", 2.0, 50_000), Measurement("gfid", 2.0, 10_000)
     assert remarks([usual]) == []
-    assert remarks([unusual]) == ["papers mostly measure 50,000 pictures, which matters for FID: gFID-10k"]
+    assert remarks([unusual]) == ["papers mostly measure 50,000 images, which matters for FID: gFID-10k"]
 
 
 @pytest.mark.parametrize(("n", "name"), [(64, "gFID-64"), (5000, "gFID-5k"), (50_000, "gFID-50k"), (1906, "gFID-1906")])
@@ -324,7 +324,7 @@ def test_options_that_do_not_go_together_say_so(samples, arguments, message):
 
 def test_statistics_cannot_stand_for_originals(tmp_path, samples):
     np.savez(tmp_path / "statistics.npz", mu=np.zeros(128), sigma=np.eye(128))
-    with pytest.raises(UsageError, match="rfid compares pictures with their originals"):
+    with pytest.raises(UsageError, match="rfid compares images with their originals"):
         run(samples, "--reference", tmp_path / "statistics.npz", "--metric", "rfid", "--features", "random")
 
 
@@ -337,10 +337,10 @@ def test_statistics_of_another_network_are_refused(tmp_path, samples):
 @pytest.mark.parametrize(
     ("metric", "message"),
     [
-        ("gfid", "at least 2 pictures, here are 1"),
-        ("sfid", "at least 2 pictures, here are 1"),
-        ("kid", "at least 2 pictures in each set, here are 1 and 12"),
-        ("recall", "need more than 3 pictures, the samples have 1"),
+        ("gfid", "at least 2 images, here are 1"),
+        ("sfid", "at least 2 images, here are 1"),
+        ("kid", "at least 2 images in each set, here are 1 and 12"),
+        ("recall", "need more than 3 images, the samples have 1"),
     ],
 )
 def test_one_picture_is_too_few_for_a_distance(tmp_path, reference, images, metric, message):
@@ -351,8 +351,8 @@ def test_one_picture_is_too_few_for_a_distance(tmp_path, reference, images, metr
 
 def test_pictures_that_are_all_broken_are_refused(tmp_path, reference, images):
     few = write_folder(tmp_path / "few", images[:1])
-    (few / "000000.png").write_bytes(b"no picture")
-    with pytest.raises(RestokError, match=r"of 1 picture of .*few, none can be decoded"):
+    (few / "000000.png").write_bytes(b"no image")
+    with pytest.raises(RestokError, match=r"of 1 image of .*few, none can be decoded"):
         run(few, "--reference", reference, "--features", "random")
 
 
@@ -380,7 +380,7 @@ def test_npz_of_a_kind_that_cannot_be_read_is_refused(tmp_path, images, place):
     for start in (data.index(b"PK\x03\x04"), data.rindex(b"PK\x01\x02") + 2):
         data[start + place] |= 0x61
     path.write_bytes(data)
-    with pytest.raises(RestokError, match="cannot be read as pictures"):
+    with pytest.raises(RestokError, match="cannot be read as images"):
         run(path, "--metric", "is", "--features", "random")
 
 
@@ -395,5 +395,5 @@ def test_damaged_npz_is_refused(tmp_path, images):
     with pytest.raises(RestokError, match="its checksum is wrong"):
         run(path, "--metric", "is", "--features", "random")
     path.write_bytes(data[:3000])
-    with pytest.raises(RestokError, match="cannot be read as pictures"):
+    with pytest.raises(RestokError, match="cannot be read as images"):
         run(path, "--metric", "is", "--features", "random")

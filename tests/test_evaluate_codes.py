@@ -60,7 +60,7 @@ def draw_codes(tiny_config, tokenizer="", count=21):
 
 
 def naive_nll(har, codes):
-    """(n, L): code by code, picture by picture."""
+    """(n, L): code by code, image by image."""
     rows = []
     for row, class_id in zip(codes.codes, codes.class_ids, strict=True):
         with torch.inference_mode():
@@ -159,7 +159,7 @@ def test_codes_without_classes_are_refused_by_a_generator_with_classes(tmp_path,
     codes = draw_codes(tiny_config)
     write_codes(codes._replace(class_ids=np.full(21, -1)), tmp_path / "codes.npz")
     line = fails(2, "evaluate", tmp_path / "codes.npz", "--metric", "nll", "--model", har_folder)
-    assert "a picture has class -1, but" in line
+    assert "an image has class -1, but" in line
 
 
 def test_codes_need_no_tokenizer(tmp_path, fails, tokenizer_folder, tiny_config):

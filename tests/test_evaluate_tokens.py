@@ -78,4 +78,4 @@ def test_a_plot_replaces_a_file_only_when_asked_to_and_never_a_picture_that_is_r
 
 def test_more_tokens_than_there_are_are_refused(fails, folder, model, tiny_config):
     line = fails(2, "evaluate", folder, "--model", model, "--num-codes", "4096", "--metric", "psnr")
-    assert f"this tokenizer makes {tiny_config.num_latent_tokens} codes a picture" in line
+    assert f"this tokenizer makes {tiny_config.num_latent_tokens} codes an image" in line

@@ -16,7 +16,7 @@ from test_docs import pipe, pipelines, stage
 
 from restok_cli import cli
 
-# Beside the tables of test_docs, whose `pipe` makes commands smaller (tiny models, 2 steps, 8 pictures, few samples).
+# Beside the tables of test_docs, whose `pipe` makes commands smaller (tiny models, 2 steps, 8 images, few samples).
 CANNOT_RUN = {
     r"^restok demo": "takes minutes; test_demo.py runs it with --quick",
     r"^restok models push (?!.*--dry-run)": "needs the hub; test_models_push.py runs it against a stand-in",

@@ -17,7 +17,7 @@ CAFE = {form: unicodedata.normalize(form, "café") for form in ("NFC", "NFD")}
 
 
 def counts(folder, *options):
-    """Split -> class name -> number of pictures."""
+    """Split -> class name -> number of images."""
     sources = walk_folder(folder, *options or (0,))
     keys = [source.key for split in sources.splits.values() for source in split]
     assert len(set(keys)) == len(keys)
@@ -97,18 +97,18 @@ def test_folders_that_hold_no_pictures_are_no_classes_and_no_splits_and_this_is_
     write_pictures(tmp_path, names("train/a", "train/b"))
     for name in ("val", "annotations", "train/empty", "train/notes/deep"):
         (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "train/notes/deep/a.txt").write_text("no picture")
+    (tmp_path / "train/notes/deep/a.txt").write_text("no image")
     assert counts(tmp_path) == {"train": {"a": 2, "b": 2}}
     said = capsys.readouterr().err
-    assert f"{tmp_path}: 2 folders (the first: annotations) hold no pictures, so passed over" in said
-    assert f"{tmp_path / 'train'}: 2 folders (the first: empty) hold no pictures, so passed over" in said
-    assert "passed over a file that is no picture (train/notes/deep/a.txt: begins as no picture does)" in said
+    assert f"{tmp_path}: 2 folders (the first: annotations) hold no images, so passed over" in said
+    assert f"{tmp_path / 'train'}: 2 folders (the first: empty) hold no images, so passed over" in said
+    assert "passed over a file that is no image (train/notes/deep/a.txt: begins as no image does)" in said
 
 
 def test_a_test_split_without_labels_is_left_out_and_this_is_said(tmp_path, capsys):
     write_pictures(tmp_path, names("train/a", "train/b", "test/images"))
     assert counts(tmp_path) == {"train": {"a": 2, "b": 2}}
-    assert "test is left out: its 2 pictures are not sorted into the classes of train" in capsys.readouterr().err
+    assert "test is left out: its 2 images are not sorted into the classes of train" in capsys.readouterr().err
 
 
 def test_classes_that_train_has_not_are_said(tmp_path, capsys):
@@ -129,23 +129,23 @@ def test_a_name_in_two_forms_of_unicode_is_one_class(tmp_path, capsys):
 def test_classes_keep_their_number_where_all_their_pictures_are_broken(tmp_path):
     write_pictures(tmp_path, names("a", "c"))
     (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "0.png").write_text("no picture")
+    (tmp_path / "b" / "0.png").write_text("no image")
     assert walk_folder(tmp_path, 0).class_names == ["a", "b", "c"]
 
 
 def test_what_is_no_picture_is_listed_with_the_broken_ones(tmp_path, capsys):
     write_pictures(tmp_path / "in", names("a"))
     (tmp_path / "in/a/b.svg").write_text("<svg/>")
-    (tmp_path / "in/a/c.png").write_text("no picture")
+    (tmp_path / "in/a/c.png").write_text("no image")
     os.mkfifo(tmp_path / "in/a/d.jpg")
     assert run(["prepare", "folder", str(tmp_path / "in"), str(tmp_path / "out"), "--jobs", "1"]) == 0
     listed = [json.loads(line) for line in (tmp_path / "out/bad.jsonl").read_text().split("\n")[:-1]]
     assert [(entry["file"], entry["reason"][:20]) for entry in listed[:2]] == [
-        ("a/b.svg", "begins as no picture"),
+        ("a/b.svg", "begins as no image"),
         ("a/d.jpg", "a pipe, a socket or "),
     ]
     assert [entry["file"] for entry in listed[2:]] == ["a/c.png"]
-    assert "passed over 2 files that are no pictures" in capsys.readouterr().err
+    assert "passed over 2 files that are no images" in capsys.readouterr().err
 
 
 def test_a_class_that_is_a_link_to_nothing_stops_the_command(tmp_path):

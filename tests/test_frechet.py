@@ -35,7 +35,7 @@ def test_distance_equals_torch_fidelitys():
     assert frechet_distance(fit(a), fit(b)) == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
 
 
-@pytest.mark.parametrize("count", [500, 20], ids=["many pictures", "fewer pictures than features"])
+@pytest.mark.parametrize("count", [500, 20], ids=["many images", "fewer images than features"])
 def test_distance_of_a_set_to_itself_is_zero(count):
     gaussian = fit(draw_features(count, 64, seed=1))
     assert frechet_distance(gaussian, gaussian) == pytest.approx(0, abs=1e-6)
@@ -87,7 +87,7 @@ def test_features_that_are_no_numbers_are_refused(value):
 
 
 def test_one_picture_has_no_covariance():
-    with pytest.raises(RestokError, match="at least 2 pictures, here are 1"):
+    with pytest.raises(RestokError, match="at least 2 images, here are 1"):
         fit(draw_features(1, 4, seed=1))
 
 

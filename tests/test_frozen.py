@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def network():
-    """The smallest ViT of timm, which takes pictures of 160 pixels."""
+    """The smallest ViT of timm, which takes images of 160 pixels."""
     torch.manual_seed(1)
     return timm.create_model("test_vit", pretrained=False).eval()
 

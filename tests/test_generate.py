@@ -1,4 +1,4 @@
-"""`restok generate`: picture i is the same however it is made, and whatever it is written to."""
+"""`restok generate`: image i is the same however it is made, and whatever it is written to."""
 
 import io
 import json
@@ -169,7 +169,7 @@ def test_grids_and_ladders_show_every_picture(generate, tmp_path):
     with Image.open(tmp_path / "grid.png") as grid, Image.open(tmp_path / "ladder.png") as ladder:
         cell, row = 96 + 2, 96 + 2 + 14
         assert grid.size == (8 * cell + 2, 2 * row + 2)
-        assert ladder.size == (6 * cell + 2, 8 * row + 2)  # prefixes of 1, 2, 4, 8, 16 and 32 codes; eight pictures
+        assert ladder.size == (6 * cell + 2, 8 * row + 2)  # prefixes of 1, 2, 4, 8, 16 and 32 codes; eight images
         last = np.asarray(ladder)[2 : 2 + 96 : 3, 2 + 5 * cell : 2 + 5 * cell + 96 : 3]
         assert np.array_equal(last, arrays(tmp_path / "out")[0])
 
@@ -212,12 +212,12 @@ def test_8_bit_products_draw_other_codes_and_are_recorded(generate, expected, tm
         ("--steps 8", "--steps 8: this model takes 1 to 7 steps"),
         ("--greedy --temperature 0.5", "--greedy is --temperature 0; give one of them"),
         ("--codes -o codes.txt", "codes go to a file that ends in .npz, .safetensors, .jsonl"),
-        ("--codes -o c.npz --grid a.png", "--codes draws no pictures; leave --grid and --ladder out"),
-        ("--codes -o c.npz --shards", "--shards are of pictures and --codes draws none"),
+        ("--codes -o c.npz --grid a.png", "--codes draws no images; leave --grid and --ladder out"),
+        ("--codes -o c.npz --shards", "--shards are of images and --codes draws none"),
         ("-o - --shards", "leave --shards out"),
         ("-o - --resume", "--resume needs an output that stays"),
         ("--resume --overwrite", "give one of them"),
-        ("--grid a.png --count 2000", "--grid shows at most 1024 pictures, not 2000"),
+        ("--grid a.png --count 2000", "--grid shows at most 1024 images, not 2000"),
         ("--grid a.png --ladder ./a.png", "--grid and --ladder are both a.png; give two files"),
         ("--cfg-start 0.5", "--cfg-start changes nothing in a constant schedule; leave it out, or give --cfg-schedule"),
         ("--cfg-schedule step --cfg-stop 0.5", "--cfg-stop changes nothing in a step schedule"),

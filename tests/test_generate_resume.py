@@ -98,7 +98,7 @@ def test_a_stopped_run_is_not_thrown_away_but_by_overwrite(stop, generate, fails
     stop(2, *options, "--seed", 1)
     before = sorted((tmp_path / f".{form}.unfinished").iterdir())
     line = fails(2, "generate", "--model", tiny_models / "har", *OPTIONS, *options)
-    assert f"{form} was begun and stopped: 4 of 11 pictures are there; the same command with --resume goes on" in line
+    assert f"{form} was begun and stopped: 4 of 11 images are there; the same command with --resume goes on" in line
     assert sorted((tmp_path / f".{form}.unfinished").iterdir()) == before
     generate(*options, "--overwrite")
     assert [file.name for file in tmp_path.iterdir()] == [form]
@@ -208,9 +208,9 @@ def test_what_was_damaged_is_drawn_anew_and_no_more(generate, expected, tmp_path
         file.write_bytes(damaged)
         said = generate("-o", "expected", "--resume", "--batch-size", 1).err
         assert pngs(tmp_path / "expected") == expected and file.read_bytes() == whole
-        assert "of 11 pictures damaged or missing, to be drawn anew" in said
+        assert "of 11 images damaged or missing, to be drawn anew" in said
         if name.endswith(".png"):
-            assert "expected: 1 of 11 pictures" in said and drawn == [range(4, 5)]
+            assert "expected: 1 of 11 images" in said and drawn == [range(4, 5)]
             drawn.clear()
 
 
@@ -223,7 +223,7 @@ def swap(one: Path, other: Path) -> None:
 def test_swapped_pictures_are_drawn_anew(generate, expected, tmp_path, monkeypatch):
     drawn = counting(monkeypatch)
     swap(tmp_path / "expected" / "000002.png", tmp_path / "expected" / "000007.png")
-    assert "expected: 2 of 11 pictures" in generate("-o", "expected", "--resume", "--batch-size", 1).err
+    assert "expected: 2 of 11 images" in generate("-o", "expected", "--resume", "--batch-size", 1).err
     assert pngs(tmp_path / "expected") == expected and drawn == [range(2, 3), range(7, 8)]
 
 
@@ -268,7 +268,7 @@ def test_damaged_pictures_of_other_forms_are_all_drawn_anew(generate, tmp_path, 
     whole = file.read_bytes()
     for start in (3000, len(whole) // 2):
         file.write_bytes(whole[:start] + bytes([whole[start] ^ 16]) + whole[start + 1 :])
-        assert "11 of 11 pictures damaged or missing" in generate(*options, "--resume").err
+        assert "11 of 11 images damaged or missing" in generate(*options, "--resume").err
         assert file.read_bytes() == whole
 
 

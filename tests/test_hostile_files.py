@@ -286,7 +286,7 @@ def test_names_of_files_and_models_are_printed_harmlessly(har, tiny_models, tmp_
     assert SHOWN in printed(restok("models", "show", model))
     assert SHOWN in printed(restok("models", "show", model / "nothing"))
     assert SHOWN in printed(restok("doctor", model))
-    pictures = tmp_path / f"pictures{HOSTILE}"
+    pictures = tmp_path / f"images{HOSTILE}"
     pictures.mkdir()
     (pictures / f"{HOSTILE}\n.png").write_bytes(b"broken")
     (pictures / f"{HOSTILE}.txt").write_bytes(b"")

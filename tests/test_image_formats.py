@@ -16,10 +16,10 @@ from PIL import Image, PngImagePlugin
 
 import restok_cli
 from restok_cli.data import image_files
-from restok_cli.data.image_files import HEAD_BYTES, looks_like_picture, open_image, read_file, read_image, split_png
+from restok_cli.data.image_files import HEAD_BYTES, looks_like_image, open_image, read_file, read_image, split_png
 from restok_cli.data.inputs import find_inputs
-from restok_cli.data.sources.intake import Rules, check_picture, take_in
-from restok_cli.errors import Interrupted, PictureError
+from restok_cli.data.sources.intake import Rules, check_image, take_in
+from restok_cli.errors import ImageError, Interrupted
 from restok_cli.metrics.image_sources import open_images
 
 
@@ -47,7 +47,7 @@ def tiff(width: int, bits: int, row: bytes, white: int = 1, sample_format: int =
 
 
 def gray(data: bytes) -> list[int]:
-    """The one row of a gray picture."""
+    """The one row of a gray image."""
     pixels = np.asarray(read_image(data, "a"))
     assert (pixels == pixels[..., :1]).all()
     return pixels[0, :, 0].tolist()
@@ -90,7 +90,7 @@ NO_PICTURES = {
 @pytest.mark.parametrize("name", WRITTEN)
 def test_a_picture_is_told_and_read_by_its_content_whatever_it_is_called(name):
     data = WRITTEN[name]
-    assert looks_like_picture(data[:HEAD_BYTES])
+    assert looks_like_image(data[:HEAD_BYTES])
     expected = np.asarray(Image.open(BytesIO(data)).convert("RGB"))
     for file in ("a.jpg", "a.txt", "a", "a.tga"):
         assert np.array_equal(read_image(data, file), expected)
@@ -98,16 +98,16 @@ def test_a_picture_is_told_and_read_by_its_content_whatever_it_is_called(name):
 
 @pytest.mark.parametrize("name", NO_PICTURES)
 def test_what_is_no_picture_is_neither_told_nor_read_as_one(name):
-    assert not looks_like_picture(NO_PICTURES[name][:HEAD_BYTES])
+    assert not looks_like_image(NO_PICTURES[name][:HEAD_BYTES])
     for file in ("a.jpg", "a.svg", "a.eps", "a.tga"):
-        with pytest.raises(PictureError, match=r"^a\.\w+: cannot be decoded as a picture \("):
+        with pytest.raises(ImageError, match=r"^a\.\w+: cannot be decoded as an image \("):
             read_image(NO_PICTURES[name], file)
 
 
 def test_a_tga_is_read_only_where_it_is_called_so():
     data = encoded(noise(0), "TGA")
     assert np.array_equal(read_image(data, "cats/a.TGA"), noise(0))
-    with pytest.raises(PictureError, match="not a picture file"):
+    with pytest.raises(ImageError, match="not an image file"):
         read_image(data, "cats/a.jpg")
 
 
@@ -124,11 +124,11 @@ def test_no_file_starts_another_program(tmp_path, monkeypatch):
     for read in (
         lambda: read_image(file, "x.jpg"),
         lambda: take_in(POSTSCRIPT, "x.jpg", Rules("full")),
-        lambda: check_picture(POSTSCRIPT, "x.jpg", Rules("full")),
+        lambda: check_image(POSTSCRIPT, "x.jpg", Rules("full")),
         lambda: next(iter(find_inputs([str(file)], "validation", BytesIO()).pictures)).read(),
         lambda: open_images(str(file.parent), "all", exact=True).open(0),
     ):
-        with pytest.raises(PictureError, match="not a picture file"):
+        with pytest.raises(ImageError, match="not an image file"):
             read()
     assert not (tmp_path / "gs.log").exists()
 
@@ -152,8 +152,8 @@ def test_whatever_a_decoder_raises_on_damage_is_one_error_in_one_line(name):
         for read in (read_image, lambda *picture: take_in(*picture, Rules())):
             try:
                 read(bytes(damaged), "a.x")
-            except PictureError as error:
-                assert str(error).startswith("a.x: cannot be decoded as a picture (") and "\n" not in str(error)
+            except ImageError as error:
+                assert str(error).startswith("a.x: cannot be decoded as an image (") and "\n" not in str(error)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt(), Interrupted(15, "stopped")])
@@ -169,9 +169,9 @@ def test_lack_of_memory_and_interrupts_are_no_damage(error, monkeypatch):
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     for path in (tmp_path / "pipe.jpg", tmp_path, "/dev/zero"):
-        with pytest.raises(PictureError, match=r"^a: is no file, but a folder, a pipe or a device"):
+        with pytest.raises(ImageError, match=r"^a: is no file, but a folder, a pipe or a device"):
             read_file(Path(path), "a")
-    with pytest.raises(PictureError, match=r"^a: cannot be read \(No such file"):
+    with pytest.raises(ImageError, match=r"^a: cannot be read \(No such file"):
         read_image(tmp_path / "absent.jpg", "a")
 
 
@@ -207,20 +207,20 @@ def test_pgm_is_scaled_by_what_it_says_is_white():
 @pytest.mark.parametrize("values", [[0, 70_000], [-1, 255], [2**31 - 1, 0]])
 def test_gray_of_32_bits_is_taken_as_16_or_refused(values):
     assert gray(encoded(Image.fromarray(VALUES[None].astype(np.int32)), "TIFF")) == [v // 256 for v in VALUES]
-    with pytest.raises(PictureError, match=rf"its values reach from {min(values)} to {max(values)}; save it with 8"):
+    with pytest.raises(ImageError, match=rf"its values reach from {min(values)} to {max(values)}; save it with 8"):
         read_image(encoded(Image.fromarray(np.array([values], np.int32)), "TIFF"), "a")
 
 
 def test_unsigned_and_signed_values_beyond_16_bits_are_refused():
     for data in (tiff(1, 32, struct.pack("<I", 2**32 - 1)), tiff(1, 16, struct.pack("<h", -5), sample_format=2)):
-        with pytest.raises(PictureError, match="its values reach from"):
+        with pytest.raises(ImageError, match="its values reach from"):
             read_image(data, "a")
     assert gray(tiff(1, 16, struct.pack("<h", 32767), sample_format=2)) == [127]
 
 
 def test_floating_point_is_refused():
     for data in (encoded(Image.new("F", (2, 2), 0.5), "TIFF"), b"Pf\n1 1\n-1.0\n" + struct.pack("<f", 0.5)):
-        with pytest.raises(PictureError, match="floating-point numbers of unknown range"):
+        with pytest.raises(ImageError, match="floating-point numbers of unknown range"):
             read_image(data, "a")
 
 
@@ -260,7 +260,7 @@ def test_one_colour_of_a_png_may_be_transparent_and_in_16_bits_that_is_refused()
     key = (b"tRNS", struct.pack(">3H", 4, 5, 6))
     read = read_image(png(2, 8, 2, bytes([4, 5, 6, 4, 5, 7]), key), "a")
     assert np.asarray(read).tolist() == [[[255, 255, 255], [4, 5, 7]]]
-    with pytest.raises(PictureError, match="16-bit colours one of which is transparent"):
+    with pytest.raises(ImageError, match="16-bit colours one of which is transparent"):
         read_image(png(1, 16, 2, struct.pack(">3H", 4, 5, 6), key), "a")
 
 
@@ -320,7 +320,7 @@ def test_lab_is_cie_lab_of_the_d50_white():
 
 @pytest.mark.parametrize("more", [{254: 1}, {50706: 0x00000401}])
 def test_the_preview_in_a_raw_file_of_a_camera_is_not_taken_for_the_picture(more):
-    with pytest.raises(PictureError, match="a camera's raw file"):
+    with pytest.raises(ImageError, match="a camera's raw file"):
         read_image(tiff(1, 8, b"a", more=more), "a.nef")
     assert gray(tiff(1, 8, b"a", more={254: 0})) == [97]
 
@@ -351,14 +351,14 @@ def test_metadata_of_a_png_never_refuse_its_pixels_and_what_other_loaders_refuse
     for check in ("quick", "full"):
         taken = take_in(data, "a.png", Rules(check))
         assert (taken.change, taken.suffix) == ("unreadable metadata", "png")
-        assert np.array_equal(Image.open(BytesIO(taken.picture)), noise(0))
+        assert np.array_equal(Image.open(BytesIO(taken.data)), noise(0))
 
 
 def test_small_metadata_change_nothing():
     text = PngImagePlugin.PngInfo()
     text.add_text("comment", "hello")
     data = encoded(noise(0), "PNG", pnginfo=text, icc_profile=b"p" * 100)
-    assert take_in(data, "a.png", Rules()).picture == data
+    assert take_in(data, "a.png", Rules()).data == data
     lean, metadata = split_png(data)
     assert lean == encoded(noise(0), "PNG")
     assert Image.open(BytesIO(metadata)).info == {"comment": "hello", "icc_profile": b"p" * 100}
@@ -381,13 +381,13 @@ def test_exif_and_profiles_that_are_rubbish_refuse_nothing(kind):
 def test_a_limit_of_pixels_is_exact_and_tells_how_to_raise_it(kind):
     data = encoded(noise(0, 10, 10), kind)
     assert read_image(data, "a", max_pixels=100).size == (10, 10)
-    message = r"^a: cannot be decoded as a picture \(Image size \(100 pixels\) is over the limit; --max-decoded-pixels"
+    message = r"^a: cannot be decoded as an image \(Image size \(100 pixels\) is over the limit; --max-decoded-pixels"
     for read in (
         lambda: read_image(data, "a", max_pixels=99),
         lambda: take_in(data, "a", Rules(max_decoded_pixels=99)),
-        lambda: check_picture(data, "a", Rules(max_decoded_pixels=99)),
+        lambda: check_image(data, "a", Rules(max_decoded_pixels=99)),
     ):
-        with pytest.raises(PictureError, match=message):
+        with pytest.raises(ImageError, match=message):
             read()
 
 
@@ -407,7 +407,7 @@ def test_commands_that_read_pictures_keep_the_limit_that_they_are_given(tmp_path
             if admitted:
                 assert read(limit).size == (10, 10)
             else:
-                with pytest.raises(PictureError, match="--max-decoded-pixels admits it"):
+                with pytest.raises(ImageError, match="--max-decoded-pixels admits it"):
                     read(limit)
 
 
@@ -416,12 +416,12 @@ def test_larger_pictures_than_pillow_takes_are_read_where_they_are_admitted(kind
     data = encoded(noise(0, 16, 16), kind, **({"lossless": True} if kind == "WEBP" else {}))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)  # Pillow refuses from 101 on
     monkeypatch.setattr(image_files, "MAX_DECODED_PIXELS", 100)
-    with pytest.raises(PictureError, match="--max-decoded-pixels admits it"):
+    with pytest.raises(ImageError, match="--max-decoded-pixels admits it"):
         read_image(data, "a", max_pixels=100)
     for admitted in (256, None):
         assert np.array_equal(read_image(data, "a", max_pixels=admitted), noise(0, 16, 16))
         assert Image.MAX_IMAGE_PIXELS == 50
-    with pytest.raises(PictureError, match=r"Image size \(256 pixels\)"):
+    with pytest.raises(ImageError, match=r"Image size \(256 pixels\)"):
         read_image(data, "a", max_pixels=255)
     assert take_in(data, "a", Rules(max_pixels=64, max_decoded_pixels=256)).size == (8, 8)
     assert Image.MAX_IMAGE_PIXELS == 50

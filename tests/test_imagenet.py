@@ -109,7 +109,7 @@ def test_killed_in_every_layout_the_next_start_ends_with_the_same_bytes(restok, 
     finished = {path.name: path.stat().st_ino for path in work.glob("*-*.json")}
     assert 2 <= len(finished) < 5 and not (tmp_path / "out/dataset.json").exists()
     result = restok(*command)
-    assert result.code == 0 and "pictures done before; going on" in result.err
+    assert result.code == 0 and "images done before; going on" in result.err
     assert files_of(tmp_path / "out") == expected
 
 
@@ -156,7 +156,7 @@ def test_a_split_that_is_not_whole_is_told(restok, tmp_path):
     (tmp_path / "in" / "ILSVRC2012_img_val.tar").unlink()
     result = restok("prepare", "imagenet", tmp_path / "in", tmp_path / "out", "--json")
     assert json.loads(result.out)["splits"] == {"train": 12}
-    assert "train: 12 pictures, where the whole ImageNet has 1281167" in result.err
+    assert "train: 12 images, where the whole ImageNet has 1281167" in result.err
 
 
 def test_what_is_no_imagenet_is_refused(fails, tmp_path):
@@ -176,7 +176,7 @@ def test_validation_pictures_without_labels_are_refused(fails, tmp_path):
     imagenets.write_tars(tmp_path / "in")
     (tmp_path / "in/ILSVRC2012_devkit_t12.tar.gz").unlink()
     message = fails(2, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
-    assert "labels of the validation pictures are missing: put ILSVRC2012_devkit_t12.tar.gz" in message
+    assert "labels of the validation images are missing: put ILSVRC2012_devkit_t12.tar.gz" in message
 
 
 @pytest.mark.parametrize("file", ["ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"])
@@ -215,7 +215,7 @@ def test_labels_of_another_imagenet_are_refused(fails, tmp_path):
         ),
         (("a.JPEG", b"x", 1000), "a.JPEG has the label 1000; ImageNet's are 0 to 999"),
         (("a.JPEG", b"x", -1), "a.JPEG has the label -1"),
-        (("a.JPEG", None, 0), "holds names of pictures instead of the pictures themselves"),
+        (("a.JPEG", None, 0), "holds names of images instead of the images themselves"),
     ],
 )
 def test_parquet_files_with_wrong_labels_or_no_pictures_are_refused(fails, tmp_path, row, what):
@@ -253,7 +253,7 @@ def test_without_pyarrow_the_extra_is_named(fails, tmp_path, monkeypatch):
 
 
 def test_a_source_that_changes_meanwhile_stops_the_command(fails, tmp_path, monkeypatch):
-    """A tar that vanishes must not become a list of a million broken pictures."""
+    """A tar that vanishes must not become a list of a million broken images."""
     imagenets.write_tars(tmp_path / "in")
     make = preparation.Plan.facts
 
@@ -361,10 +361,10 @@ def test_tars_of_test_pictures_are_passed_over_and_said(restok, tmp_path):
         (tmp_path / "in" / name).write_bytes(imagenets.tar_of({"ILSVRC2012_test_00000001.JPEG": imagenets._jpeg(1)}))
     result = restok("prepare", "imagenet", tmp_path / "in", tmp_path / "out", "--json", "--jobs", 1)
     assert splits_of(result) == {"train": 12, "validation": 6}
-    why = "test pictures, which have no labels"
+    why = "test images, which have no labels"
     assert json.loads(result.out)["passed_over"] == {why: 2}
     for name, line in zip(names, (tmp_path / "out/bad.jsonl").read_text().splitlines(), strict=True):
-        assert f"{tmp_path / 'in' / name} is left out: nobody has the labels of its pictures" in result.err
+        assert f"{tmp_path / 'in' / name} is left out: nobody has the labels of its images" in result.err
         assert json.loads(line) == {"file": name, "reason": why}
 
 
@@ -374,11 +374,11 @@ def test_split_folders_are_known_in_any_case_and_test_where_it_has_classes(resto
     (tmp_path / "in/train").rename(tmp_path / "in/Train")
     imagenets._write(tmp_path / "in/test/images/1.JPEG", imagenets._jpeg(1))
     (tmp_path / "in/Train/n02012849").mkdir()
-    (tmp_path / "in/Train/notes.txt").write_text("no picture")
+    (tmp_path / "in/Train/notes.txt").write_text("no image")
     command = ("prepare", "imagenet", tmp_path / "in", tmp_path / "out", "--json", "--jobs", 1, "--overwrite")
     result = restok(*command)
     assert splits_of(result) == {"train": 12, "validation": 6}
-    for said in ("in/test is left out", "Train taken as train", "n02012849 holds no pictures", "passed over a file"):
+    for said in ("in/test is left out", "Train taken as train", "n02012849 holds no images", "passed over a file"):
         assert said in result.err
     assert json.loads((tmp_path / "out/bad.jsonl").read_text())["file"] == "Train/notes.txt"
     (tmp_path / "in/test/images").rename(tmp_path / "in/test/n01440764")
@@ -387,7 +387,7 @@ def test_split_folders_are_known_in_any_case_and_test_where_it_has_classes(resto
     assert splits_of(restok(*command)) == {"train": 12, "validation": 6}
     (tmp_path / "in/val").mkdir()
     (tmp_path / "in/VALID").rename(tmp_path / "old")
-    assert "in/val holds no pictures; fill it" in fails(2, *command)
+    assert "in/val holds no images; fill it" in fails(2, *command)
     (tmp_path / "in/train").mkdir()
     assert "Train and train are all for train" in fails(2, *command)
 

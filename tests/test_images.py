@@ -73,7 +73,7 @@ def test_truncated_pictures_are_refused_by_name(kind):
 
 def test_files_that_are_no_pictures_or_not_there_are_refused_in_one_line(tmp_path):
     for source in (
-        b"no picture at all",
+        b"no image at all",
         encoded(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"),
         tmp_path / "x",
     ):
@@ -223,7 +223,7 @@ def test_captions_have_plain_letters_for_those_that_the_font_lacks():
 def test_pictures_are_found_sorted_and_hidden_files_are_not(tmp_path):
     names = ["b/2.PNG", "b/10.jpg", "a.png", "c/d/e.webp", "b/._2.png", ".git/x.png"]
     write_pictures(tmp_path, names)
-    (tmp_path / "b" / "notes.txt").write_text("no picture")
+    (tmp_path / "b" / "notes.txt").write_text("no image")
     found = find_images([tmp_path / "c" / "d" / "e.webp", tmp_path])
     assert [str(path.relative_to(tmp_path)) for path in found] == [
         "c/d/e.webp",
@@ -237,5 +237,5 @@ def test_pictures_are_found_sorted_and_hidden_files_are_not(tmp_path):
 def test_missing_paths_and_empty_folders_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no such file or folder"):
         find_images([tmp_path / "nowhere"])
-    with pytest.raises(UsageError, match="holds no pictures"):
+    with pytest.raises(UsageError, match="holds no images"):
         find_images([tmp_path])

@@ -1,4 +1,4 @@
-"""Which picture files are kept byte for byte, which are changed and into what, and which are broken."""
+"""Which image files are kept byte for byte, which are changed and into what, and which are broken."""
 
 import io
 import struct
@@ -10,8 +10,8 @@ from pictures import noise
 from PIL import Image, ImageCms
 
 from restok_cli.data.image_files import read_image
-from restok_cli.data.sources.intake import Rules, check_picture, take_in
-from restok_cli.errors import PictureError
+from restok_cli.data.sources.intake import Rules, check_image, take_in
+from restok_cli.errors import ImageError
 
 
 def encode(image, kind, **options):
@@ -50,7 +50,7 @@ KEPT = {
         ),
         "jpg",
     ),
-    "JPEG with a second picture behind it": (encode(noise(0), "MPO", **frames(2)), "jpg"),
+    "JPEG with a second image behind it": (encode(noise(0), "MPO", **frames(2)), "jpg"),
     "JPEG with bytes behind it": (encode(noise(0), "JPEG") + b"\0\0 and more", "jpg"),
     "PNG": (encode(noise(0), "PNG"), "png"),
     "PNG with transparency": (encode(noise(0).convert("RGBA"), "PNG"), "png"),
@@ -76,17 +76,17 @@ CHANGED = {
 @pytest.mark.parametrize("check", ["quick", "full"])
 def test_what_every_loader_reads_is_kept_and_named_after_its_true_format(name, check):
     data, suffix = KEPT[name]
-    taken = take_in(data, "picture.JPEG", Rules(check))
-    assert (taken.picture, taken.suffix, taken.size, taken.change) == (data, suffix, (16, 20), None)
-    assert check_picture(data, "picture.JPEG", Rules(check)) == (16, 20)
+    taken = take_in(data, "image.JPEG", Rules(check))
+    assert (taken.data, taken.suffix, taken.size, taken.change) == (data, suffix, (16, 20), None)
+    assert check_image(data, "image.JPEG", Rules(check)) == (16, 20)
 
 
 @pytest.mark.parametrize("name", CHANGED)
 def test_what_some_loaders_cannot_read_becomes_a_png_of_the_same_pixels(name):
     data, change = CHANGED[name]
-    taken = take_in(data, "picture.jpg", Rules())
+    taken = take_in(data, "image.jpg", Rules())
     assert (taken.suffix, taken.change) == ("png", change)
-    image = Image.open(io.BytesIO(taken.picture))
+    image = Image.open(io.BytesIO(taken.data))
     assert (image.format, image.mode, getattr(image, "n_frames", 1)) == ("PNG", "RGB", 1)
     assert taken.size == (image.height, image.width)
     expected = read_image(data, "the original")
@@ -98,15 +98,15 @@ def test_what_some_loaders_cannot_read_becomes_a_png_of_the_same_pixels(name):
 def test_a_file_that_is_cut_short_is_broken_wherever_it_is_cut(name, check):
     data, _ = KEPT[name]
     for length in {*range(0, len(data) - 5, 7), len(data) - 5}:
-        with pytest.raises(PictureError, match=r"^a\.jpg: cannot be decoded as a picture \("):
+        with pytest.raises(ImageError, match=r"^a\.jpg: cannot be decoded as an image \("):
             take_in(data[:length], "a.jpg", Rules(check))
 
 
 def test_the_end_of_a_thumbnail_is_not_the_end_of_the_picture():
     exif = b"Exif\0\0" + encode(noise(1, 8, 8), "JPEG")
     data = encode(noise(0), "JPEG", exif=exif)
-    assert take_in(data, "a.jpg", Rules()).picture == data
-    with pytest.raises(PictureError, match="cut short"):
+    assert take_in(data, "a.jpg", Rules()).data == data
+    with pytest.raises(ImageError, match="cut short"):
         take_in(data[:-10], "a.jpg", Rules())
 
 
@@ -115,7 +115,7 @@ def test_the_quick_check_finds_every_flipped_bit_in_the_chunks_of_a_png():
     for position in range(8, len(data) - 12, 5):  # to the last one, which is empty
         flipped = bytearray(data)
         flipped[position] ^= 1
-        with pytest.raises(PictureError):
+        with pytest.raises(ImageError):
             take_in(bytes(flipped), "a.png", Rules())
 
 
@@ -123,13 +123,13 @@ def test_only_the_full_check_finds_damage_inside_a_webp():
     data = bytearray(encode(noise(0), "WEBP", lossless=True))
     data[40:80] = bytes(40)
     assert take_in(bytes(data), "a.webp", Rules("quick")).change is None
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         take_in(bytes(data), "a.webp", Rules("full"))
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBP"])
+@pytest.mark.parametrize("data", [b"", b"no image", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBP"])
 def test_what_is_no_picture_is_broken(data):
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         take_in(data, "a.jpg", Rules())
 
 
@@ -149,10 +149,10 @@ def test_what_is_no_picture_is_broken(data):
 def test_pictures_are_shrunk_to_shape_and_never_enlarged(size, rules, expected):
     data = encode(noise(0, *size), "JPEG")
     taken = take_in(data, "a.jpg", rules)
-    image = Image.open(io.BytesIO(taken.picture))
+    image = Image.open(io.BytesIO(taken.data))
     assert image.size == expected == taken.size[::-1]
     assert taken.change == (None if expected == size else "resized")
-    assert (taken.picture == data) == (expected == size)
+    assert (taken.data == data) == (expected == size)
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("JPEG", "jpg"), ("PNG", "png"), ("WEBP", "png"), ("GIF", "png")])
@@ -162,5 +162,5 @@ def test_a_shrunk_jpeg_stays_one_and_all_else_loses_nothing(kind, suffix):
     taken = take_in(data, "a", Rules(resize=24))
     assert taken.suffix == suffix
     expected = np.asarray(read_image(data, "a").resize((32, 24), Image.Resampling.BICUBIC)).astype(int)
-    difference = np.abs(np.asarray(read_image(taken.picture, "a")) - expected).max()
+    difference = np.abs(np.asarray(read_image(taken.data, "a")) - expected).max()
     assert difference <= (2 if suffix == "jpg" else 0)

@@ -30,5 +30,5 @@ def test_distance_of_two_draws_from_one_distribution_is_about_zero():
 
 def test_single_picture_is_refused():
     samples, reference = draw_sets()
-    with pytest.raises(RestokError, match="kid needs at least 2 pictures in each set, here are 1 and 70"):
+    with pytest.raises(RestokError, match="kid needs at least 2 images in each set, here are 1 and 70"):
         kernel_inception_distance(samples[:1], reference)

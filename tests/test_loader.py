@@ -261,7 +261,7 @@ def test_a_killed_worker_ends_the_command_with_a_line_that_says_so(split):
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
     line = result.stderr.splitlines()[0]  # torch may complain on its way out, where it cannot be kept from it
-    assert re.fullmatch(r"restok: a process that loads pictures was killed, .* try fewer workers \(.*\)", line)
+    assert re.fullmatch(r"restok: a process that loads images was killed, .* try fewer workers \(.*\)", line)
 
 
 def test_evaluation_batches_are_every_centre_crop_in_order(split):

@@ -190,7 +190,7 @@ def test_discriminator_losses_of_micro_batches_average_to_those_of_the_batch(kin
 
 
 class Verdicts(nn.Module):
-    """A discriminator whose logits are the pictures' values, where DiffAugment leaves those alone."""
+    """A discriminator whose logits are the images' values, where DiffAugment leaves those alone."""
 
     def forward(self, images, draws, batches):
         return images.flatten(1)

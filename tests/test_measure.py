@@ -1,4 +1,4 @@
-"""The passes over pictures: several processes, the feature cache, forms of input, order, and the networks together."""
+"""The passes over images: several processes, the feature cache, forms of input, order, and the networks together."""
 
 import errno
 import io
@@ -61,7 +61,7 @@ def write_folder(folder, images):
 
 
 class Counting(RandomNetwork):
-    """Counts the pictures that really go through it."""
+    """Counts the images that really go through it."""
 
     calls = 0
 
@@ -112,7 +112,7 @@ def test_results_are_the_same_to_the_last_digit_for_any_batch_size(sets, batch_s
 
 
 def test_results_do_not_depend_on_the_order_of_files(sets):
-    """But for IS and KID, whose definitions take pictures by their place."""
+    """But for IS and KID, whose definitions take images by their place."""
     metrics = [metric for metric in ALL_METRICS if metric not in ("is", "kid")]
     expected = measure_one(*map(in_memory, sets), metrics)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
@@ -168,7 +168,7 @@ def test_tar_files_and_streams_measure_like_a_folder(tmp_path, sets):
 
 
 @pytest.mark.parametrize(
-    ("picture", "message"),
+    ("image", "message"),
     [
         (Image.new("RGBA", (16, 16)), "has transparency"),
         (Image.new("L", (16, 16)), "has mode L"),
@@ -220,16 +220,14 @@ def test_names_pair_pictures_dots_and_odd_characters_included(tmp_path, sets, ca
     for source in ("folder", "one.tar", "-"):
         pictures = open_images(source if source == "-" else str(tmp_path / source), "all", stdin=stream)
         assert [pictures.key(i) for i in range(pictures.count)] == names
-    assert (
-        "2 files of" in (said := capsys.readouterr().err) and "passed over as no picture, or hidden: README.md" in said
-    )
+    assert "2 files of" in (said := capsys.readouterr().err) and "passed over as no image, or hidden: README.md" in said
 
 
-@pytest.mark.parametrize("where", ["in a picture", "between two"])
+@pytest.mark.parametrize("where", ["in an image", "between two"])
 def test_tar_file_that_is_cut_short_is_refused(tmp_path, fails, sets, where):
     write_tar(tmp_path / "one.tar", sets[0])
     with tarfile.open(tmp_path / "one.tar") as tar:
-        ends = {"in a picture": tar.getmembers()[21].offset_data + 9, "between two": tar.getmembers()[20].offset}
+        ends = {"in an image": tar.getmembers()[21].offset_data + 9, "between two": tar.getmembers()[20].offset}
     with open(tmp_path / "one.tar", "rb+") as file:
         file.truncate(ends[where])
     line = fails(1, "evaluate", tmp_path / "one.tar", "--metric", "is", "--features", "random")
@@ -255,13 +253,13 @@ def test_pairs_without_names_are_matched_by_order(tmp_path, restok, fails, sets)
     assert json.loads(result.out)["metrics"]["mse"]["value"] == 0
     (folder / "f.png").unlink()
     line = fails(1, "evaluate", tmp_path / "samples.npz", "--reference", folder, "--metric", "mse")
-    assert "samples.npz holds 6 pictures and" in line
+    assert "samples.npz holds 6 images and" in line
 
 
 def test_originals_of_pictures_that_reconstruct_left_out_are_left_out_too(tmp_path, restok, sets):
     originals = write_folder(tmp_path / "originals", sets[0][:6])
     samples = write_folder(tmp_path / "samples", sets[0][:6])
-    (originals / "000002.png").write_bytes(b"no picture")
+    (originals / "000002.png").write_bytes(b"no image")
     (samples / "000002.png").unlink()
     lines = [json.dumps({"file": path.name}) for path in sorted(samples.iterdir())]
     (samples / "manifest.jsonl").write_text("\n".join(lines) + "\n")
@@ -270,7 +268,7 @@ def test_originals_of_pictures_that_reconstruct_left_out_are_left_out_too(tmp_pa
     found = json.loads(result.out)["metrics"]
     assert {metric["n"] for metric in found.values()} == {metric["n_reference"] for metric in found.values()} == {5}
     assert found["mse"]["value"] == 0
-    assert "1 of 6 pictures" in result.err
+    assert "1 of 6 images" in result.err
 
 
 # --- processes ---------------------------------------------------------------------------------------------------
@@ -279,7 +277,7 @@ def test_originals_of_pictures_that_reconstruct_left_out_are_left_out_too(tmp_pa
 @pytest.mark.slow
 def test_two_processes_measure_exactly_what_one_measures(tmp_path, restok, sets):
     samples, reference = (write_folder(tmp_path / name, images) for name, images in zip("ab", sets, strict=True))
-    (samples / "000003.png").write_bytes(b"no picture")
+    (samples / "000003.png").write_bytes(b"no image")
     command = ["evaluate", str(samples), "--reference", str(reference), "--features", "random", "--json", "--no-cache"]
     command += [part for metric in ALL_METRICS for part in ("--metric", metric)]
     two = (sys.executable, "-m", "restok_cli", *command, "--num-processes", "2")
@@ -420,7 +418,7 @@ def inception(tmp_path_factory):
         if name.endswith("conv.weight"):
             tensor.normal_(std=(2 / tensor[0].numel()) ** 0.5, generator=rng)
         if name == "fc.weight":
-            tensor.mul_(20)  # else all pictures would be of one class
+            tensor.mul_(20)  # else all images would be of one class
     path = tmp_path_factory.mktemp("weights") / "inception.pth"
     torch.save(state, path)
     return path

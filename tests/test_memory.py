@@ -112,13 +112,11 @@ def test_only_a_remedy_that_can_help_is_advised():
     values["schedule"]["micro_batch_size"] = 1
     said = remedies(HarRunConfig.parse(values, "test"))
     assert said == (
-        "a micro-batch is one picture already, set compute.memory=small or compute.sharding=fsdp over several "
+        "a micro-batch is one image already, set compute.memory=small or compute.sharding=fsdp over several "
         "processes, or take a smaller model"
     )
     values["compute"] |= {"memory": "small", "sharding": "fsdp"}
-    assert remedies(HarRunConfig.parse(values, "test")) == (
-        "a micro-batch is one picture already: take a smaller model"
-    )
+    assert remedies(HarRunConfig.parse(values, "test")) == ("a micro-batch is one image already: take a smaller model")
 
 
 def test_memory_that_runs_out_in_training_is_told_with_what_helps_there():

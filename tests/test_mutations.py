@@ -44,7 +44,7 @@ USERS_OWN = "its values are the user's own: other values are another wish"
 WORDS = "its name and where it came from are words for people, who may change them"
 LOG = "it grows while it is read, and says what was logged"
 AUTHORS_OWN = "the released layout has no digest in it: that of the hub is compared by `restok models verify`"
-NO_DIGEST = "has no digest: what decodes to another picture is another picture"
+NO_DIGEST = "has no digest: what decodes to another image is another image"
 
 
 class Reader(NamedTuple):
@@ -127,13 +127,13 @@ READERS = {
     "pictures": Reader(
         "evaluate in/pictures --reference in/pictures --metric mse", "pictures/*", untold=NO_DIGEST, one_in=2
     ),
-    "pictures to encode": Reader(
+    "images to encode": Reader(
         f"encode in/pictures {TINY} -o written/out.jsonl", "pictures/*", untold=NO_DIGEST, one_in=8
     ),
-    "pictures to prepare": Reader(
+    "images to prepare": Reader(
         "prepare folder in/pictures written/out --jobs 1", "pictures/*", untold=NO_DIGEST, one_in=4
     ),
-    "pictures in npz": Reader("evaluate in/a.npz --reference in/b.npz --metric mse", "a.npz b.npz", untold=NO_DIGEST),
+    "images in npz": Reader("evaluate in/a.npz --reference in/b.npz --metric mse", "a.npz b.npz", untold=NO_DIGEST),
     "statistics": Reader(
         "evaluate in/drawn --reference in/statistics.npz --features random", "statistics.npz", untold=NO_DIGEST
     ),
@@ -143,7 +143,7 @@ READERS = {
         start="features",
         one_in=2,
     ),
-    "drawn pictures": Reader(
+    "drawn images": Reader(
         "generate --model in/har --count 3 --resume -o written/out", "drawn/*", start="drawn", one_in=8
     ),
 }
@@ -202,7 +202,7 @@ def make_inputs(folder: Path, tiny_config) -> None:
 def write_all_formats(folder: Path) -> None:
     names = [f"{number}.{suffix}" for number, suffix in enumerate(SUFFIXES)]
     write_pictures(folder, names, 16, 16)
-    (folder / "names.txt").write_text("no picture")
+    (folder / "names.txt").write_text("no image")
 
 
 # --- the tests ----------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ def test_pictures_whose_names_are_no_text_are_told_apart_and_find_their_partners
 
 
 def test_prepared_pictures_say_their_names_apart(restok, pictures, tmp_path):
-    (pictures / "notes.txt").write_text("no picture")
+    (pictures / "notes.txt").write_text("no image")
     os.rename(pictures / "notes.txt", os.path.join(os.fsencode(pictures), b"n\xf6tes.txt"))
     assert restok("prepare", "folder", pictures, tmp_path / "out", "--validation-fraction", 0).code == 0
     shard = (tmp_path / "out/train-000000.tar").read_bytes()

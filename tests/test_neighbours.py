@@ -14,7 +14,7 @@ def draw_sets(n=60, m=45, dimensions=6):
 
 
 def naive(samples, reference):
-    """Picture by picture: the ball of a picture reaches to its third nearest neighbour but itself."""
+    """Image by image: the ball of an image reaches to its third nearest neighbour but itself."""
 
     def share_inside(points, centres):
         radii = []
@@ -55,7 +55,7 @@ def test_sets_far_apart_share_nothing_and_equal_sets_everything():
 
 
 def test_samples_in_one_place_are_precise_but_recall_little():
-    """Which of the two is which: all samples at one reference picture."""
+    """Which of the two is which: all samples at one reference image."""
     reference = draw_sets()[1]
     precision, recall = precision_recall(reference[:1].repeat(20, 1), reference)
     assert precision == 1
@@ -71,5 +71,5 @@ def test_order_of_pictures_does_not_matter():
 
 @pytest.mark.parametrize(("n", "m", "name"), [(3, 10, "samples"), (10, 3, "reference")])
 def test_too_few_pictures_for_three_neighbours_are_refused(n, m, name):
-    with pytest.raises(RestokError, match=f"more than 3 pictures, the {name} have 3"):
+    with pytest.raises(RestokError, match=f"more than 3 images, the {name} have 3"):
         precision_recall(*draw_sets(n, m))

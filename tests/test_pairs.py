@@ -1,4 +1,4 @@
-"""Pictures and their originals find each other by name."""
+"""Images and their originals find each other by name."""
 
 import json
 import shutil
@@ -8,12 +8,12 @@ from unicodedata import normalize
 import pytest
 from pictures import write_pictures
 
-from restok_cli.data.image_folders import check_picture_folder
+from restok_cli.data.image_folders import check_image_folder
 
 
 @pytest.fixture
 def accented(tmp_path):
-    """Two folders of the same pictures, whose names write one é each in one of Unicode's two ways."""
+    """Two folders of the same images, whose names write one é each in one of Unicode's two ways."""
     for form in ("NFC", "NFD"):
         write_pictures(tmp_path / form, ["a.png", normalize(form, "café.png"), normalize(form, "Zoë/ï.png")])
     return tmp_path / "NFC", tmp_path / "NFD"
@@ -68,4 +68,4 @@ def test_a_manifest_lists_pictures_however_their_accents_are_written(measure, ac
     (decomposed / "manifest.jsonl").write_text("".join(lines))
     result = measure(decomposed, "--reference", composed, "--metric", "psnr")
     assert result["metrics"]["psnr"]["n"] == 3 and result["protocol"]["samples"]["unreadable"] == 0
-    check_picture_folder(decomposed, overwrite=True)  # holds nothing but what is listed
+    check_image_folder(decomposed, overwrite=True)  # holds nothing but what is listed

@@ -101,7 +101,7 @@ def test_ms_ssim_equals_a_naive_one_by_scipy():
 
 def test_ms_ssim_refuses_pictures_whose_coarsest_scale_is_smaller_than_its_window():
     images = torch.zeros(1, 3, 175, 200, dtype=torch.uint8)
-    with pytest.raises(RestokError, match="ms-ssim needs pictures of at least 176 pixels a side, not 200x175"):
+    with pytest.raises(RestokError, match="ms-ssim needs images of at least 176 pixels a side, not 200x175"):
         ms_ssim(images, images)
 
 

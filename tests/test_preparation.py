@@ -29,17 +29,17 @@ def contents(folder):
 
 @pytest.fixture
 def mixed(tmp_path):
-    """Pictures of two classes: nine kept, two that are re-encoded, one broken."""
+    """Images of two classes: nine kept, two that are re-encoded, one broken."""
     write_pictures(tmp_path / "in", [f"{kind}/{i}.png" for kind in "ab" for i in range(4)] + ["a/large.jpg"], 40, 30)
     noise(77).convert("CMYK").save(tmp_path / "in/a/cmyk.jpg")
     noise(78).save(tmp_path / "in/b/bitmap.bmp")
-    (tmp_path / "in/b/broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "in/b/broken.jpg").write_bytes(b"no image")
     return tmp_path / "in"
 
 
 @pytest.fixture
 def prepare(restok, mixed, tmp_path):
-    """Prepare the pictures into a folder; return the result of the command."""
+    """Prepare the images into a folder; return the result of the command."""
 
     def call(out, *options):
         return restok("prepare", "folder", mixed, tmp_path / out, "--samples-per-shard", 3, *options)
@@ -59,8 +59,8 @@ def test_what_was_changed_is_told_on_the_terminal_in_the_manifest_and_in_the_sam
     result = prepare("out", "--json")
     counts = json.loads(result.out)
     assert (counts["pictures"], counts["re_encoded"], counts["unreadable"]) == (11, 2, 1)
-    assert "1 picture re-encoded: BMP file" in result.err
-    assert "1 picture re-encoded: CMYK colours" in result.err
+    assert "1 image re-encoded: BMP file" in result.err
+    assert "1 image re-encoded: CMYK colours" in result.err
     provenance = open_dataset(tmp_path / "out").manifest.provenance
     assert (provenance["re_encoded"], provenance["left_out"], provenance["check"]) == ("2", "1", "quick")
     told = {}
@@ -166,7 +166,7 @@ def test_a_stopped_preparation_goes_on_and_makes_no_shard_twice(prepare, tmp_pat
     finished = {path.name: path.stat().st_ino for path in (tmp_path / "out/.partial").glob("*.tar")}
     assert len(finished) == count
     result = prepare("out")
-    assert result.code == 0 and ("pictures done before; going on" in result.err) == bool(count)
+    assert result.code == 0 and ("images done before; going on" in result.err) == bool(count)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert all((tmp_path / "out" / name).stat().st_ino == inode for name, inode in finished.items())
 
@@ -179,7 +179,7 @@ def test_bad_pictures_of_the_first_start_are_still_listed(prepare, mixed, tmp_pa
         stop_after(patch, 4)
         patch.setattr(preparation, "_publish", interrupt)
         assert prepare("out", "--jobs", 1).code == 130
-    (mixed / "b/broken.jpg").write_bytes(b"still no picture")
+    (mixed / "b/broken.jpg").write_bytes(b"still no image")
     result = prepare("out", "--json")
     assert json.loads(result.out)["unreadable"] == 1
     assert "b/broken.jpg" in (tmp_path / "out/bad.jsonl").read_text()
@@ -230,9 +230,9 @@ def test_going_on_with_something_else_is_refused_with_what_differs(prepare, fail
     message = fails(2, *command, "--resize", 24)
     assert "half-done data set with --resize 20 (now 24); go on with what it was, or give another folder" in message
     (mixed / "a/0.png").rename(mixed / "a/other.png")
-    assert "other pictures than are in the source now" in fails(2, *command, "--resize", 20)
+    assert "other images than are in the source now" in fails(2, *command, "--resize", 20)
     noise(9).save(mixed / "a/9.png")
-    assert "train pictures 10 (now 11)" in fails(2, *command, "--resize", 20)
+    assert "train images 10 (now 11)" in fails(2, *command, "--resize", 20)
     assert prepare("out", "--overwrite").code == 0
     prepare("whole")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
@@ -290,7 +290,7 @@ def test_two_at_once_do_not_touch_each_others_files(prepare, fails, mixed, tmp_p
 def test_the_slower_of_two_replaces_nothing(prepare, mixed, tmp_path, monkeypatch):
     def slowly(*arguments):
         patch.undo()
-        assert prepare("out").code == 0  # while this one still looks for pictures
+        assert prepare("out").code == 0  # while this one still looks for images
         return folders.walk_folder(*arguments)
 
     with monkeypatch.context() as patch:
@@ -332,7 +332,7 @@ def test_a_full_disk_is_told_of_the_shard_that_did_not_fit(prepare, tmp_path, jo
 
 @pytest.fixture(scope="module")
 def slow_to_prepare(tmp_path_factory):
-    """Pictures that take a while to shrink, and what they become."""
+    """Images that take a while to shrink, and what they become."""
     folder = tmp_path_factory.mktemp("slow")
     (folder / "in").mkdir()
     for i in range(40):
@@ -392,5 +392,5 @@ def test_killed_at_work_no_process_stays_and_the_next_start_ends_with_the_same_b
             "restok: interrupted; the same command goes on where this one was"
         ]
     result = subprocess.run(command(slow_to_prepare, out.name), check=True, capture_output=True, text=True)
-    assert "pictures done before; going on" in result.stderr
+    assert "images done before; going on" in result.stderr
     assert contents(out) == contents(slow_to_prepare / "whole")

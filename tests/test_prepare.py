@@ -48,7 +48,7 @@ def test_sub_folders_are_classes_and_files_are_kept_byte_for_byte(pets, tmp_path
             assert picture == (pets / kind / f"{i}.png").read_bytes()
     captured = capsys.readouterr()
     assert captured.out == f"{tmp_path / 'out'}\n"
-    assert "20 pictures, 2 classes: train 18, validation 2" in captured.err
+    assert "20 images, 2 classes: train 18, validation 2" in captured.err
 
 
 def test_flat_pictures_have_no_classes(tmp_path):
@@ -122,10 +122,10 @@ def test_keys_are_unique_and_survive_dots_slashes_and_long_names(tmp_path):
 
 def test_broken_pictures_are_named_listed_and_left_out(pets, tmp_path, capsys):
     (pets / "cats" / "cut.png").write_bytes((pets / "cats" / "1.png").read_bytes()[:100])
-    (pets / "cats" / "text.jpg").write_text("no picture")
+    (pets / "cats" / "text.jpg").write_text("no image")
     (pets / "dogs" / "gone.png").symlink_to(tmp_path / "nowhere")
     for name in ("cats/notes.txt", "cats/logo.svg"):
-        (pets / name).write_text("no picture")
+        (pets / name).write_text("no image")
     os.mkfifo(pets / "dogs" / "pipe")
     run("folder", pets, tmp_path / "out", "--json")
     captured = capsys.readouterr()
@@ -133,7 +133,7 @@ def test_broken_pictures_are_named_listed_and_left_out(pets, tmp_path, capsys):
         "path": str(tmp_path / "out"),
         "pictures": 20,
         "unreadable": 3,
-        "passed_over": {"begins as no picture does": 2, "a pipe, a socket or a device": 1},
+        "passed_over": {"begins as no image does": 2, "a pipe, a socket or a device": 1},
         "re_encoded": 0,
         "classes": 2,
         "splits": {"train": 18, "validation": 2},
@@ -144,7 +144,7 @@ def test_broken_pictures_are_named_listed_and_left_out(pets, tmp_path, capsys):
     assert sorted(entry["file"] for entry in bad) == ["cats/cut.png", "cats/text.jpg", "dogs/gone.png"]
     for entry in bad:
         assert f"left out: {entry['file']}: {entry['reason']}" in captured.err
-    assert "3 pictures left out that cannot be decoded" in captured.err
+    assert "3 images left out that cannot be decoded" in captured.err
 
 
 def test_large_pictures_are_left_out_unless_they_are_admitted_and_are_then_read_by_all(tmp_path, monkeypatch):
@@ -165,15 +165,15 @@ def test_large_pictures_are_left_out_unless_they_are_admitted_and_are_then_read_
 
 def test_a_folder_of_broken_pictures_makes_no_data_set(tmp_path):
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.png").write_text("no picture")
-    with pytest.raises(RestokError, match="not one picture could be read"):
+    (tmp_path / "in" / "a.png").write_text("no image")
+    with pytest.raises(RestokError, match="not one image could be read"):
         run("folder", tmp_path / "in", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
 def test_pictures_beside_class_folders_are_refused(pets, tmp_path):
     noise(0).save(pets / "stray.png")
-    with pytest.raises(UsageError, match=r"stray\.png is in no class folder, unlike 20 other pictures"):
+    with pytest.raises(UsageError, match=r"stray\.png is in no class folder, unlike 20 other images"):
         run("folder", pets, tmp_path / "out")
 
 
@@ -181,7 +181,7 @@ def test_missing_and_empty_folders_are_refused(tmp_path):
     with pytest.raises(UsageError, match="nowhere: no such folder"):
         run("folder", tmp_path / "nowhere", tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="empty holds no pictures"):
+    with pytest.raises(UsageError, match="empty holds no images"):
         run("folder", tmp_path / "empty", tmp_path / "out")
 
 

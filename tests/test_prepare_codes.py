@@ -110,7 +110,7 @@ def test_processes_share_the_shards_and_give_the_same_bytes(data, tokenizer, tmp
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
-# The command line, with shards of one picture and time to be killed between two of them.
+# The command line, with shards of one image and time to be killed between two of them.
 SLOWLY = """
 import sys, time
 import restok_cli.inference.code_cache as codes
@@ -170,7 +170,7 @@ def test_shards_that_were_damaged_while_work_was_stopped_are_made_anew(data, tok
 
 
 def test_little_is_lost_of_a_small_data_set_that_is_stopped():
-    """By default, of the 1,906 pictures that come with restok."""
+    """By default, of the 1,906 images that come with restok."""
     assert codes.SAMPLES_PER_SHARD <= 300
 
 

@@ -14,7 +14,7 @@ from restok_cli.data.image_files import center_crop, read_image
 from restok_cli.data.images import to_tensor
 from restok_cli.data.loading.loader import batches
 from restok_cli.data.loading.streaming import read_shards
-from restok_cli.data.names import split_name, split_picture_name
+from restok_cli.data.names import split_image_name, split_name
 from restok_cli.data.shards.dataset import StreamedSplit, open_dataset
 from restok_cli.errors import RestokError
 
@@ -69,7 +69,7 @@ def test_shards_are_read_as_webdataset_reads_them_and_stay_as_they_are(restok, w
     out = wds if in_place else tmp_path / "out"
     result = restok("prepare", "shards", wds, *([] if in_place else [out]), "--jobs", jobs)
     assert (result.code, result.out) == (0, f"{out}\n"), result.err
-    assert "8 pictures, 15 classes: train 6, validation 2" in result.err
+    assert "8 images, 15 classes: train 6, validation 2" in result.err
     assert read_by_restok(out, "train") == read_by_webdataset(wds, "*-train-*.tar")
     assert read_by_restok(out, "validation") == read_by_webdataset(wds, "*-validation-*.tar")
     assert open_dataset(out).class_names == [str(i) for i in range(15)]
@@ -112,7 +112,7 @@ def test_what_is_no_sample_is_listed_and_left_out(restok, tmp_path):
     files = [
         *sample("good", 0, 3),
         *[("cut.jpg", whole[:-20]), ("cut.cls", b"1")],
-        *[("text.txt", b"no picture"), ("text.cls", b"1")],
+        *[("text.txt", b"no image"), ("text.cls", b"1")],
         *[("two.jpg", whole), ("two.png", picture(2, "PNG")), ("two.cls", b"1")],
         *[("odd.jpg", whole), ("odd.cls", b"cat")],
         *sample("folder.d/last", 5, 2),
@@ -122,9 +122,9 @@ def test_what_is_no_sample_is_listed_and_left_out(restok, tmp_path):
     assert json.loads(result.out)["unreadable"] == 4
     bad = [json.loads(line) for line in (tmp_path / "out/bad.jsonl").read_text().splitlines()]
     assert {entry["file"]: entry["reason"] for entry in bad} == {
-        "cut in a-000.tar": "cannot be decoded as a picture (the file is cut short)",
-        "text in a-000.tar": "0 pictures under this key instead of one, among .txt .cls",
-        "two in a-000.tar": "2 pictures under this key instead of one, among .jpg .png .cls",
+        "cut in a-000.tar": "cannot be decoded as an image (the file is cut short)",
+        "text in a-000.tar": "0 images under this key instead of one, among .txt .cls",
+        "two in a-000.tar": "2 images under this key instead of one, among .jpg .png .cls",
         "odd in a-000.tar": "its .cls is 'cat', no class id: expected a number, counted from 0",
     }
     assert [class_id for _, class_id, _ in read_by_restok(tmp_path / "out", "train")] == [3, 2]
@@ -132,7 +132,7 @@ def test_what_is_no_sample_is_listed_and_left_out(restok, tmp_path):
 
 
 def test_damage_between_pictures_names_the_samples_around_it(restok, wds, tmp_path):
-    """In these shards a sample's json comes after its picture, so the checksum of the next one covers it."""
+    """In these shards a sample's json comes after its image, so the checksum of the next one covers it."""
     restok("prepare", "shards", wds)
     shard = wds / "imagenet1k-train-0000.tar"
     contents = bytearray(shard.read_bytes())
@@ -172,7 +172,7 @@ def test_shards_behind_urls_are_named_not_read(restok, fails, tmp_path):
     told = json.loads(result.out)
     assert told["pictures"] is None and told["splits"] == {"train": None, "validation": None}
     assert told["urls"] == {"train": 3, "validation": 3}
-    assert "6 URLs named: train 3, validation 3; nothing was read, so the pictures are not counted" in result.err
+    assert "6 URLs named: train 3, validation 3; nothing was read, so the images are not counted" in result.err
     dataset = open_dataset(tmp_path / "out")
     assert dataset.manifest.splits["train"].urls == [f"https://example.com/cats-train-00{i}.tar" for i in range(3)]
     assert dataset.num_classes == 1000
@@ -234,7 +234,7 @@ def test_keys_are_told_as_webdataset_tells_them(name):
     ],
 )
 def test_names_of_peoples_pictures_end_before_the_suffix_of_a_picture_alone(name, stem):
-    assert split_picture_name(name)[0] == stem
+    assert split_image_name(name)[0] == stem
 
 
 @pytest.mark.parametrize("folder", [".", "v1.0/a", "x" * 90 + "/" + "y" * 60])
@@ -391,12 +391,12 @@ def test_names_of_classes_end_at_line_feeds_alone(restok, fails, tmp_path):
     [
         (
             [("{}.jpg", picture(0)), ("{}.png", picture(1, "PNG"))],
-            "2 pictures under this key instead of one, among .jpg",
+            "2 images under this key instead of one, among .jpg",
         ),
         ([("{}.jpg", picture(0)), ("{}.cls", b"n01440764")], "its .cls is 'n01440764', no class id: expected a number"),
-        ([("{}.txt", b"x")], "0 pictures under this key instead of one, among .txt"),
+        ([("{}.txt", b"x")], "0 images under this key instead of one, among .txt"),
     ],
-    ids=["two pictures", "synset", "none"],
+    ids=["two images", "synset", "none"],
 )
 def test_shards_of_which_nothing_is_left_are_refused_with_the_reason(fails, tmp_path, files, reason):
     write_tar(tmp_path / "in/val-0.tar", [(name.format(i), data) for i in range(3) for name, data in files])
@@ -410,9 +410,9 @@ def test_the_picture_and_class_of_a_sample_may_have_longer_extensions(restok, tm
     files = [("0.image.jpg", picture(0)), ("0.cls", b"1"), ("1.jpg", picture(1)), ("1.seg.png", picture(2, "PNG"))]
     write_tar(tmp_path / "in/a.tar", [*files, ("1.image.cls", b"0")])
     result = restok("prepare", "shards", tmp_path / "in", "--json")
-    assert json.loads(result.out)["passed_over"] == {"a .seg.png beside a sample's picture": 1}
+    assert json.loads(result.out)["passed_over"] == {"a .seg.png beside a sample's image": 1}
     assert read_by_restok(tmp_path / "in", "train") == [("0", 1, picture(0)), ("1", 0, picture(1))]
-    assert "1 .seg.png passed over in the train shards: a sample's picture is <key>.jpg" in result.err
+    assert "1 .seg.png passed over in the train shards: a sample's image is <key>.jpg" in result.err
 
 
 def test_synsets_are_the_classes_of_imagenet(restok, fails, tmp_path):
@@ -494,5 +494,5 @@ def test_shards_are_the_same_samples_indexed_and_streamed(restok, tmp_path):
     )
     restok("prepare", "shards", tmp_path / "in")
     streamed = read_shards([str(tmp_path / "in/a.tar")], ["a", "b", "c"])
-    found = [(sample.key, sample.class_id, sample.picture) for sample in streamed]
+    found = [(sample.key, sample.class_id, sample.data) for sample in streamed]
     assert found == read_by_restok(tmp_path / "in", "train") and len(found) == 3

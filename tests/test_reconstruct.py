@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def here(tmp_path, tiny_models, monkeypatch) -> Path:
-    """A working folder with five pictures of two sizes, and `tokenizer`."""
+    """A working folder with five images of two sizes, and `tokenizer`."""
     write_pictures(tmp_path / "pictures", ["a.png", "b.png"], 40, 33)
     write_pictures(tmp_path / "pictures", ["c.png", "d.png", "e.png"], 32, 64)
     (tmp_path / "tokenizer").symlink_to(tiny_models / "tokenizer")
@@ -96,7 +96,7 @@ def test_pictures_at_their_own_size_keep_it(reconstruct, here):
 
 def test_sizes_that_do_not_divide_into_tokens_are_refused(fails, here):
     line = fails(2, "reconstruct", "pictures/a.png", "--no-crop", "--model", "tokenizer", "-o", "out")
-    assert "pictures of 40x33: image_height = 33 is not a multiple of patch_size" in line
+    assert "images of 40x33: image_height = 33 is not a multiple of patch_size" in line
     assert not (here / "out").exists()
 
 
@@ -124,14 +124,14 @@ def test_ladders_have_a_column_for_every_level(reconstruct, here):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("pictures --num-codes 33", "--num-codes 33: this tokenizer makes 32 codes a picture; give 1 to 32"),
-        ("pictures --num-codes 4,x", "--num-codes 4,x: give numbers of codes such as 16, or 1,4,16,128"),
-        ("pictures --num-codes 0", "--num-codes 0: give numbers of codes"),
-        ("pictures --num-codes 1,4 -o -", "a tar stream has one picture of each"),
-        ("- pictures", "- stands for the pictures on stdin; give it alone"),
-        ("pictures --grid a.png --ladder a.png", "--grid and --ladder are both a.png; give two files"),
-        ("pictures -o x.npz", "x.npz is the name of a file, and the output is a folder"),
-        ("pictures --grid a.jpg", "--grid a.jpg: give a file name that ends in .png"),
+        ("images --num-codes 33", "--num-codes 33: this tokenizer makes 32 codes an image; give 1 to 32"),
+        ("images --num-codes 4,x", "--num-codes 4,x: give numbers of codes such as 16, or 1,4,16,128"),
+        ("images --num-codes 0", "--num-codes 0: give numbers of codes"),
+        ("images --num-codes 1,4 -o -", "a tar stream has one image of each"),
+        ("- images", "- stands for the images on stdin; give it alone"),
+        ("images --grid a.png --ladder a.png", "--grid and --ladder are both a.png; give two files"),
+        ("images -o x.npz", "x.npz is the name of a file, and the output is a folder"),
+        ("images --grid a.jpg", "--grid a.jpg: give a file name that ends in .png"),
     ],
 )
 def test_wrong_options_are_one_line_and_leave_nothing(fails, here, arguments, message):
@@ -143,7 +143,7 @@ def test_wrong_options_are_one_line_and_leave_nothing(fails, here, arguments, me
 def test_a_picture_and_a_folder_that_would_get_one_name_are_refused_before_anything_is_done(fails, here):
     write_pictures(here / "both", ["a.jpg", "a.png/b.png"], 32, 32)
     line = fails(1, "reconstruct", "both", "--model", "none")
-    assert "holds a picture called a and others in a folder a.png/" in line
+    assert "holds an image called a and others in a folder a.png/" in line
 
 
 def test_names_that_are_no_text_become_readable_ones(reconstruct, here):
@@ -180,7 +180,7 @@ def test_tar_streams_go_in_and_come_out(reconstruct, here):
     with StreamWriter(file) as writer:
         for name in "abcde":
             writer.write(name, (here / "pictures" / f"{name}.png").read_bytes(), {"class_id": 3})
-        writer.write("broken", b"no picture", {})
+        writer.write("broken", b"no image", {})
     command = (sys.executable, "-m", "restok_cli", "reconstruct", "-", "--model", "tokenizer", "-o", "-")
     result = subprocess.run(command, input=file.getvalue(), capture_output=True)
     assert result.returncode == 0, result.stderr

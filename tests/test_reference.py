@@ -60,7 +60,7 @@ def test_reference_file_stands_for_the_pictures_it_was_made_of(tmp_path, restok,
 
 
 def test_reference_file_is_laid_out_like_adms(tmp_path, restok, originals):
-    make(restok, originals, "-o", tmp_path / "ref.npz", "--reference-pictures", 7)
+    make(restok, originals, "-o", tmp_path / "ref.npz", "--reference-images", 7)
     features = RandomNetwork()(draw_images(30, seed=2))
     with np.load(tmp_path / "ref.npz") as arrays:
         for mu, sigma, part in (("mu", "sigma", features.pool), ("mu_s", "sigma_s", features.spatial)):
@@ -72,17 +72,17 @@ def test_reference_file_is_laid_out_like_adms(tmp_path, restok, originals):
 
 
 def test_reference_without_pictures_has_only_statistics(tmp_path, restok, fails, values, samples, originals):
-    make(restok, originals, "-o", tmp_path / "ref.npz", "--reference-pictures", 0)
+    make(restok, originals, "-o", tmp_path / "ref.npz", "--reference-images", 0)
     expected = values(samples, "--reference", originals, "--metric", "gfid")
     assert values(samples, "--reference", tmp_path / "ref.npz", "--metric", "gfid") == expected
     assert set(values(samples, "--reference", tmp_path / "ref.npz", "--metric", "all")) == {"gfid", "sfid", "is"}
     arguments = ("evaluate", samples, "--reference", tmp_path / "ref.npz", "--features", "random")
-    assert "holds only statistics, and recall needs pictures" in fails(2, *arguments, "--metric", "recall")
-    assert "psnr compares pictures with their originals" in fails(2, *arguments, "--metric", "psnr")
+    assert "holds only statistics, and recall needs images" in fails(2, *arguments, "--metric", "recall")
+    assert "psnr compares images with their originals" in fails(2, *arguments, "--metric", "psnr")
 
 
 def test_fid_of_an_adm_file_is_taken_from_its_statistics_and_recall_from_its_pictures(tmp_path, values, samples):
-    """Its pictures are only some of those that the statistics are of: here, of other ones altogether."""
+    """Its images are only some of those that the statistics are of: here, of other ones altogether."""
     others, own = draw_images(40, seed=3), draw_images(10, seed=4)
     features = RandomNetwork()(others).pool.double().numpy()
     np.savez(
@@ -106,11 +106,11 @@ def test_sfid_needs_spatial_statistics(tmp_path, fails, samples):
 
 
 def test_reference_can_be_kept_under_a_name(restok, fails, values, samples, originals):
-    make(restok, originals, "-o", "my-pictures")
+    make(restok, originals, "-o", "my-images")
     expected = values(samples, "--reference", originals)
-    assert values(samples, "--reference", "my-pictures") == expected
-    line = fails(2, "evaluate", samples, "--reference", "my-picture", "--features", "random")
-    assert "(did you mean my-pictures?)" in line
+    assert values(samples, "--reference", "my-images") == expected
+    line = fails(2, "evaluate", samples, "--reference", "my-image", "--features", "random")
+    assert "(did you mean my-images?)" in line
 
 
 def test_reference_made_with_other_weights_is_refused(tmp_path, restok, fails, samples, originals):
@@ -151,5 +151,5 @@ def test_a_reference_never_replaces_the_pictures_it_is_made_of(tmp_path, fails, 
 def test_single_picture_makes_no_reference(tmp_path, fails):
     one = write_folder(tmp_path / "one", draw_images(1, seed=5))
     arguments = ("--make-reference", one, "-o", tmp_path / "ref.npz", "--features", "random")
-    assert "at least 2 pictures, here are 1" in fails(1, "evaluate", *arguments)
+    assert "at least 2 images, here are 1" in fails(1, "evaluate", *arguments)
     assert not (tmp_path / "ref.npz").exists()

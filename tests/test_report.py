@@ -60,7 +60,7 @@ def write_run(path, kind="tokenizer", lines=12, previews=(4, 8, 12), **changes):
 def write_result(path, value, metric="psnr", size="32x32", tokens=()):
     """A result as `restok evaluate --json` writes it; with `tokens`, as it does with --num-codes."""
     fact = {"name": f"{metric}-12", "value": value, "n": 12, "n_reference": 12, "definition": "mean"}
-    measured = {metric: fact | {"caveat": "12 pictures"}}
+    measured = {metric: fact | {"caveat": "12 images"}}
     protocol = {"samples": {"size": size, "crop": "none"}, "reference": {"source": "photos", "fingerprint": "abc"}}
     protocol["features"] = {"network": "inception", "published": True}
     result = {"metrics": measured, "protocol": protocol}
@@ -185,7 +185,7 @@ def test_what_was_measured_alike_shares_a_row_and_nothing_else_does(report, tmp_
     assert "of large cannot be compared with that in the row before: size of the samples: 32x32 and 64x64" in text_of(
         html
     )
-    assert "one is not comparable with published numbers: 12 pictures." in text_of(html)
+    assert "one is not comparable with published numbers: 12 images." in text_of(html)
 
 
 def test_features_that_papers_do_not_use_are_named(report, tmp_path):
@@ -235,7 +235,7 @@ def test_what_cannot_be_reported_is_one_line_that_leaves_nothing(
     write_run(tmp_path / "run")
     write_run(tmp_path / "damaged", previews=())
     (tmp_path / "damaged" / "previews").mkdir()
-    (tmp_path / "damaged" / "previews" / "step-000001.png").write_bytes(b"no picture")
+    (tmp_path / "damaged" / "previews" / "step-000001.png").write_bytes(b"no image")
     write_run(tmp_path / "fresh", lines=0)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")

@@ -69,7 +69,7 @@ def test_model_folders_with_absurd_sizes_are_refused(restok, fails, tmp_path, ti
 def test_pictures_too_large_for_a_tokenizer_are_refused(tiny_models):
     tokenizer = plain_tokenizer(tiny_models / "tokenizer", torch.device("cpu"))
     images = torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(1, 3, 2**20, 2**20)
-    with pytest.raises(UsageError, match=r"^pictures of 1048576x1048576: image_height = 1048576 needs at least "):
+    with pytest.raises(UsageError, match=r"^images of 1048576x1048576: image_height = 1048576 needs at least "):
         sized(tokenizer, images)
 
 

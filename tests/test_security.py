@@ -52,8 +52,8 @@ SAID = {  # of each bomb, in a part of the answer or of the error
     "training: member": ["a", LARGE, "c"],
     "training: sparse": ["a", HOLES, "c"],
     "shard: gzip": [f"does not unpack to {LIMIT} bytes"],
-    "npz: pictures": ["--max-decoded-pixels admits them"],
-    "npz: lying pictures": ["arr_0 is not the 30000 bytes that its header speaks of"],
+    "npz: images": ["--max-decoded-pixels admits them"],
+    "npz: lying images": ["arr_0 is not the 30000 bytes that its header speaks of"],
     "npz: codes": ["its arrays would take"],
     "npz: lying codes": ["codes is not the 8 bytes that its header speaks of"],
     "npz: statistics": ["its arrays would take"],
@@ -64,7 +64,7 @@ SAID = {  # of each bomb, in a part of the answer or of the error
     "aliases": ["more than 100,000 values, with what its aliases stand for"],
     "data set": ["dataset.json has more than"],
     "list of pictures": ["manifest.jsonl, line 1 has more than"],
-    "picture": ["a.png: has 125,830,164 bytes, more than the 1,048,576 that --max-member-bytes admits"],
+    "image": ["a.png: has 125,830,164 bytes, more than the 1,048,576 that --max-member-bytes admits"],
     "parquet": ["1200000"],
 }
 
@@ -98,7 +98,7 @@ def test_every_bomb_is_tried(told):
 
 
 def write_tar(path: Path) -> Path:
-    """Two good pictures, one that is large for LIMIT in the middle, and one with a hole."""
+    """Two good images, one that is large for LIMIT in the middle, and one with a hole."""
     large = member("b.png", bytes(LIMIT + 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(
@@ -333,7 +333,7 @@ def write_hostile_tar(path: Path) -> Path:
 
 
 def write_hostile_set(folder: Path) -> Path:
-    """A data set that somebody has published, whose pictures are none."""
+    """A data set that somebody has published, whose images are none."""
     from restok_cli.data.shards.layout import Sample
     from restok_cli.data.shards.writer import write_dataset
 

@@ -15,7 +15,7 @@ from pictures import write_pictures
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.shards.layout import NO_CLASS, Sample
 from restok_cli.data.shards.writer import write_dataset
-from restok_cli.errors import PictureError, RestokError, UsageError
+from restok_cli.errors import ImageError, RestokError, UsageError
 from restok_cli.files import whole_folder
 
 
@@ -63,8 +63,8 @@ def test_a_sample_that_was_damaged_since_is_named_where_it_is_read(folder, sampl
         split, damaged = open_dataset(folder).split("train"), []
         for i in range(3):
             try:
-                assert split.read(i) == samples[i].picture
-            except PictureError as error:
+                assert split.read(i) == samples[i].data
+            except ImageError as error:
                 assert f"{tar} is not as it was prepared; `restok prepare verify`" in str(error)
                 damaged.append(i)
         assert damaged == [i for i in range(3) if (ends[i - 1] if i else 0) <= position < ends[i]], position
@@ -84,13 +84,13 @@ def test_webdataset_reads_the_same_samples(folder, samples):
     assert len(shards) == 3
     read = list(webdataset.WebDataset(shards, shardshuffle=False))
     assert [s["__key__"] for s in read] == [s.key for s in samples[:8]]
-    assert [s["png"] for s in read] == [s.picture for s in samples[:8]]
+    assert [s["png"] for s in read] == [s.data for s in samples[:8]]
     assert [int(s["cls"]) for s in read] == [s.class_id for s in samples[:8]]
     assert [json.loads(s["json"]) for s in read] == [s.info for s in samples[:8]]
 
 
 def test_shards_are_what_webdataset_writes_by_itself(tmp_path, samples):
-    samples += [sample(0)._replace(key="k" * 80, picture=bytes(size)) for size in (0, 1, 511, 512, 513, 2**21)]
+    samples += [sample(0)._replace(key="k" * 80, data=bytes(size)) for size in (0, 1, 511, 512, 513, 2**21)]
     samples += [sample(0)._replace(key=key) for key in ("ключ", "folder/" + "k" * 90, "k" * 95)]
     write(tmp_path, {"train": samples})
     plain = tmp_path / "plain.tar"
@@ -144,7 +144,7 @@ def test_picture_size_is_told_where_all_share_one(tmp_path, samples):
 
 def test_a_split_without_samples_is_left_out_and_a_set_without_any_refused(tmp_path, samples):
     assert list(write(tmp_path / "a", {"train": samples, "validation": []}).splits) == ["train"]
-    with pytest.raises(RestokError, match="not one picture could be read"):
+    with pytest.raises(RestokError, match="not one image could be read"):
         write(tmp_path / "b", {"train": []})
 
 

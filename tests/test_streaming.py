@@ -58,7 +58,7 @@ def picture(i: int) -> bytes:
 
 
 def write_shard(path, samples, **changed):
-    """Sample i has the key key<i>, its number as class, and a picture of its own."""
+    """Sample i has the key key<i>, its number as class, and an image of its own."""
     with TarWriter(str(path), encoder=False) as writer:
         for i in samples:
             writer.write({"__key__": f"key{i}", "cls": str(i).encode(), "png": picture(i)} | changed.get(f"key{i}", {}))
@@ -196,9 +196,7 @@ def test_broken_samples_are_named_once_and_passed_over(tmp_path, capsys, num_wor
     lines = capsys.readouterr().err.splitlines()
     assert sum(f"left out: {url}: key3.png: cannot be decoded" in line for line in lines) == 1
     assert (
-        sum(
-            f"left out: sample key5 of {url}: 2 pictures under this key instead of one, among" in line for line in lines
-        )
+        sum(f"left out: sample key5 of {url}: 2 images under this key instead of one, among" in line for line in lines)
         == 1
     )
     with pytest.raises(RestokError, match=r"2 samples cannot be decoded \(key3, key5\), more than the 1 that may be"):
@@ -211,7 +209,7 @@ def test_further_pictures_of_samples_are_said_once(tmp_path, capsys):
     load([url], 9, batch_size=2, num_workers=1)
     said = capsys.readouterr().err
     for extension in ("seg.png", "mask.png"):
-        line = f"the train shards hold .{extension}, passed over: a sample's picture is <key>.jpg or the like"
+        line = f"the train shards hold .{extension}, passed over: a sample's image is <key>.jpg or the like"
         assert said.count(line) == 1
 
 

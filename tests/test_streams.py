@@ -1,4 +1,4 @@
-"""Tar streams of pictures: what is written comes back, and a part is never taken for the whole."""
+"""Tar streams of images: what is written comes back, and a part is never taken for the whole."""
 
 import bz2
 import gzip
@@ -42,12 +42,12 @@ def test_webdataset_and_tarfile_read_the_same(tmp_path):
 
 def test_streams_of_other_writers_are_read(tmp_path):
     with webdataset.TarWriter(str(tmp_path / "theirs.tar"), encoder=False) as writer:
-        writer.write({"__key__": "a", "cls": b"7", "jpg": b"picture", "txt": b"ignored"})
-        writer.write({"__key__": "no_picture", "cls": b"7"})
+        writer.write({"__key__": "a", "cls": b"7", "jpg": b"image", "txt": b"ignored"})
+        writer.write({"__key__": "no_image", "cls": b"7"})
         writer.write({"__key__": "x" * 150, "PNG": b"long name"})
     with open(tmp_path / "theirs.tar", "rb") as file:
         read = list(read_stream(file))
-    assert read == [("a", "jpg", b"picture", {"class_id": 7}), ("x" * 150, "PNG", b"long name", {})]
+    assert read == [("a", "jpg", b"image", {"class_id": 7}), ("x" * 150, "PNG", b"long name", {})]
 
 
 def test_a_pipe_is_read_as_it_is_written():
@@ -85,7 +85,7 @@ def test_a_writer_that_fails_leaves_a_stream_that_is_seen_to_be_cut():
 
 @pytest.mark.parametrize("data", [b"", b"no tar" * 1000, bytes(100)], ids=["nothing", "text", "zeros"])
 def test_what_is_no_tar_is_one_error(data):
-    with pytest.raises(RestokError, match="before its first picture"):
+    with pytest.raises(RestokError, match="before its first image"):
         list(read_stream(io.BytesIO(data)))
 
 
@@ -154,7 +154,7 @@ def test_a_tar_that_a_person_made_is_read_whole_and_what_is_no_picture_is_said(c
         read_stream(tar_of([*files, ("./in/notes.md", b"x"), ("./in/._plain.png", b"x"), ("./in/t.txt", b"x")]))
     )
     assert {picture.key: picture.data for picture in read} == {f"in/{name}": name.encode() for name in NAMES}
-    expected = "2 files of the tar stream passed over as no picture, or hidden: in/notes.md, …\n"
+    expected = "2 files of the tar stream passed over as no image, or hidden: in/notes.md, …\n"
     assert capsys.readouterr().err == expected
 
 
@@ -178,7 +178,7 @@ def test_two_pictures_of_one_sample_of_webdatasets_keep_their_names_and_share_it
     ],
 )
 def test_a_class_far_from_its_picture_is_refused_rather_than_lost(names):
-    with pytest.raises(RestokError, match=r"holds \S+\.cls far from its picture.*--sort=name"):
+    with pytest.raises(RestokError, match=r"holds \S+\.cls far from its image.*--sort=name"):
         list(read_stream(tar_of([(name, b"0") for name in names])))
 
 

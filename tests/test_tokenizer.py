@@ -233,5 +233,5 @@ def test_a_tokenizer_for_another_size_is_one_built_for_it_with_the_same_weights(
 
 
 def test_impossible_sizes_are_refused(tiny_tokenizer):
-    with pytest.raises(UsageError, match="pictures of 33x32: image_width = 33 is not a multiple of patch_size = 8"):
+    with pytest.raises(UsageError, match="images of 33x32: image_width = 33 is not a multiple of patch_size = 8"):
         tiny_tokenizer.for_size(32, 33)

@@ -71,7 +71,7 @@ def test_two_processes_train_a_generator_like_one(runs, tmp_path, sharding):
     [(signal.SIGINT, 130, 2, 0), (signal.SIGTERM, 143, 2, 1), (signal.SIGTERM, 143, 1, 1)],
 )
 def test_processes_that_are_told_to_stop_all_at_once_save_together(tmp_path, number, code, processes, workers):
-    """As a terminal, `timeout` and SLURM tell them: with the processes that load pictures.
+    """As a terminal, `timeout` and SLURM tell them: with the processes that load images.
 
     With one line, the exit code of the signal, and no process left behind.
     """

@@ -11,7 +11,7 @@ from restok_cli.data.image_files import center_crop, read_image
 from restok_cli.data.images import to_tensor
 from restok_cli.data.loading.transforms import Transform, make_views, random_crop, random_resized_box
 from restok_cli.data.shards.code_layout import NUM_VIEWS
-from restok_cli.errors import PictureError
+from restok_cli.errors import ImageError
 
 
 def encoded(image, kind, **options):
@@ -21,7 +21,7 @@ def encoded(image, kind, **options):
 
 
 def smooth(width=200, height=150):
-    """A picture such as cameras make: neighbouring pixels are alike."""
+    """An image such as cameras make: neighbouring pixels are alike."""
     return noise(0, 12, 10).resize((width, height), Image.Resampling.BICUBIC)
 
 
@@ -45,7 +45,7 @@ def test_random_resized_boxes_keep_to_area_aspect_and_picture(size, output):
 
 
 class Given:
-    """Stands for a random generator: the size of the picture and the place of the crop, as they are to be."""
+    """Stands for a random generator: the size of the image and the place of the crop, as they are to be."""
 
     def __init__(self, *numbers):
         self.numbers, self.ranges = list(numbers), []
@@ -81,7 +81,7 @@ def test_random_crops_are_halved_resized_and_cut_by_plain_pillow(size, length, l
 
 @pytest.mark.parametrize("size", [(600, 600), (1200, 600), (600, 1200)])
 def test_random_crops_show_four_fifths_to_all_of_the_shorter_side_anywhere_and_squeeze_nothing(size):
-    """In a picture whose colours are its coordinates, each crop tells what it shows."""
+    """In an image whose colours are its coordinates, each crop tells what it shows."""
     x, y = np.meshgrid(np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1]))
     image = Image.fromarray(np.stack([x, y, y], axis=-1).round().astype(np.uint8))
     rng = np.random.default_rng(0)
@@ -172,7 +172,7 @@ def test_half_of_the_pictures_are_mirrored(crop):
 def test_damaged_jpeg_files_are_refused_by_name(crop):
     data = encoded(smooth(), "JPEG")
     for share in (0.0, 0.001, 0.5, 0.95):
-        with pytest.raises(PictureError, match=r"^cats/7: cannot be decoded"):
+        with pytest.raises(ImageError, match=r"^cats/7: cannot be decoded"):
             transform(crop)(data[: int(share * len(data))], "cats/7", 0, 0)
 
 

@@ -63,7 +63,7 @@ def test_one_sample_is_told_as_one(restok, tmp_path):
     noise(1).save(tmp_path / "a.png")
     (tmp_path / "in/a").mkdir(parents=True)
     (tmp_path / "a.png").rename(tmp_path / "in/a/a.png")
-    assert "1 picture, 1 class: train 1" in restok("prepare", "folder", tmp_path / "in", tmp_path / "one").err
+    assert "1 image, 1 class: train 1" in restok("prepare", "folder", tmp_path / "in", tmp_path / "one").err
     assert "1 sample in 1 shard is as it was prepared" in restok("prepare", "verify", tmp_path / "one").out
 
 
@@ -93,7 +93,7 @@ def test_the_data_set_that_comes_with_restok_is_whole(problems):
 
 
 def test_a_bit_flipped_anywhere_in_a_sample_names_that_sample(data, problems):
-    """In headers, class, json, picture and padding: everywhere."""
+    """In headers, class, json, image and padding: everywhere."""
     shard = data / "train-000001.tar"
     index = np.load(data / "train-000001.npy")
     bounds = ends(index)

@@ -24,7 +24,7 @@ def test_pictures_are_known_by_content_whatever_the_suffix(tmp_path):
 
 
 def test_a_file_whose_suffix_says_picture_is_not_opened(tmp_path, monkeypatch):
-    (tmp_path / "a.jpg").write_text("no picture, which reading will find")
+    (tmp_path / "a.jpg").write_text("no image, which reading will find")
     monkeypatch.setattr("builtins.open", None)
     assert relative(tmp_path) == ["a.jpg"]
 
@@ -34,13 +34,13 @@ def test_what_is_passed_over_is_said_in_one_line(tmp_path, capsys):
     (tmp_path / "b.svg").write_text("<svg/>")
     find_images([tmp_path])
     assert capsys.readouterr().err == (
-        f"{tmp_path}: passed over a file that is no picture (b.svg: begins as no picture does)\n"
+        f"{tmp_path}: passed over a file that is no image (b.svg: begins as no image does)\n"
     )
     (tmp_path / "c.svg").write_text("<svg/>")
     find_images([tmp_path])
-    assert "passed over 2 files that are no pictures (the first: b.svg: begins" in capsys.readouterr().err
+    assert "passed over 2 files that are no images (the first: b.svg: begins" in capsys.readouterr().err
     (tmp_path / "a.png").unlink()
-    with pytest.raises(UsageError, match="holds no pictures, only 2 files that are no pictures"):
+    with pytest.raises(UsageError, match="holds no images, only 2 files that are no images"):
         find_images([tmp_path])
 
 

@@ -1,4 +1,4 @@
-"""The whole path on real pictures, with the preset `tiny`: emoji in, a number out. And exact resume on the way."""
+"""The whole path on real images, with the preset `tiny`: emoji in, a number out. And exact resume on the way."""
 
 import json
 import signal
@@ -108,7 +108,7 @@ def test_same_seed_gives_the_same_pictures_and_another_seed_others(runs, restok)
     first = generate("first", "--steps", 7, "--grid", runs / "grid.png")
     assert list(first) == [f"{i:06d}.png" for i in range(6)]
     assert generate("again", "--batch-size", 4) == first
-    # a tokenizer so small may make the same picture of other codes; but those of every picture are others
+    # a tokenizer so small may make the same image of other codes; but those of every image are others
     codes = draw("--steps", 7)
     assert np.array_equal(draw("--batch-size", 4), codes)
     assert (draw("--seed", 1) != codes).any(1).all()

@@ -51,13 +51,13 @@ def build_sample(source: Path, out: Path) -> Manifest:
 def _sample(entry: dict[str, str], png: bytes, class_id: int) -> Sample:
     image = read_image(png, entry["file"])
     webp = BytesIO()
-    image.save(webp, "WEBP", lossless=True, quality=100, method=6)  # 2.4 KB a picture; PNG takes 3.4
+    image.save(webp, "WEBP", lossless=True, quality=100, method=6)  # 2.4 KB an image; PNG takes 3.4
     key = entry["file"].removesuffix(".png")
     return Sample(key, "webp", webp.getvalue(), (image.height, image.width), class_id, {"name": entry["name"]})
 
 
 def _compress(folder: Path, manifest: Manifest) -> None:
-    """Gzip the shards, without clock or name: tar headers are most of a set of such small pictures."""
+    """Gzip the shards, without clock or name: tar headers are most of a set of such small images."""
     for split in manifest.splits.values():
         for shard in split.shards:
             plain = folder / shard.file

@@ -1,4 +1,4 @@
-"""`restok curves`: what runs have logged, as a picture."""
+"""`restok curves`: what runs have logged, as an image."""
 
 from pathlib import Path
 from typing import Annotated

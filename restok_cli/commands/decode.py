@@ -1,4 +1,4 @@
-"""`restok decode`: codes to pictures."""
+"""`restok decode`: codes to images."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def decode(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="OUT", help="A folder, a .png for one picture, or - (a tar stream on stdout)."
+            "--output", "-o", metavar="OUT", help="A folder, a .png for one image, or - (a tar stream on stdout)."
         ),
     ] = DECODED_FOLDER,
     num_codes: Annotated[
@@ -37,12 +37,12 @@ def decode(
     dtype: Dtype = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Turn codes into pictures: all codes of each, or a prefix of them, which gives a coarser picture.
+    """Turn codes into images: all codes of each, or a prefix of them, which gives a coarser image.
 
-    A folder gets a PNG of each picture's key, and manifest.jsonl. Codes that name
+    A folder gets a PNG of each image's key, and manifest.jsonl. Codes that name
     another tokenizer are refused. Prints OUT.
 
-    Examples: pictures from codes, from the first 16 of each, and one from a pipe:
+    Examples: images from codes, from the first 16 of each, and one from a pipe:
 
       restok decode codes.npz --model runs/tokenizer -o pictures
       restok decode codes.npz --model runs/tokenizer --num-codes 16 -o coarse

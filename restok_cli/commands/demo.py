@@ -1,4 +1,4 @@
-"""`restok demo`: every command once, from pictures to a report."""
+"""`restok demo`: every command once, from images to a report."""
 
 import shlex
 import subprocess
@@ -16,20 +16,20 @@ from restok_cli.files import check_output_folder, whole_file
 from restok_cli.processes import restok_words
 
 # What each command is for, and the command; DIR is the demo's folder, TRAINING how long the two models train, VIEWS
-# how many codes a picture gets.
+# how many codes an image gets.
 SCRIPT = (
-    ("the pictures: 1,906 emoji in 98 classes", "prepare sample DIR/data"),
-    ("a tokenizer, which turns pictures into codes", "train-tokenizer DIR/data TRAINING -o DIR/tokenizer"),
-    ("the codes of all pictures, once", "prepare codes DIR/data DIR/codes --tokenizer DIR/tokenizer --views VIEWS"),
+    ("the images: 1,906 emoji in 98 classes", "prepare sample DIR/data"),
+    ("a tokenizer, which turns images into codes", "train-tokenizer DIR/data TRAINING -o DIR/tokenizer"),
+    ("the codes of all images, once", "prepare codes DIR/data DIR/codes --tokenizer DIR/tokenizer --views VIEWS"),
     ("a generator of such codes", "train-har DIR/codes --tokenizer DIR/tokenizer TRAINING -o DIR/har"),
-    ("held-out pictures to codes and back", "reconstruct DIR/data --model DIR/tokenizer -o DIR/reconstructed"),
-    ("new pictures", "generate --model DIR/har --count 96 --grid DIR/emoji.png -o DIR/pictures"),
+    ("held-out images to codes and back", "reconstruct DIR/data --model DIR/tokenizer -o DIR/reconstructed"),
+    ("new images", "generate --model DIR/har --count 96 --grid DIR/emoji.png -o DIR/pictures"),
     (
-        "how good the pictures become with every further level of codes",
+        "how good the images become with every further level of codes",
         "evaluate DIR/data --num-codes all --model DIR/tokenizer --metric psnr --json > DIR/levels.json",
     ),
     (
-        "how far the new pictures are from real ones, by a network without weights: no number to publish",
+        "how far the new images are from real ones, by a network without weights: no number to publish",
         "evaluate DIR/pictures --reference DIR/data --features random --json > DIR/drawn.json",
     ),
     (
@@ -80,7 +80,7 @@ def demo(
 
     Each command is shown before it runs, so that you can copy it. Ends with
     DIR/report.html, which shows what came of it; prints that path. So short a
-    training of so small a model shows how things work, and no good pictures.
+    training of so small a model shows how things work, and no good images.
 
     Examples:
 
@@ -98,10 +98,10 @@ def demo(
     note("")
     note(
         f"Done in {minutes}:{seconds:02d}. Open {output / 'report.html'} in a browser: move the sliders over the"
-        " pictures, and see the curves."
+        " images, and see the curves."
     )
     note(
-        "The pictures are blobs, as they must be after so short a training of so small a model; for those of one that"
+        "The images are blobs, as they must be after so short a training of so small a model; for those of one that"
         " was trained far longer, run"
     )
     note("$ restok generate --steps 9")

@@ -28,7 +28,7 @@ def doctor(
     Looks at Python, libraries, torch and its device, cores, memory, disks, and
     the weights of other people's networks: which are here, and how to get the
     others without a connection. Of data sets it checks the files and their
-    indices (`restok prepare verify` reads every picture), of models config and
+    indices (`restok prepare verify` reads every image), of models config and
     header of the weights.
 
     Each line begins with ok, note (worth knowing) or problem. The exit code is 1

@@ -1,4 +1,4 @@
-"""`restok encode`: pictures to codes."""
+"""`restok encode`: images to codes."""
 
 import json
 from pathlib import Path
@@ -11,11 +11,11 @@ from restok_cli.commands.options import (
     AsJson,
     Device,
     Dtype,
+    ImagesArgument,
     MaxDecodedPixels,
     MaxMemberBytes,
     NoCrop,
     OverwriteFile,
-    PicturesArgument,
     Split,
     TokenizerOption,
 )
@@ -23,7 +23,7 @@ from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL,
 
 
 def encode(
-    pictures: PicturesArgument,
+    images: ImagesArgument,
     model: TokenizerOption = SAMPLE_MODEL,
     output: Annotated[
         Path,
@@ -39,13 +39,13 @@ def encode(
     dtype: Dtype = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Turn pictures into codes: 128 numbers each, or as many as the tokenizer makes.
+    """Turn images into codes: 128 numbers each, or as many as the tokenizer makes.
 
-    A file has codes (n, L), the keys and class ids of the pictures, and which
-    tokenizer they belong to; on stdout there is a line of JSON for each picture.
-    A picture of any size gets the centre crop of evaluation first.
+    A file has codes (n, L), the keys and class ids of the images, and which
+    tokenizer they belong to; on stdout there is a line of JSON for each image.
+    An image of any size gets the centre crop of evaluation first.
 
-    Examples: the codes of a picture, of the held-out emoji, and back again:
+    Examples: the codes of an image, of the held-out emoji, and back again:
 
       restok encode photo.jpg --model runs/tokenizer
       restok encode sample --model runs/tokenizer -o codes.npz
@@ -54,7 +54,7 @@ def encode(
     from restok_cli.inference.coding import Computation, ImageSource
     from restok_cli.inference.encode import encode_source
 
-    source = ImageSource(pictures, split, not no_crop, max_decoded_pixels, max_member_bytes)
+    source = ImageSource(images, split, not no_crop, max_decoded_pixels, max_member_bytes)
     summary = encode_source(source, model, output, overwrite, Computation(device, dtype, batch_size))
     if output != STDOUT:
         result = {"path": str(output), "pictures": summary.count, "unreadable": summary.unreadable}

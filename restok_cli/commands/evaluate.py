@@ -1,4 +1,4 @@
-"""`restok evaluate`: numbers for pictures and codes, and the protocol that makes them comparable."""
+"""`restok evaluate`: numbers for images and codes, and the protocol that makes them comparable."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from restok_cli.commands.options import (
-    PICTURE_FOLDER,
+    IMAGE_FOLDER,
     Device,
     MaxDecodedPixels,
     MaxMemberBytes,
@@ -32,7 +32,7 @@ Samples = Annotated[
     str,
     typer.Argument(
         metavar="SAMPLES",
-        help="A folder of pictures, an ADM .npz, tar files, a data set (or the word sample), - for a tar stream on"
+        help="A folder of images, an ADM .npz, tar files, a data set (or the word sample), - for a tar stream on"
         " stdin, or codes.",
     ),
 ]
@@ -82,7 +82,7 @@ AnyModel = Annotated[
     typer.Option(
         parser=parse_model,
         metavar="M",
-        help="The tokenizer that makes codes of pictures (codebook, --num-codes); for nll the generator."
+        help="The tokenizer that makes codes of images (codebook, --num-codes); for nll the generator."
         " Default: sample, the one of emoji that comes with restok.",
     ),
 ]
@@ -109,18 +109,18 @@ Compare = Annotated[
 ]
 MakeReference = Annotated[
     str | None,
-    typer.Option(metavar="DATA", help="Make statistics of pictures for --reference instead; they go to -o."),
+    typer.Option(metavar="DATA", help="Make statistics of images for --reference instead; they go to -o."),
 ]
 ReferenceOutput = Annotated[
     str | None,
     typer.Option("--output", "-o", metavar="REF", help="With --make-reference: an .npz, or a name for the cache."),
 ]
-KeptPictures = Annotated[
+KeptImages = Annotated[
     int,
     typer.Option(
-        "--reference-pictures",
+        "--reference-images",
         min=0,
-        help="With --make-reference: pictures to keep, for precision, recall and kid.",
+        help="With --make-reference: images to keep, for precision, recall and kid.",
     ),
 ]
 Cache = Annotated[
@@ -130,8 +130,8 @@ Cache = Annotated[
     ),
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither look features up nor keep them.")]
-PicturesHeld = Annotated[
-    int, typer.Option("--batch-size", min=1, help="Pictures held at a time; changes speed and memory, not results.")
+ImagesHeld = Annotated[
+    int, typer.Option("--batch-size", min=1, help="Images held at a time; changes speed and memory, not results.")
 ]
 ResultAsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object with the protocol instead of a table.")
@@ -140,7 +140,7 @@ ResultAsJson = Annotated[
 
 def evaluate(
     context: typer.Context,
-    samples: Samples = str(PICTURE_FOLDER),
+    samples: Samples = str(IMAGE_FOLDER),
     metric: MetricNames = None,
     reference: ReferenceName = None,
     split: AnySplit = "validation",
@@ -158,21 +158,21 @@ def evaluate(
     compare: Compare = None,
     make_reference: MakeReference = None,
     output: ReferenceOutput = None,
-    reference_pictures: KeptPictures = 10_000,
+    reference_images: KeptImages = 10_000,
     cache: Cache = None,
     no_cache: NoCache = False,
-    batch_size: PicturesHeld = 64,
+    batch_size: ImagesHeld = 64,
     num_processes: NumProcesses = 1,
     overwrite: OverwriteFile = False,
     device: Device = "auto",
     as_json: ResultAsJson = False,
 ) -> None:
-    """Measure pictures (FID, sFID, IS, precision, recall, KID, PSNR, SSIM, LPIPS) and codes.
+    """Measure images (FID, sFID, IS, precision, recall, KID, PSNR, SSIM, LPIPS) and codes.
 
-    fid and gfid compare two sets of pictures; rfid, psnr, ssim, ms-ssim, lpips
-    and mse compare each picture with the one of the same name in REF. Pictures
+    fid and gfid compare two sets of images; rfid, psnr, ssim, ms-ssim, lpips
+    and mse compare each image with the one of the same name in REF. Images
     of REF that have another size get the ADM centre crop. Every number carries
-    its n (gFID-50k); --json adds the protocol that made it: hashes of pictures
+    its n (gFID-50k); --json adds the protocol that made it: hashes of images
     and weights, crop, rounding, versions. Features are kept: an interrupted
     command goes on where it was, and a second metric costs nothing.
 
@@ -205,7 +205,7 @@ def evaluate(
     kept = None if no_cache else _open_cache(cache)
     networks = Networks(features, inception_weights, vgg_weights, timm_weights, kept, batch_size)
     if make_reference is not None and output is not None:
-        _make_reference(request, networks, torch_device, output, reference_pictures, overwrite)
+        _make_reference(request, networks, torch_device, output, reference_images, overwrite)
     else:
         _measure(request, networks, torch_device, limits, plot, as_json)
 
@@ -217,7 +217,7 @@ def _check_apart(
     if make_reference is not None and (request.metrics or request.reference or request.num_codes):
         raise UsageError("--make-reference makes statistics and measures nothing; leave --metric and --reference out")
     if (make_reference is None) != (output is None):
-        raise UsageError("--make-reference DATA and -o REF go together: of which pictures, and where to")
+        raise UsageError("--make-reference DATA and -o REF go together: of which images, and where to")
     if plot is not None and request.num_codes is None:
         raise UsageError("--plot draws metrics against codes; give --num-codes 1,4,16 too")
     if plot is not None:
@@ -235,7 +235,7 @@ def _with_default_reference(request: "Request", context: typer.Context) -> "Requ
         return request
     from restok_cli.evaluation.images import were_drawn_by
 
-    if not were_drawn_by(SAMPLE_MODEL, PICTURE_FOLDER):
+    if not were_drawn_by(SAMPLE_MODEL, IMAGE_FOLDER):
         return request
     return request._replace(reference="sample", split=request.split if is_given(context, "split") else "train")
 
@@ -267,14 +267,14 @@ def _open_cache(folder: Path | None) -> Path | None:
 
 
 def _make_reference(
-    request: "Request", networks: "Networks", device: "torch.device", output: str, num_pictures: int, overwrite: bool
+    request: "Request", networks: "Networks", device: "torch.device", output: str, num_images: int, overwrite: bool
 ) -> None:
     from restok_cli.evaluation.images import write_statistics
     from restok_cli.metrics.reference import reference_path
 
     path = reference_path(output, networks.cache)
     check_output_file("-o", path, ".npz", overwrite, Path(request.samples))
-    write_statistics(request, networks, device, path, num_pictures)
+    write_statistics(request, networks, device, path, num_images)
     if rank() == 0:
         print(path)
 

@@ -1,4 +1,4 @@
-"""`restok generate`: classes to pictures, or to codes."""
+"""`restok generate`: classes to images, or to codes."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from restok_cli.commands.options import (
-    PICTURE_FOLDER,
+    IMAGE_FOLDER,
     AnyBatchSize,
     AsJson,
     Device,
@@ -35,7 +35,7 @@ Output = Annotated[
 Steps = Annotated[
     int | None, typer.Option(help="Sampling steps; fewer than all stop at a coarser level. Default: all.")
 ]
-Count = Annotated[int, typer.Option(min=1, help="How many pictures.")]
+Count = Annotated[int, typer.Option(min=1, help="How many images.")]
 Classes = Annotated[
     list[str] | None,
     typer.Option(
@@ -72,8 +72,8 @@ Grid = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Also write all pictures as one captioned PNG.",
-        show_default=f"{PICTURE_FOLDER}.png where -o is left out",
+        help="Also write all images as one captioned PNG.",
+        show_default=f"{IMAGE_FOLDER}.png where -o is left out",
     ),
 ]
 Ladder = Annotated[
@@ -98,7 +98,7 @@ GoOn = Annotated[
 def generate(
     context: typer.Context,
     model: GeneratorOption = SAMPLE_MODEL,
-    output: Output = PICTURE_FOLDER,
+    output: Output = IMAGE_FOLDER,
     steps: Steps = None,
     count: Count = 16,
     class_: Classes = None,
@@ -128,14 +128,14 @@ def generate(
     dtype: Dtype = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Draw pictures: each in 9 steps where an autoregressive model would take 128.
+    """Draw images: each in 9 steps where an autoregressive model would take 128.
 
     A folder gets 000000.png, 000001.png, …, manifest.jsonl with the class and
     seed of each, and request.json with model and options; an .npz has the form of
-    the ADM evaluator. Picture i depends on the model, the seed, i, its class and
+    the ADM evaluator. Image i depends on the model, the seed, i, its class and
     the sampling options: not on how many others are made, or where. Prints OUT.
 
-    Examples: a grid of emoji; hearts; 50,000 pictures for a gFID, and the same in
+    Examples: a grid of emoji; hearts; 50,000 images for a gFID, and the same in
     a pipe; codes:
 
       restok generate --model runs/har --steps 9 --grid emoji.png
@@ -156,7 +156,7 @@ def generate(
     from restok_cli.inference.outputs import MAX_GRID
 
     if grid is None and not (is_given(context, "output") or codes or shards) and count <= MAX_GRID:
-        grid = PICTURE_FOLDER.with_suffix(".png")
+        grid = IMAGE_FOLDER.with_suffix(".png")
     computation = Computation(device, dtype, batch_size)
     options = GenerateOptions(class_, count, seed, steps, given, preset, computation, compile_, quantize, num_processes)
     to = Destination(output, shards, codes, grid, ladder, resume, overwrite)

@@ -9,7 +9,7 @@ from restok_cli.errors import UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, parse_model
 from restok_cli.processes import parse_num_processes
 
-PICTURE_FOLDER = Path("pictures")  # where generate writes and evaluate reads, unless told otherwise
+IMAGE_FOLDER = Path("pictures")  # where generate writes and evaluate reads, unless told otherwise
 SAMPLE_MODEL_NAME = "sample, the one of emoji that comes with restok"
 
 
@@ -28,14 +28,14 @@ DataArgument = Annotated[
 RunOutput = Annotated[
     Path, typer.Option("--output", "-o", metavar="RUN", help="The folder of the run.", show_default=False)
 ]
-PictureOutput = Annotated[
-    Path, typer.Option("--output", "-o", metavar="DIR", help="The folder for the pictures.", show_default=False)
+ImageOutput = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="The folder for the images.", show_default=False)
 ]
-PicturesArgument = Annotated[
+ImagesArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="PICTURES…",
-        help="Picture files, folders of them, one data set, or - (a tar stream on stdin).",
+        metavar="IMAGES…",
+        help="Image files, folders of them, one data set, or - (a tar stream on stdin).",
         show_default=False,
     ),
 ]
@@ -44,7 +44,7 @@ MaxDecodedPixels = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help=f"Pictures of more pixels than this are left out, since they may fill all memory."
+        help=f"Images of more pixels than this are left out, since they may fill all memory."
         f" Default: {MAX_DECODED_PIXELS:,}.",
         show_default=False,
     ),
@@ -54,7 +54,7 @@ MaxMemberBytes = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help=f"Picture files, and files in tars, of more bytes than this are left out unread."
+        help=f"Image files, and files in tars, of more bytes than this are left out unread."
         f" Default: {MAX_MEMBER_BYTES:,}.",
         show_default=False,
     ),
@@ -81,7 +81,7 @@ GeneratorOption = Annotated[
 ]
 Split = Annotated[Literal["validation", "train"], typer.Option(help="The split to take of a data set.")]
 NoCrop = Annotated[
-    bool, typer.Option("--no-crop", help="Take pictures at their own size, which the model was not trained on.")
+    bool, typer.Option("--no-crop", help="Take images at their own size, which the model was not trained on.")
 ]
 MaxSteps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps of the whole run. Default: the preset's.")]
 Seed = Annotated[
@@ -127,7 +127,7 @@ DryRun = Annotated[
 SkipPreflight = Annotated[
     bool, typer.Option("--skip-preflight", help="Start at once, without trying a step of everything first.")
 ]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Pictures per step. Default: the preset's.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Images per step. Default: the preset's.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on exactly where the run in RUN stopped.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder already holds.")]
 OverwriteFile = Annotated[bool, typer.Option("--overwrite", help="Replace the output file where it is there already.")]
@@ -142,7 +142,7 @@ NumProcesses = Annotated[
 AnyBatchSize = Annotated[
     int,
     typer.Option(
-        "--batch-size", parser=parse_batch_size, metavar="N", help="Pictures at a time; auto: what the device holds."
+        "--batch-size", parser=parse_batch_size, metavar="N", help="Images at a time; auto: what the device holds."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the path.")]
@@ -157,7 +157,7 @@ Jobs = Annotated[
 Check = Annotated[
     Literal["quick", "full"],
     typer.Option(
-        help="How to look for broken pictures: quick reads structure (no picture, cut short, PNG checksums),"
+        help="How to look for broken images: quick reads structure (no image, cut short, PNG checksums),"
         " full decodes every one, which takes ten times as long."
     ),
 ]

@@ -1,4 +1,4 @@
-"""`restok prepare`: pictures to a data set."""
+"""`restok prepare`: images to a data set."""
 
 import json
 from collections import Counter
@@ -31,7 +31,7 @@ app = typer.Typer(
     help="""Make a data set: tar shards, indexed and hashed, that training reads in an exact order.
 
     Any WebDataset reader takes the shards too, timm's among them. The files of
-    the pictures are kept byte for byte, unless there are loaders that cannot
+    the images are kept byte for byte, unless there are loaders that cannot
     read them: what is no JPEG, PNG or WebP, is animated, or has CMYK colours or
     16 bits becomes an 8-bit PNG; its .json member and the summary say so.
 
@@ -51,14 +51,14 @@ Output = Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.
 Resize = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Shrink pictures whose shorter edge is longer than this. JPEG stays JPEG; others become PNG."
+        min=1, help="Shrink images whose shorter edge is longer than this. JPEG stays JPEG; others become PNG."
     ),
 ]
-MaxPixels = Annotated[int | None, typer.Option(min=1, help="Shrink pictures of more pixels than this to so many.")]
+MaxPixels = Annotated[int | None, typer.Option(min=1, help="Shrink images of more pixels than this to so many.")]
 TestAsValidation = Annotated[
     bool, typer.Option("--test-as-validation", help="Validate on the test split, where there is none for validation.")
 ]
-SamplesPerShard = Annotated[int, typer.Option(min=1, help="Pictures in a shard.")]
+SamplesPerShard = Annotated[int, typer.Option(min=1, help="Images in a shard.")]
 
 
 @app.command()
@@ -106,9 +106,9 @@ def imagenet(
 
 @app.command()
 def folder(
-    pictures: Annotated[
+    images: Annotated[
         Path,
-        typer.Argument(metavar="DIR", help="A folder of pictures, or of one folder per class.", show_default=False),
+        typer.Argument(metavar="DIR", help="A folder of images, or of one folder per class.", show_default=False),
     ],
     out: Output,
     validation_fraction: Annotated[
@@ -128,12 +128,12 @@ def folder(
     overwrite: OverwriteDataset = False,
     as_json: CountsAsJson = False,
 ) -> None:
-    """Make a data set from a folder of pictures.
+    """Make a data set from a folder of images.
 
-    Sub-folders of DIR are the classes; where the pictures lie flat there are
+    Sub-folders of DIR are the classes; where the images lie flat there are
     none. Sub-folders called train, val (or valid, validation, dev) and test are
     the splits, in any case (Train, VAL), with the classes in them. Broken files
-    are named, left out and listed in OUT/bad.jsonl, with what is no picture.
+    are named, left out and listed in OUT/bad.jsonl, with what is no image.
 
     Example: the classes cats and dogs from pets/cats/*.jpg and pets/dogs/*.jpg,
     a fifth of each for validation:
@@ -146,10 +146,10 @@ def folder(
     from restok_cli.data.sources.preparation import Plan
 
     _check_output(out, overwrite)
-    _check_apart(pictures, out)
-    sources = walk_folder(pictures, validation_fraction, test_as_validation)
+    _check_apart(images, out)
+    sources = walk_folder(images, validation_fraction, test_as_validation)
     rules = Rules(check, resize, max_pixels, max_decoded_pixels, max_member_bytes)
-    name, source = readable(pictures.resolve().name), readable(str(pictures))
+    name, source = readable(images.resolve().name), readable(str(images))
     _prepare(Plan(name, source, sources, rules, samples_per_shard), out, jobs, overwrite, as_json)
 
 
@@ -238,10 +238,10 @@ def _check_output(out: Path, overwrite: bool) -> None:
     check_output_folder(out, overwrite or is_half_done(out), own_files(out).__contains__)
 
 
-def _check_apart(pictures: Path, out: Path) -> None:
-    source, target = pictures.resolve(), out.resolve()
+def _check_apart(images: Path, out: Path) -> None:
+    source, target = images.resolve(), out.resolve()
     if target.is_relative_to(source) or source.is_relative_to(target):
-        raise UsageError(f"{out} and {pictures} lie in each other; give an output folder apart from the pictures")
+        raise UsageError(f"{out} and {images} lie in each other; give an output folder apart from the images")
 
 
 def _prepare(plan: "Plan", out: Path, jobs: int | None, overwrite: bool, as_json: bool) -> None:
@@ -255,8 +255,8 @@ def _prepare(plan: "Plan", out: Path, jobs: int | None, overwrite: bool, as_json
         what = "interrupted; the same command goes on where this one was"
         raise Interrupted(error.signal_number, what) from error
     for change, count in changes.items():
-        note(f"{counted(count, 'picture')} re-encoded: {change}")
+        note(f"{counted(count, 'image')} re-encoded: {change}")
     if num_bad:
-        note(f"{counted(num_bad, 'picture')} left out that cannot be decoded: see {out / BAD_LIST}")
+        note(f"{counted(num_bad, 'image')} left out that cannot be decoded: see {out / BAD_LIST}")
     passed_over = Counter(why for _, why in plan.sources.passed_over)
     print_counts(out, manifest, as_json, unreadable=num_bad, re_encoded=sum(changes.values()), passed_over=passed_over)

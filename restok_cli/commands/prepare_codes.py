@@ -1,4 +1,4 @@
-"""`restok prepare codes`: a data set to the codes of its pictures."""
+"""`restok prepare codes`: a data set to the codes of its images."""
 
 import json
 from pathlib import Path
@@ -23,11 +23,11 @@ def codes(
     ],
     views: Annotated[
         Literal["ten-crop", "flip", "centre"],
-        typer.Option(help="What is encoded of a training picture; of validation it is always the centre."),
+        typer.Option(help="What is encoded of a training image; of validation it is always the centre."),
     ] = "ten-crop",
     batch_size: Annotated[int, typer.Option(min=1, help="Views that are encoded at a time.")] = 64,
     num_workers: Annotated[
-        int, typer.Option(min=0, help="Processes that decode pictures beside each one that encodes.")
+        int, typer.Option(min=0, help="Processes that decode images beside each one that encodes.")
     ] = 0,
     max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
     num_processes: NumProcesses = 1,
@@ -36,11 +36,11 @@ def codes(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the codes that OUT already holds.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of OUT.")] = False,
 ) -> None:
-    """Encode every picture of a data set once, to train generators on codes alone.
+    """Encode every image of a data set once, to train generators on codes alone.
 
     ten-crop is the centre and the four corners of a centre crop 1.1 times as
     large, and all five mirrored; flip is the centre crop and its mirror image;
-    centre that crop alone. Pictures that cannot be decoded are named and left
+    centre that crop alone. Images that cannot be decoded are named and left
     out.
 
     Killed at any moment, the same command again goes on where it was and ends

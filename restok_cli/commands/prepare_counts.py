@@ -20,7 +20,7 @@ def print_counts(
     re_encoded: int = 0,
     passed_over: Mapping[str, int] | None = None,
 ) -> None:
-    """Print the folder, or as JSON all counts; `passed_over` counts by their reason the files that are no pictures."""
+    """Print the folder, or as JSON all counts; `passed_over` counts by their reason the files that are no images."""
     counts = {split: info.num_samples for split, info in manifest.splits.items()}
     classes = len(manifest.class_names)
     if as_json:
@@ -31,7 +31,7 @@ def print_counts(
         print(out)
     parts = ", ".join(f"{split} {count}" for split, count in counts.items())
     kinds = counted(classes, "class", "classes") if classes else "no classes"
-    note(f"{counted(sum(counts.values()), 'picture')}, {kinds}: {parts}")
+    note(f"{counted(sum(counts.values()), 'image')}, {kinds}: {parts}")
 
 
 def print_remote_counts(out: Path, manifest: "Manifest", as_json: bool) -> None:
@@ -44,4 +44,4 @@ def print_remote_counts(out: Path, manifest: "Manifest", as_json: bool) -> None:
     else:
         print(out)
     parts = ", ".join(f"{split} {count}" for split, count in urls.items())
-    note(f"{counted(sum(urls.values()), 'URL')} named: {parts}; nothing was read, so the pictures are not counted")
+    note(f"{counted(sum(urls.values()), 'URL')} named: {parts}; nothing was read, so the images are not counted")

@@ -48,9 +48,9 @@ def shards(
 ) -> None:
     """Make a data set of WebDataset shards, which stay where they are.
 
-    Each sample is a picture (.jpg, .png, .webp) and, where there are classes,
+    Each sample is an image (.jpg, .png, .webp) and, where there are classes,
     their number (.cls). OUT gets links to the shards; without OUT, the index of
-    each is written beside it. Broken pictures are left out, listed in bad.jsonl.
+    each is written beside it. Broken images are left out, listed in bad.jsonl.
 
     The splits are stated, train=SHARDS validation=SHARDS test=SHARDS, each as
     often as needed, or told by names: a shard is of the split that is a word of

@@ -1,4 +1,4 @@
-"""`restok reconstruct`: pictures to codes and back to pictures."""
+"""`restok reconstruct`: images to codes and back to images."""
 
 import json
 from pathlib import Path
@@ -11,11 +11,11 @@ from restok_cli.commands.options import (
     AsJson,
     Device,
     Dtype,
+    ImagesArgument,
     MaxDecodedPixels,
     MaxMemberBytes,
     NoCrop,
     Overwrite,
-    PicturesArgument,
     Split,
     TokenizerOption,
 )
@@ -37,13 +37,13 @@ NumCodes = Annotated[
     typer.Option(metavar="N,…", help="Decode the first N codes only: coarser; several: each. Default: all."),
 ]
 Grid = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Also write a PNG: pictures beside what is made of them.")
+    Path | None, typer.Option(metavar="FILE", help="Also write a PNG: images beside what is made of them.")
 ]
 Ladder = Annotated[Path | None, typer.Option(metavar="FILE", help="The same with every level, and what each adds.")]
 
 
 def reconstruct(
-    pictures: PicturesArgument,
+    images: ImagesArgument,
     model: TokenizerOption = SAMPLE_MODEL,
     output: Output = RECONSTRUCTED_FOLDER,
     num_codes: NumCodes = None,
@@ -59,14 +59,14 @@ def reconstruct(
     dtype: Dtype = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Encode pictures to codes, decode them, and say how near they come (PSNR).
+    """Encode images to codes, decode them, and say how near they come (PSNR).
 
-    A picture of any size gets the centre crop of evaluation first. A folder gets
-    a PNG of each picture's name, in a sub-folder for each N where --num-codes
+    An image of any size gets the centre crop of evaluation first. A folder gets
+    a PNG of each image's name, in a sub-folder for each N where --num-codes
     names several; those that cannot be decoded are named and left out.
     manifest.jsonl holds the PSNR of each. Prints OUT.
 
-    Examples: a picture from all its codes, and growing; the held-out emoji, to be
+    Examples: an image from all its codes, and growing; the held-out emoji, to be
     measured; the same in a pipe:
 
       restok reconstruct photo.jpg --model runs/tokenizer
@@ -78,13 +78,13 @@ def reconstruct(
     lengths = parse_num_codes(num_codes)
     if output == STDOUT and len(lengths) > 1:
         raise UsageError(
-            f"--num-codes {num_codes}: a tar stream has one picture of each; give one number, or a folder by -o"
+            f"--num-codes {num_codes}: a tar stream has one image of each; give one number, or a folder by -o"
         )
 
     from restok_cli.inference.coding import Computation, ImageSource
     from restok_cli.inference.reconstruct import ReconstructDestination, reconstruct_source
 
-    source = ImageSource(pictures, split, not no_crop, max_decoded_pixels, max_member_bytes)
+    source = ImageSource(images, split, not no_crop, max_decoded_pixels, max_member_bytes)
     to = ReconstructDestination(output, grid, ladder, overwrite)
     summary = reconstruct_source(source, model, lengths, to, Computation(device, dtype, batch_size))
     report(summary, output, as_json)
@@ -101,9 +101,9 @@ def parse_num_codes(text: str | None) -> list[int]:
 
 
 def report(summary: "ReconstructSummary", output: Path, as_json: bool) -> None:
-    """Say on stderr how near the pictures come; print where they are."""
+    """Say on stderr how near the images come; print where they are."""
     left_out = f", {summary.unreadable} left out" if summary.unreadable else ""
-    images = counted(summary.count, "picture")
+    images = counted(summary.count, "image")
     for n, value in summary.psnr.items():
         note(f"{images} from {n} of {summary.num_codes} codes: mean PSNR {value:.2f} dB{left_out}")
     note(f"codebook: {summary.usage:.1f} % in use, perplexity {summary.perplexity:.1f}")

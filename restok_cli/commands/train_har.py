@@ -57,7 +57,7 @@ def train_har(
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
-    """Train a HAR generator, which draws the codes of a picture level by level: 9 steps for 128 codes.
+    """Train a HAR generator, which draws the codes of an image level by level: 9 steps for 128 codes.
 
     DATA is a data set, which the tokenizer then encodes while training, or what
     `restok prepare codes` made of it. RUN gets the same files as with

@@ -1,4 +1,4 @@
-"""`restok train-tokenizer`: pictures to a tokenizer."""
+"""`restok train-tokenizer`: images to a tokenizer."""
 
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -50,7 +50,7 @@ def train_tokenizer(
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
-    """Train a tokenizer: pictures to codes in coarse-to-fine levels, and back.
+    """Train a tokenizer: images to codes in coarse-to-fine levels, and back.
 
     RUN gets config.yaml, metrics.jsonl, log.txt, checkpoints/, previews/ (look at
     them) and model/, which the other commands take. Ctrl-C saves before it stops;

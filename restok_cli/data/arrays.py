@@ -28,7 +28,7 @@ NPZ_ERRORS = (
 
 MAX_UNPACKED = 512 << 20  # bytes that an .npz file may unpack to, if that is not about what it has itself
 USUAL_RATIO = 4  # between the two, at most, of numbers that are none of zeros alone
-ROW_BYTES = 64  # what is made of a row beside its numbers, such as the name of a picture
+ROW_BYTES = 64  # what is made of a row beside its numbers, such as the name of an image
 
 
 class Header(NamedTuple):

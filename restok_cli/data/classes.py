@@ -19,10 +19,10 @@ def usual_names(names: list[str]) -> list[str]:
 
 
 def choose_classes(wanted: list[str] | None, names: list[str], count: int, seed: int) -> list[int]:
-    """A class id for each of `count` pictures: those wanted in turn, so that all come equally often, give or take one.
+    """A class id for each of `count` images: those wanted in turn, so that all come equally often, give or take one.
 
-    `all` (also where nothing is wanted) stands for all classes, `random` for one drawn from all for each picture by
-    (seed, picture) alone. Raises UsageError where a class is not in `names`, or there are none.
+    `all` (also where nothing is wanted) stands for all classes, `random` for one drawn from all for each image by
+    (seed, image) alone. Raises UsageError where a class is not in `names`, or there are none.
     """
     if not names:
         if wanted:

@@ -2,7 +2,7 @@
 
 .npz           codes (n, L) int32, keys (n,), class_ids (n,), codebook_size, tokenizer, crc32
 .safetensors   codes and class_ids as tensors, the rest as JSON in its metadata, under `restok`
-.jsonl or -    a line per picture, each complete: {"key", "class_id", "codes", "codebook_size", "tokenizer"} and its
+.jsonl or -    a line per image, each complete: {"key", "class_id", "codes", "codebook_size", "tokenizer"} and its
                own digest (`sealed` in files.py)
 
 Codes that were drawn also have `request`, what they were drawn by: JSON in an .npz, in lines only the first one's.
@@ -30,10 +30,10 @@ CODE_SUFFIXES = (".npz", ".safetensors", ".jsonl")
 
 
 class Codes(NamedTuple):
-    """The codes of n pictures, L each: all that a tokenizer makes, or the first of them."""
+    """The codes of n images, L each: all that a tokenizer makes, or the first of them."""
 
     codes: np.ndarray  # int32 (n, L)
-    keys: list[str]  # the names of the pictures
+    keys: list[str]  # the names of the images
     class_ids: np.ndarray  # int64 (n,), -1 where the class is not known
     codebook_size: int
     tokenizer: str  # fingerprint of the tokenizer that the codes belong to; empty where it is not known
@@ -61,7 +61,7 @@ def check_code_file(path: Path) -> None:
 
 
 def join(parts: list[Codes]) -> Codes:
-    """All pictures of parts that belong to one tokenizer and have equally many codes."""
+    """All images of parts that belong to one tokenizer and have equally many codes."""
     return parts[0]._replace(
         codes=np.concatenate([part.codes for part in parts]),
         keys=[key for part in parts for key in part.keys],
@@ -90,7 +90,7 @@ def write_codes(codes: Codes, path: Path) -> None:
 
 
 def write_code_lines(codes: Codes, file: TextIO) -> None:
-    """Write a line of JSON for each picture, and let the next command in the pipe have them."""
+    """Write a line of JSON for each image, and let the next command in the pipe have them."""
     request = {"request": codes.request} if codes.request else {}
     for key, class_id, row in zip(codes.keys, codes.class_ids, codes.codes, strict=True):
         line = {"key": key, "class_id": int(class_id), "codes": row.tolist()}
@@ -153,7 +153,7 @@ def read_codes(path: Path) -> Codes:
 
 
 def read_code_lines(lines: Iterable[bytes | str], source: str, batch_size: int) -> Iterator[Codes]:
-    """The codes of JSON lines as they come, `batch_size` pictures at a time.
+    """The codes of JSON lines as they come, `batch_size` images at a time.
 
     Raises RestokError naming `source` and the line that is wrong, or where there is none.
     """
@@ -221,7 +221,7 @@ def _checked(found: Codes, source: str) -> Codes:
     if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer):
         raise RestokError(f"{source}: codes are {codes.dtype} {codes.shape}; expected integers of shape (n, L)")
     if codes.size == 0:
-        raise RestokError(f"{source} holds no codes; expected at least one picture's")
+        raise RestokError(f"{source} holds no codes; expected at least one image's")
     if not 0 < size <= MAX_CODEBOOK_SIZE:
         raise RestokError(f"{source}: codebook_size is {size}; expected 1 to {MAX_CODEBOOK_SIZE}")
     if codes.min() < 0 or codes.max() >= size:
@@ -230,7 +230,7 @@ def _checked(found: Codes, source: str) -> Codes:
         raise RestokError(f"{source}: class ids are {class_ids.dtype} {class_ids.shape}; expected integers (n,)")
     if not len(codes) == len(found.keys) == len(class_ids):
         raise RestokError(
-            f"{source} holds codes of {counted(len(codes), 'picture')}, {counted(len(found.keys), 'key')} and"
+            f"{source} holds codes of {counted(len(codes), 'image')}, {counted(len(found.keys), 'key')} and"
             f" {counted(len(class_ids), 'class id')}"
         )
     if class_ids.min() < NO_CLASS or class_ids.max() > MAX_CLASS_ID:

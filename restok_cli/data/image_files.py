@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from restok_cli.console import no_warnings
-from restok_cli.errors import PictureError, RestokError
+from restok_cli.errors import ImageError, RestokError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ IMAGE_SUFFIXES = (
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO")
 NAMED_FORMAT, NAMED_SUFFIX = "TGA", ".tga"  # nothing in such a file tells what it is, so it must be called so
 
-HEAD_BYTES = 64  # what `looks_like_picture` needs of a file
+HEAD_BYTES = 64  # what `looks_like_image` needs of a file
 # How files of the formats begin. Where a mark is so short that a text could begin with it, what follows is looked at.
 STARTS = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP"
@@ -37,13 +37,13 @@ STARTS = re.compile(
     rb"|P[1-6]\s+[#\d]"  # PBM, PGM, PPM: a comment or the width
     rb"|....ftyp(avi[fs]|m[is]f1.{4}(.{4})*?avi[fs])"  # AVIF: its kind, or a general one and the kinds that it is too
     rb"|\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n"  # JPEG 2000, bare and in its container
-    rb"|\0\0\x01\0[^\0]\0.{3}\0",  # ICO: how many pictures, and a byte of the first one that is always 0
+    rb"|\0\0\x01\0[^\0]\0.{3}\0",  # ICO: how many images, and a byte of the first one that is always 0
     re.DOTALL,
 )
 
-STRIP_PIXELS = 2**22  # of a picture, that are turned into RGB at a time where that takes memory
-LONG_ASPECT = 64  # from here on a picture that is cropped is not resized as a whole, which could fill all memory
-BICUBIC_REACH = 8  # pixels of a picture less than twice too large that its resizing may look at beside a piece
+STRIP_PIXELS = 2**22  # of an image, that are turned into RGB at a time where that takes memory
+LONG_ASPECT = 64  # from here on an image that is cropped is not resized as a whole, which could fill all memory
+BICUBIC_REACH = 8  # pixels of an image less than twice too large that its resizing may look at beside a piece
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_DEPTH = 24  # the byte of a PNG file that holds the bits per channel; Pillow tells 8 for 16-bit colour
@@ -54,7 +54,7 @@ SUBFILE_TYPE, BITS_PER_SAMPLE, PHOTOMETRIC, DNG_VERSION = 254, 258, 262, 50706
 THUMBNAIL, WHITE_IS_ZERO = 1, 0
 
 
-def looks_like_picture(head: bytes) -> bool:
+def looks_like_image(head: bytes) -> bool:
     """Whether a file that begins with these bytes (HEAD_BYTES of them) is of one of FORMATS; no suffix is needed."""
     return STARTS.match(head) is not None
 
@@ -65,7 +65,7 @@ def read_image(source: bytes | Path, name: str, max_pixels: int | None = MAX_DEC
     Transparency is laid on white, 16-bit gray keeps its high byte, of an animation the first frame is taken. The EXIF
     orientation is not applied: the field's numbers are computed without it.
 
-    Raises PictureError naming `name` where the picture cannot be read or decoded, or has more pixels than `max_pixels`.
+    Raises ImageError naming `name` where the image cannot be read or decoded, or has more pixels than `max_pixels`.
     """
     data = source if isinstance(source, bytes) else read_file(source, name)
     with open_image(data, name, max_pixels) as image:
@@ -74,23 +74,23 @@ def read_image(source: bytes | Path, name: str, max_pixels: int | None = MAX_DEC
 
 
 def read_file(path: Path, name: str, max_bytes: int = MAX_MEMBER_BYTES) -> bytes:
-    """The bytes of a picture file.
+    """The bytes of an image file.
 
-    Raises PictureError where there are none, or more than `max_bytes`, or where reading could wait for ever.
+    Raises ImageError where there are none, or more than `max_bytes`, or where reading could wait for ever.
     """
     try:
         if path.exists() and not path.is_file():
-            raise PictureError(f"{name}: is no file, but a folder, a pipe or a device; give a picture file")
+            raise ImageError(f"{name}: is no file, but a folder, a pipe or a device; give an image file")
         check_size(path.stat().st_size, name, max_bytes)
         return path.read_bytes()
     except OSError as error:
-        raise PictureError(f"{name}: cannot be read ({error.strerror})") from error
+        raise ImageError(f"{name}: cannot be read ({error.strerror})") from error
 
 
 def check_size(num_bytes: int, name: str, max_bytes: int) -> None:
-    """Raises PictureError, before it is read, where a file called `name` has more bytes than `max_bytes`."""
+    """Raises ImageError, before it is read, where a file called `name` has more bytes than `max_bytes`."""
     if num_bytes > max_bytes:
-        raise PictureError(
+        raise ImageError(
             f"{name}: has {num_bytes:,} bytes, more than the {max_bytes:,} that --max-member-bytes admits"
             " (data.max_member_bytes in training)"
         )
@@ -98,12 +98,12 @@ def check_size(num_bytes: int, name: str, max_bytes: int) -> None:
 
 @contextmanager
 def open_image(data: bytes, name: str, max_pixels: int | None = MAX_DECODED_PIXELS) -> Iterator[ImageFile.ImageFile]:
-    """The picture in the bytes of a file called `name`, to be loaded while this is open.
+    """The image in the bytes of a file called `name`, to be loaded while this is open.
 
-    Whatever a decoder raises meanwhile, but for lack of memory, becomes a PictureError naming `name`. Pillow's warnings
+    Whatever a decoder raises meanwhile, but for lack of memory, becomes an ImageError naming `name`. Pillow's warnings
     are dropped: they are of odd metadata, which no pixel depends on.
 
-    Raises PictureError also where the picture has more pixels than `max_pixels`; None is no limit.
+    Raises ImageError also where the image has more pixels than `max_pixels`; None is no limit.
     """
     formats = (*FORMATS, NAMED_FORMAT) if name.lower().endswith(NAMED_SUFFIX) else FORMATS
     stream = BytesIO(split_png(data)[0])
@@ -123,29 +123,29 @@ def open_image(data: bytes, name: str, max_pixels: int | None = MAX_DECODED_PIXE
 
 @contextmanager
 def _decoding(name: str) -> Iterator[None]:
-    """For a block that decodes the picture called `name`: raises PictureError for whatever a decoder raises there."""
+    """For a block that decodes the image called `name`: raises ImageError for whatever a decoder raises there."""
     try:
         with no_warnings:
             yield
     except (MemoryError, RestokError):
         raise
     except Exception as error:  # the decoders are foreign, and each has its own
-        raise PictureError(f"{name}: cannot be decoded as a picture ({_describe(error)})") from error
+        raise ImageError(f"{name}: cannot be decoded as an image ({_describe(error)})") from error
 
 
 def to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """An image that somebody opened, in RGB as `read_image` gives it. Raises PictureError as that does."""
+    """An image that somebody opened, in RGB as `read_image` gives it. Raises ImageError as that does."""
     with _decoding(name):
         image.load()
         return _to_rgb(image)
 
 
-_large = threading.RLock()  # Pillow's limit is one for all threads; so large pictures are read one after the other
+_large = threading.RLock()  # Pillow's limit is one for all threads; so large images are read one after the other
 
 
 @contextmanager
 def _limit_of_pillow(max_pixels: int | None) -> Iterator[None]:
-    """Let Pillow open pictures of so many pixels; it holds the limit in a global, and refuses from its double on."""
+    """Let Pillow open images of so many pixels; it holds the limit in a global, and refuses from its double on."""
     with _large:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None if max_pixels is None else -(-max_pixels // 2)
@@ -158,7 +158,7 @@ def _limit_of_pillow(max_pixels: int | None) -> Iterator[None]:
 def split_png(data: bytes) -> tuple[bytes, bytes]:
     """A PNG file without its texts and its colour profile, and one of nothing but these, without pixels.
 
-    Pillow refuses pictures for their sake, where they are large or damaged. What is no PNG file, or has none of them,
+    Pillow refuses images for their sake, where they are large or damaged. What is no PNG file, or has none of them,
     is returned as it is, with b"" for the second.
     """
     if not data.startswith(PNG_START):
@@ -203,7 +203,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _by_strips(image: Image.Image, to_rgb: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """The picture as `to_rgb` makes it of its strips, for which it needs three times their memory."""
+    """The image as `to_rgb` makes it of its strips, for which it needs three times their memory."""
     rows = max(STRIP_PIXELS // image.width, 1)
     if image.height <= rows:
         return to_rgb(image)
@@ -219,7 +219,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _high_byte(image: Image.Image, strip: Image.Image) -> Image.Image:
-    """A part of a picture in gray of 16 bits. Pillow has already cut 16-bit colour to its high byte."""
+    """A part of an image in gray of 16 bits. Pillow has already cut 16-bit colour to its high byte."""
     values, bits = np.asarray(strip), 16
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"its values reach from {values.min()} to {values.max()}; save it with 8 or 16 bits per pixel")
@@ -239,7 +239,7 @@ def _describe(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):  # the beginning of its text says how many there are
         return f"{str(error).partition(' exceeds')[0]} is over the limit; --max-decoded-pixels admits it"
     if isinstance(error, Image.UnidentifiedImageError):  # its text names a BytesIO at some address
-        return "not a picture file, or a damaged one"
+        return "not an image file, or a damaged one"
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -254,7 +254,7 @@ def center_crop(image: Image.Image, size: int | tuple[int, int]) -> Image.Image:
 
 
 def fit(size: tuple[int, int], room: tuple[float, float]) -> tuple[int, tuple[int, int]]:
-    """How often a picture of `size` is halved, and to what size it is then resized, to just hold `room`.
+    """How often an image of `size` is halved, and to what size it is then resized, to just hold `room`.
 
     All sizes are (width, height). Halved it is for as long as it is twice too large.
     """
@@ -270,7 +270,7 @@ def resize_and_cut(
 ) -> Image.Image:
     """Halve with a box filter, resize to `whole` with a bicubic one, and cut out `size` at `place` (left, top).
 
-    Of a very long picture only what is kept is resized: the same pixels, up to how Pillow rounds between its passes.
+    Of a very long image only what is kept is resized: the same pixels, up to how Pillow rounds between its passes.
     """
     for _ in range(halvings):
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
@@ -285,5 +285,5 @@ def resize_and_cut(
 
 
 def is_long(whole: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether a picture resized to `whole` would take far more memory than the piece of `size` that is kept of it."""
+    """Whether an image resized to `whole` would take far more memory than the piece of `size` that is kept of it."""
     return whole[0] * whole[1] >= LONG_ASPECT * size[0] * size[1]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-GRID_PICTURE_WIDTH = 96  # pixels; in grids, smaller pictures are enlarged to at least this
+GRID_IMAGE_WIDTH = 96  # pixels; in grids, smaller images are enlarged to at least this
 PADDING, CAPTION_HEIGHT = 2, 14  # pixels, in grids
 
 
@@ -50,11 +50,11 @@ def png_bytes(image: torch.Tensor) -> bytes:
 def make_grid(images: torch.Tensor, columns: int, captions: Sequence[str] | None = None) -> torch.Tensor:
     """Lay uint8 images (n, 3, H, W) out on white in rows of `columns`, each above its caption if there are any.
 
-    Small pictures are enlarged by a whole factor, each pixel to a square; a caption wider than its picture is cut, and
+    Small images are enlarged by a whole factor, each pixel to a square; a caption wider than its image is cut, and
     loses its accents, since Pillow's own font has the letters of ASCII only.
     Returns uint8 (3, H', W').
     """
-    scale = -(-GRID_PICTURE_WIDTH // images.shape[3])
+    scale = -(-GRID_IMAGE_WIDTH // images.shape[3])
     images = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     count, _, height, width = images.shape
     cell_height = height + PADDING + (CAPTION_HEIGHT if captions else 0)

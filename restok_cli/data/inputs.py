@@ -1,4 +1,4 @@
-"""The pictures that `encode` and `reconstruct` take: files, folders, a data set, or a tar stream on stdin."""
+"""The images that `encode` and `reconstruct` take: files, folders, a data set, or a tar stream on stdin."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -11,30 +11,30 @@ from PIL import Image
 
 from restok_cli.console import note, readable
 from restok_cli.data.image_files import center_crop, read_file, read_image
-from restok_cli.data.image_folders import check_picture, known_digests
+from restok_cli.data.image_folders import check_image, known_digests
 from restok_cli.data.images import to_tensor
-from restok_cli.data.names import split_picture_name
+from restok_cli.data.names import split_image_name
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.shards.layout import NO_CLASS, is_dataset
 from restok_cli.data.shards.tars import contents
 from restok_cli.data.sources.walk import find_images
 from restok_cli.data.streams import read_stream
-from restok_cli.errors import PictureError, RestokError, UsageError
+from restok_cli.errors import ImageError, RestokError, UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 
 MAX_NAME = 255 - len(".png")  # bytes that file systems leave for a name
 
 
 class Input(NamedTuple):
-    """One picture, still unread."""
+    """One image, still unread."""
 
     key: str  # its name, with slashes and without a suffix: what outputs are called after
     class_id: int
-    read: Callable[[], Image.Image]  # raises PictureError where it cannot be decoded
+    read: Callable[[], Image.Image]  # raises ImageError where it cannot be decoded
 
 
 class Batch(NamedTuple):
-    """Pictures of one size."""
+    """Images of one size."""
 
     keys: list[str]
     class_ids: list[int]
@@ -42,22 +42,22 @@ class Batch(NamedTuple):
 
 
 class Inputs:
-    """Pictures in order, and how many of them could not be decoded so far."""
+    """Images in order, and how many of them could not be decoded so far."""
 
-    def __init__(self, pictures: Iterable[Input], count: int | None):
-        self.pictures, self.count = pictures, count  # of a stream nobody knows the count
+    def __init__(self, images: Iterable[Input], count: int | None):
+        self.images, self.count = images, count  # of a stream nobody knows the count
         self.unreadable = 0
 
     def batches(self, size: tuple[int, int] | None, batch_size: int) -> Iterator[Batch]:
-        """Pictures cropped to `size` (height, width); where that is None, as they are, with their neighbours of a size.
+        """Images cropped to `size` (height, width); where that is None, as they are, with their neighbours of a size.
 
         Those that cannot be decoded are noted and left out.
         """
         keys, class_ids, images = [], [], []
-        for picture in self.pictures:
+        for found in self.images:
             try:
-                image = picture.read()
-            except PictureError as error:
+                image = found.read()
+            except ImageError as error:
                 note(f"left out: {error}")
                 self.unreadable += 1
                 continue
@@ -65,81 +65,81 @@ class Inputs:
             if images and (len(images) == batch_size or tensor.shape != images[0].shape):
                 yield Batch(keys, class_ids, torch.stack(images))
                 keys, class_ids, images = [], [], []
-            keys.append(picture.key)
-            class_ids.append(picture.class_id)
+            keys.append(found.key)
+            class_ids.append(found.class_id)
             images.append(tensor)
         if images:
             yield Batch(keys, class_ids, torch.stack(images))
 
 
 def find_inputs(
-    pictures: list[str],
+    images: list[str],
     split: str,
     stdin: BinaryIO,
     max_pixels: int = MAX_DECODED_PIXELS,
     max_bytes: int = MAX_MEMBER_BYTES,
 ) -> Inputs:
-    """Find the inputs that `pictures` name: `-` (a tar stream on stdin), one data set, or files and folders.
+    """Find the inputs that `images` name: `-` (a tar stream on stdin), one data set, or files and folders.
 
-    Pictures of more than `max_pixels` cannot be decoded, but for those of a data set, which `prepare` let in. Of files
+    Images of more than `max_pixels` cannot be decoded, but for those of a data set, which `prepare` let in. Of files
     with more than `max_bytes` none is read.
 
-    Raises UsageError where something is not there, or two files would have one name, RestokError where a picture's name
+    Raises UsageError where something is not there, or two files would have one name, RestokError where an image's name
     can be no file's.
     """
-    if "-" in pictures:
-        if len(pictures) > 1:
-            raise UsageError("- stands for the pictures on stdin; give it alone")
+    if "-" in images:
+        if len(images) > 1:
+            raise UsageError("- stands for the images on stdin; give it alone")
         return Inputs(_from_stream(stdin, max_pixels, max_bytes), None)
-    if len(pictures) == 1 and is_dataset(pictures[0]):
-        part = open_dataset(pictures[0], max_member_bytes=max_bytes).split(split)
+    if len(images) == 1 and is_dataset(images[0]):
+        part = open_dataset(images[0], max_member_bytes=max_bytes).split(split)
         found = [Input(part.key(i), part.class_id(i), lambda i=i: part.image(i)) for i in range(len(part))]
     else:
-        files = _named_files([Path(picture) for picture in pictures])
+        files = _named_files([Path(image) for image in images])
         found = [Input(key, NO_CLASS, partial(_read, *file, max_pixels, max_bytes)) for key, file in files.items()]
     taken: set[str] = set()
-    for picture in found:
-        check_key(picture.key, taken, "the list of pictures")
+    for image in found:
+        check_key(image.key, taken, "the list of images")
     return Inputs(found, len(found))
 
 
 def _read(file: Path, crc32: str | None, max_pixels: int, max_bytes: int) -> Image.Image:
-    data = check_picture(read_file(file, str(file), max_bytes), crc32, str(file))
+    data = check_image(read_file(file, str(file), max_bytes), crc32, str(file))
     return read_image(data, str(file), max_pixels)
 
 
 def _from_stream(file: BinaryIO, max_pixels: int, max_bytes: int) -> Iterator[Input]:
     keys: set[str] = set()
-    for picture in read_stream(file, max_bytes):
-        key = check_key(picture.key, keys, "the tar stream")
-        class_id = picture.info.get("class_id", NO_CLASS)
-        name = f"the tar stream: {picture.key}.{picture.suffix}"
-        yield Input(key, class_id, lambda data=picture.data, name=name: read_image(contents(data), name, max_pixels))
+    for image in read_stream(file, max_bytes):
+        key = check_key(image.key, keys, "the tar stream")
+        class_id = image.info.get("class_id", NO_CLASS)
+        name = f"the tar stream: {image.key}.{image.suffix}"
+        yield Input(key, class_id, lambda data=image.data, name=name: read_image(contents(data), name, max_pixels))
 
 
 def check_key(key: str, taken: set[str], source: str) -> str:
     """The key, added to those taken. Raises RestokError where no file `<key>.png` can be, or another one is."""
     is_text = key == key.encode(errors="replace").decode()
     if not is_text or not key or key.startswith("/") or "\0" in key or {"", ".", ".."} & set(key.split("/")):
-        raise RestokError(f"{source} holds a picture called {key!r}, which can be no file below the output folder")
+        raise RestokError(f"{source} holds an image called {key!r}, which can be no file below the output folder")
     if any(len(part.encode(errors="replace")) > MAX_NAME for part in key.split("/")):
-        raise RestokError(f"{source} holds a picture called {key[:40]}…; names may have {MAX_NAME} bytes at most")
+        raise RestokError(f"{source} holds an image called {key[:40]}…; names may have {MAX_NAME} bytes at most")
     if key in taken:
-        raise RestokError(f"{source} holds two pictures called {key}; names must differ")
+        raise RestokError(f"{source} holds two images called {key}; names must differ")
     folders = [f"{folder}/" for folder in PurePosixPath(key).parents[:-1]]
     files = {folder for folder in folders if folder.endswith(".png/") and folder.removesuffix(".png/") in taken}
     for file in files | ({f"{key}.png/"} & taken):
         raise RestokError(
-            f"{source} holds a picture called {file.removesuffix('.png/')} and others in a folder {file}; of the"
+            f"{source} holds an image called {file.removesuffix('.png/')} and others in a folder {file}; of the"
             " first, the output would be a file of that name: rename one"
         )
-    taken.update((key, *folders))  # with their slashes, folders are told from pictures
+    taken.update((key, *folders))  # with their slashes, folders are told from images
     return key
 
 
 def _named_files(paths: list[Path]) -> dict[str, tuple[Path, str | None]]:
-    """Picture files, with their digests where known, by the names that their outputs get: their path in the folder that
-    was given, without its suffix where that is a picture's.
+    """Image files, with their digests where known, by the names that their outputs get: their path in the folder that
+    was given, without its suffix where that is an image's.
 
     Raises UsageError where two would get the same name.
     """
@@ -148,7 +148,7 @@ def _named_files(paths: list[Path]) -> dict[str, tuple[Path, str | None]]:
         digests = known_digests(path)
         for file in find_images([path]):
             relative = file.relative_to(path) if path.is_dir() else Path(file.name)
-            name = readable(split_picture_name(relative.as_posix())[0])
+            name = readable(split_image_name(relative.as_posix())[0])
             if name in names:
                 raise UsageError(
                     f"{names[name][0]} and {file} would both become {name}.png; give them one after the other"

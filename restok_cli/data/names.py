@@ -16,14 +16,14 @@ def split_name(name: str) -> tuple[str, str]:
     return (folder + slash + stem if stem and dot else ""), extension.lower()
 
 
-def split_picture_name(name: str) -> tuple[str, str]:
-    """Name and suffix of a person's picture file, whose name may hold dots: photo.v1.png is photo.v1 and png.
+def split_image_name(name: str) -> tuple[str, str]:
+    """Name and suffix of a person's image file, whose name may hold dots: photo.v1.png is photo.v1 and png.
 
-    What does not end in the suffix of a picture has none: 2024.01.02 is itself.
+    What does not end in the suffix of an image has none: 2024.01.02 is itself.
     """
     stem, _, suffix = name.rpartition(".")
-    is_picture = f".{suffix.lower()}" in IMAGE_SUFFIXES and stem and not stem.endswith("/")
-    return (stem, suffix) if is_picture else (name, "")
+    is_image = f".{suffix.lower()}" in IMAGE_SUFFIXES and stem and not stem.endswith("/")
+    return (stem, suffix) if is_image else (name, "")
 
 
 def name_in(header: bytes) -> str:

@@ -1,8 +1,8 @@
-"""Pictures in a pipe: tar streams, written and read from front to back, one picture in memory at a time.
+"""Images in a pipe: tar streams, written and read from front to back, one image in memory at a time.
 
-A picture is <key>.<picture suffix>, and its key may hold dots: people's files have such names. Beside it, before or
+An image is <key>.<image suffix>, and its key may hold dots: people's files have such names. Beside it, before or
 after, there may be <key>.json and <key>.cls. WebDataset ends a key at its first dot, so its readers may take several of
-our pictures for one sample; of their streams, in which <key>.cls stands beside <key>.image.jpg, we read the class.
+our images for one sample; of their streams, in which <key>.cls stands beside <key>.image.jpg, we read the class.
 """
 
 import json
@@ -12,28 +12,28 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from restok_cli.console import counted, note, readable
-from restok_cli.data.names import split_picture_name
+from restok_cli.data.names import split_image_name
 from restok_cli.data.shards.layout import MAX_CLASS_ID, NO_CLASS
-from restok_cli.data.shards.tars import Contents, contents, read_members, refuse_linked_picture, unpacked
+from restok_cli.data.shards.tars import Contents, contents, read_members, refuse_linked_image, unpacked
 from restok_cli.data.sources.walk import is_hidden
 from restok_cli.errors import RestokError
 from restok_cli.files import MAX_MEMBER_BYTES, MAX_TEXT_BYTES
 from restok_cli.schema import Fields, parse_json
 
-SIDE_SUFFIXES = (".json", ".cls", ".txt")  # of what stands beside pictures: what is known, classes, captions
+SIDE_SUFFIXES = (".json", ".cls", ".txt")  # of what stands beside images: what is known, classes, captions
 
 
-class StreamPicture(NamedTuple):
-    """A picture of a stream, and what stands beside it."""
+class StreamImage(NamedTuple):
+    """An image of a stream, and what stands beside it."""
 
     key: str  # its path in the tar, without its suffix
-    suffix: str  # of the picture file, without the dot
-    data: Contents  # of the picture file
+    suffix: str  # of the image file, without the dot
+    data: Contents  # of the image file
     info: dict  # what <key>.json says; `class_id` too where there is a <key>.cls
 
 
 class StreamWriter:
-    """Writes pictures to a tar stream, WebDataset's where keys have no dots; the same pictures give the same bytes.
+    """Writes images to a tar stream, WebDataset's where keys have no dots; the same images give the same bytes.
 
     A context manager: only a block that ends well ends the stream, so that a reader can tell a part from the whole.
     Raises OSError where `file` cannot be written.
@@ -65,7 +65,7 @@ class StreamWriter:
 
 
 class PassedOver:
-    """Counts the files in a tar that are no pictures, nor belong to one, so that this can be said once."""
+    """Counts the files in a tar that are no images, nor belong to one, so that this can be said once."""
 
     def __init__(self, tar: str):
         self.tar, self.count, self.first = tar, 0, ""
@@ -76,22 +76,22 @@ class PassedOver:
 
     def say(self) -> None:
         if self.count:
-            note(f"{counted(self.count, 'file')} of {self.tar} passed over as no picture, or hidden: {self.first}, …")
+            note(f"{counted(self.count, 'file')} of {self.tar} passed over as no image, or hidden: {self.first}, …")
 
 
-def read_stream(file: BinaryIO, max_bytes: int = MAX_MEMBER_BYTES) -> Iterator[StreamPicture]:
-    """The pictures of a tar stream, which need not be seekable. Files that are none are counted and said.
+def read_stream(file: BinaryIO, max_bytes: int = MAX_MEMBER_BYTES) -> Iterator[StreamImage]:
+    """The images of a tar stream, which need not be seekable. Files that are none are counted and said.
 
-    A picture of more than `max_bytes` is not read. Raises RestokError where it is no tar, or is cut short: the message
-    names the last whole picture. Also where the class of a picture lies so far from it that it would be lost.
+    An image of more than `max_bytes` is not read. Raises RestokError where it is no tar, or is cut short: the message
+    names the last whole image. Also where the class of an image lies so far from it that it would be lost.
     """
     last, passed_over = "", PassedOver("the tar stream")
     try:
-        for picture in _pictures(file, passed_over, max_bytes):
-            yield picture
-            last = picture.key
+        for image in _images(file, passed_over, max_bytes):
+            yield image
+            last = image.key
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        where = f"after {last}" if last else "before its first picture was whole"
+        where = f"after {last}" if last else "before its first image was whole"
         raise RestokError(
             f"the tar stream ends or breaks {where} ({error}); look at what the command before the pipe says,"
             " or copy the file again"
@@ -99,11 +99,11 @@ def read_stream(file: BinaryIO, max_bytes: int = MAX_MEMBER_BYTES) -> Iterator[S
     passed_over.say()
 
 
-def _pictures(file: BinaryIO, passed_over: PassedOver, max_bytes: int) -> Iterator[StreamPicture]:
-    """Each picture as soon as nothing that belongs to it can follow. Raises tarfile.TarError."""
+def _images(file: BinaryIO, passed_over: PassedOver, max_bytes: int) -> Iterator[StreamImage]:
+    """Each image as soon as nothing that belongs to it can follow. Raises tarfile.TarError."""
     beside, waiting = _Beside(passed_over), None
     for name, size, read in _files(file, passed_over):
-        stem, suffix = split_picture_name(name)
+        stem, suffix = split_image_name(name)
         if waiting and (suffix or webdataset_key(name) != webdataset_key(waiting[0])):
             yield beside.complete(*waiting)
             waiting = None
@@ -132,7 +132,7 @@ class _Beside:
     def __init__(self, passed_over: PassedOver):
         self.passed_over = passed_over
         self.key, self.files, self.used = "", {}, set()
-        self.without_class, self.lonely = set(), set()  # keys of pictures, and of .cls files, that have gone by
+        self.without_class, self.lonely = set(), set()  # keys of images, and of .cls files, that have gone by
 
     def move_to(self, key: str) -> None:
         """Forget the files where those that follow belong to another key."""
@@ -147,7 +147,7 @@ class _Beside:
         """Raises RestokError where there would be too much beside each other with a file of so many bytes."""
         if num_bytes + sum(map(len, self.files.values())) > MAX_TEXT_BYTES:
             raise RestokError(
-                f"the tar stream holds {name} of {num_bytes:,} bytes; what stands beside a picture may have"
+                f"the tar stream holds {name} of {num_bytes:,} bytes; what stands beside an image may have"
                 f" {MAX_TEXT_BYTES:,} at most"
             )
 
@@ -158,8 +158,8 @@ class _Beside:
             raise _apart(name)
         self.files[name] = data
 
-    def complete(self, key: str, suffix: str, data: Contents) -> StreamPicture:
-        """The picture with what stands beside it: its own files or, of classes, WebDataset's."""
+    def complete(self, key: str, suffix: str, data: Contents) -> StreamImage:
+        """The image with what stands beside it: its own files or, of classes, WebDataset's."""
         keys = key, webdataset_key(key)
         json_file = f"{key}.json"
         class_file = next((f"{name}.cls" for name in keys if f"{name}.cls" in self.files), "")
@@ -168,12 +168,12 @@ class _Beside:
             if lonely := self.lonely.intersection(keys):
                 raise _apart(f"{lonely.pop()}.cls")
             self.without_class.update(keys)
-        return StreamPicture(key, suffix, data, _info(key, self.files.get(json_file), self.files.get(class_file)))
+        return StreamImage(key, suffix, data, _info(key, self.files.get(json_file), self.files.get(class_file)))
 
 
 def _apart(name: str) -> RestokError:
     return RestokError(
-        f"the tar stream holds {name} far from its picture, whose class would be lost; make it with `tar --sort=name`"
+        f"the tar stream holds {name} far from its image, whose class would be lost; make it with `tar --sort=name`"
     )
 
 
@@ -186,7 +186,7 @@ def _files(file: BinaryIO, passed_over: PassedOver) -> Iterator[tuple[str, int, 
         elif member.isfile():
             yield name, member.size, read
         elif not member.isdir():
-            refuse_linked_picture(member, "the tar stream")
+            refuse_linked_image(member, "the tar stream")
             passed_over.add(name)
 
 

@@ -42,7 +42,7 @@ def _check_dataset(path: str) -> Iterator[Finding]:
     if counts:
         classes = counted(dataset.num_classes, "class", "classes")
         text = f"a data set, {', '.join(counts)}, {classes}; shards are there, and as long as they should be"
-        yield Finding("ok", path, text, f"`restok prepare verify {path}` reads every picture")
+        yield Finding("ok", path, text, f"`restok prepare verify {path}` reads every image")
 
 
 def _check_codes(path: str) -> Iterator[Finding]:

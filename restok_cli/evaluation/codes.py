@@ -50,7 +50,7 @@ def evaluate_codes(request: Request, device: torch.device) -> tuple[dict[str, Me
     samples, metrics, model = request.samples, request.metrics, request.model or SAMPLE_MODEL
     stored = holds_codes(samples)
     if stored and request.model is not None and "nll" not in metrics:
-        raise UsageError(f"{samples} holds codes already, which --model would make of pictures; leave it out")
+        raise UsageError(f"{samples} holds codes already, which --model would make of images; leave it out")
     if not stored and "nll" in metrics:
         raise UsageError(
             f"{samples} holds no codes, and nll is of codes; give a folder of `restok prepare codes` or a file of"
@@ -110,7 +110,7 @@ def _in_all_processes(num_groups: int, work: Callable[[int], tuple]) -> Iterator
 def _codebook_numbers(counts: np.ndarray) -> dict[str, Measurement]:
     n = int(counts[0].sum())  # the first level is one code an image
     if n == 0:
-        raise RestokError("there are no codes to measure; expected at least one picture's")
+        raise RestokError("there are no codes to measure; expected at least one image's")
     total, levels = use_of_counts(counts.sum(0)), [use_of_counts(level) for level in counts]
     measurements = {}
     for field in total._fields:
@@ -209,7 +209,7 @@ def _open_har(path: Path, source: CodeSource, device: torch.device) -> tuple[Sco
             class_ids = class_ids * 0
         elif class_ids.min() < 0 or class_ids.max() >= config.num_classes:
             wrong = next(int(i) for i in class_ids if not 0 <= i < config.num_classes)
-            raise UsageError(f"a picture has class {wrong}, but {path} knows 0 to {config.num_classes - 1}")
+            raise UsageError(f"an image has class {wrong}, but {path} knows 0 to {config.num_classes - 1}")
         count = len(codes)
         # always as many at a time: for another number, libraries may sum in another order
         rows = torch.arange(GROUP_SIZE) % count

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from restok_cli.console import counted, note
-from restok_cli.data.image_folders import PICTURE_REQUEST
+from restok_cli.data.image_folders import IMAGE_REQUEST
 from restok_cli.data.images import to_float
 from restok_cli.errors import RestokError
 from restok_cli.evaluation.request import Networks, Request
@@ -32,7 +32,7 @@ from restok_cli.schema import Fields, read_json
 def were_drawn_by(model: Path, folder: Path) -> bool:
     """Whether `generate` drew the images in a folder with this model."""
     with suppress(RestokError):
-        return read_json(Fields, folder / PICTURE_REQUEST).get("model") == fingerprint(open_har(model))
+        return read_json(Fields, folder / IMAGE_REQUEST).get("model") == fingerprint(open_har(model))
     return False
 
 
@@ -96,7 +96,7 @@ def write_statistics(request: Request, networks: Networks, device: torch.device,
         return
     network = sums.network
     kept = write_reference(path, images, network, sums.gaussian(), sums.spatial_gaussian(), num_images)
-    note(f"statistics of {counted(len(images.digests), 'picture')} by {network.name}, and {kept} of the pictures")
+    note(f"statistics of {counted(len(images.digests), 'image')} by {network.name}, and {kept} of the images")
 
 
 def encode_group(tokenizer: Tokenizer, images: Tensor, device: torch.device) -> Tensor:

@@ -55,7 +55,7 @@ def _lengths(asked: str, num_codes: int) -> list[int]:
     lengths = sorted({int(part) for part in asked.split(",")})
     if lengths[-1] > num_codes:
         raise UsageError(
-            f"--num-codes {lengths[-1]}: this tokenizer makes {num_codes} codes a picture; give 1 to {num_codes}"
+            f"--num-codes {lengths[-1]}: this tokenizer makes {num_codes} codes an image; give 1 to {num_codes}"
         )
     return lengths
 

@@ -82,7 +82,7 @@ def settle(request: Request, limits: Collection[str]) -> Request:
     metrics = _choose(request, limits)
     of_codes = [name for name in metrics if measures_codes(name)]
     if of_codes and len(of_codes) < len(metrics):
-        raise UsageError(f"{of_codes[0]} measures codes, other metrics pictures; run `restok evaluate` once for each")
+        raise UsageError(f"{of_codes[0]} measures codes, other metrics images; run `restok evaluate` once for each")
     if request.num_codes is not None:
         _check_prefixes(request.num_codes, of_codes, request.reference)
         return request._replace(metrics=metrics)
@@ -126,6 +126,6 @@ def _check_prefixes(num_codes: str, of_codes: list[str], reference: str | None) 
     if reference is not None:
         raise UsageError("--num-codes compares with SAMPLES themselves; leave --reference out")
     if of_codes:
-        raise UsageError("codebook and nll measure codes, --num-codes pictures; run `restok evaluate` once for each")
+        raise UsageError("codebook and nll measure codes, --num-codes images; run `restok evaluate` once for each")
     if num_codes != "all" and not all(part.isdecimal() and int(part) for part in num_codes.split(",")):
         raise UsageError(f"--num-codes {num_codes}: give numbers such as 1,4,16, or all")

@@ -135,7 +135,7 @@ class Encoder(NamedTuple):
 def _encode_shards(
     out: Path, shards: Shards, plan: CodePlan, dataset: Dataset, encode: Encoder, num_workers: int
 ) -> None:
-    """Write the shards, one after the other; pictures that cannot be decoded are named and left out.
+    """Write the shards, one after the other; images that cannot be decoded are named and left out.
 
     Raises RestokError where they are too many, or a shard of the data set cannot be read.
     """
@@ -143,7 +143,7 @@ def _encode_shards(
     advice = verify_advice(dataset.folder)
     broken = {name: BrokenSamples(len(split), BROKEN_LIMIT, advice) for name, split in splits.items()}
     ranges = [(name, number, plan.samples_of(number, len(splits[name]))) for name, number in shards]
-    with Progress("prepare codes", sum(len(samples) for _, _, samples in ranges), "pictures") as progress:
+    with Progress("prepare codes", sum(len(samples) for _, _, samples in ranges), "images") as progress:
         for name, number, samples in ranges:
             split, views, kept = splits[name], plan.views[name], []
             loaded = load_views(

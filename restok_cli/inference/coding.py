@@ -60,7 +60,7 @@ def sized(tokenizer: Tokenizer, images: Tensor) -> Tokenizer:
     if (height, width) == tokenizer.config.image_size:
         return tokenizer
     config = tokenizer.config.model_copy(update={"image_height": height, "image_width": width})
-    check_model_memory(config, f"pictures of {width}x{height}: ")
+    check_model_memory(config, f"images of {width}x{height}: ")
     return tokenizer.for_size(height, width)
 
 

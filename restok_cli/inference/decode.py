@@ -10,7 +10,7 @@ import torch
 
 from restok_cli.console import Progress, counted
 from restok_cli.data.code_files import Codes, read_code_lines, read_codes
-from restok_cli.data.image_folders import PICTURE_MANIFEST, check_picture_folder, manifest_line
+from restok_cli.data.image_folders import IMAGE_MANIFEST, check_image_folder, manifest_line
 from restok_cli.data.inputs import check_key
 from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import UsageError
@@ -38,7 +38,7 @@ def decode_file(
     if output.suffix.lower() == ".png":
         check_output_file("-o", output, ".png", overwrite, model)
     elif output != STDOUT:
-        check_picture_folder(output, overwrite)
+        check_image_folder(output, overwrite)
         check_apart(output, model, Path(source))
     whole = None if source == str(STDOUT) else read_codes(Path(source))
     folder = open_tokenizer(model)
@@ -73,11 +73,11 @@ def check_codes(
         raise UsageError(f"the codes belong to another tokenizer than {tokenizer.path}; give that one by --model")
     if codes.codebook_size != config.codebook_size or length > config.num_latent_tokens:
         raise UsageError(
-            f"the codes are {length} of {codes.codebook_size} for each picture, {tokenizer.path} makes"
+            f"the codes are {length} of {codes.codebook_size} for each image, {tokenizer.path} makes"
             f" {config.num_latent_tokens} of {config.codebook_size}; give the tokenizer that made them by --model"
         )
     if num_codes is not None and num_codes > length:
-        raise UsageError(f"--num-codes {num_codes}: a picture has {counted(length, 'code')}; give 1 to {length}")
+        raise UsageError(f"--num-codes {num_codes}: an image has {counted(length, 'code')}; give 1 to {length}")
     for key in codes.keys:
         check_key(key, taken, "the list of codes")
     return codes._replace(codes=codes.codes[:, :num_codes])
@@ -86,7 +86,7 @@ def check_codes(
 def decode_all(parts: Iterable[Codes], tokenizer: Tokenizer, total: int | None) -> Iterator[DecodedImage]:
     """Decode one part after the other."""
     device = tokenizer.device
-    with Progress("decode", total, "pictures") as progress:
+    with Progress("decode", total, "images") as progress:
         for part in parts:
             codes = torch.from_numpy(part.codes).long().to(device)
             files = png_files(decode_codes(tokenizer, codes).cpu())
@@ -106,7 +106,7 @@ def write_images(images: Iterator[DecodedImage], output: Path) -> int:
     if output.suffix.lower() == ".png":
         first = next(images)
         if next(images, None) is not None:
-            raise UsageError(f"-o {output} is one picture, but there are codes of several; give a folder")
+            raise UsageError(f"-o {output} is one image, but there are codes of several; give a folder")
         with whole_file(output) as temporary:
             temporary.write_bytes(first.png)
         return 1
@@ -117,5 +117,5 @@ def write_images(images: Iterator[DecodedImage], output: Path) -> int:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_bytes(image.png)
             lines.append(manifest_line(file, crc32_of(image.png), image.info))
-        (folder / PICTURE_MANIFEST).write_text("".join(lines), encoding="utf-8")
+        (folder / IMAGE_MANIFEST).write_text("".join(lines), encoding="utf-8")
     return len(lines)

@@ -55,13 +55,13 @@ def encode_inputs(
 ) -> Iterator[Codes]:
     """The codes of all inputs, a batch at a time. Raises RestokError where none can be decoded."""
     count = 0
-    with Progress("encode", inputs.count, "pictures") as progress:
+    with Progress("encode", inputs.count, "images") as progress:
         for batch in inputs.batches(tokenizer.config.image_size if crop else None, batch_size):
             codes = encode_images(sized(tokenizer, batch.images), batch.images).cpu().numpy().astype(np.int32)
             yield Codes(codes, batch.keys, np.array(batch.class_ids), tokenizer.config.codebook_size, own_fingerprint)
             count += len(codes)
             progress.advance(len(codes))
     if count == 0:
-        raise RestokError(f"of {counted(inputs.unreadable, 'picture')}, none could be decoded; nothing was written")
+        raise RestokError(f"of {counted(inputs.unreadable, 'image')}, none could be decoded; nothing was written")
     if inputs.unreadable:
-        note(f"{counted(count, 'picture')}, {inputs.unreadable} left out")
+        note(f"{counted(count, 'image')}, {inputs.unreadable} left out")

@@ -17,7 +17,7 @@ import numpy as np
 from restok_cli.console import counted, note
 from restok_cli.data.arrays import NPZ_ERRORS
 from restok_cli.data.code_files import check_code_file, read_codes
-from restok_cli.data.image_folders import PICTURE_MANIFEST, PICTURE_REQUEST, check_picture_folder, manifest_lines
+from restok_cli.data.image_folders import IMAGE_MANIFEST, IMAGE_REQUEST, check_image_folder, manifest_lines
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.shards.layout import own_files, read_manifest
 from restok_cli.data.shards.verify import verify_dataset
@@ -73,7 +73,7 @@ def check_output(to: Destination, overwrite: bool, *models: Path) -> None:
     output = to.output
     if to.codes:
         if to.shards:
-            raise UsageError("--shards are of pictures and --codes draws none; give one of them")
+            raise UsageError("--shards are of images and --codes draws none; give one of them")
         if output != STDOUT:
             check_code_file(output)
             check_output_file("-o", output, output.suffix.lower(), overwrite, *models)
@@ -84,7 +84,7 @@ def check_output(to: Destination, overwrite: bool, *models: Path) -> None:
     elif to.is_npz:
         check_output_file("-o", output, ".npz", overwrite, *models)
     elif output != STDOUT:
-        check_picture_folder(output, overwrite)
+        check_image_folder(output, overwrite)
 
 
 def as_provenance(request: dict[str, Any]) -> dict[str, str]:
@@ -132,7 +132,7 @@ def check_not_stopped(to: Destination) -> None:
         return
     with alone(to.output):
         raise UsageError(
-            f"{to.output} was begun and stopped: {len(done):,} of {counted(request['count'], 'picture')} are there;"
+            f"{to.output} was begun and stopped: {len(done):,} of {counted(request['count'], 'image')} are there;"
             " the same command with --resume goes on, with --overwrite it begins anew"
         )
 
@@ -154,11 +154,11 @@ def images_there(to: Destination, request: dict[str, Any], job: Job) -> list[int
     expected = range(before["count"])
     there = whole_images(to, expected, job) if to.is_folder else [*expected] if is_whole(to) else []
     if lost := len(expected) - len(there):
-        note(f"{to.output}: {lost:,} of {counted(len(expected), 'picture')} damaged or missing, to be drawn anew")
+        note(f"{to.output}: {lost:,} of {counted(len(expected), 'image')} damaged or missing, to be drawn anew")
     if len(there) == request["count"]:
         return there
     if to.is_folder:
-        own = {*to.part_names(expected), PICTURE_MANIFEST, PICTURE_REQUEST}
+        own = {*to.part_names(expected), IMAGE_MANIFEST, IMAGE_REQUEST}
         check_output_folder(to.output, True, own.__contains__)
     else:
         check_output(to, overwrite=True)
@@ -187,7 +187,7 @@ def _kept_request(there: Destination) -> object:
         if there.is_npz:
             with zipfile.ZipFile(there.output) as archive:
                 return parse_json(Fields, archive.comment, str(there.output))
-        return read_json(Fields, there.output / PICTURE_REQUEST)
+        return read_json(Fields, there.output / IMAGE_REQUEST)
     return None
 
 

@@ -14,7 +14,7 @@ import torch
 from restok_cli.console import Progress, note
 from restok_cli.data.code_files import Codes, write_code_lines, write_codes
 from restok_cli.data.image_files import PNG_START, read_image
-from restok_cli.data.image_folders import PICTURE_MANIFEST, manifest_line
+from restok_cli.data.image_folders import IMAGE_MANIFEST, manifest_line
 from restok_cli.data.images import to_tensor
 from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.data.shards.packing import write_npz, write_shards
@@ -68,9 +68,9 @@ def check_destination(to: Destination, count: int, models: Sequence[Path]) -> No
     check_apart(to.output, *models)
     check_sheets(to.grid, to.ladder, to.overwrite or (to.resume and is_begun(to.output)), *models)
     if to.codes and (to.grid or to.ladder):
-        raise UsageError("--codes draws no pictures; leave --grid and --ladder out, or --codes")
+        raise UsageError("--codes draws no images; leave --grid and --ladder out, or --codes")
     if to.grid and count > MAX_GRID:
-        raise UsageError(f"--grid shows at most {MAX_GRID} pictures, not {count}; leave it out or give a lower --count")
+        raise UsageError(f"--grid shows at most {MAX_GRID} images, not {count}; leave it out or give a lower --count")
 
 
 def check_room(to: Destination, count: int, size: tuple[int, int] | None = None) -> None:
@@ -126,7 +126,7 @@ def to_stream(job: Job, to: Destination) -> None:
 def in_order(job: Job, finish: Callable[[GeneratedBlock], Result]) -> Iterator[Result]:
     """Results of `finish` for all blocks, in order, in every process: each draws its share, then they exchange it."""
     blocks = generate_blocks(job, job.blocks[rank() :: world_size()])
-    with Progress("generate", len(job.class_ids), "pictures") as progress:
+    with Progress("generate", len(job.class_ids), "images") as progress:
         for first in range(0, len(job.blocks), world_size()):
             mine = next(blocks, None)
             for result in gather(None if mine is None else finish(mine)):
@@ -174,7 +174,7 @@ def fill_folder(job: Job, folder: Path, to: Destination) -> None:
     mine = missing[rank() :: world_size()]
     done = len(job.class_ids) - sum(map(len, missing))
     total = done + sum(map(len, mine))
-    with Progress("generate", total, "pictures", done) as progress:
+    with Progress("generate", total, "images", done) as progress:
         for block in generate_blocks(job, mine):
             for name, data in zip(to.part_names(block.indices), _parts(block, to), strict=True):
                 write_finished(folder / name, data)
@@ -196,7 +196,7 @@ def _grid_of_parts(job: Job, parts: Iterable[bytes], path: Path) -> None:
     images = []
     for index, data in enumerate(parts):
         is_png = data.startswith(PNG_START)
-        images.append(to_tensor(read_image(data, f"picture {index}") if is_png else np.load(BytesIO(data))))
+        images.append(to_tensor(read_image(data, f"image {index}") if is_png else np.load(BytesIO(data))))
     write_grid(job, torch.stack(images), path)
 
 
@@ -212,7 +212,7 @@ def write_images(job: Job, request: dict[str, Any], folder: Path, to: Destinatio
     digests = written_digests(folder)
     lines = [manifest_line(name, digests[name], facts) for name, facts in zip(names, records, strict=True)]
     remove_digests(folder)
-    (folder / PICTURE_MANIFEST).write_text("".join(lines), encoding="utf-8")
+    (folder / IMAGE_MANIFEST).write_text("".join(lines), encoding="utf-8")
     publish_folder(folder, to.output.resolve())
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from restok_cli.console import Progress, counted
-from restok_cli.data.image_folders import PICTURE_MANIFEST, check_picture_folder, manifest_line
+from restok_cli.data.image_folders import IMAGE_MANIFEST, check_image_folder, manifest_line
 from restok_cli.data.inputs import Inputs
 from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import RestokError, UsageError
@@ -50,7 +50,7 @@ def reconstruct_source(
     Raises UsageError where that cannot be had, RestokError where no image can be read.
     """
     if to.output != STDOUT:
-        check_picture_folder(to.output, to.overwrite)
+        check_image_folder(to.output, to.overwrite)
         check_apart(to.output, model, *source.files)
     check_sheets(to.grid, to.ladder, to.overwrite, model, *source.files)
     inputs = source.open()
@@ -58,7 +58,7 @@ def reconstruct_source(
     num_codes = tokenizer.config.num_latent_tokens
     if lengths and max(lengths) > num_codes:
         raise UsageError(
-            f"--num-codes {max(lengths)}: this tokenizer makes {num_codes} codes a picture; give 1 to {num_codes}"
+            f"--num-codes {max(lengths)}: this tokenizer makes {num_codes} codes an image; give 1 to {num_codes}"
         )
     lengths = lengths or [num_codes]
     shown = ((to.grid, lengths), (to.ladder, prefix_lengths(num_codes)))
@@ -97,7 +97,7 @@ def reconstruct_inputs(work: Reconstruction, inputs: Inputs) -> Iterator[Reconst
     Raises RestokError where none can be decoded.
     """
     count = 0
-    with Progress("reconstruct", inputs.count, "pictures") as progress:
+    with Progress("reconstruct", inputs.count, "images") as progress:
         for batch in inputs.batches(work.tokenizer.config.image_size if work.crop else None, work.batch_size):
             tokenizer = sized(work.tokenizer, batch.images)
             codes = encode_images(tokenizer, batch.images)
@@ -119,7 +119,7 @@ def reconstruct_inputs(work: Reconstruction, inputs: Inputs) -> Iterator[Reconst
             count += len(batch.keys)
             progress.advance(len(batch.keys))
     if count == 0:
-        raise RestokError(f"of {counted(inputs.unreadable, 'picture')}, none could be decoded; nothing was written")
+        raise RestokError(f"of {counted(inputs.unreadable, 'image')}, none could be decoded; nothing was written")
 
 
 def write_stream(work: Reconstruction, inputs: Inputs) -> ReconstructSummary:
@@ -143,7 +143,7 @@ def write_folder(work: Reconstruction, inputs: Inputs, output: Path) -> Reconstr
                 (folder / file).write_bytes(png)
                 lines.append(manifest_line(file, crc32_of(png), {"tokens": n, "psnr": value}))
             total.add(image)
-        (folder / PICTURE_MANIFEST).write_text("".join(lines), encoding="utf-8")
+        (folder / IMAGE_MANIFEST).write_text("".join(lines), encoding="utf-8")
     return total.summary(inputs)
 
 

@@ -19,7 +19,7 @@ def codebook_use(codes: np.ndarray, codebook_size: int) -> CodebookUse:
     Raises RestokError where there are none or where one lies outside 0 … codebook_size - 1.
     """
     if codes.size == 0:
-        raise RestokError("there are no codes to measure; expected at least one picture's")
+        raise RestokError("there are no codes to measure; expected at least one image's")
     return use_of_counts(count_codes(codes.reshape(1, -1), codebook_size, (codes.size,))[0])
 
 

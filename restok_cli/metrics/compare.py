@@ -35,7 +35,7 @@ class _Fact(_Part):
     caveat: str
 
 
-class _Pictures(_Part):
+class _ImageSet(_Part):
     source: str
     pictures: Fields = {}
 
@@ -47,7 +47,7 @@ class _Features(_Part):
 
 class _Protocol(_Part):
     samples: Fields
-    reference: _Pictures | None = None
+    reference: _ImageSet | None = None
     features: _Features | None = None
     model_fingerprint: str | None = None
 
@@ -159,7 +159,7 @@ def _conditions(name: str, result: dict) -> dict[str, object]:
     if metric.against:
         reference = protocol.get("reference") or {}
         conditions["reference"] = reference.get("fingerprint")  # of its pixels, so after any crop
-        conditions["reference pictures"] = result["metrics"][name]["n_reference"]
+        conditions["reference images"] = result["metrics"][name]["n_reference"]
         if metric.needs == "all features":
             conditions["reference's own pictures"] = (reference.get("pictures") or {}).get("fingerprint")
     if metric.basis == "features":

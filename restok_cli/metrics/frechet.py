@@ -37,7 +37,7 @@ class GaussianStatistics:
         rows = features.cpu().double().numpy()
         if not np.isfinite(rows).all():
             raise RestokError(
-                "the feature network gives NaN or infinity for a picture; its weights are damaged, or made for another"
+                "the feature network gives NaN or infinity for an image; its weights are damaged, or made for another"
                 " range of values"
             )
         while len(rows):
@@ -58,7 +58,7 @@ class GaussianStatistics:
         if self.num_waiting:
             self._combine()
         if self.count < 2:
-            raise RestokError(f"a covariance needs at least 2 pictures, here are {self.count}; give more pictures")
+            raise RestokError(f"a covariance needs at least 2 images, here are {self.count}; give more images")
         triangle = torch.from_numpy(self.scatter.T)  # the lower one, row by row
         sigma = triangle + triangle.T
         sigma.diagonal().mul_(0.5)  # was added to itself

@@ -19,7 +19,7 @@ from torch import Tensor
 from restok_cli.console import counted, note
 from restok_cli.data.image_files import center_crop
 from restok_cli.data.images import to_tensor
-from restok_cli.errors import PictureError, RestokError
+from restok_cli.errors import ImageError, RestokError
 
 GROUP_SIZE = 16  # images that go through a network together
 READING_THREADS = min(8, os.cpu_count() or 1)
@@ -42,7 +42,7 @@ class ImageSet:
     source: str
     count: int
     key: Callable[[int], str]  # pairs an image with one of another set
-    open: Callable[[int], Image.Image]  # raises PictureError where the image cannot be decoded
+    open: Callable[[int], Image.Image]  # raises ImageError where the image cannot be decoded
     split: Callable[[int], str] | None = None  # of a data set's images, where they are of several
     named: bool = True  # whether keys mean something; where not, the order does
     listed: bool = False  # whether a manifest says which images belong to the set
@@ -69,11 +69,11 @@ class ImageSet:
         for index in range(self.count):
             try:
                 image = self.open(index)
-            except PictureError:
+            except ImageError:
                 continue
             self.size, self.first_key = (image.height, image.width), self.key(index)
             return self.size
-        raise RestokError(f"of {counted(self.count, 'picture')} of {self.source}, none can be decoded")
+        raise RestokError(f"of {counted(self.count, 'image')} of {self.source}, none can be decoded")
 
     def changed(self, source: str, transform: Callable[[int, Tensor], Tensor]) -> "ImageSet":
         """This set, each group of its images (B, 3, H, W) uint8 put through `transform` with the group's number."""
@@ -105,7 +105,7 @@ class ImageSet:
         for index in range(number * GROUP_SIZE, min((number + 1) * GROUP_SIZE, self.count)):
             try:
                 image = self.open(index)
-            except PictureError as error:
+            except ImageError as error:
                 broken[index] = str(error)
                 continue
             if (image.height, image.width) != size:
@@ -154,7 +154,7 @@ class ImageSet:
         if self.first_key is not None:
             raise RestokError(
                 f"{self.source}: {self.first_key} is {size_text(size)} but {self.key(index)} is"
-                f" {size_text((image.height, image.width))}; the pictures to measure must have one size, which"
+                f" {size_text((image.height, image.width))}; the images to measure must have one size, which"
                 " --crop gives them"
             )
         return center_crop(image, size)

@@ -16,22 +16,22 @@ from pydantic import BaseModel, Field
 from restok_cli.console import readable
 from restok_cli.data.arrays import MAX_UNPACKED, NPZ_ERRORS, open_member, read_member
 from restok_cli.data.image_files import PNG_DEPTH, open_image, read_file, read_image
-from restok_cli.data.image_folders import PICTURE_MANIFEST, check_picture
-from restok_cli.data.names import split_picture_name
+from restok_cli.data.image_folders import IMAGE_MANIFEST, check_image
+from restok_cli.data.names import split_image_name
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.shards.layout import is_dataset
 from restok_cli.data.shards.manifests import locate
 from restok_cli.data.shards.tars import list_files, why_unread
 from restok_cli.data.sources.walk import find_images, is_hidden, tars_in
 from restok_cli.data.streams import SIDE_SUFFIXES, PassedOver, read_stream
-from restok_cli.errors import PictureError, RestokError, UsageError
+from restok_cli.errors import ImageError, RestokError, UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 from restok_cli.metrics.image_sets import ImageSet
 from restok_cli.processes import rank
 from restok_cli.schema import check, read_json_lines
 
 CHUNK = 2**20  # bytes
-FORMS = "a folder of pictures, an .npz file, tar files, a data set, or - for a tar stream on stdin"
+FORMS = "a folder of images, an .npz file, tar files, a data set, or - for a tar stream on stdin"
 
 
 class Limits(NamedTuple):
@@ -75,22 +75,22 @@ def open_images(
 
 
 def _from_folder(path: Path, limits: Limits) -> ImageSet:
-    listed = (path / PICTURE_MANIFEST).is_file()
-    files, digests = _listed(path / PICTURE_MANIFEST) if listed else (find_images([path]), None)
+    listed = (path / IMAGE_MANIFEST).is_file()
+    files, digests = _listed(path / IMAGE_MANIFEST) if listed else (find_images([path]), None)
 
     def read(index: int) -> Image.Image:
         name = str(files[index])
         data = read_file(files[index], name, limits.num_bytes)
         try:
-            check_picture(data, digests[index] if digests else None, name)
-        except PictureError as error:
+            check_image(data, digests[index] if digests else None, name)
+        except ImageError as error:
             raise RestokError(str(error)) from None  # not left out: the numbers would be of other images
         return _read(data, name, limits)
 
     return ImageSet(
         source=str(path),
         count=len(files),
-        key=lambda index: split_picture_name(readable(files[index].relative_to(path).as_posix()))[0],
+        key=lambda index: split_image_name(readable(files[index].relative_to(path).as_posix()))[0],
         open=read,
         listed=listed,
     )
@@ -105,7 +105,7 @@ class _Entry(BaseModel):
 
 def _listed(manifest: Path) -> tuple[list[Path], list[str | None]]:
     """The images that a manifest lists, and their digests where it has them."""
-    remedy = "delete it to take all pictures in its folder"
+    remedy = "delete it to take all images in its folder"
     lines = [check(_Entry, line, str(manifest), remedy) for line in read_json_lines(manifest, remedy)]
     names, digests = [PurePath(line.file) for line in lines], [line.file_crc32 for line in lines]
     if outside := [name for name in names if name.is_absolute() or ".." in name.parts]:
@@ -146,12 +146,12 @@ def _from_npz(path: Path, max_pixels: int) -> ImageSet:
         (shape, fortran_order, dtype), member = open_member(archive, "arr_0")
         start = member.tell()
     except NPZ_ERRORS as error:
-        raise RestokError(f"{path} cannot be read as pictures ({error}); expected an .npz with arr_0") from error
+        raise RestokError(f"{path} cannot be read as images ({error}); expected an .npz with arr_0") from error
     if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
-        raise RestokError(f"{path}: arr_0 is {dtype} {shape}; expected uint8 pictures (n, height, width, 3)")
+        raise RestokError(f"{path}: arr_0 is {dtype} {shape}; expected uint8 images (n, height, width, 3)")
     if shape[1] * shape[2] > max_pixels:
         raise RestokError(
-            f"{path}: its pictures have {shape[1] * shape[2]} pixels, over the limit; --max-decoded-pixels admits them"
+            f"{path}: its images have {shape[1] * shape[2]} pixels, over the limit; --max-decoded-pixels admits them"
         )
     if rank() == 0:
         _check_whole(path, member)
@@ -194,7 +194,7 @@ class _Place(NamedTuple):
     file: BinaryIO
     offset: int
     length: int
-    problem: PictureError | None  # why it is not read
+    problem: ImageError | None  # why it is not read
 
 
 def _from_tars(source: str, tars: list[Path], limits: Limits) -> ImageSet:
@@ -204,7 +204,7 @@ def _from_tars(source: str, tars: list[Path], limits: Limits) -> ImageSet:
         passed_over = PassedOver(str(path))
         for member in list_files(file, str(path)):
             name = readable(member.name).removeprefix("./")
-            key, suffix = split_picture_name(name)
+            key, suffix = split_image_name(name)
             if suffix and not is_hidden(name):
                 problem = why_unread(member, f"{path}: {name}", limits.num_bytes)
                 places.append(_Place(key, f"{path}: {name}", file, member.offset_data, member.size, problem))
@@ -219,7 +219,7 @@ def _from_stream(stdin: BinaryIO, limits: Limits) -> ImageSet:
     file = tempfile.TemporaryFile()  # noqa: SIM115  stays open as long as the images are in use
     places = []
     for image in read_stream(stdin, limits.num_bytes):
-        data, problem = (b"", image.data) if isinstance(image.data, PictureError) else (image.data, None)
+        data, problem = (b"", image.data) if isinstance(image.data, ImageError) else (image.data, None)
         name = f"stdin: {image.key}.{image.suffix}"
         places.append(_Place(image.key, name, file, file.tell(), len(data), problem))
         file.write(data)
@@ -229,7 +229,7 @@ def _from_stream(stdin: BinaryIO, limits: Limits) -> ImageSet:
 
 def _from_places(source: str, places: list[_Place], limits: Limits) -> ImageSet:
     if not places:
-        raise UsageError(f"{source} holds no pictures; give {FORMS}")
+        raise UsageError(f"{source} holds no images; give {FORMS}")
 
     def read(index: int) -> Image.Image:
         place = places[index]
@@ -248,7 +248,7 @@ def _read(data: bytes, name: str, limits: Limits) -> Image.Image:
 
 
 def _check_rgb(data: bytes, name: str, max_pixels: int) -> None:
-    """Raises RestokError for an image that is not 8-bit RGB, PictureError for what is none."""
+    """Raises RestokError for an image that is not 8-bit RGB, ImageError for what is none."""
     with open_image(data, name, max_pixels) as image:
         mode, transparent = image.mode, image.has_transparency_data
         # Pillow would cut these to 8 bits
@@ -257,6 +257,6 @@ def _check_rgb(data: bytes, name: str, max_pixels: int) -> None:
         return
     what = "16 bits per channel" if deep or mode.startswith("I") else f"mode {mode}"
     raise RestokError(
-        f"{name} has {'transparency' if transparent else what}; the pictures to measure must be 8-bit RGB, so that"
+        f"{name} has {'transparency' if transparent else what}; the images to measure must be 8-bit RGB, so that"
         " nothing is changed unseen: convert them, or `restok prepare folder` makes a data set of them"
     )

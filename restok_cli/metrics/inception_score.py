@@ -34,7 +34,7 @@ class InceptionScore:
         Raises RestokError where nothing was added.
         """
         if self.count == 0:
-            raise RestokError("an Inception Score needs at least one picture")
+            raise RestokError("an Inception Score needs at least one image")
         scores = [*self.scores, self._split_score()] if self.split_count else self.scores
         return sum(scores) / len(scores)
 

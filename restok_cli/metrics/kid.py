@@ -18,7 +18,7 @@ def kernel_inception_distance(samples: Tensor, reference: Tensor) -> float:
     """
     size = min(SUBSET_SIZE, len(samples), len(reference))
     if size < 2:
-        raise RestokError(f"kid needs at least 2 pictures in each set, here are {len(samples)} and {len(reference)}")
+        raise RestokError(f"kid needs at least 2 images in each set, here are {len(samples)} and {len(reference)}")
     rng = np.random.RandomState(SEED)
     distances = []
     for _ in range(SUBSETS):

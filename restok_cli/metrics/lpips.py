@@ -53,11 +53,11 @@ class Lpips(nn.Module):
         """The distance of each pair of images (B, 3, H, W) in [0, 1]: (B,), 0 for equal ones.
 
         Under autocast the convolutions run in its dtype, and features are compared in that of the weights.
-        Raises RestokError for pictures of fewer than SMALLEST_SIDE pixels a side.
+        Raises RestokError for images of fewer than SMALLEST_SIDE pixels a side.
         """
         height, width = images.shape[2:]
         if min(height, width) < SMALLEST_SIDE:
-            raise RestokError(f"LPIPS needs pictures of at least {SMALLEST_SIDE} pixels a side, not {width}x{height}")
+            raise RestokError(f"LPIPS needs images of at least {SMALLEST_SIDE} pixels a side, not {width}x{height}")
         a, b = self._scaled(images), self._scaled(others)
         distances = images.new_zeros(len(images))
         for i, places in enumerate(STAGES):

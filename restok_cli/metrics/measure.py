@@ -192,7 +192,7 @@ def feature_sums(images: ImageSet, metrics: list[str], instruments: Instruments)
         raise ValueError("sums of features need a network")
     sums = Sums(instruments.network, metrics)
     images.find_size()
-    for seen in _in_all_processes(images, None, [], instruments, f"pictures of {images.source}"):
+    for seen in _in_all_processes(images, None, [], instruments, f"images of {images.source}"):
         sums.add(seen.features)
     return sums
 
@@ -219,7 +219,7 @@ def _check(metrics: list[str], reference: Reference | None, network: FeatureNetw
         raise UsageError(f"{reference.source} holds no statistics for {name} (mu_s, sigma_s); leave {name} out")
     if "all features" in first and reference.images is None:
         name = first["all features"]
-        raise UsageError(f"{reference.source} holds only statistics, and {name} needs pictures (arr_0); leave it out")
+        raise UsageError(f"{reference.source} holds only statistics, and {name} needs images (arr_0); leave it out")
 
 
 def _in_all_processes(
@@ -235,7 +235,7 @@ def _in_all_processes(
     ahead = max(1, instruments.batch_size // GROUP_SIZE)
     groups = images.groups(numbers, ahead)
     partners = originals.groups(numbers, ahead) if originals else (None for _ in numbers)
-    with Progress(description, images.count, "pictures") if rank() == 0 else nullcontext() as progress:
+    with Progress(description, images.count, "images") if rank() == 0 else nullcontext() as progress:
         for _ in range(0, images.num_groups, world_size()):
             group = next(groups, None)
             mine = _see(group, next(partners), paired, instruments, with_features) if group else None

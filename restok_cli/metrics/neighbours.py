@@ -25,7 +25,7 @@ def precision_recall(samples: Tensor, reference: Tensor) -> PrecisionRecall:
     for name, features in (("samples", samples), ("reference", reference)):
         if len(features) <= NEIGHBOURS:
             raise RestokError(
-                f"precision and recall need more than {NEIGHBOURS} pictures, the {name} have {len(features)}"
+                f"precision and recall need more than {NEIGHBOURS} images, the {name} have {len(features)}"
             )
     precise, recalled = _share_inside(samples, reference, _squared_radii(samples), _squared_radii(reference))
     return PrecisionRecall(precise, recalled)

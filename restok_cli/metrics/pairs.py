@@ -21,13 +21,13 @@ def align(reference: Reference, samples: ImageSet, metric: str) -> Reference:
     images = reference.images
     if reference.statistics is not None or images is None:
         raise UsageError(
-            f"{metric} compares pictures with their originals, but {reference.source} holds statistics of a set;"
-            " give the original pictures, or use --metric gfid"
+            f"{metric} compares images with their originals, but {reference.source} holds statistics of a set;"
+            " give the original images, or use --metric gfid"
         )
     if not (samples.named and images.named):
         if samples.count != images.count:
             raise RestokError(
-                f"{samples.source} holds {counted(samples.count, 'picture')} and {images.source} {images.count};"
+                f"{samples.source} holds {counted(samples.count, 'image')} and {images.source} {images.count};"
                 " without names they are paired by their order, so there must be as many"
             )
         return Reference(reference.source, None, images)
@@ -39,7 +39,7 @@ def align(reference: Reference, samples: ImageSet, metric: str) -> Reference:
     if extra and not samples.listed:
         raise _no_partner(extra[0], images, samples)
     if extra:
-        count = counted(images.count, "picture")
+        count = counted(images.count, "image")
         note(f"{len(extra)} of {count} of {images.source} left out for want of a partner")
     return Reference(reference.source, None, images.subset([theirs[key] for key in ours]))
 
@@ -58,7 +58,7 @@ def _index_by_key(images: ImageSet, keys: list[str]) -> dict[str, int]:
         if key in indices:
             names = {images.key(indices[key]), images.key(index)}
             how = f" ({' and '.join(sorted(map(ascii, names)))})" if len(names) > 1 else ""
-            raise RestokError(f"{images.source} holds two pictures called {key}{how}; pairs need unique names")
+            raise RestokError(f"{images.source} holds two images called {key}{how}; pairs need unique names")
         indices[key] = index
     return indices
 
@@ -77,6 +77,6 @@ def _keys(*sets: ImageSet) -> list[list[str]]:
 
 def _no_partner(key: str, images: ImageSet, others: ImageSet) -> RestokError:
     return RestokError(
-        f"{key} of {images.source} ({counted(images.count, 'picture')}) has no partner in {others.source}"
+        f"{key} of {images.source} ({counted(images.count, 'image')}) has no partner in {others.source}"
         f" ({others.count}); pairs need the same paths in both, suffix aside"
     )

@@ -58,7 +58,7 @@ def _check_size(metric: str, images: Tensor) -> None:
     (height, width), smallest = images.shape[2:], METRICS[metric].smallest_side
     if min(height, width) < smallest:
         raise RestokError(
-            f"{metric} needs pictures of at least {smallest} pixels a side, not {width}x{height}; leave it out"
+            f"{metric} needs images of at least {smallest} pixels a side, not {width}x{height}; leave it out"
         )
 
 

@@ -39,7 +39,7 @@ def caveat(fewest_images: int, network: FeatureNetwork | None = None) -> str:
     """Why a number measured so cannot stand beside published ones, or ""."""
     reasons = []
     if fewest_images < FEWEST_COMPARABLE:
-        reasons.append(f"fewer than {FEWEST_COMPARABLE:,} pictures")
+        reasons.append(f"fewer than {FEWEST_COMPARABLE:,} images")
     if network is not None and not network.published:
         reasons.append(f"the {network.name} features do not have the published weights")
     return ", ".join(reasons)
@@ -53,7 +53,7 @@ def remarks(measurements: list[Measurement]) -> list[str]:
         lines.append(f"not comparable with published numbers ({problem}): {names}")
     unusual = dict.fromkeys(m.name for m in measurements if not m.caveat and m.n != USUAL)
     if unusual:
-        lines.append(f"papers mostly measure {USUAL:,} pictures, which matters for FID: {', '.join(unusual)}")
+        lines.append(f"papers mostly measure {USUAL:,} images, which matters for FID: {', '.join(unusual)}")
     return lines
 
 
@@ -70,7 +70,7 @@ def describe_images(images: ImageSet) -> dict:
         "unreadable": len(images.broken),
         "size": size_text(images.find_size()),
         "crop": crop,
-        "rounding": "none: 8-bit pictures are taken as stored",
+        "rounding": "none: 8-bit images are taken as stored",
     }
 
 

@@ -120,12 +120,12 @@ def check_statistics(reference: Reference, network: FeatureNetwork) -> None:
     if dimensions != network.dimensions:
         raise RestokError(
             f"{reference.source} holds statistics of {dimensions} features, {network.name} gives"
-            f" {network.dimensions}; give statistics made with {network.name} features, or the pictures themselves"
+            f" {network.dimensions}; give statistics made with {network.name} features, or the images themselves"
         )
     if statistics.network not in (None, network.weights_sha256):
         raise RestokError(
             f"{reference.source} holds statistics made with other weights ({statistics.network[:8]}…) than these of"
-            f" {network.name} ({network.weights_sha256[:8]}…); give statistics made with them, or the pictures"
+            f" {network.name} ({network.weights_sha256[:8]}…); give statistics made with them, or the images"
         )
 
 

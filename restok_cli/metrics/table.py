@@ -14,7 +14,7 @@ MAX_PSNR = 100.0  # dB; identical images would be infinitely good, which no mean
 SSIM_WINDOW, MS_SSIM_SCALES = 11, 5
 
 _FRECHET = "Frechet distance of Gaussians fitted to pool features, unbiased covariance, float64"
-_BALLS = f"in the ball of a picture of the other set that reaches to its {NEIGHBOURS}rd neighbour, pool features"
+_BALLS = f"in the ball of an image of the other set that reaches to its {NEIGHBOURS}rd neighbour, pool features"
 
 
 class Metric(NamedTuple):
@@ -34,7 +34,7 @@ METRICS = {
     "gfid": Metric("gFID", _FRECHET, "features", against="set", higher_is_better=False),
     "rfid": Metric(
         "rFID",
-        _FRECHET + ", between pictures and their originals",
+        _FRECHET + ", between images and their originals",
         "features",
         against="pairs",
         higher_is_better=False,
@@ -64,7 +64,7 @@ METRICS = {
     ),
     "recall": Metric(
         "recall",
-        f"share of reference pictures {_BALLS}",
+        f"share of reference images {_BALLS}",
         "features",
         needs="all features",
         against="set",
@@ -78,10 +78,10 @@ METRICS = {
         against="set",
         higher_is_better=False,
     ),
-    "psnr": Metric("PSNR", f"mean over pictures, at most {MAX_PSNR:g}", "pixels", against="pairs", unit="dB"),
+    "psnr": Metric("PSNR", f"mean over images, at most {MAX_PSNR:g}", "pixels", against="pairs", unit="dB"),
     "ssim": Metric(
         "SSIM",
-        "mean over pictures and channels, Gaussian window 11x11 with sigma 1.5, no padding",
+        "mean over images and channels, Gaussian window 11x11 with sigma 1.5, no padding",
         "pixels",
         against="pairs",
         smallest_side=SSIM_WINDOW,
@@ -95,13 +95,13 @@ METRICS = {
     ),
     "lpips": Metric(
         "LPIPS",
-        "VGG-16, heads of version 0.1, mean over pictures",
+        "VGG-16, heads of version 0.1, mean over images",
         "pixels",
         against="pairs",
         higher_is_better=False,
         smallest_side=16,  # below, VGG's last stage has no pixels
     ),
-    "mse": Metric("MSE", "mean over pictures, values in [0, 1]", "pixels", against="pairs", higher_is_better=False),
+    "mse": Metric("MSE", "mean over images, values in [0, 1]", "pixels", against="pairs", higher_is_better=False),
     "codebook_usage": Metric("codebook usage", "percent of the codebook that occurs", "codes", unit="%"),
     "codebook_entropy": Metric("codebook entropy", "H_C = -sum p log2 p of code use", "codes", unit="bits"),
     "codebook_perplexity": Metric("codebook perplexity", "2^H_C", "codes", unit="codes"),

@@ -241,7 +241,7 @@ class Tokenizer(nn.Module):
         It was not trained on that size. Raises UsageError for one that cannot be cut into its image tokens.
         """
         sizes = {"image_height": height, "image_width": width}
-        config = TokenizerConfig.parse(self.config.model_dump() | sizes, f"pictures of {width}x{height}")
+        config = TokenizerConfig.parse(self.config.model_dump() | sizes, f"images of {width}x{height}")
         with torch.device("meta"):
             other = type(self)(config)
         _share(self, other)

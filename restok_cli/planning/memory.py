@@ -95,5 +95,5 @@ def remedies(config: RunConfig) -> str:
         found.append("compute.memory=small")
     if getattr(compute, "sharding", "fsdp") == "none":
         found.append("compute.sharding=fsdp over several processes")
-    one = f"a micro-batch is one picture already{', ' if found else ': '}" if size == 1 else ""
+    one = f"a micro-batch is one image already{', ' if found else ': '}" if size == 1 else ""
     return f"{one}set {' or '.join(found)}, or take a smaller model" if found else f"{one}take a smaller model"

@@ -151,9 +151,9 @@ def _what_it_is(model: ModelFolder) -> list[str]:
         config = model.config
         sizes = level_sizes(config.num_latent_tokens)
         about = (
-            f"A tokenizer of the ResTok kind: it turns a picture of {_size(model)} pixels into "
+            f"A tokenizer of the ResTok kind: it turns an image of {_size(model)} pixels into "
             f"{config.num_latent_tokens} codes in {len(sizes)} coarse-to-fine levels ({_listed(sizes)}), each code one "
-            f"of {config.codebook_size:,}, and codes back into a picture. The first codes alone give a coarser picture."
+            f"of {config.codebook_size:,}, and codes back into an image. The first codes alone give a coarser image."
             f" {size}."
         )
         return [about]
@@ -162,14 +162,14 @@ def _what_it_is(model: ModelFolder) -> list[str]:
     classes = f"one of {config.num_classes:,} classes" if config.num_classes else "no class: it is unconditional"
     about = (
         f"A generator of the {'HAR' if config.is_har else 'plain AR'} kind: it draws the {config.num_codes} codes of a "
-        f"picture in {counted(len(sizes), 'step')} ({_listed(sizes)} codes), given {classes}. {size}."
+        f"image in {counted(len(sizes), 'step')} ({_listed(sizes)} codes), given {classes}. {size}."
     )
     tokenizer = _tokenizer_of(model)
     if tokenizer is None:
-        return [about, "The tokenizer that turns its codes into pictures is not part of this folder."]
+        return [about, "The tokenizer that turns its codes into images is not part of this folder."]
     parts = [
         about,
-        f"The tokenizer that turns them into pictures of {_size(tokenizer)} pixels is in `{TOKENIZER_FOLDER}/` "
+        f"The tokenizer that turns them into images of {_size(tokenizer)} pixels is in `{TOKENIZER_FOLDER}/` "
         f"({_parameters(tokenizer)}, fingerprint `{fingerprint(tokenizer)[:16]}`).",
     ]
     if config.num_classes:
@@ -181,8 +181,8 @@ def _use(model: ModelFolder, name: str) -> list[str]:
     where = " `M` is this folder, a copy of it, or its name on the hub (`hf:owner/name`)." if name == "M" else ""
     if model.kind == "tokenizer":
         commands = (
-            f"restok reconstruct pictures --model {name} -o reconstructed\n"
-            f"restok encode pictures --model {name} -o codes.npz\n"
+            f"restok reconstruct images --model {name} -o reconstructed\n"
+            f"restok encode images --model {name} -o codes.npz\n"
             f"restok decode codes.npz --model {name} -o decoded"
         )
     else:
@@ -200,7 +200,7 @@ def _training(training: Training | None) -> list[str]:
     if training.steps < training.max_steps:
         done += f" of the {training.max_steps:,} planned"
     rows = [
-        ("steps", f"{done}, {training.batch_size:,} picture{'s' * (training.batch_size != 1)} each, from {start}"),
+        ("steps", f"{done}, {training.batch_size:,} image{'s' * (training.batch_size != 1)} each, from {start}"),
         ("data set", f"{training.data_name}, fingerprint `{training.data_fingerprint}`"),
         ("settings", f"preset `{training.preset}`" + (", and what is listed below" if training.changes else "")),
         ("made with", f"restok {training.restok}, torch {training.torch}"),
@@ -218,14 +218,14 @@ def _measured(record: Record) -> list[str]:
         found = training.validation
         rows = [(label, f"{found[key]:.4g}") for key, label in VALIDATION_NAMES.items() if key in found]
         step = training.validation_step
-        parts.append(f"On held-out pictures of the data set, by the run itself after step {step:,}:")
+        parts.append(f"On held-out images of the data set, by the run itself after step {step:,}:")
         parts.append(_table(("", "value"), rows))
     if record.results:
         rows = [
             (result.name, f"{result.value:.6g} {result.unit}".strip(), result.reference, result.basis)
             for result in record.results
         ]
-        parts.append("By `restok evaluate`; the number behind a name counts the pictures:")
+        parts.append("By `restok evaluate`; the number behind a name counts the images:")
         parts.append(_table(("metric", "value", "against", "measured by"), rows))
         for caveat in dict.fromkeys(result.caveat for result in record.results if result.caveat):
             names = ", ".join(result.name for result in record.results if result.caveat == caveat)
@@ -236,22 +236,22 @@ def _measured(record: Record) -> list[str]:
 def _limits(model: ModelFolder, record: Record) -> list[str]:
     lines = []
     if model.kind == "tokenizer":
-        lines.append(f"Made for pictures of {_size(model)} pixels like those that trained it; codes lose detail.")
+        lines.append(f"Made for images of {_size(model)} pixels like those that trained it; codes lose detail.")
     else:
-        lines.append("Draws what its training pictures showed, with their gaps and biases; it knows no text.")
+        lines.append("Draws what its training images showed, with their gaps and biases; it knows no text.")
         if record.training and record.training.is_overfitted:
             seen, held_out = record.training.loss, record.training.validation["validation_loss"]
             lines.append(
-                f"It knows its training pictures far better than others, {seen:.2g} nats per code against"
+                f"It knows its training images far better than others, {seen:.2g} nats per code against"
                 f" {held_out:.2g}: expect it to repeat them."
             )
         else:
-            lines.append("Whether it repeats training pictures was not examined.")
+            lines.append("Whether it repeats training images was not examined.")
     if record.training and record.training.steps < record.training.max_steps:
         lines.append("Training was not finished.")
     if not record.results:
         lines.append("It was not evaluated beyond what stands above.")
-    lines.append("The licences of the training pictures and of networks that training used may bind its use, too.")
+    lines.append("The licences of the training images and of networks that training used may bind its use, too.")
     return ["## Limits\n\n" + "\n".join(f"- {line}" for line in lines)]
 
 

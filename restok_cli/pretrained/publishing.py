@@ -59,7 +59,7 @@ def _row(name: str, fact: dict, words: str, protocol: dict) -> Result:
     metric, against = METRICS[name], ""
     if metric.against:
         against = Path(protocol["reference"]["source"]).name
-        against += f", {count:,} picture{'s' * (count != 1)}" if (count := fact["n_reference"]) else ""
+        against += f", {count:,} image{'s' * (count != 1)}" if (count := fact["n_reference"]) else ""
     basis = f"{protocol['features']['network']} features" if metric.basis == "features" else fact["definition"]
     return Result(
         name=labelled(fact["name"], unusual_features(name, protocol)) + words,

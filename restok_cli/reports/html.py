@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 
 from restok_cli.console import duration
 from restok_cli.data.image_files import read_image
-from restok_cli.errors import PictureError, RestokError, UsageError
+from restok_cli.errors import ImageError, RestokError, UsageError
 from restok_cli.files import whole_file
 from restok_cli.metrics.table import METRICS
 from restok_cli.reports.charts import HEIGHT, LEFT, RIGHT, WIDTH, Chart, Line, draw_chart, draw_ladder, short
@@ -39,7 +39,7 @@ GROUPS = {
 }
 NOTES = {
     "Codebook": "Counted over the codes between two log lines, and over the whole validation split. A level with few "
-    "codes a picture cannot use many codewords in so short a time.",
+    "codes an image cannot use many codewords in so short a time.",
 }
 
 
@@ -166,12 +166,12 @@ def image_uri(file: Path) -> str:
     """An image as a data URI. Raises RestokError where it cannot be read."""
     try:
         data, form = file.read_bytes(), "png"
-        picture = read_image(data, file.name)
+        image = read_image(data, file.name)
         if len(data) > MOST_BYTES:
             packed, form = io.BytesIO(), "webp"
-            picture.save(packed, "webp", quality=QUALITY)
+            image.save(packed, "webp", quality=QUALITY)
             data = packed.getvalue()
-    except (OSError, PictureError) as error:
+    except (OSError, ImageError) as error:
         raise RestokError(f"{file} cannot be read ({error}); delete it") from error
     return f"data:image/{form};base64,{base64.b64encode(data).decode()}"
 

@@ -1,4 +1,4 @@
-"""Where a generator's training gets its codes: a cache that `prepare codes` made, or pictures encoded on the way."""
+"""Where a generator's training gets its codes: a cache that `prepare codes` made, or images encoded on the way."""
 
 from collections.abc import Generator, Iterator
 from typing import NamedTuple, Protocol
@@ -41,12 +41,12 @@ class CodeSource(Protocol):
         ...
 
     def evaluation(self, batch_size: int, process: int = 0, processes: int = 1) -> Iterator[Coded]:
-        """Every held-out picture once, in order, in batches of which this is every `processes`-th from `process` on."""
+        """Every held-out image once, in order, in batches of which this is every `processes`-th from `process` on."""
         ...
 
 
 class CachedCodes:
-    """Codes of several views of each picture, one of them drawn at each visit."""
+    """Codes of several views of each image, one of them drawn at each visit."""
 
     remedy = "the codes are read from a slow disk; copy them to a faster one"
 
@@ -75,10 +75,10 @@ class CachedCodes:
         return Coded(to_device(class_ids, self.device), to_device(codes, self.device))
 
 
-class EncodedPictures:
-    """Pictures, randomly changed and encoded at each visit by the frozen tokenizer: in float32, as a cache would be."""
+class EncodedImages:
+    """Images, randomly changed and encoded at each visit by the frozen tokenizer: in float32, as a cache would be."""
 
-    remedy = "encode the pictures once with `restok prepare codes`, and train on what that makes"
+    remedy = "encode the images once with `restok prepare codes`, and train on what that makes"
 
     def __init__(self, data: Dataset, tokenizer: Tokenizer, device: torch.device):
         self.data, self.tokenizer, self.device = data, tokenizer, device
@@ -121,7 +121,7 @@ def open_source(
 ) -> CodeSource:
     """The codes at `path`, a code cache or a data set; `tokenizer`, loaded from `tokenizer_folder`, made them or will.
 
-    `allow_pipe` lets a data set of streamed shards run its shell commands; pictures of more than `max_member_bytes` are
+    `allow_pipe` lets a data set of streamed shards run its shell commands; images of more than `max_member_bytes` are
     not read.
 
     Raises UsageError where there is neither, or a cache that another tokenizer made.
@@ -129,7 +129,7 @@ def open_source(
     if not is_codes(path):
         data = open_dataset(path, allow_pipe, max_member_bytes)
         data.split("train")
-        return EncodedPictures(data, tokenizer, device)
+        return EncodedImages(data, tokenizer, device)
     cache = open_codes(path)
     cache.split("train")
     if cache.tokenizer_fingerprint != fingerprint(tokenizer_folder):

@@ -47,7 +47,7 @@ def build(name: str, field: str) -> nn.Module:
 def open_frozen(
     name: str, weights: str | None, image_size: tuple[int, int], device: torch.device, section: str
 ) -> nn.Module:
-    """The network that timm calls `name` with frozen weights, for pictures of `image_size` (height, width) pixels.
+    """The network that timm calls `name` with frozen weights, for images of `image_size` (height, width) pixels.
 
     `weights` is a file (safetensors or a pickled state dict, read as data only), "random", or None for those that
     timm downloads once. Every tensor must find its place. Draws nothing from the global generators. Raises RestokError,
@@ -85,7 +85,7 @@ def missing_download(name: str) -> str | None:
 
 
 def normalisation(network: Any) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (3, 1, 1) of the pictures that a network of timm was trained on, beside it."""
+    """Mean and standard deviation (3, 1, 1) of the images that a network of timm was trained on, beside it."""
     device, facts = next(network.parameters()).device, network.pretrained_cfg
     mean, std = (torch.tensor(facts[name], device=device).view(3, 1, 1) for name in ("mean", "std"))
     return mean, std

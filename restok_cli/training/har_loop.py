@@ -204,7 +204,7 @@ def validate(
     The batches are dealt out to all processes. Of a model in shards, all must run each: then all take all batches.
     """
     deal = (0, 1) if is_sharded(har) else (rank(), world_size())
-    sums = []  # of each batch: (L,) sums over its pictures, and how many they are
+    sums = []  # of each batch: (L,) sums over its images, and how many they are
     for class_ids, codes in islice(arriving(source.evaluation(batch_size, *deal)), max_batches):
         losses = cross_entropy(har(model_classes(class_ids, har.config), codes), codes)
         sums.append((losses.double().sum(0).cpu(), len(codes)))
@@ -218,13 +218,13 @@ def validate(
 
 @torch.inference_mode()
 def save_preview(har: Har, tokenizer: Tokenizer, class_names: list[str], path: Path, device: torch.device) -> None:
-    """A grid of drawn pictures, of classes spread over all there are. Always the same random numbers."""
-    pictures = 16
-    class_ids = [i * har.config.num_classes // pictures for i in range(pictures)]  # 0, the null class, if it has none
-    uniforms = seeded_uniforms(0, 0, pictures, har.config.num_codes).to(device)
+    """A grid of drawn images, of classes spread over all there are. Always the same random numbers."""
+    count = 16
+    class_ids = [i * har.config.num_classes // count for i in range(count)]  # 0, the null class, if it has none
+    uniforms = seeded_uniforms(0, 0, count, har.config.num_codes).to(device)
     codes = sample(har, torch.tensor(class_ids, device=device), uniforms, SamplingOptions())
     reshard(har)
-    if rank() > 0:  # which a model in shards needed for the codes, but not for the picture
+    if rank() > 0:  # which a model in shards needed for the codes, but not for the image
         return
     images = to_uint8(tokenizer.decode(codes)).cpu()
     captions = [class_names[i] for i in class_ids] if class_names else None

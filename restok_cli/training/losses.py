@@ -1,7 +1,7 @@
 """The terms of the tokenizer's loss, and of its discriminator's. They know no optimizer.
 
-All are means over the pictures given, in float32 but for what networks compute, and wait for no device. All chance
-comes in `draws`, one row of NUM_DRAWS numbers for each picture, so that a picture fares the same in whatever batch and
+All are means over the images given, in float32 but for what networks compute, and wait for no device. All chance
+comes in `draws`, one row of NUM_DRAWS numbers for each image, so that an image fares the same in whatever batch and
 on whichever process. Who else is in the micro-batch matters to three terms only: the entropy loss, which is about
 evenness over it; LeCam, which takes the mean of its logits; and what the heads on DINO say, which share statistics
 among 8 (see VirtualBatchNorm).
@@ -26,7 +26,7 @@ from restok_cli.training.teachers import Teacher, TeacherFeatures, open_teacher
 CROP_DRAWS = 4
 LOOK_DRAWS = AUGMENT_DRAWS + FIT_DRAWS
 DRAWS = (CROP_DRAWS, LOOK_DRAWS, LOOK_DRAWS, LOOK_DRAWS)  # LPIPS; the adversarial loss; real and fake to train with
-NUM_DRAWS = sum(DRAWS)  # random numbers, uniform in [0, 1), that one picture takes in one step
+NUM_DRAWS = sum(DRAWS)  # random numbers, uniform in [0, 1), that one image takes in one step
 PADDING = 15  # pixels on each side, before LPIPS
 
 

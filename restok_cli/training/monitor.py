@@ -34,7 +34,7 @@ class Window:
 
     @contextmanager
     def step(self, images: int) -> Iterator[None]:
-        """Count the time of a step over `images` pictures: what lies between steps does not count into the rate."""
+        """Count the time of a step over `images` images: what lies between steps does not count into the rate."""
         start = time.monotonic()
         yield
         self.seconds += time.monotonic() - start
@@ -42,7 +42,7 @@ class Window:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """The part of a step that waits for pictures."""
+        """The part of a step that waits for images."""
         start = time.monotonic()
         yield
         self.waited += time.monotonic() - start

@@ -12,7 +12,7 @@ from restok_cli.settings.training import OptimizerConfig
 def learning_rate(step: int, max_steps: int, config: OptimizerConfig) -> float:
     """The rate of optimizer step `step` (from 0): a linear warm-up, then the shape that `config.schedule` names.
 
-    A pure function of the step, and so of the pictures seen, which are step × batch_size: `batch_size` counts those of
+    A pure function of the step, and so of the images seen, which are step × batch_size: `batch_size` counts those of
     all processes and micro-batches, so that neither of their numbers moves the curve.
     """
     if step < config.warmup_steps:

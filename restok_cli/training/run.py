@@ -5,7 +5,7 @@ metrics.jsonl   one object per log line: means over the steps since the one befo
 log.txt         the same and every other message as lines for people, with the time
 starts.jsonl    one object for each time that the run was started or resumed: command, versions, device, data
 checkpoints/    step-000500/, …: all that is needed to go on (see checkpoints.py)
-previews/       pictures made on the way
+previews/       images made on the way
 model/          the model (averaged weights), as the other commands load it
 tokenizer/      in a generator's run, its tokenizer
 tensorboard/, wandb/   what --track logs there
@@ -157,7 +157,7 @@ class RunFolder:
     def track_preview(self, step: int) -> None:
         """Show the trackers the preview of a step, once it is written."""
         if self.trackers is not None:
-            self.trackers.log_picture(step, self.preview_file(step))
+            self.trackers.log_image(step, self.preview_file(step))
 
     def describe(self, step: int, data: Data) -> Describe:
         """A function that writes the card of the model after a step, trained on `data`, into its folder."""

@@ -21,7 +21,7 @@ class TeacherFeatures(NamedTuple):
 class Teacher:
     """A ViT of timm with its last norm. Not a module, so no model, average, optimizer or checkpoint can contain it.
 
-    Pictures are resized until their patches are the tokenizer's image tokens: a 16×16 grid is 256×256 pixels for
+    Images are resized until their patches are the tokenizer's image tokens: a 16×16 grid is 256×256 pixels for
     patches of 16 (DINOv3), 224×224 for patches of 14 (DINOv2). Learned positions were resized when it was opened, and
     the tables of rotary ones are made here, once.
     """
@@ -53,7 +53,7 @@ class Teacher:
 
 
 def input_size(network: Any, grid: tuple[int, int]) -> tuple[int, int]:
-    """Height and width in pixels of the pictures that `network` cuts into `grid` (rows, columns) patches."""
+    """Height and width in pixels of the images that `network` cuts into `grid` (rows, columns) patches."""
     height, width = network.patch_embed.patch_size
     return grid[0] * height, grid[1] * width
 

@@ -179,7 +179,7 @@ def train_step(
 ) -> None:
     """One step of the tokenizer, then one of its discriminator. `in_training` is what stands for it in all processes.
 
-    What is random is drawn for the pictures of the whole step, of which this process takes its own.
+    What is random is drawn for the images of the whole step, of which this process takes its own.
     """
     schedule, device = config.schedule, state.device
     size, my_numbers = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
@@ -209,7 +209,7 @@ def train_step(
         if first_latents is None:
             first_latents = result.latents.detach()
         codes.append(result.quantized.codes)
-    # up to here nothing has changed that is saved, so that a run may stop while it waits for pictures
+    # up to here nothing has changed that is saved, so that a run may stop while it waits for images
     for counts in (state.code_counts, state.unrevived_counts):
         counts.add(torch.cat(codes))
     grad_norm, moved = state.update.step(step)
@@ -251,7 +251,7 @@ def validate(
 
 @torch.inference_mode()
 def save_preview(tokenizer: Tokenizer, data: Dataset, path: Path, device: torch.device, arriving: Arriving) -> None:
-    """A grid: a row per held-out picture, the original first, then its reconstruction from ever more codes."""
+    """A grid: a row per held-out image, the original first, then its reconstruction from ever more codes."""
     config, rows = tokenizer.config, 8
     images = next(arriving(evaluation_batches(data.held_out, image_size=config.image_size, batch_size=rows))).images
     codes = tokenizer.encode(to_float(images.to(device)))

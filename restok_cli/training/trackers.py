@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PROJECT = "restok"
 NAMES = ("tensorboard", "wandb", "trackio")
-WITH_PICTURES = ("tensorboard", "wandb")
+WITH_IMAGES = ("tensorboard", "wandb")
 ID_FILE = "wandb/restok-run-id"  # by which a resumed run is the same one for wandb
 
 
@@ -63,14 +63,14 @@ class Trackers:
         for name in list(self.running):
             self._try(name, "log", numbers, step=step)
 
-    def log_picture(self, step: int, picture: Path) -> None:
-        """Show a picture file in the trackers that can."""
+    def log_image(self, step: int, image: Path) -> None:
+        """Show an image file in the trackers that can."""
         import numpy as np
 
         from restok_cli.data.image_files import read_image
 
-        for name in self.running.keys() & set(WITH_PICTURES):
-            pixels = np.asarray(read_image(picture, str(picture)))
+        for name in self.running.keys() & set(WITH_IMAGES):
+            pixels = np.asarray(read_image(image, str(image)))
             formats = {"dataformats": "NHWC"} if name == "tensorboard" else {}
             self._try(name, "log_images", {"preview": pixels[None]}, step=step, **formats)
 

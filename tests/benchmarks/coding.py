@@ -130,7 +130,7 @@ def main() -> None:
     for (name, batch), (_, used) in works.items():
         reached = share(used, flops[name, batch])
         print(
-            f"{name}, batch {batch}: {flops[name, batch] / batch / 1e9:.0f} GFLOP a picture, {reached:.0%} of the"
+            f"{name}, batch {batch}: {flops[name, batch] / batch / 1e9:.0f} GFLOP an image, {reached:.0%} of the"
             f" rate; peak memory {resident('VmHWM') - loaded:.2f} GB above the weights",
             flush=True,
         )

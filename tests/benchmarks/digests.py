@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from restok_cli.cli import run
-from restok_cli.data.image_folders import PICTURE_MANIFEST, manifest_line
+from restok_cli.data.image_folders import IMAGE_MANIFEST, manifest_line
 from restok_cli.files import file_crc32
 from restok_cli.inference import unfinished
 from restok_cli.machine import round_alike
@@ -35,8 +35,8 @@ from restok_cli.model.har import Har
 from restok_cli.pretrained.folder import load_for_use, open_har, save_har
 
 ROUNDS = 10
-COUNT = 48  # pictures that are drawn
-NUM_PICTURES, SIZE = 1024, 256  # that are measured and prepared
+COUNT = 48  # images that are drawn
+NUM_IMAGES, SIZE = 1024, 256  # that are measured and prepared
 CONSTANT = "00000000"
 
 
@@ -64,9 +64,9 @@ def no_digests():
             ("restok_cli.data.image_folders.sealed", lambda fields: fields),
             ("restok_cli.files.is_sealed", lambda _: True),
             ("restok_cli.data.code_files.sealed", lambda fields: fields),
-            ("restok_cli.data.sources.listing.check_picture", lambda data, *_: data),
+            ("restok_cli.data.sources.listing.check_image", lambda data, *_: data),
             ("restok_cli.data.sources.folders.known_digests", lambda _: {}),
-            ("restok_cli.metrics.image_sources.check_picture", lambda data, *_: data),
+            ("restok_cli.metrics.image_sources.check_image", lambda data, *_: data),
             ("restok_cli.metrics.cache._crc32", lambda path, array: array[-8:]),  # costs as little as it can
             ("restok_cli.pretrained.folder.check_file", lambda _: None),
         ):
@@ -110,13 +110,13 @@ def write_pictures(folder: Path) -> None:
     """As `reconstruct` does: smooth colours with some noise."""
     rng, lines = np.random.default_rng(0), []
     folder.mkdir()
-    for i in range(NUM_PICTURES):
+    for i in range(NUM_IMAGES):
         colours = Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).resize((SIZE, SIZE))
         pixels = np.asarray(colours) + rng.normal(0, 4, (SIZE, SIZE, 3))
         file = folder / f"{i:06d}.png"
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file)
         lines.append(manifest_line(file.name, file_crc32(file), {"tokens": 128, "psnr": 20.5}))
-    (folder / PICTURE_MANIFEST).write_text("".join(lines))
+    (folder / IMAGE_MANIFEST).write_text("".join(lines))
 
 
 def main() -> None:
@@ -142,9 +142,9 @@ def main() -> None:
             restok("prepare", "folder", pictures, folder / "data", "--jobs", 1)
 
         compare("evaluate with a cache", evaluate)
-        compare("prepare folder, of pictures that restok wrote", prepare)
-        (pictures / PICTURE_MANIFEST).unlink()
-        compare("prepare folder, of other pictures", prepare)
+        compare("prepare folder, of images that restok wrote", prepare)
+        (pictures / IMAGE_MANIFEST).unlink()
+        compare("prepare folder, of other images", prepare)
 
         sizes = {"codebook_size": 4096, "num_codes": 128, "num_classes": 1000}
         har = Har(HarConfig(**sizes, width=768, num_layers=12, num_heads=12))

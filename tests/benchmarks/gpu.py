@@ -234,7 +234,7 @@ def attention_rates(bench: Bench) -> None:
 
 
 class Step:
-    """The whole recipe of restok-l-128 on random pictures: every call is a step of the real loop."""
+    """The whole recipe of restok-l-128 on random images: every call is a step of the real loop."""
 
     def __init__(self, bench: Bench, batch_size: int, compiled: bool = False, memory: str = "fast"):
         preset = read_preset("tokenizer", "tiny" if bench.smoke else "restok-l-128")

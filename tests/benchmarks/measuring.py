@@ -30,7 +30,7 @@ from restok_cli.metrics.measure import Instruments, feature_sums
 from restok_cli.metrics.neighbours import precision_recall
 
 DIMENSIONS, NUM_FEATURES = 2048, 5000
-NUM_PICTURES, SIZE, BATCH_SIZE = 48, 256, 16
+NUM_IMAGES, SIZE, BATCH_SIZE = 48, 256, 16
 NUM_SAMPLES, NUM_REFERENCE = 50_000, 10_000  # of precision and recall, as with ADM's reference batches
 
 
@@ -94,9 +94,9 @@ class Images(Dataset):
 
 
 def compare_features(folder: Path) -> None:
-    """Of pictures in an .npz, so that neither decodes any; torch-fidelity with its loader and no cache."""
-    images = np.random.default_rng(0).integers(0, 256, (NUM_PICTURES, SIZE, SIZE, 3), np.uint8)
-    np.savez(folder / "pictures.npz", images)
+    """Of images in an .npz, so that neither decodes any; torch-fidelity with its loader and no cache."""
+    images = np.random.default_rng(0).integers(0, 256, (NUM_IMAGES, SIZE, SIZE, 3), np.uint8)
+    np.savez(folder / "images.npz", images)
     torch.save(Inception().state_dict(), folder / "inception.pth")
     network = load_inception(folder / "inception.pth")
     instruments = Instruments(network, FeatureCache(None, network), torch.device("cpu"), BATCH_SIZE)
@@ -106,15 +106,15 @@ def compare_features(folder: Path) -> None:
         feature_extractor_weights_path=str(folder / "inception.pth"),
         verbose=False,
     )
-    dataset = Images(folder / "pictures.npz")
+    dataset = Images(folder / "images.npz")
 
     def ours() -> None:
-        feature_sums(open_images(str(folder / "pictures.npz"), "all"), ["sfid"], instruments)
+        feature_sums(open_images(str(folder / "images.npz"), "all"), ["sfid"], instruments)
 
     def theirs() -> None:
         get_featuresdict_from_dataset(dataset, extractor, BATCH_SIZE, False, True, False)
 
-    rates = [NUM_PICTURES / seconds(work, 2) for work in (ours, theirs)]
+    rates = [NUM_IMAGES / seconds(work, 2) for work in (ours, theirs)]
     print(
         f"Inception features, sFID's too: {rates[0]:.2f} pictures/s, torch-fidelity {rates[1]:.2f}:"
         f" {rates[0] / rates[1]:.2f} times as fast"

@@ -1,4 +1,4 @@
-"""How fast `restok prepare folder` is, as ratios to a plain copy and to a converter that re-encodes each picture.
+"""How fast `restok prepare folder` is, as ratios to a plain copy and to a converter that re-encodes each image.
 
     python tests/benchmarks/preparing.py [FOLDER]
 
@@ -29,7 +29,7 @@ from restok_cli.data.sources.intake import Rules
 from restok_cli.data.sources.preparation import Plan, prepare_dataset
 from restok_cli.machine import available_cores
 
-NUM_PICTURES, NUM_CONVERTED, WIDTH, HEIGHT = 9000, 300, 500, 375
+NUM_IMAGES, NUM_CONVERTED, WIDTH, HEIGHT = 9000, 300, 500, 375
 ROUNDS = 4
 
 
@@ -41,13 +41,13 @@ def write_pictures(folder: Path) -> None:
         colours = Image.fromarray(rng.integers(0, 256, (47, 63, 3), np.uint8)).resize((WIDTH, HEIGHT))
         pixels = np.asarray(colours) + rng.normal(0, 8, (HEIGHT, WIDTH, 3))
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{i}.jpg", quality=92)
-        for copy_number in range(i + NUM_CONVERTED, NUM_PICTURES, NUM_CONVERTED):
+        for copy_number in range(i + NUM_CONVERTED, NUM_IMAGES, NUM_CONVERTED):
             shutil.copy(folder / f"{i}.jpg", folder / f"{copy_number}.jpg")
 
 
 def prepare(pictures: Path, out: Path, jobs: int) -> None:
     sources = walk_folder(pictures, 0)
-    shard = -(-NUM_PICTURES // jobs)
+    shard = -(-NUM_IMAGES // jobs)
     prepare_dataset(Plan("pictures", "pictures", sources, Rules(), shard), out, jobs, overwrite=False)
 
 
@@ -57,9 +57,9 @@ def copy(pictures: Path, out: Path) -> None:
 
 
 def convert(pictures: Path, out: Path) -> None:
-    """As the released code does it: decode each picture, encode it again as JPEG of quality 100."""
+    """As the released code does it: decode each image, encode it again as JPEG of quality 100."""
     out.mkdir()
-    with ShardWriter(str(out / "%06d.tar"), maxcount=NUM_PICTURES, verbose=0) as writer:
+    with ShardWriter(str(out / "%06d.tar"), maxcount=NUM_IMAGES, verbose=0) as writer:
         for i, path in enumerate(sorted(pictures.iterdir())[:NUM_CONVERTED]):
             file = BytesIO()
             Image.open(path).convert("RGB").save(file, "JPEG", quality=100)
@@ -93,11 +93,9 @@ def main(where: str | None) -> None:
                 if name != "copy":
                     shutil.rmtree(out)
         converting = seconds(lambda out: convert(pictures, out), folder / "converted")
-        best["convert"] = converting * NUM_PICTURES / NUM_CONVERTED
+        best["convert"] = converting * NUM_IMAGES / NUM_CONVERTED
     for name, taken in best.items():
-        print(
-            f"{name}: {NUM_PICTURES / taken:.0f} pictures/s, {best['copy'] / taken:.2f} of the copy's speed,", end=" "
-        )
+        print(f"{name}: {NUM_IMAGES / taken:.0f} pictures/s, {best['copy'] / taken:.2f} of the copy's speed,", end=" ")
         print(f"{best['convert'] / taken:.1f} times the converter's")
 
 

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/quantizing.py
 
-4096 latents (32 pictures of 128 tokens) among 8192 codewords, on the GPU where there is one. The released code keeps
+4096 latents (32 images of 128 tokens) among 8192 codewords, on the GPU where there is one. The released code keeps
 the matrix of all distances with its gradient, and computes the entropy loss also where its weight is 0.
 """
 

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/remembering.py
 
-Two pictures of every class, at half their size, beside the 1,704 that the model was trained on: in how many cases the
+Two images of every class, at half their size, beside the 1,704 that the model was trained on: in how many cases the
 nearest of those is of the class asked for, how near it is, and how many different ones there are. By the options that
 `restok generate` takes with this model, and by some others. Takes some minutes.
 """
@@ -56,7 +56,7 @@ def main() -> None:
         own = (known_classes[nearest] == wanted).float().mean()
         print(
             f"{options or 'no options'}: the nearest of {own:.0%} is of the class asked for; {decibels.median():.1f} dB"
-            f" to the nearest (median); {len(nearest.unique())} different nearest of {len(nearest)} pictures",
+            f" to the nearest (median); {len(nearest.unique())} different nearest of {len(nearest)} images",
             flush=True,
         )
 

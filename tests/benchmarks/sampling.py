@@ -6,7 +6,7 @@ HAR-L with random weights, 9 steps with guidance in all of them, codes only, at 
 it, without what a CPU wants otherwise, and with --quantize int8. Takes some minutes; run it on an idle machine.
 
 What 8 bits change is told of the model that comes with restok: given the codes before, how many of the likeliest codes
-are those of float32, and how far apart the pictures of the two are.
+are those of float32, and how far apart the images of the two are.
 
     python tests/benchmarks/sampling.py changes     only that: seconds
 """
@@ -48,7 +48,7 @@ def measure_speed() -> None:
             for batch, draw in draws.items():
                 reached = share(draw, flops[batch])
                 print(
-                    f"weights {name}, batch {batch}: {flops[batch] / batch / 1e9:.0f} GFLOP a picture,"
+                    f"weights {name}, batch {batch}: {flops[batch] / batch / 1e9:.0f} GFLOP an image,"
                     f" {reached:.0%} of the rate; peak memory {resident('VmHWM') - loaded:.2f} GB above the weights",
                     flush=True,
                 )
@@ -65,8 +65,8 @@ def measure_changes(count: int = 98) -> None:
         likeliest = [generator(class_ids, codes).argmax(-1) for generator in (har, rough)]
         agreement = (likeliest[0] == likeliest[1]).float().mean()
         distance = psnr(*(decode_codes(tokenizer, each) for each in likeliest)).mean()
-    print(f"8 bits, {count} pictures of the sample model: {agreement:.1%} of the likeliest codes are those of float32;")
-    print(f"pictures of the two are {distance:.1f} dB (PSNR) apart")
+    print(f"8 bits, {count} images of the sample model: {agreement:.1%} of the likeliest codes are those of float32;")
+    print(f"images of the two are {distance:.1f} dB (PSNR) apart")
 
 
 def drawing(har: Har, batch: int):

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/training_step.py [PRESET] [BATCH]
 
-Trains the tokenizer of a preset (restok-s-128, batch 2) on random pictures, without LPIPS, discriminator and teacher,
+Trains the tokenizer of a preset (restok-s-128, batch 2) on random images, without LPIPS, discriminator and teacher,
 by the parts that the loop is made of. The work of a step is counted by torch (FlopCounterMode, forward and backward);
 the rate of the machine is that of its fastest products or convolutions, in turns with the steps, so that what else the
 machine does weighs on both alike. Run it alone.

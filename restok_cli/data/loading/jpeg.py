@@ -12,7 +12,7 @@ from PIL import Image
 from restok_cli.console import note
 from restok_cli.data.image_files import read_image
 from restok_cli.data.images import to_tensor
-from restok_cli.errors import PictureError
+from restok_cli.errors import ImageError
 
 JPEG_START = b"\xff\xd8\xff"
 
@@ -26,7 +26,7 @@ def decode_jpeg(data: bytes) -> torch.Tensor | None:
         return None
     try:
         pixels = find_jpeg_decoder()(data)
-    except (RuntimeError, PictureError):
+    except (RuntimeError, ImageError):
         return None
     return None if len(pixels) == 4 else pixels.expand(3, -1, -1)  # four channels are CMYK
 

@@ -21,7 +21,7 @@ from restok_cli.data.loading.streaming import streamed_batches, streamed_evaluat
 from restok_cli.data.loading.transforms import Crop, Transform, make_views
 from restok_cli.data.shards.code_layout import Views
 from restok_cli.data.shards.dataset import Split, StreamedSplit
-from restok_cli.errors import PictureError, RestokError
+from restok_cli.errors import ImageError, RestokError
 from restok_cli.processes import check_division
 
 
@@ -82,10 +82,10 @@ def batches(
         rank=rank,
         world_size=world_size,
     )
-    return _load(_Pictures(split, transform, broken.num_allowed), visits, num_workers, broken)
+    return _load(_Images(split, transform, broken.num_allowed), visits, num_workers, broken)
 
 
-class _Pictures(Dataset):
+class _Images(Dataset):
     """Dataset of batches for DataLoader. Errors come back as values: raised, they would bring a worker's traceback."""
 
     def __init__(self, split: Split, transform: Transform, num_allowed: int):
@@ -108,18 +108,18 @@ class _Pictures(Dataset):
         """The sample, or the next that can be decoded, and its class; None once too many could not be."""
         while len(broken) <= self.num_allowed:
             try:
-                picture, name = self.split.read(sample), self.split.describe(sample)
-                return self.transform(picture, name, epoch, sample), self.split.class_id(sample)
-            except PictureError as error:
+                image, name = self.split.read(sample), self.split.describe(sample)
+                return self.transform(image, name, epoch, sample), self.split.class_id(sample)
+            except ImageError as error:
                 broken[self.split.key(sample)] = str(error)
                 sample = (sample + 1) % len(self.split)
         return None, -1
 
 
 def _load(
-    pictures: _Pictures, visits: Iterator[list[tuple[int, int]]], num_workers: int, broken: BrokenSamples
+    images: _Images, visits: Iterator[list[tuple[int, int]]], num_workers: int, broken: BrokenSamples
 ) -> Generator[Batch, None, None]:
-    for loaded in load(pictures, num_workers, batch_sampler=visits):
+    for loaded in load(images, num_workers, batch_sampler=visits):
         broken.add(loaded.broken)
         yield loaded.batch
 
@@ -173,7 +173,7 @@ class _Views(Dataset):
     def __getitem__(self, sample: int) -> tuple[torch.Tensor | None, str] | RestokError:
         try:
             return make_views(self.split.image(sample), self.image_size, self.views), ""
-        except PictureError as error:
+        except ImageError as error:
             return None, str(error)
         except RestokError as error:
             return error

@@ -32,20 +32,20 @@ from restok_cli.data.names import split_name
 from restok_cli.data.shards.dataset import StreamedSplit, shell_command
 from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.data.shards.tars import (
-    PICTURE_RULE,
+    IMAGE_RULE,
     Contents,
     Readable,
     class_extension,
     class_id_of,
     contents,
-    is_picture,
-    picture_extension,
-    pictures_beside,
+    image_extension,
+    images_beside,
+    is_image,
     read_members,
-    refuse_linked_picture,
+    refuse_linked_image,
 )
 from restok_cli.data.sources.imagenet import synset_ids
-from restok_cli.errors import PictureError, RestokError
+from restok_cli.errors import ImageError, RestokError
 
 if TYPE_CHECKING:
     from webdataset.gopen import Pipe
@@ -71,23 +71,23 @@ class StreamedSample(NamedTuple):
 
     @property
     def extension(self) -> str:
-        """Of its image. Raises PictureError where there is none, or one of several."""
+        """Of its image. Raises ImageError where there is none, or one of several."""
         try:
-            return picture_extension(self.files)
-        except PictureError as error:
-            raise PictureError(f"sample {self.key} of {self.url}: {error}") from error
+            return image_extension(self.files)
+        except ImageError as error:
+            raise ImageError(f"sample {self.key} of {self.url}: {error}") from error
 
     @property
     def num_bytes(self) -> int:
         return sum(len(data) for data in self.files.values() if isinstance(data, bytes))
 
     @property
-    def picture(self) -> bytes:
-        """Raises PictureError as above, or where it was not read."""
+    def data(self) -> bytes:
+        """Raises ImageError as above, or where it was not read."""
         return contents(self.files[self.extension])
 
     @property
-    def picture_name(self) -> str:
+    def image_name(self) -> str:
         """Shard and file, for messages, and for what a suffix may tell."""
         return f"{self.url}: {self.key}.{self.extension}"
 
@@ -124,7 +124,7 @@ def streamed_batches(
     num_seen, beside = 0, set()
     for loaded in load(stream, num_workers):
         for extension in loaded.beside - beside:
-            note(f"the {split.name} shards hold .{extension}, passed over: {PICTURE_RULE}")
+            note(f"the {split.name} shards hold .{extension}, passed over: {IMAGE_RULE}")
         beside |= loaded.beside
         broken.num_samples = split.num_samples or num_seen
         broken.add(loaded.broken)
@@ -161,9 +161,9 @@ class _Stream(IterableDataset):
         for epoch, sample in self._samples(reader, num_readers):
             number = int.from_bytes(sha256(sample.key.encode()).digest()[:7])  # it has no other
             try:
-                images.append(self.transform(sample.picture, sample.picture_name, epoch, number))
-                beside.update(pictures_beside(sample.files, sample.extension))
-            except PictureError as error:
+                images.append(self.transform(sample.data, sample.image_name, epoch, number))
+                beside.update(images_beside(sample.files, sample.extension))
+            except ImageError as error:
                 yield Loaded(None, {sample.key: str(error)})
                 continue
             class_ids.append(sample.class_id)
@@ -243,7 +243,7 @@ def streamed_evaluation_batches(
         if number % world_size != rank:
             continue
         images = [
-            to_tensor(center_crop(read_image(sample.picture, sample.picture_name, max_pixels=None), image_size))
+            to_tensor(center_crop(read_image(sample.data, sample.image_name, max_pixels=None), image_size))
             for sample in some
         ]
         yield Batch(torch.stack(images), torch.tensor([sample.class_id for sample in some]))
@@ -268,7 +268,7 @@ def _class_id(files: Files, num_classes: int, synsets: dict[str, int], name: str
     try:
         extension = class_extension(files)
         class_id = class_id_of(contents(files[extension]), synsets) if extension else NO_CLASS
-    except PictureError as error:
+    except ImageError as error:
         raise RestokError(f"{name}: {error}") from error
     if class_id == NO_CLASS and num_classes:
         raise RestokError(
@@ -344,7 +344,7 @@ def _samples(stream: _Watched, url: str, max_bytes: int) -> Iterator[tuple[str, 
     """The samples of a tar, told as `group_samples` tells them, of files that follow each other."""
     key, files, left = "", {}, max_bytes
     for member, read in read_members(stream):
-        refuse_linked_picture(member, url)
+        refuse_linked_image(member, url)
         name, extension = split_name(readable(member.name))
         if not (member.isfile() and name):
             continue
@@ -354,7 +354,7 @@ def _samples(stream: _Watched, url: str, max_bytes: int) -> Iterator[tuple[str, 
             key, files, left = name, {}, max_bytes
         if extension in files:
             raise RestokError(f"{url} holds the key {key} twice: keys must be unique; make the shard again")
-        is_needed = is_picture(extension) or extension.rpartition(".")[2] == "cls"
+        is_needed = is_image(extension) or extension.rpartition(".")[2] == "cls"
         files[extension] = read(f"{url}: {name}.{extension}", left) if is_needed else b""
         left -= member.size if isinstance(files[extension], bytes) and is_needed else 0
     if files:

@@ -30,8 +30,8 @@ class Transform(NamedTuple):
     random_crop_area: tuple[float, float]  # of random-resized: the share of the image's area, from and to
     random_flip: bool
 
-    def __call__(self, picture: bytes, name: str, epoch: int, sample: int) -> torch.Tensor:
-        """An image file of any size as uint8 (3, H, W). Raises PictureError naming `name` where it is damaged.
+    def __call__(self, image: bytes, name: str, epoch: int, sample: int) -> torch.Tensor:
+        """An image file of any size as uint8 (3, H, W). Raises ImageError naming `name` where it is damaged.
 
         The centre crop is that of evaluation, by Pillow. The random ones are made by torchvision of JPEG files, in half
         of the time (Pillow halves large ones), and by Pillow of all others.
@@ -39,11 +39,11 @@ class Transform(NamedTuple):
         # The counter's highest word sets these numbers apart from the ones that shuffle the epoch.
         rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch], counter=[0, 0, 0, sample + 1]))
         if self.crop == "centre":
-            pixels = to_tensor(center_crop(read_image(picture, name, max_pixels=None), self.image_size))
+            pixels = to_tensor(center_crop(read_image(image, name, max_pixels=None), self.image_size))
         else:
-            decoded = decode_jpeg(picture)
+            decoded = decode_jpeg(image)
             if decoded is None:
-                decoded = read_image(picture, name, max_pixels=None)
+                decoded = read_image(image, name, max_pixels=None)
             if self.crop == "random":
                 pixels = random_crop(decoded, self.image_size, self.random_zoom, rng)
             else:
@@ -52,7 +52,7 @@ class Transform(NamedTuple):
 
 
 def random_crop(
-    picture: Decoded, image_size: tuple[int, int], zoom: tuple[float, float], rng: np.random.Generator
+    image: Decoded, image_size: tuple[int, int], zoom: tuple[float, float], rng: np.random.Generator
 ) -> torch.Tensor:
     """A random piece of an image, never squeezed: uint8 (3, H, W). The crop of ADM's training, and of the paper's.
 
@@ -60,33 +60,33 @@ def random_crop(
     square) has a random whole number of pixels, between the two of `zoom` times as many as there.
     """
     height, width = image_size
-    size = size_of(picture)
+    size = size_of(image)
     side = width if size[0] * height <= size[1] * width else height
     shortest, longest = (math.ceil(side * factor) for factor in zoom)
     length = rng.integers(shortest, longest, endpoint=True)
     halvings, whole = fit(size, (width * length / side, height * length / side))
     left, top = (int(rng.integers(room, endpoint=True)) for room in (whole[0] - width, whole[1] - height))
-    if isinstance(picture, torch.Tensor):
+    if isinstance(image, torch.Tensor):
         if not halvings and not is_long(whole, (width, height)):
-            resized = resize_box(picture, (0, 0, *size), (whole[1], whole[0]))
+            resized = resize_box(image, (0, 0, *size), (whole[1], whole[0]))
             return resized[:, top : top + height, left : left + width]
-        picture = Image.fromarray(picture.permute(1, 2, 0).numpy())
-    return to_tensor(resize_and_cut(picture, halvings, whole, (left, top), (width, height)))
+        image = Image.fromarray(image.permute(1, 2, 0).numpy())
+    return to_tensor(resize_and_cut(image, halvings, whole, (left, top), (width, height)))
 
 
 def random_resized_crop(
-    picture: Decoded, image_size: tuple[int, int], area: tuple[float, float], rng: np.random.Generator
+    image: Decoded, image_size: tuple[int, int], area: tuple[float, float], rng: np.random.Generator
 ) -> torch.Tensor:
     """A random piece of an image, squeezed into (height, width): uint8 (3, H, W). torchvision's RandomResizedCrop."""
-    box, (height, width) = random_resized_box(*size_of(picture), image_size, area, rng), image_size
-    if isinstance(picture, torch.Tensor):
-        return resize_box(picture, box, image_size)
-    return to_tensor(picture.resize((width, height), Image.Resampling.BICUBIC, box=box))
+    box, (height, width) = random_resized_box(*size_of(image), image_size, area, rng), image_size
+    if isinstance(image, torch.Tensor):
+        return resize_box(image, box, image_size)
+    return to_tensor(image.resize((width, height), Image.Resampling.BICUBIC, box=box))
 
 
-def size_of(picture: Decoded) -> tuple[int, int]:
+def size_of(image: Decoded) -> tuple[int, int]:
     """(width, height)."""
-    return picture.size if isinstance(picture, Image.Image) else (picture.shape[2], picture.shape[1])
+    return image.size if isinstance(image, Image.Image) else (image.shape[2], image.shape[1])
 
 
 def random_resized_box(

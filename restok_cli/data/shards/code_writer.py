@@ -90,7 +90,7 @@ def finish_codes(folder: Path, plan: CodePlan, num_shards: dict[str, int]) -> Co
     }
     for split, shards in splits.items():
         if not any(shard.num_samples for shard in shards):
-            raise RestokError(f"none of the pictures of split {split} could be decoded, so there are no codes of it")
+            raise RestokError(f"none of the images of split {split} could be decoded, so there are no codes of it")
     manifest = CodeManifest(**dict(plan), splits=splits, fingerprint=fingerprint(plan, splits))
     MADE.write(manifest, folder / CODES_FILE)
     (folder / UNFINISHED_FILE).unlink()

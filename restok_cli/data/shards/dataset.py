@@ -33,7 +33,7 @@ from restok_cli.data.shards.layout import (
 )
 from restok_cli.data.shards.manifests import InSplits, locate
 from restok_cli.data.shards.mapping import map_shard
-from restok_cli.errors import PictureError, RestokError, UsageError
+from restok_cli.errors import ImageError, RestokError, UsageError
 from restok_cli.files import MAX_MEMBER_BYTES
 
 MAX_UNPACKED = 256 << 20  # bytes, of all gzipped shards of a data set
@@ -83,7 +83,7 @@ class Shard:
     def read(self, i: int) -> bytes:
         """The image's file as it was given to `prepare`.
 
-        Raises PictureError where the sample was damaged since, or the image has too many bytes.
+        Raises ImageError where the sample was damaged since, or the image has too many bytes.
         """
         offset, length, _, checksum = self.index[i].item()
         if length > self.max_member_bytes:
@@ -93,7 +93,7 @@ class Shard:
             return self._read_at(offset, length)
         span = self._read_at(start, self._end(i) - start)
         if zlib_ng.crc32(span) != checksum:
-            raise PictureError(
+            raise ImageError(
                 f"sample {self.key(i)} of {self.path} is not as it was prepared; `restok prepare verify` says what else"
                 " is damaged"
             )
@@ -171,7 +171,7 @@ class Split:
     def image(self, i: int) -> Image.Image:
         """Sample `i` as an RGB image, of any size: `prepare` is what refuses those that are too large.
 
-        Raises PictureError naming shard and file where it cannot be decoded.
+        Raises ImageError naming shard and file where it cannot be decoded.
         """
         return read_image(self.read(i), self.describe(i), max_pixels=None)
 
@@ -241,7 +241,7 @@ class Dataset(InSplits[Split]):
 def open_dataset(path: str | Path, allow_pipe: bool = False, max_member_bytes: int = MAX_MEMBER_BYTES) -> Dataset:
     """Open a folder that `restok prepare` made, or by the word `sample` the data set that comes with restok.
 
-    Of its images those of more than `max_member_bytes` are not read, but raise PictureError.
+    Of its images those of more than `max_member_bytes` are not read, but raise ImageError.
 
     Shards behind a URL that starts with `pipe:` are what a shell command prints: reading them runs it, so the person
     must have allowed that.

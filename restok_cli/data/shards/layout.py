@@ -96,7 +96,7 @@ class Sample(NamedTuple):
 
     key: str  # at most 80 bytes, no dots, no slashes
     suffix: str  # of the image's file, without the dot
-    picture: bytes
+    data: bytes
     size: tuple[int, int]  # (height, width)
     class_id: int  # NO_CLASS where there are no classes
     info: dict[str, str | int]  # goes into <key>.json
@@ -127,10 +127,10 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         if folder.is_dir():
             raise UsageError(
-                f"{folder} is not a data set; `restok prepare folder {folder} OUT` makes one of its pictures"
+                f"{folder} is not a data set; `restok prepare folder {folder} OUT` makes one of its images"
             )
         raise UsageError(
-            f"{folder}: no such data set; give a folder that `restok prepare folder PICTURES OUT` made,"
+            f"{folder}: no such data set; give a folder that `restok prepare folder IMAGES OUT` made,"
             " or the word sample"
         )
     return MADE.read(Manifest, path)

@@ -17,9 +17,9 @@ from restok_cli.console import readable
 from restok_cli.data.image_files import IMAGE_SUFFIXES, check_size
 from restok_cli.data.names import split_name
 from restok_cli.data.shards.layout import NO_CLASS
-from restok_cli.errors import PictureError, RestokError
+from restok_cli.errors import ImageError, RestokError
 
-PICTURE_RULE = "a sample's picture is <key>.jpg or the like"  # in words, where others are passed over
+IMAGE_RULE = "a sample's image is <key>.jpg or the like"  # in words, where others are passed over
 CLASS_DIGITS = 6  # of a class id, at most
 SYNSET = re.compile(r"n\d{8}")  # a noun of WordNet
 MAX_HEADER_BYTES = 2**20  # of one file in a tar, with its long name and all that its header may have beside it
@@ -28,7 +28,7 @@ MAX_FILE_BYTES = 2**43  # that a header may speak of: file systems cannot seek m
 
 SPARSE = "is stored as a sparse file, which is not unpacked; make the tar without --sparse"
 
-Contents = bytes | PictureError  # of a file in a tar, or why it was not read
+Contents = bytes | ImageError  # of a file in a tar, or why it was not read
 
 
 class Readable(Protocol):
@@ -137,18 +137,18 @@ def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, max_b
     return buffer.getvalue()
 
 
-def why_unread(member: tarfile.TarInfo, name: str, max_bytes: int) -> PictureError | None:
+def why_unread(member: tarfile.TarInfo, name: str, max_bytes: int) -> ImageError | None:
     """Why a file in a tar, to be called `name`, is not read: it has more bytes than `max_bytes`, or holes."""
     try:
         check_size(member.size, name, max_bytes)
-    except PictureError as error:
+    except ImageError as error:
         return error
-    return PictureError(f"{name}: {SPARSE}") if member.issparse() else None
+    return ImageError(f"{name}: {SPARSE}") if member.issparse() else None
 
 
 def contents(read: Contents) -> bytes:
-    """Raises PictureError where the file was not read."""
-    if isinstance(read, PictureError):
+    """Raises ImageError where the file was not read."""
+    if isinstance(read, ImageError):
         raise read
     return read
 
@@ -166,7 +166,7 @@ def list_files(tar: BinaryIO, name: str, start: int = 0, end: int | None = None)
                 if member.isfile():
                     files.append(member)
                 else:
-                    refuse_linked_picture(member, name)
+                    refuse_linked_image(member, name)
     except tarfile.TarError as error:
         raise RestokError(f"{name} is cut short or damaged, or no tar ({error}): copy or download it again") from error
     if end is not None and files and files[-1].offset_data + files[-1].size > end:
@@ -174,7 +174,7 @@ def list_files(tar: BinaryIO, name: str, start: int = 0, end: int | None = None)
     return files
 
 
-def refuse_linked_picture(member: tarfile.TarInfo, tar: str) -> None:
+def refuse_linked_image(member: tarfile.TarInfo, tar: str) -> None:
     """Raises RestokError where a member that is no file has the name of an image: tar stores a file only once."""
     if (member.issym() or member.islnk()) and member.name.lower().endswith(IMAGE_SUFFIXES):
         raise RestokError(
@@ -200,15 +200,15 @@ def group_samples(files: Iterable[tarfile.TarInfo], tar: str) -> dict[str, dict[
     return samples
 
 
-def picture_extension(extensions: Iterable[str]) -> str:
+def image_extension(extensions: Iterable[str]) -> str:
     """Which of a sample's files is its image: the one like <key>.jpg or, where none is, the only <key>.<word>.jpg.
 
-    So WebDataset samples are read that have more images, such as <key>.seg.png. Raises PictureError where there is
+    So WebDataset samples are read that have more images, such as <key>.seg.png. Raises ImageError where there is
     no image, or nothing tells which of several.
     """
     found = _of_kind(extensions, IMAGE_SUFFIXES)
     if len(found) != 1:
-        raise PictureError(f"{len(found)} pictures under this key instead of one, among .{' .'.join(extensions)}")
+        raise ImageError(f"{len(found)} images under this key instead of one, among .{' .'.join(extensions)}")
     return found[0]
 
 
@@ -216,7 +216,7 @@ def class_extension(extensions: Iterable[str]) -> str | None:
     """The extension of the file that says the class; None where there is none."""
     found = _of_kind(extensions, (".cls",))
     if len(found) > 1:
-        raise PictureError(f"{len(found)} .cls under this key instead of one, among .{' .'.join(extensions)}")
+        raise ImageError(f"{len(found)} .cls under this key instead of one, among .{' .'.join(extensions)}")
     return found[0] if found else None
 
 
@@ -225,12 +225,12 @@ def _of_kind(extensions: Iterable[str], suffixes: tuple[str, ...]) -> list[str]:
     return whole or [extension for extension in extensions if f".{extension.rpartition('.')[2]}" in suffixes]
 
 
-def pictures_beside(extensions: Iterable[str], taken: str) -> list[str]:
+def images_beside(extensions: Iterable[str], taken: str) -> list[str]:
     """The extensions, such as seg.png, of further images of a sample whose image is the one `taken`."""
-    return [other for other in extensions if other != taken and is_picture(other)]
+    return [other for other in extensions if other != taken and is_image(other)]
 
 
-def is_picture(extension: str) -> bool:
+def is_image(extension: str) -> bool:
     """Whether the last part of an extension, such as seg.png, is an image's."""
     return f".{extension.rpartition('.')[2]}" in IMAGE_SUFFIXES
 
@@ -238,7 +238,7 @@ def is_picture(extension: str) -> bool:
 def class_id_of(text: bytes, synsets: Mapping[str, int]) -> int:
     """The class that the .cls of a sample says, by its id or as one of the `synsets` of ImageNet's classes.
 
-    Raises PictureError where that is neither.
+    Raises ImageError where that is neither.
     """
     digits = text.strip()
     if digits.isdigit() and len(digits) <= CLASS_DIGITS:
@@ -247,13 +247,13 @@ def class_id_of(text: bytes, synsets: Mapping[str, int]) -> int:
     if (class_id := synsets.get(shown.strip())) is not None:
         return class_id
     if synsets:
-        raise PictureError(f"its .cls is {shown!r}, neither a class id, counted from 0, nor a synset of ImageNet's")
+        raise ImageError(f"its .cls is {shown!r}, neither a class id, counted from 0, nor a synset of ImageNet's")
     hint = "; --class-names imagenet takes synsets" if SYNSET.fullmatch(shown.strip()) else ""
-    raise PictureError(f"its .cls is {shown!r}, no class id: expected a number, counted from 0{hint}")
+    raise ImageError(f"its .cls is {shown!r}, no class id: expected a number, counted from 0{hint}")
 
 
 def read_class_id(tar: BinaryIO, files: dict[str, tarfile.TarInfo], synsets: Mapping[str, int]) -> int:
-    """The class id of a sample. Raises PictureError where its .cls is none, or nothing tells which of several it is."""
+    """The class id of a sample. Raises ImageError where its .cls is none, or nothing tells which of several it is."""
     extension = class_extension(files)
     if extension is None:
         return NO_CLASS

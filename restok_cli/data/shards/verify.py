@@ -36,7 +36,7 @@ from restok_cli.data.shards.tars import group_samples, list_files, read_class_id
 from restok_cli.data.shards.writer import Digest, digest_spans, fingerprint
 from restok_cli.data.sources.imagenet import synset_ids
 from restok_cli.data.sources.walk import is_hidden
-from restok_cli.errors import PictureError, RestokError
+from restok_cli.errors import ImageError, RestokError
 from restok_cli.files import MAX_MEMBER_BYTES
 
 
@@ -221,7 +221,7 @@ def _compare(
         key, files, file = by_offset.get(offset, (f"number {i}", {}, None))
         keys.append(key)
         if file is None or file.size != length:
-            what = "its index does not point at its picture"
+            what = "its index does not point at its image"
         elif (said := _said_class(tar, files, synsets)) != class_id:
             what = f"its index says class {class_id}, its .cls says {said}"
         elif not (0 <= class_id < num_classes or (class_id == NO_CLASS and not num_classes)):
@@ -237,5 +237,5 @@ def _compare(
 def _said_class(tar: BinaryIO, files: dict[str, TarInfo], synsets: dict[str, int]) -> int | str:
     try:
         return read_class_id(tar, files, synsets)
-    except PictureError as error:
+    except ImageError as error:
         return str(error)

@@ -162,10 +162,10 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[ShardInfo, set[t
                 if sample.class_id != NO_CLASS:
                     tar.add_bytes(f"{sample.key}.cls", str(sample.class_id).encode())
                 tar.add_bytes(f"{sample.key}.json", to_json(sample.info).encode())
-                tar.add_bytes(f"{sample.key}.{sample.suffix}", sample.picture)
+                tar.add_bytes(f"{sample.key}.{sample.suffix}", sample.data)
                 # the image is what was written last, padded to whole blocks
-                offset = tar.offset - padded(len(sample.picture))
-                entries.append((offset, len(sample.picture), sample.class_id))
+                offset = tar.offset - padded(len(sample.data))
+                entries.append((offset, len(sample.data), sample.class_id))
                 sizes.add(sample.size)
                 digesting.end_span()
         digest = digesting.digest()
@@ -238,7 +238,7 @@ def make_manifest(
         if infos
     }
     if not splits:
-        raise RestokError(f"{name}: not one picture could be read, so there is no data set to write")
+        raise RestokError(f"{name}: not one image could be read, so there is no data set to write")
     return Manifest(
         name=name,
         splits=splits,

@@ -1,4 +1,4 @@
-"""The development kit of ImageNet: which class each validation picture shows.
+"""The development kit of ImageNet: which class each validation image shows.
 
 It numbers the classes in an order of its own (ILSVRC2012_ID); meta.mat tells the synset of each number. That is a
 MATLAB file of version 5, of which this reads the little that is needed: arrays of structures of numbers and text.
@@ -40,7 +40,7 @@ DAMAGE = (
 
 
 def read_devkit(path: Path) -> dict[int, str]:
-    """The synset of each validation picture by its number, from 1 on; `path` is the devkit, packed or unpacked.
+    """The synset of each validation image by its number, from 1 on; `path` is the devkit, packed or unpacked.
 
     Raises RestokError where it is damaged or no devkit.
     """

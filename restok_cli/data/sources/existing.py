@@ -36,11 +36,11 @@ from restok_cli.data.shards.layout import (
     padded,
 )
 from restok_cli.data.shards.tars import (
-    PICTURE_RULE,
+    IMAGE_RULE,
     group_samples,
+    image_extension,
+    images_beside,
     list_files,
-    picture_extension,
-    pictures_beside,
     read_class_id,
     why_unread,
 )
@@ -57,10 +57,10 @@ from restok_cli.data.shards.writer import (
     write_timm_manifest,
 )
 from restok_cli.data.sources.imagenet import synset_ids
-from restok_cli.data.sources.intake import Rules, check_picture
-from restok_cli.data.sources.preparation import BadPicture, remove_own_files, write_bad_list
+from restok_cli.data.sources.intake import Rules, check_image
+from restok_cli.data.sources.preparation import BadImage, remove_own_files, write_bad_list
 from restok_cli.data.sources.splits import SPLITS, split_named, split_of
-from restok_cli.errors import PictureError, RestokError, UsageError
+from restok_cli.errors import ImageError, RestokError, UsageError
 from restok_cli.locks import locked_folder
 
 ANY_CLASSES = 50_000  # so many may be told by numbers alone, however few samples there are
@@ -73,12 +73,12 @@ Sources = dict[str | None, list[str]]  # split -> patterns of its shards; under 
 class IndexedShard(NamedTuple):
     """Findings from reading a shard."""
 
-    entries: list[tuple[int, int, int]]  # (offset, length, class id) of each picture
+    entries: list[tuple[int, int, int]]  # (offset, length, class id) of each image
     digest: Digest
     sizes: set[tuple[int, int]]  # (height, width)
-    bad: list[BadPicture]
+    bad: list[BadImage]
     keys: list[str]  # one per entry
-    beside: Counter[str]  # extension -> how many more pictures samples have, such as .seg.png; none is taken
+    beside: Counter[str]  # extension -> how many more images samples have, such as .seg.png; none is taken
 
 
 def is_remote(source: str) -> bool:
@@ -195,7 +195,7 @@ def describe_shards(
 ) -> tuple[Manifest, int, dict[str, int]]:
     """Index the shards, and describe them in the folder `out`, with links to them, or (None) where they lie.
 
-    A broken picture, or what else is no sample, is left out of the index and listed in bad.jsonl. Where `class_names`
+    A broken image, or what else is no sample, is left out of the index and listed in bad.jsonl. Where `class_names`
     is None the classes are called by their numbers. Nothing is written before everything has been read.
 
     Returns the manifest, how many were left out, and by their reason how many files were passed over.
@@ -215,7 +215,7 @@ def describe_shards(
     indexed = {path: finished[i] for i, path in enumerate(paths)}
     for split, members in shards.items():
         _check_split(split, {path: indexed[path] for path in map(Path, members)})
-    bad = [picture for path in paths for picture in indexed[path].bad]
+    bad = [image for path in paths for image in indexed[path].bad]
     class_names = _class_names(indexed, class_names)
     infos: dict[str, list[ShardInfo]] = {split: [] for split in shards}
     targets: dict[Path, tuple[Path, np.ndarray]] = {}  # what dataset.json speaks of -> what was read, and its index
@@ -245,7 +245,7 @@ def describe_shards(
         if not (folder / TIMM_MANIFEST).exists():  # shards that timm has made bring theirs
             write_timm_manifest(folder, manifest)
         write_manifest(folder, manifest)
-    passed_over = {f"a .{extension} beside a sample's picture": count for extension, count in _beside(indexed).items()}
+    passed_over = {f"a .{extension} beside a sample's image": count for extension, count in _beside(indexed).items()}
     return manifest, len(bad), passed_over
 
 
@@ -264,7 +264,7 @@ def _check_place(paths: list[Path]) -> None:
         raise UsageError(f"{others[0]} and {paths[0]} lie in different folders; give a folder OUT for the data set")
     bad_list = paths[0].parent / BAD_LIST
     if bad_list.exists() and bad_list.name not in own_files(bad_list.parent):
-        raise UsageError(f"{bad_list} is in the way of the list of broken pictures; move it, or give a folder OUT")
+        raise UsageError(f"{bad_list} is in the way of the list of broken images; move it, or give a folder OUT")
     for path in paths:
         if not SHARD_FILE.fullmatch(path.name):
             raise UsageError(f"{path.name}: only letters, digits, - and _ may be in a shard's name; give a folder OUT")
@@ -276,8 +276,8 @@ def _check_place(paths: list[Path]) -> None:
 def _check_split(split: str, shards: dict[Path, IndexedShard]) -> None:
     """Raises RestokError where nothing of a split is left, or a key comes twice in it; notes what is not taken."""
     if not any(shard.entries for shard in shards.values()):
-        bad = [picture for shard in shards.values() for picture in shard.bad]
-        reasons = list({picture.reason: f"{picture.file}: {picture.reason}" for picture in reversed(bad)}.values())
+        bad = [image for shard in shards.values() for image in shard.bad]
+        reasons = list({image.reason: f"{image.file}: {image.reason}" for image in reversed(bad)}.values())
         why = f"of {len(bad)}, none can be taken ({'; '.join(reasons[:-3:-1])})" if bad else "there are none"
         raise RestokError(f"the {split} shards ({next(iter(shards))}, …) hold no samples: {why}")
     owners: dict[str, Path] = {}
@@ -292,7 +292,7 @@ def _check_split(split: str, shards: dict[Path, IndexedShard]) -> None:
         if not shard.entries:
             note(f"{path} is left out: it holds no sample that can be taken")
     for extension, count in _beside(shards).items():
-        note(f"{count} .{extension} passed over in the {split} shards: {PICTURE_RULE}")
+        note(f"{count} .{extension} passed over in the {split} shards: {IMAGE_RULE}")
 
 
 def _beside(shards: dict[Path, IndexedShard]) -> Counter[str]:
@@ -335,18 +335,18 @@ def _index_shard(rules: Rules, synsets: dict[str, int], path: Path, advance: Cal
         for key, files in group_samples(list_files(tar, str(path)), str(path)).items():
             name = key
             try:
-                extension, class_id = picture_extension(files), read_class_id(tar, files, synsets)
-                picture = files[extension]
-                if problem := why_unread(picture, key, rules.max_member_bytes):
+                extension, class_id = image_extension(files), read_class_id(tar, files, synsets)
+                image = files[extension]
+                if problem := why_unread(image, key, rules.max_member_bytes):
                     raise problem
-                tar.seek(picture.offset_data - TAR_BLOCK)
+                tar.seek(image.offset_data - TAR_BLOCK)
                 name = name_in(tar.read(TAR_BLOCK))  # as readers find it, who may need its suffix
-                sizes.add(check_picture(tar.read(picture.size), name, rules))
-                found.append((picture.offset_data, picture.size, class_id, key))
-                beside.update(pictures_beside(files, extension))
-            except PictureError as error:
-                bad.append(BadPicture(file=f"{key} in {path.name}", reason=str(error).removeprefix(f"{name}: ")))
-        found.sort()  # by place: where the files of a sample lie apart, its first one does not tell that of its picture
+                sizes.add(check_image(tar.read(image.size), name, rules))
+                found.append((image.offset_data, image.size, class_id, key))
+                beside.update(images_beside(files, extension))
+            except ImageError as error:
+                bad.append(BadImage(file=f"{key} in {path.name}", reason=str(error).removeprefix(f"{name}: ")))
+        found.sort()  # by place: where the files of a sample lie apart, its first one does not tell that of its image
         tar.seek(0)
         digest = digest_spans(tar, [offset + padded(length) for offset, length, *_ in found])
     advance()

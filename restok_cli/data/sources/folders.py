@@ -1,4 +1,4 @@
-"""A folder of pictures as people have it: which of its folders are splits, and which are classes."""
+"""A folder of images as people have it: which of its folders are splits, and which are classes."""
 
 import os
 from collections import Counter
@@ -13,12 +13,12 @@ from restok_cli.data.image_folders import known_digests
 from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.data.sources.listing import File, Source, Sources, shuffled, split_by_hash, unused_key
 from restok_cli.data.sources.splits import SPLITS, split_named, test_as_validation
-from restok_cli.data.sources.walk import note_empty_folders, note_passed_over, pictures_below
+from restok_cli.data.sources.walk import images_below, note_empty_folders, note_passed_over
 from restok_cli.errors import UsageError
 
 
-class Picture(NamedTuple):
-    """A picture file."""
+class ImageFile(NamedTuple):
+    """An image file."""
 
     path: str
     file: str  # its path below the whole folder, with slashes
@@ -27,18 +27,18 @@ class Picture(NamedTuple):
 
 
 def walk_folder(folder: Path, validation_fraction: float, validate_on_test: bool = False) -> Sources:
-    """Find the pictures of `folder`. Its sub-folders are the classes; there are none where the pictures lie flat.
+    """Find the images of `folder`. Its sub-folders are the classes; there are none where the images lie flat.
 
     Sub-folders that are called as splits are, in any case, are the splits, with the classes in them. Where none is for
     validation, it is made of `validation_fraction` of each class of train, or of the split test if `validate_on_test`.
     Split and order depend on the file names alone.
 
-    Raises UsageError where the folder is missing, holds no pictures or holds some that are in no class folder or split,
+    Raises UsageError where the folder is missing, holds no images or holds some that are in no class folder or split,
     RestokError where a folder in it cannot be read.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; give a folder of pictures")
-    paths, passed_over = pictures_below(folder)
+        raise UsageError(f"{folder}: no such folder; give a folder of images")
+    paths, passed_over = images_below(folder)
     note_passed_over(folder, passed_over, "; bad.jsonl lists all")
     start = len(os.path.join(folder, ""))
     found = [(path, path[start:].split(os.sep)) for path in paths]
@@ -46,11 +46,10 @@ def walk_folder(folder: Path, validation_fraction: float, validate_on_test: bool
     if own:
         note_empty_folders(folder, set(own.values()))
         splits = {
-            split: [_picture(path, parts, 1) for path, parts in found if parts[0] == name]
-            for split, name in own.items()
+            split: [_image(path, parts, 1) for path, parts in found if parts[0] == name] for split, name in own.items()
         }
     else:
-        splits = {"all": [_picture(path, parts, 0) for path, parts in found]}
+        splits = {"all": [_image(path, parts, 0) for path, parts in found]}
     for split, members in splits.items():
         _check_classes(folder / own.get(split, ""), members)
     _compare_classes(splits, own)
@@ -61,17 +60,17 @@ def walk_folder(folder: Path, validation_fraction: float, validate_on_test: bool
     return _sources(splits, validation_fraction, passed_over, known_digests(folder))
 
 
-def _picture(path: str, parts: list[str], depth: int) -> Picture:
-    """The picture whose class folder is that part of its path."""
+def _image(path: str, parts: list[str], depth: int) -> ImageFile:
+    """The image whose class folder is that part of its path."""
     name = parts[depth] if len(parts) > depth + 1 else None
-    return Picture(path, "/".join(parts), name, name and normalize("NFC", name))
+    return ImageFile(path, "/".join(parts), name, name and normalize("NFC", name))
 
 
 def _sources(
-    splits: dict[str, list[Picture]], validation_fraction: float, passed_over: dict[str, str], digests: dict[str, str]
+    splits: dict[str, list[ImageFile]], validation_fraction: float, passed_over: dict[str, str], digests: dict[str, str]
 ) -> Sources:
     members = chain.from_iterable(splits.values())
-    names = sorted({picture.class_name for picture in members if picture.class_name is not None})
+    names = sorted({image.class_name for image in members if image.class_name is not None})
     class_ids: dict[str | None, int] = {None: NO_CLASS} | {name: i for i, name in enumerate(names)}
     keys: set[str] = set()
     sources = {
@@ -94,7 +93,7 @@ def _sources(
 def _own_splits(folder: Path, found: list[list[str]]) -> dict[str, str]:
     """Split -> the folder of it in `folder`, which is noted; none where no folder is called as a split is.
 
-    `found` are the parts of the paths of all pictures.
+    `found` are the parts of the paths of all images.
     """
     own: dict[str, str] = {}
     for name in sorted({parts[0] for parts in found if len(parts) > 1}):
@@ -115,38 +114,38 @@ def _own_splits(folder: Path, found: list[list[str]]) -> dict[str, str]:
     return own
 
 
-def _check_classes(root: Path, members: list[Picture]) -> None:
+def _check_classes(root: Path, members: list[ImageFile]) -> None:
     """Say which folders in `root` are no class, or one class with another. Raises UsageError where some are missing."""
-    flat = [picture for picture in members if picture.folder is None]
+    flat = [image for image in members if image.folder is None]
     if 0 < len(flat) < len(members):
         raise UsageError(
-            f"{flat[0].path} is in no class folder, unlike {counted(len(members) - len(flat), 'other picture')};"
-            " put every picture into a class folder, or none"
+            f"{flat[0].path} is in no class folder, unlike {counted(len(members) - len(flat), 'other image')};"
+            " put every image into a class folder, or none"
         )
     if flat:
         return
-    class_names = {picture.folder: picture.class_name for picture in members if picture.folder is not None}
+    class_names = {image.folder: image.class_name for image in members if image.folder is not None}
     note_empty_folders(root, set(class_names))
     for class_name, count in Counter(class_names.values()).items():
         if count > 1:
             note(f"{root}: {count} folders are called {class_name}, in different bytes; they are one class")
 
 
-def _compare_classes(splits: dict[str, list[Picture]], own: dict[str, str]) -> None:
+def _compare_classes(splits: dict[str, list[ImageFile]], own: dict[str, str]) -> None:
     """Compare the classes of the other splits with train's.
 
     A test split that has none of them is dropped, and this is said: its labels were never handed out.
     Raises UsageError where this is true of the validation split.
     """
-    classes = {split: {picture.class_name for picture in members} for split, members in splits.items()}
+    classes = {split: {image.class_name for image in members} for split, members in splits.items()}
     for split in [split for split in ("validation", "test") if split in splits and "train" in splits]:
         foreign, name = classes[split] - classes["train"], own[split]
         if foreign and classes[split] & classes["train"]:
             first = min(filter(None, foreign))
             note(f"{name} has {counted(len(foreign), 'class', 'classes')} that {own['train']} has not: {first}")
         elif foreign and split == "test":
-            pictures = counted(len(splits.pop(split)), "picture")
-            note(f"{name} is left out: its {pictures} are not sorted into the classes of {own['train']}")
+            images = counted(len(splits.pop(split)), "image")
+            note(f"{name} is left out: its {images} are not sorted into the classes of {own['train']}")
         elif foreign:
             raise UsageError(f"{splits[split][0].path} is in no class folder of {own['train']}; sort {name} as that is")
 

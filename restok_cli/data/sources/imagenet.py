@@ -36,7 +36,7 @@ from restok_cli.data.sources.walk import (
 from restok_cli.errors import RestokError, UsageError
 
 CLASSES = Path(__file__).parents[2] / "assets" / "imagenet" / "classes.tsv"
-NUM_PICTURES = {"train": 1_281_167, "validation": 50_000}
+NUM_IMAGES = {"train": 1_281_167, "validation": 50_000}
 
 TARS = {"train": "ILSVRC2012_img_train.tar", "validation": "ILSVRC2012_img_val.tar"}
 TEST_TARS = "ILSVRC2012_img_test*.tar"  # there is more than one edition
@@ -46,7 +46,7 @@ KAGGLE_LABELS, KAGGLE_COLUMNS = "LOC_val_solution.csv", ("ImageId", "PredictionS
 
 
 class Found(NamedTuple):
-    """A picture file, and what its surroundings tell of it."""
+    """An image file, and what its surroundings tell of it."""
 
     name: str  # without folders
     synset: str | None  # None where it lies among those of other classes
@@ -65,11 +65,11 @@ def synset_ids(class_names: list[str]) -> dict[str, int]:
 
 
 def open_imagenet(folder: Path, validate_on_test: bool = False) -> Sources:
-    """Find the pictures of an ImageNet in `folder`, with their classes, without reading them.
+    """Find the images of an ImageNet in `folder`, with their classes, without reading them.
 
     The split test is left out where it has no labels; where `validate_on_test`, it becomes the validation split.
 
-    Raises UsageError where `folder` has none of the known forms, lacks the labels of the validation pictures or holds
+    Raises UsageError where `folder` has none of the known forms, lacks the labels of the validation images or holds
     classes that are not ImageNet's; RestokError where a file of it is damaged or a folder cannot be read.
     """
     if not folder.is_dir():
@@ -82,10 +82,10 @@ def open_imagenet(folder: Path, validate_on_test: bool = False) -> Sources:
     else:
         class_ids = {synset: i for i, synset in enumerate(classes)}
         found = _find(folder, passed_over)
-        splits = {split: _sources(split, pictures, class_ids, keys) for split, pictures in found.items()}
+        splits = {split: _sources(split, images, class_ids, keys) for split, images in found.items()}
     for split, sources in splits.items():
-        if len(sources) != NUM_PICTURES.get(split, len(sources)):
-            note(f"{split}: {counted(len(sources), 'picture')}, where the whole ImageNet has {NUM_PICTURES[split]}")
+        if len(sources) != NUM_IMAGES.get(split, len(sources)):
+            note(f"{split}: {counted(len(sources), 'image')}, where the whole ImageNet has {NUM_IMAGES[split]}")
     if validate_on_test:
         splits = test_as_validation(splits, str(folder))
     return Sources(list(classes.values()), splits, passed_over)
@@ -102,7 +102,7 @@ def _labelled(folder: Path, parquet: dict[str, list[Path]]) -> dict[str, list[Pa
 
 
 def _find(folder: Path, passed_over: list[tuple[str, str]]) -> dict[str, list[Found]]:
-    """The pictures of each split; what is no picture, or has no label, goes into `passed_over`."""
+    """The images of each split; what is no image, or has no label, goes into `passed_over`."""
     places = {split: place for split in SPLITS if (place := _place(folder, split))}
     if not places:
         raise UsageError(
@@ -110,26 +110,26 @@ def _find(folder: Path, passed_over: list[tuple[str, str]]) -> dict[str, list[Fo
             " train-*.parquet in it, and the same for validation"
         )
     for tar in sorted(folder.glob(TEST_TARS)):
-        note(f"{tar} is left out: nobody has the labels of its pictures")
-        passed_over.append((tar.name, "test pictures, which have no labels"))
+        note(f"{tar} is left out: nobody has the labels of its images")
+        passed_over.append((tar.name, "test images, which have no labels"))
     found, classes = {}, read_classes()
     for split, place in places.items():
         note(f"{place} taken as {split}")
-        pictures = list(_pictures(folder, place, passed_over))
-        flat = [picture for picture in pictures if picture.synset is None]
-        if split == "test" and not any(picture.synset in classes for picture in pictures):
-            note(f"{place} is left out: no pictures in folders of ImageNet's classes, which nothing else tells")
+        images = list(_images(folder, place, passed_over))
+        flat = [image for image in images if image.synset is None]
+        if split == "test" and not any(image.synset in classes for image in images):
+            note(f"{place} is left out: no images in folders of ImageNet's classes, which nothing else tells")
             continue
-        if not pictures:
-            raise UsageError(f"{place} holds no pictures; fill it, or move it away")
+        if not images:
+            raise UsageError(f"{place} holds no images; fill it, or move it away")
         if flat and split != "validation":
             raise UsageError(f"{place}: {flat[0].name} is in no class folder or class tar, which would tell its class")
         if flat:
             synsets = _validation_labels(folder, flat)
-            pictures = [picture._replace(synset=picture.synset or synsets[picture.name]) for picture in pictures]
-        found[split] = pictures
+            images = [image._replace(synset=image.synset or synsets[image.name]) for image in images]
+        found[split] = images
     if not found:
-        raise UsageError(f"{folder} holds no pictures of ImageNet whose classes are known")
+        raise UsageError(f"{folder} holds no images of ImageNet whose classes are known")
     return found
 
 
@@ -152,7 +152,7 @@ def _sources(split: str, found: list[Found], class_ids: dict[str, int], keys: se
     Files of several classes or splits may be called alike: then these tell their keys apart, of which `keys` are taken.
     """
     sources = []
-    for name, synset, place in sorted(found, key=lambda picture: (picture.name, picture.synset)):
+    for name, synset, place in sorted(found, key=lambda image: (image.name, image.synset)):
         if synset not in class_ids:
             raise UsageError(
                 f"{name} is of class {synset}, which is none of ImageNet's 1000;"
@@ -163,13 +163,13 @@ def _sources(split: str, found: list[Found], class_ids: dict[str, int], keys: se
     return shuffled(sources)
 
 
-def _pictures(folder: Path, path: Path, passed_over: list[tuple[str, str]]) -> Iterator[Found]:
-    """The pictures of a split: in a tar, or in a tar of class tars, or in a folder, of class folders or class tars.
+def _images(folder: Path, path: Path, passed_over: list[tuple[str, str]]) -> Iterator[Found]:
+    """The images of a split: in a tar, or in a tar of class tars, or in a folder, of class folders or class tars.
 
-    What is no picture goes into `passed_over`, by its path below `folder`.
+    What is no image goes into `passed_over`, by its path below `folder`.
     """
     if path.is_file():
-        yield from _pictures_in_tar(path, None)
+        yield from _images_in_tar(path, None)
         return
     class_tars = tars_in(path)
     if class_tars:
@@ -178,21 +178,21 @@ def _pictures(folder: Path, path: Path, passed_over: list[tuple[str, str]]) -> I
                 f"{path} holds class tars, but {min(unpacked)}/ beside them, with no tar; unpack all or none"
             )
         for tar in track(class_tars, f"look into {path.name}", len(class_tars), "class tars"):
-            yield from _pictures_in_tar(tar, tar.stem)
+            yield from _images_in_tar(tar, tar.stem)
         return
-    pictures, others = look_below(path)
+    images, others = look_below(path)
     note_passed_over(path, others, "; bad.jsonl lists all")
     passed_over += [(readable((path.relative_to(folder) / file).as_posix()), why) for file, why in others.items()]
     start = len(os.path.join(path, ""))
-    below = [picture[start:].split(os.sep) for picture in pictures]
+    below = [image[start:].split(os.sep) for image in images]
     filled = {parts[0] for parts in below if len(parts) > 1}
     if filled:
         note_empty_folders(path, filled)
-    for picture, parts in zip(pictures, below, strict=True):
-        yield Found(parts[-1], parts[0] if len(parts) > 1 else None, File(picture))
+    for image, parts in zip(images, below, strict=True):
+        yield Found(parts[-1], parts[0] if len(parts) > 1 else None, File(image))
 
 
-def _pictures_in_tar(path: Path, synset: str | None) -> Iterator[Found]:
+def _images_in_tar(path: Path, synset: str | None) -> Iterator[Found]:
     with open(path, "rb") as tar:
         files = list_files(tar, str(path))
         for file in track(files, f"look into {path.name}", len(files), "files") if synset is None else files:
@@ -202,9 +202,9 @@ def _pictures_in_tar(path: Path, synset: str | None) -> Iterator[Found]:
             if name.endswith(".tar"):
                 end = file.offset_data + file.size
                 for inner in list_files(tar, f"{name} in {path}", file.offset_data, end):
-                    picture = inner.name.rpartition("/")[2]
-                    if not is_hidden(picture):
-                        yield Found(picture, name.removesuffix(".tar"), _place_of(inner, path))
+                    image = inner.name.rpartition("/")[2]
+                    if not is_hidden(image):
+                        yield Found(image, name.removesuffix(".tar"), _place_of(inner, path))
             else:
                 yield Found(name, synset, _place_of(file, path))
 
@@ -213,18 +213,18 @@ def _place_of(file: TarInfo, tar: Path) -> Place:
     return Unreadable(SPARSE) if file.issparse() else Piece(str(tar), file.offset_data, file.size)
 
 
-def _validation_labels(folder: Path, pictures: list[Found]) -> dict[str, str]:
-    """File name -> synset of the validation pictures, from the devkit or from Kaggle's table."""
+def _validation_labels(folder: Path, images: list[Found]) -> dict[str, str]:
+    """File name -> synset of the validation images, from the devkit or from Kaggle's table."""
     if (table := folder / KAGGLE_LABELS).exists():
         rows = _read_kaggle_labels(table)
-        labels = {picture.name: rows.get(picture.name.partition(".")[0]) for picture in pictures}
+        labels = {image.name: rows.get(image.name.partition(".")[0]) for image in images}
     elif devkit := next((folder / name for name in DEVKIT if (folder / name).exists()), None):
         table, synsets = devkit, read_devkit(devkit)
-        numbers = {picture.name: picture.name.partition(".")[0].rpartition("_")[2] for picture in pictures}
+        numbers = {image.name: image.name.partition(".")[0].rpartition("_")[2] for image in images}
         labels = {name: synsets.get(int(number)) if number.isdigit() else None for name, number in numbers.items()}
     else:
         raise UsageError(
-            f"the labels of the validation pictures are missing: put {DEVKIT[0]} (of image-net.org)"
+            f"the labels of the validation images are missing: put {DEVKIT[0]} (of image-net.org)"
             f" or {KAGGLE_LABELS} (of Kaggle) into {folder}"
         )
     known = {name: synset for name, synset in labels.items() if synset is not None}
@@ -254,7 +254,7 @@ def _read_kaggle_labels(table: Path) -> dict[str, str]:
             synset = boxes.partition(" ")[0]
             where = f"{table}, line {rows.line_num}"
             if not image:
-                raise UsageError(f"{where}, column {KAGGLE_COLUMNS[0]}: empty, where the name of a picture is expected")
+                raise UsageError(f"{where}, column {KAGGLE_COLUMNS[0]}: empty, where the name of an image is expected")
             if not SYNSET.fullmatch(synset):
                 found = synset or "empty"
                 raise UsageError(

@@ -1,4 +1,4 @@
-"""Intake of a picture file into a data set: kept byte for byte, changed for a reason, or refused.
+"""Intake of an image file into a data set: kept byte for byte, changed for a reason, or refused.
 
 Kept is what every loader reads: JPEG, PNG and WebP of one frame with 8 bits per channel.
 """
@@ -15,36 +15,36 @@ from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}  # the kept formats; timm looks for these names
 MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # what loaders turn into RGB, all in the same way
 JPEG_QUALITY = 95
-END_OF_JPEG = b"\xff\xd9"  # in picture data this never occurs before the end
+END_OF_JPEG = b"\xff\xd9"  # in image data this never occurs before the end
 
 Check = Literal["quick", "full"]
 
 
 class Rules(NamedTuple):
-    """Treatment of pictures.
+    """Treatment of images.
 
-    The check `full` decodes every picture. `quick` reads headers and structure: it finds files that are no pictures,
+    The check `full` decodes every image. `quick` reads headers and structure: it finds files that are no images,
     that are cut short or, of PNG, have a wrong checksum, but not damage inside of JPEG and WebP.
     """
 
     check: Check = "quick"
     resize: int | None = None  # shorter edges above this become this
-    max_pixels: int | None = None  # pictures of more are shrunk to it
-    max_decoded_pixels: int = MAX_DECODED_PIXELS  # pictures of more are not even opened
+    max_pixels: int | None = None  # images of more are shrunk to it
+    max_decoded_pixels: int = MAX_DECODED_PIXELS  # images of more are not even opened
     max_member_bytes: int = MAX_MEMBER_BYTES  # files of more are not even read
 
 
 class Intake(NamedTuple):
-    """A picture as it goes into a shard."""
+    """An image as it goes into a shard."""
 
-    picture: bytes
+    data: bytes
     suffix: str  # without the dot; it tells the true format, whatever the file was called
     size: tuple[int, int]  # (height, width)
     change: str | None  # why the bytes are not the file's own
 
 
 def take_in(data: bytes, file: str, rules: Rules) -> Intake:
-    """Decide about the bytes of a picture file called `file`. Raises PictureError where it is broken."""
+    """Decide about the bytes of an image file called `file`. Raises ImageError where it is broken."""
     with open_image(data, file, rules.max_decoded_pixels) as image:
         change = _unreadable(image, data)
         size = _size_for(image.width, image.height, rules)
@@ -55,26 +55,26 @@ def take_in(data: bytes, file: str, rules: Rules) -> Intake:
             _check(image, data, file, rules)
             return Intake(data, suffix, (size[1], size[0]), None)
         as_jpeg = change == "resized" and SUFFIXES.get(image.format or "") == "jpg"
-    picture, suffix = _encode(read_image(data, file, rules.max_decoded_pixels), size, as_jpeg)
-    return Intake(picture, suffix, (size[1], size[0]), change)
+    encoded, suffix = _encode(read_image(data, file, rules.max_decoded_pixels), size, as_jpeg)
+    return Intake(encoded, suffix, (size[1], size[0]), change)
 
 
-def check_picture(data: bytes, file: str, rules: Rules) -> tuple[int, int]:
-    """The (height, width) of a picture that stays as it is. Raises PictureError where it is broken."""
+def check_image(data: bytes, file: str, rules: Rules) -> tuple[int, int]:
+    """The (height, width) of an image that stays as it is. Raises ImageError where it is broken."""
     with open_image(data, file, rules.max_decoded_pixels) as image:
         _check(image, data, file, rules)
         return image.height, image.width
 
 
 def _unreadable(image: Image.Image, data: bytes) -> str | None:
-    """Why there are loaders that cannot read the picture."""
+    """Why there are loaders that cannot read the image."""
     if image.format not in SUFFIXES:
         return f"{image.format} file"
     if image.mode.startswith(("I", "F")) or (image.format == "PNG" and data[PNG_DEPTH] == 16):
         return "16 bit"
     if image.mode not in MODES:
         return f"{image.mode} colours"
-    if image.format != "MPO" and getattr(image, "is_animated", False):  # other pictures of a photo are no frames
+    if image.format != "MPO" and getattr(image, "is_animated", False):  # other images of a photo are no frames
         return "animated"
     if (metadata := split_png(data)[1]) and not _is_readable(metadata):
         return "unreadable metadata"
@@ -91,9 +91,9 @@ def _is_readable(png: bytes) -> bool:
 
 
 def _check(image: ImageFile.ImageFile, data: bytes, file: str, rules: Rules) -> None:
-    """Raises an error of whatever kind where the picture is broken as far as the check can see."""
+    """Raises an error of whatever kind where the image is broken as far as the check can see."""
     if image.format == "JPEG":
-        start = image.fp.tell() if image.fp else 0  # the stream stands where picture data begin
+        start = image.fp.tell() if image.fp else 0  # the stream stands where image data begin
         if data.rfind(END_OF_JPEG, start) < 0:
             raise ValueError("the file is cut short")
     elif image.format == "WEBP":
@@ -106,7 +106,7 @@ def _check(image: ImageFile.ImageFile, data: bytes, file: str, rules: Rules) -> 
 
 
 def _size_for(width: int, height: int, rules: Rules) -> tuple[int, int]:
-    """The (width, height) that the rules leave of a picture: never more, and of the same shape."""
+    """The (width, height) that the rules leave of an image: never more, and of the same shape."""
     if rules.resize and min(width, height) > rules.resize:
         scale = rules.resize / min(width, height)
         width, height = round(width * scale), round(height * scale)

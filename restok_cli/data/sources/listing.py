@@ -1,4 +1,4 @@
-"""Pictures that are to become a data set: where each lies, its class, its split, its place in the order, its key."""
+"""Images that are to become a data set: where each lies, its class, its split, its place in the order, its key."""
 
 import os
 import re
@@ -8,20 +8,20 @@ from hashlib import sha256
 from typing import NamedTuple, Protocol, TypeVar
 
 from restok_cli.data.image_files import check_size
-from restok_cli.data.image_folders import check_picture
+from restok_cli.data.image_folders import check_image
 from restok_cli.data.shards.layout import Sample
-from restok_cli.errors import PictureError, RestokError
+from restok_cli.errors import ImageError, RestokError
 
 KEY_LENGTH, HASH_LENGTH = 80, 16
 
 
 class Place(Protocol):
-    """Where the bytes of a picture file lie."""
+    """Where the bytes of an image file lie."""
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """The file's bytes.
 
-        Raises OSError where this one cannot be read, PictureError, calling it `name`, where it has more than
+        Raises OSError where this one cannot be read, ImageError, calling it `name`, where it has more than
         `max_bytes` or is damaged, RestokError where none here can be read.
         """
         ...
@@ -36,7 +36,7 @@ class File(NamedTuple):
     def read(self, name: str, max_bytes: int) -> bytes:
         with open(self.path, "rb", buffering=0) as file:
             check_size(os.fstat(file.fileno()).st_size, name, max_bytes)
-            return check_picture(file.read(), self.crc32, name)
+            return check_image(file.read(), self.crc32, name)
 
 
 class Piece(NamedTuple):
@@ -64,11 +64,11 @@ class Unreadable(NamedTuple):
     reason: str
 
     def read(self, name: str, max_bytes: int) -> bytes:
-        raise PictureError(f"{name}: {self.reason}")
+        raise ImageError(f"{name}: {self.reason}")
 
 
 class Source(NamedTuple):
-    """A picture file, still unread."""
+    """An image file, still unread."""
 
     key: str
     file: str  # its name for people: relative to the folder, with slashes
@@ -77,11 +77,11 @@ class Source(NamedTuple):
 
 
 class Sources(NamedTuple):
-    """All the pictures that a data set is made of, in the order in which they will lie there."""
+    """All the images that a data set is made of, in the order in which they will lie there."""
 
     class_names: list[str]
     splits: dict[str, list[Source]]
-    passed_over: Sequence[tuple[str, str]] = ()  # files that are no pictures, and why
+    passed_over: Sequence[tuple[str, str]] = ()  # files that are no images, and why
 
 
 Keyed = TypeVar("Keyed", Source, Sample)

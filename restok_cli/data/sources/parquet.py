@@ -1,4 +1,4 @@
-"""ImageNet as the hub hands it out: parquet files whose rows are pictures. They are read by pyarrow, an extra."""
+"""ImageNet as the hub hands it out: parquet files whose rows are images. They are read by pyarrow, an extra."""
 
 import filecmp
 import os
@@ -15,7 +15,7 @@ from restok_cli.data.sources.walk import entries_below
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.schema import check
 
-MAX_GROUP_BYTES = 256 << 20  # of the pictures in a row group, which is read as a whole
+MAX_GROUP_BYTES = 256 << 20  # of the images in a row group, which is read as a whole
 MAX_NAME_BYTES = 4096
 PACKED = [
     "image.bytes",
@@ -24,11 +24,11 @@ PACKED = [
 
 # pyarrow's errors are of the first kinds; the others come of columns that are not what their names say
 PARQUET_ERRORS = (OSError, ValueError, NotImplementedError, AttributeError, LookupError, TypeError)
-SYNSET = re.compile(r"_(n\d{8})\.")  # at the end of the names that the hub's pictures have
+SYNSET = re.compile(r"_(n\d{8})\.")  # at the end of the names that the hub's images have
 
 
 class Row(NamedTuple):
-    """The picture in a row."""
+    """The image in a row."""
 
     path: str
     row_group: int
@@ -36,11 +36,11 @@ class Row(NamedTuple):
 
     def read(self, name: str, max_bytes: int) -> bytes:
         try:
-            data = _pictures(self.path, self.row_group)[self.row].as_py()
+            data = _images(self.path, self.row_group)[self.row].as_py()
         except PARQUET_ERRORS as error:
             raise RestokError(f"{self.path} cannot be read; copy or download it again ({error})") from error
         if not isinstance(data, bytes):
-            raise RestokError(f"{self.path} holds names of pictures instead of the pictures themselves")
+            raise RestokError(f"{self.path} holds names of images instead of the images themselves")
         check_size(len(data), name, max_bytes)
         return data
 
@@ -162,6 +162,6 @@ def _open(path: str):
 
 
 @lru_cache(maxsize=1)  # the rows of a group follow each other in a shard
-def _pictures(path: str, row_group: int):
+def _images(path: str, row_group: int):
     table = _open(path).read_row_group(row_group, columns=["image.bytes"])
     return table.column("image").combine_chunks().field("bytes")

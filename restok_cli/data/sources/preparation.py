@@ -1,4 +1,4 @@
-"""Pictures to a data set, on several processes, and after a kill from where it was.
+"""Images to a data set, on several processes, and after a kill from where it was.
 
 Shard k of a split is made of its sources [k·n, (k+1)·n), less those that are broken: no shard needs another, so they
 can be made at once, in any order, and again. While they are, all lies in OUT/.partial:
@@ -46,13 +46,13 @@ from restok_cli.data.shards.writer import (
 )
 from restok_cli.data.sources.intake import Rules, take_in
 from restok_cli.data.sources.listing import Source, Sources
-from restok_cli.errors import PictureError, RestokError, UsageError
+from restok_cli.errors import ImageError, RestokError, UsageError
 from restok_cli.files import clear_beside, discard_folder, remove_leftovers, sync_folder, whole_file
 from restok_cli.locks import locked_folder
 from restok_cli.schema import Count, Fields, PositiveCount, Schema, read_json
 
 PLAN = "plan.json"
-NOTED_PICTURES = 20  # broken ones that are named on the terminal; the file names all
+NOTED_IMAGES = 20  # broken ones that are named on the terminal; the file names all
 
 
 class Plan(NamedTuple):
@@ -84,7 +84,7 @@ class Plan(NamedTuple):
         }
 
 
-class BadPicture(Schema):
+class BadImage(Schema):
     """A file that is not in the data set, and why."""
 
     file: str
@@ -94,10 +94,10 @@ class BadPicture(Schema):
 class ShardRecord(Schema):
     """Report on a finished shard."""
 
-    shard: ShardInfo | None  # None where every picture was broken
+    shard: ShardInfo | None  # None where every image was broken
     sizes: list[tuple[PositiveCount, PositiveCount]]  # (height, width), the first two that occur
-    changes: dict[str, Count]  # why pictures were re-encoded -> how many
-    bad: list[BadPicture]
+    changes: dict[str, Count]  # why images were re-encoded -> how many
+    bad: list[BadImage]
 
 
 class Task(NamedTuple):
@@ -129,7 +129,7 @@ def prepare_dataset(plan: Plan, out: Path, jobs: int, overwrite: bool) -> Prepar
     """Make the data set in `out`, going on where an earlier call with the same plan was stopped.
 
     Raises UsageError where another process makes one there, and where `out` has one or something else is half done and
-    `overwrite` is false; RestokError where not one picture can be read; OSError where `out` cannot be written. What is
+    `overwrite` is false; RestokError where not one image can be read; OSError where `out` cannot be written. What is
     finished by then is kept for the next call.
     """
     with locked_folder(out):
@@ -146,17 +146,17 @@ def _prepare_alone(plan: Plan, out: Path, jobs: int, overwrite: bool) -> Prepara
     todo = [task for task in tasks if not _record_path(work, task).is_file()]
     total, left = (sum(len(task.sources) for task in some) for some in (tasks, todo))
     if left < total:
-        note(f"{total - left} of {counted(total, 'picture')} done before; going on")
+        note(f"{total - left} of {counted(total, 'image')} done before; going on")
     noted = 0
     try:
         with (
-            Progress("prepare", total, "pictures", done=total - left) as progress,
+            Progress("prepare", total, "images", done=total - left) as progress,
             closing(run_jobs(partial(_make_shard, work, plan.rules), todo, jobs, progress)) as results,
         ):
             for _, record in results:
-                for picture in record.bad[: NOTED_PICTURES - noted]:
-                    note(f"left out: {picture.file}: {picture.reason}")
-                noted = min(noted + len(record.bad), NOTED_PICTURES)
+                for image in record.bad[: NOTED_IMAGES - noted]:
+                    note(f"left out: {image.file}: {image.reason}")
+                noted = min(noted + len(record.bad), NOTED_IMAGES)
     except BaseException:
         remove_leftovers(work)  # of the processes that were ended since one of them failed
         raise
@@ -205,7 +205,7 @@ def _differences(before: dict, now: dict, names: list[str]) -> str:
     """In words, without the hash unless nothing else tells."""
     telling = [name for name in names if name != "list of pictures"]
     if not telling:
-        return "other pictures than are in the source now"
+        return "other images than are in the source now"
     return ", ".join(f"{name} {before.get(name)} (now {now.get(name)})" for name in telling)
 
 
@@ -218,7 +218,7 @@ def _tasks(plan: Plan) -> Iterator[Task]:
 
 def _make_shard(work: Path, rules: Rules, task: Task, advance: Callable[[], None]) -> ShardRecord:
     """Write one shard and its record."""
-    bad: list[BadPicture] = []
+    bad: list[BadImage] = []
     changes: Counter[str] = Counter()
     path = work / task.file
     samples = _samples(task.sources, rules, advance, changes, bad)
@@ -233,23 +233,23 @@ def _make_shard(work: Path, rules: Rules, task: Task, advance: Callable[[], None
 
 
 def _samples(
-    sources: list[Source], rules: Rules, advance: Callable[[], None], changes: Counter[str], bad: list[BadPicture]
+    sources: list[Source], rules: Rules, advance: Callable[[], None], changes: Counter[str], bad: list[BadImage]
 ) -> Iterator[Sample]:
     """The samples that the sources make; broken ones go into `bad`, and the reasons for changes into `changes`."""
     for source in sources:
         try:
             taken = take_in(source.place.read(source.file, rules.max_member_bytes), source.file, rules)
-        except (PictureError, OSError) as error:
+        except (ImageError, OSError) as error:
             told = isinstance(error, OSError) and error.strerror
             reason = told or str(error).removeprefix(f"{source.file}: ")
-            bad.append(BadPicture(file=source.file, reason=reason))
+            bad.append(BadImage(file=source.file, reason=reason))
         else:
             height, width = taken.size
             info = {"file": source.file, "width": width, "height": height}
             if taken.change:
                 changes[taken.change] += 1
                 info["change"] = taken.change
-            yield Sample(source.key, taken.suffix, taken.picture, taken.size, source.class_id, info)
+            yield Sample(source.key, taken.suffix, taken.data, taken.size, source.class_id, info)
         advance()
 
 
@@ -268,7 +268,7 @@ def _describe(work: Path, plan: Plan, records: list[tuple[Task, ShardRecord]]) -
     for task, record in records:
         shards[task.split] += [record.shard] if record.shard else []
         changes.update(record.changes)
-    bad = [picture for _, record in records for picture in record.bad]
+    bad = [image for _, record in records for image in record.bad]
     provenance = {"source": plan.source, "left_out": str(len(bad)), "re_encoded": str(changes.total())}
     provenance |= {name: str(value) for name, value in plan.rules._asdict().items() if value is not None}
     manifest = make_manifest(
@@ -278,7 +278,7 @@ def _describe(work: Path, plan: Plan, records: list[tuple[Task, ShardRecord]]) -
         class_names=plan.sources.class_names,
         provenance=provenance,
     )
-    passed_over = [BadPicture(file=file, reason=reason) for file, reason in plan.sources.passed_over]
+    passed_over = [BadImage(file=file, reason=reason) for file, reason in plan.sources.passed_over]
     if passed_over or bad:
         write_bad_list(work, passed_over + bad)
     write_timm_manifest(work, manifest)
@@ -286,10 +286,10 @@ def _describe(work: Path, plan: Plan, records: list[tuple[Task, ShardRecord]]) -
     return Preparation(manifest, dict(sorted(changes.items())), len(bad))
 
 
-def write_bad_list(folder: Path, bad: list[BadPicture]) -> None:
+def write_bad_list(folder: Path, bad: list[BadImage]) -> None:
     """Write bad.jsonl into `folder`."""
     with whole_file(folder / BAD_LIST) as temporary:
-        lines = (json.dumps(picture.model_dump()) + "\n" for picture in bad)
+        lines = (json.dumps(image.model_dump()) + "\n" for image in bad)
         temporary.write_text("".join(lines), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Which files below a folder are pictures."""
+"""Which files below a folder are images."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from restok_cli.console import note
-from restok_cli.data.image_files import HEAD_BYTES, IMAGE_SUFFIXES, looks_like_picture
+from restok_cli.data.image_files import HEAD_BYTES, IMAGE_SUFFIXES, looks_like_image
 from restok_cli.errors import RestokError, UsageError
 
 SYSTEM_FOLDERS = ("lost+found", "__MACOSX")  # of disks and of archives, not of people
@@ -15,58 +15,58 @@ SYSTEM_FOLDERS = ("lost+found", "__MACOSX")  # of disks and of archives, not of 
 class Found(NamedTuple):
     """Contents of a folder, and of those below it."""
 
-    pictures: list[str]  # in order
-    passed_over: dict[str, str]  # path of what is no picture, relative to the folder -> why
+    images: list[str]  # in order
+    passed_over: dict[str, str]  # path of what is no image, relative to the folder -> why
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The picture files that `paths` name: files as given, folders searched to the bottom in sorted order.
+    """The image files that `paths` name: files as given, folders searched to the bottom in sorted order.
 
-    Raises UsageError where a path does not exist or a folder holds no picture, RestokError where one cannot be read.
+    Raises UsageError where a path does not exist or a folder holds no image, RestokError where one cannot be read.
     """
     found = []
     for path in map(Path, paths):
         if path.is_file():
             found.append(path)
         elif path.is_dir():
-            pictures, passed_over = pictures_below(path)
+            images, passed_over = images_below(path)
             note_passed_over(path, passed_over)
-            found += map(Path, pictures)
+            found += map(Path, images)
         elif path.exists():
-            raise UsageError(f"{path} is a pipe, a socket or a device; give pictures or folders of pictures")
+            raise UsageError(f"{path} is a pipe, a socket or a device; give images or folders of images")
         else:
-            raise UsageError(f"{path}: no such file or folder; give pictures or folders of pictures")
+            raise UsageError(f"{path}: no such file or folder; give images or folders of images")
     return found
 
 
-def pictures_below(folder: Path) -> Found:
-    """Look below, as `look_below` does. Raises UsageError where that is no picture."""
+def images_below(folder: Path) -> Found:
+    """Look below, as `look_below` does. Raises UsageError where that is no image."""
     found = look_below(folder)
-    if not found.pictures:
+    if not found.images:
         only = f", only {_list_some(found.passed_over)}" if found.passed_over else ""
         kinds = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
-        raise UsageError(f"{folder} holds no pictures{only}; give a folder with files of these kinds: {kinds}")
+        raise UsageError(f"{folder} holds no images{only}; give a folder with files of these kinds: {kinds}")
     return found
 
 
 def look_below(folder: Path) -> Found:
-    """The picture files in `folder` and below, of which there may be millions, sorted as paths are.
+    """The image files in `folder` and below, of which there may be millions, sorted as paths are.
 
-    The suffix tells a picture, without a look at the file; of other suffixes, how the file begins. What else is there
-    and no picture is passed over; so are, without a word, hidden files and folders, since macOS and editors leave
-    broken copies of pictures there.
+    The suffix tells an image, without a look at the file; of other suffixes, how the file begins. What else is there
+    and no image is passed over; so are, without a word, hidden files and folders, since macOS and editors leave
+    broken copies of images there.
 
     Raises RestokError where a folder cannot be read.
     """
-    pictures, passed_over = [], {}
+    images, passed_over = [], {}
     start = len(os.path.join(folder, ""))
     for entry in entries_below(folder):
-        if why := _why_no_picture(entry):
+        if why := _why_no_image(entry):
             passed_over[entry.path[start:]] = why
         else:
-            pictures.append(entry.path)
+            images.append(entry.path)
     # as paths are sorted, part by part, at a fraction of the time
-    return Found(sorted(pictures, key=lambda picture: picture.split(os.sep)), dict(sorted(passed_over.items())))
+    return Found(sorted(images, key=lambda image: image.split(os.sep)), dict(sorted(passed_over.items())))
 
 
 def note_passed_over(folder: Path, passed_over: dict[str, str], more: str = "") -> None:
@@ -79,8 +79,8 @@ def _list_some(passed_over: dict[str, str]) -> str:
     """How many, and the first with the reason."""
     path, why = next(iter(passed_over.items()))
     if len(passed_over) == 1:
-        return f"a file that is no picture ({path}: {why})"
-    return f"{len(passed_over)} files that are no pictures (the first: {path}: {why})"
+        return f"a file that is no image ({path}: {why})"
+    return f"{len(passed_over)} files that are no images (the first: {path}: {why})"
 
 
 def entries_below(folder: Path) -> Iterator[os.DirEntry]:
@@ -117,10 +117,10 @@ def folders_in(folder: Path) -> list[str]:
 
 
 def note_empty_folders(root: Path, filled: set[str]) -> None:
-    """Say which folders in `root` hold no pictures: those that are not `filled`."""
+    """Say which folders in `root` hold no images: those that are not `filled`."""
     if empty := [name for name in folders_in(root) if name not in filled]:
         names = f"{empty[0]} holds" if len(empty) == 1 else f"{len(empty)} folders (the first: {empty[0]}) hold"
-        note(f"{root}: {names} no pictures, so passed over")
+        note(f"{root}: {names} no images, so passed over")
 
 
 def tars_in(folder: Path) -> list[Path]:
@@ -131,7 +131,7 @@ def tars_in(folder: Path) -> list[Path]:
 def is_hidden(name: str) -> bool:
     """Whether a file is passed over everywhere, or a folder that it lies in: what systems leave, and people do not see.
 
-    macOS leaves broken copies of pictures so, in tars too.
+    macOS leaves broken copies of images so, in tars too.
     """
     return any((part.startswith(".") and part not in (".", "..")) or part in SYSTEM_FOLDERS for part in name.split("/"))
 
@@ -160,7 +160,7 @@ def _leads_back(link: os.DirEntry, root: Path) -> bool:
     return False
 
 
-def _why_no_picture(entry: os.DirEntry) -> str | None:
+def _why_no_image(entry: os.DirEntry) -> str | None:
     """Why it is none; None where it is, or where its name says so, whatever is wrong with it."""
     named = entry.name.lower().endswith(IMAGE_SUFFIXES)
     try:
@@ -170,6 +170,6 @@ def _why_no_picture(entry: os.DirEntry) -> str | None:
         if named:
             return None
         with open(entry.path, "rb", buffering=0) as file:
-            return None if looks_like_picture(file.read(HEAD_BYTES)) else "begins as no picture does"
+            return None if looks_like_image(file.read(HEAD_BYTES)) else "begins as no image does"
     except OSError as error:
         return None if named else error.strerror

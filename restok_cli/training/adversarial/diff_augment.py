@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-AUGMENT_DRAWS = 10  # random numbers for one picture
+AUGMENT_DRAWS = 10  # random numbers for one image
 MAX_SHIFT = 1 / 8  # of height and width
 CUTOUT = 0.2  # of height and width
 
@@ -35,7 +35,7 @@ def diff_augment(images: Tensor, probability: float, draws: Tensor, pixel_range:
 
 
 def change_colour(images: Tensor, brightness: Tensor, saturation: Tensor, contrast: Tensor) -> Tensor:
-    """Add to every value, then scale the distance from each pixel's grey, then that from the picture's mean; (B,)."""
+    """Add to every value, then scale the distance from each pixel's grey, then that from the image's mean; (B,)."""
     images = images + brightness.view(-1, 1, 1, 1)
     grey = images.mean(1, keepdim=True)
     images = grey + (images - grey) * saturation.view(-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Networks that tell reconstructions from real pictures (docs/algorithm.md section 2, discriminator)."""
+"""Networks that tell reconstructions from real images (docs/algorithm.md section 2, discriminator)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from restok_cli.settings.training import DINO, DiscriminatorConfig
 from restok_cli.training.adversarial.diff_augment import window
 from restok_cli.training.frozen import normalisation, open_frozen
 
-FIT_DRAWS = 3  # random numbers for one look at one picture
+FIT_DRAWS = 3  # random numbers for one look at one image
 DINO_SIZE = 224  # pixels along each side of what it was trained on
 DINO_DEPTHS = (0, 3, 6, 9, 12)  # blocks that features have passed
 GROUP = 8  # images that share batch statistics
@@ -41,10 +41,10 @@ class Dino:
 
 
 class VirtualBatchNorm(nn.Module):
-    """Batch norm over (B, C, N) with the statistics of small groups of pictures, in training and afterwards.
+    """Batch norm over (B, C, N) with the statistics of small groups of images, in training and afterwards.
 
-    A batch is cut, in order, into the fewest groups of at most GROUP pictures, as equal as can be: 16 into 8 + 8, 20
-    into 7 + 7 + 6, and one picture is normalised over its own positions. Where micro-batches are multiples of GROUP,
+    A batch is cut, in order, into the fewest groups of at most GROUP images, as equal as can be: 16 into 8 + 8, 20
+    into 7 + 7 + 6, and one image is normalised over its own positions. Where micro-batches are multiples of GROUP,
     it does not matter how the batch of a step is cut into them. Of several batches as long as each other, one after
     the other, each is cut by itself.
     """
@@ -148,10 +148,10 @@ class DinoDiscriminator(nn.Module):
 
 
 def fit(images: Tensor, draws: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) as DINO takes them, (B, 3, 224, 224).
+    """Images (B, 3, H, W) as DINO takes them, (B, 3, 224, 224).
 
     Larger ones are, half each, shrunk or cropped at a random place, by their row of `draws`: whether, row, column.
-    Where a side is shorter, all are stretched: the few tokens of a small picture would say little.
+    Where a side is shorter, all are stretched: the few tokens of a small image would say little.
     """
     height, width = images.shape[-2:]
     size = (DINO_SIZE, DINO_SIZE)

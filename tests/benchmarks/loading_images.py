@@ -1,6 +1,6 @@
-"""How fast training pictures are made: the transform against the same crop by Pillow, and looking samples up.
+"""How fast training images are made: the transform against the same crop by Pillow, and looking samples up.
 
-    python tests/benchmarks/loading_pictures.py
+    python tests/benchmarks/loading_images.py
 
 On JPEG files of 500×375, in one thread; about half a minute. Both ways take turns, the fastest of five rounds counts.
 Times are those of the processor, so that what else the machine does counts less.
@@ -22,7 +22,7 @@ from restok_cli.data.loading.transforms import Transform, random_crop, random_re
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.shards.layout import INDEX_DTYPE
 
-NUM_PICTURES, ROUNDS, SIZE = 40, 5, (256, 256)
+NUM_IMAGES, ROUNDS, SIZE = 40, 5, (256, 256)
 SHARDS, SAMPLES_PER_SHARD, LOOK_UPS = 320, 4000, 200_000
 
 
@@ -37,9 +37,9 @@ def make_jpeg(seed: int) -> bytes:
 
 
 def by_pillow(transform: Transform, picture: bytes, sample: int) -> torch.Tensor:
-    """The same crop of the same picture, decoded and resized by Pillow."""
+    """The same crop of the same image, decoded and resized by Pillow."""
     rng = np.random.Generator(np.random.Philox(key=[transform.seed, 0], counter=[0, 0, 0, sample + 1]))
-    image = read_image(picture, "picture")
+    image = read_image(picture, "image")
     if transform.crop == "random":
         pixels = random_crop(image, SIZE, transform.random_zoom, rng)
     else:
@@ -48,11 +48,11 @@ def by_pillow(transform: Transform, picture: bytes, sample: int) -> torch.Tensor
 
 
 def time_transforms() -> None:
-    pictures = [make_jpeg(seed) for seed in range(NUM_PICTURES)]
+    pictures = [make_jpeg(seed) for seed in range(NUM_IMAGES)]
     for crop in ("random", "random-resized"):
         transform = Transform(0, SIZE, crop, (1.0, 1.25), (0.8, 1.0), True)
         ways = {
-            "restok": lambda picture, sample, transform=transform: transform(picture, "picture", 0, sample),
+            "restok": lambda picture, sample, transform=transform: transform(picture, "image", 0, sample),
             "Pillow": lambda picture, sample, transform=transform: by_pillow(transform, picture, sample),
         }
         assert max((ways["restok"](p, i).int() - ways["Pillow"](p, i)).abs().max() for i, p in enumerate(pictures)) <= 8
@@ -62,9 +62,9 @@ def time_transforms() -> None:
                 start = time.process_time()
                 for sample, picture in enumerate(pictures):
                     make(picture, sample)
-                best[way] = min(best[way], (time.process_time() - start) / NUM_PICTURES)
+                best[way] = min(best[way], (time.process_time() - start) / NUM_IMAGES)
         times = ", ".join(f"{way} {1000 * seconds:.2f} ms" for way, seconds in best.items())
-        print(f"{crop}: {times} a picture, {best['Pillow'] / best['restok']:.2f} times as fast")
+        print(f"{crop}: {times} an image, {best['Pillow'] / best['restok']:.2f} times as fast")
 
 
 def time_look_ups() -> None:

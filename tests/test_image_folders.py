@@ -1,4 +1,4 @@
-"""Pictures that restok wrote, and that were changed since, are not taken for what they were."""
+"""Images that restok wrote, and that were changed since, are not taken for what they were."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from restok_cli.files import file_crc32
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """Six pictures with their manifest."""
+    """Six images with their manifest."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "made").mkdir()
     rng, lines = np.random.default_rng(0), []
