@@ -41,7 +41,7 @@ def wrap_ddp(model: nn.Module) -> nn.Module:
 
 
 def shard_trained(model: nn.Module) -> None:
-    """Cut the weights of the model that trains into shards, in place, as `connect` was told: each process keeps its own."""
+    """Cut the weights of the model that trains into shards, as `connect` was told, in place: one for each process."""
     fsdp2_prepare_model(accelerator(), model)
 
 
