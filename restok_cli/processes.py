@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 
 LAST_WORDS = "RESTOK_LAST_WORDS"  # names the folder in which those that `run_in_processes` starts leave theirs
 SLURM_SHELL = ("SLURM_PTY_PORT", "SLURM_PTY_WIN_COL")  # what `srun --pty` sets, also for what has no terminal any more
+MPI_NAMES = (  # of Open MPI, Intel MPI and MPICH, MVAPICH: a process's number, how many, and its number on the machine
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK"),
+)
 SAVE_SECONDS = 600  # that processes get to save before they are killed
 QUIET_SECONDS, JOIN_SECONDS = 10, 600  # for which a process waits for the others to come: at first without a word
 
@@ -51,12 +56,17 @@ def world_size() -> int:
 def take_place() -> None:
     """Called first in every process: find out which of how many it is. Of several, only number 0 may print results.
 
-    torch reads RANK, WORLD_SIZE and LOCAL_RANK, and SLURM numbers the tasks of a step by names of its own. A RANK
-    without a WORLD_SIZE above 1 is somebody else's. So are SLURM's numbers in the shell of `srun --pty`: that is a task
+    torch reads RANK, WORLD_SIZE and LOCAL_RANK; SLURM, and MPI under `accelerate launch`, have names of their own. A
+    RANK without a WORLD_SIZE above 1 is somebody else's. So are SLURM's numbers in the shell of `srun --pty`: that is a task
     among others too, but who types there means one process.
 
     Raises UsageError where the numbers are none.
     """
+    if "ACCELERATE_MIXED_PRECISION" in os.environ:  # `accelerate launch`, which by mpirun numbers nothing itself
+        for names in MPI_NAMES:
+            if _number(names[1], 1) > 1:
+                for name, theirs in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), names, strict=True):
+                    os.environ.setdefault(name, str(_number(theirs, 0)))
     size = _number("WORLD_SIZE", 1)
     if not os.environ.get("RANK") and _number("SLURM_STEP_NUM_TASKS", 1) > 1 and not in_shell_of_slurm():
         size = _number("SLURM_STEP_NUM_TASKS", 1)

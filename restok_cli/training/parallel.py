@@ -100,7 +100,7 @@ def load_full_optimizer_state_dict(model: nn.Module, optimizer: torch.optim.Opti
 
 def all_reduce(value: Tensor) -> Tensor:
     """The sum of a tensor over all processes, in each of them: a new tensor, also where there is one process."""
-    return accelerator().reduce(value, "sum") if world_size() > 1 else value.clone()
+    return cast(Tensor, accelerator().reduce(value, "sum")) if world_size() > 1 else value.clone()
 
 
 def broadcast(value: Tensor) -> None:
