@@ -57,8 +57,8 @@ def take_place() -> None:
     """Called first in every process: find out which of how many it is. Of several, only number 0 may print results.
 
     torch reads RANK, WORLD_SIZE and LOCAL_RANK; SLURM, and MPI under `accelerate launch`, have names of their own. A
-    RANK without a WORLD_SIZE above 1 is somebody else's. So are SLURM's numbers in the shell of `srun --pty`: that is a task
-    among others too, but who types there means one process.
+    RANK without a WORLD_SIZE above 1 is somebody else's. So are SLURM's numbers in the shell of `srun --pty`: that is a
+    task among others too, but who types there means one process.
 
     Raises UsageError where the numbers are none.
     """
