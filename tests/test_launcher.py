@@ -120,6 +120,7 @@ def test_gradient_accumulation_is_the_number_of_micro_batches(monkeypatch, launc
         ({"ACCELERATE_USE_SAGEMAKER": "true"}, "compute_environment: AMAZON_SAGEMAKER: true"),
         ({"ACCELERATE_USE_PARALLELISM_CONFIG": "true"}, "parallelism_config: true"),
         ({"ACCELERATE_DOWNCAST_BF16": "true"}, "downcast_bf16: true"),
+        ({"ACCELERATE_USE_IPEX": "true"}, "ipex: true (take false)"),
         ({"ACCELERATE_TORCH_DEVICE": "cuda:1"}, "ACCELERATE_TORCH_DEVICE: cuda:1 (give --device)"),
         ({"ACCELERATE_DYNAMO_BACKEND": "AOT_EAGER"}, "dynamo_backend: AOT_EAGER (take INDUCTOR or NO)"),
         ({"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "0"}, "gradient_accumulation_steps: 0"),

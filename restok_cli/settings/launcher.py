@@ -33,6 +33,7 @@ RULES = {
     "ACCELERATE_USE_SAGEMAKER": Rule("compute_environment: AMAZON_SAGEMAKER", NO, "take LOCAL_MACHINE"),
     "ACCELERATE_USE_PARALLELISM_CONFIG": Rule("parallelism_config", NO, "leave it out"),
     "ACCELERATE_DOWNCAST_BF16": Rule("downcast_bf16", NO, "it is for TPUs; leave it out"),
+    "ACCELERATE_USE_IPEX": Rule("ipex", NO, "take false"),
     "ACCELERATE_TORCH_DEVICE": Rule("ACCELERATE_TORCH_DEVICE", ("",), "give --device"),
     "ACCELERATE_DYNAMO_BACKEND": Rule("dynamo_backend", ("", "no", "inductor"), "take INDUCTOR or NO"),
 }
