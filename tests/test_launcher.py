@@ -1,4 +1,4 @@
-"""What `accelerate launch` asks for: done between preset and config file, or refused by name."""
+"""Requests of `accelerate launch`: done between preset and config file, or refused by name."""
 
 import pytest
 

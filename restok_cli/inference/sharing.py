@@ -20,7 +20,7 @@ def connected(computation: Computation) -> Computation:
 
 
 def in_turns(inputs: Inputs, size: int, work: Callable[[Inputs], Iterator[Made]]) -> Iterator[Made]:
-    """What `work` makes of the inputs, in their order, in every process.
+    """Do `work` on the inputs and give, in every process, all that comes of it, in their order.
 
     Several take turns of `size` inputs each, so that nobody holds more than one turn of results.
     """

@@ -1,4 +1,4 @@
-"""What `accelerate launch` asks of a command, by its own options or a config file: each thing is done, or refused.
+"""Requests of `accelerate launch` to a command, by its own options or a config file: each is done, or refused.
 
 It tells the processes that it starts by the environment (ACCELERATE_…, FSDP_…), where what nobody asked for looks like
 its defaults: those ask for nothing.
@@ -62,7 +62,7 @@ FSDP_RULES = {  # cpu_ram_efficient_loading is for models of Transformers, by Ac
 
 
 class Asked(NamedTuple):
-    """What `accelerate launch` asks for, as far as restok has a choice."""
+    """Requests of `accelerate launch`, as far as restok has a choice."""
 
     precision: Literal["bf16", "fp16"] | None
     compiled: bool
@@ -73,7 +73,7 @@ class Asked(NamedTuple):
 
 
 def asked() -> Asked:
-    """What this process was asked for. Raises UsageError for what restok does not do."""
+    """The requests to this process. Raises UsageError for what restok does not do."""
     wrong = _broken(RULES)
     compiled = _said("ACCELERATE_DYNAMO_BACKEND") == "inductor"
     sharded = _said("ACCELERATE_USE_FSDP") in YES
@@ -108,7 +108,7 @@ def _broken(rules: Mapping[str, Rule]) -> list[str]:
 
 
 def settings_asked(kind: str, batch_size: Any) -> tuple[dict[str, Any], dict[str, str]]:
-    """What is asked for as dotted keys of a run's config, and where each is stated.
+    """The requests as dotted keys of a run's config, and where each is stated.
 
     `batch_size` is the one that the other settings give. Raises UsageError for what restok, or this trainer, does not
     do.

@@ -102,7 +102,7 @@ def is_preset(layer: Layer) -> bool:
 
 
 def launcher_layer(kind: RunKind, others: list[Layer]) -> Layer:
-    """What `accelerate launch` asks for. Raises UsageError for what this trainer does not do."""
+    """The requests of `accelerate launch`. Raises UsageError for what this trainer does not do."""
     stated = flatten(RUN_CONFIGS[kind]().model_dump()) | flatten(_laid_over(others))
     flat, places = settings_asked(kind, stated["schedule.batch_size"])
     return Layer(LAUNCHER, unflatten(flat), places)
