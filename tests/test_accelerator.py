@@ -1,6 +1,7 @@
 """The one Accelerator: what it is told on a GPU, though there is none here; the environment has no say in it."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import reduce
 
 from restok_cli.accelerator import Sharding, make_accelerator
+from restok_cli.errors import RestokError
+from restok_cli.processes import connect, joined
 
 
 @pytest.fixture
@@ -54,3 +57,13 @@ def test_on_a_gpu_it_has_the_device_and_the_group_that_restok_chooses(a_gpu, mon
         assert made.is_fsdp2 and made.state.fsdp_plugin.transformer_cls_names_to_wrap == ["HarBlock"]
         assert (policy.param_dtype, policy.reduce_dtype) == (torch.bfloat16, torch.float32)
     assert reduce(torch.tensor([2, 3]), "sum").tolist() == [2, 3]
+
+
+def test_processes_that_count_otherwise_than_restok_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("atexit.register", lambda _: None)
+    others = SimpleNamespace(process_index=3, num_processes=4)
+    monkeypatch.setattr("restok_cli.accelerator.make_accelerator", lambda *_: others)
+    with pytest.raises(RestokError, match=r"takes this for process 3 of 4, and RANK and WORLD_SIZE for 0 of 2; start"):
+        connect(torch.device("cpu"))
+    assert not joined
