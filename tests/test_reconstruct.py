@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from launchers import accelerate
 from pictures import noise, write_pictures
 from PIL import Image
 
@@ -189,3 +190,45 @@ def test_tar_streams_go_in_and_come_out(reconstruct, here):
     assert {f"{picture.key}.png": picture.data for picture in made} == pngs(here / "out")
     assert all(picture.info["class_id"] == 3 and picture.info["psnr"] > 0 for picture in made)
     assert b"left out: the tar stream: broken." in result.stderr and b"1 left out" in result.stderr
+
+
+COMMANDS = """
+import json, sys
+from restok_cli.cli import run
+from restok_cli.processes import leave, take_place
+take_place()
+leave(max(run(words) for words in json.loads(sys.argv[1])))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_reconstruct_and_encode_like_one(here, restok):
+    """Started by `accelerate launch`: the same files, sheets and numbers, in the same order."""
+    (here / "pictures" / "bb.png").write_bytes(b"no image")  # falls to the second process
+    (here / "run.py").write_text(COMMANDS)
+
+    def commands(name: str) -> list[list[str]]:
+        options = ("pictures", "--model", "tokenizer", "--batch-size", "1")
+        sheets = ("--grid", f"{name}-grid.png", "--ladder", f"{name}-ladder.png", "--num-codes", "4,32", "--json")
+        return [
+            ["reconstruct", *options, "-o", name, *sheets],
+            ["encode", *options, "-o", f"{name}.npz"],
+            ["encode", *options],
+        ]
+
+    words = (sys.executable, *accelerate(here), "run.py", json.dumps(commands("two")))
+    two = subprocess.run(words, capture_output=True, text=True)
+    assert two.returncode == 0, two.stderr
+    assert two.stderr.count("left out: pictures/bb.png") == 3
+    one = "".join(restok(*command).out for command in commands("one"))
+    assert two.stdout == one.replace('"one"', '"two"').replace("one.npz", "two.npz")
+    for file in ("manifest.jsonl", *(f"{n}/{name}.png" for n in (4, 32) for name in "abcde")):
+        assert (here / "two" / file).read_bytes() == (here / "one" / file).read_bytes()
+    for rest in (".npz", "-grid.png", "-ladder.png"):
+        assert (here / f"two{rest}").read_bytes() == (here / f"one{rest}").read_bytes()
+
+
+def test_a_stream_is_not_for_several_processes(fails, here):
+    for command in ("encode", "reconstruct"):
+        line = fails(2, command, "-", "--model", "tokenizer", "--num-processes", 2)
+        assert "one stream, which one process reads; leave --num-processes out" in line
