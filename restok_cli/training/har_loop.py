@@ -36,6 +36,7 @@ from restok_cli.training.parallel import (
     micro_batch_numbers,
     reshard,
     shard,
+    shard_trained,
     sync_gradients,
     wrap_ddp,
 )
@@ -57,8 +58,8 @@ class HarState:
         if config.compute.sharding == "fsdp" and world_size() == 1:
             note("compute.sharding = fsdp shares nothing out: this run has one process; give --num-processes 2 or more")
         elif config.compute.sharding == "fsdp":
-            for model in (self.har, self.ema):
-                shard(model, model.blocks, methods=("step",))
+            shard_trained(self.har)
+            shard(self.ema, self.ema.blocks, methods=("step",))
         self.update = Update(self.har, config.optimizer, config.schedule.max_steps, config.compute.precision)
         self.meter = Meter()
         self.early = EarlyStopping(config.schedule.early_stop)
