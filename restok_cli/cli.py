@@ -27,6 +27,7 @@ from restok_cli.commands import (
     evaluate,
     generate,
     models,
+    plan,
     prepare,
     reconstruct,
     report,
@@ -136,8 +137,9 @@ app.command()(report.report)
 app.command()(demo.demo)
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
+app.add_typer(plan.app, name="plan")
 app.command()(doctor.doctor)
-for group in (app, prepare.app, models.app, config.app):
+for group in (app, prepare.app, models.app, config.app, plan.app):
     for command in group.registered_commands:
         command.cls = Command
 

@@ -10,8 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from restok_cli.data.loading.loader import Batch
+from restok_cli.metrics.inception import Inception
 from restok_cli.metrics.lpips import Lpips
-from restok_cli.planning.counting import Counter, WithoutNumbers, building
+from restok_cli.model.config import HarConfig, TokenizerConfig
+from restok_cli.model.har import Har
+from restok_cli.model.sampling import SamplingOptions, sample
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.planning.counting import AVERAGE, FROZEN, JUDGE, OPTIMIZER, WEIGHTS, Counter, WithoutNumbers, building
 from restok_cli.planning.cuda_rules import cuda_rules
 from restok_cli.settings.training import HarRunConfig, TokenizerRunConfig
 from restok_cli.training import har_loop, tokenizer_loop
@@ -19,11 +24,10 @@ from restok_cli.training.frozen import RANDOM
 from restok_cli.training.losses import TokenizerLosses
 from restok_cli.training.parallel import micro_batch_numbers
 from restok_cli.training.teachers import open_teacher
-from restok_cli.training.update import Update
+from restok_cli.training.update import DTYPES, Update
 from restok_cli.training.warm_start import recompute_activations
 
 CPU = torch.device("cpu")
-PARTS = ("pixel_encoder", "encoder", "quantizer", "decoder", "pixel_decoder")
 
 
 @contextmanager
@@ -41,18 +45,16 @@ def count_tokenizer_step(config: TokenizerRunConfig, gpu: bool) -> Counter:
     with counting(gpu) as counter:
         with building():
             state = tokenizer_loop.TokenizerState(config, CPU, None)
-            counter.name(tensors_of(state.tokenizer), "weights")
-            counter.name(tensors_of(state.ema), "average")
+            counter.name(tensors_of(state.tokenizer), WEIGHTS)
+            counter.name(tensors_of(state.ema), AVERAGE)
             lpips = Lpips() if config.loss.perceptual_weight > 0 else None
             teacher = open_teacher(config.alignment, config.model.grid, CPU) if config.alignment.is_used else None
         losses = TokenizerLosses(config, lpips, teacher)
-        for name in PARTS:
-            if hasattr(state.tokenizer, name):
-                counter.watch(getattr(state.tokenizer, name), name)
+        watch_parts(counter, state.tokenizer)
         watch_frozen(counter, lpips, "LPIPS")
         watch_frozen(counter, teacher and teacher.network, "teacher")
         if state.adversary:
-            counter.name(tensors_of(state.adversary.network), "discriminator")
+            counter.name(tensors_of(state.adversary.network), JUDGE)
             dino = getattr(state.adversary.network, "dino", None)
             counter.watch(state.adversary.network, "discriminator")
             watch_frozen(counter, dino and dino.network, "discriminator")
@@ -61,8 +63,8 @@ def count_tokenizer_step(config: TokenizerRunConfig, gpu: bool) -> Counter:
         for update in state.updates.values():
             fill_optimizer(counter, update)
         size, _ = micro_batch_numbers(config.schedule.batch_size, config.schedule.micro_batch_size)
-        batches = iter(lambda: Batch(torch.empty(size, 3, *config.model.image_size, dtype=torch.uint8), no_classes), None)
-        no_classes = torch.empty(0)
+        pixels = torch.empty(size, 3, *config.model.image_size, dtype=torch.uint8)
+        batches = iter(lambda: Batch(pixels, torch.empty(0)), None)
         step = config.discriminator.start_step
         step += (step + 1) % config.revival.every == 0  # a step that revives no codewords
         counter.forget()
@@ -75,8 +77,8 @@ def count_har_step(config: HarRunConfig, gpu: bool) -> Counter:
     with counting(gpu) as counter:
         with building():
             state = har_loop.HarState(config, CPU, None)
-        counter.name(tensors_of(state.har), "weights")
-        counter.name(tensors_of(state.ema), "average")
+        counter.name(tensors_of(state.har), WEIGHTS)
+        counter.name(tensors_of(state.ema), AVERAGE)
         counter.watch(state.har, "generator")
         recompute_activations(state.har, config.compute.memory_on("cuda" if gpu else "cpu"))
         fill_optimizer(counter, state.update)
@@ -85,6 +87,59 @@ def count_har_step(config: HarRunConfig, gpu: bool) -> Counter:
         counter.forget()
         har_loop.train_step(1, config, state, state.har, iter(lambda: coded, None))
         return counter
+
+
+def count_drawing(har: HarConfig, tokenizer: TokenizerConfig, batch_size: int, dtype: str, gpu: bool) -> Counter:
+    """A batch of `generate`: all steps with guidance, then the pixels."""
+    with counting(gpu) as counter, torch.inference_mode():
+        with building():
+            generator, decoder = Har(har).eval(), built(tokenizer, dtype)
+            if dtype != "float32":
+                generator.to(DTYPES[dtype])
+        counter.name([*tensors_of(generator), *tensors_of(decoder)], WEIGHTS)
+        counter.watch(generator, "generator")
+        watch_parts(counter, decoder)
+        counter.forget()
+        class_ids = torch.empty(batch_size, dtype=torch.int64)
+        codes = sample(generator, class_ids, torch.empty(batch_size, har.num_codes), SamplingOptions())
+        decoder.decode(codes)
+        return counter
+
+
+def count_encoding(tokenizer: TokenizerConfig, batch_size: int, dtype: str, gpu: bool) -> Counter:
+    """A batch of `encode`."""
+    with counting(gpu) as counter, torch.inference_mode():
+        with building():
+            encoder = built(tokenizer, dtype)
+        counter.name(tensors_of(encoder), WEIGHTS)
+        watch_parts(counter, encoder)
+        counter.forget()
+        encoder.encode(torch.empty(batch_size, 3, *tokenizer.image_size))
+        return counter
+
+
+def count_features(batch_size: int, image_size: tuple[int, int], gpu: bool) -> Counter:
+    """A batch of `evaluate`: Inception's features, float32."""
+    with counting(gpu) as counter, torch.inference_mode():
+        with building():
+            network = Inception()
+        counter.name(tensors_of(network), WEIGHTS)
+        counter.watch(network, "Inception")
+        counter.forget()
+        network(torch.empty(batch_size, 3, *image_size, dtype=torch.uint8))
+        return counter
+
+
+def built(config: TokenizerConfig, dtype: str) -> Tokenizer:
+    tokenizer = Tokenizer(config).eval()
+    if dtype != "float32":
+        tokenizer.to_dtype(DTYPES[dtype], torch.float16)
+    return tokenizer
+
+
+def watch_parts(counter: Counter, tokenizer: Tokenizer) -> None:
+    for name, part in tokenizer.named_children():
+        counter.watch(part, name)
 
 
 def with_random_networks(config: TokenizerRunConfig) -> TokenizerRunConfig:
@@ -96,7 +151,7 @@ def with_random_networks(config: TokenizerRunConfig) -> TokenizerRunConfig:
 
 def watch_frozen(counter: Counter, network: nn.Module | None, part: str) -> None:
     if network is not None:
-        counter.name(tensors_of(network), "frozen networks")
+        counter.name(tensors_of(network), FROZEN)
         counter.watch(network, part)
 
 
@@ -107,7 +162,8 @@ def fill_optimizer(counter: Counter, update: Update) -> None:
     for parameter in parameters:
         parameter.grad = torch.empty_like(parameter)
     update.step(0)
-    counter.name((t for state in update.optimizer.state.values() for t in state.values()), "optimizer")
+    counter.name((t for state in update.optimizer.state.values() for t in state.values()), OPTIMIZER)
+    update.step = counter.wrapped(update.step, OPTIMIZER)  # pyright: ignore[reportAttributeAccessIssue] (of this one)
 
 
 def tensors_of(module: nn.Module) -> list[Tensor]:
