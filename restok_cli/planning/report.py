@@ -8,6 +8,7 @@ from restok_cli.planning.devices import CONTEXT, FRAGMENTATION, GIB
 from restok_cli.planning.plan import Plan
 
 POWER = 0.8  # assumed: of what a card may take, while it works
+RATES = {True: "rates of the data sheet, and shares of them that were measured", False: "and rates measured now"}
 
 
 def energy(plan: Plan) -> float:
@@ -58,8 +59,8 @@ def arithmetic(plan: Plan) -> list[str]:
 def totals(plan: Plan, price_per_hour: float | None) -> list[str]:
     seconds, by_host = plan.times.total, plan.times.host > sum(plan.times.by_part.values())
     found = [
-        f"time of a step: {seconds:.3g} s, {plan.batch_size / seconds:.0f} images/s (computed from the counts, rates of "
-        f"the {plan.device.source} and shares of them that were measured{'; bound by the host' if by_host else ''})",
+        f"time of a step: {seconds:.3g} s, {plan.batch_size / seconds:.0f} images/s (computed from what is counted, "
+        f"{RATES[plan.device.is_gpu]}{'; bound by the host' if by_host else ''})",
         f"all {plan.steps:,} steps: {duration(plan.hours * 3600)} (computed)",
     ]
     if plan.device.watts:
