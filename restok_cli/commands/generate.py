@@ -84,9 +84,7 @@ OnlyCodes = Annotated[
     bool, typer.Option("--codes", help="Only draw codes, to an .npz, .safetensors or .jsonl file, or - (lines).")
 ]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile the models first: minutes, then faster.")]
-Quantize = Annotated[
-    Literal["int8"] | None, typer.Option(help="Draw codes with 8-bit products: faster on a CPU, other codes.")
-]
+Quantize = Annotated[str | None, typer.Option(hidden=True)]  # of older versions
 GoOn = Annotated[
     bool,
     typer.Option(
@@ -145,6 +143,11 @@ def generate(
       restok generate --codes -o - | restok decode - -o decoded
     """
     check_resume(resume, overwrite)
+    if quantize is not None:
+        raise UsageError(
+            f"--quantize {quantize}: 8-bit products are gone, which drew from another distribution than the model's;"
+            " leave it out, or give --dtype bf16, which many CPUs compute faster than float32"
+        )
     if greedy and is_given(context, "temperature"):
         raise UsageError("--greedy is --temperature 0; give one of them")
     given = {name: context.params[name] for name in SamplingOptions._fields if is_given(context, name)}
@@ -158,7 +161,7 @@ def generate(
     if grid is None and not (is_given(context, "output") or codes or shards) and count <= MAX_GRID:
         grid = IMAGE_FOLDER.with_suffix(".png")
     computation = Computation(device, dtype, batch_size)
-    options = GenerateOptions(class_, count, seed, steps, given, preset, computation, compile_, quantize, num_processes)
+    options = GenerateOptions(class_, count, seed, steps, given, preset, computation, compile_, num_processes)
     to = Destination(output, shards, codes, grid, ladder, resume, overwrite)
     num_steps = generate_outputs(model, tokenizer, options, to)
     if output != STDOUT:
