@@ -26,6 +26,15 @@ TEMPORARY, COPIES = "temporary", "16-bit copies of weights"
 WEIGHTS, AVERAGE, FROZEN, JUDGE = "weights", "average", "frozen networks", "discriminator's weights"
 PERSISTENT = {WEIGHTS, AVERAGE, FROZEN, JUDGE}
 ROUNDED_TO = 512  # bytes, by the allocator of a GPU
+# torch's, which knows attention on GPUs only
+FORMULAS = flop_registry | {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[
+        torch.ops.aten._scaled_dot_product_flash_attention
+    ],
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
+        torch.ops.aten._scaled_dot_product_flash_attention_backward
+    ],
+}
 NO_KERNEL = ("empty", "detach", "lift_fresh", "alias")  # of operations, beginnings of names that start nothing
 
 
@@ -71,7 +80,7 @@ class Counter(TorchDispatchMode):
     def __torch_dispatch__(self, operation: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         if operation.namespace == "prim":  # such as where a tensor is
             return operation(*arguments, **(options or {}))
-        if torch.is_inference_mode_enabled() and operation._overloadpacket not in flop_registry:
+        if torch.is_inference_mode_enabled() and operation._overloadpacket not in FORMULAS:
             with self:  # then operations come whole that are made of others
                 made = operation.decompose(*arguments, **(options or {}))
             if made is not NotImplemented:
@@ -134,8 +143,8 @@ class Counter(TorchDispatchMode):
         if operation.is_view or name.startswith(NO_KERNEL):
             return
         packet, flops, what = operation._overloadpacket, 0, "other"
-        if packet in flop_registry:
-            flops = flop_registry[packet](*arguments, **options, out_val=made)
+        if packet in FORMULAS:
+            flops = FORMULAS[packet](*arguments, **options, out_val=made)
             what = "convolution" if "convolution" in name else "attention" if "attention" in name else "product"
         floats = [t.dtype for t in inputs if t.is_floating_point()]
         dtype = str(floats[0]).removeprefix("torch.") if floats else "float32"
@@ -143,6 +152,10 @@ class Counter(TorchDispatchMode):
         self.work[Kind(part, what, SHORT.get(dtype, dtype))] += Work(
             flops, moved, part != OPTIMIZER
         )  # whose kernels take many tensors at once on a GPU
+
+    @property
+    def flops(self) -> float:
+        return sum(done.flops for done in self.work.values())
 
     def name(self, tensors: Iterable[Tensor], label: str) -> None:
         """Say what these tensors, made in this mode, are."""

@@ -5,6 +5,7 @@ Each function returns a Counter of what one of them takes on one device. `gpu` c
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,35 +42,50 @@ def counting(gpu: bool) -> Iterator[Counter]:
 
 def count_tokenizer_step(config: TokenizerRunConfig, gpu: bool) -> Counter:
     """A step in which the discriminator takes part, where there is one, and its own."""
-    config = with_random_networks(config)
     with counting(gpu) as counter:
         with building():
-            state = tokenizer_loop.TokenizerState(config, CPU, None)
-            counter.name(tensors_of(state.tokenizer), WEIGHTS)
-            counter.name(tensors_of(state.ema), AVERAGE)
-            lpips = Lpips() if config.loss.perceptual_weight > 0 else None
-            teacher = open_teacher(config.alignment, config.model.grid, CPU) if config.alignment.is_used else None
-        losses = TokenizerLosses(config, lpips, teacher)
+            state, losses = open_trainee(config, CPU, config.compute.memory_on("cuda" if gpu else "cpu"))
+        counter.name(tensors_of(state.tokenizer), WEIGHTS)
+        counter.name(tensors_of(state.ema), AVERAGE)
         watch_parts(counter, state.tokenizer)
-        watch_frozen(counter, lpips, "LPIPS")
-        watch_frozen(counter, teacher and teacher.network, "teacher")
+        watch_frozen(counter, losses.lpips, "LPIPS")
+        watch_frozen(counter, losses.teacher and losses.teacher.network, "teacher")
         if state.adversary:
             counter.name(tensors_of(state.adversary.network), JUDGE)
             dino = getattr(state.adversary.network, "dino", None)
             counter.watch(state.adversary.network, "discriminator")
             watch_frozen(counter, dino and dino.network, "discriminator")
-        for model in filter(None, (state.tokenizer, lpips)):
-            recompute_activations(model, config.compute.memory_on("cuda" if gpu else "cpu"))
         for update in state.updates.values():
             fill_optimizer(counter, update)
         size, _ = micro_batch_numbers(config.schedule.batch_size, config.schedule.micro_batch_size)
         pixels = torch.empty(size, 3, *config.model.image_size, dtype=torch.uint8)
-        batches = iter(lambda: Batch(pixels, torch.empty(0)), None)
-        step = config.discriminator.start_step
-        step += (step + 1) % config.revival.every == 0  # a step that revives no codewords
         counter.forget()
-        tokenizer_loop.train_step(step, config, state, state.tokenizer, losses, batches)
+        tokenizer_loop.train_step(
+            whole_step(config), config, state, state.tokenizer, losses, iter(lambda: Batch(pixels, None), None)
+        )
         return counter
+
+
+def whole_step(config: TokenizerRunConfig) -> int:
+    """The number of a step with a discriminator, if there is one, that revives no codewords."""
+    step = config.discriminator.start_step
+    return step + ((step + 1) % config.revival.every == 0)
+
+
+def open_trainee(
+    config: TokenizerRunConfig, device: torch.device, memory: Literal["fast", "balanced", "small"]
+) -> tuple[tokenizer_loop.TokenizerState, TokenizerLosses]:
+    """What a step trains and looks through, its frozen networks with random weights, which nobody has to download."""
+    changes = {
+        name: getattr(config, name).model_copy(update={"weights": RANDOM}) for name in ("alignment", "discriminator")
+    }
+    config = config.model_copy(update=changes)
+    state = tokenizer_loop.TokenizerState(config, device, None)
+    lpips = Lpips().to(device) if config.loss.perceptual_weight > 0 else None
+    teacher = open_teacher(config.alignment, config.model.grid, device) if config.alignment.is_used else None
+    for model in filter(None, (state.tokenizer, lpips)):
+        recompute_activations(model, memory)
+    return state, TokenizerLosses(config, lpips, teacher)
 
 
 def count_har_step(config: HarRunConfig, gpu: bool) -> Counter:
@@ -140,13 +156,6 @@ def built(config: TokenizerConfig, dtype: str) -> Tokenizer:
 def watch_parts(counter: Counter, tokenizer: Tokenizer) -> None:
     for name, part in tokenizer.named_children():
         counter.watch(part, name)
-
-
-def with_random_networks(config: TokenizerRunConfig) -> TokenizerRunConfig:
-    """The config with frozen networks that nobody has to download: their weights do not matter here."""
-    sections = ("alignment", "discriminator")
-    changes = {name: getattr(config, name).model_copy(update={"weights": RANDOM}) for name in sections}
-    return config.model_copy(update=changes)
 
 
 def watch_frozen(counter: Counter, network: nn.Module | None, part: str) -> None:
