@@ -115,7 +115,9 @@ def generate(
     """
     from restok_cli.planning.plan import plan_drawing
 
-    models = resolved("har", preset).model, resolved("tokenizer", tokenizer).model
+    decoder = resolved("tokenizer", tokenizer).model
+    codes = {"codebook_size": decoder.codebook_size, "num_codes": decoder.num_latent_tokens}
+    models = resolved("har", preset).model.model_copy(update=codes), decoder
     title = f"generate {count:,} images by {preset} and {tokenizer} in {dtype}, {batch_size} at a time, on {gpu}"
     show(plan_drawing(*models, count, batch_size, dtype, device_of(gpu), title), price_per_hour, as_json)
 
@@ -173,16 +175,18 @@ def resolved(
     batch_size: int | None = None,
 ) -> Any:
     """The whole config of a run, which needs neither data nor weights. Raises UsageError where it is wrong."""
-    from restok_cli.settings.layers import layers_of, rescaled
-    from restok_cli.settings.run_config import Told, complete_config
+    from restok_cli.settings.layers import layers_of, rescaled, resolve
+    from restok_cli.settings.run_config import with_alignment_dims
+    from restok_cli.settings.training import TokenizerRunConfig
     from restok_cli.training.teachers import teacher_width
 
     options = {
         "--max-steps": ("schedule.max_steps", max_steps),
         "--batch-size": ("schedule.batch_size", batch_size),
     }
-    told = Told(kind, *rescaled(kind, layers_of(kind, preset, file, assignments or [], options)), None)
-    return complete_config(told, teacher_width=teacher_width)
+    layers, _ = rescaled(kind, layers_of(kind, preset, file, assignments or [], options))
+    config: Any = resolve(kind, layers).config  # without a size of micro-batches, which the cards decide
+    return with_alignment_dims(config, teacher_width) if isinstance(config, TokenizerRunConfig) else config
 
 
 def training(

@@ -70,7 +70,7 @@ class Counter(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.total = self.peak = self.peak_at = 0
+        self.now = self.total = self.peak = self.peak_at = self.base = 0
         self.storages: list[Storage] = []
         self.alive: dict[int, tuple[weakref.ref, Storage]] = {}  # by id of the storage
         self.work: dict[Kind, Work] = defaultdict(Work)
@@ -201,7 +201,7 @@ class Counter(TorchDispatchMode):
         """Begin to count anew, but for what is in memory."""
         self.work.clear()
         self.storages = [entry for _, entry in self.alive.values()]
-        self.peak, self.peak_at = self.total, self.now
+        self.peak, self.peak_at, self.base = self.total, self.now, self.total
 
     def at_peak(self) -> dict[str, int]:
         """Bytes by label, at the moment when there were most."""

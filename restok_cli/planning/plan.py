@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from restok_cli.errors import RestokError, UsageError
+from restok_cli.errors import RestokError
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.planning.counting import (
     AVERAGE,
@@ -243,11 +243,6 @@ def fitting(
 def plan_drawing(
     har: HarConfig, tokenizer: TokenizerConfig, count: int, batch_size: int, dtype: str, device: Device, title: str
 ) -> Plan:
-    if har.codebook_size != tokenizer.codebook_size or har.num_codes != tokenizer.num_latent_tokens:
-        raise UsageError(
-            f"the generator draws {har.num_codes} codes of {har.codebook_size}, and the tokenizer has "
-            f"{tokenizer.num_latent_tokens} of {tokenizer.codebook_size}; give presets that belong together"
-        )
     counter = count_drawing(har, tokenizer, batch_size, dtype, device.is_gpu)
     return plan_passes(counter, count, batch_size, device, title, {"images": count * PIXEL_BYTES})
 
