@@ -12,7 +12,7 @@ from restok_cli.cli import run
 from restok_cli.commands.plan import parse_memory, resolved
 from restok_cli.data.loading.loader import Batch
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.planning import plan
+from restok_cli.planning import plan, preflight
 from restok_cli.planning.counting import GRADIENTS, Counter, Kind, Work
 from restok_cli.planning.cuda_rules import cuda_rules
 from restok_cli.planning.devices import DEVICES, GIB, LAUNCH, times_of
@@ -209,3 +209,13 @@ def test_sizes_of_memory():
     assert [parse_memory(text) for text in ("80GiB", "24", "24GB")] == [80, 24, pytest.approx(22.35, abs=0.01)]
     with pytest.raises(UsageError):
         parse_memory("0")
+
+
+@pytest.mark.parametrize(("rise", "said"), [(3.0, ""), (4.0, "memory rose by 4.3 GB, and restok plan counts 3.2 GB")])
+def test_the_preflight_says_where_memory_is_not_as_counted(rise, said, monkeypatch, capsys):
+    """Frozen networks were in memory before it began."""
+    config = resolved("tokenizer", "tiny", None)
+    parts = {"weights": 1 * GIB, "encoder": 2 * GIB, "frozen networks": GIB}
+    monkeypatch.setattr(preflight, "count", lambda config, gpu: SimpleNamespace(at_peak=lambda: parts))
+    preflight.compare(config, int(rise * GIB), torch.device("cpu"))
+    assert capsys.readouterr().err.startswith(f"preflight: {said}") if said else not capsys.readouterr().err

@@ -32,7 +32,6 @@ from restok_cli.planning.steps import count_tokenizer_step, open_trainee, whole_
 from restok_cli.settings.training import TokenizerRunConfig
 from restok_cli.training.tokenizer_loop import train_step
 
-WHAT = ("encode", "decode", "generate", "ar", "train", "loading", "inception")
 SEED = 0
 
 

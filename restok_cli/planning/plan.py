@@ -78,7 +78,7 @@ def plan_training(
     """Raises UsageError where the batch cannot be shared out so."""
     mine = of_one_device(config, num_processes)
     tell("counting a step on tensors without numbers …")
-    counter = count(mine, device)
+    counter = count(mine, device.is_gpu)
     rounds, traced = rounds_of(mine), min(2, rounds_of(mine))
     plan = Plan(
         title=title,
@@ -98,7 +98,7 @@ def plan_training(
         for choice in alternatives(mine, device):
             tell(f"counting {choice} …")
             other = changed(mine, choice)
-            memory = memory_of(counted := count(other, device), other, num_processes)
+            memory = memory_of(counted := count(other, device.is_gpu), other, num_processes)
             plan.choices.append(row(choice, memory, micro_batch, device, time_of(counted, other, device).total))
         plan.choices.insert(0, row("as it is", plan.memory, micro_batch, device, plan.times.total))
         plan.choices += sharded_choices(plan, config, micro_batch)
@@ -118,14 +118,14 @@ def rounds_of(config: RunConfig) -> int:
     return config.schedule.batch_size // (config.schedule.micro_batch_size or config.schedule.batch_size)
 
 
-def count(config: RunConfig, device: Device) -> Counter:
+def count(config: RunConfig, gpu: bool) -> Counter:
     """A step of one device, of at most two micro-batches: the others are like the second."""
     size = config.schedule.micro_batch_size or config.schedule.batch_size
     short = {"batch_size": size * min(2, rounds_of(config))}
     config = config.model_copy(update={"schedule": config.schedule.model_copy(update=short)})
     if isinstance(config, TokenizerRunConfig):
-        return count_tokenizer_step(config, device.is_gpu)
-    return count_har_step(config, device.is_gpu)
+        return count_tokenizer_step(config, gpu)
+    return count_har_step(config, gpu)
 
 
 def memory_of(counter: Counter, config: RunConfig, num_processes: int) -> dict[str, int]:
@@ -217,7 +217,7 @@ def fitting(
     for memory in order[order.index(present) :]:
         other = changed(mine, f"compute.memory={memory}")
         tell(f"counting compute.memory={memory} …")
-        at_peak = memory_of(count(other, device), other, num_processes)
+        at_peak = memory_of(count(other, device.is_gpu), other, num_processes)
         size = mine.schedule.micro_batch_size or 1
         if sum(at_peak.values()) <= device.usable:
             best = (size, memory)

@@ -31,7 +31,6 @@ def main() -> None:
 
     from restok_cli.data.loading.loader import Batch
     from restok_cli.planning.counting import Counter
-    from restok_cli.planning.devices import Device
     from restok_cli.planning.plan import count, of_one_device, rounds_of
     from restok_cli.planning.steps import open_trainee, whole_step
     from restok_cli.settings.layers import layers_of
@@ -41,7 +40,7 @@ def main() -> None:
     from restok_cli.training.warm_start import recompute_activations
 
     kind, preset, *words = CONFIGS[sys.argv[1]]
-    cpu, here = torch.device("cpu"), Device("cpu", 0, 1, {}, 0)
+    cpu = torch.device("cpu")
     config = complete_config(Told(kind, layers_of(kind, preset, None, words), "", None), teacher_width=teacher_width)
     config = of_one_device(config, 1)
     size, memory = config.schedule.micro_batch_size, config.compute.memory_on("cpu")
@@ -71,7 +70,7 @@ def main() -> None:
     rise = resident("VmHWM") - before
     with Counter() as real:
         step(numbers[1] + 1)
-    counted = count(config, here)
+    counted = count(config, gpu=False)
     predicted, rounds = (counted.peak - counted.base) / 2**30, rounds_of(config)
     print(
         f"{sys.argv[1]}: rises by {rise:.2f} GiB, counted {predicted:.2f} ({predicted / rise - 1:+.1%}); "
