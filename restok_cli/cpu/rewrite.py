@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from restok_cli.cpu.layers import (
+from restok_cli.cpu.leaves import (
     DoublingConv,
     InPlaceHarBlock,
     InPlaceResidualBlock,

@@ -62,7 +62,7 @@ def reconstruct_source(
         )
     lengths = lengths or [num_codes]
     shown = ((to.grid, lengths), (to.ladder, prefix_lengths(num_codes)))
-    work = Reconstruction(
+    work = Reconstructing(
         tokenizer, lengths, source.crop, batch_size, [ComparisonSheet(path, counts) for path, counts in shown if path]
     )
     summary = write_stream(work, inputs) if to.output == STDOUT else write_folder(work, inputs, to.output)
@@ -71,7 +71,7 @@ def reconstruct_source(
     return summary
 
 
-class Reconstruction(NamedTuple):
+class Reconstructing(NamedTuple):
     """How to treat every image, and with what."""
 
     tokenizer: Tokenizer
@@ -91,7 +91,7 @@ class ReconstructedImage(NamedTuple):
     codes: np.ndarray
 
 
-def reconstruct_inputs(work: Reconstruction, inputs: Inputs) -> Iterator[ReconstructedImage]:
+def reconstruct_inputs(work: Reconstructing, inputs: Inputs) -> Iterator[ReconstructedImage]:
     """Encode and decode all inputs, and show the first of them on the sheets.
 
     Raises RestokError where none can be decoded.
@@ -122,7 +122,7 @@ def reconstruct_inputs(work: Reconstruction, inputs: Inputs) -> Iterator[Reconst
         raise RestokError(f"of {counted(inputs.unreadable, 'image')}, none could be decoded; nothing was written")
 
 
-def write_stream(work: Reconstruction, inputs: Inputs) -> ReconstructSummary:
+def write_stream(work: Reconstructing, inputs: Inputs) -> ReconstructSummary:
     """Write the images as a tar stream to stdout."""
     total = Total(work)
     with StreamWriter(sys.stdout.buffer) as writer:
@@ -132,7 +132,7 @@ def write_stream(work: Reconstruction, inputs: Inputs) -> ReconstructSummary:
     return total.summary(inputs)
 
 
-def write_folder(work: Reconstruction, inputs: Inputs, output: Path) -> ReconstructSummary:
+def write_folder(work: Reconstructing, inputs: Inputs, output: Path) -> ReconstructSummary:
     """Write the images to a folder, in a sub-folder for each length where there are several."""
     total, lines = Total(work), []
     with whole_folder(output) as folder:
@@ -150,7 +150,7 @@ def write_folder(work: Reconstruction, inputs: Inputs, output: Path) -> Reconstr
 class Total:
     """The numbers of the summary, added up."""
 
-    def __init__(self, work: Reconstruction):
+    def __init__(self, work: Reconstructing):
         self.lengths, self.config = work.lengths, work.tokenizer.config
         self.values: list[list[float]] = []
         self.uses = np.zeros(self.config.codebook_size, np.int64)  # how often each code occurs

@@ -73,7 +73,7 @@ class Training(_Part):
         return self.loss is not None and held_out is not None and held_out > 2 * self.loss
 
 
-class Result(_Part):
+class MetricRow(_Part):
     """A row of `restok evaluate --json`."""
 
     name: str  # with its n: gFID-50k
@@ -89,7 +89,7 @@ class Record(_Part):
 
     licence: str | None = None  # as the hub names licences; None = nobody has said
     training: Training | None = None  # None where restok did not train the model
-    results: tuple[Result, ...] = ()
+    results: tuple[MetricRow, ...] = ()
 
 
 def write_card(folder: Path, record: Record) -> None:

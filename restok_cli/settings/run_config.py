@@ -7,7 +7,7 @@ from typing import NamedTuple
 from restok_cli.errors import UsageError
 from restok_cli.model.config import Config, TokenizerConfig
 from restok_cli.processes import check_division, world_size
-from restok_cli.settings.layers import (
+from restok_cli.settings.precedence import (
     Layer,
     config_path,
     kind_of,

@@ -14,20 +14,10 @@ from pydantic import ValidationError
 from restok_cli.console import counted
 from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.model.config import Config, explain, section_of
+from restok_cli.settings.presets import preset_chain, preset_names
 from restok_cli.settings.recorded import NEW_DEFAULTS, completed
-from restok_cli.settings.training import (
-    CONFIG_FILE,
-    RUN_CONFIGS,
-    HarRunConfig,
-    RunConfig,
-    RunKind,
-    TokenizerRunConfig,
-    flatten,
-    merged,
-    preset_chain,
-    preset_names,
-)
-from restok_cli.settings.yaml_file import Yaml, parse_value, read_yaml
+from restok_cli.settings.training import CONFIG_FILE, RUN_CONFIGS, HarRunConfig, RunConfig, RunKind, TokenizerRunConfig
+from restok_cli.settings.yaml_file import Yaml, flatten, merged, parse_value, read_yaml
 
 DEFAULT_PRESET = "sample"  # where neither a preset nor a config file is named
 MAX_STEPS = "schedule.max_steps"
