@@ -8,6 +8,7 @@ from io import BytesIO
 import pytest
 import torch
 from damage import damages
+from launchers import accelerate
 from pictures import noise
 from plain_models import plain_tokenizer
 
@@ -101,8 +102,7 @@ main()
 def test_processes_share_the_shards_and_give_the_same_bytes(data, tokenizer, tmp_path, restok):
     (tmp_path / "two.py").write_text(IN_SMALL_SHARDS)
     options = ("prepare", "codes", str(data), "--views", "centre", "--tokenizer", str(tokenizer))
-    started = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "two.py"))
-    command = (sys.executable, *started, *options, str(tmp_path / "two"))
+    command = (sys.executable, *accelerate(tmp_path), str(tmp_path / "two.py"), *options, str(tmp_path / "two"))
     result = subprocess.run(command, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, f"{tmp_path / 'two'}\n"), result.stderr
     assert restok(*options, tmp_path / "one").code == 0

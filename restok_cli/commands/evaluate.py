@@ -167,7 +167,7 @@ def evaluate(
     device: Device = "auto",
     as_json: ResultAsJson = False,
 ) -> None:
-    """Measure images (FID, sFID, IS, precision, recall, KID, PSNR, SSIM, LPIPS) and codes.
+    """Measure images (FID, IS, precision, recall, KID, PSNR, SSIM, LPIPS …) and codes.
 
     fid and gfid compare two sets of images; rfid, psnr, ssim, ms-ssim, lpips
     and mse compare each image with the one of the same name in REF. Images

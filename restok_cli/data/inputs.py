@@ -46,7 +46,11 @@ class Inputs:
 
     def __init__(self, images: Iterable[Input], count: int | None):
         self.images, self.count = images, count  # of a stream nobody knows the count
-        self.unreadable = 0
+        self.left_out: list[str] = []  # why, of each
+
+    @property
+    def unreadable(self) -> int:
+        return len(self.left_out)
 
     def batches(self, size: tuple[int, int] | None, batch_size: int) -> Iterator[InputBatch]:
         """Images cropped to `size` (height, width); where that is None, as they are, with their neighbours of a size.
@@ -58,8 +62,8 @@ class Inputs:
             try:
                 image = found.read()
             except ImageError as error:
-                note(f"left out: {error}")
-                self.unreadable += 1
+                self.left_out.append(f"left out: {error}")
+                note(self.left_out[-1])
                 continue
             tensor = to_tensor(center_crop(image, size) if size else image)
             if images and (len(images) == batch_size or tensor.shape != images[0].shape):

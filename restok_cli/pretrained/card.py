@@ -161,8 +161,8 @@ def _what_it_is(model: ModelFolder) -> list[str]:
     sizes = step_sizes(config.num_codes, config.num_sequential_codes)
     classes = f"one of {config.num_classes:,} classes" if config.num_classes else "no class: it is unconditional"
     about = (
-        f"A generator of the {'HAR' if config.is_har else 'plain AR'} kind: it draws the {config.num_codes} codes of a "
-        f"image in {counted(len(sizes), 'step')} ({_listed(sizes)} codes), given {classes}. {size}."
+        f"A generator of the {'HAR' if config.is_har else 'plain AR'} kind: it draws the {config.num_codes} codes of "
+        f"an image in {counted(len(sizes), 'step')} ({_listed(sizes)} codes), given {classes}. {size}."
     )
     tokenizer = _tokenizer_of(model)
     if tokenizer is None:

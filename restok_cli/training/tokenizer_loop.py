@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from restok_cli.console import counted
+from restok_cli.cuda.compiler import is_wanted
 from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
 from restok_cli.data.loading.batching import to_device
 from restok_cli.data.loading.loader import Batch, batches, evaluation_batches
@@ -31,7 +32,8 @@ from restok_cli.training.codebook_use import (
     revive_everywhere,
     use_numbers,
 )
-from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model, is_wanted
+from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
+from restok_cli.training.early_stopping import EarlyStopping
 from restok_cli.training.loop import Trainee, run_loop
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
 from restok_cli.training.monitor import Meter, mean_of
@@ -63,6 +65,7 @@ class TokenizerState:
         self.code_counts = CodeCounts(*codes, device)  # since the last log line
         self.unrevived_counts = CodeCounts(*codes, device)  # since the last revival
         self.meter = Meter()
+        self.early = EarlyStopping(config.schedule.early_stop)
         self.device = device
 
     @property
@@ -80,6 +83,7 @@ class TokenizerState:
             "code_counts": self.code_counts.state(),
             "unrevived_counts": self.unrevived_counts.state(),
             "window": self.meter.state_dict(),
+            "early_stopping": self.early.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -91,6 +95,7 @@ class TokenizerState:
         self.code_counts.load_state(state["code_counts"])
         self.unrevived_counts.load_state(state["unrevived_counts"])
         self.meter.load_state_dict(state["window"], self.device)
+        self.early.load_state_dict(state.get("early_stopping", {}))  # an older run counted nothing
 
 
 def train_tokenizer(
@@ -118,7 +123,7 @@ def train_tokenizer(
     first_step = run.resume(state, device, data.fingerprint, stop_at)
     for model in filter(None, (state.tokenizer, losses.lpips)):
         recompute_activations(model, config.compute.memory_on(device.type))
-    if is_wanted(config.compute.compile, device):
+    if is_wanted(config.compute.compile, device, "compute.compile=false"):
         compile_model(state.tokenizer)
         compile_losses(losses)
         if state.adversary:
@@ -154,8 +159,11 @@ def train_tokenizer(
         updates=state.updates,
         step=lambda step, arriving: train_step(step, config, state, in_training, losses, arriving),
         numbers=numbers,
-        validate=lambda arriving: validate(state.ema, data, size, device, validation_batches, arriving),
+        validate=lambda arriving: validate(
+            state.ema, data, size, device, schedule.validation_limit, validation_batches, arriving
+        ),
         preview=preview,
+        early=state.early,
         save=partial(save_run, state=state, run=run, data=data),
     )
     return run_loop(trainee, config, run, batch_iterator, first_step, stop_at)
@@ -163,11 +171,11 @@ def train_tokenizer(
 
 def save_run(done: int, *, state: TokenizerState, run: RunFolder, data: Dataset) -> None:
     """Write the model, then the checkpoint, which says that all of the step is done. All processes must call it."""
-    if rank() == 0:
+    if rank() == 0 and state.early.is_model(done):
         save_tokenizer(state.ema, run.model_folder, run.describe(done, data))
     schedule = run.config.schedule
     saved = state.state_dict() | {"data_fingerprint": data.fingerprint}
-    run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every)
+    run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every, state.early.best_step)
 
 
 def train_step(
@@ -228,14 +236,23 @@ def validate(
     data: Dataset,
     batch_size: int,
     device: torch.device,
+    limit: int | None,
     max_batches: int | None,
     arriving: Arriving,
 ) -> dict[str, float]:
-    """Mean PSNR in dB over the validation split, dealt out to all processes, and use of the codebook."""
+    """Mean PSNR in dB over the validation split, or its first `limit` images, and use of the codebook.
+
+    The batches are dealt out to all processes.
+    """
     config = tokenizer.config
     values, counts = [], CodeCounts(config.num_latent_tokens, config.codebook_size, device)
     my_batches = evaluation_batches(
-        data.held_out, image_size=config.image_size, batch_size=batch_size, rank=rank(), world_size=world_size()
+        data.held_out,
+        image_size=config.image_size,
+        batch_size=batch_size,
+        rank=rank(),
+        world_size=world_size(),
+        limit=limit,
     )
     for batch in islice(arriving(my_batches), max_batches):
         images = batch.images.to(device)
