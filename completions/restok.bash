@@ -18,6 +18,11 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 auto float32 bf16
             )
             ;;
+        'auto|on|off')
+            words=(
+                auto on off
+            )
+            ;;
         'class names')
             words=(
                 imagenet
@@ -182,8 +187,18 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
         files)
             paths=-f
             ;;
+        'float32|bf16')
+            words=(
+                float32 bf16
+            )
+            ;;
         folders)
             paths=-d
+            ;;
+        'h100|h200|a100|l40s|4090|3090|mi300x|cpu')
+            words=(
+                h100 h200 a100 l40s 4090 3090 mi300x cpu
+            )
             ;;
         'har presets')
             words=(
@@ -199,14 +214,10 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 optimizer.final_learning_rate= optimizer.warmup_steps= optimizer.decay_steps= optimizer.beta1=
                 optimizer.beta2= optimizer.weight_decay= optimizer.max_grad_norm= schedule.max_steps=
                 schedule.batch_size= schedule.micro_batch_size= schedule.seed= schedule.ema_decay= schedule.log_every=
-                schedule.preview_every= schedule.validate_every= schedule.save_every= schedule.keep_checkpoints=
-                schedule.keep_every= compute.precision= compute.compile= compute.memory= compute.sharding=
-                health.max_skipped_steps= health.warn_data_wait=
-            )
-            ;;
-        int8)
-            words=(
-                int8
+                schedule.preview_every= schedule.validate_every= schedule.validation_images= schedule.save_every=
+                schedule.keep_checkpoints= schedule.keep_every= schedule.early_stop= compute.precision= compute.compile=
+                compute.memory= compute.deterministic= compute.sharding= health.max_skipped_steps=
+                health.warn_data_wait=
             )
             ;;
         limits)
@@ -236,11 +247,24 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 paper sample
             )
             ;;
+        parts)
+            words=(
+                encode decode generate ar train loading inception
+            )
+            ;;
         pictures)
             words=(
                 sample
             )
             paths=-f
+            ;;
+        presets)
+            words=(
+                restok-b-128 restok-l-128 restok-l-128-1-stage restok-l-128-2-stages restok-l-128-3-stages
+                restok-l-128-image-residuals restok-l-128-latent-residuals restok-l-128-no-alignment
+                restok-l-128-no-nested-dropout restok-l-128-no-residuals restok-l-128-released restok-s-128 sample
+                sample-gpu tiny ar-l har-1b har-3b har-b har-l har-xl har-xxl har-xxxl
+            )
             ;;
         'quick|full')
             words=(
@@ -266,21 +290,21 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 optimizer.decay_steps= optimizer.beta1= optimizer.beta2= optimizer.weight_decay=
                 optimizer.max_grad_norm= schedule.max_steps= schedule.batch_size= schedule.micro_batch_size=
                 schedule.seed= schedule.ema_decay= schedule.log_every= schedule.preview_every= schedule.validate_every=
-                schedule.save_every= schedule.keep_checkpoints= schedule.keep_every= schedule.initial_convolutions=
-                loss.reconstruction= loss.reconstruction_weight= loss.quantizer_weight= loss.entropy_weight=
-                loss.perceptual_weight= loss.lpips_weights= alignment.encoder_weight= alignment.decoder_weight=
-                alignment.margin= alignment.teacher= alignment.weights= discriminator.weight= discriminator.start_step=
-                discriminator.kind= discriminator.weights= discriminator.augment_probability=
-                discriminator.augment_range= discriminator.lecam_weight= discriminator.lecam_decay=
-                discriminator.optimizer.schedule= discriminator.optimizer.learning_rate=
-                discriminator.optimizer.final_learning_rate= discriminator.optimizer.warmup_steps=
-                discriminator.optimizer.decay_steps= discriminator.optimizer.beta1= discriminator.optimizer.beta2=
-                discriminator.optimizer.weight_decay= discriminator.optimizer.max_grad_norm= nested_dropout.probability=
-                nested_dropout.min_tokens= revival.every= revival.until= compute.precision= compute.compile=
-                compute.memory= health.max_skipped_steps= health.warn_data_wait= health.warn_codebook_usage=
-                model.num_codes= model.num_sequential_codes= model.num_classes= model.width= model.num_layers=
-                model.num_heads= model.class_dropout= model.token_dropout= model.residual_dropout= model.ffn_dropout=
-                compute.sharding=
+                schedule.validation_images= schedule.save_every= schedule.keep_checkpoints= schedule.keep_every=
+                schedule.early_stop= schedule.initial_convolutions= loss.reconstruction= loss.reconstruction_weight=
+                loss.quantizer_weight= loss.entropy_weight= loss.perceptual_weight= loss.lpips_weights=
+                alignment.encoder_weight= alignment.decoder_weight= alignment.margin= alignment.teacher=
+                alignment.weights= discriminator.weight= discriminator.start_step= discriminator.kind=
+                discriminator.weights= discriminator.augment_probability= discriminator.augment_range=
+                discriminator.lecam_weight= discriminator.lecam_decay= discriminator.optimizer.schedule=
+                discriminator.optimizer.learning_rate= discriminator.optimizer.final_learning_rate=
+                discriminator.optimizer.warmup_steps= discriminator.optimizer.decay_steps=
+                discriminator.optimizer.beta1= discriminator.optimizer.beta2= discriminator.optimizer.weight_decay=
+                discriminator.optimizer.max_grad_norm= nested_dropout.probability= nested_dropout.min_tokens=
+                revival.every= revival.until= compute.precision= compute.compile= compute.memory= compute.deterministic=
+                health.max_skipped_steps= health.warn_data_wait= health.warn_codebook_usage= model.num_codes=
+                model.num_sequential_codes= model.num_classes= model.width= model.num_layers= model.num_heads=
+                model.class_dropout= model.token_dropout= model.residual_dropout= model.ffn_dropout= compute.sharding=
             )
             ;;
         'tokenizer presets')
@@ -305,18 +329,19 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 optimizer.decay_steps= optimizer.beta1= optimizer.beta2= optimizer.weight_decay=
                 optimizer.max_grad_norm= schedule.max_steps= schedule.batch_size= schedule.micro_batch_size=
                 schedule.seed= schedule.ema_decay= schedule.log_every= schedule.preview_every= schedule.validate_every=
-                schedule.save_every= schedule.keep_checkpoints= schedule.keep_every= schedule.initial_convolutions=
-                loss.reconstruction= loss.reconstruction_weight= loss.quantizer_weight= loss.entropy_weight=
-                loss.perceptual_weight= loss.lpips_weights= alignment.encoder_weight= alignment.decoder_weight=
-                alignment.margin= alignment.teacher= alignment.weights= discriminator.weight= discriminator.start_step=
-                discriminator.kind= discriminator.weights= discriminator.augment_probability=
-                discriminator.augment_range= discriminator.lecam_weight= discriminator.lecam_decay=
-                discriminator.optimizer.schedule= discriminator.optimizer.learning_rate=
-                discriminator.optimizer.final_learning_rate= discriminator.optimizer.warmup_steps=
-                discriminator.optimizer.decay_steps= discriminator.optimizer.beta1= discriminator.optimizer.beta2=
-                discriminator.optimizer.weight_decay= discriminator.optimizer.max_grad_norm= nested_dropout.probability=
-                nested_dropout.min_tokens= revival.every= revival.until= compute.precision= compute.compile=
-                compute.memory= health.max_skipped_steps= health.warn_data_wait= health.warn_codebook_usage=
+                schedule.validation_images= schedule.save_every= schedule.keep_checkpoints= schedule.keep_every=
+                schedule.early_stop= schedule.initial_convolutions= loss.reconstruction= loss.reconstruction_weight=
+                loss.quantizer_weight= loss.entropy_weight= loss.perceptual_weight= loss.lpips_weights=
+                alignment.encoder_weight= alignment.decoder_weight= alignment.margin= alignment.teacher=
+                alignment.weights= discriminator.weight= discriminator.start_step= discriminator.kind=
+                discriminator.weights= discriminator.augment_probability= discriminator.augment_range=
+                discriminator.lecam_weight= discriminator.lecam_decay= discriminator.optimizer.schedule=
+                discriminator.optimizer.learning_rate= discriminator.optimizer.final_learning_rate=
+                discriminator.optimizer.warmup_steps= discriminator.optimizer.decay_steps=
+                discriminator.optimizer.beta1= discriminator.optimizer.beta2= discriminator.optimizer.weight_decay=
+                discriminator.optimizer.max_grad_norm= nested_dropout.probability= nested_dropout.min_tokens=
+                revival.every= revival.until= compute.precision= compute.compile= compute.memory= compute.deterministic=
+                health.max_skipped_steps= health.warn_data_wait= health.warn_codebook_usage=
             )
             ;;
         'tokenizer|har')
@@ -345,7 +370,7 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
 _restok_at() {  # what the command $1 has; the kinds of its arguments, others that of all after them
     case $1 in
         restok)
-            commands=(prepare train-tokenizer train-har reconstruct generate encode decode evaluate curves report demo doctor models config)
+            commands=(prepare train-tokenizer train-har reconstruct generate encode decode evaluate curves report demo bench doctor models config plan)
             options=(
                 --version --help -h
             )
@@ -407,16 +432,18 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok train-tokenizer')
             commands=()
             options=(
-                --output -o --preset --config --set --max-steps --batch-size --seed --init --stop-at --track
-                --allow-pipe --num-processes --dry-run --skip-preflight --resume --overwrite --device --help -h
+                --output -o --preset --config --set --max-steps --batch-size --seed --image-size --init --early-stop
+                --stop-at --track --allow-pipe --num-processes --dry-run --skip-preflight --resume --overwrite --device
+                --help -h
             )
             arguments=(data) others=
             ;;
         'restok train-har')
             commands=()
             options=(
-                --tokenizer --output -o --preset --config --set --max-steps --batch-size --seed --init --stop-at --track
-                --allow-pipe --num-processes --dry-run --skip-preflight --resume --overwrite --device --help -h
+                --tokenizer --output -o --preset --config --set --max-steps --batch-size --seed --image-size --init
+                --early-stop --stop-at --track --allow-pipe --num-processes --dry-run --skip-preflight --resume
+                --overwrite --device --help -h
             )
             arguments=(data) others=
             ;;
@@ -424,17 +451,17 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
             commands=()
             options=(
                 --model --output -o --num-codes --split --no-crop --max-decoded-pixels --max-member-bytes --grid
-                --ladder --batch-size --overwrite --num-processes --device --dtype --json --help -h
+                --ladder --batch-size --overwrite --num-processes --device --dtype --deterministic --json --help -h
             )
             arguments=() others=pictures
             ;;
         'restok generate')
             commands=()
             options=(
-                --model --output -o --steps --count --class --seed --preset --cfg-scale --cfg-schedule --cfg-start
-                --cfg-stop --cfg-peak --temperature --greedy --top-k --top-p --tokenizer --grid --ladder --shards
-                --codes --batch-size --num-processes --compile --quantize --resume --overwrite --device --dtype --json
-                --help -h
+                --model --output -o --steps --count --class --like --keep --seed --preset --cfg-scale --cfg-schedule
+                --cfg-start --cfg-stop --cfg-peak --temperature --greedy --top-k --top-p --tokenizer --grid --ladder
+                --shards --codes --batch-size --num-processes --compile- --resume --overwrite --device --dtype
+                --deterministic --json --help -h
             )
             arguments=() others=
             ;;
@@ -442,14 +469,15 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
             commands=()
             options=(
                 --model --output -o --split --no-crop --max-decoded-pixels --max-member-bytes --batch-size --overwrite
-                --num-processes --device --dtype --json --help -h
+                --num-processes --device --dtype --deterministic --json --help -h
             )
             arguments=() others=pictures
             ;;
         'restok decode')
             commands=()
             options=(
-                --model --output -o --num-codes --batch-size --overwrite --device --dtype --json --help -h
+                --model --output -o --num-codes --mix --keep --ladder --batch-size --overwrite --device --dtype
+                --deterministic --json --help -h
             )
             arguments=(files) others=
             ;;
@@ -484,6 +512,13 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
             )
             arguments=() others=
             ;;
+        'restok bench')
+            commands=()
+            options=(
+                --model --preset --har --what --batch-size --runs --compile --device --json --markdown --plot --help -h
+            )
+            arguments=() others=
+            ;;
         'restok doctor')
             commands=()
             options=(
@@ -492,11 +527,18 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
             arguments=() others=pictures
             ;;
         'restok models')
-            commands=(show verify convert halve card push)
+            commands=(presets show verify convert halve card push)
             options=(
                 --json --help -h
             )
             arguments=() others=
+            ;;
+        'restok models presets')
+            commands=()
+            options=(
+                --kind --json --help -h
+            )
+            arguments=(presets) others=
             ;;
         'restok models show')
             commands=()
@@ -541,11 +583,18 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
             arguments=(models nothing) others=
             ;;
         'restok config')
-            commands=(show diff validate schema)
+            commands=(suggest show diff validate schema)
             options=(
                 --help -h
             )
             arguments=() others=
+            ;;
+        'restok config suggest')
+            commands=()
+            options=(
+                --kind --image-size --minutes --memory --device --json --help -h
+            )
+            arguments=(data) others=
             ;;
         'restok config show')
             commands=()
@@ -574,6 +623,50 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
                 --help -h
             )
             arguments=('tokenizer|har') others=
+            ;;
+        'restok plan')
+            commands=(train-tokenizer train-har generate encode evaluate)
+            options=(
+                --help -h
+            )
+            arguments=() others=
+            ;;
+        'restok plan train-tokenizer')
+            commands=()
+            options=(
+                --preset --config --set --max-steps --batch-size --gpu --num-processes --price-per-hour --fit --choices
+                --no-choices --json --help -h
+            )
+            arguments=() others=
+            ;;
+        'restok plan train-har')
+            commands=()
+            options=(
+                --preset --config --set --max-steps --batch-size --gpu --num-processes --price-per-hour --fit --choices
+                --no-choices --json --help -h
+            )
+            arguments=() others=
+            ;;
+        'restok plan generate')
+            commands=()
+            options=(
+                --preset --tokenizer --count --batch-size --dtype --gpu --price-per-hour --json --help -h
+            )
+            arguments=() others=
+            ;;
+        'restok plan encode')
+            commands=()
+            options=(
+                --tokenizer --count --batch-size --dtype --gpu --price-per-hour --json --help -h
+            )
+            arguments=() others=
+            ;;
+        'restok plan evaluate')
+            commands=()
+            options=(
+                --count --size --batch-size --gpu --price-per-hour --json --help -h
+            )
+            arguments=() others=
             ;;
     esac
 }
@@ -640,7 +733,9 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --max-steps) kind=nothing pending=1 ;;
                 --batch-size) kind=nothing pending=1 ;;
                 --seed) kind=nothing pending=1 ;;
+                --image-size) kind=nothing pending=1 ;;
                 --init) kind=models pending=1 ;;
+                --early-stop) kind=nothing pending=1 ;;
                 --stop-at) kind=nothing pending=1 ;;
                 --track) kind=trackers pending=1 ;;
                 --num-processes) kind=auto pending=1 ;;
@@ -657,7 +752,9 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --max-steps) kind=nothing pending=1 ;;
                 --batch-size) kind=nothing pending=1 ;;
                 --seed) kind=nothing pending=1 ;;
+                --image-size) kind=nothing pending=1 ;;
                 --init) kind=models pending=1 ;;
+                --early-stop) kind=nothing pending=1 ;;
                 --stop-at) kind=nothing pending=1 ;;
                 --track) kind=trackers pending=1 ;;
                 --num-processes) kind=auto pending=1 ;;
@@ -687,6 +784,8 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --steps) kind=nothing pending=1 ;;
                 --count) kind=nothing pending=1 ;;
                 --class) kind=classes pending=1 ;;
+                --like) kind=files pending=1 ;;
+                --keep) kind=nothing pending=1 ;;
                 --seed) kind=nothing pending=1 ;;
                 --preset) kind='paper|sample' pending=1 ;;
                 --cfg-scale) kind=nothing pending=1 ;;
@@ -702,7 +801,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --ladder) kind=files pending=1 ;;
                 --batch-size) kind=auto pending=1 ;;
                 --num-processes) kind=auto pending=1 ;;
-                --quantize) kind=int8 pending=1 ;;
+                --compile-) kind='auto|on|off' pending=1 ;;
                 --device) kind=devices pending=1 ;;
                 --dtype) kind='auto|float32|bf16' pending=1 ;;
             esac
@@ -725,6 +824,9 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --model) kind=models pending=1 ;;
                 --output | -o) kind=files pending=1 ;;
                 --num-codes) kind=nothing pending=1 ;;
+                --mix) kind=files pending=2 ;;
+                --keep) kind=nothing pending=1 ;;
+                --ladder) kind=files pending=1 ;;
                 --batch-size) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
                 --dtype) kind='auto|float32|bf16' pending=1 ;;
@@ -773,6 +875,23 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --output | -o) kind=folders pending=1 ;;
             esac
             ;;
+        'restok bench')
+            case $2 in
+                --model) kind=models pending=1 ;;
+                --preset) kind='tokenizer presets' pending=1 ;;
+                --har) kind='har presets' pending=1 ;;
+                --what) kind=parts pending=1 ;;
+                --batch-size) kind=nothing pending=1 ;;
+                --runs) kind=nothing pending=1 ;;
+                --device) kind=devices pending=1 ;;
+                --plot) kind=files pending=1 ;;
+            esac
+            ;;
+        'restok models presets')
+            case $2 in
+                --kind) kind='tokenizer|har' pending=1 ;;
+            esac
+            ;;
         'restok models card')
             case $2 in
                 --metrics) kind=files pending=1 ;;
@@ -784,6 +903,15 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --metrics) kind=files pending=1 ;;
                 --licence) kind=nothing pending=1 ;;
                 --revision) kind=nothing pending=1 ;;
+            esac
+            ;;
+        'restok config suggest')
+            case $2 in
+                --kind) kind='tokenizer|har' pending=1 ;;
+                --image-size) kind=nothing pending=1 ;;
+                --minutes) kind=nothing pending=1 ;;
+                --memory) kind=nothing pending=1 ;;
+                --device) kind=devices pending=1 ;;
             esac
             ;;
         'restok config show')
@@ -800,6 +928,62 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
         'restok config validate')
             case $2 in
                 --kind) kind='tokenizer|har' pending=1 ;;
+            esac
+            ;;
+        'restok plan train-tokenizer')
+            case $2 in
+                --preset) kind='tokenizer presets' pending=1 ;;
+                --config) kind=files pending=1 ;;
+                --set) kind='tokenizer settings' pending=1 ;;
+                --max-steps) kind=nothing pending=1 ;;
+                --batch-size) kind=nothing pending=1 ;;
+                --gpu) kind='h100|h200|a100|l40s|4090|3090|mi300x|cpu' pending=1 ;;
+                --num-processes) kind=auto pending=1 ;;
+                --price-per-hour) kind=nothing pending=1 ;;
+                --fit) kind=nothing pending=1 ;;
+            esac
+            ;;
+        'restok plan train-har')
+            case $2 in
+                --preset) kind='har presets' pending=1 ;;
+                --config) kind=files pending=1 ;;
+                --set) kind='har settings' pending=1 ;;
+                --max-steps) kind=nothing pending=1 ;;
+                --batch-size) kind=nothing pending=1 ;;
+                --gpu) kind='h100|h200|a100|l40s|4090|3090|mi300x|cpu' pending=1 ;;
+                --num-processes) kind=auto pending=1 ;;
+                --price-per-hour) kind=nothing pending=1 ;;
+                --fit) kind=nothing pending=1 ;;
+            esac
+            ;;
+        'restok plan generate')
+            case $2 in
+                --preset) kind='har presets' pending=1 ;;
+                --tokenizer) kind='tokenizer presets' pending=1 ;;
+                --count) kind=nothing pending=1 ;;
+                --batch-size) kind=auto pending=1 ;;
+                --dtype) kind='float32|bf16' pending=1 ;;
+                --gpu) kind='h100|h200|a100|l40s|4090|3090|mi300x|cpu' pending=1 ;;
+                --price-per-hour) kind=nothing pending=1 ;;
+            esac
+            ;;
+        'restok plan encode')
+            case $2 in
+                --tokenizer) kind='tokenizer presets' pending=1 ;;
+                --count) kind=nothing pending=1 ;;
+                --batch-size) kind=auto pending=1 ;;
+                --dtype) kind='float32|bf16' pending=1 ;;
+                --gpu) kind='h100|h200|a100|l40s|4090|3090|mi300x|cpu' pending=1 ;;
+                --price-per-hour) kind=nothing pending=1 ;;
+            esac
+            ;;
+        'restok plan evaluate')
+            case $2 in
+                --count) kind=nothing pending=1 ;;
+                --size) kind=nothing pending=1 ;;
+                --batch-size) kind=auto pending=1 ;;
+                --gpu) kind='h100|h200|a100|l40s|4090|3090|mi300x|cpu' pending=1 ;;
+                --price-per-hour) kind=nothing pending=1 ;;
             esac
             ;;
     esac

@@ -12,6 +12,9 @@ function __restok_values --argument-names kind
         case 'auto|float32|bf16'
             printf '%s\n' \
                 auto float32 bf16
+        case 'auto|on|off'
+            printf '%s\n' \
+                auto on off
         case 'class names'
             printf '%s\n' \
                 imagenet
@@ -158,6 +161,12 @@ function __restok_values --argument-names kind
         case 'devices'
             printf '%s\n' \
                 auto cpu cuda mps
+        case 'float32|bf16'
+            printf '%s\n' \
+                float32 bf16
+        case 'h100|h200|a100|l40s|4090|3090|mi300x|cpu'
+            printf '%s\n' \
+                h100 h200 a100 l40s 4090 3090 mi300x cpu
         case 'har presets'
             printf '%s\n' \
                 ar-l har-1b har-3b har-b har-l har-xl har-xxl har-xxxl sample sample-gpu tiny
@@ -171,12 +180,10 @@ function __restok_values --argument-names kind
                 'optimizer.warmup_steps=' 'optimizer.decay_steps=' 'optimizer.beta1=' 'optimizer.beta2=' \
                 'optimizer.weight_decay=' 'optimizer.max_grad_norm=' 'schedule.max_steps=' 'schedule.batch_size=' \
                 'schedule.micro_batch_size=' 'schedule.seed=' 'schedule.ema_decay=' 'schedule.log_every=' \
-                'schedule.preview_every=' 'schedule.validate_every=' 'schedule.save_every=' 'schedule.keep_checkpoints=' \
-                'schedule.keep_every=' 'compute.precision=' 'compute.compile=' 'compute.memory=' 'compute.sharding=' \
+                'schedule.preview_every=' 'schedule.validate_every=' 'schedule.validation_images=' \
+                'schedule.save_every=' 'schedule.keep_checkpoints=' 'schedule.keep_every=' 'schedule.early_stop=' \
+                'compute.precision=' 'compute.compile=' 'compute.memory=' 'compute.deterministic=' 'compute.sharding=' \
                 'health.max_skipped_steps=' 'health.warn_data_wait='
-        case 'int8'
-            printf '%s\n' \
-                int8
         case 'limits'
             printf '%s\n' \
                 'gfid=' 'rfid=' 'fid=' 'sfid=' 'is=' 'precision=' 'recall=' 'kid=' 'psnr=' 'ssim=' 'ms-ssim=' 'lpips=' \
@@ -193,9 +200,18 @@ function __restok_values --argument-names kind
         case 'paper|sample'
             printf '%s\n' \
                 paper sample
+        case 'parts'
+            printf '%s\n' \
+                encode decode generate ar train loading inception
         case 'pictures'
             printf '%s\n' \
                 sample
+        case 'presets'
+            printf '%s\n' \
+                restok-b-128 restok-l-128 restok-l-128-1-stage restok-l-128-2-stages restok-l-128-3-stages \
+                restok-l-128-image-residuals restok-l-128-latent-residuals restok-l-128-no-alignment \
+                restok-l-128-no-nested-dropout restok-l-128-no-residuals restok-l-128-released restok-s-128 sample \
+                sample-gpu tiny ar-l har-1b har-3b har-b har-l har-xl har-xxl har-xxxl
         case 'quick|full'
             printf '%s\n' \
                 quick full
@@ -217,22 +233,24 @@ function __restok_values --argument-names kind
                 'optimizer.warmup_steps=' 'optimizer.decay_steps=' 'optimizer.beta1=' 'optimizer.beta2=' \
                 'optimizer.weight_decay=' 'optimizer.max_grad_norm=' 'schedule.max_steps=' 'schedule.batch_size=' \
                 'schedule.micro_batch_size=' 'schedule.seed=' 'schedule.ema_decay=' 'schedule.log_every=' \
-                'schedule.preview_every=' 'schedule.validate_every=' 'schedule.save_every=' 'schedule.keep_checkpoints=' \
-                'schedule.keep_every=' 'schedule.initial_convolutions=' 'loss.reconstruction=' \
-                'loss.reconstruction_weight=' 'loss.quantizer_weight=' 'loss.entropy_weight=' 'loss.perceptual_weight=' \
-                'loss.lpips_weights=' 'alignment.encoder_weight=' 'alignment.decoder_weight=' 'alignment.margin=' \
-                'alignment.teacher=' 'alignment.weights=' 'discriminator.weight=' 'discriminator.start_step=' \
-                'discriminator.kind=' 'discriminator.weights=' 'discriminator.augment_probability=' \
-                'discriminator.augment_range=' 'discriminator.lecam_weight=' 'discriminator.lecam_decay=' \
-                'discriminator.optimizer.schedule=' 'discriminator.optimizer.learning_rate=' \
-                'discriminator.optimizer.final_learning_rate=' 'discriminator.optimizer.warmup_steps=' \
-                'discriminator.optimizer.decay_steps=' 'discriminator.optimizer.beta1=' 'discriminator.optimizer.beta2=' \
+                'schedule.preview_every=' 'schedule.validate_every=' 'schedule.validation_images=' \
+                'schedule.save_every=' 'schedule.keep_checkpoints=' 'schedule.keep_every=' 'schedule.early_stop=' \
+                'schedule.initial_convolutions=' 'loss.reconstruction=' 'loss.reconstruction_weight=' \
+                'loss.quantizer_weight=' 'loss.entropy_weight=' 'loss.perceptual_weight=' 'loss.lpips_weights=' \
+                'alignment.encoder_weight=' 'alignment.decoder_weight=' 'alignment.margin=' 'alignment.teacher=' \
+                'alignment.weights=' 'discriminator.weight=' 'discriminator.start_step=' 'discriminator.kind=' \
+                'discriminator.weights=' 'discriminator.augment_probability=' 'discriminator.augment_range=' \
+                'discriminator.lecam_weight=' 'discriminator.lecam_decay=' 'discriminator.optimizer.schedule=' \
+                'discriminator.optimizer.learning_rate=' 'discriminator.optimizer.final_learning_rate=' \
+                'discriminator.optimizer.warmup_steps=' 'discriminator.optimizer.decay_steps=' \
+                'discriminator.optimizer.beta1=' 'discriminator.optimizer.beta2=' \
                 'discriminator.optimizer.weight_decay=' 'discriminator.optimizer.max_grad_norm=' \
                 'nested_dropout.probability=' 'nested_dropout.min_tokens=' 'revival.every=' 'revival.until=' \
-                'compute.precision=' 'compute.compile=' 'compute.memory=' 'health.max_skipped_steps=' \
-                'health.warn_data_wait=' 'health.warn_codebook_usage=' 'model.num_codes=' 'model.num_sequential_codes=' \
-                'model.num_classes=' 'model.width=' 'model.num_layers=' 'model.num_heads=' 'model.class_dropout=' \
-                'model.token_dropout=' 'model.residual_dropout=' 'model.ffn_dropout=' 'compute.sharding='
+                'compute.precision=' 'compute.compile=' 'compute.memory=' 'compute.deterministic=' \
+                'health.max_skipped_steps=' 'health.warn_data_wait=' 'health.warn_codebook_usage=' 'model.num_codes=' \
+                'model.num_sequential_codes=' 'model.num_classes=' 'model.width=' 'model.num_layers=' 'model.num_heads=' \
+                'model.class_dropout=' 'model.token_dropout=' 'model.residual_dropout=' 'model.ffn_dropout=' \
+                'compute.sharding='
         case 'tokenizer presets'
             printf '%s\n' \
                 restok-b-128 restok-l-128 restok-l-128-1-stage restok-l-128-2-stages restok-l-128-3-stages \
@@ -254,20 +272,21 @@ function __restok_values --argument-names kind
                 'optimizer.warmup_steps=' 'optimizer.decay_steps=' 'optimizer.beta1=' 'optimizer.beta2=' \
                 'optimizer.weight_decay=' 'optimizer.max_grad_norm=' 'schedule.max_steps=' 'schedule.batch_size=' \
                 'schedule.micro_batch_size=' 'schedule.seed=' 'schedule.ema_decay=' 'schedule.log_every=' \
-                'schedule.preview_every=' 'schedule.validate_every=' 'schedule.save_every=' 'schedule.keep_checkpoints=' \
-                'schedule.keep_every=' 'schedule.initial_convolutions=' 'loss.reconstruction=' \
-                'loss.reconstruction_weight=' 'loss.quantizer_weight=' 'loss.entropy_weight=' 'loss.perceptual_weight=' \
-                'loss.lpips_weights=' 'alignment.encoder_weight=' 'alignment.decoder_weight=' 'alignment.margin=' \
-                'alignment.teacher=' 'alignment.weights=' 'discriminator.weight=' 'discriminator.start_step=' \
-                'discriminator.kind=' 'discriminator.weights=' 'discriminator.augment_probability=' \
-                'discriminator.augment_range=' 'discriminator.lecam_weight=' 'discriminator.lecam_decay=' \
-                'discriminator.optimizer.schedule=' 'discriminator.optimizer.learning_rate=' \
-                'discriminator.optimizer.final_learning_rate=' 'discriminator.optimizer.warmup_steps=' \
-                'discriminator.optimizer.decay_steps=' 'discriminator.optimizer.beta1=' 'discriminator.optimizer.beta2=' \
+                'schedule.preview_every=' 'schedule.validate_every=' 'schedule.validation_images=' \
+                'schedule.save_every=' 'schedule.keep_checkpoints=' 'schedule.keep_every=' 'schedule.early_stop=' \
+                'schedule.initial_convolutions=' 'loss.reconstruction=' 'loss.reconstruction_weight=' \
+                'loss.quantizer_weight=' 'loss.entropy_weight=' 'loss.perceptual_weight=' 'loss.lpips_weights=' \
+                'alignment.encoder_weight=' 'alignment.decoder_weight=' 'alignment.margin=' 'alignment.teacher=' \
+                'alignment.weights=' 'discriminator.weight=' 'discriminator.start_step=' 'discriminator.kind=' \
+                'discriminator.weights=' 'discriminator.augment_probability=' 'discriminator.augment_range=' \
+                'discriminator.lecam_weight=' 'discriminator.lecam_decay=' 'discriminator.optimizer.schedule=' \
+                'discriminator.optimizer.learning_rate=' 'discriminator.optimizer.final_learning_rate=' \
+                'discriminator.optimizer.warmup_steps=' 'discriminator.optimizer.decay_steps=' \
+                'discriminator.optimizer.beta1=' 'discriminator.optimizer.beta2=' \
                 'discriminator.optimizer.weight_decay=' 'discriminator.optimizer.max_grad_norm=' \
                 'nested_dropout.probability=' 'nested_dropout.min_tokens=' 'revival.every=' 'revival.until=' \
-                'compute.precision=' 'compute.compile=' 'compute.memory=' 'health.max_skipped_steps=' \
-                'health.warn_data_wait=' 'health.warn_codebook_usage='
+                'compute.precision=' 'compute.compile=' 'compute.memory=' 'compute.deterministic=' \
+                'health.max_skipped_steps=' 'health.warn_data_wait=' 'health.warn_codebook_usage='
         case 'tokenizer|har'
             printf '%s\n' \
                 tokenizer har
@@ -283,7 +302,7 @@ function __restok_values --argument-names kind
     end
 end
 
-set -g __restok_commands 'restok prepare' 'restok prepare imagenet' 'restok prepare folder' 'restok prepare shards' 'restok prepare codes' 'restok prepare verify' 'restok prepare sample' 'restok train-tokenizer' 'restok train-har' 'restok reconstruct' 'restok generate' 'restok encode' 'restok decode' 'restok evaluate' 'restok curves' 'restok report' 'restok demo' 'restok doctor' 'restok models' 'restok models show' 'restok models verify' 'restok models convert' 'restok models halve' 'restok models card' 'restok models push' 'restok config' 'restok config show' 'restok config diff' 'restok config validate' 'restok config schema'
+set -g __restok_commands 'restok prepare' 'restok prepare imagenet' 'restok prepare folder' 'restok prepare shards' 'restok prepare codes' 'restok prepare verify' 'restok prepare sample' 'restok train-tokenizer' 'restok train-har' 'restok reconstruct' 'restok generate' 'restok encode' 'restok decode' 'restok evaluate' 'restok curves' 'restok report' 'restok demo' 'restok bench' 'restok doctor' 'restok models' 'restok models presets' 'restok models show' 'restok models verify' 'restok models convert' 'restok models halve' 'restok models card' 'restok models push' 'restok config' 'restok config suggest' 'restok config show' 'restok config diff' 'restok config validate' 'restok config schema' 'restok plan' 'restok plan train-tokenizer' 'restok plan train-har' 'restok plan generate' 'restok plan encode' 'restok plan evaluate'
 
 # How many of the words after an option are its values.
 function __restok_takes --argument-names path option
@@ -305,44 +324,64 @@ function __restok_takes --argument-names path option
             'restok prepare verify --max-member-bytes' 'restok train-tokenizer --output' 'restok train-tokenizer -o' \
             'restok train-tokenizer --preset' 'restok train-tokenizer --config' 'restok train-tokenizer --set' \
             'restok train-tokenizer --max-steps' 'restok train-tokenizer --batch-size' 'restok train-tokenizer --seed' \
-            'restok train-tokenizer --init' 'restok train-tokenizer --stop-at' 'restok train-tokenizer --track' \
-            'restok train-tokenizer --num-processes' 'restok train-tokenizer --device' 'restok train-har --tokenizer' \
-            'restok train-har --output' 'restok train-har -o' 'restok train-har --preset' 'restok train-har --config' \
-            'restok train-har --set' 'restok train-har --max-steps' 'restok train-har --batch-size' \
-            'restok train-har --seed' 'restok train-har --init' 'restok train-har --stop-at' 'restok train-har --track' \
-            'restok train-har --num-processes' 'restok train-har --device' 'restok reconstruct --model' \
-            'restok reconstruct --output' 'restok reconstruct -o' 'restok reconstruct --num-codes' \
-            'restok reconstruct --split' 'restok reconstruct --max-decoded-pixels' \
-            'restok reconstruct --max-member-bytes' 'restok reconstruct --grid' 'restok reconstruct --ladder' \
-            'restok reconstruct --batch-size' 'restok reconstruct --num-processes' 'restok reconstruct --device' \
-            'restok reconstruct --dtype' 'restok generate --model' 'restok generate --output' 'restok generate -o' \
-            'restok generate --steps' 'restok generate --count' 'restok generate --class' 'restok generate --seed' \
-            'restok generate --preset' 'restok generate --cfg-scale' 'restok generate --cfg-schedule' \
-            'restok generate --cfg-start' 'restok generate --cfg-stop' 'restok generate --cfg-peak' \
-            'restok generate --temperature' 'restok generate --top-k' 'restok generate --top-p' \
-            'restok generate --tokenizer' 'restok generate --grid' 'restok generate --ladder' \
-            'restok generate --batch-size' 'restok generate --num-processes' 'restok generate --quantize' \
+            'restok train-tokenizer --image-size' 'restok train-tokenizer --init' 'restok train-tokenizer --early-stop' \
+            'restok train-tokenizer --stop-at' 'restok train-tokenizer --track' 'restok train-tokenizer --num-processes' \
+            'restok train-tokenizer --device' 'restok train-har --tokenizer' 'restok train-har --output' \
+            'restok train-har -o' 'restok train-har --preset' 'restok train-har --config' 'restok train-har --set' \
+            'restok train-har --max-steps' 'restok train-har --batch-size' 'restok train-har --seed' \
+            'restok train-har --image-size' 'restok train-har --init' 'restok train-har --early-stop' \
+            'restok train-har --stop-at' 'restok train-har --track' 'restok train-har --num-processes' \
+            'restok train-har --device' 'restok reconstruct --model' 'restok reconstruct --output' \
+            'restok reconstruct -o' 'restok reconstruct --num-codes' 'restok reconstruct --split' \
+            'restok reconstruct --max-decoded-pixels' 'restok reconstruct --max-member-bytes' \
+            'restok reconstruct --grid' 'restok reconstruct --ladder' 'restok reconstruct --batch-size' \
+            'restok reconstruct --num-processes' 'restok reconstruct --device' 'restok reconstruct --dtype' \
+            'restok generate --model' 'restok generate --output' 'restok generate -o' 'restok generate --steps' \
+            'restok generate --count' 'restok generate --class' 'restok generate --like' 'restok generate --keep' \
+            'restok generate --seed' 'restok generate --preset' 'restok generate --cfg-scale' \
+            'restok generate --cfg-schedule' 'restok generate --cfg-start' 'restok generate --cfg-stop' \
+            'restok generate --cfg-peak' 'restok generate --temperature' 'restok generate --top-k' \
+            'restok generate --top-p' 'restok generate --tokenizer' 'restok generate --grid' 'restok generate --ladder' \
+            'restok generate --batch-size' 'restok generate --num-processes' 'restok generate --compile-' \
             'restok generate --device' 'restok generate --dtype' 'restok encode --model' 'restok encode --output' \
             'restok encode -o' 'restok encode --split' 'restok encode --max-decoded-pixels' \
             'restok encode --max-member-bytes' 'restok encode --batch-size' 'restok encode --num-processes' \
             'restok encode --device' 'restok encode --dtype' 'restok decode --model' 'restok decode --output' \
-            'restok decode -o' 'restok decode --num-codes' 'restok decode --batch-size' 'restok decode --device' \
-            'restok decode --dtype' 'restok evaluate --metric' 'restok evaluate --reference' 'restok evaluate --split' \
-            'restok evaluate --crop' 'restok evaluate --max-decoded-pixels' 'restok evaluate --max-member-bytes' \
-            'restok evaluate --features' 'restok evaluate --inception-weights' 'restok evaluate --vgg-weights' \
-            'restok evaluate --timm-weights' 'restok evaluate --model' 'restok evaluate --num-codes' \
-            'restok evaluate --plot' 'restok evaluate --fail-under' 'restok evaluate --make-reference' \
-            'restok evaluate --output' 'restok evaluate -o' 'restok evaluate --reference-images' \
-            'restok evaluate --cache' 'restok evaluate --batch-size' 'restok evaluate --num-processes' \
-            'restok evaluate --device' 'restok curves --output' 'restok curves -o' 'restok curves --metric' \
-            'restok report --output' 'restok report -o' 'restok report --metrics' 'restok demo --output' \
-            'restok demo -o' 'restok models card --metrics' 'restok models card --licence' \
-            'restok models push --metrics' 'restok models push --licence' 'restok models push --revision' \
-            'restok config show --set' 'restok config show --kind' 'restok config diff --kind' \
-            'restok config validate --kind'
+            'restok decode -o' 'restok decode --num-codes' 'restok decode --keep' 'restok decode --ladder' \
+            'restok decode --batch-size' 'restok decode --device' 'restok decode --dtype' 'restok evaluate --metric' \
+            'restok evaluate --reference' 'restok evaluate --split' 'restok evaluate --crop' \
+            'restok evaluate --max-decoded-pixels' 'restok evaluate --max-member-bytes' 'restok evaluate --features' \
+            'restok evaluate --inception-weights' 'restok evaluate --vgg-weights' 'restok evaluate --timm-weights' \
+            'restok evaluate --model' 'restok evaluate --num-codes' 'restok evaluate --plot' \
+            'restok evaluate --fail-under' 'restok evaluate --make-reference' 'restok evaluate --output' \
+            'restok evaluate -o' 'restok evaluate --reference-images' 'restok evaluate --cache' \
+            'restok evaluate --batch-size' 'restok evaluate --num-processes' 'restok evaluate --device' \
+            'restok curves --output' 'restok curves -o' 'restok curves --metric' 'restok report --output' \
+            'restok report -o' 'restok report --metrics' 'restok demo --output' 'restok demo -o' 'restok bench --model' \
+            'restok bench --preset' 'restok bench --har' 'restok bench --what' 'restok bench --batch-size' \
+            'restok bench --runs' 'restok bench --device' 'restok bench --plot' 'restok models presets --kind' \
+            'restok models card --metrics' 'restok models card --licence' 'restok models push --metrics' \
+            'restok models push --licence' 'restok models push --revision' 'restok config suggest --kind' \
+            'restok config suggest --image-size' 'restok config suggest --minutes' 'restok config suggest --memory' \
+            'restok config suggest --device' 'restok config show --set' 'restok config show --kind' \
+            'restok config diff --kind' 'restok config validate --kind' 'restok plan train-tokenizer --preset' \
+            'restok plan train-tokenizer --config' 'restok plan train-tokenizer --set' \
+            'restok plan train-tokenizer --max-steps' 'restok plan train-tokenizer --batch-size' \
+            'restok plan train-tokenizer --gpu' 'restok plan train-tokenizer --num-processes' \
+            'restok plan train-tokenizer --price-per-hour' 'restok plan train-tokenizer --fit' \
+            'restok plan train-har --preset' 'restok plan train-har --config' 'restok plan train-har --set' \
+            'restok plan train-har --max-steps' 'restok plan train-har --batch-size' 'restok plan train-har --gpu' \
+            'restok plan train-har --num-processes' 'restok plan train-har --price-per-hour' \
+            'restok plan train-har --fit' 'restok plan generate --preset' 'restok plan generate --tokenizer' \
+            'restok plan generate --count' 'restok plan generate --batch-size' 'restok plan generate --dtype' \
+            'restok plan generate --gpu' 'restok plan generate --price-per-hour' 'restok plan encode --tokenizer' \
+            'restok plan encode --count' 'restok plan encode --batch-size' 'restok plan encode --dtype' \
+            'restok plan encode --gpu' 'restok plan encode --price-per-hour' 'restok plan evaluate --count' \
+            'restok plan evaluate --size' 'restok plan evaluate --batch-size' 'restok plan evaluate --gpu' \
+            'restok plan evaluate --price-per-hour'
             echo 1
         case \
-            'restok evaluate --compare'
+            'restok decode --mix' 'restok evaluate --compare'
             echo 2
         case '*'
             echo 0
@@ -403,13 +442,15 @@ complete -c restok -n '__restok_argument \'restok\' 1 1' -a reconstruct -d 'Enco
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a generate -d 'Draw images: each in 9 steps where an autoregressive model would take 128'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a encode -d 'Turn images into codes: 128 numbers each, or as many as the tokenizer makes'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a decode -d 'Turn codes into images: all codes of each, or a prefix of them, which gives a coarser …'
-complete -c restok -n '__restok_argument \'restok\' 1 1' -a evaluate -d 'Measure images (FID, IS, precision, recall, KID, PSNR, SSIM, LPIPS …) and codes'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a evaluate -d 'Measure images (FID, IS, precision, recall, KID, PSNR, SSIM, …) and codes'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a curves -d 'Draw what runs have logged over their steps: a panel for each number, a line in it for …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a report -d 'Make one HTML file of runs: curves, previews, the codebook, metrics, config and …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a demo -d 'Run every command once, on the emoji that come with restok: five minutes on two CPU …'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a bench -d 'Measure encoding, decoding, drawing, training, loading and Inception here'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a doctor -d 'Say whether this machine has what restok needs, and what to do where it has not. …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a models -d 'List presets and models; show, verify, convert, describe or publish one'
-complete -c restok -n '__restok_argument \'restok\' 1 1' -a config -d 'Show, compare and check the settings of runs'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a config -d 'Suggest, show, compare and check the settings of runs'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a plan -d 'Say what a run will take: memory, arithmetic, time, energy, money, disk'
 complete -c restok -n '__restok_at \'restok\'' -l version -d 'Print the version and leave'
 complete -c restok -n '__restok_at \'restok\'' -l help -s h -d 'Show this message and exit'
 
@@ -473,7 +514,7 @@ complete -c restok -n '__restok_at \'restok prepare codes\'' -l num-workers -r -
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l max-member-bytes -r -f -d 'Image files, and files in tars, of more bytes than this are left out unread. Default: …'
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
-complete -c restok -n '__restok_at \'restok prepare codes\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …'
+complete -c restok -n '__restok_at \'restok prepare codes\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)'
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l overwrite -d 'Replace the codes that OUT already holds'
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l json -d 'Print one JSON object instead of OUT'
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l help -s h -d 'Show this message and exit'
@@ -501,7 +542,9 @@ complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l set -r -f -a '
 complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l max-steps -r -f -d 'Optimizer steps of the whole run. Default: the preset\'s'
 complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l batch-size -r -f -d 'Images per step. Default: the preset\'s'
 complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l seed -r -f -d 'Decides everything random. Default: the preset\'s'
-complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l init -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'Start from the weights of this model: a folder, a run, hf:owner/name, or sample'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l image-size -r -f -d 'Pixels of an image, such as 128 or 128x96 (width x height). Default: the preset\'s'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l init -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'Start from the weights of this model: a folder, a run, hf:owner/name, sample or photo'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l early-stop -r -f -d 'End after N validations in a row without a better one; the best is kept'
 complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l stop-at -r -f -d 'Save and end after this step, as if interrupted; --resume goes on'
 complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l track -r -f -a '(__restok_values \'trackers\')' -d 'Also log to tensorboard, wandb or trackio; repeatable'
 complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l allow-pipe -d 'Run the shell commands (pipe:) that DATA names for its shards'
@@ -515,7 +558,7 @@ complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l help -s h -d '
 complete -c restok -n '__restok_argument \'restok train-tokenizer\' 1 1' -f -a '(__restok_values \'data\') (__restok_folders)'
 
 # restok train-har
-complete -c restok -n '__restok_at \'restok train-har\'' -l tokenizer -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A tokenizer: a run of train-tokenizer, its model folder, or sample'
+complete -c restok -n '__restok_at \'restok train-har\'' -l tokenizer -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A tokenizer: a run of train-tokenizer, its model folder, sample or photo'
 complete -c restok -n '__restok_at \'restok train-har\'' -l output -s o -r -f -a '(__restok_folders)' -d 'The folder of the run'
 complete -c restok -n '__restok_at \'restok train-har\'' -l preset -r -f -a '(__restok_values \'har presets\')' -d 'What to build and how to train it; `restok models` lists them. Default: sample, or the …'
 complete -c restok -n '__restok_at \'restok train-har\'' -l config -r -F -d 'Settings over the preset\'s: YAML, or a run whose settings to take'
@@ -523,7 +566,9 @@ complete -c restok -n '__restok_at \'restok train-har\'' -l set -r -f -a '(__res
 complete -c restok -n '__restok_at \'restok train-har\'' -l max-steps -r -f -d 'Optimizer steps of the whole run. Default: the preset\'s'
 complete -c restok -n '__restok_at \'restok train-har\'' -l batch-size -r -f -d 'Images per step. Default: the preset\'s'
 complete -c restok -n '__restok_at \'restok train-har\'' -l seed -r -f -d 'Decides everything random. Default: the preset\'s'
-complete -c restok -n '__restok_at \'restok train-har\'' -l init -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'Start from the weights of this model: a folder, a run, hf:owner/name, or sample'
+complete -c restok -n '__restok_at \'restok train-har\'' -l image-size -r -f -d 'Pixels of an image, such as 128 or 128x96 (width x height). Default: the preset\'s'
+complete -c restok -n '__restok_at \'restok train-har\'' -l init -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'Start from the weights of this model: a folder, a run, hf:owner/name, sample or photo'
+complete -c restok -n '__restok_at \'restok train-har\'' -l early-stop -r -f -d 'End after N validations in a row without a better one; the best is kept'
 complete -c restok -n '__restok_at \'restok train-har\'' -l stop-at -r -f -d 'Save and end after this step, as if interrupted; --resume goes on'
 complete -c restok -n '__restok_at \'restok train-har\'' -l track -r -f -a '(__restok_values \'trackers\')' -d 'Also log to tensorboard, wandb or trackio; repeatable'
 complete -c restok -n '__restok_at \'restok train-har\'' -l allow-pipe -d 'Run the shell commands (pipe:) that DATA names for its shards'
@@ -537,7 +582,7 @@ complete -c restok -n '__restok_at \'restok train-har\'' -l help -s h -d 'Show t
 complete -c restok -n '__restok_argument \'restok train-har\' 1 1' -f -a '(__restok_values \'data\') (__restok_folders)'
 
 # restok reconstruct
-complete -c restok -n '__restok_at \'restok reconstruct\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A tokenizer, or a generator with its tokenizer'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A tokenizer, or a generator with its tokenizer; photo suits photographs'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l output -s o -r -F -d 'A folder for PNG files, or - (a tar stream on stdout)'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l num-codes -r -f -d 'Decode the first N codes only: coarser; several: each. Default: all'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l split -r -f -a '(__restok_values \'validation|train\')' -d 'The split to take of a data set'
@@ -550,7 +595,8 @@ complete -c restok -n '__restok_at \'restok reconstruct\'' -l batch-size -r -f -
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l overwrite -d 'Replace what the output folder already holds'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
-complete -c restok -n '__restok_at \'restok reconstruct\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l deterministic -d 'Compute the same bits each time on a GPU, too, for batches of one size: slower'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l json -d 'Print one JSON object instead of the path'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l help -s h -d 'Show this message and exit'
 complete -c restok -n '__restok_argument \'restok reconstruct\' 1 999' -F -a '(__restok_values \'pictures\')'
@@ -561,6 +607,8 @@ complete -c restok -n '__restok_at \'restok generate\'' -l output -s o -r -F -d 
 complete -c restok -n '__restok_at \'restok generate\'' -l steps -r -f -d 'Sampling steps; fewer than all stop at a coarser level. Default: all'
 complete -c restok -n '__restok_at \'restok generate\'' -l count -r -f -d 'How many images'
 complete -c restok -n '__restok_at \'restok generate\'' -l class -r -f -a '(__restok_values \'classes\')' -d 'A class by name, number or synset, all, or random; may be repeated. Default: all in …'
+complete -c restok -n '__restok_at \'restok generate\'' -l like -r -F -d 'Keep the first codes of this image and draw the rest; --keep says how many'
+complete -c restok -n '__restok_at \'restok generate\'' -l keep -r -f -d 'How many codes of --like to keep: of few, its layout alone'
 complete -c restok -n '__restok_at \'restok generate\'' -l seed -r -f -d 'Decides everything random: the same seed gives the same result'
 complete -c restok -n '__restok_at \'restok generate\'' -l preset -r -f -a '(__restok_values \'paper|sample\')' -d 'The paper\'s guidance (3.75, step from 0.25, top-p 0.95), or what suits the model that …'
 complete -c restok -n '__restok_at \'restok generate\'' -l cfg-scale -r -f -d 'Classifier-free guidance; 1 = none'
@@ -574,22 +622,22 @@ complete -c restok -n '__restok_at \'restok generate\'' -l top-k -r -f -d 'Draw 
 complete -c restok -n '__restok_at \'restok generate\'' -l top-p -r -f -d 'Draw from the likeliest codes that reach P'
 complete -c restok -n '__restok_at \'restok generate\'' -l tokenizer -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'Decode with this copy of the generator\'s tokenizer'
 complete -c restok -n '__restok_at \'restok generate\'' -l grid -r -F -d 'Also write all images as one captioned PNG'
-complete -c restok -n '__restok_at \'restok generate\'' -l ladder -r -F -d 'Also write a PNG of the first 8 growing level by level'
+complete -c restok -n '__restok_at \'restok generate\'' -l ladder -r -F -d 'Also write a PNG of the first 8 growing level by level; with --like, of ever more …'
 complete -c restok -n '__restok_at \'restok generate\'' -l shards -d 'Make OUT a data set of tar shards, as prepare does'
 complete -c restok -n '__restok_at \'restok generate\'' -l codes -d 'Only draw codes, to an .npz, .safetensors or .jsonl file, or - (lines)'
 complete -c restok -n '__restok_at \'restok generate\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok generate\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
-complete -c restok -n '__restok_at \'restok generate\'' -l compile -d 'Compile the models first: minutes, then faster'
-complete -c restok -n '__restok_at \'restok generate\'' -l quantize -r -f -a '(__restok_values \'int8\')' -d 'Draw codes with 8-bit products: faster on a CPU, other codes'
+complete -c restok -n '__restok_at \'restok generate\'' -l compile- -r -f -a '(__restok_values \'auto|on|off\')' -d 'Compile the models first: minutes, then faster; auto: on a GPU where the compiler works'
 complete -c restok -n '__restok_at \'restok generate\'' -l resume -d 'Go on where this command stopped; a higher --count draws more beside what is there'
 complete -c restok -n '__restok_at \'restok generate\'' -l overwrite -d 'Replace what the output folder already holds'
 complete -c restok -n '__restok_at \'restok generate\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
-complete -c restok -n '__restok_at \'restok generate\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …'
+complete -c restok -n '__restok_at \'restok generate\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)'
+complete -c restok -n '__restok_at \'restok generate\'' -l deterministic -d 'Compute the same bits each time on a GPU, too, for batches of one size: slower'
 complete -c restok -n '__restok_at \'restok generate\'' -l json -d 'Print one JSON object instead of the path'
 complete -c restok -n '__restok_at \'restok generate\'' -l help -s h -d 'Show this message and exit'
 
 # restok encode
-complete -c restok -n '__restok_at \'restok encode\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A tokenizer, or a generator with its tokenizer'
+complete -c restok -n '__restok_at \'restok encode\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A tokenizer, or a generator with its tokenizer; photo suits photographs'
 complete -c restok -n '__restok_at \'restok encode\'' -l output -s o -r -F -d 'An .npz, .safetensors or .jsonl file, or - (lines)'
 complete -c restok -n '__restok_at \'restok encode\'' -l split -r -f -a '(__restok_values \'validation|train\')' -d 'The split to take of a data set'
 complete -c restok -n '__restok_at \'restok encode\'' -l no-crop -d 'Take images at their own size, which the model was not trained on'
@@ -599,19 +647,25 @@ complete -c restok -n '__restok_at \'restok encode\'' -l batch-size -r -f -a '(_
 complete -c restok -n '__restok_at \'restok encode\'' -l overwrite -d 'Replace the output file where it is there already'
 complete -c restok -n '__restok_at \'restok encode\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
 complete -c restok -n '__restok_at \'restok encode\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
-complete -c restok -n '__restok_at \'restok encode\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …'
+complete -c restok -n '__restok_at \'restok encode\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)'
+complete -c restok -n '__restok_at \'restok encode\'' -l deterministic -d 'Compute the same bits each time on a GPU, too, for batches of one size: slower'
 complete -c restok -n '__restok_at \'restok encode\'' -l json -d 'Print one JSON object instead of the path'
 complete -c restok -n '__restok_at \'restok encode\'' -l help -s h -d 'Show this message and exit'
 complete -c restok -n '__restok_argument \'restok encode\' 1 999' -F -a '(__restok_values \'pictures\')'
 
 # restok decode
-complete -c restok -n '__restok_at \'restok decode\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A tokenizer, or a generator with its tokenizer'
+complete -c restok -n '__restok_at \'restok decode\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A tokenizer, or a generator with its tokenizer; photo suits photographs'
 complete -c restok -n '__restok_at \'restok decode\'' -l output -s o -r -F -d 'A folder, a .png for one image, or - (a tar stream on stdout)'
 complete -c restok -n '__restok_at \'restok decode\'' -l num-codes -r -f -d 'Decode the first N codes only: coarser. Default: all'
+complete -c restok -n '__restok_at \'restok decode\'' -l mix -r -F -d 'In place of CODES: the first --keep codes of A with the rest of B\'s. Each is an image, …'
+complete -c restok -n '__restok_value \'restok decode\' --mix' -F
+complete -c restok -n '__restok_at \'restok decode\'' -l keep -r -f -d 'How many codes of A --mix takes'
+complete -c restok -n '__restok_at \'restok decode\'' -l ladder -r -F -d 'Also write a PNG of --mix with 0, 1, 2, 4, … codes of A'
 complete -c restok -n '__restok_at \'restok decode\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok decode\'' -l overwrite -d 'Replace what the output folder already holds'
 complete -c restok -n '__restok_at \'restok decode\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
-complete -c restok -n '__restok_at \'restok decode\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …'
+complete -c restok -n '__restok_at \'restok decode\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)'
+complete -c restok -n '__restok_at \'restok decode\'' -l deterministic -d 'Compute the same bits each time on a GPU, too, for batches of one size: slower'
 complete -c restok -n '__restok_at \'restok decode\'' -l json -d 'Print one JSON object instead of the path'
 complete -c restok -n '__restok_at \'restok decode\'' -l help -s h -d 'Show this message and exit'
 complete -c restok -n '__restok_argument \'restok decode\' 1 1' -F
@@ -666,12 +720,27 @@ complete -c restok -n '__restok_at \'restok demo\'' -l quick -d 'A few steps, in
 complete -c restok -n '__restok_at \'restok demo\'' -l overwrite -d 'Replace what the output folder already holds'
 complete -c restok -n '__restok_at \'restok demo\'' -l help -s h -d 'Show this message and exit'
 
+# restok bench
+complete -c restok -n '__restok_at \'restok bench\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A model: a generator with its tokenizer, or a tokenizer. Default: random weights of …'
+complete -c restok -n '__restok_at \'restok bench\'' -l preset -r -f -a '(__restok_values \'tokenizer presets\')' -d 'The preset of the tokenizer, with random weights'
+complete -c restok -n '__restok_at \'restok bench\'' -l har -r -f -a '(__restok_values \'har presets\')' -d 'The preset of the generator'
+complete -c restok -n '__restok_at \'restok bench\'' -l what -r -f -a '(__restok_values \'parts\')' -d 'Some of encode,decode,generate,ar,train,loading,inception'
+complete -c restok -n '__restok_at \'restok bench\'' -l batch-size -r -f -d 'Images at a time'
+complete -c restok -n '__restok_at \'restok bench\'' -l runs -r -f -d 'Runs of each, after one to warm up'
+complete -c restok -n '__restok_at \'restok bench\'' -l compile -d 'Also by torch.compile, which takes minutes'
+complete -c restok -n '__restok_at \'restok bench\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
+complete -c restok -n '__restok_at \'restok bench\'' -l json -d 'Print one JSON object instead of lines'
+complete -c restok -n '__restok_at \'restok bench\'' -l markdown -d 'Print a Markdown table'
+complete -c restok -n '__restok_at \'restok bench\'' -l plot -r -F -d 'Also draw bars: .png, .svg or .pdf'
+complete -c restok -n '__restok_at \'restok bench\'' -l help -s h -d 'Show this message and exit'
+
 # restok doctor
 complete -c restok -n '__restok_at \'restok doctor\'' -l json -d 'Print one JSON object instead of lines'
 complete -c restok -n '__restok_at \'restok doctor\'' -l help -s h -d 'Show this message and exit'
 complete -c restok -n '__restok_argument \'restok doctor\' 1 999' -F -a '(__restok_values \'pictures\')'
 
 # restok models
+complete -c restok -n '__restok_argument \'restok models\' 1 1' -a presets -d 'List the presets of both trainers, or describe one: sizes, memory, what it needs, what …'
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a show -d 'Say what a model is: config, parameters, levels, fingerprint'
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a verify -d 'Read models from end to end: are they what was written?'
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a convert -d 'Write a model in the other layout: released from ours, ours from released. Prints OUT'
@@ -680,6 +749,12 @@ complete -c restok -n '__restok_argument \'restok models\' 1 1' -a card -d 'Writ
 complete -c restok -n '__restok_argument \'restok models\' 1 1' -a push -d 'Publish a model on the Hugging Face hub, with its card and a generator\'s tokenizer. …'
 complete -c restok -n '__restok_at \'restok models\'' -l json -d 'Print one JSON object instead of lines'
 complete -c restok -n '__restok_at \'restok models\'' -l help -s h -d 'Show this message and exit'
+
+# restok models presets
+complete -c restok -n '__restok_at \'restok models presets\'' -l kind -r -f -a '(__restok_values \'tokenizer|har\')' -d 'Only those of this trainer'
+complete -c restok -n '__restok_at \'restok models presets\'' -l json -d 'Print one JSON object instead of lines'
+complete -c restok -n '__restok_at \'restok models presets\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok models presets\' 1 1' -f -a '(__restok_values \'presets\')'
 
 # restok models show
 complete -c restok -n '__restok_at \'restok models show\'' -l json -d 'Print one JSON object instead of lines'
@@ -721,11 +796,22 @@ complete -c restok -n '__restok_argument \'restok models push\' 1 1' -f -a '(__r
 complete -c restok -n '__restok_argument \'restok models push\' 2 2' -f
 
 # restok config
+complete -c restok -n '__restok_argument \'restok config\' 1 1' -a suggest -d 'Look at a data set and at this machine, measure a few steps, and print one command to …'
 complete -c restok -n '__restok_argument \'restok config\' 1 1' -a show -d 'Print every setting; a comment says where one was stated that is no default'
 complete -c restok -n '__restok_argument \'restok config\' 1 1' -a diff -d 'Print the settings that differ between two, one a line'
 complete -c restok -n '__restok_argument \'restok config\' 1 1' -a validate -d 'Check a config file, and say which commands take it. The first mistake is named with …'
 complete -c restok -n '__restok_argument \'restok config\' 1 1' -a schema -d 'Print a JSON schema of config files, by which editors complete and check them'
 complete -c restok -n '__restok_at \'restok config\'' -l help -s h -d 'Show this message and exit'
+
+# restok config suggest
+complete -c restok -n '__restok_at \'restok config suggest\'' -l kind -r -f -a '(__restok_values \'tokenizer|har\')' -d 'What to train'
+complete -c restok -n '__restok_at \'restok config suggest\'' -l image-size -r -f -d 'Pixels of an image, such as 128 or 128x96 (width x height). Default: the preset\'s'
+complete -c restok -n '__restok_at \'restok config suggest\'' -l minutes -r -f -d 'How long the training may take'
+complete -c restok -n '__restok_at \'restok config suggest\'' -l memory -r -f -d 'How much it may take. Default: all of the device\'s'
+complete -c restok -n '__restok_at \'restok config suggest\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
+complete -c restok -n '__restok_at \'restok config suggest\'' -l json -d 'Print one JSON object instead of lines'
+complete -c restok -n '__restok_at \'restok config suggest\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok config suggest\' 1 1' -f -a '(__restok_values \'data\') (__restok_folders)'
 
 # restok config show
 complete -c restok -n '__restok_at \'restok config show\'' -l set -r -f -a '(__restok_values \'tokenizer and har settings\')' -d 'One setting, such as schedule.seed=3; repeatable'
@@ -749,3 +835,69 @@ complete -c restok -n '__restok_argument \'restok config validate\' 1 1' -F
 # restok config schema
 complete -c restok -n '__restok_at \'restok config schema\'' -l help -s h -d 'Show this message and exit'
 complete -c restok -n '__restok_argument \'restok config schema\' 1 1' -f -a '(__restok_values \'tokenizer|har\')'
+
+# restok plan
+complete -c restok -n '__restok_argument \'restok plan\' 1 1' -a train-tokenizer -d 'Say what `restok train-tokenizer` with these settings will take'
+complete -c restok -n '__restok_argument \'restok plan\' 1 1' -a train-har -d 'Say what `restok train-har` on cached codes with these settings will take'
+complete -c restok -n '__restok_argument \'restok plan\' 1 1' -a generate -d 'Say what `restok generate` will take: all steps with guidance, and decoding'
+complete -c restok -n '__restok_argument \'restok plan\' 1 1' -a encode -d 'Say what `restok encode`, or `restok prepare codes`, will take'
+complete -c restok -n '__restok_argument \'restok plan\' 1 1' -a evaluate -d 'Say what Inception\'s features of `restok evaluate` will take'
+complete -c restok -n '__restok_at \'restok plan\'' -l help -s h -d 'Show this message and exit'
+
+# restok plan train-tokenizer
+complete -c restok -n '__restok_at \'restok plan train-tokenizer\'' -l preset -r -f -a '(__restok_values \'tokenizer presets\')' -d 'What to build and how to train it; `restok models` lists them. Default: sample, or the …'
+complete -c restok -n '__restok_at \'restok plan train-tokenizer\'' -l config -r -F -d 'Settings over the preset\'s: YAML, or a run whose settings to take'
+complete -c restok -n '__restok_at \'restok plan train-tokenizer\'' -l set -r -f -a '(__restok_values \'tokenizer settings\')' -d 'One setting, such as schedule.seed=3; repeatable'
+complete -c restok -n '__restok_at \'restok plan train-tokenizer\'' -l max-steps -r -f -d 'Optimizer steps of the whole run. Default: the preset\'s'
+complete -c restok -n '__restok_at \'restok plan train-tokenizer\'' -l batch-size -r -f -d 'Images per step. Default: the preset\'s'
+complete -c restok -n '__restok_at \'restok plan train-tokenizer\'' -l gpu -r -f -a '(__restok_values \'h100|h200|a100|l40s|4090|3090|mi300x|cpu\')' -d 'The card to plan for; cpu: this machine\'s, whose rates are measured now'
+complete -c restok -n '__restok_at \'restok plan train-tokenizer\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Cards that share the work'
+complete -c restok -n '__restok_at \'restok plan train-tokenizer\'' -l price-per-hour -r -f -d 'Price of a card and hour'
+complete -c restok -n '__restok_at \'restok plan train-tokenizer\'' -l fit -r -f -d 'Find settings for a card of this memory, such as 24GB or 80GiB'
+complete -c restok -n '__restok_at \'restok plan train-tokenizer\'' -l choices -l no-choices -d 'Also count what other settings would change'
+complete -c restok -n '__restok_at \'restok plan train-tokenizer\'' -l json -d 'Print one JSON object instead of lines'
+complete -c restok -n '__restok_at \'restok plan train-tokenizer\'' -l help -s h -d 'Show this message and exit'
+
+# restok plan train-har
+complete -c restok -n '__restok_at \'restok plan train-har\'' -l preset -r -f -a '(__restok_values \'har presets\')' -d 'What to build and how to train it; `restok models` lists them. Default: sample, or the …'
+complete -c restok -n '__restok_at \'restok plan train-har\'' -l config -r -F -d 'Settings over the preset\'s: YAML, or a run whose settings to take'
+complete -c restok -n '__restok_at \'restok plan train-har\'' -l set -r -f -a '(__restok_values \'har settings\')' -d 'One setting, such as schedule.seed=3; repeatable'
+complete -c restok -n '__restok_at \'restok plan train-har\'' -l max-steps -r -f -d 'Optimizer steps of the whole run. Default: the preset\'s'
+complete -c restok -n '__restok_at \'restok plan train-har\'' -l batch-size -r -f -d 'Images per step. Default: the preset\'s'
+complete -c restok -n '__restok_at \'restok plan train-har\'' -l gpu -r -f -a '(__restok_values \'h100|h200|a100|l40s|4090|3090|mi300x|cpu\')' -d 'The card to plan for; cpu: this machine\'s, whose rates are measured now'
+complete -c restok -n '__restok_at \'restok plan train-har\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Cards that share the work'
+complete -c restok -n '__restok_at \'restok plan train-har\'' -l price-per-hour -r -f -d 'Price of a card and hour'
+complete -c restok -n '__restok_at \'restok plan train-har\'' -l fit -r -f -d 'Find settings for a card of this memory, such as 24GB or 80GiB'
+complete -c restok -n '__restok_at \'restok plan train-har\'' -l choices -l no-choices -d 'Also count what other settings would change'
+complete -c restok -n '__restok_at \'restok plan train-har\'' -l json -d 'Print one JSON object instead of lines'
+complete -c restok -n '__restok_at \'restok plan train-har\'' -l help -s h -d 'Show this message and exit'
+
+# restok plan generate
+complete -c restok -n '__restok_at \'restok plan generate\'' -l preset -r -f -a '(__restok_values \'har presets\')' -d 'The preset of the generator'
+complete -c restok -n '__restok_at \'restok plan generate\'' -l tokenizer -r -f -a '(__restok_values \'tokenizer presets\')' -d 'The preset of the tokenizer'
+complete -c restok -n '__restok_at \'restok plan generate\'' -l count -r -f -d 'Images in all'
+complete -c restok -n '__restok_at \'restok plan generate\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time'
+complete -c restok -n '__restok_at \'restok plan generate\'' -l dtype -r -f -a '(__restok_values \'float32|bf16\')' -d 'Precision of the model'
+complete -c restok -n '__restok_at \'restok plan generate\'' -l gpu -r -f -a '(__restok_values \'h100|h200|a100|l40s|4090|3090|mi300x|cpu\')' -d 'The card to plan for; cpu: this machine\'s, whose rates are measured now'
+complete -c restok -n '__restok_at \'restok plan generate\'' -l price-per-hour -r -f -d 'Price of a card and hour'
+complete -c restok -n '__restok_at \'restok plan generate\'' -l json -d 'Print one JSON object instead of lines'
+complete -c restok -n '__restok_at \'restok plan generate\'' -l help -s h -d 'Show this message and exit'
+
+# restok plan encode
+complete -c restok -n '__restok_at \'restok plan encode\'' -l tokenizer -r -f -a '(__restok_values \'tokenizer presets\')' -d 'The preset of the tokenizer'
+complete -c restok -n '__restok_at \'restok plan encode\'' -l count -r -f -d 'Images in all'
+complete -c restok -n '__restok_at \'restok plan encode\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time'
+complete -c restok -n '__restok_at \'restok plan encode\'' -l dtype -r -f -a '(__restok_values \'float32|bf16\')' -d 'Precision of the model'
+complete -c restok -n '__restok_at \'restok plan encode\'' -l gpu -r -f -a '(__restok_values \'h100|h200|a100|l40s|4090|3090|mi300x|cpu\')' -d 'The card to plan for; cpu: this machine\'s, whose rates are measured now'
+complete -c restok -n '__restok_at \'restok plan encode\'' -l price-per-hour -r -f -d 'Price of a card and hour'
+complete -c restok -n '__restok_at \'restok plan encode\'' -l json -d 'Print one JSON object instead of lines'
+complete -c restok -n '__restok_at \'restok plan encode\'' -l help -s h -d 'Show this message and exit'
+
+# restok plan evaluate
+complete -c restok -n '__restok_at \'restok plan evaluate\'' -l count -r -f -d 'Images in all'
+complete -c restok -n '__restok_at \'restok plan evaluate\'' -l size -r -f -d 'Pixels along each side of an image'
+complete -c restok -n '__restok_at \'restok plan evaluate\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time'
+complete -c restok -n '__restok_at \'restok plan evaluate\'' -l gpu -r -f -a '(__restok_values \'h100|h200|a100|l40s|4090|3090|mi300x|cpu\')' -d 'The card to plan for; cpu: this machine\'s, whose rates are measured now'
+complete -c restok -n '__restok_at \'restok plan evaluate\'' -l price-per-hour -r -f -d 'Price of a card and hour'
+complete -c restok -n '__restok_at \'restok plan evaluate\'' -l json -d 'Print one JSON object instead of lines'
+complete -c restok -n '__restok_at \'restok plan evaluate\'' -l help -s h -d 'Show this message and exit'

@@ -21,6 +21,12 @@ $global:restokValues = @{
         )
         Paths = ''
     }
+    'auto|on|off' = @{
+        Words = @(
+            'auto', 'on', 'off'
+        )
+        Paths = ''
+    }
     'class names' = @{
         Words = @(
             'imagenet'
@@ -212,9 +218,21 @@ $global:restokValues = @{
         Words = @()
         Paths = 'files'
     }
+    'float32|bf16' = @{
+        Words = @(
+            'float32', 'bf16'
+        )
+        Paths = ''
+    }
     'folders' = @{
         Words = @()
         Paths = 'folders'
+    }
+    'h100|h200|a100|l40s|4090|3090|mi300x|cpu' = @{
+        Words = @(
+            'h100', 'h200', 'a100', 'l40s', '4090', '3090', 'mi300x', 'cpu'
+        )
+        Paths = ''
     }
     'har presets' = @{
         Words = @(
@@ -233,15 +251,10 @@ $global:restokValues = @{
             'optimizer.final_learning_rate=', 'optimizer.warmup_steps=', 'optimizer.decay_steps=', 'optimizer.beta1=',
             'optimizer.beta2=', 'optimizer.weight_decay=', 'optimizer.max_grad_norm=', 'schedule.max_steps=',
             'schedule.batch_size=', 'schedule.micro_batch_size=', 'schedule.seed=', 'schedule.ema_decay=',
-            'schedule.log_every=', 'schedule.preview_every=', 'schedule.validate_every=', 'schedule.save_every=',
-            'schedule.keep_checkpoints=', 'schedule.keep_every=', 'compute.precision=', 'compute.compile=',
-            'compute.memory=', 'compute.sharding=', 'health.max_skipped_steps=', 'health.warn_data_wait='
-        )
-        Paths = ''
-    }
-    'int8' = @{
-        Words = @(
-            'int8'
+            'schedule.log_every=', 'schedule.preview_every=', 'schedule.validate_every=', 'schedule.validation_images=',
+            'schedule.save_every=', 'schedule.keep_checkpoints=', 'schedule.keep_every=', 'schedule.early_stop=',
+            'compute.precision=', 'compute.compile=', 'compute.memory=', 'compute.deterministic=', 'compute.sharding=',
+            'health.max_skipped_steps=', 'health.warn_data_wait='
         )
         Paths = ''
     }
@@ -277,11 +290,27 @@ $global:restokValues = @{
         )
         Paths = ''
     }
+    'parts' = @{
+        Words = @(
+            'encode', 'decode', 'generate', 'ar', 'train', 'loading', 'inception'
+        )
+        Paths = ''
+    }
     'pictures' = @{
         Words = @(
             'sample'
         )
         Paths = 'files'
+    }
+    'presets' = @{
+        Words = @(
+            'restok-b-128', 'restok-l-128', 'restok-l-128-1-stage', 'restok-l-128-2-stages', 'restok-l-128-3-stages',
+            'restok-l-128-image-residuals', 'restok-l-128-latent-residuals', 'restok-l-128-no-alignment',
+            'restok-l-128-no-nested-dropout', 'restok-l-128-no-residuals', 'restok-l-128-released', 'restok-s-128',
+            'sample', 'sample-gpu', 'tiny', 'ar-l', 'har-1b', 'har-3b', 'har-b', 'har-l', 'har-xl', 'har-xxl',
+            'har-xxxl'
+        )
+        Paths = ''
     }
     'quick|full' = @{
         Words = @(
@@ -310,22 +339,23 @@ $global:restokValues = @{
             'optimizer.warmup_steps=', 'optimizer.decay_steps=', 'optimizer.beta1=', 'optimizer.beta2=',
             'optimizer.weight_decay=', 'optimizer.max_grad_norm=', 'schedule.max_steps=', 'schedule.batch_size=',
             'schedule.micro_batch_size=', 'schedule.seed=', 'schedule.ema_decay=', 'schedule.log_every=',
-            'schedule.preview_every=', 'schedule.validate_every=', 'schedule.save_every=', 'schedule.keep_checkpoints=',
-            'schedule.keep_every=', 'schedule.initial_convolutions=', 'loss.reconstruction=',
-            'loss.reconstruction_weight=', 'loss.quantizer_weight=', 'loss.entropy_weight=', 'loss.perceptual_weight=',
-            'loss.lpips_weights=', 'alignment.encoder_weight=', 'alignment.decoder_weight=', 'alignment.margin=',
-            'alignment.teacher=', 'alignment.weights=', 'discriminator.weight=', 'discriminator.start_step=',
-            'discriminator.kind=', 'discriminator.weights=', 'discriminator.augment_probability=',
-            'discriminator.augment_range=', 'discriminator.lecam_weight=', 'discriminator.lecam_decay=',
-            'discriminator.optimizer.schedule=', 'discriminator.optimizer.learning_rate=',
-            'discriminator.optimizer.final_learning_rate=', 'discriminator.optimizer.warmup_steps=',
-            'discriminator.optimizer.decay_steps=', 'discriminator.optimizer.beta1=', 'discriminator.optimizer.beta2=',
-            'discriminator.optimizer.weight_decay=', 'discriminator.optimizer.max_grad_norm=',
-            'nested_dropout.probability=', 'nested_dropout.min_tokens=', 'revival.every=', 'revival.until=',
-            'compute.precision=', 'compute.compile=', 'compute.memory=', 'health.max_skipped_steps=',
-            'health.warn_data_wait=', 'health.warn_codebook_usage=', 'model.num_codes=', 'model.num_sequential_codes=',
-            'model.num_classes=', 'model.width=', 'model.num_layers=', 'model.num_heads=', 'model.class_dropout=',
-            'model.token_dropout=', 'model.residual_dropout=', 'model.ffn_dropout=', 'compute.sharding='
+            'schedule.preview_every=', 'schedule.validate_every=', 'schedule.validation_images=',
+            'schedule.save_every=', 'schedule.keep_checkpoints=', 'schedule.keep_every=', 'schedule.early_stop=',
+            'schedule.initial_convolutions=', 'loss.reconstruction=', 'loss.reconstruction_weight=',
+            'loss.quantizer_weight=', 'loss.entropy_weight=', 'loss.perceptual_weight=', 'loss.lpips_weights=',
+            'alignment.encoder_weight=', 'alignment.decoder_weight=', 'alignment.margin=', 'alignment.teacher=',
+            'alignment.weights=', 'discriminator.weight=', 'discriminator.start_step=', 'discriminator.kind=',
+            'discriminator.weights=', 'discriminator.augment_probability=', 'discriminator.augment_range=',
+            'discriminator.lecam_weight=', 'discriminator.lecam_decay=', 'discriminator.optimizer.schedule=',
+            'discriminator.optimizer.learning_rate=', 'discriminator.optimizer.final_learning_rate=',
+            'discriminator.optimizer.warmup_steps=', 'discriminator.optimizer.decay_steps=',
+            'discriminator.optimizer.beta1=', 'discriminator.optimizer.beta2=', 'discriminator.optimizer.weight_decay=',
+            'discriminator.optimizer.max_grad_norm=', 'nested_dropout.probability=', 'nested_dropout.min_tokens=',
+            'revival.every=', 'revival.until=', 'compute.precision=', 'compute.compile=', 'compute.memory=',
+            'compute.deterministic=', 'health.max_skipped_steps=', 'health.warn_data_wait=',
+            'health.warn_codebook_usage=', 'model.num_codes=', 'model.num_sequential_codes=', 'model.num_classes=',
+            'model.width=', 'model.num_layers=', 'model.num_heads=', 'model.class_dropout=', 'model.token_dropout=',
+            'model.residual_dropout=', 'model.ffn_dropout=', 'compute.sharding='
         )
         Paths = ''
     }
@@ -353,20 +383,21 @@ $global:restokValues = @{
             'optimizer.warmup_steps=', 'optimizer.decay_steps=', 'optimizer.beta1=', 'optimizer.beta2=',
             'optimizer.weight_decay=', 'optimizer.max_grad_norm=', 'schedule.max_steps=', 'schedule.batch_size=',
             'schedule.micro_batch_size=', 'schedule.seed=', 'schedule.ema_decay=', 'schedule.log_every=',
-            'schedule.preview_every=', 'schedule.validate_every=', 'schedule.save_every=', 'schedule.keep_checkpoints=',
-            'schedule.keep_every=', 'schedule.initial_convolutions=', 'loss.reconstruction=',
-            'loss.reconstruction_weight=', 'loss.quantizer_weight=', 'loss.entropy_weight=', 'loss.perceptual_weight=',
-            'loss.lpips_weights=', 'alignment.encoder_weight=', 'alignment.decoder_weight=', 'alignment.margin=',
-            'alignment.teacher=', 'alignment.weights=', 'discriminator.weight=', 'discriminator.start_step=',
-            'discriminator.kind=', 'discriminator.weights=', 'discriminator.augment_probability=',
-            'discriminator.augment_range=', 'discriminator.lecam_weight=', 'discriminator.lecam_decay=',
-            'discriminator.optimizer.schedule=', 'discriminator.optimizer.learning_rate=',
-            'discriminator.optimizer.final_learning_rate=', 'discriminator.optimizer.warmup_steps=',
-            'discriminator.optimizer.decay_steps=', 'discriminator.optimizer.beta1=', 'discriminator.optimizer.beta2=',
-            'discriminator.optimizer.weight_decay=', 'discriminator.optimizer.max_grad_norm=',
-            'nested_dropout.probability=', 'nested_dropout.min_tokens=', 'revival.every=', 'revival.until=',
-            'compute.precision=', 'compute.compile=', 'compute.memory=', 'health.max_skipped_steps=',
-            'health.warn_data_wait=', 'health.warn_codebook_usage='
+            'schedule.preview_every=', 'schedule.validate_every=', 'schedule.validation_images=',
+            'schedule.save_every=', 'schedule.keep_checkpoints=', 'schedule.keep_every=', 'schedule.early_stop=',
+            'schedule.initial_convolutions=', 'loss.reconstruction=', 'loss.reconstruction_weight=',
+            'loss.quantizer_weight=', 'loss.entropy_weight=', 'loss.perceptual_weight=', 'loss.lpips_weights=',
+            'alignment.encoder_weight=', 'alignment.decoder_weight=', 'alignment.margin=', 'alignment.teacher=',
+            'alignment.weights=', 'discriminator.weight=', 'discriminator.start_step=', 'discriminator.kind=',
+            'discriminator.weights=', 'discriminator.augment_probability=', 'discriminator.augment_range=',
+            'discriminator.lecam_weight=', 'discriminator.lecam_decay=', 'discriminator.optimizer.schedule=',
+            'discriminator.optimizer.learning_rate=', 'discriminator.optimizer.final_learning_rate=',
+            'discriminator.optimizer.warmup_steps=', 'discriminator.optimizer.decay_steps=',
+            'discriminator.optimizer.beta1=', 'discriminator.optimizer.beta2=', 'discriminator.optimizer.weight_decay=',
+            'discriminator.optimizer.max_grad_norm=', 'nested_dropout.probability=', 'nested_dropout.min_tokens=',
+            'revival.every=', 'revival.until=', 'compute.precision=', 'compute.compile=', 'compute.memory=',
+            'compute.deterministic=', 'health.max_skipped_steps=', 'health.warn_data_wait=',
+            'health.warn_codebook_usage='
         )
         Paths = ''
     }
@@ -407,13 +438,15 @@ $global:restokCommands = @{
             'generate' = 'Draw images: each in 9 steps where an autoregressive model would take 128'
             'encode' = 'Turn images into codes: 128 numbers each, or as many as the tokenizer makes'
             'decode' = 'Turn codes into images: all codes of each, or a prefix of them, which gives a coarser …'
-            'evaluate' = 'Measure images (FID, IS, precision, recall, KID, PSNR, SSIM, LPIPS …) and codes'
+            'evaluate' = 'Measure images (FID, IS, precision, recall, KID, PSNR, SSIM, …) and codes'
             'curves' = 'Draw what runs have logged over their steps: a panel for each number, a line in it for …'
             'report' = 'Make one HTML file of runs: curves, previews, the codebook, metrics, config and …'
             'demo' = 'Run every command once, on the emoji that come with restok: five minutes on two CPU …'
+            'bench' = 'Measure encoding, decoding, drawing, training, loading and Inception here'
             'doctor' = 'Say whether this machine has what restok needs, and what to do where it has not. …'
             'models' = 'List presets and models; show, verify, convert, describe or publish one'
-            'config' = 'Show, compare and check the settings of runs'
+            'config' = 'Suggest, show, compare and check the settings of runs'
+            'plan' = 'Say what a run will take: memory, arithmetic, time, energy, money, disk'
         }
         Options = [ordered]@{
             '--version' = @{ Kind = 'nothing'; Count = 0; Help = 'Print the version and leave' }
@@ -509,7 +542,7 @@ $global:restokCommands = @{
             '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Image files, and files in tars, of more bytes than this are left out unread. Default: …' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
-            '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …' }
+            '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the codes that OUT already holds' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of OUT' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -555,7 +588,9 @@ $global:restokCommands = @{
             '--max-steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Optimizer steps of the whole run. Default: the preset''s' }
             '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images per step. Default: the preset''s' }
             '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random. Default: the preset''s' }
-            '--init' = @{ Kind = 'models'; Count = 1; Help = 'Start from the weights of this model: a folder, a run, hf:owner/name, or sample' }
+            '--image-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Pixels of an image, such as 128 or 128x96 (width x height). Default: the preset''s' }
+            '--init' = @{ Kind = 'models'; Count = 1; Help = 'Start from the weights of this model: a folder, a run, hf:owner/name, sample or photo' }
+            '--early-stop' = @{ Kind = 'nothing'; Count = 1; Help = 'End after N validations in a row without a better one; the best is kept' }
             '--stop-at' = @{ Kind = 'nothing'; Count = 1; Help = 'Save and end after this step, as if interrupted; --resume goes on' }
             '--track' = @{ Kind = 'trackers'; Count = 1; Help = 'Also log to tensorboard, wandb or trackio; repeatable' }
             '--allow-pipe' = @{ Kind = 'nothing'; Count = 0; Help = 'Run the shell commands (pipe:) that DATA names for its shards' }
@@ -575,7 +610,7 @@ $global:restokCommands = @{
         Commands = [ordered]@{
         }
         Options = [ordered]@{
-            '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer: a run of train-tokenizer, its model folder, or sample' }
+            '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer: a run of train-tokenizer, its model folder, sample or photo' }
             '--output' = @{ Kind = 'folders'; Count = 1; Help = 'The folder of the run' }
             '-o' = @{ Kind = 'folders'; Count = 1; Help = 'The folder of the run' }
             '--preset' = @{ Kind = 'har presets'; Count = 1; Help = 'What to build and how to train it; `restok models` lists them. Default: sample, or the …' }
@@ -584,7 +619,9 @@ $global:restokCommands = @{
             '--max-steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Optimizer steps of the whole run. Default: the preset''s' }
             '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images per step. Default: the preset''s' }
             '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random. Default: the preset''s' }
-            '--init' = @{ Kind = 'models'; Count = 1; Help = 'Start from the weights of this model: a folder, a run, hf:owner/name, or sample' }
+            '--image-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Pixels of an image, such as 128 or 128x96 (width x height). Default: the preset''s' }
+            '--init' = @{ Kind = 'models'; Count = 1; Help = 'Start from the weights of this model: a folder, a run, hf:owner/name, sample or photo' }
+            '--early-stop' = @{ Kind = 'nothing'; Count = 1; Help = 'End after N validations in a row without a better one; the best is kept' }
             '--stop-at' = @{ Kind = 'nothing'; Count = 1; Help = 'Save and end after this step, as if interrupted; --resume goes on' }
             '--track' = @{ Kind = 'trackers'; Count = 1; Help = 'Also log to tensorboard, wandb or trackio; repeatable' }
             '--allow-pipe' = @{ Kind = 'nothing'; Count = 0; Help = 'Run the shell commands (pipe:) that DATA names for its shards' }
@@ -604,7 +641,7 @@ $global:restokCommands = @{
         Commands = [ordered]@{
         }
         Options = [ordered]@{
-            '--model' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer, or a generator with its tokenizer' }
+            '--model' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer, or a generator with its tokenizer; photo suits photographs' }
             '--output' = @{ Kind = 'files'; Count = 1; Help = 'A folder for PNG files, or - (a tar stream on stdout)' }
             '-o' = @{ Kind = 'files'; Count = 1; Help = 'A folder for PNG files, or - (a tar stream on stdout)' }
             '--num-codes' = @{ Kind = 'nothing'; Count = 1; Help = 'Decode the first N codes only: coarser; several: each. Default: all' }
@@ -618,7 +655,8 @@ $global:restokCommands = @{
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
-            '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …' }
+            '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)' }
+            '--deterministic' = @{ Kind = 'nothing'; Count = 0; Help = 'Compute the same bits each time on a GPU, too, for batches of one size: slower' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -636,6 +674,8 @@ $global:restokCommands = @{
             '--steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Sampling steps; fewer than all stop at a coarser level. Default: all' }
             '--count' = @{ Kind = 'nothing'; Count = 1; Help = 'How many images' }
             '--class' = @{ Kind = 'classes'; Count = 1; Help = 'A class by name, number or synset, all, or random; may be repeated. Default: all in …' }
+            '--like' = @{ Kind = 'files'; Count = 1; Help = 'Keep the first codes of this image and draw the rest; --keep says how many' }
+            '--keep' = @{ Kind = 'nothing'; Count = 1; Help = 'How many codes of --like to keep: of few, its layout alone' }
             '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random: the same seed gives the same result' }
             '--preset' = @{ Kind = 'paper|sample'; Count = 1; Help = 'The paper''s guidance (3.75, step from 0.25, top-p 0.95), or what suits the model that …' }
             '--cfg-scale' = @{ Kind = 'nothing'; Count = 1; Help = 'Classifier-free guidance; 1 = none' }
@@ -649,17 +689,17 @@ $global:restokCommands = @{
             '--top-p' = @{ Kind = 'nothing'; Count = 1; Help = 'Draw from the likeliest codes that reach P' }
             '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'Decode with this copy of the generator''s tokenizer' }
             '--grid' = @{ Kind = 'files'; Count = 1; Help = 'Also write all images as one captioned PNG' }
-            '--ladder' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG of the first 8 growing level by level' }
+            '--ladder' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG of the first 8 growing level by level; with --like, of ever more …' }
             '--shards' = @{ Kind = 'nothing'; Count = 0; Help = 'Make OUT a data set of tar shards, as prepare does' }
             '--codes' = @{ Kind = 'nothing'; Count = 0; Help = 'Only draw codes, to an .npz, .safetensors or .jsonl file, or - (lines)' }
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
-            '--compile' = @{ Kind = 'nothing'; Count = 0; Help = 'Compile the models first: minutes, then faster' }
-            '--quantize' = @{ Kind = 'int8'; Count = 1; Help = 'Draw codes with 8-bit products: faster on a CPU, other codes' }
+            '--compile-' = @{ Kind = 'auto|on|off'; Count = 1; Help = 'Compile the models first: minutes, then faster; auto: on a GPU where the compiler works' }
             '--resume' = @{ Kind = 'nothing'; Count = 0; Help = 'Go on where this command stopped; a higher --count draws more beside what is there' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
-            '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …' }
+            '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)' }
+            '--deterministic' = @{ Kind = 'nothing'; Count = 0; Help = 'Compute the same bits each time on a GPU, too, for batches of one size: slower' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -671,7 +711,7 @@ $global:restokCommands = @{
         Commands = [ordered]@{
         }
         Options = [ordered]@{
-            '--model' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer, or a generator with its tokenizer' }
+            '--model' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer, or a generator with its tokenizer; photo suits photographs' }
             '--output' = @{ Kind = 'files'; Count = 1; Help = 'An .npz, .safetensors or .jsonl file, or - (lines)' }
             '-o' = @{ Kind = 'files'; Count = 1; Help = 'An .npz, .safetensors or .jsonl file, or - (lines)' }
             '--split' = @{ Kind = 'validation|train'; Count = 1; Help = 'The split to take of a data set' }
@@ -682,7 +722,8 @@ $global:restokCommands = @{
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output file where it is there already' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
-            '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …' }
+            '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)' }
+            '--deterministic' = @{ Kind = 'nothing'; Count = 0; Help = 'Compute the same bits each time on a GPU, too, for batches of one size: slower' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -694,14 +735,18 @@ $global:restokCommands = @{
         Commands = [ordered]@{
         }
         Options = [ordered]@{
-            '--model' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer, or a generator with its tokenizer' }
+            '--model' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer, or a generator with its tokenizer; photo suits photographs' }
             '--output' = @{ Kind = 'files'; Count = 1; Help = 'A folder, a .png for one image, or - (a tar stream on stdout)' }
             '-o' = @{ Kind = 'files'; Count = 1; Help = 'A folder, a .png for one image, or - (a tar stream on stdout)' }
             '--num-codes' = @{ Kind = 'nothing'; Count = 1; Help = 'Decode the first N codes only: coarser. Default: all' }
+            '--mix' = @{ Kind = 'files'; Count = 2; Help = 'In place of CODES: the first --keep codes of A with the rest of B''s. Each is an image, …' }
+            '--keep' = @{ Kind = 'nothing'; Count = 1; Help = 'How many codes of A --mix takes' }
+            '--ladder' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG of --mix with 0, 1, 2, 4, … codes of A' }
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
-            '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …' }
+            '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)' }
+            '--deterministic' = @{ Kind = 'nothing'; Count = 0; Help = 'Compute the same bits each time on a GPU, too, for batches of one size: slower' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -787,6 +832,27 @@ $global:restokCommands = @{
         Arguments = @()
         Others = ''
     }
+    'restok bench' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--model' = @{ Kind = 'models'; Count = 1; Help = 'A model: a generator with its tokenizer, or a tokenizer. Default: random weights of …' }
+            '--preset' = @{ Kind = 'tokenizer presets'; Count = 1; Help = 'The preset of the tokenizer, with random weights' }
+            '--har' = @{ Kind = 'har presets'; Count = 1; Help = 'The preset of the generator' }
+            '--what' = @{ Kind = 'parts'; Count = 1; Help = 'Some of encode,decode,generate,ar,train,loading,inception' }
+            '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images at a time' }
+            '--runs' = @{ Kind = 'nothing'; Count = 1; Help = 'Runs of each, after one to warm up' }
+            '--compile' = @{ Kind = 'nothing'; Count = 0; Help = 'Also by torch.compile, which takes minutes' }
+            '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
+            '--markdown' = @{ Kind = 'nothing'; Count = 0; Help = 'Print a Markdown table' }
+            '--plot' = @{ Kind = 'files'; Count = 1; Help = 'Also draw bars: .png, .svg or .pdf' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @()
+        Others = ''
+    }
     'restok doctor' = @{
         Commands = [ordered]@{
         }
@@ -800,6 +866,7 @@ $global:restokCommands = @{
     }
     'restok models' = @{
         Commands = [ordered]@{
+            'presets' = 'List the presets of both trainers, or describe one: sizes, memory, what it needs, what …'
             'show' = 'Say what a model is: config, parameters, levels, fingerprint'
             'verify' = 'Read models from end to end: are they what was written?'
             'convert' = 'Write a model in the other layout: released from ours, ours from released. Prints OUT'
@@ -813,6 +880,18 @@ $global:restokCommands = @{
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
         }
         Arguments = @()
+        Others = ''
+    }
+    'restok models presets' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--kind' = @{ Kind = 'tokenizer|har'; Count = 1; Help = 'Only those of this trainer' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('presets')
         Others = ''
     }
     'restok models show' = @{
@@ -889,6 +968,7 @@ $global:restokCommands = @{
     }
     'restok config' = @{
         Commands = [ordered]@{
+            'suggest' = 'Look at a data set and at this machine, measure a few steps, and print one command to …'
             'show' = 'Print every setting; a comment says where one was stated that is no default'
             'diff' = 'Print the settings that differ between two, one a line'
             'validate' = 'Check a config file, and say which commands take it. The first mistake is named with …'
@@ -899,6 +979,22 @@ $global:restokCommands = @{
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
         }
         Arguments = @()
+        Others = ''
+    }
+    'restok config suggest' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--kind' = @{ Kind = 'tokenizer|har'; Count = 1; Help = 'What to train' }
+            '--image-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Pixels of an image, such as 128 or 128x96 (width x height). Default: the preset''s' }
+            '--minutes' = @{ Kind = 'nothing'; Count = 1; Help = 'How long the training may take' }
+            '--memory' = @{ Kind = 'nothing'; Count = 1; Help = 'How much it may take. Default: all of the device''s' }
+            '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('data')
         Others = ''
     }
     'restok config show' = @{
@@ -945,6 +1041,116 @@ $global:restokCommands = @{
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
         }
         Arguments = @('tokenizer|har')
+        Others = ''
+    }
+    'restok plan' = @{
+        Commands = [ordered]@{
+            'train-tokenizer' = 'Say what `restok train-tokenizer` with these settings will take'
+            'train-har' = 'Say what `restok train-har` on cached codes with these settings will take'
+            'generate' = 'Say what `restok generate` will take: all steps with guidance, and decoding'
+            'encode' = 'Say what `restok encode`, or `restok prepare codes`, will take'
+            'evaluate' = 'Say what Inception''s features of `restok evaluate` will take'
+        }
+        Options = [ordered]@{
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @()
+        Others = ''
+    }
+    'restok plan train-tokenizer' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--preset' = @{ Kind = 'tokenizer presets'; Count = 1; Help = 'What to build and how to train it; `restok models` lists them. Default: sample, or the …' }
+            '--config' = @{ Kind = 'files'; Count = 1; Help = 'Settings over the preset''s: YAML, or a run whose settings to take' }
+            '--set' = @{ Kind = 'tokenizer settings'; Count = 1; Help = 'One setting, such as schedule.seed=3; repeatable' }
+            '--max-steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Optimizer steps of the whole run. Default: the preset''s' }
+            '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images per step. Default: the preset''s' }
+            '--gpu' = @{ Kind = 'h100|h200|a100|l40s|4090|3090|mi300x|cpu'; Count = 1; Help = 'The card to plan for; cpu: this machine''s, whose rates are measured now' }
+            '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Cards that share the work' }
+            '--price-per-hour' = @{ Kind = 'nothing'; Count = 1; Help = 'Price of a card and hour' }
+            '--fit' = @{ Kind = 'nothing'; Count = 1; Help = 'Find settings for a card of this memory, such as 24GB or 80GiB' }
+            '--choices' = @{ Kind = 'nothing'; Count = 0; Help = 'Also count what other settings would change' }
+            '--no-choices' = @{ Kind = 'nothing'; Count = 0; Help = 'Also count what other settings would change' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @()
+        Others = ''
+    }
+    'restok plan train-har' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--preset' = @{ Kind = 'har presets'; Count = 1; Help = 'What to build and how to train it; `restok models` lists them. Default: sample, or the …' }
+            '--config' = @{ Kind = 'files'; Count = 1; Help = 'Settings over the preset''s: YAML, or a run whose settings to take' }
+            '--set' = @{ Kind = 'har settings'; Count = 1; Help = 'One setting, such as schedule.seed=3; repeatable' }
+            '--max-steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Optimizer steps of the whole run. Default: the preset''s' }
+            '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images per step. Default: the preset''s' }
+            '--gpu' = @{ Kind = 'h100|h200|a100|l40s|4090|3090|mi300x|cpu'; Count = 1; Help = 'The card to plan for; cpu: this machine''s, whose rates are measured now' }
+            '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Cards that share the work' }
+            '--price-per-hour' = @{ Kind = 'nothing'; Count = 1; Help = 'Price of a card and hour' }
+            '--fit' = @{ Kind = 'nothing'; Count = 1; Help = 'Find settings for a card of this memory, such as 24GB or 80GiB' }
+            '--choices' = @{ Kind = 'nothing'; Count = 0; Help = 'Also count what other settings would change' }
+            '--no-choices' = @{ Kind = 'nothing'; Count = 0; Help = 'Also count what other settings would change' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @()
+        Others = ''
+    }
+    'restok plan generate' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--preset' = @{ Kind = 'har presets'; Count = 1; Help = 'The preset of the generator' }
+            '--tokenizer' = @{ Kind = 'tokenizer presets'; Count = 1; Help = 'The preset of the tokenizer' }
+            '--count' = @{ Kind = 'nothing'; Count = 1; Help = 'Images in all' }
+            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time' }
+            '--dtype' = @{ Kind = 'float32|bf16'; Count = 1; Help = 'Precision of the model' }
+            '--gpu' = @{ Kind = 'h100|h200|a100|l40s|4090|3090|mi300x|cpu'; Count = 1; Help = 'The card to plan for; cpu: this machine''s, whose rates are measured now' }
+            '--price-per-hour' = @{ Kind = 'nothing'; Count = 1; Help = 'Price of a card and hour' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @()
+        Others = ''
+    }
+    'restok plan encode' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--tokenizer' = @{ Kind = 'tokenizer presets'; Count = 1; Help = 'The preset of the tokenizer' }
+            '--count' = @{ Kind = 'nothing'; Count = 1; Help = 'Images in all' }
+            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time' }
+            '--dtype' = @{ Kind = 'float32|bf16'; Count = 1; Help = 'Precision of the model' }
+            '--gpu' = @{ Kind = 'h100|h200|a100|l40s|4090|3090|mi300x|cpu'; Count = 1; Help = 'The card to plan for; cpu: this machine''s, whose rates are measured now' }
+            '--price-per-hour' = @{ Kind = 'nothing'; Count = 1; Help = 'Price of a card and hour' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @()
+        Others = ''
+    }
+    'restok plan evaluate' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--count' = @{ Kind = 'nothing'; Count = 1; Help = 'Images in all' }
+            '--size' = @{ Kind = 'nothing'; Count = 1; Help = 'Pixels along each side of an image' }
+            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time' }
+            '--gpu' = @{ Kind = 'h100|h200|a100|l40s|4090|3090|mi300x|cpu'; Count = 1; Help = 'The card to plan for; cpu: this machine''s, whose rates are measured now' }
+            '--price-per-hour' = @{ Kind = 'nothing'; Count = 1; Help = 'Price of a card and hour' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @()
         Others = ''
     }
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 import typer
 
 from restok_cli.cli import app
+from restok_cli.commands.bench import WHAT
 from restok_cli.commands.models import HUB_MODELS
 from restok_cli.data.shards.dataset import SAMPLE_FOLDER, read_manifest
 from restok_cli.data.sources.imagenet import read_classes
@@ -132,6 +133,14 @@ def values_of(path: tuple[str, ...], parameter, annotation: object, context: typ
         case "train-tokenizer" | "train-har" as command, "--preset", _:
             kind = command.removeprefix("train-")
             return Values(f"{kind} presets", tuple(preset_names(kind)))
+        case ("bench", "--preset", _) | ("generate" | "encode", "--tokenizer", None):  # the latter of plan
+            return Values("tokenizer presets", tuple(preset_names("tokenizer")))
+        case ("bench", "--har", _) | ("generate", "--preset", None):  # the latter of plan
+            return Values("har presets", tuple(preset_names("har")))
+        case "bench", "--what", _:
+            return Values("parts", WHAT)
+        case "presets", _, "PRESET":
+            return Values("presets", tuple(dict.fromkeys(name for kind in RUN_CONFIGS for name in preset_names(kind))))
         case command, "--set", _:
             kinds = [kind for kind in RUN_CONFIGS if command == f"train-{kind}"] or list(RUN_CONFIGS)
             keys = dict.fromkeys(key for kind in kinds for key in setting_keys(RUN_CONFIGS[kind]))
@@ -158,9 +167,13 @@ def values_of(path: tuple[str, ...], parameter, annotation: object, context: typ
             return Values("pictures", ("sample",), "files")
         case "evaluate", "--output", _:
             return FILES
+        case "decode", "--mix", _:
+            return FILES
         case "curves", "--metric", _:
             return NOTHING  # what runs logged
-        case _, "--licence" | "--revision", _:
+        case _, "--licence" | "--revision" | "--image-size" | "--fit", _:
+            return NOTHING
+        case "bench", "--batch-size", _:
             return NOTHING
         case "push", _, "OWNER/NAME":
             return NOTHING

@@ -31,7 +31,7 @@ ALLOWED = {
     "metrics": {*LOW, "weights", "data", "model"},
     "pretrained": {*LOW, "weights", "model", "cpu", "metrics"},
     "cuda": {"console"},
-    "planning": {*MODELS, "training"},
+    "planning": {*MODELS, "cpu", "cuda", "training", "inference"},
     "training": {*MODELS, "cuda"},
     "inference": {*MODELS, "cpu", "cuda"},
     "api": {*MODELS, "inference"},

@@ -33,7 +33,7 @@ Samples = Annotated[
     typer.Argument(
         metavar="SAMPLES",
         help="A folder of images, an ADM .npz, tar files, a data set (or the word sample), - for a tar stream on"
-        " stdin, or codes.",
+        " stdin, or a file of codes.",
     ),
 ]
 MetricNames = Annotated[
@@ -167,7 +167,7 @@ def evaluate(
     device: Device = "auto",
     as_json: ResultAsJson = False,
 ) -> None:
-    """Measure images (FID, IS, precision, recall, KID, PSNR, SSIM, LPIPS …) and codes.
+    """Measure images (FID, IS, precision, recall, KID, PSNR, SSIM, …) and codes.
 
     fid and gfid compare two sets of images; rfid, psnr, ssim, ms-ssim, lpips
     and mse compare each image with the one of the same name in REF. Images

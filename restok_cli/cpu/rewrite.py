@@ -1,5 +1,7 @@
 """A built model, rewritten for a CPU: parts of it are replaced by what computes the same faster there."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -21,7 +23,7 @@ from restok_cli.model.har import HarBlock
 from restok_cli.model.layers import Attention, Mlp
 from restok_cli.model.pixel_codec import NormSiLU, ResidualBlock, UpsampledConv
 
-REPLACEMENTS = {
+REPLACEMENTS: dict[type[nn.Module], Callable[..., nn.Module]] = {
     Attention: SpanAttention,
     HarBlock: InPlaceHarBlock,
     Mlp: FusedMlp,
@@ -73,4 +75,5 @@ def replacement(part: nn.Module, dtype: torch.dtype) -> nn.Module:
     other = REPLACEMENTS.get(type(part))
     if other is None:
         return part
-    return other(part, dtype) if other in WITH_DTYPE else other(part)
+    arguments = (part, dtype) if other in WITH_DTYPE else (part,)
+    return other(*arguments)

@@ -122,7 +122,7 @@ class Bench:
         config = self.tokenizer.config
         if what == "inception":
             images = torch.randint(0, 256, (batch_size, 3, *config.image_size), dtype=torch.uint8, generator=generator)
-            network = Inception().to(self.device, memory_format=torch.channels_last).eval()
+            network = Inception().to(self.device).to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
             return lambda: network(images)[0], self.flops(what, batch_size, lambda: network(images[:1]))
         if what == "loading":
             return self.prepare_loading(batch_size), 0
@@ -172,7 +172,7 @@ class Bench:
         count = count_tokenizer_step(config, self.device.type == "cuda")
         state, losses = open_trainee(config, self.device, config.compute.memory_on(self.device.type))
         pixels = torch.randint(0, 256, (batch_size, 3, *config.model.image_size), dtype=torch.uint8)
-        given = iter(lambda: Batch(pixels, None), None)
+        given = iter(lambda: Batch(pixels, torch.empty(0)), None)
 
         def step() -> Tensor:
             with torch.inference_mode(False), torch.enable_grad():

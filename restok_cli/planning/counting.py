@@ -21,6 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+sequence_number: Callable[[], int] = torch._C._autograd._get_sequence_nr  # pyright: ignore[reportAttributeAccessIssue]
+
 OTHER, GRADIENTS, OPTIMIZER = "losses and the rest", "gradients", "optimizer"
 TEMPORARY, COPIES = "temporary", "16-bit copies of weights"
 WEIGHTS, AVERAGE, FROZEN, JUDGE = "weights", "average", "frozen networks", "discriminator's weights"
@@ -171,11 +173,11 @@ class Counter(TorchDispatchMode):
 
     def enter(self, part: str) -> None:
         self.parts.append(part)
-        self.changes.append((torch._C._autograd._get_sequence_nr(), part))
+        self.changes.append((sequence_number(), part))
 
     def leave(self) -> None:
         self.parts.pop()
-        self.changes.append((torch._C._autograd._get_sequence_nr(), self.parts[-1]))
+        self.changes.append((sequence_number(), self.parts[-1]))
 
     def watch(self, module: nn.Module, part: str) -> None:
         """What a module or any within it computes from now on belongs to `part`, unless a part was named within."""
@@ -237,7 +239,8 @@ class Unasked(TorchFunctionMode):
 @contextmanager
 def building() -> Iterator[None]:
     """In the block, models are built, and moved to other types, of tensors without numbers."""
-    before, nn.Module._apply = nn.Module._apply, put_in_place
+    before = nn.Module._apply
+    nn.Module._apply = put_in_place  # pyright: ignore[reportAttributeAccessIssue]
     try:
         with Unasked(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # by copies, to no harm

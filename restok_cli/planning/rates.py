@@ -28,12 +28,12 @@ def synchronize(device: torch.device) -> None:
 
 
 def ways(dtype: torch.dtype, device: torch.device) -> dict[str, Way]:
-    """What might be fastest in `dtype`, by name: products of matrices, as they are and packed, and a convolution."""
+    """Candidates for the fastest in `dtype`, by name: products of matrices, plain and packed, and a convolution."""
     side = 8192 if device.type == "cuda" else 2048
     channels, rows = (128, 256) if device.type == "cuda" else (256, 64)
     matrix = torch.randn(side, side, device=device, dtype=dtype)
-    conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(device, dtype, memory_format=torch.channels_last)
-    conv.requires_grad_(False)
+    conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(device, dtype)
+    conv = conv.to(memory_format=torch.channels_last).requires_grad_(False)  # pyright: ignore[reportCallIssue]
     features = torch.randn(1 if device.type == "cpu" else 16, channels, rows, rows, device=device, dtype=dtype)
     features = features.to(memory_format=torch.channels_last)
     found: dict[str, Way] = {

@@ -21,6 +21,7 @@ from restok_cli.planning.counting import AVERAGE, FROZEN, JUDGE, OPTIMIZER, WEIG
 from restok_cli.planning.cuda_rules import cuda_rules
 from restok_cli.settings.training import HarRunConfig, TokenizerRunConfig
 from restok_cli.training import har_loop, tokenizer_loop
+from restok_cli.training.code_source import Coded
 from restok_cli.training.frozen import RANDOM
 from restok_cli.training.losses import TokenizerLosses
 from restok_cli.training.parallel import micro_batch_numbers
@@ -61,7 +62,12 @@ def count_tokenizer_step(config: TokenizerRunConfig, gpu: bool) -> Counter:
         pixels = torch.empty(size, 3, *config.model.image_size, dtype=torch.uint8)
         counter.forget()
         tokenizer_loop.train_step(
-            whole_step(config), config, state, state.tokenizer, losses, iter(lambda: Batch(pixels, None), None)
+            whole_step(config),
+            config,
+            state,
+            state.tokenizer,
+            losses,
+            iter(lambda: Batch(pixels, torch.empty(0)), None),
         )
         return counter
 
@@ -99,7 +105,8 @@ def count_har_step(config: HarRunConfig, gpu: bool) -> Counter:
         recompute_activations(state.har, config.compute.memory_on("cuda" if gpu else "cpu"))
         fill_optimizer(counter, state.update)
         size, _ = micro_batch_numbers(config.schedule.batch_size, config.schedule.micro_batch_size)
-        coded = torch.empty(size, dtype=torch.int64), torch.empty(size, config.model.num_codes, dtype=torch.int64)
+        class_ids = torch.empty(size, dtype=torch.int64)
+        coded = Coded(class_ids, torch.empty(size, config.model.num_codes, dtype=torch.int64))
         counter.forget()
         har_loop.train_step(1, config, state, state.har, iter(lambda: coded, None))
         return counter
