@@ -1,9 +1,11 @@
 """A built model, rewritten for a CPU: parts of it are replaced by what computes the same faster there."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
-from restok_cli.cpu.layers import (
+from restok_cli.cpu.leaves import (
     DoublingConv,
     FusedMlp,
     InPlaceHarBlock,
@@ -21,7 +23,7 @@ from restok_cli.model.har import HarBlock
 from restok_cli.model.layers import Attention, Mlp
 from restok_cli.model.pixel_codec import NormSiLU, ResidualBlock, UpsampledConv
 
-REPLACEMENTS = {
+REPLACEMENTS: dict[type[nn.Module], Callable[..., nn.Module]] = {
     Attention: SpanAttention,
     HarBlock: InPlaceHarBlock,
     Mlp: FusedMlp,
