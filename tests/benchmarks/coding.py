@@ -27,7 +27,7 @@ import torch  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from restok_cli.cpu.layers import TYPICAL_ROWS, PackedConv  # noqa: E402
+from restok_cli.cpu.leaves import TYPICAL_ROWS, PackedConv  # noqa: E402
 from restok_cli.cpu.rewrite import has_fast_bf16, rewrite  # noqa: E402
 from restok_cli.data.images import to_float  # noqa: E402
 from restok_cli.inference.coding import decode_codes, encode_images  # noqa: E402
