@@ -34,7 +34,8 @@ REPLACEMENTS: dict[type[nn.Module], Callable[..., nn.Module]] = {
     nn.Linear: PackedLinear,
     nn.RMSNorm: ShortRMSNorm,
 }
-WITH_DTYPE = (FusedMlp, InPlaceResidualBlock, PackedConv, PackedLinear)  # which may compute in another than float32
+# Those of them that may compute in another type than float32.
+WITH_DTYPE: tuple[Callable[..., nn.Module], ...] = (FusedMlp, InPlaceResidualBlock, PackedConv, PackedLinear)
 # The first and last layers of each half of a model, in float32 throughout: rounding there would be seen, and they are
 # little work.
 OUTER_LAYERS = ("conv_in", "embed", "head", "heads", "conv_out", "out")

@@ -2,7 +2,7 @@
 
 Block k holds images k·B … k·B + B − 1. A block is always drawn as a whole, also where some of its images are there
 already, so that what an image is computed with depends on nothing but the batch size. On a CPU in float32 it does not
-depend on that either: packed weights round alike for all shapes (cpu/layers.py), MKL is told to (see `round_alike`),
+depend on that either: packed weights round alike for all shapes (cpu/leaves.py), MKL is told to (see `round_alike`),
 and the tokenizer takes one image at a time.
 """
 
