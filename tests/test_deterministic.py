@@ -11,8 +11,10 @@ from restok_cli.data.loading.loader import Batch
 from restok_cli.devices import open_device, take_deterministic_algorithms
 from restok_cli.errors import UsageError
 from restok_cli.metrics.lpips import Lpips
-from restok_cli.settings.training import TokenizerRunConfig, merged, read_preset
-from restok_cli.training.adversarial.discriminator import FIT_DRAWS, fit
+from restok_cli.settings.presets import read_preset
+from restok_cli.settings.training import TokenizerRunConfig
+from restok_cli.settings.yaml_file import merged
+from restok_cli.training.adversarial.discriminator import FIT_NOISE, fit
 from restok_cli.training.har_loop import cross_entropy
 from restok_cli.training.losses import TokenizerLosses
 from restok_cli.training.tokenizer_loop import TokenizerState, train_step
@@ -75,7 +77,7 @@ def test_training_a_tokenizer_needs_no_operation_that_is_never_deterministic():
         train_step(0, config, state, state.tokenizer, losses, iter([Batch(images, torch.zeros(2))]))
         for side in (32, 232):  # as a discriminator with DINO sees them
             pixels = torch.rand(2, 3, side, side, requires_grad=True)
-            fit(pixels, torch.rand(2, FIT_DRAWS)).sum().backward()
+            fit(pixels, torch.rand(2, FIT_NOISE)).sum().backward()
     assert {"convolution_backward", "avg_pool2d_backward"} <= recorder.names
     assert not recorder.names & WITHOUT
 

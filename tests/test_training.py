@@ -18,12 +18,11 @@ from restok_cli.metrics.pixels import psnr
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.settings.training import TokenizerRunConfig
-from restok_cli.training.code_source import EncodedPictures
-from restok_cli.training.codebook import CodeCounts, draw_prefix_lengths, prefix_distribution
+from restok_cli.training.codebook_use import CodeCounts, draw_prefix_lengths, prefix_distribution
 from restok_cli.training.har_loop import cross_entropy
 from restok_cli.training.har_loop import validate as validate_har
-from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
-from restok_cli.training.monitor import Window
+from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
+from restok_cli.training.monitor import Meter
 from restok_cli.training.optim import seed_step
 from restok_cli.training.stopping import stop_signals
 from restok_cli.training.tokenizer_loop import validate
@@ -68,11 +67,11 @@ def test_revival_moves_only_unused_codewords_and_makes_them_used():
 
 
 def test_window_gives_means_of_the_steps_that_moved_and_forgets_them():
-    window = Window()
+    window = Meter()
     with window.step(4):
         for value, moved in ((1.0, True), (2.0, True), (6.0, True), (math.nan, False)):
             window.add({"loss": torch.tensor(value)}, torch.tensor(moved))
-    resumed = Window()
+    resumed = Meter()
     resumed.load_state_dict(window.state_dict(), torch.device("cpu"))
     assert window.close()["loss"] == resumed.close()["loss"] == 3
     with window.step(4):
@@ -98,7 +97,7 @@ def test_gradients_reach_every_part_of_the_tokenizer(tiny_config):
     images = torch.rand(4, 3, 32, 32)
     result = tokenizer(images, torch.tensor([4, 8, 16, 32]))
     objective = TokenizerLosses(TokenizerRunConfig(model=tiny_config), lpips=None, teacher=None)
-    objective(result, images, tokenizer.quantizer, torch.rand(4, NUM_DRAWS))["loss"].backward()
+    objective(result, images, tokenizer.quantizer, torch.rand(4, NUM_NOISE))["loss"].backward()
     dead = [name for name, p in tokenizer.named_parameters() if p.grad is None or not p.grad.any()]
     assert not dead
 
@@ -117,5 +116,5 @@ def test_validation_takes_the_first_images_of_the_split_that_are_wanted(tiny_tok
 
     class_ids = torch.tensor([split.class_id(i) for i in range(5)])
     losses = cross_entropy(tiny_har(class_ids, codes), codes)
-    found = validate_har(tiny_har, EncodedPictures(sample_data, tiny_tokenizer, cpu), 4, 5, None, iter)
+    found = validate_har(tiny_har, EncodedImages(sample_data, tiny_tokenizer, cpu), 4, 5, None, iter)
     assert found["validation_loss"] == pytest.approx(losses.mean().item(), rel=1e-6)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from restok_cli.console import Progress
 from restok_cli.processes import Agreement
 from restok_cli.settings.training import RunConfig
-from restok_cli.training.monitor import Health, Window
+from restok_cli.training.monitor import Health, Meter
 from restok_cli.training.run import RunFolder, announce
 from restok_cli.training.stopping import Arriving, interrupted, stop_signals
 from restok_cli.training.update import Update
@@ -20,7 +20,7 @@ class Trainee(NamedTuple):
     command: str  # for the progress bar
     shown: tuple[str, str]  # what stands beside the bar: its name there, and in the log
     data_remedy: str  # what helps where steps wait for data
-    window: Window
+    meter: Meter
     updates: dict[str, Update]  # by the name of what they move, the model itself first
     step: Callable[[int, Iterator[Any]], None]  # the number of the step, batches as they arrive
     numbers: Callable[[], tuple[dict[str, float], Mapping[int, float]]]  # for a log line, and the use of the codebook
@@ -53,7 +53,7 @@ def run_loop(
         arriving = stop.arriving(batch_iterator)
         for step in range(first_step, min(schedule.max_steps, stop_at or schedule.max_steps)):
             saving = stop.saving(step, save if step > first_step else None, run.path)
-            with saving, trainee.window.step(schedule.batch_size):
+            with saving, trainee.meter.step(schedule.batch_size):
                 trainee.step(step, arriving)
             progress.advance()
 
