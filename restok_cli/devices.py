@@ -42,7 +42,8 @@ def take_deterministic_algorithms() -> None:
     """
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # which cuBLAS looks for when it starts
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a pass over the memory of every result, for nothing
+    # it would be a pass over the memory of every result, for nothing
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 

@@ -18,6 +18,7 @@ from restok_cli.metrics.pixels import psnr
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.settings.training import TokenizerRunConfig
+from restok_cli.training.code_source import EncodedImages
 from restok_cli.training.codebook_use import CodeCounts, draw_prefix_lengths, prefix_distribution
 from restok_cli.training.har_loop import cross_entropy
 from restok_cli.training.har_loop import validate as validate_har
