@@ -193,6 +193,12 @@ def test_greedy_is_temperature_zero(generate, tmp_path):
     assert pngs(tmp_path / "greedy") == pngs(tmp_path / "cold")
 
 
+def test_what_only_a_gpu_does_otherwise_changes_nothing_on_a_cpu(generate, expected, tmp_path):
+    generate("-o", "same", "--compile", "auto", "--deterministic")
+    assert pngs(tmp_path / "same") == expected
+    assert request_of(tmp_path / "same") == request_of(tmp_path / "expected")
+
+
 def test_8_bit_products_draw_other_codes_and_are_recorded(generate, expected, tmp_path):
     generate("-o", "rough", "--quantize", "int8")
     request = request_of(tmp_path / "rough")
