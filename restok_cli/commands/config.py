@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from restok_cli.commands.options import AsJson, Assignments
+from restok_cli.commands.suggest import suggest
 from restok_cli.console import note, say
 from restok_cli.errors import UsageError
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="""Show, compare and check the settings of runs.
+    help="""Suggest, show, compare and check the settings of runs.
 
     A run takes its settings from its preset, over that from the file of --config,
     over that from --set, over that from options such as --max-steps. A config
@@ -25,6 +26,7 @@ app = typer.Typer(
 
     Examples:
 
+      restok config suggest data/photos
       restok config show restok-l-128
       restok config diff restok-l-128 runs/tokenizer
       restok config validate run.yaml
@@ -34,6 +36,9 @@ app = typer.Typer(
 
 Source = Annotated[str, typer.Argument(metavar="CONFIG", help="A preset, a config file, or a run.", show_default=False)]
 Kind = Annotated[Literal["tokenizer", "har"] | None, typer.Option(help="Whose config, where that is not clear.")]
+
+
+app.command()(suggest)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from restok_cli.commands.options import LinesAsJson, Overwrite, parse_model
+from restok_cli.commands.presets import presets
 from restok_cli.console import counted, note, say
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import SAMPLE_MODEL
@@ -30,6 +31,7 @@ app = typer.Typer(
     Examples:
 
       restok models
+      restok models presets
       restok models show runs/tokenizer
       restok models verify runs/har
       restok models convert runs/har har-released
@@ -85,14 +87,17 @@ def models(context: typer.Context, as_json: LinesAsJson = False) -> None:
         return
     from restok_cli.settings.presets import preset_names
 
-    presets = {"tokenizer": preset_names("tokenizer"), "har": preset_names("har")}
+    names = {"tokenizer": preset_names("tokenizer"), "har": preset_names("har")}
     if as_json:
-        print(json.dumps({"presets": presets, "hub": [model._asdict() for model in HUB_MODELS]}))
+        print(json.dumps({"presets": names, "hub": [model._asdict() for model in HUB_MODELS]}))
         return
-    say(f"presets of train-tokenizer: {', '.join(presets['tokenizer'])}")
-    say(f"presets of train-har: {', '.join(presets['har'])}")
+    say(f"presets of train-tokenizer: {', '.join(names['tokenizer'])}")
+    say(f"presets of train-har: {', '.join(names['har'])}")
     for model in HUB_MODELS:
         say(f"{model.name}: {model.kind}, {model.parameters}, {model.licence}, its authors report {model.reported}")
+
+
+app.command()(presets)
 
 
 @app.command()

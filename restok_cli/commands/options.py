@@ -1,7 +1,8 @@
 """Options that several commands share, and what they mean. Nothing heavy is imported until it is needed."""
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import typer
 
@@ -27,6 +28,25 @@ def parse_batch_size(text: str | int) -> int:
     if not str(text).isdecimal() or int(text) < 1:
         raise UsageError(f"--batch-size {text}: give a number from 1 on, or auto")
     return int(text)
+
+
+class ImageSize(NamedTuple):
+    """Of the images of a tokenizer."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+def parse_image_size(text: str) -> ImageSize:
+    """The size that --image-size gives. Raises UsageError."""
+    found = re.fullmatch(r"([1-9]\d{0,7})(?:x([1-9]\d{0,7}))?", text, re.ASCII)
+    if found is None:
+        raise UsageError(f"--image-size {text}: give the pixels of a side, such as 128, or width x height: 128x96")
+    width, height = found.groups(default=found[1])
+    return ImageSize(height=int(height), width=int(width))
 
 
 DataArgument = Annotated[
@@ -91,6 +111,15 @@ NoCrop = Annotated[
     bool, typer.Option("--no-crop", help="Take images at their own size, which the model was not trained on.")
 ]
 MaxSteps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps of the whole run. Default: the preset's.")]
+ImageSizeOption = Annotated[
+    ImageSize | None,
+    typer.Option(
+        "--image-size",
+        parser=parse_image_size,
+        metavar="N|WxH",
+        help="Pixels of an image, such as 128 or 128x96 (width x height). Default: the preset's.",
+    ),
+]
 Seed = Annotated[
     int, typer.Option(min=0, max=2**32 - 1, help="Decides everything random: the same seed gives the same result.")
 ]
@@ -116,6 +145,10 @@ Init = Annotated[
         metavar="M",
         help="Start from the weights of this model: a folder, a run, hf:owner/name, or sample.",
     ),
+]
+EarlyStop = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="End after N validations in a row without a better one; the best is kept."),
 ]
 StopAt = Annotated[
     int | None,

@@ -9,11 +9,13 @@ import torch
 from restok_cli.cpu.rewrite import quantize_linears, rewrite
 from restok_cli.cuda.compiler import is_wanted
 from restok_cli.data.classes import choose_classes, usual_names
+from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.devices import chosen_dtype, open_device, torch_dtype
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.inference.blocks import Job
 from restok_cli.inference.coding import Computation, choose_batch_size
 from restok_cli.inference.existing_output import Destination
+from restok_cli.inference.mixing import Like, codes_of_image, keeping
 from restok_cli.inference.outputs import check_destination, check_room, write_outputs
 from restok_cli.inference.sampling_options import default_preset, sampling_options
 from restok_cli.model.guidance import SamplingOptions
@@ -45,6 +47,7 @@ class GenerateOptions(NamedTuple):
     compiled: bool | Literal["auto"]  # where there is a GPU and a compiler
     quantize: str | None  # int8
     num_processes: int
+    like: Like | None = None
 
     @property
     def how(self) -> str:
@@ -57,7 +60,8 @@ def generate_outputs(model: Path, tokenizer: Path | None, options: GenerateOptio
 
     Raises UsageError where that cannot be had, RestokError for damaged models.
     """
-    check_destination(to, options.count, [model, tokenizer] if tokenizer else [model])
+    like = options.like
+    check_destination(to, options.count, [path for path in (model, tokenizer, like and like.image) if path])
     check_quantize(options)
     sampling = sampling_options(options.given, options.preset or default_preset(model))
     run_in_processes(options.num_processes)
@@ -68,10 +72,14 @@ def generate_outputs(model: Path, tokenizer: Path | None, options: GenerateOptio
     dtype = chosen_dtype(options.computation.dtype, device)
     options = options._replace(compiled=is_wanted(options.compiled, device, "--compile off"))
     connect(device)
-    files = find_files(model, tokenizer, to.codes)
+    files = find_files(model, tokenizer, to.codes and like is None)
     if files.tokenizer is not None:
         check_room(to, options.count, files.tokenizer.config.image_size)
     job = open_job(files, options, sampling, device, dtype)
+    if like is not None and job.tokenizer is not None:
+        codes = codes_of_image(f"--like {like.image}", like.image, job.tokenizer)
+        job = keeping(job, codes, like.keep, options.classes is not None, options.given)
+        job = job._replace(tokenizer=None) if to.codes else job
     write_outputs(job, describe(job, files, options, dtype, to.codes), to)
     return job.num_steps
 
@@ -146,7 +154,7 @@ def describe(job: Job, files: GeneratorFiles, options: GenerateOptions, dtype: s
         "model": files.har_fingerprint,
         "tokenizer": files.tokenizer_fingerprint,
         "count": len(job.class_ids),
-        "classes": options.classes or ["all"],
+        "classes": options.classes or ["none" if NO_CLASS in job.class_ids else "all"],
         "seed": job.seed,
         "steps": job.num_steps,
         **job.sampling._asdict(),
@@ -155,6 +163,8 @@ def describe(job: Job, files: GeneratorFiles, options: GenerateOptions, dtype: s
         "computed": how,
         "codes_only": codes,
     }
+    if job.kept_codes is not None:
+        request["kept"] = job.kept_codes.tolist()
     if not codes:
         request["rounding"] = "half up"
     if job.device.type != "cpu" or dtype != "float32" or how != "exact":

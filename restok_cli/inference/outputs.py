@@ -37,6 +37,7 @@ from restok_cli.inference.existing_output import (
     remove_leftover,
     take_over,
 )
+from restok_cli.inference.mixing import write_kept_ladder
 from restok_cli.inference.sheets import check_sheets, write_grid, write_ladder
 from restok_cli.inference.unfinished import (
     is_finished,
@@ -101,7 +102,7 @@ def write_outputs(job: Job, request: dict[str, Any], to: Destination) -> None:
     else:
         to_stream(job, to)
     if to.ladder is not None and rank() == 0:
-        write_ladder(job, to.ladder)
+        (write_kept_ladder if job.kept else write_ladder)(job, to.ladder)
 
 
 # --- into a pipe ---------------------------------------------------------------------------------------------------

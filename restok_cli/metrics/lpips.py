@@ -60,30 +60,31 @@ class Lpips(nn.Module):
             raise RestokError(f"LPIPS needs images of at least {SMALLEST_SIDE} pixels a side, not {width}x{height}")
         a, b = self._scaled(images), self._scaled(others)
         distances = images.new_zeros(len(images))
-        for i, places in enumerate(STAGES):
+        for i in range(len(STAGES)):
             # stage by stage, so that features that need no gradient are gone before the next are made
-            a, b = self._stage(a, places, i > 0), self._stage(b, places, i > 0)
-            distances = distances + _distance(a, b, self.get_buffer(f"lin{i}"))
+            a, b = self.stage(a, i), self.stage(b, i)
+            distances = distances + self.distance(a, b, i)
         return distances
 
     def _scaled(self, images: Tensor) -> Tensor:
         return ((2 * images - 1) - self.shift) / self.scale
 
-    def _stage(self, features: Tensor, places: tuple[int, ...], pool: bool) -> Tensor:
-        if pool:
+    def stage(self, features: Tensor, i: int) -> Tensor:
+        """Features of stage `i` from those of the one before."""
+        if i > 0:
             features = F.max_pool2d(features, 2)
-        for place in places:
+        for place in STAGES[i]:
             features = F.relu(self.features[str(place)](features), inplace=True)
         return features
 
-
-def _distance(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
-    """Between features (B, C, H, W), their channels weighted: (B,)."""
-    with torch.autocast(a.device.type, enabled=False):
-        # F.normalize and not a division by the root: that has no gradient where all channels are 0
-        a, b = (F.normalize(features.to(weights.dtype), dim=1, eps=1e-10) for features in (a, b))
-        difference = (a - b).square()
-        return torch.einsum("bchw,c->b", difference, weights) / (difference.shape[2] * difference.shape[3])
+    def distance(self, a: Tensor, b: Tensor, i: int) -> Tensor:
+        """Between features (B, C, H, W) of stage `i`, their channels weighted: (B,)."""
+        weights = self.get_buffer(f"lin{i}")
+        with torch.autocast(a.device.type, enabled=False):
+            # F.normalize and not a division by the root: that has no gradient where all channels are 0
+            a, b = (F.normalize(features.to(weights.dtype), dim=1, eps=1e-10) for features in (a, b))
+            difference = (a - b).square()
+            return torch.einsum("bchw,c->b", difference, weights) / (difference.shape[2] * difference.shape[3])
 
 
 def open_lpips(vgg_weights: Path | None, device: torch.device, option: str = "--vgg-weights FILE") -> Lpips:

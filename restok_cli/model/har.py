@@ -180,7 +180,7 @@ def har_tables(config: HarConfig) -> tuple[Tensor, Tensor]:
     """
     with torch.device("cpu"):
         sizes = step_sizes(config.num_codes, config.num_sequential_codes)
-        step = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+        step = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes), output_size=sum(sizes))
         angles = rotary_angles(torch.arange(config.num_codes), config.width // config.num_heads)
         return rotary_table(angles), step[:, None] >= step
 

@@ -337,7 +337,7 @@ def encoder_tables(config: TokenizerConfig, stage: int) -> tuple[Tensor, Tensor]
             offset += size
         positions.append(line_positions(config.num_latent_tokens, offset))
         groups = [*sizes, *level_sizes(config.num_latent_tokens)]
-        group = torch.arange(len(groups)).repeat_interleave(torch.tensor(groups))
+        group = torch.arange(len(groups)).repeat_interleave(torch.tensor(groups), output_size=sum(groups))
         table = rotary_table_2d(torch.cat(positions), config.head_width)
         return table, group[:, None] >= group
 

@@ -19,6 +19,7 @@ MAY_CHANGE = {
     "schedule.save_every",
     "schedule.keep_checkpoints",
     "schedule.keep_every",
+    "schedule.early_stop",
     "schedule.initial_convolutions",
     "compute.compile",
     "compute.memory",

@@ -65,8 +65,8 @@ def layers_of(
     """The layers of a command line, the weakest first.
 
     A config file may name its preset by the key `preset`, over which the argument `preset` goes; with neither, a file
-    stands on the defaults alone, and without a file the preset is `sample`. `options` gives, for each option that may
-    be given, its dotted key and its value, None where it is not given.
+    stands on the defaults alone, and without a file the preset is `sample`. `options` gives, for each dotted key that
+    has an option, its name and its value, None where it is not given.
     Raises UsageError for what cannot be read.
     """
     layers = []
@@ -81,7 +81,7 @@ def layers_of(
         layers[:0] = preset_layers(kind, preset)
     presets = sum(is_preset(layer) for layer in layers)
     layers += [assignment_layer(assignments)]
-    given = {key: (option, value) for option, (key, value) in options.items() if value is not None}
+    given = {key: (option, value) for key, (option, value) in options.items() if value is not None}
     values = unflatten({key: value for key, (_, value) in given.items()})
     layers += [Layer("options", values, {key: option for key, (option, _) in given.items()})]
     return [*layers[:presets], launcher_layer(kind, layers), *layers[presets:]]
@@ -225,6 +225,8 @@ def resolve(kind: RunKind, layers: list[Layer], facts: Layer | None = None) -> S
     """
     root = RUN_CONFIGS[kind]
     layers = [layer._replace(values=_checked(root, root, layer.values, layer)) for layer in layers]
+    for layer in layers:
+        _check_sides(layer)
     _check_launcher(layers)
     if facts is not None:
         for key, known in flatten(facts.values).items():
@@ -339,6 +341,18 @@ def _checked(root: type[Config], config: type[Config], values: dict, layer: Laye
             keys = ", ".join(section.model_fields)
             raise UsageError(f"{layer.place(key)}: {key} = {value!r}, but it is a section, with the keys {keys}")
     return result
+
+
+def _check_sides(layer: Layer) -> None:
+    """Raises UsageError where one side of the images is set and the other left as it was, which nobody means."""
+    model = layer.values.get("model", {})
+    sides = ("image_height", "image_width")
+    for side, other in (sides, sides[::-1]):
+        if side in model and other not in model:
+            raise UsageError(
+                f"{layer.place(f'model.{side}')}: model.{side} = {model[side]} is set without model.{other}; set both, "
+                f"or give --image-size {model[side]} for squares and --image-size WIDTHxHEIGHT for others"
+            )
 
 
 def _states(values: dict, key: str) -> bool:

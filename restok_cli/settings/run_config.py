@@ -46,20 +46,27 @@ def read_told(
     max_steps: int | None,
     batch_size: int | None,
     seed: int | None,
+    image_size: tuple[int, int] | None = None,
+    early_stop: int | None = None,
 ) -> Told:
     """Settings that a training command was given; where it resumes and names no settings, what its run was told.
 
-    A run that resumes has the lengths that it began with. Raises UsageError for what cannot be read.
+    A run that resumes has the lengths that it began with. `image_size` is height and width, of a tokenizer. Raises
+    UsageError for what cannot be read.
     """
     begun = resume and config_path(output).is_file()
     if begun and (found := kind_of([output])) != kind:
         raise UsageError(f"--resume: {output} is a run of train-{found}")
     if begun and preset is None and file is None:
         file = output
+    height, width = image_size or (None, None)
     options = {
-        "--max-steps": ("schedule.max_steps", max_steps),
-        "--batch-size": ("schedule.batch_size", batch_size),
-        "--seed": ("schedule.seed", seed),
+        "schedule.max_steps": ("--max-steps", max_steps),
+        "schedule.batch_size": ("--batch-size", batch_size),
+        "schedule.seed": ("--seed", seed),
+        "schedule.early_stop": ("--early-stop", early_stop),
+        "model.image_height": ("--image-size", height),
+        "model.image_width": ("--image-size", width),
     }
     layers = layers_of(kind, preset, file, assignments or [], options)
     if begun:

@@ -142,6 +142,9 @@ class ScheduleConfig(Config):
     """How many of the last checkpoints are kept."""
     keep_every: int | None = Field(default=None, ge=1)
     """Checkpoints of multiples of this step are kept for good; null = of none."""
+    early_stop: int | None = Field(default=None, ge=1)
+    """The run ends after so many validations in a row without a better validation_psnr or validation_loss. model/ is
+    then that of the best, whose checkpoint is kept; null = never, and model/ is that of the last step."""
 
     @field_validator("validation_images", mode="before")
     @classmethod

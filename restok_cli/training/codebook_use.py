@@ -34,7 +34,7 @@ class CodeCounts:
     def __init__(self, num_latent_tokens: int, codebook_size: int, device: torch.device):
         sizes = level_sizes(num_latent_tokens)
         self.counts = torch.zeros(len(sizes), codebook_size, dtype=torch.int64, device=device)  # of this process
-        level = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+        level = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes), output_size=sum(sizes))
         self.first = (level * codebook_size).to(device)  # of each position's level, in the counts laid end to end
 
     def add(self, codes: Tensor) -> None:

@@ -25,6 +25,7 @@ from restok_cli.processes import barrier, rank, world_size
 from restok_cli.settings.training import HarRunConfig
 from restok_cli.training.code_source import Coded, CodeSource
 from restok_cli.training.compiling import compile_model
+from restok_cli.training.early_stopping import EarlyStopping
 from restok_cli.training.loop import Trainee, run_loop
 from restok_cli.training.monitor import Meter, mean_of
 from restok_cli.training.optim import seed_step, update_ema
@@ -62,6 +63,7 @@ class HarState:
             shard(self.ema, self.ema.blocks, methods=("step",))
         self.update = Update(self.har, config.optimizer, config.schedule.max_steps, config.compute.precision)
         self.meter = Meter()
+        self.early = EarlyStopping(config.schedule.early_stop)
         self.device = device
 
     def state_dict(self) -> dict[str, Any]:
@@ -71,6 +73,7 @@ class HarState:
             "ema": full_state_dict(self.ema),
             "update": self.update.state_dict(),
             "window": self.meter.state_dict(),
+            "early_stopping": self.early.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -78,6 +81,7 @@ class HarState:
         load_full_state_dict(self.ema, state["ema"])
         self.update.load_state_dict(state["update"])
         self.meter.load_state_dict(state["window"], self.device)
+        self.early.load_state_dict(state.get("early_stopping", {}))  # an older run counted nothing
 
 
 def train_har(
@@ -124,6 +128,7 @@ def train_har(
             state.ema, source, size, schedule.validation_limit, validation_batches, arriving
         ),
         preview=preview,
+        early=state.early,
         save=partial(save_run, state=state, run=run, source=source, tokenizer=tokenizer_folder),
     )
     return run_loop(trainee, config, run, batch_iterator, first_step, stop_at)
@@ -132,11 +137,11 @@ def train_har(
 def save_run(done: int, *, state: HarState, run: RunFolder, source: CodeSource, tokenizer: TokenizerFolder) -> None:
     """Write the model, then the checkpoint, which says that all of the step is done. All processes must call it."""
     saved: dict[str, Any] = state.state_dict() | {"data_fingerprint": source.fingerprint}
-    if rank() == 0:
+    if rank() == 0 and state.early.is_model(done):
         model = put_together(state.ema, saved["ema"])
         save_har(model, tokenizer, source.class_names, run.model_folder, run.describe(done, source))
     schedule = run.config.schedule
-    run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every)
+    run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every, state.early.best_step)
 
 
 def train_step(

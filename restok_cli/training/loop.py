@@ -5,9 +5,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from restok_cli.console import Progress
+from restok_cli.console import Progress, note
 from restok_cli.processes import Agreement
 from restok_cli.settings.training import RunConfig
+from restok_cli.training.checkpoints import NAME
+from restok_cli.training.early_stopping import EarlyStopping
 from restok_cli.training.monitor import Health, Meter
 from restok_cli.training.run import RunFolder, announce
 from restok_cli.training.stopping import Arriving, interrupted, stop_signals
@@ -26,6 +28,7 @@ class Trainee(NamedTuple):
     numbers: Callable[[], tuple[dict[str, float], Mapping[int, float]]]  # for a log line, and the use of the codebook
     validate: Callable[[Arriving], dict[str, float]]
     preview: Callable[[Path, Arriving], None]
+    early: EarlyStopping
     save: Callable[[int], None]  # what was done up to that step; all processes call it
 
 
@@ -52,6 +55,8 @@ def run_loop(
     with stop_signals() as stop, progress, closing(batch_iterator):  # which ends its workers
         arriving = stop.arriving(batch_iterator)
         for step in range(first_step, min(schedule.max_steps, stop_at or schedule.max_steps)):
+            if trainee.early.is_over:
+                break
             saving = stop.saving(step, save if step > first_step else None, run.path)
             with saving, trainee.meter.step(schedule.batch_size):
                 trainee.step(step, arriving)
@@ -66,14 +71,18 @@ def run_loop(
                     numbers = trainee.validate(stop.arriving)
                 run.log(done, numbers)
                 announce(done, numbers)
+                trainee.early.look(done, numbers)
             if done % schedule.preview_every == 0 or last:
                 with stop.saving(done, save, run.path):
                     trainee.preview(run.preview_file(done), stop.arriving)
                 run.track_preview(done)
-            if done % schedule.save_every == 0 or last or stopping or done == stop_at:
+            decided = trainee.early.is_over or trainee.early.best_step == done
+            if done % schedule.save_every == 0 or last or stopping or done == stop_at or decided:
                 save(done)
             if stopping and not last:
                 raise interrupted(stopping, done, run.path)
+    if report := trainee.early.report(run.checkpoint_folder, NAME):
+        note(report)
     return run.model_folder
 
 

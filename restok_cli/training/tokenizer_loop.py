@@ -33,6 +33,7 @@ from restok_cli.training.codebook_use import (
     use_numbers,
 )
 from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
+from restok_cli.training.early_stopping import EarlyStopping
 from restok_cli.training.loop import Trainee, run_loop
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
 from restok_cli.training.monitor import Meter, mean_of
@@ -64,6 +65,7 @@ class TokenizerState:
         self.code_counts = CodeCounts(*codes, device)  # since the last log line
         self.unrevived_counts = CodeCounts(*codes, device)  # since the last revival
         self.meter = Meter()
+        self.early = EarlyStopping(config.schedule.early_stop)
         self.device = device
 
     @property
@@ -81,6 +83,7 @@ class TokenizerState:
             "code_counts": self.code_counts.state(),
             "unrevived_counts": self.unrevived_counts.state(),
             "window": self.meter.state_dict(),
+            "early_stopping": self.early.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -92,6 +95,7 @@ class TokenizerState:
         self.code_counts.load_state(state["code_counts"])
         self.unrevived_counts.load_state(state["unrevived_counts"])
         self.meter.load_state_dict(state["window"], self.device)
+        self.early.load_state_dict(state.get("early_stopping", {}))  # an older run counted nothing
 
 
 def train_tokenizer(
@@ -117,7 +121,8 @@ def train_tokenizer(
     schedule = config.schedule
     state = TokenizerState(config, device, init)
     first_step = run.resume(state, device, data.fingerprint, stop_at)
-    recompute_activations(state.tokenizer, config.compute.memory_on(device.type))
+    for model in filter(None, (state.tokenizer, losses.lpips)):
+        recompute_activations(model, config.compute.memory_on(device.type))
     if is_wanted(config.compute.compile, device, "compute.compile=false"):
         compile_model(state.tokenizer)
         compile_losses(losses)
@@ -158,6 +163,7 @@ def train_tokenizer(
             state.ema, data, size, device, schedule.validation_limit, validation_batches, arriving
         ),
         preview=preview,
+        early=state.early,
         save=partial(save_run, state=state, run=run, data=data),
     )
     return run_loop(trainee, config, run, batch_iterator, first_step, stop_at)
@@ -165,11 +171,11 @@ def train_tokenizer(
 
 def save_run(done: int, *, state: TokenizerState, run: RunFolder, data: Dataset) -> None:
     """Write the model, then the checkpoint, which says that all of the step is done. All processes must call it."""
-    if rank() == 0:
+    if rank() == 0 and state.early.is_model(done):
         save_tokenizer(state.ema, run.model_folder, run.describe(done, data))
     schedule = run.config.schedule
     saved = state.state_dict() | {"data_fingerprint": data.fingerprint}
-    run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every)
+    run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every, state.early.best_step)
 
 
 def train_step(

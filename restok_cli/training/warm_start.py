@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 
 from restok_cli.console import note
 from restok_cli.errors import UsageError
+from restok_cli.metrics.lpips import Lpips
 from restok_cli.model.har import Har, HarBlock
 from restok_cli.model.layers import Block
 from restok_cli.model.pixel_codec import ResidualBlock
@@ -77,12 +78,12 @@ def take_weights(model: nn.Module, source: nn.Module) -> None:
         note(f"--init: starting fresh: {', '.join(fresh)}")
 
 
-def recompute_activations(model: Tokenizer | Har, memory: Literal["fast", "balanced", "small"]) -> None:
+def recompute_activations(model: Tokenizer | Har | Lpips, memory: Literal["fast", "balanced", "small"]) -> None:
     """Keep less for the backward pass than "fast", which keeps all, and compute the rest again there, in place.
 
     "balanced" keeps what takes long to compute: products and attention of transformer blocks, and convolutions. "small"
-    keeps of a transformer block only what enters it (of a tokenizer's, what enters either half). What is computed
-    stays the same.
+    keeps of a block, or a stage of LPIPS, only what enters it (of a tokenizer's transformer block, what enters either
+    half). What is computed stays the same.
     """
     if memory == "fast":
         return
@@ -92,7 +93,8 @@ def recompute_activations(model: Tokenizer | Har, memory: Literal["fast", "balan
     ways = {
         Block: (in_blocks, "attend", "feed"),
         HarBlock: (in_blocks, "forward"),
-        ResidualBlock: (but_for_kept, "forward"),
+        ResidualBlock: (in_blocks, "forward"),
+        Lpips: (again, "distance") if memory == "balanced" else (again, "distance", "stage"),
     }
     for module in model.modules():
         way, *methods = ways.get(type(module), (None,))

@@ -1,0 +1,223 @@
+"""Memory, arithmetic and traffic of real code, counted while it runs on tensors without numbers.
+
+`Counter` sees every operation that PyTorch dispatches: which storages come and go, how many FLOPs it takes, how many
+bytes it reads and writes. Each belongs to a part of the step: in the backward pass, to the part whose forward pass made
+the node of the graph that runs.
+"""
+
+import weakref
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+OTHER, GRADIENTS, TEMPORARY, COPIES = "losses and the rest", "gradients", "temporary", "16-bit copies of weights"
+ROUNDED_TO = 512  # bytes, by the allocator of a GPU
+NO_KERNEL = ("empty", "detach", "lift_fresh", "alias")  # of operations, beginnings of names that start nothing
+
+
+class Work(NamedTuple):
+    """A sum over operations of one kind in one type, in one part."""
+
+    flops: float = 0
+    bytes: float = 0  # read and written
+    launches: float = 0
+
+    def __add__(self, other: tuple) -> "Work":  # of numbers, not a longer tuple
+        return Work(*(a + b for a, b in zip(self, other, strict=True)))
+
+    def times(self, factor: float) -> "Work":
+        return Work(*(factor * value for value in self))
+
+
+class Kind(NamedTuple):
+    part: str
+    operation: str  # product, convolution, attention, other
+    dtype: str  # float32, bf16, …: of the first floating-point input
+
+
+class Storage:
+    """Bytes that live from one moment to another, each the number of an operation."""
+
+    def __init__(self, size: int, label: str, born: int):
+        self.size, self.label, self.born, self.died = size, label, born, -1
+
+
+class Counter(TorchDispatchMode):
+    """Counts what runs in it. Weights and whatever else lives on must be made in it, and named by `name`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.total = self.peak = self.peak_at = 0
+        self.storages: list[Storage] = []
+        self.alive: dict[int, tuple[weakref.ref, Storage]] = {}  # by id of the storage
+        self.work: dict[Kind, Work] = defaultdict(Work)
+        self.parts = [OTHER]
+        self.changes = [(-1, OTHER)]  # from which node of the graph on, by its number, which part makes them
+
+    def __torch_dispatch__(self, operation: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        made = operation(*arguments, **(options or {}))
+        if operation.namespace == "prim":  # such as where a tensor is
+            return made
+        self.now += 1
+        part, backward = self.part()
+        inputs = [t for t in tree_leaves((arguments, options)) if isinstance(t, Tensor)]
+        outputs = [t for t in tree_leaves(made) if isinstance(t, Tensor)]
+        label = TEMPORARY if backward else part
+        if operation is torch.ops.aten._to_copy.default and self.of(inputs[0]).label in PERSISTENT:
+            label = COPIES
+        for tensor in outputs:
+            self.keep(tensor.untyped_storage(), label)
+        self.add_work(operation, arguments, options or {}, made, inputs, outputs, part)
+        return made
+
+    def part(self) -> tuple[str, bool]:
+        """To which part the present operation belongs, and whether it runs in a backward pass."""
+        node = torch._C._current_autograd_node()
+        if node is None:
+            return self.parts[-1], False
+        number = node._sequence_nr() if hasattr(node, "_sequence_nr") else -1
+        return self.changes[bisect_right(self.changes, number, key=lambda change: change[0]) - 1][1], True
+
+    def keep(self, storage: torch.UntypedStorage, label: str) -> None:
+        key = id(storage)
+        if key in self.alive and self.alive[key][0]() is storage:
+            return
+        entry = Storage(-(-storage.nbytes() // ROUNDED_TO) * ROUNDED_TO, label, self.now)
+
+        def gone(reference: weakref.ref) -> None:
+            if key in self.alive and self.alive[key][0] is reference:
+                del self.alive[key]
+            entry.died = self.now
+            self.total -= entry.size
+
+        self.alive[key] = weakref.ref(storage, gone), entry
+        self.storages.append(entry)
+        self.total += entry.size
+        if self.total > self.peak:
+            self.peak, self.peak_at = self.total, self.now
+
+    def of(self, tensor: Tensor) -> Storage:
+        found = self.alive.get(id(tensor.untyped_storage()))
+        return found[1] if found else NOBODY
+
+    def add_work(
+        self,
+        operation: Any,
+        arguments: Any,
+        options: dict,
+        made: Any,
+        inputs: list[Tensor],
+        outputs: list[Tensor],
+        part: str,
+    ) -> None:
+        name = operation._opname
+        if operation.is_view or name.startswith(NO_KERNEL):
+            return
+        packet, flops, what = operation._overloadpacket, 0, "other"
+        if packet in flop_registry:
+            flops = flop_registry[packet](*arguments, **options, out_val=made)
+            what = "convolution" if "convolution" in name else "attention" if "attention" in name else "product"
+        floats = [t.dtype for t in inputs if t.is_floating_point()]
+        dtype = str(floats[0]).removeprefix("torch.") if floats else "float32"
+        moved = sum(t.numel() * t.element_size() for t in (*inputs, *outputs))
+        self.work[Kind(part, what, SHORT.get(dtype, dtype))] += Work(flops, moved, 1)
+
+    def name(self, tensors: Iterable[Tensor], label: str) -> None:
+        """Say what these tensors, made in this mode, are."""
+        for tensor in tensors:
+            self.of(tensor).label = label
+
+    @contextmanager
+    def inside(self, part: str) -> Iterator[None]:
+        """Operations in the block belong to `part`, and so do their backward passes."""
+        self.enter(part)
+        yield
+        self.leave()
+
+    def enter(self, part: str) -> None:
+        self.parts.append(part)
+        self.changes.append((torch._C._autograd._get_sequence_nr(), part))
+
+    def leave(self) -> None:
+        self.parts.pop()
+        self.changes.append((torch._C._autograd._get_sequence_nr(), self.parts[-1]))
+
+    def watch(self, module: nn.Module, part: str) -> None:
+        """What a module or any within it computes from now on belongs to `part`, unless a part was named within."""
+        for inner in module.modules():
+            inner.register_forward_pre_hook(lambda *_: self.enter(part))
+            inner.register_forward_hook(lambda *_: self.leave(), always_call=True)
+
+    def watch_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        for parameter in parameters:
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(lambda p: self.name([p.grad], GRADIENTS))
+
+    def forget(self) -> None:
+        """Begin to count anew, but for what is in memory."""
+        self.work.clear()
+        self.storages = [entry for _, entry in self.alive.values()]
+        self.peak, self.peak_at = self.total, self.now
+
+    def at_peak(self) -> dict[str, int]:
+        """Bytes by label, at the moment when there were most."""
+        sums: dict[str, int] = defaultdict(int)
+        for entry in self.storages:
+            if entry.born <= self.peak_at and not 0 <= entry.died <= self.peak_at:
+                sums[entry.label] += entry.size
+        return dict(sorted(sums.items(), key=lambda item: -item[1]))
+
+
+SHORT = {"bfloat16": "bf16", "float16": "fp16"}
+NOBODY = Storage(0, "", 0)
+PERSISTENT = ("weights", "frozen networks", "discriminator")
+
+
+class WithoutNumbers(FakeTensorMode):
+    """Tensors of which only shape, type and place are there. A copy of one, with all it refers to, stays in here."""
+
+    def __deepcopy__(self, memo: dict) -> "WithoutNumbers":
+        return self
+
+
+class Unasked(TorchFunctionMode):
+    """Where a model that is built asks for a number, for its first weights or those of the rest, it gets 0."""
+
+    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        if function is Tensor.item:
+            return 0.0
+        if function is Tensor.__bool__:
+            return False
+        return function(*arguments, **(options or {}))
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """Build models in the block of tensors without numbers; `Module.to`, which swaps tensors, changes types only."""
+    before, nn.Module.to = nn.Module.to, convert
+    try:
+        with Unasked():
+            yield
+    finally:
+        nn.Module.to = before
+
+
+def convert(module: nn.Module, *arguments: Any, **options: Any) -> nn.Module:
+    _, dtype, _, _ = torch._C._nn._parse_to(*arguments, **options)
+    for inner in module.modules():
+        for tensors in (inner._parameters, inner._buffers):
+            for name, tensor in tensors.items():
+                if dtype is not None and tensor is not None and tensor.is_floating_point():
+                    other = tensor.detach().to(dtype)
+                    tensors[name] = nn.Parameter(other, tensor.requires_grad) if tensors is inner._parameters else other
+    return module
