@@ -99,7 +99,9 @@ OnlyCodes = Annotated[
 ]
 Compile = Annotated[
     Literal["auto", "on", "off"],
-    typer.Option(help="Compile the models first: minutes, then faster; auto: on a GPU where the compiler works."),
+    typer.Option(
+        "--compile", help="Compile the models first: minutes, then faster; auto: on a GPU where the compiler works."
+    ),
 ]
 Quantize = Annotated[
     Literal["int8"] | None, typer.Option(help="Draw codes with 8-bit products: faster on a CPU, other codes.")
