@@ -42,7 +42,7 @@ def take_deterministic_algorithms() -> None:
     """
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # which cuBLAS looks for when it starts
     torch.use_deterministic_algorithms(True)
-    # it would be a pass over the memory of every result, for nothing
+    # else every result's memory is filled once more, for nothing
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 

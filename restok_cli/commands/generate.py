@@ -103,9 +103,7 @@ Compile = Annotated[
         "--compile", help="Compile the models first: minutes, then faster; auto: on a GPU where the compiler works."
     ),
 ]
-Quantize = Annotated[
-    Literal["int8"] | None, typer.Option(help="Draw codes with 8-bit products: faster on a CPU, other codes.")
-]
+Quantize = Annotated[str | None, typer.Option(hidden=True)]  # of older versions
 GoOn = Annotated[
     bool,
     typer.Option(
@@ -171,6 +169,11 @@ def generate(
       restok generate --model runs/har --like photo.jpg --keep 16 -o alike
     """
     check_resume(resume, overwrite)
+    if quantize is not None:
+        raise UsageError(
+            f"--quantize {quantize}: 8-bit products are gone, which drew from another distribution than the model's;"
+            " leave it out, or give --dtype bf16, which many CPUs compute faster than float32"
+        )
     if greedy and is_given(context, "temperature"):
         raise UsageError("--greedy is --temperature 0; give one of them")
     if (like is None) != (keep is None):
@@ -189,7 +192,7 @@ def generate(
     computation = Computation(device, dtype, batch_size, deterministic)
     compiled = "auto" if compile_ == "auto" else compile_ == "on"
     options = GenerateOptions(
-        *(class_, count, seed, steps, given, preset, computation, compiled, quantize, num_processes),
+        *(class_, count, seed, steps, given, preset, computation, compiled, num_processes),
         like=Like(like, keep) if like and keep else None,
     )
     to = Destination(output, shards, codes, grid, ladder, resume, overwrite)

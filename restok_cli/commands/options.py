@@ -92,7 +92,7 @@ TokenizerOption = Annotated[
         "--model",
         parser=parse_model,
         metavar="M",
-        help="A tokenizer, or a generator with its tokenizer.",
+        help="A tokenizer, or a generator with its tokenizer; photo suits photographs.",
         show_default=SAMPLE_MODEL_NAME,
     ),
 ]
@@ -143,7 +143,7 @@ Init = Annotated[
     typer.Option(
         parser=parse_model,
         metavar="M",
-        help="Start from the weights of this model: a folder, a run, hf:owner/name, or sample.",
+        help="Start from the weights of this model: a folder, a run, hf:owner/name, sample or photo.",
     ),
 ]
 EarlyStop = Annotated[
@@ -180,7 +180,7 @@ Deterministic = Annotated[
 ]
 Dtype = Annotated[
     Literal["auto", "float32", "bf16"],
-    typer.Option(help="Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in bf16."),
+    typer.Option(help="Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)."),
 ]
 NumProcesses = Annotated[
     int, typer.Option(parser=parse_num_processes, metavar="N", help="Processes that share the work; auto: one per GPU.")
