@@ -194,6 +194,12 @@ def test_greedy_is_temperature_zero(generate, tmp_path):
     assert pngs(tmp_path / "greedy") == pngs(tmp_path / "cold")
 
 
+def test_what_only_a_gpu_does_otherwise_changes_nothing_on_a_cpu(generate, expected, tmp_path):
+    generate("-o", "same", "--compile", "auto", "--deterministic")
+    assert pngs(tmp_path / "same") == expected
+    assert request_of(tmp_path / "same") == request_of(tmp_path / "expected")
+
+
 @pytest.mark.parametrize("fast", [True, False])
 def test_16_bit_products_are_recorded_and_a_line_says_where_they_are_slow(
     generate, expected, tmp_path, monkeypatch, fast

@@ -99,7 +99,9 @@ OnlyCodes = Annotated[
 ]
 Compile = Annotated[
     Literal["auto", "on", "off"],
-    typer.Option(help="Compile the models first: minutes, then faster; auto: on a GPU where the compiler works."),
+    typer.Option(
+        "--compile", help="Compile the models first: minutes, then faster; auto: on a GPU where the compiler works."
+    ),
 ]
 Quantize = Annotated[str | None, typer.Option(hidden=True)]  # of older versions
 GoOn = Annotated[
