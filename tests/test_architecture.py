@@ -17,7 +17,8 @@ ALLOWED = {
     "locks": {"errors"},
     "files": {"errors", "locks"},
     "schema": {"errors", "files"},
-    "processes": {"errors", "machine"},
+    "processes": {"errors", "machine", "accelerator"},
+    "accelerator": set(),
     "room": {"errors"},
     "console": {"processes"},
     "assets": {*LOW, "data"},
@@ -37,8 +38,8 @@ ALLOWED = {
     "evaluation": MODELS,
     "reports": {*MODELS, "training"},
     "diagnosis": MODELS,
-    "commands": {*MODELS, "planning", "training", "inference", "evaluation", "reports", "diagnosis"},
-    "cli": {"errors", "files", "processes", "console", "commands"},
+    "commands": {*MODELS, "accelerator", "planning", "training", "inference", "evaluation", "reports", "diagnosis"},
+    "cli": {"errors", "files", "processes", "console", "settings", "commands"},
 }
 WITHOUT_TORCH = {
     "errors.py",
@@ -55,6 +56,7 @@ WITHOUT_TORCH = {
     "pretrained/publishing.py",
     "settings/training.py",
     "settings/changes.py",
+    "settings/launcher.py",
 }
 HEAVY = {"torch", "torchvision", "timm", "torch_fidelity", "webdataset", "numpy", "PIL", "einops"}
 HEAVY |= {"safetensors", "jinja2"}

@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.settings.training import ComputeConfig, HarRunConfig, TokenizerRunConfig, read_preset
+from restok_cli.settings.presets import read_preset
+from restok_cli.settings.training import ComputeConfig, HarRunConfig, TokenizerRunConfig
 from restok_cli.training.warm_start import recompute_activations
 
 

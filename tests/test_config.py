@@ -12,20 +12,12 @@ from restok_cli.commands.options import parse_image_size
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.settings import training as config
 from restok_cli.settings.changes import MAY_CHANGE, WEIGHT_FILES, differences
-from restok_cli.settings.layers import Layer, kind_of, known_keys, layers_of, rescaled, resolve, with_model
+from restok_cli.settings.precedence import Layer, kind_of, known_keys, layers_of, rescaled, resolve, with_model
+from restok_cli.settings.presets import preset_names, read_preset
 from restok_cli.settings.recorded import read_config, write_config
 from restok_cli.settings.run_config import read_told
-from restok_cli.settings.training import (
-    RUN_CONFIGS,
-    DataConfig,
-    HarRunConfig,
-    TokenizerRunConfig,
-    flatten,
-    merged,
-    preset_names,
-    read_preset,
-)
-from restok_cli.settings.yaml_file import parse_value, parse_yaml
+from restok_cli.settings.training import RUN_CONFIGS, DataConfig, HarRunConfig, TokenizerRunConfig
+from restok_cli.settings.yaml_file import flatten, merged, parse_value, parse_yaml
 
 
 def settings(tmp_path, text, *assignments, kind="tokenizer", preset=None, **options):

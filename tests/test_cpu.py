@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from restok_cli.cpu import layers as cpu_layers
+from restok_cli.cpu import leaves as cpu_layers
 from restok_cli.cpu import rewrite as cpu_rewrite
-from restok_cli.cpu.layers import (
+from restok_cli.cpu.leaves import (
     DoublingConv,
     PackedLinear,
     PointwiseConv,

@@ -177,9 +177,9 @@ def test_tar_files_and_streams_measure_like_a_folder(tmp_path, sets):
     ],
     ids=["RGBA", "gray", "16-bit", "gray with alpha"],
 )
-def test_samples_that_are_not_8_bit_rgb_are_refused(tmp_path, fails, sets, picture, message):
+def test_samples_that_are_not_8_bit_rgb_are_refused(tmp_path, fails, sets, image, message):
     folder = write_folder(tmp_path / "folder", sets[0][:4])
-    picture.save(folder / "000002.png")
+    image.save(folder / "000002.png")
     line = fails(1, "evaluate", folder, "--metric", "is", "--features", "random")
     assert "000002.png" in line
     assert message in line

@@ -9,15 +9,9 @@ from restok_cli.errors import UsageError
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.released import tokenizer_config
 from restok_cli.settings.changes import differences
-from restok_cli.settings.training import (
-    RUN_CONFIGS,
-    HarRunConfig,
-    TokenizerRunConfig,
-    flatten,
-    preset_chain,
-    preset_names,
-    read_preset,
-)
+from restok_cli.settings.presets import preset_chain, preset_names, read_preset
+from restok_cli.settings.training import RUN_CONFIGS, HarRunConfig, TokenizerRunConfig
+from restok_cli.settings.yaml_file import flatten
 
 PAPER = "restok-l-128"
 # What each changes of the paper's model; alignment dimensions are filled in by training.

@@ -11,7 +11,8 @@ from torch import nn
 from restok_cli.errors import UsageError
 from restok_cli.settings.recorded import changed_since, recorded_config
 from restok_cli.settings.run_config import read_told
-from restok_cli.settings.training import HarRunConfig, OptimizerConfig, RunKind, TokenizerRunConfig, merged
+from restok_cli.settings.training import HarRunConfig, OptimizerConfig, RunKind, TokenizerRunConfig
+from restok_cli.settings.yaml_file import merged
 from restok_cli.training.run import RunFolder
 from restok_cli.training.update import Update
 

@@ -9,7 +9,8 @@ import torch
 from restok_cli.errors import UsageError
 from restok_cli.planning import suggest
 from restok_cli.planning.suggest import Measured, Request, fitting, gain, steps_in
-from restok_cli.settings.training import RUN_CONFIGS, read_preset
+from restok_cli.settings.presets import read_preset
+from restok_cli.settings.training import RUN_CONFIGS
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from restok_cli.metrics.codebook import codebook_use, count_codes
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.settings.training import TokenizerRunConfig
-from restok_cli.training.codebook import CodeCounts, draw_prefix_lengths, prefix_distribution
-from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
-from restok_cli.training.monitor import Window
+from restok_cli.training.codebook_use import CodeCounts, draw_prefix_lengths, prefix_distribution
+from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
+from restok_cli.training.monitor import Meter
 from restok_cli.training.optim import seed_step
 from restok_cli.training.stopping import stop_signals
 
@@ -60,11 +60,11 @@ def test_revival_moves_only_unused_codewords_and_makes_them_used():
 
 
 def test_window_gives_means_of_the_steps_that_moved_and_forgets_them():
-    window = Window()
+    window = Meter()
     with window.step(4):
         for value, moved in ((1.0, True), (2.0, True), (6.0, True), (math.nan, False)):
             window.add({"loss": torch.tensor(value)}, torch.tensor(moved))
-    resumed = Window()
+    resumed = Meter()
     resumed.load_state_dict(window.state_dict(), torch.device("cpu"))
     assert window.close()["loss"] == resumed.close()["loss"] == 3
     with window.step(4):
@@ -90,6 +90,6 @@ def test_gradients_reach_every_part_of_the_tokenizer(tiny_config):
     images = torch.rand(4, 3, 32, 32)
     result = tokenizer(images, torch.tensor([4, 8, 16, 32]))
     objective = TokenizerLosses(TokenizerRunConfig(model=tiny_config), lpips=None, teacher=None)
-    objective(result, images, tokenizer.quantizer, torch.rand(4, NUM_DRAWS))["loss"].backward()
+    objective(result, images, tokenizer.quantizer, torch.rand(4, NUM_NOISE))["loss"].backward()
     dead = [name for name, p in tokenizer.named_parameters() if p.grad is None or not p.grad.any()]
     assert not dead

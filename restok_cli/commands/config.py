@@ -12,7 +12,7 @@ from restok_cli.console import note, say
 from restok_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from restok_cli.settings.layers import Settings
+    from restok_cli.settings.precedence import Settings
     from restok_cli.settings.training import RunConfig, RunKind
 
 app = typer.Typer(
@@ -66,7 +66,7 @@ def diff(one: Source, other: Source, kind: Kind = None, as_json: AsJson = False)
 
       restok config diff restok-l-128 restok-l-128-released
     """
-    from restok_cli.settings.training import flatten
+    from restok_cli.settings.yaml_file import flatten
 
     before, after = (
         flatten(settings.config.model_dump(mode="json")) for settings in settings_of([one, other], kind, [])
@@ -92,7 +92,7 @@ def validate(
       restok config validate run.yaml
     """
     from restok_cli.model.size import check_model_memory
-    from restok_cli.settings.layers import likely_kinds
+    from restok_cli.settings.precedence import likely_kinds
 
     kinds: list[RunKind] = [kind] if kind else likely_kinds(file)
     errors: dict[str, UsageError] = {}
@@ -117,7 +117,8 @@ def schema(kind: Annotated[Literal["tokenizer", "har"], typer.Argument(metavar="
 
       restok config schema har > har.schema.json
     """
-    from restok_cli.settings.training import RUN_CONFIGS, preset_names
+    from restok_cli.settings.presets import preset_names
+    from restok_cli.settings.training import RUN_CONFIGS
 
     result = RUN_CONFIGS[kind].model_json_schema()
     preset = {"enum": preset_names(kind), "title": "Preset", "description": "What this file builds on."}
@@ -126,7 +127,7 @@ def schema(kind: Annotated[Literal["tokenizer", "har"], typer.Argument(metavar="
 
 def settings_of(names: list[str], kind: "RunKind | None", assignments: list[str]) -> "list[Settings[RunConfig]]":
     """The settings of presets, files or runs, all of one kind. Raises UsageError where one is wrong."""
-    from restok_cli.settings.layers import find, kind_of
+    from restok_cli.settings.precedence import find, kind_of
 
     found = [find(name) for name in names]
     kind = kind or kind_of(found)
@@ -134,7 +135,7 @@ def settings_of(names: list[str], kind: "RunKind | None", assignments: list[str]
 
 
 def resolve_one(found: str | Path, kind: "RunKind", assignments: list[str]) -> "Settings[RunConfig]":
-    from restok_cli.settings.layers import layers_of, rescaled, resolve
+    from restok_cli.settings.precedence import layers_of, rescaled, resolve
 
     preset, file = (found, None) if isinstance(found, str) else (None, found)
     layers, _ = rescaled(kind, layers_of(kind, preset, file, assignments))

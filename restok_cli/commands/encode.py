@@ -15,9 +15,11 @@ from restok_cli.commands.options import (
     MaxDecodedPixels,
     MaxMemberBytes,
     NoCrop,
+    NumProcesses,
     OverwriteFile,
     Split,
     TokenizerOption,
+    start_processes,
 )
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL, STDOUT
 
@@ -35,6 +37,7 @@ def encode(
     max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
     batch_size: AnyBatchSize = 16,
     overwrite: OverwriteFile = False,
+    num_processes: NumProcesses = 1,
     device: Device = "auto",
     dtype: Dtype = "auto",
     as_json: AsJson = False,
@@ -51,6 +54,8 @@ def encode(
       restok encode sample --model runs/tokenizer -o codes.npz
       restok encode photo.jpg --model M | restok decode - --model M -o same.png
     """
+    start_processes(num_processes, images)
+
     from restok_cli.inference.coding import Computation, ImageSource
     from restok_cli.inference.encode import encode_source
 

@@ -88,7 +88,7 @@ Licence = Annotated[
 def models(context: typer.Context, as_json: LinesAsJson = False) -> None:
     if context.invoked_subcommand is not None:
         return
-    from restok_cli.settings.training import preset_names
+    from restok_cli.settings.presets import preset_names
 
     names = {"tokenizer": preset_names("tokenizer"), "har": preset_names("har")}
     if as_json:
@@ -151,7 +151,7 @@ def verify(
     """
     from restok_cli.files import file_sha256
     from restok_cli.pretrained.folder import find_model
-    from restok_cli.pretrained.verify import verify_model
+    from restok_cli.pretrained.integrity import verify_model
 
     found = {model: verify_model(find_model(model, "tokenizer")) for model in models}
     problems = [file for files in found.values() for file in files if file.problem]

@@ -8,10 +8,17 @@ import typer
 
 from restok_cli.errors import UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, parse_model
-from restok_cli.processes import parse_num_processes
+from restok_cli.processes import parse_num_processes, run_in_processes, world_size
 
 IMAGE_FOLDER = Path("pictures")  # where generate writes and evaluate reads, unless told otherwise
 SAMPLE_MODEL_NAME = "sample, the one of emoji that comes with restok"
+
+
+def start_processes(count: int, images: list[str]) -> None:
+    """Start the processes that share these images; each of them goes on from here."""
+    if "-" in images and max(count, world_size()) > 1:
+        raise UsageError("- is one stream, which one process reads; leave --num-processes out, or give files")
+    run_in_processes(count)
 
 
 def parse_batch_size(text: str | int) -> int:

@@ -15,9 +15,11 @@ from restok_cli.commands.options import (
     MaxDecodedPixels,
     MaxMemberBytes,
     NoCrop,
+    NumProcesses,
     Overwrite,
     Split,
     TokenizerOption,
+    start_processes,
 )
 from restok_cli.console import counted, note
 from restok_cli.errors import UsageError
@@ -55,6 +57,7 @@ def reconstruct(
     ladder: Ladder = None,
     batch_size: AnyBatchSize = 16,
     overwrite: Overwrite = False,
+    num_processes: NumProcesses = 1,
     device: Device = "auto",
     dtype: Dtype = "auto",
     as_json: AsJson = False,
@@ -80,6 +83,7 @@ def reconstruct(
         raise UsageError(
             f"--num-codes {num_codes}: a tar stream has one image of each; give one number, or a folder by -o"
         )
+    start_processes(num_processes, images)
 
     from restok_cli.inference.coding import Computation, ImageSource
     from restok_cli.inference.reconstruct import ReconstructDestination, reconstruct_source

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -41,6 +41,9 @@ from restok_cli.commands.runs import (
 )
 from restok_cli.errors import UsageError
 from restok_cli.processes import connect, local_device, run_in_processes
+
+if TYPE_CHECKING:
+    from restok_cli.settings.training import HarRunConfig
 
 
 def train_har(
@@ -94,8 +97,9 @@ def train_har(
     check_stop_at(launch, stated)
     run_in_processes(num_processes)
 
+    from restok_cli.accelerator import Sharding
     from restok_cli.devices import open_device
-    from restok_cli.model.har import Har
+    from restok_cli.model.har import Har, HarBlock
     from restok_cli.planning.memory import check_memory
     from restok_cli.pretrained.folder import load_for_use, open_har, open_tokenizer
     from restok_cli.settings.run_config import complete_config, har_facts
@@ -120,7 +124,9 @@ def train_har(
     if isinstance(source, EncodedImages):
         warn_of_enlarging(source.data, folder.config.image_size)
     check_memory(Har, run_config, torch_device)
-    connect(torch_device)  # after which the first process may write there
+    compute = cast("HarRunConfig", run_config).compute
+    sharding = Sharding(HarBlock.__name__, compute.precision != "float32") if compute.sharding == "fsdp" else None
+    connect(torch_device, sharding)  # after which the first process may write there
     start = first_weights(given, launch, Har, run_config)
     train = partial(
         train_loop, source=source, tokenizer_folder=folder, tokenizer=frozen, device=torch_device, init=start

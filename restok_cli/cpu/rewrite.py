@@ -5,7 +5,7 @@ import warnings
 import torch
 from torch import nn
 
-from restok_cli.cpu.layers import (
+from restok_cli.cpu.leaves import (
     DoublingConv,
     InPlaceHarBlock,
     PackedLinear,

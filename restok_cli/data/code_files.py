@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, Field, NonNegativeInt
 
 from restok_cli.console import counted
-from restok_cli.data.arrays import NPZ_ERRORS, Header, check_room, read_npz
+from restok_cli.data.arrays import NPZ_ERRORS, ArrayHeader, check_room, read_npz
 from restok_cli.data.shards.layout import MAX_CLASS_ID, NO_CLASS
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import crc32_of, is_sealed, lines_of, sealed, whole_file
@@ -207,7 +207,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         with safe_open(path, "np") as file:
             names = {"codes", "class_ids"}.intersection(file.keys())
             shapes = [file.get_slice(name).get_shape() for name in names]
-            check_room((Header(tuple(shape), False, np.dtype("i8")) for shape in shapes), path)
+            check_room((ArrayHeader(tuple(shape), False, np.dtype("i8")) for shape in shapes), path)
             fields = {name: file.get_tensor(name) for name in names}
             metadata = file.metadata() or {}
     except SafetensorError as error:

@@ -88,9 +88,11 @@ class CodeSheets:
     def seen(self, parts: Iterable[Codes]) -> Iterator[Codes]:
         """The parts, of which the first codes are kept for the sheets."""
         for part in parts:
-            room = GRID_COLUMNS * SHEET_ROWS - len(self.keys) if self.grid or self.ladder else 0
-            self.keys += part.keys[:room]
-            self.rows += [*part.codes[:room]]
+            fits = not self.rows or part.codes.shape[1] == len(self.rows[0])  # in a pipe, codes may become fewer
+            if (self.grid or self.ladder) and fits:
+                room = GRID_COLUMNS * SHEET_ROWS - len(self.keys)
+                self.keys += part.keys[:room]
+                self.rows += [*part.codes[:room]]
             yield part
 
     def write(self, tokenizer: Tokenizer) -> None:

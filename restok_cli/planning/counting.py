@@ -203,7 +203,7 @@ class Unasked(TorchFunctionMode):
 
 @contextmanager
 def building() -> Iterator[None]:
-    """In the block, models are built of tensors without numbers; `Module.to`, which swaps tensors, changes types only."""
+    """Build models in the block of tensors without numbers; `Module.to`, which swaps tensors, changes types only."""
     before, nn.Module.to = nn.Module.to, convert
     try:
         with Unasked():

@@ -7,8 +7,9 @@ from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.planning.memory import COPIES, num_parameters
 from restok_cli.planning.steps import count_har_step, count_tokenizer_step
+from restok_cli.settings.presets import preset_names, read_preset
 from restok_cli.settings.run_config import with_alignment_dims
-from restok_cli.settings.training import RUN_CONFIGS, RunConfig, RunKind, TokenizerRunConfig, preset_names, read_preset
+from restok_cli.settings.training import RUN_CONFIGS, RunConfig, RunKind, TokenizerRunConfig
 from restok_cli.training.teachers import teacher_width
 
 USUAL_BATCH = 32  # images at a time on one GPU, as the authors train; presets of smaller batches have theirs

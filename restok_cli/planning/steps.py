@@ -61,7 +61,9 @@ def count_tokenizer_step(config: TokenizerRunConfig, gpu: bool) -> Counter:
         for update in state.updates.values():
             fill_optimizer(counter, update)
         size, _ = micro_batch_numbers(config.schedule.batch_size, config.schedule.micro_batch_size)
-        batches = iter(lambda: Batch(torch.empty(size, 3, *config.model.image_size, dtype=torch.uint8), no_classes), None)
+        batches = iter(
+            lambda: Batch(torch.empty(size, 3, *config.model.image_size, dtype=torch.uint8), no_classes), None
+        )
         no_classes = torch.empty(0)
         step = config.discriminator.start_step
         step += (step + 1) % config.revival.every == 0  # a step that revives no codewords

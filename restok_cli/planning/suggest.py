@@ -20,7 +20,7 @@ from restok_cli.planning.preflight import Train, shortened
 from restok_cli.planning.steps import count_har_step, count_tokenizer_step
 from restok_cli.pretrained.folder import load_for_use, load_model, open_tokenizer
 from restok_cli.room import total_memory
-from restok_cli.settings.layers import Layer
+from restok_cli.settings.precedence import Layer
 from restok_cli.settings.run_config import complete_config, har_facts, read_told
 from restok_cli.settings.training import RunConfig, RunKind, TokenizerRunConfig
 from restok_cli.training.code_source import open_source

@@ -3,7 +3,7 @@
 from typing import Any
 
 from restok_cli.model.config import Config
-from restok_cli.settings.training import flatten
+from restok_cli.settings.yaml_file import flatten
 
 # What a resumed run may do otherwise than before and still be the same run, up to rounding and, with another
 # micro_batch_size, to what is drawn for dropout.

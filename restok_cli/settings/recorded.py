@@ -11,8 +11,8 @@ import yaml
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import whole_file
 from restok_cli.model.config import Config
-from restok_cli.settings.training import RunConfig, TokenizerRunConfig, merged
-from restok_cli.settings.yaml_file import read_yaml
+from restok_cli.settings.training import RunConfig, TokenizerRunConfig
+from restok_cli.settings.yaml_file import merged, read_yaml
 
 # What an older run could not state, and how it did that.
 BEFORE = {"data": {"random_zoom": [1.1, 1.1]}, "discriminator": {"augment_range": "signed"}}

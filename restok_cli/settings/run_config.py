@@ -7,7 +7,8 @@ from typing import NamedTuple
 from restok_cli.errors import UsageError
 from restok_cli.model.config import Config, TokenizerConfig
 from restok_cli.processes import check_division, world_size
-from restok_cli.settings.layers import (
+from restok_cli.settings.launcher import say_precision
+from restok_cli.settings.precedence import (
     Layer,
     config_path,
     kind_of,
@@ -93,6 +94,7 @@ def complete_config(
         path, model = init  # the classes are those of the data set, whatever the model knew before
         layers = with_model(layers, f"--init {path}", model.model_dump(exclude={"num_classes"}))
     config = resolve(told.kind, layers, facts).config
+    say_precision(config.compute.precision)
     if isinstance(config, TokenizerRunConfig):
         config = with_alignment_dims(config, teacher_width)
     return _with_micro_batch_size(config, told.run)

@@ -1,19 +1,14 @@
 """How a run trains: what a preset holds beside the model. Checked once, when made; no torch here."""
 
 import os
-from functools import reduce
-from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from restok_cli.console import counted
-from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.files import MAX_MEMBER_BYTES, expand_home
 from restok_cli.machine import available_cores
 from restok_cli.model.config import Config, HarConfig, TokenizerConfig, require
-from restok_cli.settings.yaml_file import parse_yaml
 
 MAX_AUTO_WORKERS = 16  # more than any GPU has yet asked for
 CONFIG_FILE = "config.yaml"  # of a run, and of each of its checkpoints
@@ -370,48 +365,3 @@ def _check_lengths(num_steps: int, optimizer: OptimizerConfig, name: str) -> Non
 RunKind = Literal["tokenizer", "har"]
 RunConfig = TokenizerRunConfig | HarRunConfig
 RUN_CONFIGS: dict[RunKind, type[RunConfig]] = {"tokenizer": TokenizerRunConfig, "har": HarRunConfig}
-
-
-def preset_names(kind: RunKind) -> list[str]:
-    """The presets that `restok train-tokenizer` or `restok train-har` takes."""
-    return sorted(Path(entry.name).stem for entry in (files("restok_cli") / "presets" / kind).iterdir())
-
-
-def preset_chain(kind: RunKind, name: str) -> list[tuple[str, dict]]:
-    """A preset and those that it builds on, the first of them first: names, and what each states.
-
-    A preset states only what differs from the one that its key `preset` names, or from the defaults.
-    Raises UsageError if it is unknown.
-    """
-    known = preset_names(kind)
-    if name not in known:
-        for other in RUN_CONFIGS:
-            if name in preset_names(other):
-                raise UsageError(f"{name} is a preset of train-{other}; train-{kind} has: {', '.join(known)}")
-        raise UsageError(f"no preset named {name}{did_you_mean(name, known)}; there are: {', '.join(known)}")
-    text = (files("restok_cli") / "presets" / kind / f"{name}.yaml").read_text(encoding="utf-8")
-    values = parse_yaml(text, f"preset {name}").values
-    base = values.pop("preset", None)
-    return [*(preset_chain(kind, base) if base else ()), (name, values)]
-
-
-def read_preset(kind: RunKind, name: str) -> dict:
-    """Read a preset and those below it, as nested dicts. Raises UsageError if it is unknown."""
-    return reduce(merged, (values for _, values in preset_chain(kind, name)))
-
-
-def merged(values: dict, changes: dict) -> dict:
-    """`values` with `changes` laid over them, section by section."""
-    result = dict(values)
-    for key, change in changes.items():
-        before = result.get(key)
-        result[key] = merged(before, change) if isinstance(before, dict) and isinstance(change, dict) else change
-    return result
-
-
-def flatten(values: dict, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one dict with dotted keys."""
-    flat = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

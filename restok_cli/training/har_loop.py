@@ -26,7 +26,7 @@ from restok_cli.training.code_source import Coded, CodeSource
 from restok_cli.training.compiling import compile_model, is_wanted
 from restok_cli.training.early_stopping import EarlyStopping
 from restok_cli.training.loop import Trainee, run_loop
-from restok_cli.training.monitor import Window, mean_of
+from restok_cli.training.monitor import Meter, mean_of
 from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import (
     full_state_dict,
@@ -36,6 +36,7 @@ from restok_cli.training.parallel import (
     micro_batch_numbers,
     reshard,
     shard,
+    shard_trained,
     sync_gradients,
     wrap_ddp,
 )
@@ -57,10 +58,10 @@ class HarState:
         if config.compute.sharding == "fsdp" and world_size() == 1:
             note("compute.sharding = fsdp shares nothing out: this run has one process; give --num-processes 2 or more")
         elif config.compute.sharding == "fsdp":
-            for model in (self.har, self.ema):
-                shard(model, model.blocks, methods=("step",))
+            shard_trained(self.har)
+            shard(self.ema, self.ema.blocks, methods=("step",))
         self.update = Update(self.har, config.optimizer, config.schedule.max_steps, config.compute.precision)
-        self.window = Window()
+        self.meter = Meter()
         self.early = EarlyStopping(config.schedule.early_stop)
         self.device = device
 
@@ -70,7 +71,7 @@ class HarState:
             "model": full_state_dict(self.har),
             "ema": full_state_dict(self.ema),
             "update": self.update.state_dict(),
-            "window": self.window.state_dict(),
+            "window": self.meter.state_dict(),
             "early_stopping": self.early.state_dict(),
         }
 
@@ -78,7 +79,7 @@ class HarState:
         load_full_state_dict(self.har, state["model"])
         load_full_state_dict(self.ema, state["ema"])
         self.update.load_state_dict(state["update"])
-        self.window.load_state_dict(state["window"], self.device)
+        self.meter.load_state_dict(state["window"], self.device)
         self.early.load_state_dict(state.get("early_stopping", {}))  # an older run counted nothing
 
 
@@ -118,10 +119,10 @@ def train_har(
         command="train-har",
         shown=("loss", "loss"),
         data_remedy=source.remedy,
-        window=state.window,
+        meter=state.meter,
         updates={"generator": state.update},
         step=lambda step, arriving: train_step(step, config, state, in_training, arriving),
-        numbers=lambda: (state.window.close(), {}),
+        numbers=lambda: (state.meter.close(), {}),
         validate=lambda arriving: validate(state.ema, source, size, validation_batches, arriving),
         preview=preview,
         early=state.early,
@@ -150,7 +151,7 @@ def train_step(
     uniforms = torch.rand(schedule.batch_size)  # of the whole step, as all processes see it
     terms = []
     for number in my_numbers:
-        with state.window.waiting():
+        with state.meter.waiting():
             class_ids, codes = next(batch_iterator)
         mine = uniforms[number * size : (number + 1) * size].to(state.device, non_blocking=True)
         class_ids = state.har.class_embedding.drop(model_classes(class_ids, config.model), mine)
@@ -163,7 +164,7 @@ def train_step(
         terms.append({"loss": loss})
     grad_norm, moved = state.update.step(step)
     update_ema(state.ema, state.har, step, schedule.ema_decay)
-    state.window.add(mean_of(terms) | {"grad_norm": grad_norm}, moved)
+    state.meter.add(mean_of(terms) | {"grad_norm": grad_norm}, moved)
 
 
 def put_together(har: Har, whole: dict[str, Tensor]) -> Har:

@@ -10,7 +10,7 @@ from restok_cli.processes import Agreement
 from restok_cli.settings.training import RunConfig
 from restok_cli.training.checkpoints import NAME
 from restok_cli.training.early_stopping import EarlyStopping
-from restok_cli.training.monitor import Health, Window
+from restok_cli.training.monitor import Health, Meter
 from restok_cli.training.run import RunFolder, announce
 from restok_cli.training.stopping import Arriving, interrupted, stop_signals
 from restok_cli.training.update import Update
@@ -22,7 +22,7 @@ class Trainee(NamedTuple):
     command: str  # for the progress bar
     shown: tuple[str, str]  # what stands beside the bar: its name there, and in the log
     data_remedy: str  # what helps where steps wait for data
-    window: Window
+    meter: Meter
     updates: dict[str, Update]  # by the name of what they move, the model itself first
     step: Callable[[int, Iterator[Any]], None]  # the number of the step, batches as they arrive
     numbers: Callable[[], tuple[dict[str, float], Mapping[int, float]]]  # for a log line, and the use of the codebook
@@ -58,7 +58,7 @@ def run_loop(
             if trainee.early.is_over:
                 break
             saving = stop.saving(step, save if step > first_step else None, run.path)
-            with saving, trainee.window.step(schedule.batch_size):
+            with saving, trainee.meter.step(schedule.batch_size):
                 trainee.step(step, arriving)
             progress.advance()
 

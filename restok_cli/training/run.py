@@ -31,7 +31,8 @@ from restok_cli.pretrained.folder import MODEL_FILES, Describe
 from restok_cli.processes import gather, rank
 from restok_cli.settings.changes import MAY_CHANGE, RATE_SETTINGS, WEIGHT_FILES, differences
 from restok_cli.settings.recorded import changed_since, is_older, read_config, recorded_config, write_config
-from restok_cli.settings.training import CONFIG_FILE, RunConfig, TokenizerRunConfig, flatten
+from restok_cli.settings.training import CONFIG_FILE, RunConfig, TokenizerRunConfig
+from restok_cli.settings.yaml_file import flatten
 from restok_cli.training.checkpoints import (
     NAME,
     check_checkpoint,

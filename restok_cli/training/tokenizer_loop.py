@@ -23,7 +23,7 @@ from restok_cli.pretrained.folder import save_tokenizer
 from restok_cli.processes import rank, world_size
 from restok_cli.settings.training import TokenizerRunConfig
 from restok_cli.training.adversarial.adversary import Adversary
-from restok_cli.training.codebook import (
+from restok_cli.training.codebook_use import (
     CodeCounts,
     UseOfPossible,
     draw_prefix_lengths,
@@ -34,8 +34,8 @@ from restok_cli.training.codebook import (
 from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model, is_wanted
 from restok_cli.training.early_stopping import EarlyStopping
 from restok_cli.training.loop import Trainee, run_loop
-from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
-from restok_cli.training.monitor import Window, mean_of
+from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
+from restok_cli.training.monitor import Meter, mean_of
 from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import gather_in_turn, micro_batch_numbers, sync_gradients, wrap_ddp
 from restok_cli.training.run import RunFolder
@@ -63,7 +63,7 @@ class TokenizerState:
         self.adversary = Adversary(config, device) if config.discriminator.weight > 0 else None
         self.code_counts = CodeCounts(*codes, device)  # since the last log line
         self.unrevived_counts = CodeCounts(*codes, device)  # since the last revival
-        self.window = Window()
+        self.meter = Meter()
         self.early = EarlyStopping(config.schedule.early_stop)
         self.device = device
 
@@ -81,7 +81,7 @@ class TokenizerState:
             "adversary": self.adversary.state_dict() if self.adversary else None,
             "code_counts": self.code_counts.state(),
             "unrevived_counts": self.unrevived_counts.state(),
-            "window": self.window.state_dict(),
+            "window": self.meter.state_dict(),
             "early_stopping": self.early.state_dict(),
         }
 
@@ -93,7 +93,7 @@ class TokenizerState:
             self.adversary.load_state_dict(state["adversary"])
         self.code_counts.load_state(state["code_counts"])
         self.unrevived_counts.load_state(state["unrevived_counts"])
-        self.window.load_state_dict(state["window"], self.device)
+        self.meter.load_state_dict(state["window"], self.device)
         self.early.load_state_dict(state.get("early_stopping", {}))  # an older run counted nothing
 
 
@@ -144,7 +144,7 @@ def train_tokenizer(
 
     def numbers() -> tuple[dict[str, float], dict[int, float]]:
         counts = state.code_counts.close()
-        return state.window.close() | use_numbers(counts), use.add(counts)
+        return state.meter.close() | use_numbers(counts), use.add(counts)
 
     def preview(file: Path, arriving: Arriving) -> None:
         if rank() == 0:
@@ -154,7 +154,7 @@ def train_tokenizer(
         command="train-tokenizer",
         shown=("reconstruction", "reconstruction_loss"),
         data_remedy=DATA_REMEDY,
-        window=state.window,
+        meter=state.meter,
         updates=state.updates,
         step=lambda step, arriving: train_step(step, config, state, in_training, losses, arriving),
         numbers=numbers,
@@ -195,23 +195,23 @@ def train_step(
         config.model.num_latent_tokens, config.nested_dropout.probability, config.nested_dropout.min_tokens
     )
     kept = draw_prefix_lengths(schedule.batch_size, distribution)
-    draws = torch.rand(schedule.batch_size, NUM_DRAWS)
+    noise = torch.rand(schedule.batch_size, NUM_NOISE)
 
     terms, games, codes, first_latents = [], [], [], None
     for number in my_numbers:
         mine = slice(number * size, (number + 1) * size)
-        with state.window.waiting():
+        with state.meter.waiting():
             images = next(batch_iterator).images
         images = to_float(to_device(images, device))
         with sync_gradients(in_training, number == my_numbers[-1]):
             with autocast(device, config.compute.precision):
                 result = in_training(images, kept[mine].to(device, non_blocking=True), losses.teacher is not None)
                 judge = adversary.network if adversary else None
-                term = losses(result, images, state.tokenizer.quantizer, draws[mine], judge)
+                term = losses(result, images, state.tokenizer.quantizer, noise[mine], judge)
             state.update.backward(term["loss"] / len(my_numbers))
         terms.append(term)
         if adversary:
-            games.append((images, result.images.detach(), draws[mine]))
+            games.append((images, result.images.detach(), noise[mine]))
         if first_latents is None:
             first_latents = result.latents.detach()
         codes.append(result.quantized.codes)
@@ -220,9 +220,9 @@ def train_step(
         counts.add(torch.cat(codes))
     grad_norm, moved = state.update.step(step)
     update_ema(state.ema, state.tokenizer, step, config.schedule.ema_decay)
-    state.window.add(mean_of(terms) | {"grad_norm": grad_norm}, moved)
+    state.meter.add(mean_of(terms) | {"grad_norm": grad_norm}, moved)
     if adversary:
-        state.window.add(*adversary.learn(step, games))
+        state.meter.add(*adversary.learn(step, games))
     if first_latents is not None and step < config.revival.until and (step + 1) % config.revival.every == 0:
         revive_everywhere(state.tokenizer.quantizer, state.unrevived_counts, first_latents)
 

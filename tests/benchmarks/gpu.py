@@ -39,8 +39,9 @@ from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, draw, sample, sampling_cache
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.settings.presets import read_preset
 from restok_cli.settings.run_config import with_alignment_dims
-from restok_cli.settings.training import TokenizerRunConfig, read_preset
+from restok_cli.settings.training import TokenizerRunConfig
 from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
 from restok_cli.training.losses import TokenizerLosses
 from restok_cli.training.teachers import open_teacher, teacher_width

@@ -18,7 +18,7 @@ import coding  # noqa: F401  which sets how products round, before any is made
 import torch
 from torch import nn
 
-from restok_cli.cpu import layers as cpu_layers
+from restok_cli.cpu import leaves as cpu_layers
 from restok_cli.cpu import rewrite as rewriting
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har, HarBlock
