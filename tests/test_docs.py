@@ -59,6 +59,7 @@ CANNOT_RUN = {
     r" hf:": "needs the hub; test_released.py loads folders of that layout",
     r"_weights=|\.weights=": "needs the weights of other networks",
     r"^restok demo": "takes minutes; test_demo.py runs it with --quick",
+    r"^restok config suggest": "measures the whole model; test_suggest.py runs it without measuring",
     r"^restok models push (?!.*--dry-run)": "needs the hub; test_models_push.py runs it against a stand-in",
 }
 OTHER_PROGRAMS = ("python3", ".", "pip", "pyright", "pytest", "ruff")
