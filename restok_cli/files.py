@@ -176,8 +176,11 @@ def naming(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to; it becomes `path` at the end of the block, or disappears on any error."""
+def whole_file(path: Path, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary path to write to; it becomes `path` at the end of the block, or disappears on any error.
+
+    Unless it is to be `durable`, a power cut soon after may still damage it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     clear_beside(path)
@@ -185,9 +188,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         with naming(path), held(temporary, os.O_WRONLY | os.O_CREAT):
             yield temporary
-            sync_file(temporary)
+            if durable:
+                sync_file(temporary)
             os.replace(temporary, path)
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -6,16 +6,27 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+CPU = Path("/proc/cpuinfo")
 CGROUPS = Path("/sys/fs/cgroup")  # where Linux shows the limits of groups of processes
 OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 @cache
-def is_intel() -> bool:
-    """Whether the CPU is one of Intel's, on Linux: for those of others Intel's library (MKL) takes slower ways."""
+def cpu_words() -> frozenset[str]:
+    """All that Linux says of the CPU: its maker, and each of its abilities. Empty elsewhere."""
     with suppress(OSError):
-        return "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    return False
+        return frozenset(CPU.read_text(encoding="utf-8").split())
+    return frozenset()
+
+
+def is_intel() -> bool:
+    """Whether the CPU is one of Intel's: for those of others Intel's library (MKL) takes slower ways."""
+    return "GenuineIntel" in cpu_words()
+
+
+def has_bf16_products() -> bool:
+    """Whether the CPU multiplies numbers of 16 bits (bfloat16) in hardware: faster than those of 32."""
+    return not cpu_words().isdisjoint(("avx512_bf16", "amx_bf16", "bf16"))  # the last is how ARM calls it
 
 
 def round_alike() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from restok_cli.cuda.compiler import is_wanted
 from restok_cli.metrics.lpips import Lpips
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
@@ -19,7 +20,7 @@ from restok_cli.settings.presets import read_preset
 from restok_cli.settings.training import DINO, HarRunConfig, TokenizerRunConfig
 from restok_cli.training.adversarial.diff_augment import diff_augment
 from restok_cli.training.adversarial.discriminator import Dino, DinoDiscriminator, LeCam, PatchDiscriminator
-from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model, is_wanted
+from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses, discriminator_losses, pad_and_crop
 from restok_cli.training.teachers import Teacher
 from restok_cli.training.warm_start import recompute_activations
@@ -147,6 +148,7 @@ def test_the_losses_networks_are_compiled_in_their_places(graphs):
 
 
 def test_auto_is_off_on_a_cpu_and_where_a_gpu_cannot_compile(capsys):
-    assert [is_wanted(choice, CPU) for choice in ("auto", True, False)] == [False, True, False]
-    assert not is_wanted("auto", torch.device("cuda"))  # of which there is none here
-    assert "steps are not compiled, since torch.compile fails here (" in capsys.readouterr().err
+    assert [is_wanted(choice, CPU, "x") for choice in ("auto", True, False)] == [False, True, False]
+    assert not is_wanted("auto", torch.device("cuda"), "--compile off")  # of which there is none here
+    line = capsys.readouterr().err
+    assert "nothing is compiled, since torch.compile fails here (" in line and "; --compile off is silent" in line

@@ -16,7 +16,13 @@ from restok_cli.settings.precedence import Layer, kind_of, known_keys, layers_of
 from restok_cli.settings.presets import preset_names, read_preset
 from restok_cli.settings.recorded import read_config, write_config
 from restok_cli.settings.run_config import read_told
-from restok_cli.settings.training import RUN_CONFIGS, DataConfig, HarRunConfig, TokenizerRunConfig
+from restok_cli.settings.training import (
+    RUN_CONFIGS,
+    DataConfig,
+    HarRunConfig,
+    TokenizerRunConfig,
+    TokenizerScheduleConfig,
+)
 from restok_cli.settings.yaml_file import flatten, merged, parse_value, parse_yaml
 
 
@@ -454,6 +460,19 @@ def test_loading_takes_the_cores_that_training_leaves(monkeypatch, setting, devi
     data = DataConfig(num_workers=setting)
     loading = data.loading(device)
     assert loading == data.model_dump(exclude={"max_member_bytes"}) | {"num_workers": expected}
+
+
+@pytest.mark.parametrize("value", [f"validation_images={value}" for value in ("0", "-1", "every", "false", "null")])
+def test_numbers_of_images_to_validate_on_that_are_none_are_refused(fails, tmp_path, value):
+    line = fails(
+        2, "train-har", "sample", "--tokenizer", "sample", "-o", tmp_path / "run", "--set", f"schedule.{value}"
+    )
+    assert "is neither a number from 1 on nor all" in line
+
+
+def test_a_run_may_validate_on_all_images_or_on_some():
+    limits = {value: TokenizerScheduleConfig(validation_images=value).validation_limit for value in ("all", 1, 50_000)}
+    assert limits == {"all": None, 1: 1, 50_000: 50_000}
 
 
 @pytest.mark.parametrize("value", ["-1", "many", "true", "2.5", "null"])

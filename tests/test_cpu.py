@@ -11,6 +11,8 @@ from restok_cli.cpu import leaves as cpu_layers
 from restok_cli.cpu import rewrite as cpu_rewrite
 from restok_cli.cpu.leaves import (
     DoublingConv,
+    InPlaceResidualBlock,
+    PackedConv,
     PackedLinear,
     PointwiseConv,
     ShortRMSNorm,
@@ -19,13 +21,17 @@ from restok_cli.cpu.leaves import (
     attention_spans,
     rotate,
 )
-from restok_cli.cpu.rewrite import can_rewrite, quantize_linears, rewrite
+from restok_cli.cpu.rewrite import can_rewrite, has_fast_bf16, rewrite
+from restok_cli.inference.coding import decode_codes, encode_images
 from restok_cli.model import layers as model_layers
 from restok_cli.model.har import KVCache
 from restok_cli.model.layers import Attention, rotary_angles, rotary_table
-from restok_cli.model.pixel_codec import NormSiLU, UpsampledConv
+from restok_cli.model.pixel_codec import NormSiLU, ResidualBlock, UpsampledConv
 from restok_cli.model.sampling import SamplingOptions, sample, seeded_uniforms
 from restok_cli.model.tokenizer import Tokenizer
+
+# What this machine's library computes at all, and how near it comes to the layers of the model.
+NEAR = {torch.float32: 1e-5} | ({torch.bfloat16: 3e-2} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else {})
 
 
 def on_threads(compute):
@@ -49,11 +55,14 @@ def randomly(module: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize(("width", "out"), [(64, 96), (1024, 24), (2816, 1024)])
 @pytest.mark.parametrize("bias", [False, True])
-def test_packed_products_are_those_of_the_layer_and_round_alike_for_any_number_of_rows(width, out, bias):
+@pytest.mark.parametrize("dtype", NEAR)
+def test_packed_products_are_those_of_the_layer_and_round_alike_for_any_number_of_rows(width, out, bias, dtype):
     layer, inputs = nn.Linear(width, out, bias=bias), torch.randn(700, width)
-    packed = PackedLinear(layer)
-    whole = packed(inputs)
-    assert torch.allclose(whole, layer(inputs), atol=1e-5)
+    packed = PackedLinear(layer, dtype)
+    whole, activated = packed(inputs), PackedLinear(layer, dtype, gelu=True)(inputs)
+    assert whole.dtype == activated.dtype == torch.float32
+    assert torch.allclose(whole, layer(inputs), atol=NEAR[dtype])
+    assert torch.allclose(activated, F.gelu(layer(inputs)), atol=NEAR[dtype])
     for rows in (1, 2, 3, 8, 64, 129, 255, 256, 257, 600):
         assert torch.equal(packed(inputs[:rows]), whole[:rows]), rows
         assert torch.equal(packed(inputs[None, None, :rows]), whole[None, None, :rows]), rows
@@ -63,9 +72,11 @@ def test_packed_products_are_those_of_the_layer_and_round_alike_for_any_number_o
 def test_the_library_of_another_makers_cpu_computes_the_same(intel, monkeypatch):
     monkeypatch.setattr(cpu_layers, "is_intel", lambda: intel)  # its rounding is promised there alone
     layer, inputs = nn.Linear(64, 96), torch.randn(9, 64)
-    packed = PackedLinear(layer)
+    packed, activated = PackedLinear(layer), PackedLinear(layer, gelu=True)
     for rows in (1, 2, 9):
-        assert torch.allclose(packed(inputs[:rows]), layer(inputs[:rows]), atol=1e-5), rows
+        expected = layer(inputs[:rows])
+        assert torch.allclose(packed(inputs[:rows]), expected, atol=1e-5), rows
+        assert torch.allclose(activated(inputs[:rows]), F.gelu(expected), atol=1e-5), rows
 
 
 @torch.inference_mode()
@@ -116,6 +127,35 @@ def test_a_convolution_of_a_doubled_map_equals_convolutions_of_the_map(channels,
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("dtype", NEAR)
+@pytest.mark.parametrize("options", [{"padding": 1}, {"padding": 1, "bias": False}, {"stride": 2, "groups": 2}])
+def test_packed_convolutions_are_those_of_the_layer_and_round_alike(options, dtype):
+    conv, features = nn.Conv2d(8, 24, 3, **options), torch.randn(3, 8, 37, 41).to(memory_format=torch.channels_last)
+    packed = PackedConv(conv, dtype)
+    results = on_threads(lambda: packed(features))
+    assert results[0].dtype == dtype and results[0].is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(results[0].float(), conv(features), atol=NEAR[dtype])
+    assert all(torch.equal(result, results[0]) for result in results)
+    assert torch.equal(packed(features[2:]), results[0][2:])
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", NEAR)
+@pytest.mark.parametrize(("channels", "shortcut"), [(8, "input"), (16, "input"), (16, "output")])
+@pytest.mark.parametrize("size", [(4, 4), (40, 36)])
+def test_residual_blocks_are_those_of_the_model_and_leave_what_they_get(tiny_config, dtype, channels, shortcut, size):
+    config = tiny_config.model_copy(update={"cnn_norm_groups": 4, "cnn_shortcut": shortcut})
+    block, features = ResidualBlock(8, channels, config).eval(), torch.randn(2, 8, *size)
+    features, kept = features.to(memory_format=torch.channels_last), features.clone()
+    fast = InPlaceResidualBlock(block, dtype)
+    expected = block(features)
+    rewrite(fast, dtype)
+    made = fast(features)
+    assert made.dtype == torch.float32 and torch.allclose(made, expected, atol=NEAR[dtype])
+    assert torch.equal(features, kept)
+
+
+@torch.inference_mode()
 @pytest.mark.parametrize("bias", [False, True])
 def test_1x1_convolutions_are_products_that_do_not_depend_on_threads(bias):
     conv, features = nn.Conv2d(96, 40, 1, bias=bias), torch.randn(1, 96, 37, 41).to(memory_format=torch.channels_last)
@@ -142,36 +182,39 @@ def test_norms_are_exact_and_do_not_depend_on_threads(tiny_config, channels, siz
 
 
 @torch.inference_mode()
-def test_a_rewritten_generator_computes_the_same(tiny_har):
+@pytest.mark.parametrize("dtype", NEAR)
+def test_a_rewritten_generator_computes_the_same(tiny_har, dtype):
     class_ids, codes = torch.tensor([0, 3]), torch.randint(tiny_har.config.codebook_size, (2, 32))
     har = deepcopy(tiny_har)
-    rewrite(har)
+    rewrite(har, dtype)
     assert not any(isinstance(part, nn.Linear | nn.RMSNorm) for part in har.modules())
-    assert torch.allclose(har(class_ids, codes), tiny_har(class_ids, codes), atol=1e-4)
+    near = 10 * NEAR[dtype]
+    assert torch.allclose(har(class_ids, codes), tiny_har(class_ids, codes), atol=near)
     caches = [KVCache(har.config, 2, torch.device("cpu"), torch.float32) for _ in range(2)]
     for start, stop in ((0, 4), (4, 8), (8, 16)):
         steps = [
             m.step(class_ids, codes, c, start, stop, stop - start) for m, c in zip((har, tiny_har), caches, strict=True)
         ]
-        assert torch.allclose(*steps, atol=1e-4)
+        assert torch.allclose(*steps, atol=near)
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("pixel_encoder", ["cnn", "patch"])
 @pytest.mark.parametrize("cnn_shortcut", ["input", "output"])
-def test_a_rewritten_tokenizer_computes_the_same(tiny_config, pixel_encoder, cnn_shortcut):
+@pytest.mark.parametrize("dtype", NEAR)
+def test_a_rewritten_tokenizer_computes_the_same(tiny_config, pixel_encoder, cnn_shortcut, dtype):
     torch.manual_seed(0)
     changes = {"pixel_encoder": pixel_encoder, "cnn_shortcut": cnn_shortcut}
     tokenizer = Tokenizer(tiny_config.model_copy(update=changes)).eval()
     images = torch.rand(2, 3, *tiny_config.image_size)
     codes = tokenizer.encode(images)
     rewritten = deepcopy(tokenizer)
-    rewrite(rewritten)
-    left = [type(part) for part in rewritten.modules() if isinstance(part, nn.Linear | Attention | UpsampledConv)]
+    rewrite(rewritten, dtype)
+    left = [type(part) for part in rewritten.modules() if isinstance(part, nn.Linear | Attention | nn.Conv2d)]
     assert not left
-    latents = rewritten.encode_latents(images).latents
-    assert torch.allclose(latents, tokenizer.encode_latents(images).latents, atol=1e-4)
-    assert torch.allclose(rewritten.decode(codes), tokenizer.decode(codes), atol=1e-4)
+    latents, near = rewritten.encode_latents(images).latents, 10 * NEAR[dtype]
+    assert torch.allclose(latents, tokenizer.encode_latents(images).latents, atol=near)
+    assert torch.allclose(rewritten.decode(codes), tokenizer.decode(codes), atol=near)
 
 
 @torch.inference_mode()
@@ -184,18 +227,20 @@ def test_a_rewritten_tokenizer_takes_other_sizes(tiny_tokenizer):
 
 
 @torch.inference_mode()
-def test_codes_and_images_do_not_depend_on_threads(tiny_tokenizer, tiny_har):
-    rewrite(tiny_tokenizer)
-    rewrite(tiny_har)
-    images, uniforms = torch.rand(1, 3, *tiny_tokenizer.config.image_size), seeded_uniforms(0, 0, 1, 32)
-    options = SamplingOptions(cfg_scale=2, top_p=0.9)
+@pytest.mark.parametrize("dtype", NEAR)
+def test_codes_and_images_depend_neither_on_threads_nor_on_others_of_the_batch(tiny_tokenizer, tiny_har, dtype):
+    rewrite(tiny_tokenizer, dtype)
+    rewrite(tiny_har, dtype)
+    images, uniforms = torch.rand(3, 3, *tiny_tokenizer.config.image_size), seeded_uniforms(0, 0, 3, 32)
+    options, class_ids = SamplingOptions(cfg_scale=2, top_p=0.9), torch.tensor([3, 0, 1])
 
-    def compute():
-        codes = tiny_tokenizer.encode(images)
-        return codes, tiny_tokenizer.decode(codes), sample(tiny_har, torch.tensor([3]), uniforms, options)
+    def compute(part=slice(None)):
+        drawn = sample(tiny_har, class_ids[part], uniforms[part], options)
+        return encode_images(tiny_tokenizer, images[part]), decode_codes(tiny_tokenizer, drawn), drawn
 
     first, *others = on_threads(compute)
     assert all(torch.equal(one, other) for result in others for one, other in zip(first, result, strict=True))
+    assert all(torch.equal(one[1:2], other) for one, other in zip(first, compute(slice(1, 2)), strict=True))
 
 
 def test_without_onednn_linear_layers_stay(tiny_har, monkeypatch):
@@ -205,18 +250,18 @@ def test_without_onednn_linear_layers_stay(tiny_har, monkeypatch):
     assert {id(part) for part in tiny_har.modules()} >= {id(part) for part in linears}
 
 
-def test_only_float32_on_a_cpu_is_rewritten():
+def test_a_cpu_computes_in_float32_and_in_bf16_where_that_is_faster(monkeypatch):
     assert can_rewrite(torch.device("cpu"), torch.float32)
-    assert not can_rewrite(torch.device("cpu"), torch.bfloat16)
     assert not can_rewrite(torch.device("cuda"), torch.float32)
+    for fast in (True, False):
+        monkeypatch.setattr(cpu_rewrite, "has_fast_bf16", lambda fast=fast: fast)
+        assert can_rewrite(torch.device("cpu"), torch.bfloat16) == fast
+        assert not can_rewrite(torch.device("cuda"), torch.bfloat16)
 
 
-@torch.inference_mode()
-def test_8_bit_products_stay_near(tiny_har):
-    class_ids, codes = torch.tensor([0, 3]), torch.randint(64, (2, 32))
-    har = deepcopy(tiny_har)
-    quantize_linears(har)
-    exact, rough = tiny_har(class_ids, codes), har(class_ids, codes)
-    assert 0 < (exact - rough).norm() / exact.norm() < 0.05
-    rewrite(har)
-    assert torch.allclose(har(class_ids, codes), rough, atol=1e-2 * rough.norm().item())
+def test_bf16_is_fast_where_the_cpu_and_its_library_have_it(monkeypatch):
+    for cpu, library in ((True, True), (True, False), (False, True)):
+        monkeypatch.setattr(cpu_rewrite, "has_bf16_products", lambda cpu=cpu: cpu)
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda library=library: library)
+        assert has_fast_bf16() == (cpu and library)

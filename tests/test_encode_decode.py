@@ -87,7 +87,9 @@ def test_a_prefix_decodes_to_the_coarser_picture(restok, here):
     run(restok, "encode images/d.png --model tokenizer -o codes.npz")
     run(restok, "decode codes.npz --model tokenizer --num-codes 4 -o d.png")
     tokenizer = load_for_use(open_tokenizer(here / "tokenizer"), CPU)
-    codes = torch.from_numpy(read_codes(here / "codes.npz").codes).long()
+    found = read_codes(here / "codes.npz")
+    assert found.dtype == "float32"  # where --dtype is auto, on a CPU
+    codes = torch.from_numpy(found.codes).long()
     with torch.inference_mode():
         expected = to_uint8(tokenizer.decode(codes[:, :4]))[0]
     assert torch.equal(to_tensor(Image.open(here / "d.png")), expected)

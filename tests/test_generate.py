@@ -16,6 +16,7 @@ from drawings import OPTIONS, RESTOK, pngs
 from launchers import accelerate
 from PIL import Image
 
+from restok_cli.cpu import rewrite as cpu_rewrite
 from restok_cli.data.code_files import read_codes
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.streams import read_stream
@@ -193,19 +194,24 @@ def test_greedy_is_temperature_zero(generate, tmp_path):
     assert pngs(tmp_path / "greedy") == pngs(tmp_path / "cold")
 
 
-def test_8_bit_products_draw_other_codes_and_are_recorded(generate, expected, tmp_path):
-    generate("-o", "rough", "--quantize", "int8")
+@pytest.mark.parametrize("fast", [True, False])
+def test_16_bit_products_are_recorded_and_a_line_says_where_they_are_slow(
+    generate, expected, tmp_path, monkeypatch, fast
+):
+    supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()  # else the machine cannot do the fast way
+    monkeypatch.setattr(cpu_rewrite, "has_fast_bf16", lambda: fast and supported)
+    result = generate("-o", "rough", "--dtype", "bf16")
     request = request_of(tmp_path / "rough")
-    assert (request["computed"], request["batch_size"]) == ("int8", 11)
-    assert pngs(tmp_path / "rough") != expected
-    assert request_of(tmp_path / "expected")["computed"] == "exact"
+    assert (request["computed"], request["dtype"], request["batch_size"]) == ("exact", "bf16", 11)
+    assert len(pngs(tmp_path / "rough")) == 11
+    assert ("--dtype bf16: this CPU does not multiply in 16 bits" in result.err) == (not (fast and supported))
+    assert "--dtype" not in generate("-o", "exact", "--count", 1).err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--quantize int8 --compile", "--quantize int8 works with neither --compile nor another --dtype"),
-        ("--quantize int8 --dtype bf16", "--quantize int8 works with neither --compile nor another --dtype"),
+        ("--quantize int8", "--quantize int8: 8-bit products are gone"),
         ("--steps 8", "--steps 8: this model takes 1 to 7 steps"),
         ("--greedy --temperature 0.5", "--greedy is --temperature 0; give one of them"),
         ("--codes -o codes.txt", "codes go to a file that ends in .npz, .safetensors, .jsonl"),
@@ -254,7 +260,7 @@ def smallest(tmp_path) -> Path:
 def test_compiling_changes_pictures_by_rounding_only(restok, smallest, tmp_path):
     torch.compiler.reset()
     options = ("generate", "--model", smallest, *OPTIONS, "--greedy", "-o")
-    assert restok(*options, tmp_path / "out", "--compile").code == 0
+    assert restok(*options, tmp_path / "out", "--compile", "on").code == 0
     assert restok(*options, tmp_path / "plain").code == 0
     pictures = arrays(tmp_path / "plain").astype(int)
     assert len(np.unique(pictures)) > 10

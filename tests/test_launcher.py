@@ -175,9 +175,9 @@ def test_a_tokenizer_is_not_sharded(launched):
 
 def test_other_commands_take_precision_and_compilation_as_their_options(launched):
     launched(PLAIN | {"ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_DYNAMO_BACKEND": "INDUCTOR"})
-    options = {"device": "auto", "dtype": "auto", "compile_": False}
+    options = {"device": "auto", "dtype": "auto", "compile_": "off"}
     apply_to_options("restok generate", options, set())
-    assert options == {"device": "auto", "dtype": "bf16", "compile_": True}
+    assert options == {"device": "auto", "dtype": "bf16", "compile_": "on"}
     with pytest.raises(UsageError, match="--dtype float32, but accelerate launch asks for mixed_precision: bf16"):
         apply_to_options("restok generate", options | {"dtype": "float32"}, {"dtype"})
 

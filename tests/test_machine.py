@@ -53,6 +53,25 @@ def test_a_share_of_cpu_time_counts_as_so_many_cores_rounded_up(limits, own, fil
     assert (cpu_quota(), available_cores()) == (quota, cores)
 
 
+@pytest.mark.parametrize(
+    ("text", "intel", "bf16"),
+    [
+        ("vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx512f avx512_bf16 clzero\n", False, True),
+        ("vendor_id\t: GenuineIntel\nflags\t\t: fpu avx512f avx512_vnni\n", True, False),
+        ("vendor_id\t: GenuineIntel\nflags\t\t: amx_bf16 avx512_bf16 amx_tile\n", True, True),
+        ("CPU implementer\t: 0x41\nFeatures\t: fp asimd svebf16 i8mm bf16 dgh\n", False, True),
+        ("CPU implementer\t: 0x41\nFeatures\t: fp asimd fphp\n", False, False),
+        (None, False, False),
+    ],
+)
+def test_linux_says_what_the_cpu_is_and_has(tmp_path, monkeypatch, text, intel, bf16):
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(machine, "CPU", tmp_path / "cpuinfo")
+    monkeypatch.setattr(machine, "cpu_words", machine.cpu_words.__wrapped__)  # uncached
+    assert (machine.is_intel(), machine.has_bf16_products()) == (intel, bf16)
+
+
 def test_without_linux_all_cores_count(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "OWN_GROUPS", tmp_path / "none")
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)

@@ -61,6 +61,20 @@ def test_an_older_run_keeps_its_choices_and_is_told_once_what_changed(tmp_path, 
     assert TOLD in (tmp_path / "log.txt").read_text()
 
 
+def test_a_run_from_before_there_was_a_choice_still_validates_on_all_images(tmp_path, capsys):
+    begun = settings("har", tmp_path, "har-b", resume=False)
+    assert begun.schedule.validation_images == 5000
+    RunFolder(tmp_path, begun, resume=False, overwrite=False)
+    file = tmp_path / "config.yaml"
+    file.write_text(file.read_text().replace("  validation_images: 5000\n", ""))
+    for preset in ("har-b", None):
+        assert settings("har", tmp_path, preset).schedule.validation_images == "all"
+    changed = settings("har", tmp_path, None, "schedule.validation_images=7")
+    RunFolder(tmp_path, changed, resume=True, overwrite=False)
+    assert capsys.readouterr().err == "--resume: schedule.validation_images was all and is now 7\n"
+    assert settings("har", tmp_path, None).schedule.validation_limit == 7
+
+
 def test_what_is_stated_is_still_refused_where_an_older_run_did_otherwise(tmp_path, capsys):
     RunFolder(tmp_path, settings("har", tmp_path, "har-b", resume=False), resume=False, overwrite=False)
     make_older(tmp_path)

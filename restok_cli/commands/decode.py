@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from restok_cli.commands.options import AnyBatchSize, AsJson, Device, Dtype, Overwrite, TokenizerOption
+from restok_cli.commands.options import AnyBatchSize, AsJson, Deterministic, Device, Dtype, Overwrite, TokenizerOption
 from restok_cli.errors import UsageError
 from restok_cli.files import SAMPLE_MODEL, STDOUT
 
@@ -53,6 +53,7 @@ def decode(
     overwrite: Overwrite = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    deterministic: Deterministic = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn codes into images: all codes of each, or a prefix of them, which gives a coarser image.
@@ -80,6 +81,6 @@ def decode(
     source = Mixture(*mix, keep) if mix and keep else codes
     assert source is not None
     to = DecodeDestination(output, grid, ladder, overwrite)
-    count = decode_file(source, model, to, num_codes, Computation(device, dtype, batch_size))
+    count = decode_file(source, model, to, num_codes, Computation(device, dtype, batch_size, deterministic))
     if output != STDOUT:
         print(json.dumps({"path": str(output), "pictures": count}) if as_json else output)

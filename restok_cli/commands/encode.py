@@ -9,6 +9,7 @@ import typer
 from restok_cli.commands.options import (
     AnyBatchSize,
     AsJson,
+    Deterministic,
     Device,
     Dtype,
     ImagesArgument,
@@ -40,6 +41,7 @@ def encode(
     num_processes: NumProcesses = 1,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    deterministic: Deterministic = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn images into codes: 128 numbers each, or as many as the tokenizer makes.
@@ -60,7 +62,7 @@ def encode(
     from restok_cli.inference.encode import encode_source
 
     source = ImageSource(images, split, not no_crop, max_decoded_pixels, max_member_bytes)
-    summary = encode_source(source, model, output, overwrite, Computation(device, dtype, batch_size))
+    summary = encode_source(source, model, output, overwrite, Computation(device, dtype, batch_size, deterministic))
     if output != STDOUT:
         result = {"path": str(output), "pictures": summary.count, "unreadable": summary.unreadable}
         print(json.dumps(result) if as_json else output)

@@ -10,6 +10,7 @@ from restok_cli.commands.options import (
     IMAGE_FOLDER,
     AnyBatchSize,
     AsJson,
+    Deterministic,
     Device,
     Dtype,
     GeneratorOption,
@@ -96,10 +97,11 @@ Shards = Annotated[bool, typer.Option("--shards", help="Make OUT a data set of t
 OnlyCodes = Annotated[
     bool, typer.Option("--codes", help="Only draw codes, to an .npz, .safetensors or .jsonl file, or - (lines).")
 ]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the models first: minutes, then faster.")]
-Quantize = Annotated[
-    Literal["int8"] | None, typer.Option(help="Draw codes with 8-bit products: faster on a CPU, other codes.")
+Compile = Annotated[
+    Literal["auto", "on", "off"],
+    typer.Option(help="Compile the models first: minutes, then faster; auto: on a GPU where the compiler works."),
 ]
+Quantize = Annotated[str | None, typer.Option(hidden=True)]  # of older versions
 GoOn = Annotated[
     bool,
     typer.Option(
@@ -135,12 +137,13 @@ def generate(
     codes: OnlyCodes = False,
     batch_size: AnyBatchSize = 16,
     num_processes: NumProcesses = 1,
-    compile_: Compile = False,
+    compile_: Compile = "off",
     quantize: Quantize = None,
     resume: GoOn = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    deterministic: Deterministic = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw images: each in 9 steps where an autoregressive model would take 128.
@@ -164,6 +167,11 @@ def generate(
       restok generate --model runs/har --like photo.jpg --keep 16 -o alike
     """
     check_resume(resume, overwrite)
+    if quantize is not None:
+        raise UsageError(
+            f"--quantize {quantize}: 8-bit products are gone, which drew from another distribution than the model's;"
+            " leave it out, or give --dtype bf16, which many CPUs compute faster than float32"
+        )
     if greedy and is_given(context, "temperature"):
         raise UsageError("--greedy is --temperature 0; give one of them")
     if (like is None) != (keep is None):
@@ -179,9 +187,10 @@ def generate(
 
     if grid is None and not (is_given(context, "output") or codes or shards) and count <= MAX_GRID:
         grid = IMAGE_FOLDER.with_suffix(".png")
-    computation = Computation(device, dtype, batch_size)
+    computation = Computation(device, dtype, batch_size, deterministic)
+    compiled = "auto" if compile_ == "auto" else compile_ == "on"
     options = GenerateOptions(
-        *(class_, count, seed, steps, given, preset, computation, compile_, quantize, num_processes),
+        *(class_, count, seed, steps, given, preset, computation, compiled, num_processes),
         like=Like(like, keep) if like and keep else None,
     )
     to = Destination(output, shards, codes, grid, ladder, resume, overwrite)

@@ -172,9 +172,15 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on exactly where the 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder already holds.")]
 OverwriteFile = Annotated[bool, typer.Option("--overwrite", help="Replace the output file where it is there already.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps.")]
+Deterministic = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic", help="Compute the same bits each time on a GPU, too, for batches of one size: slower."
+    ),
+]
 Dtype = Annotated[
     Literal["auto", "float32", "bf16"],
-    typer.Option(help="Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in bf16."),
+    typer.Option(help="Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)."),
 ]
 NumProcesses = Annotated[
     int, typer.Option(parser=parse_num_processes, metavar="N", help="Processes that share the work; auto: one per GPU.")

@@ -62,7 +62,7 @@ def table(rows: list[dict], kinds: "list[RunKind]") -> list[str]:
     """The presets of each trainer, in columns."""
     lines = []
     for kind in kinds:
-        cells = [HEAD]
+        cells: list[tuple[str, ...]] = [HEAD]
         for row in (row for row in rows if row["kind"] == kind):
             state, parameters = gigabytes(row["state_bytes"]), f"{row['parameters'] / 1e6:,.1f} M"
             first = row["purpose"].partition(". ")[0].rstrip(".")

@@ -9,6 +9,7 @@ import typer
 from restok_cli.commands.options import (
     AnyBatchSize,
     AsJson,
+    Deterministic,
     Device,
     Dtype,
     ImagesArgument,
@@ -60,6 +61,7 @@ def reconstruct(
     num_processes: NumProcesses = 1,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    deterministic: Deterministic = False,
     as_json: AsJson = False,
 ) -> None:
     """Encode images to codes, decode them, and say how near they come (PSNR).
@@ -90,7 +92,7 @@ def reconstruct(
 
     source = ImageSource(images, split, not no_crop, max_decoded_pixels, max_member_bytes)
     to = ReconstructDestination(output, grid, ladder, overwrite)
-    summary = reconstruct_source(source, model, lengths, to, Computation(device, dtype, batch_size))
+    summary = reconstruct_source(source, model, lengths, to, Computation(device, dtype, batch_size, deterministic))
     report(summary, output, as_json)
 
 

@@ -107,7 +107,7 @@ def train_har(
     from restok_cli.training.har_loop import train_har as train_loop
     from restok_cli.training.history import model_name
 
-    torch_device = local_device(open_device(device))
+    torch_device = local_device(open_device(device, stated.compute.deterministic))
     folder = open_tokenizer(tokenizer)
     if image_size not in (None, folder.config.image_size):
         raise UsageError(

@@ -104,7 +104,7 @@ def train_tokenizer(
     given = open_tokenizer(init) if init is not None else None
     source = (init, given.config) if init and given else None
     run_config = cast("TokenizerRunConfig", complete_config(told, init=source, teacher_width=teacher_width))
-    torch_device = local_device(open_device(device))
+    torch_device = local_device(open_device(device, stated.compute.deterministic))
     check_folder(launch, init)
     warn_of_enlarging(dataset, run_config.model.image_size)
     check_memory(Tokenizer, run_config, torch_device)

@@ -1,8 +1,10 @@
-"""Parts of a model that is only used, in float32, without gradients, on a CPU: each takes the place of one of `model/`.
+"""Parts of a model that is only used, without gradients, on a CPU: each takes the place of one of `model/`.
 
 They compute the same up to rounding, and none rounds otherwise for another number of threads or of images. What they
 save is waiting for memory: weights are laid out once as the CPU reads them fastest, not again at every use, and small
 operations are few and write where their input lies.
+
+Products and convolutions may have a dtype of their own (bfloat16); all else is float32, sums of residuals, too.
 """
 
 import math
@@ -15,12 +17,13 @@ from torch import Tensor, nn
 
 from restok_cli.machine import is_intel
 from restok_cli.model.har import HarBlock, KVCache
-from restok_cli.model.layers import Attention
-from restok_cli.model.pixel_codec import NormSiLU, UpsampledConv
+from restok_cli.model.layers import Attention, Mlp
+from restok_cli.model.pixel_codec import NormSiLU, ResidualBlock, UpsampledConv
 
-# Rows for which the libraries choose the layout; any number can be multiplied. MKL's manual does not promise that, nor
-# that all are rounded alike: tests/test_cpu_layers.py holds it to both.
+# What the libraries choose the layouts for; any number of rows can be multiplied, and maps of any size convolved. MKL's
+# manual does not promise that, nor that all are rounded alike: tests/test_cpu.py holds it to both.
 TYPICAL_ROWS = 256
+TYPICAL_SIZE = 32
 SPAN = 32  # tokens that are worth a call of their own, to leave out what they do not see
 # Pixels at most that are added up by PyTorch, in one order: threads share such sums out, and split none.
 SUMMED_PIXELS = 64
@@ -31,13 +34,17 @@ SMALL_MAP = 1024
 
 
 class PackedLinear(nn.Module):
-    """A linear layer, laid out by MKL on an Intel CPU and by oneDNN on others."""
+    """A linear layer of products in `dtype`, laid out by MKL on an Intel CPU for float32, else by oneDNN.
 
-    def __init__(self, layer: nn.Linear):
+    With `gelu` its results go through that, before they are rounded to `dtype`.
+    """
+
+    def __init__(self, layer: nn.Linear, dtype: torch.dtype = torch.float32, gelu: bool = False):
         super().__init__()
-        weight = layer.weight.detach()
-        self.bias = None if layer.bias is None else layer.bias.detach().clone()
-        self.by_mkl = is_intel() and torch.backends.mkl.is_available()
+        self.dtype, self.gelu = dtype, gelu
+        weight = layer.weight.detach().to(dtype)
+        self.bias = None if layer.bias is None else layer.bias.detach().to(dtype, copy=True)
+        self.by_mkl = dtype == torch.float32 and is_intel() and torch.backends.mkl.is_available()
         if self.by_mkl:
             self.packed = torch.ops.mkl._mkl_reorder_linear_weight(weight, TYPICAL_ROWS)
             self.shape = weight.new_empty(1).expand(weight.shape)  # which the product is told; it reads no more of it
@@ -47,10 +54,13 @@ class PackedLinear(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         rows = inputs.numel() // inputs.shape[-1]
         if self.by_mkl:
-            return torch.ops.mkl._mkl_linear(inputs, self.packed, self.shape, self.bias, rows)
+            product = torch.ops.mkl._mkl_linear(inputs, self.packed, self.shape, self.bias, rows)
+            return F.gelu(product) if self.gelu else product
         if rows == 1:  # a single row would be multiplied in another way, and round otherwise
             return self(inputs.expand(2, *inputs.shape[1:]))[:1]
-        return torch.ops.mkldnn._linear_pointwise(inputs, self.packed, self.bias, "none", [], "")
+        after = ("gelu", [], "none") if self.gelu else ("none", [], "")
+        product = torch.ops.mkldnn._linear_pointwise(inputs.to(self.dtype), self.packed, self.bias, *after)
+        return product.to(inputs.dtype)
 
 
 def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
@@ -61,6 +71,17 @@ def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     if bias is not None:
         layer.bias = nn.Parameter(bias.detach(), requires_grad=False)
     return layer
+
+
+class FusedMlp(nn.Module):
+    """The tokenizer's MLP, whose first product applies the GELU; between the two all stays in `dtype`."""
+
+    def __init__(self, mlp: Mlp, dtype: torch.dtype = torch.float32):
+        super().__init__()
+        self.fc1, self.fc2 = PackedLinear(mlp.fc1, dtype, gelu=True), PackedLinear(mlp.fc2, dtype)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.fc2(self.fc1(tokens.to(self.fc1.dtype))).to(tokens.dtype)
 
 
 class ShortRMSNorm(nn.Module):
@@ -154,6 +175,22 @@ class SpanAttention(nn.Module):
         return F.scaled_dot_product_attention(q[:, :, start:end], k[:, :, :end], v[:, :, :end], attn_mask=part)
 
 
+class PackedConv(nn.Module):
+    """A convolution in `dtype`, which is that of its results, laid out by oneDNN."""
+
+    def __init__(self, conv: nn.Conv2d, dtype: torch.dtype = torch.float32):
+        super().__init__()
+        self.dtype = dtype
+        self.how = list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
+        self.bias = None if conv.bias is None else conv.bias.detach().to(dtype, copy=True)
+        weight, typical = conv.weight.detach().to(dtype), [1, conv.in_channels, TYPICAL_SIZE, TYPICAL_SIZE]
+        self.packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.how, typical)
+
+    def forward(self, features: Tensor) -> Tensor:
+        rounded = features.to(self.dtype)
+        return torch.ops.mkldnn._convolution_pointwise(rounded, self.packed, self.bias, *self.how, "none", [], "")
+
+
 class PointwiseConv(nn.Module):
     """A 1×1 convolution as the matrix product that it is: PyTorch's rounds by the number of threads."""
 
@@ -176,13 +213,15 @@ class DoublingConv(nn.Module):
         # of three weights in a row (or column), the sums that fall on each of two pixels, for either half of a pixel
         halves = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
         weight = torch.einsum("iar,jbs,ocrs->ijocab", halves, halves, conv.weight.detach())
-        self.weight = nn.Parameter(weight.flatten(0, 2).contiguous(memory_format=torch.channels_last))
-        self.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach().repeat(4))
+        with torch.device("meta"):
+            self.conv = nn.Conv2d(conv.in_channels, 4 * conv.out_channels, 2, padding=1)
+        self.conv.weight = nn.Parameter(weight.flatten(0, 2))
+        self.conv.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach().repeat(4))
         self.requires_grad_(False)
 
     def forward(self, features: Tensor) -> Tensor:
         batch, channels, height, width = features.shape
-        made = F.conv2d(features, self.weight, self.bias, padding=1).unflatten(1, (2, 2, channels))
+        made = self.conv(features).unflatten(1, (2, 2, channels))
         doubled = features.new_empty(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
         for row in (0, 1):
             for column in (0, 1):
@@ -191,25 +230,52 @@ class DoublingConv(nn.Module):
         return doubled
 
 
-class StableNormSiLU(nn.Module):
-    """GroupNorm, then SiLU, rounded alike for any number of threads, as PyTorch's of large maps is not."""
+class InPlaceResidualBlock(nn.Module):
+    """The residual block, whose results write over the last ones, where they are of the same type."""
 
-    def __init__(self, norm: NormSiLU):
+    def __init__(self, block: ResidualBlock, dtype: torch.dtype = torch.float32):
         super().__init__()
+        self.norm1, self.norm2 = StableNormSiLU(block.norm1, dtype), StableNormSiLU(block.norm2, dtype)
+        self.conv1, self.conv2, self.shortcut = block.conv1, block.conv2, block.shortcut
+        self.shortcut_sees_input = block.shortcut_sees_input
+
+    def forward(self, features: Tensor) -> Tensor:
+        change = self.conv1(self.norm1(features))
+        change = self.conv2(self.norm2(change, in_place=True))
+        if self.shortcut is not None:
+            features = self.shortcut(features if self.shortcut_sees_input else change.float())
+        return change.add_(features) if change.dtype == features.dtype else features + change
+
+
+class StableNormSiLU(nn.Module):
+    """GroupNorm, then SiLU, rounded alike for any number of threads, as PyTorch's of large maps is not.
+
+    Computed in float32, with results in `dtype`.
+    """
+
+    def __init__(self, norm: NormSiLU, dtype: torch.dtype = torch.float32):
+        super().__init__()
+        self.dtype = dtype
         self.num_groups, self.eps = norm.num_groups, norm.eps
         self.weight, self.bias = norm.weight, norm.bias
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, in_place: bool = False) -> Tensor:
+        """With `in_place`, large maps that are in `dtype` are written over."""
         if features.shape[2] * features.shape[3] < SMALL_MAP:
-            return F.silu(F.group_norm(features, self.num_groups, self.weight, self.bias, self.eps))
+            normed = F.group_norm(features.float(), self.num_groups, self.weight, self.bias, self.eps)
+            return F.silu(normed).to(self.dtype)
         features = features.contiguous(memory_format=torch.channels_last)
-        result = torch.empty_like(features)
+        in_place = in_place and features.dtype == self.dtype
+        result = features if in_place else torch.empty_like(features, dtype=self.dtype)
         rows = max(CACHED_ELEMENTS // features.shape[1], 1)
         for image, made in zip(features.permute(0, 2, 3, 1), result.permute(0, 2, 3, 1), strict=True):
             pixels = image.flatten(0, 1)  # (H·W, C)
             scale, shift = self.affine(pixels)
             for part, out in zip(pixels.split(rows), made.flatten(0, 1).split(rows), strict=True):
-                silu_(torch.addcmul(shift, part, scale, out=out).flatten())
+                values = out if self.dtype == torch.float32 else torch.empty_like(out, dtype=torch.float32)
+                silu_(torch.addcmul(shift, part.float(), scale, out=values).flatten())
+                if values is not out:
+                    out.copy_(values)
         return result
 
     def affine(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -218,6 +284,7 @@ class StableNormSiLU(nn.Module):
         size = math.gcd(len(pixels), SUMMED_PIXELS)
         means, variances = [], []
         for part in pixels.view(-1, size, channels).split(max(CACHED_ELEMENTS // (size * channels), 1)):
+            part = part.float()
             mean = part.mean(1, keepdim=True)
             means.append(mean.squeeze(1))
             variances.append((part - mean).square_().mean(1))

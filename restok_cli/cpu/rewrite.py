@@ -1,13 +1,14 @@
 """A built model, rewritten for a CPU: parts of it are replaced by what computes the same faster there."""
 
-import warnings
-
 import torch
 from torch import nn
 
 from restok_cli.cpu.leaves import (
     DoublingConv,
+    FusedMlp,
     InPlaceHarBlock,
+    InPlaceResidualBlock,
+    PackedConv,
     PackedLinear,
     PointwiseConv,
     ShortRMSNorm,
@@ -15,60 +16,61 @@ from restok_cli.cpu.leaves import (
     StableNormSiLU,
 )
 from restok_cli.cpu.winograd import WinogradConv, suits
-from restok_cli.errors import RestokError
+from restok_cli.machine import has_bf16_products
 from restok_cli.model.har import HarBlock
-from restok_cli.model.layers import Attention
-from restok_cli.model.pixel_codec import NormSiLU, UpsampledConv
+from restok_cli.model.layers import Attention, Mlp
+from restok_cli.model.pixel_codec import NormSiLU, ResidualBlock, UpsampledConv
 
 REPLACEMENTS = {
     Attention: SpanAttention,
     HarBlock: InPlaceHarBlock,
+    Mlp: FusedMlp,
     NormSiLU: StableNormSiLU,
+    ResidualBlock: InPlaceResidualBlock,
     UpsampledConv: DoublingConv,
-    nn.RMSNorm: ShortRMSNorm,
+    nn.Conv2d: PackedConv,
     nn.Linear: PackedLinear,
+    nn.RMSNorm: ShortRMSNorm,
 }
+WITH_DTYPE = (FusedMlp, InPlaceResidualBlock, PackedConv, PackedLinear)  # which may compute in another than float32
+# The first and last layers of each half of a model, in float32 throughout: rounding there would be seen, and they are
+# little work.
+OUTER_LAYERS = ("conv_in", "embed", "head", "heads", "conv_out", "out")
 
 
 def can_rewrite(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether a model on this device in this type may be rewritten."""
-    return device.type == "cpu" and dtype == torch.float32
+    """Whether a model on this device is faster rewritten to compute in this type."""
+    return device.type == "cpu" and (dtype == torch.float32 or (dtype == torch.bfloat16 and has_fast_bf16()))
 
 
-def rewrite(module: nn.Module) -> None:
+def has_fast_bf16() -> bool:
+    """Whether the CPU, and the library that computes, multiply in bfloat16 faster than in float32."""
+    return has_bf16_products() and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def rewrite(module: nn.Module, dtype: torch.dtype = torch.float32) -> None:
     """Replace what lies below `module`, in place: it can then only be used, not trained, saved or moved.
 
-    One part after the other, so that no second copy of all weights is in memory.
+    One part after the other, so that no second copy of all weights is in memory. The products and convolutions of a
+    model in float32 are made in `dtype`.
     """
     for name, child in module.named_children():
-        replaced = replacement(child)
+        inner = torch.float32 if name in OUTER_LAYERS else dtype
+        replaced = replacement(child, inner)
         setattr(module, name, replaced)
-        if not isinstance(replaced, WinogradConv):
-            rewrite(replaced)
+        if not isinstance(replaced, WinogradConv):  # which keeps the convolution for small maps
+            rewrite(replaced, inner)
 
 
-def replacement(part: nn.Module) -> nn.Module:
+def replacement(part: nn.Module, dtype: torch.dtype) -> nn.Module:
     """The part that takes the place of `part`, which may be itself."""
     if isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1):
         return PointwiseConv(part)
-    if type(part) is nn.Conv2d and suits(part):
+    if type(part) is nn.Conv2d and dtype == torch.float32 and suits(part):
         return WinogradConv(part)
-    if isinstance(part, nn.Linear) and not torch.backends.mkldnn.is_available():
+    if type(part) in (Mlp, nn.Linear, nn.Conv2d) and not torch.backends.mkldnn.is_available():
         return part
-    return REPLACEMENTS.get(type(part), lambda same: same)(part)
-
-
-def quantize_linears(module: nn.Module) -> None:
-    """Turn every linear layer below `module`, in place, into one of 8-bit products: of int8 weights, a scale for each
-    output, and of inputs that are rounded to 8 bits by one scale for the whole batch.
-
-    An image so depends a little on the others of its batch. Raises RestokError where PyTorch has it no more.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch moves its quantization to a library of its own
-        try:
-            from torch.ao.quantization import quantize_dynamic
-            from torch.ao.quantization.qconfig import per_channel_dynamic_qconfig
-        except ImportError as error:
-            raise RestokError("this PyTorch has no dynamic quantization; leave --quantize out") from error
-        quantize_dynamic(module, {nn.Linear: per_channel_dynamic_qconfig}, inplace=True)
+    other = REPLACEMENTS.get(type(part))
+    if other is None:
+        return part
+    return other(part, dtype) if other in WITH_DTYPE else other(part)

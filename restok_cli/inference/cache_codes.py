@@ -15,9 +15,9 @@ from restok_cli.data.loading.loader import load_views
 from restok_cli.data.shards.code_layout import NUM_VIEWS, CodeManifest, CodePlan, Views
 from restok_cli.data.shards.code_writer import finish_codes, is_whole_shard, shard_path, start_codes, write_code_shard
 from restok_cli.data.shards.dataset import Dataset, Split, StreamedSplit, open_dataset
-from restok_cli.devices import chosen_dtype, open_device, torch_dtype
+from restok_cli.devices import open_device, torch_dtype
 from restok_cli.errors import Interrupted
-from restok_cli.inference.coding import Computation
+from restok_cli.inference.coding import Computation, told_dtype
 from restok_cli.locks import locked_folder
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import TokenizerFolder, fingerprint, load_for_use, open_tokenizer
@@ -57,7 +57,7 @@ def encode_dataset(
         if isinstance(split, StreamedSplit):
             raise split.refusal()
     device = local_device(open_device(computation.device))
-    dtype = chosen_dtype(computation.dtype, device)
+    dtype = told_dtype(computation.dtype, device)
     connect(device)
     folder = open_tokenizer(tokenizer)
     height, width = folder.config.image_size

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from restok_cli.console import note
+from restok_cli.cpu.rewrite import can_rewrite
 from restok_cli.data.images import png_bytes, to_float, to_uint8
 from restok_cli.data.inputs import Inputs, find_inputs
 from restok_cli.devices import chosen_dtype, open_device, torch_dtype
@@ -46,12 +48,21 @@ class Computation(NamedTuple):
     device: str
     dtype: str
     batch_size: int  # 0: as many as the device holds
+    deterministic: bool = False  # the same bits each time on a GPU, too
 
     def load(self, folder: TokenizerFolder) -> tuple[Tokenizer, int]:
         """The tokenizer in `folder`, ready to use, and how many images it takes at a time."""
-        device = open_device(self.device)
-        tokenizer = load_for_use(folder, device, torch_dtype(chosen_dtype(self.dtype, device)))
+        device = open_device(self.device, self.deterministic)
+        tokenizer = load_for_use(folder, device, torch_dtype(told_dtype(self.dtype, device)))
         return tokenizer, choose_batch_size(self.batch_size, tokenizer, device)
+
+
+def told_dtype(name: str, device: torch.device) -> str:
+    """The precision that --dtype asks for; a line says where it makes things slower."""
+    dtype = chosen_dtype(name, device)
+    if device.type == "cpu" and not can_rewrite(device, torch_dtype(dtype)):
+        note(f"--dtype {dtype}: this CPU does not multiply in 16 bits, so that float32 is faster")
+    return dtype
 
 
 def sized(tokenizer: Tokenizer, images: Tensor) -> Tokenizer:

@@ -16,6 +16,7 @@ from restok_cli.data.inputs import check_key
 from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import UsageError
 from restok_cli.files import STDOUT, check_apart, check_output_file, crc32_of, lines_of, whole_file, whole_folder
+from restok_cli.inference.background import in_background
 from restok_cli.inference.coding import Computation, decode_codes, png_files
 from restok_cli.inference.mixing import Mixture, mixed, write_mixtures
 from restok_cli.inference.sheets import GRID_COLUMNS, SHEET_ROWS, check_sheets, write_sheet
@@ -143,12 +144,20 @@ def check_codes(
 def decode_all(parts: Iterable[Codes], tokenizer: Tokenizer, total: int | None) -> Iterator[DecodedImage]:
     """Decode one part after the other."""
     device = tokenizer.device
-    with Progress("decode", total, "images") as progress:
+
+    def decoded() -> Iterator[tuple[Codes, torch.Tensor]]:
         for part in parts:
-            codes = torch.from_numpy(part.codes).long().to(device)
-            files = png_files(decode_codes(tokenizer, codes).cpu())
+            yield part, decode_codes(tokenizer, torch.from_numpy(part.codes).long().to(device))
+
+    def finish(part: tuple[Codes, torch.Tensor]) -> tuple[Codes, list[bytes]]:
+        return part[0], png_files(part[1].cpu())
+
+    with Progress("decode", total, "images") as progress:
+        # of a pipe, nothing may wait for what comes next
+        finished = map(finish, decoded()) if total is None else in_background(finish, decoded(), device)
+        for part, files in finished:
             for key, class_id, png in zip(part.keys, part.class_ids.tolist(), files, strict=True):
-                yield DecodedImage(key, png, {"class_id": class_id, "tokens": codes.shape[1]})
+                yield DecodedImage(key, png, {"class_id": class_id, "tokens": part.codes.shape[1]})
             progress.advance(len(files))
 
 

@@ -2,17 +2,17 @@
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
-from restok_cli.cpu.rewrite import quantize_linears, rewrite
+from restok_cli.cuda.compiler import is_wanted
 from restok_cli.data.classes import choose_classes, usual_names
 from restok_cli.data.shards.layout import NO_CLASS
-from restok_cli.devices import chosen_dtype, open_device, torch_dtype
-from restok_cli.errors import RestokError, UsageError
+from restok_cli.devices import open_device, torch_dtype
+from restok_cli.errors import RestokError
 from restok_cli.inference.blocks import Job
-from restok_cli.inference.coding import Computation, choose_batch_size
+from restok_cli.inference.coding import Computation, choose_batch_size, told_dtype
 from restok_cli.inference.existing_output import Destination
 from restok_cli.inference.mixing import Like, codes_of_image, keeping
 from restok_cli.inference.outputs import check_destination, check_room, write_outputs
@@ -43,15 +43,9 @@ class GenerateOptions(NamedTuple):
     given: dict[str, Any]  # options of sampling that are not left at their default
     preset: str | None
     computation: Computation
-    compiled: bool
-    quantize: str | None  # int8
+    compiled: bool | Literal["auto"]  # where there is a GPU and a compiler
     num_processes: int
     like: Like | None = None
-
-    @property
-    def how(self) -> str:
-        """How products are computed."""
-        return "compiled" if self.compiled else self.quantize or "exact"
 
 
 def generate_outputs(model: Path, tokenizer: Path | None, options: GenerateOptions, to: Destination) -> int:
@@ -61,13 +55,12 @@ def generate_outputs(model: Path, tokenizer: Path | None, options: GenerateOptio
     """
     like = options.like
     check_destination(to, options.count, [path for path in (model, tokenizer, like and like.image) if path])
-    check_quantize(options)
     sampling = sampling_options(options.given, options.preset or default_preset(model))
     run_in_processes(options.num_processes)
 
-    name = options.computation.device
-    device = local_device(open_device("cpu" if options.quantize and name == "auto" else name))
-    dtype = chosen_dtype(options.computation.dtype, device)
+    device = local_device(open_device(options.computation.device, options.computation.deterministic))
+    dtype = told_dtype(options.computation.dtype, device)
+    options = options._replace(compiled=is_wanted(options.compiled, device, "--compile off"))
     connect(device)
     files = find_files(model, tokenizer, to.codes and like is None)
     if files.tokenizer is not None:
@@ -79,15 +72,6 @@ def generate_outputs(model: Path, tokenizer: Path | None, options: GenerateOptio
         job = job._replace(tokenizer=None) if to.codes else job
     write_outputs(job, describe(job, files, options, dtype, to.codes), to)
     return job.num_steps
-
-
-def check_quantize(options: GenerateOptions) -> None:
-    """Raises UsageError where 8-bit products are asked for beside what they do not work with."""
-    how, (device, dtype, _) = options.quantize, options.computation
-    if how and (options.compiled or dtype == "bf16"):
-        raise UsageError(f"--quantize {how} works with neither --compile nor another --dtype; leave one out")
-    if how and device.split(":")[0] not in ("auto", "cpu"):
-        raise UsageError(f"--quantize {how} is for a CPU; leave it out, or give --device cpu")
 
 
 class GeneratorFiles(NamedTuple):
@@ -120,32 +104,28 @@ def open_job(
     num_steps = check_num_steps(files.har.config, options.num_steps)
     names = usual_names(files.har.class_names)
     class_ids = choose_classes(options.classes, names, options.count, options.seed)
-    har, tokenizer = load_models(files, device, dtype, options.how)
+    har, tokenizer = load_models(files, device, dtype, options.compiled is True)
     batch_size = choose_batch_size(min(options.computation.batch_size, options.count), tokenizer, device)
     batch_size = min(batch_size, options.count)
     return Job(har, tokenizer, class_ids, names, options.seed, sampling, num_steps, batch_size, device)
 
 
 def load_models(
-    files: GeneratorFiles, device: torch.device, dtype: str, how: str = "exact"
+    files: GeneratorFiles, device: torch.device, dtype: str, compiled: bool = False
 ) -> tuple[Har, Tokenizer | None]:
     """The models in `files`, ready to use."""
-    load = load_model if how == "compiled" else load_for_use
-    har = (load_model if how == "int8" else load)(files.har, device, torch_dtype(dtype))
+    load = load_model if compiled else load_for_use
+    har = load(files.har, device, torch_dtype(dtype))
     tokenizer = files.tokenizer and load(files.tokenizer, device, torch_dtype(dtype))
-    if how == "compiled":  # what takes the time, when it is first called
+    if compiled:  # what takes the time, when it is first called
         har.transform = torch.compile(har.transform, dynamic=True)  # one graph for steps of all sizes
         if tokenizer is not None:
             tokenizer.decode = torch.compile(tokenizer.decode)
-    elif how == "int8":
-        quantize_linears(har)
-        rewrite(har)  # what is left of it
     return har, tokenizer
 
 
 def describe(job: Job, files: GeneratorFiles, options: GenerateOptions, dtype: str, codes: bool) -> dict[str, Any]:
     """All that the images depend on, and how they become bytes."""
-    how = options.how
     request = {
         "restok": version("restok"),
         "model": files.har_fingerprint,
@@ -157,13 +137,15 @@ def describe(job: Job, files: GeneratorFiles, options: GenerateOptions, dtype: s
         **job.sampling._asdict(),
         "dtype": dtype,
         "device": job.device.type,
-        "computed": how,
+        "computed": "compiled" if options.compiled else "exact",
         "codes_only": codes,
     }
     if job.kept_codes is not None:
         request["kept"] = job.kept_codes.tolist()
     if not codes:
         request["rounding"] = "half up"
-    if job.device.type != "cpu" or dtype != "float32" or how != "exact":
+    if job.device.type != "cpu" or dtype != "float32" or options.compiled:
         request["batch_size"] = job.batch_size  # other sizes may round differently there
+    if job.device.type == "cuda" and options.computation.deterministic:
+        request["deterministic"] = True
     return request

@@ -103,7 +103,7 @@ class PixelDecoder(nn.Module):
         self.conv_out = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        features = features.to(self.conv_in.weight.dtype, memory_format=torch.channels_last)
+        features = features.to(self.norm_out.weight.dtype, memory_format=torch.channels_last)
         features = self.conv_in(features)
         for block in self.mid:
             features = block(features)

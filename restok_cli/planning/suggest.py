@@ -20,7 +20,6 @@ from restok_cli.planning.preflight import Train, shortened
 from restok_cli.planning.steps import count_har_step, count_tokenizer_step
 from restok_cli.pretrained.folder import load_for_use, load_model, open_tokenizer
 from restok_cli.room import total_memory
-from restok_cli.settings.precedence import Layer
 from restok_cli.settings.run_config import complete_config, har_facts, read_told
 from restok_cli.settings.training import RunConfig, RunKind, TokenizerRunConfig
 from restok_cli.training.code_source import open_source
@@ -80,7 +79,7 @@ def suggest(request: Request, data: Dataset) -> Suggestion:
         config = complete_config(told, init=(SAMPLE_MODEL, folder.config))
         size = cast(TokenizerRunConfig, config).model.image_size
     else:
-        facts: Layer = har_facts(SAMPLE_MODEL, folder.config, request.data, len(data.class_names))
+        facts = har_facts(SAMPLE_MODEL, folder.config, request.data, len(data.class_names))
         config, size = complete_config(told, facts=facts), folder.config.image_size
         if request.image_size not in (None, size):
             raise UsageError(f"--image-size: the tokenizer {START} is for images of {size[1]}x{size[0]}; leave it out")
@@ -117,19 +116,21 @@ def fitting(config: RunConfig, request: Request) -> tuple[RunConfig, str]:
 def measure(config: RunConfig, request: Request, data: Dataset) -> Measured:
     """Train some real steps in a folder that is then thrown away, and try what the run would start from."""
     short = shortened(config)
-    every = dict.fromkeys(("max_steps", "validate_every", "preview_every", "save_every"), STEPS + 1)
+    every: dict[str, Any] = dict.fromkeys(("max_steps", "validate_every", "preview_every", "save_every"), STEPS + 1)
     short = short.model_copy(update={"schedule": short.schedule.model_copy(update=every)})
     folder, device = open_tokenizer(SAMPLE_MODEL), request.device
     used, psnr = load_for_use(folder, device), None
     if isinstance(config, TokenizerRunConfig):
         losses, start = open_tokenizer_losses(config, device), load_model(folder, torch.device("cpu"))
-        train: Train = partial(train_tokenizer, data=data, losses=losses, device=device, init=start)
+        train = cast(Train, partial(train_tokenizer, data=data, losses=losses, device=device, init=start))
         if used.config.image_size != config.model.image_size:
             used = used.for_size(*config.model.image_size)
-        psnr = validate(used, data, config.schedule.batch_size, device, 8, lambda batches: batches)["validation_psnr"]
+        psnr = validate(used, data, config.schedule.batch_size, device, None, 8, lambda batches: batches)[
+            "validation_psnr"
+        ]
     else:
         source = open_source(request.data, folder, used.requires_grad_(False), device)
-        train = partial(train_har, source=source, tokenizer_folder=folder, tokenizer=used, device=device)
+        train = cast(Train, partial(train_har, source=source, tokenizer_folder=folder, tokenizer=used, device=device))
     with temporary_folder(Path("suggest").resolve()) as place, quiet():
         run = RunFolder(place, short, resume=False, overwrite=True)
         train(short, run, validation_batches=1)

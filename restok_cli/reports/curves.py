@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.files import whole_file
-from restok_cli.settings.layers import kind_of
+from restok_cli.settings.precedence import kind_of
 from restok_cli.settings.training import CONFIG_FILE
 from restok_cli.training.metrics_log import METRICS_FILE, read_log
 

@@ -168,7 +168,7 @@ def apply_to_options(command: str, options: dict[str, Any], explicit: set[str]) 
         if wanted.precision:
             _put(options, explicit, "dtype", wanted.precision, f"mixed_precision: {wanted.precision}")
         if wanted.compiled:
-            options["compile_"] = True
+            options["compile_"] = "on"
     several = "num_processes" in options and options["num_processes"] == 1 and world_size() == 1
     if several and os.environ.get("ACCELERATE_USE_CPU") and os.environ.get("MASTER_PORT"):
         note(

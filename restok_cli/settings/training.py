@@ -9,6 +9,7 @@ from restok_cli.console import counted
 from restok_cli.files import MAX_MEMBER_BYTES, expand_home
 from restok_cli.machine import available_cores
 from restok_cli.model.config import Config, HarConfig, TokenizerConfig, require
+from restok_cli.model.levels import level_grid, level_sizes
 
 MAX_AUTO_WORKERS = 16  # more than any GPU has yet asked for
 CONFIG_FILE = "config.yaml"  # of a run, and of each of its checkpoints
@@ -16,6 +17,13 @@ CONFIG_FILE = "config.yaml"  # of a run, and of each of its checkpoints
 Share = Annotated[float, Field(gt=0, le=1)]
 Zoom = Annotated[float, Field(ge=1, le=100)]
 FileName = Annotated[str, AfterValidator(expand_home)]
+
+
+def number_or_word(name: str, value: object, least: int, word: str) -> object:
+    """The value, a whole number from `least` on or the word. pydantic's words would be about the two types."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and value >= least and value % 1 == 0
+    require(number or value == word, f"{name} = {value} is neither a number from {least} on nor {word}")
+    return value
 
 
 class DataConfig(Config):
@@ -41,10 +49,7 @@ class DataConfig(Config):
     @field_validator("num_workers", mode="before")
     @classmethod
     def _check_workers(cls, value: object) -> object:
-        # for pydantic's words would be about the two types that it may be of
-        number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 and value % 1 == 0
-        require(number or value == "auto", f"num_workers = {value} is neither a number from 0 on nor auto")
-        return value
+        return number_or_word("num_workers", value, 0, "auto")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -129,6 +134,8 @@ class ScheduleConfig(Config):
     """Steps between two preview images."""
     validate_every: int = Field(default=5000, ge=1)
     """Steps between two validations on the held-out images."""
+    validation_images: Annotated[int, Field(ge=1)] | Literal["all"] = 5000
+    """How many of the held-out images each validation takes, the first of their fixed order; all = all of them."""
     save_every: int = Field(default=5000, ge=1)
     """Steps between two checkpoints."""
     keep_checkpoints: int = Field(default=2, ge=1)
@@ -138,6 +145,16 @@ class ScheduleConfig(Config):
     early_stop: int | None = Field(default=None, ge=1)
     """The run ends after so many validations in a row without a better validation_psnr or validation_loss. model/ is
     then that of the best, whose checkpoint is kept; null = never, and model/ is that of the last step."""
+
+    @field_validator("validation_images", mode="before")
+    @classmethod
+    def _check_validation_images(cls, value: object) -> object:
+        return number_or_word("validation_images", value, 1, "all")
+
+    @property
+    def validation_limit(self) -> int | None:
+        """`validation_images`, None for all."""
+        return None if self.validation_images == "all" else self.validation_images
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -179,6 +196,9 @@ class ComputeConfig(Config):
     memory: Literal["auto", "fast", "balanced", "small"] = "auto"
     """Results kept for the backward pass. fast: all; balanced: products, attention and convolutions, and the rest is
     computed again; small: of transformer blocks only what enters them; auto: balanced on a GPU, else fast."""
+
+    deterministic: bool = False
+    """On a GPU, only algorithms that give the same bits each time, which are slower; a CPU does so anyway."""
 
     @classmethod
     def with_present_keys(cls, values: dict) -> dict:
@@ -324,12 +344,29 @@ class TokenizerRunConfig(Config):
         if self.discriminator.weight > 0:
             steps = self.schedule.max_steps - self.discriminator.start_step
             _check_lengths(steps, self.discriminator.optimizer, "discriminator.optimizer")
+        if self.compute.deterministic:
+            self._check_pooling()
         if self.nested_dropout.probability > 0 and self.nested_dropout.min_tokens > self.model.num_latent_tokens // 2:
             raise ValueError(
                 f"nested_dropout.min_tokens = {self.nested_dropout.min_tokens} leaves no shorter prefix of "
                 f"num_latent_tokens = {self.model.num_latent_tokens}; lower it, or set probability = 0"
             )
         return self
+
+    def _check_pooling(self) -> None:
+        """Means over areas that overlap have no deterministic gradient on a GPU."""
+        model, (rows, columns) = self.model, self.model.grid
+        if model.latent_init == "flat":
+            wanted = {model.num_latent_tokens: (1, model.num_latent_tokens)}
+            rows, columns = 1, rows * columns
+        else:
+            wanted = {size: level_grid(size) for size in level_sizes(model.num_latent_tokens)}
+        for size, (height, width) in wanted.items():
+            require(
+                rows % height == 0 and columns % width == 0,
+                f"compute.deterministic: the level of {size} codes has {height}x{width} places, which do not divide "
+                f"the image tokens, whose grid is {rows}x{columns}; take another image size, or leave it false",
+            )
 
 
 class HarRunConfig(Config):

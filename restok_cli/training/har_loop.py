@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restok_cli.console import note
+from restok_cli.cuda.compiler import is_wanted
 from restok_cli.data.images import make_grid, save_image, to_uint8
 from restok_cli.files import whole_file, whole_folder
 from restok_cli.model.config import HarConfig
@@ -23,7 +24,7 @@ from restok_cli.pretrained.folder import TokenizerFolder, copy_model, fingerprin
 from restok_cli.processes import barrier, rank, world_size
 from restok_cli.settings.training import HarRunConfig
 from restok_cli.training.code_source import Coded, CodeSource
-from restok_cli.training.compiling import compile_model, is_wanted
+from restok_cli.training.compiling import compile_model
 from restok_cli.training.early_stopping import EarlyStopping
 from restok_cli.training.loop import Trainee, run_loop
 from restok_cli.training.monitor import Meter, mean_of
@@ -105,7 +106,7 @@ def train_har(
     state = HarState(config, device, init)
     first_step = run.resume(state, device, source.fingerprint, stop_at)
     recompute_activations(state.har, config.compute.memory_on(device.type))
-    if is_wanted(config.compute.compile, device):
+    if is_wanted(config.compute.compile, device, "compute.compile=false"):
         compile_model(state.har)
     in_training = state.har if is_sharded(state.har) else wrap_ddp(state.har)
     size, _ = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
@@ -123,7 +124,9 @@ def train_har(
         updates={"generator": state.update},
         step=lambda step, arriving: train_step(step, config, state, in_training, arriving),
         numbers=lambda: (state.meter.close(), {}),
-        validate=lambda arriving: validate(state.ema, source, size, validation_batches, arriving),
+        validate=lambda arriving: validate(
+            state.ema, source, size, schedule.validation_limit, validation_batches, arriving
+        ),
         preview=preview,
         early=state.early,
         save=partial(save_run, state=state, run=run, source=source, tokenizer=tokenizer_folder),
@@ -203,15 +206,15 @@ def model_classes(class_ids: Tensor, config: HarConfig) -> Tensor:
 
 @torch.inference_mode()
 def validate(
-    har: Har, source: CodeSource, batch_size: int, max_batches: int | None, arriving: Arriving
+    har: Har, source: CodeSource, batch_size: int, limit: int | None, max_batches: int | None, arriving: Arriving
 ) -> dict[str, float]:
-    """Cross-entropy per code, in nats, on the validation split, in all and by level.
+    """Cross-entropy per code, in nats, on the validation split or its first `limit` images, in all and by level.
 
     The batches are dealt out to all processes. Of a model in shards, all must run each: then all take all batches.
     """
     deal = (0, 1) if is_sharded(har) else (rank(), world_size())
     sums = []  # of each batch: (L,) sums over its images, and how many they are
-    for class_ids, codes in islice(arriving(source.evaluation(batch_size, *deal)), max_batches):
+    for class_ids, codes in islice(arriving(source.evaluation(batch_size, *deal, limit)), max_batches):
         losses = cross_entropy(har(model_classes(class_ids, har.config), codes), codes)
         sums.append((losses.double().sum(0).cpu(), len(codes)))
     reshard(har)

@@ -21,6 +21,7 @@ from restok_cli.settings.training import DINO, AlignmentConfig, DiscriminatorCon
 from restok_cli.training.adversarial.diff_augment import AUGMENT_NOISE, diff_augment
 from restok_cli.training.adversarial.discriminator import FIT_NOISE, Discriminator, LeCam, held_still
 from restok_cli.training.frozen import missing_download
+from restok_cli.training.resampling import bicubic_weights, resample
 from restok_cli.training.teachers import Teacher, TeacherFeatures, open_teacher
 
 CROP_NOISE = 4
@@ -114,19 +115,13 @@ def pad_and_crop(images: Tensor, others: Tensor, noise: Tensor) -> tuple[Tensor,
     15 pixels come to each side, or an 8th of its length where that is less; from none to all of them are cut off, by a
     row of `noise` (B, 4): top, bottom, left, right. So nothing of an image is lost.
     """
-    scales, offsets = [], []
+    weights = []
     for length, cuts in zip(images.shape[-2:], noise.split(2, dim=1), strict=True):
         padding = min(PADDING, length // 8)
-        start, end = (padding - (cuts * (padding + 1)).long()).unbind(1)  # how far the window goes out at either end
-        scales.append((length + start + end) / length)
-        offsets.append((end - start) / length)
-    zero = torch.zeros_like(scales[0])
-    windows = torch.stack([scales[1], zero, offsets[1], zero, scales[0], offsets[0]], dim=1).view(-1, 2, 3)
-    both = torch.cat([images, others], dim=1)  # (B, 6, H, W): one grid for both
-    grid = F.affine_grid(windows, list(both.shape), align_corners=False)
-    cropped = F.grid_sample(both, grid, mode="bicubic", padding_mode="border", align_corners=False)
-    first, second = cropped.tensor_split(2, dim=1)
-    return first, second
+        start, end = (padding - (cuts * (padding + 1)).long()).split(1, dim=1)  # how far the window goes out (B, 1)
+        middles = torch.arange(length, device=noise.device) + 0.5
+        weights.append(bicubic_weights(middles * ((length + start + end) / length) - start - 0.5, length))
+    return resample(images, *weights), resample(others, *weights)
 
 
 def alignment_losses(

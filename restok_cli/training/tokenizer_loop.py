@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from restok_cli.console import counted
+from restok_cli.cuda.compiler import is_wanted
 from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
 from restok_cli.data.loading.batching import to_device
 from restok_cli.data.loading.loader import Batch, batches, evaluation_batches
@@ -31,7 +32,7 @@ from restok_cli.training.codebook_use import (
     revive_everywhere,
     use_numbers,
 )
-from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model, is_wanted
+from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
 from restok_cli.training.early_stopping import EarlyStopping
 from restok_cli.training.loop import Trainee, run_loop
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
@@ -122,7 +123,7 @@ def train_tokenizer(
     first_step = run.resume(state, device, data.fingerprint, stop_at)
     for model in filter(None, (state.tokenizer, losses.lpips)):
         recompute_activations(model, config.compute.memory_on(device.type))
-    if is_wanted(config.compute.compile, device):
+    if is_wanted(config.compute.compile, device, "compute.compile=false"):
         compile_model(state.tokenizer)
         compile_losses(losses)
         if state.adversary:
@@ -158,7 +159,9 @@ def train_tokenizer(
         updates=state.updates,
         step=lambda step, arriving: train_step(step, config, state, in_training, losses, arriving),
         numbers=numbers,
-        validate=lambda arriving: validate(state.ema, data, size, device, validation_batches, arriving),
+        validate=lambda arriving: validate(
+            state.ema, data, size, device, schedule.validation_limit, validation_batches, arriving
+        ),
         preview=preview,
         early=state.early,
         save=partial(save_run, state=state, run=run, data=data),
@@ -233,14 +236,23 @@ def validate(
     data: Dataset,
     batch_size: int,
     device: torch.device,
+    limit: int | None,
     max_batches: int | None,
     arriving: Arriving,
 ) -> dict[str, float]:
-    """Mean PSNR in dB over the validation split, dealt out to all processes, and use of the codebook."""
+    """Mean PSNR in dB over the validation split, or its first `limit` images, and use of the codebook.
+
+    The batches are dealt out to all processes.
+    """
     config = tokenizer.config
     values, counts = [], CodeCounts(config.num_latent_tokens, config.codebook_size, device)
     my_batches = evaluation_batches(
-        data.held_out, image_size=config.image_size, batch_size=batch_size, rank=rank(), world_size=world_size()
+        data.held_out,
+        image_size=config.image_size,
+        batch_size=batch_size,
+        rank=rank(),
+        world_size=world_size(),
+        limit=limit,
     )
     for batch in islice(arriving(my_batches), max_batches):
         images = batch.images.to(device)

@@ -12,6 +12,7 @@ from torch.nn.utils.parametrize import ParametrizationList, register_parametriza
 from restok_cli.settings.training import DINO, DiscriminatorConfig
 from restok_cli.training.adversarial.diff_augment import window
 from restok_cli.training.frozen import normalisation, open_frozen
+from restok_cli.training.resampling import area_weights, max_of_areas, resample, stretching_weights
 
 FIT_NOISE = 3  # random numbers for one look at one image
 DINO_SIZE = 224  # pixels along each side of what it was trained on
@@ -156,13 +157,14 @@ def fit(images: Tensor, noise: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     size = (DINO_SIZE, DINO_SIZE)
     if min(height, width) < DINO_SIZE:
-        return F.interpolate(images, size, mode="bicubic")
+        return resample(images, *(stretching_weights(DINO_SIZE, n, images.device) for n in (height, width)))
     if (height, width) == size:
         return images
     top = (noise[:, 1] * (height - DINO_SIZE + 1)).long()
     left = (noise[:, 2] * (width - DINO_SIZE + 1)).long()
     is_cropped = noise[:, 0, None, None, None] < 0.5
-    return torch.where(is_cropped, window(images, top, left, size), F.interpolate(images, size, mode="area"))
+    shrunk = resample(images, *(area_weights(DINO_SIZE, n, images.device) for n in (height, width)))
+    return torch.where(is_cropped, window(images, top, left, size), shrunk)
 
 
 class Blur(nn.Module):
@@ -199,7 +201,7 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, images: Tensor, noise: Tensor, batches: int = 1) -> Tensor:
         """images (B, 3, H, W) about [0, 1] -> logits (B, 16 · 16), high for real. Sees all of each, by itself."""
-        features = F.adaptive_max_pool2d(self.layers[:-3](images), PATCH_GRID)
+        features = max_of_areas(self.layers[:-3](images), PATCH_GRID)
         return self.layers[-3:](features).flatten(1)
 
 
