@@ -6,6 +6,7 @@ from itertools import pairwise
 from math import log
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -15,7 +16,7 @@ from restok_cli.data.image_sizes import enlarged
 from restok_cli.data.shards.dataset import Dataset
 from restok_cli.data.shards.sizes import sizes_in
 from restok_cli.errors import UsageError
-from restok_cli.files import SAMPLE_MODEL, temporary_folder
+from restok_cli.files import SAMPLE_MODEL
 from restok_cli.planning.preflight import Train, shortened
 from restok_cli.planning.steps import count_har_step, count_tokenizer_step
 from restok_cli.pretrained.folder import load_for_use, load_model, open_tokenizer
@@ -36,7 +37,7 @@ MOST_EPOCHS = 300  # after which nothing was gained in any run
 STEPS = 5  # that are measured, after one to warm up
 SHARE = 0.85  # of the time that goes into steps; the rest takes starting, validating, saving
 PATIENCE = 8  # validations
-GAINS = ((400, 2.8), (800, 4.9), (1200, 5.6), (19200, 6.5))  # images seen -> dB over the start, docs/own-images.md
+GAINS = ((400, 2.8), (800, 4.9), (1200, 5.6), (3600, 6.5))  # images seen -> dB over the start, docs/own-images.md
 
 
 class Request(NamedTuple):
@@ -118,10 +119,10 @@ def measure(config: RunConfig, request: Request, data: Dataset) -> Measured:
     short = shortened(config)
     every: dict[str, Any] = dict.fromkeys(("max_steps", "validate_every", "preview_every", "save_every"), STEPS + 1)
     short = short.model_copy(update={"schedule": short.schedule.model_copy(update=every)})
-    folder, device = open_tokenizer(SAMPLE_MODEL), request.device
-    used, psnr = load_for_use(folder, device), None
+    model, device = open_tokenizer(SAMPLE_MODEL), request.device
+    used, psnr = load_for_use(model, device), None
     if isinstance(config, TokenizerRunConfig):
-        losses, start = open_tokenizer_losses(config, device), load_model(folder, torch.device("cpu"))
+        losses, start = open_tokenizer_losses(config, device), load_model(model, torch.device("cpu"))
         train = cast(Train, partial(train_tokenizer, data=data, losses=losses, device=device, init=start))
         if used.config.image_size != config.model.image_size:
             used = used.for_size(*config.model.image_size)
@@ -129,9 +130,10 @@ def measure(config: RunConfig, request: Request, data: Dataset) -> Measured:
             "validation_psnr"
         ]
     else:
-        source = open_source(request.data, folder, used.requires_grad_(False), device)
-        train = cast(Train, partial(train_har, source=source, tokenizer_folder=folder, tokenizer=used, device=device))
-    with temporary_folder(Path("suggest").resolve()) as place, quiet():
+        source = open_source(request.data, model, used.requires_grad_(False), device)
+        train = cast(Train, partial(train_har, source=source, tokenizer_folder=model, tokenizer=used, device=device))
+    with TemporaryDirectory() as folder, quiet():
+        place = Path(folder)
         run = RunFolder(place, short, resume=False, overwrite=True)
         train(short, run, validation_batches=1)
         rates = [line["images_per_second"] for _, line in read_log(place / METRICS_FILE) if "images_per_second" in line]
