@@ -1,75 +1,54 @@
 """What a step keeps for its backward pass, counted on tensors without numbers; keeping less changes no gradient."""
 
-import weakref
 from copy import deepcopy
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from restok_cli.metrics.lpips import Lpips
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.planning.counting import GRADIENTS, Counter
+from restok_cli.planning.steps import count_tokenizer_step
+from restok_cli.settings.precedence import layers_of
 from restok_cli.settings.presets import read_preset
+from restok_cli.settings.run_config import Told, complete_config
 from restok_cli.settings.training import ComputeConfig, HarRunConfig, TokenizerRunConfig
+from restok_cli.training.teachers import teacher_width
 from restok_cli.training.warm_start import recompute_activations
 
-
-class Counted(TorchDispatchMode):
-    """Bytes of all storages that live."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.alive: dict[int, weakref.ref] = {}
-        self.bytes = 0
-
-    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
-        made = operation(*arguments, **(options or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor):
-                self.count(tensor.untyped_storage())
-        return made
-
-    def count(self, storage: torch.UntypedStorage) -> None:
-        key, size = id(storage), storage.nbytes()
-        known = self.alive.get(key)
-        if known is not None and known() is storage:
-            return
-
-        def gone(reference: weakref.ref) -> None:
-            if self.alive.get(key) is reference:
-                del self.alive[key]
-            self.bytes -= size
-
-        self.alive[key] = weakref.ref(storage, gone)
-        self.bytes += size
+GIB = 2**30
+SIZES = "schedule.batch_size=8", "schedule.micro_batch_size=8"
+# what takes the place of its other blocks, and of the networks that are not trained, but for LPIPS
+FEW = "model.encoder_layers=4", "model.decoder_layers=2", "discriminator.weight=0"
+FEW = (*FEW, "alignment.encoder_weight=0", "alignment.decoder_weight=0")
 
 
-def kept(memory: str) -> float:
-    """GiB that a forward pass of one image through restok-l-128 keeps, in float32, for the backward pass."""
-    config = TokenizerRunConfig.parse(read_preset("tokenizer", "restok-l-128"), "test").model
-    with torch.device("meta"):
-        tokenizer = Tokenizer(config)
-        recompute_activations(tokenizer, memory)
-    with FakeTensorMode(), Counted() as counted:
-        for module in tokenizer.modules():
-            for name, tensor in module._parameters.items():
-                module._parameters[name] = None if tensor is None else nn.Parameter(torch.empty(tensor.shape))
-            for name, tensor in module._buffers.items():
-                module._buffers[name] = torch.empty(tensor.shape, dtype=tensor.dtype)
-        before = counted.bytes
-        result = tokenizer(torch.empty(1, 3, 256, 256))
-        assert result.images.requires_grad
-        return (counted.bytes - before) / 2**30
+def count(*assignments: str) -> Counter:
+    """A step of restok-l-128 by its whole recipe, 8 images a micro-batch."""
+    told = Told("tokenizer", layers_of("tokenizer", "restok-l-128", None, [*SIZES, *assignments], {}), "", None)
+    return count_tokenizer_step(complete_config(told, teacher_width=teacher_width), gpu=False)
 
 
-def test_each_choice_keeps_so_much_less():
-    fast = kept("fast")
-    assert fast == pytest.approx(3.11, rel=0.01)
-    assert kept("balanced") / fast == pytest.approx(0.57, abs=0.01)
-    assert kept("small") / fast == pytest.approx(0.30, abs=0.01)
+def test_a_whole_step_takes_so_much():
+    """43.97 GiB it was when LPIPS kept a graph of the real images; its FLOPs are those of the released recipe."""
+    counter = count("compute.precision=float32")
+    assert counter.peak / GIB == pytest.approx(43.12, rel=0.002)
+    parts = counter.at_peak()
+    assert sum(parts.values()) == counter.peak
+    assert parts["optimizer"] == pytest.approx(2 * parts["weights"], rel=0.02)
+    assert parts["average"] == parts["weights"] == pytest.approx(2.467 * GIB, rel=0.001)
+    assert counter.flops / 8 == pytest.approx(3.84e12, rel=0.01)
+
+
+def test_each_choice_takes_so_much_less():
+    fast, balanced, small = (count(*FEW, f"compute.memory={memory}") for memory in ("fast", "balanced", "small"))
+    assert balanced.peak / fast.peak == pytest.approx(0.71, abs=0.01)
+    assert small.peak / fast.peak == pytest.approx(0.51, abs=0.01)
+    two = count(*FEW, "compute.memory=small", "schedule.batch_size=16").at_peak()
+    assert two[GRADIENTS] == pytest.approx(two["weights"], rel=0.01), "which wait for those of the second micro-batch"
+    assert small.at_peak().get(GRADIENTS, 0) < two[GRADIENTS] / 2
 
 
 @pytest.mark.parametrize("memory", ["balanced", "small"])
@@ -89,6 +68,28 @@ def test_what_is_computed_again_leaves_gradients_as_they_are(memory):
     recompute_activations(har, memory)
     for found, gradient in zip(gradients(har), expected, strict=True):
         assert torch.equal(found, gradient)
+
+
+def test_a_tokenizer_and_lpips_have_the_same_gradients():
+    config = TokenizerRunConfig.parse(read_preset("tokenizer", "tiny"), "test").model
+    torch.manual_seed(0)
+    models = Tokenizer(config), Lpips()
+    for i in range(5):
+        models[1].get_buffer(f"lin{i}").fill_(0.1)
+    images = torch.rand(2, 3, 32, 32)
+
+    def gradients(tokenizer: Tokenizer, lpips: Lpips) -> list[Tensor | None]:
+        tokenizer.zero_grad()
+        lpips(tokenizer(images).images, images).mean().backward()
+        return [parameter.grad for parameter in tokenizer.parameters()]
+
+    expected = gradients(*models)
+    for memory in ("balanced", "small"):
+        copies = deepcopy(models)
+        for model in copies:
+            recompute_activations(model, memory)
+        for found, gradient in zip(gradients(*copies), expected, strict=True):
+            assert (found is None and gradient is None) or torch.equal(found, gradient)
 
 
 def test_auto_computes_again_on_a_gpu_alone():

@@ -12,7 +12,7 @@ from restok_cli.commands.options import LinesAsJson, Overwrite, parse_model
 from restok_cli.commands.presets import presets
 from restok_cli.console import counted, note, say
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import SAMPLE_MODEL
+from restok_cli.files import BUNDLED
 
 if TYPE_CHECKING:
     from restok_cli.model.har import Har
@@ -25,8 +25,9 @@ app = typer.Typer(
 
     Wherever a command takes a model, it takes a folder that restok wrote, one in
     the layout that the authors of the paper released, hf:owner/name[@revision] on
-    the Hugging Face hub, or the word sample: the one that comes with restok. (A
-    folder called sample is ./sample.)
+    the Hugging Face hub, or one of those that come with restok: sample, a
+    generator of emoji with its tokenizer, and photo, a tokenizer of photographs.
+    (A folder called sample is ./sample.)
 
     Examples:
 
@@ -59,13 +60,13 @@ ModelArgument = Annotated[
     typer.Argument(
         parser=parse_model,
         metavar="M",
-        help="A model folder, a run, hf:owner/name, or sample: the one that comes with restok.",
+        help="A model folder, a run, hf:owner/name, or one that comes with restok: sample, photo.",
         show_default=False,
     ),
 ]
 LocalModel = Annotated[
     Path,
-    typer.Argument(parser=parse_model, metavar="M", help="A model folder, a run, or sample.", show_default=False),
+    typer.Argument(parser=parse_model, metavar="M", help="A model folder, a run, sample or photo.", show_default=False),
 ]
 Metrics = Annotated[
     list[Path] | None,
@@ -131,7 +132,7 @@ def verify(
         typer.Argument(
             parser=parse_model,
             metavar="M…",
-            help="Model folders, runs, hf:owner/name, or sample.",
+            help="Model folders, runs, hf:owner/name, sample or photo.",
             show_default=False,
         ),
     ],
@@ -261,10 +262,11 @@ def card(
     from restok_cli.pretrained.folder import CARD_FILE, RECORD_FILE
     from restok_cli.pretrained.publishing import described
 
-    if model == SAMPLE_MODEL:
-        raise UsageError(
-            "sample is a part of restok, which stays as it is; copy it first: restok models halve sample M"
-        )
+    for name, bundled in BUNDLED.items():
+        if model == bundled:
+            raise UsageError(
+                f"{name} is a part of restok, which stays as it is; copy it first: restok models halve {name} M"
+            )
     folder = open_local(model)
     record = described(folder, metrics or [], licence)
     path = folder.path / CARD_FILE

@@ -92,7 +92,7 @@ TokenizerOption = Annotated[
         "--model",
         parser=parse_model,
         metavar="M",
-        help="A tokenizer, or a generator with its tokenizer.",
+        help="A tokenizer, or a generator with its tokenizer; photo suits photographs.",
         show_default=SAMPLE_MODEL_NAME,
     ),
 ]
@@ -143,7 +143,7 @@ Init = Annotated[
     typer.Option(
         parser=parse_model,
         metavar="M",
-        help="Start from the weights of this model: a folder, a run, hf:owner/name, or sample.",
+        help="Start from the weights of this model: a folder, a run, hf:owner/name, sample or photo.",
     ),
 ]
 EarlyStop = Annotated[

@@ -51,7 +51,9 @@ def train_har(
     tokenizer: Annotated[
         Path,
         typer.Option(
-            parser=parse_model, metavar="M", help="A tokenizer: a run of train-tokenizer, its model folder, or sample."
+            parser=parse_model,
+            metavar="M",
+            help="A tokenizer: a run of train-tokenizer, its model folder, sample or photo.",
         ),
     ],
     output: RunOutput,

@@ -5,10 +5,11 @@ bytes it reads and writes. Each belongs to a part of the step: in the backward p
 the node of the graph that runs.
 """
 
+import warnings
 import weakref
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -20,8 +21,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-OTHER, GRADIENTS, TEMPORARY, COPIES = "losses and the rest", "gradients", "temporary", "16-bit copies of weights"
+OTHER, GRADIENTS, OPTIMIZER = "losses and the rest", "gradients", "optimizer"
+TEMPORARY, COPIES = "temporary", "16-bit copies of weights"
+WEIGHTS, AVERAGE, FROZEN, JUDGE = "weights", "average", "frozen networks", "discriminator's weights"
+PERSISTENT = {WEIGHTS, AVERAGE, FROZEN, JUDGE}
 ROUNDED_TO = 512  # bytes, by the allocator of a GPU
+# torch's, which knows attention on GPUs only
+FORMULAS = flop_registry | {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[
+        torch.ops.aten._scaled_dot_product_flash_attention
+    ],
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
+        torch.ops.aten._scaled_dot_product_flash_attention_backward
+    ],
+}
 NO_KERNEL = ("empty", "detach", "lift_fresh", "alias")  # of operations, beginnings of names that start nothing
 
 
@@ -46,7 +59,7 @@ class Kind(NamedTuple):
 
 
 class Storage:
-    """Bytes that live from one moment to another, each the number of an operation."""
+    """Bytes that live from one moment to another, counted in what comes and goes."""
 
     def __init__(self, size: int, label: str, born: int):
         self.size, self.label, self.born, self.died = size, label, born, -1
@@ -57,7 +70,7 @@ class Counter(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.total = self.peak = self.peak_at = 0
+        self.now = self.total = self.peak = self.peak_at = self.base = 0
         self.storages: list[Storage] = []
         self.alive: dict[int, tuple[weakref.ref, Storage]] = {}  # by id of the storage
         self.work: dict[Kind, Work] = defaultdict(Work)
@@ -65,9 +78,14 @@ class Counter(TorchDispatchMode):
         self.changes = [(-1, OTHER)]  # from which node of the graph on, by its number, which part makes them
 
     def __torch_dispatch__(self, operation: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        made = operation(*arguments, **(options or {}))
         if operation.namespace == "prim":  # such as where a tensor is
-            return made
+            return operation(*arguments, **(options or {}))
+        if torch.is_inference_mode_enabled() and operation._overloadpacket not in FORMULAS:
+            with self:  # then operations come whole that are made of others
+                made = operation.decompose(*arguments, **(options or {}))
+            if made is not NotImplemented:
+                return made
+        made = operation(*arguments, **(options or {}))
         self.now += 1
         part, backward = self.part()
         inputs = [t for t in tree_leaves((arguments, options)) if isinstance(t, Tensor)]
@@ -97,6 +115,7 @@ class Counter(TorchDispatchMode):
         def gone(reference: weakref.ref) -> None:
             if key in self.alive and self.alive[key][0] is reference:
                 del self.alive[key]
+            self.now += 1
             entry.died = self.now
             self.total -= entry.size
 
@@ -124,13 +143,19 @@ class Counter(TorchDispatchMode):
         if operation.is_view or name.startswith(NO_KERNEL):
             return
         packet, flops, what = operation._overloadpacket, 0, "other"
-        if packet in flop_registry:
-            flops = flop_registry[packet](*arguments, **options, out_val=made)
+        if packet in FORMULAS:
+            flops = FORMULAS[packet](*arguments, **options, out_val=made)
             what = "convolution" if "convolution" in name else "attention" if "attention" in name else "product"
         floats = [t.dtype for t in inputs if t.is_floating_point()]
         dtype = str(floats[0]).removeprefix("torch.") if floats else "float32"
         moved = sum(t.numel() * t.element_size() for t in (*inputs, *outputs))
-        self.work[Kind(part, what, SHORT.get(dtype, dtype))] += Work(flops, moved, 1)
+        self.work[Kind(part, what, SHORT.get(dtype, dtype))] += Work(
+            flops, moved, part != OPTIMIZER
+        )  # whose kernels take many tensors at once on a GPU
+
+    @property
+    def flops(self) -> float:
+        return sum(done.flops for done in self.work.values())
 
     def name(self, tensors: Iterable[Tensor], label: str) -> None:
         """Say what these tensors, made in this mode, are."""
@@ -163,11 +188,20 @@ class Counter(TorchDispatchMode):
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(lambda p: self.name([p.grad], GRADIENTS))
 
+    def wrapped(self, function: Callable, part: str) -> Callable:
+        """The function, whose operations belong to `part`."""
+
+        def inside(*arguments: Any) -> Any:
+            with self.inside(part):
+                return function(*arguments)
+
+        return inside
+
     def forget(self) -> None:
         """Begin to count anew, but for what is in memory."""
         self.work.clear()
         self.storages = [entry for _, entry in self.alive.values()]
-        self.peak, self.peak_at = self.total, self.now
+        self.peak, self.peak_at, self.base = self.total, self.now, self.total
 
     def at_peak(self) -> dict[str, int]:
         """Bytes by label, at the moment when there were most."""
@@ -180,7 +214,6 @@ class Counter(TorchDispatchMode):
 
 SHORT = {"bfloat16": "bf16", "float16": "fp16"}
 NOBODY = Storage(0, "", 0)
-PERSISTENT = ("weights", "frozen networks", "discriminator")
 
 
 class WithoutNumbers(FakeTensorMode):
@@ -203,21 +236,23 @@ class Unasked(TorchFunctionMode):
 
 @contextmanager
 def building() -> Iterator[None]:
-    """Build models in the block of tensors without numbers; `Module.to`, which swaps tensors, changes types only."""
-    before, nn.Module.to = nn.Module.to, convert
+    """In the block, models are built, and moved to other types, of tensors without numbers."""
+    before, nn.Module._apply = nn.Module._apply, put_in_place
     try:
-        with Unasked():
+        with Unasked(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # by copies, to no harm
             yield
     finally:
-        nn.Module.to = before
+        nn.Module._apply = before
 
 
-def convert(module: nn.Module, *arguments: Any, **options: Any) -> nn.Module:
-    _, dtype, _, _ = torch._C._nn._parse_to(*arguments, **options)
-    for inner in module.modules():
-        for tensors in (inner._parameters, inner._buffers):
-            for name, tensor in tensors.items():
-                if dtype is not None and tensor is not None and tensor.is_floating_point():
-                    other = tensor.detach().to(dtype)
-                    tensors[name] = nn.Parameter(other, tensor.requires_grad) if tensors is inner._parameters else other
+def put_in_place(module: nn.Module, function: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+    """`Module._apply`, which swaps the insides of two tensors, as those of tensors without numbers cannot be."""
+    for inner in module.modules() if recurse else [module]:
+        for name, parameter in inner._parameters.items():
+            if parameter is not None and (other := function(parameter.detach())).dtype != parameter.dtype:
+                inner._parameters[name] = nn.Parameter(other, parameter.requires_grad)
+        for name, tensor in inner._buffers.items():
+            if tensor is not None:
+                inner._buffers[name] = function(tensor)
     return module

@@ -12,17 +12,22 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from psutil import Process
 from safetensors import safe_open
 
 from restok_cli.console import counted, duration, note, quiet
 from restok_cli.errors import Interrupted, RestokError
 from restok_cli.files import temporary_folder
-from restok_cli.processes import gather, rank
+from restok_cli.planning.counting import FROZEN
+from restok_cli.planning.plan import count, of_one_device
+from restok_cli.processes import gather, rank, world_size
 from restok_cli.schema import read_json_lines
 from restok_cli.settings.training import RunConfig, TokenizerRunConfig
 from restok_cli.training.metrics_log import METRICS_FILE
 from restok_cli.training.run import RunFolder
 
+WORTH_PLANNING = 2 << 30  # bytes
+MUCH = 0.25  # of what was counted
 STEPS = 2  # the first one warms up; the second has the discriminator, and gives the time
 
 
@@ -51,6 +56,7 @@ def preflight(config: RunConfig, run_path: Path, train: Train, device: torch.dev
     with temporary_folder(run_path.resolve()) if rank() == 0 else nullcontext() as made:
         folder = gather(made)[0]
         run = RunFolder(folder, shortened(config), resume=False, overwrite=True)
+        before = memory_now(device)
         try:
             with quiet():
                 train(run.config, run, validation_batches=1)
@@ -58,7 +64,9 @@ def preflight(config: RunConfig, run_path: Path, train: Train, device: torch.dev
         except Interrupted as stop:
             raise Interrupted(stop.signal_number, "interrupted in the preflight; the run was not started") from None
         if rank() == 0:
-            report(config, look(folder, device, config.schedule.batch_size), run_path)
+            found = look(folder, device, config.schedule.batch_size)
+            report(config, found, run_path)
+            compare(config, found.memory - before, device)
         gather(None)  # the folder may go when all are done with it
 
 
@@ -106,6 +114,27 @@ def report(config: RunConfig, found: Preflight, run_path: Path) -> None:
         raise RestokError(
             f"{run_path}: its checkpoints need {gigabytes(needed)}, but only {gigabytes(free)} are free there; make "
             "room, give another folder, or lower schedule.keep_checkpoints or raise schedule.keep_every"
+        )
+
+
+def memory_now(device: torch.device) -> int:
+    """Bytes that the GPU, else the process, holds."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else Process().memory_info().rss
+
+
+def compare(config: RunConfig, rise: int, device: torch.device) -> None:
+    """Say where memory rose by another amount than `restok plan` counts for a step.
+
+    Of small runs nobody needs to plan, and counting takes seconds; of several processes, each counts as if alone.
+    """
+    if rise < WORTH_PLANNING or world_size() > 1:
+        return
+    parts = count(of_one_device(config, 1), device.type == "cuda").at_peak()
+    expected = sum(parts.values()) - parts.get(FROZEN, 0)  # networks that were there before
+    if abs(rise / expected - 1) > MUCH:
+        note(
+            f"preflight: memory rose by {gigabytes(rise)}, and restok plan counts {gigabytes(expected)} for a step; "
+            "look what else takes memory there, and trust what was measured"
         )
 
 

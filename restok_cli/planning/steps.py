@@ -5,13 +5,19 @@ Each function returns a Counter of what one of them takes on one device. `gpu` c
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from restok_cli.data.loading.loader import Batch
+from restok_cli.metrics.inception import Inception
 from restok_cli.metrics.lpips import Lpips
-from restok_cli.planning.counting import Counter, WithoutNumbers, building
+from restok_cli.model.config import HarConfig, TokenizerConfig
+from restok_cli.model.har import Har
+from restok_cli.model.sampling import SamplingOptions, sample
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.planning.counting import AVERAGE, FROZEN, JUDGE, OPTIMIZER, WEIGHTS, Counter, WithoutNumbers, building
 from restok_cli.planning.cuda_rules import cuda_rules
 from restok_cli.settings.training import HarRunConfig, TokenizerRunConfig
 from restok_cli.training import har_loop, tokenizer_loop
@@ -19,11 +25,10 @@ from restok_cli.training.frozen import RANDOM
 from restok_cli.training.losses import TokenizerLosses
 from restok_cli.training.parallel import micro_batch_numbers
 from restok_cli.training.teachers import open_teacher
-from restok_cli.training.update import Update
+from restok_cli.training.update import DTYPES, Update
 from restok_cli.training.warm_start import recompute_activations
 
 CPU = torch.device("cpu")
-PARTS = ("pixel_encoder", "encoder", "quantizer", "decoder", "pixel_decoder")
 
 
 @contextmanager
@@ -37,39 +42,50 @@ def counting(gpu: bool) -> Iterator[Counter]:
 
 def count_tokenizer_step(config: TokenizerRunConfig, gpu: bool) -> Counter:
     """A step in which the discriminator takes part, where there is one, and its own."""
-    config = with_random_networks(config)
     with counting(gpu) as counter:
         with building():
-            state = tokenizer_loop.TokenizerState(config, CPU, None)
-            counter.name(tensors_of(state.tokenizer), "weights")
-            counter.name(tensors_of(state.ema), "average")
-            lpips = Lpips() if config.loss.perceptual_weight > 0 else None
-            teacher = open_teacher(config.alignment, config.model.grid, CPU) if config.alignment.is_used else None
-        losses = TokenizerLosses(config, lpips, teacher)
-        for name in PARTS:
-            if hasattr(state.tokenizer, name):
-                counter.watch(getattr(state.tokenizer, name), name)
-        watch_frozen(counter, lpips, "LPIPS")
-        watch_frozen(counter, teacher and teacher.network, "teacher")
+            state, losses = open_trainee(config, CPU, config.compute.memory_on("cuda" if gpu else "cpu"))
+        counter.name(tensors_of(state.tokenizer), WEIGHTS)
+        counter.name(tensors_of(state.ema), AVERAGE)
+        watch_parts(counter, state.tokenizer)
+        watch_frozen(counter, losses.lpips, "LPIPS")
+        watch_frozen(counter, losses.teacher and losses.teacher.network, "teacher")
         if state.adversary:
-            counter.name(tensors_of(state.adversary.network), "discriminator")
+            counter.name(tensors_of(state.adversary.network), JUDGE)
             dino = getattr(state.adversary.network, "dino", None)
             counter.watch(state.adversary.network, "discriminator")
             watch_frozen(counter, dino and dino.network, "discriminator")
-        for model in filter(None, (state.tokenizer, lpips)):
-            recompute_activations(model, config.compute.memory_on("cuda" if gpu else "cpu"))
         for update in state.updates.values():
             fill_optimizer(counter, update)
         size, _ = micro_batch_numbers(config.schedule.batch_size, config.schedule.micro_batch_size)
-        batches = iter(
-            lambda: Batch(torch.empty(size, 3, *config.model.image_size, dtype=torch.uint8), no_classes), None
-        )
-        no_classes = torch.empty(0)
-        step = config.discriminator.start_step
-        step += (step + 1) % config.revival.every == 0  # a step that revives no codewords
+        pixels = torch.empty(size, 3, *config.model.image_size, dtype=torch.uint8)
         counter.forget()
-        tokenizer_loop.train_step(step, config, state, state.tokenizer, losses, batches)
+        tokenizer_loop.train_step(
+            whole_step(config), config, state, state.tokenizer, losses, iter(lambda: Batch(pixels, None), None)
+        )
         return counter
+
+
+def whole_step(config: TokenizerRunConfig) -> int:
+    """The number of a step with a discriminator, if there is one, that revives no codewords."""
+    step = config.discriminator.start_step
+    return step + ((step + 1) % config.revival.every == 0)
+
+
+def open_trainee(
+    config: TokenizerRunConfig, device: torch.device, memory: Literal["fast", "balanced", "small"]
+) -> tuple[tokenizer_loop.TokenizerState, TokenizerLosses]:
+    """What a step trains and looks through, its frozen networks with random weights, which nobody has to download."""
+    changes = {
+        name: getattr(config, name).model_copy(update={"weights": RANDOM}) for name in ("alignment", "discriminator")
+    }
+    config = config.model_copy(update=changes)
+    state = tokenizer_loop.TokenizerState(config, device, None)
+    lpips = Lpips().to(device) if config.loss.perceptual_weight > 0 else None
+    teacher = open_teacher(config.alignment, config.model.grid, device) if config.alignment.is_used else None
+    for model in filter(None, (state.tokenizer, lpips)):
+        recompute_activations(model, memory)
+    return state, TokenizerLosses(config, lpips, teacher)
 
 
 def count_har_step(config: HarRunConfig, gpu: bool) -> Counter:
@@ -77,8 +93,8 @@ def count_har_step(config: HarRunConfig, gpu: bool) -> Counter:
     with counting(gpu) as counter:
         with building():
             state = har_loop.HarState(config, CPU, None)
-        counter.name(tensors_of(state.har), "weights")
-        counter.name(tensors_of(state.ema), "average")
+        counter.name(tensors_of(state.har), WEIGHTS)
+        counter.name(tensors_of(state.ema), AVERAGE)
         counter.watch(state.har, "generator")
         recompute_activations(state.har, config.compute.memory_on("cuda" if gpu else "cpu"))
         fill_optimizer(counter, state.update)
@@ -89,16 +105,62 @@ def count_har_step(config: HarRunConfig, gpu: bool) -> Counter:
         return counter
 
 
-def with_random_networks(config: TokenizerRunConfig) -> TokenizerRunConfig:
-    """The config with frozen networks that nobody has to download: their weights do not matter here."""
-    sections = ("alignment", "discriminator")
-    changes = {name: getattr(config, name).model_copy(update={"weights": RANDOM}) for name in sections}
-    return config.model_copy(update=changes)
+def count_drawing(har: HarConfig, tokenizer: TokenizerConfig, batch_size: int, dtype: str, gpu: bool) -> Counter:
+    """A batch of `generate`: all steps with guidance, then the pixels."""
+    with counting(gpu) as counter, torch.inference_mode():
+        with building():
+            generator, decoder = Har(har).eval(), built(tokenizer, dtype)
+            if dtype != "float32":
+                generator.to(DTYPES[dtype])
+        counter.name([*tensors_of(generator), *tensors_of(decoder)], WEIGHTS)
+        counter.watch(generator, "generator")
+        watch_parts(counter, decoder)
+        counter.forget()
+        class_ids = torch.empty(batch_size, dtype=torch.int64)
+        codes = sample(generator, class_ids, torch.empty(batch_size, har.num_codes), SamplingOptions())
+        decoder.decode(codes)
+        return counter
+
+
+def count_encoding(tokenizer: TokenizerConfig, batch_size: int, dtype: str, gpu: bool) -> Counter:
+    """A batch of `encode`."""
+    with counting(gpu) as counter, torch.inference_mode():
+        with building():
+            encoder = built(tokenizer, dtype)
+        counter.name(tensors_of(encoder), WEIGHTS)
+        watch_parts(counter, encoder)
+        counter.forget()
+        encoder.encode(torch.empty(batch_size, 3, *tokenizer.image_size))
+        return counter
+
+
+def count_features(batch_size: int, image_size: tuple[int, int], gpu: bool) -> Counter:
+    """A batch of `evaluate`: Inception's features, float32."""
+    with counting(gpu) as counter, torch.inference_mode():
+        with building():
+            network = Inception()
+        counter.name(tensors_of(network), WEIGHTS)
+        counter.watch(network, "Inception")
+        counter.forget()
+        network(torch.empty(batch_size, 3, *image_size, dtype=torch.uint8))
+        return counter
+
+
+def built(config: TokenizerConfig, dtype: str) -> Tokenizer:
+    tokenizer = Tokenizer(config).eval()
+    if dtype != "float32":
+        tokenizer.to_dtype(DTYPES[dtype], torch.float16)
+    return tokenizer
+
+
+def watch_parts(counter: Counter, tokenizer: Tokenizer) -> None:
+    for name, part in tokenizer.named_children():
+        counter.watch(part, name)
 
 
 def watch_frozen(counter: Counter, network: nn.Module | None, part: str) -> None:
     if network is not None:
-        counter.name(tensors_of(network), "frozen networks")
+        counter.name(tensors_of(network), FROZEN)
         counter.watch(network, part)
 
 
@@ -109,7 +171,8 @@ def fill_optimizer(counter: Counter, update: Update) -> None:
     for parameter in parameters:
         parameter.grad = torch.empty_like(parameter)
     update.step(0)
-    counter.name((t for state in update.optimizer.state.values() for t in state.values()), "optimizer")
+    counter.name((t for state in update.optimizer.state.values() for t in state.values()), OPTIMIZER)
+    update.step = counter.wrapped(update.step, OPTIMIZER)  # pyright: ignore[reportAttributeAccessIssue] (of this one)
 
 
 def tensors_of(module: nn.Module) -> list[Tensor]:

@@ -1,0 +1,286 @@
+"""How fast a model runs on this machine, in every way to compute that it offers, and what each changes.
+
+Each way is measured after warming up, with the device waited for, as a median with its spread; its share is that of
+the fastest rate that the installed libraries reach for its type, measured in the same run (see rates.py).
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from restok_cli.cpu.rewrite import can_rewrite, rewrite
+from restok_cli.cuda.graphs import Recorded
+from restok_cli.data.loading.loader import Batch, batches
+from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.files import whole_file
+from restok_cli.inference.coding import decode_codes, encode_images
+from restok_cli.metrics.inception import Inception
+from restok_cli.metrics.pixels import psnr
+from restok_cli.model.har import Har
+from restok_cli.model.sampling import SamplingOptions, sample, sampling_cache
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.planning.counting import Counter
+from restok_cli.planning.rates import fastest, rate, seconds
+from restok_cli.planning.steps import count_tokenizer_step, open_trainee, whole_step
+from restok_cli.settings.training import TokenizerRunConfig
+from restok_cli.training.tokenizer_loop import train_step
+
+SEED = 0
+
+
+class Way(NamedTuple):
+    """To compute: a type, and what is done to a model beside it."""
+
+    name: str
+    dtype: torch.dtype = torch.float32
+    as_used: bool = False  # as the commands compute: rewritten on a CPU, one CUDA graph on a GPU
+    tf32: bool = False
+    compiled: bool = False
+
+
+@dataclass
+class Row:
+    """One measurement."""
+
+    what: str
+    way: str
+    batch_size: int
+    milliseconds: float  # the median
+    spread: float  # the largest minus the smallest, as a share of the median
+    images_per_second: float
+    gflop_per_image: float  # counted
+    share: float | None  # of the machine's rate for that type
+    same_codes: float | None = None  # as float32's
+    psnr: float | None = None  # of images to float32's, dB
+
+
+def ways_on(device: torch.device, compiled: bool) -> list[Way]:
+    """All that this device can do; the first, plain float32, is what others are compared with."""
+    found = [Way("float32")]
+    if device.type == "cuda":
+        found += [Way("tf32", tf32=True), Way("bf16", torch.bfloat16), Way("bf16, as used", torch.bfloat16, True)]
+    else:
+        found += [Way("float32, as used", as_used=True)]
+        if can_rewrite(device, torch.bfloat16):
+            found += [Way("bf16, as used", torch.bfloat16, True)]
+    if compiled:
+        found += [Way("compiled", torch.bfloat16 if device.type == "cuda" else torch.float32, compiled=True)]
+    return found
+
+
+def ready(model: nn.Module, way: Way, device: torch.device) -> Any:
+    """A copy of a model that computes in that way."""
+    model = deepcopy(model)
+    if device.type == "cpu" and way.as_used:
+        rewrite(model, way.dtype)
+    elif isinstance(model, Tokenizer):
+        model.to_dtype(way.dtype, torch.float32 if way.dtype == torch.float32 else torch.float16)
+    else:
+        model.to(way.dtype)
+    return model
+
+
+class Bench:
+    """Models on a device, and the rows measured so far."""
+
+    def __init__(
+        self,
+        config: TokenizerRunConfig,
+        tokenizer: Tokenizer,
+        har: Har | None,
+        device: torch.device,
+        runs: int = 5,
+        tell: Callable[[Row], None] = lambda row: None,
+    ):
+        self.tokenizer, self.har = tokenizer.to(device).eval(), har and har.to(device).eval()
+        self.config, self.device, self.runs, self.tell = config, device, runs, tell
+        self.counts: dict[str, float] = {}  # FLOPs of an image
+        self.rows: list[Row] = []
+        self.exact: dict[tuple[str, int], Tensor] = {}  # results in plain float32
+
+    def run(self, what: str, batch_size: int, compiled: bool = False) -> None:
+        """Measure one thing in all ways."""
+        ways = ways_on(self.device, compiled)
+        if what in ("inception", "loading"):
+            ways = ways[:1]
+        elif what == "train":
+            ways = [ways[0], Way("bf16", torch.bfloat16)]
+        for way in ways:
+            torch.manual_seed(SEED)
+            self.measure(what, batch_size, way, *self.prepare(what, batch_size, way))
+
+    def prepare(self, what: str, batch_size: int, way: Way) -> tuple[Callable[[], Tensor], float]:
+        """What to call, and its FLOPs, which are those of plain layers also where less arithmetic does."""
+        generator = torch.Generator().manual_seed(SEED)
+        config = self.tokenizer.config
+        if what == "inception":
+            images = torch.randint(0, 256, (batch_size, 3, *config.image_size), dtype=torch.uint8, generator=generator)
+            network = Inception().to(self.device, memory_format=torch.channels_last).eval()
+            return lambda: network(images)[0], self.flops(what, batch_size, lambda: network(images[:1]))
+        if what == "loading":
+            return self.prepare_loading(batch_size), 0
+        if what == "train":
+            return self.prepare_step(batch_size, way)
+        if what in ("generate", "ar"):
+            return self.prepare_drawing(what, batch_size, way, generator)
+        pixels = torch.randint(0, 256, (batch_size, 3, *config.image_size), dtype=torch.uint8, generator=generator)
+        inputs = pixels.to(self.device)
+        if what == "encode":
+            passes: Callable[[Tokenizer, Tensor], Tensor] = encode_images
+        else:
+            inputs, passes = encode_images(self.tokenizer, inputs), decode_codes
+        model = ready(self.tokenizer, way, self.device)
+        if way.compiled:
+            model.encode, model.decode = torch.compile(model.encode), torch.compile(model.decode)
+        call = partial(passes, model)
+        if way.as_used and self.device.type == "cuda":
+            call = Recorded(call)
+        return lambda: call(inputs), self.flops(what, batch_size, lambda: passes(self.tokenizer, inputs[:1]))
+
+    def flops(self, what: str, batch_size: int, one: Callable[[], object]) -> float:
+        """Of a batch, counted once for one image."""
+        if what not in self.counts:
+            with Counter() as counter, torch.no_grad():
+                one()
+            self.counts[what] = counter.flops
+        return batch_size * self.counts[what]
+
+    def prepare_loading(self, batch_size: int) -> Callable[[], Tensor]:
+        """Batches of training crops of the data set that comes with restok, of its images of 32 pixels a side."""
+        loading = self.config.data.loading(self.device.type)
+        split, size = open_dataset("sample").split("train"), self.config.model.image_size
+        loaded = batches(split, image_size=size, batch_size=batch_size, seed=SEED, **loading)
+        return lambda: next(loaded).images
+
+    def prepare_step(self, batch_size: int, way: Way) -> tuple[Callable[[], Tensor], float]:
+        """A step of the whole recipe on random images."""
+        precision = "float32" if way.dtype == torch.float32 else "bf16"
+        sizes = {"batch_size": batch_size, "micro_batch_size": batch_size}
+        config = self.config.model_copy(
+            update={
+                "schedule": self.config.schedule.model_copy(update=sizes),
+                "compute": self.config.compute.model_copy(update={"precision": precision}),
+            }
+        )
+        count = count_tokenizer_step(config, self.device.type == "cuda")
+        state, losses = open_trainee(config, self.device, config.compute.memory_on(self.device.type))
+        pixels = torch.randint(0, 256, (batch_size, 3, *config.model.image_size), dtype=torch.uint8)
+        given = iter(lambda: Batch(pixels, None), None)
+
+        def step() -> Tensor:
+            with torch.inference_mode(False), torch.enable_grad():
+                train_step(whole_step(config), config, state, state.tokenizer, losses, given)
+            return pixels
+
+        return step, count.flops
+
+    def prepare_drawing(
+        self, what: str, batch_size: int, way: Way, generator: torch.Generator
+    ) -> tuple[Callable[[], Tensor], float]:
+        """All steps of the generator with guidance; "ar": one code a step, by a model of these sizes."""
+        assert self.har is not None
+        plain = self.har
+        if what == "ar":
+            config = plain.config.model_copy(update={"num_sequential_codes": plain.config.num_codes})
+            torch.manual_seed(SEED)
+            plain = Har(config).to(self.device).eval()
+        model, options = ready(plain, way, self.device), SamplingOptions()
+        class_ids = torch.randint(max(plain.config.num_classes, 1), (batch_size,), generator=generator).to(self.device)
+        uniforms = torch.rand(batch_size, plain.config.num_codes, generator=generator).to(self.device)
+        if way.compiled:
+            model.transform = torch.compile(model.transform)
+        cache = sampling_cache(model, options, batch_size)
+
+        def draw(class_ids: Tensor, uniforms: Tensor) -> Tensor:
+            return sample(model, class_ids, uniforms, options, cache=cache)
+
+        call = Recorded(draw) if way.as_used and self.device.type == "cuda" else draw
+        one = partial(sample, plain, class_ids[:1], uniforms[:1], options)
+        return lambda: call(class_ids, uniforms), self.flops(what, batch_size, one)
+
+    def measure(self, what: str, batch_size: int, way: Way, call: Callable[[], Tensor], flops: float) -> None:
+        before, tf32 = rate(way.dtype, self.device), torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = way.tf32
+        try:
+            with torch.inference_mode():
+                times = seconds(call, self.device, self.runs)
+                result = call()
+        finally:
+            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32, False
+        middle = median(times)
+        reached = flops / middle / ((before + rate(way.dtype, self.device)) / 2)
+        row = Row(
+            *(what, way.name, batch_size, middle * 1e3, (max(times) - min(times)) / middle, batch_size / middle),
+            gflop_per_image=flops / batch_size / 1e9,
+            share=None if way.tf32 or not flops else reached,
+        )
+        self.compare(row, result)
+        self.rows.append(row)
+        self.tell(row)
+
+    def compare(self, row: Row, result: Tensor) -> None:
+        """Quality beside speed."""
+        exact = self.exact.setdefault((row.what, row.batch_size), result.clone())
+        if row.what in ("encode", "generate", "ar"):
+            row.same_codes = (exact == result).float().mean().item()
+        images = {"decode": lambda codes: codes}.get(row.what)
+        if row.what in ("encode", "generate") and self.tokenizer.config.num_latent_tokens == result.shape[1]:
+            images = partial(decode_codes, self.tokenizer)
+        if images and row.way != "float32":
+            row.psnr = psnr(images(result), images(exact)).mean().item()
+
+    def as_json(self) -> dict[str, Any]:
+        types = {row.way: way.dtype for row in self.rows for way in ways_on(self.device, True) if way.name == row.way}
+        rates = {
+            str(dtype).removeprefix("torch."): {
+                "way": fastest(dtype, self.device)[0],
+                "flops": rate(dtype, self.device),
+            }
+            for dtype in set(types.values())
+        }
+        return {
+            "device": str(self.device),
+            "torch": torch.__version__,
+            "rates": rates,
+            "rows": [*map(asdict, self.rows)],
+        }
+
+
+def markdown(rows: list[Row]) -> list[str]:
+    """A table for an issue or a paper."""
+    lines = [
+        "| what | way | batch | ms (spread) | images/s | of the rate | same codes | PSNR to float32 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        share = "" if row.share is None else f"{row.share:.0%}"
+        same = "" if row.same_codes is None else f"{row.same_codes:.1%}"
+        decibel = "" if row.psnr is None else "equal" if row.psnr == 100 else f"{row.psnr:.1f} dB"
+        lines.append(
+            f"| {row.what} | {row.way} | {row.batch_size} | {row.milliseconds:.4g} ({row.spread:.0%}) | "
+            f"{row.images_per_second:.3g} | {share} | {same} | {decibel} |"
+        )
+    return lines
+
+
+def draw_bars(rows: list[Row], path: Path) -> None:
+    """Images a second of each way, a panel for each thing and batch."""
+    from matplotlib.figure import Figure  # no pyplot: it would look for a screen
+
+    panels: dict[str, list[Row]] = {}
+    for row in rows:
+        panels.setdefault(f"{row.what}, batch {row.batch_size}", []).append(row)
+    figure = Figure(figsize=(6, 1 + 0.9 * sum(map(len, panels.values())) / 2 + len(panels)), layout="constrained")
+    for axes, (title, shown) in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels.items(), strict=True):
+        axes.barh([row.way for row in shown], [row.images_per_second for row in shown])
+        axes.invert_yaxis()
+        axes.set(title=title, xlabel="images/s")
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=120)

@@ -1,0 +1,51 @@
+"""The models that `restok bench` measures: a person's own, or a preset's with random weights."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from restok_cli.errors import UsageError
+from restok_cli.model.har import Har
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.pretrained.folder import HarFolder, find_tokenizer, load_model, open_model
+from restok_cli.settings.precedence import layers_of
+from restok_cli.settings.run_config import Told, complete_config
+from restok_cli.settings.training import HarRunConfig, TokenizerRunConfig
+from restok_cli.training.teachers import teacher_width
+
+
+def open_models(
+    model: Path | None, preset: str, har_preset: str, device: torch.device, drawing: Collection[str]
+) -> tuple[TokenizerRunConfig, Tokenizer, Har | None]:
+    """A recipe, a tokenizer and, where something is drawn, a generator.
+
+    Raises UsageError where there is none, or the two do not belong together.
+    """
+    told = Told("tokenizer", layers_of("tokenizer", preset, None), "", None)
+    config = complete_config(told, teacher_width=teacher_width)
+    assert isinstance(config, TokenizerRunConfig)
+    if model is not None:
+        return config, *loaded(model, device, drawing)
+    torch.manual_seed(0)
+    tokenizer, har = Tokenizer(config.model), None
+    if drawing:
+        har_config = complete_config(Told("har", layers_of("har", har_preset, None), "", None))
+        assert isinstance(har_config, HarRunConfig)
+        codes = {"codebook_size": config.model.codebook_size, "num_codes": config.model.num_latent_tokens}
+        har = Har(har_config.model.model_copy(update=codes))
+        nn.init.normal_(har.head.weight, std=0.02)  # which begins at 0, so that all codes are as likely
+    return config, tokenizer, har
+
+
+def loaded(model: Path, device: torch.device, drawing: Collection[str]) -> tuple[Tokenizer, Har | None]:
+    folder = open_model(model)
+    if isinstance(folder, HarFolder):
+        return load_model(find_tokenizer(folder, model, None), device), load_model(folder, device)
+    if drawing:
+        raise UsageError(
+            f"{model} is a tokenizer, and {' and '.join(sorted(drawing))} needs a generator; give one, or leave that "
+            "out of --what"
+        )
+    return load_model(folder, device), None

@@ -1,0 +1,221 @@
+"""`restok plan` and what it counts, beside closed forms, real steps and what torch counts itself."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from restok_cli.cli import run
+from restok_cli.commands.plan import parse_memory, resolved
+from restok_cli.data.loading.loader import Batch
+from restok_cli.errors import RestokError, UsageError
+from restok_cli.planning import plan, preflight
+from restok_cli.planning.counting import GRADIENTS, Counter, Kind, Work
+from restok_cli.planning.cuda_rules import cuda_rules
+from restok_cli.planning.devices import DEVICES, GIB, LAUNCH, times_of
+from restok_cli.planning.plan import of_one_device, plan_training, rounds_of
+from restok_cli.planning.steps import count_tokenizer_step, counting, open_trainee, whole_step
+from restok_cli.training.tokenizer_loop import train_step
+
+H100 = DEVICES["h100"]
+WHOLE = ["loss.perceptual_weight=1", "discriminator.weight=0.5", "discriminator.kind=patch", "schedule.batch_size=4"]
+
+
+def report(capsys, *words: str) -> dict:
+    assert run(["plan", *words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_arithmetic_is_that_of_closed_forms():
+    with Counter() as counter:
+        q = torch.empty(2, 3, 5, 8, requires_grad=True)
+        F.linear(torch.empty(7, 11), torch.empty(13, 11))
+        F.conv2d(torch.empty(2, 3, 8, 8), torch.empty(4, 3, 3, 3), padding=1)
+        with counter.inside("attention"):
+            F.scaled_dot_product_attention(q, q, q).sum().backward()
+    flops = {}
+    for kind, work in counter.work.items():
+        flops[kind.operation] = flops.get(kind.operation, 0) + work.flops
+    attention = 2 * 3 * 5 * 5 * 8 * 2  # one product of all queries and keys
+    assert flops == {
+        "product": 2 * 7 * 11 * 13,
+        "convolution": 2 * 2 * 8 * 8 * 3 * 4 * 9,
+        "attention": 2 * attention + 5 * attention,  # forward; backward, which makes one of them again
+        "other": 0,
+    }
+    assert {kind.part for kind in counter.work if kind.operation == "attention"} == {"attention"}
+
+
+def test_memory_is_what_lives_at_once():
+    with counting(gpu=False) as counter:
+        kept = torch.empty(1024)
+        counter.name([kept], "weights")
+        counter.forget()
+        for _ in range(3):
+            torch.empty(2048) + 1
+        torch.empty(256)
+    assert counter.peak == 4 * (1024 + 2 * 2048)
+    assert counter.at_peak() == {"losses and the rest": 4 * 2 * 2048, "weights": 4 * 1024}
+
+
+def test_a_counted_step_is_the_real_one():
+    config = of_one_device(resolved("tokenizer", "tiny", None, WHOLE), 1)
+    counted = count_tokenizer_step(config, gpu=False)
+    state, losses = open_trainee(config, torch.device("cpu"), "fast")
+    pixels = torch.zeros(4, 3, *config.model.image_size, dtype=torch.uint8)
+
+    def step() -> None:
+        given = iter(lambda: Batch(pixels, torch.zeros(4)), None)
+        train_step(whole_step(config), config, state, state.tokenizer, losses, given)
+
+    step()
+    with Counter() as real:
+        step()
+    with FlopCounterMode(display=False) as torchs:
+        step()
+    products = sum(work.flops for kind, work in real.work.items() if kind.operation != "attention")
+    assert counted.flops == real.flops
+    assert products == torchs.get_total_flops(), "which knows no attention on CPUs"
+    assert counted.peak - counted.base == pytest.approx(real.peak, rel=0.02)
+
+
+def test_autocast_goes_by_the_lists_of_cuda():
+    x = torch.ones(2, 8, 4, 4, dtype=torch.bfloat16)
+    wide, short = torch.float32, torch.bfloat16
+    expected = {
+        wide: (
+            lambda: F.layer_norm(x, (4,)),
+            lambda: F.group_norm(x, 2),
+            lambda: x.sum(),
+            lambda: x.softmax(1),
+            lambda: F.cosine_similarity(x, x),
+            lambda: torch.addcmul(x, x, x.float()),
+            lambda: F.interpolate(x, scale_factor=2),
+        ),
+        short: (
+            lambda: F.conv2d(x.float(), torch.ones(2, 8, 1, 1)),
+            lambda: F.linear(x.float(), torch.ones(3, 4)),
+            lambda: torch.addcmul(x, x, x),
+            lambda: F.silu(x),
+            lambda: torch.cat([x, x]),
+        ),
+    }
+    with torch.autocast("cpu", torch.bfloat16):
+        before = [make().dtype for makes in expected.values() for make in makes]
+        with cuda_rules():
+            for dtype, makes in expected.items():
+                assert {make().dtype for make in makes} == {dtype}
+        assert [make().dtype for makes in expected.values() for make in makes] == before
+
+
+def test_a_step_is_bound_by_its_device_or_by_the_host():
+    product = {Kind("encoder", "product", "bf16"): Work(0.74 * 989e12, 0, 10)}
+    assert times_of(product, H100, tf32=False).total == pytest.approx(1)
+    many = {Kind("encoder", "other", "bf16"): Work(0, 0, 5000)}
+    assert times_of(many, H100, tf32=False).total == pytest.approx(5000 * LAUNCH)
+    convolution = {Kind("encoder", "convolution", "float32"): Work(1e15, 0, 1)}
+    assert times_of(convolution, H100, tf32=True).total < times_of(convolution, H100, tf32=False).total / 3
+
+
+def test_several_cards_share_the_batch_and_keep_room_for_gradients():
+    config = resolved("tokenizer", "tiny", None, ["schedule.batch_size=8"])
+    found = plan_training(config, H100, 2, "title", with_choices=False)
+    assert rounds_of(of_one_device(config, 2)) == 1
+    assert found.memory[GRADIENTS] >= found.memory["weights"]
+    with pytest.raises(UsageError, match="a batch of 8 cannot be cut"):
+        plan_training(config, H100, 3, "title")
+
+
+def test_what_fits_a_card_is_the_mildest_choice_of_settings(monkeypatch):
+    """On a card of 10 GiB for what is counted, of which 4 are taken whatever the batch is."""
+    each = {"fast": 1.0, "balanced": 0.5, "small": 0.25}  # GiB of an image
+
+    def count(config, device):
+        images = config.schedule.micro_batch_size * each[config.compute.memory]
+        parts = {"weights": GIB, "average": GIB, "optimizer": GIB, "encoder": int(images * GIB)}
+        return SimpleNamespace(at_peak=lambda: parts)
+
+    monkeypatch.setattr(plan, "count", count)
+
+    def found(memory: float, *words: str) -> list[str]:
+        config = resolved("tokenizer", "tiny", None, ["schedule.batch_size=64", *words])
+        return plan.fitting(config, H100._replace(name="cpu", memory=memory), 1, lambda line: None)[1]
+
+    fast = "compute.memory=fast"
+    assert found(100, fast) == [fast, "schedule.micro_batch_size=64"]
+    assert found(13, fast) == [fast, "schedule.micro_batch_size=8"]
+    assert found(10, fast) == ["compute.memory=balanced", "schedule.micro_batch_size=8"]
+    assert found(10, "compute.memory=small") == ["compute.memory=small", "schedule.micro_batch_size=16"]
+    assert found(4.3, fast) == ["compute.memory=small", "schedule.micro_batch_size=1"]
+    with pytest.raises(RestokError, match="64 images a step do not fit 4 GiB, not even one at a time"):
+        found(4, fast)
+
+
+def test_training_as_json_says_where_each_figure_comes_from(capsys):
+    found = report(capsys, "train-har", "--preset", "tiny", "--gpu", "4090", "--price-per-hour", "0.5")
+    assert sum(found["memory_bytes"].values()) == found["peak_bytes"] < found["needed_bytes"]
+    assert found["price"] == pytest.approx(0.5 * found["hours"])
+    assert found["fits"] and found["largest_batch"] > 1000
+    assert next(choice["choice"] for choice in found["choices"]) == "as it is"
+    assert set(found["sources"]) == {"counted", "computed", "assumed", "data sheet"}
+
+
+def test_drawing_encoding_and_features(capsys):
+    drawing = report(
+        capsys, "generate", "--preset", "tiny", "--tokenizer", "tiny", "--count", "100", "--batch-size", "8"
+    )
+    assert drawing["steps"] == 13
+    assert {"generator", "decoder", "pixel_decoder"} <= set(drawing["work"])
+    encoding = report(capsys, "encode", "--tokenizer", "tiny", "--count", "100")
+    assert encoding["work"]["encoder"]["flops"] > 0
+    features = report(capsys, "evaluate", "--size", "96", "--batch-size", "2")
+    assert features["work"]["Inception"]["flops"] > 1e9
+
+
+def test_lines_for_people(capsys):
+    assert run(["plan", "train-tokenizer", "--preset", "tiny", "--no-choices", "--price-per-hour", "2"]) == 0
+    text = capsys.readouterr().out
+    for words in (
+        "(counted) of 79.2 GiB (data sheet)",
+        "images at a time that fit",
+        "(computed)",
+        "price: ",
+        "kWh (assumed",
+    ):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (
+            ["train-tokenizer", "--preset", "tiny", "--fit", "much"],
+            "--fit much: give the memory of a card, such as 24GB",
+        ),
+        (["train-tokenizer", "--preset", "nope"], "nope"),
+        (["train-har", "--preset", "tiny", "--num-processes", "7"], "cannot be cut into micro-batches"),
+    ],
+)
+def test_errors_are_one_line(words, error, capsys):
+    assert run(["plan", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert error in line
+
+
+def test_sizes_of_memory():
+    assert [parse_memory(text) for text in ("80GiB", "24", "24GB")] == [80, 24, pytest.approx(22.35, abs=0.01)]
+    with pytest.raises(UsageError):
+        parse_memory("0")
+
+
+@pytest.mark.parametrize(("rise", "said"), [(3.0, ""), (4.0, "memory rose by 4.3 GB, and restok plan counts 3.2 GB")])
+def test_the_preflight_says_where_memory_is_not_as_counted(rise, said, monkeypatch, capsys):
+    """Frozen networks were in memory before it began."""
+    config = resolved("tokenizer", "tiny", None)
+    parts = {"weights": 1 * GIB, "encoder": 2 * GIB, "frozen networks": GIB}
+    monkeypatch.setattr(preflight, "count", lambda config, gpu: SimpleNamespace(at_peak=lambda: parts))
+    preflight.compare(config, int(rise * GIB), torch.device("cpu"))
+    assert capsys.readouterr().err.startswith(f"preflight: {said}") if said else not capsys.readouterr().err
