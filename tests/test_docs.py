@@ -38,7 +38,7 @@ SMALLER = (
     (r" --set (data\.num_workers|optimizer\.learning_rate)=\S+", ""),
     (r"(train-\S+) (DATA|CODES|data) ", r"\1 few "),
     (r" --preset (restok-|har-|sample)\S*", ""),
-    (r" --init sample", ""),
+    (r" --init (sample|photo)", ""),
     (r"(?<!prepare )(?<!--tokenizer )(?<!--model )(?<!--init )\bsample\b", "few"),
     (r"\bOTHER\b", "RUN"),
     (r" --max-steps \d+", ""),

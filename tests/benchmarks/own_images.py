@@ -1,7 +1,7 @@
 """From a folder of 300 photographs to a tokenizer of them in some minutes: the commands of docs/own-images.md, run.
 
     pip install scikit-image pooch
-    python tests/benchmarks/own_images.py WORK [--minutes 12] [--init sample]
+    python tests/benchmarks/own_images.py WORK [--minutes 12] [--init photo]
 
 Makes WORK/photographs: 300 pieces of 80 × 80 pixels, none of which share a pixel, of 8 photographs that come with
 scikit-image, a folder for each. Then prepares them, asks `restok config suggest` for the command, carries it out,
@@ -78,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("work", type=Path)
     parser.add_argument("--minutes", default="12")
-    parser.add_argument("--init", default="sample")
+    parser.add_argument("--init", default="photo")
     options = parser.parse_args()
     work = options.work
     start = time.monotonic()
