@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from restok_cli.reports.curves import read_curves
+from restok_cli.reports.curves import panels_of, read_curves
 
 
 @pytest.fixture
@@ -47,6 +47,16 @@ def test_a_picture_has_a_panel_for_each_number_and_a_colour_for_each_run(restok,
     blue, orange = (31, 119, 180), (255, 127, 14)
     assert all(blue in found for found in colours)
     assert [orange in found for found in colours] == [False, False, True]
+
+
+def test_trainers_have_their_own_panels_and_what_is_no_curve_has_none():
+    tokenizer = {"loss": ([1], [2.0]), "validation_psnr": ([1], [20.0]), "eta_seconds": ([1], [9.0])}
+    runs = {"a": tokenizer, "b": {"loss": ([1], [6.0])}, "c": tokenizer}
+    trainers = {"a": "tokenizer", "b": "har", "c": "tokenizer"}
+    found = [(title, list(own)) for title, _, own in panels_of(runs, trainers, [])]
+    psnr = ("tokenizer: validation_psnr", ["a", "c"])
+    assert found == [("tokenizer: loss", ["a", "c"]), psnr, ("har: loss", ["b"])]
+    assert [title for title, *_ in panels_of(runs, trainers, ["validation_psnr"])] == [psnr[0]]
 
 
 @pytest.mark.parametrize(

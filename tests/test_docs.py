@@ -38,7 +38,7 @@ SMALLER = (
     (r" --set (data\.num_workers|optimizer\.learning_rate)=\S+", ""),
     (r"(train-\S+) (DATA|CODES|data) ", r"\1 few "),
     (r" --preset (restok-|har-|sample)\S*", ""),
-    (r" --init sample", ""),
+    (r" --init (sample|photo)", ""),
     (r"(?<!prepare )(?<!--tokenizer )(?<!--model )(?<!--init )\bsample\b", "few"),
     (r"\bOTHER\b", "RUN"),
     (r" --max-steps \d+", ""),
@@ -59,6 +59,7 @@ CANNOT_RUN = {
     r" hf:": "needs the hub; test_released.py loads folders of that layout",
     r"_weights=|\.weights=": "needs the weights of other networks",
     r"^restok demo": "takes minutes; test_demo.py runs it with --quick",
+    r"^restok config suggest": "measures the whole model; test_suggest.py runs it without measuring",
     r"^restok models push (?!.*--dry-run)": "needs the hub; test_models_push.py runs it against a stand-in",
 }
 OTHER_PROGRAMS = ("python3", ".", "pip", "pyright", "pytest", "ruff")

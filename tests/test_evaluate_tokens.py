@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from pictures import write_pictures
 
 from restok_cli.data.images import save_image
 from restok_cli.pretrained.folder import save_tokenizer
@@ -79,3 +80,18 @@ def test_a_plot_replaces_a_file_only_when_asked_to_and_never_a_picture_that_is_r
 def test_more_tokens_than_there_are_are_refused(fails, folder, model, tiny_config):
     line = fails(2, "evaluate", folder, "--model", model, "--num-codes", "4096", "--metric", "psnr")
     assert f"this tokenizer makes {tiny_config.num_latent_tokens} codes an image" in line
+
+
+def test_both_ways_to_the_quality_of_reconstructions_compare_as_equal(restok, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_pictures(tmp_path / "images", ["a.png", "b.png"], 40, 33)  # which both ways crop
+    assert restok("reconstruct", "images", "--model", model, "-o", "again").code == 0
+    found = restok("evaluate", "again", "--reference", "images", "--metric", "psnr", "--metric", "mse", "--json")
+    (tmp_path / "files.json").write_text(found.out)
+    for lengths, file in (("32", "codes.json"), ("1,32", "several.json")):
+        found = sweep(restok, "images", model, "--num-codes", lengths, "--metric", "psnr", "--metric", "mse", "--json")
+        (tmp_path / file).write_text(found.out)
+    result = restok("evaluate", "--compare", "files.json", "codes.json")
+    assert result.code == 0 and result.out.count("+0") + result.out.count("-0") == 2, result
+    assert "not comparable" not in result.out
+    assert "with one --num-codes" in restok("evaluate", "--compare", "files.json", "several.json").err

@@ -19,6 +19,7 @@ from restok_cli import cli
 # Beside the tables of test_docs, whose `pipe` makes commands smaller (tiny models, 2 steps, 8 images, few samples).
 CANNOT_RUN = {
     r"^restok demo": "takes minutes; test_demo.py runs it with --quick",
+    r"^restok config suggest": "measures the whole model; test_suggest.py runs it without measuring",
     r"^restok models push (?!.*--dry-run)": "needs the hub; test_models_push.py runs it against a stand-in",
     r"https?://|hf:": "needs the net; test_streaming.py and test_checkpoint.py run the like against stand-ins",
     r"^restok report runs/a |^restok curves runs/a ": "two runs; test_report.py and test_curves.py compare such",
@@ -68,7 +69,7 @@ def staged(tmp_path_factory, tiny_models, sample_data):
     folder = tmp_path_factory.mktemp("examples")
     stage(folder, tiny_models, sample_data)
     write_pictures(folder / "photos", [f"{name}/{i}.png" for name in ("cat", "dog") for i in range(6)], 32, 32)
-    write_pictures(folder, ["photo.jpg"], 32, 32)
+    write_pictures(folder, ["photo.jpg", "a.jpg", "b.jpg"], 32, 32)
     shutil.copytree(folder / "my-wds", folder / "imagenet-1k-wds")
     (folder / "M").symlink_to("runs/har")
     before = (

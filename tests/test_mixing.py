@@ -102,7 +102,7 @@ def test_another_image_is_another_request(restok, fails, here):
         ("decode a.npz --mix a.png b.png --keep 3", 2, "give CODES or --mix A B, and not both"),
         ("decode --mix a.png b.png", 2, "--mix A B and --keep N belong together"),
         ("decode a.npz --keep 3", 2, "--mix A B and --keep N belong together"),
-        ("decode a.npz --ladder x.png", 2, "--ladder is for --mix"),
+        ("decode a.npz --grid x.png --ladder x.png", 2, "--grid and --ladder are both x.png"),
         ("decode --model tokenizer --mix a.png b.png --keep 33", 2, "--keep 33: there are 32 codes; give 1 to 32"),
         ("decode --model tokenizer --mix a.png b.png --keep 9 --num-codes 8", 2, "--keep 9: there are 8 codes"),
         ("decode --model tokenizer --mix a.png c.png --keep 3", 2, "--mix c.png: no such file"),
@@ -141,3 +141,17 @@ def test_python_says_what_cannot_be_mixed(here):
             generator.generate(**options)
     with pytest.raises(restok_cli.UsageError, match="like is 2 images; give one"):
         generator.generate(like=["a.png", "b.png"], keep=3)
+
+
+def test_decode_and_reconstruct_take_the_same_outputs(restok, fails, here):
+    sheets = ("--grid", "grid.png", "--ladder", "ladder.png", "--overwrite")
+    assert restok("decode", "ab.npz", "--model", "tokenizer", "-o", "both", *sheets).code == 0
+    assert Image.open("ladder.png").width > 2.9 * Image.open("grid.png").width  # six columns, and two
+    assert restok("reconstruct", "a.png", "--model", "tokenizer", "-o", "again.png", *sheets).code == 0
+    assert restok("decode", "a.npz", "--model", "tokenizer", "-o", "one.png").code == 0
+    assert Path("again.png").read_bytes() == Path("one.png").read_bytes() == Path("both/000000.png").read_bytes()
+    several = ("reconstruct", "--model", "tokenizer", "-o", "several.png")
+    assert "several.png is one image, but there are several" in fails(2, *several, "a.png", "b.png")
+    assert "give one number of codes, or a folder" in fails(2, *several, "a.png", "--num-codes", "1,4")
+    assert "again.png already exists" in fails(2, "reconstruct", "a.png", "--model", "tokenizer", "-o", "again.png")
+    assert not Path("several.png").exists()

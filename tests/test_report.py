@@ -307,3 +307,33 @@ def test_a_run_notes_each_start_and_what_it_began_with(restok, report, tmp_path)
         assert preview.width > 0
     assert restok(*train, "--overwrite").code == 0
     assert len(read_starts(tmp_path / "run")) == 1
+
+
+def test_a_report_replaces_one_that_is_there_and_nothing_else(restok, fails, tmp_path):
+    run, file = write_run(tmp_path / "run"), tmp_path / "report.html"
+    for _ in range(2):
+        assert restok("report", run, "-o", file).code == 0
+    file.write_text("<title>something else</title>")
+    assert "already exists" in fails(2, "report", run, "-o", file)
+    assert file.read_text() == "<title>something else</title>"
+
+
+def test_a_watched_report_follows_a_run_to_its_end(restok, tmp_path, monkeypatch):
+    run, file, seen = write_run(tmp_path / "run", max_steps=13), tmp_path / "report.html", []
+
+    def sleep(seconds):
+        seen.append('http-equiv="refresh" content="30"' in file.read_text())
+        if len(seen) == 2:
+            with open(run / "metrics.jsonl", "a") as log:
+                log.write('{"step": 13, "loss": 0.5}\n')
+
+    monkeypatch.setattr("restok_cli.commands.report.time.sleep", sleep)
+    assert restok("report", run, "-o", file, "--watch").out == f"{file}\n"
+    assert seen == [True, True] and "refresh" not in file.read_text()
+    assert restok("report", run, "-o", file).code == 0 and len(seen) == 2
+
+
+def test_ladders_are_explained_in_a_line(compared):
+    html = compared.read_text()
+    assert "Each row is one picture: the original, then what its first codes give" in html
+    assert "The same images from their first codes alone" in html

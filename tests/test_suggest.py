@@ -37,7 +37,7 @@ def test_what_is_suggested_is_a_command(restok, fails, no_measuring, tmp_path, k
     spoken = restok("config", "suggest", "sample", "--kind", kind, "--minutes", 10, "--memory", 9).out
     assert spoken.startswith("restok train-")
     assert ("cannot give a generator that draws new ones" in spoken) == (kind == "har")
-    assert ("20.0 dB as sample is" in spoken) == (kind == "tokenizer")
+    assert ("20.0 dB as photo is" in spoken) == (kind == "tokenizer")
 
 
 def test_the_image_size_is_taken_into_the_command_and_its_effect_told(restok, fails, no_measuring):

@@ -22,6 +22,7 @@ def curves(
 ) -> None:
     """Draw what runs have logged over their steps: a panel for each number, a line in it for each run. Prints FILE.
 
+    Each trainer has panels of its own, since its numbers are not the other's.
     Runs may still be training. Needs matplotlib: pip install 'restok\\[plots]'.
 
     Examples:
@@ -31,7 +32,9 @@ def curves(
     """
     check_output_file("-o", output, ".png", overwrite)
 
-    from restok_cli.reports.curves import draw_curves, read_curves, short_names
+    from restok_cli.reports.curves import draw_curves, read_curves, short_names, trainer_of
 
-    draw_curves(dict(zip(short_names(runs), map(read_curves, runs), strict=True)), metrics or [], output)
+    names = short_names(runs)
+    curves = dict(zip(names, map(read_curves, runs), strict=True))
+    draw_curves(curves, dict(zip(names, map(trainer_of, runs), strict=True)), metrics or [], output)
     print(output)

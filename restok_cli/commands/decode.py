@@ -41,8 +41,13 @@ def decode(
         ),
     ] = None,
     keep: Annotated[int | None, typer.Option(min=1, metavar="N", help="How many codes of A --mix takes.")] = None,
+    grid: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a PNG of the first 64.")] = None,
     ladder: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write a PNG of --mix with 0, 1, 2, 4, … codes of A.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write a PNG of the first 8 growing level by level; of --mix, with ever more codes of A.",
+        ),
     ] = None,
     batch_size: AnyBatchSize = 16,
     overwrite: Overwrite = False,
@@ -68,8 +73,6 @@ def decode(
         raise UsageError("give CODES or --mix A B, and not both")
     if (mix is None) != (keep is None):
         raise UsageError("--mix A B and --keep N belong together; give both or none")
-    if ladder is not None and mix is None:
-        raise UsageError("--ladder is for --mix; leave it out")
 
     from restok_cli.inference.coding import Computation
     from restok_cli.inference.decode import DecodeDestination, decode_file
@@ -77,7 +80,7 @@ def decode(
 
     source = Mixture(*mix, keep) if mix and keep else codes
     assert source is not None
-    to = DecodeDestination(output, ladder, overwrite)
+    to = DecodeDestination(output, grid, ladder, overwrite)
     count = decode_file(source, model, to, num_codes, Computation(device, dtype, batch_size, deterministic))
     if output != STDOUT:
         print(json.dumps({"path": str(output), "pictures": count}) if as_json else output)

@@ -78,7 +78,10 @@ Metrics = Annotated[
     ),
 ]
 Licence = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Of the model, for the card, as the hub writes it: mit, cc-by-4.0, …")
+    str | None,
+    typer.Option(
+        *("--licence", "--license"), metavar="NAME", help="Of the model, for the card, as the hub writes it: mit, …"
+    ),
 ]
 
 

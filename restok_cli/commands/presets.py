@@ -32,7 +32,7 @@ def presets(
     Examples:
 
       restok models presets --kind tokenizer
-      restok models presets restok-l-128
+      restok models presets har-b
     """
     from restok_cli.planning.presets import facts_of, preset_config, step_memory
     from restok_cli.settings.training import RUN_CONFIGS

@@ -33,7 +33,7 @@ RECONSTRUCTED_FOLDER = Path("reconstructed")
 
 Output = Annotated[
     Path,
-    typer.Option("--output", "-o", metavar="OUT", help="A folder for PNG files, or - (a tar stream on stdout)."),
+    typer.Option("--output", "-o", metavar="OUT", help="A folder, a .png for one image, or - (a tar stream)."),
 ]
 NumCodes = Annotated[
     str | None,

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from restok_cli.console import Progress, counted
@@ -18,7 +19,8 @@ from restok_cli.files import STDOUT, check_apart, check_output_file, crc32_of, l
 from restok_cli.inference.background import in_background
 from restok_cli.inference.coding import Computation, decode_codes, png_files
 from restok_cli.inference.mixing import Mixture, mixed, write_mixtures
-from restok_cli.inference.sheets import check_sheets
+from restok_cli.inference.sheets import GRID_COLUMNS, SHEET_ROWS, check_sheets, write_sheet
+from restok_cli.model.levels import prefix_lengths
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import TokenizerFolder, fingerprint, open_tokenizer
 
@@ -35,7 +37,8 @@ class DecodeDestination(NamedTuple):
     """Where the images go."""
 
     output: Path
-    ladder: Path | None  # of a mixture
+    grid: Path | None
+    ladder: Path | None
     overwrite: bool
 
 
@@ -52,7 +55,7 @@ def decode_file(
     elif output != STDOUT:
         check_image_folder(output, to.overwrite)
         check_apart(output, model, *inputs)
-    check_sheets(None, to.ladder, to.overwrite, model, *inputs)
+    check_sheets(to.grid, to.ladder, to.overwrite, model, *inputs)
     whole = read_codes(Path(source)) if isinstance(source, str) and source != str(STDOUT) else None
     folder = open_tokenizer(model)
     fits = partial(check_codes, tokenizer=folder, own_fingerprint=fingerprint(folder), num_codes=num_codes)
@@ -64,11 +67,49 @@ def decode_file(
         whole = mixed(first, second, source.keep)
         if to.ladder is not None:
             write_mixtures(to.ladder, first, second, tokenizer)
+            to = to._replace(ladder=None)
     if whole:
         parts = _parts(whole, size)
     else:
         parts = map(check, read_code_lines(lines_of(sys.stdin.buffer, "stdin"), "stdin", size))
-    return write_images(decode_all(parts, tokenizer, len(whole.keys) if whole else None), output)
+    sheets = CodeSheets(to.grid, to.ladder)
+    count = write_images(decode_all(sheets.seen(parts), tokenizer, len(whole.keys) if whole else None), output)
+    sheets.write(tokenizer)
+    return count
+
+
+class CodeSheets:
+    """Sheets of the first images that are made of codes: as they become, and growing level by level."""
+
+    def __init__(self, grid: Path | None, ladder: Path | None):
+        self.grid, self.ladder = grid, ladder
+        self.keys: list[str] = []
+        self.rows: list[np.ndarray] = []  # codes (L,) of each
+
+    def seen(self, parts: Iterable[Codes]) -> Iterator[Codes]:
+        """The parts, of which the first codes are kept for the sheets."""
+        for part in parts:
+            fits = not self.rows or part.codes.shape[1] == len(self.rows[0])  # in a pipe, codes may become fewer
+            if (self.grid or self.ladder) and fits:
+                room = GRID_COLUMNS * SHEET_ROWS - len(self.keys)
+                self.keys += part.keys[:room]
+                self.rows += [*part.codes[:room]]
+            yield part
+
+    def write(self, tokenizer: Tokenizer) -> None:
+        """Write the sheets that are asked for."""
+        if not self.rows:
+            return
+        codes = torch.from_numpy(np.stack(self.rows)).long().to(tokenizer.device)
+        names = [key.rpartition("/")[2] for key in self.keys]
+        if self.grid is not None:
+            write_sheet(self.grid, decode_codes(tokenizer, codes).cpu(), min(GRID_COLUMNS, len(names)), names)
+        if self.ladder is not None:
+            length = codes.shape[1]
+            lengths = [*(n for n in prefix_lengths(tokenizer.config.num_latent_tokens) if n < length), length]
+            columns = [decode_codes(tokenizer, codes[:SHEET_ROWS, :n]).cpu() for n in lengths]
+            captions = [f"{n} {name}" if n == 1 else f"{n}" for name in names[:SHEET_ROWS] for n in lengths]
+            write_sheet(self.ladder, torch.stack(columns, 1).flatten(0, 1), len(lengths), captions)
 
 
 def _parts(codes: Codes, size: int) -> Iterator[Codes]:

@@ -14,7 +14,7 @@ from restok_cli.data.image_folders import IMAGE_MANIFEST, check_image_folder, ma
 from restok_cli.data.inputs import Inputs
 from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import STDOUT, check_apart, crc32_of, whole_folder
+from restok_cli.files import STDOUT, check_apart, check_output_file, crc32_of, whole_file, whole_folder
 from restok_cli.inference.coding import Computation, ImageSource, decode_codes, encode_images, png_files, sized
 from restok_cli.inference.sharing import connected, in_turns
 from restok_cli.inference.sheets import ComparisonSheet, check_sheets
@@ -33,6 +33,10 @@ class ReconstructDestination(NamedTuple):
     grid: Path | None
     ladder: Path | None
     overwrite: bool
+
+    @property
+    def is_file(self) -> bool:
+        return self.output.suffix.lower() == ".png"
 
 
 class ReconstructSummary(NamedTuple):
@@ -53,7 +57,11 @@ def reconstruct_source(
 
     Raises UsageError where that cannot be had, RestokError where no image can be read.
     """
-    if to.output != STDOUT:
+    if to.is_file:
+        check_output_file("-o", to.output, ".png", to.overwrite, model, *source.files)
+        if len(lengths) > 1:
+            raise UsageError(f"-o {to.output} is one image; give one number of codes, or a folder")
+    elif to.output != STDOUT:
         check_image_folder(to.output, to.overwrite)
         check_apart(to.output, model, *source.files)
     check_sheets(to.grid, to.ladder, to.overwrite, model, *source.files)
@@ -71,7 +79,10 @@ def reconstruct_source(
     )
     if rank() > 0:
         return add_up(work, inputs)
-    summary = write_stream(work, inputs) if to.output == STDOUT else write_folder(work, inputs, to.output)
+    if to.is_file:
+        summary = write_file(work, inputs, to.output)
+    else:
+        summary = write_stream(work, inputs) if to.output == STDOUT else write_folder(work, inputs, to.output)
     for sheet in work.sheets:
         sheet.write()
     return summary
@@ -155,6 +166,18 @@ def write_stream(work: Reconstructing, inputs: Inputs) -> ReconstructSummary:
         for image in reconstruct_inputs(work, inputs):
             writer.write(image.key, image.files[0], {"class_id": image.class_id, "psnr": image.psnr[0]})
             total.add(image)
+    return total.summary(inputs)
+
+
+def write_file(work: Reconstructing, inputs: Inputs, output: Path) -> ReconstructSummary:
+    """Write the only image. Raises UsageError where there are several."""
+    images = reconstruct_inputs(work, inputs)
+    total, first = Total(work), next(images)
+    if next(images, None) is not None:
+        raise UsageError(f"-o {output} is one image, but there are several; give a folder")
+    with whole_file(output) as temporary:
+        temporary.write_bytes(first.files[0])
+    total.add(first)
     return total.summary(inputs)
 
 

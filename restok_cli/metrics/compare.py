@@ -96,9 +96,9 @@ class _Curve(_Part):
 def read_result(path: Path) -> dict:
     """Read a file that `restok evaluate --json` wrote. Raises RestokError where it is something else."""
     results = read_results(path)
-    if None not in results:
-        raise RestokError(f"{path} holds a result for each number of codes; give one of evaluate without --num-codes")
-    return results[None]
+    if len(results) > 1:
+        raise RestokError(f"{path} holds a result for each number of codes; give one of evaluate with one --num-codes")
+    return next(iter(results.values()))
 
 
 def read_results(path: Path) -> dict[int | None, dict]:

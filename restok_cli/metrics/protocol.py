@@ -60,7 +60,7 @@ def remarks(measurements: list[Measurement]) -> list[str]:
 def describe_images(images: ImageSet) -> dict:
     """Where images come from and what was done to them, after they have been measured."""
     crop = "none"
-    if images.num_cropped:
+    if images.num_cropped and images.transform is None:  # what a model made of cropped images is as it made them
         crop = f"ADM centre crop to {size_text(images.find_size())} (box halving, then bicubic)"
     return {
         "source": images.source,

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 
 from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.files import whole_file
+from restok_cli.settings.precedence import kind_of
+from restok_cli.settings.training import CONFIG_FILE
 from restok_cli.training.metrics_log import METRICS_FILE, read_log
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLUMNS = 3
+NO_CURVES = {"eta_seconds"}  # what only the moment is of interest of
 PANEL = 4.2, 2.8  # inches, at 100 dots each
 
 Curves = dict[str, tuple[list[int], list[float]]]  # name → steps, values
+Panel = tuple[str, str, dict[str, Curves]]  # title, name of the number, runs by name
 
 
 def read_curves(run: Path) -> Curves:
@@ -40,8 +44,28 @@ def short_names(runs: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(run) for run in runs]
 
 
-def draw_curves(runs: dict[str, Curves], names: list[str], path: Path) -> None:
-    """Write a PNG with a panel for each of `names`, or for all that the runs logged, and a line in it for each run.
+def trainer_of(run: Path) -> str:
+    """The trainer that wrote a run, tokenizer or har; "" where its config is gone."""
+    return kind_of([run]) if (run / CONFIG_FILE).is_file() else ""
+
+
+def panels_of(runs: dict[str, Curves], trainers: dict[str, str], names: list[str]) -> list[Panel]:
+    """The panels, those of each trainer apart, since their numbers mean different things.
+
+    All that were logged are shown, but what is no curve, or those of `names`.
+    """
+    panels = []
+    for trainer in dict.fromkeys(trainers.values()):
+        own = {run: curves for run, curves in runs.items() if trainers[run] == trainer}
+        logged = dict.fromkeys(name for curves in own.values() for name in curves)
+        shown = [name for name in names if name in logged] if names else [n for n in logged if n not in NO_CURVES]
+        panels += [(trainer, name, own) for name in shown]
+    several = len(set(trainers.values())) > 1
+    return [(f"{trainer}: {name}" if several else name, name, own) for trainer, name, own in panels]
+
+
+def draw_curves(runs: dict[str, Curves], trainers: dict[str, str], names: list[str], path: Path) -> None:
+    """Write a PNG with panels as `panels_of` finds them, and in each a line for each run, by its name.
 
     Raises UsageError for a name that no run logged, and without matplotlib.
     """
@@ -53,29 +77,30 @@ def draw_curves(runs: dict[str, Curves], names: list[str], path: Path) -> None:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise UsageError("curves need matplotlib, which is not installed; pip install 'restok[plots]'") from error
-    names = names or known
-    columns = min(COLUMNS, len(names))
-    rows = math.ceil(len(names) / columns)
+    contents = panels_of(runs, trainers, names)
+    columns = min(COLUMNS, len(contents))
+    rows = math.ceil(len(contents) / columns)
     figure = Figure(figsize=(columns * PANEL[0], rows * PANEL[1] + 0.4), dpi=100, layout="constrained")
     last_step = max(steps[-1] for curves in runs.values() for steps, _ in curves.values())
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
-    for panel, name in zip(panels[: len(names)], names, strict=True):
-        _draw_panel(panel, name, runs)
+    colours = {run: f"C{number}" for number, run in enumerate(runs)}
+    for panel, (title, name, own) in zip(panels[: len(contents)], contents, strict=True):
+        _draw_panel(panel, title, name, own, colours)
         panel.set_xlim(0, last_step * 1.02)
         panel.xaxis.get_major_locator().set_params(integer=True)
-    for panel in panels[len(names) :]:
+    for panel in panels[len(contents) :]:
         panel.set_visible(False)
     figure.legend(*_legend(runs), loc="outside upper left", ncols=4, frameon=False)
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png")
 
 
-def _draw_panel(panel: "Axes", name: str, runs: dict[str, Curves]) -> None:
-    for number, curves in enumerate(runs.values()):
+def _draw_panel(panel: "Axes", title: str, name: str, runs: dict[str, Curves], colours: dict[str, str]) -> None:
+    for run, curves in runs.items():
         steps, values = curves.get(name, ([], []))
         # a single point would be an invisible line
-        panel.plot(steps, values, color=f"C{number}", linewidth=1, marker="." if len(steps) < 30 else None)
-    panel.set_title(name.replace("_", " "), fontsize="medium")
+        panel.plot(steps, values, color=colours[run], linewidth=1, marker="." if len(steps) < 30 else None)
+    panel.set_title(title.replace("_", " "), fontsize="medium")
     panel.set_xlabel("step", fontsize="small")
     panel.tick_params(labelsize="small")
     panel.grid(alpha=0.3)

@@ -19,6 +19,7 @@ from restok_cli.errors import ImageError, RestokError, UsageError
 from restok_cli.files import whole_file
 from restok_cli.metrics.table import METRICS
 from restok_cli.reports.charts import HEIGHT, LEFT, RIGHT, WIDTH, Chart, Line, draw_chart, draw_ladder, short
+from restok_cli.reports.curves import NO_CURVES
 from restok_cli.reports.results import Alike, find_results, measured_alike
 from restok_cli.reports.runs import RunFacts, read_runs
 from restok_cli.settings.yaml_file import flatten
@@ -27,10 +28,10 @@ MOST_RUNS = 6  # that have a colour of their own
 MOST_PREVIEWS = 9  # of a run; of more, some spread over its steps
 MOST_BYTES = 500_000  # of an image that is shown as it is
 QUALITY = 90  # of the WebP that a larger one becomes
+MARK = "restok report</title>"  # of every report, near its beginning
 TITLES = {"tokenizer": "Tokenizer", "har": "Generator"}
 LEVEL = re.compile(r"(.+)_level_(\d+)")
 VALIDATION = "validation_"
-UNSHOWN = {"eta_seconds"}
 # The last group takes what no other names.
 GROUPS = {
     "Codebook": re.compile(r"(validation_)?(codebook_\w+|batch_usage|dead_codes|(usage|perplexity)_level_\d+)"),
@@ -59,8 +60,18 @@ class Chapter(NamedTuple):
     previews: list[list[Preview]]  # of each run
 
 
-def write_report(runs: Sequence[Path], metrics: Sequence[Path], path: Path) -> None:
+def is_report(path: Path) -> bool:
+    """Whether the file is a report of ours, which another one may replace."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return MARK.encode() in file.read(4096)
+
+
+def write_report(runs: Sequence[Path], metrics: Sequence[Path], path: Path, refresh: int | None = None) -> bool:
     """Write the report of runs, and of results of `restok evaluate` in `metrics` and in their folders, to `path`.
+
+    With `refresh`, a browser loads it again after so many seconds while a run has steps to do. Return whether one has.
 
     Raises UsageError where a run is none, or there are too many, and RestokError where something is damaged.
     """
@@ -69,10 +80,13 @@ def write_report(runs: Sequence[Path], metrics: Sequence[Path], path: Path) -> N
     results = find_results(runs, metrics)
     facts = read_runs(runs)
     alike = measured_alike(results)
+    unfinished = any(run.step < run.max_steps for run in facts)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"short": short, "duration": duration, "yaml": as_yaml}
     template = environment.from_string((files("restok_cli") / "assets" / "report.html.j2").read_text(encoding="utf-8"))
     text = template.render(
+        refresh=refresh if unfinished else None,
+        mark=MARK,
         title=" · ".join(run.name for run in facts),
         chapters=[make_chapter(kind, found) for kind in TITLES if (found := [r for r in facts if r.kind == kind])],
         runs=facts,
@@ -86,6 +100,7 @@ def write_report(runs: Sequence[Path], metrics: Sequence[Path], path: Path) -> N
     )
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+    return unfinished
 
 
 def make_chapter(kind: str, runs: list[RunFacts]) -> Chapter:
@@ -99,7 +114,7 @@ def make_chapter(kind: str, runs: list[RunFacts]) -> Chapter:
 def make_groups(runs: list[RunFacts]) -> dict[str, list[Chart]]:
     """Charts of all that runs have logged; training and validation of one number share one, so do all levels."""
     titles: dict[str, dict[str, None]] = {group: {} for group in ("Learning", "Codebook", "Steps")}
-    for name in dict.fromkeys(name for run in runs for name in run.curves if name not in UNSHOWN):
+    for name in dict.fromkeys(name for run in runs for name in run.curves if name not in NO_CURVES):
         group = next(group for group, pattern in GROUPS.items() if pattern.fullmatch(name))
         titles[group][LEVEL.sub(r"\1_level", name).removeprefix(VALIDATION)] = None
     validated = {name.removeprefix(VALIDATION) for run in runs for name in run.curves if name.startswith(VALIDATION)}

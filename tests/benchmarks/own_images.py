@@ -1,12 +1,12 @@
 """From a folder of 300 photographs to a tokenizer of them in some minutes: the commands of docs/own-images.md, run.
 
     pip install scikit-image pooch
-    python tests/benchmarks/own_images.py WORK [--minutes 12] [--init sample]
+    python tests/benchmarks/own_images.py WORK [--minutes 12] [--init photo]
 
 Makes WORK/photographs: 300 pieces of 80 × 80 pixels, none of which share a pixel, of 8 photographs that come with
 scikit-image, a folder for each. Then prepares them, asks `restok config suggest` for the command, carries it out,
 trains from scratch for the same number of seconds, and reconstructs the held-out tenth by the model that was started
-from, by what became of it, and by the one from scratch. Prints a table of PSNR, and leaves WORK/sheet-*.png.
+from, by what became of it, and by the one from scratch. Prints the PSNR of each, and leaves WORK/sheet.png.
 """
 
 import argparse
@@ -21,7 +21,9 @@ import numpy as np
 import skimage
 from PIL import Image
 
-SIDE, COUNT = 80, 300
+from restok_cli.data.image_files import center_crop
+
+SIDE, COUNT, COLUMNS = 80, 300, 8
 PIECES = {  # at most so many of each
     "astronaut.png": 36,
     "chelsea.png": 15,
@@ -50,6 +52,19 @@ def write_photographs(out: Path) -> int:
     return count
 
 
+def write_sheet(work: Path, rows: list[str]) -> None:
+    """Write WORK/sheet.png: some held-out images above what each model gives back of them."""
+    size = 64
+    files = sorted((work / f"by-{rows[0]}").glob("*.png"))[:: COUNT // 10 // COLUMNS + 1][:COLUMNS]
+    sheet = Image.new("RGB", (len(files) * size, (1 + len(rows)) * size))
+    for column, file in enumerate(files):
+        folder, _, name = file.name.rpartition("_")  # as prepare names what lay in folders
+        original = center_crop(Image.open(work / "photographs" / folder / name), size)
+        for row, image in enumerate([original, *(Image.open(work / f"by-{row}" / file.name) for row in rows)]):
+            sheet.paste(image, (column * size, row * size))
+    sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.NEAREST).save(work / "sheet.png")
+
+
 def restok(*words: str) -> tuple[str, float]:
     """Run a command; return what it printed, and the seconds."""
     print("$", shlex.join(["restok", *words]), flush=True)
@@ -63,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("work", type=Path)
     parser.add_argument("--minutes", default="12")
-    parser.add_argument("--init", default="sample")
+    parser.add_argument("--init", default="photo")
     options = parser.parse_args()
     work = options.work
     start = time.monotonic()
@@ -76,16 +91,17 @@ def main() -> None:
     _, seconds = restok(*words[1:])
     minutes = (time.monotonic() - start) / 60
 
-    # from scratch, as long: as many steps as take the same time, by the rate at which the other run went
+    # from scratch: as many steps, which take as long
     steps = words[words.index("--max-steps") + 1]
     without_init = [word for place, word in enumerate(words) if "--init" not in (word, words[place - 1])]
     without_init[without_init.index("-o") + 1] = str(work / "scratch")
     restok(*without_init[1:])
     print(f"{minutes:.1f} minutes from photographs to model; {seconds:.0f} s of them trained {steps} steps")
-    for name, model in (("untouched", options.init), ("fine-tuned", work / "tuned"), ("scratch", work / "scratch")):
-        out, sheet = str(work / f"by-{name}"), str(work / f"sheet-{name}.png")
-        found, _ = restok("reconstruct", data, "--model", str(model), "-o", out, "--grid", sheet, "--json")
+    models = {"untouched": options.init, "fine-tuned": work / "tuned", "scratch": work / "scratch"}
+    for name, model in models.items():
+        found, _ = restok("reconstruct", data, "--model", str(model), "-o", str(work / f"by-{name}"), "--json")
         print(f"{name}: {json.loads(found)['psnr']:.2f} dB")
+    write_sheet(work, ["untouched", "scratch", "fine-tuned"])
 
 
 if __name__ == "__main__":
