@@ -30,7 +30,7 @@ ALLOWED = {
     "metrics": {*LOW, "weights", "data", "model"},
     "pretrained": {*LOW, "weights", "model", "cpu", "metrics"},
     "cuda": set(),
-    "planning": {*MODELS, "training", "inference"},
+    "planning": {*MODELS, "cpu", "cuda", "training", "inference"},
     "training": MODELS,
     "inference": {*MODELS, "cpu", "cuda"},
     "api": {*MODELS, "inference"},
