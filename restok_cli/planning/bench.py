@@ -117,7 +117,7 @@ class Bench:
             self.measure(what, batch_size, way, *self.prepare(what, batch_size, way))
 
     def prepare(self, what: str, batch_size: int, way: Way) -> tuple[Callable[[], Tensor], float]:
-        """What to call, and its FLOPs, which are those of plain layers also where less arithmetic does."""
+        """The call to measure, and its FLOPs, which are those of plain layers also where less arithmetic does."""
         generator = torch.Generator().manual_seed(SEED)
         config = self.tokenizer.config
         if what == "inception":
