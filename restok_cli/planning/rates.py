@@ -28,7 +28,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def ways(dtype: torch.dtype, device: torch.device) -> dict[str, Way]:
-    """Candidates for the fastest in `dtype`, by name: products of matrices, as they are and packed, and a convolution."""
+    """Candidates for the fastest in `dtype`, by name: products of matrices, plain and packed, and a convolution."""
     side = 8192 if device.type == "cuda" else 2048
     channels, rows = (128, 256) if device.type == "cuda" else (256, 64)
     matrix = torch.randn(side, side, device=device, dtype=dtype)
