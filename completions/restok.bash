@@ -424,7 +424,7 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
             commands=()
             options=(
                 --model --output -o --num-codes --split --no-crop --max-decoded-pixels --max-member-bytes --grid
-                --ladder --batch-size --overwrite --device --dtype --json --help -h
+                --ladder --batch-size --overwrite --num-processes --device --dtype --json --help -h
             )
             arguments=() others=pictures
             ;;
@@ -442,7 +442,7 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
             commands=()
             options=(
                 --model --output -o --split --no-crop --max-decoded-pixels --max-member-bytes --batch-size --overwrite
-                --device --dtype --json --help -h
+                --num-processes --device --dtype --json --help -h
             )
             arguments=() others=pictures
             ;;
@@ -675,6 +675,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --grid) kind=files pending=1 ;;
                 --ladder) kind=files pending=1 ;;
                 --batch-size) kind=auto pending=1 ;;
+                --num-processes) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
                 --dtype) kind='auto|float32|bf16' pending=1 ;;
             esac
@@ -714,6 +715,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --max-decoded-pixels) kind=nothing pending=1 ;;
                 --max-member-bytes) kind=nothing pending=1 ;;
                 --batch-size) kind=auto pending=1 ;;
+                --num-processes) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
                 --dtype) kind='auto|float32|bf16' pending=1 ;;
             esac

@@ -314,30 +314,32 @@ function __restok_takes --argument-names path option
             'restok reconstruct --output' 'restok reconstruct -o' 'restok reconstruct --num-codes' \
             'restok reconstruct --split' 'restok reconstruct --max-decoded-pixels' \
             'restok reconstruct --max-member-bytes' 'restok reconstruct --grid' 'restok reconstruct --ladder' \
-            'restok reconstruct --batch-size' 'restok reconstruct --device' 'restok reconstruct --dtype' \
-            'restok generate --model' 'restok generate --output' 'restok generate -o' 'restok generate --steps' \
-            'restok generate --count' 'restok generate --class' 'restok generate --seed' 'restok generate --preset' \
-            'restok generate --cfg-scale' 'restok generate --cfg-schedule' 'restok generate --cfg-start' \
-            'restok generate --cfg-stop' 'restok generate --cfg-peak' 'restok generate --temperature' \
-            'restok generate --top-k' 'restok generate --top-p' 'restok generate --tokenizer' 'restok generate --grid' \
-            'restok generate --ladder' 'restok generate --batch-size' 'restok generate --num-processes' \
-            'restok generate --quantize' 'restok generate --device' 'restok generate --dtype' 'restok encode --model' \
-            'restok encode --output' 'restok encode -o' 'restok encode --split' 'restok encode --max-decoded-pixels' \
-            'restok encode --max-member-bytes' 'restok encode --batch-size' 'restok encode --device' \
-            'restok encode --dtype' 'restok decode --model' 'restok decode --output' 'restok decode -o' \
-            'restok decode --num-codes' 'restok decode --batch-size' 'restok decode --device' 'restok decode --dtype' \
-            'restok evaluate --metric' 'restok evaluate --reference' 'restok evaluate --split' 'restok evaluate --crop' \
-            'restok evaluate --max-decoded-pixels' 'restok evaluate --max-member-bytes' 'restok evaluate --features' \
-            'restok evaluate --inception-weights' 'restok evaluate --vgg-weights' 'restok evaluate --timm-weights' \
-            'restok evaluate --model' 'restok evaluate --num-codes' 'restok evaluate --plot' \
-            'restok evaluate --fail-under' 'restok evaluate --make-reference' 'restok evaluate --output' \
-            'restok evaluate -o' 'restok evaluate --reference-images' 'restok evaluate --cache' \
-            'restok evaluate --batch-size' 'restok evaluate --num-processes' 'restok evaluate --device' \
-            'restok curves --output' 'restok curves -o' 'restok curves --metric' 'restok report --output' \
-            'restok report -o' 'restok report --metrics' 'restok demo --output' 'restok demo -o' \
-            'restok models card --metrics' 'restok models card --licence' 'restok models push --metrics' \
-            'restok models push --licence' 'restok models push --revision' 'restok config show --set' \
-            'restok config show --kind' 'restok config diff --kind' 'restok config validate --kind'
+            'restok reconstruct --batch-size' 'restok reconstruct --num-processes' 'restok reconstruct --device' \
+            'restok reconstruct --dtype' 'restok generate --model' 'restok generate --output' 'restok generate -o' \
+            'restok generate --steps' 'restok generate --count' 'restok generate --class' 'restok generate --seed' \
+            'restok generate --preset' 'restok generate --cfg-scale' 'restok generate --cfg-schedule' \
+            'restok generate --cfg-start' 'restok generate --cfg-stop' 'restok generate --cfg-peak' \
+            'restok generate --temperature' 'restok generate --top-k' 'restok generate --top-p' \
+            'restok generate --tokenizer' 'restok generate --grid' 'restok generate --ladder' \
+            'restok generate --batch-size' 'restok generate --num-processes' 'restok generate --quantize' \
+            'restok generate --device' 'restok generate --dtype' 'restok encode --model' 'restok encode --output' \
+            'restok encode -o' 'restok encode --split' 'restok encode --max-decoded-pixels' \
+            'restok encode --max-member-bytes' 'restok encode --batch-size' 'restok encode --num-processes' \
+            'restok encode --device' 'restok encode --dtype' 'restok decode --model' 'restok decode --output' \
+            'restok decode -o' 'restok decode --num-codes' 'restok decode --batch-size' 'restok decode --device' \
+            'restok decode --dtype' 'restok evaluate --metric' 'restok evaluate --reference' 'restok evaluate --split' \
+            'restok evaluate --crop' 'restok evaluate --max-decoded-pixels' 'restok evaluate --max-member-bytes' \
+            'restok evaluate --features' 'restok evaluate --inception-weights' 'restok evaluate --vgg-weights' \
+            'restok evaluate --timm-weights' 'restok evaluate --model' 'restok evaluate --num-codes' \
+            'restok evaluate --plot' 'restok evaluate --fail-under' 'restok evaluate --make-reference' \
+            'restok evaluate --output' 'restok evaluate -o' 'restok evaluate --reference-images' \
+            'restok evaluate --cache' 'restok evaluate --batch-size' 'restok evaluate --num-processes' \
+            'restok evaluate --device' 'restok curves --output' 'restok curves -o' 'restok curves --metric' \
+            'restok report --output' 'restok report -o' 'restok report --metrics' 'restok demo --output' \
+            'restok demo -o' 'restok models card --metrics' 'restok models card --licence' \
+            'restok models push --metrics' 'restok models push --licence' 'restok models push --revision' \
+            'restok config show --set' 'restok config show --kind' 'restok config diff --kind' \
+            'restok config validate --kind'
             echo 1
         case \
             'restok evaluate --compare'
@@ -401,7 +403,7 @@ complete -c restok -n '__restok_argument \'restok\' 1 1' -a reconstruct -d 'Enco
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a generate -d 'Draw images: each in 9 steps where an autoregressive model would take 128'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a encode -d 'Turn images into codes: 128 numbers each, or as many as the tokenizer makes'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a decode -d 'Turn codes into images: all codes of each, or a prefix of them, which gives a coarser …'
-complete -c restok -n '__restok_argument \'restok\' 1 1' -a evaluate -d 'Measure images (FID, sFID, IS, precision, recall, KID, PSNR, SSIM, LPIPS) and codes'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a evaluate -d 'Measure images (FID, IS, precision, recall, KID, PSNR, SSIM, LPIPS …) and codes'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a curves -d 'Draw what runs have logged over their steps: a panel for each number, a line in it for …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a report -d 'Make one HTML file of runs: curves, previews, the codebook, metrics, config and …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a demo -d 'Run every command once, on the emoji that come with restok: five minutes on two CPU …'
@@ -546,6 +548,7 @@ complete -c restok -n '__restok_at \'restok reconstruct\'' -l grid -r -F -d 'Als
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l ladder -r -F -d 'The same with every level, and what each adds'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l overwrite -d 'Replace what the output folder already holds'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l json -d 'Print one JSON object instead of the path'
@@ -594,6 +597,7 @@ complete -c restok -n '__restok_at \'restok encode\'' -l max-decoded-pixels -r -
 complete -c restok -n '__restok_at \'restok encode\'' -l max-member-bytes -r -f -d 'Image files, and files in tars, of more bytes than this are left out unread. Default: …'
 complete -c restok -n '__restok_at \'restok encode\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok encode\'' -l overwrite -d 'Replace the output file where it is there already'
+complete -c restok -n '__restok_at \'restok encode\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
 complete -c restok -n '__restok_at \'restok encode\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
 complete -c restok -n '__restok_at \'restok encode\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …'
 complete -c restok -n '__restok_at \'restok encode\'' -l json -d 'Print one JSON object instead of the path'

@@ -407,7 +407,7 @@ $global:restokCommands = @{
             'generate' = 'Draw images: each in 9 steps where an autoregressive model would take 128'
             'encode' = 'Turn images into codes: 128 numbers each, or as many as the tokenizer makes'
             'decode' = 'Turn codes into images: all codes of each, or a prefix of them, which gives a coarser …'
-            'evaluate' = 'Measure images (FID, sFID, IS, precision, recall, KID, PSNR, SSIM, LPIPS) and codes'
+            'evaluate' = 'Measure images (FID, IS, precision, recall, KID, PSNR, SSIM, LPIPS …) and codes'
             'curves' = 'Draw what runs have logged over their steps: a panel for each number, a line in it for …'
             'report' = 'Make one HTML file of runs: curves, previews, the codebook, metrics, config and …'
             'demo' = 'Run every command once, on the emoji that come with restok: five minutes on two CPU …'
@@ -616,6 +616,7 @@ $global:restokCommands = @{
             '--ladder' = @{ Kind = 'files'; Count = 1; Help = 'The same with every level, and what each adds' }
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
@@ -679,6 +680,7 @@ $global:restokCommands = @{
             '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Image files, and files in tars, of more bytes than this are left out unread. Default: …' }
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output file where it is there already' }
+            '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU, where most are slow in …' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }

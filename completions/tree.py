@@ -21,7 +21,8 @@ from restok_cli.devices import DEVICE_TYPES
 from restok_cli.metrics.backbones import NETWORKS
 from restok_cli.metrics.table import METRICS
 from restok_cli.model.config import Config, section_of
-from restok_cli.settings.training import RUN_CONFIGS, preset_names
+from restok_cli.settings.presets import preset_names
+from restok_cli.settings.training import RUN_CONFIGS
 from restok_cli.training.trackers import NAMES as TRACKERS
 
 PROGRAM = "restok"

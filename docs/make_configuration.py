@@ -9,7 +9,8 @@ from pydantic.fields import FieldInfo
 
 from restok_cli.model.config import Config, meanings, section_of
 from restok_cli.settings.changes import MAY_CHANGE
-from restok_cli.settings.training import RUN_CONFIGS, flatten
+from restok_cli.settings.training import RUN_CONFIGS
+from restok_cli.settings.yaml_file import flatten
 
 OUTPUT = Path(__file__).with_name("configuration.md")
 HEAD = """\

@@ -25,6 +25,7 @@ from restok_cli.files import parse_model
 from restok_cli.inference.blocks import GeneratedBlock, Job, generate_blocks, generate_steps
 from restok_cli.inference.coding import choose_batch_size, decode_codes, encode_images
 from restok_cli.inference.generate import find_files, load_models
+from restok_cli.inference.mixing import keeping
 from restok_cli.inference.sampling_options import default_preset, sampling_options
 from restok_cli.machine import round_alike
 from restok_cli.model.guidance import GuidanceSchedule
@@ -170,6 +171,17 @@ class ImageTokenizer:
         parts = [decode_codes(self._module, part.to(place)).cpu() for part in rows.split(batch_size)]
         return DecodedImages(_to_array(torch.cat(parts)), rows)
 
+    def mix(self, first: Images, second: Images, *, keep: int, batch_size: int = 16) -> DecodedImages:
+        """Decode the first `keep` codes of the first images with the rest of the second ones', one by one.
+
+        Raises what `encode` raises, and UsageError where there are not equally many of both.
+        """
+        _check_number("keep", keep, least=1, most=self.num_codes)
+        codes, others = (self.encode(images, batch_size=batch_size) for images in (first, second))
+        if len(codes) != len(others):
+            raise UsageError(f"{len(codes)} images cannot be mixed with {len(others)}; give equally many")
+        return self.decode(torch.cat([codes[:, :keep], others[:, keep:]], 1), batch_size=batch_size)
+
     def _check_codes(self, codes: Tensor | np.ndarray) -> Tensor:
         """The codes as int64 on the CPU."""
         rows = _to_tensor(codes, "codes").cpu()
@@ -211,6 +223,8 @@ class ImageGenerator:
         seed: int = 0,
         num_steps: int | None = None,
         batch_size: int = 16,
+        like: Images | None = None,
+        keep: int | None = None,
         preset: Literal["paper", "sample"] | None = None,
         **sampling: Unpack[Sampling],
     ) -> GeneratedImages:
@@ -220,13 +234,16 @@ class ImageGenerator:
         `seed`, i, its class and the sampling: not on how many others are drawn, and on a CPU not on `batch_size`.
         `num_steps` below all steps stop at a coarser level.
 
+        Of `like`, one image as `ImageTokenizer.encode` takes it, the first `keep` codes are those of all images, and
+        the rest is drawn; without classes they are then of none.
+
         `sampling` says how codes are drawn: cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k,
         top_p, as in the class Sampling. Those that are left out come from `preset`: where that is None, `sample` for
         the model that comes with restok, and for others none.
 
         Raises UsageError for unknown classes and for numbers that are out of range or have no meaning together.
         """
-        job = self._job(classes, count, seed, num_steps, batch_size, preset, sampling)
+        job = self._job(classes, count, seed, num_steps, batch_size, like, keep, preset, sampling)
         return _as_generated(job, list(generate_blocks(job, job.blocks)))
 
     def stream(
@@ -236,6 +253,8 @@ class ImageGenerator:
         count: int = 1,
         seed: int = 0,
         num_steps: int | None = None,
+        like: Images | None = None,
+        keep: int | None = None,
         preset: Literal["paper", "sample"] | None = None,
         **sampling: Unpack[Sampling],
     ) -> Iterator[GeneratedImages]:
@@ -244,7 +263,7 @@ class ImageGenerator:
 
         Raises what `generate` raises, at once.
         """
-        job = self._job(classes, count, seed, num_steps, count, preset, sampling)
+        job = self._job(classes, count, seed, num_steps, count, like, keep, preset, sampling)
         return (_as_generated(job, [block]) for block in generate_steps(job))
 
     def _job(
@@ -254,6 +273,8 @@ class ImageGenerator:
         seed: int,
         num_steps: int | None,
         batch_size: int,
+        like: Images | None,
+        keep: int | None,
         preset: str | None,
         sampling: Sampling,
     ) -> Job:
@@ -273,7 +294,16 @@ class ImageGenerator:
             class_ids = choose_classes(words, self.class_names, count, seed)
         module = self.tokenizer._module
         size = choose_batch_size(min(batch_size, count), module, self._device)
-        return Job(self._har, module, class_ids, self.class_names, seed, options, steps, size, self._device)
+        job = Job(self._har, module, class_ids, self.class_names, seed, options, steps, size, self._device)
+        if like is None and keep is None:
+            return job
+        if like is None or keep is None:
+            raise UsageError("like and keep belong together; give both or none")
+        _check_number("keep", keep, least=1)
+        codes = self.tokenizer.encode(like)
+        if len(codes) != 1:
+            raise UsageError(f"like is {len(codes)} images; give one")
+        return keeping(job, codes[0], keep, classes is not None, sampling)
 
 
 def _as_generated(job: Job, blocks: list[GeneratedBlock]) -> GeneratedImages:

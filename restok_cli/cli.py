@@ -39,6 +39,7 @@ from restok_cli.console import tell
 from restok_cli.errors import Done, Failed, Interrupted, RestokError, Unmet, UsageError
 from restok_cli.files import DISK_FULL, expand_home
 from restok_cli.processes import leave, leave_words, rank, world_size
+from restok_cli.settings.launcher import apply_to_options
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_UNMET = 1, 2, 4
 EXIT_SIGNAL = 128  # plus the number of the signal
@@ -77,12 +78,20 @@ class Command(TyperCommand):
                 f"{context.command_path} works in one process, and {world_size()} are started, by SLURM or by RANK and"
                 " WORLD_SIZE: start it once; for work of its own in each, unset SLURM_STEP_NUM_TASKS and WORLD_SIZE"
             )
+        if "device" in context.params:
+            explicit = {name for name in context.params if _is_given(context, name)}
+            apply_to_options(context.command_path, context.params, explicit)
         try:
             return super().invoke(context)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
             raise RestokError(f"out of memory; {spare_memory(context.params)}") from error
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 app = typer.Typer(

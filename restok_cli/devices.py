@@ -1,5 +1,7 @@
 """Devices and precisions by the names that people give them."""
 
+import os
+
 import torch
 
 from restok_cli.errors import UsageError
@@ -8,12 +10,12 @@ DEVICE_TYPES = ("cpu", "cuda", "mps")
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
-def open_device(name: str) -> torch.device:
+def open_device(name: str, deterministic: bool = False) -> torch.device:
     """The device called `name`, where float32 is float32; `auto` is CUDA where there is any, else the CPU.
 
     A GPU's convolutions would else round what they multiply to 10 bits (TF32), and means of features come out up to a
-    thousandth different. Training allows it where it computes in 16 bits. Raises UsageError where this machine has no
-    such device.
+    thousandth different. Training allows it where it computes in 16 bits. With `deterministic`, a GPU gives the same
+    bits each time; a CPU does so anyway. Raises UsageError where this machine has no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -28,7 +30,21 @@ def open_device(name: str) -> torch.device:
     if device.type == "cpu" and device.index:
         raise UsageError(f"--device {name}: there is one cpu; take cpu, or auto")
     torch.backends.cudnn.allow_tf32 = False  # for products of matrices, it is torch's default
+    if deterministic and device.type == "cuda":
+        take_deterministic_algorithms()
     return device
+
+
+def take_deterministic_algorithms() -> None:
+    """Compute on GPUs, in this process, by algorithms alone that give the same bits each time.
+
+    An operation that has none raises a RuntimeError. To be called before the first product.
+    """
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # which cuBLAS looks for when it starts
+    torch.use_deterministic_algorithms(True)
+    # else every result's memory is filled once more, for nothing
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
 def chosen_dtype(name: str, device: torch.device) -> str:

@@ -20,6 +20,8 @@ from restok_cli.errors import RestokError, UsageError
 from restok_cli.locks import LOCK_FILE, held, is_written
 
 SAMPLE_MODEL = Path(__file__).parent / "assets" / "model"  # a generator of emoji, with its tokenizer
+PHOTO_MODEL = Path(__file__).parent / "assets" / "photo"  # a tokenizer of photographs
+BUNDLED = {"sample": SAMPLE_MODEL, "photo": PHOTO_MODEL}  # by the words that name them
 STDOUT = Path("-")  # where a file is named
 MAX_DECODED_PIXELS = 178_956_970  # of an image file, unless told otherwise: a small one may unpack to fill all memory
 MAX_MEMBER_BYTES = 256 << 20  # of a file in a tar, and of an image file, likewise: those of more are not even read
@@ -35,11 +37,11 @@ FILE_SUFFIXES = (".jpeg", ".jpg", ".jsonl", ".npz", ".png", ".safetensors", ".ta
 
 
 def parse_model(text: str | Path) -> Path:
-    """The model that the command line names: `sample` is the one that comes with restok, as with DATA.
+    """The model that the command line names: `sample` and `photo` are those that come with restok.
 
-    A folder of that name is ./sample, which is why this reads the word before it becomes a path.
+    A folder of such a name is ./sample, which is why this reads the word before it becomes a path.
     """
-    return SAMPLE_MODEL if str(text) == "sample" else Path(text)
+    return BUNDLED.get(str(text)) or Path(text)
 
 
 def expand_home(path: str) -> str:
@@ -176,8 +178,11 @@ def naming(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to; it becomes `path` at the end of the block, or disappears on any error."""
+def whole_file(path: Path, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary path to write to; it becomes `path` at the end of the block, or disappears on any error.
+
+    Unless it is to be `durable`, a power cut soon after may still damage it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     clear_beside(path)
@@ -185,9 +190,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         with naming(path), held(temporary, os.O_WRONLY | os.O_CREAT):
             yield temporary
-            sync_file(temporary)
+            if durable:
+                sync_file(temporary)
             os.replace(temporary, path)
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,8 +1,8 @@
 """Several processes that do one command together: how they are started, and what each knows of the others.
 
 They are started by torch.distributed.run, here (`--num-processes`) or by the user (torchrun, accelerate launch, one
-task each under SLURM); in every one of them the environment says which it is. Nothing here imports torch before it
-has to.
+task each under SLURM); in every one of them the environment says which it is. What they do together goes through one
+Accelerator, which reads the same numbers. Nothing here imports torch or Accelerate before it has to.
 """
 
 import atexit
@@ -26,11 +26,21 @@ from restok_cli.machine import available_cores
 
 if TYPE_CHECKING:
     import torch
+    from accelerate import Accelerator
+
+    from restok_cli.accelerator import Sharding
 
 LAST_WORDS = "RESTOK_LAST_WORDS"  # names the folder in which those that `run_in_processes` starts leave theirs
 SLURM_SHELL = ("SLURM_PTY_PORT", "SLURM_PTY_WIN_COL")  # what `srun --pty` sets, also for what has no terminal any more
+MPI_NAMES = (  # of Open MPI, Intel MPI and MPICH, MVAPICH: a process's number, how many, and its number on the machine
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK"),
+)
 SAVE_SECONDS = 600  # that processes get to save before they are killed
 QUIET_SECONDS, JOIN_SECONDS = 10, 600  # for which a process waits for the others to come: at first without a word
+
+joined: list["Accelerator"] = []  # the one, once this process has joined the others
 
 
 def rank() -> int:
@@ -46,12 +56,17 @@ def world_size() -> int:
 def take_place() -> None:
     """Called first in every process: find out which of how many it is. Of several, only number 0 may print results.
 
-    torch reads RANK, WORLD_SIZE and LOCAL_RANK, and SLURM numbers the tasks of a step by names of its own. A RANK
-    without a WORLD_SIZE above 1 is somebody else's. So are SLURM's numbers in the shell of `srun --pty`: that is a task
-    among others too, but who types there means one process.
+    torch reads RANK, WORLD_SIZE and LOCAL_RANK; SLURM, and MPI under `accelerate launch`, have names of their own. A
+    RANK without a WORLD_SIZE above 1 is somebody else's. So are SLURM's numbers in the shell of `srun --pty`: that is a
+    task among others too, but who types there means one process.
 
     Raises UsageError where the numbers are none.
     """
+    if "ACCELERATE_MIXED_PRECISION" in os.environ:  # `accelerate launch`, which by mpirun numbers nothing itself
+        for names in MPI_NAMES:
+            if _number(names[1], 1) > 1:
+                for name, theirs in zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), names, strict=True):
+                    os.environ.setdefault(name, str(_number(theirs, 0)))
     size = _number("WORLD_SIZE", 1)
     if not os.environ.get("RANK") and _number("SLURM_STEP_NUM_TASKS", 1) > 1 and not in_shell_of_slurm():
         size = _number("SLURM_STEP_NUM_TASKS", 1)
@@ -219,23 +234,35 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def connect(device: "torch.device") -> None:
-    """Join the other processes, if there are any. Raises RestokError where they cannot be reached."""
-    import torch
+def connect(device: "torch.device", sharding: "Sharding | None" = None) -> None:
+    """Join the other processes, if there are any; `sharding` is how a model that they train is cut, if it is.
+
+    Raises RestokError where they cannot be reached.
+    """
+    if world_size() == 1 or joined:
+        return
     import torch.distributed as dist
 
-    if world_size() == 1 or dist.is_initialized():
-        return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    from restok_cli.accelerator import make_accelerator
+
     try:
         with waiting_for_others():
-            # gloo beside nccl: what is said between processes about the host shall not wait for the GPU
-            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+            made = make_accelerator(device, sharding)
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise RestokError(f"the {world_size()} processes cannot reach each other ({reason})") from error
     atexit.register(dist.destroy_process_group)  # else gloo's threads end the program with an abort
+    if (made.process_index, made.num_processes) != (rank(), world_size()):
+        raise RestokError(
+            f"Accelerate takes this for process {made.process_index} of {made.num_processes}, and RANK and WORLD_SIZE "
+            f"for {rank()} of {world_size()}; start the processes in one way only"
+        )
+    joined.append(made)
+
+
+def accelerator() -> "Accelerator":
+    """That of the processes that `connect` joined."""
+    return joined[0]
 
 
 @contextmanager
@@ -315,11 +342,9 @@ def gather(value: Any) -> list[Any]:
     """The picklable values of all processes, in the order of their numbers, in every one of them."""
     if world_size() == 1:
         return [value]
-    import torch.distributed as dist
+    from accelerate.utils import gather_object
 
-    values: list[Any] = [None] * world_size()
-    dist.all_gather_object(values, value)
-    return values
+    return gather_object([value])
 
 
 def barrier() -> None:

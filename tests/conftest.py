@@ -22,7 +22,8 @@ from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import open_tokenizer, save_har, save_tokenizer
-from restok_cli.settings.training import TokenizerRunConfig, read_preset
+from restok_cli.settings.presets import read_preset
+from restok_cli.settings.training import TokenizerRunConfig
 
 round_alike()  # as every restok command does first, before anything is multiplied
 

@@ -20,9 +20,9 @@ from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.released import from_released, released_shapes
 from restok_cli.settings.training import DINO
-from restok_cli.training.adversarial.diff_augment import AUGMENT_DRAWS, CUTOUT, MAX_SHIFT
+from restok_cli.training.adversarial.diff_augment import AUGMENT_NOISE, CUTOUT, MAX_SHIFT
 from restok_cli.training.adversarial.discriminator import Dino, DinoDiscriminator
-from restok_cli.training.losses import FIT_DRAWS, PADDING
+from restok_cli.training.losses import FIT_NOISE, PADDING
 
 _spec = importlib.util.spec_from_file_location("golden_inputs", GOLDEN / "training" / "inputs.py")
 inputs = importlib.util.module_from_spec(_spec)
@@ -32,7 +32,7 @@ VGG = GOLDEN / "weights" / "vgg16_features.safetensors"
 
 
 def load_training_case(case: str) -> tuple[dict, dict[str, np.ndarray]]:
-    """The facts (shapes, draws, names of parameters, …) and the numbers of a case."""
+    """The facts (shapes, noise, names of parameters, …) and the numbers of a case."""
     facts = json.loads((GOLDEN / "training" / f"{case}.json").read_text())
     with np.load(GOLDEN / "training" / f"{case}.npz") as arrays:
         return facts, dict(arrays)
@@ -111,7 +111,7 @@ def filled_discriminator(rounds: int = 20) -> DinoDiscriminator:
     return network
 
 
-def crop_draws(offsets: list[int], batch_size: int) -> Tensor:
+def crop_noise(offsets: list[int], batch_size: int) -> Tensor:
     """The row of `pad_and_crop` that gives these offsets, for each image; of at least 120 pixels a side."""
     return ((torch.tensor(offsets) + 0.5) / (PADDING + 1)).expand(batch_size, -1)
 
@@ -119,20 +119,20 @@ def crop_draws(offsets: list[int], batch_size: int) -> Tensor:
 def augment_draws(given: dict, size: int) -> Tensor:
     """The rows of `diff_augment` at probability 0.5 that change square images of `size` pixels as `given`."""
     most, cut = round(MAX_SHIFT * size), round(CUTOUT * size)
-    draws = torch.empty(len(given["brightness"]), AUGMENT_DRAWS)
-    draws[:, :3] = torch.where(torch.tensor(given["happens"]), 0.25, 0.75)
+    noise = torch.empty(len(given["brightness"]), AUGMENT_NOISE)
+    noise[:, :3] = torch.where(torch.tensor(given["happens"]), 0.25, 0.75)
     for column, name in enumerate(("brightness", "saturation", "contrast"), start=3):
-        draws[:, column] = torch.tensor(given[name])
-    draws[:, 6:8] = (torch.tensor(given["shift"]) + most + 0.5) / (2 * most + 1)
-    draws[:, 8:] = (torch.tensor(given["hole"]) + 0.5) / (size + 1 - cut % 2)
-    return draws
+        noise[:, column] = torch.tensor(given[name])
+    noise[:, 6:8] = (torch.tensor(given["shift"]) + most + 0.5) / (2 * most + 1)
+    noise[:, 8:] = (torch.tensor(given["hole"]) + 0.5) / (size + 1 - cut % 2)
+    return noise
 
 
 def step_draws(given: dict, size: int, batch_size: int) -> Tensor:
-    """The rows of random numbers of a step, (B, NUM_DRAWS): `given` has `offsets` and three times `augment`, those of
+    """The rows of random numbers of a step, (B, NUM_NOISE): `given` has `offsets` and three times `augment`, those of
     the tokenizer's look at its reconstructions, then the discriminator's at real and at fake images."""
-    rows = [crop_draws(given["offsets"], batch_size)]
+    rows = [crop_noise(given["offsets"], batch_size)]
     for augment in given["augment"]:
-        fit = torch.full((batch_size, FIT_DRAWS), 0.5)  # of no effect on images of less than 224 pixels
+        fit = torch.full((batch_size, FIT_NOISE), 0.5)  # of no effect on images of less than 224 pixels
         rows += [augment_draws(augment, size), fit]
     return torch.cat(rows, dim=1)

@@ -17,7 +17,8 @@ ALLOWED = {
     "locks": {"errors"},
     "files": {"errors", "locks"},
     "schema": {"errors", "files"},
-    "processes": {"errors", "machine"},
+    "processes": {"errors", "machine", "accelerator"},
+    "accelerator": set(),
     "room": {"errors"},
     "console": {"processes"},
     "assets": {*LOW, "data"},
@@ -29,16 +30,16 @@ ALLOWED = {
     "data": LOW,
     "metrics": {*LOW, "weights", "data", "model"},
     "pretrained": {*LOW, "weights", "model", "cpu", "metrics"},
-    "cuda": set(),
+    "cuda": {"console"},
     "planning": {*MODELS, "cpu", "cuda", "training", "inference"},
-    "training": MODELS,
+    "training": {*MODELS, "cuda"},
     "inference": {*MODELS, "cpu", "cuda"},
     "api": {*MODELS, "inference"},
     "evaluation": MODELS,
     "reports": {*MODELS, "training"},
     "diagnosis": MODELS,
-    "commands": {*MODELS, "planning", "training", "inference", "evaluation", "reports", "diagnosis"},
-    "cli": {"errors", "files", "processes", "console", "commands"},
+    "commands": {*MODELS, "accelerator", "planning", "training", "inference", "evaluation", "reports", "diagnosis"},
+    "cli": {"errors", "files", "processes", "console", "settings", "commands"},
 }
 WITHOUT_TORCH = {
     "errors.py",
@@ -55,6 +56,7 @@ WITHOUT_TORCH = {
     "pretrained/publishing.py",
     "settings/training.py",
     "settings/changes.py",
+    "settings/launcher.py",
 }
 HEAVY = {"torch", "torchvision", "timm", "torch_fidelity", "webdataset", "numpy", "PIL", "einops"}
 HEAVY |= {"safetensors", "jinja2"}

@@ -15,7 +15,9 @@ from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.errors import RestokError
 from restok_cli.pretrained.card import Record, card_text, read_record, record_text
 from restok_cli.pretrained.folder import fingerprint, open_har, open_tokenizer
-from restok_cli.settings.training import RUN_CONFIGS, merged, preset_names, read_preset
+from restok_cli.settings.presets import preset_names, read_preset
+from restok_cli.settings.training import RUN_CONFIGS
+from restok_cli.settings.yaml_file import merged
 from restok_cli.training.history import last_numbers, nearest_preset
 
 

@@ -74,7 +74,7 @@ def test_a_model_without_checksums_is_loaded(bare, tiny_models):
 
 def problems(*models: Path) -> list[str]:
     """What `restok models verify` prints of models that have problems."""
-    from restok_cli.pretrained.verify import verify_model
+    from restok_cli.pretrained.integrity import verify_model
 
     return [f"{file.path}: {file.problem}" for model in models for file in verify_model(model) if file.problem]
 

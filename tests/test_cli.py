@@ -63,7 +63,7 @@ def models(tmp_path, tiny_tokenizer, tiny_har):
     save_har(tiny_har, open_tokenizer(tmp_path / "tokenizer"), [f"class {i}" for i in range(98)], tmp_path / "har")
     tiny_tokenizer.quantizer.codebook.data += 1
     save_tokenizer(tiny_tokenizer, tmp_path / "other")
-    write_pictures(tmp_path / "pictures", ["a.png", "b.png"])
+    write_pictures(tmp_path / "images", ["a.png", "b.png"])
     return tmp_path
 
 
@@ -154,8 +154,8 @@ def test_missing_and_wrong_options_are_usage_errors(fails, models):
             "train-tokenizer sample -o run --device tpu9",
             "--device tpu9: no such device; take one of auto, cpu,",
         ),
-        ("train-tokenizer sample -o pictures", "images already holds files; give another folder, or --overwrite"),
-        ("train-tokenizer sample -o pictures --overwrite", "images holds a.png, which this command did not make"),
+        ("train-tokenizer sample -o images", "images already holds files; give another folder, or --overwrite"),
+        ("train-tokenizer sample -o images --overwrite", "images holds a.png, which this command did not make"),
         ("train-tokenizer sample -o run --resume", "run holds no run to resume"),
         ("train-tokenizer sample -o run --resume --overwrite", "give one of them"),
         ("train-har sample --tokenizer nowhere -o run", "nowhere: no such folder; give a model folder"),
@@ -164,7 +164,7 @@ def test_missing_and_wrong_options_are_usage_errors(fails, models):
         ("reconstruct empty --model tokenizer -o out", "empty holds no images"),
         ("reconstruct images --model images -o out", "images is not a model"),
         ("reconstruct images --model tokenizer -o out --num-codes 33", "this tokenizer makes 32 codes an image"),
-        ("reconstruct pictures/a.png images --model tokenizer -o out", "would both become a.png"),
+        ("reconstruct images/a.png images --model tokenizer -o out", "would both become a.png"),
         ("reconstruct images --model tokenizer -o other", "other already holds files"),
         ("generate --model har -o out --steps 9", "--steps 9: this model takes 1 to 7 steps"),
         ("generate --model tokenizer -o out", "holds a tokenizer, but a har is needed"),
@@ -172,16 +172,16 @@ def test_missing_and_wrong_options_are_usage_errors(fails, models):
         ("generate --model har -o out --class clas7", "--class clas7: no such class"),
         ("generate --model har -o out --class 98", "--class 98: no such class"),
         ("generate --model har -o out --cfg-schedule line", "'line' is not one of 'constant', 'linear', "),
-        ("generate --model har -o out --grid pictures/a.png", "--grid pictures/a.png already exists"),
+        ("generate --model har -o out --grid images/a.png", "--grid images/a.png already exists"),
         ("generate --model har -o out --grid a.txt", "--grid a.txt: give a file name that ends in .png"),
         ("generate --model har -o out --cfg-scale inf", "--cfg-scale inf: give a finite number"),
         ("generate --model har -o har --overwrite", "har holds checksums.json, which this command did not make"),
-        ("generate --model har -o pictures/a.png/out", "pictures/a.png is a file; give a folder"),
+        ("generate --model har -o images/a.png/out", "images/a.png is a file; give a folder"),
         ("train-har sample --tokenizer tokenizer -o .", "the output . would replace tokenizer, which is read"),
-        ("reconstruct images --model tokenizer -o pictures --overwrite", "images holds a.png, which this command"),
+        ("reconstruct images --model tokenizer -o images --overwrite", "images holds a.png, which this command"),
         ("models convert har har --overwrite", "har holds tokenizer/checksums.json, which this command did not make"),
         ("generate --model har -o out --seed 4294967296", "Invalid value for '--seed'"),
-        ("evaluate pictures", "gfid needs something to compare with"),
+        ("evaluate images", "gfid needs something to compare with"),
     ],
 )
 def test_wrong_input_is_one_line_that_says_what_to_do(fails, models, monkeypatch, arguments, message):
@@ -192,9 +192,9 @@ def test_wrong_input_is_one_line_that_says_what_to_do(fails, models, monkeypatch
 
 
 def test_pictures_that_cannot_be_decoded_are_named_counted_and_left_out(restok, models):
-    (models / "pictures" / "broken.png").write_bytes(b"no image")
+    (models / "images" / "broken.png").write_bytes(b"no image")
     out = models / "out"
-    result = restok("reconstruct", models / "pictures", "--model", models / "tokenizer", "-o", out)
+    result = restok("reconstruct", models / "images", "--model", models / "tokenizer", "-o", out)
     assert result.code == 0 and result.out == f"{out}\n"
     assert "broken.png: cannot be decoded" in result.err and "1 left out" in result.err
     assert sorted(file.name for file in out.iterdir()) == ["a.png", "b.png", "manifest.jsonl"]
@@ -218,7 +218,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(models):
     assert result.returncode == 1 and result.stdout == ""
     assert "File too large; nothing half-written was kept: make room" in result.stderr
     assert "Traceback" not in result.stderr
-    assert sorted(path.name for path in models.iterdir()) == ["har", "other", "pictures", "tokenizer"]
+    assert sorted(path.name for path in models.iterdir()) == ["har", "images", "other", "tokenizer"]
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("models",)], ids=" ".join)
@@ -326,7 +326,7 @@ def test_links_that_lead_in_a_circle_are_one_line(fails, models, arguments):
     loop.symlink_to(models / "back")
     (models / "back").symlink_to(loop)
     words = [word.replace("LOOP", str(loop)) for word in arguments.split()]
-    words = [word.replace("IMAGE", str(models / "pictures" / "a.png")) for word in words]
+    words = [word.replace("IMAGE", str(models / "images" / "a.png")) for word in words]
     assert re.search(r"/loop(/c\.npz)?: a link that leads back to itself", fails(1, *words))
 
 
@@ -394,7 +394,7 @@ def test_ctrl_c_ends_with_one_line_and_leaves_nothing_but_whole_pictures(models,
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and out == ""
     said = [line for line in err.splitlines() if not line.startswith("generate: ")]
-    left = {path.name for path in models.iterdir()} - {"har", "other", "pictures", "tokenizer"}
+    left = {path.name for path in models.iterdir()} - {"har", "other", "images", "tokenizer"}
     if left:  # images, which are kept to be continued
         assert left == {".out.unfinished"}
         assert said == ["restok: interrupted; the same command with --resume goes on"]

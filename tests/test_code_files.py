@@ -37,6 +37,25 @@ def test_every_form_gives_back_what_was_written(tmp_path, suffix):
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".jsonl"])
+def test_codes_say_in_which_precision_images_were_encoded_and_older_files_do_not(tmp_path, suffix):
+    path, encoded = tmp_path / f"codes{suffix}", CODES._replace(request=None)
+    write_codes(encoded, path)
+    assert b"dtype" not in path.read_bytes().replace(b'"dtype":"', b"")  # but for safetensors' own
+    assert read_codes(path).dtype == ""
+    write_codes(encoded._replace(dtype="bf16"), path)
+    assert read_codes(path).dtype == "bf16"
+
+
+def test_lines_that_were_encoded_in_several_precisions_name_none():
+    text = io.StringIO()
+    for dtype in ("bf16", "float32"):
+        write_code_lines(CODES._replace(dtype=dtype), text)
+    whole, parts = (read_code_lines(text.getvalue().splitlines(), "stdin", size) for size in (6, 3))
+    assert [part.dtype for part in whole] == [""]
+    assert [part.dtype for part in parts] == ["bf16", "float32"]
+
+
 def test_the_libraries_read_them_too(tmp_path):
     write_codes(CODES, tmp_path / "codes.npz")
     with np.load(tmp_path / "codes.npz") as arrays:

@@ -156,6 +156,8 @@ def test_evaluation_shows_view_0_of_every_sample_in_order(folder):
     shares = [list(evaluation_code_batches(split, 4, rank=rank, world_size=2)) for rank in range(2)]
     assert shown(split, shares[0]) == shown(split, batches[::2])
     assert shown(split, shares[1]) == shown(split, batches[1::2])
+    for limit in (3, 4, 9, 10**9):
+        assert shown(split, evaluation_code_batches(split, 4, limit=limit)) == shown(split, batches)[:limit]
 
 
 def test_what_is_no_code_cache_or_unfinished_is_told_with_the_command(folder, tmp_path):

@@ -12,14 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from restok_cli.cuda.compiler import is_wanted
 from restok_cli.metrics.lpips import Lpips
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.settings.training import DINO, HarRunConfig, TokenizerRunConfig, read_preset
+from restok_cli.settings.presets import read_preset
+from restok_cli.settings.training import DINO, HarRunConfig, TokenizerRunConfig
 from restok_cli.training.adversarial.diff_augment import diff_augment
 from restok_cli.training.adversarial.discriminator import Dino, DinoDiscriminator, LeCam, PatchDiscriminator
-from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model, is_wanted
-from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses, discriminator_losses, pad_and_crop
+from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
+from restok_cli.training.losses import NUM_NOISE, TokenizerLosses, discriminator_losses, pad_and_crop
 from restok_cli.training.teachers import Teacher
 from restok_cli.training.warm_start import recompute_activations
 
@@ -70,7 +72,7 @@ def training_losses(tokenizer: Tokenizer, images: Tensor, judge: nn.Module, draw
 
 LPIPS = lpips()
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-DRAWS = torch.rand(2, NUM_DRAWS, generator=torch.Generator().manual_seed(1))
+NOISE = torch.rand(2, NUM_NOISE, generator=torch.Generator().manual_seed(1))
 
 
 def parts() -> dict[str, tuple]:
@@ -80,7 +82,7 @@ def parts() -> dict[str, tuple]:
     latents = tokenizer.encoder(features).latents.detach()
     har = Har(HarRunConfig.parse(read_preset("har", "tiny"), "test").model)
     codes = torch.randint(har.config.codebook_size, (2, har.config.num_codes))
-    judge, augmented = PatchDiscriminator(channels=32), DRAWS[:, :10]
+    judge, augmented = PatchDiscriminator(channels=32), NOISE[:, :10]
     return {
         "pixel encoder": (tokenizer.pixel_encoder, IMAGES),
         "encoder": (tokenizer.encoder, features),
@@ -91,11 +93,11 @@ def parts() -> dict[str, tuple]:
         "generator": (har, torch.tensor([0, 1]), codes),
         "LPIPS": (LPIPS, IMAGES, IMAGES.flip(0)),
         "teacher": (teacher(), IMAGES),
-        "DINO discriminator": (dino_discriminator(), IMAGES, DRAWS[:, :3]),
-        "patch discriminator": (judge, IMAGES, DRAWS[:, :3]),
-        "crops": (pad_and_crop, IMAGES, IMAGES.flip(0), DRAWS[:, :4]),
+        "DINO discriminator": (dino_discriminator(), IMAGES, NOISE[:, :3]),
+        "patch discriminator": (judge, IMAGES, NOISE[:, :3]),
+        "crops": (pad_and_crop, IMAGES, IMAGES.flip(0), NOISE[:, :4]),
         "augmentation": (diff_augment, IMAGES, 0.5, augmented, "unit"),
-        "losses": (training_losses, tokenizer, IMAGES, judge, DRAWS),
+        "losses": (training_losses, tokenizer, IMAGES, judge, NOISE),
     }
 
 
@@ -133,7 +135,7 @@ def test_equal_blocks_are_compiled_once_and_others_apart(graphs, memory):
 
 def test_the_losses_networks_are_compiled_in_their_places(graphs):
     judge, frozen = dino_discriminator(), TokenizerLosses(RUN, lpips(), teacher())
-    inputs = (IMAGES, DRAWS[:, :3])
+    inputs = (IMAGES, NOISE[:, :3])
     expected = judge(*inputs), frozen.lpips(IMAGES, IMAGES.flip(0)), frozen.teacher(IMAGES).patches
     names = judge.state_dict().keys()
     compile_losses(frozen)
@@ -146,6 +148,7 @@ def test_the_losses_networks_are_compiled_in_their_places(graphs):
 
 
 def test_auto_is_off_on_a_cpu_and_where_a_gpu_cannot_compile(capsys):
-    assert [is_wanted(choice, CPU) for choice in ("auto", True, False)] == [False, True, False]
-    assert not is_wanted("auto", torch.device("cuda"))  # of which there is none here
-    assert "steps are not compiled, since torch.compile fails here (" in capsys.readouterr().err
+    assert [is_wanted(choice, CPU, "x") for choice in ("auto", True, False)] == [False, True, False]
+    assert not is_wanted("auto", torch.device("cuda"), "--compile off")  # of which there is none here
+    line = capsys.readouterr().err
+    assert "nothing is compiled, since torch.compile fails here (" in line and "; --compile off is silent" in line

@@ -8,7 +8,7 @@ from shells import SCRIPTS, complete, press
 from restok_cli.data.classes import find_class
 from restok_cli.data.sources.imagenet import read_classes
 from restok_cli.metrics.table import CHOICES
-from restok_cli.settings.training import preset_names
+from restok_cli.settings.presets import preset_names
 
 SHELLS = ("bash", "zsh", "fish")
 NAMES = ("restok.bash", "_restok", "restok.fish", "restok.ps1")

@@ -11,9 +11,10 @@ from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.planning.counting import GRADIENTS, Counter
 from restok_cli.planning.steps import count_tokenizer_step
-from restok_cli.settings.layers import layers_of
+from restok_cli.settings.precedence import layers_of
+from restok_cli.settings.presets import read_preset
 from restok_cli.settings.run_config import Told, complete_config
-from restok_cli.settings.training import ComputeConfig, HarRunConfig, TokenizerRunConfig, read_preset
+from restok_cli.settings.training import ComputeConfig, HarRunConfig, TokenizerRunConfig
 from restok_cli.training.teachers import teacher_width
 from restok_cli.training.warm_start import recompute_activations
 

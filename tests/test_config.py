@@ -8,10 +8,12 @@ import sys
 import pytest
 import yaml
 
+from restok_cli.commands.options import parse_image_size
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.settings import training as config
 from restok_cli.settings.changes import MAY_CHANGE, WEIGHT_FILES, differences
-from restok_cli.settings.layers import Layer, kind_of, known_keys, layers_of, rescaled, resolve, with_model
+from restok_cli.settings.precedence import Layer, kind_of, known_keys, layers_of, rescaled, resolve, with_model
+from restok_cli.settings.presets import preset_names, read_preset
 from restok_cli.settings.recorded import read_config, write_config
 from restok_cli.settings.run_config import read_told
 from restok_cli.settings.training import (
@@ -19,19 +21,16 @@ from restok_cli.settings.training import (
     DataConfig,
     HarRunConfig,
     TokenizerRunConfig,
-    flatten,
-    merged,
-    preset_names,
-    read_preset,
+    TokenizerScheduleConfig,
 )
-from restok_cli.settings.yaml_file import parse_value, parse_yaml
+from restok_cli.settings.yaml_file import flatten, merged, parse_value, parse_yaml
 
 
 def settings(tmp_path, text, *assignments, kind="tokenizer", preset=None, **options):
     """The settings of a command line with a config file of this text."""
     file = tmp_path / "run.yaml"
     file.write_text(text)
-    named = {f"--{name}": (f"schedule.{name}", value) for name, value in options.items()}
+    named = {f"schedule.{name}": (f"--{name}", value) for name, value in options.items()}
     return resolve(kind, layers_of(kind, preset, file, assignments, named))
 
 
@@ -48,6 +47,31 @@ def test_options_go_over_set_over_the_file_over_the_preset(tmp_path):
         "seed": "--seed",
     }
     assert "schedule.micro_batch_size" not in origins  # a default
+
+
+def test_the_image_size_is_one_option_and_one_side_alone_is_refused(tmp_path):
+    def told(*assignments, image_size=None):
+        return read_told("tokenizer", tmp_path, False, "tiny", None, assignments, None, None, None, image_size)
+
+    assert told(image_size=parse_image_size("64")).config.model.image_size == (64, 64)
+    assert told(image_size=parse_image_size("64x40")).config.model.image_size == (40, 64)
+    assert told("model.image_height=40", "model.image_width=64").config.model.image_size == (40, 64)
+    with pytest.raises(UsageError, match=r"^--set: model\.image_width = 64 is set without model\.image_height; .* 64 "):
+        _ = told("model.image_width=64").config
+    with pytest.raises(UsageError, match="image_height = 40 is set without"):
+        settings(tmp_path, "preset: tiny\nmodel: {image_height: 40}")
+
+
+@pytest.mark.parametrize("text", ["", "0", "64x", "x64", "64x0", "64X64", "64x64x64", "-64", "64.0", "²", "9" * 5000])
+def test_what_is_no_image_size_is_refused(text):
+    with pytest.raises(UsageError, match=r"^--image-size .*: give the pixels of a side, such as 128, or"):
+        parse_image_size(text)
+
+
+def test_a_generator_has_the_image_size_of_its_tokenizer(fails, tmp_path):
+    line = fails(2, "train-har", "sample", "--tokenizer", "sample", "-o", tmp_path / "har", "--image-size", "128x96")
+    assert line.startswith("restok: --image-size 128x96: the tokenizer ") and " is for images of 64x64, " in line
+    assert not (tmp_path / "har").exists()
 
 
 def test_what_is_not_given_changes_nothing(tmp_path):
@@ -291,7 +315,7 @@ def test_a_file_that_either_trainer_could_take_is_checked_for_both(restok, fails
 
 def test_lengths_of_a_preset_are_rescaled_to_fewer_steps_and_no_others(tmp_path):
     def lengths(kind, preset, *assignments, file=None, steps=None):
-        layers = layers_of(kind, preset, file, assignments, {"--max-steps": ("schedule.max_steps", steps)})
+        layers = layers_of(kind, preset, file, assignments, {"schedule.max_steps": ("--max-steps", steps)})
         layers, said = rescaled(kind, layers)
         found = resolve(kind, layers)
         optimizer = found.config.optimizer
@@ -436,6 +460,19 @@ def test_loading_takes_the_cores_that_training_leaves(monkeypatch, setting, devi
     data = DataConfig(num_workers=setting)
     loading = data.loading(device)
     assert loading == data.model_dump(exclude={"max_member_bytes"}) | {"num_workers": expected}
+
+
+@pytest.mark.parametrize("value", [f"validation_images={value}" for value in ("0", "-1", "every", "false", "null")])
+def test_numbers_of_images_to_validate_on_that_are_none_are_refused(fails, tmp_path, value):
+    line = fails(
+        2, "train-har", "sample", "--tokenizer", "sample", "-o", tmp_path / "run", "--set", f"schedule.{value}"
+    )
+    assert "is neither a number from 1 on nor all" in line
+
+
+def test_a_run_may_validate_on_all_images_or_on_some():
+    limits = {value: TokenizerScheduleConfig(validation_images=value).validation_limit for value in ("all", 1, 50_000)}
+    assert limits == {"all": None, 1: 1, 50_000: 50_000}
 
 
 @pytest.mark.parametrize("value", ["-1", "many", "true", "2.5", "null"])

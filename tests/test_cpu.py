@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from restok_cli.cpu import layers as cpu_layers
+from restok_cli.cpu import leaves as cpu_layers
 from restok_cli.cpu import rewrite as cpu_rewrite
-from restok_cli.cpu.layers import (
+from restok_cli.cpu.leaves import (
     DoublingConv,
     InPlaceResidualBlock,
     PackedConv,
@@ -59,8 +59,10 @@ def randomly(module: nn.Module) -> nn.Module:
 def test_packed_products_are_those_of_the_layer_and_round_alike_for_any_number_of_rows(width, out, bias, dtype):
     layer, inputs = nn.Linear(width, out, bias=bias), torch.randn(700, width)
     packed = PackedLinear(layer, dtype)
-    whole = packed(inputs)
-    assert whole.dtype == torch.float32 and torch.allclose(whole, layer(inputs), atol=NEAR[dtype])
+    whole, activated = packed(inputs), PackedLinear(layer, dtype, gelu=True)(inputs)
+    assert whole.dtype == activated.dtype == torch.float32
+    assert torch.allclose(whole, layer(inputs), atol=NEAR[dtype])
+    assert torch.allclose(activated, F.gelu(layer(inputs)), atol=NEAR[dtype])
     for rows in (1, 2, 3, 8, 64, 129, 255, 256, 257, 600):
         assert torch.equal(packed(inputs[:rows]), whole[:rows]), rows
         assert torch.equal(packed(inputs[None, None, :rows]), whole[None, None, :rows]), rows
@@ -70,9 +72,11 @@ def test_packed_products_are_those_of_the_layer_and_round_alike_for_any_number_o
 def test_the_library_of_another_makers_cpu_computes_the_same(intel, monkeypatch):
     monkeypatch.setattr(cpu_layers, "is_intel", lambda: intel)  # its rounding is promised there alone
     layer, inputs = nn.Linear(64, 96), torch.randn(9, 64)
-    packed = PackedLinear(layer)
+    packed, activated = PackedLinear(layer), PackedLinear(layer, gelu=True)
     for rows in (1, 2, 9):
-        assert torch.allclose(packed(inputs[:rows]), layer(inputs[:rows]), atol=1e-5), rows
+        expected = layer(inputs[:rows])
+        assert torch.allclose(packed(inputs[:rows]), expected, atol=1e-5), rows
+        assert torch.allclose(activated(inputs[:rows]), F.gelu(expected), atol=1e-5), rows
 
 
 @torch.inference_mode()

@@ -27,7 +27,7 @@ from restok_cli import cli
 FEW_STEPS = "--preset tiny --max-steps 3 --skip-preflight --batch-size 4 --set schedule.log_every=1 -o"
 IN_BLOCKS = "--count 5 --batch-size 2 --cfg-scale 2 --codes --dtype float32"  # on a GPU recorded, but for the last
 devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-assert cli.run(["prepare", "folder", "pictures", "data"]) == 0
+assert cli.run(["prepare", "folder", "images", "data"]) == 0
 for device in devices:
     for command in (
         f"train-tokenizer data {FEW_STEPS} {device}/tokenizer",
@@ -56,7 +56,7 @@ def arrays(file: Path) -> dict[str, np.ndarray]:
 
 
 def test_every_device_computes_what_the_cpu_does(tmp_path):
-    write_pictures(tmp_path / "pictures", [f"{name}/{i}.png" for name in ("cat", "dog") for i in range(20)], 32, 32)
+    write_pictures(tmp_path / "images", [f"{name}/{i}.png" for name in ("cat", "dog") for i in range(20)], 32, 32)
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     command = (sys.executable, "-c", ON_EVERY_DEVICE)
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from restok_cli.training.adversarial.diff_augment import AUGMENT_DRAWS, diff_augment, window
+from restok_cli.training.adversarial.diff_augment import AUGMENT_NOISE, diff_augment, window
 
 
 @pytest.fixture
@@ -12,15 +12,15 @@ def images():
 
 
 @pytest.fixture
-def draws():
-    return torch.rand(12, AUGMENT_DRAWS, generator=torch.Generator().manual_seed(1))
+def noise():
+    return torch.rand(12, AUGMENT_NOISE, generator=torch.Generator().manual_seed(1))
 
 
-def naive(image, probability, draws, pixel_range):
+def naive(image, probability, noise, pixel_range):
     """One image (3, H, W), pixel by pixel."""
     _, height, width = image.shape
-    colour, shift, hole = (draw < probability for draw in draws[:3].tolist())
-    brightness, saturation, contrast, row, column, hole_row, hole_column = draws[3:].tolist()
+    colour, shift, hole = (draw < probability for draw in noise[:3].tolist())
+    brightness, saturation, contrast, row, column, hole_row, hole_column = noise[3:].tolist()
     if pixel_range == "signed":
         image = 2 * image - 1
     if colour:
@@ -48,47 +48,47 @@ def naive(image, probability, draws, pixel_range):
 
 @pytest.mark.parametrize("probability", [0.5, 1.0])
 @pytest.mark.parametrize("pixel_range", ["unit", "signed"])
-def test_augmenting_equals_a_loop_over_pictures_and_pixels(images, draws, probability, pixel_range):
-    pairs = zip(images, draws, strict=True)
+def test_augmenting_equals_a_loop_over_pictures_and_pixels(images, noise, probability, pixel_range):
+    pairs = zip(images, noise, strict=True)
     expected = torch.stack([naive(image, probability, row, pixel_range) for image, row in pairs])
     assert not torch.allclose(expected, images, atol=0.1)
-    torch.testing.assert_close(diff_augment(images, probability, draws, pixel_range), expected)
+    torch.testing.assert_close(diff_augment(images, probability, noise, pixel_range), expected)
 
 
 @pytest.mark.parametrize(("pixel_range", "uncovered", "most"), [("unit", 0.0, 0.5), ("signed", 0.5, 0.25)])
 def test_the_range_decides_what_is_uncovered_and_how_bright_it_gets(pixel_range, uncovered, most):
-    images, draws = torch.full((2, 3, 16, 16), 0.3), torch.full((2, AUGMENT_DRAWS), 0.5)
-    draws[0, :3], draws[1, :3] = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 1.0])
-    draws[0, 6] = 0.0  # as far up as it goes: what comes in above is uncovered
-    draws[1, 3] = 0.0  # as dark as it gets
-    shifted, dark = diff_augment(images, 0.5, draws, pixel_range)
+    images, noise = torch.full((2, 3, 16, 16), 0.3), torch.full((2, AUGMENT_NOISE), 0.5)
+    noise[0, :3], noise[1, :3] = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 1.0])
+    noise[0, 6] = 0.0  # as far up as it goes: what comes in above is uncovered
+    noise[1, 3] = 0.0  # as dark as it gets
+    shifted, dark = diff_augment(images, 0.5, noise, pixel_range)
     assert shifted[:, 0].unique().item() == pytest.approx(uncovered)
     assert dark.unique().item() == pytest.approx(0.3 - most)
 
 
 @pytest.mark.parametrize("pixel_range", ["unit", "signed"])
-def test_probability_0_changes_nothing(images, draws, pixel_range):
-    torch.testing.assert_close(diff_augment(images, 0.0, draws, pixel_range), images)
+def test_probability_0_changes_nothing(images, noise, pixel_range):
+    torch.testing.assert_close(diff_augment(images, 0.0, noise, pixel_range), images)
 
 
 def test_each_change_happens_as_often_as_it_should():
-    draws = torch.rand(4000, AUGMENT_DRAWS, generator=torch.Generator().manual_seed(2))
+    noise = torch.rand(4000, AUGMENT_NOISE, generator=torch.Generator().manual_seed(2))
     images = torch.rand(1, 3, 16, 16).expand(4000, -1, -1, -1)
-    changed = (diff_augment(images, 0.3, draws, "unit") - images).abs().amax((1, 2, 3)) > 1e-6
+    changed = (diff_augment(images, 0.3, noise, "unit") - images).abs().amax((1, 2, 3)) > 1e-6
     # a shift by no pixel is none: 1 of 25
     assert changed.float().mean().item() == pytest.approx(1 - 0.7**3, abs=0.05)
 
 
-def test_a_picture_is_changed_by_its_own_draws_alone(images, draws):
-    together = diff_augment(images, 0.5, draws, "unit")
-    alone = [diff_augment(images[i : i + 1], 0.5, draws[i : i + 1], "unit") for i in range(12)]
+def test_a_picture_is_changed_by_its_own_draws_alone(images, noise):
+    together = diff_augment(images, 0.5, noise, "unit")
+    alone = [diff_augment(images[i : i + 1], 0.5, noise[i : i + 1], "unit") for i in range(12)]
     torch.testing.assert_close(together, torch.cat(alone))
 
 
 def test_gradients_pass_through_every_change():
     images = torch.rand(2, 3, 8, 6, dtype=torch.float64, requires_grad=True)
-    draws = torch.rand(2, AUGMENT_DRAWS, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    assert torch.autograd.gradcheck(lambda images: diff_augment(images, 1.0, draws, "signed"), images)
+    noise = torch.rand(2, AUGMENT_NOISE, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    assert torch.autograd.gradcheck(lambda images: diff_augment(images, 1.0, noise, "signed"), images)
 
 
 def test_a_window_may_lie_partly_outside():

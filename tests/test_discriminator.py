@@ -11,7 +11,7 @@ from restok_cli.settings.training import DiscriminatorConfig, OptimizerConfig
 from restok_cli.training.adversarial.discriminator import (
     DINO,
     DINO_DEPTHS,
-    FIT_DRAWS,
+    FIT_NOISE,
     Blur,
     Dino,
     DinoDiscriminator,
@@ -88,7 +88,7 @@ def test_virtual_batch_norm_takes_every_batch_size(batch_size):
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 9])
 def test_dino_discriminator_is_trained_with_every_batch_size(discriminator, batch_size):
-    logits = discriminator(torch.rand(batch_size, 3, 64, 64), torch.rand(batch_size, FIT_DRAWS))
+    logits = discriminator(torch.rand(batch_size, 3, 64, 64), torch.rand(batch_size, FIT_NOISE))
     assert logits.shape == (batch_size, len(DINO_DEPTHS) * 196)
     logits.square().mean().backward()
     for name, parameter in discriminator.named_parameters():
@@ -96,18 +96,18 @@ def test_dino_discriminator_is_trained_with_every_batch_size(discriminator, batc
 
 
 def test_micro_batches_of_8_are_judged_as_in_one_batch(discriminator):
-    images, draws = torch.rand(16, 3, 64, 64), torch.rand(16, FIT_DRAWS)
-    parts = [discriminator(i, d) for i, d in zip(images.split(8), draws.split(8), strict=True)]
-    torch.testing.assert_close(torch.cat(parts), discriminator(images, draws), rtol=1e-4, atol=1e-4)
+    images, noise = torch.rand(16, 3, 64, 64), torch.rand(16, FIT_NOISE)
+    parts = [discriminator(i, d) for i, d in zip(images.split(8), noise.split(8), strict=True)]
+    torch.testing.assert_close(torch.cat(parts), discriminator(images, noise), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["dino", "patch"])
 @pytest.mark.parametrize("size", [3, 8, 20])
 def test_two_batches_in_one_pass_are_judged_as_in_two(discriminator, size, kind):
     judge = discriminator if kind == "dino" else PatchDiscriminator(channels=32)
-    images, draws = torch.rand(2 * size, 3, 32, 32), torch.rand(2 * size, FIT_DRAWS)
-    parts = [judge(i, d) for i, d in zip(images.split(size), draws.split(size), strict=True)]
-    torch.testing.assert_close(judge(images, draws, batches=2), torch.cat(parts), rtol=1e-4, atol=1e-4)
+    images, noise = torch.rand(2 * size, 3, 32, 32), torch.rand(2 * size, FIT_NOISE)
+    parts = [judge(i, d) for i, d in zip(images.split(size), noise.split(size), strict=True)]
+    torch.testing.assert_close(judge(images, noise, batches=2), torch.cat(parts), rtol=1e-4, atol=1e-4)
 
 
 def test_the_backbone_is_frozen_and_in_no_state_and_never_in_train_mode(discriminator):
@@ -117,7 +117,7 @@ def test_the_backbone_is_frozen_and_in_no_state_and_never_in_train_mode(discrimi
     assert all(name.startswith("heads.") for name in discriminator.state_dict())
     assert {id(p) for p in discriminator.parameters()}.isdisjoint(id(p) for p in vit.parameters())
     real = torch.rand(2, 3, 64, 64)
-    features = discriminator.dino(fit(real, torch.rand(2, FIT_DRAWS)))
+    features = discriminator.dino(fit(real, torch.rand(2, FIT_NOISE)))
     assert not any(f.requires_grad for f in features)  # so real images cost no pass back through it
 
 
@@ -125,8 +125,8 @@ def test_state_of_the_heads_goes_into_another_discriminator(dino, discriminator)
     follow_weights(discriminator)
     other = DinoDiscriminator(dino)
     other.load_state_dict(discriminator.state_dict())
-    images, draws = torch.rand(2, 3, 64, 64), torch.rand(2, FIT_DRAWS)
-    assert torch.equal(other(images, draws), discriminator(images, draws))
+    images, noise = torch.rand(2, 3, 64, 64), torch.rand(2, FIT_NOISE)
+    assert torch.equal(other(images, noise), discriminator(images, noise))
 
 
 def test_passes_forward_change_nothing_and_following_the_weights_does(discriminator):
@@ -135,7 +135,7 @@ def test_passes_forward_change_nothing_and_following_the_weights_does(discrimina
 
     before = state()
     discriminator.train()
-    discriminator(torch.rand(2, 3, 64, 64), torch.rand(2, FIT_DRAWS))
+    discriminator(torch.rand(2, 3, 64, 64), torch.rand(2, FIT_NOISE))
     assert all(torch.equal(before[name], tensor) for name, tensor in state().items())
     follow_weights(discriminator)
     changed = {name.rsplit(".", 1)[1] for name, tensor in state().items() if not torch.equal(before[name], tensor)}
@@ -165,12 +165,12 @@ def test_spectral_norm_is_torchs_by_name_and_value():
 
 
 def test_larger_pictures_are_shrunk_or_cropped_half_each():
-    draws = torch.rand(60, FIT_DRAWS, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(60, FIT_NOISE, generator=torch.Generator().manual_seed(0))
     images = torch.rand(1, 3, 256, 240).expand(60, -1, -1, -1)
-    fitted = fit(images, draws)
+    fitted = fit(images, noise)
     shrunk = F.adaptive_avg_pool2d(images[:1], 224)[0]
     crops = 0
-    for found, (choice, row, column) in zip(fitted, draws.tolist(), strict=True):
+    for found, (choice, row, column) in zip(fitted, noise.tolist(), strict=True):
         if choice < 0.5:
             top, left = int(row * 33), int(column * 17)
             assert torch.equal(found, images[0, :, top : top + 224, left : left + 224])
@@ -184,12 +184,12 @@ def test_larger_pictures_are_shrunk_or_cropped_half_each():
 def test_smaller_pictures_are_stretched(size):
     images = torch.rand(2, 3, *size)
     expected = F.interpolate(images, (224, 224), mode="bicubic", align_corners=False)
-    assert torch.equal(fit(images, torch.rand(2, FIT_DRAWS)), expected)
+    torch.testing.assert_close(fit(images, torch.rand(2, FIT_NOISE)), expected, rtol=0, atol=3e-5)
 
 
 def test_pictures_of_the_right_size_stay_as_they_are():
     images = torch.rand(2, 3, 224, 224)
-    assert torch.equal(fit(images, torch.rand(2, FIT_DRAWS)), images)
+    assert torch.equal(fit(images, torch.rand(2, FIT_NOISE)), images)
 
 
 def test_blur_is_a_weighted_mean_of_four_neighbours_in_rows_and_columns():
@@ -240,19 +240,19 @@ def naive_patch_discriminator(state, image):
 @pytest.mark.parametrize("size", [(128, 128), (256, 384)])
 def test_patch_discriminator_is_that_of_the_algorithm_and_judges_each_image_by_itself(size):
     torch.manual_seed(0)
-    discriminator, draws = PatchDiscriminator(channels=32), torch.rand(2, FIT_DRAWS)
+    discriminator, noise = PatchDiscriminator(channels=32), torch.rand(2, FIT_NOISE)
     for parameter in discriminator.parameters():
         if parameter.ndim == 1:
             nn.init.normal_(parameter)
     images = torch.rand(2, 3, *size)
-    logits = discriminator(images, draws)
+    logits = discriminator(images, noise)
     assert logits.shape == (2, 16 * 16)
     expected = torch.stack([naive_patch_discriminator(discriminator.state_dict(), image) for image in images])
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_patch_discriminator_takes_images_of_less_than_16_patches():
-    assert PatchDiscriminator(channels=32)(torch.rand(2, 3, 32, 64), torch.rand(2, FIT_DRAWS)).shape == (2, 16 * 16)
+    assert PatchDiscriminator(channels=32)(torch.rand(2, 3, 32, 64), torch.rand(2, FIT_NOISE)).shape == (2, 16 * 16)
 
 
 @pytest.mark.parametrize("kind", ["dino", "patch"])
@@ -261,11 +261,11 @@ def test_a_discriminator_learns_to_tell_two_kinds_of_pictures(kind, dino):
     discriminator = DinoDiscriminator(dino) if kind == "dino" else PatchDiscriminator(channels=32)
     rate, patch_size = (1e-2, 16) if kind == "dino" else (1e-3, 4)
     optimizer = torch.optim.AdamW(discriminator.parameters(), lr=rate)
-    draws = torch.rand(4, FIT_DRAWS)
+    noise = torch.rand(4, FIT_NOISE)
     for _ in range(20):
         spots, noise = torch.rand(4, 3, 14, 14) < 0.03, torch.rand(4, 3, 14, 14)
         real, fake = F.interpolate(torch.cat([spots, noise]), scale_factor=patch_size).split(4)
-        loss = (F.relu(1 - discriminator(real, draws)).mean() + F.relu(1 + discriminator(fake, draws)).mean()) / 2
+        loss = (F.relu(1 - discriminator(real, noise)).mean() + F.relu(1 + discriminator(fake, noise)).mean()) / 2
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -276,14 +276,14 @@ def test_a_discriminator_learns_to_tell_two_kinds_of_pictures(kind, dino):
 def test_held_still_lets_gradients_through_to_pictures_alone(discriminator):
     images = torch.rand(2, 3, 64, 64, requires_grad=True)
     with held_still(discriminator):
-        logits = discriminator(images, torch.rand(2, FIT_DRAWS))
+        logits = discriminator(images, torch.rand(2, FIT_NOISE))
     logits.sum().backward()
     assert images.grad.abs().sum() > 0
     assert all(p.grad is None and p.requires_grad for p in discriminator.parameters())
 
 
 def test_gradients_under_distributed_data_parallel_are_the_same(discriminator, tmp_path):
-    images, draws = torch.rand(4, 3, 32, 32), torch.rand(4, FIT_DRAWS)
+    images, noise = torch.rand(4, 3, 32, 32), torch.rand(4, FIT_NOISE)
     state = {name: tensor.clone() for name, tensor in discriminator.state_dict().items()}
 
     def gradients(module):
@@ -291,8 +291,8 @@ def test_gradients_under_distributed_data_parallel_are_the_same(discriminator, t
         discriminator.load_state_dict(state)
         discriminator.zero_grad()
         with held_still(discriminator):
-            discriminator(images, draws)
-        (module(images, draws).mean() - module(1 - images, draws).square().mean()).backward()
+            discriminator(images, noise)
+        (module(images, noise).mean() - module(1 - images, noise).square().mean()).backward()
         return [p.grad.clone() for p in discriminator.parameters()]
 
     alone = gradients(discriminator)

@@ -25,7 +25,9 @@ from restok_cli.cli import run
 from restok_cli.data.shards.dataset import Dataset, Split
 from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
-from restok_cli.settings.training import RUN_CONFIGS, flatten, read_preset
+from restok_cli.settings.presets import read_preset
+from restok_cli.settings.training import RUN_CONFIGS
+from restok_cli.settings.yaml_file import flatten
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -29,8 +29,8 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def here(tmp_path, tiny_models, monkeypatch) -> Path:
     """A working folder with images of several sizes, and `tokenizer` and `other`."""
-    write_pictures(tmp_path / "pictures", ["a.png", "b/c.png"], 40, 33)
-    write_pictures(tmp_path / "pictures", ["d.png"], 32, 32)
+    write_pictures(tmp_path / "images", ["a.png", "b/c.png"], 40, 33)
+    write_pictures(tmp_path / "images", ["d.png"], 32, 32)
     (tmp_path / "data").mkdir()
     write_dataset(tmp_path / "data", {"validation": pets()}, name="pets", class_names=["cat", "dog"], provenance={})
     for name in ("tokenizer", "other", "har"):
@@ -61,7 +61,7 @@ def test_codes_are_those_of_the_tokenizer_on_the_cropped_picture(restok, here):
     lines = run(restok, "encode images --model tokenizer").out.splitlines()
     tokenizer = plain_tokenizer(here / "tokenizer", CPU)
     for line, key in zip(map(json.loads, lines), ("a", "b/c", "d"), strict=True):
-        image = to_float(to_tensor(center_crop(Image.open(here / "pictures" / f"{key}.png"), (32, 32))))[None]
+        image = to_float(to_tensor(center_crop(Image.open(here / "images" / f"{key}.png"), (32, 32))))[None]
         with torch.inference_mode():
             assert line["codes"] == tokenizer.encode(image)[0].tolist()
         assert line["key"] == key and line["class_id"] == -1 and line["codebook_size"] == 64
@@ -84,10 +84,12 @@ def test_encoding_and_decoding_a_data_set_is_reconstructing_it(restok, here, nam
 
 
 def test_a_prefix_decodes_to_the_coarser_picture(restok, here):
-    run(restok, "encode pictures/d.png --model tokenizer -o codes.npz")
+    run(restok, "encode images/d.png --model tokenizer -o codes.npz")
     run(restok, "decode codes.npz --model tokenizer --num-codes 4 -o d.png")
     tokenizer = load_for_use(open_tokenizer(here / "tokenizer"), CPU)
-    codes = torch.from_numpy(read_codes(here / "codes.npz").codes).long()
+    found = read_codes(here / "codes.npz")
+    assert found.dtype == "float32"  # where --dtype is auto, on a CPU
+    codes = torch.from_numpy(found.codes).long()
     with torch.inference_mode():
         expected = to_uint8(tokenizer.decode(codes[:, :4]))[0]
     assert torch.equal(to_tensor(Image.open(here / "d.png")), expected)
@@ -126,7 +128,7 @@ def test_a_picture_at_its_own_size_is_not_cropped(restok, here):
         ("decode codes.npz --model other", "the codes belong to another tokenizer than other"),
         ("decode codes.npz --model tokenizer --num-codes 33", "an image has 32 codes; give 1 to 32"),
         ("decode codes.npz --model tokenizer -o one.png", "one.png is one image, but there are codes of several"),
-        ("decode pictures/a.png --model tokenizer", "pictures/a.png: give codes, in a file that ends in .npz"),
+        ("decode images/a.png --model tokenizer", "images/a.png: give codes, in a file that ends in .npz"),
         ("decode codes.npz --model tokenizer -o k.jpg", "k.jpg is the name of a file, and the output is a folder"),
         ("decode nowhere.npz --model tokenizer", "nowhere.npz: no such file"),
         ("decode foreign.npz --model tokenizer", "the codes are 4 of 65 for each image, tokenizer makes 32 of 64"),
@@ -156,9 +158,9 @@ def test_no_decodable_picture_at_all_is_a_failure(fails, here):
 
 @pytest.mark.slow
 def test_a_picture_goes_through_a_pipe_of_encode_and_decode(restok, here):
-    result = shell("restok encode pictures/d.png --model tokenizer | restok decode - --model tokenizer -o d.png", here)
+    result = shell("restok encode images/d.png --model tokenizer | restok decode - --model tokenizer -o d.png", here)
     assert result.returncode == 0 and result.stdout == b"d.png\n", result.stderr
-    run(restok, "reconstruct pictures/d.png --model tokenizer -o out")
+    run(restok, "reconstruct images/d.png --model tokenizer -o out")
     assert (here / "d.png").read_bytes() == (here / "out" / "d.png").read_bytes()
 
 
@@ -223,7 +225,7 @@ def test_a_stream_that_breaks_is_told_by_the_command_that_reads_it(here):
     file = io.BytesIO()
     with StreamWriter(file) as writer:
         for i in range(2):
-            writer.write(str(i), (here / "pictures" / "d.png").read_bytes(), {})
+            writer.write(str(i), (here / "images" / "d.png").read_bytes(), {})
     assert len(list(read_stream(io.BytesIO(file.getvalue())))) == 2
     (here / "cut.tar").write_bytes(file.getvalue()[:-2000])
     result = shell("restok reconstruct - --model tokenizer -o out < cut.tar", here)

@@ -24,7 +24,7 @@ from restok_cli.metrics.table import CHOICES, METRICS, name_with_count
 from restok_cli.model.config import TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import save_tokenizer
-from restok_cli.settings.training import read_preset
+from restok_cli.settings.presets import read_preset
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(evaluate)

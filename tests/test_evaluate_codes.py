@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_har
+from launchers import accelerate
 from PIL import Image
 
 from restok_cli.data.code_files import Codes, write_codes
@@ -134,7 +135,7 @@ def test_code_cache_measures_like_the_pictures_it_was_made_of(
 def test_two_processes_measure_codes_exactly_as_one(tmp_path, restok, har_folder, tiny_config):
     write_codes(draw_codes(tiny_config, count=50), tmp_path / "codes.npz")
     command = (tmp_path / "codes.npz", "--metric", "all", "--model", har_folder)
-    two = (sys.executable, "-m", "restok_cli", "evaluate", *map(str, command), "--json", "--num-processes", "2")
+    two = (sys.executable, *accelerate(tmp_path), "-m", "restok_cli", "evaluate", *map(str, command), "--json")
     found = json.loads(subprocess.run(two, capture_output=True, check=True, timeout=120).stdout)["metrics"]
     assert found == evaluate(restok, *command)["metrics"]
     assert set(found) == {"codebook_usage", "codebook_entropy", "codebook_perplexity", "nll"}

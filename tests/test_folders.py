@@ -141,7 +141,7 @@ def test_what_is_no_picture_is_listed_with_the_broken_ones(tmp_path, capsys):
     assert run(["prepare", "folder", str(tmp_path / "in"), str(tmp_path / "out"), "--jobs", "1"]) == 0
     listed = [json.loads(line) for line in (tmp_path / "out/bad.jsonl").read_text().split("\n")[:-1]]
     assert [(entry["file"], entry["reason"][:20]) for entry in listed[:2]] == [
-        ("a/b.svg", "begins as no image"),
+        ("a/b.svg", "begins as no image d"),
         ("a/d.jpg", "a pipe, a socket or "),
     ]
     assert [entry["file"] for entry in listed[2:]] == ["a/c.png"]

@@ -29,6 +29,14 @@ def test_diagonal_gaussians_have_the_distance_of_the_closed_form():
     assert distance == pytest.approx(expected.item(), rel=1e-12)
 
 
+def test_a_device_adds_up_what_numpy_adds_up():
+    features = draw_features(1500, 24, seed=1, mean=3.0)
+    statistics = GaussianStatistics(24, torch.device("cpu"))
+    for batch in features.split(128):
+        statistics.add(batch)
+    torch.testing.assert_close(statistics.gaussian(), fit(features), rtol=1e-12, atol=1e-12)
+
+
 def test_distance_equals_torch_fidelitys():
     a, b = draw_features(500, 64, seed=1), draw_features(400, 64, seed=2, mean=0.3)
     theirs = fid_statistics_to_metric(fid_features_to_statistics(a), fid_features_to_statistics(b), verbose=False)

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from conftest import make_har
 from drawings import OPTIONS, RESTOK, pngs
+from launchers import accelerate
 from PIL import Image
 
 from restok_cli.cpu import rewrite as cpu_rewrite
@@ -54,17 +56,12 @@ def test_pictures_do_not_depend_on_how_many_are_made(generate, expected, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["folder", "stream"])
 def test_pictures_do_not_depend_on_the_number_of_processes(generate, expected, tiny_models, tmp_path, form):
-    arguments = (
-        "--batch-size",
-        2,
-        "--num-processes",
-        2,
-        "--grid",
-        "grid.png",
-        "-o",
-        "-" if form == "stream" else "out",
-    )
-    command = (*RESTOK, "generate", "--model", tiny_models / "har", *OPTIONS, *arguments)
+    arguments = ("--batch-size", 2, "--grid", "grid.png", "-o", "-" if form == "stream" else "out")
+    if form == "stream":
+        launcher = (sys.executable, *accelerate(tmp_path), "-m", "restok_cli")
+    else:
+        launcher, arguments = RESTOK, (*arguments, "--num-processes", 2)
+    command = (*launcher, "generate", "--model", tiny_models / "har", *OPTIONS, *arguments)
     result = subprocess.run([str(word) for word in command], cwd=tmp_path, capture_output=True)
     assert result.returncode == 0, result.stderr
     if form == "stream":
@@ -263,7 +260,7 @@ def smallest(tmp_path) -> Path:
 def test_compiling_changes_pictures_by_rounding_only(restok, smallest, tmp_path):
     torch.compiler.reset()
     options = ("generate", "--model", smallest, *OPTIONS, "--greedy", "-o")
-    assert restok(*options, tmp_path / "out", "--compile").code == 0
+    assert restok(*options, tmp_path / "out", "--compile", "on").code == 0
     assert restok(*options, tmp_path / "plain").code == 0
     pictures = arrays(tmp_path / "plain").astype(int)
     assert len(np.unique(pictures)) > 10

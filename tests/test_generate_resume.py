@@ -11,6 +11,7 @@ import pytest
 from damage import damages
 from drawings import OPTIONS, RESTOK, pngs
 
+from restok_cli.data import image_files
 from restok_cli.errors import Interrupted
 from restok_cli.inference import outputs, unfinished
 from restok_cli.inference.unfinished import alone
@@ -172,6 +173,25 @@ def test_a_complete_run_has_nothing_left_to_do(generate, expected, tmp_path, fai
     assert (tmp_path / "expected").stat().st_mtime_ns == before
     options = ("--model", tiny_models / "har", *OPTIONS, "-o", "expected", "--resume", "--seed", 1)
     assert "expected was drawn with seed = 0, now it is 1" in fails(2, "generate", *options)
+
+
+@pytest.mark.parametrize("form", ["out", "out.npz", "shards"])
+def test_a_grid_shows_images_as_they_were_drawn_and_files_only_of_an_earlier_run(generate, tmp_path, monkeypatch, form):
+    read = []
+
+    def read_image(data, name):
+        read.append(int(name.removeprefix("image ")))
+        return image_files.read_image(data, name)
+
+    monkeypatch.setattr(outputs, "read_image", read_image)
+    options = ("-o", form, *(["--shards"] if form == "shards" else []))
+    generate(*options, "--grid", "first.png")
+    assert read == []
+    if form == "out":
+        (tmp_path / form / "000004.png").unlink()
+        generate(*options, "--resume", "--grid", "second.png", "--batch-size", 2)
+        assert read == [index for index in range(11) if index not in (4, 5)]
+        assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
 
 
 @pytest.mark.parametrize("form", ["out", "out.npz", "shards"])

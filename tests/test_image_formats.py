@@ -125,7 +125,7 @@ def test_no_file_starts_another_program(tmp_path, monkeypatch):
         lambda: read_image(file, "x.jpg"),
         lambda: take_in(POSTSCRIPT, "x.jpg", Rules("full")),
         lambda: check_image(POSTSCRIPT, "x.jpg", Rules("full")),
-        lambda: next(iter(find_inputs([str(file)], "validation", BytesIO()).pictures)).read(),
+        lambda: next(iter(find_inputs([str(file)], "validation", BytesIO()).images)).read(),
         lambda: open_images(str(file.parent), "all", exact=True).open(0),
     ):
         with pytest.raises(ImageError, match="not an image file"):
@@ -398,8 +398,8 @@ def test_commands_that_read_pictures_keep_the_limit_that_they_are_given(tmp_path
     stream = (tmp_path / "tar").read_bytes()
     for limit, admitted in ((100, True), (99, False)):
         for read in (
-            lambda limit: next(iter(find_inputs([str(tmp_path / "a.png")], "train", None, limit).pictures)).read(),
-            lambda limit: next(iter(find_inputs(["-"], "train", BytesIO(stream), limit).pictures)).read(),
+            lambda limit: next(iter(find_inputs([str(tmp_path / "a.png")], "train", None, limit).images)).read(),
+            lambda limit: next(iter(find_inputs(["-"], "train", BytesIO(stream), limit).images)).read(),
             lambda limit: open_images(str(tmp_path), "all", max_pixels=limit).open(0),
             lambda limit: open_images(str(tmp_path), "all", exact=True, max_pixels=limit).open(0),
             lambda limit: open_images("-", "all", BytesIO(stream), max_pixels=limit).open(0),

@@ -9,7 +9,8 @@ from torch.utils._pytree import tree_leaves
 
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har, KVCache
-from restok_cli.settings.training import HarRunConfig, preset_names, read_preset
+from restok_cli.settings.presets import preset_names, read_preset
+from restok_cli.settings.training import HarRunConfig
 
 HAR = HarConfig(codebook_size=64, num_codes=32, num_classes=5, width=32, num_layers=2, num_heads=2)
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 from io import BytesIO
-from itertools import islice
+from itertools import islice, zip_longest
 
 import pytest
 import torch
@@ -273,6 +273,16 @@ def test_evaluation_batches_are_every_centre_crop_in_order(split):
     shares = [list(evaluation_batches(split, image_size=(16, 12), batch_size=4, rank=r, world_size=2)) for r in (0, 1)]
     assert_equal(shares[0], found[::2])
     assert_equal(shares[1], found[1::2])
+
+
+@pytest.mark.parametrize("limit, sizes", [(5, ([4], [1])), (4, ([4], [])), (10**9, ([4, 2], [4]))])
+def test_evaluation_batches_end_with_the_first_samples_that_are_wanted(split, limit, sizes):
+    whole = torch.cat([batch.images for batch in evaluation_batches(split, image_size=(8, 8), batch_size=4)])
+    deals = [{"rank": rank, "world_size": 2, "limit": limit} for rank in (0, 1)]
+    shares = [[b.images for b in evaluation_batches(split, image_size=(8, 8), batch_size=4, **deal)] for deal in deals]
+    assert tuple([len(images) for images in share] for share in shares) == sizes
+    in_turn = [images for turn in zip_longest(*shares) for images in turn if images is not None]
+    assert torch.equal(torch.cat(in_turn), whole[:limit])
 
 
 LOAD_AN_EPOCH = """

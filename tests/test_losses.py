@@ -12,20 +12,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from restok_cli.metrics.lpips import Lpips
 from restok_cli.model.config import TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.settings.presets import read_preset
 from restok_cli.settings.run_config import with_alignment_dims
-from restok_cli.settings.training import (
-    AlignmentConfig,
-    DiscriminatorConfig,
-    TokenizerLossConfig,
-    TokenizerRunConfig,
-    read_preset,
-)
+from restok_cli.settings.training import AlignmentConfig, DiscriminatorConfig, TokenizerLossConfig, TokenizerRunConfig
 from restok_cli.training.adversarial.discriminator import DINO, Dino, DinoDiscriminator, LeCam, PatchDiscriminator
 from restok_cli.training.losses import (
-    CROP_DRAWS,
-    DRAWS,
-    LOOK_DRAWS,
-    NUM_DRAWS,
+    CROP_NOISE,
+    LOOK_NOISE,
+    NOISE,
+    NUM_NOISE,
     PADDING,
     TokenizerLosses,
     discriminator_losses,
@@ -61,8 +56,8 @@ def images():
 
 
 @pytest.fixture
-def draws():
-    return torch.rand(4, NUM_DRAWS, generator=torch.Generator().manual_seed(4))
+def noise():
+    return torch.rand(4, NUM_NOISE, generator=torch.Generator().manual_seed(4))
 
 
 @pytest.fixture
@@ -78,17 +73,17 @@ def reconstruct(config: TokenizerRunConfig, images, align=False):
 
 
 @pytest.mark.parametrize(("kind", "distance"), [("l2", F.mse_loss), ("l1", F.l1_loss)])
-def test_what_is_on_by_default_is_reconstruction_and_quantizer(images, draws, kind, distance):
+def test_what_is_on_by_default_is_reconstruction_and_quantizer(images, noise, kind, distance):
     config = run_config(loss={"reconstruction": kind, "reconstruction_weight": 2.0, "quantizer_weight": 0.5})
     tokenizer, result = reconstruct(config, images)
-    losses = open_tokenizer_losses(config, CPU)(result, images, tokenizer.quantizer, draws)
+    losses = open_tokenizer_losses(config, CPU)(result, images, tokenizer.quantizer, noise)
     quantizer_loss = result.quantized.codebook_loss + result.quantized.commitment_loss
     expected = 2 * distance(result.images, images) + 0.5 * quantizer_loss
     assert losses["loss"].item() == pytest.approx(expected.item())
     assert set(losses) == {"loss", "reconstruction_loss", "quantizer_loss"}  # not asked for, not computed
 
 
-def test_the_loss_is_the_sum_of_all_its_terms_by_their_weights(images, draws, lpips, adversary):
+def test_the_loss_is_the_sum_of_all_its_terms_by_their_weights(images, noise, lpips, adversary):
     config = run_config(
         loss={"entropy_weight": 0.1, "perceptual_weight": 0.7},
         alignment={"encoder_weight": 0.3, "decoder_weight": 0.2, **TEACHER},
@@ -96,12 +91,12 @@ def test_the_loss_is_the_sum_of_all_its_terms_by_their_weights(images, draws, lp
     )
     tokenizer, result = reconstruct(config, images, align=True)
     teacher = open_teacher(config.alignment, config.model.grid, CPU)
-    losses = TokenizerLosses(config, lpips, teacher)(result, images, tokenizer.quantizer, draws, adversary)
+    losses = TokenizerLosses(config, lpips, teacher)(result, images, tokenizer.quantizer, noise, adversary)
 
     quantizer_loss = result.quantized.codebook_loss + result.quantized.commitment_loss
-    moved = pad_and_crop(result.images, images, draws[:, :CROP_DRAWS])
+    moved = pad_and_crop(result.images, images, noise[:, :CROP_NOISE])
     features = teacher(images)
-    logits = look(adversary, result.images, draws[:, CROP_DRAWS : CROP_DRAWS + LOOK_DRAWS], config.discriminator)
+    logits = look(adversary, result.images, noise[:, CROP_NOISE : CROP_NOISE + LOOK_NOISE], config.discriminator)
     expected = {
         "reconstruction_loss": (1, F.mse_loss(result.images, images)),
         "quantizer_loss": (1, quantizer_loss),
@@ -130,18 +125,18 @@ def test_only_the_networks_that_a_weight_asks_for_are_opened():
     assert open_tokenizer_losses(run_config(alignment={"decoder_weight": 1, **TEACHER}), CPU).teacher is not None
 
 
-def test_lpips_keeps_no_graph_of_real_pictures_and_its_gradients_are_the_same(images, draws, lpips):
+def test_lpips_keeps_no_graph_of_real_pictures_and_its_gradients_are_the_same(images, noise, lpips):
     config = run_config(loss={"perceptual_weight": 1.0})
-    crop_draws = draws[:, :CROP_DRAWS]
+    crop_noise = noise[:, :CROP_NOISE]
 
     def gradient(distances, result):
         return torch.autograd.grad(distances.mean(), result.images)[0]
 
     tokenizer, result = reconstruct(config, images)
-    with_graph = gradient(lpips(*pad_and_crop(result.images, images, crop_draws)), result)
+    with_graph = gradient(lpips(*pad_and_crop(result.images, images, crop_noise)), result)
     seen = []
     lpips.register_forward_pre_hook(lambda _, pictures: seen.extend(pictures))
-    terms = TokenizerLosses(config, lpips, None)(result, images, tokenizer.quantizer, draws)
+    terms = TokenizerLosses(config, lpips, None)(result, images, tokenizer.quantizer, noise)
     assert [pictures.requires_grad for pictures in seen] == [True, False]
     assert torch.equal(gradient(terms["perceptual_loss"], result), with_graph)
 
@@ -152,7 +147,7 @@ def in_parts(compute, batch_size, *tensors):
     return {name: sum(part[name].item() for part in parts) / len(parts) for name in parts[0]}
 
 
-def test_losses_of_micro_batches_average_to_those_of_the_batch(images, draws, lpips, adversary):
+def test_losses_of_micro_batches_average_to_those_of_the_batch(images, noise, lpips, adversary):
     config = run_config(
         loss={"perceptual_weight": 1},
         alignment={"encoder_weight": 1, "decoder_weight": 1, **TEACHER},
@@ -162,10 +157,10 @@ def test_losses_of_micro_batches_average_to_those_of_the_batch(images, draws, lp
     torch.manual_seed(2)
     tokenizer = Tokenizer(config.model)
 
-    def compute(images, draws):
-        return objective(tokenizer(images, align=True), images, tokenizer.quantizer, draws, adversary)
+    def compute(images, noise):
+        return objective(tokenizer(images, align=True), images, tokenizer.quantizer, noise, adversary)
 
-    assert in_parts(compute, 2, images, draws) == pytest.approx(in_parts(compute, 4, images, draws), rel=1e-4, abs=1e-5)
+    assert in_parts(compute, 2, images, noise) == pytest.approx(in_parts(compute, 4, images, noise), rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["patch", "dino"])
@@ -176,23 +171,23 @@ def test_discriminator_losses_of_micro_batches_average_to_those_of_the_batch(kin
     size = 8 if kind == "dino" else 4  # the heads on DINO share statistics in groups of 8
     rng = torch.Generator().manual_seed(0)
     images, fakes = torch.rand(2, 2 * size, 3, 32, 32, generator=rng)
-    draws = torch.rand(2 * size, NUM_DRAWS, generator=rng)
+    noise = torch.rand(2 * size, NUM_NOISE, generator=rng)
     lecam = LeCam(0.9)
     lecam.update(torch.tensor(1.0), torch.tensor(-1.0))
 
-    def compute(images, fakes, draws):
+    def compute(images, fakes, noise):
         config = DiscriminatorConfig(kind=kind, lecam_weight=0)  # which takes the mean logits of a micro-batch
-        losses = discriminator_losses(adversary, images, fakes, lecam, draws, config)
+        losses = discriminator_losses(adversary, images, fakes, lecam, noise, config)
         return {name: loss for name, loss in losses.items() if name != "lecam_loss"}
 
-    whole = in_parts(compute, 2 * size, images, fakes, draws)
-    assert in_parts(compute, size, images, fakes, draws) == pytest.approx(whole, rel=1e-4, abs=1e-5)
+    whole = in_parts(compute, 2 * size, images, fakes, noise)
+    assert in_parts(compute, size, images, fakes, noise) == pytest.approx(whole, rel=1e-4, abs=1e-5)
 
 
 class Verdicts(nn.Module):
     """A discriminator whose logits are the images' values, where DiffAugment leaves those alone."""
 
-    def forward(self, images, draws, batches):
+    def forward(self, images, noise, batches):
         return images.flatten(1)
 
 
@@ -201,7 +196,7 @@ def test_discriminator_losses_follow_their_formulas():
     real, fake = 2 * torch.randn(2, 4, 3, 8, 8)
     lecam = LeCam(0.5)
     lecam.update(torch.tensor(0.6), torch.tensor(-0.4))
-    losses = discriminator_losses(Verdicts(), real, fake, lecam, torch.rand(4, NUM_DRAWS), config)
+    losses = discriminator_losses(Verdicts(), real, fake, lecam, torch.rand(4, NUM_NOISE), config)
     hinge = sum(max(0, 1 - x) for x in real.flatten().tolist()) + sum(max(0, 1 + x) for x in fake.flatten().tolist())
     penalty = max(0, real.mean().item() + 0.2) ** 2 + max(0, 0.3 - fake.mean().item()) ** 2
     right = (real > 0).sum().item() + (fake < 0).sum().item()
@@ -213,36 +208,36 @@ def test_discriminator_losses_follow_their_formulas():
     assert losses["fake_logits"].item() == pytest.approx(fake.mean().item(), abs=1e-5)
 
 
-def test_the_discriminators_step_gives_the_tokenizer_no_gradients(images, draws, adversary):
+def test_the_discriminators_step_gives_the_tokenizer_no_gradients(images, noise, adversary):
     real, fake = images.clone().requires_grad_(), images.clone().requires_grad_()
-    losses = discriminator_losses(adversary, real, fake, LeCam(0.9), draws, DiscriminatorConfig(kind="patch"))
+    losses = discriminator_losses(adversary, real, fake, LeCam(0.9), noise, DiscriminatorConfig(kind="patch"))
     losses["discriminator_loss"].backward()
     assert real.grad is None and fake.grad is None
     assert all(p.grad is not None for p in adversary.parameters())
     assert [name for name, loss in losses.items() if name.endswith("_logits") and loss.requires_grad] == []
 
 
-def test_the_adversarial_loss_pulls_pictures_towards_real(images, draws, adversary):
+def test_the_adversarial_loss_pulls_pictures_towards_real(images, noise, adversary):
     config = run_config(discriminator={"kind": "patch", "weight": 1, "augment_probability": 0})
     tokenizer, result = reconstruct(config, images)
     fakes = images.clone().requires_grad_()
     result = result._replace(images=fakes)
     objective = TokenizerLosses(config, None, None)
-    before = objective(result, images, tokenizer.quantizer, draws, adversary)["adversarial_loss"]
+    before = objective(result, images, tokenizer.quantizer, noise, adversary)["adversarial_loss"]
     (gradient,) = torch.autograd.grad(before, fakes)
     moved = result._replace(images=fakes - 0.1 * gradient.sign())
-    assert objective(moved, images, tokenizer.quantizer, draws, adversary)["adversarial_loss"] < before
+    assert objective(moved, images, tokenizer.quantizer, noise, adversary)["adversarial_loss"] < before
 
 
 @pytest.mark.parametrize(("size", "padding"), [((256, 240), PADDING), ((32, 64), None)])
 def test_pad_and_crop_is_a_pad_a_crop_and_a_bicubic_resize_of_both_pictures(size, padding):
     images, others = torch.rand(2, 6, 3, *size, generator=torch.Generator().manual_seed(0))
-    draws = torch.rand(6, CROP_DRAWS, generator=torch.Generator().manual_seed(1))
-    draws[0], draws[1] = 0.0, 1 - 2**-24  # all of the padding stays, none of it
-    cropped, others_cropped = pad_and_crop(images, others, draws)
+    noise = torch.rand(6, CROP_NOISE, generator=torch.Generator().manual_seed(1))
+    noise[0], noise[1] = 0.0, 1 - 2**-24  # all of the padding stays, none of it
+    cropped, others_cropped = pad_and_crop(images, others, noise)
     torch.testing.assert_close(cropped[1], images[1], atol=1e-4, rtol=0)
     rows, columns = (padding or length // 8 for length in size)
-    for i, row in enumerate(draws.tolist()):
+    for i, row in enumerate(noise.tolist()):
         top, bottom = (int((rows + 1) * draw) for draw in row[:2])
         left, right = (int((columns + 1) * draw) for draw in row[2:])
         for found, image in ((cropped[i], images[i]), (others_cropped[i], others[i])):
@@ -265,15 +260,15 @@ def test_misalignment_follows_its_formula():
     assert misalignment(ours, 3 * ours, 0.25) == 0 and misalignment(ours, -ours, 0.0).item() == pytest.approx(2)
 
 
-def test_alignment_of_a_side_without_a_weight_is_not_computed(images, draws):
+def test_alignment_of_a_side_without_a_weight_is_not_computed(images, noise):
     config = run_config(alignment={"encoder_weight": 1, **TEACHER})
     assert config.model.decoder_alignment_dim is None
     tokenizer, result = reconstruct(config, images, align=True)
-    losses = open_tokenizer_losses(config, CPU)(result, images, tokenizer.quantizer, draws)
+    losses = open_tokenizer_losses(config, CPU)(result, images, tokenizer.quantizer, noise)
     assert "encoder_alignment_loss" in losses and "decoder_alignment_loss" not in losses
 
 
-def test_losses_are_float32_under_autocast(images, draws, lpips, adversary):
+def test_losses_are_float32_under_autocast(images, noise, lpips, adversary):
     config = run_config(
         loss={"perceptual_weight": 1, "entropy_weight": 0.1},
         alignment={"encoder_weight": 1, "decoder_weight": 1, **TEACHER},
@@ -282,9 +277,9 @@ def test_losses_are_float32_under_autocast(images, draws, lpips, adversary):
     objective = TokenizerLosses(config, lpips, open_teacher(config.alignment, config.model.grid, CPU))
     with torch.autocast("cpu", torch.bfloat16):
         tokenizer, result = reconstruct(config, images, align=True)
-        losses = objective(result, images, tokenizer.quantizer, draws, adversary)
+        losses = objective(result, images, tokenizer.quantizer, noise, adversary)
         fakes = result.images.detach()
-        losses |= discriminator_losses(adversary, images, fakes, LeCam(0.9), draws, config.discriminator)
+        losses |= discriminator_losses(adversary, images, fakes, LeCam(0.9), noise, config.discriminator)
     assert {loss.dtype for loss in losses.values()} == {torch.float32}
     assert all(loss.isfinite() for loss in losses.values())
     losses["loss"].backward()
@@ -318,17 +313,17 @@ def test_no_part_of_a_step_uploads_anything_that_the_host_waits_for(lpips, monke
     judge = DinoDiscriminator(Dino(dino)).to(meta)
     lecam = LeCam(0.9).to(meta)
     losses = TokenizerLosses(config, lpips.to(meta), Teacher(network.eval(), config.model.grid))
-    images, draws = torch.rand(4, 3, 32, 32, device=meta), torch.rand(4, NUM_DRAWS)
+    images, noise = torch.rand(4, 3, 32, 32, device=meta), torch.rand(4, NUM_NOISE)
     with Uploads() as uploads:
         result = tokenizer(images, torch.tensor([1, 2, 4, 8]).to(meta, non_blocking=True), align=True)
-        losses(result, images, tokenizer.quantizer, draws, judge)["loss"].backward()
+        losses(result, images, tokenizer.quantizer, noise, judge)["loss"].backward()
         fakes = result.images.detach()
-        discriminator_losses(judge, images, fakes, lecam, draws, config.discriminator)["discriminator_loss"].backward()
-    assert (uploads.all, uploads.blocking) == (3, 0)  # prefix lengths, and draws twice
+        discriminator_losses(judge, images, fakes, lecam, noise, config.discriminator)["discriminator_loss"].backward()
+    assert (uploads.all, uploads.blocking) == (3, 0)  # prefix lengths, and noise twice
 
 
 def test_every_use_of_chance_has_draws_of_its_own():
-    assert sum(DRAWS) == NUM_DRAWS and DRAWS[0] == CROP_DRAWS and set(DRAWS[1:]) == {LOOK_DRAWS}
+    assert sum(NOISE) == NUM_NOISE and NOISE[0] == CROP_NOISE and set(NOISE[1:]) == {LOOK_NOISE}
 
 
 def test_the_new_terms_are_off_until_a_preset_or_the_user_asks_for_them():

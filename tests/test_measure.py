@@ -20,7 +20,9 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 
 from restok_cli.data.images import save_image
 from restok_cli.data.streams import StreamWriter
+from restok_cli.errors import ImageError
 from restok_cli.metrics import cache, kid
+from restok_cli.metrics import measure as measuring
 from restok_cli.metrics.cache import FeatureCache, prune
 from restok_cli.metrics.features import RandomNetwork
 from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet
@@ -111,6 +113,40 @@ def test_results_are_the_same_to_the_last_digit_for_any_batch_size(sets, batch_s
     assert measure_one(*map(in_memory, sets), tools=instruments(batch_size=batch_size)) == expected
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_groups_that_go_through_the_network_together_give_the_same_numbers(tmp_path, sets, monkeypatch, processes):
+    """As on a GPU, also where one of the set's groups is known and one holds nothing that can be read."""
+    broken = in_memory(sets[0])
+    read = broken.open
+
+    def read_all_but_the_second_group(index):
+        if GROUP_SIZE <= index < 2 * GROUP_SIZE:
+            raise ImageError(f"image {index}")
+        return read(index)
+
+    broken.open = read_all_but_the_second_group
+    reference, metrics = in_memory(sets[1]), [*ALL_METRICS[:6]]
+    expected = measure_one(broken, reference, metrics, instruments(folder=tmp_path / "one"))
+    for module in (measuring, cache):
+        monkeypatch.setattr(module, "groups_at_once", lambda device: 4)
+    if processes == 2:  # whose second one is played by the first
+        see, turns = measuring._see, []
+
+        def see_for_both(groups, *others):
+            turns.append(see(groups[::2], *others))
+            return see(groups[1::2], *others)
+
+        monkeypatch.setattr(measuring, "_see", see_for_both)
+        monkeypatch.setattr(measuring, "gather", lambda mine: [turns.pop(), mine])
+    network = Counting()
+    tools = instruments(network, tmp_path / "together")
+    if processes == 1:
+        tools.cache.keep(reference.group(0), RandomNetwork()(reference.group(0).images))
+    found = measure_one(broken, reference, metrics, tools)
+    assert network.calls == {1: 2, 2: 3}[processes]
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
 def test_results_do_not_depend_on_the_order_of_files(sets):
     """But for IS and KID, whose definitions take images by their place."""
     metrics = [metric for metric in ALL_METRICS if metric not in ("is", "kid")]
@@ -177,9 +213,9 @@ def test_tar_files_and_streams_measure_like_a_folder(tmp_path, sets):
     ],
     ids=["RGBA", "gray", "16-bit", "gray with alpha"],
 )
-def test_samples_that_are_not_8_bit_rgb_are_refused(tmp_path, fails, sets, picture, message):
+def test_samples_that_are_not_8_bit_rgb_are_refused(tmp_path, fails, sets, image, message):
     folder = write_folder(tmp_path / "folder", sets[0][:4])
-    picture.save(folder / "000002.png")
+    image.save(folder / "000002.png")
     line = fails(1, "evaluate", folder, "--metric", "is", "--features", "random")
     assert "000002.png" in line
     assert message in line

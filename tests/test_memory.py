@@ -11,7 +11,8 @@ from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.planning import memory
 from restok_cli.planning.memory import check_memory, num_parameters, remedies, telling_what_helps
-from restok_cli.settings.training import HarRunConfig, TokenizerRunConfig, read_preset
+from restok_cli.settings.presets import read_preset
+from restok_cli.settings.training import HarRunConfig, TokenizerRunConfig
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,13 @@ def test_defaults_are_the_models_of_the_paper():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"image_width": 250}, "image_width = 250 is not a multiple of patch_size = 16"),
+        ({"image_width": 250}, "image_width = 250 is not a multiple of patch_size = 16; 128 or 256 would do"),
+        ({"image_height": 250}, "image_height = 250 is not a multiple of patch_size = 16; 240 or 256 would do"),
+        (
+            {"image_height": 250, "image_width": 250},
+            "image_height = 250 is not a multiple of patch_size = 16; 128 or 256 would do",
+        ),
+        ({"image_width": 16}, "rows of 1 image tokens: each merge divides them by 2; 128 would do"),
         ({"num_latent_tokens": 96}, "num_latent_tokens = 96 is not a power of two"),
         ({"encoder_width": 1000}, "encoder_width = 1000 is not a multiple of head_width = 64"),
         ({"head_width": 6, "encoder_width": 600, "decoder_width": 600}, "head_width = 6 is not a multiple of 4"),

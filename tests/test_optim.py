@@ -9,7 +9,8 @@ from torch import nn
 
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.settings.training import OptimizerConfig, TokenizerRunConfig, read_preset
+from restok_cli.settings.presets import read_preset
+from restok_cli.settings.training import OptimizerConfig, TokenizerRunConfig
 from restok_cli.training.optim import learning_rate, make_optimizer, seed_step, update_ema
 from restok_cli.training.tokenizer_loop import TokenizerState
 

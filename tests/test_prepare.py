@@ -137,6 +137,7 @@ def test_broken_pictures_are_named_listed_and_left_out(pets, tmp_path, capsys):
         "re_encoded": 0,
         "classes": 2,
         "splits": {"train": 18, "validation": 2},
+        "shorter_edge": {"least": 16, "middle": 16, "most": 16},
     }
     bad = [json.loads(line) for line in (tmp_path / "out" / "bad.jsonl").read_text().splitlines()]
     others, bad = bad[:3], bad[3:]

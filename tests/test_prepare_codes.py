@@ -8,6 +8,7 @@ from io import BytesIO
 import pytest
 import torch
 from damage import damages
+from launchers import accelerate
 from pictures import noise
 from plain_models import plain_tokenizer
 
@@ -18,7 +19,7 @@ from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.errors import Interrupted
-from restok_cli.inference import code_cache as codes
+from restok_cli.inference import cache_codes as codes
 from restok_cli.pretrained.folder import save_tokenizer
 
 SAMPLES_PER_SHARD = 5
@@ -51,7 +52,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr("restok_cli.inference.code_cache.SAMPLES_PER_SHARD", SAMPLES_PER_SHARD)
+    monkeypatch.setattr("restok_cli.inference.cache_codes.SAMPLES_PER_SHARD", SAMPLES_PER_SHARD)
 
 
 def contents(folder):
@@ -89,7 +90,7 @@ def test_workers_give_the_same_bytes(data, tokenizer, tmp_path, restok):
 
 
 IN_SMALL_SHARDS = """
-import restok_cli.inference.code_cache as codes
+import restok_cli.inference.cache_codes as codes
 from restok_cli.__main__ import main
 codes.SAMPLES_PER_SHARD = 5
 main()
@@ -101,8 +102,7 @@ main()
 def test_processes_share_the_shards_and_give_the_same_bytes(data, tokenizer, tmp_path, restok):
     (tmp_path / "two.py").write_text(IN_SMALL_SHARDS)
     options = ("prepare", "codes", str(data), "--views", "centre", "--tokenizer", str(tokenizer))
-    started = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "two.py"))
-    command = (sys.executable, *started, *options, str(tmp_path / "two"))
+    command = (sys.executable, *accelerate(tmp_path), str(tmp_path / "two.py"), *options, str(tmp_path / "two"))
     result = subprocess.run(command, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, f"{tmp_path / 'two'}\n"), result.stderr
     assert restok(*options, tmp_path / "one").code == 0
@@ -113,7 +113,7 @@ def test_processes_share_the_shards_and_give_the_same_bytes(data, tokenizer, tmp
 # The command line, with shards of one image and time to be killed between two of them.
 SLOWLY = """
 import sys, time
-import restok_cli.inference.code_cache as codes
+import restok_cli.inference.cache_codes as codes
 from restok_cli.cli import run
 codes.SAMPLES_PER_SHARD = 5
 write = codes.write_code_shard
@@ -178,7 +178,7 @@ def test_ctrl_c_says_how_to_go_on(data, tokenizer, tmp_path, fails, monkeypatch)
     def press(*_):
         raise Interrupted(signal.SIGINT, "interrupted")  # as the handler of signals does
 
-    monkeypatch.setattr("restok_cli.inference.code_cache.write_code_shard", press)
+    monkeypatch.setattr("restok_cli.inference.cache_codes.write_code_shard", press)
     message = fails(130, "prepare", "codes", data, tmp_path / "codes", "--tokenizer", tokenizer)
     assert message == "restok: interrupted; the same command goes on where this one was"
 

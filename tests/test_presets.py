@@ -6,17 +6,12 @@ import pytest
 from conftest import GOLDEN
 
 from restok_cli.errors import UsageError
+from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.released import tokenizer_config
 from restok_cli.settings.changes import differences
-from restok_cli.settings.training import (
-    RUN_CONFIGS,
-    HarRunConfig,
-    TokenizerRunConfig,
-    flatten,
-    preset_chain,
-    preset_names,
-    read_preset,
-)
+from restok_cli.settings.presets import preset_chain, preset_names, read_preset
+from restok_cli.settings.training import RUN_CONFIGS, HarRunConfig, TokenizerRunConfig
+from restok_cli.settings.yaml_file import flatten
 
 PAPER = "restok-l-128"
 # What each changes of the paper's model; alignment dimensions are filled in by training.
@@ -142,3 +137,28 @@ def test_unknown_presets_are_refused_with_the_nearest_one():
         read_preset("tokenizer", "sampel")
     with pytest.raises(UsageError, match=r"har-l is a preset of train-har; train-tokenizer has: "):
         read_preset("tokenizer", "har-l")
+
+
+def test_the_table_of_presets_says_what_each_takes(restok):
+    rows = {
+        (row["kind"], row["preset"]): row for row in json.loads(restok("models", "presets", "--json").out)["presets"]
+    }
+    assert rows.keys() == {(kind, name) for kind in RUN_CONFIGS for name in preset_names(kind)}
+    assert all(row["purpose"] for row in rows.values())
+    tiny = rows["tokenizer", "tiny"]
+    assert (tiny["image_size"], tiny["codes"], tiny["networks"]) == ("32x32", 32, [])
+    module = Tokenizer(TokenizerRunConfig.parse(read_preset("tokenizer", "tiny"), "tiny").model)
+    assert tiny["parameters"] == sum(weight.numel() for weight in module.parameters())
+    assert tiny["state_bytes"] == 20 * tiny["parameters"]  # five float32 of each
+    needs = [len(rows["tokenizer", f"restok-l-128{end}"]["networks"]) for end in ("", "-no-alignment")]
+    assert needs == [3, 2] and rows["har", "har-l"]["networks"] == []
+
+    lines = restok("models", "presets", "--kind", "tokenizer").out.splitlines()
+    assert lines[0] == "train-tokenizer" and len(lines) == 2 + len(preset_names("tokenizer"))
+
+
+def test_one_preset_comes_with_the_memory_of_a_step(restok, fails):
+    both = json.loads(restok("models", "presets", "tiny", "--json").out)["presets"]
+    assert [row["kind"] for row in both] == ["tokenizer", "har"]
+    assert all(row["batch"] == 16 and row["memory_bytes"] > row["state_bytes"] for row in both)
+    assert "no preset of train-har named restok-s-128" in fails(2, "models", "presets", "restok-s-128", "--kind", "har")

@@ -25,6 +25,16 @@ def test_tasks_of_a_slurm_step_find_their_place(monkeypatch):
     assert (processes.rank(), processes.world_size()) == (0, 16)
 
 
+@pytest.mark.parametrize("names", processes.MPI_NAMES)
+def test_processes_that_accelerate_starts_by_mpirun_find_their_place(monkeypatch, names):
+    mpi = dict(zip(names, ("0", "4", "1"), strict=True))
+    for launched, size in (({}, 1), ({"ACCELERATE_MIXED_PRECISION": "no"}, 4)):
+        monkeypatch.setattr(os, "environ", mpi | launched)
+        take_place()
+        assert (processes.rank(), processes.world_size()) == (0, size)
+    assert os.environ["LOCAL_RANK"] == "1"
+
+
 def test_a_shell_in_a_slurm_step_is_none_of_its_tasks(monkeypatch):
     shell = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "MASTER_ADDR": "localhost"}
     monkeypatch.setattr(os, "environ", shell)

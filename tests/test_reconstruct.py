@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from launchers import accelerate
 from pictures import noise, write_pictures
 from PIL import Image
 
@@ -28,8 +29,8 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def here(tmp_path, tiny_models, monkeypatch) -> Path:
     """A working folder with five images of two sizes, and `tokenizer`."""
-    write_pictures(tmp_path / "pictures", ["a.png", "b.png"], 40, 33)
-    write_pictures(tmp_path / "pictures", ["c.png", "d.png", "e.png"], 32, 64)
+    write_pictures(tmp_path / "images", ["a.png", "b.png"], 40, 33)
+    write_pictures(tmp_path / "images", ["c.png", "d.png", "e.png"], 32, 64)
     (tmp_path / "tokenizer").symlink_to(tiny_models / "tokenizer")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -56,11 +57,11 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float:
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_pictures_and_numbers_are_those_of_the_tokenizer(reconstruct, here, batch_size):
     tokenizer = load_for_use(open_tokenizer(here / "tokenizer"), CPU)
-    result = json.loads(reconstruct("pictures", "-o", "out", "--json", "--batch-size", batch_size).out)
+    result = json.loads(reconstruct("images", "-o", "out", "--json", "--batch-size", batch_size).out)
     lines = [json.loads(line) for line in (here / "out" / "manifest.jsonl").read_text().splitlines()]
     codes, values = [], []
     for line, name in zip(lines, "abcde", strict=True):
-        original = to_tensor(center_crop(Image.open(here / "pictures" / f"{name}.png"), (32, 32)))
+        original = to_tensor(center_crop(Image.open(here / "images" / f"{name}.png"), (32, 32)))
         with torch.inference_mode():
             codes.append(tokenizer.encode(to_float(original)[None]))
             expected = to_uint8(tokenizer.decode(codes[-1]))[0]
@@ -75,12 +76,12 @@ def test_pictures_and_numbers_are_those_of_the_tokenizer(reconstruct, here, batc
 
 
 def test_several_numbers_of_codes_give_a_folder_each(reconstruct, here):
-    result = json.loads(reconstruct("pictures", "--num-codes", "16,1,32", "-o", "out", "--json").out)
+    result = json.loads(reconstruct("images", "--num-codes", "16,1,32", "-o", "out", "--json").out)
     assert list(result["psnr_by_tokens"]) == ["1", "16", "32"] and result["tokens"] == 32
     for tokens in (1, 16, 32):
-        reconstruct("pictures", "--tokens", tokens, "-o", f"out-{tokens}")  # the option's former name
+        reconstruct("images", "--tokens", tokens, "-o", f"out-{tokens}")  # the option's former name
         assert pngs(here / "out" / str(tokens)) == pngs(here / f"out-{tokens}")
-    reconstruct("pictures", "--num-codes", "1,4", "-o", "out", "--overwrite")
+    reconstruct("images", "--num-codes", "1,4", "-o", "out", "--overwrite")
     assert sorted(path.name for path in (here / "out").iterdir()) == ["1", "4", "manifest.jsonl"]
 
 
@@ -95,7 +96,7 @@ def test_pictures_at_their_own_size_keep_it(reconstruct, here):
 
 
 def test_sizes_that_do_not_divide_into_tokens_are_refused(fails, here):
-    line = fails(2, "reconstruct", "pictures/a.png", "--no-crop", "--model", "tokenizer", "-o", "out")
+    line = fails(2, "reconstruct", "images/a.png", "--no-crop", "--model", "tokenizer", "-o", "out")
     assert "images of 40x33: image_height = 33 is not a multiple of patch_size" in line
     assert not (here / "out").exists()
 
@@ -114,7 +115,7 @@ def test_a_sheet_shows_each_picture_what_became_of_it_and_what_each_step_added()
 
 
 def test_ladders_have_a_column_for_every_level(reconstruct, here):
-    reconstruct("pictures", "-o", "out", "--ladder", "ladder.png", "--grid", "grid.png", "--num-codes", 16)
+    reconstruct("images", "-o", "out", "--ladder", "ladder.png", "--grid", "grid.png", "--num-codes", 16)
     with Image.open(here / "ladder.png") as ladder, Image.open(here / "grid.png") as grid:
         cell, row = 96 + 2, 96 + 2 + 14
         assert ladder.size == ((1 + 6) * cell + 2, 2 * 5 * row + 2)
@@ -148,26 +149,26 @@ def test_a_picture_and_a_folder_that_would_get_one_name_are_refused_before_anyth
 
 def test_names_that_are_no_text_become_readable_ones(reconstruct, here):
     (here / "odd").mkdir()
-    shutil.copy(here / "pictures" / "a.png", os.fsdecode(b"odd/\xff\xfe.png"))
+    shutil.copy(here / "images" / "a.png", os.fsdecode(b"odd/\xff\xfe.png"))
     reconstruct("odd", "-o", "out")
     assert json.loads((here / "out" / "manifest.jsonl").read_text())["file"] == r"\xff\xfe.png"
     assert [file.name for file in (here / "out").glob("*.png")] == [r"\xff\xfe.png"]
 
 
 @pytest.mark.parametrize("option", ["--grid", "--ladder"])
-@pytest.mark.parametrize("pictures", ["pictures/a.png", "pictures"])
-def test_a_sheet_never_replaces_a_picture_that_is_read(fails, here, pictures, option):
-    before = (here / "pictures" / "a.png").read_bytes()
-    arguments = (pictures, "--model", "tokenizer", option, "pictures/a.png", "--overwrite")
-    assert f"would replace what is read from {pictures}" in fails(2, "reconstruct", *arguments)
-    assert (here / "pictures" / "a.png").read_bytes() == before
+@pytest.mark.parametrize("source", ["images/a.png", "images"])
+def test_a_sheet_never_replaces_a_picture_that_is_read(fails, here, source, option):
+    before = (here / "images" / "a.png").read_bytes()
+    arguments = (source, "--model", "tokenizer", option, "images/a.png", "--overwrite")
+    assert f"would replace what is read from {source}" in fails(2, "reconstruct", *arguments)
+    assert (here / "images" / "a.png").read_bytes() == before
 
 
 def test_outputs_are_called_after_the_whole_names_of_pictures(reconstruct, here):
     names = ["photo.v1.png", "photo.v2.png", "2024.01.02", "2024.01.03", "x\u2028y.png", "x\x85y.png", "scan.dat"]
     (here / "odd").mkdir()
     for name in names:
-        (here / "odd" / name).write_bytes((here / "pictures" / "a.png").read_bytes())
+        (here / "odd" / name).write_bytes((here / "images" / "a.png").read_bytes())
     made = sorted(f"{name.removesuffix('.png')}.png" for name in names)
     for more in ((), ("--overwrite",)):  # which reads the manifest
         reconstruct(*(f"odd/{name}" for name in names), "-o", "out", *more)
@@ -179,13 +180,55 @@ def test_tar_streams_go_in_and_come_out(reconstruct, here):
     file = io.BytesIO()
     with StreamWriter(file) as writer:
         for name in "abcde":
-            writer.write(name, (here / "pictures" / f"{name}.png").read_bytes(), {"class_id": 3})
+            writer.write(name, (here / "images" / f"{name}.png").read_bytes(), {"class_id": 3})
         writer.write("broken", b"no image", {})
     command = (sys.executable, "-m", "restok_cli", "reconstruct", "-", "--model", "tokenizer", "-o", "-")
     result = subprocess.run(command, input=file.getvalue(), capture_output=True)
     assert result.returncode == 0, result.stderr
     made = list(read_stream(io.BytesIO(result.stdout)))
-    reconstruct("pictures", "-o", "out")
+    reconstruct("images", "-o", "out")
     assert {f"{picture.key}.png": picture.data for picture in made} == pngs(here / "out")
     assert all(picture.info["class_id"] == 3 and picture.info["psnr"] > 0 for picture in made)
     assert b"left out: the tar stream: broken." in result.stderr and b"1 left out" in result.stderr
+
+
+COMMANDS = """
+import json, sys
+from restok_cli.cli import run
+from restok_cli.processes import leave, take_place
+take_place()
+leave(max(run(words) for words in json.loads(sys.argv[1])))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_reconstruct_and_encode_like_one(here, restok):
+    """Started by `accelerate launch`: the same files, sheets and numbers, in the same order."""
+    (here / "pictures" / "bb.png").write_bytes(b"no image")  # falls to the second process
+    (here / "run.py").write_text(COMMANDS)
+
+    def commands(name: str) -> list[list[str]]:
+        options = ("pictures", "--model", "tokenizer", "--batch-size", "1")
+        sheets = ("--grid", f"{name}-grid.png", "--ladder", f"{name}-ladder.png", "--num-codes", "4,32", "--json")
+        return [
+            ["reconstruct", *options, "-o", name, *sheets],
+            ["encode", *options, "-o", f"{name}.npz"],
+            ["encode", *options],
+        ]
+
+    words = (sys.executable, *accelerate(here), "run.py", json.dumps(commands("two")))
+    two = subprocess.run(words, capture_output=True, text=True)
+    assert two.returncode == 0, two.stderr
+    assert two.stderr.count("left out: pictures/bb.png") == 3
+    one = "".join(restok(*command).out for command in commands("one"))
+    assert two.stdout == one.replace('"one"', '"two"').replace("one.npz", "two.npz")
+    for file in ("manifest.jsonl", *(f"{n}/{name}.png" for n in (4, 32) for name in "abcde")):
+        assert (here / "two" / file).read_bytes() == (here / "one" / file).read_bytes()
+    for rest in (".npz", "-grid.png", "-ladder.png"):
+        assert (here / f"two{rest}").read_bytes() == (here / f"one{rest}").read_bytes()
+
+
+def test_a_stream_is_not_for_several_processes(fails, here):
+    for command in ("encode", "reconstruct"):
+        line = fails(2, command, "-", "--model", "tokenizer", "--num-processes", 2)
+        assert "one stream, which one process reads; leave --num-processes out" in line

@@ -11,7 +11,8 @@ from torch import nn
 from restok_cli.errors import UsageError
 from restok_cli.settings.recorded import changed_since, recorded_config
 from restok_cli.settings.run_config import read_told
-from restok_cli.settings.training import HarRunConfig, OptimizerConfig, RunKind, TokenizerRunConfig, merged
+from restok_cli.settings.training import HarRunConfig, OptimizerConfig, RunKind, TokenizerRunConfig
+from restok_cli.settings.yaml_file import merged
 from restok_cli.training.run import RunFolder
 from restok_cli.training.update import Update
 
@@ -58,6 +59,20 @@ def test_an_older_run_keeps_its_choices_and_is_told_once_what_changed(tmp_path, 
         assert capsys.readouterr().err == told
         assert run.load()["step"] == 3
     assert TOLD in (tmp_path / "log.txt").read_text()
+
+
+def test_a_run_from_before_there_was_a_choice_still_validates_on_all_images(tmp_path, capsys):
+    begun = settings("har", tmp_path, "har-b", resume=False)
+    assert begun.schedule.validation_images == 5000
+    RunFolder(tmp_path, begun, resume=False, overwrite=False)
+    file = tmp_path / "config.yaml"
+    file.write_text(file.read_text().replace("  validation_images: 5000\n", ""))
+    for preset in ("har-b", None):
+        assert settings("har", tmp_path, preset).schedule.validation_images == "all"
+    changed = settings("har", tmp_path, None, "schedule.validation_images=7")
+    RunFolder(tmp_path, changed, resume=True, overwrite=False)
+    assert capsys.readouterr().err == "--resume: schedule.validation_images was all and is now 7\n"
+    assert settings("har", tmp_path, None).schedule.validation_limit == 7
 
 
 def test_what_is_stated_is_still_refused_where_an_older_run_did_otherwise(tmp_path, capsys):

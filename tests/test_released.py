@@ -18,7 +18,7 @@ from restok_cli.model.sampling import SamplingOptions, sample
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import fingerprint, open_model, open_tokenizer, save_har, save_tokenizer
 from restok_cli.pretrained.released import released_tokenizer_config, tokenizer_config
-from restok_cli.settings.training import preset_names
+from restok_cli.settings.presets import preset_names
 
 CPU = torch.device("cpu")
 

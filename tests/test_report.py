@@ -15,8 +15,9 @@ from restok_cli.errors import RestokError
 from restok_cli.metrics.compare import read_result
 from restok_cli.reports.charts import HEIGHT, Line, draw_chart, nice_step, short, thinned
 from restok_cli.reports.runs import read_run
+from restok_cli.settings.presets import read_preset
 from restok_cli.settings.recorded import write_config
-from restok_cli.settings.training import RUN_CONFIGS, read_preset
+from restok_cli.settings.training import RUN_CONFIGS
 from restok_cli.training.launches import read_starts
 
 START = {

@@ -12,7 +12,8 @@ from restok_cli.commands.runs import Launch, carry_out
 from restok_cli.console import note
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.pretrained.folder import save_tokenizer
-from restok_cli.settings.training import RUN_CONFIGS, HarRunConfig, TokenizerRunConfig, merged
+from restok_cli.settings.training import RUN_CONFIGS, HarRunConfig, TokenizerRunConfig
+from restok_cli.settings.yaml_file import merged
 from restok_cli.training.run import RunFolder
 
 

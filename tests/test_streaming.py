@@ -265,6 +265,8 @@ def test_evaluation_sees_every_sample_once_in_order(shards):
     assert torch.equal(torch.cat([batch.images for batch in found]), naive)
     share = list(evaluation_batches(split, image_size=(16, 12), batch_size=4, rank=1, world_size=2))
     assert classes(share) == [4, 5, 6, 7]
+    first = list(evaluation_batches(split, image_size=(16, 12), batch_size=4, rank=1, world_size=2, limit=5))
+    assert classes(first) == [4]
 
 
 @pytest.mark.parametrize("command", ["train-tokenizer", "train-har"])

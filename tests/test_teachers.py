@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.settings.presets import read_preset
 from restok_cli.settings.run_config import with_alignment_dims
-from restok_cli.settings.training import AlignmentConfig, TokenizerRunConfig, read_preset
+from restok_cli.settings.training import AlignmentConfig, TokenizerRunConfig
 from restok_cli.training import frozen
 from restok_cli.training.losses import downloads
 from restok_cli.training.teachers import Teacher, open_teacher, teacher_width

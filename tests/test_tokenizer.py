@@ -11,7 +11,7 @@ from restok_cli.errors import UsageError
 from restok_cli.model.config import TokenizerConfig
 from restok_cli.model.layers import rotary_angles, rotary_table, rotate
 from restok_cli.model.levels import level_sizes
-from restok_cli.model.tokenizer import Tokenizer, level_maps, pool_levels
+from restok_cli.model.tokenizer import Tokenizer, area_pool, level_maps, pool_levels
 
 VARIANTS = {
     "paper": {},
@@ -128,6 +128,12 @@ def test_plain_levels_are_the_pooled_map_itself():
     latents = pool_levels(feature_map, level_sizes(32), residual=False)
     assert torch.allclose(latents[:, 0], feature_map.mean((2, 3)))
     assert torch.equal(latents[:, 16:], feature_map.flatten(2).transpose(1, 2))
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (1, 2), (2, 4), (8, 8), (3, 5), (16, 32)])
+def test_areas_are_pooled_as_adaptive_pooling_does_it(grid):
+    feature_map = torch.randn(2, 5, 8, 16)
+    assert torch.equal(area_pool(feature_map, grid), F.adaptive_avg_pool2d(feature_map, grid))
 
 
 def test_average_merge_is_the_mean_of_pairs_and_the_residual_has_mean_zero(tiny_config):

@@ -9,16 +9,24 @@ import pytest
 import torch
 from torch import nn
 
+from restok_cli.data.image_files import center_crop
+from restok_cli.data.images import to_tensor
 from restok_cli.errors import Interrupted
+from restok_cli.inference.coding import decode_codes, encode_images
 from restok_cli.metrics.codebook import codebook_use, count_codes
+from restok_cli.metrics.pixels import psnr
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.settings.training import TokenizerRunConfig
-from restok_cli.training.codebook import CodeCounts, draw_prefix_lengths, prefix_distribution
-from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
-from restok_cli.training.monitor import Window
+from restok_cli.training.code_source import EncodedImages
+from restok_cli.training.codebook_use import CodeCounts, draw_prefix_lengths, prefix_distribution
+from restok_cli.training.har_loop import cross_entropy
+from restok_cli.training.har_loop import validate as validate_har
+from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
+from restok_cli.training.monitor import Meter
 from restok_cli.training.optim import seed_step
 from restok_cli.training.stopping import stop_signals
+from restok_cli.training.tokenizer_loop import validate
 
 
 def test_prefix_distribution_of_the_paper():
@@ -60,11 +68,11 @@ def test_revival_moves_only_unused_codewords_and_makes_them_used():
 
 
 def test_window_gives_means_of_the_steps_that_moved_and_forgets_them():
-    window = Window()
+    window = Meter()
     with window.step(4):
         for value, moved in ((1.0, True), (2.0, True), (6.0, True), (math.nan, False)):
             window.add({"loss": torch.tensor(value)}, torch.tensor(moved))
-    resumed = Window()
+    resumed = Meter()
     resumed.load_state_dict(window.state_dict(), torch.device("cpu"))
     assert window.close()["loss"] == resumed.close()["loss"] == 3
     with window.step(4):
@@ -90,6 +98,24 @@ def test_gradients_reach_every_part_of_the_tokenizer(tiny_config):
     images = torch.rand(4, 3, 32, 32)
     result = tokenizer(images, torch.tensor([4, 8, 16, 32]))
     objective = TokenizerLosses(TokenizerRunConfig(model=tiny_config), lpips=None, teacher=None)
-    objective(result, images, tokenizer.quantizer, torch.rand(4, NUM_DRAWS))["loss"].backward()
+    objective(result, images, tokenizer.quantizer, torch.rand(4, NUM_NOISE))["loss"].backward()
     dead = [name for name, p in tokenizer.named_parameters() if p.grad is None or not p.grad.any()]
     assert not dead
+
+
+@torch.inference_mode()
+@torch.inference_mode()
+def test_validation_takes_the_first_images_of_the_split_that_are_wanted(tiny_tokenizer, tiny_har, sample_data):
+    """And gives, of 5 in batches of 4, the means over those 5, whatever follows."""
+    cpu, split = torch.device("cpu"), sample_data.held_out
+    images = torch.stack([to_tensor(center_crop(split.image(i), (32, 32))) for i in range(5)])
+    codes = encode_images(tiny_tokenizer, images)
+    found = validate(tiny_tokenizer, sample_data, 4, cpu, 5, None, iter)
+    values = psnr(decode_codes(tiny_tokenizer, codes), images)
+    assert found["validation_psnr"] == pytest.approx(values.mean().item(), rel=1e-6)
+    assert found["validation_codebook_usage"] == codebook_use(codes.numpy(), tiny_tokenizer.config.codebook_size).usage
+
+    class_ids = torch.tensor([split.class_id(i) for i in range(5)])
+    losses = cross_entropy(tiny_har(class_ids, codes), codes)
+    found = validate_har(tiny_har, EncodedImages(sample_data, tiny_tokenizer, cpu), 4, 5, None, iter)
+    assert found["validation_loss"] == pytest.approx(losses.mean().item(), rel=1e-6)

@@ -33,12 +33,14 @@ from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import open_tokenizer
 from restok_cli.pretrained.released import har_config, to_released, tokenizer_config
-from restok_cli.settings.training import DINO, HarRunConfig, TokenizerRunConfig, merged, read_preset
+from restok_cli.settings.presets import read_preset
+from restok_cli.settings.training import DINO, HarRunConfig, TokenizerRunConfig
+from restok_cli.settings.yaml_file import merged
 from restok_cli.training import har_loop, tokenizer_loop
 from restok_cli.training.adversarial import adversary
 from restok_cli.training.adversarial.discriminator import Dino, DinoDiscriminator, LeCam, follow_weights
 from restok_cli.training.code_source import Coded
-from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses, discriminator_losses
+from restok_cli.training.losses import NUM_NOISE, TokenizerLosses, discriminator_losses
 from restok_cli.training.optim import make_optimizer, update_ema
 from restok_cli.training.run import RunFolder
 from restok_cli.training.teachers import TeacherFeatures
@@ -100,9 +102,9 @@ def logged(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def inject(patch: pytest.MonkeyPatch, images: list[Tensor], kept: list[Tensor], draws: list[Tensor]) -> None:
+def inject(patch: pytest.MonkeyPatch, images: list[Tensor], kept: list[Tensor], noise: list[Tensor]) -> None:
     """Let the tokenizer's loop draw these, one of each for every step."""
-    of_step = [iter(values) for values in (images, kept, draws)]
+    of_step = [iter(values) for values in (images, kept, noise)]
     patch.setattr(tokenizer_loop, "batches", lambda *_, **__: (Batch(i, None) for i in of_step[0]))
     patch.setattr(tokenizer_loop, "to_float", lambda images: images)  # which they are
     patch.setattr(tokenizer_loop, "draw_prefix_lengths", lambda *_: next(of_step[1]))
@@ -140,7 +142,7 @@ def released_step(tmp_path_factory, sample_data) -> SimpleNamespace:
         return judged[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        inject(patch, [images], [torch.tensor(facts["keep"])], [torch.full((size, NUM_DRAWS), NO_CHANCE)])
+        inject(patch, [images], [torch.tensor(facts["keep"])], [torch.full((size, NUM_NOISE), NO_CHANCE)])
         patch.setattr(adversary, "open_discriminator", lambda _config, _device: filled_discriminator())
         patch.setattr(adversary, "LeCam", StartedLeCam)
         patch.setattr(adversary, "discriminator_losses", recorded)
@@ -236,7 +238,7 @@ def test_the_tokenizers_loop_is_its_parts_one_after_the_other(tmp_path, monkeypa
         "test",
     )
     torch.manual_seed(0)
-    images, draws = torch.rand(steps, size, 3, 32, 32), torch.rand(steps, size, NUM_DRAWS)
+    images, noise = torch.rand(steps, size, 3, 32, 32), torch.rand(steps, size, NUM_NOISE)
     kept = torch.tensor([[32, 4, 16, 32], [8, 32, 32, 4], [32, 32, 16, 8]])
     tokenizer = Tokenizer(config.model).train()
     ema = deepcopy(tokenizer)
@@ -253,7 +255,7 @@ def test_the_tokenizers_loop_is_its_parts_one_after_the_other(tmp_path, monkeypa
     losses = TokenizerLosses(config, lpips, teacher)
     with monkeypatch.context() as patch:
         states = record_states(patch)
-        inject(patch, list(images), list(kept), list(draws))
+        inject(patch, list(images), list(kept), list(noise))
         judge = deepcopy(network)
         patch.setattr(adversary, "open_discriminator", lambda _config, _device: judge)
         run = RunFolder(tmp_path, config, resume=False, overwrite=False)
@@ -264,13 +266,13 @@ def test_the_tokenizers_loop_is_its_parts_one_after_the_other(tmp_path, monkeypa
     for step, rate in enumerate((0.0006, 0.0012, 0.0018)):
         result = tokenizer(images[step], kept[step], True)
         judge = network if step >= 1 else None
-        term = losses(result, images[step], tokenizer.quantizer, draws[step], judge)
+        term = losses(result, images[step], tokenizer.quantizer, noise[step], judge)
         term["loss"].backward()
         move(optimizer, rate, 1.0)
         update_ema(ema, tokenizer, step, config.schedule.ema_decay)
         if step >= 1:
             parts = discriminator_losses(
-                network, images[step], result.images.detach(), lecam, draws[step], config.discriminator
+                network, images[step], result.images.detach(), lecam, noise[step], config.discriminator
             )
             parts["discriminator_loss"].backward()
             move(of_heads, (0.00005, 0.0001)[step - 1], 10.0)

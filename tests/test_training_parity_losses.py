@@ -15,7 +15,7 @@ from golden_training import (
     assert_near_norms,
     augment_draws,
     by_released_name,
-    crop_draws,
+    crop_noise,
     discriminator_state,
     filled_discriminator,
     inputs,
@@ -31,7 +31,7 @@ from restok_cli.model.tokenizer import Reconstruction
 from restok_cli.settings.training import AlignmentConfig, DiscriminatorConfig
 from restok_cli.training.adversarial.diff_augment import diff_augment
 from restok_cli.training.adversarial.discriminator import DinoDiscriminator, LeCam, follow_weights
-from restok_cli.training.losses import NUM_DRAWS, alignment_losses, discriminator_losses, pad_and_crop
+from restok_cli.training.losses import NUM_NOISE, alignment_losses, discriminator_losses, pad_and_crop
 from restok_cli.training.teachers import TeacherFeatures
 
 CPU = torch.device("cpu")
@@ -57,7 +57,7 @@ def assert_near_gradient(gradient, golden, name, tolerance=1e-2):
 
 def value_and_gradient_of_lpips(lpips, images, fakes, offsets):
     fakes = fakes.requires_grad_()
-    cropped = pad_and_crop(fakes, images, crop_draws(offsets, len(images)))
+    cropped = pad_and_crop(fakes, images, crop_noise(offsets, len(images)))
     values = lpips(*cropped)
     return cropped, values, torch.autograd.grad(values.mean(), fakes)[0]
 
@@ -178,7 +178,7 @@ class Given(nn.Module):
         super().__init__()
         self.logits = logits
 
-    def forward(self, images, draws, batches):
+    def forward(self, images, noise, batches):
         assert batches == len(self.logits)
         return torch.cat(self.logits)
 
@@ -190,20 +190,20 @@ class InTurn(nn.Module):
         super().__init__()
         self.judge = judge
 
-    def forward(self, images, draws, batches):
-        return torch.cat([self.judge(*pair) for pair in zip(images.chunk(batches), draws.chunk(batches), strict=True)])
+    def forward(self, images, noise, batches):
+        return torch.cat([self.judge(*pair) for pair in zip(images.chunk(batches), noise.chunk(batches), strict=True)])
 
 
 @pytest.mark.parametrize("decay", [0.999, 0.5])
 def test_adversarial_losses_of_given_logits(decay):
     facts, golden = load_training_case("adversarial_losses")
     config = DiscriminatorConfig(kind="patch", lecam_weight=facts["lecam_weight"])
-    lecam, images, draws = LeCam(decay), torch.zeros(8, 3, 1, 1), torch.zeros(8, NUM_DRAWS)
+    lecam, images, noise = LeCam(decay), torch.zeros(8, 3, 1, 1), torch.zeros(8, NUM_NOISE)
     for step in (1, 2, 3):
         case = f"given_{decay}_{step}"
         real = (0.4 + 1.2 * inputs.noise(f"logits/real/{step}", (8, 980))).requires_grad_()
         fake = (-0.3 + 1.2 * inputs.noise(f"logits/fake/{step}", (8, 980))).requires_grad_()
-        terms = discriminator_losses(Given(real, fake), images, images, lecam, draws, config)
+        terms = discriminator_losses(Given(real, fake), images, images, lecam, noise, config)
         terms["discriminator_loss"].backward()
         for name, logits in (("real", real), ("fake", fake)):
             assert_near(inputs.picked(logits.grad, 24), golden[f"{case}_gradient_{name}"])
@@ -229,9 +229,9 @@ def test_adversarial_losses_of_pictures(request, at_rest, case):
         fakes = inputs.blurred(images, f"adversarial/{step}")
         given = facts["real_path"][str(step)]
         looks = [given[side] | ({} if case == "augmented" else nothing) for side in ("real", "real", "fake")]
-        draws = step_draws({"offsets": NO_CROP, "augment": looks}, 128, 8)
+        noise = step_draws({"offsets": NO_CROP, "augment": looks}, 128, 8)
         at_rest.zero_grad()
-        terms = discriminator_losses(judge, images, fakes, lecam, draws, config)
+        terms = discriminator_losses(judge, images, fakes, lecam, noise, config)
         terms["discriminator_loss"].backward()
         means = [terms["real_logits"], terms["fake_logits"]]
         lecam.update(*means)

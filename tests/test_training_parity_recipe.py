@@ -22,7 +22,7 @@ from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.released import from_released, har_config, released_names, to_released, tokenizer_config
 from restok_cli.settings.training import HarOptimizerConfig, HarScheduleConfig, OptimizerConfig, ScheduleConfig
 from restok_cli.training.adversarial.discriminator import DinoDiscriminator
-from restok_cli.training.codebook import prefix_distribution
+from restok_cli.training.codebook_use import prefix_distribution
 from restok_cli.training.har_loop import cross_entropy
 from restok_cli.training.optim import learning_rate, make_optimizer, update_ema
 from restok_cli.training.update import Update

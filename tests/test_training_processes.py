@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from launchers import SHARDED, accelerate
 from training_runs import HAR, TOKENIZER, call, log, state, train
 
 
@@ -25,7 +26,7 @@ def runs(tmp_path_factory) -> Path:
 @pytest.mark.slow
 def test_two_processes_train_a_tokenizer_like_one(runs, tmp_path):
     """And the run goes on in one process, as if it had always been there."""
-    call(tmp_path, *TOKENIZER, "-o", "run", "--num-processes", 2, "--stop-at", 5)
+    call(tmp_path, *TOKENIZER, "-o", "run", "--stop-at", 5, launcher=accelerate(tmp_path))
     err = call(tmp_path, *TOKENIZER, "-o", "run", "--resume", "--num-processes", 4, code=2)
     assert "--set schedule.micro_batch_size=2" in err
     call(tmp_path, *TOKENIZER, "-o", "run", "--resume")
@@ -37,22 +38,19 @@ def test_two_processes_train_a_tokenizer_like_one(runs, tmp_path):
         assert ours == pytest.approx(theirs, rel=1e-3)
 
 
-# `accelerate launch`; with --cpu it would start one process only
-ACCELERATE = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
-ACCELERATE += ("--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("sharding", ["none", "fsdp"])
 def test_two_processes_train_a_generator_like_one(runs, tmp_path, sharding):
-    """Those that restok starts itself, and those of `accelerate launch`."""
+    """Those that restok starts itself, and those of `accelerate launch`, whose config may ask for the shards."""
     # a look at the averaged weights in the middle, which gathers the shards, must leave them as they were
-    options = ("--set", f"compute.sharding={sharding}")
-    options += ("--set", "schedule.validate_every=1", "--set", "schedule.preview_every=2")
+    options = ("--set", "schedule.validate_every=1", "--set", "schedule.preview_every=2")
+    launcher = accelerate(tmp_path, **(SHARDED if sharding == "fsdp" else {}))
     if sharding == "fsdp":  # which also has to take its shards up again
-        call(tmp_path, *train("har", runs), "-o", "run", *options, "--stop-at", 3, "--num-processes", 2)
+        first = (*options, "--set", "compute.sharding=fsdp", "--stop-at", 3, "--num-processes", 2)
+        call(tmp_path, *train("har", runs), "-o", "run", *first)
         options += ("--resume",)
-    call(tmp_path, *train("har", runs), "-o", "run", *options, launcher=ACCELERATE)
+    call(tmp_path, *train("har", runs), "-o", "run", *options, launcher=launcher)
+    assert f"sharding: {sharding}" in (tmp_path / "run" / "config.yaml").read_text()
     starts = (tmp_path / "run" / "starts.jsonl").read_text().splitlines()
     assert {json.loads(line)["processes"] for line in starts} == {2}
     for name in ("model", "ema"):

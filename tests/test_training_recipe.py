@@ -14,16 +14,11 @@ from training_runs import HAR, TOKENIZER, break_steps, equal, log, state
 from restok_cli.devices import open_device
 from restok_cli.metrics.lpips import Lpips
 from restok_cli.model.levels import level_sizes
-from restok_cli.settings.training import (
-    HarRunConfig,
-    HealthConfig,
-    OptimizerConfig,
-    TokenizerHealthConfig,
-    read_preset,
-)
+from restok_cli.settings.presets import read_preset
+from restok_cli.settings.training import HarRunConfig, HealthConfig, OptimizerConfig, TokenizerHealthConfig
 from restok_cli.training import tokenizer_loop
 from restok_cli.training.adversarial.discriminator import PatchDiscriminator
-from restok_cli.training.codebook import UseOfPossible
+from restok_cli.training.codebook_use import UseOfPossible
 from restok_cli.training.har_loop import HarState
 from restok_cli.training.monitor import Health
 from restok_cli.training.update import Update, autocast

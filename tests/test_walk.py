@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from pictures import noise, write_pictures
 
-from restok_cli.data.sources.walk import find_images, pictures_below, tars_in
+from restok_cli.data.sources.walk import find_images, images_below, tars_in
 from restok_cli.errors import RestokError, UsageError
 
 
 def relative(folder):
-    return [os.path.relpath(path, folder) for path in pictures_below(folder).pictures]
+    return [os.path.relpath(path, folder) for path in images_below(folder).images]
 
 
 def test_pictures_are_known_by_content_whatever_the_suffix(tmp_path):
@@ -18,8 +18,8 @@ def test_pictures_are_known_by_content_whatever_the_suffix(tmp_path):
         noise(0).save(tmp_path / name, kind)
     for name in ("notes.txt", "drawing.svg", "empty", "README"):
         (tmp_path / name).write_text("" if name == "empty" else "<svg/>")
-    found = pictures_below(tmp_path)
-    assert [Path(path).name for path in found.pictures] == ["a", "b.txt", "c.AVIF", "d.pgm", "e.tga"]
+    found = images_below(tmp_path)
+    assert [Path(path).name for path in found.images] == ["a", "b.txt", "c.AVIF", "d.pgm", "e.tga"]
     assert list(found.passed_over) == ["README", "drawing.svg", "empty", "notes.txt"]
 
 
@@ -52,8 +52,8 @@ def test_pipes_sockets_and_devices_are_no_pictures(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the path of a socket must be short
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("s.png")
-        found = pictures_below(tmp_path)
-    assert [Path(path).name for path in found.pictures] == ["a.png"]
+        found = images_below(tmp_path)
+    assert [Path(path).name for path in found.images] == ["a.png"]
     assert found.passed_over == dict.fromkeys(["pipe", "pipe.jpg", "s.png", "zero.png"], "a pipe, a socket or a device")
     with pytest.raises(UsageError, match=r"pipe\.jpg is a pipe, a socket or a device"):
         find_images([tmp_path / "pipe.jpg"])
@@ -82,12 +82,12 @@ def test_links_that_cannot_be_followed_are_broken_pictures_or_refused(tmp_path):
     (tmp_path / "gone.png").symlink_to("nowhere")
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "loop.txt").symlink_to("loop.txt")
-    found = pictures_below(tmp_path)
+    found = images_below(tmp_path)
     assert relative(tmp_path) == ["a.png", "gone.png", "loop.png"]
     assert found.passed_over == {"loop.txt": "Too many levels of symbolic links"}
     (tmp_path / "dogs").symlink_to("/mnt/not/mounted")  # a class, as far as anybody knows
     with pytest.raises(RestokError, match="dogs: this link cannot be followed"):
-        pictures_below(tmp_path)
+        images_below(tmp_path)
 
 
 def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
@@ -101,14 +101,14 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", fail)
     with pytest.raises(RestokError, match=r"dogs: this folder cannot be read \(Input/output error\)"):
-        pictures_below(tmp_path)
+        images_below(tmp_path)
 
 
 def test_hidden_files_and_what_systems_leave_are_passed_over_without_a_word(tmp_path):
     hidden = ["._a.png", ".git/x.png", "lost+found/x.png", "__MACOSX/x.png"]
     write_pictures(tmp_path, ["a.png", *hidden])
     (tmp_path / ".DS_Store").write_bytes(b"\0")
-    found = pictures_below(tmp_path)
+    found = images_below(tmp_path)
     assert found == ([str(tmp_path / "a.png")], {})
     for name in ("b.tar", "a.tar", "._a.tar"):
         (tmp_path / name).touch()

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from restok_cli.commands.options import AsJson, Assignments
+from restok_cli.commands.suggest import suggest
 from restok_cli.console import note, say
 from restok_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from restok_cli.settings.layers import Settings
+    from restok_cli.settings.precedence import Settings
     from restok_cli.settings.training import RunConfig, RunKind
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="""Show, compare and check the settings of runs.
+    help="""Suggest, show, compare and check the settings of runs.
 
     A run takes its settings from its preset, over that from the file of --config,
     over that from --set, over that from options such as --max-steps. A config
@@ -25,6 +26,7 @@ app = typer.Typer(
 
     Examples:
 
+      restok config suggest data/photos
       restok config show restok-l-128
       restok config diff restok-l-128 runs/tokenizer
       restok config validate run.yaml
@@ -34,6 +36,9 @@ app = typer.Typer(
 
 Source = Annotated[str, typer.Argument(metavar="CONFIG", help="A preset, a config file, or a run.", show_default=False)]
 Kind = Annotated[Literal["tokenizer", "har"] | None, typer.Option(help="Whose config, where that is not clear.")]
+
+
+app.command()(suggest)
 
 
 @app.command()
@@ -61,7 +66,7 @@ def diff(one: Source, other: Source, kind: Kind = None, as_json: AsJson = False)
 
       restok config diff restok-l-128 restok-l-128-released
     """
-    from restok_cli.settings.training import flatten
+    from restok_cli.settings.yaml_file import flatten
 
     before, after = (
         flatten(settings.config.model_dump(mode="json")) for settings in settings_of([one, other], kind, [])
@@ -87,7 +92,7 @@ def validate(
       restok config validate run.yaml
     """
     from restok_cli.model.size import check_model_memory
-    from restok_cli.settings.layers import likely_kinds
+    from restok_cli.settings.precedence import likely_kinds
 
     kinds: list[RunKind] = [kind] if kind else likely_kinds(file)
     errors: dict[str, UsageError] = {}
@@ -112,7 +117,8 @@ def schema(kind: Annotated[Literal["tokenizer", "har"], typer.Argument(metavar="
 
       restok config schema har > har.schema.json
     """
-    from restok_cli.settings.training import RUN_CONFIGS, preset_names
+    from restok_cli.settings.presets import preset_names
+    from restok_cli.settings.training import RUN_CONFIGS
 
     result = RUN_CONFIGS[kind].model_json_schema()
     preset = {"enum": preset_names(kind), "title": "Preset", "description": "What this file builds on."}
@@ -121,7 +127,7 @@ def schema(kind: Annotated[Literal["tokenizer", "har"], typer.Argument(metavar="
 
 def settings_of(names: list[str], kind: "RunKind | None", assignments: list[str]) -> "list[Settings[RunConfig]]":
     """The settings of presets, files or runs, all of one kind. Raises UsageError where one is wrong."""
-    from restok_cli.settings.layers import find, kind_of
+    from restok_cli.settings.precedence import find, kind_of
 
     found = [find(name) for name in names]
     kind = kind or kind_of(found)
@@ -129,7 +135,7 @@ def settings_of(names: list[str], kind: "RunKind | None", assignments: list[str]
 
 
 def resolve_one(found: str | Path, kind: "RunKind", assignments: list[str]) -> "Settings[RunConfig]":
-    from restok_cli.settings.layers import layers_of, rescaled, resolve
+    from restok_cli.settings.precedence import layers_of, rescaled, resolve
 
     preset, file = (found, None) if isinstance(found, str) else (None, found)
     layers, _ = rescaled(kind, layers_of(kind, preset, file, assignments))

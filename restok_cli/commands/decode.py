@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from restok_cli.commands.options import AnyBatchSize, AsJson, Device, Dtype, Overwrite, TokenizerOption
+from restok_cli.commands.options import AnyBatchSize, AsJson, Deterministic, Device, Dtype, Overwrite, TokenizerOption
+from restok_cli.errors import UsageError
 from restok_cli.files import SAMPLE_MODEL, STDOUT
 
 DECODED_FOLDER = Path("decoded")
@@ -14,13 +15,13 @@ DECODED_FOLDER = Path("decoded")
 
 def decode(
     codes: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="CODES",
             help="What encode or generate --codes wrote: an .npz, .safetensors or .jsonl file, or - (lines on stdin).",
             show_default=False,
         ),
-    ],
+    ] = None,
     model: TokenizerOption = SAMPLE_MODEL,
     output: Annotated[
         Path,
@@ -31,10 +32,23 @@ def decode(
     num_codes: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Decode the first N codes only: coarser. Default: all.")
     ] = None,
+    mix: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="A B",
+            help="In place of CODES: the first --keep codes of A with the rest of B's. Each is an image, or codes of"
+            " one in a file.",
+        ),
+    ] = None,
+    keep: Annotated[int | None, typer.Option(min=1, metavar="N", help="How many codes of A --mix takes.")] = None,
+    ladder: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a PNG of --mix with 0, 1, 2, 4, … codes of A.")
+    ] = None,
     batch_size: AnyBatchSize = 16,
     overwrite: Overwrite = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    deterministic: Deterministic = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn codes into images: all codes of each, or a prefix of them, which gives a coarser image.
@@ -42,15 +56,28 @@ def decode(
     A folder gets a PNG of each image's key, and manifest.jsonl. Codes that name
     another tokenizer are refused. Prints OUT.
 
-    Examples: images from codes, from the first 16 of each, and one from a pipe:
+    Examples: images from codes, from the first 16 of each, one from a pipe, and
+    the layout of one with the details of another:
 
       restok decode codes.npz --model runs/tokenizer -o pictures
       restok decode codes.npz --model runs/tokenizer --num-codes 16 -o coarse
       restok encode photo.jpg --model M | restok decode - --model M -o same.png
+      restok decode --mix a.jpg b.jpg --keep 16 --model M -o mixed.png
     """
-    from restok_cli.inference.coding import Computation
-    from restok_cli.inference.decode import decode_file
+    if (codes is None) == (mix is None):
+        raise UsageError("give CODES or --mix A B, and not both")
+    if (mix is None) != (keep is None):
+        raise UsageError("--mix A B and --keep N belong together; give both or none")
+    if ladder is not None and mix is None:
+        raise UsageError("--ladder is for --mix; leave it out")
 
-    count = decode_file(codes, model, output, num_codes, overwrite, Computation(device, dtype, batch_size))
+    from restok_cli.inference.coding import Computation
+    from restok_cli.inference.decode import DecodeDestination, decode_file
+    from restok_cli.inference.mixing import Mixture
+
+    source = Mixture(*mix, keep) if mix and keep else codes
+    assert source is not None
+    to = DecodeDestination(output, ladder, overwrite)
+    count = decode_file(source, model, to, num_codes, Computation(device, dtype, batch_size, deterministic))
     if output != STDOUT:
         print(json.dumps({"path": str(output), "pictures": count}) if as_json else output)

@@ -9,15 +9,18 @@ import typer
 from restok_cli.commands.options import (
     AnyBatchSize,
     AsJson,
+    Deterministic,
     Device,
     Dtype,
     ImagesArgument,
     MaxDecodedPixels,
     MaxMemberBytes,
     NoCrop,
+    NumProcesses,
     OverwriteFile,
     Split,
     TokenizerOption,
+    start_processes,
 )
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL, STDOUT
 
@@ -35,8 +38,10 @@ def encode(
     max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
     batch_size: AnyBatchSize = 16,
     overwrite: OverwriteFile = False,
+    num_processes: NumProcesses = 1,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    deterministic: Deterministic = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn images into codes: 128 numbers each, or as many as the tokenizer makes.
@@ -51,11 +56,13 @@ def encode(
       restok encode sample --model runs/tokenizer -o codes.npz
       restok encode photo.jpg --model M | restok decode - --model M -o same.png
     """
+    start_processes(num_processes, images)
+
     from restok_cli.inference.coding import Computation, ImageSource
     from restok_cli.inference.encode import encode_source
 
     source = ImageSource(images, split, not no_crop, max_decoded_pixels, max_member_bytes)
-    summary = encode_source(source, model, output, overwrite, Computation(device, dtype, batch_size))
+    summary = encode_source(source, model, output, overwrite, Computation(device, dtype, batch_size, deterministic))
     if output != STDOUT:
         result = {"path": str(output), "pictures": summary.count, "unreadable": summary.unreadable}
         print(json.dumps(result) if as_json else output)

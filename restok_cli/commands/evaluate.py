@@ -167,7 +167,7 @@ def evaluate(
     device: Device = "auto",
     as_json: ResultAsJson = False,
 ) -> None:
-    """Measure images (FID, sFID, IS, precision, recall, KID, PSNR, SSIM, LPIPS) and codes.
+    """Measure images (FID, IS, precision, recall, KID, PSNR, SSIM, LPIPS …) and codes.
 
     fid and gfid compare two sets of images; rfid, psnr, ssim, ms-ssim, lpips
     and mse compare each image with the one of the same name in REF. Images
@@ -233,7 +233,7 @@ def _with_default_reference(request: "Request", context: typer.Context) -> "Requ
 
     if request.reference or request.num_codes or is_given(context, "samples") or not compares_sets(request.metrics):
         return request
-    from restok_cli.evaluation.images import were_drawn_by
+    from restok_cli.evaluation.image_metrics import were_drawn_by
 
     if not were_drawn_by(SAMPLE_MODEL, IMAGE_FOLDER):
         return request
@@ -269,7 +269,7 @@ def _open_cache(folder: Path | None) -> Path | None:
 def _make_reference(
     request: "Request", networks: "Networks", device: "torch.device", output: str, num_images: int, overwrite: bool
 ) -> None:
-    from restok_cli.evaluation.images import write_statistics
+    from restok_cli.evaluation.image_metrics import write_statistics
     from restok_cli.metrics.reference import reference_path
 
     path = reference_path(output, networks.cache)

@@ -10,6 +10,7 @@ from restok_cli.commands.options import (
     IMAGE_FOLDER,
     AnyBatchSize,
     AsJson,
+    Deterministic,
     Device,
     Dtype,
     GeneratorOption,
@@ -77,13 +78,29 @@ Grid = Annotated[
     ),
 ]
 Ladder = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Also write a PNG of the first 8 growing level by level.")
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Also write a PNG of the first 8 growing level by level; with --like, of ever more codes kept.",
+    ),
+]
+LikeImage = Annotated[
+    Path | None,
+    typer.Option(
+        "--like", metavar="FILE", help="Keep the first codes of this image and draw the rest; --keep says how many."
+    ),
+]
+Keep = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="How many codes of --like to keep: of few, its layout alone.")
 ]
 Shards = Annotated[bool, typer.Option("--shards", help="Make OUT a data set of tar shards, as prepare does.")]
 OnlyCodes = Annotated[
     bool, typer.Option("--codes", help="Only draw codes, to an .npz, .safetensors or .jsonl file, or - (lines).")
 ]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the models first: minutes, then faster.")]
+Compile = Annotated[
+    Literal["auto", "on", "off"],
+    typer.Option(help="Compile the models first: minutes, then faster; auto: on a GPU where the compiler works."),
+]
 Quantize = Annotated[str | None, typer.Option(hidden=True)]  # of older versions
 GoOn = Annotated[
     bool,
@@ -100,6 +117,8 @@ def generate(
     steps: Steps = None,
     count: Count = 16,
     class_: Classes = None,
+    like: LikeImage = None,
+    keep: Keep = None,
     seed: Seed = 0,
     preset: SamplingPreset = None,
     cfg_scale: CfgScale = DEFAULTS.cfg_scale,
@@ -118,12 +137,13 @@ def generate(
     codes: OnlyCodes = False,
     batch_size: AnyBatchSize = 16,
     num_processes: NumProcesses = 1,
-    compile_: Compile = False,
+    compile_: Compile = "off",
     quantize: Quantize = None,
     resume: GoOn = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    deterministic: Deterministic = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw images: each in 9 steps where an autoregressive model would take 128.
@@ -133,14 +153,18 @@ def generate(
     the ADM evaluator. Image i depends on the model, the seed, i, its class and
     the sampling options: not on how many others are made, or where. Prints OUT.
 
+    With --like, all begin with the first codes of one of your pictures, and
+    are of the class that --class names, or of none.
+
     Examples: a grid of emoji; hearts; 50,000 images for a gFID, and the same in
-    a pipe; codes:
+    a pipe; codes; images like a photograph:
 
       restok generate --model runs/har --steps 9 --grid emoji.png
       restok generate --model runs/har --class heart --cfg-scale 2 -o hearts
       restok generate --model runs/har --count 50000 --preset paper -o 50k.npz
       restok generate --model runs/har --count 64 -o - | tar tf -
       restok generate --codes -o - | restok decode - -o decoded
+      restok generate --model runs/har --like photo.jpg --keep 16 -o alike
     """
     check_resume(resume, overwrite)
     if quantize is not None:
@@ -150,18 +174,25 @@ def generate(
         )
     if greedy and is_given(context, "temperature"):
         raise UsageError("--greedy is --temperature 0; give one of them")
+    if (like is None) != (keep is None):
+        raise UsageError("--like FILE and --keep N belong together; give both or none")
     given = {name: context.params[name] for name in SamplingOptions._fields if is_given(context, name)}
     given |= {"temperature": 0.0} if greedy else {}
 
     from restok_cli.inference.coding import Computation
     from restok_cli.inference.existing_output import Destination
     from restok_cli.inference.generate import GenerateOptions, generate_outputs
+    from restok_cli.inference.mixing import Like
     from restok_cli.inference.outputs import MAX_GRID
 
     if grid is None and not (is_given(context, "output") or codes or shards) and count <= MAX_GRID:
         grid = IMAGE_FOLDER.with_suffix(".png")
-    computation = Computation(device, dtype, batch_size)
-    options = GenerateOptions(class_, count, seed, steps, given, preset, computation, compile_, num_processes)
+    computation = Computation(device, dtype, batch_size, deterministic)
+    compiled = "auto" if compile_ == "auto" else compile_ == "on"
+    options = GenerateOptions(
+        *(class_, count, seed, steps, given, preset, computation, compiled, num_processes),
+        like=Like(like, keep) if like and keep else None,
+    )
     to = Destination(output, shards, codes, grid, ladder, resume, overwrite)
     num_steps = generate_outputs(model, tokenizer, options, to)
     if output != STDOUT:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from restok_cli.commands.options import LinesAsJson, Overwrite, parse_model
+from restok_cli.commands.presets import presets
 from restok_cli.console import counted, note, say
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import SAMPLE_MODEL
+from restok_cli.files import BUNDLED
 
 if TYPE_CHECKING:
     from restok_cli.model.har import Har
@@ -24,12 +25,14 @@ app = typer.Typer(
 
     Wherever a command takes a model, it takes a folder that restok wrote, one in
     the layout that the authors of the paper released, hf:owner/name[@revision] on
-    the Hugging Face hub, or the word sample: the one that comes with restok. (A
-    folder called sample is ./sample.)
+    the Hugging Face hub, or one of those that come with restok: sample, a
+    generator of emoji with its tokenizer, and photo, a tokenizer of photographs.
+    (A folder called sample is ./sample.)
 
     Examples:
 
       restok models
+      restok models presets
       restok models show runs/tokenizer
       restok models verify runs/har
       restok models convert runs/har har-released
@@ -57,13 +60,13 @@ ModelArgument = Annotated[
     typer.Argument(
         parser=parse_model,
         metavar="M",
-        help="A model folder, a run, hf:owner/name, or sample: the one that comes with restok.",
+        help="A model folder, a run, hf:owner/name, or one that comes with restok: sample, photo.",
         show_default=False,
     ),
 ]
 LocalModel = Annotated[
     Path,
-    typer.Argument(parser=parse_model, metavar="M", help="A model folder, a run, or sample.", show_default=False),
+    typer.Argument(parser=parse_model, metavar="M", help="A model folder, a run, sample or photo.", show_default=False),
 ]
 Metrics = Annotated[
     list[Path] | None,
@@ -83,16 +86,19 @@ Licence = Annotated[
 def models(context: typer.Context, as_json: LinesAsJson = False) -> None:
     if context.invoked_subcommand is not None:
         return
-    from restok_cli.settings.training import preset_names
+    from restok_cli.settings.presets import preset_names
 
-    presets = {"tokenizer": preset_names("tokenizer"), "har": preset_names("har")}
+    names = {"tokenizer": preset_names("tokenizer"), "har": preset_names("har")}
     if as_json:
-        print(json.dumps({"presets": presets, "hub": [model._asdict() for model in HUB_MODELS]}))
+        print(json.dumps({"presets": names, "hub": [model._asdict() for model in HUB_MODELS]}))
         return
-    say(f"presets of train-tokenizer: {', '.join(presets['tokenizer'])}")
-    say(f"presets of train-har: {', '.join(presets['har'])}")
+    say(f"presets of train-tokenizer: {', '.join(names['tokenizer'])}")
+    say(f"presets of train-har: {', '.join(names['har'])}")
     for model in HUB_MODELS:
         say(f"{model.name}: {model.kind}, {model.parameters}, {model.licence}, its authors report {model.reported}")
+
+
+app.command()(presets)
 
 
 @app.command()
@@ -123,7 +129,7 @@ def verify(
         typer.Argument(
             parser=parse_model,
             metavar="M…",
-            help="Model folders, runs, hf:owner/name, or sample.",
+            help="Model folders, runs, hf:owner/name, sample or photo.",
             show_default=False,
         ),
     ],
@@ -143,7 +149,7 @@ def verify(
     """
     from restok_cli.files import file_sha256
     from restok_cli.pretrained.folder import find_model
-    from restok_cli.pretrained.verify import verify_model
+    from restok_cli.pretrained.integrity import verify_model
 
     found = {model: verify_model(find_model(model, "tokenizer")) for model in models}
     problems = [file for files in found.values() for file in files if file.problem]
@@ -253,10 +259,11 @@ def card(
     from restok_cli.pretrained.folder import CARD_FILE, RECORD_FILE
     from restok_cli.pretrained.publishing import described
 
-    if model == SAMPLE_MODEL:
-        raise UsageError(
-            "sample is a part of restok, which stays as it is; copy it first: restok models halve sample M"
-        )
+    for name, bundled in BUNDLED.items():
+        if model == bundled:
+            raise UsageError(
+                f"{name} is a part of restok, which stays as it is; copy it first: restok models halve {name} M"
+            )
     folder = open_local(model)
     record = described(folder, metrics or [], licence)
     path = folder.path / CARD_FILE

@@ -1,16 +1,24 @@
 """Options that several commands share, and what they mean. Nothing heavy is imported until it is needed."""
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import typer
 
 from restok_cli.errors import UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, parse_model
-from restok_cli.processes import parse_num_processes
+from restok_cli.processes import parse_num_processes, run_in_processes, world_size
 
 IMAGE_FOLDER = Path("pictures")  # where generate writes and evaluate reads, unless told otherwise
 SAMPLE_MODEL_NAME = "sample, the one of emoji that comes with restok"
+
+
+def start_processes(count: int, images: list[str]) -> None:
+    """Start the processes that share these images; each of them goes on from here."""
+    if "-" in images and max(count, world_size()) > 1:
+        raise UsageError("- is one stream, which one process reads; leave --num-processes out, or give files")
+    run_in_processes(count)
 
 
 def parse_batch_size(text: str | int) -> int:
@@ -20,6 +28,25 @@ def parse_batch_size(text: str | int) -> int:
     if not str(text).isdecimal() or int(text) < 1:
         raise UsageError(f"--batch-size {text}: give a number from 1 on, or auto")
     return int(text)
+
+
+class ImageSize(NamedTuple):
+    """Of the images of a tokenizer."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+def parse_image_size(text: str) -> ImageSize:
+    """The size that --image-size gives. Raises UsageError."""
+    found = re.fullmatch(r"([1-9]\d{0,7})(?:x([1-9]\d{0,7}))?", text, re.ASCII)
+    if found is None:
+        raise UsageError(f"--image-size {text}: give the pixels of a side, such as 128, or width x height: 128x96")
+    width, height = found.groups(default=found[1])
+    return ImageSize(height=int(height), width=int(width))
 
 
 DataArgument = Annotated[
@@ -65,7 +92,7 @@ TokenizerOption = Annotated[
         "--model",
         parser=parse_model,
         metavar="M",
-        help="A tokenizer, or a generator with its tokenizer.",
+        help="A tokenizer, or a generator with its tokenizer; photo suits photographs.",
         show_default=SAMPLE_MODEL_NAME,
     ),
 ]
@@ -84,6 +111,15 @@ NoCrop = Annotated[
     bool, typer.Option("--no-crop", help="Take images at their own size, which the model was not trained on.")
 ]
 MaxSteps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps of the whole run. Default: the preset's.")]
+ImageSizeOption = Annotated[
+    ImageSize | None,
+    typer.Option(
+        "--image-size",
+        parser=parse_image_size,
+        metavar="N|WxH",
+        help="Pixels of an image, such as 128 or 128x96 (width x height). Default: the preset's.",
+    ),
+]
 Seed = Annotated[
     int, typer.Option(min=0, max=2**32 - 1, help="Decides everything random: the same seed gives the same result.")
 ]
@@ -107,8 +143,12 @@ Init = Annotated[
     typer.Option(
         parser=parse_model,
         metavar="M",
-        help="Start from the weights of this model: a folder, a run, hf:owner/name, or sample.",
+        help="Start from the weights of this model: a folder, a run, hf:owner/name, sample or photo.",
     ),
+]
+EarlyStop = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="End after N validations in a row without a better one; the best is kept."),
 ]
 StopAt = Annotated[
     int | None,
@@ -132,6 +172,12 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on exactly where the 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder already holds.")]
 OverwriteFile = Annotated[bool, typer.Option("--overwrite", help="Replace the output file where it is there already.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps.")]
+Deterministic = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic", help="Compute the same bits each time on a GPU, too, for batches of one size: slower."
+    ),
+]
 Dtype = Annotated[
     Literal["auto", "float32", "bf16"],
     typer.Option(help="Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)."),

@@ -175,7 +175,7 @@ def resolved(
     batch_size: int | None = None,
 ) -> Any:
     """The whole config of a run, which needs neither data nor weights. Raises UsageError where it is wrong."""
-    from restok_cli.settings.layers import layers_of, rescaled, resolve
+    from restok_cli.settings.precedence import layers_of, rescaled, resolve
     from restok_cli.settings.run_config import with_alignment_dims
     from restok_cli.settings.training import TokenizerRunConfig
     from restok_cli.training.teachers import teacher_width

@@ -250,7 +250,7 @@ def _prepare(plan: "Plan", out: Path, jobs: int | None, overwrite: bool, as_json
     from restok_cli.machine import available_cores
 
     try:
-        manifest, changes, num_bad = prepare_dataset(plan, out, jobs or available_cores(), overwrite)
+        manifest, changes, num_bad, edges = prepare_dataset(plan, out, jobs or available_cores(), overwrite)
     except Interrupted as error:
         what = "interrupted; the same command goes on where this one was"
         raise Interrupted(error.signal_number, what) from error
@@ -259,4 +259,7 @@ def _prepare(plan: "Plan", out: Path, jobs: int | None, overwrite: bool, as_json
     if num_bad:
         note(f"{counted(num_bad, 'image')} left out that cannot be decoded: see {out / BAD_LIST}")
     passed_over = Counter(why for _, why in plan.sources.passed_over)
-    print_counts(out, manifest, as_json, unreadable=num_bad, re_encoded=sum(changes.values()), passed_over=passed_over)
+    re_encoded = sum(changes.values())
+    print_counts(
+        *(out, manifest, as_json), unreadable=num_bad, re_encoded=re_encoded, passed_over=passed_over, edges=edges
+    )

@@ -12,7 +12,7 @@ from restok_cli.files import MAX_MEMBER_BYTES
 from restok_cli.processes import run_in_processes
 
 if TYPE_CHECKING:
-    from restok_cli.inference.code_cache import CodesSummary
+    from restok_cli.inference.cache_codes import CodesSummary
 
 
 def codes(
@@ -54,7 +54,7 @@ def codes(
       restok train-har emoji-codes --tokenizer sample -o har
     """
     run_in_processes(num_processes)
-    from restok_cli.inference.code_cache import encode_dataset
+    from restok_cli.inference.cache_codes import encode_dataset
     from restok_cli.inference.coding import Computation
 
     computation = Computation(device, dtype, batch_size)

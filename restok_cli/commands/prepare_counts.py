@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from restok_cli.console import counted, note
 
 if TYPE_CHECKING:
+    from restok_cli.data.image_sizes import ShorterEdges
     from restok_cli.data.shards.layout import Manifest
 
 
@@ -19,6 +20,7 @@ def print_counts(
     unreadable: int = 0,
     re_encoded: int = 0,
     passed_over: Mapping[str, int] | None = None,
+    edges: "ShorterEdges | None" = None,
 ) -> None:
     """Print the folder, or as JSON all counts; `passed_over` counts by their reason the files that are no images."""
     counts = {split: info.num_samples for split, info in manifest.splits.items()}
@@ -26,12 +28,15 @@ def print_counts(
     if as_json:
         result = {"path": str(out), "pictures": sum(counts.values()), "unreadable": unreadable}
         result |= {"passed_over": dict(passed_over or {}), "re_encoded": re_encoded}
-        print(json.dumps(result | {"classes": classes, "splits": counts}))
+        result |= {"classes": classes, "splits": counts}
+        print(json.dumps(result | ({"shorter_edge": edges._asdict()} if edges else {})))
     else:
         print(out)
     parts = ", ".join(f"{split} {count}" for split, count in counts.items())
     kinds = counted(classes, "class", "classes") if classes else "no classes"
     note(f"{counted(sum(counts.values()), 'image')}, {kinds}: {parts}")
+    if edges is not None:
+        note(f"sizes: {edges}")
 
 
 def print_remote_counts(out: Path, manifest: "Manifest", as_json: bool) -> None:

@@ -12,33 +12,37 @@ from restok_cli.console import counted, note
 from restok_cli.errors import UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_output_folder
 
+Shards = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SHARDS",
+        help="A folder of tars, or a pattern with {00..15} or *, of files or URLs, in quotes; or SPLIT=SHARDS for"
+        " each split. Last, the folder OUT to make. Default: where the shards lie.",
+        show_default=False,
+    ),
+]
+ClassNames = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="What the classes are called: a file with a line for each, or the word imagenet. Default: numbers.",
+    ),
+]
+NumClasses = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=10**6,
+        help="How many classes there are, called by numbers; 0: none. Default: what the .cls say, which behind URLs"
+        " nobody reads, so that there this or --class-names is needed.",
+    ),
+]
+
 
 def shards(
-    words: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SHARDS",
-            help="A folder of tars, or a pattern with {00..15} or *, of files or URLs, in quotes; or SPLIT=SHARDS for"
-            " each split. Last, the folder OUT to make. Default: where the shards lie.",
-            show_default=False,
-        ),
-    ],
-    class_names: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="What the classes are called: a file with a line for each, or the word imagenet. Default: numbers.",
-        ),
-    ] = None,
-    num_classes: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=10**6,
-            help="How many classes there are, called by numbers; 0: none. Default: what the .cls say, which behind URLs"
-            " nobody reads, so that there this or --class-names is needed.",
-        ),
-    ] = None,
+    words: Shards,
+    class_names: ClassNames = None,
+    num_classes: NumClasses = None,
     check: Check = "quick",
     max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
     max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,

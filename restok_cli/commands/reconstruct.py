@@ -9,15 +9,18 @@ import typer
 from restok_cli.commands.options import (
     AnyBatchSize,
     AsJson,
+    Deterministic,
     Device,
     Dtype,
     ImagesArgument,
     MaxDecodedPixels,
     MaxMemberBytes,
     NoCrop,
+    NumProcesses,
     Overwrite,
     Split,
     TokenizerOption,
+    start_processes,
 )
 from restok_cli.console import counted, note
 from restok_cli.errors import UsageError
@@ -55,8 +58,10 @@ def reconstruct(
     ladder: Ladder = None,
     batch_size: AnyBatchSize = 16,
     overwrite: Overwrite = False,
+    num_processes: NumProcesses = 1,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    deterministic: Deterministic = False,
     as_json: AsJson = False,
 ) -> None:
     """Encode images to codes, decode them, and say how near they come (PSNR).
@@ -80,13 +85,14 @@ def reconstruct(
         raise UsageError(
             f"--num-codes {num_codes}: a tar stream has one image of each; give one number, or a folder by -o"
         )
+    start_processes(num_processes, images)
 
     from restok_cli.inference.coding import Computation, ImageSource
     from restok_cli.inference.reconstruct import ReconstructDestination, reconstruct_source
 
     source = ImageSource(images, split, not no_crop, max_decoded_pixels, max_member_bytes)
     to = ReconstructDestination(output, grid, ladder, overwrite)
-    summary = reconstruct_source(source, model, lengths, to, Computation(device, dtype, batch_size))
+    summary = reconstruct_source(source, model, lengths, to, Computation(device, dtype, batch_size, deterministic))
     report(summary, output, as_json)
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from restok_cli.data.shards.dataset import Dataset
     from restok_cli.model.har import Har
     from restok_cli.model.tokenizer import Tokenizer
     from restok_cli.planning.preflight import Train
@@ -54,6 +55,15 @@ def check_folder(launch: Launch, *sources: Path | None) -> None:
     if not launch.resume:
         check_apart(launch.output, *filter(None, sources))
         check_new_run(launch.output, launch.overwrite)
+
+
+def warn_of_enlarging(data: "Dataset", size: tuple[int, int]) -> None:
+    """Say it where many images of a data set are smaller than the (height, width) at which they are trained on."""
+    from restok_cli.data.image_sizes import enlarged
+    from restok_cli.data.shards.sizes import sizes_in
+
+    if warning := enlarged(sizes_in(data), size):
+        note(warning)
 
 
 @overload

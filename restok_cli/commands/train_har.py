@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -14,6 +14,9 @@ from restok_cli.commands.options import (
     DataArgument,
     Device,
     DryRun,
+    EarlyStop,
+    ImageSize,
+    ImageSizeOption,
     Init,
     MaxSteps,
     NumProcesses,
@@ -27,8 +30,20 @@ from restok_cli.commands.options import (
     Track,
     parse_model,
 )
-from restok_cli.commands.runs import Launch, carry_out, check_folder, check_launch, check_stop_at, first_weights
+from restok_cli.commands.runs import (
+    Launch,
+    carry_out,
+    check_folder,
+    check_launch,
+    check_stop_at,
+    first_weights,
+    warn_of_enlarging,
+)
+from restok_cli.errors import UsageError
 from restok_cli.processes import connect, local_device, run_in_processes
+
+if TYPE_CHECKING:
+    from restok_cli.settings.training import HarRunConfig
 
 
 def train_har(
@@ -36,7 +51,9 @@ def train_har(
     tokenizer: Annotated[
         Path,
         typer.Option(
-            parser=parse_model, metavar="M", help="A tokenizer: a run of train-tokenizer, its model folder, or sample."
+            parser=parse_model,
+            metavar="M",
+            help="A tokenizer: a run of train-tokenizer, its model folder, sample or photo.",
         ),
     ],
     output: RunOutput,
@@ -46,7 +63,9 @@ def train_har(
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
     seed: RunSeed = None,
+    image_size: ImageSizeOption = None,
     init: Init = None,
+    early_stop: EarlyStop = None,
     stop_at: StopAt = None,
     track: Track = None,
     allow_pipe: AllowPipe = False,
@@ -73,30 +92,43 @@ def train_har(
 
     launch = Launch(output, stop_at, track or [], dry_run, skip_preflight, resume, overwrite)
     check_launch(launch)
-    told = read_told("har", output, resume, preset, config, assignments, max_steps, batch_size, seed)
+    told = read_told(
+        *("har", output, resume, preset, config, assignments, max_steps, batch_size, seed), early_stop=early_stop
+    )
     stated = told.config
     check_stop_at(launch, stated)
     run_in_processes(num_processes)
 
+    from restok_cli.accelerator import Sharding
     from restok_cli.devices import open_device
-    from restok_cli.model.har import Har
+    from restok_cli.model.har import Har, HarBlock
     from restok_cli.planning.memory import check_memory
     from restok_cli.pretrained.folder import load_for_use, open_har, open_tokenizer
     from restok_cli.settings.run_config import complete_config, har_facts
-    from restok_cli.training.code_source import open_source
+    from restok_cli.training.code_source import EncodedImages, open_source
     from restok_cli.training.har_loop import train_har as train_loop
     from restok_cli.training.history import model_name
 
-    torch_device = local_device(open_device(device))
+    torch_device = local_device(open_device(device, stated.compute.deterministic))
     folder = open_tokenizer(tokenizer)
+    if image_size not in (None, folder.config.image_size):
+        raise UsageError(
+            f"--image-size {image_size}: the tokenizer {tokenizer} is for images of "
+            f"{ImageSize(*folder.config.image_size)}, and so is its generator; leave it out, or train a tokenizer "
+            f"first: restok train-tokenizer … --image-size {image_size} --init {tokenizer}"
+        )
     frozen = load_for_use(folder, torch_device).requires_grad_(False)
     source = open_source(data, folder, frozen, torch_device, allow_pipe, stated.data.max_member_bytes)
     given = open_har(init) if init is not None else None
     facts = har_facts(tokenizer, folder.config, data, len(source.class_names))
     run_config = complete_config(told, init=(init, given.config) if init and given else None, facts=facts)
     check_folder(launch, tokenizer, init)
+    if isinstance(source, EncodedImages):
+        warn_of_enlarging(source.data, folder.config.image_size)
     check_memory(Har, run_config, torch_device)
-    connect(torch_device)  # after which the first process may write there
+    compute = cast("HarRunConfig", run_config).compute
+    sharding = Sharding(HarBlock.__name__, compute.precision != "float32") if compute.sharding == "fsdp" else None
+    connect(torch_device, sharding)  # after which the first process may write there
     start = first_weights(given, launch, Har, run_config)
     train = partial(
         train_loop, source=source, tokenizer_folder=folder, tokenizer=frozen, device=torch_device, init=start

@@ -11,6 +11,8 @@ from restok_cli.commands.options import (
     DataArgument,
     Device,
     DryRun,
+    EarlyStop,
+    ImageSizeOption,
     Init,
     MaxSteps,
     NumProcesses,
@@ -23,7 +25,15 @@ from restok_cli.commands.options import (
     StopAt,
     Track,
 )
-from restok_cli.commands.runs import Launch, carry_out, check_folder, check_launch, check_stop_at, first_weights
+from restok_cli.commands.runs import (
+    Launch,
+    carry_out,
+    check_folder,
+    check_launch,
+    check_stop_at,
+    first_weights,
+    warn_of_enlarging,
+)
 from restok_cli.processes import connect, local_device, run_in_processes
 
 if TYPE_CHECKING:
@@ -39,7 +49,9 @@ def train_tokenizer(
     max_steps: MaxSteps = None,
     batch_size: BatchSize = None,
     seed: RunSeed = None,
+    image_size: ImageSizeOption = None,
     init: Init = None,
+    early_stop: EarlyStop = None,
     stop_at: StopAt = None,
     track: Track = None,
     allow_pipe: AllowPipe = False,
@@ -61,13 +73,17 @@ def train_tokenizer(
     Examples, on the emoji that come with restok:
 
       restok train-tokenizer sample --max-steps 500 -o runs/tokenizer
-      restok train-tokenizer sample -o runs/warm --set optimizer.warmup_steps=500
+      restok train-tokenizer data/mine --init sample --image-size 128 -o runs/mine
     """
     from restok_cli.settings.run_config import read_told
 
     launch = Launch(output, stop_at, track or [], dry_run, skip_preflight, resume, overwrite)
     check_launch(launch)
-    told = read_told("tokenizer", output, resume, preset, config, assignments, max_steps, batch_size, seed)
+    told = read_told(
+        *("tokenizer", output, resume, preset, config, assignments, max_steps, batch_size, seed),
+        image_size=image_size,
+        early_stop=early_stop,
+    )
     stated = told.config
     check_stop_at(launch, stated)
     run_in_processes(num_processes)
@@ -88,8 +104,9 @@ def train_tokenizer(
     given = open_tokenizer(init) if init is not None else None
     source = (init, given.config) if init and given else None
     run_config = cast("TokenizerRunConfig", complete_config(told, init=source, teacher_width=teacher_width))
-    torch_device = local_device(open_device(device))
+    torch_device = local_device(open_device(device, stated.compute.deterministic))
     check_folder(launch, init)
+    warn_of_enlarging(dataset, run_config.model.image_size)
     check_memory(Tokenizer, run_config, torch_device)
     connect(torch_device)  # after which the first process may write there
     start = first_weights(given, launch, Tokenizer, run_config)

@@ -3,8 +3,9 @@
 import torch
 from torch import nn
 
-from restok_cli.cpu.layers import (
+from restok_cli.cpu.leaves import (
     DoublingConv,
+    FusedMlp,
     InPlaceHarBlock,
     InPlaceResidualBlock,
     PackedConv,
@@ -17,12 +18,13 @@ from restok_cli.cpu.layers import (
 from restok_cli.cpu.winograd import WinogradConv, suits
 from restok_cli.machine import has_bf16_products
 from restok_cli.model.har import HarBlock
-from restok_cli.model.layers import Attention
+from restok_cli.model.layers import Attention, Mlp
 from restok_cli.model.pixel_codec import NormSiLU, ResidualBlock, UpsampledConv
 
 REPLACEMENTS = {
     Attention: SpanAttention,
     HarBlock: InPlaceHarBlock,
+    Mlp: FusedMlp,
     NormSiLU: StableNormSiLU,
     ResidualBlock: InPlaceResidualBlock,
     UpsampledConv: DoublingConv,
@@ -30,7 +32,7 @@ REPLACEMENTS = {
     nn.Linear: PackedLinear,
     nn.RMSNorm: ShortRMSNorm,
 }
-WITH_DTYPE = (PackedConv, PackedLinear, InPlaceResidualBlock)  # which compute, or hand on, in another than float32
+WITH_DTYPE = (FusedMlp, InPlaceResidualBlock, PackedConv, PackedLinear)  # which may compute in another than float32
 # The first and last layers of each half of a model, in float32 throughout: rounding there would be seen, and they are
 # little work.
 OUTER_LAYERS = ("conv_in", "embed", "head", "heads", "conv_out", "out")
@@ -66,7 +68,7 @@ def replacement(part: nn.Module, dtype: torch.dtype) -> nn.Module:
         return PointwiseConv(part)
     if type(part) is nn.Conv2d and dtype == torch.float32 and suits(part):
         return WinogradConv(part)
-    if type(part) in (nn.Linear, nn.Conv2d) and not torch.backends.mkldnn.is_available():
+    if type(part) in (Mlp, nn.Linear, nn.Conv2d) and not torch.backends.mkldnn.is_available():
         return part
     other = REPLACEMENTS.get(type(part))
     if other is None:

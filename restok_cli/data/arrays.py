@@ -31,7 +31,7 @@ USUAL_RATIO = 4  # between the two, at most, of numbers that are none of zeros a
 ROW_BYTES = 64  # what is made of a row beside its numbers, such as the name of an image
 
 
-class Header(NamedTuple):
+class ArrayHeader(NamedTuple):
     """The beginning of a .npy file."""
 
     shape: tuple[int, ...]
@@ -48,13 +48,13 @@ class Header(NamedTuple):
         return math.prod(self.shape) * max(self.dtype.itemsize, 8) + ROW_BYTES * math.prod(self.shape[:1])
 
 
-def read_header(file: IO[bytes]) -> Header:
+def read_header(file: IO[bytes]) -> ArrayHeader:
     """Read the header of a .npy file. Raises ValueError where it is none of plain numbers or texts."""
     if np.lib.format.read_magic(file) != (1, 0):  # of others the header may have gigabytes
         raise ValueError("not version 1.0 of the format")
     try:
         with no_warnings:  # of Python 2, in which NumPy's headers were others
-            header = Header(*np.lib.format.read_array_header_1_0(file))
+            header = ArrayHeader(*np.lib.format.read_array_header_1_0(file))
     except (SyntaxError, TypeError, IndexError, RecursionError, MemoryError, tokenize.TokenError) as error:
         # it parses Python
         raise ValueError("its header is damaged") from error
@@ -63,7 +63,7 @@ def read_header(file: IO[bytes]) -> Header:
     return header
 
 
-def open_member(archive: zipfile.ZipFile, name: str) -> tuple[Header, IO[bytes]]:
+def open_member(archive: zipfile.ZipFile, name: str) -> tuple[ArrayHeader, IO[bytes]]:
     """The array called `name` in an .npz file, still packed: its header, and the file where its numbers begin.
 
     Raises one of NPZ_ERRORS where it is not there, or where its header and its size do not fit.
@@ -96,7 +96,7 @@ def read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def check_room(headers: Iterable[Header], path: Path, max_bytes: int | None = None) -> None:
+def check_room(headers: Iterable[ArrayHeader], path: Path, max_bytes: int | None = None) -> None:
     """Raises ValueError where work with the arrays of a file would take more memory than `max_bytes`.
 
     By default that is MAX_UNPACKED, or more where the file itself is large.
@@ -115,7 +115,7 @@ def map_array(path: Path) -> np.ndarray:
     return view_numbers(np.memmap(path, np.uint8, "r").view(np.ndarray), header, start)
 
 
-def find_numbers(path: Path) -> tuple[Header, int]:
+def find_numbers(path: Path) -> tuple[ArrayHeader, int]:
     """The header of a .npy file, and the byte where its numbers begin. Raises as `map_array` does."""
     with open(path, "rb") as file:
         header = read_header(file)
@@ -125,7 +125,7 @@ def find_numbers(path: Path) -> tuple[Header, int]:
     return header, start
 
 
-def view_numbers(contents: np.ndarray, header: Header, start: int) -> np.ndarray:
+def view_numbers(contents: np.ndarray, header: ArrayHeader, start: int) -> np.ndarray:
     """The array in the bytes of a whole .npy file, uint8 (n,): not copied, read-only."""
     array = contents[start:].view(header.dtype).reshape(header.shape, order="F" if header.fortran_order else "C")
     array.flags.writeable = False

@@ -1,11 +1,12 @@
 """Codes in files: the one place that knows how `encode` and `generate --codes` write them and who reads them.
 
-.npz           codes (n, L) int32, keys (n,), class_ids (n,), codebook_size, tokenizer, crc32
+.npz           codes (n, L) int32, keys (n,), class_ids (n,), codebook_size, tokenizer, dtype, crc32
 .safetensors   codes and class_ids as tensors, the rest as JSON in its metadata, under `restok`
-.jsonl or -    a line per image, each complete: {"key", "class_id", "codes", "codebook_size", "tokenizer"} and its
-               own digest (`sealed` in files.py)
+.jsonl or -    a line per image, each complete: {"key", "class_id", "codes", "codebook_size", "tokenizer", "dtype"} and
+               its own digest (`sealed` in files.py)
 
-Codes that were drawn also have `request`, what they were drawn by: JSON in an .npz, in lines only the first one's.
+Codes that were drawn have `request` in the place of `dtype`, what they were drawn by: JSON in an .npz, in lines only
+the first one's.
 The digests are compared where they are there; files without, of older versions or of others, are read as well.
 """
 
@@ -19,7 +20,7 @@ import numpy as np
 from pydantic import BaseModel, Field, NonNegativeInt
 
 from restok_cli.console import counted
-from restok_cli.data.arrays import NPZ_ERRORS, Header, check_room, read_npz
+from restok_cli.data.arrays import NPZ_ERRORS, ArrayHeader, check_room, read_npz
 from restok_cli.data.shards.layout import MAX_CLASS_ID, NO_CLASS
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import crc32_of, is_sealed, lines_of, sealed, whole_file
@@ -38,6 +39,7 @@ class Codes(NamedTuple):
     codebook_size: int
     tokenizer: str  # fingerprint of the tokenizer that the codes belong to; empty where it is not known
     request: dict | None = None  # what they were drawn by; None where they were not, or nobody wrote it down
+    dtype: str = ""  # precision in which the images were encoded; empty where nobody wrote it down, or it was several
 
 
 ClassId = Annotated[int, Field(ge=NO_CLASS, le=MAX_CLASS_ID)]
@@ -52,6 +54,7 @@ class _Line(BaseModel):
     codebook_size: PositiveCount
     tokenizer: str = ""
     request: Fields | None = None
+    dtype: str = ""
 
 
 def check_code_file(path: Path) -> None:
@@ -66,7 +69,13 @@ def join(parts: list[Codes]) -> Codes:
         codes=np.concatenate([part.codes for part in parts]),
         keys=[key for part in parts for key in part.keys],
         class_ids=np.concatenate([part.class_ids for part in parts]),
+        dtype=_only([part.dtype for part in parts]),
     )
+
+
+def _only(values: list[str]) -> str:
+    """The value of all, or none."""
+    return values[0] if len(set(values)) == 1 else ""
 
 
 # --- writing -----------------------------------------------------------------------------------------------------
@@ -80,6 +89,8 @@ def write_codes(codes: Codes, path: Path) -> None:
             fields = codes._asdict() | {"keys": np.array(codes.keys), "crc32": _crc32(codes)}
             if request := fields.pop("request"):
                 fields["request"] = json.dumps(request)
+            if not codes.dtype:
+                del fields["dtype"]
             with open(temporary, "wb") as file:
                 np.savez(file, **fields)
         elif path.suffix.lower() == ".safetensors":
@@ -91,13 +102,17 @@ def write_codes(codes: Codes, path: Path) -> None:
 
 def write_code_lines(codes: Codes, file: TextIO) -> None:
     """Write a line of JSON for each image, and let the next command in the pipe have them."""
-    request = {"request": codes.request} if codes.request else {}
+    request, dtype = _if_known(request=codes.request), _if_known(dtype=codes.dtype)
     for key, class_id, row in zip(codes.keys, codes.class_ids, codes.codes, strict=True):
         line = {"key": key, "class_id": int(class_id), "codes": row.tolist()}
-        line |= {"codebook_size": codes.codebook_size, "tokenizer": codes.tokenizer} | request
+        line |= {"codebook_size": codes.codebook_size, "tokenizer": codes.tokenizer} | dtype | request
         request = {}
         file.write(json.dumps(sealed(line)) + "\n")  # ASCII: for terminals too
     file.flush()
+
+
+def _if_known(**fields: dict | str | None) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value}
 
 
 def _write_safetensors(codes: Codes, path: Path) -> None:
@@ -105,7 +120,7 @@ def _write_safetensors(codes: Codes, path: Path) -> None:
 
     rest = {"keys": codes.keys, "codebook_size": codes.codebook_size, "tokenizer": codes.tokenizer}
     rest["crc32"] = _crc32(codes)
-    rest |= {"request": codes.request} if codes.request else {}
+    rest |= _if_known(request=codes.request, dtype=codes.dtype)
     metadata = {"restok": json.dumps(rest)}  # one entry, since safetensors writes several in random order
     path.write_bytes(save({"codes": codes.codes, "class_ids": codes.class_ids}, metadata))
 
@@ -113,6 +128,7 @@ def _write_safetensors(codes: Codes, path: Path) -> None:
 def _crc32(codes: Codes) -> str:
     """The digest of all fields."""
     rest = [codes.keys, int(codes.codebook_size), codes.tokenizer, codes.request, codes.codes.shape]
+    rest += [codes.dtype] if codes.dtype else []  # of which older files know nothing
     arrays = (np.ascontiguousarray(codes.codes, "<i4"), np.ascontiguousarray(codes.class_ids, "<i8"))
     return crc32_of(json.dumps(rest, sort_keys=True).encode(), *(array.data for array in arrays))
 
@@ -141,7 +157,8 @@ def read_codes(path: Path) -> Codes:
         class_ids = np.asarray(fields.get("class_ids", np.full(count, NO_CLASS)))
         tokenizer, request = str(fields.get("tokenizer", "")), fields.get("request")
         request = request if isinstance(request, dict) else None
-        found = Codes(codes, keys, class_ids, int(fields["codebook_size"]), tokenizer, request)
+        rest = int(fields["codebook_size"]), tokenizer, request, str(fields.get("dtype", ""))
+        found = Codes(codes, keys, class_ids, *rest)
     except NPZ_ERRORS as error:
         raise RestokError(
             f"{path} cannot be read as codes ({error}); expected codes (n, L) and codebook_size"
@@ -189,7 +206,8 @@ def _of_lines(lines: list[_Line], source: str) -> Codes:
     class_ids = np.array([line.class_id for line in lines])
     first = lines[0]
     keys = [line.key for line in lines]
-    return _checked(Codes(codes, keys, class_ids, first.codebook_size, first.tokenizer, first.request), source)
+    rest = first.codebook_size, first.tokenizer, first.request, _only([line.dtype for line in lines])
+    return _checked(Codes(codes, keys, class_ids, *rest), source)
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
@@ -207,7 +225,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         with safe_open(path, "np") as file:
             names = {"codes", "class_ids"}.intersection(file.keys())
             shapes = [file.get_slice(name).get_shape() for name in names]
-            check_room((Header(tuple(shape), False, np.dtype("i8")) for shape in shapes), path)
+            check_room((ArrayHeader(tuple(shape), False, np.dtype("i8")) for shape in shapes), path)
             fields = {name: file.get_tensor(name) for name in names}
             metadata = file.metadata() or {}
     except SafetensorError as error:

@@ -33,7 +33,7 @@ class Input(NamedTuple):
     read: Callable[[], Image.Image]  # raises ImageError where it cannot be decoded
 
 
-class Batch(NamedTuple):
+class InputBatch(NamedTuple):
     """Images of one size."""
 
     keys: list[str]
@@ -46,9 +46,13 @@ class Inputs:
 
     def __init__(self, images: Iterable[Input], count: int | None):
         self.images, self.count = images, count  # of a stream nobody knows the count
-        self.unreadable = 0
+        self.left_out: list[str] = []  # why, of each
 
-    def batches(self, size: tuple[int, int] | None, batch_size: int) -> Iterator[Batch]:
+    @property
+    def unreadable(self) -> int:
+        return len(self.left_out)
+
+    def batches(self, size: tuple[int, int] | None, batch_size: int) -> Iterator[InputBatch]:
         """Images cropped to `size` (height, width); where that is None, as they are, with their neighbours of a size.
 
         Those that cannot be decoded are noted and left out.
@@ -58,18 +62,18 @@ class Inputs:
             try:
                 image = found.read()
             except ImageError as error:
-                note(f"left out: {error}")
-                self.unreadable += 1
+                self.left_out.append(f"left out: {error}")
+                note(self.left_out[-1])
                 continue
             tensor = to_tensor(center_crop(image, size) if size else image)
             if images and (len(images) == batch_size or tensor.shape != images[0].shape):
-                yield Batch(keys, class_ids, torch.stack(images))
+                yield InputBatch(keys, class_ids, torch.stack(images))
                 keys, class_ids, images = [], [], []
             keys.append(found.key)
             class_ids.append(found.class_id)
             images.append(tensor)
         if images:
-            yield Batch(keys, class_ids, torch.stack(images))
+            yield InputBatch(keys, class_ids, torch.stack(images))
 
 
 def find_inputs(

@@ -56,7 +56,7 @@ def _check_codes(path: str) -> Iterator[Finding]:
 def _check_model(path: str) -> Iterator[Finding]:
     """Config and header of the weights; for a generator also those of its tokenizer."""
     from restok_cli.pretrained.folder import CONFIG_FILE, HUB_PREFIX, TOKENIZER_FOLDER, find_model, open_model
-    from restok_cli.settings.layers import config_path
+    from restok_cli.settings.precedence import config_path
 
     if path.startswith(HUB_PREFIX):
         yield Finding("note", path, "on the hub, where doctor does not look", f"`restok models show {path}` does")

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 
 from restok_cli.errors import Unmet, UsageError
-from restok_cli.evaluation.codes import evaluate_codes
-from restok_cli.evaluation.images import evaluate_images, open_instruments
+from restok_cli.evaluation.code_metrics import evaluate_codes
+from restok_cli.evaluation.image_metrics import evaluate_images, open_instruments
 from restok_cli.evaluation.prefixes import evaluate_prefixes
 from restok_cli.evaluation.request import Networks, Request, measures_codes
 from restok_cli.metrics.protocol import Measurement

@@ -8,7 +8,7 @@ import torch
 from restok_cli.console import counted
 from restok_cli.data.images import to_uint8
 from restok_cli.errors import UsageError
-from restok_cli.evaluation.images import describe_comparison, encode_group, open_samples
+from restok_cli.evaluation.image_metrics import describe_comparison, encode_group, open_samples
 from restok_cli.evaluation.request import Request
 from restok_cli.files import SAMPLE_MODEL
 from restok_cli.metrics import protocol

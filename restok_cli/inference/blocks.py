@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from restok_cli.cuda.graphs import Recorded
+from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.inference.coding import decode_codes
 from restok_cli.model.guidance import SamplingOptions
 from restok_cli.model.har import Har
@@ -22,18 +23,30 @@ from restok_cli.model.sampling import sample, sample_steps, sampling_cache, seed
 from restok_cli.model.tokenizer import Tokenizer
 
 
+class Kept(NamedTuple):
+    """Codes with which every image begins."""
+
+    codes: Tensor  # (L,), of another image, on the device
+    keep: int  # how many of them
+
+
 class Job(NamedTuple):
     """All that decides the images, and how many are drawn at a time."""
 
     har: Har
     tokenizer: Tokenizer | None  # None where only codes are wanted
-    class_ids: list[int]  # one per image
+    class_ids: list[int]  # one per image; NO_CLASS for the null class
     class_names: list[str]
     seed: int
     sampling: SamplingOptions
     num_steps: int
     batch_size: int
     device: torch.device
+    kept: Kept | None = None
+
+    @property
+    def kept_codes(self) -> Tensor | None:
+        return self.kept and self.kept.codes[: self.kept.keep]
 
     @property
     def blocks(self) -> list[range]:
@@ -47,7 +60,9 @@ class Job(NamedTuple):
 
     def inputs(self, indices: range) -> tuple[Tensor, Tensor]:
         """For images of these indices: class ids (B,) and uniform numbers (B, L), on the device."""
-        class_ids = torch.tensor(self.class_ids[indices.start : indices.stop], device=self.device)
+        null_class = self.har.class_embedding.null_class
+        ids = [null_class if i == NO_CLASS else i for i in self.class_ids[indices.start : indices.stop]]
+        class_ids = torch.tensor(ids, device=self.device)
         uniforms = seeded_uniforms(self.seed, indices.start, len(indices), self.har.config.num_codes)
         return class_ids, uniforms.to(self.device)
 
@@ -74,7 +89,7 @@ def generate_blocks(job: Job, blocks: list[range]) -> Iterator[GeneratedBlock]:
     cache = sampling_cache(job.har, job.sampling, job.batch_size)
 
     def sample_codes(class_ids: Tensor, uniforms: Tensor) -> Tensor:
-        return sample(job.har, class_ids, uniforms, job.sampling, job.num_steps, cache)
+        return sample(job.har, class_ids, uniforms, job.sampling, job.num_steps, cache, job.kept_codes)
 
     on_gpu = job.device.type == "cuda"
     decoding = torch.cuda.Stream(job.device) if on_gpu else None
@@ -103,7 +118,7 @@ def generate_blocks(job: Job, blocks: list[range]) -> Iterator[GeneratedBlock]:
 def generate_steps(job: Job) -> Iterator[GeneratedBlock]:
     """Draw all images as one block, and give it after every step, decoded from the codes so far."""
     indices = range(len(job.class_ids))
-    for codes in sample_steps(job.har, *job.inputs(indices), job.sampling, job.num_steps):
+    for codes in sample_steps(job.har, *job.inputs(indices), job.sampling, job.num_steps, kept=job.kept_codes):
         yield GeneratedBlock(indices, codes.cpu(), job.decode(codes).cpu())
 
 

@@ -48,10 +48,11 @@ class Computation(NamedTuple):
     device: str
     dtype: str
     batch_size: int  # 0: as many as the device holds
+    deterministic: bool = False  # the same bits each time on a GPU, too
 
     def load(self, folder: TokenizerFolder) -> tuple[Tokenizer, int]:
         """The tokenizer in `folder`, ready to use, and how many images it takes at a time."""
-        device = open_device(self.device)
+        device = open_device(self.device, self.deterministic)
         tokenizer = load_for_use(folder, device, torch_dtype(told_dtype(self.dtype, device)))
         return tokenizer, choose_batch_size(self.batch_size, tokenizer, device)
 

@@ -15,7 +15,10 @@ from restok_cli.data.inputs import check_key
 from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import UsageError
 from restok_cli.files import STDOUT, check_apart, check_output_file, crc32_of, lines_of, whole_file, whole_folder
+from restok_cli.inference.background import in_background
 from restok_cli.inference.coding import Computation, decode_codes, png_files
+from restok_cli.inference.mixing import Mixture, mixed, write_mixtures
+from restok_cli.inference.sheets import check_sheets
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import TokenizerFolder, fingerprint, open_tokenizer
 
@@ -28,25 +31,39 @@ class DecodedImage(NamedTuple):
     info: dict[str, int]
 
 
+class DecodeDestination(NamedTuple):
+    """Where the images go."""
+
+    output: Path
+    ladder: Path | None  # of a mixture
+    overwrite: bool
+
+
 def decode_file(
-    source: str, model: Path, output: Path, num_codes: int | None, overwrite: bool, computation: Computation
+    source: str | Mixture, model: Path, to: DecodeDestination, num_codes: int | None, computation: Computation
 ) -> int:
-    """Write the images of the codes in a file, or on stdin where `source` is -; return how many there were.
+    """Write the images of the codes in a file, on stdin where `source` is -, or of a mixture; return how many.
 
     Raises UsageError where that cannot be had, RestokError where the codes are damaged.
     """
+    output, inputs = to.output, source.files if isinstance(source, Mixture) else [Path(source)]
     if output.suffix.lower() == ".png":
-        check_output_file("-o", output, ".png", overwrite, model)
+        check_output_file("-o", output, ".png", to.overwrite, model, *inputs)
     elif output != STDOUT:
-        check_image_folder(output, overwrite)
-        check_apart(output, model, Path(source))
-    whole = None if source == str(STDOUT) else read_codes(Path(source))
+        check_image_folder(output, to.overwrite)
+        check_apart(output, model, *inputs)
+    check_sheets(None, to.ladder, to.overwrite, model, *inputs)
+    whole = read_codes(Path(source)) if isinstance(source, str) and source != str(STDOUT) else None
     folder = open_tokenizer(model)
-    check = partial(
-        check_codes, tokenizer=folder, own_fingerprint=fingerprint(folder), num_codes=num_codes, taken=set()
-    )
+    fits = partial(check_codes, tokenizer=folder, own_fingerprint=fingerprint(folder), num_codes=num_codes)
+    check = partial(fits, taken=set())
     whole = whole and check(whole)
     tokenizer, size = computation.load(folder)
+    if isinstance(source, Mixture):
+        first, second = (fits(codes, taken=set()) for codes in source.codes(folder, tokenizer))
+        whole = mixed(first, second, source.keep)
+        if to.ladder is not None:
+            write_mixtures(to.ladder, first, second, tokenizer)
     if whole:
         parts = _parts(whole, size)
     else:
@@ -86,12 +103,20 @@ def check_codes(
 def decode_all(parts: Iterable[Codes], tokenizer: Tokenizer, total: int | None) -> Iterator[DecodedImage]:
     """Decode one part after the other."""
     device = tokenizer.device
-    with Progress("decode", total, "images") as progress:
+
+    def decoded() -> Iterator[tuple[Codes, torch.Tensor]]:
         for part in parts:
-            codes = torch.from_numpy(part.codes).long().to(device)
-            files = png_files(decode_codes(tokenizer, codes).cpu())
+            yield part, decode_codes(tokenizer, torch.from_numpy(part.codes).long().to(device))
+
+    def finish(part: tuple[Codes, torch.Tensor]) -> tuple[Codes, list[bytes]]:
+        return part[0], png_files(part[1].cpu())
+
+    with Progress("decode", total, "images") as progress:
+        # of a pipe, nothing may wait for what comes next
+        finished = map(finish, decoded()) if total is None else in_background(finish, decoded(), device)
+        for part, files in finished:
             for key, class_id, png in zip(part.keys, part.class_ids.tolist(), files, strict=True):
-                yield DecodedImage(key, png, {"class_id": class_id, "tokens": codes.shape[1]})
+                yield DecodedImage(key, png, {"class_id": class_id, "tokens": part.codes.shape[1]})
             progress.advance(len(files))
 
 

@@ -10,11 +10,14 @@ import numpy as np
 from restok_cli.console import Progress, counted, note
 from restok_cli.data.code_files import Codes, check_code_file, join, write_code_lines, write_codes
 from restok_cli.data.inputs import Inputs
+from restok_cli.devices import chosen_dtype
 from restok_cli.errors import RestokError
 from restok_cli.files import STDOUT, check_output_file
 from restok_cli.inference.coding import Computation, ImageSource, encode_images, sized
+from restok_cli.inference.sharing import connected, in_turns
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import fingerprint, open_tokenizer
+from restok_cli.processes import rank
 
 
 class EncodeSummary(NamedTuple):
@@ -36,9 +39,12 @@ def encode_source(
         check_output_file("-o", output, output.suffix.lower(), overwrite, model, *source.files)
     inputs = source.open()
     folder = open_tokenizer(model)
-    tokenizer, batch_size = computation.load(folder)
-    parts = encode_inputs(inputs, tokenizer, fingerprint(folder), source.crop, batch_size)
-    if output == STDOUT:
+    tokenizer, batch_size = connected(computation).load(folder)
+    dtype = chosen_dtype(computation.dtype, tokenizer.device)
+    parts = encode_inputs(inputs, tokenizer, fingerprint(folder), dtype, source.crop, batch_size)
+    if rank() > 0:
+        count = sum(len(part.keys) for part in parts)
+    elif output == STDOUT:
         count = 0
         for part in parts:
             write_code_lines(part, sys.stdout)
@@ -51,16 +57,22 @@ def encode_source(
 
 
 def encode_inputs(
-    inputs: Inputs, tokenizer: Tokenizer, own_fingerprint: str, crop: bool, batch_size: int
+    inputs: Inputs, tokenizer: Tokenizer, own_fingerprint: str, dtype: str, crop: bool, batch_size: int
 ) -> Iterator[Codes]:
     """The codes of all inputs, a batch at a time. Raises RestokError where none can be decoded."""
+
+    def encode(some: Inputs) -> Iterator[Codes]:
+        for batch in some.batches(tokenizer.config.image_size if crop else None, batch_size):
+            codes = encode_images(sized(tokenizer, batch.images), batch.images).cpu().numpy().astype(np.int32)
+            rest = tokenizer.config.codebook_size, own_fingerprint
+            yield Codes(codes, batch.keys, np.array(batch.class_ids), *rest, dtype=dtype)
+
     count = 0
     with Progress("encode", inputs.count, "images") as progress:
-        for batch in inputs.batches(tokenizer.config.image_size if crop else None, batch_size):
-            codes = encode_images(sized(tokenizer, batch.images), batch.images).cpu().numpy().astype(np.int32)
-            yield Codes(codes, batch.keys, np.array(batch.class_ids), tokenizer.config.codebook_size, own_fingerprint)
-            count += len(codes)
-            progress.advance(len(codes))
+        for part in in_turns(inputs, batch_size, encode):
+            yield part
+            count += len(part.keys)
+            progress.advance(len(part.keys))
     if count == 0:
         raise RestokError(f"of {counted(inputs.unreadable, 'image')}, none could be decoded; nothing was written")
     if inputs.unreadable:

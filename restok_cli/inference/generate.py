@@ -2,16 +2,19 @@
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
+from restok_cli.cuda.compiler import is_wanted
 from restok_cli.data.classes import choose_classes, usual_names
+from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.devices import open_device, torch_dtype
 from restok_cli.errors import RestokError
 from restok_cli.inference.blocks import Job
 from restok_cli.inference.coding import Computation, choose_batch_size, told_dtype
 from restok_cli.inference.existing_output import Destination
+from restok_cli.inference.mixing import Like, codes_of_image, keeping
 from restok_cli.inference.outputs import check_destination, check_room, write_outputs
 from restok_cli.inference.sampling_options import default_preset, sampling_options
 from restok_cli.model.guidance import SamplingOptions
@@ -40,8 +43,9 @@ class GenerateOptions(NamedTuple):
     given: dict[str, Any]  # options of sampling that are not left at their default
     preset: str | None
     computation: Computation
-    compiled: bool
+    compiled: bool | Literal["auto"]  # where there is a GPU and a compiler
     num_processes: int
+    like: Like | None = None
 
 
 def generate_outputs(model: Path, tokenizer: Path | None, options: GenerateOptions, to: Destination) -> int:
@@ -49,17 +53,23 @@ def generate_outputs(model: Path, tokenizer: Path | None, options: GenerateOptio
 
     Raises UsageError where that cannot be had, RestokError for damaged models.
     """
-    check_destination(to, options.count, [model, tokenizer] if tokenizer else [model])
+    like = options.like
+    check_destination(to, options.count, [path for path in (model, tokenizer, like and like.image) if path])
     sampling = sampling_options(options.given, options.preset or default_preset(model))
     run_in_processes(options.num_processes)
 
-    device = local_device(open_device(options.computation.device))
+    device = local_device(open_device(options.computation.device, options.computation.deterministic))
     dtype = told_dtype(options.computation.dtype, device)
+    options = options._replace(compiled=is_wanted(options.compiled, device, "--compile off"))
     connect(device)
-    files = find_files(model, tokenizer, to.codes)
+    files = find_files(model, tokenizer, to.codes and like is None)
     if files.tokenizer is not None:
         check_room(to, options.count, files.tokenizer.config.image_size)
     job = open_job(files, options, sampling, device, dtype)
+    if like is not None and job.tokenizer is not None:
+        codes = codes_of_image(f"--like {like.image}", like.image, job.tokenizer)
+        job = keeping(job, codes, like.keep, options.classes is not None, options.given)
+        job = job._replace(tokenizer=None) if to.codes else job
     write_outputs(job, describe(job, files, options, dtype, to.codes), to)
     return job.num_steps
 
@@ -94,7 +104,7 @@ def open_job(
     num_steps = check_num_steps(files.har.config, options.num_steps)
     names = usual_names(files.har.class_names)
     class_ids = choose_classes(options.classes, names, options.count, options.seed)
-    har, tokenizer = load_models(files, device, dtype, options.compiled)
+    har, tokenizer = load_models(files, device, dtype, options.compiled is True)
     batch_size = choose_batch_size(min(options.computation.batch_size, options.count), tokenizer, device)
     batch_size = min(batch_size, options.count)
     return Job(har, tokenizer, class_ids, names, options.seed, sampling, num_steps, batch_size, device)
@@ -121,7 +131,7 @@ def describe(job: Job, files: GeneratorFiles, options: GenerateOptions, dtype: s
         "model": files.har_fingerprint,
         "tokenizer": files.tokenizer_fingerprint,
         "count": len(job.class_ids),
-        "classes": options.classes or ["all"],
+        "classes": options.classes or ["none" if NO_CLASS in job.class_ids else "all"],
         "seed": job.seed,
         "steps": job.num_steps,
         **job.sampling._asdict(),
@@ -130,8 +140,12 @@ def describe(job: Job, files: GeneratorFiles, options: GenerateOptions, dtype: s
         "computed": "compiled" if options.compiled else "exact",
         "codes_only": codes,
     }
+    if job.kept_codes is not None:
+        request["kept"] = job.kept_codes.tolist()
     if not codes:
         request["rounding"] = "half up"
     if job.device.type != "cpu" or dtype != "float32" or options.compiled:
         request["batch_size"] = job.batch_size  # other sizes may round differently there
+    if job.device.type == "cuda" and options.computation.deterministic:
+        request["deterministic"] = True
     return request

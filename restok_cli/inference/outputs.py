@@ -2,9 +2,11 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import reduce
 from io import BytesIO
+from operator import or_
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +23,7 @@ from restok_cli.data.shards.packing import write_npz, write_shards
 from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import UsageError
 from restok_cli.files import STDOUT, check_apart, publish_folder, whole_file, whole_folder
+from restok_cli.inference.background import in_background
 from restok_cli.inference.blocks import GeneratedBlock, Job, generate_blocks
 from restok_cli.inference.coding import png_files
 from restok_cli.inference.existing_output import (
@@ -34,6 +37,7 @@ from restok_cli.inference.existing_output import (
     remove_leftover,
     take_over,
 )
+from restok_cli.inference.mixing import write_kept_ladder
 from restok_cli.inference.sheets import check_sheets, write_grid, write_ladder
 from restok_cli.inference.unfinished import (
     is_finished,
@@ -98,7 +102,7 @@ def write_outputs(job: Job, request: dict[str, Any], to: Destination) -> None:
     else:
         to_stream(job, to)
     if to.ladder is not None and rank() == 0:
-        write_ladder(job, to.ladder)
+        (write_kept_ladder if job.kept else write_ladder)(job, to.ladder)
 
 
 # --- into a pipe ---------------------------------------------------------------------------------------------------
@@ -125,11 +129,10 @@ def to_stream(job: Job, to: Destination) -> None:
 
 def in_order(job: Job, finish: Callable[[GeneratedBlock], Result]) -> Iterator[Result]:
     """Results of `finish` for all blocks, in order, in every process: each draws its share, then they exchange it."""
-    blocks = generate_blocks(job, job.blocks[rank() :: world_size()])
+    finished = in_background(finish, generate_blocks(job, job.blocks[rank() :: world_size()]), job.device)
     with Progress("generate", len(job.class_ids), "images") as progress:
         for first in range(0, len(job.blocks), world_size()):
-            mine = next(blocks, None)
-            for result in gather(None if mine is None else finish(mine)):
+            for result in gather(next(finished, None)):
                 if result is not None:
                     yield result
             progress.advance(sum(map(len, job.blocks[first : first + world_size()])))
@@ -146,19 +149,19 @@ def to_files(job: Job, request: dict[str, Any], to: Destination) -> None:
         if len(there) == count:
             note(f"{to.output} is complete: nothing is left to do")
             if to.grid is not None and rank() == 0:
-                _grid_of_parts(job, read_parts(to, there), to.grid)
+                _write_grid(job, {}, read_parts(to, there), to.grid)
             return
     with unfinished(to.output, request, to.resume, rank() == 0) as folder:
         if there and rank() == 0:
             take_over(job, to, there, folder)
         barrier()  # process 0 has made the folder
-        fill_folder(job, folder, to)
-        barrier()  # the others have filled it
+        drawn = gather(fill_folder(job, folder, to))  # when all have filled it
         if rank() > 0:
             return
         parts = [folder / name for name in to.part_names(range(count))]
         if to.grid is not None:
-            _grid_of_parts(job, (part.read_bytes() for part in parts), to.grid)
+            shown = reduce(or_, drawn)
+            _write_grid(job, shown, (part.read_bytes() for i, part in enumerate(parts) if i not in shown), to.grid)
         if to.codes:
             write_codes_of_blocks(job, request, folder, to)
         elif to.is_npz:
@@ -168,17 +171,28 @@ def to_files(job: Job, request: dict[str, Any], to: Destination) -> None:
             write_images(job, request, folder, to)
 
 
-def fill_folder(job: Job, folder: Path, to: Destination) -> None:
-    """Make all files that are not yet in the folder of unfinished work, this process its share of the blocks."""
+def fill_folder(job: Job, folder: Path, to: Destination) -> dict[int, torch.Tensor]:
+    """Make all files that are not yet in the folder of unfinished work, this process its share of the blocks.
+
+    Returns the images that it drew, uint8 (3, H, W), where a grid is to show them.
+    """
+    shown: dict[int, torch.Tensor] = {}
+
+    def write(block: GeneratedBlock) -> int:
+        for name, data in zip(to.part_names(block.indices), _parts(block, to), strict=True):
+            write_finished(folder / name, data)
+        if to.grid is not None and block.images is not None:
+            shown.update(zip(block.indices, block.images, strict=True))
+        return len(block.indices)
+
     missing = [block for block in job.blocks if not all(is_finished(folder / name) for name in to.part_names(block))]
     mine = missing[rank() :: world_size()]
     done = len(job.class_ids) - sum(map(len, missing))
     total = done + sum(map(len, mine))
     with Progress("generate", total, "images", done) as progress:
-        for block in generate_blocks(job, mine):
-            for name, data in zip(to.part_names(block.indices), _parts(block, to), strict=True):
-                write_finished(folder / name, data)
-            progress.advance(len(block.indices))
+        for number in in_background(write, generate_blocks(job, mine), job.device):
+            progress.advance(number)
+    return shown
 
 
 def _parts(block: GeneratedBlock, to: Destination) -> list[bytes]:
@@ -191,12 +205,17 @@ def _parts(block: GeneratedBlock, to: Destination) -> list[bytes]:
     return png_files(block.images)
 
 
-def _grid_of_parts(job: Job, parts: Iterable[bytes], path: Path) -> None:
-    """Write the grid of images that files of the folder of unfinished work hold, some of them by other processes."""
+def _write_grid(job: Job, shown: dict[int, torch.Tensor], parts: Iterator[bytes], path: Path) -> None:
+    """Write the grid of the images that were drawn, by their index, and for others of the files that an earlier run
+    made."""
     images = []
-    for index, data in enumerate(parts):
-        is_png = data.startswith(PNG_START)
-        images.append(to_tensor(read_image(data, f"image {index}") if is_png else np.load(BytesIO(data))))
+    for index in range(len(job.class_ids)):
+        image = shown.get(index)
+        if image is None:
+            data = next(parts)
+            is_png = data.startswith(PNG_START)
+            image = to_tensor(read_image(data, f"image {index}") if is_png else np.load(BytesIO(data)))
+        images.append(image)
     write_grid(job, torch.stack(images), path)
 
 

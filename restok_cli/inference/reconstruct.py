@@ -2,10 +2,12 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from restok_cli.console import Progress, counted
 from restok_cli.data.image_folders import IMAGE_MANIFEST, check_image_folder, manifest_line
@@ -14,12 +16,14 @@ from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import STDOUT, check_apart, crc32_of, whole_folder
 from restok_cli.inference.coding import Computation, ImageSource, decode_codes, encode_images, png_files, sized
+from restok_cli.inference.sharing import connected, in_turns
 from restok_cli.inference.sheets import ComparisonSheet, check_sheets
 from restok_cli.metrics.codebook import use_of_counts
 from restok_cli.metrics.pixels import psnr
 from restok_cli.model.levels import prefix_lengths
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import open_tokenizer
+from restok_cli.processes import rank
 
 
 class ReconstructDestination(NamedTuple):
@@ -54,7 +58,7 @@ def reconstruct_source(
         check_apart(to.output, model, *source.files)
     check_sheets(to.grid, to.ladder, to.overwrite, model, *source.files)
     inputs = source.open()
-    tokenizer, batch_size = computation.load(open_tokenizer(model))
+    tokenizer, batch_size = connected(computation).load(open_tokenizer(model))
     num_codes = tokenizer.config.num_latent_tokens
     if lengths and max(lengths) > num_codes:
         raise UsageError(
@@ -62,16 +66,18 @@ def reconstruct_source(
         )
     lengths = lengths or [num_codes]
     shown = ((to.grid, lengths), (to.ladder, prefix_lengths(num_codes)))
-    work = Reconstruction(
+    work = Reconstructing(
         tokenizer, lengths, source.crop, batch_size, [ComparisonSheet(path, counts) for path, counts in shown if path]
     )
+    if rank() > 0:
+        return add_up(work, inputs)
     summary = write_stream(work, inputs) if to.output == STDOUT else write_folder(work, inputs, to.output)
     for sheet in work.sheets:
         sheet.write()
     return summary
 
 
-class Reconstruction(NamedTuple):
+class Reconstructing(NamedTuple):
     """How to treat every image, and with what."""
 
     tokenizer: Tokenizer
@@ -89,40 +95,60 @@ class ReconstructedImage(NamedTuple):
     files: list[bytes]  # a PNG for each length
     psnr: list[float]  # in dB
     codes: np.ndarray
+    shown: list[list[Tensor]]  # what each sheet shows of it, the original first
 
 
-def reconstruct_inputs(work: Reconstruction, inputs: Inputs) -> Iterator[ReconstructedImage]:
+def reconstruct_inputs(work: Reconstructing, inputs: Inputs) -> Iterator[ReconstructedImage]:
     """Encode and decode all inputs, and show the first of them on the sheets.
 
     Raises RestokError where none can be decoded.
     """
     count = 0
     with Progress("reconstruct", inputs.count, "images") as progress:
-        for batch in inputs.batches(work.tokenizer.config.image_size if work.crop else None, work.batch_size):
-            tokenizer = sized(work.tokenizer, batch.images)
-            codes = encode_images(tokenizer, batch.images)
-            decoded = [decode_codes(tokenizer, codes[:, :n]).cpu() for n in work.lengths]
-            files = [png_files(images) for images in decoded]
-            values = [psnr(images, batch.images).tolist() for images in decoded]
-            for i, key in enumerate(batch.keys):
-                yield ReconstructedImage(
-                    key,
-                    batch.class_ids[i],
-                    [part[i] for part in files],
-                    [part[i] for part in values],
-                    codes[i].cpu().numpy(),
-                )
-            for sheet in work.sheets:
-                shown = slice(0, sheet.room)
-                parts = [decode_codes(tokenizer, codes[shown, :n]).cpu() for n in sheet.lengths] if sheet.room else []
-                sheet.add(batch.keys[shown], batch.images[shown], parts)
-            count += len(batch.keys)
-            progress.advance(len(batch.keys))
+        for image in in_turns(inputs, work.batch_size, partial(reconstruct_some, work)):
+            yield image
+            for sheet, (original, *decoded) in zip(work.sheets, image.shown, strict=False):
+                if sheet.room:
+                    sheet.add([image.key], original[None], [part[None] for part in decoded])
+            count += 1
+            progress.advance(1)
     if count == 0:
         raise RestokError(f"of {counted(inputs.unreadable, 'image')}, none could be decoded; nothing was written")
 
 
-def write_stream(work: Reconstruction, inputs: Inputs) -> ReconstructSummary:
+def reconstruct_some(work: Reconstructing, inputs: Inputs) -> Iterator[ReconstructedImage]:
+    """Encode and decode inputs, a batch at a time; of those for which the sheets have room, what these show too."""
+    for batch in inputs.batches(work.tokenizer.config.image_size if work.crop else None, work.batch_size):
+        tokenizer = sized(work.tokenizer, batch.images)
+        codes = encode_images(tokenizer, batch.images)
+        decoded = [decode_codes(tokenizer, codes[:, :n]).cpu() for n in work.lengths]
+        files = [png_files(images) for images in decoded]
+        values = [psnr(images, batch.images).tolist() for images in decoded]
+        room = min(max((sheet.room for sheet in work.sheets), default=0), len(codes))
+        columns = [
+            [batch.images[:room], *(decode_codes(tokenizer, codes[:room, :n]).cpu() for n in sheet.lengths)]
+            for sheet in (work.sheets if room else ())
+        ]
+        for i, key in enumerate(batch.keys):
+            yield ReconstructedImage(
+                key,
+                batch.class_ids[i],
+                [part[i] for part in files],
+                [part[i] for part in values],
+                codes[i].cpu().numpy(),
+                [[part[i] for part in column] for column in columns] if i < room else [],
+            )
+
+
+def add_up(work: Reconstructing, inputs: Inputs) -> ReconstructSummary:
+    """Write nothing, since the first process does."""
+    total = Total(work)
+    for image in reconstruct_inputs(work, inputs):
+        total.add(image)
+    return total.summary(inputs)
+
+
+def write_stream(work: Reconstructing, inputs: Inputs) -> ReconstructSummary:
     """Write the images as a tar stream to stdout."""
     total = Total(work)
     with StreamWriter(sys.stdout.buffer) as writer:
@@ -132,7 +158,7 @@ def write_stream(work: Reconstruction, inputs: Inputs) -> ReconstructSummary:
     return total.summary(inputs)
 
 
-def write_folder(work: Reconstruction, inputs: Inputs, output: Path) -> ReconstructSummary:
+def write_folder(work: Reconstructing, inputs: Inputs, output: Path) -> ReconstructSummary:
     """Write the images to a folder, in a sub-folder for each length where there are several."""
     total, lines = Total(work), []
     with whole_folder(output) as folder:
@@ -150,7 +176,7 @@ def write_folder(work: Reconstruction, inputs: Inputs, output: Path) -> Reconstr
 class Total:
     """The numbers of the summary, added up."""
 
-    def __init__(self, work: Reconstruction):
+    def __init__(self, work: Reconstructing):
         self.lengths, self.config = work.lengths, work.tokenizer.config
         self.values: list[list[float]] = []
         self.uses = np.zeros(self.config.codebook_size, np.int64)  # how often each code occurs

@@ -17,7 +17,7 @@ import torch
 from restok_cli.console import note
 from restok_cli.files import crc32_of, whole_file
 from restok_cli.metrics.features import FeatureNetwork, Features
-from restok_cli.metrics.image_sets import Group
+from restok_cli.metrics.image_sets import Group, groups_at_once
 
 CODE_VERSION = 1  # to be raised when networks give other features for the same images and weights
 CRC_BYTES = 8
@@ -41,6 +41,8 @@ class FeatureCache:
         self.is_full = False
         # also the device: features of a GPU differ from those of a CPU in the last digits
         identity = (CODE_VERSION, network.name, network.weights_sha256, network.resize, network.device.type)
+        if (at_once := groups_at_once(network.device)) > 1:
+            identity += (at_once,)
         self.identity = repr(identity).encode()
         self.widths = [network.dimensions, network.spatial_dimensions]
 
@@ -68,7 +70,7 @@ class FeatureCache:
         path, array = self._path(self.folder, group), BytesIO()
         try:
             np.save(array, rows.numpy())
-            with whole_file(path) as temporary:
+            with whole_file(path, durable=False) as temporary:  # what a power cut damages is computed again
                 temporary.write_bytes(array.getvalue() + _crc32(path, array.getvalue()))
         except OSError as error:
             reason = error.strerror or error

@@ -11,7 +11,7 @@ from restok_cli.metrics.table import METRICS, labelled, name_with_count, unusual
 from restok_cli.schema import Count, Fields, Finite, PositiveCount, read_json, shown
 
 
-class Row(NamedTuple):
+class ComparedMetric(NamedTuple):
     """One metric of two results."""
 
     metric: str
@@ -110,7 +110,7 @@ def read_results(path: Path) -> dict[int | None, dict]:
     return {step["tokens"]: {"metrics": step["metrics"], "protocol": curve["protocol"]} for step in curve["tokens"]}
 
 
-def compare_results(a: dict, b: dict) -> list[Row]:
+def compare_results(a: dict, b: dict) -> list[ComparedMetric]:
     """A row for each metric that both have. Raises RestokError where there is none."""
     rows = []
     for name in a["metrics"].keys() & b["metrics"].keys():
@@ -126,7 +126,7 @@ def compare_results(a: dict, b: dict) -> list[Row]:
         label = name_with_count(label, *counts) if len(counts) == 1 else label
         features = dict.fromkeys(unusual_features(name, result["protocol"]) for result in (a, b))
         label = labelled(label, " and ".join(filter(None, features)))
-        rows.append(Row(name, label, values, differences))
+        rows.append(ComparedMetric(name, label, values, differences))
     if not rows:
         raise RestokError(
             f"the results have no metric in common: {', '.join(a['metrics'])} and {', '.join(b['metrics'])}"
@@ -135,7 +135,7 @@ def compare_results(a: dict, b: dict) -> list[Row]:
     return sorted(rows, key=lambda row: order.index(row.metric))
 
 
-def comparison_table(rows: list[Row], names: tuple[str, str]) -> list[str]:
+def comparison_table(rows: list[ComparedMetric], names: tuple[str, str]) -> list[str]:
     """For people: a line per metric with both values, and their difference only where that means something."""
     lines = [("", *names, "difference")]
     for row in rows:

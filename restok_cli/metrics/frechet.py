@@ -21,14 +21,19 @@ class Gaussian(NamedTuple):
 class GaussianStatistics:
     """Mean and scatter of features that come in batches; memory does not grow with their number.
 
+    By NumPy, or where most of the arithmetic is to be done on a `device`, which has float64, by torch.
+
     How the features are cut into batches changes nothing, not even the last digit.
     """
 
-    def __init__(self, dimensions: int):
+    def __init__(self, dimensions: int, device: torch.device | None = None):
         self.count = 0  # without those that wait
         self.mean = np.zeros(dimensions)
         # sum of outer products about the mean: its upper triangle, as BLAS reads it; zeros below
         self.scatter = np.zeros((dimensions, dimensions), order="F")
+        self.on_device = None  # in its place, all of it, where there is a device
+        if device is not None:
+            self.on_device = torch.zeros(dimensions, dimensions, dtype=torch.float64, device=device)
         self.waiting = np.empty((ROWS_AT_ONCE + 1, dimensions))  # the last row is `_combine`'s
         self.num_waiting = 0
 
@@ -59,9 +64,12 @@ class GaussianStatistics:
             self._combine()
         if self.count < 2:
             raise RestokError(f"a covariance needs at least 2 images, here are {self.count}; give more images")
-        triangle = torch.from_numpy(self.scatter.T)  # the lower one, row by row
-        sigma = triangle + triangle.T
-        sigma.diagonal().mul_(0.5)  # was added to itself
+        if self.on_device is not None:
+            sigma = self.on_device.cpu()
+        else:
+            triangle = torch.from_numpy(self.scatter.T)  # the lower one, row by row
+            sigma = triangle + triangle.T
+            sigma.diagonal().mul_(0.5)  # was added to itself
         return Gaussian(torch.from_numpy(self.mean), sigma.div_(self.count - 1))
 
     def _combine(self) -> None:
@@ -73,7 +81,11 @@ class GaussianStatistics:
         shift = mean - self.mean
         rows[:number] -= mean
         rows[number] = shift * np.sqrt(self.count * number / total)
-        self.scatter = dsyrk(1.0, rows.T, beta=1.0, c=self.scatter, overwrite_c=True)  # half a product's arithmetic
+        if self.on_device is not None:
+            deviations = torch.from_numpy(rows).to(self.on_device.device)
+            self.on_device.addmm_(deviations.T, deviations)
+        else:  # half a product's arithmetic
+            self.scatter = dsyrk(1.0, rows.T, beta=1.0, c=self.scatter, overwrite_c=True)
         self.mean = self.mean + shift * (number / total)
         self.count, self.num_waiting = total, 0
 

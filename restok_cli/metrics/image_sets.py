@@ -21,8 +21,16 @@ from restok_cli.data.image_files import center_crop
 from restok_cli.data.images import to_tensor
 from restok_cli.errors import ImageError, RestokError
 
-GROUP_SIZE = 16  # images that go through a network together
+GROUP_SIZE = 16  # images that go through a network together on a CPU
+GPU_GROUPS = 8  # that go through a network together on a GPU, which so few images as a group's do not fill
 READING_THREADS = min(8, os.cpu_count() or 1)
+
+
+def groups_at_once(device: torch.device) -> int:
+    """How many groups go through a network together: always as many, since for another number results may be rounded
+    otherwise.
+    """
+    return GPU_GROUPS if device.type == "cuda" else 1
 
 
 class Group(NamedTuple):

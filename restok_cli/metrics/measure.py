@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from restok_cli.metrics import pixels
 from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.features import FeatureNetwork, Features
 from restok_cli.metrics.frechet import Gaussian, GaussianStatistics, frechet_distance
-from restok_cli.metrics.image_sets import GROUP_SIZE, Group, ImageSet
+from restok_cli.metrics.image_sets import GROUP_SIZE, Group, ImageSet, groups_at_once
 from restok_cli.metrics.inception_score import InceptionScore
 from restok_cli.metrics.kid import kernel_inception_distance
 from restok_cli.metrics.lpips import Lpips, open_lpips
@@ -60,9 +61,10 @@ class Sums:
     def __init__(self, network: FeatureNetwork, metrics: list[str], statistics: Statistics | None = None):
         self.network, self.statistics = network, statistics
         needs = {METRICS[metric].needs for metric in metrics}
-        self.pool = GaussianStatistics(network.dimensions)
+        self.device = network.device if network.device.type == "cuda" else None  # where they are added up
+        self.pool = GaussianStatistics(network.dimensions, self.device)
         places = network.spatial_dimensions if "places" in needs else 0
-        self.spatial = GaussianStatistics(places) if places else None
+        self.spatial = GaussianStatistics(places, self.device) if places else None
         self.score = InceptionScore() if "classes" in needs else None
         self.keeps, self.kept = "all features" in needs, list[Tensor]()
 
@@ -82,8 +84,11 @@ class Sums:
         return self.spatial.gaussian() if self.spatial else None
 
     def features(self) -> Tensor:
-        """The pool features (n, D) of all images that were read, which may be fewer than the statistics are of."""
-        self.kept = [torch.cat(self.kept)]
+        """The pool features (n, D) of all images that were read, which may be fewer than the statistics are of.
+
+        On a GPU where there is one: distances between all of them are much arithmetic.
+        """
+        self.kept = [torch.cat(self.kept).to(self.device or "cpu")]
         return self.kept[0]
 
     def add(self, features: Features | None) -> None:
@@ -231,15 +236,14 @@ def _in_all_processes(
     with_features: bool = True,
 ) -> Iterator[Seen]:
     """Findings of each group of images, in order, in process 0. The groups are dealt to all processes in turn."""
-    numbers = range(rank(), images.num_groups, world_size())
-    ahead = max(1, instruments.batch_size // GROUP_SIZE)
+    numbers, at_once = range(rank(), images.num_groups, world_size()), groups_at_once(instruments.device)
+    ahead = max(at_once, instruments.batch_size // GROUP_SIZE)
     groups = images.groups(numbers, ahead)
     partners = originals.groups(numbers, ahead) if originals else (None for _ in numbers)
     with Progress(description, images.count, "images") if rank() == 0 else nullcontext() as progress:
-        for _ in range(0, images.num_groups, world_size()):
-            group = next(groups, None)
-            mine = _see(group, next(partners), paired, instruments, with_features) if group else None
-            for seen in gather(mine):
+        for _ in range(0, images.num_groups, world_size() * at_once):
+            mine = _see(list(islice(groups, at_once)), partners, paired, instruments, with_features)
+            for seen in (seen for turn in zip_longest(*gather(mine)) for seen in turn):
                 if progress is None or seen is None:
                     continue
                 images.saw(*seen[:4])
@@ -250,9 +254,24 @@ def _in_all_processes(
                     yield seen
 
 
-def _see(group: Group, partner: Group | None, paired: list[str], instruments: Instruments, with_features: bool) -> Seen:
-    """Everything that is to be known of a group of images, here and now."""
-    features = _features(group, instruments) if with_features and group.indices else None
+def _see(
+    groups: list[Group],
+    partners: Iterator[Group | None],
+    paired: list[str],
+    instruments: Instruments,
+    with_features: bool,
+) -> list[Seen]:
+    """Everything that is to be known of some groups of images, here and now."""
+    features = _features(groups, instruments) if with_features else [None for _ in groups]
+    return [
+        _seen(group, next(partners), paired, instruments, known) for group, known in zip(groups, features, strict=True)
+    ]
+
+
+def _seen(
+    group: Group, partner: Group | None, paired: list[str], instruments: Instruments, features: Features | None
+) -> Seen:
+    """Everything that is to be known of a group whose features are known."""
     values, originals = {metric: [] for metric in paired}, None
     if partner is not None:
         both = sorted(set(group.indices) & set(partner.indices))
@@ -274,20 +293,26 @@ def _compare(metric: str, images: Tensor, others: Tensor, lpips: Lpips | None) -
     return PIXEL_FORMULAS[metric](images, others).tolist()
 
 
-def _features(group: Group, instruments: Instruments) -> Features | None:
+def _features(groups: list[Group], instruments: Instruments) -> list[Features | None]:
+    """The features of each group; None of one without images."""
     network, cache = instruments.network, instruments.cache
     if network is None or cache is None:
-        return None
-    features = cache.find(group)
-    if features is not None:
-        return features
-    count = len(group.images)
+        return [None for _ in groups]
+    found = [cache.find(group) if group.indices else None for group in groups]
+    missing = [i for i, group in enumerate(groups) if group.indices and found[i] is None]
+    if not missing:
+        return found
+    images = torch.cat([groups[i].images for i in missing])
     # always as many at a time: for another number, libraries may sum in another order
-    padded = F.pad(group.images, (0, 0, 0, 0, 0, 0, 0, GROUP_SIZE - count))
-    features = network(padded)
-    features = Features(features.pool[:count], features.spatial[:count] if features.spatial is not None else None)
-    cache.keep(group, features)
-    return features
+    padding = groups_at_once(instruments.device) * GROUP_SIZE - len(images)
+    pool, spatial = network(F.pad(images, (0, 0, 0, 0, 0, 0, 0, padding)))
+    start = 0
+    for i in missing:
+        rows = slice(start, start + len(groups[i].images))
+        found[i] = features = Features(pool[rows], spatial[rows] if spatial is not None else None)
+        cache.keep(groups[i], features)
+        start = rows.stop
+    return found
 
 
 def _numbers(

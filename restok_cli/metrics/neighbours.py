@@ -33,7 +33,7 @@ def precision_recall(samples: Tensor, reference: Tensor) -> PrecisionRecall:
 
 def _squared_radii(features: Tensor) -> Tensor:
     """(n,): the squared distance of each to its k-th nearest neighbour, not counting itself."""
-    nearest = torch.full((len(features), NEIGHBOURS + 1), torch.inf, dtype=torch.float64)
+    nearest = torch.full((len(features), NEIGHBOURS + 1), torch.inf, dtype=torch.float64, device=features.device)
 
     def draw_near(places: slice, distances: Tensor) -> None:
         nearest[places] = torch.cat([nearest[places], distances], 1).topk(NEIGHBOURS + 1, largest=False).values
@@ -52,7 +52,7 @@ def _squared_radii(features: Tensor) -> Tensor:
 
 def _share_inside(a: Tensor, b: Tensor, radii_a: Tensor, radii_b: Tensor) -> tuple[float, float]:
     """The share of `a` that lies in the ball around any of `b`, and of `b` around any of `a`; radii are squared."""
-    inside_b, inside_a = (torch.zeros(len(features), dtype=torch.bool) for features in (a, b))
+    inside_b, inside_a = (torch.zeros(len(features), dtype=torch.bool, device=a.device) for features in (a, b))
     for rows in _blocks(a):
         for columns in _blocks(b):
             distances = _squared_distances(a[rows], b[columns])

@@ -233,7 +233,7 @@ class TokenizerConfig(Config):
             size = getattr(self, name)
             require(
                 size % self.patch_size == 0,
-                f"{name} = {size} is not a multiple of patch_size = {self.patch_size}",
+                f"{name} = {size} is not a multiple of patch_size = {self.patch_size}{self._fitting(name)}",
             )
         self._check_cnn()
         for name in ("encoder_width", "decoder_width"):
@@ -257,6 +257,15 @@ class TokenizerConfig(Config):
         )
         return self
 
+    def _fitting(self, name: str) -> str:
+        """The end of a message: the sizes nearest to that of the field `name` that patches and stages divide."""
+        unit = self.patch_size
+        if name == "image_width" or self.image_height == self.image_width:  # squares are to stay so
+            unit *= self.merge_factor ** (self.num_stages - 1)
+        below = getattr(self, name) // unit * unit
+        sizes = [str(size) for size in (below, below + unit) if 0 < size <= MAX_SIZE]
+        return f"; {' or '.join(sizes)} would do" if sizes else ""
+
     def _check_cnn(self) -> None:
         resolutions = len(self.cnn_multipliers)
         require(
@@ -279,7 +288,7 @@ class TokenizerConfig(Config):
         require(
             self.grid[1] % self.merge_factor ** (self.num_stages - 1) == 0,
             f"num_stages = {self.num_stages} cannot be made from rows of {self.grid[1]} image tokens: "
-            f"each merge divides them by {self.merge_factor}",
+            f"each merge divides them by {self.merge_factor}{self._fitting('image_width')}",
         )
         blocks = merging_blocks(self.encoder_layers, self.num_stages)
         require(

@@ -53,14 +53,16 @@ def sample(
     options: SamplingOptions,
     num_steps: int | None = None,
     cache: KVCache | None = None,
+    kept: Tensor | None = None,
 ) -> Tensor:
     """Draw the codes of a batch: (B, n), n = all L codes, or the prefix that `num_steps` steps give.
 
     class_ids (B,) on the model's device; uniforms (B, L) in [0, 1). `cache`, of `sampling_cache`, spares making one
-    for every batch. Raises UsageError for impossible steps.
+    for every batch. `kept` (k,) are the first codes of every image, in place of drawn ones. Raises UsageError for
+    impossible steps.
     """
     codes = class_ids.new_zeros(len(class_ids), 0)
-    for codes in sample_steps(har, class_ids, uniforms, options, num_steps, cache):  # noqa: B007 (the last is the result)
+    for codes in sample_steps(har, class_ids, uniforms, options, num_steps, cache, kept):  # noqa: B007 (the last is the result)
         pass
     return codes
 
@@ -73,6 +75,7 @@ def sample_steps(
     options: SamplingOptions,
     num_steps: int | None = None,
     cache: KVCache | None = None,
+    kept: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """Draw as `sample` does, and yield the codes so far after every step: (B, 1), (B, 2), …"""
     config, batch = har.config, len(class_ids)
@@ -101,6 +104,8 @@ def sample_steps(
             logits = (conditional - unconditional).mul_(scale).add_(unconditional)
             unguided_stop = stop
         codes[:, start:stop] = draw(logits, uniforms[:, start:stop], options)
+        if kept is not None:
+            codes[:, start : min(stop, len(kept))] = kept[start:stop]
         start = stop
         yield codes[:, :stop].clone()
 

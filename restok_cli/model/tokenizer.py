@@ -42,6 +42,14 @@ class Reconstruction(NamedTuple):
     decoder_features: Tensor | None  # (B, teacher channels, h, w)
 
 
+def area_pool(feature_map: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Means of a map (B, C, h, w) over the cells of a grid."""
+    cell = feature_map.shape[2] // grid[0], feature_map.shape[3] // grid[1]
+    if grid == (1, 1) or feature_map.shape[2:] != (cell[0] * grid[0], cell[1] * grid[1]):
+        return F.adaptive_avg_pool2d(feature_map, grid)  # but for a single cell, a GPU adds up its gradients by chance
+    return F.avg_pool2d(feature_map, cell)
+
+
 def pool_levels(feature_map: Tensor, sizes: tuple[int, ...], residual: bool) -> Tensor:
     """Initial latent tokens (B, L, C): a map (B, C, h, w) area-pooled to the grid of each level (Algorithm 1).
 
@@ -49,7 +57,7 @@ def pool_levels(feature_map: Tensor, sizes: tuple[int, ...], residual: bool) -> 
     """
     rest, levels = feature_map, []
     for size in sizes:
-        pooled = F.adaptive_avg_pool2d(rest, level_grid(size))
+        pooled = area_pool(rest, level_grid(size))
         levels.append(rearrange(pooled, "b c h w -> b (h w) c"))
         if residual:
             rest = rest - F.interpolate(pooled, feature_map.shape[-2:], mode="nearest")
@@ -129,7 +137,7 @@ class Encoder(nn.Module):
     def initial_latents(self, feature_map: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, L, C)."""
         if self.config.latent_init == "flat":
-            return F.adaptive_avg_pool1d(feature_map.flatten(2), self.config.num_latent_tokens).mT
+            return area_pool(feature_map.flatten(2)[:, :, None], (1, self.config.num_latent_tokens)).flatten(2).mT
         return pool_levels(feature_map, self.level_sizes, self.config.residual_latent_tokens)
 
     def tables(self, stage: int) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from restok_cli.errors import UsageError
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import HarFolder, find_tokenizer, load_model, open_model
-from restok_cli.settings.layers import layers_of
+from restok_cli.settings.precedence import layers_of
 from restok_cli.settings.run_config import Told, complete_config
 from restok_cli.settings.training import HarRunConfig, TokenizerRunConfig
 from restok_cli.training.teachers import teacher_width

@@ -103,6 +103,7 @@ def report(config: RunConfig, found: Preflight, run_path: Path) -> None:
     kept = min(schedule.keep_checkpoints, -(-schedule.max_steps // schedule.save_every)) + 1  # one is being written
     if schedule.keep_every is not None:
         kept += schedule.max_steps // schedule.keep_every
+    kept += schedule.early_stop is not None  # the best one
     needed, free = kept * found.checkpoint, shutil.disk_usage(run_path.resolve().parent).free
     note(
         f"preflight: {found.parameters / 1e6:.1f} M parameters · memory {gigabytes(found.memory)} · checkpoints "

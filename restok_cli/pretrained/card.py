@@ -73,7 +73,7 @@ class Training(_Part):
         return self.loss is not None and held_out is not None and held_out > 2 * self.loss
 
 
-class Result(_Part):
+class MetricRow(_Part):
     """A row of `restok evaluate --json`."""
 
     name: str  # with its n: gFID-50k
@@ -89,7 +89,7 @@ class Record(_Part):
 
     licence: str | None = None  # as the hub names licences; None = nobody has said
     training: Training | None = None  # None where restok did not train the model
-    results: tuple[Result, ...] = ()
+    results: tuple[MetricRow, ...] = ()
 
 
 def write_card(folder: Path, record: Record) -> None:
@@ -161,8 +161,8 @@ def _what_it_is(model: ModelFolder) -> list[str]:
     sizes = step_sizes(config.num_codes, config.num_sequential_codes)
     classes = f"one of {config.num_classes:,} classes" if config.num_classes else "no class: it is unconditional"
     about = (
-        f"A generator of the {'HAR' if config.is_har else 'plain AR'} kind: it draws the {config.num_codes} codes of a "
-        f"image in {counted(len(sizes), 'step')} ({_listed(sizes)} codes), given {classes}. {size}."
+        f"A generator of the {'HAR' if config.is_har else 'plain AR'} kind: it draws the {config.num_codes} codes of "
+        f"an image in {counted(len(sizes), 'step')} ({_listed(sizes)} codes), given {classes}. {size}."
     )
     tokenizer = _tokenizer_of(model)
     if tokenizer is None:

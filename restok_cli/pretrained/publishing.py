@@ -7,7 +7,7 @@ from restok_cli.console import counted
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.metrics.compare import read_results
 from restok_cli.metrics.table import METRICS, labelled, unusual_features
-from restok_cli.pretrained.card import Record, Result, card_text, is_untouched, read_record, record_text
+from restok_cli.pretrained.card import MetricRow, Record, card_text, is_untouched, read_record, record_text
 from restok_cli.pretrained.folder import (
     CARD_FILE,
     HUB_PREFIX,
@@ -36,7 +36,7 @@ def described(model: ModelFolder, metrics: list[Path], licence: str | None) -> R
     return record
 
 
-def read_rows(file: Path, model: ModelFolder) -> list[Result]:
+def read_rows(file: Path, model: ModelFolder) -> list[MetricRow]:
     """The rows of a card that `restok evaluate --json` gives, with --num-codes too.
 
     Raises RestokError where the file holds something else, or says that another model was measured.
@@ -54,14 +54,14 @@ def read_rows(file: Path, model: ModelFolder) -> list[Result]:
     return rows
 
 
-def _row(name: str, fact: dict, words: str, protocol: dict) -> Result:
+def _row(name: str, fact: dict, words: str, protocol: dict) -> MetricRow:
     """Files are named without their folders, which mean nothing elsewhere."""
     metric, against = METRICS[name], ""
     if metric.against:
         against = Path(protocol["reference"]["source"]).name
         against += f", {count:,} image{'s' * (count != 1)}" if (count := fact["n_reference"]) else ""
     basis = f"{protocol['features']['network']} features" if metric.basis == "features" else fact["definition"]
-    return Result(
+    return MetricRow(
         name=labelled(fact["name"], unusual_features(name, protocol)) + words,
         value=fact["value"],
         unit=metric.unit,

@@ -21,7 +21,7 @@ from restok_cli.metrics.table import METRICS
 from restok_cli.reports.charts import HEIGHT, LEFT, RIGHT, WIDTH, Chart, Line, draw_chart, draw_ladder, short
 from restok_cli.reports.results import Alike, find_results, measured_alike
 from restok_cli.reports.runs import RunFacts, read_runs
-from restok_cli.settings.training import flatten
+from restok_cli.settings.yaml_file import flatten
 
 MOST_RUNS = 6  # that have a colour of their own
 MOST_PREVIEWS = 9  # of a run; of more, some spread over its steps

@@ -12,7 +12,7 @@ from restok_cli.model.size import check_model_memory
 from restok_cli.pretrained.folder import count_parameters
 from restok_cli.reports.curves import Curves, read_curves, short_names
 from restok_cli.settings.changes import differences
-from restok_cli.settings.layers import kind_of
+from restok_cli.settings.precedence import kind_of
 from restok_cli.settings.recorded import recorded_config
 from restok_cli.settings.training import RUN_CONFIGS, RunConfig, RunKind
 from restok_cli.training.checkpoints import CONFIG_FILE

@@ -3,7 +3,7 @@
 from typing import Any
 
 from restok_cli.model.config import Config
-from restok_cli.settings.training import flatten
+from restok_cli.settings.yaml_file import flatten
 
 # What a resumed run may do otherwise than before and still be the same run, up to rounding and, with another
 # micro_batch_size, to what is drawn for dropout.
@@ -15,13 +15,16 @@ MAY_CHANGE = {
     "schedule.log_every",
     "schedule.preview_every",
     "schedule.validate_every",
+    "schedule.validation_images",
     "schedule.save_every",
     "schedule.keep_checkpoints",
     "schedule.keep_every",
+    "schedule.early_stop",
     "schedule.initial_convolutions",
     "compute.compile",
     "compute.memory",
     "compute.sharding",
+    "compute.deterministic",
     "health.max_skipped_steps",
     "health.warn_data_wait",
     "health.warn_codebook_usage",

@@ -11,13 +11,15 @@ import yaml
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import whole_file
 from restok_cli.model.config import Config
-from restok_cli.settings.training import RunConfig, TokenizerRunConfig, merged
-from restok_cli.settings.yaml_file import read_yaml
+from restok_cli.settings.training import RunConfig, TokenizerRunConfig
+from restok_cli.settings.yaml_file import merged, read_yaml
 
 # What an older run could not state, and how it did that.
 BEFORE = {"data": {"random_zoom": [1.1, 1.1]}, "discriminator": {"augment_range": "signed"}}
+# What runs could not state later than that, and how they did it.
+ONCE_FIXED = {"schedule": {"validation_images": "all"}}
 # Settings with another default since then, or without one before: a run that resumes keeps those that it began with.
-NEW_DEFAULTS = ("data.crop", "data.random_zoom", "discriminator.augment_range")
+NEW_DEFAULTS = ("data.crop", "data.random_zoom", "discriminator.augment_range", "schedule.validation_images")
 
 
 def write_config(config: Config, path: Path) -> None:
@@ -46,9 +48,8 @@ def is_older(values: dict[str, Any]) -> bool:
 
 def completed(values: dict[str, Any]) -> dict[str, Any]:
     """The values of a run, with those in which it had no choice."""
-    if not is_older(values):
-        return values
-    return merged({section: BEFORE[section] for section in BEFORE if section in values}, values)
+    had_no_choice = merged(ONCE_FIXED, BEFORE) if is_older(values) else ONCE_FIXED
+    return merged({section: had_no_choice[section] for section in had_no_choice if section in values}, values)
 
 
 def changed_since(config: RunConfig) -> str:

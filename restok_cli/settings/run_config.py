@@ -7,7 +7,8 @@ from typing import NamedTuple
 from restok_cli.errors import UsageError
 from restok_cli.model.config import Config, TokenizerConfig
 from restok_cli.processes import check_division, world_size
-from restok_cli.settings.layers import (
+from restok_cli.settings.launcher import say_precision
+from restok_cli.settings.precedence import (
     Layer,
     config_path,
     kind_of,
@@ -45,20 +46,27 @@ def read_told(
     max_steps: int | None,
     batch_size: int | None,
     seed: int | None,
+    image_size: tuple[int, int] | None = None,
+    early_stop: int | None = None,
 ) -> Told:
     """Settings that a training command was given; where it resumes and names no settings, what its run was told.
 
-    A run that resumes has the lengths that it began with. Raises UsageError for what cannot be read.
+    A run that resumes has the lengths that it began with. `image_size` is height and width, of a tokenizer. Raises
+    UsageError for what cannot be read.
     """
     begun = resume and config_path(output).is_file()
     if begun and (found := kind_of([output])) != kind:
         raise UsageError(f"--resume: {output} is a run of train-{found}")
     if begun and preset is None and file is None:
         file = output
+    height, width = image_size or (None, None)
     options = {
-        "--max-steps": ("schedule.max_steps", max_steps),
-        "--batch-size": ("schedule.batch_size", batch_size),
-        "--seed": ("schedule.seed", seed),
+        "schedule.max_steps": ("--max-steps", max_steps),
+        "schedule.batch_size": ("--batch-size", batch_size),
+        "schedule.seed": ("--seed", seed),
+        "schedule.early_stop": ("--early-stop", early_stop),
+        "model.image_height": ("--image-size", height),
+        "model.image_width": ("--image-size", width),
     }
     layers = layers_of(kind, preset, file, assignments or [], options)
     if begun:
@@ -86,6 +94,7 @@ def complete_config(
         path, model = init  # the classes are those of the data set, whatever the model knew before
         layers = with_model(layers, f"--init {path}", model.model_dump(exclude={"num_classes"}))
     config = resolve(told.kind, layers, facts).config
+    say_precision(config.compute.precision)
     if isinstance(config, TokenizerRunConfig):
         config = with_alignment_dims(config, teacher_width)
     return _with_micro_batch_size(config, told.run)

@@ -1,19 +1,15 @@
 """How a run trains: what a preset holds beside the model. Checked once, when made; no torch here."""
 
 import os
-from functools import reduce
-from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from restok_cli.console import counted
-from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.files import MAX_MEMBER_BYTES, expand_home
 from restok_cli.machine import available_cores
 from restok_cli.model.config import Config, HarConfig, TokenizerConfig, require
-from restok_cli.settings.yaml_file import parse_yaml
+from restok_cli.model.levels import level_grid, level_sizes
 
 MAX_AUTO_WORKERS = 16  # more than any GPU has yet asked for
 CONFIG_FILE = "config.yaml"  # of a run, and of each of its checkpoints
@@ -21,6 +17,13 @@ CONFIG_FILE = "config.yaml"  # of a run, and of each of its checkpoints
 Share = Annotated[float, Field(gt=0, le=1)]
 Zoom = Annotated[float, Field(ge=1, le=100)]
 FileName = Annotated[str, AfterValidator(expand_home)]
+
+
+def number_or_word(name: str, value: object, least: int, word: str) -> object:
+    """The value, a whole number from `least` on or the word. pydantic's words would be about the two types."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and value >= least and value % 1 == 0
+    require(number or value == word, f"{name} = {value} is neither a number from {least} on nor {word}")
+    return value
 
 
 class DataConfig(Config):
@@ -46,10 +49,7 @@ class DataConfig(Config):
     @field_validator("num_workers", mode="before")
     @classmethod
     def _check_workers(cls, value: object) -> object:
-        # for pydantic's words would be about the two types that it may be of
-        number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 and value % 1 == 0
-        require(number or value == "auto", f"num_workers = {value} is neither a number from 0 on nor auto")
-        return value
+        return number_or_word("num_workers", value, 0, "auto")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -134,12 +134,27 @@ class ScheduleConfig(Config):
     """Steps between two preview images."""
     validate_every: int = Field(default=5000, ge=1)
     """Steps between two validations on the held-out images."""
+    validation_images: Annotated[int, Field(ge=1)] | Literal["all"] = 5000
+    """How many of the held-out images each validation takes, the first of their fixed order; all = all of them."""
     save_every: int = Field(default=5000, ge=1)
     """Steps between two checkpoints."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """How many of the last checkpoints are kept."""
     keep_every: int | None = Field(default=None, ge=1)
     """Checkpoints of multiples of this step are kept for good; null = of none."""
+    early_stop: int | None = Field(default=None, ge=1)
+    """The run ends after so many validations in a row without a better validation_psnr or validation_loss. model/ is
+    then that of the best, whose checkpoint is kept; null = never, and model/ is that of the last step."""
+
+    @field_validator("validation_images", mode="before")
+    @classmethod
+    def _check_validation_images(cls, value: object) -> object:
+        return number_or_word("validation_images", value, 1, "all")
+
+    @property
+    def validation_limit(self) -> int | None:
+        """`validation_images`, None for all."""
+        return None if self.validation_images == "all" else self.validation_images
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -181,6 +196,9 @@ class ComputeConfig(Config):
     memory: Literal["auto", "fast", "balanced", "small"] = "auto"
     """Results kept for the backward pass. fast: all; balanced: products, attention and convolutions, and the rest is
     computed again; small: of blocks only what enters them; auto: balanced on a GPU, else fast."""
+
+    deterministic: bool = False
+    """On a GPU, only algorithms that give the same bits each time, which are slower; a CPU does so anyway."""
 
     @classmethod
     def with_present_keys(cls, values: dict) -> dict:
@@ -326,12 +344,29 @@ class TokenizerRunConfig(Config):
         if self.discriminator.weight > 0:
             steps = self.schedule.max_steps - self.discriminator.start_step
             _check_lengths(steps, self.discriminator.optimizer, "discriminator.optimizer")
+        if self.compute.deterministic:
+            self._check_pooling()
         if self.nested_dropout.probability > 0 and self.nested_dropout.min_tokens > self.model.num_latent_tokens // 2:
             raise ValueError(
                 f"nested_dropout.min_tokens = {self.nested_dropout.min_tokens} leaves no shorter prefix of "
                 f"num_latent_tokens = {self.model.num_latent_tokens}; lower it, or set probability = 0"
             )
         return self
+
+    def _check_pooling(self) -> None:
+        """Means over areas that overlap have no deterministic gradient on a GPU."""
+        model, (rows, columns) = self.model, self.model.grid
+        if model.latent_init == "flat":
+            wanted = {model.num_latent_tokens: (1, model.num_latent_tokens)}
+            rows, columns = 1, rows * columns
+        else:
+            wanted = {size: level_grid(size) for size in level_sizes(model.num_latent_tokens)}
+        for size, (height, width) in wanted.items():
+            require(
+                rows % height == 0 and columns % width == 0,
+                f"compute.deterministic: the level of {size} codes has {height}x{width} places, which do not divide "
+                f"the image tokens, whose grid is {rows}x{columns}; take another image size, or leave it false",
+            )
 
 
 class HarRunConfig(Config):
@@ -367,48 +402,3 @@ def _check_lengths(num_steps: int, optimizer: OptimizerConfig, name: str) -> Non
 RunKind = Literal["tokenizer", "har"]
 RunConfig = TokenizerRunConfig | HarRunConfig
 RUN_CONFIGS: dict[RunKind, type[RunConfig]] = {"tokenizer": TokenizerRunConfig, "har": HarRunConfig}
-
-
-def preset_names(kind: RunKind) -> list[str]:
-    """The presets that `restok train-tokenizer` or `restok train-har` takes."""
-    return sorted(Path(entry.name).stem for entry in (files("restok_cli") / "presets" / kind).iterdir())
-
-
-def preset_chain(kind: RunKind, name: str) -> list[tuple[str, dict]]:
-    """A preset and those that it builds on, the first of them first: names, and what each states.
-
-    A preset states only what differs from the one that its key `preset` names, or from the defaults.
-    Raises UsageError if it is unknown.
-    """
-    known = preset_names(kind)
-    if name not in known:
-        for other in RUN_CONFIGS:
-            if name in preset_names(other):
-                raise UsageError(f"{name} is a preset of train-{other}; train-{kind} has: {', '.join(known)}")
-        raise UsageError(f"no preset named {name}{did_you_mean(name, known)}; there are: {', '.join(known)}")
-    text = (files("restok_cli") / "presets" / kind / f"{name}.yaml").read_text(encoding="utf-8")
-    values = parse_yaml(text, f"preset {name}").values
-    base = values.pop("preset", None)
-    return [*(preset_chain(kind, base) if base else ()), (name, values)]
-
-
-def read_preset(kind: RunKind, name: str) -> dict:
-    """Read a preset and those below it, as nested dicts. Raises UsageError if it is unknown."""
-    return reduce(merged, (values for _, values in preset_chain(kind, name)))
-
-
-def merged(values: dict, changes: dict) -> dict:
-    """`values` with `changes` laid over them, section by section."""
-    result = dict(values)
-    for key, change in changes.items():
-        before = result.get(key)
-        result[key] = merged(before, change) if isinstance(before, dict) and isinstance(change, dict) else change
-    return result
-
-
-def flatten(values: dict, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one dict with dotted keys."""
-    flat = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

@@ -126,3 +126,20 @@ def _describe(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     reason = getattr(error, "problem", None) or str(error) or "it is nested too deep"
     return f"{f':{mark.line + 1}' if mark else ''}: not YAML: {' '.join(reason.split())}"
+
+
+def merged(values: dict, changes: dict) -> dict:
+    """`values` with `changes` laid over them, section by section."""
+    result = dict(values)
+    for key, change in changes.items():
+        before = result.get(key)
+        result[key] = merged(before, change) if isinstance(before, dict) and isinstance(change, dict) else change
+    return result
+
+
+def flatten(values: dict, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict with dotted keys."""
+    flat = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

@@ -93,13 +93,14 @@ def check_checkpoint(folder: Path, config: RunConfig) -> None:
             raise RestokError(f"{folder} is of another run: its {key} is {before} and not {now}")
 
 
-def prune_checkpoints(folder: Path, step: int, keep: int, keep_every: int | None) -> None:
-    """Delete all but the last `keep` checkpoints up to `step`, and those of every `keep_every`-th step.
+def prune_checkpoints(folder: Path, step: int, keep: int, keep_every: int | None, best: int = 0) -> None:
+    """Delete all but the last `keep` checkpoints up to `step`, those of every `keep_every`-th step, and that of `best`.
 
     What claims to be later than `step`, the last that was saved, was refused as damaged when the run went on.
     """
     past = [path for path in checkpoints_in(folder) if step_of(path) <= step]
     kept = set(past[-keep:]) | {path for path in past if keep_every and step_of(path) % keep_every == 0}
+    kept |= {path for path in past if step_of(path) == best}
     for path in checkpoints_in(folder):
         if path not in kept:
             shutil.rmtree(path)

@@ -40,8 +40,12 @@ class CodeSource(Protocol):
         """This process's micro-batches from a step on, without end."""
         ...
 
-    def evaluation(self, batch_size: int, process: int = 0, processes: int = 1) -> Iterator[Coded]:
-        """Every held-out image once, in order, in batches of which this is every `processes`-th from `process` on."""
+    def evaluation(
+        self, batch_size: int, process: int = 0, processes: int = 1, limit: int | None = None
+    ) -> Iterator[Coded]:
+        """Every held-out image once, or the first `limit`, in order, in batches of which this is every `processes`-th
+        from `process` on.
+        """
         ...
 
 
@@ -66,9 +70,11 @@ class CachedCodes:
         ):
             yield self._on_device(batch.class_ids, batch.codes)
 
-    def evaluation(self, batch_size: int, process: int = 0, processes: int = 1) -> Iterator[Coded]:
+    def evaluation(
+        self, batch_size: int, process: int = 0, processes: int = 1, limit: int | None = None
+    ) -> Iterator[Coded]:
         split = self.cache.held_out
-        for batch in evaluation_code_batches(split, batch_size, rank=process, world_size=processes):
+        for batch in evaluation_code_batches(split, batch_size, rank=process, world_size=processes, limit=limit):
             yield self._on_device(batch.class_ids, batch.codes)
 
     def _on_device(self, class_ids: Tensor, codes: Tensor) -> Coded:
@@ -98,10 +104,12 @@ class EncodedImages:
         ):
             yield self._encoded(batch.class_ids, batch.images)
 
-    def evaluation(self, batch_size: int, process: int = 0, processes: int = 1) -> Iterator[Coded]:
-        size = self.tokenizer.config.image_size
+    def evaluation(
+        self, batch_size: int, process: int = 0, processes: int = 1, limit: int | None = None
+    ) -> Iterator[Coded]:
+        size, deal = self.tokenizer.config.image_size, {"rank": process, "world_size": processes}
         for batch in evaluation_batches(
-            self.data.held_out, image_size=size, batch_size=batch_size, rank=process, world_size=processes
+            self.data.held_out, image_size=size, batch_size=batch_size, limit=limit, **deal
         ):
             yield self._encoded(batch.class_ids, batch.images)
 

@@ -7,12 +7,10 @@ gradients of one block while those of the next are computed.
 
 import logging
 from collections.abc import Iterable
-from typing import Literal
 
 import torch
 from torch import nn
 
-from restok_cli.console import note
 from restok_cli.model.har import HarBlock
 from restok_cli.model.layers import Block
 from restok_cli.model.pixel_codec import ResidualBlock
@@ -23,21 +21,6 @@ from restok_cli.training.losses import TokenizerLosses
 METHODS = {Block: ("forward", "attend", "feed"), ResidualBlock: ("forward",), HarBlock: ("forward",)}
 # Maps of a pixel codec differ in size and channels, and each kind is compiled once; torch would give up after 8.
 MOST_KINDS = 64
-
-
-def is_wanted(choice: bool | Literal["auto"], device: torch.device) -> bool:
-    """Whether to compile, by `compute.compile`; "auto": on a GPU, where this works; why not is said."""
-    if choice != "auto":
-        return choice
-    if device.type != "cuda":
-        return False
-    try:
-        torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
-    except Exception as error:  # whatever a compiler, or the lack of one, raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        note(f"steps are not compiled, since torch.compile fails here ({reason}); compute.compile=false is silent")
-        return False
-    return True
 
 
 def compile_model(model: nn.Module) -> None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restok_cli.console import note
+from restok_cli.cuda.compiler import is_wanted
 from restok_cli.data.images import make_grid, save_image, to_uint8
 from restok_cli.files import whole_file, whole_folder
 from restok_cli.model.config import HarConfig
@@ -23,9 +24,10 @@ from restok_cli.pretrained.folder import TokenizerFolder, copy_model, fingerprin
 from restok_cli.processes import barrier, rank, world_size
 from restok_cli.settings.training import HarRunConfig
 from restok_cli.training.code_source import Coded, CodeSource
-from restok_cli.training.compiling import compile_model, is_wanted
+from restok_cli.training.compiling import compile_model
+from restok_cli.training.early_stopping import EarlyStopping
 from restok_cli.training.loop import Trainee, run_loop
-from restok_cli.training.monitor import Window, mean_of
+from restok_cli.training.monitor import Meter, mean_of
 from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import (
     full_state_dict,
@@ -35,6 +37,7 @@ from restok_cli.training.parallel import (
     micro_batch_numbers,
     reshard,
     shard,
+    shard_trained,
     sync_gradients,
     wrap_ddp,
 )
@@ -56,10 +59,11 @@ class HarState:
         if config.compute.sharding == "fsdp" and world_size() == 1:
             note("compute.sharding = fsdp shares nothing out: this run has one process; give --num-processes 2 or more")
         elif config.compute.sharding == "fsdp":
-            for model in (self.har, self.ema):
-                shard(model, model.blocks, methods=("step",))
+            shard_trained(self.har)
+            shard(self.ema, self.ema.blocks, methods=("step",))
         self.update = Update(self.har, config.optimizer, config.schedule.max_steps, config.compute.precision)
-        self.window = Window()
+        self.meter = Meter()
+        self.early = EarlyStopping(config.schedule.early_stop)
         self.device = device
 
     def state_dict(self) -> dict[str, Any]:
@@ -68,14 +72,16 @@ class HarState:
             "model": full_state_dict(self.har),
             "ema": full_state_dict(self.ema),
             "update": self.update.state_dict(),
-            "window": self.window.state_dict(),
+            "window": self.meter.state_dict(),
+            "early_stopping": self.early.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         load_full_state_dict(self.har, state["model"])
         load_full_state_dict(self.ema, state["ema"])
         self.update.load_state_dict(state["update"])
-        self.window.load_state_dict(state["window"], self.device)
+        self.meter.load_state_dict(state["window"], self.device)
+        self.early.load_state_dict(state.get("early_stopping", {}))  # an older run counted nothing
 
 
 def train_har(
@@ -100,7 +106,7 @@ def train_har(
     state = HarState(config, device, init)
     first_step = run.resume(state, device, source.fingerprint, stop_at)
     recompute_activations(state.har, config.compute.memory_on(device.type))
-    if is_wanted(config.compute.compile, device):
+    if is_wanted(config.compute.compile, device, "compute.compile=false"):
         compile_model(state.har)
     in_training = state.har if is_sharded(state.har) else wrap_ddp(state.har)
     size, _ = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
@@ -114,12 +120,15 @@ def train_har(
         command="train-har",
         shown=("loss", "loss"),
         data_remedy=source.remedy,
-        window=state.window,
+        meter=state.meter,
         updates={"generator": state.update},
         step=lambda step, arriving: train_step(step, config, state, in_training, arriving),
-        numbers=lambda: (state.window.close(), {}),
-        validate=lambda arriving: validate(state.ema, source, size, validation_batches, arriving),
+        numbers=lambda: (state.meter.close(), {}),
+        validate=lambda arriving: validate(
+            state.ema, source, size, schedule.validation_limit, validation_batches, arriving
+        ),
         preview=preview,
+        early=state.early,
         save=partial(save_run, state=state, run=run, source=source, tokenizer=tokenizer_folder),
     )
     return run_loop(trainee, config, run, batch_iterator, first_step, stop_at)
@@ -128,11 +137,11 @@ def train_har(
 def save_run(done: int, *, state: HarState, run: RunFolder, source: CodeSource, tokenizer: TokenizerFolder) -> None:
     """Write the model, then the checkpoint, which says that all of the step is done. All processes must call it."""
     saved: dict[str, Any] = state.state_dict() | {"data_fingerprint": source.fingerprint}
-    if rank() == 0:
+    if rank() == 0 and state.early.is_model(done):
         model = put_together(state.ema, saved["ema"])
         save_har(model, tokenizer, source.class_names, run.model_folder, run.describe(done, source))
     schedule = run.config.schedule
-    run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every)
+    run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every, state.early.best_step)
 
 
 def train_step(
@@ -145,7 +154,7 @@ def train_step(
     uniforms = torch.rand(schedule.batch_size)  # of the whole step, as all processes see it
     terms = []
     for number in my_numbers:
-        with state.window.waiting():
+        with state.meter.waiting():
             class_ids, codes = next(batch_iterator)
         mine = uniforms[number * size : (number + 1) * size].to(state.device, non_blocking=True)
         class_ids = state.har.class_embedding.drop(model_classes(class_ids, config.model), mine)
@@ -158,7 +167,7 @@ def train_step(
         terms.append({"loss": loss})
     grad_norm, moved = state.update.step(step)
     update_ema(state.ema, state.har, step, schedule.ema_decay)
-    state.window.add(mean_of(terms) | {"grad_norm": grad_norm}, moved)
+    state.meter.add(mean_of(terms) | {"grad_norm": grad_norm}, moved)
 
 
 def put_together(har: Har, whole: dict[str, Tensor]) -> Har:
@@ -197,15 +206,15 @@ def model_classes(class_ids: Tensor, config: HarConfig) -> Tensor:
 
 @torch.inference_mode()
 def validate(
-    har: Har, source: CodeSource, batch_size: int, max_batches: int | None, arriving: Arriving
+    har: Har, source: CodeSource, batch_size: int, limit: int | None, max_batches: int | None, arriving: Arriving
 ) -> dict[str, float]:
-    """Cross-entropy per code, in nats, on the validation split, in all and by level.
+    """Cross-entropy per code, in nats, on the validation split or its first `limit` images, in all and by level.
 
     The batches are dealt out to all processes. Of a model in shards, all must run each: then all take all batches.
     """
     deal = (0, 1) if is_sharded(har) else (rank(), world_size())
     sums = []  # of each batch: (L,) sums over its images, and how many they are
-    for class_ids, codes in islice(arriving(source.evaluation(batch_size, *deal)), max_batches):
+    for class_ids, codes in islice(arriving(source.evaluation(batch_size, *deal, limit)), max_batches):
         losses = cross_entropy(har(model_classes(class_ids, har.config), codes), codes)
         sums.append((losses.double().sum(0).cpu(), len(codes)))
     reshard(har)

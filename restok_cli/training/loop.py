@@ -5,10 +5,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from restok_cli.console import Progress
+from restok_cli.console import Progress, note
 from restok_cli.processes import Agreement
 from restok_cli.settings.training import RunConfig
-from restok_cli.training.monitor import Health, Window
+from restok_cli.training.checkpoints import NAME
+from restok_cli.training.early_stopping import EarlyStopping
+from restok_cli.training.monitor import Health, Meter
 from restok_cli.training.run import RunFolder, announce
 from restok_cli.training.stopping import Arriving, interrupted, stop_signals
 from restok_cli.training.update import Update
@@ -20,12 +22,13 @@ class Trainee(NamedTuple):
     command: str  # for the progress bar
     shown: tuple[str, str]  # what stands beside the bar: its name there, and in the log
     data_remedy: str  # what helps where steps wait for data
-    window: Window
+    meter: Meter
     updates: dict[str, Update]  # by the name of what they move, the model itself first
     step: Callable[[int, Iterator[Any]], None]  # the number of the step, batches as they arrive
     numbers: Callable[[], tuple[dict[str, float], Mapping[int, float]]]  # for a log line, and the use of the codebook
     validate: Callable[[Arriving], dict[str, float]]
     preview: Callable[[Path, Arriving], None]
+    early: EarlyStopping
     save: Callable[[int], None]  # what was done up to that step; all processes call it
 
 
@@ -52,8 +55,10 @@ def run_loop(
     with stop_signals() as stop, progress, closing(batch_iterator):  # which ends its workers
         arriving = stop.arriving(batch_iterator)
         for step in range(first_step, min(schedule.max_steps, stop_at or schedule.max_steps)):
+            if trainee.early.is_over:
+                break
             saving = stop.saving(step, save if step > first_step else None, run.path)
-            with saving, trainee.window.step(schedule.batch_size):
+            with saving, trainee.meter.step(schedule.batch_size):
                 trainee.step(step, arriving)
             progress.advance()
 
@@ -66,14 +71,18 @@ def run_loop(
                     numbers = trainee.validate(stop.arriving)
                 run.log(done, numbers)
                 announce(done, numbers)
+                trainee.early.look(done, numbers)
             if done % schedule.preview_every == 0 or last:
                 with stop.saving(done, save, run.path):
                     trainee.preview(run.preview_file(done), stop.arriving)
                 run.track_preview(done)
-            if done % schedule.save_every == 0 or last or stopping or done == stop_at:
+            decided = trainee.early.is_over or trainee.early.best_step == done
+            if done % schedule.save_every == 0 or last or stopping or done == stop_at or decided:
                 save(done)
             if stopping and not last:
                 raise interrupted(stopping, done, run.path)
+    if report := trainee.early.report(run.checkpoint_folder, NAME):
+        note(report)
     return run.model_folder
 
 

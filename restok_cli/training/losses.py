@@ -1,7 +1,7 @@
 """The terms of the tokenizer's loss, and of its discriminator's. They know no optimizer.
 
 All are means over the images given, in float32 but for what networks compute, and wait for no device. All chance
-comes in `draws`, one row of NUM_DRAWS numbers for each image, so that an image fares the same in whatever batch and
+comes in `noise`, one row of NUM_NOISE numbers for each image, so that an image fares the same in whatever batch and
 on whichever process. Who else is in the micro-batch matters to three terms only: the entropy loss, which is about
 evenness over it; LeCam, which takes the mean of its logits; and what the heads on DINO say, which share statistics
 among 8 (see VirtualBatchNorm).
@@ -18,15 +18,16 @@ from restok_cli.metrics.lpips import URL_VGG16, Lpips, open_lpips
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Reconstruction
 from restok_cli.settings.training import DINO, AlignmentConfig, DiscriminatorConfig, TokenizerRunConfig
-from restok_cli.training.adversarial.diff_augment import AUGMENT_DRAWS, diff_augment
-from restok_cli.training.adversarial.discriminator import FIT_DRAWS, Discriminator, LeCam, held_still
+from restok_cli.training.adversarial.diff_augment import AUGMENT_NOISE, diff_augment
+from restok_cli.training.adversarial.discriminator import FIT_NOISE, Discriminator, LeCam, held_still
 from restok_cli.training.frozen import missing_download
+from restok_cli.training.resampling import bicubic_weights, resample
 from restok_cli.training.teachers import Teacher, TeacherFeatures, open_teacher
 
-CROP_DRAWS = 4
-LOOK_DRAWS = AUGMENT_DRAWS + FIT_DRAWS
-DRAWS = (CROP_DRAWS, LOOK_DRAWS, LOOK_DRAWS, LOOK_DRAWS)  # LPIPS; the adversarial loss; real and fake to train with
-NUM_DRAWS = sum(DRAWS)  # random numbers, uniform in [0, 1), that one image takes in one step
+CROP_NOISE = 4
+LOOK_NOISE = AUGMENT_NOISE + FIT_NOISE
+NOISE = (CROP_NOISE, LOOK_NOISE, LOOK_NOISE, LOOK_NOISE)  # LPIPS; the adversarial loss; real and fake to train with
+NUM_NOISE = sum(NOISE)  # random numbers, uniform in [0, 1), that one image takes in one step
 PADDING = 15  # pixels on each side, before LPIPS
 
 
@@ -43,16 +44,16 @@ class TokenizerLosses:
         result: Reconstruction,
         images: Tensor,
         quantizer: Quantizer,
-        draws: Tensor,
+        noise: Tensor,
         discriminator: Discriminator | None = None,
     ) -> dict[str, Tensor]:
-        """Scalars by name; `loss` is the one to minimise. images (B, 3, H, W) in [0, 1], draws (B, NUM_DRAWS).
+        """Scalars by name; `loss` is the one to minimise. images (B, 3, H, W) in [0, 1], noise (B, NUM_NOISE).
 
         `discriminator` is the module itself, not what DistributedDataParallel made of it, from the step on in which
         it takes part. It gets no gradients.
         """
         config, weighted = self.config, {}
-        draws = draws.to(images.device, non_blocking=True)
+        noise = noise.to(images.device, non_blocking=True)
         with torch.autocast(images.device.type, enabled=False):
             fakes = result.images.float()
             distance = F.mse_loss if config.loss.reconstruction == "l2" else F.l1_loss
@@ -61,7 +62,7 @@ class TokenizerLosses:
             if config.loss.entropy_weight > 0:
                 weighted["entropy_loss"] = config.loss.entropy_weight, quantizer.entropy_loss(result.latents)
             if self.lpips is not None:
-                seen, real = pad_and_crop(fakes, images, draws[:, :CROP_DRAWS])
+                seen, real = pad_and_crop(fakes, images, noise[:, :CROP_NOISE])
         if self.lpips is not None:
             distances = self.lpips(seen, real.detach())  # of which no graph is kept: nobody asks for its gradients
             weighted["perceptual_loss"] = config.loss.perceptual_weight, distances.mean()
@@ -69,7 +70,7 @@ class TokenizerLosses:
             weighted |= alignment_losses(result, self.teacher(images), config.alignment)
         if discriminator is not None:
             with held_still(discriminator):
-                logits = look(discriminator, fakes, draws.split(DRAWS, 1)[1], config.discriminator)
+                logits = look(discriminator, fakes, noise.split(NOISE, 1)[1], config.discriminator)
             weighted["adversarial_loss"] = config.discriminator.weight, -logits.mean()
         total = torch.stack([weight * loss for weight, loss in weighted.values()]).sum()
         return {"loss": total, **{name: loss for name, (_, loss) in weighted.items()}}
@@ -108,25 +109,19 @@ def open_tokenizer_losses(config: TokenizerRunConfig, device: torch.device) -> T
     return TokenizerLosses(config, lpips, teacher)
 
 
-def pad_and_crop(images: Tensor, others: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+def pad_and_crop(images: Tensor, others: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Repeat the border of both images (B, 3, H, W) outwards, cut some of that off, scale back to H×W (bicubic).
 
     15 pixels come to each side, or an 8th of its length where that is less; from none to all of them are cut off, by a
-    row of `draws` (B, 4): top, bottom, left, right. So nothing of an image is lost.
+    row of `noise` (B, 4): top, bottom, left, right. So nothing of an image is lost.
     """
-    scales, offsets = [], []
-    for length, cuts in zip(images.shape[-2:], draws.split(2, dim=1), strict=True):
+    weights = []
+    for length, cuts in zip(images.shape[-2:], noise.split(2, dim=1), strict=True):
         padding = min(PADDING, length // 8)
-        start, end = (padding - (cuts * (padding + 1)).long()).unbind(1)  # how far the window goes out at either end
-        scales.append((length + start + end) / length)
-        offsets.append((end - start) / length)
-    zero = torch.zeros_like(scales[0])
-    windows = torch.stack([scales[1], zero, offsets[1], zero, scales[0], offsets[0]], dim=1).view(-1, 2, 3)
-    both = torch.cat([images, others], dim=1)  # (B, 6, H, W): one grid for both
-    grid = F.affine_grid(windows, list(both.shape), align_corners=False)
-    cropped = F.grid_sample(both, grid, mode="bicubic", padding_mode="border", align_corners=False)
-    first, second = cropped.tensor_split(2, dim=1)
-    return first, second
+        start, end = (padding - (cuts * (padding + 1)).long()).split(1, dim=1)  # how far the window goes out (B, 1)
+        middles = torch.arange(length, device=noise.device) + 0.5
+        weights.append(bicubic_weights(middles * ((length + start + end) / length) - start - 0.5, length))
+    return resample(images, *weights), resample(others, *weights)
 
 
 def alignment_losses(
@@ -151,24 +146,24 @@ def misalignment(ours: Tensor, theirs: Tensor, margin: float) -> Tensor:
 
 
 def look(
-    discriminator: nn.Module, images: Tensor, draws: Tensor, config: DiscriminatorConfig, batches: int = 1
+    discriminator: nn.Module, images: Tensor, noise: Tensor, config: DiscriminatorConfig, batches: int = 1
 ) -> Tensor:
-    """Logits (B, n), float32, of images (B, 3, H, W), before DINO after DiffAugment; draws (B, LOOK_DRAWS)."""
-    for_augment, for_fit = draws.split((AUGMENT_DRAWS, FIT_DRAWS), dim=1)
+    """Logits (B, n), float32, of images (B, 3, H, W), before DINO after DiffAugment; noise (B, LOOK_NOISE)."""
+    for_augment, for_fit = noise.split((AUGMENT_NOISE, FIT_NOISE), dim=1)
     if config.kind == "dino":
         images = diff_augment(images, config.augment_probability, for_augment, config.augment_range)
     return discriminator(images, for_fit, batches).float()
 
 
 def discriminator_losses(
-    discriminator: nn.Module, images: Tensor, fakes: Tensor, lecam: LeCam, draws: Tensor, config: DiscriminatorConfig
+    discriminator: nn.Module, images: Tensor, fakes: Tensor, lecam: LeCam, noise: Tensor, config: DiscriminatorConfig
 ) -> dict[str, Tensor]:
     """Scalars by name; `discriminator_loss` is the one to minimise. images and fakes (B, 3, H, W) get no gradients.
 
     `discriminator` is the module or what DistributedDataParallel made of it. `real_logits` and `fake_logits` are
     what `lecam.update` wants, once averaged over the batch of the optimizer's step.
     """
-    _, _, *for_both = draws.to(images.device, non_blocking=True).split(DRAWS, 1)
+    _, _, *for_both = noise.to(images.device, non_blocking=True).split(NOISE, 1)
     both = torch.cat([images, fakes]).detach()  # in one pass, which starts half as many operations as two
     real, fake = look(discriminator, both, torch.cat(for_both), config, batches=2).chunk(2)
     hinge_loss = (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2

@@ -22,7 +22,7 @@ def mean_of(terms: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([term[name].detach().float() for term in terms]).mean() for name in terms[0]}
 
 
-class Window:
+class Meter:
     """Means of scalars over the steps since the last log line, kept on the device until they are read."""
 
     def __init__(self) -> None:

@@ -1,18 +1,19 @@
-"""One model on many devices: copied to each (DDP), or cut into shards (FSDP); and sums over all of them.
+"""One model on many devices: copied to each (DDP), or cut into shards (FSDP2); and sums over all of them.
 
-By torch itself rather than through Accelerate, which shards nothing on a CPU, whatever plugin it is given, takes one
-model under FSDP2, and has one gradient scaler for all optimizers. So both ways run in the tests, with gloo. Started by
-`accelerate launch`, a run finds its place all the same.
+Through the one Accelerator of these processes (`processes.connect`), which makes the copies, cuts the shards, and
+exchanges gradients and sums. Its FSDP2 keeps to GPUs and to one model; told that it shards, it does all of it on a CPU
+as well, and so runs in the tests. What does not train, the average, is cut by torch's `fully_shard`, as Accelerate
+itself does it: parts of the same names fall to the same processes.
 """
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from itertools import zip_longest
 from typing import Any, cast
 
 import torch
-import torch.distributed as dist
+from accelerate.utils import broadcast as accelerate_broadcast
+from accelerate.utils import fsdp2_prepare_model
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -22,9 +23,8 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
-from torch.nn.parallel import DistributedDataParallel
 
-from restok_cli.processes import check_division, gather, rank, world_size
+from restok_cli.processes import accelerator, check_division, gather, rank, world_size
 
 # Every process holds the whole state while it is saved or loaded, and the file does not say how many there were.
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -32,22 +32,21 @@ FROM_ONE = StateDictOptions(full_state_dict=True)
 
 
 def wrap_ddp(model: nn.Module) -> nn.Module:
-    """The model to call in training: gradients become means over all processes in its backward pass.
-
-    Buffers are constants, or follow from the weights, and are not sent around.
-    """
+    """The model to call in training: gradients become means over all processes in its backward pass."""
     if world_size() == 1:
         return model
-    with warnings.catch_warnings():  # torch 2.14 gives the option a new name that older ones do not know
+    with warnings.catch_warnings():  # torch 2.14 gives an option a new name that older ones do not know
         warnings.simplefilter("ignore", FutureWarning)
-        return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return accelerator().prepare_model(model)
+
+
+def shard_trained(model: nn.Module) -> None:
+    """Cut the weights of the model that trains into shards, as `connect` was told, in place: one for each process."""
+    fsdp2_prepare_model(accelerator(), model)
 
 
 def shard(model: nn.Module, blocks: nn.ModuleList, methods: tuple[str, ...] = ()) -> None:
-    """Cut the model's weights into shards, in place: each process keeps its own, and gathers a block when it runs.
-
-    `methods` names what is called on the model beside `forward`.
-    """
+    """Cut likewise the weights of one that does not train. `methods` are called on it beside `forward`."""
     for block in blocks:
         fully_shard(block)
     fully_shard(model)
@@ -66,17 +65,9 @@ def reshard(model: nn.Module) -> None:
         model.reshard()
 
 
-@contextmanager
-def sync_gradients(model: nn.Module, wanted: bool) -> Iterator[None]:
+def sync_gradients(model: nn.Module, wanted: bool) -> AbstractContextManager[None]:
     """Inside the block, a backward pass exchanges gradients between processes only if `wanted`: once per step."""
-    if isinstance(model, DistributedDataParallel) and not wanted:
-        with model.no_sync():
-            yield
-    elif isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(wanted)
-        yield
-    else:
-        yield
+    return nullcontext() if wanted or world_size() == 1 else accelerator().no_sync(model)
 
 
 def full_state_dict(model: nn.Module) -> dict[str, Tensor]:
@@ -109,16 +100,13 @@ def load_full_optimizer_state_dict(model: nn.Module, optimizer: torch.optim.Opti
 
 def all_reduce(value: Tensor) -> Tensor:
     """The sum of a tensor over all processes, in each of them: a new tensor, also where there is one process."""
-    value = value.clone()
-    if world_size() > 1:
-        dist.all_reduce(value)
-    return value
+    return cast(Tensor, accelerator().reduce(value, "sum")) if world_size() > 1 else value.clone()
 
 
 def broadcast(value: Tensor) -> None:
     """Overwrite the tensor with that of process 0."""
     if world_size() > 1:
-        dist.broadcast(value, 0)
+        accelerate_broadcast(value)
 
 
 def gather_in_turn(mine: list[Any]) -> list[Any]:

@@ -31,7 +31,8 @@ from restok_cli.pretrained.folder import MODEL_FILES, Describe
 from restok_cli.processes import gather, rank
 from restok_cli.settings.changes import MAY_CHANGE, RATE_SETTINGS, WEIGHT_FILES, differences
 from restok_cli.settings.recorded import changed_since, is_older, read_config, recorded_config, write_config
-from restok_cli.settings.training import CONFIG_FILE, RunConfig, TokenizerRunConfig, flatten
+from restok_cli.settings.training import CONFIG_FILE, RunConfig, TokenizerRunConfig
+from restok_cli.settings.yaml_file import flatten
 from restok_cli.training.checkpoints import (
     NAME,
     check_checkpoint,
@@ -164,12 +165,12 @@ class RunFolder:
         training = history(self.config, self.path / METRICS_FILE, step, data, self.init)
         return partial(write_card, record=Record(training=training))
 
-    def save(self, step: int, state: dict[str, Any], keep: int, keep_every: int | None = None) -> None:
-        """Write the checkpoint of a step, then delete all but the last `keep` and those of every `keep_every` steps."""
+    def save(self, step: int, state: dict[str, Any], keep: int, keep_every: int | None = None, best: int = 0) -> None:
+        """Write the checkpoint of a step, then delete others, as `prune_checkpoints` says which."""
         if rank() > 0:
             return
         write_checkpoint(self.checkpoint_folder / NAME.format(step), {"step": step, **state}, self.config)
-        prune_checkpoints(self.checkpoint_folder, step, keep, keep_every)
+        prune_checkpoints(self.checkpoint_folder, step, keep, keep_every, best)
 
     def resume(self, state: State, device: torch.device, data_fingerprint: str, stop_at: int | None) -> int:
         """Bring `state` to where the last checkpoint left it, if there is one, and return how many steps are done.

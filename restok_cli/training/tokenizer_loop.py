@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from restok_cli.console import counted
+from restok_cli.cuda.compiler import is_wanted
 from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
 from restok_cli.data.loading.batching import to_device
 from restok_cli.data.loading.loader import Batch, batches, evaluation_batches
@@ -23,7 +24,7 @@ from restok_cli.pretrained.folder import save_tokenizer
 from restok_cli.processes import rank, world_size
 from restok_cli.settings.training import TokenizerRunConfig
 from restok_cli.training.adversarial.adversary import Adversary
-from restok_cli.training.codebook import (
+from restok_cli.training.codebook_use import (
     CodeCounts,
     UseOfPossible,
     draw_prefix_lengths,
@@ -31,10 +32,11 @@ from restok_cli.training.codebook import (
     revive_everywhere,
     use_numbers,
 )
-from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model, is_wanted
+from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
+from restok_cli.training.early_stopping import EarlyStopping
 from restok_cli.training.loop import Trainee, run_loop
-from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
-from restok_cli.training.monitor import Window, mean_of
+from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
+from restok_cli.training.monitor import Meter, mean_of
 from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import gather_in_turn, micro_batch_numbers, sync_gradients, wrap_ddp
 from restok_cli.training.run import RunFolder
@@ -62,7 +64,8 @@ class TokenizerState:
         self.adversary = Adversary(config, device) if config.discriminator.weight > 0 else None
         self.code_counts = CodeCounts(*codes, device)  # since the last log line
         self.unrevived_counts = CodeCounts(*codes, device)  # since the last revival
-        self.window = Window()
+        self.meter = Meter()
+        self.early = EarlyStopping(config.schedule.early_stop)
         self.device = device
 
     @property
@@ -79,7 +82,8 @@ class TokenizerState:
             "adversary": self.adversary.state_dict() if self.adversary else None,
             "code_counts": self.code_counts.state(),
             "unrevived_counts": self.unrevived_counts.state(),
-            "window": self.window.state_dict(),
+            "window": self.meter.state_dict(),
+            "early_stopping": self.early.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -90,7 +94,8 @@ class TokenizerState:
             self.adversary.load_state_dict(state["adversary"])
         self.code_counts.load_state(state["code_counts"])
         self.unrevived_counts.load_state(state["unrevived_counts"])
-        self.window.load_state_dict(state["window"], self.device)
+        self.meter.load_state_dict(state["window"], self.device)
+        self.early.load_state_dict(state.get("early_stopping", {}))  # an older run counted nothing
 
 
 def train_tokenizer(
@@ -118,7 +123,7 @@ def train_tokenizer(
     first_step = run.resume(state, device, data.fingerprint, stop_at)
     for model in filter(None, (state.tokenizer, losses.lpips)):
         recompute_activations(model, config.compute.memory_on(device.type))
-    if is_wanted(config.compute.compile, device):
+    if is_wanted(config.compute.compile, device, "compute.compile=false"):
         compile_model(state.tokenizer)
         compile_losses(losses)
         if state.adversary:
@@ -140,7 +145,7 @@ def train_tokenizer(
 
     def numbers() -> tuple[dict[str, float], dict[int, float]]:
         counts = state.code_counts.close()
-        return state.window.close() | use_numbers(counts), use.add(counts)
+        return state.meter.close() | use_numbers(counts), use.add(counts)
 
     def preview(file: Path, arriving: Arriving) -> None:
         if rank() == 0:
@@ -150,12 +155,15 @@ def train_tokenizer(
         command="train-tokenizer",
         shown=("reconstruction", "reconstruction_loss"),
         data_remedy=DATA_REMEDY,
-        window=state.window,
+        meter=state.meter,
         updates=state.updates,
         step=lambda step, arriving: train_step(step, config, state, in_training, losses, arriving),
         numbers=numbers,
-        validate=lambda arriving: validate(state.ema, data, size, device, validation_batches, arriving),
+        validate=lambda arriving: validate(
+            state.ema, data, size, device, schedule.validation_limit, validation_batches, arriving
+        ),
         preview=preview,
+        early=state.early,
         save=partial(save_run, state=state, run=run, data=data),
     )
     return run_loop(trainee, config, run, batch_iterator, first_step, stop_at)
@@ -163,11 +171,11 @@ def train_tokenizer(
 
 def save_run(done: int, *, state: TokenizerState, run: RunFolder, data: Dataset) -> None:
     """Write the model, then the checkpoint, which says that all of the step is done. All processes must call it."""
-    if rank() == 0:
+    if rank() == 0 and state.early.is_model(done):
         save_tokenizer(state.ema, run.model_folder, run.describe(done, data))
     schedule = run.config.schedule
     saved = state.state_dict() | {"data_fingerprint": data.fingerprint}
-    run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every)
+    run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every, state.early.best_step)
 
 
 def train_step(
@@ -190,23 +198,23 @@ def train_step(
         config.model.num_latent_tokens, config.nested_dropout.probability, config.nested_dropout.min_tokens
     )
     kept = draw_prefix_lengths(schedule.batch_size, distribution)
-    draws = torch.rand(schedule.batch_size, NUM_DRAWS)
+    noise = torch.rand(schedule.batch_size, NUM_NOISE)
 
     terms, games, codes, first_latents = [], [], [], None
     for number in my_numbers:
         mine = slice(number * size, (number + 1) * size)
-        with state.window.waiting():
+        with state.meter.waiting():
             images = next(batch_iterator).images
         images = to_float(to_device(images, device))
         with sync_gradients(in_training, number == my_numbers[-1]):
             with autocast(device, config.compute.precision):
                 result = in_training(images, kept[mine].to(device, non_blocking=True), losses.teacher is not None)
                 judge = adversary.network if adversary else None
-                term = losses(result, images, state.tokenizer.quantizer, draws[mine], judge)
+                term = losses(result, images, state.tokenizer.quantizer, noise[mine], judge)
             state.update.backward(term["loss"] / len(my_numbers))
         terms.append(term)
         if adversary:
-            games.append((images, result.images.detach(), draws[mine]))
+            games.append((images, result.images.detach(), noise[mine]))
         if first_latents is None:
             first_latents = result.latents.detach()
         codes.append(result.quantized.codes)
@@ -215,9 +223,9 @@ def train_step(
         counts.add(torch.cat(codes))
     grad_norm, moved = state.update.step(step)
     update_ema(state.ema, state.tokenizer, step, config.schedule.ema_decay)
-    state.window.add(mean_of(terms) | {"grad_norm": grad_norm}, moved)
+    state.meter.add(mean_of(terms) | {"grad_norm": grad_norm}, moved)
     if adversary:
-        state.window.add(*adversary.learn(step, games))
+        state.meter.add(*adversary.learn(step, games))
     if first_latents is not None and step < config.revival.until and (step + 1) % config.revival.every == 0:
         revive_everywhere(state.tokenizer.quantizer, state.unrevived_counts, first_latents)
 
@@ -228,14 +236,23 @@ def validate(
     data: Dataset,
     batch_size: int,
     device: torch.device,
+    limit: int | None,
     max_batches: int | None,
     arriving: Arriving,
 ) -> dict[str, float]:
-    """Mean PSNR in dB over the validation split, dealt out to all processes, and use of the codebook."""
+    """Mean PSNR in dB over the validation split, or its first `limit` images, and use of the codebook.
+
+    The batches are dealt out to all processes.
+    """
     config = tokenizer.config
     values, counts = [], CodeCounts(config.num_latent_tokens, config.codebook_size, device)
     my_batches = evaluation_batches(
-        data.held_out, image_size=config.image_size, batch_size=batch_size, rank=rank(), world_size=world_size()
+        data.held_out,
+        image_size=config.image_size,
+        batch_size=batch_size,
+        rank=rank(),
+        world_size=world_size(),
+        limit=limit,
     )
     for batch in islice(arriving(my_batches), max_batches):
         images = batch.images.to(device)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from restok_cli.console import note
 from restok_cli.errors import RestokError, UsageError, did_you_mean
-from restok_cli.settings.training import RunConfig, flatten
+from restok_cli.settings.training import RunConfig
+from restok_cli.settings.yaml_file import flatten
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker

@@ -2,16 +2,18 @@
 
     python tests/benchmarks/coding.py
 
-ResTok-L with random weights, at batch 1 and 4, of plain layers and as `restok encode` and `restok decode` run it. Its
-work is that of all plain layers, also where less arithmetic does. The rate is that of the fastest float32 products or
-convolutions of the installed libraries, measured before and after each run. Takes some minutes; run it on an idle
-machine.
+ResTok-L with random weights, at batch 1 and 4, of plain layers and as `restok encode` and `restok decode` run it; where
+the CPU multiplies in bf16, also with --dtype bf16. The work is that of all plain layers, also where less arithmetic
+does. The rate is that of the fastest products or convolutions in that type of the installed libraries, measured before
+and after each run. Takes some minutes; run it on an idle machine.
 """
 
+import copy
+import math
 import re
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 
@@ -25,7 +27,8 @@ import torch  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from restok_cli.cpu.rewrite import rewrite  # noqa: E402
+from restok_cli.cpu.leaves import TYPICAL_ROWS, PackedConv  # noqa: E402
+from restok_cli.cpu.rewrite import has_fast_bf16, rewrite  # noqa: E402
 from restok_cli.data.images import to_float  # noqa: E402
 from restok_cli.inference.coding import decode_codes, encode_images  # noqa: E402
 from restok_cli.model.config import TokenizerConfig  # noqa: E402
@@ -43,29 +46,48 @@ def seconds(function: Callable[[], object], runs: int) -> float:
     return min(times)
 
 
-@cache
-def fastest() -> tuple[Callable[[], object], int]:
-    """What the installed libraries compute fastest in float32, and its floating-point operations."""
-    matrix, layer = torch.randn(2048, 2048), nn.Linear(2048, 2048, bias=False)
-    packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), len(matrix))
-    conv = nn.Conv2d(256, 256, 3, padding=1, bias=False).requires_grad_(False)
-    features = torch.randn(1, 256, 64, 64).to(memory_format=torch.channels_last)
+SHAPES = ((2048, 2048, 2048), (384, 1024, 4096), (384, 4096, 1024))  # of products: rows, inputs and outputs
+CONVOLVED = ((128, 128), (256, 64), (512, 16))  # channels, and the side of a map
+
+
+def products(rows: int, width: int, outputs: int, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
+    """The ways in which the installed libraries multiply rows by weights."""
+    inputs, weight = torch.randn(rows, width).to(dtype), torch.randn(outputs, width).to(dtype)
+    by_onednn = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS)
     ways = {
-        "matrix product": (lambda: matrix @ matrix, 2 * 2048**3),
-        "packed product": (
-            lambda: torch.ops.mkldnn._linear_pointwise(matrix, packed, None, "none", [], ""),
-            2 * 2048**3,
-        ),
-        "convolution": (lambda: conv(features), 2 * 256 * 256 * 9 * 64 * 64),
+        "a @ b": lambda: inputs @ weight.T,
+        "packed by oneDNN": lambda: torch.ops.mkldnn._linear_pointwise(inputs, by_onednn, None, "none", [], ""),
     }
-    rates = {name: flops / seconds(way, 5) for name, (way, flops) in ways.items()}
-    print(", ".join(f"{name}: {reached / 1e9:.0f} GFLOP/s" for name, reached in rates.items()), flush=True)
-    return ways[max(rates, key=lambda name: rates[name])]
+    if torch.backends.mkl.is_available() and dtype == torch.float32:
+        by_mkl = torch.ops.mkl._mkl_reorder_linear_weight(weight, TYPICAL_ROWS)
+        ways["packed by MKL"] = lambda: torch.ops.mkl._mkl_linear(inputs, by_mkl, weight, None, rows)
+    return ways
 
 
-def rate(for_seconds: float = 1.0) -> float:
-    """Floating-point operations per second of what goes fastest, over a while."""
-    way, flops = fastest()
+def convolution(channels: int, side: int, dtype: torch.dtype) -> Callable[[], object]:
+    conv = PackedConv(nn.Conv2d(channels, channels, 3, padding=1, bias=False).requires_grad_(False), dtype)
+    features = torch.randn(1, channels, side, side).to(dtype, memory_format=torch.channels_last)
+    return lambda: conv(features)
+
+
+@cache
+def fastest(dtype: torch.dtype) -> tuple[Callable[[], object], int]:
+    """What the installed libraries compute fastest in `dtype`, of all ways and shapes, and its number of operations."""
+    reached, ways = {}, {}
+    for shape in SHAPES:
+        for name, way in products(*shape, dtype).items():
+            ways[name, shape] = way, 2 * math.prod(shape)
+    for channels, side in CONVOLVED:
+        ways["convolution", (channels, side)] = convolution(channels, side, dtype), 2 * 9 * channels**2 * side**2
+    for (name, shape), (way, flops) in ways.items():
+        reached[name, shape] = flops / seconds(way, 5)
+        print(f"{dtype}, {name}, {'x'.join(map(str, shape))}: {reached[name, shape] / 1e9:.0f} GFLOP/s", flush=True)
+    return ways[max(reached, key=lambda key: reached[key])]
+
+
+def rate(for_seconds: float = 1.0, dtype: torch.dtype = torch.float32) -> float:
+    """Operations per second of what goes fastest in `dtype`, over a while."""
+    way, flops = fastest(dtype)
     runs, start = 0, time.perf_counter()
     while (taken := time.perf_counter() - start) < for_seconds:
         way()
@@ -73,7 +95,7 @@ def rate(for_seconds: float = 1.0) -> float:
     return runs * flops / taken
 
 
-def share(function: Callable[[], object], flops: int, runs: int = 5) -> float:
+def share(function: Callable[[], object], flops: int, runs: int = 5, dtype: torch.dtype = torch.float32) -> float:
     """The share of the machine's rate at which `function` does `flops` operations: the median of some runs.
 
     The rate is measured before and after each run, for as long as a run takes: what else the machine does comes and
@@ -83,15 +105,20 @@ def share(function: Callable[[], object], flops: int, runs: int = 5) -> float:
     start = time.perf_counter()
     function()
     duration = time.perf_counter() - start
-    shares, before = [], rate(duration)
+    shares, before = [], rate(duration, dtype)
     for _ in range(runs):
         start = time.perf_counter()
         function()
         reached = flops / (time.perf_counter() - start)
-        after = rate(duration)
+        after = rate(duration, dtype)
         shares.append(reached / ((before + after) / 2))
         before = after
     return median(shares)
+
+
+def dtypes() -> list[torch.dtype]:
+    """Those in which this CPU is worth measuring."""
+    return [torch.float32, *([torch.bfloat16] if has_fast_bf16() else [])]
 
 
 def count_flops(function: Callable[[], object]) -> int:
@@ -105,36 +132,48 @@ def resident(name: str) -> float:
     return int(re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1e6
 
 
+def forget_peak() -> float:
+    """The memory in use, from which on the peak is counted anew."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return resident("VmRSS")
+
+
 def main() -> None:
     torch.manual_seed(0)
-    tokenizer = Tokenizer(TokenizerConfig()).eval().requires_grad_(False)
-    works = {}
-    for batch in (1, 4):
-        images = torch.randint(256, (batch, 3, 256, 256), dtype=torch.uint8)
-        codes = torch.randint(8192, (batch, 128))
-        works["encode", batch] = (
-            lambda images=images: tokenizer.quantizer(tokenizer.encode_latents(to_float(images)).latents),
-            lambda images=images: encode_images(tokenizer, images),
-        )
-        works["decode", batch] = (
-            lambda codes=codes: tokenizer.decode(codes),
-            lambda codes=codes: decode_codes(tokenizer, codes),
-        )
+    plain = Tokenizer(TokenizerConfig()).eval().requires_grad_(False)
+    images = {batch: torch.randint(256, (batch, 3, 256, 256), dtype=torch.uint8) for batch in (1, 4)}
+    codes = {batch: torch.randint(8192, (batch, 128)) for batch in images}
+
+    def plain_encode(batch: int) -> object:
+        return plain.quantizer(plain.encode_latents(to_float(images[batch])).latents)
+
     flops = {}
-    for (name, batch), (plain, _) in works.items():
-        flops[name, batch] = count_flops(plain)
-        print(f"{name}, batch {batch}, plain layers: {share(plain, flops[name, batch]):.0%} of the rate", flush=True)
-    rewrite(tokenizer)
-    loaded = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak
-    for (name, batch), (_, used) in works.items():
-        reached = share(used, flops[name, batch])
+    for batch in images:
+        for name, function in (("encode", plain_encode), ("decode", lambda batch: plain.decode(codes[batch]))):
+            flops[name, batch] = count_flops(partial(function, batch))
+            reached = share(partial(function, batch), flops[name, batch])
+            print(f"{name}, batch {batch}, plain layers: {reached:.0%} of the rate", flush=True)
+    for dtype in dtypes():
+        tokenizer = copy.deepcopy(plain) if dtype != dtypes()[-1] else plain
+        rewrite(tokenizer, dtype)
+        measure(tokenizer, dtype, images, codes, flops)
+
+
+def measure(tokenizer: Tokenizer, dtype: torch.dtype, images: dict, codes: dict, flops: dict) -> None:
+    """Print what a rewritten tokenizer reaches, and what memory it takes."""
+    loaded = forget_peak()
+    for name, batch in flops:
+        function, given = (encode_images, images) if name == "encode" else (decode_codes, codes)
+        work = partial(function, tokenizer, given[batch])
+        reached = share(work, flops[name, batch], dtype=dtype)
         print(
-            f"{name}, batch {batch}: {flops[name, batch] / batch / 1e9:.0f} GFLOP an image, {reached:.0%} of the"
-            f" rate; peak memory {resident('VmHWM') - loaded:.2f} GB above the weights",
+            f"{name}, {dtype}, batch {batch}: {flops[name, batch] / batch / 1e9:.0f} GFLOP an image, {reached:.0%} of"
+            f" the rate, {seconds(work, 1) / batch:.2f} s an image; peak memory"
+            f" {resident('VmHWM') - loaded:.2f} GB above the weights",
             flush=True,
         )
 
 
 if __name__ == "__main__":
-    main()
+    with torch.inference_mode():
+        main()

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from restok_cli.model.har import Har, KVCache
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.settings.training import HarRunConfig, TokenizerRunConfig, read_preset
+from restok_cli.settings.presets import read_preset
+from restok_cli.settings.training import HarRunConfig, TokenizerRunConfig
 
 
 def compare(name: str, function: Callable[..., Tensor], *arguments: object) -> None:

@@ -33,14 +33,18 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from restok_cli.cuda.graphs import Recorded
 from restok_cli.data.images import to_uint8
 from restok_cli.data.loading.loader import Batch
+from restok_cli.devices import take_deterministic_algorithms
+from restok_cli.metrics.frechet import GaussianStatistics
 from restok_cli.metrics.inception import Inception
 from restok_cli.metrics.lpips import Lpips
+from restok_cli.metrics.neighbours import precision_recall
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, draw, sample, sampling_cache
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.settings.presets import read_preset
 from restok_cli.settings.run_config import with_alignment_dims
-from restok_cli.settings.training import TokenizerRunConfig, read_preset
+from restok_cli.settings.training import TokenizerRunConfig
 from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
 from restok_cli.training.losses import TokenizerLosses
 from restok_cli.training.teachers import open_teacher, teacher_width
@@ -311,6 +315,26 @@ def step(bench: Bench) -> None:
     measure_step(bench, "16 images", 16, "59 GiB, 578 ms")  # as the remedies were measured before they were built in
 
 
+@section(seconds=40)
+def deterministic(bench: Bench) -> None:
+    """The cost of `compute.deterministic`, and whether it gives the same bits; undone at the end."""
+    if not bench.smoke:
+        take_deterministic_algorithms()
+    try:
+        measure_step(bench, "deterministic, 16 images", 16, "59 GiB, 520 ms without")
+        weights = []
+        for _ in range(2):
+            bench.empty()
+            torch.manual_seed(0)
+            again = Step(bench, 2 if bench.smoke else 8)
+            again()
+            weights.append([weight.detach().cpu() for weight in again.state.tokenizer.parameters()])
+        bench.note("deterministic: the same weights after a step", all(map(torch.equal, *weights)), "True")
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.deterministic = False
+
+
 # --- drawing, decoding, measuring -------------------------------------------------------------------------------------
 
 
@@ -400,6 +424,7 @@ def whole_decodes(bench: Bench, tokenizer: Tokenizer) -> None:
     """As `generate` decodes on a GPU: transformers in bf16, the pixel decoder in fp16, one CUDA graph."""
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.to_dtype(torch.bfloat16, torch.float16)
+    tokenizer.to(memory_format=torch.channels_last)
     for batch, predicted in ((1, "16 ms"), (64, "122 ms"), (256, "490 ms")):
         codes = torch.randint(tokenizer.config.codebook_size, (batch, 128), device=bench.device)
         launched = bench.milliseconds(lambda codes=codes: tokenizer.decode(codes), 3)
@@ -423,6 +448,12 @@ def inception(bench: Bench) -> None:
             with tf32(with_tf32):
                 durations.append(round(bench.milliseconds(lambda images=images: network(images), 5), 2))
         bench.note(f"Inception, {len(images)} images: ms in float32, in TF32", tuple(durations), predicted)
+    features = torch.rand(16 if bench.smoke else 8192, network.dimensions)
+    statistics = GaussianStatistics(network.dimensions, bench.device)
+    duration = bench.milliseconds(lambda: statistics.add(features), 3)
+    bench.note(f"mean and covariance of {len(features)} features, ms", round(duration, 1), "100")
+    duration = bench.milliseconds(lambda: precision_recall(features.to(bench.device), features.to(bench.device)), 1, 1)
+    bench.note(f"precision and recall of 2 × {len(features)} features, ms", round(duration, 1), "100")
 
 
 # --- the training step, compiled -----------------------------------------------------------------------------------

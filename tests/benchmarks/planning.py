@@ -33,7 +33,7 @@ def main() -> None:
     from restok_cli.planning.counting import Counter
     from restok_cli.planning.plan import count, of_one_device, rounds_of
     from restok_cli.planning.steps import open_trainee, whole_step
-    from restok_cli.settings.layers import layers_of
+    from restok_cli.settings.precedence import layers_of
     from restok_cli.settings.run_config import Told, complete_config
     from restok_cli.training import har_loop, tokenizer_loop
     from restok_cli.training.teachers import teacher_width

@@ -1,11 +1,11 @@
-"""What each part of `cpu.rewrite` is worth: the time without it over the time with it.
+"""What each part of `cpu.rewrite` is worth: the time without it over the time with it; and what bf16 is.
 
     python tests/benchmarks/rewriting.py [LAYERS]
 
 ResTok-L and HAR-L with random weights and LAYERS (all, 24) of their layers; encoding, decoding and drawing with
-guidance, one image at a time. All ways run in turns, and of each the least processor time counts, so that what else the
-machine does weighs little; run it with OMP_NUM_THREADS=1, since threads that wait take processor time, too. Some
-minutes.
+guidance, one image at a time. Each way runs in turns with all, and of both the least processor time counts, so that
+what else the machine does weighs little; run it with OMP_NUM_THREADS=1, since threads that wait take processor time,
+too. A quarter of an hour.
 """
 
 import sys
@@ -18,12 +18,12 @@ import coding  # noqa: F401  which sets how products round, before any is made
 import torch
 from torch import nn
 
-from restok_cli.cpu import layers as cpu_layers
+from restok_cli.cpu import leaves as cpu_layers
 from restok_cli.cpu import rewrite as rewriting
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har, HarBlock
-from restok_cli.model.layers import rotate
-from restok_cli.model.pixel_codec import NormSiLU, UpsampledConv
+from restok_cli.model.layers import Mlp, rotate
+from restok_cli.model.pixel_codec import NormSiLU, ResidualBlock, UpsampledConv
 from restok_cli.model.sampling import SamplingOptions, sample, sampling_cache, seeded_uniforms
 from restok_cli.model.tokenizer import Tokenizer
 
@@ -37,8 +37,11 @@ def without(*parts: type) -> AbstractContextManager:
 
 
 WAYS: dict[str, Callable[[], AbstractContextManager]] = {
-    "all": nullcontext,
-    "packed linear layers": lambda: without(nn.Linear),
+    "packed linear layers": lambda: without(Mlp, nn.Linear),
+    "the GELU in a product": lambda: without(Mlp),
+    "packed convolutions": lambda: without(nn.Conv2d),
+    "residual blocks in place": lambda: without(ResidualBlock),
+    "Winograd's convolutions": lambda: patch.object(rewriting, "suits", lambda conv: False),
     "spans": lambda: patch.object(cpu_layers, "SPAN", 1 << 30),
     "complex rotation": lambda: patch.object(cpu_layers, "rotate", rotate),
     "doubling convolutions": lambda: without(UpsampledConv),
@@ -49,26 +52,39 @@ WAYS: dict[str, Callable[[], AbstractContextManager]] = {
 
 
 def compare(name: str, make: Callable[[], nn.Module], use: Callable[[nn.Module], object]) -> None:
-    """Print what the use of a model takes without each part, as a ratio to what it takes with all."""
-    models = {}
+    """Print what the use of a model takes without each part, as a ratio to what it takes with all; one after another,
+    since many models do not fit into memory.
+    """
+    best = rewritten(make, nullcontext)
     for way, patched in WAYS.items():
-        torch.manual_seed(0)
-        models[way] = make().eval().requires_grad_(False)
-        with patched():
-            rewriting.rewrite(models[way])
-    least = dict.fromkeys(WAYS, float("inf"))
-    for turn in range(1 + ROUNDS):
-        for way, patched in WAYS.items():
-            with patched():
+        other = rewritten(make, patched)
+        taken, least = ratio(lambda: use(best), lambda other=other: use(other), patched)
+        print(f"{name}: {taken:.2f} s; without {way}: {least / taken:.2f}", flush=True)
+        del other
+    if rewriting.has_fast_bf16():
+        other = rewritten(make, nullcontext, torch.bfloat16)
+        taken, least = ratio(lambda: use(best), lambda: use(other), nullcontext)
+        print(f"{name}: {taken:.2f} s; in bf16: {least / taken:.2f}", flush=True)
+
+
+def rewritten(make: Callable[[], nn.Module], patched: Callable, dtype: torch.dtype = torch.float32) -> nn.Module:
+    torch.manual_seed(0)
+    model = make().eval().requires_grad_(False)
+    with patched():
+        rewriting.rewrite(model, dtype)
+    return model
+
+
+def ratio(one: Callable[[], object], other: Callable[[], object], patched: Callable) -> tuple[float, float]:
+    """The least processor time of each of two, in turns."""
+    times = ([], [])
+    for _ in range(1 + ROUNDS):
+        for way, context, taken in ((one, nullcontext, times[0]), (other, patched, times[1])):
+            with context():
                 start = time.process_time()
-                use(models[way])
-                if turn:  # the first is to warm up
-                    least[way] = min(least[way], time.process_time() - start)
-    for way, taken in least.items():
-        print(
-            f"{name}, {way}: {taken:.2f} s" if way == "all" else f"  without {way}: {taken / least['all']:.2f}",
-            flush=True,
-        )
+                way()
+                taken.append(time.process_time() - start)
+    return min(times[0][1:]), min(times[1][1:])  # the first is to warm up
 
 
 @torch.inference_mode()

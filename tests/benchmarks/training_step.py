@@ -16,8 +16,9 @@ from coding import rate
 from torch.utils.flop_counter import FlopCounterMode
 
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.settings.training import TokenizerRunConfig, read_preset
-from restok_cli.training.losses import NUM_DRAWS, TokenizerLosses
+from restok_cli.settings.presets import read_preset
+from restok_cli.settings.training import TokenizerRunConfig
+from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
 from restok_cli.training.optim import update_ema
 from restok_cli.training.update import Update
 
@@ -33,7 +34,7 @@ def main() -> None:
     tokenizer, ema = Tokenizer(model).train(), Tokenizer(model).requires_grad_(False)
     update = Update(tokenizer, config.optimizer, 1000, "float32")
     losses = TokenizerLosses(config, None, None)
-    images, draws = torch.rand(batch, 3, *model.image_size), torch.rand(batch, NUM_DRAWS)
+    images, draws = torch.rand(batch, 3, *model.image_size), torch.rand(batch, NUM_NOISE)
 
     def step() -> None:
         result = tokenizer(images, torch.full((batch,), model.num_latent_tokens))

@@ -66,14 +66,15 @@ def draw_views(num_samples: int, num_views: int, seed: int, epoch: int) -> np.nd
 
 
 def evaluation_code_batches(
-    split: CodeSplit, batch_size: int, *, rank: int = 0, world_size: int = 1
+    split: CodeSplit, batch_size: int, *, rank: int = 0, world_size: int = 1, limit: int | None = None
 ) -> Iterator[CodeBatch]:
-    """View 0 of every sample once, in order; the last batch may be shorter.
+    """View 0 of every sample once, or of the first `limit`, in order; the last batch may be shorter.
 
     Of several processes, each gets every `world_size`-th batch, from number `rank` on. Raises RestokError as above.
     """
-    for start in range(rank * batch_size, len(split), world_size * batch_size):
-        samples = range(start, min(start + batch_size, len(split)))
+    end = len(split) if limit is None else min(limit, len(split))
+    for start in range(rank * batch_size, end, world_size * batch_size):
+        samples = range(start, min(start + batch_size, end))
         yield _batch([split.codes(i, 0) for i in samples], [split.class_id(i) for i in samples])
 
 

@@ -125,19 +125,26 @@ def _load(
 
 
 def evaluation_batches(
-    split: Split, *, image_size: tuple[int, int], batch_size: int, rank: int = 0, world_size: int = 1
+    split: Split,
+    *,
+    image_size: tuple[int, int],
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    limit: int | None = None,
 ) -> Iterator[Batch]:
-    """Every sample once, in order, centre-cropped; the last batch may be shorter.
+    """Every sample once, or each of the first `limit`, in order, centre-cropped; the last batch may be shorter.
 
     Of several processes, each gets every `world_size`-th batch, from number `rank` on.
 
     Raises RestokError where a sample cannot be read.
     """
     if isinstance(split, StreamedSplit):
-        yield from streamed_evaluation_batches(split, image_size, batch_size, rank, world_size)
+        yield from streamed_evaluation_batches(split, image_size, batch_size, rank, world_size, limit)
         return
-    for start in range(rank * batch_size, len(split), world_size * batch_size):
-        samples = range(start, min(start + batch_size, len(split)))
+    end = len(split) if limit is None else min(limit, len(split))
+    for start in range(rank * batch_size, end, world_size * batch_size):
+        samples = range(start, min(start + batch_size, end))
         images = torch.stack([to_tensor(center_crop(split.image(i), image_size)) for i in samples])
         yield Batch(images, torch.tensor([split.class_id(i) for i in samples]))
 

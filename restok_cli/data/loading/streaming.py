@@ -227,15 +227,16 @@ def _shuffled(samples: Iterator[StreamedSample], rng: random.Random) -> Iterator
 
 
 def streamed_evaluation_batches(
-    split: StreamedSplit, image_size: tuple[int, int], batch_size: int, rank: int, world_size: int
+    split: StreamedSplit, image_size: tuple[int, int], batch_size: int, rank: int, world_size: int, limit: int | None
 ) -> Iterator[Batch]:
-    """Every sample once, in the order of the shards, centre-cropped; the last batch may be shorter.
+    """Every sample once, or the first `limit`, in the order of the shards, centre-cropped; the last batch may be
+    shorter.
 
     Each of several processes reads all, and decodes every `world_size`-th batch.
 
     Raises RestokError where a shard or a sample cannot be read.
     """
-    samples = read_shards(split.urls, split.class_names, split.max_member_bytes)
+    samples = islice(read_shards(split.urls, split.class_names, split.max_member_bytes), limit)
     for number in count():
         some = list(islice(samples, batch_size))
         if not some:

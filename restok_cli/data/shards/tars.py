@@ -39,7 +39,7 @@ class Readable(Protocol):
         ...
 
 
-class Header(tarfile.TarInfo):
+class TarHeader(tarfile.TarInfo):
     """tarfile's, but that a header is damage where it cannot be parsed, is endless, or points backwards or nowhere.
 
     tarfile takes a missing, half or broken header for the end of the tar, which is a block of zeros.
@@ -122,7 +122,7 @@ def read_members(stream: Readable) -> Iterator[tuple[tarfile.TarInfo, Callable[[
     That takes what `why_unread` does. A member that is not read is skipped without being held.
     Raises tarfile.TarError where the tar is damaged or ends before its end.
     """
-    with tarfile.open(fileobj=cast(BinaryIO, _Unending(stream)), mode="r|", tarinfo=Header) as tar:
+    with tarfile.open(fileobj=cast(BinaryIO, _Unending(stream)), mode="r|", tarinfo=TarHeader) as tar:
         while (member := tar.next()) is not None:
             # it would remember every member, of which there may be millions; typeshed does not know where
             tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
@@ -161,7 +161,7 @@ def list_files(tar: BinaryIO, name: str, start: int = 0, end: int | None = None)
     files = []
     try:
         tar.seek(start)
-        with tarfile.open(fileobj=tar, mode="r:", tarinfo=Header) as archive:
+        with tarfile.open(fileobj=tar, mode="r:", tarinfo=TarHeader) as archive:
             for member in archive:
                 if member.isfile():
                     files.append(member)

@@ -233,11 +233,19 @@ def describe_shards(
         class_names=class_names,
         provenance={"source": source, "left_out": str(len(bad)), "check": rules.check} | ({} if out else IN_PLACE),
     )
-    folder = out or paths[0].parent
+    _write(out or paths[0].parent, manifest, targets, bad, linked=out is not None)
+    passed_over = {f"a .{extension} beside a sample's image": count for extension, count in _beside(indexed).items()}
+    return manifest, len(bad), passed_over
+
+
+def _write(
+    folder: Path, manifest: Manifest, targets: dict[Path, tuple[Path, np.ndarray]], bad: list[BadImage], linked: bool
+) -> None:
+    """Describe in `folder` the shards at `targets` (read from where, index), which are links to them if `linked`."""
     with locked_folder(folder):
-        _make_room(folder, everything=out is not None)
+        _make_room(folder, everything=linked)
         for target, (path, index) in targets.items():
-            if out:
+            if linked:
                 target.symlink_to(path.resolve())
             write_index(index_path(target), index)
         if bad:
@@ -245,8 +253,6 @@ def describe_shards(
         if not (folder / TIMM_MANIFEST).exists():  # shards that timm has made bring theirs
             write_timm_manifest(folder, manifest)
         write_manifest(folder, manifest)
-    passed_over = {f"a .{extension} beside a sample's image": count for extension, count in _beside(indexed).items()}
-    return manifest, len(bad), passed_over
 
 
 def _make_room(folder: Path, everything: bool) -> None:

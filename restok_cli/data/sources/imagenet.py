@@ -45,7 +45,7 @@ DEVKIT = ("ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_devkit_t12")
 KAGGLE_LABELS, KAGGLE_COLUMNS = "LOC_val_solution.csv", ("ImageId", "PredictionString")
 
 
-class Found(NamedTuple):
+class FoundImage(NamedTuple):
     """An image file, and what its surroundings tell of it."""
 
     name: str  # without folders
@@ -101,7 +101,7 @@ def _labelled(folder: Path, parquet: dict[str, list[Path]]) -> dict[str, list[Pa
     return parquet
 
 
-def _find(folder: Path, passed_over: list[tuple[str, str]]) -> dict[str, list[Found]]:
+def _find(folder: Path, passed_over: list[tuple[str, str]]) -> dict[str, list[FoundImage]]:
     """The images of each split; what is no image, or has no label, goes into `passed_over`."""
     places = {split: place for split in SPLITS if (place := _place(folder, split))}
     if not places:
@@ -146,7 +146,7 @@ def _place(folder: Path, split: str) -> Path | None:
     return None
 
 
-def _sources(split: str, found: list[Found], class_ids: dict[str, int], keys: set[str]) -> list[Source]:
+def _sources(split: str, found: list[FoundImage], class_ids: dict[str, int], keys: set[str]) -> list[Source]:
     """Shuffle what was found; key, order and all depend on the names of the files, not on where they lie.
 
     Files of several classes or splits may be called alike: then these tell their keys apart, of which `keys` are taken.
@@ -163,7 +163,7 @@ def _sources(split: str, found: list[Found], class_ids: dict[str, int], keys: se
     return shuffled(sources)
 
 
-def _images(folder: Path, path: Path, passed_over: list[tuple[str, str]]) -> Iterator[Found]:
+def _images(folder: Path, path: Path, passed_over: list[tuple[str, str]]) -> Iterator[FoundImage]:
     """The images of a split: in a tar, or in a tar of class tars, or in a folder, of class folders or class tars.
 
     What is no image goes into `passed_over`, by its path below `folder`.
@@ -189,10 +189,10 @@ def _images(folder: Path, path: Path, passed_over: list[tuple[str, str]]) -> Ite
     if filled:
         note_empty_folders(path, filled)
     for image, parts in zip(images, below, strict=True):
-        yield Found(parts[-1], parts[0] if len(parts) > 1 else None, File(image))
+        yield FoundImage(parts[-1], parts[0] if len(parts) > 1 else None, File(image))
 
 
-def _images_in_tar(path: Path, synset: str | None) -> Iterator[Found]:
+def _images_in_tar(path: Path, synset: str | None) -> Iterator[FoundImage]:
     with open(path, "rb") as tar:
         files = list_files(tar, str(path))
         for file in track(files, f"look into {path.name}", len(files), "files") if synset is None else files:
@@ -204,16 +204,16 @@ def _images_in_tar(path: Path, synset: str | None) -> Iterator[Found]:
                 for inner in list_files(tar, f"{name} in {path}", file.offset_data, end):
                     image = inner.name.rpartition("/")[2]
                     if not is_hidden(image):
-                        yield Found(image, name.removesuffix(".tar"), _place_of(inner, path))
+                        yield FoundImage(image, name.removesuffix(".tar"), _place_of(inner, path))
             else:
-                yield Found(name, synset, _place_of(file, path))
+                yield FoundImage(name, synset, _place_of(file, path))
 
 
 def _place_of(file: TarInfo, tar: Path) -> Place:
     return Unreadable(SPARSE) if file.issparse() else Piece(str(tar), file.offset_data, file.size)
 
 
-def _validation_labels(folder: Path, images: list[Found]) -> dict[str, str]:
+def _validation_labels(folder: Path, images: list[FoundImage]) -> dict[str, str]:
     """File name -> synset of the validation images, from the devkit or from Kaggle's table."""
     if (table := folder / KAGGLE_LABELS).exists():
         rows = _read_kaggle_labels(table)

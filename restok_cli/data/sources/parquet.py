@@ -27,7 +27,7 @@ PARQUET_ERRORS = (OSError, ValueError, NotImplementedError, AttributeError, Look
 SYNSET = re.compile(r"_(n\d{8})\.")  # at the end of the names that the hub's images have
 
 
-class Row(NamedTuple):
+class ImageRow(NamedTuple):
     """The image in a row."""
 
     path: str
@@ -101,7 +101,7 @@ def read_parquet(folder: Path, paths: list[Path], synsets: list[str], keys: set[
                 class_id = _check_label(path, name, label, synsets)
                 unique = f"{path.relative_to(folder).as_posix()}/{group}/{row}/{told}"
                 sources.append(
-                    Source(unused_key(name, keys, unique), readable(name), class_id, Row(str(path), group, row))
+                    Source(unused_key(name, keys, unique), readable(name), class_id, ImageRow(str(path), group, row))
                 )
     return sources
 

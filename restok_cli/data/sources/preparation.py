@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from restok_cli.console import Progress, counted, note
+from restok_cli.data.image_sizes import ShorterEdges, shorter_edges
 from restok_cli.data.jobs import run_jobs
 from restok_cli.data.shards.layout import (
     BAD_LIST,
@@ -98,6 +99,7 @@ class ShardRecord(Schema):
     sizes: list[tuple[PositiveCount, PositiveCount]]  # (height, width), the first two that occur
     changes: dict[str, Count]  # why images were re-encoded -> how many
     bad: list[BadImage]
+    edges: tuple[tuple[PositiveCount, Count], ...] = ()  # pixels of the shorter edge, and how many images have so many
 
 
 class Task(NamedTuple):
@@ -118,6 +120,7 @@ class Preparation(NamedTuple):
     manifest: Manifest
     changes: dict[str, Count]
     num_bad: int
+    edges: ShorterEdges | None
 
 
 def is_half_done(out: Path) -> bool:
@@ -220,22 +223,32 @@ def _make_shard(work: Path, rules: Rules, task: Task, advance: Callable[[], None
     """Write one shard and its record."""
     bad: list[BadImage] = []
     changes: Counter[str] = Counter()
+    edges: Counter[int] = Counter()
     path = work / task.file
-    samples = _samples(task.sources, rules, advance, changes, bad)
+    samples = _samples(task.sources, rules, advance, changes, bad, edges)
     first = next(samples, None)
     shard, sizes = None, set()
     if first is not None:
         shard, sizes = write_shard(path, chain([first], samples))
-    record = ShardRecord(shard=shard, sizes=sorted(sizes)[:2], changes=dict(sorted(changes.items())), bad=bad)
+    facts = {"sizes": sorted(sizes)[:2], "changes": dict(sorted(changes.items())), "edges": sorted(edges.items())}
+    record = ShardRecord(shard=shard, bad=bad, **facts)
     with whole_file(_record_path(work, task)) as temporary:
         temporary.write_text(record.model_dump_json(), encoding="utf-8")
     return record
 
 
 def _samples(
-    sources: list[Source], rules: Rules, advance: Callable[[], None], changes: Counter[str], bad: list[BadImage]
+    sources: list[Source],
+    rules: Rules,
+    advance: Callable[[], None],
+    changes: Counter[str],
+    bad: list[BadImage],
+    edges: Counter[int],
 ) -> Iterator[Sample]:
-    """The samples that the sources make; broken ones go into `bad`, and the reasons for changes into `changes`."""
+    """The samples that the sources make; broken ones go into `bad`.
+
+    The reasons for changes are counted in `changes`, and the pixels of shorter edges in `edges`.
+    """
     for source in sources:
         try:
             taken = take_in(source.place.read(source.file, rules.max_member_bytes), source.file, rules)
@@ -245,6 +258,7 @@ def _samples(
             bad.append(BadImage(file=source.file, reason=reason))
         else:
             height, width = taken.size
+            edges[min(taken.size)] += 1
             info = {"file": source.file, "width": width, "height": height}
             if taken.change:
                 changes[taken.change] += 1
@@ -269,6 +283,7 @@ def _describe(work: Path, plan: Plan, records: list[tuple[Task, ShardRecord]]) -
         shards[task.split] += [record.shard] if record.shard else []
         changes.update(record.changes)
     bad = [image for _, record in records for image in record.bad]
+    edges = (edge for _, record in records for edge, count in record.edges for _ in range(count))
     provenance = {"source": plan.source, "left_out": str(len(bad)), "re_encoded": str(changes.total())}
     provenance |= {name: str(value) for name, value in plan.rules._asdict().items() if value is not None}
     manifest = make_manifest(
@@ -283,7 +298,7 @@ def _describe(work: Path, plan: Plan, records: list[tuple[Task, ShardRecord]]) -
         write_bad_list(work, passed_over + bad)
     write_timm_manifest(work, manifest)
     write_manifest(work, manifest)
-    return Preparation(manifest, dict(sorted(changes.items())), len(bad))
+    return Preparation(manifest, dict(sorted(changes.items())), len(bad), shorter_edges(edges))
 
 
 def write_bad_list(folder: Path, bad: list[BadImage]) -> None:

@@ -12,7 +12,7 @@ from restok_cli.errors import RestokError, UsageError
 SYSTEM_FOLDERS = ("lost+found", "__MACOSX")  # of disks and of archives, not of people
 
 
-class Found(NamedTuple):
+class FoundFiles(NamedTuple):
     """Contents of a folder, and of those below it."""
 
     images: list[str]  # in order
@@ -39,7 +39,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def images_below(folder: Path) -> Found:
+def images_below(folder: Path) -> FoundFiles:
     """Look below, as `look_below` does. Raises UsageError where that is no image."""
     found = look_below(folder)
     if not found.images:
@@ -49,7 +49,7 @@ def images_below(folder: Path) -> Found:
     return found
 
 
-def look_below(folder: Path) -> Found:
+def look_below(folder: Path) -> FoundFiles:
     """The image files in `folder` and below, of which there may be millions, sorted as paths are.
 
     The suffix tells an image, without a look at the file; of other suffixes, how the file begins. What else is there
@@ -66,7 +66,7 @@ def look_below(folder: Path) -> Found:
         else:
             images.append(entry.path)
     # as paths are sorted, part by part, at a fraction of the time
-    return Found(sorted(images, key=lambda image: image.split(os.sep)), dict(sorted(passed_over.items())))
+    return FoundFiles(sorted(images, key=lambda image: image.split(os.sep)), dict(sorted(passed_over.items())))
 
 
 def note_passed_over(folder: Path, passed_over: dict[str, str], more: str = "") -> None:

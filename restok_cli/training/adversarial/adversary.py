@@ -31,15 +31,15 @@ class Adversary:
         return step >= self.config.start_step
 
     def learn(self, step: int, games: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
-        """One step of its own on the micro-batches of a step: (images, reconstructions, draws) of each.
+        """One step of its own on the micro-batches of a step: (images, reconstructions, noise) of each.
 
         Returns scalars by name, and whether the step moved it.
         """
         terms = []
-        for number, (images, fakes, draws) in enumerate(games, start=1):
+        for number, (images, fakes, noise) in enumerate(games, start=1):
             with sync_gradients(self.in_training, number == len(games)):
                 with autocast(self.device, self.precision):
-                    losses = discriminator_losses(self.in_training, images, fakes, self.lecam, draws, self.config)
+                    losses = discriminator_losses(self.in_training, images, fakes, self.lecam, noise, self.config)
                 self.update.backward(losses["discriminator_loss"] / len(games))
             terms.append(losses)
         norm, moved = self.update.step(step - self.config.start_step)

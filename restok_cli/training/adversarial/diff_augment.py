@@ -5,21 +5,21 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-AUGMENT_DRAWS = 10  # random numbers for one image
+AUGMENT_NOISE = 10  # random numbers for one image
 MAX_SHIFT = 1 / 8  # of height and width
 CUTOUT = 0.2  # of height and width
 
 
-def diff_augment(images: Tensor, probability: float, draws: Tensor, pixel_range: Literal["unit", "signed"]) -> Tensor:
+def diff_augment(images: Tensor, probability: float, noise: Tensor, pixel_range: Literal["unit", "signed"]) -> Tensor:
     """images (B, 3, H, W) about [0, 1] -> the same with other colours, shifted, and with a hole.
 
     Each of the three happens to an image with `probability`. Brightness adds up to half, and a shift or a hole uncovers
-    0, of images in [0, 1] ("unit") or in [-1, 1] ("signed"). All chance is in `draws` (B, AUGMENT_DRAWS), uniform in
+    0, of images in [0, 1] ("unit") or in [-1, 1] ("signed"). All chance is in `noise` (B, AUGMENT_NOISE), uniform in
     [0, 1): an image's change depends on its row alone.
     """
     height, width = images.shape[-2:]
-    happens = draws[:, :3] < probability
-    brightness, saturation, contrast, row, column, hole_row, hole_column = draws[:, 3:].unbind(1)
+    happens = noise[:, :3] < probability
+    brightness, saturation, contrast, row, column, hole_row, hole_column = noise[:, 3:].unbind(1)
     images = change_colour(
         images if pixel_range == "unit" else 2 * images - 1,
         torch.where(happens[:, 0], brightness - 0.5, 0.0),

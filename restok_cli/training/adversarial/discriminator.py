@@ -12,8 +12,9 @@ from torch.nn.utils.parametrize import ParametrizationList, register_parametriza
 from restok_cli.settings.training import DINO, DiscriminatorConfig
 from restok_cli.training.adversarial.diff_augment import window
 from restok_cli.training.frozen import normalisation, open_frozen
+from restok_cli.training.resampling import area_weights, max_of_areas, resample, stretching_weights
 
-FIT_DRAWS = 3  # random numbers for one look at one image
+FIT_NOISE = 3  # random numbers for one look at one image
 DINO_SIZE = 224  # pixels along each side of what it was trained on
 DINO_DEPTHS = (0, 3, 6, 9, 12)  # blocks that features have passed
 GROUP = 8  # images that share batch statistics
@@ -135,34 +136,35 @@ class DinoDiscriminator(nn.Module):
         channels = dino.network.num_features
         self.heads = nn.ModuleList(Head(channels) for _ in DINO_DEPTHS)
 
-    def forward(self, images: Tensor, draws: Tensor, batches: int = 1) -> Tensor:
-        """images (B, 3, H, W) about [0, 1], draws (B, FIT_DRAWS) for `fit` -> logits (B, 5 · 196), high for real.
+    def forward(self, images: Tensor, noise: Tensor, batches: int = 1) -> Tensor:
+        """images (B, 3, H, W) about [0, 1], noise (B, FIT_NOISE) for `fit` -> logits (B, 5 · 196), high for real.
 
         Of several `batches`, as long as each other and one after the other, each is judged as if it were alone.
         """
-        return self.judge(self.dino(fit(images, draws)), batches)
+        return self.judge(self.dino(fit(images, noise)), batches)
 
     def judge(self, features: list[Tensor], batches: int) -> Tensor:
         """Features (B, C, N) at each depth -> logits (B, 5 · N)."""
         return torch.cat([head(f, batches).flatten(1) for head, f in zip(self.heads, features, strict=True)], dim=1)
 
 
-def fit(images: Tensor, draws: Tensor) -> Tensor:
+def fit(images: Tensor, noise: Tensor) -> Tensor:
     """Images (B, 3, H, W) as DINO takes them, (B, 3, 224, 224).
 
-    Larger ones are, half each, shrunk or cropped at a random place, by their row of `draws`: whether, row, column.
+    Larger ones are, half each, shrunk or cropped at a random place, by their row of `noise`: whether, row, column.
     Where a side is shorter, all are stretched: the few tokens of a small image would say little.
     """
     height, width = images.shape[-2:]
     size = (DINO_SIZE, DINO_SIZE)
     if min(height, width) < DINO_SIZE:
-        return F.interpolate(images, size, mode="bicubic")
+        return resample(images, *(stretching_weights(DINO_SIZE, n, images.device) for n in (height, width)))
     if (height, width) == size:
         return images
-    top = (draws[:, 1] * (height - DINO_SIZE + 1)).long()
-    left = (draws[:, 2] * (width - DINO_SIZE + 1)).long()
-    is_cropped = draws[:, 0, None, None, None] < 0.5
-    return torch.where(is_cropped, window(images, top, left, size), F.interpolate(images, size, mode="area"))
+    top = (noise[:, 1] * (height - DINO_SIZE + 1)).long()
+    left = (noise[:, 2] * (width - DINO_SIZE + 1)).long()
+    is_cropped = noise[:, 0, None, None, None] < 0.5
+    shrunk = resample(images, *(area_weights(DINO_SIZE, n, images.device) for n in (height, width)))
+    return torch.where(is_cropped, window(images, top, left, size), shrunk)
 
 
 class Blur(nn.Module):
@@ -197,9 +199,9 @@ class PatchDiscriminator(nn.Module):
         layers += [nn.Conv2d(outputs, outputs, 1), nn.LeakyReLU(0.1), nn.Conv2d(outputs, 1, 5, padding=2)]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, images: Tensor, draws: Tensor, batches: int = 1) -> Tensor:
+    def forward(self, images: Tensor, noise: Tensor, batches: int = 1) -> Tensor:
         """images (B, 3, H, W) about [0, 1] -> logits (B, 16 · 16), high for real. Sees all of each, by itself."""
-        features = F.adaptive_max_pool2d(self.layers[:-3](images), PATCH_GRID)
+        features = max_of_areas(self.layers[:-3](images), PATCH_GRID)
         return self.layers[-3:](features).flatten(1)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from restok_cli.machine import is_intel
 from restok_cli.model.har import HarBlock, KVCache
-from restok_cli.model.layers import Attention
+from restok_cli.model.layers import Attention, Mlp
 from restok_cli.model.pixel_codec import NormSiLU, ResidualBlock, UpsampledConv
 
 # What the libraries choose the layouts for; any number of rows can be multiplied, and maps of any size convolved. MKL's
@@ -34,11 +34,14 @@ SMALL_MAP = 1024
 
 
 class PackedLinear(nn.Module):
-    """A linear layer of products in `dtype`, laid out by MKL on an Intel CPU for float32, else by oneDNN."""
+    """A linear layer of products in `dtype`, laid out by MKL on an Intel CPU for float32, else by oneDNN.
 
-    def __init__(self, layer: nn.Linear, dtype: torch.dtype = torch.float32):
+    With `gelu` its results go through that, before they are rounded to `dtype`.
+    """
+
+    def __init__(self, layer: nn.Linear, dtype: torch.dtype = torch.float32, gelu: bool = False):
         super().__init__()
-        self.dtype = dtype
+        self.dtype, self.gelu = dtype, gelu
         weight = layer.weight.detach().to(dtype)
         self.bias = None if layer.bias is None else layer.bias.detach().to(dtype, copy=True)
         self.by_mkl = dtype == torch.float32 and is_intel() and torch.backends.mkl.is_available()
@@ -51,11 +54,13 @@ class PackedLinear(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         rows = inputs.numel() // inputs.shape[-1]
         if self.by_mkl:
-            return torch.ops.mkl._mkl_linear(inputs, self.packed, self.shape, self.bias, rows)
+            product = torch.ops.mkl._mkl_linear(inputs, self.packed, self.shape, self.bias, rows)
+            return F.gelu(product) if self.gelu else product
         if rows == 1:  # a single row would be multiplied in another way, and round otherwise
             return self(inputs.expand(2, *inputs.shape[1:]))[:1]
-        rounded = inputs.to(self.dtype)
-        return torch.ops.mkldnn._linear_pointwise(rounded, self.packed, self.bias, "none", [], "").to(inputs.dtype)
+        after = ("gelu", [], "none") if self.gelu else ("none", [], "")
+        product = torch.ops.mkldnn._linear_pointwise(inputs.to(self.dtype), self.packed, self.bias, *after)
+        return product.to(inputs.dtype)
 
 
 def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
@@ -66,6 +71,17 @@ def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     if bias is not None:
         layer.bias = nn.Parameter(bias.detach(), requires_grad=False)
     return layer
+
+
+class FusedMlp(nn.Module):
+    """The tokenizer's MLP, whose first product applies the GELU; between the two all stays in `dtype`."""
+
+    def __init__(self, mlp: Mlp, dtype: torch.dtype = torch.float32):
+        super().__init__()
+        self.fc1, self.fc2 = PackedLinear(mlp.fc1, dtype, gelu=True), PackedLinear(mlp.fc2, dtype)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.fc2(self.fc1(tokens.to(self.fc1.dtype))).to(tokens.dtype)
 
 
 class ShortRMSNorm(nn.Module):

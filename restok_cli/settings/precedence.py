@@ -1,4 +1,6 @@
-"""The settings of a run, from all the places that state some: preset < config file < --set < options.
+"""The settings of a run, from all the places that state some: preset < launcher < config file < --set < options.
+
+The launcher is `accelerate launch`: it goes over a preset, and what is stated after it must not contradict it.
 
 Each value remembers where it was stated, so that a wrong one can be found and `restok config show` can tell.
 """
@@ -14,20 +16,11 @@ from pydantic import ValidationError
 from restok_cli.console import counted
 from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.model.config import Config, explain, section_of
+from restok_cli.settings.launcher import LAUNCHER, settings_asked
+from restok_cli.settings.presets import preset_chain, preset_names
 from restok_cli.settings.recorded import NEW_DEFAULTS, completed
-from restok_cli.settings.training import (
-    CONFIG_FILE,
-    RUN_CONFIGS,
-    HarRunConfig,
-    RunConfig,
-    RunKind,
-    TokenizerRunConfig,
-    flatten,
-    merged,
-    preset_chain,
-    preset_names,
-)
-from restok_cli.settings.yaml_file import Yaml, parse_value, read_yaml
+from restok_cli.settings.training import CONFIG_FILE, RUN_CONFIGS, HarRunConfig, RunConfig, RunKind, TokenizerRunConfig
+from restok_cli.settings.yaml_file import Yaml, flatten, merged, parse_value, read_yaml
 
 DEFAULT_PRESET = "sample"  # where neither a preset nor a config file is named
 MAX_STEPS = "schedule.max_steps"
@@ -72,8 +65,8 @@ def layers_of(
     """The layers of a command line, the weakest first.
 
     A config file may name its preset by the key `preset`, over which the argument `preset` goes; with neither, a file
-    stands on the defaults alone, and without a file the preset is `sample`. `options` gives, for each option that may
-    be given, its dotted key and its value, None where it is not given.
+    stands on the defaults alone, and without a file the preset is `sample`. `options` gives, for each dotted key that
+    has an option, its name and its value, None where it is not given.
     Raises UsageError for what cannot be read.
     """
     layers = []
@@ -86,10 +79,23 @@ def layers_of(
         preset = DEFAULT_PRESET
     if preset is not None:
         layers[:0] = preset_layers(kind, preset)
+    presets = sum(is_preset(layer) for layer in layers)
     layers += [assignment_layer(assignments)]
-    given = {key: (option, value) for option, (key, value) in options.items() if value is not None}
+    given = {key: (option, value) for key, (option, value) in options.items() if value is not None}
     values = unflatten({key: value for key, (_, value) in given.items()})
-    return [*layers, Layer("options", values, {key: option for key, (option, _) in given.items()})]
+    layers += [Layer("options", values, {key: option for key, (option, _) in given.items()})]
+    return [*layers[:presets], launcher_layer(kind, layers), *layers[presets:]]
+
+
+def is_preset(layer: Layer) -> bool:
+    return layer.name.startswith("preset ")
+
+
+def launcher_layer(kind: RunKind, others: list[Layer]) -> Layer:
+    """The requests of `accelerate launch`. Raises UsageError for what this trainer does not do."""
+    stated = flatten(RUN_CONFIGS[kind]().model_dump()) | flatten(_laid_over(others))
+    flat, places = settings_asked(kind, stated["schedule.batch_size"])
+    return Layer(LAUNCHER, unflatten(flat), places)
 
 
 def preset_layers(kind: RunKind, name: str, source: str = "") -> list[Layer]:
@@ -153,7 +159,7 @@ def with_model(layers: list[Layer], name: str, model: dict[str, Any]) -> list[La
 
 
 def _over_presets(layers: list[Layer], layer: Layer) -> list[Layer]:
-    place = max((i for i, over in enumerate(layers, start=1) if over.name.startswith("preset ")), default=0)
+    place = max((i for i, over in enumerate(layers, start=1) if is_preset(over)), default=0)
     return [*layers[:place], layer, *layers[place:]]
 
 
@@ -163,7 +169,7 @@ def rescaled(kind: RunKind, layers: list[Layer]) -> tuple[list[Layer], str]:
     So that `--max-steps 500`, or the same by --set, is a short run of the whole recipe. What a config file or --set
     states stays as it is, and longer runs keep the preset's lengths.
     """
-    presets = [layer for layer in layers if layer.name.startswith("preset ")]
+    presets = [layer for layer in layers if is_preset(layer)]
     asked = next((layer for layer in reversed(layers[-2:]) if MAX_STEPS in flatten(layer.values)), None)
     if not presets or asked is None:
         return layers, ""
@@ -219,6 +225,9 @@ def resolve(kind: RunKind, layers: list[Layer], facts: Layer | None = None) -> S
     """
     root = RUN_CONFIGS[kind]
     layers = [layer._replace(values=_checked(root, root, layer.values, layer)) for layer in layers]
+    for layer in layers:
+        _check_sides(layer)
+    _check_launcher(layers)
     if facts is not None:
         for key, known in flatten(facts.values).items():
             for layer in layers:
@@ -239,6 +248,21 @@ def resolve(kind: RunKind, layers: list[Layer], facts: Layer | None = None) -> S
         # a check of several values: each of them is in the message, and any layer may have stated it
         raise UsageError(f"{place or ', '.join(layer.name for layer in layers if layer.values)}: {message}") from None
     return Settings(config, origins)
+
+
+def _check_launcher(layers: list[Layer]) -> None:
+    """Raises UsageError where what is stated after the launcher's layer comes to something else."""
+    for number, launcher in enumerate(layers, start=1):
+        for key, value in flatten(launcher.values).items() if launcher.name == LAUNCHER else ():
+            for layer in reversed(layers[number:]):
+                stated = flatten(layer.values)
+                if stated.get(key, value) != value:
+                    raise UsageError(
+                        f"{layer.place(key)}: {key} = {stated[key]}, but {launcher.place(key)} asks for {value}; give "
+                        "what fits, or leave it out"
+                    )
+                if key in stated:
+                    break
 
 
 def find(name: str) -> str | Path:
@@ -317,6 +341,18 @@ def _checked(root: type[Config], config: type[Config], values: dict, layer: Laye
             keys = ", ".join(section.model_fields)
             raise UsageError(f"{layer.place(key)}: {key} = {value!r}, but it is a section, with the keys {keys}")
     return result
+
+
+def _check_sides(layer: Layer) -> None:
+    """Raises UsageError where one side of the images is set and the other left as it was, which nobody means."""
+    model = layer.values.get("model", {})
+    sides = ("image_height", "image_width")
+    for side, other in (sides, sides[::-1]):
+        if side in model and other not in model:
+            raise UsageError(
+                f"{layer.place(f'model.{side}')}: model.{side} = {model[side]} is set without model.{other}; set both, "
+                f"or give --image-size {model[side]} for squares and --image-size WIDTHxHEIGHT for others"
+            )
 
 
 def _states(values: dict, key: str) -> bool:

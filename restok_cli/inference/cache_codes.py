@@ -65,7 +65,7 @@ def encode_dataset(
     plan = _make_plan(dataset, folder, views, dtype)
     with locked_folder(out) if rank() == 0 else nullcontext():
         missing = _start(out, plan, splits, overwrite)
-        encoder = Encoder(load_for_use(folder, device, torch_dtype(dtype)), device, computation.batch_size)
+        encoder = CacheEncoder(load_for_use(folder, device, torch_dtype(dtype)), device, computation.batch_size)
         try:
             _encode_shards(out, missing[rank() :: world_size()], plan, dataset, encoder, num_workers)
         except Interrupted as error:
@@ -115,7 +115,7 @@ def _start(out: Path, plan: CodePlan, splits: dict[str, Split], overwrite: bool)
     return gather(missing)[0]  # what process 0 found before anything was written
 
 
-class Encoder(NamedTuple):
+class CacheEncoder(NamedTuple):
     """A tokenizer that encodes batches of one shape, since another shape may round differently."""
 
     tokenizer: Tokenizer
@@ -133,7 +133,7 @@ class Encoder(NamedTuple):
 
 
 def _encode_shards(
-    out: Path, shards: Shards, plan: CodePlan, dataset: Dataset, encode: Encoder, num_workers: int
+    out: Path, shards: Shards, plan: CodePlan, dataset: Dataset, encode: CacheEncoder, num_workers: int
 ) -> None:
     """Write the shards, one after the other; images that cannot be decoded are named and left out.
 

@@ -16,7 +16,7 @@ from restok_cli.data.shards.code_cache import open_codes
 from restok_cli.data.shards.code_layout import is_codes
 from restok_cli.data.shards.manifests import locate
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.evaluation.images import encode_group, open_samples
+from restok_cli.evaluation.image_metrics import encode_group, open_samples
 from restok_cli.evaluation.request import Request, holds_codes
 from restok_cli.files import SAMPLE_MODEL, file_sha256
 from restok_cli.metrics.codebook import count_codes, use_of_counts
@@ -29,7 +29,7 @@ from restok_cli.processes import gather, rank, world_size
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]  # codes (B, L), class ids (B,) -> -log p in nats (B, L)
 
 
-class CodeSource(NamedTuple):
+class MeasuredCodes(NamedTuple):
     """Codes of images, read in groups of metrics.image_sets.GROUP_SIZE."""
 
     origin: Callable[[], dict]  # for the protocol, once all have been read
@@ -77,7 +77,9 @@ def evaluate_codes(request: Request, device: torch.device) -> tuple[dict[str, Me
     return measurements, circumstances
 
 
-def _go_through(source: CodeSource, sizes: tuple[int, ...], score: Score | None) -> tuple[np.ndarray, list[np.ndarray]]:
+def _go_through(
+    source: MeasuredCodes, sizes: tuple[int, ...], score: Score | None
+) -> tuple[np.ndarray, list[np.ndarray]]:
     """How often each code occurs in each level (K, V), and for each image the sum of `score` over each level (K,)."""
     counts = np.zeros((len(sizes), source.codebook_size), np.int64)
     starts = [0, *accumulate(sizes)][:-1]
@@ -130,7 +132,7 @@ def _nll_numbers(scores: list[np.ndarray], sizes: tuple[int, ...]) -> dict[str, 
 # --- codes --------------------------------------------------------------------------------------------------------
 
 
-def _from_file(path: Path) -> CodeSource:
+def _from_file(path: Path) -> MeasuredCodes:
     """Codes that `encode` or `generate` wrote."""
     found = read_codes(path)
     count, length = found.codes.shape
@@ -140,10 +142,10 @@ def _from_file(path: Path) -> CodeSource:
         rows = slice(number * GROUP_SIZE, (number + 1) * GROUP_SIZE)
         return found.codes[rows].astype(np.int64), found.class_ids[rows], ()
 
-    return CodeSource(lambda: origin, -(-count // GROUP_SIZE), length, found.codebook_size, found.tokenizer, read)
+    return MeasuredCodes(lambda: origin, -(-count // GROUP_SIZE), length, found.codebook_size, found.tokenizer, read)
 
 
-def _from_cache(folder: str, split: str) -> CodeSource:
+def _from_cache(folder: str, split: str) -> MeasuredCodes:
     """View 0 of the samples in a code cache."""
     cache = open_codes(folder)
     splits = cache.chosen(split)
@@ -159,10 +161,10 @@ def _from_cache(folder: str, split: str) -> CodeSource:
 
     num_groups = -(-ends[-1] // GROUP_SIZE)
     sizes = cache.num_codes, cache.codebook_size
-    return CodeSource(lambda: origin, num_groups, *sizes, cache.tokenizer_fingerprint, read)
+    return MeasuredCodes(lambda: origin, num_groups, *sizes, cache.tokenizer_fingerprint, read)
 
 
-def _encoded(request: Request, model: Path, device: torch.device) -> CodeSource:
+def _encoded(request: Request, model: Path, device: torch.device) -> MeasuredCodes:
     """The codes that a tokenizer makes of images."""
     folder = open_tokenizer(model)
     tokenizer = load_for_use(folder, device)
@@ -177,7 +179,7 @@ def _encoded(request: Request, model: Path, device: torch.device) -> CodeSource:
         return codes, np.full(len(codes), -1), seen
 
     config = tokenizer.config
-    return CodeSource(
+    return MeasuredCodes(
         lambda: describe_images(images),
         *(images.num_groups, config.num_latent_tokens, config.codebook_size, fingerprint(folder)),
         *(read, images.saw),
@@ -187,7 +189,7 @@ def _encoded(request: Request, model: Path, device: torch.device) -> CodeSource:
 # --- the generator ------------------------------------------------------------------------------------------------
 
 
-def _open_har(path: Path, source: CodeSource, device: torch.device) -> tuple[Score, str]:
+def _open_har(path: Path, source: MeasuredCodes, device: torch.device) -> tuple[Score, str]:
     """A function from codes and class ids to -log p in nats (B, L), by the generator at `path`; and its fingerprint.
 
     Raises UsageError where it was trained on the codes of another tokenizer, or on other classes.

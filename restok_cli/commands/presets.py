@@ -1,0 +1,97 @@
+"""`restok models presets`: what the trainers can build, as a table."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from restok_cli.commands.options import LinesAsJson
+from restok_cli.console import say
+from restok_cli.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from restok_cli.settings.training import RunKind
+
+HEAD = ("preset", "images", "codes", "parameters", "state", "from the net", "what it is for")
+
+
+def presets(
+    preset: Annotated[
+        str | None, typer.Argument(metavar="PRESET", help="One of them, in detail.", show_default=False)
+    ] = None,
+    kind: Annotated[Literal["tokenizer", "har"] | None, typer.Option(help="Only those of this trainer.")] = None,
+    as_json: LinesAsJson = False,
+) -> None:
+    """List the presets of both trainers, or describe one: sizes, memory, what it needs, what it is for.
+
+    state is the memory of weights, gradients, optimizer and averaged weights;
+    from the net are networks of others that training downloads. For one PRESET,
+    the memory of a whole step is counted too, for a usual batch on one GPU. A
+    generator's images and codes are those of its tokenizer.
+
+    Examples:
+
+      restok models presets --kind tokenizer
+      restok models presets restok-l-128
+    """
+    from restok_cli.planning.presets import facts_of, preset_config, step_memory
+    from restok_cli.settings.training import RUN_CONFIGS
+
+    kinds: list[RunKind] = [kind] if kind else list(RUN_CONFIGS)
+    rows = [(each, facts) for each in kinds for facts in facts_of(each) if preset in (None, facts.preset)]
+    if not rows:
+        known = {facts.preset for each in kinds for facts in facts_of(each)}
+        where = f" of train-{kind}" if kind else ""
+        raise UsageError(
+            f"no preset{where} named {preset}{did_you_mean(str(preset), known)}; `restok models presets` lists them"
+        )
+    found = [{"kind": each, **facts._asdict()} for each, facts in rows]
+    if preset is not None:
+        for row in found:
+            row["batch"], row["memory_bytes"] = step_memory(preset_config(row["kind"], preset))
+    if as_json:
+        print(json.dumps({"presets": found}))
+    elif preset is None:
+        say(*table(found, kinds))
+    else:
+        for row in found:
+            say(*description(row))
+
+
+def table(rows: list[dict], kinds: "list[RunKind]") -> list[str]:
+    """The presets of each trainer, in columns."""
+    lines = []
+    for kind in kinds:
+        cells: list[tuple[str, ...]] = [HEAD]
+        for row in (row for row in rows if row["kind"] == kind):
+            state, parameters = gigabytes(row["state_bytes"]), f"{row['parameters'] / 1e6:,.1f} M"
+            first = row["purpose"].partition(". ")[0].rstrip(".")
+            needs = ", ".join(network.partition(" (")[0] for network in row["networks"]) or "–"
+            cells.append((row["preset"], row["image_size"] or "–", str(row["codes"]), parameters, state, needs, first))
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines += ["", f"train-{kind}"] if lines else [f"train-{kind}"]
+        for row in cells:
+            padded = (
+                cell.rjust(width) if number in (2, 3, 4) else cell.ljust(width)
+                for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            lines.append("  ".join(padded).rstrip())
+    return lines
+
+
+def description(row: dict) -> list[str]:
+    """One preset, in lines."""
+    images = f"{row['image_size']} pixels, " if row["image_size"] else ""
+    return [
+        f"{row['preset']}: of train-{row['kind']}",
+        f"what it is for: {row['purpose']}",
+        f"an image: {images}{row['codes']} codes",
+        f"parameters: {row['parameters']:,}",
+        f"memory: {gigabytes(row['memory_bytes'])} on one GPU, {row['batch']} images at a time; "
+        f"{gigabytes(row['state_bytes'])} of that are weights, gradients, optimizer and averaged weights",
+        f"from the net, when first needed: {', '.join(row['networks']) or 'nothing'}",
+    ]
+
+
+def gigabytes(count: int) -> str:
+    return f"{count / 1e9:,.2f} GB"

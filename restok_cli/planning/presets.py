@@ -1,0 +1,81 @@
+"""The presets of the trainers as a table: what each builds, what it takes, and what it is for."""
+
+from importlib.resources import files
+from typing import NamedTuple
+
+from restok_cli.model.har import Har
+from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.planning.memory import COPIES, num_parameters
+from restok_cli.planning.steps import count_har_step, count_tokenizer_step
+from restok_cli.settings.presets import preset_names, read_preset
+from restok_cli.settings.run_config import with_alignment_dims
+from restok_cli.settings.training import RUN_CONFIGS, RunConfig, RunKind, TokenizerRunConfig
+from restok_cli.training.teachers import teacher_width
+
+USUAL_BATCH = 32  # images at a time on one GPU, as the authors train; presets of smaller batches have theirs
+
+
+class PresetFacts(NamedTuple):
+    """A row of the table."""
+
+    preset: str
+    image_size: str  # "" for a generator, whose tokenizer decides it
+    codes: int
+    parameters: int
+    state_bytes: int  # of weights, gradients, optimizer and average
+    networks: list[str]  # which training fetches from the net when it first needs them
+    purpose: str
+
+
+def facts_of(kind: RunKind) -> list[PresetFacts]:
+    """The facts of all presets of a trainer."""
+    return [_facts(name, preset_config(kind, name), kind) for name in preset_names(kind)]
+
+
+def preset_config(kind: RunKind, name: str) -> RunConfig:
+    """The whole config of a preset. Raises UsageError where there is none of that name."""
+    return RUN_CONFIGS[kind].parse(read_preset(kind, name), f"preset {name}")
+
+
+def _facts(name: str, config: RunConfig, kind: RunKind) -> PresetFacts:
+    if isinstance(config, TokenizerRunConfig):
+        size, codes = f"{config.model.image_width}x{config.model.image_height}", config.model.num_latent_tokens
+        parameters = int(num_parameters(Tokenizer, config.model))
+    else:
+        size, codes, parameters = "", config.model.num_codes, int(num_parameters(Har, config.model))
+    return PresetFacts(name, size, codes, parameters, COPIES * 4 * parameters, networks(config), purpose(kind, name))
+
+
+def networks(config: RunConfig) -> list[str]:
+    """Networks of others that a run of this config trains with."""
+    if not isinstance(config, TokenizerRunConfig):
+        return []
+    found = []
+    if config.loss.perceptual_weight > 0:
+        found.append("LPIPS (VGG-16, 528 MB)")
+    if config.alignment.is_used:
+        found.append(f"alignment ({config.alignment.teacher})")
+    if config.discriminator.weight > 0 and config.discriminator.kind == "dino":
+        found.append("discriminator (DINO ViT-S/16)")
+    return found
+
+
+def purpose(kind: RunKind, name: str) -> str:
+    """The comment at the head of a preset's file."""
+    text = (files("restok_cli") / "presets" / kind / f"{name}.yaml").read_text(encoding="utf-8")
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.lstrip("# "))
+    return " ".join(lines)
+
+
+def step_memory(config: RunConfig) -> tuple[int, int]:
+    """The usual batch on one GPU, and the bytes that a step of it takes there at its highest."""
+    batch = min(USUAL_BATCH, config.schedule.batch_size)
+    schedule = config.schedule.model_copy(update={"batch_size": batch, "micro_batch_size": batch})
+    config = config.model_copy(update={"schedule": schedule})
+    if isinstance(config, TokenizerRunConfig):
+        return batch, count_tokenizer_step(with_alignment_dims(config, teacher_width), gpu=True).peak
+    return batch, count_har_step(config, gpu=True).peak

@@ -1,0 +1,51 @@
+"""A run's best validation: which one it is, and when so many came after it that the run ends."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+# What tells whether a validation is better, and whether more of it or less.
+SIGNS = {"validation_psnr": 1, "validation_loss": -1}
+
+
+class EarlyStopping:
+    """The best validation so far and how many came since; without `patience` nothing is counted."""
+
+    def __init__(self, patience: int | None):
+        self.patience = patience
+        self.name, self.best, self.best_step, self.since = "", math.nan, 0, 0  # step 0: there was none yet
+
+    def look(self, step: int, numbers: dict[str, float]) -> None:
+        """Take the numbers of a validation into account; those that are not finite are never better."""
+        if self.patience is None:
+            return
+        self.name = next(name for name in SIGNS if name in numbers)
+        value, sign = numbers[self.name], SIGNS[self.name]
+        if math.isfinite(value) and not sign * value <= sign * self.best:
+            self.best, self.best_step, self.since = value, step, 0
+        else:
+            self.since += 1
+
+    @property
+    def is_over(self) -> bool:
+        return self.patience is not None and self.since >= self.patience
+
+    def is_model(self, step: int) -> bool:
+        """Whether the weights after a step belong into model/: any without `patience`, else the best so far."""
+        return self.patience is None or self.best_step in (0, step)
+
+    def report(self, checkpoints: Path, name: str) -> str:
+        """A line for the end of a run, which names the best checkpoint; "" where nothing was counted."""
+        if not self.best_step:
+            return ""
+        best = f"the best {self.name}, {self.best:.4g}, is that of {checkpoints / name.format(self.best_step)}"
+        if self.is_over:
+            best = f"ended early, after {self.since} validations in a row without a better one (--early-stop); {best}"
+        return f"{best}, and model/ is of that step"
+
+    def state_dict(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "patience"}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self.patience is not None:  # else whatever was counted before ends here
+            vars(self).update(state)
