@@ -121,7 +121,7 @@ def test_a_step_is_bound_by_its_device_or_by_the_host():
 
 
 def test_several_cards_share_the_batch_and_keep_room_for_gradients():
-    config = resolved("tokenizer", "tiny", None, ["schedule.batch_size=8"])
+    config = resolved("har", "tiny", None, ["schedule.batch_size=8"])
     found = plan_training(config, H100, 2, "title", with_choices=False)
     assert rounds_of(of_one_device(config, 2)) == 1
     assert found.memory[GRADIENTS] >= found.memory["weights"]
@@ -176,7 +176,7 @@ def test_drawing_encoding_and_features(capsys):
 
 
 def test_lines_for_people(capsys):
-    assert run(["plan", "train-tokenizer", "--preset", "tiny", "--no-choices", "--price-per-hour", "2"]) == 0
+    assert run(["plan", "train-har", "--preset", "tiny", "--no-choices", "--price-per-hour", "2"]) == 0
     text = capsys.readouterr().out
     for words in (
         "(counted) of 79.2 GiB (data sheet)",

@@ -28,7 +28,7 @@ from restok_cli.model.sampling import SamplingOptions, sample, sampling_cache
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.planning.counting import Counter
 from restok_cli.planning.rates import fastest, rate, seconds
-from restok_cli.planning.steps import count_tokenizer_step, open_trainee, whole_step
+from restok_cli.planning.steps import open_trainee, whole_step
 from restok_cli.settings.training import TokenizerRunConfig
 from restok_cli.training.tokenizer_loop import train_step
 
@@ -117,7 +117,7 @@ class Bench:
             self.measure(what, batch_size, way, *self.prepare(what, batch_size, way))
 
     def prepare(self, what: str, batch_size: int, way: Way) -> tuple[Callable[[], Tensor], float]:
-        """What to call, and its FLOPs, which are those of plain layers also where less arithmetic does."""
+        """The call to measure, and its FLOPs, which are those of plain layers also where less arithmetic does."""
         generator = torch.Generator().manual_seed(SEED)
         config = self.tokenizer.config
         if what == "inception":
@@ -144,12 +144,12 @@ class Bench:
             call = Recorded(call)
         return lambda: call(inputs), self.flops(what, batch_size, lambda: passes(self.tokenizer, inputs[:1]))
 
-    def flops(self, what: str, batch_size: int, one: Callable[[], object]) -> float:
-        """Of a batch, counted once for one image."""
+    def flops(self, what: str, batch_size: int, function: Callable[[], object], images: int = 1) -> float:
+        """Of a batch, counted once, by a function of some images."""
         if what not in self.counts:
             with Counter() as counter, torch.no_grad():
-                one()
-            self.counts[what] = counter.flops
+                function()
+            self.counts[what] = counter.flops / images
         return batch_size * self.counts[what]
 
     def prepare_loading(self, batch_size: int) -> Callable[[], Tensor]:
@@ -169,7 +169,6 @@ class Bench:
                 "compute": self.config.compute.model_copy(update={"precision": precision}),
             }
         )
-        count = count_tokenizer_step(config, self.device.type == "cuda")
         state, losses = open_trainee(config, self.device, config.compute.memory_on(self.device.type))
         pixels = torch.randint(0, 256, (batch_size, 3, *config.model.image_size), dtype=torch.uint8)
         given = iter(lambda: Batch(pixels, torch.empty(0)), None)
@@ -179,7 +178,7 @@ class Bench:
                 train_step(whole_step(config), config, state, state.tokenizer, losses, given)
             return pixels
 
-        return step, count.flops
+        return step, self.flops("train", batch_size, step, images=batch_size)
 
     def prepare_drawing(
         self, what: str, batch_size: int, way: Way, generator: torch.Generator

@@ -180,7 +180,7 @@ class Counter(TorchDispatchMode):
         self.changes.append((sequence_number(), self.parts[-1]))
 
     def watch(self, module: nn.Module, part: str) -> None:
-        """What a module or any within it computes from now on belongs to `part`, unless a part was named within."""
+        """Operations of a module, or of any within it, belong to `part` from now on."""
         for inner in module.modules():
             inner.register_forward_pre_hook(lambda *_: self.enter(part))
             inner.register_forward_hook(lambda *_: self.leave(), always_call=True)

@@ -1,4 +1,4 @@
-"""What a run will take, before anybody rents a GPU: memory, time, energy, money and disk, each with its source.
+"""Plans of runs, before anybody rents a GPU: memory, time, energy, money and disk, each with its source.
 
 counted: by the real code on tensors without numbers; measured: by restok, see docs/benchmarks.md; data sheet: of the
 device's maker; assumed: neither of these; computed: from such figures.

@@ -81,7 +81,7 @@ def whole_step(config: TokenizerRunConfig) -> int:
 def open_trainee(
     config: TokenizerRunConfig, device: torch.device, memory: Literal["fast", "balanced", "small"]
 ) -> tuple[tokenizer_loop.TokenizerState, TokenizerLosses]:
-    """What a step trains and looks through, its frozen networks with random weights, which nobody has to download."""
+    """The state that a step trains, and its losses, with random weights for frozen networks: nothing is downloaded."""
     changes = {
         name: getattr(config, name).model_copy(update={"weights": RANDOM}) for name in ("alignment", "discriminator")
     }

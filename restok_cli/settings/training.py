@@ -195,7 +195,7 @@ class ComputeConfig(Config):
     compiler works."""
     memory: Literal["auto", "fast", "balanced", "small"] = "auto"
     """Results kept for the backward pass. fast: all; balanced: products, attention and convolutions, and the rest is
-    computed again; small: of transformer blocks only what enters them; auto: balanced on a GPU, else fast."""
+    computed again; small: of blocks only what enters them; auto: balanced on a GPU, else fast."""
 
     deterministic: bool = False
     """On a GPU, only algorithms that give the same bits each time, which are slower; a CPU does so anyway."""
