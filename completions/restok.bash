@@ -460,7 +460,7 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
             options=(
                 --model --output -o --steps --count --class --like --keep --seed --preset --cfg-scale --cfg-schedule
                 --cfg-start --cfg-stop --cfg-peak --temperature --greedy --top-k --top-p --tokenizer --grid --ladder
-                --shards --codes --batch-size --num-processes --compile- --resume --overwrite --device --dtype
+                --shards --codes --batch-size --num-processes --compile --resume --overwrite --device --dtype
                 --deterministic --json --help -h
             )
             arguments=() others=
@@ -476,7 +476,7 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok decode')
             commands=()
             options=(
-                --model --output -o --num-codes --mix --keep --ladder --batch-size --overwrite --device --dtype
+                --model --output -o --num-codes --mix --keep --grid --ladder --batch-size --overwrite --device --dtype
                 --deterministic --json --help -h
             )
             arguments=(files) others=
@@ -501,7 +501,7 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok report')
             commands=()
             options=(
-                --output -o --metrics --overwrite --help -h
+                --output -o --metrics --watch --overwrite --help -h
             )
             arguments=() others=folders
             ;;
@@ -571,14 +571,14 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok models card')
             commands=()
             options=(
-                --metrics --licence --overwrite --help -h
+                --metrics --licence --license --overwrite --help -h
             )
             arguments=(models) others=
             ;;
         'restok models push')
             commands=()
             options=(
-                --metrics --licence --private --revision --dry-run --help -h
+                --metrics --licence --license --private --revision --dry-run --help -h
             )
             arguments=(models nothing) others=
             ;;
@@ -801,7 +801,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --ladder) kind=files pending=1 ;;
                 --batch-size) kind=auto pending=1 ;;
                 --num-processes) kind=auto pending=1 ;;
-                --compile-) kind='auto|on|off' pending=1 ;;
+                --compile) kind='auto|on|off' pending=1 ;;
                 --device) kind=devices pending=1 ;;
                 --dtype) kind='auto|float32|bf16' pending=1 ;;
             esac
@@ -826,6 +826,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --num-codes) kind=nothing pending=1 ;;
                 --mix) kind=files pending=2 ;;
                 --keep) kind=nothing pending=1 ;;
+                --grid) kind=files pending=1 ;;
                 --ladder) kind=files pending=1 ;;
                 --batch-size) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
@@ -895,13 +896,13 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
         'restok models card')
             case $2 in
                 --metrics) kind=files pending=1 ;;
-                --licence) kind=nothing pending=1 ;;
+                --licence | --license) kind=nothing pending=1 ;;
             esac
             ;;
         'restok models push')
             case $2 in
                 --metrics) kind=files pending=1 ;;
-                --licence) kind=nothing pending=1 ;;
+                --licence | --license) kind=nothing pending=1 ;;
                 --revision) kind=nothing pending=1 ;;
             esac
             ;;

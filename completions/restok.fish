@@ -342,14 +342,14 @@ function __restok_takes --argument-names path option
             'restok generate --cfg-schedule' 'restok generate --cfg-start' 'restok generate --cfg-stop' \
             'restok generate --cfg-peak' 'restok generate --temperature' 'restok generate --top-k' \
             'restok generate --top-p' 'restok generate --tokenizer' 'restok generate --grid' 'restok generate --ladder' \
-            'restok generate --batch-size' 'restok generate --num-processes' 'restok generate --compile-' \
+            'restok generate --batch-size' 'restok generate --num-processes' 'restok generate --compile' \
             'restok generate --device' 'restok generate --dtype' 'restok encode --model' 'restok encode --output' \
             'restok encode -o' 'restok encode --split' 'restok encode --max-decoded-pixels' \
             'restok encode --max-member-bytes' 'restok encode --batch-size' 'restok encode --num-processes' \
             'restok encode --device' 'restok encode --dtype' 'restok decode --model' 'restok decode --output' \
-            'restok decode -o' 'restok decode --num-codes' 'restok decode --keep' 'restok decode --ladder' \
-            'restok decode --batch-size' 'restok decode --device' 'restok decode --dtype' 'restok evaluate --metric' \
-            'restok evaluate --reference' 'restok evaluate --split' 'restok evaluate --crop' \
+            'restok decode -o' 'restok decode --num-codes' 'restok decode --keep' 'restok decode --grid' \
+            'restok decode --ladder' 'restok decode --batch-size' 'restok decode --device' 'restok decode --dtype' \
+            'restok evaluate --metric' 'restok evaluate --reference' 'restok evaluate --split' 'restok evaluate --crop' \
             'restok evaluate --max-decoded-pixels' 'restok evaluate --max-member-bytes' 'restok evaluate --features' \
             'restok evaluate --inception-weights' 'restok evaluate --vgg-weights' 'restok evaluate --timm-weights' \
             'restok evaluate --model' 'restok evaluate --num-codes' 'restok evaluate --plot' \
@@ -360,11 +360,12 @@ function __restok_takes --argument-names path option
             'restok report -o' 'restok report --metrics' 'restok demo --output' 'restok demo -o' 'restok bench --model' \
             'restok bench --preset' 'restok bench --har' 'restok bench --what' 'restok bench --batch-size' \
             'restok bench --runs' 'restok bench --device' 'restok bench --plot' 'restok models presets --kind' \
-            'restok models card --metrics' 'restok models card --licence' 'restok models push --metrics' \
-            'restok models push --licence' 'restok models push --revision' 'restok config suggest --kind' \
-            'restok config suggest --image-size' 'restok config suggest --minutes' 'restok config suggest --memory' \
-            'restok config suggest --device' 'restok config show --set' 'restok config show --kind' \
-            'restok config diff --kind' 'restok config validate --kind' 'restok plan train-tokenizer --preset' \
+            'restok models card --metrics' 'restok models card --licence' 'restok models card --license' \
+            'restok models push --metrics' 'restok models push --licence' 'restok models push --license' \
+            'restok models push --revision' 'restok config suggest --kind' 'restok config suggest --image-size' \
+            'restok config suggest --minutes' 'restok config suggest --memory' 'restok config suggest --device' \
+            'restok config show --set' 'restok config show --kind' 'restok config diff --kind' \
+            'restok config validate --kind' 'restok plan train-tokenizer --preset' \
             'restok plan train-tokenizer --config' 'restok plan train-tokenizer --set' \
             'restok plan train-tokenizer --max-steps' 'restok plan train-tokenizer --batch-size' \
             'restok plan train-tokenizer --gpu' 'restok plan train-tokenizer --num-processes' \
@@ -583,7 +584,7 @@ complete -c restok -n '__restok_argument \'restok train-har\' 1 1' -f -a '(__res
 
 # restok reconstruct
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A tokenizer, or a generator with its tokenizer; photo suits photographs'
-complete -c restok -n '__restok_at \'restok reconstruct\'' -l output -s o -r -F -d 'A folder for PNG files, or - (a tar stream on stdout)'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l output -s o -r -F -d 'A folder, a .png for one image, or - (a tar stream)'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l num-codes -r -f -d 'Decode the first N codes only: coarser; several: each. Default: all'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l split -r -f -a '(__restok_values \'validation|train\')' -d 'The split to take of a data set'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l no-crop -d 'Take images at their own size, which the model was not trained on'
@@ -627,7 +628,7 @@ complete -c restok -n '__restok_at \'restok generate\'' -l shards -d 'Make OUT a
 complete -c restok -n '__restok_at \'restok generate\'' -l codes -d 'Only draw codes, to an .npz, .safetensors or .jsonl file, or - (lines)'
 complete -c restok -n '__restok_at \'restok generate\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok generate\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
-complete -c restok -n '__restok_at \'restok generate\'' -l compile- -r -f -a '(__restok_values \'auto|on|off\')' -d 'Compile the models first: minutes, then faster; auto: on a GPU where the compiler works'
+complete -c restok -n '__restok_at \'restok generate\'' -l compile -r -f -a '(__restok_values \'auto|on|off\')' -d 'Compile the models first: minutes, then faster; auto: on a GPU where the compiler works'
 complete -c restok -n '__restok_at \'restok generate\'' -l resume -d 'Go on where this command stopped; a higher --count draws more beside what is there'
 complete -c restok -n '__restok_at \'restok generate\'' -l overwrite -d 'Replace what the output folder already holds'
 complete -c restok -n '__restok_at \'restok generate\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
@@ -660,7 +661,8 @@ complete -c restok -n '__restok_at \'restok decode\'' -l num-codes -r -f -d 'Dec
 complete -c restok -n '__restok_at \'restok decode\'' -l mix -r -F -d 'In place of CODES: the first --keep codes of A with the rest of B\'s. Each is an image, …'
 complete -c restok -n '__restok_value \'restok decode\' --mix' -F
 complete -c restok -n '__restok_at \'restok decode\'' -l keep -r -f -d 'How many codes of A --mix takes'
-complete -c restok -n '__restok_at \'restok decode\'' -l ladder -r -F -d 'Also write a PNG of --mix with 0, 1, 2, 4, … codes of A'
+complete -c restok -n '__restok_at \'restok decode\'' -l grid -r -F -d 'Also write a PNG of the first 64'
+complete -c restok -n '__restok_at \'restok decode\'' -l ladder -r -F -d 'Also write a PNG of the first 8 growing level by level; of --mix, with ever more codes …'
 complete -c restok -n '__restok_at \'restok decode\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok decode\'' -l overwrite -d 'Replace what the output folder already holds'
 complete -c restok -n '__restok_at \'restok decode\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
@@ -710,6 +712,7 @@ complete -c restok -n '__restok_argument \'restok curves\' 1 999' -f -a '(__rest
 # restok report
 complete -c restok -n '__restok_at \'restok report\'' -l output -s o -r -F -d 'The HTML file to make'
 complete -c restok -n '__restok_at \'restok report\'' -l metrics -r -F -d 'What `restok evaluate … --json > FILE` wrote, beside those in the runs; repeatable'
+complete -c restok -n '__restok_at \'restok report\'' -l watch -d 'Make it anew every 30 s until the runs end; a browser follows by itself'
 complete -c restok -n '__restok_at \'restok report\'' -l overwrite -d 'Replace the output file where it is there already'
 complete -c restok -n '__restok_at \'restok report\'' -l help -s h -d 'Show this message and exit'
 complete -c restok -n '__restok_argument \'restok report\' 1 999' -f -a '(__restok_folders)'
@@ -780,14 +783,14 @@ complete -c restok -n '__restok_argument \'restok models halve\' 2 2' -F
 
 # restok models card
 complete -c restok -n '__restok_at \'restok models card\'' -l metrics -r -F -d 'What `restok evaluate --json` said of the model, for the card; repeatable'
-complete -c restok -n '__restok_at \'restok models card\'' -l licence -r -f -d 'Of the model, for the card, as the hub writes it: mit, cc-by-4.0, …'
+complete -c restok -n '__restok_at \'restok models card\'' -l licence -l license -r -f -d 'Of the model, for the card, as the hub writes it: mit, …'
 complete -c restok -n '__restok_at \'restok models card\'' -l overwrite -d 'Replace a README.md that restok did not write, or that was edited'
 complete -c restok -n '__restok_at \'restok models card\'' -l help -s h -d 'Show this message and exit'
 complete -c restok -n '__restok_argument \'restok models card\' 1 1' -f -a '(__restok_values \'models\') (__restok_folders)'
 
 # restok models push
 complete -c restok -n '__restok_at \'restok models push\'' -l metrics -r -F -d 'What `restok evaluate --json` said of the model, for the card; repeatable'
-complete -c restok -n '__restok_at \'restok models push\'' -l licence -r -f -d 'Of the model, for the card, as the hub writes it: mit, cc-by-4.0, …'
+complete -c restok -n '__restok_at \'restok models push\'' -l licence -l license -r -f -d 'Of the model, for the card, as the hub writes it: mit, …'
 complete -c restok -n '__restok_at \'restok models push\'' -l private -d 'Let nobody else see it, where it is new'
 complete -c restok -n '__restok_at \'restok models push\'' -l revision -r -f -d 'The branch to put it on. Default: the hub\'s, main'
 complete -c restok -n '__restok_at \'restok models push\'' -l dry-run -d 'List what would go, and send nothing'

@@ -642,8 +642,8 @@ $global:restokCommands = @{
         }
         Options = [ordered]@{
             '--model' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer, or a generator with its tokenizer; photo suits photographs' }
-            '--output' = @{ Kind = 'files'; Count = 1; Help = 'A folder for PNG files, or - (a tar stream on stdout)' }
-            '-o' = @{ Kind = 'files'; Count = 1; Help = 'A folder for PNG files, or - (a tar stream on stdout)' }
+            '--output' = @{ Kind = 'files'; Count = 1; Help = 'A folder, a .png for one image, or - (a tar stream)' }
+            '-o' = @{ Kind = 'files'; Count = 1; Help = 'A folder, a .png for one image, or - (a tar stream)' }
             '--num-codes' = @{ Kind = 'nothing'; Count = 1; Help = 'Decode the first N codes only: coarser; several: each. Default: all' }
             '--split' = @{ Kind = 'validation|train'; Count = 1; Help = 'The split to take of a data set' }
             '--no-crop' = @{ Kind = 'nothing'; Count = 0; Help = 'Take images at their own size, which the model was not trained on' }
@@ -694,7 +694,7 @@ $global:restokCommands = @{
             '--codes' = @{ Kind = 'nothing'; Count = 0; Help = 'Only draw codes, to an .npz, .safetensors or .jsonl file, or - (lines)' }
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
-            '--compile-' = @{ Kind = 'auto|on|off'; Count = 1; Help = 'Compile the models first: minutes, then faster; auto: on a GPU where the compiler works' }
+            '--compile' = @{ Kind = 'auto|on|off'; Count = 1; Help = 'Compile the models first: minutes, then faster; auto: on a GPU where the compiler works' }
             '--resume' = @{ Kind = 'nothing'; Count = 0; Help = 'Go on where this command stopped; a higher --count draws more beside what is there' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
@@ -741,7 +741,8 @@ $global:restokCommands = @{
             '--num-codes' = @{ Kind = 'nothing'; Count = 1; Help = 'Decode the first N codes only: coarser. Default: all' }
             '--mix' = @{ Kind = 'files'; Count = 2; Help = 'In place of CODES: the first --keep codes of A with the rest of B''s. Each is an image, …' }
             '--keep' = @{ Kind = 'nothing'; Count = 1; Help = 'How many codes of A --mix takes' }
-            '--ladder' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG of --mix with 0, 1, 2, 4, … codes of A' }
+            '--grid' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG of the first 64' }
+            '--ladder' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG of the first 8 growing level by level; of --mix, with ever more codes …' }
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
@@ -811,6 +812,7 @@ $global:restokCommands = @{
             '--output' = @{ Kind = 'files'; Count = 1; Help = 'The HTML file to make' }
             '-o' = @{ Kind = 'files'; Count = 1; Help = 'The HTML file to make' }
             '--metrics' = @{ Kind = 'files'; Count = 1; Help = 'What `restok evaluate … --json > FILE` wrote, beside those in the runs; repeatable' }
+            '--watch' = @{ Kind = 'nothing'; Count = 0; Help = 'Make it anew every 30 s until the runs end; a browser follows by itself' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output file where it is there already' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -943,7 +945,8 @@ $global:restokCommands = @{
         }
         Options = [ordered]@{
             '--metrics' = @{ Kind = 'files'; Count = 1; Help = 'What `restok evaluate --json` said of the model, for the card; repeatable' }
-            '--licence' = @{ Kind = 'nothing'; Count = 1; Help = 'Of the model, for the card, as the hub writes it: mit, cc-by-4.0, …' }
+            '--licence' = @{ Kind = 'nothing'; Count = 1; Help = 'Of the model, for the card, as the hub writes it: mit, …' }
+            '--license' = @{ Kind = 'nothing'; Count = 1; Help = 'Of the model, for the card, as the hub writes it: mit, …' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace a README.md that restok did not write, or that was edited' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -956,7 +959,8 @@ $global:restokCommands = @{
         }
         Options = [ordered]@{
             '--metrics' = @{ Kind = 'files'; Count = 1; Help = 'What `restok evaluate --json` said of the model, for the card; repeatable' }
-            '--licence' = @{ Kind = 'nothing'; Count = 1; Help = 'Of the model, for the card, as the hub writes it: mit, cc-by-4.0, …' }
+            '--licence' = @{ Kind = 'nothing'; Count = 1; Help = 'Of the model, for the card, as the hub writes it: mit, …' }
+            '--license' = @{ Kind = 'nothing'; Count = 1; Help = 'Of the model, for the card, as the hub writes it: mit, …' }
             '--private' = @{ Kind = 'nothing'; Count = 0; Help = 'Let nobody else see it, where it is new' }
             '--revision' = @{ Kind = 'nothing'; Count = 1; Help = 'The branch to put it on. Default: the hub''s, main' }
             '--dry-run' = @{ Kind = 'nothing'; Count = 0; Help = 'List what would go, and send nothing' }

@@ -171,7 +171,7 @@ def command_for(request: Request, config: RunConfig, steps: int) -> list[str]:
 
 
 def expectations(kind: RunKind, config: RunConfig, steps: int, found: Measured, count: float) -> list[str]:
-    """What the command will take and give."""
+    """Cost and gain to expect of the command."""
     seen = steps * config.schedule.batch_size
     lines = [
         f"{counted(steps, 'step')} of {found.seconds_per_step:.2g} s, in all {duration(time_of(steps, found))}",
@@ -221,7 +221,7 @@ def reasons(request: Request, config: RunConfig, steps: int, count: float) -> li
 
 
 def warnings(kind: RunKind, data: Dataset, size: tuple[int, int], count: float) -> list[str]:
-    """What is wrong with the data for this."""
+    """Reasons why the data does not suit this."""
     found = [enlarged(sizes_in(data), size)]
     if "validation" not in data.splits:
         found.append("there is no validation split: numbers are of the images that it trains on")
