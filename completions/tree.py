@@ -24,7 +24,7 @@ from restok_cli.metrics.table import METRICS
 from restok_cli.model.config import Config, section_of
 from restok_cli.settings.presets import preset_names
 from restok_cli.settings.training import RUN_CONFIGS
-from restok_cli.training.trackers import NAMES as TRACKERS
+from restok_cli.training.run_folder.trackers import NAMES as TRACKERS
 
 PROGRAM = "restok"
 FOLDERS = {"DIR", "M", "RUN", "RUN...", "RUN…"}  # metavars of paths that are folders; others may be files

@@ -29,12 +29,12 @@ from restok_cli.commands import (
     generate,
     models,
     plan,
-    prepare,
     reconstruct,
     report,
     train_har,
     train_tokenizer,
 )
+from restok_cli.commands.preparing import prepare
 from restok_cli.console import tell
 from restok_cli.errors import Done, Failed, Interrupted, RestokError, Unmet, UsageError
 from restok_cli.files import DISK_FULL, expand_home

@@ -112,7 +112,7 @@ def test_making_and_verifying_data_sets_reaches_no_torch():
 def test_commands_import_heavy_libraries_only_inside_functions():
     light_files = tuple(path.removesuffix(".py").replace("/", ".") for path in WITHOUT_TORCH)
     light_rooms = {"errors", "machine", "files", "locks", "processes", "console", "room", "commands"}
-    for file in [*(ROOT / "commands").glob("*.py"), ROOT / "cli.py", ROOT / "processes.py"]:
+    for file in [*(ROOT / "commands").rglob("*.py"), ROOT / "cli.py", ROOT / "processes.py"]:
         names = imported(file, top_level_only=True)
         assert not {name.split(".")[0] for name in names} & (HEAVY | {"pydantic"}), file
         own = {name.removeprefix("restok_cli.") for name in names if name.startswith("restok_cli.")}

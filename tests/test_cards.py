@@ -18,7 +18,7 @@ from restok_cli.pretrained.folder import fingerprint, open_har, open_tokenizer
 from restok_cli.settings.presets import preset_names, read_preset
 from restok_cli.settings.training import RUN_CONFIGS
 from restok_cli.settings.yaml_file import merged
-from restok_cli.training.history import last_numbers, nearest_preset
+from restok_cli.training.run_folder.history import last_numbers, nearest_preset
 
 
 def front_matter(card: str) -> dict:

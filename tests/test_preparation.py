@@ -16,7 +16,7 @@ import pytest
 from pictures import noise, write_pictures
 from PIL import Image
 
-from restok_cli.commands.prepare import app
+from restok_cli.commands.preparing.prepare import app
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.sources import folders, preparation
 from restok_cli.files import whole_file

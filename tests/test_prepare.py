@@ -8,7 +8,8 @@ import pytest
 from pictures import noise, write_pictures
 from PIL import Image
 
-from restok_cli.commands import prepare, prepare_shards
+from restok_cli.commands.preparing import prepare
+from restok_cli.commands.preparing import shards as prepare_shards
 from restok_cli.data.loading.transforms import Transform
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.errors import RestokError, UsageError

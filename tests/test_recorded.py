@@ -13,7 +13,7 @@ from restok_cli.settings.recorded import changed_since, recorded_config
 from restok_cli.settings.run_config import read_told
 from restok_cli.settings.training import HarRunConfig, OptimizerConfig, RunKind, TokenizerRunConfig
 from restok_cli.settings.yaml_file import merged
-from restok_cli.training.run import RunFolder
+from restok_cli.training.run_folder.run import RunFolder
 from restok_cli.training.update import Update
 
 TOLD = (

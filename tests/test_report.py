@@ -18,7 +18,7 @@ from restok_cli.reports.runs import read_run
 from restok_cli.settings.presets import read_preset
 from restok_cli.settings.recorded import write_config
 from restok_cli.settings.training import RUN_CONFIGS
-from restok_cli.training.launches import read_starts
+from restok_cli.training.run_folder.launches import read_starts
 
 START = {
     "step": 0,

@@ -14,7 +14,7 @@ from restok_cli.errors import RestokError, UsageError
 from restok_cli.pretrained.folder import save_tokenizer
 from restok_cli.settings.training import RUN_CONFIGS, HarRunConfig, TokenizerRunConfig
 from restok_cli.settings.yaml_file import merged
-from restok_cli.training.run import RunFolder
+from restok_cli.training.run_folder.run import RunFolder
 
 
 def config(**schedule):

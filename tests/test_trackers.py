@@ -11,8 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from restok_cli.errors import RestokError
 from restok_cli.settings.training import HarRunConfig
-from restok_cli.training import trackers
-from restok_cli.training.run import RunFolder
+from restok_cli.training.run_folder import trackers
+from restok_cli.training.run_folder.run import RunFolder
 
 
 def start(tmp_path, **options):

@@ -42,7 +42,7 @@ from restok_cli.training.adversarial.discriminator import Dino, DinoDiscriminato
 from restok_cli.training.code_source import Coded
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses, discriminator_losses
 from restok_cli.training.optim import make_optimizer, update_ema
-from restok_cli.training.run import RunFolder
+from restok_cli.training.run_folder.run import RunFolder
 from restok_cli.training.teachers import TeacherFeatures
 from restok_cli.training.update import Update
 

@@ -13,7 +13,7 @@ from restok_cli.data.shards.dataset import open_dataset
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """Three shards of four samples each, two for training and one for validation."""
-    from restok_cli.commands import prepare
+    from restok_cli.commands.preparing import prepare
 
     folder = tmp_path_factory.mktemp("verify")
     names = [f"train/{kind}/{i}.png" for kind in "ab" for i in range(4)]

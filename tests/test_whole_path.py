@@ -18,7 +18,7 @@ from restok_cli.data.code_files import read_codes
 from restok_cli.data.images import to_float
 from restok_cli.data.loading.loader import evaluation_batches
 from restok_cli.data.shards.dataset import open_dataset
-from restok_cli.training.checkpoints import read_checkpoint
+from restok_cli.training.run_folder.checkpoints import read_checkpoint
 
 CPU = torch.device("cpu")
 

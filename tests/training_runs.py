@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from restok_cli.training.checkpoints import read_checkpoint
 from restok_cli.training.losses import TokenizerLosses
+from restok_cli.training.run_folder.checkpoints import read_checkpoint
 
 RATES = ("images_per_second", "data_wait", "eta_seconds")
 TIMES = ("seconds", "waited")

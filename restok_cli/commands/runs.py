@@ -34,7 +34,7 @@ class Launch(NamedTuple):
 
 def check_launch(launch: Launch) -> None:
     """Raises UsageError where options contradict each other, or name what is not here."""
-    from restok_cli.training.trackers import check_trackers
+    from restok_cli.training.run_folder.trackers import check_trackers
 
     check_resume(launch.resume, launch.overwrite)
     check_trackers(launch.track)
@@ -50,7 +50,7 @@ def check_stop_at(launch: Launch, config: "RunConfig") -> None:
 
 def check_folder(launch: Launch, *sources: Path | None) -> None:
     """Raises UsageError where a new run may not begin in its folder, or would replace one of its own sources."""
-    from restok_cli.training.run import check_new_run
+    from restok_cli.training.run_folder.run import check_new_run
 
     if not launch.resume:
         check_apart(launch.output, *filter(None, sources))
@@ -84,7 +84,7 @@ def first_weights(
     import torch
 
     from restok_cli.pretrained.folder import load_model
-    from restok_cli.training.run import has_checkpoint
+    from restok_cli.training.run_folder.run import has_checkpoint
     from restok_cli.training.warm_start import check_fits
 
     if given is None or (launch.resume and has_checkpoint(launch.output)):
@@ -109,7 +109,7 @@ def carry_out(
     """
     from restok_cli.planning.memory import telling_what_helps
     from restok_cli.planning.preflight import preflight
-    from restok_cli.training.run import RunFolder
+    from restok_cli.training.run_folder.run import RunFolder
 
     output = launch.output
     if rescaling:

@@ -107,7 +107,7 @@ def train_har(
     from restok_cli.settings.run_config import complete_config, har_facts
     from restok_cli.training.code_source import EncodedImages, open_source
     from restok_cli.training.har_loop import train_har as train_loop
-    from restok_cli.training.history import model_name
+    from restok_cli.training.run_folder.history import model_name
 
     torch_device = local_device(open_device(device, stated.compute.deterministic))
     folder = open_tokenizer(tokenizer)

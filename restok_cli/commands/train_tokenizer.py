@@ -94,8 +94,8 @@ def train_tokenizer(
     from restok_cli.planning.memory import check_memory
     from restok_cli.pretrained.folder import open_tokenizer
     from restok_cli.settings.run_config import complete_config
-    from restok_cli.training.history import model_name
     from restok_cli.training.losses import open_tokenizer_losses
+    from restok_cli.training.run_folder.history import model_name
     from restok_cli.training.teachers import teacher_width
     from restok_cli.training.tokenizer_loop import train_tokenizer as train_loop
 

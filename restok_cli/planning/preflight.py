@@ -23,8 +23,8 @@ from restok_cli.planning.plan import count, of_one_device
 from restok_cli.processes import gather, rank, world_size
 from restok_cli.schema import read_json_lines
 from restok_cli.settings.training import RunConfig, TokenizerRunConfig
-from restok_cli.training.metrics_log import METRICS_FILE
-from restok_cli.training.run import RunFolder
+from restok_cli.training.run_folder.metrics_log import METRICS_FILE
+from restok_cli.training.run_folder.run import RunFolder
 
 WORTH_PLANNING = 2 << 30  # bytes
 MUCH = 0.25  # of what was counted

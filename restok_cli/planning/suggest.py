@@ -26,8 +26,8 @@ from restok_cli.settings.training import RunConfig, RunKind, TokenizerRunConfig
 from restok_cli.training.code_source import open_source
 from restok_cli.training.har_loop import train_har
 from restok_cli.training.losses import open_tokenizer_losses
-from restok_cli.training.metrics_log import METRICS_FILE, read_log
-from restok_cli.training.run import RunFolder
+from restok_cli.training.run_folder.metrics_log import METRICS_FILE, read_log
+from restok_cli.training.run_folder.run import RunFolder
 from restok_cli.training.tokenizer_loop import train_tokenizer, validate
 
 START = "photo"  # the tokenizer that is started from, as commands name it

@@ -9,7 +9,7 @@ from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.files import whole_file
 from restok_cli.settings.precedence import kind_of
 from restok_cli.settings.training import CONFIG_FILE
-from restok_cli.training.metrics_log import METRICS_FILE, read_log
+from restok_cli.training.run_folder.metrics_log import METRICS_FILE, read_log
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

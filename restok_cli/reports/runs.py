@@ -15,11 +15,11 @@ from restok_cli.settings.changes import differences
 from restok_cli.settings.precedence import kind_of
 from restok_cli.settings.recorded import recorded_config
 from restok_cli.settings.training import RUN_CONFIGS, RunConfig, RunKind
-from restok_cli.training.checkpoints import CONFIG_FILE
-from restok_cli.training.history import all_presets, nearest_preset
-from restok_cli.training.launches import Start, read_starts
-from restok_cli.training.metrics_log import METRICS_FILE
-from restok_cli.training.run import LOG_FILE
+from restok_cli.training.run_folder.checkpoints import CONFIG_FILE
+from restok_cli.training.run_folder.history import all_presets, nearest_preset
+from restok_cli.training.run_folder.launches import Start, read_starts
+from restok_cli.training.run_folder.metrics_log import METRICS_FILE
+from restok_cli.training.run_folder.run import LOG_FILE
 
 MESSAGES = 40  # of the log, the last ones
 STEP_LINE = re.compile(r"[\d-]+ [\d:]+ step \d+: ")

@@ -41,7 +41,7 @@ from restok_cli.training.parallel import (
     sync_gradients,
     wrap_ddp,
 )
-from restok_cli.training.run import RunFolder, check_same
+from restok_cli.training.run_folder.run import RunFolder, check_same
 from restok_cli.training.stopping import Arriving
 from restok_cli.training.update import Update, autocast
 from restok_cli.training.warm_start import recompute_activations, take_weights

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from restok_cli.console import Progress, note
 from restok_cli.processes import Agreement
 from restok_cli.settings.training import RunConfig
-from restok_cli.training.checkpoints import NAME
 from restok_cli.training.early_stopping import EarlyStopping
 from restok_cli.training.monitor import Health, Meter
-from restok_cli.training.run import RunFolder, announce
+from restok_cli.training.run_folder.checkpoints import NAME
+from restok_cli.training.run_folder.run import RunFolder, announce
 from restok_cli.training.stopping import Arriving, interrupted, stop_signals
 from restok_cli.training.update import Update
 

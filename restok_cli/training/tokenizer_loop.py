@@ -39,7 +39,7 @@ from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
 from restok_cli.training.monitor import Meter, mean_of
 from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import gather_in_turn, micro_batch_numbers, sync_gradients, wrap_ddp
-from restok_cli.training.run import RunFolder
+from restok_cli.training.run_folder.run import RunFolder
 from restok_cli.training.stopping import Arriving
 from restok_cli.training.update import Update, autocast
 from restok_cli.training.warm_start import recompute_activations, reset_convolutions, take_weights

@@ -10,7 +10,7 @@ from restok_cli.pretrained.folder import HUB_PREFIX, ModelFolder, fingerprint
 from restok_cli.settings.changes import MAY_CHANGE, WEIGHT_FILES, differences
 from restok_cli.settings.presets import preset_names, read_preset
 from restok_cli.settings.training import RUN_CONFIGS, RunConfig, RunKind, TokenizerRunConfig
-from restok_cli.training.metrics_log import read_log
+from restok_cli.training.run_folder.metrics_log import read_log
 
 # What the teacher, the tokenizer or the data set decides, whatever a preset says.
 GIVEN = {

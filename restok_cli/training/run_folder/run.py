@@ -33,7 +33,8 @@ from restok_cli.settings.changes import MAY_CHANGE, RATE_SETTINGS, WEIGHT_FILES,
 from restok_cli.settings.recorded import changed_since, is_older, read_config, recorded_config, write_config
 from restok_cli.settings.training import CONFIG_FILE, RunConfig, TokenizerRunConfig
 from restok_cli.settings.yaml_file import flatten
-from restok_cli.training.checkpoints import (
+from restok_cli.training.optim import learning_rate
+from restok_cli.training.run_folder.checkpoints import (
     NAME,
     check_checkpoint,
     checkpoints_in,
@@ -42,11 +43,10 @@ from restok_cli.training.checkpoints import (
     step_of,
     write_checkpoint,
 )
-from restok_cli.training.history import Data, history
-from restok_cli.training.launches import STARTS_FILE, record_start
-from restok_cli.training.metrics_log import METRICS_FILE, read_log
-from restok_cli.training.optim import learning_rate
-from restok_cli.training.trackers import Trackers
+from restok_cli.training.run_folder.history import Data, history
+from restok_cli.training.run_folder.launches import STARTS_FILE, record_start
+from restok_cli.training.run_folder.metrics_log import METRICS_FILE, read_log
+from restok_cli.training.run_folder.trackers import Trackers
 
 LOG_FILE, CHECKPOINTS = "log.txt", "checkpoints"
 OWN_FOLDERS = ("model", "tokenizer", "tensorboard", "wandb")  # which an overwritten run leaves nothing of

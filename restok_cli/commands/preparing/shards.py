@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from restok_cli.commands.options import Check, CountsAsJson, Jobs, MaxDecodedPixels, MaxMemberBytes, OverwriteDataset
-from restok_cli.commands.prepare_counts import print_counts, print_remote_counts
+from restok_cli.commands.preparing.counts import print_counts, print_remote_counts
 from restok_cli.console import counted, note
 from restok_cli.errors import UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_output_folder

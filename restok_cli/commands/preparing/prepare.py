@@ -16,9 +16,9 @@ from restok_cli.commands.options import (
     MaxMemberBytes,
     OverwriteDataset,
 )
-from restok_cli.commands.prepare_codes import codes
-from restok_cli.commands.prepare_counts import print_counts
-from restok_cli.commands.prepare_shards import shards
+from restok_cli.commands.preparing.codes import codes
+from restok_cli.commands.preparing.counts import print_counts
+from restok_cli.commands.preparing.shards import shards
 from restok_cli.console import counted, note, say
 from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_output_folder, clear_beside, whole_folder
