@@ -45,6 +45,10 @@ SMALLER = (
     (r"--stop-at \d+", "--stop-at 1"),
     (r"^restok (train-\S+) (.*)", r"restok \1 \2 --preset tiny --max-steps 2 --set data.crop=centre"),
     (r"^(restok train-(?!.*--resume).*)", r"\1 --skip-preflight"),
+    (r"^restok plan (train-\S+)(.*)", r"restok plan \1 --preset tiny --no-choices\2"),
+    (r"^restok plan generate(.*)", r"restok plan generate --preset tiny --tokenizer tiny\1"),
+    (r"^restok plan encode(.*)", r"restok plan encode --tokenizer tiny\1"),
+    (r"^restok bench(?: --model sample| --har har-\S+)?", "restok bench --preset tiny --har tiny --runs 1"),
     (r"--steps 9", "--steps 7"),  # the tiny generator has no more
     (r"--count \d+", "--count 8"),
     (r" --class all ", " "),  # of a thousand classes eight are not as many of each

@@ -232,7 +232,7 @@ def test_going_on_with_something_else_is_refused_with_what_differs(prepare, fail
     (mixed / "a/0.png").rename(mixed / "a/other.png")
     assert "other images than are in the source now" in fails(2, *command, "--resize", 20)
     noise(9).save(mixed / "a/9.png")
-    assert "train images 10 (now 11)" in fails(2, *command, "--resize", 20)
+    assert "train pictures 10 (now 11)" in fails(2, *command, "--resize", 20)
     assert prepare("out", "--overwrite").code == 0
     prepare("whole")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")

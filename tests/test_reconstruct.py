@@ -204,11 +204,11 @@ leave(max(run(words) for words in json.loads(sys.argv[1])))
 @pytest.mark.slow
 def test_two_processes_reconstruct_and_encode_like_one(here, restok):
     """Started by `accelerate launch`: the same files, sheets and numbers, in the same order."""
-    (here / "pictures" / "bb.png").write_bytes(b"no image")  # falls to the second process
+    (here / "images" / "bb.png").write_bytes(b"no image")  # falls to the second process
     (here / "run.py").write_text(COMMANDS)
 
     def commands(name: str) -> list[list[str]]:
-        options = ("pictures", "--model", "tokenizer", "--batch-size", "1")
+        options = ("images", "--model", "tokenizer", "--batch-size", "1")
         sheets = ("--grid", f"{name}-grid.png", "--ladder", f"{name}-ladder.png", "--num-codes", "4,32", "--json")
         return [
             ["reconstruct", *options, "-o", name, *sheets],
@@ -219,7 +219,7 @@ def test_two_processes_reconstruct_and_encode_like_one(here, restok):
     words = (sys.executable, *accelerate(here), "run.py", json.dumps(commands("two")))
     two = subprocess.run(words, capture_output=True, text=True)
     assert two.returncode == 0, two.stderr
-    assert two.stderr.count("left out: pictures/bb.png") == 3
+    assert two.stderr.count("left out: images/bb.png") == 3
     one = "".join(restok(*command).out for command in commands("one"))
     assert two.stdout == one.replace('"one"', '"two"').replace("one.npz", "two.npz")
     for file in ("manifest.jsonl", *(f"{n}/{name}.png" for n in (4, 32) for name in "abcde")):

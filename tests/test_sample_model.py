@@ -71,9 +71,9 @@ def tensors(folder):
 
 def test_generate_alone_draws_a_captioned_grid(here, restok):
     result = restok("generate", "--steps", 9, "--count", 4)
-    assert (result.code, result.out) == (0, "images\n")
+    assert (result.code, result.out) == (0, "pictures\n")
     assert len(list((here / "pictures").glob("*.png"))) == 4
-    assert (here / "images.png").is_file()
+    assert (here / "pictures.png").is_file()
     line = restok("generate", "--count", 4).err
     assert "already" in line and "--overwrite" in line
     assert restok("generate", "--count", 4, "-o", "others").code == 0

@@ -73,7 +73,7 @@ def train_tokenizer(
     Examples, on the emoji that come with restok:
 
       restok train-tokenizer sample --max-steps 500 -o runs/tokenizer
-      restok train-tokenizer data/photos --init photo --image-size 128 -o runs/mine
+      restok train-tokenizer data/photos --init photo --image-size 96 -o new
     """
     from restok_cli.settings.run_config import read_told
 

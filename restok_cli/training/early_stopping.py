@@ -13,7 +13,7 @@ class EarlyStopping:
 
     def __init__(self, patience: int | None):
         self.patience = patience
-        self.name, self.best, self.best_step, self.since = "", math.nan, 0, 0  # step 0: there was none yet
+        self.name, self.best, self.best_step, self.since = "", 0.0, 0, 0  # step 0: there was none yet
 
     def look(self, step: int, numbers: dict[str, float]) -> None:
         """Take the numbers of a validation into account; those that are not finite are never better."""
@@ -21,7 +21,7 @@ class EarlyStopping:
             return
         self.name = next(name for name in SIGNS if name in numbers)
         value, sign = numbers[self.name], SIGNS[self.name]
-        if math.isfinite(value) and not sign * value <= sign * self.best:
+        if math.isfinite(value) and (not self.best_step or sign * value > sign * self.best):
             self.best, self.best_step, self.since = value, step, 0
         else:
             self.since += 1
