@@ -13,9 +13,9 @@ from restok_cli.commands.plan import parse_memory, resolved
 from restok_cli.data.loading.loader import Batch
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.planning import plan, preflight
+from restok_cli.planning.cards import DEVICES, GIB, LAUNCH, times_of
 from restok_cli.planning.counting import GRADIENTS, Counter, Kind, Work
 from restok_cli.planning.cuda_rules import cuda_rules
-from restok_cli.planning.devices import DEVICES, GIB, LAUNCH, times_of
 from restok_cli.planning.plan import of_one_device, plan_training, rounds_of
 from restok_cli.planning.steps import count_tokenizer_step, counting, open_trainee, whole_step
 from restok_cli.training.tokenizer_loop import train_step

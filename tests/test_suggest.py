@@ -8,7 +8,7 @@ import torch
 
 from restok_cli.errors import UsageError
 from restok_cli.planning import suggest
-from restok_cli.planning.suggest import Measured, Request, fitting, gain, steps_in
+from restok_cli.planning.suggest import Measured, Wishes, fitting, gain, steps_in
 from restok_cli.settings.presets import read_preset
 from restok_cli.settings.training import RUN_CONFIGS
 
@@ -58,7 +58,7 @@ def test_steps_fit_into_the_time_and_see_few_images_not_too_often():
 
 def test_what_memory_does_not_hold_is_refused(no_measuring):
     config = RUN_CONFIGS["tokenizer"].parse(read_preset("tokenizer", "tiny"), "tiny")
-    request = Request("sample", "tokenizer", None, 15, "cpu", torch.device("cpu"), 0.5e9)
+    request = Wishes("sample", "tokenizer", None, 15, "cpu", torch.device("cpu"), 0.5e9)
     with pytest.raises(UsageError, match=r"a step of one image needs 1\.00 GB, and there are 0\.50 GB"):
         fitting(config, request)
 

@@ -11,8 +11,8 @@ from restok_cli.console import note, say
 from restok_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from restok_cli.planning.devices import Device
-    from restok_cli.planning.plan import Plan
+    from restok_cli.planning.cards import Device
+    from restok_cli.planning.plan import Cost
     from restok_cli.settings.training import RunConfig, RunKind
 
 app = typer.Typer(
@@ -218,7 +218,7 @@ def training(
 
 
 def device_of(gpu: str) -> "Device":
-    from restok_cli.planning.devices import DEVICES, measured_cpu
+    from restok_cli.planning.cards import DEVICES, measured_cpu
 
     return measured_cpu() if gpu == "cpu" else DEVICES[gpu]
 
@@ -231,7 +231,7 @@ def parse_memory(text: str) -> float:
     return float(match[1]) * (1e9 / 2**30 if (match[2] or "").upper() == "GB" else 1)
 
 
-def show(plan: "Plan", price_per_hour: float | None, as_json: bool) -> None:
+def show(plan: "Cost", price_per_hour: float | None, as_json: bool) -> None:
     from restok_cli.planning import report
 
     if as_json:

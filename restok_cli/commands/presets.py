@@ -34,7 +34,7 @@ def presets(
       restok models presets --kind tokenizer
       restok models presets har-b
     """
-    from restok_cli.planning.presets import facts_of, preset_config, step_memory
+    from restok_cli.planning.preset_table import facts_of, preset_config, step_memory
     from restok_cli.settings.training import RUN_CONFIGS
 
     kinds: list[RunKind] = [kind] if kind else list(RUN_CONFIGS)

@@ -33,11 +33,11 @@ def suggest(
     """
     from restok_cli.data.shards.dataset import open_dataset
     from restok_cli.devices import open_device
-    from restok_cli.planning.suggest import Request, as_line
+    from restok_cli.planning.suggest import Wishes, as_line
     from restok_cli.planning.suggest import suggest as find
 
     dataset = open_dataset(data)
-    request = Request(data, kind, image_size, minutes, device, open_device(device), memory and memory * 1e9)
+    request = Wishes(data, kind, image_size, minutes, device, open_device(device), memory and memory * 1e9)
     found = find(request, dataset)
     if as_json:
         print(json.dumps(found._asdict()))

@@ -10,6 +10,7 @@ from typing import Any
 
 from restok_cli.errors import RestokError
 from restok_cli.model.config import HarConfig, TokenizerConfig
+from restok_cli.planning.cards import CONTEXT, FRAGMENTATION, GIB, Device, Times, times_of
 from restok_cli.planning.counting import (
     AVERAGE,
     COPIES,
@@ -21,7 +22,6 @@ from restok_cli.planning.counting import (
     Counter,
     Work,
 )
-from restok_cli.planning.devices import CONTEXT, FRAGMENTATION, GIB, Device, Times, times_of
 from restok_cli.planning.steps import (
     count_drawing,
     count_encoding,
@@ -37,7 +37,7 @@ PIXEL_BYTES, FEATURE_BYTES = 110e3, 4 * (2048 + 2023)  # assumed: a PNG of 256 p
 
 
 @dataclass
-class Plan:
+class Cost:
     """The figures of one run or command on one device, and what they were made from."""
 
     title: str
@@ -74,13 +74,13 @@ def plan_training(
     title: str,
     with_choices: bool = True,
     tell: Callable[[str], None] = lambda line: None,
-) -> Plan:
+) -> Cost:
     """Raises UsageError where the batch cannot be shared out so."""
     mine = of_one_device(config, num_processes)
     tell("counting a step on tensors without numbers …")
     counter = count(mine, device.is_gpu)
     rounds, traced = rounds_of(mine), min(2, rounds_of(mine))
-    plan = Plan(
+    plan = Cost(
         title=title,
         device=device,
         memory=memory_of(counter, mine, num_processes),
@@ -180,7 +180,7 @@ def row(name: str, memory: dict[str, int], micro_batch: int, device: Device, sec
     return {"choice": name, "gib": sum(memory.values()) / GIB, "largest": largest, "seconds": seconds}
 
 
-def sharded_choices(plan: Plan, config: RunConfig, micro_batch: int) -> list[dict[str, Any]]:
+def sharded_choices(plan: Cost, config: RunConfig, micro_batch: int) -> list[dict[str, Any]]:
     """FSDP, where several processes could share the generator's weights: divided, not counted anew."""
     if plan.num_devices == 1 or getattr(config.compute, "sharding", "fsdp") == "fsdp":
         return []
@@ -189,7 +189,7 @@ def sharded_choices(plan: Plan, config: RunConfig, micro_batch: int) -> list[dic
     return [row("compute.sharding=fsdp", memory, micro_batch, plan.device, plan.times.total)]
 
 
-def disk_of(config: RunConfig, plan: Plan) -> dict[str, float]:
+def disk_of(config: RunConfig, plan: Cost) -> dict[str, float]:
     """Bytes of what a run leaves there."""
     schedule, weights = config.schedule, plan.memory[WEIGHTS] * (plan.num_devices if sharded(config, plan) else 1)
     checkpoint = 4 * weights + 3 * plan.memory.get(JUDGE, 0)  # weights, average, two moments
@@ -199,7 +199,7 @@ def disk_of(config: RunConfig, plan: Plan) -> dict[str, float]:
     return {f"{kept} checkpoints": kept * checkpoint, "model": weights}
 
 
-def sharded(config: RunConfig, plan: Plan) -> bool:
+def sharded(config: RunConfig, plan: Cost) -> bool:
     return plan.num_devices > 1 and getattr(config.compute, "sharding", "none") == "fsdp"
 
 
@@ -242,28 +242,28 @@ def fitting(
 
 def plan_drawing(
     har: HarConfig, tokenizer: TokenizerConfig, count: int, batch_size: int, dtype: str, device: Device, title: str
-) -> Plan:
+) -> Cost:
     counter = count_drawing(har, tokenizer, batch_size, dtype, device.is_gpu)
     return plan_passes(counter, count, batch_size, device, title, {"images": count * PIXEL_BYTES})
 
 
 def plan_encoding(
     tokenizer: TokenizerConfig, count: int, batch_size: int, dtype: str, device: Device, title: str
-) -> Plan:
+) -> Cost:
     counter = count_encoding(tokenizer, batch_size, dtype, device.is_gpu)
     return plan_passes(counter, count, batch_size, device, title, {"codes": 2.0 * count * tokenizer.num_latent_tokens})
 
 
-def plan_evaluation(image_size: tuple[int, int], count: int, batch_size: int, device: Device, title: str) -> Plan:
+def plan_evaluation(image_size: tuple[int, int], count: int, batch_size: int, device: Device, title: str) -> Cost:
     counter = count_features(batch_size, image_size, device.is_gpu)
     return plan_passes(counter, count, batch_size, device, title, {"cached features": count * FEATURE_BYTES})
 
 
 def plan_passes(
     counter: Counter, count: int, batch_size: int, device: Device, title: str, disk: dict[str, float]
-) -> Plan:
+) -> Cost:
     memory = counter.at_peak()
-    return Plan(
+    return Cost(
         title=title,
         device=device,
         memory=memory,

@@ -3,20 +3,20 @@
 from typing import Any
 
 from restok_cli.console import duration
+from restok_cli.planning.cards import CONTEXT, FRAGMENTATION, GIB
 from restok_cli.planning.counting import Work
-from restok_cli.planning.devices import CONTEXT, FRAGMENTATION, GIB
-from restok_cli.planning.plan import Plan
+from restok_cli.planning.plan import Cost
 
 POWER = 0.8  # assumed: of what a card may take, while it works
 RATES = {True: "rates of the data sheet, and shares of them that were measured", False: "and rates measured now"}
 
 
-def energy(plan: Plan) -> float:
+def energy(plan: Cost) -> float:
     """kWh of all devices."""
     return plan.hours * plan.device.watts * POWER * plan.num_devices / 1000
 
 
-def lines(plan: Plan, price_per_hour: float | None) -> list[str]:
+def lines(plan: Cost, price_per_hour: float | None) -> list[str]:
     device, memory = plan.device, plan.peak / GIB
     found = [plan.title, ""]
     limit = f"{device.memory:.1f} GiB ({device.source if device.is_gpu else 'of this machine'})"
@@ -40,7 +40,7 @@ def table(choices: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def arithmetic(plan: Plan) -> list[str]:
+def arithmetic(plan: Cost) -> list[str]:
     total = sum(plan.work.values(), Work())
     rows = [
         f"  {name:24}{done.flops / 1e12:9.2f}{done.bytes / 1e9:9.1f}{done.launches:10.0f}"
@@ -56,7 +56,7 @@ def arithmetic(plan: Plan) -> list[str]:
     ]
 
 
-def totals(plan: Plan, price_per_hour: float | None) -> list[str]:
+def totals(plan: Cost, price_per_hour: float | None) -> list[str]:
     seconds, by_host = plan.times.total, plan.times.host > sum(plan.times.by_part.values())
     found = [
         f"time of a step: {seconds:.3g} s, {plan.batch_size / seconds:.0f} images/s (computed from what is counted, "
@@ -74,7 +74,7 @@ def totals(plan: Plan, price_per_hour: float | None) -> list[str]:
     return found + [f"note: {line}" for line in plan.notes]
 
 
-def as_json(plan: Plan, price_per_hour: float | None) -> dict[str, Any]:
+def as_json(plan: Cost, price_per_hour: float | None) -> dict[str, Any]:
     return {
         "title": plan.title,
         "device": plan.device._asdict(),

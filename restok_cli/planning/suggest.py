@@ -41,7 +41,7 @@ GAINED_FROM = 19.1  # dB, in the run that gave the next line
 GAINS = ((400, 2.8), (800, 4.9), (1200, 5.6), (3600, 6.5))  # images seen -> dB over the start, docs/own-images.md
 
 
-class Request(NamedTuple):
+class Wishes(NamedTuple):
     """Options of the command."""
 
     data: str
@@ -69,7 +69,7 @@ class Measured(NamedTuple):
     psnr: float | None  # of the model that a tokenizer's run starts from, in dB, on the held-out images
 
 
-def suggest(request: Request, data: Dataset) -> Suggestion:
+def suggest(request: Wishes, data: Dataset) -> Suggestion:
     """Choose, measure, and put into words. Raises UsageError where the settings cannot be, or memory is too small."""
     count = data.split("train").known_length
     told = read_told(
@@ -96,7 +96,7 @@ def suggest(request: Request, data: Dataset) -> Suggestion:
     )
 
 
-def fitting(config: RunConfig, request: Request) -> tuple[RunConfig, str]:
+def fitting(config: RunConfig, request: Wishes) -> tuple[RunConfig, str]:
     """The config with the largest micro-batch that memory holds, and a line about it. Raises UsageError."""
     on_gpu = request.device.type == "cuda"
     whole = torch.cuda.get_device_properties(request.device).total_memory if on_gpu else total_memory()
@@ -115,7 +115,7 @@ def fitting(config: RunConfig, request: Request) -> tuple[RunConfig, str]:
     return config, f"memory: a step of {counted(size, 'image')} needs {needed / 1e9:.2f} of {limit / 1e9:.1f} GB"
 
 
-def measure(config: RunConfig, request: Request, data: Dataset) -> Measured:
+def measure(config: RunConfig, request: Wishes, data: Dataset) -> Measured:
     """Train some real steps in a folder that is then thrown away, and try what the run would start from."""
     short = shortened(config)
     every: dict[str, Any] = dict.fromkeys(("max_steps", "validate_every", "preview_every", "save_every"), STEPS + 1)
@@ -150,7 +150,7 @@ def steps_in(minutes: float, seconds_per_step: float, batch_size: int, count: fl
     return int(steps) // unit * unit
 
 
-def command_for(request: Request, config: RunConfig, steps: int) -> list[str]:
+def command_for(request: Wishes, config: RunConfig, steps: int) -> list[str]:
     """The words of the command, complete."""
     schedule = config.schedule
     if isinstance(config, TokenizerRunConfig):
@@ -204,7 +204,7 @@ def gain(seen: int) -> float:
     return GAINS[-1][1]
 
 
-def reasons(request: Request, config: RunConfig, steps: int, count: float) -> list[str]:
+def reasons(request: Wishes, config: RunConfig, steps: int, count: float) -> list[str]:
     """Why each choice."""
     lines = [f"--max-steps: what fits into {request.minutes:g} minutes on {request.device.type}, as measured just now"]
     if steps * config.schedule.batch_size >= 0.95 * MOST_EPOCHS * count:
