@@ -12,6 +12,8 @@ def test_sizes_are_those_of_the_files_and_prepare_tells_them(restok, tmp_path):
         write_pictures(tmp_path / "images", [f"{number}.png"], width, height)
     result = restok("prepare", "folder", tmp_path / "images", tmp_path / "data", "--validation-fraction", 0)
     assert "sizes: the shorter edge has 33 to 70 pixels, 64 in the middle" in result.err
+    again = restok("prepare", "shards", tmp_path / "data/*.tar", tmp_path / "linked")
+    assert "sizes: the shorter edge has 33 to 70 pixels, 64 in the middle" in again.err
     assert sorted(sizes_in(open_dataset(tmp_path / "data"))) == [(33, 40), (64, 64), (70, 100)]
 
 

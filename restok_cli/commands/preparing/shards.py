@@ -95,12 +95,12 @@ def shards(
         return
     rules = Rules(check, max_decoded_pixels=max_decoded_pixels, max_member_bytes=max_member_bytes)
     source = readable(" ".join(words[:-1] if out else words))
-    manifest, num_bad, passed_over = existing.describe_shards(
+    manifest, num_bad, passed_over, edges = existing.describe_shards(
         found, out, name=name, source=source, class_names=names, rules=rules, jobs=jobs or available_cores()
     )
     if num_bad:
         note(f"{counted(num_bad, 'broken sample')} left out: see {folder / BAD_LIST}")
-    print_counts(folder, manifest, as_json, unreadable=num_bad, passed_over=passed_over)
+    print_counts(folder, manifest, as_json, unreadable=num_bad, passed_over=passed_over, edges=edges)
 
 
 def _stated_classes(file: str | None, count: int | None) -> list[str] | None:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from restok_cli.console import Progress, counted, note
+from restok_cli.data.image_sizes import ShorterEdges, shorter_edges
 from restok_cli.data.jobs import run_jobs
 from restok_cli.data.names import name_in
 from restok_cli.data.shards.layout import (
@@ -75,7 +76,7 @@ class IndexedShard(NamedTuple):
 
     entries: list[tuple[int, int, int]]  # (offset, length, class id) of each image
     digest: Digest
-    sizes: set[tuple[int, int]]  # (height, width)
+    sizes: Counter[tuple[int, int]]  # (height, width) -> how many
     bad: list[BadImage]
     keys: list[str]  # one per entry
     beside: Counter[str]  # extension -> how many more images samples have, such as .seg.png; none is taken
@@ -192,13 +193,13 @@ def describe_shards(
     class_names: list[str] | None,
     rules: Rules,
     jobs: int,
-) -> tuple[Manifest, int, dict[str, int]]:
+) -> tuple[Manifest, int, dict[str, int], ShorterEdges | None]:
     """Index the shards, and describe them in the folder `out`, with links to them, or (None) where they lie.
 
     A broken image, or what else is no sample, is left out of the index and listed in bad.jsonl. Where `class_names`
     is None the classes are called by their numbers. Nothing is written before everything has been read.
 
-    Returns the manifest, how many were left out, and by their reason how many files were passed over.
+    Returns the manifest, how many were left out, by their reason how many files were passed over, and the sizes.
 
     Raises RestokError where a shard is damaged, nothing is left of a split, a key comes twice in one or no class can be
     told, UsageError where the shards cannot be described in their place.
@@ -235,7 +236,8 @@ def describe_shards(
     )
     _write(out or paths[0].parent, manifest, targets, bad, linked=out is not None)
     passed_over = {f"a .{extension} beside a sample's image": count for extension, count in _beside(indexed).items()}
-    return manifest, len(bad), passed_over
+    edges = shorter_edges(min(size) for shard in indexed.values() for size in shard.sizes.elements())
+    return manifest, len(bad), passed_over, edges
 
 
 def _write(
@@ -336,7 +338,7 @@ def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | Non
 
 def _index_shard(rules: Rules, synsets: dict[str, int], path: Path, advance: Callable[[], None]) -> IndexedShard:
     """Read a shard to its end. Raises RestokError where it is damaged."""
-    found, sizes, bad, beside = [], set(), [], Counter()
+    found, sizes, bad, beside = [], Counter(), [], Counter()
     with open(path, "rb") as tar:
         for key, files in group_samples(list_files(tar, str(path)), str(path)).items():
             name = key
@@ -347,7 +349,7 @@ def _index_shard(rules: Rules, synsets: dict[str, int], path: Path, advance: Cal
                     raise problem
                 tar.seek(image.offset_data - TAR_BLOCK)
                 name = name_in(tar.read(TAR_BLOCK))  # as readers find it, who may need its suffix
-                sizes.add(check_image(tar.read(image.size), name, rules))
+                sizes[check_image(tar.read(image.size), name, rules)] += 1
                 found.append((image.offset_data, image.size, class_id, key))
                 beside.update(images_beside(files, extension))
             except ImageError as error:
