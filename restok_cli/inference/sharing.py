@@ -14,7 +14,7 @@ Made = TypeVar("Made")
 
 def connected(computation: Computation) -> Computation:
     """Join the other processes, if there are any; the computation is then on a device of this one's own."""
-    device = local_device(open_device(computation.device))
+    device = local_device(open_device(computation.device, computation.deterministic))
     connect(device)
     return computation._replace(device=str(device))
 
