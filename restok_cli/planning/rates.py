@@ -2,10 +2,19 @@
 
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from restok_cli.cpu.leaves import TYPICAL_ROWS, PackedConv
+
+# of a product: rows, inputs, outputs; of a convolution: images, channels, and the side of a map
+PRODUCTS = {
+    "cpu": ((2048, 2048, 2048), (384, 1024, 4096), (384, 4096, 1024)),
+    "cuda": ((8192, 8192, 8192),),
+}
+CONVOLUTIONS = {"cpu": ((1, 128, 128), (1, 256, 64), (1, 512, 16)), "cuda": ((16, 128, 256),)}
 
 Way = tuple[Callable[[], object], float]  # what to run, and its floating-point operations
 
@@ -28,24 +37,33 @@ def synchronize(device: torch.device) -> None:
 
 
 def ways(dtype: torch.dtype, device: torch.device) -> dict[str, Way]:
-    """Candidates for the fastest in `dtype`, by name: products of matrices, plain and packed, and a convolution."""
-    side = 8192 if device.type == "cuda" else 2048
-    channels, rows = (128, 256) if device.type == "cuda" else (256, 64)
-    matrix = torch.randn(side, side, device=device, dtype=dtype)
-    conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(device, dtype)
-    conv = conv.to(memory_format=torch.channels_last).requires_grad_(False)  # pyright: ignore[reportCallIssue]
-    features = torch.randn(1 if device.type == "cpu" else 16, channels, rows, rows, device=device, dtype=dtype)
-    features = features.to(memory_format=torch.channels_last)
-    found: dict[str, Way] = {
-        "matrix product": (lambda: matrix @ matrix, 2 * side**3),
-        "convolution": (lambda: conv(features), 2 * channels * channels * 9 * rows * rows * len(features)),
-    }
-    if device.type == "cpu" and torch.backends.mkldnn.is_available():  # pyright: ignore[reportPrivateImportUsage]
-        packed = torch.ops.mkldnn._reorder_linear_weight(matrix, side)
-        found["packed product"] = (
-            lambda: torch.ops.mkldnn._linear_pointwise(matrix, packed, None, "none", [], ""),
-            2 * side**3,
-        )
+    """Candidates for the fastest in `dtype`, by name and shape: products, plain and packed, and convolutions."""
+    found: dict[str, Way] = {}
+    for rows, width, outputs in PRODUCTS[device.type]:
+        inputs = torch.randn(rows, width, device=device, dtype=dtype)
+        weight = torch.randn(outputs, width, device=device, dtype=dtype)
+        for name, way in products(inputs, weight).items():
+            found[f"{name}, {rows}x{width}x{outputs}"] = way, 2 * rows * width * outputs
+    for count, channels, side in CONVOLUTIONS[device.type]:
+        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False).requires_grad_(False)
+        conv = PackedConv(conv, dtype) if device.type == "cpu" else conv.to(device, dtype)
+        features = torch.randn(count, channels, side, side, device=device, dtype=dtype)
+        way = partial(conv, features.to(memory_format=torch.channels_last))
+        found[f"convolution, {count}x{channels}x{side}x{side}"] = way, 2 * 9 * channels**2 * side**2 * count
+    return found
+
+
+def products(inputs: Tensor, weight: Tensor) -> dict[str, Callable[[], object]]:
+    """The ways in which the installed libraries multiply rows by weights, by name."""
+    found: dict[str, Callable[[], object]] = {"a @ b": lambda: inputs @ weight.T}
+    if inputs.device.type != "cpu":
+        return found
+    if torch.backends.mkldnn.is_available():  # pyright: ignore[reportPrivateImportUsage]
+        by_onednn = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS)
+        found["packed by oneDNN"] = partial(torch.ops.mkldnn._linear_pointwise, inputs, by_onednn, None, "none", [], "")
+    if torch.backends.mkl.is_available() and inputs.dtype == torch.float32:
+        by_mkl = torch.ops.mkl._mkl_reorder_linear_weight(weight, TYPICAL_ROWS)
+        found["packed by MKL"] = partial(torch.ops.mkl._mkl_linear, inputs, by_mkl, weight, None, len(inputs))
     return found
 
 

@@ -9,7 +9,6 @@ and after each run. Takes some minutes; run it on an idle machine.
 """
 
 import copy
-import math
 import re
 import time
 from collections.abc import Callable
@@ -24,15 +23,14 @@ round_alike()  # as every restok command does first
 keep_memory()
 
 import torch  # noqa: E402
-from torch import nn  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from restok_cli.cpu.leaves import TYPICAL_ROWS, PackedConv  # noqa: E402
 from restok_cli.cpu.rewrite import has_fast_bf16, rewrite  # noqa: E402
 from restok_cli.data.images import to_float  # noqa: E402
 from restok_cli.inference.coding import decode_codes, encode_images  # noqa: E402
 from restok_cli.model.config import TokenizerConfig  # noqa: E402
 from restok_cli.model.tokenizer import Tokenizer  # noqa: E402
+from restok_cli.planning import rates  # noqa: E402
 
 
 def seconds(function: Callable[[], object], runs: int) -> float:
@@ -46,43 +44,14 @@ def seconds(function: Callable[[], object], runs: int) -> float:
     return min(times)
 
 
-SHAPES = ((2048, 2048, 2048), (384, 1024, 4096), (384, 4096, 1024))  # of products: rows, inputs and outputs
-CONVOLVED = ((128, 128), (256, 64), (512, 16))  # channels, and the side of a map
-
-
-def products(rows: int, width: int, outputs: int, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
-    """The ways in which the installed libraries multiply rows by weights."""
-    inputs, weight = torch.randn(rows, width).to(dtype), torch.randn(outputs, width).to(dtype)
-    by_onednn = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS)
-    ways = {
-        "a @ b": lambda: inputs @ weight.T,
-        "packed by oneDNN": lambda: torch.ops.mkldnn._linear_pointwise(inputs, by_onednn, None, "none", [], ""),
-    }
-    if torch.backends.mkl.is_available() and dtype == torch.float32:
-        by_mkl = torch.ops.mkl._mkl_reorder_linear_weight(weight, TYPICAL_ROWS)
-        ways["packed by MKL"] = lambda: torch.ops.mkl._mkl_linear(inputs, by_mkl, weight, None, rows)
-    return ways
-
-
-def convolution(channels: int, side: int, dtype: torch.dtype) -> Callable[[], object]:
-    conv = PackedConv(nn.Conv2d(channels, channels, 3, padding=1, bias=False).requires_grad_(False), dtype)
-    features = torch.randn(1, channels, side, side).to(dtype, memory_format=torch.channels_last)
-    return lambda: conv(features)
-
-
 @cache
-def fastest(dtype: torch.dtype) -> tuple[Callable[[], object], int]:
-    """What the installed libraries compute fastest in `dtype`, of all ways and shapes, and its number of operations."""
-    reached, ways = {}, {}
-    for shape in SHAPES:
-        for name, way in products(*shape, dtype).items():
-            ways[name, shape] = way, 2 * math.prod(shape)
-    for channels, side in CONVOLVED:
-        ways["convolution", (channels, side)] = convolution(channels, side, dtype), 2 * 9 * channels**2 * side**2
-    for (name, shape), (way, flops) in ways.items():
-        reached[name, shape] = flops / seconds(way, 5)
-        print(f"{dtype}, {name}, {'x'.join(map(str, shape))}: {reached[name, shape] / 1e9:.0f} GFLOP/s", flush=True)
-    return ways[max(reached, key=lambda key: reached[key])]
+def fastest(dtype: torch.dtype) -> tuple[Callable[[], object], float]:
+    """Function and number of operations of what goes fastest in `dtype`, of all that the installed libraries offer."""
+    reached, ways = {}, rates.ways(dtype, torch.device("cpu"))
+    for name, (way, flops) in ways.items():
+        reached[name] = flops / seconds(way, 5)
+        print(f"{dtype}, {name}: {reached[name] / 1e9:.0f} GFLOP/s", flush=True)
+    return ways[max(ways, key=lambda name: reached[name])]
 
 
 def rate(for_seconds: float = 1.0, dtype: torch.dtype = torch.float32) -> float:
