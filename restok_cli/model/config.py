@@ -119,6 +119,13 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def number_or_word(name: str, value: object, least: int, word: str) -> object:
+    """The value, a whole number from `least` on or the word. pydantic's words would be about the two types."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and value >= least and value % 1 == 0
+    require(number or value == word, f"{name} = {value} is neither a number from {least} on nor {word}")
+    return value
+
+
 # Far above all that anybody has trained: what is beyond is damage, of which no layers are made.
 MAX_SIZE = 2**20
 Size = Annotated[int, Field(gt=0, le=MAX_SIZE)]

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from restok_cli.console import counted
 from restok_cli.files import MAX_MEMBER_BYTES, expand_home
 from restok_cli.machine import available_cores
-from restok_cli.model.config import Config, HarConfig, TokenizerConfig, require
+from restok_cli.model.config import Config, HarConfig, TokenizerConfig, number_or_word, require
 from restok_cli.model.levels import level_grid, level_sizes
 
 MAX_AUTO_WORKERS = 16  # more than any GPU has yet asked for
@@ -17,13 +17,6 @@ CONFIG_FILE = "config.yaml"  # of a run, and of each of its checkpoints
 Share = Annotated[float, Field(gt=0, le=1)]
 Zoom = Annotated[float, Field(ge=1, le=100)]
 FileName = Annotated[str, AfterValidator(expand_home)]
-
-
-def number_or_word(name: str, value: object, least: int, word: str) -> object:
-    """The value, a whole number from `least` on or the word. pydantic's words would be about the two types."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and value >= least and value % 1 == 0
-    require(number or value == word, f"{name} = {value} is neither a number from {least} on nor {word}")
-    return value
 
 
 class DataConfig(Config):
