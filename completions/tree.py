@@ -19,7 +19,7 @@ from restok_cli.commands.models import HUB_MODELS
 from restok_cli.data.shards.dataset import SAMPLE_FOLDER, read_manifest
 from restok_cli.data.sources.imagenet import read_classes
 from restok_cli.devices import DEVICE_TYPES
-from restok_cli.metrics.backbones import NETWORKS
+from restok_cli.metrics.networks.backbones import NETWORKS
 from restok_cli.metrics.table import METRICS
 from restok_cli.model.config import Config, section_of
 from restok_cli.settings.presets import preset_names

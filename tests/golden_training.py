@@ -15,7 +15,7 @@ import torch
 from conftest import GOLDEN
 from torch import Tensor, nn
 
-from restok_cli.metrics.lpips import Lpips, open_lpips
+from restok_cli.metrics.networks.lpips import Lpips, open_lpips
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.released import from_released, released_shapes

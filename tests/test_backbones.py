@@ -9,8 +9,8 @@ import torchvision
 from safetensors.torch import save_file
 
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.metrics import backbones
-from restok_cli.metrics.backbones import Backbone, open_network
+from restok_cli.metrics.networks import backbones
+from restok_cli.metrics.networks.backbones import Backbone, open_network
 
 CPU = torch.device("cpu")
 SMALL = "test_vit.r160_in1k"  # timm has it for tests: 160 pixels, 64 features

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from restok_cli.metrics.lpips import Lpips
+from restok_cli.metrics.networks.lpips import Lpips
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.planning.counting import GRADIENTS, Counter

@@ -10,7 +10,7 @@ from restok_cli import devices
 from restok_cli.data.loading.loader import Batch
 from restok_cli.devices import open_device, take_deterministic_algorithms
 from restok_cli.errors import UsageError
-from restok_cli.metrics.lpips import Lpips
+from restok_cli.metrics.networks.lpips import Lpips
 from restok_cli.settings.presets import read_preset
 from restok_cli.settings.training import TokenizerRunConfig
 from restok_cli.settings.yaml_file import merged

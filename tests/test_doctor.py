@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from restok_cli.diagnosis import downloads, environment, paths
-from restok_cli.metrics import inception
-from restok_cli.metrics.inception import URL_INCEPTION_V3
+from restok_cli.metrics.networks import inception
+from restok_cli.metrics.networks.inception import URL_INCEPTION_V3
 
 
 @pytest.fixture

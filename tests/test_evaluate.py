@@ -17,8 +17,8 @@ from restok_cli.data.images import save_image, to_float, to_tensor
 from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.metrics.features import RandomNetwork
-from restok_cli.metrics.measure import FEATURE_FORMULAS, PIXEL_FORMULAS
+from restok_cli.metrics.networks.features import RandomNetwork
+from restok_cli.metrics.numbers import FEATURE_FORMULAS, PIXEL_FORMULAS
 from restok_cli.metrics.protocol import Measurement, caveat, remarks
 from restok_cli.metrics.table import CHOICES, METRICS, name_with_count
 from restok_cli.model.config import TokenizerConfig

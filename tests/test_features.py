@@ -9,10 +9,10 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 
 from restok_cli.errors import RestokError
 from restok_cli.metrics import inception_score
-from restok_cli.metrics.backbones import open_network
-from restok_cli.metrics.features import RandomNetwork
-from restok_cli.metrics.inception import Inception, load_inception
 from restok_cli.metrics.inception_score import InceptionScore
+from restok_cli.metrics.networks.backbones import open_network
+from restok_cli.metrics.networks.features import RandomNetwork
+from restok_cli.metrics.networks.inception import Inception, load_inception
 
 RANDOM_WEIGHTS_SHA256 = "486afdf17192de12b593956630ad74f83e67c67ac87911f3561b1a0eb7b3a2a1"
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from restok_cli.metrics.lpips import Lpips
+from restok_cli.metrics.networks.lpips import Lpips
 from restok_cli.model.config import TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.settings.presets import read_preset

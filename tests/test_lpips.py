@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics.lpips import HEADS, STAGES, Lpips, open_lpips
+from restok_cli.metrics.networks.lpips import HEADS, STAGES, Lpips, open_lpips
 
 CPU = torch.device("cpu")
 

@@ -24,12 +24,12 @@ from restok_cli.errors import ImageError
 from restok_cli.metrics import cache, kid
 from restok_cli.metrics import measure as measuring
 from restok_cli.metrics.cache import FeatureCache, prune
-from restok_cli.metrics.features import RandomNetwork
 from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet
 from restok_cli.metrics.image_sources import open_images
-from restok_cli.metrics.inception import Inception, load_inception
 from restok_cli.metrics.measure import Instruments, measure
 from restok_cli.metrics.neighbours import precision_recall
+from restok_cli.metrics.networks.features import RandomNetwork
+from restok_cli.metrics.networks.inception import Inception, load_inception
 from restok_cli.metrics.reference import Reference
 
 ALL_METRICS = ("gfid", "sfid", "is", "precision", "recall", "kid", "psnr", "ssim", "mse")

@@ -10,12 +10,13 @@ from restok_cli.training.parallel import gather_in_turn, micro_batch_numbers
 
 # Each of two processes takes every second of four micro-batches; the gradients must be those of all four in one.
 TWO_PROCESSES = """
+import atexit
 import torch
 from accelerate.state import AcceleratorState
 from torch import nn
 from torch.nn.functional import mse_loss
 from restok_cli.accelerator import Sharding
-from restok_cli.processes import connect, gather, joined, rank
+from restok_cli.processes import connect, gather, joined, leave, rank
 from restok_cli.training.parallel import wrap_ddp, micro_batch_numbers, shard_trained, sync_gradients, all_reduce
 
 torch.manual_seed(0)
@@ -31,6 +32,7 @@ def mean(bucket):
 
 def check(sharding):
     joined.clear()
+    atexit.unregister(torch.distributed.destroy_process_group)  # one for all of the groups, not one for each
     AcceleratorState._reset_state(True)
     connect(torch.device("cpu"), sharding)
     expected, model, exchanges = make(), make(), []
@@ -63,6 +65,7 @@ def check(sharding):
 for sharding in (None, Sharding("Linear", False), Sharding("Linear", True)):
     check(sharding)
 assert all_reduce(torch.tensor(rank() + 1)) == 3
+leave(0)
 """
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from restok_cli.data.images import save_image
-from restok_cli.metrics.features import RandomNetwork
+from restok_cli.metrics.networks.features import RandomNetwork
 
 
 def draw_images(count, seed, size=16):

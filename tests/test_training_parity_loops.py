@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from training_runs import equal
 
 from restok_cli.data.loading.batching import Batch
-from restok_cli.metrics.lpips import Lpips
+from restok_cli.metrics.networks.lpips import Lpips
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import open_tokenizer

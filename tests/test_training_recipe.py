@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from training_runs import HAR, TOKENIZER, break_steps, equal, log, state
 
 from restok_cli.devices import open_device
-from restok_cli.metrics.lpips import Lpips
+from restok_cli.metrics.networks.lpips import Lpips
 from restok_cli.model.levels import level_sizes
 from restok_cli.settings.presets import read_preset
 from restok_cli.settings.training import HarRunConfig, HealthConfig, OptimizerConfig, TokenizerHealthConfig

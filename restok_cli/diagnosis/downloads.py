@@ -34,8 +34,8 @@ class HubWeights(NamedTuple):
 
 def torch_weights() -> Iterator[Finding]:
     """Those that come by URL, and whose hash is known."""
-    from restok_cli.metrics.inception import INCEPTION_SHA256_START, URL_INCEPTION_V3
-    from restok_cli.metrics.lpips import URL_VGG16, VGG16_SHA256_START
+    from restok_cli.metrics.networks.inception import INCEPTION_SHA256_START, URL_INCEPTION_V3
+    from restok_cli.metrics.networks.lpips import URL_VGG16, VGG16_SHA256_START
 
     for each in (
         TorchWeights(
@@ -69,7 +69,7 @@ def _torch_file(weights: TorchWeights) -> Iterator[Finding]:
 
 def hub_weights() -> Iterator[Finding]:
     """Those that timm takes from the hub."""
-    from restok_cli.metrics.backbones import TIMM_NAMES
+    from restok_cli.metrics.networks.backbones import TIMM_NAMES
     from restok_cli.settings.training import DINO, AlignmentConfig
 
     teacher = AlignmentConfig().teacher

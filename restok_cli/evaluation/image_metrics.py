@@ -14,11 +14,11 @@ from restok_cli.data.image_folders import IMAGE_REQUEST
 from restok_cli.data.images import to_float
 from restok_cli.errors import RestokError
 from restok_cli.evaluation.request import Networks, Request
-from restok_cli.metrics.backbones import open_network
 from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet
 from restok_cli.metrics.image_sources import open_images
 from restok_cli.metrics.measure import Instruments, choose_metrics, feature_sums, measure
+from restok_cli.metrics.networks.backbones import open_network
 from restok_cli.metrics.pairs import align
 from restok_cli.metrics.protocol import Measurement, describe_features, describe_images, describe_reference
 from restok_cli.metrics.reference import Reference, open_reference, write_reference

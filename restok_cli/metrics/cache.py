@@ -16,8 +16,8 @@ import torch
 
 from restok_cli.console import note
 from restok_cli.files import crc32_of, whole_file
-from restok_cli.metrics.features import FeatureNetwork, Features
 from restok_cli.metrics.image_sets import Group, groups_at_once
+from restok_cli.metrics.networks.features import FeatureNetwork, Features
 
 CODE_VERSION = 1  # to be raised when networks give other features for the same images and weights
 CRC_BYTES = 8

@@ -4,8 +4,8 @@ import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
-from restok_cli.metrics.features import FeatureNetwork
 from restok_cli.metrics.image_sets import ImageSet, size_text
+from restok_cli.metrics.networks.features import FeatureNetwork
 from restok_cli.metrics.reference import Reference
 from restok_cli.metrics.table import METRICS, labelled, name_with_count
 
@@ -21,6 +21,7 @@ class Measurement:
     n: int  # images
     n_reference: int | None = None  # of the reference; None where there is none, or it does not tell
     levels: tuple[float, ...] = ()  # the same for each level of the hierarchy, where that makes sense
+    interval: tuple[float, float] | None = None  # 95 %; None where none is known
     caveat: str = ""  # why published numbers are not comparable with it
     features: str = ""  # the network behind it, where that is not the one of published numbers
 
@@ -127,7 +128,11 @@ def table(measurements: dict[str, Measurement], against: str) -> list[str]:
         if metric.against:
             count = f" ({measurement.n_reference:,})" if measurement.n_reference else ""
             origin = f"against {against}{count}"
-        rows.append((measurement.label, measurement.value, metric.unit, origin))
-        rows += [(f"  level {i}", value, metric.unit, "") for i, value in enumerate(measurement.levels, start=1)]
-    names, units = (max(len(row[place]) for row in rows) for place in (0, 2))
-    return [f"{name:<{names}}  {value:>12.6g} {unit:<{units}}  {origin}".rstrip() for name, value, unit, origin in rows]
+        bounds = "[{:.6g}, {:.6g}]".format(*measurement.interval) if measurement.interval else ""
+        rows.append((measurement.label, measurement.value, bounds, metric.unit, origin))
+        rows += [(f"  level {i}", value, "", metric.unit, "") for i, value in enumerate(measurement.levels, start=1)]
+    names, intervals, units = (max(len(row[place]) for row in rows) for place in (0, 2, 3))
+    return [
+        f"{name:<{names}}  {value:>12.6g} {bounds:<{intervals}} {unit:<{units}}  {origin}".rstrip()
+        for name, value, bounds, unit, origin in rows
+    ]

@@ -13,10 +13,10 @@ from torch import Tensor
 from restok_cli.data.arrays import NPZ_ERRORS, read_npz
 from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, file_sha256, whole_file
-from restok_cli.metrics.features import FeatureNetwork
 from restok_cli.metrics.frechet import Gaussian
 from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet
 from restok_cli.metrics.image_sources import open_images
+from restok_cli.metrics.networks.features import FeatureNetwork
 
 MAX_STATISTICS = 256 << 20  # bytes: two networks' of 4,000 features
 

@@ -1,6 +1,6 @@
 """The only list of metrics: how each is written, what it needs, which way is better. No torch is imported.
 
-Adding one is a row here and a function that `metrics/measure.py` finds under the same name.
+Adding one is a row here and a function that `metrics/numbers.py` finds under the same name.
 """
 
 from typing import Literal, NamedTuple

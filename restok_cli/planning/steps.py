@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from restok_cli.data.loading.loader import Batch
-from restok_cli.metrics.inception import Inception
-from restok_cli.metrics.lpips import Lpips
+from restok_cli.metrics.networks.inception import Inception
+from restok_cli.metrics.networks.lpips import Lpips
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, sample

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restok_cli.console import note
-from restok_cli.metrics.lpips import URL_VGG16, Lpips, open_lpips
+from restok_cli.metrics.networks.lpips import URL_VGG16, Lpips, open_lpips
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Reconstruction
 from restok_cli.settings.training import DINO, AlignmentConfig, DiscriminatorConfig, TokenizerRunConfig

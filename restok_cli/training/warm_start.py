@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 
 from restok_cli.console import note
 from restok_cli.errors import UsageError
-from restok_cli.metrics.lpips import Lpips
+from restok_cli.metrics.networks.lpips import Lpips
 from restok_cli.model.har import Har, HarBlock
 from restok_cli.model.layers import Block
 from restok_cli.model.pixel_codec import ResidualBlock

@@ -27,9 +27,9 @@ from restok_cli.files import file_crc32
 from restok_cli.inference import unfinished
 from restok_cli.machine import round_alike
 from restok_cli.metrics.cache import FeatureCache
-from restok_cli.metrics.features import Features
 from restok_cli.metrics.image_sources import open_images
 from restok_cli.metrics.measure import Instruments, feature_sums
+from restok_cli.metrics.networks.features import Features
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
 from restok_cli.pretrained.folder import load_for_use, open_har, save_har

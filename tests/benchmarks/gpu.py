@@ -35,9 +35,9 @@ from restok_cli.data.images import to_uint8
 from restok_cli.data.loading.loader import Batch
 from restok_cli.devices import take_deterministic_algorithms
 from restok_cli.metrics.frechet import GaussianStatistics
-from restok_cli.metrics.inception import Inception
-from restok_cli.metrics.lpips import Lpips
 from restok_cli.metrics.neighbours import precision_recall
+from restok_cli.metrics.networks.inception import Inception
+from restok_cli.metrics.networks.lpips import Lpips
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, draw, sample, sampling_cache

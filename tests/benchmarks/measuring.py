@@ -25,9 +25,9 @@ from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.frechet import Gaussian, GaussianStatistics, frechet_distance
 from restok_cli.metrics.image_sets import GROUP_SIZE
 from restok_cli.metrics.image_sources import open_images
-from restok_cli.metrics.inception import Inception, load_inception
 from restok_cli.metrics.measure import Instruments, feature_sums
 from restok_cli.metrics.neighbours import precision_recall
+from restok_cli.metrics.networks.inception import Inception, load_inception
 
 DIMENSIONS, NUM_FEATURES = 2048, 5000
 NUM_IMAGES, SIZE, BATCH_SIZE = 48, 256, 16

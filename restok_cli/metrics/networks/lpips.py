@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from restok_cli.errors import RestokError
 from restok_cli.files import file_sha256
+from restok_cli.metrics.networks.torch_hub import hub_file
 from restok_cli.metrics.table import METRICS
-from restok_cli.metrics.torch_hub import hub_file
 from restok_cli.weights import read_tensors
 
 URL_VGG16 = "https://download.pytorch.org/models/vgg16-397923af.pth"  # torchvision's, as the lpips package takes them

@@ -9,9 +9,9 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, Featu
 
 from restok_cli.errors import RestokError
 from restok_cli.files import file_sha256
-from restok_cli.metrics.features import Features
+from restok_cli.metrics.networks.features import Features
+from restok_cli.metrics.networks.torch_hub import hub_file
 from restok_cli.metrics.table import SPATIAL_CHANNELS
-from restok_cli.metrics.torch_hub import hub_file
 from restok_cli.weights import read_tensors
 
 INCEPTION_SHA256_START = "6726825d"  # of the weights that every published number was made with

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from restok_cli.data.images import to_float
 from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.files import file_sha256
-from restok_cli.metrics.features import FeatureNetwork, Features, RandomNetwork
-from restok_cli.metrics.lpips import URL_VGG16, VGG16_SHA256_START
-from restok_cli.metrics.torch_hub import hub_file
+from restok_cli.metrics.networks.features import FeatureNetwork, Features, RandomNetwork
+from restok_cli.metrics.networks.lpips import URL_VGG16, VGG16_SHA256_START
+from restok_cli.metrics.networks.torch_hub import hub_file
 from restok_cli.weights import read_tensors
 
 NETWORKS = ("inception", "dinov2", "clip", "vgg16", "timm:NAME", "random")
@@ -79,7 +79,7 @@ def open_network(
     if name == "random":
         return RandomNetwork().to(device)
     if name == "inception":
-        from restok_cli.metrics.inception import find_inception, load_inception  # which takes seconds
+        from restok_cli.metrics.networks.inception import find_inception, load_inception  # which takes seconds
 
         return load_inception(inception_weights or find_inception()).to(device)
     if name == "vgg16":
