@@ -10,15 +10,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from restok_cli.cli import run
 from restok_cli.commands.plan import parse_memory, resolved
-from restok_cli.data.loading.loader import Batch
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.planning import plan, preflight
 from restok_cli.planning.cards import DEVICES, GIB, LAUNCH, times_of
 from restok_cli.planning.counting import GRADIENTS, Counter, Kind, Work
 from restok_cli.planning.cuda_rules import cuda_rules
 from restok_cli.planning.plan import of_one_device, plan_training, rounds_of
-from restok_cli.planning.steps import count_tokenizer_step, counting, open_trainee, whole_step
-from restok_cli.training.tokenizer_loop import train_step
+from restok_cli.planning.steps import count_tokenizer_step, counting, open_tokenizer_step
 
 H100 = DEVICES["h100"]
 WHOLE = ["loss.perceptual_weight=1", "discriminator.weight=0.5", "discriminator.kind=patch", "schedule.batch_size=4"]
@@ -64,13 +62,7 @@ def test_memory_is_what_lives_at_once():
 def test_a_counted_step_is_the_real_one():
     config = of_one_device(resolved("tokenizer", "tiny", None, WHOLE), 1)
     counted = count_tokenizer_step(config, gpu=False)
-    state, losses = open_trainee(config, torch.device("cpu"), "fast")
-    pixels = torch.zeros(4, 3, *config.model.image_size, dtype=torch.uint8)
-
-    def step() -> None:
-        given = iter(lambda: Batch(pixels, torch.zeros(4)), None)
-        train_step(whole_step(config), config, state, state.tokenizer, losses, given)
-
+    *_, step = open_tokenizer_step(config, torch.device("cpu"), "fast")
     step()
     with Counter() as real:
         step()
