@@ -11,12 +11,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from restok_cli.cli import run
 from restok_cli.commands.plan import parse_memory, resolved
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.metrics.networks.lpips import Lpips
+from restok_cli.model.pixel_codec import PixelDecoder
 from restok_cli.planning import plan, preflight
 from restok_cli.planning.cards import DEVICES, GIB, LAUNCH, times_of
-from restok_cli.planning.counting import GRADIENTS, Counter, Kind, Work
+from restok_cli.planning.counting import COPIES, GRADIENTS, Counter, Kind, Work
 from restok_cli.planning.cuda_rules import cuda_rules
 from restok_cli.planning.plan import of_one_device, plan_training, rounds_of
-from restok_cli.planning.steps import count_tokenizer_step, counting, open_tokenizer_step
+from restok_cli.planning.steps import count_tokenizer_step, counting, open_har_step, open_tokenizer_step
 
 H100 = DEVICES["h100"]
 WHOLE = ["loss.perceptual_weight=1", "discriminator.weight=0.5", "discriminator.kind=patch", "schedule.batch_size=4"]
@@ -28,10 +30,13 @@ def report(capsys, *words: str) -> dict:
 
 
 def test_arithmetic_is_that_of_closed_forms():
+    """Forward and backward: the gradients of a product's factors are two more, those of attention five with its own."""
     with Counter() as counter:
+        rows, image = torch.empty(7, 11, requires_grad=True), torch.empty(2, 3, 8, 8, requires_grad=True)
         q = torch.empty(2, 3, 5, 8, requires_grad=True)
-        F.linear(torch.empty(7, 11), torch.empty(13, 11))
-        F.conv2d(torch.empty(2, 3, 8, 8), torch.empty(4, 3, 3, 3), padding=1)
+        weight, kernel = (torch.empty(s, requires_grad=True) for s in ((13, 11), (4, 3, 3, 3)))
+        F.linear(rows, weight).sum().backward()
+        F.conv2d(image, kernel, stride=2, padding=1).sum().backward()
         with counter.inside("attention"):
             F.scaled_dot_product_attention(q, q, q).sum().backward()
     flops = {}
@@ -39,9 +44,9 @@ def test_arithmetic_is_that_of_closed_forms():
         flops[kind.operation] = flops.get(kind.operation, 0) + work.flops
     attention = 2 * 3 * 5 * 5 * 8 * 2  # one product of all queries and keys
     assert flops == {
-        "product": 2 * 7 * 11 * 13,
-        "convolution": 2 * 2 * 8 * 8 * 3 * 4 * 9,
-        "attention": 2 * attention + 5 * attention,  # forward; backward, which makes one of them again
+        "product": 3 * 2 * 7 * 11 * 13,
+        "convolution": 3 * 2 * 2 * 4 * 4 * 3 * 4 * 9,
+        "attention": 2 * attention + 5 * attention,
         "other": 0,
     }
     assert {kind.part for kind in counter.work if kind.operation == "attention"} == {"attention"}
@@ -59,10 +64,12 @@ def test_memory_is_what_lives_at_once():
     assert counter.at_peak() == {"losses and the rest": 4 * 2 * 2048, "weights": 4 * 1024}
 
 
-def test_a_counted_step_is_the_real_one():
-    config = of_one_device(resolved("tokenizer", "tiny", None, WHOLE), 1)
-    counted = count_tokenizer_step(config, gpu=False)
-    *_, step = open_tokenizer_step(config, torch.device("cpu"), "fast")
+@pytest.mark.parametrize("kind", ["tokenizer", "har"])
+def test_a_counted_step_is_the_real_one(kind):
+    config = of_one_device(resolved(kind, "tiny", None, WHOLE if kind == "tokenizer" else WHOLE[-1:]), 1)
+    counted = plan.count(config, gpu=False)
+    make = open_tokenizer_step if kind == "tokenizer" else open_har_step
+    *_, step = make(config, torch.device("cpu"), "fast")
     step()
     with Counter() as real:
         step()
@@ -72,6 +79,31 @@ def test_a_counted_step_is_the_real_one():
     assert counted.flops == real.flops
     assert products == torchs.get_total_flops(), "which knows no attention on CPUs"
     assert counted.peak - counted.base == pytest.approx(real.peak, rel=0.02)
+
+
+def test_the_counts_of_a_gpu_that_stand_in_the_docs(monkeypatch):
+    """Of restok-l-128 in bf16, by CUDA's own dispatch on a stub of its runtime, before LPIPS and the pixel decoder
+    computed in 16 bits, and when LPIPS kept a graph of the real images, too. GiB, in docs/plan.md.
+    """
+
+    def in_float32(forward):
+        def inside(module, *tensors):
+            with torch.autocast("cpu", enabled=False):
+                return forward(module, *(tensor.float().requires_grad_() for tensor in tensors))
+
+        return inside
+
+    for module in (PixelDecoder, Lpips):
+        monkeypatch.setattr(module, "forward", in_float32(module.forward))
+    words = ["schedule.batch_size=32", "schedule.micro_batch_size=32", "compute.memory=fast"]
+    parts = count_tokenizer_step(resolved("tokenizer", "restok-l-128", None, words), gpu=True).at_peak()
+    by_stub = {"pixel_encoder": 14.99, "encoder": 22.72, "decoder": 33.01, "pixel_decoder": 23.37, "LPIPS": 6.67}
+    by_stub |= {"weights": 2.47, "average": 2.47, "optimizer": 4.99, COPIES: 1.21, "discriminator": 0.91}
+    assert {name: parts[name] / GIB for name in by_stub} == pytest.approx(by_stub, rel=0.05)
+    fixed = plan.fixed_bytes(parts)
+    grows = sum(parts.values()) - fixed
+    for images, gib in ((8, 37.9), (16, 63.4), (32, 114.4)):
+        assert (fixed + grows * images / 32) / GIB == pytest.approx(gib, rel=0.01)
 
 
 def test_autocast_goes_by_the_lists_of_cuda():

@@ -157,9 +157,14 @@ def work_by_part(counter: Counter, factor: float) -> dict[str, Work]:
 
 def largest_that_fits(memory: dict[str, int], size: int, device: Device) -> int:
     """Images at a time. All but what is fixed grows with them."""
-    fixed = sum(count for name, count in memory.items() if name in FIXED)
+    fixed = fixed_bytes(memory)
     each = (sum(memory.values()) - fixed) / size
     return max(0, int((device.usable - fixed) / each))
+
+
+def fixed_bytes(memory: dict[str, int]) -> int:
+    """Of the memory at the peak, what it takes whatever the number of images is."""
+    return sum(count for name, count in memory.items() if name in FIXED)
 
 
 def alternatives(config: RunConfig, device: Device) -> list[str]:
