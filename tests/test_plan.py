@@ -18,6 +18,7 @@ from restok_cli.planning.cards import DEVICES, GIB, LAUNCH, times_of
 from restok_cli.planning.counting import COPIES, GRADIENTS, Counter, Kind, Work
 from restok_cli.planning.cuda_rules import cuda_rules
 from restok_cli.planning.plan import of_one_device, plan_training, rounds_of
+from restok_cli.planning.several import Group
 from restok_cli.planning.steps import count_tokenizer_step, counting, open_har_step, open_tokenizer_step
 
 H100 = DEVICES["h100"]
@@ -149,8 +150,37 @@ def test_several_cards_share_the_batch_and_keep_room_for_gradients():
     found = plan_training(config, H100, 2, "title", with_choices=False)
     assert rounds_of(of_one_device(config, 2)) == 1
     assert found.memory[GRADIENTS] >= found.memory["weights"]
+    assert found.times.sent == 2 / 2 * found.memory["weights"]
+    assert found.times.total > found.times.exchange == found.times.sent / (0.8 * 450e9)
     with pytest.raises(UsageError, match="a batch of 8 cannot be cut"):
         plan_training(config, H100, 3, "title")
+
+
+def test_shards_of_a_model_are_gathered_for_each_micro_batch():
+    alone = {"weights": 100, "average": 100, "optimizer": 200, "generator": 80, "discriminator's weights": 10}
+
+    def group(cards: int, rounds: int, *words: str) -> Group:
+        return Group.of(resolved("har", "tiny", None, words), cards, rounds)
+
+    fsdp, bf16 = "compute.sharding=fsdp", "compute.precision=bf16"
+    assert group(1, 1, fsdp).memory(alone) == alone and group(1, 1, fsdp).exchanged(alone) == 0
+    assert group(4, 2).memory(alone) == alone | {GRADIENTS: 100}
+    assert group(4, 2).exchanged(alone) == 3 / 4 * 2 * (100 + 10)
+    shards = {"weights": 25, "average": 25, "optimizer": 50, GRADIENTS: 25, "generator": 80}
+    assert alone | shards == group(4, 1, fsdp).memory(alone)
+    assert alone | shards | {GRADIENTS: 100} == group(4, 2, fsdp).memory(alone), "which wait for the second"
+    assert group(4, 1, fsdp).exchanged(alone) == 3 / 4 * 3 * 100
+    assert group(4, 2, fsdp, bf16).exchanged(alone) == 3 / 4 * (4 * 50 + 100)
+
+
+@pytest.mark.parametrize(("precision", "offered"), [("bf16", True), ("fp16", False)])
+def test_shards_are_offered_where_a_run_may_have_them(precision, offered, monkeypatch):
+    counter = SimpleNamespace(at_peak=lambda: {"weights": GIB, "generator": GIB}, work={})
+    monkeypatch.setattr(plan, "count", lambda config, gpu: counter)
+    config = resolved("har", "tiny", None, [f"compute.precision={precision}", "compute.compile=true"])
+    found = plan_training(config, H100, 2, "title")
+    assert ("compute.sharding=fsdp" in [choice["choice"] for choice in found.choices]) == offered
+    assert found.notes == ["compute.compile is left out: what is compiled keeps less, and starts fewer operations"]
 
 
 def test_what_fits_a_card_is_the_mildest_choice_of_settings(monkeypatch):

@@ -12,7 +12,6 @@ from restok_cli.errors import RestokError
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.planning.cards import CONTEXT, FRAGMENTATION, GIB, Device, Times, times_of
 from restok_cli.planning.counting import (
-    AVERAGE,
     COPIES,
     GRADIENTS,
     JUDGE,
@@ -22,6 +21,7 @@ from restok_cli.planning.counting import (
     Counter,
     Work,
 )
+from restok_cli.planning.several import Group
 from restok_cli.planning.steps import (
     count_drawing,
     count_encoding,
@@ -83,14 +83,16 @@ def plan_training(
     plan = Cost(
         title=title,
         device=device,
-        memory=memory_of(counter, mine, num_processes),
+        memory=Group.of(mine, num_processes, rounds).memory(counter.at_peak()),
         largest=None,
         batch_size=config.schedule.batch_size,
         work=work_by_part(counter, rounds / traced),
-        times=time_of(counter, mine, device),
+        times=time_of(counter, mine, device, num_processes),
         steps=config.schedule.max_steps,
         num_devices=num_processes,
     )
+    if mine.compute.compile:
+        plan.notes.append("compute.compile is left out: what is compiled keeps less, and starts fewer operations")
     micro_batch = mine.schedule.micro_batch_size or 1
     plan.largest = largest_that_fits(plan.memory, micro_batch, device)
     plan.disk = disk_of(config, plan)
@@ -98,10 +100,11 @@ def plan_training(
         for choice in alternatives(mine, device):
             tell(f"counting {choice} …")
             other = changed(mine, choice)
-            memory = memory_of(counted := count(other, device.is_gpu), other, num_processes)
-            plan.choices.append(row(choice, memory, micro_batch, device, time_of(counted, other, device).total))
+            memory = Group.of(other, num_processes, rounds).memory((counted := count(other, device.is_gpu)).at_peak())
+            seconds = time_of(counted, other, device, num_processes).total
+            plan.choices.append(row(choice, memory, micro_batch, device, seconds))
         plan.choices.insert(0, row("as it is", plan.memory, micro_batch, device, plan.times.total))
-        plan.choices += sharded_choices(plan, config, micro_batch)
+        plan.choices += sharded_choices(counter, plan, mine)
     return plan
 
 
@@ -128,23 +131,13 @@ def count(config: RunConfig, gpu: bool) -> Counter:
     return count_har_step(config, gpu)
 
 
-def memory_of(counter: Counter, config: RunConfig, num_processes: int) -> dict[str, int]:
-    """At the peak. Several processes keep room for all gradients, or cut into shards what lives on."""
-    memory = dict(counter.at_peak())
-    if num_processes > 1:
-        memory[GRADIENTS] = max(memory.get(GRADIENTS, 0), memory[WEIGHTS])
-        if getattr(config.compute, "sharding", "none") == "fsdp":
-            for name in (WEIGHTS, AVERAGE, OPTIMIZER, GRADIENTS):
-                memory[name] = memory[name] // num_processes
-    return memory
-
-
-def time_of(counter: Counter, config: RunConfig, device: Device) -> Times:
+def time_of(counter: Counter, config: RunConfig, device: Device, cards: int) -> Times:
     rounds, traced = rounds_of(config), min(2, rounds_of(config))
     work = {
         kind: done if kind.part == OPTIMIZER else done.times(rounds / traced) for kind, done in counter.work.items()
     }
-    return times_of(work, device, tf32=config.compute.precision != "float32")
+    times = times_of(work, device, tf32=config.compute.precision != "float32")
+    return times.with_exchange(Group.of(config, cards, rounds).exchanged(counter.at_peak()), device)
 
 
 def work_by_part(counter: Counter, factor: float) -> dict[str, Work]:
@@ -185,27 +178,26 @@ def row(name: str, memory: dict[str, int], micro_batch: int, device: Device, sec
     return {"choice": name, "gib": sum(memory.values()) / GIB, "largest": largest, "seconds": seconds}
 
 
-def sharded_choices(plan: Cost, config: RunConfig, micro_batch: int) -> list[dict[str, Any]]:
+def sharded_choices(counter: Counter, plan: Cost, config: RunConfig) -> list[dict[str, Any]]:
     """FSDP, where several processes could share the generator's weights: divided, not counted anew."""
-    if plan.num_devices == 1 or getattr(config.compute, "sharding", "fsdp") == "fsdp":
+    without = getattr(config.compute, "sharding", "fsdp") == "none" and config.compute.precision != "fp16"
+    if plan.num_devices == 1 or not without:
         return []
-    shared = {name: plan.memory.get(name, 0) for name in (WEIGHTS, AVERAGE, OPTIMIZER, GRADIENTS)}
-    memory = plan.memory | {name: count // plan.num_devices for name, count in shared.items()}
-    return [row("compute.sharding=fsdp", memory, micro_batch, plan.device, plan.times.total)]
+    other, alone = changed(config, words := "compute.sharding=fsdp"), counter.at_peak()
+    group = Group.of(other, plan.num_devices, rounds_of(other))
+    times = plan.times.with_exchange(group.exchanged(alone), plan.device)
+    return [row(words, group.memory(alone), config.schedule.micro_batch_size or 1, plan.device, times.total)]
 
 
 def disk_of(config: RunConfig, plan: Cost) -> dict[str, float]:
     """Bytes of what a run leaves there."""
-    schedule, weights = config.schedule, plan.memory[WEIGHTS] * (plan.num_devices if sharded(config, plan) else 1)
+    schedule, in_shards = config.schedule, Group.of(config, plan.num_devices, 1).in_shards
+    weights = plan.memory[WEIGHTS] * (plan.num_devices if in_shards else 1)
     checkpoint = 4 * weights + 3 * plan.memory.get(JUDGE, 0)  # weights, average, two moments
     kept = min(schedule.keep_checkpoints, -(-schedule.max_steps // schedule.save_every)) + 1
     if schedule.keep_every is not None:
         kept += schedule.max_steps // schedule.keep_every
     return {f"{kept} checkpoints": kept * checkpoint, "model": weights}
-
-
-def sharded(config: RunConfig, plan: Cost) -> bool:
-    return plan.num_devices > 1 and getattr(config.compute, "sharding", "none") == "fsdp"
 
 
 def fitting(
@@ -222,13 +214,15 @@ def fitting(
     for memory in order[order.index(present) :]:
         other = changed(mine, f"compute.memory={memory}")
         tell(f"counting compute.memory={memory} …")
-        at_peak = memory_of(count(other, device.is_gpu), other, num_processes)
+        alone = dict(count(other, device.is_gpu).at_peak())
+        at_peak = Group.of(other, num_processes, rounds_of(other)).memory(alone)
         size = mine.schedule.micro_batch_size or 1
         if sum(at_peak.values()) <= device.usable:
             best = (size, memory)
             break
         # two micro-batches or more, as it will be then, keep all gradients while the second is computed
-        at_peak[GRADIENTS] = max(at_peak.get(GRADIENTS, 0), at_peak[WEIGHTS])
+        alone[GRADIENTS] = max(alone.get(GRADIENTS, 0), alone[WEIGHTS])
+        at_peak = Group.of(other, num_processes, 2).memory(alone)
         most = min(largest_that_fits(at_peak, size, device), size)
         divisor = max((d for d in range(1, most + 1) if mine.schedule.batch_size % d == 0), default=0)
         best = max(best, (divisor, memory))

@@ -50,7 +50,8 @@ def measure(name: str, heap: str) -> None:
     config = of_one_device(resolved(kind, preset, None, words), 1)
     make = open_tokenizer_step if kind == "tokenizer" else open_har_step
     *_, step = make(config, torch.device("cpu"), config.compute.memory_on("cpu"))
-    step()  # which makes what the optimizer keeps
+    with Counter() as real:
+        step()  # which makes what the optimizer keeps
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the highest value begins anew
@@ -60,8 +61,6 @@ def measure(name: str, heap: str) -> None:
     if heap == "one heap":
         print(f"{name}: in one heap, as restok runs, memory rises by {rise / GIB:.3f} GiB from {before / GIB:.3f}")
         return
-    with Counter() as real:
-        step()
     counted = count(config, gpu=False)
     predicted = counted.peak - counted.base
     print(
