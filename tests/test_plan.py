@@ -101,8 +101,7 @@ def test_the_counts_of_a_gpu_that_stand_in_the_docs(monkeypatch):
     by_stub = {"pixel_encoder": 14.99, "encoder": 22.72, "decoder": 33.01, "pixel_decoder": 23.37, "LPIPS": 6.67}
     by_stub |= {"weights": 2.47, "average": 2.47, "optimizer": 4.99, COPIES: 1.21, "discriminator": 0.91}
     assert {name: parts[name] / GIB for name in by_stub} == pytest.approx(by_stub, rel=0.05)
-    fixed = plan.fixed_bytes(parts)
-    grows = sum(parts.values()) - fixed
+    fixed, grows = plan.split(parts)
     for images, gib in ((8, 37.9), (16, 63.4), (32, 114.4)):
         assert (fixed + grows * images / 32) / GIB == pytest.approx(gib, rel=0.01)
 
@@ -134,6 +133,23 @@ def test_autocast_goes_by_the_lists_of_cuda():
             for dtype, makes in expected.items():
                 assert {make().dtype for make in makes} == {dtype}
         assert [make().dtype for makes in expected.values() for make in makes] == before
+
+
+def test_more_images_have_their_peak_elsewhere():
+    """Two moments: 3 fixed blocks and 1 of an image, or 1 and 2; so 4 of two images, 5, 7 … but 3.5 of one."""
+    with counting(gpu=False) as counter:
+        kept = torch.empty(1024)
+        counter.name([kept], "weights")
+        counter.forget()
+        for fixed, grows in ((2, 1), (0, 2)):
+            blocks = [torch.empty(1024) for _ in range(fixed + grows)]
+            counter.name(blocks[:fixed], GRADIENTS)
+            del blocks
+    peaks = counter.peaks({"weights", GRADIENTS}, (0.5, 1, 4))
+    assert [plan.split(parts) for parts in peaks] == [(3 * 4096, 4096), (4096, 2 * 4096)]
+    cpu = H100._replace(name="cpu", memory=13 * 4096 / GIB)
+    assert plan.largest_that_fits(peaks, 2, cpu) == 12
+    assert plan.largest_that_fits(peaks, 2, cpu._replace(memory=3.5 * 4096 / GIB)) == 1
 
 
 def test_a_step_is_bound_by_its_device_or_by_the_host():
@@ -175,7 +191,8 @@ def test_shards_of_a_model_are_gathered_for_each_micro_batch():
 
 @pytest.mark.parametrize(("precision", "offered"), [("bf16", True), ("fp16", False)])
 def test_shards_are_offered_where_a_run_may_have_them(precision, offered, monkeypatch):
-    counter = SimpleNamespace(at_peak=lambda: {"weights": GIB, "generator": GIB}, work={})
+    parts = {"weights": GIB, "generator": GIB}
+    counter = SimpleNamespace(at_peak=lambda: parts, peaks=lambda *_: [parts], work={})
     monkeypatch.setattr(plan, "count", lambda config, gpu: counter)
     config = resolved("har", "tiny", None, [f"compute.precision={precision}", "compute.compile=true"])
     found = plan_training(config, H100, 2, "title")
@@ -190,7 +207,7 @@ def test_what_fits_a_card_is_the_mildest_choice_of_settings(monkeypatch):
     def count(config, device):
         images = config.schedule.micro_batch_size * each[config.compute.memory]
         parts = {"weights": GIB, "average": GIB, "optimizer": GIB, "encoder": int(images * GIB)}
-        return SimpleNamespace(at_peak=lambda: parts)
+        return SimpleNamespace(at_peak=lambda: parts, peaks=lambda *_: [parts])
 
     monkeypatch.setattr(plan, "count", count)
 

@@ -33,6 +33,8 @@ from restok_cli.processes import check_division
 from restok_cli.settings.training import RunConfig, TokenizerRunConfig
 
 FIXED = {*PERSISTENT, OPTIMIZER, GRADIENTS, COPIES}  # whatever the micro-batch is
+FACTORS = [2.0**power for power in range(-6, 10)]  # by which a micro-batch may be another
+ALONE = Group(cards=1, rounds=1, in_shards=False, in_16_bits=False)
 PIXEL_BYTES, FEATURE_BYTES = 110e3, 4 * (2048 + 2023)  # assumed: a PNG of 256 pixels a side; of one image
 
 
@@ -80,10 +82,11 @@ def plan_training(
     tell("counting a step on tensors without numbers …")
     counter = count(mine, device.is_gpu)
     rounds, traced = rounds_of(mine), min(2, rounds_of(mine))
+    group = Group.of(mine, num_processes, rounds)
     plan = Cost(
         title=title,
         device=device,
-        memory=Group.of(mine, num_processes, rounds).memory(counter.at_peak()),
+        memory=group.memory(counter.at_peak()),
         largest=None,
         batch_size=config.schedule.batch_size,
         work=work_by_part(counter, rounds / traced),
@@ -91,19 +94,20 @@ def plan_training(
         steps=config.schedule.max_steps,
         num_devices=num_processes,
     )
+    peaks = peaks_of(counter, group)
     if mine.compute.compile:
         plan.notes.append("compute.compile is left out: what is compiled keeps less, and starts fewer operations")
     micro_batch = mine.schedule.micro_batch_size or 1
-    plan.largest = largest_that_fits(plan.memory, micro_batch, device)
+    plan.largest = largest_that_fits(peaks, micro_batch, device)
     plan.disk = disk_of(config, plan)
     if with_choices:
         for choice in alternatives(mine, device):
             tell(f"counting {choice} …")
             other = changed(mine, choice)
-            memory = Group.of(other, num_processes, rounds).memory((counted := count(other, device.is_gpu)).at_peak())
+            counted = count(other, device.is_gpu)
             seconds = time_of(counted, other, device, num_processes).total
-            plan.choices.append(row(choice, memory, micro_batch, device, seconds))
-        plan.choices.insert(0, row("as it is", plan.memory, micro_batch, device, plan.times.total))
+            plan.choices.append(row(choice, counted, group, micro_batch, device, seconds))
+        plan.choices.insert(0, row("as it is", counter, group, micro_batch, device, plan.times.total))
         plan.choices += sharded_choices(counter, plan, mine)
     return plan
 
@@ -148,16 +152,20 @@ def work_by_part(counter: Counter, factor: float) -> dict[str, Work]:
     return dict(sorted(sums.items(), key=lambda item: -item[1].flops))
 
 
-def largest_that_fits(memory: dict[str, int], size: int, device: Device) -> int:
-    """Images at a time. All but what is fixed grows with them."""
-    fixed = fixed_bytes(memory)
-    each = (sum(memory.values()) - fixed) / size
-    return max(0, int((device.usable - fixed) / each))
+def peaks_of(counter: Counter, group: Group = ALONE) -> list[dict[str, int]]:
+    """Memory of a device at the moments at which it may be highest, by the number of images at a time."""
+    return [group.memory(parts) for parts in counter.peaks(FIXED, FACTORS)]
 
 
-def fixed_bytes(memory: dict[str, int]) -> int:
-    """Of the memory at the peak, what it takes whatever the number of images is."""
-    return sum(count for name, count in memory.items() if name in FIXED)
+def largest_that_fits(peaks: list[dict[str, int]], size: int, device: Device) -> int:
+    """Images at a time, where `size` of them were counted. All but what is fixed grows with them."""
+    return min(int(max(0, device.usable - fixed) / grows * size) for fixed, grows in map(split, peaks) if grows)
+
+
+def split(memory: dict[str, int]) -> tuple[int, int]:
+    """What is taken whatever the number of images is, and what grows with them."""
+    fixed = sum(count for name, count in memory.items() if name in FIXED)
+    return fixed, sum(memory.values()) - fixed
 
 
 def alternatives(config: RunConfig, device: Device) -> list[str]:
@@ -173,9 +181,10 @@ def changed(config: RunConfig, words: str) -> RunConfig:
     return config.model_copy(update={"compute": config.compute.model_copy(update={key: value})})
 
 
-def row(name: str, memory: dict[str, int], micro_batch: int, device: Device, seconds: float) -> dict[str, Any]:
-    largest = largest_that_fits(memory, micro_batch, device)
-    return {"choice": name, "gib": sum(memory.values()) / GIB, "largest": largest, "seconds": seconds}
+def row(name: str, counter: Counter, group: Group, micro_batch: int, device: Device, seconds: float) -> dict[str, Any]:
+    largest = largest_that_fits(peaks_of(counter, group), micro_batch, device)
+    memory = sum(group.memory(counter.at_peak()).values())
+    return {"choice": name, "gib": memory / GIB, "largest": largest, "seconds": seconds}
 
 
 def sharded_choices(counter: Counter, plan: Cost, config: RunConfig) -> list[dict[str, Any]]:
@@ -183,10 +192,10 @@ def sharded_choices(counter: Counter, plan: Cost, config: RunConfig) -> list[dic
     without = getattr(config.compute, "sharding", "fsdp") == "none" and config.compute.precision != "fp16"
     if plan.num_devices == 1 or not without:
         return []
-    other, alone = changed(config, words := "compute.sharding=fsdp"), counter.at_peak()
+    other = changed(config, words := "compute.sharding=fsdp")
     group = Group.of(other, plan.num_devices, rounds_of(other))
-    times = plan.times.with_exchange(group.exchanged(alone), plan.device)
-    return [row(words, group.memory(alone), config.schedule.micro_batch_size or 1, plan.device, times.total)]
+    times = plan.times.with_exchange(group.exchanged(counter.at_peak()), plan.device)
+    return [row(words, counter, group, config.schedule.micro_batch_size or 1, plan.device, times.total)]
 
 
 def disk_of(config: RunConfig, plan: Cost) -> dict[str, float]:
@@ -214,16 +223,16 @@ def fitting(
     for memory in order[order.index(present) :]:
         other = changed(mine, f"compute.memory={memory}")
         tell(f"counting compute.memory={memory} …")
-        alone = dict(count(other, device.is_gpu).at_peak())
-        at_peak = Group.of(other, num_processes, rounds_of(other)).memory(alone)
-        size = mine.schedule.micro_batch_size or 1
-        if sum(at_peak.values()) <= device.usable:
+        counter, size = count(other, device.is_gpu), mine.schedule.micro_batch_size or 1
+        if sum(Group.of(other, num_processes, rounds_of(other)).memory(counter.at_peak()).values()) <= device.usable:
             best = (size, memory)
             break
         # two micro-batches or more, as it will be then, keep all gradients while the second is computed
-        alone[GRADIENTS] = max(alone.get(GRADIENTS, 0), alone[WEIGHTS])
-        at_peak = Group.of(other, num_processes, 2).memory(alone)
-        most = min(largest_that_fits(at_peak, size, device), size)
+        peaks = [
+            Group.of(other, num_processes, 2).memory(parts | {GRADIENTS: max(parts.get(GRADIENTS, 0), parts[WEIGHTS])})
+            for parts in counter.peaks(FIXED, FACTORS)
+        ]
+        most = min(largest_that_fits(peaks, size, device), size)
         divisor = max((d for d in range(1, most + 1) if mine.schedule.batch_size % d == 0), default=0)
         best = max(best, (divisor, memory))
         if divisor >= 8:
@@ -266,7 +275,7 @@ def plan_passes(
         title=title,
         device=device,
         memory=memory,
-        largest=largest_that_fits(memory, batch_size, device),
+        largest=largest_that_fits(peaks_of(counter), batch_size, device),
         batch_size=batch_size,
         work=work_by_part(counter, 1),
         times=times_of(counter.work, device, tf32=False, launch=0),
