@@ -10,6 +10,7 @@ in one heap that has gaps. A quarter of an hour, and 8 GB of memory. On a GPU, g
 import ctypes
 import subprocess
 import sys
+from time import process_time
 
 from restok_cli.__main__ import keep_memory
 
@@ -53,16 +54,18 @@ def measure(name: str, heap: str) -> None:
     with Counter() as real:
         step()  # which makes what the optimizer keeps
     before = highest.begin(cpu)
+    start = process_time()
     step()
-    rise = highest.rise(before, cpu)
+    rise, taken = highest.rise(before, cpu), process_time() - start
+    seconds = f"{taken:.1f} s of processor time"
     if heap == "one heap":
-        print(f"{name}: in one heap, as restok runs, memory rises by {rise / GIB:.3f} GiB from {before / GIB:.3f}")
+        print(f"{name}: as restok runs, by {rise / GIB:.3f} GiB from {before / GIB:.3f}; {seconds}", flush=True)
         return
     counted = count(config, gpu=False)
     predicted = counted.peak - counted.base
     print(
         f"{name}: counted {predicted / GIB:.3f} GiB, memory rises by {rise / GIB:.3f} ({predicted / rise - 1:+.1%}); "
-        f"counted {counted.flops / 1e9:.3f} GFLOP, of the real step {real.flops / 1e9:.3f}",
+        f"counted {counted.flops / 1e9:.3f} GFLOP, of the real step {real.flops / 1e9:.3f}; {seconds}",
         flush=True,
     )
 
