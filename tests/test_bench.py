@@ -19,10 +19,10 @@ def a_machine_of_a_known_rate(monkeypatch):
 
 def test_every_way_is_measured_beside_plain_float32(capsys, tmp_path):
     plot = tmp_path / "bars.png"
-    assert run([*TINY, "--what", "encode,generate,train", "--batch-size", "2", "--json", "--plot", str(plot)]) == 0
+    assert run([*TINY, "--what", "encode,generate,ar,train", "--batch-size", "2", "--json", "--plot", str(plot)]) == 0
     found = json.loads(capsys.readouterr().out)
     rows = {(row["what"], row["way"], row["batch_size"]): row for row in found["rows"]}
-    assert {what for what, _, _ in rows} == {"encode", "generate", "train"}
+    assert {what for what, _, _ in rows} == {"encode", "generate", "ar", "train"}
     for (what, way, size), row in rows.items():
         assert row["images_per_second"] == pytest.approx(size / row["milliseconds"] * 1e3)
         assert row["share"] == pytest.approx(row["gflop_per_image"] * row["images_per_second"] / 1e3, rel=1e-3)
@@ -34,18 +34,7 @@ def test_every_way_is_measured_beside_plain_float32(capsys, tmp_path):
 
 
 def test_a_table_of_ones_own_model(capsys):
-    words = [
-        "bench",
-        "--model",
-        "sample",
-        "--device",
-        "cpu",
-        "--runs",
-        "1",
-        "--what",
-        "decode,ar,loading",
-        "--markdown",
-    ]
+    words = ["bench", "--model", "sample", "--device", "cpu", "--runs", "1", "--what", "decode,loading", "--markdown"]
     assert run(words) == 0
     header, _, plain, *others = capsys.readouterr().out.splitlines()
     assert header.startswith("| what | way | batch | ms (spread) |")

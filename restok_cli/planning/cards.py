@@ -10,9 +10,6 @@ from typing import NamedTuple
 from restok_cli.planning.counting import Kind, Work
 
 GIB = 1 << 30
-CONTEXT = 1.5 * GIB  # assumed: CUDA's own memory, and the workspaces of its libraries
-FRAGMENTATION = 0.05  # assumed, of what is counted
-
 # Of the rates of a data sheet; of the bytes a second, for what is neither product nor convolution.
 GPU_SHARES = {
     ("product", "bf16"): 0.74,
@@ -27,6 +24,9 @@ GPU_TRAFFIC = 0.35
 LAUNCH = 40e-6  # seconds of the host for each operation of a training step, on the machine of that H100
 CPU_SHARE, CPU_TRAFFIC = 0.65, 0.5
 LINK_SHARE = 0.8  # assumed
+# Bytes of Python, torch and what its libraries keep; the share that is lost in glibc's heap, at most, of the configs of
+# tests/benchmarks/planning.py
+CPU_MEMORY = 0.85 * GIB, 0.13
 
 
 class Device(NamedTuple):
@@ -39,6 +39,8 @@ class Device(NamedTuple):
     watts: float
     link: float  # bytes a second that it sends to another one of the same machine
     source: str = "data sheet"
+    context: float = 1.5 * GIB  # assumed: CUDA's own memory, and the workspaces of its libraries
+    lost: float = 0.05  # assumed: between blocks, as a share of what is counted
 
     @property
     def is_gpu(self) -> bool:
@@ -47,9 +49,7 @@ class Device(NamedTuple):
     @property
     def usable(self) -> float:
         """Bytes for what is counted."""
-        if not self.is_gpu:
-            return self.memory * GIB
-        return (self.memory * GIB - CONTEXT) / (1 + FRAGMENTATION)
+        return (self.memory * GIB - self.context) / (1 + self.lost)
 
 
 def gpu(
@@ -84,7 +84,7 @@ def measured_cpu() -> Device:
     float32, bf16 = rate(torch.float32, cpu), rate(torch.bfloat16, cpu)
     rates = {"bf16": bf16, "tf32": float32, "float32": float32}
     moved = bandwidth(cpu)
-    return Device("cpu", total_memory() / GIB, moved, rates, 0, moved / 2, "measured now")
+    return Device("cpu", total_memory() / GIB, moved, rates, 0, moved / 2, "measured now", *CPU_MEMORY)
 
 
 class Times(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 
 from restok_cli.errors import RestokError
 from restok_cli.model.config import HarConfig, TokenizerConfig
-from restok_cli.planning.cards import CONTEXT, FRAGMENTATION, GIB, Device, Times, times_of
+from restok_cli.planning.cards import GIB, Device, Times, times_of
 from restok_cli.planning.counting import (
     COPIES,
     GRADIENTS,
@@ -62,7 +62,7 @@ class Cost:
     @property
     def needed(self) -> float:
         """Bytes with what is assumed beside what is counted."""
-        return self.peak * (1 + FRAGMENTATION) + CONTEXT if self.device.is_gpu else self.peak
+        return self.peak * (1 + self.device.lost) + self.device.context
 
     @property
     def hours(self) -> float:
