@@ -121,7 +121,7 @@ def logits(features: Tensor, weights: Tensor) -> Tensor:
 
 
 def loss_and_gradient(weights: Tensor, features: Tensor, targets: Tensor, l2: float) -> tuple[Tensor, Tensor]:
-    """What `fit` minimises, and its gradient (D + 1, C)."""
+    """The sum that `fit` minimises, and its gradient (D + 1, C)."""
     loss, gradient = features.new_zeros(()), torch.zeros_like(weights)
     for part, part_targets in zip(features.split(ROWS), targets.split(ROWS), strict=True):
         log_p = logits(part, weights).log_softmax(1)
