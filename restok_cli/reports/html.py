@@ -80,7 +80,7 @@ def write_report(runs: Sequence[Path], metrics: Sequence[Path], path: Path, refr
     results = find_results(runs, metrics)
     facts = read_runs(runs)
     alike = measured_alike(results)
-    unfinished = any(run.step < run.max_steps for run in facts)
+    unfinished = not all(run.has_ended for run in facts)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"short": short, "duration": duration, "yaml": as_yaml}
     template = environment.from_string((files("restok_cli") / "assets" / "report.html.j2").read_text(encoding="utf-8"))
