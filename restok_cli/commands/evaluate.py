@@ -99,9 +99,9 @@ FailUnder = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=VALUE",
-        help="Exit 4 where a metric is worse: below VALUE, or above it where lower is better"
+        help="Exit 4 where a metric is worse (may be repeated): below VALUE, or above it where lower is better"
         f" ({', '.join(metric.label for metric in METRICS.values() if not metric.higher_is_better)})."
-        " VALUE:upper, VALUE:lower: for that edge of its 95 % interval. May be repeated.",
+        " VALUE:upper or :lower takes that edge of its 95 % interval.",
     ),
 ]
 Compare = Annotated[
@@ -114,13 +114,11 @@ Compare = Annotated[
     ),
 ]
 Runs = Annotated[
-    bool, typer.Option("--runs", help="SAMPLES are --json results of runs with other seeds; measures nothing.")
+    bool, typer.Option("--runs", help="SAMPLES are --json results of several runs with other seeds; measures nothing.")
 ]
 PerImage = Annotated[
     bool,
-    typer.Option(
-        "--per-image", help="With --json: also the value of each image (psnr, …), which --compare takes in pairs."
-    ),
+    typer.Option("--per-image", help="With --json: also each image's value (psnr, …); --compare then goes by pairs."),
 ]
 MakeReference = Annotated[
     str | None,
@@ -194,14 +192,14 @@ def evaluate(
     command goes on where it was, and a second metric costs nothing.
 
     Examples: what generate drew; what reconstruct gave back; a batch for the ADM
-    evaluator against statistics; how far the first codes of a tokenizer go; two
-    results side by side:
+    evaluator against statistics; how far the first codes of a tokenizer go; the
+    spread over runs with other seeds; whether b is better than a:
 
       restok evaluate pictures --reference sample --split train
       restok evaluate reconstructed --metric rfid --reference photos
       restok evaluate samples.npz --metric all --reference adm.npz --json
       restok evaluate sample --num-codes all --model runs/tokenizer --plot a.png
-      restok evaluate a.npz b.npz c.npz --reference photos --json
+      restok evaluate seed-0.npz seed-1.npz --reference photos
       restok evaluate --compare a.json b.json
     """
     from restok_cli.evaluation.request import Networks, Request, of_each, parse_limits, settle
