@@ -29,6 +29,7 @@ from restok_cli.commands import (
     generate,
     models,
     plan,
+    probe,
     reconstruct,
     report,
     train_har,
@@ -142,6 +143,7 @@ app.command()(generate.generate)
 app.command()(encode.encode)
 app.command()(decode.decode)
 app.command()(evaluate.evaluate)
+app.command()(probe.probe)
 app.command()(curves.curves)
 app.command()(report.report)
 app.command()(demo.demo)
