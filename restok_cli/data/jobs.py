@@ -44,7 +44,7 @@ def run_jobs(
     done = context.Value("q", 0)
     executor = ProcessPoolExecutor(min(jobs, len(tasks)), context, _begin, (done,))
     try:
-        numbers = {executor.submit(_run, work, task): i for i, task in enumerate(tasks)}
+        numbers = {executor.submit(work, task, _advance): i for i, task in enumerate(tasks)}
         pending, shown = set(numbers), 0
         while pending:
             finished, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
@@ -78,10 +78,6 @@ def _leave_with_parent() -> None:
     if parent := multiprocessing.parent_process():
         wait_for([parent.sentinel])
     os._exit(1)
-
-
-def _run(work: Work[Task, Result], task: Task) -> Result:
-    return work(task, _advance)
 
 
 def _advance() -> None:

@@ -12,6 +12,7 @@ import torch
 from restok_cli.console import Progress, counted
 from restok_cli.data.code_files import Codes, read_code_lines, read_codes
 from restok_cli.data.image_folders import IMAGE_MANIFEST, check_image_folder, manifest_line
+from restok_cli.data.images import write_sheet
 from restok_cli.data.inputs import check_key
 from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import UsageError
@@ -19,7 +20,7 @@ from restok_cli.files import STDOUT, check_apart, check_output_file, crc32_of, l
 from restok_cli.inference.background import in_background
 from restok_cli.inference.coding import Computation, decode_codes, png_files
 from restok_cli.inference.mixing import Mixture, mixed, write_mixtures
-from restok_cli.inference.sheets import GRID_COLUMNS, SHEET_ROWS, check_sheets, write_sheet
+from restok_cli.inference.sheets import GRID_COLUMNS, SHEET_ROWS, check_sheets
 from restok_cli.model.levels import prefix_lengths
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import TokenizerFolder, fingerprint, open_tokenizer

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from restok_cli.data.images import make_grid, save_image
+from restok_cli.data.images import write_sheet
 from restok_cli.errors import UsageError
-from restok_cli.files import check_output_file, whole_file
+from restok_cli.files import check_output_file
 from restok_cli.inference.blocks import Job, generate_blocks
 from restok_cli.metrics.pixels import psnr
 from restok_cli.model.levels import prefix_lengths
@@ -23,12 +23,6 @@ def check_sheets(grid: Path | None, ladder: Path | None, overwrite: bool, *input
         check_output_file(option, path, ".png", overwrite, *inputs)
     if grid and ladder and grid.resolve() == ladder.resolve():
         raise UsageError(f"--grid and --ladder are both {grid}; give two files")
-
-
-def write_sheet(path: Path, images: Tensor, columns: int, captions: Sequence[str] | None) -> None:
-    """Write uint8 images (n, 3, H, W) in rows of `columns` as one PNG file, whole or not at all."""
-    with whole_file(path) as temporary:
-        save_image(make_grid(images, columns, captions), temporary)
 
 
 def write_grid(job: Job, images: Tensor, path: Path) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from restok_cli.console import note
 from restok_cli.cuda.compiler import is_wanted
-from restok_cli.data.images import make_grid, save_image, to_uint8
-from restok_cli.files import whole_file, whole_folder
+from restok_cli.data.images import to_uint8, write_sheet
+from restok_cli.files import whole_folder
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
 from restok_cli.model.levels import level_sizes
@@ -237,5 +237,4 @@ def save_preview(har: Har, tokenizer: Tokenizer, class_names: list[str], path: P
         return
     images = to_uint8(tokenizer.decode(codes)).cpu()
     captions = [class_names[i] for i in class_ids] if class_names else None
-    with whole_file(path) as temporary:
-        save_image(make_grid(images, 8, captions), temporary)
+    write_sheet(path, images, 8, captions)

@@ -11,11 +11,10 @@ import torch
 
 from restok_cli.console import counted
 from restok_cli.cuda.compiler import is_wanted
-from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
+from restok_cli.data.images import to_float, to_uint8, write_sheet
 from restok_cli.data.loading.batching import to_device
 from restok_cli.data.loading.loader import Batch, batches, evaluation_batches
 from restok_cli.data.shards.dataset import Dataset
-from restok_cli.files import whole_file
 from restok_cli.metrics.codebook import use_of_counts
 from restok_cli.metrics.pixels import psnr
 from restok_cli.model.levels import prefix_lengths
@@ -276,5 +275,4 @@ def save_preview(tokenizer: Tokenizer, data: Dataset, path: Path, device: torch.
     lengths = [n for n in prefix_lengths(config.num_latent_tokens) if n >= 4 or n == config.num_latent_tokens]
     columns = [images, *(to_uint8(tokenizer.decode(codes[:, :n])).cpu() for n in lengths)]
     captions = ["original", *(counted(n, "token") for n in lengths)] * len(images)
-    with whole_file(path) as temporary:
-        save_image(make_grid(torch.stack(columns, 1).flatten(0, 1), len(columns), captions), temporary)
+    write_sheet(path, torch.stack(columns, 1).flatten(0, 1), len(columns), captions)

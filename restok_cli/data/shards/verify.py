@@ -57,11 +57,7 @@ class Verification(NamedTuple):
     problems: list[Problem]
 
 
-class ShardReport(NamedTuple):
-    """Findings in one shard."""
-
-    keys: list[str]
-    problems: list[Problem]
+ShardReport = tuple[list[str], list[Problem]]  # the keys in a shard, and what is wrong there
 
 
 def verify_dataset(path: str | Path, jobs: int, max_member_bytes: int = MAX_MEMBER_BYTES) -> Verification:
@@ -80,8 +76,8 @@ def verify_dataset(path: str | Path, jobs: int, max_member_bytes: int = MAX_MEMB
     ):
         reports = dict(results)
     problems = _verify_manifest(manifest) + _foreign_files(folder, shards)
-    problems += [problem for i in range(len(shards)) for problem in reports[i].problems]
-    keys = iter(reports[i].keys for i in range(len(shards)))
+    problems += [problem for i in range(len(shards)) for problem in reports[i][1]]
+    keys = iter(reports[i][0] for i in range(len(shards)))
     for split in manifest.splits.values():
         problems += doubled_keys([(shard.file, next(keys)) for shard in split.shards])
     streamed = [name for name, split in manifest.splits.items() if split.urls]
@@ -133,11 +129,11 @@ def _verify_shard(
         index, problems = _verify_index(index_path(folder / shard.file), shard, max_member_bytes)
         try:
             with _open(folder / shard.file) as tar:
-                report = _verify_tar(tar, index, shard, class_names)
+                keys, found = _verify_tar(tar, index, shard, class_names)
         except (OSError, EOFError, zlib.error) as error:
             what = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-            report = ShardReport([], [Problem(shard.file, None, what)])
-        return ShardReport(report.keys, problems + report.problems)
+            keys, found = [], [Problem(shard.file, None, what)]
+        return keys, problems + found
     finally:
         advance()
 
@@ -173,7 +169,7 @@ def _verify_tar(tar: BinaryIO, index: np.ndarray | None, shard: ShardInfo, class
         problems.append(Problem(shard.file, None, f"has {digest.num_bytes} bytes instead of {shard.bytes}"))
     if index is None:
         what = "is damaged; without its index it cannot be told which sample is"
-        return ShardReport([], problems or [Problem(shard.file, None, what)])
+        return [], problems or [Problem(shard.file, None, what)]
     keys = []
     for i, (offset, end) in enumerate(zip(index["offset"].tolist(), ends, strict=True)):
         start = ends[i - 1] if i else 0
@@ -187,7 +183,7 @@ def _verify_tar(tar: BinaryIO, index: np.ndarray | None, shard: ShardInfo, class
             problems.append(Problem(shard.file, _name(tar, i, start, offset), "damaged"))
     if not problems:
         problems = [Problem(shard.file, None, "is damaged after its last sample")]
-    return ShardReport(keys, problems)
+    return keys, problems
 
 
 def _key_at(tar: BinaryIO, position: int) -> str:
@@ -213,7 +209,7 @@ def _compare(
     try:
         samples = group_samples(list_files(tar, shard.file), shard.file)
     except RestokError as error:
-        return ShardReport([], [Problem(shard.file, None, str(error))])
+        return [], [Problem(shard.file, None, str(error))]
     problems, keys = [], []
     num_classes, synsets = len(class_names), synset_ids(class_names)
     by_offset = {file.offset_data: (key, files, file) for key, files in samples.items() for file in files.values()}
@@ -231,7 +227,7 @@ def _compare(
         problems.append(Problem(shard.file, key, what))
     if index is not None and not problems and digest.checksums != index["checksum"].tolist():
         problems.append(Problem(index_path(Path(shard.file)).name, None, "its checksums are not those of the samples"))
-    return ShardReport(keys if index is not None else list(samples), problems)
+    return keys if index is not None else list(samples), problems
 
 
 def _said_class(tar: BinaryIO, files: dict[str, TarInfo], synsets: dict[str, int]) -> int | str:

@@ -36,7 +36,7 @@ from restok_cli.data.shards.layout import (
     read_manifest,
 )
 from restok_cli.errors import RestokError
-from restok_cli.files import synced_early, whole_file
+from restok_cli.files import synced_early, whole_file, write_text
 
 CHUNK = 1 << 20  # bytes read at a time
 
@@ -251,18 +251,12 @@ def make_manifest(
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write dataset.json into `folder`, which makes a data set of what else lies there: so write it last."""
-    with whole_file(folder / MANIFEST) as temporary:
-        temporary.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_text(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
 
 
 def write_timm_manifest(folder: Path, manifest: Manifest) -> None:
     """Write _info.json into `folder`, by which timm finds the shards."""
-    with whole_file(folder / TIMM_MANIFEST) as temporary:
-        temporary.write_text(json.dumps({"splits": _timm_splits(manifest)}, indent=1) + "\n", encoding="utf-8")
-
-
-def _timm_splits(manifest: Manifest) -> dict[str, dict]:
-    return {
+    splits = {
         name: {
             "name": name,
             "num_samples": split.num_samples,
@@ -271,6 +265,7 @@ def _timm_splits(manifest: Manifest) -> dict[str, dict]:
         }
         for name, split in manifest.splits.items()
     }
+    write_text(folder / TIMM_MANIFEST, json.dumps({"splits": splits}, indent=1) + "\n")
 
 
 def write_sample(folder: Path) -> Manifest:

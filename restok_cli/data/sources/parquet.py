@@ -17,10 +17,8 @@ from restok_cli.schema import check
 
 MAX_GROUP_BYTES = 256 << 20  # of the images in a row group, which is read as a whole
 MAX_NAME_BYTES = 4096
-PACKED = [
-    "image.bytes",
-    "image.path",
-]  # columns that stay as they are packed: each value once, however many rows it has
+# columns that stay as they are packed: each value once, however many rows it has
+PACKED = ["image.bytes", "image.path"]
 
 # pyarrow's errors are of the first kinds; the others come of columns that are not what their names say
 PARQUET_ERRORS = (OSError, ValueError, NotImplementedError, AttributeError, LookupError, TypeError)

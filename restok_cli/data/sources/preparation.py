@@ -48,7 +48,7 @@ from restok_cli.data.shards.writer import (
 from restok_cli.data.sources.intake import Rules, take_in
 from restok_cli.data.sources.listing import Source, Sources
 from restok_cli.errors import ImageError, RestokError, UsageError
-from restok_cli.files import clear_beside, discard_folder, remove_leftovers, sync_folder, whole_file
+from restok_cli.files import clear_beside, discard_folder, remove_leftovers, sync, write_text
 from restok_cli.locks import locked_folder
 from restok_cli.schema import Count, Fields, PositiveCount, Schema, read_json
 
@@ -145,7 +145,12 @@ def _prepare_alone(plan: Plan, out: Path, jobs: int, overwrite: bool) -> Prepara
     work = out / WORK_FOLDER
     clear_beside(work)
     _open_work_folder(work, plan.facts(), overwrite)
-    tasks = list(_tasks(plan))
+    size = plan.samples_per_shard
+    tasks = [
+        Task(split, number, sources[start : start + size])
+        for split, sources in plan.sources.splits.items()
+        for number, start in enumerate(range(0, len(sources), size))
+    ]
     todo = [task for task in tasks if not _record_path(work, task).is_file()]
     total, left = (sum(len(task.sources) for task in some) for some in (tasks, todo))
     if left < total:
@@ -163,7 +168,8 @@ def _prepare_alone(plan: Plan, out: Path, jobs: int, overwrite: bool) -> Prepara
     except BaseException:
         remove_leftovers(work)  # of the processes that were ended since one of them failed
         raise
-    records = [(task, _read_record(_record_path(work, task))) for task in tasks]
+    remedy = "delete it, and run the command again"
+    records = [(task, read_json(ShardRecord, _record_path(work, task), remedy)) for task in tasks]
     try:
         preparation = _describe(work, plan, records)
     except RestokError:
@@ -191,8 +197,7 @@ def _open_work_folder(work: Path, facts: dict[str, str | int | None], overwrite:
     work.mkdir(parents=True, exist_ok=True)
     remove_leftovers(work)
     if not path.is_file():
-        with whole_file(path) as temporary:
-            temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(facts, indent=1) + "\n")
 
 
 def remove_own_files(folder: Path, keep: Container[str] = ()) -> None:
@@ -212,67 +217,42 @@ def _differences(before: dict, now: dict, names: list[str]) -> str:
     return ", ".join(f"{name} {before.get(name)} (now {now.get(name)})" for name in telling)
 
 
-def _tasks(plan: Plan) -> Iterator[Task]:
-    size = plan.samples_per_shard
-    for split, sources in plan.sources.splits.items():
-        for number, start in enumerate(range(0, len(sources), size)):
-            yield Task(split, number, sources[start : start + size])
-
-
 def _make_shard(work: Path, rules: Rules, task: Task, advance: Callable[[], None]) -> ShardRecord:
-    """Write one shard and its record."""
+    """Write one shard and its record, in which broken images are named."""
     bad: list[BadImage] = []
     changes: Counter[str] = Counter()
     edges: Counter[int] = Counter()
-    path = work / task.file
-    samples = _samples(task.sources, rules, advance, changes, bad, edges)
-    first = next(samples, None)
+
+    def make_samples() -> Iterator[Sample]:
+        for source in task.sources:
+            try:
+                taken = take_in(source.place.read(source.file, rules.max_member_bytes), source.file, rules)
+            except (ImageError, OSError) as error:
+                told = isinstance(error, OSError) and error.strerror
+                reason = told or str(error).removeprefix(f"{source.file}: ")
+                bad.append(BadImage(file=source.file, reason=reason))
+            else:
+                height, width = taken.size
+                edges[min(taken.size)] += 1
+                info = {"file": source.file, "width": width, "height": height}
+                if taken.change:
+                    changes[taken.change] += 1
+                    info["change"] = taken.change
+                yield Sample(source.key, taken.suffix, taken.data, taken.size, source.class_id, info)
+            advance()
+
+    samples = make_samples()
     shard, sizes = None, set()
-    if first is not None:
-        shard, sizes = write_shard(path, chain([first], samples))
+    if first := next(samples, None):
+        shard, sizes = write_shard(work / task.file, chain([first], samples))
     facts = {"sizes": sorted(sizes)[:2], "changes": dict(sorted(changes.items())), "edges": sorted(edges.items())}
     record = ShardRecord(shard=shard, bad=bad, **facts)
-    with whole_file(_record_path(work, task)) as temporary:
-        temporary.write_text(record.model_dump_json(), encoding="utf-8")
+    write_text(_record_path(work, task), record.model_dump_json())
     return record
-
-
-def _samples(
-    sources: list[Source],
-    rules: Rules,
-    advance: Callable[[], None],
-    changes: Counter[str],
-    bad: list[BadImage],
-    edges: Counter[int],
-) -> Iterator[Sample]:
-    """The samples that the sources make; broken ones go into `bad`.
-
-    The reasons for changes are counted in `changes`, and the pixels of shorter edges in `edges`.
-    """
-    for source in sources:
-        try:
-            taken = take_in(source.place.read(source.file, rules.max_member_bytes), source.file, rules)
-        except (ImageError, OSError) as error:
-            told = isinstance(error, OSError) and error.strerror
-            reason = told or str(error).removeprefix(f"{source.file}: ")
-            bad.append(BadImage(file=source.file, reason=reason))
-        else:
-            height, width = taken.size
-            edges[min(taken.size)] += 1
-            info = {"file": source.file, "width": width, "height": height}
-            if taken.change:
-                changes[taken.change] += 1
-                info["change"] = taken.change
-            yield Sample(source.key, taken.suffix, taken.data, taken.size, source.class_id, info)
-        advance()
 
 
 def _record_path(work: Path, task: Task) -> Path:
     return (work / task.file).with_suffix(".json")
-
-
-def _read_record(path: Path) -> ShardRecord:
-    return read_json(ShardRecord, path, "delete it, and run the command again")
 
 
 def _describe(work: Path, plan: Plan, records: list[tuple[Task, ShardRecord]]) -> Preparation:
@@ -303,9 +283,7 @@ def _describe(work: Path, plan: Plan, records: list[tuple[Task, ShardRecord]]) -
 
 def write_bad_list(folder: Path, bad: list[BadImage]) -> None:
     """Write bad.jsonl into `folder`."""
-    with whole_file(folder / BAD_LIST) as temporary:
-        lines = (json.dumps(image.model_dump()) + "\n" for image in bad)
-        temporary.write_text("".join(lines), encoding="utf-8")
+    write_text(folder / BAD_LIST, "".join(json.dumps(image.model_dump()) + "\n" for image in bad))
 
 
 def _publish(work: Path, out: Path, manifest: Manifest) -> None:
@@ -321,7 +299,7 @@ def _publish(work: Path, out: Path, manifest: Manifest) -> None:
     for file in files:
         if (work / file).exists():
             os.replace(work / file, out / file)
-    sync_folder(out)
+    sync(out)
     os.replace(work / MANIFEST, out / MANIFEST)
-    sync_folder(out)
+    sync(out)
     discard_folder(work, work)

@@ -24,7 +24,7 @@ import torch
 
 from restok_cli.console import counted, keep_line, kept_lines, note
 from restok_cli.errors import Interrupted, RestokError, UsageError
-from restok_cli.files import check_output_folder, remove_leftovers, whole_file
+from restok_cli.files import check_output_folder, remove_leftovers, write_text
 from restok_cli.locks import locked_folder
 from restok_cli.pretrained.card import Record, read_record, write_card
 from restok_cli.pretrained.folder import MODEL_FILES, Describe
@@ -227,8 +227,7 @@ class RunFolder:
         metrics = self.path / METRICS_FILE
         if metrics.exists():
             lines = [_log_line(*line) for line in read_log(metrics) if line[0] <= step]
-            with whole_file(metrics) as temporary:
-                temporary.write_text("".join(lines), encoding="utf-8")
+            write_text(metrics, "".join(lines))
 
     def _clear(self) -> None:
         """Remove what an overwritten run left behind: nothing of it may be taken for the new one's."""
