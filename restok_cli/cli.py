@@ -34,6 +34,7 @@ from restok_cli.commands import (
     train_har,
     train_tokenizer,
 )
+from restok_cli.commands.options import is_given
 from restok_cli.commands.preparing import prepare
 from restok_cli.console import tell
 from restok_cli.errors import Done, Failed, Interrupted, RestokError, Unmet, UsageError
@@ -79,7 +80,7 @@ class Command(TyperCommand):
                 " WORLD_SIZE: start it once; for work of its own in each, unset SLURM_STEP_NUM_TASKS and WORLD_SIZE"
             )
         if "device" in context.params:
-            explicit = {name for name in context.params if _is_given(context, name)}
+            explicit = {name for name in context.params if is_given(context, name)}
             apply_to_options(context.command_path, context.params, explicit)
         try:
             return super().invoke(context)
@@ -87,11 +88,6 @@ class Command(TyperCommand):
             if not _is_out_of_memory(error):
                 raise
             raise RestokError(f"out of memory; {spare_memory(context.params)}") from error
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 app = typer.Typer(

@@ -88,10 +88,11 @@ def reconstruct(
     start_processes(num_processes, images)
 
     from restok_cli.inference.coding import Computation, ImageSource
-    from restok_cli.inference.reconstruct import ReconstructDestination, reconstruct_source
+    from restok_cli.inference.destination import ImageDestination
+    from restok_cli.inference.reconstruct import reconstruct_source
 
     source = ImageSource(images, split, not no_crop, max_decoded_pixels, max_member_bytes)
-    to = ReconstructDestination(output, grid, ladder, overwrite)
+    to = ImageDestination(output, grid, ladder, overwrite)
     summary = reconstruct_source(source, model, lengths, to, Computation(device, dtype, batch_size, deterministic))
     report(summary, output, as_json)
 

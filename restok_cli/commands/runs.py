@@ -84,10 +84,10 @@ def first_weights(
     import torch
 
     from restok_cli.pretrained.folder import load_model
-    from restok_cli.training.run_folder.run import has_checkpoint
+    from restok_cli.training.run_folder.run import last_step
     from restok_cli.training.warm_start import check_fits
 
-    if given is None or (launch.resume and has_checkpoint(launch.output)):
+    if given is None or (launch.resume and last_step(launch.output)):
         return None
     start = load_model(given, torch.device("cpu"))
     with torch.device("meta"):

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -51,33 +51,25 @@ def unfinished(output: Path, request: dict, resume: bool, is_main: bool) -> Iter
     """
     output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
-    with alone(output) if is_main else nullcontext():
-        yield from _unfinished(output, request, resume, is_main)
-
-
-def _unfinished(output: Path, request: dict, resume: bool, is_main: bool) -> Iterator[Path]:
     folder = unfinished_folder(output)
-    if is_main:
-        if folder.exists() and not resume:
-            shutil.rmtree(folder)
+    if not is_main:
+        yield folder
+        return
+    with alone(output):
+        before = read_request(folder) if resume else None
+        if before is not None:
+            check_same(before, request, f"{output} was begun")
         elif folder.exists():
-            before = read_request(folder)
-            if before is None:
-                shutil.rmtree(folder)
-            else:
-                check_same(before, request, f"{output} was begun")
+            shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
         _remove_damaged(folder)
-    try:
-        if is_main:
+        try:
             _write_whole(folder / REQUEST_FILE, json.dumps(request, ensure_ascii=False, indent=1).encode() + b"\n")
-        yield folder
-    except BaseException as error:
-        if is_main:
+            yield folder
+        except BaseException as error:
             _keep_or_clear(folder, error)
-        raise
-    if is_main:
+            raise
         clear_unfinished(output)  # where the block did not rename it to what was asked for
 
 

@@ -20,7 +20,7 @@ from restok_cli.settings.launcher import LAUNCHER, settings_asked
 from restok_cli.settings.presets import preset_chain, preset_names
 from restok_cli.settings.recorded import NEW_DEFAULTS, completed
 from restok_cli.settings.training import CONFIG_FILE, RUN_CONFIGS, HarRunConfig, RunConfig, RunKind, TokenizerRunConfig
-from restok_cli.settings.yaml_file import Yaml, flatten, merged, parse_value, read_yaml
+from restok_cli.settings.yaml_file import flatten, merged, parse_value, read_yaml
 
 DEFAULT_PRESET = "sample"  # where neither a preset nor a config file is named
 MAX_STEPS = "schedule.max_steps"
@@ -107,8 +107,12 @@ def preset_layers(kind: RunKind, name: str, source: str = "") -> list[Layer]:
 
 
 def file_layer(path: Path) -> tuple[Layer, str | None]:
-    """A config file, or that of a run's folder, and the preset that it names. Raises UsageError if it is damaged."""
-    stated = read_stated(path)
+    """A config file, or that of a run's folder, and the preset that it names. Raises UsageError if there is none, or it
+    is damaged.
+    """
+    if path.is_dir() and not config_path(path).is_file():
+        raise UsageError(f"{path} holds no {CONFIG_FILE}; give a config file, or the folder of a run")
+    stated = read_yaml(config_path(path))
     values = dict(stated.values)
     preset = values.pop("preset", None)
     if preset is not None and not isinstance(preset, str):
@@ -120,13 +124,6 @@ def file_layer(path: Path) -> tuple[Layer, str | None]:
 def config_path(path: Path) -> Path:
     """The config file that `path` means: itself, or that of the run in the folder `path`."""
     return path / CONFIG_FILE if path.is_dir() else path
-
-
-def read_stated(path: Path) -> Yaml:
-    """Read a config file, or that of a run's folder. Raises UsageError if there is none."""
-    if path.is_dir() and not config_path(path).is_file():
-        raise UsageError(f"{path} holds no {CONFIG_FILE}; give a config file, or the folder of a run")
-    return read_yaml(config_path(path))
 
 
 def assignment_layer(assignments: Sequence[str]) -> Layer:

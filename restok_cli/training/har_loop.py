@@ -112,10 +112,6 @@ def train_har(
     size, _ = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
     batch_iterator = source.training(config, size, first_step)
 
-    def preview(file: Path, _: Arriving) -> None:
-        if rank() == 0 or is_sharded(state.ema):
-            save_preview(state.ema, tokenizer, source.class_names, file, device)
-
     trainee = Trainee(
         command="train-har",
         shown=("loss", "loss"),
@@ -124,10 +120,8 @@ def train_har(
         updates={"generator": state.update},
         step=lambda step, arriving: train_step(step, config, state, in_training, arriving),
         numbers=lambda: (state.meter.close(), {}),
-        validate=lambda arriving: validate(
-            state.ema, source, size, schedule.validation_limit, validation_batches, arriving
-        ),
-        preview=preview,
+        validate=partial(validate, state.ema, source, size, schedule.validation_limit, validation_batches),
+        preview=partial(save_preview, state.ema, tokenizer, source.class_names, device),
         early=state.early,
         save=partial(save_run, state=state, run=run, source=source, tokenizer=tokenizer_folder),
     )
@@ -226,8 +220,12 @@ def validate(
 
 
 @torch.inference_mode()
-def save_preview(har: Har, tokenizer: Tokenizer, class_names: list[str], path: Path, device: torch.device) -> None:
+def save_preview(
+    har: Har, tokenizer: Tokenizer, class_names: list[str], device: torch.device, path: Path, _: Arriving
+) -> None:
     """A grid of drawn images, of classes spread over all there are. Always the same random numbers."""
+    if rank() > 0 and not is_sharded(har):
+        return
     count = 16
     class_ids = [i * har.config.num_classes // count for i in range(count)]  # 0, the null class, if it has none
     uniforms = seeded_uniforms(0, 0, count, har.config.num_codes).to(device)

@@ -146,10 +146,6 @@ def train_tokenizer(
         counts = state.code_counts.close()
         return state.meter.close() | use_numbers(counts), use.add(counts)
 
-    def preview(file: Path, arriving: Arriving) -> None:
-        if rank() == 0:
-            save_preview(state.ema, data, file, device, arriving)
-
     trainee = Trainee(
         command="train-tokenizer",
         shown=("reconstruction", "reconstruction_loss"),
@@ -158,10 +154,8 @@ def train_tokenizer(
         updates=state.updates,
         step=lambda step, arriving: train_step(step, config, state, in_training, losses, arriving),
         numbers=numbers,
-        validate=lambda arriving: validate(
-            state.ema, data, size, device, schedule.validation_limit, validation_batches, arriving
-        ),
-        preview=preview,
+        validate=partial(validate, state.ema, data, size, device, schedule.validation_limit, validation_batches),
+        preview=partial(save_preview, state.ema, data, device),
         early=state.early,
         save=partial(save_run, state=state, run=run, data=data),
     )
@@ -191,7 +185,7 @@ def train_step(
     """
     schedule, device = config.schedule, state.device
     size, my_numbers = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
-    adversary = state.adversary if state.adversary and state.adversary.takes_part(step) else None
+    adversary = state.adversary if step >= config.discriminator.start_step else None
     seed_step(schedule.seed, step)
     distribution = prefix_distribution(
         config.model.num_latent_tokens, config.nested_dropout.probability, config.nested_dropout.min_tokens
@@ -267,8 +261,10 @@ def validate(
 
 
 @torch.inference_mode()
-def save_preview(tokenizer: Tokenizer, data: Dataset, path: Path, device: torch.device, arriving: Arriving) -> None:
+def save_preview(tokenizer: Tokenizer, data: Dataset, device: torch.device, path: Path, arriving: Arriving) -> None:
     """A grid: a row per held-out image, the original first, then its reconstruction from ever more codes."""
+    if rank() > 0:
+        return
     config, rows = tokenizer.config, 8
     images = next(arriving(evaluation_batches(data.held_out, image_size=config.image_size, batch_size=rows))).images
     codes = tokenizer.encode(to_float(images.to(device)))

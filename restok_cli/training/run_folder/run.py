@@ -287,13 +287,8 @@ def steps_of_run(path: Path) -> int | None:
 
 
 def last_step(run: Path) -> int:
-    """The step of a run's last checkpoint, or 0."""
+    """The step of a run's last checkpoint, or 0 where there is none."""
     return max(map(step_of, checkpoints_in(run / CHECKPOINTS)), default=0)
-
-
-def has_checkpoint(run: Path) -> bool:
-    """Whether there is anything that a resumed run would go on from."""
-    return bool(checkpoints_in(run / CHECKPOINTS))
 
 
 def check_rates(before: RunConfig, now: RunConfig, step: int, key: str) -> None:
@@ -339,8 +334,3 @@ def check_same(what: str, before: str, now: str) -> None:
     """Raises UsageError where a resumed run is given other data, or another tokenizer, than it was started with."""
     if before != now:
         raise UsageError(f"--resume: the {what} is not the one that this run was started with; give that one")
-
-
-def announce(step: int, numbers: dict[str, float]) -> None:
-    """One line per validation, so that the terminal shows how it went; log.txt has it by `RunFolder.log`."""
-    note(as_line(step, numbers), keep=False)
