@@ -111,8 +111,7 @@ def print_version(wanted: bool) -> None:
 def restok(
     context: typer.Context,
     _version: Annotated[
-        bool,
-        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and leave."),
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
     """Hierarchical residual 1-D image tokenizers, and generators that draw an image in 9 steps (arXiv 2601.03955).

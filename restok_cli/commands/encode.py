@@ -14,8 +14,7 @@ def encode(
     images: options.ImagesArgument,
     model: options.TokenizerOption = SAMPLE_MODEL,
     output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="FILE", help="An .npz, .safetensors or .jsonl file, or - (lines)."),
+        Path, typer.Option("--output", "-o", metavar="FILE", help="An .npz, .safetensors or .jsonl file, or - (lines).")
     ] = STDOUT,
     split: options.Split = "validation",
     no_crop: options.NoCrop = False,

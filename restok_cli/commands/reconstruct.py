@@ -17,12 +17,10 @@ if TYPE_CHECKING:
 RECONSTRUCTED_FOLDER = Path("reconstructed")
 
 Output = Annotated[
-    Path,
-    typer.Option("--output", "-o", metavar="OUT", help="A folder, a .png for one image, or - (a tar stream)."),
+    Path, typer.Option("--output", "-o", metavar="OUT", help="A folder, a .png for one image, or - (a tar stream).")
 ]
 NumCodes = Annotated[
-    str | None,
-    typer.Option(metavar="N,…", help="Decode the first N codes only: coarser; several: each. Default: all."),
+    str | None, typer.Option(metavar="N,…", help="Decode the first N codes only: coarser; several: each. Default: all.")
 ]
 Grid = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Also write a PNG: images beside what is made of them.")

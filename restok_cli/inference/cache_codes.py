@@ -147,12 +147,7 @@ def _encode_shards(
         for name, number, samples in ranges:
             split, views, kept = splits[name], plan.views[name], []
             loaded = load_views(
-                split,
-                samples,
-                image_size=plan.image_size,
-                views=views,
-                num_workers=num_workers,
-                broken=broken[name],
+                split, samples, image_size=plan.image_size, views=views, num_workers=num_workers, broken=broken[name]
             )
             codes = encode(_images(loaded, kept, progress))
             write_code_shard(

@@ -99,8 +99,7 @@ def imagenet(
 @app.command()
 def folder(
     images: Annotated[
-        Path,
-        typer.Argument(metavar="DIR", help="A folder of images, or of one folder per class.", show_default=False),
+        Path, typer.Argument(metavar="DIR", help="A folder of images, or of one folder per class.", show_default=False)
     ],
     out: Output,
     validation_fraction: Annotated[

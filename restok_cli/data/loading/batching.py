@@ -125,11 +125,7 @@ class Loaded(NamedTuple):
 
 
 def load(
-    dataset: Dataset,
-    num_workers: int,
-    *,
-    sampler: Iterable | None = None,
-    batch_sampler: Iterable | None = None,
+    dataset: Dataset, num_workers: int, *, sampler: Iterable | None = None, batch_sampler: Iterable | None = None
 ) -> Iterator[Any]:
     """Iterate over `dataset`, in the samplers' order where it has none of its own: read by workers, or here if 0.
 

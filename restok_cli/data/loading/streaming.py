@@ -18,15 +18,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from restok_cli.console import note, readable
 from restok_cli.data.image_files import center_crop, read_image
 from restok_cli.data.images import to_tensor
-from restok_cli.data.loading.batching import (
-    READERS,
-    Batch,
-    BrokenSamples,
-    Loaded,
-    end_reader,
-    load,
-    shuffle,
-)
+from restok_cli.data.loading.batching import READERS, Batch, BrokenSamples, Loaded, end_reader, load, shuffle
 from restok_cli.data.loading.transforms import Transform
 from restok_cli.data.names import split_name
 from restok_cli.data.shards.dataset import StreamedSplit, shell_command

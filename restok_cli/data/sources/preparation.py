@@ -38,13 +38,7 @@ from restok_cli.data.shards.layout import (
     index_path,
     own_files,
 )
-from restok_cli.data.shards.writer import (
-    make_manifest,
-    shard_name,
-    write_manifest,
-    write_shard,
-    write_timm_manifest,
-)
+from restok_cli.data.shards.writer import make_manifest, shard_name, write_manifest, write_shard, write_timm_manifest
 from restok_cli.data.sources.intake import Rules, take_in
 from restok_cli.data.sources.listing import Source, Sources
 from restok_cli.errors import ImageError, RestokError, UsageError
