@@ -46,7 +46,8 @@ def encode(
     from restok_cli.inference.encode import encode_source
 
     source = ImageSource(images, split, not no_crop, max_decoded_pixels, max_member_bytes)
-    summary = encode_source(source, model, output, overwrite, Computation(device, dtype, batch_size, deterministic))
+    computation = Computation(device, dtype, batch_size, deterministic)
+    count, unreadable = encode_source(source, model, output, overwrite, computation)
     if output != STDOUT:
-        result = {"path": str(output), "pictures": summary.count, "unreadable": summary.unreadable}
+        result = {"path": str(output), "pictures": count, "unreadable": unreadable}
         print(json.dumps(result) if as_json else output)

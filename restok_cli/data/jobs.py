@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.sharedctypes import Synchronized
 from typing import TypeVar
@@ -61,6 +62,13 @@ def run_jobs(
         raise
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def run_all(work: Work[Task, Result], tasks: Sequence[Task], jobs: int, description: str, unit: str) -> list[Result]:
+    """The results of all tasks, in their order, with a progress bar of its own."""
+    with Progress(description, len(tasks), unit) as progress, closing(run_jobs(work, tasks, jobs, progress)) as results:
+        finished = dict(results)
+    return [finished[i] for i in range(len(tasks))]
 
 
 def _begin(done: Synchronized) -> None:

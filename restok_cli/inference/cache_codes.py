@@ -29,14 +29,6 @@ SAMPLES_PER_SHARD = 256  # what is lost of the work at most when it is stopped
 Shards = list[tuple[str, int]]  # of a code cache: split and number
 
 
-class CodesSummary(NamedTuple):
-    """Contents of a code cache."""
-
-    manifest: CodeManifest
-    counts: dict[str, int]  # samples of each split
-    left_out: int  # samples that cannot be decoded
-
-
 def encode_dataset(
     data: str,
     out: Path,
@@ -46,8 +38,11 @@ def encode_dataset(
     computation: Computation,
     num_workers: int,
     max_member_bytes: int,
-) -> CodesSummary | None:
-    """Make a code cache of a data set, or go on with one. Of several processes only number 0 gets the summary.
+) -> tuple[CodeManifest, dict[str, int], int] | None:
+    """Make a code cache of a data set, or go on with one.
+
+    Returns its description, how many samples each split has, and how many could not be decoded and are left out; of
+    several processes only in number 0.
 
     Raises UsageError where `out` holds anything else, RestokError where the data set cannot be read.
     """
@@ -76,7 +71,7 @@ def encode_dataset(
             return None
         manifest = finish_codes(out, plan, {name: plan.num_shards(len(split)) for name, split in splits.items()})
     counts = {name: sum(shard.num_samples for shard in shards) for name, shards in manifest.splits.items()}
-    return CodesSummary(manifest, counts, sum(map(len, splits.values())) - sum(counts.values()))
+    return manifest, counts, sum(map(len, splits.values())) - sum(counts.values())
 
 
 def _make_plan(dataset: Dataset, tokenizer: TokenizerFolder, views: Views, dtype: str) -> CodePlan:

@@ -21,21 +21,9 @@ from restok_cli.data.images import to_tensor
 from restok_cli.data.loading.batching import READERS, Batch, BrokenSamples, Loaded, end_reader, load, shuffle
 from restok_cli.data.loading.transforms import Transform
 from restok_cli.data.names import split_name
+from restok_cli.data.shards import tars
 from restok_cli.data.shards.dataset import StreamedSplit, shell_command
 from restok_cli.data.shards.layout import NO_CLASS
-from restok_cli.data.shards.tars import (
-    IMAGE_RULE,
-    Contents,
-    Readable,
-    class_extension,
-    class_id_of,
-    contents,
-    image_extension,
-    images_beside,
-    is_image,
-    read_members,
-    refuse_linked_image,
-)
 from restok_cli.data.sources.imagenet import synset_ids
 from restok_cli.errors import ImageError, RestokError
 
@@ -50,7 +38,7 @@ END_OF_TAR = bytes(1024)  # every whole tar ends in two empty blocks
 READ_ERRORS = (OSError, EOFError, ValueError, tarfile.TarError)
 
 
-Files = dict[str, Contents]  # by extension; those that neither are images nor say a class are left empty
+Files = dict[str, tars.Contents]  # by extension; those that neither are images nor say a class are left empty
 
 
 class StreamedSample(NamedTuple):
@@ -65,7 +53,7 @@ class StreamedSample(NamedTuple):
     def extension(self) -> str:
         """Of its image. Raises ImageError where there is none, or one of several."""
         try:
-            return image_extension(self.files)
+            return tars.image_extension(self.files)
         except ImageError as error:
             raise ImageError(f"sample {self.key} of {self.url}: {error}") from error
 
@@ -76,7 +64,7 @@ class StreamedSample(NamedTuple):
     @property
     def data(self) -> bytes:
         """Raises ImageError as above, or where it was not read."""
-        return contents(self.files[self.extension])
+        return tars.contents(self.files[self.extension])
 
     @property
     def image_name(self) -> str:
@@ -116,7 +104,7 @@ def streamed_batches(
     num_seen, beside = 0, set()
     for loaded in load(stream, num_workers):
         for extension in loaded.beside - beside:
-            note(f"the {split.name} shards hold .{extension}, passed over: {IMAGE_RULE}")
+            note(f"the {split.name} shards hold .{extension}, passed over: {tars.IMAGE_RULE}")
         beside |= loaded.beside
         broken.num_samples = split.num_samples or num_seen
         broken.add(loaded.broken)
@@ -154,7 +142,7 @@ class _Stream(IterableDataset):
             number = int.from_bytes(sha256(sample.key.encode()).digest()[:7])  # it has no other
             try:
                 images.append(self.transform(sample.data, sample.image_name, epoch, number))
-                beside.update(images_beside(sample.files, sample.extension))
+                beside.update(tars.images_beside(sample.files, sample.extension))
             except ImageError as error:
                 yield Loaded(None, {sample.key: str(error)})
                 continue
@@ -259,8 +247,8 @@ def read_shards(
 
 def _class_id(files: Files, num_classes: int, synsets: dict[str, int], name: str) -> int:
     try:
-        extension = class_extension(files)
-        class_id = class_id_of(contents(files[extension]), synsets) if extension else NO_CLASS
+        extension = tars.class_extension(files)
+        class_id = tars.class_id_of(tars.contents(files[extension]), synsets) if extension else NO_CLASS
     except ImageError as error:
         raise RestokError(f"{name}: {error}") from error
     if class_id == NO_CLASS and num_classes:
@@ -280,7 +268,7 @@ def _class_id(files: Files, num_classes: int, synsets: dict[str, int], name: str
 class _Watched:
     """A stream that remembers how it ended."""
 
-    def __init__(self, stream: Readable):
+    def __init__(self, stream: tars.Readable):
         self.stream, self.end = stream, b""
 
     def read(self, size: int) -> bytes:
@@ -336,8 +324,8 @@ def _ended_early(stream: "BinaryIO | Pipe") -> Iterator[None]:
 def _samples(stream: _Watched, url: str, max_bytes: int) -> Iterator[tuple[str, Files]]:
     """The samples of a tar, told as `group_samples` tells them, of files that follow each other."""
     key, files, left = "", {}, max_bytes
-    for member, read in read_members(stream):
-        refuse_linked_image(member, url)
+    for member, read in tars.read_members(stream):
+        tars.refuse_linked_image(member, url)
         name, extension = split_name(readable(member.name))
         if not (member.isfile() and name):
             continue
@@ -347,7 +335,7 @@ def _samples(stream: _Watched, url: str, max_bytes: int) -> Iterator[tuple[str, 
             key, files, left = name, {}, max_bytes
         if extension in files:
             raise RestokError(f"{url} holds the key {key} twice: keys must be unique; make the shard again")
-        is_needed = is_image(extension) or extension.rpartition(".")[2] == "cls"
+        is_needed = tars.is_image(extension) or extension.rpartition(".")[2] == "cls"
         files[extension] = read(f"{url}: {name}.{extension}", left) if is_needed else b""
         left -= member.size if isinstance(files[extension], bytes) and is_needed else 0
     if files:

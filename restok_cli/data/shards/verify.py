@@ -7,7 +7,6 @@ not. In a whole shard the index itself is compared with what lies in the tar.
 import gzip
 import zlib
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from tarfile import TarInfo
@@ -15,9 +14,9 @@ from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
-from restok_cli.console import Progress, counted
+from restok_cli.console import counted
 from restok_cli.data.arrays import map_array
-from restok_cli.data.jobs import run_jobs
+from restok_cli.data.jobs import run_all
 from restok_cli.data.names import key_in
 from restok_cli.data.shards.layout import (
     INDEX_DTYPE,
@@ -70,14 +69,10 @@ def verify_dataset(path: str | Path, jobs: int, max_member_bytes: int = MAX_MEMB
     manifest = read_manifest(folder)
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
     work = partial(_verify_shard, folder, manifest.class_names, max_member_bytes)
-    with (
-        Progress("verify", len(shards), "shards") as progress,
-        closing(run_jobs(work, shards, jobs, progress)) as results,
-    ):
-        reports = dict(results)
+    reports = run_all(work, shards, jobs, "verify", "shards")
     problems = _verify_manifest(manifest) + _foreign_files(folder, shards)
-    problems += [problem for i in range(len(shards)) for problem in reports[i][1]]
-    keys = iter(reports[i][0] for i in range(len(shards)))
+    problems += [problem for _, found in reports for problem in found]
+    keys = iter(keys for keys, _ in reports)
     for split in manifest.splits.values():
         problems += doubled_keys([(shard.file, next(keys)) for shard in split.shards])
     streamed = [name for name, split in manifest.splits.items() if split.urls]
