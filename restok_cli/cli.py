@@ -42,7 +42,8 @@ from restok_cli.files import DISK_FULL, expand_home
 from restok_cli.processes import leave, leave_words, rank, world_size
 from restok_cli.settings.launcher import apply_to_options
 
-EXIT_FAILURE, EXIT_USAGE, EXIT_UNMET = 1, 2, 4
+EXIT_FAILURE, EXIT_USAGE = 1, 2
+EXIT_CODES: dict[type[RestokError], int] = {UsageError: EXIT_USAGE, Unmet: 4}
 EXIT_SIGNAL = 128  # plus the number of the signal
 LOOP = "a link that leads back to itself, and to no file or folder; remove it, or give another path"
 
@@ -170,12 +171,8 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(str(error), error.code)
     except Interrupted as error:
         return _fail(str(error), EXIT_SIGNAL + error.signal_number)
-    except UsageError as error:
-        return _fail(str(error), EXIT_USAGE)
-    except Unmet as error:
-        return _fail(str(error), EXIT_UNMET)
     except RestokError as error:
-        return _fail(str(error), EXIT_FAILURE)
+        return _fail(str(error), EXIT_CODES.get(type(error), EXIT_FAILURE))
     except (KeyboardInterrupt, typer.Abort) as error:  # Click makes an Abort of KeyboardInterrupt and of EOFError
         if isinstance(error.__cause__, EOFError):
             raise error.__cause__ from None
@@ -183,7 +180,8 @@ def run(arguments: list[str] | None = None) -> int:
     except UnicodeEncodeError as error:
         return _fail(f"{error.object[:200]!a}: this name is not UTF-8; rename the file", EXIT_FAILURE)
     except OSError as error:
-        _drop_output()
+        with suppress(OSError, ValueError):  # let go of what stdout still holds: Python would try again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.errno == errno.EPIPE:  # `restok … | head`: the reader has seen enough
             leave_words("", EXIT_FAILURE)
             return EXIT_FAILURE
@@ -257,12 +255,6 @@ def _is_out_of_memory(error: Exception) -> bool:
         or type(error).__name__ == "OutOfMemoryError"
         or "can't allocate memory" in str(error)
     )
-
-
-def _drop_output() -> None:
-    """Let go of what stdout still holds: Python would try to write it again at exit, and complain."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int) -> int:

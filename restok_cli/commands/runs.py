@@ -1,7 +1,7 @@
 """The common part of train-tokenizer and train-har: how a run begins, and that a preflight goes before it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from restok_cli.commands.options import check_resume
 from restok_cli.console import keep_line, note
@@ -11,15 +11,12 @@ from restok_cli.processes import run_in_processes
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from restok_cli.data.shards.dataset import Dataset
     from restok_cli.planning.preflight import Train
     from restok_cli.pretrained.folder import ModelFolder
     from restok_cli.settings.run_config import Told
     from restok_cli.settings.training import RunConfig
-
-    Model = TypeVar("Model", bound=nn.Module)
 
 
 class Launch(NamedTuple):
@@ -70,25 +67,22 @@ def warn_of_enlarging(data: "Dataset", size: tuple[int, int]) -> None:
         note(warning)
 
 
-def first_weights(
-    given: "ModelFolder | None", launch: Launch, module: "type[Model]", config: "RunConfig"
-) -> "Model | None":
+def first_weights(given: "ModelFolder | None", launch: Launch, config: "RunConfig") -> Any:
     """The model that --init names, for a run that begins; None for one that goes on from a checkpoint.
 
-    Raises UsageError where its weights do not fit a `module` of the run's config.
+    Raises UsageError where its weights do not fit the run's config.
     """
     import torch
 
-    from restok_cli.pretrained.folder import load_model
+    from restok_cli.pretrained.folder import empty_model, load_model
     from restok_cli.training.run_folder.run import last_step
     from restok_cli.training.warm_start import check_fits
 
     if given is None or (launch.resume and last_step(launch.output)):
         return None
     model = load_model(given, torch.device("cpu"))
-    with torch.device("meta"):
-        check_fits(module(config.model), model)
-    return cast("Model", model)
+    check_fits(empty_model(config.model), model)
+    return model
 
 
 def carry_out(

@@ -94,7 +94,7 @@ def train_har(
     compute = cast("HarRunConfig", run_config).compute
     sharding = Sharding(HarBlock.__name__, compute.precision != "float32") if compute.sharding == "fsdp" else None
     connect(torch_device, sharding)  # after which the first process may write there
-    start = runs.first_weights(given, launch, Har, run_config)
+    start = runs.first_weights(given, launch, run_config)
     train = partial(
         train_loop, source=source, tokenizer_folder=folder, tokenizer=frozen, device=torch_device, init=start
     )

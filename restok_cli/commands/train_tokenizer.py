@@ -76,7 +76,7 @@ def train_tokenizer(
     runs.warn_of_enlarging(dataset, run_config.model.image_size)
     check_memory(Tokenizer, run_config, torch_device)
     connect(torch_device)  # after which the first process may write there
-    start = runs.first_weights(given, launch, Tokenizer, run_config)
+    start = runs.first_weights(given, launch, run_config)
     losses = open_tokenizer_losses(run_config, torch_device)
     train = partial(train_loop, data=dataset, losses=losses, device=torch_device, init=start)
     origin = model_name(init, given) if init and given and start is not None else None

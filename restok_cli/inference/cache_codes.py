@@ -20,7 +20,7 @@ from restok_cli.errors import Interrupted
 from restok_cli.inference.coding import Computation, told_dtype
 from restok_cli.locks import locked_folder
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import TokenizerFolder, fingerprint, load_for_use, open_tokenizer
+from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
 from restok_cli.processes import barrier, connect, gather, local_device, rank, world_size
 from restok_cli.room import check_memory
 
@@ -57,7 +57,18 @@ def encode_dataset(
     folder = open_tokenizer(tokenizer)
     height, width = folder.config.image_size
     check_memory("--batch-size", computation.batch_size, 3 * height * width * 4)
-    plan = _make_plan(dataset, folder, views, dtype)
+    plan = CodePlan(
+        data_name=dataset.name,
+        data_fingerprint=dataset.fingerprint,
+        tokenizer_fingerprint=fingerprint(folder),
+        dtype=dtype,
+        image_size=folder.config.image_size,
+        views={split: views if split == "train" else "centre" for split in splits},
+        codebook_size=folder.config.codebook_size,
+        num_codes=folder.config.num_latent_tokens,
+        class_names=dataset.class_names,
+        samples_per_shard=SAMPLES_PER_SHARD,
+    )
     with locked_folder(out) if rank() == 0 else nullcontext():
         missing = _start(out, plan, splits, overwrite)
         encoder = CacheEncoder(load_for_use(folder, device, torch_dtype(dtype)), device, computation.batch_size)
@@ -72,22 +83,6 @@ def encode_dataset(
         manifest = finish_codes(out, plan, {name: plan.num_shards(len(split)) for name, split in splits.items()})
     counts = {name: sum(shard.num_samples for shard in shards) for name, shards in manifest.splits.items()}
     return manifest, counts, sum(map(len, splits.values())) - sum(counts.values())
-
-
-def _make_plan(dataset: Dataset, tokenizer: TokenizerFolder, views: Views, dtype: str) -> CodePlan:
-    """Settings that decide every code."""
-    return CodePlan(
-        data_name=dataset.name,
-        data_fingerprint=dataset.fingerprint,
-        tokenizer_fingerprint=fingerprint(tokenizer),
-        dtype=dtype,
-        image_size=tokenizer.config.image_size,
-        views={split: views if split == "train" else "centre" for split in dataset.splits},
-        codebook_size=tokenizer.config.codebook_size,
-        num_codes=tokenizer.config.num_latent_tokens,
-        class_names=dataset.class_names,
-        samples_per_shard=SAMPLES_PER_SHARD,
-    )
 
 
 def _start(out: Path, plan: CodePlan, splits: dict[str, Split], overwrite: bool) -> Shards:

@@ -153,7 +153,8 @@ def to_files(job: Job, request: dict[str, Any], to: existing_output.Destination)
             shown = reduce(or_, drawn)
             _write_grid(job, shown, (part.read_bytes() for i, part in enumerate(parts) if i not in shown), to.grid)
         if to.codes:
-            write_codes_of_blocks(job, request, folder, to)
+            rows = np.concatenate([np.load(folder / name) for block in job.blocks for name in to.part_names(block)])
+            write_codes(_as_codes(job, request, range(count), rows), to.output)
         elif to.is_npz:
             with whole_file(to.output) as temporary:
                 write_npz(temporary, map(np.load, parts), job.class_ids, json.dumps(request))
@@ -223,12 +224,6 @@ def write_images(job: Job, request: dict[str, Any], folder: Path, to: existing_o
     remove_digests(folder)
     (folder / IMAGE_MANIFEST).write_text("".join(lines), encoding="utf-8")
     publish_folder(folder, to.output.resolve())
-
-
-def write_codes_of_blocks(job: Job, request: dict[str, Any], folder: Path, to: existing_output.Destination) -> None:
-    """Put the codes of all blocks into one file."""
-    rows = np.concatenate([np.load(folder / name) for block in job.blocks for name in to.part_names(block)])
-    write_codes(_as_codes(job, request, range(len(rows)), rows), to.output)
 
 
 def _as_codes(job: Job, request: dict[str, Any], indices: range, rows: np.ndarray) -> Codes:

@@ -57,7 +57,14 @@ def unfinished(output: Path, request: dict, resume: bool, is_main: bool) -> Iter
             _write_whole(folder / REQUEST_FILE, json.dumps(request, ensure_ascii=False, indent=1).encode() + b"\n")
             yield folder
         except BaseException as error:
-            _keep_or_clear(folder, error)
+            files.remove_leftovers(folder)
+            if not _results(folder):
+                shutil.rmtree(folder)
+            elif isinstance(error, Interrupted):
+                what = f"{error}; the same command with --resume goes on"
+                raise Interrupted(error.signal_number, what) from None
+            else:
+                note("what is done is kept; the same command with --resume goes on")
             raise
         clear_unfinished(output)  # where the block did not rename it to what was asked for
 
@@ -191,13 +198,3 @@ def check_same(before: dict, request: dict, done: str) -> None:
                 f"--resume: {done} with {name} = {was}, now it is {now}; give the same options, or --overwrite to begin"
                 " anew"
             )
-
-
-def _keep_or_clear(folder: Path, error: BaseException) -> None:
-    files.remove_leftovers(folder)
-    if not _results(folder):
-        shutil.rmtree(folder)
-    elif isinstance(error, Interrupted):
-        raise Interrupted(error.signal_number, f"{error}; the same command with --resume goes on") from None
-    else:
-        note("what is done is kept; the same command with --resume goes on")

@@ -67,7 +67,7 @@ def layers_of(
     A config file may name its preset by the key `preset`, over which the argument `preset` goes; with neither, a file
     stands on the defaults alone, and without a file the preset is `sample`. `options` gives, for each dotted key that
     has an option, its name and its value, None where it is not given.
-    Raises UsageError for what cannot be read.
+    Raises UsageError for what cannot be read, and for requests of `accelerate launch` that this trainer does not do.
     """
     layers = []
     if file is not None:
@@ -84,18 +84,13 @@ def layers_of(
     given = {key: (option, value) for key, (option, value) in options.items() if value is not None}
     values = unflatten({key: value for key, (_, value) in given.items()})
     layers += [Layer("options", values, {key: option for key, (option, _) in given.items()})]
-    return [*layers[:presets], launcher_layer(kind, layers), *layers[presets:]]
+    stated = flatten(RUN_CONFIGS[kind]().model_dump()) | flatten(_laid_over(layers))
+    flat, places = settings_asked(kind, stated["schedule.batch_size"])
+    return [*layers[:presets], Layer(LAUNCHER, unflatten(flat), places), *layers[presets:]]
 
 
 def is_preset(layer: Layer) -> bool:
     return layer.name.startswith("preset ")
-
-
-def launcher_layer(kind: RunKind, others: list[Layer]) -> Layer:
-    """The requests of `accelerate launch`. Raises UsageError for what this trainer does not do."""
-    stated = flatten(RUN_CONFIGS[kind]().model_dump()) | flatten(_laid_over(others))
-    flat, places = settings_asked(kind, stated["schedule.batch_size"])
-    return Layer(LAUNCHER, unflatten(flat), places)
 
 
 def preset_layers(kind: RunKind, name: str, source: str = "") -> list[Layer]:

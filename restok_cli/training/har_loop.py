@@ -20,7 +20,7 @@ from restok_cli.model.har import Har
 from restok_cli.model.levels import level_sizes
 from restok_cli.model.sampling import SamplingOptions, sample, seeded_uniforms
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import TokenizerFolder, copy_model, fingerprint, open_tokenizer, save_har
+from restok_cli.pretrained.folder import TokenizerFolder, copy_model, empty_model, fingerprint, open_tokenizer, save_har
 from restok_cli.processes import barrier, rank, world_size
 from restok_cli.settings.training import HarRunConfig
 from restok_cli.training import parallel
@@ -157,8 +157,7 @@ def put_together(har: Har, whole: dict[str, Tensor]) -> Har:
     """The model, or where this process holds only its shards, one made of its whole state."""
     if not parallel.is_sharded(har):
         return har
-    with torch.device("meta"):
-        together = Har(har.config)
+    together = empty_model(har.config)
     together.load_state_dict(whole, assign=True)
     return together
 
