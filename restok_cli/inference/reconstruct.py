@@ -100,7 +100,7 @@ def reconstruct_inputs(work: Reconstructing, inputs: Inputs, total: "Total") -> 
             yield image
             for sheet, (original, *decoded) in zip(work.sheets, image.shown, strict=False):
                 if sheet.room:
-                    sheet.add([image.key], original[None], [part[None] for part in decoded])
+                    sheet.add(image.key, original, decoded)
             total.add(image)
             progress.advance(1)
     if not total.values:

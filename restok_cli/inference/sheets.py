@@ -60,22 +60,20 @@ class ComparisonSheet:
         """How many more images it shows."""
         return SHEET_ROWS - len(self.cells) // (2 * (1 + len(self.lengths)))
 
-    def add(self, keys: list[str], originals: Tensor, decoded: list[Tensor]) -> None:
-        """Show originals (B, 3, H, W) and what became of them with each number of codes.
+    def add(self, key: str, original: Tensor, made: list[Tensor]) -> None:
+        """Show an original (3, H, W) and what became of it with each number of codes.
 
-        Images of another size than the first one's, which only --no-crop has, are passed over.
+        One of another size than the first one's, which only --no-crop has, is passed over.
         """
-        if self.cells and self.cells[0].shape != originals.shape[1:]:
+        if self.cells and self.cells[0].shape != original.shape:
             return
-        for i, key in enumerate(keys):
-            original, made = originals[i], [part[i] for part in decoded]
-            values = [psnr(image[None], original[None]).item() for image in made]
-            self.cells += [original, *made]
-            self.captions += [key.rpartition("/")[2]]
-            self.captions += [f"{n}: {value:.1f} dB" for n, value in zip(self.lengths, values, strict=True)]
-            steps = [made[0], *(_difference(*pair) for pair in zip(made[1:], made[:-1], strict=True))]
-            self.cells += [_difference(original, made[-1]), *steps]
-            self.captions += ["still missing", "first", *(["added"] * (len(made) - 1))]
+        values = [psnr(image[None], original[None]).item() for image in made]
+        self.cells += [original, *made]
+        self.captions += [key.rpartition("/")[2]]
+        self.captions += [f"{n}: {value:.1f} dB" for n, value in zip(self.lengths, values, strict=True)]
+        steps = [made[0], *(_difference(*pair) for pair in zip(made[1:], made[:-1], strict=True))]
+        self.cells += [_difference(original, made[-1]), *steps]
+        self.captions += ["still missing", "first", *(["added"] * (len(made) - 1))]
 
     def write(self) -> None:
         write_sheet(self.path, torch.stack(self.cells), 1 + len(self.lengths), self.captions)
