@@ -7,7 +7,7 @@ import pytest
 import torch
 from damage import damages
 
-from restok_cli.data.loading.batching import micro_batches
+from restok_cli.data.loading.batching import Deal, micro_batches
 from restok_cli.data.loading.code_batches import code_batches, evaluation_code_batches
 from restok_cli.data.shards.code_cache import open_codes
 from restok_cli.data.shards.code_layout import CodePlan, is_codes
@@ -104,7 +104,7 @@ def test_the_fingerprint_follows_codes_tokenizer_and_classes(tmp_path, codes):
 
 def load(split, steps, **options):
     options = {"batch_size": 4, "seed": 3} | options
-    return list(islice(code_batches(split, micro_batches(len(split), **options), options["seed"]), steps))
+    return list(islice(code_batches(split, micro_batches(len(split), Deal(**options)), options["seed"]), steps))
 
 
 def shown(split, batches):
@@ -147,7 +147,7 @@ def test_processes_share_the_batches_of_one(folder, micro_batch_size, world_size
 
 def test_a_batch_that_does_not_divide_is_refused_at_once():
     with pytest.raises(UsageError, match="a batch of 4 cannot be cut into micro-batches of 3"):
-        micro_batches(100, batch_size=4, seed=0, micro_batch_size=3)
+        micro_batches(100, Deal(4, 0, micro_batch_size=3))
 
 
 def test_evaluation_shows_view_0_of_every_sample_in_order(folder):

@@ -290,7 +290,7 @@ LOAD_AN_EPOCH = """
 import re, sys
 from pathlib import Path
 import torchvision
-from restok_cli.data.loading.batching import micro_batches
+from restok_cli.data.loading.batching import Deal, micro_batches
 from restok_cli.data.loading.loader import batches
 from restok_cli.data.shards.dataset import open_dataset
 
@@ -304,7 +304,7 @@ options = {"image_size": (64, 64), "batch_size": 64, "seed": 0, **crop}
 last = len(split) // 64 - 1
 loaded = batches(split, first_step=last, **options)
 shown = sum(next(loaded).class_ids.sum().item() for _ in range(3))  # the last batch of an epoch, and two of the next
-looked_up = sum(split.class_id(sample) for _, sample in next(micro_batches(len(split), batch_size=len(split), seed=0)))
+looked_up = sum(split.class_id(sample) for _, sample in next(micro_batches(len(split), Deal(len(split), 0))))
 print(len(split), looked_up, peak() - before)
 """
 

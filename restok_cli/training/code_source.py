@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from restok_cli.data.images import to_float
-from restok_cli.data.loading.batching import micro_batches, to_device
+from restok_cli.data.loading.batching import Deal, micro_batches, to_device
 from restok_cli.data.loading.code_batches import code_batches, evaluation_code_batches
 from restok_cli.data.loading.loader import batches, evaluation_batches
 from restok_cli.data.shards.code_cache import CodeCache, open_codes
@@ -40,16 +40,8 @@ class CachedCodes:
     def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Generator[Coded, None, None]:
         """This process's micro-batches from a step on, without end."""
         split, schedule = self.cache.split("train"), config.schedule
-        visits = micro_batches(
-            len(split),
-            batch_size=schedule.batch_size,
-            micro_batch_size=micro_batch_size,
-            rank=rank(),
-            world_size=world_size(),
-            seed=schedule.seed,
-            first_step=first_step,
-        )
-        for batch in code_batches(split, visits, schedule.seed):
+        deal = Deal(schedule.batch_size, schedule.seed, first_step, micro_batch_size, rank(), world_size())
+        for batch in code_batches(split, micro_batches(len(split), deal), schedule.seed):
             yield self._on_device(batch.class_ids, batch.codes)
 
     def evaluation(

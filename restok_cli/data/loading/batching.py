@@ -62,26 +62,32 @@ def shuffle(num_samples: int, seed: int, epoch: int) -> np.ndarray:
     return np.argsort(keys, kind="stable").astype(np.uint32)
 
 
-def micro_batches(
-    num_samples: int,
-    *,
-    batch_size: int,
-    seed: int,
-    first_step: int = 0,
-    micro_batch_size: int | None = None,
-    rank: int = 0,
-    world_size: int = 1,
-) -> Iterator[list[tuple[int, int]]]:
-    """The (epoch, sample) pairs of each micro-batch that process `rank` computes, from `first_step` on, without end.
+class Deal(NamedTuple):
+    """How the samples of each step are dealt out to the processes."""
 
-    `batch_size` counts the samples of a step over all processes. They are cut into micro-batches one after the other,
-    of which each process takes every `world_size`-th: what a step sees does not depend on the number of processes.
-    Starting late costs one shuffle, not the steps before. Raises UsageError as `check_division` does.
+    batch_size: int  # samples of a step, over all processes
+    seed: int
+    first_step: int = 0
+    micro_batch_size: int | None = None  # None: one micro-batch a step for each process
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def size(self) -> int:
+        """Of a micro-batch. Raises UsageError as `check_division` does."""
+        return check_division(self.batch_size, self.micro_batch_size, self.world_size)
+
+
+def micro_batches(num_samples: int, deal: Deal) -> Iterator[list[tuple[int, int]]]:
+    """The (epoch, sample) pairs of each micro-batch that this process computes, from the first step on, without end.
+
+    The samples of a step are cut into micro-batches one after the other, of which each process takes every
+    `world_size`-th: what a step sees does not depend on the number of processes. Starting late costs one shuffle, not
+    the steps before. Raises UsageError where the batch cannot be divided so.
     """
-    size = check_division(batch_size, micro_batch_size, world_size)
-    order = Order(num_samples, seed)
-    mine = range(rank * size, batch_size, world_size * size)
-    return (order.visits(step * batch_size + first, size) for step in count(first_step) for first in mine)
+    order, size, batch_size = Order(num_samples, deal.seed), deal.size, deal.batch_size
+    mine = range(deal.rank * size, batch_size, deal.world_size * size)
+    return (order.visits(step * batch_size + first, size) for step in count(deal.first_step) for first in mine)
 
 
 class BrokenSamples:

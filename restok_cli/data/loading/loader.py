@@ -7,14 +7,22 @@ from torch.utils.data import Dataset
 
 from restok_cli.data.image_files import center_crop
 from restok_cli.data.images import to_tensor
-from restok_cli.data.loading import batching
+from restok_cli.data.loading.batching import (
+    BROKEN_LIMIT,
+    Batch,
+    BrokenSamples,
+    Deal,
+    Loaded,
+    load,
+    micro_batches,
+    verify_advice,
+)
 from restok_cli.data.loading.jpeg import find_jpeg_decoder
 from restok_cli.data.loading.streaming import streamed_batches, streamed_evaluation_batches
 from restok_cli.data.loading.transforms import Crop, Transform, make_views
 from restok_cli.data.shards.code_layout import Views
 from restok_cli.data.shards.dataset import Split, StreamedSplit
 from restok_cli.errors import ImageError, RestokError
-from restok_cli.processes import check_division
 
 
 def batches(
@@ -32,8 +40,8 @@ def batches(
     micro_batch_size: int | None = None,
     rank: int = 0,
     world_size: int = 1,
-    broken_limit: float = batching.BROKEN_LIMIT,
-) -> Generator[batching.Batch, None, None]:
+    broken_limit: float = BROKEN_LIMIT,
+) -> Generator[Batch, None, None]:
     """Training batches from step `first_step` on, without end: the same for any number of workers and processes.
 
     `batch_size` counts the images of a step over all `world_size` processes. A step is cut into micro-batches of
@@ -49,31 +57,14 @@ def batches(
     Raises UsageError where the batch cannot be divided so; at the step that needs it, RestokError where a shard cannot
     be read, and where more samples are broken than the share `broken_limit` of all (one always may be).
     """
-    size = check_division(batch_size, micro_batch_size, world_size)
+    deal = Deal(batch_size, seed, first_step, micro_batch_size, rank, world_size)
     transform = Transform(seed, image_size, crop, random_zoom, random_crop_area, random_flip)
     if num_workers and crop != "centre":
         find_jpeg_decoder()  # once here, not in each worker, where it would take two seconds and 90 MB
     if isinstance(split, StreamedSplit):
-        return streamed_batches(
-            split,
-            transform,
-            micro_batch_size=size,
-            first_step=first_step,
-            num_workers=num_workers,
-            rank=rank,
-            world_size=world_size,
-            broken_limit=broken_limit,
-        )
-    broken = batching.BrokenSamples(len(split), broken_limit, batching.verify_advice(split.shards[0].path.parent))
-    visits = batching.micro_batches(
-        len(split),
-        batch_size=batch_size,
-        seed=seed,
-        first_step=first_step,
-        micro_batch_size=size,
-        rank=rank,
-        world_size=world_size,
-    )
+        return streamed_batches(split, transform, deal, deal.size, num_workers, broken_limit)
+    broken = BrokenSamples(len(split), broken_limit, verify_advice(split.shards[0].path.parent))
+    visits = micro_batches(len(split), deal)
     return _load(_Images(split, transform, broken.num_allowed), visits, num_workers, broken)
 
 
@@ -83,18 +74,18 @@ class _Images(Dataset):
     def __init__(self, split: Split, transform: Transform, num_allowed: int):
         self.split, self.transform, self.num_allowed = split, transform, num_allowed
 
-    def __getitems__(self, visits: list[tuple[int, int]]) -> batching.Loaded | RestokError:
+    def __getitems__(self, visits: list[tuple[int, int]]) -> Loaded | RestokError:
         images, class_ids, broken = [], [], {}
         try:
             for epoch, sample in visits:
                 image, class_id = self._first_readable(epoch, sample, broken)
                 if image is None:
-                    return batching.Loaded(None, broken)
+                    return Loaded(None, broken)
                 images.append(image)
                 class_ids.append(class_id)
         except RestokError as error:
             return error
-        return batching.Loaded(batching.Batch(torch.stack(images), torch.tensor(class_ids)), broken)
+        return Loaded(Batch(torch.stack(images), torch.tensor(class_ids)), broken)
 
     def _first_readable(self, epoch: int, sample: int, broken: dict[str, str]) -> tuple[torch.Tensor | None, int]:
         """The sample, or the next that can be decoded, and its class; None once too many could not be."""
@@ -109,9 +100,9 @@ class _Images(Dataset):
 
 
 def _load(
-    images: _Images, visits: Iterator[list[tuple[int, int]]], num_workers: int, broken: batching.BrokenSamples
-) -> Generator[batching.Batch, None, None]:
-    for loaded in batching.load(images, num_workers, batch_sampler=visits):
+    images: _Images, visits: Iterator[list[tuple[int, int]]], num_workers: int, broken: BrokenSamples
+) -> Generator[Batch, None, None]:
+    for loaded in load(images, num_workers, batch_sampler=visits):
         broken.add(loaded.broken)
         yield loaded.batch
 
@@ -124,7 +115,7 @@ def evaluation_batches(
     rank: int = 0,
     world_size: int = 1,
     limit: int | None = None,
-) -> Iterator[batching.Batch]:
+) -> Iterator[Batch]:
     """Every sample once, or each of the first `limit`, in order, centre-cropped; the last batch may be shorter.
 
     Of several processes, each gets every `world_size`-th batch, from number `rank` on.
@@ -138,7 +129,7 @@ def evaluation_batches(
     for start in range(rank * batch_size, end, world_size * batch_size):
         samples = range(start, min(start + batch_size, end))
         images = torch.stack([to_tensor(center_crop(split.image(i), image_size)) for i in samples])
-        yield batching.Batch(images, torch.tensor([split.class_id(i) for i in samples]))
+        yield Batch(images, torch.tensor([split.class_id(i) for i in samples]))
 
 
 def load_views(
@@ -148,13 +139,13 @@ def load_views(
     image_size: tuple[int, int],
     views: Views,
     num_workers: int,
-    broken: batching.BrokenSamples,
+    broken: BrokenSamples,
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Each of the samples, in their order, and its views (see `make_views`); broken ones are counted and left out.
 
     Raises RestokError where a shard cannot be read, and where too many are broken.
     """
-    views_of_all = batching.load(_Views(split, image_size, views), num_workers, sampler=samples)
+    views_of_all = load(_Views(split, image_size, views), num_workers, sampler=samples)
     for sample, (loaded, reason) in zip(samples, views_of_all, strict=True):
         if loaded is None:
             broken.add({split.key(sample): reason})

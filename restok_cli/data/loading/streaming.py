@@ -18,7 +18,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from restok_cli.console import note, readable
 from restok_cli.data.image_files import center_crop, read_image
 from restok_cli.data.images import to_tensor
-from restok_cli.data.loading.batching import READERS, Batch, BrokenSamples, Loaded, end_reader, load, shuffle
+from restok_cli.data.loading.batching import READERS, Batch, BrokenSamples, Deal, Loaded, end_reader, load, shuffle
 from restok_cli.data.loading.transforms import Transform
 from restok_cli.data.names import split_name
 from restok_cli.data.shards import tars
@@ -73,17 +73,9 @@ class StreamedSample(NamedTuple):
 
 
 def streamed_batches(
-    split: StreamedSplit,
-    transform: Transform,
-    *,
-    micro_batch_size: int,
-    first_step: int,
-    num_workers: int,
-    rank: int,
-    world_size: int,
-    broken_limit: float,
+    split: StreamedSplit, transform: Transform, deal: Deal, size: int, num_workers: int, broken_limit: float
 ) -> Generator[Batch, None, None]:
-    """Training batches without end, of shards that are read as they come.
+    """Training batches of `size` without end, of shards that are read as they come.
 
     The shards are shuffled anew in each epoch and divided among all workers of all processes, which go through them
     at their own pace and shuffle within a buffer; where there are fewer shards than workers, each reads all and keeps
@@ -94,13 +86,13 @@ def streamed_batches(
     Raises RestokError, where a batch needs it, for a shard that cannot be read to its end, and for too many broken
     samples: past the share `broken_limit` of the split, or of those seen where nobody has counted it.
     """
-    if rank == 0:
+    if deal.rank == 0:
         note(
             f"the {split.name} shards are elsewhere and streamed: the order depends on the number of workers and"
             " processes, and a resumed run goes on with an epoch of its own"
         )
     broken = BrokenSamples(split.num_samples, broken_limit, "make the shards again, without them")
-    stream = _Stream(split, transform, micro_batch_size, first_step, rank, world_size)
+    stream = _Stream(split, transform, deal, size)
     num_seen, beside = 0, set()
     for loaded in load(stream, num_workers):
         for extension in loaded.beside - beside:
@@ -116,23 +108,14 @@ def streamed_batches(
 class _Stream(IterableDataset):
     """Dataset of batches for DataLoader. Errors come back as values: raised, they would bring a worker's traceback."""
 
-    def __init__(
-        self,
-        split: StreamedSplit,
-        transform: Transform,
-        micro_batch_size: int,
-        first_epoch: int,
-        rank: int,
-        world_size: int,
-    ):
-        self.split, self.transform, self.micro_batch_size = split, transform, micro_batch_size
-        self.first_epoch, self.rank, self.world_size = first_epoch, rank, world_size
+    def __init__(self, split: StreamedSplit, transform: Transform, deal: Deal, size: int):
+        self.split, self.transform, self.deal, self.size = split, transform, deal, size
 
     def __iter__(self) -> Iterator[Loaded | RestokError]:
         worker = get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         try:
-            yield from self._batches(self.rank * workers + number, self.world_size * workers)
+            yield from self._batches(self.deal.rank * workers + number, self.deal.world_size * workers)
         except RestokError as error:
             yield error
 
@@ -147,7 +130,7 @@ class _Stream(IterableDataset):
                 yield Loaded(None, {sample.key: str(error)})
                 continue
             class_ids.append(sample.class_id)
-            if len(images) == self.micro_batch_size:
+            if len(images) == self.size:
                 yield Loaded(Batch(torch.stack(images), torch.tensor(class_ids)), {}, frozenset(beside))
                 images, class_ids = [], []
 
@@ -155,7 +138,7 @@ class _Stream(IterableDataset):
         """This reader's (epoch, sample) pairs, without end."""
         urls, self.num_read = self.split.urls, 0
         whole_shards = len(urls) >= num_readers
-        for epoch in count(self.first_epoch):
+        for epoch in count(self.deal.first_step):  # an epoch of its own
             before, order = self.num_read, [urls[i] for i in shuffle(len(urls), self.transform.seed, epoch)]
             mine = order[reader::num_readers] if whole_shards else order
             samples = read_shards(mine, self.split.class_names, self.split.max_member_bytes)

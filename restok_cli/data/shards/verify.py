@@ -26,13 +26,14 @@ from restok_cli.data.shards.layout import (
     WORK_FOLDER,
     Manifest,
     ShardInfo,
+    fingerprint,
     index_path,
     is_in_order,
     padded,
     read_manifest,
 )
 from restok_cli.data.shards.tars import group_samples, list_files, read_class_id
-from restok_cli.data.shards.writer import Digest, digest_spans, fingerprint
+from restok_cli.data.shards.writer import Digest, digest_spans
 from restok_cli.data.sources.imagenet import synset_ids
 from restok_cli.data.sources.walk import is_hidden
 from restok_cli.errors import ImageError, RestokError

@@ -140,7 +140,7 @@ def describe_remote(out: Path, shards: dict[str, list[str]], name: str, class_na
         class_names=class_names,
         image_size=None,
         provenance={"restok": version("restok")},
-        fingerprint=writer.fingerprint(splits, class_names),
+        fingerprint=layout.fingerprint(splits, class_names),
     )
     with locked_folder(out):
         _make_room(out, everything=True)
