@@ -49,7 +49,9 @@ class Standardised(NamedTuple):
         return (features.double() - self.mean) / self.deviation
 
 
-def linear_scores(train: Tensor, class_ids: Tensor, test: Tensor, num_classes: int, l2: float | None) -> tuple:
+def linear_scores(
+    train: Tensor, class_ids: Tensor, test: Tensor, num_classes: int, l2: float | None
+) -> tuple[Tensor, Fit]:
     """Logits (m, C) of test features (m, D) by a fit on training features (n, D), and the fit.
 
     Where `l2` is None it is chosen. Classes without training images are never predicted.
@@ -66,7 +68,7 @@ def linear_scores(train: Tensor, class_ids: Tensor, test: Tensor, num_classes: i
     return scores, found
 
 
-def choose_l2(features: Tensor, targets: Tensor) -> tuple[float, Tensor]:
+def choose_l2(features: Tensor, targets: Tensor) -> tuple[float, Tensor | None]:
     """The one of L2_CHOICES that predicts images held back with the least loss, and its fit to the others.
 
     From the strongest on, the first that is no better than the one before ends the search. Raises UsageError where no
