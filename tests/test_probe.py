@@ -85,6 +85,12 @@ def test_fit_is_newtons_also_from_another_start_and_in_parts(monkeypatch):
     np.testing.assert_allclose(fit(features, class_ids, 4, 0.01, start).weights, expected, atol=1e-4)
 
 
+def test_fit_that_does_not_get_there_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(linear_probe, "MAX_ITERATIONS", 2)
+    assert fit(*draw(), 4, 0.01).iterations == 2
+    assert "not at the minimum after 2 iterations; a larger --l2" in capsys.readouterr().err
+
+
 def test_standardised_features_have_deviation_1_and_constant_ones_are_0():
     features = torch.tensor([[1.0, 0.1, 5.0], [3.0, 0.1, 6.0], [5.0, 0.1, 7.0]])
     standardise = Standardised.of(features)

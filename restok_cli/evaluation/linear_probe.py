@@ -126,7 +126,7 @@ def fit(
 
     options = {"gtol": tolerance, "ftol": np.finfo(float).eps, "maxiter": MAX_ITERATIONS, "maxfun": 2 * MAX_ITERATIONS}
     found = minimize(objective, start.cpu().numpy().ravel(), jac=True, method="L-BFGS-B", options=options)
-    if found.nit >= MAX_ITERATIONS:
+    if found.status == 1:  # the limit of iterations
         note(f"l2 {l2:g}: not at the minimum after {MAX_ITERATIONS} iterations; a larger --l2 gets there sooner")
     return Fit(torch.from_numpy(found.x.reshape(shape)).to(features.device), l2, found.nit)
 
