@@ -156,12 +156,11 @@ def _inception_score(ours: Sums, _theirs: Sums) -> dict[str, Estimate]:
 
 
 def _precision_recall(ours: Sums, theirs: Sums) -> dict[str, Estimate]:
-    found = precision_recall(ours.features(), theirs.features())
-    return {name: Estimate(value) for name, value in found._asdict().items()}
+    return precision_recall(ours.features(), theirs.features())._asdict()
 
 
 def _kernel_distance(ours: Sums, theirs: Sums) -> dict[str, Estimate]:
-    return {"kid": Estimate(kernel_inception_distance(ours.features(), theirs.features()))}
+    return {"kid": kernel_inception_distance(ours.features(), theirs.features())}
 
 
 # From the features of a set, and of the one that it is compared with, to estimates by the names of METRICS.
