@@ -6,18 +6,15 @@ squares give the variance (`variance`). Numbers that count neighbours jump inste
 """
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import expit, logit
-from scipy.stats import norm, t
+from scipy.special import expit, logit, ndtri, stdtrit
 
+from restok_cli.metrics.spread import Interval
 from restok_cli.metrics.table import LEVEL
 
 FEWEST = 30  # images; of fewer, a variance says too little
-
-Interval = tuple[float, float]
 
 
 class Estimate(NamedTuple):
@@ -32,14 +29,6 @@ class Influences(NamedTuple):
 
     values: np.ndarray  # (n,) float64
     indices: np.ndarray  # (n,): the places of the images in their set, ascending, at which partners find each other
-
-
-def mean(values: Sequence[float]) -> Estimate:
-    """The mean of a value for each image. fsum rounds once: it does not depend on the order."""
-    n = len(values)
-    value = math.fsum(values) / n
-    squares = math.fsum((one - value) ** 2 for one in values)
-    return around(value, squares / (n * (n - 1)) if n > 1 else 0.0, n)
 
 
 def variance(ours: Influences, theirs: Influences | None = None, paired: bool = False) -> float:
@@ -57,7 +46,7 @@ def around(value: float, variance: float, fewest_images: int, error: float = 0.0
     """A number that varies as a normal one, and has besides an unknown `error` of up to so much."""
     if fewest_images < FEWEST:
         return Estimate(value)
-    half = norm.ppf((1 + LEVEL) / 2) * math.sqrt(variance + error**2)
+    half = ndtri((1 + LEVEL) / 2) * math.sqrt(variance + error**2)
     return Estimate(value, (float(value - half), float(value + half)))
 
 
@@ -68,5 +57,5 @@ def around_share(share: float, variance: float, fewest_images: int, groups: int)
     """
     if fewest_images < FEWEST or not 0 < share < 1:
         return Estimate(share)
-    half = t.ppf((1 + LEVEL) / 2, groups - 1) * math.sqrt(variance) / (share * (1 - share))
+    half = stdtrit(groups - 1, (1 + LEVEL) / 2) * math.sqrt(variance) / (share * (1 - share))
     return Estimate(share, (float(expit(logit(share) - half)), float(expit(logit(share) + half))))

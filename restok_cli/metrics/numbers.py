@@ -1,22 +1,24 @@
 """The formulas of the metrics: from what was seen of two sets of images to numbers."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics import intervals, pixels
+from restok_cli.metrics import pixels
 from restok_cli.metrics.frechet import GaussianStatistics
 from restok_cli.metrics.frechet_intervals import Cloud, FrechetEstimates, frechet_estimates
 from restok_cli.metrics.inception_score import InceptionScore
-from restok_cli.metrics.intervals import Estimate
+from restok_cli.metrics.intervals import FEWEST, Estimate
 from restok_cli.metrics.kept import KeptRows
 from restok_cli.metrics.kid import kernel_inception_distance
 from restok_cli.metrics.neighbours import precision_recall
 from restok_cli.metrics.networks.features import FeatureNetwork, Features
 from restok_cli.metrics.protocol import Measurement, caveat
 from restok_cli.metrics.reference import Statistics
+from restok_cli.metrics.spread import mean_interval
 from restok_cli.metrics.table import METRICS
 
 
@@ -113,8 +115,11 @@ def numbers(
         n = len(of_images)
         if n == 0:
             raise RestokError(f"no pair of {sources} could be read; there is nothing to measure")
-        found = intervals.mean(of_images)
-        measurements[metric] = Measurement(metric, found.value, n, n, interval=found.interval, caveat=caveat(n))
+        # fsum rounds once: the mean does not depend on the order
+        mean, interval = math.fsum(of_images) / n, mean_interval(of_images) if n >= FEWEST else None
+        measurements[metric] = Measurement(
+            metric, mean, n, n, interval=interval, caveat=caveat(n), per_image=tuple(of_images)
+        )
     return {metric: measurements[metric] for metric in metrics}
 
 
