@@ -33,6 +33,7 @@ from restok_cli.commands import (
     report,
     train_har,
     train_tokenizer,
+    tune,
 )
 from restok_cli.commands.preparing import prepare
 from restok_cli.console import tell
@@ -142,6 +143,7 @@ app.command()(generate.generate)
 app.command()(encode.encode)
 app.command()(decode.decode)
 app.command()(evaluate.evaluate)
+app.command()(tune.tune)
 app.command()(curves.curves)
 app.command()(report.report)
 app.command()(demo.demo)
