@@ -125,7 +125,7 @@ def tune(
     deterministic: Deterministic = False,
     as_json: ResultAsJson = False,
 ) -> None:
-    """Search guidance and temperature for a generator, by a metric.
+    """Find the guidance and temperature that suit a generator.
 
     All combinations draw a few images, the best third draws three times as
     many, and so on (successive halving). The best one, those that differ from
