@@ -24,6 +24,7 @@ class Request(NamedTuple):
     num_codes: str | None  # numbers of codes, "1,4,16" or "all", to measure what the first ones of each image give
     max_pixels: int  # of an image
     max_bytes: int  # of its file
+    per_image: bool = False  # whether the values of each image are asked for, too
 
 
 class Networks(NamedTuple):
@@ -37,20 +38,34 @@ class Networks(NamedTuple):
     batch_size: int  # images held at a time: speed and memory, not numbers
 
 
-def parse_limits(texts: list[str]) -> dict[str, float]:
-    """The limit of each metric named in texts like "gfid=3.5". Raises UsageError."""
-    limits = {}
+class Limit(NamedTuple):
+    """How bad a metric may be: itself, or an edge of its 95 % interval."""
+
+    metric: str
+    value: float
+    edge: str = ""  # lower or upper
+
+
+def parse_limits(texts: list[str]) -> list[Limit]:
+    """Limits from texts like "gfid=3.5" and "gfid=3.5:upper". Raises UsageError."""
+    limits = []
     for text in texts:
-        name, _, value = text.partition("=")
+        name, _, rest = text.partition("=")
+        number, colon, edge = rest.partition(":")
         if name not in METRICS:
             meant = did_you_mean(name, METRICS)
             raise UsageError(f"--fail-under {text}: unknown metric {name}{meant}; give NAME=VALUE")
+        if colon and edge not in ("lower", "upper"):
+            raise UsageError(
+                f"--fail-under {text}: {edge or 'nothing'} is no edge; give {name}={number}:lower or :upper"
+            )
         try:
-            limits[name] = float(value)
+            value = float(number)
         except ValueError:
-            limits[name] = math.nan
-        if not math.isfinite(limits[name]):
-            raise UsageError(f"--fail-under {text}: {value or 'nothing'} is no number; give for example {name}=3.5")
+            value = math.nan
+        if not math.isfinite(value):
+            raise UsageError(f"--fail-under {text}: {number or 'nothing'} is no number; give for example {name}=3.5")
+        limits.append(Limit(name, value, edge))
     return limits
 
 
@@ -83,6 +98,9 @@ def settle(request: Request, limits: Collection[str]) -> Request:
     of_codes = [name for name in metrics if measures_codes(name)]
     if of_codes and len(of_codes) < len(metrics):
         raise UsageError(f"{of_codes[0]} measures codes, other metrics images; run `restok evaluate` once for each")
+    pixels = [name for name in CHOICES if CHOICES[name].basis == "pixels"]
+    if request.per_image and (request.num_codes is not None or not {*pixels, "all"} & set(metrics)):
+        raise UsageError(f"--per-image is for metrics that compare image by image; add one of {', '.join(pixels)}")
     if request.num_codes is not None:
         _check_prefixes(request.num_codes, of_codes, request.reference)
         return request._replace(metrics=metrics)
@@ -96,6 +114,27 @@ def settle(request: Request, limits: Collection[str]) -> Request:
     if needy is None and "all" not in metrics and request.reference is not None:
         raise UsageError(f"{metrics[0]} compares with nothing; leave --reference out, or add --metric gfid")
     return request._replace(metrics=metrics)
+
+
+def of_each(request: Request, samples: list[str]) -> list[Request]:
+    """The request for each of SAMPLES, which are runs of one method where there are several.
+
+    Raises UsageError where several cannot be, or it is not clear which they are.
+    """
+    if len(samples) > 1 and request.num_codes is not None:
+        raise UsageError("--num-codes measures the prefixes of one SAMPLES; run `restok evaluate` once for each")
+    if len(samples) > 1 and "-" in samples:
+        raise UsageError("- is a stream that stands alone; give files or folders where there are several SAMPLES")
+    tar = next((one for one in samples if one.lower().endswith(".tar")), None)
+    if len(samples) > 1 and tar is not None:
+        raise UsageError(
+            f"{tar}: of several SAMPLES each is a run, and a tar file may be one or a part of one; give the folder that"
+            " holds the tars of a run"
+        )
+    twice = next((one for one in samples if samples.count(one) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{twice} is given twice, where runs differ by their seeds; give each run once")
+    return [request._replace(samples=one) for one in samples]
 
 
 def check_plot(path: Path) -> None:

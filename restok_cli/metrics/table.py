@@ -134,6 +134,11 @@ def labelled(name: str, features: str) -> str:
     return f"{name} ({features})" if features else name
 
 
+def interval_text(interval: tuple[float, float] | None) -> str:
+    """(3.1, 3.9) -> "[3.1, 3.9]"; "" where none is known."""
+    return "[{:.6g}, {:.6g}]".format(*interval) if interval else ""
+
+
 def unusual_features(metric: str, protocol: dict) -> str:
     """The network behind this metric of a result, where that is not the one of published numbers."""
     features = protocol.get("features") or {}
