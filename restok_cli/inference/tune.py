@@ -27,7 +27,7 @@ from restok_cli.console import Progress, note
 from restok_cli.data.classes import choose_classes
 from restok_cli.devices import open_device
 from restok_cli.errors import UsageError
-from restok_cli.files import check_apart, check_output_folder, whole_file
+from restok_cli.files import check_apart, check_output_folder, remove_leftovers, whole_file
 from restok_cli.inference.blocks import Job, generate_blocks
 from restok_cli.inference.coding import Computation, told_dtype
 from restok_cli.inference.generate import GenerateOptions, describe, find_files, open_job
@@ -60,7 +60,9 @@ from restok_cli.room import check_disk, check_memory
 from restok_cli.schema import Fields, read_json
 
 FEATURES = "features"
-OWN_FILES = re.compile(rf"{FEATURES}/[^/]+-seed\d+-\d+-\d+\.npy|{REQUEST_FILE}|{RESULT_FILE}|{PRESET_FILE}")
+OWN_FILES = re.compile(
+    rf"{FEATURES}/[^/]+-seed\d+-\d+-\d+\.npy(\.\d+\.tmp)?|{REQUEST_FILE}|{RESULT_FILE}|{PRESET_FILE}"
+)
 
 
 class TuneRequest(NamedTuple):
@@ -162,6 +164,7 @@ def check_folder(output: Path, resume: bool, overwrite: bool, model: Path) -> No
 def _begin(output: Path, made_of: dict[str, Any], resume: bool) -> None:
     """Write what the features will depend on; with `resume`, raise UsageError where what is there depends on other."""
     path = output / REQUEST_FILE
+    remove_leftovers(output / FEATURES)
     if resume and path.is_file():
         check_same(read_json(Fields, path), made_of, f"{output} was begun")
     else:
