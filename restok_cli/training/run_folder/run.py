@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -34,6 +34,7 @@ from restok_cli.settings.recorded import changed_since, is_older, read_config, r
 from restok_cli.settings.training import CONFIG_FILE, RunConfig, TokenizerRunConfig
 from restok_cli.settings.yaml_file import flatten
 from restok_cli.training.optim import learning_rate
+from restok_cli.training.parallel import Parts
 from restok_cli.training.run_folder.checkpoints import (
     NAME,
     check_checkpoint,
@@ -57,14 +58,6 @@ RUN_FILES = re.compile(
     r"|checkpoints/step-\d+/(\w+\.safetensors|state\.pt|config\.yaml|checksums\.json)"
     rf"|(model/)?(tokenizer/)?({'|'.join(map(re.escape, MODEL_FILES))})|(checkpoints/)?\..*\.(tmp|old)(/.*)?"
 )
-
-
-class State(Protocol):
-    """All that changes while a model trains: it takes back what its own `state_dict` gave."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class RunFolder:
@@ -172,7 +165,7 @@ class RunFolder:
         write_checkpoint(self.checkpoint_folder / NAME.format(step), {"step": step, **state}, self.config)
         prune_checkpoints(self.checkpoint_folder, step, keep, keep_every, best)
 
-    def resume(self, state: State, device: torch.device, data_fingerprint: str, stop_at: int | None) -> int:
+    def resume(self, state: Parts, device: torch.device, data_fingerprint: str, stop_at: int | None) -> int:
         """Bring `state` to where the last checkpoint left it, if there is one, and return how many steps are done.
 
         Notes with what the run begins, or goes on. Raises what `load` raises, and UsageError where the run began on
@@ -181,7 +174,7 @@ class RunFolder:
         step = 0
         if saved := self.load():
             check_same("data set", saved["data_fingerprint"], data_fingerprint)
-            state.load_state_dict(saved)
+            state.load_state_dict({"early_stopping": {}} | saved)  # an older run counted nothing
             step = saved["step"]
         if stop_at is not None and stop_at <= step:
             raise UsageError(
