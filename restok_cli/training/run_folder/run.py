@@ -78,6 +78,9 @@ class RunFolder:
         Raises UsageError where the folder holds another run, or none that could be resumed.
         """
         self.path, self.config, self.track, self.init = path, config, track, init
+        self.model_folder, self.checkpoint_folder = path / "model", path / CHECKPOINTS
+        # a generator's own copy of its tokenizer: the one it is given may still be in training, or go away
+        self.tokenizer_folder = path / "tokenizer"
         self.trackers: Trackers | None = None  # until the run is loaded
         if rank() > 0:
             return
@@ -105,19 +108,6 @@ class RunFolder:
             return
         with locked_folder(path):
             yield
-
-    @property
-    def model_folder(self) -> Path:
-        return self.path / "model"
-
-    @property
-    def tokenizer_folder(self) -> Path:
-        """A generator's own copy of its tokenizer: the one it is given may still be in training, or go away."""
-        return self.path / "tokenizer"
-
-    @property
-    def checkpoint_folder(self) -> Path:
-        return self.path / CHECKPOINTS
 
     def preview_file(self, step: int) -> Path:
         return self.path / "previews" / f"step-{step:06d}.png"
