@@ -21,8 +21,15 @@ from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import save_tokenizer
 from restok_cli.processes import rank, world_size
 from restok_cli.settings.training import TokenizerRunConfig
-from restok_cli.training import codebook_use
 from restok_cli.training.adversarial.adversary import Adversary
+from restok_cli.training.codebook_use import (
+    CodeCounts,
+    UseOfPossible,
+    draw_prefix_lengths,
+    prefix_distribution,
+    revive_everywhere,
+    use_numbers,
+)
 from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
 from restok_cli.training.early_stopping import EarlyStopping
 from restok_cli.training.loop import Trainee, run_loop
@@ -53,8 +60,8 @@ class TokenizerState(Parts):
         self.ema = deepcopy(self.tokenizer).requires_grad_(False).eval()
         self.update = Update(self.tokenizer, config.optimizer, config.schedule.max_steps, config.compute.precision)
         self.adversary = Adversary(config, device) if config.discriminator.weight > 0 else None
-        self.code_counts = codebook_use.CodeCounts(*codes, device)  # since the last log line
-        self.unrevived_counts = codebook_use.CodeCounts(*codes, device)  # since the last revival
+        self.code_counts = CodeCounts(*codes, device)  # since the last log line
+        self.unrevived_counts = CodeCounts(*codes, device)  # since the last revival
         self.meter = Meter(device)
         self.early = EarlyStopping(config.schedule.early_stop)
         self.device = device
@@ -110,13 +117,11 @@ def train_tokenizer(
         first_step=first_step,
         **config.data.loading(device.type),
     )
-    use = codebook_use.UseOfPossible(
-        config.model.num_latent_tokens, config.model.codebook_size, data.split("train").known_length
-    )
+    use = UseOfPossible(config.model.num_latent_tokens, config.model.codebook_size, data.split("train").known_length)
 
     def numbers() -> tuple[dict[str, float], dict[int, float]]:
         counts = state.code_counts.close()
-        return state.meter.close() | codebook_use.use_numbers(counts), use.add(counts)
+        return state.meter.close() | use_numbers(counts), use.add(counts)
 
     trainee = Trainee(
         command="train-tokenizer",
@@ -159,10 +164,10 @@ def train_step(
     size, my_numbers = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
     adversary = state.adversary if step >= config.discriminator.start_step else None
     seed_step(schedule.seed, step)
-    distribution = codebook_use.prefix_distribution(
+    distribution = prefix_distribution(
         config.model.num_latent_tokens, config.nested_dropout.probability, config.nested_dropout.min_tokens
     )
-    kept = codebook_use.draw_prefix_lengths(schedule.batch_size, distribution)
+    kept = draw_prefix_lengths(schedule.batch_size, distribution)
     noise = torch.rand(schedule.batch_size, NUM_NOISE)
 
     terms, games, codes, first_latents = [], [], [], None
@@ -192,7 +197,7 @@ def train_step(
     if adversary:
         state.meter.add(*adversary.learn(step, games))
     if first_latents is not None and step < config.revival.until and (step + 1) % config.revival.every == 0:
-        codebook_use.revive_everywhere(state.tokenizer.quantizer, state.unrevived_counts, first_latents)
+        revive_everywhere(state.tokenizer.quantizer, state.unrevived_counts, first_latents)
 
 
 @torch.inference_mode()
@@ -210,7 +215,7 @@ def validate(
     The batches are dealt out to all processes.
     """
     config = tokenizer.config
-    values, counts = [], codebook_use.CodeCounts(config.num_latent_tokens, config.codebook_size, device)
+    values, counts = [], CodeCounts(config.num_latent_tokens, config.codebook_size, device)
     my_batches = evaluation_batches(
         data.held_out,
         image_size=config.image_size,
