@@ -16,7 +16,7 @@ import typer
 from restok_cli.cli import app
 from restok_cli.commands.bench import WHAT
 from restok_cli.commands.models import HUB_MODELS
-from restok_cli.data.shards.dataset import SAMPLE_FOLDER, read_manifest
+from restok_cli.data.shards.layout import SAMPLE_FOLDER, read_manifest
 from restok_cli.data.sources.imagenet import read_classes
 from restok_cli.devices import DEVICE_TYPES
 from restok_cli.inference.sampling_options import PRESETS
