@@ -165,8 +165,10 @@ def values_of(path: tuple[str, ...], parameter, annotation: object, context: typ
             return Values("auto", ("auto",))
         case _, "--batch-size", "N":  # that of commands which find it out themselves
             return Values("auto", ("auto",))
-        case "evaluate", "--num-codes", _:
+        case ("evaluate", "--num-codes", _) | ("probe", "--block", _):
             return Values("all", ("all",))
+        case "probe", "--l2", _:
+            return Values("auto", ("auto",))
         case _, "--class-names", _:
             return Values("class names", ("imagenet",), "files")
         case _, "--make-reference", _:
