@@ -3,7 +3,7 @@
     minimise  mean over images of −log softmax(x·W + b)[class] + l2/2 · ‖W‖²
 
 which has one minimum, so that no seed, batch or learning rate is part of it. scikit-learn's LogisticRegression finds
-the same with C = 1 / (n · l2), but for two classes, which are two columns of W here and one there.
+the same with C = 1 / (n · l2), or 2 / (n · l2) of two classes, which are two columns of W here and one there.
 Letters: n images, D features, C classes.
 """
 
