@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Codewords × vectors compared at once, whatever the batch: 4 Mi float32 are 16 MB. So what one operation writes is still
-# in a cache when the next one reads it, without which a CPU would take twice to five times as long.
+# Codewords × vectors compared at once, whatever the batch: 4 Mi float32 are 16 MB. So what one operation writes is
+# still in a cache when the next one reads it, without which a CPU would take twice to five times as long.
 MAX_DISTANCES = 1 << 22
 
 
