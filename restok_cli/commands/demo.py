@@ -48,8 +48,6 @@ STDERR = 2  # where what the commands print goes: the demo's own result is the r
 
 
 class Step(NamedTuple):
-    """A command of the demo."""
-
     why: str
     words: list[str]  # after `restok`
     output: Path | None  # the file for its stdout
