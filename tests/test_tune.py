@@ -349,7 +349,8 @@ def test_another_metric_and_a_damaged_file_cost_only_what_is_missing(again, whol
     assert num_drawn == 0 and found["metric"] == "kid"
     file = next(Path("tuned/features").iterdir())
     file.write_bytes(file.read_bytes()[:-50])
-    file.with_name(f".{file.name}.99999999.tmp").touch()  # of a process that was killed
+    for part in (file, Path("tuned/result.json")):
+        part.with_name(f".{part.name}.99999999.tmp").touch()  # of a process that was killed
     assert again("--images", 48, "--resume")[1] == 2 * 2 * 16 + 16
 
 

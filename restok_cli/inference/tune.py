@@ -27,7 +27,7 @@ from restok_cli.console import Progress, note
 from restok_cli.data.classes import choose_classes
 from restok_cli.devices import open_device
 from restok_cli.errors import UsageError
-from restok_cli.files import check_apart, check_output_folder, remove_leftovers, whole_file
+from restok_cli.files import LEFTOVER, check_apart, check_output_folder, remove_leftovers, whole_file
 from restok_cli.inference.blocks import Job, generate_blocks
 from restok_cli.inference.coding import Computation, told_dtype
 from restok_cli.inference.generate import GenerateOptions, describe, find_files, open_job
@@ -60,9 +60,7 @@ from restok_cli.room import check_disk, check_memory
 from restok_cli.schema import Fields, read_json
 
 FEATURES = "features"
-OWN_FILES = re.compile(
-    rf"{FEATURES}/[^/]+-seed\d+-\d+-\d+\.npy(\.\d+\.tmp)?|{REQUEST_FILE}|{RESULT_FILE}|{PRESET_FILE}"
-)
+OWN_FILES = re.compile(rf"{FEATURES}/[^/]+-seed\d+-\d+-\d+\.npy|{REQUEST_FILE}|{RESULT_FILE}|{PRESET_FILE}")
 
 
 class TuneRequest(NamedTuple):
@@ -158,12 +156,19 @@ def check_folder(output: Path, resume: bool, overwrite: bool, model: Path) -> No
     if rank() == 0 and not resume and not overwrite and (output / REQUEST_FILE).is_file():
         raise UsageError(f"{output} holds a search already; --resume goes on with it, --overwrite begins anew")
     if rank() == 0:
-        check_output_folder(output, resume or overwrite, OWN_FILES.fullmatch)
+        check_output_folder(output, resume or overwrite, is_ours)
+
+
+def is_ours(name: str) -> bool:
+    """Whether `tune` made this file of its folder, whole or not."""
+    leftover = LEFTOVER.fullmatch(Path(name).name)
+    return bool(OWN_FILES.fullmatch(str(Path(name).with_name(leftover["name"])) if leftover else name))
 
 
 def _begin(output: Path, made_of: dict[str, Any], resume: bool) -> None:
     """Write what the features will depend on; with `resume`, raise UsageError where what is there depends on other."""
     path = output / REQUEST_FILE
+    remove_leftovers(output)
     remove_leftovers(output / FEATURES)
     if resume and path.is_file():
         check_same(read_json(Fields, path), made_of, f"{output} was begun")
