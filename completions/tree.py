@@ -16,7 +16,7 @@ import typer
 from restok_cli.cli import app
 from restok_cli.commands.bench import WHAT
 from restok_cli.commands.models import HUB_MODELS
-from restok_cli.data.shards.dataset import SAMPLE_FOLDER, read_manifest
+from restok_cli.data.shards.layout import SAMPLE_FOLDER, read_manifest
 from restok_cli.data.sources.imagenet import read_classes
 from restok_cli.devices import DEVICE_TYPES
 from restok_cli.inference.sampling_options import PRESETS
@@ -165,8 +165,10 @@ def values_of(path: tuple[str, ...], parameter, annotation: object, context: typ
             return Values("auto", ("auto",))
         case _, "--batch-size", "N":  # that of commands which find it out themselves
             return Values("auto", ("auto",))
-        case "evaluate", "--num-codes", _:
+        case ("evaluate", "--num-codes", _) | ("probe", "--block", _):
             return Values("all", ("all",))
+        case "probe", "--l2", _:
+            return Values("auto", ("auto",))
         case _, "--class-names", _:
             return Values("class names", ("imagenet",), "files")
         case _, "--make-reference", _:

@@ -39,6 +39,8 @@ SMALLER = (
     (r"(train-\S+) (DATA|CODES|data) ", r"\1 few "),
     (r" --preset (restok-|har-|sample)\S*", ""),
     (r" --init (sample|photo)", ""),
+    (r"^restok probe sample", "restok probe runs/har"),
+    (r"^(restok probe (?!.*--l2).*)", r"\1 --l2 1"),  # of too few images to choose it by
     (r"(?<!prepare )(?<!--tokenizer )(?<!--model )(?<!--init )\bsample\b", "few"),
     (r"\bOTHER\b", "RUN"),
     (r" --max-steps \d+", ""),

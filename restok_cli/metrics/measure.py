@@ -72,18 +72,19 @@ def measure(
     paired = [metric for metric in metrics if METRICS[metric].basis == "pixels"]
     compared = [metric for metric in metrics if METRICS[metric].basis == "features" and METRICS[metric].against]
     network = instruments.network if len(paired) < len(metrics) else None
-    theirs = Sums(network, compared, statistics) if network else None
+    folder = instruments.cache.folder if instruments.cache else None
+    theirs = Sums(network, compared, statistics, folder) if network else None
     if compared and theirs and images and (statistics is None or theirs.keeps):
         for seen in _in_all_processes(images, None, [], instruments, f"reference {images.source}"):
-            theirs.add(seen.features)
+            theirs.add(seen.features, seen.indices)
     results = []
     for one in samples:
-        ours = Sums(network, metrics) if network else None
+        ours = Sums(network, metrics, folder=folder) if network else None
         values = {metric: [] for metric in paired}
         originals = images if paired else None
         for seen in _in_all_processes(one, originals, paired, instruments, f"samples {one.source}", ours is not None):
             if ours:
-                ours.add(seen.features)
+                ours.add(seen.features, seen.indices)
             for metric in paired:
                 values[metric] += seen.values[metric]
         results.append(numbers(metrics, ours, theirs, values, f"{one.source} and {source}") if rank() == 0 else {})
@@ -123,11 +124,14 @@ def _possible_metrics(samples: ImageSet, reference: Reference | None, network: F
     paired = images is not None and statistics is None and have_partners(samples, images)
     has_places = network.spatial_dimensions and (statistics is None or statistics.spatial is not None)
     fewest = min(samples.count, images.count) if images is not None else 0
+    drawn = samples.count if statistics else fewest  # of the sets that do not count as exact
 
     def is_possible(metric: Metric) -> bool:
         if metric.basis == "codes" or (metric.against and reference is None):
             return False
         if metric.against == "pairs" and not paired:
+            return False
+        if network.dimensions * metric.fewest_per_dimension > drawn:
             return False
         if metric.needs == "all features":
             return fewest >= metric.fewest_images
@@ -142,10 +146,10 @@ def feature_sums(images: ImageSet, metrics: list[str], instruments: Instruments)
     """The sums of one set, such as a reference is made of; in process 0, the others get empty ones."""
     if instruments.network is None:
         raise ValueError("sums of features need a network")
-    sums = Sums(instruments.network, metrics)
+    sums = Sums(instruments.network, metrics, with_intervals=False)
     images.find_size()
     for seen in _in_all_processes(images, None, [], instruments, f"images of {images.source}"):
-        sums.add(seen.features)
+        sums.add(seen.features, seen.indices)
     return sums
 
 

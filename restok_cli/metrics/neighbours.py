@@ -1,24 +1,33 @@
-"""Improved precision and recall (Kynkäänniemi et al. 2019): is an image among the neighbours of the other set's?"""
+"""Improved precision and recall (Kynkäänniemi et al. 2019): is an image among the neighbours of the other set's?
+
+Both sets are drawn by chance. That of the points is easily told: given the balls, a point lies inside or not. For that
+of the balls, GROUPS groups of them are left out in turn, as in the jackknife, of which the share that is due to the
+points is taken off.
+"""
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from restok_cli.errors import RestokError
+from restok_cli.metrics.intervals import Estimate, around_share
 from restok_cli.metrics.table import NEIGHBOURS
 
 BLOCK = 2048  # images a side; a block of distances takes 32 MB, whatever the number of images
+GROUPS, SEED = 20, 2020  # of images that are left out together, chosen by chance
 
 
 class PrecisionRecall(NamedTuple):
-    precision: float  # share of the samples that lie in the ball of a reference image
-    recall: float  # share of the reference images that lie in the ball of a sample
+    precision: Estimate  # share of the samples that lie in the ball of a reference image
+    recall: Estimate  # share of the reference images that lie in the ball of a sample
 
 
 def precision_recall(samples: Tensor, reference: Tensor) -> PrecisionRecall:
     """Both, of features (n, D) and (m, D) of one network; time grows with (n + m)², memory only with n + m.
 
+    Intervals are of the expectation over redraws of both sets, as many images as here and independent.
     In float64: a squared distance is the small difference of large numbers.
     Raises RestokError where a set has no more than NEIGHBOURS images.
     """
@@ -27,38 +36,72 @@ def precision_recall(samples: Tensor, reference: Tensor) -> PrecisionRecall:
             raise RestokError(
                 f"precision and recall need more than {NEIGHBOURS} images, the {name} have {len(features)}"
             )
-    precise, recalled = _share_inside(samples, reference, _squared_radii(samples), _squared_radii(reference))
-    return PrecisionRecall(precise, recalled)
+    insides = _inside(samples, reference, _squared_radii(samples), _squared_radii(reference))
+    fewest = min(len(samples), len(reference))
+    return PrecisionRecall(*(_estimate(inside, fewest) for inside in insides))
+
+
+def _estimate(inside: Tensor, fewest_images: int) -> Estimate:
+    """The share of points inside, from (n, GROUPS + 1): whether each is, without each group of balls, and with all."""
+    share, without = inside[:, GROUPS].double().mean().item(), inside[:, :GROUPS].double()
+    shares = without.mean(0)
+    of_balls = (shares - shares.mean()).square().sum()
+    # so much the shares would differ by the choice of the points alone
+    of_balls -= (without - without.mean(1, keepdim=True)).var(0).sum() / len(inside)
+    variance = share * (1 - share) / (len(inside) - 1) + max(of_balls.item(), 0.0) * (GROUPS - 1) / GROUPS
+    return around_share(share, variance, fewest_images, GROUPS)
 
 
 def _squared_radii(features: Tensor) -> Tensor:
-    """(n,): the squared distance of each to its k-th nearest neighbour, not counting itself."""
-    nearest = torch.full((len(features), NEIGHBOURS + 1), torch.inf, dtype=torch.float64, device=features.device)
+    """(n, GROUPS + 1): the squared distance of each to its k-th nearest neighbour but itself, without each group.
 
-    def draw_near(places: slice, distances: Tensor) -> None:
-        nearest[places] = torch.cat([nearest[places], distances], 1).topk(NEIGHBOURS + 1, largest=False).values
+    Below 0 for an image that is itself left out: its ball is empty. The last column is with all groups.
+    """
+    shape = (len(features), GROUPS, NEIGHBOURS)
+    nearest = torch.full(shape, torch.inf, dtype=torch.float64, device=features.device)  # in each group
+    groups = torch.from_numpy(np.random.RandomState(SEED).permutation(len(features)) % GROUPS).to(features.device)
+
+    def draw_near(images: slice, others: slice, distances: Tensor) -> None:
+        for group in range(GROUPS):
+            candidates = torch.cat([nearest[images, group], distances[:, groups[others] == group]], 1)
+            nearest[images, group] = candidates.topk(NEIGHBOURS, largest=False).values
 
     blocks = _blocks(features)
     for i, rows in enumerate(blocks):
         for columns in blocks[: i + 1]:
             distances = _squared_distances(features[rows], features[columns])
             if rows == columns:
-                distances.fill_diagonal_(0)  # rounding could put another image nearer than itself
+                distances.fill_diagonal_(torch.inf)  # no image is its own neighbour
             else:
-                draw_near(columns, distances.T)
-            draw_near(rows, distances)
-    return nearest[:, NEIGHBOURS]  # the first is the image itself
+                draw_near(columns, rows, distances.T)
+            draw_near(rows, columns, distances)
+    without = []
+    for group in range(GROUPS + 1):
+        others = [other for other in range(GROUPS) if other != group]
+        radii = nearest[:, others].flatten(1).topk(NEIGHBOURS, largest=False).values[:, -1]
+        without.append(radii.masked_fill(groups == group, -1))
+    return torch.stack(without, 1)
 
 
-def _share_inside(a: Tensor, b: Tensor, radii_a: Tensor, radii_b: Tensor) -> tuple[float, float]:
-    """The share of `a` that lies in the ball around any of `b`, and of `b` around any of `a`; radii are squared."""
-    inside_b, inside_a = (torch.zeros(len(features), dtype=torch.bool, device=a.device) for features in (a, b))
+def _inside(a: Tensor, b: Tensor, radii_a: Tensor, radii_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Which of `a` lie in the ball around any of `b`, and of `b` around any of `a`, by each column of the radii."""
+    inside_b, inside_a = (torch.zeros_like(radii, dtype=torch.bool) for radii in (radii_a, radii_b))
     for rows in _blocks(a):
         for columns in _blocks(b):
             distances = _squared_distances(a[rows], b[columns])
-            inside_b[rows] |= (distances <= radii_b[columns]).any(1)
-            inside_a[columns] |= (distances <= radii_a[rows, None]).any(0)
-    return inside_b.double().mean().item(), inside_a.double().mean().item()
+            inside_b[rows] |= _hit(distances, radii_b[columns])
+            inside_a[columns] |= _hit(distances.T, radii_a[rows])
+    return inside_b, inside_a
+
+
+def _hit(distances: Tensor, radii: Tensor) -> Tensor:
+    """Which points lie in any ball, from the distances (points, balls) and radii (balls, GROUPS + 1), both squared."""
+    whole = radii[:, GROUPS]
+    counts = (distances <= whole).float() @ (radii >= 0).float()  # by one product: with the radii of all groups
+    for group in range(GROUPS):
+        grown = radii[:, group] > whole
+        counts[:, group] += (distances[:, grown] <= radii[grown, group]).sum(1)
+    return counts > 0
 
 
 def _blocks(features: Tensor) -> list[slice]:

@@ -10,6 +10,7 @@ SPATIAL_CHANNELS = 7  # of the convolution that sFID is taken of, as ADM does
 SPLIT_SIZE = 5000  # images of a split of the Inception Score
 SUBSETS, SUBSET_SIZE = 100, 1000  # of the Kernel Inception Distance
 NEIGHBOURS = 3  # k: an image's ball reaches to its third nearest neighbour, as in the ADM evaluator
+LEVEL = 0.95  # of intervals
 MAX_PSNR = 100.0  # dB; identical images would be infinitely good, which no mean and no JSON can hold
 SSIM_WINDOW, MS_SSIM_SCALES = 11, 5
 
@@ -28,6 +29,7 @@ class Metric(NamedTuple):
     unit: str = ""
     smallest_side: int = 1  # pixels
     fewest_images: int = 1
+    fewest_per_dimension: int = 0  # images of each set for each feature
 
 
 METRICS = {
@@ -40,6 +42,14 @@ METRICS = {
         higher_is_better=False,
     ),
     "fid": Metric("FID", _FRECHET, "features", against="set", higher_is_better=False),
+    "fid-inf": Metric(
+        "FID∞",
+        _FRECHET + ", twice that of all images less the mean of two random halves': the line over 1/n, at 0",
+        "features",
+        against="set",
+        higher_is_better=False,
+        fewest_per_dimension=2 + 1,  # a half has a covariance of full rank
+    ),
     "sfid": Metric(
         "sFID",
         f"the same of the first {SPATIAL_CHANNELS} channels of a spatial layer, channels last",
