@@ -142,11 +142,11 @@ def _possible_metrics(samples: ImageSet, reference: Reference | None, network: F
     return [name for name, metric in METRICS.items() if name not in one_of_three and is_possible(metric)]
 
 
-def feature_sums(images: ImageSet, metrics: list[str], instruments: Instruments) -> Sums:
+def feature_sums(images: ImageSet, metrics: list[str], instruments: Instruments, with_intervals: bool = False) -> Sums:
     """The sums of one set, such as a reference is made of; in process 0, the others get empty ones."""
     if instruments.network is None:
         raise ValueError("sums of features need a network")
-    sums = Sums(instruments.network, metrics, with_intervals=False)
+    sums = Sums(instruments.network, metrics, with_intervals=with_intervals)
     images.find_size()
     for seen in _in_all_processes(images, None, [], instruments, f"images of {images.source}"):
         sums.add(seen.features, seen.indices)
