@@ -63,7 +63,7 @@ def measure(
     source, statistics, images = (
         (reference.source, reference.statistics, reference.images) if reference else ("", None, None)
     )
-    _check(metrics, reference, instruments.network)
+    check_metrics(metrics, reference, instruments.network)
     for one in samples:
         height, width = one.find_size()
         check_memory("--batch-size", min(instruments.batch_size, one.count), 3 * height * width)
@@ -153,7 +153,8 @@ def feature_sums(images: ImageSet, metrics: list[str], instruments: Instruments)
     return sums
 
 
-def _check(metrics: list[str], reference: Reference | None, network: FeatureNetwork | None) -> None:
+def check_metrics(metrics: list[str], reference: Reference | None, network: FeatureNetwork | None) -> None:
+    """Raises UsageError or RestokError where a metric of features cannot be had by this network and reference."""
     if network is None:  # no metric is of features
         return
     first = {METRICS[metric].needs: metric for metric in reversed(metrics)}  # by what it needs
