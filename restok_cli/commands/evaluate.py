@@ -59,12 +59,12 @@ AnySplit = Annotated[
 Crop = Annotated[
     int | None, typer.Option(min=8, metavar="SIZE", help="First give SAMPLES the ADM centre crop to this size.")
 ]
-Network = Annotated[
-    str,
+NetworkNames = Annotated[
+    list[str] | None,
     typer.Option(
         metavar="NETWORK",
-        help="Behind the metrics of features: inception, dinov2, clip, vgg16, timm:NAME; random needs no download:"
-        " smoke tests only.",
+        help="Behind the metrics of features: inception (the default), dinov2, clip, vgg16, timm:NAME; random needs no"
+        " download: smoke tests only. May be repeated: one reading of the images for all, keys such as gfid[dinov2].",
     ),
 ]
 InceptionWeights = Annotated[
@@ -147,7 +147,7 @@ def evaluate(
     crop: Crop = None,
     max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
     max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
-    features: Network = "inception",
+    features: NetworkNames = None,
     inception_weights: InceptionWeights = None,
     vgg_weights: VggWeights = None,
     timm_weights: TimmWeights = None,
@@ -191,19 +191,19 @@ def evaluate(
         return
     from restok_cli.evaluation.request import Networks, Request, parse_limits, settle
 
-    limits = parse_limits(fail_under or [])
+    limits, names = parse_limits(fail_under or []), tuple(dict.fromkeys(features or ["inception"]))
     request = Request(
         *(make_reference or samples, metric or [], split, crop, reference, model, num_codes),
         *(max_decoded_pixels, max_member_bytes),
     )
     _check_apart(request, make_reference, output, plot, overwrite)
     if make_reference is None:
-        request = settle(_with_default_reference(request, context), limits)
+        request = settle(_with_default_reference(request, context), limits, names)
     torch_device = _start(request, num_processes, device)
     if request.reference != reference:
         note(f"{samples} was drawn by the model that comes with restok: compared with the emoji it was trained on")
     kept = None if no_cache else _open_cache(cache)
-    networks = Networks(features, inception_weights, vgg_weights, timm_weights, kept, batch_size)
+    networks = Networks(names, inception_weights, vgg_weights, timm_weights, kept, batch_size)
     if make_reference is not None and output is not None:
         _make_reference(request, networks, torch_device, output, reference_images, overwrite)
     else:

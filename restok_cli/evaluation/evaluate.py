@@ -11,7 +11,7 @@ from restok_cli.evaluation.image_metrics import evaluate_images, open_instrument
 from restok_cli.evaluation.prefixes import evaluate_prefixes
 from restok_cli.evaluation.request import Networks, Request, measures_codes
 from restok_cli.metrics.protocol import Measurement
-from restok_cli.metrics.table import METRICS
+from restok_cli.metrics.table import METRICS, metric_of
 
 
 class Evaluation(NamedTuple):
@@ -46,7 +46,7 @@ def check_limits(limits: dict[str, float], measurements: dict[str, Measurement])
     for name, limit in limits.items():
         if name not in measurements:
             raise UsageError(f"--fail-under {name}: these inputs do not allow it, so that it was not measured")
-        measurement, higher = measurements[name], METRICS[name].higher_is_better
+        measurement, higher = measurements[name], METRICS[metric_of(name)].higher_is_better
         if measurement.value < limit if higher else measurement.value > limit:
             side = "below" if higher else "above"
             worse.append(f"{measurement.label} is {measurement.value:.6g}, {side} {limit:g}")

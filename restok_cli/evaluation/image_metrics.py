@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from restok_cli.console import counted, note
 from restok_cli.data.image_folders import IMAGE_REQUEST
 from restok_cli.data.images import to_float
-from restok_cli.errors import RestokError
+from restok_cli.errors import RestokError, UsageError
 from restok_cli.evaluation.request import Networks, Request
 from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet
@@ -39,10 +39,10 @@ def were_drawn_by(model: Path, folder: Path) -> bool:
 def open_instruments(networks: Networks, metrics: list[str], device: torch.device) -> Instruments:
     """Open the instruments of these metrics, but for LPIPS, which may turn out not to be possible."""
     if not any(name == "all" or METRICS[name].basis == "features" for name in metrics):
-        return Instruments(None, None, device, networks.batch_size)
+        return Instruments([], device, networks.batch_size)
     weights = {name: getattr(networks, name) for name in ("inception_weights", "vgg_weights", "timm_weights")}
-    network = open_network(networks.features, device, **weights)
-    return Instruments(network, FeatureCache(networks.cache, network), device, networks.batch_size)
+    opened = [open_network(name, device, **weights) for name in networks.features]
+    return Instruments([FeatureCache(networks.cache, network) for network in opened], device, networks.batch_size)
 
 
 def open_samples(request: Request, exact: bool = False) -> ImageSet:
@@ -78,18 +78,21 @@ def describe_comparison(
     images: ImageSet, target: Reference | None, metrics: list[str], instruments: Instruments
 ) -> dict[str, Any]:
     """The protocol by which images were measured."""
-    network, lpips = instruments.network, instruments.lpips
+    lpips = instruments.lpips
     of_features = any(METRICS[name].basis == "features" for name in metrics)
+    features = {network.name: describe_features(network) for network in instruments.networks if of_features}
     return {
         "samples": describe_images(images),
         "reference": describe_reference(target) if target else None,
-        "features": describe_features(network) if network and of_features else None,
+        "features": features if len(features) > 1 else next(iter(features.values()), None),
         "lpips_weights_sha256": lpips.weights_sha256 if lpips and "lpips" in metrics else None,
     }
 
 
 def write_statistics(request: Request, networks: Networks, device: torch.device, path: Path, num_images: int) -> None:
     """Write statistics of SAMPLES, and up to `num_images` of them, to `path`."""
+    if len(networks.features) > 1:
+        raise UsageError("--make-reference makes statistics of one network's features; give one --features")
     images = open_samples(request)
     sums = feature_sums(images, ["sfid"], open_instruments(networks, ["sfid"], device))
     if rank() > 0:

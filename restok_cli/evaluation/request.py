@@ -2,14 +2,14 @@
 
 import math
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from restok_cli.data.shards.code_layout import is_codes
 from restok_cli.errors import UsageError, did_you_mean
-from restok_cli.metrics.table import CHOICES, METRICS, choice_of
+from restok_cli.metrics.table import CHOICES, METRICS, choice_of, key_of, metric_of
 
 
 class Request(NamedTuple):
@@ -29,7 +29,7 @@ class Request(NamedTuple):
 class Networks(NamedTuple):
     """The networks behind the metrics: which, where their weights lie, and where their features are kept."""
 
-    features: str
+    features: tuple[str, ...]  # each once
     inception_weights: Path | None
     vgg_weights: Path | None
     timm_weights: Path | None
@@ -42,7 +42,7 @@ def parse_limits(texts: list[str]) -> dict[str, float]:
     limits = {}
     for text in texts:
         name, _, value = text.partition("=")
-        if name not in METRICS:
+        if metric_of(name) not in METRICS:
             meant = did_you_mean(name, METRICS)
             raise UsageError(f"--fail-under {text}: unknown metric {name}{meant}; give NAME=VALUE")
         try:
@@ -74,11 +74,15 @@ def compares_sets(metrics: list[str]) -> bool:
     return bool(sets & set(metrics or ["gfid"]))
 
 
-def settle(request: Request, limits: Collection[str]) -> Request:
-    """The request with its metrics chosen. `limits` names the metrics that --fail-under speaks of.
+def settle(request: Request, limits: Collection[str], features: Sequence[str]) -> Request:
+    """The request with its metrics chosen. `limits` has the keys that --fail-under speaks of, `features` the networks.
 
     Raises UsageError where it cannot be what is meant.
     """
+    for key in limits:
+        keys = keys_of(metric_of(key), features)
+        if key not in keys:
+            raise UsageError(f"--fail-under {key}: give {' or '.join(keys)}")
     metrics = _choose(request, limits)
     of_codes = [name for name in metrics if measures_codes(name)]
     if of_codes and len(of_codes) < len(metrics):
@@ -96,6 +100,12 @@ def settle(request: Request, limits: Collection[str]) -> Request:
     if needy is None and "all" not in metrics and request.reference is not None:
         raise UsageError(f"{metrics[0]} compares with nothing; leave --reference out, or add --metric gfid")
     return request._replace(metrics=metrics)
+
+
+def keys_of(metric: str, features: Sequence[str]) -> list[str]:
+    """The keys of the measurements by a metric: several where several networks look."""
+    several = METRICS[metric].basis == "features" and len(features) > 1
+    return [key_of(metric, network) for network in features] if several else [metric]
 
 
 def check_plot(path: Path) -> None:

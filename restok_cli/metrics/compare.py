@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics.table import METRICS, labelled, name_with_count, unusual_features
+from restok_cli.metrics.table import METRICS, features_of, labelled, metric_of, name_with_count, unusual_features
 from restok_cli.schema import Count, Fields, Finite, PositiveCount, read_json, shown
 
 
@@ -48,17 +48,18 @@ class _Features(_Part):
 class _Protocol(_Part):
     samples: Fields
     reference: _ImageSet | None = None
-    features: _Features | None = None
+    features: _Features | dict[str, _Features] | None = None  # of several networks, by their names
     model_fingerprint: str | None = None
 
     def check_all_is_said(self, metrics: Iterable[str]) -> None:
         """Raises ValueError where one of the metrics is unknown, or depends on something that is not described."""
         for name in metrics:
-            if name not in METRICS:
+            if metric_of(name) not in METRICS:
                 raise ValueError(f"unknown metric {shown(name)}")
-            if METRICS[name].against and self.reference is None:
+            metric = METRICS[metric_of(name)]
+            if metric.against and self.reference is None:
                 raise ValueError(f"nothing is said of the reference of {name}")
-            if METRICS[name].basis == "features" and self.features is None:
+            if metric.basis == "features" and not features_of(name, self.model_dump()):
                 raise ValueError(f"nothing is said of the features of {name}")
 
 
@@ -113,7 +114,7 @@ def read_results(path: Path) -> dict[int | None, dict]:
 def compare_results(a: dict, b: dict) -> list[ComparedMetric]:
     """A row for each metric that both have. Raises RestokError where there is none."""
     rows = []
-    for name in a["metrics"].keys() & b["metrics"].keys():
+    for name in (name for name in a["metrics"] if name in b["metrics"]):
         ours, theirs = _conditions(name, a), _conditions(name, b)
         differences = tuple(
             f"{what}: {ours.get(what)} and {theirs.get(what)}"
@@ -122,7 +123,7 @@ def compare_results(a: dict, b: dict) -> list[ComparedMetric]:
         )
         values = (a["metrics"][name]["value"], b["metrics"][name]["value"])
         counts = {result["metrics"][name]["n"] for result in (a, b)}
-        label = METRICS[name].label
+        label = METRICS[metric_of(name)].label
         label = name_with_count(label, *counts) if len(counts) == 1 else label
         features = dict.fromkeys(unusual_features(name, result["protocol"]) for result in (a, b))
         label = labelled(label, " and ".join(filter(None, features)))
@@ -132,7 +133,7 @@ def compare_results(a: dict, b: dict) -> list[ComparedMetric]:
             f"the results have no metric in common: {', '.join(a['metrics'])} and {', '.join(b['metrics'])}"
         )
     order = list(METRICS)
-    return sorted(rows, key=lambda row: order.index(row.metric))
+    return sorted(rows, key=lambda row: order.index(metric_of(row.metric)))
 
 
 def comparison_table(rows: list[ComparedMetric], names: tuple[str, str]) -> list[str]:
@@ -140,7 +141,7 @@ def comparison_table(rows: list[ComparedMetric], names: tuple[str, str]) -> list
     lines = [("", *names, "difference")]
     for row in rows:
         a, b = row.values
-        unit = f" {METRICS[row.metric].unit}".rstrip()
+        unit = f" {METRICS[metric_of(row.metric)].unit}".rstrip()
         difference = "not comparable" if row.differences else f"{b - a:+.6g}{unit}"
         lines.append((row.name, f"{a:.6g}", f"{b:.6g}", difference))
     widths = [max(len(line[place]) for line in lines) for place in range(4)]
@@ -149,7 +150,7 @@ def comparison_table(rows: list[ComparedMetric], names: tuple[str, str]) -> list
 
 def _conditions(name: str, result: dict) -> dict[str, object]:
     """All that must be the same for this metric of two results to be comparable; versions and devices need not."""
-    metric, protocol = METRICS[name], result["protocol"]
+    metric, protocol = METRICS[metric_of(name)], result["protocol"]
     conditions: dict[str, object] = {
         "pictures": result["metrics"][name]["n"],
         "definition": result["metrics"][name]["definition"],
@@ -163,7 +164,7 @@ def _conditions(name: str, result: dict) -> dict[str, object]:
         if metric.needs == "all features":
             conditions["reference's own pictures"] = (reference.get("pictures") or {}).get("fingerprint")
     if metric.basis == "features":
-        features = protocol.get("features") or {}
+        features = features_of(name, protocol)
         for field in ("network", "weights_sha256", "resize"):
             conditions[f"features' {field}"] = features.get(field)
     if name == "lpips":

@@ -10,11 +10,15 @@ SPATIAL_CHANNELS = 7  # of the convolution that sFID is taken of, as ADM does
 SPLIT_SIZE = 5000  # images of a split of the Inception Score
 SUBSETS, SUBSET_SIZE = 100, 1000  # of the Kernel Inception Distance
 NEIGHBOURS = 3  # k: an image's ball reaches to its third nearest neighbour, as in the ADM evaluator
+DENSITY_NEIGHBOURS = 5  # k of density and coverage
+PROJECTIONS, PROJECTIONS_SEED = 1000, 2020  # of the Monge Inception Distance, as torch-fidelity has them
+CMMD_SIGMA, CMMD_SCALE = 10, 1000
 MAX_PSNR = 100.0  # dB; identical images would be infinitely good, which no mean and no JSON can hold
 SSIM_WINDOW, MS_SSIM_SCALES = 11, 5
 
 _FRECHET = "Frechet distance of Gaussians fitted to pool features, unbiased covariance, float64"
 _BALLS = f"in the ball of an image of the other set that reaches to its {NEIGHBOURS}rd neighbour, pool features"
+_OPEN_BALLS = f"the open ball of a reference image that reaches to its {DENSITY_NEIGHBOURS}th neighbour, pool features"
 
 
 class Metric(NamedTuple):
@@ -23,6 +27,7 @@ class Metric(NamedTuple):
     basis: Literal["features", "pixels", "codes"]
     # of features: logits of classes, features with places, or the features of all images at once
     needs: Literal["", "classes", "places", "all features"] = ""
+    network: Literal["", "clip"] = ""  # the only one whose features it is defined by
     against: Literal["", "set", "pairs"] = ""  # nothing, a set of images, or the original of each image
     higher_is_better: bool = True
     unit: str = ""
@@ -78,6 +83,40 @@ METRICS = {
         against="set",
         higher_is_better=False,
     ),
+    "density": Metric(
+        "density",
+        f"how often a sample lies in {_OPEN_BALLS}; mean over samples, divided by {DENSITY_NEIGHBOURS}",
+        "features",
+        needs="all features",
+        against="set",
+        fewest_images=DENSITY_NEIGHBOURS + 1,
+    ),
+    "coverage": Metric(
+        "coverage",
+        f"share of reference images that have a sample in {_OPEN_BALLS}",
+        "features",
+        needs="all features",
+        against="set",
+        fewest_images=DENSITY_NEIGHBOURS + 1,
+    ),
+    "mind": Metric(
+        "MIND",
+        f"3 D x mean squared 2-Wasserstein distance of pool features (D) on {PROJECTIONS} directions by seed"
+        f" {PROJECTIONS_SEED}, of the larger set as many as the smaller has, as torch-fidelity, float64",
+        "features",
+        needs="all features",
+        against="set",
+        higher_is_better=False,
+    ),
+    "cmmd": Metric(
+        "CMMD",
+        f"{CMMD_SCALE} x squared MMD (biased) of normalised features, Gaussian kernel of sigma {CMMD_SIGMA}, float64",
+        "features",
+        needs="all features",
+        network="clip",
+        against="set",
+        higher_is_better=False,
+    ),
     "psnr": Metric("PSNR", f"mean over images, at most {MAX_PSNR:g}", "pixels", against="pairs", unit="dB"),
     "ssim": Metric(
         "SSIM",
@@ -115,9 +154,19 @@ METRICS = {
 }
 
 
-def choice_of(metric: str) -> str:
+def key_of(metric: str, *parts: str) -> str:
+    """The key of a measurement in results and for --fail-under: ("gfid", "dinov2") -> "gfid[dinov2]"."""
+    return metric + "".join(f"[{part}]" for part in parts)
+
+
+def metric_of(key: str) -> str:
+    """The row of METRICS that a key belongs to: "gfid[dinov2]" -> "gfid"."""
+    return key.partition("[")[0]
+
+
+def choice_of(key: str) -> str:
     """The value of --metric that measures it: codebook_usage, codebook_entropy, codebook_perplexity -> codebook."""
-    return metric.partition("_")[0]
+    return metric_of(key).partition("_")[0]
 
 
 # The values of --metric, each with the row of a metric that it measures.
@@ -134,8 +183,15 @@ def labelled(name: str, features: str) -> str:
     return f"{name} ({features})" if features else name
 
 
-def unusual_features(metric: str, protocol: dict) -> str:
-    """The network behind this metric of a result, where that is not the one of published numbers."""
+def features_of(key: str, protocol: dict) -> dict:
+    """What the protocol says of the network behind a metric; of several, their name is the last part of the key."""
     features = protocol.get("features") or {}
-    of_features = METRICS[metric].basis == "features" and not features.get("published", True)
-    return features["network"] if of_features else ""
+    return features if "network" in features else features.get(key.rpartition("[")[2].removesuffix("]"), {})
+
+
+def unusual_features(key: str, protocol: dict) -> str:
+    """The network behind this metric of a result, where readers must be told: it is unusual, or one of several."""
+    if METRICS[metric_of(key)].basis != "features" or not (features := features_of(key, protocol)):
+        return ""
+    several = features is not protocol["features"]
+    return features["network"] if several or not features.get("published", True) else ""
