@@ -82,7 +82,7 @@ AnyModel = Annotated[
     typer.Option(
         parser=parse_model,
         metavar="M",
-        help="The tokenizer that makes codes of images (codebook, --num-codes); for nll the generator."
+        help="The tokenizer that makes codes of images (codebook, --num-codes, --perturb); for nll the generator."
         " Default: sample, the one of emoji that comes with restok.",
     ),
 ]
@@ -91,6 +91,17 @@ NumCodes = Annotated[
     typer.Option(
         metavar="N,N,…", help="Measure what the first N codes give back of SAMPLES, for each N; all: every level."
     ),
+]
+Perturb = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SHARE,…",
+        help="Measure pfid: SAMPLES against what --model decodes once this share α of their codes was replaced.",
+    ),
+]
+Nearest = Annotated[
+    str | None,
+    typer.Option(metavar="N,N,…", help="With --perturb: δ, of how many codewords nearest to a code one replaces it."),
 ]
 Plot = Annotated[
     Path | None, typer.Option(metavar="FILE", help="With --num-codes: draw metric against codes (PNG, PDF, SVG).")
@@ -153,6 +164,8 @@ def evaluate(
     timm_weights: TimmWeights = None,
     model: AnyModel = None,
     num_codes: NumCodes = None,
+    perturb: Perturb = None,
+    nearest: Nearest = None,
     plot: Plot = None,
     fail_under: FailUnder = None,
     compare: Compare = None,
@@ -189,12 +202,12 @@ def evaluate(
     if compare is not None:
         compare_files(*compare, as_json)
         return
-    from restok_cli.evaluation.request import Networks, Request, parse_limits, settle
+    from restok_cli.evaluation.request import Networks, Request, parse_limits, parse_perturbations, settle
 
     limits, names = parse_limits(fail_under or []), tuple(dict.fromkeys(features or ["inception"]))
     request = Request(
         *(make_reference or samples, metric or [], split, crop, reference, model, num_codes),
-        *(max_decoded_pixels, max_member_bytes),
+        *(max_decoded_pixels, max_member_bytes, parse_perturbations(perturb, nearest)),
     )
     _check_apart(request, make_reference, output, plot, overwrite)
     if make_reference is None:
@@ -214,7 +227,9 @@ def _check_apart(
     request: "Request", make_reference: str | None, output: str | None, plot: Path | None, overwrite: bool
 ) -> None:
     """Raises UsageError where options were given that have no effect together, or would replace a file."""
-    if make_reference is not None and (request.metrics or request.reference or request.num_codes):
+    if make_reference is not None and (
+        request.metrics or request.reference or request.num_codes or request.perturbations
+    ):
         raise UsageError("--make-reference makes statistics and measures nothing; leave --metric and --reference out")
     if (make_reference is None) != (output is None):
         raise UsageError("--make-reference DATA and -o REF go together: of which images, and where to")
@@ -231,7 +246,13 @@ def _with_default_reference(request: "Request", context: typer.Context) -> "Requ
     """Compare what the sample model drew, where nothing else was named, with the emoji that it was trained on."""
     from restok_cli.evaluation.request import compares_sets
 
-    if request.reference or request.num_codes or is_given(context, "samples") or not compares_sets(request.metrics):
+    if (
+        request.reference
+        or request.num_codes
+        or request.perturbations
+        or is_given(context, "samples")
+        or not compares_sets(request.metrics)
+    ):
         return request
     from restok_cli.evaluation.image_metrics import were_drawn_by
 
@@ -291,7 +312,7 @@ def _measure(
 
     evaluation = evaluate(request, networks, device)
     if rank() == 0:
-        print_evaluation(evaluation, request.reference or "", plot, as_json)
+        print_evaluation(evaluation, request.reference or request.samples, plot, as_json)
         check_limits(limits, evaluation.measurements)
 
 

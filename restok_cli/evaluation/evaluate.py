@@ -8,6 +8,7 @@ import torch
 from restok_cli.errors import Unmet, UsageError
 from restok_cli.evaluation.code_metrics import evaluate_codes
 from restok_cli.evaluation.image_metrics import evaluate_images, open_instruments
+from restok_cli.evaluation.perturbed import evaluate_perturbed
 from restok_cli.evaluation.prefixes import evaluate_prefixes
 from restok_cli.evaluation.request import Networks, Request, measures_codes
 from restok_cli.metrics.protocol import Measurement
@@ -30,6 +31,8 @@ def evaluate(request: Request, networks: Networks, device: torch.device) -> Eval
     started, curve = time.monotonic(), None
     if any(map(measures_codes, request.metrics)):
         measurements, protocol = evaluate_codes(request, device)
+    elif request.perturbations:
+        measurements, protocol = evaluate_perturbed(request, open_instruments(networks, request.metrics, device))
     elif request.num_codes is not None:
         instruments = open_instruments(networks, request.metrics, device)
         curve, protocol = evaluate_prefixes(request, instruments, networks.vgg_weights)

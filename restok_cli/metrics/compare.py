@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics.table import METRICS, features_of, labelled, metric_of, name_with_count, unusual_features
+from restok_cli.metrics.table import METRICS, features_of, labelled, metric_of, unusual_features
 from restok_cli.schema import Count, Fields, Finite, PositiveCount, read_json, shown
 
 
@@ -33,6 +33,7 @@ class _Fact(_Part):
     n_reference: Count | None
     definition: str
     caveat: str
+    setting: str = ""
 
 
 class _ImageSet(_Part):
@@ -122,9 +123,8 @@ def compare_results(a: dict, b: dict) -> list[ComparedMetric]:
             if ours.get(what) != theirs.get(what)
         )
         values = (a["metrics"][name]["value"], b["metrics"][name]["value"])
-        counts = {result["metrics"][name]["n"] for result in (a, b)}
-        label = METRICS[metric_of(name)].label
-        label = name_with_count(label, *counts) if len(counts) == 1 else label
+        names = {result["metrics"][name]["name"] for result in (a, b)}
+        label = names.pop() if len(names) == 1 else METRICS[metric_of(name)].label
         features = dict.fromkeys(unusual_features(name, result["protocol"]) for result in (a, b))
         label = labelled(label, " and ".join(filter(None, features)))
         rows.append(ComparedMetric(name, label, values, differences))
@@ -152,6 +152,7 @@ def _conditions(name: str, result: dict) -> dict[str, object]:
     """All that must be the same for this metric of two results to be comparable; versions and devices need not."""
     metric, protocol = METRICS[metric_of(name)], result["protocol"]
     conditions: dict[str, object] = {
+        "setting": result["metrics"][name].get("setting", ""),
         "pictures": result["metrics"][name]["n"],
         "definition": result["metrics"][name]["definition"],
     }

@@ -136,7 +136,7 @@ def _possible_metrics(samples: ImageSet, reference: Reference | None, networks: 
 
     def is_possible(name: str) -> bool:
         metric = METRICS[name]
-        if metric.basis == "codes" or (metric.against and reference is None):
+        if "codes" in (metric.basis, metric.needs) or (metric.against and reference is None):
             return False
         if metric.against == "pairs" and not paired:
             return False

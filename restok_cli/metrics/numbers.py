@@ -130,7 +130,7 @@ def _feature_numbers(metrics: list[str], ours: Sums, theirs: Sums) -> dict[str, 
 
 def _frechet(ours: Sums, theirs: Sums) -> dict[str, float]:
     # one formula: only the sets that are compared differ
-    return dict.fromkeys(("gfid", "rfid", "fid"), frechet_distance(ours.gaussian(), theirs.gaussian()))
+    return dict.fromkeys(("gfid", "rfid", "fid", "pfid"), frechet_distance(ours.gaussian(), theirs.gaussian()))
 
 
 def _spatial_frechet(ours: Sums, theirs: Sums) -> dict[str, float]:
@@ -167,6 +167,7 @@ FEATURE_FORMULAS = {
     "gfid": _frechet,
     "rfid": _frechet,
     "fid": _frechet,
+    "pfid": _frechet,
     "sfid": _spatial_frechet,
     "is": _inception_score,
     "precision": _precision_recall,

@@ -24,11 +24,12 @@ class Measurement:
     interval: tuple[float, float] | None = None  # 95 %; None where none is known
     caveat: str = ""  # why published numbers are not comparable with it
     features: str = ""  # the network behind it, where that is not the one of published numbers, or one of several
+    setting: str = ""  # what else belongs to its name: the perturbation of pFID
 
     @property
     def name(self) -> str:
         """As papers write it, with its n: gFID-50k."""
-        return name_with_count(METRICS[self.metric].label, self.n)
+        return name_with_count(METRICS[self.metric].label, self.n, self.setting)
 
     @property
     def label(self) -> str:

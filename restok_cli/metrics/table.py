@@ -25,8 +25,8 @@ class Metric(NamedTuple):
     label: str  # as papers write it
     definition: str  # results are compared only where their definitions are equal: a change of words is a new metric
     basis: Literal["features", "pixels", "codes"]
-    # of features: logits of classes, features with places, or the features of all images at once
-    needs: Literal["", "classes", "places", "all features"] = ""
+    # of features: logits of classes, features with places, the features of all images at once, codes to be changed
+    needs: Literal["", "classes", "places", "all features", "codes"] = ""
     network: Literal["", "clip"] = ""  # the only one whose features it is defined by
     against: Literal["", "set", "pairs"] = ""  # nothing, a set of images, or the original of each image
     higher_is_better: bool = True
@@ -45,6 +45,15 @@ METRICS = {
         higher_is_better=False,
     ),
     "fid": Metric("FID", _FRECHET, "features", against="set", higher_is_better=False),
+    "pfid": Metric(
+        "pFID",
+        _FRECHET + ", between images and those decoded from their codes, of which round(alpha L) were replaced, each by"
+        " one of its delta nearest codewords (itself the first), by a seed of the pixels; mean over alpha and delta",
+        "features",
+        needs="codes",
+        against="pairs",
+        higher_is_better=False,
+    ),
     "sfid": Metric(
         "sFID",
         f"the same of the first {SPATIAL_CHANNELS} channels of a spatial layer, channels last",
@@ -173,9 +182,10 @@ def choice_of(key: str) -> str:
 CHOICES = {choice_of(name): metric for name, metric in METRICS.items()}
 
 
-def name_with_count(label: str, n: int) -> str:
-    """("gFID", 50000) -> "gFID-50k", ("rFID", 190) -> "rFID-190"."""
-    return f"{label}-{n // 1000}k" if n and n % 1000 == 0 else f"{label}-{n}"
+def name_with_count(label: str, n: int, setting: str = "") -> str:
+    """("gFID", 50000) -> "gFID-50k", ("rFID", 190) -> "rFID-190"; with a setting "pFID-190(α=0.05, δ=100)"."""
+    name = f"{label}-{n // 1000}k" if n and n % 1000 == 0 else f"{label}-{n}"
+    return f"{name}({setting})" if setting else name
 
 
 def labelled(name: str, features: str) -> str:
@@ -184,7 +194,7 @@ def labelled(name: str, features: str) -> str:
 
 
 def features_of(key: str, protocol: dict) -> dict:
-    """What the protocol says of the network behind a metric; of several, their name is the last part of the key."""
+    """Describe the network behind a metric by the protocol; of several, its name is the last part of the key."""
     features = protocol.get("features") or {}
     return features if "network" in features else features.get(key.rpartition("[")[2].removesuffix("]"), {})
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from restok_cli.console import note
 from restok_cli.errors import RestokError
 from restok_cli.metrics.compare import compare_results, read_results
-from restok_cli.metrics.table import METRICS, labelled, metric_of, name_with_count, unusual_features
+from restok_cli.metrics.table import METRICS, labelled, metric_of, unusual_features
 
 
 class Result(NamedTuple):
@@ -96,8 +96,9 @@ def measured_alike(results: Sequence[Result]) -> list[Alike]:
                     break
                 differences = differences or unlike
             else:
-                name = name_with_count(METRICS[metric_of(metric)].label, result.whole["metrics"][metric]["n"])
-                name = labelled(name, unusual_features(metric, result.whole["protocol"]))
+                name = labelled(
+                    result.whole["metrics"][metric]["name"], unusual_features(metric, result.whole["protocol"])
+                )
                 of_metric.append(Alike(metric, name, [result], differences))
         rows += of_metric
     return rows
