@@ -11,11 +11,13 @@ from restok_cli.data.images import save_image
 from restok_cli.errors import UsageError
 from restok_cli.metrics import measure as measuring
 from restok_cli.metrics.cache import FeatureCache
+from restok_cli.metrics.compare import read_results
 from restok_cli.metrics.image_sets import ImageSet
 from restok_cli.metrics.image_sources import open_images
 from restok_cli.metrics.measure import Instruments, choose_metrics, measure
 from restok_cli.metrics.networks.features import Features, RandomNetwork
 from restok_cli.metrics.reference import Reference
+from restok_cli.reports.results import Result, measured_alike
 
 SMALL = "test_vit.r160_in1k"  # timm has it for tests: 160 pixels, 64 features
 METRICS = ["gfid", "is", "cmmd", "psnr"]
@@ -133,6 +135,8 @@ def test_keys_with_networks_go_through_json_table_limits_and_comparison(folders,
         ["KID-20", "(random)"],
         ["KID-20", f"({small})"],
     ]
+    (row, other) = measured_alike([Result("result", read_results(file))])
+    assert (row.name, other.name) == ("KID-20 (random)", f"KID-20 ({small})")
     worse = restok(*command, "--metric", "kid", "--fail-under", f"kid[{small}]=-9")
     assert worse.code == 4
     assert f"KID-20 ({small}) is" in worse.err
@@ -141,3 +145,6 @@ def test_keys_with_networks_go_through_json_table_limits_and_comparison(folders,
     assert f"--fail-under kid: give kid[random] or kid[{small}]" in said
     said = fails(2, "evaluate", "--make-reference", folders[1], "-o", tmp_path / "r.npz", *options)
     assert "--make-reference makes statistics of one network's features; give one --features" in said
+    files = ("--features", "clip", "--features", "dinov2", "--timm-weights", tmp_path / "small.safetensors")
+    said = fails(2, "evaluate", folders[0], "--reference", folders[1], *files)
+    assert "--timm-weights: 1 file for clip, dinov2; give one for each in this order, or none" in said

@@ -75,7 +75,13 @@ VggWeights = Annotated[
     Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="VGG-16's, of lpips and vgg16.")
 ]
 TimmWeights = Annotated[
-    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Of dinov2, clip or timm:NAME.")
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="Of dinov2, clip or timm:NAME; of several networks, repeated in the order of their --features.",
+    ),
 ]
 AnyModel = Annotated[
     Path | None,
@@ -216,7 +222,7 @@ def evaluate(
     if request.reference != reference:
         note(f"{samples} was drawn by the model that comes with restok: compared with the emoji it was trained on")
     kept = None if no_cache else _open_cache(cache)
-    networks = Networks(names, inception_weights, vgg_weights, timm_weights, kept, batch_size)
+    networks = Networks(names, inception_weights, vgg_weights, tuple(timm_weights or ()), kept, batch_size)
     if make_reference is not None and output is not None:
         _make_reference(request, networks, torch_device, output, reference_images, overwrite)
     else:

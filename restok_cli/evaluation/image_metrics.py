@@ -18,7 +18,7 @@ from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet
 from restok_cli.metrics.image_sources import open_images
 from restok_cli.metrics.measure import Instruments, choose_metrics, feature_sums, measure
-from restok_cli.metrics.networks.backbones import open_network
+from restok_cli.metrics.networks.backbones import is_of_timm, open_network
 from restok_cli.metrics.pairs import align
 from restok_cli.metrics.protocol import Measurement, describe_features, describe_images, describe_reference
 from restok_cli.metrics.reference import Reference, open_reference, write_reference
@@ -40,8 +40,15 @@ def open_instruments(networks: Networks, metrics: list[str], device: torch.devic
     """Open the instruments of these metrics, but for LPIPS, which may turn out not to be possible."""
     if not any(name == "all" or METRICS[name].basis == "features" for name in metrics):
         return Instruments([], device, networks.batch_size)
-    weights = {name: getattr(networks, name) for name in ("inception_weights", "vgg_weights", "timm_weights")}
-    opened = [open_network(name, device, **weights) for name in networks.features]
+    of_timm, files = [name for name in networks.features if is_of_timm(name)], networks.timm_weights
+    if of_timm and files and len(files) != len(of_timm):
+        raise UsageError(
+            f"--timm-weights: {counted(len(files), 'file')} for {', '.join(of_timm)}; give one for each in this order,"
+            " or none"
+        )
+    weights = {"inception_weights": networks.inception_weights, "vgg_weights": networks.vgg_weights}
+    given = dict(zip(of_timm, files, strict=False))
+    opened = [open_network(name, device, timm_weights=given.get(name), **weights) for name in networks.features]
     return Instruments([FeatureCache(networks.cache, network) for network in opened], device, networks.batch_size)
 
 

@@ -52,7 +52,7 @@ class Networks(NamedTuple):
     features: tuple[str, ...]  # each once
     inception_weights: Path | None
     vgg_weights: Path | None
-    timm_weights: Path | None
+    timm_weights: tuple[Path, ...]  # of those networks that are timm's, in their order, or none
     cache: Path | None
     batch_size: int  # images held at a time: speed and memory, not numbers
 
