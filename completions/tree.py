@@ -187,7 +187,7 @@ def values_of(path: tuple[str, ...], parameter, annotation: object, context: typ
             return Values("data", ("sample",), "folders")
         case _, _, "CONFIG":
             return Values("configs", tuple(sorted({n for kind in RUN_CONFIGS for n in preset_names(kind)})), "files")
-        case _, _, "IMAGES…" | "SAMPLES" | "REF" | "[PATH…]":
+        case _, _, "IMAGES…" | "SAMPLES…" | "REF" | "[PATH…]":
             return Values("pictures", ("sample",), "files")
         case _, _, "CODES" | "SHARDS":
             return FILES

@@ -38,6 +38,7 @@ class Request(NamedTuple):
     num_codes: str | None  # numbers of codes, "1,4,16" or "all", to measure what the first ones of each image give
     max_pixels: int  # of an image
     max_bytes: int  # of its file
+    per_image: bool = False  # whether the values of each image are asked for, too
     perturbations: tuple[Perturbation, ...] = ()  # of the codes, for pfid
 
     @property
@@ -57,20 +58,34 @@ class Networks(NamedTuple):
     batch_size: int  # images held at a time: speed and memory, not numbers
 
 
-def parse_limits(texts: list[str]) -> dict[str, float]:
-    """The limit of each metric named in texts like "gfid=3.5". Raises UsageError."""
-    limits = {}
+class Limit(NamedTuple):
+    """How bad a metric may be: itself, or an edge of its 95 % interval."""
+
+    metric: str
+    value: float
+    edge: str = ""  # lower or upper
+
+
+def parse_limits(texts: list[str]) -> list[Limit]:
+    """Limits from texts like "gfid=3.5" and "gfid=3.5:upper". Raises UsageError."""
+    limits = []
     for text in texts:
-        name, _, value = text.partition("=")
+        name, _, rest = text.partition("=")
+        number, colon, edge = rest.partition(":")
         if metric_of(name) not in METRICS:
             meant = did_you_mean(name, METRICS)
             raise UsageError(f"--fail-under {text}: unknown metric {name}{meant}; give NAME=VALUE")
+        if colon and edge not in ("lower", "upper"):
+            raise UsageError(
+                f"--fail-under {text}: {edge or 'nothing'} is no edge; give {name}={number}:lower or :upper"
+            )
         try:
-            limits[name] = float(value)
+            value = float(number)
         except ValueError:
-            limits[name] = math.nan
-        if not math.isfinite(limits[name]):
-            raise UsageError(f"--fail-under {text}: {value or 'nothing'} is no number; give for example {name}=3.5")
+            value = math.nan
+        if not math.isfinite(value):
+            raise UsageError(f"--fail-under {text}: {number or 'nothing'} is no number; give for example {name}=3.5")
+        limits.append(Limit(name, value, edge))
     return limits
 
 
@@ -131,6 +146,9 @@ def settle(request: Request, limits: Collection[str], features: Sequence[str]) -
     of_codes = [name for name in metrics if measures_codes(name)]
     if of_codes and len(of_codes) < len(metrics):
         raise UsageError(f"{of_codes[0]} measures codes, other metrics images; run `restok evaluate` once for each")
+    pixels = [name for name in CHOICES if CHOICES[name].basis == "pixels"]
+    if request.per_image and (request.decodes or not {*pixels, "all"} & set(metrics)):
+        raise UsageError(f"--per-image is for metrics that compare image by image; add one of {', '.join(pixels)}")
     if request.perturbations or "pfid" in metrics:
         _check_perturbations(request, metrics)
         return request._replace(metrics=metrics)
@@ -156,6 +174,28 @@ def keys_of(metric: str, request: Request, features: Sequence[str]) -> list[str]
         keys += [key_of(metric, perturbation.key) for perturbation in perturbations]
     several = METRICS[metric].basis == "features" and len(features) > 1
     return [key_of(key, network) for key in keys for network in features] if several else keys
+
+
+def of_each(request: Request, samples: list[str]) -> list[Request]:
+    """The request for each of SAMPLES, which are runs of one method where there are several.
+
+    Raises UsageError where several cannot be, or it is not clear which they are.
+    """
+    if len(samples) > 1 and request.decodes:
+        option = "--perturb" if request.perturbations else "--num-codes"
+        raise UsageError(f"{option} measures what is decoded of one SAMPLES; run `restok evaluate` once for each")
+    if len(samples) > 1 and "-" in samples:
+        raise UsageError("- is a stream that stands alone; give files or folders where there are several SAMPLES")
+    tar = next((one for one in samples if one.lower().endswith(".tar")), None)
+    if len(samples) > 1 and tar is not None:
+        raise UsageError(
+            f"{tar}: of several SAMPLES each is a run, and a tar file may be one or a part of one; give the folder that"
+            " holds the tars of a run"
+        )
+    twice = next((one for one in samples if samples.count(one) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{twice} is given twice, where runs differ by their seeds; give each run once")
+    return [request._replace(samples=one) for one in samples]
 
 
 def check_plot(path: Path) -> None:

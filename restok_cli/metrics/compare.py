@@ -1,14 +1,26 @@
-"""Two results side by side, and why they can or cannot be compared."""
+"""Two results side by side: why they can or cannot be compared, and whether their difference means something."""
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics.table import METRICS, features_of, labelled, metric_of, unusual_features
+from restok_cli.metrics.spread import Interval, difference_interval, paired_interval, welch_interval
+from restok_cli.metrics.table import METRICS, features_of, interval_text, labelled, metric_of, unusual_features
 from restok_cli.schema import Count, Fields, Finite, PositiveCount, read_json, shown
+
+ONE_RUN_EACH = (
+    "one run of each was measured: the intervals cover other images, but not other training seeds, which move FID about"
+    " three times as far (arXiv 2606.20536)"
+)
+
+Number = Annotated[Finite, Field(ge=-1e100, le=1e100)]  # squares of such can be added up
+
+
+# Of an interval: values of the same images, intervals of the two numbers, or several runs.
+Method = Literal["", "pairs", "intervals", "runs"]
 
 
 class ComparedMetric(NamedTuple):
@@ -18,6 +30,26 @@ class ComparedMetric(NamedTuple):
     name: str
     values: tuple[float, float]
     differences: tuple[str, ...]  # what was not the same, and must be; empty where the numbers can be compared
+    interval: Interval | None = None  # of the second value less the first; None where none is known
+    method: Method = ""  # where the interval comes from
+
+    @property
+    def verdict(self) -> str:
+        """A word on the second value against the first."""
+        if self.differences:
+            return "not comparable"
+        if self.interval is None:
+            return "unknown"
+        low, high = self.interval
+        if low <= 0 <= high:
+            return "inconclusive"
+        return "better" if (low > 0) == METRICS[metric_of(self.metric)].higher_is_better else "worse"
+
+
+def _in_order(interval: Interval) -> Interval:
+    if interval[0] > interval[1]:
+        raise ValueError("expected the lower limit first")
+    return interval
 
 
 class _Part(BaseModel):
@@ -28,7 +60,12 @@ class _Part(BaseModel):
 
 class _Fact(_Part):
     name: str
-    value: Finite
+    value: Number
+    interval: Annotated[tuple[Number, Number], AfterValidator(_in_order)] | None = None
+    values: Annotated[list[Number], Field(min_length=2)] | None = (
+        None  # of several runs, of which the value is the mean
+    )
+    levels: list[Number] = []
     n: Count
     n_reference: Count | None
     definition: str
@@ -70,6 +107,7 @@ Facts = Annotated[dict[str, _Fact], Field(min_length=1)]
 class _Result(_Part):
     metrics: Facts
     protocol: _Protocol
+    per_image: dict[str, dict[str, Number]] = {}  # by metric, then by the key of the reference's image
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -127,7 +165,7 @@ def compare_results(a: dict, b: dict) -> list[ComparedMetric]:
         label = names.pop() if len(names) == 1 else METRICS[metric_of(name)].label
         features = dict.fromkeys(unusual_features(name, result["protocol"]) for result in (a, b))
         label = labelled(label, " and ".join(filter(None, features)))
-        rows.append(ComparedMetric(name, label, values, differences))
+        rows.append(ComparedMetric(name, label, values, differences, *_interval(name, a, b, differences)))
     if not rows:
         raise RestokError(
             f"the results have no metric in common: {', '.join(a['metrics'])} and {', '.join(b['metrics'])}"
@@ -136,16 +174,41 @@ def compare_results(a: dict, b: dict) -> list[ComparedMetric]:
     return sorted(rows, key=lambda row: order.index(metric_of(row.metric)))
 
 
+def _interval(name: str, a: dict, b: dict, differences: tuple[str, ...]) -> tuple[Interval | None, Method]:
+    """The interval of this metric of `b` less that of `a`, and where it comes from: the tightest that is known."""
+    if differences:
+        return None, ""
+    ours, theirs = (result["metrics"][name] for result in (a, b))
+    runs = [fact.get("values") or [fact["value"]] for fact in (ours, theirs)]
+    if len(runs[0]) > 1 or len(runs[1]) > 1:
+        return welch_interval(*runs), "runs"
+    images = [result.get("per_image", {}).get(name, {}) for result in (a, b)]
+    if len(images[0]) > 1 and images[0].keys() == images[1].keys():
+        return paired_interval(*([each[key] for key in images[0]] for each in images)), "pairs"
+    if ours.get("interval") and theirs.get("interval"):
+        return difference_interval(ours["value"], ours["interval"], theirs["value"], theirs["interval"]), "intervals"
+    return None, ""
+
+
 def comparison_table(rows: list[ComparedMetric], names: tuple[str, str]) -> list[str]:
     """For people: a line per metric with both values, and their difference only where that means something."""
-    lines = [("", *names, "difference")]
+    lines = [("", *names, "difference", "95 % interval", "")]
     for row in rows:
         a, b = row.values
         unit = f" {METRICS[metric_of(row.metric)].unit}".rstrip()
-        difference = "not comparable" if row.differences else f"{b - a:+.6g}{unit}"
-        lines.append((row.name, f"{a:.6g}", f"{b:.6g}", difference))
-    widths = [max(len(line[place]) for line in lines) for place in range(4)]
-    return [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() for a, b, c, d in lines]
+        difference = "" if row.differences else f"{b - a:+.6g}{unit}"
+        lines.append((row.name, f"{a:.6g}", f"{b:.6g}", difference, interval_text(row.interval), row.verdict))
+    widths = [max(len(line[place]) for line in lines) for place in range(6)]
+    sides = "<>><<<"
+    return [
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(line, sides, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+
+
+def coverage(rows: list[ComparedMetric]) -> str:
+    """The caveat that a reader of the intervals needs, or ""."""
+    return ONE_RUN_EACH if any(row.method in ("pairs", "intervals") for row in rows) else ""
 
 
 def _conditions(name: str, result: dict) -> dict[str, object]:

@@ -107,7 +107,8 @@ def numbers(
         if n == 0:
             raise RestokError(f"no pair of {sources} could be read; there is nothing to measure")
         # fsum rounds once: the mean does not depend on the order
-        measurements[metric] = Measurement(metric, math.fsum(of_images) / n, n, n, caveat=caveat(n))
+        mean = math.fsum(of_images) / n
+        measurements[metric] = Measurement(metric, mean, n, n, caveat=caveat(n), per_image=tuple(of_images))
     return {key: number for metric in metrics for key, number in measurements.items() if number.metric == metric}
 
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from restok_cli.metrics.image_sets import ImageSet, size_text
 from restok_cli.metrics.networks.features import FeatureNetwork
 from restok_cli.metrics.reference import Reference
-from restok_cli.metrics.table import METRICS, labelled, name_with_count
+from restok_cli.metrics.table import METRICS, interval_text, labelled, name_with_count
 
 FEWEST_COMPARABLE = 10_000  # images; below, FID is biased by more than papers differ
 USUAL = 50_000  # images in papers
@@ -25,6 +25,7 @@ class Measurement:
     caveat: str = ""  # why published numbers are not comparable with it
     features: str = ""  # the network behind it, where that is not the one of published numbers, or one of several
     setting: str = ""  # what else belongs to its name: the perturbation of pFID
+    per_image: tuple[float, ...] = ()  # of which the value is the mean, where it compares image by image
 
     @property
     def name(self) -> str:
@@ -101,8 +102,8 @@ def versions() -> dict[str, str]:
 
 
 def metrics_report(measurements: dict[str, Measurement]) -> dict:
-    """Measurements as a JSON-ready object."""
-    return {
+    """Measurements as a JSON-ready object, without the values of each image."""
+    report = {
         key: {"name": measurement.name, **asdict(measurement)}
         | {
             "unit": METRICS[measurement.metric].unit,
@@ -111,6 +112,9 @@ def metrics_report(measurements: dict[str, Measurement]) -> dict:
         }
         for key, measurement in measurements.items()
     }
+    for facts in report.values():
+        del facts["per_image"]
+    return report
 
 
 def report(measurements: dict[str, Measurement], protocol: dict) -> dict:
@@ -129,8 +133,7 @@ def table(measurements: dict[str, Measurement], against: str) -> list[str]:
         if metric.against:
             count = f" ({measurement.n_reference:,})" if measurement.n_reference else ""
             origin = f"against {against}{count}"
-        bounds = "[{:.6g}, {:.6g}]".format(*measurement.interval) if measurement.interval else ""
-        rows.append((measurement.label, measurement.value, bounds, metric.unit, origin))
+        rows.append((measurement.label, measurement.value, interval_text(measurement.interval), metric.unit, origin))
         rows += [(f"  level {i}", value, "", metric.unit, "") for i, value in enumerate(measurement.levels, start=1)]
     names, intervals, units = (max(len(row[place]) for row in rows) for place in (0, 2, 3))
     return [

@@ -193,6 +193,11 @@ def labelled(name: str, features: str) -> str:
     return f"{name} ({features})" if features else name
 
 
+def interval_text(interval: tuple[float, float] | None) -> str:
+    """(3.1, 3.9) -> "[3.1, 3.9]"; "" where none is known."""
+    return "[{:.6g}, {:.6g}]".format(*interval) if interval else ""
+
+
 def features_of(key: str, protocol: dict) -> dict:
     """Describe the network behind a metric by the protocol; of several, its name is the last part of the key."""
     features = protocol.get("features") or {}
