@@ -18,7 +18,7 @@ from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.image_sets import GROUP_SIZE, Group, ImageSet, groups_at_once
 from restok_cli.metrics.networks.features import FeatureNetwork, Features
 from restok_cli.metrics.networks.lpips import Lpips, open_lpips
-from restok_cli.metrics.numbers import PIXEL_FORMULAS, Compared, Sums, measurable, numbers
+from restok_cli.metrics.numbers import PIXEL_FORMULAS, Compared, Sums, measurable, numbers_of_networks
 from restok_cli.metrics.pairs import have_partners
 from restok_cli.metrics.protocol import Measurement
 from restok_cli.metrics.reference import Reference, check_statistics
@@ -67,7 +67,7 @@ def measure(
         (reference.source, reference.statistics, reference.images) if reference else ("", None, None)
     )
     networks = instruments.networks if any(METRICS[metric].basis == "features" for metric in metrics) else []
-    _check(metrics, reference, networks)
+    check_metrics(metrics, reference, networks)
     for one in samples:
         height, width = one.find_size()
         check_memory("--batch-size", min(instruments.batch_size, one.count), 3 * height * width)
@@ -90,7 +90,8 @@ def measure(
             for metric in paired:
                 values[metric] += seen.values[metric]
         compared = list(map(Compared, ours, theirs))
-        results.append(numbers(metrics, compared, values, f"{one.source} and {source}") if rank() == 0 else {})
+        sources = f"{one.source} and {source}"
+        results.append(numbers_of_networks(metrics, compared, values, sources) if rank() == 0 else {})
     return results
 
 
@@ -160,7 +161,8 @@ def feature_sums(images: ImageSet, metrics: list[str], instruments: Instruments)
     return sums
 
 
-def _check(metrics: list[str], reference: Reference | None, networks: list[FeatureNetwork]) -> None:
+def check_metrics(metrics: list[str], reference: Reference | None, networks: list[FeatureNetwork]) -> None:
+    """Raises UsageError or RestokError where a metric of features cannot be had by these networks and reference."""
     of_features = [metric for metric in metrics if METRICS[metric].basis == "features"]
     allowed = [measurable(of_features, network) for network in networks]
     for metric in of_features:

@@ -18,7 +18,7 @@ from restok_cli.metrics.neighbours import density_coverage, precision_recall
 from restok_cli.metrics.networks.features import FeatureNetwork, Features
 from restok_cli.metrics.protocol import Measurement, caveat
 from restok_cli.metrics.reference import Statistics
-from restok_cli.metrics.table import METRICS, Metric, key_of
+from restok_cli.metrics.table import METRICS, Metric, key_of, metric_of
 
 
 def measurable(metrics: list[str], network: FeatureNetwork) -> list[str]:
@@ -78,30 +78,20 @@ class Sums:
             self.kept.append(features.pool)
 
 
-class Compared(NamedTuple):
-    """A set of images and the one that it is compared with, as one network sees them."""
-
-    ours: Sums
-    theirs: Sums
-
-
 def numbers(
     metrics: list[str],
-    compared: list[Compared],
+    ours: Sums | None,
+    theirs: Sums | None,
     values: dict[str, list[float]],
     sources: str,
 ) -> dict[str, Measurement]:
     """The measurement by each of `metrics`; `values` has those of each image. Raises RestokError where there is none.
 
-    `compared` has each network's view; of several, a metric is measured by each that it is defined for.
+    `ours` and `theirs` may be None where no metric is of features.
     """
     measurements = {}
-    for ours, theirs in compared:
-        found = _feature_numbers(metrics, ours, theirs)
-        if len(compared) > 1:
-            network = ours.network.name
-            found = {key_of(metric, network): replace(number, features=network) for metric, number in found.items()}
-        measurements |= found
+    if ours and theirs:
+        measurements |= _feature_numbers(metrics, ours, theirs)
     for metric, of_images in values.items():
         n = len(of_images)
         if n == 0:
@@ -109,11 +99,33 @@ def numbers(
         # fsum rounds once: the mean does not depend on the order
         mean = math.fsum(of_images) / n
         measurements[metric] = Measurement(metric, mean, n, n, caveat=caveat(n), per_image=tuple(of_images))
-    return {key: number for metric in metrics for key, number in measurements.items() if number.metric == metric}
+    return {metric: measurements[metric] for metric in metrics}
+
+
+class Compared(NamedTuple):
+    """A set of images and the one that it is compared with, as one network sees them."""
+
+    ours: Sums
+    theirs: Sums
+
+
+def numbers_of_networks(
+    metrics: list[str], compared: list[Compared], values: dict[str, list[float]], sources: str
+) -> dict[str, Measurement]:
+    """As `numbers`, of any number of networks: of several, each measures what it allows, and the keys name it."""
+    if len(compared) < 2:
+        ours, theirs = compared[0] if compared else (None, None)
+        return numbers(metrics, ours, theirs, values, sources)
+    found = numbers(list(values), None, None, values, sources)
+    for ours, theirs in compared:
+        network = ours.network.name
+        for metric, number in numbers(measurable(metrics, ours.network), ours, theirs, {}, sources).items():
+            found[key_of(metric, network)] = replace(number, features=network)
+    return {key: found[key] for metric in metrics for key in found if metric_of(key) == metric}
 
 
 def _feature_numbers(metrics: list[str], ours: Sums, theirs: Sums) -> dict[str, Measurement]:
-    of_features = measurable(metrics, ours.network)
+    of_features = [metric for metric in metrics if METRICS[metric].basis == "features"]
     values: dict[str, float] = {}
     for formula in dict.fromkeys(FEATURE_FORMULAS[metric] for metric in of_features):
         values |= formula(ours, theirs)
