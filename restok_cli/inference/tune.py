@@ -111,13 +111,13 @@ def search_options(request: TuneRequest, output: Path, resume: bool, overwrite: 
     drawn, made_of = open_drawn(request, output / FEATURES, grid.base, device, dtype)
     network = drawn.network
     metrics = list(dict.fromkeys((request.metric, *(["is"] if network.num_classes or request.plotted else []))))
-    check_metrics(metrics, reference, network)
+    check_metrics(metrics, reference, [network])
     check_disk("--images", request.images, 4 * sum(drawn.widths), output)
     with alone(output) if rank() == 0 else nullcontext():
         if rank() == 0:
             _begin(output, made_of, resume)
         barrier()
-        instruments = Instruments(network, FeatureCache(request.cache, network), device, batch_size=64)
+        instruments = Instruments([FeatureCache(request.cache, network)], device, batch_size=64)
         theirs = reference_sums(reference, metrics, instruments, drawn.image_size)
         try:
             tuning = _search(request, grid, drawn, metrics, theirs)
@@ -179,8 +179,7 @@ def reference_sums(
     reference: Reference | None, metrics: list[str], instruments: Instruments, size: tuple[int, int]
 ) -> Sums:
     """The sums that samples of that (height, width) are compared with, in process 0."""
-    network, compared = instruments.network, [metric for metric in metrics if METRICS[metric].against]
-    assert network is not None, "metrics of sets are of features"
+    (network,), compared = instruments.networks, [metric for metric in metrics if METRICS[metric].against]
     if reference is None:
         return Sums(network, compared)
     if reference.images is None or (
@@ -233,7 +232,8 @@ class Drawn:
         """The sums of the first `count` images, which have been drawn."""
         sums = Sums(self.network, metrics)
         for block in self.blocks(count):
-            sums.add(self.find(options, seed, block))
+            if features := self.find(options, seed, block):
+                sums.add(features, list(block))
         return sums
 
     def blocks(self, count: int) -> list[range]:
