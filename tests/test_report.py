@@ -58,9 +58,9 @@ def write_run(path, kind="tokenizer", lines=12, previews=(4, 8, 12), **changes):
     return path
 
 
-def write_result(path, value, metric="psnr", size="32x32", tokens=()):
+def write_result(path, value, metric="psnr", size="32x32", tokens=(), **facts):
     """A result as `restok evaluate --json` writes it; with `tokens`, as it does with --num-codes."""
-    fact = {"name": f"{metric}-12", "value": value, "n": 12, "n_reference": 12, "definition": "mean"}
+    fact = {"name": f"{metric}-12", "value": value, "n": 12, "n_reference": 12, "definition": "mean", **facts}
     measured = {metric: fact | {"caveat": "12 images"}}
     protocol = {"samples": {"size": size, "crop": "none"}, "reference": {"source": "photos", "fingerprint": "abc"}}
     protocol["features"] = {"network": "inception", "published": True}
@@ -182,11 +182,30 @@ def test_what_was_measured_alike_shares_a_row_and_nothing_else_does(report, tmp_
     table = html.split('<table class="metrics">')[1].split("</table>")[0]
     rows = [text_of(row) for row in table.split("<tr>")[2:]]
     assert rows == ["PSNR-12 dB 20 21.5 +1.5 – –", "PSNR-12 dB – – 30 –", "LPIPS-12 – – – 0.5"]
-    assert 'class="better">+1.5' in table
+    assert 'class="unknown">+1.5' in table  # without intervals
     assert "of large cannot be compared with that in the row before: size of the samples: 32x32 and 64x64" in text_of(
         html
     )
     assert "one is not comparable with published numbers: 12 images." in text_of(html)
+
+
+def test_intervals_and_what_a_difference_means_are_shown(report, tmp_path):
+    files = [
+        write_result(tmp_path / "one.json", 20.0, interval=[19.5, 20.5]),
+        write_result(tmp_path / "two.json", 21.5, interval=[21.25, 21.75]),
+        write_result(tmp_path / "wide.json", 21.0, interval=[18, 24]),
+        write_result(tmp_path / "three.json", 18.0, values=[17.9, 18.0, 18.1], interval=[17.75, 18.25]),
+    ]
+    result = json.loads(files[-1].read_text())
+    files[-1].write_text(json.dumps(result | {"runs": [result] * 3}))
+    html = report(write_run(tmp_path / "a"), *(word for file in files for word in ("--metrics", file)))
+    table = html.split('<table class="metrics">')[1].split("</table>")[0]
+    assert text_of(table) == (
+        "one two wide three mean of 3 runs PSNR-12 dB 20 [19.5, 20.5] 21.5 [21.25, 21.75] +1.5 better"
+        " 21 [18, 24] +1 inconclusive 18 [17.75, 18.25] -2 worse"
+    )
+    assert 'class="better">+1.5 better' in table
+    assert "One run of each was measured: the intervals cover other images, but not other training" in text_of(html)
 
 
 def test_features_that_papers_do_not_use_are_named(report, tmp_path):

@@ -31,6 +31,11 @@ class ComparedMetric(NamedTuple):
     method: Literal["", "pairs", "intervals", "runs"] = ""
 
     @property
+    def difference(self) -> float:
+        """The second value less the first."""
+        return self.values[1] - self.values[0]
+
+    @property
     def verdict(self) -> str:
         """A word on the second value against the first."""
         if self.differences:
@@ -103,6 +108,7 @@ class _Result(_Part):
     metrics: Facts
     protocol: _Protocol
     per_image: dict[str, dict[str, Number]] = {}  # by metric, then by the key of the reference's image
+    runs: list["_Result"] = []  # of which this one is the mean
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -192,7 +198,7 @@ def comparison_table(rows: list[ComparedMetric], names: tuple[str, str]) -> list
     for row in rows:
         a, b = row.values
         unit = f" {METRICS[row.metric].unit}".rstrip()
-        difference = "" if row.differences else f"{b - a:+.6g}{unit}"
+        difference = "" if row.differences else f"{row.difference:+.6g}{unit}"
         lines.append((row.name, f"{a:.6g}", f"{b:.6g}", difference, interval_text(row.interval), row.verdict))
     widths = [max(len(line[place]) for line in lines) for place in range(6)]
     sides = "<>><<<"
