@@ -218,11 +218,12 @@ def test_features_that_papers_do_not_use_are_named(report, tmp_path):
 
 def test_results_by_tokens_make_a_ladder(report, tmp_path):
     run = write_run(tmp_path / "a")
-    write_result(run / "levels.json", 10.0, tokens=(1, 4, 32))
+    write_result(run / "levels.json", 10.0, tokens=(1, 4, 32), interval=[10, 45])
     (run / "notes.json").write_text("{}")
     html = report(run)
     assert "levels 32 codes" in text_of(html) and "PSNR-12, dB (higher is better)" in html
     assert ">codes</text>" in html and "notes.json" not in html
+    assert html.count('<path class="band"') == 1
     with pytest.raises(RestokError, match="a result for each number of codes"):
         read_result(run / "levels.json")
 
@@ -262,6 +263,18 @@ def test_what_cannot_be_reported_is_one_line_that_leaves_nothing(
     (tmp_path / "there.html").touch()
     assert message in fails(code, "report", *arguments.split())
     assert not (tmp_path / "report.html").exists()
+
+
+def test_a_band_goes_round_the_intervals_and_the_axis_holds_it():
+    line = Line("a", [1, 2, 4], [3.0, 2.0, 1.0], "red", bounds=[(2.0, 4.0), None, (0.0, 1.5)])
+    (path,) = draw_chart("PSNR", [line]).paths
+    band = [tuple(map(float, place.split())) for place in path.band[1:].split(" L")]
+    (x1, _), _, (x4, _) = path.points
+    assert [right for right, _ in band] == [x1, x4, x4, x1]
+    downs = [down for _, down in band]
+    assert downs[1] > downs[2] > downs[0] > downs[3] >= 0  # from 2 to 0, back from 1.5 to 4
+    assert max(downs) < HEIGHT
+    assert draw_chart("PSNR", [line._replace(bounds=())]).paths[0].band == ""
 
 
 def test_lines_of_a_chart_go_through_the_numbers():

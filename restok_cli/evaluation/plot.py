@@ -14,12 +14,15 @@ def draw_curve(curve: Curve, path: Path) -> None:
     metrics = list(next(iter(curve.values())))
     figure = Figure(figsize=(4 * len(metrics), 3.2), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-        axes.plot(list(curve), [measurements[metric].value for measurements in curve.values()], marker="o")
+        found = [measurements[metric] for measurements in curve.values()]
+        axes.plot(list(curve), [each.value for each in found], marker="o")
+        if bounds := {length: each.interval for length, each in zip(curve, found, strict=True) if each.interval}:
+            axes.fill_between(list(bounds), *zip(*bounds.values(), strict=True), alpha=0.2)
         axes.set_xscale("log", base=2)
         axes.set_xticks(list(curve), [str(count) for count in curve])
         arrow = "higher" if METRICS[metric].higher_is_better else "lower"
         unit = f", {METRICS[metric].unit}" if METRICS[metric].unit else ""
-        axes.set(xlabel="codes", title=next(iter(curve.values()))[metric].label, ylabel=f"{arrow} is better{unit}")
+        axes.set(xlabel="codes", title=found[0].label, ylabel=f"{arrow} is better{unit}")
         axes.grid(alpha=0.3)
     with whole_file(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=120)
