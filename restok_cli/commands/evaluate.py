@@ -229,7 +229,7 @@ def evaluate(
     torch_device = _start(request, num_processes, device)
     if request.reference != reference:
         note(f"{samples[0]} was drawn by the model that comes with restok: compared with the emoji it was trained on")
-    kept = None if no_cache else _open_cache(cache)
+    kept = None if no_cache else open_cache(cache)
     networks = Networks(features, inception_weights, vgg_weights, timm_weights, kept, batch_size)
     if make_reference is not None and output is not None:
         _make_reference(request, networks, torch_device, output, reference_images, overwrite)
@@ -288,7 +288,7 @@ def _start(request: "Request", num_processes: int, device: str) -> "torch.device
     return torch_device
 
 
-def _open_cache(folder: Path | None) -> Path | None:
+def open_cache(folder: Path | None) -> Path | None:
     """Where features are kept: the folder, or the user's own."""
     from restok_cli.metrics.cache import default_cache, prune
 

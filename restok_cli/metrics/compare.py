@@ -19,6 +19,10 @@ ONE_RUN_EACH = (
 Number = Annotated[Finite, Field(ge=-1e100, le=1e100)]  # squares of such can be added up
 
 
+# Of an interval: values of the same images, intervals of the two numbers, or several runs.
+Method = Literal["", "pairs", "intervals", "runs"]
+
+
 class ComparedMetric(NamedTuple):
     """One metric of two results."""
 
@@ -27,8 +31,7 @@ class ComparedMetric(NamedTuple):
     values: tuple[float, float]
     differences: tuple[str, ...]  # what was not the same, and must be; empty where the numbers can be compared
     interval: Interval | None = None  # of the second value less the first; None where none is known
-    # where the interval comes from: values of the same images, intervals of the two numbers, or several runs
-    method: Literal["", "pairs", "intervals", "runs"] = ""
+    method: Method = ""  # where the interval comes from
 
     @property
     def difference(self) -> float:
@@ -176,7 +179,7 @@ def compare_results(a: dict, b: dict) -> list[ComparedMetric]:
     return sorted(rows, key=lambda row: order.index(row.metric))
 
 
-def _interval(name: str, a: dict, b: dict, differences: tuple[str, ...]) -> tuple[Interval | None, str]:
+def _interval(name: str, a: dict, b: dict, differences: tuple[str, ...]) -> tuple[Interval | None, Method]:
     """The interval of this metric of `b` less that of `a`, and where it comes from: the tightest that is known."""
     if differences:
         return None, ""

@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from restok_cli.console import duration
 from restok_cli.data.image_files import read_image
 from restok_cli.errors import ImageError, RestokError, UsageError
-from restok_cli.files import whole_file
+from restok_cli.files import write_text
 from restok_cli.metrics.table import METRICS
 from restok_cli.reports.charts import HEIGHT, LEFT, RIGHT, WIDTH, Chart, Line, draw_chart, draw_ladder, short
 from restok_cli.reports.curves import NO_CURVES
@@ -98,8 +98,7 @@ def write_report(runs: Sequence[Path], metrics: Sequence[Path], path: Path, refr
         version=version("restok"),
         now=datetime.now(),
     )
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return unfinished
 
 

@@ -11,11 +11,10 @@ import torch
 
 from restok_cli.console import counted
 from restok_cli.cuda.compiler import is_wanted
-from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
+from restok_cli.data.images import to_float, to_uint8, write_sheet
 from restok_cli.data.loading.batching import to_device
 from restok_cli.data.loading.loader import Batch, batches, evaluation_batches
 from restok_cli.data.shards.dataset import Dataset
-from restok_cli.files import whole_file
 from restok_cli.metrics.codebook import use_of_counts
 from restok_cli.metrics.pixels import psnr
 from restok_cli.model.levels import prefix_lengths
@@ -147,10 +146,6 @@ def train_tokenizer(
         counts = state.code_counts.close()
         return state.meter.close() | use_numbers(counts), use.add(counts)
 
-    def preview(file: Path, arriving: Arriving) -> None:
-        if rank() == 0:
-            save_preview(state.ema, data, file, device, arriving)
-
     trainee = Trainee(
         command="train-tokenizer",
         shown=("reconstruction", "reconstruction_loss"),
@@ -159,10 +154,8 @@ def train_tokenizer(
         updates=state.updates,
         step=lambda step, arriving: train_step(step, config, state, in_training, losses, arriving),
         numbers=numbers,
-        validate=lambda arriving: validate(
-            state.ema, data, size, device, schedule.validation_limit, validation_batches, arriving
-        ),
-        preview=preview,
+        validate=partial(validate, state.ema, data, size, device, schedule.validation_limit, validation_batches),
+        preview=partial(save_preview, state.ema, data, device),
         early=state.early,
         save=partial(save_run, state=state, run=run, data=data),
     )
@@ -192,7 +185,7 @@ def train_step(
     """
     schedule, device = config.schedule, state.device
     size, my_numbers = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
-    adversary = state.adversary if state.adversary and state.adversary.takes_part(step) else None
+    adversary = state.adversary if step >= config.discriminator.start_step else None
     seed_step(schedule.seed, step)
     distribution = prefix_distribution(
         config.model.num_latent_tokens, config.nested_dropout.probability, config.nested_dropout.min_tokens
@@ -268,13 +261,14 @@ def validate(
 
 
 @torch.inference_mode()
-def save_preview(tokenizer: Tokenizer, data: Dataset, path: Path, device: torch.device, arriving: Arriving) -> None:
+def save_preview(tokenizer: Tokenizer, data: Dataset, device: torch.device, path: Path, arriving: Arriving) -> None:
     """A grid: a row per held-out image, the original first, then its reconstruction from ever more codes."""
+    if rank() > 0:
+        return
     config, rows = tokenizer.config, 8
     images = next(arriving(evaluation_batches(data.held_out, image_size=config.image_size, batch_size=rows))).images
     codes = tokenizer.encode(to_float(images.to(device)))
     lengths = [n for n in prefix_lengths(config.num_latent_tokens) if n >= 4 or n == config.num_latent_tokens]
     columns = [images, *(to_uint8(tokenizer.decode(codes[:, :n])).cpu() for n in lengths)]
     captions = ["original", *(counted(n, "token") for n in lengths)] * len(images)
-    with whole_file(path) as temporary:
-        save_image(make_grid(torch.stack(columns, 1).flatten(0, 1), len(columns), captions), temporary)
+    write_sheet(path, torch.stack(columns, 1).flatten(0, 1), len(columns), captions)

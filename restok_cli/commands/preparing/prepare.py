@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restok_cli.commands.options import (
-    Check,
-    CountsAsJson,
-    Jobs,
-    LinesAsJson,
-    MaxDecodedPixels,
-    MaxMemberBytes,
-    OverwriteDataset,
-)
+from restok_cli.commands import options
 from restok_cli.commands.preparing.codes import codes
 from restok_cli.commands.preparing.counts import print_counts
 from restok_cli.commands.preparing.shards import shards
@@ -68,13 +60,13 @@ def imagenet(
     test_as_validation: TestAsValidation = False,
     resize: Resize = None,
     max_pixels: MaxPixels = None,
-    max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
-    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
-    check: Check = "quick",
+    max_decoded_pixels: options.MaxDecodedPixels = MAX_DECODED_PIXELS,
+    max_member_bytes: options.MaxMemberBytes = MAX_MEMBER_BYTES,
+    check: options.Check = "quick",
     samples_per_shard: SamplesPerShard = 4000,
-    jobs: Jobs = None,
-    overwrite: OverwriteDataset = False,
-    as_json: CountsAsJson = False,
+    jobs: options.Jobs = None,
+    overwrite: options.OverwriteDataset = False,
+    as_json: options.CountsAsJson = False,
 ) -> None:
     """Make a data set from ImageNet-1k, in any of its usual forms.
 
@@ -107,8 +99,7 @@ def imagenet(
 @app.command()
 def folder(
     images: Annotated[
-        Path,
-        typer.Argument(metavar="DIR", help="A folder of images, or of one folder per class.", show_default=False),
+        Path, typer.Argument(metavar="DIR", help="A folder of images, or of one folder per class.", show_default=False)
     ],
     out: Output,
     validation_fraction: Annotated[
@@ -120,13 +111,13 @@ def folder(
     test_as_validation: TestAsValidation = False,
     resize: Resize = None,
     max_pixels: MaxPixels = None,
-    max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
-    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
-    check: Check = "quick",
+    max_decoded_pixels: options.MaxDecodedPixels = MAX_DECODED_PIXELS,
+    max_member_bytes: options.MaxMemberBytes = MAX_MEMBER_BYTES,
+    check: options.Check = "quick",
     samples_per_shard: SamplesPerShard = 4000,
-    jobs: Jobs = None,
-    overwrite: OverwriteDataset = False,
-    as_json: CountsAsJson = False,
+    jobs: options.Jobs = None,
+    overwrite: options.OverwriteDataset = False,
+    as_json: options.CountsAsJson = False,
 ) -> None:
     """Make a data set from a folder of images.
 
@@ -165,9 +156,9 @@ def verify(
             metavar="DATA", help="A folder made by `restok prepare`, or the word sample.", show_default=False
         ),
     ],
-    jobs: Jobs = None,
-    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
-    as_json: LinesAsJson = False,
+    jobs: options.Jobs = None,
+    max_member_bytes: options.MaxMemberBytes = MAX_MEMBER_BYTES,
+    as_json: options.LinesAsJson = False,
 ) -> None:
     """Read a data set, or the codes of one, and say whether it is what was prepared.
 
@@ -210,7 +201,7 @@ def verify(
 
 
 @app.command()
-def sample(out: Output, overwrite: OverwriteDataset = False, as_json: CountsAsJson = False) -> None:
+def sample(out: Output, overwrite: options.OverwriteDataset = False, as_json: options.CountsAsJson = False) -> None:
     """Write out the data set that comes with restok, of 1,906 emoji.
 
     Commands that take a data set also take the word sample for it, so this is

@@ -7,7 +7,6 @@ not. In a whole shard the index itself is compared with what lies in the tar.
 import gzip
 import zlib
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from tarfile import TarInfo
@@ -15,9 +14,9 @@ from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
-from restok_cli.console import Progress, counted
+from restok_cli.console import counted
 from restok_cli.data.arrays import map_array
-from restok_cli.data.jobs import run_jobs
+from restok_cli.data.jobs import run_all
 from restok_cli.data.names import key_in
 from restok_cli.data.shards.layout import (
     INDEX_DTYPE,
@@ -27,13 +26,14 @@ from restok_cli.data.shards.layout import (
     WORK_FOLDER,
     Manifest,
     ShardInfo,
+    fingerprint,
     index_path,
     is_in_order,
     padded,
     read_manifest,
 )
 from restok_cli.data.shards.tars import group_samples, list_files, read_class_id
-from restok_cli.data.shards.writer import Digest, digest_spans, fingerprint
+from restok_cli.data.shards.writer import Digest, digest_spans
 from restok_cli.data.sources.imagenet import synset_ids
 from restok_cli.data.sources.walk import is_hidden
 from restok_cli.errors import ImageError, RestokError
@@ -57,11 +57,7 @@ class Verification(NamedTuple):
     problems: list[Problem]
 
 
-class ShardReport(NamedTuple):
-    """Findings in one shard."""
-
-    keys: list[str]
-    problems: list[Problem]
+ShardReport = tuple[list[str], list[Problem]]  # the keys in a shard, and what is wrong there
 
 
 def verify_dataset(path: str | Path, jobs: int, max_member_bytes: int = MAX_MEMBER_BYTES) -> Verification:
@@ -74,14 +70,10 @@ def verify_dataset(path: str | Path, jobs: int, max_member_bytes: int = MAX_MEMB
     manifest = read_manifest(folder)
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
     work = partial(_verify_shard, folder, manifest.class_names, max_member_bytes)
-    with (
-        Progress("verify", len(shards), "shards") as progress,
-        closing(run_jobs(work, shards, jobs, progress)) as results,
-    ):
-        reports = dict(results)
+    reports = run_all(work, shards, jobs, "verify", "shards")
     problems = _verify_manifest(manifest) + _foreign_files(folder, shards)
-    problems += [problem for i in range(len(shards)) for problem in reports[i].problems]
-    keys = iter(reports[i].keys for i in range(len(shards)))
+    problems += [problem for _, found in reports for problem in found]
+    keys = iter(keys for keys, _ in reports)
     for split in manifest.splits.values():
         problems += doubled_keys([(shard.file, next(keys)) for shard in split.shards])
     streamed = [name for name, split in manifest.splits.items() if split.urls]
@@ -133,11 +125,11 @@ def _verify_shard(
         index, problems = _verify_index(index_path(folder / shard.file), shard, max_member_bytes)
         try:
             with _open(folder / shard.file) as tar:
-                report = _verify_tar(tar, index, shard, class_names)
+                keys, found = _verify_tar(tar, index, shard, class_names)
         except (OSError, EOFError, zlib.error) as error:
             what = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-            report = ShardReport([], [Problem(shard.file, None, what)])
-        return ShardReport(report.keys, problems + report.problems)
+            keys, found = [], [Problem(shard.file, None, what)]
+        return keys, problems + found
     finally:
         advance()
 
@@ -173,7 +165,7 @@ def _verify_tar(tar: BinaryIO, index: np.ndarray | None, shard: ShardInfo, class
         problems.append(Problem(shard.file, None, f"has {digest.num_bytes} bytes instead of {shard.bytes}"))
     if index is None:
         what = "is damaged; without its index it cannot be told which sample is"
-        return ShardReport([], problems or [Problem(shard.file, None, what)])
+        return [], problems or [Problem(shard.file, None, what)]
     keys = []
     for i, (offset, end) in enumerate(zip(index["offset"].tolist(), ends, strict=True)):
         start = ends[i - 1] if i else 0
@@ -187,7 +179,7 @@ def _verify_tar(tar: BinaryIO, index: np.ndarray | None, shard: ShardInfo, class
             problems.append(Problem(shard.file, _name(tar, i, start, offset), "damaged"))
     if not problems:
         problems = [Problem(shard.file, None, "is damaged after its last sample")]
-    return ShardReport(keys, problems)
+    return keys, problems
 
 
 def _key_at(tar: BinaryIO, position: int) -> str:
@@ -213,7 +205,7 @@ def _compare(
     try:
         samples = group_samples(list_files(tar, shard.file), shard.file)
     except RestokError as error:
-        return ShardReport([], [Problem(shard.file, None, str(error))])
+        return [], [Problem(shard.file, None, str(error))]
     problems, keys = [], []
     num_classes, synsets = len(class_names), synset_ids(class_names)
     by_offset = {file.offset_data: (key, files, file) for key, files in samples.items() for file in files.values()}
@@ -231,7 +223,7 @@ def _compare(
         problems.append(Problem(shard.file, key, what))
     if index is not None and not problems and digest.checksums != index["checksum"].tolist():
         problems.append(Problem(index_path(Path(shard.file)).name, None, "its checksums are not those of the samples"))
-    return ShardReport(keys if index is not None else list(samples), problems)
+    return keys if index is not None else list(samples), problems
 
 
 def _said_class(tar: BinaryIO, files: dict[str, TarInfo], synsets: dict[str, int]) -> int | str:

@@ -16,7 +16,7 @@ from restok_cli.data.shards.code_layout import (
     impossible,
     open_records,
 )
-from restok_cli.data.shards.verify import Problem, Verification, doubled_keys
+from restok_cli.data.shards.verify import Problem, ShardReport, Verification, doubled_keys
 from restok_cli.data.sources.walk import is_hidden
 from restok_cli.errors import RestokError
 from restok_cli.files import file_sha256
@@ -48,10 +48,7 @@ def verify_codes(path: str | Path) -> Verification:
     return Verification(len(shards), sum(shard.num_samples for _, shard in shards), [], problems)
 
 
-def _verify_shard(
-    path: Path, info: CodeShardInfo, manifest: CodeManifest, num_views: int
-) -> tuple[list[str], list[Problem]]:
-    """The keys in a shard, and what is wrong there."""
+def _verify_shard(path: Path, info: CodeShardInfo, manifest: CodeManifest, num_views: int) -> ShardReport:
     try:
         records = open_records(path, info, manifest, num_views)
     except RestokError:

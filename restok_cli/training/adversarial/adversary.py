@@ -27,9 +27,6 @@ class Adversary:
         steps = max(1, config.schedule.max_steps - config.discriminator.start_step)
         self.update = Update(self.network, config.discriminator.optimizer, steps, self.precision)
 
-    def takes_part(self, step: int) -> bool:
-        return step >= self.config.start_step
-
     def learn(self, step: int, games: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
         """One step of its own on the micro-batches of a step: (images, reconstructions, noise) of each.
 

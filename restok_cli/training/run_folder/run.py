@@ -24,7 +24,7 @@ import torch
 
 from restok_cli.console import counted, keep_line, kept_lines, note
 from restok_cli.errors import Interrupted, RestokError, UsageError
-from restok_cli.files import check_output_folder, remove_leftovers, whole_file
+from restok_cli.files import check_output_folder, remove_leftovers, write_text
 from restok_cli.locks import locked_folder
 from restok_cli.pretrained.card import Record, read_record, write_card
 from restok_cli.pretrained.folder import MODEL_FILES, Describe
@@ -227,8 +227,7 @@ class RunFolder:
         metrics = self.path / METRICS_FILE
         if metrics.exists():
             lines = [_log_line(*line) for line in read_log(metrics) if line[0] <= step]
-            with whole_file(metrics) as temporary:
-                temporary.write_text("".join(lines), encoding="utf-8")
+            write_text(metrics, "".join(lines))
 
     def _clear(self) -> None:
         """Remove what an overwritten run left behind: nothing of it may be taken for the new one's."""
@@ -288,13 +287,8 @@ def steps_of_run(path: Path) -> int | None:
 
 
 def last_step(run: Path) -> int:
-    """The step of a run's last checkpoint, or 0."""
+    """The step of a run's last checkpoint, or 0 where there is none."""
     return max(map(step_of, checkpoints_in(run / CHECKPOINTS)), default=0)
-
-
-def has_checkpoint(run: Path) -> bool:
-    """Whether there is anything that a resumed run would go on from."""
-    return bool(checkpoints_in(run / CHECKPOINTS))
 
 
 def check_rates(before: RunConfig, now: RunConfig, step: int, key: str) -> None:
@@ -340,8 +334,3 @@ def check_same(what: str, before: str, now: str) -> None:
     """Raises UsageError where a resumed run is given other data, or another tokenizer, than it was started with."""
     if before != now:
         raise UsageError(f"--resume: the {what} is not the one that this run was started with; give that one")
-
-
-def announce(step: int, numbers: dict[str, float]) -> None:
-    """One line per validation, so that the terminal shows how it went; log.txt has it by `RunFolder.log`."""
-    note(as_line(step, numbers), keep=False)
