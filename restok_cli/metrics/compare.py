@@ -216,6 +216,13 @@ def coverage(rows: list[ComparedMetric]) -> str:
     return ONE_RUN_EACH if any(row.method in ("pairs", "intervals") for row in rows) else ""
 
 
+def comparison_remarks(rows: list[ComparedMetric]) -> list[str]:
+    """A line each that a reader needs before drawing conclusions."""
+    unknown = ", ".join(row.name for row in rows if row.verdict == "unknown")
+    why = f"without an interval of both, nobody knows whether the difference is chance: {unknown}; --runs gives one"
+    return [line for line in (coverage(rows), unknown and why) if line]
+
+
 def _conditions(name: str, result: dict) -> dict[str, object]:
     """All that must be the same for this metric of two results to be comparable; versions and devices need not."""
     metric, protocol = METRICS[name], result["protocol"]
