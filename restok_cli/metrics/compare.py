@@ -12,8 +12,8 @@ from restok_cli.metrics.table import METRICS, interval_text, labelled, name_with
 from restok_cli.schema import Count, Fields, Finite, PositiveCount, read_json, shown
 
 ONE_RUN_EACH = (
-    "one run of each was measured: the intervals cover other draws of images, but not other training seeds, which move FID"
-    " about three times as far (arXiv 2606.20536)"
+    "one run of each was measured: the intervals cover other draws of images, but not other training seeds, which move"
+    " FID about three times as far (arXiv 2606.20536)"
 )
 
 Number = Annotated[Finite, Field(ge=-1e100, le=1e100)]  # squares of such can be added up
