@@ -161,6 +161,8 @@ def values_of(path: tuple[str, ...], parameter, annotation: object, context: typ
             return Values("auto", ("auto",))
         case "evaluate", "--num-codes", _:
             return Values("all", ("all",))
+        case "evaluate", "--perturb" | "--nearest", _:
+            return NOTHING
         case _, "--class-names", _:
             return Values("class names", ("imagenet",), "files")
         case _, "--make-reference", _:

@@ -1,20 +1,35 @@
 """The formulas of the metrics: from what was seen of two sets of images to numbers."""
 
 import math
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from restok_cli.errors import RestokError
 from restok_cli.metrics import pixels
+from restok_cli.metrics.cmmd import clip_mmd
 from restok_cli.metrics.frechet import Gaussian, GaussianStatistics, frechet_distance
 from restok_cli.metrics.inception_score import InceptionScore
 from restok_cli.metrics.kid import kernel_inception_distance
-from restok_cli.metrics.neighbours import precision_recall
+from restok_cli.metrics.mind import monge_inception_distance
+from restok_cli.metrics.neighbours import density_coverage, precision_recall
 from restok_cli.metrics.networks.features import FeatureNetwork, Features
 from restok_cli.metrics.protocol import Measurement, caveat
 from restok_cli.metrics.reference import Statistics
-from restok_cli.metrics.table import METRICS
+from restok_cli.metrics.table import METRICS, Metric, key_of, metric_of
+
+
+def measurable(metrics: list[str], network: FeatureNetwork) -> list[str]:
+    """Those of the metrics that this network's features allow; random ones stand for those of any network."""
+
+    def is_allowed(metric: Metric) -> bool:
+        if metric.basis != "features" or (metric.network and network.name not in (metric.network, "random")):
+            return False
+        return {"classes": network.num_classes > 0, "places": network.spatial_dimensions > 0}.get(metric.needs, True)
+
+    return [name for name in metrics if is_allowed(METRICS[name])]
 
 
 class Sums:
@@ -53,9 +68,7 @@ class Sums:
         self.kept = [torch.cat(self.kept).to(self.device or "cpu")]
         return self.kept[0]
 
-    def add(self, features: Features | None) -> None:
-        if features is None:
-            return
+    def add(self, features: Features) -> None:
         self.pool.add(features.pool)
         if self.spatial is not None and features.spatial is not None:
             self.spatial.add(features.spatial)
@@ -89,6 +102,28 @@ def numbers(
     return {metric: measurements[metric] for metric in metrics}
 
 
+class Compared(NamedTuple):
+    """A set of images and the one that it is compared with, as one network sees them."""
+
+    ours: Sums
+    theirs: Sums
+
+
+def numbers_of_networks(
+    metrics: list[str], compared: list[Compared], values: dict[str, list[float]], sources: str
+) -> dict[str, Measurement]:
+    """As `numbers`, of any number of networks: of several, each measures what it allows, and the keys name it."""
+    if len(compared) < 2:
+        ours, theirs = compared[0] if compared else (None, None)
+        return numbers(metrics, ours, theirs, values, sources)
+    found = numbers(list(values), None, None, values, sources)
+    for ours, theirs in compared:
+        network = ours.network.name
+        for metric, number in numbers(measurable(metrics, ours.network), ours, theirs, {}, sources).items():
+            found[key_of(metric, network)] = replace(number, features=network)
+    return {key: found[key] for metric in metrics for key in found if metric_of(key) == metric}
+
+
 def _feature_numbers(metrics: list[str], ours: Sums, theirs: Sums) -> dict[str, Measurement]:
     of_features = [metric for metric in metrics if METRICS[metric].basis == "features"]
     values: dict[str, float] = {}
@@ -108,7 +143,7 @@ def _feature_numbers(metrics: list[str], ours: Sums, theirs: Sums) -> dict[str, 
 
 def _frechet(ours: Sums, theirs: Sums) -> dict[str, float]:
     # one formula: only the sets that are compared differ
-    return dict.fromkeys(("gfid", "rfid", "fid"), frechet_distance(ours.gaussian(), theirs.gaussian()))
+    return dict.fromkeys(("gfid", "rfid", "fid", "pfid"), frechet_distance(ours.gaussian(), theirs.gaussian()))
 
 
 def _spatial_frechet(ours: Sums, theirs: Sums) -> dict[str, float]:
@@ -124,6 +159,18 @@ def _precision_recall(ours: Sums, theirs: Sums) -> dict[str, float]:
     return precision_recall(ours.features(), theirs.features())._asdict()
 
 
+def _density_coverage(ours: Sums, theirs: Sums) -> dict[str, float]:
+    return density_coverage(ours.features(), theirs.features())._asdict()
+
+
+def _monge_distance(ours: Sums, theirs: Sums) -> dict[str, float]:
+    return {"mind": monge_inception_distance(ours.features(), theirs.features())}
+
+
+def _clip_distance(ours: Sums, theirs: Sums) -> dict[str, float]:
+    return {"cmmd": clip_mmd(ours.features(), theirs.features())}
+
+
 def _kernel_distance(ours: Sums, theirs: Sums) -> dict[str, float]:
     return {"kid": kernel_inception_distance(ours.features(), theirs.features())}
 
@@ -133,11 +180,16 @@ FEATURE_FORMULAS = {
     "gfid": _frechet,
     "rfid": _frechet,
     "fid": _frechet,
+    "pfid": _frechet,
     "sfid": _spatial_frechet,
     "is": _inception_score,
     "precision": _precision_recall,
     "recall": _precision_recall,
+    "density": _density_coverage,
+    "coverage": _density_coverage,
     "kid": _kernel_distance,
+    "mind": _monge_distance,
+    "cmmd": _clip_distance,
 }
 # From images and their originals (B, 3, H, W), uint8, to a value for each (B,).
 PIXEL_FORMULAS = {"psnr": pixels.psnr, "ssim": pixels.ssim, "ms-ssim": pixels.ms_ssim, "mse": pixels.mse}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from restok_cli.console import note
 from restok_cli.errors import RestokError
 from restok_cli.metrics.compare import ComparedMetric, compare_results, coverage, read_results
-from restok_cli.metrics.table import METRICS, labelled, name_with_count, unusual_features
+from restok_cli.metrics.table import METRICS, labelled, metric_of, unusual_features
 
 
 class Result(NamedTuple):
@@ -45,11 +45,11 @@ class Alike(NamedTuple):
 
     @property
     def unit(self) -> str:
-        return METRICS[self.metric].unit
+        return METRICS[metric_of(self.metric)].unit
 
     @property
     def definition(self) -> str:
-        return METRICS[self.metric].definition
+        return METRICS[metric_of(self.metric)].definition
 
 
 def find_results(runs: Sequence[Path], files: Sequence[Path]) -> list[Result]:
@@ -78,7 +78,9 @@ def find_results(runs: Sequence[Path], files: Sequence[Path]) -> list[Result]:
 def measured_alike(results: Sequence[Result]) -> list[Alike]:
     """Each metric of each result, those together that were measured by the same protocol."""
     rows: list[Alike] = []
-    for metric in METRICS:
+    keys = dict.fromkeys(key for result in results for key in result.whole["metrics"])
+    order = list(METRICS)
+    for metric in sorted(keys, key=lambda key: order.index(metric_of(key))):
         of_metric: list[Alike] = []
         for result in results:
             if metric not in result.whole["metrics"]:
@@ -91,8 +93,9 @@ def measured_alike(results: Sequence[Result]) -> list[Alike]:
                     break
                 differences = differences or unlike
             else:
-                name = name_with_count(METRICS[metric].label, result.whole["metrics"][metric]["n"])
-                name = labelled(name, unusual_features(metric, result.whole["protocol"]))
+                name = labelled(
+                    result.whole["metrics"][metric]["name"], unusual_features(metric, result.whole["protocol"])
+                )
                 of_metric.append(Alike(metric, name, [result], differences))
         rows += of_metric
     return rows

@@ -99,7 +99,7 @@ def compare_features(folder: Path) -> None:
     np.savez(folder / "images.npz", images)
     torch.save(Inception().state_dict(), folder / "inception.pth")
     network = load_inception(folder / "inception.pth")
-    instruments = Instruments(network, FeatureCache(None, network), torch.device("cpu"), BATCH_SIZE)
+    instruments = Instruments([FeatureCache(None, network)], torch.device("cpu"), BATCH_SIZE)
     extractor = create_feature_extractor(
         *("inception-v3-compat", ["2048"]),
         cuda=False,
