@@ -13,6 +13,7 @@ from PIL import Image
 from restok_cli.data.images import save_image
 from restok_cli.errors import RestokError
 from restok_cli.metrics.compare import read_result
+from restok_cli.metrics.table import METRICS
 from restok_cli.reports.charts import HEIGHT, Line, draw_chart, nice_step, short, thinned
 from restok_cli.reports.runs import read_run
 from restok_cli.settings.presets import read_preset
@@ -60,7 +61,14 @@ def write_run(path, kind="tokenizer", lines=12, previews=(4, 8, 12), **changes):
 
 def write_result(path, value, metric="psnr", size="32x32", tokens=(), **facts):
     """A result as `restok evaluate --json` writes it; with `tokens`, as it does with --num-codes."""
-    fact = {"name": f"{metric}-12", "value": value, "n": 12, "n_reference": 12, "definition": "mean", **facts}
+    fact = {
+        "name": f"{METRICS[metric].label}-12",
+        "value": value,
+        "n": 12,
+        "n_reference": 12,
+        "definition": "mean",
+        **facts,
+    }
     measured = {metric: fact | {"caveat": "12 images"}}
     protocol = {"samples": {"size": size, "crop": "none"}, "reference": {"source": "photos", "fingerprint": "abc"}}
     protocol["features"] = {"network": "inception", "published": True}
