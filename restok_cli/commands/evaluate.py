@@ -342,7 +342,8 @@ def _measure(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    from restok_cli.evaluation.evaluate import check_limits, evaluate
+    from restok_cli.evaluation.evaluate import evaluate
+    from restok_cli.evaluation.request import check_limits
 
     evaluations = evaluate(requests, networks, device)
     if rank() > 0:
