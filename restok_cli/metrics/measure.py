@@ -66,8 +66,8 @@ def measure(
     source, statistics, images = (
         (reference.source, reference.statistics, reference.images) if reference else ("", None, None)
     )
-    networks = instruments.networks if any(METRICS[metric].basis == "features" for metric in metrics) else []
-    check_metrics(metrics, reference, networks)
+    caches = instruments.caches if any(METRICS[metric].basis == "features" for metric in metrics) else []
+    check_metrics(metrics, reference, [cache.network for cache in caches])
     for one in samples:
         height, width = one.find_size()
         check_memory("--batch-size", min(instruments.batch_size, one.count), 3 * height * width)
@@ -75,14 +75,14 @@ def measure(
         images.crop_to(samples[0].find_size())
     paired = [metric for metric in metrics if METRICS[metric].basis == "pixels"]
     against = [metric for metric in metrics if METRICS[metric].against]
-    theirs = [Sums(network, measurable(against, network), statistics) for network in networks]
+    theirs = [Sums(one.network, measurable(against, one.network), statistics, one.folder) for one in caches]
     needed = any(METRICS[metric].basis == "features" for metric in against)
     if needed and images and (statistics is None or any(sums.keeps for sums in theirs)):
         for seen in _in_all_processes(images, None, [], instruments, f"reference {images.source}"):
             _add(theirs, seen)
     results = []
     for one in samples:
-        ours = [Sums(network, measurable(metrics, network)) for network in networks]
+        ours = [Sums(cache.network, measurable(metrics, cache.network), folder=cache.folder) for cache in caches]
         values = {metric: [] for metric in paired}
         originals = images if paired else None
         for seen in _in_all_processes(one, originals, paired, instruments, f"samples {one.source}", bool(ours)):
@@ -97,7 +97,7 @@ def measure(
 
 def _add(sums: list[Sums], seen: Seen) -> None:
     for of_network, features in zip(sums, seen.features, strict=True):
-        of_network.add(features)
+        of_network.add(features, seen.indices)
 
 
 def choose_metrics(
@@ -133,7 +133,8 @@ def _possible_metrics(samples: ImageSet, reference: Reference | None, networks: 
     paired = images is not None and statistics is None and have_partners(samples, images)
     has_places = statistics is None or statistics.spatial is not None
     fewest = min(samples.count, images.count) if images is not None else 0
-    allowed = {name for network in networks for name in measurable(list(METRICS), network)}
+    drawn = samples.count if statistics else fewest  # of the sets that do not count as exact
+    allowed = {name: [one for one in networks if measurable([name], one)] for name in METRICS}
 
     def is_possible(name: str) -> bool:
         metric = METRICS[name]
@@ -145,7 +146,9 @@ def _possible_metrics(samples: ImageSet, reference: Reference | None, networks: 
             return metric.smallest_side == 1 or min(samples.find_size()) >= metric.smallest_side
         if metric.needs == "all features" and fewest < metric.fewest_images:
             return False
-        return name in allowed and (metric.needs != "places" or has_places)
+        if any(network.dimensions * metric.fewest_per_dimension > drawn for network in allowed[name]):
+            return False
+        return bool(allowed[name]) and (metric.needs != "places" or has_places)
 
     one_of_three = {"fid", "gfid" if paired else "rfid"}  # names of one distance, of which the best is taken
     return [name for name in METRICS if name not in one_of_three and is_possible(name)]
@@ -154,7 +157,7 @@ def _possible_metrics(samples: ImageSet, reference: Reference | None, networks: 
 def feature_sums(images: ImageSet, metrics: list[str], instruments: Instruments) -> Sums:
     """The sums of one set, such as a reference is made of; in process 0, the others get empty ones."""
     (network,) = instruments.networks
-    sums = Sums(network, metrics)
+    sums = Sums(network, metrics, with_intervals=False)
     images.find_size()
     for seen in _in_all_processes(images, None, [], instruments, f"images of {images.source}"):
         _add([sums], seen)

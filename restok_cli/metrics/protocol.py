@@ -137,10 +137,11 @@ def table(measurements: dict[str, Measurement], against: str) -> list[str]:
         if metric.against:
             count = f" ({measurement.n_reference:,})" if measurement.n_reference else ""
             origin = f"against {against}{count}"
-        rows.append((measurement.label, measurement.value, interval_text(measurement.interval), metric.unit, origin))
+        bounds = f" {interval_text(measurement.interval)}" if measurement.interval else ""
+        rows.append((measurement.label, measurement.value, bounds, metric.unit, origin))
         rows += [(f"  level {i}", value, "", metric.unit, "") for i, value in enumerate(measurement.levels, start=1)]
     names, intervals, units = (max(len(row[place]) for row in rows) for place in (0, 2, 3))
     return [
-        f"{name:<{names}}  {value:>12.6g} {bounds:<{intervals}} {unit:<{units}}  {origin}".rstrip()
+        f"{name:<{names}}  {value:>12.6g}{bounds:<{intervals}} {unit:<{units}}  {origin}".rstrip()
         for name, value, bounds, unit, origin in rows
     ]

@@ -13,6 +13,7 @@ NEIGHBOURS = 3  # k: an image's ball reaches to its third nearest neighbour, as 
 DENSITY_NEIGHBOURS = 5  # k of density and coverage
 PROJECTIONS, PROJECTIONS_SEED = 1000, 2020  # of the Monge Inception Distance, as torch-fidelity has them
 CMMD_SIGMA, CMMD_SCALE = 10, 1000
+LEVEL = 0.95  # of intervals
 MAX_PSNR = 100.0  # dB; identical images would be infinitely good, which no mean and no JSON can hold
 SSIM_WINDOW, MS_SSIM_SCALES = 11, 5
 
@@ -33,6 +34,7 @@ class Metric(NamedTuple):
     unit: str = ""
     smallest_side: int = 1  # pixels
     fewest_images: int = 1
+    fewest_per_dimension: int = 0  # images of each set for each feature
 
 
 METRICS = {
@@ -45,6 +47,14 @@ METRICS = {
         higher_is_better=False,
     ),
     "fid": Metric("FID", _FRECHET, "features", against="set", higher_is_better=False),
+    "fid-inf": Metric(
+        "FID∞",
+        _FRECHET + ", twice that of all images less the mean of two random halves': the line over 1/n, at 0",
+        "features",
+        against="set",
+        higher_is_better=False,
+        fewest_per_dimension=2 + 1,  # a half has a covariance of full rank
+    ),
     "pfid": Metric(
         "pFID",
         _FRECHET + ", between images and those decoded from their codes, of which round(alpha L) were replaced, each by"
