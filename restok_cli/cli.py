@@ -34,6 +34,7 @@ from restok_cli.commands import (
     report,
     train_har,
     train_tokenizer,
+    tune,
 )
 from restok_cli.commands.options import is_given
 from restok_cli.commands.preparing import prepare
@@ -140,6 +141,7 @@ app.command()(encode.encode)
 app.command()(decode.decode)
 app.command()(evaluate.evaluate)
 app.command()(probe.probe)
+app.command()(tune.tune)
 app.command()(curves.curves)
 app.command()(report.report)
 app.command()(demo.demo)

@@ -104,7 +104,8 @@ def test_metrics_of_features_equal_naive_ones_of_all_features_at_once(sets):
     found = measure_one(*map(in_memory, sets))
     assert found["gfid"] == pytest.approx(naive_distance(ours.pool, theirs.pool), rel=1e-5)
     assert found["sfid"] == pytest.approx(naive_distance(ours.spatial, theirs.spatial), rel=1e-5)
-    assert (found["precision"], found["recall"]) == precision_recall(ours.pool, theirs.pool)
+    expected = precision_recall(ours.pool, theirs.pool)
+    assert (found["precision"], found["recall"]) == (expected.precision.value, expected.recall.value)
 
 
 @pytest.mark.parametrize("batch_size", [1, 16, 33, 1000])

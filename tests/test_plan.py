@@ -10,15 +10,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from restok_cli.cli import run
 from restok_cli.commands.plan import parse_memory, resolved
-from restok_cli.data.loading.loader import Batch
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.metrics.networks.lpips import Lpips
+from restok_cli.model.pixel_codec import PixelDecoder
 from restok_cli.planning import plan, preflight
 from restok_cli.planning.cards import DEVICES, GIB, LAUNCH, times_of
-from restok_cli.planning.counting import GRADIENTS, Counter, Kind, Work
+from restok_cli.planning.counting import COPIES, GRADIENTS, Counter, Kind, Work
 from restok_cli.planning.cuda_rules import cuda_rules
 from restok_cli.planning.plan import of_one_device, plan_training, rounds_of
-from restok_cli.planning.steps import count_tokenizer_step, counting, open_trainee, whole_step
-from restok_cli.training.tokenizer_loop import train_step
+from restok_cli.planning.several import Group
+from restok_cli.planning.steps import count_tokenizer_step, counting, open_har_step, open_tokenizer_step
 
 H100 = DEVICES["h100"]
 WHOLE = ["loss.perceptual_weight=1", "discriminator.weight=0.5", "discriminator.kind=patch", "schedule.batch_size=4"]
@@ -30,10 +31,13 @@ def report(capsys, *words: str) -> dict:
 
 
 def test_arithmetic_is_that_of_closed_forms():
+    """Forward and backward: the gradients of a product's factors are two more, those of attention five with its own."""
     with Counter() as counter:
+        rows, image = torch.empty(7, 11, requires_grad=True), torch.empty(2, 3, 8, 8, requires_grad=True)
         q = torch.empty(2, 3, 5, 8, requires_grad=True)
-        F.linear(torch.empty(7, 11), torch.empty(13, 11))
-        F.conv2d(torch.empty(2, 3, 8, 8), torch.empty(4, 3, 3, 3), padding=1)
+        weight, kernel = (torch.empty(s, requires_grad=True) for s in ((13, 11), (4, 3, 3, 3)))
+        F.linear(rows, weight).sum().backward()
+        F.conv2d(image, kernel, stride=2, padding=1).sum().backward()
         with counter.inside("attention"):
             F.scaled_dot_product_attention(q, q, q).sum().backward()
     flops = {}
@@ -41,9 +45,9 @@ def test_arithmetic_is_that_of_closed_forms():
         flops[kind.operation] = flops.get(kind.operation, 0) + work.flops
     attention = 2 * 3 * 5 * 5 * 8 * 2  # one product of all queries and keys
     assert flops == {
-        "product": 2 * 7 * 11 * 13,
-        "convolution": 2 * 2 * 8 * 8 * 3 * 4 * 9,
-        "attention": 2 * attention + 5 * attention,  # forward; backward, which makes one of them again
+        "product": 3 * 2 * 7 * 11 * 13,
+        "convolution": 3 * 2 * 2 * 4 * 4 * 3 * 4 * 9,
+        "attention": 2 * attention + 5 * attention,
         "other": 0,
     }
     assert {kind.part for kind in counter.work if kind.operation == "attention"} == {"attention"}
@@ -61,16 +65,12 @@ def test_memory_is_what_lives_at_once():
     assert counter.at_peak() == {"losses and the rest": 4 * 2 * 2048, "weights": 4 * 1024}
 
 
-def test_a_counted_step_is_the_real_one():
-    config = of_one_device(resolved("tokenizer", "tiny", None, WHOLE), 1)
-    counted = count_tokenizer_step(config, gpu=False)
-    state, losses = open_trainee(config, torch.device("cpu"), "fast")
-    pixels = torch.zeros(4, 3, *config.model.image_size, dtype=torch.uint8)
-
-    def step() -> None:
-        given = iter(lambda: Batch(pixels, torch.zeros(4)), None)
-        train_step(whole_step(config), config, state, state.tokenizer, losses, given)
-
+@pytest.mark.parametrize("kind", ["tokenizer", "har"])
+def test_a_counted_step_is_the_real_one(kind):
+    config = of_one_device(resolved(kind, "tiny", None, WHOLE if kind == "tokenizer" else WHOLE[-1:]), 1)
+    counted = plan.count(config, gpu=False)
+    make = open_tokenizer_step if kind == "tokenizer" else open_har_step
+    *_, step = make(config, torch.device("cpu"), "fast")
     step()
     with Counter() as real:
         step()
@@ -80,6 +80,30 @@ def test_a_counted_step_is_the_real_one():
     assert counted.flops == real.flops
     assert products == torchs.get_total_flops(), "which knows no attention on CPUs"
     assert counted.peak - counted.base == pytest.approx(real.peak, rel=0.02)
+
+
+def test_the_counts_of_a_gpu_that_stand_in_the_docs(monkeypatch):
+    """Of restok-l-128 in bf16, by CUDA's own dispatch on a stub of its runtime, before LPIPS and the pixel decoder
+    computed in 16 bits, and when LPIPS kept a graph of the real images, too. GiB, in docs/plan.md.
+    """
+
+    def in_float32(forward):
+        def inside(module, *tensors):
+            with torch.autocast("cpu", enabled=False):
+                return forward(module, *(tensor.float().requires_grad_() for tensor in tensors))
+
+        return inside
+
+    for module in (PixelDecoder, Lpips):
+        monkeypatch.setattr(module, "forward", in_float32(module.forward))
+    words = ["schedule.batch_size=32", "schedule.micro_batch_size=32", "compute.memory=fast"]
+    parts = count_tokenizer_step(resolved("tokenizer", "restok-l-128", None, words), gpu=True).at_peak()
+    by_stub = {"pixel_encoder": 14.99, "encoder": 22.72, "decoder": 33.01, "pixel_decoder": 23.37, "LPIPS": 6.67}
+    by_stub |= {"weights": 2.47, "average": 2.47, "optimizer": 4.99, COPIES: 1.21, "discriminator": 0.91}
+    assert {name: parts[name] / GIB for name in by_stub} == pytest.approx(by_stub, rel=0.05)
+    fixed, grows = plan.split(parts)
+    for images, gib in ((8, 37.9), (16, 63.4), (32, 114.4)):
+        assert (fixed + grows * images / 32) / GIB == pytest.approx(gib, rel=0.01)
 
 
 def test_autocast_goes_by_the_lists_of_cuda():
@@ -111,6 +135,23 @@ def test_autocast_goes_by_the_lists_of_cuda():
         assert [make().dtype for makes in expected.values() for make in makes] == before
 
 
+def test_more_images_have_their_peak_elsewhere():
+    """Two moments: 3 fixed blocks and 1 of an image, or 1 and 2; so 4 of two images, 5, 7 … but 3.5 of one."""
+    with counting(gpu=False) as counter:
+        kept = torch.empty(1024)
+        counter.name([kept], "weights")
+        counter.forget()
+        for fixed, grows in ((2, 1), (0, 2)):
+            blocks = [torch.empty(1024) for _ in range(fixed + grows)]
+            counter.name(blocks[:fixed], GRADIENTS)
+            del blocks
+    peaks = counter.peaks({"weights", GRADIENTS}, (0.5, 1, 4))
+    assert [plan.split(parts) for parts in peaks] == [(3 * 4096, 4096), (4096, 2 * 4096)]
+    cpu = H100._replace(name="cpu", memory=13 * 4096 / GIB)
+    assert plan.largest_that_fits(peaks, 2, cpu) == 12
+    assert plan.largest_that_fits(peaks, 2, cpu._replace(memory=3.5 * 4096 / GIB)) == 1
+
+
 def test_a_step_is_bound_by_its_device_or_by_the_host():
     product = {Kind("encoder", "product", "bf16"): Work(0.74 * 989e12, 0, 10)}
     assert times_of(product, H100, tf32=False).total == pytest.approx(1)
@@ -125,8 +166,38 @@ def test_several_cards_share_the_batch_and_keep_room_for_gradients():
     found = plan_training(config, H100, 2, "title", with_choices=False)
     assert rounds_of(of_one_device(config, 2)) == 1
     assert found.memory[GRADIENTS] >= found.memory["weights"]
+    assert found.times.sent == 2 / 2 * found.memory["weights"]
+    assert found.times.total > found.times.exchange == found.times.sent / (0.8 * 450e9)
     with pytest.raises(UsageError, match="a batch of 8 cannot be cut"):
         plan_training(config, H100, 3, "title")
+
+
+def test_shards_of_a_model_are_gathered_for_each_micro_batch():
+    alone = {"weights": 100, "average": 100, "optimizer": 200, "generator": 80, "discriminator's weights": 10}
+
+    def group(cards: int, rounds: int, *words: str) -> Group:
+        return Group.of(resolved("har", "tiny", None, words), cards, rounds)
+
+    fsdp, bf16 = "compute.sharding=fsdp", "compute.precision=bf16"
+    assert group(1, 1, fsdp).memory(alone) == alone and group(1, 1, fsdp).exchanged(alone) == 0
+    assert group(4, 2).memory(alone) == alone | {GRADIENTS: 100}
+    assert group(4, 2).exchanged(alone) == 3 / 4 * 2 * (100 + 10)
+    shards = {"weights": 25, "average": 25, "optimizer": 50, GRADIENTS: 25, "generator": 80}
+    assert alone | shards == group(4, 1, fsdp).memory(alone)
+    assert alone | shards | {GRADIENTS: 100} == group(4, 2, fsdp).memory(alone), "which wait for the second"
+    assert group(4, 1, fsdp).exchanged(alone) == 3 / 4 * 3 * 100
+    assert group(4, 2, fsdp, bf16).exchanged(alone) == 3 / 4 * (4 * 50 + 100)
+
+
+@pytest.mark.parametrize(("precision", "offered"), [("bf16", True), ("fp16", False)])
+def test_shards_are_offered_where_a_run_may_have_them(precision, offered, monkeypatch):
+    parts = {"weights": GIB, "generator": GIB}
+    counter = SimpleNamespace(at_peak=lambda: parts, peaks=lambda *_: [parts], work={})
+    monkeypatch.setattr(plan, "count", lambda config, gpu: counter)
+    config = resolved("har", "tiny", None, [f"compute.precision={precision}", "compute.compile=true"])
+    found = plan_training(config, H100, 2, "title")
+    assert ("compute.sharding=fsdp" in [choice["choice"] for choice in found.choices]) == offered
+    assert found.notes == ["compute.compile is left out: what is compiled keeps less, and starts fewer operations"]
 
 
 def test_what_fits_a_card_is_the_mildest_choice_of_settings(monkeypatch):
@@ -136,7 +207,7 @@ def test_what_fits_a_card_is_the_mildest_choice_of_settings(monkeypatch):
     def count(config, device):
         images = config.schedule.micro_batch_size * each[config.compute.memory]
         parts = {"weights": GIB, "average": GIB, "optimizer": GIB, "encoder": int(images * GIB)}
-        return SimpleNamespace(at_peak=lambda: parts)
+        return SimpleNamespace(at_peak=lambda: parts, peaks=lambda *_: [parts])
 
     monkeypatch.setattr(plan, "count", count)
 

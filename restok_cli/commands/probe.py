@@ -97,11 +97,11 @@ def probe(
     For it, DATA may also be a folder of `restok prepare codes`. Features are
     kept: an interrupted command goes on where it was.
 
-    Examples: the generator of emoji, the tokenizer that is with it, one block:
+    Examples: the generator of emoji, the tokenizer with it, every block of a run:
 
       restok probe sample sample
       restok probe sample sample --part tokenizer --json
-      restok probe runs/har data/pets --block 4 --l2 0.01
+      restok probe runs/har sample --block all --l2 0.01
     """
     strength = parse_l2(l2)
     from restok_cli.evaluation.probe_data import open_labelled

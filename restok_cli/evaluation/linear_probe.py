@@ -21,6 +21,7 @@ from restok_cli.errors import UsageError
 L2_CHOICES = (1.0, 0.1, 0.01, 0.001, 0.0001)  # strongest first: each starts from the minimum of the one before
 HOLD_BACK = 5  # every fifth image of a class chooses among them
 TOLERANCE = 1e-6  # of the gradient's largest entry
+SEARCH_TOLERANCE = 1e-4  # where only losses are compared, which is settled by then
 MAX_ITERATIONS = 5000
 ROWS = 8192  # images whose logits are in memory at the same time
 
@@ -81,7 +82,7 @@ def choose_l2(features: Tensor, targets: Tensor) -> tuple[float, Tensor]:
     kept, kept_targets = features[~held_back], targets[~held_back]
     best, weights, least = 0.0, None, math.inf
     for l2 in L2_CHOICES:
-        found = fit(kept, kept_targets, num_classes, l2, weights).weights
+        found = fit(kept, kept_targets, num_classes, l2, weights, SEARCH_TOLERANCE).weights
         loss = float(loss_and_gradient(found, features[held_back], targets[held_back], 0.0)[0])
         if loss >= least:
             break
@@ -98,17 +99,30 @@ def is_held_back(targets: Tensor) -> Tensor:
     return torch.empty_like(order, dtype=torch.bool).scatter_(0, order, places % HOLD_BACK == HOLD_BACK - 1)
 
 
-def fit(features: Tensor, targets: Tensor, num_classes: int, l2: float, start: Tensor | None = None) -> Fit:
-    """The minimum for features (n, D) and targets (n,), each class of which occurs; sought from `start`, or from 0."""
+def fit(
+    features: Tensor,
+    targets: Tensor,
+    num_classes: int,
+    l2: float,
+    start: Tensor | None = None,
+    tolerance: float = TOLERANCE,
+) -> Fit:
+    """The minimum for features (n, D) and targets (n,), each class of which occurs.
+
+    It is sought from `start`, or from where no weight could be used: biases that give each class its share.
+    """
     shape = features.shape[1] + 1, num_classes
-    start = features.new_zeros(shape) if start is None else start
+    if start is None:
+        start = features.new_zeros(shape)
+        start[-1] = targets.bincount().double().log()
+        start[-1] -= start[-1].mean()
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = torch.from_numpy(flat.reshape(shape)).to(features.device)
         loss, gradient = loss_and_gradient(weights, features, targets, l2)
         return float(loss), gradient.cpu().numpy().ravel()
 
-    options = {"gtol": TOLERANCE, "ftol": np.finfo(float).eps, "maxiter": MAX_ITERATIONS, "maxfun": 2 * MAX_ITERATIONS}
+    options = {"gtol": tolerance, "ftol": np.finfo(float).eps, "maxiter": MAX_ITERATIONS, "maxfun": 2 * MAX_ITERATIONS}
     found = minimize(objective, start.cpu().numpy().ravel(), jac=True, method="L-BFGS-B", options=options)
     if found.nit >= MAX_ITERATIONS:
         note(f"l2 {l2:g}: not at the minimum after {MAX_ITERATIONS} iterations; a larger --l2 gets there sooner")
@@ -121,7 +135,7 @@ def logits(features: Tensor, weights: Tensor) -> Tensor:
 
 
 def loss_and_gradient(weights: Tensor, features: Tensor, targets: Tensor, l2: float) -> tuple[Tensor, Tensor]:
-    """What `fit` minimises, and its gradient (D + 1, C)."""
+    """The sum that `fit` minimises, and its gradient (D + 1, C)."""
     loss, gradient = features.new_zeros(()), torch.zeros_like(weights)
     for part, part_targets in zip(features.split(ROWS), targets.split(ROWS), strict=True):
         log_p = logits(part, weights).log_softmax(1)

@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import expit, logit
-from scipy.stats import norm, t
+from scipy.special import expit, logit, ndtri, stdtrit
 
+from restok_cli.metrics.spread import Interval
 from restok_cli.metrics.table import LEVEL
 
 FEWEST = 30  # images; of fewer, a variance says too little
-
-Interval = tuple[float, float]
 
 
 class Estimate(NamedTuple):
@@ -34,14 +32,6 @@ class Influences(NamedTuple):
     indices: np.ndarray  # (n,): the places of the images in their set, ascending, at which partners find each other
 
 
-def mean(values: Sequence[float]) -> Estimate:
-    """The mean of a value for each image. fsum rounds once: it does not depend on the order."""
-    n = len(values)
-    value = math.fsum(values) / n
-    squares = math.fsum((one - value) ** 2 for one in values)
-    return around(value, squares / (n * (n - 1)) if n > 1 else 0.0, n)
-
-
 def variance(ours: Influences, theirs: Influences | None = None, paired: bool = False) -> float:
     """The variance of a number with these influences; of `paired` sets, partners are drawn together."""
     sets = [ours] if theirs is None else [ours, theirs]
@@ -53,11 +43,24 @@ def variance(ours: Influences, theirs: Influences | None = None, paired: bool = 
     return max(float(squares), 0.0)
 
 
+def jackknife_variance(without: Sequence[float]) -> float:
+    """The variance of a number, from its values without each of some groups of images that are as many."""
+    return (len(without) - 1) * float(np.var(without))
+
+
+def jackknife(value: float, without: Sequence[float], fewest_images: int) -> Estimate:
+    """A number that varies as Student's t does, with the variance that leaving groups out in turn shows."""
+    if fewest_images < FEWEST:
+        return Estimate(value)
+    half = float(stdtrit(len(without) - 1, (1 + LEVEL) / 2)) * math.sqrt(jackknife_variance(without))
+    return Estimate(value, (value - half, value + half))
+
+
 def around(value: float, variance: float, fewest_images: int, error: float = 0.0) -> Estimate:
     """A number that varies as a normal one, and has besides an unknown `error` of up to so much."""
     if fewest_images < FEWEST:
         return Estimate(value)
-    half = norm.ppf((1 + LEVEL) / 2) * math.sqrt(variance + error**2)
+    half = ndtri((1 + LEVEL) / 2) * math.sqrt(variance + error**2)
     return Estimate(value, (float(value - half), float(value + half)))
 
 
@@ -68,5 +71,5 @@ def around_share(share: float, variance: float, fewest_images: int, groups: int)
     """
     if fewest_images < FEWEST or not 0 < share < 1:
         return Estimate(share)
-    half = t.ppf((1 + LEVEL) / 2, groups - 1) * math.sqrt(variance) / (share * (1 - share))
+    half = stdtrit(groups - 1, (1 + LEVEL) / 2) * math.sqrt(variance) / (share * (1 - share))
     return Estimate(share, (float(expit(logit(share) - half)), float(expit(logit(share) + half))))

@@ -1,5 +1,6 @@
 """The formulas of the metrics: from what was seen of two sets of images to numbers."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -8,19 +9,21 @@ import numpy as np
 from torch import Tensor
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics import intervals, pixels
+from restok_cli.metrics import pixels
 from restok_cli.metrics.cmmd import clip_mmd
+from restok_cli.metrics.density import density_coverage
 from restok_cli.metrics.frechet import GaussianStatistics
 from restok_cli.metrics.frechet_intervals import Cloud, FrechetEstimates, frechet_estimates
 from restok_cli.metrics.inception_score import InceptionScore
-from restok_cli.metrics.intervals import Estimate
+from restok_cli.metrics.intervals import FEWEST, Estimate
 from restok_cli.metrics.kept import KeptRows
 from restok_cli.metrics.kid import kernel_inception_distance
 from restok_cli.metrics.mind import monge_inception_distance
-from restok_cli.metrics.neighbours import density_coverage, precision_recall
+from restok_cli.metrics.neighbours import precision_recall
 from restok_cli.metrics.networks.features import FeatureNetwork, Features
 from restok_cli.metrics.protocol import Measurement, caveat
 from restok_cli.metrics.reference import Statistics
+from restok_cli.metrics.spread import mean_interval
 from restok_cli.metrics.table import METRICS, Metric, key_of, metric_of
 
 
@@ -126,7 +129,8 @@ def numbers(
         n = len(of_images)
         if n == 0:
             raise RestokError(f"no pair of {sources} could be read; there is nothing to measure")
-        mean, interval = intervals.mean(of_images)
+        # fsum rounds once: the mean does not depend on the order
+        mean, interval = math.fsum(of_images) / n, mean_interval(of_images) if n >= FEWEST else None
         measurements[metric] = Measurement(
             metric, mean, n, n, interval=interval, caveat=caveat(n), per_image=tuple(of_images)
         )
@@ -194,25 +198,23 @@ def _inception_score(ours: Sums, _theirs: Sums) -> dict[str, Estimate]:
 
 
 def _precision_recall(ours: Sums, theirs: Sums) -> dict[str, Estimate]:
-    found = precision_recall(ours.features(), theirs.features())
-    return {name: Estimate(value) for name, value in found._asdict().items()}
+    return precision_recall(ours.features(), theirs.features())._asdict()
 
 
 def _density_coverage(ours: Sums, theirs: Sums) -> dict[str, Estimate]:
-    found = density_coverage(ours.features(), theirs.features())
-    return {name: Estimate(value) for name, value in found._asdict().items()}
+    return density_coverage(ours.features(), theirs.features())._asdict()
 
 
 def _monge_distance(ours: Sums, theirs: Sums) -> dict[str, Estimate]:
-    return {"mind": Estimate(monge_inception_distance(ours.features(), theirs.features()))}
+    return {"mind": monge_inception_distance(ours.features(), theirs.features())}
 
 
 def _clip_distance(ours: Sums, theirs: Sums) -> dict[str, Estimate]:
-    return {"cmmd": Estimate(clip_mmd(ours.features(), theirs.features()))}
+    return {"cmmd": clip_mmd(ours.features(), theirs.features())}
 
 
 def _kernel_distance(ours: Sums, theirs: Sums) -> dict[str, Estimate]:
-    return {"kid": Estimate(kernel_inception_distance(ours.features(), theirs.features()))}
+    return {"kid": kernel_inception_distance(ours.features(), theirs.features())}
 
 
 # From the features of a set, and of the one that it is compared with, to estimates by the names of METRICS.

@@ -137,7 +137,7 @@ def table(measurements: dict[str, Measurement], against: str) -> list[str]:
         if metric.against:
             count = f" ({measurement.n_reference:,})" if measurement.n_reference else ""
             origin = f"against {against}{count}"
-        bounds = f" {interval_text(measurement.interval)}" if measurement.interval else ""
+        bounds = " " + interval_text(measurement.interval) if measurement.interval else ""
         rows.append((measurement.label, measurement.value, bounds, metric.unit, origin))
         rows += [(f"  level {i}", value, "", metric.unit, "") for i, value in enumerate(measurement.levels, start=1)]
     names, intervals, units = (max(len(row[place]) for row in rows) for place in (0, 2, 3))

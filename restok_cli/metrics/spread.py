@@ -6,7 +6,9 @@ from statistics import fmean, variance
 
 from scipy.special import stdtrit
 
-Interval = tuple[float, float]  # 95 %
+from restok_cli.metrics.table import LEVEL
+
+Interval = tuple[float, float]  # LEVEL of it
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
@@ -49,5 +51,5 @@ def difference_interval(a: float, of_a: Interval, b: float, of_b: Interval) -> I
 
 
 def _around(centre: float, squared_error: float, freedom: float) -> Interval:
-    half = math.sqrt(squared_error) * float(stdtrit(freedom, 0.975))
+    half = math.sqrt(squared_error) * float(stdtrit(freedom, (1 + LEVEL) / 2))
     return centre - half, centre + half

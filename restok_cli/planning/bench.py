@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from restok_cli.cpu.rewrite import can_rewrite, rewrite
 from restok_cli.cuda.graphs import Recorded
-from restok_cli.data.loading.loader import Batch, batches
+from restok_cli.data.loading.loader import batches
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.files import whole_file
 from restok_cli.inference.coding import decode_codes, encode_images
@@ -28,11 +28,10 @@ from restok_cli.model.sampling import SamplingOptions, sample, sampling_cache
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.planning.counting import Counter
 from restok_cli.planning.rates import fastest, rate, seconds
-from restok_cli.planning.steps import open_trainee, whole_step
+from restok_cli.planning.steps import open_tokenizer_step
 from restok_cli.settings.training import TokenizerRunConfig
-from restok_cli.training.tokenizer_loop import train_step
 
-SEED = 0
+SEED, NOTHING = 0, torch.empty(0)
 
 
 class Way(NamedTuple):
@@ -169,14 +168,12 @@ class Bench:
                 "compute": self.config.compute.model_copy(update={"precision": precision}),
             }
         )
-        state, losses = open_trainee(config, self.device, config.compute.memory_on(self.device.type))
-        pixels = torch.randint(0, 256, (batch_size, 3, *config.model.image_size), dtype=torch.uint8)
-        given = iter(lambda: Batch(pixels, torch.empty(0)), None)
+        _, _, train = open_tokenizer_step(config, self.device, config.compute.memory_on(self.device.type))
 
         def step() -> Tensor:
             with torch.inference_mode(False), torch.enable_grad():
-                train_step(whole_step(config), config, state, state.tokenizer, losses, given)
-            return pixels
+                train()
+            return NOTHING
 
         return step, self.flops("train", batch_size, step, images=batch_size)
 

@@ -26,6 +26,7 @@ GPU_SHARES = {
 GPU_TRAFFIC = 0.35
 LAUNCH = 40e-6  # seconds of the host for each operation of a training step, on the machine of that H100
 CPU_SHARE, CPU_TRAFFIC = 0.65, 0.5
+LINK_SHARE = 0.8  # assumed
 
 
 class Device(NamedTuple):
@@ -36,6 +37,7 @@ class Device(NamedTuple):
     bandwidth: float  # bytes a second
     rates: Mapping[str, float]  # FLOP/s by type; fp16 as bf16
     watts: float
+    link: float  # bytes a second that it sends to another one of the same machine
     source: str = "data sheet"
 
     @property
@@ -50,21 +52,23 @@ class Device(NamedTuple):
         return (self.memory * GIB - CONTEXT) / (1 + FRAGMENTATION)
 
 
-def gpu(name: str, memory: float, bandwidth: float, bf16: float, tf32: float, float32: float, watts: float) -> Device:
+def gpu(
+    name: str, memory: float, bandwidth: float, bf16: float, tf32: float, float32: float, watts: float, link: float
+) -> Device:
     rates = {"bf16": bf16 * 1e12, "tf32": tf32 * 1e12, "float32": float32 * 1e12}
-    return Device(name, memory, bandwidth * 1e12, rates, watts)
+    return Device(name, memory, bandwidth * 1e12, rates, watts, link * 1e9)
 
 
 DEVICES = {
     device.name: device
     for device in (
-        gpu("h100", 79.2, 3.35, 989, 495, 67, 700),
-        gpu("h200", 140.0, 4.8, 989, 495, 67, 700),
-        gpu("a100", 79.3, 2.04, 312, 156, 19.5, 400),
-        gpu("l40s", 44.7, 0.864, 362, 183, 91.6, 350),
-        gpu("4090", 23.6, 1.008, 165, 82.6, 82.6, 450),
-        gpu("3090", 23.6, 0.936, 71, 35.6, 35.6, 350),
-        gpu("mi300x", 191.5, 5.3, 1307, 654, 163, 750),
+        gpu("h100", 79.2, 3.35, 989, 495, 67, 700, 450),
+        gpu("h200", 140.0, 4.8, 989, 495, 67, 700, 450),
+        gpu("a100", 79.3, 2.04, 312, 156, 19.5, 400, 300),
+        gpu("l40s", 44.7, 0.864, 362, 183, 91.6, 350, 32),
+        gpu("4090", 23.6, 1.008, 165, 82.6, 82.6, 450, 32),
+        gpu("3090", 23.6, 0.936, 71, 35.6, 35.6, 350, 32),
+        gpu("mi300x", 191.5, 5.3, 1307, 654, 163, 750, 448),
     )
 }
 
@@ -79,7 +83,8 @@ def measured_cpu() -> Device:
     cpu = torch.device("cpu")
     float32, bf16 = rate(torch.float32, cpu), rate(torch.bfloat16, cpu)
     rates = {"bf16": bf16, "tf32": float32, "float32": float32}
-    return Device("cpu", total_memory() / GIB, bandwidth(cpu), rates, 0, "measured now")
+    moved = bandwidth(cpu)
+    return Device("cpu", total_memory() / GIB, moved, rates, 0, moved / 2, "measured now")
 
 
 class Times(NamedTuple):
@@ -87,11 +92,19 @@ class Times(NamedTuple):
 
     by_part: dict[str, float]
     host: float  # starting operations
+    sent: float = 0.0  # bytes, to other devices
+    exchange: float = 0.0
 
     @property
     def total(self) -> float:
-        """A step is bound by the device or by the host that starts its operations, whichever takes longer."""
-        return max(sum(self.by_part.values()), self.host)
+        """A step is bound by the device or by the host that starts its operations, whichever takes longer.
+
+        No computing is assumed to go on while gradients and weights are exchanged, though some does.
+        """
+        return max(sum(self.by_part.values()), self.host) + self.exchange
+
+    def with_exchange(self, sent: float, device: Device) -> "Times":
+        return self._replace(sent=sent, exchange=sent / (device.link * LINK_SHARE))
 
 
 def times_of(work: Mapping[Kind, Work], device: Device, tf32: bool, launch: float = LAUNCH) -> Times:

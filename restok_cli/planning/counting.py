@@ -9,8 +9,9 @@ import warnings
 import weakref
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -207,11 +208,32 @@ class Counter(TorchDispatchMode):
 
     def at_peak(self) -> dict[str, int]:
         """Bytes by label, at the moment when there were most."""
+        return self.at(self.peak_at)
+
+    def at(self, moment: int) -> dict[str, int]:
         sums: dict[str, int] = defaultdict(int)
         for entry in self.storages:
-            if entry.born <= self.peak_at and not 0 <= entry.died <= self.peak_at:
+            if entry.born <= moment and not 0 <= entry.died <= moment:
                 sums[entry.label] += entry.size
         return dict(sorted(sums.items(), key=lambda item: -item[1]))
+
+    def peaks(self, fixed: Container[str], factors: Iterable[float]) -> list[dict[str, int]]:
+        """Bytes by label at the moments when there were most, if all but what is `fixed` were so many times as much.
+
+        The peak of a few images may be in the optimizer, that of many is where most is kept of each.
+        """
+        changes: dict[int, list[int]] = defaultdict(lambda: [0, 0])
+        for entry in self.storages:
+            which = entry.label not in fixed
+            changes[entry.born][which] += entry.size
+            changes[entry.died][which] -= entry.size if entry.died >= 0 else 0
+        moments = sorted(moment for moment in changes if moment >= 0)
+        steady, growing = (list(accumulate(changes[moment][which] for moment in moments)) for which in (0, 1))
+        found = {
+            max(zip(moments, steady, growing, strict=True), key=lambda at: at[1] + factor * at[2])[0]
+            for factor in factors
+        }
+        return [self.at(moment) for moment in sorted(found)]
 
 
 SHORT = {"bfloat16": "bf16", "float16": "fp16"}

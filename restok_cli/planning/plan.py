@@ -12,7 +12,6 @@ from restok_cli.errors import RestokError
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.planning.cards import CONTEXT, FRAGMENTATION, GIB, Device, Times, times_of
 from restok_cli.planning.counting import (
-    AVERAGE,
     COPIES,
     GRADIENTS,
     JUDGE,
@@ -22,6 +21,7 @@ from restok_cli.planning.counting import (
     Counter,
     Work,
 )
+from restok_cli.planning.several import Group
 from restok_cli.planning.steps import (
     count_drawing,
     count_encoding,
@@ -33,6 +33,8 @@ from restok_cli.processes import check_division
 from restok_cli.settings.training import RunConfig, TokenizerRunConfig
 
 FIXED = {*PERSISTENT, OPTIMIZER, GRADIENTS, COPIES}  # whatever the micro-batch is
+FACTORS = [2.0**power for power in range(-6, 10)]  # by which a micro-batch may be another
+ALONE = Group(cards=1, rounds=1, in_shards=False, in_16_bits=False)
 PIXEL_BYTES, FEATURE_BYTES = 110e3, 4 * (2048 + 2023)  # assumed: a PNG of 256 pixels a side; of one image
 
 
@@ -80,28 +82,33 @@ def plan_training(
     tell("counting a step on tensors without numbers …")
     counter = count(mine, device.is_gpu)
     rounds, traced = rounds_of(mine), min(2, rounds_of(mine))
+    group = Group.of(mine, num_processes, rounds)
     plan = Cost(
         title=title,
         device=device,
-        memory=memory_of(counter, mine, num_processes),
+        memory=group.memory(counter.at_peak()),
         largest=None,
         batch_size=config.schedule.batch_size,
         work=work_by_part(counter, rounds / traced),
-        times=time_of(counter, mine, device),
+        times=time_of(counter, mine, device, num_processes),
         steps=config.schedule.max_steps,
         num_devices=num_processes,
     )
+    peaks = peaks_of(counter, group)
+    if mine.compute.compile:
+        plan.notes.append("compute.compile is left out: what is compiled keeps less, and starts fewer operations")
     micro_batch = mine.schedule.micro_batch_size or 1
-    plan.largest = largest_that_fits(plan.memory, micro_batch, device)
+    plan.largest = largest_that_fits(peaks, micro_batch, device)
     plan.disk = disk_of(config, plan)
     if with_choices:
         for choice in alternatives(mine, device):
             tell(f"counting {choice} …")
             other = changed(mine, choice)
-            memory = memory_of(counted := count(other, device.is_gpu), other, num_processes)
-            plan.choices.append(row(choice, memory, micro_batch, device, time_of(counted, other, device).total))
-        plan.choices.insert(0, row("as it is", plan.memory, micro_batch, device, plan.times.total))
-        plan.choices += sharded_choices(plan, config, micro_batch)
+            counted = count(other, device.is_gpu)
+            seconds = time_of(counted, other, device, num_processes).total
+            plan.choices.append(row(choice, counted, group, micro_batch, device, seconds))
+        plan.choices.insert(0, row("as it is", counter, group, micro_batch, device, plan.times.total))
+        plan.choices += sharded_choices(counter, plan, mine)
     return plan
 
 
@@ -128,23 +135,13 @@ def count(config: RunConfig, gpu: bool) -> Counter:
     return count_har_step(config, gpu)
 
 
-def memory_of(counter: Counter, config: RunConfig, num_processes: int) -> dict[str, int]:
-    """At the peak. Several processes keep room for all gradients, or cut into shards what lives on."""
-    memory = dict(counter.at_peak())
-    if num_processes > 1:
-        memory[GRADIENTS] = max(memory.get(GRADIENTS, 0), memory[WEIGHTS])
-        if getattr(config.compute, "sharding", "none") == "fsdp":
-            for name in (WEIGHTS, AVERAGE, OPTIMIZER, GRADIENTS):
-                memory[name] = memory[name] // num_processes
-    return memory
-
-
-def time_of(counter: Counter, config: RunConfig, device: Device) -> Times:
+def time_of(counter: Counter, config: RunConfig, device: Device, cards: int) -> Times:
     rounds, traced = rounds_of(config), min(2, rounds_of(config))
     work = {
         kind: done if kind.part == OPTIMIZER else done.times(rounds / traced) for kind, done in counter.work.items()
     }
-    return times_of(work, device, tf32=config.compute.precision != "float32")
+    times = times_of(work, device, tf32=config.compute.precision != "float32")
+    return times.with_exchange(Group.of(config, cards, rounds).exchanged(counter.at_peak()), device)
 
 
 def work_by_part(counter: Counter, factor: float) -> dict[str, Work]:
@@ -155,11 +152,20 @@ def work_by_part(counter: Counter, factor: float) -> dict[str, Work]:
     return dict(sorted(sums.items(), key=lambda item: -item[1].flops))
 
 
-def largest_that_fits(memory: dict[str, int], size: int, device: Device) -> int:
-    """Images at a time. All but what is fixed grows with them."""
+def peaks_of(counter: Counter, group: Group = ALONE) -> list[dict[str, int]]:
+    """Memory of a device at the moments at which it may be highest, by the number of images at a time."""
+    return [group.memory(parts) for parts in counter.peaks(FIXED, FACTORS)]
+
+
+def largest_that_fits(peaks: list[dict[str, int]], size: int, device: Device) -> int:
+    """Images at a time, where `size` of them were counted. All but what is fixed grows with them."""
+    return min(int(max(0, device.usable - fixed) / grows * size) for fixed, grows in map(split, peaks) if grows)
+
+
+def split(memory: dict[str, int]) -> tuple[int, int]:
+    """What is taken whatever the number of images is, and what grows with them."""
     fixed = sum(count for name, count in memory.items() if name in FIXED)
-    each = (sum(memory.values()) - fixed) / size
-    return max(0, int((device.usable - fixed) / each))
+    return fixed, sum(memory.values()) - fixed
 
 
 def alternatives(config: RunConfig, device: Device) -> list[str]:
@@ -175,32 +181,32 @@ def changed(config: RunConfig, words: str) -> RunConfig:
     return config.model_copy(update={"compute": config.compute.model_copy(update={key: value})})
 
 
-def row(name: str, memory: dict[str, int], micro_batch: int, device: Device, seconds: float) -> dict[str, Any]:
-    largest = largest_that_fits(memory, micro_batch, device)
-    return {"choice": name, "gib": sum(memory.values()) / GIB, "largest": largest, "seconds": seconds}
+def row(name: str, counter: Counter, group: Group, micro_batch: int, device: Device, seconds: float) -> dict[str, Any]:
+    largest = largest_that_fits(peaks_of(counter, group), micro_batch, device)
+    memory = sum(group.memory(counter.at_peak()).values())
+    return {"choice": name, "gib": memory / GIB, "largest": largest, "seconds": seconds}
 
 
-def sharded_choices(plan: Cost, config: RunConfig, micro_batch: int) -> list[dict[str, Any]]:
+def sharded_choices(counter: Counter, plan: Cost, config: RunConfig) -> list[dict[str, Any]]:
     """FSDP, where several processes could share the generator's weights: divided, not counted anew."""
-    if plan.num_devices == 1 or getattr(config.compute, "sharding", "fsdp") == "fsdp":
+    without = getattr(config.compute, "sharding", "fsdp") == "none" and config.compute.precision != "fp16"
+    if plan.num_devices == 1 or not without:
         return []
-    shared = {name: plan.memory.get(name, 0) for name in (WEIGHTS, AVERAGE, OPTIMIZER, GRADIENTS)}
-    memory = plan.memory | {name: count // plan.num_devices for name, count in shared.items()}
-    return [row("compute.sharding=fsdp", memory, micro_batch, plan.device, plan.times.total)]
+    other = changed(config, words := "compute.sharding=fsdp")
+    group = Group.of(other, plan.num_devices, rounds_of(other))
+    times = plan.times.with_exchange(group.exchanged(counter.at_peak()), plan.device)
+    return [row(words, counter, group, config.schedule.micro_batch_size or 1, plan.device, times.total)]
 
 
 def disk_of(config: RunConfig, plan: Cost) -> dict[str, float]:
     """Bytes of what a run leaves there."""
-    schedule, weights = config.schedule, plan.memory[WEIGHTS] * (plan.num_devices if sharded(config, plan) else 1)
+    schedule, in_shards = config.schedule, Group.of(config, plan.num_devices, 1).in_shards
+    weights = plan.memory[WEIGHTS] * (plan.num_devices if in_shards else 1)
     checkpoint = 4 * weights + 3 * plan.memory.get(JUDGE, 0)  # weights, average, two moments
     kept = min(schedule.keep_checkpoints, -(-schedule.max_steps // schedule.save_every)) + 1
     if schedule.keep_every is not None:
         kept += schedule.max_steps // schedule.keep_every
     return {f"{kept} checkpoints": kept * checkpoint, "model": weights}
-
-
-def sharded(config: RunConfig, plan: Cost) -> bool:
-    return plan.num_devices > 1 and getattr(config.compute, "sharding", "none") == "fsdp"
 
 
 def fitting(
@@ -217,14 +223,16 @@ def fitting(
     for memory in order[order.index(present) :]:
         other = changed(mine, f"compute.memory={memory}")
         tell(f"counting compute.memory={memory} …")
-        at_peak = memory_of(count(other, device.is_gpu), other, num_processes)
-        size = mine.schedule.micro_batch_size or 1
-        if sum(at_peak.values()) <= device.usable:
+        counter, size = count(other, device.is_gpu), mine.schedule.micro_batch_size or 1
+        if sum(Group.of(other, num_processes, rounds_of(other)).memory(counter.at_peak()).values()) <= device.usable:
             best = (size, memory)
             break
         # two micro-batches or more, as it will be then, keep all gradients while the second is computed
-        at_peak[GRADIENTS] = max(at_peak.get(GRADIENTS, 0), at_peak[WEIGHTS])
-        most = min(largest_that_fits(at_peak, size, device), size)
+        peaks = [
+            Group.of(other, num_processes, 2).memory(parts | {GRADIENTS: max(parts.get(GRADIENTS, 0), parts[WEIGHTS])})
+            for parts in counter.peaks(FIXED, FACTORS)
+        ]
+        most = min(largest_that_fits(peaks, size, device), size)
         divisor = max((d for d in range(1, most + 1) if mine.schedule.batch_size % d == 0), default=0)
         best = max(best, (divisor, memory))
         if divisor >= 8:
@@ -267,7 +275,7 @@ def plan_passes(
         title=title,
         device=device,
         memory=memory,
-        largest=largest_that_fits(memory, batch_size, device),
+        largest=largest_that_fits(peaks_of(counter), batch_size, device),
         batch_size=batch_size,
         work=work_by_part(counter, 1),
         times=times_of(counter.work, device, tf32=False, launch=0),

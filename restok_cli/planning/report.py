@@ -3,7 +3,7 @@
 from typing import Any
 
 from restok_cli.console import duration
-from restok_cli.planning.cards import CONTEXT, FRAGMENTATION, GIB
+from restok_cli.planning.cards import CONTEXT, FRAGMENTATION, GIB, LINK_SHARE
 from restok_cli.planning.counting import Work
 from restok_cli.planning.plan import Cost
 
@@ -59,6 +59,7 @@ def arithmetic(plan: Cost) -> list[str]:
 def totals(plan: Cost, price_per_hour: float | None) -> list[str]:
     seconds, by_host = plan.times.total, plan.times.host > sum(plan.times.by_part.values())
     found = [
+        *exchanged(plan),
         f"time of a step: {seconds:.3g} s, {plan.batch_size / seconds:.0f} images/s (computed from what is counted, "
         f"{RATES[plan.device.is_gpu]}{'; bound by the host' if by_host else ''})",
         f"all {plan.steps:,} steps: {duration(plan.hours * 3600)} (computed)",
@@ -74,6 +75,14 @@ def totals(plan: Cost, price_per_hour: float | None) -> list[str]:
     return found + [f"note: {line}" for line in plan.notes]
 
 
+def exchanged(plan: Cost) -> list[str]:
+    times, rate = plan.times, f"{LINK_SHARE:.0%} of {plan.device.link / 1e9:.0f} GB/s within one machine"
+    return [
+        f"exchanged in a step: each card sends {times.sent / 1e9:.2f} GB (computed) in {times.exchange * 1e3:.3g} ms "
+        f"(assumed: {rate}, and no computing meanwhile)"
+    ][: plan.num_devices - 1]
+
+
 def as_json(plan: Cost, price_per_hour: float | None) -> dict[str, Any]:
     return {
         "title": plan.title,
@@ -86,6 +95,8 @@ def as_json(plan: Cost, price_per_hour: float | None) -> dict[str, Any]:
         "choices": plan.choices,
         "work": {name: done._asdict() for name, done in plan.work.items()},
         "seconds_by_part": plan.times.by_part,
+        "sent_bytes": plan.times.sent,
+        "exchange_seconds": plan.times.exchange,
         "seconds_per_step": plan.times.total,
         "images_per_second": plan.batch_size / plan.times.total,
         "steps": plan.steps,
@@ -96,8 +107,16 @@ def as_json(plan: Cost, price_per_hour: float | None) -> dict[str, Any]:
         "notes": plan.notes,
         "sources": {
             "counted": ["memory_bytes", "peak_bytes", "work"],
-            "computed": ["largest_batch", "seconds_by_part", "seconds_per_step", "hours", "price", "disk_bytes"],
-            "assumed": ["needed_bytes", "energy_kwh"],
+            "computed": [
+                "largest_batch",
+                "sent_bytes",
+                "seconds_by_part",
+                "seconds_per_step",
+                "hours",
+                "price",
+                "disk_bytes",
+            ],
+            "assumed": ["needed_bytes", "exchange_seconds", "energy_kwh"],
             plan.device.source: ["device"],
         },
     }

@@ -3,8 +3,9 @@
 Each function returns a Counter of what one of them takes on one device. `gpu` counts by the rules of CUDA.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Literal
 
 import torch
@@ -30,6 +31,7 @@ from restok_cli.training.update import DTYPES, Update
 from restok_cli.training.warm_start import recompute_activations
 
 CPU = torch.device("cpu")
+Memory = Literal["fast", "balanced", "small"]  # of compute.memory
 
 
 @contextmanager
@@ -45,7 +47,7 @@ def count_tokenizer_step(config: TokenizerRunConfig, gpu: bool) -> Counter:
     """A step in which the discriminator takes part, where there is one, and its own."""
     with counting(gpu) as counter:
         with building():
-            state, losses = open_trainee(config, CPU, config.compute.memory_on("cuda" if gpu else "cpu"))
+            state, losses, step = open_tokenizer_step(config, CPU, config.compute.memory_on("cuda" if gpu else "cpu"))
         counter.name(tensors_of(state.tokenizer), WEIGHTS)
         counter.name(tensors_of(state.ema), AVERAGE)
         watch_parts(counter, state.tokenizer)
@@ -58,17 +60,8 @@ def count_tokenizer_step(config: TokenizerRunConfig, gpu: bool) -> Counter:
             watch_frozen(counter, dino and dino.network, "discriminator")
         for update in state.updates.values():
             fill_optimizer(counter, update)
-        size, _ = micro_batch_numbers(config.schedule.batch_size, config.schedule.micro_batch_size)
-        pixels = torch.empty(size, 3, *config.model.image_size, dtype=torch.uint8)
         counter.forget()
-        tokenizer_loop.train_step(
-            whole_step(config),
-            config,
-            state,
-            state.tokenizer,
-            losses,
-            iter(lambda: Batch(pixels, torch.empty(0)), None),
-        )
+        step()
         return counter
 
 
@@ -78,10 +71,13 @@ def whole_step(config: TokenizerRunConfig) -> int:
     return step + ((step + 1) % config.revival.every == 0)
 
 
-def open_trainee(
-    config: TokenizerRunConfig, device: torch.device, memory: Literal["fast", "balanced", "small"]
-) -> tuple[tokenizer_loop.TokenizerState, TokenizerLosses]:
-    """The state that a step trains, and its losses, with random weights for frozen networks: nothing is downloaded."""
+def open_tokenizer_step(
+    config: TokenizerRunConfig, device: torch.device, memory: Memory
+) -> tuple[tokenizer_loop.TokenizerState, TokenizerLosses, Callable[[], None]]:
+    """What a step trains, its losses, and the step itself, on random images and with all that a run has.
+
+    Frozen networks get random weights: nothing is downloaded.
+    """
     changes = {
         name: getattr(config, name).model_copy(update={"weights": RANDOM}) for name in ("alignment", "discriminator")
     }
@@ -91,25 +87,37 @@ def open_trainee(
     teacher = open_teacher(config.alignment, config.model.grid, device) if config.alignment.is_used else None
     for model in filter(None, (state.tokenizer, lpips)):
         recompute_activations(model, memory)
-    return state, TokenizerLosses(config, lpips, teacher)
+    losses = TokenizerLosses(config, lpips, teacher)
+    size, _ = micro_batch_numbers(config.schedule.batch_size, config.schedule.micro_batch_size)
+    images = torch.randint(256, (size, 3, *config.model.image_size), dtype=torch.uint8)
+    given, number = iter(lambda: Batch(images, torch.zeros(size)), None), whole_step(config)
+    return state, losses, partial(tokenizer_loop.train_step, number, config, state, state.tokenizer, losses, given)
 
 
 def count_har_step(config: HarRunConfig, gpu: bool) -> Counter:
     """A step on cached codes."""
     with counting(gpu) as counter:
         with building():
-            state = har_loop.HarState(config, CPU, None)
+            state, step = open_har_step(config, CPU, config.compute.memory_on("cuda" if gpu else "cpu"))
         counter.name(tensors_of(state.har), WEIGHTS)
         counter.name(tensors_of(state.ema), AVERAGE)
         counter.watch(state.har, "generator")
-        recompute_activations(state.har, config.compute.memory_on("cuda" if gpu else "cpu"))
         fill_optimizer(counter, state.update)
-        size, _ = micro_batch_numbers(config.schedule.batch_size, config.schedule.micro_batch_size)
-        class_ids = torch.empty(size, dtype=torch.int64)
-        coded = Coded(class_ids, torch.empty(size, config.model.num_codes, dtype=torch.int64))
         counter.forget()
-        har_loop.train_step(1, config, state, state.har, iter(lambda: coded, None))
+        step()
         return counter
+
+
+def open_har_step(
+    config: HarRunConfig, device: torch.device, memory: Memory
+) -> tuple[har_loop.HarState, Callable[[], None]]:
+    """What a step trains, and the step itself, on random codes."""
+    state = har_loop.HarState(config, device, None)
+    recompute_activations(state.har, memory)
+    size, _ = micro_batch_numbers(config.schedule.batch_size, config.schedule.micro_batch_size)
+    codes = torch.randint(config.model.codebook_size, (size, config.model.num_codes), device=device)
+    given = iter(lambda: Coded(torch.zeros(size, dtype=torch.int64, device=device), codes), None)
+    return state, partial(har_loop.train_step, 1, config, state, state.har, given)
 
 
 def count_drawing(har: HarConfig, tokenizer: TokenizerConfig, batch_size: int, dtype: str, gpu: bool) -> Counter:

@@ -34,7 +34,6 @@ for _tag, _pattern, _first in (
 # The last three are PyYAML's own stumbling over tags that do not fit their values, such as `!!int ''`.
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError)
 
-
 MAX_YAML_BYTES = 2**20  # PyYAML makes a thousand times as much of each
 MAX_NODES = 100_000  # of a file, with what its aliases stand for
 

@@ -36,7 +36,7 @@ from restok_cli.training.update import Update, autocast
 from restok_cli.training.warm_start import recompute_activations, take_weights
 
 
-class HarState:
+class HarState(parallel.Parts):
     """All that changes while a generator trains, and so all that a checkpoint holds."""
 
     def __init__(self, config: HarRunConfig, device: torch.device, init: Har | None):
@@ -51,26 +51,11 @@ class HarState:
             parallel.shard_trained(self.har)
             parallel.shard(self.ema, self.ema.blocks, methods=("step",))
         self.update = Update(self.har, config.optimizer, config.schedule.max_steps, config.compute.precision)
-        self.meter = Meter()
+        self.meter = Meter(device)
         self.early = EarlyStopping(config.schedule.early_stop)
         self.device = device
-
-    def state_dict(self) -> dict[str, Any]:
-        """All processes must call it."""
-        return {
-            "model": parallel.full_state_dict(self.har),
-            "ema": parallel.full_state_dict(self.ema),
-            "update": self.update.state_dict(),
-            "window": self.meter.state_dict(),
-            "early_stopping": self.early.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        parallel.load_full_state_dict(self.har, state["model"])
-        parallel.load_full_state_dict(self.ema, state["ema"])
-        self.update.load_state_dict(state["update"])
-        self.meter.load_state_dict(state["window"], self.device)
-        self.early.load_state_dict(state.get("early_stopping", {}))  # an older run counted nothing
+        self.parts = {"model": self.har, "ema": self.ema, "update": self.update}
+        self.parts |= {"window": self.meter, "early_stopping": self.early}
 
 
 def train_har(

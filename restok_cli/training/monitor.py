@@ -25,7 +25,8 @@ def mean_of(terms: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 class Meter:
     """Means of scalars over the steps since the last log line, kept on the device until they are read."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self._clear()
 
     def _clear(self) -> None:
@@ -63,10 +64,10 @@ class Meter:
             "waited": self.waited,
         }
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there: each process with the mean over those that there were, so that no step counts twice."""
         self.images, self.seconds, self.waited = state["images"], state["seconds"], state["waited"]
-        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
 
     def close(self) -> dict[str, float]:
         """The means, images/s, and the share of time that waited for data; then a fresh start. Waits for the device.

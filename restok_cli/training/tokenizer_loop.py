@@ -5,7 +5,6 @@ from copy import deepcopy
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -37,7 +36,7 @@ from restok_cli.training.loop import Trainee, run_loop
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
 from restok_cli.training.monitor import Meter, mean_of
 from restok_cli.training.optim import seed_step, update_ema
-from restok_cli.training.parallel import gather_in_turn, micro_batch_numbers, sync_gradients, wrap_ddp
+from restok_cli.training.parallel import Parts, gather_in_turn, micro_batch_numbers, sync_gradients, wrap_ddp
 from restok_cli.training.run_folder.run import RunFolder
 from restok_cli.training.stopping import Arriving
 from restok_cli.training.update import Update, autocast
@@ -46,7 +45,7 @@ from restok_cli.training.warm_start import recompute_activations, reset_convolut
 DATA_REMEDY = "raise data.num_workers (the result stays the same), or prepare the data set with --resize"
 
 
-class TokenizerState:
+class TokenizerState(Parts):
     """All that changes while a tokenizer trains, and so all that a checkpoint holds."""
 
     def __init__(self, config: TokenizerRunConfig, device: torch.device, init: Tokenizer | None):
@@ -63,38 +62,16 @@ class TokenizerState:
         self.adversary = Adversary(config, device) if config.discriminator.weight > 0 else None
         self.code_counts = CodeCounts(*codes, device)  # since the last log line
         self.unrevived_counts = CodeCounts(*codes, device)  # since the last revival
-        self.meter = Meter()
+        self.meter = Meter(device)
         self.early = EarlyStopping(config.schedule.early_stop)
         self.device = device
-
-    @property
-    def updates(self) -> dict[str, Update]:
-        """By the name of what they move."""
-        return {"tokenizer": self.update} | ({"discriminator": self.adversary.update} if self.adversary else {})
-
-    def state_dict(self) -> dict[str, Any]:
-        """All processes must call it."""
-        return {
-            "model": self.tokenizer.state_dict(),
-            "ema": self.ema.state_dict(),
-            "update": self.update.state_dict(),
-            "adversary": self.adversary.state_dict() if self.adversary else None,
-            "code_counts": self.code_counts.state(),
-            "unrevived_counts": self.unrevived_counts.state(),
-            "window": self.meter.state_dict(),
-            "early_stopping": self.early.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.tokenizer.load_state_dict(state["model"])
-        self.ema.load_state_dict(state["ema"])
-        self.update.load_state_dict(state["update"])
+        self.parts = {"model": self.tokenizer, "ema": self.ema, "update": self.update}
+        self.parts |= {"code_counts": self.code_counts, "unrevived_counts": self.unrevived_counts}
+        self.parts |= {"window": self.meter, "early_stopping": self.early}
+        self.updates = {"tokenizer": self.update}  # by the name of what they move
         if self.adversary:
-            self.adversary.load_state_dict(state["adversary"])
-        self.code_counts.load_state(state["code_counts"])
-        self.unrevived_counts.load_state(state["unrevived_counts"])
-        self.meter.load_state_dict(state["window"], self.device)
-        self.early.load_state_dict(state.get("early_stopping", {}))  # an older run counted nothing
+            self.parts["adversary"] = self.adversary
+            self.updates["discriminator"] = self.adversary.update
 
 
 def train_tokenizer(

@@ -137,7 +137,7 @@ def measure_neighbours() -> None:
     print(
         f"precision and recall of {NUM_SAMPLES:,} against {NUM_REFERENCE:,} of {DIMENSIONS} features: {taken:.0f} s,"
         f" {busy:.0f} s of processor time, {(peak_bytes() - before) / 1e6:.0f} MB above the {size / 1e6:.0f} MB of the"
-        f" features ({found.precision:.3f}, {found.recall:.3f})"
+        f" features ({found.precision.value:.3f}, {found.recall.value:.3f})"
     )
 
 

@@ -1,9 +1,10 @@
 """How near `restok plan` comes to the memory and arithmetic of real steps on the CPU, each in a fresh process.
 
-    python tests/benchmarks/planning.py
+    OMP_NUM_THREADS=1 python tests/benchmarks/planning.py [CONFIG]
 
-Prints, for each config, by how much the memory of the process rises in its second step, what was counted for that, and
-the FLOPs of both. On a GPU, gpu.py does the same.
+Prints, for each config, what is counted of a step, and by how much the memory of the process rises in one: once where
+every tensor has pages of its own, which go back to the system with it, and once as restok runs, where glibc keeps them
+in one heap that has gaps. A quarter of an hour, and 8 GB of memory. On a GPU, gpu.py does the same.
 """
 
 import ctypes
@@ -12,77 +13,67 @@ import subprocess
 import sys
 from pathlib import Path
 
+from restok_cli.__main__ import keep_memory
+
 CONFIGS = {  # by name: trainer, preset, settings
-    "tokenizer": ("tokenizer", "restok-s-128", "schedule.batch_size=1"),
+    "tokenizer": ("tokenizer", "restok-s-128", "schedule.batch_size=2"),
     "tokenizer, small": ("tokenizer", "restok-s-128", "schedule.batch_size=2", "compute.memory=small"),
     "tokenizer, accumulated": ("tokenizer", "restok-s-128", "schedule.batch_size=2", "schedule.micro_batch_size=1"),
     "generator": ("har", "har-b", "schedule.batch_size=8"),
-    "generator, small": ("har", "har-b", "schedule.batch_size=16", "compute.memory=small"),
+    "generator, small, accumulated": (
+        *("har", "har-b", "compute.memory=small", "schedule.batch_size=16", "schedule.micro_batch_size=8"),
+    ),
 }
-STATUS = Path("/proc/self/status")
+M_MMAP_THRESHOLD, SMALL = -3, 1 << 16  # glibc's mallopt: from what size on a block has pages of its own
+GIB = 1 << 30
 
 
 def main() -> None:
-    if len(sys.argv) == 1:
-        for name in CONFIGS:
-            subprocess.run([sys.executable, __file__, name], check=True)
+    if len(sys.argv) == 3:  # a fresh process
+        measure(*sys.argv[1:])
         return
+    for name in sys.argv[1:] or CONFIGS:
+        for heap in ("own pages", "one heap"):
+            subprocess.run([sys.executable, __file__, name, heap], check=True)
+
+
+def measure(name: str, heap: str) -> None:
+    keep_memory() if heap == "one heap" else ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, SMALL)
     import torch
 
-    from restok_cli.data.loading.loader import Batch
+    from restok_cli.commands.plan import resolved
     from restok_cli.planning.counting import Counter
-    from restok_cli.planning.plan import count, of_one_device, rounds_of
-    from restok_cli.planning.steps import open_trainee, whole_step
-    from restok_cli.settings.precedence import layers_of
-    from restok_cli.settings.run_config import Told, complete_config
-    from restok_cli.training import har_loop, tokenizer_loop
-    from restok_cli.training.teachers import teacher_width
-    from restok_cli.training.warm_start import recompute_activations
+    from restok_cli.planning.plan import count, of_one_device
+    from restok_cli.planning.steps import open_har_step, open_tokenizer_step
 
-    kind, preset, *words = CONFIGS[sys.argv[1]]
-    cpu = torch.device("cpu")
-    config = complete_config(Told(kind, layers_of(kind, preset, None, words), "", None), teacher_width=teacher_width)
-    config = of_one_device(config, 1)
-    size, memory = config.schedule.micro_batch_size, config.compute.memory_on("cpu")
-    if kind == "tokenizer":
-        state, losses = open_trainee(config, cpu, memory)
-        batch = Batch(torch.zeros(size, 3, *config.model.image_size, dtype=torch.uint8), torch.zeros(size))
-
-        def step(number: int) -> None:
-            tokenizer_loop.train_step(number, config, state, state.tokenizer, losses, iter(lambda: batch, None))
-
-        numbers = whole_step(config), whole_step(config) + 1
-    else:
-        state = har_loop.HarState(config, cpu, None)
-        recompute_activations(state.har, memory)
-        coded = torch.zeros(size, dtype=torch.int64), torch.zeros(size, config.model.num_codes, dtype=torch.int64)
-
-        def step(number: int) -> None:
-            har_loop.train_step(number, config, state, state.har, iter(lambda: coded, None))
-
-        numbers = 1, 2
-    step(numbers[0])
+    kind, preset, *words = CONFIGS[name]
+    config = of_one_device(resolved(kind, preset, None, words), 1)
+    make = open_tokenizer_step if kind == "tokenizer" else open_har_step
+    *_, step = make(config, torch.device("cpu"), config.compute.memory_on("cpu"))
+    with Counter() as real:
+        step()  # which makes what the optimizer keeps
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5")  # the highest value begins anew
     before = resident("VmRSS")
-    step(numbers[1])
+    step()
     rise = resident("VmHWM") - before
-    with Counter() as real:
-        step(numbers[1] + 1)
+    if heap == "one heap":
+        print(f"{name}: in one heap, as restok runs, memory rises by {rise / GIB:.3f} GiB from {before / GIB:.3f}")
+        return
     counted = count(config, gpu=False)
-    predicted, rounds = (counted.peak - counted.base) / 2**30, rounds_of(config)
+    predicted = counted.peak - counted.base
     print(
-        f"{sys.argv[1]}: rises by {rise:.2f} GiB, counted {predicted:.2f} ({predicted / rise - 1:+.1%}); "
-        f"{real.flops / 1e9:.0f} GFLOP, counted {counted.flops / 1e9 * rounds / min(2, rounds):.0f}",
+        f"{name}: counted {predicted / GIB:.3f} GiB, memory rises by {rise / GIB:.3f} ({predicted / rise - 1:+.1%}); "
+        f"counted {counted.flops / 1e9:.3f} GFLOP, of the real step {real.flops / 1e9:.3f}",
         flush=True,
     )
 
 
-def resident(field: str) -> float:
-    """GiB."""
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1]) / 2**20
+def resident(field: str) -> int:
+    """Bytes of this process: VmRSS now, VmHWM at the highest."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith(field)))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,6 @@ FIRST_DRAW = 100  # images that there must be before the first one is drawn
 END_OF_TAR = bytes(1024)  # every whole tar ends in two empty blocks
 READ_ERRORS = (OSError, EOFError, ValueError, tarfile.TarError)
 
-
 Files = dict[str, tars.Contents]  # by extension; those that neither are images nor say a class are left empty
 
 

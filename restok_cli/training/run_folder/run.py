@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -34,6 +34,7 @@ from restok_cli.settings.recorded import changed_since, is_older, read_config, r
 from restok_cli.settings.training import CONFIG_FILE, RunConfig, TokenizerRunConfig
 from restok_cli.settings.yaml_file import flatten
 from restok_cli.training.optim import learning_rate
+from restok_cli.training.parallel import Parts
 from restok_cli.training.run_folder.checkpoints import (
     NAME,
     check_checkpoint,
@@ -59,14 +60,6 @@ RUN_FILES = re.compile(
 )
 
 
-class State(Protocol):
-    """All that changes while a model trains: it takes back what its own `state_dict` gave."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
 class RunFolder:
     """Where a run keeps everything. Of several processes, only the first writes; the others call the same methods."""
 
@@ -85,6 +78,9 @@ class RunFolder:
         Raises UsageError where the folder holds another run, or none that could be resumed.
         """
         self.path, self.config, self.track, self.init = path, config, track, init
+        self.model_folder, self.checkpoint_folder = path / "model", path / CHECKPOINTS
+        # a generator's own copy of its tokenizer: the one it is given may still be in training, or go away
+        self.tokenizer_folder = path / "tokenizer"
         self.trackers: Trackers | None = None  # until the run is loaded
         if rank() > 0:
             return
@@ -112,19 +108,6 @@ class RunFolder:
             return
         with locked_folder(path):
             yield
-
-    @property
-    def model_folder(self) -> Path:
-        return self.path / "model"
-
-    @property
-    def tokenizer_folder(self) -> Path:
-        """A generator's own copy of its tokenizer: the one it is given may still be in training, or go away."""
-        return self.path / "tokenizer"
-
-    @property
-    def checkpoint_folder(self) -> Path:
-        return self.path / CHECKPOINTS
 
     def preview_file(self, step: int) -> Path:
         return self.path / "previews" / f"step-{step:06d}.png"
@@ -172,7 +155,7 @@ class RunFolder:
         write_checkpoint(self.checkpoint_folder / NAME.format(step), {"step": step, **state}, self.config)
         prune_checkpoints(self.checkpoint_folder, step, keep, keep_every, best)
 
-    def resume(self, state: State, device: torch.device, data_fingerprint: str, stop_at: int | None) -> int:
+    def resume(self, state: Parts, device: torch.device, data_fingerprint: str, stop_at: int | None) -> int:
         """Bring `state` to where the last checkpoint left it, if there is one, and return how many steps are done.
 
         Notes with what the run begins, or goes on. Raises what `load` raises, and UsageError where the run began on
@@ -181,7 +164,7 @@ class RunFolder:
         step = 0
         if saved := self.load():
             check_same("data set", saved["data_fingerprint"], data_fingerprint)
-            state.load_state_dict(saved)
+            state.load_state_dict({"early_stopping": {}} | saved)  # an older run counted nothing
             step = saved["step"]
         if stop_at is not None and stop_at <= step:
             raise UsageError(
