@@ -342,7 +342,8 @@ def _measure(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    from restok_cli.evaluation.evaluate import check_limits, evaluate
+    from restok_cli.evaluation.evaluate import evaluate
+    from restok_cli.evaluation.request import check_limits
 
     evaluations = evaluate(requests, networks, device)
     if rank() > 0:
@@ -377,16 +378,17 @@ def print_evaluation(evaluation: "Evaluation", reference: str, plot: Path | None
 
 def compare_files(a: Path, b: Path, as_json: bool) -> None:
     """Print two results side by side. Raises RestokError where their protocols are unlike."""
-    from restok_cli.metrics.compare import compare_results, comparison_table, coverage, read_result
+    from restok_cli.metrics.compare import compare_results, comparison_remarks, comparison_table, read_result
 
     rows = compare_results(read_result(a), read_result(b))
+    remarks = comparison_remarks(rows)
     if as_json:
         facts = {row.metric: row._asdict() | {"verdict": row.verdict} for row in rows}
-        print(json.dumps({"metrics": facts, "remark": coverage(rows)}, indent=2))
+        print(json.dumps({"metrics": facts, "remarks": remarks}, indent=2))
     else:
         say(*comparison_table(rows, (str(a), str(b))))
-    if coverage(rows):
-        note(coverage(rows))
+    for line in remarks:
+        note(line)
     unlike = [row for row in rows if row.differences]
     if unlike:
         what = dict.fromkeys(difference for row in unlike for difference in row.differences)

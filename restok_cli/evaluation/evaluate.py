@@ -5,14 +5,12 @@ from typing import NamedTuple
 
 import torch
 
-from restok_cli.errors import Unmet, UsageError
 from restok_cli.evaluation.code_metrics import evaluate_codes
 from restok_cli.evaluation.image_metrics import evaluate_images, open_instruments
 from restok_cli.evaluation.perturbed import evaluate_perturbed
 from restok_cli.evaluation.prefixes import Curve, curve_report, evaluate_prefixes
-from restok_cli.evaluation.request import Limit, Networks, Request, measures_codes
+from restok_cli.evaluation.request import Networks, Request, measures_codes
 from restok_cli.metrics.protocol import Measurement, report
-from restok_cli.metrics.table import METRICS, interval_text, metric_of
 
 
 class Evaluation(NamedTuple):
@@ -50,25 +48,3 @@ def evaluate(requests: list[Request], networks: Networks, device: torch.device) 
     for each in found:
         each.protocol.update(device=str(device), seconds=round(time.monotonic() - started, 3))
     return found
-
-
-def check_limits(limits: list[Limit], measurements: dict[str, Measurement]) -> None:
-    """Raises Unmet where a measurement is worse than its limit, UsageError where there is none, or no interval."""
-    worse = []
-    for name, limit, edge in limits:
-        if name not in measurements:
-            raise UsageError(f"--fail-under {name}: these inputs do not allow it, so that it was not measured")
-        measurement, higher = measurements[name], METRICS[metric_of(name)].higher_is_better
-        value, where = measurement.value, ""
-        if edge:
-            if measurement.interval is None:
-                raise UsageError(
-                    f"--fail-under {name}={limit:g}:{edge}: no interval of {measurement.label} is known; leave :{edge}"
-                    " out"
-                )
-            value = measurement.interval[edge == "upper"]
-            where = f" at the {edge} edge of its 95 % interval {interval_text(measurement.interval)}"
-        if value < limit if higher else value > limit:
-            worse.append(f"{measurement.label} is {value:.6g}{where}, {'below' if higher else 'above'} {limit:g}")
-    if worse:
-        raise Unmet("; ".join(worse))

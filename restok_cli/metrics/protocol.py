@@ -3,11 +3,15 @@
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-from restok_cli.metrics.image_sets import ImageSet, size_text
-from restok_cli.metrics.networks.features import FeatureNetwork
-from restok_cli.metrics.reference import Reference
+from restok_cli.data.image_sizes import width_by_height
 from restok_cli.metrics.table import METRICS, interval_text, labelled, name_with_count
+
+if TYPE_CHECKING:  # results of runs are joined without torch
+    from restok_cli.metrics.image_sets import ImageSet
+    from restok_cli.metrics.networks.features import FeatureNetwork
+    from restok_cli.metrics.reference import Reference
 
 FEWEST_COMPARABLE = 10_000  # images; below, FID is biased by more than papers differ
 USUAL = 50_000  # images in papers
@@ -43,7 +47,7 @@ class Measurement:
         return labelled(self.name, self.features)
 
 
-def caveat(fewest_images: int, network: FeatureNetwork | None = None) -> str:
+def caveat(fewest_images: int, network: "FeatureNetwork | None" = None) -> str:
     """Why a number measured so cannot stand beside published ones, or ""."""
     reasons = []
     if fewest_images < FEWEST_COMPARABLE:
@@ -65,24 +69,24 @@ def remarks(measurements: list[Measurement]) -> list[str]:
     return lines
 
 
-def describe_images(images: ImageSet) -> dict:
+def describe_images(images: "ImageSet") -> dict:
     """Where images come from and what was done to them, after they have been measured."""
     crop = "none"
     if images.num_cropped and images.transform is None:  # what a model made of cropped images is as it made them
-        crop = f"ADM centre crop to {size_text(images.find_size())} (box halving, then bicubic)"
+        crop = f"ADM centre crop to {width_by_height(images.find_size())} (box halving, then bicubic)"
     return {
         "source": images.source,
         "fingerprint": images.fingerprint,
         "form": "pictures",
         "n": len(images.digests),
         "unreadable": len(images.broken),
-        "size": size_text(images.find_size()),
+        "size": width_by_height(images.find_size()),
         "crop": crop,
         "rounding": "none: 8-bit images are taken as stored",
     }
 
 
-def describe_reference(reference: Reference) -> dict:
+def describe_reference(reference: "Reference") -> dict:
     """Describe the reference; images beside statistics are for precision, recall and KID."""
     statistics, images = reference.statistics, reference.images
     seen = describe_images(images) if images and (images.digests or statistics is None) else {}
@@ -92,7 +96,7 @@ def describe_reference(reference: Reference) -> dict:
     return description | {"n": statistics.count} | ({"pictures": seen} if seen else {})
 
 
-def describe_features(network: FeatureNetwork) -> dict:
+def describe_features(network: "FeatureNetwork") -> dict:
     return {
         "network": network.name,
         "dimensions": network.dimensions,
