@@ -167,6 +167,8 @@ def values_of(path: tuple[str, ...], parameter, annotation: object, context: typ
             return Values("auto", ("auto",))
         case ("evaluate", "--num-codes", _) | ("probe", "--block", _):
             return Values("all", ("all",))
+        case "evaluate", "--perturb" | "--nearest", _:
+            return NOTHING
         case "probe", "--l2", _:
             return Values("auto", ("auto",))
         case _, "--class-names", _:

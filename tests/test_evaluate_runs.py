@@ -123,7 +123,7 @@ def test_results_that_are_no_runs_of_one_method_are_refused(other, message):
         (2, "a.tar b.tar --metric is", "a.tar: of several SAMPLES each is a run, and a tar file may be one or a part"),
         (2, "a - --metric is", "- is a stream that stands alone"),
         (2, "a a --metric is", "a is given twice, where runs differ by their seeds"),
-        (2, "a b --num-codes 1", "--num-codes measures the prefixes of one SAMPLES"),
+        (2, "a b --num-codes 1", "--num-codes measures what is decoded of one SAMPLES"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_runs_is_one_line(restok, fails, files, tmp_path, code, words, message):

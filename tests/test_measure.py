@@ -74,7 +74,7 @@ class Counting(RandomNetwork):
 
 def instruments(network=None, folder=None, batch_size=64):
     network = network or RandomNetwork()
-    return Instruments(network, FeatureCache(folder, network), torch.device("cpu"), batch_size)
+    return Instruments([FeatureCache(folder, network)], torch.device("cpu"), batch_size)
 
 
 def values(measurements):
@@ -142,7 +142,7 @@ def test_groups_that_go_through_the_network_together_give_the_same_numbers(tmp_p
     network = Counting()
     tools = instruments(network, tmp_path / "together")
     if processes == 1:
-        tools.cache.keep(reference.group(0), RandomNetwork()(reference.group(0).images))
+        tools.caches[0].keep(reference.group(0), RandomNetwork()(reference.group(0).images))
     found = measure_one(broken, reference, metrics, tools)
     assert network.calls == {1: 2, 2: 3}[processes]
     assert found == pytest.approx(expected, rel=1e-6)

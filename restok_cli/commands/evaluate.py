@@ -59,12 +59,12 @@ AnySplit = Annotated[
 Crop = Annotated[
     int | None, typer.Option(min=8, metavar="SIZE", help="First give SAMPLES the ADM centre crop to this size.")
 ]
-Network = Annotated[
-    str,
+NetworkNames = Annotated[
+    list[str] | None,
     typer.Option(
         metavar="NETWORK",
-        help="Behind the metrics of features: inception, dinov2, clip, vgg16, timm:NAME; random needs no download:"
-        " smoke tests only.",
+        help="Behind the metrics of features: inception (the default), dinov2, clip, vgg16, timm:NAME; random needs no"
+        " download: smoke tests only. May be repeated: one reading of the images for all, keys such as gfid[dinov2].",
     ),
 ]
 InceptionWeights = Annotated[
@@ -75,14 +75,20 @@ VggWeights = Annotated[
     Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="VGG-16's, of lpips and vgg16.")
 ]
 TimmWeights = Annotated[
-    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Of dinov2, clip or timm:NAME.")
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="Of dinov2, clip or timm:NAME; of several networks, repeated in the order of their --features.",
+    ),
 ]
 AnyModel = Annotated[
     Path | None,
     typer.Option(
         parser=parse_model,
         metavar="M",
-        help="The tokenizer that makes codes of images (codebook, --num-codes); for nll the generator."
+        help="The tokenizer that makes codes of images (codebook, --num-codes, --perturb); for nll the generator."
         " Default: sample, the one of emoji that comes with restok.",
     ),
 ]
@@ -91,6 +97,17 @@ NumCodes = Annotated[
     typer.Option(
         metavar="N,N,…", help="Measure what the first N codes give back of SAMPLES, for each N; all: every level."
     ),
+]
+Perturb = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SHARE,…",
+        help="Measure pfid: SAMPLES against what --model decodes once this share α of their codes was replaced.",
+    ),
+]
+Nearest = Annotated[
+    str | None,
+    typer.Option(metavar="N,N,…", help="With --perturb: δ, of how many codewords nearest to a code one replaces it."),
 ]
 Plot = Annotated[
     Path | None, typer.Option(metavar="FILE", help="With --num-codes: draw metric against codes (PNG, PDF, SVG).")
@@ -160,12 +177,14 @@ def evaluate(
     crop: Crop = None,
     max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
     max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
-    features: Network = "inception",
+    features: NetworkNames = None,
     inception_weights: InceptionWeights = None,
     vgg_weights: VggWeights = None,
     timm_weights: TimmWeights = None,
     model: AnyModel = None,
     num_codes: NumCodes = None,
+    perturb: Perturb = None,
+    nearest: Nearest = None,
     plot: Plot = None,
     fail_under: FailUnder = None,
     compare: Compare = None,
@@ -202,9 +221,9 @@ def evaluate(
       restok evaluate seed-0.npz seed-1.npz --reference photos
       restok evaluate --compare a.json b.json
     """
-    from restok_cli.evaluation.request import Networks, Request, of_each, parse_limits, settle
+    from restok_cli.evaluation.request import Networks, Request, of_each, parse_limits, parse_perturbations, settle
 
-    limits = parse_limits(fail_under or [])
+    limits, names = parse_limits(fail_under or []), tuple(dict.fromkeys(features or ["inception"]))
     if compare is not None:
         _check_idle(context, "compare")
         compare_files(*compare, as_json)
@@ -217,20 +236,20 @@ def evaluate(
         return
     request = Request(
         *(make_reference or samples[0], metric or [], split, crop, reference, model, num_codes),
-        *(max_decoded_pixels, max_member_bytes, per_image),
+        *(max_decoded_pixels, max_member_bytes, per_image, parse_perturbations(perturb, nearest)),
     )
     _check_apart(request, make_reference, output, plot, overwrite)
     if per_image and not as_json:
         raise UsageError("--per-image adds to what --json prints; give --json too")
     requests = [request]
     if make_reference is None:
-        request = settle(_with_default_reference(request, context), [limit.metric for limit in limits])
+        request = settle(_with_default_reference(request, context), [limit.metric for limit in limits], names)
         requests = of_each(request, samples)
     torch_device = _start(request, num_processes, device)
     if request.reference != reference:
         note(f"{samples[0]} was drawn by the model that comes with restok: compared with the emoji it was trained on")
     kept = None if no_cache else open_cache(cache)
-    networks = Networks(features, inception_weights, vgg_weights, timm_weights, kept, batch_size)
+    networks = Networks(names, inception_weights, vgg_weights, tuple(timm_weights or ()), kept, batch_size)
     if make_reference is not None and output is not None:
         _make_reference(request, networks, torch_device, output, reference_images, overwrite)
     else:
@@ -250,7 +269,7 @@ def _check_apart(
     request: "Request", make_reference: str | None, output: str | None, plot: Path | None, overwrite: bool
 ) -> None:
     """Raises UsageError where options were given that have no effect together, or would replace a file."""
-    if make_reference is not None and (request.metrics or request.reference or request.num_codes):
+    if make_reference is not None and (request.metrics or request.reference or request.decodes):
         raise UsageError("--make-reference makes statistics and measures nothing; leave --metric and --reference out")
     if (make_reference is None) != (output is None):
         raise UsageError("--make-reference DATA and -o REF go together: of which images, and where to")
@@ -267,7 +286,7 @@ def _with_default_reference(request: "Request", context: typer.Context) -> "Requ
     """Compare what the sample model drew, where nothing else was named, with the emoji that it was trained on."""
     from restok_cli.evaluation.request import compares_sets
 
-    if request.reference or request.num_codes or is_given(context, "samples") or not compares_sets(request.metrics):
+    if request.reference or request.decodes or is_given(context, "samples") or not compares_sets(request.metrics):
         return request
     from restok_cli.evaluation.image_metrics import were_drawn_by
 
@@ -334,7 +353,7 @@ def _measure(
         reports = [evaluation.report() for evaluation in evaluations]
         show_runs({each.samples: found for each, found in zip(requests, reports, strict=True)}, limits, as_json)
         return
-    print_evaluation(evaluations[0], requests[0].reference or "", plot, as_json)
+    print_evaluation(evaluations[0], requests[0].reference or requests[0].samples, plot, as_json)
     check_limits(limits, evaluations[0].measurements)
 
 

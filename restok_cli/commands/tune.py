@@ -10,8 +10,6 @@ from restok_cli.commands.evaluate import (
     AnySplit,
     Cache,
     InceptionWeights,
-    Network,
-    TimmWeights,
     VggWeights,
 )
 from restok_cli.commands.generate import Steps
@@ -51,6 +49,16 @@ MetricName = Annotated[
         help=f"What to search by: one of {', '.join(OF_SETS)}.",
         autocompletion=lambda incomplete: [name for name in OF_SETS if name.startswith(incomplete)],
     ),
+]
+Network = Annotated[
+    str,
+    typer.Option(
+        metavar="NETWORK",
+        help="Behind the metric: inception, dinov2, clip, vgg16, timm:NAME; random, without download, for smoke tests.",
+    ),
+]
+TimmWeights = Annotated[
+    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Of dinov2, clip or timm:NAME.")
 ]
 ReferenceName = Annotated[
     str | None,

@@ -8,10 +8,11 @@ import torch
 from restok_cli.errors import Unmet, UsageError
 from restok_cli.evaluation.code_metrics import evaluate_codes
 from restok_cli.evaluation.image_metrics import evaluate_images, open_instruments
+from restok_cli.evaluation.perturbed import evaluate_perturbed
 from restok_cli.evaluation.prefixes import Curve, curve_report, evaluate_prefixes
 from restok_cli.evaluation.request import Limit, Networks, Request, measures_codes
 from restok_cli.metrics.protocol import Measurement, report
-from restok_cli.metrics.table import METRICS, interval_text
+from restok_cli.metrics.table import METRICS, interval_text, metric_of
 
 
 class Evaluation(NamedTuple):
@@ -38,6 +39,8 @@ def evaluate(requests: list[Request], networks: Networks, device: torch.device) 
     started, request = time.monotonic(), requests[0]
     if any(map(measures_codes, request.metrics)):
         found = [Evaluation(*evaluate_codes(each, device)) for each in requests]
+    elif request.perturbations:
+        found = [Evaluation(*evaluate_perturbed(request, open_instruments(networks, request.metrics, device)))]
     elif request.num_codes is not None:
         instruments = open_instruments(networks, request.metrics, device)
         curve, protocol = evaluate_prefixes(request, instruments, networks.vgg_weights)
@@ -55,7 +58,7 @@ def check_limits(limits: list[Limit], measurements: dict[str, Measurement]) -> N
     for name, limit, edge in limits:
         if name not in measurements:
             raise UsageError(f"--fail-under {name}: these inputs do not allow it, so that it was not measured")
-        measurement, higher = measurements[name], METRICS[name].higher_is_better
+        measurement, higher = measurements[name], METRICS[metric_of(name)].higher_is_better
         value, where = measurement.value, ""
         if edge:
             if measurement.interval is None:

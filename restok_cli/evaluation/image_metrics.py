@@ -18,7 +18,7 @@ from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet, size_text
 from restok_cli.metrics.image_sources import open_images
 from restok_cli.metrics.measure import Instruments, choose_metrics, feature_sums, measure
-from restok_cli.metrics.networks.backbones import open_network
+from restok_cli.metrics.networks.backbones import is_of_timm, open_network
 from restok_cli.metrics.pairs import align, unique_keys
 from restok_cli.metrics.protocol import Measurement, describe_features, describe_images, describe_reference
 from restok_cli.metrics.reference import Reference, open_reference, write_reference
@@ -39,10 +39,17 @@ def were_drawn_by(model: Path, folder: Path) -> bool:
 def open_instruments(networks: Networks, metrics: list[str], device: torch.device) -> Instruments:
     """Open the instruments of these metrics, but for LPIPS, which may turn out not to be possible."""
     if not any(name == "all" or METRICS[name].basis == "features" for name in metrics):
-        return Instruments(None, None, device, networks.batch_size)
-    weights = {name: getattr(networks, name) for name in ("inception_weights", "vgg_weights", "timm_weights")}
-    network = open_network(networks.features, device, **weights)
-    return Instruments(network, FeatureCache(networks.cache, network), device, networks.batch_size)
+        return Instruments([], device, networks.batch_size)
+    of_timm, files = [name for name in networks.features if is_of_timm(name)], networks.timm_weights
+    if of_timm and files and len(files) != len(of_timm):
+        raise UsageError(
+            f"--timm-weights: {counted(len(files), 'file')} for {', '.join(of_timm)}; give one for each in this order,"
+            " or none"
+        )
+    weights = {"inception_weights": networks.inception_weights, "vgg_weights": networks.vgg_weights}
+    given = dict(zip(of_timm, files, strict=False))
+    opened = [open_network(name, device, timm_weights=given.get(name), **weights) for name in networks.features]
+    return Instruments([FeatureCache(networks.cache, network) for network in opened], device, networks.batch_size)
 
 
 def open_samples(request: Request, exact: bool = False) -> ImageSet:
@@ -130,18 +137,21 @@ def describe_comparison(
     images: ImageSet, target: Reference | None, metrics: list[str], instruments: Instruments
 ) -> dict[str, Any]:
     """The protocol by which images were measured."""
-    network, lpips = instruments.network, instruments.lpips
+    lpips = instruments.lpips
     of_features = any(METRICS[name].basis == "features" for name in metrics)
+    features = {network.name: describe_features(network) for network in instruments.networks if of_features}
     return {
         "samples": describe_images(images),
         "reference": describe_reference(target) if target else None,
-        "features": describe_features(network) if network and of_features else None,
+        "features": features if len(features) > 1 else next(iter(features.values()), None),
         "lpips_weights_sha256": lpips.weights_sha256 if lpips and "lpips" in metrics else None,
     }
 
 
 def write_statistics(request: Request, networks: Networks, device: torch.device, path: Path, num_images: int) -> None:
     """Write statistics of SAMPLES, and up to `num_images` of them, to `path`."""
+    if len(networks.features) > 1:
+        raise UsageError("--make-reference makes statistics of one network's features; give one --features")
     images = open_samples(request)
     sums = feature_sums(images, ["sfid"], open_instruments(networks, ["sfid"], device))
     if rank() > 0:

@@ -7,20 +7,21 @@ from matplotlib.figure import Figure  # no pyplot: it would look for a screen
 from restok_cli.evaluation.prefixes import Curve
 from restok_cli.files import whole_file
 from restok_cli.metrics.protocol import Measurement
-from restok_cli.metrics.table import METRICS
+from restok_cli.metrics.table import METRICS, metric_of
 
 
 def draw_curve(curve: Curve, path: Path) -> None:
     """Draw each metric against the number of codes."""
-    metrics = list(next(iter(curve.values())))
-    figure = Figure(figsize=(4 * len(metrics), 3.2), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-        axes.plot(list(curve), [measurements[metric].value for measurements in curve.values()], marker="o")
+    keys = list(next(iter(curve.values())))
+    figure = Figure(figsize=(4 * len(keys), 3.2), layout="constrained")
+    for axes, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys, strict=True):
+        axes.plot(list(curve), [measurements[key].value for measurements in curve.values()], marker="o")
         axes.set_xscale("log", base=2)
         axes.set_xticks(list(curve), [str(count) for count in curve])
-        arrow = "higher" if METRICS[metric].higher_is_better else "lower"
-        unit = f", {METRICS[metric].unit}" if METRICS[metric].unit else ""
-        axes.set(xlabel="codes", title=next(iter(curve.values()))[metric].label, ylabel=f"{arrow} is better{unit}")
+        metric = METRICS[metric_of(key)]
+        arrow = "higher" if metric.higher_is_better else "lower"
+        unit = f", {metric.unit}" if metric.unit else ""
+        axes.set(xlabel="codes", title=next(iter(curve.values()))[key].label, ylabel=f"{arrow} is better{unit}")
         axes.grid(alpha=0.3)
     _save(figure, path)
 

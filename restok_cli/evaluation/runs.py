@@ -13,7 +13,7 @@ from restok_cli.evaluation.request import Limit
 from restok_cli.metrics.compare import compare_results, read_result
 from restok_cli.metrics.protocol import Measurement, metrics_report, remarks
 from restok_cli.metrics.spread import mean_interval
-from restok_cli.metrics.table import interval_text, unusual_features
+from restok_cli.metrics.table import LEVEL, interval_text, metric_of, unusual_features
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,10 @@ class RunsMeasurement(Measurement):
     n_runs: int = 0
     std: float = 0.0  # of the runs, not of their mean
     values: tuple[float, ...] = ()  # of each run
+
+    @property
+    def interval_method(self) -> str:
+        return f"{LEVEL * 100:g} % for the mean of endlessly many such runs: Student's t"
 
 
 def read_runs(files: list[str]) -> dict[str, dict]:
@@ -111,7 +115,7 @@ def _mean(name: str, results: list[dict]) -> RunsMeasurement:
     values = tuple(fact["value"] for fact in facts)
     levels = zip(*(fact.get("levels", ()) for fact in facts), strict=True)
     return RunsMeasurement(
-        name,
+        metric_of(name),
         fmean(values),
         facts[0]["n"],
         facts[0]["n_reference"],
@@ -119,6 +123,7 @@ def _mean(name: str, results: list[dict]) -> RunsMeasurement:
         interval=mean_interval(values),
         caveat=facts[0]["caveat"],
         features=unusual_features(name, results[0]["protocol"]),
+        setting=facts[0].get("setting", ""),
         n_runs=len(values),
         std=stdev(values),
         values=values,

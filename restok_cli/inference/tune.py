@@ -114,7 +114,7 @@ def search_options(request: TuneRequest, output: Path, resume: bool, overwrite: 
     drawn, made_of = open_drawn(request, output / FEATURES, grid.base, device, dtype)
     network = drawn.network
     metrics = list(dict.fromkeys((request.metric, *(["is"] if network.num_classes or request.plotted else []))))
-    check_metrics(metrics, reference, network)
+    check_metrics(metrics, reference, [network])
     metric = METRICS[request.metric]
     fewest = max(metric.fewest_images, metric.fewest_per_dimension * network.dimensions)
     if request.first < fewest:
@@ -124,7 +124,7 @@ def search_options(request: TuneRequest, output: Path, resume: bool, overwrite: 
         if rank() == 0:
             _begin(output, made_of, resume)
         barrier()
-        instruments = Instruments(network, FeatureCache(request.cache, network), device, batch_size=64)
+        instruments = Instruments([FeatureCache(request.cache, network)], device, batch_size=64)
         theirs = reference_sums(reference, metrics, instruments, drawn.image_size)
         try:
             tuning = _search(request, grid, drawn, metrics, theirs)
@@ -194,8 +194,7 @@ def reference_sums(
 
     The reference counts as exact where that can be: it is one for all, so that differences do not vary with it.
     """
-    network, compared = instruments.network, [metric for metric in metrics if METRICS[metric].against]
-    assert network is not None, "metrics of sets are of features"
+    (network,), compared = instruments.networks, [metric for metric in metrics if METRICS[metric].against]
     if reference is None:
         return Sums(network, compared)
     if reference.images is None or (
@@ -248,7 +247,8 @@ class Drawn:
         """The sums of the first `count` images, which have been drawn."""
         sums = Sums(self.network, metrics, folder=self.folder, with_intervals=with_intervals)
         for block in self.blocks(count):
-            sums.add(self.find(options, seed, block), list(block))
+            if features := self.find(options, seed, block):
+                sums.add(features, list(block))
         return sums
 
     def blocks(self, count: int) -> list[range]:

@@ -37,7 +37,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: Path | None, network: FeatureNetwork):
-        self.folder = folder / "features" if folder else None
+        self.folder, self.network = folder / "features" if folder else None, network
         self.is_full = False
         # also the device: features of a GPU differ from those of a CPU in the last digits
         identity = (CODE_VERSION, network.name, network.weights_sha256, network.resize, network.device.type)

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from restok_cli.errors import RestokError
 from restok_cli.metrics.spread import Interval, difference_interval, paired_interval, welch_interval
-from restok_cli.metrics.table import METRICS, interval_text, labelled, name_with_count, unusual_features
+from restok_cli.metrics.table import METRICS, features_of, interval_text, labelled, metric_of, unusual_features
 from restok_cli.schema import Count, Fields, Finite, PositiveCount, read_json, shown
 
 ONE_RUN_EACH = (
@@ -43,7 +43,7 @@ class ComparedMetric(NamedTuple):
         low, high = self.interval
         if low <= 0 <= high:
             return "inconclusive"
-        return "better" if (low > 0) == METRICS[self.metric].higher_is_better else "worse"
+        return "better" if (low > 0) == METRICS[metric_of(self.metric)].higher_is_better else "worse"
 
 
 def _in_order(interval: Interval) -> Interval:
@@ -70,6 +70,7 @@ class _Fact(_Part):
     n_reference: Count | None
     definition: str
     caveat: str
+    setting: str = ""
 
 
 class _ImageSet(_Part):
@@ -85,17 +86,18 @@ class _Features(_Part):
 class _Protocol(_Part):
     samples: Fields
     reference: _ImageSet | None = None
-    features: _Features | None = None
+    features: _Features | dict[str, _Features] | None = None  # of several networks, by their names
     model_fingerprint: str | None = None
 
     def check_all_is_said(self, metrics: Iterable[str]) -> None:
         """Raises ValueError where one of the metrics is unknown, or depends on something that is not described."""
         for name in metrics:
-            if name not in METRICS:
+            if metric_of(name) not in METRICS:
                 raise ValueError(f"unknown metric {shown(name)}")
-            if METRICS[name].against and self.reference is None:
+            metric = METRICS[metric_of(name)]
+            if metric.against and self.reference is None:
                 raise ValueError(f"nothing is said of the reference of {name}")
-            if METRICS[name].basis == "features" and self.features is None:
+            if metric.basis == "features" and not features_of(name, self.model_dump()):
                 raise ValueError(f"nothing is said of the features of {name}")
 
 
@@ -151,7 +153,7 @@ def read_results(path: Path) -> dict[int | None, dict]:
 def compare_results(a: dict, b: dict) -> list[ComparedMetric]:
     """A row for each metric that both have. Raises RestokError where there is none."""
     rows = []
-    for name in a["metrics"].keys() & b["metrics"].keys():
+    for name in (name for name in a["metrics"] if name in b["metrics"]):
         ours, theirs = _conditions(name, a), _conditions(name, b)
         differences = tuple(
             f"{what}: {ours.get(what)} and {theirs.get(what)}"
@@ -159,9 +161,8 @@ def compare_results(a: dict, b: dict) -> list[ComparedMetric]:
             if ours.get(what) != theirs.get(what)
         )
         values = (a["metrics"][name]["value"], b["metrics"][name]["value"])
-        counts = {result["metrics"][name]["n"] for result in (a, b)}
-        label = METRICS[name].label
-        label = name_with_count(label, *counts) if len(counts) == 1 else label
+        names = {result["metrics"][name]["name"] for result in (a, b)}
+        label = names.pop() if len(names) == 1 else METRICS[metric_of(name)].label
         features = dict.fromkeys(unusual_features(name, result["protocol"]) for result in (a, b))
         label = labelled(label, " and ".join(filter(None, features)))
         rows.append(ComparedMetric(name, label, values, differences, *_interval(name, a, b, differences)))
@@ -170,7 +171,7 @@ def compare_results(a: dict, b: dict) -> list[ComparedMetric]:
             f"the results have no metric in common: {', '.join(a['metrics'])} and {', '.join(b['metrics'])}"
         )
     order = list(METRICS)
-    return sorted(rows, key=lambda row: order.index(row.metric))
+    return sorted(rows, key=lambda row: order.index(metric_of(row.metric)))
 
 
 def _interval(name: str, a: dict, b: dict, differences: tuple[str, ...]) -> tuple[Interval | None, Method]:
@@ -194,7 +195,7 @@ def comparison_table(rows: list[ComparedMetric], names: tuple[str, str]) -> list
     lines = [("", *names, "difference", "95 % interval", "")]
     for row in rows:
         a, b = row.values
-        unit = f" {METRICS[row.metric].unit}".rstrip()
+        unit = f" {METRICS[metric_of(row.metric)].unit}".rstrip()
         difference = "" if row.differences else f"{b - a:+.6g}{unit}"
         lines.append((row.name, f"{a:.6g}", f"{b:.6g}", difference, interval_text(row.interval), row.verdict))
     widths = [max(len(line[place]) for line in lines) for place in range(6)]
@@ -212,8 +213,9 @@ def coverage(rows: list[ComparedMetric]) -> str:
 
 def _conditions(name: str, result: dict) -> dict[str, object]:
     """All that must be the same for this metric of two results to be comparable; versions and devices need not."""
-    metric, protocol = METRICS[name], result["protocol"]
+    metric, protocol = METRICS[metric_of(name)], result["protocol"]
     conditions: dict[str, object] = {
+        "setting": result["metrics"][name].get("setting", ""),
         "pictures": result["metrics"][name]["n"],
         "definition": result["metrics"][name]["definition"],
     }
@@ -226,7 +228,7 @@ def _conditions(name: str, result: dict) -> dict[str, object]:
         if metric.needs == "all features":
             conditions["reference's own pictures"] = (reference.get("pictures") or {}).get("fingerprint")
     if metric.basis == "features":
-        features = protocol.get("features") or {}
+        features = features_of(name, protocol)
         for field in ("network", "weights_sha256", "resize"):
             conditions[f"features' {field}"] = features.get(field)
     if name == "lpips":

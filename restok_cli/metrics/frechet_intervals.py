@@ -73,10 +73,11 @@ def influences(rows: Tensor, own: Gaussian, other: Gaussian, device: torch.devic
     transport, mean, shift = (
         tensor.to(device) for tensor in (torch.from_numpy(half @ half.T), own.mu, 2 * (own.mu - other.mu))
     )
+    unbiased = len(rows) / (len(rows) - 1)
     found = []
     for block in rows.split(ROWS_AT_ONCE):
         deviations = block.to(device).double() - mean
-        found.append(((deviations - deviations @ transport + shift) * deviations).sum(1).cpu())
+        found.append((((deviations - deviations @ transport) * unbiased + shift) * deviations).sum(1).cpu())
     return torch.cat(found).numpy()
 
 

@@ -6,6 +6,7 @@ squares give the variance (`variance`). Numbers that count neighbours jump inste
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +41,19 @@ def variance(ours: Influences, theirs: Influences | None = None, paired: bool = 
         _, a, b = np.intersect1d(ours.indices, theirs.indices, assume_unique=True, return_indices=True)
         squares += 2 * (shares[0][a] * shares[1][b]).sum()
     return max(float(squares), 0.0)
+
+
+def jackknife_variance(without: Sequence[float]) -> float:
+    """The variance of a number, from its values without each of some groups of images that are as many."""
+    return (len(without) - 1) * float(np.var(without))
+
+
+def jackknife(value: float, without: Sequence[float], fewest_images: int) -> Estimate:
+    """A number that varies as Student's t does, with the variance that leaving groups out in turn shows."""
+    if fewest_images < FEWEST:
+        return Estimate(value)
+    half = float(stdtrit(len(without) - 1, (1 + LEVEL) / 2)) * math.sqrt(jackknife_variance(without))
+    return Estimate(value, (value - half, value + half))
 
 
 def around(value: float, variance: float, fewest_images: int, error: float = 0.0) -> Estimate:

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from restok_cli.errors import RestokError
 from restok_cli.metrics.intervals import Estimate, around_share
-from restok_cli.metrics.table import NEIGHBOURS
+from restok_cli.metrics.table import GROUPS, GROUPS_SEED, NEIGHBOURS
 
 BLOCK = 2048  # images a side; a block of distances takes 32 MB, whatever the number of images
-GROUPS, SEED = 20, 2020  # of images that are left out together, chosen by chance
 
 
 class PrecisionRecall(NamedTuple):
@@ -36,40 +35,51 @@ def precision_recall(samples: Tensor, reference: Tensor) -> PrecisionRecall:
             raise RestokError(
                 f"precision and recall need more than {NEIGHBOURS} images, the {name} have {len(features)}"
             )
-    insides = _inside(samples, reference, _squared_radii(samples), _squared_radii(reference))
+    radii = (squared_radii(features, NEIGHBOURS) for features in (samples, reference))
+    insides = _inside(samples, reference, *radii)
     fewest = min(len(samples), len(reference))
     return PrecisionRecall(*(_estimate(inside, fewest) for inside in insides))
 
 
 def _estimate(inside: Tensor, fewest_images: int) -> Estimate:
     """The share of points inside, from (n, GROUPS + 1): whether each is, without each group of balls, and with all."""
-    share, without = inside[:, GROUPS].double().mean().item(), inside[:, :GROUPS].double()
-    shares = without.mean(0)
-    of_balls = (shares - shares.mean()).square().sum()
-    # so much the shares would differ by the choice of the points alone
-    of_balls -= (without - without.mean(1, keepdim=True)).var(0).sum() / len(inside)
-    variance = share * (1 - share) / (len(inside) - 1) + max(of_balls.item(), 0.0) * (GROUPS - 1) / GROUPS
+    share, variance = mean_and_variance(inside)
     return around_share(share, variance, fewest_images, GROUPS)
 
 
-def _squared_radii(features: Tensor) -> Tensor:
+def mean_and_variance(values: Tensor) -> tuple[float, float]:
+    """Of values of points (n, GROUPS + 1), without each group of balls, and with all: over redraws of both."""
+    values, without = values[:, GROUPS].double(), values[:, :GROUPS].double()
+    means = without.mean(0)
+    of_balls = (means - means.mean()).square().sum()
+    # so much the means would differ by the choice of the points alone
+    of_balls -= (without - without.mean(1, keepdim=True)).var(0).sum() / len(values)
+    of_points = values.var() / len(values)
+    return values.mean().item(), of_points.item() + max(of_balls.item(), 0.0) * (GROUPS - 1) / GROUPS
+
+
+def draw_groups(features: Tensor) -> Tensor:
+    """The group (n,) of each image, of GROUPS, as like in number as they can be."""
+    return torch.from_numpy(np.random.RandomState(GROUPS_SEED).permutation(len(features)) % GROUPS).to(features.device)
+
+
+def squared_radii(features: Tensor, k: int) -> Tensor:
     """(n, GROUPS + 1): the squared distance of each to its k-th nearest neighbour but itself, without each group.
 
     Below 0 for an image that is itself left out: its ball is empty. The last column is with all groups.
     """
-    shape = (len(features), GROUPS, NEIGHBOURS)
+    shape, groups = (len(features), GROUPS, k), draw_groups(features)
     nearest = torch.full(shape, torch.inf, dtype=torch.float64, device=features.device)  # in each group
-    groups = torch.from_numpy(np.random.RandomState(SEED).permutation(len(features)) % GROUPS).to(features.device)
 
     def draw_near(images: slice, others: slice, distances: Tensor) -> None:
         for group in range(GROUPS):
             candidates = torch.cat([nearest[images, group], distances[:, groups[others] == group]], 1)
-            nearest[images, group] = candidates.topk(NEIGHBOURS, largest=False).values
+            nearest[images, group] = candidates.topk(k, largest=False).values
 
-    blocks = _blocks(features)
-    for i, rows in enumerate(blocks):
-        for columns in blocks[: i + 1]:
-            distances = _squared_distances(features[rows], features[columns])
+    pieces = blocks(features)
+    for i, rows in enumerate(pieces):
+        for columns in pieces[: i + 1]:
+            distances = squared_distances(features[rows], features[columns])
             if rows == columns:
                 distances.fill_diagonal_(torch.inf)  # no image is its own neighbour
             else:
@@ -78,7 +88,7 @@ def _squared_radii(features: Tensor) -> Tensor:
     without = []
     for group in range(GROUPS + 1):
         others = [other for other in range(GROUPS) if other != group]
-        radii = nearest[:, others].flatten(1).topk(NEIGHBOURS, largest=False).values[:, -1]
+        radii = nearest[:, others].flatten(1).topk(k, largest=False).values[:, -1]
         without.append(radii.masked_fill(groups == group, -1))
     return torch.stack(without, 1)
 
@@ -86,29 +96,31 @@ def _squared_radii(features: Tensor) -> Tensor:
 def _inside(a: Tensor, b: Tensor, radii_a: Tensor, radii_b: Tensor) -> tuple[Tensor, Tensor]:
     """Which of `a` lie in the ball around any of `b`, and of `b` around any of `a`, by each column of the radii."""
     inside_b, inside_a = (torch.zeros_like(radii, dtype=torch.bool) for radii in (radii_a, radii_b))
-    for rows in _blocks(a):
-        for columns in _blocks(b):
-            distances = _squared_distances(a[rows], b[columns])
-            inside_b[rows] |= _hit(distances, radii_b[columns])
-            inside_a[columns] |= _hit(distances.T, radii_a[rows])
+    for rows in blocks(a):
+        for columns in blocks(b):
+            distances = squared_distances(a[rows], b[columns])
+            inside_b[rows] |= num_balls(distances, radii_b[columns]) > 0
+            inside_a[columns] |= num_balls(distances.T, radii_a[rows]) > 0
     return inside_b, inside_a
 
 
-def _hit(distances: Tensor, radii: Tensor) -> Tensor:
-    """Which points lie in any ball, from the distances (points, balls) and radii (balls, GROUPS + 1), both squared."""
+def num_balls(distances: Tensor, radii: Tensor) -> Tensor:
+    """How many balls each point lies in: from distances (points, balls) and radii (balls, GROUPS + 1), both squared."""
     whole = radii[:, GROUPS]
-    counts = (distances <= whole).float() @ (radii >= 0).float()  # by one product: with the radii of all groups
+    inside = distances <= whole
+    counts = inside.float() @ (radii >= 0).float()  # by one product: with the radii of all groups
     for group in range(GROUPS):
         grown = radii[:, group] > whole
-        counts[:, group] += (distances[:, grown] <= radii[grown, group]).sum(1)
-    return counts > 0
+        counts[:, group] += (distances[:, grown] <= radii[grown, group]).sum(1) - inside[:, grown].sum(1)
+    return counts
 
 
-def _blocks(features: Tensor) -> list[slice]:
+def blocks(features: Tensor) -> list[slice]:
+    """Slices of rows, of which two at a time are compared."""
     return [slice(start, start + BLOCK) for start in range(0, len(features), BLOCK)]
 
 
-def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """(n, D) and (m, D) -> (n, m), float64."""
     a, b = a.double(), b.double()
     return (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp_(min=0)

@@ -1,25 +1,41 @@
 """The formulas of the metrics: from what was seen of two sets of images to numbers."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from restok_cli.errors import RestokError
 from restok_cli.metrics import pixels
+from restok_cli.metrics.cmmd import clip_mmd
+from restok_cli.metrics.density import density_coverage
 from restok_cli.metrics.frechet import GaussianStatistics
 from restok_cli.metrics.frechet_intervals import Cloud, FrechetEstimates, frechet_estimates
 from restok_cli.metrics.inception_score import InceptionScore
 from restok_cli.metrics.intervals import FEWEST, Estimate
 from restok_cli.metrics.kept import KeptRows
 from restok_cli.metrics.kid import kernel_inception_distance
+from restok_cli.metrics.mind import monge_inception_distance
 from restok_cli.metrics.neighbours import precision_recall
 from restok_cli.metrics.networks.features import FeatureNetwork, Features
 from restok_cli.metrics.protocol import Measurement, caveat
 from restok_cli.metrics.reference import Statistics
 from restok_cli.metrics.spread import mean_interval
-from restok_cli.metrics.table import METRICS
+from restok_cli.metrics.table import METRICS, Metric, key_of, metric_of
+
+
+def measurable(metrics: list[str], network: FeatureNetwork) -> list[str]:
+    """The metrics without those of features that this network's do not allow; random ones stand for any network's."""
+
+    def is_allowed(metric: Metric) -> bool:
+        if metric.network and network.name not in (metric.network, "random"):
+            return False
+        return {"classes": network.num_classes > 0, "places": network.spatial_dimensions > 0}.get(metric.needs, True)
+
+    return [name for name in metrics if is_allowed(METRICS[name])]
 
 
 class Sums:
@@ -81,10 +97,8 @@ class Sums:
             self.on_device = self.kept.rows().to(self.device or "cpu")
         return self.on_device
 
-    def add(self, features: Features | None, indices: list[int]) -> None:
+    def add(self, features: Features, indices: list[int]) -> None:
         """Take in the features of images with those `indices` in their set."""
-        if features is None:
-            return
         self.indices += indices
         self.pool.add(features.pool)
         if self.spatial is not None and features.spatial is not None:
@@ -123,6 +137,29 @@ def numbers(
     return {metric: measurements[metric] for metric in metrics}
 
 
+class Compared(NamedTuple):
+    """A set of images and the one that it is compared with, as one network sees them."""
+
+    ours: Sums
+    theirs: Sums
+
+
+def numbers_of_networks(
+    metrics: list[str], compared: list[Compared], values: dict[str, list[float]], sources: str
+) -> dict[str, Measurement]:
+    """As `numbers`, of any number of networks: of several, each measures what it allows, and the keys name it."""
+    if len(compared) < 2:
+        ours, theirs = compared[0] if compared else (None, None)
+        return numbers(metrics, ours, theirs, values, sources)
+    found = numbers(list(values), None, None, values, sources)
+    of_features = [metric for metric in metrics if metric not in values]
+    for ours, theirs in compared:
+        network = ours.network.name
+        for metric, number in numbers(measurable(of_features, ours.network), ours, theirs, {}, sources).items():
+            found[key_of(metric, network)] = replace(number, features=network)
+    return {key: found[key] for metric in metrics for key in found if metric_of(key) == metric}
+
+
 def _feature_numbers(metrics: list[str], ours: Sums, theirs: Sums) -> dict[str, Measurement]:
     of_features = [metric for metric in metrics if METRICS[metric].basis == "features"]
     estimates: dict[str, Estimate] = {}
@@ -143,7 +180,7 @@ def _feature_numbers(metrics: list[str], ours: Sums, theirs: Sums) -> dict[str, 
 def _frechet(ours: Sums, theirs: Sums) -> dict[str, Estimate]:
     plain, infinite = _distances(ours, theirs, ours.cloud(), theirs.cloud(), "fid-inf" in ours.metrics)
     # one formula: only the sets that are compared differ
-    return dict.fromkeys(("gfid", "rfid", "fid"), plain) | ({"fid-inf": infinite} if infinite else {})
+    return dict.fromkeys(("gfid", "rfid", "fid", "pfid"), plain) | ({"fid-inf": infinite} if infinite else {})
 
 
 def _spatial_frechet(ours: Sums, theirs: Sums) -> dict[str, Estimate]:
@@ -164,6 +201,18 @@ def _precision_recall(ours: Sums, theirs: Sums) -> dict[str, Estimate]:
     return precision_recall(ours.features(), theirs.features())._asdict()
 
 
+def _density_coverage(ours: Sums, theirs: Sums) -> dict[str, Estimate]:
+    return density_coverage(ours.features(), theirs.features())._asdict()
+
+
+def _monge_distance(ours: Sums, theirs: Sums) -> dict[str, Estimate]:
+    return {"mind": monge_inception_distance(ours.features(), theirs.features())}
+
+
+def _clip_distance(ours: Sums, theirs: Sums) -> dict[str, Estimate]:
+    return {"cmmd": clip_mmd(ours.features(), theirs.features())}
+
+
 def _kernel_distance(ours: Sums, theirs: Sums) -> dict[str, Estimate]:
     return {"kid": kernel_inception_distance(ours.features(), theirs.features())}
 
@@ -173,12 +222,17 @@ FEATURE_FORMULAS = {
     "gfid": _frechet,
     "rfid": _frechet,
     "fid": _frechet,
+    "pfid": _frechet,
     "fid-inf": _frechet,
     "sfid": _spatial_frechet,
     "is": _inception_score,
     "precision": _precision_recall,
     "recall": _precision_recall,
+    "density": _density_coverage,
+    "coverage": _density_coverage,
     "kid": _kernel_distance,
+    "mind": _monge_distance,
+    "cmmd": _clip_distance,
 }
 # From images and their originals (B, 3, H, W), uint8, to a value for each (B,).
 PIXEL_FORMULAS = {"psnr": pixels.psnr, "ssim": pixels.ssim, "ms-ssim": pixels.ms_ssim, "mse": pixels.mse}

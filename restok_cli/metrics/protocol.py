@@ -23,13 +23,19 @@ class Measurement:
     levels: tuple[float, ...] = ()  # the same for each level of the hierarchy, where that makes sense
     interval: tuple[float, float] | None = None  # 95 %; None where none is known
     caveat: str = ""  # why published numbers are not comparable with it
-    features: str = ""  # the network behind it, where that is not the one of published numbers
+    features: str = ""  # the network behind it, where that is not the one of published numbers, or one of several
+    setting: str = ""  # what else belongs to its name: the perturbation of pFID
     per_image: tuple[float, ...] = ()  # of which the value is the mean, where it compares image by image
 
     @property
     def name(self) -> str:
         """As papers write it, with its n: gFID-50k."""
-        return name_with_count(METRICS[self.metric].label, self.n)
+        return name_with_count(METRICS[self.metric].label, self.n, self.setting)
+
+    @property
+    def interval_method(self) -> str:
+        """What the interval covers, and how it was made."""
+        return METRICS[self.metric].interval if self.interval else ""
 
     @property
     def label(self) -> str:
@@ -103,13 +109,14 @@ def versions() -> dict[str, str]:
 def metrics_report(measurements: dict[str, Measurement]) -> dict:
     """Measurements as a JSON-ready object, without the values of each image."""
     report = {
-        name: {"name": measurement.name, **asdict(measurement)}
+        key: {"name": measurement.name, **asdict(measurement)}
         | {
-            "unit": METRICS[name].unit,
+            "unit": METRICS[measurement.metric].unit,
             "comparable": not measurement.caveat,
-            "definition": METRICS[name].definition,
+            "definition": METRICS[measurement.metric].definition,
+            "interval_method": measurement.interval_method,
         }
-        for name, measurement in measurements.items()
+        for key, measurement in measurements.items()
     }
     for facts in report.values():
         del facts["per_image"]
@@ -127,8 +134,8 @@ def table(measurements: dict[str, Measurement], against: str) -> list[str]:
     `against` is the reference, which each number that depends on it names, with how many images it has.
     """
     rows = []
-    for name, measurement in measurements.items():
-        metric, origin = METRICS[name], ""
+    for measurement in measurements.values():
+        metric, origin = METRICS[measurement.metric], ""
         if metric.against:
             count = f" ({measurement.n_reference:,})" if measurement.n_reference else ""
             origin = f"against {against}{count}"

@@ -6,7 +6,7 @@ from pathlib import Path
 from restok_cli.console import counted
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.metrics.compare import read_results
-from restok_cli.metrics.table import METRICS, labelled, unusual_features
+from restok_cli.metrics.table import METRICS, features_of, labelled, metric_of, unusual_features
 from restok_cli.pretrained.card import MetricRow, Record, card_text, is_untouched, read_record, record_text
 from restok_cli.pretrained.folder import (
     CARD_FILE,
@@ -56,11 +56,11 @@ def read_rows(file: Path, model: ModelFolder) -> list[MetricRow]:
 
 def _row(name: str, fact: dict, words: str, protocol: dict) -> MetricRow:
     """Files are named without their folders, which mean nothing elsewhere."""
-    metric, against = METRICS[name], ""
+    metric, against = METRICS[metric_of(name)], ""
     if metric.against:
         against = Path(protocol["reference"]["source"]).name
         against += f", {count:,} image{'s' * (count != 1)}" if (count := fact["n_reference"]) else ""
-    basis = f"{protocol['features']['network']} features" if metric.basis == "features" else fact["definition"]
+    basis = f"{features_of(name, protocol)['network']} features" if metric.basis == "features" else fact["definition"]
     return MetricRow(
         name=labelled(fact["name"], unusual_features(name, protocol)) + words,
         value=fact["value"],

@@ -17,7 +17,7 @@ from restok_cli.console import duration
 from restok_cli.data.image_files import read_image
 from restok_cli.errors import ImageError, RestokError, UsageError
 from restok_cli.files import write_text
-from restok_cli.metrics.table import METRICS
+from restok_cli.metrics.table import METRICS, metric_of
 from restok_cli.reports.charts import HEIGHT, LEFT, RIGHT, WIDTH, Chart, Line, draw_chart, draw_ladder, short
 from restok_cli.reports.curves import NO_CURVES
 from restok_cli.reports.results import Alike, find_results, measured_alike
@@ -165,7 +165,7 @@ def ladders(alike: list[Alike]) -> Iterator[Chart]:
                 lines.append(Line(result.name, lengths, values, colour))
         if lines:
             unit = f", {row.unit}" if row.unit else ""
-            better = "higher" if METRICS[row.metric].higher_is_better else "lower"
+            better = "higher" if METRICS[metric_of(row.metric)].higher_is_better else "lower"
             yield draw_ladder(f"{row.name}{unit} ({better} is better)", lines)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from restok_cli.console import note
 from restok_cli.errors import RestokError
 from restok_cli.metrics.compare import compare_results, read_results
-from restok_cli.metrics.table import METRICS, labelled, name_with_count, unusual_features
+from restok_cli.metrics.table import METRICS, labelled, metric_of, unusual_features
 
 
 class Result(NamedTuple):
@@ -41,18 +41,18 @@ class Alike(NamedTuple):
 
     def is_better(self, result: Result) -> bool:
         change = self.change(result)
-        return bool(change) and (change > 0) == METRICS[self.metric].higher_is_better
+        return bool(change) and (change > 0) == METRICS[metric_of(self.metric)].higher_is_better
 
     def _value(self, result: Result) -> float:
         return result.whole["metrics"][self.metric]["value"]
 
     @property
     def unit(self) -> str:
-        return METRICS[self.metric].unit
+        return METRICS[metric_of(self.metric)].unit
 
     @property
     def definition(self) -> str:
-        return METRICS[self.metric].definition
+        return METRICS[metric_of(self.metric)].definition
 
 
 def find_results(runs: Sequence[Path], files: Sequence[Path]) -> list[Result]:
@@ -81,7 +81,9 @@ def find_results(runs: Sequence[Path], files: Sequence[Path]) -> list[Result]:
 def measured_alike(results: Sequence[Result]) -> list[Alike]:
     """Each metric of each result, those together that were measured by the same protocol."""
     rows: list[Alike] = []
-    for metric in METRICS:
+    keys = dict.fromkeys(key for result in results for key in result.whole["metrics"])
+    order = list(METRICS)
+    for metric in sorted(keys, key=lambda key: order.index(metric_of(key))):
         of_metric: list[Alike] = []
         for result in results:
             if metric not in result.whole["metrics"]:
@@ -94,8 +96,9 @@ def measured_alike(results: Sequence[Result]) -> list[Alike]:
                     break
                 differences = differences or unlike
             else:
-                name = name_with_count(METRICS[metric].label, result.whole["metrics"][metric]["n"])
-                name = labelled(name, unusual_features(metric, result.whole["protocol"]))
+                name = labelled(
+                    result.whole["metrics"][metric]["name"], unusual_features(metric, result.whole["protocol"])
+                )
                 of_metric.append(Alike(metric, name, [result], differences))
         rows += of_metric
     return rows
