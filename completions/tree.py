@@ -16,12 +16,14 @@ import typer
 from restok_cli.cli import app
 from restok_cli.commands.bench import WHAT
 from restok_cli.commands.models import HUB_MODELS
-from restok_cli.data.shards.dataset import SAMPLE_FOLDER, read_manifest
+from restok_cli.data.shards.layout import SAMPLE_FOLDER, read_manifest
 from restok_cli.data.sources.imagenet import read_classes
 from restok_cli.devices import DEVICE_TYPES
+from restok_cli.inference.sampling_options import PRESETS
 from restok_cli.metrics.networks.backbones import NETWORKS
 from restok_cli.metrics.table import METRICS
 from restok_cli.model.config import Config, section_of
+from restok_cli.model.guidance import SamplingOptions
 from restok_cli.settings.presets import preset_names
 from restok_cli.settings.training import RUN_CONFIGS
 from restok_cli.training.run_folder.trackers import NAMES as TRACKERS
@@ -145,6 +147,10 @@ def values_of(path: tuple[str, ...], parameter, annotation: object, context: typ
             kinds = [kind for kind in RUN_CONFIGS if command == f"train-{kind}"] or list(RUN_CONFIGS)
             keys = dict.fromkeys(key for kind in kinds for key in setting_keys(RUN_CONFIGS[kind]))
             return Values(f"{' and '.join(kinds)} settings", tuple(f"{key}=" for key in keys))
+        case "generate", "--preset", "NAME|FILE":
+            return Values("ways to draw", tuple(PRESETS), "files")
+        case "tune", "--try", _:
+            return Values("options to try", tuple(f"{name}=" for name in SamplingOptions._fields))
         case _, "--class", _:
             return Values("classes", class_words())
         case _, "--device", _:
@@ -159,8 +165,12 @@ def values_of(path: tuple[str, ...], parameter, annotation: object, context: typ
             return Values("auto", ("auto",))
         case _, "--batch-size", "N":  # that of commands which find it out themselves
             return Values("auto", ("auto",))
-        case "evaluate", "--num-codes", _:
+        case ("evaluate", "--num-codes", _) | ("probe", "--block", _):
             return Values("all", ("all",))
+        case "evaluate", "--perturb" | "--nearest", _:
+            return NOTHING
+        case "probe", "--l2", _:
+            return Values("auto", ("auto",))
         case _, "--class-names", _:
             return Values("class names", ("imagenet",), "files")
         case _, "--make-reference", _:
@@ -179,13 +189,13 @@ def values_of(path: tuple[str, ...], parameter, annotation: object, context: typ
             return NOTHING
         case "reconstruct", "--num-codes", _:
             return NOTHING
-        case _, _, "M":
+        case _, _, "M" | "MODEL":
             return Values("models", ("sample", *(model.name for model in HUB_MODELS)), "folders")
         case _, _, "DATA":
             return Values("data", ("sample",), "folders")
         case _, _, "CONFIG":
             return Values("configs", tuple(sorted({n for kind in RUN_CONFIGS for n in preset_names(kind)})), "files")
-        case _, _, "IMAGES…" | "SAMPLES" | "REF" | "[PATH…]":
+        case _, _, "IMAGES…" | "SAMPLES…" | "REF" | "[PATH…]":
             return Values("pictures", ("sample",), "files")
         case _, _, "CODES" | "SHARDS":
             return FILES

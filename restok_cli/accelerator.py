@@ -7,11 +7,7 @@ from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator, DistributedType
-from accelerate.utils import (
-    DistributedDataParallelKwargs,
-    FullyShardedDataParallelPlugin,
-    InitProcessGroupKwargs,
-)
+from accelerate.utils import DistributedDataParallelKwargs, FullyShardedDataParallelPlugin, InitProcessGroupKwargs
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
 OWN = ("ACCELERATE_DEBUG_MODE", "ACCELERATE_CPU_AFFINITY")  # variables that Accelerate itself may act on

@@ -225,7 +225,7 @@ class ImageGenerator:
         batch_size: int = 16,
         like: Images | None = None,
         keep: int | None = None,
-        preset: Literal["paper", "sample"] | None = None,
+        preset: str | Path | None = None,
         **sampling: Unpack[Sampling],
     ) -> GeneratedImages:
         """Draw `count` images of these classes in turn, as `restok generate` draws them.
@@ -238,8 +238,8 @@ class ImageGenerator:
         the rest is drawn; without classes they are then of none.
 
         `sampling` says how codes are drawn: cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k,
-        top_p, as in the class Sampling. Those that are left out come from `preset`: where that is None, `sample` for
-        the model that comes with restok, and for others none.
+        top_p, as in the class Sampling. Those that are left out come from `preset`: `paper`, `sample` or a file that
+        `restok tune` wrote; where that is None, `sample` for the model that comes with restok, and for others none.
 
         Raises UsageError for unknown classes and for numbers that are out of range or have no meaning together.
         """
@@ -255,7 +255,7 @@ class ImageGenerator:
         num_steps: int | None = None,
         like: Images | None = None,
         keep: int | None = None,
-        preset: Literal["paper", "sample"] | None = None,
+        preset: str | Path | None = None,
         **sampling: Unpack[Sampling],
     ) -> Iterator[GeneratedImages]:
         """Draw images as `generate` does, all in one batch, and give them after every step, decoded from their codes
@@ -275,7 +275,7 @@ class ImageGenerator:
         batch_size: int,
         like: Images | None,
         keep: int | None,
-        preset: str | None,
+        preset: str | Path | None,
         sampling: Sampling,
     ) -> Job:
         _check_number("count", count, least=1)
@@ -317,7 +317,6 @@ def _to_array(images: Tensor) -> np.ndarray:
 
 
 def _to_tensor(array: np.ndarray | Tensor, name: str) -> Tensor:
-    """The array as a tensor."""
     if isinstance(array, Tensor):
         return array
     try:

@@ -29,11 +29,14 @@ from restok_cli.commands import (
     generate,
     models,
     plan,
+    probe,
     reconstruct,
     report,
     train_har,
     train_tokenizer,
+    tune,
 )
+from restok_cli.commands.options import is_given
 from restok_cli.commands.preparing import prepare
 from restok_cli.console import tell
 from restok_cli.errors import Done, Failed, Interrupted, RestokError, Unmet, UsageError
@@ -41,7 +44,8 @@ from restok_cli.files import DISK_FULL, expand_home
 from restok_cli.processes import leave, leave_words, rank, world_size
 from restok_cli.settings.launcher import apply_to_options
 
-EXIT_FAILURE, EXIT_USAGE, EXIT_UNMET = 1, 2, 4
+EXIT_FAILURE, EXIT_USAGE = 1, 2
+EXIT_CODES: dict[type[RestokError], int] = {UsageError: EXIT_USAGE, Unmet: 4}
 EXIT_SIGNAL = 128  # plus the number of the signal
 LOOP = "a link that leads back to itself, and to no file or folder; remove it, or give another path"
 
@@ -79,7 +83,7 @@ class Command(TyperCommand):
                 " WORLD_SIZE: start it once; for work of its own in each, unset SLURM_STEP_NUM_TASKS and WORLD_SIZE"
             )
         if "device" in context.params:
-            explicit = {name for name in context.params if _is_given(context, name)}
+            explicit = {name for name in context.params if is_given(context, name)}
             apply_to_options(context.command_path, context.params, explicit)
         try:
             return super().invoke(context)
@@ -87,11 +91,6 @@ class Command(TyperCommand):
             if not _is_out_of_memory(error):
                 raise
             raise RestokError(f"out of memory; {spare_memory(context.params)}") from error
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 app = typer.Typer(
@@ -115,8 +114,7 @@ def print_version(wanted: bool) -> None:
 def restok(
     context: typer.Context,
     _version: Annotated[
-        bool,
-        typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and leave."),
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
     """Hierarchical residual 1-D image tokenizers, and generators that draw an image in 9 steps (arXiv 2601.03955).
@@ -142,6 +140,8 @@ app.command()(generate.generate)
 app.command()(encode.encode)
 app.command()(decode.decode)
 app.command()(evaluate.evaluate)
+app.command()(probe.probe)
+app.command()(tune.tune)
 app.command()(curves.curves)
 app.command()(report.report)
 app.command()(demo.demo)
@@ -175,12 +175,8 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(str(error), error.code)
     except Interrupted as error:
         return _fail(str(error), EXIT_SIGNAL + error.signal_number)
-    except UsageError as error:
-        return _fail(str(error), EXIT_USAGE)
-    except Unmet as error:
-        return _fail(str(error), EXIT_UNMET)
     except RestokError as error:
-        return _fail(str(error), EXIT_FAILURE)
+        return _fail(str(error), EXIT_CODES.get(type(error), EXIT_FAILURE))
     except (KeyboardInterrupt, typer.Abort) as error:  # Click makes an Abort of KeyboardInterrupt and of EOFError
         if isinstance(error.__cause__, EOFError):
             raise error.__cause__ from None
@@ -188,7 +184,8 @@ def run(arguments: list[str] | None = None) -> int:
     except UnicodeEncodeError as error:
         return _fail(f"{error.object[:200]!a}: this name is not UTF-8; rename the file", EXIT_FAILURE)
     except OSError as error:
-        _drop_output()
+        with suppress(OSError, ValueError):  # let go of what stdout still holds: Python would try again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.errno == errno.EPIPE:  # `restok … | head`: the reader has seen enough
             leave_words("", EXIT_FAILURE)
             return EXIT_FAILURE
@@ -262,12 +259,6 @@ def _is_out_of_memory(error: Exception) -> bool:
         or type(error).__name__ == "OutOfMemoryError"
         or "can't allocate memory" in str(error)
     )
-
-
-def _drop_output() -> None:
-    """Let go of what stdout still holds: Python would try to write it again at exit, and complain."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int) -> int:

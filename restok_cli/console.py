@@ -23,7 +23,6 @@ PLAIN_SECONDS = 5.0  # between two progress lines where stderr is not a terminal
 # them by accident, or to change what a terminal shows and does.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
-
 kept_in: list[Path] = []  # the file that keeps what is said, while there is one
 muted: list[bool] = []  # not empty while nothing is to be said
 
@@ -213,7 +212,7 @@ class Progress:
         )
 
 
-def track(items: Iterable[Item], description: str, total: int, unit: str) -> Iterator[Item]:
+def track(items: Iterable[Item], description: str, total: int | None, unit: str) -> Iterator[Item]:
     """Yield the items and show how many of `total` are done."""
     with Progress(description, total, unit) as progress:
         for item in items:

@@ -54,19 +54,13 @@ def expand_home(path: str) -> str:
     return expanded
 
 
-def sync_folder(path: Path) -> None:
-    """Make renames inside `path` survive a power cut."""
+def sync(path: Path) -> None:
+    """Make the contents of a file, or renames inside a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def sync_file(path: Path) -> None:
-    """Make the contents of `path` survive a power cut."""
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
 
 
 def read_whole(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
@@ -191,12 +185,18 @@ def whole_file(path: Path, durable: bool = True) -> Iterator[Path]:
         with naming(path), held(temporary, os.O_WRONLY | os.O_CREAT):
             yield temporary
             if durable:
-                sync_file(temporary)
+                sync(temporary)
             os.replace(temporary, path)
         if durable:
-            sync_folder(path.parent)
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
@@ -226,10 +226,10 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 def publish_folder(temporary: Path, path: Path) -> None:
     """Rename the finished folder `temporary`, beside `path`, to `path`, replacing what was there."""
     for entry in temporary.rglob("*"):
-        sync_folder(entry) if entry.is_dir() else sync_file(entry)
-    sync_folder(temporary)
+        sync(entry)
+    sync(temporary)
     _replace_folder(temporary, path)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def _replace_folder(new: Path, path: Path) -> None:

@@ -137,7 +137,12 @@ def run_in_processes(count: int) -> None:
     if world_size() > 1:
         if count not in (1, world_size()):
             raise UsageError(f"--num-processes {count}: {world_size()} are started already; leave it out")
-        _check_address()
+        if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]:
+            raise UsageError(
+                f"{world_size()} processes are started to share this work, by SLURM or by RANK and WORLD_SIZE, but"
+                f" {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set: export the host of the first"
+                " one and a free port there; to work alone, unset SLURM_STEP_NUM_TASKS and WORLD_SIZE"
+            )
     if count == 1 or world_size() > 1:
         return
     from torch.distributed.elastic.multiprocessing import SignalException
@@ -170,17 +175,6 @@ def run_in_processes(count: int) -> None:
         finally:
             del os.environ[LAST_WORDS]
     raise Done
-
-
-def _check_address() -> None:
-    """Raises UsageError where nobody has said at what address the processes meet."""
-    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
-    if missing:
-        raise UsageError(
-            f"{world_size()} processes are started to share this work, by SLURM or by RANK and WORLD_SIZE, but"
-            f" {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set: export the host of the first one"
-            " and a free port there; to work alone, unset SLURM_STEP_NUM_TASKS and WORLD_SIZE"
-        )
 
 
 class Words(NamedTuple):

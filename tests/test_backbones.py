@@ -137,8 +137,8 @@ def test_backbone_measures_pictures(small, restok):
     arguments = ("--features", f"timm:{SMALL}", "--timm-weights", path, "--reference", "sample")
     found = restok("evaluate", "sample", *arguments, "--metric", "all")
     assert found.code == 0, found.err
-    assert [line.split()[0] for line in found.out.splitlines()][:4] == [
-        *("rFID-202", "precision-202", "recall-202", "KID-202")
+    assert [line.split()[0] for line in found.out.splitlines()][:5] == [
+        *("rFID-202", "FID∞-202", "precision-202", "recall-202", "KID-202")
     ]
 
 

@@ -3,13 +3,13 @@ from itertools import chain, islice
 import numpy as np
 import pytest
 
-from restok_cli.data.loading.batching import Order, micro_batches, shuffle
+from restok_cli.data.loading.batching import Deal, Order, micro_batches, shuffle
 
 PICTURES = 10
 
 
 def visits(batch_size, steps, **options):
-    return list(islice(micro_batches(PICTURES, batch_size=batch_size, seed=0, **options), steps))
+    return list(islice(micro_batches(PICTURES, Deal(batch_size, 0, **options)), steps))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 10, 23])

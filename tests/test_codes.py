@@ -7,6 +7,7 @@ import pytest
 import torch
 from damage import damages
 
+from restok_cli.data.loading.batching import Deal, micro_batches
 from restok_cli.data.loading.code_batches import code_batches, evaluation_code_batches
 from restok_cli.data.shards.code_cache import open_codes
 from restok_cli.data.shards.code_layout import CodePlan, is_codes
@@ -102,7 +103,8 @@ def test_the_fingerprint_follows_codes_tokenizer_and_classes(tmp_path, codes):
 
 
 def load(split, steps, **options):
-    return list(islice(code_batches(split, **{"batch_size": 4, "seed": 3} | options), steps))
+    options = {"batch_size": 4, "seed": 3} | options
+    return list(islice(code_batches(split, micro_batches(len(split), Deal(**options)), options["seed"]), steps))
 
 
 def shown(split, batches):
@@ -143,9 +145,9 @@ def test_processes_share_the_batches_of_one(folder, micro_batch_size, world_size
     assert shown(split, in_turn) == shown(split, load(split, 5))
 
 
-def test_a_batch_that_does_not_divide_is_refused_at_once(folder):
+def test_a_batch_that_does_not_divide_is_refused_at_once():
     with pytest.raises(UsageError, match="a batch of 4 cannot be cut into micro-batches of 3"):
-        code_batches(open_codes(folder).split("train"), batch_size=4, seed=0, micro_batch_size=3)
+        micro_batches(100, Deal(4, 0, micro_batch_size=3))
 
 
 def test_evaluation_shows_view_0_of_every_sample_in_order(folder):

@@ -39,6 +39,8 @@ SMALLER = (
     (r"(train-\S+) (DATA|CODES|data) ", r"\1 few "),
     (r" --preset (restok-|har-|sample)\S*", ""),
     (r" --init (sample|photo)", ""),
+    (r"^restok probe sample", "restok probe runs/har"),
+    (r"^(restok probe (?!.*--l2).*)", r"\1 --l2 1"),  # of too few images to choose it by
     (r"(?<!prepare )(?<!--tokenizer )(?<!--model )(?<!--init )\bsample\b", "few"),
     (r"\bOTHER\b", "RUN"),
     (r" --max-steps \d+", ""),
@@ -54,6 +56,9 @@ SMALLER = (
     (r" --class all ", " "),  # of a thousand classes eight are not as many of each
     (r"VIRTUAL_imagenet256_labeled.npz", "data/imagenet"),
     (r"other.json", "gfid.json"),
+    (r"^(restok tune)(?! runs/)(.*)", r"\1 runs/har --reference few\2"),
+    (r"^(restok tune .*)", r"\1 --features random --first 16 --images 16 --try cfg_scale=1,2"),
+    (r"^(restok tune (?!.*--resume).*)", r"\1 --overwrite"),
     (r"^(restok evaluate (?!.*--(features|compare)).*)", r"\1 --features random"),
 )
 
@@ -186,6 +191,9 @@ def stage(folder: Path, models: Path, sample_data: Dataset) -> None:
         (folder / name).mkdir()
         shutil.copy(few / f"{split}-000000.tar", folder / name)
     (folder / "run.yaml").write_text("preset: restok-s-128\n")
+    (folder / "space.yaml").write_text("cfg_scale: [1, 2]\n")
+    (folder / "tuned").mkdir()
+    (folder / "tuned" / "preset.yaml").write_text("cfg_scale: 2.0\ntemperature: 0.5\n")
     shutil.copytree(models / "tokenizer", folder / "runs" / "tokenizer")
     shutil.copytree(models / "har", folder / "runs" / "har")
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from restok_cli.reports.html import write_report
 from restok_cli.training import tokenizer_loop
 from restok_cli.training.early_stopping import EarlyStopping
 from restok_cli.weights import read_tensors
@@ -55,6 +56,7 @@ def test_a_run_ends_early_with_its_best_model_also_where_it_was_stopped_and_went
     result = restok(*command, *(("--stop-at", stop_at) if stop_at else ()))
     if stop_at:
         assert result.code == 0 and "ended early" not in result.err
+        assert write_report([tmp_path], [], tmp_path / "report.html")  # it is not at its end
         result = restok(*command, "--resume")
     best = tmp_path / "checkpoints" / "step-000004"
     assert result.code == 0 and result.out == f"{tmp_path}/model\n"
@@ -63,6 +65,7 @@ def test_a_run_ends_early_with_its_best_model_also_where_it_was_stopped_and_went
         f"the best validation_psnr, 15, is that of {best},"
     )
     assert line in result.err and line in (tmp_path / "log.txt").read_text()
+    assert not write_report([tmp_path], [], tmp_path / "report.html")
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-000004", "step-000006"]
     assert state(tmp_path)["early_stopping"] == {"name": "validation_psnr", "best": 15.0, "best_step": 4, "since": 2}
     model = read_tensors(tmp_path / "model" / "model.safetensors", "cpu")

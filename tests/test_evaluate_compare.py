@@ -2,10 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from restok_cli.data.images import save_image
+
+
+def psnr(*files):
+    """The PSNR of two image files."""
+    a, b = (np.asarray(Image.open(file)) / 255 for file in files)
+    return -10 * np.log10(np.square(a - b).mean())
 
 
 def write_folder(folder, seed, count=12, size=16):
@@ -42,7 +50,7 @@ def test_results_of_one_protocol_are_compared(restok, result, folders):
     values = [json.loads(file.read_text())["metrics"]["gfid"]["value"] for file in files]
     row = next(line.split() for line in compared.out.splitlines() if line.startswith("gFID-12"))
     assert row[1] == "(random)"
-    assert [float(number) for number in row[2:]] == pytest.approx([*values, values[1] - values[0]], rel=1e-4)
+    assert [float(number) for number in row[2:5]] == pytest.approx([*values, values[1] - values[0]], rel=1e-4)
     rows = json.loads(restok("evaluate", "--compare", *files, "--json").out)["metrics"]
     assert rows["gfid"]["values"] == values
     assert rows["gfid"]["differences"] == []
@@ -127,10 +135,106 @@ def test_fail_under_exits_4_where_a_metric_is_worse(restok, folders, limit, code
 
 
 def test_fail_under_knows_the_parts_of_codebook(restok, tmp_path):
-    import numpy as np
-
     np.savez(tmp_path / "codes.npz", codes=np.tile(np.arange(8), (5, 1)), codebook_size=16)
     assert restok("evaluate", tmp_path / "codes.npz", "--fail-under", "codebook_usage=50").code == 0
     found = restok("evaluate", tmp_path / "codes.npz", "--fail-under", "codebook_usage=60")
     assert found.code == 4
     assert "codebook usage-5 is 50, below 60" in found.err
+    found = restok("evaluate", tmp_path / "codes.npz", "--fail-under", "codebook_usage=60:lower")
+    assert found.code == 2
+    assert "codebook_usage=60:lower: no interval of codebook usage-5 is known; leave :lower out" in found.err
+
+
+def made_up(path, metric, value, **facts):
+    """A result as --json writes it, with more facts on its metric or, where they are called so, per_image."""
+    fact = {"name": f"{metric}-4", "value": value, "n": 4, "n_reference": 4, "definition": "mean", "caveat": ""}
+    per_image = {"per_image": {metric: facts.pop("per_image")}} if "per_image" in facts else {}
+    protocol = {"samples": {}, "reference": {"source": "photos", "fingerprint": "f00d"}, "features": {"network": "a"}}
+    path.write_text(json.dumps({"metrics": {metric: fact | facts}, "protocol": protocol} | per_image))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "intervals", "verdict"),
+    [
+        ("psnr", (20, 23), ([19, 21], [22, 24]), "better"),
+        ("psnr", (23, 20), ([22, 24], [19, 21]), "worse"),
+        ("gfid", (20, 23), ([19, 21], [22, 24]), "worse"),
+        ("gfid", (23, 20), ([22, 24], [19, 21]), "better"),
+        ("gfid", (20, 21), ([19, 21], [20, 22]), "inconclusive"),
+        ("gfid", (20, 20), ([20, 20], [20, 20]), "inconclusive"),
+        ("gfid", (20, 23), ([19, 21], None), "unknown"),
+    ],
+)
+def test_a_difference_is_better_worse_or_inconclusive(restok, tmp_path, metric, values, intervals, verdict):
+    files = [
+        made_up(tmp_path / f"{i}.json", metric, value, interval=interval)
+        for i, (value, interval) in enumerate(zip(values, intervals, strict=True))
+    ]
+    found = restok("evaluate", "--compare", *files)
+    assert found.out.splitlines()[1].split()[-1] == verdict
+    remark = "without an interval of both" if verdict == "unknown" else "one run of each was measured"
+    assert found.err.startswith(remark) and len(found.err.splitlines()) == 1
+    row = json.loads(restok("evaluate", "--compare", *files, "--json").out)["metrics"][metric]
+    assert row["verdict"] == verdict
+    if verdict != "unknown":
+        half = 2**0.5 * (intervals[0][1] - values[0])  # both are symmetric and alike
+        assert row["interval"] == pytest.approx([values[1] - values[0] - half, values[1] - values[0] + half])
+
+
+def test_values_of_the_same_images_are_compared_in_pairs(restok, tmp_path):
+    """Where every image gains a little, and images differ much from each other."""
+    ours = {"a": 10.0, "b": 20.0, "c": 30.0, "d": 40.0}
+    theirs = {"d": 40.3, "c": 30.2, "b": 20.2, "a": 10.1}
+    wide = {"interval": [5, 45]}
+    a = made_up(tmp_path / "a.json", "psnr", 25.0, per_image=ours, **wide)
+    b = made_up(tmp_path / "b.json", "psnr", 25.2, per_image=theirs, **wide)
+    row = json.loads(restok("evaluate", "--compare", a, b, "--json").out)["metrics"]["psnr"]
+    assert (row["method"], row["verdict"]) == ("pairs", "better")
+    assert sum(row["interval"]) / 2 == pytest.approx(0.2)
+    del theirs["a"]
+    made_up(b, "psnr", 25.2, per_image=theirs | {"e": 10.1}, **wide)  # of other images
+    row = json.loads(restok("evaluate", "--compare", a, b, "--json").out)["metrics"]["psnr"]
+    assert (row["method"], row["verdict"]) == ("intervals", "inconclusive")
+
+
+def test_results_of_several_runs_are_compared_by_their_spread(restok, tmp_path):
+    a = made_up(tmp_path / "a.json", "gfid", 5.0, values=[4.9, 5.0, 5.1], interval=[4.75, 5.25])
+    b = made_up(tmp_path / "b.json", "gfid", 4.5, values=[4.4, 4.6], interval=[3.2, 5.8])
+    one = made_up(tmp_path / "one.json", "gfid", 4.7, interval=[4.69, 4.71])
+    found = json.loads(restok("evaluate", "--compare", a, b, "--json").out)
+    assert (found["metrics"]["gfid"]["method"], found["remarks"]) == ("runs", [])
+    compared = restok("evaluate", "--compare", a, one)
+    assert compared.err == ""
+    assert "inconclusive" in compared.out  # by the spread of the runs; by the interval of its images it were better
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"interval": [3, 2]}, {"interval": [1]}, {"values": [1.0]}, {"value": 1e200}, {"per_image": {"a": "b"}}],
+)
+def test_intervals_and_values_that_are_none_are_refused(fails, tmp_path, facts):
+    file = made_up(tmp_path / "a.json", "psnr", **{"value": 2.5} | facts)
+    assert "a.json is wrong" in fails(1, "evaluate", "--compare", file, file)
+
+
+@pytest.mark.parametrize("words", ["--fail-under psnr=3", "--reference sample", "--num-processes 2", "photos"])
+def test_an_option_that_would_do_nothing_is_refused(fails, tmp_path, words):
+    file = made_up(tmp_path / "a.json", "psnr", 2.5)
+    line = fails(2, "evaluate", "--compare", file, file, *words.split())
+    assert "--compare measures nothing; leave" in line
+    assert ("SAMPLES" if words == "photos" else words.split()[0]) in line
+
+
+def test_values_of_each_image_are_told_by_its_name(restok, folders, tmp_path):
+    a, b, _ = folders
+    (a / "000003.png").write_bytes(b"broken")
+    words = ("evaluate", a, "--reference", b, "--metric", "psnr", "--metric", "gfid", "--features", "random", "--json")
+    found = json.loads(restok(*words, "--per-image").out)
+    assert list(found["per_image"]) == ["psnr"]
+    values = found["per_image"]["psnr"]
+    assert list(values) == [f"{i:06d}" for i in range(12) if i != 3]
+    assert sum(values.values()) / 11 == pytest.approx(found["metrics"]["psnr"]["value"])
+    alone = {name: psnr(a / f"{name}.png", b / f"{name}.png") for name in ("000000", "000011")}
+    assert {name: values[name] for name in alone} == pytest.approx(alone)
+    assert "per_image" not in json.loads(restok(*words).out)

@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import pickle
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pictures import noise
 
 from restok_cli.data.image_files import center_crop
 from restok_cli.data.images import to_tensor
-from restok_cli.data.loading.batching import Batch, Loaded, pack, unpack
+from restok_cli.data.loading.batching import Batch, Loaded, pack
 from restok_cli.data.loading.loader import batches, evaluation_batches
 from restok_cli.data.loading.transforms import Transform
 from restok_cli.data.shards.dataset import open_dataset
@@ -231,7 +232,7 @@ def test_an_error_of_a_worker_that_nobody_thought_of_ends_the_loading(split, mon
 
 def test_what_goes_through_a_worker_comes_back_as_it_was():
     item = Loaded(Batch(torch.arange(24, dtype=torch.uint8).view(2, 3, 2, 2), torch.tensor([4, -1])), {"key": "why"})
-    back = unpack(pack(item))
+    back = pickle.loads(pack(item))
     assert torch.equal(back.batch.images, item.batch.images) and torch.equal(back.batch.class_ids, item.batch.class_ids)
     assert back.broken == item.broken
     back.batch.images.add_(1)  # as training may
@@ -289,7 +290,7 @@ LOAD_AN_EPOCH = """
 import re, sys
 from pathlib import Path
 import torchvision
-from restok_cli.data.loading.batching import micro_batches
+from restok_cli.data.loading.batching import Deal, micro_batches
 from restok_cli.data.loading.loader import batches
 from restok_cli.data.shards.dataset import open_dataset
 
@@ -303,7 +304,7 @@ options = {"image_size": (64, 64), "batch_size": 64, "seed": 0, **crop}
 last = len(split) // 64 - 1
 loaded = batches(split, first_step=last, **options)
 shown = sum(next(loaded).class_ids.sum().item() for _ in range(3))  # the last batch of an epoch, and two of the next
-looked_up = sum(split.class_id(sample) for _, sample in next(micro_batches(len(split), batch_size=len(split), seed=0)))
+looked_up = sum(split.class_id(sample) for _, sample in next(micro_batches(len(split), Deal(len(split), 0))))
 print(len(split), looked_up, peak() - before)
 """
 

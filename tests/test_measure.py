@@ -74,7 +74,7 @@ class Counting(RandomNetwork):
 
 def instruments(network=None, folder=None, batch_size=64):
     network = network or RandomNetwork()
-    return Instruments(network, FeatureCache(folder, network), torch.device("cpu"), batch_size)
+    return Instruments([FeatureCache(folder, network)], torch.device("cpu"), batch_size)
 
 
 def values(measurements):
@@ -104,7 +104,8 @@ def test_metrics_of_features_equal_naive_ones_of_all_features_at_once(sets):
     found = measure_one(*map(in_memory, sets))
     assert found["gfid"] == pytest.approx(naive_distance(ours.pool, theirs.pool), rel=1e-5)
     assert found["sfid"] == pytest.approx(naive_distance(ours.spatial, theirs.spatial), rel=1e-5)
-    assert (found["precision"], found["recall"]) == precision_recall(ours.pool, theirs.pool)
+    expected = precision_recall(ours.pool, theirs.pool)
+    assert (found["precision"], found["recall"]) == (expected.precision.value, expected.recall.value)
 
 
 @pytest.mark.parametrize("batch_size", [1, 16, 33, 1000])
@@ -141,7 +142,7 @@ def test_groups_that_go_through_the_network_together_give_the_same_numbers(tmp_p
     network = Counting()
     tools = instruments(network, tmp_path / "together")
     if processes == 1:
-        tools.cache.keep(reference.group(0), RandomNetwork()(reference.group(0).images))
+        tools.caches[0].keep(reference.group(0), RandomNetwork()(reference.group(0).images))
     found = measure_one(broken, reference, metrics, tools)
     assert network.calls == {1: 2, 2: 3}[processes]
     assert found == pytest.approx(expected, rel=1e-6)

@@ -215,7 +215,7 @@ def test_what_a_stopped_move_left_is_replaced_by_something_else(prepare, restok,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(preparation, "sync_folder", interrupt)
+        patch.setattr(preparation, "sync", interrupt)
         assert prepare("out", "--overwrite", "--jobs", 1).code == 130
     assert prepare("out", "--overwrite", "--samples-per-shard", 100).code == 0
     prepare("whole", "--samples-per-shard", 100)

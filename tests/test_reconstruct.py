@@ -104,7 +104,7 @@ def test_sizes_that_do_not_divide_into_tokens_are_refused(fails, here):
 def test_a_sheet_shows_each_picture_what_became_of_it_and_what_each_step_added():
     original, coarse, fine = (to_tensor(noise(seed, 96, 96)) for seed in range(3))
     sheet = ComparisonSheet(Path("unused.png"), [1, 4])
-    sheet.add(["folder/name"], original[None], [coarse[None], fine[None]])
+    sheet.add("folder/name", original, [coarse, fine])
     assert sheet.captions[0] == "name" and sheet.captions[3:] == ["still missing", "first", "added"]
     values = [psnr(made.numpy(), original.numpy()) for made in (coarse, fine)]
     assert sheet.captions[1:3] == [f"1: {values[0]:.1f} dB", f"4: {values[1]:.1f} dB"]

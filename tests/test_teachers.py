@@ -52,7 +52,7 @@ def test_pictures_are_resized_until_patches_are_image_tokens():
     images = torch.rand(2, 3, 32, 16)
     resized = F.interpolate(images, (64, 32), mode="bicubic", antialias=True)
     found, expected = teacher(images), teacher(resized)
-    assert found.patches.shape == (2, 64, 4, 2) and teacher.width == 64
+    assert found.patches.shape == (2, 64, 4, 2) and teacher.network.num_features == 64
     assert torch.equal(found.patches, expected.patches) and torch.equal(found.image, expected.image)
 
 

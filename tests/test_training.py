@@ -68,12 +68,12 @@ def test_revival_moves_only_unused_codewords_and_makes_them_used():
 
 
 def test_window_gives_means_of_the_steps_that_moved_and_forgets_them():
-    window = Meter()
+    window = Meter(torch.device("cpu"))
     with window.step(4):
         for value, moved in ((1.0, True), (2.0, True), (6.0, True), (math.nan, False)):
             window.add({"loss": torch.tensor(value)}, torch.tensor(moved))
-    resumed = Meter()
-    resumed.load_state_dict(window.state_dict(), torch.device("cpu"))
+    resumed = Meter(torch.device("cpu"))
+    resumed.load_state_dict(window.state_dict())
     assert window.close()["loss"] == resumed.close()["loss"] == 3
     with window.step(4):
         window.add({"loss": torch.tensor(5.0)}, torch.tensor(True))

@@ -75,12 +75,13 @@ def decode(
         raise UsageError("--mix A B and --keep N belong together; give both or none")
 
     from restok_cli.inference.coding import Computation
-    from restok_cli.inference.decode import DecodeDestination, decode_file
+    from restok_cli.inference.decode import decode_file
+    from restok_cli.inference.destination import ImageDestination
     from restok_cli.inference.mixing import Mixture
 
     source = Mixture(*mix, keep) if mix and keep else codes
     assert source is not None
-    to = DecodeDestination(output, grid, ladder, overwrite)
+    to = ImageDestination(output, grid, ladder, overwrite)
     count = decode_file(source, model, to, num_codes, Computation(device, dtype, batch_size, deterministic))
     if output != STDOUT:
         print(json.dumps({"path": str(output), "pictures": count}) if as_json else output)

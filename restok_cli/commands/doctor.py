@@ -43,13 +43,11 @@ def doctor(
     from restok_cli.diagnosis.environment import ENVIRONMENT_CHECKS, guarded
     from restok_cli.diagnosis.paths import check_path
 
+    checks = [(check.__name__.replace("_", " "), check) for check in (*ENVIRONMENT_CHECKS, *DOWNLOAD_CHECKS)]
+    checks += [(path, partial(check_path, path)) for path in paths or []]
     findings = []
-    for check in (*ENVIRONMENT_CHECKS, *DOWNLOAD_CHECKS):
-        for finding in guarded(check.__name__.replace("_", " "), check):
-            findings.append(finding)
-            show(finding, as_json)
-    for path in paths or []:
-        for finding in guarded(path, partial(check_path, path)):
+    for subject, check in checks:
+        for finding in guarded(subject, check):
             findings.append(finding)
             show(finding, as_json)
     problems = sum(finding.state == "problem" for finding in findings)

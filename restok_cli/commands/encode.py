@@ -6,43 +6,27 @@ from typing import Annotated
 
 import typer
 
-from restok_cli.commands.options import (
-    AnyBatchSize,
-    AsJson,
-    Deterministic,
-    Device,
-    Dtype,
-    ImagesArgument,
-    MaxDecodedPixels,
-    MaxMemberBytes,
-    NoCrop,
-    NumProcesses,
-    OverwriteFile,
-    Split,
-    TokenizerOption,
-    start_processes,
-)
+from restok_cli.commands import options
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL, STDOUT
 
 
 def encode(
-    images: ImagesArgument,
-    model: TokenizerOption = SAMPLE_MODEL,
+    images: options.ImagesArgument,
+    model: options.TokenizerOption = SAMPLE_MODEL,
     output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="FILE", help="An .npz, .safetensors or .jsonl file, or - (lines)."),
+        Path, typer.Option("--output", "-o", metavar="FILE", help="An .npz, .safetensors or .jsonl file, or - (lines).")
     ] = STDOUT,
-    split: Split = "validation",
-    no_crop: NoCrop = False,
-    max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
-    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
-    batch_size: AnyBatchSize = 16,
-    overwrite: OverwriteFile = False,
-    num_processes: NumProcesses = 1,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    deterministic: Deterministic = False,
-    as_json: AsJson = False,
+    split: options.Split = "validation",
+    no_crop: options.NoCrop = False,
+    max_decoded_pixels: options.MaxDecodedPixels = MAX_DECODED_PIXELS,
+    max_member_bytes: options.MaxMemberBytes = MAX_MEMBER_BYTES,
+    batch_size: options.AnyBatchSize = 16,
+    overwrite: options.OverwriteFile = False,
+    num_processes: options.NumProcesses = 1,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    deterministic: options.Deterministic = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Turn images into codes: 128 numbers each, or as many as the tokenizer makes.
 
@@ -56,13 +40,14 @@ def encode(
       restok encode sample --model runs/tokenizer -o codes.npz
       restok encode photo.jpg --model M | restok decode - --model M -o same.png
     """
-    start_processes(num_processes, images)
+    options.start_processes(num_processes, images)
 
     from restok_cli.inference.coding import Computation, ImageSource
     from restok_cli.inference.encode import encode_source
 
     source = ImageSource(images, split, not no_crop, max_decoded_pixels, max_member_bytes)
-    summary = encode_source(source, model, output, overwrite, Computation(device, dtype, batch_size, deterministic))
+    computation = Computation(device, dtype, batch_size, deterministic)
+    count, unreadable = encode_source(source, model, output, overwrite, computation)
     if output != STDOUT:
-        result = {"path": str(output), "pictures": summary.count, "unreadable": summary.unreadable}
+        result = {"path": str(output), "pictures": count, "unreadable": unreadable}
         print(json.dumps(result) if as_json else output)

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     import torch
 
     from restok_cli.evaluation.evaluate import Evaluation
-    from restok_cli.evaluation.request import Networks, Request
+    from restok_cli.evaluation.request import Limit, Networks, Request
 
 Samples = Annotated[
-    str,
+    list[str],
     typer.Argument(
-        metavar="SAMPLES",
-        help="A folder of images, an ADM .npz, tar files, a data set (or the word sample), - for a tar stream on"
-        " stdin, or a file of codes.",
+        metavar="SAMPLES…",
+        help="A folder of images or tars, an ADM .npz, a tar, a data set (or the word sample), - for a tar stream on"
+        " stdin, or a file of codes. Several are runs of one method with other seeds: their mean and spread.",
     ),
 ]
 MetricNames = Annotated[
@@ -59,12 +59,12 @@ AnySplit = Annotated[
 Crop = Annotated[
     int | None, typer.Option(min=8, metavar="SIZE", help="First give SAMPLES the ADM centre crop to this size.")
 ]
-Network = Annotated[
-    str,
+NetworkNames = Annotated[
+    list[str] | None,
     typer.Option(
         metavar="NETWORK",
-        help="Behind the metrics of features: inception, dinov2, clip, vgg16, timm:NAME; random needs no download:"
-        " smoke tests only.",
+        help="Behind the metrics of features: inception (the default), dinov2, clip, vgg16, timm:NAME; random needs no"
+        " download: smoke tests only. May be repeated: one reading of the images for all, keys such as gfid[dinov2].",
     ),
 ]
 InceptionWeights = Annotated[
@@ -75,14 +75,20 @@ VggWeights = Annotated[
     Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="VGG-16's, of lpips and vgg16.")
 ]
 TimmWeights = Annotated[
-    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Of dinov2, clip or timm:NAME.")
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="Of dinov2, clip or timm:NAME; of several networks, repeated in the order of their --features.",
+    ),
 ]
 AnyModel = Annotated[
     Path | None,
     typer.Option(
         parser=parse_model,
         metavar="M",
-        help="The tokenizer that makes codes of images (codebook, --num-codes); for nll the generator."
+        help="The tokenizer that makes codes of images (codebook, --num-codes, --perturb); for nll the generator."
         " Default: sample, the one of emoji that comes with restok.",
     ),
 ]
@@ -92,6 +98,17 @@ NumCodes = Annotated[
         metavar="N,N,…", help="Measure what the first N codes give back of SAMPLES, for each N; all: every level."
     ),
 ]
+Perturb = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SHARE,…",
+        help="Measure pfid: SAMPLES against what --model decodes once this share α of their codes was replaced.",
+    ),
+]
+Nearest = Annotated[
+    str | None,
+    typer.Option(metavar="N,N,…", help="With --perturb: δ, of how many codewords nearest to a code one replaces it."),
+]
 Plot = Annotated[
     Path | None, typer.Option(metavar="FILE", help="With --num-codes: draw metric against codes (PNG, PDF, SVG).")
 ]
@@ -99,13 +116,26 @@ FailUnder = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=VALUE",
-        help="Exit 4 where a metric is worse: below VALUE, or above it where lower is better"
-        f" ({', '.join(metric.label for metric in METRICS.values() if not metric.higher_is_better)}); may be repeated.",
+        help="Exit 4 where a metric is worse (may be repeated): below VALUE, or above it where lower is better"
+        f" ({', '.join(metric.label for metric in METRICS.values() if not metric.higher_is_better)})."
+        " VALUE:upper or :lower takes that edge of its 95 % interval.",
     ),
 ]
 Compare = Annotated[
     tuple[Path, Path] | None,
-    typer.Option(metavar="A B", exists=True, dir_okay=False, help="Table two --json results; measures nothing."),
+    typer.Option(
+        metavar="A B",
+        exists=True,
+        dir_okay=False,
+        help="Say of two --json results whether B is better, worse or, by 95 %, neither; measures nothing.",
+    ),
+]
+Runs = Annotated[
+    bool, typer.Option("--runs", help="SAMPLES are --json results of several runs with other seeds; measures nothing.")
+]
+PerImage = Annotated[
+    bool,
+    typer.Option("--per-image", help="With --json: also each image's value (psnr, …); --compare then goes by pairs."),
 ]
 MakeReference = Annotated[
     str | None,
@@ -140,22 +170,26 @@ ResultAsJson = Annotated[
 
 def evaluate(
     context: typer.Context,
-    samples: Samples = str(IMAGE_FOLDER),
+    samples: Samples = [str(IMAGE_FOLDER)],  # noqa: B006  (typer reads it)
     metric: MetricNames = None,
     reference: ReferenceName = None,
     split: AnySplit = "validation",
     crop: Crop = None,
     max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
     max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
-    features: Network = "inception",
+    features: NetworkNames = None,
     inception_weights: InceptionWeights = None,
     vgg_weights: VggWeights = None,
     timm_weights: TimmWeights = None,
     model: AnyModel = None,
     num_codes: NumCodes = None,
+    perturb: Perturb = None,
+    nearest: Nearest = None,
     plot: Plot = None,
     fail_under: FailUnder = None,
     compare: Compare = None,
+    runs: Runs = False,
+    per_image: PerImage = False,
     make_reference: MakeReference = None,
     output: ReferenceOutput = None,
     reference_images: KeptImages = 10_000,
@@ -177,44 +211,65 @@ def evaluate(
     command goes on where it was, and a second metric costs nothing.
 
     Examples: what generate drew; what reconstruct gave back; a batch for the ADM
-    evaluator against statistics; how far the first codes of a tokenizer go; two
-    results side by side:
+    evaluator against statistics; how far the first codes of a tokenizer go; the
+    spread over runs with other seeds; whether b is better than a:
 
       restok evaluate pictures --reference sample --split train
       restok evaluate reconstructed --metric rfid --reference photos
       restok evaluate samples.npz --metric all --reference adm.npz --json
       restok evaluate sample --num-codes all --model runs/tokenizer --plot a.png
+      restok evaluate seed-0.npz seed-1.npz --reference photos
       restok evaluate --compare a.json b.json
     """
+    from restok_cli.evaluation.request import Networks, Request, of_each, parse_limits, parse_perturbations, settle
+
+    limits, names = parse_limits(fail_under or []), tuple(dict.fromkeys(features or ["inception"]))
     if compare is not None:
+        _check_idle(context, "compare")
         compare_files(*compare, as_json)
         return
-    from restok_cli.evaluation.request import Networks, Request, parse_limits, settle
+    if runs:
+        _check_idle(context, "runs", "samples", "fail_under")
+        from restok_cli.evaluation.runs import read_runs, show_runs
 
-    limits = parse_limits(fail_under or [])
+        show_runs(read_runs(samples), limits, as_json)
+        return
     request = Request(
-        *(make_reference or samples, metric or [], split, crop, reference, model, num_codes),
-        *(max_decoded_pixels, max_member_bytes),
+        *(make_reference or samples[0], metric or [], split, crop, reference, model, num_codes),
+        *(max_decoded_pixels, max_member_bytes, per_image, parse_perturbations(perturb, nearest)),
     )
     _check_apart(request, make_reference, output, plot, overwrite)
+    if per_image and not as_json:
+        raise UsageError("--per-image adds to what --json prints; give --json too")
+    requests = [request]
     if make_reference is None:
-        request = settle(_with_default_reference(request, context), limits)
+        request = settle(_with_default_reference(request, context), [limit.metric for limit in limits], names)
+        requests = of_each(request, samples)
     torch_device = _start(request, num_processes, device)
     if request.reference != reference:
-        note(f"{samples} was drawn by the model that comes with restok: compared with the emoji it was trained on")
-    kept = None if no_cache else _open_cache(cache)
-    networks = Networks(features, inception_weights, vgg_weights, timm_weights, kept, batch_size)
+        note(f"{samples[0]} was drawn by the model that comes with restok: compared with the emoji it was trained on")
+    kept = None if no_cache else open_cache(cache)
+    networks = Networks(names, inception_weights, vgg_weights, tuple(timm_weights or ()), kept, batch_size)
     if make_reference is not None and output is not None:
         _make_reference(request, networks, torch_device, output, reference_images, overwrite)
     else:
-        _measure(request, networks, torch_device, limits, plot, as_json)
+        _measure(requests, networks, torch_device, limits, plot, as_json)
+
+
+def _check_idle(context: typer.Context, *used: str) -> None:
+    """Raises UsageError for an option that has no effect beside --compare or --runs."""
+    known = {parameter.name: parameter for parameter in context.command.params}
+    idle = next((name for name in known if name not in (*used, "as_json") and is_given(context, name)), None)
+    if idle is not None:
+        word = known[idle].metavar if idle == "samples" else known[idle].opts[0]
+        raise UsageError(f"{known[used[0]].opts[0]} measures nothing; leave {word} out")
 
 
 def _check_apart(
     request: "Request", make_reference: str | None, output: str | None, plot: Path | None, overwrite: bool
 ) -> None:
     """Raises UsageError where options were given that have no effect together, or would replace a file."""
-    if make_reference is not None and (request.metrics or request.reference or request.num_codes):
+    if make_reference is not None and (request.metrics or request.reference or request.decodes):
         raise UsageError("--make-reference makes statistics and measures nothing; leave --metric and --reference out")
     if (make_reference is None) != (output is None):
         raise UsageError("--make-reference DATA and -o REF go together: of which images, and where to")
@@ -231,7 +286,7 @@ def _with_default_reference(request: "Request", context: typer.Context) -> "Requ
     """Compare what the sample model drew, where nothing else was named, with the emoji that it was trained on."""
     from restok_cli.evaluation.request import compares_sets
 
-    if request.reference or request.num_codes or is_given(context, "samples") or not compares_sets(request.metrics):
+    if request.reference or request.decodes or is_given(context, "samples") or not compares_sets(request.metrics):
         return request
     from restok_cli.evaluation.image_metrics import were_drawn_by
 
@@ -252,7 +307,7 @@ def _start(request: "Request", num_processes: int, device: str) -> "torch.device
     return torch_device
 
 
-def _open_cache(folder: Path | None) -> Path | None:
+def open_cache(folder: Path | None) -> Path | None:
     """Where features are kept: the folder, or the user's own."""
     from restok_cli.metrics.cache import default_cache, prune
 
@@ -280,24 +335,32 @@ def _make_reference(
 
 
 def _measure(
-    request: "Request",
+    requests: "list[Request]",
     networks: "Networks",
     device: "torch.device",
-    limits: dict[str, float],
+    limits: "list[Limit]",
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    from restok_cli.evaluation.evaluate import check_limits, evaluate
+    from restok_cli.evaluation.evaluate import evaluate
+    from restok_cli.evaluation.request import check_limits
 
-    evaluation = evaluate(request, networks, device)
-    if rank() == 0:
-        print_evaluation(evaluation, request.reference or "", plot, as_json)
-        check_limits(limits, evaluation.measurements)
+    evaluations = evaluate(requests, networks, device)
+    if rank() > 0:
+        return
+    if len(requests) > 1:
+        from restok_cli.evaluation.runs import show_runs
+
+        reports = [evaluation.report() for evaluation in evaluations]
+        show_runs({each.samples: found for each, found in zip(requests, reports, strict=True)}, limits, as_json)
+        return
+    print_evaluation(evaluations[0], requests[0].reference or requests[0].samples, plot, as_json)
+    check_limits(limits, evaluations[0].measurements)
 
 
 def print_evaluation(evaluation: "Evaluation", reference: str, plot: Path | None, as_json: bool) -> None:
     """The numbers on stdout, what is to be known of them on stderr."""
-    from restok_cli.evaluation.prefixes import curve_report, curve_table
+    from restok_cli.evaluation.prefixes import curve_table
     from restok_cli.metrics import protocol
 
     measurements, curve = evaluation.measurements, evaluation.curve
@@ -306,10 +369,7 @@ def print_evaluation(evaluation: "Evaluation", reference: str, plot: Path | None
 
         draw_curve(curve, plot)
     if as_json:
-        report = protocol.report(measurements, evaluation.protocol)
-        if curve is not None:
-            report = curve_report(curve, evaluation.protocol)
-        print(json.dumps(report, indent=2, allow_nan=False))
+        print(json.dumps(evaluation.report(), indent=2, allow_nan=False))
     else:
         say(*(curve_table(curve) if curve is not None else protocol.table(measurements, reference)))
     for line in protocol.remarks(list(measurements.values())):
@@ -318,13 +378,17 @@ def print_evaluation(evaluation: "Evaluation", reference: str, plot: Path | None
 
 def compare_files(a: Path, b: Path, as_json: bool) -> None:
     """Print two results side by side. Raises RestokError where their protocols are unlike."""
-    from restok_cli.metrics.compare import compare_results, comparison_table, read_result
+    from restok_cli.metrics.compare import compare_results, comparison_remarks, comparison_table, read_result
 
     rows = compare_results(read_result(a), read_result(b))
+    remarks = comparison_remarks(rows)
     if as_json:
-        print(json.dumps({"metrics": {row.metric: row._asdict() for row in rows}}, indent=2))
+        facts = {row.metric: row._asdict() | {"verdict": row.verdict} for row in rows}
+        print(json.dumps({"metrics": facts, "remarks": remarks}, indent=2))
     else:
         say(*comparison_table(rows, (str(a), str(b))))
+    for line in remarks:
+        note(line)
     unlike = [row for row in rows if row.differences]
     if unlike:
         what = dict.fromkeys(difference for row in unlike for difference in row.differences)

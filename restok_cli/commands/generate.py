@@ -46,10 +46,11 @@ Classes = Annotated[
     ),
 ]
 SamplingPreset = Annotated[
-    Literal["paper", "sample"] | None,
+    str | None,
     typer.Option(
-        help="The paper's guidance (3.75, step from 0.25, top-p 0.95), or what suits the model that comes with restok,"
-        " where it is the default."
+        metavar="NAME|FILE",
+        help="paper, its guidance (3.75, step from 0.25, top-p 0.95); sample, what suits the model that comes with"
+        " restok, where it is the default; or a file of these options, such as `restok tune` writes.",
     ),
 ]
 CfgScale = Annotated[float, typer.Option(min=0, help="Classifier-free guidance; 1 = none.")]

@@ -257,7 +257,7 @@ def card(
 
       restok models card runs/har --metrics result.json --licence mit
     """
-    from restok_cli.files import whole_file
+    from restok_cli.files import write_text
     from restok_cli.pretrained.card import card_text, is_untouched, record_text
     from restok_cli.pretrained.folder import CARD_FILE, RECORD_FILE
     from restok_cli.pretrained.publishing import described
@@ -275,8 +275,7 @@ def card(
     text = card_text(folder, record)
     # the record last: a card beside an older record looks edited, and is left alone, but none is lost
     for file, content in ((path, text), (folder.path / RECORD_FILE, record_text(record))):
-        with whole_file(file) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        write_text(file, content)
     print(path)
 
 

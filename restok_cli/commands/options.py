@@ -55,9 +55,6 @@ DataArgument = Annotated[
 RunOutput = Annotated[
     Path, typer.Option("--output", "-o", metavar="RUN", help="The folder of the run.", show_default=False)
 ]
-ImageOutput = Annotated[
-    Path, typer.Option("--output", "-o", metavar="DIR", help="The folder for the images.", show_default=False)
-]
 ImagesArgument = Annotated[
     list[str],
     typer.Argument(

@@ -6,22 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restok_cli.commands.options import (
-    AnyBatchSize,
-    AsJson,
-    Deterministic,
-    Device,
-    Dtype,
-    ImagesArgument,
-    MaxDecodedPixels,
-    MaxMemberBytes,
-    NoCrop,
-    NumProcesses,
-    Overwrite,
-    Split,
-    TokenizerOption,
-    start_processes,
-)
+from restok_cli.commands import options
 from restok_cli.console import counted, note
 from restok_cli.errors import UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL, STDOUT
@@ -32,12 +17,10 @@ if TYPE_CHECKING:
 RECONSTRUCTED_FOLDER = Path("reconstructed")
 
 Output = Annotated[
-    Path,
-    typer.Option("--output", "-o", metavar="OUT", help="A folder, a .png for one image, or - (a tar stream)."),
+    Path, typer.Option("--output", "-o", metavar="OUT", help="A folder, a .png for one image, or - (a tar stream).")
 ]
 NumCodes = Annotated[
-    str | None,
-    typer.Option(metavar="N,…", help="Decode the first N codes only: coarser; several: each. Default: all."),
+    str | None, typer.Option(metavar="N,…", help="Decode the first N codes only: coarser; several: each. Default: all.")
 ]
 Grid = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Also write a PNG: images beside what is made of them.")
@@ -46,23 +29,23 @@ Ladder = Annotated[Path | None, typer.Option(metavar="FILE", help="The same with
 
 
 def reconstruct(
-    images: ImagesArgument,
-    model: TokenizerOption = SAMPLE_MODEL,
+    images: options.ImagesArgument,
+    model: options.TokenizerOption = SAMPLE_MODEL,
     output: Output = RECONSTRUCTED_FOLDER,
     num_codes: NumCodes = None,
-    split: Split = "validation",
-    no_crop: NoCrop = False,
-    max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
-    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
+    split: options.Split = "validation",
+    no_crop: options.NoCrop = False,
+    max_decoded_pixels: options.MaxDecodedPixels = MAX_DECODED_PIXELS,
+    max_member_bytes: options.MaxMemberBytes = MAX_MEMBER_BYTES,
     grid: Grid = None,
     ladder: Ladder = None,
-    batch_size: AnyBatchSize = 16,
-    overwrite: Overwrite = False,
-    num_processes: NumProcesses = 1,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    deterministic: Deterministic = False,
-    as_json: AsJson = False,
+    batch_size: options.AnyBatchSize = 16,
+    overwrite: options.Overwrite = False,
+    num_processes: options.NumProcesses = 1,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    deterministic: options.Deterministic = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Encode images to codes, decode them, and say how near they come (PSNR).
 
@@ -85,13 +68,14 @@ def reconstruct(
         raise UsageError(
             f"--num-codes {num_codes}: a tar stream has one image of each; give one number, or a folder by -o"
         )
-    start_processes(num_processes, images)
+    options.start_processes(num_processes, images)
 
     from restok_cli.inference.coding import Computation, ImageSource
-    from restok_cli.inference.reconstruct import ReconstructDestination, reconstruct_source
+    from restok_cli.inference.destination import ImageDestination
+    from restok_cli.inference.reconstruct import reconstruct_source
 
     source = ImageSource(images, split, not no_crop, max_decoded_pixels, max_member_bytes)
-    to = ReconstructDestination(output, grid, ladder, overwrite)
+    to = ImageDestination(output, grid, ladder, overwrite)
     summary = reconstruct_source(source, model, lengths, to, Computation(device, dtype, batch_size, deterministic))
     report(summary, output, as_json)
 

@@ -1,22 +1,21 @@
 """The common part of train-tokenizer and train-har: how a run begins, and that a preflight goes before it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from restok_cli.commands.options import check_resume
 from restok_cli.console import keep_line, note
 from restok_cli.errors import UsageError
 from restok_cli.files import check_apart
+from restok_cli.processes import run_in_processes
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from restok_cli.data.shards.dataset import Dataset
-    from restok_cli.model.har import Har
-    from restok_cli.model.tokenizer import Tokenizer
     from restok_cli.planning.preflight import Train
-    from restok_cli.pretrained.folder import HarFolder, ModelFolder, TokenizerFolder
+    from restok_cli.pretrained.folder import ModelFolder
+    from restok_cli.settings.run_config import Told
     from restok_cli.settings.training import RunConfig
 
 
@@ -32,20 +31,22 @@ class Launch(NamedTuple):
     overwrite: bool
 
 
-def check_launch(launch: Launch) -> None:
-    """Raises UsageError where options contradict each other, or name what is not here."""
+def start(launch: Launch, told: "Told", num_processes: int) -> "RunConfig":
+    """Start the processes of a run; each goes on with its config, as far as that is told.
+
+    Raises UsageError where options contradict each other, name what is not here, or a run would never get to --stop-at.
+    """
     from restok_cli.training.run_folder.trackers import check_trackers
 
     check_resume(launch.resume, launch.overwrite)
     check_trackers(launch.track)
-
-
-def check_stop_at(launch: Launch, config: "RunConfig") -> None:
-    """Raises UsageError where a run would never get there."""
+    config = told.config
     if launch.stop_at is not None and launch.stop_at > config.schedule.max_steps:
         raise UsageError(
             f"--stop-at {launch.stop_at}: the run ends at schedule.max_steps = {config.schedule.max_steps}"
         )
+    run_in_processes(num_processes)
+    return config
 
 
 def check_folder(launch: Launch, *sources: Path | None) -> None:
@@ -66,33 +67,25 @@ def warn_of_enlarging(data: "Dataset", size: tuple[int, int]) -> None:
         note(warning)
 
 
-@overload
 def first_weights(
-    given: "TokenizerFolder | None", launch: Launch, module: "type[Tokenizer]", config: "RunConfig"
-) -> "Tokenizer | None": ...
-@overload
-def first_weights(
-    given: "HarFolder | None", launch: Launch, module: "type[Har]", config: "RunConfig"
-) -> "Har | None": ...
-def first_weights(
-    given: "ModelFolder | None", launch: Launch, module: "type[nn.Module]", config: "RunConfig"
-) -> "nn.Module | None":
-    """The model that --init names, for a run that begins; None for one that goes on from a checkpoint.
+    init: Path | None, given: "ModelFolder | None", launch: Launch, config: "RunConfig"
+) -> tuple[Any, str | None]:
+    """The model `given` by --init, for a run that begins, and its name; None for one that goes on from a checkpoint.
 
-    Raises UsageError where its weights do not fit a `module` of the run's config.
+    Raises UsageError where its weights do not fit the run's config.
     """
     import torch
 
-    from restok_cli.pretrained.folder import load_model
-    from restok_cli.training.run_folder.run import has_checkpoint
+    from restok_cli.pretrained.folder import empty_model, load_model
+    from restok_cli.training.run_folder.history import model_name
+    from restok_cli.training.run_folder.run import last_step
     from restok_cli.training.warm_start import check_fits
 
-    if given is None or (launch.resume and has_checkpoint(launch.output)):
-        return None
-    start = load_model(given, torch.device("cpu"))
-    with torch.device("meta"):
-        check_fits(module(config.model), start)
-    return start
+    if init is None or given is None or (launch.resume and last_step(launch.output)):
+        return None, None
+    model = load_model(given, torch.device("cpu"))
+    check_fits(empty_model(config.model), model)
+    return model, model_name(init, given)
 
 
 def carry_out(

@@ -6,75 +6,43 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from restok_cli.commands.options import (
-    AllowPipe,
-    Assignments,
-    BatchSize,
-    ConfigFile,
-    DataArgument,
-    Device,
-    DryRun,
-    EarlyStop,
-    ImageSize,
-    ImageSizeOption,
-    Init,
-    MaxSteps,
-    NumProcesses,
-    Overwrite,
-    Preset,
-    Resume,
-    RunOutput,
-    RunSeed,
-    SkipPreflight,
-    StopAt,
-    Track,
-    parse_model,
-)
-from restok_cli.commands.runs import (
-    Launch,
-    carry_out,
-    check_folder,
-    check_launch,
-    check_stop_at,
-    first_weights,
-    warn_of_enlarging,
-)
+from restok_cli.commands import options, runs
 from restok_cli.errors import UsageError
-from restok_cli.processes import connect, local_device, run_in_processes
+from restok_cli.processes import connect, local_device
 
 if TYPE_CHECKING:
     from restok_cli.settings.training import HarRunConfig
 
 
 def train_har(
-    data: DataArgument,
+    data: options.DataArgument,
     tokenizer: Annotated[
         Path,
         typer.Option(
-            parser=parse_model,
+            parser=options.parse_model,
             metavar="M",
             help="A tokenizer: a run of train-tokenizer, its model folder, sample or photo.",
         ),
     ],
-    output: RunOutput,
-    preset: Preset = None,
-    config: ConfigFile = None,
-    assignments: Assignments = None,
-    max_steps: MaxSteps = None,
-    batch_size: BatchSize = None,
-    seed: RunSeed = None,
-    image_size: ImageSizeOption = None,
-    init: Init = None,
-    early_stop: EarlyStop = None,
-    stop_at: StopAt = None,
-    track: Track = None,
-    allow_pipe: AllowPipe = False,
-    num_processes: NumProcesses = 1,
-    dry_run: DryRun = False,
-    skip_preflight: SkipPreflight = False,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
+    output: options.RunOutput,
+    preset: options.Preset = None,
+    config: options.ConfigFile = None,
+    assignments: options.Assignments = None,
+    max_steps: options.MaxSteps = None,
+    batch_size: options.BatchSize = None,
+    seed: options.RunSeed = None,
+    image_size: options.ImageSizeOption = None,
+    init: options.Init = None,
+    early_stop: options.EarlyStop = None,
+    stop_at: options.StopAt = None,
+    track: options.Track = None,
+    allow_pipe: options.AllowPipe = False,
+    num_processes: options.NumProcesses = 1,
+    dry_run: options.DryRun = False,
+    skip_preflight: options.SkipPreflight = False,
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
+    device: options.Device = "auto",
 ) -> None:
     """Train a HAR generator, which draws the codes of an image level by level: 9 steps for 128 codes.
 
@@ -90,14 +58,11 @@ def train_har(
     """
     from restok_cli.settings.run_config import read_told
 
-    launch = Launch(output, stop_at, track or [], dry_run, skip_preflight, resume, overwrite)
-    check_launch(launch)
+    launch = runs.Launch(output, stop_at, track or [], dry_run, skip_preflight, resume, overwrite)
     told = read_told(
         *("har", output, resume, preset, config, assignments, max_steps, batch_size, seed), early_stop=early_stop
     )
-    stated = told.config
-    check_stop_at(launch, stated)
-    run_in_processes(num_processes)
+    stated = runs.start(launch, told, num_processes)
 
     from restok_cli.accelerator import Sharding
     from restok_cli.devices import open_device
@@ -107,31 +72,29 @@ def train_har(
     from restok_cli.settings.run_config import complete_config, har_facts
     from restok_cli.training.code_source import EncodedImages, open_source
     from restok_cli.training.har_loop import train_har as train_loop
-    from restok_cli.training.run_folder.history import model_name
 
     torch_device = local_device(open_device(device, stated.compute.deterministic))
     folder = open_tokenizer(tokenizer)
     if image_size not in (None, folder.config.image_size):
         raise UsageError(
             f"--image-size {image_size}: the tokenizer {tokenizer} is for images of "
-            f"{ImageSize(*folder.config.image_size)}, and so is its generator; leave it out, or train a tokenizer "
-            f"first: restok train-tokenizer … --image-size {image_size} --init {tokenizer}"
+            f"{options.ImageSize(*folder.config.image_size)}, and so is its generator; leave it out, or train a "
+            f"tokenizer first: restok train-tokenizer … --image-size {image_size} --init {tokenizer}"
         )
     frozen = load_for_use(folder, torch_device).requires_grad_(False)
     source = open_source(data, folder, frozen, torch_device, allow_pipe, stated.data.max_member_bytes)
     given = open_har(init) if init is not None else None
     facts = har_facts(tokenizer, folder.config, data, len(source.class_names))
     run_config = complete_config(told, init=(init, given.config) if init and given else None, facts=facts)
-    check_folder(launch, tokenizer, init)
+    runs.check_folder(launch, tokenizer, init)
     if isinstance(source, EncodedImages):
-        warn_of_enlarging(source.data, folder.config.image_size)
+        runs.warn_of_enlarging(source.data, folder.config.image_size)
     check_memory(Har, run_config, torch_device)
     compute = cast("HarRunConfig", run_config).compute
     sharding = Sharding(HarBlock.__name__, compute.precision != "float32") if compute.sharding == "fsdp" else None
     connect(torch_device, sharding)  # after which the first process may write there
-    start = first_weights(given, launch, Har, run_config)
+    start, origin = runs.first_weights(init, given, launch, run_config)
     train = partial(
         train_loop, source=source, tokenizer_folder=folder, tokenizer=frozen, device=torch_device, init=start
     )
-    origin = model_name(init, given) if init and given and start is not None else None
-    carry_out(train, run_config, launch, torch_device, origin, told.rescaling)
+    runs.carry_out(train, run_config, launch, torch_device, origin, told.rescaling)

@@ -3,64 +3,34 @@
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from restok_cli.commands.options import (
-    AllowPipe,
-    Assignments,
-    BatchSize,
-    ConfigFile,
-    DataArgument,
-    Device,
-    DryRun,
-    EarlyStop,
-    ImageSizeOption,
-    Init,
-    MaxSteps,
-    NumProcesses,
-    Overwrite,
-    Preset,
-    Resume,
-    RunOutput,
-    RunSeed,
-    SkipPreflight,
-    StopAt,
-    Track,
-)
-from restok_cli.commands.runs import (
-    Launch,
-    carry_out,
-    check_folder,
-    check_launch,
-    check_stop_at,
-    first_weights,
-    warn_of_enlarging,
-)
-from restok_cli.processes import connect, local_device, run_in_processes
+from restok_cli.commands import options, runs
+from restok_cli.processes import connect, local_device
 
 if TYPE_CHECKING:
     from restok_cli.settings.training import TokenizerRunConfig
 
 
 def train_tokenizer(
-    data: DataArgument,
-    output: RunOutput,
-    preset: Preset = None,
-    config: ConfigFile = None,
-    assignments: Assignments = None,
-    max_steps: MaxSteps = None,
-    batch_size: BatchSize = None,
-    seed: RunSeed = None,
-    image_size: ImageSizeOption = None,
-    init: Init = None,
-    early_stop: EarlyStop = None,
-    stop_at: StopAt = None,
-    track: Track = None,
-    allow_pipe: AllowPipe = False,
-    num_processes: NumProcesses = 1,
-    dry_run: DryRun = False,
-    skip_preflight: SkipPreflight = False,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
+    data: options.DataArgument,
+    output: options.RunOutput,
+    preset: options.Preset = None,
+    config: options.ConfigFile = None,
+    assignments: options.Assignments = None,
+    max_steps: options.MaxSteps = None,
+    batch_size: options.BatchSize = None,
+    seed: options.RunSeed = None,
+    image_size: options.ImageSizeOption = None,
+    init: options.Init = None,
+    early_stop: options.EarlyStop = None,
+    stop_at: options.StopAt = None,
+    track: options.Track = None,
+    allow_pipe: options.AllowPipe = False,
+    num_processes: options.NumProcesses = 1,
+    dry_run: options.DryRun = False,
+    skip_preflight: options.SkipPreflight = False,
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
+    device: options.Device = "auto",
 ) -> None:
     """Train a tokenizer: images to codes in coarse-to-fine levels, and back.
 
@@ -77,16 +47,13 @@ def train_tokenizer(
     """
     from restok_cli.settings.run_config import read_told
 
-    launch = Launch(output, stop_at, track or [], dry_run, skip_preflight, resume, overwrite)
-    check_launch(launch)
+    launch = runs.Launch(output, stop_at, track or [], dry_run, skip_preflight, resume, overwrite)
     told = read_told(
         *("tokenizer", output, resume, preset, config, assignments, max_steps, batch_size, seed),
         image_size=image_size,
         early_stop=early_stop,
     )
-    stated = told.config
-    check_stop_at(launch, stated)
-    run_in_processes(num_processes)
+    stated = runs.start(launch, told, num_processes)
 
     from restok_cli.data.shards.dataset import open_dataset
     from restok_cli.devices import open_device
@@ -95,7 +62,6 @@ def train_tokenizer(
     from restok_cli.pretrained.folder import open_tokenizer
     from restok_cli.settings.run_config import complete_config
     from restok_cli.training.losses import open_tokenizer_losses
-    from restok_cli.training.run_folder.history import model_name
     from restok_cli.training.teachers import teacher_width
     from restok_cli.training.tokenizer_loop import train_tokenizer as train_loop
 
@@ -105,12 +71,11 @@ def train_tokenizer(
     source = (init, given.config) if init and given else None
     run_config = cast("TokenizerRunConfig", complete_config(told, init=source, teacher_width=teacher_width))
     torch_device = local_device(open_device(device, stated.compute.deterministic))
-    check_folder(launch, init)
-    warn_of_enlarging(dataset, run_config.model.image_size)
+    runs.check_folder(launch, init)
+    runs.warn_of_enlarging(dataset, run_config.model.image_size)
     check_memory(Tokenizer, run_config, torch_device)
     connect(torch_device)  # after which the first process may write there
-    start = first_weights(given, launch, Tokenizer, run_config)
+    start, origin = runs.first_weights(init, given, launch, run_config)
     losses = open_tokenizer_losses(run_config, torch_device)
     train = partial(train_loop, data=dataset, losses=losses, device=torch_device, init=start)
-    origin = model_name(init, given) if init and given and start is not None else None
-    carry_out(train, run_config, launch, torch_device, origin, told.rescaling)
+    runs.carry_out(train, run_config, launch, torch_device, origin, told.rescaling)

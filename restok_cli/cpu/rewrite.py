@@ -5,18 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from restok_cli.cpu.leaves import (
-    DoublingConv,
-    FusedMlp,
-    InPlaceHarBlock,
-    InPlaceResidualBlock,
-    PackedConv,
-    PackedLinear,
-    PointwiseConv,
-    ShortRMSNorm,
-    SpanAttention,
-    StableNormSiLU,
-)
+from restok_cli.cpu import leaves
 from restok_cli.cpu.winograd import WinogradConv, suits
 from restok_cli.machine import has_bf16_products
 from restok_cli.model.har import HarBlock
@@ -24,18 +13,23 @@ from restok_cli.model.layers import Attention, Mlp
 from restok_cli.model.pixel_codec import NormSiLU, ResidualBlock, UpsampledConv
 
 REPLACEMENTS: dict[type[nn.Module], Callable[..., nn.Module]] = {
-    Attention: SpanAttention,
-    HarBlock: InPlaceHarBlock,
-    Mlp: FusedMlp,
-    NormSiLU: StableNormSiLU,
-    ResidualBlock: InPlaceResidualBlock,
-    UpsampledConv: DoublingConv,
-    nn.Conv2d: PackedConv,
-    nn.Linear: PackedLinear,
-    nn.RMSNorm: ShortRMSNorm,
+    Attention: leaves.SpanAttention,
+    HarBlock: leaves.InPlaceHarBlock,
+    Mlp: leaves.FusedMlp,
+    NormSiLU: leaves.StableNormSiLU,
+    ResidualBlock: leaves.InPlaceResidualBlock,
+    UpsampledConv: leaves.DoublingConv,
+    nn.Conv2d: leaves.PackedConv,
+    nn.Linear: leaves.PackedLinear,
+    nn.RMSNorm: leaves.ShortRMSNorm,
 }
 # Those of them that may compute in another type than float32.
-WITH_DTYPE: tuple[Callable[..., nn.Module], ...] = (FusedMlp, InPlaceResidualBlock, PackedConv, PackedLinear)
+WITH_DTYPE: tuple[Callable[..., nn.Module], ...] = (
+    leaves.FusedMlp,
+    leaves.InPlaceResidualBlock,
+    leaves.PackedConv,
+    leaves.PackedLinear,
+)
 # The first and last layers of each half of a model, in float32 throughout: rounding there would be seen, and they are
 # little work.
 OUTER_LAYERS = ("conv_in", "embed", "head", "heads", "conv_out", "out")
@@ -68,7 +62,7 @@ def rewrite(module: nn.Module, dtype: torch.dtype = torch.float32) -> None:
 def replacement(part: nn.Module, dtype: torch.dtype) -> nn.Module:
     """The part that takes the place of `part`, which may be itself."""
     if isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1):
-        return PointwiseConv(part)
+        return leaves.PointwiseConv(part)
     if type(part) is nn.Conv2d and dtype == torch.float32 and suits(part):
         return WinogradConv(part)
     if type(part) in (Mlp, nn.Linear, nn.Conv2d) and not torch.backends.mkldnn.is_available():

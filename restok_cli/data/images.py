@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from restok_cli.files import whole_file
+
 GRID_IMAGE_WIDTH = 96  # pixels; in grids, smaller images are enlarged to at least this
 PADDING, CAPTION_HEIGHT = 2, 14  # pixels, in grids
 
@@ -32,10 +34,7 @@ def to_uint8(images: torch.Tensor) -> torch.Tensor:
 
 
 def save_image(image: torch.Tensor, path: Path) -> None:
-    """Write uint8 (3, H, W) as a PNG file, making its folder. Raises OSError where it cannot be written.
-
-    Not whole or absent by itself: give it a path that `whole_file` or `whole_folder` made.
-    """
+    """Write uint8 (3, H, W) as a PNG file, making its folder. Raises OSError where it cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(path, format="PNG")
 
@@ -45,6 +44,12 @@ def png_bytes(image: torch.Tensor) -> bytes:
     file = BytesIO()
     Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(file, format="PNG")
     return file.getvalue()
+
+
+def write_sheet(path: Path, images: torch.Tensor, columns: int, captions: Sequence[str] | None) -> None:
+    """Write uint8 images (n, 3, H, W) in rows of `columns` as one PNG file, whole or not at all."""
+    with whole_file(path) as temporary:
+        save_image(make_grid(images, columns, captions), temporary)
 
 
 def make_grid(images: torch.Tensor, columns: int, captions: Sequence[str] | None = None) -> torch.Tensor:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from multiprocessing.connection import wait as wait_for
 from multiprocessing.sharedctypes import Synchronized
 from typing import TypeVar
@@ -44,7 +45,7 @@ def run_jobs(
     done = context.Value("q", 0)
     executor = ProcessPoolExecutor(min(jobs, len(tasks)), context, _begin, (done,))
     try:
-        numbers = {executor.submit(_run, work, task): i for i, task in enumerate(tasks)}
+        numbers = {executor.submit(work, task, _advance): i for i, task in enumerate(tasks)}
         pending, shown = set(numbers), 0
         while pending:
             finished, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
@@ -63,6 +64,13 @@ def run_jobs(
         executor.shutdown(cancel_futures=True)
 
 
+def run_all(work: Work[Task, Result], tasks: Sequence[Task], jobs: int, description: str, unit: str) -> list[Result]:
+    """The results of all tasks, in their order, with a progress bar of its own."""
+    with Progress(description, len(tasks), unit) as progress, closing(run_jobs(work, tasks, jobs, progress)) as results:
+        finished = dict(results)
+    return [finished[i] for i in range(len(tasks))]
+
+
 def _begin(done: Synchronized) -> None:
     """Set up a worker. Ctrl-C and hang-ups are for the main process, which then ends its workers."""
     global _done
@@ -78,10 +86,6 @@ def _leave_with_parent() -> None:
     if parent := multiprocessing.parent_process():
         wait_for([parent.sentinel])
     os._exit(1)
-
-
-def _run(work: Work[Task, Result], task: Task) -> Result:
-    return work(task, _advance)
 
 
 def _advance() -> None:

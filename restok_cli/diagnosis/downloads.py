@@ -3,12 +3,9 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from restok_cli.diagnosis.environment import Finding, guarded
-
-if TYPE_CHECKING:
-    pass
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # one of which timm takes
 

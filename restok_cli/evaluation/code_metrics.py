@@ -90,7 +90,7 @@ def _go_through(
         scored = np.add.reduceat(score(codes, class_ids), starts, axis=1) if score and len(codes) else None
         return codes, scored, seen
 
-    for codes, scored, seen in _in_all_processes(source.num_groups, work):
+    for codes, scored, seen in in_all_processes("codes", source.num_groups, work):
         counts += count_codes(codes, source.codebook_size, sizes)
         source.saw(*seen)
         if scored is not None:
@@ -98,9 +98,9 @@ def _go_through(
     return counts, scores
 
 
-def _in_all_processes(num_groups: int, work: Callable[[int], tuple]) -> Iterator[tuple]:
+def in_all_processes(description: str, num_groups: int, work: Callable[[int], tuple]) -> Iterator[tuple]:
     """Results of `work` on each group, in order, in process 0; the groups are dealt to all processes in turn."""
-    with Progress("codes", num_groups, "groups") if rank() == 0 else nullcontext() as progress:
+    with Progress(description, num_groups, "groups") if rank() == 0 else nullcontext() as progress:
         for first in range(0, num_groups, world_size()):
             number = first + rank()
             for result in gather(work(number) if number < num_groups else None):

@@ -5,13 +5,12 @@ from typing import NamedTuple
 
 import torch
 
-from restok_cli.errors import Unmet, UsageError
 from restok_cli.evaluation.code_metrics import evaluate_codes
 from restok_cli.evaluation.image_metrics import evaluate_images, open_instruments
-from restok_cli.evaluation.prefixes import evaluate_prefixes
+from restok_cli.evaluation.perturbed import evaluate_perturbed
+from restok_cli.evaluation.prefixes import Curve, curve_report, evaluate_prefixes
 from restok_cli.evaluation.request import Networks, Request, measures_codes
-from restok_cli.metrics.protocol import Measurement
-from restok_cli.metrics.table import METRICS
+from restok_cli.metrics.protocol import Measurement, report
 
 
 class Evaluation(NamedTuple):
@@ -19,36 +18,33 @@ class Evaluation(NamedTuple):
 
     measurements: dict[str, Measurement]
     protocol: dict
-    curve: dict[int, dict[str, Measurement]] | None = None  # by the number of codes, where prefixes were asked for
+    per_image: dict[str, dict[str, float]] | None = None  # by metric and image, where that was asked for
+    curve: Curve | None = None  # where prefixes were asked for
+
+    def report(self) -> dict:
+        """The result as one JSON-ready object."""
+        if self.curve is not None:
+            return curve_report(self.curve, self.protocol)
+        found = report(self.measurements, self.protocol)
+        return found | {"per_image": self.per_image} if self.per_image else found
 
 
-def evaluate(request: Request, networks: Networks, device: torch.device) -> Evaluation:
-    """Measure what was asked for, once `settle` has checked it.
+def evaluate(requests: list[Request], networks: Networks, device: torch.device) -> list[Evaluation]:
+    """Measure what was asked for, once `settle` has checked it; the requests differ only in their samples.
 
     Raises UsageError where the inputs do not allow it, RestokError where they are damaged.
     """
-    started, curve = time.monotonic(), None
+    started, request = time.monotonic(), requests[0]
     if any(map(measures_codes, request.metrics)):
-        measurements, protocol = evaluate_codes(request, device)
+        found = [Evaluation(*evaluate_codes(each, device)) for each in requests]
+    elif request.perturbations:
+        found = [Evaluation(*evaluate_perturbed(request, open_instruments(networks, request.metrics, device)))]
     elif request.num_codes is not None:
         instruments = open_instruments(networks, request.metrics, device)
         curve, protocol = evaluate_prefixes(request, instruments, networks.vgg_weights)
-        measurements = curve[max(curve)]
+        found = [Evaluation(curve[max(curve)], protocol, curve=curve)]
     else:
-        measurements, protocol = evaluate_images(request, networks, device)
-    protocol |= {"device": str(device), "seconds": round(time.monotonic() - started, 3)}
-    return Evaluation(measurements, protocol, curve)
-
-
-def check_limits(limits: dict[str, float], measurements: dict[str, Measurement]) -> None:
-    """Raises Unmet where a measurement is worse than its limit, UsageError where the inputs did not allow one."""
-    worse = []
-    for name, limit in limits.items():
-        if name not in measurements:
-            raise UsageError(f"--fail-under {name}: these inputs do not allow it, so that it was not measured")
-        measurement, higher = measurements[name], METRICS[name].higher_is_better
-        if measurement.value < limit if higher else measurement.value > limit:
-            side = "below" if higher else "above"
-            worse.append(f"{measurement.label} is {measurement.value:.6g}, {side} {limit:g}")
-    if worse:
-        raise Unmet("; ".join(worse))
+        found = [Evaluation(*each) for each in evaluate_images(requests, networks, device)]
+    for each in found:
+        each.protocol.update(device=str(device), seconds=round(time.monotonic() - started, 3))
+    return found

@@ -1,23 +1,17 @@
 """`restok evaluate --num-codes`: how good images become with every further level of codes."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from restok_cli.console import counted
-from restok_cli.data.images import to_uint8
 from restok_cli.errors import UsageError
-from restok_cli.evaluation.image_metrics import describe_comparison, encode_group, open_samples
+from restok_cli.evaluation.decoded import Change, Decoder
+from restok_cli.evaluation.image_metrics import describe_comparison
 from restok_cli.evaluation.request import Request
-from restok_cli.files import SAMPLE_MODEL
 from restok_cli.metrics import protocol
 from restok_cli.metrics.measure import Instruments, choose_metrics, measure
 from restok_cli.metrics.protocol import Measurement
-from restok_cli.metrics.reference import Reference
+from restok_cli.metrics.table import interval_text
 from restok_cli.model.levels import prefix_lengths
-from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
 from restok_cli.processes import rank
 
 Curve = dict[int, dict[str, Measurement]]  # by the number of codes
@@ -25,26 +19,15 @@ Curve = dict[int, dict[str, Measurement]]  # by the number of codes
 
 def evaluate_prefixes(request: Request, instruments: Instruments, vgg_weights: Path | None) -> tuple[Curve, dict]:
     """For each prefix length the measurements of what so many codes give back, against SAMPLES; and the protocol."""
-    model = request.model or SAMPLE_MODEL
-    folder = open_tokenizer(model)
-    tokenizer = load_for_use(folder, instruments.device)
-    lengths = _lengths(request.num_codes or "all", tokenizer.config.num_latent_tokens)
-    originals = open_samples(request)
-    originals.crop_to(tokenizer.config.image_size)
-    reference = Reference(originals.source, None, originals)
-    metrics = choose_metrics(request.metrics, originals, reference, instruments, vgg_weights)
-    codes: dict[int, torch.Tensor] = {}  # of each group: encoded once, for all prefixes
-    sets = [
-        originals.changed(
-            f"{originals.source}, {counted(length, 'token')}", _decode_first(length, tokenizer, codes, instruments)
-        )
-        for length in lengths
-    ]
+    decoder = Decoder(request, instruments.device)
+    lengths = _lengths(request.num_codes or "all", decoder.tokenizer.config.num_latent_tokens)
+    reference = decoder.reference
+    metrics = choose_metrics(request.metrics, decoder.originals, reference, instruments, vgg_weights)
+    sets = [decoder.decoded(counted(length, "token"), _first(length)) for length in lengths]
     results = measure(sets, reference, metrics, instruments)
     if rank() > 0:
         return {length: {} for length in lengths}, {}
-    circumstances = describe_comparison(sets[-1], reference, metrics, instruments)
-    circumstances |= {"model": str(model), "model_fingerprint": fingerprint(folder)}
+    circumstances = describe_comparison(sets[-1], reference, metrics, instruments) | decoder.describe()
     return dict(zip(lengths, results, strict=True)), circumstances
 
 
@@ -60,19 +43,8 @@ def _lengths(asked: str, num_codes: int) -> list[int]:
     return lengths
 
 
-def _decode_first(
-    length: int, tokenizer: Tokenizer, codes: dict[int, torch.Tensor], instruments: Instruments
-) -> Callable[[int, torch.Tensor], torch.Tensor]:
-    """A function from the number and the images of a group to the images that their first `length` codes give."""
-
-    @torch.inference_mode()
-    def transform(number: int, images: torch.Tensor) -> torch.Tensor:
-        if number not in codes:
-            codes[number] = encode_group(tokenizer, images, instruments.device).to(torch.int32).cpu()
-        first = codes[number][:, :length].long().to(instruments.device)
-        return to_uint8(tokenizer.decode(first))[: len(images)].cpu()
-
-    return transform
+def _first(length: int) -> Change:
+    return lambda codes, _: codes[:, :length]
 
 
 def curve_report(curve: Curve, circumstances: dict) -> dict:
@@ -83,10 +55,9 @@ def curve_report(curve: Curve, circumstances: dict) -> dict:
 
 def curve_table(curve: Curve) -> list[str]:
     """The result for people: a line per prefix length, a column per metric."""
-    labels = [measurement.label for measurement in next(iter(curve.values())).values()]
-    widths = [max(14, len(label)) for label in labels]
-    lines = [" ".join([f"{'codes':>6}", *(f"{label:>{width}}" for label, width in zip(labels, widths, strict=True))])]
+    rows = [("codes", *(measurement.label for measurement in next(iter(curve.values())).values()))]
     for length, measurements in curve.items():
-        values = zip(measurements.values(), widths, strict=True)
-        lines.append(" ".join([f"{length:>6}", *(f"{found.value:>{width}.6g}" for found, width in values)]))
-    return lines
+        found = measurements.values()
+        rows.append((str(length), *(f"{each.value:.6g} {interval_text(each.interval)}".rstrip() for each in found)))
+    widths = [6, *(max(14, *(len(row[place]) for row in rows)) for place in range(1, len(rows[0])))]
+    return [" ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]

@@ -20,21 +20,13 @@ from restok_cli.errors import Interrupted
 from restok_cli.inference.coding import Computation, told_dtype
 from restok_cli.locks import locked_folder
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import TokenizerFolder, fingerprint, load_for_use, open_tokenizer
+from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
 from restok_cli.processes import barrier, connect, gather, local_device, rank, world_size
 from restok_cli.room import check_memory
 
 SAMPLES_PER_SHARD = 256  # what is lost of the work at most when it is stopped
 
 Shards = list[tuple[str, int]]  # of a code cache: split and number
-
-
-class CodesSummary(NamedTuple):
-    """Contents of a code cache."""
-
-    manifest: CodeManifest
-    counts: dict[str, int]  # samples of each split
-    left_out: int  # samples that cannot be decoded
 
 
 def encode_dataset(
@@ -46,8 +38,11 @@ def encode_dataset(
     computation: Computation,
     num_workers: int,
     max_member_bytes: int,
-) -> CodesSummary | None:
-    """Make a code cache of a data set, or go on with one. Of several processes only number 0 gets the summary.
+) -> tuple[CodeManifest, dict[str, int], int] | None:
+    """Make a code cache of a data set, or go on with one.
+
+    Returns its description, how many samples each split has, and how many could not be decoded and are left out; of
+    several processes only in number 0.
 
     Raises UsageError where `out` holds anything else, RestokError where the data set cannot be read.
     """
@@ -62,7 +57,18 @@ def encode_dataset(
     folder = open_tokenizer(tokenizer)
     height, width = folder.config.image_size
     check_memory("--batch-size", computation.batch_size, 3 * height * width * 4)
-    plan = _make_plan(dataset, folder, views, dtype)
+    plan = CodePlan(
+        data_name=dataset.name,
+        data_fingerprint=dataset.fingerprint,
+        tokenizer_fingerprint=fingerprint(folder),
+        dtype=dtype,
+        image_size=folder.config.image_size,
+        views={split: views if split == "train" else "centre" for split in splits},
+        codebook_size=folder.config.codebook_size,
+        num_codes=folder.config.num_latent_tokens,
+        class_names=dataset.class_names,
+        samples_per_shard=SAMPLES_PER_SHARD,
+    )
     with locked_folder(out) if rank() == 0 else nullcontext():
         missing = _start(out, plan, splits, overwrite)
         encoder = CacheEncoder(load_for_use(folder, device, torch_dtype(dtype)), device, computation.batch_size)
@@ -76,23 +82,7 @@ def encode_dataset(
             return None
         manifest = finish_codes(out, plan, {name: plan.num_shards(len(split)) for name, split in splits.items()})
     counts = {name: sum(shard.num_samples for shard in shards) for name, shards in manifest.splits.items()}
-    return CodesSummary(manifest, counts, sum(map(len, splits.values())) - sum(counts.values()))
-
-
-def _make_plan(dataset: Dataset, tokenizer: TokenizerFolder, views: Views, dtype: str) -> CodePlan:
-    """Settings that decide every code."""
-    return CodePlan(
-        data_name=dataset.name,
-        data_fingerprint=dataset.fingerprint,
-        tokenizer_fingerprint=fingerprint(tokenizer),
-        dtype=dtype,
-        image_size=tokenizer.config.image_size,
-        views={split: views if split == "train" else "centre" for split in dataset.splits},
-        codebook_size=tokenizer.config.codebook_size,
-        num_codes=tokenizer.config.num_latent_tokens,
-        class_names=dataset.class_names,
-        samples_per_shard=SAMPLES_PER_SHARD,
-    )
+    return manifest, counts, sum(map(len, splits.values())) - sum(counts.values())
 
 
 def _start(out: Path, plan: CodePlan, splits: dict[str, Split], overwrite: bool) -> Shards:
@@ -147,12 +137,7 @@ def _encode_shards(
         for name, number, samples in ranges:
             split, views, kept = splits[name], plan.views[name], []
             loaded = load_views(
-                split,
-                samples,
-                image_size=plan.image_size,
-                views=views,
-                num_workers=num_workers,
-                broken=broken[name],
+                split, samples, image_size=plan.image_size, views=views, num_workers=num_workers, broken=broken[name]
             )
             codes = encode(_images(loaded, kept, progress))
             write_code_shard(

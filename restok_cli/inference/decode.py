@@ -4,58 +4,34 @@ import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from restok_cli.console import Progress, counted
 from restok_cli.data.code_files import Codes, read_code_lines, read_codes
-from restok_cli.data.image_folders import IMAGE_MANIFEST, check_image_folder, manifest_line
+from restok_cli.data.images import write_sheet
 from restok_cli.data.inputs import check_key
-from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import UsageError
-from restok_cli.files import STDOUT, check_apart, check_output_file, crc32_of, lines_of, whole_file, whole_folder
+from restok_cli.files import STDOUT, lines_of
 from restok_cli.inference.background import in_background
 from restok_cli.inference.coding import Computation, decode_codes, png_files
+from restok_cli.inference.destination import ImageDestination, MadeImage
 from restok_cli.inference.mixing import Mixture, mixed, write_mixtures
-from restok_cli.inference.sheets import GRID_COLUMNS, SHEET_ROWS, check_sheets, write_sheet
+from restok_cli.inference.sheets import GRID_COLUMNS, SHEET_ROWS
 from restok_cli.model.levels import prefix_lengths
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import TokenizerFolder, fingerprint, open_tokenizer
 
 
-class DecodedImage(NamedTuple):
-    """An image on its way out."""
-
-    key: str
-    png: bytes
-    info: dict[str, int]
-
-
-class DecodeDestination(NamedTuple):
-    """Where the images go."""
-
-    output: Path
-    grid: Path | None
-    ladder: Path | None
-    overwrite: bool
-
-
 def decode_file(
-    source: str | Mixture, model: Path, to: DecodeDestination, num_codes: int | None, computation: Computation
+    source: str | Mixture, model: Path, to: ImageDestination, num_codes: int | None, computation: Computation
 ) -> int:
     """Write the images of the codes in a file, on stdin where `source` is -, or of a mixture; return how many.
 
     Raises UsageError where that cannot be had, RestokError where the codes are damaged.
     """
-    output, inputs = to.output, source.files if isinstance(source, Mixture) else [Path(source)]
-    if output.suffix.lower() == ".png":
-        check_output_file("-o", output, ".png", to.overwrite, model, *inputs)
-    elif output != STDOUT:
-        check_image_folder(output, to.overwrite)
-        check_apart(output, model, *inputs)
-    check_sheets(to.grid, to.ladder, to.overwrite, model, *inputs)
+    to.check(model, *(source.files if isinstance(source, Mixture) else [Path(source)]))
     whole = read_codes(Path(source)) if isinstance(source, str) and source != str(STDOUT) else None
     folder = open_tokenizer(model)
     fits = partial(check_codes, tokenizer=folder, own_fingerprint=fingerprint(folder), num_codes=num_codes)
@@ -73,7 +49,7 @@ def decode_file(
     else:
         parts = map(check, read_code_lines(lines_of(sys.stdin.buffer, "stdin"), "stdin", size))
     sheets = CodeSheets(to.grid, to.ladder)
-    count = write_images(decode_all(sheets.seen(parts), tokenizer, len(whole.keys) if whole else None), output)
+    count = to.write(decode_all(sheets.seen(parts), tokenizer, len(whole.keys) if whole else None), "codes of several")
     sheets.write(tokenizer)
     return count
 
@@ -141,7 +117,7 @@ def check_codes(
     return codes._replace(codes=codes.codes[:, :num_codes])
 
 
-def decode_all(parts: Iterable[Codes], tokenizer: Tokenizer, total: int | None) -> Iterator[DecodedImage]:
+def decode_all(parts: Iterable[Codes], tokenizer: Tokenizer, total: int | None) -> Iterator[MadeImage]:
     """Decode one part after the other."""
     device = tokenizer.device
 
@@ -157,31 +133,5 @@ def decode_all(parts: Iterable[Codes], tokenizer: Tokenizer, total: int | None) 
         finished = map(finish, decoded()) if total is None else in_background(finish, decoded(), device)
         for part, files in finished:
             for key, class_id, png in zip(part.keys, part.class_ids.tolist(), files, strict=True):
-                yield DecodedImage(key, png, {"class_id": class_id, "tokens": part.codes.shape[1]})
+                yield MadeImage(key, png, {"class_id": class_id, "tokens": part.codes.shape[1]})
             progress.advance(len(files))
-
-
-def write_images(images: Iterator[DecodedImage], output: Path) -> int:
-    """Write a folder, one .png, or a tar stream on stdout; return how many images there were."""
-    if output == STDOUT:
-        count = 0
-        with StreamWriter(sys.stdout.buffer) as writer:
-            for count, image in enumerate(images, start=1):  # noqa: B007 (the last is the result)
-                writer.write(*image)
-        return count
-    if output.suffix.lower() == ".png":
-        first = next(images)
-        if next(images, None) is not None:
-            raise UsageError(f"-o {output} is one image, but there are codes of several; give a folder")
-        with whole_file(output) as temporary:
-            temporary.write_bytes(first.png)
-        return 1
-    lines = []
-    with whole_folder(output) as folder:
-        for image in images:
-            file = f"{image.key}.png"
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / file).write_bytes(image.png)
-            lines.append(manifest_line(file, crc32_of(image.png), image.info))
-        (folder / IMAGE_MANIFEST).write_text("".join(lines), encoding="utf-8")
-    return len(lines)

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -20,17 +19,10 @@ from restok_cli.pretrained.folder import fingerprint, open_tokenizer
 from restok_cli.processes import rank
 
 
-class EncodeSummary(NamedTuple):
-    """How many images there were."""
-
-    count: int
-    unreadable: int
-
-
 def encode_source(
     source: ImageSource, model: Path, output: Path, overwrite: bool, computation: Computation
-) -> EncodeSummary:
-    """Write the codes of all images of the source.
+) -> tuple[int, int]:
+    """Write the codes of all images of the source; return how many there were, and how many more are unreadable.
 
     Raises UsageError where that cannot be had, RestokError where none of them can be decoded.
     """
@@ -53,7 +45,7 @@ def encode_source(
         codes = join(list(parts))
         write_codes(codes, output)
         count = len(codes.keys)
-    return EncodeSummary(count, inputs.unreadable)
+    return count, inputs.unreadable
 
 
 def encode_inputs(

@@ -23,18 +23,8 @@ from restok_cli.data.shards.layout import own_files, read_manifest
 from restok_cli.data.shards.verify import verify_dataset
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import FILE_CRC, STDOUT, check_output_file, check_output_folder, file_crc32, sealed
+from restok_cli.inference import unfinished
 from restok_cli.inference.blocks import Job
-from restok_cli.inference.unfinished import (
-    alone,
-    check_same,
-    clear_unfinished,
-    is_finished,
-    is_request,
-    npy_bytes,
-    read_request,
-    unfinished_folder,
-    write_finished,
-)
 from restok_cli.machine import available_cores
 from restok_cli.metrics.image_sources import open_images
 from restok_cli.schema import Fields, parse_json, read_json
@@ -102,27 +92,29 @@ def as_kept(request: dict[str, Any], to: Destination) -> dict[str, Any]:
 
 def is_begun(output: Path) -> bool:
     """Whether --resume finds something at `output`: of the same request, or it is refused before anything is drawn."""
-    return unfinished_folder(output).is_dir() or output.is_file() or (output.is_dir() and any(output.iterdir()))
+    return (
+        unfinished.unfinished_folder(output).is_dir() or output.is_file() or (output.is_dir() and any(output.iterdir()))
+    )
 
 
 def remove_leftover(to: Destination) -> None:
     """Remove the folder of unfinished work where a command was killed after its output was there."""
-    folder = unfinished_folder(to.output)
+    folder = unfinished.unfinished_folder(to.output)
     if folder.is_dir() and to.output.exists():
-        request = read_request(folder)
+        request = unfinished.read_request(folder)
         try:
             is_left = request is None or as_kept(request, to) == request_of(to)
         except RestokError:  # of a damaged output, which whoever goes on with it will be told
             return
         if is_left:
-            with alone(to.output):
-                clear_unfinished(to.output)
+            with unfinished.alone(to.output):
+                unfinished.clear_unfinished(to.output)
 
 
 def check_not_stopped(to: Destination) -> None:
     """Raises UsageError where a stopped run waits to be gone on with, whose images would be drawn a second time."""
-    folder = unfinished_folder(to.output)
-    request = read_request(folder)
+    folder = unfinished.unfinished_folder(to.output)
+    request = unfinished.read_request(folder)
     done: set[int] = set()
     for file in (*folder.glob("*.png"), *folder.glob("*.npy")):
         if indices := re.fullmatch(r"(\d+)(?:-(\d+))?", file.stem):  # of an image, or of a block of codes
@@ -130,7 +122,7 @@ def check_not_stopped(to: Destination) -> None:
             done |= set(range(first, int(indices[2] or first + 1)))
     if request is None or not done:
         return
-    with alone(to.output):
+    with unfinished.alone(to.output):
         raise UsageError(
             f"{to.output} was begun and stopped: {len(done):,} of {counted(request['count'], 'image')} are there;"
             " the same command with --resume goes on, with --overwrite it begins anew"
@@ -150,7 +142,7 @@ def images_there(to: Destination, request: dict[str, Any], job: Job) -> list[int
     if before is None:
         check_output(to, overwrite=False)
         return []
-    check_same(before, as_kept(request, to), f"{to.output} was drawn")
+    unfinished.check_same(before, as_kept(request, to), f"{to.output} was drawn")
     expected = range(before["count"])
     there = whole_images(to, expected, job) if to.is_folder else [*expected] if is_whole(to) else []
     if lost := len(expected) - len(there):
@@ -172,7 +164,7 @@ def request_of(there: Destination) -> dict[str, Any] | None:
     """
     with suppress(UsageError, *NPZ_ERRORS):
         request = _kept_request(there)
-        return request if is_request(request) else None
+        return request if unfinished.is_request(request) else None
     return None
 
 
@@ -197,7 +189,7 @@ def whole_images(there: Destination, expected: range, job: Job) -> list[int]:
     for index, name in zip(expected, there.part_names(expected), strict=True):
         file = there.output / name
         facts = {"file": name, **job.record(index)}  # all that older versions wrote
-        if is_finished(file) and lines.get(name) in (facts, sealed(facts | {FILE_CRC: file_crc32(file)})):
+        if unfinished.is_finished(file) and lines.get(name) in (facts, sealed(facts | {FILE_CRC: file_crc32(file)})):
             whole.append(index)
     return whole
 
@@ -223,7 +215,7 @@ def read_parts(there: Destination, indices: Sequence[int]) -> Iterator[bytes]:
         yield from map(part.read, indices)
     elif there.is_npz:
         images = open_images(str(output), "all")
-        yield from (npy_bytes(np.asarray(images.open(index))) for index in indices)
+        yield from (unfinished.npy_bytes(np.asarray(images.open(index))) for index in indices)
     else:
         yield from ((output / name).read_bytes() for name in there.part_names(indices))
 
@@ -233,9 +225,9 @@ def take_over(job: Job, there: Destination, indices: Sequence[int], folder: Path
     if there.codes:
         rows = read_codes(there.output).codes
         blocks = [block for block in job.blocks if block.stop <= len(rows)]
-        files = ((there.part_names(block)[0], npy_bytes(rows[block.start : block.stop])) for block in blocks)
+        files = ((there.part_names(block)[0], unfinished.npy_bytes(rows[block.start : block.stop])) for block in blocks)
     else:
         files = zip(there.part_names(indices), read_parts(there, indices), strict=True)
     for name, data in files:
-        if not is_finished(folder / name):
-            write_finished(folder / name, data)
+        if not unfinished.is_finished(folder / name):
+            unfinished.write_finished(folder / name, data)

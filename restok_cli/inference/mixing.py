@@ -13,12 +13,12 @@ from torch import Tensor
 
 from restok_cli.data.code_files import CODE_SUFFIXES, Codes, read_codes
 from restok_cli.data.image_files import center_crop, read_image
-from restok_cli.data.images import to_tensor
+from restok_cli.data.images import to_tensor, write_sheet
 from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.errors import UsageError
 from restok_cli.inference.blocks import Job, Kept, generate_blocks
 from restok_cli.inference.coding import decode_codes, encode_images
-from restok_cli.inference.sheets import SHEET_ROWS, write_sheet
+from restok_cli.inference.sheets import SHEET_ROWS
 from restok_cli.model.levels import prefix_lengths, step_lengths
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import TokenizerFolder, fingerprint

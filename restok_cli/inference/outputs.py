@@ -23,20 +23,10 @@ from restok_cli.data.shards.packing import write_npz, write_shards
 from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import UsageError
 from restok_cli.files import STDOUT, check_apart, publish_folder, whole_file, whole_folder
+from restok_cli.inference import existing_output
 from restok_cli.inference.background import in_background
 from restok_cli.inference.blocks import GeneratedBlock, Job, generate_blocks
 from restok_cli.inference.coding import png_files
-from restok_cli.inference.existing_output import (
-    Destination,
-    as_provenance,
-    check_not_stopped,
-    check_output,
-    images_there,
-    is_begun,
-    read_parts,
-    remove_leftover,
-    take_over,
-)
 from restok_cli.inference.mixing import write_kept_ladder
 from restok_cli.inference.sheets import check_sheets, write_grid, write_ladder
 from restok_cli.inference.unfinished import (
@@ -58,26 +48,26 @@ LEAST_COMPRESSION = 4  # of PNG files of images that are not all but empty
 Result = TypeVar("Result")
 
 
-def check_destination(to: Destination, count: int, models: Sequence[Path]) -> None:
+def check_destination(to: existing_output.Destination, count: int, models: Sequence[Path]) -> None:
     """Raises UsageError where not all of it can be had together, or is there and may not be replaced."""
     check_room(to, count)
     if to.resume and to.output == STDOUT:
         raise UsageError("--resume needs an output that stays; give a folder or a file by -o")
     if to.output != STDOUT and rank() == 0:
-        remove_leftover(to)
+        existing_output.remove_leftover(to)
         if not (to.resume or to.overwrite):
-            check_not_stopped(to)
+            existing_output.check_not_stopped(to)
     if not to.resume:
-        check_output(to, to.overwrite, *models)
+        existing_output.check_output(to, to.overwrite, *models)
     check_apart(to.output, *models)
-    check_sheets(to.grid, to.ladder, to.overwrite or (to.resume and is_begun(to.output)), *models)
+    check_sheets(to.grid, to.ladder, to.overwrite or (to.resume and existing_output.is_begun(to.output)), *models)
     if to.codes and (to.grid or to.ladder):
         raise UsageError("--codes draws no images; leave --grid and --ladder out, or --codes")
     if to.grid and count > MAX_GRID:
         raise UsageError(f"--grid shows at most {MAX_GRID} images, not {count}; leave it out or give a lower --count")
 
 
-def check_room(to: Destination, count: int, size: tuple[int, int] | None = None) -> None:
+def check_room(to: existing_output.Destination, count: int, size: tuple[int, int] | None = None) -> None:
     """Raises UsageError where so many images, of (height, width) where that is known, have no room."""
     check_memory("--count", count, LEAST_MEMORY)
     if to.output == STDOUT or to.resume:  # then nobody knows how much, or much of it is there
@@ -92,7 +82,7 @@ def check_room(to: Destination, count: int, size: tuple[int, int] | None = None)
     check_disk("--count", count, each, to.output)
 
 
-def write_outputs(job: Job, request: dict[str, Any], to: Destination) -> None:
+def write_outputs(job: Job, request: dict[str, Any], to: existing_output.Destination) -> None:
     """Generate what is asked for, in all processes, and put it where it is to go."""
     if to.output != STDOUT:
         to_files(job, request, to)
@@ -108,7 +98,7 @@ def write_outputs(job: Job, request: dict[str, Any], to: Destination) -> None:
 # --- into a pipe ---------------------------------------------------------------------------------------------------
 
 
-def to_stream(job: Job, to: Destination) -> None:
+def to_stream(job: Job, to: existing_output.Destination) -> None:
     """Write all images as a tar stream to the stdout of process 0."""
 
     def finish(block: GeneratedBlock) -> tuple[list[bytes], torch.Tensor | None]:
@@ -141,19 +131,19 @@ def in_order(job: Job, finish: Callable[[GeneratedBlock], Result]) -> Iterator[R
 # --- into files ----------------------------------------------------------------------------------------------------
 
 
-def to_files(job: Job, request: dict[str, Any], to: Destination) -> None:
+def to_files(job: Job, request: dict[str, Any], to: existing_output.Destination) -> None:
     """Write a folder of images, or what is made of one: an .npz, a data set. Or a file of codes."""
     count, there = len(job.class_ids), []
     if to.resume:
-        there = gather(images_there(to, request, job) if rank() == 0 else [])[0]
+        there = gather(existing_output.images_there(to, request, job) if rank() == 0 else [])[0]
         if len(there) == count:
             note(f"{to.output} is complete: nothing is left to do")
             if to.grid is not None and rank() == 0:
-                _write_grid(job, {}, read_parts(to, there), to.grid)
+                _write_grid(job, {}, existing_output.read_parts(to, there), to.grid)
             return
     with unfinished(to.output, request, to.resume, rank() == 0) as folder:
         if there and rank() == 0:
-            take_over(job, to, there, folder)
+            existing_output.take_over(job, to, there, folder)
         barrier()  # process 0 has made the folder
         drawn = gather(fill_folder(job, folder, to))  # when all have filled it
         if rank() > 0:
@@ -163,7 +153,8 @@ def to_files(job: Job, request: dict[str, Any], to: Destination) -> None:
             shown = reduce(or_, drawn)
             _write_grid(job, shown, (part.read_bytes() for i, part in enumerate(parts) if i not in shown), to.grid)
         if to.codes:
-            write_codes_of_blocks(job, request, folder, to)
+            rows = np.concatenate([np.load(folder / name) for block in job.blocks for name in to.part_names(block)])
+            write_codes(_as_codes(job, request, range(count), rows), to.output)
         elif to.is_npz:
             with whole_file(to.output) as temporary:
                 write_npz(temporary, map(np.load, parts), job.class_ids, json.dumps(request))
@@ -171,7 +162,7 @@ def to_files(job: Job, request: dict[str, Any], to: Destination) -> None:
             write_images(job, request, folder, to)
 
 
-def fill_folder(job: Job, folder: Path, to: Destination) -> dict[int, torch.Tensor]:
+def fill_folder(job: Job, folder: Path, to: existing_output.Destination) -> dict[int, torch.Tensor]:
     """Make all files that are not yet in the folder of unfinished work, this process its share of the blocks.
 
     Returns the images that it drew, uint8 (3, H, W), where a grid is to show them.
@@ -195,7 +186,7 @@ def fill_folder(job: Job, folder: Path, to: Destination) -> dict[int, torch.Tens
     return shown
 
 
-def _parts(block: GeneratedBlock, to: Destination) -> list[bytes]:
+def _parts(block: GeneratedBlock, to: existing_output.Destination) -> list[bytes]:
     """The files of a block in the folder of unfinished work: one of its codes, or one for each image."""
     if to.codes:
         return [npy_bytes(block.codes.numpy().astype(np.int32))]
@@ -219,26 +210,20 @@ def _write_grid(job: Job, shown: dict[int, torch.Tensor], parts: Iterator[bytes]
     write_grid(job, torch.stack(images), path)
 
 
-def write_images(job: Job, request: dict[str, Any], folder: Path, to: Destination) -> None:
+def write_images(job: Job, request: dict[str, Any], folder: Path, to: existing_output.Destination) -> None:
     """Make a data set of the images in `folder`, or let it become the output."""
     names = to.part_names(range(len(job.class_ids)))
     records = [job.record(i) for i in range(len(names))]
     if to.shards:
         with whole_folder(to.output) as temporary:
             files = [folder / name for name in names]
-            write_shards(temporary, files, records, job.class_names, as_provenance(request))
+            write_shards(temporary, files, records, job.class_names, existing_output.as_provenance(request))
         return
     digests = written_digests(folder)
     lines = [manifest_line(name, digests[name], facts) for name, facts in zip(names, records, strict=True)]
     remove_digests(folder)
     (folder / IMAGE_MANIFEST).write_text("".join(lines), encoding="utf-8")
     publish_folder(folder, to.output.resolve())
-
-
-def write_codes_of_blocks(job: Job, request: dict[str, Any], folder: Path, to: Destination) -> None:
-    """Put the codes of all blocks into one file."""
-    rows = np.concatenate([np.load(folder / name) for block in job.blocks for name in to.part_names(block)])
-    write_codes(_as_codes(job, request, range(len(rows)), rows), to.output)
 
 
 def _as_codes(job: Job, request: dict[str, Any], indices: range, rows: np.ndarray) -> Codes:

@@ -1,6 +1,5 @@
 """The work of `restok reconstruct`: images to codes and back, in files or a pipe, and how near they come."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,34 +8,20 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from restok_cli.console import Progress, counted
-from restok_cli.data.image_folders import IMAGE_MANIFEST, check_image_folder, manifest_line
+from restok_cli.console import counted, track
 from restok_cli.data.inputs import Inputs
-from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import STDOUT, check_apart, check_output_file, crc32_of, whole_file, whole_folder
+from restok_cli.files import STDOUT
 from restok_cli.inference.coding import Computation, ImageSource, decode_codes, encode_images, png_files, sized
+from restok_cli.inference.destination import ImageDestination, MadeImage
 from restok_cli.inference.sharing import connected, in_turns
-from restok_cli.inference.sheets import ComparisonSheet, check_sheets
+from restok_cli.inference.sheets import ComparisonSheet
 from restok_cli.metrics.codebook import use_of_counts
 from restok_cli.metrics.pixels import psnr
 from restok_cli.model.levels import prefix_lengths
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import open_tokenizer
 from restok_cli.processes import rank
-
-
-class ReconstructDestination(NamedTuple):
-    """Where the images and the sheets go."""
-
-    output: Path
-    grid: Path | None
-    ladder: Path | None
-    overwrite: bool
-
-    @property
-    def is_file(self) -> bool:
-        return self.output.suffix.lower() == ".png"
 
 
 class ReconstructSummary(NamedTuple):
@@ -51,20 +36,15 @@ class ReconstructSummary(NamedTuple):
 
 
 def reconstruct_source(
-    source: ImageSource, model: Path, lengths: Sequence[int], to: ReconstructDestination, computation: Computation
+    source: ImageSource, model: Path, lengths: Sequence[int], to: ImageDestination, computation: Computation
 ) -> ReconstructSummary:
     """Encode all images of the source, and decode the first n codes of each for every n of `lengths`, or all codes.
 
     Raises UsageError where that cannot be had, RestokError where no image can be read.
     """
-    if to.is_file:
-        check_output_file("-o", to.output, ".png", to.overwrite, model, *source.files)
-        if len(lengths) > 1:
-            raise UsageError(f"-o {to.output} is one image; give one number of codes, or a folder")
-    elif to.output != STDOUT:
-        check_image_folder(to.output, to.overwrite)
-        check_apart(to.output, model, *source.files)
-    check_sheets(to.grid, to.ladder, to.overwrite, model, *source.files)
+    to.check(model, *source.files)
+    if to.is_file and len(lengths) > 1:
+        raise UsageError(f"-o {to.output} is one image; give one number of codes, or a folder")
     inputs = source.open()
     tokenizer, batch_size = connected(computation).load(open_tokenizer(model))
     num_codes = tokenizer.config.num_latent_tokens
@@ -77,15 +57,16 @@ def reconstruct_source(
     work = Reconstructing(
         tokenizer, lengths, source.crop, batch_size, [ComparisonSheet(path, counts) for path, counts in shown if path]
     )
+    total = Total(work)
+    images = reconstruct_inputs(work, inputs, total)
     if rank() > 0:
-        return add_up(work, inputs)
-    if to.is_file:
-        summary = write_file(work, inputs, to.output)
+        for _ in images:  # the first process writes
+            pass
     else:
-        summary = write_stream(work, inputs) if to.output == STDOUT else write_folder(work, inputs, to.output)
-    for sheet in work.sheets:
-        sheet.write()
-    return summary
+        to.write((made for image in images for made in made_of(image, lengths, to.output == STDOUT)), "several")
+        for sheet in work.sheets:
+            sheet.write()
+    return total.summary(inputs)
 
 
 class Reconstructing(NamedTuple):
@@ -109,21 +90,19 @@ class ReconstructedImage(NamedTuple):
     shown: list[list[Tensor]]  # what each sheet shows of it, the original first
 
 
-def reconstruct_inputs(work: Reconstructing, inputs: Inputs) -> Iterator[ReconstructedImage]:
-    """Encode and decode all inputs, and show the first of them on the sheets.
+def reconstruct_inputs(work: Reconstructing, inputs: Inputs, total: "Total") -> Iterator[ReconstructedImage]:
+    """Encode and decode all inputs, add their numbers to the `total`, and show the first of them on the sheets.
 
     Raises RestokError where none can be decoded.
     """
-    count = 0
-    with Progress("reconstruct", inputs.count, "images") as progress:
-        for image in in_turns(inputs, work.batch_size, partial(reconstruct_some, work)):
-            yield image
-            for sheet, (original, *decoded) in zip(work.sheets, image.shown, strict=False):
-                if sheet.room:
-                    sheet.add([image.key], original[None], [part[None] for part in decoded])
-            count += 1
-            progress.advance(1)
-    if count == 0:
+    images = in_turns(inputs, work.batch_size, partial(reconstruct_some, work))
+    for image in track(images, "reconstruct", inputs.count, "images"):
+        yield image
+        for sheet, (original, *decoded) in zip(work.sheets, image.shown, strict=False):
+            if sheet.room:
+                sheet.add(image.key, original, decoded)
+        total.add(image)
+    if not total.values:
         raise RestokError(f"of {counted(inputs.unreadable, 'image')}, none could be decoded; nothing was written")
 
 
@@ -151,49 +130,13 @@ def reconstruct_some(work: Reconstructing, inputs: Inputs) -> Iterator[Reconstru
             )
 
 
-def add_up(work: Reconstructing, inputs: Inputs) -> ReconstructSummary:
-    """Write nothing, since the first process does."""
-    total = Total(work)
-    for image in reconstruct_inputs(work, inputs):
-        total.add(image)
-    return total.summary(inputs)
-
-
-def write_stream(work: Reconstructing, inputs: Inputs) -> ReconstructSummary:
-    """Write the images as a tar stream to stdout."""
-    total = Total(work)
-    with StreamWriter(sys.stdout.buffer) as writer:
-        for image in reconstruct_inputs(work, inputs):
-            writer.write(image.key, image.files[0], {"class_id": image.class_id, "psnr": image.psnr[0]})
-            total.add(image)
-    return total.summary(inputs)
-
-
-def write_file(work: Reconstructing, inputs: Inputs, output: Path) -> ReconstructSummary:
-    """Write the only image. Raises UsageError where there are several."""
-    images = reconstruct_inputs(work, inputs)
-    total, first = Total(work), next(images)
-    if next(images, None) is not None:
-        raise UsageError(f"-o {output} is one image, but there are several; give a folder")
-    with whole_file(output) as temporary:
-        temporary.write_bytes(first.files[0])
-    total.add(first)
-    return total.summary(inputs)
-
-
-def write_folder(work: Reconstructing, inputs: Inputs, output: Path) -> ReconstructSummary:
-    """Write the images to a folder, in a sub-folder for each length where there are several."""
-    total, lines = Total(work), []
-    with whole_folder(output) as folder:
-        for image in reconstruct_inputs(work, inputs):
-            for n, png, value in zip(work.lengths, image.files, image.psnr, strict=True):
-                file = f"{image.key}.png" if len(work.lengths) == 1 else f"{n}/{image.key}.png"
-                (folder / file).parent.mkdir(parents=True, exist_ok=True)
-                (folder / file).write_bytes(png)
-                lines.append(manifest_line(file, crc32_of(png), {"tokens": n, "psnr": value}))
-            total.add(image)
-        (folder / IMAGE_MANIFEST).write_text("".join(lines), encoding="utf-8")
-    return total.summary(inputs)
+def made_of(image: ReconstructedImage, lengths: Sequence[int], in_stream: bool) -> Iterator[MadeImage]:
+    """The files of an image: one in a stream, in a folder one for each length, in sub-folders if there are several."""
+    if in_stream:
+        yield MadeImage(image.key, image.files[0], {"class_id": image.class_id, "psnr": image.psnr[0]})
+        return
+    for n, png, value in zip(lengths, image.files, image.psnr, strict=True):
+        yield MadeImage(image.key if len(lengths) == 1 else f"{n}/{image.key}", png, {"tokens": n, "psnr": value})
 
 
 class Total:

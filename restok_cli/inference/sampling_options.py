@@ -1,6 +1,7 @@
 """How codes are drawn, from the options that a person gives: presets, ranges, and what has no meaning together."""
 
 import math
+import sys
 from collections.abc import Mapping
 from numbers import Integral, Real
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.files import SAMPLE_MODEL
 from restok_cli.model.guidance import GUIDANCE_SCHEDULES, SamplingOptions
+from restok_cli.settings.yaml_file import read_yaml
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"cfg_scale": 3.75, "cfg_schedule": "step", "cfg_start": 0.25, "top_p": 0.95},  # its gFID of 2.34
@@ -25,7 +27,7 @@ RANGES = {  # of numbers, both ends included; options of the command name them t
     "cfg_stop": (0, 1),
     "cfg_peak": (0.01, 0.99),
     "temperature": (0, math.inf),
-    "top_k": (0, math.inf),
+    "top_k": (0, sys.maxsize),
     "top_p": (0, 1),
 }
 
@@ -35,23 +37,15 @@ def default_preset(model: Path) -> str | None:
     return "sample" if model == SAMPLE_MODEL else None
 
 
-def sampling_options(given: Mapping[str, Any], preset: str | None = None) -> SamplingOptions:
-    """The options `given` by name, and for the others the preset's.
+def sampling_options(given: Mapping[str, Any], preset: str | Path | None = None) -> SamplingOptions:
+    """The options `given` by name, and for the others the preset's: one of PRESETS, or a file of options.
 
     Raises UsageError for values out of range, for options of guidance that its schedule does not have, and for those
     that leave nothing of it.
     """
-    if preset is not None and preset not in PRESETS:
-        raise UsageError(f"--preset {preset}: no such preset; take one of {', '.join(PRESETS)}")
-    options = SamplingOptions(**{**(PRESETS[preset] if preset else {}), **given})
-    if options.cfg_schedule not in GUIDANCE_SCHEDULES:
-        near = did_you_mean(str(options.cfg_schedule), GUIDANCE_SCHEDULES)
-        raise UsageError(
-            f"--cfg-schedule {options.cfg_schedule}: no such schedule{near}; take one of"
-            f" {', '.join(GUIDANCE_SCHEDULES)}"
-        )
-    for name in RANGES:
-        _check_range(name, getattr(options, name))
+    options = SamplingOptions(**{**_preset_values(preset), **given})
+    for name, value in options._asdict().items():
+        check_value(_option(name), name, value)
     for name, schedules in SCHEDULES.items():
         if name in given and options.cfg_schedule not in schedules:
             raise UsageError(
@@ -66,14 +60,61 @@ def sampling_options(given: Mapping[str, Any], preset: str | None = None) -> Sam
     return options
 
 
-def _check_range(name: str, value: object) -> None:
+def _preset_values(preset: str | Path | None) -> dict[str, Any]:
+    if preset is None:
+        return {}
+    if isinstance(preset, str) and preset in PRESETS:
+        return PRESETS[preset]
+    path = Path(preset)
+    if not path.is_file():
+        raise UsageError(
+            f"--preset {preset}: no such preset, nor a file; take one of {', '.join(PRESETS)}, or a file that"
+            " `restok tune` wrote"
+        )
+    values, lines = read_yaml(path)
+    for name, value in values.items():
+        where = f"{path}:{lines[name]}: {name}"
+        check_name(where, name)
+        values[name] = check_value(where, name, value)
+    try:
+        sampling_options(values)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    return values
+
+
+def check_name(where: str, name: str) -> None:
+    """Raises UsageError, which begins with `where`, where no option of sampling is called so."""
+    if name not in SamplingOptions._fields:
+        near = did_you_mean(name, SamplingOptions._fields)
+        raise UsageError(f"{where}: no such option of sampling{near}; take {', '.join(SamplingOptions._fields)}")
+
+
+def check_value(where: str, name: str, value: Any) -> Any:
+    """The value of the option called `name`, as the command line gives it: 2.0 for 2.
+
+    Raises UsageError, which begins with `where`, for one that it cannot have.
+    """
+    if name == "cfg_schedule":
+        if value not in GUIDANCE_SCHEDULES:
+            near = did_you_mean(str(value), GUIDANCE_SCHEDULES)
+            raise UsageError(f"{where} {value}: no such schedule{near}; take one of {', '.join(GUIDANCE_SCHEDULES)}")
+        return value
     lowest, highest = RANGES[name]
     kind, noun = (Integral, "whole number") if name == "top_k" else (Real, "finite number")
-    if not isinstance(value, kind) or not math.isfinite(value):
-        raise UsageError(f"{_option(name)} {value}: give a {noun}")
+    if isinstance(value, bool) or not isinstance(value, kind) or not _is_finite(value):
+        raise UsageError(f"{where} {value}: give a {noun}")
     if not lowest <= value <= highest:
         ends = f"from {lowest} on" if highest == math.inf else f"from {lowest} to {highest}"
-        raise UsageError(f"{_option(name)} {value}: give a number {ends}")
+        raise UsageError(f"{where} {value}: give a number {ends}")
+    return value if name == "top_k" else float(value)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # of a whole number that no float reaches
+        return False
 
 
 def _option(name: str) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from restok_cli.data.images import make_grid, save_image
+from restok_cli.data.images import write_sheet
 from restok_cli.errors import UsageError
-from restok_cli.files import check_output_file, whole_file
+from restok_cli.files import check_output_file
 from restok_cli.inference.blocks import Job, generate_blocks
 from restok_cli.metrics.pixels import psnr
 from restok_cli.model.levels import prefix_lengths
@@ -23,12 +23,6 @@ def check_sheets(grid: Path | None, ladder: Path | None, overwrite: bool, *input
         check_output_file(option, path, ".png", overwrite, *inputs)
     if grid and ladder and grid.resolve() == ladder.resolve():
         raise UsageError(f"--grid and --ladder are both {grid}; give two files")
-
-
-def write_sheet(path: Path, images: Tensor, columns: int, captions: Sequence[str] | None) -> None:
-    """Write uint8 images (n, 3, H, W) in rows of `columns` as one PNG file, whole or not at all."""
-    with whole_file(path) as temporary:
-        save_image(make_grid(images, columns, captions), temporary)
 
 
 def write_grid(job: Job, images: Tensor, path: Path) -> None:
@@ -66,22 +60,20 @@ class ComparisonSheet:
         """How many more images it shows."""
         return SHEET_ROWS - len(self.cells) // (2 * (1 + len(self.lengths)))
 
-    def add(self, keys: list[str], originals: Tensor, decoded: list[Tensor]) -> None:
-        """Show originals (B, 3, H, W) and what became of them with each number of codes.
+    def add(self, key: str, original: Tensor, made: list[Tensor]) -> None:
+        """Show an original (3, H, W) and what became of it with each number of codes.
 
-        Images of another size than the first one's, which only --no-crop has, are passed over.
+        One of another size than the first one's, which only --no-crop has, is passed over.
         """
-        if self.cells and self.cells[0].shape != originals.shape[1:]:
+        if self.cells and self.cells[0].shape != original.shape:
             return
-        for i, key in enumerate(keys):
-            original, made = originals[i], [part[i] for part in decoded]
-            values = [psnr(image[None], original[None]).item() for image in made]
-            self.cells += [original, *made]
-            self.captions += [key.rpartition("/")[2]]
-            self.captions += [f"{n}: {value:.1f} dB" for n, value in zip(self.lengths, values, strict=True)]
-            steps = [made[0], *(_difference(*pair) for pair in zip(made[1:], made[:-1], strict=True))]
-            self.cells += [_difference(original, made[-1]), *steps]
-            self.captions += ["still missing", "first", *(["added"] * (len(made) - 1))]
+        values = [psnr(image[None], original[None]).item() for image in made]
+        self.cells += [original, *made]
+        self.captions += [key.rpartition("/")[2]]
+        self.captions += [f"{n}: {value:.1f} dB" for n, value in zip(self.lengths, values, strict=True)]
+        steps = [made[0], *(_difference(*pair) for pair in zip(made[1:], made[:-1], strict=True))]
+        self.cells += [_difference(original, made[-1]), *steps]
+        self.captions += ["still missing", "first", *(["added"] * (len(made) - 1))]
 
     def write(self) -> None:
         write_sheet(self.path, torch.stack(self.cells), 1 + len(self.lengths), self.captions)

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -17,20 +17,9 @@ from typing import Any, TypeGuard
 import numpy as np
 from pydantic import BaseModel
 
+from restok_cli import files
 from restok_cli.console import counted, note
 from restok_cli.errors import Interrupted, RestokError, UsageError
-from restok_cli.files import (
-    FIELDS_CRC,
-    FILE_CRC,
-    clear_beside,
-    crc32_of,
-    discard_folder,
-    file_crc32,
-    is_sealed,
-    remove_leftovers,
-    sealed,
-    text_lines,
-)
 from restok_cli.locks import locked
 from restok_cli.processes import rank
 from restok_cli.schema import Fields, PositiveCount, check, read_json
@@ -51,33 +40,32 @@ def unfinished(output: Path, request: dict, resume: bool, is_main: bool) -> Iter
     """
     output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
-    with alone(output) if is_main else nullcontext():
-        yield from _unfinished(output, request, resume, is_main)
-
-
-def _unfinished(output: Path, request: dict, resume: bool, is_main: bool) -> Iterator[Path]:
     folder = unfinished_folder(output)
-    if is_main:
-        if folder.exists() and not resume:
-            shutil.rmtree(folder)
-        elif folder.exists():
-            before = read_request(folder)
-            if before is None:
-                shutil.rmtree(folder)
-            else:
-                check_same(before, request, f"{output} was begun")
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(folder)
-        _remove_damaged(folder)
-    try:
-        if is_main:
-            _write_whole(folder / REQUEST_FILE, json.dumps(request, ensure_ascii=False, indent=1).encode() + b"\n")
+    if not is_main:
         yield folder
-    except BaseException as error:
-        if is_main:
-            _keep_or_clear(folder, error)
-        raise
-    if is_main:
+        return
+    with alone(output):
+        before = read_request(folder) if resume else None
+        if before is not None:
+            check_same(before, request, f"{output} was begun")
+        elif folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        files.remove_leftovers(folder)
+        _remove_damaged(folder)
+        try:
+            _write_whole(folder / REQUEST_FILE, json.dumps(request, ensure_ascii=False, indent=1).encode() + b"\n")
+            yield folder
+        except BaseException as error:
+            files.remove_leftovers(folder)
+            if not _results(folder):
+                shutil.rmtree(folder)
+            elif isinstance(error, Interrupted):
+                what = f"{error}; the same command with --resume goes on"
+                raise Interrupted(error.signal_number, what) from None
+            else:
+                note("what is done is kept; the same command with --resume goes on")
+            raise
         clear_unfinished(output)  # where the block did not rename it to what was asked for
 
 
@@ -96,9 +84,9 @@ def unfinished_folder(output: Path) -> Path:
 def clear_unfinished(output: Path) -> None:
     """Remove what may be left of making `output`, which is there now."""
     output = output.resolve()
-    clear_beside(output)
+    files.clear_beside(output)
     if (folder := unfinished_folder(output)).exists():
-        discard_folder(folder, output)
+        files.discard_folder(folder, output)
 
 
 def is_finished(path: Path) -> bool:
@@ -116,30 +104,29 @@ def is_finished(path: Path) -> bool:
 def write_finished(path: Path, data: bytes) -> None:
     """Write a file of the folder, whole or not at all, and list its digest."""
     with open(path.with_name(DIGESTS.format(rank())), "ab") as digests:
-        digests.write(_digest_line(path.name, crc32_of(data)))
+        digests.write(_digest_line(path.name, files.crc32_of(data)))
     _write_whole(path, data)
 
 
 def npy_bytes(array: np.ndarray) -> bytes:
-    """The array as a .npy file."""
     file = BytesIO()
     np.save(file, array)
     return file.getvalue()
 
 
 def _digest_line(name: str, crc32: str) -> bytes:
-    return json.dumps(sealed({"file": name, FILE_CRC: crc32})).encode() + b"\n"
+    return json.dumps(files.sealed({"file": name, files.FILE_CRC: crc32})).encode() + b"\n"
 
 
 def written_digests(folder: Path) -> dict[str, str]:
     """The digests of the files of the folder, by name; a line that is damaged says nothing."""
     found = {}
     for file in folder.glob(DIGESTS.format("*")):
-        for text in text_lines(file):
+        for text in files.text_lines(file):
             with suppress(ValueError, RecursionError, KeyError):
                 line = json.loads(text)
-                if isinstance(line, dict) and FIELDS_CRC in line and is_sealed(line):
-                    found[line["file"]] = line[FILE_CRC]
+                if isinstance(line, dict) and files.FIELDS_CRC in line and files.is_sealed(line):
+                    found[line["file"]] = line[files.FILE_CRC]
     return found
 
 
@@ -154,7 +141,7 @@ def _remove_damaged(folder: Path) -> None:
     digests = written_digests(folder)
     whole, damaged = {}, []
     for file in _results(folder):
-        if digests.get(file.name) == (crc32 := file_crc32(file)):
+        if digests.get(file.name) == (crc32 := files.file_crc32(file)):
             whole[file.name] = crc32
         else:
             file.unlink()
@@ -210,13 +197,3 @@ def check_same(before: dict, request: dict, done: str) -> None:
                 f"--resume: {done} with {name} = {was}, now it is {now}; give the same options, or --overwrite to begin"
                 " anew"
             )
-
-
-def _keep_or_clear(folder: Path, error: BaseException) -> None:
-    remove_leftovers(folder)
-    if not _results(folder):
-        shutil.rmtree(folder)
-    elif isinstance(error, Interrupted):
-        raise Interrupted(error.signal_number, f"{error}; the same command with --resume goes on") from None
-    else:
-        note("what is done is kept; the same command with --resume goes on")

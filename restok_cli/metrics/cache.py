@@ -37,7 +37,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: Path | None, network: FeatureNetwork):
-        self.folder = folder / "features" if folder else None
+        self.folder, self.network = folder / "features" if folder else None, network
         self.is_full = False
         # also the device: features of a GPU differ from those of a CPU in the last digits
         identity = (CODE_VERSION, network.name, network.weights_sha256, network.resize, network.device.type)
@@ -51,27 +51,18 @@ class FeatureCache:
         if self.folder is None:
             return None
         path = self._path(self.folder, group)
-        try:
-            data = path.read_bytes()
-            array, crc32 = data[:-CRC_BYTES], data[-CRC_BYTES:]
-            if crc32 != _crc32(path, array):
-                return None
-            rows = torch.from_numpy(np.load(BytesIO(array), allow_pickle=False))
-            pool, spatial = rows.split(self.widths, 1)
-            os.utime(path)  # so that the oldest are those that nobody has asked for longest
-        except (OSError, ValueError, EOFError, TypeError, RuntimeError):
+        features = kept_features(path, self.widths)
+        if features is None or len(features.pool) != len(group.images):
             return None
-        return Features(pool, spatial if spatial.shape[1] else None) if len(rows) == len(group.images) else None
+        with suppress(OSError):
+            os.utime(path)  # so that the oldest are those that nobody has asked for longest
+        return features
 
     def keep(self, group: Group, features: Features) -> None:
         if self.folder is None or self.is_full:
             return
-        rows = features.pool if features.spatial is None else torch.cat([features.pool, features.spatial], 1)
-        path, array = self._path(self.folder, group), BytesIO()
         try:
-            np.save(array, rows.numpy())
-            with whole_file(path, durable=False) as temporary:  # what a power cut damages is computed again
-                temporary.write_bytes(array.getvalue() + _crc32(path, array.getvalue()))
+            keep_features(self._path(self.folder, group), features)
         except OSError as error:
             reason = error.strerror or error
             note(f"features cannot be kept in {self.folder} ({reason}); the next evaluation computes them again")
@@ -80,6 +71,28 @@ class FeatureCache:
     def _path(self, folder: Path, group: Group) -> Path:
         key = hashlib.sha256(self.identity + b"".join(group.digests)).hexdigest()
         return folder / key[:2] / f"{key}.npy"
+
+
+def keep_features(path: Path, features: Features) -> None:
+    """Write a file of features, whole or not at all; one that a power cut damages is known by its digest."""
+    rows = features.pool if features.spatial is None else torch.cat([features.pool, features.spatial], 1)
+    array = BytesIO()
+    np.save(array, rows.numpy())
+    with whole_file(path, durable=False) as temporary:
+        temporary.write_bytes(array.getvalue() + _crc32(path, array.getvalue()))
+
+
+def kept_features(path: Path, widths: list[int]) -> Features | None:
+    """The features in a file: of the pool and with places, so many of each; None where it is not as it was written."""
+    try:
+        data = path.read_bytes()
+        array, crc32 = data[:-CRC_BYTES], data[-CRC_BYTES:]
+        if crc32 != _crc32(path, array):
+            return None
+        pool, spatial = torch.from_numpy(np.load(BytesIO(array), allow_pickle=False)).split(widths, 1)
+    except (OSError, ValueError, EOFError, TypeError, RuntimeError):
+        return None
+    return Features(pool, spatial if spatial.shape[1] else None)
 
 
 def _crc32(path: Path, array: bytes) -> bytes:

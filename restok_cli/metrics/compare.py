@@ -1,14 +1,26 @@
-"""Two results side by side, and why they can or cannot be compared."""
+"""Two results side by side: why they can or cannot be compared, and whether their difference means something."""
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics.table import METRICS, labelled, name_with_count, unusual_features
+from restok_cli.metrics.spread import Interval, difference_interval, paired_interval, welch_interval
+from restok_cli.metrics.table import METRICS, features_of, interval_text, labelled, metric_of, unusual_features
 from restok_cli.schema import Count, Fields, Finite, PositiveCount, read_json, shown
+
+ONE_RUN_EACH = (
+    "one run of each was measured: the intervals cover other draws of images, but not other training seeds, which move"
+    " FID about three times as far (arXiv 2606.20536)"
+)
+
+Number = Annotated[Finite, Field(ge=-1e100, le=1e100)]  # squares of such can be added up
+
+
+# Of an interval: values of the same images, intervals of the two numbers, or several runs.
+Method = Literal["", "pairs", "intervals", "runs"]
 
 
 class ComparedMetric(NamedTuple):
@@ -18,6 +30,31 @@ class ComparedMetric(NamedTuple):
     name: str
     values: tuple[float, float]
     differences: tuple[str, ...]  # what was not the same, and must be; empty where the numbers can be compared
+    interval: Interval | None = None  # of the second value less the first; None where none is known
+    method: Method = ""  # where the interval comes from
+
+    @property
+    def difference(self) -> float:
+        """The second value less the first."""
+        return self.values[1] - self.values[0]
+
+    @property
+    def verdict(self) -> str:
+        """A word on the second value against the first."""
+        if self.differences:
+            return "not comparable"
+        if self.interval is None:
+            return "unknown"
+        low, high = self.interval
+        if low <= 0 <= high:
+            return "inconclusive"
+        return "better" if (low > 0) == METRICS[metric_of(self.metric)].higher_is_better else "worse"
+
+
+def _in_order(interval: Interval) -> Interval:
+    if interval[0] > interval[1]:
+        raise ValueError("expected the lower limit first")
+    return interval
 
 
 class _Part(BaseModel):
@@ -28,11 +65,17 @@ class _Part(BaseModel):
 
 class _Fact(_Part):
     name: str
-    value: Finite
+    value: Number
+    interval: Annotated[tuple[Number, Number], AfterValidator(_in_order)] | None = None
+    values: Annotated[list[Number], Field(min_length=2)] | None = (
+        None  # of several runs, of which the value is the mean
+    )
+    levels: list[Number] = []
     n: Count
     n_reference: Count | None
     definition: str
     caveat: str
+    setting: str = ""
 
 
 class _ImageSet(_Part):
@@ -48,17 +91,18 @@ class _Features(_Part):
 class _Protocol(_Part):
     samples: Fields
     reference: _ImageSet | None = None
-    features: _Features | None = None
+    features: _Features | dict[str, _Features] | None = None  # of several networks, by their names
     model_fingerprint: str | None = None
 
     def check_all_is_said(self, metrics: Iterable[str]) -> None:
         """Raises ValueError where one of the metrics is unknown, or depends on something that is not described."""
         for name in metrics:
-            if name not in METRICS:
+            if metric_of(name) not in METRICS:
                 raise ValueError(f"unknown metric {shown(name)}")
-            if METRICS[name].against and self.reference is None:
+            metric = METRICS[metric_of(name)]
+            if metric.against and self.reference is None:
                 raise ValueError(f"nothing is said of the reference of {name}")
-            if METRICS[name].basis == "features" and self.features is None:
+            if metric.basis == "features" and not features_of(name, self.model_dump()):
                 raise ValueError(f"nothing is said of the features of {name}")
 
 
@@ -68,6 +112,8 @@ Facts = Annotated[dict[str, _Fact], Field(min_length=1)]
 class _Result(_Part):
     metrics: Facts
     protocol: _Protocol
+    per_image: dict[str, dict[str, Number]] = {}  # by metric, then by the key of the reference's image
+    runs: list["_Result"] = []  # of which this one is the mean
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -113,7 +159,7 @@ def read_results(path: Path) -> dict[int | None, dict]:
 def compare_results(a: dict, b: dict) -> list[ComparedMetric]:
     """A row for each metric that both have. Raises RestokError where there is none."""
     rows = []
-    for name in a["metrics"].keys() & b["metrics"].keys():
+    for name in (name for name in a["metrics"] if name in b["metrics"]):
         ours, theirs = _conditions(name, a), _conditions(name, b)
         differences = tuple(
             f"{what}: {ours.get(what)} and {theirs.get(what)}"
@@ -121,36 +167,68 @@ def compare_results(a: dict, b: dict) -> list[ComparedMetric]:
             if ours.get(what) != theirs.get(what)
         )
         values = (a["metrics"][name]["value"], b["metrics"][name]["value"])
-        counts = {result["metrics"][name]["n"] for result in (a, b)}
-        label = METRICS[name].label
-        label = name_with_count(label, *counts) if len(counts) == 1 else label
+        names = {result["metrics"][name]["name"] for result in (a, b)}
+        label = names.pop() if len(names) == 1 else METRICS[metric_of(name)].label
         features = dict.fromkeys(unusual_features(name, result["protocol"]) for result in (a, b))
         label = labelled(label, " and ".join(filter(None, features)))
-        rows.append(ComparedMetric(name, label, values, differences))
+        rows.append(ComparedMetric(name, label, values, differences, *_interval(name, a, b, differences)))
     if not rows:
         raise RestokError(
             f"the results have no metric in common: {', '.join(a['metrics'])} and {', '.join(b['metrics'])}"
         )
     order = list(METRICS)
-    return sorted(rows, key=lambda row: order.index(row.metric))
+    return sorted(rows, key=lambda row: order.index(metric_of(row.metric)))
+
+
+def _interval(name: str, a: dict, b: dict, differences: tuple[str, ...]) -> tuple[Interval | None, Method]:
+    """The interval of this metric of `b` less that of `a`, and where it comes from: the tightest that is known."""
+    if differences:
+        return None, ""
+    ours, theirs = (result["metrics"][name] for result in (a, b))
+    runs = [fact.get("values") or [fact["value"]] for fact in (ours, theirs)]
+    if len(runs[0]) > 1 or len(runs[1]) > 1:
+        return welch_interval(*runs), "runs"
+    images = [result.get("per_image", {}).get(name, {}) for result in (a, b)]
+    if len(images[0]) > 1 and images[0].keys() == images[1].keys():
+        return paired_interval(*([each[key] for key in images[0]] for each in images)), "pairs"
+    if ours.get("interval") and theirs.get("interval"):
+        return difference_interval(ours["value"], ours["interval"], theirs["value"], theirs["interval"]), "intervals"
+    return None, ""
 
 
 def comparison_table(rows: list[ComparedMetric], names: tuple[str, str]) -> list[str]:
     """For people: a line per metric with both values, and their difference only where that means something."""
-    lines = [("", *names, "difference")]
+    lines = [("", *names, "difference", "95 % interval", "")]
     for row in rows:
         a, b = row.values
-        unit = f" {METRICS[row.metric].unit}".rstrip()
-        difference = "not comparable" if row.differences else f"{b - a:+.6g}{unit}"
-        lines.append((row.name, f"{a:.6g}", f"{b:.6g}", difference))
-    widths = [max(len(line[place]) for line in lines) for place in range(4)]
-    return [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() for a, b, c, d in lines]
+        unit = f" {METRICS[metric_of(row.metric)].unit}".rstrip()
+        difference = "" if row.differences else f"{row.difference:+.6g}{unit}"
+        lines.append((row.name, f"{a:.6g}", f"{b:.6g}", difference, interval_text(row.interval), row.verdict))
+    widths = [max(len(line[place]) for line in lines) for place in range(6)]
+    sides = "<>><<<"
+    return [
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(line, sides, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+
+
+def coverage(rows: list[ComparedMetric]) -> str:
+    """The caveat that a reader of the intervals needs, or ""."""
+    return ONE_RUN_EACH if any(row.method in ("pairs", "intervals") for row in rows) else ""
+
+
+def comparison_remarks(rows: list[ComparedMetric]) -> list[str]:
+    """A line each that a reader needs before drawing conclusions."""
+    unknown = ", ".join(row.name for row in rows if row.verdict == "unknown")
+    why = f"without an interval of both, nobody knows whether the difference is chance: {unknown}; --runs gives one"
+    return [line for line in (coverage(rows), unknown and why) if line]
 
 
 def _conditions(name: str, result: dict) -> dict[str, object]:
     """All that must be the same for this metric of two results to be comparable; versions and devices need not."""
-    metric, protocol = METRICS[name], result["protocol"]
+    metric, protocol = METRICS[metric_of(name)], result["protocol"]
     conditions: dict[str, object] = {
+        "setting": result["metrics"][name].get("setting", ""),
         "pictures": result["metrics"][name]["n"],
         "definition": result["metrics"][name]["definition"],
     }
@@ -163,7 +241,7 @@ def _conditions(name: str, result: dict) -> dict[str, object]:
         if metric.needs == "all features":
             conditions["reference's own pictures"] = (reference.get("pictures") or {}).get("fingerprint")
     if metric.basis == "features":
-        features = protocol.get("features") or {}
+        features = features_of(name, protocol)
         for field in ("network", "weights_sha256", "resize"):
             conditions[f"features' {field}"] = features.get(field)
     if name == "lpips":

@@ -18,24 +18,27 @@ from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.image_sets import GROUP_SIZE, Group, ImageSet, groups_at_once
 from restok_cli.metrics.networks.features import FeatureNetwork, Features
 from restok_cli.metrics.networks.lpips import Lpips, open_lpips
-from restok_cli.metrics.numbers import PIXEL_FORMULAS, Sums, numbers
+from restok_cli.metrics.numbers import PIXEL_FORMULAS, Compared, Sums, measurable, numbers_of_networks
 from restok_cli.metrics.pairs import have_partners
 from restok_cli.metrics.protocol import Measurement
 from restok_cli.metrics.reference import Reference, check_statistics
-from restok_cli.metrics.table import METRICS, Metric
+from restok_cli.metrics.table import METRICS
 from restok_cli.processes import gather, rank, world_size
 from restok_cli.room import check_memory
 
 
 @dataclass
 class Instruments:
-    """Networks, cache and device for measuring; networks may be None where no metric asks for them."""
+    """Networks and device for measuring."""
 
-    network: FeatureNetwork | None
-    cache: FeatureCache | None
+    caches: list[FeatureCache]  # of each network, no two of one name; empty where no metric is of features
     device: torch.device
     batch_size: int  # images held at a time: speed and memory, not numbers
     lpips: Lpips | None = None
+
+    @property
+    def networks(self) -> list[FeatureNetwork]:
+        return [cache.network for cache in self.caches]
 
 
 class Seen(NamedTuple):
@@ -45,7 +48,7 @@ class Seen(NamedTuple):
     digests: list[bytes]
     broken: dict[int, str]
     num_cropped: int
-    features: Features | None
+    features: list[Features]  # of each network
     values: dict[str, list[float]]  # of each pixel metric, for each image that has a readable partner
     partner: "Seen | None"  # the originals of the same group
 
@@ -63,31 +66,38 @@ def measure(
     source, statistics, images = (
         (reference.source, reference.statistics, reference.images) if reference else ("", None, None)
     )
-    _check(metrics, reference, instruments.network)
+    caches = instruments.caches if any(METRICS[metric].basis == "features" for metric in metrics) else []
+    check_metrics(metrics, reference, [cache.network for cache in caches])
     for one in samples:
         height, width = one.find_size()
         check_memory("--batch-size", min(instruments.batch_size, one.count), 3 * height * width)
     if images is not None:
         images.crop_to(samples[0].find_size())
     paired = [metric for metric in metrics if METRICS[metric].basis == "pixels"]
-    compared = [metric for metric in metrics if METRICS[metric].basis == "features" and METRICS[metric].against]
-    network = instruments.network if len(paired) < len(metrics) else None
-    theirs = Sums(network, compared, statistics) if network else None
-    if compared and theirs and images and (statistics is None or theirs.keeps):
+    against = [metric for metric in metrics if METRICS[metric].against]
+    theirs = [Sums(one.network, measurable(against, one.network), statistics, one.folder) for one in caches]
+    needed = any(METRICS[metric].basis == "features" for metric in against)
+    if needed and images and (statistics is None or any(sums.keeps for sums in theirs)):
         for seen in _in_all_processes(images, None, [], instruments, f"reference {images.source}"):
-            theirs.add(seen.features)
+            _add(theirs, seen)
     results = []
     for one in samples:
-        ours = Sums(network, metrics) if network else None
+        ours = [Sums(cache.network, measurable(metrics, cache.network), folder=cache.folder) for cache in caches]
         values = {metric: [] for metric in paired}
         originals = images if paired else None
-        for seen in _in_all_processes(one, originals, paired, instruments, f"samples {one.source}", ours is not None):
-            if ours:
-                ours.add(seen.features)
+        for seen in _in_all_processes(one, originals, paired, instruments, f"samples {one.source}", bool(ours)):
+            _add(ours, seen)
             for metric in paired:
                 values[metric] += seen.values[metric]
-        results.append(numbers(metrics, ours, theirs, values, f"{one.source} and {source}") if rank() == 0 else {})
+        compared = list(map(Compared, ours, theirs))
+        sources = f"{one.source} and {source}"
+        results.append(numbers_of_networks(metrics, compared, values, sources) if rank() == 0 else {})
     return results
+
+
+def _add(sums: list[Sums], seen: Seen) -> None:
+    for of_network, features in zip(sums, seen.features, strict=True):
+        of_network.add(features, seen.indices)
 
 
 def choose_metrics(
@@ -101,9 +111,9 @@ def choose_metrics(
 
     Of all metrics, LPIPS is left out where its weights cannot be had. Raises UsageError where nothing is possible.
     """
-    network, chosen = instruments.network, metrics
-    if metrics == ["all"] and network:
-        chosen = _possible_metrics(samples, reference, network)
+    chosen = metrics
+    if metrics == ["all"]:
+        chosen = _possible_metrics(samples, reference, instruments.networks)
     if "lpips" in chosen:
         try:
             instruments.lpips = open_lpips(vgg_weights, instruments.device)
@@ -115,63 +125,80 @@ def choose_metrics(
     return chosen
 
 
-def _possible_metrics(samples: ImageSet, reference: Reference | None, network: FeatureNetwork) -> list[str]:
+def _possible_metrics(samples: ImageSet, reference: Reference | None, networks: list[FeatureNetwork]) -> list[str]:
     """All metrics of images that these inputs allow. `samples` may be read for its size."""
-    if reference is None and not network.num_classes:
-        raise UsageError(f"without --reference, {network.name} can measure nothing; give one")
+    if reference is None and not any(network.num_classes for network in networks):
+        raise UsageError(f"without --reference, {_names(networks)} can measure nothing; give one")
     statistics, images = (reference.statistics, reference.images) if reference else (None, None)
     paired = images is not None and statistics is None and have_partners(samples, images)
-    has_places = network.spatial_dimensions and (statistics is None or statistics.spatial is not None)
+    has_places = statistics is None or statistics.spatial is not None
     fewest = min(samples.count, images.count) if images is not None else 0
+    drawn = samples.count if statistics else fewest  # of the sets that do not count as exact
+    allowed = {name: [one for one in networks if measurable([name], one)] for name in METRICS}
 
-    def is_possible(metric: Metric) -> bool:
-        if metric.basis == "codes" or (metric.against and reference is None):
+    def is_possible(name: str) -> bool:
+        metric = METRICS[name]
+        if "codes" in (metric.basis, metric.needs) or (metric.against and reference is None):
             return False
         if metric.against == "pairs" and not paired:
             return False
-        if metric.needs == "all features":
-            return fewest >= metric.fewest_images
-        allowed = {"": True, "classes": network.num_classes > 0, "places": has_places}[metric.needs]
-        return allowed and (metric.smallest_side == 1 or min(samples.find_size()) >= metric.smallest_side)
+        if metric.basis == "pixels":
+            return metric.smallest_side == 1 or min(samples.find_size()) >= metric.smallest_side
+        if metric.needs == "all features" and fewest < metric.fewest_images:
+            return False
+        if any(network.dimensions * metric.fewest_per_dimension > drawn for network in allowed[name]):
+            return False
+        return bool(allowed[name]) and (metric.needs != "places" or has_places)
 
     one_of_three = {"fid", "gfid" if paired else "rfid"}  # names of one distance, of which the best is taken
-    return [name for name, metric in METRICS.items() if name not in one_of_three and is_possible(metric)]
+    return [name for name in METRICS if name not in one_of_three and is_possible(name)]
 
 
-def feature_sums(images: ImageSet, metrics: list[str], instruments: Instruments) -> Sums:
+def feature_sums(images: ImageSet, metrics: list[str], instruments: Instruments, with_intervals: bool = False) -> Sums:
     """The sums of one set, such as a reference is made of; in process 0, the others get empty ones."""
-    if instruments.network is None:
-        raise ValueError("sums of features need a network")
-    sums = Sums(instruments.network, metrics)
+    (network,) = instruments.networks
+    sums = Sums(network, metrics, with_intervals=with_intervals)
     images.find_size()
     for seen in _in_all_processes(images, None, [], instruments, f"images of {images.source}"):
-        sums.add(seen.features)
+        _add([sums], seen)
     return sums
 
 
-def _check(metrics: list[str], reference: Reference | None, network: FeatureNetwork | None) -> None:
-    if network is None:  # no metric is of features
+def check_metrics(metrics: list[str], reference: Reference | None, networks: list[FeatureNetwork]) -> None:
+    """Raises UsageError or RestokError where a metric of features cannot be had by these networks and reference."""
+    of_features = [metric for metric in metrics if METRICS[metric].basis == "features"]
+    allowed = [measurable(of_features, network) for network in networks]
+    for metric in of_features:
+        if not any(metric in of_network for of_network in allowed):
+            raise UsageError(_why_not(metric, networks))
+    for network, of_network in zip(networks, allowed, strict=True):
+        if not of_network:
+            raise UsageError(f"--features {network.name}: it measures none of {', '.join(metrics)}; leave it out")
+        if reference is not None:
+            check_statistics(reference, network)
+    if reference is None or reference.statistics is None:
         return
-    first = {METRICS[metric].needs: metric for metric in reversed(metrics)}  # by what it needs
-    if "classes" in first and not network.num_classes:
-        raise UsageError(
-            f"{first['classes']} needs a network with classes, which {network.name} is not; use --features inception"
-        )
-    if "places" in first and not network.spatial_dimensions:
-        raise UsageError(
-            f"{first['places']} is defined by Inception alone, not by {network.name}; use --features inception"
-        )
-    if reference is None:
-        return
-    check_statistics(reference, network)
-    if reference.statistics is None:
-        return
+    first = {METRICS[metric].needs: metric for metric in reversed(of_features)}  # by what it needs
     if "places" in first and reference.statistics.spatial is None:
         name = first["places"]
         raise UsageError(f"{reference.source} holds no statistics for {name} (mu_s, sigma_s); leave {name} out")
     if "all features" in first and reference.images is None:
         name = first["all features"]
         raise UsageError(f"{reference.source} holds only statistics, and {name} needs images (arr_0); leave it out")
+
+
+def _why_not(metric: str, networks: list[FeatureNetwork]) -> str:
+    """Why no network measures this."""
+    names, row = _names(networks), METRICS[metric]
+    if row.needs == "classes":
+        return f"{metric} needs a network with classes, which {names} is not; use --features inception"
+    network = row.network or "inception"
+    owner = {"inception": "Inception", "clip": "CLIP"}[network]
+    return f"{metric} is defined by {owner} alone, not by {names}; use --features {network}"
+
+
+def _names(networks: list[FeatureNetwork]) -> str:
+    return " or ".join(network.name for network in networks)
 
 
 def _in_all_processes(
@@ -209,14 +236,15 @@ def _see(
     with_features: bool,
 ) -> list[Seen]:
     """Everything that is to be known of some groups of images, here and now."""
-    features = _features(groups, instruments) if with_features else [None for _ in groups]
+    by_network = [_features(groups, cache) for cache in instruments.caches] if with_features else []
     return [
-        _seen(group, next(partners), paired, instruments, known) for group, known in zip(groups, features, strict=True)
+        _seen(group, next(partners), paired, instruments, [found for features in by_network if (found := features[i])])
+        for i, group in enumerate(groups)
     ]
 
 
 def _seen(
-    group: Group, partner: Group | None, paired: list[str], instruments: Instruments, features: Features | None
+    group: Group, partner: Group | None, paired: list[str], instruments: Instruments, features: list[Features]
 ) -> Seen:
     """Everything that is to be known of a group whose features are known."""
     values, originals = {metric: [] for metric in paired}, None
@@ -227,7 +255,7 @@ def _seen(
             for side in (group, partner)
         )
         values = {metric: _compare(metric, images, others, instruments.lpips) for metric in paired} if both else values
-        originals = Seen(partner.indices, partner.digests, partner.broken, partner.num_cropped, None, {}, None)
+        originals = Seen(partner.indices, partner.digests, partner.broken, partner.num_cropped, [], {}, None)
     return Seen(group.indices, group.digests, group.broken, group.num_cropped, features, values, originals)
 
 
@@ -240,19 +268,16 @@ def _compare(metric: str, images: Tensor, others: Tensor, lpips: Lpips | None) -
     return PIXEL_FORMULAS[metric](images, others).tolist()
 
 
-def _features(groups: list[Group], instruments: Instruments) -> list[Features | None]:
-    """The features of each group; None of one without images."""
-    network, cache = instruments.network, instruments.cache
-    if network is None or cache is None:
-        return [None for _ in groups]
+def _features(groups: list[Group], cache: FeatureCache) -> list[Features | None]:
+    """The features of each group by the network of this cache; None of one without images."""
     found = [cache.find(group) if group.indices else None for group in groups]
     missing = [i for i, group in enumerate(groups) if group.indices and found[i] is None]
     if not missing:
         return found
     images = torch.cat([groups[i].images for i in missing])
     # always as many at a time: for another number, libraries may sum in another order
-    padding = groups_at_once(instruments.device) * GROUP_SIZE - len(images)
-    pool, spatial = network(F.pad(images, (0, 0, 0, 0, 0, 0, 0, padding)))
+    padding = groups_at_once(cache.network.device) * GROUP_SIZE - len(images)
+    pool, spatial = cache.network(F.pad(images, (0, 0, 0, 0, 0, 0, 0, padding)))
     start = 0
     for i in missing:
         rows = slice(start, start + len(groups[i].images))

@@ -52,6 +52,11 @@ def have_partners(samples: ImageSet, others: ImageSet) -> bool:
     return ours == theirs or (samples.listed and ours < theirs)
 
 
+def unique_keys(images: ImageSet) -> list[str]:
+    """The key of each image of a set. Raises RestokError where two have one."""
+    return list(_index_by_key(images, *_keys(images)))
+
+
 def _index_by_key(images: ImageSet, keys: list[str]) -> dict[str, int]:
     indices: dict[str, int] = {}
     for index, key in enumerate(keys):

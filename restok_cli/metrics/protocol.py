@@ -3,11 +3,15 @@
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-from restok_cli.metrics.image_sets import ImageSet, size_text
-from restok_cli.metrics.networks.features import FeatureNetwork
-from restok_cli.metrics.reference import Reference
-from restok_cli.metrics.table import METRICS, labelled, name_with_count
+from restok_cli.data.image_sizes import width_by_height
+from restok_cli.metrics.table import METRICS, interval_text, labelled, name_with_count
+
+if TYPE_CHECKING:  # results of runs are joined without torch
+    from restok_cli.metrics.image_sets import ImageSet
+    from restok_cli.metrics.networks.features import FeatureNetwork
+    from restok_cli.metrics.reference import Reference
 
 FEWEST_COMPARABLE = 10_000  # images; below, FID is biased by more than papers differ
 USUAL = 50_000  # images in papers
@@ -23,12 +27,19 @@ class Measurement:
     levels: tuple[float, ...] = ()  # the same for each level of the hierarchy, where that makes sense
     interval: tuple[float, float] | None = None  # 95 %; None where none is known
     caveat: str = ""  # why published numbers are not comparable with it
-    features: str = ""  # the network behind it, where that is not the one of published numbers
+    features: str = ""  # the network behind it, where that is not the one of published numbers, or one of several
+    setting: str = ""  # what else belongs to its name: the perturbation of pFID
+    per_image: tuple[float, ...] = ()  # of which the value is the mean, where it compares image by image
 
     @property
     def name(self) -> str:
         """As papers write it, with its n: gFID-50k."""
-        return name_with_count(METRICS[self.metric].label, self.n)
+        return name_with_count(METRICS[self.metric].label, self.n, self.setting)
+
+    @property
+    def interval_method(self) -> str:
+        """What the interval covers, and how it was made."""
+        return METRICS[self.metric].interval if self.interval else ""
 
     @property
     def label(self) -> str:
@@ -36,7 +47,7 @@ class Measurement:
         return labelled(self.name, self.features)
 
 
-def caveat(fewest_images: int, network: FeatureNetwork | None = None) -> str:
+def caveat(fewest_images: int, network: "FeatureNetwork | None" = None) -> str:
     """Why a number measured so cannot stand beside published ones, or ""."""
     reasons = []
     if fewest_images < FEWEST_COMPARABLE:
@@ -58,24 +69,24 @@ def remarks(measurements: list[Measurement]) -> list[str]:
     return lines
 
 
-def describe_images(images: ImageSet) -> dict:
+def describe_images(images: "ImageSet") -> dict:
     """Where images come from and what was done to them, after they have been measured."""
     crop = "none"
     if images.num_cropped and images.transform is None:  # what a model made of cropped images is as it made them
-        crop = f"ADM centre crop to {size_text(images.find_size())} (box halving, then bicubic)"
+        crop = f"ADM centre crop to {width_by_height(images.find_size())} (box halving, then bicubic)"
     return {
         "source": images.source,
         "fingerprint": images.fingerprint,
         "form": "pictures",
         "n": len(images.digests),
         "unreadable": len(images.broken),
-        "size": size_text(images.find_size()),
+        "size": width_by_height(images.find_size()),
         "crop": crop,
         "rounding": "none: 8-bit images are taken as stored",
     }
 
 
-def describe_reference(reference: Reference) -> dict:
+def describe_reference(reference: "Reference") -> dict:
     """Describe the reference; images beside statistics are for precision, recall and KID."""
     statistics, images = reference.statistics, reference.images
     seen = describe_images(images) if images and (images.digests or statistics is None) else {}
@@ -85,7 +96,7 @@ def describe_reference(reference: Reference) -> dict:
     return description | {"n": statistics.count} | ({"pictures": seen} if seen else {})
 
 
-def describe_features(network: FeatureNetwork) -> dict:
+def describe_features(network: "FeatureNetwork") -> dict:
     return {
         "network": network.name,
         "dimensions": network.dimensions,
@@ -100,16 +111,20 @@ def versions() -> dict[str, str]:
 
 
 def metrics_report(measurements: dict[str, Measurement]) -> dict:
-    """Measurements as a JSON-ready object."""
-    return {
-        name: {"name": measurement.name, **asdict(measurement)}
+    """Measurements as a JSON-ready object, without the values of each image."""
+    report = {
+        key: {"name": measurement.name, **asdict(measurement)}
         | {
-            "unit": METRICS[name].unit,
+            "unit": METRICS[measurement.metric].unit,
             "comparable": not measurement.caveat,
-            "definition": METRICS[name].definition,
+            "definition": METRICS[measurement.metric].definition,
+            "interval_method": measurement.interval_method,
         }
-        for name, measurement in measurements.items()
+        for key, measurement in measurements.items()
     }
+    for facts in report.values():
+        del facts["per_image"]
+    return report
 
 
 def report(measurements: dict[str, Measurement], protocol: dict) -> dict:
@@ -123,16 +138,16 @@ def table(measurements: dict[str, Measurement], against: str) -> list[str]:
     `against` is the reference, which each number that depends on it names, with how many images it has.
     """
     rows = []
-    for name, measurement in measurements.items():
-        metric, origin = METRICS[name], ""
+    for measurement in measurements.values():
+        metric, origin = METRICS[measurement.metric], ""
         if metric.against:
             count = f" ({measurement.n_reference:,})" if measurement.n_reference else ""
             origin = f"against {against}{count}"
-        bounds = "[{:.6g}, {:.6g}]".format(*measurement.interval) if measurement.interval else ""
+        bounds = " " + interval_text(measurement.interval) if measurement.interval else ""
         rows.append((measurement.label, measurement.value, bounds, metric.unit, origin))
         rows += [(f"  level {i}", value, "", metric.unit, "") for i, value in enumerate(measurement.levels, start=1)]
     names, intervals, units = (max(len(row[place]) for row in rows) for place in (0, 2, 3))
     return [
-        f"{name:<{names}}  {value:>12.6g} {bounds:<{intervals}} {unit:<{units}}  {origin}".rstrip()
+        f"{name:<{names}}  {value:>12.6g}{bounds:<{intervals}} {unit:<{units}}  {origin}".rstrip()
         for name, value, bounds, unit, origin in rows
     ]

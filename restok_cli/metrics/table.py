@@ -10,36 +10,83 @@ SPATIAL_CHANNELS = 7  # of the convolution that sFID is taken of, as ADM does
 SPLIT_SIZE = 5000  # images of a split of the Inception Score
 SUBSETS, SUBSET_SIZE = 100, 1000  # of the Kernel Inception Distance
 NEIGHBOURS = 3  # k: an image's ball reaches to its third nearest neighbour, as in the ADM evaluator
+DENSITY_NEIGHBOURS = 5  # k of density and coverage
+PROJECTIONS, PROJECTIONS_SEED = 1000, 2020  # of the Monge Inception Distance, as torch-fidelity has them
+CMMD_SIGMA, CMMD_SCALE = 10, 1000
+LEVEL = 0.95  # of intervals
+GROUPS, GROUPS_SEED = 20, 2020  # of images that are left out together in the jackknife, chosen by chance
 MAX_PSNR = 100.0  # dB; identical images would be infinitely good, which no mean and no JSON can hold
 SSIM_WINDOW, MS_SSIM_SCALES = 11, 5
 
 _FRECHET = "Frechet distance of Gaussians fitted to pool features, unbiased covariance, float64"
 _BALLS = f"in the ball of an image of the other set that reaches to its {NEIGHBOURS}rd neighbour, pool features"
+_OPEN_BALLS = f"the open ball of a reference image that reaches to its {DENSITY_NEIGHBOURS}th neighbour, pool features"
+
+# Of intervals: what each covers, and how it is made. None covers another training of the model.
+_COVERS = f"{LEVEL * 100:g} % for the"
+_REDRAWS = f"{_COVERS} expectation over redraws of as many images (statistics count as exact)"
+_SMOOTH = f"{_REDRAWS}, pairs together: by the influence of each image (infinitesimal jackknife), normal"
+_GROUPS = f"{_REDRAWS}, of independent sets: by the jackknife over {GROUPS} groups of images, Student's t"
+_BALLS_LEFT_OUT = (
+    f"{_REDRAWS}, of independent sets: by the jackknife over {GROUPS} groups of balls, less the points' part"
+)
+_INFINITE = (
+    f"{_COVERS} distance of endlessly many images (statistics count as exact): by the influence of each image"
+    " (infinitesimal jackknife) and the next term of the bias, normal"
+)
+_KERNEL = (
+    f"{_COVERS} distance of what two independent sets are drawn from: by both orders of the variance of a U-statistic"
+    " and the choice of subsets, normal"
+)
+_MEAN = f"{_COVERS} mean over endlessly many such images: Student's t"
 
 
 class Metric(NamedTuple):
     label: str  # as papers write it
     definition: str  # results are compared only where their definitions are equal: a change of words is a new metric
     basis: Literal["features", "pixels", "codes"]
-    # of features: logits of classes, features with places, or the features of all images at once
-    needs: Literal["", "classes", "places", "all features"] = ""
+    # of features: logits of classes, features with places, the features of all images at once, codes to be changed
+    needs: Literal["", "classes", "places", "all features", "codes"] = ""
+    network: Literal["", "clip"] = ""  # the only one whose features it is defined by
     against: Literal["", "set", "pairs"] = ""  # nothing, a set of images, or the original of each image
     higher_is_better: bool = True
     unit: str = ""
     smallest_side: int = 1  # pixels
     fewest_images: int = 1
+    fewest_per_dimension: int = 0  # images of each set for each feature
+    interval: str = ""  # what it covers, and how it is made; "" where there is none
 
 
 METRICS = {
-    "gfid": Metric("gFID", _FRECHET, "features", against="set", higher_is_better=False),
+    "gfid": Metric("gFID", _FRECHET, "features", against="set", higher_is_better=False, interval=_SMOOTH),
     "rfid": Metric(
         "rFID",
         _FRECHET + ", between images and their originals",
         "features",
         against="pairs",
         higher_is_better=False,
+        interval=_SMOOTH,
     ),
-    "fid": Metric("FID", _FRECHET, "features", against="set", higher_is_better=False),
+    "fid": Metric("FID", _FRECHET, "features", against="set", higher_is_better=False, interval=_SMOOTH),
+    "fid-inf": Metric(
+        "FID∞",
+        _FRECHET + ", twice that of all images less the mean of two random halves': the line over 1/n, at 0",
+        "features",
+        against="set",
+        higher_is_better=False,
+        fewest_per_dimension=2 + 1,  # a half has a covariance of full rank
+        interval=_INFINITE,
+    ),
+    "pfid": Metric(
+        "pFID",
+        _FRECHET + ", between images and those decoded from their codes, of which round(alpha L) were replaced, each by"
+        " one of its delta nearest codewords (itself the first), by a seed of the pixels; mean over alpha and delta",
+        "features",
+        needs="codes",
+        against="pairs",
+        higher_is_better=False,
+        interval=_SMOOTH,
+    ),
     "sfid": Metric(
         "sFID",
         f"the same of the first {SPATIAL_CHANNELS} channels of a spatial layer, channels last",
@@ -47,12 +94,14 @@ METRICS = {
         needs="places",
         against="set",
         higher_is_better=False,
+        interval=_SMOOTH,
     ),
     "is": Metric(
         "IS",
         f"exp of the mean KL divergence, logits without bias, splits of {SPLIT_SIZE} in file order",
         "features",
         needs="classes",
+        interval=_SMOOTH,
     ),
     "precision": Metric(
         "precision",
@@ -61,6 +110,7 @@ METRICS = {
         needs="all features",
         against="set",
         fewest_images=NEIGHBOURS + 1,
+        interval=f"{_BALLS_LEFT_OUT}, Student's t of log-odds",
     ),
     "recall": Metric(
         "recall",
@@ -69,6 +119,7 @@ METRICS = {
         needs="all features",
         against="set",
         fewest_images=NEIGHBOURS + 1,
+        interval=f"{_BALLS_LEFT_OUT}, Student's t of log-odds",
     ),
     "kid": Metric(
         "KID",
@@ -77,14 +128,56 @@ METRICS = {
         needs="all features",
         against="set",
         higher_is_better=False,
+        interval=_KERNEL,
     ),
-    "psnr": Metric("PSNR", f"mean over images, at most {MAX_PSNR:g}", "pixels", against="pairs", unit="dB"),
+    "density": Metric(
+        "density",
+        f"how often a sample lies in {_OPEN_BALLS}; mean over samples, divided by {DENSITY_NEIGHBOURS}",
+        "features",
+        needs="all features",
+        against="set",
+        fewest_images=DENSITY_NEIGHBOURS + 1,
+        interval=f"{_BALLS_LEFT_OUT}, normal",
+    ),
+    "coverage": Metric(
+        "coverage",
+        f"share of reference images that have a sample in {_OPEN_BALLS}",
+        "features",
+        needs="all features",
+        against="set",
+        fewest_images=DENSITY_NEIGHBOURS + 1,
+        interval=f"{_GROUPS} of log-odds",
+    ),
+    "mind": Metric(
+        "MIND",
+        f"3 D x mean squared 2-Wasserstein distance of pool features (D) on {PROJECTIONS} directions by seed"
+        f" {PROJECTIONS_SEED}, of the larger set as many as the smaller has, as torch-fidelity, float64",
+        "features",
+        needs="all features",
+        against="set",
+        higher_is_better=False,
+        interval=_GROUPS,
+    ),
+    "cmmd": Metric(
+        "CMMD",
+        f"{CMMD_SCALE} x squared MMD (biased) of normalised features, Gaussian kernel of sigma {CMMD_SIGMA}, float64",
+        "features",
+        needs="all features",
+        network="clip",
+        against="set",
+        higher_is_better=False,
+        interval=_GROUPS,
+    ),
+    "psnr": Metric(
+        "PSNR", f"mean over images, at most {MAX_PSNR:g}", "pixels", against="pairs", unit="dB", interval=_MEAN
+    ),
     "ssim": Metric(
         "SSIM",
         "mean over images and channels, Gaussian window 11x11 with sigma 1.5, no padding",
         "pixels",
         against="pairs",
         smallest_side=SSIM_WINDOW,
+        interval=_MEAN,
     ),
     "ms-ssim": Metric(
         "MS-SSIM",
@@ -92,6 +185,7 @@ METRICS = {
         "pixels",
         against="pairs",
         smallest_side=SSIM_WINDOW * 2 ** (MS_SSIM_SCALES - 1),  # the coarsest scale holds a window
+        interval=_MEAN,
     ),
     "lpips": Metric(
         "LPIPS",
@@ -100,8 +194,11 @@ METRICS = {
         against="pairs",
         higher_is_better=False,
         smallest_side=16,  # below, VGG's last stage has no pixels
+        interval=_MEAN,
     ),
-    "mse": Metric("MSE", "mean over images, values in [0, 1]", "pixels", against="pairs", higher_is_better=False),
+    "mse": Metric(
+        "MSE", "mean over images, values in [0, 1]", "pixels", against="pairs", higher_is_better=False, interval=_MEAN
+    ),
     "codebook_usage": Metric("codebook usage", "percent of the codebook that occurs", "codes", unit="%"),
     "codebook_entropy": Metric("codebook entropy", "H_C = -sum p log2 p of code use", "codes", unit="bits"),
     "codebook_perplexity": Metric("codebook perplexity", "2^H_C", "codes", unit="codes"),
@@ -115,18 +212,29 @@ METRICS = {
 }
 
 
-def choice_of(metric: str) -> str:
+def key_of(metric: str, *parts: str) -> str:
+    """The key of a measurement in results and for --fail-under: ("gfid", "dinov2") -> "gfid[dinov2]"."""
+    return metric + "".join(f"[{part}]" for part in parts)
+
+
+def metric_of(key: str) -> str:
+    """The row of METRICS that a key belongs to: "gfid[dinov2]" -> "gfid"."""
+    return key.partition("[")[0]
+
+
+def choice_of(key: str) -> str:
     """The value of --metric that measures it: codebook_usage, codebook_entropy, codebook_perplexity -> codebook."""
-    return metric.partition("_")[0]
+    return metric_of(key).partition("_")[0]
 
 
 # The values of --metric, each with the row of a metric that it measures.
 CHOICES = {choice_of(name): metric for name, metric in METRICS.items()}
 
 
-def name_with_count(label: str, n: int) -> str:
-    """("gFID", 50000) -> "gFID-50k", ("rFID", 190) -> "rFID-190"."""
-    return f"{label}-{n // 1000}k" if n and n % 1000 == 0 else f"{label}-{n}"
+def name_with_count(label: str, n: int, setting: str = "") -> str:
+    """("gFID", 50000) -> "gFID-50k", ("rFID", 190) -> "rFID-190"; with a setting "pFID-190(α=0.05, δ=100)"."""
+    name = f"{label}-{n // 1000}k" if n and n % 1000 == 0 else f"{label}-{n}"
+    return f"{name}({setting})" if setting else name
 
 
 def labelled(name: str, features: str) -> str:
@@ -134,8 +242,20 @@ def labelled(name: str, features: str) -> str:
     return f"{name} ({features})" if features else name
 
 
-def unusual_features(metric: str, protocol: dict) -> str:
-    """The network behind this metric of a result, where that is not the one of published numbers."""
+def interval_text(interval: tuple[float, float] | None) -> str:
+    """(3.1, 3.9) -> "[3.1, 3.9]"; "" where none is known."""
+    return "[{:.6g}, {:.6g}]".format(*interval) if interval else ""
+
+
+def features_of(key: str, protocol: dict) -> dict:
+    """Describe the network behind a metric by the protocol; of several, its name is the last part of the key."""
     features = protocol.get("features") or {}
-    of_features = METRICS[metric].basis == "features" and not features.get("published", True)
-    return features["network"] if of_features else ""
+    return features if "network" in features else features.get(key.rpartition("[")[2].removesuffix("]"), {})
+
+
+def unusual_features(key: str, protocol: dict) -> str:
+    """The network behind this metric of a result, where readers must be told: it is unusual, or one of several."""
+    if METRICS[metric_of(key)].basis != "features" or not (features := features_of(key, protocol)):
+        return ""
+    several = features is not protocol["features"]
+    return features["network"] if several or not features.get("published", True) else ""

@@ -5,15 +5,7 @@ import inspect
 from itertools import accumulate, pairwise
 from typing import Annotated, Any, Literal, Self, cast, get_args
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from restok_cli.errors import UsageError, did_you_mean

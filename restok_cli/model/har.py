@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from restok_cli.model.config import HarConfig
 from restok_cli.model.layers import rotary_angles, rotary_table, rotate
-from restok_cli.model.levels import step_sizes
+from restok_cli.model.levels import step_lengths, step_sizes
 
 
 class KVCache:
@@ -150,7 +150,7 @@ class Har(nn.Module):
         first, last = max(start, 1), min(stop, sequential)
         if first < last:
             parts.append(self.code_embedding(codes[:, first - 1 : last - 1]))
-        for level_start in level_starts(self.config):
+        for level_start in step_lengths(self.config.num_codes, sequential)[sequential - 1 : -1]:  # 4, 8, 16, 32, 64
             if start <= level_start < stop:
                 parts += self.embed_level(codes, level_start)
         return torch.cat(parts, dim=1)
@@ -162,15 +162,6 @@ class Har(nn.Module):
         first_query = 0 if first_level else start // 2 - 1
         queries = self.query_embedding[first_query : first_query + start - given.shape[1]]
         return [self.code_embedding(given), queries.expand(len(codes), -1, -1)]
-
-
-def level_starts(config: HarConfig) -> list[int]:
-    """The first positions of the levels that are drawn whole: [4, 8, 16, 32, 64] for L = 128, A = 4."""
-    starts, start = [], config.num_sequential_codes
-    while start < config.num_codes:
-        starts.append(start)
-        start *= 2
-    return starts
 
 
 def har_tables(config: HarConfig) -> tuple[Tensor, Tensor]:

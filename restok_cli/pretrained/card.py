@@ -120,6 +120,9 @@ def is_untouched(model: ModelFolder) -> bool:
 def card_text(model: ModelFolder, record: Record, name: str = "M") -> str:
     """The card in Markdown, with the hub's YAML before it. Commands in it call the model `name`."""
     title = {"tokenizer": "ResTok tokenizer", "har": "HAR generator"}[model.kind]
+    licence = "The licence is unknown: whoever trained this model has not stated one, and restok invents none."
+    if record.licence is not None:
+        licence = f"Licence, as stated by whoever published the model: `{record.licence}`."
     parts = [
         f"---\n{yaml.safe_dump(_front_matter(model, record), sort_keys=False)}---\n\n# {title}",
         *_what_it_is(model),
@@ -127,7 +130,7 @@ def card_text(model: ModelFolder, record: Record, name: str = "M") -> str:
         *_training(record.training),
         *_measured(record),
         *_limits(model, record),
-        f"## Licence and citation\n\n{_licence(record)}",
+        f"## Licence and citation\n\n{licence}",
         f"The method is that of *ResTok*, [arXiv 2601.03955]({PAPER}). If you use this model, cite the paper.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -253,12 +256,6 @@ def _limits(model: ModelFolder, record: Record) -> list[str]:
         lines.append("It was not evaluated beyond what stands above.")
     lines.append("The licences of the training images and of networks that training used may bind its use, too.")
     return ["## Limits\n\n" + "\n".join(f"- {line}" for line in lines)]
-
-
-def _licence(record: Record) -> str:
-    if record.licence is None:
-        return "The licence is unknown: whoever trained this model has not stated one, and restok invents none."
-    return f"Licence, as stated by whoever published the model: `{record.licence}`."
 
 
 def _tokenizer_of(model: HarFolder) -> TokenizerFolder | None:

@@ -273,13 +273,7 @@ def download(name: str) -> Path:
 
     repository, _, revision = name.partition("@")
     try:
-        return Path(
-            snapshot_download(
-                repository,
-                revision=revision or None,
-                allow_patterns=list(ALL_FILES),
-            )
-        )
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(ALL_FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RestokError(

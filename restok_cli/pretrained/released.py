@@ -4,7 +4,7 @@ import re
 from typing import Literal, TypeVar
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import AliasPath, BaseModel, Field
 from torch import Tensor
 
 from restok_cli.errors import UsageError
@@ -46,35 +46,25 @@ class _VqModel(BaseModel):
     decoder_feature_supervision: bool
 
 
-class _Model(BaseModel):
-    vq_model: _VqModel
-
-
-class _Preprocessing(BaseModel):
-    crop_size: int
-
-
-class _DataSet(BaseModel):
-    preprocessing: _Preprocessing
-
-
 class _Tokenizer(BaseModel):
-    model: _Model
-    dataset: _DataSet
+    vq_model: _VqModel = Field(validation_alias=AliasPath("model", "vq_model"))
+    crop_size: int = Field(validation_alias=AliasPath("dataset", "preprocessing", "crop_size"))
 
 
 class _Generator(BaseModel):
-    dim: int
-    n_layer: int
-    n_head: int
-    token_dropout_p: float
-    resid_dropout_p: float
-    ffn_dropout_p: float
-    class_dropout_prob: float
+    """Their generator's settings under our names."""
+
+    codebook_size: int = Field(alias="vocab_size")
+    num_codes: int = Field(alias="block_size")
+    num_sequential_codes: int | None = Field(default=None, alias="ar_token_num")  # None of plain AR
     num_classes: int
-    vocab_size: int
-    block_size: int
-    ar_token_num: int | None = None  # of plain AR
+    width: int = Field(alias="dim")
+    num_layers: int = Field(alias="n_layer")
+    num_heads: int = Field(alias="n_head")
+    class_dropout: float = Field(alias="class_dropout_prob")
+    token_dropout: float = Field(alias="token_dropout_p")
+    residual_dropout: float = Field(alias="resid_dropout_p")
+    ffn_dropout: float = Field(alias="ffn_dropout_p")
 
 
 def kind_of(released: dict) -> str | None:
@@ -90,7 +80,7 @@ def tokenizer_config(released: dict, source: str = CONFIG_NAME) -> TokenizerConf
     RestokError for one that is damaged.
     """
     theirs = check(_Tokenizer, released, source, REMEDY)
-    model, size = theirs.model.vq_model, theirs.dataset.preprocessing.crop_size
+    model, size = theirs.vq_model, theirs.crop_size
     encoder_width, encoder_layers = VIT_SIZES[model.vit_enc_model_size]
     decoder_width, decoder_layers = VIT_SIZES[model.vit_dec_model_size]
     values = {
@@ -125,20 +115,9 @@ def tokenizer_config(released: dict, source: str = CONFIG_NAME) -> TokenizerConf
 def har_config(released: dict, source: str = CONFIG_NAME) -> HarConfig:
     """Our config of a released generator's `config.json`; without `ar_token_num` it is plain AR. Raises as above."""
     theirs = check(_Generator, released, source, REMEDY)
-    values = {
-        "codebook_size": theirs.vocab_size,
-        "num_codes": theirs.block_size,
-        "num_sequential_codes": theirs.block_size if theirs.ar_token_num is None else theirs.ar_token_num,
-        "num_classes": theirs.num_classes,
-        "width": theirs.dim,
-        "num_layers": theirs.n_layer,
-        "num_heads": theirs.n_head,
-        "class_dropout": theirs.class_dropout_prob,
-        "token_dropout": theirs.token_dropout_p,
-        "residual_dropout": theirs.resid_dropout_p,
-        "ffn_dropout": theirs.ffn_dropout_p,
-    }
-    return HarConfig.parse(values, source)
+    if theirs.num_sequential_codes is None:
+        theirs.num_sequential_codes = theirs.num_codes
+    return HarConfig.parse(theirs.model_dump(), source)
 
 
 def released_tokenizer_config(config: TokenizerConfig) -> dict:
@@ -321,9 +300,8 @@ def to_released(config: TokenizerConfig | HarConfig, state: dict[str, Tensor]) -
     """Our state dict with the released names and shapes, the reverse of `from_released`."""
     released = {}
     for name, tensor in state.items():
-        if (
-            isinstance(config, HarConfig) and name == "query_embedding"
-        ):  # rows that nothing uses, as nothing set them in training either
+        if isinstance(config, HarConfig) and name == "query_embedding":
+            # rows that nothing uses, as nothing set them in training either
             unused = config.num_codes - 1 - len(tensor)
             tensor = torch.cat([tensor, tensor.new_zeros(unused, tensor.shape[1])])
         theirs = released_names(name, config)

@@ -75,6 +75,7 @@ def draw_curves(runs: dict[str, Curves], trainers: dict[str, str], names: list[s
             raise UsageError(f"--metric {name}: not logged{did_you_mean(name, known)}; there are: {', '.join(known)}")
     try:
         from matplotlib.figure import Figure
+        from matplotlib.lines import Line2D
     except ModuleNotFoundError as error:
         raise UsageError("curves need matplotlib, which is not installed; pip install 'restok[plots]'") from error
     contents = panels_of(runs, trainers, names)
@@ -90,7 +91,8 @@ def draw_curves(runs: dict[str, Curves], trainers: dict[str, str], names: list[s
         panel.xaxis.get_major_locator().set_params(integer=True)
     for panel in panels[len(contents) :]:
         panel.set_visible(False)
-    figure.legend(*_legend(runs), loc="outside upper left", ncols=4, frameon=False)
+    handles = [Line2D([], [], color=colour) for colour in colours.values()]
+    figure.legend(handles, list(runs), loc="outside upper left", ncols=4, frameon=False)
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png")
 
@@ -105,9 +107,3 @@ def _draw_panel(panel: "Axes", title: str, name: str, runs: dict[str, Curves], c
     panel.tick_params(labelsize="small")
     panel.grid(alpha=0.3)
     panel.spines[["top", "right"]].set_visible(False)
-
-
-def _legend(runs: dict[str, Curves]) -> tuple[list, list[str]]:
-    from matplotlib.lines import Line2D
-
-    return [Line2D([], [], color=f"C{number}") for number in range(len(runs))], list(runs)

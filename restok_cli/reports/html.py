@@ -16,8 +16,8 @@ from jinja2 import Environment, StrictUndefined
 from restok_cli.console import duration
 from restok_cli.data.image_files import read_image
 from restok_cli.errors import ImageError, RestokError, UsageError
-from restok_cli.files import whole_file
-from restok_cli.metrics.table import METRICS
+from restok_cli.files import write_text
+from restok_cli.metrics.table import METRICS, metric_of
 from restok_cli.reports.charts import HEIGHT, LEFT, RIGHT, WIDTH, Chart, Line, draw_chart, draw_ladder, short
 from restok_cli.reports.curves import NO_CURVES
 from restok_cli.reports.results import Alike, find_results, measured_alike
@@ -80,7 +80,7 @@ def write_report(runs: Sequence[Path], metrics: Sequence[Path], path: Path, refr
     results = find_results(runs, metrics)
     facts = read_runs(runs)
     alike = measured_alike(results)
-    unfinished = any(run.step < run.max_steps for run in facts)
+    unfinished = not all(run.has_ended for run in facts)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"short": short, "duration": duration, "yaml": as_yaml}
     template = environment.from_string((files("restok_cli") / "assets" / "report.html.j2").read_text(encoding="utf-8"))
@@ -98,8 +98,7 @@ def write_report(runs: Sequence[Path], metrics: Sequence[Path], path: Path, refr
         version=version("restok"),
         now=datetime.now(),
     )
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return unfinished
 
 
@@ -161,12 +160,12 @@ def ladders(alike: list[Alike]) -> Iterator[Chart]:
         lines = []
         for number, result in enumerate(row.results):
             if lengths := [length for length in result.by_num_codes if length is not None]:
-                values = [found["metrics"][row.metric]["value"] for found in result.by_num_codes.values()]
-                colour = f"var(--run-{number % MOST_RUNS})"
-                lines.append(Line(result.name, lengths, values, colour))
+                facts = [found["metrics"][row.metric] for found in result.by_num_codes.values()]
+                values, bounds = ([fact.get(key) for fact in facts] for key in ("value", "interval"))
+                lines.append(Line(result.name, lengths, values, f"var(--run-{number % MOST_RUNS})", bounds=bounds))
         if lines:
             unit = f", {row.unit}" if row.unit else ""
-            better = "higher" if METRICS[row.metric].higher_is_better else "lower"
+            better = "higher" if METRICS[metric_of(row.metric)].higher_is_better else "lower"
             yield draw_ladder(f"{row.name}{unit} ({better} is better)", lines)
 
 

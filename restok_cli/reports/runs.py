@@ -15,6 +15,7 @@ from restok_cli.settings.changes import differences
 from restok_cli.settings.precedence import kind_of
 from restok_cli.settings.recorded import recorded_config
 from restok_cli.settings.training import RUN_CONFIGS, RunConfig, RunKind
+from restok_cli.training.early_stopping import ENDED_EARLY
 from restok_cli.training.run_folder.checkpoints import CONFIG_FILE
 from restok_cli.training.run_folder.history import all_presets, nearest_preset
 from restok_cli.training.run_folder.launches import Start, read_starts
@@ -47,6 +48,11 @@ class RunFacts(NamedTuple):
     @property
     def max_steps(self) -> int:
         return self.config.schedule.max_steps
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it did all its steps, or ended early and was not taken up again."""
+        return self.step >= self.max_steps or any(ENDED_EARLY in message for message in self.messages[-1:])
 
     def last(self, name: str) -> float | None:
         """The last logged value of a number; None where there is none."""

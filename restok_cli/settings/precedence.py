@@ -20,7 +20,7 @@ from restok_cli.settings.launcher import LAUNCHER, settings_asked
 from restok_cli.settings.presets import preset_chain, preset_names
 from restok_cli.settings.recorded import NEW_DEFAULTS, completed
 from restok_cli.settings.training import CONFIG_FILE, RUN_CONFIGS, HarRunConfig, RunConfig, RunKind, TokenizerRunConfig
-from restok_cli.settings.yaml_file import Yaml, flatten, merged, parse_value, read_yaml
+from restok_cli.settings.yaml_file import flatten, merged, parse_value, read_yaml
 
 DEFAULT_PRESET = "sample"  # where neither a preset nor a config file is named
 MAX_STEPS = "schedule.max_steps"
@@ -67,7 +67,7 @@ def layers_of(
     A config file may name its preset by the key `preset`, over which the argument `preset` goes; with neither, a file
     stands on the defaults alone, and without a file the preset is `sample`. `options` gives, for each dotted key that
     has an option, its name and its value, None where it is not given.
-    Raises UsageError for what cannot be read.
+    Raises UsageError for what cannot be read, and for requests of `accelerate launch` that this trainer does not do.
     """
     layers = []
     if file is not None:
@@ -84,18 +84,13 @@ def layers_of(
     given = {key: (option, value) for key, (option, value) in options.items() if value is not None}
     values = unflatten({key: value for key, (_, value) in given.items()})
     layers += [Layer("options", values, {key: option for key, (option, _) in given.items()})]
-    return [*layers[:presets], launcher_layer(kind, layers), *layers[presets:]]
+    stated = flatten(RUN_CONFIGS[kind]().model_dump()) | flatten(_laid_over(layers))
+    flat, places = settings_asked(kind, stated["schedule.batch_size"])
+    return [*layers[:presets], Layer(LAUNCHER, unflatten(flat), places), *layers[presets:]]
 
 
 def is_preset(layer: Layer) -> bool:
     return layer.name.startswith("preset ")
-
-
-def launcher_layer(kind: RunKind, others: list[Layer]) -> Layer:
-    """The requests of `accelerate launch`. Raises UsageError for what this trainer does not do."""
-    stated = flatten(RUN_CONFIGS[kind]().model_dump()) | flatten(_laid_over(others))
-    flat, places = settings_asked(kind, stated["schedule.batch_size"])
-    return Layer(LAUNCHER, unflatten(flat), places)
 
 
 def preset_layers(kind: RunKind, name: str, source: str = "") -> list[Layer]:
@@ -107,8 +102,12 @@ def preset_layers(kind: RunKind, name: str, source: str = "") -> list[Layer]:
 
 
 def file_layer(path: Path) -> tuple[Layer, str | None]:
-    """A config file, or that of a run's folder, and the preset that it names. Raises UsageError if it is damaged."""
-    stated = read_stated(path)
+    """A config file, or that of a run's folder, and the preset that it names. Raises UsageError if there is none, or it
+    is damaged.
+    """
+    if path.is_dir() and not config_path(path).is_file():
+        raise UsageError(f"{path} holds no {CONFIG_FILE}; give a config file, or the folder of a run")
+    stated = read_yaml(config_path(path))
     values = dict(stated.values)
     preset = values.pop("preset", None)
     if preset is not None and not isinstance(preset, str):
@@ -120,13 +119,6 @@ def file_layer(path: Path) -> tuple[Layer, str | None]:
 def config_path(path: Path) -> Path:
     """The config file that `path` means: itself, or that of the run in the folder `path`."""
     return path / CONFIG_FILE if path.is_dir() else path
-
-
-def read_stated(path: Path) -> Yaml:
-    """Read a config file, or that of a run's folder. Raises UsageError if there is none."""
-    if path.is_dir() and not config_path(path).is_file():
-        raise UsageError(f"{path} holds no {CONFIG_FILE}; give a config file, or the folder of a run")
-    return read_yaml(config_path(path))
 
 
 def assignment_layer(assignments: Sequence[str]) -> Layer:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import whole_file
+from restok_cli.files import write_text
 from restok_cli.model.config import Config
 from restok_cli.settings.training import RunConfig, TokenizerRunConfig
 from restok_cli.settings.yaml_file import merged, read_yaml
@@ -24,8 +24,7 @@ NEW_DEFAULTS = ("data.crop", "data.random_zoom", "discriminator.augment_range", 
 
 def write_config(config: Config, path: Path) -> None:
     """Write every value of a run's config as YAML."""
-    with whole_file(path) as temporary:
-        temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
 def read_config(path: Path) -> dict:

@@ -7,17 +7,8 @@ from typing import NamedTuple
 from restok_cli.errors import UsageError
 from restok_cli.model.config import Config, TokenizerConfig
 from restok_cli.processes import check_division, world_size
+from restok_cli.settings import precedence
 from restok_cli.settings.launcher import say_precision
-from restok_cli.settings.precedence import (
-    Layer,
-    config_path,
-    kind_of,
-    layers_of,
-    rescaled,
-    resolve,
-    with_choices_of,
-    with_model,
-)
 from restok_cli.settings.recorded import recorded_config
 from restok_cli.settings.training import RunConfig, RunKind, TokenizerRunConfig
 
@@ -26,14 +17,14 @@ class Told(NamedTuple):
     """Settings that a training command was given."""
 
     kind: RunKind
-    layers: list[Layer]
+    layers: list[precedence.Layer]
     rescaling: str  # a line that says which lengths of the preset were rescaled to a run of fewer steps, or ""
     run: Path | None  # that it goes on with
 
     @property
     def config(self) -> RunConfig:
         """As far as it is known without data and models. Raises UsageError where something is wrong."""
-        return resolve(self.kind, self.layers).config
+        return precedence.resolve(self.kind, self.layers).config
 
 
 def read_told(
@@ -54,8 +45,8 @@ def read_told(
     A run that resumes has the lengths that it began with. `image_size` is height and width, of a tokenizer. Raises
     UsageError for what cannot be read.
     """
-    begun = resume and config_path(output).is_file()
-    if begun and (found := kind_of([output])) != kind:
+    begun = resume and precedence.config_path(output).is_file()
+    if begun and (found := precedence.kind_of([output])) != kind:
         raise UsageError(f"--resume: {output} is a run of train-{found}")
     if begun and preset is None and file is None:
         file = output
@@ -68,17 +59,17 @@ def read_told(
         "model.image_height": ("--image-size", height),
         "model.image_width": ("--image-size", width),
     }
-    layers = layers_of(kind, preset, file, assignments or [], options)
+    layers = precedence.layers_of(kind, preset, file, assignments or [], options)
     if begun:
-        return Told(kind, with_choices_of(layers, output), "", output)
-    return Told(kind, layers, "", None) if resume else Told(kind, *rescaled(kind, layers), None)
+        return Told(kind, precedence.with_choices_of(layers, output), "", output)
+    return Told(kind, layers, "", None) if resume else Told(kind, *precedence.rescaled(kind, layers), None)
 
 
 def complete_config(
     told: Told,
     *,
     init: tuple[Path, Config] | None = None,
-    facts: Layer | None = None,
+    facts: precedence.Layer | None = None,
     teacher_width: Callable[[str], int] | None = None,
 ) -> RunConfig:
     """The whole config of a run, as it is written into its folder: nothing is decided after this.
@@ -92,19 +83,19 @@ def complete_config(
     layers = told.layers
     if init is not None:
         path, model = init  # the classes are those of the data set, whatever the model knew before
-        layers = with_model(layers, f"--init {path}", model.model_dump(exclude={"num_classes"}))
-    config = resolve(told.kind, layers, facts).config
+        layers = precedence.with_model(layers, f"--init {path}", model.model_dump(exclude={"num_classes"}))
+    config = precedence.resolve(told.kind, layers, facts).config
     say_precision(config.compute.precision)
     if isinstance(config, TokenizerRunConfig):
         config = with_alignment_dims(config, teacher_width)
     return _with_micro_batch_size(config, told.run)
 
 
-def har_facts(tokenizer: Path, config: TokenizerConfig, data: str, num_classes: int) -> Layer:
+def har_facts(tokenizer: Path, config: TokenizerConfig, data: str, num_classes: int) -> precedence.Layer:
     """Settings of a generator that its tokenizer and data set decide."""
     facts = {"codebook_size": config.codebook_size, "num_codes": config.num_latent_tokens, "num_classes": num_classes}
     places = {"model": f"the tokenizer {tokenizer}", "model.num_classes": f"the data set {data}"}
-    return Layer("facts", {"model": facts}, places)
+    return precedence.Layer("facts", {"model": facts}, places)
 
 
 def with_alignment_dims(config: TokenizerRunConfig, teacher_width: Callable[[str], int] | None) -> TokenizerRunConfig:
@@ -138,6 +129,6 @@ def _with_micro_batch_size(config: RunConfig, run: Path | None) -> RunConfig:
     schedule = config.schedule
     size = schedule.micro_batch_size
     if size is None and run is not None:
-        size = recorded_config(type(config), config_path(run)).schedule.micro_batch_size
+        size = recorded_config(type(config), precedence.config_path(run)).schedule.micro_batch_size
     size = check_division(schedule.batch_size, size, world_size())
     return config.model_copy(update={"schedule": schedule.model_copy(update={"micro_batch_size": size})})

@@ -34,14 +34,11 @@ for _tag, _pattern, _first in (
 # The last three are PyYAML's own stumbling over tags that do not fit their values, such as `!!int ''`.
 NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError)
 
-
 MAX_YAML_BYTES = 2**20  # PyYAML makes a thousand times as much of each
 MAX_NODES = 100_000  # of a file, with what its aliases stand for
 
 
 class Yaml(NamedTuple):
-    """Read a YAML file."""
-
     values: dict[str, Any]  # nested, as in the file
     lines: dict[str, int]  # of each dotted key, sections included; the first line of a file is 1
 

@@ -1,13 +1,13 @@
 """Where a generator's training gets its codes: a cache that `prepare codes` made, or images encoded on the way."""
 
 from collections.abc import Generator, Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from restok_cli.data.images import to_float
-from restok_cli.data.loading.batching import to_device
+from restok_cli.data.loading.batching import Deal, micro_batches, to_device
 from restok_cli.data.loading.code_batches import code_batches, evaluation_code_batches
 from restok_cli.data.loading.loader import batches, evaluation_batches
 from restok_cli.data.shards.code_cache import CodeCache, open_codes
@@ -28,17 +28,21 @@ class Coded(NamedTuple):
     codes: Tensor  # int64 (B, L)
 
 
-class CodeSource(Protocol):
-    """Two kinds of data with one face."""
+class CachedCodes:
+    """Codes of several views of each image, one of them drawn at each visit."""
 
-    name: str  # of the data set
-    fingerprint: str  # of the data
-    class_names: list[str]
-    remedy: str  # where training waits for it
+    remedy = "the codes are read from a slow disk; copy them to a faster one"  # where training waits for data
+
+    def __init__(self, cache: CodeCache, device: torch.device):
+        self.cache, self.device = cache, device
+        self.name, self.fingerprint, self.class_names = cache.name, cache.fingerprint, cache.class_names
 
     def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Generator[Coded, None, None]:
         """This process's micro-batches from a step on, without end."""
-        ...
+        split, schedule = self.cache.split("train"), config.schedule
+        deal = Deal(schedule.batch_size, schedule.seed, first_step, micro_batch_size, rank(), world_size())
+        for batch in code_batches(split, micro_batches(len(split), deal), schedule.seed):
+            yield self._on_device(batch.class_ids, batch.codes)
 
     def evaluation(
         self, batch_size: int, process: int = 0, processes: int = 1, limit: int | None = None
@@ -46,33 +50,6 @@ class CodeSource(Protocol):
         """Every held-out image once, or the first `limit`, in order, in batches of which this is every `processes`-th
         from `process` on.
         """
-        ...
-
-
-class CachedCodes:
-    """Codes of several views of each image, one of them drawn at each visit."""
-
-    remedy = "the codes are read from a slow disk; copy them to a faster one"
-
-    def __init__(self, cache: CodeCache, device: torch.device):
-        self.cache, self.device = cache, device
-        self.name, self.fingerprint, self.class_names = cache.name, cache.fingerprint, cache.class_names
-
-    def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Generator[Coded, None, None]:
-        for batch in code_batches(
-            self.cache.split("train"),
-            batch_size=config.schedule.batch_size,
-            micro_batch_size=micro_batch_size,
-            rank=rank(),
-            world_size=world_size(),
-            seed=config.schedule.seed,
-            first_step=first_step,
-        ):
-            yield self._on_device(batch.class_ids, batch.codes)
-
-    def evaluation(
-        self, batch_size: int, process: int = 0, processes: int = 1, limit: int | None = None
-    ) -> Iterator[Coded]:
         split = self.cache.held_out
         for batch in evaluation_code_batches(split, batch_size, rank=process, world_size=processes, limit=limit):
             yield self._on_device(batch.class_ids, batch.codes)
@@ -117,6 +94,9 @@ class EncodedImages:
     def _encoded(self, class_ids: Tensor, images: Tensor) -> Coded:
         codes = self.tokenizer.encode(to_float(to_device(images, self.device)))
         return Coded(to_device(class_ids, self.device), codes)
+
+
+CodeSource = CachedCodes | EncodedImages
 
 
 def open_source(

@@ -42,17 +42,17 @@ class CodeCounts:
         flat = (codes + self.first).flatten()
         self.counts.view(-1).scatter_add_(0, flat, torch.ones_like(flat))
 
-    def state(self) -> Tensor:
+    def state_dict(self) -> Tensor:
         """(K, V) over all processes, each of which must call it."""
         return all_reduce(self.counts)
 
-    def load_state(self, state: Tensor) -> None:
+    def load_state_dict(self, state: Tensor) -> None:
         """Go on from there; the counts of all processes are with the first."""
         self.counts.copy_(state if rank() == 0 else torch.zeros_like(state))
 
     def close(self) -> np.ndarray:
         """(K, V) over all processes, and a fresh start. Waits for the device."""
-        counts = self.state().cpu().numpy()
+        counts = self.state_dict().cpu().numpy()
         self.counts.zero_()
         return counts
 
@@ -104,7 +104,7 @@ class UseOfPossible:
 @torch.no_grad()
 def revive_everywhere(quantizer: Quantizer, code_counts: CodeCounts, latents: Tensor) -> None:
     """Revive by the counts of all processes and the latents of the first; all must call it. Counts start afresh."""
-    counts = code_counts.state().sum(0)
+    counts = code_counts.state_dict().sum(0)
     code_counts.counts.zero_()
     if rank() == 0:
         quantizer.revive(counts, latents)

@@ -6,6 +6,7 @@ from typing import Any
 
 # What tells whether a validation is better, and whether more of it or less.
 SIGNS = {"validation_psnr": 1, "validation_loss": -1}
+ENDED_EARLY = "ended early, after"  # how the last line of such a run's log begins
 
 
 class EarlyStopping:
@@ -40,7 +41,7 @@ class EarlyStopping:
             return ""
         best = f"the best {self.name}, {self.best:.4g}, is that of {checkpoints / name.format(self.best_step)}"
         if self.is_over:
-            best = f"ended early, after {self.since} validations in a row without a better one (--early-stop); {best}"
+            best = f"{ENDED_EARLY} {self.since} validations in a row without a better one (--early-stop); {best}"
         return f"{best}, and model/ is of that step"
 
     def state_dict(self) -> dict[str, Any]:

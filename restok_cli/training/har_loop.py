@@ -13,41 +13,30 @@ from torch import Tensor, nn
 
 from restok_cli.console import note
 from restok_cli.cuda.compiler import is_wanted
-from restok_cli.data.images import make_grid, save_image, to_uint8
-from restok_cli.files import whole_file, whole_folder
+from restok_cli.data.images import to_uint8, write_sheet
+from restok_cli.files import whole_folder
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
 from restok_cli.model.levels import level_sizes
 from restok_cli.model.sampling import SamplingOptions, sample, seeded_uniforms
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import TokenizerFolder, copy_model, fingerprint, open_tokenizer, save_har
+from restok_cli.pretrained.folder import TokenizerFolder, copy_model, empty_model, fingerprint, open_tokenizer, save_har
 from restok_cli.processes import barrier, rank, world_size
 from restok_cli.settings.training import HarRunConfig
+from restok_cli.training import parallel
 from restok_cli.training.code_source import Coded, CodeSource
 from restok_cli.training.compiling import compile_model
 from restok_cli.training.early_stopping import EarlyStopping
 from restok_cli.training.loop import Trainee, run_loop
 from restok_cli.training.monitor import Meter, mean_of
 from restok_cli.training.optim import seed_step, update_ema
-from restok_cli.training.parallel import (
-    full_state_dict,
-    gather_in_turn,
-    is_sharded,
-    load_full_state_dict,
-    micro_batch_numbers,
-    reshard,
-    shard,
-    shard_trained,
-    sync_gradients,
-    wrap_ddp,
-)
 from restok_cli.training.run_folder.run import RunFolder, check_same
 from restok_cli.training.stopping import Arriving
 from restok_cli.training.update import Update, autocast
 from restok_cli.training.warm_start import recompute_activations, take_weights
 
 
-class HarState:
+class HarState(parallel.Parts):
     """All that changes while a generator trains, and so all that a checkpoint holds."""
 
     def __init__(self, config: HarRunConfig, device: torch.device, init: Har | None):
@@ -59,29 +48,14 @@ class HarState:
         if config.compute.sharding == "fsdp" and world_size() == 1:
             note("compute.sharding = fsdp shares nothing out: this run has one process; give --num-processes 2 or more")
         elif config.compute.sharding == "fsdp":
-            shard_trained(self.har)
-            shard(self.ema, self.ema.blocks, methods=("step",))
+            parallel.shard_trained(self.har)
+            parallel.shard(self.ema, self.ema.blocks, methods=("step",))
         self.update = Update(self.har, config.optimizer, config.schedule.max_steps, config.compute.precision)
-        self.meter = Meter()
+        self.meter = Meter(device)
         self.early = EarlyStopping(config.schedule.early_stop)
         self.device = device
-
-    def state_dict(self) -> dict[str, Any]:
-        """All processes must call it."""
-        return {
-            "model": full_state_dict(self.har),
-            "ema": full_state_dict(self.ema),
-            "update": self.update.state_dict(),
-            "window": self.meter.state_dict(),
-            "early_stopping": self.early.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        load_full_state_dict(self.har, state["model"])
-        load_full_state_dict(self.ema, state["ema"])
-        self.update.load_state_dict(state["update"])
-        self.meter.load_state_dict(state["window"], self.device)
-        self.early.load_state_dict(state.get("early_stopping", {}))  # an older run counted nothing
+        self.parts = {"model": self.har, "ema": self.ema, "update": self.update}
+        self.parts |= {"window": self.meter, "early_stopping": self.early}
 
 
 def train_har(
@@ -108,13 +82,9 @@ def train_har(
     recompute_activations(state.har, config.compute.memory_on(device.type))
     if is_wanted(config.compute.compile, device, "compute.compile=false"):
         compile_model(state.har)
-    in_training = state.har if is_sharded(state.har) else wrap_ddp(state.har)
-    size, _ = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
+    in_training = state.har if parallel.is_sharded(state.har) else parallel.wrap_ddp(state.har)
+    size, _ = parallel.micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
     batch_iterator = source.training(config, size, first_step)
-
-    def preview(file: Path, _: Arriving) -> None:
-        if rank() == 0 or is_sharded(state.ema):
-            save_preview(state.ema, tokenizer, source.class_names, file, device)
 
     trainee = Trainee(
         command="train-har",
@@ -124,10 +94,8 @@ def train_har(
         updates={"generator": state.update},
         step=lambda step, arriving: train_step(step, config, state, in_training, arriving),
         numbers=lambda: (state.meter.close(), {}),
-        validate=lambda arriving: validate(
-            state.ema, source, size, schedule.validation_limit, validation_batches, arriving
-        ),
-        preview=preview,
+        validate=partial(validate, state.ema, source, size, schedule.validation_limit, validation_batches),
+        preview=partial(save_preview, state.ema, tokenizer, source.class_names, device),
         early=state.early,
         save=partial(save_run, state=state, run=run, source=source, tokenizer=tokenizer_folder),
     )
@@ -149,7 +117,7 @@ def train_step(
 ) -> None:
     """One step of the generator. `in_training` is what stands for it in all processes."""
     schedule = config.schedule
-    size, my_numbers = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
+    size, my_numbers = parallel.micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
     seed_step(schedule.seed, step)
     uniforms = torch.rand(schedule.batch_size)  # of the whole step, as all processes see it
     terms = []
@@ -159,7 +127,7 @@ def train_step(
         mine = uniforms[number * size : (number + 1) * size].to(state.device, non_blocking=True)
         class_ids = state.har.class_embedding.drop(model_classes(class_ids, config.model), mine)
         seed_step(schedule.seed, step, number)  # dropout inside the model
-        with sync_gradients(in_training, number == my_numbers[-1]):
+        with parallel.sync_gradients(in_training, number == my_numbers[-1]):
             with autocast(state.device, config.compute.precision):
                 logits = in_training(class_ids, codes)
             loss = cross_entropy(logits, codes).mean()
@@ -172,10 +140,9 @@ def train_step(
 
 def put_together(har: Har, whole: dict[str, Tensor]) -> Har:
     """The model, or where this process holds only its shards, one made of its whole state."""
-    if not is_sharded(har):
+    if not parallel.is_sharded(har):
         return har
-    with torch.device("meta"):
-        together = Har(har.config)
+    together = empty_model(har.config)
     together.load_state_dict(whole, assign=True)
     return together
 
@@ -212,13 +179,13 @@ def validate(
 
     The batches are dealt out to all processes. Of a model in shards, all must run each: then all take all batches.
     """
-    deal = (0, 1) if is_sharded(har) else (rank(), world_size())
+    deal = (0, 1) if parallel.is_sharded(har) else (rank(), world_size())
     sums = []  # of each batch: (L,) sums over its images, and how many they are
     for class_ids, codes in islice(arriving(source.evaluation(batch_size, *deal, limit)), max_batches):
         losses = cross_entropy(har(model_classes(class_ids, har.config), codes), codes)
         sums.append((losses.double().sum(0).cpu(), len(codes)))
-    reshard(har)
-    sums = sums if is_sharded(har) else gather_in_turn(sums)
+    parallel.reshard(har)
+    sums = sums if parallel.is_sharded(har) else parallel.gather_in_turn(sums)
     by_position = torch.stack([value for value, _ in sums]).sum(0) / sum(n for _, n in sums)
     levels = by_position.split(level_sizes(len(by_position)))
     by_level = {f"validation_loss_level_{i}": level.mean().item() for i, level in enumerate(levels, start=1)}
@@ -226,16 +193,19 @@ def validate(
 
 
 @torch.inference_mode()
-def save_preview(har: Har, tokenizer: Tokenizer, class_names: list[str], path: Path, device: torch.device) -> None:
+def save_preview(
+    har: Har, tokenizer: Tokenizer, class_names: list[str], device: torch.device, path: Path, _: Arriving
+) -> None:
     """A grid of drawn images, of classes spread over all there are. Always the same random numbers."""
+    if rank() > 0 and not parallel.is_sharded(har):
+        return
     count = 16
     class_ids = [i * har.config.num_classes // count for i in range(count)]  # 0, the null class, if it has none
     uniforms = seeded_uniforms(0, 0, count, har.config.num_codes).to(device)
     codes = sample(har, torch.tensor(class_ids, device=device), uniforms, SamplingOptions())
-    reshard(har)
+    parallel.reshard(har)
     if rank() > 0:  # which a model in shards needed for the codes, but not for the image
         return
     images = to_uint8(tokenizer.decode(codes)).cpu()
     captions = [class_names[i] for i in class_ids] if class_names else None
-    with whole_file(path) as temporary:
-        save_image(make_grid(images, 8, captions), temporary)
+    write_sheet(path, images, 8, captions)

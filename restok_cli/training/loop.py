@@ -11,7 +11,7 @@ from restok_cli.settings.training import RunConfig
 from restok_cli.training.early_stopping import EarlyStopping
 from restok_cli.training.monitor import Health, Meter
 from restok_cli.training.run_folder.checkpoints import NAME
-from restok_cli.training.run_folder.run import RunFolder, announce
+from restok_cli.training.run_folder.run import RunFolder, as_line
 from restok_cli.training.stopping import Arriving, interrupted, stop_signals
 from restok_cli.training.update import Update
 
@@ -70,7 +70,7 @@ def run_loop(
                 with stop.saving(done, save, run.path):
                     numbers = trainee.validate(stop.arriving)
                 run.log(done, numbers)
-                announce(done, numbers)
+                note(as_line(done, numbers), keep=False)  # as `log` has kept it
                 trainee.early.look(done, numbers)
             if done % schedule.preview_every == 0 or last:
                 with stop.saving(done, save, run.path):

@@ -25,7 +25,8 @@ def mean_of(terms: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 class Meter:
     """Means of scalars over the steps since the last log line, kept on the device until they are read."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self._clear()
 
     def _clear(self) -> None:
@@ -63,10 +64,10 @@ class Meter:
             "waited": self.waited,
         }
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there: each process with the mean over those that there were, so that no step counts twice."""
         self.images, self.seconds, self.waited = state["images"], state["seconds"], state["waited"]
-        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
 
     def close(self) -> dict[str, float]:
         """The means, images/s, and the share of time that waited for data; then a fresh start. Waits for the device.
@@ -75,11 +76,8 @@ class Meter:
         """
         numbers, start = {}, time.monotonic()
         if self.sums:  # reading them waits for what the device still has to do of these steps
-            for name, (value, count) in zip(
-                self.sums, all_reduce(torch.stack(list(self.sums.values()))).tolist(), strict=True
-            ):
-                if count:
-                    numbers[name] = value / count
+            sums = all_reduce(torch.stack(list(self.sums.values()))).tolist()
+            numbers = {name: value / count for name, (value, count) in zip(self.sums, sums, strict=True) if count}
         self.seconds += time.monotonic() - start
         numbers["images_per_second"] = self.images / self.seconds
         numbers["data_wait"] = self.waited / self.seconds
@@ -108,13 +106,10 @@ class Health:
         Raises RestokError where too many steps in a row were skipped because a gradient was not finite: the weights
         are those from before the first of them, as is the last checkpoint.
         """
+        saved = self.saved_step
+        last = "no checkpoint was written yet" if saved is None else f"the last good checkpoint is that of step {saved}"
         for what, row in self.rows.items():
             if row > self.config.max_skipped_steps:
-                last = (
-                    "no checkpoint was written yet"
-                    if self.saved_step is None
-                    else (f"the last good checkpoint is that of step {self.saved_step}")
-                )
                 raise RestokError(
                     f"training diverged: the gradients of the {what} were not finite for {counted(row, 'step')} in a"
                     f" row, more than health.max_skipped_steps = {self.config.max_skipped_steps}; {last}; start another"

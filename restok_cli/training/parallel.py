@@ -76,6 +76,26 @@ def full_state_dict(model: nn.Module) -> dict[str, Tensor]:
     return cast(dict[str, Tensor], state)
 
 
+class Parts:
+    """All that changes in training, part by part: each knows its own state, and has a name in checkpoints."""
+
+    parts: dict[str, Any]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All processes must call it."""
+        return {
+            name: full_state_dict(part) if isinstance(part, nn.Module) else part.state_dict()
+            for name, part in self.parts.items()
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, part in self.parts.items():
+            if isinstance(part, nn.Module):
+                load_full_state_dict(part, state[name])
+            else:
+                part.load_state_dict(state[name])
+
+
 def full_optimizer_state_dict(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """State of an optimizer over all processes, by the names of the weights that it belongs to; empty before a step.
 

@@ -35,11 +35,6 @@ class Teacher:
             tables = rope.get_embed(shape=grid)
             rope.get_embed = lambda shape=None: tables
 
-    @property
-    def width(self) -> int:
-        """T, channels of a feature."""
-        return self.network.num_features
-
     @torch.no_grad()
     def __call__(self, images: Tensor) -> TeacherFeatures:
         """images (B, 3, H, W) in [0, 1] -> features. Runs in autocast's dtype where that is on."""

@@ -5,17 +5,15 @@ from copy import deepcopy
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from restok_cli.console import counted
 from restok_cli.cuda.compiler import is_wanted
-from restok_cli.data.images import make_grid, save_image, to_float, to_uint8
+from restok_cli.data.images import to_float, to_uint8, write_sheet
 from restok_cli.data.loading.batching import to_device
 from restok_cli.data.loading.loader import Batch, batches, evaluation_batches
 from restok_cli.data.shards.dataset import Dataset
-from restok_cli.files import whole_file
 from restok_cli.metrics.codebook import use_of_counts
 from restok_cli.metrics.pixels import psnr
 from restok_cli.model.levels import prefix_lengths
@@ -38,7 +36,7 @@ from restok_cli.training.loop import Trainee, run_loop
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
 from restok_cli.training.monitor import Meter, mean_of
 from restok_cli.training.optim import seed_step, update_ema
-from restok_cli.training.parallel import gather_in_turn, micro_batch_numbers, sync_gradients, wrap_ddp
+from restok_cli.training.parallel import Parts, gather_in_turn, micro_batch_numbers, sync_gradients, wrap_ddp
 from restok_cli.training.run_folder.run import RunFolder
 from restok_cli.training.stopping import Arriving
 from restok_cli.training.update import Update, autocast
@@ -47,7 +45,7 @@ from restok_cli.training.warm_start import recompute_activations, reset_convolut
 DATA_REMEDY = "raise data.num_workers (the result stays the same), or prepare the data set with --resize"
 
 
-class TokenizerState:
+class TokenizerState(Parts):
     """All that changes while a tokenizer trains, and so all that a checkpoint holds."""
 
     def __init__(self, config: TokenizerRunConfig, device: torch.device, init: Tokenizer | None):
@@ -64,38 +62,16 @@ class TokenizerState:
         self.adversary = Adversary(config, device) if config.discriminator.weight > 0 else None
         self.code_counts = CodeCounts(*codes, device)  # since the last log line
         self.unrevived_counts = CodeCounts(*codes, device)  # since the last revival
-        self.meter = Meter()
+        self.meter = Meter(device)
         self.early = EarlyStopping(config.schedule.early_stop)
         self.device = device
-
-    @property
-    def updates(self) -> dict[str, Update]:
-        """By the name of what they move."""
-        return {"tokenizer": self.update} | ({"discriminator": self.adversary.update} if self.adversary else {})
-
-    def state_dict(self) -> dict[str, Any]:
-        """All processes must call it."""
-        return {
-            "model": self.tokenizer.state_dict(),
-            "ema": self.ema.state_dict(),
-            "update": self.update.state_dict(),
-            "adversary": self.adversary.state_dict() if self.adversary else None,
-            "code_counts": self.code_counts.state(),
-            "unrevived_counts": self.unrevived_counts.state(),
-            "window": self.meter.state_dict(),
-            "early_stopping": self.early.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.tokenizer.load_state_dict(state["model"])
-        self.ema.load_state_dict(state["ema"])
-        self.update.load_state_dict(state["update"])
+        self.parts = {"model": self.tokenizer, "ema": self.ema, "update": self.update}
+        self.parts |= {"code_counts": self.code_counts, "unrevived_counts": self.unrevived_counts}
+        self.parts |= {"window": self.meter, "early_stopping": self.early}
+        self.updates = {"tokenizer": self.update}  # by the name of what they move
         if self.adversary:
-            self.adversary.load_state_dict(state["adversary"])
-        self.code_counts.load_state(state["code_counts"])
-        self.unrevived_counts.load_state(state["unrevived_counts"])
-        self.meter.load_state_dict(state["window"], self.device)
-        self.early.load_state_dict(state.get("early_stopping", {}))  # an older run counted nothing
+            self.parts["adversary"] = self.adversary
+            self.updates["discriminator"] = self.adversary.update
 
 
 def train_tokenizer(
@@ -147,10 +123,6 @@ def train_tokenizer(
         counts = state.code_counts.close()
         return state.meter.close() | use_numbers(counts), use.add(counts)
 
-    def preview(file: Path, arriving: Arriving) -> None:
-        if rank() == 0:
-            save_preview(state.ema, data, file, device, arriving)
-
     trainee = Trainee(
         command="train-tokenizer",
         shown=("reconstruction", "reconstruction_loss"),
@@ -159,10 +131,8 @@ def train_tokenizer(
         updates=state.updates,
         step=lambda step, arriving: train_step(step, config, state, in_training, losses, arriving),
         numbers=numbers,
-        validate=lambda arriving: validate(
-            state.ema, data, size, device, schedule.validation_limit, validation_batches, arriving
-        ),
-        preview=preview,
+        validate=partial(validate, state.ema, data, size, device, schedule.validation_limit, validation_batches),
+        preview=partial(save_preview, state.ema, data, device),
         early=state.early,
         save=partial(save_run, state=state, run=run, data=data),
     )
@@ -192,7 +162,7 @@ def train_step(
     """
     schedule, device = config.schedule, state.device
     size, my_numbers = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
-    adversary = state.adversary if state.adversary and state.adversary.takes_part(step) else None
+    adversary = state.adversary if step >= config.discriminator.start_step else None
     seed_step(schedule.seed, step)
     distribution = prefix_distribution(
         config.model.num_latent_tokens, config.nested_dropout.probability, config.nested_dropout.min_tokens
@@ -268,13 +238,14 @@ def validate(
 
 
 @torch.inference_mode()
-def save_preview(tokenizer: Tokenizer, data: Dataset, path: Path, device: torch.device, arriving: Arriving) -> None:
+def save_preview(tokenizer: Tokenizer, data: Dataset, device: torch.device, path: Path, arriving: Arriving) -> None:
     """A grid: a row per held-out image, the original first, then its reconstruction from ever more codes."""
+    if rank() > 0:
+        return
     config, rows = tokenizer.config, 8
     images = next(arriving(evaluation_batches(data.held_out, image_size=config.image_size, batch_size=rows))).images
     codes = tokenizer.encode(to_float(images.to(device)))
     lengths = [n for n in prefix_lengths(config.num_latent_tokens) if n >= 4 or n == config.num_latent_tokens]
     columns = [images, *(to_uint8(tokenizer.decode(codes[:, :n])).cpu() for n in lengths)]
     captions = ["original", *(counted(n, "token") for n in lengths)] * len(images)
-    with whole_file(path) as temporary:
-        save_image(make_grid(torch.stack(columns, 1).flatten(0, 1), len(columns), captions), temporary)
+    write_sheet(path, torch.stack(columns, 1).flatten(0, 1), len(columns), captions)

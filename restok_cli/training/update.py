@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from restok_cli.settings.training import OptimizerConfig
-from restok_cli.training.optim import learning_rate, make_optimizer, set_learning_rate
+from restok_cli.training.optim import learning_rate, make_optimizer
 from restok_cli.training.parallel import all_reduce, full_optimizer_state_dict, load_full_optimizer_state_dict
 
 Precision = Literal["float32", "bf16", "fp16"]
@@ -64,7 +64,8 @@ class Update:
     def step(self, step: int) -> tuple[Tensor, Tensor]:
         """Do step `step` (from 0). Returns the norm of the gradients before clipping, and whether the weights moved."""
         self.learning_rate = learning_rate(step, self.max_steps, self.config)
-        set_learning_rate(self.optimizer, self.learning_rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate
         if self.scaler.is_enabled():
             self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]

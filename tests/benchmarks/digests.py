@@ -131,7 +131,7 @@ def main() -> None:
         compare("generate --codes", lambda: restok(*options, "--codes", "-o", folder / "codes.jsonl"))
 
         network = Cached()
-        instruments = Instruments(network, FeatureCache(folder / "cache", network), network.device, 64)
+        instruments = Instruments([FeatureCache(folder / "cache", network)], network.device, 64)
 
         def evaluate() -> None:
             with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from restok_cli.data.image_files import read_image
-from restok_cli.data.loading.batching import micro_batches
+from restok_cli.data.loading.batching import Deal, micro_batches
 from restok_cli.data.loading.transforms import Transform, random_crop, random_resized_crop
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.shards.layout import INDEX_DTYPE
@@ -81,7 +81,7 @@ def time_look_ups() -> None:
         (folder / "dataset.json").write_text(json.dumps(about | {"splits": {"train": split}}))
         samples = open_dataset(folder).split("train")
         start = time.process_time()
-        visits = next(micro_batches(len(samples), batch_size=LOOK_UPS, seed=0))
+        visits = next(micro_batches(len(samples), Deal(LOOK_UPS, 0)))
         shuffled = time.process_time()
         for _, sample in visits:
             samples.class_id(sample)

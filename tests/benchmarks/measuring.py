@@ -90,7 +90,7 @@ def compare_features(folder: Path) -> None:
     np.savez(folder / "images.npz", images)
     torch.save(Inception().state_dict(), folder / "inception.pth")
     network = load_inception(folder / "inception.pth")
-    instruments = Instruments(network, FeatureCache(None, network), torch.device("cpu"), BATCH_SIZE)
+    instruments = Instruments([FeatureCache(None, network)], torch.device("cpu"), BATCH_SIZE)
     extractor = create_feature_extractor(
         *("inception-v3-compat", ["2048"]),
         cuda=False,
@@ -122,7 +122,7 @@ def measure_neighbours() -> None:
     print(
         f"precision and recall of {NUM_SAMPLES:,} against {NUM_REFERENCE:,} of {DIMENSIONS} features: {taken:.0f} s,"
         f" {busy:.0f} s of processor time, {higher / 1e6:.0f} MB above the {size / 1e6:.0f} MB of the"
-        f" features ({found.precision:.3f}, {found.recall:.3f})"
+        f" features ({found.precision.value:.3f}, {found.recall.value:.3f})"
     )
 
 

@@ -39,21 +39,35 @@ def small(images: torch.Tensor) -> torch.Tensor:
     return F.avg_pool2d(to_float(images), 2).flatten(1)
 
 
-@torch.inference_mode()
+class Memory:
+    """The sample model, and the images that it was trained on."""
+
+    def __init__(self) -> None:
+        folder, device = open_har(SAMPLE_MODEL), torch.device("cpu")
+        self.har, self.tokenizer = (
+            load_for_use(found, device) for found in (folder, find_tokenizer(folder, SAMPLE_MODEL, None))
+        )
+        split = open_dataset("sample").split("train")
+        batches = list(evaluation_batches(split, image_size=(64, 64), batch_size=100))
+        self.known = small(torch.cat([batch.images for batch in batches]))
+        self.known_classes = torch.cat([batch.class_ids for batch in batches])
+
+    @torch.inference_mode()
+    def nearest(self, options: SamplingOptions, wanted: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """For images of the classes `wanted` (B,): the number of the nearest known one, and the distance to it."""
+        uniforms = seeded_uniforms(seed, 0, len(wanted), self.har.config.num_codes)
+        drawn = small(decode_codes(self.tokenizer, sample(self.har, wanted, uniforms, options)))
+        distances, nearest = torch.cdist(drawn, self.known).min(1)
+        return nearest, distances
+
+
 def main() -> None:
-    folder, device = open_har(SAMPLE_MODEL), torch.device("cpu")
-    har, tokenizer = (load_for_use(found, device) for found in (folder, find_tokenizer(folder, SAMPLE_MODEL, None)))
-    split = open_dataset("sample").split("train")
-    batches = list(evaluation_batches(split, image_size=(64, 64), batch_size=100))
-    known = small(torch.cat([batch.images for batch in batches]))
-    known_classes = torch.cat([batch.class_ids for batch in batches])
-    wanted = torch.arange(har.config.num_classes).repeat(PER_CLASS)
-    uniforms = seeded_uniforms(0, 0, len(wanted), har.config.num_codes)
+    memory = Memory()
+    wanted = torch.arange(memory.har.config.num_classes).repeat(PER_CLASS)
     for options in OPTIONS:
-        drawn = small(decode_codes(tokenizer, sample(har, wanted, uniforms, SamplingOptions(**options))))
-        distances, nearest = torch.cdist(drawn, known).min(1)
-        decibels = -20 * torch.log10(distances / known.shape[1] ** 0.5)
-        own = (known_classes[nearest] == wanted).float().mean()
+        nearest, distances = memory.nearest(SamplingOptions(**options), wanted, 0)
+        decibels = -20 * torch.log10(distances / memory.known.shape[1] ** 0.5)
+        own = (memory.known_classes[nearest] == wanted).float().mean()
         print(
             f"{options or 'no options'}: the nearest of {own:.0%} is of the class asked for; {decibels.median():.1f} dB"
             f" to the nearest (median); {len(nearest.unique())} different nearest of {len(nearest)} images",

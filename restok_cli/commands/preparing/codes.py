@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,9 +10,6 @@ from restok_cli.commands.options import DataArgument, Device, Dtype, MaxMemberBy
 from restok_cli.console import counted, note
 from restok_cli.files import MAX_MEMBER_BYTES
 from restok_cli.processes import run_in_processes
-
-if TYPE_CHECKING:
-    from restok_cli.inference.cache_codes import CodesSummary
 
 
 def codes(
@@ -59,12 +56,9 @@ def codes(
 
     computation = Computation(device, dtype, batch_size)
     summary = encode_dataset(data, out, tokenizer, views, overwrite, computation, num_workers, max_member_bytes)
-    if summary is not None:
-        report(out, summary, as_json)
-
-
-def report(out: Path, summary: "CodesSummary", as_json: bool) -> None:
-    manifest, counts, left_out = summary.manifest, summary.counts, summary.left_out
+    if summary is None:
+        return
+    manifest, counts, left_out = summary
     if as_json:
         result = {"path": str(out), "samples": sum(counts.values()), "left_out": left_out, "splits": counts}
         result |= {"views": manifest.views, "codes": manifest.num_codes, "codebook_size": manifest.codebook_size}

@@ -2,20 +2,14 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restok_cli.commands.options import (
-    Check,
-    CountsAsJson,
-    Jobs,
-    LinesAsJson,
-    MaxDecodedPixels,
-    MaxMemberBytes,
-    OverwriteDataset,
-)
+from restok_cli.commands import options
 from restok_cli.commands.preparing.codes import codes
 from restok_cli.commands.preparing.counts import print_counts
 from restok_cli.commands.preparing.shards import shards
@@ -24,7 +18,8 @@ from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_output_folder, clear_beside, whole_folder
 
 if TYPE_CHECKING:
-    from restok_cli.data.sources.preparation import Plan
+    from restok_cli.data.sources.intake import Rules
+    from restok_cli.data.sources.listing import Sources
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -68,13 +63,13 @@ def imagenet(
     test_as_validation: TestAsValidation = False,
     resize: Resize = None,
     max_pixels: MaxPixels = None,
-    max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
-    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
-    check: Check = "quick",
+    max_decoded_pixels: options.MaxDecodedPixels = MAX_DECODED_PIXELS,
+    max_member_bytes: options.MaxMemberBytes = MAX_MEMBER_BYTES,
+    check: options.Check = "quick",
     samples_per_shard: SamplesPerShard = 4000,
-    jobs: Jobs = None,
-    overwrite: OverwriteDataset = False,
-    as_json: CountsAsJson = False,
+    jobs: options.Jobs = None,
+    overwrite: options.OverwriteDataset = False,
+    as_json: options.CountsAsJson = False,
 ) -> None:
     """Make a data set from ImageNet-1k, in any of its usual forms.
 
@@ -91,24 +86,18 @@ def imagenet(
 
       restok prepare imagenet downloads data/imagenet
     """
-    from restok_cli.console import readable
     from restok_cli.data.sources.imagenet import open_imagenet
     from restok_cli.data.sources.intake import Rules
-    from restok_cli.data.sources.preparation import Plan
 
-    _check_output(out, overwrite)
-    _check_apart(source, out)
-    sources = open_imagenet(source, test_as_validation)
+    find = partial(open_imagenet, source, test_as_validation)
     rules = Rules(check, resize, max_pixels, max_decoded_pixels, max_member_bytes)
-    plan = Plan("imagenet", readable(str(source)), sources, rules, samples_per_shard)
-    _prepare(plan, out, jobs, overwrite, as_json)
+    _prepare(source, out, "imagenet", find, rules, samples_per_shard, jobs, overwrite, as_json)
 
 
 @app.command()
 def folder(
     images: Annotated[
-        Path,
-        typer.Argument(metavar="DIR", help="A folder of images, or of one folder per class.", show_default=False),
+        Path, typer.Argument(metavar="DIR", help="A folder of images, or of one folder per class.", show_default=False)
     ],
     out: Output,
     validation_fraction: Annotated[
@@ -120,13 +109,13 @@ def folder(
     test_as_validation: TestAsValidation = False,
     resize: Resize = None,
     max_pixels: MaxPixels = None,
-    max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
-    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
-    check: Check = "quick",
+    max_decoded_pixels: options.MaxDecodedPixels = MAX_DECODED_PIXELS,
+    max_member_bytes: options.MaxMemberBytes = MAX_MEMBER_BYTES,
+    check: options.Check = "quick",
     samples_per_shard: SamplesPerShard = 4000,
-    jobs: Jobs = None,
-    overwrite: OverwriteDataset = False,
-    as_json: CountsAsJson = False,
+    jobs: options.Jobs = None,
+    overwrite: options.OverwriteDataset = False,
+    as_json: options.CountsAsJson = False,
 ) -> None:
     """Make a data set from a folder of images.
 
@@ -143,14 +132,11 @@ def folder(
     from restok_cli.console import readable
     from restok_cli.data.sources.folders import walk_folder
     from restok_cli.data.sources.intake import Rules
-    from restok_cli.data.sources.preparation import Plan
 
-    _check_output(out, overwrite)
-    _check_apart(images, out)
-    sources = walk_folder(images, validation_fraction, test_as_validation)
+    find = partial(walk_folder, images, validation_fraction, test_as_validation)
     rules = Rules(check, resize, max_pixels, max_decoded_pixels, max_member_bytes)
-    name, source = readable(images.resolve().name), readable(str(images))
-    _prepare(Plan(name, source, sources, rules, samples_per_shard), out, jobs, overwrite, as_json)
+    name = readable(images.resolve().name)
+    _prepare(images, out, name, find, rules, samples_per_shard, jobs, overwrite, as_json)
 
 
 app.command()(shards)
@@ -165,9 +151,9 @@ def verify(
             metavar="DATA", help="A folder made by `restok prepare`, or the word sample.", show_default=False
         ),
     ],
-    jobs: Jobs = None,
-    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
-    as_json: LinesAsJson = False,
+    jobs: options.Jobs = None,
+    max_member_bytes: options.MaxMemberBytes = MAX_MEMBER_BYTES,
+    as_json: options.LinesAsJson = False,
 ) -> None:
     """Read a data set, or the codes of one, and say whether it is what was prepared.
 
@@ -210,7 +196,7 @@ def verify(
 
 
 @app.command()
-def sample(out: Output, overwrite: OverwriteDataset = False, as_json: CountsAsJson = False) -> None:
+def sample(out: Output, overwrite: options.OverwriteDataset = False, as_json: options.CountsAsJson = False) -> None:
     """Write out the data set that comes with restok, of 1,906 emoji.
 
     Commands that take a data set also take the word sample for it, so this is
@@ -229,26 +215,29 @@ def sample(out: Output, overwrite: OverwriteDataset = False, as_json: CountsAsJs
     print_counts(out, manifest, as_json)
 
 
-def _check_output(out: Path, overwrite: bool) -> None:
-    """Check that a data set may be made in `out`: also where one is half done there, which may then go on."""
-    from restok_cli.data.shards.layout import WORK_FOLDER, own_files
-    from restok_cli.data.sources.preparation import is_half_done
+def _prepare(
+    images: Path,
+    out: Path,
+    name: str,
+    find: "Callable[[], Sources]",
+    rules: "Rules",
+    samples_per_shard: int,
+    jobs: int | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Make a data set in `out`, also where one is half done there, of the images that `find` finds in `images`."""
+    from restok_cli.console import readable
+    from restok_cli.data.shards.layout import BAD_LIST, WORK_FOLDER, own_files
+    from restok_cli.data.sources.preparation import Plan, is_half_done, prepare_dataset
+    from restok_cli.machine import available_cores
 
     clear_beside(out / WORK_FOLDER)
     check_output_folder(out, overwrite or is_half_done(out), own_files(out).__contains__)
-
-
-def _check_apart(images: Path, out: Path) -> None:
     source, target = images.resolve(), out.resolve()
     if target.is_relative_to(source) or source.is_relative_to(target):
         raise UsageError(f"{out} and {images} lie in each other; give an output folder apart from the images")
-
-
-def _prepare(plan: "Plan", out: Path, jobs: int | None, overwrite: bool, as_json: bool) -> None:
-    from restok_cli.data.shards.layout import BAD_LIST
-    from restok_cli.data.sources.preparation import prepare_dataset
-    from restok_cli.machine import available_cores
-
+    plan = Plan(name, readable(str(images)), find(), rules, samples_per_shard)
     try:
         manifest, changes, num_bad, edges = prepare_dataset(plan, out, jobs or available_cores(), overwrite)
     except Interrupted as error:

@@ -14,7 +14,7 @@ from itertools import count
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from subprocess import Popen
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,9 +28,6 @@ BROKEN_LIMIT = 0.001  # the share of a split's samples that may turn out broken
 NAMED_KEYS = 5  # of broken samples, in an error
 GRACE_SECONDS = 600  # that a loading process outlives SIGTERM: a run may take as long to save
 READERS: set[Popen] = set()  # the programs that fetch what this process reads, to be ended with it
-
-
-Item = TypeVar("Item")
 
 
 class Batch(NamedTuple):
@@ -65,27 +62,32 @@ def shuffle(num_samples: int, seed: int, epoch: int) -> np.ndarray:
     return np.argsort(keys, kind="stable").astype(np.uint32)
 
 
-def micro_batches(
-    num_samples: int,
-    *,
-    batch_size: int,
-    seed: int,
-    first_step: int = 0,
-    micro_batch_size: int | None = None,
-    rank: int = 0,
-    world_size: int = 1,
-) -> Iterator[list[tuple[int, int]]]:
-    """The (epoch, sample) pairs of each micro-batch that process `rank` computes, from `first_step` on, without end.
+class Deal(NamedTuple):
+    """How the samples of each step are dealt out to the processes."""
 
-    `batch_size` counts the samples of a step over all processes. They are cut into micro-batches one after the other,
-    of which each process takes every `world_size`-th: what a step sees does not depend on the number of processes.
-    Starting late costs one shuffle, not the steps before. Raises UsageError as `check_division` does.
+    batch_size: int  # samples of a step, over all processes
+    seed: int
+    first_step: int = 0
+    micro_batch_size: int | None = None  # None: one micro-batch a step for each process
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def size(self) -> int:
+        """Of a micro-batch. Raises UsageError as `check_division` does."""
+        return check_division(self.batch_size, self.micro_batch_size, self.world_size)
+
+
+def micro_batches(num_samples: int, deal: Deal) -> Iterator[list[tuple[int, int]]]:
+    """The (epoch, sample) pairs of each micro-batch that this process computes, from the first step on, without end.
+
+    The samples of a step are cut into micro-batches one after the other, of which each process takes every
+    `world_size`-th: what a step sees does not depend on the number of processes. Starting late costs one shuffle, not
+    the steps before. Raises UsageError where the batch cannot be divided so.
     """
-    size = check_division(batch_size, micro_batch_size, world_size)
-    order = Order(num_samples, seed)
-    for step in count(first_step):
-        for first in range(rank * size, batch_size, world_size * size):
-            yield order.visits(step * batch_size + first, size)
+    order, size, batch_size = Order(num_samples, deal.seed), deal.size, deal.batch_size
+    mine = range(deal.rank * size, batch_size, deal.world_size * size)
+    return (order.visits(step * batch_size + first, size) for step in count(deal.first_step) for first in mine)
 
 
 class BrokenSamples:
@@ -129,11 +131,7 @@ class Loaded(NamedTuple):
 
 
 def load(
-    dataset: Dataset,
-    num_workers: int,
-    *,
-    sampler: Iterable | None = None,
-    batch_sampler: Iterable | None = None,
+    dataset: Dataset, num_workers: int, *, sampler: Iterable | None = None, batch_sampler: Iterable | None = None
 ) -> Iterator[Any]:
     """Iterate over `dataset`, in the samplers' order where it has none of its own: read by workers, or here if 0.
 
@@ -152,13 +150,13 @@ def load(
                     batch_sampler=batch_sampler,
                     batch_size=None if batch_sampler is None else 1,  # 1 is what DataLoader wants to be told
                     num_workers=num_workers,
-                    collate_fn=pack if num_workers else as_it_is,
+                    collate_fn=pack if num_workers else lambda item: item,  # it would stack what is a batch already
                     worker_init_fn=partial(begin_worker, told),
                     generator=torch.Generator(),  # else it would draw from the global one, the caller's
                 )
                 items = iter(loader)
             for item in items:
-                item = unpack(item) if num_workers else item
+                item = pickle.loads(item) if num_workers else item
                 if isinstance(item, RestokError):
                     raise item
                 yield item
@@ -177,7 +175,7 @@ class _Pickler(pickle.Pickler):
 
 
 def pack(item: object) -> bytes:
-    """In a worker: an item in bytes, for `unpack`.
+    """In a worker: an item, pickled.
 
     DataLoader would have a thread put tensors into shared memory and offer them at a socket. Where that fails (a long
     TMPDIR, a small /dev/shm, too many open files) the thread drops the batch, and training waits for it for ever.
@@ -187,21 +185,12 @@ def pack(item: object) -> bytes:
     return packed.getvalue()
 
 
-def unpack(packed: bytes) -> Any:
-    return pickle.loads(packed)
-
-
 def to_device(loaded: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Move what was loaded to `device`; a GPU fetches it from memory that stays in place, while the next is made.
 
     DataLoader would pin that memory in a thread, which prints a traceback where a worker was killed.
     """
     return (loaded.pin_memory() if device.type == "cuda" else loaded).to(device, non_blocking=True)
-
-
-def as_it_is(item: Item) -> Item:
-    """For DataLoader, which would stack what is a batch already."""
-    return item
 
 
 def begin_worker(told: Connection, _worker: int) -> None:

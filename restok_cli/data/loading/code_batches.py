@@ -1,14 +1,12 @@
 """Batches of a code cache, in the order in which `loader.batches` shows the images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from restok_cli.data.loading.batching import micro_batches
 from restok_cli.data.shards.code_cache import CodeSplit
-from restok_cli.processes import check_division
 
 
 class CodeBatch(NamedTuple):
@@ -18,44 +16,20 @@ class CodeBatch(NamedTuple):
     class_ids: torch.Tensor  # int64 (B,), -1 where the data set has no classes
 
 
-def code_batches(
-    split: CodeSplit,
-    *,
-    batch_size: int,
-    seed: int,
-    first_step: int = 0,
-    micro_batch_size: int | None = None,
-    rank: int = 0,
-    world_size: int = 1,
-) -> Iterator[CodeBatch]:
-    """Training batches from step `first_step` on, without end, in the order and the shares of `loader.batches`.
+def code_batches(split: CodeSplit, visits: Iterable[list[tuple[int, int]]], seed: int) -> Iterator[CodeBatch]:
+    """Training batches of the (epoch, sample) pairs of `micro_batches`.
 
-    Of each sample comes one view an epoch, drawn by seed, epoch and sample alone.
-
-    Raises UsageError where the batch cannot be divided so, RestokError, at the step that needs it, for a damaged shard.
+    Of each sample comes one view an epoch, drawn by seed, epoch and sample alone. Raises RestokError, at the step that
+    needs it, for a damaged shard.
     """
-    size = check_division(batch_size, micro_batch_size, world_size)
-    visits = micro_batches(
-        len(split),
-        batch_size=batch_size,
-        seed=seed,
-        first_step=first_step,
-        micro_batch_size=size,
-        rank=rank,
-        world_size=world_size,
-    )
-    return _read_batches(split, visits, seed)
-
-
-def _read_batches(split: CodeSplit, batches: Iterator[list[tuple[int, int]]], seed: int) -> Iterator[CodeBatch]:
     drawn_epoch, views = -1, np.zeros(0)
-    for visits in batches:
+    for batch in visits:
         codes = []
-        for epoch, sample in visits:
+        for epoch, sample in batch:
             if epoch != drawn_epoch:
                 drawn_epoch, views = epoch, draw_views(len(split), split.num_views, seed, epoch)
             codes.append(split.codes(sample, views[sample]))
-        yield _batch(codes, [split.class_id(sample) for _, sample in visits])
+        yield _batch(codes, [split.class_id(sample) for _, sample in batch])
 
 
 def draw_views(num_samples: int, num_views: int, seed: int, epoch: int) -> np.ndarray:

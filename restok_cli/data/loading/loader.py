@@ -11,6 +11,7 @@ from restok_cli.data.loading.batching import (
     BROKEN_LIMIT,
     Batch,
     BrokenSamples,
+    Deal,
     Loaded,
     load,
     micro_batches,
@@ -22,7 +23,6 @@ from restok_cli.data.loading.transforms import Crop, Transform, make_views
 from restok_cli.data.shards.code_layout import Views
 from restok_cli.data.shards.dataset import Split, StreamedSplit
 from restok_cli.errors import ImageError, RestokError
-from restok_cli.processes import check_division
 
 
 def batches(
@@ -57,31 +57,14 @@ def batches(
     Raises UsageError where the batch cannot be divided so; at the step that needs it, RestokError where a shard cannot
     be read, and where more samples are broken than the share `broken_limit` of all (one always may be).
     """
-    size = check_division(batch_size, micro_batch_size, world_size)
+    deal = Deal(batch_size, seed, first_step, micro_batch_size, rank, world_size)
     transform = Transform(seed, image_size, crop, random_zoom, random_crop_area, random_flip)
     if num_workers and crop != "centre":
         find_jpeg_decoder()  # once here, not in each worker, where it would take two seconds and 90 MB
     if isinstance(split, StreamedSplit):
-        return streamed_batches(
-            split,
-            transform,
-            micro_batch_size=size,
-            first_step=first_step,
-            num_workers=num_workers,
-            rank=rank,
-            world_size=world_size,
-            broken_limit=broken_limit,
-        )
+        return streamed_batches(split, transform, deal, deal.size, num_workers, broken_limit)
     broken = BrokenSamples(len(split), broken_limit, verify_advice(split.shards[0].path.parent))
-    visits = micro_batches(
-        len(split),
-        batch_size=batch_size,
-        seed=seed,
-        first_step=first_step,
-        micro_batch_size=size,
-        rank=rank,
-        world_size=world_size,
-    )
+    visits = micro_batches(len(split), deal)
     return _load(_Images(split, transform, broken.num_allowed), visits, num_workers, broken)
 
 

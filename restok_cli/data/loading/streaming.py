@@ -18,32 +18,12 @@ from torch.utils.data import IterableDataset, get_worker_info
 from restok_cli.console import note, readable
 from restok_cli.data.image_files import center_crop, read_image
 from restok_cli.data.images import to_tensor
-from restok_cli.data.loading.batching import (
-    READERS,
-    Batch,
-    BrokenSamples,
-    Loaded,
-    end_reader,
-    load,
-    shuffle,
-)
+from restok_cli.data.loading.batching import READERS, Batch, BrokenSamples, Deal, Loaded, end_reader, load, shuffle
 from restok_cli.data.loading.transforms import Transform
 from restok_cli.data.names import split_name
+from restok_cli.data.shards import tars
 from restok_cli.data.shards.dataset import StreamedSplit, shell_command
 from restok_cli.data.shards.layout import NO_CLASS
-from restok_cli.data.shards.tars import (
-    IMAGE_RULE,
-    Contents,
-    Readable,
-    class_extension,
-    class_id_of,
-    contents,
-    image_extension,
-    images_beside,
-    is_image,
-    read_members,
-    refuse_linked_image,
-)
 from restok_cli.data.sources.imagenet import synset_ids
 from restok_cli.errors import ImageError, RestokError
 
@@ -57,8 +37,7 @@ FIRST_DRAW = 100  # images that there must be before the first one is drawn
 END_OF_TAR = bytes(1024)  # every whole tar ends in two empty blocks
 READ_ERRORS = (OSError, EOFError, ValueError, tarfile.TarError)
 
-
-Files = dict[str, Contents]  # by extension; those that neither are images nor say a class are left empty
+Files = dict[str, tars.Contents]  # by extension; those that neither are images nor say a class are left empty
 
 
 class StreamedSample(NamedTuple):
@@ -73,7 +52,7 @@ class StreamedSample(NamedTuple):
     def extension(self) -> str:
         """Of its image. Raises ImageError where there is none, or one of several."""
         try:
-            return image_extension(self.files)
+            return tars.image_extension(self.files)
         except ImageError as error:
             raise ImageError(f"sample {self.key} of {self.url}: {error}") from error
 
@@ -84,7 +63,7 @@ class StreamedSample(NamedTuple):
     @property
     def data(self) -> bytes:
         """Raises ImageError as above, or where it was not read."""
-        return contents(self.files[self.extension])
+        return tars.contents(self.files[self.extension])
 
     @property
     def image_name(self) -> str:
@@ -93,17 +72,9 @@ class StreamedSample(NamedTuple):
 
 
 def streamed_batches(
-    split: StreamedSplit,
-    transform: Transform,
-    *,
-    micro_batch_size: int,
-    first_step: int,
-    num_workers: int,
-    rank: int,
-    world_size: int,
-    broken_limit: float,
+    split: StreamedSplit, transform: Transform, deal: Deal, size: int, num_workers: int, broken_limit: float
 ) -> Generator[Batch, None, None]:
-    """Training batches without end, of shards that are read as they come.
+    """Training batches of `size` without end, of shards that are read as they come.
 
     The shards are shuffled anew in each epoch and divided among all workers of all processes, which go through them
     at their own pace and shuffle within a buffer; where there are fewer shards than workers, each reads all and keeps
@@ -114,17 +85,17 @@ def streamed_batches(
     Raises RestokError, where a batch needs it, for a shard that cannot be read to its end, and for too many broken
     samples: past the share `broken_limit` of the split, or of those seen where nobody has counted it.
     """
-    if rank == 0:
+    if deal.rank == 0:
         note(
             f"the {split.name} shards are elsewhere and streamed: the order depends on the number of workers and"
             " processes, and a resumed run goes on with an epoch of its own"
         )
     broken = BrokenSamples(split.num_samples, broken_limit, "make the shards again, without them")
-    stream = _Stream(split, transform, micro_batch_size, first_step, rank, world_size)
+    stream = _Stream(split, transform, deal, size)
     num_seen, beside = 0, set()
     for loaded in load(stream, num_workers):
         for extension in loaded.beside - beside:
-            note(f"the {split.name} shards hold .{extension}, passed over: {IMAGE_RULE}")
+            note(f"the {split.name} shards hold .{extension}, passed over: {tars.IMAGE_RULE}")
         beside |= loaded.beside
         broken.num_samples = split.num_samples or num_seen
         broken.add(loaded.broken)
@@ -136,23 +107,14 @@ def streamed_batches(
 class _Stream(IterableDataset):
     """Dataset of batches for DataLoader. Errors come back as values: raised, they would bring a worker's traceback."""
 
-    def __init__(
-        self,
-        split: StreamedSplit,
-        transform: Transform,
-        micro_batch_size: int,
-        first_epoch: int,
-        rank: int,
-        world_size: int,
-    ):
-        self.split, self.transform, self.micro_batch_size = split, transform, micro_batch_size
-        self.first_epoch, self.rank, self.world_size = first_epoch, rank, world_size
+    def __init__(self, split: StreamedSplit, transform: Transform, deal: Deal, size: int):
+        self.split, self.transform, self.deal, self.size = split, transform, deal, size
 
     def __iter__(self) -> Iterator[Loaded | RestokError]:
         worker = get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         try:
-            yield from self._batches(self.rank * workers + number, self.world_size * workers)
+            yield from self._batches(self.deal.rank * workers + number, self.deal.world_size * workers)
         except RestokError as error:
             yield error
 
@@ -162,12 +124,12 @@ class _Stream(IterableDataset):
             number = int.from_bytes(sha256(sample.key.encode()).digest()[:7])  # it has no other
             try:
                 images.append(self.transform(sample.data, sample.image_name, epoch, number))
-                beside.update(images_beside(sample.files, sample.extension))
+                beside.update(tars.images_beside(sample.files, sample.extension))
             except ImageError as error:
                 yield Loaded(None, {sample.key: str(error)})
                 continue
             class_ids.append(sample.class_id)
-            if len(images) == self.micro_batch_size:
+            if len(images) == self.size:
                 yield Loaded(Batch(torch.stack(images), torch.tensor(class_ids)), {}, frozenset(beside))
                 images, class_ids = [], []
 
@@ -175,7 +137,7 @@ class _Stream(IterableDataset):
         """This reader's (epoch, sample) pairs, without end."""
         urls, self.num_read = self.split.urls, 0
         whole_shards = len(urls) >= num_readers
-        for epoch in count(self.first_epoch):
+        for epoch in count(self.deal.first_step):  # an epoch of its own
             before, order = self.num_read, [urls[i] for i in shuffle(len(urls), self.transform.seed, epoch)]
             mine = order[reader::num_readers] if whole_shards else order
             samples = read_shards(mine, self.split.class_names, self.split.max_member_bytes)
@@ -267,8 +229,8 @@ def read_shards(
 
 def _class_id(files: Files, num_classes: int, synsets: dict[str, int], name: str) -> int:
     try:
-        extension = class_extension(files)
-        class_id = class_id_of(contents(files[extension]), synsets) if extension else NO_CLASS
+        extension = tars.class_extension(files)
+        class_id = tars.class_id_of(tars.contents(files[extension]), synsets) if extension else NO_CLASS
     except ImageError as error:
         raise RestokError(f"{name}: {error}") from error
     if class_id == NO_CLASS and num_classes:
@@ -288,7 +250,7 @@ def _class_id(files: Files, num_classes: int, synsets: dict[str, int], name: str
 class _Watched:
     """A stream that remembers how it ended."""
 
-    def __init__(self, stream: Readable):
+    def __init__(self, stream: tars.Readable):
         self.stream, self.end = stream, b""
 
     def read(self, size: int) -> bytes:
@@ -344,8 +306,8 @@ def _ended_early(stream: "BinaryIO | Pipe") -> Iterator[None]:
 def _samples(stream: _Watched, url: str, max_bytes: int) -> Iterator[tuple[str, Files]]:
     """The samples of a tar, told as `group_samples` tells them, of files that follow each other."""
     key, files, left = "", {}, max_bytes
-    for member, read in read_members(stream):
-        refuse_linked_image(member, url)
+    for member, read in tars.read_members(stream):
+        tars.refuse_linked_image(member, url)
         name, extension = split_name(readable(member.name))
         if not (member.isfile() and name):
             continue
@@ -355,7 +317,7 @@ def _samples(stream: _Watched, url: str, max_bytes: int) -> Iterator[tuple[str, 
             key, files, left = name, {}, max_bytes
         if extension in files:
             raise RestokError(f"{url} holds the key {key} twice: keys must be unique; make the shard again")
-        is_needed = is_image(extension) or extension.rpartition(".")[2] == "cls"
+        is_needed = tars.is_image(extension) or extension.rpartition(".")[2] == "cls"
         files[extension] = read(f"{url}: {name}.{extension}", left) if is_needed else b""
         left -= member.size if isinstance(files[extension], bytes) and is_needed else 0
     if files:

@@ -1,24 +1,12 @@
 """Reading a code cache (see `code_layout`): samples by their number."""
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 
-from restok_cli.data.shards.code_layout import (
-    CODES_FILE,
-    MADE,
-    NUM_VIEWS,
-    CodeManifest,
-    CodePlan,
-    CodeShardInfo,
-    check_finished,
-    fingerprint,
-    impossible,
-    open_records,
-)
+from restok_cli.data.shards import code_layout
 from restok_cli.data.shards.manifests import InSplits, locate
 from restok_cli.data.shards.mapping import map_shard
 
@@ -26,17 +14,29 @@ from restok_cli.data.shards.mapping import map_shard
 class CodeSplit:
     """The samples of one split, numbered from 0 in the order of the shards."""
 
-    def __init__(self, name: str, folder: Path, manifest: CodeManifest):
-        self.name, self.num_views = name, NUM_VIEWS[manifest.views[name]]
-        self.shards = [CodeShard(folder / info.file, info, manifest, self.num_views) for info in manifest.splits[name]]
-        self.ends = list(accumulate(shard.info.num_samples for shard in self.shards))
+    def __init__(self, name: str, folder: Path, manifest: code_layout.CodeManifest):
+        self.name, self.num_views = name, code_layout.NUM_VIEWS[manifest.views[name]]
+        self.folder, self.manifest, self.shards = folder, manifest, manifest.splits[name]
+        self.ends = list(accumulate(shard.num_samples for shard in self.shards))
+        self.opened: dict[int, np.ndarray] = {}  # the records of shards that were read
 
     def __len__(self) -> int:
         return self.ends[-1]
 
     def _record(self, i: int) -> np.void:
         number, position = locate(self.ends, i)
-        return self.shards[number].records[position]
+        if number not in self.opened:
+            self.opened[number] = self._open(self.shards[number])
+        return self.opened[number][position]
+
+    def _open(self, shard: code_layout.CodeShardInfo) -> np.ndarray:
+        """All samples. Raises RestokError where the file is damaged, or holds codes or classes that do not exist."""
+        path, plan = self.folder / shard.file, self.manifest
+        records = code_layout.open_records(path, shard, plan, self.num_views, map_shard)
+        if code_layout.impossible(records, plan).any():
+            what = f"holds codes or classes outside the {plan.codebook_size} and {len(plan.class_names)}"
+            raise code_layout.MADE.damaged(path, f"{what} that {code_layout.CODES_FILE} speaks of")
+        return records
 
     def codes(self, i: int, view: int) -> np.ndarray:
         """The codes (L,) of one view of sample `i`. Raises RestokError where the shard is damaged."""
@@ -51,26 +51,10 @@ class CodeSplit:
         return self._record(i)["key"].decode(errors="replace")
 
 
-class CodeShard:
-    """One file of records, opened when first read."""
-
-    def __init__(self, path: Path, info: CodeShardInfo, plan: CodePlan, num_views: int):
-        self.path, self.info, self.plan, self.num_views = path, info, plan, num_views
-
-    @cached_property
-    def records(self) -> np.ndarray:
-        """All samples. Raises RestokError where the file is damaged, or holds codes or classes that do not exist."""
-        records = open_records(self.path, self.info, self.plan, self.num_views, map_shard)
-        if impossible(records, self.plan).any():
-            what = f"holds codes or classes outside the {self.plan.codebook_size} and {len(self.plan.class_names)}"
-            raise MADE.damaged(self.path, f"{what} that {CODES_FILE} speaks of")
-        return records
-
-
 class CodeCache(InSplits[CodeSplit]):
     """The codes of a data set: splits, classes, and what they were made with."""
 
-    def __init__(self, folder: Path, manifest: CodeManifest):
+    def __init__(self, folder: Path, manifest: code_layout.CodeManifest):
         self.folder, self.manifest = folder, manifest
         self.name, self.fingerprint = manifest.data_name, manifest.fingerprint
         self.title = f"code cache {folder}"
@@ -89,11 +73,13 @@ def open_codes(path: str | Path) -> CodeCache:
     Raises UsageError where `path` is none or is unfinished, RestokError where a part of it is missing or damaged.
     """
     folder = Path(path)
-    check_finished(folder)
-    manifest = MADE.read(CodeManifest, folder / CODES_FILE)
-    if manifest.fingerprint != fingerprint(manifest, manifest.splits):
-        raise MADE.damaged(folder / CODES_FILE, "does not fit its fingerprint")
+    code_layout.check_finished(folder)
+    manifest = code_layout.MADE.read(code_layout.CodeManifest, folder / code_layout.CODES_FILE)
+    if manifest.fingerprint != code_layout.fingerprint(manifest, manifest.splits):
+        raise code_layout.MADE.damaged(folder / code_layout.CODES_FILE, "does not fit its fingerprint")
     shards = [shard for shards in manifest.splits.values() for shard in shards]
     with ThreadPoolExecutor() as pool:  # SHA-256 lets other threads run
-        list(pool.map(lambda shard: MADE.check_file(folder / shard.file, shard.bytes, shard.sha256), shards))
+        list(
+            pool.map(lambda shard: code_layout.MADE.check_file(folder / shard.file, shard.bytes, shard.sha256), shards)
+        )
     return CodeCache(folder, manifest)

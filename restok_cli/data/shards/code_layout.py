@@ -112,11 +112,7 @@ def fingerprint(plan: CodePlan, splits: dict[str, list[CodeShardInfo]]) -> str:
 
 
 def open_records(
-    path: Path,
-    info: CodeShardInfo,
-    plan: CodePlan,
-    num_views: int,
-    read: Callable[[Path], np.ndarray] = map_array,
+    path: Path, info: CodeShardInfo, plan: CodePlan, num_views: int, read: Callable[[Path], np.ndarray] = map_array
 ) -> np.ndarray:
     """The samples in a shard, read-only. Raises RestokError where it is missing, or holds others than it should."""
     try:

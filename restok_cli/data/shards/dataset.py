@@ -16,21 +16,7 @@ from zlib_ng import zlib_ng
 from restok_cli.console import note
 from restok_cli.data.image_files import check_size, read_image
 from restok_cli.data.names import key_in, name_in
-from restok_cli.data.shards.layout import (
-    INDEX_DTYPE,
-    MADE,
-    MANIFEST,
-    NO_CLASS,
-    SAMPLE_FOLDER,
-    TAR_BLOCK,
-    Manifest,
-    ShardInfo,
-    fingerprint,
-    index_path,
-    is_in_order,
-    padded,
-    read_manifest,
-)
+from restok_cli.data.shards import layout
 from restok_cli.data.shards.manifests import InSplits, locate
 from restok_cli.data.shards.mapping import map_shard
 from restok_cli.errors import ImageError, RestokError, UsageError
@@ -43,7 +29,7 @@ MOST_CHECKED = 2**20  # bytes of a sample before its image that are read to chec
 class Shard:
     """One tar and its index. No file stays open between two reads, however many shards there are."""
 
-    def __init__(self, path: Path, info: ShardInfo, num_classes: int, max_member_bytes: int = MAX_MEMBER_BYTES):
+    def __init__(self, path: Path, info: layout.ShardInfo, num_classes: int, max_member_bytes: int = MAX_MEMBER_BYTES):
         self.path, self.info, self.num_classes, self.max_member_bytes = path, info, num_classes, max_member_bytes
         self.num_samples = info.num_samples
 
@@ -53,20 +39,24 @@ class Shard:
     @cached_property
     def index(self) -> np.ndarray:
         """One entry (offset, length, class_id, checksum) per sample; mapped from the disk, not loaded."""
-        path = index_path(self.path)
+        path = layout.index_path(self.path)
         try:
             index = map_shard(path)
         except (OSError, ValueError) as error:
-            raise MADE.damaged(path, "is missing or no index") from error
-        if index.dtype != INDEX_DTYPE or index.shape != (self.num_samples,):
-            raise MADE.damaged(path, f"does not index the {self.num_samples} samples that {MANIFEST} speaks of")
+            raise layout.MADE.damaged(path, "is missing or no index") from error
+        if index.dtype != layout.INDEX_DTYPE or index.shape != (self.num_samples,):
+            raise layout.MADE.damaged(
+                path, f"does not index the {self.num_samples} samples that {layout.MANIFEST} speaks of"
+            )
         if self.info.index_crc32 not in (None, zlib_ng.crc32(index.view(np.uint8))):
-            raise MADE.damaged(path, "is not as it was prepared")
-        if not is_in_order(index, self.info.bytes):
-            raise MADE.damaged(path, "is no index: its samples overlap, or lie outside the shard")
-        lowest, highest = (0, self.num_classes - 1) if self.num_classes else (NO_CLASS, NO_CLASS)
+            raise layout.MADE.damaged(path, "is not as it was prepared")
+        if not layout.is_in_order(index, self.info.bytes):
+            raise layout.MADE.damaged(path, "is no index: its samples overlap, or lie outside the shard")
+        lowest, highest = (0, self.num_classes - 1) if self.num_classes else (layout.NO_CLASS, layout.NO_CLASS)
         if index["class_id"].min() < lowest or index["class_id"].max() > highest:
-            raise MADE.damaged(path, f"holds class ids outside the {self.num_classes} classes of {MANIFEST}")
+            raise layout.MADE.damaged(
+                path, f"holds class ids outside the {self.num_classes} classes of {layout.MANIFEST}"
+            )
         return index
 
     def key(self, i: int) -> str:
@@ -78,7 +68,7 @@ class Shard:
         return name_in(self._header(i))
 
     def _header(self, i: int) -> bytes:
-        return self._read_at(int(self.index["offset"][i]) - TAR_BLOCK, TAR_BLOCK)
+        return self._read_at(int(self.index["offset"][i]) - layout.TAR_BLOCK, layout.TAR_BLOCK)
 
     def read(self, i: int) -> bytes:
         """The image's file as it was given to `prepare`.
@@ -102,7 +92,7 @@ class Shard:
     def _end(self, i: int) -> int:
         """Where sample `i` ends, and the next one begins."""
         offset, length, *_ = self.index[i].item()
-        return offset + padded(length)
+        return offset + layout.padded(length)
 
     def _read_at(self, offset: int, length: int) -> bytes:
         if self.path.suffix == ".gz":
@@ -112,9 +102,9 @@ class Shard:
                 with open(self.path, "rb", buffering=0) as file:
                     data = os.pread(file.fileno(), length, offset)
             except OSError as error:
-                raise MADE.damaged(self.path, f"cannot be read ({error.strerror})") from error
+                raise layout.MADE.damaged(self.path, f"cannot be read ({error.strerror})") from error
         if len(data) != length:
-            raise MADE.damaged(self.path, f"ends before byte {offset + length}")
+            raise layout.MADE.damaged(self.path, f"ends before byte {offset + length}")
         return data
 
     @cached_property
@@ -123,9 +113,9 @@ class Shard:
             with gzip.open(self.path) as file:
                 data = file.read(self.info.bytes + 1)  # to its end, where its checksum is
         except (OSError, EOFError, zlib.error) as error:
-            raise MADE.damaged(self.path, f"is no whole gzip file ({error})") from error
+            raise layout.MADE.damaged(self.path, f"is no whole gzip file ({error})") from error
         if len(data) != self.info.bytes:
-            raise MADE.damaged(self.path, f"does not unpack to {self.info.bytes} bytes")
+            raise layout.MADE.damaged(self.path, f"does not unpack to {self.info.bytes} bytes")
         return data
 
 
@@ -223,7 +213,7 @@ class StreamedSplit(Split):
 class Dataset(InSplits[Split]):
     """A prepared data set: names, classes and splits. Images of more than `max_member_bytes` are not read."""
 
-    def __init__(self, folder: Path, manifest: Manifest, max_member_bytes: int = MAX_MEMBER_BYTES):
+    def __init__(self, folder: Path, manifest: layout.Manifest, max_member_bytes: int = MAX_MEMBER_BYTES):
         self.folder, self.manifest, self.max_member_bytes = folder, manifest, max_member_bytes
         self.name, self.fingerprint = manifest.name, manifest.fingerprint
         self.title = f"data set {self.name}"
@@ -249,14 +239,16 @@ def open_dataset(path: str | Path, allow_pipe: bool = False, max_member_bytes: i
     Says it where its description was changed since. Raises UsageError where `path` is no data set or needs that,
     RestokError where a shard of it is missing or cut.
     """
-    folder = SAMPLE_FOLDER if str(path) == "sample" else Path(path)
-    manifest = read_manifest(folder)
-    if fingerprint(manifest.splits, manifest.class_names) != manifest.fingerprint:
-        note(f"{folder / MANIFEST}: class names or shards are not those that were prepared; somebody changed them")
+    folder = layout.SAMPLE_FOLDER if str(path) == "sample" else Path(path)
+    manifest = layout.read_manifest(folder)
+    if layout.fingerprint(manifest.splits, manifest.class_names) != manifest.fingerprint:
+        note(
+            f"{folder / layout.MANIFEST}: class names or shards are not those that were prepared; somebody changed them"
+        )
     shards = list(chain.from_iterable(split.shards for split in manifest.splits.values()))
     for shard in shards:
         # of a gzipped tar the size is not known without unpacking it, and pip has checked its hash
-        MADE.check_file(folder / shard.file, None if shard.file.endswith(".gz") else shard.bytes)
+        layout.MADE.check_file(folder / shard.file, None if shard.file.endswith(".gz") else shard.bytes)
     if sum(shard.bytes for shard in shards if shard.file.endswith(".gz")) > MAX_UNPACKED:
         raise RestokError(
             f"{folder} has gzipped shards, which are held in memory, of more than {MAX_UNPACKED:,} bytes; unpack them"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from restok_cli.errors import RestokError, UsageError, did_you_mean
-from restok_cli.files import FIELDS_CRC, file_sha256, is_sealed, sealed, whole_file
+from restok_cli.files import FIELDS_CRC, file_sha256, is_sealed, sealed, write_text
 from restok_cli.schema import Fields, Schema, parse_json, read_json, shown
 
 Described = TypeVar("Described", bound=Schema)
@@ -45,9 +45,8 @@ class Made(NamedTuple):
 
     def write(self, description: Schema, path: Path) -> None:
         """Write a description, whole or not at all, with a digest of its own."""
-        with whole_file(path) as temporary:
-            text = json.dumps(sealed(description.model_dump(mode="json")), indent=1, ensure_ascii=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
+        text = json.dumps(sealed(description.model_dump(mode="json")), indent=1, ensure_ascii=False)
+        write_text(path, text + "\n")
 
     def check_file(self, path: Path, num_bytes: int | None, sha256: str | None = None) -> None:
         """Raises RestokError where the file is missing or, if that is known, has another size or SHA-256."""

@@ -24,8 +24,6 @@ CLASS_DIGITS = 6  # of a class id, at most
 SYNSET = re.compile(r"n\d{8}")  # a noun of WordNet
 MAX_HEADER_BYTES = 2**20  # of one file in a tar, with its long name and all that its header may have beside it
 MAX_FILE_BYTES = 2**43  # that a header may speak of: file systems cannot seek much further
-
-
 SPARSE = "is stored as a sparse file, which is not unpacked; make the tar without --sparse"
 
 Contents = bytes | ImageError  # of a file in a tar, or why it was not read

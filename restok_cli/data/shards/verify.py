@@ -7,7 +7,6 @@ not. In a whole shard the index itself is compared with what lies in the tar.
 import gzip
 import zlib
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from tarfile import TarInfo
@@ -15,25 +14,13 @@ from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
-from restok_cli.console import Progress, counted
+from restok_cli.console import counted
 from restok_cli.data.arrays import map_array
-from restok_cli.data.jobs import run_jobs
+from restok_cli.data.jobs import run_all
 from restok_cli.data.names import key_in
-from restok_cli.data.shards.layout import (
-    INDEX_DTYPE,
-    NO_CLASS,
-    SAMPLE_FOLDER,
-    TAR_BLOCK,
-    WORK_FOLDER,
-    Manifest,
-    ShardInfo,
-    index_path,
-    is_in_order,
-    padded,
-    read_manifest,
-)
+from restok_cli.data.shards import layout
 from restok_cli.data.shards.tars import group_samples, list_files, read_class_id
-from restok_cli.data.shards.writer import Digest, digest_spans, fingerprint
+from restok_cli.data.shards.writer import Digest, digest_spans
 from restok_cli.data.sources.imagenet import synset_ids
 from restok_cli.data.sources.walk import is_hidden
 from restok_cli.errors import ImageError, RestokError
@@ -57,11 +44,7 @@ class Verification(NamedTuple):
     problems: list[Problem]
 
 
-class ShardReport(NamedTuple):
-    """Findings in one shard."""
-
-    keys: list[str]
-    problems: list[Problem]
+ShardReport = tuple[list[str], list[Problem]]  # the keys in a shard, and what is wrong there
 
 
 def verify_dataset(path: str | Path, jobs: int, max_member_bytes: int = MAX_MEMBER_BYTES) -> Verification:
@@ -70,18 +53,14 @@ def verify_dataset(path: str | Path, jobs: int, max_member_bytes: int = MAX_MEMB
     An image of more than `max_member_bytes` is a problem, since it would be left out wherever it is used.
     Raises UsageError where `path` is no data set, RestokError where its dataset.json is damaged.
     """
-    folder = SAMPLE_FOLDER if str(path) == "sample" else Path(path)
-    manifest = read_manifest(folder)
+    folder = layout.SAMPLE_FOLDER if str(path) == "sample" else Path(path)
+    manifest = layout.read_manifest(folder)
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
     work = partial(_verify_shard, folder, manifest.class_names, max_member_bytes)
-    with (
-        Progress("verify", len(shards), "shards") as progress,
-        closing(run_jobs(work, shards, jobs, progress)) as results,
-    ):
-        reports = dict(results)
+    reports = run_all(work, shards, jobs, "verify", "shards")
     problems = _verify_manifest(manifest) + _foreign_files(folder, shards)
-    problems += [problem for i in range(len(shards)) for problem in reports[i].problems]
-    keys = iter(reports[i].keys for i in range(len(shards)))
+    problems += [problem for _, found in reports for problem in found]
+    keys = iter(keys for keys, _ in reports)
     for split in manifest.splits.values():
         problems += doubled_keys([(shard.file, next(keys)) for shard in split.shards])
     streamed = [name for name, split in manifest.splits.items() if split.urls]
@@ -100,44 +79,44 @@ def doubled_keys(shards: Iterable[tuple[str, list[str]]]) -> list[Problem]:
     return problems
 
 
-def _verify_manifest(manifest: Manifest) -> list[Problem]:
+def _verify_manifest(manifest: layout.Manifest) -> list[Problem]:
     problems = []
     for name, split in manifest.splits.items():
         in_shards = sum(shard.num_samples for shard in split.shards)
         if split.shards and in_shards != split.num_samples:
             what = f"{name} is said to have {counted(split.num_samples, 'sample')}, its shards have {in_shards}"
             problems.append(Problem("dataset.json", None, what))
-    if fingerprint(manifest.splits, manifest.class_names) != manifest.fingerprint:
+    if layout.fingerprint(manifest.splits, manifest.class_names) != manifest.fingerprint:
         what = "the fingerprint is not that of these shards and class names: it was changed"
         problems.append(Problem("dataset.json", None, what))
     return problems
 
 
-def _foreign_files(folder: Path, shards: list[ShardInfo]) -> list[Problem]:
+def _foreign_files(folder: Path, shards: list[layout.ShardInfo]) -> list[Problem]:
     """Shards and indices that dataset.json does not speak of, and what a stopped preparation left."""
-    known = {shard.file for shard in shards} | {index_path(Path(shard.file)).name for shard in shards}
+    known = {shard.file for shard in shards} | {layout.index_path(Path(shard.file)).name for shard in shards}
     problems = [
         Problem(path.name, None, "dataset.json does not speak of it")
         for path in sorted(folder.iterdir())
         if path.name.endswith((".tar", ".tar.gz", ".npy")) and path.name not in known and not is_hidden(path.name)
     ]
-    if (folder / WORK_FOLDER).exists():
-        problems.append(Problem(WORK_FOLDER, None, "left by a preparation that was stopped"))
+    if (folder / layout.WORK_FOLDER).exists():
+        problems.append(Problem(layout.WORK_FOLDER, None, "left by a preparation that was stopped"))
     return problems
 
 
 def _verify_shard(
-    folder: Path, class_names: list[str], max_member_bytes: int, shard: ShardInfo, advance: Callable[[], None]
+    folder: Path, class_names: list[str], max_member_bytes: int, shard: layout.ShardInfo, advance: Callable[[], None]
 ) -> ShardReport:
     try:
-        index, problems = _verify_index(index_path(folder / shard.file), shard, max_member_bytes)
+        index, problems = _verify_index(layout.index_path(folder / shard.file), shard, max_member_bytes)
         try:
             with _open(folder / shard.file) as tar:
-                report = _verify_tar(tar, index, shard, class_names)
+                keys, found = _verify_tar(tar, index, shard, class_names)
         except (OSError, EOFError, zlib.error) as error:
             what = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-            report = ShardReport([], [Problem(shard.file, None, what)])
-        return ShardReport(report.keys, problems + report.problems)
+            keys, found = [], [Problem(shard.file, None, what)]
+        return keys, problems + found
     finally:
         advance()
 
@@ -146,13 +125,15 @@ def _open(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else open(path, "rb")
 
 
-def _verify_index(path: Path, shard: ShardInfo, max_member_bytes: int) -> tuple[np.ndarray | None, list[Problem]]:
+def _verify_index(
+    path: Path, shard: layout.ShardInfo, max_member_bytes: int
+) -> tuple[np.ndarray | None, list[Problem]]:
     """The index, or None where it is none that could be used; and what is wrong with it."""
     try:
         index = map_array(path)
-        if index.dtype != INDEX_DTYPE or index.shape != (shard.num_samples,):
+        if index.dtype != layout.INDEX_DTYPE or index.shape != (shard.num_samples,):
             raise ValueError(f"not of {counted(shard.num_samples, 'sample')}")
-        if not is_in_order(index, shard.bytes):
+        if not layout.is_in_order(index, shard.bytes):
             raise ValueError("samples overlap, or lie outside it")
     except FileNotFoundError:
         return None, [Problem(path.name, None, "is missing")]
@@ -163,8 +144,10 @@ def _verify_index(path: Path, shard: ShardInfo, max_member_bytes: int) -> tuple[
     return index, [Problem(shard.file, f"number {i}", what) for i in too_large]
 
 
-def _verify_tar(tar: BinaryIO, index: np.ndarray | None, shard: ShardInfo, class_names: list[str]) -> ShardReport:
-    ends = [] if index is None else [offset + padded(length) for offset, length, *_ in index.tolist()]
+def _verify_tar(
+    tar: BinaryIO, index: np.ndarray | None, shard: layout.ShardInfo, class_names: list[str]
+) -> ShardReport:
+    ends = [] if index is None else [offset + layout.padded(length) for offset, length, *_ in index.tolist()]
     digest = digest_spans(tar, ends)
     if (digest.num_bytes, digest.sha256) == (shard.bytes, shard.sha256):
         return _compare(tar, index, digest, shard, class_names)
@@ -173,7 +156,7 @@ def _verify_tar(tar: BinaryIO, index: np.ndarray | None, shard: ShardInfo, class
         problems.append(Problem(shard.file, None, f"has {digest.num_bytes} bytes instead of {shard.bytes}"))
     if index is None:
         what = "is damaged; without its index it cannot be told which sample is"
-        return ShardReport([], problems or [Problem(shard.file, None, what)])
+        return [], problems or [Problem(shard.file, None, what)]
     keys = []
     for i, (offset, end) in enumerate(zip(index["offset"].tolist(), ends, strict=True)):
         start = ends[i - 1] if i else 0
@@ -182,18 +165,18 @@ def _verify_tar(tar: BinaryIO, index: np.ndarray | None, shard: ShardInfo, class
             problems.append(Problem(shard.file, _name(tar, i, start, offset), what))
             break
         if digest.checksums[i] == index["checksum"][i]:
-            keys.append(_key_at(tar, offset - TAR_BLOCK))
+            keys.append(_key_at(tar, offset - layout.TAR_BLOCK))
         else:
             problems.append(Problem(shard.file, _name(tar, i, start, offset), "damaged"))
     if not problems:
         problems = [Problem(shard.file, None, "is damaged after its last sample")]
-    return ShardReport(keys, problems)
+    return keys, problems
 
 
 def _key_at(tar: BinaryIO, position: int) -> str:
     """The key in the header at this byte; empty where there is none that could be one."""
     tar.seek(position)
-    return key_in(tar.read(TAR_BLOCK))
+    return key_in(tar.read(layout.TAR_BLOCK))
 
 
 def _name(tar: BinaryIO, i: int, start: int, offset: int) -> str:
@@ -202,18 +185,18 @@ def _name(tar: BinaryIO, i: int, start: int, offset: int) -> str:
     They differ where one of them is damaged, and where in a shard of others' making a span begins with what belongs to
     the sample before.
     """
-    keys = {_key_at(tar, start), _key_at(tar, offset - TAR_BLOCK)} - {""}
+    keys = {_key_at(tar, start), _key_at(tar, offset - layout.TAR_BLOCK)} - {""}
     return f"{' or '.join(sorted(keys))} (number {i})" if keys else f"number {i}"
 
 
 def _compare(
-    tar: BinaryIO, index: np.ndarray | None, digest: Digest, shard: ShardInfo, class_names: list[str]
+    tar: BinaryIO, index: np.ndarray | None, digest: Digest, shard: layout.ShardInfo, class_names: list[str]
 ) -> ShardReport:
     """Compare the index with the tar, which is whole."""
     try:
         samples = group_samples(list_files(tar, shard.file), shard.file)
     except RestokError as error:
-        return ShardReport([], [Problem(shard.file, None, str(error))])
+        return [], [Problem(shard.file, None, str(error))]
     problems, keys = [], []
     num_classes, synsets = len(class_names), synset_ids(class_names)
     by_offset = {file.offset_data: (key, files, file) for key, files in samples.items() for file in files.values()}
@@ -224,14 +207,16 @@ def _compare(
             what = "its index does not point at its image"
         elif (said := _said_class(tar, files, synsets)) != class_id:
             what = f"its index says class {class_id}, its .cls says {said}"
-        elif not (0 <= class_id < num_classes or (class_id == NO_CLASS and not num_classes)):
+        elif not (0 <= class_id < num_classes or (class_id == layout.NO_CLASS and not num_classes)):
             what = f"its class {class_id} is none of the {num_classes} in dataset.json"
         else:
             continue
         problems.append(Problem(shard.file, key, what))
     if index is not None and not problems and digest.checksums != index["checksum"].tolist():
-        problems.append(Problem(index_path(Path(shard.file)).name, None, "its checksums are not those of the samples"))
-    return ShardReport(keys if index is not None else list(samples), problems)
+        problems.append(
+            Problem(layout.index_path(Path(shard.file)).name, None, "its checksums are not those of the samples")
+        )
+    return keys if index is not None else list(samples), problems
 
 
 def _said_class(tar: BinaryIO, files: dict[str, TarInfo], synsets: dict[str, int]) -> int | str:

@@ -4,19 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from restok_cli.data.shards.code_layout import (
-    CODES_FILE,
-    MADE,
-    NUM_VIEWS,
-    CodeManifest,
-    CodeShardInfo,
-    check_finished,
-    checksum,
-    fingerprint,
-    impossible,
-    open_records,
-)
-from restok_cli.data.shards.verify import Problem, Verification, doubled_keys
+from restok_cli.data.shards import code_layout
+from restok_cli.data.shards.verify import Problem, ShardReport, Verification, doubled_keys
 from restok_cli.data.sources.walk import is_hidden
 from restok_cli.errors import RestokError
 from restok_cli.files import file_sha256
@@ -28,20 +17,22 @@ def verify_codes(path: str | Path) -> Verification:
     Raises UsageError where `path` is no finished code cache, RestokError where its codes.json is damaged.
     """
     folder = Path(path)
-    check_finished(folder)
-    manifest = MADE.read(CodeManifest, folder / CODES_FILE)
+    code_layout.check_finished(folder)
+    manifest = code_layout.MADE.read(code_layout.CodeManifest, folder / code_layout.CODES_FILE)
     problems = []
-    if fingerprint(manifest, manifest.splits) != manifest.fingerprint:
+    if code_layout.fingerprint(manifest, manifest.splits) != manifest.fingerprint:
         what = "the fingerprint is not that of this tokenizer, these shards and class names: it was changed"
-        problems.append(Problem(CODES_FILE, None, what))
+        problems.append(Problem(code_layout.CODES_FILE, None, what))
     shards = [(split, shard) for split, shards in manifest.splits.items() for shard in shards]
-    known = {CODES_FILE, *(shard.file for _, shard in shards)}
+    known = {code_layout.CODES_FILE, *(shard.file for _, shard in shards)}
     names = sorted(file.name for file in folder.iterdir() if file.name not in known and not is_hidden(file.name))
-    problems += [Problem(name, None, f"{CODES_FILE} does not speak of it") for name in names]
+    problems += [Problem(name, None, f"{code_layout.CODES_FILE} does not speak of it") for name in names]
     for split, members in manifest.splits.items():
         keys = []
         for shard in members:
-            found_keys, found = _verify_shard(folder / shard.file, shard, manifest, NUM_VIEWS[manifest.views[split]])
+            found_keys, found = _verify_shard(
+                folder / shard.file, shard, manifest, code_layout.NUM_VIEWS[manifest.views[split]]
+            )
             keys.append((shard.file, found_keys))
             problems += found
         problems += doubled_keys(keys)
@@ -49,21 +40,20 @@ def verify_codes(path: str | Path) -> Verification:
 
 
 def _verify_shard(
-    path: Path, info: CodeShardInfo, manifest: CodeManifest, num_views: int
-) -> tuple[list[str], list[Problem]]:
-    """The keys in a shard, and what is wrong there."""
+    path: Path, info: code_layout.CodeShardInfo, manifest: code_layout.CodeManifest, num_views: int
+) -> ShardReport:
     try:
-        records = open_records(path, info, manifest, num_views)
+        records = code_layout.open_records(path, info, manifest, num_views)
     except RestokError:
         what = "is cut short, or its header was changed" if path.exists() else "is missing"
         return [], [Problem(path.name, None, what)]
     keys = [key.decode(errors="replace") for key in records["key"].tolist()]
-    changed = np.array([checksum(record) != record["checksum"] for record in records], dtype=bool)
+    changed = np.array([code_layout.checksum(record) != record["checksum"] for record in records], dtype=bool)
     problems = [Problem(path.name, keys[i], "was changed") for i in np.flatnonzero(changed)]
     if file_sha256(path) != info.sha256 and not problems:
         problems.append(Problem(path.name, None, "was changed outside its samples"))
     problems += [
         Problem(path.name, keys[i], "has a code or a class that does not exist")
-        for i in np.flatnonzero(impossible(records, manifest) & ~changed)
+        for i in np.flatnonzero(code_layout.impossible(records, manifest) & ~changed)
     ]
     return keys, problems

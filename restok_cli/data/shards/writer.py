@@ -17,26 +17,9 @@ from typing import BinaryIO, NamedTuple, cast
 import numpy as np
 from zlib_ng import zlib_ng
 
-from restok_cli.data.shards.layout import (
-    INDEX_DTYPE,
-    MANIFEST,
-    NO_CLASS,
-    SAMPLE_FOLDER,
-    SAMPLE_TEXTS,
-    SAMPLES_PER_SHARD,
-    TAR_BLOCK,
-    TIMM_MANIFEST,
-    Manifest,
-    Sample,
-    ShardInfo,
-    SplitInfo,
-    fingerprint,
-    index_path,
-    padded,
-    read_manifest,
-)
+from restok_cli.data.shards import layout
 from restok_cli.errors import RestokError
-from restok_cli.files import synced_early, whole_file
+from restok_cli.files import synced_early, whole_file, write_text
 
 CHUNK = 1 << 20  # bytes read at a time
 
@@ -104,9 +87,9 @@ class ShardTar(tarfile.TarFile):
         header[: len(encoded)] = encoded
         header[124:135] = size
         header[148:154] = b"%06o" % (self._sum + sum(encoded) + sum(size))
-        for piece in (bytes(header), data, bytes(padded(len(data)) - len(data))):
+        for piece in (bytes(header), data, bytes(layout.padded(len(data)) - len(data))):
             self.fileobj.write(piece)
-        self.offset += TAR_BLOCK + padded(len(data))
+        self.offset += layout.TAR_BLOCK + layout.padded(len(data))
 
 
 def _member(name: str) -> tarfile.TarInfo:
@@ -117,19 +100,19 @@ def _member(name: str) -> tarfile.TarInfo:
 
 def write_dataset(
     folder: Path,
-    splits: Mapping[str, Iterable[Sample]],
+    splits: Mapping[str, Iterable[layout.Sample]],
     *,
     name: str,
     class_names: list[str],
     provenance: dict[str, str],
-    samples_per_shard: int = SAMPLES_PER_SHARD,
-) -> Manifest:
+    samples_per_shard: int = layout.SAMPLES_PER_SHARD,
+) -> layout.Manifest:
     """Write shards, indices and dataset.json into `folder` and return the manifest.
 
     Each split is consumed once, in order, and never held in memory; one without samples is left out. The same samples
     give the same bytes. Raises RestokError where there are none at all, OSError where the folder cannot be written.
     """
-    shards: dict[str, list[ShardInfo]] = {split: [] for split in splits}
+    shards: dict[str, list[layout.ShardInfo]] = {split: [] for split in splits}
     sizes: set[tuple[int, int]] = set()
     for split, samples in splits.items():
         samples = iter(samples)
@@ -148,7 +131,7 @@ def shard_name(split: str, number: int) -> str:
     return f"{split}-{number:06d}.tar"
 
 
-def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[ShardInfo, set[tuple[int, int]]]:
+def write_shard(path: Path, samples: Iterable[layout.Sample]) -> tuple[layout.ShardInfo, set[tuple[int, int]]]:
     """Write one tar and its index, each whole or not at all; return what the manifest says of it, and image sizes.
 
     Raises OSError where they cannot be written.
@@ -159,18 +142,18 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> tuple[ShardInfo, set[t
         digesting = DigestingFile(file)
         with ShardTar(digesting) as tar:
             for sample in samples:
-                if sample.class_id != NO_CLASS:
+                if sample.class_id != layout.NO_CLASS:
                     tar.add_bytes(f"{sample.key}.cls", str(sample.class_id).encode())
                 tar.add_bytes(f"{sample.key}.json", to_json(sample.info).encode())
                 tar.add_bytes(f"{sample.key}.{sample.suffix}", sample.data)
                 # the image is what was written last, padded to whole blocks
-                offset = tar.offset - padded(len(sample.data))
+                offset = tar.offset - layout.padded(len(sample.data))
                 entries.append((offset, len(sample.data), sample.class_id))
                 sizes.add(sample.size)
                 digesting.end_span()
         digest = digesting.digest()
     index = make_index(entries, digest)
-    write_index(index_path(path), index)
+    write_index(layout.index_path(path), index)
     return describe_shard(path.name, index, digest), sizes
 
 
@@ -202,19 +185,18 @@ def digest_spans(file: BinaryIO, ends: Sequence[int]) -> Digest:
 def make_index(entries: Iterable[tuple[int, int, int]], digest: Digest) -> np.ndarray:
     """The index of a shard: (offset, length, class id) of each image, with the checksum of its span."""
     return np.array(
-        [(*entry, checksum) for entry, checksum in zip(entries, digest.checksums, strict=True)], INDEX_DTYPE
+        [(*entry, checksum) for entry, checksum in zip(entries, digest.checksums, strict=True)], layout.INDEX_DTYPE
     )
 
 
 def write_index(path: Path, index: np.ndarray) -> None:
-    """Write the index of a shard as an .npy file."""
     with whole_file(path) as temporary, open(temporary, "wb") as file:
         np.save(file, index)
 
 
-def describe_shard(file: str, index: np.ndarray, digest: Digest) -> ShardInfo:
+def describe_shard(file: str, index: np.ndarray, digest: Digest) -> layout.ShardInfo:
     """Entry of a shard in dataset.json."""
-    return ShardInfo(
+    return layout.ShardInfo(
         file=file,
         num_samples=len(index),
         bytes=digest.num_bytes,
@@ -224,45 +206,39 @@ def describe_shard(file: str, index: np.ndarray, digest: Digest) -> ShardInfo:
 
 
 def make_manifest(
-    shards: dict[str, list[ShardInfo]],
+    shards: dict[str, list[layout.ShardInfo]],
     sizes: set[tuple[int, int]],
     *,
     name: str,
     class_names: list[str],
     provenance: dict[str, str],
-) -> Manifest:
+) -> layout.Manifest:
     """The manifest of these shards; a split without any is left out. Raises RestokError where there are none at all."""
     splits = {
-        split: SplitInfo(num_samples=sum(shard.num_samples for shard in infos), shards=infos)
+        split: layout.SplitInfo(num_samples=sum(shard.num_samples for shard in infos), shards=infos)
         for split, infos in shards.items()
         if infos
     }
     if not splits:
         raise RestokError(f"{name}: not one image could be read, so there is no data set to write")
-    return Manifest(
+    return layout.Manifest(
         name=name,
         splits=splits,
         class_names=class_names,
         image_size=next(iter(sizes)) if len(sizes) == 1 else None,
         provenance=provenance | {"restok": version("restok")},
-        fingerprint=fingerprint(splits, class_names),
+        fingerprint=layout.fingerprint(splits, class_names),
     )
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
+def write_manifest(folder: Path, manifest: layout.Manifest) -> None:
     """Write dataset.json into `folder`, which makes a data set of what else lies there: so write it last."""
-    with whole_file(folder / MANIFEST) as temporary:
-        temporary.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_text(folder / layout.MANIFEST, manifest.model_dump_json(indent=1) + "\n")
 
 
-def write_timm_manifest(folder: Path, manifest: Manifest) -> None:
+def write_timm_manifest(folder: Path, manifest: layout.Manifest) -> None:
     """Write _info.json into `folder`, by which timm finds the shards."""
-    with whole_file(folder / TIMM_MANIFEST) as temporary:
-        temporary.write_text(json.dumps({"splits": _timm_splits(manifest)}, indent=1) + "\n", encoding="utf-8")
-
-
-def _timm_splits(manifest: Manifest) -> dict[str, dict]:
-    return {
+    splits = {
         name: {
             "name": name,
             "num_samples": split.num_samples,
@@ -271,19 +247,20 @@ def _timm_splits(manifest: Manifest) -> dict[str, dict]:
         }
         for name, split in manifest.splits.items()
     }
+    write_text(folder / layout.TIMM_MANIFEST, json.dumps({"splits": splits}, indent=1) + "\n")
 
 
-def write_sample(folder: Path) -> Manifest:
+def write_sample(folder: Path) -> layout.Manifest:
     """Write the data set that comes with restok into `folder`, its shards as plain tars, and return the manifest."""
-    manifest = read_manifest(SAMPLE_FOLDER)
+    manifest = layout.read_manifest(layout.SAMPLE_FOLDER)
     for shard in chain.from_iterable(split.shards for split in manifest.splits.values()):
-        packed = SAMPLE_FOLDER / shard.file
+        packed = layout.SAMPLE_FOLDER / shard.file
         shard.file = shard.file.removesuffix(".gz")
         (folder / shard.file).write_bytes(gzip.decompress(packed.read_bytes()))
-        index = index_path(packed)
+        index = layout.index_path(packed)
         (folder / index.name).write_bytes(index.read_bytes())
-    for text in SAMPLE_TEXTS:
-        (folder / text).write_bytes((SAMPLE_FOLDER / text).read_bytes())
+    for text in layout.SAMPLE_TEXTS:
+        (folder / text).write_bytes((layout.SAMPLE_FOLDER / text).read_bytes())
     write_timm_manifest(folder, manifest)
     write_manifest(folder, manifest)
     return manifest

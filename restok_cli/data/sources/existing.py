@@ -6,7 +6,6 @@ Each tar is read once, from end to end, for its index and its hash. Shards behin
 import os
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
 from functools import partial
 from glob import glob, has_magic
 from importlib.metadata import version
@@ -16,47 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from restok_cli.console import Progress, counted, note
+from restok_cli.console import counted, note
 from restok_cli.data.image_sizes import ShorterEdges, shorter_edges
-from restok_cli.data.jobs import run_jobs
+from restok_cli.data.jobs import run_all
 from restok_cli.data.names import name_in
-from restok_cli.data.shards.layout import (
-    BAD_LIST,
-    IN_PLACE,
-    MANIFEST,
-    NO_CLASS,
-    SHARD_FILE,
-    TAR_BLOCK,
-    TIMM_MANIFEST,
-    Manifest,
-    ShardInfo,
-    SplitInfo,
-    index_path,
-    is_index,
-    own_files,
-    padded,
-)
-from restok_cli.data.shards.tars import (
-    IMAGE_RULE,
-    group_samples,
-    image_extension,
-    images_beside,
-    list_files,
-    read_class_id,
-    why_unread,
-)
-from restok_cli.data.shards.writer import (
-    Digest,
-    describe_shard,
-    digest_spans,
-    fingerprint,
-    make_index,
-    make_manifest,
-    shard_name,
-    write_index,
-    write_manifest,
-    write_timm_manifest,
-)
+from restok_cli.data.shards import layout, tars, writer
 from restok_cli.data.sources.imagenet import synset_ids
 from restok_cli.data.sources.intake import Rules, check_image
 from restok_cli.data.sources.preparation import BadImage, remove_own_files, write_bad_list
@@ -69,13 +32,12 @@ HINT = "give a folder of tars, or a pattern such as 'train-{00..15}.tar'"
 STATED_HINT = "give SHARDS [OUT], or train=SHARDS validation=SHARDS … OUT, with patterns in quotes"
 
 Sources = dict[str | None, list[str]]  # split -> patterns of its shards; under None those whose names tell the split
+Targets = dict[Path, tuple[Path, np.ndarray]]  # a shard of dataset.json -> the one that was read, and its index
 
 
 class IndexedShard(NamedTuple):
-    """Findings from reading a shard."""
-
     entries: list[tuple[int, int, int]]  # (offset, length, class id) of each image
-    digest: Digest
+    digest: writer.Digest
     sizes: Counter[tuple[int, int]]  # (height, width) -> how many
     bad: list[BadImage]
     keys: list[str]  # one per entry
@@ -164,23 +126,23 @@ def _expand(source: str) -> list[str]:
     return names
 
 
-def describe_remote(out: Path, shards: dict[str, list[str]], name: str, class_names: list[str]) -> Manifest:
+def describe_remote(out: Path, shards: dict[str, list[str]], name: str, class_names: list[str]) -> layout.Manifest:
     """Write a dataset.json into the folder `out` that names the URLs, to be streamed; return it.
 
     It replaces the data set that `out` may hold.
     """
-    splits = {split: SplitInfo(num_samples=0, urls=urls) for split, urls in shards.items()}
-    manifest = Manifest(
+    splits = {split: layout.SplitInfo(num_samples=0, urls=urls) for split, urls in shards.items()}
+    manifest = layout.Manifest(
         name=name,
         splits=splits,
         class_names=class_names,
         image_size=None,
         provenance={"restok": version("restok")},
-        fingerprint=fingerprint(splits, class_names),
+        fingerprint=layout.fingerprint(splits, class_names),
     )
     with locked_folder(out):
         _make_room(out, everything=True)
-        write_manifest(out, manifest)
+        writer.write_manifest(out, manifest)
     return manifest
 
 
@@ -193,7 +155,7 @@ def describe_shards(
     class_names: list[str] | None,
     rules: Rules,
     jobs: int,
-) -> tuple[Manifest, int, dict[str, int], ShorterEdges | None]:
+) -> tuple[layout.Manifest, int, dict[str, int], ShorterEdges | None]:
     """Index the shards, and describe them in the folder `out`, with links to them, or (None) where they lie.
 
     A broken image, or what else is no sample, is left out of the index and listed in bad.jsonl. Where `class_names`
@@ -208,31 +170,27 @@ def describe_shards(
     if out is None:
         _check_place(paths)
     index = partial(_index_shard, rules, synset_ids(class_names or []))
-    with (
-        Progress("index", len(paths), "shards") as progress,
-        closing(run_jobs(index, paths, jobs, progress)) as results,
-    ):
-        finished = dict(results)
-    indexed = {path: finished[i] for i, path in enumerate(paths)}
+    indexed = dict(zip(paths, run_all(index, paths, jobs, "index", "shards"), strict=True))
     for split, members in shards.items():
         _check_split(split, {path: indexed[path] for path in map(Path, members)})
     bad = [image for path in paths for image in indexed[path].bad]
     class_names = _class_names(indexed, class_names)
-    infos: dict[str, list[ShardInfo]] = {split: [] for split in shards}
-    targets: dict[Path, tuple[Path, np.ndarray]] = {}  # what dataset.json speaks of -> what was read, and its index
+    infos: dict[str, list[layout.ShardInfo]] = {split: [] for split in shards}
+    targets: Targets = {}
     for split, members in shards.items():
         for path in map(Path, members):
             if indexed[path].entries:
-                target = out / shard_name(split, len(infos[split])) if out else path
-                index = make_index(indexed[path].entries, indexed[path].digest)
+                target = out / writer.shard_name(split, len(infos[split])) if out else path
+                index = writer.make_index(indexed[path].entries, indexed[path].digest)
                 targets[target] = path, index
-                infos[split].append(describe_shard(target.name, index, indexed[path].digest))
-    manifest = make_manifest(
+                infos[split].append(writer.describe_shard(target.name, index, indexed[path].digest))
+    provenance = {"source": source, "left_out": str(len(bad)), "check": rules.check}
+    manifest = writer.make_manifest(
         infos,
         set().union(*(shard.sizes for shard in indexed.values())),
         name=name,
         class_names=class_names,
-        provenance={"source": source, "left_out": str(len(bad)), "check": rules.check} | ({} if out else IN_PLACE),
+        provenance=provenance | ({} if out else layout.IN_PLACE),
     )
     _write(out or paths[0].parent, manifest, targets, bad, linked=out is not None)
     passed_over = {f"a .{extension} beside a sample's image": count for extension, count in _beside(indexed).items()}
@@ -240,21 +198,19 @@ def describe_shards(
     return manifest, len(bad), passed_over, edges
 
 
-def _write(
-    folder: Path, manifest: Manifest, targets: dict[Path, tuple[Path, np.ndarray]], bad: list[BadImage], linked: bool
-) -> None:
-    """Describe in `folder` the shards at `targets` (read from where, index), which are links to them if `linked`."""
+def _write(folder: Path, manifest: layout.Manifest, targets: Targets, bad: list[BadImage], linked: bool) -> None:
+    """Describe the shards at `targets` in `folder`; they are links to those that were read if `linked`."""
     with locked_folder(folder):
         _make_room(folder, everything=linked)
         for target, (path, index) in targets.items():
             if linked:
                 target.symlink_to(path.resolve())
-            write_index(index_path(target), index)
+            writer.write_index(layout.index_path(target), index)
         if bad:
             write_bad_list(folder, bad)
-        if not (folder / TIMM_MANIFEST).exists():  # shards that timm has made bring theirs
-            write_timm_manifest(folder, manifest)
-        write_manifest(folder, manifest)
+        if not (folder / layout.TIMM_MANIFEST).exists():  # shards that timm has made bring theirs
+            writer.write_timm_manifest(folder, manifest)
+        writer.write_manifest(folder, manifest)
 
 
 def _make_room(folder: Path, everything: bool) -> None:
@@ -262,7 +218,7 @@ def _make_room(folder: Path, everything: bool) -> None:
     if everything:
         remove_own_files(folder)
         return
-    for file in own_files(folder) & {MANIFEST, BAD_LIST}:
+    for file in layout.own_files(folder) & {layout.MANIFEST, layout.BAD_LIST}:
         (folder / file).unlink(missing_ok=True)
 
 
@@ -270,14 +226,14 @@ def _check_place(paths: list[Path]) -> None:
     """Raises UsageError where the shards cannot be described where they lie."""
     if others := [path for path in paths if path.parent != paths[0].parent]:
         raise UsageError(f"{others[0]} and {paths[0]} lie in different folders; give a folder OUT for the data set")
-    bad_list = paths[0].parent / BAD_LIST
-    if bad_list.exists() and bad_list.name not in own_files(bad_list.parent):
+    bad_list = paths[0].parent / layout.BAD_LIST
+    if bad_list.exists() and bad_list.name not in layout.own_files(bad_list.parent):
         raise UsageError(f"{bad_list} is in the way of the list of broken images; move it, or give a folder OUT")
     for path in paths:
-        if not SHARD_FILE.fullmatch(path.name):
+        if not layout.SHARD_FILE.fullmatch(path.name):
             raise UsageError(f"{path.name}: only letters, digits, - and _ may be in a shard's name; give a folder OUT")
-        index = index_path(path)
-        if index.exists() and not is_index(index):
+        index = layout.index_path(path)
+        if index.exists() and not layout.is_index(index):
             raise UsageError(f"{index} is in the way of the index of {path.name}; give a folder OUT")
 
 
@@ -300,7 +256,7 @@ def _check_split(split: str, shards: dict[Path, IndexedShard]) -> None:
         if not shard.entries:
             note(f"{path} is left out: it holds no sample that can be taken")
     for extension, count in _beside(shards).items():
-        note(f"{count} .{extension} passed over in the {split} shards: {IMAGE_RULE}")
+        note(f"{count} .{extension} passed over in the {split} shards: {tars.IMAGE_RULE}")
 
 
 def _beside(shards: dict[Path, IndexedShard]) -> Counter[str]:
@@ -311,10 +267,10 @@ def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | Non
     """The names of the classes, checked against the class ids that occur."""
     ids = {path: {class_id for _, _, class_id in shard.entries} for path, shard in indexed.items()}
     found = set().union(*ids.values())
-    if NO_CLASS in found and len(found) > 1:
-        path = next(path for path in ids if NO_CLASS in ids[path])
+    if layout.NO_CLASS in found and len(found) > 1:
+        path = next(path for path in ids if layout.NO_CLASS in ids[path])
         raise RestokError(f"{path} holds samples without a class (.cls), others have one: the data set is incomplete")
-    if found <= {NO_CLASS}:
+    if found <= {layout.NO_CLASS}:
         if class_names:
             raise RestokError(
                 f"{counted(len(class_names), 'class', 'classes')} stated, but the samples ({next(iter(ids))}, …) have"
@@ -340,22 +296,22 @@ def _index_shard(rules: Rules, synsets: dict[str, int], path: Path, advance: Cal
     """Read a shard to its end. Raises RestokError where it is damaged."""
     found, sizes, bad, beside = [], Counter(), [], Counter()
     with open(path, "rb") as tar:
-        for key, files in group_samples(list_files(tar, str(path)), str(path)).items():
+        for key, files in tars.group_samples(tars.list_files(tar, str(path)), str(path)).items():
             name = key
             try:
-                extension, class_id = image_extension(files), read_class_id(tar, files, synsets)
+                extension, class_id = tars.image_extension(files), tars.read_class_id(tar, files, synsets)
                 image = files[extension]
-                if problem := why_unread(image, key, rules.max_member_bytes):
+                if problem := tars.why_unread(image, key, rules.max_member_bytes):
                     raise problem
-                tar.seek(image.offset_data - TAR_BLOCK)
-                name = name_in(tar.read(TAR_BLOCK))  # as readers find it, who may need its suffix
+                tar.seek(image.offset_data - layout.TAR_BLOCK)
+                name = name_in(tar.read(layout.TAR_BLOCK))  # as readers find it, who may need its suffix
                 sizes[check_image(tar.read(image.size), name, rules)] += 1
                 found.append((image.offset_data, image.size, class_id, key))
-                beside.update(images_beside(files, extension))
+                beside.update(tars.images_beside(files, extension))
             except ImageError as error:
                 bad.append(BadImage(file=f"{key} in {path.name}", reason=str(error).removeprefix(f"{name}: ")))
         found.sort()  # by place: where the files of a sample lie apart, its first one does not tell that of its image
         tar.seek(0)
-        digest = digest_spans(tar, [offset + padded(length) for offset, length, *_ in found])
+        digest = writer.digest_spans(tar, [offset + layout.padded(length) for offset, length, *_ in found])
     advance()
     return IndexedShard([entry[:3] for entry in found], digest, sizes, bad, [key for *_, key in found], beside)

@@ -20,19 +20,12 @@ from typing import NamedTuple
 
 from restok_cli.console import counted, note, readable, track
 from restok_cli.data.shards.tars import SPARSE, SYNSET, list_files
+from restok_cli.data.sources import walk
 from restok_cli.data.sources.devkit import read_devkit
 from restok_cli.data.sources.listing import File, Piece, Place, Source, Sources, Unreadable, shuffled, unused_key
 from restok_cli.data.sources.parquet import are_unlabelled, find_parquet, read_parquet
 from restok_cli.data.sources.splits import SPLITS, split_named, test_as_validation
 from restok_cli.data.sources.texts import read_text
-from restok_cli.data.sources.walk import (
-    folders_in,
-    is_hidden,
-    look_below,
-    note_empty_folders,
-    note_passed_over,
-    tars_in,
-)
 from restok_cli.errors import RestokError, UsageError
 
 CLASSES = Path(__file__).parents[2] / "assets" / "imagenet" / "classes.tsv"
@@ -138,7 +131,7 @@ def _place(folder: Path, split: str) -> Path | None:
     if split in TARS and (folder / TARS[split]).exists():
         return folder / TARS[split]
     for place in filter(Path.is_dir, (folder / place for place in SPLIT_PLACES)):
-        names = [name for name in folders_in(place) if split_named(name) == split]
+        names = [name for name in walk.folders_in(place) if split_named(name) == split]
         if len(names) > 1:
             raise UsageError(f"{place}: {' and '.join(names)} are all for {split}; rename or move away the others")
         if names:
@@ -171,23 +164,23 @@ def _images(folder: Path, path: Path, passed_over: list[tuple[str, str]]) -> Ite
     if path.is_file():
         yield from _images_in_tar(path, None)
         return
-    class_tars = tars_in(path)
+    class_tars = walk.tars_in(path)
     if class_tars:
-        if unpacked := set(folders_in(path)) - {tar.stem for tar in class_tars}:
+        if unpacked := set(walk.folders_in(path)) - {tar.stem for tar in class_tars}:
             raise UsageError(
                 f"{path} holds class tars, but {min(unpacked)}/ beside them, with no tar; unpack all or none"
             )
         for tar in track(class_tars, f"look into {path.name}", len(class_tars), "class tars"):
             yield from _images_in_tar(tar, tar.stem)
         return
-    images, others = look_below(path)
-    note_passed_over(path, others, "; bad.jsonl lists all")
+    images, others = walk.look_below(path)
+    walk.note_passed_over(path, others, "; bad.jsonl lists all")
     passed_over += [(readable((path.relative_to(folder) / file).as_posix()), why) for file, why in others.items()]
     start = len(os.path.join(path, ""))
     below = [image[start:].split(os.sep) for image in images]
     filled = {parts[0] for parts in below if len(parts) > 1}
     if filled:
-        note_empty_folders(path, filled)
+        walk.note_empty_folders(path, filled)
     for image, parts in zip(images, below, strict=True):
         yield FoundImage(parts[-1], parts[0] if len(parts) > 1 else None, File(image))
 
@@ -197,13 +190,13 @@ def _images_in_tar(path: Path, synset: str | None) -> Iterator[FoundImage]:
         files = list_files(tar, str(path))
         for file in track(files, f"look into {path.name}", len(files), "files") if synset is None else files:
             name = file.name.rpartition("/")[2]
-            if is_hidden(name):
+            if walk.is_hidden(name):
                 continue
             if name.endswith(".tar"):
                 end = file.offset_data + file.size
                 for inner in list_files(tar, f"{name} in {path}", file.offset_data, end):
                     image = inner.name.rpartition("/")[2]
-                    if not is_hidden(image):
+                    if not walk.is_hidden(image):
                         yield FoundImage(image, name.removesuffix(".tar"), _place_of(inner, path))
             else:
                 yield FoundImage(name, synset, _place_of(file, path))

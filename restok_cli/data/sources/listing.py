@@ -106,7 +106,7 @@ def split_by_hash(samples: Sequence[Keyed], validation_fraction: float) -> dict[
 
 def shuffled(samples: Sequence[Keyed]) -> list[Keyed]:
     """The samples in an order that depends on their keys alone."""
-    return sorted(samples, key=_rank)
+    return sorted(samples, key=lambda sample: _hash(sample.key))
 
 
 def unused_key(file: str, taken: set[str], path: str | None = None) -> str:
@@ -122,10 +122,6 @@ def unused_key(file: str, taken: set[str], path: str | None = None) -> str:
         hashed = _hash(hashed)
     taken.add(key)
     return key
-
-
-def _rank(sample: Keyed) -> str:
-    return _hash(sample.key)
 
 
 def _hash(text: str) -> str:

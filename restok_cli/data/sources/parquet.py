@@ -17,10 +17,8 @@ from restok_cli.schema import check
 
 MAX_GROUP_BYTES = 256 << 20  # of the images in a row group, which is read as a whole
 MAX_NAME_BYTES = 4096
-PACKED = [
-    "image.bytes",
-    "image.path",
-]  # columns that stay as they are packed: each value once, however many rows it has
+# columns that stay as they are packed: each value once, however many rows it has
+PACKED = ["image.bytes", "image.path"]
 
 # pyarrow's errors are of the first kinds; the others come of columns that are not what their names say
 PARQUET_ERRORS = (OSError, ValueError, NotImplementedError, AttributeError, LookupError, TypeError)
@@ -98,10 +96,15 @@ def read_parquet(folder: Path, paths: list[Path], synsets: list[str], keys: set[
         for group in range(file.num_row_groups):
             for row, (told, label) in enumerate(_names_and_labels(file, path, group)):
                 name = Path(told or "").name or f"{path.stem}-{group}-{row}"
-                class_id = _check_label(path, name, label, synsets)
+                if label is None or not 0 <= label < len(synsets):
+                    raise RestokError(f"{path}: {name} has the label {label}; ImageNet's are 0 to {len(synsets) - 1}")
+                synset = SYNSET.search(name)
+                if synset and synset[1] != synsets[label]:
+                    is_of = f"which is {synsets[label]}; its name says {synset[1]}"
+                    raise RestokError(f"{path}: {name} has the label {label}, {is_of}")
                 unique = f"{path.relative_to(folder).as_posix()}/{group}/{row}/{told}"
                 sources.append(
-                    Source(unused_key(name, keys, unique), readable(name), class_id, ImageRow(str(path), group, row))
+                    Source(unused_key(name, keys, unique), readable(name), label, ImageRow(str(path), group, row))
                 )
     return sources
 
@@ -127,15 +130,6 @@ def _names_and_labels(file, path: Path, group: int) -> list[tuple[str | None, in
     except PARQUET_ERRORS as error:
         raise RestokError(f"{path} is damaged, or has no columns image and label") from error
     return check(list[tuple[str | None, int | None]], rows, str(path), "copy or download it again")
-
-
-def _check_label(path: Path, name: str, label: int | None, synsets: list[str]) -> int:
-    if label is None or not 0 <= label < len(synsets):
-        raise RestokError(f"{path}: {name} has the label {label}; ImageNet's are 0 to {len(synsets) - 1}")
-    told = SYNSET.search(name)
-    if told and told[1] != synsets[label]:
-        raise RestokError(f"{path}: {name} has the label {label}, which is {synsets[label]}; its name says {told[1]}")
-    return label
 
 
 def _open(path: str):

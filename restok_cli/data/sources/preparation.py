@@ -26,29 +26,12 @@ from typing import NamedTuple
 from restok_cli.console import Progress, counted, note
 from restok_cli.data.image_sizes import ShorterEdges, shorter_edges
 from restok_cli.data.jobs import run_jobs
-from restok_cli.data.shards.layout import (
-    BAD_LIST,
-    MANIFEST,
-    REPLACED,
-    TIMM_MANIFEST,
-    WORK_FOLDER,
-    Manifest,
-    Sample,
-    ShardInfo,
-    index_path,
-    own_files,
-)
-from restok_cli.data.shards.writer import (
-    make_manifest,
-    shard_name,
-    write_manifest,
-    write_shard,
-    write_timm_manifest,
-)
+from restok_cli.data.shards import layout
+from restok_cli.data.shards.writer import make_manifest, shard_name, write_manifest, write_shard, write_timm_manifest
 from restok_cli.data.sources.intake import Rules, take_in
 from restok_cli.data.sources.listing import Source, Sources
 from restok_cli.errors import ImageError, RestokError, UsageError
-from restok_cli.files import clear_beside, discard_folder, remove_leftovers, sync_folder, whole_file
+from restok_cli.files import clear_beside, discard_folder, remove_leftovers, sync, write_text
 from restok_cli.locks import locked_folder
 from restok_cli.schema import Count, Fields, PositiveCount, Schema, read_json
 
@@ -95,7 +78,7 @@ class BadImage(Schema):
 class ShardRecord(Schema):
     """Report on a finished shard."""
 
-    shard: ShardInfo | None  # None where every image was broken
+    shard: layout.ShardInfo | None  # None where every image was broken
     sizes: list[tuple[PositiveCount, PositiveCount]]  # (height, width), the first two that occur
     changes: dict[str, Count]  # why images were re-encoded -> how many
     bad: list[BadImage]
@@ -115,9 +98,7 @@ class Task(NamedTuple):
 
 
 class Preparation(NamedTuple):
-    """Outcome of a preparation."""
-
-    manifest: Manifest
+    manifest: layout.Manifest
     changes: dict[str, Count]
     num_bad: int
     edges: ShorterEdges | None
@@ -125,7 +106,7 @@ class Preparation(NamedTuple):
 
 def is_half_done(out: Path) -> bool:
     """Whether a data set is being made in `out`, and none is there yet: making it may go on without --overwrite."""
-    return (out / WORK_FOLDER / PLAN).is_file() and not (out / MANIFEST).exists()
+    return (out / layout.WORK_FOLDER / PLAN).is_file() and not (out / layout.MANIFEST).exists()
 
 
 def prepare_dataset(plan: Plan, out: Path, jobs: int, overwrite: bool) -> Preparation:
@@ -140,12 +121,17 @@ def prepare_dataset(plan: Plan, out: Path, jobs: int, overwrite: bool) -> Prepar
 
 
 def _prepare_alone(plan: Plan, out: Path, jobs: int, overwrite: bool) -> Preparation:
-    if (out / MANIFEST).exists() and not overwrite:  # another process was faster
+    if (out / layout.MANIFEST).exists() and not overwrite:  # another process was faster
         raise UsageError(f"{out} already holds a data set; give another folder, or --overwrite to replace it")
-    work = out / WORK_FOLDER
+    work = out / layout.WORK_FOLDER
     clear_beside(work)
     _open_work_folder(work, plan.facts(), overwrite)
-    tasks = list(_tasks(plan))
+    size = plan.samples_per_shard
+    tasks = [
+        Task(split, number, sources[start : start + size])
+        for split, sources in plan.sources.splits.items()
+        for number, start in enumerate(range(0, len(sources), size))
+    ]
     todo = [task for task in tasks if not _record_path(work, task).is_file()]
     total, left = (sum(len(task.sources) for task in some) for some in (tasks, todo))
     if left < total:
@@ -163,7 +149,8 @@ def _prepare_alone(plan: Plan, out: Path, jobs: int, overwrite: bool) -> Prepara
     except BaseException:
         remove_leftovers(work)  # of the processes that were ended since one of them failed
         raise
-    records = [(task, _read_record(_record_path(work, task))) for task in tasks]
+    remedy = "delete it, and run the command again"
+    records = [(task, read_json(ShardRecord, _record_path(work, task), remedy)) for task in tasks]
     try:
         preparation = _describe(work, plan, records)
     except RestokError:
@@ -185,20 +172,19 @@ def _open_work_folder(work: Path, facts: dict[str, str | int | None], overwrite:
                 " go on with what it was, or give another folder, or --overwrite to start anew"
             )
         if different:
-            if not (work.parent / MANIFEST).exists():
+            if not (work.parent / layout.MANIFEST).exists():
                 remove_own_files(work.parent)  # what was moved there before it was stopped
             shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
     remove_leftovers(work)
     if not path.is_file():
-        with whole_file(path) as temporary:
-            temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(facts, indent=1) + "\n")
 
 
 def remove_own_files(folder: Path, keep: Container[str] = ()) -> None:
     """Delete the data set in `folder`, but for the files called `keep`, and for one that is being made there."""
-    files = {file for file in own_files(folder) if not file.startswith(f"{WORK_FOLDER}/")}
-    (folder / MANIFEST).unlink(missing_ok=True)  # first what says that the others are whole
+    files = {file for file in layout.own_files(folder) if not file.startswith(f"{layout.WORK_FOLDER}/")}
+    (folder / layout.MANIFEST).unlink(missing_ok=True)  # first what says that the others are whole
     for file in files:
         if file not in keep:
             (folder / file).unlink(missing_ok=True)
@@ -212,72 +198,47 @@ def _differences(before: dict, now: dict, names: list[str]) -> str:
     return ", ".join(f"{name} {before.get(name)} (now {now.get(name)})" for name in telling)
 
 
-def _tasks(plan: Plan) -> Iterator[Task]:
-    size = plan.samples_per_shard
-    for split, sources in plan.sources.splits.items():
-        for number, start in enumerate(range(0, len(sources), size)):
-            yield Task(split, number, sources[start : start + size])
-
-
 def _make_shard(work: Path, rules: Rules, task: Task, advance: Callable[[], None]) -> ShardRecord:
-    """Write one shard and its record."""
+    """Write one shard and its record, in which broken images are named."""
     bad: list[BadImage] = []
     changes: Counter[str] = Counter()
     edges: Counter[int] = Counter()
-    path = work / task.file
-    samples = _samples(task.sources, rules, advance, changes, bad, edges)
-    first = next(samples, None)
+
+    def make_samples() -> Iterator[layout.Sample]:
+        for source in task.sources:
+            try:
+                taken = take_in(source.place.read(source.file, rules.max_member_bytes), source.file, rules)
+            except (ImageError, OSError) as error:
+                told = isinstance(error, OSError) and error.strerror
+                reason = told or str(error).removeprefix(f"{source.file}: ")
+                bad.append(BadImage(file=source.file, reason=reason))
+            else:
+                height, width = taken.size
+                edges[min(taken.size)] += 1
+                info = {"file": source.file, "width": width, "height": height}
+                if taken.change:
+                    changes[taken.change] += 1
+                    info["change"] = taken.change
+                yield layout.Sample(source.key, taken.suffix, taken.data, taken.size, source.class_id, info)
+            advance()
+
+    samples = make_samples()
     shard, sizes = None, set()
-    if first is not None:
-        shard, sizes = write_shard(path, chain([first], samples))
+    if first := next(samples, None):
+        shard, sizes = write_shard(work / task.file, chain([first], samples))
     facts = {"sizes": sorted(sizes)[:2], "changes": dict(sorted(changes.items())), "edges": sorted(edges.items())}
     record = ShardRecord(shard=shard, bad=bad, **facts)
-    with whole_file(_record_path(work, task)) as temporary:
-        temporary.write_text(record.model_dump_json(), encoding="utf-8")
+    write_text(_record_path(work, task), record.model_dump_json())
     return record
-
-
-def _samples(
-    sources: list[Source],
-    rules: Rules,
-    advance: Callable[[], None],
-    changes: Counter[str],
-    bad: list[BadImage],
-    edges: Counter[int],
-) -> Iterator[Sample]:
-    """The samples that the sources make; broken ones go into `bad`.
-
-    The reasons for changes are counted in `changes`, and the pixels of shorter edges in `edges`.
-    """
-    for source in sources:
-        try:
-            taken = take_in(source.place.read(source.file, rules.max_member_bytes), source.file, rules)
-        except (ImageError, OSError) as error:
-            told = isinstance(error, OSError) and error.strerror
-            reason = told or str(error).removeprefix(f"{source.file}: ")
-            bad.append(BadImage(file=source.file, reason=reason))
-        else:
-            height, width = taken.size
-            edges[min(taken.size)] += 1
-            info = {"file": source.file, "width": width, "height": height}
-            if taken.change:
-                changes[taken.change] += 1
-                info["change"] = taken.change
-            yield Sample(source.key, taken.suffix, taken.data, taken.size, source.class_id, info)
-        advance()
 
 
 def _record_path(work: Path, task: Task) -> Path:
     return (work / task.file).with_suffix(".json")
 
 
-def _read_record(path: Path) -> ShardRecord:
-    return read_json(ShardRecord, path, "delete it, and run the command again")
-
-
 def _describe(work: Path, plan: Plan, records: list[tuple[Task, ShardRecord]]) -> Preparation:
     """Write what is told of the whole data set."""
-    shards: dict[str, list[ShardInfo]] = {split: [] for split in plan.sources.splits}
+    shards: dict[str, list[layout.ShardInfo]] = {split: [] for split in plan.sources.splits}
     changes: Counter[str] = Counter()
     for task, record in records:
         shards[task.split] += [record.shard] if record.shard else []
@@ -303,25 +264,23 @@ def _describe(work: Path, plan: Plan, records: list[tuple[Task, ShardRecord]]) -
 
 def write_bad_list(folder: Path, bad: list[BadImage]) -> None:
     """Write bad.jsonl into `folder`."""
-    with whole_file(folder / BAD_LIST) as temporary:
-        lines = (json.dumps(image.model_dump()) + "\n" for image in bad)
-        temporary.write_text("".join(lines), encoding="utf-8")
+    write_text(folder / layout.BAD_LIST, "".join(json.dumps(image.model_dump()) + "\n" for image in bad))
 
 
-def _publish(work: Path, out: Path, manifest: Manifest) -> None:
+def _publish(work: Path, out: Path, manifest: layout.Manifest) -> None:
     """Move the files of the data set from the work folder to `out`, dataset.json last; what it replaces goes first.
 
     Killed in between, the next call moves the rest: what was moved already is known by its record.
     """
-    if (out / MANIFEST).exists():
-        os.replace(out / MANIFEST, work / REPLACED)
+    if (out / layout.MANIFEST).exists():
+        os.replace(out / layout.MANIFEST, work / layout.REPLACED)
     shards = [shard.file for split in manifest.splits.values() for shard in split.shards]
-    files = [*shards, *(index_path(Path(shard)).name for shard in shards), BAD_LIST, TIMM_MANIFEST]
-    remove_own_files(out, keep={*files} - {BAD_LIST})
+    files = [*shards, *(layout.index_path(Path(shard)).name for shard in shards), layout.BAD_LIST, layout.TIMM_MANIFEST]
+    remove_own_files(out, keep={*files} - {layout.BAD_LIST})
     for file in files:
         if (work / file).exists():
             os.replace(work / file, out / file)
-    sync_folder(out)
-    os.replace(work / MANIFEST, out / MANIFEST)
-    sync_folder(out)
+    sync(out)
+    os.replace(work / layout.MANIFEST, out / layout.MANIFEST)
+    sync(out)
     discard_folder(work, work)

@@ -84,10 +84,14 @@ def open_network(
         return load_inception(inception_weights or find_inception()).to(device)
     if name == "vgg16":
         return _open_vgg16(vgg_weights).to(device).to(memory_format=torch.channels_last)
-    if name in TIMM_NAMES or name.startswith("timm:"):
+    if is_of_timm(name):
         return _open_timm(name, TIMM_NAMES.get(name) or name.removeprefix("timm:"), timm_weights).to(device)
     near = did_you_mean(name, NETWORKS)
     raise UsageError(f"--features {name}: no such network{near}; choose from {', '.join(NETWORKS)}")
+
+
+def is_of_timm(name: str) -> bool:
+    return name in TIMM_NAMES or name.startswith("timm:")
 
 
 def _open_vgg16(path: Path | None) -> Backbone:

@@ -1,7 +1,5 @@
 """The other player: a discriminator, its optimizer, and when it takes part (docs/algorithm.md section 6)."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -10,11 +8,11 @@ from restok_cli.settings.training import TokenizerRunConfig
 from restok_cli.training.adversarial.discriminator import LeCam, follow_weights, open_discriminator
 from restok_cli.training.losses import discriminator_losses
 from restok_cli.training.monitor import mean_of
-from restok_cli.training.parallel import all_reduce, full_state_dict, load_full_state_dict, sync_gradients, wrap_ddp
+from restok_cli.training.parallel import Parts, all_reduce, sync_gradients, wrap_ddp
 from restok_cli.training.update import Precision, Update, autocast
 
 
-class Adversary:
+class Adversary(Parts):
     """All that belongs to the discriminator. It takes part, and learns, from `start_step` on."""
 
     def __init__(self, config: TokenizerRunConfig, device: torch.device):
@@ -26,9 +24,7 @@ class Adversary:
         self.lecam = LeCam(config.discriminator.lecam_decay).to(device)
         steps = max(1, config.schedule.max_steps - config.discriminator.start_step)
         self.update = Update(self.network, config.discriminator.optimizer, steps, self.precision)
-
-    def takes_part(self, step: int) -> bool:
-        return step >= self.config.start_step
+        self.parts = {"network": self.network, "lecam": self.lecam, "update": self.update}  # not what is frozen
 
     def learn(self, step: int, games: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
         """One step of its own on the micro-batches of a step: (images, reconstructions, noise) of each.
@@ -50,16 +46,3 @@ class Adversary:
         # its means must not take up what was not finite: they would never be again
         self.lecam.update(*torch.where(logits.isfinite(), logits, torch.stack([self.lecam.real, self.lecam.fake])))
         return scalars | {"discriminator_grad_norm": norm}, moved
-
-    def state_dict(self) -> dict[str, Any]:
-        """All but the frozen part. All processes must call it."""
-        return {
-            "network": full_state_dict(self.network),
-            "lecam": self.lecam.state_dict(),
-            "update": self.update.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        load_full_state_dict(self.network, state["network"])
-        self.lecam.load_state_dict(state["lecam"])
-        self.update.load_state_dict(state["update"])

@@ -54,7 +54,7 @@ def write_checkpoint(folder: Path, state: dict[str, Any], config: RunConfig) -> 
     with whole_folder(folder) as temporary:
         rest = {}
         for name, value in state.items():
-            if _is_weights(value):
+            if isinstance(value, dict) and value and all(isinstance(tensor, Tensor) for tensor in value.values()):
                 write_tensors(value, temporary / f"{name}{WEIGHTS}")
             else:
                 rest[name] = value
@@ -104,10 +104,6 @@ def prune_checkpoints(folder: Path, step: int, keep: int, keep_every: int | None
     for path in checkpoints_in(folder):
         if path not in kept:
             shutil.rmtree(path)
-
-
-def _is_weights(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value) and all(isinstance(tensor, Tensor) for tensor in value.values())
 
 
 def _torch_save(state: dict[str, Any], path: Path) -> None:

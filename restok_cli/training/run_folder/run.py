@@ -15,16 +15,16 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from restok_cli.console import counted, keep_line, kept_lines, note
 from restok_cli.errors import Interrupted, RestokError, UsageError
-from restok_cli.files import check_output_folder, remove_leftovers, whole_file
+from restok_cli.files import check_output_folder, remove_leftovers, write_text
 from restok_cli.locks import locked_folder
 from restok_cli.pretrained.card import Record, read_record, write_card
 from restok_cli.pretrained.folder import MODEL_FILES, Describe
@@ -34,6 +34,7 @@ from restok_cli.settings.recorded import changed_since, is_older, read_config, r
 from restok_cli.settings.training import CONFIG_FILE, RunConfig, TokenizerRunConfig
 from restok_cli.settings.yaml_file import flatten
 from restok_cli.training.optim import learning_rate
+from restok_cli.training.parallel import Parts
 from restok_cli.training.run_folder.checkpoints import (
     NAME,
     check_checkpoint,
@@ -59,14 +60,6 @@ RUN_FILES = re.compile(
 )
 
 
-class State(Protocol):
-    """All that changes while a model trains: it takes back what its own `state_dict` gave."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
 class RunFolder:
     """Where a run keeps everything. Of several processes, only the first writes; the others call the same methods."""
 
@@ -85,6 +78,9 @@ class RunFolder:
         Raises UsageError where the folder holds another run, or none that could be resumed.
         """
         self.path, self.config, self.track, self.init = path, config, track, init
+        self.model_folder, self.checkpoint_folder = path / "model", path / CHECKPOINTS
+        # a generator's own copy of its tokenizer: the one it is given may still be in training, or go away
+        self.tokenizer_folder = path / "tokenizer"
         self.trackers: Trackers | None = None  # until the run is loaded
         if rank() > 0:
             return
@@ -101,30 +97,12 @@ class RunFolder:
             remove_leftovers(folder)
 
     @staticmethod
-    @contextmanager
-    def kept(path: Path) -> Iterator[None]:
+    def kept(path: Path) -> AbstractContextManager[None]:
         """Inside the block, the run in `path` is carried out by these processes and by no others.
 
         Raises UsageError where others do so.
         """
-        if rank() > 0:
-            yield
-            return
-        with locked_folder(path):
-            yield
-
-    @property
-    def model_folder(self) -> Path:
-        return self.path / "model"
-
-    @property
-    def tokenizer_folder(self) -> Path:
-        """A generator's own copy of its tokenizer: the one it is given may still be in training, or go away."""
-        return self.path / "tokenizer"
-
-    @property
-    def checkpoint_folder(self) -> Path:
-        return self.path / CHECKPOINTS
+        return locked_folder(path) if rank() == 0 else nullcontext()
 
     def preview_file(self, step: int) -> Path:
         return self.path / "previews" / f"step-{step:06d}.png"
@@ -172,7 +150,7 @@ class RunFolder:
         write_checkpoint(self.checkpoint_folder / NAME.format(step), {"step": step, **state}, self.config)
         prune_checkpoints(self.checkpoint_folder, step, keep, keep_every, best)
 
-    def resume(self, state: State, device: torch.device, data_fingerprint: str, stop_at: int | None) -> int:
+    def resume(self, state: Parts, device: torch.device, data_fingerprint: str, stop_at: int | None) -> int:
         """Bring `state` to where the last checkpoint left it, if there is one, and return how many steps are done.
 
         Notes with what the run begins, or goes on. Raises what `load` raises, and UsageError where the run began on
@@ -181,7 +159,7 @@ class RunFolder:
         step = 0
         if saved := self.load():
             check_same("data set", saved["data_fingerprint"], data_fingerprint)
-            state.load_state_dict(saved)
+            state.load_state_dict({"early_stopping": {}} | saved)  # an older run counted nothing
             step = saved["step"]
         if stop_at is not None and stop_at <= step:
             raise UsageError(
@@ -227,8 +205,7 @@ class RunFolder:
         metrics = self.path / METRICS_FILE
         if metrics.exists():
             lines = [_log_line(*line) for line in read_log(metrics) if line[0] <= step]
-            with whole_file(metrics) as temporary:
-                temporary.write_text("".join(lines), encoding="utf-8")
+            write_text(metrics, "".join(lines))
 
     def _clear(self) -> None:
         """Remove what an overwritten run left behind: nothing of it may be taken for the new one's."""
@@ -288,13 +265,8 @@ def steps_of_run(path: Path) -> int | None:
 
 
 def last_step(run: Path) -> int:
-    """The step of a run's last checkpoint, or 0."""
+    """The step of a run's last checkpoint, or 0 where there is none."""
     return max(map(step_of, checkpoints_in(run / CHECKPOINTS)), default=0)
-
-
-def has_checkpoint(run: Path) -> bool:
-    """Whether there is anything that a resumed run would go on from."""
-    return bool(checkpoints_in(run / CHECKPOINTS))
 
 
 def check_rates(before: RunConfig, now: RunConfig, step: int, key: str) -> None:
@@ -340,8 +312,3 @@ def check_same(what: str, before: str, now: str) -> None:
     """Raises UsageError where a resumed run is given other data, or another tokenizer, than it was started with."""
     if before != now:
         raise UsageError(f"--resume: the {what} is not the one that this run was started with; give that one")
-
-
-def announce(step: int, numbers: dict[str, float]) -> None:
-    """One line per validation, so that the terminal shows how it went; log.txt has it by `RunFolder.log`."""
-    note(as_line(step, numbers), keep=False)

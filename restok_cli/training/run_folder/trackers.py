@@ -50,7 +50,8 @@ class Trackers:
         The config is sent once, when the run starts.
         """
         self.running: dict[str, GeneralTracker] = {}
-        values = {key: _plain(value) for key, value in flatten(config.model_dump(mode="json")).items()}
+        values = flatten(config.model_dump(mode="json"))
+        values |= {key: json.dumps(value) for key, value in values.items() if value is None or isinstance(value, list)}
         for name in names:
             try:
                 with redirect_stdout(sys.stderr):  # which is for our results; trackio greets there
@@ -120,10 +121,6 @@ def _run_id(run: Path) -> str:
         file.parent.mkdir(exist_ok=True)
         file.write_text(secrets.token_hex(4), encoding="utf-8")
     return file.read_text(encoding="utf-8")
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, bool | int | float | str) else json.dumps(value)
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,204 @@
+"""`restok tune`: the options of sampling that suit a generator."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from restok_cli.commands.evaluate import (
+    AnySplit,
+    Cache,
+    InceptionWeights,
+    VggWeights,
+)
+from restok_cli.commands.generate import Steps
+from restok_cli.commands.options import (
+    AnyBatchSize,
+    Deterministic,
+    Device,
+    Dtype,
+    NumProcesses,
+    Overwrite,
+    Seed,
+    check_resume,
+    is_given,
+    parse_model,
+)
+from restok_cli.console import note, say
+from restok_cli.errors import UsageError, did_you_mean
+from restok_cli.files import SAMPLE_MODEL, check_output_file
+from restok_cli.metrics.table import METRICS
+
+OF_SETS = tuple(name for name, metric in METRICS.items() if metric.basis == "features" and metric.against != "pairs")
+
+GeneratorArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        parser=parse_model,
+        help="A generator: a run of train-har, its model folder, or sample, the one of emoji that comes with restok.",
+        show_default=False,
+    ),
+]
+MetricName = Annotated[
+    str,
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help=f"What to search by: one of {', '.join(OF_SETS)}.",
+        autocompletion=lambda incomplete: [name for name in OF_SETS if name.startswith(incomplete)],
+    ),
+]
+Network = Annotated[
+    str,
+    typer.Option(
+        metavar="NETWORK",
+        help="Behind the metric: inception, dinov2, clip, vgg16, timm:NAME; random, without download, for smoke tests.",
+    ),
+]
+TimmWeights = Annotated[
+    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Of dinov2, clip or timm:NAME.")
+]
+ReferenceName = Annotated[
+    str | None,
+    typer.Option(
+        "--reference",
+        metavar="REF",
+        help="What to compare with, as evaluate takes it. Default for the sample model: the emoji it was trained on.",
+    ),
+]
+SpaceFile = Annotated[
+    Path | None,
+    typer.Option("--space", metavar="FILE", help="YAML of the values to try, such as `cfg_scale: [1, 1.5, 2]`."),
+]
+Tries = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--try",
+        metavar="NAME=V,V",
+        help="Values to try of cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k or top_p; may"
+        " be repeated. Default: a grid of them all. Where a space is given, what it does not name stays as it is.",
+    ),
+]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option("--class", metavar="C", help="As generate takes it. Default: random, of all classes."),
+]
+FirstImages = Annotated[int, typer.Option("--first", min=2, metavar="N", help="Images of each candidate at first.")]
+Images = Annotated[
+    int, typer.Option("--images", min=2, metavar="N", help="Images of each in the last round, and on fresh seeds.")
+]
+TuneOutput = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="The folder for what is drawn and found.")
+]
+GoOn = Annotated[
+    bool,
+    typer.Option("--resume", help="Take what DIR holds, also for other values, metrics, references, more images."),
+]
+Plot = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Draw the metric against the Inception Score (PNG, PDF, SVG).")
+]
+ResultAsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object with the protocol instead of a table.")
+]
+
+
+def tune(
+    context: typer.Context,
+    model: GeneratorArgument = SAMPLE_MODEL,
+    metric: MetricName = "gfid",
+    reference: ReferenceName = None,
+    split: AnySplit = "validation",
+    space: SpaceFile = None,
+    try_: Tries = None,
+    first: FirstImages = 64,
+    images: Images = 1000,
+    class_: Classes = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    output: TuneOutput = Path("tuned"),
+    features: Network = "inception",
+    inception_weights: InceptionWeights = None,
+    vgg_weights: VggWeights = None,
+    timm_weights: TimmWeights = None,
+    cache: Cache = None,
+    plot: Plot = None,
+    batch_size: AnyBatchSize = 16,
+    num_processes: NumProcesses = 1,
+    resume: GoOn = False,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    deterministic: Deterministic = False,
+    as_json: ResultAsJson = False,
+) -> None:
+    """Find the guidance and temperature that suit a generator.
+
+    All combinations draw a few images, the best third draws three times as
+    many, and so on (successive halving). The best one, those that differ from
+    it in one value, and what is taken now are then measured on images of the
+    next seed. Where these cannot tell them apart, it says so, and takes the
+    mildest guidance. DIR/preset.yaml is for `restok generate --preset`.
+
+    Every image is drawn once and its features kept in DIR: a stopped search
+    goes on by --resume. Images are those that generate draws, of random classes
+    unless --class says otherwise.
+
+    Examples: the whole grid by gFID; some values, for the emoji; from where it
+    stopped, by another metric of more images; images by what was found:
+
+      restok tune runs/har --reference data/photos
+      restok tune --features random --try cfg_scale=1,1.5,2 --images 200
+      restok tune runs/har --reference adm.npz --metric kid --images 5000 --resume
+      restok generate --model runs/har --preset tuned/preset.yaml
+    """
+    check_resume(resume, overwrite)
+    if metric not in OF_SETS:
+        near = did_you_mean(metric, OF_SETS)
+        raise UsageError(f"--metric {metric}: no metric of sets of images{near}; choose from {', '.join(OF_SETS)}")
+    if plot is not None:
+        _check_plot(plot, metric, output, resume or overwrite, model)
+    if reference is None and METRICS[metric].against and model == SAMPLE_MODEL:
+        reference, split = "sample", split if is_given(context, "split") else "train"
+        note("compared with the emoji that the sample model was trained on")
+    from restok_cli.inference.tune_search import read_space
+
+    values = read_space(space, try_ or [])
+
+    from restok_cli.inference.coding import Computation
+    from restok_cli.inference.tune import TuneRequest, search_options
+    from restok_cli.inference.tune_result import PRESET_FILE, tuning_report, tuning_table
+    from restok_cli.metrics.cache import default_cache
+    from restok_cli.metrics.protocol import remarks
+
+    weights = {"inception_weights": inception_weights, "vgg_weights": vgg_weights, "timm_weights": timm_weights}
+    request = TuneRequest(
+        *(model, metric, reference, split, values, class_, steps, seed, first, images),
+        *(plot is not None, features, weights, cache or default_cache()),
+        *(Computation(device, dtype, batch_size, deterministic), num_processes),
+    )
+    tuning = search_options(request, output, resume, overwrite)
+    if tuning is None:
+        return
+    if plot is not None:
+        from restok_cli.evaluation.plot import draw_trade
+
+        searched = [measured for rung in tuning.rungs for measured in rung.values()]
+        draw_trade({"search": searched, "fresh seeds": list(tuning.fresh.values())}, "is", metric, plot)
+    if as_json:
+        print(json.dumps(tuning_report(tuning), indent=2, allow_nan=False))
+    else:
+        say(*tuning_table(tuning), str(output / PRESET_FILE))
+    for line in remarks([measurement for found in tuning.fresh.values() for measurement in found.values()]):
+        note(line)
+
+
+def _check_plot(plot: Path, metric: str, output: Path, replaces: bool, model: Path) -> None:
+    """Raises UsageError where nothing can be drawn, or not there."""
+    from restok_cli.evaluation.request import check_plot
+
+    check_plot(plot)
+    check_output_file("--plot", plot, plot.suffix.lower(), replaces, model)
+    if metric == "is":
+        raise UsageError("--plot draws a metric against IS; give another --metric")

@@ -1,0 +1,44 @@
+"""Images that a tokenizer decodes from codes of SAMPLES, once the codes have been changed in one way or another."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from restok_cli.data.images import to_uint8
+from restok_cli.evaluation.image_metrics import encode_group, open_samples
+from restok_cli.evaluation.request import Request
+from restok_cli.files import SAMPLE_MODEL
+from restok_cli.metrics.image_sets import ImageSet
+from restok_cli.metrics.reference import Reference
+from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
+
+Change = Callable[[Tensor, Tensor], Tensor]  # codes (GROUP_SIZE, L), the images (B, 3, H, W) uint8 of the first B
+
+
+class Decoder:
+    """SAMPLES and the tokenizer that decodes them; each image is encoded once, for all changes."""
+
+    def __init__(self, request: Request, device: torch.device):
+        self.model, self.device = request.model or SAMPLE_MODEL, device
+        self.folder = open_tokenizer(self.model)
+        self.tokenizer = load_for_use(self.folder, device)
+        self.originals = open_samples(request)
+        self.originals.crop_to(self.tokenizer.config.image_size)
+        self.reference = Reference(self.originals.source, None, self.originals)
+        self.codes: dict[int, Tensor] = {}  # of each group
+
+    def decoded(self, name: str, change: Change) -> ImageSet:
+        """The images as `change` leaves them: `name` says in words what it does."""
+
+        @torch.inference_mode()
+        def transform(number: int, images: Tensor) -> Tensor:
+            if number not in self.codes:
+                self.codes[number] = encode_group(self.tokenizer, images, self.device).to(torch.int32).cpu()
+            codes = change(self.codes[number].long(), images).to(self.device)
+            return to_uint8(self.tokenizer.decode(codes))[: len(images)].cpu()
+
+        return self.originals.changed(f"{self.originals.source}, {name}", transform)
+
+    def describe(self) -> dict[str, str]:
+        return {"model": str(self.model), "model_fingerprint": fingerprint(self.folder)}

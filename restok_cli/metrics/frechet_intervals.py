@@ -1,0 +1,115 @@
+"""Intervals of Fréchet distances, and the distance that endlessly many images would have."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.linalg import eigh
+from torch import Tensor
+
+from restok_cli.errors import RestokError
+from restok_cli.metrics.frechet import ROWS_AT_ONCE, Gaussian, GaussianStatistics, frechet_distance
+from restok_cli.metrics.intervals import FEWEST, Estimate, Influences, around, variance
+from restok_cli.metrics.table import METRICS
+
+SEED = 2020  # of the halves
+
+
+class Cloud(NamedTuple):
+    """The features of a set. Without rows, its Gaussian counts as exact."""
+
+    gaussian: Gaussian
+    rows: Tensor | None  # (n, D) float32
+    indices: np.ndarray  # (n,): the places of the images in their set, ascending
+
+
+class FrechetEstimates(NamedTuple):
+    plain: Estimate  # FID-n, with an interval of its expectation over redraws
+    infinite: Estimate | None  # FID∞, with an interval of the true distance
+
+
+def frechet_estimates(
+    ours: Cloud, theirs: Cloud, paired: bool, infinite: bool, device: torch.device | None = None
+) -> FrechetEstimates:
+    """The distance of two sets, and where it is asked for that of endlessly many images, for which `ours` needs rows.
+
+    Both have one variance: the two halves of a set move, on average, as the set does.
+    Raises RestokError where there are too few images for the second.
+    """
+    distance = frechet_distance(ours.gaussian, theirs.gaussian)
+    counts = [len(cloud.indices) for cloud in (ours, theirs) if cloud.rows is not None]
+    if not counts:
+        return FrechetEstimates(Estimate(distance), None)
+    spread = _variance(ours, theirs, paired, device) if min(counts) >= FEWEST else 0.0
+    plain = around(distance, spread, min(counts))
+    if not infinite:
+        return FrechetEstimates(plain, None)
+    fewest = METRICS["fid-inf"].fewest_per_dimension * len(ours.gaussian.mu)
+    if min(counts) < fewest:
+        raise RestokError(
+            f"fid-inf needs at least {fewest} images in each set with {len(ours.gaussian.mu)} features an image, here"
+            f" are {min(counts)}; give more images, or leave it out"
+        )
+    order = np.random.RandomState(SEED).permutation(1 + max(cloud.indices.max(initial=0) for cloud in (ours, theirs)))
+    halves = zip(_halves(ours, order, device), _halves(theirs, order, device), strict=True)
+    # The bias goes with 1/n: the line through the whole set, at 1/n, and its halves, at 2/n, meets 0 at
+    value = 2 * distance - sum(frechet_distance(a, b) for a, b in halves) / 2
+    return FrechetEstimates(plain, around(value, spread, min(counts), _bend(ours, theirs, distance, counts)))
+
+
+def influences(rows: Tensor, own: Gaussian, other: Gaussian, device: torch.device | None = None) -> np.ndarray:
+    """(n,): that of each image of a set on the distance of its Gaussian from another one.
+
+    A small change of `own.sigma` changes the distance by the trace of (1 - T) times it, where T is the optimal
+    transport to `other`: symmetric, T own T = other. In the space that the set spans: it may be of few images.
+    """
+    values, vectors = eigh(own.sigma.numpy(), check_finite=False)
+    kept = values > values[-1] * len(values) * np.finfo(values.dtype).eps
+    scales, vectors = np.sqrt(values[kept]), vectors[:, kept]
+    root = vectors * scales
+    squares, axes = eigh(root.T @ other.sigma.numpy() @ root, check_finite=False)
+    half = (vectors / scales) @ (axes * squares.clip(min=0) ** 0.25)
+    device = device or torch.device("cpu")
+    transport, mean, shift = (
+        tensor.to(device) for tensor in (torch.from_numpy(half @ half.T), own.mu, 2 * (own.mu - other.mu))
+    )
+    unbiased = len(rows) / (len(rows) - 1)
+    found = []
+    for block in rows.split(ROWS_AT_ONCE):
+        deviations = block.to(device).double() - mean
+        found.append((((deviations - deviations @ transport) * unbiased + shift) * deviations).sum(1).cpu())
+    return torch.cat(found).numpy()
+
+
+def _variance(ours: Cloud, theirs: Cloud, paired: bool, device: torch.device | None) -> float:
+    """Of the distance, over redraws of the sets that have rows."""
+    found = [
+        Influences(influences(own.rows, own.gaussian, other.gaussian, device), own.indices)
+        for own, other in ((ours, theirs), (theirs, ours))
+        if own.rows is not None
+    ]
+    return variance(*found, paired=paired)
+
+
+def _halves(cloud: Cloud, order: np.ndarray, device: torch.device | None) -> list[Gaussian]:
+    """Those of two halves of a set, divided by the `order` of its images; so partners of two sets stay together."""
+    if cloud.rows is None:
+        return [cloud.gaussian, cloud.gaussian]
+    gaussians = []
+    for half in np.array_split(np.argsort(order[cloud.indices]), 2):
+        statistics = GaussianStatistics(cloud.rows.shape[1], device)
+        for places in torch.from_numpy(np.sort(half)).split(ROWS_AT_ONCE):
+            statistics.add(cloud.rows[places])
+        gaussians.append(statistics.gaussian())
+    return gaussians
+
+
+def _bend(ours: Cloud, theirs: Cloud, distance: float, counts: list[int]) -> float:
+    """How far the bias may be from its line, over both sizes: the next term, for Gaussians, goes with 1/n².
+
+    With D/n small and equal Gaussians, half the trace of what they share has the bias D/4n + (D/n)²/32. The line
+    through n and n/2 misses twice the second term; unequal variances make it less.
+    """
+    (mu_a, sigma_a), (mu_b, sigma_b) = ours.gaussian, theirs.gaussian
+    shared = ((mu_a - mu_b).square().sum() + sigma_a.trace() + sigma_b.trace()).item() - distance  # 2 Tr(T own)
+    return shared / 32 * sum(len(mu_a) / n for n in counts) ** 2
