@@ -117,11 +117,11 @@ class Session:
         presets = ("tiny", "tiny") if self.smoke else ("restok-l-128", "har-l")
 
         def tell(row: library.Row) -> None:
-            share, gib = (None if value is None else round(value, 2) for value in (row.share, row.gib))
+            share, mib = (None if value is None else round(value, 2) for value in (row.share, row.mib))
             quality = [round(value, 3) for value in (row.same_codes, row.psnr) if value is not None]
-            values = round(row.milliseconds, 2), round(row.images_per_second), share, gib, *quality
+            values = round(row.milliseconds, 2), round(row.images_per_second), share, mib, *quality
             name = f"{what}, {row.way}, batch {row.batch_size}"
-            name += ": ms, images/s, share of the rate, GiB, same codes, PSNR"
+            name += ": ms, images/s, share of the rate, MiB, same codes, PSNR"
             self.note(name, values, predicted.get(f"{row.way} {row.batch_size}", ""))
 
         models = open_models(None, *presets, self.device, drawing={"generate"} & {what})
