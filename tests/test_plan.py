@@ -14,7 +14,7 @@ from restok_cli.errors import RestokError, UsageError
 from restok_cli.metrics.networks.lpips import Lpips
 from restok_cli.model.pixel_codec import PixelDecoder
 from restok_cli.planning import plan, preflight
-from restok_cli.planning.cards import DEVICES, GIB, LAUNCH, times_of
+from restok_cli.planning.cards import DEVICES, GIB, LAUNCH, Rest, times_of
 from restok_cli.planning.counting import COPIES, GRADIENTS, Counter, Kind, Work
 from restok_cli.planning.cuda_rules import cuda_rules
 from restok_cli.planning.plan import of_one_device, plan_training, rounds_of
@@ -22,7 +22,7 @@ from restok_cli.planning.several import Group
 from restok_cli.planning.steps import count_tokenizer_step, counting, open_har_step, open_tokenizer_step
 
 H100 = DEVICES["h100"]
-EXACT = H100._replace(context=0, lost=0)  # all of whose memory is for what is counted
+EXACT = H100._replace(rest=Rest(0, 0))  # all of whose memory is for what is counted
 WHOLE = ["loss.perceptual_weight=1", "discriminator.weight=0.5", "discriminator.kind=patch", "schedule.batch_size=4"]
 
 

@@ -24,9 +24,22 @@ GPU_TRAFFIC = 0.35
 LAUNCH = 40e-6  # seconds of the host for each operation of a training step, on the machine of that H100
 CPU_SHARE, CPU_TRAFFIC = 0.65, 0.5
 LINK_SHARE = 0.8  # assumed
-# Bytes of Python, torch and what its libraries keep; the share that is lost in glibc's heap, at most, of the configs of
+
+
+class Rest(NamedTuple):
+    """Memory beside what is counted."""
+
+    context: float  # bytes that are there before
+    lost: float  # between blocks, as a share of what is counted
+
+    def added(self, counted: float) -> float:
+        return counted * (1 + self.lost) + self.context
+
+
+ON_GPU = Rest(1.5 * GIB, 0.05)  # assumed: CUDA's own memory, and the workspaces of its libraries
+# Python, torch and what its libraries keep; the most that glibc's heap lost, of the configs of
 # tests/benchmarks/planning.py
-CPU_MEMORY = 0.85 * GIB, 0.13
+ON_CPU = Rest(0.85 * GIB, 0.16)
 
 
 class Device(NamedTuple):
@@ -39,8 +52,7 @@ class Device(NamedTuple):
     watts: float
     link: float  # bytes a second that it sends to another one of the same machine
     source: str = "data sheet"
-    context: float = 1.5 * GIB  # assumed: CUDA's own memory, and the workspaces of its libraries
-    lost: float = 0.05  # assumed: between blocks, as a share of what is counted
+    rest: Rest = ON_GPU
 
     @property
     def is_gpu(self) -> bool:
@@ -49,7 +61,7 @@ class Device(NamedTuple):
     @property
     def usable(self) -> float:
         """Bytes for what is counted."""
-        return (self.memory * GIB - self.context) / (1 + self.lost)
+        return (self.memory * GIB - self.rest.context) / (1 + self.rest.lost)
 
 
 def gpu(
@@ -84,7 +96,7 @@ def measured_cpu() -> Device:
     float32, bf16 = rate(torch.float32, cpu), rate(torch.bfloat16, cpu)
     rates = {"bf16": bf16, "tf32": float32, "float32": float32}
     moved = bandwidth(cpu)
-    return Device("cpu", total_memory() / GIB, moved, rates, 0, moved / 2, "measured now", *CPU_MEMORY)
+    return Device("cpu", total_memory() / GIB, moved, rates, 0, moved / 2, "measured now", ON_CPU)
 
 
 class Times(NamedTuple):

@@ -62,7 +62,7 @@ class Cost:
     @property
     def needed(self) -> float:
         """Bytes with what is assumed beside what is counted."""
-        return self.peak * (1 + self.device.lost) + self.device.context
+        return self.device.rest.added(self.peak)
 
     @property
     def hours(self) -> float:

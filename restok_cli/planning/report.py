@@ -22,9 +22,10 @@ def lines(plan: Cost, price_per_hour: float | None) -> list[str]:
     limit = f"{device.memory:.1f} GiB ({device.source if device.is_gpu else 'of this machine'})"
     found.append(f"memory of one device at its peak: {memory:.2f} GiB (counted) of {limit}")
     found += [f"  {name:26}{count / GIB:9.2f}" for name, count in plan.memory.items() if count / GIB >= 0.005]
+    rest = device.rest
     own, source = ("CUDA", "assumed") if device.is_gpu else ("Python and torch", "measured on one machine")
     found.append(
-        f"  with {device.context / GIB:.2g} GiB for {own} and {device.lost:.0%} lost between blocks ({source}): "
+        f"  with {rest.context / GIB:.2g} GiB for {own} and {rest.lost:.0%} lost between blocks ({source}): "
         f"{plan.needed / GIB:.1f} GiB{'' if plan.peak <= device.usable else ', which DOES NOT FIT'}"
     )
     found.append(f"  images at a time that fit: {plan.largest} (computed)")
@@ -86,7 +87,7 @@ def exchanged(plan: Cost) -> list[str]:
 def as_json(plan: Cost, price_per_hour: float | None) -> dict[str, Any]:
     return {
         "title": plan.title,
-        "device": plan.device._asdict(),
+        "device": plan.device._asdict() | {"rest": plan.device.rest._asdict()},
         "memory_bytes": plan.memory,
         "peak_bytes": plan.peak,
         "needed_bytes": round(plan.needed),
