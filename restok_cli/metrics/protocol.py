@@ -39,7 +39,7 @@ class Measurement:
 
     @property
     def interval_method(self) -> str:
-        """What the interval covers, and how it was made."""
+        """How the interval was made, and of what it is."""
         return METRICS[self.metric].interval if self.interval else ""
 
     @property
