@@ -12,7 +12,7 @@ from restok_cli.evaluation.request import Limit, check_limits
 from restok_cli.metrics.compare import compare_results, read_result
 from restok_cli.metrics.protocol import Measurement, metrics_report, remarks
 from restok_cli.metrics.spread import mean_interval
-from restok_cli.metrics.table import interval_text, metric_of, unusual_features
+from restok_cli.metrics.table import LEVEL, interval_text, metric_of, unusual_features
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,10 @@ class RunsMeasurement(Measurement):
     n_runs: int = 0
     std: float = 0.0  # of the runs, not of their mean
     values: tuple[float, ...] = ()  # of each run
+
+    @property
+    def interval_method(self) -> str:
+        return f"{LEVEL * 100:g} % for the mean of endlessly many such runs: Student's t"
 
 
 def read_runs(files: list[str]) -> dict[str, dict]:

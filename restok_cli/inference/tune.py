@@ -27,7 +27,7 @@ from restok_cli.console import Progress, note
 from restok_cli.data.classes import choose_classes
 from restok_cli.devices import open_device
 from restok_cli.errors import UsageError
-from restok_cli.files import check_apart, check_output_folder, remove_leftovers, whole_file
+from restok_cli.files import LEFTOVER, check_apart, check_output_folder, remove_leftovers, whole_file
 from restok_cli.inference.blocks import Job, generate_blocks
 from restok_cli.inference.coding import Computation, told_dtype
 from restok_cli.inference.generate import GenerateOptions, describe, find_files, open_job
@@ -60,9 +60,7 @@ from restok_cli.room import check_disk, check_memory
 from restok_cli.schema import Fields, read_json
 
 FEATURES = "features"
-OWN_FILES = re.compile(
-    rf"{FEATURES}/[^/]+-seed\d+-\d+-\d+\.npy(\.\d+\.tmp)?|{REQUEST_FILE}|{RESULT_FILE}|{PRESET_FILE}"
-)
+OWN_FILES = re.compile(rf"{FEATURES}/[^/]+-seed\d+-\d+-\d+\.npy|{REQUEST_FILE}|{RESULT_FILE}|{PRESET_FILE}")
 
 
 class TuneRequest(NamedTuple):
@@ -112,6 +110,10 @@ def search_options(request: TuneRequest, output: Path, resume: bool, overwrite: 
     network = drawn.network
     metrics = list(dict.fromkeys((request.metric, *(["is"] if network.num_classes or request.plotted else []))))
     check_metrics(metrics, reference, [network])
+    metric = METRICS[request.metric]
+    fewest = max(metric.fewest_images, metric.fewest_per_dimension * network.dimensions)
+    if request.first < fewest:
+        raise UsageError(f"--first {request.first}: {request.metric} by {network.name} needs {fewest} images or more")
     check_disk("--images", request.images, 4 * sum(drawn.widths), output)
     with alone(output) if rank() == 0 else nullcontext():
         if rank() == 0:
@@ -147,8 +149,6 @@ def check_request(request: TuneRequest) -> None:
             f"--first {request.first} images of each are more than --images {request.images} of the best; give a lower"
             " --first"
         )
-    if request.first < metric.fewest_images:
-        raise UsageError(f"--first {request.first}: {request.metric} needs {metric.fewest_images} images or more")
     check_memory("--images", request.images, LEAST_MEMORY)
 
 
@@ -158,12 +158,19 @@ def check_folder(output: Path, resume: bool, overwrite: bool, model: Path) -> No
     if rank() == 0 and not resume and not overwrite and (output / REQUEST_FILE).is_file():
         raise UsageError(f"{output} holds a search already; --resume goes on with it, --overwrite begins anew")
     if rank() == 0:
-        check_output_folder(output, resume or overwrite, OWN_FILES.fullmatch)
+        check_output_folder(output, resume or overwrite, is_ours)
+
+
+def is_ours(name: str) -> bool:
+    """Whether `tune` made this file of its folder, whole or not."""
+    leftover = LEFTOVER.fullmatch(Path(name).name)
+    return bool(OWN_FILES.fullmatch(str(Path(name).with_name(leftover["name"])) if leftover else name))
 
 
 def _begin(output: Path, made_of: dict[str, Any], resume: bool) -> None:
     """Write what the features will depend on; with `resume`, raise UsageError where what is there depends on other."""
     path = output / REQUEST_FILE
+    remove_leftovers(output)
     remove_leftovers(output / FEATURES)
     if resume and path.is_file():
         check_same(read_json(Fields, path), made_of, f"{output} was begun")
@@ -178,7 +185,10 @@ def _begin(output: Path, made_of: dict[str, Any], resume: bool) -> None:
 def reference_sums(
     reference: Reference | None, metrics: list[str], instruments: Instruments, size: tuple[int, int]
 ) -> Sums:
-    """The sums that samples of that (height, width) are compared with, in process 0."""
+    """The sums that samples of that (height, width) are compared with, in process 0.
+
+    The reference counts as exact where that can be: it is one for all, so that differences do not vary with it.
+    """
     (network,), compared = instruments.networks, [metric for metric in metrics if METRICS[metric].against]
     if reference is None:
         return Sums(network, compared)
@@ -187,7 +197,7 @@ def reference_sums(
     ):
         return Sums(network, compared, reference.statistics)
     reference.images.crop_to(size)
-    sums = feature_sums(reference.images, compared, instruments)
+    sums = feature_sums(reference.images, compared, instruments, with_intervals="fid-inf" in compared)
     sums.statistics = reference.statistics
     return sums
 
@@ -228,9 +238,9 @@ class Drawn:
                     progress.advance(len(block.indices))
         barrier()
 
-    def sums(self, options: SamplingOptions, count: int, seed: int, metrics: list[str]) -> Sums:
+    def sums(self, options: SamplingOptions, count: int, seed: int, metrics: list[str], with_intervals: bool) -> Sums:
         """The sums of the first `count` images, which have been drawn."""
-        sums = Sums(self.network, metrics)
+        sums = Sums(self.network, metrics, folder=self.folder, with_intervals=with_intervals)
         for block in self.blocks(count):
             if features := self.find(options, seed, block):
                 sums.add(features, list(block))
@@ -288,7 +298,9 @@ def _search(request: TuneRequest, grid: Grid, drawn: Drawn, metrics: list[str], 
         drawn.draw(candidates, count, seed)
         found = []
         if rank() == 0:
-            sums = (drawn.sums(options, count, seed, metrics) for options in candidates)
+            # intervals of distances take as long as the distances: not for all that fall out
+            exact = seed == request.fresh_seed or request.metric == "fid-inf"
+            sums = (drawn.sums(options, count, seed, metrics, exact) for options in candidates)
             found = [numbers(metrics, ours, theirs, {}, "") for ours in sums]
         return dict(zip(candidates, gather(found)[0], strict=True))
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from restok_cli.errors import UsageError
 from restok_cli.inference.sampling_options import SCHEDULES, check_name, check_value
+from restok_cli.metrics.table import LEVEL
 from restok_cli.model.guidance import SamplingOptions, guidance_scale
 from restok_cli.settings.yaml_file import parse_value, read_yaml
 
@@ -28,7 +29,6 @@ DEFAULT_SPACE: Space = {
 LARGEST_SPACE = 10_000  # combinations of values
 SHARE, FEWEST = 3, 3  # of the candidates of a rung a third go on, and no fewer than three
 GROWTH = 3  # from the images of each candidate in a rung to those in the next
-CONFIDENCE = 0.95  # of intervals, and of all conclusions from them together
 
 
 # --- candidates ----------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def conclude(scores: Mapping[SamplingOptions, Score], strength: Callable[[Sampli
         return Conclusion(best, best, [best], is_known=False)
     # as wide as all pairs together need: the best is found by the same scores (Bonferroni)
     pairs, normal = max(math.comb(len(scores), 2), 1), NormalDist()
-    factor = normal.inv_cdf(1 - (1 - CONFIDENCE) / 2 / pairs) / normal.inv_cdf((1 + CONFIDENCE) / 2)
+    factor = normal.inv_cdf(1 - (1 - LEVEL) / 2 / pairs) / normal.inv_cdf((1 + LEVEL) / 2)
     tied = []
     for options, (other, its_interval) in scores.items():
         room = math.hypot(interval[1] - value, other - its_interval[0]) if its_interval else math.inf

@@ -1,5 +1,6 @@
 """The Kernel Inception Distance (Bińkowski et al. 2018): the squared MMD of features under a cubic kernel."""
 
+from statistics import variance
 from typing import NamedTuple
 
 import numpy as np
@@ -47,12 +48,15 @@ def kernel_inception_distance(samples: Tensor, reference: Tensor) -> Estimate:
         a, b = (features[rng.choice(len(features), size, replace=False)].double() for features in (samples, reference))
         found.append(moments(_kernel(a, a), _kernel(b, b), _kernel(a, b)))
     mean = Moments(*np.mean(found, 0).tolist())
-    of_subsets = float(np.var([one.squared_mmd for one in found])) / SUBSETS
+    of_subsets = variance([one.squared_mmd for one in found]) / SUBSETS
     return around(mean.squared_mmd, mean.variance(n, m) + of_subsets, min(n, m))
 
 
 def moments(aa: Tensor, bb: Tensor, ab: Tensor) -> Moments:
-    """From the kernels (m, m), float64, within two sets of one size and between them."""
+    """From the kernels (m, m), float64, within two sets of one size and between them.
+
+    Of fewer than four images, not all of these are numbers. The kernels within are changed.
+    """
     m = len(ab)
     for kernel in (aa, bb):
         kernel.fill_diagonal_(0)  # of an image with itself
@@ -60,16 +64,15 @@ def moments(aa: Tensor, bb: Tensor, ab: Tensor) -> Moments:
     mmd = (rows_a.sum() + rows_b.sum()) / (m * (m - 1)) - 2 * ab.mean()
     aa_rest, bb_rest = (_rest_within(kernel) for kernel in (aa, bb))
     ab_rest = (ab - ab.mean(1, keepdim=True) - ab.mean(0) + ab.mean()).square().sum() / (m - 1) ** 2
-    first_a = (rows_a / (m - 1) - ab.mean(1)).var() - aa_rest / (m - 1) - ab_rest / m
-    first_b = (rows_b / (m - 1) - ab.mean(0)).var() - bb_rest / (m - 1) - ab_rest / m
+    # m - 2: an image's part of the sums of others, which go into its row, is taken out of it
+    first_a = (rows_a / (m - 2) - ab.mean(1)).var() - aa_rest / (m - 2) - ab_rest / m
+    first_b = (rows_b / (m - 2) - ab.mean(0)).var() - bb_rest / (m - 2) - ab_rest / m
     return Moments(*torch.stack([mmd, first_a, first_b, aa_rest, bb_rest, ab_rest]).tolist())
 
 
 def _rest_within(kernel: Tensor) -> Tensor:
     """Variance of a kernel (m, m) without diagonal beyond its rows' and columns' means (U-centred)."""
     m = len(kernel)
-    if m < 4:
-        return kernel.new_zeros(())
     rows = kernel.sum(1) / (m - 2)
     rest = (kernel - rows[:, None] - rows + kernel.sum() / ((m - 1) * (m - 2))).fill_diagonal_(0)
     return rest.square().sum() / (m * (m - 3))

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from restok_cli.errors import RestokError
 from restok_cli.metrics.intervals import Estimate, around_share
-from restok_cli.metrics.table import NEIGHBOURS
+from restok_cli.metrics.table import GROUPS, GROUPS_SEED, NEIGHBOURS
 
 BLOCK = 2048  # images a side; a block of distances takes 32 MB, whatever the number of images
-GROUPS, SEED = 20, 2020  # of images that are left out together, chosen by chance
 
 
 class PrecisionRecall(NamedTuple):
@@ -61,7 +60,7 @@ def mean_and_variance(values: Tensor) -> tuple[float, float]:
 
 def draw_groups(features: Tensor) -> Tensor:
     """The group (n,) of each image, of GROUPS, as like in number as they can be."""
-    return torch.from_numpy(np.random.RandomState(SEED).permutation(len(features)) % GROUPS).to(features.device)
+    return torch.from_numpy(np.random.RandomState(GROUPS_SEED).permutation(len(features)) % GROUPS).to(features.device)
 
 
 def squared_radii(features: Tensor, k: int) -> Tensor:

@@ -37,6 +37,11 @@ class Measurement:
         return name_with_count(METRICS[self.metric].label, self.n, self.setting)
 
     @property
+    def interval_method(self) -> str:
+        """What the interval covers, and how it was made."""
+        return METRICS[self.metric].interval if self.interval else ""
+
+    @property
     def label(self) -> str:
         """For tables: the name, and whose features these are where papers would not think of them."""
         return labelled(self.name, self.features)
@@ -113,6 +118,7 @@ def metrics_report(measurements: dict[str, Measurement]) -> dict:
             "unit": METRICS[measurement.metric].unit,
             "comparable": not measurement.caveat,
             "definition": METRICS[measurement.metric].definition,
+            "interval_method": measurement.interval_method,
         }
         for key, measurement in measurements.items()
     }

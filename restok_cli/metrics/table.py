@@ -14,12 +14,31 @@ DENSITY_NEIGHBOURS = 5  # k of density and coverage
 PROJECTIONS, PROJECTIONS_SEED = 1000, 2020  # of the Monge Inception Distance, as torch-fidelity has them
 CMMD_SIGMA, CMMD_SCALE = 10, 1000
 LEVEL = 0.95  # of intervals
+GROUPS, GROUPS_SEED = 20, 2020  # of images that are left out together in the jackknife, chosen by chance
 MAX_PSNR = 100.0  # dB; identical images would be infinitely good, which no mean and no JSON can hold
 SSIM_WINDOW, MS_SSIM_SCALES = 11, 5
 
 _FRECHET = "Frechet distance of Gaussians fitted to pool features, unbiased covariance, float64"
 _BALLS = f"in the ball of an image of the other set that reaches to its {NEIGHBOURS}rd neighbour, pool features"
 _OPEN_BALLS = f"the open ball of a reference image that reaches to its {DENSITY_NEIGHBOURS}th neighbour, pool features"
+
+# Of intervals: what each covers, and how it is made. None covers another training of the model.
+_COVERS = f"{LEVEL * 100:g} % for the"
+_REDRAWS = f"{_COVERS} expectation over redraws of as many images (statistics count as exact)"
+_SMOOTH = f"{_REDRAWS}, pairs together: by the influence of each image (infinitesimal jackknife), normal"
+_GROUPS = f"{_REDRAWS}, of independent sets: by the jackknife over {GROUPS} groups of images, Student's t"
+_BALLS_LEFT_OUT = (
+    f"{_REDRAWS}, of independent sets: by the jackknife over {GROUPS} groups of balls, less the points' part"
+)
+_INFINITE = (
+    f"{_COVERS} distance of endlessly many images (statistics count as exact): by the influence of each image"
+    " (infinitesimal jackknife) and the next term of the bias, normal"
+)
+_KERNEL = (
+    f"{_COVERS} distance of what two independent sets are drawn from: by both orders of the variance of a U-statistic"
+    " and the choice of subsets, normal"
+)
+_MEAN = f"{_COVERS} mean over endlessly many such images: Student's t"
 
 
 class Metric(NamedTuple):
@@ -35,18 +54,20 @@ class Metric(NamedTuple):
     smallest_side: int = 1  # pixels
     fewest_images: int = 1
     fewest_per_dimension: int = 0  # images of each set for each feature
+    interval: str = ""  # what it covers, and how it is made; "" where there is none
 
 
 METRICS = {
-    "gfid": Metric("gFID", _FRECHET, "features", against="set", higher_is_better=False),
+    "gfid": Metric("gFID", _FRECHET, "features", against="set", higher_is_better=False, interval=_SMOOTH),
     "rfid": Metric(
         "rFID",
         _FRECHET + ", between images and their originals",
         "features",
         against="pairs",
         higher_is_better=False,
+        interval=_SMOOTH,
     ),
-    "fid": Metric("FID", _FRECHET, "features", against="set", higher_is_better=False),
+    "fid": Metric("FID", _FRECHET, "features", against="set", higher_is_better=False, interval=_SMOOTH),
     "fid-inf": Metric(
         "FID∞",
         _FRECHET + ", twice that of all images less the mean of two random halves': the line over 1/n, at 0",
@@ -54,6 +75,7 @@ METRICS = {
         against="set",
         higher_is_better=False,
         fewest_per_dimension=2 + 1,  # a half has a covariance of full rank
+        interval=_INFINITE,
     ),
     "pfid": Metric(
         "pFID",
@@ -63,6 +85,7 @@ METRICS = {
         needs="codes",
         against="pairs",
         higher_is_better=False,
+        interval=_SMOOTH,
     ),
     "sfid": Metric(
         "sFID",
@@ -71,12 +94,14 @@ METRICS = {
         needs="places",
         against="set",
         higher_is_better=False,
+        interval=_SMOOTH,
     ),
     "is": Metric(
         "IS",
         f"exp of the mean KL divergence, logits without bias, splits of {SPLIT_SIZE} in file order",
         "features",
         needs="classes",
+        interval=_SMOOTH,
     ),
     "precision": Metric(
         "precision",
@@ -85,6 +110,7 @@ METRICS = {
         needs="all features",
         against="set",
         fewest_images=NEIGHBOURS + 1,
+        interval=f"{_BALLS_LEFT_OUT}, Student's t of log-odds",
     ),
     "recall": Metric(
         "recall",
@@ -93,6 +119,7 @@ METRICS = {
         needs="all features",
         against="set",
         fewest_images=NEIGHBOURS + 1,
+        interval=f"{_BALLS_LEFT_OUT}, Student's t of log-odds",
     ),
     "kid": Metric(
         "KID",
@@ -101,6 +128,7 @@ METRICS = {
         needs="all features",
         against="set",
         higher_is_better=False,
+        interval=_KERNEL,
     ),
     "density": Metric(
         "density",
@@ -109,6 +137,7 @@ METRICS = {
         needs="all features",
         against="set",
         fewest_images=DENSITY_NEIGHBOURS + 1,
+        interval=f"{_BALLS_LEFT_OUT}, normal",
     ),
     "coverage": Metric(
         "coverage",
@@ -117,6 +146,7 @@ METRICS = {
         needs="all features",
         against="set",
         fewest_images=DENSITY_NEIGHBOURS + 1,
+        interval=f"{_GROUPS} of log-odds",
     ),
     "mind": Metric(
         "MIND",
@@ -126,6 +156,7 @@ METRICS = {
         needs="all features",
         against="set",
         higher_is_better=False,
+        interval=_GROUPS,
     ),
     "cmmd": Metric(
         "CMMD",
@@ -135,14 +166,18 @@ METRICS = {
         network="clip",
         against="set",
         higher_is_better=False,
+        interval=_GROUPS,
     ),
-    "psnr": Metric("PSNR", f"mean over images, at most {MAX_PSNR:g}", "pixels", against="pairs", unit="dB"),
+    "psnr": Metric(
+        "PSNR", f"mean over images, at most {MAX_PSNR:g}", "pixels", against="pairs", unit="dB", interval=_MEAN
+    ),
     "ssim": Metric(
         "SSIM",
         "mean over images and channels, Gaussian window 11x11 with sigma 1.5, no padding",
         "pixels",
         against="pairs",
         smallest_side=SSIM_WINDOW,
+        interval=_MEAN,
     ),
     "ms-ssim": Metric(
         "MS-SSIM",
@@ -150,6 +185,7 @@ METRICS = {
         "pixels",
         against="pairs",
         smallest_side=SSIM_WINDOW * 2 ** (MS_SSIM_SCALES - 1),  # the coarsest scale holds a window
+        interval=_MEAN,
     ),
     "lpips": Metric(
         "LPIPS",
@@ -158,8 +194,11 @@ METRICS = {
         against="pairs",
         higher_is_better=False,
         smallest_side=16,  # below, VGG's last stage has no pixels
+        interval=_MEAN,
     ),
-    "mse": Metric("MSE", "mean over images, values in [0, 1]", "pixels", against="pairs", higher_is_better=False),
+    "mse": Metric(
+        "MSE", "mean over images, values in [0, 1]", "pixels", against="pairs", higher_is_better=False, interval=_MEAN
+    ),
     "codebook_usage": Metric("codebook usage", "percent of the codebook that occurs", "codes", unit="%"),
     "codebook_entropy": Metric("codebook entropy", "H_C = -sum p log2 p of code use", "codes", unit="bits"),
     "codebook_perplexity": Metric("codebook perplexity", "2^H_C", "codes", unit="codes"),
