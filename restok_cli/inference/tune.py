@@ -10,15 +10,18 @@ folder serves another space, metric or reference, and more images.
 """
 
 import json
+import math
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -36,7 +39,6 @@ from restok_cli.inference.sampling_options import default_preset, sampling_optio
 from restok_cli.inference.tune_result import PRESET_FILE, RESULT_FILE, Measured, Tuning, write_result
 from restok_cli.inference.tune_search import (
     Grid,
-    Score,
     Space,
     conclude,
     guidance_strength,
@@ -46,12 +48,14 @@ from restok_cli.inference.tune_search import (
 )
 from restok_cli.inference.unfinished import REQUEST_FILE, alone, check_same
 from restok_cli.metrics.cache import FeatureCache, keep_features, kept_features
+from restok_cli.metrics.frechet_intervals import influences
 from restok_cli.metrics.image_sets import GROUP_SIZE, groups_at_once
+from restok_cli.metrics.intervals import Influences, around, variance
 from restok_cli.metrics.measure import Instruments, check_metrics, feature_sums
 from restok_cli.metrics.networks.backbones import open_network
 from restok_cli.metrics.networks.features import FeatureNetwork, Features
 from restok_cli.metrics.numbers import Sums, numbers
-from restok_cli.metrics.protocol import Measurement, describe_features, describe_reference
+from restok_cli.metrics.protocol import describe_features, describe_reference
 from restok_cli.metrics.reference import Reference, open_reference
 from restok_cli.metrics.table import METRICS
 from restok_cli.model.guidance import SamplingOptions
@@ -60,6 +64,7 @@ from restok_cli.room import check_disk, check_memory
 from restok_cli.schema import Fields, read_json
 
 FEATURES = "features"
+IN_PAIRS = ("gfid", "fid")  # metrics that candidates are compared by in pairs of images
 OWN_FILES = re.compile(rf"{FEATURES}/[^/]+-seed\d+-\d+-\d+\.npy|{REQUEST_FILE}|{RESULT_FILE}|{PRESET_FILE}")
 
 
@@ -291,34 +296,66 @@ def features_of(images: Tensor, network: FeatureNetwork) -> Features:
 
 
 def _search(request: TuneRequest, grid: Grid, drawn: Drawn, metrics: list[str], theirs: Sums) -> Tuning:
-    sign = -1 if METRICS[request.metric].higher_is_better else 1  # of scores, of which lower is better
     rungs: list[Measured] = []
+    known: dict[SamplingOptions, np.ndarray] = {}  # the influence of each image, in process 0
 
     def measured(candidates: Sequence[SamplingOptions], count: int, seed: int) -> Measured:
         drawn.draw(candidates, count, seed)
-        found = []
-        if rank() == 0:
+        is_fresh, found = seed == request.fresh_seed, []
+        for options in candidates if rank() == 0 else ():
             # intervals of distances take as long as the distances: not for all that fall out
-            exact = seed == request.fresh_seed or request.metric == "fid-inf"
-            sums = (drawn.sums(options, count, seed, metrics, exact) for options in candidates)
-            found = [numbers(metrics, ours, theirs, {}, "") for ours in sums]
+            ours = drawn.sums(options, count, seed, metrics, is_fresh or request.metric == "fid-inf")
+            found.append(numbers(metrics, ours, theirs, {}, ""))
+            if is_fresh and request.metric in IN_PAIRS:
+                gaussians = (sums.cloud().gaussian for sums in (ours, theirs))
+                known[options] = influences(ours.features(), *gaussians, ours.device)
         return dict(zip(candidates, gather(found)[0], strict=True))
 
     def scores(candidates: list[SamplingOptions], count: int) -> list[float]:
         rungs.append(measured(candidates, count, request.seed))
-        return [sign * measurements[request.metric].value for measurements in rungs[-1].values()]
+        return list(_scores(rungs[-1], request.metric).values())
 
     counts = rung_counts(request.first, request.images, drawn.job.batch_size)
     winner, *others = search(grid.candidates, counts, scores)[-1].best(2)
     finalists = list(dict.fromkeys((winner, *grid.neighbours(winner), *others, grid.base)))
     fresh = measured(finalists, counts[-1], request.fresh_seed)
-    conclusion = conclude(
-        {options: _score(found[request.metric], sign) for options, found in fresh.items()},
-        lambda options: guidance_strength(options, drawn.job.num_steps),
-    )
+    reach = reach_in_pairs(known) if known else reach_of_intervals(fresh, request.metric)
+    strength = partial(guidance_strength, num_steps=drawn.job.num_steps)
+    conclusion = conclude(_scores(fresh, request.metric), reach, strength)
     return Tuning(request.metric, rungs, fresh, winner, grid.base, conclusion, {})
 
 
-def _score(measurement: Measurement, sign: int) -> Score:
-    interval = measurement.interval and sorted(sign * end for end in measurement.interval)
-    return Score(sign * measurement.value, (interval[0], interval[1]) if interval else None)
+def _scores(measured: Measured, metric: str) -> dict[SamplingOptions, float]:
+    """Of which lower is better."""
+    sign = -1 if METRICS[metric].higher_is_better else 1
+    return {options: sign * measurements[metric].value for options, measurements in measured.items()}
+
+
+Reach = Callable[[SamplingOptions, SamplingOptions], float | None]
+
+
+def reach_of_intervals(measured: Measured, metric: str) -> Reach:
+    """For differences of numbers that are taken as independent.
+
+    Those of one seed go up and down together, so that their differences are known better than this says.
+    """
+
+    def reach(a: SamplingOptions, b: SamplingOptions) -> float | None:
+        intervals = [measured[options][metric].interval for options in (a, b)]
+        if None in intervals:
+            return None
+        return math.hypot(*((high - low) / 2 for low, high in intervals))
+
+    return reach
+
+
+def reach_in_pairs(known: Mapping[SamplingOptions, np.ndarray]) -> Reach:
+    """For differences of numbers on which each image has a known influence: image i of all is of one class and seed."""
+
+    def reach(a: SamplingOptions, b: SamplingOptions) -> float | None:
+        difference = known[a] - known[b]
+        number = len(difference)
+        interval = around(0.0, variance(Influences(difference, np.arange(number))), number).interval
+        return interval and interval[1]
+
+    return reach
