@@ -352,7 +352,8 @@ def test_a_candidate_has_the_number_of_what_generate_draws(whole, restok, tiny_m
     evaluate = ("evaluate", tmp_path / "drawn", "--reference", reference, "--features", "random", "--metric", "gfid")
     measured = json.loads(restok(*evaluate, "--metric", "is", "--json").out)["metrics"]
     for name, number in measured.items():  # the reference counts as exact, so that intervals are narrower
-        assert number == entry["metrics"][name] | {"interval": number["interval"]}
+        its_interval = {field: number[field] for field in ("interval", "interval_method")}
+        assert number == entry["metrics"][name] | its_interval
     assert entry["metrics"]["gfid"]["interval"] is not None
     assert [len(rung) for rung in found["search"]] == [2, 2]
 

@@ -6,21 +6,20 @@ from typing import Annotated
 
 import typer
 
-from restok_cli.commands.evaluate import (
-    AnySplit,
-    Cache,
-    InceptionWeights,
-    VggWeights,
-)
-from restok_cli.commands.generate import Steps
 from restok_cli.commands.options import (
     AnyBatchSize,
+    AnySplit,
+    Cache,
     Deterministic,
     Device,
     Dtype,
+    InceptionWeights,
     NumProcesses,
     Overwrite,
+    ResultAsJson,
     Seed,
+    Steps,
+    VggWeights,
     check_resume,
     is_given,
     parse_model,
@@ -50,16 +49,6 @@ MetricName = Annotated[
         autocompletion=lambda incomplete: [name for name in OF_SETS if name.startswith(incomplete)],
     ),
 ]
-Network = Annotated[
-    str,
-    typer.Option(
-        metavar="NETWORK",
-        help="Behind the metric: inception, dinov2, clip, vgg16, timm:NAME; random, without download, for smoke tests.",
-    ),
-]
-TimmWeights = Annotated[
-    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Of dinov2, clip or timm:NAME.")
-]
 ReferenceName = Annotated[
     str | None,
     typer.Option(
@@ -67,6 +56,16 @@ ReferenceName = Annotated[
         metavar="REF",
         help="What to compare with, as evaluate takes it. Default for the sample model: the emoji it was trained on.",
     ),
+]
+Network = Annotated[
+    str,
+    typer.Option(
+        metavar="NETWORK",
+        help="Behind the metric: inception, dinov2, clip, vgg16, timm:NAME, or random, for smoke tests only.",
+    ),
+]
+TimmWeights = Annotated[
+    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Of dinov2, clip or timm:NAME.")
 ]
 SpaceFile = Annotated[
     Path | None,
@@ -98,9 +97,6 @@ GoOn = Annotated[
 ]
 Plot = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Draw the metric against the Inception Score (PNG, PDF, SVG).")
-]
-ResultAsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object with the protocol instead of a table.")
 ]
 
 
@@ -184,8 +180,8 @@ def tune(
     if plot is not None:
         from restok_cli.evaluation.plot import draw_trade
 
-        searched = [measured for rung in tuning.rungs for measured in rung.values()]
-        draw_trade({"search": searched, "fresh seeds": list(tuning.fresh.values())}, "is", metric, plot)
+        rounds = [list(measured.values()) for measured in (*tuning.rungs, tuning.fresh)]
+        draw_trade(rounds, "is", metric, plot)
     if as_json:
         print(json.dumps(tuning_report(tuning), indent=2, allow_nan=False))
     else:

@@ -1,16 +1,18 @@
 """One evaluation, whatever is measured."""
 
+import json
 import time
 from typing import NamedTuple
 
 import torch
 
+from restok_cli.console import note, say
 from restok_cli.evaluation.code_metrics import evaluate_codes
 from restok_cli.evaluation.image_metrics import evaluate_images, open_instruments
 from restok_cli.evaluation.perturbed import evaluate_perturbed
-from restok_cli.evaluation.prefixes import Curve, curve_report, evaluate_prefixes
-from restok_cli.evaluation.request import Networks, Request, measures_codes
-from restok_cli.metrics.protocol import Measurement, report
+from restok_cli.evaluation.prefixes import Curve, curve_report, curve_table, evaluate_prefixes
+from restok_cli.evaluation.request import Limit, Networks, Request, check_limits, measures_codes
+from restok_cli.metrics.protocol import Measurement, remarks, report, table
 
 
 class Evaluation(NamedTuple):
@@ -48,3 +50,15 @@ def evaluate(requests: list[Request], networks: Networks, device: torch.device) 
     for each in found:
         each.protocol.update(device=str(device), seconds=round(time.monotonic() - started, 3))
     return found
+
+
+def show_evaluation(evaluation: Evaluation, reference: str, limits: list[Limit], as_json: bool) -> None:
+    """Print the numbers, and on stderr what is to be known of them. Raises as `check_limits` does."""
+    measurements, curve = evaluation.measurements, evaluation.curve
+    if as_json:
+        print(json.dumps(evaluation.report(), indent=2, allow_nan=False))
+    else:
+        say(*(curve_table(curve) if curve is not None else table(measurements, reference)))
+    for line in remarks(list(measurements.values())):
+        note(line)
+    check_limits(limits, measurements)

@@ -2,7 +2,7 @@
 
 import math
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -90,7 +90,7 @@ def parse_limits(texts: list[str]) -> list[Limit]:
     return limits
 
 
-def check_limits(limits: list[Limit], measurements: dict[str, Measurement]) -> None:
+def check_limits(limits: list[Limit], measurements: Mapping[str, Measurement]) -> None:
     """Raises Unmet where a measurement is worse than its limit, UsageError where there is none, or no interval."""
     worse = []
     for name, limit, edge in limits:

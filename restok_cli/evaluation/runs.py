@@ -134,8 +134,9 @@ def _shared(protocols: list[dict]) -> dict:
     shared = {}
     for key, value in protocols[0].items():
         values = [protocol.get(key) for protocol in protocols]
-        if all(isinstance(each, dict) for each in values):
-            shared[key] = _shared(values)
+        parts = [each for each in values if isinstance(each, dict)]
+        if len(parts) == len(values):
+            shared[key] = _shared(parts)
         elif all(each == value for each in values):
             shared[key] = value
         elif key == "source":

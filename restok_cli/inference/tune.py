@@ -113,7 +113,9 @@ def search_options(request: TuneRequest, output: Path, resume: bool, overwrite: 
         reference = open_reference(request.reference, request.split, request.cache)
     drawn, made_of = open_drawn(request, output / FEATURES, grid.base, device, dtype)
     network = drawn.network
-    metrics = list(dict.fromkeys((request.metric, *(["is"] if network.num_classes or request.plotted else []))))
+    metrics = [request.metric]
+    if request.metric != "is" and (network.num_classes or request.plotted):
+        metrics.append("is")
     check_metrics(metrics, reference, [network])
     metric = METRICS[request.metric]
     fewest = max(metric.fewest_images, metric.fewest_per_dimension * network.dimensions)
@@ -289,10 +291,9 @@ def features_of(images: Tensor, network: FeatureNetwork) -> Features:
     at_once = groups_at_once(network.device) * GROUP_SIZE
     images = images.contiguous()  # as images that were read: for other strides, libraries may sum in another order
     parts = [network(pad(part, (0, 0, 0, 0, 0, 0, 0, at_once - len(part)))) for part in images.split(at_once)]
-    pool, spatial = (
-        torch.cat(tensors)[: len(images)] if tensors[0] is not None else None for tensors in zip(*parts, strict=True)
-    )
-    return Features(pool, spatial)
+    pool = torch.cat([part.pool for part in parts])[: len(images)]
+    spatial = [part.spatial for part in parts if part.spatial is not None]
+    return Features(pool, torch.cat(spatial)[: len(images)] if spatial else None)
 
 
 def _search(request: TuneRequest, grid: Grid, drawn: Drawn, metrics: list[str], theirs: Sums) -> Tuning:
@@ -307,8 +308,8 @@ def _search(request: TuneRequest, grid: Grid, drawn: Drawn, metrics: list[str], 
             ours = drawn.sums(options, count, seed, metrics, is_fresh or request.metric == "fid-inf")
             found.append(numbers(metrics, ours, theirs, {}, ""))
             if is_fresh and request.metric in IN_PAIRS:
-                gaussians = (sums.cloud().gaussian for sums in (ours, theirs))
-                known[options] = influences(ours.features(), *gaussians, ours.device)
+                gaussian, other = (sums.cloud().gaussian for sums in (ours, theirs))
+                known[options] = influences(ours.features(), gaussian, other, ours.device)
         return dict(zip(candidates, gather(found)[0], strict=True))
 
     def scores(candidates: list[SamplingOptions], count: int) -> list[float]:
@@ -341,10 +342,10 @@ def reach_of_intervals(measured: Measured, metric: str) -> Reach:
     """
 
     def reach(a: SamplingOptions, b: SamplingOptions) -> float | None:
-        intervals = [measured[options][metric].interval for options in (a, b)]
-        if None in intervals:
+        of_a, of_b = (measured[options][metric].interval for options in (a, b))
+        if of_a is None or of_b is None:
             return None
-        return math.hypot(*((high - low) / 2 for low, high in intervals))
+        return math.hypot(*((high - low) / 2 for low, high in (of_a, of_b)))
 
     return reach
 

@@ -1,6 +1,7 @@
 """The protocol of a number, without which nobody can compare it: how many images, against what, measured how."""
 
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ class Measurement:
 
     @property
     def interval_method(self) -> str:
-        """What the interval covers, and how it was made."""
+        """How the interval was made, and of what it is."""
         return METRICS[self.metric].interval if self.interval else ""
 
     @property
@@ -110,7 +111,7 @@ def versions() -> dict[str, str]:
     return {package: version(package) for package in PACKAGES} | {"python": platform.python_version()}
 
 
-def metrics_report(measurements: dict[str, Measurement]) -> dict:
+def metrics_report(measurements: Mapping[str, Measurement]) -> dict:
     """Measurements as a JSON-ready object, without the values of each image."""
     report = {
         key: {"name": measurement.name, **asdict(measurement)}
