@@ -14,7 +14,7 @@ TINY = ["bench", "--preset", "tiny", "--har", "tiny", "--device", "cpu", "--runs
 
 @pytest.fixture(autouse=True)
 def a_machine_of_a_known_rate(monkeypatch):
-    monkeypatch.setattr(bench_module, "rate", lambda dtype, device: 1e12)
+    monkeypatch.setattr(bench_module, "rate", lambda *_: 1e12)
     monkeypatch.setattr(bench_module, "fastest", lambda dtype, device: ("convolution", None, 1))
 
 
@@ -74,7 +74,7 @@ def test_the_rate_is_that_of_the_fastest_way(monkeypatch):
     cpu, dtype = torch.device("cpu"), torch.float32
     taken = {"slow": 2.0, "fast": 1.0}
     monkeypatch.setattr(rates, "ways", lambda dtype, device: {name: (lambda n=name: n, 6.0) for name in taken})
-    monkeypatch.setattr(rates, "seconds", lambda function, device, runs=5: [taken[function()]])
+    monkeypatch.setattr(rates, "seconds", lambda function, device, runs=5, warm_up=1: [taken[function()]])
     rates.fastest.cache_clear()
     try:
         assert rates.fastest(dtype, cpu)[0] == "fast"

@@ -204,14 +204,14 @@ class Bench:
         return lambda: call(class_ids, uniforms), self.flops(what, batch_size, one)
 
     def measure(self, what: str, batch_size: int, way: Way, call: Callable[[], Tensor], flops: float) -> None:
-        reached = rate(way.dtype, self.device)
+        reached = rate(way.dtype, self.device, self.runs)
         with torch.inference_mode(), tf32(way.tf32):
             call()  # which makes what is kept from one run to the next
             before = begin(self.device)
             times = seconds(call, self.device, self.runs, warm_up=0)
             higher = rise(before, self.device)
             result = call()
-        reached, middle = (reached + rate(way.dtype, self.device)) / 2, median(times)
+        reached, middle = (reached + rate(way.dtype, self.device, self.runs)) / 2, median(times)
         row = Row(
             *(what, way.name, batch_size, middle * 1e3, (max(times) - min(times)) / middle, batch_size / middle),
             gflop_per_image=flops / batch_size / 1e9,

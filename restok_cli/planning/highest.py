@@ -1,7 +1,6 @@
 """How high memory rises while something runs: that of a GPU, else that of this process, where the system says so."""
 
 import ctypes
-import gc
 from pathlib import Path
 
 import torch
@@ -12,7 +11,6 @@ FORGET = Path("/proc/self/clear_refs"), "5"  # the highest value of all memory b
 
 def begin(device: torch.device) -> int | None:
     """Bytes now, from which on `rise` counts; None where the system does not say."""
-    gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)

@@ -87,7 +87,7 @@ def fastest(dtype: torch.dtype, device: torch.device) -> tuple[str, Callable[[],
     """Name, function and floating-point operations of what is fastest there in `dtype`."""
     with torch.no_grad():
         found = ways(dtype, device)
-        name = max(found, key=lambda name: found[name][1] / min(seconds(found[name][0], device)))
+        name = max(found, key=lambda name: found[name][1] / min(seconds(found[name][0], device, runs=2)))
     return name, *found[name]
 
 
@@ -95,7 +95,7 @@ def rate(dtype: torch.dtype, device: torch.device, runs: int = 3) -> float:
     """Floating-point operations a second, measured now."""
     _, function, flops = fastest(dtype, device)
     with torch.no_grad():
-        return flops / min(seconds(function, device, runs))
+        return flops / min(seconds(function, device, runs, warm_up=0))
 
 
 def bandwidth(device: torch.device) -> float:

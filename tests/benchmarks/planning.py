@@ -8,6 +8,7 @@ in one heap that has gaps. A quarter of an hour, and 8 GB of memory. On a GPU, g
 """
 
 import ctypes
+import gc
 import subprocess
 import sys
 from time import process_time
@@ -53,6 +54,7 @@ def measure(name: str, heap: str) -> None:
     *_, step = make(config, cpu, config.compute.memory_on("cpu"))
     with Counter() as real:
         step()  # which makes what the optimizer keeps
+    gc.collect()
     before = highest.begin(cpu)
     start = process_time()
     step()
