@@ -9,7 +9,7 @@ from torch import Tensor
 
 from restok_cli.files import naming
 
-LARGEST_IN_MEMORY = 256 << 20  # bytes
+LARGEST_IN_MEMORY = 64 << 20  # bytes
 
 
 class KeptRows:
