@@ -56,7 +56,7 @@ def open_streams() -> None:
 def keep_memory() -> None:
     """Let glibc keep what is freed for what is asked for next: else every large tensor is made of new pages.
 
-    Getting those from the system takes longer than most of what is computed in them (tests/benchmarks/sampling.py).
+    Getting those from the system takes longer than most of what is computed in them (tests/benchmarks/planning.py).
     """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # other C libraries do not have it

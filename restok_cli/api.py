@@ -317,7 +317,6 @@ def _to_array(images: Tensor) -> np.ndarray:
 
 
 def _to_tensor(array: np.ndarray | Tensor, name: str) -> Tensor:
-    """The array as a tensor."""
     if isinstance(array, Tensor):
         return array
     try:

@@ -212,7 +212,7 @@ class Progress:
         )
 
 
-def track(items: Iterable[Item], description: str, total: int, unit: str) -> Iterator[Item]:
+def track(items: Iterable[Item], description: str, total: int | None, unit: str) -> Iterator[Item]:
     """Yield the items and show how many of `total` are done."""
     with Progress(description, total, unit) as progress:
         for item in items:

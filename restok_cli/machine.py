@@ -33,8 +33,8 @@ def round_alike() -> None:
     """Let float32 products round alike for all batch sizes and numbers of threads where the library can, which is
     Intel's.
 
-    MKL reads its setting when it is first used. It costs nothing from eight rows on (tests/benchmarks/sampling.py), and
-    is not for the CPUs of others, for which MKL would fall back to old instructions.
+    MKL reads its setting when it is first used. It costs nothing from eight rows on, and is not for the CPUs of others,
+    for which MKL would fall back to old instructions.
     """
     if is_intel():
         os.environ["MKL_CBWR"] = "AUTO,STRICT"

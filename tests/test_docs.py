@@ -57,6 +57,7 @@ SMALLER = (
     (r"VIRTUAL_imagenet256_labeled.npz", "data/imagenet"),
     (r"other.json", "gfid.json"),
     (r"^(restok tune)(?! runs/)(.*)", r"\1 runs/har --reference few\2"),
+    (r"^(restok tune .*?)(?: --try \S+)+", r"\1"),
     (r"^(restok tune .*)", r"\1 --features random --first 16 --images 16 --try cfg_scale=1,2"),
     (r"^(restok tune (?!.*--resume).*)", r"\1 --overwrite"),
     (r"^(restok evaluate (?!.*--(features|compare)).*)", r"\1 --features random"),

@@ -46,15 +46,18 @@ def draw(n=80, width=5, num_classes=4, seed=0):
 # --- the linear probe ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("l2", [0.3, 0.003])
-def test_fit_is_scikit_learns(l2):
+@pytest.mark.parametrize(("num_classes", "l2"), [(4, 0.3), (4, 0.003), (2, 0.03)])
+def test_fit_is_scikit_learns(num_classes, l2):
     from sklearn.linear_model import LogisticRegression  # which takes seconds
 
-    features, class_ids = draw()
-    theirs = LogisticRegression(C=1 / (len(features) * l2), tol=1e-9, max_iter=10_000).fit(features, class_ids)
-    ours = fit(features, class_ids, 4, l2, tolerance=1e-9).weights
-    np.testing.assert_allclose(ours[:-1].T, theirs.coef_, atol=1e-6)
-    np.testing.assert_allclose(ours[-1], theirs.intercept_, atol=1e-6)
+    features, class_ids = draw(num_classes=num_classes)
+    weights, biases = fit(features, class_ids, num_classes, l2, tolerance=1e-9).weights.T.split([5, 1], 1)
+    strength = 1 / (len(features) * l2)
+    if num_classes == 2:  # one column there, the difference of ours, whose squares are twice as many
+        strength, weights, biases = 2 * strength, weights[1:] - weights[:1], biases[1:] - biases[:1]
+    theirs = LogisticRegression(C=strength, tol=1e-8, max_iter=10_000).fit(features.numpy(), class_ids.numpy())
+    np.testing.assert_allclose(weights, theirs.coef_, atol=1e-5)
+    np.testing.assert_allclose(biases[:, 0], theirs.intercept_, atol=1e-5)
 
 
 def newton(features, class_ids, num_classes, l2):
@@ -83,6 +86,12 @@ def test_fit_is_newtons_also_from_another_start_and_in_parts(monkeypatch):
     start = torch.from_numpy(np.random.default_rng(1).normal(size=(6, 4)))
     start[-1] -= start[-1].mean()  # a constant added to all of b changes nothing
     np.testing.assert_allclose(fit(features, class_ids, 4, 0.01, start).weights, expected, atol=1e-4)
+
+
+def test_fit_that_does_not_get_there_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(linear_probe, "MAX_ITERATIONS", 2)
+    assert fit(*draw(), 4, 0.01).iterations == 2
+    assert "not at the minimum after 2 iterations; a larger --l2" in capsys.readouterr().err
 
 
 def test_standardised_features_have_deviation_1_and_constant_ones_are_0():

@@ -6,7 +6,9 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from restok_cli.cli import run
 from restok_cli.errors import Interrupted, UsageError
@@ -15,7 +17,6 @@ from restok_cli.inference.sampling_options import PRESETS, sampling_options
 from restok_cli.inference.tune_search import (
     DEFAULT_SPACE,
     Grid,
-    Score,
     canonical,
     conclude,
     guidance_strength,
@@ -25,6 +26,8 @@ from restok_cli.inference.tune_search import (
     search,
     stated,
 )
+from restok_cli.metrics.frechet import Gaussian, GaussianStatistics, frechet_distance
+from restok_cli.metrics.frechet_intervals import influences
 from restok_cli.model.guidance import SamplingOptions
 
 NONE = SamplingOptions()
@@ -141,21 +144,17 @@ def test_guidance_that_never_begins_is_no_candidate():
 # --- conclusions ---------------------------------------------------------------------------------------------------
 
 
-def around(value: float, reach: float) -> Score:
-    return Score(value, (value - reach, value + reach))
-
-
 def strength(options: SamplingOptions) -> float:
     return guidance_strength(options, 9)
 
 
 def test_where_differences_are_inconclusive_the_mildest_guidance_is_chosen():
     mild, medium, strong = (SamplingOptions(scale) for scale in (1.5, 2.0, 3.0))
-    sure = conclude({mild: around(9, 0.1), medium: around(8, 0.1), strong: around(7, 0.1)}, strength)
+    sure = conclude({mild: 9, medium: 8, strong: 7}, lambda a, b: 0.5, strength)
     assert (sure.chosen, sure.tied, sure.is_known) == (strong, [strong], True)
-    tied = conclude({mild: around(9, 0.1), medium: around(7.1, 0.1), strong: around(7, 0.1)}, strength)
-    assert (tied.chosen, tied.best, tied.tied) == (medium, strong, [medium, strong])
-    unknown = conclude({mild: around(9, 0.1), strong: Score(7, None)}, strength)
+    tied = conclude({mild: 9, medium: 7.1, strong: 7}, lambda a, b: 0.5, strength)
+    assert (tied.chosen, tied.best, tied.tied) == (medium, strong, [strong, medium])
+    unknown = conclude({mild: 9, strong: 7}, lambda a, b: None, strength)
     assert (unknown.chosen, unknown.is_known) == (strong, False)
 
 
@@ -170,9 +169,33 @@ def test_the_strength_of_guidance_can_be_told_of_any_schedule():
 def test_equal_candidates_are_called_different_in_at_most_a_twentieth_of_all_comparisons():
     rng, candidates, wrong = random.Random(0), [SamplingOptions(scale) for scale in range(8)], 0
     for _ in range(400):
-        found = conclude({options: around(rng.gauss(0, 1), 1.96) for options in candidates}, strength)
-        wrong += len(found.tied) < len(candidates)
-    assert wrong / 400 < 0.05
+        scores = {options: rng.gauss(0, 1) for options in candidates}
+        wrong += len(conclude(scores, lambda a, b: 1.96 * 2**0.5, strength).tied) < len(candidates)
+    assert 0.01 < wrong / 400 < 0.05
+
+
+def test_differences_of_distances_in_pairs_cover_the_truth_and_are_surer_than_alone():
+    """Two ways to draw, by the same random numbers of 200 images, 300 times, against one reference."""
+    rng = np.random.default_rng(0)
+    reference = Gaussian(torch.zeros(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64))
+    a, b = SamplingOptions(1.0), SamplingOptions(2.0)
+    differences, reaches, alone = [], [], []
+    for _ in range(300):
+        numbers, own = rng.normal(size=(200, 3)), rng.normal(size=(200, 3))
+        distances, known = [], {}
+        for options, rows in ((a, 1.3 * numbers), (b, 1.2 * numbers + 0.3 * own + 0.1)):
+            statistics, features = GaussianStatistics(3), torch.from_numpy(rows).float()
+            statistics.add(features)
+            distances.append(frechet_distance(statistics.gaussian(), reference))
+            known[options] = influences(features, statistics.gaussian(), reference)
+        differences.append(distances[1] - distances[0])
+        reaches.append(tune.reach_in_pairs(known)(a, b))
+        alone.append(1.96 * np.hypot(*(values.std() for values in known.values())) / 200**0.5)
+    covered = np.abs(np.array(differences) - np.mean(differences)) < reaches
+    assert 0.92 < covered.mean() < 0.98
+    assert np.mean(reaches) < 0.7 * np.mean(alone)
+    few = {options: values[:29] for options, values in known.items()}
+    assert tune.reach_in_pairs(few)(a, b) is None
 
 
 # --- what is asked for ---------------------------------------------------------------------------------------------
@@ -223,6 +246,7 @@ def test_a_wrong_space_is_one_line(tmp_path, monkeypatch, text, message):
         ("--metric psnr", "--metric psnr: no metric of sets of images"),
         ("--metric fdi", "(did you mean fid?)"),
         ("--metric is", "is compares with nothing; leave --reference out"),
+        ("--metric fid-inf", "--first 64: fid-inf by random needs 384 images or more"),
         ("--first 9 --images 8", "--first 9 images of each are more than --images 8 of the best"),
         ("--images 100000000000000", "--images 100000000000000 needs at least"),
         ("--metric kid --plot a.txt", "give a file name that ends in .png"),
@@ -327,7 +351,10 @@ def test_a_candidate_has_the_number_of_what_generate_draws(whole, restok, tiny_m
     assert restok("generate", "--model", tiny_models / "har", *options).code == 0
     evaluate = ("evaluate", tmp_path / "drawn", "--reference", reference, "--features", "random", "--metric", "gfid")
     measured = json.loads(restok(*evaluate, "--metric", "is", "--json").out)["metrics"]
-    assert measured == entry["metrics"]
+    for name, number in measured.items():  # the reference counts as exact, so that intervals are narrower
+        its_interval = {field: number[field] for field in ("interval", "interval_method")}
+        assert number == entry["metrics"][name] | its_interval
+    assert entry["metrics"]["gfid"]["interval"] is not None
     assert [len(rung) for rung in found["search"]] == [2, 2]
 
 
@@ -349,7 +376,8 @@ def test_another_metric_and_a_damaged_file_cost_only_what_is_missing(again, whol
     assert num_drawn == 0 and found["metric"] == "kid"
     file = next(Path("tuned/features").iterdir())
     file.write_bytes(file.read_bytes()[:-50])
-    file.with_name(f".{file.name}.99999999.tmp").touch()  # of a process that was killed
+    for part in (file, Path("tuned/result.json")):
+        part.with_name(f".{part.name}.99999999.tmp").touch()  # of a process that was killed
     assert again("--images", 48, "--resume")[1] == 2 * 2 * 16 + 16
 
 
@@ -398,7 +426,8 @@ def test_the_table_names_the_choice_and_its_preset(restok, tiny_models, referenc
     result = restok("tune", tiny_models / "har", "--reference", reference, *options, "-o", tmp_path / "tuned")
     assert result.code == 0, result.err
     assert re.search(r"best of +2 +precision-8 \(random\) +\S+ +cfg_scale=1", result.out)
-    assert re.search(r"^  precision-8 .* IS-8 .* cfg_scale=1.* chosen", result.out, re.MULTILINE)
+    assert re.search(r"^  precision-8 .* IS-8 .* behind the best$", result.out, re.MULTILINE)
+    assert re.search(r"^  [\d.]+ .* cfg_scale=1 .* chosen", result.out, re.MULTILINE)
     assert result.out.splitlines()[-1] == str(tmp_path / "tuned" / "preset.yaml")
 
 

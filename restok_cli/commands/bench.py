@@ -60,8 +60,9 @@ def bench(
     """Measure encoding, decoding, drawing, training, loading and Inception here.
 
     Each is the median of some runs, beside the spread between them, the share
-    of the fastest rate that this machine reaches in the same run, and what the
-    way to compute changes: equal codes, and PSNR of images to float32's.
+    of the fastest rate that this machine reaches in the same run, the memory
+    that it takes beside the weights, and what the way to compute changes:
+    equal codes, and PSNR of images to float32's.
 
     Examples:
 
@@ -97,8 +98,9 @@ def line_of(row: "Row") -> str:
     quality = [] if row.same_codes is None else [f"{row.same_codes:.1%} equal codes"]
     if row.psnr is not None:
         quality.append("equal images" if row.psnr == 100 else f"{row.psnr:.1f} dB to float32")
+    memory = [] if row.gib is None else [f"{row.gib:.2f} GiB beside the weights"]
     share = "" if row.share is None else f", {row.share:.0%} of the machine's rate"
     return (
         f"{row.what}, batch {row.batch_size}, {row.way}: {row.milliseconds:.4g} ms ± {row.spread / 2:.0%}, "
-        f"{row.images_per_second:.3g} images/s{share}{''.join(', ' + part for part in quality)}"
+        f"{row.images_per_second:.3g} images/s{share}{''.join(', ' + part for part in memory + quality)}"
     )

@@ -41,22 +41,13 @@ TRAINING = "--preset tiny --max-steps 750 --set schedule.preview_every=125 --set
 QUICK = "--preset tiny --max-steps 10 --skip-preflight"
 REPLACING = {"prepare", "train-tokenizer", "train-har", "reconstruct", "generate", "report"}  # take --overwrite
 OURS = {
-    "data",
-    "tokenizer",
-    "har",
-    "reconstructed",
-    "emoji.png",
-    "pictures",
-    "levels.json",
-    "drawn.json",
-    "report.html",
+    *("data", "tokenizer", "har", "reconstructed", "pictures"),
+    *("emoji.png", "levels.json", "drawn.json", "report.html"),
 }
 STDERR = 2  # where what the commands print goes: the demo's own result is the report
 
 
 class Step(NamedTuple):
-    """A command of the demo."""
-
     why: str
     words: list[str]  # after `restok`
     output: Path | None  # the file for its stdout

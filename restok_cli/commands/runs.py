@@ -67,22 +67,25 @@ def warn_of_enlarging(data: "Dataset", size: tuple[int, int]) -> None:
         note(warning)
 
 
-def first_weights(given: "ModelFolder | None", launch: Launch, config: "RunConfig") -> Any:
-    """The model that --init names, for a run that begins; None for one that goes on from a checkpoint.
+def first_weights(
+    init: Path | None, given: "ModelFolder | None", launch: Launch, config: "RunConfig"
+) -> tuple[Any, str | None]:
+    """The model `given` by --init, for a run that begins, and its name; None for one that goes on from a checkpoint.
 
     Raises UsageError where its weights do not fit the run's config.
     """
     import torch
 
     from restok_cli.pretrained.folder import empty_model, load_model
+    from restok_cli.training.run_folder.history import model_name
     from restok_cli.training.run_folder.run import last_step
     from restok_cli.training.warm_start import check_fits
 
-    if given is None or (launch.resume and last_step(launch.output)):
-        return None
+    if init is None or given is None or (launch.resume and last_step(launch.output)):
+        return None, None
     model = load_model(given, torch.device("cpu"))
     check_fits(empty_model(config.model), model)
-    return model
+    return model, model_name(init, given)
 
 
 def carry_out(

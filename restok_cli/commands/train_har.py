@@ -72,7 +72,6 @@ def train_har(
     from restok_cli.settings.run_config import complete_config, har_facts
     from restok_cli.training.code_source import EncodedImages, open_source
     from restok_cli.training.har_loop import train_har as train_loop
-    from restok_cli.training.run_folder.history import model_name
 
     torch_device = local_device(open_device(device, stated.compute.deterministic))
     folder = open_tokenizer(tokenizer)
@@ -94,9 +93,8 @@ def train_har(
     compute = cast("HarRunConfig", run_config).compute
     sharding = Sharding(HarBlock.__name__, compute.precision != "float32") if compute.sharding == "fsdp" else None
     connect(torch_device, sharding)  # after which the first process may write there
-    start = runs.first_weights(given, launch, run_config)
+    start, origin = runs.first_weights(init, given, launch, run_config)
     train = partial(
         train_loop, source=source, tokenizer_folder=folder, tokenizer=frozen, device=torch_device, init=start
     )
-    origin = model_name(init, given) if init and given and start is not None else None
     runs.carry_out(train, run_config, launch, torch_device, origin, told.rescaling)

@@ -62,7 +62,6 @@ def train_tokenizer(
     from restok_cli.pretrained.folder import open_tokenizer
     from restok_cli.settings.run_config import complete_config
     from restok_cli.training.losses import open_tokenizer_losses
-    from restok_cli.training.run_folder.history import model_name
     from restok_cli.training.teachers import teacher_width
     from restok_cli.training.tokenizer_loop import train_tokenizer as train_loop
 
@@ -76,8 +75,7 @@ def train_tokenizer(
     runs.warn_of_enlarging(dataset, run_config.model.image_size)
     check_memory(Tokenizer, run_config, torch_device)
     connect(torch_device)  # after which the first process may write there
-    start = runs.first_weights(given, launch, run_config)
+    start, origin = runs.first_weights(init, given, launch, run_config)
     losses = open_tokenizer_losses(run_config, torch_device)
     train = partial(train_loop, data=dataset, losses=losses, device=torch_device, init=start)
-    origin = model_name(init, given) if init and given and start is not None else None
     runs.carry_out(train, run_config, launch, torch_device, origin, told.rescaling)

@@ -6,12 +6,7 @@ from typing import Annotated
 
 import typer
 
-from restok_cli.commands.evaluate import (
-    AnySplit,
-    Cache,
-    InceptionWeights,
-    VggWeights,
-)
+from restok_cli.commands.evaluate import AnySplit, Cache, InceptionWeights, VggWeights
 from restok_cli.commands.generate import Steps
 from restok_cli.commands.options import (
     AnyBatchSize,
@@ -67,6 +62,16 @@ ReferenceName = Annotated[
         metavar="REF",
         help="What to compare with, as evaluate takes it. Default for the sample model: the emoji it was trained on.",
     ),
+]
+Network = Annotated[
+    str,
+    typer.Option(
+        metavar="NETWORK",
+        help="Behind the metric: inception, dinov2, clip, vgg16, timm:NAME, or random, for smoke tests only.",
+    ),
+]
+TimmWeights = Annotated[
+    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Of dinov2, clip or timm:NAME.")
 ]
 SpaceFile = Annotated[
     Path | None,
@@ -184,8 +189,8 @@ def tune(
     if plot is not None:
         from restok_cli.evaluation.plot import draw_trade
 
-        searched = [measured for rung in tuning.rungs for measured in rung.values()]
-        draw_trade({"search": searched, "fresh seeds": list(tuning.fresh.values())}, "is", metric, plot)
+        rounds = [list(measured.values()) for measured in (*tuning.rungs, tuning.fresh)]
+        draw_trade(rounds, "is", metric, plot)
     if as_json:
         print(json.dumps(tuning_report(tuning), indent=2, allow_nan=False))
     else:

@@ -14,16 +14,8 @@ from restok_cli.console import no_warnings
 
 # what zipfile and NumPy raise for a damaged .npz, or one that they cannot read, such as an encrypted one
 NPZ_ERRORS = (
-    ArithmeticError,
-    EOFError,
-    KeyError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
+    *(ArithmeticError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError),
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 
 MAX_UNPACKED = 512 << 20  # bytes that an .npz file may unpack to, if that is not about what it has itself

@@ -3,7 +3,7 @@
     minimise  mean over images of −log softmax(x·W + b)[class] + l2/2 · ‖W‖²
 
 which has one minimum, so that no seed, batch or learning rate is part of it. scikit-learn's LogisticRegression finds
-the same with C = 1 / (n · l2), but for two classes, which are two columns of W here and one there.
+the same with C = 1 / (n · l2), or 2 / (n · l2) of two classes, which are two columns of W here and one there.
 Letters: n images, D features, C classes.
 """
 
@@ -49,7 +49,9 @@ class Standardised(NamedTuple):
         return (features.double() - self.mean) / self.deviation
 
 
-def linear_scores(train: Tensor, class_ids: Tensor, test: Tensor, num_classes: int, l2: float | None) -> tuple:
+def linear_scores(
+    train: Tensor, class_ids: Tensor, test: Tensor, num_classes: int, l2: float | None
+) -> tuple[Tensor, Fit]:
     """Logits (m, C) of test features (m, D) by a fit on training features (n, D), and the fit.
 
     Where `l2` is None it is chosen. Classes without training images are never predicted.
@@ -66,7 +68,7 @@ def linear_scores(train: Tensor, class_ids: Tensor, test: Tensor, num_classes: i
     return scores, found
 
 
-def choose_l2(features: Tensor, targets: Tensor) -> tuple[float, Tensor]:
+def choose_l2(features: Tensor, targets: Tensor) -> tuple[float, Tensor | None]:
     """The one of L2_CHOICES that predicts images held back with the least loss, and its fit to the others.
 
     From the strongest on, the first that is no better than the one before ends the search. Raises UsageError where no
@@ -124,7 +126,7 @@ def fit(
 
     options = {"gtol": tolerance, "ftol": np.finfo(float).eps, "maxiter": MAX_ITERATIONS, "maxfun": 2 * MAX_ITERATIONS}
     found = minimize(objective, start.cpu().numpy().ravel(), jac=True, method="L-BFGS-B", options=options)
-    if found.nit >= MAX_ITERATIONS:
+    if found.status == 1:  # the limit of iterations
         note(f"l2 {l2:g}: not at the minimum after {MAX_ITERATIONS} iterations; a larger --l2 gets there sooner")
     return Fit(torch.from_numpy(found.x.reshape(shape)).to(features.device), l2, found.nit)
 

@@ -51,4 +51,8 @@ def _votes(similarities: Tensor, neighbours: Tensor, class_ids: Tensor, num_clas
 
 def describe(k: int) -> dict:
     """For the protocol."""
-    return {"k": k, "similarity": "cosine, features as they are", "votes": f"exp(similarity / {TEMPERATURE:g})"}
+    return {
+        "k": k,
+        "similarity": f"cosine, features as they are, to {DECIMALS} decimals; of equal ones the first images count",
+        "votes": f"exp(similarity / {TEMPERATURE:g})",
+    }

@@ -15,26 +15,36 @@ def draw_curve(curve: Curve, path: Path) -> None:
     keys = list(next(iter(curve.values())))
     figure = Figure(figsize=(4 * len(keys), 3.2), layout="constrained")
     for axes, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys, strict=True):
-        axes.plot(list(curve), [measurements[key].value for measurements in curve.values()], marker="o")
+        found = [measurements[key] for measurements in curve.values()]
+        axes.plot(list(curve), [each.value for each in found], marker="o")
+        if bounds := {length: each.interval for length, each in zip(curve, found, strict=True) if each.interval}:
+            axes.fill_between(list(bounds), *zip(*bounds.values(), strict=True), alpha=0.2)
         axes.set_xscale("log", base=2)
         axes.set_xticks(list(curve), [str(count) for count in curve])
         metric = METRICS[metric_of(key)]
         arrow = "higher" if metric.higher_is_better else "lower"
         unit = f", {metric.unit}" if metric.unit else ""
-        axes.set(xlabel="codes", title=next(iter(curve.values()))[key].label, ylabel=f"{arrow} is better{unit}")
+        axes.set(xlabel="codes", title=found[0].label, ylabel=f"{arrow} is better{unit}")
         axes.grid(alpha=0.3)
     _save(figure, path)
 
 
-def draw_trade(groups: dict[str, list[dict[str, Measurement]]], x: str, y: str, path: Path) -> None:
-    """Draw metric `y` against metric `x`: points in a colour for each group, and the 95 % intervals that are known."""
+def draw_trade(rounds: list[list[dict[str, Measurement]]], x: str, y: str, path: Path) -> None:
+    """Draw metric `y` against metric `x`, a colour for each round; of the last one, on fresh seeds, with intervals."""
     figure = Figure(figsize=(6, 4.5), layout="constrained")
     axes = figure.subplots()
-    for name, found in groups.items():
-        pairs = [(measured[x], measured[y]) for measured in found]
-        values = ([pair[i].value for pair in pairs] for i in (0, 1))
-        xerr, yerr = (list(zip(*(_reach(pair[i]) for pair in pairs), strict=True)) for i in (0, 1))
-        axes.errorbar(*values, xerr=xerr, yerr=yerr, fmt="o", markersize=4, elinewidth=1, label=name)
+    for measured in rounds:
+        (xs, xerr), (ys, yerr) = (_points([numbers[metric] for numbers in measured]) for metric in (x, y))
+        is_last = measured is rounds[-1]
+        axes.errorbar(
+            *(xs, ys),
+            xerr=xerr if is_last else None,
+            yerr=yerr if is_last else None,
+            fmt="o",
+            markersize=4,
+            elinewidth=1,
+            label=f"{measured[0][x].n:,} images" + (", fresh seeds" if is_last else ""),
+        )
     for metric, label in ((x, axes.set_xlabel), (y, axes.set_ylabel)):
         arrow = "higher" if METRICS[metric].higher_is_better else "lower"
         label(f"{METRICS[metric].label}, {arrow} is better")
@@ -43,10 +53,13 @@ def draw_trade(groups: dict[str, list[dict[str, Measurement]]], x: str, y: str, 
     _save(figure, path)
 
 
-def _reach(measurement: Measurement) -> tuple[float, float]:
-    """From the value down and up to the ends of its interval."""
-    low, high = measurement.interval or (measurement.value, measurement.value)
-    return max(measurement.value - low, 0), max(high - measurement.value, 0)
+def _points(measurements: list[Measurement]) -> tuple[list[float], list[list[float]]]:
+    """The values, and how far the intervals that are known reach below and above them."""
+    values = [measurement.value for measurement in measurements]
+    ends = [measurement.interval or (measurement.value, measurement.value) for measurement in measurements]
+    below = [max(value - low, 0) for value, (low, _) in zip(values, ends, strict=True)]
+    above = [max(high - value, 0) for value, (_, high) in zip(values, ends, strict=True)]
+    return values, [below, above]
 
 
 def _save(figure: Figure, path: Path) -> None:

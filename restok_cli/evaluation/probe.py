@@ -19,7 +19,6 @@ from restok_cli.evaluation.probe_features import Labelled, collect, open_source
 from restok_cli.evaluation.probe_points import Point, Probed, Which, open_probed
 from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.protocol import versions
-from restok_cli.pretrained.folder import HarFolder, fingerprint
 from restok_cli.processes import rank
 
 NORMAL_95 = 1.959963984540054  # standard deviations on either side that hold 95 % of a normal distribution
@@ -139,13 +138,13 @@ def wilson(count: int, n: int) -> tuple[float, float]:
 
 def _describe(request: ProbeRequest, probed: Probed, data: Dataset | CodeCache) -> dict:
     """The protocol, but for the images that were seen and the machine."""
-    of_generator = isinstance(probed.folder, HarFolder)
+    condition = "the null class, since the class would be the answer" if probed.part == "generator" else None
     return {
         "model": str(request.model),
-        "kind": "generator" if of_generator else "tokenizer",
-        "model_fingerprint": fingerprint(probed.folder),
+        "part": probed.part,
+        "model_fingerprint": probed.model_fingerprint,
         "tokenizer_fingerprint": probed.tokenizer_fingerprint,
-        "condition": "the null class, since the class would be the answer" if of_generator else None,
+        "condition": condition,
         "data": data.name,
         "data_fingerprint": data.fingerprint,
         "num_classes": data.num_classes,

@@ -20,7 +20,7 @@ from restok_cli.metrics.image_sets import GROUP_SIZE, Group
 from restok_cli.metrics.image_sources import open_images
 from restok_cli.metrics.protocol import describe_images
 from restok_cli.processes import rank, world_size
-from restok_cli.room import size_text, total_memory
+from restok_cli.room import check_memory, size_text, total_memory
 
 
 class Source(NamedTuple):
@@ -48,6 +48,8 @@ def open_source(data: Dataset | CodeCache, path: str, split: str, probed: Probed
     images = open_images(path, split)
     if probed.image_size is not None:
         images.crop_to(probed.image_size)
+    height, width = images.find_size()
+    check_memory("--batch-size", min(batch_size, images.count), 3 * height * width)
     class_ids = data.split(split).class_ids
     read = partial(images.groups, ahead=max(1, batch_size // GROUP_SIZE))
     return Source(split, images.count, read, class_ids, images.saw, lambda: describe_images(images))
@@ -88,7 +90,9 @@ def collect(source: Source, probed: Probed, cache: FeatureCache) -> Labelled:
             f" {size_text(room)}; prepare a data set of fewer images to probe with"
         )
     rows, indices = torch.empty(count, probed.dimensions), []
-    for found, digests, broken, num_cropped, features in in_all_processes(source.name, num_groups, work):
+    for found, digests, broken, num_cropped, features in in_all_processes(
+        f"features of {source.name}", num_groups, work
+    ):
         source.saw(found, digests, broken, num_cropped)
         rows[len(indices) : len(indices) + len(found)] = features
         indices += found

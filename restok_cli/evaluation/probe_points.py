@@ -18,7 +18,6 @@ from restok_cli.model.har import Har
 from restok_cli.model.levels import level_sizes, prefix_lengths, stage_sizes
 from restok_cli.pretrained.folder import (
     HarFolder,
-    ModelFolder,
     TokenizerFolder,
     find_model,
     find_tokenizer,
@@ -55,7 +54,8 @@ class Which(NamedTuple):
 class Probed:
     """A model as it is probed: to the cache of features, a network like those behind metrics."""
 
-    folder: ModelFolder
+    part: Part
+    model_fingerprint: str
     tokenizer_fingerprint: str | None  # of that which makes the codes; None where nobody knows it
     device: torch.device
     points: list[Point]
@@ -65,13 +65,9 @@ class Probed:
     spatial_dimensions = num_classes = 0
     resize, published = "none", False
 
-    @property
-    def weights_sha256(self) -> str:
-        return f"{fingerprint(self.folder)} {self.tokenizer_fingerprint}"
-
-    @property
-    def dimensions(self) -> int:
-        return max(point.columns.stop for point in self.points)
+    def __post_init__(self) -> None:
+        self.dimensions = max(point.columns.stop for point in self.points)
+        self.weights_sha256 = f"{self.model_fingerprint} {self.tokenizer_fingerprint}"
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
@@ -129,8 +125,8 @@ def _probed_tokenizer(folder: TokenizerFolder, device: torch.device) -> Probed:
         vectors = tokenizer.quantizer.lookup(tokenizer.quantizer(encoded.latents).codes)
         return torch.cat([*stages, vectors.flatten(1)], dim=1)
 
-    name = f"probe {VERSION}: tokenizer"
-    return Probed(folder, fingerprint(folder), device, points, extract, config.image_size, name)
+    name, own = f"probe {VERSION}: tokenizer", fingerprint(folder)
+    return Probed("tokenizer", own, own, device, points, extract, config.image_size, name)
 
 
 def _probed_har(folder: HarFolder, path: Path, which: Which, codes: CodeCache | None, device: torch.device) -> Probed:
@@ -142,15 +138,11 @@ def _probed_har(folder: HarFolder, path: Path, which: Which, codes: CodeCache | 
     name = f"probe {VERSION}: generator, blocks {blocks}, {'levels' if by_level else 'means'}"
     if codes is not None:
         _check_codes(folder, path, which, codes)
-        encode, image_size, known = torch.Tensor.long, None, codes.tokenizer_fingerprint or None
+        encode, image_size, known = None, None, codes.tokenizer_fingerprint or None
     else:
         tokenizer_folder = find_tokenizer(folder, path, which.tokenizer)
         tokenizer, known = load_for_use(tokenizer_folder, device), fingerprint(tokenizer_folder)
-        image_size = tokenizer_folder.config.image_size
-
-        def encode(images: Tensor) -> Tensor:
-            return tokenizer.encode(to_float(images))
-
+        encode, image_size = tokenizer.encode, tokenizer_folder.config.image_size
     if config.num_classes and not config.class_dropout:
         note(f"{path} was trained without class dropout: it has never seen the null class that it is given here")
     har = load_for_use(folder, device)
@@ -163,9 +155,10 @@ def _probed_har(folder: HarFolder, path: Path, which: Which, codes: CodeCache | 
             parts.append((f"block-{block} level-{level}", meaning, config.width))
 
     def extract(images: Tensor) -> Tensor:
-        return torch.cat(_block_means(har, encode(images), blocks, sizes if by_level else ()), dim=1)
+        codes = images.long() if encode is None else encode(to_float(images))
+        return torch.cat(_block_means(har, codes, blocks, sizes if by_level else ()), dim=1)
 
-    return Probed(folder, known, device, _points(parts), extract, image_size, name)
+    return Probed("generator", fingerprint(folder), known, device, _points(parts), extract, image_size, name)
 
 
 def _check_codes(folder: HarFolder, path: Path, which: Which, codes: CodeCache) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from restok_cli.console import Progress, counted
+from restok_cli.console import counted, track
 from restok_cli.data.inputs import Inputs
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import STDOUT
@@ -95,14 +95,13 @@ def reconstruct_inputs(work: Reconstructing, inputs: Inputs, total: "Total") -> 
 
     Raises RestokError where none can be decoded.
     """
-    with Progress("reconstruct", inputs.count, "images") as progress:
-        for image in in_turns(inputs, work.batch_size, partial(reconstruct_some, work)):
-            yield image
-            for sheet, (original, *decoded) in zip(work.sheets, image.shown, strict=False):
-                if sheet.room:
-                    sheet.add(image.key, original, decoded)
-            total.add(image)
-            progress.advance(1)
+    images = in_turns(inputs, work.batch_size, partial(reconstruct_some, work))
+    for image in track(images, "reconstruct", inputs.count, "images"):
+        yield image
+        for sheet, (original, *decoded) in zip(work.sheets, image.shown, strict=False):
+            if sheet.room:
+                sheet.add(image.key, original, decoded)
+        total.add(image)
     if not total.values:
         raise RestokError(f"of {counted(inputs.unreadable, 'image')}, none could be decoded; nothing was written")
 

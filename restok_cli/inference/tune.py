@@ -10,15 +10,18 @@ folder serves another space, metric or reference, and more images.
 """
 
 import json
+import math
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -27,7 +30,7 @@ from restok_cli.console import Progress, note
 from restok_cli.data.classes import choose_classes
 from restok_cli.devices import open_device
 from restok_cli.errors import UsageError
-from restok_cli.files import check_apart, check_output_folder, remove_leftovers, whole_file
+from restok_cli.files import LEFTOVER, check_apart, check_output_folder, remove_leftovers, whole_file
 from restok_cli.inference.blocks import Job, generate_blocks
 from restok_cli.inference.coding import Computation, told_dtype
 from restok_cli.inference.generate import GenerateOptions, describe, find_files, open_job
@@ -36,7 +39,6 @@ from restok_cli.inference.sampling_options import default_preset, sampling_optio
 from restok_cli.inference.tune_result import PRESET_FILE, RESULT_FILE, Measured, Tuning, write_result
 from restok_cli.inference.tune_search import (
     Grid,
-    Score,
     Space,
     conclude,
     guidance_strength,
@@ -46,12 +48,14 @@ from restok_cli.inference.tune_search import (
 )
 from restok_cli.inference.unfinished import REQUEST_FILE, alone, check_same
 from restok_cli.metrics.cache import FeatureCache, keep_features, kept_features
+from restok_cli.metrics.frechet_intervals import influences
 from restok_cli.metrics.image_sets import GROUP_SIZE, groups_at_once
+from restok_cli.metrics.intervals import Influences, around, variance
 from restok_cli.metrics.measure import Instruments, check_metrics, feature_sums
 from restok_cli.metrics.networks.backbones import open_network
 from restok_cli.metrics.networks.features import FeatureNetwork, Features
 from restok_cli.metrics.numbers import Sums, numbers
-from restok_cli.metrics.protocol import Measurement, describe_features, describe_reference
+from restok_cli.metrics.protocol import describe_features, describe_reference
 from restok_cli.metrics.reference import Reference, open_reference
 from restok_cli.metrics.table import METRICS
 from restok_cli.model.guidance import SamplingOptions
@@ -60,9 +64,8 @@ from restok_cli.room import check_disk, check_memory
 from restok_cli.schema import Fields, read_json
 
 FEATURES = "features"
-OWN_FILES = re.compile(
-    rf"{FEATURES}/[^/]+-seed\d+-\d+-\d+\.npy(\.\d+\.tmp)?|{REQUEST_FILE}|{RESULT_FILE}|{PRESET_FILE}"
-)
+IN_PAIRS = ("gfid", "fid")  # metrics that candidates are compared by in pairs of images
+OWN_FILES = re.compile(rf"{FEATURES}/[^/]+-seed\d+-\d+-\d+\.npy|{REQUEST_FILE}|{RESULT_FILE}|{PRESET_FILE}")
 
 
 class TuneRequest(NamedTuple):
@@ -110,8 +113,14 @@ def search_options(request: TuneRequest, output: Path, resume: bool, overwrite: 
         reference = open_reference(request.reference, request.split, request.cache)
     drawn, made_of = open_drawn(request, output / FEATURES, grid.base, device, dtype)
     network = drawn.network
-    metrics = list(dict.fromkeys((request.metric, *(["is"] if network.num_classes or request.plotted else []))))
+    metrics = [request.metric]
+    if request.metric != "is" and (network.num_classes or request.plotted):
+        metrics.append("is")
     check_metrics(metrics, reference, [network])
+    metric = METRICS[request.metric]
+    fewest = max(metric.fewest_images, metric.fewest_per_dimension * network.dimensions)
+    if request.first < fewest:
+        raise UsageError(f"--first {request.first}: {request.metric} by {network.name} needs {fewest} images or more")
     check_disk("--images", request.images, 4 * sum(drawn.widths), output)
     with alone(output) if rank() == 0 else nullcontext():
         if rank() == 0:
@@ -147,8 +156,6 @@ def check_request(request: TuneRequest) -> None:
             f"--first {request.first} images of each are more than --images {request.images} of the best; give a lower"
             " --first"
         )
-    if request.first < metric.fewest_images:
-        raise UsageError(f"--first {request.first}: {request.metric} needs {metric.fewest_images} images or more")
     check_memory("--images", request.images, LEAST_MEMORY)
 
 
@@ -158,12 +165,19 @@ def check_folder(output: Path, resume: bool, overwrite: bool, model: Path) -> No
     if rank() == 0 and not resume and not overwrite and (output / REQUEST_FILE).is_file():
         raise UsageError(f"{output} holds a search already; --resume goes on with it, --overwrite begins anew")
     if rank() == 0:
-        check_output_folder(output, resume or overwrite, OWN_FILES.fullmatch)
+        check_output_folder(output, resume or overwrite, is_ours)
+
+
+def is_ours(name: str) -> bool:
+    """Whether `tune` made this file of its folder, whole or not."""
+    leftover = LEFTOVER.fullmatch(Path(name).name)
+    return bool(OWN_FILES.fullmatch(str(Path(name).with_name(leftover["name"])) if leftover else name))
 
 
 def _begin(output: Path, made_of: dict[str, Any], resume: bool) -> None:
     """Write what the features will depend on; with `resume`, raise UsageError where what is there depends on other."""
     path = output / REQUEST_FILE
+    remove_leftovers(output)
     remove_leftovers(output / FEATURES)
     if resume and path.is_file():
         check_same(read_json(Fields, path), made_of, f"{output} was begun")
@@ -178,7 +192,10 @@ def _begin(output: Path, made_of: dict[str, Any], resume: bool) -> None:
 def reference_sums(
     reference: Reference | None, metrics: list[str], instruments: Instruments, size: tuple[int, int]
 ) -> Sums:
-    """The sums that samples of that (height, width) are compared with, in process 0."""
+    """The sums that samples of that (height, width) are compared with, in process 0.
+
+    The reference counts as exact where that can be: it is one for all, so that differences do not vary with it.
+    """
     (network,), compared = instruments.networks, [metric for metric in metrics if METRICS[metric].against]
     if reference is None:
         return Sums(network, compared)
@@ -187,7 +204,7 @@ def reference_sums(
     ):
         return Sums(network, compared, reference.statistics)
     reference.images.crop_to(size)
-    sums = feature_sums(reference.images, compared, instruments)
+    sums = feature_sums(reference.images, compared, instruments, with_intervals="fid-inf" in compared)
     sums.statistics = reference.statistics
     return sums
 
@@ -228,9 +245,9 @@ class Drawn:
                     progress.advance(len(block.indices))
         barrier()
 
-    def sums(self, options: SamplingOptions, count: int, seed: int, metrics: list[str]) -> Sums:
+    def sums(self, options: SamplingOptions, count: int, seed: int, metrics: list[str], with_intervals: bool) -> Sums:
         """The sums of the first `count` images, which have been drawn."""
-        sums = Sums(self.network, metrics)
+        sums = Sums(self.network, metrics, folder=self.folder, with_intervals=with_intervals)
         for block in self.blocks(count):
             if features := self.find(options, seed, block):
                 sums.add(features, list(block))
@@ -274,39 +291,72 @@ def features_of(images: Tensor, network: FeatureNetwork) -> Features:
     at_once = groups_at_once(network.device) * GROUP_SIZE
     images = images.contiguous()  # as images that were read: for other strides, libraries may sum in another order
     parts = [network(pad(part, (0, 0, 0, 0, 0, 0, 0, at_once - len(part)))) for part in images.split(at_once)]
-    pool, spatial = (
-        torch.cat(tensors)[: len(images)] if tensors[0] is not None else None for tensors in zip(*parts, strict=True)
-    )
-    return Features(pool, spatial)
+    pool = torch.cat([part.pool for part in parts])[: len(images)]
+    spatial = [part.spatial for part in parts if part.spatial is not None]
+    return Features(pool, torch.cat(spatial)[: len(images)] if spatial else None)
 
 
 def _search(request: TuneRequest, grid: Grid, drawn: Drawn, metrics: list[str], theirs: Sums) -> Tuning:
-    sign = -1 if METRICS[request.metric].higher_is_better else 1  # of scores, of which lower is better
     rungs: list[Measured] = []
+    known: dict[SamplingOptions, np.ndarray] = {}  # the influence of each image, in process 0
 
     def measured(candidates: Sequence[SamplingOptions], count: int, seed: int) -> Measured:
         drawn.draw(candidates, count, seed)
-        found = []
-        if rank() == 0:
-            sums = (drawn.sums(options, count, seed, metrics) for options in candidates)
-            found = [numbers(metrics, ours, theirs, {}, "") for ours in sums]
+        is_fresh, found = seed == request.fresh_seed, []
+        for options in candidates if rank() == 0 else ():
+            # intervals of distances take as long as the distances: not for all that fall out
+            ours = drawn.sums(options, count, seed, metrics, is_fresh or request.metric == "fid-inf")
+            found.append(numbers(metrics, ours, theirs, {}, ""))
+            if is_fresh and request.metric in IN_PAIRS:
+                gaussian, other = (sums.cloud().gaussian for sums in (ours, theirs))
+                known[options] = influences(ours.features(), gaussian, other, ours.device)
         return dict(zip(candidates, gather(found)[0], strict=True))
 
     def scores(candidates: list[SamplingOptions], count: int) -> list[float]:
         rungs.append(measured(candidates, count, request.seed))
-        return [sign * measurements[request.metric].value for measurements in rungs[-1].values()]
+        return list(_scores(rungs[-1], request.metric).values())
 
     counts = rung_counts(request.first, request.images, drawn.job.batch_size)
     winner, *others = search(grid.candidates, counts, scores)[-1].best(2)
     finalists = list(dict.fromkeys((winner, *grid.neighbours(winner), *others, grid.base)))
     fresh = measured(finalists, counts[-1], request.fresh_seed)
-    conclusion = conclude(
-        {options: _score(found[request.metric], sign) for options, found in fresh.items()},
-        lambda options: guidance_strength(options, drawn.job.num_steps),
-    )
+    reach = reach_in_pairs(known) if known else reach_of_intervals(fresh, request.metric)
+    strength = partial(guidance_strength, num_steps=drawn.job.num_steps)
+    conclusion = conclude(_scores(fresh, request.metric), reach, strength)
     return Tuning(request.metric, rungs, fresh, winner, grid.base, conclusion, {})
 
 
-def _score(measurement: Measurement, sign: int) -> Score:
-    interval = measurement.interval and sorted(sign * end for end in measurement.interval)
-    return Score(sign * measurement.value, (interval[0], interval[1]) if interval else None)
+def _scores(measured: Measured, metric: str) -> dict[SamplingOptions, float]:
+    """Of which lower is better."""
+    sign = -1 if METRICS[metric].higher_is_better else 1
+    return {options: sign * measurements[metric].value for options, measurements in measured.items()}
+
+
+Reach = Callable[[SamplingOptions, SamplingOptions], float | None]
+
+
+def reach_of_intervals(measured: Measured, metric: str) -> Reach:
+    """For differences of numbers that are taken as independent.
+
+    Those of one seed go up and down together, so that their differences are known better than this says.
+    """
+
+    def reach(a: SamplingOptions, b: SamplingOptions) -> float | None:
+        of_a, of_b = (measured[options][metric].interval for options in (a, b))
+        if of_a is None or of_b is None:
+            return None
+        return math.hypot(*((high - low) / 2 for low, high in (of_a, of_b)))
+
+    return reach
+
+
+def reach_in_pairs(known: Mapping[SamplingOptions, np.ndarray]) -> Reach:
+    """For differences of numbers on which each image has a known influence: image i of all is of one class and seed."""
+
+    def reach(a: SamplingOptions, b: SamplingOptions) -> float | None:
+        difference = known[a] - known[b]
+        number = len(difference)
+        interval = around(0.0, variance(Influences(difference, np.arange(number))), number).interval
+        return interval and interval[1]
+
+    return reach

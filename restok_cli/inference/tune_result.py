@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from restok_cli.files import whole_file
-from restok_cli.inference.tune_search import Conclusion, options_text, stated
+from restok_cli.inference.tune_search import Conclusion, Gap, options_text, stated
 from restok_cli.metrics.protocol import Measurement, metrics_report, versions
 from restok_cli.metrics.table import METRICS
 from restok_cli.model.guidance import SamplingOptions
@@ -36,16 +36,16 @@ def verdict(tuning: Tuning) -> str:
 
 def conclusion_text(tuning: Tuning) -> str:
     """The conclusion, as a sentence."""
-    label, (chosen, best, tied, _) = METRICS[tuning.metric].label, tuning.conclusion
+    label, found = METRICS[tuning.metric].label, tuning.conclusion
     match verdict(tuning):
         case "unknown":
             return f"no interval of {label} is known, so nobody knows what the differences mean; the best is chosen"
         case "better":
-            return f"better than all others on fresh seeds: {options_text(best)}"
+            return f"better than all others on fresh seeds: {options_text(found.best)}"
         case _:
             return (
-                f"inconclusive: on fresh seeds {len(tied)} of {len(tuning.fresh)} cannot be told apart; chosen is the"
-                f" mildest guidance of those: {options_text(chosen)}"
+                f"inconclusive: on fresh seeds {len(found.tied) - 1} of {len(found.gaps)} cannot be told from the best;"
+                f" chosen is the mildest guidance of these: {options_text(found.chosen)}"
             )
 
 
@@ -58,6 +58,10 @@ def tuning_report(tuning: Tuning) -> dict[str, Any]:
             for options, measurements in measured.items()
         ]
 
+    fresh, gaps = entries(tuning.fresh), tuning.conclusion.gaps
+    for entry, options in zip(fresh, tuning.fresh, strict=True):
+        value, reach = gaps.get(options, Gap(0.0, 0.0))
+        entry["behind_best"] = {"value": value, "interval": None if reach is None else [value - reach, value + reach]}
     return {
         "metric": tuning.metric,
         "conclusion": verdict(tuning),
@@ -66,7 +70,7 @@ def tuning_report(tuning: Tuning) -> dict[str, Any]:
         "tied": list(map(stated, tuning.conclusion.tied)),
         "winner_of_search": stated(tuning.winner),
         "default": stated(tuning.default),
-        "fresh": entries(tuning.fresh),
+        "fresh": fresh,
         "search": list(map(entries, tuning.rungs)),
         "protocol": tuning.protocol | {"versions": versions()},
     }
@@ -79,23 +83,21 @@ def tuning_table(tuning: Tuning) -> list[str]:
     for rung in tuning.rungs:
         best = (max if higher else min)(rung, key=lambda options: rung[options][tuning.metric].value)
         found = rung[best][tuning.metric]
-        lines.append(f"  best of {len(rung):>4}  {found.label:<24} {found.value:>10.6g}  {options_text(best)}")
+        lines.append(f"  best of {len(rung):>4}  {found.label:<24} {found.value:>8.4g}  {options_text(best)}")
     lines.append(f"fresh seeds, seed {tuning.protocol['fresh_seed']}:")
-    rows = []
+    labels = [found.label for found in tuning.fresh[tuning.winner].values()]
+    rows = [[*labels, "behind the best", "", ""]]
     for options, measurements in sorted(
         tuning.fresh.items(), key=lambda entry: entry[1][tuning.metric].value, reverse=higher
     ):
-        cells = [f"{m.label} {m.value:.6g}{_interval_text(m)}" for m in measurements.values()]
-        remarks = [
-            words
-            for words, is_so in (
-                ("chosen", options == tuning.conclusion.chosen),
-                ("best of the search", options == tuning.winner),
-                ("default", options == tuning.default),
-            )
-            if is_so
-        ]
-        rows.append([*cells, options_text(options), ", ".join(remarks)])
+        cells = [f"{found.value:.4g}{_interval_text(found)}" for found in measurements.values()]
+        gap = tuning.conclusion.gaps.get(options)
+        behind = "" if gap is None else f"{gap.value:.3g}"
+        if gap is not None and gap.reach is not None:
+            behind += f" ± {gap.reach:.3g}"
+        remarks = {"chosen": tuning.conclusion.chosen, "found": tuning.winner, "default": tuning.default}
+        roles = ", ".join(word for word, whose in remarks.items() if options == whose)
+        rows.append([*cells, behind, options_text(options), roles])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines += [
         "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -104,7 +106,7 @@ def tuning_table(tuning: Tuning) -> list[str]:
 
 
 def _interval_text(measurement: Measurement) -> str:
-    return " [{:.6g}, {:.6g}]".format(*measurement.interval) if measurement.interval else ""
+    return " [{:.4g}, {:.4g}]".format(*measurement.interval) if measurement.interval else ""
 
 
 def write_result(tuning: Tuning, output: Path) -> None:
@@ -114,7 +116,7 @@ def write_result(tuning: Tuning, output: Path) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
     found = tuning.fresh[tuning.conclusion.chosen][tuning.metric]
     lines = [
-        f"# found by `restok tune`: {found.label} {found.value:.6g}{_interval_text(found)}",
+        f"# found by `restok tune`: {found.label} {found.value:.4g}{_interval_text(found)}",
         f"# {conclusion_text(tuning)}",
     ]
     lines += [f"{name}: {value}" for name, value in stated(tuning.conclusion.chosen).items()]

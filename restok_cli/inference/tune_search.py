@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from restok_cli.errors import UsageError
 from restok_cli.inference.sampling_options import SCHEDULES, check_name, check_value
+from restok_cli.metrics.table import LEVEL
 from restok_cli.model.guidance import SamplingOptions, guidance_scale
 from restok_cli.settings.yaml_file import parse_value, read_yaml
 
@@ -28,7 +29,6 @@ DEFAULT_SPACE: Space = {
 LARGEST_SPACE = 10_000  # combinations of values
 SHARE, FEWEST = 3, 3  # of the candidates of a rung a third go on, and no fewer than three
 GROWTH = 3  # from the images of each candidate in a rung to those in the next
-CONFIDENCE = 0.95  # of intervals, and of all conclusions from them together
 
 
 # --- candidates ----------------------------------------------------------------------------------------------------
@@ -169,38 +169,49 @@ def search(
 # --- conclusions ---------------------------------------------------------------------------------------------------
 
 
-class Score(NamedTuple):
-    """A score on fresh seeds, of which lower is better, and the 95 % interval around it, where one is known."""
+class Gap(NamedTuple):
+    """By how much a candidate is worse than the best, give or take `reach`, which holds for all gaps together."""
 
     value: float
-    interval: tuple[float, float] | None
+    reach: float | None  # None where it is not known
 
 
 class Conclusion(NamedTuple):
     chosen: SamplingOptions
     best: SamplingOptions  # by its score alone
-    tied: list[SamplingOptions]  # with the best, which is one of them
-    is_known: bool  # whether intervals tell what differences mean
+    gaps: dict[SamplingOptions, Gap]  # of all others
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known what differences mean."""
+        return all(gap.reach is not None for gap in self.gaps.values())
+
+    @property
+    def tied(self) -> list[SamplingOptions]:
+        """Those that cannot be told from the best, which is one of them."""
+        return [self.best, *(options for options, gap in self.gaps.items() if gap.value <= (gap.reach or 0))]
 
 
-def conclude(scores: Mapping[SamplingOptions, Score], strength: Callable[[SamplingOptions], float]) -> Conclusion:
-    """The best, unless others cannot be told from it: then the mildest of those, by `strength`.
+def conclude(
+    scores: Mapping[SamplingOptions, float],
+    reach: Callable[[SamplingOptions, SamplingOptions], float | None],
+    strength: Callable[[SamplingOptions], float],
+) -> Conclusion:
+    """The best by scores on fresh seeds, of which lower is better, unless others cannot be told from it.
 
-    Scores are taken as independent. Those of one seed and one reference go up and down together, so that differences
-    are known better than this says: it calls too little conclusive, not too much. Where intervals are not known, the
-    best is chosen.
+    Then the mildest of those, by `strength`. `reach` says how far the interval of the difference of two reaches to
+    either side, for a comparison of those alone; it is widened for all of them, since the best is found by the same
+    scores (Bonferroni). Where it is not known, the best is chosen.
     """
-    best = min(scores, key=lambda options: scores[options].value)
-    value, interval = scores[best]
-    if interval is None or any(score.interval is None for score in scores.values()):
-        return Conclusion(best, best, [best], is_known=False)
-    # as wide as all pairs together need: the best is found by the same scores (Bonferroni)
-    pairs, normal = max(math.comb(len(scores), 2), 1), NormalDist()
-    factor = normal.inv_cdf(1 - (1 - CONFIDENCE) / 2 / pairs) / normal.inv_cdf((1 + CONFIDENCE) / 2)
-    tied = []
-    for options, (other, its_interval) in scores.items():
-        room = math.hypot(interval[1] - value, other - its_interval[0]) if its_interval else math.inf
-        if other - value <= factor * room:
-            tied.append(options)
-    chosen = min(tied, key=lambda options: (strength(options), scores[options].value))
-    return Conclusion(chosen, best, tied, is_known=True)
+    best, normal = min(scores, key=scores.__getitem__), NormalDist()
+    pairs = max(math.comb(len(scores), 2), 1)
+    factor = normal.inv_cdf(1 - (1 - LEVEL) / 2 / pairs) / normal.inv_cdf((1 + LEVEL) / 2)
+    gaps = {}
+    for options in scores:
+        if options != best:
+            alone = reach(best, options)
+            gaps[options] = Gap(scores[options] - scores[best], None if alone is None else factor * alone)
+    found = Conclusion(best, best, gaps)
+    if not found.is_known:
+        return found
+    return found._replace(chosen=min(found.tied, key=lambda options: (strength(options), scores[options])))

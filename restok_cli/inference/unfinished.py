@@ -109,7 +109,6 @@ def write_finished(path: Path, data: bytes) -> None:
 
 
 def npy_bytes(array: np.ndarray) -> bytes:
-    """The array as a .npy file."""
     file = BytesIO()
     np.save(file, array)
     return file.getvalue()

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from restok_cli.metrics.intervals import Estimate, jackknife
-from restok_cli.metrics.neighbours import GROUPS, blocks, draw_groups, squared_distances
-from restok_cli.metrics.table import CMMD_SCALE, CMMD_SIGMA
+from restok_cli.metrics.neighbours import blocks, draw_groups, squared_distances
+from restok_cli.metrics.table import CMMD_SCALE, CMMD_SIGMA, GROUPS
 
 
 def clip_mmd(samples: Tensor, reference: Tensor) -> Estimate:

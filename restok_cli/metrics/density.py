@@ -8,7 +8,6 @@ from torch import Tensor
 from restok_cli.errors import RestokError
 from restok_cli.metrics.intervals import Estimate, around, around_share, jackknife_variance
 from restok_cli.metrics.neighbours import (
-    GROUPS,
     blocks,
     draw_groups,
     mean_and_variance,
@@ -16,7 +15,7 @@ from restok_cli.metrics.neighbours import (
     squared_distances,
     squared_radii,
 )
-from restok_cli.metrics.table import DENSITY_NEIGHBOURS
+from restok_cli.metrics.table import DENSITY_NEIGHBOURS, GROUPS
 
 
 class DensityCoverage(NamedTuple):

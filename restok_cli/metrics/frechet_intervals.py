@@ -31,13 +31,15 @@ class FrechetEstimates(NamedTuple):
 def frechet_estimates(
     ours: Cloud, theirs: Cloud, paired: bool, infinite: bool, device: torch.device | None = None
 ) -> FrechetEstimates:
-    """The distance of two sets, and where it is asked for that of endlessly many images. `ours` needs rows.
+    """The distance of two sets, and where it is asked for that of endlessly many images, for which `ours` needs rows.
 
     Both have one variance: the two halves of a set move, on average, as the set does.
     Raises RestokError where there are too few images for the second.
     """
     distance = frechet_distance(ours.gaussian, theirs.gaussian)
     counts = [len(cloud.indices) for cloud in (ours, theirs) if cloud.rows is not None]
+    if not counts:
+        return FrechetEstimates(Estimate(distance), None)
     spread = _variance(ours, theirs, paired, device) if min(counts) >= FEWEST else 0.0
     plain = around(distance, spread, min(counts))
     if not infinite:

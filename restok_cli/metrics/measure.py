@@ -154,10 +154,10 @@ def _possible_metrics(samples: ImageSet, reference: Reference | None, networks: 
     return [name for name in METRICS if name not in one_of_three and is_possible(name)]
 
 
-def feature_sums(images: ImageSet, metrics: list[str], instruments: Instruments) -> Sums:
+def feature_sums(images: ImageSet, metrics: list[str], instruments: Instruments, with_intervals: bool = False) -> Sums:
     """The sums of one set, such as a reference is made of; in process 0, the others get empty ones."""
     (network,) = instruments.networks
-    sums = Sums(network, metrics, with_intervals=False)
+    sums = Sums(network, metrics, with_intervals=with_intervals)
     images.find_size()
     for seen in _in_all_processes(images, None, [], instruments, f"images of {images.source}"):
         _add([sums], seen)

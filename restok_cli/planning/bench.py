@@ -26,8 +26,10 @@ from restok_cli.metrics.pixels import psnr
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, sample, sampling_cache
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.planning.cards import GIB
 from restok_cli.planning.counting import Counter
-from restok_cli.planning.rates import fastest, rate, seconds
+from restok_cli.planning.highest import begin, rise
+from restok_cli.planning.rates import fastest, rate, seconds, tf32
 from restok_cli.planning.steps import open_tokenizer_step
 from restok_cli.settings.training import TokenizerRunConfig
 
@@ -56,6 +58,7 @@ class Row:
     images_per_second: float
     gflop_per_image: float  # counted
     share: float | None  # of the machine's rate for that type
+    gib: float | None  # by which memory rises
     same_codes: float | None = None  # as float32's
     psnr: float | None = None  # of images to float32's, dB
 
@@ -107,10 +110,9 @@ class Bench:
     def run(self, what: str, batch_size: int, compiled: bool = False) -> None:
         """Measure one thing in all ways."""
         ways = ways_on(self.device, compiled)
-        if what in ("inception", "loading"):
-            ways = ways[:1]
-        elif what == "train":
-            ways = [ways[0], Way("bf16", torch.bfloat16)]
+        exact = [way for way in ways if way.dtype == torch.float32 and not (way.as_used or way.compiled)]
+        fewer = {"inception": exact, "loading": exact[:1], "train": [exact[0], Way("bf16", torch.bfloat16)]}
+        ways = fewer.get(what, ways)
         for way in ways:
             torch.manual_seed(SEED)
             self.measure(what, batch_size, way, *self.prepare(what, batch_size, way))
@@ -202,20 +204,19 @@ class Bench:
         return lambda: call(class_ids, uniforms), self.flops(what, batch_size, one)
 
     def measure(self, what: str, batch_size: int, way: Way, call: Callable[[], Tensor], flops: float) -> None:
-        before, tf32 = rate(way.dtype, self.device), torch.backends.cudnn.allow_tf32
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = way.tf32
-        try:
-            with torch.inference_mode():
-                times = seconds(call, self.device, self.runs)
-                result = call()
-        finally:
-            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32, False
-        middle = median(times)
-        reached = flops / middle / ((before + rate(way.dtype, self.device)) / 2)
+        reached = rate(way.dtype, self.device)
+        with torch.inference_mode(), tf32(way.tf32):
+            call()  # which makes what is kept from one run to the next
+            before = begin(self.device)
+            times = seconds(call, self.device, self.runs, warm_up=0)
+            higher = rise(before, self.device)
+            result = call()
+        reached, middle = (reached + rate(way.dtype, self.device)) / 2, median(times)
         row = Row(
             *(what, way.name, batch_size, middle * 1e3, (max(times) - min(times)) / middle, batch_size / middle),
             gflop_per_image=flops / batch_size / 1e9,
-            share=None if way.tf32 or not flops else reached,
+            share=None if way.tf32 or not flops else flops / middle / reached,
+            gib=None if higher is None else higher / GIB,
         )
         self.compare(row, result)
         self.rows.append(row)
@@ -252,16 +253,17 @@ class Bench:
 def markdown(rows: list[Row]) -> list[str]:
     """A table for an issue or a paper."""
     lines = [
-        "| what | way | batch | ms (spread) | images/s | of the rate | same codes | PSNR to float32 |",
-        "|---|---|---|---|---|---|---|---|",
+        "| what | way | batch | ms (spread) | images/s | of the rate | GiB | same codes | PSNR to float32 |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         share = "" if row.share is None else f"{row.share:.0%}"
+        gib = "" if row.gib is None else f"{row.gib:.2f}"
         same = "" if row.same_codes is None else f"{row.same_codes:.1%}"
         decibel = "" if row.psnr is None else "equal" if row.psnr == 100 else f"{row.psnr:.1f} dB"
         lines.append(
             f"| {row.what} | {row.way} | {row.batch_size} | {row.milliseconds:.4g} ({row.spread:.0%}) | "
-            f"{row.images_per_second:.3g} | {share} | {same} | {decibel} |"
+            f"{row.images_per_second:.3g} | {share} | {gib} | {same} | {decibel} |"
         )
     return lines
 

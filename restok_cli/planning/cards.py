@@ -1,6 +1,6 @@
 """Rates of devices, by their makers' data sheets, and how much of it restok was measured to reach.
 
-The shares are those of docs/benchmarks.md: on one H100 by tests/benchmarks/gpu.py, on a CPU by training_step.py. On
+The shares are those of docs/benchmarks.md: on one H100 by tests/benchmarks/gpu.py, on a CPU by `restok bench`. On
 other GPUs the same shares are assumed.
 """
 

@@ -1,8 +1,9 @@
 """The rates of the machine at hand: the fastest that the installed libraries reach for a type, measured now."""
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
+from time import perf_counter
 
 import torch
 from torch import Tensor, nn
@@ -16,24 +17,38 @@ PRODUCTS = {
 }
 CONVOLUTIONS = {"cpu": ((1, 128, 128), (1, 256, 64), (1, 512, 16)), "cuda": ((16, 128, 256),)}
 
+Clock = Callable[[], float]
 Way = tuple[Callable[[], object], float]  # what to run, and its floating-point operations
 
 
-def seconds(function: Callable[[], object], device: torch.device, runs: int = 5) -> list[float]:
-    """The times of some runs, after one to warm up; a GPU is waited for at either end."""
+def seconds(
+    function: Callable[[], object], device: torch.device, runs: int = 5, warm_up: int = 1, clock: Clock = perf_counter
+) -> list[float]:
+    """The times of some runs, after some to warm up; a GPU is waited for at either end."""
     times = []
-    for _ in range(runs + 1):
+    for _ in range(warm_up + runs):
         synchronize(device)
-        start = time.perf_counter()
+        start = clock()
         function()
         synchronize(device)
-        times.append(time.perf_counter() - start)
-    return times[1:]
+        times.append(clock() - start)
+    return times[warm_up:]
 
 
 def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether float32 convolutions and products on a GPU may round what they multiply to TF32."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def ways(dtype: torch.dtype, device: torch.device) -> dict[str, Way]:

@@ -8,26 +8,12 @@ from restok_cli.settings.yaml_file import flatten
 # What a resumed run may do otherwise than before and still be the same run, up to rounding and, with another
 # micro_batch_size, to what is drawn for dropout.
 MAY_CHANGE = {
-    "data.num_workers",
-    "data.broken_limit",
-    "data.max_member_bytes",
-    "schedule.micro_batch_size",
-    "schedule.log_every",
-    "schedule.preview_every",
-    "schedule.validate_every",
-    "schedule.validation_images",
-    "schedule.save_every",
-    "schedule.keep_checkpoints",
-    "schedule.keep_every",
-    "schedule.early_stop",
-    "schedule.initial_convolutions",
-    "compute.compile",
-    "compute.memory",
-    "compute.sharding",
-    "compute.deterministic",
-    "health.max_skipped_steps",
-    "health.warn_data_wait",
-    "health.warn_codebook_usage",
+    *("data.num_workers", "data.broken_limit", "data.max_member_bytes"),
+    *("schedule.micro_batch_size", "schedule.log_every", "schedule.preview_every", "schedule.validate_every"),
+    *("schedule.validation_images", "schedule.save_every", "schedule.keep_checkpoints", "schedule.keep_every"),
+    *("schedule.early_stop", "schedule.initial_convolutions"),
+    *("compute.compile", "compute.memory", "compute.sharding", "compute.deterministic"),
+    *("health.max_skipped_steps", "health.warn_data_wait", "health.warn_codebook_usage"),
 }
 # These may change too, where no learning rate so far would have been another.
 RATE_SETTINGS = {"schedule.max_steps", "optimizer.decay_steps", "optimizer.final_learning_rate"}

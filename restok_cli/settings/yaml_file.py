@@ -39,8 +39,6 @@ MAX_NODES = 100_000  # of a file, with what its aliases stand for
 
 
 class Yaml(NamedTuple):
-    """Read a YAML file."""
-
     values: dict[str, Any]  # nested, as in the file
     lines: dict[str, int]  # of each dotted key, sections included; the first line of a file is 1
 

@@ -8,6 +8,7 @@ among 8 (see VirtualBatchNorm).
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -31,13 +32,12 @@ NUM_NOISE = sum(NOISE)  # random numbers, uniform in [0, 1), that one image take
 PADDING = 15  # pixels on each side, before LPIPS
 
 
-class TokenizerLosses:
+class TokenizerLosses(NamedTuple):
     """The loss of the tokenizer, with the frozen networks that some of its terms look through."""
 
-    def __init__(self, config: TokenizerRunConfig, lpips: Lpips | None, teacher: Teacher | None):
-        self.config = config
-        self.lpips = lpips
-        self.teacher = teacher
+    config: TokenizerRunConfig
+    lpips: Lpips | None
+    teacher: Teacher | None
 
     def __call__(
         self,

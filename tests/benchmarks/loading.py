@@ -6,7 +6,6 @@ Writes a ResTok-L of random weights (2.6 GB) into a temporary folder and loads i
 """
 
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -16,24 +15,20 @@ import torch
 
 from restok_cli.model.config import TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.planning.highest import field
 from restok_cli.pretrained.folder import load_model, open_tokenizer, save_released, save_tokenizer
 
 RELEASED = TokenizerConfig(cnn_shortcut="output", merge="nearest", latent_layout="scrambled")
 
 
-def peak_bytes() -> int:
-    """Of this process alone: getrusage would start from its parent's."""
-    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
-
-
 def load(folder: str) -> None:
     """In the fresh process: print the peak of memory above what importing everything took."""
-    before = peak_bytes()
+    before = field("VmHWM")  # of this process alone: getrusage would start from its parent's
     tokenizer = load_model(open_tokenizer(Path(folder)), torch.device("cpu"))
     for parameter in tokenizer.parameters():
         parameter.sum()  # a file that is mapped counts only once it is read
     weights = sum(p.numel() * p.element_size() for p in tokenizer.parameters())
-    print(json.dumps({"weights": weights, "peak": peak_bytes() - before}))
+    print(json.dumps({"weights": weights, "peak": field("VmHWM") - before}))
 
 
 def main() -> None:

@@ -7,11 +7,9 @@ which is torch-fidelity's. Let nothing else run. With the word: time and memory 
 size of papers, which takes some minutes more.
 """
 
-import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,22 +26,13 @@ from restok_cli.metrics.image_sources import open_images
 from restok_cli.metrics.measure import Instruments, feature_sums
 from restok_cli.metrics.neighbours import precision_recall
 from restok_cli.metrics.networks.inception import Inception, load_inception
+from restok_cli.planning.highest import begin, rise
+from restok_cli.planning.rates import seconds
 
 DIMENSIONS, NUM_FEATURES = 2048, 5000
 NUM_IMAGES, SIZE, BATCH_SIZE = 48, 256, 16
+CPU = torch.device("cpu")
 NUM_SAMPLES, NUM_REFERENCE = 50_000, 10_000  # of precision and recall, as with ADM's reference batches
-
-
-def seconds(work: Callable[[], object], repeats: int) -> float:
-    """Of the fastest of so many runs, after one that does not count where there are several."""
-    if repeats > 1:
-        work()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def draw_features(seed: int, number: int) -> Tensor:
@@ -71,7 +60,9 @@ def compare_algebra() -> None:
         lambda: frechet_distance(*gaussians),
         lambda: fid_statistics_to_metric(*theirs, verbose=False),
     ]
-    fitting, other_fitting, ours, other = np.median([[seconds(work, 1) for work in works] for _ in range(5)], axis=0)
+    fitting, other_fitting, ours, other = np.median(
+        [[seconds(work, CPU, 1, 0)[0] for work in works] for _ in range(5)], axis=0
+    )
     print(
         f"algebra of FID at {DIMENSIONS}: {ours:.2f} s, torch-fidelity {other:.2f} s: {other / ours:.1f} times as fast;"
         f" with the statistics of 2 x {NUM_FEATURES} features {fitting + ours:.2f} s, torch-fidelity"
@@ -114,29 +105,23 @@ def compare_features(folder: Path) -> None:
     def theirs() -> None:
         get_featuresdict_from_dataset(dataset, extractor, BATCH_SIZE, False, True, False)
 
-    rates = [NUM_IMAGES / seconds(work, 2) for work in (ours, theirs)]
+    rates = [NUM_IMAGES / min(seconds(work, CPU, 2)) for work in (ours, theirs)]
     print(
         f"Inception features, sFID's too: {rates[0]:.2f} pictures/s, torch-fidelity {rates[1]:.2f}:"
         f" {rates[0] / rates[1]:.2f} times as fast"
     )
 
 
-def peak_bytes() -> int:
-    """Of this process alone: getrusage would start from its parent's."""
-    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
-
-
 def measure_neighbours() -> None:
     samples, reference = draw_features(1, NUM_SAMPLES), draw_features(2, NUM_REFERENCE)
     precision_recall(samples[:10], reference[:10])  # what libraries set up once is no part of it
-    Path("/proc/self/clear_refs").write_text("5")  # drawing took more; the peak begins anew here
-    before, start, busy = peak_bytes(), time.perf_counter(), time.process_time()
+    before, start, busy = begin(CPU), time.perf_counter(), time.process_time()  # drawing took more
     found = precision_recall(samples, reference)
     taken, busy = time.perf_counter() - start, time.process_time() - busy
-    size = samples.nbytes + reference.nbytes
+    higher, size = rise(before, CPU) or 0, samples.nbytes + reference.nbytes
     print(
         f"precision and recall of {NUM_SAMPLES:,} against {NUM_REFERENCE:,} of {DIMENSIONS} features: {taken:.0f} s,"
-        f" {busy:.0f} s of processor time, {(peak_bytes() - before) / 1e6:.0f} MB above the {size / 1e6:.0f} MB of the"
+        f" {busy:.0f} s of processor time, {higher / 1e6:.0f} MB above the {size / 1e6:.0f} MB of the"
         f" features ({found.precision.value:.3f}, {found.recall.value:.3f})"
     )
 

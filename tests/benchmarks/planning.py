@@ -8,10 +8,9 @@ in one heap that has gaps. A quarter of an hour, and 8 GB of memory. On a GPU, g
 """
 
 import ctypes
-import gc
 import subprocess
 import sys
-from pathlib import Path
+from time import process_time
 
 from restok_cli.__main__ import keep_memory
 
@@ -42,6 +41,7 @@ def measure(name: str, heap: str) -> None:
     import torch
 
     from restok_cli.commands.plan import resolved
+    from restok_cli.planning import highest
     from restok_cli.planning.counting import Counter
     from restok_cli.planning.plan import count, of_one_device
     from restok_cli.planning.steps import open_har_step, open_tokenizer_step
@@ -49,31 +49,25 @@ def measure(name: str, heap: str) -> None:
     kind, preset, *words = CONFIGS[name]
     config = of_one_device(resolved(kind, preset, None, words), 1)
     make = open_tokenizer_step if kind == "tokenizer" else open_har_step
-    *_, step = make(config, torch.device("cpu"), config.compute.memory_on("cpu"))
+    cpu = torch.device("cpu")
+    *_, step = make(config, cpu, config.compute.memory_on("cpu"))
     with Counter() as real:
         step()  # which makes what the optimizer keeps
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the highest value begins anew
-    before = resident("VmRSS")
+    before = highest.begin(cpu)
+    start = process_time()
     step()
-    rise = resident("VmHWM") - before
+    rise, taken = highest.rise(before, cpu), process_time() - start
+    seconds = f"{taken:.1f} s of processor time"
     if heap == "one heap":
-        print(f"{name}: in one heap, as restok runs, memory rises by {rise / GIB:.3f} GiB from {before / GIB:.3f}")
+        print(f"{name}: as restok runs, by {rise / GIB:.3f} GiB from {before / GIB:.3f}; {seconds}", flush=True)
         return
     counted = count(config, gpu=False)
     predicted = counted.peak - counted.base
     print(
         f"{name}: counted {predicted / GIB:.3f} GiB, memory rises by {rise / GIB:.3f} ({predicted / rise - 1:+.1%}); "
-        f"counted {counted.flops / 1e9:.3f} GFLOP, of the real step {real.flops / 1e9:.3f}",
+        f"counted {counted.flops / 1e9:.3f} GFLOP, of the real step {real.flops / 1e9:.3f}; {seconds}",
         flush=True,
     )
-
-
-def resident(field: str) -> int:
-    """Bytes of this process: VmRSS now, VmHWM at the highest."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith(field)))
 
 
 if __name__ == "__main__":

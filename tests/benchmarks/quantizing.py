@@ -6,14 +6,12 @@
 the matrix of all distances with its gradient, and computes the entropy loss also where its weight is 0.
 """
 
-import time
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from restok_cli.model.quantizer import Quantizer
+from restok_cli.planning.rates import seconds
 
 
 def distances_of(latents: Tensor, codewords: Tensor) -> Tensor:
@@ -35,18 +33,6 @@ def from_distances(latents: Tensor, codebook: Tensor, entropy_weight: float | No
     return loss + (latents + (chosen - latents).detach()).sum()
 
 
-def seconds(compute: Callable[[], Tensor]) -> float:
-    """The fastest of five runs, forward and backward."""
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        compute().backward()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
 def main() -> None:
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -58,11 +44,14 @@ def main() -> None:
         return result.codebook_loss + result.commitment_loss + result.vectors.sum()
 
     same = torch.allclose(ours(), from_distances(latents, quantizer.codebook, 0.0), rtol=1e-4)
-    own = seconds(ours)
+    own = min(seconds(lambda: ours().backward(), device))
     print(f"{device}: restok takes {1000 * own:.1f} ms; the same loss: {same}")
     for name, weight in (("distances and entropy loss of weight 0", 0.0), ("distances alone", None)):
-        slower = seconds(lambda weight=weight: from_distances(latents, quantizer.codebook, weight))
-        print(f"{name}: {slower / own:.1f} times as long")
+
+        def theirs(weight: float | None = weight) -> None:
+            from_distances(latents, quantizer.codebook, weight).backward()
+
+        print(f"{name}: {min(seconds(theirs, device)) / own:.1f} times as long")
 
 
 if __name__ == "__main__":

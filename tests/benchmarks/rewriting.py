@@ -14,12 +14,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from unittest.mock import patch
 
-import coding  # noqa: F401  which sets how products round, before any is made
 import torch
 from torch import nn
 
+from restok_cli.__main__ import keep_memory
 from restok_cli.cpu import leaves as cpu_layers
 from restok_cli.cpu import rewrite as rewriting
+from restok_cli.machine import round_alike
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har, HarBlock
 from restok_cli.model.layers import Mlp, rotate
@@ -89,6 +90,8 @@ def ratio(one: Callable[[], object], other: Callable[[], object], patched: Calla
 
 @torch.inference_mode()
 def main() -> None:
+    round_alike()  # as every restok command does first
+    keep_memory()
     layers = int(sys.argv[1]) if sys.argv[1:] else 24
     config = TokenizerConfig(encoder_layers=layers, decoder_layers=layers)
     images, codes, class_ids = torch.rand(1, 3, *config.image_size), torch.randint(8192, (1, 128)), torch.tensor([0])

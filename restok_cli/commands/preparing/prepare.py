@@ -2,6 +2,8 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +18,8 @@ from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_output_folder, clear_beside, whole_folder
 
 if TYPE_CHECKING:
-    from restok_cli.data.sources.preparation import Plan
+    from restok_cli.data.sources.intake import Rules
+    from restok_cli.data.sources.listing import Sources
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -83,17 +86,12 @@ def imagenet(
 
       restok prepare imagenet downloads data/imagenet
     """
-    from restok_cli.console import readable
     from restok_cli.data.sources.imagenet import open_imagenet
     from restok_cli.data.sources.intake import Rules
-    from restok_cli.data.sources.preparation import Plan
 
-    _check_output(out, overwrite)
-    _check_apart(source, out)
-    sources = open_imagenet(source, test_as_validation)
+    find = partial(open_imagenet, source, test_as_validation)
     rules = Rules(check, resize, max_pixels, max_decoded_pixels, max_member_bytes)
-    plan = Plan("imagenet", readable(str(source)), sources, rules, samples_per_shard)
-    _prepare(plan, out, jobs, overwrite, as_json)
+    _prepare(source, out, "imagenet", find, rules, samples_per_shard, jobs, overwrite, as_json)
 
 
 @app.command()
@@ -134,14 +132,11 @@ def folder(
     from restok_cli.console import readable
     from restok_cli.data.sources.folders import walk_folder
     from restok_cli.data.sources.intake import Rules
-    from restok_cli.data.sources.preparation import Plan
 
-    _check_output(out, overwrite)
-    _check_apart(images, out)
-    sources = walk_folder(images, validation_fraction, test_as_validation)
+    find = partial(walk_folder, images, validation_fraction, test_as_validation)
     rules = Rules(check, resize, max_pixels, max_decoded_pixels, max_member_bytes)
-    name, source = readable(images.resolve().name), readable(str(images))
-    _prepare(Plan(name, source, sources, rules, samples_per_shard), out, jobs, overwrite, as_json)
+    name = readable(images.resolve().name)
+    _prepare(images, out, name, find, rules, samples_per_shard, jobs, overwrite, as_json)
 
 
 app.command()(shards)
@@ -220,26 +215,29 @@ def sample(out: Output, overwrite: options.OverwriteDataset = False, as_json: op
     print_counts(out, manifest, as_json)
 
 
-def _check_output(out: Path, overwrite: bool) -> None:
-    """Check that a data set may be made in `out`: also where one is half done there, which may then go on."""
-    from restok_cli.data.shards.layout import WORK_FOLDER, own_files
-    from restok_cli.data.sources.preparation import is_half_done
+def _prepare(
+    images: Path,
+    out: Path,
+    name: str,
+    find: "Callable[[], Sources]",
+    rules: "Rules",
+    samples_per_shard: int,
+    jobs: int | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Make a data set in `out`, also where one is half done there, of the images that `find` finds in `images`."""
+    from restok_cli.console import readable
+    from restok_cli.data.shards.layout import BAD_LIST, WORK_FOLDER, own_files
+    from restok_cli.data.sources.preparation import Plan, is_half_done, prepare_dataset
+    from restok_cli.machine import available_cores
 
     clear_beside(out / WORK_FOLDER)
     check_output_folder(out, overwrite or is_half_done(out), own_files(out).__contains__)
-
-
-def _check_apart(images: Path, out: Path) -> None:
     source, target = images.resolve(), out.resolve()
     if target.is_relative_to(source) or source.is_relative_to(target):
         raise UsageError(f"{out} and {images} lie in each other; give an output folder apart from the images")
-
-
-def _prepare(plan: "Plan", out: Path, jobs: int | None, overwrite: bool, as_json: bool) -> None:
-    from restok_cli.data.shards.layout import BAD_LIST
-    from restok_cli.data.sources.preparation import prepare_dataset
-    from restok_cli.machine import available_cores
-
+    plan = Plan(name, readable(str(images)), find(), rules, samples_per_shard)
     try:
         manifest, changes, num_bad, edges = prepare_dataset(plan, out, jobs or available_cores(), overwrite)
     except Interrupted as error:

@@ -1,7 +1,6 @@
 """Reading a code cache (see `code_layout`): samples by their number."""
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
@@ -17,15 +16,27 @@ class CodeSplit:
 
     def __init__(self, name: str, folder: Path, manifest: code_layout.CodeManifest):
         self.name, self.num_views = name, code_layout.NUM_VIEWS[manifest.views[name]]
-        self.shards = [CodeShard(folder / info.file, info, manifest, self.num_views) for info in manifest.splits[name]]
-        self.ends = list(accumulate(shard.info.num_samples for shard in self.shards))
+        self.folder, self.manifest, self.shards = folder, manifest, manifest.splits[name]
+        self.ends = list(accumulate(shard.num_samples for shard in self.shards))
+        self.opened: dict[int, np.ndarray] = {}  # the records of shards that were read
 
     def __len__(self) -> int:
         return self.ends[-1]
 
     def _record(self, i: int) -> np.void:
         number, position = locate(self.ends, i)
-        return self.shards[number].records[position]
+        if number not in self.opened:
+            self.opened[number] = self._open(self.shards[number])
+        return self.opened[number][position]
+
+    def _open(self, shard: code_layout.CodeShardInfo) -> np.ndarray:
+        """All samples. Raises RestokError where the file is damaged, or holds codes or classes that do not exist."""
+        path, plan = self.folder / shard.file, self.manifest
+        records = code_layout.open_records(path, shard, plan, self.num_views, map_shard)
+        if code_layout.impossible(records, plan).any():
+            what = f"holds codes or classes outside the {plan.codebook_size} and {len(plan.class_names)}"
+            raise code_layout.MADE.damaged(path, f"{what} that {code_layout.CODES_FILE} speaks of")
+        return records
 
     def codes(self, i: int, view: int) -> np.ndarray:
         """The codes (L,) of one view of sample `i`. Raises RestokError where the shard is damaged."""
@@ -38,22 +49,6 @@ class CodeSplit:
     def key(self, i: int) -> str:
         """The key of sample `i` in its data set."""
         return self._record(i)["key"].decode(errors="replace")
-
-
-class CodeShard:
-    """One file of records, opened when first read."""
-
-    def __init__(self, path: Path, info: code_layout.CodeShardInfo, plan: code_layout.CodePlan, num_views: int):
-        self.path, self.info, self.plan, self.num_views = path, info, plan, num_views
-
-    @cached_property
-    def records(self) -> np.ndarray:
-        """All samples. Raises RestokError where the file is damaged, or holds codes or classes that do not exist."""
-        records = code_layout.open_records(self.path, self.info, self.plan, self.num_views, map_shard)
-        if code_layout.impossible(records, self.plan).any():
-            what = f"holds codes or classes outside the {self.plan.codebook_size} and {len(self.plan.class_names)}"
-            raise code_layout.MADE.damaged(self.path, f"{what} that {code_layout.CODES_FILE} speaks of")
-        return records
 
 
 class CodeCache(InSplits[CodeSplit]):

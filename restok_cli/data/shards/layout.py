@@ -170,7 +170,6 @@ def _listed_files(path: Path) -> set[str]:
 
 
 def is_index(path: Path) -> bool:
-    """Whether the file is the index of a shard."""
     try:
         return map_array(path).dtype == INDEX_DTYPE
     except (OSError, ValueError):

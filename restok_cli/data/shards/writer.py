@@ -190,7 +190,6 @@ def make_index(entries: Iterable[tuple[int, int, int]], digest: Digest) -> np.nd
 
 
 def write_index(path: Path, index: np.ndarray) -> None:
-    """Write the index of a shard as an .npy file."""
     with whole_file(path) as temporary, open(temporary, "wb") as file:
         np.save(file, index)
 

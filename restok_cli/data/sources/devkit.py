@@ -26,16 +26,8 @@ STRUCTURES, TEXT = 2, 4  # classes of matrices
 
 # what a damaged devkit leads to in tarfile and below
 DAMAGE = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    TypeError,
-    ValueError,
-    struct.error,
-    tarfile.TarError,
-    zlib.error,
+    *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, TypeError, ValueError),
+    *(struct.error, tarfile.TarError, zlib.error),
 )
 
 

@@ -36,8 +36,6 @@ Targets = dict[Path, tuple[Path, np.ndarray]]  # a shard of dataset.json -> the 
 
 
 class IndexedShard(NamedTuple):
-    """Findings from reading a shard."""
-
     entries: list[tuple[int, int, int]]  # (offset, length, class id) of each image
     digest: writer.Digest
     sizes: Counter[tuple[int, int]]  # (height, width) -> how many

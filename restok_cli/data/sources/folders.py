@@ -18,8 +18,6 @@ from restok_cli.errors import UsageError
 
 
 class ImageFile(NamedTuple):
-    """An image file."""
-
     path: str
     file: str  # its path below the whole folder, with slashes
     folder: str | None  # its class folder; None where it lies in none

@@ -98,8 +98,6 @@ class Task(NamedTuple):
 
 
 class Preparation(NamedTuple):
-    """Outcome of a preparation."""
-
     manifest: layout.Manifest
     changes: dict[str, Count]
     num_bad: int

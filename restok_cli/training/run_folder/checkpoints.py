@@ -54,7 +54,7 @@ def write_checkpoint(folder: Path, state: dict[str, Any], config: RunConfig) -> 
     with whole_folder(folder) as temporary:
         rest = {}
         for name, value in state.items():
-            if value and isinstance(value, dict) and all(isinstance(tensor, Tensor) for tensor in value.values()):
+            if isinstance(value, dict) and value and all(isinstance(tensor, Tensor) for tensor in value.values()):
                 write_tensors(value, temporary / f"{name}{WEIGHTS}")
             else:
                 rest[name] = value

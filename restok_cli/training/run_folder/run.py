@@ -15,7 +15,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,17 +97,12 @@ class RunFolder:
             remove_leftovers(folder)
 
     @staticmethod
-    @contextmanager
-    def kept(path: Path) -> Iterator[None]:
+    def kept(path: Path) -> AbstractContextManager[None]:
         """Inside the block, the run in `path` is carried out by these processes and by no others.
 
         Raises UsageError where others do so.
         """
-        if rank() > 0:
-            yield
-            return
-        with locked_folder(path):
-            yield
+        return locked_folder(path) if rank() == 0 else nullcontext()
 
     def preview_file(self, step: int) -> Path:
         return self.path / "previews" / f"step-{step:06d}.png"
