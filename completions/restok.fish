@@ -755,7 +755,7 @@ complete -c restok -n '__restok_at \'restok tune\'' -l class -r -f -a '(__restok
 complete -c restok -n '__restok_at \'restok tune\'' -l steps -r -f -d 'Sampling steps; fewer than all stop at a coarser level. Default: all'
 complete -c restok -n '__restok_at \'restok tune\'' -l seed -r -f -d 'Decides everything random: the same seed gives the same result'
 complete -c restok -n '__restok_at \'restok tune\'' -l output -s o -r -f -a '(__restok_folders)' -d 'The folder for what is drawn and found'
-complete -c restok -n '__restok_at \'restok tune\'' -l features -r -f -a '(__restok_values \'networks\')' -d 'Behind the metric: inception, dinov2, clip, vgg16, timm:NAME; random, without …'
+complete -c restok -n '__restok_at \'restok tune\'' -l features -r -f -a '(__restok_values \'networks\')' -d 'Behind the metric: inception, dinov2, clip, vgg16, timm:NAME, or random, for smoke …'
 complete -c restok -n '__restok_at \'restok tune\'' -l inception-weights -r -F -d 'Inception\'s. Default: torch\'s cache, or download'
 complete -c restok -n '__restok_at \'restok tune\'' -l vgg-weights -r -F -d 'VGG-16\'s, of lpips and vgg16'
 complete -c restok -n '__restok_at \'restok tune\'' -l timm-weights -r -F -d 'Of dinov2, clip or timm:NAME'

@@ -853,7 +853,7 @@ $global:restokCommands = @{
             '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random: the same seed gives the same result' }
             '--output' = @{ Kind = 'folders'; Count = 1; Help = 'The folder for what is drawn and found' }
             '-o' = @{ Kind = 'folders'; Count = 1; Help = 'The folder for what is drawn and found' }
-            '--features' = @{ Kind = 'networks'; Count = 1; Help = 'Behind the metric: inception, dinov2, clip, vgg16, timm:NAME; random, without …' }
+            '--features' = @{ Kind = 'networks'; Count = 1; Help = 'Behind the metric: inception, dinov2, clip, vgg16, timm:NAME, or random, for smoke …' }
             '--inception-weights' = @{ Kind = 'files'; Count = 1; Help = 'Inception''s. Default: torch''s cache, or download' }
             '--vgg-weights' = @{ Kind = 'files'; Count = 1; Help = 'VGG-16''s, of lpips and vgg16' }
             '--timm-weights' = @{ Kind = 'files'; Count = 1; Help = 'Of dinov2, clip or timm:NAME' }

@@ -1,17 +1,24 @@
 """`restok evaluate`: numbers for images and codes, and the protocol that makes them comparable."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from restok_cli.commands.options import (
     IMAGE_FOLDER,
+    AnySplit,
+    Cache,
     Device,
+    ImagesHeld,
+    InceptionWeights,
     MaxDecodedPixels,
     MaxMemberBytes,
+    NoCache,
     NumProcesses,
     OverwriteFile,
+    ResultAsJson,
+    VggWeights,
     is_given,
     parse_model,
 )
@@ -51,9 +58,6 @@ ReferenceName = Annotated[
         help="What to compare with: the same forms, statistics (.npz: mu, sigma), or a name --make-reference gave.",
     ),
 ]
-AnySplit = Annotated[
-    Literal["validation", "train", "all"], typer.Option(help="The split to take where a data set is given.")
-]
 Crop = Annotated[
     int | None, typer.Option(min=8, metavar="SIZE", help="First give SAMPLES the ADM centre crop to this size.")
 ]
@@ -64,13 +68,6 @@ NetworkNames = Annotated[
         help="Behind the metrics of features: inception (the default), dinov2, clip, vgg16, timm:NAME; random needs no"
         " download: smoke tests only. May be repeated: one reading of the images for all, keys such as gfid[dinov2].",
     ),
-]
-InceptionWeights = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Inception's. Default: torch's cache, or download."),
-]
-VggWeights = Annotated[
-    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="VGG-16's, of lpips and vgg16.")
 ]
 TimmWeights = Annotated[
     list[Path] | None,
@@ -150,19 +147,6 @@ KeptImages = Annotated[
         min=0,
         help="With --make-reference: images to keep, for precision, recall and kid.",
     ),
-]
-Cache = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR", help="Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache."
-    ),
-]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither look features up nor keep them.")]
-ImagesHeld = Annotated[
-    int, typer.Option("--batch-size", min=1, help="Images held at a time; changes speed and memory, not results.")
-]
-ResultAsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object with the protocol instead of a table.")
 ]
 
 
@@ -246,6 +230,8 @@ def evaluate(
         request = settle(_with_default_reference(request, context), [limit.metric for limit in limits], names)
         requests = of_each(request, samples)
     torch_device = _start(request, num_processes, device)
+    from restok_cli.metrics.cache import open_cache
+
     if request.reference != reference:
         note(f"{samples[0]} was drawn by the model that comes with restok: compared with the emoji it was trained on")
     kept = None if no_cache else open_cache(cache)
@@ -305,20 +291,6 @@ def _start(request: "Request", num_processes: int, device: str) -> "torch.device
     torch_device = local_device(open_device(device))
     connect(torch_device)
     return torch_device
-
-
-def open_cache(folder: Path | None) -> Path | None:
-    """Where features are kept: the folder, or the user's own."""
-    from restok_cli.metrics.cache import default_cache, prune
-
-    folder = folder or default_cache()
-    if folder is None:
-        note(
-            "features are not kept for the next evaluation, since this user has no home folder; --cache DIR keeps them"
-        )
-    elif rank() == 0:
-        prune(folder)
-    return folder
 
 
 def _make_reference(

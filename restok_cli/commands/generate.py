@@ -17,6 +17,7 @@ from restok_cli.commands.options import (
     NumProcesses,
     Overwrite,
     Seed,
+    Steps,
     check_resume,
     is_given,
     parse_model,
@@ -32,9 +33,6 @@ Output = Annotated[
     typer.Option(
         "--output", "-o", metavar="OUT", help="A folder for PNG files, an .npz, or - (a tar stream on stdout)."
     ),
-]
-Steps = Annotated[
-    int | None, typer.Option(help="Sampling steps; fewer than all stop at a coarser level. Default: all.")
 ]
 Count = Annotated[int, typer.Option(min=1, help="How many images.")]
 Classes = Annotated[

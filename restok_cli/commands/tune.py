@@ -6,16 +6,20 @@ from typing import Annotated
 
 import typer
 
-from restok_cli.commands.evaluate import AnySplit, Cache, InceptionWeights, VggWeights
-from restok_cli.commands.generate import Steps
 from restok_cli.commands.options import (
     AnyBatchSize,
+    AnySplit,
+    Cache,
     Deterministic,
     Device,
     Dtype,
+    InceptionWeights,
     NumProcesses,
     Overwrite,
+    ResultAsJson,
     Seed,
+    Steps,
+    VggWeights,
     check_resume,
     is_given,
     parse_model,
@@ -44,16 +48,6 @@ MetricName = Annotated[
         help=f"What to search by: one of {', '.join(OF_SETS)}.",
         autocompletion=lambda incomplete: [name for name in OF_SETS if name.startswith(incomplete)],
     ),
-]
-Network = Annotated[
-    str,
-    typer.Option(
-        metavar="NETWORK",
-        help="Behind the metric: inception, dinov2, clip, vgg16, timm:NAME; random, without download, for smoke tests.",
-    ),
-]
-TimmWeights = Annotated[
-    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Of dinov2, clip or timm:NAME.")
 ]
 ReferenceName = Annotated[
     str | None,
@@ -103,9 +97,6 @@ GoOn = Annotated[
 ]
 Plot = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Draw the metric against the Inception Score (PNG, PDF, SVG).")
-]
-ResultAsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object with the protocol instead of a table.")
 ]
 
 
