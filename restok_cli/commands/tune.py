@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from restok_cli.commands.evaluate import AnySplit, Cache, InceptionWeights, VggWeights
-from restok_cli.commands.generate import Steps
+from restok_cli.commands.generate import OwnTokenizer, Steps
 from restok_cli.commands.options import (
     AnyBatchSize,
     Deterministic,
@@ -121,6 +121,7 @@ def tune(
     images: Images = 1000,
     class_: Classes = None,
     steps: Steps = None,
+    tokenizer: OwnTokenizer = None,
     seed: Seed = 0,
     output: TuneOutput = Path("tuned"),
     features: Network = "inception",
@@ -179,7 +180,7 @@ def tune(
 
     weights = {"inception_weights": inception_weights, "vgg_weights": vgg_weights, "timm_weights": timm_weights}
     request = TuneRequest(
-        *(model, metric, reference, split, values, class_, steps, seed, first, images),
+        *(model, tokenizer, metric, reference, split, values, class_, steps, seed, first, images),
         *(plot is not None, features, weights, cache or default_cache()),
         *(Computation(device, dtype, batch_size, deterministic), num_processes),
     )

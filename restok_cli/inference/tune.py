@@ -72,6 +72,7 @@ class TuneRequest(NamedTuple):
     """A search, as the options of the command name it."""
 
     model: Path
+    tokenizer: Path | None  # where the generator does not come with its own
     metric: str
     reference: str | None
     split: str
@@ -103,7 +104,7 @@ def search_options(request: TuneRequest, output: Path, resume: bool, overwrite: 
     if len(grid.candidates) == 1:
         raise UsageError(f"there is only one way to draw, {options_text(grid.base)}; give more values to try")
     check_request(request)
-    check_folder(output, resume, overwrite, request.model)
+    check_folder(output, resume, overwrite, [path for path in (request.model, request.tokenizer) if path])
     run_in_processes(request.num_processes)
     device = local_device(open_device(request.computation.device, request.computation.deterministic))
     dtype = told_dtype(request.computation.dtype, device)
@@ -113,13 +114,16 @@ def search_options(request: TuneRequest, output: Path, resume: bool, overwrite: 
         reference = open_reference(request.reference, request.split, request.cache)
     drawn, made_of = open_drawn(request, output / FEATURES, grid.base, device, dtype)
     network = drawn.network
-    metrics = list(dict.fromkeys((request.metric, *(["is"] if network.num_classes or request.plotted else []))))
+    metrics = [request.metric]
+    if request.metric != "is" and (network.num_classes or request.plotted):
+        metrics.append("is")
     check_metrics(metrics, reference, [network])
     metric = METRICS[request.metric]
     fewest = max(metric.fewest_images, metric.fewest_per_dimension * network.dimensions)
     if request.first < fewest:
         raise UsageError(f"--first {request.first}: {request.metric} by {network.name} needs {fewest} images or more")
     check_disk("--images", request.images, 4 * sum(drawn.widths), output)
+    output.parent.mkdir(parents=True, exist_ok=True)
     with alone(output) if rank() == 0 else nullcontext():
         if rank() == 0:
             _begin(output, made_of, resume)
@@ -157,9 +161,9 @@ def check_request(request: TuneRequest) -> None:
     check_memory("--images", request.images, LEAST_MEMORY)
 
 
-def check_folder(output: Path, resume: bool, overwrite: bool, model: Path) -> None:
-    """Raises UsageError where the search has no folder of its own; what it may replace goes."""
-    check_apart(output, model)
+def check_folder(output: Path, resume: bool, overwrite: bool, models: Sequence[Path]) -> None:
+    """Raises UsageError where the search has no folder of its own."""
+    check_apart(output, *models)
     if rank() == 0 and not resume and not overwrite and (output / REQUEST_FILE).is_file():
         raise UsageError(f"{output} holds a search already; --resume goes on with it, --overwrite begins anew")
     if rank() == 0:
@@ -269,7 +273,7 @@ def open_drawn(
     request: TuneRequest, folder: Path, default: SamplingOptions, device: torch.device, dtype: str
 ) -> tuple[Drawn, dict[str, Any]]:
     """Models and network, loaded, for what is drawn into `folder`; and all that it depends on but for its options."""
-    files = find_files(request.model)
+    files = find_files(request.model, request.tokenizer)
     network = open_network(request.features, device, **request.weights)
     classes = request.classes or (["random"] if files.har.class_names else None)
     options = GenerateOptions(
@@ -277,6 +281,7 @@ def open_drawn(
         *(request.computation, False, request.num_processes),
     )
     job = open_job(files, options, default, device, dtype)
+    job = job._replace(batch_size=min(gather(job.batch_size)))  # blocks are the same for all
     made_of = describe(job, files, options, dtype, codes=False) | {"batch_size": job.batch_size}
     made_of |= {"features": network.name, "features_sha256": network.weights_sha256}
     for name in ("count", "codes_only", *SamplingOptions._fields):
@@ -289,10 +294,9 @@ def features_of(images: Tensor, network: FeatureNetwork) -> Features:
     at_once = groups_at_once(network.device) * GROUP_SIZE
     images = images.contiguous()  # as images that were read: for other strides, libraries may sum in another order
     parts = [network(pad(part, (0, 0, 0, 0, 0, 0, 0, at_once - len(part)))) for part in images.split(at_once)]
-    pool, spatial = (
-        torch.cat(tensors)[: len(images)] if tensors[0] is not None else None for tensors in zip(*parts, strict=True)
-    )
-    return Features(pool, spatial)
+    spatial = [part.spatial for part in parts if part.spatial is not None]
+    pool = torch.cat([part.pool for part in parts])[: len(images)]
+    return Features(pool, torch.cat(spatial)[: len(images)] if spatial else None)
 
 
 def _search(request: TuneRequest, grid: Grid, drawn: Drawn, metrics: list[str], theirs: Sums) -> Tuning:
@@ -307,8 +311,8 @@ def _search(request: TuneRequest, grid: Grid, drawn: Drawn, metrics: list[str], 
             ours = drawn.sums(options, count, seed, metrics, is_fresh or request.metric == "fid-inf")
             found.append(numbers(metrics, ours, theirs, {}, ""))
             if is_fresh and request.metric in IN_PAIRS:
-                gaussians = (sums.cloud().gaussian for sums in (ours, theirs))
-                known[options] = influences(ours.features(), *gaussians, ours.device)
+                own, other = ours.cloud().gaussian, theirs.cloud().gaussian
+                known[options] = influences(ours.features(), own, other, ours.device)
         return dict(zip(candidates, gather(found)[0], strict=True))
 
     def scores(candidates: list[SamplingOptions], count: int) -> list[float]:
@@ -341,10 +345,8 @@ def reach_of_intervals(measured: Measured, metric: str) -> Reach:
     """
 
     def reach(a: SamplingOptions, b: SamplingOptions) -> float | None:
-        intervals = [measured[options][metric].interval for options in (a, b)]
-        if None in intervals:
-            return None
-        return math.hypot(*((high - low) / 2 for low, high in intervals))
+        intervals = [found for options in (a, b) if (found := measured[options][metric].interval)]
+        return math.hypot(*((high - low) / 2 for low, high in intervals)) if len(intervals) == 2 else None
 
     return reach
 
