@@ -63,16 +63,6 @@ ReferenceName = Annotated[
         help="What to compare with, as evaluate takes it. Default for the sample model: the emoji it was trained on.",
     ),
 ]
-Network = Annotated[
-    str,
-    typer.Option(
-        metavar="NETWORK",
-        help="Behind the metric: inception, dinov2, clip, vgg16, timm:NAME, or random, for smoke tests only.",
-    ),
-]
-TimmWeights = Annotated[
-    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Of dinov2, clip or timm:NAME.")
-]
 SpaceFile = Annotated[
     Path | None,
     typer.Option("--space", metavar="FILE", help="YAML of the values to try, such as `cfg_scale: [1, 1.5, 2]`."),
