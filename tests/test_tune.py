@@ -240,8 +240,8 @@ def test_a_wrong_space_is_one_line(tmp_path, monkeypatch, text, message):
     ("arguments", "message"),
     [
         ("--try cfg_scale", "--try cfg_scale: give NAME=VALUE,VALUE"),
-        ("--try cfg_scael=1", "--try cfg_scael=1: no such option of sampling (did you mean cfg_scale?)"),
-        ("--try temperature=-1,1", "temperature=-1,1 -1: give a number from 0 on"),
+        ("--try cfg_scael=1", "--try cfg_scael: no such option of sampling (did you mean cfg_scale?)"),
+        ("--try temperature=-1,1", "--try temperature -1: give a number from 0 on"),
         ("--try top_k=1],[", "not YAML"),
         ("--metric psnr", "--metric psnr: no metric of sets of images"),
         ("--metric fdi", "(did you mean fid?)"),
