@@ -222,13 +222,19 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
             ;;
         limits)
             words=(
-                gfid= rfid= fid= sfid= is= precision= recall= kid= psnr= ssim= ms-ssim= lpips= mse= codebook_usage=
-                codebook_entropy= codebook_perplexity= nll=
+                gfid= rfid= fid= fid-inf= pfid= sfid= is= precision= recall= kid= density= coverage= mind= cmmd= psnr=
+                ssim= ms-ssim= lpips= mse= codebook_usage= codebook_entropy= codebook_perplexity= nll=
             )
             ;;
         metric)
             words=(
-                gfid rfid fid sfid is precision recall kid psnr ssim ms-ssim lpips mse codebook nll all
+                gfid rfid fid fid-inf pfid sfid is precision recall kid density coverage mind cmmd psnr ssim ms-ssim
+                lpips mse codebook nll all
+            )
+            ;;
+        'metric of sets')
+            words=(
+                gfid fid fid-inf sfid is precision recall kid density coverage mind cmmd
             )
             ;;
         models)
@@ -242,9 +248,9 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 inception dinov2 clip vgg16 timm: random
             )
             ;;
-        'paper|sample')
+        'options to try')
             words=(
-                paper sample
+                cfg_scale= cfg_schedule= cfg_start= cfg_stop= cfg_peak= temperature= top_k= top_p=
             )
             ;;
         parts)
@@ -344,6 +350,11 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 health.max_skipped_steps= health.warn_data_wait= health.warn_codebook_usage=
             )
             ;;
+        'tokenizer|generator')
+            words=(
+                tokenizer generator
+            )
+            ;;
         'tokenizer|har')
             words=(
                 tokenizer har
@@ -364,13 +375,19 @@ _restok_values() {  # what values of the kind $1 are: words, and -f for files or
                 validation train all
             )
             ;;
+        'ways to draw')
+            words=(
+                paper sample
+            )
+            paths=-f
+            ;;
     esac
 }
 
 _restok_at() {  # what the command $1 has; the kinds of its arguments, others that of all after them
     case $1 in
         restok)
-            commands=(prepare train-tokenizer train-har reconstruct generate encode decode evaluate curves report demo bench doctor models config plan)
+            commands=(prepare train-tokenizer train-har reconstruct generate encode decode evaluate probe tune curves report demo bench doctor models config plan)
             options=(
                 --version --help -h
             )
@@ -485,11 +502,28 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
             commands=()
             options=(
                 --metric --reference --split --crop --max-decoded-pixels --max-member-bytes --features
-                --inception-weights --vgg-weights --timm-weights --model --num-codes --plot --fail-under --compare
-                --make-reference --output -o --reference-images --cache --no-cache --batch-size --num-processes
-                --overwrite --device --json --help -h
+                --inception-weights --vgg-weights --timm-weights --model --num-codes --perturb --nearest --plot
+                --fail-under --compare --runs --per-image --make-reference --output -o --reference-images --cache
+                --no-cache --batch-size --num-processes --overwrite --device --json --help -h
             )
-            arguments=(pictures) others=
+            arguments=() others=pictures
+            ;;
+        'restok probe')
+            commands=()
+            options=(
+                --part --block --tokenizer --l2 --neighbours --cache --no-cache --batch-size --num-processes --device
+                --json --help -h
+            )
+            arguments=(models data) others=
+            ;;
+        'restok tune')
+            commands=()
+            options=(
+                --metric --reference --split --space --try --first --images --class --steps --seed --output -o
+                --features --inception-weights --vgg-weights --timm-weights --cache --plot --batch-size --num-processes
+                --resume --overwrite --device --dtype --deterministic --json --help -h
+            )
+            arguments=(models) others=
             ;;
         'restok curves')
             commands=()
@@ -787,7 +821,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --like) kind=files pending=1 ;;
                 --keep) kind=nothing pending=1 ;;
                 --seed) kind=nothing pending=1 ;;
-                --preset) kind='paper|sample' pending=1 ;;
+                --preset) kind='ways to draw' pending=1 ;;
                 --cfg-scale) kind=nothing pending=1 ;;
                 --cfg-schedule) kind='constant|linear|linear-reversed|linear-constant|triangular|rectangular|step|cosine|cosine-reversed' pending=1 ;;
                 --cfg-start) kind=nothing pending=1 ;;
@@ -847,6 +881,8 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --timm-weights) kind=files pending=1 ;;
                 --model) kind=models pending=1 ;;
                 --num-codes) kind=all pending=1 ;;
+                --perturb) kind=nothing pending=1 ;;
+                --nearest) kind=nothing pending=1 ;;
                 --plot) kind=files pending=1 ;;
                 --fail-under) kind=limits pending=1 ;;
                 --compare) kind=files pending=2 ;;
@@ -857,6 +893,44 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --batch-size) kind=nothing pending=1 ;;
                 --num-processes) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
+            esac
+            ;;
+        'restok probe')
+            case $2 in
+                --part) kind='tokenizer|generator' pending=1 ;;
+                --block) kind=all pending=1 ;;
+                --tokenizer) kind=models pending=1 ;;
+                --l2) kind=auto pending=1 ;;
+                --neighbours) kind=nothing pending=1 ;;
+                --cache) kind=folders pending=1 ;;
+                --batch-size) kind=nothing pending=1 ;;
+                --num-processes) kind=auto pending=1 ;;
+                --device) kind=devices pending=1 ;;
+            esac
+            ;;
+        'restok tune')
+            case $2 in
+                --metric) kind='metric of sets' pending=1 ;;
+                --reference) kind=pictures pending=1 ;;
+                --split) kind='validation|train|all' pending=1 ;;
+                --space) kind=files pending=1 ;;
+                --try) kind='options to try' pending=1 ;;
+                --first) kind=nothing pending=1 ;;
+                --images) kind=nothing pending=1 ;;
+                --class) kind=classes pending=1 ;;
+                --steps) kind=nothing pending=1 ;;
+                --seed) kind=nothing pending=1 ;;
+                --output | -o) kind=folders pending=1 ;;
+                --features) kind=networks pending=1 ;;
+                --inception-weights) kind=files pending=1 ;;
+                --vgg-weights) kind=files pending=1 ;;
+                --timm-weights) kind=files pending=1 ;;
+                --cache) kind=folders pending=1 ;;
+                --plot) kind=files pending=1 ;;
+                --batch-size) kind=auto pending=1 ;;
+                --num-processes) kind=auto pending=1 ;;
+                --device) kind=devices pending=1 ;;
+                --dtype) kind='auto|float32|bf16' pending=1 ;;
             esac
             ;;
         'restok curves')

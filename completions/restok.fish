@@ -186,20 +186,25 @@ function __restok_values --argument-names kind
                 'health.max_skipped_steps=' 'health.warn_data_wait='
         case 'limits'
             printf '%s\n' \
-                'gfid=' 'rfid=' 'fid=' 'sfid=' 'is=' 'precision=' 'recall=' 'kid=' 'psnr=' 'ssim=' 'ms-ssim=' 'lpips=' \
-                'mse=' 'codebook_usage=' 'codebook_entropy=' 'codebook_perplexity=' 'nll='
+                'gfid=' 'rfid=' 'fid=' 'fid-inf=' 'pfid=' 'sfid=' 'is=' 'precision=' 'recall=' 'kid=' 'density=' \
+                'coverage=' 'mind=' 'cmmd=' 'psnr=' 'ssim=' 'ms-ssim=' 'lpips=' 'mse=' 'codebook_usage=' \
+                'codebook_entropy=' 'codebook_perplexity=' 'nll='
         case 'metric'
             printf '%s\n' \
-                gfid rfid fid sfid is precision recall kid psnr ssim ms-ssim lpips mse codebook nll all
+                gfid rfid fid fid-inf pfid sfid is precision recall kid density coverage mind cmmd psnr ssim ms-ssim \
+                lpips mse codebook nll all
+        case 'metric of sets'
+            printf '%s\n' \
+                gfid fid fid-inf sfid is precision recall kid density coverage mind cmmd
         case 'models'
             printf '%s\n' \
                 sample 'hf:xushu-me/restok_l_128.r256_in1k' 'hf:xushu-me/llamagen_l_c2i_restok_l_128.r256_in1k'
         case 'networks'
             printf '%s\n' \
                 inception dinov2 clip vgg16 'timm:' random
-        case 'paper|sample'
+        case 'options to try'
             printf '%s\n' \
-                paper sample
+                'cfg_scale=' 'cfg_schedule=' 'cfg_start=' 'cfg_stop=' 'cfg_peak=' 'temperature=' 'top_k=' 'top_p='
         case 'parts'
             printf '%s\n' \
                 encode decode generate ar train loading inception
@@ -287,6 +292,9 @@ function __restok_values --argument-names kind
                 'nested_dropout.probability=' 'nested_dropout.min_tokens=' 'revival.every=' 'revival.until=' \
                 'compute.precision=' 'compute.compile=' 'compute.memory=' 'compute.deterministic=' \
                 'health.max_skipped_steps=' 'health.warn_data_wait=' 'health.warn_codebook_usage='
+        case 'tokenizer|generator'
+            printf '%s\n' \
+                tokenizer generator
         case 'tokenizer|har'
             printf '%s\n' \
                 tokenizer har
@@ -299,10 +307,13 @@ function __restok_values --argument-names kind
         case 'validation|train|all'
             printf '%s\n' \
                 validation train all
+        case 'ways to draw'
+            printf '%s\n' \
+                paper sample
     end
 end
 
-set -g __restok_commands 'restok prepare' 'restok prepare imagenet' 'restok prepare folder' 'restok prepare shards' 'restok prepare codes' 'restok prepare verify' 'restok prepare sample' 'restok train-tokenizer' 'restok train-har' 'restok reconstruct' 'restok generate' 'restok encode' 'restok decode' 'restok evaluate' 'restok curves' 'restok report' 'restok demo' 'restok bench' 'restok doctor' 'restok models' 'restok models presets' 'restok models show' 'restok models verify' 'restok models convert' 'restok models halve' 'restok models card' 'restok models push' 'restok config' 'restok config suggest' 'restok config show' 'restok config diff' 'restok config validate' 'restok config schema' 'restok plan' 'restok plan train-tokenizer' 'restok plan train-har' 'restok plan generate' 'restok plan encode' 'restok plan evaluate'
+set -g __restok_commands 'restok prepare' 'restok prepare imagenet' 'restok prepare folder' 'restok prepare shards' 'restok prepare codes' 'restok prepare verify' 'restok prepare sample' 'restok train-tokenizer' 'restok train-har' 'restok reconstruct' 'restok generate' 'restok encode' 'restok decode' 'restok evaluate' 'restok probe' 'restok tune' 'restok curves' 'restok report' 'restok demo' 'restok bench' 'restok doctor' 'restok models' 'restok models presets' 'restok models show' 'restok models verify' 'restok models convert' 'restok models halve' 'restok models card' 'restok models push' 'restok config' 'restok config suggest' 'restok config show' 'restok config diff' 'restok config validate' 'restok config schema' 'restok plan' 'restok plan train-tokenizer' 'restok plan train-har' 'restok plan generate' 'restok plan encode' 'restok plan evaluate'
 
 # How many of the words after an option are its values.
 function __restok_takes --argument-names path option
@@ -352,34 +363,42 @@ function __restok_takes --argument-names path option
             'restok evaluate --metric' 'restok evaluate --reference' 'restok evaluate --split' 'restok evaluate --crop' \
             'restok evaluate --max-decoded-pixels' 'restok evaluate --max-member-bytes' 'restok evaluate --features' \
             'restok evaluate --inception-weights' 'restok evaluate --vgg-weights' 'restok evaluate --timm-weights' \
-            'restok evaluate --model' 'restok evaluate --num-codes' 'restok evaluate --plot' \
-            'restok evaluate --fail-under' 'restok evaluate --make-reference' 'restok evaluate --output' \
-            'restok evaluate -o' 'restok evaluate --reference-images' 'restok evaluate --cache' \
-            'restok evaluate --batch-size' 'restok evaluate --num-processes' 'restok evaluate --device' \
-            'restok curves --output' 'restok curves -o' 'restok curves --metric' 'restok report --output' \
-            'restok report -o' 'restok report --metrics' 'restok demo --output' 'restok demo -o' 'restok bench --model' \
-            'restok bench --preset' 'restok bench --har' 'restok bench --what' 'restok bench --batch-size' \
-            'restok bench --runs' 'restok bench --device' 'restok bench --plot' 'restok models presets --kind' \
-            'restok models card --metrics' 'restok models card --licence' 'restok models card --license' \
-            'restok models push --metrics' 'restok models push --licence' 'restok models push --license' \
-            'restok models push --revision' 'restok config suggest --kind' 'restok config suggest --image-size' \
-            'restok config suggest --minutes' 'restok config suggest --memory' 'restok config suggest --device' \
-            'restok config show --set' 'restok config show --kind' 'restok config diff --kind' \
-            'restok config validate --kind' 'restok plan train-tokenizer --preset' \
-            'restok plan train-tokenizer --config' 'restok plan train-tokenizer --set' \
-            'restok plan train-tokenizer --max-steps' 'restok plan train-tokenizer --batch-size' \
-            'restok plan train-tokenizer --gpu' 'restok plan train-tokenizer --num-processes' \
-            'restok plan train-tokenizer --price-per-hour' 'restok plan train-tokenizer --fit' \
-            'restok plan train-har --preset' 'restok plan train-har --config' 'restok plan train-har --set' \
-            'restok plan train-har --max-steps' 'restok plan train-har --batch-size' 'restok plan train-har --gpu' \
-            'restok plan train-har --num-processes' 'restok plan train-har --price-per-hour' \
-            'restok plan train-har --fit' 'restok plan generate --preset' 'restok plan generate --tokenizer' \
-            'restok plan generate --count' 'restok plan generate --batch-size' 'restok plan generate --dtype' \
-            'restok plan generate --gpu' 'restok plan generate --price-per-hour' 'restok plan encode --tokenizer' \
-            'restok plan encode --count' 'restok plan encode --batch-size' 'restok plan encode --dtype' \
-            'restok plan encode --gpu' 'restok plan encode --price-per-hour' 'restok plan evaluate --count' \
-            'restok plan evaluate --size' 'restok plan evaluate --batch-size' 'restok plan evaluate --gpu' \
-            'restok plan evaluate --price-per-hour'
+            'restok evaluate --model' 'restok evaluate --num-codes' 'restok evaluate --perturb' \
+            'restok evaluate --nearest' 'restok evaluate --plot' 'restok evaluate --fail-under' \
+            'restok evaluate --make-reference' 'restok evaluate --output' 'restok evaluate -o' \
+            'restok evaluate --reference-images' 'restok evaluate --cache' 'restok evaluate --batch-size' \
+            'restok evaluate --num-processes' 'restok evaluate --device' 'restok probe --part' 'restok probe --block' \
+            'restok probe --tokenizer' 'restok probe --l2' 'restok probe --neighbours' 'restok probe --cache' \
+            'restok probe --batch-size' 'restok probe --num-processes' 'restok probe --device' 'restok tune --metric' \
+            'restok tune --reference' 'restok tune --split' 'restok tune --space' 'restok tune --try' \
+            'restok tune --first' 'restok tune --images' 'restok tune --class' 'restok tune --steps' \
+            'restok tune --seed' 'restok tune --output' 'restok tune -o' 'restok tune --features' \
+            'restok tune --inception-weights' 'restok tune --vgg-weights' 'restok tune --timm-weights' \
+            'restok tune --cache' 'restok tune --plot' 'restok tune --batch-size' 'restok tune --num-processes' \
+            'restok tune --device' 'restok tune --dtype' 'restok curves --output' 'restok curves -o' \
+            'restok curves --metric' 'restok report --output' 'restok report -o' 'restok report --metrics' \
+            'restok demo --output' 'restok demo -o' 'restok bench --model' 'restok bench --preset' 'restok bench --har' \
+            'restok bench --what' 'restok bench --batch-size' 'restok bench --runs' 'restok bench --device' \
+            'restok bench --plot' 'restok models presets --kind' 'restok models card --metrics' \
+            'restok models card --licence' 'restok models card --license' 'restok models push --metrics' \
+            'restok models push --licence' 'restok models push --license' 'restok models push --revision' \
+            'restok config suggest --kind' 'restok config suggest --image-size' 'restok config suggest --minutes' \
+            'restok config suggest --memory' 'restok config suggest --device' 'restok config show --set' \
+            'restok config show --kind' 'restok config diff --kind' 'restok config validate --kind' \
+            'restok plan train-tokenizer --preset' 'restok plan train-tokenizer --config' \
+            'restok plan train-tokenizer --set' 'restok plan train-tokenizer --max-steps' \
+            'restok plan train-tokenizer --batch-size' 'restok plan train-tokenizer --gpu' \
+            'restok plan train-tokenizer --num-processes' 'restok plan train-tokenizer --price-per-hour' \
+            'restok plan train-tokenizer --fit' 'restok plan train-har --preset' 'restok plan train-har --config' \
+            'restok plan train-har --set' 'restok plan train-har --max-steps' 'restok plan train-har --batch-size' \
+            'restok plan train-har --gpu' 'restok plan train-har --num-processes' \
+            'restok plan train-har --price-per-hour' 'restok plan train-har --fit' 'restok plan generate --preset' \
+            'restok plan generate --tokenizer' 'restok plan generate --count' 'restok plan generate --batch-size' \
+            'restok plan generate --dtype' 'restok plan generate --gpu' 'restok plan generate --price-per-hour' \
+            'restok plan encode --tokenizer' 'restok plan encode --count' 'restok plan encode --batch-size' \
+            'restok plan encode --dtype' 'restok plan encode --gpu' 'restok plan encode --price-per-hour' \
+            'restok plan evaluate --count' 'restok plan evaluate --size' 'restok plan evaluate --batch-size' \
+            'restok plan evaluate --gpu' 'restok plan evaluate --price-per-hour'
             echo 1
         case \
             'restok decode --mix' 'restok evaluate --compare'
@@ -444,6 +463,8 @@ complete -c restok -n '__restok_argument \'restok\' 1 1' -a generate -d 'Draw im
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a encode -d 'Turn images into codes: 128 numbers each, or as many as the tokenizer makes'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a decode -d 'Turn codes into images: all codes of each, or a prefix of them, which gives a coarser …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a evaluate -d 'Measure images (FID, IS, precision, recall, KID, PSNR, SSIM, …) and codes'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a probe -d 'Say how well frozen features tell classes apart, by a linear probe and by nearest …'
+complete -c restok -n '__restok_argument \'restok\' 1 1' -a tune -d 'Find the guidance and temperature that suit a generator'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a curves -d 'Draw what runs have logged over their steps: a panel for each number, a line in it for …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a report -d 'Make one HTML file of runs: curves, previews, the codebook, metrics, config and …'
 complete -c restok -n '__restok_argument \'restok\' 1 1' -a demo -d 'Run every command once, on the emoji that come with restok: five minutes on two CPU …'
@@ -611,7 +632,7 @@ complete -c restok -n '__restok_at \'restok generate\'' -l class -r -f -a '(__re
 complete -c restok -n '__restok_at \'restok generate\'' -l like -r -F -d 'Keep the first codes of this image and draw the rest; --keep says how many'
 complete -c restok -n '__restok_at \'restok generate\'' -l keep -r -f -d 'How many codes of --like to keep: of few, its layout alone'
 complete -c restok -n '__restok_at \'restok generate\'' -l seed -r -f -d 'Decides everything random: the same seed gives the same result'
-complete -c restok -n '__restok_at \'restok generate\'' -l preset -r -f -a '(__restok_values \'paper|sample\')' -d 'The paper\'s guidance (3.75, step from 0.25, top-p 0.95), or what suits the model that …'
+complete -c restok -n '__restok_at \'restok generate\'' -l preset -r -F -a '(__restok_values \'ways to draw\')' -d 'paper, its guidance (3.75, step from 0.25, top-p 0.95); sample, what suits the model …'
 complete -c restok -n '__restok_at \'restok generate\'' -l cfg-scale -r -f -d 'Classifier-free guidance; 1 = none'
 complete -c restok -n '__restok_at \'restok generate\'' -l cfg-schedule -r -f -a '(__restok_values \'constant|linear|linear-reversed|linear-constant|triangular|rectangular|step|cosine|cosine-reversed\')' -d 'How guidance goes from 1 to its scale, or back, over the steps'
 complete -c restok -n '__restok_at \'restok generate\'' -l cfg-start -r -f -d 'Where step and rectangular begin'
@@ -673,22 +694,26 @@ complete -c restok -n '__restok_at \'restok decode\'' -l help -s h -d 'Show this
 complete -c restok -n '__restok_argument \'restok decode\' 1 1' -F
 
 # restok evaluate
-complete -c restok -n '__restok_at \'restok evaluate\'' -l metric -r -f -a '(__restok_values \'metric\')' -d 'One of gfid, rfid, fid, sfid, is, precision, recall, kid, psnr, ssim, ms-ssim, lpips, …'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l metric -r -f -a '(__restok_values \'metric\')' -d 'One of gfid, rfid, fid, fid-inf, pfid, sfid, is, precision, recall, kid, density, …'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l reference -r -F -a '(__restok_values \'pictures\')' -d 'What to compare with: the same forms, statistics (.npz: mu, sigma), or a name --make- …'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l split -r -f -a '(__restok_values \'validation|train|all\')' -d 'The split to take where a data set is given'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l crop -r -f -d 'First give SAMPLES the ADM centre crop to this size'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l max-decoded-pixels -r -f -d 'Images of more pixels than this are left out, since they may fill all memory. Default: …'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l max-member-bytes -r -f -d 'Image files, and files in tars, of more bytes than this are left out unread. Default: …'
-complete -c restok -n '__restok_at \'restok evaluate\'' -l features -r -f -a '(__restok_values \'networks\')' -d 'Behind the metrics of features: inception, dinov2, clip, vgg16, timm:NAME; random …'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l features -r -f -a '(__restok_values \'networks\')' -d 'Behind the metrics of features: inception (the default), dinov2, clip, vgg16, …'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l inception-weights -r -F -d 'Inception\'s. Default: torch\'s cache, or download'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l vgg-weights -r -F -d 'VGG-16\'s, of lpips and vgg16'
-complete -c restok -n '__restok_at \'restok evaluate\'' -l timm-weights -r -F -d 'Of dinov2, clip or timm:NAME'
-complete -c restok -n '__restok_at \'restok evaluate\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'The tokenizer that makes codes of images (codebook, --num-codes); for nll the …'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l timm-weights -r -F -d 'Of dinov2, clip or timm:NAME; of several networks, repeated in the order of their …'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'The tokenizer that makes codes of images (codebook, --num-codes, --perturb); for nll …'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l num-codes -r -f -a '(__restok_values \'all\')' -d 'Measure what the first N codes give back of SAMPLES, for each N; all: every level'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l perturb -r -f -d 'Measure pfid: SAMPLES against what --model decodes once this share α of their codes …'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l nearest -r -f -d 'With --perturb: δ, of how many codewords nearest to a code one replaces it'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l plot -r -F -d 'With --num-codes: draw metric against codes (PNG, PDF, SVG)'
-complete -c restok -n '__restok_at \'restok evaluate\'' -l fail-under -r -f -a '(__restok_values \'limits\')' -d 'Exit 4 where a metric is worse: below VALUE, or above it where lower is better (gFID, …'
-complete -c restok -n '__restok_at \'restok evaluate\'' -l compare -r -F -d 'Table two --json results; measures nothing'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l fail-under -r -f -a '(__restok_values \'limits\')' -d 'Exit 4 where a metric is worse (may be repeated): below VALUE, or above it where lower …'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l compare -r -F -d 'Say of two --json results whether B is better, worse or, by 95 %, neither; measures …'
 complete -c restok -n '__restok_value \'restok evaluate\' --compare' -F
+complete -c restok -n '__restok_at \'restok evaluate\'' -l runs -d 'SAMPLES are --json results of several runs with other seeds; measures nothing'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l per-image -d 'With --json: also each image\'s value (psnr, …); --compare then goes by pairs'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l make-reference -r -F -a '(__restok_values \'pictures\')' -d 'Make statistics of images for --reference instead; they go to -o'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l output -s o -r -F -d 'With --make-reference: an .npz, or a name for the cache'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l reference-images -r -f -d 'With --make-reference: images to keep, for precision, recall and kid'
@@ -700,7 +725,52 @@ complete -c restok -n '__restok_at \'restok evaluate\'' -l overwrite -d 'Replace
 complete -c restok -n '__restok_at \'restok evaluate\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l json -d 'Print one JSON object with the protocol instead of a table'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l help -s h -d 'Show this message and exit'
-complete -c restok -n '__restok_argument \'restok evaluate\' 1 1' -F -a '(__restok_values \'pictures\')'
+complete -c restok -n '__restok_argument \'restok evaluate\' 1 999' -F -a '(__restok_values \'pictures\')'
+
+# restok probe
+complete -c restok -n '__restok_at \'restok probe\'' -l part -r -f -a '(__restok_values \'tokenizer|generator\')' -d 'Which of a generator with its tokenizer. Default: the generator, where there is one'
+complete -c restok -n '__restok_at \'restok probe\'' -l block -r -f -a '(__restok_values \'all\')' -d 'Of a generator: the block after which features are taken, or all (without levels). …'
+complete -c restok -n '__restok_at \'restok probe\'' -l tokenizer -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'The tokenizer of a generator that has none with it'
+complete -c restok -n '__restok_at \'restok probe\'' -l l2 -r -f -a '(__restok_values \'auto\')' -d 'Strength of the regression\'s regularisation; auto: chosen by a fifth of the training …'
+complete -c restok -n '__restok_at \'restok probe\'' -l neighbours -r -f -d 'Nearest training images that vote'
+complete -c restok -n '__restok_at \'restok probe\'' -l cache -r -f -a '(__restok_folders)' -d 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache'
+complete -c restok -n '__restok_at \'restok probe\'' -l no-cache -d 'Neither look features up nor keep them'
+complete -c restok -n '__restok_at \'restok probe\'' -l batch-size -r -f -d 'Images held at a time; changes speed and memory, not results'
+complete -c restok -n '__restok_at \'restok probe\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
+complete -c restok -n '__restok_at \'restok probe\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
+complete -c restok -n '__restok_at \'restok probe\'' -l json -d 'Print one JSON object with the protocol instead of a table'
+complete -c restok -n '__restok_at \'restok probe\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok probe\' 1 1' -f -a '(__restok_values \'models\') (__restok_folders)'
+complete -c restok -n '__restok_argument \'restok probe\' 2 2' -f -a '(__restok_values \'data\') (__restok_folders)'
+
+# restok tune
+complete -c restok -n '__restok_at \'restok tune\'' -l metric -r -f -a '(__restok_values \'metric of sets\')' -d 'What to search by: one of gfid, fid, fid-inf, sfid, is, precision, recall, kid, …'
+complete -c restok -n '__restok_at \'restok tune\'' -l reference -r -F -a '(__restok_values \'pictures\')' -d 'What to compare with, as evaluate takes it. Default for the sample model: the emoji it …'
+complete -c restok -n '__restok_at \'restok tune\'' -l split -r -f -a '(__restok_values \'validation|train|all\')' -d 'The split to take where a data set is given'
+complete -c restok -n '__restok_at \'restok tune\'' -l space -r -F -d 'YAML of the values to try, such as `cfg_scale: [1, 1.5, 2]`'
+complete -c restok -n '__restok_at \'restok tune\'' -l try -r -f -a '(__restok_values \'options to try\')' -d 'Values to try of cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, …'
+complete -c restok -n '__restok_at \'restok tune\'' -l first -r -f -d 'Images of each candidate at first'
+complete -c restok -n '__restok_at \'restok tune\'' -l images -r -f -d 'Images of each in the last round, and on fresh seeds'
+complete -c restok -n '__restok_at \'restok tune\'' -l class -r -f -a '(__restok_values \'classes\')' -d 'As generate takes it. Default: random, of all classes'
+complete -c restok -n '__restok_at \'restok tune\'' -l steps -r -f -d 'Sampling steps; fewer than all stop at a coarser level. Default: all'
+complete -c restok -n '__restok_at \'restok tune\'' -l seed -r -f -d 'Decides everything random: the same seed gives the same result'
+complete -c restok -n '__restok_at \'restok tune\'' -l output -s o -r -f -a '(__restok_folders)' -d 'The folder for what is drawn and found'
+complete -c restok -n '__restok_at \'restok tune\'' -l features -r -f -a '(__restok_values \'networks\')' -d 'Behind the metric: inception, dinov2, clip, vgg16, timm:NAME, or random, for smoke …'
+complete -c restok -n '__restok_at \'restok tune\'' -l inception-weights -r -F -d 'Inception\'s. Default: torch\'s cache, or download'
+complete -c restok -n '__restok_at \'restok tune\'' -l vgg-weights -r -F -d 'VGG-16\'s, of lpips and vgg16'
+complete -c restok -n '__restok_at \'restok tune\'' -l timm-weights -r -F -d 'Of dinov2, clip or timm:NAME'
+complete -c restok -n '__restok_at \'restok tune\'' -l cache -r -f -a '(__restok_folders)' -d 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache'
+complete -c restok -n '__restok_at \'restok tune\'' -l plot -r -F -d 'Draw the metric against the Inception Score (PNG, PDF, SVG)'
+complete -c restok -n '__restok_at \'restok tune\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time; auto: what the device holds'
+complete -c restok -n '__restok_at \'restok tune\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
+complete -c restok -n '__restok_at \'restok tune\'' -l resume -d 'Take what DIR holds, also for other values, metrics, references, more images'
+complete -c restok -n '__restok_at \'restok tune\'' -l overwrite -d 'Replace what the output folder already holds'
+complete -c restok -n '__restok_at \'restok tune\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
+complete -c restok -n '__restok_at \'restok tune\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)'
+complete -c restok -n '__restok_at \'restok tune\'' -l deterministic -d 'Compute the same bits each time on a GPU, too, for batches of one size: slower'
+complete -c restok -n '__restok_at \'restok tune\'' -l json -d 'Print one JSON object with the protocol instead of a table'
+complete -c restok -n '__restok_at \'restok tune\'' -l help -s h -d 'Show this message and exit'
+complete -c restok -n '__restok_argument \'restok tune\' 1 1' -f -a '(__restok_values \'models\') (__restok_folders)'
 
 # restok curves
 complete -c restok -n '__restok_at \'restok curves\'' -l output -s o -r -F -d 'The PNG to make'

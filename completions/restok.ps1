@@ -260,15 +260,22 @@ $global:restokValues = @{
     }
     'limits' = @{
         Words = @(
-            'gfid=', 'rfid=', 'fid=', 'sfid=', 'is=', 'precision=', 'recall=', 'kid=', 'psnr=', 'ssim=', 'ms-ssim=',
-            'lpips=', 'mse=', 'codebook_usage=', 'codebook_entropy=', 'codebook_perplexity=', 'nll='
+            'gfid=', 'rfid=', 'fid=', 'fid-inf=', 'pfid=', 'sfid=', 'is=', 'precision=', 'recall=', 'kid=', 'density=',
+            'coverage=', 'mind=', 'cmmd=', 'psnr=', 'ssim=', 'ms-ssim=', 'lpips=', 'mse=', 'codebook_usage=',
+            'codebook_entropy=', 'codebook_perplexity=', 'nll='
         )
         Paths = ''
     }
     'metric' = @{
         Words = @(
-            'gfid', 'rfid', 'fid', 'sfid', 'is', 'precision', 'recall', 'kid', 'psnr', 'ssim', 'ms-ssim', 'lpips',
-            'mse', 'codebook', 'nll', 'all'
+            'gfid', 'rfid', 'fid', 'fid-inf', 'pfid', 'sfid', 'is', 'precision', 'recall', 'kid', 'density', 'coverage',
+            'mind', 'cmmd', 'psnr', 'ssim', 'ms-ssim', 'lpips', 'mse', 'codebook', 'nll', 'all'
+        )
+        Paths = ''
+    }
+    'metric of sets' = @{
+        Words = @(
+            'gfid', 'fid', 'fid-inf', 'sfid', 'is', 'precision', 'recall', 'kid', 'density', 'coverage', 'mind', 'cmmd'
         )
         Paths = ''
     }
@@ -284,9 +291,9 @@ $global:restokValues = @{
         )
         Paths = ''
     }
-    'paper|sample' = @{
+    'options to try' = @{
         Words = @(
-            'paper', 'sample'
+            'cfg_scale=', 'cfg_schedule=', 'cfg_start=', 'cfg_stop=', 'cfg_peak=', 'temperature=', 'top_k=', 'top_p='
         )
         Paths = ''
     }
@@ -401,6 +408,12 @@ $global:restokValues = @{
         )
         Paths = ''
     }
+    'tokenizer|generator' = @{
+        Words = @(
+            'tokenizer', 'generator'
+        )
+        Paths = ''
+    }
     'tokenizer|har' = @{
         Words = @(
             'tokenizer', 'har'
@@ -425,6 +438,12 @@ $global:restokValues = @{
         )
         Paths = ''
     }
+    'ways to draw' = @{
+        Words = @(
+            'paper', 'sample'
+        )
+        Paths = 'files'
+    }
 }
 
 # What each command has; Others is the kind of all arguments after those listed.
@@ -439,6 +458,8 @@ $global:restokCommands = @{
             'encode' = 'Turn images into codes: 128 numbers each, or as many as the tokenizer makes'
             'decode' = 'Turn codes into images: all codes of each, or a prefix of them, which gives a coarser …'
             'evaluate' = 'Measure images (FID, IS, precision, recall, KID, PSNR, SSIM, …) and codes'
+            'probe' = 'Say how well frozen features tell classes apart, by a linear probe and by nearest …'
+            'tune' = 'Find the guidance and temperature that suit a generator'
             'curves' = 'Draw what runs have logged over their steps: a panel for each number, a line in it for …'
             'report' = 'Make one HTML file of runs: curves, previews, the codebook, metrics, config and …'
             'demo' = 'Run every command once, on the emoji that come with restok: five minutes on two CPU …'
@@ -677,7 +698,7 @@ $global:restokCommands = @{
             '--like' = @{ Kind = 'files'; Count = 1; Help = 'Keep the first codes of this image and draw the rest; --keep says how many' }
             '--keep' = @{ Kind = 'nothing'; Count = 1; Help = 'How many codes of --like to keep: of few, its layout alone' }
             '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random: the same seed gives the same result' }
-            '--preset' = @{ Kind = 'paper|sample'; Count = 1; Help = 'The paper''s guidance (3.75, step from 0.25, top-p 0.95), or what suits the model that …' }
+            '--preset' = @{ Kind = 'ways to draw'; Count = 1; Help = 'paper, its guidance (3.75, step from 0.25, top-p 0.95); sample, what suits the model …' }
             '--cfg-scale' = @{ Kind = 'nothing'; Count = 1; Help = 'Classifier-free guidance; 1 = none' }
             '--cfg-schedule' = @{ Kind = 'constant|linear|linear-reversed|linear-constant|triangular|rectangular|step|cosine|cosine-reversed'; Count = 1; Help = 'How guidance goes from 1 to its scale, or back, over the steps' }
             '--cfg-start' = @{ Kind = 'nothing'; Count = 1; Help = 'Where step and rectangular begin' }
@@ -759,21 +780,25 @@ $global:restokCommands = @{
         Commands = [ordered]@{
         }
         Options = [ordered]@{
-            '--metric' = @{ Kind = 'metric'; Count = 1; Help = 'One of gfid, rfid, fid, sfid, is, precision, recall, kid, psnr, ssim, ms-ssim, lpips, …' }
+            '--metric' = @{ Kind = 'metric'; Count = 1; Help = 'One of gfid, rfid, fid, fid-inf, pfid, sfid, is, precision, recall, kid, density, …' }
             '--reference' = @{ Kind = 'pictures'; Count = 1; Help = 'What to compare with: the same forms, statistics (.npz: mu, sigma), or a name --make- …' }
             '--split' = @{ Kind = 'validation|train|all'; Count = 1; Help = 'The split to take where a data set is given' }
             '--crop' = @{ Kind = 'nothing'; Count = 1; Help = 'First give SAMPLES the ADM centre crop to this size' }
             '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Images of more pixels than this are left out, since they may fill all memory. Default: …' }
             '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Image files, and files in tars, of more bytes than this are left out unread. Default: …' }
-            '--features' = @{ Kind = 'networks'; Count = 1; Help = 'Behind the metrics of features: inception, dinov2, clip, vgg16, timm:NAME; random …' }
+            '--features' = @{ Kind = 'networks'; Count = 1; Help = 'Behind the metrics of features: inception (the default), dinov2, clip, vgg16, …' }
             '--inception-weights' = @{ Kind = 'files'; Count = 1; Help = 'Inception''s. Default: torch''s cache, or download' }
             '--vgg-weights' = @{ Kind = 'files'; Count = 1; Help = 'VGG-16''s, of lpips and vgg16' }
-            '--timm-weights' = @{ Kind = 'files'; Count = 1; Help = 'Of dinov2, clip or timm:NAME' }
-            '--model' = @{ Kind = 'models'; Count = 1; Help = 'The tokenizer that makes codes of images (codebook, --num-codes); for nll the …' }
+            '--timm-weights' = @{ Kind = 'files'; Count = 1; Help = 'Of dinov2, clip or timm:NAME; of several networks, repeated in the order of their …' }
+            '--model' = @{ Kind = 'models'; Count = 1; Help = 'The tokenizer that makes codes of images (codebook, --num-codes, --perturb); for nll …' }
             '--num-codes' = @{ Kind = 'all'; Count = 1; Help = 'Measure what the first N codes give back of SAMPLES, for each N; all: every level' }
+            '--perturb' = @{ Kind = 'nothing'; Count = 1; Help = 'Measure pfid: SAMPLES against what --model decodes once this share α of their codes …' }
+            '--nearest' = @{ Kind = 'nothing'; Count = 1; Help = 'With --perturb: δ, of how many codewords nearest to a code one replaces it' }
             '--plot' = @{ Kind = 'files'; Count = 1; Help = 'With --num-codes: draw metric against codes (PNG, PDF, SVG)' }
-            '--fail-under' = @{ Kind = 'limits'; Count = 1; Help = 'Exit 4 where a metric is worse: below VALUE, or above it where lower is better (gFID, …' }
-            '--compare' = @{ Kind = 'files'; Count = 2; Help = 'Table two --json results; measures nothing' }
+            '--fail-under' = @{ Kind = 'limits'; Count = 1; Help = 'Exit 4 where a metric is worse (may be repeated): below VALUE, or above it where lower …' }
+            '--compare' = @{ Kind = 'files'; Count = 2; Help = 'Say of two --json results whether B is better, worse or, by 95 %, neither; measures …' }
+            '--runs' = @{ Kind = 'nothing'; Count = 0; Help = 'SAMPLES are --json results of several runs with other seeds; measures nothing' }
+            '--per-image' = @{ Kind = 'nothing'; Count = 0; Help = 'With --json: also each image''s value (psnr, …); --compare then goes by pairs' }
             '--make-reference' = @{ Kind = 'pictures'; Count = 1; Help = 'Make statistics of images for --reference instead; they go to -o' }
             '--output' = @{ Kind = 'files'; Count = 1; Help = 'With --make-reference: an .npz, or a name for the cache' }
             '-o' = @{ Kind = 'files'; Count = 1; Help = 'With --make-reference: an .npz, or a name for the cache' }
@@ -788,7 +813,64 @@ $global:restokCommands = @{
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
         }
-        Arguments = @('pictures')
+        Arguments = @()
+        Others = 'pictures'
+    }
+    'restok probe' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--part' = @{ Kind = 'tokenizer|generator'; Count = 1; Help = 'Which of a generator with its tokenizer. Default: the generator, where there is one' }
+            '--block' = @{ Kind = 'all'; Count = 1; Help = 'Of a generator: the block after which features are taken, or all (without levels). …' }
+            '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'The tokenizer of a generator that has none with it' }
+            '--l2' = @{ Kind = 'auto'; Count = 1; Help = 'Strength of the regression''s regularisation; auto: chosen by a fifth of the training …' }
+            '--neighbours' = @{ Kind = 'nothing'; Count = 1; Help = 'Nearest training images that vote' }
+            '--cache' = @{ Kind = 'folders'; Count = 1; Help = 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache' }
+            '--no-cache' = @{ Kind = 'nothing'; Count = 0; Help = 'Neither look features up nor keep them' }
+            '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images held at a time; changes speed and memory, not results' }
+            '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
+            '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object with the protocol instead of a table' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('models', 'data')
+        Others = ''
+    }
+    'restok tune' = @{
+        Commands = [ordered]@{
+        }
+        Options = [ordered]@{
+            '--metric' = @{ Kind = 'metric of sets'; Count = 1; Help = 'What to search by: one of gfid, fid, fid-inf, sfid, is, precision, recall, kid, …' }
+            '--reference' = @{ Kind = 'pictures'; Count = 1; Help = 'What to compare with, as evaluate takes it. Default for the sample model: the emoji it …' }
+            '--split' = @{ Kind = 'validation|train|all'; Count = 1; Help = 'The split to take where a data set is given' }
+            '--space' = @{ Kind = 'files'; Count = 1; Help = 'YAML of the values to try, such as `cfg_scale: [1, 1.5, 2]`' }
+            '--try' = @{ Kind = 'options to try'; Count = 1; Help = 'Values to try of cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, …' }
+            '--first' = @{ Kind = 'nothing'; Count = 1; Help = 'Images of each candidate at first' }
+            '--images' = @{ Kind = 'nothing'; Count = 1; Help = 'Images of each in the last round, and on fresh seeds' }
+            '--class' = @{ Kind = 'classes'; Count = 1; Help = 'As generate takes it. Default: random, of all classes' }
+            '--steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Sampling steps; fewer than all stop at a coarser level. Default: all' }
+            '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random: the same seed gives the same result' }
+            '--output' = @{ Kind = 'folders'; Count = 1; Help = 'The folder for what is drawn and found' }
+            '-o' = @{ Kind = 'folders'; Count = 1; Help = 'The folder for what is drawn and found' }
+            '--features' = @{ Kind = 'networks'; Count = 1; Help = 'Behind the metric: inception, dinov2, clip, vgg16, timm:NAME, or random, for smoke …' }
+            '--inception-weights' = @{ Kind = 'files'; Count = 1; Help = 'Inception''s. Default: torch''s cache, or download' }
+            '--vgg-weights' = @{ Kind = 'files'; Count = 1; Help = 'VGG-16''s, of lpips and vgg16' }
+            '--timm-weights' = @{ Kind = 'files'; Count = 1; Help = 'Of dinov2, clip or timm:NAME' }
+            '--cache' = @{ Kind = 'folders'; Count = 1; Help = 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache' }
+            '--plot' = @{ Kind = 'files'; Count = 1; Help = 'Draw the metric against the Inception Score (PNG, PDF, SVG)' }
+            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
+            '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
+            '--resume' = @{ Kind = 'nothing'; Count = 0; Help = 'Take what DIR holds, also for other values, metrics, references, more images' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
+            '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)' }
+            '--deterministic' = @{ Kind = 'nothing'; Count = 0; Help = 'Compute the same bits each time on a GPU, too, for batches of one size: slower' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object with the protocol instead of a table' }
+            '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+            '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
+        }
+        Arguments = @('models')
         Others = ''
     }
     'restok curves' = @{

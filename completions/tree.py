@@ -130,7 +130,8 @@ def values_of(path: tuple[str, ...], parameter, annotation: object, context: typ
     """What an option or argument of the command at `path` takes. Raises ValueError where nobody knows."""
     name = parameter.opts[0] if parameter.param_type_name == "argument" else max(parameter.opts, key=len)
     if choices := tuple(item.value for item in parameter.shell_complete(context, "")):
-        return Values("|".join(choices) if len(choices) < 10 else name.lstrip("-"), choices)
+        long = "metric of sets" if path[-1] == "tune" else name.lstrip("-")
+        return Values("|".join(choices) if len(choices) < 10 else long, choices)
     match path[-1], name, parameter.metavar:
         case "train-tokenizer" | "train-har" as command, "--preset", _:
             kind = command.removeprefix("train-")

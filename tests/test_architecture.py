@@ -95,17 +95,29 @@ def test_light_files_do_not_import_heavy_libraries():
         assert not {name.split(".")[0] for name in imported(ROOT / path)} & HEAVY, path
 
 
-def test_making_and_verifying_data_sets_reaches_no_torch():
-    """Login nodes, where data are prepared, limit the memory: the import of torch alone fails on some."""
-    waiting = [*(ROOT / "data/sources").glob("*.py"), *(ROOT / "data/shards").glob("*verif*.py")]
-    reached = set()
+def reached_without_torch(files: list[Path], room: str, top_level_only: bool = False) -> set[Path]:
+    """The files of a room that these import, and what those import; none of them imports torch."""
+    waiting, reached = list(files), set()
     while waiting:
         file = waiting.pop()
         reached.add(file)
-        names = imported(file)
+        names = imported(file, top_level_only)
         assert not {name.split(".")[0] for name in names} & {"torch", "torchvision", "webdataset"}, file
-        below = {ROOT.parent / f"{name.replace('.', '/')}.py" for name in names if name.startswith("restok_cli.data.")}
+        below = {ROOT.parent / f"{name.replace('.', '/')}.py" for name in names if name.startswith(room)}
         waiting += [file for file in below - reached if file.is_file()]
+    return reached
+
+
+def test_joining_and_comparing_results_reaches_no_torch():
+    """They only read small files, so that they answer at once."""
+    files = [ROOT / "evaluation/runs.py", ROOT / "metrics/compare.py"]
+    assert ROOT / "metrics/protocol.py" in reached_without_torch(files, "restok_cli.", top_level_only=True)
+
+
+def test_making_and_verifying_data_sets_reaches_no_torch():
+    """Login nodes, where data are prepared, limit the memory: the import of torch alone fails on some."""
+    sources = [*(ROOT / "data/sources").glob("*.py"), *(ROOT / "data/shards").glob("*verif*.py")]
+    reached = reached_without_torch(sources, "restok_cli.data.")
     assert {ROOT / "data/image_files.py", ROOT / "data/arrays.py", ROOT / "data/shards/writer.py"} <= reached
 
 

@@ -158,6 +158,18 @@ def test_metrics_stand_in_the_card_with_n_reference_and_caveat(har, restok, tmp_
     assert "gfid-202" in (har / "README.md").read_text()
 
 
+def test_intervals_and_the_number_of_runs_stand_in_the_card(har, fails, restok, tmp_path):
+    file = write_result(tmp_path / "a.json", {"gfid": 12.5})
+    result = json.loads(file.read_text())
+    result["metrics"]["gfid"] |= {"values": [12.0, 13.0], "interval": [6.1, 18.9]}
+    file.write_text(json.dumps(result | {"runs": [result, result]}))
+    assert restok("models", "card", har, "--metrics", file).code == 0
+    assert "| inception features; mean of 2 runs; 95 % interval [6.1, 18.9] |" in (har / "README.md").read_text()
+    other = result | {"protocol": result["protocol"] | {"model_fingerprint": "0" * 64}}
+    file.write_text(json.dumps(result | {"runs": [result, other]}))
+    assert "holds numbers of another model" in fails(1, "models", "card", har, "--metrics", file)
+
+
 def test_real_results_go_into_the_card(har, data, restok, tmp_path):
     result = restok("evaluate", data, "--num-codes", "1,32", "--model", har, "--metric", "psnr", "--json")
     assert result.code == 0, result.err

@@ -1,12 +1,16 @@
-"""MIND and CMMD: distances of features that fit no Gaussian."""
+"""MIND and CMMD, distances of features that fit no Gaussian, and the intervals of these and of density and coverage."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.stats import t
 
 from restok_cli.metrics import mind, neighbours
 from restok_cli.metrics.cmmd import clip_mmd
+from restok_cli.metrics.density import density_coverage
 from restok_cli.metrics.mind import monge_inception_distance
+from restok_cli.metrics.neighbours import draw_groups
 
 
 def draw_sets(n=60, m=45, dimensions=6):
@@ -61,3 +65,29 @@ def test_cmmd_equals_a_naive_one_whatever_the_block(monkeypatch, block):
     sets = draw_sets(30, 20)
     assert clip_mmd(*sets).value == pytest.approx(naive_cmmd(*sets), rel=1e-6)
     assert clip_mmd(sets[0], 3 * sets[0]).value == pytest.approx(0, abs=1e-9)  # the length of features does not matter
+
+
+@pytest.mark.parametrize("distance", [monge_inception_distance, clip_mmd])
+def test_interval_is_that_of_the_jackknife_over_groups_of_both_sets(monkeypatch, distance):
+    monkeypatch.setattr(mind, "PROJECTIONS", 50)
+    sets = draw_sets(45, 45)
+    groups = draw_groups(sets[0])
+    without = np.array([distance(*(features[groups != group] for features in sets)).value for group in range(20)])
+    half = t.ppf(0.975, 19) * np.sqrt(19 / 20 * ((without - without.mean()) ** 2).sum())
+    value, interval = distance(*sets)
+    assert interval == pytest.approx((value - half, value + half), rel=1e-6)
+    assert distance(sets[0][:20], sets[1]).interval is None  # too few to say
+
+
+def test_intervals_of_density_and_coverage_cover_their_expectation():
+    """Those of coverage more often than 95 %: a jackknife sees its nearest samples jump."""
+    rng = torch.Generator().manual_seed(0)
+    sets = [(torch.randn(80, 2, generator=rng), 1.5 * torch.randn(100, 2, generator=rng)) for _ in range(40)]
+    found = [density_coverage(*one) for one in sets]
+    for name in ("density", "coverage"):
+        estimates = [getattr(one, name) for one in found]
+        mean = np.mean([estimate.value for estimate in estimates])
+        covered = [estimate.interval[0] <= mean <= estimate.interval[1] for estimate in estimates]
+        assert np.mean(covered) >= 0.9, name
+        widths = [estimate.interval[1] - estimate.interval[0] for estimate in estimates]
+        assert np.mean(widths) < 10 * np.std([estimate.value for estimate in estimates])

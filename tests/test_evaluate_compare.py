@@ -173,7 +173,8 @@ def test_a_difference_is_better_worse_or_inconclusive(restok, tmp_path, metric, 
     ]
     found = restok("evaluate", "--compare", *files)
     assert found.out.splitlines()[1].split()[-1] == verdict
-    assert ("one run of each was measured" in found.err) == (verdict != "unknown")
+    remark = "without an interval of both" if verdict == "unknown" else "one run of each was measured"
+    assert found.err.startswith(remark) and len(found.err.splitlines()) == 1
     row = json.loads(restok("evaluate", "--compare", *files, "--json").out)["metrics"][metric]
     assert row["verdict"] == verdict
     if verdict != "unknown":
@@ -202,7 +203,7 @@ def test_results_of_several_runs_are_compared_by_their_spread(restok, tmp_path):
     b = made_up(tmp_path / "b.json", "gfid", 4.5, values=[4.4, 4.6], interval=[3.2, 5.8])
     one = made_up(tmp_path / "one.json", "gfid", 4.7, interval=[4.69, 4.71])
     found = json.loads(restok("evaluate", "--compare", a, b, "--json").out)
-    assert (found["metrics"]["gfid"]["method"], found["remark"]) == ("runs", "")
+    assert (found["metrics"]["gfid"]["method"], found["remarks"]) == ("runs", [])
     compared = restok("evaluate", "--compare", a, one)
     assert compared.err == ""
     assert "inconclusive" in compared.out  # by the spread of the runs; by the interval of its images it were better

@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from restok_cli.data.images import save_image, to_float, to_uint8
-from restok_cli.evaluation.perturbed import nearest_codewords, perturb
-from restok_cli.evaluation.request import Perturbation
+from restok_cli.evaluation.perturbed import evaluate_perturbed, nearest_codewords, perturb
+from restok_cli.evaluation.request import Perturbation, Request, keys_of, parse_perturbations
+from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.frechet import GaussianStatistics, frechet_distance
+from restok_cli.metrics.measure import Instruments
 from restok_cli.metrics.networks.features import RandomNetwork
+from restok_cli.metrics.table import features_of
 from restok_cli.pretrained.folder import save_tokenizer
 
 
@@ -107,6 +110,27 @@ def test_a_code_is_replaced_by_one_of_those_nearest_to_it_and_a_greater_share_re
     assert not torch.equal(few, perturb(codes, digest[::-1], Perturbation(0.25, 9), neighbours))
     equal = nearest_codewords(torch.zeros(5, 2), 3)
     assert equal[:, 0].tolist() == list(range(5))  # itself first, also where others are as near
+
+
+def test_several_networks_name_themselves_behind_the_perturbation(measure, tmp_path):
+    class Other(RandomNetwork):
+        name = "other"
+
+    measure("--metric", "codebook")  # which writes images and tokenizer
+    perturbations = parse_perturbations("0.5", "4,8")
+    request = Request(
+        *(str(tmp_path / "pictures"), ["pfid"], "all", None, None, tmp_path / "tokenizer", None, 10**6, 10**6),
+        perturbations=perturbations,
+    )
+    instruments = Instruments(
+        [FeatureCache(None, network) for network in (RandomNetwork(), Other())], torch.device("cpu"), 64
+    )
+    found, protocol = evaluate_perturbed(request, instruments)
+    keys = keys_of("pfid", request, ("random", "other"))
+    assert sorted(found) == sorted(keys)
+    assert "pfid[0.5,8][other]" in keys
+    assert found["pfid[0.5,8][other]"].value == found["pfid[0.5,8][random]"].value != found["pfid[other]"].value
+    assert features_of("pfid[0.5,8][other]", protocol)["network"] == "other"
 
 
 @pytest.mark.parametrize(

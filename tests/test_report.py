@@ -13,6 +13,7 @@ from PIL import Image
 from restok_cli.data.images import save_image
 from restok_cli.errors import RestokError
 from restok_cli.metrics.compare import read_result
+from restok_cli.metrics.table import METRICS
 from restok_cli.reports.charts import HEIGHT, Line, draw_chart, nice_step, short, thinned
 from restok_cli.reports.runs import read_run
 from restok_cli.settings.presets import read_preset
@@ -58,9 +59,16 @@ def write_run(path, kind="tokenizer", lines=12, previews=(4, 8, 12), **changes):
     return path
 
 
-def write_result(path, value, metric="psnr", size="32x32", tokens=()):
+def write_result(path, value, metric="psnr", size="32x32", tokens=(), **facts):
     """A result as `restok evaluate --json` writes it; with `tokens`, as it does with --num-codes."""
-    fact = {"name": f"{metric}-12", "value": value, "n": 12, "n_reference": 12, "definition": "mean"}
+    fact = {
+        "name": f"{METRICS[metric].label}-12",
+        "value": value,
+        "n": 12,
+        "n_reference": 12,
+        "definition": "mean",
+        **facts,
+    }
     measured = {metric: fact | {"caveat": "12 images"}}
     protocol = {"samples": {"size": size, "crop": "none"}, "reference": {"source": "photos", "fingerprint": "abc"}}
     protocol["features"] = {"network": "inception", "published": True}
@@ -182,11 +190,30 @@ def test_what_was_measured_alike_shares_a_row_and_nothing_else_does(report, tmp_
     table = html.split('<table class="metrics">')[1].split("</table>")[0]
     rows = [text_of(row) for row in table.split("<tr>")[2:]]
     assert rows == ["PSNR-12 dB 20 21.5 +1.5 – –", "PSNR-12 dB – – 30 –", "LPIPS-12 – – – 0.5"]
-    assert 'class="better">+1.5' in table
+    assert 'class="unknown">+1.5' in table  # without intervals
     assert "of large cannot be compared with that in the row before: size of the samples: 32x32 and 64x64" in text_of(
         html
     )
     assert "one is not comparable with published numbers: 12 images." in text_of(html)
+
+
+def test_intervals_and_what_a_difference_means_are_shown(report, tmp_path):
+    files = [
+        write_result(tmp_path / "one.json", 20.0, interval=[19.5, 20.5]),
+        write_result(tmp_path / "two.json", 21.5, interval=[21.25, 21.75]),
+        write_result(tmp_path / "wide.json", 21.0, interval=[18, 24]),
+        write_result(tmp_path / "three.json", 18.0, values=[17.9, 18.0, 18.1], interval=[17.75, 18.25]),
+    ]
+    result = json.loads(files[-1].read_text())
+    files[-1].write_text(json.dumps(result | {"runs": [result] * 3}))
+    html = report(write_run(tmp_path / "a"), *(word for file in files for word in ("--metrics", file)))
+    table = html.split('<table class="metrics">')[1].split("</table>")[0]
+    assert text_of(table) == (
+        "one two wide three mean of 3 runs PSNR-12 dB 20 [19.5, 20.5] 21.5 [21.25, 21.75] +1.5 better"
+        " 21 [18, 24] +1 inconclusive 18 [17.75, 18.25] -2 worse"
+    )
+    assert 'class="better">+1.5 better' in table
+    assert "One run of each was measured: the intervals cover other draws of images, but not" in text_of(html)
 
 
 def test_features_that_papers_do_not_use_are_named(report, tmp_path):
@@ -199,11 +226,12 @@ def test_features_that_papers_do_not_use_are_named(report, tmp_path):
 
 def test_results_by_tokens_make_a_ladder(report, tmp_path):
     run = write_run(tmp_path / "a")
-    write_result(run / "levels.json", 10.0, tokens=(1, 4, 32))
+    write_result(run / "levels.json", 10.0, tokens=(1, 4, 32), interval=[10, 45])
     (run / "notes.json").write_text("{}")
     html = report(run)
     assert "levels 32 codes" in text_of(html) and "PSNR-12, dB (higher is better)" in html
     assert ">codes</text>" in html and "notes.json" not in html
+    assert html.count('<path class="band"') == 1
     with pytest.raises(RestokError, match="a result for each number of codes"):
         read_result(run / "levels.json")
 
@@ -243,6 +271,18 @@ def test_what_cannot_be_reported_is_one_line_that_leaves_nothing(
     (tmp_path / "there.html").touch()
     assert message in fails(code, "report", *arguments.split())
     assert not (tmp_path / "report.html").exists()
+
+
+def test_a_band_goes_round_the_intervals_and_the_axis_holds_it():
+    line = Line("a", [1, 2, 4], [3.0, 2.0, 1.0], "red", bounds=[(2.0, 4.0), None, (0.0, 1.5)])
+    (path,) = draw_chart("PSNR", [line]).paths
+    band = [tuple(map(float, place.split())) for place in path.band[1:].split(" L")]
+    (x1, _), _, (x4, _) = path.points
+    assert [right for right, _ in band] == [x1, x4, x4, x1]
+    downs = [down for _, down in band]
+    assert downs[1] > downs[2] > downs[0] > downs[3] >= 0  # from 2 to 0, back from 1.5 to 4
+    assert max(downs) < HEIGHT
+    assert draw_chart("PSNR", [line._replace(bounds=())]).paths[0].band == ""
 
 
 def test_lines_of_a_chart_go_through_the_numbers():

@@ -1,23 +1,29 @@
 """`restok evaluate`: numbers for images and codes, and the protocol that makes them comparable."""
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from restok_cli.commands.options import (
     IMAGE_FOLDER,
+    AnySplit,
+    Cache,
     Device,
+    ImagesHeld,
+    InceptionWeights,
     MaxDecodedPixels,
     MaxMemberBytes,
+    NoCache,
     NumProcesses,
     OverwriteFile,
+    ResultAsJson,
+    VggWeights,
     is_given,
     parse_model,
 )
-from restok_cli.console import note, say
-from restok_cli.errors import RestokError, UsageError
+from restok_cli.console import note
+from restok_cli.errors import UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL, check_output_file
 from restok_cli.metrics.table import CHOICES, METRICS
 from restok_cli.processes import connect, local_device, rank, run_in_processes
@@ -25,7 +31,6 @@ from restok_cli.processes import connect, local_device, rank, run_in_processes
 if TYPE_CHECKING:
     import torch
 
-    from restok_cli.evaluation.evaluate import Evaluation
     from restok_cli.evaluation.request import Limit, Networks, Request
 
 Samples = Annotated[
@@ -53,9 +58,6 @@ ReferenceName = Annotated[
         help="What to compare with: the same forms, statistics (.npz: mu, sigma), or a name --make-reference gave.",
     ),
 ]
-AnySplit = Annotated[
-    Literal["validation", "train", "all"], typer.Option(help="The split to take where a data set is given.")
-]
 Crop = Annotated[
     int | None, typer.Option(min=8, metavar="SIZE", help="First give SAMPLES the ADM centre crop to this size.")
 ]
@@ -66,13 +68,6 @@ NetworkNames = Annotated[
         help="Behind the metrics of features: inception (the default), dinov2, clip, vgg16, timm:NAME; random needs no"
         " download: smoke tests only. May be repeated: one reading of the images for all, keys such as gfid[dinov2].",
     ),
-]
-InceptionWeights = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Inception's. Default: torch's cache, or download."),
-]
-VggWeights = Annotated[
-    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="VGG-16's, of lpips and vgg16.")
 ]
 TimmWeights = Annotated[
     list[Path] | None,
@@ -153,19 +148,6 @@ KeptImages = Annotated[
         help="With --make-reference: images to keep, for precision, recall and kid.",
     ),
 ]
-Cache = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR", help="Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache."
-    ),
-]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither look features up nor keep them.")]
-ImagesHeld = Annotated[
-    int, typer.Option("--batch-size", min=1, help="Images held at a time; changes speed and memory, not results.")
-]
-ResultAsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object with the protocol instead of a table.")
-]
 
 
 def evaluate(
@@ -226,7 +208,9 @@ def evaluate(
     limits, names = parse_limits(fail_under or []), tuple(dict.fromkeys(features or ["inception"]))
     if compare is not None:
         _check_idle(context, "compare")
-        compare_files(*compare, as_json)
+        from restok_cli.evaluation.comparison import show_comparison
+
+        show_comparison(*compare, as_json)
         return
     if runs:
         _check_idle(context, "runs", "samples", "fail_under")
@@ -246,6 +230,8 @@ def evaluate(
         request = settle(_with_default_reference(request, context), [limit.metric for limit in limits], names)
         requests = of_each(request, samples)
     torch_device = _start(request, num_processes, device)
+    from restok_cli.metrics.cache import open_cache
+
     if request.reference != reference:
         note(f"{samples[0]} was drawn by the model that comes with restok: compared with the emoji it was trained on")
     kept = None if no_cache else open_cache(cache)
@@ -307,20 +293,6 @@ def _start(request: "Request", num_processes: int, device: str) -> "torch.device
     return torch_device
 
 
-def open_cache(folder: Path | None) -> Path | None:
-    """Where features are kept: the folder, or the user's own."""
-    from restok_cli.metrics.cache import default_cache, prune
-
-    folder = folder or default_cache()
-    if folder is None:
-        note(
-            "features are not kept for the next evaluation, since this user has no home folder; --cache DIR keeps them"
-        )
-    elif rank() == 0:
-        prune(folder)
-    return folder
-
-
 def _make_reference(
     request: "Request", networks: "Networks", device: "torch.device", output: str, num_images: int, overwrite: bool
 ) -> None:
@@ -342,53 +314,18 @@ def _measure(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    from restok_cli.evaluation.evaluate import check_limits, evaluate
+    from restok_cli.evaluation.evaluate import evaluate, show_evaluation
+    from restok_cli.evaluation.runs import show_runs
 
     evaluations = evaluate(requests, networks, device)
     if rank() > 0:
         return
-    if len(requests) > 1:
-        from restok_cli.evaluation.runs import show_runs
-
-        reports = [evaluation.report() for evaluation in evaluations]
-        show_runs({each.samples: found for each, found in zip(requests, reports, strict=True)}, limits, as_json)
-        return
-    print_evaluation(evaluations[0], requests[0].reference or requests[0].samples, plot, as_json)
-    check_limits(limits, evaluations[0].measurements)
-
-
-def print_evaluation(evaluation: "Evaluation", reference: str, plot: Path | None, as_json: bool) -> None:
-    """The numbers on stdout, what is to be known of them on stderr."""
-    from restok_cli.evaluation.prefixes import curve_table
-    from restok_cli.metrics import protocol
-
-    measurements, curve = evaluation.measurements, evaluation.curve
-    if plot is not None and curve is not None:
+    if plot is not None and evaluations[0].curve is not None:
         from restok_cli.evaluation.plot import draw_curve
 
-        draw_curve(curve, plot)
-    if as_json:
-        print(json.dumps(evaluation.report(), indent=2, allow_nan=False))
+        draw_curve(evaluations[0].curve, plot)
+    if len(requests) == 1:
+        show_evaluation(evaluations[0], requests[0].reference or requests[0].samples, limits, as_json)
     else:
-        say(*(curve_table(curve) if curve is not None else protocol.table(measurements, reference)))
-    for line in protocol.remarks(list(measurements.values())):
-        note(line)
-
-
-def compare_files(a: Path, b: Path, as_json: bool) -> None:
-    """Print two results side by side. Raises RestokError where their protocols are unlike."""
-    from restok_cli.metrics.compare import compare_results, comparison_table, coverage, read_result
-
-    rows = compare_results(read_result(a), read_result(b))
-    if as_json:
-        facts = {row.metric: row._asdict() | {"verdict": row.verdict} for row in rows}
-        print(json.dumps({"metrics": facts, "remark": coverage(rows)}, indent=2))
-    else:
-        say(*comparison_table(rows, (str(a), str(b))))
-    if coverage(rows):
-        note(coverage(rows))
-    unlike = [row for row in rows if row.differences]
-    if unlike:
-        what = dict.fromkeys(difference for row in unlike for difference in row.differences)
-        names = ", ".join(row.name for row in unlike)
-        raise RestokError(f"{names} cannot be compared, since these were not the same: {'; '.join(what)}")
+        results = {each.samples: found.report() for each, found in zip(requests, evaluations, strict=True)}
+        show_runs(results, limits, as_json)

@@ -16,10 +16,11 @@ from restok_cli.commands.options import (
     GeneratorOption,
     NumProcesses,
     Overwrite,
+    OwnTokenizer,
     Seed,
+    Steps,
     check_resume,
     is_given,
-    parse_model,
 )
 from restok_cli.errors import UsageError
 from restok_cli.files import SAMPLE_MODEL, STDOUT
@@ -32,9 +33,6 @@ Output = Annotated[
     typer.Option(
         "--output", "-o", metavar="OUT", help="A folder for PNG files, an .npz, or - (a tar stream on stdout)."
     ),
-]
-Steps = Annotated[
-    int | None, typer.Option(help="Sampling steps; fewer than all stop at a coarser level. Default: all.")
 ]
 Count = Annotated[int, typer.Option(min=1, help="How many images.")]
 Classes = Annotated[
@@ -66,10 +64,6 @@ Temperature = Annotated[float, typer.Option(min=0, help="Below 1: safer, 0: alwa
 Greedy = Annotated[bool, typer.Option("--greedy", help="Always the likeliest code: --temperature 0.")]
 TopK = Annotated[int, typer.Option(min=0, help="Draw from the K likeliest codes; 0 = all.")]
 TopP = Annotated[float, typer.Option(min=0, max=1, help="Draw from the likeliest codes that reach P.")]
-OwnTokenizer = Annotated[
-    Path | None,
-    typer.Option(parser=parse_model, metavar="M", help="Decode with this copy of the generator's tokenizer."),
-]
 Grid = Annotated[
     Path | None,
     typer.Option(

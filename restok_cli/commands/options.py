@@ -182,6 +182,36 @@ Dtype = Annotated[
 NumProcesses = Annotated[
     int, typer.Option(parser=parse_num_processes, metavar="N", help="Processes that share the work; auto: one per GPU.")
 ]
+AnySplit = Annotated[
+    Literal["validation", "train", "all"], typer.Option(help="The split to take where a data set is given.")
+]
+InceptionWeights = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Inception's. Default: torch's cache, or download."),
+]
+VggWeights = Annotated[
+    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="VGG-16's, of lpips and vgg16.")
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache."
+    ),
+]
+OwnTokenizer = Annotated[
+    Path | None,
+    typer.Option(parser=parse_model, metavar="M", help="Decode with this copy of the generator's tokenizer."),
+]
+Steps = Annotated[
+    int | None, typer.Option(help="Sampling steps; fewer than all stop at a coarser level. Default: all.")
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither look features up nor keep them.")]
+ImagesHeld = Annotated[
+    int, typer.Option("--batch-size", min=1, help="Images held at a time; changes speed and memory, not results.")
+]
+ResultAsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object with the protocol instead of a table.")
+]
 AnyBatchSize = Annotated[
     int,
     typer.Option(

@@ -6,8 +6,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from restok_cli.commands.evaluate import Cache, ImagesHeld, NoCache, ResultAsJson, open_cache
-from restok_cli.commands.options import DataArgument, Device, NumProcesses
+from restok_cli.commands.options import (
+    Cache,
+    DataArgument,
+    Device,
+    ImagesHeld,
+    NoCache,
+    NumProcesses,
+    ResultAsJson,
+)
 from restok_cli.console import say
 from restok_cli.errors import UsageError
 from restok_cli.files import parse_model
@@ -112,6 +119,7 @@ def probe(
     from restok_cli.devices import open_device
     from restok_cli.evaluation.probe import ProbeRequest, probe, report, table
     from restok_cli.evaluation.probe_points import Which
+    from restok_cli.metrics.cache import open_cache
 
     torch_device = local_device(open_device(device))
     connect(torch_device)

@@ -6,16 +6,21 @@ from typing import Annotated
 
 import typer
 
-from restok_cli.commands.evaluate import AnySplit, Cache, InceptionWeights, VggWeights
-from restok_cli.commands.generate import OwnTokenizer, Steps
 from restok_cli.commands.options import (
     AnyBatchSize,
+    AnySplit,
+    Cache,
     Deterministic,
     Device,
     Dtype,
+    InceptionWeights,
     NumProcesses,
     Overwrite,
+    OwnTokenizer,
+    ResultAsJson,
     Seed,
+    Steps,
+    VggWeights,
     check_resume,
     is_given,
     parse_model,
@@ -45,16 +50,6 @@ MetricName = Annotated[
         autocompletion=lambda incomplete: [name for name in OF_SETS if name.startswith(incomplete)],
     ),
 ]
-Network = Annotated[
-    str,
-    typer.Option(
-        metavar="NETWORK",
-        help="Behind the metric: inception, dinov2, clip, vgg16, timm:NAME; random, without download, for smoke tests.",
-    ),
-]
-TimmWeights = Annotated[
-    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Of dinov2, clip or timm:NAME.")
-]
 ReferenceName = Annotated[
     str | None,
     typer.Option(
@@ -62,6 +57,16 @@ ReferenceName = Annotated[
         metavar="REF",
         help="What to compare with, as evaluate takes it. Default for the sample model: the emoji it was trained on.",
     ),
+]
+Network = Annotated[
+    str,
+    typer.Option(
+        metavar="NETWORK",
+        help="Behind the metric: inception, dinov2, clip, vgg16, timm:NAME, or random, for smoke tests only.",
+    ),
+]
+TimmWeights = Annotated[
+    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Of dinov2, clip or timm:NAME.")
 ]
 SpaceFile = Annotated[
     Path | None,
@@ -93,9 +98,6 @@ GoOn = Annotated[
 ]
 Plot = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Draw the metric against the Inception Score (PNG, PDF, SVG).")
-]
-ResultAsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object with the protocol instead of a table.")
 ]
 
 

@@ -37,3 +37,8 @@ def enlarged(sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> str:
         f"{len(small)} of {counted(len(sizes), 'image')} looked at are smaller than {size[1]}x{size[0]} and are "
         f"enlarged, which adds pixels and no detail; {shorter_edges(map(min, sizes))}"
     )
+
+
+def width_by_height(size: tuple[int, int]) -> str:
+    """(height, width) as people write it, width first."""
+    return f"{size[1]}x{size[0]}"

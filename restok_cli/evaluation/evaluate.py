@@ -1,18 +1,18 @@
 """One evaluation, whatever is measured."""
 
+import json
 import time
 from typing import NamedTuple
 
 import torch
 
-from restok_cli.errors import Unmet, UsageError
+from restok_cli.console import note, say
 from restok_cli.evaluation.code_metrics import evaluate_codes
 from restok_cli.evaluation.image_metrics import evaluate_images, open_instruments
 from restok_cli.evaluation.perturbed import evaluate_perturbed
-from restok_cli.evaluation.prefixes import Curve, curve_report, evaluate_prefixes
-from restok_cli.evaluation.request import Limit, Networks, Request, measures_codes
-from restok_cli.metrics.protocol import Measurement, report
-from restok_cli.metrics.table import METRICS, interval_text, metric_of
+from restok_cli.evaluation.prefixes import Curve, curve_report, curve_table, evaluate_prefixes
+from restok_cli.evaluation.request import Limit, Networks, Request, check_limits, measures_codes
+from restok_cli.metrics.protocol import Measurement, remarks, report, table
 
 
 class Evaluation(NamedTuple):
@@ -52,23 +52,13 @@ def evaluate(requests: list[Request], networks: Networks, device: torch.device) 
     return found
 
 
-def check_limits(limits: list[Limit], measurements: dict[str, Measurement]) -> None:
-    """Raises Unmet where a measurement is worse than its limit, UsageError where there is none, or no interval."""
-    worse = []
-    for name, limit, edge in limits:
-        if name not in measurements:
-            raise UsageError(f"--fail-under {name}: these inputs do not allow it, so that it was not measured")
-        measurement, higher = measurements[name], METRICS[metric_of(name)].higher_is_better
-        value, where = measurement.value, ""
-        if edge:
-            if measurement.interval is None:
-                raise UsageError(
-                    f"--fail-under {name}={limit:g}:{edge}: no interval of {measurement.label} is known; leave :{edge}"
-                    " out"
-                )
-            value = measurement.interval[edge == "upper"]
-            where = f" at the {edge} edge of its 95 % interval {interval_text(measurement.interval)}"
-        if value < limit if higher else value > limit:
-            worse.append(f"{measurement.label} is {value:.6g}{where}, {'below' if higher else 'above'} {limit:g}")
-    if worse:
-        raise Unmet("; ".join(worse))
+def show_evaluation(evaluation: Evaluation, reference: str, limits: list[Limit], as_json: bool) -> None:
+    """Print the numbers, and on stderr what is to be known of them. Raises as `check_limits` does."""
+    measurements, curve = evaluation.measurements, evaluation.curve
+    if as_json:
+        print(json.dumps(evaluation.report(), indent=2, allow_nan=False))
+    else:
+        say(*(curve_table(curve) if curve is not None else table(measurements, reference)))
+    for line in remarks(list(measurements.values())):
+        note(line)
+    check_limits(limits, measurements)

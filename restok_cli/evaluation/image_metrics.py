@@ -11,11 +11,12 @@ from torch.nn.functional import pad
 
 from restok_cli.console import counted, note
 from restok_cli.data.image_folders import IMAGE_REQUEST
+from restok_cli.data.image_sizes import width_by_height
 from restok_cli.data.images import to_float
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.evaluation.request import Networks, Request
 from restok_cli.metrics.cache import FeatureCache
-from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet, size_text
+from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet
 from restok_cli.metrics.image_sources import open_images
 from restok_cli.metrics.measure import Instruments, choose_metrics, feature_sums, measure
 from restok_cli.metrics.networks.backbones import is_of_timm, open_network
@@ -104,7 +105,7 @@ def _check_alike(sets: list[ImageSet]) -> None:
     """Raises UsageError where sets that are to be measured together are not of as many images of one size."""
     first = sets[0]
     for other in sets[1:]:
-        ours, theirs = (f"{each.count} images of {size_text(each.find_size())}" for each in (first, other))
+        ours, theirs = (f"{each.count} images of {width_by_height(each.find_size())}" for each in (first, other))
         if ours != theirs:
             raise UsageError(
                 f"{first.source} holds {ours} pixels, {other.source} {theirs}; several SAMPLES are runs of one method,"

@@ -15,13 +15,16 @@ def draw_curve(curve: Curve, path: Path) -> None:
     keys = list(next(iter(curve.values())))
     figure = Figure(figsize=(4 * len(keys), 3.2), layout="constrained")
     for axes, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys, strict=True):
-        axes.plot(list(curve), [measurements[key].value for measurements in curve.values()], marker="o")
+        found = [measurements[key] for measurements in curve.values()]
+        axes.plot(list(curve), [each.value for each in found], marker="o")
+        if bounds := {length: each.interval for length, each in zip(curve, found, strict=True) if each.interval}:
+            axes.fill_between(list(bounds), *zip(*bounds.values(), strict=True), alpha=0.2)
         axes.set_xscale("log", base=2)
         axes.set_xticks(list(curve), [str(count) for count in curve])
         metric = METRICS[metric_of(key)]
         arrow = "higher" if metric.higher_is_better else "lower"
         unit = f", {metric.unit}" if metric.unit else ""
-        axes.set(xlabel="codes", title=next(iter(curve.values()))[key].label, ylabel=f"{arrow} is better{unit}")
+        axes.set(xlabel="codes", title=found[0].label, ylabel=f"{arrow} is better{unit}")
         axes.grid(alpha=0.3)
     _save(figure, path)
 

@@ -10,6 +10,7 @@ from restok_cli.evaluation.request import Request
 from restok_cli.metrics import protocol
 from restok_cli.metrics.measure import Instruments, choose_metrics, measure
 from restok_cli.metrics.protocol import Measurement
+from restok_cli.metrics.table import interval_text
 from restok_cli.model.levels import prefix_lengths
 from restok_cli.processes import rank
 
@@ -54,10 +55,9 @@ def curve_report(curve: Curve, circumstances: dict) -> dict:
 
 def curve_table(curve: Curve) -> list[str]:
     """The result for people: a line per prefix length, a column per metric."""
-    labels = [measurement.label for measurement in next(iter(curve.values())).values()]
-    widths = [max(14, len(label)) for label in labels]
-    lines = [" ".join([f"{'codes':>6}", *(f"{label:>{width}}" for label, width in zip(labels, widths, strict=True))])]
+    rows = [("codes", *(measurement.label for measurement in next(iter(curve.values())).values()))]
     for length, measurements in curve.items():
-        values = zip(measurements.values(), widths, strict=True)
-        lines.append(" ".join([f"{length:>6}", *(f"{found.value:>{width}.6g}" for found, width in values)]))
-    return lines
+        found = measurements.values()
+        rows.append((str(length), *(f"{each.value:.6g} {interval_text(each.interval)}".rstrip() for each in found)))
+    widths = [6, *(max(14, *(len(row[place]) for row in rows)) for place in range(1, len(rows[0])))]
+    return [" ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]

@@ -2,14 +2,15 @@
 
 import math
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from restok_cli.data.shards.code_layout import is_codes
-from restok_cli.errors import UsageError, did_you_mean
-from restok_cli.metrics.table import CHOICES, METRICS, choice_of, key_of, metric_of
+from restok_cli.errors import Unmet, UsageError, did_you_mean
+from restok_cli.metrics.protocol import Measurement
+from restok_cli.metrics.table import CHOICES, METRICS, choice_of, interval_text, key_of, metric_of
 
 
 class Perturbation(NamedTuple):
@@ -87,6 +88,28 @@ def parse_limits(texts: list[str]) -> list[Limit]:
             raise UsageError(f"--fail-under {text}: {number or 'nothing'} is no number; give for example {name}=3.5")
         limits.append(Limit(name, value, edge))
     return limits
+
+
+def check_limits(limits: list[Limit], measurements: Mapping[str, Measurement]) -> None:
+    """Raises Unmet where a measurement is worse than its limit, UsageError where there is none, or no interval."""
+    worse = []
+    for name, limit, edge in limits:
+        if name not in measurements:
+            raise UsageError(f"--fail-under {name}: these inputs do not allow it, so that it was not measured")
+        measurement, higher = measurements[name], METRICS[metric_of(name)].higher_is_better
+        value, where = measurement.value, ""
+        if edge:
+            if measurement.interval is None:
+                raise UsageError(
+                    f"--fail-under {name}={limit:g}:{edge}: no interval of {measurement.label} is known; leave :{edge}"
+                    " out"
+                )
+            value = measurement.interval[edge == "upper"]
+            where = f" at the {edge} edge of its 95 % interval {interval_text(measurement.interval)}"
+        if value < limit if higher else value > limit:
+            worse.append(f"{measurement.label} is {value:.6g}{where}, {'below' if higher else 'above'} {limit:g}")
+    if worse:
+        raise Unmet("; ".join(worse))
 
 
 def parse_perturbations(perturb: str | None, nearest: str | None) -> tuple[Perturbation, ...]:

@@ -8,8 +8,7 @@ from statistics import fmean, stdev
 
 from restok_cli.console import note, say
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.evaluation.evaluate import check_limits
-from restok_cli.evaluation.request import Limit
+from restok_cli.evaluation.request import Limit, check_limits
 from restok_cli.metrics.compare import compare_results, read_result
 from restok_cli.metrics.protocol import Measurement, metrics_report, remarks
 from restok_cli.metrics.spread import mean_interval
@@ -113,7 +112,7 @@ def _identity(result: dict) -> list[object]:
 def _mean(name: str, results: list[dict]) -> RunsMeasurement:
     facts = [result["metrics"][name] for result in results]
     values = tuple(fact["value"] for fact in facts)
-    levels = zip(*(fact.get("levels", ()) for fact in facts), strict=True)
+    levels = zip(*(fact.get("levels", ()) for fact in facts), strict=False)  # as many, by the protocol
     return RunsMeasurement(
         metric_of(name),
         fmean(values),
@@ -135,8 +134,9 @@ def _shared(protocols: list[dict]) -> dict:
     shared = {}
     for key, value in protocols[0].items():
         values = [protocol.get(key) for protocol in protocols]
-        if all(isinstance(each, dict) for each in values):
-            shared[key] = _shared(values)
+        parts = [each for each in values if isinstance(each, dict)]
+        if len(parts) == len(values):
+            shared[key] = _shared(parts)
         elif all(each == value for each in values):
             shared[key] = value
         elif key == "source":

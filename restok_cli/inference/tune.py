@@ -294,8 +294,8 @@ def features_of(images: Tensor, network: FeatureNetwork) -> Features:
     at_once = groups_at_once(network.device) * GROUP_SIZE
     images = images.contiguous()  # as images that were read: for other strides, libraries may sum in another order
     parts = [network(pad(part, (0, 0, 0, 0, 0, 0, 0, at_once - len(part)))) for part in images.split(at_once)]
-    spatial = [part.spatial for part in parts if part.spatial is not None]
     pool = torch.cat([part.pool for part in parts])[: len(images)]
+    spatial = [part.spatial for part in parts if part.spatial is not None]
     return Features(pool, torch.cat(spatial)[: len(images)] if spatial else None)
 
 
@@ -311,8 +311,8 @@ def _search(request: TuneRequest, grid: Grid, drawn: Drawn, metrics: list[str], 
             ours = drawn.sums(options, count, seed, metrics, is_fresh or request.metric == "fid-inf")
             found.append(numbers(metrics, ours, theirs, {}, ""))
             if is_fresh and request.metric in IN_PAIRS:
-                own, other = ours.cloud().gaussian, theirs.cloud().gaussian
-                known[options] = influences(ours.features(), own, other, ours.device)
+                gaussian, other = (sums.cloud().gaussian for sums in (ours, theirs))
+                known[options] = influences(ours.features(), gaussian, other, ours.device)
         return dict(zip(candidates, gather(found)[0], strict=True))
 
     def scores(candidates: list[SamplingOptions], count: int) -> list[float]:
@@ -345,8 +345,10 @@ def reach_of_intervals(measured: Measured, metric: str) -> Reach:
     """
 
     def reach(a: SamplingOptions, b: SamplingOptions) -> float | None:
-        intervals = [found for options in (a, b) if (found := measured[options][metric].interval)]
-        return math.hypot(*((high - low) / 2 for low, high in intervals)) if len(intervals) == 2 else None
+        of_a, of_b = (measured[options][metric].interval for options in (a, b))
+        if of_a is None or of_b is None:
+            return None
+        return math.hypot(*((high - low) / 2 for low, high in (of_a, of_b)))
 
     return reach
 

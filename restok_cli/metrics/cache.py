@@ -18,6 +18,7 @@ from restok_cli.console import note
 from restok_cli.files import crc32_of, whole_file
 from restok_cli.metrics.image_sets import Group, groups_at_once
 from restok_cli.metrics.networks.features import FeatureNetwork, Features
+from restok_cli.processes import rank
 
 CODE_VERSION = 1  # to be raised when networks give other features for the same images and weights
 CRC_BYTES = 8
@@ -28,6 +29,18 @@ def default_cache() -> Path | None:
     """The folder for what can be made again, where the desktop's rules put it; None for a user without a home."""
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return None if caches.startswith("~") else Path(caches) / "restok"
+
+
+def open_cache(folder: Path | None) -> Path | None:
+    """The folder where features are kept, by default the user's own, without what is old where it is too large."""
+    folder = folder or default_cache()
+    if folder is None:
+        note(
+            "features are not kept for the next evaluation, since this user has no home folder; --cache DIR keeps them"
+        )
+    elif rank() == 0:
+        prune(folder)
+    return folder
 
 
 class FeatureCache:

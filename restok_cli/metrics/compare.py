@@ -12,8 +12,8 @@ from restok_cli.metrics.table import METRICS, features_of, interval_text, labell
 from restok_cli.schema import Count, Fields, Finite, PositiveCount, read_json, shown
 
 ONE_RUN_EACH = (
-    "one run of each was measured: the intervals cover other images, but not other training seeds, which move FID about"
-    " three times as far (arXiv 2606.20536)"
+    "one run of each was measured: the intervals cover other draws of images, but not other training seeds, which move"
+    " FID about three times as far (arXiv 2606.20536)"
 )
 
 Number = Annotated[Finite, Field(ge=-1e100, le=1e100)]  # squares of such can be added up
@@ -32,6 +32,11 @@ class ComparedMetric(NamedTuple):
     differences: tuple[str, ...]  # what was not the same, and must be; empty where the numbers can be compared
     interval: Interval | None = None  # of the second value less the first; None where none is known
     method: Method = ""  # where the interval comes from
+
+    @property
+    def difference(self) -> float:
+        """The second value less the first."""
+        return self.values[1] - self.values[0]
 
     @property
     def verdict(self) -> str:
@@ -108,6 +113,7 @@ class _Result(_Part):
     metrics: Facts
     protocol: _Protocol
     per_image: dict[str, dict[str, Number]] = {}  # by metric, then by the key of the reference's image
+    runs: list["_Result"] = []  # of which this one is the mean
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -196,7 +202,7 @@ def comparison_table(rows: list[ComparedMetric], names: tuple[str, str]) -> list
     for row in rows:
         a, b = row.values
         unit = f" {METRICS[metric_of(row.metric)].unit}".rstrip()
-        difference = "" if row.differences else f"{b - a:+.6g}{unit}"
+        difference = "" if row.differences else f"{row.difference:+.6g}{unit}"
         lines.append((row.name, f"{a:.6g}", f"{b:.6g}", difference, interval_text(row.interval), row.verdict))
     widths = [max(len(line[place]) for line in lines) for place in range(6)]
     sides = "<>><<<"
@@ -209,6 +215,13 @@ def comparison_table(rows: list[ComparedMetric], names: tuple[str, str]) -> list
 def coverage(rows: list[ComparedMetric]) -> str:
     """The caveat that a reader of the intervals needs, or ""."""
     return ONE_RUN_EACH if any(row.method in ("pairs", "intervals") for row in rows) else ""
+
+
+def comparison_remarks(rows: list[ComparedMetric]) -> list[str]:
+    """A line each that a reader needs before drawing conclusions."""
+    unknown = ", ".join(row.name for row in rows if row.verdict == "unknown")
+    why = f"without an interval of both, nobody knows whether the difference is chance: {unknown}; --runs gives one"
+    return [line for line in (coverage(rows), unknown and why) if line]
 
 
 def _conditions(name: str, result: dict) -> dict[str, object]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from restok_cli.console import counted, note
 from restok_cli.data.image_files import center_crop
+from restok_cli.data.image_sizes import width_by_height
 from restok_cli.data.images import to_tensor
 from restok_cli.errors import ImageError, RestokError
 
@@ -161,13 +162,8 @@ class ImageSet:
     def _cropped(self, image: Image.Image, index: int, size: tuple[int, int]) -> Image.Image:
         if self.first_key is not None:
             raise RestokError(
-                f"{self.source}: {self.first_key} is {size_text(size)} but {self.key(index)} is"
-                f" {size_text((image.height, image.width))}; the images to measure must have one size, which"
+                f"{self.source}: {self.first_key} is {width_by_height(size)} but {self.key(index)} is"
+                f" {width_by_height((image.height, image.width))}; the images to measure must have one size, which"
                 " --crop gives them"
             )
         return center_crop(image, size)
-
-
-def size_text(size: tuple[int, int]) -> str:
-    """(height, width) as people write it, width first."""
-    return f"{size[1]}x{size[0]}"

@@ -47,6 +47,6 @@ class KeptRows:
             self.file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115  open as long as the rows are in use
         with naming(self.folder or Path(tempfile.gettempdir())):
             for rows in self.waiting:
-                self.file.write(np.ascontiguousarray(rows))
+                self.file.write(np.ascontiguousarray(rows).data)
             self.file.flush()
         self.waiting, self.num_waiting = [], 0

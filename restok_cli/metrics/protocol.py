@@ -1,13 +1,18 @@
 """The protocol of a number, without which nobody can compare it: how many images, against what, measured how."""
 
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-from restok_cli.metrics.image_sets import ImageSet, size_text
-from restok_cli.metrics.networks.features import FeatureNetwork
-from restok_cli.metrics.reference import Reference
+from restok_cli.data.image_sizes import width_by_height
 from restok_cli.metrics.table import METRICS, interval_text, labelled, name_with_count
+
+if TYPE_CHECKING:  # results of runs are joined without torch
+    from restok_cli.metrics.image_sets import ImageSet
+    from restok_cli.metrics.networks.features import FeatureNetwork
+    from restok_cli.metrics.reference import Reference
 
 FEWEST_COMPARABLE = 10_000  # images; below, FID is biased by more than papers differ
 USUAL = 50_000  # images in papers
@@ -34,7 +39,7 @@ class Measurement:
 
     @property
     def interval_method(self) -> str:
-        """What the interval covers, and how it was made."""
+        """How the interval was made, and of what it is."""
         return METRICS[self.metric].interval if self.interval else ""
 
     @property
@@ -43,7 +48,7 @@ class Measurement:
         return labelled(self.name, self.features)
 
 
-def caveat(fewest_images: int, network: FeatureNetwork | None = None) -> str:
+def caveat(fewest_images: int, network: "FeatureNetwork | None" = None) -> str:
     """Why a number measured so cannot stand beside published ones, or ""."""
     reasons = []
     if fewest_images < FEWEST_COMPARABLE:
@@ -65,24 +70,24 @@ def remarks(measurements: list[Measurement]) -> list[str]:
     return lines
 
 
-def describe_images(images: ImageSet) -> dict:
+def describe_images(images: "ImageSet") -> dict:
     """Where images come from and what was done to them, after they have been measured."""
     crop = "none"
     if images.num_cropped and images.transform is None:  # what a model made of cropped images is as it made them
-        crop = f"ADM centre crop to {size_text(images.find_size())} (box halving, then bicubic)"
+        crop = f"ADM centre crop to {width_by_height(images.find_size())} (box halving, then bicubic)"
     return {
         "source": images.source,
         "fingerprint": images.fingerprint,
         "form": "pictures",
         "n": len(images.digests),
         "unreadable": len(images.broken),
-        "size": size_text(images.find_size()),
+        "size": width_by_height(images.find_size()),
         "crop": crop,
         "rounding": "none: 8-bit images are taken as stored",
     }
 
 
-def describe_reference(reference: Reference) -> dict:
+def describe_reference(reference: "Reference") -> dict:
     """Describe the reference; images beside statistics are for precision, recall and KID."""
     statistics, images = reference.statistics, reference.images
     seen = describe_images(images) if images and (images.digests or statistics is None) else {}
@@ -92,7 +97,7 @@ def describe_reference(reference: Reference) -> dict:
     return description | {"n": statistics.count} | ({"pictures": seen} if seen else {})
 
 
-def describe_features(network: FeatureNetwork) -> dict:
+def describe_features(network: "FeatureNetwork") -> dict:
     return {
         "network": network.name,
         "dimensions": network.dimensions,
@@ -106,7 +111,7 @@ def versions() -> dict[str, str]:
     return {package: version(package) for package in PACKAGES} | {"python": platform.python_version()}
 
 
-def metrics_report(measurements: dict[str, Measurement]) -> dict:
+def metrics_report(measurements: Mapping[str, Measurement]) -> dict:
     """Measurements as a JSON-ready object, without the values of each image."""
     report = {
         key: {"name": measurement.name, **asdict(measurement)}

@@ -163,7 +163,7 @@ def largest_that_fits(peaks: list[dict[str, int]], size: int, device: Device) ->
 
 
 def split(memory: dict[str, int]) -> tuple[int, int]:
-    """What is taken whatever the number of images is, and what grows with them."""
+    """Memory that is taken whatever the number of images is, and memory that grows with them."""
     fixed = sum(count for name, count in memory.items() if name in FIXED)
     return fixed, sum(memory.values()) - fixed
 

@@ -74,7 +74,7 @@ def whole_step(config: TokenizerRunConfig) -> int:
 def open_tokenizer_step(
     config: TokenizerRunConfig, device: torch.device, memory: Memory
 ) -> tuple[tokenizer_loop.TokenizerState, TokenizerLosses, Callable[[], None]]:
-    """What a step trains, its losses, and the step itself, on random images and with all that a run has.
+    """The models that a step trains, its losses, and the step itself, on random images and with all that a run has.
 
     Frozen networks get random weights: nothing is downloaded.
     """
@@ -111,7 +111,7 @@ def count_har_step(config: HarRunConfig, gpu: bool) -> Counter:
 def open_har_step(
     config: HarRunConfig, device: torch.device, memory: Memory
 ) -> tuple[har_loop.HarState, Callable[[], None]]:
-    """What a step trains, and the step itself, on random codes."""
+    """The model that a step trains, and the step itself, on random codes."""
     state = har_loop.HarState(config, device, None)
     recompute_activations(state.har, memory)
     size, _ = micro_batch_numbers(config.schedule.batch_size, config.schedule.micro_batch_size)

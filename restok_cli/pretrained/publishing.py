@@ -6,7 +6,7 @@ from pathlib import Path
 from restok_cli.console import counted
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.metrics.compare import read_results
-from restok_cli.metrics.table import METRICS, features_of, labelled, metric_of, unusual_features
+from restok_cli.metrics.table import METRICS, features_of, interval_text, labelled, metric_of, unusual_features
 from restok_cli.pretrained.card import MetricRow, Record, card_text, is_untouched, read_record, record_text
 from restok_cli.pretrained.folder import (
     CARD_FILE,
@@ -41,16 +41,18 @@ def read_rows(file: Path, model: ModelFolder) -> list[MetricRow]:
 
     Raises RestokError where the file holds something else, or says that another model was measured.
     """
-    rows, measured = [], None
+    rows, measured = [], set()
     for tokens, result in read_results(file).items():
         words = "" if tokens is None else f" from {counted(tokens, 'token')}"
-        measured = result["protocol"].get("model_fingerprint")
+        measured |= {run["protocol"].get("model_fingerprint") for run in result.get("runs") or [result]}
         rows += [_row(name, fact, words, result["protocol"]) for name, fact in result["metrics"].items()]
-    ours = {fingerprint(model)}
+    ours = {None, fingerprint(model)}
     if (model.path / TOKENIZER_FOLDER).is_dir():
         ours.add(fingerprint(open_tokenizer(model.path)))
-    if measured is not None and measured not in ours:
-        raise RestokError(f"{file} holds numbers of another model (fingerprint {measured[:16]}); measure this one")
+    if strangers := measured - ours:
+        raise RestokError(
+            f"{file} holds numbers of another model (fingerprint {min(strangers)[:16]}); measure this one"
+        )
     return rows
 
 
@@ -61,6 +63,10 @@ def _row(name: str, fact: dict, words: str, protocol: dict) -> MetricRow:
         against = Path(protocol["reference"]["source"]).name
         against += f", {count:,} image{'s' * (count != 1)}" if (count := fact["n_reference"]) else ""
     basis = f"{features_of(name, protocol)['network']} features" if metric.basis == "features" else fact["definition"]
+    if runs := fact.get("values"):
+        basis += f"; mean of {len(runs)} runs"
+    if interval := fact.get("interval"):
+        basis += f"; 95 % interval {interval_text(interval)}"
     return MetricRow(
         name=labelled(fact["name"], unusual_features(name, protocol)) + words,
         value=fact["value"],

@@ -19,6 +19,7 @@ class Line(NamedTuple):
     values: Sequence[float]  # finite, as many
     colour: str  # of CSS
     dashed: bool = False
+    bounds: Sequence[tuple[float, float] | None] = ()  # of each value, where they are known
 
 
 class Path(NamedTuple):
@@ -26,6 +27,7 @@ class Path(NamedTuple):
 
     d: str  # of an SVG path
     points: list[tuple[float, float]]  # to be marked; [] where there are too many
+    band: str  # of an SVG path round the bounds; "" where there are none
     line: Line
 
 
@@ -80,12 +82,15 @@ def draw_ladder(title: str, lines: Sequence[Line]) -> Chart:
 
 
 def _draw(title: str, x_label: str, x: Axis, x_ticks: list[int] | None, lines: Sequence[Line]) -> Chart:
-    y = _axis_of_values([value for line in lines for value in line.values])
+    bounds = [value for line in lines for both in line.bounds if both for value in both]
+    y = _axis_of_values([value for line in lines for value in line.values] + bounds)
     paths = []
     for line in lines:
         places = thinned([(x.place(step), y.place(value)) for step, value in zip(line.steps, line.values, strict=True)])
-        d = "M" + " L".join(f"{right:g} {down:g}" for right, down in places)
-        paths.append(Path(d, places if len(line.steps) <= FEW_POINTS else [], line))
+        known = [(step, both) for step, both in zip(line.steps, line.bounds, strict=bool(line.bounds)) if both]
+        edges = [(x.place(step), y.place(low)) for step, (low, _) in known]
+        edges += [(x.place(step), y.place(high)) for step, (_, high) in reversed(known)]
+        paths.append(Path(_d(places), places if len(line.steps) <= FEW_POINTS else [], _d(edges), line))
     return Chart(
         title,
         x_label,
@@ -94,6 +99,11 @@ def _draw(title: str, x_label: str, x: Axis, x_ticks: list[int] | None, lines: S
         y.logarithmic,
         paths,
     )
+
+
+def _d(places: list[tuple[float, float]]) -> str:
+    """A line through places as the d of an SVG path; "" through none."""
+    return "M" + " L".join(f"{right:g} {down:g}" for right, down in places) if places else ""
 
 
 def _axis_of_values(values: list[float]) -> Axis:

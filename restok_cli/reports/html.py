@@ -160,9 +160,9 @@ def ladders(alike: list[Alike]) -> Iterator[Chart]:
         lines = []
         for number, result in enumerate(row.results):
             if lengths := [length for length in result.by_num_codes if length is not None]:
-                values = [found["metrics"][row.metric]["value"] for found in result.by_num_codes.values()]
-                colour = f"var(--run-{number % MOST_RUNS})"
-                lines.append(Line(result.name, lengths, values, colour))
+                facts = [found["metrics"][row.metric] for found in result.by_num_codes.values()]
+                values, bounds = ([fact.get(key) for fact in facts] for key in ("value", "interval"))
+                lines.append(Line(result.name, lengths, values, f"var(--run-{number % MOST_RUNS})", bounds=bounds))
         if lines:
             unit = f", {row.unit}" if row.unit else ""
             better = "higher" if METRICS[metric_of(row.metric)].higher_is_better else "lower"

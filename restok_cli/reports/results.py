@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from restok_cli.console import note
 from restok_cli.errors import RestokError
-from restok_cli.metrics.compare import compare_results, read_results
+from restok_cli.metrics.compare import ComparedMetric, compare_results, coverage, read_results
 from restok_cli.metrics.table import METRICS, labelled, metric_of, unusual_features
 
 
@@ -30,21 +30,18 @@ class Alike(NamedTuple):
     results: list[Result]
     differences: tuple[str, ...]  # from the first that were measured otherwise; empty where there are none such
 
-    def value(self, result: Result) -> float | None:
-        return self._value(result) if result in self.results else None
+    def fact(self, result: Result) -> dict | None:
+        """Value, interval and more of a result; None of those that are not here."""
+        return result.whole["metrics"][self.metric] if result in self.results else None
 
-    def change(self, result: Result) -> float | None:
-        """The difference of a result from the first one; None of the first itself, and of those that are not here."""
-        if result not in self.results[1:]:
-            return None
-        return self._value(result) - self._value(self.results[0])
+    def comparison(self, result: Result) -> ComparedMetric | None:
+        """A result beside the first one; None of the first itself, and of those that are not here."""
+        return _compare(self.metric, self.results[0], result) if result in self.results[1:] else None
 
-    def is_better(self, result: Result) -> bool:
-        change = self.change(result)
-        return bool(change) and (change > 0) == METRICS[metric_of(self.metric)].higher_is_better
-
-    def _value(self, result: Result) -> float:
-        return result.whole["metrics"][self.metric]["value"]
+    @property
+    def coverage(self) -> str:
+        """A caveat on the intervals of the differences, or ""."""
+        return coverage([row for result in self.results if (row := self.comparison(result))])
 
     @property
     def unit(self) -> str:
@@ -90,7 +87,7 @@ def measured_alike(results: Sequence[Result]) -> list[Alike]:
                 continue
             differences: tuple[str, ...] = ()
             for row in of_metric:
-                unlike = _differences(metric, row.results[0], result)
+                unlike = _compare(metric, row.results[0], result).differences
                 if not unlike:
                     row.results.append(result)
                     break
@@ -104,8 +101,7 @@ def measured_alike(results: Sequence[Result]) -> list[Alike]:
     return rows
 
 
-def _differences(metric: str, one: Result, other: Result) -> tuple[str, ...]:
-    """Differences that keep this metric of two results from being compared."""
+def _compare(metric: str, one: Result, other: Result) -> ComparedMetric:
     both = [result.whole | {"metrics": {metric: result.whole["metrics"][metric]}} for result in (one, other)]
     (row,) = compare_results(*both)
-    return row.differences
+    return row

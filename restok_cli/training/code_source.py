@@ -44,13 +44,11 @@ class CachedCodes:
         for batch in code_batches(split, micro_batches(len(split), deal), schedule.seed):
             yield self._on_device(batch.class_ids, batch.codes)
 
-    def evaluation(
-        self, batch_size: int, process: int = 0, processes: int = 1, limit: int | None = None
-    ) -> Iterator[Coded]:
-        """Every held-out image once, or the first `limit`, in order, in batches of which this is every `processes`-th
-        from `process` on.
+    def evaluation(self, batch_size: int, deal: tuple[int, int], limit: int | None) -> Iterator[Coded]:
+        """Every held-out image once, or the first `limit`, in order: of the batches, by `deal` = (rank, world size),
+        those of this process.
         """
-        split = self.cache.held_out
+        split, (process, processes) = self.cache.held_out, deal
         for batch in evaluation_code_batches(split, batch_size, rank=process, world_size=processes, limit=limit):
             yield self._on_device(batch.class_ids, batch.codes)
 
@@ -81,12 +79,10 @@ class EncodedImages:
         ):
             yield self._encoded(batch.class_ids, batch.images)
 
-    def evaluation(
-        self, batch_size: int, process: int = 0, processes: int = 1, limit: int | None = None
-    ) -> Iterator[Coded]:
-        size, deal = self.tokenizer.config.image_size, {"rank": process, "world_size": processes}
+    def evaluation(self, batch_size: int, deal: tuple[int, int], limit: int | None) -> Iterator[Coded]:
+        size, (process, processes) = self.tokenizer.config.image_size, deal
         for batch in evaluation_batches(
-            self.data.held_out, image_size=size, batch_size=batch_size, limit=limit, **deal
+            self.data.held_out, image_size=size, batch_size=batch_size, rank=process, world_size=processes, limit=limit
         ):
             yield self._encoded(batch.class_ids, batch.images)
 

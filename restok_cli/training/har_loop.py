@@ -181,7 +181,7 @@ def validate(
     """
     deal = (0, 1) if parallel.is_sharded(har) else (rank(), world_size())
     sums = []  # of each batch: (L,) sums over its images, and how many they are
-    for class_ids, codes in islice(arriving(source.evaluation(batch_size, *deal, limit)), max_batches):
+    for class_ids, codes in islice(arriving(source.evaluation(batch_size, deal, limit)), max_batches):
         losses = cross_entropy(har(model_classes(class_ids, har.config), codes), codes)
         sums.append((losses.double().sum(0).cpu(), len(codes)))
     parallel.reshard(har)

@@ -15,7 +15,7 @@ from restok_cli.weights import read_tensors
 
 URL_VGG16 = "https://download.pytorch.org/models/vgg16-397923af.pth"  # torchvision's, as the lpips package takes them
 VGG16_SHA256_START = "397923af"
-HEADS = Path(__file__).parents[1] / "assets" / "lpips" / "heads.safetensors"
+HEADS = Path(__file__).parents[2] / "assets" / "lpips" / "heads.safetensors"
 
 # The convolutions of each stage by their places in torchvision's vgg16().features; max pooling lies between stages.
 STAGES = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
