@@ -14,7 +14,7 @@ from restok_cli.errors import RestokError, UsageError
 from restok_cli.metrics.networks.lpips import Lpips
 from restok_cli.model.pixel_codec import PixelDecoder
 from restok_cli.planning import plan, preflight
-from restok_cli.planning.cards import DEVICES, GIB, LAUNCH, times_of
+from restok_cli.planning.cards import DEVICES, GIB, LAUNCH, Rest, times_of
 from restok_cli.planning.counting import COPIES, GRADIENTS, Counter, Kind, Work
 from restok_cli.planning.cuda_rules import cuda_rules
 from restok_cli.planning.plan import of_one_device, plan_training, rounds_of
@@ -22,6 +22,7 @@ from restok_cli.planning.several import Group
 from restok_cli.planning.steps import count_tokenizer_step, counting, open_har_step, open_tokenizer_step
 
 H100 = DEVICES["h100"]
+EXACT = H100._replace(rest=Rest(0, 0))  # all of whose memory is for what is counted
 WHOLE = ["loss.perceptual_weight=1", "discriminator.weight=0.5", "discriminator.kind=patch", "schedule.batch_size=4"]
 
 
@@ -147,9 +148,8 @@ def test_more_images_have_their_peak_elsewhere():
             del blocks
     peaks = counter.peaks({"weights", GRADIENTS}, (0.5, 1, 4))
     assert [plan.split(parts) for parts in peaks] == [(3 * 4096, 4096), (4096, 2 * 4096)]
-    cpu = H100._replace(name="cpu", memory=13 * 4096 / GIB)
-    assert plan.largest_that_fits(peaks, 2, cpu) == 12
-    assert plan.largest_that_fits(peaks, 2, cpu._replace(memory=3.5 * 4096 / GIB)) == 1
+    for memory, images in ((13, 12), (3.5, 1)):
+        assert plan.largest_that_fits(peaks, 2, EXACT._replace(memory=memory * 4096 / GIB)) == images
 
 
 def test_a_step_is_bound_by_its_device_or_by_the_host():
@@ -213,7 +213,7 @@ def test_what_fits_a_card_is_the_mildest_choice_of_settings(monkeypatch):
 
     def found(memory: float, *words: str) -> list[str]:
         config = resolved("tokenizer", "tiny", None, ["schedule.batch_size=64", *words])
-        return plan.fitting(config, H100._replace(name="cpu", memory=memory), 1, lambda line: None)[1]
+        return plan.fitting(config, EXACT._replace(memory=memory), 1, lambda line: None)[1]
 
     fast = "compute.memory=fast"
     assert found(100, fast) == [fast, "schedule.micro_batch_size=64"]

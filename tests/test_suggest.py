@@ -26,15 +26,15 @@ def no_measuring(monkeypatch):
 @pytest.mark.parametrize("kind", RUN_CONFIGS)
 def test_what_is_suggested_is_a_command(restok, fails, no_measuring, tmp_path, kind):
     found = json.loads(
-        restok("config", "suggest", "sample", "--kind", kind, "--minutes", 10, "--memory", 9, "--json").out
+        restok("config", "suggest", "sample", "--kind", kind, "--minutes", 10, "--memory", 11, "--json").out
     )
     words = found["command"]
     options = dict(zip(words[3::2], words[4::2], strict=True))
     assert words[:3] == ["restok", f"train-{kind}", "sample"] and options["--max-steps"] == "1000"  # of 1,020
-    assert "schedule.micro_batch_size=8" in words and any("needs 8.00 of 9.0 GB" in line for line in found["why"])
+    assert "schedule.micro_batch_size=8" in words and any("needs 10.19 of 11.0 GB" in line for line in found["why"])
     line = fails(2, *words[1:], "--stop-at", 1001)  # all else of it was right, and read before
     assert line == "restok: --stop-at 1001: the run ends at schedule.max_steps = 1000"
-    spoken = restok("config", "suggest", "sample", "--kind", kind, "--minutes", 10, "--memory", 9).out
+    spoken = restok("config", "suggest", "sample", "--kind", kind, "--minutes", 10, "--memory", 11).out
     assert spoken.startswith("restok train-")
     assert ("cannot give a generator that draws new ones" in spoken) == (kind == "har")
     assert ("20.0 dB as photo is" in spoken) == (kind == "tokenizer")
@@ -59,7 +59,7 @@ def test_steps_fit_into_the_time_and_see_few_images_not_too_often():
 def test_what_memory_does_not_hold_is_refused(no_measuring):
     config = RUN_CONFIGS["tokenizer"].parse(read_preset("tokenizer", "tiny"), "tiny")
     request = Wishes("sample", "tokenizer", None, 15, "cpu", torch.device("cpu"), 0.5e9)
-    with pytest.raises(UsageError, match=r"a step of one image needs 1\.00 GB, and there are 0\.50 GB"):
+    with pytest.raises(UsageError, match=r"a step of one image needs 2\.07 GB, and there are 0\.50 GB"):
         fitting(config, request)
 
 

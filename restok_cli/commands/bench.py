@@ -98,7 +98,7 @@ def line_of(row: "Row") -> str:
     quality = [] if row.same_codes is None else [f"{row.same_codes:.1%} equal codes"]
     if row.psnr is not None:
         quality.append("equal images" if row.psnr == 100 else f"{row.psnr:.1f} dB to float32")
-    memory = [] if row.gib is None else [f"{row.gib:.2f} GiB beside the weights"]
+    memory = [] if row.mib is None else [f"{row.mib:.0f} MiB beside the weights"]
     share = "" if row.share is None else f", {row.share:.0%} of the machine's rate"
     return (
         f"{row.what}, batch {row.batch_size}, {row.way}: {row.milliseconds:.4g} ms ± {row.spread / 2:.0%}, "

@@ -26,7 +26,6 @@ from restok_cli.metrics.pixels import psnr
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, sample, sampling_cache
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.planning.cards import GIB
 from restok_cli.planning.counting import Counter
 from restok_cli.planning.highest import begin, rise
 from restok_cli.planning.rates import fastest, rate, seconds, tf32
@@ -58,7 +57,7 @@ class Row:
     images_per_second: float
     gflop_per_image: float  # counted
     share: float | None  # of the machine's rate for that type
-    gib: float | None  # by which memory rises
+    mib: float | None  # by which memory rises
     same_codes: float | None = None  # as float32's
     psnr: float | None = None  # of images to float32's, dB
 
@@ -216,7 +215,7 @@ class Bench:
             *(what, way.name, batch_size, middle * 1e3, (max(times) - min(times)) / middle, batch_size / middle),
             gflop_per_image=flops / batch_size / 1e9,
             share=None if way.tf32 or not flops else flops / middle / reached,
-            gib=None if higher is None else higher / GIB,
+            mib=None if higher is None else higher / (1 << 20),
         )
         self.compare(row, result)
         self.rows.append(row)
@@ -253,17 +252,17 @@ class Bench:
 def markdown(rows: list[Row]) -> list[str]:
     """A table for an issue or a paper."""
     lines = [
-        "| what | way | batch | ms (spread) | images/s | of the rate | GiB | same codes | PSNR to float32 |",
+        "| what | way | batch | ms (spread) | images/s | of the rate | MiB | same codes | PSNR to float32 |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         share = "" if row.share is None else f"{row.share:.0%}"
-        gib = "" if row.gib is None else f"{row.gib:.2f}"
+        mib = "" if row.mib is None else f"{row.mib:.0f}"
         same = "" if row.same_codes is None else f"{row.same_codes:.1%}"
         decibel = "" if row.psnr is None else "equal" if row.psnr == 100 else f"{row.psnr:.1f} dB"
         lines.append(
             f"| {row.what} | {row.way} | {row.batch_size} | {row.milliseconds:.4g} ({row.spread:.0%}) | "
-            f"{row.images_per_second:.3g} | {share} | {gib} | {same} | {decibel} |"
+            f"{row.images_per_second:.3g} | {share} | {mib} | {same} | {decibel} |"
         )
     return lines
 

@@ -10,9 +10,6 @@ from typing import NamedTuple
 from restok_cli.planning.counting import Kind, Work
 
 GIB = 1 << 30
-CONTEXT = 1.5 * GIB  # assumed: CUDA's own memory, and the workspaces of its libraries
-FRAGMENTATION = 0.05  # assumed, of what is counted
-
 # Of the rates of a data sheet; of the bytes a second, for what is neither product nor convolution.
 GPU_SHARES = {
     ("product", "bf16"): 0.74,
@@ -29,6 +26,22 @@ CPU_SHARE, CPU_TRAFFIC = 0.65, 0.5
 LINK_SHARE = 0.8  # assumed
 
 
+class Rest(NamedTuple):
+    """Memory beside what is counted."""
+
+    context: float  # bytes that are there before
+    lost: float  # between blocks, as a share of what is counted
+
+    def added(self, counted: float) -> float:
+        return counted * (1 + self.lost) + self.context
+
+
+ON_GPU = Rest(1.5 * GIB, 0.05)  # assumed: CUDA's own memory, and the workspaces of its libraries
+# Python, torch and what its libraries keep; the most that glibc's heap lost, of the configs of
+# tests/benchmarks/planning.py
+ON_CPU = Rest(0.85 * GIB, 0.16)
+
+
 class Device(NamedTuple):
     """Dense rates, without sparsity."""
 
@@ -39,6 +52,7 @@ class Device(NamedTuple):
     watts: float
     link: float  # bytes a second that it sends to another one of the same machine
     source: str = "data sheet"
+    rest: Rest = ON_GPU
 
     @property
     def is_gpu(self) -> bool:
@@ -47,9 +61,7 @@ class Device(NamedTuple):
     @property
     def usable(self) -> float:
         """Bytes for what is counted."""
-        if not self.is_gpu:
-            return self.memory * GIB
-        return (self.memory * GIB - CONTEXT) / (1 + FRAGMENTATION)
+        return (self.memory * GIB - self.rest.context) / (1 + self.rest.lost)
 
 
 def gpu(
@@ -84,7 +96,7 @@ def measured_cpu() -> Device:
     float32, bf16 = rate(torch.float32, cpu), rate(torch.bfloat16, cpu)
     rates = {"bf16": bf16, "tf32": float32, "float32": float32}
     moved = bandwidth(cpu)
-    return Device("cpu", total_memory() / GIB, moved, rates, 0, moved / 2, "measured now")
+    return Device("cpu", total_memory() / GIB, moved, rates, 0, moved / 2, "measured now", ON_CPU)
 
 
 class Times(NamedTuple):

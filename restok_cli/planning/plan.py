@@ -10,7 +10,7 @@ from typing import Any
 
 from restok_cli.errors import RestokError
 from restok_cli.model.config import HarConfig, TokenizerConfig
-from restok_cli.planning.cards import CONTEXT, FRAGMENTATION, GIB, Device, Times, times_of
+from restok_cli.planning.cards import GIB, Device, Times, times_of
 from restok_cli.planning.counting import (
     COPIES,
     GRADIENTS,
@@ -62,7 +62,7 @@ class Cost:
     @property
     def needed(self) -> float:
         """Bytes with what is assumed beside what is counted."""
-        return self.peak * (1 + FRAGMENTATION) + CONTEXT if self.device.is_gpu else self.peak
+        return self.device.rest.added(self.peak)
 
     @property
     def hours(self) -> float:
@@ -163,7 +163,7 @@ def largest_that_fits(peaks: list[dict[str, int]], size: int, device: Device) ->
 
 
 def split(memory: dict[str, int]) -> tuple[int, int]:
-    """Memory that is taken whatever the number of images is, and memory that grows with them."""
+    """Bytes that are taken whatever the number of images is, and those that grow with them."""
     fixed = sum(count for name, count in memory.items() if name in FIXED)
     return fixed, sum(memory.values()) - fixed
 

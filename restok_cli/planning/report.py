@@ -3,7 +3,7 @@
 from typing import Any
 
 from restok_cli.console import duration
-from restok_cli.planning.cards import CONTEXT, FRAGMENTATION, GIB, LINK_SHARE
+from restok_cli.planning.cards import GIB, LINK_SHARE
 from restok_cli.planning.counting import Work
 from restok_cli.planning.plan import Cost
 
@@ -22,11 +22,12 @@ def lines(plan: Cost, price_per_hour: float | None) -> list[str]:
     limit = f"{device.memory:.1f} GiB ({device.source if device.is_gpu else 'of this machine'})"
     found.append(f"memory of one device at its peak: {memory:.2f} GiB (counted) of {limit}")
     found += [f"  {name:26}{count / GIB:9.2f}" for name, count in plan.memory.items() if count / GIB >= 0.005]
-    if device.is_gpu:
-        found.append(
-            f"  with {CONTEXT / GIB:.1f} GiB for CUDA and {FRAGMENTATION:.0%} lost between blocks (assumed): "
-            f"{plan.needed / GIB:.1f} GiB{'' if plan.peak <= device.usable else ', which DOES NOT FIT'}"
-        )
+    rest = device.rest
+    own, source = ("CUDA", "assumed") if device.is_gpu else ("Python and torch", "measured on one machine")
+    found.append(
+        f"  with {rest.context / GIB:.2g} GiB for {own} and {rest.lost:.0%} lost between blocks ({source}): "
+        f"{plan.needed / GIB:.1f} GiB{'' if plan.peak <= device.usable else ', which DOES NOT FIT'}"
+    )
     found.append(f"  images at a time that fit: {plan.largest} (computed)")
     found += ["", *table(plan.choices)] if plan.choices else []
     found += ["", *arithmetic(plan), "", *totals(plan, price_per_hour)]
@@ -86,7 +87,7 @@ def exchanged(plan: Cost) -> list[str]:
 def as_json(plan: Cost, price_per_hour: float | None) -> dict[str, Any]:
     return {
         "title": plan.title,
-        "device": plan.device._asdict(),
+        "device": plan.device._asdict() | {"rest": plan.device.rest._asdict()},
         "memory_bytes": plan.memory,
         "peak_bytes": plan.peak,
         "needed_bytes": round(plan.needed),

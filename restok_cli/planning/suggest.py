@@ -17,6 +17,7 @@ from restok_cli.data.shards.dataset import Dataset
 from restok_cli.data.shards.sizes import sizes_in
 from restok_cli.errors import UsageError
 from restok_cli.files import BUNDLED
+from restok_cli.planning.cards import ON_CPU, ON_GPU
 from restok_cli.planning.preflight import Train, shortened
 from restok_cli.planning.steps import count_har_step, count_tokenizer_step
 from restok_cli.pretrained.folder import load_for_use, load_model, open_tokenizer
@@ -106,7 +107,7 @@ def fitting(config: RunConfig, request: Wishes) -> tuple[RunConfig, str]:
         schedule = config.schedule.model_copy(update={"micro_batch_size": size})
         config = config.model_copy(update={"schedule": schedule})
         counter = count_tokenizer_step if isinstance(config, TokenizerRunConfig) else count_har_step
-        needed = counter(cast(Any, config), on_gpu).peak
+        needed = (ON_GPU if on_gpu else ON_CPU).added(counter(cast(Any, config), on_gpu).peak)
         if needed <= limit:
             break
         if size == 1:

@@ -117,11 +117,11 @@ class Session:
         presets = ("tiny", "tiny") if self.smoke else ("restok-l-128", "har-l")
 
         def tell(row: library.Row) -> None:
-            share, gib = (None if value is None else round(value, 2) for value in (row.share, row.gib))
+            share, mib = (None if value is None else round(value, 2) for value in (row.share, row.mib))
             quality = [round(value, 3) for value in (row.same_codes, row.psnr) if value is not None]
-            values = round(row.milliseconds, 2), round(row.images_per_second), share, gib, *quality
+            values = round(row.milliseconds, 2), round(row.images_per_second), share, mib, *quality
             name = f"{what}, {row.way}, batch {row.batch_size}"
-            name += ": ms, images/s, share of the rate, GiB, same codes, PSNR"
+            name += ": ms, images/s, share of the rate, MiB, same codes, PSNR"
             self.note(name, values, predicted.get(f"{row.way} {row.batch_size}", ""))
 
         models = open_models(None, *presets, self.device, drawing={"generate"} & {what})
@@ -243,8 +243,8 @@ def open_step(session: Session, batch_size: int, compiled: bool = False, memory:
     return state, step
 
 
-def measure_step(session: Session, name: str, batch_size: int, predicted: str, **choices: object) -> None:
-    """Memory and time of a step, once it is warm. A step that waits for the device is said: none should."""
+def measure_step(session: Session, name: str, batch_size: int, predicted: str, **choices: object) -> Callable[[], None]:
+    """Memory and time of a step, once it is warm, and that step. One that waits for the device is said: none should."""
     session.empty()
     begun = time.monotonic()
     _, step = open_step(session, batch_size, **choices)
@@ -267,6 +267,7 @@ def measure_step(session: Session, name: str, batch_size: int, predicted: str, *
         memory = tuple(round(n / GIB, 2) for n in (torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()))
     values = memory, round(duration, 1), round(batch_size / duration * 1e3, 1), round(first, 1)
     session.note(f"{name}: GiB allocated and reserved; ms a step; images/s; s to the first", values, predicted)
+    return step
 
 
 @section(seconds=60)
@@ -378,8 +379,9 @@ def inception(session: Session) -> None:
 @section(seconds=240)
 def compiled(session: Session) -> None:
     """Blocks and frozen networks compiled one by one, which takes minutes: so this comes last."""
-    measure_step(session, "compiled, 16 images", 16, "35.2 GiB", compiled=True, memory="balanced")
-    profile_step(session)
+    step = measure_step(session, "compiled, 16 images", 16, "35.2 GiB", compiled=True, memory="balanced")
+    profile_step(session, step)
+    del step  # and its memory
     for name, batch_size, memory, predicted in (
         ("compiled, 32 images", 32, "balanced", "58.0 GiB"),
         ("compiled, memory fast, 16 images", 16, "fast", "47 GiB, 265 ms"),
@@ -389,13 +391,11 @@ def compiled(session: Session) -> None:
             measure_step(session, name, batch_size, predicted, compiled=True, memory=memory)
 
 
-def profile_step(session: Session) -> None:
+def profile_step(session: Session, step: Callable[[], None]) -> None:
     """How long the kernels of a compiled step run, and how many there are: the host starts them one by one."""
-    _, warm = open_step(session, 16, compiled=True, memory="balanced")
-    warm()
     activity = torch.profiler.ProfilerActivity
     with torch.profiler.profile(activities=[activity.CPU if session.smoke else activity.CUDA]) as profile:
-        warm()
+        step()
         synchronize(session.device)
     kernels = sorted(profile.key_averages(), key=lambda event: -event.self_device_time_total)
     busy, count = sum(k.self_device_time_total for k in kernels) / 1e3, sum(k.count for k in kernels)
