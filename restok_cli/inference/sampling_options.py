@@ -107,7 +107,7 @@ def check_value(where: str, name: str, value: Any) -> Any:
     if not lowest <= value <= highest:
         ends = f"from {lowest} on" if highest == math.inf else f"from {lowest} to {highest}"
         raise UsageError(f"{where} {value}: give a number {ends}")
-    if name == "top_k" and value > sys.maxsize:
+    if name == "top_k" and not value <= sys.maxsize:
         raise UsageError(f"{where} {value}: no model has so many codes; give 0 for all")
     return value if name == "top_k" else float(value)
 
