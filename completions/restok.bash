@@ -519,9 +519,9 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok tune')
             commands=()
             options=(
-                --metric --reference --split --space --try --first --images --class --steps --seed --output -o
-                --features --inception-weights --vgg-weights --timm-weights --cache --plot --batch-size --num-processes
-                --resume --overwrite --device --dtype --deterministic --json --help -h
+                --metric --reference --split --space --try --first --images --class --steps --tokenizer --seed --output
+                -o --features --inception-weights --vgg-weights --timm-weights --cache --plot --batch-size
+                --num-processes --resume --overwrite --device --dtype --deterministic --json --help -h
             )
             arguments=(models) others=
             ;;
@@ -919,6 +919,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --images) kind=nothing pending=1 ;;
                 --class) kind=classes pending=1 ;;
                 --steps) kind=nothing pending=1 ;;
+                --tokenizer) kind=models pending=1 ;;
                 --seed) kind=nothing pending=1 ;;
                 --output | -o) kind=folders pending=1 ;;
                 --features) kind=networks pending=1 ;;

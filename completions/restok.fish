@@ -372,33 +372,34 @@ function __restok_takes --argument-names path option
             'restok probe --batch-size' 'restok probe --num-processes' 'restok probe --device' 'restok tune --metric' \
             'restok tune --reference' 'restok tune --split' 'restok tune --space' 'restok tune --try' \
             'restok tune --first' 'restok tune --images' 'restok tune --class' 'restok tune --steps' \
-            'restok tune --seed' 'restok tune --output' 'restok tune -o' 'restok tune --features' \
-            'restok tune --inception-weights' 'restok tune --vgg-weights' 'restok tune --timm-weights' \
-            'restok tune --cache' 'restok tune --plot' 'restok tune --batch-size' 'restok tune --num-processes' \
-            'restok tune --device' 'restok tune --dtype' 'restok curves --output' 'restok curves -o' \
-            'restok curves --metric' 'restok report --output' 'restok report -o' 'restok report --metrics' \
-            'restok demo --output' 'restok demo -o' 'restok bench --model' 'restok bench --preset' 'restok bench --har' \
-            'restok bench --what' 'restok bench --batch-size' 'restok bench --runs' 'restok bench --device' \
-            'restok bench --plot' 'restok models presets --kind' 'restok models card --metrics' \
-            'restok models card --licence' 'restok models card --license' 'restok models push --metrics' \
-            'restok models push --licence' 'restok models push --license' 'restok models push --revision' \
-            'restok config suggest --kind' 'restok config suggest --image-size' 'restok config suggest --minutes' \
-            'restok config suggest --memory' 'restok config suggest --device' 'restok config show --set' \
-            'restok config show --kind' 'restok config diff --kind' 'restok config validate --kind' \
-            'restok plan train-tokenizer --preset' 'restok plan train-tokenizer --config' \
-            'restok plan train-tokenizer --set' 'restok plan train-tokenizer --max-steps' \
-            'restok plan train-tokenizer --batch-size' 'restok plan train-tokenizer --gpu' \
-            'restok plan train-tokenizer --num-processes' 'restok plan train-tokenizer --price-per-hour' \
-            'restok plan train-tokenizer --fit' 'restok plan train-har --preset' 'restok plan train-har --config' \
-            'restok plan train-har --set' 'restok plan train-har --max-steps' 'restok plan train-har --batch-size' \
-            'restok plan train-har --gpu' 'restok plan train-har --num-processes' \
-            'restok plan train-har --price-per-hour' 'restok plan train-har --fit' 'restok plan generate --preset' \
-            'restok plan generate --tokenizer' 'restok plan generate --count' 'restok plan generate --batch-size' \
-            'restok plan generate --dtype' 'restok plan generate --gpu' 'restok plan generate --price-per-hour' \
-            'restok plan encode --tokenizer' 'restok plan encode --count' 'restok plan encode --batch-size' \
-            'restok plan encode --dtype' 'restok plan encode --gpu' 'restok plan encode --price-per-hour' \
-            'restok plan evaluate --count' 'restok plan evaluate --size' 'restok plan evaluate --batch-size' \
-            'restok plan evaluate --gpu' 'restok plan evaluate --price-per-hour'
+            'restok tune --tokenizer' 'restok tune --seed' 'restok tune --output' 'restok tune -o' \
+            'restok tune --features' 'restok tune --inception-weights' 'restok tune --vgg-weights' \
+            'restok tune --timm-weights' 'restok tune --cache' 'restok tune --plot' 'restok tune --batch-size' \
+            'restok tune --num-processes' 'restok tune --device' 'restok tune --dtype' 'restok curves --output' \
+            'restok curves -o' 'restok curves --metric' 'restok report --output' 'restok report -o' \
+            'restok report --metrics' 'restok demo --output' 'restok demo -o' 'restok bench --model' \
+            'restok bench --preset' 'restok bench --har' 'restok bench --what' 'restok bench --batch-size' \
+            'restok bench --runs' 'restok bench --device' 'restok bench --plot' 'restok models presets --kind' \
+            'restok models card --metrics' 'restok models card --licence' 'restok models card --license' \
+            'restok models push --metrics' 'restok models push --licence' 'restok models push --license' \
+            'restok models push --revision' 'restok config suggest --kind' 'restok config suggest --image-size' \
+            'restok config suggest --minutes' 'restok config suggest --memory' 'restok config suggest --device' \
+            'restok config show --set' 'restok config show --kind' 'restok config diff --kind' \
+            'restok config validate --kind' 'restok plan train-tokenizer --preset' \
+            'restok plan train-tokenizer --config' 'restok plan train-tokenizer --set' \
+            'restok plan train-tokenizer --max-steps' 'restok plan train-tokenizer --batch-size' \
+            'restok plan train-tokenizer --gpu' 'restok plan train-tokenizer --num-processes' \
+            'restok plan train-tokenizer --price-per-hour' 'restok plan train-tokenizer --fit' \
+            'restok plan train-har --preset' 'restok plan train-har --config' 'restok plan train-har --set' \
+            'restok plan train-har --max-steps' 'restok plan train-har --batch-size' 'restok plan train-har --gpu' \
+            'restok plan train-har --num-processes' 'restok plan train-har --price-per-hour' \
+            'restok plan train-har --fit' 'restok plan generate --preset' 'restok plan generate --tokenizer' \
+            'restok plan generate --count' 'restok plan generate --batch-size' 'restok plan generate --dtype' \
+            'restok plan generate --gpu' 'restok plan generate --price-per-hour' 'restok plan encode --tokenizer' \
+            'restok plan encode --count' 'restok plan encode --batch-size' 'restok plan encode --dtype' \
+            'restok plan encode --gpu' 'restok plan encode --price-per-hour' 'restok plan evaluate --count' \
+            'restok plan evaluate --size' 'restok plan evaluate --batch-size' 'restok plan evaluate --gpu' \
+            'restok plan evaluate --price-per-hour'
             echo 1
         case \
             'restok decode --mix' 'restok evaluate --compare'
@@ -753,6 +754,7 @@ complete -c restok -n '__restok_at \'restok tune\'' -l first -r -f -d 'Images of
 complete -c restok -n '__restok_at \'restok tune\'' -l images -r -f -d 'Images of each in the last round, and on fresh seeds'
 complete -c restok -n '__restok_at \'restok tune\'' -l class -r -f -a '(__restok_values \'classes\')' -d 'As generate takes it. Default: random, of all classes'
 complete -c restok -n '__restok_at \'restok tune\'' -l steps -r -f -d 'Sampling steps; fewer than all stop at a coarser level. Default: all'
+complete -c restok -n '__restok_at \'restok tune\'' -l tokenizer -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'Decode with this copy of the generator\'s tokenizer'
 complete -c restok -n '__restok_at \'restok tune\'' -l seed -r -f -d 'Decides everything random: the same seed gives the same result'
 complete -c restok -n '__restok_at \'restok tune\'' -l output -s o -r -f -a '(__restok_folders)' -d 'The folder for what is drawn and found'
 complete -c restok -n '__restok_at \'restok tune\'' -l features -r -f -a '(__restok_values \'networks\')' -d 'Behind the metric: inception, dinov2, clip, vgg16, timm:NAME, or random, for smoke …'

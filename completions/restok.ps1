@@ -850,6 +850,7 @@ $global:restokCommands = @{
             '--images' = @{ Kind = 'nothing'; Count = 1; Help = 'Images of each in the last round, and on fresh seeds' }
             '--class' = @{ Kind = 'classes'; Count = 1; Help = 'As generate takes it. Default: random, of all classes' }
             '--steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Sampling steps; fewer than all stop at a coarser level. Default: all' }
+            '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'Decode with this copy of the generator''s tokenizer' }
             '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random: the same seed gives the same result' }
             '--output' = @{ Kind = 'folders'; Count = 1; Help = 'The folder for what is drawn and found' }
             '-o' = @{ Kind = 'folders'; Count = 1; Help = 'The folder for what is drawn and found' }

@@ -61,6 +61,7 @@ SMALLER = (
     (r"^(restok tune .*)", r"\1 --features random --first 16 --images 16 --try cfg_scale=1,2"),
     (r"^(restok tune (?!.*--resume).*)", r"\1 --overwrite"),
     (r"^(restok evaluate (?!.*--(features|compare)).*)", r"\1 --features random"),
+    (r" --metric fid-inf", ""),  # of fewer than three images for a feature
 )
 
 # What only its words are looked at of.

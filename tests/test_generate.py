@@ -237,6 +237,7 @@ def test_16_bit_products_are_recorded_and_a_line_says_where_they_are_slow(
         ("--device cpu:7", "--device cpu:7: there is one cpu; take cpu, or auto"),
         ("--ladder a.jpg", "--ladder a.jpg: give a file name that ends in .png"),
         ("-o there.npz", "-o there.npz already exists; give another file, or --overwrite"),
+        ("--top-k 9223372036854775808", "no model has so many codes; give 0 for all"),
         ("--batch-size 0", "--batch-size 0: give a number from 1 on, or auto"),
         ("--class all --class random", "--class random draws from all classes; give it alone"),
     ],

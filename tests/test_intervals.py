@@ -149,8 +149,8 @@ def test_each_group_of_balls_is_left_out_as_if_it_had_never_been_there(monkeypat
     monkeypatch.setattr(neighbours, "BLOCK", 16)
     rng = torch.Generator().manual_seed(0)
     points, balls = (torch.randn(size, 3, generator=rng) for size in (50, 45))
-    radii = neighbours._squared_radii(balls)
-    found, _ = neighbours._inside(points, balls, neighbours._squared_radii(points), radii)
+    radii = neighbours.squared_radii(balls, 3)
+    found, _ = neighbours._inside(points, balls, neighbours.squared_radii(points, 3), radii)
     groups = torch.from_numpy(np.random.RandomState(2020).permutation(45) % 20)
     for group in range(21):
         kept = balls[groups != group].double()
@@ -229,6 +229,14 @@ def test_rows_are_kept_in_order_and_leave_nothing_behind(tmp_path, monkeypatch, 
     kept.add(rows[:1])  # and it goes on
     assert torch.equal(kept.rows(), torch.cat([rows, rows[:1]]))
     assert list(tmp_path.glob("cache/*")) == []
+
+
+def test_rows_go_elsewhere_where_the_cache_cannot_be_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr("restok_cli.metrics.kept.LARGEST_IN_MEMORY", 0)
+    (tmp_path / "file").write_text("")
+    kept = KeptRows(2, tmp_path / "file" / "cache")
+    kept.add(torch.ones(3, 2))
+    assert torch.equal(kept.rows(), torch.ones(3, 2))
 
 
 @pytest.mark.slow

@@ -21,12 +21,14 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from restok_cli.data.images import save_image
 from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import ImageError
-from restok_cli.metrics import cache, kid
+from restok_cli.metrics import cache, kept, kid
 from restok_cli.metrics import measure as measuring
 from restok_cli.metrics.cache import FeatureCache, prune
+from restok_cli.metrics.frechet import GaussianStatistics
+from restok_cli.metrics.frechet_intervals import Cloud, frechet_estimates
 from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet
 from restok_cli.metrics.image_sources import open_images
-from restok_cli.metrics.measure import Instruments, measure
+from restok_cli.metrics.measure import Instruments, choose_metrics, measure
 from restok_cli.metrics.neighbours import precision_recall
 from restok_cli.metrics.networks.features import RandomNetwork
 from restok_cli.metrics.networks.inception import Inception, load_inception
@@ -77,6 +79,14 @@ def instruments(network=None, folder=None, batch_size=64):
     return Instruments([FeatureCache(folder, network)], torch.device("cpu"), batch_size)
 
 
+def narrow(folder=None):
+    return instruments(Narrow(), folder)
+
+
+def reference_of(images):
+    return Reference("memory", None, in_memory(images))
+
+
 def values(measurements):
     return {name: measurement.value for name, measurement in measurements.items()}
 
@@ -106,6 +116,58 @@ def test_metrics_of_features_equal_naive_ones_of_all_features_at_once(sets):
     assert found["sfid"] == pytest.approx(naive_distance(ours.spatial, theirs.spatial), rel=1e-5)
     expected = precision_recall(ours.pool, theirs.pool)
     assert (found["precision"], found["recall"]) == (expected.precision.value, expected.recall.value)
+
+
+class Narrow(RandomNetwork):
+    dimensions = 8
+
+
+def test_numbers_of_enough_images_carry_intervals_wherever_features_lie(tmp_path, sets, monkeypatch):
+    metrics = [*ALL_METRICS, "fid-inf", "density", "coverage", "mind", "cmmd"]
+    found = measure([in_memory(sets[0])], reference_of(sets[1]), metrics, narrow())[0]
+    for measurement in found.values():
+        if measurement.value in (0, 1):
+            continue  # a share of none or all
+        assert measurement.interval[0] <= measurement.value <= measurement.interval[1], measurement.metric
+    monkeypatch.setattr(kept, "LARGEST_IN_MEMORY", 0)
+    assert measure([in_memory(sets[0])], reference_of(sets[1]), metrics, narrow(tmp_path / "cache"))[0] == found
+    few = measure([in_memory(sets[0][:29])], reference_of(sets[1][:29]), metrics, narrow())[0]
+    assert [measurement.interval for measurement in few.values()] == [None] * len(metrics)
+
+
+def test_infinite_distance_is_part_of_all_where_images_suffice_for_the_features(sets, monkeypatch):
+    monkeypatch.setattr(measuring, "open_lpips", lambda *_: None)
+
+    def chosen(count, tools):
+        return choose_metrics(["all"], in_memory(sets[0][:count]), reference_of(sets[1]), tools, None)
+
+    assert "fid-inf" in chosen(24, narrow())
+    assert "fid-inf" not in chosen(23, narrow())
+    assert "fid-inf" not in chosen(40, instruments())
+
+
+def test_partners_are_drawn_together_also_where_one_cannot_be_read(sets):
+    """The interval of rFID, from the influences of what is left of either side."""
+    network, broken = RandomNetwork(), in_memory(sets[0])
+    read = broken.open
+
+    def read_all_but_the_first(index):
+        if index == 0:
+            raise ImageError("image 0")
+        return read(index)
+
+    broken.open = read_all_but_the_first
+    (found,) = measure([broken], reference_of(sets[1]), ["rfid"], instruments())
+    clouds = []
+    for images, start in ((sets[0], 1), (sets[1], 0)):
+        rows = network(images[start:]).pool
+        statistics = GaussianStatistics(rows.shape[1])
+        statistics.add(rows)
+        clouds.append(Cloud(statistics.gaussian(), rows, np.arange(start, 40)))
+    expected, _ = frechet_estimates(*clouds, paired=True, infinite=False)
+    assert found["rfid"].interval == pytest.approx(expected.interval, rel=1e-5)
+    apart, _ = frechet_estimates(*clouds, paired=False, infinite=False)
+    assert found["rfid"].interval != pytest.approx(apart.interval, rel=1e-3)
 
 
 @pytest.mark.parametrize("batch_size", [1, 16, 33, 1000])

@@ -16,11 +16,11 @@ from restok_cli.commands.options import (
     GeneratorOption,
     NumProcesses,
     Overwrite,
+    OwnTokenizer,
     Seed,
     Steps,
     check_resume,
     is_given,
-    parse_model,
 )
 from restok_cli.errors import UsageError
 from restok_cli.files import SAMPLE_MODEL, STDOUT
@@ -64,10 +64,6 @@ Temperature = Annotated[float, typer.Option(min=0, help="Below 1: safer, 0: alwa
 Greedy = Annotated[bool, typer.Option("--greedy", help="Always the likeliest code: --temperature 0.")]
 TopK = Annotated[int, typer.Option(min=0, help="Draw from the K likeliest codes; 0 = all.")]
 TopP = Annotated[float, typer.Option(min=0, max=1, help="Draw from the likeliest codes that reach P.")]
-OwnTokenizer = Annotated[
-    Path | None,
-    typer.Option(parser=parse_model, metavar="M", help="Decode with this copy of the generator's tokenizer."),
-]
 Grid = Annotated[
     Path | None,
     typer.Option(

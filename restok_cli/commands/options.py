@@ -198,6 +198,10 @@ Cache = Annotated[
         metavar="DIR", help="Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache."
     ),
 ]
+OwnTokenizer = Annotated[
+    Path | None,
+    typer.Option(parser=parse_model, metavar="M", help="Decode with this copy of the generator's tokenizer."),
+]
 Steps = Annotated[
     int | None, typer.Option(help="Sampling steps; fewer than all stop at a coarser level. Default: all.")
 ]

@@ -16,6 +16,7 @@ from restok_cli.commands.options import (
     InceptionWeights,
     NumProcesses,
     Overwrite,
+    OwnTokenizer,
     ResultAsJson,
     Seed,
     Steps,
@@ -112,6 +113,7 @@ def tune(
     images: Images = 1000,
     class_: Classes = None,
     steps: Steps = None,
+    tokenizer: OwnTokenizer = None,
     seed: Seed = 0,
     output: TuneOutput = Path("tuned"),
     features: Network = "inception",
@@ -170,7 +172,7 @@ def tune(
 
     weights = {"inception_weights": inception_weights, "vgg_weights": vgg_weights, "timm_weights": timm_weights}
     request = TuneRequest(
-        *(model, metric, reference, split, values, class_, steps, seed, first, images),
+        *(model, tokenizer, metric, reference, split, values, class_, steps, seed, first, images),
         *(plot is not None, features, weights, cache or default_cache()),
         *(Computation(device, dtype, batch_size, deterministic), num_processes),
     )

@@ -68,7 +68,7 @@ def over_runs(results: dict[str, dict]) -> tuple[dict[str, RunsMeasurement], dic
     for name, result in others:
         _check_alike(first_name, first, name, result)
     for (a, one), (b, other) in combinations(results.items(), 2):
-        if _identity(one) == _identity(other):
+        if _identity(one) and _identity(one) == _identity(other):
             raise RestokError(f"{a} and {b} hold the same images, where runs differ by their seeds; give each run once")
     measurements = {name: _mean(name, list(results.values())) for name in first["metrics"]}
     return measurements, _shared([result["protocol"] for result in results.values()])
@@ -103,10 +103,10 @@ def _check_alike(a: str, one: dict, b: str, other: dict) -> None:
 
 
 def _identity(result: dict) -> list[object]:
-    """By what a run differs from others: its images or codes, and the models that made numbers of them."""
+    """Fingerprints of a run's images or codes and of the models behind its numbers; [] where the result has none."""
     protocol = result["protocol"]
-    models = [protocol.get(f"{model}_fingerprint") for model in ("model", "tokenizer")]
-    return [protocol["samples"].get("fingerprint"), *models]
+    samples = protocol["samples"].get("fingerprint")
+    return [samples, *(protocol.get(f"{model}_fingerprint") for model in ("model", "tokenizer"))] if samples else []
 
 
 def _mean(name: str, results: list[dict]) -> RunsMeasurement:

@@ -27,7 +27,7 @@ RANGES = {  # of numbers, both ends included; options of the command name them t
     "cfg_stop": (0, 1),
     "cfg_peak": (0.01, 0.99),
     "temperature": (0, math.inf),
-    "top_k": (0, sys.maxsize),
+    "top_k": (0, math.inf),
     "top_p": (0, 1),
 }
 
@@ -107,6 +107,8 @@ def check_value(where: str, name: str, value: Any) -> Any:
     if not lowest <= value <= highest:
         ends = f"from {lowest} on" if highest == math.inf else f"from {lowest} to {highest}"
         raise UsageError(f"{where} {value}: give a number {ends}")
+    if name == "top_k" and not value <= sys.maxsize:
+        raise UsageError(f"{where} {value}: no model has so many codes; give 0 for all")
     return value if name == "top_k" else float(value)
 
 

@@ -72,6 +72,7 @@ class TuneRequest(NamedTuple):
     """A search, as the options of the command name it."""
 
     model: Path
+    tokenizer: Path | None  # where the generator does not come with its own
     metric: str
     reference: str | None
     split: str
@@ -103,7 +104,7 @@ def search_options(request: TuneRequest, output: Path, resume: bool, overwrite: 
     if len(grid.candidates) == 1:
         raise UsageError(f"there is only one way to draw, {options_text(grid.base)}; give more values to try")
     check_request(request)
-    check_folder(output, resume, overwrite, request.model)
+    check_folder(output, resume, overwrite, [path for path in (request.model, request.tokenizer) if path])
     run_in_processes(request.num_processes)
     device = local_device(open_device(request.computation.device, request.computation.deterministic))
     dtype = told_dtype(request.computation.dtype, device)
@@ -122,6 +123,7 @@ def search_options(request: TuneRequest, output: Path, resume: bool, overwrite: 
     if request.first < fewest:
         raise UsageError(f"--first {request.first}: {request.metric} by {network.name} needs {fewest} images or more")
     check_disk("--images", request.images, 4 * sum(drawn.widths), output)
+    output.parent.mkdir(parents=True, exist_ok=True)
     with alone(output) if rank() == 0 else nullcontext():
         if rank() == 0:
             _begin(output, made_of, resume)
@@ -159,9 +161,9 @@ def check_request(request: TuneRequest) -> None:
     check_memory("--images", request.images, LEAST_MEMORY)
 
 
-def check_folder(output: Path, resume: bool, overwrite: bool, model: Path) -> None:
-    """Raises UsageError where the search has no folder of its own; what it may replace goes."""
-    check_apart(output, model)
+def check_folder(output: Path, resume: bool, overwrite: bool, models: Sequence[Path]) -> None:
+    """Raises UsageError where the search has no folder of its own."""
+    check_apart(output, *models)
     if rank() == 0 and not resume and not overwrite and (output / REQUEST_FILE).is_file():
         raise UsageError(f"{output} holds a search already; --resume goes on with it, --overwrite begins anew")
     if rank() == 0:
@@ -271,7 +273,7 @@ def open_drawn(
     request: TuneRequest, folder: Path, default: SamplingOptions, device: torch.device, dtype: str
 ) -> tuple[Drawn, dict[str, Any]]:
     """Models and network, loaded, for what is drawn into `folder`; and all that it depends on but for its options."""
-    files = find_files(request.model)
+    files = find_files(request.model, request.tokenizer)
     network = open_network(request.features, device, **request.weights)
     classes = request.classes or (["random"] if files.har.class_names else None)
     options = GenerateOptions(
@@ -279,6 +281,7 @@ def open_drawn(
         *(request.computation, False, request.num_processes),
     )
     job = open_job(files, options, default, device, dtype)
+    job = job._replace(batch_size=min(gather(job.batch_size)))  # blocks are the same for all
     made_of = describe(job, files, options, dtype, codes=False) | {"batch_size": job.batch_size}
     made_of |= {"features": network.name, "features_sha256": network.weights_sha256}
     for name in ("count", "codes_only", *SamplingOptions._fields):

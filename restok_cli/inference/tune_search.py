@@ -47,13 +47,11 @@ def read_space(file: Path | None, tries: Iterable[str]) -> Space:
         if not space:
             raise UsageError(f"{file} names nothing to try; give lines such as `cfg_scale: [1, 1.5, 2]`")
     for text in tries:
-        name, equals, listed = text.partition("=")
-        name = name.strip().replace("-", "_")
+        written, equals, listed = text.partition("=")
         if not equals:
             raise UsageError(f"--try {text}: give NAME=VALUE,VALUE, such as cfg_scale=1,1.5,2")
-        where = f"--try {text}"
-        check_name(where, name)
-        space[name] = _checked(where, name, parse_value(f"[{listed}]", where))
+        name = written.strip().replace("-", "_")
+        space[name] = _checked(f"--try {name}", name, parse_value(f"[{listed}]", f"--try {text}"))
     return space or DEFAULT_SPACE
 
 

@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -9,13 +10,14 @@ from torch import Tensor
 
 from restok_cli.files import naming
 
-LARGEST_IN_MEMORY = 256 << 20  # bytes
+LARGEST_IN_MEMORY = 64 << 20  # bytes
 
 
 class KeptRows:
     """Rows of float32 in the order in which they came; more than LARGEST_IN_MEMORY go to a file in `folder`.
 
-    The file has no name, so that it disappears with the process, however that ends.
+    Where there is none, or it cannot be written to, that is the system's for temporary files. The file has no name, so
+    that it disappears with the process, however that ends.
     """
 
     def __init__(self, width: int, folder: Path | None = None):
@@ -42,11 +44,18 @@ class KeptRows:
 
     def _write(self) -> None:
         if self.file is None:
-            if self.folder is not None:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            self.file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115  open as long as the rows are in use
+            self.file = self._open()
         with naming(self.folder or Path(tempfile.gettempdir())):
             for rows in self.waiting:
                 self.file.write(np.ascontiguousarray(rows).data)
             self.file.flush()
         self.waiting, self.num_waiting = [], 0
+
+    def _open(self) -> IO[bytes]:
+        if self.folder is not None:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                return tempfile.TemporaryFile(dir=self.folder)
+            except OSError:  # a cache that can only be read
+                self.folder = None
+        return tempfile.TemporaryFile()

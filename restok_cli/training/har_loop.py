@@ -95,7 +95,7 @@ def train_har(
         step=lambda step, arriving: train_step(step, config, state, in_training, arriving),
         numbers=lambda: (state.meter.close(), {}),
         validate=partial(validate, state.ema, source, size, schedule.validation_limit, validation_batches),
-        preview=partial(save_preview, state.ema, tokenizer, source.class_names, device),
+        preview=partial(save_preview, state.ema, tokenizer, source, device),
         early=state.early,
         save=partial(save_run, state=state, run=run, source=source, tokenizer=tokenizer_folder),
     )
@@ -194,7 +194,7 @@ def validate(
 
 @torch.inference_mode()
 def save_preview(
-    har: Har, tokenizer: Tokenizer, class_names: list[str], device: torch.device, path: Path, _: Arriving
+    har: Har, tokenizer: Tokenizer, source: CodeSource, device: torch.device, path: Path, _: Arriving
 ) -> None:
     """A grid of drawn images, of classes spread over all there are. Always the same random numbers."""
     if rank() > 0 and not parallel.is_sharded(har):
@@ -207,5 +207,5 @@ def save_preview(
     if rank() > 0:  # which a model in shards needed for the codes, but not for the image
         return
     images = to_uint8(tokenizer.decode(codes)).cpu()
-    captions = [class_names[i] for i in class_ids] if class_names else None
+    captions = [source.class_names[i] for i in class_ids] if source.class_names else None
     write_sheet(path, images, 8, captions)

@@ -1,0 +1,83 @@
+"""What intervals cost: those of FID-n and FID∞ beside one Fréchet distance from features. Ratios within one run.
+
+    python tests/benchmarks/intervals.py [IMAGES [DIMENSIONS]]
+
+Of random features, by default as many as papers have of Inception's, against statistics and against as many images. A
+distance is its statistics and the algebra; the intervals take that in. On two cores it takes some minutes.
+"""
+
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from restok_cli.metrics.frechet import Gaussian, GaussianStatistics, frechet_distance
+from restok_cli.metrics.frechet_intervals import Cloud, frechet_estimates
+from restok_cli.metrics.kept import KeptRows
+
+IMAGES, DIMENSIONS, REPEATS = 50_000, 2048, 2
+AT_ONCE = 512
+BAR = 12  # times the distance
+
+
+def keep(folder: Path, seed: int, number: int, dimensions: int) -> KeptRows:
+    """Features like those of Inception, never negative, in a file where they are many."""
+    rng = torch.Generator().manual_seed(seed)
+    kept, mixing = KeptRows(dimensions, folder), torch.randn(dimensions, dimensions, generator=rng) / dimensions**0.5
+    for _ in range(0, number, AT_ONCE):
+        kept.add((torch.randn(AT_ONCE, dimensions, generator=rng) @ mixing + 0.1 * seed).relu_())
+    return kept
+
+
+def fit(kept: KeptRows) -> Gaussian:
+    statistics = GaussianStatistics(kept.width)
+    for rows in kept.rows().split(AT_ONCE):
+        statistics.add(rows)
+    return statistics.gaussian()
+
+
+def cloud(kept: KeptRows) -> Cloud:
+    return Cloud(fit(kept), kept.rows(), np.arange(kept.count))
+
+
+def peak_bytes() -> int:
+    """Of this process alone: getrusage would start from its parent's."""
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+def main() -> None:
+    images, dimensions = (*map(int, sys.argv[1:]), *(IMAGES, DIMENSIONS)[len(sys.argv) - 1 :])
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:  # where features lie on a disk, not in memory
+        ours, theirs = (keep(Path(folder), seed, images, dimensions) for seed in (1, 2))
+        statistics = Cloud(fit(theirs), None, np.empty(0, int))
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew here
+        before = peak_bytes()
+        works = {
+            "a distance": lambda: frechet_distance(fit(ours), statistics.gaussian),
+            "with intervals, against statistics": lambda: frechet_estimates(cloud(ours), statistics, False, True),
+            "a distance of two sets": lambda: frechet_distance(fit(ours), fit(theirs)),
+            "with intervals, against images": lambda: frechet_estimates(cloud(ours), cloud(theirs), False, True),
+        }
+        times = dict.fromkeys(works, float("inf"))
+        for _ in range(REPEATS):  # in turn, so that a busy machine is unfair to none
+            for name, work in works.items():
+                start = time.process_time()
+                work()
+                times[name] = min(times[name], time.process_time() - start)
+        mapped = sum(kept.count * kept.width * 4 for kept in (ours, theirs) if kept.file)
+    once = list(times.values())
+    for name, seconds in times.items():
+        print(f"{name}: {seconds:.2f} s of processor time")
+    for plain, whole in (once[:2], once[2:]):
+        print(f"{whole / plain:.1f} times the distance; the bar is {BAR}")
+    print(
+        f"at most {(peak_bytes() - before) / 1e6:.0f} MB more, of which up to {mapped / 1e6:.0f} MB are mapped features"
+    )
+
+
+if __name__ == "__main__":
+    main()
