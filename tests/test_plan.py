@@ -83,6 +83,7 @@ def test_a_counted_step_is_the_real_one(kind):
     assert counted.peak - counted.base == pytest.approx(real.peak, rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_counts_of_a_gpu_that_stand_in_the_docs(monkeypatch):
     """Of restok-l-128 in bf16, by CUDA's own dispatch on a stub of its runtime, before LPIPS and the pixel decoder
     computed in 16 bits, and when LPIPS kept a graph of the real images, too. GiB, in docs/plan.md.
