@@ -1,5 +1,8 @@
 """The forward passes compute nothing needless: no float64, no wait for the device, no graph breaks."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from conftest import make_har
@@ -8,7 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from restok_cli.model.config import HarConfig
+from restok_cli.model.empty import without_weights
 from restok_cli.model.har import Har, KVCache
+from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.settings.presets import preset_names, read_preset
 from restok_cli.settings.training import HarRunConfig
 
@@ -43,6 +48,29 @@ def test_forward_passes_read_nothing_back_from_the_device(tiny_tokenizer):
         assert har.step(class_ids, codes, cache, 8, 16, 8).shape == (2, 8, 64)
         with pytest.raises(DataDependentOutputException):
             codes.sum().item()
+
+
+def test_short_commands_start_without_what_only_long_ones_need(tmp_path):
+    """torch's compiler, torchvision and torch-fidelity take a second or two, each of which a person waits for."""
+    heavy = ("torch._dynamo", "torchvision", "torch_fidelity", "timm", "scipy.stats", "matplotlib")
+    script = f"""if True:
+        import sys
+        from restok_cli.cli import run
+        assert run(["generate", "--count", "1", "-o", "drawn"]) == 0
+        assert run(["reconstruct", "drawn", "--model", "sample", "-o", "back"]) == 0
+        import restok_cli.training.tokenizer_loop, restok_cli.training.har_loop, restok_cli.planning.preflight
+        print([name for name in {heavy} if name in sys.modules])
+    """
+    result = subprocess.run((sys.executable, "-c", script), cwd=tmp_path, capture_output=True, text=True)
+    assert result.stdout.splitlines()[-1:] == ["[]"], result.stderr
+
+
+def test_modules_without_weights_have_the_shapes_of_those_with(tiny_tokenizer):
+    with without_weights():
+        empty = Tokenizer(tiny_tokenizer.config)
+    shapes = {name: (value.shape, value.dtype) for name, value in tiny_tokenizer.state_dict().items()}
+    assert {name: (value.shape, value.dtype) for name, value in empty.state_dict().items()} == shapes
+    assert all(value.is_meta for value in empty.parameters())
 
 
 @pytest.mark.parametrize("name", [name for name in preset_names("har") if name.startswith(("har-", "ar-"))])

@@ -16,6 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from restok_cli.machine import is_intel
+from restok_cli.model.empty import without_weights
 from restok_cli.model.har import HarBlock, KVCache
 from restok_cli.model.layers import Attention, Mlp
 from restok_cli.model.pixel_codec import NormSiLU, ResidualBlock, UpsampledConv
@@ -65,7 +66,7 @@ class PackedLinear(nn.Module):
 
 def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """A linear layer of weights that exist."""
-    with torch.device("meta"):
+    with without_weights():
         layer = nn.Linear(*reversed(weight.shape), bias=bias is not None)
     layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
     if bias is not None:
@@ -213,7 +214,7 @@ class DoublingConv(nn.Module):
         # of three weights in a row (or column), the sums that fall on each of two pixels, for either half of a pixel
         halves = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
         weight = torch.einsum("iar,jbs,ocrs->ijocab", halves, halves, conv.weight.detach())
-        with torch.device("meta"):
+        with without_weights():
             self.conv = nn.Conv2d(conv.in_channels, 4 * conv.out_channels, 2, padding=1)
         self.conv.weight = nn.Parameter(weight.flatten(0, 2))
         self.conv.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach().repeat(4))

@@ -16,6 +16,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from restok_cli.model.config import TokenizerConfig
+from restok_cli.model.empty import without_weights
 from restok_cli.model.layers import Block, grid_positions, line_positions, rotary_table_2d
 from restok_cli.model.levels import level_grid, level_sizes, merging_blocks, stage_sizes
 from restok_cli.model.pixel_codec import PixelDecoder, PixelEncoder
@@ -100,8 +101,8 @@ class Encoder(nn.Module):
             self.embed = nn.Conv2d(config.feature_channels, width, 1)
         else:
             self.embed = nn.Conv2d(3, width, config.patch_size, config.patch_size)
-        self.stage_embeddings = nn.Parameter(torch.randn(config.num_stages, width) * width**-0.5)
-        self.level_embeddings = nn.Parameter(torch.randn(len(self.level_sizes), width) * width**-0.5)
+        self.stage_embeddings = nn.Parameter(torch.randn(config.num_stages, width).mul_(width**-0.5))
+        self.level_embeddings = nn.Parameter(torch.randn(len(self.level_sizes), width).mul_(width**-0.5))
         self.norm_in = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(Block(width, config.head_width) for _ in range(config.encoder_layers))
         self.norm_out = nn.LayerNorm(width)
@@ -169,13 +170,13 @@ class Decoder(nn.Module):
         self.config = config
         width = config.decoder_width
         self.level_sizes = level_sizes(config.num_latent_tokens)
-        self.mask_vector = nn.Parameter(torch.randn(config.codebook_dim) * width**-0.5)
+        self.mask_vector = nn.Parameter(torch.randn(config.codebook_dim).mul_(width**-0.5))
         self.embed = LevelLinear(config.codebook_dim, width, self.level_sizes, config.head_per_level)
-        self.level_embeddings = nn.Parameter(torch.randn(len(self.level_sizes), width) * width**-0.5)
+        self.level_embeddings = nn.Parameter(torch.randn(len(self.level_sizes), width).mul_(width**-0.5))
         if config.image_queries == "learned":
-            self.image_query = nn.Parameter(torch.randn(width) * width**-0.5)
+            self.image_query = nn.Parameter(torch.randn(width).mul_(width**-0.5))
         if config.decoder_alignment_dim is not None:
-            self.alignment_query = nn.Parameter(torch.randn(width) * width**-0.5)
+            self.alignment_query = nn.Parameter(torch.randn(width).mul_(width**-0.5))
         self.norm_in = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(Block(width, config.head_width) for _ in range(config.decoder_layers))
         self.norm_out = nn.LayerNorm(width)
@@ -250,7 +251,7 @@ class Tokenizer(nn.Module):
         """
         sizes = {"image_height": height, "image_width": width}
         config = TokenizerConfig.parse(self.config.model_dump() | sizes, f"images of {width}x{height}")
-        with torch.device("meta"):
+        with without_weights():
             other = type(self)(config)
         _share(self, other)
         return other.to(self.device).train(self.training)

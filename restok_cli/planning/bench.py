@@ -21,7 +21,6 @@ from restok_cli.data.loading.loader import batches
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.files import whole_file
 from restok_cli.inference.coding import decode_codes, encode_images
-from restok_cli.metrics.networks.inception import Inception
 from restok_cli.metrics.pixels import psnr
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, sample, sampling_cache
@@ -122,6 +121,8 @@ class Bench:
         generator = torch.Generator().manual_seed(SEED)
         config = self.tokenizer.config
         if what == "inception":
+            from restok_cli.metrics.networks.inception import Inception  # which takes seconds
+
             images = torch.randint(0, 256, (batch_size, 3, *config.image_size), dtype=torch.uint8, generator=generator)
             network = Inception().to(self.device).to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
             return lambda: network(images)[0], self.flops(what, batch_size, lambda: network(images[:1]))

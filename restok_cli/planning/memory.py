@@ -8,6 +8,7 @@ from torch import nn
 
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.model.config import Config
+from restok_cli.model.empty import without_weights
 from restok_cli.model.size import check_model_memory, largest_setting
 from restok_cli.processes import world_size
 from restok_cli.room import check_memory as check_count
@@ -62,7 +63,7 @@ def num_parameters(module: type[nn.Module], config: Config) -> float:
 
 def _count(module: type[nn.Module], config: Config) -> float:
     try:
-        with torch.device("meta"):
+        with without_weights():
             return sum(parameter.numel() for parameter in module(config).parameters())
     except RuntimeError:  # a single tensor with more bytes than 64 bits can count
         return float("inf")

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from restok_cli.data.loading.loader import Batch
-from restok_cli.metrics.networks.inception import Inception
 from restok_cli.metrics.networks.lpips import Lpips
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
@@ -151,6 +150,8 @@ def count_encoding(tokenizer: TokenizerConfig, batch_size: int, dtype: str, gpu:
 
 def count_features(batch_size: int, image_size: tuple[int, int], gpu: bool) -> Counter:
     """A batch of `evaluate`: Inception's features, float32."""
+    from restok_cli.metrics.networks.inception import Inception  # which takes seconds, and is of no training
+
     with counting(gpu) as counter, torch.inference_mode():
         with building():
             network = Inception()

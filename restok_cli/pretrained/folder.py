@@ -23,6 +23,7 @@ from restok_cli.cpu.rewrite import can_rewrite, rewrite
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import file_sha256, read_whole, whole_folder
 from restok_cli.model.config import HarConfig, TokenizerConfig
+from restok_cli.model.empty import without_weights
 from restok_cli.model.har import Har
 from restok_cli.model.size import check_model_memory
 from restok_cli.model.tokenizer import Tokenizer
@@ -225,7 +226,7 @@ def empty_model(config: TokenizerConfig) -> Tokenizer: ...
 def empty_model(config: HarConfig) -> Har: ...
 def empty_model(config: TokenizerConfig | HarConfig) -> Tokenizer | Har:
     """The layers that a config describes, without weights, in no time and memory."""
-    with torch.device("meta"):
+    with without_weights():
         return Tokenizer(config) if isinstance(config, TokenizerConfig) else Har(config)
 
 

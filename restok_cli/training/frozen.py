@@ -13,6 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from torch import Tensor, nn
 
 from restok_cli.errors import RestokError, UsageError, did_you_mean
+from restok_cli.model.empty import without_weights
 from restok_cli.weights import read_tensors
 
 RANDOM = "random"  # instead of a file: weights that mean nothing
@@ -32,7 +33,7 @@ def build(name: str, field: str) -> nn.Module:
     try:
         if not timm.is_model(name):  # such as hf-hub:owner/name, which timm would look for elsewhere
             raise ValueError
-        with torch.device("meta"):
+        with without_weights():
             network = timm.create_model(name)
     except (RuntimeError, ValueError) as error:  # RuntimeError: a network it has, but not with those weights
         near = did_you_mean(name, [*timm.list_models(), *timm.list_pretrained()])

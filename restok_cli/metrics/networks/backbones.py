@@ -18,6 +18,7 @@ from restok_cli.files import file_sha256
 from restok_cli.metrics.networks.features import FeatureNetwork, Features, RandomNetwork
 from restok_cli.metrics.networks.lpips import URL_VGG16, VGG16_SHA256_START
 from restok_cli.metrics.networks.torch_hub import hub_file
+from restok_cli.model.empty import without_weights
 from restok_cli.weights import read_tensors
 
 NETWORKS = ("inception", "dinov2", "clip", "vgg16", "timm:NAME", "random")
@@ -99,7 +100,7 @@ def _open_vgg16(path: Path | None) -> Backbone:
     import torchvision  # which takes seconds
 
     path = path or hub_file(URL_VGG16, VGG16_SHA256_START, "VGG-16 (528 MB)", "--vgg-weights FILE")
-    with torch.device("meta"):
+    with without_weights():
         network = torchvision.models.vgg16()
     try:
         network.load_state_dict({name: tensor.float() for name, tensor in read_tensors(path).items()}, assign=True)

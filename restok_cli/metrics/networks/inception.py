@@ -12,6 +12,7 @@ from restok_cli.files import file_sha256
 from restok_cli.metrics.networks.features import Features
 from restok_cli.metrics.networks.torch_hub import hub_file
 from restok_cli.metrics.table import SPATIAL_CHANNELS
+from restok_cli.model.empty import without_weights
 from restok_cli.weights import read_tensors
 
 INCEPTION_SHA256_START = "6726825d"  # of the weights that every published number was made with
@@ -67,7 +68,7 @@ def load_inception(path: Path) -> Inception:
 
     Raises RestokError where they are not Inception's.
     """
-    with torch.device("meta"):  # no time and memory for weights that are about to be replaced
+    with without_weights():  # no time and memory for weights that are about to be replaced
         network = Inception()
     network.weights_sha256 = file_sha256(path)
     network.published = network.weights_sha256.startswith(INCEPTION_SHA256_START)
