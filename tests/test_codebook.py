@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics.codebook import codebook_use, count_codes, use_of_counts
+from restok_cli.metrics.formulas.codebook import codebook_use, count_codes, use_of_counts
 
 
 def naive_use(codes, codebook_size):

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import t
 
-from restok_cli.metrics import mind, neighbours
-from restok_cli.metrics.cmmd import clip_mmd
-from restok_cli.metrics.density import density_coverage
-from restok_cli.metrics.mind import monge_inception_distance
-from restok_cli.metrics.neighbours import draw_groups
+from restok_cli.metrics.formulas import mind, neighbours
+from restok_cli.metrics.formulas.cmmd import clip_mmd
+from restok_cli.metrics.formulas.density import density_coverage
+from restok_cli.metrics.formulas.mind import monge_inception_distance
+from restok_cli.metrics.formulas.neighbours import draw_groups
 
 
 def draw_sets(n=60, m=45, dimensions=6):

@@ -12,7 +12,7 @@ from restok_cli.data.images import save_image, to_float, to_uint8
 from restok_cli.evaluation.perturbed import evaluate_perturbed, nearest_codewords, perturb
 from restok_cli.evaluation.request import Perturbation, Request, keys_of, parse_perturbations
 from restok_cli.metrics.cache import FeatureCache
-from restok_cli.metrics.frechet import GaussianStatistics, frechet_distance
+from restok_cli.metrics.formulas.frechet import GaussianStatistics, frechet_distance
 from restok_cli.metrics.measure import Instruments
 from restok_cli.metrics.networks.features import RandomNetwork
 from restok_cli.metrics.table import features_of

@@ -8,8 +8,8 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.metric_isc import isc_features_to_metric
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics import inception_score
-from restok_cli.metrics.inception_score import InceptionScore
+from restok_cli.metrics.formulas import inception_score
+from restok_cli.metrics.formulas.inception_score import InceptionScore
 from restok_cli.metrics.networks.backbones import open_network
 from restok_cli.metrics.networks.features import RandomNetwork
 from restok_cli.metrics.networks.inception import Inception, load_inception

@@ -4,7 +4,7 @@ import torch
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics.frechet import Gaussian, GaussianStatistics, frechet_distance
+from restok_cli.metrics.formulas.frechet import Gaussian, GaussianStatistics, frechet_distance
 from restok_cli.metrics.reference import read_statistics
 
 

@@ -8,14 +8,14 @@ import torch
 from scipy.linalg import sqrtm
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics import kid, neighbours
-from restok_cli.metrics.frechet import GaussianStatistics, frechet_distance
-from restok_cli.metrics.frechet_intervals import Cloud, frechet_estimates, influences
-from restok_cli.metrics.inception_score import InceptionScore
+from restok_cli.metrics.formulas import kid, neighbours
+from restok_cli.metrics.formulas.frechet import GaussianStatistics, frechet_distance
+from restok_cli.metrics.formulas.frechet_intervals import Cloud, frechet_estimates, influences
+from restok_cli.metrics.formulas.inception_score import InceptionScore
+from restok_cli.metrics.formulas.kid import kernel_inception_distance
+from restok_cli.metrics.formulas.neighbours import precision_recall
 from restok_cli.metrics.intervals import FEWEST, Influences, around, around_share, variance
 from restok_cli.metrics.kept import KeptRows
-from restok_cli.metrics.kid import kernel_inception_distance
-from restok_cli.metrics.neighbours import precision_recall
 from restok_cli.metrics.spread import mean_interval
 
 TRIALS = 400
@@ -205,7 +205,7 @@ def test_moments_of_a_kernel_are_estimated_without_bias():
 
 
 def test_interval_of_an_inception_score_is_by_the_divergences_of_its_splits(monkeypatch):
-    monkeypatch.setattr("restok_cli.metrics.inception_score.SPLIT_SIZE", 40)
+    monkeypatch.setattr("restok_cli.metrics.formulas.inception_score.SPLIT_SIZE", 40)
     logits = 2 * torch.randn(100, 5, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
     score = InceptionScore()
     score.add(logits)

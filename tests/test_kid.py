@@ -3,8 +3,8 @@ import torch
 from torch_fidelity.metric_kid import kid_features_to_metric
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics import kid
-from restok_cli.metrics.kid import kernel_inception_distance
+from restok_cli.metrics.formulas import kid
+from restok_cli.metrics.formulas.kid import kernel_inception_distance
 
 
 def draw_sets(n=90, m=70, dimensions=12):

@@ -21,15 +21,16 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from restok_cli.data.images import save_image
 from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import ImageError
-from restok_cli.metrics import cache, kept, kid
+from restok_cli.metrics import cache, kept
 from restok_cli.metrics import measure as measuring
 from restok_cli.metrics.cache import FeatureCache, prune
-from restok_cli.metrics.frechet import GaussianStatistics
-from restok_cli.metrics.frechet_intervals import Cloud, frechet_estimates
+from restok_cli.metrics.formulas import kid
+from restok_cli.metrics.formulas.frechet import GaussianStatistics
+from restok_cli.metrics.formulas.frechet_intervals import Cloud, frechet_estimates
+from restok_cli.metrics.formulas.neighbours import precision_recall
 from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet
 from restok_cli.metrics.image_sources import open_images
 from restok_cli.metrics.measure import Instruments, choose_metrics, measure
-from restok_cli.metrics.neighbours import precision_recall
 from restok_cli.metrics.networks.features import RandomNetwork
 from restok_cli.metrics.networks.inception import Inception, load_inception
 from restok_cli.metrics.reference import Reference

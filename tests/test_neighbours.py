@@ -3,9 +3,9 @@ import torch
 from torch_fidelity.metric_prc import calculate_precision_recall_full
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics import neighbours
-from restok_cli.metrics.density import density_coverage
-from restok_cli.metrics.neighbours import precision_recall
+from restok_cli.metrics.formulas import neighbours
+from restok_cli.metrics.formulas.density import density_coverage
+from restok_cli.metrics.formulas.neighbours import precision_recall
 
 
 def draw_sets(n=60, m=45, dimensions=6):

@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics.pixels import MS_SSIM_POWERS, ms_ssim, mse, psnr, ssim
+from restok_cli.metrics.formulas.pixels import MS_SSIM_POWERS, ms_ssim, mse, psnr, ssim
 
 
 @pytest.fixture

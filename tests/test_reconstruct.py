@@ -20,7 +20,7 @@ from restok_cli.data.images import to_float, to_tensor, to_uint8
 from restok_cli.data.streams import StreamWriter, read_stream
 from restok_cli.files import file_crc32
 from restok_cli.inference.sheets import ComparisonSheet
-from restok_cli.metrics.codebook import codebook_use
+from restok_cli.metrics.formulas.codebook import codebook_use
 from restok_cli.pretrained.folder import load_for_use, open_tokenizer
 
 CPU = torch.device("cpu")

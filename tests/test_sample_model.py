@@ -11,8 +11,8 @@ from restok_cli.data.images import to_float, to_uint8
 from restok_cli.data.loading.loader import evaluation_batches
 from restok_cli.errors import Done
 from restok_cli.files import SAMPLE_MODEL
-from restok_cli.metrics.codebook import codebook_use
-from restok_cli.metrics.pixels import psnr
+from restok_cli.metrics.formulas.codebook import codebook_use
+from restok_cli.metrics.formulas.pixels import psnr
 from restok_cli.pretrained.folder import TOKENIZER_FOLDER, load_for_use, open_har, open_tokenizer
 
 CPU = torch.device("cpu")

@@ -13,8 +13,8 @@ from restok_cli.data.image_files import center_crop
 from restok_cli.data.images import to_tensor
 from restok_cli.errors import Interrupted
 from restok_cli.inference.coding import decode_codes, encode_images
-from restok_cli.metrics.codebook import codebook_use, count_codes
-from restok_cli.metrics.pixels import psnr
+from restok_cli.metrics.formulas.codebook import codebook_use, count_codes
+from restok_cli.metrics.formulas.pixels import psnr
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.settings.training import TokenizerRunConfig

@@ -26,8 +26,8 @@ from restok_cli.inference.tune_search import (
     search,
     stated,
 )
-from restok_cli.metrics.frechet import Gaussian, GaussianStatistics, frechet_distance
-from restok_cli.metrics.frechet_intervals import influences
+from restok_cli.metrics.formulas.frechet import Gaussian, GaussianStatistics, frechet_distance
+from restok_cli.metrics.formulas.frechet_intervals import influences
 from restok_cli.model.guidance import SamplingOptions
 
 NONE = SamplingOptions()

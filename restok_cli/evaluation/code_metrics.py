@@ -19,7 +19,7 @@ from restok_cli.errors import RestokError, UsageError
 from restok_cli.evaluation.image_metrics import encode_group, open_samples
 from restok_cli.evaluation.request import Request, holds_codes
 from restok_cli.files import SAMPLE_MODEL, file_sha256
-from restok_cli.metrics.codebook import count_codes, use_of_counts
+from restok_cli.metrics.formulas.codebook import count_codes, use_of_counts
 from restok_cli.metrics.image_sets import GROUP_SIZE
 from restok_cli.metrics.protocol import Measurement, caveat, describe_images
 from restok_cli.model.levels import is_power_of_two, level_sizes

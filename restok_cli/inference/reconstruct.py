@@ -16,8 +16,8 @@ from restok_cli.inference.coding import Computation, ImageSource, decode_codes, 
 from restok_cli.inference.destination import ImageDestination, MadeImage
 from restok_cli.inference.sharing import connected, in_turns
 from restok_cli.inference.sheets import ComparisonSheet
-from restok_cli.metrics.codebook import use_of_counts
-from restok_cli.metrics.pixels import psnr
+from restok_cli.metrics.formulas.codebook import use_of_counts
+from restok_cli.metrics.formulas.pixels import psnr
 from restok_cli.model.levels import prefix_lengths
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import open_tokenizer

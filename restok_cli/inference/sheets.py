@@ -10,7 +10,7 @@ from restok_cli.data.images import write_sheet
 from restok_cli.errors import UsageError
 from restok_cli.files import check_output_file
 from restok_cli.inference.blocks import Job, generate_blocks
-from restok_cli.metrics.pixels import psnr
+from restok_cli.metrics.formulas.pixels import psnr
 from restok_cli.model.levels import prefix_lengths
 
 GRID_COLUMNS = 8

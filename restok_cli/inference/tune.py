@@ -48,7 +48,7 @@ from restok_cli.inference.tune_search import (
 )
 from restok_cli.inference.unfinished import REQUEST_FILE, alone, check_same
 from restok_cli.metrics.cache import FeatureCache, keep_features, kept_features
-from restok_cli.metrics.frechet_intervals import influences
+from restok_cli.metrics.formulas.frechet_intervals import influences
 from restok_cli.metrics.image_sets import GROUP_SIZE, groups_at_once
 from restok_cli.metrics.intervals import Influences, around, variance
 from restok_cli.metrics.measure import Instruments, check_metrics, feature_sums

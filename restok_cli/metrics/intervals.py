@@ -2,7 +2,7 @@
 
 A number that changes smoothly with its images has an influence of each image on it: n times the change of the number
 for the weight of that image, as in the infinitesimal jackknife. Influences vary as independent values do, so their
-squares give the variance (`variance`). Numbers that count neighbours jump instead; see `metrics/neighbours.py`.
+squares give the variance (`variance`). Numbers that count neighbours jump instead; see `formulas/neighbours.py`.
 """
 
 import math

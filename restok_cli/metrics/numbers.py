@@ -9,17 +9,17 @@ import numpy as np
 from torch import Tensor
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics import pixels
-from restok_cli.metrics.cmmd import clip_mmd
-from restok_cli.metrics.density import density_coverage
-from restok_cli.metrics.frechet import GaussianStatistics
-from restok_cli.metrics.frechet_intervals import Cloud, FrechetEstimates, frechet_estimates
-from restok_cli.metrics.inception_score import InceptionScore
+from restok_cli.metrics.formulas import pixels
+from restok_cli.metrics.formulas.cmmd import clip_mmd
+from restok_cli.metrics.formulas.density import density_coverage
+from restok_cli.metrics.formulas.frechet import GaussianStatistics
+from restok_cli.metrics.formulas.frechet_intervals import Cloud, FrechetEstimates, frechet_estimates
+from restok_cli.metrics.formulas.inception_score import InceptionScore
+from restok_cli.metrics.formulas.kid import kernel_inception_distance
+from restok_cli.metrics.formulas.mind import monge_inception_distance
+from restok_cli.metrics.formulas.neighbours import precision_recall
 from restok_cli.metrics.intervals import FEWEST, Estimate
 from restok_cli.metrics.kept import KeptRows
-from restok_cli.metrics.kid import kernel_inception_distance
-from restok_cli.metrics.mind import monge_inception_distance
-from restok_cli.metrics.neighbours import precision_recall
 from restok_cli.metrics.networks.features import FeatureNetwork, Features
 from restok_cli.metrics.protocol import Measurement, caveat
 from restok_cli.metrics.reference import Statistics

@@ -13,7 +13,7 @@ from torch import Tensor
 from restok_cli.data.arrays import NPZ_ERRORS, read_npz
 from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, file_sha256, whole_file
-from restok_cli.metrics.frechet import Gaussian
+from restok_cli.metrics.formulas.frechet import Gaussian
 from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet
 from restok_cli.metrics.image_sources import open_images
 from restok_cli.metrics.networks.features import FeatureNetwork

@@ -21,7 +21,7 @@ from restok_cli.data.loading.loader import batches
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.files import whole_file
 from restok_cli.inference.coding import decode_codes, encode_images
-from restok_cli.metrics.pixels import psnr
+from restok_cli.metrics.formulas.pixels import psnr
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, sample, sampling_cache
 from restok_cli.model.tokenizer import Tokenizer

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from restok_cli.metrics.codebook import use_of_counts
+from restok_cli.metrics.formulas.codebook import use_of_counts
 from restok_cli.model.levels import level_sizes, prefix_lengths
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.processes import rank

@@ -14,8 +14,8 @@ from restok_cli.data.images import to_float, to_uint8, write_sheet
 from restok_cli.data.loading.batching import to_device
 from restok_cli.data.loading.loader import Batch, batches, evaluation_batches
 from restok_cli.data.shards.dataset import Dataset
-from restok_cli.metrics.codebook import use_of_counts
-from restok_cli.metrics.pixels import psnr
+from restok_cli.metrics.formulas.codebook import use_of_counts
+from restok_cli.metrics.formulas.pixels import psnr
 from restok_cli.model.levels import prefix_lengths
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import save_tokenizer

@@ -34,8 +34,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from restok_cli.cuda.graphs import Recorded
 from restok_cli.data.images import to_uint8
 from restok_cli.devices import take_deterministic_algorithms
-from restok_cli.metrics.frechet import GaussianStatistics
-from restok_cli.metrics.neighbours import precision_recall
+from restok_cli.metrics.formulas.frechet import GaussianStatistics
+from restok_cli.metrics.formulas.neighbours import precision_recall
 from restok_cli.model.sampling import SamplingOptions, draw
 from restok_cli.planning import bench as library
 from restok_cli.planning.bench_models import open_models

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from restok_cli.metrics.frechet import Gaussian, GaussianStatistics, frechet_distance
-from restok_cli.metrics.frechet_intervals import Cloud, frechet_estimates
+from restok_cli.metrics.formulas.frechet import Gaussian, GaussianStatistics, frechet_distance
+from restok_cli.metrics.formulas.frechet_intervals import Cloud, frechet_estimates
 from restok_cli.metrics.kept import KeptRows
 
 IMAGES, DIMENSIONS, REPEATS = 50_000, 2048, 2

@@ -20,11 +20,11 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torch_fidelity.utils import create_feature_extractor, get_featuresdict_from_dataset
 
 from restok_cli.metrics.cache import FeatureCache
-from restok_cli.metrics.frechet import Gaussian, GaussianStatistics, frechet_distance
+from restok_cli.metrics.formulas.frechet import Gaussian, GaussianStatistics, frechet_distance
+from restok_cli.metrics.formulas.neighbours import precision_recall
 from restok_cli.metrics.image_sets import GROUP_SIZE
 from restok_cli.metrics.image_sources import open_images
 from restok_cli.metrics.measure import Instruments, feature_sums
-from restok_cli.metrics.neighbours import precision_recall
 from restok_cli.metrics.networks.inception import Inception, load_inception
 from restok_cli.planning.highest import begin, rise
 from restok_cli.planning.rates import seconds

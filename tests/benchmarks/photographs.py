@@ -193,7 +193,7 @@ def evaluate(work: Path, models: list[str]) -> None:
     from restok_cli.data.loading.loader import evaluation_batches
     from restok_cli.data.shards.dataset import open_dataset
     from restok_cli.files import parse_model
-    from restok_cli.metrics.pixels import psnr
+    from restok_cli.metrics.formulas.pixels import psnr
     from restok_cli.pretrained.folder import load_for_use, open_tokenizer
 
     sets = {"emoji": open_dataset("sample").held_out, "held-out crops": open_dataset(work / "data").held_out}

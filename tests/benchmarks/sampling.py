@@ -15,7 +15,7 @@ from restok_cli.cpu.rewrite import rewrite
 from restok_cli.files import SAMPLE_MODEL
 from restok_cli.inference.coding import decode_codes, encode_images
 from restok_cli.machine import round_alike
-from restok_cli.metrics.pixels import psnr
+from restok_cli.metrics.formulas.pixels import psnr
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, sample, seeded_uniforms
 from restok_cli.model.tokenizer import Tokenizer

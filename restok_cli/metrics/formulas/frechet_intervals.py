@@ -8,7 +8,7 @@ from scipy.linalg import eigh
 from torch import Tensor
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics.frechet import ROWS_AT_ONCE, Gaussian, GaussianStatistics, frechet_distance
+from restok_cli.metrics.formulas.frechet import ROWS_AT_ONCE, Gaussian, GaussianStatistics, frechet_distance
 from restok_cli.metrics.intervals import FEWEST, Estimate, Influences, around, variance
 from restok_cli.metrics.table import METRICS
 

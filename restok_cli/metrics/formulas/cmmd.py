@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from restok_cli.metrics.formulas.neighbours import blocks, draw_groups, squared_distances
 from restok_cli.metrics.intervals import Estimate, jackknife
-from restok_cli.metrics.neighbours import blocks, draw_groups, squared_distances
 from restok_cli.metrics.table import CMMD_SCALE, CMMD_SIGMA, GROUPS
 
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from restok_cli.metrics.formulas.neighbours import draw_groups
 from restok_cli.metrics.intervals import Estimate, jackknife
-from restok_cli.metrics.neighbours import draw_groups
 from restok_cli.metrics.table import GROUPS, PROJECTIONS, PROJECTIONS_SEED
 
 ROWS, DIRECTIONS = 4096, 100  # projected together: at most 64 MB of features in float64, and 40 MB of 50,000 images

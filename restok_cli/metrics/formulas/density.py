@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics.intervals import Estimate, around, around_share, jackknife_variance
-from restok_cli.metrics.neighbours import (
+from restok_cli.metrics.formulas.neighbours import (
     blocks,
     draw_groups,
     mean_and_variance,
@@ -15,6 +14,7 @@ from restok_cli.metrics.neighbours import (
     squared_distances,
     squared_radii,
 )
+from restok_cli.metrics.intervals import Estimate, around, around_share, jackknife_variance
 from restok_cli.metrics.table import DENSITY_NEIGHBOURS, GROUPS
 
 
