@@ -105,7 +105,9 @@ def _check_alike(sets: list[ImageSet]) -> None:
     """Raises UsageError where sets that are to be measured together are not of as many images of one size."""
     first = sets[0]
     for other in sets[1:]:
-        ours, theirs = (f"{each.count} images of {width_by_height(each.find_size())}" for each in (first, other))
+        ours, theirs = (
+            f"{counted(each.count, 'image')} of {width_by_height(each.find_size())}" for each in (first, other)
+        )
         if ours != theirs:
             raise UsageError(
                 f"{first.source} holds {ours} pixels, {other.source} {theirs}; several SAMPLES are runs of one method,"
