@@ -299,10 +299,22 @@ def test_wrong_options_say_what_to_do(samples, arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["-o", "a/b"], r"-o a/b: give a file that ends in \.npz, or a name"),
+        (["-o", "r.npz", "--fail-under", "gfid=1"], "leave SAMPLES, --fail-under out"),
+    ],
+)
+def test_a_reference_that_cannot_be_made_so_is_refused(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        run("--make-reference", "sample", *arguments, "--features", "random")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         (["--make-reference", "sample"], "--make-reference DATA and -o REF go together"),
         (["-o", "ref.npz"], "--make-reference DATA and -o REF go together"),
-        (["--make-reference", "sample", "-o", "a/b"], r"-o a/b: give a file that ends in \.npz, or a name"),
         (["--make-reference", "sample", "-o", "r.npz", "--metric", "is"], "makes statistics and measures nothing"),
+        (["--make-reference", "sample", "-o", "r.npz"], "leave SAMPLES, --fail-under out"),  # samples are given
         (["--plot", "curve.png", "--metric", "is"], "--plot draws metrics against codes"),
         (["--num-codes", "1,x", "--model", "runs"], "give numbers such as 1,4,16, or all"),
         (["--num-codes", "0", "--model", "runs"], "give numbers such as 1,4,16, or all"),

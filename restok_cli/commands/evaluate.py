@@ -229,6 +229,8 @@ def evaluate(
     if make_reference is None:
         request = settle(_with_default_reference(request, context), [limit.metric for limit in limits], names)
         requests = of_each(request, samples)
+    elif limits or is_given(context, "samples"):
+        raise UsageError("--make-reference DATA names its images and measures nothing; leave SAMPLES, --fail-under out")
     torch_device = _start(request, num_processes, device)
     from restok_cli.metrics.cache import open_cache
 
