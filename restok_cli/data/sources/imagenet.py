@@ -251,7 +251,7 @@ def _read_packed_truth(path: Path) -> bytes:
     with open(path, "rb") as file:
         found = {
             member.name: contents(read(f"{member.name} of {path}", MAX_TEXT_BYTES))
-            for member, read in read_members(unpacked(file, str(path)))
+            for member, read in read_members(unpacked(file, str(path)), str(path))
             if member.name == f"{DEVKIT[1]}/{DEVKIT_LABELS}"
         }
     return found.popitem()[1]
