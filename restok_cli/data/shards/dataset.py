@@ -15,10 +15,10 @@ from zlib_ng import zlib_ng
 
 from restok_cli.console import note
 from restok_cli.data.image_files import check_size, read_image
-from restok_cli.data.names import key_in, name_in
 from restok_cli.data.shards import layout
 from restok_cli.data.shards.manifests import InSplits, locate
 from restok_cli.data.shards.mapping import map_shard
+from restok_cli.data.shards.tars import key_in, name_in
 from restok_cli.errors import ImageError, RestokError, UsageError
 from restok_cli.files import MAX_MEMBER_BYTES
 

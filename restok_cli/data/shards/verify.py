@@ -17,9 +17,8 @@ import numpy as np
 from restok_cli.console import counted
 from restok_cli.data.arrays import map_array
 from restok_cli.data.jobs import run_all
-from restok_cli.data.names import key_in
 from restok_cli.data.shards import layout
-from restok_cli.data.shards.tars import group_samples, list_files, read_class_id
+from restok_cli.data.shards.tars import group_samples, key_in, list_files, read_class_id
 from restok_cli.data.shards.writer import Digest, digest_spans
 from restok_cli.data.sources.imagenet import synset_ids
 from restok_cli.data.sources.walk import is_hidden

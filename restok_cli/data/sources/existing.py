@@ -18,7 +18,6 @@ import numpy as np
 from restok_cli.console import counted, note
 from restok_cli.data.image_sizes import shorter_edges
 from restok_cli.data.jobs import run_all
-from restok_cli.data.names import name_in
 from restok_cli.data.shards import layout, tars, writer
 from restok_cli.data.sources.imagenet import synset_ids
 from restok_cli.data.sources.intake import Rules, check_image
@@ -312,7 +311,7 @@ def _index_shard(rules: Rules, synsets: dict[str, int], path: Path, advance: Cal
                 if problem := tars.why_unread(image, key, rules.max_member_bytes):
                     raise problem
                 tar.seek(image.offset_data - layout.TAR_BLOCK)
-                name = name_in(tar.read(layout.TAR_BLOCK))  # as readers find it, who may need its suffix
+                name = tars.name_in(tar.read(layout.TAR_BLOCK))  # as readers find it, who may need its suffix
                 sizes[check_image(tar.read(image.size), name, rules)] += 1
                 found.append((image.offset_data, image.size, class_id, key))
                 beside.update(tars.images_beside(files, extension))
