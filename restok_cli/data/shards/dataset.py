@@ -14,7 +14,7 @@ from PIL import Image
 from zlib_ng import zlib_ng
 
 from restok_cli.console import note
-from restok_cli.data.image_files import check_size, read_image
+from restok_cli.data.image_files import check_size, open_image, read_image
 from restok_cli.data.shards import layout
 from restok_cli.data.shards.manifests import InSplits, locate
 from restok_cli.data.shards.mapping import map_shard
@@ -23,6 +23,7 @@ from restok_cli.errors import ImageError, RestokError, UsageError
 from restok_cli.files import MAX_MEMBER_BYTES
 
 MAX_UNPACKED = 256 << 20  # bytes, of all gzipped shards of a data set
+MOST_LOOKED_AT = 500  # images, spread evenly over the split, whose sizes stand for those of all
 MOST_CHECKED = 2**20  # bytes of a sample before its image that are read to check both; others' shards may have more
 
 
@@ -226,6 +227,25 @@ class Dataset(InSplits[Split]):
             return StreamedSplit(name, info.urls, info.num_samples, self.class_names, self.max_member_bytes)
         limits = self.num_classes, self.max_member_bytes
         return Split(name, [Shard(self.folder / shard.file, shard, *limits) for shard in info.shards])
+
+    def image_sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of some images to train on, as their files say; of shards that can only be streamed, none.
+
+        Of a data set without a training split they are those of its first one.
+        """
+        split = self.split("train" if "train" in self.splits else self.splits[0])
+        if isinstance(split, StreamedSplit):
+            return []
+        count, sizes = len(split), []
+        looked_at = min(count, MOST_LOOKED_AT)
+        for number in range(looked_at):
+            i = number * count // looked_at
+            try:
+                with open_image(split.read(i), split.describe(i), max_pixels=None) as image:
+                    sizes.append((image.height, image.width))
+            except ImageError:  # of which whoever trains on it will be told
+                continue
+        return sizes
 
 
 def open_dataset(path: str | Path, allow_pipe: bool = False, max_member_bytes: int = MAX_MEMBER_BYTES) -> Dataset:
