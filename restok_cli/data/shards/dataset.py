@@ -42,17 +42,11 @@ class Shard:
         """One entry (offset, length, class_id, checksum) per sample; mapped from the disk, not loaded."""
         path = layout.index_path(self.path)
         try:
-            index = map_shard(path)
+            index = layout.read_index(path, self.info, map_shard)
         except (OSError, ValueError) as error:
-            raise layout.MADE.damaged(path, "is missing or no index") from error
-        if index.dtype != layout.INDEX_DTYPE or index.shape != (self.num_samples,):
-            raise layout.MADE.damaged(
-                path, f"does not index the {self.num_samples} samples that {layout.MANIFEST} speaks of"
-            )
+            raise layout.MADE.damaged(path, f"is missing or no index ({error})") from error
         if self.info.index_crc32 not in (None, zlib_ng.crc32(index.view(np.uint8))):
             raise layout.MADE.damaged(path, "is not as it was prepared")
-        if not layout.is_in_order(index, self.info.bytes):
-            raise layout.MADE.damaged(path, "is no index: its samples overlap, or lie outside the shard")
         lowest, highest = (0, self.num_classes - 1) if self.num_classes else (layout.NO_CLASS, layout.NO_CLASS)
         if index["class_id"].min() < lowest or index["class_id"].max() > highest:
             raise layout.MADE.damaged(
