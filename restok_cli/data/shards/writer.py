@@ -238,16 +238,7 @@ def write_manifest(folder: Path, manifest: layout.Manifest) -> None:
 
 def write_timm_manifest(folder: Path, manifest: layout.Manifest) -> None:
     """Write _info.json into `folder`, by which timm finds the shards."""
-    splits = {
-        name: {
-            "name": name,
-            "num_samples": split.num_samples,
-            "filenames": [shard.file for shard in split.shards],
-            "shard_lengths": [shard.num_samples for shard in split.shards],
-        }
-        for name, split in manifest.splits.items()
-    }
-    write_text(folder / layout.TIMM_MANIFEST, json.dumps({"splits": splits}, indent=1) + "\n")
+    write_text(folder / layout.TIMM_MANIFEST, layout.timm_manifest(manifest))
 
 
 def write_sample(folder: Path) -> layout.Manifest:
