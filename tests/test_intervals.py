@@ -14,9 +14,8 @@ from restok_cli.metrics.formulas.frechet_intervals import Cloud, FrechetDistance
 from restok_cli.metrics.formulas.inception_score import InceptionScore
 from restok_cli.metrics.formulas.kid import kernel_inception_distance
 from restok_cli.metrics.formulas.neighbours import precision_recall
-from restok_cli.metrics.intervals import FEWEST, Influences, around, around_share, variance
+from restok_cli.metrics.intervals import FEWEST, Influences, around, around_share, mean_interval, variance
 from restok_cli.metrics.kept import KeptRows
-from restok_cli.metrics.spread import mean_interval
 
 TRIALS = 400
 
@@ -141,8 +140,8 @@ def test_too_few_images_have_no_interval():
 
 
 def test_share_of_none_or_all_has_no_interval_and_others_stay_within_0_and_1():
-    assert around_share(0.0, 0.0, 100, 20).interval is around_share(1.0, 0.0, 100, 20).interval is None
-    low, high = around_share(0.99, 0.02**2, 100, 20).interval
+    assert around_share(0.0, 0.0, 100).interval is around_share(1.0, 0.0, 100).interval is None
+    low, high = around_share(0.99, 0.02**2, 100).interval
     assert 0 < low < 0.99 < high < 1
 
 

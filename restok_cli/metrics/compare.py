@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics.spread import Interval, difference_interval, paired_interval, welch_interval
+from restok_cli.metrics.intervals import Interval, difference_interval, paired_interval, welch_interval
 from restok_cli.metrics.table import (
     METRICS,
     features_of,

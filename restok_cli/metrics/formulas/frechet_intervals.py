@@ -54,7 +54,7 @@ class FrechetDistance:
         halves = zip(_halves(ours, order, self.device), _halves(theirs, order, self.device), strict=True)
         # The bias goes with 1/n: the line through the whole set, at 1/n, and its halves, at 2/n, meets 0 at
         value = 2 * self.value - sum(frechet_distance(a, b) for a, b in halves) / 2
-        return around(value, self.variance, self.fewest, _bend(ours, theirs, self.value, self.counts))
+        return around(value, self.variance + _bend(ours, theirs, self.value, self.counts) ** 2, self.fewest)
 
 
 def influences(rows: Tensor, own: Gaussian, other: Gaussian, device: torch.device | None = None) -> np.ndarray:
