@@ -23,7 +23,7 @@ def evaluate_prefixes(request: Request, instruments: Instruments, vgg_weights: P
     lengths = _lengths(request.num_codes or "all", decoder.tokenizer.config.num_latent_tokens)
     reference = decoder.reference
     metrics = choose_metrics(request.metrics, decoder.originals, reference, instruments, vgg_weights)
-    sets = [decoder.decoded(counted(length, "token"), _first(length)) for length in lengths]
+    sets = [decoder.decoded(counted(length, "code"), _first(length)) for length in lengths]
     results = measure(sets, reference, metrics, instruments)
     if rank() > 0:
         return {length: {} for length in lengths}, {}

@@ -119,9 +119,11 @@ def train_tokenizer(
     )
     use = UseOfPossible(config.model.num_latent_tokens, config.model.codebook_size, data.split("train").known_length)
 
-    def numbers() -> tuple[dict[str, float], dict[int, float]]:
+    def numbers(done: int) -> tuple[dict[str, float], dict[int, float]]:
         counts = state.code_counts.close()
-        return state.meter.close() | use_numbers(counts), use.add(counts)
+        shares = use.add(counts)
+        # while revival mends the use, a warning would advise what is already done
+        return state.meter.close() | use_numbers(counts), shares if done > config.revival.until else {}
 
     trainee = Trainee(
         command="train-tokenizer",
@@ -247,5 +249,5 @@ def save_preview(tokenizer: Tokenizer, data: Dataset, device: torch.device, path
     codes = tokenizer.encode(to_float(images.to(device)))
     lengths = [n for n in prefix_lengths(config.num_latent_tokens) if n >= 4 or n == config.num_latent_tokens]
     columns = [images, *(to_uint8(tokenizer.decode(codes[:, :n])).cpu() for n in lengths)]
-    captions = ["original", *(counted(n, "token") for n in lengths)] * len(images)
+    captions = ["original", *(counted(n, "code") for n in lengths)] * len(images)
     write_sheet(path, torch.stack(columns, 1).flatten(0, 1), len(columns), captions)
