@@ -73,6 +73,16 @@ def _unread_format(head: bytes) -> str | None:
     return next((name for name, start in UNREAD.items() if start.match(head)), None)
 
 
+def split_image_name(name: str) -> tuple[str, str]:
+    """Name and suffix of a person's image file, whose name may hold dots: photo.v1.png is photo.v1 and png.
+
+    What does not end in the suffix of an image has none: 2024.01.02 is itself.
+    """
+    stem, _, suffix = name.rpartition(".")
+    is_image = f".{suffix.lower()}" in IMAGE_SUFFIXES and stem and not stem.endswith("/")
+    return (stem, suffix) if is_image else (name, "")
+
+
 def read_image(source: bytes | Path, name: str, max_pixels: int | None = MAX_DECODED_PIXELS) -> Image.Image:
     """Decode a file, or the bytes of one, to RGB.
 

@@ -20,7 +20,6 @@ from restok_cli.data.image_files import center_crop, read_image
 from restok_cli.data.images import to_tensor
 from restok_cli.data.loading.batching import READERS, Batch, BrokenSamples, Deal, Loaded, end_reader, load, shuffle
 from restok_cli.data.loading.transforms import Transform
-from restok_cli.data.names import split_name
 from restok_cli.data.shards import tars
 from restok_cli.data.shards.dataset import StreamedSplit, shell_command
 from restok_cli.data.shards.layout import NO_CLASS
@@ -290,7 +289,7 @@ def _samples(stream: tars.Readable, url: str, max_bytes: int) -> Iterator[tuple[
     key, files, left = "", {}, max_bytes
     for member, read in tars.read_members(stream, url):
         tars.refuse_linked_image(member, url)
-        name, extension = split_name(readable(member.name))
+        name, extension = tars.split_name(readable(member.name))
         if not (member.isfile() and name):
             continue
         if name != key:

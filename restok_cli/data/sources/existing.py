@@ -18,7 +18,6 @@ import numpy as np
 from restok_cli.console import counted, note
 from restok_cli.data.image_sizes import shorter_edges
 from restok_cli.data.jobs import run_all
-from restok_cli.data.names import name_in
 from restok_cli.data.shards import layout, tars, writer
 from restok_cli.data.sources.imagenet import synset_ids
 from restok_cli.data.sources.intake import Rules, check_image
@@ -273,30 +272,28 @@ def _beside(shards: dict[Path, IndexedShard]) -> Counter[str]:
 
 def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | None) -> list[str]:
     """The names of the classes, checked against the class ids that occur."""
-    ids = {path: {class_id for _, _, class_id in shard.entries} for path, shard in indexed.items()}
-    found = set().union(*ids.values())
-    if layout.NO_CLASS in found and len(found) > 1:
-        path = next(path for path in ids if layout.NO_CLASS in ids[path])
+    holders = {class_id: path for path, shard in reversed(indexed.items()) for _, _, class_id in shard.entries}
+    if layout.NO_CLASS in holders and len(holders) > 1:
+        path = holders[layout.NO_CLASS]
         raise RestokError(f"{path} holds samples without a class (.cls), others have one: the data set is incomplete")
-    if found <= {layout.NO_CLASS}:
+    stated = counted(len(class_names or []), "class", "classes")
+    if path := holders.get(layout.NO_CLASS):
         if class_names:
             raise RestokError(
-                f"{counted(len(class_names), 'class', 'classes')} stated, but the samples ({next(iter(ids))}, …) have"
-                " none (.cls); leave --class-names and --num-classes out"
+                f"{stated} stated, but the samples ({path}, …) have none (.cls); leave --class-names and --num-classes"
+                " out"
             )
         return []
+    highest = max(holders)
     if class_names is None:
-        if max(found) >= max(ANY_CLASSES, sum(len(shard.entries) for shard in indexed.values())):
-            path = next(path for path in ids if max(found) in ids[path])
+        if highest >= max(ANY_CLASSES, sum(len(shard.entries) for shard in indexed.values())):
             raise RestokError(
-                f"{path} holds class {max(found)}, more than there are samples: class ids count from 0; correct the"
-                " .cls, or give --class-names with all of them"
+                f"{holders[highest]} holds class {highest}, more than there are samples: class ids count from 0;"
+                " correct the .cls, or give --class-names with all of them"
             )
-        return [str(class_id) for class_id in range(max(found) + 1)]
-    if max(found) >= len(class_names):
-        path = next(path for path in ids if max(found) in ids[path])
-        stated = counted(len(class_names), "class", "classes")
-        raise RestokError(f"{path} holds class {max(found)}, beyond the {stated} stated")
+        return [str(class_id) for class_id in range(highest + 1)]
+    if highest >= len(class_names):
+        raise RestokError(f"{holders[highest]} holds class {highest}, beyond the {stated} stated")
     return class_names
 
 
@@ -312,7 +309,7 @@ def _index_shard(rules: Rules, synsets: dict[str, int], path: Path, advance: Cal
                 if problem := tars.why_unread(image, key, rules.max_member_bytes):
                     raise problem
                 tar.seek(image.offset_data - layout.TAR_BLOCK)
-                name = name_in(tar.read(layout.TAR_BLOCK))  # as readers find it, who may need its suffix
+                name = tars.name_in(tar.read(layout.TAR_BLOCK))  # as readers find it, who may need its suffix
                 sizes[check_image(tar.read(image.size), name, rules)] += 1
                 found.append((image.offset_data, image.size, class_id, key))
                 beside.update(tars.images_beside(files, extension))
