@@ -21,7 +21,7 @@ from restok_cli.metrics.image_sources import open_images
 from restok_cli.metrics.measure import Instruments, choose_metrics, feature_sums, measure
 from restok_cli.metrics.networks.backbones import is_of_timm, open_network
 from restok_cli.metrics.pairs import align, unique_keys
-from restok_cli.metrics.protocol import Measurement, describe_features, describe_images, describe_reference
+from restok_cli.metrics.protocol import Measurement, describe_features, describe_reference
 from restok_cli.metrics.reference import Reference, open_reference, write_reference
 from restok_cli.metrics.table import METRICS
 from restok_cli.model.tokenizer import Tokenizer
@@ -144,7 +144,7 @@ def describe_comparison(
     of_features = any(METRICS[name].basis == "features" for name in metrics)
     features = {network.name: describe_features(network) for network in instruments.networks if of_features}
     return {
-        "samples": describe_images(images),
+        "samples": images.describe(),
         "reference": describe_reference(target) if target else None,
         "features": features if len(features) > 1 else next(iter(features.values()), None),
         "lpips_weights_sha256": lpips.weights_sha256 if lpips and "lpips" in metrics else None,
