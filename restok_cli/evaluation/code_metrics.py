@@ -14,6 +14,7 @@ from restok_cli.data.shards.code_layout import is_codes
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.evaluation.image_metrics import encode_group, open_samples
 from restok_cli.evaluation.request import Request, holds_codes
+from restok_cli.evaluation.result import Evaluation
 from restok_cli.files import SAMPLE_MODEL
 from restok_cli.metrics.code_sets import CodeSet, codes_in_cache, codes_in_file
 from restok_cli.metrics.formulas.codebook import count_codes, use_of_counts
@@ -26,7 +27,7 @@ from restok_cli.processes import rank, world_size
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]  # codes (B, L), class ids (B,) -> -log p in nats (B, L)
 
 
-def evaluate_codes(request: Request, device: torch.device) -> tuple[dict[str, Measurement], dict]:
+def evaluate_codes(request: Request, device: torch.device) -> Evaluation:
     """The measurements of codes that are read or, for codebook where SAMPLES are images, made by the tokenizer.
 
     Of several processes only number 0 gets them.
@@ -51,14 +52,18 @@ def evaluate_codes(request: Request, device: torch.device) -> tuple[dict[str, Me
     score, har_fingerprint = _open_har(model, source, device) if "nll" in metrics else (None, None)
     counts, scores = _go_through(source, sizes, score)
     if rank() > 0:
-        return {}, {}
-    circumstances = {"samples": source.describe(), "codebook_size": source.codebook_size, "level_sizes": sizes}
-    circumstances["tokenizer_fingerprint"] = source.tokenizer_fingerprint
-    circumstances["model_fingerprint"] = har_fingerprint
+        return Evaluation({}, {})
     measurements = _codebook_numbers(counts, sizes) if "codebook" in metrics else {}
     if "nll" in metrics:
         measurements |= _nll_numbers(scores, sizes)
-    return measurements, circumstances
+    protocol = {
+        "samples": source.describe(),
+        "codebook_size": source.codebook_size,
+        "level_sizes": sizes,
+        "tokenizer_fingerprint": source.tokenizer_fingerprint,
+        "model_fingerprint": har_fingerprint,
+    }
+    return Evaluation(measurements, protocol)
 
 
 def _go_through(source: CodeSet, sizes: tuple[int, ...], score: Score | None) -> tuple[np.ndarray, list[np.ndarray]]:
