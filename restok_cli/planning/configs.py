@@ -1,6 +1,7 @@
 """Configs of runs that are planned or tried, which need neither data nor weights."""
 
 from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from restok_cli.model.config import HarConfig, TokenizerConfig
@@ -34,7 +35,7 @@ def planned_generator(preset: str, tokenizer: TokenizerConfig) -> HarConfig:
     return planned_config("har", preset).model.model_copy(update=codes)
 
 
-def changed(config: OneConfig, **sections: dict[str, Any]) -> OneConfig:
+def changed(config: OneConfig, **sections: Mapping[str, Any]) -> OneConfig:
     """The config with other values in some of its sections: changed(config, schedule={"batch_size": 8})."""
     return config.model_copy(
         update={name: getattr(config, name).model_copy(update=values) for name, values in sections.items()}

@@ -32,6 +32,7 @@ from restok_cli.training.codebook_use import (
 )
 from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
 from restok_cli.training.early_stopping import EarlyStopping
+from restok_cli.training.frozen import weights_fingerprint
 from restok_cli.training.loop import Trainee, run_loop
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
 from restok_cli.training.monitor import Meter, mean_of
@@ -96,7 +97,8 @@ def train_tokenizer(
     """
     schedule = config.schedule
     state = TokenizerState(config, device, init)
-    first_step = run.resume(state, device, data.fingerprint, stop_at)
+    sources = {"data set": data.fingerprint} | frozen_weights(losses, state.adversary)
+    first_step = run.resume(state, device, sources, stop_at)
     for model in filter(None, (state.tokenizer, losses.lpips)):
         recompute_activations(model, config.compute.memory_on(device.type))
     if is_wanted(config.compute.compile, device, "compute.compile=false"):
@@ -136,17 +138,27 @@ def train_tokenizer(
         validate=partial(validate, state.ema, data, size, device, schedule.validation_limit, validation_batches),
         preview=partial(save_preview, state.ema, data, device),
         early=state.early,
-        save=partial(save_run, state=state, run=run, data=data),
+        save=partial(save_run, state=state, run=run, data=data, sources=sources),
     )
     return run_loop(trainee, config, run, batch_iterator, first_step, stop_at)
 
 
-def save_run(done: int, *, state: TokenizerState, run: RunFolder, data: Dataset) -> None:
+def frozen_weights(losses: TokenizerLosses, adversary: Adversary | None) -> dict[str, str]:
+    """Fingerprints of the networks that a run only looks through, by names that say where they come from."""
+    networks = {
+        "loss.lpips_weights": losses.lpips,
+        "alignment.weights": losses.teacher.network if losses.teacher else None,
+        "discriminator.weights": adversary.frozen if adversary else None,
+    }
+    return {f"network of {key}": weights_fingerprint(network) for key, network in networks.items() if network}
+
+
+def save_run(done: int, *, state: TokenizerState, run: RunFolder, data: Dataset, sources: dict[str, str]) -> None:
     """Write the model, then the checkpoint, which says that all of the step is done. All processes must call it."""
     if rank() == 0 and state.early.is_model(done):
         save_tokenizer(state.ema, run.model_folder, run.describe(done, data))
     schedule = run.config.schedule
-    saved = state.state_dict() | {"data_fingerprint": data.fingerprint}
+    saved = state.state_dict() | {"sources": sources}
     run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every, state.early.best_step)
 
 
