@@ -41,7 +41,7 @@ from restok_cli.commands.preparing import prepare
 from restok_cli.console import tell
 from restok_cli.errors import Done, Failed, Interrupted, RestokError, Unmet, UsageError
 from restok_cli.files import DISK_FULL, expand_home
-from restok_cli.processes import leave, leave_words, rank, world_size
+from restok_cli.processes import is_said_by_first, leave, leave_words, rank, world_size
 from restok_cli.settings.launcher import apply_to_options
 
 EXIT_FAILURE, EXIT_USAGE = 1, 2
@@ -272,9 +272,12 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _fail(message: str, code: int) -> int:
     """Say what was wrong, in one line; of several processes, by the one that knows which failed first."""
     lines = message.splitlines() if message.startswith("Traceback") else [" ".join(message.split())]
-    if any(lines) and not leave_words("\n".join(lines), code) and (rank() == 0 or code < EXIT_SIGNAL):
-        for number, line in enumerate(lines):
-            tell(line if number else f"restok: {line}")
+    if not any(lines) or leave_words("\n".join(lines), code):
+        return code
+    if rank() > 0 and (code >= EXIT_SIGNAL or (code == EXIT_USAGE and is_said_by_first())):
+        return code
+    for number, line in enumerate(lines):
+        tell(line if number else f"restok: {line}")
     return code
 
 

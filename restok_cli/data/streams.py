@@ -179,7 +179,7 @@ def _apart(name: str) -> RestokError:
 
 def _files(file: BinaryIO, passed_over: PassedOver) -> Iterator[tuple[str, int, Callable[[str, int], Contents]]]:
     """Name and size of each file, and what reads it, but of the hidden ones. Raises tarfile.TarError."""
-    for member, read in read_members(unpacked(file, "the tar stream")):
+    for member, read in read_members(unpacked(file, "the tar stream"), "the tar stream"):
         name = readable(member.name).removeprefix("./")
         if is_hidden(name):
             passed_over.add(name)

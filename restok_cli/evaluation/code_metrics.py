@@ -71,7 +71,7 @@ def evaluate_codes(request: Request, device: torch.device) -> tuple[dict[str, Me
     circumstances = {"samples": source.origin(), "codebook_size": source.codebook_size, "level_sizes": sizes}
     circumstances["tokenizer_fingerprint"] = source.tokenizer_fingerprint
     circumstances["model_fingerprint"] = har_fingerprint
-    measurements = _codebook_numbers(counts) if "codebook" in metrics else {}
+    measurements = _codebook_numbers(counts, sizes) if "codebook" in metrics else {}
     if "nll" in metrics:
         measurements |= _nll_numbers(scores, sizes)
     return measurements, circumstances
@@ -109,8 +109,8 @@ def in_all_processes(description: str, num_groups: int, work: Callable[[int], tu
                     progress.advance()
 
 
-def _codebook_numbers(counts: np.ndarray) -> dict[str, Measurement]:
-    n = int(counts[0].sum())  # the first level is one code an image
+def _codebook_numbers(counts: np.ndarray, sizes: tuple[int, ...]) -> dict[str, Measurement]:
+    n = int(counts.sum()) // sum(sizes)
     if n == 0:
         raise RestokError("there are no codes to measure; expected at least one image's")
     total, levels = use_of_counts(counts.sum(0)), [use_of_counts(level) for level in counts]

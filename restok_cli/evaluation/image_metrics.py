@@ -159,9 +159,9 @@ def write_statistics(request: Request, networks: Networks, device: torch.device,
     sums = feature_sums(images, ["sfid"], open_instruments(networks, ["sfid"], device))
     if rank() > 0:
         return
-    network, spatial = sums.network, sums.spatial_cloud()
-    gaussians = sums.cloud().gaussian, spatial.gaussian if spatial else None
-    kept = write_reference(path, images, network, *gaussians, num_images)
+    network, gaussian = sums.network, sums.cloud().gaussian
+    spatial = sums.spatial_cloud().gaussian if network.spatial_dimensions else None
+    kept = write_reference(path, images, network, gaussian, spatial, num_images)
     note(f"statistics of {counted(len(images.digests), 'image')} by {network.name}, and {kept} of the images")
 
 

@@ -10,8 +10,8 @@ from restok_cli.console import note, say
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.evaluation.request import Limit, check_limits
 from restok_cli.metrics.compare import compare_results, read_result
+from restok_cli.metrics.intervals import mean_interval
 from restok_cli.metrics.protocol import Measurement, metrics_report, remarks
-from restok_cli.metrics.spread import mean_interval
 from restok_cli.metrics.table import LEVEL, interval_text, metric_of, unusual_features
 
 

@@ -18,7 +18,7 @@ from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.image_sets import GROUP_SIZE, Group, ImageSet, groups_at_once
 from restok_cli.metrics.networks.features import FeatureNetwork, Features
 from restok_cli.metrics.networks.lpips import Lpips, open_lpips
-from restok_cli.metrics.numbers import PIXEL_FORMULAS, Compared, Sums, measurable, numbers_of_networks
+from restok_cli.metrics.numbers import PIXEL_FORMULAS, Compared, Sums, measurable, numbers
 from restok_cli.metrics.pairs import have_partners
 from restok_cli.metrics.protocol import Measurement
 from restok_cli.metrics.reference import Reference, check_statistics
@@ -91,7 +91,7 @@ def measure(
                 values[metric] += seen.values[metric]
         compared = list(map(Compared, ours, theirs))
         sources = f"{one.source} and {source}"
-        results.append(numbers_of_networks(metrics, compared, values, sources) if rank() == 0 else {})
+        results.append(numbers(metrics, compared, values, sources) if rank() == 0 else {})
     return results
 
 

@@ -253,6 +253,13 @@ def features_of(key: str, protocol: dict) -> dict:
     return features if "network" in features else features.get(key.rpartition("[")[2].removesuffix("]"), {})
 
 
+def full_key(key: str, protocol: dict) -> str:
+    """The key with its network, which it lacks where a single one looked: "gfid" by DINOv2 is "gfid[dinov2]"."""
+    features = protocol.get("features") or {}
+    lacks_network = METRICS[metric_of(key)].basis == "features" and "network" in features
+    return key_of(key, features["network"]) if lacks_network else key
+
+
 def unusual_features(key: str, protocol: dict) -> str:
     """The network behind this metric of a result, where readers must be told: it is unusual, or one of several."""
     if METRICS[metric_of(key)].basis != "features" or not (features := features_of(key, protocol)):

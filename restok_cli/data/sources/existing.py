@@ -16,13 +16,13 @@ from typing import NamedTuple
 import numpy as np
 
 from restok_cli.console import counted, note
-from restok_cli.data.image_sizes import ShorterEdges, shorter_edges
+from restok_cli.data.image_sizes import shorter_edges
 from restok_cli.data.jobs import run_all
 from restok_cli.data.names import name_in
 from restok_cli.data.shards import layout, tars, writer
 from restok_cli.data.sources.imagenet import synset_ids
 from restok_cli.data.sources.intake import Rules, check_image
-from restok_cli.data.sources.preparation import BadImage, remove_own_files, write_bad_list
+from restok_cli.data.sources.preparation import BadImage, Preparation, remove_own_files, write_bad_list
 from restok_cli.data.sources.splits import SPLITS, split_named, split_of
 from restok_cli.errors import ImageError, RestokError, UsageError
 from restok_cli.locks import locked_folder
@@ -71,7 +71,7 @@ def read_words(words: list[str]) -> tuple[Sources, Path | None]:
 
 
 def find_shards(sources: Sources) -> dict[str, list[str]]:
-    """Split -> its shards in order. Where no split is stated, file names tell it; one that tells none is to train on.
+    """Split -> its shards in order. Where none is stated, file names tell it, which is noted; else it is to train on.
 
     Raises UsageError where there are none, or one has two places.
     """
@@ -89,7 +89,10 @@ def find_shards(sources: Sources) -> dict[str, list[str]]:
         if place in owners:
             raise UsageError(f"{name} is named twice (for {owners[place]} and for {split}); name each shard once")
         owners[place] = split
-    return {split: names for split, names in shards.items() if names}
+    filled = {split: names for split, names in shards.items() if names}
+    if None in sources:
+        note("splits by name: " + ", ".join(f"{split} {names[0]} … ({len(names)})" for split, names in filled.items()))
+    return filled
 
 
 def _splits_of(names: list[str]) -> list[str]:
@@ -126,11 +129,18 @@ def _expand(source: str) -> list[str]:
     return names
 
 
-def describe_remote(out: Path, shards: dict[str, list[str]], name: str, class_names: list[str]) -> layout.Manifest:
+def describe_remote(
+    out: Path, shards: dict[str, list[str]], name: str, class_names: list[str] | None
+) -> layout.Manifest:
     """Write a dataset.json into the folder `out` that names the URLs, to be streamed; return it.
 
-    It replaces the data set that `out` may hold.
+    It replaces the data set that `out` may hold. Raises UsageError where `class_names` is None.
     """
+    if class_names is None:
+        raise UsageError(
+            "shards behind URLs are not read, so that their classes must be stated: give --class-names, or"
+            " --num-classes (0 where there are none)"
+        )
     splits = {split: layout.SplitInfo(num_samples=0, urls=urls) for split, urls in shards.items()}
     manifest = layout.Manifest(
         name=name,
@@ -155,13 +165,11 @@ def describe_shards(
     class_names: list[str] | None,
     rules: Rules,
     jobs: int,
-) -> tuple[layout.Manifest, int, dict[str, int], ShorterEdges | None]:
+) -> Preparation:
     """Index the shards, and describe them in the folder `out`, with links to them, or (None) where they lie.
 
     A broken image, or what else is no sample, is left out of the index and listed in bad.jsonl. Where `class_names`
     is None the classes are called by their numbers. Nothing is written before everything has been read.
-
-    Returns the manifest, how many were left out, by their reason how many files were passed over, and the sizes.
 
     Raises RestokError where a shard is damaged, nothing is left of a split, a key comes twice in one or no class can be
     told, UsageError where the shards cannot be described in their place.
@@ -195,7 +203,7 @@ def describe_shards(
     _write(out or paths[0].parent, manifest, targets, bad, linked=out is not None)
     passed_over = {f"a .{extension} beside a sample's image": count for extension, count in _beside(indexed).items()}
     edges = shorter_edges(min(size) for shard in indexed.values() for size in shard.sizes.elements())
-    return manifest, len(bad), passed_over, edges
+    return Preparation(manifest, len(bad), edges, passed_over=passed_over)
 
 
 def _write(folder: Path, manifest: layout.Manifest, targets: Targets, bad: list[BadImage], linked: bool) -> None:
