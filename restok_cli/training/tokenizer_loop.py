@@ -32,6 +32,7 @@ from restok_cli.training.codebook_use import (
 )
 from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
 from restok_cli.training.early_stopping import EarlyStopping
+from restok_cli.training.frozen import take_dtype
 from restok_cli.training.loop import Trainee, run_loop
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
 from restok_cli.training.monitor import Meter, mean_of
@@ -39,8 +40,8 @@ from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import Parts, gather_in_turn, micro_batch_numbers, sync_gradients, wrap_ddp
 from restok_cli.training.run_folder.run import RunFolder
 from restok_cli.training.stopping import Arriving
-from restok_cli.training.update import Update, autocast
-from restok_cli.training.warm_start import recompute_activations, reset_convolutions, take_weights
+from restok_cli.training.update import DTYPES, Precision, Update, autocast
+from restok_cli.training.warm_start import Memory, recompute_activations, reset_convolutions, take_weights
 
 DATA_REMEDY = "raise data.num_workers (the result stays the same), or prepare the data set with --resize"
 
@@ -97,8 +98,7 @@ def train_tokenizer(
     schedule = config.schedule
     state = TokenizerState(config, device, init)
     first_step = run.resume(state, device, data.fingerprint, stop_at)
-    for model in filter(None, (state.tokenizer, losses.lpips)):
-        recompute_activations(model, config.compute.memory_on(device.type))
+    spare(state, losses, config.compute.memory_on(device.type), config.compute.precision)
     if is_wanted(config.compute.compile, device, "compute.compile=false"):
         compile_model(state.tokenizer)
         compile_losses(losses)
@@ -137,6 +137,16 @@ def train_tokenizer(
         save=partial(save_run, state=state, run=run, data=data),
     )
     return run_loop(trainee, config, run, batch_iterator, first_step, stop_at)
+
+
+def spare(state: TokenizerState, losses: TokenizerLosses, memory: Memory, precision: Precision) -> None:
+    """Let a step keep what `memory` says, and copy no frozen weights, before anything is compiled."""
+    for model in filter(None, (state.tokenizer, losses.lpips)):
+        recompute_activations(model, memory)
+    judge = state.adversary and getattr(state.adversary.network, "dino", None)
+    for network in (losses.lpips, losses.teacher and losses.teacher.network, judge and judge.network):
+        if network is not None:
+            take_dtype(network, DTYPES[precision])
 
 
 def save_run(done: int, *, state: TokenizerState, run: RunFolder, data: Dataset) -> None:
