@@ -1,7 +1,7 @@
 """Configs of runs that are planned or tried, which need neither data nor weights."""
 
-from pathlib import Path
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from restok_cli.model.config import HarConfig, TokenizerConfig
