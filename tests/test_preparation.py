@@ -177,7 +177,7 @@ def test_bad_pictures_of_the_first_start_are_still_listed(prepare, mixed, tmp_pa
 
     with monkeypatch.context() as patch:
         stop_after(patch, 4)
-        patch.setattr(preparation, "_publish", interrupt)
+        patch.setattr(preparation, "publish", interrupt)
         assert prepare("out", "--jobs", 1).code == 130
     (mixed / "b/broken.jpg").write_bytes(b"still no image")
     result = prepare("out", "--json")

@@ -1,8 +1,11 @@
 """Shards that others have made, described where they lie."""
 
+import errno
 import io
 import json
+import os
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -227,6 +230,28 @@ def test_what_timm_is_told_is_of_all_shards_that_are_described_anew(restok, wds)
     assert restok("prepare", "shards", wds, "--overwrite").code == 0
     told = json.loads((wds / "_info.json").read_text())["splits"]["train"]
     assert told["num_samples"] == 7 and told["filenames"][-1] == "imagenet1k-train-0002.tar"
+
+
+@pytest.mark.parametrize("step", [0, 1, 2, 3, 5])
+def test_stopped_before_its_end_a_set_of_links_can_be_made_anew(restok, wds, tmp_path, monkeypatch, step):
+    out, moved, replace = tmp_path / "out", [], os.replace
+
+    def stop(source, target):
+        if Path(target).parent == out:
+            moved.append(target)
+        if len(moved) > step:
+            raise OSError(errno.EIO, "stopped")
+        replace(source, target)
+
+    assert restok("prepare", "shards", wds, out).code == 0
+    (wds / "imagenet1k-train-0001.tar").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", stop)
+        assert restok("prepare", "shards", wds, out, "--overwrite").code == 1
+    assert restok("prepare", "shards", wds, out).code == 2
+    assert restok("prepare", "shards", wds, out, "--overwrite").code == 0
+    names = [f"{split}-000000.{suffix}" for split in ("train", "validation") for suffix in ("npy", "tar")]
+    assert sorted(path.name for path in out.iterdir()) == ["_info.json", "dataset.json", *names]
 
 
 def test_the_description_that_timm_has_written_stays(restok, wds):

@@ -21,7 +21,14 @@ from restok_cli.data.jobs import run_all
 from restok_cli.data.shards import layout, tars, writer
 from restok_cli.data.sources.imagenet import synset_ids
 from restok_cli.data.sources.intake import Rules, check_image
-from restok_cli.data.sources.preparation import BadImage, Preparation, remove_own_files, write_bad_list
+from restok_cli.data.sources.preparation import (
+    BadImage,
+    Preparation,
+    publish,
+    remove_own_files,
+    remove_unfinished,
+    write_bad_list,
+)
 from restok_cli.data.sources.splits import SPLITS, split_named, split_of
 from restok_cli.data.sources.walk import tars_in
 from restok_cli.errors import ImageError, RestokError, UsageError
@@ -32,7 +39,7 @@ HINT = "give a folder of tars, or a pattern such as 'train-{00..15}.tar'"
 STATED_HINT = "give SHARDS [OUT], or train=SHARDS validation=SHARDS … OUT, with patterns in quotes"
 
 Sources = dict[str | None, list[str]]  # split -> patterns of its shards; under None those whose names tell the split
-Targets = dict[Path, tuple[Path, np.ndarray]]  # a shard of dataset.json -> the one that was read, and its index
+Targets = dict[str, tuple[Path, np.ndarray]]  # a shard of dataset.json -> the one that was read, and its index
 
 
 class IndexedShard(NamedTuple):
@@ -155,7 +162,7 @@ def describe_remote(
         fingerprint=layout.fingerprint(splits, class_names),
     )
     with locked_folder(out):
-        _make_room(out, everything=True)
+        remove_own_files(out)
         writer.write_manifest(out, manifest)
     return manifest
 
@@ -192,10 +199,10 @@ def describe_shards(
     for split, members in shards.items():
         for path in map(Path, members):
             if indexed[path].entries:
-                target = out / writer.shard_name(split, len(infos[split])) if out else path
+                file = writer.shard_name(split, len(infos[split])) if out else path.name
                 index = writer.make_index(indexed[path].entries, indexed[path].digest)
-                targets[target] = path, index
-                infos[split].append(writer.describe_shard(target.name, index, indexed[path].digest))
+                targets[file] = path, index
+                infos[split].append(writer.describe_shard(file, index, indexed[path].digest))
     provenance = {"source": source, "left_out": str(len(bad)), "check": rules.check}
     manifest = writer.make_manifest(
         infos,
@@ -204,34 +211,39 @@ def describe_shards(
         class_names=class_names,
         provenance=provenance | ({} if out else layout.IN_PLACE),
     )
-    _write(out or paths[0].parent, manifest, targets, bad, linked=out is not None)
+    if out:
+        _write_links(out, manifest, targets, bad)
+    else:
+        with locked_folder(folder := paths[0].parent):
+            for file in layout.own_files(folder) & {layout.MANIFEST, layout.BAD_LIST, layout.TIMM_MANIFEST}:
+                (folder / file).unlink(missing_ok=True)
+            _write(folder, manifest, targets, bad)
     passed_over = {f"a .{extension} beside a sample's image": count for extension, count in _beside(indexed).items()}
     edges = shorter_edges(min(size) for shard in indexed.values() for size in shard.sizes.elements())
     return Preparation(manifest, len(bad), edges, passed_over=passed_over)
 
 
-def _write(folder: Path, manifest: layout.Manifest, targets: Targets, bad: list[BadImage], linked: bool) -> None:
-    """Describe the shards at `targets` in `folder`; they are links to those that were read if `linked`."""
-    with locked_folder(folder):
-        _make_room(folder, everything=linked)
-        for target, (path, index) in targets.items():
-            if linked:
-                target.symlink_to(path.resolve())
-            writer.write_index(layout.index_path(target), index)
-        if bad:
-            write_bad_list(folder, bad)
-        if not (folder / layout.TIMM_MANIFEST).exists():  # shards that timm has made bring theirs
-            writer.write_timm_manifest(folder, manifest)
-        writer.write_manifest(folder, manifest)
+def _write_links(out: Path, manifest: layout.Manifest, targets: Targets, bad: list[BadImage]) -> None:
+    """Make the data set in `out` of links to the shards; it replaces the one that `out` may hold."""
+    with locked_folder(out):
+        work = out / layout.WORK_FOLDER  # what is there is ours, also after a kill
+        remove_unfinished(work)
+        work.mkdir()
+        for file, (path, _) in targets.items():
+            (work / file).symlink_to(path.resolve())
+        _write(work, manifest, targets, bad)
+        publish(work, out, manifest)
 
 
-def _make_room(folder: Path, everything: bool) -> None:
-    """Delete the data set that is replaced, or of the shards that stay where they are its description alone."""
-    if everything:
-        remove_own_files(folder)
-        return
-    for file in layout.own_files(folder) & {layout.MANIFEST, layout.BAD_LIST, layout.TIMM_MANIFEST}:
-        (folder / file).unlink(missing_ok=True)
+def _write(folder: Path, manifest: layout.Manifest, targets: Targets, bad: list[BadImage]) -> None:
+    """Describe the shards that lie in `folder` under the names of `targets`."""
+    for file, (_, index) in targets.items():
+        writer.write_index(layout.index_path(folder / file), index)
+    if bad:
+        write_bad_list(folder, bad)
+    if not (folder / layout.TIMM_MANIFEST).exists():  # shards that timm has made bring theirs
+        writer.write_timm_manifest(folder, manifest)
+    writer.write_manifest(folder, manifest)
 
 
 def _check_place(paths: list[Path]) -> None:

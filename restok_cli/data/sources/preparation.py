@@ -160,7 +160,7 @@ def _prepare_alone(plan: Plan, out: Path, jobs: int, overwrite: bool) -> Prepara
     except RestokError:
         shutil.rmtree(work)
         raise
-    _publish(work, out, preparation.manifest)
+    publish(work, out, preparation.manifest)
     return preparation
 
 
@@ -176,13 +176,19 @@ def _open_work_folder(work: Path, facts: dict[str, str | int | None], overwrite:
                 " go on with what it was, or give another folder, or --overwrite to start anew"
             )
         if different:
-            if not (work.parent / layout.MANIFEST).exists():
-                remove_own_files(work.parent)  # what was moved there before it was stopped
-            shutil.rmtree(work)
+            remove_unfinished(work)
     work.mkdir(parents=True, exist_ok=True)
     remove_leftovers(work)
     if not path.is_file():
         write_text(path, json.dumps(facts, indent=1) + "\n")
+
+
+def remove_unfinished(work: Path) -> None:
+    """Delete a work folder, and what was moved out of it before it was stopped."""
+    if not (work.parent / layout.MANIFEST).exists():
+        remove_own_files(work.parent)
+    if work.exists():
+        shutil.rmtree(work)
 
 
 def remove_own_files(folder: Path, keep: Container[str] = ()) -> None:
@@ -270,7 +276,7 @@ def write_bad_list(folder: Path, bad: list[BadImage]) -> None:
     write_text(folder / layout.BAD_LIST, "".join(json.dumps(image.model_dump()) + "\n" for image in bad))
 
 
-def _publish(work: Path, out: Path, manifest: layout.Manifest) -> None:
+def publish(work: Path, out: Path, manifest: layout.Manifest) -> None:
     """Move the files of the data set from the work folder to `out`, dataset.json last; what it replaces goes first.
 
     Killed in between, the next call moves the rest: what was moved already is known by its record.
