@@ -149,7 +149,7 @@ def _named_files(paths: list[Path]) -> dict[str, tuple[Path, str | None]]:
     names: dict[str, tuple[Path, str | None]] = {}
     for path in paths:
         digests = known_digests(path)
-        for file in find_images([path]):
+        for file in find_images(path):
             relative = file.relative_to(path) if path.is_dir() else Path(file.name)
             name = readable(split_image_name(relative.as_posix())[0])
             if name in names:
