@@ -66,7 +66,7 @@ def evaluate_prefixes(request: Request, instruments: Instruments, vgg_weights: P
     redecoding = Redecoding(request, instruments.device)
     lengths = _lengths(request.num_codes or "all", redecoding.tokenizer.config.num_latent_tokens)
     metrics = choose_metrics(request.metrics, redecoding.originals, redecoding.reference, instruments, vgg_weights)
-    changes = {counted(length, "token"): _first(length) for length in lengths}
+    changes = {counted(length, "code"): _first(length) for length in lengths}
     results, protocol = redecoding.measure(changes, metrics, instruments)
     return Evaluation(results[-1], protocol, curve=dict(zip(lengths, results, strict=True)))
 
