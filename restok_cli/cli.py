@@ -168,7 +168,7 @@ def run(arguments: list[str] | None = None) -> int:
             return EXIT_USAGE
         command = error.ctx.command_path if error.ctx else "restok"
         message = error.format_message().rstrip(".").replace("Value error, ", "")  # which are pydantic's words
-        return _fail(f"{message}. Try '{command} --help'.", EXIT_USAGE)
+        return _fail(f"{message}{'' if message.endswith('?') else '.'} Try '{command} --help'.", EXIT_USAGE)
     except Done:
         return 0
     except Failed as error:
@@ -190,6 +190,14 @@ def run(arguments: list[str] | None = None) -> int:
             leave_words("", EXIT_FAILURE)
             return EXIT_FAILURE
         return _fail(_describe(error), EXIT_FAILURE)
+    except ImportError as error:
+        if (error.name or "").startswith("restok_cli"):
+            raise
+        return _fail(
+            f"{error}: a library that restok needs is missing or does not fit; install restok again in this environment"
+            f" ({sys.prefix}), or in a fresh one",
+            EXIT_FAILURE,
+        )
     except RuntimeError as error:
         if str(error).startswith("DataLoader worker"):  # torch raises it wherever the main process is just then
             return _fail(

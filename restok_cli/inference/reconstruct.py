@@ -149,7 +149,7 @@ class Reconstruction:
             of_image = compared(image.key, original, [*made], lengths)
             cells += of_image[0]
             captions += of_image[1]
-        write_sheet(path, torch.stack(cells), 1 + len(lengths), captions)
+        write_sheet(path, torch.stack(cells), max(1 + len(lengths), 3), captions)
 
     def summary(self, inputs: Inputs) -> ReconstructSummary:
         means = [sum(column) / len(column) for column in zip(*self.psnr, strict=True)]

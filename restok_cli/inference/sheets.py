@@ -69,14 +69,17 @@ def draw_ladder(job: Job, path: Path) -> None:
 def compared(
     key: str, original: Tensor, made: Sequence[Tensor], lengths: Sequence[int]
 ) -> tuple[list[Tensor], list[str]]:
-    """Cells and captions of an image (3, H, W): beside it what became of it with each number of codes, and PSNR; below
-    the difference, and what each step adds.
+    """Cells and captions of an image (3, H, W): beside it what became of it with each number of codes, and PSNR.
+
+    Then what is still missing, and what each step adds: one row for one step, two rows for several.
     """
     values = [psnr(image[None], original[None]).item() for image in made]
-    steps = [made[0], *(_difference(*pair) for pair in zip(made[1:], made[:-1], strict=True))]
     captions = [key.rpartition("/")[2], *(f"{n}: {value:.1f} dB" for n, value in zip(lengths, values, strict=True))]
-    captions += ["still missing", "first", *(["added"] * (len(made) - 1))]
-    return [original, *made, _difference(original, made[-1]), *steps], captions
+    cells, captions = [original, *made, _difference(original, made[-1])], [*captions, "still missing"]
+    if added := [_difference(*pair) for pair in zip(made[1:], made[:-1], strict=True)]:
+        cells += [made[0], *added]
+        captions += ["first", *(["added"] * len(added))]
+    return cells, captions
 
 
 def _difference(image: Tensor, other: Tensor) -> Tensor:
