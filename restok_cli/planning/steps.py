@@ -143,7 +143,7 @@ def count_features(batch_size: int, image_size: tuple[int, int], gpu: bool) -> C
 
 
 def count_pass(make: Callable[[], tuple[nn.Module, ...]], run: Callable[..., object], gpu: bool) -> Counter:
-    """Outcome of `run` for the models that `make` gives, without gradients."""
+    """Count what `run` does with the models that `make` gives, without gradients."""
     with counting(gpu) as counter, torch.inference_mode():
         with building():
             models = make()
