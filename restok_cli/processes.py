@@ -38,7 +38,7 @@ MPI_NAMES = (  # of Open MPI, Intel MPI and MPICH, MVAPICH: a process's number, 
     ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK"),
 )
 SAVE_SECONDS = 600  # that processes get to save before they are killed
-QUIET_SECONDS, JOIN_SECONDS = 10, 600  # for which a process waits for the others to come: at first without a word
+QUIET_SECONDS, JOIN_SECONDS = 10, 600  # for which a process waits for the others: at first without a word
 
 joined: list["Accelerator"] = []  # the one, once this process has joined the others
 
@@ -196,6 +196,18 @@ def leave_words(text: str, code: int) -> bool:
         words.with_suffix(".tmp").write_text(json.dumps([text, code, time.time_ns()]), encoding="utf-8")
         words.with_suffix(".tmp").rename(words)
     return folder is not None
+
+
+def is_said_by_first() -> bool:
+    """Whether process 0 says what is wrong with this command line: then all are stopped by who started them.
+
+    Waits for that. It does not come where this process alone is at fault, or whoever started it minds nothing.
+    """
+    try:
+        time.sleep(QUIET_SECONDS)
+    except Interrupted:
+        return True
+    return False
 
 
 def _last_words(folder: Path) -> dict[int, Words]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from restok_cli import processes
-from restok_cli.errors import RestokError, UsageError
+from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.processes import Words, check_alike, leave_words, parse_num_processes, take_place
 
 
@@ -142,6 +142,22 @@ def test_last_words_are_left_only_for_one_who_reads_them(tmp_path, monkeypatch):
     assert leave_words("gone", 1)
     text, code, _ = json.loads((tmp_path / "0.json").read_text())
     assert (text, code) == ("gone", 1)
+
+
+@pytest.mark.parametrize("words", [("generate", "--seeed", 1), ("generate", "--greedy", "--temperature", 1)], ids=str)
+def test_a_mistake_in_options_is_left_to_the_first_process_where_that_has_made_it_too(restok, monkeypatch, words):
+    said = restok(*words).err
+    assert said.startswith("restok: ") and said.count("\n") == 1
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(processes, "QUIET_SECONDS", 0)
+    assert restok(*words) == (2, "", said)  # nobody stopped it meanwhile
+
+    def stopped(_):
+        raise Interrupted(signal.SIGTERM, "interrupted")
+
+    monkeypatch.setattr(processes.time, "sleep", stopped)
+    assert restok(*words) == (2, "", "")
 
 
 @pytest.mark.parametrize(

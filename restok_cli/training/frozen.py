@@ -80,6 +80,16 @@ def weights_fingerprint(network: nn.Module) -> str:
     return sha256(torch.cat(values).cpu().numpy().tobytes()).hexdigest()
 
 
+def take_dtype(network: nn.Module, dtype: torch.dtype) -> None:
+    """Keep the weights of frozen products and convolutions as autocast in `dtype` takes them: it gives the same bits.
+
+    Of a weight that trains it keeps the copy for a whole pass, of a frozen one it would make a copy at every use.
+    """
+    for layer in network.modules():
+        if type(layer) in (nn.Linear, nn.Conv2d):  # what derives from them may do something to its weights first
+            layer.to(dtype)
+
+
 def missing_download(name: str) -> str | None:
     """Where timm would get the weights of a network from, which it does not have on this machine; None if it has."""
     import timm

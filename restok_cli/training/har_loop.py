@@ -93,7 +93,7 @@ def train_har(
         meter=state.meter,
         updates={"generator": state.update},
         step=lambda step, arriving: train_step(step, config, state, in_training, arriving),
-        numbers=lambda: (state.meter.close(), {}),
+        numbers=lambda _: (state.meter.close(), {}),
         validate=partial(validate, state.ema, source, size, schedule.validation_limit, validation_batches),
         preview=partial(save_preview, state.ema, tokenizer, source, device),
         early=state.early,
