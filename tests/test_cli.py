@@ -133,9 +133,17 @@ def test_no_color_means_no_escape_codes():
 
 
 def test_unknown_commands_and_options_are_refused_with_the_nearest_one(fails):
-    assert "Did you mean 'generate'?" in fails(2, "generat")
+    assert fails(2, "generat").endswith("Did you mean 'generate'? Try 'restok --help'.")
     line = fails(2, "generate", "--modle", "x", "-o", "y")
     assert "--modle" in line and "--model" in line and "Try 'restok generate --help'" in line
+
+
+def test_a_library_that_is_missing_is_told_in_one_line(fails, monkeypatch):
+    def broken(**_):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("restok_cli.cli.app", broken)
+    assert "No module named 'torch': a library that restok needs is missing or does not fit" in fails(1, "models")
 
 
 def test_missing_and_wrong_options_are_usage_errors(fails, models):

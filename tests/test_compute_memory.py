@@ -10,7 +10,7 @@ from restok_cli.metrics.networks.lpips import Lpips
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.planning.counting import GRADIENTS, Counter
-from restok_cli.planning.steps import count_tokenizer_step
+from restok_cli.planning.steps import count_step
 from restok_cli.settings.precedence import layers_of
 from restok_cli.settings.presets import read_preset
 from restok_cli.settings.run_config import Told, complete_config
@@ -28,7 +28,7 @@ FEW = (*FEW, "alignment.encoder_weight=0", "alignment.decoder_weight=0")
 def count(*assignments: str) -> Counter:
     """A step of restok-l-128 by its whole recipe, 8 images a micro-batch."""
     told = Told("tokenizer", layers_of("tokenizer", "restok-l-128", None, [*SIZES, *assignments], {}), "", None)
-    return count_tokenizer_step(complete_config(told, teacher_width=teacher_width), gpu=False)
+    return count_step(complete_config(told, teacher_width=teacher_width), gpu=False)
 
 
 def test_a_whole_step_takes_so_much():

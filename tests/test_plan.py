@@ -9,17 +9,18 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from restok_cli.cli import run
-from restok_cli.commands.plan import parse_memory, resolved
+from restok_cli.commands.plan import parse_memory
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.metrics.networks.lpips import Lpips
 from restok_cli.model.pixel_codec import PixelDecoder
 from restok_cli.planning import plan, preflight
 from restok_cli.planning.cards import DEVICES, GIB, LAUNCH, Rest, times_of
+from restok_cli.planning.configs import num_rounds, of_one_device, planned_config
 from restok_cli.planning.counting import COPIES, GRADIENTS, Counter, Kind, Work
 from restok_cli.planning.cuda_rules import cuda_rules
-from restok_cli.planning.plan import of_one_device, plan_training, rounds_of
+from restok_cli.planning.plan import plan_training
 from restok_cli.planning.several import Group
-from restok_cli.planning.steps import count_tokenizer_step, counting, open_har_step, open_tokenizer_step
+from restok_cli.planning.steps import count_step, counting, open_har_step, open_tokenizer_step
 
 H100 = DEVICES["h100"]
 EXACT = H100._replace(rest=Rest(0, 0))  # all of whose memory is for what is counted
@@ -68,8 +69,8 @@ def test_memory_is_what_lives_at_once():
 
 @pytest.mark.parametrize("kind", ["tokenizer", "har"])
 def test_a_counted_step_is_the_real_one(kind):
-    config = of_one_device(resolved(kind, "tiny", None, WHOLE if kind == "tokenizer" else WHOLE[-1:]), 1)
-    counted = plan.count(config, gpu=False)
+    config = of_one_device(planned_config(kind, "tiny", None, WHOLE if kind == "tokenizer" else WHOLE[-1:]), 1)
+    counted = count_step(config, gpu=False)
     make = open_tokenizer_step if kind == "tokenizer" else open_har_step
     *_, step = make(config, torch.device("cpu"), "fast")
     step()
@@ -99,7 +100,7 @@ def test_the_counts_of_a_gpu_that_stand_in_the_docs(monkeypatch):
     for module in (PixelDecoder, Lpips):
         monkeypatch.setattr(module, "forward", in_float32(module.forward))
     words = ["schedule.batch_size=32", "schedule.micro_batch_size=32", "compute.memory=fast"]
-    parts = count_tokenizer_step(resolved("tokenizer", "restok-l-128", None, words), gpu=True).at_peak()
+    parts = count_step(planned_config("tokenizer", "restok-l-128", None, words), gpu=True).at_peak()
     by_stub = {"pixel_encoder": 14.99, "encoder": 22.72, "decoder": 33.01, "pixel_decoder": 23.37, "LPIPS": 6.67}
     by_stub |= {"weights": 2.47, "average": 2.47, "optimizer": 4.99, COPIES: 1.21, "discriminator": 0.91}
     assert {name: parts[name] / GIB for name in by_stub} == pytest.approx(by_stub, rel=0.05)
@@ -163,9 +164,9 @@ def test_a_step_is_bound_by_its_device_or_by_the_host():
 
 
 def test_several_cards_share_the_batch_and_keep_room_for_gradients():
-    config = resolved("har", "tiny", None, ["schedule.batch_size=8"])
+    config = planned_config("har", "tiny", None, ["schedule.batch_size=8"])
     found = plan_training(config, H100, 2, "title", with_choices=False)
-    assert rounds_of(of_one_device(config, 2)) == 1
+    assert num_rounds(of_one_device(config, 2)) == 1
     assert found.memory[GRADIENTS] >= found.memory["weights"]
     assert found.times.sent == 2 / 2 * found.memory["weights"]
     assert found.times.total > found.times.exchange == found.times.sent / (0.8 * 450e9)
@@ -177,7 +178,7 @@ def test_shards_of_a_model_are_gathered_for_each_micro_batch():
     alone = {"weights": 100, "average": 100, "optimizer": 200, "generator": 80, "discriminator's weights": 10}
 
     def group(cards: int, rounds: int, *words: str) -> Group:
-        return Group.of(resolved("har", "tiny", None, words), cards, rounds)
+        return Group.of(planned_config("har", "tiny", None, words), cards)._replace(rounds=rounds)
 
     fsdp, bf16 = "compute.sharding=fsdp", "compute.precision=bf16"
     assert group(1, 1, fsdp).memory(alone) == alone and group(1, 1, fsdp).exchanged(alone) == 0
@@ -193,9 +194,9 @@ def test_shards_of_a_model_are_gathered_for_each_micro_batch():
 @pytest.mark.parametrize(("precision", "offered"), [("bf16", True), ("fp16", False)])
 def test_shards_are_offered_where_a_run_may_have_them(precision, offered, monkeypatch):
     parts = {"weights": GIB, "generator": GIB}
-    counter = SimpleNamespace(at_peak=lambda: parts, peaks=lambda *_: [parts], work={})
-    monkeypatch.setattr(plan, "count", lambda config, gpu: counter)
-    config = resolved("har", "tiny", None, [f"compute.precision={precision}", "compute.compile=true"])
+    counter = SimpleNamespace(at_peak=lambda: parts, peaks=lambda *_: [parts], work={}, work_by_part=dict)
+    monkeypatch.setattr(plan, "count_step", lambda config, gpu: counter)
+    config = planned_config("har", "tiny", None, [f"compute.precision={precision}", "compute.compile=true"])
     found = plan_training(config, H100, 2, "title")
     assert ("compute.sharding=fsdp" in [choice["choice"] for choice in found.choices]) == offered
     assert found.notes == ["compute.compile is left out: what is compiled keeps less, and starts fewer operations"]
@@ -210,10 +211,10 @@ def test_what_fits_a_card_is_the_mildest_choice_of_settings(monkeypatch):
         parts = {"weights": GIB, "average": GIB, "optimizer": GIB, "encoder": int(images * GIB)}
         return SimpleNamespace(at_peak=lambda: parts, peaks=lambda *_: [parts])
 
-    monkeypatch.setattr(plan, "count", count)
+    monkeypatch.setattr(plan, "count_step", count)
 
     def found(memory: float, *words: str) -> list[str]:
-        config = resolved("tokenizer", "tiny", None, ["schedule.batch_size=64", *words])
+        config = planned_config("tokenizer", "tiny", None, ["schedule.batch_size=64", *words])
         return plan.fitting(config, EXACT._replace(memory=memory), 1, lambda line: None)[1]
 
     fast = "compute.memory=fast"
@@ -227,7 +228,9 @@ def test_what_fits_a_card_is_the_mildest_choice_of_settings(monkeypatch):
 
 
 def test_training_as_json_says_where_each_figure_comes_from(capsys):
-    found = report(capsys, "train-har", "--preset", "tiny", "--gpu", "4090", "--price-per-hour", "0.5")
+    words = ["--gpu", "4090", "--price-per-hour", "0.5", "--max-steps", "7", "--batch-size", "8"]
+    found = report(capsys, "train-har", "--preset", "tiny", *words)
+    assert found["steps"] == 7 and found["title"].startswith("train-har: 8 images a step")
     assert sum(found["memory_bytes"].values()) == found["peak_bytes"] < found["needed_bytes"]
     assert found["price"] == pytest.approx(0.5 * found["hours"])
     assert found["fits"] and found["largest_batch"] > 1000
@@ -286,8 +289,8 @@ def test_sizes_of_memory():
 @pytest.mark.parametrize(("rise", "said"), [(3.0, ""), (4.0, "memory rose by 4.3 GB, and restok plan counts 3.2 GB")])
 def test_the_preflight_says_where_memory_is_not_as_counted(rise, said, monkeypatch, capsys):
     """Frozen networks were in memory before it began."""
-    config = resolved("tokenizer", "tiny", None)
+    config = planned_config("tokenizer", "tiny", None)
     parts = {"weights": 1 * GIB, "encoder": 2 * GIB, "frozen networks": GIB}
-    monkeypatch.setattr(preflight, "count", lambda config, gpu: SimpleNamespace(at_peak=lambda: parts))
+    monkeypatch.setattr(preflight, "count_step", lambda config, gpu: SimpleNamespace(at_peak=lambda: parts))
     preflight.compare(config, int(rise * GIB), torch.device("cpu"))
     assert capsys.readouterr().err.startswith(f"preflight: {said}") if said else not capsys.readouterr().err

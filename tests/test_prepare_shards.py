@@ -10,12 +10,12 @@ import webdataset
 from pictures import noise
 from PIL import Image
 
-from restok_cli.data.image_files import center_crop, read_image
+from restok_cli.data.image_files import center_crop, read_image, split_image_name
 from restok_cli.data.images import to_tensor
 from restok_cli.data.loading.loader import batches
 from restok_cli.data.loading.streaming import read_shards
-from restok_cli.data.names import split_image_name, split_name
 from restok_cli.data.shards.dataset import StreamedSplit, open_dataset
+from restok_cli.data.shards.tars import split_name
 from restok_cli.errors import RestokError
 
 

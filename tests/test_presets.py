@@ -7,6 +7,7 @@ from conftest import GOLDEN
 
 from restok_cli.errors import UsageError
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.planning import preset_table
 from restok_cli.pretrained.released import tokenizer_config
 from restok_cli.settings.changes import differences
 from restok_cli.settings.presets import preset_chain, preset_names, read_preset
@@ -162,3 +163,12 @@ def test_one_preset_comes_with_the_memory_of_a_step(restok, fails):
     assert [row["kind"] for row in both] == ["tokenizer", "har"]
     assert all(row["batch"] == 16 and row["memory_bytes"] > row["state_bytes"] for row in both)
     assert "no preset of train-har named restok-s-128" in fails(2, "models", "presets", "restok-s-128", "--kind", "har")
+
+
+def test_the_memory_of_a_step_of_all_presets_is_a_column(restok, monkeypatch):
+    monkeypatch.setattr(preset_table, "step_memory", lambda kind, name: (8, 10**9 * len(name)))
+    for line in restok("models", "presets", "--memory").out.splitlines():
+        name = line.partition(" ")[0]
+        if name and not name.startswith("train-"):
+            assert ("  a step  " if name == "preset" else f"  {len(name)}.00 GB for 8 images  ") in line
+    assert "a step" not in restok("models", "presets").out

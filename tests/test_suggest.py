@@ -17,10 +17,9 @@ from restok_cli.settings.training import RUN_CONFIGS
 def no_measuring(monkeypatch):
     """A machine that takes 0.5 s for a step, each image of which needs 1 GB, and a start of 20 dB."""
     monkeypatch.setattr(suggest, "measure", lambda config, *_: Measured(0.5, 20.0 if hasattr(config, "loss") else None))
-    for name in ("count_tokenizer_step", "count_har_step"):
-        monkeypatch.setattr(
-            suggest, name, lambda config, _: SimpleNamespace(peak=config.schedule.micro_batch_size * 1e9)
-        )
+    monkeypatch.setattr(
+        suggest, "count_step", lambda config, _: SimpleNamespace(peak=config.schedule.micro_batch_size * 1e9)
+    )
 
 
 @pytest.mark.parametrize("kind", RUN_CONFIGS)

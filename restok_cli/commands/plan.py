@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,7 +13,7 @@ from restok_cli.errors import UsageError
 if TYPE_CHECKING:
     from restok_cli.planning.cards import Device
     from restok_cli.planning.plan import Cost
-    from restok_cli.settings.training import RunConfig, RunKind
+    from restok_cli.settings.training import RunKind
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -68,8 +68,8 @@ def train_tokenizer(
       restok plan train-tokenizer --preset restok-l-128 --gpu h100 --num-processes 8
       restok plan train-tokenizer --preset restok-s-128 --gpu cpu --no-choices
     """
-    settings = resolved("tokenizer", preset, config, assignments, max_steps, batch_size)
-    training("train-tokenizer", settings, gpu, num_processes, price_per_hour, fit, choices, as_json)
+    told = preset, config, assignments, max_steps, batch_size
+    training("tokenizer", told, gpu, num_processes, price_per_hour, fit, choices, as_json)
 
 
 @app.command()
@@ -92,8 +92,8 @@ def train_har(
 
       restok plan train-har --preset har-l --gpu a100 --num-processes 8
     """
-    settings = resolved("har", preset, config, assignments, max_steps, batch_size)
-    training("train-har", settings, gpu, num_processes, price_per_hour, fit, choices, as_json)
+    told = preset, config, assignments, max_steps, batch_size
+    training("har", told, gpu, num_processes, price_per_hour, fit, choices, as_json)
 
 
 @app.command()
@@ -113,11 +113,11 @@ def generate(
 
       restok plan generate --count 50000 --gpu 4090
     """
+    from restok_cli.planning.configs import planned_config, planned_generator
     from restok_cli.planning.plan import plan_drawing
 
-    decoder = resolved("tokenizer", tokenizer).model
-    codes = {"codebook_size": decoder.codebook_size, "num_codes": decoder.num_latent_tokens}
-    models = resolved("har", preset).model.model_copy(update=codes), decoder
+    decoder = planned_config("tokenizer", tokenizer).model
+    models = planned_generator(preset, decoder), decoder
     title = f"generate {count:,} images by {preset} and {tokenizer} in {dtype}, {batch_size} at a time, on {gpu}"
     show(plan_drawing(*models, count, batch_size, dtype, device_of(gpu), title), price_per_hour, as_json)
 
@@ -138,9 +138,10 @@ def encode(
 
       restok plan encode --tokenizer restok-s-128 --count 100000
     """
+    from restok_cli.planning.configs import planned_config
     from restok_cli.planning.plan import plan_encoding
 
-    model = resolved("tokenizer", tokenizer).model
+    model = planned_config("tokenizer", tokenizer).model
     title = f"encode {count:,} images by {tokenizer} in {dtype}, {batch_size} at a time, on {gpu}"
     show(plan_encoding(model, count, batch_size, dtype, device_of(gpu), title), price_per_hour, as_json)
 
@@ -166,32 +167,9 @@ def evaluate(
     show(plan_evaluation((size, size), count, batch_size, device_of(gpu), title), price_per_hour, as_json)
 
 
-def resolved(
-    kind: "RunKind",
-    preset: str | None,
-    file: Any = None,
-    assignments: list[str] | None = None,
-    max_steps: int | None = None,
-    batch_size: int | None = None,
-) -> Any:
-    """The whole config of a run, which needs neither data nor weights. Raises UsageError where it is wrong."""
-    from restok_cli.settings.precedence import layers_of, rescaled, resolve
-    from restok_cli.settings.run_config import with_alignment_dims
-    from restok_cli.settings.training import TokenizerRunConfig
-    from restok_cli.training.teachers import teacher_width
-
-    options = {
-        "--max-steps": ("schedule.max_steps", max_steps),
-        "--batch-size": ("schedule.batch_size", batch_size),
-    }
-    layers, _ = rescaled(kind, layers_of(kind, preset, file, assignments or [], options))
-    config: Any = resolve(kind, layers).config  # without a size of micro-batches, which the cards decide
-    return with_alignment_dims(config, teacher_width) if isinstance(config, TokenizerRunConfig) else config
-
-
 def training(
-    command: str,
-    config: "RunConfig",
+    kind: "RunKind",
+    told: tuple,
     gpu: str,
     num_processes: int,
     price_per_hour: float | None,
@@ -199,17 +177,20 @@ def training(
     choices: bool,
     as_json: bool,
 ) -> None:
-    from restok_cli.planning.plan import fitting, of_one_device, plan_training
+    from restok_cli.planning.configs import of_one_device, planned_config
+    from restok_cli.planning.plan import fitting, plan_training
 
+    config = planned_config(kind, *told)
     device = device_of(gpu)
     words: list[str] = []
     if fit is not None:
         device = device._replace(memory=parse_memory(fit))
         config, words = fitting(config, device, num_processes, note)
-    size, card = of_one_device(config, num_processes).schedule.micro_batch_size, f"{device.memory:.3g} GiB"
+    size = of_one_device(config, num_processes).schedule.micro_batch_size
     title = (
-        f"{command}: {config.schedule.batch_size} images a step on {num_processes} × {gpu} ({card}), {size} at a time, "
-        f"in {config.compute.precision}, compute.memory={config.compute.memory}"
+        f"train-{kind}: {config.schedule.batch_size} images a step on {num_processes} × {gpu} "
+        f"({device.memory:.3g} GiB), {size} at a time, in {config.compute.precision}, "
+        f"compute.memory={config.compute.memory}"
     )
     plan = plan_training(config, device, num_processes, title, choices and not words, note)
     if words:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from restok_cli.commands.options import LinesAsJson
-from restok_cli.console import say
+from restok_cli.console import counted, say, track
 from restok_cli.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -20,21 +20,25 @@ def presets(
         str | None, typer.Argument(metavar="PRESET", help="One of them, in detail.", show_default=False)
     ] = None,
     kind: Annotated[Literal["tokenizer", "har"] | None, typer.Option(help="Only those of this trainer.")] = None,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Count the memory of a whole step of all of them, in some minutes.")
+    ] = False,
     as_json: LinesAsJson = False,
 ) -> None:
     """List the presets of both trainers, or describe one: sizes, memory, what it needs, what it is for.
 
     state is the memory of weights, gradients, optimizer and averaged weights;
     from the net are networks of others that training downloads. For one PRESET,
-    the memory of a whole step is counted too, for a usual batch on one GPU. A
-    generator's images and codes are those of its tokenizer.
+    and with --memory for all, the memory of a whole step is counted too, for
+    a usual batch on one GPU. A generator's images and codes are those of its
+    tokenizer.
 
     Examples:
 
-      restok models presets --kind tokenizer
+      restok models presets --kind tokenizer --memory
       restok models presets har-b
     """
-    from restok_cli.planning.preset_table import facts_of, preset_config, step_memory
+    from restok_cli.planning.preset_table import facts_of, step_memory
     from restok_cli.settings.training import RUN_CONFIGS
 
     kinds: list[RunKind] = [kind] if kind else list(RUN_CONFIGS)
@@ -46,9 +50,9 @@ def presets(
             f"no preset{where} named {preset}{did_you_mean(str(preset), known)}; `restok models presets` lists them"
         )
     found = [{"kind": each, **facts._asdict()} for each, facts in rows]
-    if preset is not None:
-        for row in found:
-            row["batch"], row["memory_bytes"] = step_memory(preset_config(row["kind"], preset))
+    if memory or preset is not None:
+        for row in track(found, "counting steps", len(found), "presets"):
+            row["batch"], row["memory_bytes"] = step_memory(row["kind"], row["preset"])
     if as_json:
         print(json.dumps({"presets": found}))
     elif preset is None:
@@ -62,12 +66,11 @@ def table(rows: list[dict], kinds: "list[RunKind]") -> list[str]:
     """The presets of each trainer, in columns."""
     lines = []
     for kind in kinds:
-        cells: list[tuple[str, ...]] = [HEAD]
-        for row in (row for row in rows if row["kind"] == kind):
-            state, parameters = gigabytes(row["state_bytes"]), f"{row['parameters'] / 1e6:,.1f} M"
-            first = row["purpose"].partition(". ")[0].rstrip(".")
-            needs = ", ".join(network.partition(" (")[0] for network in row["networks"]) or "–"
-            cells.append((row["preset"], row["image_size"] or "–", str(row["codes"]), parameters, state, needs, first))
+        of_kind = [row for row in rows if row["kind"] == kind]
+        cells = [HEAD, *map(cells_of, of_kind)]
+        if "batch" in of_kind[0]:
+            steps = [f"{gigabytes(row['memory_bytes'])} for {counted(row['batch'], 'image')}" for row in of_kind]
+            cells = [(*row[:5], step, *row[5:]) for row, step in zip(cells, ["a step", *steps], strict=True)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines += ["", f"train-{kind}"] if lines else [f"train-{kind}"]
         for row in cells:
@@ -77,6 +80,13 @@ def table(rows: list[dict], kinds: "list[RunKind]") -> list[str]:
             )
             lines.append("  ".join(padded).rstrip())
     return lines
+
+
+def cells_of(row: dict) -> tuple[str, ...]:
+    state, parameters = gigabytes(row["state_bytes"]), f"{row['parameters'] / 1e6:,.1f} M"
+    first = row["purpose"].partition(". ")[0].rstrip(".")
+    needs = ", ".join(network.partition(" (")[0] for network in row["networks"]) or "–"
+    return row["preset"], row["image_size"] or "–", str(row["codes"]), parameters, state, needs, first
 
 
 def description(row: dict) -> list[str]:

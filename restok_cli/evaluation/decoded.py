@@ -6,17 +6,19 @@ import torch
 from torch import Tensor
 
 from restok_cli.data.images import to_uint8
-from restok_cli.evaluation.image_metrics import encode_group, open_samples
+from restok_cli.evaluation.image_metrics import describe_comparison, encode_group, open_samples
 from restok_cli.evaluation.request import Request
 from restok_cli.files import SAMPLE_MODEL
 from restok_cli.metrics.image_sets import ImageSet
+from restok_cli.metrics.measure import Instruments, measure
+from restok_cli.metrics.protocol import Measurement
 from restok_cli.metrics.reference import Reference
 from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
 
 Change = Callable[[Tensor, Tensor], Tensor]  # codes (GROUP_SIZE, L), the images (B, 3, H, W) uint8 of the first B
 
 
-class Decoder:
+class Redecoding:
     """SAMPLES and the tokenizer that decodes them; each image is encoded once, for all changes."""
 
     def __init__(self, request: Request, device: torch.device):
@@ -28,9 +30,19 @@ class Decoder:
         self.reference = Reference(self.originals.source, None, self.originals)
         self.codes: dict[int, Tensor] = {}  # of each group
 
-    def decoded(self, name: str, change: Change) -> ImageSet:
-        """The images as `change` leaves them: `name` says in words what it does."""
+    def measure(
+        self, changes: dict[str, Change], metrics: list[str], instruments: Instruments
+    ) -> tuple[list[dict[str, Measurement]], dict]:
+        """The images as each of `changes` leaves them, against the originals; and the protocol.
 
+        The name of a change says in words what it does.
+        """
+        sets = [self._decoded(name, change) for name, change in changes.items()]
+        results = measure(sets, self.reference, metrics, instruments)
+        protocol = describe_comparison(sets[-1], self.reference, metrics, instruments)
+        return results, protocol | {"model": str(self.model), "model_fingerprint": fingerprint(self.folder)}
+
+    def _decoded(self, name: str, change: Change) -> ImageSet:
         @torch.inference_mode()
         def transform(number: int, images: Tensor) -> Tensor:
             if number not in self.codes:
@@ -39,6 +51,3 @@ class Decoder:
             return to_uint8(self.tokenizer.decode(codes))[: len(images)].cpu()
 
         return self.originals.changed(f"{self.originals.source}, {name}", transform)
-
-    def describe(self) -> dict[str, str]:
-        return {"model": str(self.model), "model_fingerprint": fingerprint(self.folder)}

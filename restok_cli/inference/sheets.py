@@ -48,17 +48,21 @@ def write_ladder(job: Job, path: Path) -> None:
 
 
 class ComparisonSheet:
-    """The first images: under each what it became, with PSNR, and under that what each step adds."""
+    """The first images, and beside each what it became, with PSNR.
+
+    Under that: what is still missing, and what each step adds. Where there is one step, what is missing ends the row.
+    """
 
     def __init__(self, path: Path, lengths: Sequence[int]):
         self.path, self.lengths = path, list(lengths)
+        self.columns, self.rows = (1 + len(lengths), 2) if len(lengths) > 1 else (3, 1)  # of each image
         self.cells: list[Tensor] = []  # uint8 (3, H, W), row by row
         self.captions: list[str] = []
 
     @property
     def room(self) -> int:
         """How many more images it shows."""
-        return SHEET_ROWS - len(self.cells) // (2 * (1 + len(self.lengths)))
+        return SHEET_ROWS - len(self.cells) // (self.columns * self.rows)
 
     def add(self, key: str, original: Tensor, made: list[Tensor]) -> None:
         """Show an original (3, H, W) and what became of it with each number of codes.
@@ -71,12 +75,14 @@ class ComparisonSheet:
         self.cells += [original, *made]
         self.captions += [key.rpartition("/")[2]]
         self.captions += [f"{n}: {value:.1f} dB" for n, value in zip(self.lengths, values, strict=True)]
-        steps = [made[0], *(_difference(*pair) for pair in zip(made[1:], made[:-1], strict=True))]
-        self.cells += [_difference(original, made[-1]), *steps]
-        self.captions += ["still missing", "first", *(["added"] * (len(made) - 1))]
+        self.cells.append(_difference(original, made[-1]))
+        self.captions.append("still missing")
+        if added := [_difference(*pair) for pair in zip(made[1:], made[:-1], strict=True)]:
+            self.cells += [made[0], *added]
+            self.captions += ["first", *(["added"] * len(added))]
 
     def write(self) -> None:
-        write_sheet(self.path, torch.stack(self.cells), 1 + len(self.lengths), self.captions)
+        write_sheet(self.path, torch.stack(self.cells), self.columns, self.captions)
 
 
 def _difference(image: Tensor, other: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ from restok_cli.metrics.intervals import Influences, around, variance
 from restok_cli.metrics.measure import Instruments, check_metrics, feature_sums
 from restok_cli.metrics.networks.backbones import open_network
 from restok_cli.metrics.networks.features import FeatureNetwork, Features
-from restok_cli.metrics.numbers import Sums, numbers
+from restok_cli.metrics.numbers import Compared, Sums, numbers
 from restok_cli.metrics.protocol import describe_features, describe_reference
 from restok_cli.metrics.reference import Reference, open_reference
 from restok_cli.metrics.table import METRICS
@@ -309,7 +309,7 @@ def _search(request: TuneRequest, grid: Grid, drawn: Drawn, metrics: list[str], 
         for options in candidates if rank() == 0 else ():
             # intervals of distances take as long as the distances: not for all that fall out
             ours = drawn.sums(options, count, seed, metrics, is_fresh or request.metric == "fid-inf")
-            found.append(numbers(metrics, ours, theirs, {}, ""))
+            found.append(numbers(metrics, [Compared(ours, theirs)], {}, ""))
             if is_fresh and request.metric in IN_PAIRS:
                 gaussian, other = (sums.cloud().gaussian for sums in (ours, theirs))
                 known[options] = influences(ours.features(), gaussian, other, ours.device)

@@ -25,6 +25,7 @@ from restok_cli.metrics.formulas.pixels import psnr
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, sample, sampling_cache
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.planning.configs import changed, of_images
 from restok_cli.planning.counting import Counter
 from restok_cli.planning.highest import begin, rise
 from restok_cli.planning.rates import fastest, rate, seconds, tf32
@@ -164,13 +165,7 @@ class Bench:
     def prepare_step(self, batch_size: int, way: Way) -> tuple[Callable[[], Tensor], float]:
         """A step of the whole recipe on random images."""
         precision = "float32" if way.dtype == torch.float32 else "bf16"
-        sizes = {"batch_size": batch_size, "micro_batch_size": batch_size}
-        config = self.config.model_copy(
-            update={
-                "schedule": self.config.schedule.model_copy(update=sizes),
-                "compute": self.config.compute.model_copy(update={"precision": precision}),
-            }
-        )
+        config = changed(of_images(self.config, batch_size), compute={"precision": precision})
         _, _, train = open_tokenizer_step(config, self.device, config.compute.memory_on(self.device.type))
 
         def step() -> Tensor:

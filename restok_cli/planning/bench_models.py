@@ -9,11 +9,9 @@ from torch import nn
 from restok_cli.errors import UsageError
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.planning.configs import planned_config, planned_generator
 from restok_cli.pretrained.folder import HarFolder, find_tokenizer, load_model, open_model
-from restok_cli.settings.precedence import layers_of
-from restok_cli.settings.run_config import Told, complete_config
-from restok_cli.settings.training import HarRunConfig, TokenizerRunConfig
-from restok_cli.training.teachers import teacher_width
+from restok_cli.settings.training import TokenizerRunConfig
 
 
 def open_models(
@@ -23,18 +21,13 @@ def open_models(
 
     Raises UsageError where there is none, or the two do not belong together.
     """
-    told = Told("tokenizer", layers_of("tokenizer", preset, None), "", None)
-    config = complete_config(told, teacher_width=teacher_width)
-    assert isinstance(config, TokenizerRunConfig)
+    config = planned_config("tokenizer", preset)
     if model is not None:
         return config, *loaded(model, device, drawing)
     torch.manual_seed(0)
     tokenizer, har = Tokenizer(config.model), None
     if drawing:
-        har_config = complete_config(Told("har", layers_of("har", har_preset, None), "", None))
-        assert isinstance(har_config, HarRunConfig)
-        codes = {"codebook_size": config.model.codebook_size, "num_codes": config.model.num_latent_tokens}
-        har = Har(har_config.model.model_copy(update=codes))
+        har = Har(planned_generator(har_preset, config.model))
         nn.init.normal_(har.head.weight, std=0.02)  # which begins at 0, so that all codes are as likely
     return config, tokenizer, har
 

@@ -7,7 +7,11 @@ other GPUs the same shares are assumed.
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import torch
+
 from restok_cli.planning.counting import Kind, Work
+from restok_cli.planning.rates import bandwidth, rate
+from restok_cli.room import total_memory
 
 GIB = 1 << 30
 # Of the rates of a data sheet; of the bytes a second, for what is neither product nor convolution.
@@ -59,6 +63,11 @@ class Device(NamedTuple):
         return self.name != "cpu"
 
     @property
+    def type(self) -> str:
+        """As torch calls it."""
+        return "cuda" if self.is_gpu else "cpu"
+
+    @property
     def usable(self) -> float:
         """Bytes for what is counted."""
         return (self.memory * GIB - self.rest.context) / (1 + self.rest.lost)
@@ -87,11 +96,6 @@ DEVICES = {
 
 def measured_cpu() -> Device:
     """This machine's CPU, its rates measured now."""
-    import torch
-
-    from restok_cli.planning.rates import bandwidth, rate
-    from restok_cli.room import total_memory
-
     cpu = torch.device("cpu")
     float32, bf16 = rate(torch.float32, cpu), rate(torch.bfloat16, cpu)
     rates = {"bf16": bf16, "tf32": float32, "float32": float32}

@@ -200,6 +200,19 @@ class Counter(TorchDispatchMode):
 
         return inside
 
+    def repeat(self, factor: float) -> None:
+        """Count all work so many times, but for that of the optimizer."""
+        for kind in self.work:
+            if kind.part != OPTIMIZER:
+                self.work[kind] = self.work[kind].times(factor)
+
+    def work_by_part(self) -> dict[str, Work]:
+        """The most FLOPs first."""
+        sums: dict[str, Work] = defaultdict(Work)
+        for kind, done in self.work.items():
+            sums[kind.part] += done
+        return dict(sorted(sums.items(), key=lambda item: -item[1].flops))
+
     def forget(self) -> None:
         """Begin to count anew, but for what is in memory."""
         self.work.clear()

@@ -5,35 +5,21 @@ device's maker; assumed: neither of these; computed: from such figures.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from restok_cli.errors import RestokError
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.planning.cards import GIB, Device, Times, times_of
-from restok_cli.planning.counting import (
-    COPIES,
-    GRADIENTS,
-    JUDGE,
-    OPTIMIZER,
-    PERSISTENT,
-    WEIGHTS,
-    Counter,
-    Work,
-)
+from restok_cli.planning.configs import changed, num_rounds, of_one_device
+from restok_cli.planning.counting import COPIES, GRADIENTS, JUDGE, OPTIMIZER, PERSISTENT, WEIGHTS, Counter, Work
 from restok_cli.planning.several import Group
-from restok_cli.planning.steps import (
-    count_drawing,
-    count_encoding,
-    count_features,
-    count_har_step,
-    count_tokenizer_step,
-)
-from restok_cli.processes import check_division
-from restok_cli.settings.training import RunConfig, TokenizerRunConfig
+from restok_cli.planning.steps import count_drawing, count_encoding, count_features, count_step
+from restok_cli.settings.training import RunConfig, ScheduleConfig
 
 FIXED = {*PERSISTENT, OPTIMIZER, GRADIENTS, COPIES}  # whatever the micro-batch is
 FACTORS = [2.0**power for power in range(-6, 10)]  # by which a micro-batch may be another
+MEMORY = ("fast", "balanced", "small")  # values of compute.memory, the mildest first
 ALONE = Group(cards=1, rounds=1, in_shards=False, in_16_bits=False)
 PIXEL_BYTES, FEATURE_BYTES = 110e3, 4 * (2048 + 2023)  # assumed: a PNG of 256 pixels a side; of one image
 
@@ -69,6 +55,47 @@ class Cost:
         return self.steps * self.times.total / 3600
 
 
+@dataclass
+class CountedStep:
+    """A step that was counted of one device, and what it takes of each where several share the run."""
+
+    config: RunConfig  # of one device
+    counter: Counter
+    device: Device
+    cards: int
+
+    @classmethod
+    def of(cls, config: RunConfig, device: Device, cards: int) -> "CountedStep":
+        return cls(config, count_step(config, device.is_gpu), device, cards)
+
+    @property
+    def group(self) -> Group:
+        return Group.of(self.config, self.cards)
+
+    @property
+    def memory(self) -> dict[str, int]:
+        return self.group.memory(self.counter.at_peak())
+
+    @property
+    def size(self) -> int:
+        """Images at a time."""
+        return self.config.schedule.batch_size // num_rounds(self.config)
+
+    @property
+    def largest(self) -> int:
+        """Images at a time that fit."""
+        return largest_that_fits(peaks_of(self.counter, self.group), self.size, self.device)
+
+    @property
+    def times(self) -> Times:
+        times = times_of(self.counter.work, self.device, tf32=self.config.compute.precision != "float32")
+        return times.with_exchange(self.group.exchanged(self.counter.at_peak()), self.device)
+
+    def row(self, name: str) -> dict[str, Any]:
+        gib = sum(self.memory.values()) / GIB
+        return {"choice": name, "gib": gib, "largest": self.largest, "seconds": self.times.total}
+
+
 def plan_training(
     config: RunConfig,
     device: Device,
@@ -80,76 +107,31 @@ def plan_training(
     """Raises UsageError where the batch cannot be shared out so."""
     mine = of_one_device(config, num_processes)
     tell("counting a step on tensors without numbers …")
-    counter = count(mine, device.is_gpu)
-    rounds, traced = rounds_of(mine), min(2, rounds_of(mine))
-    group = Group.of(mine, num_processes, rounds)
+    step = CountedStep.of(mine, device, num_processes)
     plan = Cost(
         title=title,
         device=device,
-        memory=group.memory(counter.at_peak()),
-        largest=None,
+        memory=step.memory,
+        largest=step.largest,
         batch_size=config.schedule.batch_size,
-        work=work_by_part(counter, rounds / traced),
-        times=time_of(counter, mine, device, num_processes),
+        work=step.counter.work_by_part(),
+        times=step.times,
         steps=config.schedule.max_steps,
+        disk=disk_of(config.schedule, step.counter.at_peak()),
         num_devices=num_processes,
     )
-    peaks = peaks_of(counter, group)
     if mine.compute.compile:
         plan.notes.append("compute.compile is left out: what is compiled keeps less, and starts fewer operations")
-    micro_batch = mine.schedule.micro_batch_size or 1
-    plan.largest = largest_that_fits(peaks, micro_batch, device)
-    plan.disk = disk_of(config, plan)
     if with_choices:
-        for choice in alternatives(mine, device):
-            tell(f"counting {choice} …")
-            other = changed(mine, choice)
-            counted = count(other, device.is_gpu)
-            seconds = time_of(counted, other, device, num_processes).total
-            plan.choices.append(row(choice, counted, group, micro_batch, device, seconds))
-        plan.choices.insert(0, row("as it is", counter, group, micro_batch, device, plan.times.total))
-        plan.choices += sharded_choices(counter, plan, mine)
+        plan.choices.append(step.row("as it is"))
+        for name, value in alternatives(mine, device):
+            tell(f"counting compute.{name}={value} …")
+            other = changed(mine, compute={name: value})
+            plan.choices.append(CountedStep.of(other, device, num_processes).row(f"compute.{name}={value}"))
+        if num_processes > 1 and may_shard(mine):  # divided, not counted anew
+            sharded = replace(step, config=changed(mine, compute={"sharding": "fsdp"}))
+            plan.choices.append(sharded.row("compute.sharding=fsdp"))
     return plan
-
-
-def of_one_device(config: RunConfig, num_processes: int) -> RunConfig:
-    """The config of a run of one process that does what each of several would do."""
-    schedule = config.schedule
-    size = check_division(schedule.batch_size, schedule.micro_batch_size, num_processes)
-    mine = {"batch_size": schedule.batch_size // num_processes, "micro_batch_size": size}
-    return config.model_copy(update={"schedule": schedule.model_copy(update=mine)})
-
-
-def rounds_of(config: RunConfig) -> int:
-    """Micro-batches of a step."""
-    return config.schedule.batch_size // (config.schedule.micro_batch_size or config.schedule.batch_size)
-
-
-def count(config: RunConfig, gpu: bool) -> Counter:
-    """A step of one device, of at most two micro-batches: the others are like the second."""
-    size = config.schedule.micro_batch_size or config.schedule.batch_size
-    short = {"batch_size": size * min(2, rounds_of(config))}
-    config = config.model_copy(update={"schedule": config.schedule.model_copy(update=short)})
-    if isinstance(config, TokenizerRunConfig):
-        return count_tokenizer_step(config, gpu)
-    return count_har_step(config, gpu)
-
-
-def time_of(counter: Counter, config: RunConfig, device: Device, cards: int) -> Times:
-    rounds, traced = rounds_of(config), min(2, rounds_of(config))
-    work = {
-        kind: done if kind.part == OPTIMIZER else done.times(rounds / traced) for kind, done in counter.work.items()
-    }
-    times = times_of(work, device, tf32=config.compute.precision != "float32")
-    return times.with_exchange(Group.of(config, cards, rounds).exchanged(counter.at_peak()), device)
-
-
-def work_by_part(counter: Counter, factor: float) -> dict[str, Work]:
-    sums: dict[str, Work] = {}
-    for kind, done in counter.work.items():
-        more = done if kind.part == OPTIMIZER else done.times(factor)
-        sums[kind.part] = sums.get(kind.part, Work()) + more
-    return dict(sorted(sums.items(), key=lambda item: -item[1].flops))
 
 
 def peaks_of(counter: Counter, group: Group = ALONE) -> list[dict[str, int]]:
@@ -168,45 +150,31 @@ def split(memory: dict[str, int]) -> tuple[int, int]:
     return fixed, sum(memory.values()) - fixed
 
 
-def alternatives(config: RunConfig, device: Device) -> list[str]:
-    """`--set` words that change what a step takes."""
-    used = config.compute.memory_on("cuda" if device.is_gpu else "cpu")
-    words = [f"compute.memory={memory}" for memory in ("fast", "balanced", "small") if memory != used]
-    return [*words, f"compute.precision={'bf16' if config.compute.precision == 'float32' else 'float32'}"]
+def alternatives(config: RunConfig, device: Device) -> list[tuple[str, str]]:
+    """Settings of compute, and other values of theirs, that change what a step takes."""
+    used = config.compute.memory_on(device.type)
+    memory = [("memory", value) for value in MEMORY if value != used]
+    return [*memory, ("precision", "bf16" if config.compute.precision == "float32" else "float32")]
 
 
-def changed(config: RunConfig, words: str) -> RunConfig:
-    """With one of these."""
-    key, value = words.removeprefix("compute.").split("=")
-    return config.model_copy(update={"compute": config.compute.model_copy(update={key: value})})
+def may_shard(config: RunConfig) -> bool:
+    """Whether several processes could share the generator's weights, and do not."""
+    return getattr(config.compute, "sharding", "fsdp") == "none" and config.compute.precision != "fp16"
 
 
-def row(name: str, counter: Counter, group: Group, micro_batch: int, device: Device, seconds: float) -> dict[str, Any]:
-    largest = largest_that_fits(peaks_of(counter, group), micro_batch, device)
-    memory = sum(group.memory(counter.at_peak()).values())
-    return {"choice": name, "gib": memory / GIB, "largest": largest, "seconds": seconds}
-
-
-def sharded_choices(counter: Counter, plan: Cost, config: RunConfig) -> list[dict[str, Any]]:
-    """FSDP, where several processes could share the generator's weights: divided, not counted anew."""
-    without = getattr(config.compute, "sharding", "fsdp") == "none" and config.compute.precision != "fp16"
-    if plan.num_devices == 1 or not without:
-        return []
-    other = changed(config, words := "compute.sharding=fsdp")
-    group = Group.of(other, plan.num_devices, rounds_of(other))
-    times = plan.times.with_exchange(group.exchanged(counter.at_peak()), plan.device)
-    return [row(words, counter, group, config.schedule.micro_batch_size or 1, plan.device, times.total)]
-
-
-def disk_of(config: RunConfig, plan: Cost) -> dict[str, float]:
-    """Bytes of what a run leaves there."""
-    schedule, in_shards = config.schedule, Group.of(config, plan.num_devices, 1).in_shards
-    weights = plan.memory[WEIGHTS] * (plan.num_devices if in_shards else 1)
-    checkpoint = 4 * weights + 3 * plan.memory.get(JUDGE, 0)  # weights, average, two moments
+def kept_checkpoints(schedule: ScheduleConfig) -> int:
+    """How many there are at most on the disk, with the one that is being written."""
     kept = min(schedule.keep_checkpoints, -(-schedule.max_steps // schedule.save_every)) + 1
     if schedule.keep_every is not None:
         kept += schedule.max_steps // schedule.keep_every
-    return {f"{kept} checkpoints": kept * checkpoint, "model": weights}
+    return kept + (schedule.early_stop is not None)  # the best one
+
+
+def disk_of(schedule: ScheduleConfig, memory: dict[str, int]) -> dict[str, float]:
+    """Bytes of what a run leaves there."""
+    checkpoint = 4 * memory[WEIGHTS] + 3 * memory.get(JUDGE, 0)  # weights, average, two moments
+    kept = kept_checkpoints(schedule)
+    return {f"{kept} checkpoints": kept * checkpoint, "model": memory[WEIGHTS]}
 
 
 def fitting(
@@ -218,21 +186,19 @@ def fitting(
     """
     mine = of_one_device(config, num_processes)
     best = 0, ""
-    present = mine.compute.memory_on("cuda" if device.is_gpu else "cpu")
-    order = ("fast", "balanced", "small")
-    for memory in order[order.index(present) :]:
-        other = changed(mine, f"compute.memory={memory}")
+    for memory in MEMORY[MEMORY.index(mine.compute.memory_on(device.type)) :]:
         tell(f"counting compute.memory={memory} …")
-        counter, size = count(other, device.is_gpu), mine.schedule.micro_batch_size or 1
-        if sum(Group.of(other, num_processes, rounds_of(other)).memory(counter.at_peak()).values()) <= device.usable:
-            best = (size, memory)
+        other = changed(mine, compute={"memory": memory})
+        step = CountedStep.of(other, device, num_processes)
+        if sum(step.memory.values()) <= device.usable:
+            best = (step.size, memory)
             break
         # two micro-batches or more, as it will be then, keep all gradients while the second is computed
         peaks = [
-            Group.of(other, num_processes, 2).memory(parts | {GRADIENTS: max(parts.get(GRADIENTS, 0), parts[WEIGHTS])})
-            for parts in counter.peaks(FIXED, FACTORS)
+            step.group._replace(rounds=2).memory(parts | {GRADIENTS: max(parts.get(GRADIENTS, 0), parts[WEIGHTS])})
+            for parts in step.counter.peaks(FIXED, FACTORS)
         ]
-        most = min(largest_that_fits(peaks, size, device), size)
+        most = min(largest_that_fits(peaks, step.size, device), step.size)
         divisor = max((d for d in range(1, most + 1) if mine.schedule.batch_size % d == 0), default=0)
         best = max(best, (divisor, memory))
         if divisor >= 8:
@@ -243,8 +209,7 @@ def fitting(
             f"{config.schedule.batch_size} images a step do not fit {device.memory:.4g} GiB, not even one at a time "
             "with compute.memory=small; take a smaller model, or a card with more memory"
         )
-    schedule = config.schedule.model_copy(update={"micro_batch_size": size})
-    config = changed(config, f"compute.memory={memory}").model_copy(update={"schedule": schedule})
+    config = changed(config, compute={"memory": memory}, schedule={"micro_batch_size": size})
     return config, [f"compute.memory={memory}", f"schedule.micro_batch_size={size}"]
 
 
@@ -277,7 +242,7 @@ def plan_passes(
         memory=memory,
         largest=largest_that_fits(peaks_of(counter), batch_size, device),
         batch_size=batch_size,
-        work=work_by_part(counter, 1),
+        work=counter.work_by_part(),
         times=times_of(counter.work, device, tf32=False, launch=0),
         steps=-(-count // batch_size),
         disk=disk,

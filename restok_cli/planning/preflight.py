@@ -18,8 +18,10 @@ from safetensors import safe_open
 from restok_cli.console import counted, duration, note, quiet
 from restok_cli.errors import Interrupted, RestokError
 from restok_cli.files import temporary_folder
+from restok_cli.planning.configs import changed, of_one_device
 from restok_cli.planning.counting import FROZEN
-from restok_cli.planning.plan import count, of_one_device
+from restok_cli.planning.plan import kept_checkpoints
+from restok_cli.planning.steps import count_step
 from restok_cli.processes import gather, rank, world_size
 from restok_cli.schema import read_json_lines
 from restok_cli.settings.training import RunConfig, TokenizerRunConfig
@@ -72,14 +74,15 @@ def preflight(config: RunConfig, run_path: Path, train: Train, device: torch.dev
 
 def shortened(config: RunConfig) -> RunConfig:
     """A config with all that comes in the run, within two steps."""
-    every = dict.fromkeys(("log_every", "validate_every", "preview_every", "save_every"), STEPS)
-    changes: dict[str, Any] = {
-        "schedule": config.schedule.model_copy(update=every | {"log_every": 1, "max_steps": STEPS, "keep_every": None})
-    }
-    changes["optimizer"] = config.optimizer.model_copy(update={"schedule": "constant"})
+    every = dict.fromkeys(("validate_every", "preview_every", "save_every"), STEPS)
+    config = changed(
+        config,
+        schedule=every | {"log_every": 1, "max_steps": STEPS, "keep_every": None},
+        optimizer={"schedule": "constant"},
+    )
     if isinstance(config, TokenizerRunConfig):
-        changes["discriminator"] = config.discriminator.model_copy(update={"start_step": STEPS - 1})
-    return config.model_copy(update=changes)
+        config = changed(config, discriminator={"start_step": STEPS - 1})
+    return config
 
 
 def look(folder: Path, device: torch.device, batch_size: int) -> Preflight:
@@ -100,11 +103,7 @@ def look(folder: Path, device: torch.device, batch_size: int) -> Preflight:
 def report(config: RunConfig, found: Preflight, run_path: Path) -> None:
     """Say what the run will need. Raises RestokError where the disk has not so much."""
     schedule = config.schedule
-    kept = min(schedule.keep_checkpoints, -(-schedule.max_steps // schedule.save_every)) + 1  # one is being written
-    if schedule.keep_every is not None:
-        kept += schedule.max_steps // schedule.keep_every
-    kept += schedule.early_stop is not None  # the best one
-    needed, free = kept * found.checkpoint, shutil.disk_usage(run_path.resolve().parent).free
+    needed, free = kept_checkpoints(schedule) * found.checkpoint, shutil.disk_usage(run_path.resolve().parent).free
     note(
         f"preflight: {found.parameters / 1e6:.1f} M parameters · memory {gigabytes(found.memory)} · checkpoints "
         f"{gigabytes(needed)} of {gigabytes(free)} free · {found.seconds_per_step:.2g} s per step, "
@@ -129,7 +128,7 @@ def compare(config: RunConfig, rise: int, device: torch.device) -> None:
     """
     if rise < WORTH_PLANNING or world_size() > 1:
         return
-    parts = count(of_one_device(config, 1), device.type == "cuda").at_peak()
+    parts = count_step(of_one_device(config, 1), device.type == "cuda").at_peak()
     expected = sum(parts.values()) - parts.get(FROZEN, 0)  # networks that were there before
     if abs(rise / expected - 1) > MUCH:
         note(

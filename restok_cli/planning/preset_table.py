@@ -5,12 +5,11 @@ from typing import NamedTuple
 
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.planning.configs import of_images, planned_config
 from restok_cli.planning.memory import COPIES, num_parameters
-from restok_cli.planning.steps import count_har_step, count_tokenizer_step
+from restok_cli.planning.steps import count_step
 from restok_cli.settings.presets import preset_names, read_preset
-from restok_cli.settings.run_config import with_alignment_dims
 from restok_cli.settings.training import RUN_CONFIGS, RunConfig, RunKind, TokenizerRunConfig
-from restok_cli.training.teachers import teacher_width
 
 USUAL_BATCH = 32  # images at a time on one GPU, as the authors train; presets of smaller batches have theirs
 
@@ -29,12 +28,10 @@ class PresetFacts(NamedTuple):
 
 def facts_of(kind: RunKind) -> list[PresetFacts]:
     """The facts of all presets of a trainer."""
-    return [_facts(name, preset_config(kind, name), kind) for name in preset_names(kind)]
-
-
-def preset_config(kind: RunKind, name: str) -> RunConfig:
-    """The whole config of a preset. Raises UsageError where there is none of that name."""
-    return RUN_CONFIGS[kind].parse(read_preset(kind, name), f"preset {name}")
+    return [
+        _facts(name, RUN_CONFIGS[kind].parse(read_preset(kind, name), f"preset {name}"), kind)
+        for name in preset_names(kind)
+    ]
 
 
 def _facts(name: str, config: RunConfig, kind: RunKind) -> PresetFacts:
@@ -71,11 +68,8 @@ def purpose(kind: RunKind, name: str) -> str:
     return " ".join(lines)
 
 
-def step_memory(config: RunConfig) -> tuple[int, int]:
-    """The usual batch on one GPU, and the bytes that a step of it takes there at its highest."""
+def step_memory(kind: RunKind, name: str) -> tuple[int, int]:
+    """The usual batch of a preset on one GPU, and the bytes that a step of it takes there at its highest."""
+    config = planned_config(kind, name)
     batch = min(USUAL_BATCH, config.schedule.batch_size)
-    schedule = config.schedule.model_copy(update={"batch_size": batch, "micro_batch_size": batch})
-    config = config.model_copy(update={"schedule": schedule})
-    if isinstance(config, TokenizerRunConfig):
-        return batch, count_tokenizer_step(with_alignment_dims(config, teacher_width), gpu=True).peak
-    return batch, count_har_step(config, gpu=True).peak
+    return batch, count_step(of_images(config, batch), gpu=True).peak

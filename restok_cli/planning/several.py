@@ -7,6 +7,7 @@ keeps its part of what lives on, and gathers the weights of a block to compute w
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from restok_cli.planning.configs import num_rounds
 from restok_cli.planning.counting import AVERAGE, GRADIENTS, JUDGE, OPTIMIZER, WEIGHTS
 from restok_cli.settings.training import RunConfig
 
@@ -22,9 +23,9 @@ class Group(NamedTuple):
     in_16_bits: bool  # are weights gathered
 
     @classmethod
-    def of(cls, config: RunConfig, cards: int, rounds: int) -> "Group":
+    def of(cls, config: RunConfig, cards: int) -> "Group":
         in_shards = cards > 1 and getattr(config.compute, "sharding", "none") == "fsdp"
-        return cls(cards, rounds, in_shards, config.compute.precision != "float32")
+        return cls(cards, num_rounds(config), in_shards, config.compute.precision != "float32")
 
     def memory(self, alone: Mapping[str, int]) -> dict[str, int]:
         """Bytes of each card, by part, from those of one that is alone. All gradients have room, or wait for the last

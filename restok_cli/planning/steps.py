@@ -17,9 +17,10 @@ from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, sample
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.planning.configs import changed, num_rounds
 from restok_cli.planning.counting import AVERAGE, FROZEN, JUDGE, OPTIMIZER, WEIGHTS, Counter, WithoutNumbers, building
 from restok_cli.planning.cuda_rules import cuda_rules
-from restok_cli.settings.training import HarRunConfig, TokenizerRunConfig
+from restok_cli.settings.training import HarRunConfig, RunConfig, TokenizerRunConfig
 from restok_cli.training import har_loop, tokenizer_loop
 from restok_cli.training.code_source import Coded
 from restok_cli.training.frozen import RANDOM
@@ -42,26 +43,44 @@ def counting(gpu: bool) -> Iterator[Counter]:
         yield stack.enter_context(Counter())
 
 
-def count_tokenizer_step(config: TokenizerRunConfig, gpu: bool) -> Counter:
-    """A step in which the discriminator takes part, where there is one, and its own."""
+def count_step(config: RunConfig, gpu: bool) -> Counter:
+    """A step of one device. A tokenizer's is one in which the discriminator takes part, where there is one.
+
+    Of more micro-batches than two, two are counted: the others are like the second.
+    """
+    rounds = num_rounds(config)
+    counted = min(2, rounds)
+    config = changed(config, schedule={"batch_size": config.schedule.batch_size // rounds * counted})
+    memory = config.compute.memory_on("cuda" if gpu else "cpu")
     with counting(gpu) as counter:
-        with building():
-            state, losses, step = open_tokenizer_step(config, CPU, config.compute.memory_on("cuda" if gpu else "cpu"))
-        counter.name(tensors_of(state.tokenizer), WEIGHTS)
+        if isinstance(config, TokenizerRunConfig):
+            with building():
+                state, losses, step = open_tokenizer_step(config, CPU, memory)
+            name_tokenizer_parts(counter, state, losses)
+            updates = [*state.updates.values()]
+        else:
+            with building():
+                state, step = open_har_step(config, CPU, memory)
+            watch_weights(counter, state.har)
+            updates = [state.update]
         counter.name(tensors_of(state.ema), AVERAGE)
-        watch_parts(counter, state.tokenizer)
-        watch_frozen(counter, losses.lpips, "LPIPS")
-        watch_frozen(counter, losses.teacher and losses.teacher.network, "teacher")
-        if state.adversary:
-            counter.name(tensors_of(state.adversary.network), JUDGE)
-            dino = getattr(state.adversary.network, "dino", None)
-            counter.watch(state.adversary.network, "discriminator")
-            watch_frozen(counter, dino and dino.network, "discriminator")
-        for update in state.updates.values():
+        for update in updates:
             fill_optimizer(counter, update)
         counter.forget()
         step()
+        counter.repeat(rounds / counted)
         return counter
+
+
+def name_tokenizer_parts(counter: Counter, state: tokenizer_loop.TokenizerState, losses: TokenizerLosses) -> None:
+    watch_weights(counter, state.tokenizer)
+    watch_frozen(counter, losses.lpips, "LPIPS")
+    watch_frozen(counter, losses.teacher and losses.teacher.network, "teacher")
+    if state.adversary:
+        counter.name(tensors_of(state.adversary.network), JUDGE)
+        dino = getattr(state.adversary.network, "dino", None)
+        counter.watch(state.adversary.network, "discriminator")
+        watch_frozen(counter, dino and dino.network, "discriminator")
 
 
 def whole_step(config: TokenizerRunConfig) -> int:
@@ -77,10 +96,7 @@ def open_tokenizer_step(
 
     Frozen networks get random weights: nothing is downloaded.
     """
-    changes = {
-        name: getattr(config, name).model_copy(update={"weights": RANDOM}) for name in ("alignment", "discriminator")
-    }
-    config = config.model_copy(update=changes)
+    config = changed(config, alignment={"weights": RANDOM}, discriminator={"weights": RANDOM})
     state = tokenizer_loop.TokenizerState(config, device, None)
     lpips = Lpips().to(device) if config.loss.perceptual_weight > 0 else None
     teacher = open_teacher(config.alignment, config.model.grid, device) if config.alignment.is_used else None
@@ -91,20 +107,6 @@ def open_tokenizer_step(
     images = torch.randint(256, (size, 3, *config.model.image_size), dtype=torch.uint8)
     given, number = iter(lambda: Batch(images, torch.zeros(size)), None), whole_step(config)
     return state, losses, partial(tokenizer_loop.train_step, number, config, state, state.tokenizer, losses, given)
-
-
-def count_har_step(config: HarRunConfig, gpu: bool) -> Counter:
-    """A step on cached codes."""
-    with counting(gpu) as counter:
-        with building():
-            state, step = open_har_step(config, CPU, config.compute.memory_on("cuda" if gpu else "cpu"))
-        counter.name(tensors_of(state.har), WEIGHTS)
-        counter.name(tensors_of(state.ema), AVERAGE)
-        counter.watch(state.har, "generator")
-        fill_optimizer(counter, state.update)
-        counter.forget()
-        step()
-        return counter
 
 
 def open_har_step(
@@ -121,44 +123,37 @@ def open_har_step(
 
 def count_drawing(har: HarConfig, tokenizer: TokenizerConfig, batch_size: int, dtype: str, gpu: bool) -> Counter:
     """A batch of `generate`: all steps with guidance, then the pixels."""
-    with counting(gpu) as counter, torch.inference_mode():
-        with building():
-            generator, decoder = Har(har).eval(), built(tokenizer, dtype)
-            if dtype != "float32":
-                generator.to(DTYPES[dtype])
-        counter.name([*tensors_of(generator), *tensors_of(decoder)], WEIGHTS)
-        counter.watch(generator, "generator")
-        watch_parts(counter, decoder)
-        counter.forget()
+
+    def generate(generator: Har, decoder: Tokenizer) -> None:
         class_ids = torch.empty(batch_size, dtype=torch.int64)
-        codes = sample(generator, class_ids, torch.empty(batch_size, har.num_codes), SamplingOptions())
-        decoder.decode(codes)
-        return counter
+        decoder.decode(sample(generator, class_ids, torch.empty(batch_size, har.num_codes), SamplingOptions()))
+
+    return count_pass(lambda: (Har(har).eval().to(DTYPES[dtype]), built(tokenizer, dtype)), generate, gpu)
 
 
 def count_encoding(tokenizer: TokenizerConfig, batch_size: int, dtype: str, gpu: bool) -> Counter:
     """A batch of `encode`."""
-    with counting(gpu) as counter, torch.inference_mode():
-        with building():
-            encoder = built(tokenizer, dtype)
-        counter.name(tensors_of(encoder), WEIGHTS)
-        watch_parts(counter, encoder)
-        counter.forget()
-        encoder.encode(torch.empty(batch_size, 3, *tokenizer.image_size))
-        return counter
+    shape = batch_size, 3, *tokenizer.image_size
+    return count_pass(lambda: (built(tokenizer, dtype),), lambda encoder: encoder.encode(torch.empty(shape)), gpu)
 
 
 def count_features(batch_size: int, image_size: tuple[int, int], gpu: bool) -> Counter:
     """A batch of `evaluate`: Inception's features, float32."""
     from restok_cli.metrics.networks.inception import Inception  # which takes seconds, and is of no training
 
+    shape = batch_size, 3, *image_size
+    return count_pass(lambda: (Inception(),), lambda network: network(torch.empty(shape, dtype=torch.uint8)), gpu)
+
+
+def count_pass(make: Callable[[], tuple[nn.Module, ...]], run: Callable[..., object], gpu: bool) -> Counter:
+    """What `run` does with the models that `make` gives, without gradients."""
     with counting(gpu) as counter, torch.inference_mode():
         with building():
-            network = Inception()
-        counter.name(tensors_of(network), WEIGHTS)
-        counter.watch(network, "Inception")
+            models = make()
+        for model in models:
+            watch_weights(counter, model)
         counter.forget()
-        network(torch.empty(batch_size, 3, *image_size, dtype=torch.uint8))
+        run(*models)
         return counter
 
 
@@ -169,8 +164,13 @@ def built(config: TokenizerConfig, dtype: str) -> Tokenizer:
     return tokenizer
 
 
-def watch_parts(counter: Counter, tokenizer: Tokenizer) -> None:
-    for name, part in tokenizer.named_children():
+def watch_weights(counter: Counter, model: nn.Module) -> None:
+    """Name the weights of a model, and as parts of the work those of a tokenizer, or the whole of another one."""
+    counter.name(tensors_of(model), WEIGHTS)
+    parts = {"generator" if isinstance(model, Har) else type(model).__name__: model}
+    if isinstance(model, Tokenizer):
+        parts = dict(model.named_children())
+    for name, part in parts.items():
         counter.watch(part, name)
 
 

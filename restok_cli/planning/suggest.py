@@ -7,19 +7,19 @@ from math import log
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 
 from restok_cli.console import counted, duration, quiet
 from restok_cli.data.image_sizes import enlarged
 from restok_cli.data.shards.dataset import Dataset
-from restok_cli.data.shards.sizes import sizes_in
 from restok_cli.errors import UsageError
 from restok_cli.files import BUNDLED
 from restok_cli.planning.cards import ON_CPU, ON_GPU
+from restok_cli.planning.configs import changed
 from restok_cli.planning.preflight import Train, shortened
-from restok_cli.planning.steps import count_har_step, count_tokenizer_step
+from restok_cli.planning.steps import count_step
 from restok_cli.pretrained.folder import load_for_use, load_model, open_tokenizer
 from restok_cli.room import total_memory
 from restok_cli.settings.run_config import complete_config, har_facts, read_told
@@ -104,10 +104,8 @@ def fitting(config: RunConfig, request: Wishes) -> tuple[RunConfig, str]:
     limit = request.memory or whole
     size = config.schedule.batch_size
     while True:
-        schedule = config.schedule.model_copy(update={"micro_batch_size": size})
-        config = config.model_copy(update={"schedule": schedule})
-        counter = count_tokenizer_step if isinstance(config, TokenizerRunConfig) else count_har_step
-        needed = (ON_GPU if on_gpu else ON_CPU).added(counter(cast(Any, config), on_gpu).peak)
+        config = changed(config, schedule={"micro_batch_size": size})
+        needed = (ON_GPU if on_gpu else ON_CPU).added(count_step(config, on_gpu).peak)
         if needed <= limit:
             break
         if size == 1:
@@ -118,9 +116,8 @@ def fitting(config: RunConfig, request: Wishes) -> tuple[RunConfig, str]:
 
 def measure(config: RunConfig, request: Wishes, data: Dataset) -> Measured:
     """Train some real steps in a folder that is then thrown away, and try what the run would start from."""
-    short = shortened(config)
-    every: dict[str, Any] = dict.fromkeys(("max_steps", "validate_every", "preview_every", "save_every"), STEPS + 1)
-    short = short.model_copy(update={"schedule": short.schedule.model_copy(update=every)})
+    every = dict.fromkeys(("max_steps", "validate_every", "preview_every", "save_every"), STEPS + 1)
+    short = changed(shortened(config), schedule=every)
     model, device = open_tokenizer(BUNDLED[START]), request.device
     used, psnr = load_for_use(model, device), None
     if isinstance(config, TokenizerRunConfig):
@@ -223,7 +220,7 @@ def reasons(request: Wishes, config: RunConfig, steps: int, count: float) -> lis
 
 def warnings(kind: RunKind, data: Dataset, size: tuple[int, int], count: float) -> list[str]:
     """Reasons why the data does not suit this."""
-    found = [enlarged(sizes_in(data), size)]
+    found = [enlarged(data.image_sizes(), size)]
     if "validation" not in data.splits:
         found.append("there is no validation split: numbers are of the images that it trains on")
     if kind == "tokenizer" and count < 50:

@@ -127,7 +127,8 @@ class Health:
                     f"use {level}",
                     share < self.config.warn_codebook_usage,
                     f"{where} uses only {share:.1%} of the codewords that as many evenly drawn codes would: it"
-                    " collapses; set loss.entropy_weight (0.01) or revival.until, or lower optimizer.learning_rate",
+                    " collapses; a higher loss.entropy_weight (0.01 where it is 0), a later revival.until or a lower"
+                    " optimizer.learning_rate helps",
                 )
 
     def _warn(self, trouble: str, is_there: bool, message: str) -> None:

@@ -32,6 +32,7 @@ from restok_cli.training.codebook_use import (
 )
 from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
 from restok_cli.training.early_stopping import EarlyStopping
+from restok_cli.training.frozen import weights_fingerprint
 from restok_cli.training.loop import Trainee, run_loop
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
 from restok_cli.training.monitor import Meter, mean_of
@@ -96,7 +97,8 @@ def train_tokenizer(
     """
     schedule = config.schedule
     state = TokenizerState(config, device, init)
-    first_step = run.resume(state, device, data.fingerprint, stop_at)
+    sources = {"data set": data.fingerprint} | frozen_weights(losses, state.adversary)
+    first_step = run.resume(state, device, sources, stop_at)
     for model in filter(None, (state.tokenizer, losses.lpips)):
         recompute_activations(model, config.compute.memory_on(device.type))
     if is_wanted(config.compute.compile, device, "compute.compile=false"):
@@ -119,9 +121,11 @@ def train_tokenizer(
     )
     use = UseOfPossible(config.model.num_latent_tokens, config.model.codebook_size, data.split("train").known_length)
 
-    def numbers() -> tuple[dict[str, float], dict[int, float]]:
+    def numbers(done: int) -> tuple[dict[str, float], dict[int, float]]:
         counts = state.code_counts.close()
-        return state.meter.close() | use_numbers(counts), use.add(counts)
+        shares = use.add(counts)
+        # while revival mends the use, a warning would advise what is already done
+        return state.meter.close() | use_numbers(counts), shares if done > config.revival.until else {}
 
     trainee = Trainee(
         command="train-tokenizer",
@@ -134,17 +138,27 @@ def train_tokenizer(
         validate=partial(validate, state.ema, data, size, device, schedule.validation_limit, validation_batches),
         preview=partial(save_preview, state.ema, data, device),
         early=state.early,
-        save=partial(save_run, state=state, run=run, data=data),
+        save=partial(save_run, state=state, run=run, data=data, sources=sources),
     )
     return run_loop(trainee, config, run, batch_iterator, first_step, stop_at)
 
 
-def save_run(done: int, *, state: TokenizerState, run: RunFolder, data: Dataset) -> None:
+def frozen_weights(losses: TokenizerLosses, adversary: Adversary | None) -> dict[str, str]:
+    """Fingerprints of the networks that a run only looks through, by names that say where they come from."""
+    networks = {
+        "loss.lpips_weights": losses.lpips,
+        "alignment.weights": losses.teacher.network if losses.teacher else None,
+        "discriminator.weights": adversary.frozen if adversary else None,
+    }
+    return {f"network of {key}": weights_fingerprint(network) for key, network in networks.items() if network}
+
+
+def save_run(done: int, *, state: TokenizerState, run: RunFolder, data: Dataset, sources: dict[str, str]) -> None:
     """Write the model, then the checkpoint, which says that all of the step is done. All processes must call it."""
     if rank() == 0 and state.early.is_model(done):
         save_tokenizer(state.ema, run.model_folder, run.describe(done, data))
     schedule = run.config.schedule
-    saved = state.state_dict() | {"data_fingerprint": data.fingerprint}
+    saved = state.state_dict() | {"sources": sources}
     run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every, state.early.best_step)
 
 
@@ -247,5 +261,5 @@ def save_preview(tokenizer: Tokenizer, data: Dataset, device: torch.device, path
     codes = tokenizer.encode(to_float(images.to(device)))
     lengths = [n for n in prefix_lengths(config.num_latent_tokens) if n >= 4 or n == config.num_latent_tokens]
     columns = [images, *(to_uint8(tokenizer.decode(codes[:, :n])).cpu() for n in lengths)]
-    captions = ["original", *(counted(n, "token") for n in lengths)] * len(images)
+    captions = ["original", *(counted(n, "code") for n in lengths)] * len(images)
     write_sheet(path, torch.stack(columns, 1).flatten(0, 1), len(columns), captions)

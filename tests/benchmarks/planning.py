@@ -41,14 +41,13 @@ def measure(name: str, heap: str) -> None:
     keep_memory() if heap == "one heap" else ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, SMALL)
     import torch
 
-    from restok_cli.commands.plan import resolved
     from restok_cli.planning import highest
+    from restok_cli.planning.configs import of_one_device, planned_config
     from restok_cli.planning.counting import Counter
-    from restok_cli.planning.plan import count, of_one_device
-    from restok_cli.planning.steps import open_har_step, open_tokenizer_step
+    from restok_cli.planning.steps import count_step, open_har_step, open_tokenizer_step
 
     kind, preset, *words = CONFIGS[name]
-    config = of_one_device(resolved(kind, preset, None, words), 1)
+    config = of_one_device(planned_config(kind, preset, None, words), 1)
     make = open_tokenizer_step if kind == "tokenizer" else open_har_step
     cpu = torch.device("cpu")
     *_, step = make(config, cpu, config.compute.memory_on("cpu"))
@@ -63,7 +62,7 @@ def measure(name: str, heap: str) -> None:
     if heap == "one heap":
         print(f"{name}: as restok runs, by {rise / GIB:.3f} GiB from {before / GIB:.3f}; {seconds}", flush=True)
         return
-    counted = count(config, gpu=False)
+    counted = count_step(config, gpu=False)
     predicted = counted.peak - counted.base
     print(
         f"{name}: counted {predicted / GIB:.3f} GiB, memory rises by {rise / GIB:.3f} ({predicted / rise - 1:+.1%}); "

@@ -20,7 +20,6 @@ from restok_cli.data.image_files import center_crop, read_image
 from restok_cli.data.images import to_tensor
 from restok_cli.data.loading.batching import READERS, Batch, BrokenSamples, Deal, Loaded, end_reader, load, shuffle
 from restok_cli.data.loading.transforms import Transform
-from restok_cli.data.names import split_name
 from restok_cli.data.shards import tars
 from restok_cli.data.shards.dataset import StreamedSplit, shell_command
 from restok_cli.data.shards.layout import NO_CLASS
@@ -34,7 +33,6 @@ from restok_cli.files import MAX_MEMBER_BYTES
 SHUFFLE_BUFFER = 1000  # images, still encoded, among which each worker draws the next one: about 100 MB
 SHUFFLE_BYTES = 512 << 20  # of large ones, fewer
 FIRST_DRAW = 100  # images that there must be before the first one is drawn
-END_OF_TAR = bytes(1024)  # every whole tar ends in two empty blocks
 READ_ERRORS = (OSError, EOFError, ValueError, tarfile.TarError)
 
 Files = dict[str, tars.Contents]  # by extension; those that neither are images nor say a class are left empty
@@ -247,28 +245,11 @@ def _class_id(files: Files, num_classes: int, synsets: dict[str, int], name: str
     return class_id
 
 
-class _Watched:
-    """A stream that remembers how it ended."""
-
-    def __init__(self, stream: tars.Readable):
-        self.stream, self.end = stream, b""
-
-    def read(self, size: int) -> bytes:
-        data = self.stream.read(size)
-        self.end = (self.end + data)[-len(END_OF_TAR) :]
-        return data
-
-
 def _read_shard(url: str, max_bytes: int) -> Iterator[tuple[str, Files]]:
     """Key and files of each sample. Raises RestokError where the shard cannot be read."""
     try:
         with closing(_open(url)) as stream, _ended_early(stream):
-            watched = _Watched(stream)
-            yield from _samples(watched, url, max_bytes)
-            while watched.read(2**16):
-                pass
-            if watched.end != END_OF_TAR:
-                raise EOFError("it is cut short, or no plain tar")
+            yield from _samples(stream, url, max_bytes)
     except READ_ERRORS as error:
         raise RestokError(f"shard {url} cannot be read to its end ({_reason(error)})") from error
 
@@ -303,12 +284,12 @@ def _ended_early(stream: "BinaryIO | Pipe") -> Iterator[None]:
         READERS.discard(process)
 
 
-def _samples(stream: _Watched, url: str, max_bytes: int) -> Iterator[tuple[str, Files]]:
+def _samples(stream: tars.Readable, url: str, max_bytes: int) -> Iterator[tuple[str, Files]]:
     """The samples of a tar, told as `group_samples` tells them, of files that follow each other."""
     key, files, left = "", {}, max_bytes
-    for member, read in tars.read_members(stream):
+    for member, read in tars.read_members(stream, url):
         tars.refuse_linked_image(member, url)
-        name, extension = split_name(readable(member.name))
+        name, extension = tars.split_name(readable(member.name))
         if not (member.isfile() and name):
             continue
         if name != key:

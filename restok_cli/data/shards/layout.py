@@ -12,6 +12,7 @@ The set that comes with restok has its shards gzipped; everything else about it 
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -107,7 +108,17 @@ def padded(length: int) -> int:
     return -(-length // TAR_BLOCK) * TAR_BLOCK
 
 
-def is_in_order(index: np.ndarray, num_bytes: int) -> bool:
+def read_index(path: Path, info: ShardInfo, read: Callable[[Path], np.ndarray] = map_array) -> np.ndarray:
+    """The index of a shard, read-only. Raises OSError where there is none, ValueError where it could be no shard's."""
+    index = read(path)
+    if index.dtype != INDEX_DTYPE or index.shape != (info.num_samples,):
+        raise ValueError(f"does not index the {counted(info.num_samples, 'sample')} that {MANIFEST} speaks of")
+    if not _is_in_order(index, info.bytes):
+        raise ValueError("its samples overlap, or lie outside the shard")
+    return index
+
+
+def _is_in_order(index: np.ndarray, num_bytes: int) -> bool:
     """Whether the samples of an index follow each other in a tar of so many bytes, with room for headers between."""
     if index["offset"].max() > num_bytes:  # first, as sums of larger numbers would begin anew at 0
         return False
