@@ -7,7 +7,6 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from restok_cli.console import counted
 from restok_cli.cuda.compiler import is_wanted
