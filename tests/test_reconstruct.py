@@ -22,7 +22,7 @@ from restok_cli.files import file_crc32
 from restok_cli.inference import reconstruct as reconstruction
 from restok_cli.inference.background import in_background
 from restok_cli.inference.sheets import compared
-from restok_cli.metrics.formulas.codebook import codebook_use
+from restok_cli.metrics.formulas.codebook import use_of_counts
 from restok_cli.pretrained.folder import load_for_use, open_tokenizer
 
 CPU = torch.device("cpu")
@@ -72,7 +72,7 @@ def test_pictures_and_numbers_are_those_of_the_tokenizer(reconstruct, here, batc
         values.append(psnr(made.numpy(), original.numpy()))
         assert line.pop("file_crc32") == file_crc32(here / "out" / line["file"]) and line.pop("fields_crc32")
         assert line == {"file": f"{name}.png", "tokens": 32, "psnr": pytest.approx(values[-1], abs=1e-4)}
-    use = codebook_use(torch.cat(codes).numpy(), 64)
+    use = use_of_counts(np.bincount(torch.cat(codes).numpy().ravel(), minlength=64))
     assert result["psnr"] == pytest.approx(np.mean(values), abs=1e-4) and result["pictures"] == 5
     assert (result["codebook_usage"], result["codebook_perplexity"]) == (use.usage, use.perplexity)
 

@@ -112,7 +112,8 @@ def load_models(
     files: GeneratorFiles, device: torch.device, dtype: str, compiled: bool = False
 ) -> tuple[Har, Tokenizer | None]:
     """The models in `files`, ready to use."""
-    load = load_model if compiled else load_for_use
+    # what is rewritten for a CPU cannot be compiled
+    load = load_model if compiled and device.type == "cpu" else load_for_use
     har = load(files.har, device, torch_dtype(dtype))
     tokenizer = files.tokenizer and load(files.tokenizer, device, torch_dtype(dtype))
     if compiled:  # what takes the time, when it is first called

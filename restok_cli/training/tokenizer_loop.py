@@ -7,7 +7,6 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from restok_cli.console import counted
 from restok_cli.cuda.compiler import is_wanted
@@ -145,7 +144,7 @@ def train_tokenizer(
     return run_loop(trainee, config, run, batch_iterator, first_step, stop_at)
 
 
-def frozen_networks(losses: TokenizerLosses, adversary: Adversary | None) -> dict[str, nn.Module]:
+def frozen_networks(losses: TokenizerLosses, adversary: Adversary | None) -> dict[str, torch.nn.Module]:
     """The networks that a run only looks through, by the keys of a config that say where their weights come from."""
     networks = {
         "loss.lpips_weights": losses.lpips,
