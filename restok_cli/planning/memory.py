@@ -15,7 +15,7 @@ from restok_cli.room import check_memory as check_count
 from restok_cli.room import total_memory
 from restok_cli.settings.training import RunConfig
 
-COPIES = 5  # float32 of each weight: itself, its gradient, AdamW's two means, and its average
+KEPT_COPIES = 5  # float32 of each weight: itself, its gradient, AdamW's two means, and its average
 LAYERS = ("num_layers", "encoder_layers", "decoder_layers")
 MANY_LAYERS = 64  # each further one weighs as much as the last
 GIB = 1 << 30
@@ -32,7 +32,7 @@ def check_memory(module: type[nn.Module], config: RunConfig, device: torch.devic
     check_count("schedule.micro_batch_size", micro_batch, config.model.image_bytes)
     shards = world_size() if getattr(config.compute, "sharding", "none") == "fsdp" else 1
     weights = 4 * num_parameters(module, config.model)
-    needed, memory = COPIES * weights / shards, _memory_of(device)
+    needed, memory = KEPT_COPIES * weights / shards, memory_of(device)
     if needed <= memory:
         return
     name = largest_setting(lambda model: num_parameters(module, model), config.model)
@@ -69,7 +69,7 @@ def _count(module: type[nn.Module], config: Config) -> float:
         return float("inf")
 
 
-def _memory_of(device: torch.device) -> int:
+def memory_of(device: torch.device) -> int:
     """Bytes that the device has."""
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else total_memory()
 

@@ -31,7 +31,7 @@ class Cost:
     title: str
     device: Device
     memory: dict[str, int]  # bytes at the peak, by part: counted
-    largest: int | None  # images at a time that fit
+    largest: int  # images at a time that fit
     batch_size: int  # images of a step, on all devices
     work: dict[str, Work]  # of a step on one device, by part
     times: Times
