@@ -12,7 +12,7 @@ from restok_cli.model.empty import without_weights
 from restok_cli.model.size import check_model_memory, largest_setting
 from restok_cli.processes import world_size
 from restok_cli.room import check_memory as check_count
-from restok_cli.room import total_memory
+from restok_cli.room import is_out_of_memory, total_memory
 from restok_cli.settings.training import RunConfig
 
 KEPT_COPIES = 5  # float32 of each weight: itself, its gradient, AdamW's two means, and its average
@@ -80,8 +80,7 @@ def telling_what_helps(config: RunConfig) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # torch on the CPU has no class for it
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise RestokError(f"out of memory; {remedies(config)}") from error
 
