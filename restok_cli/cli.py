@@ -41,7 +41,7 @@ from restok_cli.commands.preparing import prepare
 from restok_cli.console import tell
 from restok_cli.errors import Done, Failed, Interrupted, RestokError, Unmet, UsageError
 from restok_cli.files import DISK_FULL, expand_home
-from restok_cli.processes import leave, leave_words, rank, world_size
+from restok_cli.processes import is_said_by_first, leave, leave_words, rank, world_size
 from restok_cli.room import is_out_of_memory
 from restok_cli.settings.launcher import apply_to_options
 
@@ -74,6 +74,13 @@ class Command(TyperCommand):
             if former and isinstance(parameter, TyperOption):
                 parser.add_option(parameter, [former], dest=parameter.name)
         return parser
+
+    def parse_args(self, context: typer.Context, arguments: list[str]) -> list[str]:
+        try:
+            return super().parse_args(context, arguments)
+        except ClickUsageError as error:  # of an option without its value, Click forgets whose it is
+            error.ctx = error.ctx or context
+            raise
 
     def invoke(self, context: typer.Context) -> object:
         writes = not context.params.keys().isdisjoint(("overwrite", "private"))  # here, or on the hub
@@ -169,7 +176,7 @@ def run(arguments: list[str] | None = None) -> int:
             return EXIT_USAGE
         command = error.ctx.command_path if error.ctx else "restok"
         message = error.format_message().rstrip(".").replace("Value error, ", "")  # which are pydantic's words
-        return _fail(f"{message}. Try '{command} --help'.", EXIT_USAGE)
+        return _fail(f"{message}{'' if message.endswith('?') else '.'} Try '{command} --help'.", EXIT_USAGE)
     except Done:
         return 0
     except Failed as error:
@@ -191,6 +198,14 @@ def run(arguments: list[str] | None = None) -> int:
             leave_words("", EXIT_FAILURE)
             return EXIT_FAILURE
         return _fail(_describe(error), EXIT_FAILURE)
+    except ImportError as error:
+        if (error.name or "").startswith("restok_cli"):
+            raise
+        return _fail(
+            f"{error}: a library that restok needs is missing or does not fit; install restok again in this environment"
+            f" ({sys.prefix}), or in a fresh one",
+            EXIT_FAILURE,
+        )
     except RuntimeError as error:
         if str(error).startswith("DataLoader worker"):  # torch raises it wherever the main process is just then
             return _fail(
@@ -256,9 +271,12 @@ def _describe(error: OSError) -> str:
 def _fail(message: str, code: int) -> int:
     """Say what was wrong, in one line; of several processes, by the one that knows which failed first."""
     lines = message.splitlines() if message.startswith("Traceback") else [" ".join(message.split())]
-    if any(lines) and not leave_words("\n".join(lines), code) and (rank() == 0 or code < EXIT_SIGNAL):
-        for number, line in enumerate(lines):
-            tell(line if number else f"restok: {line}")
+    if not any(lines) or leave_words("\n".join(lines), code):
+        return code
+    if rank() > 0 and (code >= EXIT_SIGNAL or (code == EXIT_USAGE and is_said_by_first())):
+        return code
+    for number, line in enumerate(lines):
+        tell(line if number else f"restok: {line}")
     return code
 
 

@@ -38,7 +38,7 @@ MPI_NAMES = (  # of Open MPI, Intel MPI and MPICH, MVAPICH: a process's number, 
     ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK"),
 )
 SAVE_SECONDS = 600  # that processes get to save before they are killed
-QUIET_SECONDS, JOIN_SECONDS = 10, 600  # for which a process waits for the others to come: at first without a word
+QUIET_SECONDS, JOIN_SECONDS = 10, 600  # for which a process waits for the others: at first without a word
 
 joined: list["Accelerator"] = []  # the one, once this process has joined the others
 
@@ -198,6 +198,18 @@ def leave_words(text: str, code: int) -> bool:
     return folder is not None
 
 
+def is_said_by_first() -> bool:
+    """Whether process 0 says what is wrong with this command line: then all are stopped by who started them.
+
+    Waits for that. It does not come where this process alone is at fault, or whoever started it minds nothing.
+    """
+    try:
+        time.sleep(QUIET_SECONDS)
+    except Interrupted:
+        return True
+    return False
+
+
 def _last_words(folder: Path) -> dict[int, Words]:
     """By the number of the process."""
     return {int(file.stem): Words(*json.loads(file.read_text(encoding="utf-8"))) for file in folder.glob("*.json")}
@@ -339,6 +351,17 @@ def gather(value: Any) -> list[Any]:
     from accelerate.utils import gather_object
 
     return gather_object([value])
+
+
+def check_alike(facts: dict[str, Any]) -> None:
+    """Raises RestokError where a process has other facts than the first: then they would not do one work together."""
+    first, *others = gather(facts)
+    for number, theirs in enumerate(others, start=1):
+        if wrong := [name for name, value in first.items() if theirs[name] != value]:
+            raise RestokError(
+                f"process {number} has another {wrong[0]} than process 0; start all with the same command, on a folder "
+                "and data that all of them see"
+            )
 
 
 def barrier() -> None:

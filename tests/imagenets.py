@@ -5,13 +5,11 @@ import io
 import tarfile
 from pathlib import Path
 
-import numpy as np
-import scipy.io
 from pictures import noise
 
 CLASS_IDS = {"n01440764": 0, "n01443537": 1, "n02444819": 360, "n15075141": 999}
 NAMES = {0: "tench", 1: "goldfish", 360: "otter", 999: "toilet tissue"}
-ILSVRC_IDS = {"n01440764": 449, "n01443537": 3, "n02444819": 12, "n15075141": 1}  # in no order that means anything
+ILSVRC_IDS = {"n01440764": 449, "n01443537": 450, "n02444819": 212, "n15075141": 889}  # of the real devkit
 VALIDATION = ["n15075141", "n01440764", "n02444819", "n01440764", "n01443537", "n15075141"]
 
 
@@ -44,27 +42,16 @@ def tar_of(files: dict[str, bytes]) -> bytes:
     return packed.getvalue()
 
 
-def write_devkit(folder: Path, compress: bool = True, packed: bool = True) -> None:
-    """The devkit, whose meta.mat also holds the inner nodes of the tree, as the real one does."""
-    fields = ["ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children", "wordnet_height"]
-    synsets = np.zeros((len(ILSVRC_IDS) + 1, 1), [(name, object) for name in fields])
-    for row, (synset, number) in zip(synsets[:-1], ILSVRC_IDS.items(), strict=True):
-        row[0] = (np.uint16(number), synset, "words, é", "", np.uint8(0), np.zeros((1, 0)), np.uint8(0))
-    synsets[-1, 0] = (1001, "n00001740", "entity", "all", 2.0, np.array([[1, 300]], np.uint16), 19)
-    meta = io.BytesIO()
-    scipy.io.savemat(meta, {"other": np.eye(2), "synsets": synsets}, do_compression=compress)
+def write_devkit(folder: Path, packed: bool = True) -> None:
+    file = "data/ILSVRC2012_validation_ground_truth.txt"
     truth = "".join(f"{ILSVRC_IDS[synset]}\n" for synset in VALIDATION).encode()
-    files = {"data/ILSVRC2012_validation_ground_truth.txt": truth, "data/meta.mat": meta.getvalue()}
     if packed:
         with tarfile.open(folder / "ILSVRC2012_devkit_t12.tar.gz", "w:gz") as tar:
             tar.addfile(*_member("ILSVRC2012_devkit_t12/readme.txt", b"hello"))
-            for name, data in files.items():
-                tar.addfile(*_member(f"ILSVRC2012_devkit_t12/{name}", data))
+            tar.addfile(*_member(f"ILSVRC2012_devkit_t12/{file}", truth))
+            tar.addfile(*_member("ILSVRC2012_devkit_t12/data/meta.mat", bytes(range(256)) * 40))
     else:
-        for name, data in files.items():
-            path = folder / "ILSVRC2012_devkit_t12" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+        _write(folder / "ILSVRC2012_devkit_t12" / file, truth)
 
 
 def _member(name: str, data: bytes) -> tuple[tarfile.TarInfo, io.BytesIO]:
@@ -88,7 +75,7 @@ def write_class_tars(folder: Path) -> None:
         _write(folder / "train" / f"{synset}.tar", tar_of(files))
     for name, data in validation_pictures().items():
         _write(folder / "val" / name, data)
-    write_devkit(folder, compress=False, packed=False)
+    write_devkit(folder, packed=False)
 
 
 def write_folders(folder: Path) -> None:

@@ -133,9 +133,17 @@ def test_no_color_means_no_escape_codes():
 
 
 def test_unknown_commands_and_options_are_refused_with_the_nearest_one(fails):
-    assert "Did you mean 'generate'?" in fails(2, "generat")
+    assert fails(2, "generat").endswith("Did you mean 'generate'? Try 'restok --help'.")
     line = fails(2, "generate", "--modle", "x", "-o", "y")
     assert "--modle" in line and "--model" in line and "Try 'restok generate --help'" in line
+
+
+def test_a_library_that_is_missing_is_told_in_one_line(fails, monkeypatch):
+    def broken(**_):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("restok_cli.cli.app", broken)
+    assert "No module named 'torch': a library that restok needs is missing or does not fit" in fails(1, "models")
 
 
 def test_missing_and_wrong_options_are_usage_errors(fails, models):
@@ -161,6 +169,7 @@ def test_missing_and_wrong_options_are_usage_errors(fails, models):
         ("train-har sample --tokenizer nowhere -o run", "nowhere: no such folder; give a model folder"),
         ("train-har sample --tokenizer images -o run", "images is not a model: it holds no config.json"),
         ("reconstruct nowhere.png --model tokenizer -o out", "nowhere.png: no such file or folder"),
+        ("reconstruct images sample --model tokenizer -o out", "sample is a data set, which stands alone"),
         ("reconstruct empty --model tokenizer -o out", "empty holds no images"),
         ("reconstruct images --model images -o out", "images is not a model"),
         ("reconstruct images --model tokenizer -o out --num-codes 33", "this tokenizer makes 32 codes an image"),
@@ -181,6 +190,8 @@ def test_missing_and_wrong_options_are_usage_errors(fails, models):
         ("reconstruct images --model tokenizer -o images --overwrite", "images holds a.png, which this command"),
         ("models convert har har --overwrite", "har holds tokenizer/checksums.json, which this command did not make"),
         ("generate --model har -o out --seed 4294967296", "Invalid value for '--seed'"),
+        ("prepare folder images/a.png out", "images/a.png is a file; give a folder of images"),
+        ("generate --count", "requires an argument. Try 'restok generate --help'."),
         ("evaluate images", "gfid needs something to compare with"),
     ],
 )

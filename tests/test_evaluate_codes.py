@@ -167,3 +167,10 @@ def test_codes_need_no_tokenizer(tmp_path, fails, tokenizer_folder, tiny_config)
     write_codes(draw_codes(tiny_config), tmp_path / "codes.npz")
     line = fails(2, "evaluate", tmp_path / "codes.npz", "--metric", "codebook", "--model", tokenizer_folder)
     assert "holds codes already" in line
+
+
+def test_codes_of_other_lengths_are_one_level_of_as_many_images(tmp_path, restok, tiny_config):
+    codes = draw_codes(tiny_config)
+    write_codes(codes._replace(codes=codes.codes[:, :3]), tmp_path / "codes.npz")
+    found = evaluate(restok, tmp_path / "codes.npz", "--metric", "codebook")["metrics"]["codebook_usage"]
+    assert (found["n"], len(found["levels"])) == (len(codes.codes), 1)

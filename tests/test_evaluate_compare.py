@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 
 from restok_cli.data.images import save_image
+from restok_cli.metrics.compare import read_results
+from restok_cli.reports.results import Result, measured_alike
 
 
 def psnr(*files):
@@ -196,6 +198,30 @@ def test_values_of_the_same_images_are_compared_in_pairs(restok, tmp_path):
     made_up(b, "psnr", 25.2, per_image=theirs | {"e": 10.1}, **wide)  # of other images
     row = json.loads(restok("evaluate", "--compare", a, b, "--json").out)["metrics"]["psnr"]
     assert (row["method"], row["verdict"]) == ("intervals", "inconclusive")
+
+
+def test_a_network_alone_is_compared_with_itself_among_several_and_with_no_other(restok, fails, tmp_path):
+    alone = made_up(tmp_path / "alone.json", "kid", 1, interval=[0, 2])  # by the network a
+    several = {"metrics": {}, "protocol": json.loads(alone.read_text())["protocol"] | {"features": {}}}
+    for network, value in (("b", 5), ("a", 7)):
+        file = made_up(tmp_path / "one.json", f"kid[{network}]", value, interval=[value - 1, value + 1], name="KID-4")
+        several["metrics"] |= json.loads(file.read_text())["metrics"]
+        several["protocol"]["features"][network] = {"network": network}
+    both = tmp_path / "both.json"
+    both.write_text(json.dumps(several))
+    for files, key, difference in (((alone, both), "kid", 6), ((both, alone), "kid[a]", -6)):
+        rows = json.loads(restok("evaluate", "--compare", *files, "--json").out)["metrics"]
+        assert list(rows) == [key]
+        assert rows[key]["values"][1] - rows[key]["values"][0] == difference
+    in_rows = [Result(file.stem, read_results(file)) for file in (alone, both)]
+    assert [[one.name for one in row.results] for row in measured_alike(in_rows)] == [["alone", "both"], ["both"]]
+    (of_a, _) = measured_alike(in_rows)
+    assert of_a.comparison(in_rows[1]).values == (1, 7)
+    other = tmp_path / "other.json"
+    other.write_text(alone.read_text().replace('"network": "a"', '"network": "c"'))
+    assert "no metric in common: kid and kid[b], kid[a]" in fails(1, "evaluate", "--compare", other, both)
+    refused = restok("evaluate", "--compare", alone, other)
+    assert (refused.code, "features' network: a and c" in refused.err) == (1, True)
 
 
 def test_results_of_several_runs_are_compared_by_their_spread(restok, tmp_path):

@@ -79,12 +79,27 @@ NO_PICTURES = {
     "HTML": b"<!DOCTYPE html>\n<html><body>404 not found</body></html>",
     "EPS": POSTSCRIPT,
     "PDF": b"%PDF-1.7\n",
-    "HEIC": b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(40),
     "sound": b"RIFF\x24\x08\0\0WAVEfmt ",
     "video": b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom",
     "JSON": b'{"class_id": 3}',
     "zeros": bytes(64),
 }
+
+
+UNREAD = {
+    "HEIC": b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(40),
+    "HEIC, a phone's": b"\0\0\0\x24ftypheic\0\0\0\0mif1MiHEheic" + bytes(40),
+    "JPEG XL": b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(40),
+    "JPEG XL, bare": b"\xff\x0a" + bytes(40),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_an_image_of_a_format_that_is_not_read_counts_as_one_and_says_which_it_is(name):
+    assert looks_like_image(UNREAD[name][:HEAD_BYTES])
+    reason = f"{name.partition(',')[0]}, which is not read; convert it to JPEG or PNG"
+    with pytest.raises(ImageError, match=rf"^a.jpg: cannot be decoded as an image \({reason}\)$"):
+        read_image(UNREAD[name], "a.jpg")
 
 
 @pytest.mark.parametrize("name", WRITTEN)

@@ -10,13 +10,12 @@ from scipy.linalg import sqrtm
 from restok_cli.errors import RestokError
 from restok_cli.metrics.formulas import kid, neighbours
 from restok_cli.metrics.formulas.frechet import GaussianStatistics, frechet_distance
-from restok_cli.metrics.formulas.frechet_intervals import Cloud, frechet_estimates, influences
-from restok_cli.metrics.formulas.inception_score import InceptionScore
+from restok_cli.metrics.formulas.frechet_intervals import Cloud, FrechetDistance, influences
+from restok_cli.metrics.formulas.inception_score import inception_score
 from restok_cli.metrics.formulas.kid import kernel_inception_distance
 from restok_cli.metrics.formulas.neighbours import precision_recall
-from restok_cli.metrics.intervals import FEWEST, Influences, around, around_share, variance
+from restok_cli.metrics.intervals import FEWEST, Influences, around, around_share, mean_interval, variance
 from restok_cli.metrics.kept import KeptRows
-from restok_cli.metrics.spread import mean_interval
 
 TRIALS = 400
 
@@ -98,7 +97,8 @@ def test_infinite_distance_lies_on_the_line_through_the_set_and_its_halves():
     places = np.random.RandomState(2020).permutation(101)
     halves = [np.sort(np.argsort(places)[part]) for part in (slice(0, 51), slice(51, 101))]
     distances = [frechet_distance(cloud(rows[half]).gaussian, cloud(others[half]).gaussian) for half in halves]
-    plain, infinite = frechet_estimates(ours, theirs, paired=False, infinite=True)
+    distance = FrechetDistance(ours, theirs, paired=False)
+    plain, infinite = distance.estimate(), distance.infinite()
     assert plain.value == frechet_distance(ours.gaussian, theirs.gaussian)
     assert infinite.value == pytest.approx(2 * plain.value - fmean(distances), rel=1e-12)
 
@@ -106,14 +106,14 @@ def test_infinite_distance_lies_on_the_line_through_the_set_and_its_halves():
 def test_infinite_distance_needs_halves_that_span_the_space():
     rows, others = Gaussians(20).draw(np.random.default_rng(0), 59, 70)
     with pytest.raises(RestokError, match=r"fid-inf needs at least 60 images in each set with 20 features .*are 59"):
-        frechet_estimates(cloud(rows), cloud(others), paired=False, infinite=True)
+        FrechetDistance(cloud(rows), cloud(others), paired=False).infinite()
 
 
 def test_interval_of_infinite_distance_takes_in_what_the_line_misses():
     """With hardly more images than features the bias bends: the interval says so, where the noise alone would not."""
     rng, gaussians = np.random.default_rng(3), Gaussians(40, shift=0.1, ratio=1.1)
     found = [
-        frechet_estimates(cloud(gaussians.draw(rng, 130, 1)[0]), gaussians.exact(), False, True)[1] for _ in range(100)
+        FrechetDistance(cloud(gaussians.draw(rng, 130, 1)[0]), gaussians.exact(), False).infinite() for _ in range(100)
     ]
     assert share_covered(found, gaussians.distance) >= 0.92
 
@@ -134,14 +134,14 @@ def test_too_few_images_have_no_interval():
     assert around(1.0, 0.1, FEWEST - 1) == (1.0, None)
     assert around(1.0, 0.25, FEWEST).interval == pytest.approx((1 - 1.96 / 2, 1 + 1.96 / 2), abs=1e-4)
     rows, others = Gaussians(4).draw(np.random.default_rng(0), FEWEST - 1, 100)
-    assert frechet_estimates(cloud(rows), cloud(others), False, True)[1].interval is None
+    assert FrechetDistance(cloud(rows), cloud(others), False).infinite().interval is None
     assert kernel_inception_distance(torch.from_numpy(rows), torch.from_numpy(others)).interval is None
     assert precision_recall(torch.from_numpy(rows), torch.from_numpy(others)).recall.interval is None
 
 
 def test_share_of_none_or_all_has_no_interval_and_others_stay_within_0_and_1():
-    assert around_share(0.0, 0.0, 100, 20).interval is around_share(1.0, 0.0, 100, 20).interval is None
-    low, high = around_share(0.99, 0.02**2, 100, 20).interval
+    assert around_share(0.0, 0.0, 100).interval is around_share(1.0, 0.0, 100).interval is None
+    low, high = around_share(0.99, 0.02**2, 100).interval
     assert 0 < low < 0.99 < high < 1
 
 
@@ -207,9 +207,7 @@ def test_moments_of_a_kernel_are_estimated_without_bias():
 def test_interval_of_an_inception_score_is_by_the_divergences_of_its_splits(monkeypatch):
     monkeypatch.setattr("restok_cli.metrics.formulas.inception_score.SPLIT_SIZE", 40)
     logits = 2 * torch.randn(100, 5, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-    score = InceptionScore()
-    score.add(logits)
-    found, squares = score.estimate(), 0.0
+    found, squares = inception_score(logits, torch.clone), 0.0
     for split in logits.split(40):
         p = split.softmax(1)
         divergences = (p * (p / p.mean(0)).log()).sum(1)
@@ -248,9 +246,10 @@ def test_intervals_of_frechet_distances_cover(m, ratio):
     for _ in range(TRIALS):
         rows, others = gaussians.draw(rng, 250, 250, correlation=0.7 if m == "pairs" else 0.0)
         theirs = cloud(others) if m else gaussians.exact()
-        found.append(frechet_estimates(cloud(rows), theirs, m == "pairs", infinite=True))
-    assert_covered([each.plain for each in found])
-    assert_covered([each.infinite for each in found], gaussians.distance)
+        distance = FrechetDistance(cloud(rows), theirs, m == "pairs")
+        found.append((distance.estimate(), distance.infinite()))
+    assert_covered([plain for plain, _ in found])
+    assert_covered([infinite for _, infinite in found], gaussians.distance)
 
 
 @pytest.mark.slow
@@ -282,9 +281,7 @@ def test_intervals_of_inception_scores_and_of_means_cover():
     rng = torch.Generator().manual_seed(13)
     scores, means = [], []
     for _ in range(TRIALS):
-        score = InceptionScore()
-        score.add(2 * torch.randn(300, 10, generator=rng))
-        scores.append(score.estimate())
+        scores.append(inception_score(2 * torch.randn(300, 10, generator=rng), torch.clone))
         values = torch.empty(200).exponential_(generator=rng).tolist()
         means.append((fmean(values), mean_interval(values)))
     assert_covered(scores)

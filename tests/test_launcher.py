@@ -1,6 +1,13 @@
 """Requests of `accelerate launch`: done between preset and config file, or refused by name."""
 
+import os
+from unittest.mock import patch
+
 import pytest
+from accelerate.commands.config.config_args import ClusterConfig
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
+from launchers import SHARDED, accelerate
 
 from restok_cli.errors import UsageError
 from restok_cli.settings.launcher import apply_to_options, asked, say_precision
@@ -216,3 +223,79 @@ def test_one_process_where_several_were_asked_for_is_said(launched, capsys):
     assert "has started one process, though it was asked for several" in line and "use_cpu: false" in line
     apply_to_options("restok train-har", options | {"num_processes": 2}, {"num_processes"})
     assert capsys.readouterr().err == ""
+
+
+# Keys of a config file that say who starts which processes where, which are Accelerate's and torchrun's own; the next
+# are TPUs', for which Accelerate needs torch_xla; the last are of what the tests below ask for.
+STARTS = {"num_processes", "num_machines", "machine_rank", "gpu_ids", "main_process_ip", "main_process_port"}
+STARTS |= {"rdzv_backend", "same_network", "mpirun_config", "debug", "enable_cpu_affinity", "compute_environment"}
+TPU = {"main_training_function", "downcast_bf16", "command_file", "commands"}
+TPU |= {"tpu_name", "tpu_zone", "tpu_use_cluster", "tpu_use_sudo", "tpu_vm", "tpu_env"}
+ASKS = {"distributed_type", "mixed_precision", "use_cpu", "dynamo_config", "fsdp_config"}
+ASKS |= {"deepspeed_config", "megatron_lm_config", "parallelism_config", "fp8_config"}  # refused as a whole
+# Without effect on FSDP2 with blocks by name, in Accelerate as well.
+NO_EFFECT = {"fsdp_min_num_params", "fsdp_cpu_ram_efficient_loading", "dynamo_use_regional_compilation"}
+OTHERWISE = {  # than what is asked for already, or than the default
+    "fsdp_version": 1,
+    "fsdp_sharding_strategy": "HYBRID_SHARD",
+    "fsdp_auto_wrap_policy": "SIZE_BASED_WRAP",
+    "fsdp_transformer_layer_cls_to_wrap": "BertLayer",
+    "fsdp_backward_prefetch": "BACKWARD_POST",
+    "fsdp_state_dict_type": "SHARDED_STATE_DICT",
+    "fsdp_reshard_after_forward": False,
+    "fsdp_use_orig_params": False,
+    "fsdp_sync_module_states": False,
+    "dynamo_backend": "EAGER",
+    "dynamo_mode": "max-autotune",
+}
+
+
+def environment_of(folder, **changes) -> dict[str, str]:
+    """What `accelerate launch` itself tells the processes that it starts by a config file."""
+    _, _, *options = accelerate(folder, **changes)
+    arguments, *_ = _validate_launch_command(launch_command_parser().parse_args([*options, "-m", "restok_cli"]))
+    told = prepare_multi_gpu_env(arguments)
+    return {name: value for name, value in told.items() if os.environ.get(name) != value}
+
+
+def test_every_key_of_a_config_file_is_known(tmp_path):
+    """Also those of an Accelerate that is newer than this list."""
+    assert set(ClusterConfig.__dataclass_fields__) <= STARTS | TPU | ASKS
+
+
+@pytest.mark.parametrize("section", ["fsdp", "dynamo"])
+def test_every_key_of_a_section_changes_what_is_asked_for_or_is_refused_by_its_name(tmp_path, section):
+    own = {"fsdp": SHARDED["fsdp_config"] | {"fsdp_cpu_ram_efficient_loading": False}}
+    own |= {"dynamo": {"dynamo_backend": "INDUCTOR"}}
+    base = {"distributed_type": SHARDED["distributed_type"]} | {f"{name}_config": keys for name, keys in own.items()}
+    with patch.dict(os.environ, environment_of(tmp_path, **base)):
+        before = asked()
+    assert before.sharded and before.compiled
+    keys = {action.dest for action in launch_command_parser()._actions if action.dest.startswith(f"{section}_")}
+    assert len(keys) >= 5 and OTHERWISE.keys() & keys
+    for key in keys - NO_EFFECT:
+        changed = base | {f"{section}_config": own[section] | {key: OTHERWISE.get(key, True)}}
+        with patch.dict(os.environ, environment_of(tmp_path, **changed)):
+            try:
+                assert asked() != before, key
+            except UsageError as error:
+                assert f"{key}: " in str(error)
+
+
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [
+        ({"distributed_type": "MEGATRON_LM"}, "distributed_type: MEGATRON_LM"),
+        (
+            SHARDED | {"parallelism_config": {"parallelism_config_tp_size": 2}},
+            "parallelism_config: true (leave it out)",
+        ),
+        ({"mixed_precision": "fp8", "fp8_config": {"backend": "TE"}}, "mixed_precision: fp8"),
+    ],
+    ids=["megatron", "parallelism", "fp8"],
+)
+def test_a_section_that_restok_has_no_part_of_is_refused_as_a_whole(tmp_path, monkeypatch, changes, refused):
+    monkeypatch.setattr("accelerate.utils.launch.is_fp8_available", lambda: True)  # else Accelerate refuses it itself
+    with patch.dict(os.environ, environment_of(tmp_path, **changes)), pytest.raises(UsageError) as error:
+        asked()
+    assert refused in str(error.value)

@@ -21,12 +21,12 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from restok_cli.data.images import save_image
 from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import ImageError
-from restok_cli.metrics import cache, kept
+from restok_cli.metrics import cache, image_sets, kept
 from restok_cli.metrics import measure as measuring
 from restok_cli.metrics.cache import FeatureCache, prune
 from restok_cli.metrics.formulas import kid
 from restok_cli.metrics.formulas.frechet import GaussianStatistics
-from restok_cli.metrics.formulas.frechet_intervals import Cloud, frechet_estimates
+from restok_cli.metrics.formulas.frechet_intervals import Cloud, FrechetDistance
 from restok_cli.metrics.formulas.neighbours import precision_recall
 from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet
 from restok_cli.metrics.image_sources import open_images
@@ -165,9 +165,9 @@ def test_partners_are_drawn_together_also_where_one_cannot_be_read(sets):
         statistics = GaussianStatistics(rows.shape[1])
         statistics.add(rows)
         clouds.append(Cloud(statistics.gaussian(), rows, np.arange(start, 40)))
-    expected, _ = frechet_estimates(*clouds, paired=True, infinite=False)
+    expected = FrechetDistance(*clouds, paired=True).estimate()
     assert found["rfid"].interval == pytest.approx(expected.interval, rel=1e-5)
-    apart, _ = frechet_estimates(*clouds, paired=False, infinite=False)
+    apart = FrechetDistance(*clouds, paired=False).estimate()
     assert found["rfid"].interval != pytest.approx(apart.interval, rel=1e-3)
 
 
@@ -201,7 +201,7 @@ def test_groups_that_go_through_the_network_together_give_the_same_numbers(tmp_p
             return see(groups[1::2], *others)
 
         monkeypatch.setattr(measuring, "_see", see_for_both)
-        monkeypatch.setattr(measuring, "gather", lambda mine: [turns.pop(), mine])
+        monkeypatch.setattr(image_sets, "gather", lambda mine: [turns.pop(), mine])
     network = Counting()
     tools = instruments(network, tmp_path / "together")
     if processes == 1:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from restok_cli.metrics.spread import difference_interval, mean_interval, paired_interval, welch_interval
+from restok_cli.metrics.intervals import difference_interval, mean_interval, paired_interval, welch_interval
 
 A, B = [2.0, 2.5, 1.75, 2.25], [2.75, 4.0, 3.5, 1.0]
 

@@ -11,6 +11,8 @@ import threading
 import pytest
 import webdataset
 
+from restok_cli.data.loading.streaming import read_shards
+from restok_cli.data.shards.tars import list_files
 from restok_cli.data.streams import StreamWriter, read_stream
 from restok_cli.errors import RestokError
 
@@ -72,6 +74,24 @@ def test_a_stream_cut_anywhere_is_an_error_that_names_the_last_whole_picture():
         with pytest.raises(RestokError, match="ends or breaks") as error:
             list(read_stream(io.BytesIO(data[:length])))
         assert ("after a " in str(error.value)) == (length >= second + 512), length
+
+
+@pytest.mark.parametrize("padding", [0, 9000, 3 << 20])
+def test_what_follows_the_end_of_a_tar_is_refused_as_it_would_be_lost(tmp_path, padding):
+    """Such is what `cat a.tar b.tar` prints. Padding, of which tar itself writes up to 9 KiB, is nothing."""
+    tar, path = written([("a", b"first", {}), ("b", b"second", {})]), tmp_path / "a.tar"
+    readers = [
+        lambda: list(read_stream(io.BytesIO(path.read_bytes()))),
+        lambda: list(read_shards([str(path)], [])),
+        lambda: list_files(io.BytesIO(path.read_bytes()), "a.tar"),
+        lambda: list_files(io.BytesIO(b"before" + path.read_bytes() + b"behind"), "a", 6, 6 + path.stat().st_size),
+    ]
+    path.write_bytes(tar + bytes(padding))
+    assert all(read() for read in readers)
+    path.write_bytes(tar + bytes(padding) + tar)
+    for read in readers:
+        with pytest.raises(RestokError, match="goes on after its end"):
+            read()
 
 
 def test_a_writer_that_fails_leaves_a_stream_that_is_seen_to_be_cut():

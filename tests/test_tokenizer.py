@@ -203,7 +203,7 @@ def test_rotation_turns_adjacent_pairs_by_position_times_frequency():
 def test_attention_scores_depend_on_distance_alone():
     tokens = torch.randn(1, 1, 2, 8)
     table = rotary_table(rotary_angles(torch.tensor([3, 7, 13, 17]), 8))
-    near, far = rotate(tokens, table[:2]), rotate(tokens, table[2:])
+    near, far = rotate(tokens, table[:, :2]), rotate(tokens, table[:, 2:])
     assert torch.allclose(near[0, 0, 0] @ near[0, 0, 1], far[0, 0, 0] @ far[0, 0, 1], atol=1e-5)
 
 

@@ -102,7 +102,7 @@ class ShortRMSNorm(nn.Module):
 def rotate(tokens: Tensor, table: Tensor) -> Tensor:
     """The rotation of `model/layers.py`: a pair is a complex number, and turning it one product."""
     pairs = torch.view_as_complex(tokens.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * torch.view_as_complex(table)).flatten(-2)
+    return torch.view_as_real(pairs * torch.view_as_complex(table[0])).flatten(-2)
 
 
 class InPlaceHarBlock(nn.Module):

@@ -1,5 +1,6 @@
 """Image files: which are read, and how they become RGB images of PIL. Imports no torch."""
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -40,6 +42,11 @@ STARTS = re.compile(
     rb"|\0\0\x01\0[^\0]\0.{3}\0",  # ICO: how many images, and a byte of the first one that is always 0
     re.DOTALL,
 )
+# Images to people, of formats that none of FORMATS is. They count as images, so that each that is left out is named.
+UNREAD = {
+    "HEIC": re.compile(rb"....ftyp(hei[cmsx]|hev[cmsx]|m[is]f1)", re.DOTALL),
+    "JPEG XL": re.compile(rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),
+}
 
 STRIP_PIXELS = 2**22  # of an image, that are turned into RGB at a time where that takes memory
 LONG_ASPECT = 64  # from here on an image that is cropped is not resized as a whole, which could fill all memory
@@ -55,8 +62,27 @@ THUMBNAIL, WHITE_IS_ZERO = 1, 0
 
 
 def looks_like_image(head: bytes) -> bool:
-    """Whether a file that begins with these bytes (HEAD_BYTES of them) is of one of FORMATS; no suffix is needed."""
-    return STARTS.match(head) is not None
+    """Whether a file that begins with these bytes (HEAD_BYTES of them) is an image; no suffix is needed.
+
+    It is of one of FORMATS, or of one that is not read, and named where reading it is tried.
+    """
+    return STARTS.match(head) is not None or _unread_format(head) is not None
+
+
+def _unread_format(head: bytes) -> str | None:
+    if STARTS.match(head):  # an AVIF file may begin as HEIC does
+        return None
+    return next((name for name, start in UNREAD.items() if start.match(head)), None)
+
+
+def split_image_name(name: str) -> tuple[str, str]:
+    """Name and suffix of a person's image file, whose name may hold dots: photo.v1.png is photo.v1 and png.
+
+    What does not end in the suffix of an image has none: 2024.01.02 is itself.
+    """
+    stem, _, suffix = name.rpartition(".")
+    is_image = f".{suffix.lower()}" in IMAGE_SUFFIXES and stem and not stem.endswith("/")
+    return (stem, suffix) if is_image else (name, "")
 
 
 def read_image(source: bytes | Path, name: str, max_pixels: int | None = MAX_DECODED_PIXELS) -> Image.Image:
@@ -73,16 +99,18 @@ def read_image(source: bytes | Path, name: str, max_pixels: int | None = MAX_DEC
         return _to_rgb(image)
 
 
-def read_file(path: Path, name: str, max_bytes: int = MAX_MEMBER_BYTES) -> bytes:
+def read_file(path: Path | str, name: str, max_bytes: int = MAX_MEMBER_BYTES) -> bytes:
     """The bytes of an image file.
 
     Raises ImageError where there are none, or more than `max_bytes`, or where reading could wait for ever.
     """
     try:
-        if path.exists() and not path.is_file():
+        status = os.stat(path)
+        if not S_ISREG(status.st_mode):
             raise ImageError(f"{name}: is no file, but a folder, a pipe or a device; give an image file")
-        check_size(path.stat().st_size, name, max_bytes)
-        return path.read_bytes()
+        check_size(status.st_size, name, max_bytes)
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
     except OSError as error:
         raise ImageError(f"{name}: cannot be read ({error.strerror})") from error
 
@@ -108,6 +136,8 @@ def open_image(data: bytes, name: str, max_pixels: int | None = MAX_DECODED_PIXE
     formats = (*FORMATS, NAMED_FORMAT) if name.lower().endswith(NAMED_SUFFIX) else FORMATS
     stream = BytesIO(split_png(data)[0])
     with _decoding(name), ExitStack() as limit:
+        if unread := _unread_format(data[:HEAD_BYTES]):
+            raise ValueError(f"{unread}, which is not read; convert it to JPEG or PNG")
         try:
             image = Image.open(stream, formats=formats)
         except Image.DecompressionBombError:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from restok_cli.console import counted, note, readable
-from restok_cli.data.names import split_image_name
+from restok_cli.data.image_files import split_image_name
 from restok_cli.data.shards.layout import MAX_CLASS_ID, NO_CLASS
 from restok_cli.data.shards.tars import Contents, contents, read_members, refuse_linked_image, unpacked
 from restok_cli.data.sources.walk import is_hidden
@@ -179,7 +179,7 @@ def _apart(name: str) -> RestokError:
 
 def _files(file: BinaryIO, passed_over: PassedOver) -> Iterator[tuple[str, int, Callable[[str, int], Contents]]]:
     """Name and size of each file, and what reads it, but of the hidden ones. Raises tarfile.TarError."""
-    for member, read in read_members(unpacked(file, "the tar stream")):
+    for member, read in read_members(unpacked(file, "the tar stream"), "the tar stream"):
         name = readable(member.name).removeprefix("./")
         if is_hidden(name):
             passed_over.add(name)

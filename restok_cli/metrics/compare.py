@@ -7,8 +7,16 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics.spread import Interval, difference_interval, paired_interval, welch_interval
-from restok_cli.metrics.table import METRICS, features_of, interval_text, labelled, metric_of, unusual_features
+from restok_cli.metrics.intervals import Interval, difference_interval, paired_interval, welch_interval
+from restok_cli.metrics.table import (
+    METRICS,
+    features_of,
+    full_key,
+    interval_text,
+    labelled,
+    metric_of,
+    unusual_features,
+)
 from restok_cli.schema import Count, Fields, Finite, PositiveCount, read_json, shown
 
 ONE_RUN_EACH = (
@@ -157,21 +165,13 @@ def read_results(path: Path) -> dict[int | None, dict]:
 
 
 def compare_results(a: dict, b: dict) -> list[ComparedMetric]:
-    """A row for each metric that both have. Raises RestokError where there is none."""
-    rows = []
-    for name in (name for name in a["metrics"] if name in b["metrics"]):
-        ours, theirs = _conditions(name, a), _conditions(name, b)
-        differences = tuple(
-            f"{what}: {ours.get(what)} and {theirs.get(what)}"
-            for what in dict.fromkeys([*ours, *theirs])
-            if ours.get(what) != theirs.get(what)
-        )
-        values = (a["metrics"][name]["value"], b["metrics"][name]["value"])
-        names = {result["metrics"][name]["name"] for result in (a, b)}
-        label = names.pop() if len(names) == 1 else METRICS[metric_of(name)].label
-        features = dict.fromkeys(unusual_features(name, result["protocol"]) for result in (a, b))
-        label = labelled(label, " and ".join(filter(None, features)))
-        rows.append(ComparedMetric(name, label, values, differences, *_interval(name, a, b, differences)))
+    """A row for each metric that both have by one network, whatever measured beside it, or under one key.
+
+    Raises RestokError where there is none.
+    """
+    known = {full_key(key, b["protocol"]): key for key in b["metrics"]}
+    pairs = [(key, known.get(full_key(key, a["protocol"]), key)) for key in a["metrics"]]
+    rows = [compare_metric(a, key, b, other) for key, other in pairs if other in b["metrics"]]
     if not rows:
         raise RestokError(
             f"the results have no metric in common: {', '.join(a['metrics'])} and {', '.join(b['metrics'])}"
@@ -180,17 +180,34 @@ def compare_results(a: dict, b: dict) -> list[ComparedMetric]:
     return sorted(rows, key=lambda row: order.index(metric_of(row.metric)))
 
 
-def _interval(name: str, a: dict, b: dict, differences: tuple[str, ...]) -> tuple[Interval | None, Method]:
-    """The interval of this metric of `b` less that of `a`, and where it comes from: the tightest that is known."""
-    if differences:
-        return None, ""
-    ours, theirs = (result["metrics"][name] for result in (a, b))
+def compare_metric(a: dict, key: str, b: dict, other: str) -> ComparedMetric:
+    """One metric of two results, in which it has these keys."""
+    facts = [a["metrics"][key], b["metrics"][other]]
+    ours, theirs = _conditions(a, key), _conditions(b, other)
+    differences = tuple(
+        f"{what}: {ours.get(what)} and {theirs.get(what)}"
+        for what in dict.fromkeys([*ours, *theirs])
+        if ours.get(what) != theirs.get(what)
+    )
+    names = {fact["name"] for fact in facts}
+    label = names.pop() if len(names) == 1 else METRICS[metric_of(key)].label
+    features = dict.fromkeys((unusual_features(key, a["protocol"]), unusual_features(other, b["protocol"])))
+    label = labelled(label, " and ".join(filter(None, features)))
+    images = [result.get("per_image", {}).get(name, {}) for result, name in ((a, key), (b, other))]
+    interval, method = (None, "") if differences else _interval(*facts, *images)
+    return ComparedMetric(key, label, (facts[0]["value"], facts[1]["value"]), differences, interval, method)
+
+
+def _interval(ours: dict, theirs: dict, of_ours: dict, of_theirs: dict) -> tuple[Interval | None, Method]:
+    """The interval of the second number less the first, and where it comes from: the tightest that is known.
+
+    Each has its facts, and its values of each image where they are known.
+    """
     runs = [fact.get("values") or [fact["value"]] for fact in (ours, theirs)]
     if len(runs[0]) > 1 or len(runs[1]) > 1:
         return welch_interval(*runs), "runs"
-    images = [result.get("per_image", {}).get(name, {}) for result in (a, b)]
-    if len(images[0]) > 1 and images[0].keys() == images[1].keys():
-        return paired_interval(*([each[key] for key in images[0]] for each in images)), "pairs"
+    if len(of_ours) > 1 and of_ours.keys() == of_theirs.keys():
+        return paired_interval(list(of_ours.values()), [of_theirs[key] for key in of_ours]), "pairs"
     if ours.get("interval") and theirs.get("interval"):
         return difference_interval(ours["value"], ours["interval"], theirs["value"], theirs["interval"]), "intervals"
     return None, ""
@@ -224,27 +241,27 @@ def comparison_remarks(rows: list[ComparedMetric]) -> list[str]:
     return [line for line in (coverage(rows), unknown and why) if line]
 
 
-def _conditions(name: str, result: dict) -> dict[str, object]:
+def _conditions(result: dict, key: str) -> dict[str, object]:
     """All that must be the same for this metric of two results to be comparable; versions and devices need not."""
-    metric, protocol = METRICS[metric_of(name)], result["protocol"]
+    metric, protocol, fact = METRICS[metric_of(key)], result["protocol"], result["metrics"][key]
     conditions: dict[str, object] = {
-        "setting": result["metrics"][name].get("setting", ""),
-        "pictures": result["metrics"][name]["n"],
-        "definition": result["metrics"][name]["definition"],
+        "setting": fact.get("setting", ""),
+        "pictures": fact["n"],
+        "definition": fact["definition"],
     }
     for field in ("size", "crop"):
         conditions[f"{field} of the samples"] = protocol["samples"].get(field)
     if metric.against:
         reference = protocol.get("reference") or {}
         conditions["reference"] = reference.get("fingerprint")  # of its pixels, so after any crop
-        conditions["reference images"] = result["metrics"][name]["n_reference"]
+        conditions["reference images"] = fact["n_reference"]
         if metric.needs == "all features":
             conditions["reference's own pictures"] = (reference.get("pictures") or {}).get("fingerprint")
     if metric.basis == "features":
-        features = features_of(name, protocol)
+        features = features_of(key, protocol)
         for field in ("network", "weights_sha256", "resize"):
             conditions[f"features' {field}"] = features.get(field)
-    if name == "lpips":
+    if key == "lpips":
         conditions["weights of LPIPS"] = protocol.get("lpips_weights_sha256")
     if metric.basis == "codes":
         conditions["codebook size"], conditions["levels"] = protocol.get("codebook_size"), protocol.get("level_sizes")

@@ -3,19 +3,23 @@
 A number that changes smoothly with its images has an influence of each image on it: n times the change of the number
 for the weight of that image, as in the infinitesimal jackknife. Influences vary as independent values do, so their
 squares give the variance (`variance`). Numbers that count neighbours jump instead; see `formulas/neighbours.py`.
+Means of independent values, as of each image or of runs, have Student's interval.
 """
 
 import math
+import statistics
 from collections.abc import Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import expit, logit, ndtri, stdtrit
+from scipy.special import expit, logit, stdtrit
 
-from restok_cli.metrics.spread import Interval
-from restok_cli.metrics.table import LEVEL
+from restok_cli.metrics.table import GROUPS, LEVEL
 
 FEWEST = 30  # images; of fewer, a variance says too little
+
+Interval = tuple[float, float]  # LEVEL of it
 
 
 class Estimate(NamedTuple):
@@ -48,28 +52,67 @@ def jackknife_variance(without: Sequence[float]) -> float:
     return (len(without) - 1) * float(np.var(without))
 
 
+def student(centre: float, squared_error: float, freedom: float = math.inf) -> Interval:
+    """The interval of what varies as Student's t does or, of endless freedom, as a normal number."""
+    half = math.sqrt(squared_error) * float(stdtrit(freedom, (1 + LEVEL) / 2))
+    return centre - half, centre + half
+
+
+def around(value: float, variance: float, fewest_images: int, freedom: float = math.inf) -> Estimate:
+    """A number that varies as a normal one or, where its variance comes from few groups of images, as Student's t."""
+    return Estimate(value, student(value, variance, freedom) if fewest_images >= FEWEST else None)
+
+
 def jackknife(value: float, without: Sequence[float], fewest_images: int) -> Estimate:
-    """A number that varies as Student's t does, with the variance that leaving groups out in turn shows."""
-    if fewest_images < FEWEST:
-        return Estimate(value)
-    half = float(stdtrit(len(without) - 1, (1 + LEVEL) / 2)) * math.sqrt(jackknife_variance(without))
-    return Estimate(value, (value - half, value + half))
+    """A number with the variance that leaving groups of images out in turn shows."""
+    return around(value, jackknife_variance(without), fewest_images, len(without) - 1)
 
 
-def around(value: float, variance: float, fewest_images: int, error: float = 0.0) -> Estimate:
-    """A number that varies as a normal one, and has besides an unknown `error` of up to so much."""
-    if fewest_images < FEWEST:
-        return Estimate(value)
-    half = ndtri((1 + LEVEL) / 2) * math.sqrt(variance + error**2)
-    return Estimate(value, (float(value - half), float(value + half)))
-
-
-def around_share(share: float, variance: float, fewest_images: int, groups: int) -> Estimate:
-    """A share of images, whose variance comes from so many groups: its log-odds vary as Student's t does.
+def around_share(share: float, variance: float, fewest_images: int) -> Estimate:
+    """A share of images, whose variance comes from GROUPS groups: its log-odds vary as Student's t does.
 
     So the interval stays within 0 and 1. A share of none or of all has none: it shows nothing vary.
     """
     if fewest_images < FEWEST or not 0 < share < 1:
         return Estimate(share)
-    half = stdtrit(groups - 1, (1 + LEVEL) / 2) * math.sqrt(variance) / (share * (1 - share))
-    return Estimate(share, (float(expit(logit(share) - half)), float(expit(logit(share) + half))))
+    low, high = student(float(logit(share)), variance / (share * (1 - share)) ** 2, GROUPS - 1)
+    return Estimate(share, (float(expit(low)), float(expit(high))))
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """Student's interval of the mean that at least two values scatter around."""
+    return student(fmean(values), statistics.variance(values) / len(values), len(values) - 1)
+
+
+def paired_interval(a: Sequence[float], b: Sequence[float]) -> Interval:
+    """Student's interval of the mean of `b` less that of `a`, whose values belong together one by one."""
+    return mean_interval([theirs - ours for ours, theirs in zip(a, b, strict=True)])
+
+
+def welch_interval(a: Sequence[float], b: Sequence[float]) -> Interval:
+    """Welch's interval of the mean of `b` less that of `a`; a single value is taken to scatter as the other side's do.
+
+    One of them must have at least two values.
+    """
+    difference = fmean(b) - fmean(a)
+    if min(len(a), len(b)) == 1:
+        several = max(a, b, key=len)
+        return student(difference, statistics.variance(several) * (1 + 1 / len(several)), len(several) - 1)
+    errors = [statistics.variance(values) / len(values) for values in (a, b)]
+    total = sum(errors)
+    if not total:
+        return difference, difference
+    shares = [error / total for error in errors]
+    freedom = 1 / sum(share**2 / (len(values) - 1) for share, values in zip(shares, (a, b), strict=True))
+    return student(difference, total, freedom)
+
+
+def difference_interval(a: float, of_a: Interval, b: float, of_b: Interval) -> Interval:
+    """The interval of b - a for independent numbers with intervals of their own (Zou & Donner 2008).
+
+    Each limit is as far away as the two sides that face it: b's upper and a's lower one make the difference large.
+    A side that its number lies beyond counts as no distance.
+    """
+    down = math.hypot(max(b - of_b[0], 0), max(of_a[1] - a, 0))
+    up = math.hypot(max(of_b[1] - b, 0), max(a - of_a[0], 0))
+    return b - a - down, b - a + up

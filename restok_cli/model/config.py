@@ -223,7 +223,7 @@ class TokenizerConfig(Config):
         sizes = stage_sizes(self.num_image_tokens, self.num_stages, self.merge_factor)
         lengths = [total + self.num_latent_tokens for total in accumulate(sizes)]
         masks = sum(length**2 for length in lengths)
-        tables = 4 * self.head_width * (sum(lengths) + lengths[0])
+        tables = 12 * self.head_width * (sum(lengths) + lengths[0])
         return masks + tables + self.image_bytes
 
     @model_validator(mode="after")
@@ -342,7 +342,7 @@ class HarConfig(Config):
     @property
     def least_memory(self) -> int:
         """Bytes that it takes beside its weights, at the least: its mask of all codes by all codes, and its table."""
-        return self.num_codes**2 + 4 * self.width // self.num_heads * self.num_codes
+        return self.num_codes**2 + 12 * self.width // self.num_heads * self.num_codes
 
     @model_validator(mode="after")
     def _check(self) -> Self:

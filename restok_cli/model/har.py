@@ -67,8 +67,8 @@ class HarBlock(nn.Module):
         self, tokens: Tensor, table: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int, start: int
     ) -> Tensor:
         qkv = self.qkv(self.attention_norm(tokens))
-        q, k, v = rearrange(qkv, "b t (three h d) -> three b h t d", three=3, d=self.head_width)
-        q, k = rotate(q, table), rotate(k, table)
+        qk, v = rearrange(qkv, "b t (three h d) -> three b h t d", three=3, d=self.head_width).split([2, 1])
+        (q, k), v = rotate(qk, table), v[0]
         if cache is not None:
             k, v = cache.update(layer, start, k, v)
         mixed = rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask=mask), "b h t d -> b t (h d)")
@@ -136,7 +136,7 @@ class Har(nn.Module):
 
     def transform(self, tokens: Tensor, mask: Tensor | None, cache: KVCache, start: int) -> Tensor:
         """The blocks, on inputs (B, T, C) at positions from `start` on: what `--compile` compiles."""
-        table = self.rotary[start : start + tokens.shape[1]]
+        table = self.rotary[:, start : start + tokens.shape[1]]
         for layer, block in enumerate(self.blocks):
             tokens = block(tokens, table, mask, cache, layer, start)
         return tokens
@@ -165,7 +165,7 @@ class Har(nn.Module):
 
 
 def har_tables(config: HarConfig) -> tuple[Tensor, Tensor]:
-    """Rotary table (L, head width / 2, 2) and mask (L, L), true = may see: the own step's positions and all before.
+    """Rotary table (see `rotary_table`) and mask (L, L), true = may see: the own step's positions and all before.
 
     Made on the CPU also where the module is built on the meta device, so that loading has nothing to restore.
     """

@@ -16,14 +16,17 @@ def rotary_angles(positions: Tensor, width: int, base: float = 10000.0) -> Tenso
 
 
 def rotary_table(angles: Tensor) -> Tensor:
-    """(T, width / 2) angles -> (T, width / 2, 2): their cosines and sines."""
-    return torch.stack([angles.cos(), angles.sin()], dim=-1)
+    """(T, width / 2) angles -> (3, T, width / 2, 2): of each angle (cos, sin), (cos, cos) and (−sin, sin).
+
+    The first is a complex number, by which a pair may be multiplied as such; the others are what `rotate` takes.
+    """
+    cos, sin = angles.cos(), angles.sin()
+    return torch.stack([torch.stack(pair, dim=-1) for pair in ((cos, sin), (cos, cos), (-sin, sin))])
 
 
 def rotate(tokens: Tensor, table: Tensor) -> Tensor:
-    """Turn adjacent channel pairs of tokens (B, heads, T, width) by a table (T, width / 2, 2)."""
-    cos, sin = table.to(tokens.dtype).unbind(-1)
-    cos, sin = torch.stack([cos, cos], dim=-1), torch.stack([-sin, sin], dim=-1)
+    """Turn adjacent channel pairs of tokens (…, T, width) by a table (3, T, width / 2, 2)."""
+    _, cos, sin = table.to(tokens.dtype).unbind()
     pairs = tokens.unflatten(-1, (-1, 2))
     return torch.addcmul(pairs * cos, pairs.flip(-1), sin).flatten(-2)
 
@@ -39,7 +42,7 @@ def line_positions(length: int, offset: int) -> Tensor:
 
 
 def rotary_table_2d(positions: Tensor, head_width: int) -> Tensor:
-    """(T, 2) positions -> (T, head_width / 2, 2): rows turn the first half of a head's channels, columns the second."""
+    """Table for (T, 2) positions: rows turn the first half of a head's channels, columns the second."""
     rows, columns = positions.unbind(1)
     half = head_width // 2
     return rotary_table(torch.cat([rotary_angles(rows, half), rotary_angles(columns, half)], dim=1))

@@ -324,7 +324,7 @@ def expand_levels(embeddings: Tensor, sizes: tuple[int, ...]) -> Tensor:
 
 
 def encoder_tables(config: TokenizerConfig, stage: int) -> tuple[Tensor, Tensor]:
-    """Rotary table (T, head_width / 2, 2) and mask (T, T), true = may see, of the blocks after `stage` merges.
+    """Rotary table (see `rotary_table`) and mask (T, T), true = may see, of the blocks after `stage` merges.
 
     The sequence is [coarsest image group, …, finest image group, level 1, …, level K]. A token sees its own group
     and those before it: coarse image tokens ignore finer ones, and levels ignore later levels. Made on the CPU
@@ -344,7 +344,7 @@ def encoder_tables(config: TokenizerConfig, stage: int) -> tuple[Tensor, Tensor]
 
 
 def decoder_table(config: TokenizerConfig) -> Tensor:
-    """Rotary table (L + N, head_width / 2, 2) of [latent tokens, queries]; made on the CPU as above."""
+    """Rotary table of [latent tokens, queries]; made on the CPU as above."""
     with torch.device("cpu"):
         latents = line_positions(config.num_latent_tokens, 0)
         queries = grid_positions(*config.grid, config.num_latent_tokens)

@@ -13,7 +13,6 @@ import torch
 from restok_cli.console import counted, duration, quiet
 from restok_cli.data.image_sizes import enlarged
 from restok_cli.data.shards.dataset import Dataset
-from restok_cli.data.shards.sizes import sizes_in
 from restok_cli.errors import UsageError
 from restok_cli.files import BUNDLED
 from restok_cli.planning.cards import ON_CPU, ON_GPU
@@ -219,7 +218,7 @@ def reasons(request: Wishes, config: RunConfig, steps: int, count: float) -> lis
 
 def warnings(kind: RunKind, data: Dataset, size: tuple[int, int], count: float) -> list[str]:
     """Reasons why the data does not suit this."""
-    found = [enlarged(sizes_in(data), size)]
+    found = [enlarged(data.image_sizes(), size)]
     if "validation" not in data.splits:
         found.append("there is no validation split: numbers are of the images that it trains on")
     if kind == "tokenizer" and count < 50:

@@ -160,7 +160,7 @@ def ladders(alike: list[Alike]) -> Iterator[Chart]:
         lines = []
         for number, result in enumerate(row.results):
             if lengths := [length for length in result.by_num_codes if length is not None]:
-                facts = [found["metrics"][row.metric] for found in result.by_num_codes.values()]
+                facts = [found["metrics"][result.keys[row.metric]] for found in result.by_num_codes.values()]
                 values, bounds = ([fact.get(key) for fact in facts] for key in ("value", "interval"))
                 lines.append(Line(result.name, lengths, values, f"var(--run-{number % MOST_RUNS})", bounds=bounds))
         if lines:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from restok_cli.console import note
 from restok_cli.errors import RestokError
-from restok_cli.metrics.compare import ComparedMetric, compare_results, coverage, read_results
-from restok_cli.metrics.table import METRICS, labelled, metric_of, unusual_features
+from restok_cli.metrics.compare import ComparedMetric, compare_metric, coverage, read_results
+from restok_cli.metrics.table import METRICS, full_key, labelled, metric_of, unusual_features
 
 
 class Result(NamedTuple):
@@ -21,18 +21,26 @@ class Result(NamedTuple):
         """The result, of all codes where there are several."""
         return list(self.by_num_codes.values())[-1]
 
+    @property
+    def keys(self) -> dict[str, str]:
+        """Those of its metrics, by themselves with the network, which is how metrics of several results are told."""
+        return {full_key(key, self.whole["protocol"]): key for key in self.whole["metrics"]}
+
+    def fact(self, metric: str) -> dict:
+        return self.whole["metrics"][self.keys[metric]]
+
 
 class Alike(NamedTuple):
     """One metric of those results whose numbers can be compared."""
 
-    metric: str
+    metric: str  # its key with the network
     name: str  # with its n
     results: list[Result]
     differences: tuple[str, ...]  # from the first that were measured otherwise; empty where there are none such
 
     def fact(self, result: Result) -> dict | None:
         """Value, interval and more of a result; None of those that are not here."""
-        return result.whole["metrics"][self.metric] if result in self.results else None
+        return result.fact(self.metric) if result in self.results else None
 
     def comparison(self, result: Result) -> ComparedMetric | None:
         """A result beside the first one; None of the first itself, and of those that are not here."""
@@ -78,13 +86,11 @@ def find_results(runs: Sequence[Path], files: Sequence[Path]) -> list[Result]:
 def measured_alike(results: Sequence[Result]) -> list[Alike]:
     """Each metric of each result, those together that were measured by the same protocol."""
     rows: list[Alike] = []
-    keys = dict.fromkeys(key for result in results for key in result.whole["metrics"])
+    metrics = dict.fromkeys(metric for result in results for metric in result.keys)
     order = list(METRICS)
-    for metric in sorted(keys, key=lambda key: order.index(metric_of(key))):
+    for metric in sorted(metrics, key=lambda key: order.index(metric_of(key))):
         of_metric: list[Alike] = []
-        for result in results:
-            if metric not in result.whole["metrics"]:
-                continue
+        for result in (result for result in results if metric in result.keys):
             differences: tuple[str, ...] = ()
             for row in of_metric:
                 unlike = _compare(metric, row.results[0], result).differences
@@ -93,15 +99,11 @@ def measured_alike(results: Sequence[Result]) -> list[Alike]:
                     break
                 differences = differences or unlike
             else:
-                name = labelled(
-                    result.whole["metrics"][metric]["name"], unusual_features(metric, result.whole["protocol"])
-                )
-                of_metric.append(Alike(metric, name, [result], differences))
+                features = unusual_features(result.keys[metric], result.whole["protocol"])
+                of_metric.append(Alike(metric, labelled(result.fact(metric)["name"], features), [result], differences))
         rows += of_metric
     return rows
 
 
 def _compare(metric: str, one: Result, other: Result) -> ComparedMetric:
-    both = [result.whole | {"metrics": {metric: result.whole["metrics"][metric]}} for result in (one, other)]
-    (row,) = compare_results(*both)
-    return row
+    return compare_metric(one.whole, one.keys[metric], other.whole, other.keys[metric])

@@ -25,7 +25,8 @@ class Trainee(NamedTuple):
     meter: Meter
     updates: dict[str, Update]  # by the name of what they move, the model itself first
     step: Callable[[int, Iterator[Any]], None]  # the number of the step, batches as they arrive
-    numbers: Callable[[], tuple[dict[str, float], Mapping[int, float]]]  # for a log line, and the use of the codebook
+    # by how many steps are done: for a log line, and the use of the codebook where it is to be judged
+    numbers: Callable[[int], tuple[dict[str, float], Mapping[int, float]]]
     validate: Callable[[Arriving], dict[str, float]]
     preview: Callable[[Path, Arriving], None]
     early: EarlyStopping
@@ -89,7 +90,7 @@ def run_loop(
 def _log(done: int, trainee: Trainee, config: RunConfig, run: RunFolder, health: Health, progress: Progress) -> None:
     """Log the steps since the last line, and warn or stop where they are not well."""
     schedule = config.schedule
-    numbers, codebook_use = trainee.numbers()
+    numbers, codebook_use = trainee.numbers(done)
     numbers |= health.look(trainee.updates)
     numbers["learning_rate"] = next(iter(trainee.updates.values())).learning_rate
     numbers["eta_seconds"] = (schedule.max_steps - done) * schedule.batch_size / numbers["images_per_second"]

@@ -32,6 +32,7 @@ from restok_cli.training.codebook_use import (
 )
 from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
 from restok_cli.training.early_stopping import EarlyStopping
+from restok_cli.training.frozen import take_dtype, weights_fingerprint
 from restok_cli.training.loop import Trainee, run_loop
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
 from restok_cli.training.monitor import Meter, mean_of
@@ -39,8 +40,8 @@ from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import Parts, gather_in_turn, micro_batch_numbers, sync_gradients, wrap_ddp
 from restok_cli.training.run_folder.run import RunFolder
 from restok_cli.training.stopping import Arriving
-from restok_cli.training.update import Update, autocast
-from restok_cli.training.warm_start import recompute_activations, reset_convolutions, take_weights
+from restok_cli.training.update import DTYPES, Precision, Update, autocast
+from restok_cli.training.warm_start import Memory, recompute_activations, reset_convolutions, take_weights
 
 DATA_REMEDY = "raise data.num_workers (the result stays the same), or prepare the data set with --resize"
 
@@ -96,9 +97,11 @@ def train_tokenizer(
     """
     schedule = config.schedule
     state = TokenizerState(config, device, init)
-    first_step = run.resume(state, device, data.fingerprint, stop_at)
-    for model in filter(None, (state.tokenizer, losses.lpips)):
-        recompute_activations(model, config.compute.memory_on(device.type))
+    frozen = frozen_networks(losses, state.adversary)
+    networks = {f"network of {key}": weights_fingerprint(network) for key, network in frozen.items()}
+    sources = {"data set": data.fingerprint} | networks
+    first_step = run.resume(state, device, sources, stop_at)
+    spare(state, losses, config.compute.memory_on(device.type), config.compute.precision)
     if is_wanted(config.compute.compile, device, "compute.compile=false"):
         compile_model(state.tokenizer)
         compile_losses(losses)
@@ -119,9 +122,11 @@ def train_tokenizer(
     )
     use = UseOfPossible(config.model.num_latent_tokens, config.model.codebook_size, data.split("train").known_length)
 
-    def numbers() -> tuple[dict[str, float], dict[int, float]]:
+    def numbers(done: int) -> tuple[dict[str, float], dict[int, float]]:
         counts = state.code_counts.close()
-        return state.meter.close() | use_numbers(counts), use.add(counts)
+        shares = use.add(counts)
+        # while revival mends the use, a warning would advise what is already done
+        return state.meter.close() | use_numbers(counts), shares if done > config.revival.until else {}
 
     trainee = Trainee(
         command="train-tokenizer",
@@ -134,17 +139,35 @@ def train_tokenizer(
         validate=partial(validate, state.ema, data, size, device, schedule.validation_limit, validation_batches),
         preview=partial(save_preview, state.ema, data, device),
         early=state.early,
-        save=partial(save_run, state=state, run=run, data=data),
+        save=partial(save_run, state=state, run=run, data=data, sources=sources),
     )
     return run_loop(trainee, config, run, batch_iterator, first_step, stop_at)
 
 
-def save_run(done: int, *, state: TokenizerState, run: RunFolder, data: Dataset) -> None:
+def frozen_networks(losses: TokenizerLosses, adversary: Adversary | None) -> dict[str, torch.nn.Module]:
+    """The networks that a run only looks through, by the keys of a config that say where their weights come from."""
+    networks = {
+        "loss.lpips_weights": losses.lpips,
+        "alignment.weights": losses.teacher.network if losses.teacher else None,
+        "discriminator.weights": adversary.frozen if adversary else None,
+    }
+    return {key: network for key, network in networks.items() if network is not None}
+
+
+def spare(state: TokenizerState, losses: TokenizerLosses, memory: Memory, precision: Precision) -> None:
+    """Let a step keep what `memory` says, and copy no frozen weights, before anything is compiled."""
+    for model in filter(None, (state.tokenizer, losses.lpips)):
+        recompute_activations(model, memory)
+    for network in frozen_networks(losses, state.adversary).values():
+        take_dtype(network, DTYPES[precision])
+
+
+def save_run(done: int, *, state: TokenizerState, run: RunFolder, data: Dataset, sources: dict[str, str]) -> None:
     """Write the model, then the checkpoint, which says that all of the step is done. All processes must call it."""
     if rank() == 0 and state.early.is_model(done):
         save_tokenizer(state.ema, run.model_folder, run.describe(done, data))
     schedule = run.config.schedule
-    saved = state.state_dict() | {"data_fingerprint": data.fingerprint}
+    saved = state.state_dict() | {"sources": sources}
     run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every, state.early.best_step)
 
 
@@ -247,5 +270,5 @@ def save_preview(tokenizer: Tokenizer, data: Dataset, device: torch.device, path
     codes = tokenizer.encode(to_float(images.to(device)))
     lengths = [n for n in prefix_lengths(config.num_latent_tokens) if n >= 4 or n == config.num_latent_tokens]
     columns = [images, *(to_uint8(tokenizer.decode(codes[:, :n])).cpu() for n in lengths)]
-    captions = ["original", *(counted(n, "token") for n in lengths)] * len(images)
+    captions = ["original", *(counted(n, "code") for n in lengths)] * len(images)
     write_sheet(path, torch.stack(columns, 1).flatten(0, 1), len(columns), captions)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from restok_cli.metrics.formulas.frechet import Gaussian, GaussianStatistics, frechet_distance
-from restok_cli.metrics.formulas.frechet_intervals import Cloud, frechet_estimates
+from restok_cli.metrics.formulas.frechet_intervals import Cloud, FrechetDistance
 from restok_cli.metrics.kept import KeptRows
 from restok_cli.planning.highest import begin, rise
 
@@ -53,9 +53,9 @@ def main() -> None:
         before = begin(CPU)
         works = {
             "a distance": lambda: frechet_distance(fit(ours), statistics.gaussian),
-            "with intervals, against statistics": lambda: frechet_estimates(cloud(ours), statistics, False, True),
+            "with intervals, against statistics": lambda: FrechetDistance(cloud(ours), statistics, False).infinite(),
             "a distance of two sets": lambda: frechet_distance(fit(ours), fit(theirs)),
-            "with intervals, against images": lambda: frechet_estimates(cloud(ours), cloud(theirs), False, True),
+            "with intervals, against images": lambda: FrechetDistance(cloud(ours), cloud(theirs), False).infinite(),
         }
         times = dict.fromkeys(works, float("inf"))
         for _ in range(REPEATS):  # in turn, so that a busy machine is unfair to none

@@ -1,33 +1,24 @@
 """Output of the `prepare` commands about the data set that they made: where it is, or its counts."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from restok_cli.console import counted, note
 
 if TYPE_CHECKING:
-    from restok_cli.data.image_sizes import ShorterEdges
     from restok_cli.data.shards.layout import Manifest
+    from restok_cli.data.sources.preparation import Preparation
 
 
-def print_counts(
-    out: Path,
-    manifest: "Manifest",
-    as_json: bool,
-    *,
-    unreadable: int = 0,
-    re_encoded: int = 0,
-    passed_over: Mapping[str, int] | None = None,
-    edges: "ShorterEdges | None" = None,
-) -> None:
-    """Print the folder, or as JSON all counts; `passed_over` counts by their reason the files that are no images."""
+def print_counts(out: Path, preparation: "Preparation", as_json: bool) -> None:
+    """Print the folder, or as JSON all counts."""
+    manifest, num_bad, edges, changes, passed_over = preparation
     counts = {split: info.num_samples for split, info in manifest.splits.items()}
     classes = len(manifest.class_names)
     if as_json:
-        result = {"path": str(out), "pictures": sum(counts.values()), "unreadable": unreadable}
-        result |= {"passed_over": dict(passed_over or {}), "re_encoded": re_encoded}
+        result = {"path": str(out), "pictures": sum(counts.values()), "unreadable": num_bad}
+        result |= {"passed_over": dict(passed_over), "re_encoded": sum(changes.values())}
         result |= {"classes": classes, "splits": counts}
         print(json.dumps(result | ({"shorter_edge": edges._asdict()} if edges else {})))
     else:

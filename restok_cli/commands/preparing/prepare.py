@@ -1,7 +1,6 @@
 """`restok prepare`: images to a data set."""
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from restok_cli.commands import options
 from restok_cli.commands.preparing.codes import codes
 from restok_cli.commands.preparing.counts import print_counts
 from restok_cli.commands.preparing.shards import shards
-from restok_cli.console import counted, note, say
+from restok_cli.console import counted, note, readable, say
 from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_output_folder, clear_beside, whole_folder
 
@@ -129,7 +128,6 @@ def folder(
 
       restok prepare folder pets data/pets --validation-fraction 0.2
     """
-    from restok_cli.console import readable
     from restok_cli.data.sources.folders import walk_folder
     from restok_cli.data.sources.intake import Rules
 
@@ -208,11 +206,12 @@ def sample(out: Output, overwrite: options.OverwriteDataset = False, as_json: op
     """
     from restok_cli.data.shards.layout import own_files
     from restok_cli.data.shards.writer import write_sample
+    from restok_cli.data.sources.preparation import Preparation
 
     check_output_folder(out, overwrite, own_files(out).__contains__)
     with whole_folder(out.resolve()) as temporary:
-        manifest = write_sample(temporary)
-    print_counts(out, manifest, as_json)
+        preparation = Preparation(write_sample(temporary))
+    print_counts(out, preparation, as_json)
 
 
 def _prepare(
@@ -227,7 +226,6 @@ def _prepare(
     as_json: bool,
 ) -> None:
     """Make a data set in `out`, also where one is half done there, of the images that `find` finds in `images`."""
-    from restok_cli.console import readable
     from restok_cli.data.shards.layout import BAD_LIST, WORK_FOLDER, own_files
     from restok_cli.data.sources.preparation import Plan, is_half_done, prepare_dataset
     from restok_cli.machine import available_cores
@@ -239,16 +237,12 @@ def _prepare(
         raise UsageError(f"{out} and {images} lie in each other; give an output folder apart from the images")
     plan = Plan(name, readable(str(images)), find(), rules, samples_per_shard)
     try:
-        manifest, changes, num_bad, edges = prepare_dataset(plan, out, jobs or available_cores(), overwrite)
+        preparation = prepare_dataset(plan, out, jobs or available_cores(), overwrite)
     except Interrupted as error:
         what = "interrupted; the same command goes on where this one was"
         raise Interrupted(error.signal_number, what) from error
-    for change, count in changes.items():
+    for change, count in preparation.changes.items():
         note(f"{counted(count, 'image')} re-encoded: {change}")
-    if num_bad:
-        note(f"{counted(num_bad, 'image')} left out that cannot be decoded: see {out / BAD_LIST}")
-    passed_over = Counter(why for _, why in plan.sources.passed_over)
-    re_encoded = sum(changes.values())
-    print_counts(
-        *(out, manifest, as_json), unreadable=num_bad, re_encoded=re_encoded, passed_over=passed_over, edges=edges
-    )
+    if preparation.num_bad:
+        note(f"{counted(preparation.num_bad, 'image')} left out that cannot be decoded: see {out / BAD_LIST}")
+    print_counts(out, preparation, as_json)

@@ -8,7 +8,7 @@ import typer
 
 from restok_cli.commands.options import Check, CountsAsJson, Jobs, MaxDecodedPixels, MaxMemberBytes, OverwriteDataset
 from restok_cli.commands.preparing.counts import print_counts, print_remote_counts
-from restok_cli.console import counted, note
+from restok_cli.console import counted, note, readable
 from restok_cli.errors import UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_output_folder
 
@@ -70,7 +70,6 @@ def shards(
       restok prepare shards train='a/*.tar' validation='b/*.tar' data/ab
       restok prepare shards 'https://host/{00..46}.tar' data/x --num-classes 12
     """
-    from restok_cli.console import readable
     from restok_cli.data.shards.layout import BAD_LIST
     from restok_cli.data.sources import existing
     from restok_cli.data.sources.intake import Rules
@@ -79,28 +78,21 @@ def shards(
     sources, out = existing.read_words(words)
     names = _stated_classes(class_names, num_classes)
     found = existing.find_shards(sources)
-    if None in sources:
-        note("splits by name: " + ", ".join(f"{split} {paths[0]} … ({len(paths)})" for split, paths in found.items()))
     remote = existing.is_remote(next(iter(found.values()))[0])
     paths = [] if remote else [Path(path) for split in found.values() for path in split]
     folder = _check_shards_output(paths, out, overwrite)
     name = readable(folder.resolve().name)
     if remote:
-        if names is None:
-            raise UsageError(
-                "shards behind URLs are not read, so that their classes must be stated: give --class-names, or"
-                " --num-classes (0 where there are none)"
-            )
         print_remote_counts(folder, existing.describe_remote(folder, found, name, names), as_json)
         return
     rules = Rules(check, max_decoded_pixels=max_decoded_pixels, max_member_bytes=max_member_bytes)
     source = readable(" ".join(words[:-1] if out else words))
-    manifest, num_bad, passed_over, edges = existing.describe_shards(
+    preparation = existing.describe_shards(
         found, out, name=name, source=source, class_names=names, rules=rules, jobs=jobs or available_cores()
     )
-    if num_bad:
-        note(f"{counted(num_bad, 'broken sample')} left out: see {folder / BAD_LIST}")
-    print_counts(folder, manifest, as_json, unreadable=num_bad, passed_over=passed_over, edges=edges)
+    if preparation.num_bad:
+        note(f"{counted(preparation.num_bad, 'broken sample')} left out: see {folder / BAD_LIST}")
+    print_counts(folder, preparation, as_json)
 
 
 def _stated_classes(file: str | None, count: int | None) -> list[str] | None:

@@ -5,6 +5,7 @@ Nothing is read of a tar but headers, of bounded length, and the members that ar
 
 import bz2
 import gzip
+import math
 import re
 import shutil
 import tarfile
@@ -15,9 +16,9 @@ from typing import BinaryIO, Protocol, cast
 
 from restok_cli.console import readable
 from restok_cli.data.image_files import IMAGE_SUFFIXES, check_size
-from restok_cli.data.names import split_name
 from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.errors import ImageError, RestokError
+from restok_cli.files import CHUNK_BYTES
 
 IMAGE_RULE = "a sample's image is <key>.jpg or the like"  # in words, where others are passed over
 CLASS_DIGITS = 6  # of a class id, at most
@@ -79,13 +80,13 @@ class _Bounded:
 
 
 class _Unending:
-    """A stream that must not end where more is asked for: tarfile would go on for as long as a header says."""
+    """A stream that must not end before its tar does: tarfile would go on for as long as a header says."""
 
     def __init__(self, stream: Readable):
-        self.stream = stream
+        self.stream, self.may_end = stream, False
 
     def read(self, size: int) -> bytes:
-        if not (data := self.stream.read(size)):
+        if not (data := self.stream.read(size)) and not self.may_end:
             raise tarfile.ReadError("unexpected end of data")
         return data
 
@@ -114,17 +115,32 @@ def unpacked(file: BinaryIO, name: str) -> Readable:
     return stream
 
 
-def read_members(stream: Readable) -> Iterator[tuple[tarfile.TarInfo, Callable[[str, int], Contents]]]:
+def read_members(stream: Readable, name: str) -> Iterator[tuple[tarfile.TarInfo, Callable[[str, int], Contents]]]:
     """Each member of a plain tar that comes from front to back, and what reads it until the next one is asked for.
 
-    That takes what `why_unread` does. A member that is not read is skipped without being held.
-    Raises tarfile.TarError where the tar is damaged or ends before its end.
+    That takes what `why_unread` does. A member that is not read is skipped without being held. After the last one the
+    stream is read to its end. Raises tarfile.TarError where the tar is damaged or ends before its end, RestokError,
+    calling it `name`, where something follows that.
     """
-    with tarfile.open(fileobj=cast(BinaryIO, _Unending(stream)), mode="r|", tarinfo=TarHeader) as tar:
+    unending = _Unending(stream)
+    with tarfile.open(fileobj=cast(BinaryIO, unending), mode="r|", tarinfo=TarHeader) as tar:
         while (member := tar.next()) is not None:
             # it would remember every member, of which there may be millions; typeshed does not know where
             tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
             yield member, partial(_read_member, tar, member)
+        unending.may_end = True
+        _check_rest(cast(Readable, tar.fileobj), name)
+
+
+def _check_rest(file: Readable, name: str, num_bytes: float = math.inf) -> None:
+    """Read so many bytes that follow the end of a tar, or all. Raises RestokError where they are more than padding."""
+    while rest := file.read(int(min(num_bytes, CHUNK_BYTES))):
+        num_bytes -= len(rest)
+        if rest.strip(b"\0"):
+            raise RestokError(
+                f"{name} goes on after its end, as tars do that `cat` has joined, and what follows would be lost; give"
+                " each tar for itself, or join them with `tar --concatenate`"
+            )
 
 
 def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, max_bytes: int) -> Contents:
@@ -154,7 +170,8 @@ def contents(read: Contents) -> bytes:
 def list_files(tar: BinaryIO, name: str, start: int = 0, end: int | None = None) -> list[tarfile.TarInfo]:
     """The files in the tar that begins at byte `start` and, where it lies within another, must not go beyond `end`.
 
-    Raises RestokError, calling the tar `name`, where it is damaged or cut short, or an image in it is a mere link.
+    Raises RestokError, calling the tar `name`, where it is damaged or cut short, something follows its end, or an image
+    in it is a mere link.
     """
     files = []
     try:
@@ -169,6 +186,8 @@ def list_files(tar: BinaryIO, name: str, start: int = 0, end: int | None = None)
         raise RestokError(f"{name} is cut short or damaged, or no tar ({error}): copy or download it again") from error
     if end is not None and files and files[-1].offset_data + files[-1].size > end:
         raise RestokError(f"{name} is cut short, or damaged: copy or download it again")
+    tar.seek(archive.offset)
+    _check_rest(tar, name, math.inf if end is None else max(end - archive.offset, 0))
     return files
 
 
@@ -179,6 +198,34 @@ def refuse_linked_image(member: tarfile.TarInfo, tar: str) -> None:
             f"{tar} holds {member.name} as a link to {member.linkname}, not as a file; make the tar with"
             " `tar --dereference --hard-dereference`"
         )
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Key and extension of a file in a tar, as WebDataset tells them: the extension begins at the first dot.
+
+    The key of hidden files and of those without a dot is empty: they belong to no sample.
+    """
+    folder, slash, file = name.rpartition("/")
+    stem, dot, extension = file.partition(".")
+    return (folder + slash + stem if stem and dot else ""), extension.lower()
+
+
+def name_in(header: bytes) -> str:
+    """The name in the header of a file in a tar; empty where it is none that could be one.
+
+    Of names that no header holds whole, it is what the header has. `./`, as `tar` writes it for `.`, is left out.
+    """
+    try:
+        name = tarfile.TarInfo.frombuf(header, tarfile.ENCODING, "surrogateescape").name
+    except tarfile.HeaderError:
+        return ""
+    return readable(name.removeprefix("./"))
+
+
+def key_in(header: bytes) -> str:
+    """The key of the file with this header in a tar; empty as above."""
+    name = name_in(header)
+    return split_name(name)[0] or name
 
 
 def group_samples(files: Iterable[tarfile.TarInfo], tar: str) -> dict[str, dict[str, tarfile.TarInfo]]:

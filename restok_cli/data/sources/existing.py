@@ -9,21 +9,21 @@ from collections.abc import Callable
 from functools import partial
 from glob import glob, has_magic
 from importlib.metadata import version
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from restok_cli.console import counted, note
-from restok_cli.data.image_sizes import ShorterEdges, shorter_edges
+from restok_cli.data.image_sizes import shorter_edges
 from restok_cli.data.jobs import run_all
-from restok_cli.data.names import name_in
 from restok_cli.data.shards import layout, tars, writer
 from restok_cli.data.sources.imagenet import synset_ids
 from restok_cli.data.sources.intake import Rules, check_image
-from restok_cli.data.sources.preparation import BadImage, remove_own_files, write_bad_list
+from restok_cli.data.sources.preparation import BadImage, Preparation, remove_own_files, write_bad_list
 from restok_cli.data.sources.splits import SPLITS, split_named, split_of
+from restok_cli.data.sources.walk import tars_in
 from restok_cli.errors import ImageError, RestokError, UsageError
 from restok_cli.locks import locked_folder
 
@@ -71,7 +71,7 @@ def read_words(words: list[str]) -> tuple[Sources, Path | None]:
 
 
 def find_shards(sources: Sources) -> dict[str, list[str]]:
-    """Split -> its shards in order. Where no split is stated, file names tell it; one that tells none is to train on.
+    """Split -> its shards in order. Where none is stated, file names tell it, which is noted; else it is to train on.
 
     Raises UsageError where there are none, or one has two places.
     """
@@ -89,7 +89,10 @@ def find_shards(sources: Sources) -> dict[str, list[str]]:
         if place in owners:
             raise UsageError(f"{name} is named twice (for {owners[place]} and for {split}); name each shard once")
         owners[place] = split
-    return {split: names for split, names in shards.items() if names}
+    filled = {split: names for split, names in shards.items() if names}
+    if None in sources:
+        note("splits by name: " + ", ".join(f"{split} {names[0]} … ({len(names)})" for split, names in filled.items()))
+    return filled
 
 
 def _splits_of(names: list[str]) -> list[str]:
@@ -111,12 +114,16 @@ def _expand(source: str) -> list[str]:
     from braceexpand import UnbalancedBracesError, braceexpand  # pyright: ignore[reportAttributeAccessIssue] (its stubs lack it)
 
     try:
-        names = list(braceexpand(source)) if is_remote(source) or not Path(source).is_dir() else [f"{source}/*.tar"]
+        parts = [source] if os.path.exists(source) else list(braceexpand(source))
     except UnbalancedBracesError as error:
         raise UsageError(f"{source}: a brace is missing; {HINT}") from error
     if is_remote(source):
-        return names
-    names = [name for part in names for name in (sorted(glob(part)) if has_magic(part) else [part])]
+        return parts
+    if os.path.isdir(source):
+        names = [str(tar) for tar in tars_in(Path(source))]
+    else:  # files may be called as patterns are: a[1].tar
+        found = ([part] if os.path.exists(part) or not has_magic(part) else sorted(glob(part)) for part in parts)
+        names = list(chain.from_iterable(found))
     if not names:
         raise UsageError(f"{source}: no shards there; {HINT}")
     if missing := [name for name in names if not Path(name).is_file()]:
@@ -126,11 +133,18 @@ def _expand(source: str) -> list[str]:
     return names
 
 
-def describe_remote(out: Path, shards: dict[str, list[str]], name: str, class_names: list[str]) -> layout.Manifest:
+def describe_remote(
+    out: Path, shards: dict[str, list[str]], name: str, class_names: list[str] | None
+) -> layout.Manifest:
     """Write a dataset.json into the folder `out` that names the URLs, to be streamed; return it.
 
-    It replaces the data set that `out` may hold.
+    It replaces the data set that `out` may hold. Raises UsageError where `class_names` is None.
     """
+    if class_names is None:
+        raise UsageError(
+            "shards behind URLs are not read, so that their classes must be stated: give --class-names, or"
+            " --num-classes (0 where there are none)"
+        )
     splits = {split: layout.SplitInfo(num_samples=0, urls=urls) for split, urls in shards.items()}
     manifest = layout.Manifest(
         name=name,
@@ -155,13 +169,11 @@ def describe_shards(
     class_names: list[str] | None,
     rules: Rules,
     jobs: int,
-) -> tuple[layout.Manifest, int, dict[str, int], ShorterEdges | None]:
+) -> Preparation:
     """Index the shards, and describe them in the folder `out`, with links to them, or (None) where they lie.
 
     A broken image, or what else is no sample, is left out of the index and listed in bad.jsonl. Where `class_names`
     is None the classes are called by their numbers. Nothing is written before everything has been read.
-
-    Returns the manifest, how many were left out, by their reason how many files were passed over, and the sizes.
 
     Raises RestokError where a shard is damaged, nothing is left of a split, a key comes twice in one or no class can be
     told, UsageError where the shards cannot be described in their place.
@@ -195,7 +207,7 @@ def describe_shards(
     _write(out or paths[0].parent, manifest, targets, bad, linked=out is not None)
     passed_over = {f"a .{extension} beside a sample's image": count for extension, count in _beside(indexed).items()}
     edges = shorter_edges(min(size) for shard in indexed.values() for size in shard.sizes.elements())
-    return manifest, len(bad), passed_over, edges
+    return Preparation(manifest, len(bad), edges, passed_over=passed_over)
 
 
 def _write(folder: Path, manifest: layout.Manifest, targets: Targets, bad: list[BadImage], linked: bool) -> None:
@@ -218,7 +230,7 @@ def _make_room(folder: Path, everything: bool) -> None:
     if everything:
         remove_own_files(folder)
         return
-    for file in layout.own_files(folder) & {layout.MANIFEST, layout.BAD_LIST}:
+    for file in layout.own_files(folder) & {layout.MANIFEST, layout.BAD_LIST, layout.TIMM_MANIFEST}:
         (folder / file).unlink(missing_ok=True)
 
 
@@ -265,30 +277,28 @@ def _beside(shards: dict[Path, IndexedShard]) -> Counter[str]:
 
 def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | None) -> list[str]:
     """The names of the classes, checked against the class ids that occur."""
-    ids = {path: {class_id for _, _, class_id in shard.entries} for path, shard in indexed.items()}
-    found = set().union(*ids.values())
-    if layout.NO_CLASS in found and len(found) > 1:
-        path = next(path for path in ids if layout.NO_CLASS in ids[path])
+    holders = {class_id: path for path, shard in reversed(indexed.items()) for _, _, class_id in shard.entries}
+    if layout.NO_CLASS in holders and len(holders) > 1:
+        path = holders[layout.NO_CLASS]
         raise RestokError(f"{path} holds samples without a class (.cls), others have one: the data set is incomplete")
-    if found <= {layout.NO_CLASS}:
+    stated = counted(len(class_names or []), "class", "classes")
+    if path := holders.get(layout.NO_CLASS):
         if class_names:
             raise RestokError(
-                f"{counted(len(class_names), 'class', 'classes')} stated, but the samples ({next(iter(ids))}, …) have"
-                " none (.cls); leave --class-names and --num-classes out"
+                f"{stated} stated, but the samples ({path}, …) have none (.cls); leave --class-names and --num-classes"
+                " out"
             )
         return []
+    highest = max(holders)
     if class_names is None:
-        if max(found) >= max(ANY_CLASSES, sum(len(shard.entries) for shard in indexed.values())):
-            path = next(path for path in ids if max(found) in ids[path])
+        if highest >= max(ANY_CLASSES, sum(len(shard.entries) for shard in indexed.values())):
             raise RestokError(
-                f"{path} holds class {max(found)}, more than there are samples: class ids count from 0; correct the"
-                " .cls, or give --class-names with all of them"
+                f"{holders[highest]} holds class {highest}, more than there are samples: class ids count from 0;"
+                " correct the .cls, or give --class-names with all of them"
             )
-        return [str(class_id) for class_id in range(max(found) + 1)]
-    if max(found) >= len(class_names):
-        path = next(path for path in ids if max(found) in ids[path])
-        stated = counted(len(class_names), "class", "classes")
-        raise RestokError(f"{path} holds class {max(found)}, beyond the {stated} stated")
+        return [str(class_id) for class_id in range(highest + 1)]
+    if highest >= len(class_names):
+        raise RestokError(f"{holders[highest]} holds class {highest}, beyond the {stated} stated")
     return class_names
 
 
@@ -304,7 +314,7 @@ def _index_shard(rules: Rules, synsets: dict[str, int], path: Path, advance: Cal
                 if problem := tars.why_unread(image, key, rules.max_member_bytes):
                     raise problem
                 tar.seek(image.offset_data - layout.TAR_BLOCK)
-                name = name_in(tar.read(layout.TAR_BLOCK))  # as readers find it, who may need its suffix
+                name = tars.name_in(tar.read(layout.TAR_BLOCK))  # as readers find it, who may need its suffix
                 sizes[check_image(tar.read(image.size), name, rules)] += 1
                 found.append((image.offset_data, image.size, class_id, key))
                 beside.update(tars.images_beside(files, extension))

@@ -6,27 +6,28 @@
     **/train-*.parquet        **/validation-*.parquet                                 as the hub hands it out
 
 Folders of splits are known by `split_named`; there may be one of test too. The first three forms may be mixed, and give
-the same samples in the same order. Everywhere a class id is the rank of the synset among the 1000; the ids of the
-devkit are others, and nothing else uses them.
+the same samples in the same order. Everywhere a class id is the rank of the synset among the 1000; the devkit numbers
+them in an order of its own (ILSVRC2012_ID), which nothing else uses.
 """
 
 import csv
 import io
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from tarfile import TarInfo
+from tarfile import TarError, TarInfo
 from typing import NamedTuple
 
 from restok_cli.console import counted, note, readable, track
-from restok_cli.data.shards.tars import SPARSE, SYNSET, list_files
+from restok_cli.data.shards.tars import SPARSE, SYNSET, contents, list_files, read_members, unpacked
 from restok_cli.data.sources import walk
-from restok_cli.data.sources.devkit import read_devkit
 from restok_cli.data.sources.listing import File, Piece, Place, Source, Sources, Unreadable, shuffled, unused_key
 from restok_cli.data.sources.parquet import are_unlabelled, find_parquet, read_parquet
 from restok_cli.data.sources.splits import SPLITS, split_named, test_as_validation
 from restok_cli.data.sources.texts import read_text
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import MAX_TEXT_BYTES, read_whole
 
 CLASSES = Path(__file__).parents[2] / "assets" / "imagenet" / "classes.tsv"
 NUM_IMAGES = {"train": 1_281_167, "validation": 50_000}
@@ -35,6 +36,8 @@ TARS = {"train": "ILSVRC2012_img_train.tar", "validation": "ILSVRC2012_img_val.t
 TEST_TARS = "ILSVRC2012_img_test*.tar"  # there is more than one edition
 SPLIT_PLACES = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # where folders of splits may be
 DEVKIT = ("ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_devkit_t12")
+DEVKIT_LABELS = "data/ILSVRC2012_validation_ground_truth.txt"
+DEVKIT_ERRORS = (EOFError, LookupError, OSError, TarError, ValueError, zlib.error)  # where it is damaged
 KAGGLE_LABELS, KAGGLE_COLUMNS = "LOC_val_solution.csv", ("ImageId", "PredictionString")
 
 
@@ -48,7 +51,12 @@ class FoundImage(NamedTuple):
 
 def read_classes() -> dict[str, str]:
     """The name of each synset, in the order of the class ids."""
-    return dict(line.split("\t") for line in CLASSES.read_text(encoding="utf-8").splitlines())
+    return {synset: name for synset, name, _ in _class_table()}
+
+
+def _class_table() -> list[list[str]]:
+    """Synset, name and ILSVRC2012_ID of each class."""
+    return [line.split("\t") for line in CLASSES.read_text(encoding="utf-8").splitlines()]
 
 
 def synset_ids(class_names: list[str]) -> dict[str, int]:
@@ -214,7 +222,7 @@ def _validation_labels(folder: Path, images: list[FoundImage]) -> dict[str, str]
     elif devkit := next((folder / name for name in DEVKIT if (folder / name).exists()), None):
         table, synsets = devkit, read_devkit(devkit)
         numbers = {image.name: image.name.partition(".")[0].rpartition("_")[2] for image in images}
-        labels = {name: synsets.get(int(number)) if number.isdigit() else None for name, number in numbers.items()}
+        labels = {name: synsets.get(int(number)) if number.isdecimal() else None for name, number in numbers.items()}
     else:
         raise UsageError(
             f"the labels of the validation images are missing: put {DEVKIT[0]} (of image-net.org)"
@@ -224,6 +232,29 @@ def _validation_labels(folder: Path, images: list[FoundImage]) -> dict[str, str]
     if without := [name for name in labels if name not in known]:
         raise RestokError(f"{table} has no label for {without[0]}; is it of the same ImageNet?")
     return known
+
+
+def read_devkit(path: Path) -> dict[int, str]:
+    """The synset of each validation image by its number, from 1 on; `path` is the devkit, packed or unpacked.
+
+    Raises RestokError where it is damaged or no devkit.
+    """
+    synsets = {int(number): synset for synset, _, number in _class_table()}
+    try:
+        truth = _read_packed_truth(path) if path.is_file() else read_whole(path / DEVKIT_LABELS)
+        return {number: synsets[int(line)] for number, line in enumerate(truth.split(), start=1)}
+    except DEVKIT_ERRORS as error:
+        raise RestokError(f"{path} is damaged, or no devkit of ImageNet 2012: copy or download it again") from error
+
+
+def _read_packed_truth(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        found = {
+            member.name: contents(read(f"{member.name} of {path}", MAX_TEXT_BYTES))
+            for member, read in read_members(unpacked(file, str(path)), str(path))
+            if member.name == f"{DEVKIT[1]}/{DEVKIT_LABELS}"
+        }
+    return found.popitem()[1]
 
 
 def _read_kaggle_labels(table: Path) -> dict[str, str]:

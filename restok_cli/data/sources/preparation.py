@@ -14,13 +14,14 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from restok_cli.console import Progress, counted, note
@@ -98,10 +99,13 @@ class Task(NamedTuple):
 
 
 class Preparation(NamedTuple):
+    """A data set that was made, and what became of the files that it was made of."""
+
     manifest: layout.Manifest
-    changes: dict[str, Count]
-    num_bad: int
-    edges: ShorterEdges | None
+    num_bad: int = 0  # images that are broken
+    edges: ShorterEdges | None = None
+    changes: Mapping[str, int] = MappingProxyType({})  # why images were re-encoded -> how many
+    passed_over: Mapping[str, int] = MappingProxyType({})  # why files are no images -> how many
 
 
 def is_half_done(out: Path) -> bool:
@@ -208,10 +212,8 @@ def _make_shard(work: Path, rules: Rules, task: Task, advance: Callable[[], None
         for source in task.sources:
             try:
                 taken = take_in(source.place.read(source.file, rules.max_member_bytes), source.file, rules)
-            except (ImageError, OSError) as error:
-                told = isinstance(error, OSError) and error.strerror
-                reason = told or str(error).removeprefix(f"{source.file}: ")
-                bad.append(BadImage(file=source.file, reason=reason))
+            except ImageError as error:
+                bad.append(BadImage(file=source.file, reason=str(error).removeprefix(f"{source.file}: ")))
             else:
                 height, width = taken.size
                 edges[min(taken.size)] += 1
@@ -254,12 +256,13 @@ def _describe(work: Path, plan: Plan, records: list[tuple[Task, ShardRecord]]) -
         class_names=plan.sources.class_names,
         provenance=provenance,
     )
-    passed_over = [BadImage(file=file, reason=reason) for file, reason in plan.sources.passed_over]
-    if passed_over or bad:
-        write_bad_list(work, passed_over + bad)
+    unread = [BadImage(file=file, reason=reason) for file, reason in plan.sources.passed_over] + bad
+    if unread:
+        write_bad_list(work, unread)
     write_timm_manifest(work, manifest)
     write_manifest(work, manifest)
-    return Preparation(manifest, dict(sorted(changes.items())), len(bad), shorter_edges(edges))
+    passed_over = Counter(why for _, why in plan.sources.passed_over)
+    return Preparation(manifest, len(bad), shorter_edges(edges), dict(sorted(changes.items())), passed_over)
 
 
 def write_bad_list(folder: Path, bad: list[BadImage]) -> None:

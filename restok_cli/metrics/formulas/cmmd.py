@@ -26,9 +26,8 @@ def clip_mmd(samples: Tensor, reference: Tensor) -> Estimate:
         return CMMD_SCALE * (aa / n**2 + bb / m**2 - 2 * ab / (n * m)).item()
 
     every = torch.arange(GROUPS, device=a.device)
-    fewest = min(len(a), len(b))
-    without = [mmd(every != group) for group in range(min(GROUPS, fewest))] if fewest > 1 else []
-    return jackknife(mmd(every >= 0), without, fewest)
+    without = [mmd(every != group) for group in range(GROUPS)]
+    return jackknife(mmd(every >= 0), without, min(len(a), len(b)))
 
 
 def _kernel_sums(a: Tensor, b: Tensor, groups_a: Tensor, groups_b: Tensor) -> Tensor:

@@ -64,4 +64,4 @@ def _coverage(nearest: Tensor, radii: Tensor, groups: Tensor, fewest_images: int
     kept = [groups != group for group in range(GROUPS)]
     without_balls = [share(whole[balls], radii[balls, group]) for group, balls in enumerate(kept)]
     variance = jackknife_variance(without_samples) + jackknife_variance(without_balls)
-    return around_share(share(whole, all_radii), variance, fewest_images, GROUPS)
+    return around_share(share(whole, all_radii), variance, fewest_images)

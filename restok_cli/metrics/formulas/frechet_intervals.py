@@ -19,42 +19,42 @@ class Cloud(NamedTuple):
     """The features of a set. Without rows, its Gaussian counts as exact."""
 
     gaussian: Gaussian
-    rows: Tensor | None  # (n, D) float32
-    indices: np.ndarray  # (n,): the places of the images in their set, ascending
+    rows: Tensor | None = None  # (n, D) float32
+    indices: np.ndarray = np.empty(0, int)  # (n,): the places of the images in their set, ascending
 
 
-class FrechetEstimates(NamedTuple):
-    plain: Estimate  # FID-n, with an interval of its expectation over redraws
-    infinite: Estimate | None  # FID∞, with an interval of the true distance
+class FrechetDistance:
+    """The distance of two sets. Sets with rows count as drawn by chance; of `paired` ones, partners together."""
 
+    def __init__(self, ours: Cloud, theirs: Cloud, paired: bool, device: torch.device | None = None):
+        self.ours, self.theirs, self.device = ours, theirs, device
+        self.value = frechet_distance(ours.gaussian, theirs.gaussian)
+        self.counts = [len(cloud.indices) for cloud in (ours, theirs) if cloud.rows is not None]
+        self.fewest = min(self.counts, default=0)
+        self.variance = _variance(ours, theirs, paired, device) if self.fewest >= FEWEST else 0.0
 
-def frechet_estimates(
-    ours: Cloud, theirs: Cloud, paired: bool, infinite: bool, device: torch.device | None = None
-) -> FrechetEstimates:
-    """The distance of two sets, and where it is asked for that of endlessly many images, for which `ours` needs rows.
+    def estimate(self) -> Estimate:
+        """FID-n, with an interval of its expectation over redraws."""
+        return around(self.value, self.variance, self.fewest)
 
-    Both have one variance: the two halves of a set move, on average, as the set does.
-    Raises RestokError where there are too few images for the second.
-    """
-    distance = frechet_distance(ours.gaussian, theirs.gaussian)
-    counts = [len(cloud.indices) for cloud in (ours, theirs) if cloud.rows is not None]
-    if not counts:
-        return FrechetEstimates(Estimate(distance), None)
-    spread = _variance(ours, theirs, paired, device) if min(counts) >= FEWEST else 0.0
-    plain = around(distance, spread, min(counts))
-    if not infinite:
-        return FrechetEstimates(plain, None)
-    fewest = METRICS["fid-inf"].fewest_per_dimension * len(ours.gaussian.mu)
-    if min(counts) < fewest:
-        raise RestokError(
-            f"fid-inf needs at least {fewest} images in each set with {len(ours.gaussian.mu)} features an image, here"
-            f" are {min(counts)}; give more images, or leave it out"
-        )
-    order = np.random.RandomState(SEED).permutation(1 + max(cloud.indices.max(initial=0) for cloud in (ours, theirs)))
-    halves = zip(_halves(ours, order, device), _halves(theirs, order, device), strict=True)
-    # The bias goes with 1/n: the line through the whole set, at 1/n, and its halves, at 2/n, meets 0 at
-    value = 2 * distance - sum(frechet_distance(a, b) for a, b in halves) / 2
-    return FrechetEstimates(plain, around(value, spread, min(counts), _bend(ours, theirs, distance, counts)))
+    def infinite(self) -> Estimate:
+        """FID∞, with an interval of the true distance.
+
+        It varies as FID-n does: two halves of a set move, on average, as the set. Raises RestokError where a set has
+        too few images.
+        """
+        ours, theirs, dimensions = self.ours, self.theirs, len(self.ours.gaussian.mu)
+        needed = METRICS["fid-inf"].fewest_per_dimension * dimensions
+        if self.fewest < needed:
+            raise RestokError(
+                f"fid-inf needs at least {needed} images in each set with {dimensions} features an image, here are"
+                f" {self.fewest}; give more images, or leave it out"
+            )
+        order = np.random.RandomState(SEED).permutation(1 + max(set_.indices.max(initial=0) for set_ in (ours, theirs)))
+        halves = zip(_halves(ours, order, self.device), _halves(theirs, order, self.device), strict=True)
+        # The bias goes with 1/n: the line through the whole set, at 1/n, and its halves, at 2/n, meets 0 at
+        value = 2 * self.value - sum(frechet_distance(a, b) for a, b in halves) / 2
+        return around(value, self.variance + _bend(ours, theirs, self.value, self.counts) ** 2, self.fewest)
 
 
 def influences(rows: Tensor, own: Gaussian, other: Gaussian, device: torch.device | None = None) -> np.ndarray:

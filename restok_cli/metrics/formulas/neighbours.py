@@ -38,13 +38,7 @@ def precision_recall(samples: Tensor, reference: Tensor) -> PrecisionRecall:
     radii = (squared_radii(features, NEIGHBOURS) for features in (samples, reference))
     insides = _inside(samples, reference, *radii)
     fewest = min(len(samples), len(reference))
-    return PrecisionRecall(*(_estimate(inside, fewest) for inside in insides))
-
-
-def _estimate(inside: Tensor, fewest_images: int) -> Estimate:
-    """The share of points inside, from (n, GROUPS + 1): whether each is, without each group of balls, and with all."""
-    share, variance = mean_and_variance(inside)
-    return around_share(share, variance, fewest_images, GROUPS)
+    return PrecisionRecall(*(around_share(*mean_and_variance(inside), fewest) for inside in insides))
 
 
 def mean_and_variance(values: Tensor) -> tuple[float, float]:
