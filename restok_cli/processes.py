@@ -353,6 +353,17 @@ def gather(value: Any) -> list[Any]:
     return gather_object([value])
 
 
+def check_alike(facts: dict[str, Any]) -> None:
+    """Raises RestokError where a process has other facts than the first: then they would not do one work together."""
+    first, *others = gather(facts)
+    for number, theirs in enumerate(others, start=1):
+        if wrong := [name for name, value in first.items() if theirs[name] != value]:
+            raise RestokError(
+                f"process {number} has another {wrong[0]} than process 0; start all with the same command, on a folder "
+                "and data that all of them see"
+            )
+
+
 def barrier() -> None:
     """Wait until all processes are here."""
     gather(None)

@@ -3,7 +3,7 @@ from itertools import chain, islice
 import numpy as np
 import pytest
 
-from restok_cli.data.loading.batching import Deal, Order, micro_batches, shuffle
+from restok_cli.data.loading.batching import Deal, micro_batches, shuffle
 
 PICTURES = 10
 
@@ -41,9 +41,10 @@ def test_a_late_epoch_costs_one_shuffle(monkeypatch):
     monkeypatch.setattr(
         "restok_cli.data.loading.batching.shuffle", lambda n, seed, epoch: shuffled.append(epoch) or np.arange(n)
     )
-    order = Order(PICTURES, seed=0)
-    assert order.visits(10**15 + 3, 4) == [(10**14, i) for i in (3, 4, 5, 6)]
-    assert order.visits(10**15 + 7, 4) == [(10**14, 7), (10**14, 8), (10**14, 9), (10**14 + 1, 0)]
+    batches = micro_batches(PICTURES, Deal(4, seed=0, first_step=10**15 // 4))
+    assert next(batches) == [(10**14, i) for i in (0, 1, 2, 3)]
+    assert next(batches) == [(10**14, i) for i in (4, 5, 6, 7)]
+    assert next(batches) == [(10**14, 8), (10**14, 9), (10**14 + 1, 0), (10**14 + 1, 1)]
     assert shuffled == [10**14, 10**14 + 1]
 
 

@@ -125,7 +125,7 @@ def test_several_networks_name_themselves_behind_the_perturbation(measure, tmp_p
     instruments = Instruments(
         [FeatureCache(None, network) for network in (RandomNetwork(), Other())], torch.device("cpu"), 64
     )
-    found, protocol = evaluate_perturbed(request, instruments)
+    found, protocol, *_ = evaluate_perturbed(request, instruments)
     keys = keys_of("pfid", request, ("random", "other"))
     assert sorted(found) == sorted(keys)
     assert "pfid[0.5,8][other]" in keys

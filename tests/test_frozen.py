@@ -1,5 +1,7 @@
 """Networks of timm with frozen weights: where those come from, and what is refused."""
 
+from copy import deepcopy
+
 import pytest
 import timm
 import torch
@@ -7,7 +9,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.training.frozen import build, open_frozen
+from restok_cli.training.frozen import build, open_frozen, take_dtype
 
 CPU = torch.device("cpu")
 
@@ -35,6 +37,17 @@ def test_learned_positions_are_resized_to_the_pictures(network, tmp_path):
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
     found = open_frozen("test_vit", str(tmp_path / "weights.safetensors"), (64, 32), CPU, "alignment")
     assert found.forward_features(torch.rand(1, 3, 64, 32)).shape == (1, 1 + 4 * 2, 64)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_in_the_type_of_autocast_give_the_same_bits(network, dtype):
+    images, short = torch.rand(2, 3, 160, 160), deepcopy(network)
+    take_dtype(short, dtype)
+    assert short.blocks[0].attn.qkv.weight.dtype == short.patch_embed.proj.weight.dtype == dtype
+    assert short.blocks[0].norm1.weight.dtype == short.pos_embed.dtype == torch.float32
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        assert torch.equal(short.forward_features(images), network.forward_features(images))
 
 
 @pytest.mark.parametrize("damage", ["missing", "shape", "extra"])

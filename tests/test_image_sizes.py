@@ -4,7 +4,6 @@ from pictures import write_pictures
 
 from restok_cli.data.image_sizes import enlarged, shorter_edges
 from restok_cli.data.shards.dataset import open_dataset
-from restok_cli.data.shards.sizes import sizes_in
 
 
 def test_sizes_are_those_of_the_files_and_prepare_tells_them(restok, tmp_path):
@@ -14,7 +13,7 @@ def test_sizes_are_those_of_the_files_and_prepare_tells_them(restok, tmp_path):
     assert "sizes: the shorter edge has 33 to 70 pixels, 64 in the middle" in result.err
     again = restok("prepare", "shards", tmp_path / "data/*.tar", tmp_path / "linked")
     assert "sizes: the shorter edge has 33 to 70 pixels, 64 in the middle" in again.err
-    assert sorted(sizes_in(open_dataset(tmp_path / "data"))) == [(33, 40), (64, 64), (70, 100)]
+    assert sorted(open_dataset(tmp_path / "data").image_sizes()) == [(33, 40), (64, 64), (70, 100)]
 
 
 def test_images_are_too_small_where_a_tenth_of_them_is():

@@ -21,7 +21,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from restok_cli.data.images import save_image
 from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import ImageError
-from restok_cli.metrics import cache, kept
+from restok_cli.metrics import cache, image_sets, kept
 from restok_cli.metrics import measure as measuring
 from restok_cli.metrics.cache import FeatureCache, prune
 from restok_cli.metrics.formulas import kid
@@ -201,7 +201,7 @@ def test_groups_that_go_through_the_network_together_give_the_same_numbers(tmp_p
             return see(groups[1::2], *others)
 
         monkeypatch.setattr(measuring, "_see", see_for_both)
-        monkeypatch.setattr(measuring, "gather", lambda mine: [turns.pop(), mine])
+        monkeypatch.setattr(image_sets, "gather", lambda mine: [turns.pop(), mine])
     network = Counting()
     tools = instruments(network, tmp_path / "together")
     if processes == 1:

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.errors import UsageError
-from restok_cli.evaluation import code_metrics, linear_probe
+from restok_cli.evaluation import linear_probe
 from restok_cli.evaluation.linear_probe import (
     HOLD_BACK,
     L2_CHOICES,
@@ -27,6 +27,7 @@ from restok_cli.evaluation.neighbour_probe import neighbour_scores
 from restok_cli.evaluation.probe import accuracies, wilson
 from restok_cli.evaluation.probe_data import open_labelled
 from restok_cli.evaluation.probe_points import Which, open_probed
+from restok_cli.metrics import image_sets
 from restok_cli.model.config import HarConfig
 from restok_cli.model.levels import level_sizes, prefix_lengths
 from restok_cli.pretrained.folder import load_for_use, open_har, open_tokenizer, save_har
@@ -331,10 +332,10 @@ def test_two_processes_find_the_same_as_one(probe, restok, colours, tiny_models,
     monkeypatch.setattr("restok_cli.commands.probe.run_in_processes", lambda _: None)
     with monkeypatch.context() as second:
         second.setenv("RANK", "1")
-        second.setattr(code_metrics, "gather", lambda found: sent.append(found) or [None, found])
+        second.setattr(image_sets, "gather", lambda found: sent.append(found) or [[], found])
         assert restok("probe", *command).out == ""
     assert len([found for found in sent if found]) == 1 + 1  # of three and two groups
-    monkeypatch.setattr(code_metrics, "gather", lambda found: [found, sent.pop(0)])
+    monkeypatch.setattr(image_sets, "gather", lambda found: [found, sent.pop(0)])
     assert probe(*command) == expected
 
 

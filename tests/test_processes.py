@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from restok_cli import processes
-from restok_cli.errors import Interrupted, UsageError
-from restok_cli.processes import Words, leave_words, parse_num_processes, take_place
+from restok_cli.errors import Interrupted, RestokError, UsageError
+from restok_cli.processes import Words, check_alike, leave_words, parse_num_processes, take_place
 
 
 def test_tasks_of_a_slurm_step_find_their_place(monkeypatch):
@@ -178,3 +178,11 @@ def test_a_mistake_in_options_is_left_to_the_first_process_where_that_has_made_i
 def test_the_process_that_failed_first_is_heard(exit_codes, words, code, text):
     failure = processes._first_failure(exit_codes, words)
     assert failure.code == code and str(failure).startswith(text)
+
+
+def test_processes_that_were_told_different_things_are_refused(monkeypatch):
+    first = {"config": "{}", "data set": "ab"}
+    monkeypatch.setattr(processes, "gather", lambda mine: [first, first, mine])
+    check_alike(first)
+    with pytest.raises(RestokError, match="process 2 has another data set than process 0; start all with the same"):
+        check_alike(first | {"data set": "cd"})

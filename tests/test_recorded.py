@@ -58,6 +58,7 @@ def test_an_older_run_keeps_its_choices_and_is_told_once_what_changed(tmp_path, 
         run = RunFolder(tmp_path, config, resume=True, overwrite=False)
         assert capsys.readouterr().err == told
         assert run.load()["step"] == 3
+        run.begin(3)
     assert TOLD in (tmp_path / "log.txt").read_text()
 
 
@@ -70,7 +71,7 @@ def test_a_run_from_before_there_was_a_choice_still_validates_on_all_images(tmp_
     for preset in ("har-b", None):
         assert settings("har", tmp_path, preset).schedule.validation_images == "all"
     changed = settings("har", tmp_path, None, "schedule.validation_images=7")
-    RunFolder(tmp_path, changed, resume=True, overwrite=False)
+    RunFolder(tmp_path, changed, resume=True, overwrite=False).begin(0)
     assert capsys.readouterr().err == "--resume: schedule.validation_images was all and is now 7\n"
     assert settings("har", tmp_path, None).schedule.validation_limit == 7
 

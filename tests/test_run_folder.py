@@ -15,6 +15,9 @@ from restok_cli.files import DISK_FULL
 from restok_cli.pretrained.folder import save_tokenizer
 from restok_cli.settings.training import RUN_CONFIGS, HarRunConfig, TokenizerRunConfig
 from restok_cli.settings.yaml_file import merged
+from restok_cli.training.frozen import weights_fingerprint
+from restok_cli.training.parallel import Parts
+from restok_cli.training.run_folder.launches import read_starts
 from restok_cli.training.run_folder.run import RunFolder
 
 
@@ -127,8 +130,10 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_that_is_said
         run.log(step, {"loss": 1.0})
         run.save(step, state_of(step), keep=2)
     reason = damage(run.checkpoint_folder / "step-000020")
-    state = resumed(tmp_path).load()
+    run = resumed(tmp_path)
+    state = run.load()
     assert state["step"] == 10 and state["model"]["weight"][0] == 10
+    run.begin(10)
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert reason in said and "step-000020" in said and said.endswith("; trying the checkpoint before it\n")
@@ -186,15 +191,14 @@ def test_lines_logged_after_the_checkpoint_are_forgotten(tmp_path):
     run.log(10, {"loss": 0.0})
     with open(run.path / "metrics.jsonl", "a") as file:
         file.write('no JSON\n{"step": 9')  # cut short by a kill
-    run = resumed(tmp_path)
-    run.load()
+    resumed(tmp_path).begin(9)
     assert (run.path / "metrics.jsonl").read_text() == '{"step": 9, "loss": 9.0}\n'
 
 
 def test_log_txt_keeps_numbers_messages_and_why_a_run_ended_with_the_time(tmp_path, capsys):
     run = start(tmp_path)
     with pytest.raises(RestokError), run.logging():
-        run.load()
+        run.begin(0)
         run.log(5, {"loss": 0.5, "learning_rate": 1e-4})
         note("something to know")
         raise RestokError("it stopped here")
@@ -211,7 +215,7 @@ def test_log_txt_keeps_which_lengths_were_rescaled(tmp_path, capsys):
     said = "--max-steps: 100 steps of the preset's 200, so optimizer.warmup_steps 20 → 10"
 
     def train(config, run, stop_at):
-        run.load()
+        run.begin(0)
         return run.model_folder
 
     carry_out(train, config(micro_batch_size=256), launch, torch.device("cpu"), rescaling=said)
@@ -253,6 +257,7 @@ def test_what_does_not_make_another_run_may_change_and_is_noted(tmp_path, capsys
     run = resumed(tmp_path, HarRunConfig.parse(changed, "test"))
     assert "--resume: schedule.log_every was 50 and is now 7\n" in capsys.readouterr().err
     assert run.load()["step"] == 10
+    run.begin(10)
     assert resumed(tmp_path, run.config).load()["step"] == 10  # config.yaml has what is now so
     assert capsys.readouterr().err == ""
 
@@ -284,7 +289,7 @@ def test_max_steps_may_change_where_no_learning_rate_so_far_depended_on_it(tmp_p
         assert (state["step"] if state else 0) == step
     else:
         with pytest.raises(UsageError, match=rf"--resume: max_steps (was 100 and is now|=) {max_steps}"):
-            resumed(tmp_path, changed)
+            resumed(tmp_path, changed).load()
 
 
 @pytest.mark.parametrize("name", ["decay_steps", "final_learning_rate"])
@@ -298,7 +303,82 @@ def test_how_a_rate_decays_may_change_until_it_does(tmp_path, name):
     run = start(tmp_path, before, overwrite=True)
     run.save(95, state_of(95), keep=2)
     with pytest.raises(UsageError, match=f"--resume: {name} was .* would change the learning rates of the 95 steps"):
-        resumed(tmp_path, config(optimizer=changed))
+        resumed(tmp_path, config(optimizer=changed)).load()
+
+
+def test_a_length_that_was_edited_in_the_runs_own_config_is_compared_with_the_checkpoints(tmp_path):
+    """Else what is resumed would be compared with itself, and the steps done have had other rates."""
+    run = start(tmp_path)
+    run.save(60, state_of(60), keep=2)
+    file = run.path / "config.yaml"
+    file.write_text(file.read_text().replace("max_steps: 100", "max_steps: 200"))
+    with pytest.raises(UsageError, match="max_steps was 100 and is now 200, which would change the learning rates"):
+        resumed(tmp_path, config(max_steps=200)).load()
+
+
+class Weights(Parts):
+    """A state with two parts."""
+
+    def __init__(self):
+        self.parts = {"model": torch.nn.Linear(2, 2), "other": torch.nn.Linear(1, 1)}
+
+
+def go_on(run, state=None, **sources):
+    return run.resume(state or Weights(), torch.device("cpu"), {"data set": "abc"} | sources, None)
+
+
+def everything(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "log.txt"}
+
+
+@pytest.mark.parametrize("changed", ["data set", "network of alignment.weights"])
+def test_a_run_that_would_learn_from_something_else_is_refused_and_left_as_it_is(tmp_path, changed):
+    run, before = start(tmp_path), {"network of alignment.weights": "old"}
+    assert go_on(run, **before) == 0
+    run.save(5, Weights().state_dict() | {"sources": {"data set": "abc"} | before}, keep=1)
+    run.log(6, {"loss": 1.0})
+    found = everything(run.path)
+    with pytest.raises(UsageError, match=f"--resume: the {changed} is not the one that this run was started with"):
+        go_on(resumed(tmp_path, config(log_every=7)), **(before | {changed: "new"}))
+    assert everything(run.path) == found
+    assert go_on(resumed(tmp_path, config(log_every=7)), **before) == 5
+
+
+def test_networks_have_one_fingerprint_only_where_all_their_weights_are_alike():
+    def network(value):
+        layer = torch.nn.Linear(300, 300)
+        torch.nn.init.constant_(layer.weight, 0.25)
+        torch.nn.init.constant_(layer.bias, value)
+        return layer
+
+    assert weights_fingerprint(network(1.0)) == weights_fingerprint(network(1.0))
+    assert weights_fingerprint(network(1.0)) != weights_fingerprint(network(1.0 + 1e-6))
+
+
+@pytest.mark.parametrize("lack", [lambda state: state.pop("other"), lambda state: state["model"].pop("bias")])
+def test_a_checkpoint_that_is_whole_but_lacks_a_part_is_refused_in_a_line(tmp_path, lack):
+    saved = Weights().state_dict() | {"data_fingerprint": "abc"}  # as an older restok named it
+    lack(saved)
+    start(tmp_path).save(5, saved, keep=1)
+    with pytest.raises(RestokError, match=r"step 5 is not as this restok writes them .*(other|bias)") as error:
+        go_on(resumed(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_without_a_checkpoint_does_not_go_on_from_other_weights_than_it_began_with(tmp_path):
+    go_on(start(tmp_path, init="photo (fingerprint 12)"))
+    for init in (None, "other (fingerprint 34)"):
+        with pytest.raises(UsageError, match=r"began from the weights of photo \(fingerprint 12\) and has no"):
+            start(tmp_path, resume=True, init=init)
+    go_on(start(tmp_path, resume=True, init="photo (fingerprint 12)"))
+
+
+def test_a_start_that_was_cut_short_takes_none_with_it(tmp_path):
+    go_on(start(tmp_path))
+    file = tmp_path / "run" / "starts.jsonl"
+    file.write_text(file.read_text() + '{"step": 0, "ti')
+    go_on(resumed(tmp_path))
+    assert len(read_starts(tmp_path / "run")) == 2
 
 
 def test_the_discriminators_learning_rates_count_too(tmp_path):
@@ -312,11 +392,11 @@ def test_the_discriminators_learning_rates_count_too(tmp_path):
     )
     run = start(tmp_path, before)
     run.save(50, state_of(50), keep=2)
-    resumed(tmp_path, after)
+    resumed(tmp_path, after).load()
     run = start(tmp_path, before, overwrite=True)
     run.save(60, state_of(60), keep=2)
     with pytest.raises(UsageError, match="would change the learning rates of the 60 steps"):
-        resumed(tmp_path, after)
+        resumed(tmp_path, after).load()
 
 
 def test_files_of_weights_may_have_moved_but_not_become_random_ones(tmp_path):
@@ -324,7 +404,7 @@ def test_files_of_weights_may_have_moved_but_not_become_random_ones(tmp_path):
         return TokenizerRunConfig.parse({"alignment": {"weights": weights}}, "test")
 
     start(tmp_path, aligned(None))
-    resumed(tmp_path, aligned("elsewhere.safetensors"))
+    resumed(tmp_path, aligned("elsewhere.safetensors")).begin(0)
     with pytest.raises(UsageError, match=r"alignment\.weights was elsewhere\.safetensors"):
         resumed(tmp_path, aligned("random"))
 

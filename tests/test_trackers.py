@@ -32,7 +32,7 @@ def scalars(tmp_path, name):
 def test_tensorboard_gets_numbers_previews_and_once_the_config(tmp_path):
     run = start(tmp_path)
     with run.logging():
-        run.load()
+        run.begin(0)
         run.log(5, {"loss": 0.5})
         run.log(10, {"loss": 0.25, "validation_loss": 3.0})
         run.preview_file(10).parent.mkdir()
@@ -49,14 +49,14 @@ def test_tensorboard_gets_numbers_previews_and_once_the_config(tmp_path):
 def test_a_resumed_run_hides_from_tensorboard_what_came_after_its_checkpoint(tmp_path):
     run = start(tmp_path)
     with run.logging():
-        run.load()
+        run.begin(0)
         for step in (5, 10):
             run.log(step, {"loss": float(step)})
             if step == 5:
                 run.save(step, {"model": {"weight": torch.zeros(1)}}, keep=1)
     run = start(tmp_path, resume=True)
     with run.logging():
-        run.load()
+        run.begin(5)
         run.log(10, {"loss": 100.0})
     assert scalars(tmp_path, "loss") == [(5, 5.0), (10, 100.0)]
     assert len(list((tmp_path / "run" / "tensorboard").glob("*/hparams.yml"))) == 1
@@ -65,7 +65,7 @@ def test_a_resumed_run_hides_from_tensorboard_what_came_after_its_checkpoint(tmp
 def test_what_a_tracker_prints_does_not_go_to_stdout(tmp_path, capsys):
     run = start(tmp_path)
     with run.logging():
-        run.load()
+        run.begin(0)
         run.trackers.running["tensorboard"].log = lambda *_arguments, **_options: print("hello")
         run.log(5, {"loss": 0.5})
     assert capsys.readouterr() == ("", "hello\n")
@@ -74,7 +74,7 @@ def test_what_a_tracker_prints_does_not_go_to_stdout(tmp_path, capsys):
 def test_a_tracker_that_fails_is_left_out_and_the_run_goes_on(tmp_path, capsys):
     run = start(tmp_path)
     with run.logging():
-        run.load()
+        run.begin(0)
 
         def fail(*_arguments, **_options):
             raise OSError("the server\nis gone")
@@ -93,7 +93,7 @@ def test_a_tracker_that_cannot_start_is_an_error_before_the_first_step(tmp_path,
 
     monkeypatch.setattr(trackers, "_start", fail)
     with pytest.raises(RestokError, match=r"--track tensorboard cannot start \(no room\); leave it out"):
-        start(tmp_path).load()
+        start(tmp_path).begin(0)
 
 
 @pytest.mark.parametrize("name", trackers.NAMES)
@@ -158,7 +158,7 @@ def test_trackio_gets_the_config_numbers_and_its_own_end(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "trackio", stand)
     run = start(tmp_path, track=["trackio"])
     with run.logging():
-        run.load()
+        run.begin(0)
         run.log(5, {"loss": 0.5})
         run.track_preview(5)  # which it cannot show
     assert given == [("restok", "run", "never"), 256, ({"loss": 0.5}, 5), "finished"]

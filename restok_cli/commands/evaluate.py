@@ -208,7 +208,7 @@ def evaluate(
     limits, names = parse_limits(fail_under or []), tuple(dict.fromkeys(features or ["inception"]))
     if compare is not None:
         _check_idle(context, "compare")
-        from restok_cli.evaluation.comparison import show_comparison
+        from restok_cli.evaluation.result import show_comparison
 
         show_comparison(*compare, as_json)
         return
@@ -316,18 +316,22 @@ def _measure(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    from restok_cli.evaluation.evaluate import evaluate, show_evaluation
+    from restok_cli.evaluation.evaluate import evaluate
+    from restok_cli.evaluation.result import show
     from restok_cli.evaluation.runs import show_runs
 
     evaluations = evaluate(requests, networks, device)
     if rank() > 0:
         return
-    if plot is not None and evaluations[0].curve is not None:
+    (request, *others), found = requests, evaluations[0]
+    if plot is not None and found.curve is not None:
         from restok_cli.evaluation.plot import draw_curve
 
-        draw_curve(evaluations[0].curve, plot)
-    if len(requests) == 1:
-        show_evaluation(evaluations[0], requests[0].reference or requests[0].samples, limits, as_json)
+        draw_curve(found.curve, plot)
+    if others:
+        show_runs(
+            {each.samples: one.report() for each, one in zip(requests, evaluations, strict=True)}, limits, as_json
+        )
     else:
-        results = {each.samples: found.report() for each, found in zip(requests, evaluations, strict=True)}
-        show_runs(results, limits, as_json)
+        lines = found.lines(request.reference or request.samples)
+        show(found.report(), lines, found.measurements, limits, as_json)

@@ -61,9 +61,8 @@ def check_folder(launch: Launch, *sources: Path | None) -> None:
 def warn_of_enlarging(data: "Dataset", size: tuple[int, int]) -> None:
     """Say it where many images of a data set are smaller than the (height, width) at which they are trained on."""
     from restok_cli.data.image_sizes import enlarged
-    from restok_cli.data.shards.sizes import sizes_in
 
-    if warning := enlarged(sizes_in(data), size):
+    if warning := enlarged(data.image_sizes(), size):
         note(warning)
 
 

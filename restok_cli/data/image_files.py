@@ -1,5 +1,6 @@
 """Image files: which are read, and how they become RGB images of PIL. Imports no torch."""
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -73,6 +75,16 @@ def _unread_format(head: bytes) -> str | None:
     return next((name for name, start in UNREAD.items() if start.match(head)), None)
 
 
+def split_image_name(name: str) -> tuple[str, str]:
+    """Name and suffix of a person's image file, whose name may hold dots: photo.v1.png is photo.v1 and png.
+
+    What does not end in the suffix of an image has none: 2024.01.02 is itself.
+    """
+    stem, _, suffix = name.rpartition(".")
+    is_image = f".{suffix.lower()}" in IMAGE_SUFFIXES and stem and not stem.endswith("/")
+    return (stem, suffix) if is_image else (name, "")
+
+
 def read_image(source: bytes | Path, name: str, max_pixels: int | None = MAX_DECODED_PIXELS) -> Image.Image:
     """Decode a file, or the bytes of one, to RGB.
 
@@ -87,16 +99,18 @@ def read_image(source: bytes | Path, name: str, max_pixels: int | None = MAX_DEC
         return _to_rgb(image)
 
 
-def read_file(path: Path, name: str, max_bytes: int = MAX_MEMBER_BYTES) -> bytes:
+def read_file(path: Path | str, name: str, max_bytes: int = MAX_MEMBER_BYTES) -> bytes:
     """The bytes of an image file.
 
     Raises ImageError where there are none, or more than `max_bytes`, or where reading could wait for ever.
     """
     try:
-        if path.exists() and not path.is_file():
+        status = os.stat(path)
+        if not S_ISREG(status.st_mode):
             raise ImageError(f"{name}: is no file, but a folder, a pipe or a device; give an image file")
-        check_size(path.stat().st_size, name, max_bytes)
-        return path.read_bytes()
+        check_size(status.st_size, name, max_bytes)
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
     except OSError as error:
         raise ImageError(f"{name}: cannot be read ({error.strerror})") from error
 

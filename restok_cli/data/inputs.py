@@ -10,10 +10,9 @@ import torch
 from PIL import Image
 
 from restok_cli.console import note, readable
-from restok_cli.data.image_files import center_crop, read_file, read_image
+from restok_cli.data.image_files import center_crop, read_file, read_image, split_image_name
 from restok_cli.data.image_folders import check_image, known_digests
 from restok_cli.data.images import to_tensor
-from restok_cli.data.names import split_image_name
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.shards.layout import NO_CLASS, is_dataset
 from restok_cli.data.shards.tars import contents
@@ -152,7 +151,7 @@ def _named_files(paths: list[Path]) -> dict[str, tuple[Path, str | None]]:
     names: dict[str, tuple[Path, str | None]] = {}
     for path in paths:
         digests = known_digests(path)
-        for file in find_images([path]):
+        for file in find_images(path):
             relative = file.relative_to(path) if path.is_dir() else Path(file.name)
             name = readable(split_image_name(relative.as_posix())[0])
             if name in names:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from restok_cli.console import counted, note, readable
-from restok_cli.data.names import split_image_name
+from restok_cli.data.image_files import split_image_name
 from restok_cli.data.shards.layout import MAX_CLASS_ID, NO_CLASS
 from restok_cli.data.shards.tars import Contents, contents, read_members, refuse_linked_image, unpacked
 from restok_cli.data.sources.walk import is_hidden

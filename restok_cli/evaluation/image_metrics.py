@@ -3,7 +3,7 @@
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,13 +15,14 @@ from restok_cli.data.image_sizes import width_by_height
 from restok_cli.data.images import to_float
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.evaluation.request import Networks, Request
+from restok_cli.evaluation.result import Evaluation
 from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet
 from restok_cli.metrics.image_sources import open_images
 from restok_cli.metrics.measure import Instruments, choose_metrics, feature_sums, measure
 from restok_cli.metrics.networks.backbones import is_of_timm, open_network
 from restok_cli.metrics.pairs import align, unique_keys
-from restok_cli.metrics.protocol import Measurement, describe_features, describe_images, describe_reference
+from restok_cli.metrics.protocol import Measurement, describe_features, describe_reference
 from restok_cli.metrics.reference import Reference, open_reference, write_reference
 from restok_cli.metrics.table import METRICS
 from restok_cli.model.tokenizer import Tokenizer
@@ -62,15 +63,7 @@ def open_samples(request: Request, exact: bool = False) -> ImageSet:
     return images
 
 
-class MeasuredImages(NamedTuple):
-    """Of one set. Of several processes only number 0 gets more than empty ones."""
-
-    measurements: dict[str, Measurement]
-    protocol: dict[str, Any]
-    per_image: dict[str, dict[str, float]]  # by metric, then by the key of the reference's image
-
-
-def evaluate_images(requests: list[Request], networks: Networks, device: torch.device) -> list[MeasuredImages]:
+def evaluate_images(requests: list[Request], networks: Networks, device: torch.device) -> list[Evaluation]:
     """Measure each set of images against one reference, which is read once; the requests differ only in their samples.
 
     Raises UsageError where the sets are not of as many images of one size.
@@ -89,10 +82,8 @@ def evaluate_images(requests: list[Request], networks: Networks, device: torch.d
         sets[1:] = [align(Reference(each.source, None, each), sets[0], paired).images or each for each in sets[1:]]
     keys = _keys(target, metrics) if request.per_image else []
     results = measure(sets, target, metrics, instruments)
-    if rank() > 0:
-        return [MeasuredImages({}, {}, {}) for _ in sets]
     return [
-        MeasuredImages(
+        Evaluation(
             measurements,
             describe_comparison(images, target, metrics, instruments),
             _per_image(measurements, images, target, keys),
@@ -144,7 +135,7 @@ def describe_comparison(
     of_features = any(METRICS[name].basis == "features" for name in metrics)
     features = {network.name: describe_features(network) for network in instruments.networks if of_features}
     return {
-        "samples": describe_images(images),
+        "samples": images.describe(),
         "reference": describe_reference(target) if target else None,
         "features": features if len(features) > 1 else next(iter(features.values()), None),
         "lpips_weights_sha256": lpips.weights_sha256 if lpips and "lpips" in metrics else None,

@@ -9,41 +9,36 @@ import torch
 from torch import Tensor
 
 from restok_cli.errors import UsageError
-from restok_cli.evaluation.decoded import Change, Decoder
-from restok_cli.evaluation.image_metrics import describe_comparison
+from restok_cli.evaluation.decoded import Change, Redecoding
 from restok_cli.evaluation.request import Perturbation, Request
-from restok_cli.metrics.measure import Instruments, measure
+from restok_cli.evaluation.result import Evaluation
+from restok_cli.metrics.measure import Instruments
 from restok_cli.metrics.protocol import Measurement
 from restok_cli.metrics.table import key_of
-from restok_cli.processes import rank
 
 ROWS = 512  # codewords compared at once with all: 64 MB of distances for a codebook of 16,384
 
 
-def evaluate_perturbed(request: Request, instruments: Instruments) -> tuple[dict[str, Measurement], dict]:
-    """pFID for each perturbation and, first, the mean of all; and the protocol. Only process 0 has the numbers."""
-    decoder, perturbations = Decoder(request, instruments.device), request.perturbations
-    config = decoder.tokenizer.config
+def evaluate_perturbed(request: Request, instruments: Instruments) -> Evaluation:
+    """pFID for each perturbation and, first, the mean of all."""
+    redecoding, perturbations = Redecoding(request, instruments.device), request.perturbations
+    config = redecoding.tokenizer.config
     _check(perturbations, config.num_latent_tokens, config.codebook_size)
-    neighbours = nearest_codewords(decoder.tokenizer.quantizer.codewords(), max(p.nearest for p in perturbations))
-    sets = [decoder.decoded(str(perturbation), _changing(perturbation, neighbours)) for perturbation in perturbations]
-    results = measure(sets, decoder.reference, ["pfid"], instruments)
-    if rank() > 0:
-        return {}, {}
+    neighbours = nearest_codewords(redecoding.tokenizer.quantizer.codewords(), max(p.nearest for p in perturbations))
+    changes = {str(perturbation): _changing(perturbation, neighbours) for perturbation in perturbations}
+    results, protocol = redecoding.measure(changes, ["pfid"], instruments)
     measurements: dict[str, Measurement] = {}
     for key in results[0]:  # of each network
-        found = [
-            replace(result[key], setting=str(perturbation))
-            for perturbation, result in zip(perturbations, results, strict=True)
-        ]
-        measurements |= {key: found[0]} if len(found) == 1 else {key: _mean(found, perturbations)}
-        if len(found) > 1:
-            network = key.removeprefix("pfid")
-            measurements |= {
-                key_of("pfid", p.key) + network: number for p, number in zip(perturbations, found, strict=True)
-            }
-    circumstances = describe_comparison(sets[-1], decoder.reference, ["pfid"], instruments) | decoder.describe()
-    return measurements, circumstances | {"perturbations": [p._asdict() for p in perturbations]}
+        found = [replace(result[key], setting=setting) for setting, result in zip(changes, results, strict=True)]
+        if len(found) == 1:
+            measurements[key] = found[0]
+            continue
+        measurements[key] = _mean(found, perturbations)
+        network = key.removeprefix("pfid")
+        measurements |= {
+            key_of("pfid", p.key) + network: number for p, number in zip(perturbations, found, strict=True)
+        }
+    return Evaluation(measurements, protocol | {"perturbations": [p._asdict() for p in perturbations]})
 
 
 def nearest_codewords(codewords: Tensor, count: int) -> Tensor:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure  # no pyplot: it would look for a screen
 
-from restok_cli.evaluation.prefixes import Curve
+from restok_cli.evaluation.result import Curve
 from restok_cli.files import whole_file
 from restok_cli.metrics.protocol import Measurement
 from restok_cli.metrics.table import METRICS, metric_of

@@ -18,6 +18,7 @@ from restok_cli.evaluation.probe_data import TEST, TRAIN
 from restok_cli.evaluation.probe_features import Labelled, collect, open_source
 from restok_cli.evaluation.probe_points import Point, Probed, Which, open_probed
 from restok_cli.metrics.cache import FeatureCache
+from restok_cli.metrics.measure import Instruments
 from restok_cli.metrics.protocol import versions
 from restok_cli.processes import rank
 
@@ -67,9 +68,9 @@ def probe(request: ProbeRequest, data: Dataset | CodeCache, device: torch.device
     """
     started = time.monotonic()
     probed = open_probed(request.model, request.which, data if isinstance(data, CodeCache) else None, device)
-    cache = FeatureCache(request.cache, probed)
+    instruments = Instruments([FeatureCache(request.cache, probed)], device, request.batch_size)
     sources = [open_source(data, request.data, split, probed, request.batch_size) for split in (TRAIN, TEST)]
-    train, test = (collect(source, probed, cache) for source in sources)
+    train, test = (collect(source, instruments) for source in sources)
     if rank() > 0:
         return Probing([], {}, {})
     _check(train, test, data)
@@ -77,7 +78,7 @@ def probe(request: ProbeRequest, data: Dataset | CodeCache, device: torch.device
         _probe_point(point, train, test, data.num_classes, request, device)
         for point in track(probed.points, "probes", len(probed.points), "points")
     ]
-    described = {source.name: source.describe() for source in sources}
+    described = {source.name: source.images.describe() for source in sources}
     circumstances = _describe(request, probed, data) | described
     circumstances |= {"device": str(device), "seconds": round(time.monotonic() - started, 3)}
     return Probing(results, _baselines(train, test, data.num_classes), circumstances)

@@ -1,17 +1,16 @@
 """Runs of one method with other seeds: their mean, their spread, and the 95 % interval of the mean."""
 
-import json
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean, stdev
 
-from restok_cli.console import note, say
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.evaluation.request import Limit, check_limits
+from restok_cli.evaluation.request import Limit
+from restok_cli.evaluation.result import show
 from restok_cli.metrics.compare import compare_results, read_result
 from restok_cli.metrics.intervals import mean_interval
-from restok_cli.metrics.protocol import Measurement, metrics_report, remarks
+from restok_cli.metrics.protocol import Measurement, metrics_report
 from restok_cli.metrics.table import LEVEL, interval_text, metric_of, unusual_features
 
 
@@ -48,15 +47,9 @@ def read_runs(files: list[str]) -> dict[str, dict]:
 def show_runs(results: dict[str, dict], limits: list[Limit], as_json: bool) -> None:
     """Print mean and spread of results by name. Raises as `over_runs` and `check_limits` do."""
     measurements, protocol = over_runs(results)
-    if as_json:
-        # can be read as the result of one run can
-        report = {"runs": list(results.values()), "metrics": metrics_report(measurements), "protocol": protocol}
-        print(json.dumps(report, indent=2, allow_nan=False))
-    else:
-        say(*runs_table(list(results), measurements, protocol))
-    for line in remarks(list(measurements.values())):
-        note(line)
-    check_limits(limits, measurements)
+    # can be read as the result of one run can
+    report = {"runs": list(results.values()), "metrics": metrics_report(measurements), "protocol": protocol}
+    show(report, runs_table(list(results), measurements, protocol), measurements, limits, as_json)
 
 
 def over_runs(results: dict[str, dict]) -> tuple[dict[str, RunsMeasurement], dict]:

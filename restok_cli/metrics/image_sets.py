@@ -9,8 +9,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import NamedTuple
+from itertools import islice, zip_longest
+from typing import NamedTuple, TypeVar
 
 import torch
 from PIL import Image
@@ -21,6 +21,9 @@ from restok_cli.data.image_files import center_crop
 from restok_cli.data.image_sizes import width_by_height
 from restok_cli.data.images import to_tensor
 from restok_cli.errors import ImageError, RestokError
+from restok_cli.processes import gather, rank, world_size
+
+Found = TypeVar("Found")
 
 GROUP_SIZE = 16  # images that go through a network together on a CPU
 GPU_GROUPS = 8  # that go through a network together on a GPU, which so few images as a group's do not fill
@@ -38,10 +41,14 @@ class Group(NamedTuple):
     """Some neighbouring images of a set, as they are measured."""
 
     indices: list[int]  # of the images that could be decoded
-    images: Tensor  # uint8 (B, 3, H, W) of those
-    digests: list[bytes]  # SHA-256 of the pixels of each
+    images: Tensor  # uint8 (B, 3, H, W) of those, or their codes (B, L)
+    digests: list[bytes]  # SHA-256 of each
     broken: dict[int, str]  # what was wrong with the others
     num_cropped: int  # images that had another size
+
+    def without_images(self) -> "Group":
+        """Small enough to be sent to process 0."""
+        return self._replace(images=self.images[:0])
 
 
 @dataclass
@@ -144,20 +151,36 @@ class ImageSet:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def saw(self, indices: list[int], digests: list[bytes], broken: dict[int, str], num_cropped: int) -> None:
+    def saw(self, group: Group) -> None:
         """Keep account of a group that was measured; what could not be decoded is said once."""
-        for index, problem in broken.items():
+        for index, problem in group.broken.items():
             if index not in self.broken:
                 note(f"left out: {problem}")
                 self.broken.add(index)
-        if any(index not in self.digests for index in indices):
-            self.num_cropped += num_cropped
-        self.digests |= dict(zip(indices, digests, strict=True))
+        if any(index not in self.digests for index in group.indices):
+            self.num_cropped += group.num_cropped
+        self.digests |= dict(zip(group.indices, group.digests, strict=True))
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the pixels that were measured, whatever their order and the form that they came in."""
         return hashlib.sha256(b"".join(sorted(self.digests.values()))).hexdigest()
+
+    def describe(self) -> dict:
+        """Where the images come from and what was done to them, for the protocol, once they have been measured."""
+        crop = "none"
+        if self.num_cropped and self.transform is None:  # what a model made of cropped images is as it made them
+            crop = f"ADM centre crop to {width_by_height(self.find_size())} (box halving, then bicubic)"
+        return {
+            "source": self.source,
+            "fingerprint": self.fingerprint,
+            "form": "pictures",
+            "n": len(self.digests),
+            "unreadable": len(self.broken),
+            "size": width_by_height(self.find_size()),
+            "crop": crop,
+            "rounding": "none: 8-bit images are taken as stored",
+        }
 
     def _cropped(self, image: Image.Image, index: int, size: tuple[int, int]) -> Image.Image:
         if self.first_key is not None:
@@ -167,3 +190,14 @@ class ImageSet:
                 " --crop gives them"
             )
         return center_crop(image, size)
+
+
+def from_all_processes(rounds: Iterator[list[Found]], num_groups: int, at_once: int = 1) -> Iterator[Found]:
+    """The findings of all processes in process 0, in the order of the groups; the others send theirs there.
+
+    The groups are dealt to the processes in turn; in each of its `rounds`, this one goes through `at_once` of its own.
+    """
+    for _ in range(0, num_groups, world_size() * at_once):
+        found = gather(next(rounds, []))
+        if rank() == 0:
+            yield from (one for turn in zip_longest(*found) for one in turn if one is not None)

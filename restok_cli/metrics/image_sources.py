@@ -15,9 +15,8 @@ from pydantic import BaseModel, Field
 
 from restok_cli.console import readable
 from restok_cli.data.arrays import MAX_UNPACKED, NPZ_ERRORS, open_member, read_member
-from restok_cli.data.image_files import PNG_DEPTH, open_image, read_file, read_image
+from restok_cli.data.image_files import PNG_DEPTH, open_image, read_file, read_image, split_image_name
 from restok_cli.data.image_folders import IMAGE_MANIFEST, check_image
-from restok_cli.data.names import split_image_name
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.shards.layout import is_dataset
 from restok_cli.data.shards.manifests import locate
@@ -76,7 +75,7 @@ def open_images(
 
 def _from_folder(path: Path, limits: Limits) -> ImageSet:
     listed = (path / IMAGE_MANIFEST).is_file()
-    files, digests = _listed(path / IMAGE_MANIFEST) if listed else (find_images([path]), None)
+    files, digests = _listed(path / IMAGE_MANIFEST) if listed else (find_images(path), None)
 
     def read(index: int) -> Image.Image:
         name = str(files[index])

@@ -1,21 +1,20 @@
 """The passes over images that turn metrics into numbers, by one process or several."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import islice, zip_longest
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from restok_cli.console import Progress, note
 from restok_cli.data.images import to_float
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.metrics.cache import FeatureCache
-from restok_cli.metrics.image_sets import GROUP_SIZE, Group, ImageSet, groups_at_once
+from restok_cli.metrics.code_sets import CodeSet
+from restok_cli.metrics.image_sets import GROUP_SIZE, Group, ImageSet, from_all_processes, groups_at_once
 from restok_cli.metrics.networks.features import FeatureNetwork, Features
 from restok_cli.metrics.networks.lpips import Lpips, open_lpips
 from restok_cli.metrics.numbers import PIXEL_FORMULAS, Compared, Sums, measurable, numbers
@@ -23,7 +22,7 @@ from restok_cli.metrics.pairs import have_partners
 from restok_cli.metrics.protocol import Measurement
 from restok_cli.metrics.reference import Reference, check_statistics
 from restok_cli.metrics.table import METRICS
-from restok_cli.processes import gather, rank, world_size
+from restok_cli.processes import rank, world_size
 from restok_cli.room import check_memory
 
 
@@ -44,13 +43,10 @@ class Instruments:
 class Seen(NamedTuple):
     """Findings of a group of images, small enough to be sent to process 0."""
 
-    indices: list[int]
-    digests: list[bytes]
-    broken: dict[int, str]
-    num_cropped: int
+    group: Group
     features: list[Features]  # of each network
     values: dict[str, list[float]]  # of each pixel metric, for each image that has a readable partner
-    partner: "Seen | None"  # the originals of the same group
+    originals: Group | None  # of the same group
 
 
 def measure(
@@ -78,14 +74,14 @@ def measure(
     theirs = [Sums(one.network, measurable(against, one.network), statistics, one.folder) for one in caches]
     needed = any(METRICS[metric].basis == "features" for metric in against)
     if needed and images and (statistics is None or any(sums.keeps for sums in theirs)):
-        for seen in _in_all_processes(images, None, [], instruments, f"reference {images.source}"):
+        for seen in see_all(images, None, [], instruments, f"reference {images.source}"):
             _add(theirs, seen)
     results = []
     for one in samples:
         ours = [Sums(cache.network, measurable(metrics, cache.network), folder=cache.folder) for cache in caches]
         values = {metric: [] for metric in paired}
         originals = images if paired else None
-        for seen in _in_all_processes(one, originals, paired, instruments, f"samples {one.source}", bool(ours)):
+        for seen in see_all(one, originals, paired, instruments, f"samples {one.source}", bool(ours)):
             _add(ours, seen)
             for metric in paired:
                 values[metric] += seen.values[metric]
@@ -97,7 +93,7 @@ def measure(
 
 def _add(sums: list[Sums], seen: Seen) -> None:
     for of_network, features in zip(sums, seen.features, strict=True):
-        of_network.add(features, seen.indices)
+        of_network.add(features, seen.group.indices)
 
 
 def choose_metrics(
@@ -159,7 +155,7 @@ def feature_sums(images: ImageSet, metrics: list[str], instruments: Instruments,
     (network,) = instruments.networks
     sums = Sums(network, metrics, with_intervals=with_intervals)
     images.find_size()
-    for seen in _in_all_processes(images, None, [], instruments, f"images of {images.source}"):
+    for seen in see_all(images, None, [], instruments, f"images of {images.source}"):
         _add([sums], seen)
     return sums
 
@@ -201,31 +197,31 @@ def _names(networks: list[FeatureNetwork]) -> str:
     return " or ".join(network.name for network in networks)
 
 
-def _in_all_processes(
-    images: ImageSet,
+def see_all(
+    images: ImageSet | CodeSet,
     originals: ImageSet | None,
     paired: list[str],
     instruments: Instruments,
     description: str,
     with_features: bool = True,
 ) -> Iterator[Seen]:
-    """Findings of each group of images, in order, in process 0. The groups are dealt to all processes in turn."""
+    """Findings of each group of images, in order, in process 0; all processes share the work."""
     numbers, at_once = range(rank(), images.num_groups, world_size()), groups_at_once(instruments.device)
     ahead = max(at_once, instruments.batch_size // GROUP_SIZE)
     groups = images.groups(numbers, ahead)
     partners = originals.groups(numbers, ahead) if originals else (None for _ in numbers)
-    with Progress(description, images.count, "images") if rank() == 0 else nullcontext() as progress:
-        for _ in range(0, images.num_groups, world_size() * at_once):
-            mine = _see(list(islice(groups, at_once)), partners, paired, instruments, with_features)
-            for seen in (seen for turn in zip_longest(*gather(mine)) for seen in turn):
-                if progress is None or seen is None:
-                    continue
-                images.saw(*seen[:4])
-                if originals is not None and seen.partner is not None:
-                    originals.saw(*seen.partner[:4])
-                progress.advance(len(seen.indices) + len(seen.broken))
-                if seen.indices:
-                    yield seen
+    rounds = (
+        _see(some, partners, paired, instruments, with_features)
+        for some in iter(lambda: list(islice(groups, at_once)), [])
+    )
+    with Progress(description, images.count, "images") as progress:
+        for seen in from_all_processes(rounds, images.num_groups, at_once):
+            images.saw(seen.group)
+            if originals is not None and seen.originals is not None:
+                originals.saw(seen.originals)
+            progress.advance(len(seen.group.indices) + len(seen.group.broken))
+            if seen.group.indices:
+                yield seen
 
 
 def _see(
@@ -236,27 +232,29 @@ def _see(
     with_features: bool,
 ) -> list[Seen]:
     """Everything that is to be known of some groups of images, here and now."""
+    found = []
     by_network = [_features(groups, cache) for cache in instruments.caches] if with_features else []
-    return [
-        _seen(group, next(partners), paired, instruments, [found for features in by_network if (found := features[i])])
-        for i, group in enumerate(groups)
-    ]
+    for group, *of_networks in zip(groups, *by_network, strict=True):
+        originals, values = next(partners), {metric: [] for metric in paired}
+        if originals is not None:
+            values = _compare_pairs(group, originals, paired, instruments)
+            originals = originals.without_images()
+        features = [one for one in of_networks if one is not None]
+        found.append(Seen(group.without_images(), features, values, originals))
+    return found
 
 
-def _seen(
-    group: Group, partner: Group | None, paired: list[str], instruments: Instruments, features: list[Features]
-) -> Seen:
-    """Everything that is to be known of a group whose features are known."""
-    values, originals = {metric: [] for metric in paired}, None
-    if partner is not None:
-        both = sorted(set(group.indices) & set(partner.indices))
-        images, others = (
-            side.images[[side.indices.index(index) for index in both]].to(instruments.device)
-            for side in (group, partner)
-        )
-        values = {metric: _compare(metric, images, others, instruments.lpips) for metric in paired} if both else values
-        originals = Seen(partner.indices, partner.digests, partner.broken, partner.num_cropped, [], {}, None)
-    return Seen(group.indices, group.digests, group.broken, group.num_cropped, features, values, originals)
+def _compare_pairs(
+    group: Group, originals: Group, metrics: list[str], instruments: Instruments
+) -> dict[str, list[float]]:
+    """The values of each image of a group that could be read, and so could its original."""
+    both = sorted(set(group.indices) & set(originals.indices))
+    if not both:
+        return {metric: [] for metric in metrics}
+    images, others = (
+        side.images[[side.indices.index(index) for index in both]].to(instruments.device) for side in (group, originals)
+    )
+    return {metric: _compare(metric, images, others, instruments.lpips) for metric in metrics}
 
 
 @torch.inference_mode()
@@ -277,7 +275,7 @@ def _features(groups: list[Group], cache: FeatureCache) -> list[Features | None]
     images = torch.cat([groups[i].images for i in missing])
     # always as many at a time: for another number, libraries may sum in another order
     padding = groups_at_once(cache.network.device) * GROUP_SIZE - len(images)
-    pool, spatial = cache.network(F.pad(images, (0, 0, 0, 0, 0, 0, 0, padding)))
+    pool, spatial = cache.network(torch.cat([images, images.new_zeros(padding, *images.shape[1:])]))
     start = 0
     for i in missing:
         rows = slice(start, start + len(groups[i].images))

@@ -6,11 +6,9 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from restok_cli.data.image_sizes import width_by_height
 from restok_cli.metrics.table import METRICS, interval_text, labelled, name_with_count
 
 if TYPE_CHECKING:  # results of runs are joined without torch
-    from restok_cli.metrics.image_sets import ImageSet
     from restok_cli.metrics.networks.features import FeatureNetwork
     from restok_cli.metrics.reference import Reference
 
@@ -70,27 +68,10 @@ def remarks(measurements: list[Measurement]) -> list[str]:
     return lines
 
 
-def describe_images(images: "ImageSet") -> dict:
-    """Where images come from and what was done to them, after they have been measured."""
-    crop = "none"
-    if images.num_cropped and images.transform is None:  # what a model made of cropped images is as it made them
-        crop = f"ADM centre crop to {width_by_height(images.find_size())} (box halving, then bicubic)"
-    return {
-        "source": images.source,
-        "fingerprint": images.fingerprint,
-        "form": "pictures",
-        "n": len(images.digests),
-        "unreadable": len(images.broken),
-        "size": width_by_height(images.find_size()),
-        "crop": crop,
-        "rounding": "none: 8-bit images are taken as stored",
-    }
-
-
 def describe_reference(reference: "Reference") -> dict:
     """Describe the reference; images beside statistics are for precision, recall and KID."""
     statistics, images = reference.statistics, reference.images
-    seen = describe_images(images) if images and (images.digests or statistics is None) else {}
+    seen = images.describe() if images and (images.digests or statistics is None) else {}
     if statistics is None:
         return seen | {"source": reference.source}
     description = {"source": reference.source, "fingerprint": statistics.fingerprint, "form": "statistics"}

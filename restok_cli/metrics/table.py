@@ -3,6 +3,7 @@
 Adding one is a row here and a function that `metrics/numbers.py` finds under the same name.
 """
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 # Numbers that belong to a definition stand here, and the functions take them from here.
@@ -57,44 +58,32 @@ class Metric(NamedTuple):
     interval: str = ""  # what it covers, and how it is made; "" where there is none
 
 
+# Rows that have more in common than their names.
+_frechet = partial(Metric, basis="features", against="set", higher_is_better=False, interval=_SMOOTH)
+_of_all_features = partial(Metric, basis="features", needs="all features", against="set")
+_of_pairs = partial(Metric, basis="pixels", against="pairs", interval=_MEAN)
+
 METRICS = {
-    "gfid": Metric("gFID", _FRECHET, "features", against="set", higher_is_better=False, interval=_SMOOTH),
-    "rfid": Metric(
-        "rFID",
-        _FRECHET + ", between images and their originals",
-        "features",
-        against="pairs",
-        higher_is_better=False,
-        interval=_SMOOTH,
-    ),
-    "fid": Metric("FID", _FRECHET, "features", against="set", higher_is_better=False, interval=_SMOOTH),
-    "fid-inf": Metric(
+    "gfid": _frechet("gFID", _FRECHET),
+    "rfid": _frechet("rFID", f"{_FRECHET}, between images and their originals", against="pairs"),
+    "fid": _frechet("FID", _FRECHET),
+    "fid-inf": _frechet(
         "FID∞",
-        _FRECHET + ", twice that of all images less the mean of two random halves': the line over 1/n, at 0",
-        "features",
-        against="set",
-        higher_is_better=False,
+        f"{_FRECHET}, twice that of all images less the mean of two random halves': the line over 1/n, at 0",
         fewest_per_dimension=2 + 1,  # a half has a covariance of full rank
         interval=_INFINITE,
     ),
-    "pfid": Metric(
+    "pfid": _frechet(
         "pFID",
-        _FRECHET + ", between images and those decoded from their codes, of which round(alpha L) were replaced, each by"
+        f"{_FRECHET}, between images and those decoded from their codes, of which round(alpha L) were replaced, each by"
         " one of its delta nearest codewords (itself the first), by a seed of the pixels; mean over alpha and delta",
-        "features",
         needs="codes",
         against="pairs",
-        higher_is_better=False,
-        interval=_SMOOTH,
     ),
-    "sfid": Metric(
+    "sfid": _frechet(
         "sFID",
         f"the same of the first {SPATIAL_CHANNELS} channels of a spatial layer, channels last",
-        "features",
         needs="places",
-        against="set",
-        higher_is_better=False,
-        interval=_SMOOTH,
     ),
     "is": Metric(
         "IS",
@@ -103,102 +92,68 @@ METRICS = {
         needs="classes",
         interval=_SMOOTH,
     ),
-    "precision": Metric(
+    "precision": _of_all_features(
         "precision",
         f"share of samples {_BALLS}",
-        "features",
-        needs="all features",
-        against="set",
         fewest_images=NEIGHBOURS + 1,
         interval=f"{_BALLS_LEFT_OUT}, Student's t of log-odds",
     ),
-    "recall": Metric(
+    "recall": _of_all_features(
         "recall",
         f"share of reference images {_BALLS}",
-        "features",
-        needs="all features",
-        against="set",
         fewest_images=NEIGHBOURS + 1,
         interval=f"{_BALLS_LEFT_OUT}, Student's t of log-odds",
     ),
-    "kid": Metric(
+    "kid": _of_all_features(
         "KID",
         f"cubic kernel on pool features, unbiased, {SUBSETS} subsets of up to {SUBSET_SIZE} as torch-fidelity",
-        "features",
-        needs="all features",
-        against="set",
         higher_is_better=False,
         interval=_KERNEL,
     ),
-    "density": Metric(
+    "density": _of_all_features(
         "density",
         f"how often a sample lies in {_OPEN_BALLS}; mean over samples, divided by {DENSITY_NEIGHBOURS}",
-        "features",
-        needs="all features",
-        against="set",
         fewest_images=DENSITY_NEIGHBOURS + 1,
         interval=f"{_BALLS_LEFT_OUT}, normal",
     ),
-    "coverage": Metric(
+    "coverage": _of_all_features(
         "coverage",
         f"share of reference images that have a sample in {_OPEN_BALLS}",
-        "features",
-        needs="all features",
-        against="set",
         fewest_images=DENSITY_NEIGHBOURS + 1,
         interval=f"{_GROUPS} of log-odds",
     ),
-    "mind": Metric(
+    "mind": _of_all_features(
         "MIND",
         f"3 D x mean squared 2-Wasserstein distance of pool features (D) on {PROJECTIONS} directions by seed"
         f" {PROJECTIONS_SEED}, of the larger set as many as the smaller has, as torch-fidelity, float64",
-        "features",
-        needs="all features",
-        against="set",
         higher_is_better=False,
         interval=_GROUPS,
     ),
-    "cmmd": Metric(
+    "cmmd": _of_all_features(
         "CMMD",
         f"{CMMD_SCALE} x squared MMD (biased) of normalised features, Gaussian kernel of sigma {CMMD_SIGMA}, float64",
-        "features",
-        needs="all features",
         network="clip",
-        against="set",
         higher_is_better=False,
         interval=_GROUPS,
     ),
-    "psnr": Metric(
-        "PSNR", f"mean over images, at most {MAX_PSNR:g}", "pixels", against="pairs", unit="dB", interval=_MEAN
-    ),
-    "ssim": Metric(
+    "psnr": _of_pairs("PSNR", f"mean over images, at most {MAX_PSNR:g}", unit="dB"),
+    "ssim": _of_pairs(
         "SSIM",
         "mean over images and channels, Gaussian window 11x11 with sigma 1.5, no padding",
-        "pixels",
-        against="pairs",
         smallest_side=SSIM_WINDOW,
-        interval=_MEAN,
     ),
-    "ms-ssim": Metric(
+    "ms-ssim": _of_pairs(
         "MS-SSIM",
         "five scales (Wang et al. 2003), window as of ssim",
-        "pixels",
-        against="pairs",
         smallest_side=SSIM_WINDOW * 2 ** (MS_SSIM_SCALES - 1),  # the coarsest scale holds a window
-        interval=_MEAN,
     ),
-    "lpips": Metric(
+    "lpips": _of_pairs(
         "LPIPS",
         "VGG-16, heads of version 0.1, mean over images",
-        "pixels",
-        against="pairs",
         higher_is_better=False,
         smallest_side=16,  # below, VGG's last stage has no pixels
-        interval=_MEAN,
     ),
-    "mse": Metric(
-        "MSE", "mean over images, values in [0, 1]", "pixels", against="pairs", higher_is_better=False, interval=_MEAN
-    ),
+    "mse": _of_pairs("MSE", "mean over images, values in [0, 1]", higher_is_better=False),
     "codebook_usage": Metric("codebook usage", "percent of the codebook that occurs", "codes", unit="%"),
     "codebook_entropy": Metric("codebook entropy", "H_C = -sum p log2 p of code use", "codes", unit="bits"),
     "codebook_perplexity": Metric("codebook perplexity", "2^H_C", "codes", unit="codes"),

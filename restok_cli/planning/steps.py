@@ -146,7 +146,7 @@ def count_features(batch_size: int, image_size: tuple[int, int], gpu: bool) -> C
 
 
 def count_pass(make: Callable[[], tuple[nn.Module, ...]], run: Callable[..., object], gpu: bool) -> Counter:
-    """What `run` does with the models that `make` gives, without gradients."""
+    """A call of `run` with the models that `make` gives, without gradients."""
     with counting(gpu) as counter, torch.inference_mode():
         with building():
             models = make()

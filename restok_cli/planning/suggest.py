@@ -7,14 +7,13 @@ from math import log
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 
 from restok_cli.console import counted, duration, quiet
 from restok_cli.data.image_sizes import enlarged
 from restok_cli.data.shards.dataset import Dataset
-from restok_cli.data.shards.sizes import sizes_in
 from restok_cli.errors import UsageError
 from restok_cli.files import BUNDLED
 from restok_cli.planning.cards import ON_CPU, ON_GPU
@@ -117,7 +116,7 @@ def fitting(config: RunConfig, request: Wishes) -> tuple[RunConfig, str]:
 
 def measure(config: RunConfig, request: Wishes, data: Dataset) -> Measured:
     """Train some real steps in a folder that is then thrown away, and try what the run would start from."""
-    every = dict.fromkeys(("max_steps", "validate_every", "preview_every", "save_every"), STEPS + 1)
+    every: dict[str, Any] = dict.fromkeys(("max_steps", "validate_every", "preview_every", "save_every"), STEPS + 1)
     short = changed(shortened(config), schedule=every)
     model, device = open_tokenizer(BUNDLED[START]), request.device
     used, psnr = load_for_use(model, device), None
@@ -221,7 +220,7 @@ def reasons(request: Wishes, config: RunConfig, steps: int, count: float) -> lis
 
 def warnings(kind: RunKind, data: Dataset, size: tuple[int, int], count: float) -> list[str]:
     """Reasons why the data does not suit this."""
-    found = [enlarged(sizes_in(data), size)]
+    found = [enlarged(data.image_sizes(), size)]
     if "validation" not in data.splits:
         found.append("there is no validation split: numbers are of the images that it trains on")
     if kind == "tokenizer" and count < 50:

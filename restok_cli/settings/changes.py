@@ -25,3 +25,12 @@ def differences(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:
     old, new = flatten(before.model_dump(mode="json")), flatten(now.model_dump(mode="json"))
     keys = [*old, *(key for key in new if key not in old)]
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
+
+
+def other_run(before: Config, now: Config) -> dict[str, tuple[Any, Any]]:
+    """Those of the differences that make another run, whatever step it is at."""
+    return {
+        key: values
+        for key, values in differences(before, now).items()
+        if key not in MAY_CHANGE | RATE_SETTINGS and (key not in WEIGHT_FILES or "random" in values)
+    }

@@ -3,6 +3,7 @@
 timm is imported where it is needed: it takes as long as torch, and a run without such a network does without it.
 """
 
+from hashlib import sha256
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -67,6 +68,26 @@ def open_frozen(
         except (OSError, HfHubHTTPError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise RestokError(_message(name, weights, section, error)) from error
     return network.requires_grad_(False).eval().to(device)
+
+
+def weights_fingerprint(network: nn.Module) -> str:
+    """A fingerprint of some values of every tensor, which no two networks share that were trained.
+
+    Not of positions, which were resized to the images on this machine, and may be rounded otherwise on another.
+    """
+    tensors = [tensor for name, tensor in sorted(network.state_dict().items()) if "pos_embed" not in name]
+    values = [tensor.flatten()[:: max(1, tensor.numel() // 64)].float() for tensor in tensors]
+    return sha256(torch.cat(values).cpu().numpy().tobytes()).hexdigest()
+
+
+def take_dtype(network: nn.Module, dtype: torch.dtype) -> None:
+    """Keep the weights of frozen products and convolutions as autocast in `dtype` takes them: it gives the same bits.
+
+    Of a weight that trains it keeps the copy for a whole pass, of a frozen one it would make a copy at every use.
+    """
+    for layer in network.modules():
+        if type(layer) in (nn.Linear, nn.Conv2d):  # what derives from them may do something to its weights first
+            layer.to(dtype)
 
 
 def missing_download(name: str) -> str | None:

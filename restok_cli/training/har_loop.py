@@ -78,7 +78,7 @@ def train_har(
     schedule = config.schedule
     tokenizer_folder = keep_tokenizer(tokenizer_folder, run)
     state = HarState(config, device, init)
-    first_step = run.resume(state, device, source.fingerprint, stop_at)
+    first_step = run.resume(state, device, {"data set": source.fingerprint}, stop_at)
     recompute_activations(state.har, config.compute.memory_on(device.type))
     if is_wanted(config.compute.compile, device, "compute.compile=false"):
         compile_model(state.har)
@@ -104,7 +104,7 @@ def train_har(
 
 def save_run(done: int, *, state: HarState, run: RunFolder, source: CodeSource, tokenizer: TokenizerFolder) -> None:
     """Write the model, then the checkpoint, which says that all of the step is done. All processes must call it."""
-    saved: dict[str, Any] = state.state_dict() | {"data_fingerprint": source.fingerprint}
+    saved: dict[str, Any] = state.state_dict() | {"sources": {"data set": source.fingerprint}}
     if rank() == 0 and state.early.is_model(done):
         model = put_together(state.ema, saved["ema"])
         save_har(model, tokenizer, source.class_names, run.model_folder, run.describe(done, source))

@@ -19,7 +19,13 @@ from restok_cli.training.update import Update
 
 def mean_of(terms: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """The mean of each scalar over the micro-batches of a step."""
-    return {name: torch.stack([term[name].detach().float() for term in terms]).mean() for name in terms[0]}
+    means = torch.stack([_stacked(term) for term in terms]).mean(0)
+    return dict(zip(terms[0], means.unbind(), strict=True))
+
+
+def _stacked(scalars: dict[str, Tensor]) -> Tensor:
+    """Their values (n,), float32."""
+    return torch.stack([value.detach().float() for value in scalars.values()])
 
 
 class Meter:
@@ -50,9 +56,10 @@ class Meter:
 
     def add(self, scalars: dict[str, Tensor], moved: Tensor) -> None:
         """Add this process's means over a step; a step that did not move (0 or 1, on the device) does not count."""
-        for name, value in scalars.items():
-            counts = moved & value.detach().isfinite()
-            new = torch.where(counts, torch.stack([value.detach().float(), torch.ones_like(value)]), 0.0)
+        values = _stacked(scalars)
+        counts = moved & values.isfinite()
+        columns = torch.where(counts, torch.stack([values, torch.ones_like(values)]), 0.0).unbind(1)
+        for name, new in zip(scalars, columns, strict=True):
             self.sums[name] = self.sums[name] + new if name in self.sums else new
 
     def state_dict(self) -> dict[str, Any]:

@@ -22,11 +22,11 @@ def bicubic_weights(places: Tensor, length: int) -> Tensor:
     Outside there is the border, repeated.
     """
     pixels = torch.arange(length, device=places.device)
-    first = places.floor().long() - 1
+    nearest = places.floor().long()[..., None] + torch.arange(-1, 3, device=places.device)  # (…, n, 4)
+    shares = _cubic((places[..., None] - nearest).abs())
     weights = places.new_zeros(*places.shape, length)
-    for pixel in (first + i for i in range(4)):
-        is_nearest = pixel.clamp(0, length - 1)[..., None] == pixels
-        weights = weights + is_nearest * _cubic((places - pixel).abs())[..., None]
+    for pixel, share in zip(nearest.clamp(0, length - 1).split(1, -1), shares.split(1, -1), strict=True):
+        weights = weights + (pixel == pixels) * share
     return weights
 
 

@@ -32,6 +32,7 @@ from restok_cli.training.codebook_use import (
 )
 from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
 from restok_cli.training.early_stopping import EarlyStopping
+from restok_cli.training.frozen import take_dtype, weights_fingerprint
 from restok_cli.training.loop import Trainee, run_loop
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
 from restok_cli.training.monitor import Meter, mean_of
@@ -39,8 +40,8 @@ from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import Parts, gather_in_turn, micro_batch_numbers, sync_gradients, wrap_ddp
 from restok_cli.training.run_folder.run import RunFolder
 from restok_cli.training.stopping import Arriving
-from restok_cli.training.update import Update, autocast
-from restok_cli.training.warm_start import recompute_activations, reset_convolutions, take_weights
+from restok_cli.training.update import DTYPES, Precision, Update, autocast
+from restok_cli.training.warm_start import Memory, recompute_activations, reset_convolutions, take_weights
 
 DATA_REMEDY = "raise data.num_workers (the result stays the same), or prepare the data set with --resize"
 
@@ -96,9 +97,11 @@ def train_tokenizer(
     """
     schedule = config.schedule
     state = TokenizerState(config, device, init)
-    first_step = run.resume(state, device, data.fingerprint, stop_at)
-    for model in filter(None, (state.tokenizer, losses.lpips)):
-        recompute_activations(model, config.compute.memory_on(device.type))
+    frozen = frozen_networks(losses, state.adversary)
+    networks = {f"network of {key}": weights_fingerprint(network) for key, network in frozen.items()}
+    sources = {"data set": data.fingerprint} | networks
+    first_step = run.resume(state, device, sources, stop_at)
+    spare(state, losses, config.compute.memory_on(device.type), config.compute.precision)
     if is_wanted(config.compute.compile, device, "compute.compile=false"):
         compile_model(state.tokenizer)
         compile_losses(losses)
@@ -136,17 +139,35 @@ def train_tokenizer(
         validate=partial(validate, state.ema, data, size, device, schedule.validation_limit, validation_batches),
         preview=partial(save_preview, state.ema, data, device),
         early=state.early,
-        save=partial(save_run, state=state, run=run, data=data),
+        save=partial(save_run, state=state, run=run, data=data, sources=sources),
     )
     return run_loop(trainee, config, run, batch_iterator, first_step, stop_at)
 
 
-def save_run(done: int, *, state: TokenizerState, run: RunFolder, data: Dataset) -> None:
+def frozen_networks(losses: TokenizerLosses, adversary: Adversary | None) -> dict[str, torch.nn.Module]:
+    """The networks that a run only looks through, by the keys of a config that say where their weights come from."""
+    networks = {
+        "loss.lpips_weights": losses.lpips,
+        "alignment.weights": losses.teacher.network if losses.teacher else None,
+        "discriminator.weights": adversary.frozen if adversary else None,
+    }
+    return {key: network for key, network in networks.items() if network is not None}
+
+
+def spare(state: TokenizerState, losses: TokenizerLosses, memory: Memory, precision: Precision) -> None:
+    """Let a step keep what `memory` says, and copy no frozen weights, before anything is compiled."""
+    for model in filter(None, (state.tokenizer, losses.lpips)):
+        recompute_activations(model, memory)
+    for network in frozen_networks(losses, state.adversary).values():
+        take_dtype(network, DTYPES[precision])
+
+
+def save_run(done: int, *, state: TokenizerState, run: RunFolder, data: Dataset, sources: dict[str, str]) -> None:
     """Write the model, then the checkpoint, which says that all of the step is done. All processes must call it."""
     if rank() == 0 and state.early.is_model(done):
         save_tokenizer(state.ema, run.model_folder, run.describe(done, data))
     schedule = run.config.schedule
-    saved = state.state_dict() | {"data_fingerprint": data.fingerprint}
+    saved = state.state_dict() | {"sources": sources}
     run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every, state.early.best_step)
 
 

@@ -15,6 +15,8 @@ from restok_cli.model.layers import Block
 from restok_cli.model.pixel_codec import ResidualBlock
 from restok_cli.model.tokenizer import Tokenizer
 
+Memory = Literal["fast", "balanced", "small"]  # of compute.memory
+
 # What training alone needs, or depends on the classes of the data: fresh where the other model has none that fits.
 MAY_BE_FRESH = ("encoder_alignment.", "decoder_alignment.", "decoder.alignment_query", "class_embedding.")
 
@@ -78,7 +80,7 @@ def take_weights(model: nn.Module, source: nn.Module) -> None:
         note(f"--init: starting fresh: {', '.join(fresh)}")
 
 
-def recompute_activations(model: Tokenizer | Har | Lpips, memory: Literal["fast", "balanced", "small"]) -> None:
+def recompute_activations(model: Tokenizer | Har | Lpips, memory: Memory) -> None:
     """Keep less for the backward pass than "fast", which keeps all, and compute the rest again there, in place.
 
     "balanced" keeps what takes long to compute: products and attention of transformer blocks, and convolutions. "small"
@@ -87,7 +89,8 @@ def recompute_activations(model: Tokenizer | Har | Lpips, memory: Literal["fast"
     """
     if memory == "fast":
         return
-    again = partial(checkpoint, use_reentrant=False)
+    # only blocks of HAR draw numbers, for dropout: to keep and restore the state of the generators takes time
+    again = partial(checkpoint, use_reentrant=False, preserve_rng_state=isinstance(model, Har))
     but_for_kept = partial(again, context_fn=partial(create_selective_checkpoint_contexts, KEPT))
     in_blocks = but_for_kept if memory == "balanced" else again
     ways = {

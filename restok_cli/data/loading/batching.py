@@ -1,6 +1,7 @@
 """Which sample is shown when: a function of seed and step, and of nothing else. And what the loaders share."""
 
 import io
+import math
 import multiprocessing
 import os
 import pickle
@@ -9,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from itertools import count
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -35,24 +36,6 @@ class Batch(NamedTuple):
 
     images: torch.Tensor  # uint8 (B, 3, H, W)
     class_ids: torch.Tensor  # int64 (B,), -1 where the data set has no classes
-
-
-class Order:
-    """The order of training: epochs, each a shuffle of all samples, follow each other without a gap."""
-
-    def __init__(self, num_samples: int, seed: int):
-        self.num_samples, self.seed, self.epoch = num_samples, seed, -1
-
-    def visits(self, first: int, number: int) -> list[tuple[int, int]]:
-        """The (epoch, sample) pairs of places `first` to `first + number`. Of all epochs, it holds one in memory."""
-        found: list[tuple[int, int]] = []
-        while len(found) < number:
-            epoch, offset = divmod(first + len(found), self.num_samples)
-            if epoch != self.epoch:
-                self.epoch, self.shuffled = epoch, shuffle(self.num_samples, self.seed, epoch)
-            samples = self.shuffled[offset : offset + number - len(found)].tolist()
-            found += [(epoch, sample) for sample in samples]
-        return found
 
 
 def shuffle(num_samples: int, seed: int, epoch: int) -> np.ndarray:
@@ -81,26 +64,37 @@ class Deal(NamedTuple):
 def micro_batches(num_samples: int, deal: Deal) -> Iterator[list[tuple[int, int]]]:
     """The (epoch, sample) pairs of each micro-batch that this process computes, from the first step on, without end.
 
+    Epochs, each a shuffle of all samples, follow each other without a gap; of them, one is held in memory.
     The samples of a step are cut into micro-batches one after the other, of which each process takes every
     `world_size`-th: what a step sees does not depend on the number of processes. Starting late costs one shuffle, not
     the steps before. Raises UsageError where the batch cannot be divided so.
     """
-    order, size, batch_size = Order(num_samples, deal.seed), deal.size, deal.batch_size
+    size, batch_size = deal.size, deal.batch_size
     mine = range(deal.rank * size, batch_size, deal.world_size * size)
-    return (order.visits(step * batch_size + first, size) for step in count(deal.first_step) for first in mine)
+    shuffled = lru_cache(maxsize=1)(partial(shuffle, num_samples, deal.seed))
+
+    def visits(start: int) -> list[tuple[int, int]]:
+        places = (divmod(place, num_samples) for place in range(start, start + size))
+        return [(epoch, int(shuffled(epoch)[place])) for epoch, place in places]
+
+    return (visits(step * batch_size + first) for step in count(deal.first_step) for first in mine)
 
 
 class BrokenSamples:
     """The samples of a split that turned out broken: each is named once, and at too many of them training stops."""
 
     def __init__(self, num_samples: int, limit: float, advice: str):
-        """`limit` is the share of `num_samples` that may be broken; one always may. `advice` says what to do then."""
+        """`limit` is the share of `num_samples` that may be broken; one always may. `advice` says what to do then.
+
+        All never may, where their number is known, since the search for one that can be read would not end.
+        """
         self.num_samples, self.limit, self.advice = num_samples, limit, advice
+        self.most = num_samples - 1 if num_samples else math.inf
         self.reasons: dict[str, str] = {}  # by key
 
     @property
-    def num_allowed(self) -> int:
-        return max(int(self.limit * self.num_samples), 1)
+    def num_allowed(self) -> float:
+        return min(max(int(self.limit * self.num_samples), 1), self.most)
 
     def add(self, reasons: dict[str, str]) -> None:
         """Count the broken samples and say why each is. Raises RestokError past the limit."""

@@ -32,7 +32,7 @@ class CodeSplit:
     def _open(self, shard: code_layout.CodeShardInfo) -> np.ndarray:
         """All samples. Raises RestokError where the file is damaged, or holds codes or classes that do not exist."""
         path, plan = self.folder / shard.file, self.manifest
-        records = code_layout.open_records(path, shard, plan, self.num_views, map_shard)
+        records = code_layout.open_records(path, shard, plan, self.name, map_shard)
         if code_layout.impossible(records, plan).any():
             what = f"holds codes or classes outside the {plan.codebook_size} and {len(plan.class_names)}"
             raise code_layout.MADE.damaged(path, f"{what} that {code_layout.CODES_FILE} speaks of")
@@ -73,8 +73,7 @@ def open_codes(path: str | Path) -> CodeCache:
     Raises UsageError where `path` is none or is unfinished, RestokError where a part of it is missing or damaged.
     """
     folder = Path(path)
-    code_layout.check_finished(folder)
-    manifest = code_layout.MADE.read(code_layout.CodeManifest, folder / code_layout.CODES_FILE)
+    manifest = code_layout.read_code_manifest(folder)
     if manifest.fingerprint != code_layout.fingerprint(manifest, manifest.splits):
         raise code_layout.MADE.damaged(folder / code_layout.CODES_FILE, "does not fit its fingerprint")
     shards = [shard for shards in manifest.splits.values() for shard in shards]

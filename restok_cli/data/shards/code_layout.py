@@ -29,6 +29,7 @@ MADE = Made("the codes", "restok prepare codes")
 CODES_FILE, UNFINISHED_FILE = "codes.json", "unfinished.json"
 Views = Literal["ten-crop", "flip", "centre"]  # made of each image by `transforms.make_views`
 NUM_VIEWS: dict[Views, int] = {"ten-crop": 10, "flip": 2, "centre": 1}
+Read = Callable[[Path], np.ndarray]  # of arrays in files: `map_array`, or what keeps none of them open
 
 # Every file of a code cache: what --overwrite may delete.
 CODE_FILES = re.compile(r"codes\.json|unfinished\.json|[A-Za-z0-9_-]+-\d{6,}\.npy|\..*\.tmp")
@@ -111,18 +112,23 @@ def fingerprint(plan: CodePlan, splits: dict[str, list[CodeShardInfo]]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def open_records(
-    path: Path, info: CodeShardInfo, plan: CodePlan, num_views: int, read: Callable[[Path], np.ndarray] = map_array
-) -> np.ndarray:
+def read_records(path: Path, plan: CodePlan, split: str, read: Read = map_array) -> np.ndarray:
+    """The samples in a shard, read-only. Raises OSError where there is none, ValueError where it is of another plan."""
+    records = read(path)
+    key_bytes = records.dtype["key"].itemsize if "key" in (records.dtype.names or ()) else 0
+    if records.ndim != 1 or records.dtype != record_dtype(plan, NUM_VIEWS[plan.views[split]], key_bytes):
+        raise ValueError("not of this data set and tokenizer")
+    return records
+
+
+def open_records(path: Path, info: CodeShardInfo, plan: CodePlan, split: str, read: Read = map_array) -> np.ndarray:
     """The samples in a shard, read-only. Raises RestokError where it is missing, or holds others than it should."""
     try:
-        records = read(path)
+        records = read_records(path, plan, split, read)
+        if len(records) != info.num_samples:
+            raise ValueError(f"not {counted(info.num_samples, 'sample')}")
     except (OSError, ValueError) as error:
-        raise MADE.damaged(path, "is missing or no shard of codes") from error
-    key_bytes = records.dtype["key"].itemsize if "key" in (records.dtype.names or ()) else 0
-    if records.dtype != record_dtype(plan, num_views, key_bytes) or records.shape != (info.num_samples,):
-        what = f"does not hold the {counted(info.num_samples, 'sample')} that {CODES_FILE} speaks of"
-        raise MADE.damaged(path, what)
+        raise MADE.damaged(path, f"is missing, or not the shard that {CODES_FILE} speaks of") from error
     return records
 
 
@@ -131,10 +137,10 @@ def is_codes(path: str | Path) -> bool:
     return any((Path(path) / name).is_file() for name in (CODES_FILE, UNFINISHED_FILE))
 
 
-def check_finished(folder: Path) -> None:
-    """Raises UsageError where `folder` holds no codes, or not all."""
+def read_code_manifest(folder: Path) -> CodeManifest:
+    """Read codes.json. Raises UsageError where `folder` holds no codes, or not all, RestokError where it is damaged."""
     if (folder / CODES_FILE).is_file():
-        return
+        return MADE.read(CodeManifest, folder / CODES_FILE)
     if (folder / UNFINISHED_FILE).is_file():
         raise UsageError(f"{folder} is unfinished; the same `restok prepare codes` again goes on with it")
     raise UsageError(f"{folder} holds no codes; `restok prepare codes DATA {folder} --tokenizer M` makes them")

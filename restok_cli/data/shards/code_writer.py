@@ -5,12 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from restok_cli.data.arrays import map_array
 from restok_cli.data.shards.code_layout import (
     CODE_FILES,
     CODES_FILE,
     MADE,
-    NUM_VIEWS,
     UNFINISHED_FILE,
     CodeManifest,
     CodePlan,
@@ -18,6 +16,7 @@ from restok_cli.data.shards.code_layout import (
     checksum,
     fingerprint,
     is_codes,
+    read_records,
     record_dtype,
 )
 from restok_cli.errors import RestokError, UsageError
@@ -68,11 +67,8 @@ def write_code_shard(path: Path, plan: CodePlan, codes: np.ndarray, class_ids: l
 def is_whole_shard(path: Path, plan: CodePlan, split: str, keys: Iterator[str]) -> bool:
     """Whether a shard is there as it was written, of samples of `split` with some of these keys, in their order."""
     try:
-        records = map_array(path)
+        records = read_records(path, plan, split)
     except (OSError, ValueError):
-        return False
-    key_bytes = records.dtype["key"].itemsize if "key" in (records.dtype.names or ()) else 0
-    if records.dtype != record_dtype(plan, NUM_VIEWS[plan.views[split]], key_bytes):
         return False
     if any(checksum(record) != record["checksum"] for record in records):
         return False
@@ -85,7 +81,7 @@ def finish_codes(folder: Path, plan: CodePlan, num_shards: dict[str, int]) -> Co
     Raises RestokError where those of a split hold no samples.
     """
     splits = {
-        split: [_describe(shard_path(folder, split, number)) for number in range(count)]
+        split: [_describe(shard_path(folder, split, number), plan, split) for number in range(count)]
         for split, count in num_shards.items()
     }
     for split, shards in splits.items():
@@ -97,9 +93,9 @@ def finish_codes(folder: Path, plan: CodePlan, num_shards: dict[str, int]) -> Co
     return manifest
 
 
-def _describe(path: Path) -> CodeShardInfo:
+def _describe(path: Path, plan: CodePlan, split: str) -> CodeShardInfo:
     try:
-        num_samples = len(map_array(path))
-    except (OSError, ValueError, TypeError) as error:  # the last of an array without dimensions
+        num_samples = len(read_records(path, plan, split))
+    except (OSError, ValueError) as error:
         raise RestokError(f"{path} is damaged: delete it, and run the command again") from error
     return CodeShardInfo(file=path.name, num_samples=num_samples, bytes=path.stat().st_size, sha256=file_sha256(path))

@@ -14,15 +14,16 @@ from PIL import Image
 from zlib_ng import zlib_ng
 
 from restok_cli.console import note
-from restok_cli.data.image_files import check_size, read_image
-from restok_cli.data.names import key_in, name_in
+from restok_cli.data.image_files import check_size, open_image, read_image
 from restok_cli.data.shards import layout
 from restok_cli.data.shards.manifests import InSplits, locate
 from restok_cli.data.shards.mapping import map_shard
+from restok_cli.data.shards.tars import key_in, name_in
 from restok_cli.errors import ImageError, RestokError, UsageError
 from restok_cli.files import MAX_MEMBER_BYTES
 
 MAX_UNPACKED = 256 << 20  # bytes, of all gzipped shards of a data set
+MOST_LOOKED_AT = 500  # images, spread evenly over the split, whose sizes stand for those of all
 MOST_CHECKED = 2**20  # bytes of a sample before its image that are read to check both; others' shards may have more
 
 
@@ -41,17 +42,11 @@ class Shard:
         """One entry (offset, length, class_id, checksum) per sample; mapped from the disk, not loaded."""
         path = layout.index_path(self.path)
         try:
-            index = map_shard(path)
+            index = layout.read_index(path, self.info, map_shard)
         except (OSError, ValueError) as error:
-            raise layout.MADE.damaged(path, "is missing or no index") from error
-        if index.dtype != layout.INDEX_DTYPE or index.shape != (self.num_samples,):
-            raise layout.MADE.damaged(
-                path, f"does not index the {self.num_samples} samples that {layout.MANIFEST} speaks of"
-            )
+            raise layout.MADE.damaged(path, f"is missing or no index ({error})") from error
         if self.info.index_crc32 not in (None, zlib_ng.crc32(index.view(np.uint8))):
             raise layout.MADE.damaged(path, "is not as it was prepared")
-        if not layout.is_in_order(index, self.info.bytes):
-            raise layout.MADE.damaged(path, "is no index: its samples overlap, or lie outside the shard")
         lowest, highest = (0, self.num_classes - 1) if self.num_classes else (layout.NO_CLASS, layout.NO_CLASS)
         if index["class_id"].min() < lowest or index["class_id"].max() > highest:
             raise layout.MADE.damaged(
@@ -226,6 +221,25 @@ class Dataset(InSplits[Split]):
             return StreamedSplit(name, info.urls, info.num_samples, self.class_names, self.max_member_bytes)
         limits = self.num_classes, self.max_member_bytes
         return Split(name, [Shard(self.folder / shard.file, shard, *limits) for shard in info.shards])
+
+    def image_sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of some images to train on, as their files say; of shards that can only be streamed, none.
+
+        Of a data set without a training split they are those of its first one.
+        """
+        split = self.split("train" if "train" in self.splits else self.splits[0])
+        if isinstance(split, StreamedSplit):
+            return []
+        count, sizes = len(split), []
+        looked_at = min(count, MOST_LOOKED_AT)
+        for number in range(looked_at):
+            i = number * count // looked_at
+            try:
+                with open_image(split.read(i), split.describe(i), max_pixels=None) as image:
+                    sizes.append((image.height, image.width))
+            except ImageError:  # of which whoever trains on it will be told
+                continue
+        return sizes
 
 
 def open_dataset(path: str | Path, allow_pipe: bool = False, max_member_bytes: int = MAX_MEMBER_BYTES) -> Dataset:

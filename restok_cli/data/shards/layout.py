@@ -12,6 +12,7 @@ The set that comes with restok has its shards gzipped; everything else about it 
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -91,6 +92,20 @@ def fingerprint(splits: dict[str, SplitInfo], class_names: list[str]) -> str:
     return hashlib.sha256(json.dumps([contents, class_names], sort_keys=True).encode()).hexdigest()
 
 
+def timm_manifest(manifest: Manifest) -> str:
+    """Contents of _info.json."""
+    splits = {
+        name: {
+            "name": name,
+            "num_samples": split.num_samples,
+            "filenames": [shard.file for shard in split.shards],
+            "shard_lengths": [shard.num_samples for shard in split.shards],
+        }
+        for name, split in manifest.splits.items()
+    }
+    return json.dumps({"splits": splits}, indent=1) + "\n"
+
+
 class Sample(NamedTuple):
     """One image on its way into a shard."""
 
@@ -107,7 +122,17 @@ def padded(length: int) -> int:
     return -(-length // TAR_BLOCK) * TAR_BLOCK
 
 
-def is_in_order(index: np.ndarray, num_bytes: int) -> bool:
+def read_index(path: Path, info: ShardInfo, read: Callable[[Path], np.ndarray] = map_array) -> np.ndarray:
+    """The index of a shard, read-only. Raises OSError where there is none, ValueError where it could be no shard's."""
+    index = read(path)
+    if index.dtype != INDEX_DTYPE or index.shape != (info.num_samples,):
+        raise ValueError(f"does not index the {counted(info.num_samples, 'sample')} that {MANIFEST} speaks of")
+    if not _is_in_order(index, info.bytes):
+        raise ValueError("its samples overlap, or lie outside the shard")
+    return index
+
+
+def _is_in_order(index: np.ndarray, num_bytes: int) -> bool:
     """Whether the samples of an index follow each other in a tar of so many bytes, with room for headers between."""
     if index["offset"].max() > num_bytes:  # first, as sums of larger numbers would begin anew at 0
         return False
@@ -162,8 +187,10 @@ def _listed_files(path: Path) -> set[str]:
         return set()
     shards = [shard.file for split in manifest.splits.values() for shard in split.shards]
     files = {MANIFEST, BAD_LIST, *(index_path(Path(shard)).name for shard in shards)}
-    if manifest.provenance.items() >= IN_PLACE.items():
-        return files
+    if manifest.provenance.items() >= IN_PLACE.items():  # shards that timm has made may have brought its file along
+        timm = path.with_name(TIMM_MANIFEST)
+        is_ours = timm.is_file() and timm.read_bytes() == timm_manifest(manifest).encode()
+        return files | {TIMM_MANIFEST} if is_ours else files
     if manifest.fingerprint == read_manifest(SAMPLE_FOLDER).fingerprint:
         files.update(SAMPLE_TEXTS)
     return files | {TIMM_MANIFEST, *shards}

@@ -16,7 +16,6 @@ from typing import BinaryIO, Protocol, cast
 
 from restok_cli.console import readable
 from restok_cli.data.image_files import IMAGE_SUFFIXES, check_size
-from restok_cli.data.names import split_name
 from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.errors import ImageError, RestokError
 from restok_cli.files import CHUNK_BYTES
@@ -199,6 +198,34 @@ def refuse_linked_image(member: tarfile.TarInfo, tar: str) -> None:
             f"{tar} holds {member.name} as a link to {member.linkname}, not as a file; make the tar with"
             " `tar --dereference --hard-dereference`"
         )
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Key and extension of a file in a tar, as WebDataset tells them: the extension begins at the first dot.
+
+    The key of hidden files and of those without a dot is empty: they belong to no sample.
+    """
+    folder, slash, file = name.rpartition("/")
+    stem, dot, extension = file.partition(".")
+    return (folder + slash + stem if stem and dot else ""), extension.lower()
+
+
+def name_in(header: bytes) -> str:
+    """The name in the header of a file in a tar; empty where it is none that could be one.
+
+    Of names that no header holds whole, it is what the header has. `./`, as `tar` writes it for `.`, is left out.
+    """
+    try:
+        name = tarfile.TarInfo.frombuf(header, tarfile.ENCODING, "surrogateescape").name
+    except tarfile.HeaderError:
+        return ""
+    return readable(name.removeprefix("./"))
+
+
+def key_in(header: bytes) -> str:
+    """The key of the file with this header in a tar; empty as above."""
+    name = name_in(header)
+    return split_name(name)[0] or name
 
 
 def group_samples(files: Iterable[tarfile.TarInfo], tar: str) -> dict[str, dict[str, tarfile.TarInfo]]:

@@ -15,11 +15,9 @@ from typing import BinaryIO, NamedTuple, cast
 import numpy as np
 
 from restok_cli.console import counted
-from restok_cli.data.arrays import map_array
 from restok_cli.data.jobs import run_all
-from restok_cli.data.names import key_in
 from restok_cli.data.shards import layout
-from restok_cli.data.shards.tars import group_samples, list_files, read_class_id
+from restok_cli.data.shards.tars import group_samples, key_in, list_files, read_class_id
 from restok_cli.data.shards.writer import Digest, digest_spans
 from restok_cli.data.sources.imagenet import synset_ids
 from restok_cli.data.sources.walk import is_hidden
@@ -130,11 +128,7 @@ def _verify_index(
 ) -> tuple[np.ndarray | None, list[Problem]]:
     """The index, or None where it is none that could be used; and what is wrong with it."""
     try:
-        index = map_array(path)
-        if index.dtype != layout.INDEX_DTYPE or index.shape != (shard.num_samples,):
-            raise ValueError(f"not of {counted(shard.num_samples, 'sample')}")
-        if not layout.is_in_order(index, shard.bytes):
-            raise ValueError("samples overlap, or lie outside it")
+        index = layout.read_index(path, shard)
     except FileNotFoundError:
         return None, [Problem(path.name, None, "is missing")]
     except (OSError, ValueError) as error:

@@ -17,8 +17,7 @@ def verify_codes(path: str | Path) -> Verification:
     Raises UsageError where `path` is no finished code cache, RestokError where its codes.json is damaged.
     """
     folder = Path(path)
-    code_layout.check_finished(folder)
-    manifest = code_layout.MADE.read(code_layout.CodeManifest, folder / code_layout.CODES_FILE)
+    manifest = code_layout.read_code_manifest(folder)
     problems = []
     if code_layout.fingerprint(manifest, manifest.splits) != manifest.fingerprint:
         what = "the fingerprint is not that of this tokenizer, these shards and class names: it was changed"
@@ -30,9 +29,7 @@ def verify_codes(path: str | Path) -> Verification:
     for split, members in manifest.splits.items():
         keys = []
         for shard in members:
-            found_keys, found = _verify_shard(
-                folder / shard.file, shard, manifest, code_layout.NUM_VIEWS[manifest.views[split]]
-            )
+            found_keys, found = _verify_shard(folder / shard.file, shard, manifest, split)
             keys.append((shard.file, found_keys))
             problems += found
         problems += doubled_keys(keys)
@@ -40,10 +37,10 @@ def verify_codes(path: str | Path) -> Verification:
 
 
 def _verify_shard(
-    path: Path, info: code_layout.CodeShardInfo, manifest: code_layout.CodeManifest, num_views: int
+    path: Path, info: code_layout.CodeShardInfo, manifest: code_layout.CodeManifest, split: str
 ) -> ShardReport:
     try:
-        records = code_layout.open_records(path, info, manifest, num_views)
+        records = code_layout.open_records(path, info, manifest, split)
     except RestokError:
         what = "is cut short, or its header was changed" if path.exists() else "is missing"
         return [], [Problem(path.name, None, what)]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from glob import glob, has_magic
 from importlib.metadata import version
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,12 +18,12 @@ import numpy as np
 from restok_cli.console import counted, note
 from restok_cli.data.image_sizes import shorter_edges
 from restok_cli.data.jobs import run_all
-from restok_cli.data.names import name_in
 from restok_cli.data.shards import layout, tars, writer
 from restok_cli.data.sources.imagenet import synset_ids
 from restok_cli.data.sources.intake import Rules, check_image
 from restok_cli.data.sources.preparation import BadImage, Preparation, remove_own_files, write_bad_list
 from restok_cli.data.sources.splits import SPLITS, split_named, split_of
+from restok_cli.data.sources.walk import tars_in
 from restok_cli.errors import ImageError, RestokError, UsageError
 from restok_cli.locks import locked_folder
 
@@ -114,12 +114,16 @@ def _expand(source: str) -> list[str]:
     from braceexpand import UnbalancedBracesError, braceexpand  # pyright: ignore[reportAttributeAccessIssue] (its stubs lack it)
 
     try:
-        names = list(braceexpand(source)) if is_remote(source) or not Path(source).is_dir() else [f"{source}/*.tar"]
+        parts = [source] if os.path.exists(source) else list(braceexpand(source))
     except UnbalancedBracesError as error:
         raise UsageError(f"{source}: a brace is missing; {HINT}") from error
     if is_remote(source):
-        return names
-    names = [name for part in names for name in (sorted(glob(part)) if has_magic(part) else [part])]
+        return parts
+    if os.path.isdir(source):
+        names = [str(tar) for tar in tars_in(Path(source))]
+    else:  # files may be called as patterns are: a[1].tar
+        found = ([part] if os.path.exists(part) or not has_magic(part) else sorted(glob(part)) for part in parts)
+        names = list(chain.from_iterable(found))
     if not names:
         raise UsageError(f"{source}: no shards there; {HINT}")
     if missing := [name for name in names if not Path(name).is_file()]:
@@ -226,7 +230,7 @@ def _make_room(folder: Path, everything: bool) -> None:
     if everything:
         remove_own_files(folder)
         return
-    for file in layout.own_files(folder) & {layout.MANIFEST, layout.BAD_LIST}:
+    for file in layout.own_files(folder) & {layout.MANIFEST, layout.BAD_LIST, layout.TIMM_MANIFEST}:
         (folder / file).unlink(missing_ok=True)
 
 
@@ -273,30 +277,28 @@ def _beside(shards: dict[Path, IndexedShard]) -> Counter[str]:
 
 def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | None) -> list[str]:
     """The names of the classes, checked against the class ids that occur."""
-    ids = {path: {class_id for _, _, class_id in shard.entries} for path, shard in indexed.items()}
-    found = set().union(*ids.values())
-    if layout.NO_CLASS in found and len(found) > 1:
-        path = next(path for path in ids if layout.NO_CLASS in ids[path])
+    holders = {class_id: path for path, shard in reversed(indexed.items()) for _, _, class_id in shard.entries}
+    if layout.NO_CLASS in holders and len(holders) > 1:
+        path = holders[layout.NO_CLASS]
         raise RestokError(f"{path} holds samples without a class (.cls), others have one: the data set is incomplete")
-    if found <= {layout.NO_CLASS}:
+    stated = counted(len(class_names or []), "class", "classes")
+    if path := holders.get(layout.NO_CLASS):
         if class_names:
             raise RestokError(
-                f"{counted(len(class_names), 'class', 'classes')} stated, but the samples ({next(iter(ids))}, …) have"
-                " none (.cls); leave --class-names and --num-classes out"
+                f"{stated} stated, but the samples ({path}, …) have none (.cls); leave --class-names and --num-classes"
+                " out"
             )
         return []
+    highest = max(holders)
     if class_names is None:
-        if max(found) >= max(ANY_CLASSES, sum(len(shard.entries) for shard in indexed.values())):
-            path = next(path for path in ids if max(found) in ids[path])
+        if highest >= max(ANY_CLASSES, sum(len(shard.entries) for shard in indexed.values())):
             raise RestokError(
-                f"{path} holds class {max(found)}, more than there are samples: class ids count from 0; correct the"
-                " .cls, or give --class-names with all of them"
+                f"{holders[highest]} holds class {highest}, more than there are samples: class ids count from 0;"
+                " correct the .cls, or give --class-names with all of them"
             )
-        return [str(class_id) for class_id in range(max(found) + 1)]
-    if max(found) >= len(class_names):
-        path = next(path for path in ids if max(found) in ids[path])
-        stated = counted(len(class_names), "class", "classes")
-        raise RestokError(f"{path} holds class {max(found)}, beyond the {stated} stated")
+        return [str(class_id) for class_id in range(highest + 1)]
+    if highest >= len(class_names):
+        raise RestokError(f"{holders[highest]} holds class {highest}, beyond the {stated} stated")
     return class_names
 
 
@@ -312,7 +314,7 @@ def _index_shard(rules: Rules, synsets: dict[str, int], path: Path, advance: Cal
                 if problem := tars.why_unread(image, key, rules.max_member_bytes):
                     raise problem
                 tar.seek(image.offset_data - layout.TAR_BLOCK)
-                name = name_in(tar.read(layout.TAR_BLOCK))  # as readers find it, who may need its suffix
+                name = tars.name_in(tar.read(layout.TAR_BLOCK))  # as readers find it, who may need its suffix
                 sizes[check_image(tar.read(image.size), name, rules)] += 1
                 found.append((image.offset_data, image.size, class_id, key))
                 beside.update(tars.images_beside(files, extension))

@@ -1,11 +1,13 @@
 """The other player: a discriminator, its optimizer, and when it takes part (docs/algorithm.md section 6)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from restok_cli.processes import world_size
 from restok_cli.settings.training import TokenizerRunConfig
-from restok_cli.training.adversarial.discriminator import LeCam, follow_weights, open_discriminator
+from restok_cli.training.adversarial.discriminator import DinoDiscriminator, LeCam, follow_weights, open_discriminator
 from restok_cli.training.losses import discriminator_losses
 from restok_cli.training.monitor import mean_of
 from restok_cli.training.parallel import Parts, all_reduce, sync_gradients, wrap_ddp
@@ -20,6 +22,7 @@ class Adversary(Parts):
         self.config, self.device = config.discriminator, device
         self.precision: Precision = config.compute.precision
         self.network = open_discriminator(config.discriminator, device)
+        self.frozen: Any = self.network.dino.network if isinstance(self.network, DinoDiscriminator) else None
         self.in_training = wrap_ddp(self.network)
         self.lecam = LeCam(config.discriminator.lecam_decay).to(device)
         steps = max(1, config.schedule.max_steps - config.discriminator.start_step)

@@ -57,7 +57,9 @@ class VirtualBatchNorm(nn.Module):
 
     def forward(self, features: Tensor, batches: int = 1) -> Tensor:
         size = len(features) // batches
-        groups = [group for batch in features.split(size) for group in batch.tensor_split(-(-size // GROUP))]
+        number = -(-size // GROUP)
+        sizes = [size // number + (i < size % number) for i in range(number)]
+        groups = features.split(sizes * batches)
         return torch.cat([F.batch_norm(g, None, None, self.weight, self.bias, True, eps=1e-6) for g in groups])
 
 

@@ -17,12 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from restok_cli.console import counted
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import file_sha256, whole_folder
 from restok_cli.schema import Count, Schema, read_json
-from restok_cli.settings.changes import MAY_CHANGE, RATE_SETTINGS, WEIGHT_FILES, differences
+from restok_cli.settings.changes import RATE_SETTINGS, differences, other_run
 from restok_cli.settings.recorded import recorded_config, write_config
-from restok_cli.settings.training import CONFIG_FILE, RunConfig
+from restok_cli.settings.training import CONFIG_FILE, RunConfig, TokenizerRunConfig
+from restok_cli.training.optim import learning_rate
 from restok_cli.weights import is_stored_zip, read_tensors, write_tensors
 
 NAME = "step-{:06d}"
@@ -70,8 +72,11 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     return _torch_load(folder / STATE_FILE) | weights
 
 
-def check_checkpoint(folder: Path, config: RunConfig) -> None:
-    """Raises RestokError where a checkpoint is torn, truncated or changed, or was made by a run of another config."""
+def check_checkpoint(folder: Path, config: RunConfig) -> RunConfig:
+    """The config that a checkpoint was made with, which may differ from `config` in what a run may change.
+
+    Raises RestokError where it is torn, truncated or changed, or was made by another run.
+    """
     try:
         known = read_json(dict[str, _Sum], folder / CHECKSUMS_FILE)
     except RestokError as error:
@@ -88,9 +93,37 @@ def check_checkpoint(folder: Path, config: RunConfig) -> None:
         theirs = recorded_config(type(config), folder / CONFIG_FILE)
     except UsageError as error:
         raise RestokError(f"{folder} is of another run ({error})") from error
-    for key, (before, now) in differences(theirs, config).items():
-        if key not in MAY_CHANGE | WEIGHT_FILES | RATE_SETTINGS:
-            raise RestokError(f"{folder} is of another run: its {key} is {before} and not {now}")
+    for key, (before, now) in other_run(theirs, config).items():
+        raise RestokError(f"{folder} is of another run: its {key} is {before} and not {now}")
+    return theirs
+
+
+def check_rates(before: RunConfig, now: RunConfig, step: int) -> None:
+    """Raises UsageError where what changed would have given one of the first `step` steps another learning rate."""
+    if now.schedule.max_steps < step:
+        raise UsageError(
+            f"--resume: max_steps = {now.schedule.max_steps}, but the run has done {counted(step, 'step')} already"
+        )
+    changed = {key: values for key, values in differences(before, now).items() if key in RATE_SETTINGS}
+    # two curves are the same up to some step and nowhere after it, so the last one that was done tells
+    if changed and rates(before, step - 1) != rates(now, step - 1):
+        key, (old, new) = next(iter(changed.items()))
+        raise UsageError(
+            f"--resume: {key.rpartition('.')[2]} was {old} and is now {new}, which would change the learning rates of "
+            f"the {counted(step, 'step')} done so far (schedule = {now.optimizer.schedule}); to end early, give "
+            "--stop-at; to be able to go on for longer, train with optimizer.schedule constant or wsd"
+        )
+
+
+def rates(config: RunConfig, step: int) -> list[float]:
+    """The learning rates in a step: of the model and, once it plays, of the discriminator, which has its own steps."""
+    max_steps = config.schedule.max_steps
+    found = [learning_rate(step, max_steps, config.optimizer)]
+    if isinstance(config, TokenizerRunConfig) and config.discriminator.weight > 0:
+        start = config.discriminator.start_step
+        if step >= start:
+            found.append(learning_rate(step - start, max_steps - start, config.discriminator.optimizer))
+    return found
 
 
 def prune_checkpoints(folder: Path, step: int, keep: int, keep_every: int | None, best: int = 0) -> None:

@@ -24,6 +24,7 @@ class Start(Schema):
     time: str
     command: str
     data_fingerprint: str
+    init: str | None = None  # the model whose weights the run began from
     device: str
     processes: PositiveCount
     platform: str
@@ -34,13 +35,14 @@ class Start(Schema):
     pillow: str
 
 
-def record_start(run: Path, step: int, device: torch.device, data_fingerprint: str) -> None:
+def record_start(run: Path, step: int, device: torch.device, data_fingerprint: str, init: str | None) -> None:
     """Append a line to the run's starts: it goes on after `step` (0: from the beginning) on this machine."""
     start = Start(
         step=step,
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         command=printable(shlex.join(["restok", *sys.argv[1:]])),
         data_fingerprint=data_fingerprint,
+        init=init,
         device=describe_device(device),
         processes=world_size(),
         platform=platform.platform(),
@@ -50,8 +52,10 @@ def record_start(run: Path, step: int, device: torch.device, data_fingerprint: s
         numpy=version("numpy"),
         pillow=version("pillow"),
     )
-    with open(run / STARTS_FILE, "a", encoding="utf-8") as file:
-        file.write(start.model_dump_json() + "\n")
+    with open(run / STARTS_FILE, "a+b") as file:
+        file.seek(0)
+        torn = file.read()[-1:] not in (b"", b"\n")  # by a kill or a full disk; what follows shall not be lost with it
+        file.write(b"\n" * torn + start.model_dump_json().encode() + b"\n")
 
 
 def describe_device(device: torch.device) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -28,16 +29,15 @@ from restok_cli.files import check_output_folder, remove_leftovers, write_text
 from restok_cli.locks import locked_folder
 from restok_cli.pretrained.card import Record, read_record, write_card
 from restok_cli.pretrained.folder import MODEL_FILES, Describe
-from restok_cli.processes import gather, rank
-from restok_cli.settings.changes import MAY_CHANGE, RATE_SETTINGS, WEIGHT_FILES, differences
+from restok_cli.processes import check_alike, gather, rank
+from restok_cli.settings.changes import differences, other_run
 from restok_cli.settings.recorded import changed_since, is_older, read_config, recorded_config, write_config
-from restok_cli.settings.training import CONFIG_FILE, RunConfig, TokenizerRunConfig
-from restok_cli.settings.yaml_file import flatten
-from restok_cli.training.optim import learning_rate
+from restok_cli.settings.training import CONFIG_FILE, RunConfig
 from restok_cli.training.parallel import Parts
 from restok_cli.training.run_folder.checkpoints import (
     NAME,
     check_checkpoint,
+    check_rates,
     checkpoints_in,
     prune_checkpoints,
     read_checkpoint,
@@ -45,7 +45,7 @@ from restok_cli.training.run_folder.checkpoints import (
     write_checkpoint,
 )
 from restok_cli.training.run_folder.history import Data, history
-from restok_cli.training.run_folder.launches import STARTS_FILE, record_start
+from restok_cli.training.run_folder.launches import STARTS_FILE, read_starts, record_start
 from restok_cli.training.run_folder.metrics_log import METRICS_FILE, read_log
 from restok_cli.training.run_folder.trackers import Trackers
 
@@ -86,13 +86,14 @@ class RunFolder:
             return
         if resume:
             self._check_same_run(config)
+            self._check_first_weights()
             if training := read_record(self.model_folder).training:
                 self.init = training.init
         else:
             check_new_run(path, overwrite)
             path.mkdir(parents=True, exist_ok=True)
             self._clear()
-        write_config(config, path / CONFIG_FILE)
+            write_config(config, path / CONFIG_FILE)
         for folder in (path, self.checkpoint_folder):
             remove_leftovers(folder)
 
@@ -150,49 +151,58 @@ class RunFolder:
         write_checkpoint(self.checkpoint_folder / NAME.format(step), {"step": step, **state}, self.config)
         prune_checkpoints(self.checkpoint_folder, step, keep, keep_every, best)
 
-    def resume(self, state: Parts, device: torch.device, data_fingerprint: str, stop_at: int | None) -> int:
+    def resume(self, state: Parts, device: torch.device, sources: dict[str, str], stop_at: int | None) -> int:
         """Bring `state` to where the last checkpoint left it, if there is one, and return how many steps are done.
 
-        Notes with what the run begins, or goes on. Raises what `load` raises, and UsageError where the run began on
-        other data, or has no step left to do up to `stop_at`.
+        `sources` are fingerprints of what the run learns from, by name. Notes with what the run begins, or goes on,
+        once nothing speaks against it. Raises what `load` raises, and UsageError where the run began on other sources,
+        or has no step left to do up to `stop_at`.
         """
-        step = 0
-        if saved := self.load():
-            check_same("data set", saved["data_fingerprint"], data_fingerprint)
-            state.load_state_dict({"early_stopping": {}} | saved)  # an older run counted nothing
-            step = saved["step"]
+        check_alike({"config": self.config.model_dump_json(), "--stop-at": stop_at, **sources})
+        saved, step = self.load(), 0
+        if saved:
+            step, before = saved["step"], saved.get("sources", {"data set": saved.get("data_fingerprint")})
+            for what, fingerprint in sources.items():  # an older run recorded fewer
+                check_same(what, before.get(what, fingerprint), fingerprint)
         if stop_at is not None and stop_at <= step:
             raise UsageError(
                 f"--stop-at {stop_at}: the run has done {counted(step, 'step')} already; give a later step"
             )
+        if saved:
+            load_parts(state, {"early_stopping": {}} | saved)  # an older run counted nothing
         if rank() == 0:
-            record_start(self.path, step, device, data_fingerprint)
+            self.begin(step)
+            record_start(self.path, step, device, sources["data set"], self.init)
         return step
 
     def load(self) -> dict[str, Any] | None:
-        """The last checkpoint, or None before the first. What was logged after it is forgotten.
+        """The last checkpoint, or None before the first.
 
         One that is damaged, or of another run, is passed over for the one before it, and that is said. To be called
-        once, in every process, when they are connected. Raises RestokError where there are checkpoints, but all bad.
+        in every process, when they are connected. Raises RestokError where there are checkpoints, but all bad, and
+        UsageError where a setting would change the learning rates of steps that are done.
         """
         # the answer also tells the others that the first process is done with clearing the folder
         checkpoint = gather(self._last_good() if rank() == 0 else None)[0]
-        step = 0 if checkpoint is None else step_of(checkpoint)
-        if rank() == 0:
-            self._forget_lines_after(step)
-            keep_line(f"going on after step {step}" if step else "starting")
-            self.trackers = Trackers(self.track, self.path, self.config, step)
         return None if checkpoint is None else read_checkpoint(checkpoint)
+
+    def begin(self, step: int) -> None:
+        """Go on after a step (0: from the beginning): what was logged after it is forgotten."""
+        write_config(self.config, self.path / CONFIG_FILE)
+        self._forget_lines_after(step)
+        keep_line(f"going on after step {step}" if step else "starting")
+        self.trackers = Trackers(self.track, self.path, self.config, step)
 
     def _last_good(self) -> Path | None:
         reason = ""
         for checkpoint in reversed(checkpoints_in(self.checkpoint_folder)):
             try:
-                check_checkpoint(checkpoint, self.config)
+                before = check_checkpoint(checkpoint, self.config)
             except RestokError as error:
                 reason = str(error)
                 note(f"{reason}; trying the checkpoint before it")
             else:
+                check_rates(before, self.config, step_of(checkpoint))
                 return checkpoint
         if reason:
             raise RestokError(
@@ -221,20 +231,39 @@ class RunFolder:
         if not file.is_file():
             raise UsageError(f"{self.path} holds no run to resume; leave --resume out to start one there")
         before = recorded_config(type(config), file)
-        step = last_step(self.path)
-        for key, (old, new) in differences(before, config).items():
-            if key in RATE_SETTINGS:
-                check_rates(before, config, step, key)
-            elif not (key in MAY_CHANGE or (key in WEIGHT_FILES and "random" not in (old, new))):
-                raise UsageError(
-                    f"--resume: {key} was {old} in {file} and is now {new}, which would be another run; use the same "
-                    "settings, or another output folder"
-                )
-            with kept_lines(self.path / LOG_FILE):
+        for key, (old, new) in other_run(before, config).items():
+            raise UsageError(
+                f"--resume: {key} was {old} in {file} and is now {new}, which would be another run; use the same "
+                "settings, or another output folder"
+            )
+        with kept_lines(self.path / LOG_FILE):
+            for key, (old, new) in differences(before, config).items():
                 note(f"--resume: {key} was {old} and is now {new}")
-        if is_older(read_config(file)):
-            with kept_lines(self.path / LOG_FILE):
+            if is_older(read_config(file)):
                 note(changed_since(before))
+
+    def _check_first_weights(self) -> None:
+        """Raises UsageError where a run that began from a model, and has no checkpoint yet, would go on without it."""
+        starts = read_starts(self.path)
+        if starts and starts[-1].init not in (None, self.init) and not checkpoints_in(self.checkpoint_folder):
+            raise UsageError(
+                f"--resume: the run began from the weights of {starts[-1].init} and has no checkpoint yet; give the "
+                "same --init again, or another output folder"
+            )
+
+
+def load_parts(state: Parts, saved: dict[str, Any]) -> None:
+    """Load a checkpoint. Raises RestokError where it is whole and yet holds something else."""
+    try:
+        state.load_state_dict(saved)
+    except torch.OutOfMemoryError:
+        raise
+    except (KeyError, RuntimeError) as error:
+        reason = shorten(str(error), 200, placeholder=" …")
+        raise RestokError(
+            f"the checkpoint of step {saved['step']} is not as this restok writes them ({type(error).__name__}: "
+            f"{reason}); go on with the version that made it (starts.jsonl has it), or start another run"
+        ) from error
 
 
 def check_new_run(path: Path, overwrite: bool) -> None:
@@ -267,35 +296,6 @@ def steps_of_run(path: Path) -> int | None:
 def last_step(run: Path) -> int:
     """The step of a run's last checkpoint, or 0 where there is none."""
     return max(map(step_of, checkpoints_in(run / CHECKPOINTS)), default=0)
-
-
-def check_rates(before: RunConfig, now: RunConfig, step: int, key: str) -> None:
-    """Raises UsageError where the change of `key` would have given one of the first `step` steps another rate."""
-    old, new = (flatten(config.model_dump(mode="json"))[key] for config in (before, now))
-    if now.schedule.max_steps < step:
-        raise UsageError(
-            f"--resume: max_steps = {now.schedule.max_steps}, but the run has done {counted(step, 'step')} already"
-        )
-    if step == 0:
-        return
-    # two curves are the same up to some step and nowhere after it, so the last one that was done tells
-    if rates(before, step - 1) != rates(now, step - 1):
-        raise UsageError(
-            f"--resume: {key.rpartition('.')[2]} was {old} and is now {new}, which would change the learning rates of "
-            f"the {counted(step, 'step')} done so far (schedule = {now.optimizer.schedule}); to end early, give "
-            "--stop-at; to be able to go on for longer, train with optimizer.schedule constant or wsd"
-        )
-
-
-def rates(config: RunConfig, step: int) -> list[float]:
-    """The learning rates in a step: of the model and, once it plays, of the discriminator, which has its own steps."""
-    max_steps = config.schedule.max_steps
-    found = [learning_rate(step, max_steps, config.optimizer)]
-    if isinstance(config, TokenizerRunConfig) and config.discriminator.weight > 0:
-        start = config.discriminator.start_step
-        if step >= start:
-            found.append(learning_rate(step - start, max_steps - start, config.discriminator.optimizer))
-    return found
 
 
 def _log_line(step: int, numbers: dict[str, float]) -> str:
