@@ -271,7 +271,7 @@ def measure_step(session: Session, name: str, batch_size: int, predicted: str, *
     return step
 
 
-@section(seconds=60)
+@section(seconds=80)
 def step(session: Session) -> None:
     """Without a compiler: whether counting on fake tensors can be trusted."""
     measure_step(session, "8 images", 8, "36 GiB")
