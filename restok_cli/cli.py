@@ -74,6 +74,13 @@ class Command(TyperCommand):
                 parser.add_option(parameter, [former], dest=parameter.name)
         return parser
 
+    def parse_args(self, context: typer.Context, arguments: list[str]) -> list[str]:
+        try:
+            return super().parse_args(context, arguments)
+        except ClickUsageError as error:  # of an option without its value, Click forgets whose it is
+            error.ctx = error.ctx or context
+            raise
+
     def invoke(self, context: typer.Context) -> object:
         writes = not context.params.keys().isdisjoint(("overwrite", "private"))  # here, or on the hub
         shares_work = "num_processes" in context.params

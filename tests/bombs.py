@@ -137,7 +137,7 @@ def readers(folder: Path) -> dict[str, Callable[[], object]]:
     from restok_cli.data.loading.streaming import read_shards
     from restok_cli.data.shards.dataset import Shard, open_dataset
     from restok_cli.data.shards.layout import ShardInfo
-    from restok_cli.data.shards.tars import list_files
+    from restok_cli.data.shards.tars import contents, list_files
     from restok_cli.data.sources.parquet import read_parquet
     from restok_cli.data.sources.texts import read_names
     from restok_cli.data.streams import read_stream
@@ -165,7 +165,7 @@ def readers(folder: Path) -> dict[str, Callable[[], object]]:
         found = []
         for sample in read_shards([str(folder / name)], [], LIMIT):
             try:
-                assert sample.data
+                assert contents(sample.data)
                 found.append(sample.key)
             except ImageError as error:
                 found.append(str(error).replace(f"{folder}/", ""))

@@ -169,6 +169,7 @@ def test_missing_and_wrong_options_are_usage_errors(fails, models):
         ("train-har sample --tokenizer nowhere -o run", "nowhere: no such folder; give a model folder"),
         ("train-har sample --tokenizer images -o run", "images is not a model: it holds no config.json"),
         ("reconstruct nowhere.png --model tokenizer -o out", "nowhere.png: no such file or folder"),
+        ("reconstruct images sample --model tokenizer -o out", "sample is a data set, which stands alone"),
         ("reconstruct empty --model tokenizer -o out", "empty holds no images"),
         ("reconstruct images --model images -o out", "images is not a model"),
         ("reconstruct images --model tokenizer -o out --num-codes 33", "this tokenizer makes 32 codes an image"),
@@ -189,6 +190,8 @@ def test_missing_and_wrong_options_are_usage_errors(fails, models):
         ("reconstruct images --model tokenizer -o images --overwrite", "images holds a.png, which this command"),
         ("models convert har har --overwrite", "har holds tokenizer/checksums.json, which this command did not make"),
         ("generate --model har -o out --seed 4294967296", "Invalid value for '--seed'"),
+        ("prepare folder images/a.png out", "images/a.png is a file; give a folder of images"),
+        ("generate --count", "requires an argument. Try 'restok generate --help'."),
         ("evaluate images", "gfid needs something to compare with"),
     ],
 )

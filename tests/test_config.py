@@ -12,7 +12,7 @@ from restok_cli.commands.options import parse_image_size
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.settings import training as config
 from restok_cli.settings.changes import MAY_CHANGE, WEIGHT_FILES, differences
-from restok_cli.settings.precedence import Layer, kind_of, known_keys, layers_of, rescaled, resolve, with_model
+from restok_cli.settings.precedence import Layer, kind_of, known_keys, layers_of, over_presets, rescaled, resolve
 from restok_cli.settings.presets import preset_names, read_preset
 from restok_cli.settings.recorded import read_config, write_config
 from restok_cli.settings.run_config import read_told
@@ -220,7 +220,7 @@ def test_merged_lays_changes_over_sections():
 
 
 def test_what_data_set_and_tokenizer_decide_cannot_be_contradicted(tmp_path):
-    facts = Layer("facts", {"model": {"num_codes": 32, "num_classes": 98}}, {"model.num_codes": "the tokenizer t"})
+    facts = Layer("facts", {"model.num_codes": 32, "model.num_classes": 98}, {"model.num_codes": "the tokenizer t"})
     (tmp_path / "run.yaml").write_text("model:\n  num_codes: 64\n")
     with pytest.raises(UsageError, match=r"run\.yaml:2: model\.num_codes = 64, but the tokenizer t has 32; give what"):
         resolve("har", layers_of("har", "tiny", tmp_path / "run.yaml"), facts)
@@ -230,9 +230,8 @@ def test_what_data_set_and_tokenizer_decide_cannot_be_contradicted(tmp_path):
 
 
 def test_the_model_that_a_run_starts_from_goes_over_the_preset_and_under_what_is_asked_for(tmp_path):
-    layers = with_model(
-        layers_of("har", "tiny", None, ["model.num_layers=3"]), "--init m", {"width": 64, "num_layers": 1}
-    )
+    model = Layer("--init m", {"model.width": 64, "model.num_layers": 1})
+    layers = over_presets(layers_of("har", "tiny", None, ["model.num_layers=3"]), model)
     config, origins = resolve("har", layers)
     assert (config.model.width, config.model.num_layers) == (64, 3) and origins["model.width"] == "--init m"
 

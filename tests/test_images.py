@@ -224,7 +224,7 @@ def test_pictures_are_found_sorted_and_hidden_files_are_not(tmp_path):
     names = ["b/2.PNG", "b/10.jpg", "a.png", "c/d/e.webp", "b/._2.png", ".git/x.png"]
     write_pictures(tmp_path, names)
     (tmp_path / "b" / "notes.txt").write_text("no image")
-    found = find_images([tmp_path / "c" / "d" / "e.webp", tmp_path])
+    found = [*find_images(tmp_path / "c" / "d" / "e.webp"), *find_images(tmp_path)]
     assert [str(path.relative_to(tmp_path)) for path in found] == [
         "c/d/e.webp",
         "a.png",
@@ -236,6 +236,6 @@ def test_pictures_are_found_sorted_and_hidden_files_are_not(tmp_path):
 
 def test_missing_paths_and_empty_folders_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no such file or folder"):
-        find_images([tmp_path / "nowhere"])
+        find_images(tmp_path / "nowhere")
     with pytest.raises(UsageError, match="holds no images"):
-        find_images([tmp_path])
+        find_images(tmp_path)

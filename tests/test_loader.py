@@ -193,6 +193,13 @@ def test_too_many_broken_samples_stop_training_with_their_names_in_one_line(tmp_
         load(split, 6, num_workers=num_workers)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_where_all_samples_are_broken_the_search_for_one_ends(tmp_path, count):
+    split = make_split(tmp_path, count, broken=set(range(count)))
+    with pytest.raises(RestokError, match=f"^{count} samples cannot be decoded .* more than the {count - 1} that may"):
+        load(split, 1, broken_limit=1)
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_shard_that_is_lost_stops_training_with_its_name(tmp_path, num_workers):
     split = make_split(tmp_path, 6)

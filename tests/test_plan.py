@@ -178,7 +178,7 @@ def test_shards_of_a_model_are_gathered_for_each_micro_batch():
     alone = {"weights": 100, "average": 100, "optimizer": 200, "generator": 80, "discriminator's weights": 10}
 
     def group(cards: int, rounds: int, *words: str) -> Group:
-        return Group.of(planned_config("har", "tiny", None, words), cards)._replace(rounds=rounds)
+        return Group.of(planned_config("har", "tiny", None, [*words]), cards)._replace(rounds=rounds)
 
     fsdp, bf16 = "compute.sharding=fsdp", "compute.precision=bf16"
     assert group(1, 1, fsdp).memory(alone) == alone and group(1, 1, fsdp).exchanged(alone) == 0

@@ -207,6 +207,28 @@ def test_describing_again_needs_overwrite_and_keeps_the_shards(restok, fails, wd
     assert {path.name: path.read_bytes() for path in wds.iterdir()} == before
 
 
+@pytest.mark.parametrize("name", ["a [1]/b-0.tar", "b-{0..1}.tar", "b-?.tar"])
+def test_folders_and_files_may_be_called_as_patterns_are(restok, tmp_path, name):
+    write_tar(tmp_path / "in" / name, sample("a", 0, 0))
+    source = (tmp_path / "in" / name).parent if "/" in name else tmp_path / "in" / name
+    assert restok("prepare", "shards", source, tmp_path / "out").code == 0
+    assert len(open_dataset(tmp_path / "out").split("train")) == 1
+
+
+def test_patterns_longer_than_a_name_may_be_are_patterns(restok, tmp_path):
+    write_tar(tmp_path / "shard-with-a-long-name-0.tar", sample("a", 0, 0))
+    names = ",".join(["shard-with-a-long-name-0.tar", *(f"no-such-shard-{i:04d}*.tar" for i in range(20))])
+    assert restok("prepare", "shards", f"{tmp_path}/{{{names}}}", tmp_path / "out").code == 0
+
+
+def test_what_timm_is_told_is_of_all_shards_that_are_described_anew(restok, wds):
+    assert restok("prepare", "shards", wds).code == 0
+    write_tar(wds / "imagenet1k-train-0002.tar", sample("more", 50, 1))
+    assert restok("prepare", "shards", wds, "--overwrite").code == 0
+    told = json.loads((wds / "_info.json").read_text())["splits"]["train"]
+    assert told["num_samples"] == 7 and told["filenames"][-1] == "imagenet1k-train-0002.tar"
+
+
 def test_the_description_that_timm_has_written_stays(restok, wds):
     (wds / "_info.json").write_text("timm's own")
     restok("prepare", "shards", wds)

@@ -249,7 +249,7 @@ def test_weights_in_a_packed_zip_file_are_refused_and_not_taken_for_numbers(tmp_
 
 @pytest.mark.parametrize("count", [0, 1, 2, 99, 100, 101, 999, 1000, 1001, 1500])
 def test_streamed_samples_come_in_the_order_of_webdatasets_shuffle(count):
-    samples = [streaming.StreamedSample(str(i), {"jpg": b"x"}, 0, "") for i in range(count)]
+    samples = [streaming.StreamedSample(str(i), 0, "", b"x") for i in range(count)]
     ours = list(streaming._shuffled(iter(samples), random.Random("seed")))
     assert ours == list(shuffle(1000, rng=random.Random("seed"))(iter(samples)))
 
@@ -262,7 +262,7 @@ def test_of_large_samples_fewer_wait_to_be_drawn(monkeypatch):
         nonlocal read
         for i in range(300):
             read += 1
-            yield streaming.StreamedSample(str(i), {"jpg": bytes(150)}, 0, "")
+            yield streaming.StreamedSample(str(i), 0, "", bytes(150))
 
     found = []
     for sample in streaming._shuffled(samples(), random.Random("seed")):

@@ -217,6 +217,8 @@ def test_a_set_of_broken_samples_alone_is_an_error_also_where_nobody_counted(tmp
     url = write_shard(tmp_path / "0.tar", range(3), **{f"key{i}": {"png": b"broken"} for i in range(3)})
     with pytest.raises(RestokError, match="2 samples cannot be decoded"):
         load([url], 1, num_samples=0)
+    with pytest.raises(RestokError, match="3 samples cannot be decoded"):
+        load([url], 1, num_samples=3, broken_limit=1)
 
 
 def test_names_with_dots_that_webdataset_takes_for_one_sample_are_not_mixed_up(tmp_path):

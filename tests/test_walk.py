@@ -32,16 +32,16 @@ def test_a_file_whose_suffix_says_picture_is_not_opened(tmp_path, monkeypatch):
 def test_what_is_passed_over_is_said_in_one_line(tmp_path, capsys):
     write_pictures(tmp_path, ["a.png"])
     (tmp_path / "b.svg").write_text("<svg/>")
-    find_images([tmp_path])
+    find_images(tmp_path)
     assert capsys.readouterr().err == (
         f"{tmp_path}: passed over a file that is no image (b.svg: begins as no image does)\n"
     )
     (tmp_path / "c.svg").write_text("<svg/>")
-    find_images([tmp_path])
+    find_images(tmp_path)
     assert "passed over 2 files that are no images (the first: b.svg: begins" in capsys.readouterr().err
     (tmp_path / "a.png").unlink()
     with pytest.raises(UsageError, match="holds no images, only 2 files that are no images"):
-        find_images([tmp_path])
+        find_images(tmp_path)
 
 
 def test_pipes_sockets_and_devices_are_no_pictures(tmp_path, monkeypatch):
@@ -56,7 +56,7 @@ def test_pipes_sockets_and_devices_are_no_pictures(tmp_path, monkeypatch):
     assert [Path(path).name for path in found.images] == ["a.png"]
     assert found.passed_over == dict.fromkeys(["pipe", "pipe.jpg", "s.png", "zero.png"], "a pipe, a socket or a device")
     with pytest.raises(UsageError, match=r"pipe\.jpg is a pipe, a socket or a device"):
-        find_images([tmp_path / "pipe.jpg"])
+        find_images(tmp_path / "pipe.jpg")
 
 
 def test_two_links_to_one_folder_are_two_folders(tmp_path):

@@ -4,7 +4,7 @@ import math
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -98,27 +98,23 @@ def check_room(headers: Iterable[ArrayHeader], path: Path, max_bytes: int | None
         raise ValueError(f"its arrays would take {needed:,} bytes of memory, more than {limit:,}")
 
 
-def map_array(path: Path) -> np.ndarray:
+def _map_bytes(path: Path, num_bytes: int) -> np.ndarray:
+    return np.memmap(path, np.uint8, "r", shape=(num_bytes,)).view(np.ndarray)
+
+
+def map_array(path: Path, map_bytes: Callable[[Path, int], np.ndarray] = _map_bytes) -> np.ndarray:
     """The array in a .npy file, read-only, mapped from the disk: it takes no memory, but keeps the file open.
 
-    Raises OSError where there is no such file, ValueError where it is none of ours or is cut short.
+    `map_bytes` may map the file, of so many bytes, otherwise. Raises OSError where there is no such file, ValueError
+    where it is none of ours or is cut short.
     """
-    header, start = find_numbers(path)
-    return view_numbers(np.memmap(path, np.uint8, "r").view(np.ndarray), header, start)
-
-
-def find_numbers(path: Path) -> tuple[ArrayHeader, int]:
-    """The header of a .npy file, and the byte where its numbers begin. Raises as `map_array` does."""
     with open(path, "rb") as file:
         header = read_header(file)
         start = file.tell()
-    if path.stat().st_size != start + header.num_bytes:
-        raise ValueError(f"not {start + header.num_bytes} bytes of plain numbers")
-    return header, start
-
-
-def view_numbers(contents: np.ndarray, header: ArrayHeader, start: int) -> np.ndarray:
-    """The array in the bytes of a whole .npy file, uint8 (n,): not copied, read-only."""
-    array = contents[start:].view(header.dtype).reshape(header.shape, order="F" if header.fortran_order else "C")
+    num_bytes = start + header.num_bytes
+    if path.stat().st_size != num_bytes:
+        raise ValueError(f"not {num_bytes} bytes of plain numbers")
+    numbers = map_bytes(path, num_bytes)[start:].view(header.dtype)
+    array = numbers.reshape(header.shape, order="F" if header.fortran_order else "C")
     array.flags.writeable = False
     return array

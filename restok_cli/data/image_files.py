@@ -1,5 +1,6 @@
 """Image files: which are read, and how they become RGB images of PIL. Imports no torch."""
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -97,16 +99,18 @@ def read_image(source: bytes | Path, name: str, max_pixels: int | None = MAX_DEC
         return _to_rgb(image)
 
 
-def read_file(path: Path, name: str, max_bytes: int = MAX_MEMBER_BYTES) -> bytes:
+def read_file(path: Path | str, name: str, max_bytes: int = MAX_MEMBER_BYTES) -> bytes:
     """The bytes of an image file.
 
     Raises ImageError where there are none, or more than `max_bytes`, or where reading could wait for ever.
     """
     try:
-        if path.exists() and not path.is_file():
+        status = os.stat(path)
+        if not S_ISREG(status.st_mode):
             raise ImageError(f"{name}: is no file, but a folder, a pipe or a device; give an image file")
-        check_size(path.stat().st_size, name, max_bytes)
-        return path.read_bytes()
+        check_size(status.st_size, name, max_bytes)
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
     except OSError as error:
         raise ImageError(f"{name}: cannot be read ({error.strerror})") from error
 

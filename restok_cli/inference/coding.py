@@ -20,6 +20,7 @@ from restok_cli.devices import chosen_dtype, open_device, torch_dtype
 from restok_cli.model.size import check_model_memory
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import TokenizerFolder, load_for_use
+from restok_cli.processes import connect, local_device
 from restok_cli.room import check_memory
 
 
@@ -50,19 +51,23 @@ class Computation(NamedTuple):
     batch_size: int  # 0: as many as the device holds
     deterministic: bool = False  # the same bits each time on a GPU, too
 
+    def open(self) -> tuple[torch.device, str]:
+        """The device of this process, which has joined the others, and the precision there.
+
+        A line says where that makes things slower.
+        """
+        device = local_device(open_device(self.device, self.deterministic))
+        dtype = chosen_dtype(self.dtype, device)
+        if device.type == "cpu" and not can_rewrite(device, torch_dtype(dtype)):
+            note(f"--dtype {dtype}: this CPU does not multiply in 16 bits, so that float32 is faster")
+        connect(device)
+        return device, dtype
+
     def load(self, folder: TokenizerFolder) -> tuple[Tokenizer, int]:
-        """The tokenizer in `folder`, ready to use, and how many images it takes at a time."""
-        device = open_device(self.device, self.deterministic)
-        tokenizer = load_for_use(folder, device, torch_dtype(told_dtype(self.dtype, device)))
+        """The tokenizer in `folder`, ready to use there, and how many images it takes at a time."""
+        device, dtype = self.open()
+        tokenizer = load_for_use(folder, device, torch_dtype(dtype))
         return tokenizer, choose_batch_size(self.batch_size, tokenizer, device)
-
-
-def told_dtype(name: str, device: torch.device) -> str:
-    """The precision that --dtype asks for; a line says where it makes things slower."""
-    dtype = chosen_dtype(name, device)
-    if device.type == "cpu" and not can_rewrite(device, torch_dtype(dtype)):
-        note(f"--dtype {dtype}: this CPU does not multiply in 16 bits, so that float32 is faster")
-    return dtype
 
 
 def sized(tokenizer: Tokenizer, images: Tensor) -> Tokenizer:

@@ -75,7 +75,7 @@ def open_images(
 
 def _from_folder(path: Path, limits: Limits) -> ImageSet:
     listed = (path / IMAGE_MANIFEST).is_file()
-    files, digests = _listed(path / IMAGE_MANIFEST) if listed else (find_images([path]), None)
+    files, digests = _listed(path / IMAGE_MANIFEST) if listed else (find_images(path), None)
 
     def read(index: int) -> Image.Image:
         name = str(files[index])

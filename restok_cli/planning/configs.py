@@ -1,6 +1,5 @@
 """Configs of runs that are planned or tried, which need neither data nor weights."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,7 +34,7 @@ def planned_generator(preset: str, tokenizer: TokenizerConfig) -> HarConfig:
     return planned_config("har", preset).model.model_copy(update=codes)
 
 
-def changed(config: OneConfig, **sections: Mapping[str, Any]) -> OneConfig:
+def changed(config: OneConfig, **sections: dict[str, Any]) -> OneConfig:
     """The config with other values in some of its sections: changed(config, schedule={"batch_size": 8})."""
     return config.model_copy(
         update={name: getattr(config, name).model_copy(update=values) for name, values in sections.items()}

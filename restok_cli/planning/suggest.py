@@ -7,7 +7,7 @@ from math import log
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 
@@ -116,7 +116,7 @@ def fitting(config: RunConfig, request: Wishes) -> tuple[RunConfig, str]:
 
 def measure(config: RunConfig, request: Wishes, data: Dataset) -> Measured:
     """Train some real steps in a folder that is then thrown away, and try what the run would start from."""
-    every = dict.fromkeys(("max_steps", "validate_every", "preview_every", "save_every"), STEPS + 1)
+    every: dict[str, Any] = dict.fromkeys(("max_steps", "validate_every", "preview_every", "save_every"), STEPS + 1)
     short = changed(shortened(config), schedule=every)
     model, device = open_tokenizer(BUNDLED[START]), request.device
     used, psnr = load_for_use(model, device), None

@@ -1,6 +1,7 @@
 """Which sample is shown when: a function of seed and step, and of nothing else. And what the loaders share."""
 
 import io
+import math
 import multiprocessing
 import os
 import pickle
@@ -83,13 +84,17 @@ class BrokenSamples:
     """The samples of a split that turned out broken: each is named once, and at too many of them training stops."""
 
     def __init__(self, num_samples: int, limit: float, advice: str):
-        """`limit` is the share of `num_samples` that may be broken; one always may. `advice` says what to do then."""
+        """`limit` is the share of `num_samples` that may be broken; one always may. `advice` says what to do then.
+
+        All never may, where their number is known, since the search for one that can be read would not end.
+        """
         self.num_samples, self.limit, self.advice = num_samples, limit, advice
+        self.most = num_samples - 1 if num_samples else math.inf
         self.reasons: dict[str, str] = {}  # by key
 
     @property
-    def num_allowed(self) -> int:
-        return max(int(self.limit * self.num_samples), 1)
+    def num_allowed(self) -> float:
+        return min(max(int(self.limit * self.num_samples), 1), self.most)
 
     def add(self, reasons: dict[str, str]) -> None:
         """Count the broken samples and say why each is. Raises RestokError past the limit."""

@@ -55,7 +55,7 @@ def batches(
     A split in shards that are elsewhere is streamed, which cannot promise all of this: see `streamed_batches`.
 
     Raises UsageError where the batch cannot be divided so; at the step that needs it, RestokError where a shard cannot
-    be read, and where more samples are broken than the share `broken_limit` of all (one always may be).
+    be read, and where more samples are broken than the share `broken_limit` of all (one always may be, all never).
     """
     deal = Deal(batch_size, seed, first_step, micro_batch_size, rank, world_size)
     transform = Transform(seed, image_size, crop, random_zoom, random_crop_area, random_flip)
@@ -71,7 +71,7 @@ def batches(
 class _Images(Dataset):
     """Dataset of batches for DataLoader. Errors come back as values: raised, they would bring a worker's traceback."""
 
-    def __init__(self, split: Split, transform: Transform, num_allowed: int):
+    def __init__(self, split: Split, transform: Transform, num_allowed: float):
         self.split, self.transform, self.num_allowed = split, transform, num_allowed
 
     def __getitems__(self, visits: list[tuple[int, int]]) -> Loaded | RestokError:

@@ -6,7 +6,7 @@ What the loader of local shards promises cannot be promised of these: see `strea
 import random
 import re
 import tarfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from hashlib import sha256
 from itertools import count, islice
@@ -42,31 +42,14 @@ class StreamedSample(NamedTuple):
     """A sample as it comes out of a shard."""
 
     key: str
-    files: Files
     class_id: int  # NO_CLASS where the data set has no classes
-    url: str  # of its shard
-
-    @property
-    def extension(self) -> str:
-        """Of its image. Raises ImageError where there is none, or one of several."""
-        try:
-            return tars.image_extension(self.files)
-        except ImageError as error:
-            raise ImageError(f"sample {self.key} of {self.url}: {error}") from error
+    name: str  # shard and image file, for messages, and for what a suffix may tell
+    data: tars.Contents  # of the image file
+    beside: Sequence[str] = ()  # extensions of images that it has beside its own
 
     @property
     def num_bytes(self) -> int:
-        return sum(len(data) for data in self.files.values() if isinstance(data, bytes))
-
-    @property
-    def data(self) -> bytes:
-        """Raises ImageError as above, or where it was not read."""
-        return tars.contents(self.files[self.extension])
-
-    @property
-    def image_name(self) -> str:
-        """Shard and file, for messages, and for what a suffix may tell."""
-        return f"{self.url}: {self.key}.{self.extension}"
+        return len(self.data) if isinstance(self.data, bytes) else 0
 
 
 def streamed_batches(
@@ -121,8 +104,8 @@ class _Stream(IterableDataset):
         for epoch, sample in self._samples(reader, num_readers):
             number = int.from_bytes(sha256(sample.key.encode()).digest()[:7])  # it has no other
             try:
-                images.append(self.transform(sample.data, sample.image_name, epoch, number))
-                beside.update(tars.images_beside(sample.files, sample.extension))
+                images.append(self.transform(tars.contents(sample.data), sample.name, epoch, number))
+                beside.update(sample.beside)
             except ImageError as error:
                 yield Loaded(None, {sample.key: str(error)})
                 continue
@@ -204,7 +187,7 @@ def streamed_evaluation_batches(
         if number % world_size != rank:
             continue
         images = [
-            to_tensor(center_crop(read_image(sample.data, sample.image_name, max_pixels=None), image_size))
+            to_tensor(center_crop(read_image(tars.contents(sample.data), sample.name, max_pixels=None), image_size))
             for sample in some
         ]
         yield Batch(torch.stack(images), torch.tensor([sample.class_id for sample in some]))
@@ -221,8 +204,15 @@ def read_shards(
     synsets = synset_ids(class_names)
     for url in urls:
         for key, files in _read_shard(url, max_member_bytes):
-            class_id = _class_id(files, len(class_names), synsets, f"sample {key} of {url}")
-            yield StreamedSample(key, files, class_id, url)
+            name = f"sample {key} of {url}"
+            class_id = _class_id(files, len(class_names), synsets, name)
+            try:
+                extension = tars.image_extension(files)
+            except ImageError as error:
+                yield StreamedSample(key, class_id, name, ImageError(f"{name}: {error}"))
+                continue
+            beside = tars.images_beside(files, extension)
+            yield StreamedSample(key, class_id, f"{url}: {key}.{extension}", files[extension], beside)
 
 
 def _class_id(files: Files, num_classes: int, synsets: dict[str, int], name: str) -> int:

@@ -92,6 +92,20 @@ def fingerprint(splits: dict[str, SplitInfo], class_names: list[str]) -> str:
     return hashlib.sha256(json.dumps([contents, class_names], sort_keys=True).encode()).hexdigest()
 
 
+def timm_manifest(manifest: Manifest) -> str:
+    """Contents of _info.json."""
+    splits = {
+        name: {
+            "name": name,
+            "num_samples": split.num_samples,
+            "filenames": [shard.file for shard in split.shards],
+            "shard_lengths": [shard.num_samples for shard in split.shards],
+        }
+        for name, split in manifest.splits.items()
+    }
+    return json.dumps({"splits": splits}, indent=1) + "\n"
+
+
 class Sample(NamedTuple):
     """One image on its way into a shard."""
 
@@ -173,8 +187,10 @@ def _listed_files(path: Path) -> set[str]:
         return set()
     shards = [shard.file for split in manifest.splits.values() for shard in split.shards]
     files = {MANIFEST, BAD_LIST, *(index_path(Path(shard)).name for shard in shards)}
-    if manifest.provenance.items() >= IN_PLACE.items():
-        return files
+    if manifest.provenance.items() >= IN_PLACE.items():  # shards that timm has made may have brought its file along
+        timm = path.with_name(TIMM_MANIFEST)
+        is_ours = timm.is_file() and timm.read_bytes() == timm_manifest(manifest).encode()
+        return files | {TIMM_MANIFEST} if is_ours else files
     if manifest.fingerprint == read_manifest(SAMPLE_FOLDER).fingerprint:
         files.update(SAMPLE_TEXTS)
     return files | {TIMM_MANIFEST, *shards}

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from restok_cli.data.arrays import find_numbers, view_numbers
+from restok_cli.data.arrays import map_array
 
 
 def map_shard(path: Path) -> np.ndarray:
@@ -15,6 +15,4 @@ def map_shard(path: Path) -> np.ndarray:
 
     Raises OSError where there is no such file, ValueError where it is none of ours or is cut short.
     """
-    header, start = find_numbers(path)
-    contents = torch.from_file(str(path), shared=False, size=start + header.num_bytes, dtype=torch.uint8)
-    return view_numbers(contents.numpy(), header, start)
+    return map_array(path, lambda path, size: torch.from_file(str(path), False, size, dtype=torch.uint8).numpy())

@@ -12,16 +12,14 @@ from importlib.metadata import version
 from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from zlib_ng import zlib_ng
 
 from restok_cli.data.shards import layout
 from restok_cli.errors import RestokError
-from restok_cli.files import synced_early, whole_file, write_text
-
-CHUNK = 1 << 20  # bytes read at a time
+from restok_cli.files import CHUNK_BYTES, synced_early, whole_file, write_text
 
 
 class Digest(NamedTuple):
@@ -32,37 +30,6 @@ class Digest(NamedTuple):
     checksums: list[int]  # CRC-32 of each span
 
 
-class DigestingFile:
-    """A file to write to from its beginning, span by span, that sums up what it is given."""
-
-    def __init__(self, file: BinaryIO):
-        self._file = file
-        self._pieces: list[bytes] = []  # of the span that is being written
-        self.write = self._pieces.append
-        self._sha256, self._size, self._checksums = hashlib.sha256(), 0, []
-
-    def tell(self) -> int:
-        return self._size
-
-    def end_span(self) -> None:
-        """End a span: all that was written since the last call (see `digest_spans`)."""
-        self._checksums.append(zlib_ng.crc32(self._put()))
-
-    def digest(self) -> Digest:
-        """Of all that was written, also after the last span."""
-        self._put()
-        return Digest(self._size, self._sha256.hexdigest(), self._checksums)
-
-    def _put(self) -> bytes:
-        """Write the pieces as one: summing up and writing each would take longer than joining them."""
-        data = b"".join(self._pieces)
-        self._pieces.clear()
-        self._sha256.update(data)
-        self._file.write(data)
-        self._size += len(data)
-        return data
-
-
 class ShardTar(tarfile.TarFile):
     """Writes the bytes that TarFile writes of read-only files without owner and time, but sooner.
 
@@ -70,8 +37,8 @@ class ShardTar(tarfile.TarFile):
     the header's bytes in 6 from byte 148.
     """
 
-    def __init__(self, file: DigestingFile):
-        super().__init__(fileobj=cast(BinaryIO, file), mode="w", format=tarfile.USTAR_FORMAT)
+    def __init__(self, file: BinaryIO):
+        super().__init__(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
         self._header = _member("").tobuf(tarfile.USTAR_FORMAT)
         self._sum = int(self._header[148:154], 8) - sum(self._header[124:135])
 
@@ -138,9 +105,8 @@ def write_shard(path: Path, samples: Iterable[layout.Sample]) -> tuple[layout.Sh
     """
     entries, sizes = [], set()
     to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each
-    with whole_file(path) as temporary, open(temporary, "wb") as file, synced_early(file):
-        digesting = DigestingFile(file)
-        with ShardTar(digesting) as tar:
+    with whole_file(path) as temporary, open(temporary, "w+b", CHUNK_BYTES) as file, synced_early(file):
+        with ShardTar(file) as tar:
             for sample in samples:
                 if sample.class_id != layout.NO_CLASS:
                     tar.add_bytes(f"{sample.key}.cls", str(sample.class_id).encode())
@@ -150,8 +116,8 @@ def write_shard(path: Path, samples: Iterable[layout.Sample]) -> tuple[layout.Sh
                 offset = tar.offset - layout.padded(len(sample.data))
                 entries.append((offset, len(sample.data), sample.class_id))
                 sizes.add(sample.size)
-                digesting.end_span()
-        digest = digesting.digest()
+        file.seek(0)
+        digest = digest_spans(file, [offset + layout.padded(length) for offset, length, _ in entries])
     index = make_index(entries, digest)
     write_index(layout.index_path(path), index)
     return describe_shard(path.name, index, digest), sizes
@@ -174,10 +140,10 @@ def digest_spans(file: BinaryIO, ends: Sequence[int]) -> Digest:
 
     for end in ends:
         checksum = 0
-        while data := read(min(max(end - position, 0), CHUNK)):
+        while data := read(min(max(end - position, 0), CHUNK_BYTES)):
             checksum = zlib_ng.crc32(data, checksum)
         checksums.append(checksum)
-    while read(CHUNK):
+    while read(CHUNK_BYTES):
         pass
     return Digest(position, sha256.hexdigest(), checksums)
 
@@ -238,16 +204,7 @@ def write_manifest(folder: Path, manifest: layout.Manifest) -> None:
 
 def write_timm_manifest(folder: Path, manifest: layout.Manifest) -> None:
     """Write _info.json into `folder`, by which timm finds the shards."""
-    splits = {
-        name: {
-            "name": name,
-            "num_samples": split.num_samples,
-            "filenames": [shard.file for shard in split.shards],
-            "shard_lengths": [shard.num_samples for shard in split.shards],
-        }
-        for name, split in manifest.splits.items()
-    }
-    write_text(folder / layout.TIMM_MANIFEST, json.dumps({"splits": splits}, indent=1) + "\n")
+    write_text(folder / layout.TIMM_MANIFEST, layout.timm_manifest(manifest))
 
 
 def write_sample(folder: Path) -> layout.Manifest:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from glob import glob, has_magic
 from importlib.metadata import version
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from restok_cli.data.sources.imagenet import synset_ids
 from restok_cli.data.sources.intake import Rules, check_image
 from restok_cli.data.sources.preparation import BadImage, Preparation, remove_own_files, write_bad_list
 from restok_cli.data.sources.splits import SPLITS, split_named, split_of
+from restok_cli.data.sources.walk import tars_in
 from restok_cli.errors import ImageError, RestokError, UsageError
 from restok_cli.locks import locked_folder
 
@@ -113,12 +114,16 @@ def _expand(source: str) -> list[str]:
     from braceexpand import UnbalancedBracesError, braceexpand  # pyright: ignore[reportAttributeAccessIssue] (its stubs lack it)
 
     try:
-        names = list(braceexpand(source)) if is_remote(source) or not Path(source).is_dir() else [f"{source}/*.tar"]
+        parts = [source] if os.path.exists(source) else list(braceexpand(source))
     except UnbalancedBracesError as error:
         raise UsageError(f"{source}: a brace is missing; {HINT}") from error
     if is_remote(source):
-        return names
-    names = [name for part in names for name in (sorted(glob(part)) if has_magic(part) else [part])]
+        return parts
+    if os.path.isdir(source):
+        names = [str(tar) for tar in tars_in(Path(source))]
+    else:  # files may be called as patterns are: a[1].tar
+        found = ([part] if os.path.exists(part) or not has_magic(part) else sorted(glob(part)) for part in parts)
+        names = list(chain.from_iterable(found))
     if not names:
         raise UsageError(f"{source}: no shards there; {HINT}")
     if missing := [name for name in names if not Path(name).is_file()]:
@@ -225,7 +230,7 @@ def _make_room(folder: Path, everything: bool) -> None:
     if everything:
         remove_own_files(folder)
         return
-    for file in layout.own_files(folder) & {layout.MANIFEST, layout.BAD_LIST}:
+    for file in layout.own_files(folder) & {layout.MANIFEST, layout.BAD_LIST, layout.TIMM_MANIFEST}:
         (folder / file).unlink(missing_ok=True)
 
 

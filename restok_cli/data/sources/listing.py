@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple, Protocol, TypeVar
 
-from restok_cli.data.image_files import check_size
+from restok_cli.data.image_files import check_size, read_file
 from restok_cli.data.image_folders import check_image
 from restok_cli.data.shards.layout import Sample
 from restok_cli.errors import ImageError, RestokError
@@ -21,8 +21,8 @@ class Place(Protocol):
     def read(self, name: str, max_bytes: int) -> bytes:
         """The file's bytes.
 
-        Raises OSError where this one cannot be read, ImageError, calling it `name`, where it has more than
-        `max_bytes` or is damaged, RestokError where none here can be read.
+        Raises ImageError, calling it `name`, where it cannot be read, has more than `max_bytes` or is damaged,
+        RestokError where none here can be read.
         """
         ...
 
@@ -34,9 +34,7 @@ class File(NamedTuple):
     crc32: str | None = None  # that restok wrote it with; None where that is not known
 
     def read(self, name: str, max_bytes: int) -> bytes:
-        with open(self.path, "rb", buffering=0) as file:
-            check_size(os.fstat(file.fileno()).st_size, name, max_bytes)
-            return check_image(file.read(), self.crc32, name)
+        return check_image(read_file(self.path, name, max_bytes), self.crc32, name)
 
 
 class Piece(NamedTuple):

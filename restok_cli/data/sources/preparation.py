@@ -212,10 +212,8 @@ def _make_shard(work: Path, rules: Rules, task: Task, advance: Callable[[], None
         for source in task.sources:
             try:
                 taken = take_in(source.place.read(source.file, rules.max_member_bytes), source.file, rules)
-            except (ImageError, OSError) as error:
-                told = isinstance(error, OSError) and error.strerror
-                reason = told or str(error).removeprefix(f"{source.file}: ")
-                bad.append(BadImage(file=source.file, reason=reason))
+            except ImageError as error:
+                bad.append(BadImage(file=source.file, reason=str(error).removeprefix(f"{source.file}: ")))
             else:
                 height, width = taken.size
                 edges[min(taken.size)] += 1

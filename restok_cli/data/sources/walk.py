@@ -1,7 +1,7 @@
 """Which files below a folder are images."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,24 +19,20 @@ class FoundFiles(NamedTuple):
     passed_over: dict[str, str]  # path of what is no image, relative to the folder -> why
 
 
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The image files that `paths` name: files as given, folders searched to the bottom in sorted order.
+def find_images(path: Path) -> list[Path]:
+    """The image files that `path` names: a file as it is, a folder searched to the bottom in sorted order.
 
-    Raises UsageError where a path does not exist or a folder holds no image, RestokError where one cannot be read.
+    Raises UsageError where it does not exist or holds no image, RestokError where a folder in it cannot be read.
     """
-    found = []
-    for path in map(Path, paths):
-        if path.is_file():
-            found.append(path)
-        elif path.is_dir():
-            images, passed_over = images_below(path)
-            note_passed_over(path, passed_over)
-            found += map(Path, images)
-        elif path.exists():
-            raise UsageError(f"{path} is a pipe, a socket or a device; give images or folders of images")
-        else:
-            raise UsageError(f"{path}: no such file or folder; give images or folders of images")
-    return found
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        images, passed_over = images_below(path)
+        note_passed_over(path, passed_over)
+        return [Path(image) for image in images]
+    if path.exists():
+        raise UsageError(f"{path} is a pipe, a socket or a device; give images or folders of images")
+    raise UsageError(f"{path}: no such file or folder; give images or folders of images")
 
 
 def images_below(folder: Path) -> FoundFiles:
