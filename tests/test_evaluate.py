@@ -133,7 +133,9 @@ def test_statistics_file_stands_for_the_pictures_it_was_made_of(tmp_path, measur
 def test_result_does_not_depend_on_the_batch_size(measure, samples, reference):
     arguments = (samples, "--reference", reference, "--metric", "gfid", "--metric", "is", "--metric", "ssim")
     expected = measure(*arguments)["metrics"]
-    for name, metric in measure(*arguments, "--batch-size", 5)["metrics"].items():
+    found = measure(*arguments, "--batch-size", 5)["metrics"]
+    assert found.keys() == expected.keys() == {"gfid", "is", "ssim"}
+    for name, metric in found.items():
         assert metric["value"] == pytest.approx(expected[name]["value"], rel=1e-5)
 
 
