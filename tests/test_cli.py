@@ -411,23 +411,3 @@ def test_ctrl_c_ends_with_one_line_and_leaves_nothing_but_whole_pictures(models,
         assert said == ["restok: interrupted; the same command with --resume goes on"]
     else:
         assert said == ["restok: interrupted"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_training_saves_and_says_how_to_go_on(tmp_path, number, code):
-    arguments = ("train-tokenizer", "sample", "--preset", "tiny", "--max-steps", "100000", "-o", tmp_path / "run")
-    process = subprocess.Popen(
-        (*RESTOK, *map(str, arguments)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "run" / "metrics.jsonl").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == code and out == ""
-    last = err.splitlines()[-1]
-    step = int(re.fullmatch(r"restok: interrupted after step (\d+); the same command with --resume .*", last)[1])
-    assert [file.name for file in (tmp_path / "run" / "checkpoints").iterdir()] == [f"step-{step:06d}"]
-    assert (tmp_path / "run" / "model" / "model.safetensors").exists()
-    assert "Traceback" not in err
