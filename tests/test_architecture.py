@@ -35,13 +35,13 @@ ALLOWED = {
     "planning": {*MODELS, "cpu", "cuda", "training", "inference"},
     "training": {*MODELS, "cuda"},
     "inference": {*MODELS, "cpu", "cuda"},
-    "arguments": {"errors", "files", "devices", "data"},
+    "arguments": {"errors", "files", "devices", "data", "room"},
     "api": {*MODELS, "inference", "arguments"},
     "evaluation": MODELS,
     "reports": {*MODELS, "training"},
     "diagnosis": MODELS,
     "commands": {*MODELS, "accelerator", "planning", "training", "inference", "evaluation", "reports", "diagnosis"},
-    "cli": {"errors", "files", "processes", "console", "settings", "commands"},
+    "cli": {"errors", "files", "processes", "console", "room", "settings", "commands"},
 }
 WITHOUT_TORCH = {
     "errors.py",
