@@ -4,9 +4,9 @@ What the commands compute, these compute by the same functions: the same bytes o
 lies on the CPU.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack
 
@@ -15,13 +15,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from restok_cli.arguments import Images, class_words, dense_tensor, image_batches, model_path, settled, whole
 from restok_cli.console import quiet
 from restok_cli.data.classes import choose_classes, usual_names
-from restok_cli.data.image_files import center_crop, read_image, to_rgb
-from restok_cli.data.images import to_tensor
 from restok_cli.devices import chosen_dtype, open_device, torch_dtype
-from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import parse_model
+from restok_cli.errors import RestokError, UsageError, did_you_mean
 from restok_cli.inference.blocks import GeneratedBlock, Job, generate_blocks, generate_steps
 from restok_cli.inference.coding import choose_batch_size, decode_codes, encode_images
 from restok_cli.inference.generate import find_files, load_models
@@ -46,8 +44,6 @@ __all__ = [
     "load_tokenizer",
 ]
 
-ImageFile = str | Path | Image.Image
-Images = ImageFile | Sequence[ImageFile] | np.ndarray | Tensor
 Precision = Literal["auto", "float32", "bf16"]
 
 
@@ -86,6 +82,7 @@ class GeneratedImages(DecodedImages):
     class_ids: list[int]  # of each; places in the generator's `class_names`, and 0 where it has no classes
 
 
+@settled()
 def load_tokenizer(
     model: str | Path = "sample", *, device: str | torch.device = "auto", dtype: Precision = "auto"
 ) -> "ImageTokenizer":
@@ -98,10 +95,12 @@ def load_tokenizer(
     Raises UsageError where there is no such model or device, RestokError where the model is damaged.
     """
     round_alike()
-    folder, place = open_tokenizer(parse_model(model)), open_device(str(device))
-    return ImageTokenizer(load_for_use(folder, place, torch_dtype(chosen_dtype(dtype, place))))
+    folder, place = open_tokenizer(model_path("model", model)), open_device(str(device))
+    module = load_for_use(folder, place, torch_dtype(chosen_dtype(str(dtype), place)))
+    return ImageTokenizer(module, partial(load_tokenizer, model, device=device, dtype=dtype))
 
 
+@settled()
 def load_generator(
     model: str | Path = "sample",
     *,
@@ -119,18 +118,29 @@ def load_generator(
     device; RestokError where a model is damaged.
     """
     round_alike()
-    path, place = parse_model(model), open_device(str(device))
-    files = find_files(path, None if tokenizer is None else parse_model(tokenizer))
-    har, own_tokenizer = load_models(files, place, chosen_dtype(dtype, place))
-    assert own_tokenizer is not None  # which it is where only codes are wanted
-    return ImageGenerator(har, own_tokenizer, usual_names(files.har.class_names), default_preset(path), place)
+    path, place = model_path("model", model), open_device(str(device))
+    files = find_files(path, None if tokenizer is None else model_path("tokenizer", tokenizer))
+    har, module = load_models(files, place, chosen_dtype(str(dtype), place))
+    assert module is not None  # which it is where only codes are wanted
+    return ImageGenerator(
+        har,
+        ImageTokenizer(module, partial(load_tokenizer, tokenizer or model, device=device, dtype=dtype)),
+        usual_names(files.har.class_names),
+        default_preset(path),
+        place,
+        partial(load_generator, model, tokenizer=tokenizer, device=device, dtype=dtype),
+    )
 
 
 class ImageTokenizer:
     """Images to codes and back. `load_tokenizer` makes it."""
 
-    def __init__(self, module: Tokenizer):
-        self._module = module
+    def __init__(self, module: Tokenizer, load: "Callable[[], ImageTokenizer]"):
+        self._module, self._load = module, load
+
+    def __reduce__(self) -> tuple:
+        """Copy and pickle the call that loads it: weights that were packed for a CPU cannot be."""
+        return self._load, ()
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -147,6 +157,7 @@ class ImageTokenizer:
         """Codes are numbers from 0 to this, which is not one."""
         return self._module.config.codebook_size
 
+    @settled()
     def encode(self, images: Images, *, batch_size: int = 16) -> Tensor:
         """Turn images into codes: int64 (B, L), where L is `num_codes`.
 
@@ -156,16 +167,17 @@ class ImageTokenizer:
 
         Raises UsageError for arrays of other shapes and values, RestokError where an image cannot be read.
         """
-        _check_number("batch_size", batch_size, least=1)
-        batches = _image_batches(images, self.image_size, batch_size)
+        batch_size = whole("batch_size", batch_size, least=1)
+        batches = image_batches(images, self.image_size, batch_size)
         return torch.cat([encode_images(self._module, batch).cpu() for batch in batches])
 
+    @settled()
     def decode(self, codes: Tensor | np.ndarray, *, batch_size: int = 16) -> DecodedImages:
         """Turn codes into images: integers (B, n), all codes of each or the first n of them, which give a coarser one.
 
         Raises UsageError for codes that cannot be this tokenizer's.
         """
-        _check_number("batch_size", batch_size, least=1)
+        batch_size = whole("batch_size", batch_size, least=1)
         rows = self._check_codes(codes)
         place = self._module.device
         parts = [decode_codes(self._module, part.to(place)).cpu() for part in rows.split(batch_size)]
@@ -176,7 +188,7 @@ class ImageTokenizer:
 
         Raises what `encode` raises, and UsageError where there are not equally many of both.
         """
-        _check_number("keep", keep, least=1, most=self.num_codes)
+        keep = whole("keep", keep, least=1, most=self.num_codes)
         codes, others = (self.encode(images, batch_size=batch_size) for images in (first, second))
         if len(codes) != len(others):
             raise UsageError(f"{len(codes)} images cannot be mixed with {len(others)}; give equally many")
@@ -184,7 +196,7 @@ class ImageTokenizer:
 
     def _check_codes(self, codes: Tensor | np.ndarray) -> Tensor:
         """The codes as int64 on the CPU."""
-        rows = _to_tensor(codes, "codes").cpu()
+        rows = dense_tensor(codes, "codes").cpu()
         if rows.ndim != 2 or rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool:
             raise UsageError(f"codes are {rows.dtype} {tuple(rows.shape)}; give integers (B, n)")
         if rows.numel() == 0 or rows.shape[1] > self.num_codes:
@@ -204,17 +216,28 @@ class ImageGenerator:
     """Classes to images. `load_generator` makes it."""
 
     def __init__(
-        self, har: Har, tokenizer: Tokenizer, class_names: list[str], preset: str | None, device: torch.device
+        self,
+        har: Har,
+        tokenizer: ImageTokenizer,
+        class_names: list[str],
+        preset: str | None,
+        device: torch.device,
+        load: "Callable[[], ImageGenerator]",
     ):
-        self._har, self._preset, self._device = har, preset, device
-        self.tokenizer = ImageTokenizer(tokenizer)
+        self._har, self._preset, self._device, self._load = har, preset, device, load
+        self.tokenizer = tokenizer
         self.class_names = class_names  # empty where it has no classes
+
+    def __reduce__(self) -> tuple:
+        """Copy and pickle the call that loads it, as of a tokenizer."""
+        return self._load, ()
 
     @property
     def num_steps(self) -> int:
         """How many steps it takes to draw all codes."""
         return check_num_steps(self._har.config, None)
 
+    @settled()
     def generate(
         self,
         classes: str | int | Sequence[str | int] | None = None,
@@ -264,8 +287,10 @@ class ImageGenerator:
         Raises what `generate` raises, at once.
         """
         job = self._job(classes, count, seed, num_steps, count, like, keep, preset, sampling)
-        return (_as_generated(job, [block]) for block in generate_steps(job))
+        blocks = generate_steps(job)
+        return (_as_generated(job, [block]) for block in iter(settled()(partial(next, blocks, None)), None))
 
+    @settled()
     def _job(
         self,
         classes: str | int | Sequence[str | int] | None,
@@ -278,18 +303,20 @@ class ImageGenerator:
         preset: str | Path | None,
         sampling: Sampling,
     ) -> Job:
-        _check_number("count", count, least=1)
-        _check_number("seed", seed, least=0, most=2**32 - 1)
-        _check_number("batch_size", batch_size, least=1)
+        count = whole("count", count, least=1)
+        seed = whole("seed", seed, least=0, most=2**32 - 1)
+        batch_size = whole("batch_size", batch_size, least=1)
         height, width = self.tokenizer.image_size
         check_memory("count", count, 3 * height * width)
-        options = sampling_options(sampling, preset or self._preset)
-        steps = check_num_steps(self._har.config, num_steps)
-        if isinstance(classes, str | int):
-            classes = [classes]
-        if classes is not None and len(classes) == 0:
-            raise UsageError("classes is empty; name a class, or leave it out for all in turn")
-        words = None if classes is None else [str(word) for word in classes]
+        for name in sampling.keys() - Sampling.__annotations__.keys():
+            known = did_you_mean(name, Sampling.__annotations__)
+            raise TypeError(f"generate and stream take no argument named {name}{known}")
+        if preset is not None and not isinstance(preset, str | Path):
+            raise UsageError(f"preset is a {type(preset).__name__}; give a name, or the path of a file")
+        options = sampling_options(sampling, self._preset if preset is None else preset)
+        steps = None if num_steps is None else whole("num_steps", num_steps, least=1)
+        steps = check_num_steps(self._har.config, steps)
+        words = None if classes is None else class_words(classes)
         with quiet():  # which class a part of a name was taken for can be seen in what comes out
             class_ids = choose_classes(words, self.class_names, count, seed)
         module = self.tokenizer._module
@@ -299,7 +326,7 @@ class ImageGenerator:
             return job
         if like is None or keep is None:
             raise UsageError("like and keep belong together; give both or none")
-        _check_number("keep", keep, least=1)
+        keep = whole("keep", keep, least=1)
         codes = self.tokenizer.encode(like)
         if len(codes) != 1:
             raise UsageError(f"like is {len(codes)} images; give one")
@@ -314,61 +341,3 @@ def _as_generated(job: Job, blocks: list[GeneratedBlock]) -> GeneratedImages:
 def _to_array(images: Tensor) -> np.ndarray:
     """uint8 (B, 3, H, W) -> (B, H, W, 3)."""
     return images.permute(0, 2, 3, 1).contiguous().numpy()
-
-
-def _to_tensor(array: np.ndarray | Tensor, name: str) -> Tensor:
-    if isinstance(array, Tensor):
-        return array
-    try:
-        return torch.from_numpy(np.array(array, order="C"))  # a copy, whose strides and flags suit torch
-    except TypeError as error:  # of objects, texts and the like
-        raise UsageError(f"{name} are {np.asarray(array).dtype}; give numbers") from error
-
-
-def _check_number(name: str, value: int, least: int, most: int | None = None) -> None:
-    if not isinstance(value, Integral) or value < least or (most is not None and value > most):
-        end = "on" if most is None else f"to {most}"
-        raise UsageError(f"{name} = {value!r}; give a whole number from {least} {end}")
-
-
-# --- images that come in -------------------------------------------------------------------------------------------
-
-
-def _image_batches(images: Images, size: tuple[int, int], batch_size: int) -> Iterator[Tensor]:
-    """The images as (B, 3, H, W), uint8 or float, `batch_size` at a time."""
-    if isinstance(images, np.ndarray | Tensor):
-        yield from _check_array(_to_tensor(images, "images"), size).split(batch_size)
-        return
-    files = [images] if isinstance(images, ImageFile) else list(images)
-    if not files:
-        raise UsageError("there are no images; give at least one")
-    for first in range(0, len(files), batch_size):
-        part = enumerate(files[first : first + batch_size], start=first)
-        yield torch.stack([to_tensor(center_crop(_open_image(file, i), size)) for i, file in part])
-
-
-def _open_image(file: ImageFile, index: int) -> Image.Image:
-    if isinstance(file, Image.Image):
-        return to_rgb(file, f"image {index}")
-    if isinstance(file, str | Path):
-        return read_image(Path(file), str(file))
-    raise UsageError(f"image {index} is a {type(file).__name__}; give paths or Pillow's images, or one array of all")
-
-
-def _check_array(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """The images of an array as (B, 3, H, W)."""
-    height, width = size
-    said = f"images are {str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
-    if images.dtype == torch.uint8 and images.ndim == 4 and images.shape[3] == 3:
-        images = images.permute(0, 3, 1, 2)
-    elif not (images.is_floating_point() and images.ndim == 4 and images.shape[1] == 3):
-        raise UsageError(f"{said}; give uint8 (B, {height}, {width}, 3) or float (B, 3, {height}, {width})")
-    if len(images) == 0:
-        raise UsageError("there are no images; give at least one")
-    if images.shape[2:] != size:
-        raise UsageError(f"{said}, and this tokenizer takes {height} x {width}; resize them, or give Pillow's images")
-    if images.is_floating_point():
-        images = images.float()
-        if not (images.min() >= 0 and images.max() <= 1):  # NaN is neither
-            raise UsageError(f"images run from {images.min():.4g} to {images.max():.4g}; give values from 0 to 1")
-    return images

@@ -27,8 +27,10 @@ def open_device(name: str, deterministic: bool = False) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"--device {name} cannot be used here ({reason}); take cpu, or auto") from error
-    if device.type == "cpu" and device.index:
-        raise UsageError(f"--device {name}: there is one cpu; take cpu, or auto")
+    if device.type == "cpu":
+        if device.index:
+            raise UsageError(f"--device {name}: there is one cpu; take cpu, or auto")
+        device = torch.device("cpu")  # cpu:0 is the same one, and safetensors does not know it
     torch.backends.cudnn.allow_tf32 = False  # for products of matrices, it is torch's default
     if deterministic and device.type == "cuda":
         take_deterministic_algorithms()

@@ -1,10 +1,13 @@
 """The Python interface: the bytes of the commands, what goes in and comes out, and what is refused."""
 
+import copy
 import inspect
 import json
 import math
+import pickle
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -107,6 +110,8 @@ def test_encode_and_decode_give_what_the_commands_write(tokenizer, restok, tiny_
 def test_numbers_may_be_those_of_numpy(generator):
     result = generator.generate([np.int64(3)], count=np.int64(2), top_p=np.float32(0.5), top_k=np.int32(8))
     assert np.array_equal(result.images, generator.generate(3, count=2, top_p=0.5, top_k=8).images)
+    again = generator.generate(torch.tensor(3), count=2, top_p=0.5, top_k=8, batch_size=torch.tensor(2))
+    assert np.array_equal(result.images, again.images)
 
 
 def test_nothing_is_printed(generator, tokenizer, capfd):
@@ -114,6 +119,34 @@ def test_nothing_is_printed(generator, tokenizer, capfd):
     list(generator.stream(count=2))
     tokenizer.decode(tokenizer.encode(noise(0)))
     assert capfd.readouterr() == ("", "")
+
+
+def test_settings_of_a_notebook_change_nothing(generator, tiny_models):
+    def result(drawn: restok_cli.ImageGenerator) -> list[list]:
+        codes = drawn.tokenizer.encode(Image.new("RGB", (40, 40), "red"), batch_size=np.int64(2))
+        steps = [step.images for step in drawn.stream(count=2)]
+        return [image.tolist() for image in (*steps, drawn.generate(count=2).images, codes)]
+
+    expected = result(generator)
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")  # as of "cuda", nothing of it is on the CPU
+        with torch.autocast("cpu", torch.bfloat16):
+            assert (
+                result(generator) == result(restok_cli.load_generator(tiny_models / "har", device="cpu:0")) == expected
+            )
+            assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+
+
+def test_pickles_and_copies_load_again(tokenizer, generator):
+    images = pickle.loads(pickle.dumps(generator)).generate(count=2).images
+    assert np.array_equal(images, generator.generate(count=2).images)
+    codes = tokenizer.encode(noise(0))
+    for other in (copy.deepcopy(tokenizer), pickle.loads(pickle.dumps(generator.tokenizer))):
+        assert torch.equal(other.encode(noise(0)), codes)
 
 
 # --- what goes in and comes out --------------------------------------------------------------------------------------
@@ -127,7 +160,15 @@ def test_images_go_in_in_every_form(tokenizer, tmp_path):
     paths = [tmp_path / f"{i}.png" for i in range(3)]
     floats = torch.from_numpy(arrays).permute(0, 3, 1, 2) / 255
     codes = tokenizer.encode(pictures)
-    for images in (paths, tuple(map(str, paths)), arrays, torch.from_numpy(arrays), floats, floats.double().numpy()):
+    for images in (
+        paths,
+        tuple(map(str, paths)),
+        arrays,
+        torch.from_numpy(arrays),
+        floats,
+        floats.double().numpy(),
+        floats.numpy().astype(">f4"),
+    ):
         assert torch.equal(tokenizer.encode(images, batch_size=2), codes)
     assert torch.equal(tokenizer.encode(paths[1]), codes[1:2]) and torch.equal(tokenizer.encode(pictures[2]), codes[2:])
     flipped = tokenizer.encode(arrays[:, :, ::-1])  # of negative strides
@@ -173,7 +214,12 @@ def test_a_stream_ends_with_what_generate_gives_and_grows_to_it(generator):
         (np.array([None]), "images are object; give numbers"),
         (torch.full((1, 3, 32, 32), -1.0), "images run from -1 to -1; give values from 0 to 1"),
         (torch.full((1, 3, 32, 32), float("nan")), "give values from 0 to 1"),
+        (None, "images are a NoneType; give paths"),
+        (b"PNG", "images are a bytes; give paths"),
+        (torch.zeros(1, 3, 32, 32, device="meta"), "images are a tensor that is nested or sparse, or has no values"),
+        (torch.zeros(1, 3, 32, 32).to_sparse(), "give a dense one"),
         ([5], "image 0 is a int; give paths"),
+        ([Image.new("RGB", (0, 5))], "image 0 has 0 x 5 pixels"),
         ([Image.new("F", (32, 32))], "image 0: cannot be decoded as an image"),
         ("nowhere.png", "nowhere.png: cannot be read"),
     ],
@@ -193,6 +239,8 @@ def test_images_that_cannot_be_encoded_are_refused(tokenizer, images, message):
         (torch.zeros(1, 4), r"codes are torch.float32 \(1, 4\); give integers"),
         (np.full((1, 4), 64), "codes run from 64 to 64, outside a codebook of 64"),
         (np.full((1, 4), -1), "codes run from -1 to -1"),
+        ([[1, 2], [3]], "codes are no array .*; give rows of equal lengths"),
+        (None, "codes are object; give numbers"),
     ],
 )
 def test_codes_that_cannot_be_decoded_are_refused(tokenizer, codes, message):
@@ -207,6 +255,11 @@ def test_codes_that_cannot_be_decoded_are_refused(tokenizer, codes, message):
         ({"classes": []}, "classes is empty"),
         ({"count": 0}, "count = 0; give a whole number from 1 on"),
         ({"count": 10**12}, "needs at least"),
+        ({"count": True}, "count = True; give a whole number"),
+        ({"classes": 1.5}, "no such class"),
+        ({"num_steps": 1.5}, "num_steps = 1.5; give a whole number"),
+        ({"preset": 3}, "preset is a int; give a name"),
+        ({"preset": ""}, "no such preset"),
         ({"seed": -1}, "seed = -1; give a whole number from 0 to 4294967295"),
         ({"num_steps": 8}, "this model takes 1 to 7 steps"),
         ({"cfg_scale": float("inf")}, "--cfg-scale inf: give a finite number"),
@@ -225,12 +278,23 @@ def test_what_cannot_be_drawn_is_refused_at_once(generator, options, message):
             method(**options)
     with pytest.raises(restok_cli.UsageError, match="batch_size = 0"):
         generator.generate(batch_size=0)
+    with pytest.raises(TypeError, match=r"take no argument named cfg_scal \(did you mean cfg_scale\?\)"):
+        generator.stream(cfg_scal=2)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried …")])
+def test_lack_of_memory_is_told(tokenizer, monkeypatch, error):
+    monkeypatch.setattr(api, "encode_images", Mock(side_effect=error))
+    with pytest.raises(restok_cli.RestokError, match="out of memory; give a smaller batch_size"):
+        tokenizer.encode(noise(0))
 
 
 def test_what_cannot_be_loaded_is_refused(tiny_models):
     for load in (restok_cli.load_tokenizer, restok_cli.load_generator):
         with pytest.raises(restok_cli.UsageError, match="no such folder"):
             load("nowhere")
+        with pytest.raises(restok_cli.UsageError, match="model is a NoneType; give a path"):
+            load(None)
         with pytest.raises(restok_cli.UsageError, match="no such device"):
             load(device="gpu")
         with pytest.raises(restok_cli.UsageError, match="no such precision"):

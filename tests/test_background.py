@@ -16,6 +16,13 @@ def test_results_come_in_order(device):
     assert list(in_background(str, [], device)) == []
 
 
+def test_of_a_pipe_each_result_comes_before_the_next_item():
+    wanted = []
+    for result in in_background(str, iter(lambda: wanted.append(1) or len(wanted), 4), GPU, at_once=True):
+        assert result == str(len(wanted))
+    assert len(wanted) == 4
+
+
 def test_a_cpu_works_where_it_computes_and_a_gpu_goes_on_meanwhile():
     threads, made = [], []
 

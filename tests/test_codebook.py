@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 from restok_cli.errors import RestokError
-from restok_cli.metrics.formulas.codebook import codebook_use, count_codes, use_of_counts
+from restok_cli.evaluation.code_metrics import codebook_numbers
+from restok_cli.metrics.formulas.codebook import count_codes, use_of_counts
+
+
+def codebook_use(codes, codebook_size):
+    return use_of_counts(count_codes(codes.reshape(1, -1), codebook_size, (codes.size,))[0])
 
 
 def naive_use(codes, codebook_size):
@@ -46,7 +51,7 @@ def test_code_outside_the_codebook_is_refused(code):
 
 def test_no_codes_are_refused():
     with pytest.raises(RestokError, match="no codes"):
-        codebook_use(np.zeros((0, 8), np.int64), 16)
+        codebook_numbers(np.zeros((1, 16), np.int64), (8,))
 
 
 def test_levels_that_do_not_add_up_are_refused():

@@ -6,22 +6,39 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, redirect_stdout
 
 import pytest
 from browser import look
+from launchers import RESTOK
 
-from restok_cli.commands.demo import make_steps
+from restok_cli import cli
+from restok_cli.commands import demo
+from restok_cli.commands.demo import Step, make_steps, run_step
+from restok_cli.errors import Failed
 
-RESTOK = (sys.executable, "-m", "restok_cli")
+
+def run_here(step: Step) -> None:
+    """The command of a step in this process, as `run_step` runs it in one of its own."""
+    with ExitStack() as stack:
+        # what a run notes of itself
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(sys, "argv", ["restok", *step.words])
+        if step.output is not None:
+            file = stack.enter_context(open(step.output, "w", encoding="utf-8"))
+            stack.enter_context(redirect_stdout(file))
+        else:
+            stack.enter_context(redirect_stdout(sys.stderr))
+        assert cli.run(step.words) == 0
 
 
 @pytest.mark.slow
-def test_the_quick_demo_runs_the_commands_that_it_shows_and_ends_with_a_report(fails, tmp_path):
-    command = (*RESTOK, "demo", "--quick", "-o", "a demo")
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout == "a demo/report.html\n"
-    shown = re.findall(r"^\$ restok (.*)$", result.stderr, re.MULTILINE)
+def test_the_quick_demo_runs_the_commands_that_it_shows_and_ends_with_a_report(restok, fails, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "run_step", run_here)
+    result = restok("demo", "--quick", "-o", "a demo")
+    assert result.code == 0, result.err
+    assert result.out == "a demo/report.html\n"
+    shown = re.findall(r"^\$ restok (.*)$", result.err, re.MULTILINE)
     steps = [step for step in shown if "a demo" in step]
     verbs = [shlex.split(step)[0] for step in steps]
     assert verbs[:4] == ["prepare", "train-tokenizer", "prepare", "train-har"]
@@ -39,6 +56,17 @@ def test_the_quick_demo_runs_the_commands_that_it_shows_and_ends_with_a_report(f
 
     message = fails(2, "demo", "--quick", "-o", folder)
     assert message.endswith("a demo already holds files; give another folder, or --overwrite to replace them")
+
+
+def test_a_step_is_a_process_whose_output_goes_where_it_is_shown_to(tmp_path, capfd):
+    words = ["config", "show", "sample", "--kind", "har"]
+    run_step(Step("", words, tmp_path / "kept"))
+    assert capfd.readouterr() == ("", "")
+    run_step(Step("", words, None))
+    assert capfd.readouterr() == ("", (tmp_path / "kept").read_text())
+    with pytest.raises(Failed) as caught:
+        run_step(Step("", ["config", "show", "nothing"], tmp_path / "failed"))
+    assert caught.value.code == 2 and not (tmp_path / "failed").exists()
 
 
 def test_overwriting_is_left_to_the_commands_which_refuse_what_they_did_not_make(fails, tmp_path):

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_har
-from drawings import OPTIONS, RESTOK, pngs
-from launchers import accelerate
+from drawings import OPTIONS, pngs
+from launchers import RESTOK, accelerate
 from PIL import Image
 
 from restok_cli.cpu import rewrite as cpu_rewrite
@@ -21,6 +22,7 @@ from restok_cli.data.code_files import read_codes
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.streams import read_stream
 from restok_cli.errors import UsageError
+from restok_cli.inference import outputs
 from restok_cli.inference.existing_output import Destination, check_output
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
@@ -98,6 +100,19 @@ def test_a_file_of_the_model_is_never_replaced(fails, tiny_models, tmp_path):
     assert (tmp_path / "har" / "model.safetensors").read_bytes() == before
 
 
+def test_processes_whose_devices_hold_less_decide_how_many_images_are_drawn_at_a_time(generate, monkeypatch):
+    """Each takes every second block, say, of which all must think alike."""
+    sizes = []
+    monkeypatch.setattr("restok_cli.inference.generate.gather", lambda mine: [mine, 3])
+    draw = outputs.generate_blocks
+    monkeypatch.setattr(
+        outputs, "generate_blocks", lambda job, blocks: sizes.append(job.batch_size) or draw(job, blocks)
+    )
+    for asked in ("auto", 2):
+        generate("-o", "out", "--overwrite", "--batch-size", asked)
+    assert sizes == [3, 2]
+
+
 # --- forms ----------------------------------------------------------------------------------------------------------
 
 
@@ -111,6 +126,12 @@ def test_an_npz_has_the_form_of_the_adm_evaluator(generate, expected, tmp_path):
         heart = open_dataset("sample").class_names.index("heart")
         assert npz["arr_1"].tolist() == [heart, 3] * 5 + [heart]
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+    with zipfile.ZipFile(tmp_path / "one.npz") as archive, zipfile.ZipFile(tmp_path / "naive.npz", "w") as naive:
+        for name in archive.namelist():  # the same, written from front to back
+            with naive.open(zipfile.ZipInfo(name), "w", force_zip64=name == "arr_0.npy") as member:
+                member.write(archive.read(name))  # which raises where the checksum is another
+        naive.comment = archive.comment
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "naive.npz").read_bytes()
 
 
 def test_suffixes_are_taken_in_any_case(generate, restok, tiny_models, tmp_path):
@@ -254,19 +275,22 @@ def smallest(tmp_path) -> Path:
     """A HAR with its tokenizer that has one of everything, so that there is little to compile."""
     cnn = {"patch_size": 1, "cnn_channels": 8, "cnn_multipliers": (1,), "cnn_norm_groups": 4, "feature_channels": 16}
     vit = {"encoder_width": 16, "decoder_width": 16, "head_width": 16, "encoder_layers": 2, "decoder_layers": 1}
-    codes = {"num_stages": 2, "num_latent_tokens": 8, "codebook_size": 64}
+    codes = {"num_stages": 2, "num_latent_tokens": 4, "codebook_size": 64}
     torch.manual_seed(0)
     tokenizer = Tokenizer(TokenizerConfig(image_height=4, image_width=4, **cnn, **vit, **codes))
     save_tokenizer(tokenizer, tmp_path / "tokenizer")
-    har = make_har(HarConfig(codebook_size=64, num_codes=8, num_classes=3, width=16, num_layers=1, num_heads=1))
+    har = make_har(HarConfig(codebook_size=64, num_codes=4, num_classes=3, width=16, num_layers=1, num_heads=1))
     save_har(har, open_tokenizer(tmp_path / "tokenizer"), ["a", "b", "c"], tmp_path / "har")
     return tmp_path / "har"
 
 
 @pytest.mark.slow
-def test_compiling_changes_pictures_by_rounding_only(restok, smallest, tmp_path):
+def test_compiling_changes_pictures_by_rounding_only(restok, smallest, tmp_path, monkeypatch):
     torch.compiler.reset()
-    options = ("generate", "--model", smallest, *OPTIONS, "--greedy", "-o")
+    # plain loops from one process: the headers of vectors alone take a compiler longer than all the rest
+    monkeypatch.setattr(torch._inductor.config.cpp, "simdlen", 0)
+    monkeypatch.setattr(torch._inductor.config, "compile_threads", 1)
+    options = ("generate", "--model", smallest, "--count", 11, "--cfg-scale", 2, "--greedy", "-o")
     assert restok(*options, tmp_path / "out", "--compile", "on").code == 0
     assert restok(*options, tmp_path / "plain").code == 0
     pictures = arrays(tmp_path / "plain").astype(int)

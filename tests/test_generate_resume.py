@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 from damage import damages
-from drawings import OPTIONS, RESTOK, pngs
+from drawings import OPTIONS, pngs
+from launchers import RESTOK
 
 from restok_cli.data import image_files
 from restok_cli.errors import Interrupted
 from restok_cli.inference import outputs, unfinished
+from restok_cli.inference.parts import listed
 from restok_cli.inference.unfinished import alone
 
 FORMS = {  # of the output, with the options that ask for it
@@ -22,6 +24,8 @@ FORMS = {  # of the output, with the options that ask for it
     "shards": ("--shards",),
     **dict.fromkeys(("codes.npz", "codes.jsonl", "codes.safetensors"), ("--codes",)),
 }
+
+ROWS = {"out.npz": (187, 32 * 32 * 3), "codes.npz": (0, 32 * 4)}  # of unfinished work: where they begin, bytes of each
 
 
 @pytest.mark.slow
@@ -32,14 +36,14 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(generate, tiny_models
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
     begun = tmp_path / f".{form}.unfinished"
     deadline = time.monotonic() + 60
-    parts = "*.png" if form == "out" else "*.npy"
-    while len(list(begun.glob(parts))) < 5 and time.monotonic() < deadline:
+    while len(listed(begun)[0]) < 5 and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait(60) == -signal.SIGKILL
-    done = sorted(begun.glob(parts))
-    assert 5 <= len(done) < 120 and not (tmp_path / form).exists()
-    done[0].write_bytes(b"cut short by a power cut")
+    assert 5 <= len(listed(begun)[0]) < 120 and not (tmp_path / form).exists()
+    with open(begun / ("000000.png" if form == "out" else "rows"), "r+b") as file:
+        file.seek(200)  # of an .npz, in the first image
+        file.write(b"what a power cut left")
 
     generate("--count", 120, "-o", form, "--resume", "--batch-size", 16)
     generate("--count", 120, "-o", f"whole-{form}")
@@ -80,6 +84,27 @@ def test_a_stopped_run_says_how_to_go_on_and_does(expected, stop, generate, tmp_
     generate("-o", "out", "--resume", "--batch-size", 2)
     assert pngs(tmp_path / "out") == expected
     assert (tmp_path / "out" / "000002.png").stat().st_mtime_ns == untouched
+
+
+@pytest.mark.parametrize(("form", "at"), [("out", "publish_folder"), ("out.npz", "sync")])
+def test_who_is_stopped_at_the_very_end_has_all_images_still(
+    generate, fails, tiny_models, tmp_path, monkeypatch, form, at
+):
+    """There the disk is to have all of them, which may take minutes."""
+
+    def stop(_, *_more):
+        raise Interrupted(signal.SIGTERM, "interrupted")
+
+    generate("-o", f"whole-{form}")
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs, at, stop)
+        options = ("generate", "--model", tiny_models / "har", *OPTIONS, "-o", form)
+        assert "the same command with --resume goes on" in fails(143, *options)
+    drawn = counting(monkeypatch)
+    assert "damaged" not in generate("-o", form, "--resume").err and drawn == []
+    for file in (tmp_path / f"whole-{form}").rglob("*") if form == "out" else [tmp_path / f"whole-{form}"]:
+        assert file.read_bytes() == Path(str(file).replace("whole-", "")).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([form, f"whole-{form}"])
 
 
 def test_a_run_that_is_stopped_before_anything_is_made_leaves_nothing(stop, tmp_path):
@@ -258,7 +283,9 @@ def test_pictures_of_an_older_version_without_digests_are_taken_as_they_are(gene
     assert all("file_crc32" in line for line in manifest.read_text().splitlines())
 
 
-@pytest.mark.parametrize("options", [("-o", "out"), ("--codes", "-o", "codes.npz")], ids=["pictures", "codes"])
+@pytest.mark.parametrize(
+    "options", [("-o", "out"), ("-o", "out.npz"), ("--codes", "-o", "codes.npz")], ids=["pictures", "npz", "codes"]
+)
 @pytest.mark.parametrize("damage", ["flipped or zeroed", "swapped", "the list of digests", "its end"])
 def test_what_was_damaged_while_work_was_stopped_is_drawn_anew(stop, generate, tmp_path, options, damage):
     output = tmp_path / options[-1]
@@ -268,13 +295,24 @@ def test_what_was_damaged_while_work_was_stopped_is_drawn_anew(stop, generate, t
     shutil.rmtree(output) if output.is_dir() else output.unlink()
     stop(3, *options)
     begun = tmp_path / f".{output.name}.unfinished"
-    one, other = sorted(file for file in begun.iterdir() if file.suffix in (".png", ".npy"))[1:3]
-    if damage == "swapped":
-        swap(one, other)
+    digests, (start, size) = begun / "digests-0.jsonl", ROWS.get(output.name, (0, 0))
+    if size:
+        data = (begun / "rows").read_bytes()
+        parts = [data[start + i * size : start + (i + 1) * size] for i in range(6)]
     else:
-        file = one if damage.startswith("flipped") else begun / "digests-0.jsonl"
-        data = file.read_bytes()
-        file.write_bytes(data[:-20] if damage == "its end" else list(damages(data, number=1))[-1])
+        parts = list(pngs(begun).values())
+    if damage == "swapped":
+        parts[1:3] = parts[2:0:-1]
+    elif damage == "flipped or zeroed":
+        parts[1] = list(damages(parts[1], number=1))[-1]
+    else:
+        whole_list = digests.read_bytes()
+        digests.write_bytes(whole_list[:-20] if damage == "its end" else list(damages(whole_list, number=1))[-1])
+    if size:
+        (begun / "rows").write_bytes(data[:start] + b"".join(parts) + data[start + 6 * size :])
+    else:
+        for i, part in enumerate(parts):
+            (begun / f"{i:06d}.png").write_bytes(part)
     said = generate(*options, "--resume", "--batch-size", 2).err
     assert "of what was done had been damaged: made anew" in said
     assert (pngs(output) if output.is_dir() else output.read_bytes()) == whole

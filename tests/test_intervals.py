@@ -11,7 +11,7 @@ from restok_cli.errors import RestokError
 from restok_cli.metrics.formulas import kid, neighbours
 from restok_cli.metrics.formulas.frechet import GaussianStatistics, frechet_distance
 from restok_cli.metrics.formulas.frechet_intervals import Cloud, FrechetDistance, influences
-from restok_cli.metrics.formulas.inception_score import InceptionScore
+from restok_cli.metrics.formulas.inception_score import inception_score
 from restok_cli.metrics.formulas.kid import kernel_inception_distance
 from restok_cli.metrics.formulas.neighbours import precision_recall
 from restok_cli.metrics.intervals import FEWEST, Influences, around, around_share, mean_interval, variance
@@ -207,9 +207,7 @@ def test_moments_of_a_kernel_are_estimated_without_bias():
 def test_interval_of_an_inception_score_is_by_the_divergences_of_its_splits(monkeypatch):
     monkeypatch.setattr("restok_cli.metrics.formulas.inception_score.SPLIT_SIZE", 40)
     logits = 2 * torch.randn(100, 5, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-    score = InceptionScore()
-    score.add(logits)
-    found, squares = score.estimate(), 0.0
+    found, squares = inception_score(logits, torch.clone), 0.0
     for split in logits.split(40):
         p = split.softmax(1)
         divergences = (p * (p / p.mean(0)).log()).sum(1)
@@ -283,9 +281,7 @@ def test_intervals_of_inception_scores_and_of_means_cover():
     rng = torch.Generator().manual_seed(13)
     scores, means = [], []
     for _ in range(TRIALS):
-        score = InceptionScore()
-        score.add(2 * torch.randn(300, 10, generator=rng))
-        scores.append(score.estimate())
+        scores.append(inception_score(2 * torch.randn(300, 10, generator=rng), torch.clone))
         values = torch.empty(200).exponential_(generator=rng).tolist()
         means.append((fmean(values), mean_interval(values)))
     assert_covered(scores)

@@ -19,8 +19,10 @@ from restok_cli.data.image_files import center_crop
 from restok_cli.data.images import to_float, to_tensor, to_uint8
 from restok_cli.data.streams import StreamWriter, read_stream
 from restok_cli.files import file_crc32
-from restok_cli.inference.sheets import ComparisonSheet
-from restok_cli.metrics.formulas.codebook import codebook_use
+from restok_cli.inference import reconstruct as reconstruction
+from restok_cli.inference.background import in_background
+from restok_cli.inference.sheets import compared
+from restok_cli.metrics.formulas.codebook import use_of_counts
 from restok_cli.pretrained.folder import load_for_use, open_tokenizer
 
 CPU = torch.device("cpu")
@@ -70,7 +72,7 @@ def test_pictures_and_numbers_are_those_of_the_tokenizer(reconstruct, here, batc
         values.append(psnr(made.numpy(), original.numpy()))
         assert line.pop("file_crc32") == file_crc32(here / "out" / line["file"]) and line.pop("fields_crc32")
         assert line == {"file": f"{name}.png", "tokens": 32, "psnr": pytest.approx(values[-1], abs=1e-4)}
-    use = codebook_use(torch.cat(codes).numpy(), 64)
+    use = use_of_counts(np.bincount(torch.cat(codes).numpy().ravel(), minlength=64))
     assert result["psnr"] == pytest.approx(np.mean(values), abs=1e-4) and result["pictures"] == 5
     assert (result["codebook_usage"], result["codebook_perplexity"]) == (use.usage, use.perplexity)
 
@@ -83,6 +85,19 @@ def test_several_numbers_of_codes_give_a_folder_each(reconstruct, here):
         assert pngs(here / "out" / str(tokens)) == pngs(here / f"out-{tokens}")
     reconstruct("images", "--num-codes", "1,4", "-o", "out", "--overwrite")
     assert sorted(path.name for path in (here / "out").iterdir()) == ["1", "4", "manifest.jsonl"]
+
+
+def test_what_is_made_beside_computing_as_on_a_gpu_is_the_same(reconstruct, restok, here, monkeypatch):
+    def both(name: str) -> dict[str, bytes]:
+        reconstruct("images", "-o", name, "--num-codes", "4,32", "--batch-size", 2, "--grid", f"{name}.png")
+        assert restok("encode", "images", "--model", "tokenizer", "-o", f"{name}.npz", "--batch-size", 2).code == 0
+        files = [*(here / name).rglob("*.*"), here / f"{name}.png", here / f"{name}.npz"]
+        return {str(file.relative_to(here)).removeprefix(name): file.read_bytes() for file in files}
+
+    one_by_one = both("cpu")
+    on_gpu = lambda work, items, _, **options: in_background(work, items, torch.device("cuda"), **options)  # noqa: E731
+    monkeypatch.setattr("restok_cli.inference.sharing.in_background", on_gpu)
+    assert both("gpu") == one_by_one
 
 
 def test_pictures_at_their_own_size_keep_it(reconstruct, here):
@@ -103,23 +118,22 @@ def test_sizes_that_do_not_divide_into_tokens_are_refused(fails, here):
 
 def test_a_sheet_shows_each_picture_what_became_of_it_and_what_each_step_added():
     original, coarse, fine = (to_tensor(noise(seed, 96, 96)) for seed in range(3))
-    sheet = ComparisonSheet(Path("unused.png"), [1, 4])
-    sheet.add("folder/name", original, [coarse, fine])
-    assert sheet.captions[0] == "name" and sheet.captions[3:] == ["still missing", "first", "added"]
+    cells, captions = compared("folder/name", original, [coarse, fine], [1, 4])
+    assert captions[0] == "name" and captions[3:] == ["still missing", "first", "added"]
     values = [psnr(made.numpy(), original.numpy()) for made in (coarse, fine)]
-    assert sheet.captions[1:3] == [f"1: {values[0]:.1f} dB", f"4: {values[1]:.1f} dB"]
-    assert all(map(torch.equal, sheet.cells[:3], (original, coarse, fine)))
-    added = sheet.cells[5].int() - 128
+    assert captions[1:3] == [f"1: {values[0]:.1f} dB", f"4: {values[1]:.1f} dB"]
+    assert all(map(torch.equal, cells[:3], (original, coarse, fine)))
+    added = cells[5].int() - 128
     assert (2 * added - (fine.int() - coarse.int())).abs().max() <= 1
-    assert sheet.room == 7
 
 
-def test_ladders_have_a_column_for_every_level(reconstruct, here):
+def test_ladders_have_a_column_for_every_level_and_sheets_a_row_for_the_first_images(reconstruct, here, monkeypatch):
+    monkeypatch.setattr(reconstruction, "SHEET_ROWS", 3)
     reconstruct("images", "-o", "out", "--ladder", "ladder.png", "--grid", "grid.png", "--num-codes", 16)
     with Image.open(here / "ladder.png") as ladder, Image.open(here / "grid.png") as grid:
         cell, row = 96 + 2, 96 + 2 + 14
-        assert ladder.size == ((1 + 6) * cell + 2, 2 * 5 * row + 2)
-        assert grid.size == (3 * cell + 2, 5 * row + 2)  # of one number of codes: original, made, still missing
+        assert ladder.size == ((1 + 6) * cell + 2, 2 * 3 * row + 2)
+        assert grid.size == (3 * cell + 2, 3 * row + 2)  # of one number of codes: original, made, still missing
 
 
 @pytest.mark.parametrize(

@@ -85,9 +85,10 @@ def test_pictures_that_the_disk_cannot_hold_are_refused_before_they_are_drawn(re
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 100_000))
     assert "--count 25 needs at least 0.1 MB of disk for out" in fails(2, "generate", "--count", 25, "-o", "out")
     assert restok("generate", "--count", 24, "-o", "out").code == 0
-    # 64 pixels squared, twice: in the file, and before it is whole
-    assert "of disk for out.npz" in fails(2, "generate", "--count", 5, "-o", "out.npz")
-    assert restok("generate", "--count", 4, "-o", "out.npz").code == 0
+    of_shards = ("--count", 13, "--shards", "-o", "shards")  # which are made of files that are there until then
+    assert "of disk for shards" in fails(2, "generate", *of_shards)
+    assert "of disk for out.npz" in fails(2, "generate", "--count", 9, "-o", "out.npz")  # of 64 pixels squared
+    assert restok("generate", "--count", 8, "-o", "out.npz").code == 0
 
 
 def test_all_that_there_is_may_be_used(tmp_path):

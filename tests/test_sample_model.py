@@ -11,7 +11,7 @@ from restok_cli.data.images import to_float, to_uint8
 from restok_cli.data.loading.loader import evaluation_batches
 from restok_cli.errors import Done
 from restok_cli.files import SAMPLE_MODEL
-from restok_cli.metrics.formulas.codebook import codebook_use
+from restok_cli.metrics.formulas.codebook import use_of_counts
 from restok_cli.metrics.formulas.pixels import psnr
 from restok_cli.pretrained.folder import TOKENIZER_FOLDER, load_for_use, open_har, open_tokenizer
 
@@ -50,7 +50,7 @@ def test_it_gives_held_out_emoji_back_and_more_of_them_with_every_level(tokenize
     card = (SAMPLE_MODEL / TOKENIZER_FOLDER / "README.md").read_text(encoding="utf-8")
     said = float(re.search(r"PSNR-202 from 128 tokens \| ([\d.]+) dB", card)[1])
     assert said == pytest.approx(value, abs=0.01)
-    use = codebook_use(codes.numpy(), tokenizer.config.codebook_size)
+    use = use_of_counts(codes.flatten().bincount(minlength=tokenizer.config.codebook_size).numpy())
     assert use.usage >= 50
 
 

@@ -13,7 +13,7 @@ from restok_cli.data.image_files import center_crop
 from restok_cli.data.images import to_tensor
 from restok_cli.errors import Interrupted
 from restok_cli.inference.coding import decode_codes, encode_images
-from restok_cli.metrics.formulas.codebook import codebook_use, count_codes
+from restok_cli.metrics.formulas.codebook import count_codes, use_of_counts
 from restok_cli.metrics.formulas.pixels import psnr
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Tokenizer
@@ -63,8 +63,8 @@ def test_revival_moves_only_unused_codewords_and_makes_them_used():
     assert quantizer.revive(counts, latents) == (counts == 0).sum()
     used = counts > 0
     assert torch.equal(quantizer.codebook[used], before[used])
-    after = codebook_use(quantizer(latents).codes.numpy(), 64).usage
-    assert after > 3 * codebook_use(codes.numpy(), 64).usage
+    after = use_of_counts(np.bincount(quantizer(latents).codes.numpy().ravel(), minlength=64)).usage
+    assert after > 3 * use_of_counts(np.bincount(codes.numpy().ravel(), minlength=64)).usage
 
 
 def test_window_gives_means_of_the_steps_that_moved_and_forgets_them():
@@ -113,7 +113,8 @@ def test_validation_takes_the_first_images_of_the_split_that_are_wanted(tiny_tok
     found = validate(tiny_tokenizer, sample_data, 4, cpu, 5, None, iter)
     values = psnr(decode_codes(tiny_tokenizer, codes), images)
     assert found["validation_psnr"] == pytest.approx(values.mean().item(), rel=1e-6)
-    assert found["validation_codebook_usage"] == codebook_use(codes.numpy(), tiny_tokenizer.config.codebook_size).usage
+    counts = codes.flatten().bincount(minlength=tiny_tokenizer.config.codebook_size)
+    assert found["validation_codebook_usage"] == use_of_counts(counts.numpy()).usage
 
     class_ids = torch.tensor([split.class_id(i) for i in range(5)])
     losses = cross_entropy(tiny_har(class_ids, codes), codes)

@@ -13,7 +13,7 @@ from restok_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from restok_cli.settings.precedence import Settings
-    from restok_cli.settings.training import RunConfig, RunKind
+    from restok_cli.settings.training import RunKind
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -125,7 +125,7 @@ def schema(kind: Annotated[Literal["tokenizer", "har"], typer.Argument(metavar="
     print(json.dumps(result | {"properties": {"preset": preset, **result["properties"]}}, indent=2))
 
 
-def settings_of(names: list[str], kind: "RunKind | None", assignments: list[str]) -> "list[Settings[RunConfig]]":
+def settings_of(names: list[str], kind: "RunKind | None", assignments: list[str]) -> "list[Settings]":
     """The settings of presets, files or runs, all of one kind. Raises UsageError where one is wrong."""
     from restok_cli.settings.precedence import find, kind_of
 
@@ -134,7 +134,7 @@ def settings_of(names: list[str], kind: "RunKind | None", assignments: list[str]
     return [resolve_one(each, kind, assignments) for each in found]
 
 
-def resolve_one(found: str | Path, kind: "RunKind", assignments: list[str]) -> "Settings[RunConfig]":
+def resolve_one(found: str | Path, kind: "RunKind", assignments: list[str]) -> "Settings":
     from restok_cli.settings.precedence import layers_of, rescaled, resolve
 
     preset, file = (found, None) if isinstance(found, str) else (None, found)

@@ -6,55 +6,64 @@ from typing import Annotated
 
 import typer
 
-from restok_cli.commands.options import AnyBatchSize, AsJson, Deterministic, Device, Dtype, Overwrite, TokenizerOption
+from restok_cli.commands import options
 from restok_cli.errors import UsageError
 from restok_cli.files import SAMPLE_MODEL, STDOUT
 
 DECODED_FOLDER = Path("decoded")
 
 
+CodesArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="CODES",
+        help="What encode or generate --codes wrote: an .npz, .safetensors or .jsonl file, or - (lines on stdin).",
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="OUT", help="A folder, a .png for one image, or - (a tar stream on stdout)."
+    ),
+]
+NumCodes = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Decode the first N codes only: coarser. Default: all.")
+]
+Mix = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        metavar="A B",
+        help="In place of CODES: the first --keep codes of A with the rest of B's. Each is an image, or codes of one in"
+        " a file.",
+    ),
+]
+Keep = Annotated[int | None, typer.Option(min=1, metavar="N", help="How many codes of A --mix takes.")]
+Grid = Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a PNG of the first 64.")]
+Ladder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Also write a PNG of the first 8 growing level by level; of --mix, with ever more codes of A.",
+    ),
+]
+
+
 def decode(
-    codes: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="CODES",
-            help="What encode or generate --codes wrote: an .npz, .safetensors or .jsonl file, or - (lines on stdin).",
-            show_default=False,
-        ),
-    ] = None,
-    model: TokenizerOption = SAMPLE_MODEL,
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output", "-o", metavar="OUT", help="A folder, a .png for one image, or - (a tar stream on stdout)."
-        ),
-    ] = DECODED_FOLDER,
-    num_codes: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Decode the first N codes only: coarser. Default: all.")
-    ] = None,
-    mix: Annotated[
-        tuple[str, str] | None,
-        typer.Option(
-            metavar="A B",
-            help="In place of CODES: the first --keep codes of A with the rest of B's. Each is an image, or codes of"
-            " one in a file.",
-        ),
-    ] = None,
-    keep: Annotated[int | None, typer.Option(min=1, metavar="N", help="How many codes of A --mix takes.")] = None,
-    grid: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a PNG of the first 64.")] = None,
-    ladder: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Also write a PNG of the first 8 growing level by level; of --mix, with ever more codes of A.",
-        ),
-    ] = None,
-    batch_size: AnyBatchSize = 16,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    deterministic: Deterministic = False,
-    as_json: AsJson = False,
+    codes: CodesArgument = None,
+    model: options.TokenizerOption = SAMPLE_MODEL,
+    output: Output = DECODED_FOLDER,
+    num_codes: NumCodes = None,
+    mix: Mix = None,
+    keep: Keep = None,
+    grid: Grid = None,
+    ladder: Ladder = None,
+    batch_size: options.AnyBatchSize = 16,
+    overwrite: options.Overwrite = False,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    deterministic: options.Deterministic = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Turn codes into images: all codes of each, or a prefix of them, which gives a coarser image.
 

@@ -208,7 +208,7 @@ def evaluate(
     limits, names = parse_limits(fail_under or []), tuple(dict.fromkeys(features or ["inception"]))
     if compare is not None:
         _check_idle(context, "compare")
-        from restok_cli.evaluation.comparison import show_comparison
+        from restok_cli.evaluation.result import show_comparison
 
         show_comparison(*compare, as_json)
         return

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -27,6 +27,15 @@ from restok_cli.files import SAMPLE_MODEL, STDOUT
 from restok_cli.model.guidance import GuidanceSchedule, SamplingOptions
 
 DEFAULTS = SamplingOptions()
+
+
+def refuse_quantize(value: str | None) -> None:
+    if value is not None:
+        raise UsageError(
+            f"--quantize {value}: 8-bit products are gone, which drew from another distribution than the model's; leave"
+            " it out, or give --dtype bf16, which many CPUs compute faster than float32"
+        )
+
 
 Output = Annotated[
     Path,
@@ -98,7 +107,7 @@ Compile = Annotated[
         "--compile", help="Compile the models first: minutes, then faster; auto: on a GPU where the compiler works."
     ),
 ]
-Quantize = Annotated[str | None, typer.Option(hidden=True)]  # of older versions
+Quantize = Annotated[str | None, typer.Option("--quantize", callback=refuse_quantize, hidden=True)]  # of older versions
 GoOn = Annotated[
     bool,
     typer.Option(
@@ -135,7 +144,7 @@ def generate(
     batch_size: AnyBatchSize = 16,
     num_processes: NumProcesses = 1,
     compile_: Compile = "off",
-    quantize: Quantize = None,
+    _quantize: Quantize = None,
     resume: GoOn = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
@@ -164,17 +173,9 @@ def generate(
       restok generate --model runs/har --like photo.jpg --keep 16 -o alike
     """
     check_resume(resume, overwrite)
-    if quantize is not None:
-        raise UsageError(
-            f"--quantize {quantize}: 8-bit products are gone, which drew from another distribution than the model's;"
-            " leave it out, or give --dtype bf16, which many CPUs compute faster than float32"
-        )
-    if greedy and is_given(context, "temperature"):
-        raise UsageError("--greedy is --temperature 0; give one of them")
     if (like is None) != (keep is None):
         raise UsageError("--like FILE and --keep N belong together; give both or none")
-    given = {name: context.params[name] for name in SamplingOptions._fields if is_given(context, name)}
-    given |= {"temperature": 0.0} if greedy else {}
+    given = given_sampling(context, greedy)
 
     from restok_cli.inference.coding import Computation
     from restok_cli.inference.existing_output import Destination
@@ -195,3 +196,11 @@ def generate(
     if output != STDOUT:
         result = {"path": str(output), "pictures": count, "steps": num_steps, "seed": seed}
         print(json.dumps(result) if as_json else output)
+
+
+def given_sampling(context: typer.Context, greedy: bool) -> dict[str, Any]:
+    """The options of sampling that the command line names. Raises UsageError for --greedy beside --temperature."""
+    given = {name: context.params[name] for name in SamplingOptions._fields if is_given(context, name)}
+    if greedy and "temperature" in given:
+        raise UsageError("--greedy is --temperature 0; give one of them")
+    return given | ({"temperature": 0.0} if greedy else {})

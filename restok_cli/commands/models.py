@@ -1,23 +1,15 @@
 """`restok models`: what there is, what a folder holds, the way between layouts, model cards, and the way to the hub."""
 
 import json
-from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 
 from restok_cli.commands.options import LinesAsJson, Overwrite, parse_model
 from restok_cli.commands.presets import presets
 from restok_cli.console import counted, note, say
-from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import BUNDLED
-
-if TYPE_CHECKING:
-    from restok_cli.model.har import Har
-    from restok_cli.model.tokenizer import Tokenizer
-    from restok_cli.pretrained.folder import Describe, ModelFolder, TokenizerFolder
+from restok_cli.errors import RestokError
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -112,7 +104,10 @@ def show(model: ModelArgument, as_json: LinesAsJson = False) -> None:
 
       restok models show runs/har
     """
-    facts = describe(open_any(model))
+    from restok_cli.pretrained.facts import facts_of
+    from restok_cli.pretrained.folder import open_any
+
+    facts = facts_of(open_any(model))
     if as_json:
         print(json.dumps(facts))
         return
@@ -196,16 +191,9 @@ def convert(
 
       restok models convert runs/har har-released
     """
-    import torch
+    from restok_cli.pretrained.rewriting import convert_model
 
-    from restok_cli.pretrained.folder import MODEL_FILES, load_model, save_released
-
-    folder = open_to_rewrite(model, out, overwrite, MODEL_FILES)
-    module = load_model(folder, torch.device("cpu"))
-    if folder.is_released:
-        save_anew(module, None, folder, out)
-    else:
-        save_released(module, out, card_writer(folder))
+    convert_model(model, out, overwrite)
     print(out)
 
 
@@ -225,16 +213,9 @@ def halve(
 
       restok models halve runs/tokenizer tokenizer
     """
-    import torch
+    from restok_cli.pretrained.rewriting import halve_model
 
-    from restok_cli.pretrained.folder import ALL_FILES, TOKENIZER_FOLDER, load_model, open_tokenizer
-
-    folder = open_to_rewrite(model, out, overwrite, ALL_FILES)
-    if folder.is_released:
-        raise UsageError(f"{model} has the released layout; bring it into ours first: restok models convert {model} …")
-    has_tokenizer = (folder.path / TOKENIZER_FOLDER).is_dir()
-    module = load_model(folder, torch.device("cpu")).half()
-    save_anew(module, open_tokenizer(folder.path) if has_tokenizer else None, folder, out)
+    halve_model(model, out, overwrite)
     print(out)
 
 
@@ -257,26 +238,9 @@ def card(
 
       restok models card runs/har --metrics result.json --licence mit
     """
-    from restok_cli.files import write_text
-    from restok_cli.pretrained.card import card_text, is_untouched, record_text
-    from restok_cli.pretrained.folder import CARD_FILE, RECORD_FILE
-    from restok_cli.pretrained.publishing import described
+    from restok_cli.pretrained.publishing import rewrite_card
 
-    for name, bundled in BUNDLED.items():
-        if model == bundled:
-            raise UsageError(
-                f"{name} is a part of restok, which stays as it is; copy it first: restok models halve {name} M"
-            )
-    folder = open_local(model)
-    record = described(folder, metrics or [], licence)
-    path = folder.path / CARD_FILE
-    if not overwrite and not is_untouched(folder):
-        raise UsageError(f"{path} is not as this restok would have written it; give --overwrite to replace it")
-    text = card_text(folder, record)
-    # the record last: a card beside an older record looks edited, and is left alone, but none is lost
-    for file, content in ((path, text), (folder.path / RECORD_FILE, record_text(record))):
-        write_text(file, content)
-    print(path)
+    print(rewrite_card(model, metrics or [], licence, overwrite))
 
 
 @app.command()
@@ -305,90 +269,14 @@ def push(
       restok models push runs/har owner/name --metrics result.json --licence mit
     """
     from restok_cli.pretrained.hub import check_name, upload
-    from restok_cli.pretrained.publishing import described, to_publish
+    from restok_cli.pretrained.publishing import open_local, to_publish
 
     check_name(name)
     folder = open_local(model)
-    files = to_publish(folder, name, described(folder, metrics or [], licence))
+    files = to_publish(folder, name, metrics or [], licence)
     if dry_run:
         for path, content in files.items():
             size = len(content) if isinstance(content, bytes) else content.stat().st_size
             say(f"{path}  {size:,} bytes")
         return
-    print(upload(files, name, revision, private, f"Upload {folder.kind} with restok {version('restok')}"))
-
-
-def open_to_rewrite(model: Path, out: Path, overwrite: bool, files: tuple[str, ...]) -> "ModelFolder":
-    """The model that is to be written anew to `out`, a folder which may then have `files`.
-
-    Raises UsageError where there is none, or `out` holds what may not be replaced.
-    """
-    from restok_cli.files import check_apart, check_output_folder
-    from restok_cli.pretrained.folder import CONFIG_FILE
-
-    # a README.md is a model's only beside its config
-    check_output_folder(out, overwrite, (files if (out / CONFIG_FILE).is_file() else ()).__contains__)
-    check_apart(out, model)
-    return open_any(model)
-
-
-def save_anew(module: "Tokenizer | Har", tokenizer: "TokenizerFolder | None", folder: "ModelFolder", out: Path) -> None:
-    """Write what was made of the model in `folder` in restok's layout, with a generator's tokenizer if it is known."""
-    from restok_cli.model.har import Har
-    from restok_cli.model.tokenizer import Tokenizer
-    from restok_cli.pretrained.folder import HarFolder, save_har, save_tokenizer
-
-    match module, folder:
-        case Tokenizer(), _:
-            save_tokenizer(module, out, card_writer(folder))
-        case Har(), HarFolder():
-            save_har(module, tokenizer, folder.class_names, out, card_writer(folder))
-
-
-def card_writer(folder: "ModelFolder") -> "Describe":
-    """A function that writes the card of a model that was made of the one in `folder`."""
-    from restok_cli.pretrained.card import read_record, write_card
-
-    return partial(write_card, record=read_record(folder.path))
-
-
-def open_local(path: Path) -> "ModelFolder":
-    """The model in the folder `path`. Raises UsageError where there is none, or it is on the hub."""
-    from restok_cli.pretrained.folder import HUB_PREFIX
-
-    if str(path).startswith(HUB_PREFIX):
-        raise UsageError(f"{path} is on the hub already; give a folder on this machine")
-    return open_any(path)
-
-
-def open_any(path: Path) -> "ModelFolder":
-    """The model at `path`, of either kind. Raises UsageError where there is none."""
-    from restok_cli.pretrained.folder import find_model, open_model
-
-    return open_model(find_model(path, "tokenizer"))
-
-
-def describe(folder: "ModelFolder") -> dict:
-    """The facts that `restok models show` prints."""
-    from restok_cli.model.levels import level_sizes, step_sizes
-    from restok_cli.pretrained.checksums import check_file
-    from restok_cli.pretrained.folder import empty_model, fingerprint
-
-    module = empty_model(folder.config)
-    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in module.named_children()}
-    parts |= {name: p.numel() for name, p in module.named_parameters(recurse=False)}
-    parts = {name: count for name, count in parts.items() if count}
-    facts: dict[str, Any] = {
-        "path": str(folder.path),
-        "kind": folder.kind,
-        "layout": "released" if folder.is_released else "restok",
-    }
-    if folder.kind == "tokenizer":
-        facts["levels"] = level_sizes(folder.config.num_latent_tokens)
-    else:
-        sizes = step_sizes(folder.config.num_codes, folder.config.num_sequential_codes)
-        facts |= {"steps": len(sizes), "codes_by_step": sizes, "classes": folder.config.num_classes}
-        facts["tokenizer_fingerprint"] = folder.tokenizer_fingerprint
-    check_file(folder.weights_file)
-    facts |= {"fingerprint": fingerprint(folder), "parameters": parts | {"all": sum(parts.values())}}
-    return facts | {"config": folder.config.model_dump()}
+    print(upload(files, name, revision, private, folder.kind))

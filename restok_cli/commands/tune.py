@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,6 +29,9 @@ from restok_cli.console import note, say
 from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.files import SAMPLE_MODEL, check_output_file
 from restok_cli.metrics.table import METRICS
+
+if TYPE_CHECKING:
+    from restok_cli.inference.tune_result import Tuning
 
 OF_SETS = tuple(name for name, metric in METRICS.items() if metric.basis == "features" and metric.against != "pairs")
 
@@ -165,25 +168,32 @@ def tune(
     values = read_space(space, try_ or [])
 
     from restok_cli.inference.coding import Computation
+    from restok_cli.inference.generate import GenerateOptions
     from restok_cli.inference.tune import TuneRequest, search_options
-    from restok_cli.inference.tune_result import PRESET_FILE, tuning_report, tuning_table
     from restok_cli.metrics.cache import default_cache
-    from restok_cli.metrics.protocol import remarks
 
     weights = {"inception_weights": inception_weights, "vgg_weights": vgg_weights, "timm_weights": timm_weights}
+    computation = Computation(device, dtype, batch_size, deterministic)
+    drawing = GenerateOptions(class_, images, seed, steps, {}, None, computation, False, num_processes)
     request = TuneRequest(
-        *(model, tokenizer, metric, reference, split, values, class_, steps, seed, first, images),
-        *(plot is not None, features, weights, cache or default_cache()),
-        *(Computation(device, dtype, batch_size, deterministic), num_processes),
+        *(model, tokenizer, metric, reference, split, values, first),
+        *(plot is not None, features, weights, cache or default_cache(), drawing),
     )
     tuning = search_options(request, output, resume, overwrite)
-    if tuning is None:
-        return
+    if tuning is not None:
+        report(tuning, output, plot, as_json)
+
+
+def report(tuning: "Tuning", output: Path, plot: Path | None, as_json: bool) -> None:
+    """Print what was found, and draw it where `plot` says."""
+    from restok_cli.inference.tune_result import PRESET_FILE, tuning_report, tuning_table
+    from restok_cli.metrics.protocol import remarks
+
     if plot is not None:
         from restok_cli.evaluation.plot import draw_trade
 
         rounds = [list(measured.values()) for measured in (*tuning.rungs, tuning.fresh)]
-        draw_trade(rounds, "is", metric, plot)
+        draw_trade(rounds, "is", tuning.metric, plot)
     if as_json:
         print(json.dumps(tuning_report(tuning), indent=2, allow_nan=False))
     else:

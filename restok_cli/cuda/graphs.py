@@ -40,6 +40,6 @@ class Recorded:
             self.function(*self.inputs)
         torch.cuda.current_stream(device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=stream):  # else a stream of the first GPU, of which nothing here may run
             self.output = self.function(*self.inputs)
         return graph

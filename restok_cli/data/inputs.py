@@ -97,6 +97,8 @@ def find_inputs(
     if len(images) == 1 and is_dataset(images[0]):
         part = open_dataset(images[0], max_member_bytes=max_bytes).split(split)
         found = [Input(part.key(i), part.class_id(i), lambda i=i: part.image(i)) for i in range(len(part))]
+    elif sets := [image for image in images if is_dataset(image)]:
+        raise UsageError(f"{sets[0]} is a data set, which stands alone; give it without other images")
     else:
         files = _named_files([Path(image) for image in images])
         found = [Input(key, NO_CLASS, partial(_read, *file, max_pixels, max_bytes)) for key, file in files.items()]

@@ -53,7 +53,7 @@ def evaluate_codes(request: Request, device: torch.device) -> Evaluation:
     counts, scores = _go_through(source, sizes, score)
     if rank() > 0:
         return Evaluation({}, {})
-    measurements = _codebook_numbers(counts, sizes) if "codebook" in metrics else {}
+    measurements = codebook_numbers(counts, sizes) if "codebook" in metrics else {}
     if "nll" in metrics:
         measurements |= _nll_numbers(scores, sizes)
     protocol = {
@@ -87,7 +87,8 @@ def _go_through(source: CodeSet, sizes: tuple[int, ...], score: Score | None) ->
     return counts, scores
 
 
-def _codebook_numbers(counts: np.ndarray, sizes: tuple[int, ...]) -> dict[str, Measurement]:
+def codebook_numbers(counts: np.ndarray, sizes: tuple[int, ...]) -> dict[str, Measurement]:
+    """From how often each code occurs in each level (K, V), of so many columns. Raises RestokError where none does."""
     n = int(counts.sum()) // sum(sizes)
     if n == 0:
         raise RestokError("there are no codes to measure; expected at least one image's")

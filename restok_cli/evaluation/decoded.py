@@ -1,18 +1,26 @@
-"""Images that a tokenizer decodes from codes of SAMPLES, once the codes have been changed in one way or another."""
+"""Images that a tokenizer decodes from changed codes of SAMPLES, such as the first ones alone.
+
+`restok evaluate --num-codes` measures those: how good images become with every further level of codes.
+"""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from restok_cli.console import counted
 from restok_cli.data.images import to_uint8
+from restok_cli.errors import UsageError
 from restok_cli.evaluation.image_metrics import describe_comparison, encode_group, open_samples
 from restok_cli.evaluation.request import Request
+from restok_cli.evaluation.result import Evaluation
 from restok_cli.files import SAMPLE_MODEL
 from restok_cli.metrics.image_sets import ImageSet
-from restok_cli.metrics.measure import Instruments, measure
+from restok_cli.metrics.measure import Instruments, choose_metrics, measure
 from restok_cli.metrics.protocol import Measurement
 from restok_cli.metrics.reference import Reference
+from restok_cli.model.levels import prefix_lengths
 from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
 
 Change = Callable[[Tensor, Tensor], Tensor]  # codes (GROUP_SIZE, L), the images (B, 3, H, W) uint8 of the first B
@@ -51,3 +59,29 @@ class Redecoding:
             return to_uint8(self.tokenizer.decode(codes))[: len(images)].cpu()
 
         return self.originals.changed(f"{self.originals.source}, {name}", transform)
+
+
+def evaluate_prefixes(request: Request, instruments: Instruments, vgg_weights: Path | None) -> Evaluation:
+    """For each prefix length the measurements of what so many codes give back, against SAMPLES."""
+    redecoding = Redecoding(request, instruments.device)
+    lengths = _lengths(request.num_codes or "all", redecoding.tokenizer.config.num_latent_tokens)
+    metrics = choose_metrics(request.metrics, redecoding.originals, redecoding.reference, instruments, vgg_weights)
+    changes = {counted(length, "code"): _first(length) for length in lengths}
+    results, protocol = redecoding.measure(changes, metrics, instruments)
+    return Evaluation(results[-1], protocol, curve=dict(zip(lengths, results, strict=True)))
+
+
+def _lengths(asked: str, num_codes: int) -> list[int]:
+    """Prefix lengths that --num-codes asks for, ascending. Raises UsageError where a tokenizer makes fewer codes."""
+    if asked == "all":
+        return list(prefix_lengths(num_codes))
+    lengths = sorted({int(part) for part in asked.split(",")})
+    if lengths[-1] > num_codes:
+        raise UsageError(
+            f"--num-codes {lengths[-1]}: this tokenizer makes {num_codes} codes an image; give 1 to {num_codes}"
+        )
+    return lengths
+
+
+def _first(length: int) -> Change:
+    return lambda codes, _: codes[:, :length]

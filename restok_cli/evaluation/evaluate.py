@@ -5,9 +5,9 @@ import time
 import torch
 
 from restok_cli.evaluation.code_metrics import evaluate_codes
+from restok_cli.evaluation.decoded import evaluate_prefixes
 from restok_cli.evaluation.image_metrics import evaluate_images, open_instruments
 from restok_cli.evaluation.perturbed import evaluate_perturbed
-from restok_cli.evaluation.prefixes import evaluate_prefixes
 from restok_cli.evaluation.request import Networks, Request, measures_codes
 from restok_cli.evaluation.result import Evaluation
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NUM_NEIGHBOURS, TEMPERATURE = 20, 0.07
+TEMPERATURE = 0.07
 DECIMALS = 6  # of a similarity: what differs by less is as near, and the first of the training images counts
 MAX_SIMILARITIES = 1 << 26  # in memory at the same time
 

@@ -12,12 +12,15 @@ Result = TypeVar("Result")
 MOST_BEHIND = 2  # blocks that wait to be worked on, in memory
 
 
-def in_background(work: Callable[[Item], Result], items: Iterable[Item], device: torch.device) -> Iterator[Result]:
+def in_background(
+    work: Callable[[Item], Result], items: Iterable[Item], device: torch.device, at_once: bool = False
+) -> Iterator[Result]:
     """Results of `work` for all items, in order: of a GPU's, by a thread, while the next items are computed there.
 
-    On a CPU, whose cores compute the items, one after the other. Raises what `work` raises, a few items later.
+    On a CPU, whose cores compute the items, one after the other; also where each result is wanted `at_once`, as in a
+    pipe, in which nobody knows when the next item comes. Raises what `work` raises, a few items later.
     """
-    if device.type == "cpu":
+    if device.type == "cpu" or at_once:
         yield from map(work, items)
         return
     results: deque[Future[Result]] = deque()

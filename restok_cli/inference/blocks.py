@@ -19,6 +19,7 @@ from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.inference.coding import decode_codes
 from restok_cli.model.guidance import SamplingOptions
 from restok_cli.model.har import Har
+from restok_cli.model.levels import step_lengths
 from restok_cli.model.sampling import sample, sample_steps, sampling_cache, seeded_uniforms
 from restok_cli.model.tokenizer import Tokenizer
 
@@ -47,6 +48,11 @@ class Job(NamedTuple):
     @property
     def kept_codes(self) -> Tensor | None:
         return self.kept and self.kept.codes[: self.kept.keep]
+
+    @property
+    def num_drawn(self) -> int:
+        """Codes of an image, of which there are fewer than all after fewer steps."""
+        return step_lengths(self.har.config.num_codes, self.har.config.num_sequential_codes)[self.num_steps - 1]
 
     @property
     def blocks(self) -> list[range]:

@@ -15,13 +15,14 @@ from restok_cli.data.loading.loader import load_views
 from restok_cli.data.shards.code_layout import NUM_VIEWS, CodeManifest, CodePlan, Views
 from restok_cli.data.shards.code_writer import finish_codes, is_whole_shard, shard_path, start_codes, write_code_shard
 from restok_cli.data.shards.dataset import Dataset, Split, StreamedSplit, open_dataset
-from restok_cli.devices import open_device, torch_dtype
+from restok_cli.devices import torch_dtype
 from restok_cli.errors import Interrupted
-from restok_cli.inference.coding import Computation, told_dtype
+from restok_cli.inference.background import in_background
+from restok_cli.inference.coding import Computation
 from restok_cli.locks import locked_folder
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
-from restok_cli.processes import barrier, connect, gather, local_device, rank, world_size
+from restok_cli.processes import barrier, gather, rank, world_size
 from restok_cli.room import check_memory
 
 SAMPLES_PER_SHARD = 256  # what is lost of the work at most when it is stopped
@@ -51,10 +52,8 @@ def encode_dataset(
     for split in splits.values():
         if isinstance(split, StreamedSplit):
             raise split.refusal()
-    device = local_device(open_device(computation.device))
-    dtype = told_dtype(computation.dtype, device)
-    connect(device)
     folder = open_tokenizer(tokenizer)
+    device, dtype = computation.open()
     height, width = folder.config.image_size
     check_memory("--batch-size", computation.batch_size, 3 * height * width * 4)
     plan = CodePlan(
@@ -113,13 +112,22 @@ class CacheEncoder(NamedTuple):
     batch_size: int
 
     def __call__(self, images: Iterator[torch.Tensor]) -> torch.Tensor:
-        """uint8 images (3, H, W), any number of them -> codes (n, L), int64, on the CPU."""
+        """uint8 images (3, H, W), any number of them -> codes (n, L), int64, on the device."""
         codes = [torch.empty(0, self.tokenizer.config.num_latent_tokens, dtype=torch.int64, device=self.device)]
         with torch.inference_mode():
             while some := list(islice(images, self.batch_size)):
                 batch = torch.stack(some + some[:1] * (self.batch_size - len(some)))
                 codes.append(self.tokenizer.encode(to_float(batch.to(self.device)))[: len(some)])
-        return torch.cat(codes).cpu()  # here and not for each batch, so that the GPU need not wait for the next one
+        return torch.cat(codes)
+
+
+class EncodedShard(NamedTuple):
+    """A shard that a GPU may still be at."""
+
+    path: Path
+    codes: torch.Tensor  # (n, views, L), on the device
+    class_ids: list[int]
+    keys: list[str]
 
 
 def _encode_shards(
@@ -133,20 +141,28 @@ def _encode_shards(
     advice = verify_advice(dataset.folder)
     broken = {name: BrokenSamples(len(split), BROKEN_LIMIT, advice) for name, split in splits.items()}
     ranges = [(name, number, plan.samples_of(number, len(splits[name]))) for name, number in shards]
-    with Progress("prepare codes", sum(len(samples) for _, _, samples in ranges), "images") as progress:
+
+    def encoded(progress: Progress) -> Iterator[EncodedShard]:
         for name, number, samples in ranges:
-            split, views, kept = splits[name], plan.views[name], []
+            split, kept = splits[name], []
             loaded = load_views(
-                split, samples, image_size=plan.image_size, views=views, num_workers=num_workers, broken=broken[name]
+                split,
+                samples,
+                image_size=plan.image_size,
+                views=plan.views[name],
+                num_workers=num_workers,
+                broken=broken[name],
             )
-            codes = encode(_images(loaded, kept, progress))
-            write_code_shard(
-                shard_path(out, name, number),
-                plan,
-                codes.view(len(kept), NUM_VIEWS[views], plan.num_codes).numpy(),
-                [split.class_id(sample) for sample in kept],
-                [split.key(sample) for sample in kept],
-            )
+            codes = encode(_images(loaded, kept, progress)).view(len(kept), NUM_VIEWS[plan.views[name]], plan.num_codes)
+            class_ids, keys = [split.class_id(sample) for sample in kept], [split.key(sample) for sample in kept]
+            yield EncodedShard(shard_path(out, name, number), codes, class_ids, keys)
+
+    def write(shard: EncodedShard) -> None:
+        write_code_shard(shard.path, plan, shard.codes.cpu().numpy(), shard.class_ids, shard.keys)
+
+    with Progress("prepare codes", sum(len(samples) for _, _, samples in ranges), "images") as progress:
+        for _ in in_background(write, encoded(progress), encode.device):
+            pass
 
 
 def _images(loaded: Iterator[tuple[int, torch.Tensor]], kept: list[int], progress: Progress) -> Iterator[torch.Tensor]:

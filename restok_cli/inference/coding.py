@@ -20,6 +20,7 @@ from restok_cli.devices import chosen_dtype, open_device, torch_dtype
 from restok_cli.model.size import check_model_memory
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import TokenizerFolder, load_for_use
+from restok_cli.processes import connect, local_device
 from restok_cli.room import check_memory
 
 
@@ -50,19 +51,23 @@ class Computation(NamedTuple):
     batch_size: int  # 0: as many as the device holds
     deterministic: bool = False  # the same bits each time on a GPU, too
 
+    def open(self) -> tuple[torch.device, str]:
+        """The device of this process, which has joined the others, and the precision there.
+
+        A line says where that makes things slower.
+        """
+        device = local_device(open_device(self.device, self.deterministic))
+        dtype = chosen_dtype(self.dtype, device)
+        if device.type == "cpu" and not can_rewrite(device, torch_dtype(dtype)):
+            note(f"--dtype {dtype}: this CPU does not multiply in 16 bits, so that float32 is faster")
+        connect(device)
+        return device, dtype
+
     def load(self, folder: TokenizerFolder) -> tuple[Tokenizer, int]:
-        """The tokenizer in `folder`, ready to use, and how many images it takes at a time."""
-        device = open_device(self.device, self.deterministic)
-        tokenizer = load_for_use(folder, device, torch_dtype(told_dtype(self.dtype, device)))
+        """The tokenizer in `folder`, ready to use there, and how many images it takes at a time."""
+        device, dtype = self.open()
+        tokenizer = load_for_use(folder, device, torch_dtype(dtype))
         return tokenizer, choose_batch_size(self.batch_size, tokenizer, device)
-
-
-def told_dtype(name: str, device: torch.device) -> str:
-    """The precision that --dtype asks for; a line says where it makes things slower."""
-    dtype = chosen_dtype(name, device)
-    if device.type == "cpu" and not can_rewrite(device, torch_dtype(dtype)):
-        note(f"--dtype {dtype}: this CPU does not multiply in 16 bits, so that float32 is faster")
-    return dtype
 
 
 def sized(tokenizer: Tokenizer, images: Tensor) -> Tokenizer:
@@ -102,20 +107,17 @@ def png_files(images: Tensor) -> list[bytes]:
 def choose_batch_size(asked: int, tokenizer: Tokenizer | None, device: torch.device) -> int:
     """As many images at a time as are asked for, or for 0 as `device` holds.
 
-    Raises UsageError where memory holds not even the images.
+    That is 16 on a CPU, on a GPU as many as fit into half of its free memory. Raises UsageError where memory holds not
+    even the images.
     """
-    if asked and tokenizer:
-        height, width = tokenizer.config.image_size
-        check_memory("--batch-size", asked, 3 * height * width * 4)
-    return asked or auto_batch_size(tokenizer, device)
-
-
-def auto_batch_size(tokenizer: Tokenizer | None, device: torch.device) -> int:
-    """Images at a time that `device` holds: 16 on a CPU, on a GPU as many as fit into half of its free memory."""
+    height, width = tokenizer.config.image_size if tokenizer else (256, 256)
+    if asked:
+        if tokenizer:
+            check_memory("--batch-size", asked, 3 * height * width * 4)
+        return asked
     if device.type != "cuda":
         return 16
     free, _ = torch.cuda.mem_get_info(device)
-    pixels = tokenizer.config.image_height * tokenizer.config.image_width if tokenizer else 256 * 256
     # the pixel decoder holds some three maps of 128 channels of float32 at full size; caches and logits are smaller
-    needed = 4 * pixels * 128 * 4
+    needed = 4 * height * width * 128 * 4
     return min(max(free // 2 // needed, 1), 256)

@@ -18,8 +18,7 @@ from restok_cli.inference.background import in_background
 from restok_cli.inference.coding import Computation, decode_codes, png_files
 from restok_cli.inference.destination import ImageDestination, MadeImage
 from restok_cli.inference.mixing import Mixture, mixed, write_mixtures
-from restok_cli.inference.sheets import GRID_COLUMNS, SHEET_ROWS
-from restok_cli.model.levels import prefix_lengths
+from restok_cli.inference.sheets import GRID_COLUMNS, SHEET_ROWS, write_ladder
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import TokenizerFolder, fingerprint, open_tokenizer
 
@@ -81,11 +80,7 @@ class CodeSheets:
         if self.grid is not None:
             write_sheet(self.grid, decode_codes(tokenizer, codes).cpu(), min(GRID_COLUMNS, len(names)), names)
         if self.ladder is not None:
-            length = codes.shape[1]
-            lengths = [*(n for n in prefix_lengths(tokenizer.config.num_latent_tokens) if n < length), length]
-            columns = [decode_codes(tokenizer, codes[:SHEET_ROWS, :n]).cpu() for n in lengths]
-            captions = [f"{n} {name}" if n == 1 else f"{n}" for name in names[:SHEET_ROWS] for n in lengths]
-            write_sheet(self.ladder, torch.stack(columns, 1).flatten(0, 1), len(lengths), captions)
+            write_ladder(self.ladder, tokenizer, codes, names)
 
 
 def _parts(codes: Codes, size: int) -> Iterator[Codes]:
@@ -129,9 +124,7 @@ def decode_all(parts: Iterable[Codes], tokenizer: Tokenizer, total: int | None) 
         return part[0], png_files(part[1].cpu())
 
     with Progress("decode", total, "images") as progress:
-        # of a pipe, nothing may wait for what comes next
-        finished = map(finish, decoded()) if total is None else in_background(finish, decoded(), device)
-        for part, files in finished:
+        for part, files in in_background(finish, decoded(), device, at_once=total is None):
             for key, class_id, png in zip(part.keys, part.class_ids.tolist(), files, strict=True):
                 yield MadeImage(key, png, {"class_id": class_id, "tokens": part.codes.shape[1]})
             progress.advance(len(files))

@@ -5,15 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from restok_cli.console import Progress, counted, note
 from restok_cli.data.code_files import Codes, check_code_file, join, write_code_lines, write_codes
-from restok_cli.data.inputs import Inputs
+from restok_cli.data.inputs import InputBatch, Inputs
 from restok_cli.devices import chosen_dtype
 from restok_cli.errors import RestokError
 from restok_cli.files import STDOUT, check_output_file
 from restok_cli.inference.coding import Computation, ImageSource, encode_images, sized
-from restok_cli.inference.sharing import connected, in_turns
+from restok_cli.inference.sharing import in_turns
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import fingerprint, open_tokenizer
 from restok_cli.processes import rank
@@ -31,7 +32,7 @@ def encode_source(
         check_output_file("-o", output, output.suffix.lower(), overwrite, model, *source.files)
     inputs = source.open()
     folder = open_tokenizer(model)
-    tokenizer, batch_size = connected(computation).load(folder)
+    tokenizer, batch_size = computation.load(folder)
     dtype = chosen_dtype(computation.dtype, tokenizer.device)
     parts = encode_inputs(inputs, tokenizer, fingerprint(folder), dtype, source.crop, batch_size)
     if rank() > 0:
@@ -53,15 +54,19 @@ def encode_inputs(
 ) -> Iterator[Codes]:
     """The codes of all inputs, a batch at a time. Raises RestokError where none can be decoded."""
 
-    def encode(some: Inputs) -> Iterator[Codes]:
+    def encode(some: Inputs) -> Iterator[tuple[InputBatch, Tensor]]:
         for batch in some.batches(tokenizer.config.image_size if crop else None, batch_size):
-            codes = encode_images(sized(tokenizer, batch.images), batch.images).cpu().numpy().astype(np.int32)
-            rest = tokenizer.config.codebook_size, own_fingerprint
-            yield Codes(codes, batch.keys, np.array(batch.class_ids), *rest, dtype=dtype)
+            yield batch, encode_images(sized(tokenizer, batch.images), batch.images)
+
+    def finish(encoded: tuple[InputBatch, Tensor]) -> list[Codes]:
+        batch, codes = encoded
+        rest = tokenizer.config.codebook_size, own_fingerprint
+        rows = codes.cpu().numpy().astype(np.int32)
+        return [Codes(rows, batch.keys, np.array(batch.class_ids), *rest, dtype=dtype)]
 
     count = 0
     with Progress("encode", inputs.count, "images") as progress:
-        for part in in_turns(inputs, batch_size, encode):
+        for part in in_turns(inputs, batch_size, tokenizer.device, encode, finish):
             yield part
             count += len(part.keys)
             progress.advance(len(part.keys))

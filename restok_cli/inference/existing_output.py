@@ -4,15 +4,13 @@ Image i is the same however many are drawn. So to go on with work that was stopp
 is one thing: what is there goes into the folder of unfinished work, and what is missing is drawn.
 """
 
-import re
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from restok_cli.console import counted, note
 from restok_cli.data.arrays import NPZ_ERRORS
@@ -25,9 +23,12 @@ from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import FILE_CRC, STDOUT, check_output_file, check_output_folder, file_crc32, sealed
 from restok_cli.inference import unfinished
 from restok_cli.inference.blocks import Job
+from restok_cli.inference.parts import Parts, listed, png_name
 from restok_cli.machine import available_cores
 from restok_cli.metrics.image_sources import open_images
 from restok_cli.schema import Fields, parse_json, read_json
+
+PNG_END = b"IEND\xaeB`\x82"  # the last bytes of every PNG file
 
 
 class Destination(NamedTuple):
@@ -50,12 +51,6 @@ class Destination(NamedTuple):
     def is_folder(self) -> bool:
         """Whether they go to a folder of PNG files."""
         return not (self.codes or self.shards or self.is_npz)
-
-    def part_names(self, indices: Sequence[int]) -> list[str]:
-        """The files that the images of these indices have in the folder of unfinished work."""
-        if self.codes:
-            return [f"{indices[0]:06d}-{indices[-1] + 1:06d}.npy"]
-        return [f"{index:06d}.{'npy' if self.is_npz else 'png'}" for index in indices]
 
 
 def check_output(to: Destination, overwrite: bool, *models: Path) -> None:
@@ -115,11 +110,7 @@ def check_not_stopped(to: Destination) -> None:
     """Raises UsageError where a stopped run waits to be gone on with, whose images would be drawn a second time."""
     folder = unfinished.unfinished_folder(to.output)
     request = unfinished.read_request(folder)
-    done: set[int] = set()
-    for file in (*folder.glob("*.png"), *folder.glob("*.npy")):
-        if indices := re.fullmatch(r"(\d+)(?:-(\d+))?", file.stem):  # of an image, or of a block of codes
-            first = int(indices[1])
-            done |= set(range(first, int(indices[2] or first + 1)))
+    done, _ = listed(folder)
     if request is None or not done:
         return
     with unfinished.alone(to.output):
@@ -150,7 +141,7 @@ def images_there(to: Destination, request: dict[str, Any], job: Job) -> list[int
     if len(there) == request["count"]:
         return there
     if to.is_folder:
-        own = {*to.part_names(expected), IMAGE_MANIFEST, IMAGE_REQUEST}
+        own = {*map(png_name, expected), IMAGE_MANIFEST, IMAGE_REQUEST}
         check_output_folder(to.output, True, own.__contains__)
     else:
         check_output(to, overwrite=True)
@@ -162,34 +153,30 @@ def request_of(there: Destination) -> dict[str, Any] | None:
 
     Raises RestokError where a file of codes, or the manifest of a data set, is damaged.
     """
+    found: object = None
     with suppress(UsageError, *NPZ_ERRORS):
-        request = _kept_request(there)
-        return request if unfinished.is_request(request) else None
-    return None
-
-
-def _kept_request(there: Destination) -> object:
-    """Read whatever is kept in the place of the request. Raises as `request_of` and NPZ_ERRORS say."""
-    if there.codes:
-        return read_codes(there.output).request
-    if there.shards:
-        provenance = read_manifest(there.output).provenance
-        return provenance | {"count": int(provenance["count"])}
-    with suppress(RestokError):
-        if there.is_npz:
-            with zipfile.ZipFile(there.output) as archive:
-                return parse_json(Fields, archive.comment, str(there.output))
-        return read_json(Fields, there.output / IMAGE_REQUEST)
-    return None
+        if there.codes:
+            found = read_codes(there.output).request
+        elif there.shards:
+            provenance = read_manifest(there.output).provenance
+            found = provenance | {"count": int(provenance["count"])}
+        elif there.is_npz:
+            with zipfile.ZipFile(there.output) as archive, suppress(RestokError):
+                found = parse_json(Fields, archive.comment, str(there.output))
+        else:
+            with suppress(RestokError):
+                found = read_json(Fields, there.output / IMAGE_REQUEST)
+    return unfinished.as_request(found)
 
 
 def whole_images(there: Destination, expected: range, job: Job) -> list[int]:
     """Which of the images in a folder are as they were drawn, by its manifest; without digests, which are there."""
     lines, whole = manifest_lines(there.output), []
-    for index, name in zip(expected, there.part_names(expected), strict=True):
+    for index in expected:
+        name = png_name(index)
         file = there.output / name
         facts = {"file": name, **job.record(index)}  # all that older versions wrote
-        if unfinished.is_finished(file) and lines.get(name) in (facts, sealed(facts | {FILE_CRC: file_crc32(file)})):
+        if has_png_end(file) and lines.get(name) in (facts, sealed(facts | {FILE_CRC: file_crc32(file)})):
             whole.append(index)
     return whole
 
@@ -207,27 +194,35 @@ def is_whole(there: Destination) -> bool:
             return False
 
 
+def has_png_end(path: Path) -> bool:
+    """Whether a PNG file is there, and was not left without its end by a power cut."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(-len(PNG_END), os.SEEK_END)
+            return file.read() == PNG_END
+    except OSError:
+        return False
+
+
 def read_parts(there: Destination, indices: Sequence[int]) -> Iterator[bytes]:
-    """Those of the images that are there, each as its file in the folder of unfinished work."""
+    """Those of the images, or codes, that are there, each as the part that it was made of."""
     output = there.output
-    if there.shards:
+    if there.codes:
+        rows = read_codes(output).codes
+        yield from (rows[index].tobytes() for index in indices)
+    elif there.shards:
         part = open_dataset(output.resolve()).split("validation")
         yield from map(part.read, indices)
     elif there.is_npz:
         images = open_images(str(output), "all")
-        yield from (unfinished.npy_bytes(np.asarray(images.open(index))) for index in indices)
+        yield from (images.open(index).tobytes() for index in indices)
     else:
-        yield from ((output / name).read_bytes() for name in there.part_names(indices))
+        yield from ((output / png_name(index)).read_bytes() for index in indices)
 
 
-def take_over(job: Job, there: Destination, indices: Sequence[int], folder: Path) -> None:
-    """Put those images, or all codes, that are there into the folder of unfinished work, for more to be drawn."""
-    if there.codes:
-        rows = read_codes(there.output).codes
-        blocks = [block for block in job.blocks if block.stop <= len(rows)]
-        files = ((there.part_names(block)[0], unfinished.npy_bytes(rows[block.start : block.stop])) for block in blocks)
-    else:
-        files = zip(there.part_names(indices), read_parts(there, indices), strict=True)
-    for name, data in files:
-        if not unfinished.is_finished(folder / name):
-            unfinished.write_finished(folder / name, data)
+def take_over(there: Destination, indices: Sequence[int], parts: Parts) -> None:
+    """Put those images, or codes, that are there to the parts of what is to take its place, for more to be drawn."""
+    done, _ = listed(parts.folder)
+    missing = [index for index in indices if index not in done]
+    for index, data in zip(missing, read_parts(there, missing), strict=True):
+        parts.write(index, [data])

@@ -9,10 +9,10 @@ import torch
 from restok_cli.cuda.compiler import is_wanted
 from restok_cli.data.classes import choose_classes, usual_names
 from restok_cli.data.shards.layout import NO_CLASS
-from restok_cli.devices import open_device, torch_dtype
+from restok_cli.devices import torch_dtype
 from restok_cli.errors import RestokError
 from restok_cli.inference.blocks import Job
-from restok_cli.inference.coding import Computation, choose_batch_size, told_dtype
+from restok_cli.inference.coding import Computation, choose_batch_size
 from restok_cli.inference.existing_output import Destination
 from restok_cli.inference.mixing import Like, codes_of_image, keeping
 from restok_cli.inference.outputs import check_destination, check_room, write_outputs
@@ -30,7 +30,7 @@ from restok_cli.pretrained.folder import (
     load_model,
     open_har,
 )
-from restok_cli.processes import connect, local_device, run_in_processes
+from restok_cli.processes import gather, run_in_processes
 
 
 class GenerateOptions(NamedTuple):
@@ -58,10 +58,8 @@ def generate_outputs(model: Path, tokenizer: Path | None, options: GenerateOptio
     sampling = sampling_options(options.given, options.preset or default_preset(model))
     run_in_processes(options.num_processes)
 
-    device = local_device(open_device(options.computation.device, options.computation.deterministic))
-    dtype = told_dtype(options.computation.dtype, device)
+    device, dtype = options.computation.open()
     options = options._replace(compiled=is_wanted(options.compiled, device, "--compile off"))
-    connect(device)
     files = find_files(model, tokenizer, to.codes and like is None)
     if files.tokenizer is not None:
         check_room(to, options.count, files.tokenizer.config.image_size)
@@ -106,7 +104,7 @@ def open_job(
     class_ids = choose_classes(options.classes, names, options.count, options.seed)
     har, tokenizer = load_models(files, device, dtype, options.compiled is True)
     batch_size = choose_batch_size(min(options.computation.batch_size, options.count), tokenizer, device)
-    batch_size = min(batch_size, options.count)
+    batch_size = min(options.count, *gather(batch_size))  # by what each device holds: blocks are the same for all
     return Job(har, tokenizer, class_ids, names, options.seed, sampling, num_steps, batch_size, device)
 
 
@@ -114,7 +112,8 @@ def load_models(
     files: GeneratorFiles, device: torch.device, dtype: str, compiled: bool = False
 ) -> tuple[Har, Tokenizer | None]:
     """The models in `files`, ready to use."""
-    load = load_model if compiled else load_for_use
+    # what is rewritten for a CPU cannot be compiled
+    load = load_model if compiled and device.type == "cpu" else load_for_use
     har = load(files.har, device, torch_dtype(dtype))
     tokenizer = files.tokenizer and load(files.tokenizer, device, torch_dtype(dtype))
     if compiled:  # what takes the time, when it is first called

@@ -18,8 +18,7 @@ from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.errors import UsageError
 from restok_cli.inference.blocks import Job, Kept, generate_blocks
 from restok_cli.inference.coding import decode_codes, encode_images
-from restok_cli.inference.sheets import SHEET_ROWS
-from restok_cli.model.levels import prefix_lengths, step_lengths
+from restok_cli.inference.sheets import first_images, growing, write_rows
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import TokenizerFolder, fingerprint
 
@@ -92,7 +91,7 @@ def check_keep(keep: int, most: int) -> None:
 def write_mixtures(path: Path, first: Codes, second: Codes, tokenizer: Tokenizer) -> None:
     """Write a sheet: the second image, then more and more codes of the first in it, up to all."""
     most = min(first.codes.shape[1], second.codes.shape[1])
-    keeps = [*(n for n in prefix_lengths(tokenizer.config.num_latent_tokens) if n < most), most]
+    keeps = growing(tokenizer.config.num_latent_tokens, most)
     rows = np.concatenate([second.codes, *(mixed(first, second, keep).codes for keep in keeps)])
     images = decode_codes(tokenizer, torch.from_numpy(rows).long().to(tokenizer.device)).cpu()
     write_sheet(path, images, len(images), [f"{keep} kept" for keep in (0, *keeps)])
@@ -104,7 +103,7 @@ def keeping(job: Job, codes: Tensor, keep: int, has_class: bool, given: Collecti
     `given` are the options of sampling that somebody asked for. Raises UsageError for what has no meaning then.
     """
     config = job.har.config
-    check_keep(keep, step_lengths(config.num_codes, config.num_sequential_codes)[job.num_steps - 1])
+    check_keep(keep, job.num_drawn)
     job = job._replace(kept=Kept(codes.to(job.device), keep))
     if has_class or config.num_classes == 0:
         return job
@@ -114,18 +113,12 @@ def keeping(job: Job, codes: Tensor, keep: int, has_class: bool, given: Collecti
     return job._replace(class_ids=[NO_CLASS] * len(job.class_ids), class_names=[], sampling=unguided)
 
 
-def write_kept_ladder(job: Job, path: Path) -> None:
+def draw_kept_ladder(job: Job, path: Path) -> None:
     """Write the first images, each a row in which more and more codes are kept: 1, 2, 4, …, all that are drawn."""
     assert job.kept is not None
-    class_ids = job.class_ids[:SHEET_ROWS]
-    first = job._replace(class_ids=class_ids, batch_size=min(SHEET_ROWS, len(class_ids)))
-    config = job.har.config
-    drawn = step_lengths(config.num_codes, config.num_sequential_codes)[job.num_steps - 1]
-    keeps = [*(n for n in prefix_lengths(config.num_codes) if n < drawn), drawn]
-    columns = []
+    first, keeps, columns = first_images(job), growing(job.har.config.num_codes, job.num_drawn), []
     for keep in keeps:
         (block,) = generate_blocks(first._replace(kept=job.kept._replace(keep=keep)), first.blocks)
         assert block.images is not None
         columns.append(block.images)
-    captions = [f"{keep} kept" for keep in keeps] * len(class_ids)
-    write_sheet(path, torch.stack(columns, 1).flatten(0, 1), len(keeps), captions)
+    write_rows(path, columns, [f"{keep} kept" for keep in keeps] * len(first.class_ids))

@@ -1,11 +1,11 @@
 """Where the images and codes of `restok generate` go: folders, archives, data sets, files of codes, pipes, sheets."""
 
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import nullcontext
 from functools import reduce
-from io import BytesIO
 from operator import or_
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,34 +15,28 @@ import torch
 
 from restok_cli.console import Progress, note
 from restok_cli.data.code_files import Codes, write_code_lines, write_codes
-from restok_cli.data.image_files import PNG_START, read_image
+from restok_cli.data.image_files import read_image
 from restok_cli.data.image_folders import IMAGE_MANIFEST, manifest_line
 from restok_cli.data.images import to_tensor
 from restok_cli.data.shards.layout import NO_CLASS
-from restok_cli.data.shards.packing import write_npz, write_shards
+from restok_cli.data.shards.packing import ImagesNpz, write_shards
 from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import UsageError
-from restok_cli.files import STDOUT, check_apart, publish_folder, whole_file, whole_folder
+from restok_cli.files import STDOUT, check_apart, publish_folder, sync, whole_folder
 from restok_cli.inference import existing_output
 from restok_cli.inference.background import in_background
 from restok_cli.inference.blocks import GeneratedBlock, Job, generate_blocks
 from restok_cli.inference.coding import png_files
-from restok_cli.inference.mixing import write_kept_ladder
-from restok_cli.inference.sheets import check_sheets, write_grid, write_ladder
-from restok_cli.inference.unfinished import (
-    is_finished,
-    npy_bytes,
-    remove_digests,
-    unfinished,
-    write_finished,
-    written_digests,
-)
-from restok_cli.processes import barrier, gather, rank, world_size
+from restok_cli.inference.mixing import draw_kept_ladder
+from restok_cli.inference.parts import ROWS_FILE, Parts, PngFiles, Rows, listed, png_name, remove_digests, write_whole
+from restok_cli.inference.sheets import check_sheets, draw_ladder, write_grid
+from restok_cli.inference.unfinished import unfinished, unfinished_folder
+from restok_cli.processes import gather, rank, world_size
 from restok_cli.room import check_disk, check_memory
 
 MAX_GRID = 1024  # images
-# Bytes that an image takes at least: what is known of it in memory; its codes on the disk; its file, a disk block.
-LEAST_MEMORY, LEAST_CODES, LEAST_FILE = 100, 16, 4096
+# Bytes that an image takes at least: what is known of it in memory; on the disk its codes, its file, its pixels.
+LEAST_MEMORY, LEAST_CODES, LEAST_FILE, LEAST_PIXELS = 100, 16, 4096, 3 * 8 * 8
 LEAST_COMPRESSION = 4  # of PNG files of images that are not all but empty
 
 Result = TypeVar("Result")
@@ -74,11 +68,12 @@ def check_room(to: existing_output.Destination, count: int, size: tuple[int, int
         return
     pixels = 3 * size[0] * size[1] if size else 0
     if to.codes:
-        each = max(LEAST_CODES, pixels // LEAST_COMPRESSION)
+        each = LEAST_CODES
     elif to.is_npz:
-        each = max(LEAST_FILE, pixels) + pixels  # unfinished, and in the archive
+        each = pixels or LEAST_PIXELS
     else:
         each = max(LEAST_FILE, pixels // LEAST_COMPRESSION)
+        each *= 2 if to.shards else 1  # those are made of files that are there until then
     check_disk("--count", count, each, to.output)
 
 
@@ -92,7 +87,7 @@ def write_outputs(job: Job, request: dict[str, Any], to: existing_output.Destina
     else:
         to_stream(job, to)
     if to.ladder is not None and rank() == 0:
-        (write_kept_ladder if job.kept else write_ladder)(job, to.ladder)
+        (draw_kept_ladder if job.kept else draw_ladder)(job, to.ladder)
 
 
 # --- into a pipe ---------------------------------------------------------------------------------------------------
@@ -139,91 +134,126 @@ def to_files(job: Job, request: dict[str, Any], to: existing_output.Destination)
         if len(there) == count:
             note(f"{to.output} is complete: nothing is left to do")
             if to.grid is not None and rank() == 0:
-                _write_grid(job, {}, existing_output.read_parts(to, there), to.grid)
+                _write_grid(job, {}, existing_output.read_parts(to, there), to)
             return
-    with unfinished(to.output, request, to.resume, rank() == 0) as folder:
+    parts = open_parts(job, to)
+    with unfinished(to.output, request, parts, to.resume):
         if there and rank() == 0:
-            existing_output.take_over(job, to, there, folder)
-        barrier()  # process 0 has made the folder
-        drawn = gather(fill_folder(job, folder, to))  # when all have filled it
+            existing_output.take_over(to, there, parts)
+        done = gather(listed(parts.folder)[0] if rank() == 0 else {})[0]  # and process 0 has made the folder
+        drawn = gather(draw_missing(job, parts, done, to))  # when all have written theirs
         if rank() > 0:
             return
-        parts = [folder / name for name in to.part_names(range(count))]
         if to.grid is not None:
             shown = reduce(or_, drawn)
-            _write_grid(job, shown, (part.read_bytes() for i, part in enumerate(parts) if i not in shown), to.grid)
+            _write_grid(job, shown, map(parts.read, (i for i in range(count) if i not in shown)), to)
         if to.codes:
-            rows = np.concatenate([np.load(folder / name) for block in job.blocks for name in to.part_names(block)])
+            rows = np.fromfile(parts.folder / ROWS_FILE, np.int32).reshape(count, job.num_drawn)
             write_codes(_as_codes(job, request, range(count), rows), to.output)
         elif to.is_npz:
-            with whole_file(to.output) as temporary:
-                write_npz(temporary, map(np.load, parts), job.class_ids, json.dumps(request))
+            publish_npz(job, request, parts.folder, to.output)
+        elif to.shards:
+            publish_shards(job, request, parts.folder, to.output)
         else:
-            write_images(job, request, folder, to)
+            publish_images(job, parts.folder, to.output)
 
 
-def fill_folder(job: Job, folder: Path, to: existing_output.Destination) -> dict[int, torch.Tensor]:
-    """Make all files that are not yet in the folder of unfinished work, this process its share of the blocks.
+def open_parts(job: Job, to: existing_output.Destination) -> Parts:
+    """The parts that the output is made of, in the folder of unfinished work, which may not be there yet."""
+    folder = unfinished_folder(to.output)
+    if to.codes:
+        return Rows(folder, 0, job.num_drawn * np.dtype(np.int32).itemsize, len(job.class_ids))
+    if to.is_npz:
+        form = npz_form(job)
+        return Rows(folder, form.start, form.image_bytes, form.count)
+    return PngFiles(folder)
+
+
+def draw_missing(
+    job: Job, parts: Parts, done: Container[int], to: existing_output.Destination
+) -> dict[int, torch.Tensor]:
+    """Make all parts that are not yet done, this process its share of the blocks.
 
     Returns the images that it drew, uint8 (3, H, W), where a grid is to show them.
     """
     shown: dict[int, torch.Tensor] = {}
 
     def write(block: GeneratedBlock) -> int:
-        for name, data in zip(to.part_names(block.indices), _parts(block, to), strict=True):
-            write_finished(folder / name, data)
+        parts.write(block.indices.start, _as_parts(block, to))
         if to.grid is not None and block.images is not None:
             shown.update(zip(block.indices, block.images, strict=True))
         return len(block.indices)
 
-    missing = [block for block in job.blocks if not all(is_finished(folder / name) for name in to.part_names(block))]
+    missing = [block for block in job.blocks if not all(index in done for index in block)]
     mine = missing[rank() :: world_size()]
-    done = len(job.class_ids) - sum(map(len, missing))
-    total = done + sum(map(len, mine))
-    with Progress("generate", total, "images", done) as progress:
+    there = len(job.class_ids) - sum(map(len, missing))
+    total = there + sum(map(len, mine))
+    with Progress("generate", total, "images", there) as progress:
         for number in in_background(write, generate_blocks(job, mine), job.device):
             progress.advance(number)
     return shown
 
 
-def _parts(block: GeneratedBlock, to: existing_output.Destination) -> list[bytes]:
-    """The files of a block in the folder of unfinished work: one of its codes, or one for each image."""
+def _as_parts(block: GeneratedBlock, to: existing_output.Destination) -> Sequence[bytes | memoryview]:
     if to.codes:
-        return [npy_bytes(block.codes.numpy().astype(np.int32))]
+        return [row.data for row in block.codes.numpy().astype(np.int32)]
     assert block.images is not None, "only codes are wanted"
-    if to.is_npz:  # which holds pixels: to pack and unpack them takes longer than to write them
-        return [npy_bytes(image) for image in block.images.permute(0, 2, 3, 1).numpy()]
+    if to.is_npz:
+        return [image.data for image in block.images.permute(0, 2, 3, 1).contiguous().numpy()]
     return png_files(block.images)
 
 
-def _write_grid(job: Job, shown: dict[int, torch.Tensor], parts: Iterator[bytes], path: Path) -> None:
-    """Write the grid of the images that were drawn, by their index, and for others of the files that an earlier run
-    made."""
+def _write_grid(
+    job: Job, shown: dict[int, torch.Tensor], parts: Iterator[bytes], to: existing_output.Destination
+) -> None:
+    """Write the grid of the images that were drawn, by their index, and of the parts of others, which an earlier run
+    made.
+    """
+    assert job.tokenizer is not None and to.grid is not None, "only codes are wanted"
+    height, width = job.tokenizer.config.image_size
     images = []
     for index in range(len(job.class_ids)):
-        image = shown.get(index)
-        if image is None:
+        if (image := shown.get(index)) is None:
             data = next(parts)
-            is_png = data.startswith(PNG_START)
-            image = to_tensor(read_image(data, f"image {index}") if is_png else np.load(BytesIO(data)))
+            if to.is_npz:
+                image = torch.frombuffer(bytearray(data), dtype=torch.uint8).view(height, width, 3).permute(2, 0, 1)
+            else:
+                image = to_tensor(read_image(data, f"image {index}"))
         images.append(image)
-    write_grid(job, torch.stack(images), path)
+    write_grid(job, torch.stack(images), to.grid)
 
 
-def write_images(job: Job, request: dict[str, Any], folder: Path, to: existing_output.Destination) -> None:
-    """Make a data set of the images in `folder`, or let it become the output."""
-    names = to.part_names(range(len(job.class_ids)))
-    records = [job.record(i) for i in range(len(names))]
-    if to.shards:
-        with whole_folder(to.output) as temporary:
-            files = [folder / name for name in names]
-            write_shards(temporary, files, records, job.class_names, existing_output.as_provenance(request))
-        return
-    digests = written_digests(folder)
-    lines = [manifest_line(name, digests[name], facts) for name, facts in zip(names, records, strict=True)]
+def npz_form(job: Job) -> ImagesNpz:
+    assert job.tokenizer is not None, "only codes are wanted"
+    return ImagesNpz(len(job.class_ids), *job.tokenizer.config.image_size)
+
+
+def publish_npz(job: Job, request: dict[str, Any], folder: Path, output: Path) -> None:
+    """Let the file of all images become the output."""
+    rows, (digests, _) = folder / ROWS_FILE, listed(folder)
+    crc32s = (digests[index] for index in range(len(job.class_ids)))
+    npz_form(job).finish(rows, crc32s, job.class_ids, json.dumps(request))
+    sync(rows)
+    os.replace(rows, output)
+    sync(output.parent)
+
+
+def publish_shards(job: Job, request: dict[str, Any], folder: Path, output: Path) -> None:
+    """Make a data set of the images."""
+    indices = range(len(job.class_ids))
+    files, records = [folder / png_name(index) for index in indices], [job.record(index) for index in indices]
+    with whole_folder(output) as temporary:
+        write_shards(temporary, files, records, job.class_names, existing_output.as_provenance(request))
+
+
+def publish_images(job: Job, folder: Path, output: Path) -> None:
+    """Let the folder of images become the output, with a manifest."""
+    digests, _ = listed(folder)
+    lines = [manifest_line(png_name(i), digests[i], job.record(i)) for i in range(len(job.class_ids))]
+    # before the lists go, which say the same: who is stopped here goes on with all images
+    write_whole(folder / IMAGE_MANIFEST, "".join(lines).encode())
     remove_digests(folder)
-    (folder / IMAGE_MANIFEST).write_text("".join(lines), encoding="utf-8")
-    publish_folder(folder, to.output.resolve())
+    publish_folder(folder, output.resolve())
 
 
 def _as_codes(job: Job, request: dict[str, Any], indices: range, rows: np.ndarray) -> Codes:

@@ -10,8 +10,10 @@ from restok_cli.data.images import write_sheet
 from restok_cli.errors import UsageError
 from restok_cli.files import check_output_file
 from restok_cli.inference.blocks import Job, generate_blocks
+from restok_cli.inference.coding import decode_codes
 from restok_cli.metrics.formulas.pixels import psnr
 from restok_cli.model.levels import prefix_lengths
+from restok_cli.model.tokenizer import Tokenizer
 
 GRID_COLUMNS = 8
 SHEET_ROWS = 8  # images that a ladder shows, and both sheets of reconstruct
@@ -31,58 +33,53 @@ def write_grid(job: Job, images: Tensor, path: Path) -> None:
     write_sheet(path, images, GRID_COLUMNS, captions)
 
 
-def write_ladder(job: Job, path: Path) -> None:
-    """Write the first images, each a row that grows level by level, from one code to all drawn."""
+def growing(num_codes: int, most: int) -> list[int]:
+    """The numbers of codes that a row shows: level by level, up to `most`."""
+    return [*(n for n in prefix_lengths(num_codes) if n < most), most]
+
+
+def write_rows(path: Path, columns: Sequence[Tensor], captions: list[str]) -> None:
+    """Write a sheet of these columns, uint8 (n, 3, H, W) each, from left to right; the captions are row by row."""
+    write_sheet(path, torch.stack([*columns], 1).flatten(0, 1), len(columns), captions)
+
+
+def write_ladder(path: Path, tokenizer: Tokenizer, codes: Tensor, names: Sequence[str]) -> None:
+    """Write the first images of codes (n, L), each a row that grows level by level, from one code to all."""
+    lengths = growing(tokenizer.config.num_latent_tokens, codes.shape[1])
+    columns = [decode_codes(tokenizer, codes[:SHEET_ROWS, :n]).cpu() for n in lengths]
+    captions = [f"{n} {name}".rstrip() if n == 1 else f"{n}" for name in names[:SHEET_ROWS] for n in lengths]
+    write_rows(path, columns, captions)
+
+
+def first_images(job: Job) -> Job:
+    """Those of a job that a ladder shows, as one block."""
     class_ids = job.class_ids[:SHEET_ROWS]
-    first = job._replace(class_ids=class_ids, batch_size=min(SHEET_ROWS, len(class_ids)), tokenizer=None)
+    return job._replace(class_ids=class_ids, batch_size=len(class_ids))
+
+
+def draw_ladder(job: Job, path: Path) -> None:
+    """Write the ladder of the first images, over the names of their classes."""
+    assert job.tokenizer is not None, "only codes are wanted"
+    first = first_images(job)._replace(tokenizer=None)
     (block,) = generate_blocks(first, first.blocks)
-    last = block.codes.shape[1]
-    lengths = [*(n for n in prefix_lengths(job.har.config.num_codes) if n < last), last]
-    codes = block.codes.to(job.device)
-    columns = [job.decode(codes[:, :n]).cpu() for n in lengths]
-    captions = []
-    for class_id in class_ids:
-        name = f" {job.class_names[class_id]}" if job.class_names else ""
-        captions += [f"{n}{name if n == lengths[0] else ''}" for n in lengths]
-    write_sheet(path, torch.stack(columns, 1).flatten(0, 1), len(lengths), captions)
+    names = [job.class_names[i] if job.class_names else "" for i in first.class_ids]
+    write_ladder(path, job.tokenizer, block.codes.to(job.device), names)
 
 
-class ComparisonSheet:
-    """The first images, and beside each what it became, with PSNR.
+def compared(
+    key: str, original: Tensor, made: Sequence[Tensor], lengths: Sequence[int]
+) -> tuple[list[Tensor], list[str]]:
+    """Cells and captions of an image (3, H, W): beside it what became of it with each number of codes, and PSNR.
 
-    Under that: what is still missing, and what each step adds. Where there is one step, what is missing ends the row.
+    Then what is still missing, and what each step adds: one row for one step, two rows for several.
     """
-
-    def __init__(self, path: Path, lengths: Sequence[int]):
-        self.path, self.lengths = path, list(lengths)
-        self.columns, self.rows = (1 + len(lengths), 2) if len(lengths) > 1 else (3, 1)  # of each image
-        self.cells: list[Tensor] = []  # uint8 (3, H, W), row by row
-        self.captions: list[str] = []
-
-    @property
-    def room(self) -> int:
-        """How many more images it shows."""
-        return SHEET_ROWS - len(self.cells) // (self.columns * self.rows)
-
-    def add(self, key: str, original: Tensor, made: list[Tensor]) -> None:
-        """Show an original (3, H, W) and what became of it with each number of codes.
-
-        One of another size than the first one's, which only --no-crop has, is passed over.
-        """
-        if self.cells and self.cells[0].shape != original.shape:
-            return
-        values = [psnr(image[None], original[None]).item() for image in made]
-        self.cells += [original, *made]
-        self.captions += [key.rpartition("/")[2]]
-        self.captions += [f"{n}: {value:.1f} dB" for n, value in zip(self.lengths, values, strict=True)]
-        self.cells.append(_difference(original, made[-1]))
-        self.captions.append("still missing")
-        if added := [_difference(*pair) for pair in zip(made[1:], made[:-1], strict=True)]:
-            self.cells += [made[0], *added]
-            self.captions += ["first", *(["added"] * len(added))]
-
-    def write(self) -> None:
-        write_sheet(self.path, torch.stack(self.cells), self.columns, self.captions)
+    values = [psnr(image[None], original[None]).item() for image in made]
+    captions = [key.rpartition("/")[2], *(f"{n}: {value:.1f} dB" for n, value in zip(lengths, values, strict=True))]
+    cells, captions = [original, *made, _difference(original, made[-1])], [*captions, "still missing"]
+    if added := [_difference(*pair) for pair in zip(made[1:], made[:-1], strict=True)]:
+        cells += [made[0], *added]
+        captions += ["first", *(["added"] * len(added))]
+    return cells, captions
 
 
 def _difference(image: Tensor, other: Tensor) -> Tensor:

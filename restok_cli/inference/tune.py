@@ -28,11 +28,10 @@ from torch.nn.functional import pad
 
 from restok_cli.console import Progress, note
 from restok_cli.data.classes import choose_classes
-from restok_cli.devices import open_device
+from restok_cli.data.image_folders import IMAGE_REQUEST
 from restok_cli.errors import UsageError
 from restok_cli.files import LEFTOVER, check_apart, check_output_folder, remove_leftovers, whole_file
 from restok_cli.inference.blocks import Job, generate_blocks
-from restok_cli.inference.coding import Computation, told_dtype
 from restok_cli.inference.generate import GenerateOptions, describe, find_files, open_job
 from restok_cli.inference.outputs import LEAST_MEMORY
 from restok_cli.inference.sampling_options import default_preset, sampling_options
@@ -46,7 +45,7 @@ from restok_cli.inference.tune_search import (
     rung_counts,
     search,
 )
-from restok_cli.inference.unfinished import REQUEST_FILE, alone, check_same
+from restok_cli.inference.unfinished import alone, check_same
 from restok_cli.metrics.cache import FeatureCache, keep_features, kept_features
 from restok_cli.metrics.formulas.frechet_intervals import influences
 from restok_cli.metrics.image_sets import GROUP_SIZE, groups_at_once
@@ -59,13 +58,13 @@ from restok_cli.metrics.protocol import describe_features, describe_reference
 from restok_cli.metrics.reference import Reference, open_reference
 from restok_cli.metrics.table import METRICS
 from restok_cli.model.guidance import SamplingOptions
-from restok_cli.processes import barrier, connect, gather, local_device, rank, run_in_processes, world_size
+from restok_cli.processes import barrier, gather, rank, run_in_processes, world_size
 from restok_cli.room import check_disk, check_memory
 from restok_cli.schema import Fields, read_json
 
 FEATURES = "features"
 IN_PAIRS = ("gfid", "fid")  # metrics that candidates are compared by in pairs of images
-OWN_FILES = re.compile(rf"{FEATURES}/[^/]+-seed\d+-\d+-\d+\.npy|{REQUEST_FILE}|{RESULT_FILE}|{PRESET_FILE}")
+OWN_FILES = re.compile(rf"{FEATURES}/[^/]+-seed\d+-\d+-\d+\.npy|{IMAGE_REQUEST}|{RESULT_FILE}|{PRESET_FILE}")
 
 
 class TuneRequest(NamedTuple):
@@ -77,22 +76,17 @@ class TuneRequest(NamedTuple):
     reference: str | None
     split: str
     space: Space
-    classes: list[str] | None  # as `generate` takes them; by default random, so that the first ones are of all
-    num_steps: int | None
-    seed: int
-    first: int  # images of each candidate in the first rung
-    images: int  # of each in the last one, and on fresh seeds
+    first: int  # images of each candidate in the first rung; those of `drawing` are of the last one, and on fresh seeds
     plotted: bool  # whether the Inception Score is needed, too
     features: str
     weights: dict[str, Path | None]  # of the feature network, as `open_network` takes them
     cache: Path | None  # of the features of the reference
-    computation: Computation
-    num_processes: int
+    drawing: GenerateOptions  # without classes they are random, so that the first images are of all
 
     @property
     def fresh_seed(self) -> int:
         """That of the images by which found options are judged."""
-        return (self.seed + 1) % 2**32
+        return (self.drawing.seed + 1) % 2**32
 
 
 def search_options(request: TuneRequest, output: Path, resume: bool, overwrite: bool) -> Tuning | None:
@@ -105,10 +99,8 @@ def search_options(request: TuneRequest, output: Path, resume: bool, overwrite: 
         raise UsageError(f"there is only one way to draw, {options_text(grid.base)}; give more values to try")
     check_request(request)
     check_folder(output, resume, overwrite, [path for path in (request.model, request.tokenizer) if path])
-    run_in_processes(request.num_processes)
-    device = local_device(open_device(request.computation.device, request.computation.deterministic))
-    dtype = told_dtype(request.computation.dtype, device)
-    connect(device)
+    run_in_processes(request.drawing.num_processes)
+    device, dtype = request.drawing.computation.open()
     reference = None
     if request.reference is not None:
         reference = open_reference(request.reference, request.split, request.cache)
@@ -122,7 +114,7 @@ def search_options(request: TuneRequest, output: Path, resume: bool, overwrite: 
     fewest = max(metric.fewest_images, metric.fewest_per_dimension * network.dimensions)
     if request.first < fewest:
         raise UsageError(f"--first {request.first}: {request.metric} by {network.name} needs {fewest} images or more")
-    check_disk("--images", request.images, 4 * sum(drawn.widths), output)
+    check_disk("--images", request.drawing.count, 4 * sum(drawn.widths), output)
     output.parent.mkdir(parents=True, exist_ok=True)
     with alone(output) if rank() == 0 else nullcontext():
         if rank() == 0:
@@ -153,18 +145,18 @@ def check_request(request: TuneRequest) -> None:
         )
     if not metric.against and request.reference is not None:
         raise UsageError(f"{request.metric} compares with nothing; leave --reference out, or give --metric gfid")
-    if request.first > request.images:
+    images = request.drawing.count
+    if request.first > images:
         raise UsageError(
-            f"--first {request.first} images of each are more than --images {request.images} of the best; give a lower"
-            " --first"
+            f"--first {request.first} images of each are more than --images {images} of the best; give a lower --first"
         )
-    check_memory("--images", request.images, LEAST_MEMORY)
+    check_memory("--images", images, LEAST_MEMORY)
 
 
 def check_folder(output: Path, resume: bool, overwrite: bool, models: Sequence[Path]) -> None:
     """Raises UsageError where the search has no folder of its own."""
     check_apart(output, *models)
-    if rank() == 0 and not resume and not overwrite and (output / REQUEST_FILE).is_file():
+    if rank() == 0 and not resume and not overwrite and (output / IMAGE_REQUEST).is_file():
         raise UsageError(f"{output} holds a search already; --resume goes on with it, --overwrite begins anew")
     if rank() == 0:
         check_output_folder(output, resume or overwrite, is_ours)
@@ -178,7 +170,7 @@ def is_ours(name: str) -> bool:
 
 def _begin(output: Path, made_of: dict[str, Any], resume: bool) -> None:
     """Write what the features will depend on; with `resume`, raise UsageError where what is there depends on other."""
-    path = output / REQUEST_FILE
+    path = output / IMAGE_REQUEST
     remove_leftovers(output)
     remove_leftovers(output / FEATURES)
     if resume and path.is_file():
@@ -275,13 +267,9 @@ def open_drawn(
     """Models and network, loaded, for what is drawn into `folder`; and all that it depends on but for its options."""
     files = find_files(request.model, request.tokenizer)
     network = open_network(request.features, device, **request.weights)
-    classes = request.classes or (["random"] if files.har.class_names else None)
-    options = GenerateOptions(
-        *(classes, request.images, request.seed, request.num_steps, {}, None),
-        *(request.computation, False, request.num_processes),
-    )
+    classes = request.drawing.classes or (["random"] if files.har.class_names else None)
+    options = request.drawing._replace(classes=classes)
     job = open_job(files, options, default, device, dtype)
-    job = job._replace(batch_size=min(gather(job.batch_size)))  # blocks are the same for all
     made_of = describe(job, files, options, dtype, codes=False) | {"batch_size": job.batch_size}
     made_of |= {"features": network.name, "features_sha256": network.weights_sha256}
     for name in ("count", "codes_only", *SamplingOptions._fields):
@@ -316,10 +304,10 @@ def _search(request: TuneRequest, grid: Grid, drawn: Drawn, metrics: list[str], 
         return dict(zip(candidates, gather(found)[0], strict=True))
 
     def scores(candidates: list[SamplingOptions], count: int) -> list[float]:
-        rungs.append(measured(candidates, count, request.seed))
+        rungs.append(measured(candidates, count, request.drawing.seed))
         return list(_scores(rungs[-1], request.metric).values())
 
-    counts = rung_counts(request.first, request.images, drawn.job.batch_size)
+    counts = rung_counts(request.first, request.drawing.count, drawn.job.batch_size)
     winner, *others = search(grid.candidates, counts, scores)[-1].best(2)
     finalists = list(dict.fromkeys((winner, *grid.neighbours(winner), *others, grid.base)))
     fresh = measured(finalists, counts[-1], request.fresh_seed)

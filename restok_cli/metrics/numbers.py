@@ -14,7 +14,7 @@ from restok_cli.metrics.formulas.cmmd import clip_mmd
 from restok_cli.metrics.formulas.density import DensityCoverage, density_coverage
 from restok_cli.metrics.formulas.frechet import GaussianStatistics
 from restok_cli.metrics.formulas.frechet_intervals import Cloud, FrechetDistance
-from restok_cli.metrics.formulas.inception_score import InceptionScore
+from restok_cli.metrics.formulas.inception_score import inception_score
 from restok_cli.metrics.formulas.kid import kernel_inception_distance
 from restok_cli.metrics.formulas.mind import monge_inception_distance
 from restok_cli.metrics.formulas.neighbours import PrecisionRecall, precision_recall
@@ -53,14 +53,13 @@ class Sums:
         with_intervals: bool = True,
     ):
         self.network, self.metrics, self.statistics = network, metrics, statistics
-        self.needs = {METRICS[metric].needs for metric in metrics}
+        needs = {METRICS[metric].needs for metric in metrics}
         self.device = network.device if network.device.type == "cuda" else None  # where they are added up
-        places = network.spatial_dimensions if "places" in self.needs else 0
+        places = network.spatial_dimensions if "places" in needs else 0
         self.pool = GaussianStatistics(network.dimensions, self.device)
-        self.spatial = GaussianStatistics(places, self.device)
-        self.score = InceptionScore()
+        self.spatial = GaussianStatistics(places, self.device) if places else None
         is_sample = with_intervals and statistics is None and any(METRICS[metric].against for metric in metrics)
-        self.keeps = "all features" in self.needs or is_sample
+        self.keeps = is_sample or not needs.isdisjoint(("all features", "classes"))
         self.kept = KeptRows(network.dimensions, folder) if self.keeps else None
         self.kept_spatial = KeptRows(places, folder) if places and is_sample else None
         self.on_device: Tensor | None = None
@@ -81,11 +80,13 @@ class Sums:
         """The features with places."""
         if self.statistics and self.statistics.spatial:
             return Cloud(self.statistics.spatial)
+        if self.spatial is None:
+            raise ValueError("features with places are added up only for metrics of them")
         rows = self.kept_spatial and self.kept_spatial.rows()
         return Cloud(self.spatial.gaussian(), rows, np.array(self.indices))
 
     def features(self) -> Tensor:
-        """The pool features (n, D) of all images that were read, which may be fewer than the statistics are of.
+        """The pool features (n, D) of all images that were read, in order; the statistics may be of more.
 
         On a GPU where there is one: distances between all of them are much arithmetic.
         """
@@ -101,12 +102,10 @@ class Sums:
         self.pool.add(features.pool)
         if self.kept is not None:
             self.kept.add(features.pool)
-        if "places" in self.needs and features.spatial is not None:
+        if self.spatial is not None and features.spatial is not None:
             self.spatial.add(features.spatial)
             if self.kept_spatial is not None:
                 self.kept_spatial.add(features.spatial)
-        if "classes" in self.needs:
-            self.score.add(self.network.logits(features.pool))
 
 
 class Compared:
@@ -190,7 +189,7 @@ FEATURE_FORMULAS: dict[str, Callable[[Compared], Estimate]] = {
     **dict.fromkeys(("gfid", "rfid", "fid", "pfid"), lambda sets: sets.distance.estimate()),
     "fid-inf": lambda sets: sets.distance.infinite(),
     "sfid": lambda sets: sets.spatial_distance.estimate(),
-    "is": lambda sets: sets.ours.score.estimate(),
+    "is": lambda sets: inception_score(sets.ours.features(), sets.ours.network.logits),
     "precision": lambda sets: sets.neighbours.precision,
     "recall": lambda sets: sets.neighbours.recall,
     "density": lambda sets: sets.balls.density,

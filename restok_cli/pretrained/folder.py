@@ -28,7 +28,7 @@ from restok_cli.model.har import Har
 from restok_cli.model.size import check_model_memory
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained import released
-from restok_cli.pretrained.checksums import CHECKSUMS_FILE, check_file, write_checksums
+from restok_cli.pretrained.checksums import CHECKSUMS_FILE, REMEDY, check_file, write_checksums
 from restok_cli.schema import Fields, check, read_json
 from restok_cli.weights import read_tensors, write_tensors
 
@@ -310,22 +310,27 @@ def check_tensors(
         raise RestokError(f"{source} does not fit its {CONFIG_FILE} in {counted(len(wrong), 'tensor')}: {first}")
 
 
+def open_any(path: Path) -> ModelFolder:
+    """The model at `path`, of either kind. Raises UsageError where there is none."""
+    return open_model(find_model(path, "tokenizer"))
+
+
 def open_model(folder: Path) -> ModelFolder:
     """Open the model folder `folder`, of whichever kind.
 
     Raises UsageError where it is not one or is too large for this machine, RestokError where its config is damaged.
     """
     path = folder / CONFIG_FILE
-    header = read_json(Fields, path, released.REMEDY)
+    header = read_json(Fields, path, REMEDY)
     is_ours = header.get("format") == FORMAT
     match header.get("kind") if is_ours else released.kind_of(header), is_ours:
         case "tokenizer", True:
-            config = TokenizerConfig.parse(check(_Header, header, str(path), released.REMEDY).config, str(path))
+            config = TokenizerConfig.parse(check(_Header, header, str(path), REMEDY).config, str(path))
             model = TokenizerFolder(folder, False, config)
         case "tokenizer", False:
             model = TokenizerFolder(folder, True, released.tokenizer_config(header, str(path)))
         case "har", True:
-            found = check(_HarHeader, header, str(path), released.REMEDY)
+            found = check(_HarHeader, header, str(path), REMEDY)
             config, names = HarConfig.parse(found.config, str(path)), found.class_names
             if len(names) != config.num_classes:
                 raise RestokError(f"{path} names {len(names)} of its {config.num_classes} classes; copy it again")

@@ -1,5 +1,6 @@
 """Models to the Hugging Face hub, or to a mirror of it that HF_ENDPOINT names."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 from restok_cli.console import note
@@ -20,8 +21,9 @@ def check_name(name: str) -> None:
         raise UsageError(f"{name}: no name for the hub ({reason}); give owner/name") from None
 
 
-def upload(files: dict[str, Path | bytes], name: str, revision: str | None, private: bool, message: str) -> str:
-    """Put files, by their paths in it, into the hub's model `name` in one commit; returns the page's address.
+def upload(files: dict[str, Path | bytes], name: str, revision: str | None, private: bool, kind: str) -> str:
+    """Put the files of a model of a kind, by their paths in it, into the hub's `name` in one commit; returns the page's
+    address.
 
     The model is made where it is not there, and so is the branch `revision`. `private` is for a new model; one that is
     there stays as it is, but for files of another model of restok's, whose tokenizer, say, would be taken for this
@@ -45,6 +47,7 @@ def upload(files: dict[str, Path | bytes], name: str, revision: str | None, priv
         stale = [path for path in there if path in ALL_FILES and path not in files]
         operations = [CommitOperationAdd(path, content) for path, content in files.items()]
         operations += [CommitOperationDelete(path) for path in stale]
+        message = f"Upload {kind} with restok {version('restok')}"
         hub.create_commit(name, operations, commit_message=message, revision=revision)
     except LocalTokenNotFoundError:
         raise _not_logged_in(name) from None

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from restok_cli.console import counted
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import BUNDLED, write_text
 from restok_cli.metrics.compare import read_results
 from restok_cli.metrics.table import METRICS, features_of, interval_text, labelled, metric_of, unusual_features
 from restok_cli.pretrained.card import MetricRow, Record, card_text, is_untouched, read_record, record_text
@@ -16,8 +17,36 @@ from restok_cli.pretrained.folder import (
     ModelFolder,
     fingerprint,
     model_files,
+    open_any,
     open_tokenizer,
 )
+
+
+def rewrite_card(path: Path, metrics: list[Path], licence: str | None, overwrite: bool) -> Path:
+    """Write the card of the model at `path` anew, with these metrics and this licence where they are given.
+
+    Raises UsageError where it was edited and may not be replaced, or is a part of restok.
+    """
+    for name, bundled in BUNDLED.items():
+        if path == bundled:
+            raise UsageError(
+                f"{name} is a part of restok, which stays as it is; copy it first: restok models halve {name} M"
+            )
+    model = open_local(path)
+    record, card = described(model, metrics, licence), model.path / CARD_FILE
+    if not overwrite and not is_untouched(model):
+        raise UsageError(f"{card} is not as this restok would have written it; give --overwrite to replace it")
+    # the record last: a card beside an older record looks edited, and is left alone, but none is lost
+    write_text(card, card_text(model, record))
+    write_text(model.path / RECORD_FILE, record_text(record))
+    return card
+
+
+def open_local(path: Path) -> ModelFolder:
+    """The model in the folder `path`. Raises UsageError where there is none, or it is on the hub."""
+    if str(path).startswith(HUB_PREFIX):
+        raise UsageError(f"{path} is on the hub already; give a folder on this machine")
+    return open_any(path)
 
 
 def described(model: ModelFolder, metrics: list[Path], licence: str | None) -> Record:
@@ -77,11 +106,12 @@ def _row(name: str, fact: dict, words: str, protocol: dict) -> MetricRow:
     )
 
 
-def to_publish(model: ModelFolder, name: str, record: Record) -> dict[str, Path | bytes]:
+def to_publish(model: ModelFolder, name: str, metrics: list[Path], licence: str | None) -> dict[str, Path | bytes]:
     """The files that a model consists of, by their names on the hub, with a card whose commands say `hf:name`.
 
-    A card that was edited goes as it is. Raises UsageError where `record` says more than such a card.
+    A card that was edited goes as it is. Raises UsageError where it would have to say more.
     """
+    record = described(model, metrics, licence)
     files: dict[str, Path | bytes] = {file.name: file for file in model_files(model)}
     if is_untouched(model):
         files[CARD_FILE] = card_text(model, record, HUB_PREFIX + name).encode()

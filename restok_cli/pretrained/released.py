@@ -4,22 +4,51 @@ import re
 from typing import Literal, TypeVar
 
 import torch
-from pydantic import AliasPath, BaseModel, Field
+from pydantic import AliasPath, BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from restok_cli.errors import UsageError
 from restok_cli.model.config import Config, HarConfig, TokenizerConfig
 from restok_cli.model.levels import level_sizes
+from restok_cli.pretrained.checksums import REMEDY
 from restok_cli.schema import check
 
 VIT_SIZES = {"small": (512, 6), "base": (768, 12), "large": (1024, 24)}  # width, layers
 CONFIG_NAME = "config.json"
-REMEDY = "copy or make the model again"
 TEACHER_WIDTH = 1024  # DINOv3 ViT-L, the only teacher of the released models
 TEACHER_PREFIX = "foundation_model."  # the frozen teacher that training kept inside the model
 COMPILED_PREFIX = "_orig_mod."  # what torch.compile puts before every name
 Model = TypeVar("Model", bound=TokenizerConfig | HarConfig)
 
+SAME = {  # fields of our tokenizer's config, and theirs of the same value
+    "patch_size": "vit_enc_patch_size",
+    "residual_image_tokens": "residual_image_tokens",
+    "num_latent_tokens": "num_latent_tokens",
+    "residual_latent_tokens": "residual_latent_tokens",
+    "head_per_level": "multi_quant",
+    "codebook_size": "codebook_size",
+    "codebook_dim": "token_size",
+    "normalize_codes": "use_l2_norm",
+}
+FLAGS = {  # fields of ours, and their flag for it: the value that it stands for where it is set, and where it is not
+    "pixel_encoder": ("vae_encoder", "cnn", "patch"),
+    "latent_init": ("latent_hierarchy", "hierarchical", "flat"),
+    "image_queries": ("learnable_dec_image_tokens", "learned", "pooled"),
+    "encoder_alignment_dim": ("encoder_feature_supervision", TEACHER_WIDTH, None),
+    "decoder_alignment_dim": ("decoder_feature_supervision", TEACHER_WIDTH, None),
+}
+ONLY_OURS = {"cnn_shortcut": "output", "merge": "nearest", "latent_layout": "scrambled"}  # as all of theirs are
+ONLY_THEIRS = {  # as in all released ones
+    "commitment_cost": 0.25,
+    "entropy_loss_ratio": 0.0,
+    "rope_base_len": 10000,
+    "num_min_tokens": 4,
+    "learnable_latent_tokens": False,
+    "drop_latent_tokens": False,
+    "drop_prob": 0.0,
+    "learnable_dec_feat_tokens": True,
+    "use_vf": "dinov3",
+}
 TRAINING_ONLY = ("vf_proj.", "vf_proj_dec.", "decoder.feat_mask_token")
 
 
@@ -54,6 +83,8 @@ class _Tokenizer(BaseModel):
 class _Generator(BaseModel):
     """Their generator's settings under our names."""
 
+    model_config = ConfigDict(populate_by_name=True)
+
     codebook_size: int = Field(alias="vocab_size")
     num_codes: int = Field(alias="block_size")
     num_sequential_codes: int | None = Field(default=None, alias="ar_token_num")  # None of plain AR
@@ -86,29 +117,15 @@ def tokenizer_config(released: dict, source: str = CONFIG_NAME) -> TokenizerConf
     values = {
         "image_height": size,
         "image_width": size,
-        "patch_size": model.vit_enc_patch_size,
-        "pixel_encoder": "cnn" if model.vae_encoder else "patch",
-        "cnn_shortcut": "output",
         "encoder_width": encoder_width,
         "encoder_layers": encoder_layers,
         "decoder_width": decoder_width,
         "decoder_layers": decoder_layers,
         "num_stages": model.hierarchy_stages if model.merge_tokens else 1,
         "merge_factor": round(1 / model.reduction_ratio),
-        "merge": "nearest",
-        "residual_image_tokens": model.residual_image_tokens,
-        "num_latent_tokens": model.num_latent_tokens,
-        "latent_init": "hierarchical" if model.latent_hierarchy else "flat",
-        "residual_latent_tokens": model.residual_latent_tokens,
-        "latent_layout": "scrambled",
-        "head_per_level": model.multi_quant,
-        "image_queries": "learned" if model.learnable_dec_image_tokens else "pooled",
-        "codebook_size": model.codebook_size,
-        "codebook_dim": model.token_size,
-        "normalize_codes": model.use_l2_norm,
-        "encoder_alignment_dim": TEACHER_WIDTH if model.encoder_feature_supervision else None,
-        "decoder_alignment_dim": TEACHER_WIDTH if model.decoder_feature_supervision else None,
     }
+    values |= ONLY_OURS | {ours: getattr(model, name) for ours, name in SAME.items()}
+    values |= {ours: yes if getattr(model, flag) else no for ours, (flag, yes, no) in FLAGS.items()}
     return TokenizerConfig.parse(values, source)
 
 
@@ -134,37 +151,17 @@ def released_tokenizer_config(config: TokenizerConfig) -> dict:
                 f"the released layout has no transformer of {layers} layers of width {width}, only {known}; "
                 "such a model stays in ours"
             )
-    model = {
-        "codebook_size": config.codebook_size,
-        "token_size": config.codebook_dim,
-        "use_l2_norm": config.normalize_codes,
-        "commitment_cost": 0.25,
-        "entropy_loss_ratio": 0.0,
+    model = ONLY_THEIRS | {
         "vit_enc_model_size": sizes[encoder],
         "vit_dec_model_size": sizes[decoder],
-        "vit_enc_patch_size": config.patch_size,
         "vit_dec_patch_size": config.patch_size,
-        "rope_base_len": 10000,
-        "num_latent_tokens": config.num_latent_tokens,
-        "num_min_tokens": 4,
         "test_num_latent_tokens": config.num_latent_tokens,
         "merge_tokens": config.num_stages > 1,
         "hierarchy_stages": config.num_stages,
         "reduction_ratio": 1 / config.merge_factor,
-        "residual_image_tokens": config.residual_image_tokens,
-        "residual_latent_tokens": config.residual_latent_tokens,
-        "learnable_latent_tokens": False,
-        "learnable_dec_image_tokens": config.image_queries == "learned",
-        "multi_quant": config.head_per_level,
-        "vae_encoder": config.pixel_encoder == "cnn",
-        "drop_latent_tokens": False,
-        "drop_prob": 0.0,
-        "latent_hierarchy": config.latent_init == "hierarchical",
-        "encoder_feature_supervision": config.encoder_alignment_dim is not None,
-        "decoder_feature_supervision": config.decoder_alignment_dim is not None,
-        "learnable_dec_feat_tokens": True,
-        "use_vf": "dinov3",
     }
+    model |= {name: getattr(config, ours) for ours, name in SAME.items()}
+    model |= {flag: getattr(config, ours) != no for ours, (flag, _, no) in FLAGS.items()}
     released = {"model": {"vq_model": model}, "dataset": {"preprocessing": {"crop_size": config.image_height}}}
     _check_same(config, tokenizer_config(released))
     return released
@@ -172,28 +169,20 @@ def released_tokenizer_config(config: TokenizerConfig) -> dict:
 
 def released_har_config(config: HarConfig) -> dict:
     """Make the released `config.json` of a generator. Fields that ours has no word for are as in all released ones."""
+    theirs = _Generator.model_validate(config.model_dump())
     released = {
-        "dim": config.width,
-        "n_layer": config.num_layers,
-        "n_head": config.num_heads,
         "n_kv_head": None,
         "multiple_of": 256,
         "ffn_dim_multiplier": None,
         "rope_base": 10000.0,
         "norm_eps": 1e-5,
         "initializer_range": 0.02,
-        "token_dropout_p": config.token_dropout,
         "attn_dropout_p": 0.0,
-        "resid_dropout_p": config.residual_dropout,
-        "ffn_dropout_p": config.ffn_dropout,
         "drop_path_rate": 0.0,
-        "num_classes": config.num_classes,
-        "class_dropout_prob": config.class_dropout,
         "model_type": "c2i",
-        "vocab_size": config.codebook_size,
         "cls_token_num": 1,
-        "block_size": config.num_codes,
     }
+    released |= theirs.model_dump(by_alias=True, exclude={"num_sequential_codes"})
     if config.is_har:
         released |= {"ar_token_num": config.num_sequential_codes, "spe_token_num": config.num_codes - 1}
     _check_same(config, har_config(released))

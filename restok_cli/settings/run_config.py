@@ -9,8 +9,9 @@ from restok_cli.model.config import Config, TokenizerConfig
 from restok_cli.processes import check_division, world_size
 from restok_cli.settings import precedence
 from restok_cli.settings.launcher import say_precision
-from restok_cli.settings.recorded import recorded_config
+from restok_cli.settings.recorded import read_config, recorded_config
 from restok_cli.settings.training import RunConfig, RunKind, TokenizerRunConfig
+from restok_cli.settings.yaml_file import flatten
 
 
 class Told(NamedTuple):
@@ -46,8 +47,10 @@ def read_told(
     UsageError for what cannot be read.
     """
     begun = resume and precedence.config_path(output).is_file()
-    if begun and (found := precedence.kind_of([output])) != kind:
-        raise UsageError(f"--resume: {output} is a run of train-{found}")
+    if begun:
+        read_config(precedence.config_path(output))  # which says where it is damaged
+        if (found := precedence.kind_of([output])) != kind:
+            raise UsageError(f"--resume: {output} is a run of train-{found}")
     if begun and preset is None and file is None:
         file = output
     height, width = image_size or (None, None)
@@ -83,7 +86,8 @@ def complete_config(
     layers = told.layers
     if init is not None:
         path, model = init  # the classes are those of the data set, whatever the model knew before
-        layers = precedence.with_model(layers, f"--init {path}", model.model_dump(exclude={"num_classes"}))
+        values = flatten({"model": model.model_dump(exclude={"num_classes"})})
+        layers = precedence.over_presets(layers, precedence.Layer(f"--init {path}", values))
     config = precedence.resolve(told.kind, layers, facts).config
     say_precision(config.compute.precision)
     if isinstance(config, TokenizerRunConfig):
@@ -95,7 +99,7 @@ def har_facts(tokenizer: Path, config: TokenizerConfig, data: str, num_classes: 
     """Settings of a generator that its tokenizer and data set decide."""
     facts = {"codebook_size": config.codebook_size, "num_codes": config.num_latent_tokens, "num_classes": num_classes}
     places = {"model": f"the tokenizer {tokenizer}", "model.num_classes": f"the data set {data}"}
-    return precedence.Layer("facts", {"model": facts}, places)
+    return precedence.Layer("facts", flatten({"model": facts}), places)
 
 
 def with_alignment_dims(config: TokenizerRunConfig, teacher_width: Callable[[str], int] | None) -> TokenizerRunConfig:

@@ -6,6 +6,7 @@ By those of 1.1, which PyYAML follows, `1e-4` is a word, `no` is false, `on` is 
 
 import math
 import re
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -140,3 +141,15 @@ def flatten(values: dict, prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The nested dicts that dotted keys stand for."""
+    values: dict[str, Any] = {}
+    for key, value in flat.items():
+        *sections, name = key.split(".")
+        section = values
+        for each in sections:
+            section = section.setdefault(each, {})
+        section[name] = value
+    return values

@@ -89,7 +89,8 @@ def recompute_activations(model: Tokenizer | Har | Lpips, memory: Memory) -> Non
     """
     if memory == "fast":
         return
-    again = partial(checkpoint, use_reentrant=False)
+    # only blocks of HAR draw numbers, for dropout: to keep and restore the state of the generators takes time
+    again = partial(checkpoint, use_reentrant=False, preserve_rng_state=isinstance(model, Har))
     but_for_kept = partial(again, context_fn=partial(create_selective_checkpoint_contexts, KEPT))
     in_blocks = but_for_kept if memory == "balanced" else again
     ways = {

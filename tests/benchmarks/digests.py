@@ -24,7 +24,6 @@ from PIL import Image
 from restok_cli.cli import run
 from restok_cli.data.image_folders import IMAGE_MANIFEST, manifest_line
 from restok_cli.files import file_crc32
-from restok_cli.inference import unfinished
 from restok_cli.machine import round_alike
 from restok_cli.metrics.cache import FeatureCache
 from restok_cli.metrics.image_sources import open_images
@@ -51,16 +50,18 @@ class Cached:
         return Features(torch.rand(len(images), self.dimensions), torch.rand(len(images), self.spatial_dimensions))
 
 
+def all_or_none(folder: Path) -> tuple[dict[int, str], int]:
+    """The parts that are there, before and after the work."""
+    return {i: CONSTANT for i in range(COUNT) if any(folder.glob("*.png"))}, 0
+
+
 @contextmanager
 def no_digests():
     """Inside the block, files are written and read as if nobody had thought of digests."""
     with ExitStack() as stack:
         for target, stand_in in (
-            ("restok_cli.inference.unfinished.write_finished", unfinished._write_whole),
-            (
-                "restok_cli.inference.unfinished.written_digests",
-                lambda _: {f"{i:06d}.png": CONSTANT for i in range(COUNT)},
-            ),
+            ("restok_cli.inference.parts.Parts.write", lambda parts, *written: parts._put(*written)),
+            ("restok_cli.inference.outputs.listed", all_or_none),
             ("restok_cli.data.image_folders.sealed", lambda fields: fields),
             ("restok_cli.files.is_sealed", lambda _: True),
             ("restok_cli.data.code_files.sealed", lambda fields: fields),

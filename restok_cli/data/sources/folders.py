@@ -35,7 +35,7 @@ def walk_folder(folder: Path, validation_fraction: float, validate_on_test: bool
     RestokError where a folder in it cannot be read.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; give a folder of images")
+        raise UsageError(f"{folder}{' is a file' if folder.exists() else ': no such folder'}; give a folder of images")
     paths, passed_over = images_below(folder)
     note_passed_over(folder, passed_over, "; bad.jsonl lists all")
     start = len(os.path.join(folder, ""))

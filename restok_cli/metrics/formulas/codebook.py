@@ -13,16 +13,6 @@ class CodebookUse(NamedTuple):
     perplexity: float  # 2^H_C: as many codes, used evenly, would carry as much
 
 
-def codebook_use(codes: np.ndarray, codebook_size: int) -> CodebookUse:
-    """Usage, entropy and perplexity of integer `codes` of any shape.
-
-    Raises RestokError where there are none or where one lies outside 0 … codebook_size - 1.
-    """
-    if codes.size == 0:
-        raise RestokError("there are no codes to measure; expected at least one image's")
-    return use_of_counts(count_codes(codes.reshape(1, -1), codebook_size, (codes.size,))[0])
-
-
 def use_of_counts(counts: np.ndarray) -> CodebookUse:
     """From how often each code occurs: counts (V,), not all zero."""
     shares = counts[counts > 0] / counts.sum()

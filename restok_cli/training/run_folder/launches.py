@@ -54,7 +54,7 @@ def record_start(run: Path, step: int, device: torch.device, data_fingerprint: s
     )
     with open(run / STARTS_FILE, "a+b") as file:
         file.seek(0)
-        torn = not file.read().endswith(b"\n")  # by a kill or a full disk: what follows shall not be lost with it
+        torn = file.read()[-1:] not in (b"", b"\n")  # by a kill or a full disk; what follows shall not be lost with it
         file.write(b"\n" * torn + start.model_dump_json().encode() + b"\n")
 
 
