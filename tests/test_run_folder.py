@@ -53,13 +53,13 @@ def checkpoints(run):
 def test_a_checkpoint_holds_weights_as_safetensors_and_the_rest_as_it_was(tmp_path):
     run = start(tmp_path)
     assert run.load() is None
-    run.save(7, state_of(7), keep=2)
+    run.save(7, state_of(7))
     folder = run.checkpoint_folder / "step-000007"
     names = ["checksums.json", "config.yaml", "model.safetensors", "state.pt"]
     assert sorted(path.name for path in folder.iterdir()) == names
     assert torch.equal(load_file(folder / "model.safetensors")["weight"], torch.full((3,), 7.0))
     state = resumed(tmp_path).load()
-    expected = state_of(7) | {"step": 7}
+    expected = state_of(7) | {"step": 7, "sources": {}}
     assert state.keys() == expected.keys()
     for name in ("step", "window", "data_fingerprint", "nothing"):
         assert state[name] == expected[name]
@@ -68,12 +68,13 @@ def test_a_checkpoint_holds_weights_as_safetensors_and_the_rest_as_it_was(tmp_pa
 
 
 def test_the_last_checkpoints_and_those_of_every_nth_step_are_kept(tmp_path):
-    run = start(tmp_path)
+    run = start(tmp_path, config(save_every=5, keep_every=10))
     for step in (5, 10, 15, 20, 25, 30, 33):
-        run.save(step, state_of(step), keep=2, keep_every=10)
+        run.save(step, state_of(step))
     assert checkpoints(run) == [f"step-{step:06d}" for step in (10, 20, 30, 33)]
+    run = start(tmp_path, config(save_every=5, keep_checkpoints=1), resume=True)
     for step in (35, 1_000_000, 1_000_005):  # a number may outgrow its digits
-        run.save(step, state_of(step), keep=1)
+        run.save(step, state_of(step))
     assert checkpoints(run) == ["step-1000005"]
 
 
@@ -113,7 +114,7 @@ def empty_the_checksums(folder):
 
 def put_a_foreign_one(folder):
     other = RunFolder(folder.parents[2] / "other", config(seed=5), resume=False, overwrite=True)
-    other.save(20, state_of(20), keep=1)
+    other.save(20, state_of(20))
     shutil.rmtree(folder)
     shutil.copytree(other.checkpoint_folder / "step-000020", folder)
     return "is of another run: its schedule.seed is 5 and not 0"
@@ -127,7 +128,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_that_is_said
     run = start(tmp_path)
     for step in (10, 20):
         run.log(step, {"loss": 1.0})
-        run.save(step, state_of(step), keep=2)
+        run.save(step, state_of(step))
     reason = damage(run.checkpoint_folder / "step-000020")
     run = resumed(tmp_path)
     state = run.load()
@@ -142,7 +143,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_that_is_said
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_run_whose_checkpoints_are_all_damaged_is_refused(tmp_path, damage):
     run = start(tmp_path)
-    run.save(20, state_of(20), keep=2)
+    run.save(20, state_of(20))
     reason = damage(run.checkpoint_folder / "step-000020")
     with pytest.raises(RestokError, match="holds no checkpoint that is whole") as error:
         resumed(tmp_path).load()
@@ -152,23 +153,23 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused(tmp_path, damage):
 def test_a_damaged_checkpoint_goes_once_the_run_has_saved_again(tmp_path):
     run = start(tmp_path)
     for step in (10, 20):
-        run.save(step, state_of(step), keep=1, keep_every=10)
+        run.save(step, state_of(step))
     flip_a_bit(run.checkpoint_folder / "step-000020")
-    run = resumed(tmp_path)
+    run = resumed(tmp_path, config(keep_checkpoints=1))
     assert run.load()["step"] == 10
-    run.save(15, state_of(15), keep=1)
+    run.save(15, state_of(15))
     assert checkpoints(run) == ["step-000015"]
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(tmp_path):
     run = start(tmp_path)
-    run.save(1, {"model": {"weight": torch.zeros(10)}}, keep=2)
+    run.save(1, {"model": {"weight": torch.zeros(10)}})
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
         for state in ({"model": {"weight": torch.zeros(1_000_000)}}, {"counts": torch.zeros(1_000_000)}):
             with pytest.raises(OSError, match=r"too large|cannot write"):
-                run.save(2, state, keep=2)
+                run.save(2, state)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert checkpoints(run) == ["step-000001"]
@@ -176,7 +177,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(tmp_pat
 
 def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
     run = start(tmp_path)
-    run.save(1, state_of(1), keep=2)
+    run.save(1, state_of(1))
     (run.checkpoint_folder / ".step-000002.99.tmp").mkdir()
     run = resumed(tmp_path)
     assert run.load()["step"] == 1 and checkpoints(run) == ["step-000001"]
@@ -185,7 +186,7 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
 def test_lines_logged_after_the_checkpoint_are_forgotten(tmp_path):
     run = start(tmp_path)
     run.log(9, {"loss": 9.0})
-    run.save(9, state_of(9), keep=2)
+    run.save(9, state_of(9))
     run.log(10, {"loss": 0.0})
     with open(run.path / "metrics.jsonl", "a") as file:
         file.write('no JSON\n{"step": 9')  # cut short by a kill
@@ -236,18 +237,18 @@ def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path):
     with pytest.raises(UsageError, match=told.format("before its first checkpoint")):
         start(tmp_path)
     for step in (3, 7):
-        run.save(step, state_of(step), keep=2)
+        run.save(step, state_of(step))
     with pytest.raises(UsageError, match=told.format("after step 7")) as error:
         start(tmp_path)
     assert "--overwrite" not in str(error.value)
-    run.save(100, state_of(100), keep=2)
+    run.save(100, state_of(100))
     with pytest.raises(UsageError, match="holds a run that has done all its 100 steps; give another folder"):
         start(tmp_path)
 
 
 def test_what_does_not_make_another_run_may_change_and_is_noted(tmp_path, capsys):
     run = start(tmp_path)
-    run.save(10, state_of(10), keep=2)
+    run.save(10, state_of(10))
     changed = merged(
         config(log_every=7, micro_batch_size=64, keep_every=5000).model_dump(),
         {"data": {"num_workers": 3}, "compute": {"compile": True}, "health": {"max_skipped_steps": 3}},
@@ -280,7 +281,7 @@ def test_max_steps_may_change_where_no_learning_rate_so_far_depended_on_it(tmp_p
     optimizer = {"schedule": schedule}
     run = start(tmp_path, config(optimizer=optimizer))
     if step:
-        run.save(step, state_of(step), keep=1)
+        run.save(step, state_of(step))
     changed = config(optimizer=optimizer, max_steps=max_steps)
     if fits:
         state = resumed(tmp_path, changed).load()
@@ -296,10 +297,10 @@ def test_how_a_rate_decays_may_change_until_it_does(tmp_path, name):
     changed = {"schedule": "wsd", "decay_steps": 20, "final_learning_rate": 1e-5}
     changed[name] = changed[name] / 2 if name == "final_learning_rate" else 10
     run = start(tmp_path, before)
-    run.save(60, state_of(60), keep=2)
+    run.save(60, state_of(60))
     assert resumed(tmp_path, config(optimizer=changed)).load()["step"] == 60
     run = start(tmp_path, before, overwrite=True)
-    run.save(95, state_of(95), keep=2)
+    run.save(95, state_of(95))
     with pytest.raises(UsageError, match=f"--resume: {name} was .* would change the learning rates of the 95 steps"):
         resumed(tmp_path, config(optimizer=changed)).load()
 
@@ -307,7 +308,7 @@ def test_how_a_rate_decays_may_change_until_it_does(tmp_path, name):
 def test_a_length_that_was_edited_in_the_runs_own_config_is_compared_with_the_checkpoints(tmp_path):
     """Else what is resumed would be compared with itself, and the steps done have had other rates."""
     run = start(tmp_path)
-    run.save(60, state_of(60), keep=2)
+    run.save(60, state_of(60))
     file = run.path / "config.yaml"
     file.write_text(file.read_text().replace("max_steps: 100", "max_steps: 200"))
     with pytest.raises(UsageError, match="max_steps was 100 and is now 200, which would change the learning rates"):
@@ -333,7 +334,7 @@ def everything(folder):
 def test_a_run_that_would_learn_from_something_else_is_refused_and_left_as_it_is(tmp_path, changed):
     run, before = start(tmp_path), {"network of alignment.weights": "old"}
     assert go_on(run, **before) == 0
-    run.save(5, Weights().state_dict() | {"sources": {"data set": "abc"} | before}, keep=1)
+    run.save(5, Weights().state_dict())
     run.log(6, {"loss": 1.0})
     found = everything(run.path)
     with pytest.raises(UsageError, match=f"--resume: the {changed} is not the one that this run was started with"):
@@ -357,7 +358,7 @@ def test_networks_have_one_fingerprint_only_where_all_their_weights_are_alike():
 def test_a_checkpoint_that_is_whole_but_lacks_a_part_is_refused_in_a_line(tmp_path, lack):
     saved = Weights().state_dict() | {"data_fingerprint": "abc"}  # as an older restok named it
     lack(saved)
-    start(tmp_path).save(5, saved, keep=1)
+    start(tmp_path).save(5, saved)
     with pytest.raises(RestokError, match=r"step 5 is not as this restok writes them .*(other|bias)") as error:
         go_on(resumed(tmp_path))
     assert "\n" not in str(error.value)
@@ -389,10 +390,10 @@ def test_the_discriminators_learning_rates_count_too(tmp_path):
         TokenizerRunConfig.parse(merged(values, {"schedule": {"max_steps": count}}), "test") for count in (100, 200)
     )
     run = start(tmp_path, before)
-    run.save(50, state_of(50), keep=2)
+    run.save(50, state_of(50))
     resumed(tmp_path, after).load()
     run = start(tmp_path, before, overwrite=True)
-    run.save(60, state_of(60), keep=2)
+    run.save(60, state_of(60))
     with pytest.raises(UsageError, match="would change the learning rates of the 60 steps"):
         resumed(tmp_path, after).load()
 
@@ -417,7 +418,7 @@ def test_a_damaged_config_of_a_run_is_named(tmp_path):
 
 def test_overwriting_a_run_removes_what_could_be_taken_for_the_new_one(tmp_path):
     run = start(tmp_path)
-    run.save(7, state_of(7), keep=2)
+    run.save(7, state_of(7))
     run.log(7, {"loss": 1.0})
     (run.path / "previews").mkdir()
     run.preview_file(7).touch()
@@ -436,7 +437,7 @@ def test_only_the_first_of_several_processes_writes(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     other = RunFolder(tmp_path / "run", config(), resume=False, overwrite=True)
     other.log(1, {"loss": 1.0})
-    other.save(1, state_of(1), keep=1)
+    other.save(1, state_of(1))
     with other.logging():
         note("unheard")
     assert sorted(tmp_path.rglob("*")) == before
