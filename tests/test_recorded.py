@@ -48,7 +48,7 @@ def make_older(run, **data):
 def test_an_older_run_keeps_its_choices_and_is_told_once_what_changed(tmp_path, capsys, named):
     begun = settings("tokenizer", tmp_path, "restok-l-128", resume=False)
     run = RunFolder(tmp_path, begun, resume=False, overwrite=False)
-    run.save(3, {"weights": {"a": torch.ones(2)}}, keep=1)
+    run.save(3, {"weights": {"a": torch.ones(2)}})
     make_older(tmp_path)
     choices = {"data": {"crop": "random-resized", "random_zoom": [1.1, 1.1]}}
     choices |= {"discriminator": {"augment_range": "signed"}}

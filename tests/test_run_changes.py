@@ -21,7 +21,7 @@ def test_another_config_is_another_run_and_what_changed_is_said(tmp_path):
 
 def test_what_does_not_make_another_run_may_change_and_is_noted(tmp_path, capsys):
     run = start(tmp_path)
-    run.save(10, state_of(10), keep=2)
+    run.save(10, state_of(10))
     changed = merged(
         config(log_every=7, micro_batch_size=64, keep_every=5000).model_dump(),
         {"data": {"num_workers": 3}, "compute": {"compile": True}, "health": {"max_skipped_steps": 3}},
@@ -54,7 +54,7 @@ def test_max_steps_may_change_where_no_learning_rate_so_far_depended_on_it(tmp_p
     optimizer = {"schedule": schedule}
     run = start(tmp_path, config(optimizer=optimizer))
     if step:
-        run.save(step, state_of(step), keep=1)
+        run.save(step, state_of(step))
     changed = config(optimizer=optimizer, max_steps=max_steps)
     if fits:
         state = resumed(tmp_path, changed).load()
@@ -70,10 +70,10 @@ def test_how_a_rate_decays_may_change_until_it_does(tmp_path, name):
     changed = {"schedule": "wsd", "decay_steps": 20, "final_learning_rate": 1e-5}
     changed[name] = changed[name] / 2 if name == "final_learning_rate" else 10
     run = start(tmp_path, before)
-    run.save(60, state_of(60), keep=2)
+    run.save(60, state_of(60))
     assert resumed(tmp_path, config(optimizer=changed)).load()["step"] == 60
     run = start(tmp_path, before, overwrite=True)
-    run.save(95, state_of(95), keep=2)
+    run.save(95, state_of(95))
     with pytest.raises(UsageError, match=f"--resume: {name} was .* would change the learning rates of the 95 steps"):
         resumed(tmp_path, config(optimizer=changed)).load()
 
@@ -81,7 +81,7 @@ def test_how_a_rate_decays_may_change_until_it_does(tmp_path, name):
 def test_a_length_that_was_edited_in_the_runs_own_config_is_compared_with_the_checkpoints(tmp_path):
     """Else what is resumed would be compared with itself, and the steps done have had other rates."""
     run = start(tmp_path)
-    run.save(60, state_of(60), keep=2)
+    run.save(60, state_of(60))
     file = run.path / "config.yaml"
     file.write_text(file.read_text().replace("max_steps: 100", "max_steps: 200"))
     with pytest.raises(UsageError, match="max_steps was 100 and is now 200, which would change the learning rates"):
@@ -96,7 +96,7 @@ def everything(folder):
 def test_a_run_that_would_learn_from_something_else_is_refused_and_left_as_it_is(tmp_path, changed):
     run, before = start(tmp_path), {"network of alignment.weights": "old"}
     assert go_on(run, **before) == 0
-    run.save(5, Weights().state_dict() | {"sources": {"data set": "abc"} | before}, keep=1)
+    run.save(5, Weights().state_dict() | {"sources": {"data set": "abc"} | before})
     run.log(6, {"loss": 1.0})
     found = everything(run.path)
     with pytest.raises(UsageError, match=f"--resume: the {changed} is not the one that this run was started with"):
@@ -134,10 +134,10 @@ def test_the_discriminators_learning_rates_count_too(tmp_path):
         TokenizerRunConfig.parse(merged(values, {"schedule": {"max_steps": count}}), "test") for count in (100, 200)
     )
     run = start(tmp_path, before)
-    run.save(50, state_of(50), keep=2)
+    run.save(50, state_of(50))
     resumed(tmp_path, after).load()
     run = start(tmp_path, before, overwrite=True)
-    run.save(60, state_of(60), keep=2)
+    run.save(60, state_of(60))
     with pytest.raises(UsageError, match="would change the learning rates of the 60 steps"):
         resumed(tmp_path, after).load()
 

@@ -26,13 +26,13 @@ def checkpoints(run):
 def test_a_checkpoint_holds_weights_as_safetensors_and_the_rest_as_it_was(tmp_path):
     run = start(tmp_path)
     assert run.load() is None
-    run.save(7, state_of(7), keep=2)
+    run.save(7, state_of(7))
     folder = run.checkpoint_folder / "step-000007"
     names = ["checksums.json", "config.yaml", "model.safetensors", "state.pt"]
     assert sorted(path.name for path in folder.iterdir()) == names
     assert torch.equal(load_file(folder / "model.safetensors")["weight"], torch.full((3,), 7.0))
     state = resumed(tmp_path).load()
-    expected = state_of(7) | {"step": 7}
+    expected = state_of(7) | {"step": 7, "sources": {}}
     assert state.keys() == expected.keys()
     for name in ("step", "window", "data_fingerprint", "nothing"):
         assert state[name] == expected[name]
@@ -41,12 +41,13 @@ def test_a_checkpoint_holds_weights_as_safetensors_and_the_rest_as_it_was(tmp_pa
 
 
 def test_the_last_checkpoints_and_those_of_every_nth_step_are_kept(tmp_path):
-    run = start(tmp_path)
+    run = start(tmp_path, config(save_every=5, keep_every=10))
     for step in (5, 10, 15, 20, 25, 30, 33):
-        run.save(step, state_of(step), keep=2, keep_every=10)
+        run.save(step, state_of(step))
     assert checkpoints(run) == [f"step-{step:06d}" for step in (10, 20, 30, 33)]
+    run = start(tmp_path, config(save_every=5, keep_checkpoints=1), resume=True)
     for step in (35, 1_000_000, 1_000_005):  # a number may outgrow its digits
-        run.save(step, state_of(step), keep=1)
+        run.save(step, state_of(step))
     assert checkpoints(run) == ["step-1000005"]
 
 
@@ -86,7 +87,7 @@ def empty_the_checksums(folder):
 
 def put_a_foreign_one(folder):
     other = RunFolder(folder.parents[2] / "other", config(seed=5), resume=False, overwrite=True)
-    other.save(20, state_of(20), keep=1)
+    other.save(20, state_of(20))
     shutil.rmtree(folder)
     shutil.copytree(other.checkpoint_folder / "step-000020", folder)
     return "is of another run: its schedule.seed is 5 and not 0"
@@ -100,7 +101,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_that_is_said
     run = start(tmp_path)
     for step in (10, 20):
         run.log(step, {"loss": 1.0})
-        run.save(step, state_of(step), keep=2)
+        run.save(step, state_of(step))
     reason = damage(run.checkpoint_folder / "step-000020")
     run = resumed(tmp_path)
     state = run.load()
@@ -115,7 +116,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_that_is_said
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_run_whose_checkpoints_are_all_damaged_is_refused(tmp_path, damage):
     run = start(tmp_path)
-    run.save(20, state_of(20), keep=2)
+    run.save(20, state_of(20))
     reason = damage(run.checkpoint_folder / "step-000020")
     with pytest.raises(RestokError, match="holds no checkpoint that is whole") as error:
         resumed(tmp_path).load()
@@ -125,23 +126,23 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused(tmp_path, damage):
 def test_a_damaged_checkpoint_goes_once_the_run_has_saved_again(tmp_path):
     run = start(tmp_path)
     for step in (10, 20):
-        run.save(step, state_of(step), keep=1, keep_every=10)
+        run.save(step, state_of(step))
     flip_a_bit(run.checkpoint_folder / "step-000020")
-    run = resumed(tmp_path)
+    run = resumed(tmp_path, config(keep_checkpoints=1))
     assert run.load()["step"] == 10
-    run.save(15, state_of(15), keep=1)
+    run.save(15, state_of(15))
     assert checkpoints(run) == ["step-000015"]
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(tmp_path):
     run = start(tmp_path)
-    run.save(1, {"model": {"weight": torch.zeros(10)}}, keep=2)
+    run.save(1, {"model": {"weight": torch.zeros(10)}})
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
         for state in ({"model": {"weight": torch.zeros(1_000_000)}}, {"counts": torch.zeros(1_000_000)}):
             with pytest.raises(OSError, match="too large") as failed:
-                run.save(2, state, keep=2)
+                run.save(2, state)
             assert failed.value.errno in DISK_FULL  # of which the last line says to make room
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -150,7 +151,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(tmp_pat
 
 def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
     run = start(tmp_path)
-    run.save(1, state_of(1), keep=2)
+    run.save(1, state_of(1))
     (run.checkpoint_folder / ".step-000002.99.tmp").mkdir()
     run = resumed(tmp_path)
     assert run.load()["step"] == 1 and checkpoints(run) == ["step-000001"]
@@ -159,7 +160,7 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
 def test_lines_logged_after_the_checkpoint_are_forgotten(tmp_path):
     run = start(tmp_path)
     run.log(9, {"loss": 9.0})
-    run.save(9, state_of(9), keep=2)
+    run.save(9, state_of(9))
     run.log(10, {"loss": 0.0})
     with open(run.path / "metrics.jsonl", "a") as file:
         file.write('no JSON\n{"step": 9')  # cut short by a kill
@@ -202,11 +203,11 @@ def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path):
     with pytest.raises(UsageError, match=told.format("before its first checkpoint")):
         start(tmp_path)
     for step in (3, 7):
-        run.save(step, state_of(step), keep=2)
+        run.save(step, state_of(step))
     with pytest.raises(UsageError, match=told.format("after step 7")) as error:
         start(tmp_path)
     assert "--overwrite" not in str(error.value)
-    run.save(100, state_of(100), keep=2)
+    run.save(100, state_of(100))
     with pytest.raises(UsageError, match="holds a run that has done all its 100 steps; give another folder"):
         start(tmp_path)
 
@@ -215,7 +216,7 @@ def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path):
 def test_a_checkpoint_that_is_whole_but_lacks_a_part_is_refused_in_a_line(tmp_path, lack):
     saved = Weights().state_dict() | {"data_fingerprint": "abc"}  # as an older restok named it
     lack(saved)
-    start(tmp_path).save(5, saved, keep=1)
+    start(tmp_path).save(5, saved)
     with pytest.raises(RestokError, match=r"step 5 is not as this restok writes them .*(other|bias)") as error:
         go_on(resumed(tmp_path))
     assert "\n" not in str(error.value)
@@ -239,7 +240,7 @@ def test_a_damaged_config_of_a_run_is_named(tmp_path):
 
 def test_overwriting_a_run_removes_what_could_be_taken_for_the_new_one(tmp_path):
     run = start(tmp_path)
-    run.save(7, state_of(7), keep=2)
+    run.save(7, state_of(7))
     run.log(7, {"loss": 1.0})
     (run.path / "previews").mkdir()
     run.preview_file(7).touch()
@@ -258,7 +259,7 @@ def test_only_the_first_of_several_processes_writes(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     other = RunFolder(tmp_path / "run", config(), resume=False, overwrite=True)
     other.log(1, {"loss": 1.0})
-    other.save(1, state_of(1), keep=1)
+    other.save(1, state_of(1))
     with other.logging():
         note("unheard")
     assert sorted(tmp_path.rglob("*")) == before

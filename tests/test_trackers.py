@@ -53,7 +53,7 @@ def test_a_resumed_run_hides_from_tensorboard_what_came_after_its_checkpoint(tmp
         for step in (5, 10):
             run.log(step, {"loss": float(step)})
             if step == 5:
-                run.save(step, {"model": {"weight": torch.zeros(1)}}, keep=1)
+                run.save(step, {"model": {"weight": torch.zeros(1)}})
     run = start(tmp_path, resume=True)
     with run.logging():
         run.begin(5)

@@ -2,10 +2,11 @@
 and on small models what their parts do when plain code calls them one by one."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ from restok_cli.pretrained.released import har_config, to_released, tokenizer_co
 from restok_cli.settings.presets import read_preset
 from restok_cli.settings.training import DINO, HarRunConfig, TokenizerRunConfig
 from restok_cli.settings.yaml_file import merged
-from restok_cli.training import har_loop, tokenizer_loop
+from restok_cli.training import har_loop, loop, tokenizer_loop
 from restok_cli.training.adversarial import adversary
 from restok_cli.training.adversarial.discriminator import Dino, DinoDiscriminator, LeCam, follow_weights
 from restok_cli.training.code_source import Coded
@@ -68,6 +69,16 @@ class StartedLeCam(LeCam):
         self.fake.fill_(-0.05)
 
 
+class PlainTeacher(NamedTuple):
+    """A teacher whose features are computed by hand."""
+
+    features: Callable[[Tensor], TeacherFeatures]
+    network: nn.Module = nn.Identity()
+
+    def __call__(self, images: Tensor) -> TeacherFeatures:
+        return self.features(images)
+
+
 def record_gradients(patch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
     """The gradients of every step of an optimizer that follows, before they are clipped."""
     seen, step = [], Update.step
@@ -84,11 +95,10 @@ def record_states(patch: pytest.MonkeyPatch) -> dict[int, dict]:
     """The state after each step at which a loop saves it, in the place of checkpoints."""
     saved = {}
 
-    def save_run(done, *, state, **_):
-        saved[done] = deepcopy(state.state_dict())
+    def save_run(done, trainee, _run):
+        saved[done] = deepcopy(trainee.state.state_dict())
 
-    for loop in (tokenizer_loop, har_loop):
-        patch.setattr(loop, "save_run", save_run)
+    patch.setattr(loop, "save_run", save_run)
     return saved
 
 
@@ -133,7 +143,7 @@ def released_step(tmp_path_factory, sample_data) -> SimpleNamespace:
         inputs.noise("teacher/cls/0", (size, 1024, 1, 1)).flatten(1),
         inputs.noise("teacher/patches/0", (size, 1024, *model.grid)),
     )
-    losses = Recorded(config, released_lpips(), lambda _images: features)
+    losses = Recorded(config, released_lpips(), PlainTeacher(lambda _images: features))
     folder, judged = tmp_path_factory.mktemp("released") / "run", []
     run = RunFolder(folder, config, resume=False, overwrite=False)
 
@@ -252,7 +262,7 @@ def test_the_tokenizers_loop_is_its_parts_one_after_the_other(tmp_path, monkeypa
         patches = F.adaptive_avg_pool2d(images, config.model.grid).repeat(1, 8, 1, 1)
         return TeacherFeatures(patches.mean((2, 3)), patches)
 
-    losses = TokenizerLosses(config, lpips, teacher)
+    losses = TokenizerLosses(config, lpips, PlainTeacher(teacher))
     with monkeypatch.context() as patch:
         states = record_states(patch)
         inject(patch, list(images), list(kept), list(noise))

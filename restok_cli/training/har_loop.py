@@ -26,18 +26,17 @@ from restok_cli.settings.training import HarRunConfig
 from restok_cli.training import parallel
 from restok_cli.training.code_source import Coded, CodeSource
 from restok_cli.training.compiling import compile_model
-from restok_cli.training.early_stopping import EarlyStopping
-from restok_cli.training.loop import Trainee, run_loop
-from restok_cli.training.monitor import Meter, mean_of
+from restok_cli.training.loop import State, Trainee, run_loop
+from restok_cli.training.monitor import mean_of
 from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.run_folder.run import RunFolder, check_same
 from restok_cli.training.stopping import Arriving
-from restok_cli.training.update import Update, autocast
+from restok_cli.training.update import autocast
 from restok_cli.training.warm_start import recompute_activations, take_weights
 
 
-class HarState(parallel.Parts):
-    """All that changes while a generator trains, and so all that a checkpoint holds."""
+class HarState(State):
+    """All that changes while a generator trains, whole or in shards."""
 
     def __init__(self, config: HarRunConfig, device: torch.device, init: Har | None):
         torch.manual_seed(config.schedule.seed)
@@ -50,12 +49,7 @@ class HarState(parallel.Parts):
         elif config.compute.sharding == "fsdp":
             parallel.shard_trained(self.har)
             parallel.shard(self.ema, self.ema.blocks, methods=("step",))
-        self.update = Update(self.har, config.optimizer, config.schedule.max_steps, config.compute.precision)
-        self.meter = Meter(device)
-        self.early = EarlyStopping(config.schedule.early_stop)
-        self.device = device
-        self.parts = {"model": self.har, "ema": self.ema, "update": self.update}
-        self.parts |= {"window": self.meter, "early_stopping": self.early}
+        super().__init__("generator", self.har, self.ema, config, device)
 
 
 def train_har(
@@ -78,7 +72,8 @@ def train_har(
     schedule = config.schedule
     tokenizer_folder = keep_tokenizer(tokenizer_folder, run)
     state = HarState(config, device, init)
-    first_step = run.resume(state, device, {"data set": source.fingerprint}, stop_at)
+    sources = {"data set": source.fingerprint, "tokenizer": fingerprint(tokenizer_folder)}
+    first_step = run.resume(state, device, sources, stop_at)
     recompute_activations(state.har, config.compute.memory_on(device.type))
     if is_wanted(config.compute.compile, device, "compute.compile=false"):
         compile_model(state.har)
@@ -86,30 +81,22 @@ def train_har(
     size, _ = parallel.micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
     batch_iterator = source.training(config, size, first_step)
 
+    def write_model(done: int, saved: dict[str, Any]) -> None:
+        model = put_together(state.ema, saved["ema"])
+        save_har(model, tokenizer_folder, source.class_names, run.model_folder, run.describe(done, source))
+
     trainee = Trainee(
         command="train-har",
         shown=("loss", "loss"),
         data_remedy=source.remedy,
-        meter=state.meter,
-        updates={"generator": state.update},
+        state=state,
         step=lambda step, arriving: train_step(step, config, state, in_training, arriving),
         numbers=lambda _: (state.meter.close(), {}),
         validate=partial(validate, state.ema, source, size, schedule.validation_limit, validation_batches),
         preview=partial(save_preview, state.ema, tokenizer, source, device),
-        early=state.early,
-        save=partial(save_run, state=state, run=run, source=source, tokenizer=tokenizer_folder),
+        write_model=write_model,
     )
     return run_loop(trainee, config, run, batch_iterator, first_step, stop_at)
-
-
-def save_run(done: int, *, state: HarState, run: RunFolder, source: CodeSource, tokenizer: TokenizerFolder) -> None:
-    """Write the model, then the checkpoint, which says that all of the step is done. All processes must call it."""
-    saved: dict[str, Any] = state.state_dict() | {"sources": {"data set": source.fingerprint}}
-    if rank() == 0 and state.early.is_model(done):
-        model = put_together(state.ema, saved["ema"])
-        save_har(model, tokenizer, source.class_names, run.model_folder, run.describe(done, source))
-    schedule = run.config.schedule
-    run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every, state.early.best_step)
 
 
 def train_step(

@@ -31,23 +31,22 @@ from restok_cli.training.codebook_use import (
     use_numbers,
 )
 from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
-from restok_cli.training.early_stopping import EarlyStopping
 from restok_cli.training.frozen import take_dtype, weights_fingerprint
-from restok_cli.training.loop import Trainee, run_loop
+from restok_cli.training.loop import State, Trainee, run_loop
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
-from restok_cli.training.monitor import Meter, mean_of
+from restok_cli.training.monitor import mean_of
 from restok_cli.training.optim import seed_step, update_ema
-from restok_cli.training.parallel import Parts, gather_in_turn, micro_batch_numbers, sync_gradients, wrap_ddp
+from restok_cli.training.parallel import gather_in_turn, micro_batch_numbers, sync_gradients, wrap_ddp
 from restok_cli.training.run_folder.run import RunFolder
 from restok_cli.training.stopping import Arriving
-from restok_cli.training.update import DTYPES, Precision, Update, autocast
+from restok_cli.training.update import DTYPES, Precision, autocast
 from restok_cli.training.warm_start import Memory, recompute_activations, reset_convolutions, take_weights
 
 DATA_REMEDY = "raise data.num_workers (the result stays the same), or prepare the data set with --resize"
 
 
-class TokenizerState(Parts):
-    """All that changes while a tokenizer trains, and so all that a checkpoint holds."""
+class TokenizerState(State):
+    """All that changes while a tokenizer trains, beside it the discriminator."""
 
     def __init__(self, config: TokenizerRunConfig, device: torch.device, init: Tokenizer | None):
         codes = config.model.num_latent_tokens, config.model.codebook_size
@@ -59,17 +58,11 @@ class TokenizerState(Parts):
         if init is not None:
             take_weights(self.tokenizer, init)
         self.ema = deepcopy(self.tokenizer).requires_grad_(False).eval()
-        self.update = Update(self.tokenizer, config.optimizer, config.schedule.max_steps, config.compute.precision)
-        self.adversary = Adversary(config, device) if config.discriminator.weight > 0 else None
+        super().__init__("tokenizer", self.tokenizer, self.ema, config, device)
         self.code_counts = CodeCounts(*codes, device)  # since the last log line
         self.unrevived_counts = CodeCounts(*codes, device)  # since the last revival
-        self.meter = Meter(device)
-        self.early = EarlyStopping(config.schedule.early_stop)
-        self.device = device
-        self.parts = {"model": self.tokenizer, "ema": self.ema, "update": self.update}
         self.parts |= {"code_counts": self.code_counts, "unrevived_counts": self.unrevived_counts}
-        self.parts |= {"window": self.meter, "early_stopping": self.early}
-        self.updates = {"tokenizer": self.update}  # by the name of what they move
+        self.adversary = Adversary(config, device) if config.discriminator.weight > 0 else None
         if self.adversary:
             self.parts["adversary"] = self.adversary
             self.updates["discriminator"] = self.adversary.update
@@ -132,14 +125,12 @@ def train_tokenizer(
         command="train-tokenizer",
         shown=("reconstruction", "reconstruction_loss"),
         data_remedy=DATA_REMEDY,
-        meter=state.meter,
-        updates=state.updates,
+        state=state,
         step=lambda step, arriving: train_step(step, config, state, in_training, losses, arriving),
         numbers=numbers,
         validate=partial(validate, state.ema, data, size, device, schedule.validation_limit, validation_batches),
         preview=partial(save_preview, state.ema, data, device),
-        early=state.early,
-        save=partial(save_run, state=state, run=run, data=data, sources=sources),
+        write_model=lambda done, _: save_tokenizer(state.ema, run.model_folder, run.describe(done, data)),
     )
     return run_loop(trainee, config, run, batch_iterator, first_step, stop_at)
 
@@ -151,15 +142,6 @@ def spare(state: TokenizerState, losses: TokenizerLosses, memory: Memory, precis
     teacher, judge = losses.teacher and losses.teacher.network, state.adversary and state.adversary.frozen
     for network in filter(None, (losses.lpips, teacher, judge)):
         take_dtype(network, DTYPES[precision])
-
-
-def save_run(done: int, *, state: TokenizerState, run: RunFolder, data: Dataset, sources: dict[str, str]) -> None:
-    """Write the model, then the checkpoint, which says that all of the step is done. All processes must call it."""
-    if rank() == 0 and state.early.is_model(done):
-        save_tokenizer(state.ema, run.model_folder, run.describe(done, data))
-    schedule = run.config.schedule
-    saved = state.state_dict() | {"sources": sources}
-    run.save(done, saved, schedule.keep_checkpoints, schedule.keep_every, state.early.best_step)
 
 
 def train_step(

@@ -81,7 +81,8 @@ class RunFolder:
         self.model_folder, self.checkpoint_folder = path / "model", path / CHECKPOINTS
         # a generator's own copy of its tokenizer: the one it is given may still be in training, or go away
         self.tokenizer_folder = path / "tokenizer"
-        self.trackers: Trackers | None = None  # until the run is loaded
+        self.sources: dict[str, str] = {}  # fingerprints of what the run learns from, by name
+        self.trackers: Trackers | None = None  # until the run begins
         if rank() > 0:
             return
         if resume:
@@ -144,12 +145,14 @@ class RunFolder:
         training = history(self.config, self.path / METRICS_FILE, step, data, self.init)
         return partial(write_card, record=Record(training=training))
 
-    def save(self, step: int, state: dict[str, Any], keep: int, keep_every: int | None = None, best: int = 0) -> None:
-        """Write the checkpoint of a step, then delete others, as `prune_checkpoints` says which."""
+    def save(self, step: int, state: dict[str, Any], best: int = 0) -> None:
+        """Write the checkpoint of a step, then delete others, but for that of the `best` step and those to be kept."""
         if rank() > 0:
             return
-        write_checkpoint(self.checkpoint_folder / NAME.format(step), {"step": step, **state}, self.config)
-        prune_checkpoints(self.checkpoint_folder, step, keep, keep_every, best)
+        state = {"step": step, "sources": self.sources, **state}
+        write_checkpoint(self.checkpoint_folder / NAME.format(step), state, self.config)
+        schedule = self.config.schedule
+        prune_checkpoints(self.checkpoint_folder, step, schedule.keep_checkpoints, schedule.keep_every, best)
 
     def resume(self, state: Parts, device: torch.device, sources: dict[str, str], stop_at: int | None) -> int:
         """Bring `state` to where the last checkpoint left it, if there is one, and return how many steps are done.
@@ -158,6 +161,7 @@ class RunFolder:
         once nothing speaks against it. Raises what `load` raises, and UsageError where the run began on other sources,
         or has no step left to do up to `stop_at`.
         """
+        self.sources = sources
         check_alike({"config": self.config.model_dump_json(), "--stop-at": stop_at, **sources})
         saved, step = self.load(), 0
         if saved:
