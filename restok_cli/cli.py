@@ -263,6 +263,8 @@ def _describe(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     if error.errno in DISK_FULL:
         return f"{where}{error.strerror}; nothing half-written was kept: make room and run the command again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{where}{error.strerror}; change the rights of that, or give another path"
     if error.errno == errno.ELOOP:
         return f"{where}{LOOP}"
     return f"{where}{error.strerror or error}"
