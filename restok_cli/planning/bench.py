@@ -232,12 +232,10 @@ class Bench:
             row.psnr = psnr(images(result[:COMPARED]), images(exact[:COMPARED])).mean().item()
 
     def as_json(self) -> dict[str, Any]:
+        names = {str(dtype).removeprefix("torch."): dtype for dtype in self.dtypes}
         rates = {
-            str(dtype).removeprefix("torch."): {
-                "way": fastest(dtype, self.device)[0],
-                "flops": rate(dtype, self.device),
-            }
-            for dtype in self.dtypes
+            name: {"way": fastest(dtype, self.device)[0], "flops": rate(dtype, self.device)}
+            for name, dtype in names.items()
         }
         return {
             "device": str(self.device),
