@@ -256,7 +256,8 @@ def resolve(kind: RunKind, layers: list[Layer], facts: Layer | None = None) -> S
         stating = (layer for layer in reversed(layers) if any(f"{key}.".startswith(f"{k}.") for k in layer.values))
         place = next((layer.place(key) for layer in stating), None)
         # a check of several values: each of them is in the message, and any layer may have stated it
-        raise UsageError(f"{place or ', '.join(layer.name for layer in layers if layer.values)}: {message}") from None
+        stated = dict.fromkeys(layer.name for layer in layers if layer.values)  # a run's own has several layers
+        raise UsageError(f"{place or ', '.join(stated)}: {message}") from None
     return Settings(config, {key: layer.place(key) for layer in layers for key in layer.values})
 
 

@@ -98,7 +98,8 @@ def find_shards(sources: Sources) -> dict[str, list[str]]:
         owners[place] = split
     filled = {split: names for split, names in shards.items() if names}
     if None in sources:
-        note("splits by name: " + ", ".join(f"{split} {names[0]} … ({len(names)})" for split, names in filled.items()))
+        named = (f"{split} {names[0]}{f' … ({len(names)})' if names[1:] else ''}" for split, names in filled.items())
+        note(f"splits by name: {', '.join(named)}")
     return filled
 
 

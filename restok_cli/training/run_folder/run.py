@@ -242,7 +242,8 @@ class RunFolder:
             )
         with kept_lines(self.path / LOG_FILE):
             for key, (old, new) in differences(before, config).items():
-                note(f"--resume: {key} was {old} and is now {new}")
+                was = "null" if old is None else old  # as the config file has it
+                note(f"--resume: {key} was {was} and is now {new}")
             if is_older(read_config(file)):
                 note(changed_since(before))
 
