@@ -14,8 +14,9 @@ from torch import Tensor
 from restok_cli.data.image_files import center_crop, read_image, to_rgb
 from restok_cli.data.images import to_tensor
 from restok_cli.devices import DEVICE_TYPES
-from restok_cli.errors import UsageError
+from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import parse_model
+from restok_cli.room import is_out_of_memory
 
 ImageFile = str | Path | Image.Image
 Images = ImageFile | Sequence[ImageFile] | np.ndarray | Tensor
@@ -24,7 +25,7 @@ Images = ImageFile | Sequence[ImageFile] | np.ndarray | Tensor
 @contextmanager
 def settled() -> Iterator[None]:
     """In the block, torch is as in a command whatever a notebook has set: nothing is cast by autocast, and new tensors
-    are float32 on the CPU unless they say otherwise.
+    are float32 on the CPU unless they say otherwise. Raises RestokError where memory runs out.
     """
     with ExitStack() as stack:
         for kind in filter(torch.is_autocast_enabled, DEVICE_TYPES):
@@ -33,7 +34,12 @@ def settled() -> Iterator[None]:
             stack.enter_context(torch.device("cpu"))
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
-        yield
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise RestokError("out of memory; give a smaller batch_size, another device or another model") from error
 
 
 def dense_tensor(array: np.ndarray | Tensor, name: str) -> Tensor:

@@ -42,6 +42,7 @@ from restok_cli.console import tell
 from restok_cli.errors import Done, Failed, Interrupted, RestokError, Unmet, UsageError
 from restok_cli.files import DISK_FULL, expand_home
 from restok_cli.processes import is_said_by_first, leave, leave_words, rank, world_size
+from restok_cli.room import is_out_of_memory
 from restok_cli.settings.launcher import apply_to_options
 
 EXIT_FAILURE, EXIT_USAGE = 1, 2
@@ -95,7 +96,7 @@ class Command(TyperCommand):
         try:
             return super().invoke(context)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise RestokError(f"out of memory; {spare_memory(context.params)}") from error
 
@@ -262,18 +263,11 @@ def _describe(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     if error.errno in DISK_FULL:
         return f"{where}{error.strerror}; nothing half-written was kept: make room and run the command again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{where}{error.strerror}; change the rights of that, or give another path"
     if error.errno == errno.ELOOP:
         return f"{where}{LOOP}"
     return f"{where}{error.strerror or error}"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Also of a GPU, whose error is torch's own class, and of torch on the CPU, which has no class for it."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in str(error)
-    )
 
 
 def _fail(message: str, code: int) -> int:

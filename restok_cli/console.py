@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -60,6 +60,16 @@ def say(*lines: str) -> None:
     """Lines of a result for people, on stdout."""
     for line in lines:
         print(printable(line), flush=True)
+
+
+def columns(rows: Sequence[Sequence[str]], sides: str) -> list[str]:
+    """Rows of a table as lines; `sides` has a < for each column whose cells begin at one place, > for one of numbers.
+
+    Further columns are as the last one that is told.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    layout = [f"{side}{width}" for side, width in zip(sides.ljust(len(widths), sides[-1]), widths, strict=True)]
+    return ["  ".join(map(format, row, layout)).rstrip() for row in rows]
 
 
 def tell(line: str) -> None:

@@ -297,6 +297,7 @@ def check_output_folder(path: Path, overwrite: bool, is_ours: Callable[[str], ob
             raise UsageError(f"{folder} is a file; give a folder for the output")
     if not path.is_dir() and path.suffix.lower() in FILE_SUFFIXES:
         raise UsageError(f"{path} is the name of a file, and the output is a folder; give a name without {path.suffix}")
+    _check_writable(path, path.resolve())
     clear_beside(path.resolve())
     if not path.is_dir() or all(entry.name == LOCK_FILE for entry in path.iterdir()):
         return
@@ -306,6 +307,13 @@ def check_output_folder(path: Path, overwrite: bool, is_ours: Callable[[str], ob
         name = file.relative_to(path).as_posix()
         if name != LOCK_FILE and not is_ours(name):
             raise UsageError(f"{path} holds {name}, which this command did not make; give another folder")
+
+
+def _check_writable(output: Path, folder: Path) -> None:
+    """Raises UsageError, before any work, where `output` cannot be written because `folder` may not be."""
+    place = next(place for place in (folder, *folder.parents) if place.exists())
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UsageError(f"{output}: you may not write to {place}; give another output, or change the rights of that")
 
 
 def check_output_file(option: str, path: Path | None, suffix: str, overwrite: bool, *inputs: Path) -> None:
@@ -320,6 +328,7 @@ def check_output_file(option: str, path: Path | None, suffix: str, overwrite: bo
     clear_beside(path.resolve())  # which raises where links lead in a circle
     if (found := next((folder for folder in path.parents if folder.exists()), path.parent)).is_file():
         raise UsageError(f"{option} {path}: {found} is a file; give a path in a folder")
+    _check_writable(path, path.resolve().parent)
     if path.is_dir() or (path.exists() and not overwrite):
         raise UsageError(f"{option} {path} already exists; give another file, or --overwrite to replace it")
     for source in inputs:

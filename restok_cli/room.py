@@ -41,5 +41,14 @@ def check_disk(option: str, count: int, bytes_each: int, output: Path) -> None:
         )
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Also of a GPU, whose error is torch's own class, and of torch on the CPU, which has no class for it."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )
+
+
 def size_text(count: int) -> str:
     return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

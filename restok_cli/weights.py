@@ -1,6 +1,8 @@
 """Tensors from and to files, by name."""
 
+import os
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -19,6 +21,8 @@ def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:
+        if told := re.search(r"\(os error (\d+)\)", str(error)):
+            raise OSError(int(told[1]), os.strerror(int(told[1])), str(path)) from error
         raise OSError(None, f"cannot write ({error})", str(path)) from error
     path.chmod(mode)
 

@@ -123,6 +123,14 @@ def tiny_models(tmp_path_factory, tiny_config) -> Path:
 
 
 @pytest.fixture(scope="session")
+def runs(tmp_path_factory) -> Path:
+    """A folder with `tokenizer` and `har`, as training_runs says, trained without interruption."""
+    from training_runs import train_both  # which takes a second that few tests need
+
+    return train_both(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
 def sample_data():
     return open_dataset("sample")
 

@@ -1,9 +1,7 @@
 """What the tests of `restok generate` share, beside the fixtures in conftest.py."""
 
-import sys
 from pathlib import Path
 
-RESTOK = (sys.executable, "-m", "restok_cli")
 # guidance that begins late, and a cut, so that every path of the sampler is taken
 OPTIONS = ("--count", 11, "--cfg-scale", 2, "--cfg-schedule", "step", "--top-p", 0.95)
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import tarfile
 from pathlib import Path
 
@@ -135,3 +136,8 @@ def _write_train(folder: Path) -> None:
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
+
+
+def splits_of(result):
+    assert result.code == 0, result.err
+    return json.loads(result.out)["splits"]

@@ -1,11 +1,13 @@
-"""`accelerate launch` of two processes on a CPU, by a config file as `accelerate config` writes them."""
+"""How tests start restok: in a process of its own, or in two on a CPU by `accelerate launch` and its config file."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-TWO = {
+RESTOK = (sys.executable, "-m", "restok_cli")
+TWO = {  # as `accelerate config` writes it
     "compute_environment": "LOCAL_MACHINE",
     "distributed_type": "MULTI_GPU",
     "downcast_bf16": "no",

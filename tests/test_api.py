@@ -7,6 +7,7 @@ import math
 import pickle
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -279,6 +280,13 @@ def test_what_cannot_be_drawn_is_refused_at_once(generator, options, message):
         generator.generate(batch_size=0)
     with pytest.raises(TypeError, match=r"take no argument named cfg_scal \(did you mean cfg_scale\?\)"):
         generator.stream(cfg_scal=2)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried …")])
+def test_lack_of_memory_is_told(tokenizer, monkeypatch, error):
+    monkeypatch.setattr(api, "encode_images", Mock(side_effect=error))
+    with pytest.raises(restok_cli.RestokError, match="out of memory; give a smaller batch_size"):
+        tokenizer.encode(noise(0))
 
 
 def test_what_cannot_be_loaded_is_refused(tiny_models):

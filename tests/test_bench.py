@@ -24,6 +24,7 @@ def test_every_way_is_measured_beside_plain_float32(capsys, tmp_path):
     found = json.loads(capsys.readouterr().out)
     rows = {(row["what"], row["way"], row["batch_size"]): row for row in found["rows"]}
     assert {what for what, _, _ in rows} == {"encode", "generate", "ar", "train"}
+    assert found["rates"].keys() == {"float32", "bfloat16"}  # a step is tried in both
     for (what, way, size), row in rows.items():
         assert row["images_per_second"] == pytest.approx(size / row["milliseconds"] * 1e3)
         assert row["share"] == pytest.approx(row["gflop_per_image"] * row["images_per_second"] / 1e3, rel=1e-3)

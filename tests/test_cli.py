@@ -1,6 +1,5 @@
-"""The front door: help, errors in one line, exit codes, signals."""
+"""The front door: help, errors in one line, exit codes."""
 
-import errno
 import os
 import re
 import signal
@@ -11,14 +10,12 @@ from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
 import typer
+from launchers import RESTOK
 from pictures import write_pictures
 
 from restok_cli import cli
-from restok_cli.errors import Interrupted
-from restok_cli.files import whole_file
 from restok_cli.metrics.cache import default_cache
 from restok_cli.pretrained.folder import open_tokenizer, save_har, save_tokenizer
 
@@ -53,7 +50,6 @@ COMMANDS = (
     ("config", "schema"),
     ("doctor",),
 )
-RESTOK = (sys.executable, "-m", "restok_cli")
 
 
 @pytest.fixture
@@ -232,25 +228,6 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(models):
     assert sorted(path.name for path in models.iterdir()) == ["har", "images", "other", "tokenizer"]
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("models",)], ids=" ".join)
-def test_a_reader_that_closes_the_pipe_ends_restok_quietly(arguments):
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    process = subprocess.Popen(
-        (*RESTOK, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-    process.stdout.close()
-    assert process.stderr.read() == ""
-    process.stderr.close()
-    assert process.wait(30) == 1
-
-
-def test_a_full_disk_under_stdout_is_told():
-    with open("/dev/full", "w") as full:
-        result = subprocess.run((*RESTOK, "--version"), stdout=full, stderr=subprocess.PIPE, text=True)
-    assert result.returncode == 1
-    assert re.fullmatch(r"restok: No space left on device; [^\n]*\n", result.stderr)
-
-
 def test_a_group_without_a_sub_command_shows_its_help(restok):
     result = restok("prepare")
     assert result.code == 2 and "restok prepare folder" in result.out and result.err == ""
@@ -341,49 +318,6 @@ def test_links_that_lead_in_a_circle_are_one_line(fails, models, arguments):
     assert re.search(r"/loop(/c\.npz)?: a link that leads back to itself", fails(1, *words))
 
 
-def test_a_full_disk_is_that_of_what_is_written_not_of_what_is_copied(tmp_path):
-    with pytest.raises(OSError) as caught, whole_file(tmp_path / "copy"):
-        raise OSError(errno.ENOSPC, "No space left on device", "source", None, "copy")
-    assert (caught.value.filename, caught.value.filename2) == (str(tmp_path / "copy"), None)
-    with pytest.raises(OSError) as caught, whole_file(tmp_path / "array"), open("/dev/full", "wb") as file:
-        np.zeros(10000).tofile(file)
-    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "array"))
-
-
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "2</dev/null", "2>/dev/full"])
-def test_closed_streams_are_no_reason_to_fail(closed, tmp_path):
-    command = f"{sys.executable} -m restok_cli config show sample --kind har {closed}"
-    result = subprocess.run(command, shell=True, capture_output=True, text=True)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert ("model:" in result.stdout) == (">&- " not in f"{closed.replace('2>&-', '')} ")
-
-
-def test_what_is_printed_is_utf_8_and_names_that_are_not_keep_their_bytes(tmp_path):
-    """Whatever the locale and Python's own variable say, on the way out as on the way in."""
-    code = (
-        "import sys; from restok_cli.__main__ import open_streams; open_streams();"
-        "line = sys.stdin.readline(); print(line, end=''); print(len(line), file=sys.stderr)"
-    )
-    line = "猫 é\u2028\u0085 ".encode() + b"caf\xe9\n"
-    for name in ("ascii", "latin-1"):
-        environment = os.environ | {"PYTHONIOENCODING": name, "LC_ALL": "C"}
-        result = subprocess.run((sys.executable, "-c", code), input=line, capture_output=True, env=environment)
-        assert (result.stdout, result.stderr) == (line, b"11\n")
-
-
-def test_signals_have_the_exit_codes_of_a_shell(fails, monkeypatch):
-    def interrupt(**_options):
-        raise KeyboardInterrupt
-
-    def stop(**_options):
-        raise Interrupted(signal.SIGTERM, "interrupted after step 5")
-
-    monkeypatch.setattr(cli, "app", interrupt)
-    assert fails(130, "evaluate") == "restok: interrupted"
-    monkeypatch.setattr(cli, "app", stop)
-    assert fails(143, "evaluate") == "restok: interrupted after step 5"
-
-
 def hear_interrupts() -> None:
     """A shell that runs the tests in the background makes all that they start deaf to Ctrl-C."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -411,23 +345,3 @@ def test_ctrl_c_ends_with_one_line_and_leaves_nothing_but_whole_pictures(models,
         assert said == ["restok: interrupted; the same command with --resume goes on"]
     else:
         assert said == ["restok: interrupted"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_training_saves_and_says_how_to_go_on(tmp_path, number, code):
-    arguments = ("train-tokenizer", "sample", "--preset", "tiny", "--max-steps", "100000", "-o", tmp_path / "run")
-    process = subprocess.Popen(
-        (*RESTOK, *map(str, arguments)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "run" / "metrics.jsonl").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == code and out == ""
-    last = err.splitlines()[-1]
-    step = int(re.fullmatch(r"restok: interrupted after step (\d+); the same command with --resume .*", last)[1])
-    assert [file.name for file in (tmp_path / "run" / "checkpoints").iterdir()] == [f"step-{step:06d}"]
-    assert (tmp_path / "run" / "model" / "model.safetensors").exists()
-    assert "Traceback" not in err

@@ -12,7 +12,7 @@ from restok_cli.data.loading.code_batches import code_batches, evaluation_code_b
 from restok_cli.data.shards.code_cache import open_codes
 from restok_cli.data.shards.code_layout import CodePlan, is_codes
 from restok_cli.data.shards.code_writer import finish_codes, shard_path, start_codes, write_code_shard
-from restok_cli.data.shards.verify_codes import verify_codes
+from restok_cli.data.shards.verify import verify_codes
 from restok_cli.errors import RestokError, UsageError
 
 NUM_VIEWS, LENGTH, SIZES = 10, 6, {"train": 11, "validation": 3}

@@ -5,7 +5,7 @@ import sys
 from contextlib import suppress
 
 from restok_cli import cli, console
-from restok_cli.console import Progress, track
+from restok_cli.console import Progress, columns, track
 
 
 def test_progress_without_a_terminal_is_plain_lines_with_rate_and_eta(capsys, monkeypatch):
@@ -107,3 +107,9 @@ def test_a_traceback_is_escaped_line_by_line(capsys, monkeypatch):
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "restok: Traceback (most recent call last):" and len(lines) > 3
     assert r"\x1b]0;owned\x07 \x9b31m" in "\n".join(lines) and "\x1b" not in "".join(lines)
+
+
+def test_columns_are_as_wide_as_their_widest_cells_and_leave_no_blanks_at_the_end():
+    rows = [("", "value", "what"), ("psnr", "1", ""), ("is", "23", "x")]
+    assert columns(rows, "<><") == ["      value  what", "psnr      1", "is       23  x"]
+    assert columns(rows, "<>")[2] == "is       23     x"

@@ -10,13 +10,12 @@ from contextlib import ExitStack, redirect_stdout
 
 import pytest
 from browser import look
+from launchers import RESTOK
 
 from restok_cli import cli
 from restok_cli.commands import demo
 from restok_cli.commands.demo import Step, make_steps, run_step
 from restok_cli.errors import Failed
-
-RESTOK = (sys.executable, "-m", "restok_cli")
 
 
 def run_here(step: Step) -> None:

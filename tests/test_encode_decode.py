@@ -14,6 +14,7 @@ from pictures import noise, write_pictures
 from PIL import Image
 from plain_models import plain_tokenizer
 
+from restok_cli import cli
 from restok_cli.data.code_files import read_codes
 from restok_cli.data.image_files import center_crop
 from restok_cli.data.images import png_bytes, to_float, to_tensor, to_uint8
@@ -194,13 +195,19 @@ def test_pictures_go_through_a_pipe_of_tar_streams(restok, here):
         ("reconstruct data --model tokenizer", "images-again", "rfid"),
     ],
 )
-def test_evaluate_measures_a_pipe_like_a_folder(restok, here, command, folder, metric):
+def test_evaluate_measures_a_pipe_like_a_folder(restok, here, monkeypatch, command, folder, metric):
+    """A real pipe, of what the command writes to its stdout."""
     evaluate = f"--metric {metric} --reference data --features random"
-    piped = shell(f"restok {command} -o - | restok evaluate - {evaluate}", here)
-    assert piped.returncode == 0, piped.stderr
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), write_through=True))
+        assert cli.run([*command.split(), "-o", "-"]) == 0
+        (here / "made.tar").write_bytes(sys.stdout.buffer.getvalue())
+    with subprocess.Popen(("cat", "made.tar"), stdout=subprocess.PIPE) as cat, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdin", io.TextIOWrapper(cat.stdout))
+        piped = run(restok, f"evaluate - {evaluate}")
     run(restok, f"{command} -o {folder}")
     kept = run(restok, f"evaluate {folder} {evaluate}")
-    numbers = [text.split()[:2] for text in (piped.stdout.decode(), kept.out)]
+    numbers = [text.split()[:2] for text in (piped.out, kept.out)]
     assert numbers[0] == numbers[1] and numbers[0][0].lower().startswith(metric)
 
 

@@ -18,6 +18,7 @@ from restok_cli import files
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import (
     check_apart,
+    check_output_file,
     check_output_folder,
     clear_beside,
     discard_folder,
@@ -285,6 +286,20 @@ def test_an_output_folder_with_files_needs_overwrite_and_must_hold_ours_alone(tm
     for path in (tmp_path / "ours.json", tmp_path / "ours.json" / "new"):
         with pytest.raises(UsageError, match=r"ours\.json is a file; give a folder"):
             check(path, overwrite=True)
+
+
+def test_an_output_where_one_may_not_write_is_refused_before_the_work(tmp_path, monkeypatch):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    monkeypatch.setattr(os, "access", lambda place, _: place != closed)  # for root, all is open
+    check_output_folder(tmp_path / "out" / "deep", False, str)
+    check_output_file("--grid", tmp_path / "grid.png", ".png", False)
+    refused = rf"you may not write to {closed}; give another output"
+    for path in (closed, closed / "out", closed / "out" / "deep"):
+        with pytest.raises(UsageError, match=refused):
+            check_output_folder(path, False, str)
+    with pytest.raises(UsageError, match=refused):
+        check_output_file("--grid", closed / "grid.png", ".png", False)
 
 
 def test_an_output_that_would_replace_an_input_is_refused(tmp_path):

@@ -9,7 +9,9 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.training.frozen import build, open_frozen, take_dtype
+from restok_cli.settings.training import TokenizerRunConfig
+from restok_cli.training.frozen import build, open_frozen, take_dtype, weights_fingerprint
+from restok_cli.training.losses import open_tokenizer_losses
 
 CPU = torch.device("cpu")
 
@@ -117,3 +119,13 @@ def test_random_weights_are_the_same_each_time_and_draw_nothing():
 def test_names_of_no_vit_are_refused(name, message):
     with pytest.raises(UsageError, match=rf"alignment\.teacher = {name}.*{message}"):
         build(name, "alignment.teacher")
+
+
+def test_a_run_knows_its_networks_as_they_were_read_also_after_a_preflight_has_used_them():
+    values = {"alignment": {"teacher": "test_vit", "weights": "random", "encoder_weight": 1}}
+    losses = open_tokenizer_losses(TokenizerRunConfig.parse(values, "test"), CPU)
+    network = losses.teacher.network
+    found = {"network of alignment.weights": weights_fingerprint(network)}
+    take_dtype(network, torch.bfloat16)
+    assert losses.fingerprints == found
+    assert weights_fingerprint(network) not in found.values()

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_har
-from drawings import OPTIONS, RESTOK, pngs
-from launchers import accelerate
+from drawings import OPTIONS, pngs
+from launchers import RESTOK, accelerate
 from PIL import Image
 
 from restok_cli.cpu import rewrite as cpu_rewrite

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from damage import damages
-from drawings import OPTIONS, RESTOK, pngs
+from drawings import OPTIONS, pngs
+from launchers import RESTOK
 
 from restok_cli.data import image_files
 from restok_cli.errors import Interrupted

@@ -28,6 +28,7 @@ def test_training_warns_of_enlarging(restok, tmp_path):
     write_pictures(tmp_path / "images", [f"{i}.png" for i in range(20)], 40, 33)
     assert restok("prepare", "folder", tmp_path / "images", tmp_path / "data").code == 0
     command = ("train-tokenizer", tmp_path / "data", "--preset", "tiny", "--dry-run", "-o", tmp_path / "run")
+    command += ("--batch-size", 2, "--set", "schedule.micro_batch_size=2")
     assert "enlarged" not in restok(*command).err
     warning = "18 of 18 images looked at are smaller than 64x64 and are enlarged"
     assert warning in restok(*command, "--image-size", 64).err

@@ -110,7 +110,9 @@ def test_a_batch_may_be_larger_than_the_set(split):
 
 
 def test_without_randomness_training_pictures_are_the_centre_crops(split):
-    for batch in load(split, 3, crop="centre", random_flip=False):
+    found = load(split, 3, crop="centre", random_flip=False)
+    assert len(found) == 3
+    for batch in found:
         for image, class_id in zip(batch.images, batch.class_ids.tolist(), strict=True):
             assert torch.equal(image, to_tensor(center_crop(split.image(class_id), (16, 16))))
 
@@ -213,7 +215,9 @@ def test_ctrl_c_and_hang_ups_leave_the_loading_to_go_on(split):
     options |= {"random_zoom": (1, 1.25), "random_crop_area": (1, 1)}
     loaded = batches(split, num_workers=2, **options)
     found = list(islice(loaded, 4))  # two of each worker, so that both have begun
-    for worker in multiprocessing.active_children():
+    workers = multiprocessing.active_children()
+    assert len(workers) >= 2
+    for worker in workers:
         for name in ("INT", "HUP"):
             subprocess.run(("kill", f"-{name}", str(worker.pid)), check=True)
     found += islice(loaded, 12)

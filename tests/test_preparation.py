@@ -116,6 +116,7 @@ def test_timm_reads_the_shards(prepare, tmp_path):
 
     prepare("out", "--validation-fraction", 0.3)
     dataset = open_dataset(tmp_path / "out")
+    assert set(dataset.splits) == {"train", "validation"}
     for name in dataset.splits:
         reader = ReaderWds(str(tmp_path / "out"), split=name)
         split = dataset.split(name)

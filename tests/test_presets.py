@@ -170,5 +170,5 @@ def test_the_memory_of_a_step_of_all_presets_is_a_column(restok, monkeypatch):
     for line in restok("models", "presets", "--memory").out.splitlines():
         name = line.partition(" ")[0]
         if name and not name.startswith("train-"):
-            assert ("  a step  " if name == "preset" else f"  {len(name)}.00 GB for 8 images  ") in line
+            assert ("  a step  " if name == "preset" else f"  {len(name)}.0 GB for 8 images  ") in line
     assert "a step" not in restok("models", "presets").out

@@ -85,6 +85,8 @@ def test_pictures_that_the_disk_cannot_hold_are_refused_before_they_are_drawn(re
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 100_000))
     assert "--count 25 needs at least 0.1 MB of disk for out" in fails(2, "generate", "--count", 25, "-o", "out")
     assert restok("generate", "--count", 24, "-o", "out").code == 0
+    of_shards = ("--count", 13, "--shards", "-o", "shards")  # which are made of files that are there until then
+    assert "of disk for shards" in fails(2, "generate", *of_shards)
     assert "of disk for out.npz" in fails(2, "generate", "--count", 9, "-o", "out.npz")  # of 64 pixels squared
     assert restok("generate", "--count", 8, "-o", "out.npz").code == 0
 

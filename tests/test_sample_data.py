@@ -51,6 +51,7 @@ def test_every_picture_is_64_by_64_rgb_and_every_key_unique(dataset):
 
 
 def test_shards_have_the_hashes_that_the_manifest_tells(dataset):
+    assert set(dataset.splits) == {"train", "validation"}
     for split in dataset.splits:
         for shard, info in zip(dataset.split(split).shards, dataset.manifest.splits[split].shards, strict=True):
             assert shard.path.suffix == ".gz"

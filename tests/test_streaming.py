@@ -258,6 +258,13 @@ def test_shards_without_samples_are_an_error_and_no_endless_search(tmp_path):
         load([url], 1)
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_whose_shards_are_empty_in_an_epoch_goes_on_with_the_next(tmp_path, rank):
+    full, empty = write_shard(tmp_path / "0.tar", range(4)), write_shard(tmp_path / "1.tar", [])
+    loaded = load([full, empty], 4, batch_size=8, rank=rank, world_size=2)
+    assert Counter(classes(loaded)) == dict.fromkeys(range(4), 4)
+
+
 def test_evaluation_sees_every_sample_once_in_order(shards):
     split = StreamedSplit("validation", shards, 0, CLASS_NAMES)
     found = list(evaluation_batches(split, image_size=(16, 12), batch_size=4))

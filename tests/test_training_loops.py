@@ -6,26 +6,16 @@ import shutil
 import signal
 import threading
 from itertools import islice
-from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 from plain_models import plain_tokenizer
-from training_runs import HAR, TOKENIZER, break_steps, call, equal, log, state, train
+from training_runs import HAR, TOKENIZER, break_steps, equal, log, state, train
 
 from restok_cli.locks import locked_folder
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.training import code_source, stopping, tokenizer_loop
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> Path:
-    """A folder with `tokenizer` and `har`, trained without interruption."""
-    folder = tmp_path_factory.mktemp("loops")
-    call(folder, *TOKENIZER, "-o", "tokenizer")
-    call(folder, *HAR, "--tokenizer", "tokenizer", "-o", "har")
-    return folder
 
 
 @pytest.mark.slow

@@ -9,38 +9,27 @@ from pathlib import Path
 import pytest
 import torch
 
+from restok_cli.cli import run
 from restok_cli.training.losses import TokenizerLosses
 from restok_cli.training.run_folder.checkpoints import read_checkpoint
 
 RATES = ("images_per_second", "data_wait", "eta_seconds")
 TIMES = ("seconds", "waited")
+SCHEDULE = (
+    *("micro_batch_size=4", "save_every=6", "log_every=4", "keep_checkpoints=9"),
+    *("validate_every=6", "validation_images=16", "preview_every=6"),
+)
+SMALL = (
+    *("sample", "--preset", "tiny", "--max-steps", 6, "--batch-size", 8, "--skip-preflight"),
+    *(word for setting in SCHEDULE for word in ("--set", f"schedule.{setting}")),
+)
 # every part that has a state: a discriminator from the third step on, revival, the entropy term, two micro-batches
 TOKENIZER = (
-    *("train-tokenizer", "sample", "--preset", "tiny", "--max-steps", 6, "--batch-size", 8, "--skip-preflight"),
-    *("--set", "schedule.micro_batch_size=4", "--set", "schedule.save_every=6", "--set", "schedule.log_every=4"),
-    *(
-        "--set",
-        "schedule.validate_every=6",
-        "--set",
-        "schedule.preview_every=6",
-        "--set",
-        "schedule.keep_checkpoints=9",
-    ),
+    *("train-tokenizer", *SMALL),
     *("--set", "discriminator.weight=0.5", "--set", "discriminator.kind=patch", "--set", "discriminator.start_step=3"),
     *("--set", "discriminator.optimizer.warmup_steps=2", "--set", "revival.every=3"),
 )
-HAR = (
-    *("train-har", "sample", "--preset", "tiny", "--max-steps", 6, "--batch-size", 8, "--skip-preflight"),
-    *("--set", "schedule.micro_batch_size=4", "--set", "schedule.save_every=6", "--set", "schedule.log_every=4"),
-    *(
-        "--set",
-        "schedule.validate_every=6",
-        "--set",
-        "schedule.preview_every=6",
-        "--set",
-        "schedule.keep_checkpoints=9",
-    ),
-)
+HAR = ("train-har", *SMALL)
 
 
 def call(folder: Path, *arguments: object, code: int = 0, launcher: tuple[str, ...] = ()) -> str:
@@ -50,6 +39,13 @@ def call(folder: Path, *arguments: object, code: int = 0, launcher: tuple[str, .
     assert result.returncode == code, result.stderr
     assert "Traceback" not in result.stderr
     return result.stderr
+
+
+def train_both(folder: Path) -> Path:
+    """`folder` with `tokenizer` and `har`, trained in this process without interruption."""
+    for command in ((*TOKENIZER, "-o", folder / "tokenizer"), (*train("har", folder), "-o", folder / "har")):
+        assert run([str(word) for word in command]) == 0
+    return folder
 
 
 def break_steps(monkeypatch: pytest.MonkeyPatch, broken: set[int]) -> None:

@@ -8,6 +8,7 @@ import typer
 from restok_cli.commands.options import LinesAsJson
 from restok_cli.console import counted, say, track
 from restok_cli.errors import UsageError, did_you_mean
+from restok_cli.room import size_text
 
 if TYPE_CHECKING:
     from restok_cli.settings.training import RunKind
@@ -69,7 +70,7 @@ def table(rows: list[dict], kinds: "list[RunKind]") -> list[str]:
         of_kind = [row for row in rows if row["kind"] == kind]
         cells = [HEAD, *map(cells_of, of_kind)]
         if "batch" in of_kind[0]:
-            steps = [f"{gigabytes(row['memory_bytes'])} for {counted(row['batch'], 'image')}" for row in of_kind]
+            steps = [f"{size_text(row['memory_bytes'])} for {counted(row['batch'], 'image')}" for row in of_kind]
             cells = [(*row[:5], step, *row[5:]) for row, step in zip(cells, ["a step", *steps], strict=True)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines += ["", f"train-{kind}"] if lines else [f"train-{kind}"]
@@ -83,7 +84,7 @@ def table(rows: list[dict], kinds: "list[RunKind]") -> list[str]:
 
 
 def cells_of(row: dict) -> tuple[str, ...]:
-    state, parameters = gigabytes(row["state_bytes"]), f"{row['parameters'] / 1e6:,.1f} M"
+    state, parameters = size_text(row["state_bytes"]), f"{row['parameters'] / 1e6:,.1f} M"
     first = row["purpose"].partition(". ")[0].rstrip(".")
     needs = ", ".join(network.partition(" (")[0] for network in row["networks"]) or "–"
     return row["preset"], row["image_size"] or "–", str(row["codes"]), parameters, state, needs, first
@@ -97,11 +98,7 @@ def description(row: dict) -> list[str]:
         f"what it is for: {row['purpose']}",
         f"an image: {images}{row['codes']} codes",
         f"parameters: {row['parameters']:,}",
-        f"memory: {gigabytes(row['memory_bytes'])} on one GPU, {row['batch']} images at a time; "
-        f"{gigabytes(row['state_bytes'])} of that are weights, gradients, optimizer and averaged weights",
+        f"memory: {size_text(row['memory_bytes'])} on one GPU, {row['batch']} images at a time; "
+        f"{size_text(row['state_bytes'])} of that are weights, gradients, optimizer and averaged weights",
         f"from the net, when first needed: {', '.join(row['networks']) or 'nothing'}",
     ]
-
-
-def gigabytes(count: int) -> str:
-    return f"{count / 1e9:,.2f} GB"

@@ -1,6 +1,7 @@
 """`restok config suggest`: a training command for one's own images and machine."""
 
 import json
+import shlex
 from typing import Annotated, Literal
 
 import typer
@@ -33,7 +34,7 @@ def suggest(
     """
     from restok_cli.data.shards.dataset import open_dataset
     from restok_cli.devices import open_device
-    from restok_cli.planning.suggest import Wishes, as_line
+    from restok_cli.planning.suggest import Wishes
     from restok_cli.planning.suggest import suggest as find
 
     dataset = open_dataset(data)
@@ -42,6 +43,6 @@ def suggest(
     if as_json:
         print(json.dumps(found._asdict()))
         return
-    say(as_line(found.command))
+    say(shlex.join(found.command))
     for title, lines in (("expect", found.expect), ("why", found.why), ("mind", found.warnings)):
         say(*(f"{title}: {line}" for line in lines))

@@ -36,7 +36,7 @@ def to_uint8(images: torch.Tensor) -> torch.Tensor:
 def save_image(image: torch.Tensor, path: Path) -> None:
     """Write uint8 (3, H, W) as a PNG file, making its folder. Raises OSError where it cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(path, format="PNG")
+    path.write_bytes(png_bytes(image))
 
 
 def png_bytes(image: torch.Tensor) -> bytes:

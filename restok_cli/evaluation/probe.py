@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from restok_cli.console import counted, note, track
+from restok_cli.console import columns, counted, note, track
 from restok_cli.data.shards.code_cache import CodeCache
 from restok_cli.data.shards.dataset import Dataset
 from restok_cli.errors import RestokError
@@ -184,11 +184,10 @@ def table(probing: Probing) -> list[str]:
     rows = [("point", "numbers", *(f"linear{top}" for top in tops), "l2", *(f"{nearest}{top}" for top in tops))]
     for point, linear, neighbours, l2, _ in probing.results:
         rows.append((point.name, f"{point.dimensions}", *_cells(linear), f"{l2:g}", *_cells(neighbours)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         f"fitted on {fitted}, tested on {tested} of {circumstances['num_classes']} classes: by chance"
         f" {100 * baselines['chance']:.1f} %, by always the most frequent {100 * baselines['most_frequent']:.1f} %",
-        *("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows),
+        *columns(rows, "<"),
     ]
 
 

@@ -5,6 +5,7 @@ from itertools import combinations
 from pathlib import Path
 from statistics import fmean, stdev
 
+from restok_cli.console import columns
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.evaluation.request import Limit
 from restok_cli.evaluation.result import show
@@ -69,18 +70,14 @@ def over_runs(results: dict[str, dict]) -> tuple[dict[str, RunsMeasurement], dic
 
 def runs_table(names: list[str], measurements: dict[str, RunsMeasurement], protocol: dict) -> list[str]:
     """The result for people: a line for each run, a column for each metric, and below them what they come to."""
-    columns = list(measurements.values())
-    lines = [("run", *(column.label for column in columns))]
-    lines += [(name, *(f"{column.values[i]:.6g}" for column in columns)) for i, name in enumerate(names)]
-    lines.append(("mean", *(f"{column.value:.6g}" for column in columns)))
-    lines.append(("standard deviation", *(f"{column.std:.3g}" for column in columns)))
-    lines.append(("95 % interval", *(interval_text(column.interval) for column in columns)))
-    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
+    found = list(measurements.values())
+    rows = [("run", *(each.label for each in found))]
+    rows += [(name, *(f"{each.values[i]:.6g}" for each in found)) for i, name in enumerate(names)]
+    rows.append(("mean", *(f"{each.value:.6g}" for each in found)))
+    rows.append(("standard deviation", *(f"{each.std:.3g}" for each in found)))
+    rows.append(("95 % interval", *(interval_text(each.interval) for each in found)))
     against = [f"against {protocol['reference']['source']}"] if protocol.get("reference") else []
-    return [
-        f"{name:<{widths[0]}}  " + "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
-        for name, *cells in lines
-    ] + against
+    return columns(rows, "<>") + against
 
 
 def _check_alike(a: str, one: dict, b: str, other: dict) -> None:

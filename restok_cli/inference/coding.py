@@ -107,20 +107,17 @@ def png_files(images: Tensor) -> list[bytes]:
 def choose_batch_size(asked: int, tokenizer: Tokenizer | None, device: torch.device) -> int:
     """As many images at a time as are asked for, or for 0 as `device` holds.
 
-    Raises UsageError where memory holds not even the images.
+    That is 16 on a CPU, on a GPU as many as fit into half of its free memory. Raises UsageError where memory holds not
+    even the images.
     """
-    if asked and tokenizer:
-        height, width = tokenizer.config.image_size
-        check_memory("--batch-size", asked, 3 * height * width * 4)
-    return asked or auto_batch_size(tokenizer, device)
-
-
-def auto_batch_size(tokenizer: Tokenizer | None, device: torch.device) -> int:
-    """Images at a time that `device` holds: 16 on a CPU, on a GPU as many as fit into half of its free memory."""
+    height, width = tokenizer.config.image_size if tokenizer else (256, 256)
+    if asked:
+        if tokenizer:
+            check_memory("--batch-size", asked, 3 * height * width * 4)
+        return asked
     if device.type != "cuda":
         return 16
     free, _ = torch.cuda.mem_get_info(device)
-    pixels = tokenizer.config.image_height * tokenizer.config.image_width if tokenizer else 256 * 256
     # the pixel decoder holds some three maps of 128 channels of float32 at full size; caches and logits are smaller
-    needed = 4 * pixels * 128 * 4
+    needed = 4 * height * width * 128 * 4
     return min(max(free // 2 // needed, 1), 256)

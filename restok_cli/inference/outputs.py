@@ -73,6 +73,7 @@ def check_room(to: existing_output.Destination, count: int, size: tuple[int, int
         each = pixels or LEAST_PIXELS
     else:
         each = max(LEAST_FILE, pixels // LEAST_COMPRESSION)
+        each *= 2 if to.shards else 1  # those are made of files that are there until then
     check_disk("--count", count, each, to.output)
 
 

@@ -73,8 +73,8 @@ class ReconstructedImage(NamedTuple):
 
     key: str
     class_id: int
-    files: list[bytes]  # a PNG for each length
-    psnr: list[float]  # in dB
+    files: Sequence[bytes]  # a PNG for each length
+    psnr: Sequence[float]  # in dB
     codes: np.ndarray
     original: Tensor | None  # for the sheets, as long as they have room
 
@@ -96,7 +96,7 @@ class Reconstruction:
         self.num_shown = num_shown  # images on a sheet
         self.shown: list[ReconstructedImage] = []  # the first ones
         self.originals: list[Tensor] = []  # uint8 (3, H, W), of those
-        self.psnr: list[list[float]] = []
+        self.psnr: list[Sequence[float]] = []
         self.uses = np.zeros(tokenizer.config.codebook_size, np.int64)  # how often each code occurs
 
     def images(self, inputs: Inputs) -> Iterator[ReconstructedImage]:

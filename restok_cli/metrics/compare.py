@@ -6,6 +6,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from restok_cli.console import columns
 from restok_cli.errors import RestokError
 from restok_cli.metrics.intervals import Interval, difference_interval, paired_interval, welch_interval
 from restok_cli.metrics.table import (
@@ -221,12 +222,7 @@ def comparison_table(rows: list[ComparedMetric], names: tuple[str, str]) -> list
         unit = f" {METRICS[metric_of(row.metric)].unit}".rstrip()
         difference = "" if row.differences else f"{row.difference:+.6g}{unit}"
         lines.append((row.name, f"{a:.6g}", f"{b:.6g}", difference, interval_text(row.interval), row.verdict))
-    widths = [max(len(line[place]) for line in lines) for place in range(6)]
-    sides = "<>><<<"
-    return [
-        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(line, sides, widths, strict=True)).rstrip()
-        for line in lines
-    ]
+    return columns(lines, "<>><<<")
 
 
 def coverage(rows: list[ComparedMetric]) -> str:

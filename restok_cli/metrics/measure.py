@@ -1,7 +1,7 @@
 """The passes over images that turn metrics into numbers, by one process or several."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -62,8 +62,9 @@ def measure(
     source, statistics, images = (
         (reference.source, reference.statistics, reference.images) if reference else ("", None, None)
     )
-    caches = instruments.caches if any(METRICS[metric].basis == "features" for metric in metrics) else []
-    check_metrics(metrics, reference, [cache.network for cache in caches])
+    if not any(METRICS[metric].basis == "features" for metric in metrics):
+        instruments = replace(instruments, caches=[])
+    check_metrics(metrics, reference, instruments.networks)
     for one in samples:
         height, width = one.find_size()
         check_memory("--batch-size", min(instruments.batch_size, one.count), 3 * height * width)
@@ -71,17 +72,17 @@ def measure(
         images.crop_to(samples[0].find_size())
     paired = [metric for metric in metrics if METRICS[metric].basis == "pixels"]
     against = [metric for metric in metrics if METRICS[metric].against]
-    theirs = [Sums(one.network, measurable(against, one.network), statistics, one.folder) for one in caches]
+    theirs = [Sums(one.network, measurable(against, one.network), statistics, one.folder) for one in instruments.caches]
     needed = any(METRICS[metric].basis == "features" for metric in against)
     if needed and images and (statistics is None or any(sums.keeps for sums in theirs)):
         for seen in see_all(images, None, [], instruments, f"reference {images.source}"):
             _add(theirs, seen)
     results = []
     for one in samples:
-        ours = [Sums(cache.network, measurable(metrics, cache.network), folder=cache.folder) for cache in caches]
+        ours = [Sums(each.network, measurable(metrics, each.network), None, each.folder) for each in instruments.caches]
         values = {metric: [] for metric in paired}
         originals = images if paired else None
-        for seen in see_all(one, originals, paired, instruments, f"samples {one.source}", bool(ours)):
+        for seen in see_all(one, originals, paired, instruments, f"samples {one.source}"):
             _add(ours, seen)
             for metric in paired:
                 values[metric] += seen.values[metric]
@@ -203,17 +204,13 @@ def see_all(
     paired: list[str],
     instruments: Instruments,
     description: str,
-    with_features: bool = True,
 ) -> Iterator[Seen]:
     """Findings of each group of images, in order, in process 0; all processes share the work."""
     numbers, at_once = range(rank(), images.num_groups, world_size()), groups_at_once(instruments.device)
     ahead = max(at_once, instruments.batch_size // GROUP_SIZE)
     groups = images.groups(numbers, ahead)
     partners = originals.groups(numbers, ahead) if originals else (None for _ in numbers)
-    rounds = (
-        _see(some, partners, paired, instruments, with_features)
-        for some in iter(lambda: list(islice(groups, at_once)), [])
-    )
+    rounds = (_see(some, partners, paired, instruments) for some in iter(lambda: list(islice(groups, at_once)), []))
     with Progress(description, images.count, "images") as progress:
         for seen in from_all_processes(rounds, images.num_groups, at_once):
             images.saw(seen.group)
@@ -225,15 +222,11 @@ def see_all(
 
 
 def _see(
-    groups: list[Group],
-    partners: Iterator[Group | None],
-    paired: list[str],
-    instruments: Instruments,
-    with_features: bool,
+    groups: list[Group], partners: Iterator[Group | None], paired: list[str], instruments: Instruments
 ) -> list[Seen]:
     """Everything that is to be known of some groups of images, here and now."""
     found = []
-    by_network = [_features(groups, cache) for cache in instruments.caches] if with_features else []
+    by_network = [_features(groups, cache) for cache in instruments.caches]
     for group, *of_networks in zip(groups, *by_network, strict=True):
         originals, values = next(partners), {metric: [] for metric in paired}
         if originals is not None:

@@ -105,6 +105,7 @@ class Bench:
         self.config, self.device, self.runs, self.tell = config, device, runs, tell
         self.counts: dict[str, float] = {}  # FLOPs of an image
         self.rows: list[Row] = []
+        self.dtypes: set[torch.dtype] = set()  # of all ways so far
         self.exact: dict[tuple[str, int], Tensor] = {}  # results in plain float32
 
     def run(self, what: str, batch_size: int, compiled: bool = False) -> None:
@@ -200,6 +201,7 @@ class Bench:
         return lambda: call(class_ids, uniforms), self.flops(what, batch_size, one)
 
     def measure(self, what: str, batch_size: int, way: Way, call: Callable[[], Tensor], flops: float) -> None:
+        self.dtypes.add(way.dtype)
         reached = rate(way.dtype, self.device, self.runs)
         with torch.inference_mode(), tf32(way.tf32):
             call()  # which makes what is kept from one run to the next
@@ -230,13 +232,12 @@ class Bench:
             row.psnr = psnr(images(result[:COMPARED]), images(exact[:COMPARED])).mean().item()
 
     def as_json(self) -> dict[str, Any]:
-        types = {row.way: way.dtype for row in self.rows for way in ways_on(self.device, True) if way.name == row.way}
         rates = {
             str(dtype).removeprefix("torch."): {
                 "way": fastest(dtype, self.device)[0],
                 "flops": rate(dtype, self.device),
             }
-            for dtype in set(types.values())
+            for dtype in self.dtypes
         }
         return {
             "device": str(self.device),

@@ -6,13 +6,13 @@ the node of the graph that runs.
 """
 
 import warnings
-import weakref
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any, NamedTuple
+from weakref import finalize
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
+from torch.utils.weak import WeakIdKeyDictionary
 
 sequence_number: Callable[[], int] = torch._C._autograd._get_sequence_nr  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -75,7 +76,7 @@ class Counter(TorchDispatchMode):
         super().__init__()
         self.now = self.total = self.peak = self.peak_at = self.base = 0
         self.storages: list[Storage] = []
-        self.alive: dict[int, tuple[weakref.ref, Storage]] = {}  # by id of the storage
+        self.alive: MutableMapping[torch.UntypedStorage, Storage] = WeakIdKeyDictionary()
         self.work: dict[Kind, Work] = defaultdict(Work)
         self.parts = [OTHER]
         self.changes = [(-1, OTHER)]  # from which node of the graph on, by its number, which part makes them
@@ -110,27 +111,23 @@ class Counter(TorchDispatchMode):
         return self.changes[bisect_right(self.changes, number, key=lambda change: change[0]) - 1][1], True
 
     def keep(self, storage: torch.UntypedStorage, label: str) -> None:
-        key = id(storage)
-        if key in self.alive and self.alive[key][0]() is storage:
+        if storage in self.alive:
             return
         entry = Storage(-(-storage.nbytes() // ROUNDED_TO) * ROUNDED_TO, label, self.now)
-
-        def gone(reference: weakref.ref) -> None:
-            if key in self.alive and self.alive[key][0] is reference:
-                del self.alive[key]
-            self.now += 1
-            entry.died = self.now
-            self.total -= entry.size
-
-        self.alive[key] = weakref.ref(storage, gone), entry
+        self.alive[storage] = entry
+        finalize(storage, self.let_go, entry).atexit = False
         self.storages.append(entry)
         self.total += entry.size
         if self.total > self.peak:
             self.peak, self.peak_at = self.total, self.now
 
+    def let_go(self, entry: Storage) -> None:
+        self.now += 1
+        entry.died = self.now
+        self.total -= entry.size
+
     def of(self, tensor: Tensor) -> Storage:
-        found = self.alive.get(id(tensor.untyped_storage()))
-        return found[1] if found else NOBODY
+        return self.alive.get(tensor.untyped_storage(), NOBODY)
 
     def add_work(
         self,
@@ -191,15 +188,6 @@ class Counter(TorchDispatchMode):
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(lambda p: self.name([p.grad], GRADIENTS))
 
-    def wrapped(self, function: Callable, part: str) -> Callable:
-        """The function, whose operations belong to `part`."""
-
-        def inside(*arguments: Any) -> Any:
-            with self.inside(part):
-                return function(*arguments)
-
-        return inside
-
     def repeat(self, factor: float) -> None:
         """Count all work so many times, but for that of the optimizer."""
         for kind in self.work:
@@ -216,7 +204,7 @@ class Counter(TorchDispatchMode):
     def forget(self) -> None:
         """Begin to count anew, but for what is in memory."""
         self.work.clear()
-        self.storages = [entry for _, entry in self.alive.values()]
+        self.storages = [*self.alive.values()]
         self.peak, self.peak_at, self.base = self.total, self.now, self.total
 
     def at_peak(self) -> dict[str, int]:

@@ -12,10 +12,10 @@ from restok_cli.model.empty import without_weights
 from restok_cli.model.size import check_model_memory, largest_setting
 from restok_cli.processes import world_size
 from restok_cli.room import check_memory as check_count
-from restok_cli.room import total_memory
+from restok_cli.room import is_out_of_memory, total_memory
 from restok_cli.settings.training import RunConfig
 
-COPIES = 5  # float32 of each weight: itself, its gradient, AdamW's two means, and its average
+KEPT_COPIES = 5  # float32 of each weight: itself, its gradient, AdamW's two means, and its average
 LAYERS = ("num_layers", "encoder_layers", "decoder_layers")
 MANY_LAYERS = 64  # each further one weighs as much as the last
 GIB = 1 << 30
@@ -32,7 +32,7 @@ def check_memory(module: type[nn.Module], config: RunConfig, device: torch.devic
     check_count("schedule.micro_batch_size", micro_batch, config.model.image_bytes)
     shards = world_size() if getattr(config.compute, "sharding", "none") == "fsdp" else 1
     weights = 4 * num_parameters(module, config.model)
-    needed, memory = COPIES * weights / shards, _memory_of(device)
+    needed, memory = KEPT_COPIES * weights / shards, memory_of(device)
     if needed <= memory:
         return
     name = largest_setting(lambda model: num_parameters(module, model), config.model)
@@ -69,7 +69,7 @@ def _count(module: type[nn.Module], config: Config) -> float:
         return float("inf")
 
 
-def _memory_of(device: torch.device) -> int:
+def memory_of(device: torch.device) -> int:
     """Bytes that the device has."""
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else total_memory()
 
@@ -80,8 +80,7 @@ def telling_what_helps(config: RunConfig) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # torch on the CPU has no class for it
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise RestokError(f"out of memory; {remedies(config)}") from error
 

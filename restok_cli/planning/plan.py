@@ -6,7 +6,7 @@ device's maker; assumed: neither of these; computed: from such figures.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 from restok_cli.errors import RestokError
 from restok_cli.model.config import HarConfig, TokenizerConfig
@@ -14,12 +14,12 @@ from restok_cli.planning.cards import GIB, Device, Times, times_of
 from restok_cli.planning.configs import changed, num_rounds, of_one_device
 from restok_cli.planning.counting import COPIES, GRADIENTS, JUDGE, OPTIMIZER, PERSISTENT, WEIGHTS, Counter, Work
 from restok_cli.planning.several import Group
-from restok_cli.planning.steps import count_drawing, count_encoding, count_features, count_step
+from restok_cli.planning.steps import Memory, count_drawing, count_encoding, count_features, count_step
 from restok_cli.settings.training import RunConfig, ScheduleConfig
 
 FIXED = {*PERSISTENT, OPTIMIZER, GRADIENTS, COPIES}  # whatever the micro-batch is
 FACTORS = [2.0**power for power in range(-6, 10)]  # by which a micro-batch may be another
-MEMORY = ("fast", "balanced", "small")  # values of compute.memory, the mildest first
+MEMORY = get_args(Memory)  # the mildest first
 ALONE = Group(cards=1, rounds=1, in_shards=False, in_16_bits=False)
 PIXEL_BYTES, FEATURE_BYTES = 110e3, 4 * (2048 + 2023)  # assumed: a PNG of 256 pixels a side; of one image
 
@@ -31,7 +31,7 @@ class Cost:
     title: str
     device: Device
     memory: dict[str, int]  # bytes at the peak, by part: counted
-    largest: int | None  # images at a time that fit
+    largest: int  # images at a time that fit
     batch_size: int  # images of a step, on all devices
     work: dict[str, Work]  # of a step on one device, by part
     times: Times

@@ -23,6 +23,7 @@ from restok_cli.planning.counting import FROZEN
 from restok_cli.planning.plan import kept_checkpoints
 from restok_cli.planning.steps import count_step
 from restok_cli.processes import gather, rank, world_size
+from restok_cli.room import size_text
 from restok_cli.schema import read_json_lines
 from restok_cli.settings.training import RunConfig, TokenizerRunConfig
 from restok_cli.training.run_folder.metrics_log import METRICS_FILE
@@ -105,13 +106,13 @@ def report(config: RunConfig, found: Preflight, run_path: Path) -> None:
     schedule = config.schedule
     needed, free = kept_checkpoints(schedule) * found.checkpoint, shutil.disk_usage(run_path.resolve().parent).free
     note(
-        f"preflight: {found.parameters / 1e6:.1f} M parameters · memory {gigabytes(found.memory)} · checkpoints "
-        f"{gigabytes(needed)} of {gigabytes(free)} free · {found.seconds_per_step:.2g} s per step, "
+        f"preflight: {found.parameters / 1e6:.1f} M parameters · memory {size_text(found.memory)} · checkpoints "
+        f"{size_text(needed)} of {size_text(free)} free · {found.seconds_per_step:.2g} s per step, "
         f"{duration(found.seconds_per_step * schedule.max_steps)} for {counted(schedule.max_steps, 'step')}"
     )
     if needed > free:
         raise RestokError(
-            f"{run_path}: its checkpoints need {gigabytes(needed)}, but only {gigabytes(free)} are free there; make "
+            f"{run_path}: its checkpoints need {size_text(needed)}, but only {size_text(free)} are free there; make "
             "room, give another folder, or lower schedule.keep_checkpoints or raise schedule.keep_every"
         )
 
@@ -132,10 +133,6 @@ def compare(config: RunConfig, rise: int, device: torch.device) -> None:
     expected = sum(parts.values()) - parts.get(FROZEN, 0)  # networks that were there before
     if abs(rise / expected - 1) > MUCH:
         note(
-            f"preflight: memory rose by {gigabytes(rise)}, and restok plan counts {gigabytes(expected)} for a step; "
+            f"preflight: memory rose by {size_text(rise)}, and restok plan counts {size_text(expected)} for a step; "
             "look what else takes memory there, and trust what was measured"
         )
-
-
-def gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -3,14 +3,17 @@
 from importlib.resources import files
 from typing import NamedTuple
 
+from torch import nn
+
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.planning.configs import of_images, planned_config
-from restok_cli.planning.memory import COPIES, num_parameters
+from restok_cli.planning.memory import KEPT_COPIES, num_parameters
 from restok_cli.planning.steps import count_step
 from restok_cli.settings.presets import preset_names, read_preset
 from restok_cli.settings.training import RUN_CONFIGS, RunConfig, RunKind, TokenizerRunConfig
 
+MODULES: dict[RunKind, type[nn.Module]] = {"tokenizer": Tokenizer, "har": Har}
 USUAL_BATCH = 32  # images at a time on one GPU, as the authors train; presets of smaller batches have theirs
 
 
@@ -37,10 +40,11 @@ def facts_of(kind: RunKind) -> list[PresetFacts]:
 def _facts(name: str, config: RunConfig, kind: RunKind) -> PresetFacts:
     if isinstance(config, TokenizerRunConfig):
         size, codes = f"{config.model.image_width}x{config.model.image_height}", config.model.num_latent_tokens
-        parameters = int(num_parameters(Tokenizer, config.model))
     else:
-        size, codes, parameters = "", config.model.num_codes, int(num_parameters(Har, config.model))
-    return PresetFacts(name, size, codes, parameters, COPIES * 4 * parameters, networks(config), purpose(kind, name))
+        size, codes = "", config.model.num_codes
+    parameters = int(num_parameters(MODULES[kind], config.model))
+    state = KEPT_COPIES * 4 * parameters
+    return PresetFacts(name, size, codes, parameters, state, networks(config), purpose(kind, name))
 
 
 def networks(config: RunConfig) -> list[str]:

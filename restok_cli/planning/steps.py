@@ -185,7 +185,7 @@ def fill_optimizer(counter: Counter, update: Update) -> None:
         parameter.grad = torch.empty_like(parameter)
     update.step(0)
     counter.name((t for state in update.optimizer.state.values() for t in state.values()), OPTIMIZER)
-    update.step = counter.wrapped(update.step, OPTIMIZER)  # pyright: ignore[reportAttributeAccessIssue] (of this one)
+    update.step = counter.inside(OPTIMIZER)(update.step)  # pyright: ignore[reportAttributeAccessIssue] (of this one)
 
 
 def tensors_of(module: nn.Module) -> list[Tensor]:

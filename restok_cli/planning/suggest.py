@@ -1,6 +1,5 @@
 """A training command for somebody's images and machine: chosen by rules, measured by a few real steps."""
 
-import shlex
 from functools import partial
 from itertools import pairwise
 from math import log
@@ -18,10 +17,10 @@ from restok_cli.errors import UsageError
 from restok_cli.files import BUNDLED
 from restok_cli.planning.cards import ON_CPU, ON_GPU
 from restok_cli.planning.configs import changed
+from restok_cli.planning.memory import memory_of
 from restok_cli.planning.preflight import Train, shortened
 from restok_cli.planning.steps import count_step
 from restok_cli.pretrained.folder import load_for_use, load_model, open_tokenizer
-from restok_cli.room import total_memory
 from restok_cli.settings.run_config import complete_config, har_facts, read_told
 from restok_cli.settings.training import RunConfig, RunKind, TokenizerRunConfig
 from restok_cli.training.code_source import open_source
@@ -100,8 +99,7 @@ def suggest(request: Wishes, data: Dataset) -> Suggestion:
 def fitting(config: RunConfig, request: Wishes) -> tuple[RunConfig, str]:
     """The config with the largest micro-batch that memory holds, and a line about it. Raises UsageError."""
     on_gpu = request.device.type == "cuda"
-    whole = torch.cuda.get_device_properties(request.device).total_memory if on_gpu else total_memory()
-    limit = request.memory or whole
+    limit = request.memory or memory_of(request.device)
     size = config.schedule.batch_size
     while True:
         config = changed(config, schedule={"micro_batch_size": size})
@@ -226,8 +224,3 @@ def warnings(kind: RunKind, data: Dataset, size: tuple[int, int], count: float) 
     if kind == "tokenizer" and count < 50:
         found.append(f"{count} images are very few; a hundred or more give a tokenizer that others profit from")
     return [line for line in found if line]
-
-
-def as_line(command: list[str]) -> str:
-    """The command as it is typed."""
-    return shlex.join(command)

@@ -30,9 +30,12 @@ def write_config(config: Config, path: Path) -> None:
 def read_config(path: Path) -> dict:
     """The values of a file written by `write_config`. Raises RestokError if it is missing or damaged."""
     try:
-        return read_yaml(path).values
+        values = read_yaml(path).values
     except UsageError as error:
         raise RestokError(f"{error}; restore it, or start another run") from error
+    if not values:
+        raise RestokError(f"{path} is empty; restore it, such as from a checkpoint's, or start another run")
+    return values
 
 
 def recorded_config(kind: type[RunConfig], file: Path) -> RunConfig:

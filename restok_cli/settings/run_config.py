@@ -9,7 +9,7 @@ from restok_cli.model.config import Config, TokenizerConfig
 from restok_cli.processes import check_division, world_size
 from restok_cli.settings import precedence
 from restok_cli.settings.launcher import say_precision
-from restok_cli.settings.recorded import recorded_config
+from restok_cli.settings.recorded import read_config, recorded_config
 from restok_cli.settings.training import RunConfig, RunKind, TokenizerRunConfig
 from restok_cli.settings.yaml_file import flatten
 
@@ -47,8 +47,10 @@ def read_told(
     UsageError for what cannot be read.
     """
     begun = resume and precedence.config_path(output).is_file()
-    if begun and (found := precedence.kind_of([output])) != kind:
-        raise UsageError(f"--resume: {output} is a run of train-{found}")
+    if begun:
+        read_config(precedence.config_path(output))  # which says where it is damaged
+        if (found := precedence.kind_of([output])) != kind:
+            raise UsageError(f"--resume: {output} is a run of train-{found}")
     if begun and preset is None and file is None:
         file = output
     height, width = image_size or (None, None)

@@ -73,7 +73,8 @@ def open_frozen(
 def weights_fingerprint(network: nn.Module) -> str:
     """A fingerprint of some values of every tensor, which no two networks share that were trained.
 
-    Not of positions, which were resized to the images on this machine, and may be rounded otherwise on another.
+    To be asked for before `take_dtype`. Not of positions, which were resized to the images on this machine, and may be
+    rounded otherwise on another.
     """
     tensors = [tensor for name, tensor in sorted(network.state_dict().items()) if "pos_embed" not in name]
     values = [tensor.flatten()[:: max(1, tensor.numel() // 64)].float() for tensor in tensors]

@@ -7,7 +7,9 @@ evenness over it; LeCam, which takes the mean of its logits; and what the heads 
 among 8 (see VirtualBatchNorm).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -21,7 +23,7 @@ from restok_cli.model.tokenizer import Reconstruction
 from restok_cli.settings.training import DINO, AlignmentConfig, DiscriminatorConfig, TokenizerRunConfig
 from restok_cli.training.adversarial.diff_augment import AUGMENT_NOISE, diff_augment
 from restok_cli.training.adversarial.discriminator import FIT_NOISE, Discriminator, LeCam, held_still
-from restok_cli.training.frozen import missing_download
+from restok_cli.training.frozen import missing_download, weights_fingerprint
 from restok_cli.training.resampling import bicubic_weights, resample
 from restok_cli.training.teachers import Teacher, TeacherFeatures, open_teacher
 
@@ -38,6 +40,7 @@ class TokenizerLosses(NamedTuple):
     config: TokenizerRunConfig
     lpips: Lpips | None
     teacher: Teacher | None
+    fingerprints: Mapping[str, str] = MappingProxyType({})  # of these networks, as they were read
 
     def __call__(
         self,
@@ -106,7 +109,9 @@ def open_tokenizer_losses(config: TokenizerRunConfig, device: torch.device) -> T
         lpips = open_lpips(None if weights is None else Path(weights), device, "loss.lpips_weights")
     if config.alignment.is_used:
         teacher = open_teacher(config.alignment, config.model.grid, device)
-    return TokenizerLosses(config, lpips, teacher)
+    networks = {"loss.lpips_weights": lpips, "alignment.weights": teacher.network if teacher else None}
+    found = {f"network of {key}": weights_fingerprint(network) for key, network in networks.items() if network}
+    return TokenizerLosses(config, lpips, teacher, found)
 
 
 def pad_and_crop(images: Tensor, others: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -97,9 +97,9 @@ def train_tokenizer(
     """
     schedule = config.schedule
     state = TokenizerState(config, device, init)
-    frozen = frozen_networks(losses, state.adversary)
-    networks = {f"network of {key}": weights_fingerprint(network) for key, network in frozen.items()}
-    sources = {"data set": data.fingerprint} | networks
+    sources = {"data set": data.fingerprint, **losses.fingerprints}
+    if state.adversary and state.adversary.frozen:
+        sources["network of discriminator.weights"] = weights_fingerprint(state.adversary.frozen)
     first_step = run.resume(state, device, sources, stop_at)
     spare(state, losses, config.compute.memory_on(device.type), config.compute.precision)
     if is_wanted(config.compute.compile, device, "compute.compile=false"):
@@ -144,21 +144,12 @@ def train_tokenizer(
     return run_loop(trainee, config, run, batch_iterator, first_step, stop_at)
 
 
-def frozen_networks(losses: TokenizerLosses, adversary: Adversary | None) -> dict[str, torch.nn.Module]:
-    """The networks that a run only looks through, by the keys of a config that say where their weights come from."""
-    networks = {
-        "loss.lpips_weights": losses.lpips,
-        "alignment.weights": losses.teacher.network if losses.teacher else None,
-        "discriminator.weights": adversary.frozen if adversary else None,
-    }
-    return {key: network for key, network in networks.items() if network is not None}
-
-
 def spare(state: TokenizerState, losses: TokenizerLosses, memory: Memory, precision: Precision) -> None:
     """Let a step keep what `memory` says, and copy no frozen weights, before anything is compiled."""
     for model in filter(None, (state.tokenizer, losses.lpips)):
         recompute_activations(model, memory)
-    for network in frozen_networks(losses, state.adversary).values():
+    teacher, judge = losses.teacher and losses.teacher.network, state.adversary and state.adversary.frozen
+    for network in filter(None, (losses.lpips, teacher, judge)):
         take_dtype(network, DTYPES[precision])
 
 

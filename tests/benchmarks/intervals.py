@@ -6,7 +6,6 @@ Of random features, by default as many as papers have of Inception's, against st
 distance is its statistics and the algebra; the intervals take that in. On two cores it takes some minutes.
 """
 
-import re
 import sys
 import tempfile
 import time
@@ -18,9 +17,11 @@ import torch
 from restok_cli.metrics.formulas.frechet import Gaussian, GaussianStatistics, frechet_distance
 from restok_cli.metrics.formulas.frechet_intervals import Cloud, FrechetDistance
 from restok_cli.metrics.kept import KeptRows
+from restok_cli.planning.highest import begin, rise
 
 IMAGES, DIMENSIONS, REPEATS = 50_000, 2048, 2
 AT_ONCE = 512
+CPU = torch.device("cpu")
 BAR = 12  # times the distance
 
 
@@ -44,18 +45,12 @@ def cloud(kept: KeptRows) -> Cloud:
     return Cloud(fit(kept), kept.rows(), np.arange(kept.count))
 
 
-def peak_bytes() -> int:
-    """Of this process alone: getrusage would start from its parent's."""
-    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
-
-
 def main() -> None:
     images, dimensions = (*map(int, sys.argv[1:]), *(IMAGES, DIMENSIONS)[len(sys.argv) - 1 :])
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:  # where features lie on a disk, not in memory
         ours, theirs = (keep(Path(folder), seed, images, dimensions) for seed in (1, 2))
         statistics = Cloud(fit(theirs), None, np.empty(0, int))
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew here
-        before = peak_bytes()
+        before = begin(CPU)
         works = {
             "a distance": lambda: frechet_distance(fit(ours), statistics.gaussian),
             "with intervals, against statistics": lambda: FrechetDistance(cloud(ours), statistics, False).infinite(),
@@ -74,9 +69,8 @@ def main() -> None:
         print(f"{name}: {seconds:.2f} s of processor time")
     for plain, whole in (once[:2], once[2:]):
         print(f"{whole / plain:.1f} times the distance; the bar is {BAR}")
-    print(
-        f"at most {(peak_bytes() - before) / 1e6:.0f} MB more, of which up to {mapped / 1e6:.0f} MB are mapped features"
-    )
+    higher = (rise(before, CPU) or 0) / 1e6
+    print(f"at most {higher:.0f} MB more, of which up to {mapped / 1e6:.0f} MB are mapped features")
 
 
 if __name__ == "__main__":

@@ -165,8 +165,7 @@ def verify(
       restok prepare verify data/photos
     """
     from restok_cli.data.shards.code_layout import is_codes
-    from restok_cli.data.shards.verify import verify_dataset
-    from restok_cli.data.shards.verify_codes import verify_codes
+    from restok_cli.data.shards.verify import verify_codes, verify_dataset
     from restok_cli.machine import available_cores
 
     if is_codes(data):

@@ -8,7 +8,7 @@ import pickle
 import signal
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import count
@@ -124,10 +124,24 @@ class Loaded(NamedTuple):
     beside: frozenset[str] = frozenset()  # extensions of images that streamed samples have beside their own
 
 
-def load(
-    dataset: Dataset, num_workers: int, *, sampler: Iterable | None = None, batch_sampler: Iterable | None = None
-) -> Iterator[Any]:
-    """Iterate over `dataset`, in the samplers' order where it has none of its own: read by workers, or here if 0.
+class Answers(Dataset):
+    """Dataset for DataLoader: what `answer` makes of whatever a sampler gives.
+
+    Errors come back as values: raised, they would bring a worker's traceback.
+    """
+
+    def __init__(self, answer: Callable[[Any], object]):
+        self.answer = answer
+
+    def __getitem__(self, item: object) -> object:
+        try:
+            return self.answer(item)
+        except RestokError as error:
+            return error
+
+
+def load(dataset: Dataset, num_workers: int, sampler: Iterable | None = None) -> Iterator[Any]:
+    """Iterate over `dataset`, in the sampler's order where it has none of its own: read by workers, or here if 0.
 
     On any way out the workers end, also those that wait for a disk or the net. Raises the errors that they hand over
     as values, RuntimeError where one was killed.
@@ -141,8 +155,7 @@ def load(
                 loader = DataLoader(
                     dataset,
                     sampler=sampler,
-                    batch_sampler=batch_sampler,
-                    batch_size=None if batch_sampler is None else 1,  # 1 is what DataLoader wants to be told
+                    batch_size=None,
                     num_workers=num_workers,
                     collate_fn=pack if num_workers else lambda item: item,  # it would stack what is a batch already
                     worker_init_fn=partial(begin_worker, told),

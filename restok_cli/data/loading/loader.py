@@ -1,14 +1,15 @@
 """Batches in an exact order: what a step sees is a function of seed and step, and of nothing else."""
 
 from collections.abc import Generator, Iterator, Sequence
+from functools import partial
 
 import torch
-from torch.utils.data import Dataset
 
 from restok_cli.data.image_files import center_crop
 from restok_cli.data.images import to_tensor
 from restok_cli.data.loading.batching import (
     BROKEN_LIMIT,
+    Answers,
     Batch,
     BrokenSamples,
     Deal,
@@ -22,7 +23,7 @@ from restok_cli.data.loading.streaming import streamed_batches, streamed_evaluat
 from restok_cli.data.loading.transforms import Crop, Transform, make_views
 from restok_cli.data.shards.code_layout import Views
 from restok_cli.data.shards.dataset import Split, StreamedSplit
-from restok_cli.errors import ImageError, RestokError
+from restok_cli.errors import ImageError
 
 
 def batches(
@@ -64,47 +65,33 @@ def batches(
     if isinstance(split, StreamedSplit):
         return streamed_batches(split, transform, deal, deal.size, num_workers, broken_limit)
     broken = BrokenSamples(len(split), broken_limit, verify_advice(split.shards[0].path.parent))
-    visits = micro_batches(len(split), deal)
-    return _load(_Images(split, transform, broken.num_allowed), visits, num_workers, broken)
+    answers = Answers(partial(_load_batch, split, transform, broken.num_allowed))
+    return _load(load(answers, num_workers, micro_batches(len(split), deal)), broken)
 
 
-class _Images(Dataset):
-    """Dataset of batches for DataLoader. Errors come back as values: raised, they would bring a worker's traceback."""
-
-    def __init__(self, split: Split, transform: Transform, num_allowed: float):
-        self.split, self.transform, self.num_allowed = split, transform, num_allowed
-
-    def __getitems__(self, visits: list[tuple[int, int]]) -> Loaded | RestokError:
-        images, class_ids, broken = [], [], {}
-        try:
-            for epoch, sample in visits:
-                image, class_id = self._first_readable(epoch, sample, broken)
-                if image is None:
-                    return Loaded(None, broken)
-                images.append(image)
-                class_ids.append(class_id)
-        except RestokError as error:
-            return error
-        return Loaded(Batch(torch.stack(images), torch.tensor(class_ids)), broken)
-
-    def _first_readable(self, epoch: int, sample: int, broken: dict[str, str]) -> tuple[torch.Tensor | None, int]:
-        """The sample, or the next that can be decoded, and its class; None once too many could not be."""
-        while len(broken) <= self.num_allowed:
+def _load_batch(split: Split, transform: Transform, num_allowed: float, visits: list[tuple[int, int]]) -> Loaded:
+    """A batch of (epoch, sample) pairs, in which the next sample that can be decoded stands in for a broken one."""
+    images, class_ids, broken = [], [], {}
+    for epoch, sample in visits:
+        while len(broken) <= num_allowed:
             try:
-                image, name = self.split.read(sample), self.split.describe(sample)
-                return self.transform(image, name, epoch, sample), self.split.class_id(sample)
+                image, name = split.read(sample), split.describe(sample)
+                images.append(transform(image, name, epoch, sample))
+                class_ids.append(split.class_id(sample))
+                break
             except ImageError as error:
-                broken[self.split.key(sample)] = str(error)
-                sample = (sample + 1) % len(self.split)
-        return None, -1
+                broken[split.key(sample)] = str(error)
+                sample = (sample + 1) % len(split)
+        else:
+            return Loaded(None, broken)
+    return Loaded(Batch(torch.stack(images), torch.tensor(class_ids)), broken)
 
 
-def _load(
-    images: _Images, visits: Iterator[list[tuple[int, int]]], num_workers: int, broken: BrokenSamples
-) -> Generator[Batch, None, None]:
-    for loaded in load(images, num_workers, batch_sampler=visits):
+def _load(answers: Iterator[Loaded], broken: BrokenSamples) -> Generator[Batch, None, None]:
+    for loaded in answers:
         broken.add(loaded.broken)
-        yield loaded.batch
+        if loaded.batch is not None:
+            yield loaded.batch
 
 
 def evaluation_batches(
@@ -145,7 +132,7 @@ def load_views(
 
     Raises RestokError where a shard cannot be read, and where too many are broken.
     """
-    views_of_all = load(_Views(split, image_size, views), num_workers, sampler=samples)
+    views_of_all = load(Answers(partial(_make_views, split, image_size, views)), num_workers, samples)
     for sample, (loaded, reason) in zip(samples, views_of_all, strict=True):
         if loaded is None:
             broken.add({split.key(sample): reason})
@@ -153,17 +140,11 @@ def load_views(
             yield sample, loaded
 
 
-class _Views(Dataset):
-    """Dataset that DataLoader asks for views; errors come back as values here too."""
-
-    def __init__(self, split: Split, image_size: tuple[int, int], views: Views):
-        self.split, self.image_size = split, image_size
-        self.views: Views = views
-
-    def __getitem__(self, sample: int) -> tuple[torch.Tensor | None, str] | RestokError:
-        try:
-            return make_views(self.split.image(sample), self.image_size, self.views), ""
-        except ImageError as error:
-            return None, str(error)
-        except RestokError as error:
-            return error
+def _make_views(
+    split: Split, image_size: tuple[int, int], views: Views, sample: int
+) -> tuple[torch.Tensor | None, str]:
+    """The views of a sample, or why there are none."""
+    try:
+        return make_views(split.image(sample), image_size, views), ""
+    except ImageError as error:
+        return None, str(error)

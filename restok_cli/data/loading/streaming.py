@@ -121,12 +121,14 @@ class _Stream(IterableDataset):
         for epoch in count(self.deal.first_step):  # an epoch of its own
             before, order = self.num_read, [urls[i] for i in shuffle(len(urls), self.transform.seed, epoch)]
             mine = order[reader::num_readers] if whole_shards else order
-            samples = read_shards(mine, self.split.class_names, self.split.max_member_bytes)
-            samples = self._share(samples, reader, 1 if whole_shards else num_readers)
+            samples = self._share(self._read(mine), reader, 1 if whole_shards else num_readers)
             for sample in _shuffled(samples, random.Random(f"{self.transform.seed} {epoch} {reader}")):
                 yield epoch, sample
-            if self.num_read == before:
+            if self.num_read == before and next(self._read(order), None) is None:  # nor do other readers find any
                 raise RestokError(f"the shards of split {self.split.name} hold no samples ({order[0]}, …)")
+
+    def _read(self, urls: list[str]) -> Iterator[StreamedSample]:
+        return read_shards(urls, self.split.class_names, self.split.max_member_bytes)
 
     def _share(self, samples: Iterator[StreamedSample], reader: int, parts: int) -> Iterator[StreamedSample]:
         """Every one of `parts` samples, counted on from epoch to epoch: so each reader gets some, however few exist."""

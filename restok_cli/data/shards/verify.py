@@ -1,7 +1,8 @@
-"""Is a data set what was prepared, to the last bit? And if not, which samples are not?
+"""Is a data set, or a code cache, what was prepared, to the last bit? And if not, which samples are not?
 
 The hash in dataset.json says whether a shard is whole; the checksums in its index, each of one sample, say where it is
-not. In a whole shard the index itself is compared with what lies in the tar.
+not. In a whole shard the index itself is compared with what lies in the tar. In shards of codes, each record has a
+checksum.
 """
 
 import gzip
@@ -16,13 +17,13 @@ import numpy as np
 
 from restok_cli.console import counted
 from restok_cli.data.jobs import run_all
-from restok_cli.data.shards import layout
+from restok_cli.data.shards import code_layout, layout
 from restok_cli.data.shards.tars import group_samples, key_in, list_files, read_class_id
 from restok_cli.data.shards.writer import Digest, digest_spans
 from restok_cli.data.sources.imagenet import synset_ids
 from restok_cli.data.sources.walk import is_hidden
 from restok_cli.errors import ImageError, RestokError
-from restok_cli.files import MAX_MEMBER_BYTES
+from restok_cli.files import MAX_MEMBER_BYTES, file_sha256
 
 
 class Problem(NamedTuple):
@@ -218,3 +219,48 @@ def _said_class(tar: BinaryIO, files: dict[str, TarInfo], synsets: dict[str, int
         return read_class_id(tar, files, synsets)
     except ImageError as error:
         return str(error)
+
+
+def verify_codes(path: str | Path) -> Verification:
+    """Read a code cache from end to end and compare it with its manifest.
+
+    Raises UsageError where `path` is no finished code cache, RestokError where its codes.json is damaged.
+    """
+    folder = Path(path)
+    manifest = code_layout.read_code_manifest(folder)
+    problems = []
+    if code_layout.fingerprint(manifest, manifest.splits) != manifest.fingerprint:
+        what = "the fingerprint is not that of this tokenizer, these shards and class names: it was changed"
+        problems.append(Problem(code_layout.CODES_FILE, None, what))
+    shards = [(split, shard) for split, shards in manifest.splits.items() for shard in shards]
+    known = {code_layout.CODES_FILE, *(shard.file for _, shard in shards)}
+    names = sorted(file.name for file in folder.iterdir() if file.name not in known and not is_hidden(file.name))
+    problems += [Problem(name, None, f"{code_layout.CODES_FILE} does not speak of it") for name in names]
+    for split, members in manifest.splits.items():
+        keys = []
+        for shard in members:
+            found_keys, found = _verify_code_shard(folder / shard.file, shard, manifest, split)
+            keys.append((shard.file, found_keys))
+            problems += found
+        problems += doubled_keys(keys)
+    return Verification(len(shards), sum(shard.num_samples for _, shard in shards), [], problems)
+
+
+def _verify_code_shard(
+    path: Path, info: code_layout.CodeShardInfo, manifest: code_layout.CodeManifest, split: str
+) -> ShardReport:
+    try:
+        records = code_layout.open_records(path, info, manifest, split)
+    except RestokError:
+        what = "is cut short, or its header was changed" if path.exists() else "is missing"
+        return [], [Problem(path.name, None, what)]
+    keys = [key.decode(errors="replace") for key in records["key"].tolist()]
+    changed = np.array([code_layout.checksum(record) != record["checksum"] for record in records], dtype=bool)
+    problems = [Problem(path.name, keys[i], "was changed") for i in np.flatnonzero(changed)]
+    if file_sha256(path) != info.sha256 and not problems:
+        problems.append(Problem(path.name, None, "was changed outside its samples"))
+    problems += [
+        Problem(path.name, keys[i], "has a code or a class that does not exist")
+        for i in np.flatnonzero(code_layout.impossible(records, manifest) & ~changed)
+    ]
+    return keys, problems

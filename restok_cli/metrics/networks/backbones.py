@@ -30,11 +30,9 @@ DINOV2_SIZE = 224  # pixels, as FD-DINOv2 has it; timm's configuration says 518
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, FeatureNetwork):
     """Pool features of a network that takes square RGB images, normalised, and gives a vector for each."""
 
-    spatial_dimensions = num_classes = 0
-    published = False
     mean: Tensor
     std: Tensor
 
@@ -59,9 +57,6 @@ class Backbone(nn.Module):
         images = to_float(images.to(self.device))
         images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
         return Features(self.network((images - self.mean) / self.std).float().cpu())
-
-    def logits(self, pool: Tensor) -> Tensor:
-        return pool[:, :0]
 
 
 def open_network(
