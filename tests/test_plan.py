@@ -21,6 +21,7 @@ from restok_cli.planning.cuda_rules import cuda_rules
 from restok_cli.planning.plan import plan_training
 from restok_cli.planning.several import Group
 from restok_cli.planning.steps import count_step, counting, open_har_step, open_tokenizer_step
+from restok_cli.training import tokenizer_loop
 
 H100 = DEVICES["h100"]
 EXACT = H100._replace(rest=Rest(0, 0))  # all of whose memory is for what is counted
@@ -99,6 +100,7 @@ def test_the_counts_of_a_gpu_that_stand_in_the_docs(monkeypatch):
 
     for module in (PixelDecoder, Lpips):
         monkeypatch.setattr(module, "forward", in_float32(module.forward))
+    monkeypatch.setattr(tokenizer_loop, "take_dtype", lambda *_: None)  # nor were frozen weights kept in 16 bits
     words = ["schedule.batch_size=32", "schedule.micro_batch_size=32", "compute.memory=fast"]
     parts = count_step(planned_config("tokenizer", "restok-l-128", None, words), gpu=True).at_peak()
     by_stub = {"pixel_encoder": 14.99, "encoder": 22.72, "decoder": 33.01, "pixel_decoder": 23.37, "LPIPS": 6.67}

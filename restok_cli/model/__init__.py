@@ -1,1 +1,1 @@
-"""The shared core: the tokenizer, the HAR generator, and how both are kept in a folder."""
+"""The paper: the tokenizer, the HAR generator, and how codes are drawn from it."""

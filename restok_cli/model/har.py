@@ -68,7 +68,7 @@ class HarBlock(nn.Module):
     ) -> Tensor:
         qkv = self.qkv(self.attention_norm(tokens))
         qk, v = rearrange(qkv, "b t (three h d) -> three b h t d", three=3, d=self.head_width).split([2, 1])
-        (q, k), v = rotate(qk, table), v[0]
+        (q, k), v = rotate(qk, table), v[0]  # (B, heads, T, head width)
         if cache is not None:
             k, v = cache.update(layer, start, k, v)
         mixed = rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask=mask), "b h t d -> b t (h d)")

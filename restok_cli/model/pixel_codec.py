@@ -1,6 +1,7 @@
 """The convolutional halves of the tokenizer: pixels to features and back (docs/algorithm.md section 2, pixel encoder).
 
-Feature maps are (B, C, H, W) with the channels last in memory, where convolutions are fastest.
+Feature maps are (B, C, H, W) with the channels last in memory, where convolutions are fastest. (On a GPU, PyTorch's
+group norm leaves that layout up to pytorch#191945, and the convolution after it takes it again: docs/benchmarks.md.)
 """
 
 from itertools import pairwise

@@ -6,7 +6,6 @@ Each function returns a Counter of what one of them takes on one device. `gpu` c
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +27,9 @@ from restok_cli.training.losses import TokenizerLosses
 from restok_cli.training.parallel import micro_batch_numbers
 from restok_cli.training.teachers import open_teacher
 from restok_cli.training.update import DTYPES, Update
-from restok_cli.training.warm_start import recompute_activations
+from restok_cli.training.warm_start import Memory, recompute_activations
 
 CPU = torch.device("cpu")
-Memory = Literal["fast", "balanced", "small"]  # of compute.memory
 
 
 @contextmanager
@@ -100,9 +98,8 @@ def open_tokenizer_step(
     state = tokenizer_loop.TokenizerState(config, device, None)
     lpips = Lpips().to(device) if config.loss.perceptual_weight > 0 else None
     teacher = open_teacher(config.alignment, config.model.grid, device) if config.alignment.is_used else None
-    for model in filter(None, (state.tokenizer, lpips)):
-        recompute_activations(model, memory)
     losses = TokenizerLosses(config, lpips, teacher)
+    tokenizer_loop.spare(state, losses, memory, config.compute.precision)
     size, _ = micro_batch_numbers(config.schedule.batch_size, config.schedule.micro_batch_size)
     images = torch.randint(256, (size, 3, *config.model.image_size), dtype=torch.uint8)
     given, number = iter(lambda: Batch(images, torch.zeros(size)), None), whole_step(config)
