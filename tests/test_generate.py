@@ -287,7 +287,8 @@ def smallest(tmp_path) -> Path:
 @pytest.mark.slow
 def test_compiling_changes_pictures_by_rounding_only(restok, smallest, tmp_path, monkeypatch):
     torch.compiler.reset()
-    # plain loops from one process: the headers of vectors alone take a compiler longer than all the rest
+    # plain loops, made by this process: headers of vector instructions take the compiler twice as long, and torch's
+    # workers each import torch
     monkeypatch.setattr(torch._inductor.config.cpp, "simdlen", 0)
     monkeypatch.setattr(torch._inductor.config, "compile_threads", 1)
     options = ("generate", "--model", smallest, "--count", 11, "--cfg-scale", 2, "--greedy", "-o")

@@ -297,7 +297,8 @@ def test_the_first_weights_are_taken_until_there_is_a_checkpoint_to_go_on_from(
 
 @pytest.mark.slow
 def test_a_run_that_stops_at_a_step_and_goes_on_is_the_same_run(restok, fails, tmp_path):
-    train = ("train-tokenizer", "sample", "--preset", "tiny", "--max-steps", 12, "--skip-preflight")
+    train = ("train-tokenizer", "sample", "--preset", "tiny", "--max-steps", 12, "--skip-preflight", "--batch-size", 4)
+    train += ("--set", "schedule.validation_images=8")
     assert restok(*train, "-o", tmp_path / "whole").code == 0
     parts = tmp_path / "parts"
     result = restok(*train, "-o", parts, "--stop-at", 7)  # between two log lines
