@@ -22,8 +22,8 @@ from restok_cli.training.adversarial.diff_augment import diff_augment
 from restok_cli.training.adversarial.discriminator import Dino, DinoDiscriminator, LeCam, PatchDiscriminator
 from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses, discriminator_losses, pad_and_crop
+from restok_cli.training.recomputing import recompute_activations
 from restok_cli.training.teachers import Teacher
-from restok_cli.training.warm_start import recompute_activations
 
 CPU = torch.device("cpu")
 RUN = TokenizerRunConfig.parse(read_preset("tokenizer", "tiny") | {"loss": {"perceptual_weight": 1}}, "test")
@@ -124,7 +124,7 @@ def test_equal_blocks_are_compiled_once_and_others_apart(graphs, memory):
         graphs.clear()
         tokenizer = Tokenizer(CONFIG.model_copy(update={"decoder_layers": layers}))
         expected, plain = gradients(deepcopy(tokenizer)), deepcopy(tokenizer)
-        recompute_activations(tokenizer, memory)
+        recompute_activations(tokenizer, memory, compiled=True)
         compile_model(tokenizer)
         for ours, theirs in zip(gradients(tokenizer), expected, strict=True):
             assert torch.equal(ours, theirs)

@@ -68,13 +68,22 @@ class HarBlock(nn.Module):
     ) -> Tensor:
         qkv = self.qkv(self.attention_norm(tokens))
         qk, v = rearrange(qkv, "b t (three h d) -> three b h t d", three=3, d=self.head_width).split([2, 1])
-        (q, k), v = rotate(qk, table), v[0]  # (B, heads, T, head width)
+        (q, k), v = self.turn(qk, table), v[0]  # (B, heads, T, head width)
         if cache is not None:
             k, v = cache.update(layer, start, k, v)
-        mixed = rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask=mask), "b h t d -> b t (h d)")
+        mixed = self.join(F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
         tokens = tokens + self.residual_dropout(self.proj(mixed))
         hidden = self.ffn_norm(tokens)
-        return tokens + self.ffn_dropout(self.down(F.silu(self.gate(hidden)) * self.up(hidden)))
+        return tokens + self.ffn_dropout(self.down(self.activate(self.gate(hidden), self.up(hidden))))
+
+    def turn(self, qk: Tensor, table: Tensor) -> Tensor:
+        return rotate(qk, table)
+
+    def join(self, heads: Tensor) -> Tensor:
+        return rearrange(heads, "b h t d -> b t (h d)")
+
+    def activate(self, gate: Tensor, up: Tensor) -> Tensor:
+        return F.silu(gate) * up
 
 
 class ClassEmbedding(nn.Embedding):

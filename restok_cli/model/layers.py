@@ -66,9 +66,16 @@ class Attention(nn.Module):
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = F.linear(tokens, self.qkv.weight, bias)
         q, k, v = rearrange(qkv, "b t (three h d) -> three b h t d", three=3, d=self.head_width)
-        q, k = rotate(self.q_norm(q), table), rotate(self.k_norm(k), table)
+        q, k = self.turn(q, k, table)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.proj(rearrange(mixed, "b h t d -> b t (h d)"))
+        return self.proj(self.join(mixed))
+
+    def turn(self, q: Tensor, k: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+        """q and k (B, heads, T, head width) as they are compared."""
+        return rotate(self.q_norm(q), table), rotate(self.k_norm(k), table)
+
+    def join(self, heads: Tensor) -> Tensor:
+        return rearrange(heads, "b h t d -> b t (h d)")
 
 
 class Mlp(nn.Module):
@@ -78,7 +85,10 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(4 * width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(tokens)))
+        return self.fc2(self.activate(self.fc1(tokens)))
+
+    def activate(self, hidden: Tensor) -> Tensor:
+        return F.gelu(hidden)
 
 
 class Block(nn.Module):
@@ -94,10 +104,13 @@ class Block(nn.Module):
         self.gamma2 = nn.Parameter(torch.ones(width))
 
     def attend(self, tokens: Tensor, table: Tensor, mask: Tensor | None = None) -> Tensor:
-        return torch.addcmul(tokens, self.gamma1, self.attn(self.norm1(tokens), table, mask))
+        return self.add(tokens, self.gamma1, self.attn(self.norm1(tokens), table, mask))
 
     def feed(self, tokens: Tensor) -> Tensor:
-        return torch.addcmul(tokens, self.gamma2, self.mlp(self.norm2(tokens)))
+        return self.add(tokens, self.gamma2, self.mlp(self.norm2(tokens)))
+
+    def add(self, tokens: Tensor, gamma: Tensor, change: Tensor) -> Tensor:
+        return torch.addcmul(tokens, gamma, change)
 
     def forward(self, tokens: Tensor, table: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.feed(self.attend(tokens, table, mask))

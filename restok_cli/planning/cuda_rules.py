@@ -45,6 +45,8 @@ def rule(name: str) -> Callable:
     """The kernel of autocast for an operation; those in 16 bits are made of others that have theirs already."""
     packet, _, overload = name.partition(".")
     operation = getattr(getattr(torch.ops.aten, packet), overload or "default")
+    if name == "rms_norm":
+        operation = _as_one_kernel
 
     def kernel(*arguments: Any, **options: Any) -> Any:
         with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)):
@@ -58,6 +60,11 @@ def rule(name: str) -> Callable:
             return operation(*arguments, **options)
 
     return kernel
+
+
+def _as_one_kernel(tokens: Tensor, shape: list[int], weight: Tensor | None, eps: float) -> Tensor:
+    """A norm that takes and keeps as much as RMSNorm does on a GPU, where that is not composed of other operations."""
+    return torch.ops.aten.native_layer_norm(tokens, shape, weight, None, eps)[0]
 
 
 def is_eligible(value: object) -> bool:

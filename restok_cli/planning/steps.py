@@ -25,9 +25,9 @@ from restok_cli.training.code_source import Coded
 from restok_cli.training.frozen import RANDOM
 from restok_cli.training.losses import TokenizerLosses
 from restok_cli.training.parallel import micro_batch_numbers
+from restok_cli.training.recomputing import Memory, recompute_activations
 from restok_cli.training.teachers import open_teacher
 from restok_cli.training.update import DTYPES, Update
-from restok_cli.training.warm_start import Memory, recompute_activations
 
 CPU = torch.device("cpu")
 

@@ -29,10 +29,11 @@ from restok_cli.training.compiling import compile_model
 from restok_cli.training.loop import State, Trainee, run_loop
 from restok_cli.training.monitor import mean_of
 from restok_cli.training.optim import seed_step, update_ema
+from restok_cli.training.recomputing import recompute_activations
 from restok_cli.training.run_folder.run import RunFolder, check_same
 from restok_cli.training.stopping import Arriving
 from restok_cli.training.update import autocast
-from restok_cli.training.warm_start import recompute_activations, take_weights
+from restok_cli.training.warm_start import take_weights
 
 
 class HarState(State):
@@ -74,8 +75,9 @@ def train_har(
     state = HarState(config, device, init)
     sources = {"data set": source.fingerprint, "tokenizer": fingerprint(tokenizer_folder)}
     first_step = run.resume(state, device, sources, stop_at)
-    recompute_activations(state.har, config.compute.memory_on(device.type))
-    if is_wanted(config.compute.compile, device, "compute.compile=false"):
+    compiled = is_wanted(config.compute.compile, device, "compute.compile=false")
+    recompute_activations(state.har, config.compute.memory_on(device.type), compiled)
+    if compiled:
         compile_model(state.har)
     in_training = state.har if parallel.is_sharded(state.har) else parallel.wrap_ddp(state.har)
     size, _ = parallel.micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)

@@ -37,10 +37,11 @@ from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
 from restok_cli.training.monitor import mean_of
 from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.parallel import gather_in_turn, micro_batch_numbers, sync_gradients, wrap_ddp
+from restok_cli.training.recomputing import Memory, recompute_activations
 from restok_cli.training.run_folder.run import RunFolder
 from restok_cli.training.stopping import Arriving
 from restok_cli.training.update import DTYPES, Precision, autocast
-from restok_cli.training.warm_start import Memory, recompute_activations, reset_convolutions, take_weights
+from restok_cli.training.warm_start import reset_convolutions, take_weights
 
 DATA_REMEDY = "raise data.num_workers (the result stays the same), or prepare the data set with --resize"
 
@@ -94,8 +95,9 @@ def train_tokenizer(
     if state.adversary and state.adversary.frozen:
         sources["network of discriminator.weights"] = weights_fingerprint(state.adversary.frozen)
     first_step = run.resume(state, device, sources, stop_at)
-    spare(state, losses, config.compute.memory_on(device.type), config.compute.precision)
-    if is_wanted(config.compute.compile, device, "compute.compile=false"):
+    compiled = is_wanted(config.compute.compile, device, "compute.compile=false")
+    spare(state, losses, config.compute.memory_on(device.type), config.compute.precision, compiled)
+    if compiled:
         compile_model(state.tokenizer)
         compile_losses(losses)
         if state.adversary:
@@ -135,10 +137,12 @@ def train_tokenizer(
     return run_loop(trainee, config, run, batch_iterator, first_step, stop_at)
 
 
-def spare(state: TokenizerState, losses: TokenizerLosses, memory: Memory, precision: Precision) -> None:
-    """Let a step keep what `memory` says, and copy no frozen weights, before anything is compiled."""
+def spare(
+    state: TokenizerState, losses: TokenizerLosses, memory: Memory, precision: Precision, compiled: bool = False
+) -> None:
+    """Let a step keep what `memory` says, and copy no frozen weights, before anything is to be `compiled`."""
     for model in filter(None, (state.tokenizer, losses.lpips)):
-        recompute_activations(model, memory)
+        recompute_activations(model, memory, compiled)
     teacher, judge = losses.teacher and losses.teacher.network, state.adversary and state.adversary.frozen
     for network in filter(None, (losses.lpips, teacher, judge)):
         take_dtype(network, DTYPES[precision])
