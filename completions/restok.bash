@@ -570,7 +570,7 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok models presets')
             commands=()
             options=(
-                --kind --json --help -h
+                --kind --memory --json --help -h
             )
             arguments=(presets) others=
             ;;

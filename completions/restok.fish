@@ -827,6 +827,7 @@ complete -c restok -n '__restok_at \'restok models\'' -l help -s h -d 'Show this
 
 # restok models presets
 complete -c restok -n '__restok_at \'restok models presets\'' -l kind -r -f -a '(__restok_values \'tokenizer|har\')' -d 'Only those of this trainer'
+complete -c restok -n '__restok_at \'restok models presets\'' -l memory -d 'Count the memory of a whole step of all of them, in some minutes'
 complete -c restok -n '__restok_at \'restok models presets\'' -l json -d 'Print one JSON object instead of lines'
 complete -c restok -n '__restok_at \'restok models presets\'' -l help -s h -d 'Show this message and exit'
 complete -c restok -n '__restok_argument \'restok models presets\' 1 1' -f -a '(__restok_values \'presets\')'

@@ -972,6 +972,7 @@ $global:restokCommands = @{
         }
         Options = [ordered]@{
             '--kind' = @{ Kind = 'tokenizer|har'; Count = 1; Help = 'Only those of this trainer' }
+            '--memory' = @{ Kind = 'nothing'; Count = 0; Help = 'Count the memory of a whole step of all of them, in some minutes' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
