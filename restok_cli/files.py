@@ -175,9 +175,12 @@ def naming(path: Path) -> Iterator[None]:
 def whole_file(path: Path, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes `path` at the end of the block, or disappears on any error.
 
-    Unless it is to be `durable`, a power cut soon after may still damage it.
+    Unless it is to be `durable`, a power cut soon after may still damage it. Raises RestokError where `path` is a device
+    or a pipe: it would be gone.
     """
     path = Path(path)
+    if _is_device(path):
+        raise RestokError(f"{path} is a device or a pipe, which a file would replace; give the name of a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     clear_beside(path)
     temporary = temporary_name(path)
@@ -191,6 +194,10 @@ def whole_file(path: Path, durable: bool = True) -> Iterator[Path]:
             sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_device(path: Path) -> bool:
+    return path.exists() and not (path.is_file() or path.is_dir())
 
 
 def write_text(path: Path, text: str) -> None:
@@ -329,6 +336,8 @@ def check_output_file(option: str, path: Path | None, suffix: str, overwrite: bo
     if (found := next((folder for folder in path.parents if folder.exists()), path.parent)).is_file():
         raise UsageError(f"{option} {path}: {found} is a file; give a path in a folder")
     _check_writable(path, path.resolve().parent)
+    if _is_device(path):
+        raise UsageError(f"{option} {path} is a device or a pipe; give the name of a file")
     if path.is_dir() or (path.exists() and not overwrite):
         raise UsageError(f"{option} {path} already exists; give another file, or --overwrite to replace it")
     for source in inputs:

@@ -331,3 +331,13 @@ def test_a_temporary_folder_is_gone_afterwards_and_that_of_a_killed_process_with
         assert list(tmp_path.iterdir()) == [folder]
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pipe_is_not_replaced(tmp_path):
+    """A file in the place of /dev/null would break the machine for all."""
+    os.mkfifo(pipe := tmp_path / "pipe.png")
+    with pytest.raises(UsageError, match=r"--grid .*pipe\.png is a device or a pipe"):
+        check_output_file("--grid", pipe, ".png", True)
+    with pytest.raises(RestokError, match="is a device or a pipe"), whole_file(pipe) as temporary:
+        temporary.write_text("new")
+    assert pipe.is_fifo() and [*tmp_path.iterdir()] == [pipe]
