@@ -175,8 +175,8 @@ def naming(path: Path) -> Iterator[None]:
 def whole_file(path: Path, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes `path` at the end of the block, or disappears on any error.
 
-    Unless it is to be `durable`, a power cut soon after may still damage it. Raises RestokError where `path` is a device
-    or a pipe: it would be gone.
+    Unless it is to be `durable`, a power cut soon after may still damage it. Raises RestokError where `path` is a
+    device or a pipe: it would be gone.
     """
     path = Path(path)
     if _is_device(path):

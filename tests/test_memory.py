@@ -9,7 +9,7 @@ from restok_cli.model import size as model_size
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.planning import memory
+from restok_cli.planning import memory, preflight
 from restok_cli.planning.memory import check_memory, num_parameters, remedies, telling_what_helps
 from restok_cli.settings.presets import read_preset
 from restok_cli.settings.training import HarRunConfig, TokenizerRunConfig
@@ -131,3 +131,16 @@ def test_memory_that_runs_out_in_training_is_told_with_what_helps_there():
 
 def test_the_defaults_can_be_counted():
     assert num_parameters(Tokenizer, TokenizerConfig()) > 1e8
+
+
+def test_a_step_of_very_many_images_is_counted_before_it_is_tried(monkeypatch):
+    """On a CPU the system would end the process without a word."""
+    run = tokenizer_run()
+    monkeypatch.setattr(preflight, "memory_of_step", lambda *_: 3e10)
+    monkeypatch.setattr(preflight, "memory_of", lambda _: 2e10)
+    preflight.check_step(run, CPU)  # of few images, the two steps show it
+    monkeypatch.setattr(preflight, "MANY_IMAGES", 1)
+    with pytest.raises(
+        UsageError, match=r"a step of \d+ images needs 30\.0 GB of memory, and there is 20\.0 GB; set sched"
+    ):
+        preflight.check_step(run, CPU)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from restok_cli.errors import UsageError
-from restok_cli.planning import suggest
+from restok_cli.planning import steps, suggest
 from restok_cli.planning.suggest import Measured, Wishes, fitting, gain, steps_in
 from restok_cli.settings.presets import read_preset
 from restok_cli.settings.training import RUN_CONFIGS
@@ -18,7 +18,7 @@ def no_measuring(monkeypatch):
     """A machine that takes 0.5 s for a step, each image of which needs 1 GB, and a start of 20 dB."""
     monkeypatch.setattr(suggest, "measure", lambda config, *_: Measured(0.5, 20.0 if hasattr(config, "loss") else None))
     monkeypatch.setattr(
-        suggest, "count_step", lambda config, _: SimpleNamespace(peak=config.schedule.micro_batch_size * 1e9)
+        steps, "count_step", lambda config, _: SimpleNamespace(peak=config.schedule.micro_batch_size * 1e9)
     )
 
 

@@ -16,12 +16,13 @@ from psutil import Process
 from safetensors import safe_open
 
 from restok_cli.console import counted, duration, note, quiet
-from restok_cli.errors import Interrupted, RestokError
+from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.files import temporary_folder
 from restok_cli.planning.configs import changed, of_one_device
 from restok_cli.planning.counting import FROZEN
+from restok_cli.planning.memory import memory_of, remedies
 from restok_cli.planning.plan import kept_checkpoints
-from restok_cli.planning.steps import count_step
+from restok_cli.planning.steps import count_step, memory_of_step
 from restok_cli.processes import gather, rank, world_size
 from restok_cli.room import size_text
 from restok_cli.schema import read_json_lines
@@ -30,6 +31,7 @@ from restok_cli.training.run_folder.metrics_log import METRICS_FILE
 from restok_cli.training.run_folder.run import RunFolder
 
 WORTH_PLANNING = 2 << 30  # bytes
+MANY_IMAGES = 512  # in a micro-batch: twice those of any recipe
 MUCH = 0.25  # of what was counted
 STEPS = 2  # the first one warms up; the second has the discriminator, and gives the time
 
@@ -54,8 +56,10 @@ class Train(Protocol):
 def preflight(config: RunConfig, run_path: Path, train: Train, device: torch.device) -> None:
     """Do the first steps of a run by `train`, save, load what was saved, and say what the run will need.
 
-    Raises what the run would raise, and RestokError where its checkpoints will not fit on the disk.
+    Raises what the run would raise, UsageError where its micro-batches will not fit into memory, and RestokError where
+    its checkpoints will not fit on the disk.
     """
+    check_step(config, device)
     with temporary_folder(run_path.resolve()) if rank() == 0 else nullcontext() as made:
         folder = gather(made)[0]
         run = RunFolder(folder, shortened(config), resume=False, overwrite=True)
@@ -71,6 +75,22 @@ def preflight(config: RunConfig, run_path: Path, train: Train, device: torch.dev
             report(config, found, run_path)
             compare(config, found.memory - before, device)
         gather(None)  # the folder may go when all are done with it
+
+
+def check_step(config: RunConfig, device: torch.device) -> None:
+    """Raises UsageError where a step of very many images needs more memory than there is: on a CPU the system would end
+    the process without a word. Of others, the two steps show it sooner than counting.
+    """
+    one = of_one_device(config, world_size())
+    size = one.schedule.micro_batch_size or one.schedule.batch_size
+    if size <= MANY_IMAGES:
+        return
+    needed, there = memory_of_step(one, device.type == "cuda"), memory_of(device)
+    if needed > there:
+        raise UsageError(
+            f"a step of {counted(size, 'image')} needs {size_text(round(needed))} of memory, and there is {size_text(there)}; "
+            f"{remedies(config)}"
+        )
 
 
 def shortened(config: RunConfig) -> RunConfig:

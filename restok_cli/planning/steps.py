@@ -16,6 +16,7 @@ from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, sample
 from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.planning.cards import ON_CPU, ON_GPU
 from restok_cli.planning.configs import changed, num_rounds
 from restok_cli.planning.counting import AVERAGE, FROZEN, JUDGE, OPTIMIZER, WEIGHTS, Counter, WithoutNumbers, building
 from restok_cli.planning.cuda_rules import cuda_rules
@@ -140,6 +141,11 @@ def count_features(batch_size: int, image_size: tuple[int, int], gpu: bool) -> C
 
     shape = batch_size, 3, *image_size
     return count_pass(lambda: (Inception(),), lambda network: network(torch.empty(shape, dtype=torch.uint8)), gpu)
+
+
+def memory_of_step(config: RunConfig, gpu: bool) -> float:
+    """Bytes that a process needs for a step, also for what is beside the count."""
+    return (ON_GPU if gpu else ON_CPU).added(count_step(config, gpu).peak)
 
 
 def count_pass(make: Callable[[], tuple[nn.Module, ...]], run: Callable[..., object], gpu: bool) -> Counter:

@@ -15,11 +15,10 @@ from restok_cli.data.image_sizes import enlarged
 from restok_cli.data.shards.dataset import Dataset
 from restok_cli.errors import UsageError
 from restok_cli.files import BUNDLED
-from restok_cli.planning.cards import ON_CPU, ON_GPU
 from restok_cli.planning.configs import changed
 from restok_cli.planning.memory import memory_of
 from restok_cli.planning.preflight import Train, shortened
-from restok_cli.planning.steps import count_step
+from restok_cli.planning.steps import memory_of_step
 from restok_cli.pretrained.folder import load_for_use, load_model, open_tokenizer
 from restok_cli.settings.run_config import complete_config, har_facts, read_told
 from restok_cli.settings.training import RunConfig, RunKind, TokenizerRunConfig
@@ -103,7 +102,7 @@ def fitting(config: RunConfig, request: Wishes) -> tuple[RunConfig, str]:
     size = config.schedule.batch_size
     while True:
         config = changed(config, schedule={"micro_batch_size": size})
-        needed = (ON_GPU if on_gpu else ON_CPU).added(count_step(config, on_gpu).peak)
+        needed = memory_of_step(config, on_gpu)
         if needed <= limit:
             break
         if size == 1:
