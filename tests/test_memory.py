@@ -140,7 +140,5 @@ def test_a_step_of_very_many_images_is_counted_before_it_is_tried(monkeypatch):
     monkeypatch.setattr(preflight, "memory_of", lambda _: 2e10)
     preflight.check_step(run, CPU)  # of few images, the two steps show it
     monkeypatch.setattr(preflight, "MANY_IMAGES", 1)
-    with pytest.raises(
-        UsageError, match=r"a step of \d+ images needs 30\.0 GB of memory, and there is 20\.0 GB; set sched"
-    ):
+    with pytest.raises(UsageError, match=r"a step of \d+ images needs 30.0 GB of memory, and there is 20.0 GB; set"):
         preflight.check_step(run, CPU)

@@ -88,8 +88,8 @@ def check_step(config: RunConfig, device: torch.device) -> None:
     needed, there = memory_of_step(one, device.type == "cuda"), memory_of(device)
     if needed > there:
         raise UsageError(
-            f"a step of {counted(size, 'image')} needs {size_text(round(needed))} of memory, and there is {size_text(there)}; "
-            f"{remedies(config)}"
+            f"a step of {counted(size, 'image')} needs {size_text(round(needed))} of memory, and there is "
+            f"{size_text(there)}; {remedies(config)}"
         )
 
 
