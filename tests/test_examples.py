@@ -19,6 +19,7 @@ from restok_cli import cli
 # Beside the tables of test_docs, whose `pipe` makes commands smaller (tiny models, 2 steps, 8 images, few samples).
 CANNOT_RUN = {
     r"^restok demo": "takes minutes; test_demo.py runs it with --quick",
+    r"^restok models presets .*--memory": "counts for minutes; test_presets.py counts with a stand-in",
     r"^restok config suggest": "measures the whole model; test_suggest.py runs it without measuring",
     r"^restok models push (?!.*--dry-run)": "needs the hub; test_models_push.py runs it against a stand-in",
     r"https?://|hf:": "needs the net; test_streaming.py and test_checkpoint.py run the like against stand-ins",
