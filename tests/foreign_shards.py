@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 
+import webdataset
 from pictures import noise
 
 from restok_cli.data.shards.dataset import open_dataset
@@ -33,3 +34,9 @@ def sample(name, seed, class_id=None):
 def read_by_restok(folder, split):
     split = open_dataset(folder).split(split)
     return [(split.key(i), split.class_id(i), split.read(i)) for i in range(len(split))]
+
+
+def read_by_webdataset(folder, pattern):
+    shards = [str(path) for path in sorted(folder.glob(pattern))]
+    samples = webdataset.WebDataset(shards, shardshuffle=False)
+    return [(sample["__key__"], int(sample["cls"]), sample["jpg"]) for sample in samples]

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import webdataset
-from foreign_shards import picture, read_by_restok, sample, write_tar
+from foreign_shards import picture, read_by_restok, read_by_webdataset, sample, write_tar
 
 from restok_cli.data.loading.streaming import read_shards
 from restok_cli.data.shards.dataset import open_dataset
@@ -24,12 +23,6 @@ def wds(tmp_path):
     files = [file for i in range(2) for file in sample(f"val_{i}", 90 + i, i)]
     write_tar(tmp_path / "wds" / "imagenet1k-validation-00.tar", files)
     return tmp_path / "wds"
-
-
-def read_by_webdataset(folder, pattern):
-    shards = [str(path) for path in sorted(folder.glob(pattern))]
-    samples = webdataset.WebDataset(shards, shardshuffle=False)
-    return [(sample["__key__"], int(sample["cls"]), sample["jpg"]) for sample in samples]
 
 
 @pytest.mark.parametrize("in_place", [True, False])
