@@ -19,8 +19,8 @@ from restok_cli.commands.options import (
     OverwriteFile,
     ResultAsJson,
     VggWeights,
+    features_folder,
     is_given,
-    kept_features,
     parse_model,
 )
 from restok_cli.console import note
@@ -246,7 +246,7 @@ def evaluate(
     if request.reference != reference:
         note(f"{samples[0]} was drawn by the model that comes with restok: compared with the emoji it was trained on")
     files = inception_weights, vgg_weights, tuple(timm_weights or ())
-    networks = Networks(names, *files, kept_features(cache, no_cache), batch_size)
+    networks = Networks(names, *files, features_folder(cache, no_cache), batch_size)
     if make_reference is not None and output is not None:
         _make_reference(request, networks, torch_device, output, reference_images, overwrite)
     else:
