@@ -13,7 +13,7 @@ from restok_cli.console import counted, note
 from restok_cli.errors import RestokError
 from restok_cli.processes import world_size
 from restok_cli.settings.training import HealthConfig, TokenizerHealthConfig
-from restok_cli.training.parallel import all_reduce
+from restok_cli.training.parallel import all_reduce, check_shape
 from restok_cli.training.update import Update
 
 
@@ -74,6 +74,8 @@ class Meter:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there: each process with the mean over those that there were, so that no step counts twice."""
         self.images, self.seconds, self.waited = state["images"], state["seconds"], state["waited"]
+        for name, value in state["sums"].items():
+            check_shape(f"the sum of {name}", value, torch.Size([2]))
         self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
 
     def close(self) -> dict[str, float]:
