@@ -174,9 +174,8 @@ class RunFolder:
                 f"--stop-at {stop_at}: the run has done {counted(step, 'step')} already; give a later step"
             )
         if saved:
-            load_parts(
-                state, {"early_stopping": EarlyStopping(None).state_dict()} | saved
-            )  # an older run counted nothing
+            nothing = {"early_stopping": EarlyStopping(None).state_dict()}  # which an older run counted
+            load_parts(state, nothing | saved)
         if rank() == 0:
             self.begin(step)
             record_start(self.path, step, device, sources["data set"], self.init)
