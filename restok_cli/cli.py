@@ -40,7 +40,7 @@ from restok_cli.commands.options import is_given
 from restok_cli.commands.preparing import prepare
 from restok_cli.console import tell
 from restok_cli.errors import Done, Failed, Interrupted, RestokError, Unmet, UsageError
-from restok_cli.files import DISK_FULL, expand_home
+from restok_cli.files import DISK_FULL, NUL, expand_home
 from restok_cli.processes import is_said_by_first, leave, leave_words, rank, world_size
 from restok_cli.room import is_out_of_memory
 from restok_cli.settings.launcher import apply_to_options
@@ -226,8 +226,10 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def check_words(words: list[str]) -> None:
-    """Raises UsageError for an empty word, which as a path would mean the current folder."""
+    """Raises UsageError for an empty word, which as a path would mean the current folder, and for a NUL character."""
     for before, word in pairwise(("restok", *words)):
+        if "\0" in word:  # no shell gives one, but a program may that calls `run`
+            raise UsageError(f"{word}: {NUL}")
         option = word.removesuffix("=")
         if not word or (option != word and option.startswith("--") and "=" not in option):
             where = option or before

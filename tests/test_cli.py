@@ -247,6 +247,13 @@ def test_an_empty_word_is_not_the_current_folder(fails, words, before):
     assert f"nothing is given after {before}, only an empty word" in fails(2, *words)
 
 
+@pytest.mark.parametrize(
+    "words", [("encode", "a\0b"), ("config", "show", "restok-b-128", "--set", r'loss.lpips_weights="a\0b"')]
+)
+def test_a_nul_character_is_in_no_path(fails, words):
+    assert r"a\x00b: a NUL character is in no file's name" in fails(2, *words)
+
+
 OUT_OF_MEMORY = [MemoryError(), type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory.")]
 
 

@@ -65,7 +65,7 @@ def check_output(to: Destination, overwrite: bool, *models: Path) -> None:
     elif to.shards:
         if output == STDOUT:
             raise UsageError("--shards need a folder, and - is a tar stream already; leave --shards out")
-        check_output_folder(output, overwrite, own_files(output).__contains__)
+        check_output_folder(output, overwrite, own_files(output).__contains__, whole=True)
     elif to.is_npz:
         check_output_file("-o", output, ".npz", overwrite, *models)
     elif output != STDOUT:
@@ -142,7 +142,7 @@ def images_there(to: Destination, request: dict[str, Any], job: Job) -> list[int
         return there
     if to.is_folder:
         own = {*map(png_name, expected), IMAGE_MANIFEST, IMAGE_REQUEST}
-        check_output_folder(to.output, True, own.__contains__)
+        check_output_folder(to.output, True, own.__contains__, whole=True)
     else:
         check_output(to, overwrite=True)
     return there
