@@ -185,8 +185,15 @@ def test_other_commands_take_precision_and_compilation_as_their_options(launched
     options = {"device": "auto", "dtype": "auto", "compile_": "off"}
     apply_to_options("restok generate", options, set())
     assert options == {"device": "auto", "dtype": "bf16", "compile_": "on"}
-    with pytest.raises(UsageError, match="--dtype float32, but accelerate launch asks for mixed_precision: bf16"):
-        apply_to_options("restok generate", options | {"dtype": "float32"}, {"dtype"})
+    for name, value, said in (
+        ("dtype", "float32", "--dtype float32, but accelerate launch asks for mixed_precision: bf16"),
+        ("compile_", "off", "--compile off, but accelerate launch asks for dynamo_backend: INDUCTOR"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            apply_to_options("restok generate", options | {name: value}, {name})
+        stated = options | {name: "auto"}
+        apply_to_options("restok generate", stated, {name})
+        assert stated[name] == options[name], "which auto leaves to others"
 
 
 @pytest.mark.parametrize(

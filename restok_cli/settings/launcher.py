@@ -168,7 +168,7 @@ def apply_to_options(command: str, options: dict[str, Any], explicit: set[str]) 
         if wanted.precision:
             _put(options, explicit, "dtype", wanted.precision, f"mixed_precision: {wanted.precision}")
         if wanted.compiled:
-            options["compile_"] = "on"
+            _put(options, explicit, "compile_", "on", "dynamo_backend: INDUCTOR")
     several = "num_processes" in options and options["num_processes"] == 1 and world_size() == 1
     if several and os.environ.get("ACCELERATE_USE_CPU") and os.environ.get("MASTER_PORT"):
         note(
@@ -179,6 +179,7 @@ def apply_to_options(command: str, options: dict[str, Any], explicit: set[str]) 
 
 
 def _put(options: dict[str, Any], explicit: set[str], name: str, value: str, key: str) -> None:
-    if name in explicit and options[name] != value:
-        raise UsageError(f"--{name} {options[name]}, but {LAUNCHER} asks for {key}; give what fits, or leave it out")
+    if name in explicit and options[name] not in (value, "auto"):
+        option = f"--{name.rstrip('_')} {options[name]}"
+        raise UsageError(f"{option}, but {LAUNCHER} asks for {key}; give what fits, or leave it out")
     options[name] = value
