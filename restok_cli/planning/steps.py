@@ -96,9 +96,10 @@ def open_tokenizer_step(
     Frozen networks get random weights: nothing is downloaded. If it is to be `compiled`, the caller does that.
     """
     config = changed(config, alignment={"weights": RANDOM}, discriminator={"weights": RANDOM})
-    state = tokenizer_loop.TokenizerState(config, device, None)
-    lpips = Lpips().to(device) if config.loss.perceptual_weight > 0 else None
-    teacher = open_teacher(config.alignment, config.model.grid, device) if config.alignment.is_used else None
+    with device:  # a GPU draws a billion weights in no time
+        state = tokenizer_loop.TokenizerState(config, device, None)
+        lpips = Lpips().to(device) if config.loss.perceptual_weight > 0 else None
+        teacher = open_teacher(config.alignment, config.model.grid, device) if config.alignment.is_used else None
     losses = TokenizerLosses(config, lpips, teacher)
     tokenizer_loop.spare(state, losses, memory, config.compute.precision, compiled)
     size, _ = micro_batch_numbers(config.schedule.batch_size, config.schedule.micro_batch_size)
