@@ -65,8 +65,7 @@ def _load_batch(split: Split, transform: Transform, num_allowed: float, visits: 
     for epoch, sample in visits:
         while len(broken) <= num_allowed:
             try:
-                image, name = split.read(sample), split.describe(sample)
-                images.append(transform(image, name, epoch, sample))
+                images.append(transform(*split.file(sample), epoch, sample))
                 class_ids.append(split.class_id(sample))
                 break
             except ImageError as error:
