@@ -298,6 +298,12 @@ def _clear(entry: Path, path: Path) -> None:
         entry.unlink(missing_ok=True)
 
 
+def check_is_folder(path: Path, wanted: str) -> None:
+    """Raises UsageError, which says what is `wanted`, where the path is no folder."""
+    if not path.is_dir():
+        raise UsageError(f"{path}{' is a file' if path.exists() else ': no such folder'}; give {wanted}")
+
+
 def check_output_folder(path: Path, overwrite: bool, is_ours: Callable[[str], object], whole: bool = False) -> None:
     """Check that results may go to the folder `path`: it is new or empty, or may be overwritten.
 

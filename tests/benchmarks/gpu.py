@@ -138,11 +138,13 @@ def open_step(
     """State and step of the whole recipe of restok-l-128 on random images, by the real loop."""
     preset, words, size = ("tiny", SMOKE, 2) if session.smoke else ("restok-l-128", [], batch_size)
     config = of_images(planned_config("tokenizer", preset, None, words), size)
-    state, losses, step = open_tokenizer_step(config, session.device, memory)
+    state, losses, step = open_tokenizer_step(config, session.device, memory, compiled)
     for model in (state.tokenizer, state.ema):
         model.to(memory_format=layout)
     if compiled:
-        with patch.object(torch, "compile", functools.partial(torch.compile, backend=session.compiler)):
+        # a break of a graph costs time on a card, and fails the smoke test
+        way = functools.partial(torch.compile, backend=session.compiler, fullgraph=session.smoke)
+        with patch.object(torch, "compile", way):
             compile_model(state.tokenizer)
             compile_losses(losses)
             compile_discriminator(state.adversary.network)
