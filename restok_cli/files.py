@@ -28,6 +28,7 @@ MAX_MEMBER_BYTES = 256 << 20  # of a file in a tar, and of an image file, likewi
 MAX_TEXT_BYTES = 32 << 20  # of JSON and other text that is read whole, whose values may take twenty times as much
 MAX_LINE_BYTES = 16 << 20  # of a line of JSON
 SYNC_SECONDS = 0.2  # from one early sync of a large file to the next
+NUL = "a NUL character is in no file's name; give another one"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CHUNK_BYTES = 1 << 20  # of a file, read at a time
 FILE_CRC, FIELDS_CRC = "file_crc32", "fields_crc32"  # in JSON: of the file that it is about, of its own other fields
@@ -45,7 +46,12 @@ def parse_model(text: str | Path) -> Path:
 
 
 def expand_home(path: str) -> str:
-    """The path with a ~ at its start as the home folder. Raises UsageError where nobody knows that."""
+    """The path with a ~ at its start as the home folder.
+
+    Raises UsageError where nobody knows that, or no file can have such a name.
+    """
+    if "\0" in path:  # which YAML can write
+        raise UsageError(f"{path}: {NUL}")
     if path != "~" and not path.startswith("~/"):
         return path
     expanded = os.path.expanduser(path)
@@ -292,12 +298,19 @@ def _clear(entry: Path, path: Path) -> None:
         entry.unlink(missing_ok=True)
 
 
-def check_output_folder(path: Path, overwrite: bool, is_ours: Callable[[str], object]) -> None:
+def check_is_folder(path: Path, wanted: str) -> None:
+    """Raises UsageError, which says what is `wanted`, where the path is no folder."""
+    if not path.is_dir():
+        raise UsageError(f"{path}{' is a file' if path.exists() else ': no such folder'}; give {wanted}")
+
+
+def check_output_folder(path: Path, overwrite: bool, is_ours: Callable[[str], object], whole: bool = False) -> None:
     """Check that results may go to the folder `path`: it is new or empty, or may be overwritten.
 
-    `is_ours` says of a file in it (its relative path, with slashes) whether the command that writes there made it.
-    Raises UsageError where `path` cannot be a folder, where it holds something and `overwrite` is false, and where
-    something in it is not ours: --overwrite never deletes that.
+    A `whole` one is to be replaced itself, and not filled, see `whole_folder`. `is_ours` says of a file in it (its
+    relative path, with slashes) whether the command that writes there made it. Raises UsageError where `path` cannot be
+    a folder, where it holds something and `overwrite` is false, and where something in it is not ours: --overwrite
+    never deletes that.
     """
     for folder in (path, *path.parents):
         if folder.exists() and not folder.is_dir():
@@ -305,6 +318,8 @@ def check_output_folder(path: Path, overwrite: bool, is_ours: Callable[[str], ob
     if not path.is_dir() and path.suffix.lower() in FILE_SUFFIXES:
         raise UsageError(f"{path} is the name of a file, and the output is a folder; give a name without {path.suffix}")
     _check_writable(path, path.resolve())
+    if whole:
+        _check_replaceable(path)
     clear_beside(path.resolve())
     if not path.is_dir() or all(entry.name == LOCK_FILE for entry in path.iterdir()):
         return
@@ -321,6 +336,15 @@ def _check_writable(output: Path, folder: Path) -> None:
     place = next(place for place in (folder, *folder.parents) if place.exists())
     if not os.access(place, os.W_OK | os.X_OK):
         raise UsageError(f"{output}: you may not write to {place}; give another output, or change the rights of that")
+
+
+def _check_replaceable(output: Path) -> None:
+    """Raises UsageError, before any work, where no other file or folder can be renamed to `output`, which is there."""
+    place = output.resolve()
+    if place.exists() and (os.path.ismount(place) or not os.access(place.parent, os.W_OK | os.X_OK)):
+        why = "something is mounted there" if os.path.ismount(place) else f"you may not write to {place.parent}"
+        within = f"in it, such as {output / 'new'}" if place.is_dir() else "in another folder"
+        raise UsageError(f"{output} is there and cannot be replaced as a whole: {why}; give a new name {within}")
 
 
 def check_output_file(option: str, path: Path | None, suffix: str, overwrite: bool, *inputs: Path) -> None:
@@ -340,6 +364,7 @@ def check_output_file(option: str, path: Path | None, suffix: str, overwrite: bo
         raise UsageError(f"{option} {path} is a device or a pipe; give the name of a file")
     if path.is_dir() or (path.exists() and not overwrite):
         raise UsageError(f"{option} {path} already exists; give another file, or --overwrite to replace it")
+    _check_replaceable(path)
     for source in inputs:
         if path.exists() and path.resolve().is_relative_to(source.resolve()):
             raise UsageError(f"{option} {path} would replace what is read from {source}; give another file")

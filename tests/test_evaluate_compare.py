@@ -8,7 +8,10 @@ import torch
 from PIL import Image
 
 from restok_cli.data.images import save_image
+from restok_cli.errors import UsageError
+from restok_cli.evaluation.request import check_limits, parse_limits
 from restok_cli.metrics.compare import read_results
+from restok_cli.metrics.protocol import Measurement
 from restok_cli.reports.results import Result, measured_alike
 
 
@@ -145,6 +148,12 @@ def test_fail_under_knows_the_parts_of_codebook(restok, tmp_path):
     found = restok("evaluate", tmp_path / "codes.npz", "--fail-under", "codebook_usage=60:lower")
     assert found.code == 2
     assert "codebook_usage=60:lower: no interval of codebook usage-5 is known; leave :lower out" in found.err
+
+
+def test_fail_under_says_why_few_images_have_no_edge():
+    few = {"psnr": Measurement("psnr", 30.0, n=29, n_reference=29)}
+    with pytest.raises(UsageError, match="PSNR-29 is known, since of fewer than 30 images, here 29, a variance"):
+        check_limits(parse_limits(["psnr=20:lower"]), few)
 
 
 def made_up(path, metric, value, **facts):

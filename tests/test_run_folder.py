@@ -303,6 +303,8 @@ def test_a_run_that_stops_at_a_step_and_goes_on_is_the_same_run(restok, fails, t
     parts = tmp_path / "parts"
     result = restok(*train, "-o", parts, "--stop-at", 7)  # between two log lines
     assert result.code == 0 and result.out == f"{parts}/model\n"
+    on = "the same command with --resume, and without --stop-at or with a later one, goes on in"
+    assert result.err.endswith(f"stopped after step 7 of 12; {on} {parts}\n")
     assert [path.name for path in (parts / "checkpoints").iterdir()] == ["step-000007"]
     assert (parts / "model" / "model.safetensors").exists()
     assert restok("train-tokenizer", "sample", "-o", parts, "--resume").code == 0  # the settings are those of the run

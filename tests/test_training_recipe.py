@@ -2,6 +2,7 @@
 another's."""
 
 import math
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
@@ -21,6 +22,7 @@ from restok_cli.training.adversarial.discriminator import PatchDiscriminator
 from restok_cli.training.codebook_use import UseOfPossible
 from restok_cli.training.har_loop import HarState
 from restok_cli.training.monitor import Health
+from restok_cli.training.optim import learning_rate
 from restok_cli.training.update import Update, autocast
 
 CPU = torch.device("cpu")
@@ -150,6 +152,36 @@ def test_a_step_that_one_optimizer_skips_leaves_the_other_and_its_loss_scale_alo
     assert [update.look() for update in updates] == [(1, 1), (0, 0)]
 
 
+def test_a_step_is_that_of_adamw_and_what_is_not_finite_leaves_no_trace():
+    """Neither a loss with finite gradients, nor gradients of a finite loss; rows of such steps are counted."""
+    config = OptimizerConfig(learning_rate=0.1, warmup_steps=3, max_grad_norm=0.5, weight_decay=0.1)
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1)
+    plain = deepcopy(model)
+    groups = {"params": [plain.weight], "weight_decay": 0.1}, {"params": [plain.bias], "weight_decay": 0.0}
+    optimizer = torch.optim.AdamW(groups, betas=(config.beta1, config.beta2))
+    update, looks = Update(model, config, 10, "float32"), []
+    for step, broken in enumerate((None, "loss", "gradient", None, "loss", None, None)):
+        inputs = torch.randn(2, 4)
+        loss = model(inputs).square().mean() + (math.inf if broken == "loss" else 0.0)
+        if broken == "gradient":
+            loss.register_hook(lambda gradient: gradient * math.inf)
+        update.backward(loss)
+        _, moved = update.step(step)
+        assert moved == (broken is None)
+        if broken is None:
+            optimizer.zero_grad()
+            plain(inputs).square().mean().backward()
+            nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, 10, config)
+            optimizer.step()
+        assert torch.allclose(model.weight, plain.weight, atol=1e-6) and torch.allclose(model.bias, plain.bias)
+        if step in (2, 5, 6):
+            looks.append(update.look())
+    assert looks == [(2, 2), (3, 2), (3, 0)]
+
+
 @pytest.mark.usefixtures("narrow")
 def test_under_fp16_the_adversary_learns_while_the_tokenizer_skips_a_step(restok, tmp_path, monkeypatch):
     break_steps(monkeypatch, {3})  # the second micro-batch of the second step
@@ -191,12 +223,15 @@ def test_trouble_is_told_once_with_its_remedy_and_again_when_it_comes_back(capsy
 def test_a_level_that_hardly_uses_its_codebook_is_warned_of_though_all_together_use_it(capsys):
     health, numbers = Health(TokenizerHealthConfig(), None, ""), {"data_wait": 0.0}
     said = []
-    for use in ({0: 0.9, 1: 0.1, 2: 0.09}, {1: 0.5}, {2: 0.05}, {2: 0.5}, {2: 0.05}, {0: 0.09}):
+    for use in ({0: 0.9, 1: 0.1, 2: 0.09}, {1: 0.5}, {2: 0.05}, {2: 0.5}, {2: 0.05, 3: 0.01}, {0: 0.09, 2: 0.05}):
         health.judge(numbers, use)
         said.append(capsys.readouterr().err)
     assert [bool(text) for text in said] == [True, False, False, False, True, True]
-    assert said[0].startswith("warning: level 2 of the codes uses only 9.0% of the codewords that as many evenly drawn")
-    assert said[0].count("\n") == 1 and said[5].startswith("warning: the whole of all codes uses only 9.0%")
+    assert said[0].startswith("warning: the codebook collapses: codes use only 9.0% (level 2) of the codewords that as")
+    assert "would; a higher loss.entropy_weight" in said[0] and all(text.count("\n") == 1 for text in said if text)
+    assert "codes use only 5.0% (level 2), 1.0% (level 3) of the codewords" in said[4]
+    rest = "codes use only 9.0% (all levels together) of the codewords that as many evenly drawn ones would\n"
+    assert said[5] == f"warning: the codebook collapses further: {rest}"
 
 
 def test_use_is_told_against_what_so_many_codes_could_use_once_that_can_be_told():

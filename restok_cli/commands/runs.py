@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from restok_cli.commands.options import check_resume
-from restok_cli.console import keep_line, note
+from restok_cli.console import note
 from restok_cli.errors import UsageError
 from restok_cli.files import check_apart
 from restok_cli.processes import run_in_processes
@@ -108,25 +108,25 @@ def carry_out(
 ) -> None:
     """Try a step of everything by `train`, unless that is to be skipped; then train, and print the model's folder.
 
-    `origin` names the model whose weights the run starts from; `rescaling` is to be said, here and in the run's log.
+    `origin` names the model whose weights the run starts from; `rescaling` is to be said once it begins.
     """
     from restok_cli.planning.memory import telling_what_helps
     from restok_cli.planning.preflight import preflight
     from restok_cli.training.run_folder.run import RunFolder
 
     output = launch.output
-    if rescaling:
-        note(rescaling)
     if launch.dry_run or not (launch.skip_preflight or launch.resume):
         with telling_what_helps(config):
             preflight(config, output, train, device)
     if launch.dry_run:
+        if rescaling:
+            note(rescaling)
         return
     with RunFolder.kept(output):
         run = RunFolder(
             output, config, resume=launch.resume, overwrite=launch.overwrite, track=launch.track, init=origin
         )
         with run.logging(), telling_what_helps(config):
-            if rescaling:
-                keep_line(rescaling)
+            if rescaling:  # no sooner: a run that is refused has no lengths
+                note(rescaling)
             print(train(config, run, stop_at=launch.stop_at))
