@@ -19,6 +19,7 @@ from restok_cli.commands.options import (
     OverwriteFile,
     ResultAsJson,
     VggWeights,
+    check_split,
     features_folder,
     is_given,
     parse_model,
@@ -241,6 +242,7 @@ def evaluate(
     elif limits or is_given(context, "samples"):
         raise UsageError("--make-reference DATA names its images and measures nothing; leave SAMPLES, --fail-under out")
     given = {"--inception-weights": inception_weights, "--vgg-weights": vgg_weights, "--timm-weights": timm_weights}
+    check_split(context, *([make_reference] if make_reference else samples), request.reference)
     check_weights(["gfid"] if make_reference else request.metrics, names, given)
     torch_device = _start(request, num_processes, device)
     if request.reference != reference:

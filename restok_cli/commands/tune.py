@@ -22,6 +22,7 @@ from restok_cli.commands.options import (
     Steps,
     VggWeights,
     check_resume,
+    check_split,
     is_given,
     parse_model,
 )
@@ -163,6 +164,7 @@ def tune(
     if reference is None and METRICS[metric].against and model == SAMPLE_MODEL:
         reference, split = "sample", split if is_given(context, "split") else "train"
         note("compared with the emoji that the sample model was trained on")
+    check_split(context, reference)
     from restok_cli.evaluation.request import check_weights
     from restok_cli.inference.tune_search import read_space
 
