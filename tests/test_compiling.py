@@ -10,7 +10,7 @@ from functools import cache, partial
 import pytest
 import timm
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from restok_cli.cuda.compiler import is_wanted
