@@ -148,6 +148,7 @@ def _from_npz(path: Path, max_pixels: int) -> ImageSet:
         )
     if rank() == 0:
         _check_whole(path, member)
+    images = None
     if fortran_order:  # where every image lies all over the file
         if math.prod(shape) > MAX_UNPACKED:
             raise RestokError(
@@ -155,14 +156,11 @@ def _from_npz(path: Path, max_pixels: int) -> ImageSet:
                 " read; save np.ascontiguousarray(arr_0)"
             )
         images = read_member(archive, "arr_0")
-        return ImageSet(
-            *(str(path), shape[0], lambda index: f"{index:06d}"),
-            lambda index: Image.fromarray(np.ascontiguousarray(images[index])),
-            named=False,
-        )
     image_bytes = shape[1] * shape[2] * 3
 
     def read(index: int) -> Image.Image:
+        if images is not None:
+            return Image.fromarray(np.ascontiguousarray(images[index]))
         member.seek(start + index * image_bytes)  # costs nothing in file order
         return Image.fromarray(np.frombuffer(member.read(image_bytes), np.uint8).reshape(shape[1:]))
 
