@@ -118,8 +118,6 @@ def gradients(tokenizer: Tokenizer) -> list[Tensor]:
 def test_equal_blocks_are_compiled_once_and_others_apart(graphs, memory):
     numbers = []
     for layers in (2, 4):
-        torch._dynamo.reset()
-        graphs.clear()
         tokenizer = Tokenizer(CONFIG.model_copy(update={"decoder_layers": layers}))
         expected, plain = gradients(deepcopy(tokenizer)), deepcopy(tokenizer)
         recompute_activations(tokenizer, memory, compiled=True)

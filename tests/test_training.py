@@ -22,7 +22,13 @@ from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.settings.training import TokenizerRunConfig
 from restok_cli.training import monitor
 from restok_cli.training.code_source import EncodedImages
-from restok_cli.training.codebook_use import CodeCounts, draw_prefix_lengths, prefix_distribution
+from restok_cli.training.codebook_use import (
+    CodeCounts,
+    draw_prefix_lengths,
+    prefix_distribution,
+    revive_everywhere,
+    use_numbers,
+)
 from restok_cli.training.har_loop import cross_entropy
 from restok_cli.training.har_loop import validate as validate_har
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
@@ -68,6 +74,20 @@ def test_revival_moves_only_unused_codewords_and_makes_them_used():
     assert torch.equal(quantizer.codebook[used], before[used])
     after = use_of_counts(np.bincount(quantizer(latents).codes.numpy().ravel(), minlength=64)).usage
     assert after > 3 * use_of_counts(np.bincount(codes.numpy().ravel(), minlength=64)).usage
+
+    seen = CodeCounts(32, 64, torch.device("cpu"))
+    seen.add(codes)
+    revive_everywhere(quantizer, seen, latents)
+    assert not seen.counts.any()  # the next time goes by what comes from now on
+
+
+def test_use_is_logged_in_all_and_by_level():
+    found = use_numbers(np.array([[4, 0, 0, 0], [2, 2, 0, 0], [1, 1, 2, 0]]))
+    perplexity = math.exp(-sum(n / 12 * math.log(n / 12) for n in (7, 3, 2)))
+    expected = {"codebook_usage": 75, "codebook_perplexity": perplexity, "dead_codes": 1}
+    expected |= {"usage_level_1": 25, "usage_level_2": 50, "usage_level_3": 75}
+    expected |= {"perplexity_level_1": 1, "perplexity_level_2": 2, "perplexity_level_3": 2**1.5}
+    assert found == pytest.approx(expected)
 
 
 def test_window_gives_means_of_the_steps_that_moved_and_forgets_them():

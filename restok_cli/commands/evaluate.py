@@ -19,8 +19,8 @@ from restok_cli.commands.options import (
     OverwriteFile,
     ResultAsJson,
     VggWeights,
+    features_folder,
     is_given,
-    kept_features,
     parse_model,
 )
 from restok_cli.console import note
@@ -207,7 +207,7 @@ def evaluate(
     from restok_cli.evaluation.request import (
         Networks,
         Request,
-        check_networks,
+        check_weights,
         of_each,
         parse_limits,
         parse_perturbations,
@@ -240,13 +240,13 @@ def evaluate(
         requests = of_each(request, samples)
     elif limits or is_given(context, "samples"):
         raise UsageError("--make-reference DATA names its images and measures nothing; leave SAMPLES, --fail-under out")
-    given = {"--features": features, "--inception-weights": inception_weights, "--vgg-weights": vgg_weights}
-    check_networks(["gfid"] if make_reference else request.metrics, names, given | {"--timm-weights": timm_weights})
+    given = {"--inception-weights": inception_weights, "--vgg-weights": vgg_weights, "--timm-weights": timm_weights}
+    check_weights(["gfid"] if make_reference else request.metrics, names, given)
     torch_device = _start(request, num_processes, device)
     if request.reference != reference:
         note(f"{samples[0]} was drawn by the model that comes with restok: compared with the emoji it was trained on")
     files = inception_weights, vgg_weights, tuple(timm_weights or ())
-    networks = Networks(names, *files, kept_features(cache, no_cache), batch_size)
+    networks = Networks(names, *files, features_folder(cache, no_cache), batch_size)
     if make_reference is not None and output is not None:
         _make_reference(request, networks, torch_device, output, reference_images, overwrite)
     else:
