@@ -6,6 +6,7 @@ Nothing here imports torch, so that help and completion answer at once.
 import errno
 import os
 import re
+import shutil
 import signal
 import sys
 import traceback
@@ -47,6 +48,7 @@ from restok_cli.settings.launcher import apply_to_options
 
 EXIT_FAILURE, EXIT_USAGE = 1, 2
 EXIT_CODES: dict[type[RestokError], int] = {UsageError: EXIT_USAGE, Unmet: 4}
+NARROW = 80  # columns of a terminal
 EXIT_SIGNAL = 128  # plus the number of the signal
 LOOP = "a link that leads back to itself, and to no file or folder; remove it, or give another path"
 
@@ -74,6 +76,13 @@ class Command(TyperCommand):
             if former and isinstance(parameter, TyperOption):
                 parser.add_option(parameter, [former], dest=parameter.name)
         return parser
+
+    def format_help(self, context: typer.Context, formatter: Any) -> None:
+        """Below NARROW columns by Click: Rich's tables cut the names of options there."""
+        if shutil.get_terminal_size().columns < NARROW:
+            self.rich_markup_mode = None
+            self.help = re.sub(r"\n\n(?= )", "\n\n\b\n", self.help or "")  # whose examples Click would join
+        super().format_help(context, formatter)
 
     def parse_args(self, context: typer.Context, arguments: list[str]) -> list[str]:
         try:
@@ -219,7 +228,7 @@ def run(arguments: list[str] | None = None) -> int:
                 " TORCH_HOME",
                 EXIT_FAILURE,
             )
-        if str(error).startswith("Symlink loop"):  # before Python 3.13; from then on it is an OSError
+        if str(error).startswith("Symlink loop"):  # of Path.resolve before Python 3.13
             path = str(error).removeprefix("Symlink loop from ").strip("'")
             return _fail(f"{path}: {LOOP}", EXIT_FAILURE)
         raise

@@ -96,6 +96,21 @@ def test_help_leaves_no_word_alone_on_a_line(restok, monkeypatch, command):
     assert [after for before, after in pairwise(lines) if before and len(after.split()) == 1] == []
 
 
+def test_help_has_each_option_and_example_whole_in_a_narrow_terminal(restok, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    for command in COMMANDS:
+        found = typer.main.get_command(cli.app)
+        for word in command:
+            found = found.commands[word]
+        text = restok(*command, "--help").out
+        shown = [parameter for parameter in found.params if not getattr(parameter, "hidden", False)]
+        options = {name for parameter in shown for name in parameter.opts if name.startswith("-")}
+        assert options <= set(re.findall(r"--?[a-zA-Z][a-z-]*(?!…)", text))
+        if not hasattr(found, "commands"):
+            examples = re.findall(r"^ +(restok .+)$", found.help, re.MULTILINE)
+            assert re.findall(r"^ {4}(restok .+)$", text, re.MULTILINE) == examples
+
+
 def test_options_in_the_examples_exist(restok):
     for command in COMMANDS:
         text = restok(*command, "--help").out
@@ -123,7 +138,8 @@ def test_version_is_that_of_the_package(restok):
 
 
 def test_no_color_means_no_escape_codes():
-    environment = os.environ | {"NO_COLOR": "1", "FORCE_COLOR": ""}
+    environment = os.environ | {"NO_COLOR": "1"}
+    environment.pop("FORCE_COLOR", None)  # which rich 13 takes for a wish even where it is empty
     result = subprocess.run((*RESTOK, "--help"), capture_output=True, text=True, check=True, env=environment)
     assert "\x1b" not in result.stdout + result.stderr
 
@@ -187,6 +203,8 @@ def test_missing_and_wrong_options_are_usage_errors(fails, models):
         ("models convert har har --overwrite", "har holds tokenizer/checksums.json, which this command did not make"),
         ("generate --model har -o out --seed 4294967296", "Invalid value for '--seed'"),
         ("prepare folder images/a.png out", "images/a.png is a file; give a folder of images"),
+        ("prepare folder images.tar out", "give a folder of images; `restok prepare shards` takes tars"),
+        ("prepare imagenet images/a.png out", "images/a.png is a file; give the folder that holds ImageNet"),
         ("generate --count", "requires an argument. Try 'restok generate --help'."),
         ("evaluate images", "gfid needs something to compare with"),
     ],

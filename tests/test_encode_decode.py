@@ -5,7 +5,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -18,10 +20,12 @@ from restok_cli import cli
 from restok_cli.data.code_files import read_codes
 from restok_cli.data.image_files import center_crop
 from restok_cli.data.images import png_bytes, to_float, to_tensor, to_uint8
+from restok_cli.data.inputs import Input, Inputs
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.data.streams import StreamWriter, read_stream
+from restok_cli.errors import ImageError
 from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
 
 CPU = torch.device("cpu")
@@ -238,3 +242,30 @@ def test_a_stream_that_breaks_is_told_by_the_command_that_reads_it(here):
     result = shell("restok reconstruct - --model tokenizer -o out < cut.tar", here)
     assert result.returncode == 1 and not (here / "out").exists()
     assert b"restok: the tar stream ends or breaks after 0 (" in result.stderr
+
+
+def test_images_are_decoded_beside_each_other_and_stay_in_order(capsys):
+    together = Barrier(2, timeout=60)
+
+    def read(number):
+        if number < 2:
+            together.wait()  # for ever, were there one reader
+        if number == 3:
+            raise ImageError("image 3 is broken")
+        return Image.new("RGB", (8, 8), (number, 0, 0))
+
+    images = [Input(str(number), number, partial(read, number)) for number in range(9)]
+    inputs = Inputs(images, len(images))
+    batches = list(inputs.batches((8, 8), 3))
+    assert [batch.class_ids for batch in batches] == [[0, 1, 2], [4, 5, 6], [7, 8]]
+    assert [batch.images[:, 0, 0, 0].tolist() for batch in batches] == [batch.class_ids for batch in batches]
+    assert inputs.left_out == ["left out: image 3 is broken"] and capsys.readouterr().err.count("left out") == 1
+
+
+def test_an_image_of_a_stream_is_not_waited_for_before_the_one_before_it_is_done():
+    def images():
+        yield Input("a", 0, lambda: Image.new("RGB", (8, 8)))
+        yield Input("b", 0, lambda: Image.new("RGB", (8, 8)))
+        pytest.fail("asked for before it came")
+
+    assert next(Inputs(images(), None).batches(None, 1)).keys == ["a"]

@@ -19,6 +19,7 @@ from restok_cli.commands.options import (
     OverwriteFile,
     ResultAsJson,
     VggWeights,
+    features_folder,
     is_given,
     parse_model,
 )
@@ -203,7 +204,15 @@ def evaluate(
       restok evaluate seed-0.npz seed-1.npz --reference photos
       restok evaluate --compare a.json b.json
     """
-    from restok_cli.evaluation.request import Networks, Request, of_each, parse_limits, parse_perturbations, settle
+    from restok_cli.evaluation.request import (
+        Networks,
+        Request,
+        check_weights,
+        of_each,
+        parse_limits,
+        parse_perturbations,
+        settle,
+    )
 
     limits, names = parse_limits(fail_under or []), tuple(dict.fromkeys(features or ["inception"]))
     if compare is not None:
@@ -222,7 +231,7 @@ def evaluate(
         *(make_reference or samples[0], metric or [], split, crop, reference, model, num_codes),
         *(max_decoded_pixels, max_member_bytes, per_image, parse_perturbations(perturb, nearest)),
     )
-    _check_apart(request, make_reference, output, plot, overwrite)
+    _check_apart(context, request, make_reference, output, plot, overwrite)
     if per_image and not as_json:
         raise UsageError("--per-image adds to what --json prints; give --json too")
     requests = [request]
@@ -231,13 +240,13 @@ def evaluate(
         requests = of_each(request, samples)
     elif limits or is_given(context, "samples"):
         raise UsageError("--make-reference DATA names its images and measures nothing; leave SAMPLES, --fail-under out")
+    given = {"--inception-weights": inception_weights, "--vgg-weights": vgg_weights, "--timm-weights": timm_weights}
+    check_weights(["gfid"] if make_reference else request.metrics, names, given)
     torch_device = _start(request, num_processes, device)
-    from restok_cli.metrics.cache import open_cache
-
     if request.reference != reference:
         note(f"{samples[0]} was drawn by the model that comes with restok: compared with the emoji it was trained on")
-    kept = None if no_cache else open_cache(cache)
-    networks = Networks(names, inception_weights, vgg_weights, tuple(timm_weights or ()), kept, batch_size)
+    files = inception_weights, vgg_weights, tuple(timm_weights or ())
+    networks = Networks(names, *files, features_folder(cache, no_cache), batch_size)
     if make_reference is not None and output is not None:
         _make_reference(request, networks, torch_device, output, reference_images, overwrite)
     else:
@@ -254,11 +263,21 @@ def _check_idle(context: typer.Context, *used: str) -> None:
 
 
 def _check_apart(
-    request: "Request", make_reference: str | None, output: str | None, plot: Path | None, overwrite: bool
+    context: typer.Context,
+    request: "Request",
+    make_reference: str | None,
+    output: str | None,
+    plot: Path | None,
+    overwrite: bool,
 ) -> None:
     """Raises UsageError where options were given that have no effect together, or would replace a file."""
-    if make_reference is not None and (request.metrics or request.reference or request.decodes):
-        raise UsageError("--make-reference makes statistics and measures nothing; leave --metric and --reference out")
+    if make_reference is not None and (request.metrics or request.reference or request.decodes or request.per_image):
+        raise UsageError(
+            "--make-reference makes statistics and measures nothing; leave --metric, --reference, --num-codes,"
+            " --perturb and --per-image out"
+        )
+    if make_reference is None and is_given(context, "reference_images"):
+        raise UsageError("--reference-images is for --make-reference; leave it out")
     if (make_reference is None) != (output is None):
         raise UsageError("--make-reference DATA and -o REF go together: of which images, and where to")
     if plot is not None and request.num_codes is None:

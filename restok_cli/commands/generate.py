@@ -40,7 +40,10 @@ def refuse_quantize(value: str | None) -> None:
 Output = Annotated[
     Path,
     typer.Option(
-        "--output", "-o", metavar="OUT", help="A folder for PNG files, an .npz, or - (a tar stream on stdout)."
+        "--output",
+        "-o",
+        metavar="OUT",
+        help="A folder for PNG files, a .png for one image, an .npz, or - (a tar stream).",
     ),
 ]
 Count = Annotated[int, typer.Option(min=1, help="How many images.")]

@@ -36,6 +36,7 @@ def start(launch: Launch, told: "Told", num_processes: int) -> "RunConfig":
 
     Raises UsageError where options contradict each other, name what is not here, or a run would never get to --stop-at.
     """
+    from restok_cli.settings.idle import idle_assignments
     from restok_cli.training.run_folder.trackers import check_trackers
 
     check_resume(launch.resume, launch.overwrite)
@@ -46,6 +47,8 @@ def start(launch: Launch, told: "Told", num_processes: int) -> "RunConfig":
             f"--stop-at {launch.stop_at}: the run ends at schedule.max_steps = {config.schedule.max_steps}"
         )
     run_in_processes(num_processes)
+    for line in idle_assignments(told.layers, config):
+        note(line)
     return config
 
 
@@ -56,6 +59,14 @@ def check_folder(launch: Launch, *sources: Path | None) -> None:
     if not launch.resume:
         check_apart(launch.output, *filter(None, sources))
         check_new_run(launch.output, launch.overwrite)
+
+
+def refuse_for_codes(data: str, told: "Told", allow_pipe: bool) -> None:
+    """Raises UsageError for an option about images, where training takes `data`, which are codes."""
+    assigned = next(layer.values for layer in told.layers if layer.name == "--set")
+    stated = ["--allow-pipe"] if allow_pipe else [f"--set {key}" for key in assigned if key.startswith("data.")]
+    if stated:
+        raise UsageError(f"{stated[0]} is about images, and {data} holds codes of them; leave it out")
 
 
 def warn_of_enlarging(data: "Dataset", size: tuple[int, int]) -> None:

@@ -163,6 +163,7 @@ def tune(
     if reference is None and METRICS[metric].against and model == SAMPLE_MODEL:
         reference, split = "sample", split if is_given(context, "split") else "train"
         note("compared with the emoji that the sample model was trained on")
+    from restok_cli.evaluation.request import check_weights
     from restok_cli.inference.tune_search import read_space
 
     values = read_space(space, try_ or [])
@@ -173,6 +174,8 @@ def tune(
     from restok_cli.metrics.cache import default_cache
 
     weights = {"inception_weights": inception_weights, "vgg_weights": vgg_weights, "timm_weights": timm_weights}
+    given = {f"--{name.replace('_', '-')}": file for name, file in weights.items()}
+    check_weights([metric], [features], given)
     computation = Computation(device, dtype, batch_size, deterministic)
     drawing = GenerateOptions(class_, images, seed, steps, {}, None, computation, False, num_processes)
     request = TuneRequest(

@@ -48,9 +48,14 @@ class Destination(NamedTuple):
         return not (self.codes or self.shards) and self.output.suffix.lower() == ".npz"
 
     @property
+    def is_png(self) -> bool:
+        """Whether the only image goes to a file."""
+        return not (self.codes or self.shards) and self.output.suffix.lower() == ".png"
+
+    @property
     def is_folder(self) -> bool:
         """Whether they go to a folder of PNG files."""
-        return not (self.codes or self.shards or self.is_npz)
+        return not (self.codes or self.shards or self.is_npz or self.is_png)
 
 
 def check_output(to: Destination, overwrite: bool, *models: Path) -> None:
@@ -66,8 +71,8 @@ def check_output(to: Destination, overwrite: bool, *models: Path) -> None:
         if output == STDOUT:
             raise UsageError("--shards need a folder, and - is a tar stream already; leave --shards out")
         check_output_folder(output, overwrite, own_files(output).__contains__, whole=True)
-    elif to.is_npz:
-        check_output_file("-o", output, ".npz", overwrite, *models)
+    elif to.is_npz or to.is_png:
+        check_output_file("-o", output, output.suffix.lower(), overwrite, *models)
     elif output != STDOUT:
         check_image_folder(output, overwrite)
 

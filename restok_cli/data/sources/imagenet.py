@@ -27,7 +27,7 @@ from restok_cli.data.sources.parquet import are_unlabelled, find_parquet, read_p
 from restok_cli.data.sources.splits import SPLITS, split_named, test_as_validation
 from restok_cli.data.sources.texts import read_text
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import MAX_TEXT_BYTES, read_whole
+from restok_cli.files import MAX_TEXT_BYTES, check_is_folder, read_whole
 
 CLASSES = Path(__file__).parents[2] / "assets" / "imagenet" / "classes.tsv"
 NUM_IMAGES = {"train": 1_281_167, "validation": 50_000}
@@ -73,8 +73,7 @@ def open_imagenet(folder: Path, validate_on_test: bool = False) -> Sources:
     Raises UsageError where `folder` has none of the known forms, lacks the labels of the validation images or holds
     classes that are not ImageNet's; RestokError where a file of it is damaged or a folder cannot be read.
     """
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; give the folder that holds ImageNet")
+    check_is_folder(folder, "the folder that holds ImageNet")
     classes = read_classes()
     passed_over: list[tuple[str, str]] = []
     keys: set[str] = set()

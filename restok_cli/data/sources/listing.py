@@ -132,4 +132,4 @@ def unused_key(file: str, taken: set[str], path: str | None = None) -> str:
 
 
 def _hash(text: str) -> str:
-    return sha256(os.fsencode(text)).hexdigest()
+    return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
