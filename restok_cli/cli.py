@@ -273,7 +273,7 @@ def spare_memory(options: dict[str, Any]) -> str:
 def _describe(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     if error.errno in DISK_FULL:
-        return f"{where}{error.strerror}; nothing half-written was kept: make room and run the command again"
+        return f"{where}{error.strerror}; nothing half-written was kept: make room"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{where}{error.strerror}; change the rights of that, or give another path"
     if error.errno == errno.ELOOP:
