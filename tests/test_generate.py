@@ -257,6 +257,7 @@ def test_16_bit_products_are_recorded_and_a_line_says_where_they_are_slow(
         ("--grid a.png --ladder ./a.png", "--grid and --ladder are both a.png; give two files"),
         ("--cfg-start 0.5", "--cfg-start changes nothing in a constant schedule; leave it out, or give --cfg-schedule"),
         ("--cfg-schedule step --cfg-stop 0.5", "--cfg-stop changes nothing in a step schedule"),
+        ("--cfg-schedule step", "--cfg-schedule step changes nothing without guidance; give --cfg-scale too"),
         ("--preset paper --cfg-peak 0.5", "--cfg-peak changes nothing in a step schedule"),
         ("--cfg-schedule rectangular --cfg-start 0.5 --cfg-stop 0.5", "guidance ends before it begins"),
         ("-o out.jpg", "out.jpg is the name of a file, and the output is a folder; give a name without .jpg"),

@@ -82,7 +82,7 @@ def test_logits_of_cached_steps_equal_those_of_the_full_forward(har, batch_size)
     cache = KVCache(har.config, batch_size, torch.device("cpu"), torch.float32)
     logits, start = [], 0
     for size in step_sizes(LENGTH, har.config.num_sequential_codes):
-        logits.append(har.step(class_ids, codes[:, :start], cache, start, start + size, size))
+        logits.append(har.step(class_ids, codes[:, :start], cache, start, start + size))
         start += size
     assert torch.allclose(torch.cat(logits, 1), har(class_ids, codes), atol=1e-5)
 

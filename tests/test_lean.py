@@ -45,7 +45,7 @@ def test_forward_passes_read_nothing_back_from_the_device(tiny_tokenizer):
         assert tiny_tokenizer(torch.rand(2, 3, 32, 32), torch.tensor([4, 32])).images.shape == (2, 3, 32, 32)
         assert har(class_ids, codes).shape == (2, 32, 64)
         cache = KVCache(HAR, 2, torch.device("cpu"), torch.float32)
-        assert har.step(class_ids, codes, cache, 8, 16, 8).shape == (2, 8, 64)
+        assert har.step(class_ids, codes, cache, 8, 16).shape == (2, 8, 64)
         with pytest.raises(DataDependentOutputException):
             codes.sum().item()
 
@@ -102,7 +102,7 @@ def test_compiled_models_have_no_graph_breaks_and_compute_the_same(tiny_tokenize
     step = torch.compile(har.step, **options)
     caches = [KVCache(HAR, 2, torch.device("cpu"), torch.float32) for _ in range(2)]
     for cache in caches:
-        har.step(class_ids, codes, cache, 0, 4, 1)
-    compiled, plain = step(class_ids, codes, caches[0], 4, 8, 4), har.step(class_ids, codes, caches[1], 4, 8, 4)
+        har.fill(class_ids, codes, cache, 0, 4)
+    compiled, plain = step(class_ids, codes, caches[0], 4, 8), har.step(class_ids, codes, caches[1], 4, 8)
     assert torch.allclose(compiled, plain, atol=1e-4)
     assert torch.allclose(caches[0].keys[:, :, :, :8], caches[1].keys[:, :, :, :8], atol=1e-4)

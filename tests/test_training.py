@@ -3,6 +3,8 @@
 import math
 import os
 import signal
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,12 +20,19 @@ from restok_cli.metrics.formulas.pixels import psnr
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.settings.training import TokenizerRunConfig
+from restok_cli.training import monitor
 from restok_cli.training.code_source import EncodedImages
-from restok_cli.training.codebook_use import CodeCounts, draw_prefix_lengths, prefix_distribution
+from restok_cli.training.codebook_use import (
+    CodeCounts,
+    draw_prefix_lengths,
+    prefix_distribution,
+    revive_everywhere,
+    use_numbers,
+)
 from restok_cli.training.har_loop import cross_entropy
 from restok_cli.training.har_loop import validate as validate_har
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
-from restok_cli.training.monitor import Meter
+from restok_cli.training.monitor import Meter, mean_of
 from restok_cli.training.optim import seed_step
 from restok_cli.training.stopping import stop_signals
 from restok_cli.training.tokenizer_loop import validate
@@ -66,11 +75,25 @@ def test_revival_moves_only_unused_codewords_and_makes_them_used():
     after = use_of_counts(np.bincount(quantizer(latents).codes.numpy().ravel(), minlength=64)).usage
     assert after > 3 * use_of_counts(np.bincount(codes.numpy().ravel(), minlength=64)).usage
 
+    seen = CodeCounts(32, 64, torch.device("cpu"))
+    seen.add(codes)
+    revive_everywhere(quantizer, seen, latents)
+    assert not seen.counts.any()  # the next time goes by what comes from now on
+
+
+def test_use_is_logged_in_all_and_by_level():
+    found = use_numbers(np.array([[4, 0, 0, 0], [2, 2, 0, 0], [1, 1, 2, 0]]))
+    perplexity = math.exp(-sum(n / 12 * math.log(n / 12) for n in (7, 3, 2)))
+    expected = {"codebook_usage": 75, "codebook_perplexity": perplexity, "dead_codes": 1}
+    expected |= {"usage_level_1": 25, "usage_level_2": 50, "usage_level_3": 75}
+    expected |= {"perplexity_level_1": 1, "perplexity_level_2": 2, "perplexity_level_3": 2**1.5}
+    assert found == pytest.approx(expected)
+
 
 def test_window_gives_means_of_the_steps_that_moved_and_forgets_them():
     window = Meter(torch.device("cpu"))
     with window.step(4):
-        for value, moved in ((1.0, True), (2.0, True), (6.0, True), (math.nan, False)):
+        for value, moved in ((1.0, True), (2.0, True), (6.0, True), (math.nan, False), (9.0, False), (math.inf, True)):
             window.add({"loss": torch.tensor(value)}, torch.tensor(moved))
     resumed = Meter(torch.device("cpu"))
     resumed.load_state_dict(window.state_dict())
@@ -78,6 +101,32 @@ def test_window_gives_means_of_the_steps_that_moved_and_forgets_them():
     with window.step(4):
         window.add({"loss": torch.tensor(5.0)}, torch.tensor(True))
     assert window.close()["loss"] == 5
+
+
+def test_rates_are_over_the_time_within_steps_and_that_of_reading_the_means(monkeypatch):
+    clock = SimpleNamespace(now=100.0)
+
+    def pass_by(seconds, value=None):
+        clock.now += seconds
+        return value
+
+    monkeypatch.setattr(monitor, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(monitor, "all_reduce", partial(pass_by, 2))
+    window = Meter(torch.device("cpu"))
+    for _ in range(2):  # the second time as if there had been no first
+        for seconds in (1, 4):
+            with window.step(8):
+                with window.waiting():
+                    pass_by(1)
+                pass_by(seconds)
+                window.add({"loss": torch.tensor(1.0)}, torch.tensor(True))
+            pass_by(50)  # a validation
+        assert window.close() == {"loss": 1.0, "images_per_second": 16 / 9, "data_wait": 2 / 9}
+
+
+def test_a_step_is_the_mean_of_its_micro_batches():
+    terms = [{"loss": torch.tensor(i), "other": torch.tensor(3 * i)} for i in (1.0, 2.0, 6.0)]
+    assert mean_of(terms) == {"loss": 3.0, "other": 9.0}
 
 
 def test_signals_are_held_until_the_block_looks_at_them():
@@ -103,7 +152,6 @@ def test_gradients_reach_every_part_of_the_tokenizer(tiny_config):
     assert not dead
 
 
-@torch.inference_mode()
 @torch.inference_mode()
 def test_validation_takes_the_first_images_of_the_split_that_are_wanted(tiny_tokenizer, tiny_har, sample_data):
     """And gives, of 5 in batches of 4, the means over those 5, whatever follows."""

@@ -2,6 +2,7 @@
 another's."""
 
 import math
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
@@ -21,6 +22,7 @@ from restok_cli.training.adversarial.discriminator import PatchDiscriminator
 from restok_cli.training.codebook_use import UseOfPossible
 from restok_cli.training.har_loop import HarState
 from restok_cli.training.monitor import Health
+from restok_cli.training.optim import learning_rate
 from restok_cli.training.update import Update, autocast
 
 CPU = torch.device("cpu")
@@ -148,6 +150,36 @@ def test_a_step_that_one_optimizer_skips_leaves_the_other_and_its_loss_scale_alo
     assert torch.equal(models[0].weight, before[0]) and not torch.equal(models[1].weight, before[1])
     assert [update.scaler.get_scale() for update in updates] == [scale / 2, scale]
     assert [update.look() for update in updates] == [(1, 1), (0, 0)]
+
+
+def test_a_step_is_that_of_adamw_and_what_is_not_finite_leaves_no_trace():
+    """Neither a loss with finite gradients, nor gradients of a finite loss; rows of such steps are counted."""
+    config = OptimizerConfig(learning_rate=0.1, warmup_steps=3, max_grad_norm=0.5, weight_decay=0.1)
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1)
+    plain = deepcopy(model)
+    groups = {"params": [plain.weight], "weight_decay": 0.1}, {"params": [plain.bias], "weight_decay": 0.0}
+    optimizer = torch.optim.AdamW(groups, betas=(config.beta1, config.beta2))
+    update, looks = Update(model, config, 10, "float32"), []
+    for step, broken in enumerate((None, "loss", "gradient", None, "loss", None, None)):
+        inputs = torch.randn(2, 4)
+        loss = model(inputs).square().mean() + (math.inf if broken == "loss" else 0.0)
+        if broken == "gradient":
+            loss.register_hook(lambda gradient: gradient * math.inf)
+        update.backward(loss)
+        _, moved = update.step(step)
+        assert moved == (broken is None)
+        if broken is None:
+            optimizer.zero_grad()
+            plain(inputs).square().mean().backward()
+            nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, 10, config)
+            optimizer.step()
+        assert torch.allclose(model.weight, plain.weight, atol=1e-6) and torch.allclose(model.bias, plain.bias)
+        if step in (2, 5, 6):
+            looks.append(update.look())
+    assert looks == [(2, 2), (3, 2), (3, 0)]
 
 
 @pytest.mark.usefixtures("narrow")

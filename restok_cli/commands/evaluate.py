@@ -22,6 +22,7 @@ from restok_cli.commands.options import (
     ResultAsJson,
     VggWeights,
     is_given,
+    kept_features,
     parse_model,
 )
 from restok_cli.console import note
@@ -196,11 +197,15 @@ class Seeing:
 
     def networks(self) -> "Networks":
         from restok_cli.evaluation.request import Networks
-        from restok_cli.metrics.cache import open_cache
 
-        kept = None if self.no_cache else open_cache(self.cache)
         weights = self.inception_weights, self.vgg_weights, tuple(self.timm_weights or ())
-        return Networks(self.names, *weights, kept, self.batch_size)
+        return Networks(self.names, *weights, kept_features(self.cache, self.no_cache), self.batch_size)
+
+    @property
+    def given(self) -> dict[str, object]:
+        """By the options."""
+        names = ("features", "inception_weights", "vgg_weights", "timm_weights")
+        return {f"--{name.replace('_', '-')}": getattr(self, name) for name in names}
 
 
 @dataclass
@@ -249,14 +254,14 @@ def evaluate(
       restok evaluate seed-0.npz seed-1.npz --reference photos
       restok evaluate --compare a.json b.json
     """
-    from restok_cli.evaluation.request import of_each, parse_limits, settle
+    from restok_cli.evaluation.request import check_networks, of_each, parse_limits, settle
 
     limits = parse_limits(fail_under or [])
     if compare is not None or runs:
         _show_results(context, compare, samples, limits, as_json)
         return
     request = measuring.request(making.make_reference or samples[0])
-    _check_apart(request, making, plot, overwrite)
+    _check_apart(context, request, making, plot, overwrite)
     if request.per_image and not as_json:
         raise UsageError("--per-image adds to what --json prints; give --json too")
     requests = [request]
@@ -265,6 +270,7 @@ def evaluate(
         requests = of_each(request, samples)
     elif limits or is_given(context, "samples"):
         raise UsageError("--make-reference DATA names its images and measures nothing; leave SAMPLES, --fail-under out")
+    check_networks(["gfid"] if making.make_reference else request.metrics, seeing.names, seeing.given)
     torch_device = _start(request, num_processes, device)
     if request.reference != measuring.reference:
         note(f"{samples[0]} was drawn by the model that comes with restok: compared with the emoji it was trained on")
@@ -299,10 +305,18 @@ def _check_idle(context: typer.Context, *used: str) -> None:
         raise UsageError(f"{known[used[0]].opts[0]} measures nothing; leave {word} out")
 
 
-def _check_apart(request: "Request", making: MakingReference, plot: Path | None, overwrite: bool) -> None:
+def _check_apart(
+    context: typer.Context, request: "Request", making: MakingReference, plot: Path | None, overwrite: bool
+) -> None:
     """Raises UsageError where options were given that have no effect together, or would replace a file."""
-    if making.make_reference is not None and (request.metrics or request.reference or request.decodes):
-        raise UsageError("--make-reference makes statistics and measures nothing; leave --metric and --reference out")
+    idle = request.metrics or request.reference or request.decodes or request.per_image
+    if making.make_reference is not None and idle:
+        raise UsageError(
+            "--make-reference makes statistics and measures nothing; leave --metric, --reference, --num-codes,"
+            " --perturb and --per-image out"
+        )
+    if making.make_reference is None and is_given(context, "reference_images"):
+        raise UsageError("--reference-images is for --make-reference; leave it out")
     if (making.make_reference is None) != (making.output is None):
         raise UsageError("--make-reference DATA and -o REF go together: of which images, and where to")
     if plot is not None and request.num_codes is None:

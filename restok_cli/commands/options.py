@@ -249,6 +249,15 @@ Check = Annotated[
 ]
 
 
+def kept_features(folder: Path | None, no_cache: bool) -> Path | None:
+    """The folder where features are kept, None for none. Raises UsageError where both options are given."""
+    if folder is not None and no_cache:
+        raise UsageError("--cache says where features are kept, and --no-cache that they are not; give one of them")
+    from restok_cli.metrics.cache import open_cache
+
+    return None if no_cache else open_cache(folder)
+
+
 def is_given(context: typer.Context, option: str) -> bool:
     """Whether the command line names the option, rather than leaving it at its default."""
     source = context.get_parameter_source(option)

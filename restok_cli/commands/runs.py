@@ -51,6 +51,7 @@ def start(kind: "RunKind", launch: RunOptions) -> "Told":
 
     Raises UsageError where options contradict each other, name what is not here, or a run would never get to --stop-at.
     """
+    from restok_cli.settings.idle import idle_assignments
     from restok_cli.settings.run_config import read_told
     from restok_cli.training.run_folder.trackers import check_trackers
 
@@ -62,10 +63,13 @@ def start(kind: "RunKind", launch: RunOptions) -> "Told":
     )
     options.check_resume(launch.resume, launch.overwrite)
     check_trackers(launch.track or [])
-    max_steps = told.config.schedule.max_steps
+    config = told.config
+    max_steps = config.schedule.max_steps
     if launch.stop_at is not None and launch.stop_at > max_steps:
         raise UsageError(f"--stop-at {launch.stop_at}: the run ends at schedule.max_steps = {max_steps}")
     run_in_processes(launch.num_processes)
+    for line in idle_assignments(told.layers, config):
+        note(line)
     return told
 
 
@@ -76,6 +80,14 @@ def check_folder(launch: RunOptions, *sources: Path | None) -> None:
     if not launch.resume:
         check_apart(launch.output, *filter(None, sources))
         check_new_run(launch.output, launch.overwrite)
+
+
+def refuse_for_codes(data: str, told: "Told", allow_pipe: bool) -> None:
+    """Raises UsageError for an option about images, where training takes `data`, which are codes."""
+    assigned = next(layer.values for layer in told.layers if layer.name == "--set")
+    stated = ["--allow-pipe"] if allow_pipe else [f"--set {key}" for key in assigned if key.startswith("data.")]
+    if stated:
+        raise UsageError(f"{stated[0]} is about images, and {data} holds codes of them; leave it out")
 
 
 def warn_of_enlarging(data: "Dataset", size: tuple[int, int]) -> None:

@@ -71,6 +71,8 @@ def train_har(
     runs.check_folder(launch, tokenizer, launch.init)
     if isinstance(source, EncodedImages):
         runs.warn_of_enlarging(source.data, folder.config.image_size)
+    else:
+        runs.refuse_for_codes(data, told, launch.allow_pipe)
     check_memory(Har, run_config, torch_device)
     compute = cast("HarRunConfig", run_config).compute
     sharding = Sharding(HarBlock.__name__, compute.precision != "float32") if compute.sharding == "fsdp" else None

@@ -121,6 +121,11 @@ class Scoring:
         """As `open_network` takes them."""
         return {name: value for name, value in vars(self).items() if name.endswith("_weights")}
 
+    @property
+    def given(self) -> dict[str, Path | None]:
+        """The same, by the options."""
+        return {f"--{name.replace('_', '-')}": file for name, file in self.weights.items()}
+
 
 @dataclass
 class Drawing:
@@ -228,10 +233,11 @@ def _check_scoring(scoring: Scoring, plot: Path | None, output: Path, replaces: 
     if metric not in OF_SETS:
         near = did_you_mean(metric, OF_SETS)
         raise UsageError(f"--metric {metric}: no metric of sets of images{near}; choose from {', '.join(OF_SETS)}")
+    from restok_cli.evaluation.request import check_networks, check_plot
+
+    check_networks([metric], [scoring.features], scoring.given)
     if plot is None:
         return
-    from restok_cli.evaluation.request import check_plot
-
     check_plot(plot)
     check_output_file("--plot", plot, plot.suffix.lower(), replaces, model)
     if metric == "is":

@@ -129,15 +129,15 @@ class Har(nn.Module):
             tokens = block(tokens, self.rotary, self.mask, None, layer, 0)
         return self.head(self.norm(tokens))
 
-    def step(self, class_ids: Tensor, codes: Tensor, cache: KVCache, start: int, stop: int, predict: int) -> Tensor:
-        """Take in positions start … stop − 1 and return the logits of the last `predict` of them (B, predict, V).
+    def step(self, class_ids: Tensor, codes: Tensor, cache: KVCache, start: int, stop: int) -> Tensor:
+        """Take in one step's positions start … stop − 1 and return their logits (B, stop − start, V).
 
         `codes` (B, ≥ those drawn so far) holds the codes before this step; `cache` the positions before `start`.
         """
-        # One step's positions all see each other and everything before: only catching up on several needs the mask.
-        mask = None if stop - start == predict else self.mask[start:stop, :stop]
-        tokens = self.transform(self.embed_inputs(class_ids, codes, start, stop), mask, cache, start)
-        return self.head(self.norm(tokens[:, -predict:]))
+        # without a mask: they all see each other and everything before
+        return self.head(
+            self.norm(self.transform(self.embed_inputs(class_ids, codes, start, stop), None, cache, start))
+        )
 
     def fill(self, class_ids: Tensor, codes: Tensor, cache: KVCache, start: int, stop: int) -> None:
         """Take in the positions of several steps at once, for the cache alone: no logits."""

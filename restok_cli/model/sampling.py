@@ -94,11 +94,11 @@ def sample_steps(
         ratio = step / (len(sizes) - 1) if len(sizes) > 1 else 1.0
         scale = guidance_scale(options, ratio) if guided else 1.0
         if scale == 1:
-            logits = har.step(class_ids, codes, cache.rows(0, batch), start, stop, size)
+            logits = har.step(class_ids, codes, cache.rows(0, batch), start, stop)
         else:
             if unguided_stop < start:  # the steps before had no use for unconditional logits: catch up on all at once
                 har.fill(null_ids, codes, cache.rows(batch, 2 * batch), unguided_stop, start)
-            logits = har.step(both_ids, codes.repeat(2, 1), cache.rows(0, 2 * batch), start, stop, size)
+            logits = har.step(both_ids, codes.repeat(2, 1), cache.rows(0, 2 * batch), start, stop)
             # in float32: in 16 bits guidance would multiply the rounding of the logits
             conditional, unconditional = logits.float().split(batch)
             logits = (conditional - unconditional).mul_(scale).add_(unconditional)

@@ -137,12 +137,12 @@ def settings_asked(kind: str, batch_size: Any) -> tuple[dict[str, Any], dict[str
     return {key: value for key, (_, value) in found.items()}, places
 
 
-def say_precision(precision: str) -> None:
-    """Say that a run computes in 16 bits where the launcher said `no`, which it also says unasked."""
+def say_precision(setting: str, precision: str, remedy: str) -> None:
+    """Say that 16 bits are computed in where the launcher said `no`, which it also says unasked."""
     if _said("ACCELERATE_MIXED_PRECISION") == "no" and precision != "float32":
         note(
-            f"{LAUNCHER}: mixed_precision: no is its default and asks for nothing: compute.precision = {precision}; "
-            "for float32, --set compute.precision=float32"
+            f"{LAUNCHER}: mixed_precision: no is its default and asks for nothing: {setting} = {precision}; for "
+            f"float32, {remedy}"
         )
 
 

@@ -32,8 +32,8 @@ class EarlyStopping:
         return self.patience is not None and self.since >= self.patience
 
     def is_model(self, step: int) -> bool:
-        """Whether the weights after a step belong into model/: any without `patience`, else the best so far."""
-        return self.patience is None or self.best_step in (0, step)
+        """Whether the weights after a step belong into model/: any while there is no best, else those of the best."""
+        return self.best_step in (0, step)
 
     def report(self, checkpoints: Path, name: str) -> str:
         """A line for the end of a run, which names the best checkpoint; "" where nothing was counted."""

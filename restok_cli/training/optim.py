@@ -35,8 +35,6 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ada
     decayed, others = [], []
     for prefix, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
-            if not parameter.requires_grad:
-                continue
             is_matrix = isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and name == "weight"
             # under spectral norm, which only kernels have here, the weight itself is a parameter of what computes it
             is_decayed = (is_matrix or isinstance(module, ParametrizationList)) and "embed" not in prefix

@@ -25,7 +25,9 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
+from restok_cli.data.loading.batching import Deal
 from restok_cli.processes import accelerator, check_division, gather, rank, world_size
+from restok_cli.settings.training import ScheduleConfig
 
 # Every process holds the whole state while it is saved or loaded, and the file does not say how many there were.
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -169,6 +171,11 @@ def broadcast(value: Tensor) -> None:
 def gather_in_turn(mine: list[Any]) -> list[Any]:
     """Merge the ranks' lists, in every process, into the order in which their items were dealt out."""
     return [value for turn in zip_longest(*gather(mine)) for value in turn if value is not None]
+
+
+def deal_from(step: int, schedule: ScheduleConfig) -> Deal:
+    """How the samples of a run are dealt out to its processes from a step on."""
+    return Deal(schedule.batch_size, schedule.seed, step, schedule.micro_batch_size, rank(), world_size())
 
 
 def micro_batch_numbers(batch_size: int, micro_batch_size: int | None) -> tuple[int, range]:
