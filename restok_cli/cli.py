@@ -228,7 +228,7 @@ def run(arguments: list[str] | None = None) -> int:
                 " TORCH_HOME",
                 EXIT_FAILURE,
             )
-        if str(error).startswith("Symlink loop"):  # before Python 3.13; from then on it is an OSError
+        if str(error).startswith("Symlink loop"):  # of Path.resolve before Python 3.13
             path = str(error).removeprefix("Symlink loop from ").strip("'")
             return _fail(f"{path}: {LOOP}", EXIT_FAILURE)
         raise

@@ -36,7 +36,7 @@ def test_each_prefix_measures_like_the_pictures_that_reconstruct_writes(tmp_path
     found = json.loads(sweep(restok, folder, model, "--num-codes", "1,8", *metrics, "--json").out)
     assert [step["num_codes"] for step in found["curve"]] == [1, 8]
     for step in found["curve"]:
-        output = tmp_path / f"first-{step['tokens']}"
+        output = tmp_path / f"first-{step['num_codes']}"
         made = restok("reconstruct", folder, "--model", model, "--num-codes", step["num_codes"], "-o", output)
         assert made.code == 0, made.err
         measured = restok("evaluate", output, "--reference", folder, *metrics, "--features", "random", "--json")

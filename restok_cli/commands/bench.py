@@ -73,10 +73,9 @@ def bench(
     names, sizes = parse_what(what), parse_sizes(batch_size)
     if as_json and as_markdown:
         raise UsageError("--json and --markdown are two outputs; give one of them")
-    used = {"har_preset": not model and {"generate", "ar"} & set(names), "preset": not model or "train" in names}
-    if idle := next((name for name in used if is_given(context, name) and not used[name]), None):
-        option = "--har" if idle == "har_preset" else "--preset"
-        raise UsageError(f"{option} is about a model that is not measured here; leave it out, or --model or --what")
+    recipe = ["preset"] if "train" not in names else []  # which trains by it, whatever the model
+    if model is not None and any(is_given(context, name) for name in ("har_preset", *recipe)):
+        raise UsageError("--model is measured instead of --preset and --har; leave it, or them, out")
     if plot is not None and plot.suffix.lower() not in PLOTS:
         raise UsageError(f"--plot {plot}: give a file that ends in {', '.join(PLOTS)}")
 

@@ -21,8 +21,8 @@ from restok_cli.commands.options import (
     OverwriteFile,
     ResultAsJson,
     VggWeights,
+    features_folder,
     is_given,
-    kept_features,
     parse_model,
 )
 from restok_cli.console import note
@@ -199,13 +199,12 @@ class Seeing:
         from restok_cli.evaluation.request import Networks
 
         weights = self.inception_weights, self.vgg_weights, tuple(self.timm_weights or ())
-        return Networks(self.names, *weights, kept_features(self.cache, self.no_cache), self.batch_size)
+        return Networks(self.names, *weights, features_folder(self.cache, self.no_cache), self.batch_size)
 
     @property
     def given(self) -> dict[str, object]:
         """By the options."""
-        names = ("features", "inception_weights", "vgg_weights", "timm_weights")
-        return {f"--{name.replace('_', '-')}": getattr(self, name) for name in names}
+        return {f"--{name.replace('_', '-')}": file for name, file in vars(self).items() if name.endswith("_weights")}
 
 
 @dataclass
@@ -254,7 +253,7 @@ def evaluate(
       restok evaluate seed-0.npz seed-1.npz --reference photos
       restok evaluate --compare a.json b.json
     """
-    from restok_cli.evaluation.request import check_networks, of_each, parse_limits, settle
+    from restok_cli.evaluation.request import check_weights, of_each, parse_limits, settle
 
     limits = parse_limits(fail_under or [])
     if compare is not None or runs:
@@ -270,7 +269,7 @@ def evaluate(
         requests = of_each(request, samples)
     elif limits or is_given(context, "samples"):
         raise UsageError("--make-reference DATA names its images and measures nothing; leave SAMPLES, --fail-under out")
-    check_networks(["gfid"] if making.make_reference else request.metrics, seeing.names, seeing.given)
+    check_weights(["gfid"] if making.make_reference else request.metrics, seeing.names, seeing.given)
     torch_device = _start(request, num_processes, device)
     if request.reference != measuring.reference:
         note(f"{samples[0]} was drawn by the model that comes with restok: compared with the emoji it was trained on")

@@ -249,7 +249,7 @@ Check = Annotated[
 ]
 
 
-def kept_features(folder: Path | None, no_cache: bool) -> Path | None:
+def features_folder(folder: Path | None, no_cache: bool) -> Path | None:
     """The folder where features are kept, None for none. Raises UsageError where both options are given."""
     if folder is not None and no_cache:
         raise UsageError("--cache says where features are kept, and --no-cache that they are not; give one of them")

@@ -14,7 +14,7 @@ from restok_cli.commands.options import (
     NoCache,
     NumProcesses,
     ResultAsJson,
-    kept_features,
+    features_folder,
 )
 from restok_cli.console import say
 from restok_cli.errors import UsageError
@@ -123,7 +123,7 @@ def probe(
 
     torch_device = local_device(open_device(device))
     connect(torch_device)
-    which, kept = Which(part, block, tokenizer), kept_features(cache, no_cache)
+    which, kept = Which(part, block, tokenizer), features_folder(cache, no_cache)
     request = ProbeRequest(model, data, which, strength, neighbours, kept, batch_size)
     probing = probe(request, labelled, torch_device)
     if rank() == 0:

@@ -233,9 +233,9 @@ def _check_scoring(scoring: Scoring, plot: Path | None, output: Path, replaces: 
     if metric not in OF_SETS:
         near = did_you_mean(metric, OF_SETS)
         raise UsageError(f"--metric {metric}: no metric of sets of images{near}; choose from {', '.join(OF_SETS)}")
-    from restok_cli.evaluation.request import check_networks, check_plot
+    from restok_cli.evaluation.request import check_plot, check_weights
 
-    check_networks([metric], [scoring.features], scoring.given)
+    check_weights([metric], [scoring.features], scoring.given)
     if plot is None:
         return
     check_plot(plot)

@@ -207,18 +207,17 @@ def keys_of(metric: str, request: Request, features: Sequence[str]) -> list[str]
     return [key_of(key, network) for key in keys for network in features] if several else keys
 
 
-def check_networks(metrics: Collection[str], networks: Collection[str], given: Mapping[str, object]) -> None:
-    """Raises UsageError where an option about a network is `given` that none of the metrics looks through."""
+def check_weights(metrics: Collection[str], networks: Collection[str], given: Mapping[str, object]) -> None:
+    """Raises UsageError where weights are `given` of a network that none of the metrics looks through."""
     looks = any(name == "all" or CHOICES[name].basis == "features" for name in metrics)
     used = {
-        "--features": looks,
         "--inception-weights": looks and "inception" in networks,
         "--vgg-weights": (looks and "vgg16" in networks) or not {"all", "lpips"}.isdisjoint(metrics),
         "--timm-weights": looks and not {"inception", "vgg16", "random"}.issuperset(networks),
     }
     if idle := next((option for option, value in given.items() if value and not used[option]), None):
         raise UsageError(
-            f"{idle} is about a network that none of these metrics looks through; leave it out, or ask for it by"
+            f"{idle} is of a network that none of these metrics looks through; leave it out, or ask for it by"
             " --metric or --features"
         )
 
