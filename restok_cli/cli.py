@@ -228,7 +228,7 @@ def run(arguments: list[str] | None = None) -> int:
                 " TORCH_HOME",
                 EXIT_FAILURE,
             )
-        if str(error).startswith("Symlink loop"):  # before Python 3.13; from then on it is an OSError
+        if str(error).startswith("Symlink loop"):  # of Path.resolve before Python 3.13
             path = str(error).removeprefix("Symlink loop from ").strip("'")
             return _fail(f"{path}: {LOOP}", EXIT_FAILURE)
         raise
@@ -273,7 +273,7 @@ def spare_memory(options: dict[str, Any]) -> str:
 def _describe(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     if error.errno in DISK_FULL:
-        return f"{where}{error.strerror}; nothing half-written was kept: make room and run the command again"
+        return f"{where}{error.strerror}; nothing half-written was kept: make room"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{where}{error.strerror}; change the rights of that, or give another path"
     if error.errno == errno.ELOOP:

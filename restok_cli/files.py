@@ -212,6 +212,19 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def real(path: Path) -> Path:
+    """Where links lead from `path`. Raises OSError where they lead in a circle.
+
+    Path.resolve raises RuntimeError there, and from Python 3.13 on nothing.
+    """
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise
+    return path.resolve()
+
+
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A folder, whole or not at all: at `path`, with all that the block wrote, in the place of what was there."""
@@ -317,10 +330,10 @@ def check_output_folder(path: Path, overwrite: bool, is_ours: Callable[[str], ob
             raise UsageError(f"{folder} is a file; give a folder for the output")
     if not path.is_dir() and path.suffix.lower() in FILE_SUFFIXES:
         raise UsageError(f"{path} is the name of a file, and the output is a folder; give a name without {path.suffix}")
-    _check_writable(path, path.resolve())
+    _check_writable(path, real(path))
     if whole:
         _check_replaceable(path)
-    clear_beside(path.resolve())
+    clear_beside(real(path))
     if not path.is_dir() or all(entry.name == LOCK_FILE for entry in path.iterdir()):
         return
     if not overwrite:
@@ -356,7 +369,7 @@ def check_output_file(option: str, path: Path | None, suffix: str, overwrite: bo
         return
     if path.suffix.lower() != suffix:
         raise UsageError(f"{option} {path}: give a file name that ends in {suffix}")
-    clear_beside(path.resolve())  # which raises where links lead in a circle
+    clear_beside(real(path))
     if (found := next((folder for folder in path.parents if folder.exists()), path.parent)).is_file():
         raise UsageError(f"{option} {path}: {found} is a file; give a path in a folder")
     _check_writable(path, path.resolve().parent)
@@ -373,5 +386,5 @@ def check_output_file(option: str, path: Path | None, suffix: str, overwrite: bo
 def check_apart(output: Path, *inputs: Path) -> None:
     """Raises UsageError where writing the folder `output` would replace something that is read."""
     for path in inputs:
-        if path.resolve().is_relative_to(output.resolve()):
+        if real(path).is_relative_to(real(output)):
             raise UsageError(f"the output {output} would replace {path}, which is read; give another folder")

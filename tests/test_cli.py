@@ -138,7 +138,8 @@ def test_version_is_that_of_the_package(restok):
 
 
 def test_no_color_means_no_escape_codes():
-    environment = os.environ | {"NO_COLOR": "1", "FORCE_COLOR": ""}
+    environment = os.environ | {"NO_COLOR": "1"}
+    environment.pop("FORCE_COLOR", None)  # which rich 13 takes for a wish even where it is empty
     result = subprocess.run((*RESTOK, "--help"), capture_output=True, text=True, check=True, env=environment)
     assert "\x1b" not in result.stdout + result.stderr
 

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from restok_cli.metrics.networks.lpips import Lpips
-from restok_cli.model.har import Har
+from restok_cli.model.config import HarConfig, TokenizerConfig
+from restok_cli.model.har import Har, HarBlock, har_tables
 from restok_cli.model.layers import Block, line_positions, rotary_table_2d
+from restok_cli.model.pixel_codec import ResidualBlock
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.planning.counting import GRADIENTS, Counter
-from restok_cli.planning.steps import count_step
+from restok_cli.planning.counting import GRADIENTS, Counter, building
+from restok_cli.planning.steps import count_step, counting
 from restok_cli.settings.precedence import layers_of
 from restok_cli.settings.presets import read_preset
 from restok_cli.settings.run_config import Told, complete_config
@@ -50,6 +52,40 @@ def test_each_choice_takes_so_much_less():
     two = count(*FEW, "compute.memory=small", "schedule.batch_size=16").at_peak()
     assert two[GRADIENTS] == pytest.approx(two["weights"], rel=0.01), "which wait for those of the second micro-batch"
     assert small.at_peak().get(GRADIENTS, 0) < two[GRADIENTS] / 2
+
+
+def residual_block() -> tuple[nn.Module, tuple]:
+    return ResidualBlock(64, 64, TokenizerConfig()), (torch.empty(16, 64, 8, 8, requires_grad=True),)
+
+
+def transformer_block() -> tuple[nn.Module, tuple]:
+    tokens = torch.empty(16, 32, 64, requires_grad=True)
+    return Block(64, 32), (tokens, rotary_table_2d(line_positions(32, 0), 32))
+
+
+def har_block() -> tuple[nn.Module, tuple]:
+    config = HarConfig(num_codes=32, width=64, num_layers=1, num_heads=2, residual_dropout=0, ffn_dropout=0)
+    tokens = torch.empty(16, 32, 64, requires_grad=True)
+    return HarBlock(config), (tokens, har_tables(config)[0], None, None, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "kept"),
+    [
+        (residual_block, 1 + 1),  # the first convolution, the sum
+        (transformer_block, 3 + 1 + 1 + 1 + 4 + 1 + 1),  # qkv, attention, product, sum; hidden, product, sum
+        (har_block, 3 + 1 + 1 + 4 + 4 + 1 + 2),  # qkv, attention, sum; gate, up, sum; a CPU's RMS norms, before weights
+    ],
+)
+def test_a_block_keeps_what_its_products_give_and_its_sums(make, kept):
+    """In units of its output; of layer norms only two numbers a token stay."""
+    with counting(gpu=True) as counter:
+        with building():
+            block, inputs = make()
+            Sparing().take(block)
+        before = counter.total
+        output = block(*inputs)
+        assert (counter.total - before) / output.nbytes == pytest.approx(kept, abs=0.1)
 
 
 @pytest.mark.parametrize("short", [False, True], ids=["float32", "bf16"])

@@ -158,52 +158,6 @@ def test_each_group_of_balls_is_left_out_as_if_it_had_never_been_there(monkeypat
         assert torch.equal(found[:, group], (torch.cdist(points.double(), kept) <= nearest + 1e-9).any(1))
 
 
-def test_variance_of_a_kernel_distance_equals_that_over_all_sets_of_two():
-    """First and second order, from the whole of two small populations, of which each pair is as likely."""
-    rng = np.random.default_rng(5)
-    a, b = rng.standard_normal((7, 2)), rng.standard_normal((6, 2)) + 0.5
-
-    def kernel(x, y):
-        return (x @ y.T / 2 + 1) ** 3
-
-    aa, bb, ab = kernel(a, a), kernel(b, b), kernel(a, b)
-    values = [
-        aa[i, j] + bb[k, m] - (ab[i, k] + ab[i, m] + ab[j, k] + ab[j, m]) / 2
-        for i in range(7)
-        for j in range(7)
-        for k in range(6)
-        for m in range(6)
-    ]
-
-    def rest(table):
-        return table - table.mean(0) - table.mean(1)[:, None] + table.mean()
-
-    firsts = (aa.mean(1) - ab.mean(1)).var(), (bb.mean(1) - ab.mean(0)).var()
-    exact = kid.Moments(0.0, *firsts, *(np.square(rest(table)).mean() for table in (aa, bb, ab)))
-    assert exact.variance(2, 2) == pytest.approx(np.var(values))
-
-
-def test_moments_of_a_kernel_are_estimated_without_bias():
-    rng = torch.Generator().manual_seed(6)
-    a, b = torch.randn(30, 3, generator=rng).double(), 1.2 * torch.randn(30, 3, generator=rng).double()
-    aa, bb, ab = kid._kernel(a, a), kid._kernel(b, b), kid._kernel(a, b)
-
-    def rest(table):
-        return (table - table.mean(0) - table.mean(1, keepdim=True) + table.mean()).square().mean().item()
-
-    def first(own, other):
-        return (own.mean(1) - other).var(correction=0).item()
-
-    mmd = (aa.mean() + bb.mean() - 2 * ab.mean()).item()
-    exact = [mmd, first(aa, ab.mean(1)), first(bb, ab.mean(0)), rest(aa), rest(bb), rest(ab)]
-    found = []
-    for _ in range(2000):
-        i, j = (torch.randint(30, (20,), generator=rng) for _ in range(2))
-        found.append(kid.moments(aa[i][:, i], bb[j][:, j], ab[i][:, j]))
-    errors = np.std(found, 0) / 2000**0.5
-    assert np.all(abs(np.mean(found, 0) - exact) < 4 * errors)
-
-
 def test_interval_of_an_inception_score_is_by_the_divergences_of_its_splits(monkeypatch):
     monkeypatch.setattr("restok_cli.metrics.formulas.inception_score.SPLIT_SIZE", 40)
     logits = 2 * torch.randn(100, 5, generator=torch.Generator().manual_seed(7), dtype=torch.float64)

@@ -37,19 +37,21 @@ def test_single_picture_is_refused():
         kernel_inception_distance(samples[:1], reference)
 
 
-def test_variances_of_a_subset_are_right_on_average_over_all_subsets_that_may_be_drawn():
-    """Four images a side, each one of two with equal chance: 256 pairs of sets in all."""
+def test_moments_and_variances_are_right_on_average_over_all_sets_that_may_be_drawn():
+    """Four images, or three, on a side, each one of two with equal chance."""
     rng = torch.Generator().manual_seed(1)
     a, b = torch.randn(2, 2, 3, generator=rng, dtype=torch.float64)
     kernels = aa, bb, ab = kid._kernel(a, a), kid._kernel(b, b), kid._kernel(a, b)
-    draws = [torch.tensor(draw) for draw in product(range(2), repeat=4)]
-    found = [
-        kid.moments(aa[mine][:, mine], bb[theirs][:, theirs], ab[mine][:, theirs]) for mine in draws for theirs in draws
-    ]
-    squared_mmd, *variances = np.mean(found, 0)
+    threes, fours = ([torch.tensor(draw) for draw in product(range(2), repeat=n)] for n in (3, 4))
+    found = [kid.moments(aa[i][:, i], bb[j][:, j], ab[i][:, j]) for i in fours for j in fours]
+    squared_mmd, *parts = np.mean(found, 0)
     assert squared_mmd == pytest.approx((aa.mean() + bb.mean() - 2 * ab.mean()).item())
     firsts = aa.mean(1) - ab.mean(1), bb.mean(1) - ab.mean(0)
     rests = [kernel - kernel.mean(0) - kernel.mean(1, keepdim=True) + kernel.mean() for kernel in kernels]
-    assert variances == pytest.approx([values.var(correction=0).item() for values in (*firsts, *rests)])
-    of_all = np.var([moments.squared_mmd for moments in found])
-    assert kid.Moments(squared_mmd, *variances).variance(4, 4) == pytest.approx(of_all)
+    assert parts == pytest.approx([values.var(correction=0).item() for values in (*firsts, *rests)])
+
+    def within(kernel):
+        return (kernel.sum() - kernel.trace()) / (len(kernel) * (len(kernel) - 1))
+
+    of_all = [within(aa[i][:, i]) + within(bb[j][:, j]) - 2 * ab[i][:, j].mean() for i in fours for j in threes]
+    assert kid.Moments(squared_mmd, *parts).variance(4, 3) == pytest.approx(np.var(of_all))

@@ -101,6 +101,12 @@ def test_density_and_coverage_equal_naive_ones_whatever_the_block(monkeypatch, b
     assert density > 0.1
 
 
+def test_a_set_has_a_density_of_1_against_itself():
+    """Its balls are open: each image lies in its own, and in as many others' as there are neighbours but one."""
+    samples = 0.1 * draw_sets()[0]
+    assert [found.value for found in density_coverage(samples, samples)] == pytest.approx([1, 1])
+
+
 def test_an_outlier_among_the_reference_hardly_moves_density():
     """For which it was made: precision takes a sample in any ball, also in the wide one of an outlier."""
     _, reference = draw_sets()

@@ -132,7 +132,7 @@ def test_broken_pictures_are_named_listed_and_left_out(pets, tmp_path, capsys):
     captured = capsys.readouterr()
     assert json.loads(captured.out) == {
         "path": str(tmp_path / "out"),
-        "pictures": 20,
+        "images": 20,
         "unreadable": 3,
         "passed_over": {"begins as no image does": 2, "a pipe, a socket or a device": 1},
         "re_encoded": 0,

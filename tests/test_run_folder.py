@@ -9,7 +9,7 @@ import torch
 from run_folders import Weights, config, go_on, resumed, start, state_of
 from safetensors.torch import load_file
 
-from restok_cli.commands.runs import Launch, carry_out
+from restok_cli.commands.runs import RunOptions, carry_out
 from restok_cli.console import note
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import DISK_FULL
@@ -184,7 +184,7 @@ def test_log_txt_keeps_numbers_messages_and_why_a_run_ended_with_the_time(tmp_pa
 
 
 def test_log_txt_keeps_which_lengths_were_rescaled(tmp_path, capsys):
-    launch = Launch(tmp_path / "run", None, [], dry_run=False, skip_preflight=True, resume=False, overwrite=False)
+    launch = RunOptions(tmp_path / "run", skip_preflight=True)
     said = "--max-steps: 100 steps of the preset's 200, so optimizer.warmup_steps 20 → 10"
 
     def train(config, run, stop_at):

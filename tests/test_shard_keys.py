@@ -88,7 +88,7 @@ def test_a_tga_is_known_by_its_suffix_indexed_and_streamed(restok, tmp_path):
         tmp_path / "in/a.tar", [("0.tga", tga[0]), ("1.image.TGA", tga[1]), ("2.png", tga[2]), ("3.tga", b"none")]
     )
     result = restok("prepare", "shards", tmp_path / "in", "--json")
-    assert json.loads(result.out)["pictures"] == 2
+    assert json.loads(result.out)["images"] == 2
     assert [json.loads(line)["file"] for line in (tmp_path / "in/bad.jsonl").read_text().splitlines()] == [
         "2 in a.tar",
         "3 in a.tar",

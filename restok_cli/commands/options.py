@@ -1,6 +1,7 @@
 """Options that several commands share, and what they mean. Nothing heavy is imported until it is needed."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -219,6 +220,18 @@ AnyBatchSize = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the path.")]
+
+
+@dataclass
+class Computing:
+    """Where and how a model computes: what `Computation` takes."""
+
+    batch_size: AnyBatchSize = 16
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    deterministic: Deterministic = False
+
+
 LinesAsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")]
 
 # of the `prepare` commands

@@ -6,7 +6,6 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from functools import partial
-from itertools import accumulate
 from pathlib import Path, PurePath
 from typing import IO, BinaryIO, NamedTuple
 from unicodedata import normalize
@@ -19,7 +18,7 @@ from restok_cli.console import readable
 from restok_cli.data.arrays import MAX_UNPACKED, NPZ_ERRORS, open_member, read_member
 from restok_cli.data.image_files import PNG_DEPTH, open_image, read_file, read_image, split_image_name
 from restok_cli.data.image_folders import IMAGE_MANIFEST, check_image
-from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.data.shards.dataset import Split, open_dataset
 from restok_cli.data.shards.layout import is_dataset
 from restok_cli.data.shards.manifests import locate
 from restok_cli.data.shards.tars import contents, list_files
@@ -121,24 +120,16 @@ def _listed(manifest: Path) -> tuple[list[Path], list[str | None]]:
 
 
 def _from_data_set(source: str, split: str, max_bytes: int) -> ImageSet:
-    dataset = open_dataset(source, max_member_bytes=max_bytes)
-    splits = dataset.chosen(split)
-    names, parts = list(splits), list(splits.values())
-    ends = list(accumulate(len(part) for part in parts))
-
-    def key(index: int) -> str:
-        number, position = locate(ends, index)
-        return parts[number].key(position)
-
-    def read(index: int) -> Image.Image:
-        number, position = locate(ends, index)
-        return parts[number].image(position)
+    splits = open_dataset(source, max_member_bytes=max_bytes).chosen(split)
+    name = "+".join(splits)
+    joined = Split(name, [shard for part in splits.values() for shard in part.shards])
+    owners = [owner for owner, part in splits.items() for _ in part.shards]
 
     def split_of(index: int) -> str:
-        return names[locate(ends, index)[0]]
+        return owners[locate(joined.ends, index)[0]]
 
-    several = split_of if len(names) > 1 else None
-    return ImageSet(source=f"{source} ({'+'.join(names)})", count=ends[-1], key=key, open=read, split=several)
+    several = split_of if len(splits) > 1 else None
+    return ImageSet(f"{source} ({name})", len(joined), joined.key, joined.image, several)
 
 
 def _from_npz(path: Path, max_pixels: int) -> ImageSet:
@@ -157,6 +148,7 @@ def _from_npz(path: Path, max_pixels: int) -> ImageSet:
         )
     if rank() == 0:
         _check_whole(path, member)
+    images = None
     if fortran_order:  # where every image lies all over the file
         if math.prod(shape) > MAX_UNPACKED:
             raise RestokError(
@@ -164,14 +156,11 @@ def _from_npz(path: Path, max_pixels: int) -> ImageSet:
                 " read; save np.ascontiguousarray(arr_0)"
             )
         images = read_member(archive, "arr_0")
-        return ImageSet(
-            *(str(path), shape[0], lambda index: f"{index:06d}"),
-            lambda index: Image.fromarray(np.ascontiguousarray(images[index])),
-            named=False,
-        )
     image_bytes = shape[1] * shape[2] * 3
 
     def read(index: int) -> Image.Image:
+        if images is not None:
+            return Image.fromarray(np.ascontiguousarray(images[index]))
         member.seek(start + index * image_bytes)  # costs nothing in file order
         return Image.fromarray(np.frombuffer(member.read(image_bytes), np.uint8).reshape(shape[1:]))
 

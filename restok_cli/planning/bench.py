@@ -87,6 +87,8 @@ def ready(model: nn.Module, way: Way, device: torch.device) -> Any:
         model.to_dtype(way.dtype, torch.float32 if way.dtype == torch.float32 else torch.float16)
     else:
         model.to(way.dtype)
+    if device.type == "cuda" and way.as_used:
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (as `load_for_use` has it)
     return model
 
 

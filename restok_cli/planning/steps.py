@@ -112,7 +112,8 @@ def open_har_step(
     config: HarRunConfig, device: torch.device, memory: Memory
 ) -> tuple[har_loop.HarState, Callable[[], None]]:
     """The model that a step trains, and the step itself, on random codes."""
-    state = har_loop.HarState(config, device, None)
+    with device:
+        state = har_loop.HarState(config, device, None)
     recompute_activations(state.har, memory)
     size, _ = micro_batch_numbers(config.schedule.batch_size, config.schedule.micro_batch_size)
     codes = torch.randint(config.model.codebook_size, (size, config.model.num_codes), device=device)

@@ -95,13 +95,7 @@ def train_tokenizer(
     if state.adversary and state.adversary.frozen:
         sources["network of discriminator.weights"] = weights_fingerprint(state.adversary.frozen)
     first_step = run.resume(state, device, sources, stop_at)
-    compiled = is_wanted(config.compute.compile, device, "compute.compile=false")
-    spare(state, losses, config.compute.memory_on(device.type), config.compute.precision, compiled)
-    if compiled:
-        compile_model(state.tokenizer)
-        compile_losses(losses)
-        if state.adversary:
-            compile_discriminator(state.adversary.network)
+    make_fast(state, losses, config)
     in_training = wrap_ddp(state.tokenizer)
     size, _ = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
     split, deal = data.split("train"), deal_from(first_step, schedule)
@@ -126,6 +120,18 @@ def train_tokenizer(
         write_model=lambda done, _: save_tokenizer(state.ema, run.model_folder, run.describe(done, data)),
     )
     return run_loop(trainee, config, run, batch_iterator, first_step, stop_at)
+
+
+def make_fast(state: TokenizerState, losses: TokenizerLosses, config: TokenizerRunConfig) -> None:
+    """Let a step keep what `compute.memory` says, and compile what it runs where that is wanted."""
+    compute, device = config.compute, state.device
+    compiled = is_wanted(compute.compile, device, "compute.compile=false")
+    spare(state, losses, compute.memory_on(device.type), compute.precision, compiled)
+    if compiled:
+        compile_model(state.tokenizer)
+        compile_losses(losses)
+        if state.adversary:
+            compile_discriminator(state.adversary.network)
 
 
 def spare(

@@ -113,8 +113,12 @@ class Split:
     """The samples of one split, numbered from 0 in the order of the shards."""
 
     def __init__(self, name: str, shards: list[Shard]):
-        self.name, self.shards = name, shards
+        self.name, self._shards = name, shards
         self.ends = list(accumulate(shard.num_samples for shard in shards))
+
+    @property
+    def shards(self) -> list[Shard]:
+        return self._shards
 
     def __len__(self) -> int:
         return self.ends[-1]
@@ -125,8 +129,9 @@ class Split:
         return len(self)
 
     def _locate(self, i: int) -> tuple[Shard, int]:
+        shards = self.shards  # first, since a streamed split refuses
         number, position = locate(self.ends, i)
-        return self.shards[number], position
+        return shards[number], position
 
     @cached_property
     def class_ids(self) -> np.ndarray:
@@ -189,14 +194,11 @@ class StreamedSplit(Split):
         return self.num_samples or math.inf
 
     @property
-    def class_ids(self) -> np.ndarray:
-        raise self.refusal()
-
-    def _locate(self, i: int) -> tuple[Shard, int]:
+    def shards(self) -> list[Shard]:
         raise self.refusal()
 
     def refusal(self) -> UsageError:
-        """The error where a sample is asked for by its number."""
+        """The error where shards are asked for, of which a sample could be read by its number."""
         return UsageError(
             f"the {self.name} shards of this data set are elsewhere ({self.urls[0]}) and can only be streamed in"
             " training; for all else download them and give the folder to `restok prepare shards`"
