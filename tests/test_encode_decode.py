@@ -146,6 +146,7 @@ def test_a_picture_at_its_own_size_is_not_cropped(restok, here):
         ("encode images --model tokenizer -o codes.txt", "ends in .npz, .safetensors, .jsonl"),
         ("encode images --model tokenizer -o codes.npz", "codes.npz already exists"),
         ("encode images --model tokenizer -o tokenizer/model.safetensors --overwrite", "would replace what is read"),
+        ("encode images --split train --model tokenizer", "--split train: only what `restok prepare` made has splits"),
         ("encode - images --model tokenizer", "- stands for the images on stdin; give it alone"),
         ("encode images --no-crop --model tokenizer", "images of 40x33: image_height = 33 is not a multiple"),
         ("decode codes.npz --model other", "the codes belong to another tokenizer than other"),

@@ -303,6 +303,7 @@ def test_a_reference_that_cannot_be_made_so_is_refused(arguments, message):
         (["--metric", "is", "--inception-weights", __file__], "--inception-weights is of a network that none"),
         (["--metric", "is", "--vgg-weights", __file__], "--vgg-weights is of a network that none of these"),
         (["--metric", "is", "--timm-weights", __file__], "--timm-weights is of a network that none of these"),
+        (["--metric", "is", "--split", "train"], "--split train: only what `restok prepare` made has splits"),
         (["--metric", "is", "--cache", "c", "--no-cache"], "give one of them"),
         (["--metric", "is", "--reference-images", "5"], "--reference-images is for --make-reference; leave it out"),
         (["--metric", "is", "--features", "inceptoin"], r"no such network \(did you mean inception\?\)"),

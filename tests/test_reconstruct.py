@@ -146,6 +146,10 @@ def test_ladders_have_a_column_for_every_level_and_sheets_a_row_for_the_first_im
         ("- images", "- stands for the images on stdin; give it alone"),
         ("images --grid a.png --ladder a.png", "--grid and --ladder are both a.png; give two files"),
         ("images -o x.npz", "x.npz is the name of a file, and the output is a folder"),
+        (
+            "images --split train",
+            "--split train: only what `restok prepare` made has splits",
+        ),
         ("images --grid a.jpg", "--grid a.jpg: give a file name that ends in .png"),
     ],
 )

@@ -14,6 +14,7 @@ from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL,
 @grouped
 def encode(
     *,
+    context: typer.Context,
     images: options.ImagesArgument,
     model: options.TokenizerOption = SAMPLE_MODEL,
     output: Annotated[
@@ -40,6 +41,7 @@ def encode(
       restok encode sample --model runs/tokenizer -o codes.npz
       restok encode photo.jpg --model M | restok decode - --model M -o same.png
     """
+    options.check_split(context, *images)
     options.start_processes(num_processes, images)
 
     from restok_cli.inference.coding import Computation, ImageSource

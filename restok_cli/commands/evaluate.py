@@ -21,6 +21,7 @@ from restok_cli.commands.options import (
     OverwriteFile,
     ResultAsJson,
     VggWeights,
+    check_split,
     features_folder,
     is_given,
     parse_model,
@@ -269,6 +270,7 @@ def evaluate(
         requests = of_each(request, samples)
     elif limits or is_given(context, "samples"):
         raise UsageError("--make-reference DATA names its images and measures nothing; leave SAMPLES, --fail-under out")
+    check_split(context, *([making.make_reference] if making.make_reference else samples), request.reference)
     check_weights(["gfid"] if making.make_reference else request.metrics, seeing.names, seeing.given)
     torch_device = _start(request, num_processes, device)
     if request.reference != measuring.reference:

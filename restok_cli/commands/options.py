@@ -264,6 +264,19 @@ def is_given(context: typer.Context, option: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
+def check_split(context: typer.Context, *sources: str | None) -> None:
+    """Raises UsageError where --split names a part, and none of the sources is a data set, or codes of one."""
+    from restok_cli.data.shards.code_layout import is_codes
+    from restok_cli.data.shards.layout import is_dataset
+
+    split, found = context.params["split"], (is_dataset(each) or is_codes(each) for each in sources if each)
+    if is_given(context, "split") and split != "all" and not any(found):
+        raise UsageError(
+            f"--split {split}: only what `restok prepare` made has splits, and all of the images are "
+            "taken; leave it out, or give the folder of those that are meant"
+        )
+
+
 def check_resume(resume: bool, overwrite: bool) -> None:
     """Raises UsageError where both are asked for."""
     if resume and overwrite:

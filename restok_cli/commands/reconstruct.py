@@ -32,6 +32,7 @@ Ladder = Annotated[Path | None, typer.Option(metavar="FILE", help="The same with
 @grouped
 def reconstruct(
     *,
+    context: typer.Context,
     images: options.ImagesArgument,
     model: options.TokenizerOption = SAMPLE_MODEL,
     output: Output = RECONSTRUCTED_FOLDER,
@@ -68,6 +69,7 @@ def reconstruct(
         raise UsageError(
             f"--num-codes {num_codes}: a tar stream has one image of each; give one number, or a folder by -o"
         )
+    options.check_split(context, *images)
     options.start_processes(num_processes, images)
 
     from restok_cli.inference.coding import Computation, ImageSource

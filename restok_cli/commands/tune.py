@@ -21,6 +21,7 @@ from restok_cli.commands.options import (
     Steps,
     VggWeights,
     check_resume,
+    check_split,
     is_given,
     parse_model,
 )
@@ -179,6 +180,7 @@ def tune(
     check_resume(resume, overwrite)
     _check_scoring(scoring, plot, output, resume or overwrite, model)
     scoring = _with_default_reference(scoring, context, model)
+    check_split(context, scoring.reference)
     from restok_cli.inference.tune_search import read_space
 
     values = read_space(space, try_ or [])
