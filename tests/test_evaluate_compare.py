@@ -203,6 +203,32 @@ def test_values_of_the_same_images_are_compared_in_pairs(restok, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("metric", "field", "is_apart"),
+    [
+        ("precision", "pictures", True),  # which looks at each image, not only at their Gaussian
+        ("gfid", "pictures", False),
+        ("lpips", "lpips_weights_sha256", True),
+        ("psnr", "lpips_weights_sha256", False),
+    ],
+)
+def test_only_what_a_metric_depends_on_keeps_results_apart(restok, tmp_path, metric, field, is_apart):
+    files = []
+    for name in ("a", "b"):
+        files.append(made_up(tmp_path / f"{name}.json", metric, 1.0))
+        content = json.loads(files[-1].read_text())
+        protocol = content["protocol"]
+        protocol["lpips_weights_sha256"] = "same"
+        protocol["reference"]["pictures"] = {"fingerprint": "same"}
+        if field == "pictures":
+            protocol["reference"][field]["fingerprint"] = name
+        else:
+            protocol[field] = name
+        files[-1].write_text(json.dumps(content))
+    row = json.loads(restok("evaluate", "--compare", *files, "--json").out)["metrics"][metric]
+    assert bool(row["differences"]) == is_apart
+
+
+@pytest.mark.parametrize(
     ("metric", "left_out", "message"),
     [
         ("beauty", {}, "unknown metric 'beauty'"),
