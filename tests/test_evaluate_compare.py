@@ -209,6 +209,8 @@ def test_values_of_the_same_images_are_compared_in_pairs(restok, tmp_path):
         ("gfid", "pictures", False),
         ("lpips", "lpips_weights_sha256", True),
         ("psnr", "lpips_weights_sha256", False),
+        ("codebook_entropy", "codebook_size", True),
+        ("psnr", "codebook_size", False),
     ],
 )
 def test_only_what_a_metric_depends_on_keeps_results_apart(restok, tmp_path, metric, field, is_apart):
