@@ -8,7 +8,7 @@ from contextlib import suppress
 from types import FrameType
 
 from restok_cli.errors import Interrupted, UsageError
-from restok_cli.machine import round_alike
+from restok_cli.machine import let_threads_sleep, round_alike
 from restok_cli.processes import leave_words, rank, take_place
 
 # of glibc's mallopt: from what size on freed memory at the end of the heap goes back to the system, and how many pieces
@@ -27,6 +27,7 @@ def main() -> None:
         print(f"restok: {error}", file=sys.stderr)
         sys.exit(2)
     round_alike()
+    let_threads_sleep()
     keep_memory()
     from restok_cli.cli import main as run_command_line  # takes a third of a second, in which Ctrl-C may come
 

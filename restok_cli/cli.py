@@ -6,6 +6,7 @@ Nothing here imports torch, so that help and completion answer at once.
 import errno
 import os
 import re
+import shutil
 import signal
 import sys
 import traceback
@@ -40,13 +41,14 @@ from restok_cli.commands.options import is_given
 from restok_cli.commands.preparing import prepare
 from restok_cli.console import tell
 from restok_cli.errors import Done, Failed, Interrupted, RestokError, Unmet, UsageError
-from restok_cli.files import DISK_FULL, expand_home
+from restok_cli.files import DISK_FULL, NUL, expand_home
 from restok_cli.processes import is_said_by_first, leave, leave_words, rank, world_size
 from restok_cli.room import is_out_of_memory
 from restok_cli.settings.launcher import apply_to_options
 
 EXIT_FAILURE, EXIT_USAGE = 1, 2
 EXIT_CODES: dict[type[RestokError], int] = {UsageError: EXIT_USAGE, Unmet: 4}
+NARROW = 80  # columns of a terminal
 EXIT_SIGNAL = 128  # plus the number of the signal
 LOOP = "a link that leads back to itself, and to no file or folder; remove it, or give another path"
 
@@ -74,6 +76,13 @@ class Command(TyperCommand):
             if former and isinstance(parameter, TyperOption):
                 parser.add_option(parameter, [former], dest=parameter.name)
         return parser
+
+    def format_help(self, context: typer.Context, formatter: Any) -> None:
+        """Below NARROW columns by Click: Rich's tables cut the names of options there."""
+        if shutil.get_terminal_size().columns < NARROW:
+            self.rich_markup_mode = None
+            self.help = re.sub(r"\n\n(?= )", "\n\n\b\n", self.help or "")  # whose examples Click would join
+        super().format_help(context, formatter)
 
     def parse_args(self, context: typer.Context, arguments: list[str]) -> list[str]:
         try:
@@ -219,15 +228,17 @@ def run(arguments: list[str] | None = None) -> int:
                 " TORCH_HOME",
                 EXIT_FAILURE,
             )
-        if str(error).startswith("Symlink loop"):  # before Python 3.13; from then on it is an OSError
+        if str(error).startswith("Symlink loop"):  # of Path.resolve before Python 3.13
             path = str(error).removeprefix("Symlink loop from ").strip("'")
             return _fail(f"{path}: {LOOP}", EXIT_FAILURE)
         raise
 
 
 def check_words(words: list[str]) -> None:
-    """Raises UsageError for an empty word, which as a path would mean the current folder."""
+    """Raises UsageError for an empty word, which as a path would mean the current folder, and for a NUL character."""
     for before, word in pairwise(("restok", *words)):
+        if "\0" in word:  # no shell gives one, but a program may that calls `run`
+            raise UsageError(f"{word}: {NUL}")
         option = word.removesuffix("=")
         if not word or (option != word and option.startswith("--") and "=" not in option):
             where = option or before
@@ -262,7 +273,7 @@ def spare_memory(options: dict[str, Any]) -> str:
 def _describe(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     if error.errno in DISK_FULL:
-        return f"{where}{error.strerror}; nothing half-written was kept: make room and run the command again"
+        return f"{where}{error.strerror}; nothing half-written was kept: make room"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{where}{error.strerror}; change the rights of that, or give another path"
     if error.errno == errno.ELOOP:

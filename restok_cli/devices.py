@@ -1,6 +1,8 @@
 """Devices and precisions by the names that people give them."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -14,7 +16,7 @@ def open_device(name: str, deterministic: bool = False) -> torch.device:
     """The device called `name`, where float32 is float32; `auto` is CUDA where there is any, else the CPU.
 
     A GPU's convolutions would else round what they multiply to 10 bits (TF32), and means of features come out up to a
-    thousandth different. Training allows it where it computes in 16 bits. With `deterministic`, a GPU gives the same
+    thousandth different. What trains or draws in 16 bits allows it (`tf32`). With `deterministic`, a GPU gives the same
     bits each time; a CPU does so anyway. Raises UsageError where this machine has no such device.
     """
     if name == "auto":
@@ -35,6 +37,17 @@ def open_device(name: str, deterministic: bool = False) -> torch.device:
     if deterministic and device.type == "cuda":
         take_deterministic_algorithms()
     return device
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether float32 convolutions on a GPU may use TF32, of 10 bits; products of matrices never do."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def take_deterministic_algorithms() -> None:

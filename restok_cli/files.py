@@ -28,6 +28,7 @@ MAX_MEMBER_BYTES = 256 << 20  # of a file in a tar, and of an image file, likewi
 MAX_TEXT_BYTES = 32 << 20  # of JSON and other text that is read whole, whose values may take twenty times as much
 MAX_LINE_BYTES = 16 << 20  # of a line of JSON
 SYNC_SECONDS = 0.2  # from one early sync of a large file to the next
+NUL = "a NUL character is in no file's name; give another one"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CHUNK_BYTES = 1 << 20  # of a file, read at a time
 FILE_CRC, FIELDS_CRC = "file_crc32", "fields_crc32"  # in JSON: of the file that it is about, of its own other fields
@@ -45,7 +46,12 @@ def parse_model(text: str | Path) -> Path:
 
 
 def expand_home(path: str) -> str:
-    """The path with a ~ at its start as the home folder. Raises UsageError where nobody knows that."""
+    """The path with a ~ at its start as the home folder.
+
+    Raises UsageError where nobody knows that, or no file can have such a name.
+    """
+    if "\0" in path:  # which YAML can write
+        raise UsageError(f"{path}: {NUL}")
     if path != "~" and not path.startswith("~/"):
         return path
     expanded = os.path.expanduser(path)
@@ -206,6 +212,19 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def real(path: Path) -> Path:
+    """Where links lead from `path`. Raises OSError where they lead in a circle.
+
+    Path.resolve raises RuntimeError there, and from Python 3.13 on nothing.
+    """
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise
+    return path.resolve()
+
+
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A folder, whole or not at all: at `path`, with all that the block wrote, in the place of what was there."""
@@ -292,20 +311,29 @@ def _clear(entry: Path, path: Path) -> None:
         entry.unlink(missing_ok=True)
 
 
-def check_output_folder(path: Path, overwrite: bool, is_ours: Callable[[str], object]) -> None:
+def check_is_folder(path: Path, wanted: str) -> None:
+    """Raises UsageError, which says what is `wanted`, where the path is no folder."""
+    if not path.is_dir():
+        raise UsageError(f"{path}{' is a file' if path.exists() else ': no such folder'}; give {wanted}")
+
+
+def check_output_folder(path: Path, overwrite: bool, is_ours: Callable[[str], object], whole: bool = False) -> None:
     """Check that results may go to the folder `path`: it is new or empty, or may be overwritten.
 
-    `is_ours` says of a file in it (its relative path, with slashes) whether the command that writes there made it.
-    Raises UsageError where `path` cannot be a folder, where it holds something and `overwrite` is false, and where
-    something in it is not ours: --overwrite never deletes that.
+    A `whole` one is to be replaced itself, and not filled, see `whole_folder`. `is_ours` says of a file in it (its
+    relative path, with slashes) whether the command that writes there made it. Raises UsageError where `path` cannot be
+    a folder, where it holds something and `overwrite` is false, and where something in it is not ours: --overwrite
+    never deletes that.
     """
     for folder in (path, *path.parents):
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder} is a file; give a folder for the output")
     if not path.is_dir() and path.suffix.lower() in FILE_SUFFIXES:
         raise UsageError(f"{path} is the name of a file, and the output is a folder; give a name without {path.suffix}")
-    _check_writable(path, path.resolve())
-    clear_beside(path.resolve())
+    _check_writable(path, real(path))
+    if whole:
+        _check_replaceable(path)
+    clear_beside(real(path))
     if not path.is_dir() or all(entry.name == LOCK_FILE for entry in path.iterdir()):
         return
     if not overwrite:
@@ -323,6 +351,15 @@ def _check_writable(output: Path, folder: Path) -> None:
         raise UsageError(f"{output}: you may not write to {place}; give another output, or change the rights of that")
 
 
+def _check_replaceable(output: Path) -> None:
+    """Raises UsageError, before any work, where no other file or folder can be renamed to `output`, which is there."""
+    place = output.resolve()
+    if place.exists() and (os.path.ismount(place) or not os.access(place.parent, os.W_OK | os.X_OK)):
+        why = "something is mounted there" if os.path.ismount(place) else f"you may not write to {place.parent}"
+        within = f"in it, such as {output / 'new'}" if place.is_dir() else "in another folder"
+        raise UsageError(f"{output} is there and cannot be replaced as a whole: {why}; give a new name {within}")
+
+
 def check_output_file(option: str, path: Path | None, suffix: str, overwrite: bool, *inputs: Path) -> None:
     """Raises UsageError where `path` has another suffix, or is there already and may not be replaced.
 
@@ -332,7 +369,7 @@ def check_output_file(option: str, path: Path | None, suffix: str, overwrite: bo
         return
     if path.suffix.lower() != suffix:
         raise UsageError(f"{option} {path}: give a file name that ends in {suffix}")
-    clear_beside(path.resolve())  # which raises where links lead in a circle
+    clear_beside(real(path))
     if (found := next((folder for folder in path.parents if folder.exists()), path.parent)).is_file():
         raise UsageError(f"{option} {path}: {found} is a file; give a path in a folder")
     _check_writable(path, path.resolve().parent)
@@ -340,6 +377,7 @@ def check_output_file(option: str, path: Path | None, suffix: str, overwrite: bo
         raise UsageError(f"{option} {path} is a device or a pipe; give the name of a file")
     if path.is_dir() or (path.exists() and not overwrite):
         raise UsageError(f"{option} {path} already exists; give another file, or --overwrite to replace it")
+    _check_replaceable(path)
     for source in inputs:
         if path.exists() and path.resolve().is_relative_to(source.resolve()):
             raise UsageError(f"{option} {path} would replace what is read from {source}; give another file")
@@ -348,5 +386,5 @@ def check_output_file(option: str, path: Path | None, suffix: str, overwrite: bo
 def check_apart(output: Path, *inputs: Path) -> None:
     """Raises UsageError where writing the folder `output` would replace something that is read."""
     for path in inputs:
-        if path.resolve().is_relative_to(output.resolve()):
+        if real(path).is_relative_to(real(output)):
             raise UsageError(f"the output {output} would replace {path}, which is read; give another folder")

@@ -51,4 +51,6 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def size_text(count: int) -> str:
+    if count < 1e5:
+        return f"{count / 1e3:.1f} kB"
     return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -17,3 +17,11 @@ def write_pictures(folder: Path, names: list[str], width: int = 20, height: int 
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         noise(seed, width, height).save(path)
+
+
+def dealt(options: dict) -> dict:
+    """The options of `batches`, those of its deal put together."""
+    from restok_cli.data.loading.batching import Deal  # which brings torch along
+
+    deal = Deal(**{name: value for name, value in options.items() if name in Deal._fields})
+    return {name: value for name, value in options.items() if name not in Deal._fields} | {"deal": deal}

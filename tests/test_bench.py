@@ -62,6 +62,8 @@ def test_memory_is_counted_from_where_it_begins(tmp_path, monkeypatch):
         (["--what", "encod"], "--what encod: no such thing (did you mean encode?)"),
         (["--batch-size", "1,many"], "--batch-size 1,many: give numbers from 1 on"),
         (["--json", "--markdown"], "give one of them"),
+        (["--model", "sample", "--preset", "tiny"], "--model is measured instead of --preset and --har"),
+        (["--model", "sample", "--har", "har-b"], "--model is measured instead of --preset and --har"),
         (["--plot", "bars.txt"], "--plot bars.txt: give a file that ends in .png, .svg, .pdf"),
     ],
 )

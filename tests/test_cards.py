@@ -175,9 +175,9 @@ def test_real_results_go_into_the_card(har, data, restok, tmp_path):
     assert result.code == 0, result.err
     (tmp_path / "curve.json").write_text(result.out)
     assert restok("models", "card", har, "--metrics", tmp_path / "curve.json").code == 0
-    value = json.loads(result.out)["tokens"][1]["metrics"]["psnr"]["value"]
+    value = json.loads(result.out)["curve"][1]["metrics"]["psnr"]["value"]
     text = (har / "README.md").read_text()
-    assert f"| PSNR-2 from 32 tokens | {value:.6g} dB | set (validation), 2 images | mean over images" in text
+    assert f"| PSNR-2 from 32 codes | {value:.6g} dB | set (validation), 2 images | mean over images" in text
 
 
 def test_numbers_of_another_model_and_files_without_numbers_are_refused(tokenizer, fails, tmp_path):

@@ -10,6 +10,8 @@ from plain_models import plain_generator, plain_tokenizer
 from safetensors.torch import load_file, save_file
 
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import file_sha256
+from restok_cli.inference.generate import find_files
 from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer, save_har, save_tokenizer
 
 CPU = torch.device("cpu")
@@ -63,6 +65,19 @@ def test_another_tokenizer_is_refused(folders, tiny_tokenizer):
     save_tokenizer(tiny_tokenizer, folders / "other")
     with pytest.raises(UsageError, match=r"another tokenizer than .*other; leave --tokenizer out"):
         plain_generator(folders / "har", CPU, tokenizer_path=folders / "other")
+
+
+def test_a_tokenizer_that_was_given_is_hashed_once(folders, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(
+        "restok_cli.pretrained.folder.file_sha256", lambda file: hashed.append(file) or file_sha256(file)
+    )
+    files = find_files(folders / "har", folders / "run")
+    assert files.tokenizer_fingerprint == fingerprint(open_tokenizer(folders / "run"))
+    assert sorted(hashed[:-1]) == [
+        folders / "har" / "model.safetensors",
+        folders / "run" / "model" / "model.safetensors",
+    ]
 
 
 def test_fingerprint_changes_with_any_weight_and_not_with_the_place(folders, tiny_tokenizer):

@@ -96,6 +96,21 @@ def test_help_leaves_no_word_alone_on_a_line(restok, monkeypatch, command):
     assert [after for before, after in pairwise(lines) if before and len(after.split()) == 1] == []
 
 
+def test_help_has_each_option_and_example_whole_in_a_narrow_terminal(restok, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    for command in COMMANDS:
+        found = typer.main.get_command(cli.app)
+        for word in command:
+            found = found.commands[word]
+        text = restok(*command, "--help").out
+        shown = [parameter for parameter in found.params if not getattr(parameter, "hidden", False)]
+        options = {name for parameter in shown for name in parameter.opts if name.startswith("-")}
+        assert options <= set(re.findall(r"--?[a-zA-Z][a-z-]*(?!…)", text))
+        if not hasattr(found, "commands"):
+            examples = re.findall(r"^ +(restok .+)$", found.help, re.MULTILINE)
+            assert re.findall(r"^ {4}(restok .+)$", text, re.MULTILINE) == examples
+
+
 def test_options_in_the_examples_exist(restok):
     for command in COMMANDS:
         text = restok(*command, "--help").out
@@ -123,7 +138,8 @@ def test_version_is_that_of_the_package(restok):
 
 
 def test_no_color_means_no_escape_codes():
-    environment = os.environ | {"NO_COLOR": "1", "FORCE_COLOR": ""}
+    environment = os.environ | {"NO_COLOR": "1"}
+    environment.pop("FORCE_COLOR", None)  # which rich 13 takes for a wish even where it is empty
     result = subprocess.run((*RESTOK, "--help"), capture_output=True, text=True, check=True, env=environment)
     assert "\x1b" not in result.stdout + result.stderr
 
@@ -187,6 +203,8 @@ def test_missing_and_wrong_options_are_usage_errors(fails, models):
         ("models convert har har --overwrite", "har holds tokenizer/checksums.json, which this command did not make"),
         ("generate --model har -o out --seed 4294967296", "Invalid value for '--seed'"),
         ("prepare folder images/a.png out", "images/a.png is a file; give a folder of images"),
+        ("prepare folder images.tar out", "give a folder of images; `restok prepare shards` takes tars"),
+        ("prepare imagenet images/a.png out", "images/a.png is a file; give the folder that holds ImageNet"),
         ("generate --count", "requires an argument. Try 'restok generate --help'."),
         ("evaluate images", "gfid needs something to compare with"),
     ],
@@ -245,6 +263,13 @@ def test_a_group_without_a_sub_command_shows_its_help(restok):
 )
 def test_an_empty_word_is_not_the_current_folder(fails, words, before):
     assert f"nothing is given after {before}, only an empty word" in fails(2, *words)
+
+
+@pytest.mark.parametrize(
+    "words", [("encode", "a\0b"), ("config", "show", "restok-b-128", "--set", r'loss.lpips_weights="a\0b"')]
+)
+def test_a_nul_character_is_in_no_path(fails, words):
+    assert r"a\x00b: a NUL character is in no file's name" in fails(2, *words)
 
 
 OUT_OF_MEMORY = [MemoryError(), type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory.")]

@@ -3,19 +3,20 @@
 What a compiler then makes of it is torch's, and takes minutes here: the graphs run as they were captured.
 """
 
+from collections.abc import Callable
 from copy import deepcopy
-from functools import partial
+from functools import cache, partial
 
 import pytest
 import timm
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from restok_cli.cuda.compiler import is_wanted
 from restok_cli.metrics.networks.lpips import Lpips
 from restok_cli.model.har import Har
-from restok_cli.model.tokenizer import Tokenizer
+from restok_cli.model.tokenizer import Reconstruction, Tokenizer
 from restok_cli.settings.presets import read_preset
 from restok_cli.settings.training import DINO, HarRunConfig, TokenizerRunConfig
 from restok_cli.training.adversarial.diff_augment import diff_augment
@@ -46,6 +47,7 @@ def graphs(monkeypatch) -> list[torch.fx.GraphModule]:
     return captured
 
 
+@cache
 def lpips() -> Lpips:
     network = Lpips()
     for i in range(5):
@@ -63,47 +65,43 @@ def teacher() -> Teacher:
     return Teacher(network.requires_grad_(False).eval(), (4, 4))
 
 
-def training_losses(tokenizer: Tokenizer, images: Tensor, judge: nn.Module, draws: Tensor) -> tuple[Tensor, ...]:
-    result = tokenizer(images)
-    terms = TokenizerLosses(RUN, LPIPS, None)(result, images, tokenizer.quantizer, draws)
-    others = discriminator_losses(judge, images, result.images, LeCam(0.9), draws, RUN.discriminator)
-    return (*terms.values(), *others.values())
-
-
-LPIPS = lpips()
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 NOISE = torch.rand(2, NUM_NOISE, generator=torch.Generator().manual_seed(1))
 
 
-def parts() -> dict[str, tuple]:
-    """By name: what is called, and with what."""
-    tokenizer = Tokenizer(WITH_ALIGNMENT)
-    features = tokenizer.pixel_encoder(IMAGES).detach()
-    latents = tokenizer.encoder(features).latents.detach()
+def generator() -> tuple:
     har = Har(HarRunConfig.parse(read_preset("har", "tiny"), "test").model)
-    codes = torch.randint(har.config.codebook_size, (2, har.config.num_codes))
-    judge, augmented = PatchDiscriminator(channels=32), NOISE[:, :10]
-    return {
-        "pixel encoder": (tokenizer.pixel_encoder, IMAGES),
-        "encoder": (tokenizer.encoder, features),
-        "quantizer": (tokenizer.quantizer, latents),
-        "decoder": (tokenizer.decoder, latents, torch.tensor([1, 32]), True),
-        "pixel decoder": (tokenizer.pixel_decoder, torch.rand(2, CONFIG.feature_channels, *CONFIG.grid)),
-        "tokenizer": (tokenizer, IMAGES, torch.tensor([1, 32]), True),
-        "generator": (har, torch.tensor([0, 1]), codes),
-        "LPIPS": (LPIPS, IMAGES, IMAGES.flip(0)),
-        "teacher": (teacher(), IMAGES),
-        "DINO discriminator": (dino_discriminator(), IMAGES, NOISE[:, :3]),
-        "patch discriminator": (judge, IMAGES, NOISE[:, :3]),
-        "crops": (pad_and_crop, IMAGES, IMAGES.flip(0), NOISE[:, :4]),
-        "augmentation": (diff_augment, IMAGES, 0.5, augmented, "unit"),
-        "losses": (training_losses, tokenizer, IMAGES, judge, NOISE),
-    }
+    return har, torch.tensor([0, 1]), torch.randint(har.config.codebook_size, (2, har.config.num_codes))
 
 
-@pytest.mark.parametrize("name", parts())
+def training_losses() -> tuple:
+    tokenizer, judge = Tokenizer(CONFIG), PatchDiscriminator(channels=32)
+    losses, averages = TokenizerLosses(RUN, lpips(), None), LeCam(0.9)
+
+    def terms(result: Reconstruction) -> tuple[Tensor, ...]:
+        ours = losses(result, IMAGES, tokenizer.quantizer, NOISE)
+        theirs = discriminator_losses(judge, IMAGES, result.images, averages, NOISE, RUN.discriminator)
+        return (*ours.values(), *theirs.values())
+
+    return terms, tokenizer(IMAGES)
+
+
+PARTS: dict[str, Callable[[], tuple]] = {  # what is called, and with what
+    "tokenizer": lambda: (Tokenizer(WITH_ALIGNMENT), IMAGES, torch.tensor([1, 32]), True),
+    "generator": generator,
+    "LPIPS": lambda: (lpips(), IMAGES, IMAGES.flip(0)),
+    "teacher": lambda: (teacher(), IMAGES),
+    "DINO discriminator": lambda: (dino_discriminator(), IMAGES, NOISE[:, :3]),
+    "patch discriminator": lambda: (PatchDiscriminator(channels=32), IMAGES, NOISE[:, :3]),
+    "crops": lambda: (pad_and_crop, IMAGES, IMAGES.flip(0), NOISE[:, :4]),
+    "augmentation": lambda: (diff_augment, IMAGES, 0.5, NOISE[:, :10], "unit"),
+    "losses": training_losses,
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
 def test_every_part_is_captured_whole_and_computes_the_same(graphs, name):
-    function, *inputs = parts()[name]
+    function, *inputs = PARTS[name]()
     found = tree_leaves(torch.compile(function)(*inputs))
     assert len(graphs) == 1
     for ours, expected in zip(found, tree_leaves(function(*inputs)), strict=True):
@@ -120,8 +118,6 @@ def gradients(tokenizer: Tokenizer) -> list[Tensor]:
 def test_equal_blocks_are_compiled_once_and_others_apart(graphs, memory):
     numbers = []
     for layers in (2, 4):
-        torch._dynamo.reset()
-        graphs.clear()
         tokenizer = Tokenizer(CONFIG.model_copy(update={"decoder_layers": layers}))
         expected, plain = gradients(deepcopy(tokenizer)), deepcopy(tokenizer)
         recompute_activations(tokenizer, memory, compiled=True)

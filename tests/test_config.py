@@ -7,6 +7,7 @@ from restok_cli.commands.options import parse_image_size
 from restok_cli.errors import UsageError
 from restok_cli.settings import training as config
 from restok_cli.settings.changes import MAY_CHANGE, WEIGHT_FILES, differences
+from restok_cli.settings.idle import SWITCHES, idle_assignments
 from restok_cli.settings.precedence import Layer, kind_of, known_keys, layers_of, over_presets, rescaled, resolve
 from restok_cli.settings.presets import preset_names, read_preset
 from restok_cli.settings.recorded import read_config, write_config
@@ -370,3 +371,29 @@ def test_a_run_may_validate_on_all_images_or_on_some():
 def test_a_number_of_workers_that_is_none_is_refused(fails, tmp_path, value):
     line = fails(2, "train-tokenizer", "sample", "-o", tmp_path / "run", "--set", f"data.num_workers={value}")
     assert "is neither a number from 0 on nor auto" in line
+
+
+@pytest.mark.parametrize(
+    ("stated", "idle"),
+    [
+        ("discriminator.start_step=3", "discriminator.start_step changes nothing: discriminator.weight = 0.0"),
+        ("alignment.margin=0.1", "alignment.encoder_weight = 0.0 and alignment.decoder_weight = 0.0"),
+        (
+            "optimizer.decay_steps=9 optimizer.schedule=cosine",
+            "changes nothing: optimizer.schedule = cosine",
+        ),
+        ("data.crop=centre data.random_zoom=[1,2]", "--set data.random_zoom changes nothing: data.crop = centre"),
+        ("discriminator.start_step=3 discriminator.weight=0.5", None),
+        ("alignment.margin=0.1 alignment.encoder_weight=1", None),
+    ],
+)
+def test_what_set_states_for_nothing_is_said(stated, idle):
+    layers = layers_of("tokenizer", "tiny", None, stated.split())
+    found = idle_assignments(layers, resolve("tokenizer", layers).config)
+    assert (idle in found[0] and len(found) == 1) if idle else not found
+
+
+def test_switches_and_what_they_switch_off_are_settings():
+    known = known_keys(TokenizerRunConfig)
+    for switches, _, begin in SWITCHES:
+        assert known.issuperset(switches) and any(key.startswith(begin) for key in known)

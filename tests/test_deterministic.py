@@ -1,6 +1,8 @@
 """`--deterministic`: what it asks of torch, and that a step needs nothing that torch can only do otherwise."""
 
+import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from restok_cli import devices
 from restok_cli.data.loading.loader import Batch
 from restok_cli.devices import open_device, take_deterministic_algorithms
 from restok_cli.errors import UsageError
+from restok_cli.inference import coding
 from restok_cli.metrics.networks.lpips import Lpips
 from restok_cli.settings.presets import read_preset
 from restok_cli.settings.training import TokenizerRunConfig
@@ -59,6 +62,31 @@ def test_torch_and_cublas_are_told(torch_as_before):
 def test_a_cpu_needs_nothing_of_it(monkeypatch):
     monkeypatch.setattr(devices, "take_deterministic_algorithms", lambda: pytest.fail("on a CPU"))
     assert open_device("cpu", deterministic=True).type == "cpu"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "generate --deterministic",
+        "reconstruct sample --deterministic",
+        "encode sample --deterministic",
+        "decode codes.jsonl --deterministic",
+        "prepare codes sample codes --tokenizer sample --deterministic",
+        "tune --features random --deterministic",
+        "train-tokenizer sample -o run --set compute.deterministic=true",
+        "train-har sample --tokenizer sample -o run --set compute.deterministic=true",
+    ],
+)
+def test_every_command_that_is_told_hands_it_on(command, fails, tmp_path, monkeypatch):
+    def refuse(name, deterministic=False):
+        raise UsageError(f"deterministic: {deterministic}")
+
+    monkeypatch.chdir(tmp_path)
+    line = {"key": "a", "class_id": 0, "codes": [0] * 128, "codebook_size": 1024, "tokenizer": ""}
+    Path("codes.jsonl").write_text(json.dumps(line))
+    for module in (devices, coding):
+        monkeypatch.setattr(module, "open_device", refuse)
+    assert "deterministic: True" in fails(2, *command.split())
 
 
 def test_training_a_tokenizer_needs_no_operation_that_is_never_deterministic():

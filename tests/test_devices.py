@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pictures import write_pictures
 from PIL import Image
 
@@ -42,6 +43,30 @@ for device in devices:
     ):
         if cli.run([*command.split(), "--device", device]) != 0:
             sys.exit(command)
+
+# in shards, by Accelerate: on one process of nccl, or of gloo where there is no GPU, which has all of them
+import os
+from pathlib import Path
+from unittest.mock import patch
+from restok_cli import processes
+from restok_cli.accelerator import Sharding, make_accelerator
+from restok_cli.planning.configs import planned_config
+from restok_cli.planning.steps import open_har_step
+from restok_cli.training import har_loop
+
+os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
+last = torch.device("cuda", 0) if len(devices) > 1 else torch.device("cpu")
+processes.joined.append(make_accelerator(last, Sharding("HarBlock", in_16_bits=True)))
+for sharding in ("none", "fsdp"):
+    words = [f"compute.sharding={sharding}", "compute.precision=bf16", "schedule.batch_size=4"]
+    config = planned_config("har", "tiny", None, words)
+    with patch.object(har_loop, "world_size", lambda: 2):  # else nothing is cut
+        state, step = open_har_step(config, last, "balanced")
+    assert processes.world_size() == 1 and har_loop.parallel.is_sharded(state.har) == (sharding == "fsdp")
+    for _ in range(3):
+        step()
+    torch.save(state.state_dict(), f"{sharding}.pt")
+torch.distributed.destroy_process_group()
 print(*devices)
 """
 
@@ -83,3 +108,8 @@ def test_every_device_computes_what_the_cpu_does(tmp_path):
         for name in ("mu", "sigma"):
             ours, theirs = (arrays(folder / "reference.npz")[name] for folder in (other, cpu))
             assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+    whole, sharded = (torch.load(tmp_path / f"{sharding}.pt") for sharding in ("none", "fsdp"))
+    (mean, _), (same, _) = (state["window"]["sums"]["loss"].tolist() for state in (whole, sharded))
+    assert same == pytest.approx(mean, rel=1e-3)  # the sum over three steps
+    shapes = [{name: weight.shape for name, weight in state["model"].items()} for state in (whole, sharded)]
+    assert shapes[0] == shapes[1]

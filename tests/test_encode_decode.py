@@ -5,7 +5,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -18,10 +21,12 @@ from restok_cli import cli
 from restok_cli.data.code_files import read_codes
 from restok_cli.data.image_files import center_crop
 from restok_cli.data.images import png_bytes, to_float, to_tensor, to_uint8
+from restok_cli.data.inputs import Input, Inputs
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.data.streams import StreamWriter, read_stream
+from restok_cli.errors import ImageError
 from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
 
 CPU = torch.device("cpu")
@@ -56,6 +61,23 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess:
     """A pipeline in a real shell, in which `restok` is this one."""
     restok = f'restok() {{ "{sys.executable}" -m restok_cli "$@"; }}'
     return subprocess.run(["bash", "-c", f"set -o pipefail; {restok}; {command}"], cwd=folder, capture_output=True)
+
+
+def written(command: str) -> bytes:
+    """What a command writes to its stdout, in this process, which saves the start of another."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), write_through=True))
+        assert cli.run(command.split()) == 0
+        return sys.stdout.buffer.getvalue()
+
+
+@contextmanager
+def piped(data: bytes) -> Iterator[None]:
+    """`data` comes through a real pipe, to a command in this process."""
+    Path("piped").write_bytes(data)
+    with subprocess.Popen(("cat", "piped"), stdout=subprocess.PIPE) as cat, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", io.TextIOWrapper(cat.stdout))
+        yield
 
 
 def test_codes_are_those_of_the_tokenizer_on_the_cropped_picture(restok, here):
@@ -165,20 +187,16 @@ def test_a_picture_goes_through_a_pipe_of_encode_and_decode(restok, here):
     assert (here / "d.png").read_bytes() == (here / "out" / "d.png").read_bytes()
 
 
-@pytest.mark.slow
-def test_generated_codes_go_through_a_pipe(restok, here):
-    generate = "restok generate --model har --count 5"
-    result = shell(f"{generate} --codes -o - | restok decode - --model har -o - | tar tf -", here)
-    assert result.returncode == 0, result.stderr
-    names = [f"{i:06d}.{suffix}" for i in range(5) for suffix in ("json", "cls", "png")]
-    assert result.stdout.decode().split() == names
+def test_generated_codes_go_through_a_pipe(here):
+    with piped(written("generate --model har --count 5 --codes -o -")):
+        images = written("decode - --model har -o -")
+    names = subprocess.run(("tar", "tf", "-"), input=images, capture_output=True, check=True).stdout.decode().split()
+    assert names == [f"{i:06d}.{suffix}" for i in range(5) for suffix in ("json", "cls", "png")]
 
 
-@pytest.mark.slow
 def test_pictures_go_through_a_pipe_of_tar_streams(restok, here):
-    reconstruct = "restok reconstruct data --model tokenizer -o -"
-    result = shell(f"{reconstruct} | restok encode - --model tokenizer -o c.npz", here)
-    assert result.returncode == 0, result.stderr
+    with piped(written("reconstruct data --model tokenizer -o -")):
+        run(restok, "encode - --model tokenizer -o c.npz")
     run(restok, "reconstruct data --model tokenizer -o out")
     run(restok, "encode out --model tokenizer -o d.npz")
     ours, theirs = read_codes(here / "c.npz"), read_codes(here / "d.npz")
@@ -195,19 +213,13 @@ def test_pictures_go_through_a_pipe_of_tar_streams(restok, here):
         ("reconstruct data --model tokenizer", "images-again", "rfid"),
     ],
 )
-def test_evaluate_measures_a_pipe_like_a_folder(restok, here, monkeypatch, command, folder, metric):
-    """A real pipe, of what the command writes to its stdout."""
+def test_evaluate_measures_a_pipe_like_a_folder(restok, here, command, folder, metric):
     evaluate = f"--metric {metric} --reference data --features random"
-    with monkeypatch.context() as patch:
-        patch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), write_through=True))
-        assert cli.run([*command.split(), "-o", "-"]) == 0
-        (here / "made.tar").write_bytes(sys.stdout.buffer.getvalue())
-    with subprocess.Popen(("cat", "made.tar"), stdout=subprocess.PIPE) as cat, monkeypatch.context() as patch:
-        patch.setattr(sys, "stdin", io.TextIOWrapper(cat.stdout))
-        piped = run(restok, f"evaluate - {evaluate}")
+    with piped(written(f"{command} -o -")):
+        of_pipe = run(restok, f"evaluate - {evaluate}")
     run(restok, f"{command} -o {folder}")
     kept = run(restok, f"evaluate {folder} {evaluate}")
-    numbers = [text.split()[:2] for text in (piped.out, kept.out)]
+    numbers = [text.split()[:2] for text in (of_pipe.out, kept.out)]
     assert numbers[0] == numbers[1] and numbers[0][0].lower().startswith(metric)
 
 
@@ -227,14 +239,39 @@ def test_a_reader_that_has_seen_enough_ends_them_quietly(here, command):
     assert b"restok:" not in result.stderr and b"Traceback" not in result.stderr and b"Exception" not in result.stderr
 
 
-@pytest.mark.slow
-def test_a_stream_that_breaks_is_told_by_the_command_that_reads_it(here):
+def test_a_stream_that_breaks_is_told_by_the_command_that_reads_it(fails, here):
     file = io.BytesIO()
     with StreamWriter(file) as writer:
         for i in range(2):
             writer.write(str(i), (here / "images" / "d.png").read_bytes(), {})
     assert len(list(read_stream(io.BytesIO(file.getvalue())))) == 2
-    (here / "cut.tar").write_bytes(file.getvalue()[:-2000])
-    result = shell("restok reconstruct - --model tokenizer -o out < cut.tar", here)
-    assert result.returncode == 1 and not (here / "out").exists()
-    assert b"restok: the tar stream ends or breaks after 0 (" in result.stderr
+    with piped(file.getvalue()[:-2000]):
+        line = fails(1, "reconstruct", "-", "--model", "tokenizer", "-o", "out")
+    assert line.startswith("restok: the tar stream ends or breaks after 0 (") and not (here / "out").exists()
+
+
+def test_images_are_decoded_beside_each_other_and_stay_in_order(capsys):
+    together = Barrier(2, timeout=60)
+
+    def read(number):
+        if number < 2:
+            together.wait()  # for ever, were there one reader
+        if number == 3:
+            raise ImageError("image 3 is broken")
+        return Image.new("RGB", (8, 8), (number, 0, 0))
+
+    images = [Input(str(number), number, partial(read, number)) for number in range(9)]
+    inputs = Inputs(images, len(images))
+    batches = list(inputs.batches((8, 8), 3))
+    assert [batch.class_ids for batch in batches] == [[0, 1, 2], [4, 5, 6], [7, 8]]
+    assert [batch.images[:, 0, 0, 0].tolist() for batch in batches] == [batch.class_ids for batch in batches]
+    assert inputs.left_out == ["left out: image 3 is broken"] and capsys.readouterr().err.count("left out") == 1
+
+
+def test_an_image_of_a_stream_is_not_waited_for_before_the_one_before_it_is_done():
+    def images():
+        yield Input("a", 0, lambda: Image.new("RGB", (8, 8)))
+        yield Input("b", 0, lambda: Image.new("RGB", (8, 8)))
+        pytest.fail("asked for before it came")
+
+    assert next(Inputs(images(), None).batches(None, 1)).keys == ["a"]

@@ -8,7 +8,10 @@ import torch
 from PIL import Image
 
 from restok_cli.data.images import save_image
+from restok_cli.errors import UsageError
+from restok_cli.evaluation.request import check_limits, parse_limits
 from restok_cli.metrics.compare import read_results
+from restok_cli.metrics.protocol import Measurement
 from restok_cli.reports.results import Result, measured_alike
 
 
@@ -72,7 +75,7 @@ def unlike(folders, tmp_path, what):
     a, b, reference = folders
     if what == "reference":
         return (a, "--reference", b)
-    if what == "pictures":
+    if what == "images":
         (a / "000003.png").unlink()
         return (a, "--reference", reference)
     if what == "size of the samples":
@@ -80,7 +83,7 @@ def unlike(folders, tmp_path, what):
     raise ValueError(what)
 
 
-@pytest.mark.parametrize("what", ["reference", "pictures", "size of the samples"])
+@pytest.mark.parametrize("what", ["reference", "images", "size of the samples"])
 def test_unlike_protocols_are_not_compared_and_the_difference_is_named(fails, result, restok, folders, tmp_path, what):
     first = result("first.json", folders[0], "--reference", folders[2])
     second = result("second.json", *unlike(folders, tmp_path, what))
@@ -145,6 +148,25 @@ def test_fail_under_knows_the_parts_of_codebook(restok, tmp_path):
     found = restok("evaluate", tmp_path / "codes.npz", "--fail-under", "codebook_usage=60:lower")
     assert found.code == 2
     assert "codebook_usage=60:lower: no interval of codebook usage-5 is known; leave :lower out" in found.err
+
+
+def test_results_of_older_versions_are_read(result, folders, tmp_path):
+    new = json.loads(result("new.json", folders[0], "--reference", folders[2]).read_text())
+    new["protocol"]["reference"]["images"] = {"fingerprint": "abc"}
+    curve = {"curve": [{"num_codes": n, "metrics": new["metrics"]} for n in (1, 4)], "protocol": new["protocol"]}
+    (tmp_path / "new.json").write_text(json.dumps(curve))
+    curve["protocol"]["reference"]["pictures"] = curve["protocol"]["reference"].pop("images")
+    old = {"tokens": [{"tokens": step["num_codes"], "metrics": step["metrics"]} for step in curve["curve"]]}
+    (tmp_path / "old.json").write_text(json.dumps(old | {"protocol": curve["protocol"]}))
+    found = read_results(tmp_path / "new.json")
+    assert list(found) == [1, 4] and found[1]["protocol"]["reference"]["images"] == {"fingerprint": "abc"}
+    assert read_results(tmp_path / "old.json") == found
+
+
+def test_fail_under_says_why_few_images_have_no_edge():
+    few = {"psnr": Measurement("psnr", 30.0, n=29, n_reference=29)}
+    with pytest.raises(UsageError, match="PSNR-29 is known, since of fewer than 30 images, here 29, a variance"):
+        check_limits(parse_limits(["psnr=20:lower"]), few)
 
 
 def made_up(path, metric, value, **facts):

@@ -34,10 +34,10 @@ def sweep(restok, folder, model, *arguments):
 def test_each_prefix_measures_like_the_pictures_that_reconstruct_writes(tmp_path, restok, folder, model):
     metrics = ("--metric", "rfid", "--metric", "psnr")
     found = json.loads(sweep(restok, folder, model, "--num-codes", "1,8", *metrics, "--json").out)
-    assert [step["tokens"] for step in found["tokens"]] == [1, 8]
-    for step in found["tokens"]:
-        output = tmp_path / f"first-{step['tokens']}"
-        made = restok("reconstruct", folder, "--model", model, "--num-codes", step["tokens"], "-o", output)
+    assert [step["num_codes"] for step in found["curve"]] == [1, 8]
+    for step in found["curve"]:
+        output = tmp_path / f"first-{step['num_codes']}"
+        made = restok("reconstruct", folder, "--model", model, "--num-codes", step["num_codes"], "-o", output)
         assert made.code == 0, made.err
         measured = restok("evaluate", output, "--reference", folder, *metrics, "--features", "random", "--json")
         expected = json.loads(measured.out)["metrics"]

@@ -1,6 +1,7 @@
 """The cache of features: it spares the network, and changes no number."""
 
 import errno
+import os
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from restok_cli.metrics.cache import prune
 from restok_cli.metrics.image_sets import GROUP_SIZE
 
 
-def test_second_metric_needs_no_network(tmp_path):
+def test_second_metric_needs_no_network(tmp_path, monkeypatch):
+    """Nor does the first wait for the disk at each group."""
+    monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("waits for the disk"))
     network = Counting()
     first = measure_one(*map(in_memory, SETS), ["gfid"], instruments(network, tmp_path))
     assert network.calls == 2 * -(-40 // GROUP_SIZE)

@@ -302,6 +302,26 @@ def test_an_output_where_one_may_not_write_is_refused_before_the_work(tmp_path, 
         check_output_file("--grid", closed / "grid.png", ".png", False)
 
 
+def test_a_folder_or_file_that_cannot_be_renamed_is_refused_where_it_would_be_replaced(tmp_path, monkeypatch):
+    mounted, file = tmp_path / "parent" / "out", tmp_path / "parent" / "file.npz"
+    mounted.mkdir(parents=True)
+    file.touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "ismount", lambda place: place in (mounted, file))
+        check_output_folder(mounted, False, str)  # what is filled, as that of a run
+        with pytest.raises(
+            UsageError, match=rf"something is mounted there; give a new name in it, such as {mounted}/new"
+        ):
+            check_output_folder(mounted, False, str, whole=True)
+        with pytest.raises(UsageError, match="something is mounted there; give a new name in another folder"):
+            check_output_file("-o", file, ".npz", True)
+    monkeypatch.setattr(os, "access", lambda place, _: place != mounted.parent)
+    check_output_folder(mounted, False, str)
+    check_output_folder(mounted / "new", False, str, whole=True)
+    with pytest.raises(UsageError, match=rf"you may not write to {mounted.parent}; give a new name in it"):
+        check_output_folder(mounted, False, str, whole=True)
+
+
 def test_an_output_that_would_replace_an_input_is_refused(tmp_path):
     check_apart(tmp_path / "out", tmp_path / "in", tmp_path / "out-2")
     check_apart(tmp_path / "in" / "out", tmp_path / "in")

@@ -53,6 +53,9 @@ def test_pictures_do_not_depend_on_the_number_of_threads(generate, expected, tmp
 def test_pictures_do_not_depend_on_how_many_are_made(generate, expected, tmp_path):
     generate("-o", "out", "--count", 3)
     assert list(pngs(tmp_path / "out").items()) == list(expected.items())[:3]
+    assert generate("-o", "one.PNG", "--count", 1, "--grid", "grid.png").out == "one.PNG\n"
+    assert (tmp_path / "one.PNG").read_bytes() == expected["000000.png"]
+    assert {path.name for path in tmp_path.iterdir() if "one" in path.name} == {"one.PNG"}
 
 
 @pytest.mark.slow
@@ -116,9 +119,11 @@ def test_processes_whose_devices_hold_less_decide_how_many_images_are_drawn_at_a
 # --- forms ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_npz_has_the_form_of_the_adm_evaluator(generate, expected, tmp_path):
-    for name in ("one.npz", "two.npz"):
-        generate("-o", name, "--class", "heart", "--class", 3)
+def test_an_npz_has_the_form_of_the_adm_evaluator(generate, expected, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs, "png_files", lambda _: pytest.fail("a PNG is made, to be read back"))
+        for name in ("one.npz", "two.npz"):
+            generate("-o", name, "--class", "heart", "--class", 3)
     generate("-o", "folder", "--class", "heart", "--class", 3)
     with np.load(tmp_path / "one.npz") as npz:
         assert npz["arr_0"].dtype == np.uint8 and npz["arr_0"].shape == (11, 32, 32, 3)
@@ -245,12 +250,16 @@ def test_16_bit_products_are_recorded_and_a_line_says_where_they_are_slow(
         ("--codes -o c.npz --grid a.png", "--codes draws no images; leave --grid and --ladder out"),
         ("--codes -o c.npz --shards", "--shards are of images and --codes draws none"),
         ("-o - --shards", "leave --shards out"),
-        ("-o - --resume", "--resume needs an output that stays"),
+        ("-o - --resume", "--resume needs an output of many images that stays"),
         ("--resume --overwrite", "give one of them"),
         ("--grid a.png --count 2000", "--grid shows at most 1024 images, not 2000"),
+        ("-o out.png", "-o out.png is one image, but --count is 16; give --count 1, or a folder"),
+        ("-o out.png --count 1 --resume", "--resume needs an output of many images that stays"),
+        ("-o out.png --count 1 --ladder ./out.png", "-o and --ladder are both out.png; give two files"),
         ("--grid a.png --ladder ./a.png", "--grid and --ladder are both a.png; give two files"),
         ("--cfg-start 0.5", "--cfg-start changes nothing in a constant schedule; leave it out, or give --cfg-schedule"),
         ("--cfg-schedule step --cfg-stop 0.5", "--cfg-stop changes nothing in a step schedule"),
+        ("--cfg-schedule step", "--cfg-schedule step changes nothing without guidance; give --cfg-scale too"),
         ("--preset paper --cfg-peak 0.5", "--cfg-peak changes nothing in a step schedule"),
         ("--cfg-schedule rectangular --cfg-start 0.5 --cfg-stop 0.5", "guidance ends before it begins"),
         ("-o out.jpg", "out.jpg is the name of a file, and the output is a folder; give a name without .jpg"),

@@ -253,6 +253,7 @@ def test_a_number_of_400_digits_is_no_point_of_a_curve(tmp_path, restok):
         ("protocol.samples", [], "protocol.samples = []"),
         ("protocol.reference", 3, "protocol.reference = 3"),
         ("protocol.reference", None, "nothing is said of the reference of psnr"),
+        ("curve", {}, "curve = {}"),
         ("tokens", {}, "tokens = {}"),
     ],
 )

@@ -10,6 +10,7 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 from launchers import SHARDED, accelerate
 
 from restok_cli.errors import UsageError
+from restok_cli.inference import coding
 from restok_cli.settings.launcher import apply_to_options, asked, say_precision
 from restok_cli.settings.precedence import layers_of, resolve
 from restok_cli.settings.run_config import read_told
@@ -81,14 +82,19 @@ def test_defaults_of_accelerate_ask_for_nothing(monkeypatch, launched):
     assert resolve("har", layers_of("har", "sample", None)).config == before
 
 
-def test_no_precision_is_said_where_the_run_has_one(capsys, launched):
+def test_no_precision_is_said_where_there_is_one(capsys, launched, monkeypatch):
     launched(PLAIN)
-    say_precision("float32")
+    setting, remedy = "compute.precision", "--set compute.precision=float32"
+    say_precision(setting, "float32", remedy)
     assert capsys.readouterr().err == ""
-    say_precision("bf16")
+    say_precision(setting, "bf16", remedy)
     [line] = capsys.readouterr().err.splitlines()
     assert "mixed_precision: no is its default and asks for nothing: compute.precision = bf16" in line
-    assert "--set compute.precision=float32" in line
+    assert remedy in line
+    monkeypatch.setattr(coding, "chosen_dtype", lambda *_: "bf16")  # as on a GPU
+    for dtype, said in (("auto", 1), ("bf16", 0)):
+        coding.Computation("cpu", dtype, 1).open()
+        assert capsys.readouterr().err.count("asks for nothing: --dtype = bf16; for float32, --dtype float32") == said
 
 
 def test_a_config_file_and_options_may_say_as_much_but_not_otherwise(tmp_path, launched):
@@ -185,8 +191,15 @@ def test_other_commands_take_precision_and_compilation_as_their_options(launched
     options = {"device": "auto", "dtype": "auto", "compile_": "off"}
     apply_to_options("restok generate", options, set())
     assert options == {"device": "auto", "dtype": "bf16", "compile_": "on"}
-    with pytest.raises(UsageError, match="--dtype float32, but accelerate launch asks for mixed_precision: bf16"):
-        apply_to_options("restok generate", options | {"dtype": "float32"}, {"dtype"})
+    for name, value, said in (
+        ("dtype", "float32", "--dtype float32, but accelerate launch asks for mixed_precision: bf16"),
+        ("compile_", "off", "--compile off, but accelerate launch asks for dynamo_backend: INDUCTOR"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            apply_to_options("restok generate", options | {name: value}, {name})
+        stated = options | {name: "auto"}
+        apply_to_options("restok generate", stated, {name})
+        assert stated[name] == options[name], "which auto leaves to others"
 
 
 @pytest.mark.parametrize(

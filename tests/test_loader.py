@@ -10,7 +10,7 @@ from itertools import islice, zip_longest
 
 import pytest
 import torch
-from pictures import noise
+from pictures import dealt, noise
 
 from restok_cli.data.image_files import center_crop
 from restok_cli.data.images import to_tensor
@@ -58,7 +58,7 @@ def load(split, count, *, num_workers=0, **options):
         "random_crop_area": (0.5, 1.0),
         "random_flip": True,
     } | options
-    return list(islice(batches(split, num_workers=num_workers, **options), count))
+    return list(islice(batches(split, num_workers=num_workers, **dealt(options)), count))
 
 
 def assert_equal(left, right):
@@ -213,7 +213,7 @@ def test_a_shard_that_is_lost_stops_training_with_its_name(tmp_path, num_workers
 def test_ctrl_c_and_hang_ups_leave_the_loading_to_go_on(split):
     options = {"image_size": (8, 8), "batch_size": 2, "seed": 0, "crop": "random-resized", "random_flip": False}
     options |= {"random_zoom": (1, 1.25), "random_crop_area": (1, 1)}
-    loaded = batches(split, num_workers=2, **options)
+    loaded = batches(split, num_workers=2, **dealt(options))
     found = list(islice(loaded, 4))  # two of each worker, so that both have begun
     workers = multiprocessing.active_children()
     assert len(workers) >= 2
@@ -252,14 +252,14 @@ def test_what_goes_through_a_worker_comes_back_as_it_was():
 KILL_A_WORKER = """
 import multiprocessing, sys, time
 from restok_cli import cli
+from restok_cli.data.loading.batching import Deal
 from restok_cli.data.loading.loader import batches
 from restok_cli.data.shards.dataset import open_dataset
 
 def train(**_):
     split = open_dataset(sys.argv[1]).split("train")
-    options = {"image_size": (8, 8), "batch_size": 2, "crop": "centre", "random_flip": False}
-    options |= {"random_zoom": (1, 1.25), "random_crop_area": (1, 1)}
-    for _ in batches(split, seed=0, num_workers=2, **options):
+    options = {"crop": "centre", "random_flip": False, "random_zoom": (1, 1.25), "random_crop_area": (1, 1)}
+    for _ in batches(split, (8, 8), Deal(2, seed=0), num_workers=2, **options):
         multiprocessing.active_children()[0].kill()
         time.sleep(0.1)
 
@@ -311,9 +311,7 @@ def peak():
 before = peak()
 split = open_dataset(sys.argv[1]).split("train")
 crop = {"random_zoom": (1, 1.25), "random_crop_area": (0.8, 1.0), "random_flip": True}
-options = {"image_size": (64, 64), "batch_size": 64, "seed": 0, **crop}
-last = len(split) // 64 - 1
-loaded = batches(split, first_step=last, **options)
+loaded = batches(split, (64, 64), Deal(64, seed=0, first_step=len(split) // 64 - 1), **crop)
 shown = sum(next(loaded).class_ids.sum().item() for _ in range(3))  # the last batch of an epoch, and two of the next
 looked_up = sum(split.class_id(sample) for _, sample in next(micro_batches(len(split), Deal(len(split), 0))))
 print(len(split), looked_up, peak() - before)

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from restok_cli import machine
-from restok_cli.machine import available_cores, cpu_quota
+from restok_cli.machine import available_cores, cpu_quota, let_threads_sleep
 
 
 @pytest.fixture
@@ -76,3 +76,12 @@ def test_without_linux_all_cores_count(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "OWN_GROUPS", tmp_path / "none")
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert available_cores() == os.cpu_count()
+
+
+@pytest.mark.parametrize(("load", "told", "spins"), [(3.1, None, "0"), (2.9, None, None), (3.1, "5", "5")])
+def test_threads_sleep_while_they_wait_where_others_keep_all_cores_busy(load, told, spins, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0, 0), raising=False)
+    monkeypatch.setattr(os, "environ", {} if told is None else {"GOMP_SPINCOUNT": told})
+    let_threads_sleep()
+    assert os.environ.get("GOMP_SPINCOUNT") == spins

@@ -120,6 +120,7 @@ def test_groups_that_go_through_the_network_together_give_the_same_numbers(tmp_p
     broken.open = read_all_but_the_second_group
     reference, metrics = in_memory(SETS[1]), [*ALL_METRICS[:6]]
     expected = measure_one(broken, reference, metrics, instruments(folder=tmp_path / "one"))
+    assert [GROUP_SIZE * image_sets.groups_at_once(torch.device(name)) for name in ("cpu", "cuda")] == [16, 128]
     for module in (measuring, cache):
         monkeypatch.setattr(module, "groups_at_once", lambda device: 4)
     if processes == 2:  # whose second one is played by the first

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import resource
 import subprocess
 import sys
 import tarfile
@@ -120,6 +121,18 @@ def test_names_pair_pictures_dots_and_odd_characters_included(tmp_path, capsys):
         pictures = open_images(source if source == "-" else str(tmp_path / source), "all", stdin=stream)
         assert [pictures.key(i) for i in range(pictures.count)] == names
     assert "2 files of" in (said := capsys.readouterr().err) and "passed over as no image, or hidden: README.md" in said
+
+
+def test_a_folder_of_more_tars_than_files_may_be_open_is_read(tmp_path):
+    for i in range(150):
+        write_tar(tmp_path / f"{i:03d}.tar", SETS[0][:1], start=i)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, limits[1]))
+    try:
+        images = open_images(str(tmp_path), "all")
+        assert [images.open(i).size for i in (0, 149)] == 2 * [to_pil(SETS[0][0]).size]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 @pytest.mark.parametrize("where", ["in an image", "between two"])

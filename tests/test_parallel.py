@@ -1,12 +1,20 @@
-"""What several processes share in training: gradients, exchanged once a step, and sums."""
+"""Several processes share gradients, exchanged once a step, and sums; what a checkpoint of them holds is checked."""
 
+import re
 import subprocess
 import sys
 
 import pytest
+import torch
+from torch import nn
 
 from restok_cli.errors import UsageError
+from restok_cli.settings.training import OptimizerConfig
+from restok_cli.training.codebook_use import CodeCounts
+from restok_cli.training.early_stopping import EarlyStopping
+from restok_cli.training.monitor import Meter
 from restok_cli.training.parallel import gather_in_turn, micro_batch_numbers
+from restok_cli.training.update import Update
 
 # Each of two processes takes every second of four micro-batches; the gradients must be those of all four in one.
 TWO_PROCESSES = """
@@ -91,3 +99,43 @@ def test_micro_batches_are_dealt_out_in_turn(monkeypatch):
     assert size == 2 and list(numbers) == [1, 3]
     with pytest.raises(UsageError, match="a batch of 8 cannot be cut into micro-batches of 3 for 2 processes"):
         micro_batch_numbers(8, 3)
+
+
+def stepped(steps=1):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
+    update = Update(model, OptimizerConfig(), 10, "float32")
+    for step in range(steps):
+        update.backward(model(torch.ones(2, 3)).square().mean())
+        update.step(step)
+    return update
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda state, _: state["0.weight"].pop("exp_avg_sq"), "state of 0.weight lacks exp_avg_sq"),
+        (lambda state, _: state["1.bias"].update(max_exp_avg_sq=torch.zeros(4)), "1.bias also has max_exp_avg_sq"),
+        (lambda state, _: state["0.bias"].update(step=2.0), "step of 0.bias is float and not ()"),
+        (lambda state, _: state["0.weight"].update(exp_avg=torch.zeros(3, 4)), "exp_avg of 0.weight is (3, 4)"),
+        (lambda state, _: state.pop("1.weight"), "state lacks 1.weight"),
+        (lambda state, _: state.update(other=state["0.bias"]), "state also has other"),
+        (lambda _, groups: groups[1]["params"].remove("1.bias"), "list of weights lacks 1.bias"),
+        (lambda _, groups: groups[1].update(weight_decay=0.5), "weight_decay of 0.bias is 0.5 and not 0.0"),
+    ],
+)
+def test_the_state_of_an_optimizer_is_loaded_whole_or_refused(harm, words):
+    saved = stepped().state_dict()
+    harm(saved["optimizer"]["state"], saved["optimizer"]["param_groups"])
+    with pytest.raises(RuntimeError, match=re.escape(words)):
+        stepped(0).load_state_dict(saved)
+
+
+def test_what_else_a_checkpoint_counts_has_its_shape_or_is_refused():
+    meter, counts, early = Meter(torch.device("cpu")), CodeCounts(4, 8, torch.device("cpu")), EarlyStopping(2)
+    with pytest.raises(RuntimeError, match="sum of loss is"):
+        meter.load_state_dict(meter.state_dict() | {"sums": {"loss": torch.zeros(3)}})
+    with pytest.raises(RuntimeError, match="counts of codes is"):
+        counts.load_state_dict(torch.ones(8, dtype=torch.int64))  # which would be taken for each level
+    with pytest.raises(KeyError, match="since"):
+        early.load_state_dict({name: value for name, value in early.state_dict().items() if name != "since"})

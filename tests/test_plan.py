@@ -81,7 +81,8 @@ def test_a_counted_step_is_the_real_one(kind):
         step()
     products = sum(work.flops for kind, work in real.work.items() if kind.operation != "attention")
     assert counted.flops == real.flops
-    assert products == torchs.get_total_flops(), "which knows no attention on CPUs"
+    of_torch = torchs.get_flop_counts()["Global"]  # on CPUs, not every torch counts attention
+    assert products == sum(flops for operation, flops in of_torch.items() if "attention" not in str(operation))
     assert counted.peak - counted.base == pytest.approx(real.peak, rel=0.02)
 
 

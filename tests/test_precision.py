@@ -8,6 +8,8 @@ from torch import Tensor
 from restok_cli.data.images import to_float, to_uint8
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.shards.layout import SAMPLE_FOLDER
+from restok_cli.devices import chosen_dtype, tf32
+from restok_cli.inference.coding import decode_codes
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained import folder
 from restok_cli.pretrained.folder import load_for_use, load_model, open_har, open_tokenizer
@@ -60,6 +62,24 @@ def test_decoding(exact):
     assert half > 60  # one value in 30 changes, by one
     assert both > 55
     assert bfloat < half - 6  # which is why the pixel decoder does not take it
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_only_what_draws_in_16_bits_may_use_tf32(exact, dtype):
+    module, seen = tokenizer(dtype, dtype), []
+    hook = lambda *_: seen.append(torch.backends.cudnn.allow_tf32)  # noqa: E731
+    module.pixel_decoder.conv_out.register_forward_hook(hook)
+    with tf32(False):
+        decode_codes(module, exact[0][:1])
+        assert seen == [dtype != torch.float32] and not torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_auto_is_bf16_where_a_gpu_has_it(monkeypatch, has_bf16):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16 or including_emulation)
+    gpu = torch.device("cuda", 0)
+    assert chosen_dtype("auto", gpu) == ("bf16" if has_bf16 else "float32")
+    assert chosen_dtype("auto", torch.device("cpu")) == chosen_dtype("float32", gpu) == "float32"
 
 
 @torch.inference_mode()

@@ -58,7 +58,7 @@ def test_any_number_of_jobs_gives_the_same_bytes(prepare, tmp_path, options):
 def test_what_was_changed_is_told_on_the_terminal_in_the_manifest_and_in_the_sample(prepare, tmp_path):
     result = prepare("out", "--json")
     counts = json.loads(result.out)
-    assert (counts["pictures"], counts["re_encoded"], counts["unreadable"]) == (11, 2, 1)
+    assert (counts["images"], counts["re_encoded"], counts["unreadable"]) == (11, 2, 1)
     assert "1 image re-encoded: BMP file" in result.err
     assert "1 image re-encoded: CMYK colours" in result.err
     provenance = open_dataset(tmp_path / "out").manifest.provenance

@@ -132,7 +132,7 @@ def test_broken_pictures_are_named_listed_and_left_out(pets, tmp_path, capsys):
     captured = capsys.readouterr()
     assert json.loads(captured.out) == {
         "path": str(tmp_path / "out"),
-        "pictures": 20,
+        "images": 20,
         "unreadable": 3,
         "passed_over": {"begins as no image does": 2, "a pipe, a socket or a device": 1},
         "re_encoded": 0,
@@ -162,7 +162,7 @@ def test_large_pictures_are_left_out_unless_they_are_admitted_and_are_then_read_
     assert sorted(train.image(i).size for i in range(3)) == [(10, 10), (20, 16), (20, 16)]
     for crop in ("centre", "random", "random-resized"):
         transform = Transform(0, (8, 8), crop, (1, 1.25), (0.5, 1), False)
-        assert all(transform(train.read(i), train.describe(i), 0, i).shape == (3, 8, 8) for i in range(3))
+        assert all(transform(*train.file(i), 0, i).shape == (3, 8, 8) for i in range(3))
 
 
 def test_a_folder_of_broken_pictures_makes_no_data_set(tmp_path):

@@ -247,10 +247,16 @@ def test_data_that_is_elsewhere_or_no_data_and_no_tokenizer_are_refused(data, to
     assert not out.exists()
 
 
-def test_training_refuses_codes_of_another_tokenizer(data, tokenizer, tmp_path, restok, fails, tiny_tokenizer):
+def test_training_refuses_codes_of_others_and_options_about_images(
+    data, tokenizer, tmp_path, restok, fails, tiny_tokenizer
+):
     assert restok("prepare", "codes", data, tmp_path / "codes", "--tokenizer", tokenizer, "--views", "centre").code == 0
     tiny_tokenizer.quantizer.codebook.data += 1
     save_tokenizer(tiny_tokenizer, tmp_path / "other")
     message = fails(2, "train-har", tmp_path / "codes", "--tokenizer", tmp_path / "other", "-o", tmp_path / "har")
     assert "codes holds codes of another tokenizer than" in message
+    for option in ("--allow-pipe", "--set data.random_flip=false"):
+        words = tmp_path / "codes", "--tokenizer", tokenizer, *option.split(), "-o", tmp_path / "har"
+        name = option.partition("=")[0]
+        assert f"{name} is about images, and {tmp_path / 'codes'} holds codes of them" in fails(2, "train-har", *words)
     assert not (tmp_path / "har").exists()

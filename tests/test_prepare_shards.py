@@ -133,7 +133,7 @@ def test_shards_behind_urls_are_named_not_read(restok, fails, tmp_path):
     result = restok("prepare", "shards", url, tmp_path / "out", "--class-names", "imagenet", "--json", "--overwrite")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["dataset.json"]
     told = json.loads(result.out)
-    assert told["pictures"] is None and told["splits"] == {"train": None, "validation": None}
+    assert told["images"] is None and told["splits"] == {"train": None, "validation": None}
     assert told["urls"] == {"train": 3, "validation": 3}
     assert "6 URLs named: train 3, validation 3; nothing was read, so the images are not counted" in result.err
     dataset = open_dataset(tmp_path / "out")

@@ -140,7 +140,7 @@ def test_unknown_presets_are_refused_with_the_nearest_one():
         read_preset("tokenizer", "har-l")
 
 
-def test_the_table_of_presets_says_what_each_takes(restok):
+def test_the_table_of_presets_says_what_each_takes(restok, monkeypatch):
     rows = {
         (row["kind"], row["preset"]): row for row in json.loads(restok("models", "presets", "--json").out)["presets"]
     }
@@ -156,6 +156,14 @@ def test_the_table_of_presets_says_what_each_takes(restok):
 
     lines = restok("models", "presets", "--kind", "tokenizer").out.splitlines()
     assert lines[0] == "train-tokenizer" and len(lines) == 2 + len(preset_names("tokenizer"))
+
+    monkeypatch.setenv("COLUMNS", "60")
+    narrow = restok("models", "presets").out.splitlines()
+    assert max(map(len, narrow)) <= 60
+    told = (
+        "restok-b-128 images 256x256 · codes 128 · parameters 224.9 M · state 4.5 GB · from the net LPIPS, alignment,"
+    )
+    assert narrow[1] == "restok-b-128" and told in " ".join(line.strip() for line in narrow)
 
 
 def test_one_preset_comes_with_the_memory_of_a_step(restok, fails):

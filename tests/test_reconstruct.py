@@ -71,15 +71,15 @@ def test_pictures_and_numbers_are_those_of_the_tokenizer(reconstruct, here, batc
         assert torch.equal(made, expected)
         values.append(psnr(made.numpy(), original.numpy()))
         assert line.pop("file_crc32") == file_crc32(here / "out" / line["file"]) and line.pop("fields_crc32")
-        assert line == {"file": f"{name}.png", "tokens": 32, "psnr": pytest.approx(values[-1], abs=1e-4)}
+        assert line == {"file": f"{name}.png", "num_codes": 32, "psnr": pytest.approx(values[-1], abs=1e-4)}
     use = use_of_counts(np.bincount(torch.cat(codes).numpy().ravel(), minlength=64))
-    assert result["psnr"] == pytest.approx(np.mean(values), abs=1e-4) and result["pictures"] == 5
+    assert result["psnr"] == pytest.approx(np.mean(values), abs=1e-4) and result["images"] == 5
     assert (result["codebook_usage"], result["codebook_perplexity"]) == (use.usage, use.perplexity)
 
 
 def test_several_numbers_of_codes_give_a_folder_each(reconstruct, here):
     result = json.loads(reconstruct("images", "--num-codes", "16,1,32", "-o", "out", "--json").out)
-    assert list(result["psnr_by_tokens"]) == ["1", "16", "32"] and result["tokens"] == 32
+    assert list(result["psnr_by_num_codes"]) == ["1", "16", "32"] and result["num_codes"] == 32
     for tokens in (1, 16, 32):
         reconstruct("images", "--tokens", tokens, "-o", f"out-{tokens}")  # the option's former name
         assert pngs(here / "out" / str(tokens)) == pngs(here / f"out-{tokens}")

@@ -74,8 +74,8 @@ def write_result(path, value, metric="psnr", size="32x32", tokens=(), **facts):
     protocol["features"] = {"network": "inception", "published": True}
     result = {"metrics": measured, "protocol": protocol}
     if tokens:
-        steps = [{"tokens": n, "metrics": {metric: measured[metric] | {"value": value + n}}} for n in tokens]
-        result = {"tokens": steps, "protocol": protocol}
+        steps = [{"num_codes": n, "metrics": {metric: measured[metric] | {"value": value + n}}} for n in tokens]
+        result = {"curve": steps, "protocol": protocol}
     path.write_text(json.dumps(result))
     return path
 

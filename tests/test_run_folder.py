@@ -9,7 +9,7 @@ import torch
 from run_folders import Weights, config, go_on, resumed, start, state_of
 from safetensors.torch import load_file
 
-from restok_cli.commands.runs import Launch, carry_out
+from restok_cli.commands.runs import RunOptions, carry_out
 from restok_cli.console import note
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import DISK_FULL
@@ -184,7 +184,7 @@ def test_log_txt_keeps_numbers_messages_and_why_a_run_ended_with_the_time(tmp_pa
 
 
 def test_log_txt_keeps_which_lengths_were_rescaled(tmp_path, capsys):
-    launch = Launch(tmp_path / "run", None, [], dry_run=False, skip_preflight=True, resume=False, overwrite=False)
+    launch = RunOptions(tmp_path / "run", skip_preflight=True)
     said = "--max-steps: 100 steps of the preset's 200, so optimizer.warmup_steps 20 → 10"
 
     def train(config, run, stop_at):
@@ -303,6 +303,8 @@ def test_a_run_that_stops_at_a_step_and_goes_on_is_the_same_run(restok, fails, t
     parts = tmp_path / "parts"
     result = restok(*train, "-o", parts, "--stop-at", 7)  # between two log lines
     assert result.code == 0 and result.out == f"{parts}/model\n"
+    on = "the same command with --resume, and without --stop-at or with a later one, goes on in"
+    assert result.err.endswith(f"stopped after step 7 of 12; {on} {parts}\n")
     assert [path.name for path in (parts / "checkpoints").iterdir()] == ["step-000007"]
     assert (parts / "model" / "model.safetensors").exists()
     assert restok("train-tokenizer", "sample", "-o", parts, "--resume").code == 0  # the settings are those of the run

@@ -18,6 +18,7 @@ from pictures import write_pictures
 from webdataset.filters import shuffle
 
 from restok_cli.data.loading import streaming
+from restok_cli.data.loading.batching import Deal
 from restok_cli.data.loading.loader import batches
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.errors import RestokError
@@ -161,8 +162,8 @@ def test_pictures_of_a_data_set_are_bounded_where_it_is_read(restok, fails, tiny
 def test_streamed_pictures_are_bounded(tmp_path, capfd):
     tar = write_tar(tmp_path / "a.tar")
     split = streaming.StreamedSplit("train", [str(tar)], 0, [], LIMIT)
-    options = {"image_size": (16, 16), "batch_size": 2, "random_zoom": (1, 1), "random_crop_area": (1, 1)}
-    epochs = islice(batches(split, **options, random_flip=False, seed=0, broken_limit=1), 2)
+    options = {"random_zoom": (1, 1), "random_crop_area": (1, 1), "random_flip": False}
+    epochs = islice(batches(split, (16, 16), Deal(2, seed=0), **options, broken_limit=1), 2)
     assert [batch.images.shape for batch in epochs] == [(2, 3, 16, 16)] * 2
     said = capfd.readouterr().err
     assert f"{tar}: b.png: has {LIMIT + 1:,} bytes" in said

@@ -10,6 +10,7 @@ from PIL import Image
 
 from restok_cli.data.image_files import center_crop, read_image, split_image_name
 from restok_cli.data.images import to_tensor
+from restok_cli.data.loading.batching import Deal
 from restok_cli.data.loading.loader import batches
 from restok_cli.data.loading.streaming import read_shards
 from restok_cli.data.shards.dataset import StreamedSplit, open_dataset
@@ -87,7 +88,7 @@ def test_a_tga_is_known_by_its_suffix_indexed_and_streamed(restok, tmp_path):
         tmp_path / "in/a.tar", [("0.tga", tga[0]), ("1.image.TGA", tga[1]), ("2.png", tga[2]), ("3.tga", b"none")]
     )
     result = restok("prepare", "shards", tmp_path / "in", "--json")
-    assert json.loads(result.out)["pictures"] == 2
+    assert json.loads(result.out)["images"] == 2
     assert [json.loads(line)["file"] for line in (tmp_path / "in/bad.jsonl").read_text().splitlines()] == [
         "2 in a.tar",
         "3 in a.tar",
@@ -95,12 +96,11 @@ def test_a_tga_is_known_by_its_suffix_indexed_and_streamed(restok, tmp_path):
     indexed, streamed = open_dataset(tmp_path / "in").split("train"), StreamedSplit("train", [], 0, [])
     expected = [np.asarray(read_image(data, "a.tga")) for data in tga[:2]]
     assert all(np.array_equal(indexed.image(i), expected[i]) for i in range(2))
-    options = {"image_size": (8, 8), "batch_size": 2, "seed": 0, "crop": "centre", "random_flip": False}
-    options |= {"random_crop_area": (1, 1), "random_zoom": (1, 1)}
+    crops = {"crop": "centre", "random_flip": False, "random_crop_area": (1, 1), "random_zoom": (1, 1)}
     streamed.urls = [str(tmp_path / "in/b.tar")]
     write_tar(tmp_path / "in/b.tar", [("0.tga", tga[0]), ("1.image.TGA", tga[1])])
     for split in (indexed, streamed):
-        batch = next(batches(split, **options))
+        batch = next(batches(split, (8, 8), Deal(2, seed=0), **crops))
         assert sorted(image.sum() for image in batch.images) == sorted(
             to_tensor(center_crop(Image.fromarray(pixels), (8, 8))).sum() for pixels in expected
         )

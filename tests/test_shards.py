@@ -12,6 +12,7 @@ import pytest
 import webdataset
 from pictures import write_pictures
 
+from restok_cli.data.shards import dataset
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.shards.layout import NO_CLASS, Sample
 from restok_cli.data.shards.writer import write_dataset
@@ -42,16 +43,30 @@ def folder(tmp_path, samples):
 
 
 def test_every_sample_is_read_back_as_it_was_written(folder, samples):
-    dataset = open_dataset(folder)
-    assert (dataset.name, dataset.class_names, dataset.num_classes) == ("test", ["a", "b"], 2)
-    assert dataset.splits == ["train", "validation"]
+    data = open_dataset(folder)
+    assert (data.name, data.class_names, data.num_classes) == ("test", ["a", "b"], 2)
+    assert data.splits == ["train", "validation"]
     for name, written in (("train", samples[:8]), ("validation", samples[8:])):
-        split = dataset.split(name)
+        split = data.split(name)
         assert len(split) == len(written)
         for i, (key, _, picture, _, class_id, _) in enumerate(written):
             assert (split.key(i), split.read(i), split.class_id(i)) == (key, picture, class_id)
         assert split.class_ids.dtype == np.int32
         assert split.class_ids.tolist() == [s.class_id for s in written]
+
+
+@pytest.mark.parametrize("most_checked", [dataset.MOST_CHECKED, 0])
+def test_a_sample_comes_with_its_name_by_opening_its_shard_once(folder, samples, monkeypatch, most_checked):
+    """On a disk of the net an opening takes longer than the reading."""
+    opened, pread = [], os.pread
+    split = open_dataset(folder).split("train")
+    _ = [shard.index for shard in split.shards]
+    monkeypatch.setattr(dataset, "MOST_CHECKED", most_checked)
+    monkeypatch.setattr(os, "pread", lambda *place: opened.append(place) or pread(*place))
+    for i in range(8):
+        path = folder / f"train-{i // 3:06d}.tar"
+        assert split.file(i) == (samples[i].data, f"{path}: key{i}.png")
+        assert opened.pop() and not opened
 
 
 def test_a_sample_that_was_damaged_since_is_named_where_it_is_read(folder, samples):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pictures import noise
+from pictures import dealt, noise
 from webdataset import TarWriter
 
 from restok_cli.data.image_files import center_crop, read_image
@@ -82,7 +82,7 @@ def load(urls, count, **options):
         "random_flip": True,
     } | options
     split = StreamedSplit("train", urls, options.pop("num_samples", 10), CLASS_NAMES)
-    return list(islice(batches(split, **options), count))
+    return list(islice(batches(split, **dealt(options)), count))
 
 
 def classes(loaded):
@@ -178,12 +178,13 @@ def test_a_shell_command_is_run_where_the_person_allowed_it(shards, tmp_path):
     split = open_dataset(tmp_path, allow_pipe=True).split("train")
     options = {
         "image_size": (8, 8),
+        "batch_size": 4,
         "seed": 0,
         "random_zoom": (1, 1.25),
         "random_crop_area": (1, 1),
         "random_flip": False,
     }
-    assert sorted(next(batches(split, batch_size=4, **options)).class_ids.tolist()) == [0, 1, 2, 3]
+    assert sorted(next(batches(split, **dealt(options))).class_ids.tolist()) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -12,7 +12,7 @@ import pytest
 import webdataset
 
 from restok_cli.data.loading.streaming import read_shards
-from restok_cli.data.shards.tars import list_files
+from restok_cli.data.shards.tars import list_files, name_in
 from restok_cli.data.streams import StreamWriter, read_stream
 from restok_cli.errors import RestokError
 
@@ -92,6 +92,16 @@ def test_what_follows_the_end_of_a_tar_is_refused_as_it_would_be_lost(tmp_path, 
     for read in readers:
         with pytest.raises(RestokError, match="goes on after its end"):
             read()
+
+
+def test_names_in_tars_are_the_same_in_a_locale_with_another_encoding(monkeypatch):
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.GNU_FORMAT, encoding="utf-8") as tar:
+        tar.addfile(tarfile.TarInfo("höhe/b.png"))
+    monkeypatch.setattr(tarfile, "ENCODING", "latin-1")
+    monkeypatch.setattr(tarfile.TarFile, "encoding", "latin-1")
+    assert [image.key for image in read_stream(io.BytesIO(data.getvalue()))] == ["höhe/b"]
+    assert [file.name for file in list_files(data, "a.tar")] == [name_in(data.getvalue()[:512])] == ["höhe/b.png"]
 
 
 def test_a_writer_that_fails_leaves_a_stream_that_is_seen_to_be_cut():

@@ -40,9 +40,10 @@ def test_what_is_suggested_is_a_command(restok, fails, no_measuring, tmp_path, k
 
 
 def test_the_image_size_is_taken_into_the_command_and_its_effect_told(restok, fails, no_measuring):
-    found = json.loads(restok("config", "suggest", "sample", "--image-size", "128x96", "--json").out)
+    found = json.loads(restok("config", "suggest", "sample", "--image-size", "128x96", "--minutes", 0.5, "--json").out)
     assert found["command"][found["command"].index("--image-size") + 1] == "128x96"
     assert any("smaller than 128x96 and are enlarged" in line for line in found["warnings"])
+    assert "51 steps may leave it worse than photo is untouched; give more --minutes" in found["warnings"]
     assert "is for images of 64x64" in fails(2, "config", "suggest", "sample", "--image-size", 128, "--kind", "har")
     assert "64 or 128 would do" in fails(2, "config", "suggest", "sample", "--image-size", 100)
 

@@ -223,12 +223,15 @@ def test_trouble_is_told_once_with_its_remedy_and_again_when_it_comes_back(capsy
 def test_a_level_that_hardly_uses_its_codebook_is_warned_of_though_all_together_use_it(capsys):
     health, numbers = Health(TokenizerHealthConfig(), None, ""), {"data_wait": 0.0}
     said = []
-    for use in ({0: 0.9, 1: 0.1, 2: 0.09}, {1: 0.5}, {2: 0.05}, {2: 0.5}, {2: 0.05}, {0: 0.09}):
+    for use in ({0: 0.9, 1: 0.1, 2: 0.09}, {1: 0.5}, {2: 0.05}, {2: 0.5}, {2: 0.05, 3: 0.01}, {0: 0.09, 2: 0.05}):
         health.judge(numbers, use)
         said.append(capsys.readouterr().err)
     assert [bool(text) for text in said] == [True, False, False, False, True, True]
-    assert said[0].startswith("warning: level 2 of the codes uses only 9.0% of the codewords that as many evenly drawn")
-    assert said[0].count("\n") == 1 and said[5].startswith("warning: the whole of all codes uses only 9.0%")
+    assert said[0].startswith("warning: the codebook collapses: codes use only 9.0% (level 2) of the codewords that as")
+    assert "would; a higher loss.entropy_weight" in said[0] and all(text.count("\n") == 1 for text in said if text)
+    assert "codes use only 5.0% (level 2), 1.0% (level 3) of the codewords" in said[4]
+    rest = "codes use only 9.0% (all levels together) of the codewords that as many evenly drawn ones would\n"
+    assert said[5] == f"warning: the codebook collapses further: {rest}"
 
 
 def test_use_is_told_against_what_so_many_codes_could_use_once_that_can_be_told():

@@ -71,6 +71,7 @@ def test_a_wrong_space_is_one_line(tmp_path, monkeypatch, text, message):
         ("--images 100000000000000", "--images 100000000000000 needs at least"),
         ("--metric kid --plot a.txt", "give a file name that ends in .png"),
         ("--steps 8", "--steps 8: this model takes 1 to 7 steps"),
+        (f"--vgg-weights {__file__}", "--vgg-weights is of a network that none of these metrics looks through"),
         ("--class nobody", "--class nobody: no such class"),
         ("--reference nowhere", "--reference nowhere: no such file, folder or name"),
         ("--features nowhere", "--features nowhere: no such network"),

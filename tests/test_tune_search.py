@@ -21,6 +21,8 @@ from restok_cli.inference.tune_search import (
 )
 from restok_cli.metrics.formulas.frechet import Gaussian, GaussianStatistics, frechet_distance
 from restok_cli.metrics.formulas.frechet_intervals import influences
+from restok_cli.metrics.networks.backbones import open_network
+from restok_cli.metrics.numbers import Compared, Sums, numbers
 from restok_cli.model.guidance import SamplingOptions
 
 NONE = SamplingOptions()
@@ -183,3 +185,17 @@ def test_differences_of_distances_in_pairs_cover_the_truth_and_are_surer_than_al
     assert np.mean(reaches) < 0.7 * np.mean(alone)
     few = {options: values[:29] for options, values in known.items()}
     assert tune.reach_in_pairs(few)(a, b) is None
+
+
+@pytest.mark.parametrize("metric", tune.IN_PAIRS)
+def test_the_influences_that_pairs_are_compared_by_are_those_of_the_numbers_own_interval(metric):
+    network, rng = open_network("random", torch.device("cpu")), torch.Generator().manual_seed(0)
+    ours, theirs = Sums(network, [metric]), Sums(network, [metric], with_intervals=False)  # which counts as exact
+    for sums, number in ((ours, 40), (theirs, 50)):
+        images = torch.randint(0, 256, (number, 3, 16, 16), dtype=torch.uint8, generator=rng)
+        sums.add(network(images), list(range(number)))
+    low, high = numbers([metric], [Compared(ours, theirs)], {}, "")[metric].interval
+    a, b = SamplingOptions(1.0), SamplingOptions(2.0)
+    known = {a: tune.IN_PAIRS[metric](ours, theirs), b: np.zeros(40)}
+    assert tune.reach_in_pairs(known)(a, b) == pytest.approx((high - low) / 2)
+    assert tune.reach_in_pairs(known | {b: known[a]})(a, b) == 0

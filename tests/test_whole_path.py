@@ -124,7 +124,7 @@ def test_same_seed_gives_the_same_pictures_and_another_seed_others(runs, restok)
 def test_classes_are_chosen_by_name_and_number(runs, restok):
     options = ("--class", "heart", "--class", 3, "--count", 3, "--json")
     result = restok("generate", "--model", runs / "har", "-o", runs / "hearts", *options)
-    assert json.loads(result.out) == {"path": str(runs / "hearts"), "pictures": 3, "steps": 7, "seed": 0}
+    assert json.loads(result.out) == {"path": str(runs / "hearts"), "images": 3, "steps": 7, "seed": 0}
     lines = [json.loads(line) for line in (runs / "hearts" / "manifest.jsonl").read_text().splitlines()]
     heart = plain_generator(runs / "har", CPU).class_names.index("heart")
     assert [line["class_id"] for line in lines] == [heart, 3, heart]
@@ -134,7 +134,7 @@ def test_classes_are_chosen_by_name_and_number(runs, restok):
 def test_reconstructions_and_samples_get_a_number(runs, restok):
     result = restok("reconstruct", "sample", "--model", runs / "tokenizer", "-o", runs / "reconstructed", "--json")
     reported = json.loads(result.out)
-    assert reported["pictures"] == 202 and reported["tokens"] == 32
+    assert reported["images"] == 202 and reported["num_codes"] == 32
     evaluation = ("--reference", runs / "data", "--metric", "psnr", "--metric", "rfid", "--features", "random")
     result = restok("evaluate", runs / "reconstructed", *evaluation, "--json")
     measured = json.loads(result.out)["metrics"]
@@ -155,7 +155,7 @@ def test_fewer_tokens_give_other_pictures(runs, restok, tmp_path):
     for tokens in (4, 32):
         out = runs / f"tokens-{tokens}"
         options = ("--model", runs / "har", "--num-codes", tokens, "-o", out, "--json")
-        assert json.loads(restok("reconstruct", tmp_path, *options).out)["tokens"] == tokens
+        assert json.loads(restok("reconstruct", tmp_path, *options).out)["num_codes"] == tokens
         made.append(pictures(out))
     assert len(made[0]) == 8 and made[0].keys() == made[1].keys()
     assert all(made[0][name] != made[1][name] for name in made[0])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restok_cli.commands.options import Device, LinesAsJson
+from restok_cli.commands.options import Device, LinesAsJson, is_given
 from restok_cli.console import say, tell
 from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.files import parse_model
@@ -37,6 +37,7 @@ def parse_sizes(text: str) -> list[int]:
 
 
 def bench(
+    context: typer.Context,
     model: Annotated[
         Path | None,
         typer.Option(
@@ -72,6 +73,9 @@ def bench(
     names, sizes = parse_what(what), parse_sizes(batch_size)
     if as_json and as_markdown:
         raise UsageError("--json and --markdown are two outputs; give one of them")
+    recipe = ["preset"] if "train" not in names else []  # which trains by it, whatever the model
+    if model is not None and any(is_given(context, name) for name in ("har_preset", *recipe)):
+        raise UsageError("--model is measured instead of --preset and --har; leave it, or them, out")
     if plot is not None and plot.suffix.lower() not in PLOTS:
         raise UsageError(f"--plot {plot}: give a file that ends in {', '.join(PLOTS)}")
 

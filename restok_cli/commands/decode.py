@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from restok_cli.commands import options
+from restok_cli.commands.groups import grouped
 from restok_cli.errors import UsageError
 from restok_cli.files import SAMPLE_MODEL, STDOUT
 
@@ -49,7 +50,9 @@ Ladder = Annotated[
 ]
 
 
+@grouped
 def decode(
+    *,
     codes: CodesArgument = None,
     model: options.TokenizerOption = SAMPLE_MODEL,
     output: Output = DECODED_FOLDER,
@@ -58,11 +61,8 @@ def decode(
     keep: Keep = None,
     grid: Grid = None,
     ladder: Ladder = None,
-    batch_size: options.AnyBatchSize = 16,
     overwrite: options.Overwrite = False,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    deterministic: options.Deterministic = False,
+    computing: options.Computing,
     as_json: options.AsJson = False,
 ) -> None:
     """Turn codes into images: all codes of each, or a prefix of them, which gives a coarser image.
@@ -91,6 +91,6 @@ def decode(
     source = Mixture(*mix, keep) if mix and keep else codes
     assert source is not None
     to = ImageDestination(output, grid, ladder, overwrite)
-    count = decode_file(source, model, to, num_codes, Computation(device, dtype, batch_size, deterministic))
+    count = decode_file(source, model, to, num_codes, Computation(**vars(computing)))
     if output != STDOUT:
-        print(json.dumps({"path": str(output), "pictures": count}) if as_json else output)
+        print(json.dumps({"path": str(output), "images": count}) if as_json else output)

@@ -7,10 +7,13 @@ from typing import Annotated
 import typer
 
 from restok_cli.commands import options
+from restok_cli.commands.groups import grouped
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL, STDOUT
 
 
+@grouped
 def encode(
+    *,
     images: options.ImagesArgument,
     model: options.TokenizerOption = SAMPLE_MODEL,
     output: Annotated[
@@ -20,12 +23,9 @@ def encode(
     no_crop: options.NoCrop = False,
     max_decoded_pixels: options.MaxDecodedPixels = MAX_DECODED_PIXELS,
     max_member_bytes: options.MaxMemberBytes = MAX_MEMBER_BYTES,
-    batch_size: options.AnyBatchSize = 16,
     overwrite: options.OverwriteFile = False,
     num_processes: options.NumProcesses = 1,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    deterministic: options.Deterministic = False,
+    computing: options.Computing,
     as_json: options.AsJson = False,
 ) -> None:
     """Turn images into codes: 128 numbers each, or as many as the tokenizer makes.
@@ -46,8 +46,8 @@ def encode(
     from restok_cli.inference.encode import encode_source
 
     source = ImageSource(images, split, not no_crop, max_decoded_pixels, max_member_bytes)
-    computation = Computation(device, dtype, batch_size, deterministic)
+    computation = Computation(**vars(computing))
     count, unreadable = encode_source(source, model, output, overwrite, computation)
     if output != STDOUT:
-        result = {"path": str(output), "pictures": count, "unreadable": unreadable}
+        result = {"path": str(output), "images": count, "unreadable": unreadable}
         print(json.dumps(result) if as_json else output)

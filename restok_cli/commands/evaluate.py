@@ -1,10 +1,12 @@
 """`restok evaluate`: numbers for images and codes, and the protocol that makes them comparable."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from restok_cli.commands.groups import grouped
 from restok_cli.commands.options import (
     IMAGE_FOLDER,
     AnySplit,
@@ -19,6 +21,7 @@ from restok_cli.commands.options import (
     OverwriteFile,
     ResultAsJson,
     VggWeights,
+    features_folder,
     is_given,
     parse_model,
 )
@@ -150,34 +153,81 @@ KeptImages = Annotated[
 ]
 
 
+@dataclass
+class Measuring:
+    """What is measured, by which metrics, against what."""
+
+    metric: MetricNames = None
+    reference: ReferenceName = None
+    split: AnySplit = "validation"
+    crop: Crop = None
+    max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS
+    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES
+    model: AnyModel = None
+    num_codes: NumCodes = None
+    perturb: Perturb = None
+    nearest: Nearest = None
+    per_image: PerImage = False
+
+    def request(self, samples: str) -> "Request":
+        from restok_cli.evaluation.request import Request, parse_perturbations
+
+        return Request(
+            *(samples, self.metric or [], self.split, self.crop, self.reference, self.model, self.num_codes),
+            *(self.max_decoded_pixels, self.max_member_bytes, self.per_image),
+            parse_perturbations(self.perturb, self.nearest),
+        )
+
+
+@dataclass
+class Seeing:
+    """The networks whose features are measured, and where these are kept."""
+
+    features: NetworkNames = None
+    inception_weights: InceptionWeights = None
+    vgg_weights: VggWeights = None
+    timm_weights: TimmWeights = None
+    cache: Cache = None
+    no_cache: NoCache = False
+    batch_size: ImagesHeld = 64
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.features or ["inception"]))
+
+    def networks(self) -> "Networks":
+        from restok_cli.evaluation.request import Networks
+
+        weights = self.inception_weights, self.vgg_weights, tuple(self.timm_weights or ())
+        return Networks(self.names, *weights, features_folder(self.cache, self.no_cache), self.batch_size)
+
+    @property
+    def given(self) -> dict[str, object]:
+        """By the options."""
+        return {f"--{name.replace('_', '-')}": file for name, file in vars(self).items() if name.endswith("_weights")}
+
+
+@dataclass
+class MakingReference:
+    """Statistics to be made in place of a measurement."""
+
+    make_reference: MakeReference = None
+    output: ReferenceOutput = None
+    reference_images: KeptImages = 10_000
+
+
+@grouped
 def evaluate(
+    *,
     context: typer.Context,
     samples: Samples = [str(IMAGE_FOLDER)],  # noqa: B006  (typer reads it)
-    metric: MetricNames = None,
-    reference: ReferenceName = None,
-    split: AnySplit = "validation",
-    crop: Crop = None,
-    max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS,
-    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES,
-    features: NetworkNames = None,
-    inception_weights: InceptionWeights = None,
-    vgg_weights: VggWeights = None,
-    timm_weights: TimmWeights = None,
-    model: AnyModel = None,
-    num_codes: NumCodes = None,
-    perturb: Perturb = None,
-    nearest: Nearest = None,
+    measuring: Measuring,
+    seeing: Seeing,
     plot: Plot = None,
     fail_under: FailUnder = None,
     compare: Compare = None,
     runs: Runs = False,
-    per_image: PerImage = False,
-    make_reference: MakeReference = None,
-    output: ReferenceOutput = None,
-    reference_images: KeptImages = 10_000,
-    cache: Cache = None,
-    no_cache: NoCache = False,
-    batch_size: ImagesHeld = 64,
+    making: MakingReference,
     num_processes: NumProcesses = 1,
     overwrite: OverwriteFile = False,
     device: Device = "auto",
@@ -203,45 +253,46 @@ def evaluate(
       restok evaluate seed-0.npz seed-1.npz --reference photos
       restok evaluate --compare a.json b.json
     """
-    from restok_cli.evaluation.request import Networks, Request, of_each, parse_limits, parse_perturbations, settle
+    from restok_cli.evaluation.request import check_weights, of_each, parse_limits, settle
 
-    limits, names = parse_limits(fail_under or []), tuple(dict.fromkeys(features or ["inception"]))
+    limits = parse_limits(fail_under or [])
+    if compare is not None or runs:
+        _show_results(context, compare, samples, limits, as_json)
+        return
+    request = measuring.request(making.make_reference or samples[0])
+    _check_apart(context, request, making, plot, overwrite)
+    if request.per_image and not as_json:
+        raise UsageError("--per-image adds to what --json prints; give --json too")
+    requests = [request]
+    if making.make_reference is None:
+        request = settle(_with_default_reference(request, context), [limit.metric for limit in limits], seeing.names)
+        requests = of_each(request, samples)
+    elif limits or is_given(context, "samples"):
+        raise UsageError("--make-reference DATA names its images and measures nothing; leave SAMPLES, --fail-under out")
+    check_weights(["gfid"] if making.make_reference else request.metrics, seeing.names, seeing.given)
+    torch_device = _start(request, num_processes, device)
+    if request.reference != measuring.reference:
+        note(f"{samples[0]} was drawn by the model that comes with restok: compared with the emoji it was trained on")
+    if making.make_reference is not None:
+        _make_reference(request, seeing.networks(), torch_device, making, overwrite)
+    else:
+        _measure(requests, seeing.networks(), torch_device, limits, plot, as_json)
+
+
+def _show_results(
+    context: typer.Context, compare: tuple[Path, Path] | None, samples: list[str], limits: "list[Limit]", as_json: bool
+) -> None:
+    """Show the results that --compare names, or --runs."""
     if compare is not None:
         _check_idle(context, "compare")
         from restok_cli.evaluation.result import show_comparison
 
         show_comparison(*compare, as_json)
-        return
-    if runs:
+    else:
         _check_idle(context, "runs", "samples", "fail_under")
         from restok_cli.evaluation.runs import read_runs, show_runs
 
         show_runs(read_runs(samples), limits, as_json)
-        return
-    request = Request(
-        *(make_reference or samples[0], metric or [], split, crop, reference, model, num_codes),
-        *(max_decoded_pixels, max_member_bytes, per_image, parse_perturbations(perturb, nearest)),
-    )
-    _check_apart(request, make_reference, output, plot, overwrite)
-    if per_image and not as_json:
-        raise UsageError("--per-image adds to what --json prints; give --json too")
-    requests = [request]
-    if make_reference is None:
-        request = settle(_with_default_reference(request, context), [limit.metric for limit in limits], names)
-        requests = of_each(request, samples)
-    elif limits or is_given(context, "samples"):
-        raise UsageError("--make-reference DATA names its images and measures nothing; leave SAMPLES, --fail-under out")
-    torch_device = _start(request, num_processes, device)
-    from restok_cli.metrics.cache import open_cache
-
-    if request.reference != reference:
-        note(f"{samples[0]} was drawn by the model that comes with restok: compared with the emoji it was trained on")
-    kept = None if no_cache else open_cache(cache)
-    networks = Networks(names, inception_weights, vgg_weights, tuple(timm_weights or ()), kept, batch_size)
-    if make_reference is not None and output is not None:
-        _make_reference(request, networks, torch_device, output, reference_images, overwrite)
-    else:
-        _measure(requests, networks, torch_device, limits, plot, as_json)
 
 
 def _check_idle(context: typer.Context, *used: str) -> None:
@@ -254,12 +305,18 @@ def _check_idle(context: typer.Context, *used: str) -> None:
 
 
 def _check_apart(
-    request: "Request", make_reference: str | None, output: str | None, plot: Path | None, overwrite: bool
+    context: typer.Context, request: "Request", making: MakingReference, plot: Path | None, overwrite: bool
 ) -> None:
     """Raises UsageError where options were given that have no effect together, or would replace a file."""
-    if make_reference is not None and (request.metrics or request.reference or request.decodes):
-        raise UsageError("--make-reference makes statistics and measures nothing; leave --metric and --reference out")
-    if (make_reference is None) != (output is None):
+    idle = request.metrics or request.reference or request.decodes or request.per_image
+    if making.make_reference is not None and idle:
+        raise UsageError(
+            "--make-reference makes statistics and measures nothing; leave --metric, --reference, --num-codes,"
+            " --perturb and --per-image out"
+        )
+    if making.make_reference is None and is_given(context, "reference_images"):
+        raise UsageError("--reference-images is for --make-reference; leave it out")
+    if (making.make_reference is None) != (making.output is None):
         raise UsageError("--make-reference DATA and -o REF go together: of which images, and where to")
     if plot is not None and request.num_codes is None:
         raise UsageError("--plot draws metrics against codes; give --num-codes 1,4,16 too")
@@ -296,14 +353,15 @@ def _start(request: "Request", num_processes: int, device: str) -> "torch.device
 
 
 def _make_reference(
-    request: "Request", networks: "Networks", device: "torch.device", output: str, num_images: int, overwrite: bool
+    request: "Request", networks: "Networks", device: "torch.device", making: MakingReference, overwrite: bool
 ) -> None:
     from restok_cli.evaluation.image_metrics import write_statistics
     from restok_cli.metrics.reference import reference_path
 
-    path = reference_path(output, networks.cache)
+    assert making.output is not None, "checked"
+    path = reference_path(making.output, networks.cache)
     check_output_file("-o", path, ".npz", overwrite, Path(request.samples))
-    write_statistics(request, networks, device, path, num_images)
+    write_statistics(request, networks, device, path, making.reference_images)
     if rank() == 0:
         print(path)
 

@@ -1,18 +1,17 @@
 """`restok generate`: classes to images, or to codes."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from restok_cli.commands.groups import grouped
 from restok_cli.commands.options import (
     IMAGE_FOLDER,
-    AnyBatchSize,
     AsJson,
-    Deterministic,
-    Device,
-    Dtype,
+    Computing,
     GeneratorOption,
     NumProcesses,
     Overwrite,
@@ -40,7 +39,10 @@ def refuse_quantize(value: str | None) -> None:
 Output = Annotated[
     Path,
     typer.Option(
-        "--output", "-o", metavar="OUT", help="A folder for PNG files, an .npz, or - (a tar stream on stdout)."
+        "--output",
+        "-o",
+        metavar="OUT",
+        help="A folder for PNG files, a .png for one image, an .npz, or - (a tar stream).",
     ),
 ]
 Count = Annotated[int, typer.Option(min=1, help="How many images.")]
@@ -116,40 +118,67 @@ GoOn = Annotated[
 ]
 
 
+@dataclass
+class Asked:
+    """The images that are asked for."""
+
+    steps: Steps = None
+    count: Count = 16
+    class_: Classes = None
+    like: LikeImage = None
+    keep: Keep = None
+    seed: Seed = 0
+
+
+@dataclass
+class Sampling:
+    """How codes are drawn: the options of `SamplingOptions`, and others for them."""
+
+    preset: SamplingPreset = None
+    cfg_scale: CfgScale = DEFAULTS.cfg_scale
+    cfg_schedule: CfgSchedule = DEFAULTS.cfg_schedule
+    cfg_start: CfgStart = DEFAULTS.cfg_start
+    cfg_stop: CfgStop = DEFAULTS.cfg_stop
+    cfg_peak: CfgPeak = DEFAULTS.cfg_peak
+    temperature: Temperature = DEFAULTS.temperature
+    greedy: Greedy = False
+    top_k: TopK = DEFAULTS.top_k
+    top_p: TopP = DEFAULTS.top_p
+
+    def given(self, context: typer.Context) -> dict[str, Any]:
+        """Those that the command line names. Raises UsageError for --greedy beside --temperature."""
+        given = {name: getattr(self, name) for name in SamplingOptions._fields if is_given(context, name)}
+        if self.greedy and "temperature" in given:
+            raise UsageError("--greedy is --temperature 0; give one of them")
+        return given | ({"temperature": 0.0} if self.greedy else {})
+
+
+@dataclass
+class Placing:
+    """Where the images go: what `Destination` takes."""
+
+    output: Output = IMAGE_FOLDER
+    grid: Grid = None
+    ladder: Ladder = None
+    shards: Shards = False
+    codes: OnlyCodes = False
+    resume: GoOn = False
+    overwrite: Overwrite = False
+
+
+@grouped
 def generate(
+    *,
     context: typer.Context,
     model: GeneratorOption = SAMPLE_MODEL,
-    output: Output = IMAGE_FOLDER,
-    steps: Steps = None,
-    count: Count = 16,
-    class_: Classes = None,
-    like: LikeImage = None,
-    keep: Keep = None,
-    seed: Seed = 0,
-    preset: SamplingPreset = None,
-    cfg_scale: CfgScale = DEFAULTS.cfg_scale,
-    cfg_schedule: CfgSchedule = DEFAULTS.cfg_schedule,
-    cfg_start: CfgStart = DEFAULTS.cfg_start,
-    cfg_stop: CfgStop = DEFAULTS.cfg_stop,
-    cfg_peak: CfgPeak = DEFAULTS.cfg_peak,
-    temperature: Temperature = DEFAULTS.temperature,
-    greedy: Greedy = False,
-    top_k: TopK = DEFAULTS.top_k,
-    top_p: TopP = DEFAULTS.top_p,
+    asked: Asked,
+    sampling: Sampling,
     tokenizer: OwnTokenizer = None,
-    grid: Grid = None,
-    ladder: Ladder = None,
-    shards: Shards = False,
-    codes: OnlyCodes = False,
-    batch_size: AnyBatchSize = 16,
+    placing: Placing,
     num_processes: NumProcesses = 1,
     compile_: Compile = "off",
     _quantize: Quantize = None,
-    resume: GoOn = False,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    deterministic: Deterministic = False,
+    computing: Computing,
     as_json: AsJson = False,
 ) -> None:
     """Draw images: each in 9 steps where an autoregressive model would take 128.
@@ -172,10 +201,10 @@ def generate(
       restok generate --codes -o - | restok decode - -o decoded
       restok generate --model runs/har --like photo.jpg --keep 16 -o alike
     """
-    check_resume(resume, overwrite)
-    if (like is None) != (keep is None):
+    check_resume(placing.resume, placing.overwrite)
+    if (asked.like is None) != (asked.keep is None):
         raise UsageError("--like FILE and --keep N belong together; give both or none")
-    given = given_sampling(context, greedy)
+    given = sampling.given(context)
 
     from restok_cli.inference.coding import Computation
     from restok_cli.inference.existing_output import Destination
@@ -183,24 +212,15 @@ def generate(
     from restok_cli.inference.mixing import Like
     from restok_cli.inference.outputs import MAX_GRID
 
-    if grid is None and not (is_given(context, "output") or codes or shards) and count <= MAX_GRID:
-        grid = IMAGE_FOLDER.with_suffix(".png")
-    computation = Computation(device, dtype, batch_size, deterministic)
-    compiled = "auto" if compile_ == "auto" else compile_ == "on"
+    to, count = Destination(**vars(placing)), asked.count
+    if to.grid is None and not (is_given(context, "output") or to.codes or to.shards) and count <= MAX_GRID:
+        to = to._replace(grid=IMAGE_FOLDER.with_suffix(".png"))
     options = GenerateOptions(
-        *(class_, count, seed, steps, given, preset, computation, compiled, num_processes),
-        like=Like(like, keep) if like and keep else None,
+        *(asked.class_, count, asked.seed, asked.steps, given, sampling.preset, Computation(**vars(computing))),
+        *("auto" if compile_ == "auto" else compile_ == "on", num_processes),
+        like=Like(asked.like, asked.keep) if asked.like and asked.keep else None,
     )
-    to = Destination(output, shards, codes, grid, ladder, resume, overwrite)
     num_steps = generate_outputs(model, tokenizer, options, to)
-    if output != STDOUT:
-        result = {"path": str(output), "pictures": count, "steps": num_steps, "seed": seed}
-        print(json.dumps(result) if as_json else output)
-
-
-def given_sampling(context: typer.Context, greedy: bool) -> dict[str, Any]:
-    """The options of sampling that the command line names. Raises UsageError for --greedy beside --temperature."""
-    given = {name: context.params[name] for name in SamplingOptions._fields if is_given(context, name)}
-    if greedy and "temperature" in given:
-        raise UsageError("--greedy is --temperature 0; give one of them")
-    return given | ({"temperature": 0.0} if greedy else {})
+    if to.output != STDOUT:
+        result = {"path": str(to.output), "images": count, "steps": num_steps, "seed": asked.seed}
+        print(json.dumps(result) if as_json else to.output)

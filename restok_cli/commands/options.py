@@ -1,6 +1,7 @@
 """Options that several commands share, and what they mean. Nothing heavy is imported until it is needed."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -219,6 +220,18 @@ AnyBatchSize = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the path.")]
+
+
+@dataclass
+class Computing:
+    """Where and how a model computes: what `Computation` takes."""
+
+    batch_size: AnyBatchSize = 16
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    deterministic: Deterministic = False
+
+
 LinesAsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")]
 
 # of the `prepare` commands
@@ -234,6 +247,15 @@ Check = Annotated[
         " full decodes every one, which takes ten times as long."
     ),
 ]
+
+
+def features_folder(folder: Path | None, no_cache: bool) -> Path | None:
+    """The folder where features are kept, None for none. Raises UsageError where both options are given."""
+    if folder is not None and no_cache:
+        raise UsageError("--cache says where features are kept, and --no-cache that they are not; give one of them")
+    from restok_cli.metrics.cache import open_cache
+
+    return None if no_cache else open_cache(folder)
 
 
 def is_given(context: typer.Context, option: str) -> bool:

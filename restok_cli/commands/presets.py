@@ -1,12 +1,15 @@
 """`restok models presets`: what the trainers can build, as a table."""
 
 import json
+import shutil
+import sys
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from restok_cli.commands.options import LinesAsJson
-from restok_cli.console import counted, say, track
+from restok_cli.console import columns, counted, say, track
 from restok_cli.errors import UsageError, did_you_mean
 from restok_cli.room import size_text
 
@@ -63,7 +66,8 @@ def presets(
 
 
 def table(rows: list[dict], kinds: "list[RunKind]") -> list[str]:
-    """The presets of each trainer, in columns."""
+    """The presets of each trainer, in columns; where the terminal has not so many, in a few lines each."""
+    most = shutil.get_terminal_size((sys.maxsize, 0)).columns  # of a file or a pipe, too
     lines = []
     for kind in kinds:
         of_kind = [row for row in rows if row["kind"] == kind]
@@ -71,15 +75,24 @@ def table(rows: list[dict], kinds: "list[RunKind]") -> list[str]:
         if "batch" in of_kind[0]:
             steps = [f"{size_text(row['memory_bytes'])} for {counted(row['batch'], 'image')}" for row in of_kind]
             cells = [(*row[:5], step, *row[5:]) for row, step in zip(cells, ["a step", *steps], strict=True)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines += ["", f"train-{kind}"] if lines else [f"train-{kind}"]
-        for row in cells:
-            padded = (
-                cell.rjust(width) if number in (2, 3, 4) else cell.ljust(width)
-                for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            lines.append("  ".join(padded).rstrip())
+        rows_of_kind = columns(cells, "<<>>><")
+        lines += rows_of_kind if max(map(len, rows_of_kind)) <= most else in_lines(cells, most)
     return lines
+
+
+def in_lines(cells: list[tuple[str, ...]], width: int) -> list[str]:
+    """A table below its head: of each row the first cell, then the others with their heads, then the last alone."""
+    (_, *heads, _), *rows = cells
+    lines = []
+    for name, *facts, purpose in rows:
+        told = " · ".join(f"{head} {fact}" for head, fact in zip(heads, facts, strict=True) if fact != "–")
+        lines += [name, *(wrapped for text in (told, purpose) for wrapped in indented(text, width))]
+    return lines
+
+
+def indented(text: str, width: int) -> list[str]:
+    return wrap(text, width, initial_indent="  ", subsequent_indent="  ", break_long_words=False)
 
 
 def cells_of(row: dict) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from restok_cli.commands.options import (
     NoCache,
     NumProcesses,
     ResultAsJson,
+    features_folder,
 )
 from restok_cli.console import say
 from restok_cli.errors import UsageError
@@ -119,12 +120,11 @@ def probe(
     from restok_cli.devices import open_device
     from restok_cli.evaluation.probe import ProbeRequest, probe, report, table
     from restok_cli.evaluation.probe_points import Which
-    from restok_cli.metrics.cache import open_cache
 
     torch_device = local_device(open_device(device))
     connect(torch_device)
-    kept = None if no_cache else open_cache(cache)
-    request = ProbeRequest(model, data, Which(part, block, tokenizer), strength, neighbours, kept, batch_size)
+    which, kept = Which(part, block, tokenizer), features_folder(cache, no_cache)
+    request = ProbeRequest(model, data, which, strength, neighbours, kept, batch_size)
     probing = probe(request, labelled, torch_device)
     if rank() == 0:
         if as_json:

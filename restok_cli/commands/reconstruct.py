@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from restok_cli.commands import options
+from restok_cli.commands.groups import grouped
 from restok_cli.console import counted, note
 from restok_cli.errors import UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL, STDOUT
@@ -28,7 +29,9 @@ Grid = Annotated[
 Ladder = Annotated[Path | None, typer.Option(metavar="FILE", help="The same with every level, and what each adds.")]
 
 
+@grouped
 def reconstruct(
+    *,
     images: options.ImagesArgument,
     model: options.TokenizerOption = SAMPLE_MODEL,
     output: Output = RECONSTRUCTED_FOLDER,
@@ -39,12 +42,9 @@ def reconstruct(
     max_member_bytes: options.MaxMemberBytes = MAX_MEMBER_BYTES,
     grid: Grid = None,
     ladder: Ladder = None,
-    batch_size: options.AnyBatchSize = 16,
     overwrite: options.Overwrite = False,
     num_processes: options.NumProcesses = 1,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    deterministic: options.Deterministic = False,
+    computing: options.Computing,
     as_json: options.AsJson = False,
 ) -> None:
     """Encode images to codes, decode them, and say how near they come (PSNR).
@@ -76,7 +76,7 @@ def reconstruct(
 
     source = ImageSource(images, split, not no_crop, max_decoded_pixels, max_member_bytes)
     to = ImageDestination(output, grid, ladder, overwrite)
-    summary = reconstruct_source(source, model, lengths, to, Computation(device, dtype, batch_size, deterministic))
+    summary = reconstruct_source(source, model, lengths, to, Computation(**vars(computing)))
     report(summary, output, as_json)
 
 
@@ -100,7 +100,7 @@ def report(summary: "ReconstructSummary", output: Path, as_json: bool) -> None:
     if output == STDOUT:
         return
     most = max(summary.psnr)
-    result = {"path": str(output), "pictures": summary.count, "unreadable": summary.unreadable, "tokens": most}
-    result |= {"psnr": summary.psnr[most], "psnr_by_tokens": summary.psnr}
+    result = {"path": str(output), "images": summary.count, "unreadable": summary.unreadable, "num_codes": most}
+    result |= {"psnr": summary.psnr[most], "psnr_by_num_codes": summary.psnr}
     result |= {"codebook_usage": summary.usage, "codebook_perplexity": summary.perplexity}
     print(json.dumps(result) if as_json else output)

@@ -1,18 +1,17 @@
 """`restok tune`: the options of sampling that suit a generator."""
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from restok_cli.commands.groups import grouped
 from restok_cli.commands.options import (
-    AnyBatchSize,
     AnySplit,
     Cache,
-    Deterministic,
-    Device,
-    Dtype,
+    Computing,
     InceptionWeights,
     NumProcesses,
     Overwrite,
@@ -104,34 +103,57 @@ Plot = Annotated[
 ]
 
 
+@dataclass
+class Scoring:
+    """By what images are judged."""
+
+    metric: MetricName = "gfid"
+    reference: ReferenceName = None
+    split: AnySplit = "validation"
+    features: Network = "inception"
+    inception_weights: InceptionWeights = None
+    vgg_weights: VggWeights = None
+    timm_weights: TimmWeights = None
+    cache: Cache = None
+
+    @property
+    def weights(self) -> dict[str, Path | None]:
+        """As `open_network` takes them."""
+        return {name: value for name, value in vars(self).items() if name.endswith("_weights")}
+
+    @property
+    def given(self) -> dict[str, Path | None]:
+        """The same, by the options."""
+        return {f"--{name.replace('_', '-')}": file for name, file in self.weights.items()}
+
+
+@dataclass
+class Drawing:
+    """The images of a candidate."""
+
+    first: FirstImages = 64
+    images: Images = 1000
+    class_: Classes = None
+    steps: Steps = None
+    seed: Seed = 0
+
+
+@grouped
 def tune(
+    *,
     context: typer.Context,
     model: GeneratorArgument = SAMPLE_MODEL,
-    metric: MetricName = "gfid",
-    reference: ReferenceName = None,
-    split: AnySplit = "validation",
+    scoring: Scoring,
     space: SpaceFile = None,
     try_: Tries = None,
-    first: FirstImages = 64,
-    images: Images = 1000,
-    class_: Classes = None,
-    steps: Steps = None,
+    drawing: Drawing,
     tokenizer: OwnTokenizer = None,
-    seed: Seed = 0,
     output: TuneOutput = Path("tuned"),
-    features: Network = "inception",
-    inception_weights: InceptionWeights = None,
-    vgg_weights: VggWeights = None,
-    timm_weights: TimmWeights = None,
-    cache: Cache = None,
     plot: Plot = None,
-    batch_size: AnyBatchSize = 16,
     num_processes: NumProcesses = 1,
     resume: GoOn = False,
     overwrite: Overwrite = False,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    deterministic: Deterministic = False,
+    computing: Computing,
     as_json: ResultAsJson = False,
 ) -> None:
     """Find the guidance and temperature that suit a generator.
@@ -155,14 +177,8 @@ def tune(
       restok generate --model runs/har --preset tuned/preset.yaml
     """
     check_resume(resume, overwrite)
-    if metric not in OF_SETS:
-        near = did_you_mean(metric, OF_SETS)
-        raise UsageError(f"--metric {metric}: no metric of sets of images{near}; choose from {', '.join(OF_SETS)}")
-    if plot is not None:
-        _check_plot(plot, metric, output, resume or overwrite, model)
-    if reference is None and METRICS[metric].against and model == SAMPLE_MODEL:
-        reference, split = "sample", split if is_given(context, "split") else "train"
-        note("compared with the emoji that the sample model was trained on")
+    _check_scoring(scoring, plot, output, resume or overwrite, model)
+    scoring = _with_default_reference(scoring, context, model)
     from restok_cli.inference.tune_search import read_space
 
     values = read_space(space, try_ or [])
@@ -172,12 +188,13 @@ def tune(
     from restok_cli.inference.tune import TuneRequest, search_options
     from restok_cli.metrics.cache import default_cache
 
-    weights = {"inception_weights": inception_weights, "vgg_weights": vgg_weights, "timm_weights": timm_weights}
-    computation = Computation(device, dtype, batch_size, deterministic)
-    drawing = GenerateOptions(class_, images, seed, steps, {}, None, computation, False, num_processes)
+    options = GenerateOptions(
+        *(drawing.class_, drawing.images, drawing.seed, drawing.steps, {}, None),
+        *(Computation(**vars(computing)), False, num_processes),
+    )
     request = TuneRequest(
-        *(model, tokenizer, metric, reference, split, values, first),
-        *(plot is not None, features, weights, cache or default_cache(), drawing),
+        *(model, tokenizer, scoring.metric, scoring.reference, scoring.split, values, drawing.first),
+        *(plot is not None, scoring.features, scoring.weights, scoring.cache or default_cache(), options),
     )
     tuning = search_options(request, output, resume, overwrite)
     if tuning is not None:
@@ -202,10 +219,25 @@ def report(tuning: "Tuning", output: Path, plot: Path | None, as_json: bool) -> 
         note(line)
 
 
-def _check_plot(plot: Path, metric: str, output: Path, replaces: bool, model: Path) -> None:
-    """Raises UsageError where nothing can be drawn, or not there."""
-    from restok_cli.evaluation.request import check_plot
+def _with_default_reference(scoring: Scoring, context: typer.Context, model: Path) -> Scoring:
+    """Compare what the sample model draws, where nothing else was named, with the emoji that it was trained on."""
+    if scoring.reference is not None or not METRICS[scoring.metric].against or model != SAMPLE_MODEL:
+        return scoring
+    note("compared with the emoji that the sample model was trained on")
+    return replace(scoring, reference="sample", split=scoring.split if is_given(context, "split") else "train")
 
+
+def _check_scoring(scoring: Scoring, plot: Path | None, output: Path, replaces: bool, model: Path) -> None:
+    """Raises UsageError where the metric is none of sets of images, or nothing can be drawn of it, or not there."""
+    metric = scoring.metric
+    if metric not in OF_SETS:
+        near = did_you_mean(metric, OF_SETS)
+        raise UsageError(f"--metric {metric}: no metric of sets of images{near}; choose from {', '.join(OF_SETS)}")
+    from restok_cli.evaluation.request import check_plot, check_weights
+
+    check_weights([metric], [scoring.features], scoring.given)
+    if plot is None:
+        return
     check_plot(plot)
     check_output_file("--plot", plot, plot.suffix.lower(), replaces, model)
     if metric == "is":

@@ -16,7 +16,7 @@ from PIL import Image, ImageFile
 
 from restok_cli.console import no_warnings
 from restok_cli.errors import ImageError, RestokError
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, NUL
 
 if TYPE_CHECKING:
     from PIL.TiffImagePlugin import TiffImageFile
@@ -111,6 +111,8 @@ def read_file(path: Path | str, name: str, max_bytes: int = MAX_MEMBER_BYTES) ->
         check_size(status.st_size, name, max_bytes)
         with open(path, "rb", buffering=0) as file:
             return file.read()
+    except ValueError as error:
+        raise ImageError(f"{name}: {NUL}") from error
     except OSError as error:
         raise ImageError(f"{name}: cannot be read ({error.strerror})") from error
 

@@ -57,4 +57,4 @@ def check_image_folder(output: Path, overwrite: bool) -> None:
     listed = {IMAGE_MANIFEST, IMAGE_REQUEST}
     with suppress(OSError, RestokError, TypeError, KeyError):
         listed |= {normalize("NFC", line["file"]) for line in read_json_lines(output / IMAGE_MANIFEST)}
-    check_output_folder(output, overwrite, lambda name: normalize("NFC", name) in listed)
+    check_output_folder(output, overwrite, lambda name: normalize("NFC", name) in listed, whole=True)

@@ -1,7 +1,10 @@
 """The images that `encode` and `reconstruct` take: files, folders, a data set, or a tar stream on stdin."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 from unicodedata import normalize
@@ -21,6 +24,7 @@ from restok_cli.data.streams import read_stream
 from restok_cli.errors import ImageError, RestokError, UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 
+READERS = 4  # threads that decode images; no more, as each may hold one of hundreds of megabytes
 MAX_NAME = 255 - len(".png")  # bytes that file systems leave for a name
 
 
@@ -57,14 +61,11 @@ class Inputs:
         Those that cannot be decoded are noted and left out.
         """
         keys, class_ids, images = [], [], []
-        for found in self.images:
-            try:
-                image = found.read()
-            except ImageError as error:
-                self.left_out.append(f"left out: {error}")
+        for found, tensor in self._tensors(size, batch_size):
+            if isinstance(tensor, ImageError):
+                self.left_out.append(f"left out: {tensor}")
                 note(self.left_out[-1])
                 continue
-            tensor = to_tensor(center_crop(image, size) if size else image)
             if images and (len(images) == batch_size or tensor.shape != images[0].shape):
                 yield InputBatch(keys, class_ids, torch.stack(images))
                 keys, class_ids, images = [], [], []
@@ -73,6 +74,32 @@ class Inputs:
             images.append(tensor)
         if images:
             yield InputBatch(keys, class_ids, torch.stack(images))
+
+    def _tensors(self, size: tuple[int, int] | None, ahead: int) -> Iterator[tuple[Input, torch.Tensor | ImageError]]:
+        """Each image, decoded by threads while those before it are computed; or why it cannot be.
+
+        One of a stream when it is asked for: nobody knows when the next comes.
+        """
+
+        def decode(found: Input) -> tuple[Input, torch.Tensor | ImageError]:
+            try:
+                image = found.read()
+            except ImageError as error:
+                return found, error
+            return found, to_tensor(center_crop(image, size) if size else image)
+
+        if self.count is None:
+            yield from map(decode, self.images)
+            return
+        waiting = iter(self.images)
+        pool = ThreadPoolExecutor(READERS)  # Pillow lets other threads run
+        try:
+            reading = deque(pool.submit(decode, found) for found in islice(waiting, max(ahead, READERS)))
+            while reading:
+                yield reading.popleft().result()
+                reading += [pool.submit(decode, found) for found in islice(waiting, 1)]
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def find_inputs(

@@ -117,7 +117,7 @@ def _try_gpu(i: int) -> Iterator[Finding]:
 def cores() -> Iterator[Finding]:
     import torch
 
-    from restok_cli.machine import available_cores
+    from restok_cli.machine import available_cores, busy_cores
 
     count, threads = available_cores(), torch.get_num_threads()
     setting = os.environ.get("OMP_NUM_THREADS")
@@ -127,6 +127,9 @@ def cores() -> Iterator[Finding]:
         yield Finding(
             "note", "cores", text, f"more threads than cores slow each other down: set OMP_NUM_THREADS={count}"
         )
+    elif busy_cores() > 1.5 * (os.cpu_count() or 1):
+        text += f"; in the last minute {busy_cores():.0f} were wanted"
+        yield Finding("note", "cores", text, "other programs compute here: all takes longer")
     elif setting and threads < count:
         yield Finding("note", "cores", text, "unset OMP_NUM_THREADS to use all of them")
     else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from restok_cli.console import counted
 from restok_cli.diagnosis.environment import Finding
 from restok_cli.errors import RestokError, UsageError
+from restok_cli.files import check_is_folder
 
 if TYPE_CHECKING:
     from restok_cli.pretrained.folder import ModelFolder
@@ -61,8 +62,7 @@ def _check_model(path: str) -> Iterator[Finding]:
     if path.startswith(HUB_PREFIX):
         yield Finding("note", path, "on the hub, where doctor does not look", f"`restok models show {path}` does")
         return
-    if not Path(path).is_dir():
-        raise UsageError(f"{path}: no such folder; give a data set, codes, a model or a run")
+    check_is_folder(Path(path), "a data set, codes, a model or a run")
     if not any((folder / CONFIG_FILE).is_file() for folder in (Path(path), Path(path, "model"))):
         if config_path(Path(path)).is_file():
             yield Finding("note", path, "a run that has made no model yet", "the same command with --resume goes on")

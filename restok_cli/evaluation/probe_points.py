@@ -22,6 +22,7 @@ from restok_cli.pretrained.folder import (
     find_model,
     find_tokenizer,
     fingerprint,
+    found_fingerprint,
     load_for_use,
     open_har,
     open_model,
@@ -141,7 +142,8 @@ def _probed_har(folder: HarFolder, path: Path, which: Which, codes: CodeCache | 
         encode, image_size, known = None, None, codes.tokenizer_fingerprint or None
     else:
         tokenizer_folder = find_tokenizer(folder, path, which.tokenizer)
-        tokenizer, known = load_for_use(tokenizer_folder, device), fingerprint(tokenizer_folder)
+        tokenizer = load_for_use(tokenizer_folder, device)
+        known = found_fingerprint(folder, tokenizer_folder, which.tokenizer)
         encode, image_size = tokenizer.encode, tokenizer_folder.config.image_size
     if config.num_classes and not config.class_dropout:
         note(f"{path} was trained without class dropout: it has never seen the null class that it is given here")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from restok_cli.data.shards.code_layout import is_codes
 from restok_cli.errors import Unmet, UsageError, did_you_mean
 from restok_cli.metrics.protocol import Measurement
-from restok_cli.metrics.table import CHOICES, METRICS, choice_of, interval_text, key_of, metric_of
+from restok_cli.metrics.table import CHOICES, FEWEST, METRICS, choice_of, interval_text, key_of, metric_of
 
 
 class Perturbation(NamedTuple):
@@ -101,8 +101,8 @@ def check_limits(limits: list[Limit], measurements: Mapping[str, Measurement]) -
         if edge:
             if measurement.interval is None:
                 raise UsageError(
-                    f"--fail-under {name}={limit:g}:{edge}: no interval of {measurement.label} is known; leave :{edge}"
-                    " out"
+                    f"--fail-under {name}={limit:g}:{edge}: no interval of {measurement.label} is known"
+                    f"{_why_unknown(measurement)}; leave :{edge} out"
                 )
             value = measurement.interval[edge == "upper"]
             where = f" at the {edge} edge of its 95 % interval {interval_text(measurement.interval)}"
@@ -110,6 +110,14 @@ def check_limits(limits: list[Limit], measurements: Mapping[str, Measurement]) -
             worse.append(f"{measurement.label} is {value:.6g}{where}, {'below' if higher else 'above'} {limit:g}")
     if worse:
         raise Unmet("; ".join(worse))
+
+
+def _why_unknown(measurement: Measurement) -> str:
+    """The reason that a measurement has no interval, in words to go on with, where one is known."""
+    fewest = min(measurement.n, measurement.n_reference or measurement.n)
+    if not METRICS[measurement.metric].interval or fewest >= FEWEST:
+        return ""
+    return f", since of fewer than {FEWEST} images, here {fewest}, a variance says too little"
 
 
 def parse_perturbations(perturb: str | None, nearest: str | None) -> tuple[Perturbation, ...]:
@@ -197,6 +205,21 @@ def keys_of(metric: str, request: Request, features: Sequence[str]) -> list[str]
         keys += [key_of(metric, perturbation.key) for perturbation in perturbations]
     several = METRICS[metric].basis == "features" and len(features) > 1
     return [key_of(key, network) for key in keys for network in features] if several else keys
+
+
+def check_weights(metrics: Collection[str], networks: Collection[str], given: Mapping[str, object]) -> None:
+    """Raises UsageError where weights are `given` of a network that none of the metrics looks through."""
+    looks = any(name == "all" or CHOICES[name].basis == "features" for name in metrics)
+    used = {
+        "--inception-weights": looks and "inception" in networks,
+        "--vgg-weights": (looks and "vgg16" in networks) or not {"all", "lpips"}.isdisjoint(metrics),
+        "--timm-weights": looks and not {"inception", "vgg16", "random"}.issuperset(networks),
+    }
+    if idle := next((option for option, value in given.items() if value and not used[option]), None):
+        raise UsageError(
+            f"{idle} is of a network that none of these metrics looks through; leave it out, or ask for it by"
+            " --metric or --features"
+        )
 
 
 def of_each(request: Request, samples: list[str]) -> list[Request]:

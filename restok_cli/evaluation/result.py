@@ -24,10 +24,10 @@ class Evaluation(NamedTuple):
     curve: Curve | None = None  # where prefixes were asked for, the longest of which `measurements` has
 
     def report(self) -> dict:
-        """The result as one JSON-ready object; a curve is {"tokens": [{"tokens": 1, "metrics": {...}}, ...], ...}."""
+        """The result as one JSON-ready object; a curve is {"curve": [{"num_codes": 1, "metrics": {...}}, ...], ...}."""
         if self.curve:
-            steps = [{"tokens": length, "metrics": metrics_report(self.curve[length])} for length in self.curve]
-            return {"tokens": steps, "protocol": self.protocol | {"versions": versions()}}
+            steps = [{"num_codes": length, "metrics": metrics_report(self.curve[length])} for length in self.curve]
+            return {"curve": steps, "protocol": self.protocol | {"versions": versions()}}
         found = report(self.measurements, self.protocol)
         return found | {"per_image": self.per_image} if self.per_image else found
 

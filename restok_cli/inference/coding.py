@@ -16,12 +16,13 @@ from restok_cli.console import note
 from restok_cli.cpu.rewrite import can_rewrite
 from restok_cli.data.images import png_bytes, to_float, to_uint8
 from restok_cli.data.inputs import Inputs, find_inputs
-from restok_cli.devices import chosen_dtype, open_device, torch_dtype
+from restok_cli.devices import chosen_dtype, open_device, tf32, torch_dtype
 from restok_cli.model.size import check_model_memory
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import TokenizerFolder, load_for_use
 from restok_cli.processes import connect, local_device
 from restok_cli.room import check_memory
+from restok_cli.settings.launcher import say_precision
 
 
 class ImageSource(NamedTuple):
@@ -58,6 +59,8 @@ class Computation(NamedTuple):
         """
         device = local_device(open_device(self.device, self.deterministic))
         dtype = chosen_dtype(self.dtype, device)
+        if self.dtype == "auto":
+            say_precision("--dtype", dtype, "--dtype float32")
         if device.type == "cpu" and not can_rewrite(device, torch_dtype(dtype)):
             note(f"--dtype {dtype}: this CPU does not multiply in 16 bits, so that float32 is faster")
         connect(device)
@@ -91,7 +94,8 @@ def encode_images(tokenizer: Tokenizer, images: Tensor) -> Tensor:
 @torch.inference_mode()
 def decode_codes(tokenizer: Tokenizer, codes: Tensor) -> Tensor:
     """codes (B, n) on the tokenizer's device, all or the first n -> uint8 images (B, 3, H, W) there."""
-    return torch.cat([to_uint8(tokenizer.decode(part)) for part in _split(codes)])
+    with tf32(tokenizer.dtype != torch.float32):  # for the last convolution, all others then have 16 bits
+        return torch.cat([to_uint8(tokenizer.decode(part)) for part in _split(codes)])
 
 
 def _split(batch: Tensor) -> tuple[Tensor, ...]:

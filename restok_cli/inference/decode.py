@@ -126,5 +126,5 @@ def decode_all(parts: Iterable[Codes], tokenizer: Tokenizer, total: int | None) 
     with Progress("decode", total, "images") as progress:
         for part, files in in_background(finish, decoded(), device, at_once=total is None):
             for key, class_id, png in zip(part.keys, part.class_ids.tolist(), files, strict=True):
-                yield MadeImage(key, png, {"class_id": class_id, "tokens": part.codes.shape[1]})
+                yield MadeImage(key, png, {"class_id": class_id, "num_codes": part.codes.shape[1]})
             progress.advance(len(files))

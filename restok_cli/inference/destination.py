@@ -39,7 +39,7 @@ class ImageDestination(NamedTuple):
         elif self.output != STDOUT:
             check_image_folder(self.output, self.overwrite)
             check_apart(self.output, *inputs)
-        check_sheets(self.grid, self.ladder, self.overwrite, *inputs)
+        check_sheets(self.output, self.grid, self.ladder, self.overwrite, *inputs)
 
     def write(self, images: Iterator[MadeImage], several: str) -> int:
         """Write the images; return how many there were. Raises UsageError for `several` where there is one file."""

@@ -48,9 +48,14 @@ class Destination(NamedTuple):
         return not (self.codes or self.shards) and self.output.suffix.lower() == ".npz"
 
     @property
+    def is_png(self) -> bool:
+        """Whether the only image goes to a file."""
+        return not (self.codes or self.shards) and self.output.suffix.lower() == ".png"
+
+    @property
     def is_folder(self) -> bool:
         """Whether they go to a folder of PNG files."""
-        return not (self.codes or self.shards or self.is_npz)
+        return not (self.codes or self.shards or self.is_npz or self.is_png)
 
 
 def check_output(to: Destination, overwrite: bool, *models: Path) -> None:
@@ -65,9 +70,9 @@ def check_output(to: Destination, overwrite: bool, *models: Path) -> None:
     elif to.shards:
         if output == STDOUT:
             raise UsageError("--shards need a folder, and - is a tar stream already; leave --shards out")
-        check_output_folder(output, overwrite, own_files(output).__contains__)
-    elif to.is_npz:
-        check_output_file("-o", output, ".npz", overwrite, *models)
+        check_output_folder(output, overwrite, own_files(output).__contains__, whole=True)
+    elif to.is_npz or to.is_png:
+        check_output_file("-o", output, output.suffix.lower(), overwrite, *models)
     elif output != STDOUT:
         check_image_folder(output, overwrite)
 
@@ -142,7 +147,7 @@ def images_there(to: Destination, request: dict[str, Any], job: Job) -> list[int
         return there
     if to.is_folder:
         own = {*map(png_name, expected), IMAGE_MANIFEST, IMAGE_REQUEST}
-        check_output_folder(to.output, True, own.__contains__)
+        check_output_folder(to.output, True, own.__contains__, whole=True)
     else:
         check_output(to, overwrite=True)
     return there

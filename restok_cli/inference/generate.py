@@ -26,6 +26,7 @@ from restok_cli.pretrained.folder import (
     TokenizerFolder,
     find_tokenizer,
     fingerprint,
+    found_fingerprint,
     load_for_use,
     load_model,
     open_har,
@@ -89,7 +90,7 @@ def find_files(model: Path, tokenizer: Path | None = None, codes: bool = False) 
     if codes and tokenizer is None:
         return GeneratorFiles(har, None, fingerprint(har), har.tokenizer_fingerprint or "")
     found = find_tokenizer(har, model, tokenizer)
-    known = fingerprint(found)
+    known = found_fingerprint(har, found, tokenizer)
     if har.tokenizer_fingerprint not in (None, known):
         raise RestokError(f"{found.path} is not the tokenizer that {model} was trained with; copy the model again")
     return GeneratorFiles(har, None if codes else found, fingerprint(har), known)

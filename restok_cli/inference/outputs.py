@@ -22,7 +22,7 @@ from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.data.shards.packing import ImagesNpz, write_shards
 from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import UsageError
-from restok_cli.files import STDOUT, check_apart, publish_folder, sync, whole_folder
+from restok_cli.files import STDOUT, check_apart, publish_folder, sync, whole_file, whole_folder
 from restok_cli.inference import existing_output
 from restok_cli.inference.background import in_background
 from restok_cli.inference.blocks import GeneratedBlock, Job, generate_blocks
@@ -45,8 +45,10 @@ Result = TypeVar("Result")
 def check_destination(to: existing_output.Destination, count: int, models: Sequence[Path]) -> None:
     """Raises UsageError where not all of it can be had together, or is there and may not be replaced."""
     check_room(to, count)
-    if to.resume and to.output == STDOUT:
-        raise UsageError("--resume needs an output that stays; give a folder or a file by -o")
+    if to.is_png and count > 1:
+        raise UsageError(f"-o {to.output} is one image, but --count is {count}; give --count 1, or a folder")
+    if to.resume and (to.output == STDOUT or to.is_png):
+        raise UsageError("--resume needs an output of many images that stays; give a folder, an .npz or codes by -o")
     if to.output != STDOUT and rank() == 0:
         existing_output.remove_leftover(to)
         if not (to.resume or to.overwrite):
@@ -54,7 +56,8 @@ def check_destination(to: existing_output.Destination, count: int, models: Seque
     if not to.resume:
         existing_output.check_output(to, to.overwrite, *models)
     check_apart(to.output, *models)
-    check_sheets(to.grid, to.ladder, to.overwrite or (to.resume and existing_output.is_begun(to.output)), *models)
+    replaces = to.overwrite or (to.resume and existing_output.is_begun(to.output))
+    check_sheets(to.output, to.grid, to.ladder, replaces, *models)
     if to.codes and (to.grid or to.ladder):
         raise UsageError("--codes draws no images; leave --grid and --ladder out, or --codes")
     if to.grid and count > MAX_GRID:
@@ -79,7 +82,9 @@ def check_room(to: existing_output.Destination, count: int, size: tuple[int, int
 
 def write_outputs(job: Job, request: dict[str, Any], to: existing_output.Destination) -> None:
     """Generate what is asked for, in all processes, and put it where it is to go."""
-    if to.output != STDOUT:
+    if to.is_png:
+        to_png(job, to)
+    elif to.output != STDOUT:
         to_files(job, request, to)
     elif to.codes:
         for block in in_order(job, lambda block: block):
@@ -90,26 +95,38 @@ def write_outputs(job: Job, request: dict[str, Any], to: existing_output.Destina
         (draw_kept_ladder if job.kept else draw_ladder)(job, to.ladder)
 
 
-# --- into a pipe ---------------------------------------------------------------------------------------------------
+# --- in order: into a pipe, or the file of one image ---------------------------------------------------------------
 
 
 def to_stream(job: Job, to: existing_output.Destination) -> None:
     """Write all images as a tar stream to the stdout of process 0."""
+    with StreamWriter(sys.stdout.buffer) if rank() == 0 else nullcontext() as writer:
+        for index, png in enumerate(all_pngs(job, to.grid)):
+            if writer is not None:
+                writer.write(f"{index:06d}", png, job.record(index))
+
+
+def to_png(job: Job, to: existing_output.Destination) -> None:
+    """Write the only image to its file."""
+    for png in all_pngs(job, to.grid):
+        if rank() == 0:
+            with whole_file(to.output) as temporary:
+                temporary.write_bytes(png)
+
+
+def all_pngs(job: Job, grid: Path | None) -> Iterator[bytes]:
+    """The files of all images, in order, in every process; after them the first writes the grid."""
 
     def finish(block: GeneratedBlock) -> tuple[list[bytes], torch.Tensor | None]:
         assert block.images is not None, "only codes are wanted"
-        return png_files(block.images), block.images if to.grid else None
+        return png_files(block.images), block.images if grid else None
 
-    index, shown = 0, []
-    with StreamWriter(sys.stdout.buffer) if rank() == 0 else nullcontext() as writer:
-        for files, images in in_order(job, finish):
-            for png in files:
-                if writer is not None:
-                    writer.write(f"{index:06d}", png, job.record(index))
-                index += 1
-            shown.append(images)
-    if to.grid is not None and rank() == 0:
-        write_grid(job, torch.cat(shown), to.grid)
+    shown = []
+    for files, images in in_order(job, finish):
+        yield from files
+        shown.append(images)
+    if grid is not None and rank() == 0:
+        write_grid(job, torch.cat(shown), grid)
 
 
 def in_order(job: Job, finish: Callable[[GeneratedBlock], Result]) -> Iterator[Result]:

@@ -165,4 +165,4 @@ def made_of(image: ReconstructedImage, lengths: Sequence[int], in_stream: bool) 
         yield MadeImage(image.key, image.files[0], {"class_id": image.class_id, "psnr": image.psnr[0]})
         return
     for n, png, value in zip(lengths, image.files, image.psnr, strict=True):
-        yield MadeImage(image.key if len(lengths) == 1 else f"{n}/{image.key}", png, {"tokens": n, "psnr": value})
+        yield MadeImage(image.key if len(lengths) == 1 else f"{n}/{image.key}", png, {"num_codes": n, "psnr": value})

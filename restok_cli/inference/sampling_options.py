@@ -40,8 +40,8 @@ def default_preset(model: Path) -> str | None:
 def sampling_options(given: Mapping[str, Any], preset: str | Path | None = None) -> SamplingOptions:
     """The options `given` by name, and for the others the preset's: one of PRESETS, or a file of options.
 
-    Raises UsageError for values out of range, for options of guidance that its schedule does not have, and for those
-    that leave nothing of it.
+    Raises UsageError for values out of range, for options of guidance that its schedule does not have, for those that
+    leave nothing of it, and for a schedule where there is none.
     """
     options = SamplingOptions(**{**_preset_values(preset), **given})
     for name, value in options._asdict().items():
@@ -56,6 +56,10 @@ def sampling_options(given: Mapping[str, Any], preset: str | Path | None = None)
         raise UsageError(
             f"--cfg-start {options.cfg_start} and --cfg-stop {options.cfg_stop}: guidance ends before it begins;"
             " give a lower --cfg-start"
+        )
+    if options.cfg_scale == 1 and "cfg_scale" not in given and given.get("cfg_schedule", "constant") != "constant":
+        raise UsageError(
+            f"--cfg-schedule {options.cfg_schedule} changes nothing without guidance; give --cfg-scale too, such as 2"
         )
     return options
 

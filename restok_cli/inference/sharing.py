@@ -32,7 +32,7 @@ def in_turns(
         return
     images, size = list(inputs.images), min(gather(size))  # by what each device holds
     starts = range(rank() * size, len(images) + rank() * size, size * world_size())
-    turns = [Inputs(images[start : start + size], None) for start in starts]
+    turns = [Inputs(turn, len(turn)) for turn in (images[start : start + size] for start in starts)]
 
     def finish_turn(batches: list[Computed]) -> list[Made]:
         return [made for batch in batches for made in finish(batch)]

@@ -1,6 +1,7 @@
 """Sheets: one PNG file that shows several images, as --grid and --ladder ask for it."""
 
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
 import torch
@@ -19,12 +20,14 @@ GRID_COLUMNS = 8
 SHEET_ROWS = 8  # images that a ladder shows, and both sheets of reconstruct
 
 
-def check_sheets(grid: Path | None, ladder: Path | None, overwrite: bool, *inputs: Path) -> None:
-    """Raises UsageError where --grid and --ladder cannot be written, or are the same file."""
+def check_sheets(output: Path, grid: Path | None, ladder: Path | None, overwrite: bool, *inputs: Path) -> None:
+    """Raises UsageError where --grid and --ladder cannot be written, or of those and the output two are one file."""
     for option, path in (("--grid", grid), ("--ladder", ladder)):
         check_output_file(option, path, ".png", overwrite, *inputs)
-    if grid and ladder and grid.resolve() == ladder.resolve():
-        raise UsageError(f"--grid and --ladder are both {grid}; give two files")
+    named = [(option, path) for option, path in (("-o", output), ("--grid", grid), ("--ladder", ladder)) if path]
+    for (first, path), (second, other) in combinations(named, 2):
+        if path.resolve() == other.resolve():
+            raise UsageError(f"{first} and {second} are both {path}; give two files")
 
 
 def write_grid(job: Job, images: Tensor, path: Path) -> None:

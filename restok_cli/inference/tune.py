@@ -47,7 +47,8 @@ from restok_cli.inference.tune_search import (
 )
 from restok_cli.inference.unfinished import alone, check_same
 from restok_cli.metrics.cache import FeatureCache, keep_features, kept_features
-from restok_cli.metrics.formulas.frechet_intervals import influences
+from restok_cli.metrics.formulas.frechet_intervals import Cloud, influences
+from restok_cli.metrics.formulas.inception_score import score_influences
 from restok_cli.metrics.image_sets import GROUP_SIZE, groups_at_once
 from restok_cli.metrics.intervals import Influences, around, variance
 from restok_cli.metrics.measure import Instruments, check_metrics, feature_sums
@@ -63,7 +64,6 @@ from restok_cli.room import check_disk, check_memory
 from restok_cli.schema import Fields, read_json
 
 FEATURES = "features"
-IN_PAIRS = ("gfid", "fid")  # metrics that candidates are compared by in pairs of images
 OWN_FILES = re.compile(rf"{FEATURES}/[^/]+-seed\d+-\d+-\d+\.npy|{IMAGE_REQUEST}|{RESULT_FILE}|{PRESET_FILE}")
 
 
@@ -299,8 +299,7 @@ def _search(request: TuneRequest, grid: Grid, drawn: Drawn, metrics: list[str], 
             ours = drawn.sums(options, count, seed, metrics, is_fresh or request.metric == "fid-inf")
             found.append(numbers(metrics, [Compared(ours, theirs)], {}, ""))
             if is_fresh and request.metric in IN_PAIRS:
-                gaussian, other = (sums.cloud().gaussian for sums in (ours, theirs))
-                known[options] = influences(ours.features(), gaussian, other, ours.device)
+                known[options] = IN_PAIRS[request.metric](ours, theirs)
         return dict(zip(candidates, gather(found)[0], strict=True))
 
     def scores(candidates: list[SamplingOptions], count: int) -> list[float]:
@@ -315,6 +314,19 @@ def _search(request: TuneRequest, grid: Grid, drawn: Drawn, metrics: list[str], 
     strength = partial(guidance_strength, num_steps=drawn.job.num_steps)
     conclusion = conclude(_scores(fresh, request.metric), reach, strength)
     return Tuning(request.metric, rungs, fresh, winner, grid.base, conclusion, {})
+
+
+def _on_distance(ours: Cloud, theirs: Cloud, device: torch.device | None) -> np.ndarray:
+    assert ours.rows is not None, "kept for intervals"
+    return influences(ours.rows, ours.gaussian, theirs.gaussian, device)
+
+
+# Metrics by which candidates are compared in pairs of images: the influence of each image on them.
+IN_PAIRS: dict[str, Callable[[Sums, Sums], np.ndarray]] = {
+    **dict.fromkeys(("gfid", "fid"), lambda ours, theirs: _on_distance(ours.cloud(), theirs.cloud(), ours.device)),
+    "sfid": lambda ours, theirs: _on_distance(ours.spatial_cloud(), theirs.spatial_cloud(), ours.device),
+    "is": lambda ours, _: score_influences(ours.features(), ours.network.logits),
+}
 
 
 def _scores(measured: Measured, metric: str) -> dict[SamplingOptions, float]:

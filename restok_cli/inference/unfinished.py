@@ -57,7 +57,7 @@ def unfinished(output: Path, request: dict, parts: Parts, resume: bool) -> Itera
                 what = f"{error}; the same command with --resume goes on"
                 raise Interrupted(error.signal_number, what) from None
             else:
-                note("what is done is kept; the same command with --resume goes on")
+                note(f"what is done is kept in {folder}; the same command with --resume goes on")
             raise
         clear_unfinished(output)  # where the block did not rename it to what was asked for
 

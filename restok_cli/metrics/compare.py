@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from restok_cli.console import columns
 from restok_cli.errors import RestokError
@@ -66,6 +66,9 @@ def _in_order(interval: Interval) -> Interval:
     return interval
 
 
+CURVE_KEYS = ("curve", "tokens")  # of results with a curve; older versions wrote the second
+
+
 class _Part(BaseModel):
     """Of a result; what is not described here is only shown, or compared as it is."""
 
@@ -89,7 +92,7 @@ class _Fact(_Part):
 
 class _ImageSet(_Part):
     source: str
-    pictures: Fields = {}
+    images: Fields = Field(default={}, validation_alias=AliasChoices("images", "pictures"))  # older: the second
 
 
 class _Features(_Part):
@@ -131,19 +134,19 @@ class _Result(_Part):
 
 
 class _Step(_Part):
-    tokens: PositiveCount
+    num_codes: PositiveCount = Field(validation_alias=AliasChoices("num_codes", "tokens"))
     metrics: Facts
 
 
 class _Curve(_Part):
     """Of --num-codes: a result for each number of them."""
 
-    tokens: list[_Step] = Field(min_length=1)
+    curve: list[_Step] = Field(min_length=1, validation_alias=AliasChoices(*CURVE_KEYS))
     protocol: _Protocol
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for step in self.tokens:
+        for step in self.curve:
             self.protocol.check_all_is_said(step.metrics)
         return self
 
@@ -159,10 +162,10 @@ def read_result(path: Path) -> dict:
 def read_results(path: Path) -> dict[int | None, dict]:
     """Read such a file, also of `--num-codes`: a result for each number of codes, or one whose key is None."""
     remedy = "give what `restok evaluate … --json > FILE` wrote"
-    if "tokens" not in read_json(Fields, path, remedy):
+    if read_json(Fields, path, remedy).keys().isdisjoint(CURVE_KEYS):
         return {None: read_json(_Result, path, remedy).model_dump(exclude_unset=True)}
     curve = read_json(_Curve, path, remedy).model_dump(exclude_unset=True)
-    return {step["tokens"]: {"metrics": step["metrics"], "protocol": curve["protocol"]} for step in curve["tokens"]}
+    return {step["num_codes"]: {"metrics": step["metrics"], "protocol": curve["protocol"]} for step in curve["curve"]}
 
 
 def compare_results(a: dict, b: dict) -> list[ComparedMetric]:
@@ -242,7 +245,7 @@ def _conditions(result: dict, key: str) -> dict[str, object]:
     metric, protocol, fact = METRICS[metric_of(key)], result["protocol"], result["metrics"][key]
     conditions: dict[str, object] = {
         "setting": fact.get("setting", ""),
-        "pictures": fact["n"],
+        "images": fact["n"],
         "definition": fact["definition"],
     }
     for field in ("size", "crop"):
@@ -252,7 +255,7 @@ def _conditions(result: dict, key: str) -> dict[str, object]:
         conditions["reference"] = reference.get("fingerprint")  # of its pixels, so after any crop
         conditions["reference images"] = fact["n_reference"]
         if metric.needs == "all features":
-            conditions["reference's own pictures"] = (reference.get("pictures") or {}).get("fingerprint")
+            conditions["reference's own images"] = (reference.get("images") or {}).get("fingerprint")
     if metric.basis == "features":
         features = features_of(key, protocol)
         for field in ("network", "weights_sha256", "resize"):

@@ -174,7 +174,7 @@ class ImageSet:
         return {
             "source": self.source,
             "fingerprint": self.fingerprint,
-            "form": "pictures",
+            "form": "images",
             "n": len(self.digests),
             "unreadable": len(self.broken),
             "size": width_by_height(self.find_size()),

@@ -4,7 +4,8 @@ import math
 import os
 import tempfile
 import zipfile
-from itertools import accumulate
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePath
 from typing import IO, BinaryIO, NamedTuple
 from unicodedata import normalize
@@ -17,10 +18,11 @@ from restok_cli.console import readable
 from restok_cli.data.arrays import MAX_UNPACKED, NPZ_ERRORS, open_member, read_member
 from restok_cli.data.image_files import PNG_DEPTH, open_image, read_file, read_image, split_image_name
 from restok_cli.data.image_folders import IMAGE_MANIFEST, check_image
-from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.data.shards.dataset import Split, open_dataset
 from restok_cli.data.shards.layout import is_dataset
 from restok_cli.data.shards.manifests import locate
-from restok_cli.data.shards.tars import list_files, why_unread
+from restok_cli.data.shards.tars import contents, list_files
+from restok_cli.data.sources.listing import place_in_tar
 from restok_cli.data.sources.walk import find_images, is_hidden, tars_in
 from restok_cli.data.streams import SIDE_SUFFIXES, PassedOver, read_stream
 from restok_cli.errors import ImageError, RestokError, UsageError
@@ -118,24 +120,16 @@ def _listed(manifest: Path) -> tuple[list[Path], list[str | None]]:
 
 
 def _from_data_set(source: str, split: str, max_bytes: int) -> ImageSet:
-    dataset = open_dataset(source, max_member_bytes=max_bytes)
-    splits = dataset.chosen(split)
-    names, parts = list(splits), list(splits.values())
-    ends = list(accumulate(len(part) for part in parts))
-
-    def key(index: int) -> str:
-        number, position = locate(ends, index)
-        return parts[number].key(position)
-
-    def read(index: int) -> Image.Image:
-        number, position = locate(ends, index)
-        return parts[number].image(position)
+    splits = open_dataset(source, max_member_bytes=max_bytes).chosen(split)
+    name = "+".join(splits)
+    joined = Split(name, [shard for part in splits.values() for shard in part.shards])
+    owners = [owner for owner, part in splits.items() for _ in part.shards]
 
     def split_of(index: int) -> str:
-        return names[locate(ends, index)[0]]
+        return owners[locate(joined.ends, index)[0]]
 
-    several = split_of if len(names) > 1 else None
-    return ImageSet(source=f"{source} ({'+'.join(names)})", count=ends[-1], key=key, open=read, split=several)
+    several = split_of if len(splits) > 1 else None
+    return ImageSet(f"{source} ({name})", len(joined), joined.key, joined.image, several)
 
 
 def _from_npz(path: Path, max_pixels: int) -> ImageSet:
@@ -154,6 +148,7 @@ def _from_npz(path: Path, max_pixels: int) -> ImageSet:
         )
     if rank() == 0:
         _check_whole(path, member)
+    images = None
     if fortran_order:  # where every image lies all over the file
         if math.prod(shape) > MAX_UNPACKED:
             raise RestokError(
@@ -161,14 +156,11 @@ def _from_npz(path: Path, max_pixels: int) -> ImageSet:
                 " read; save np.ascontiguousarray(arr_0)"
             )
         images = read_member(archive, "arr_0")
-        return ImageSet(
-            *(str(path), shape[0], lambda index: f"{index:06d}"),
-            lambda index: Image.fromarray(np.ascontiguousarray(images[index])),
-            named=False,
-        )
     image_bytes = shape[1] * shape[2] * 3
 
     def read(index: int) -> Image.Image:
+        if images is not None:
+            return Image.fromarray(np.ascontiguousarray(images[index]))
         member.seek(start + index * image_bytes)  # costs nothing in file order
         return Image.fromarray(np.frombuffer(member.read(image_bytes), np.uint8).reshape(shape[1:]))
 
@@ -185,59 +177,59 @@ def _check_whole(path: Path, member: IO[bytes]) -> None:
         raise RestokError(f"{path}: arr_0.npy is damaged ({problem}); copy or make the file again") from error
 
 
-class _Place(NamedTuple):
-    """A piece of a file that is an image file."""
+class _ImageFile(NamedTuple):
+    """An image file within another one."""
 
     key: str
     name: str  # for messages
-    file: BinaryIO
-    offset: int
-    length: int
-    problem: ImageError | None  # why it is not read
+    read: Callable[[], bytes]  # raises ImageError where it cannot be read
 
 
 def _from_tars(source: str, tars: list[Path], limits: Limits) -> ImageSet:
-    places = []
+    images = []
     for path in tars:
-        file = open(path, "rb")  # noqa: SIM115  stays open as long as the images are in use
         passed_over = PassedOver(str(path))
-        for member in list_files(file, str(path)):
-            name = readable(member.name).removeprefix("./")
+        with open(path, "rb") as tar:
+            files = list_files(tar, str(path))
+        for file in files:
+            name = readable(file.name).removeprefix("./")
             key, suffix = split_image_name(name)
             if suffix and not is_hidden(name):
-                problem = why_unread(member, f"{path}: {name}", limits.num_bytes)
-                places.append(_Place(key, f"{path}: {name}", file, member.offset_data, member.size, problem))
+                named = f"{path}: {name}"
+                images.append(_ImageFile(key, named, partial(place_in_tar(file, path).read, named, limits.num_bytes)))
             elif not name.lower().endswith(SIDE_SUFFIXES):
                 passed_over.add(name)
         passed_over.say()
-    return _from_places(source, places, limits)
+    return _from_files(source, images, limits)
 
 
 def _from_stream(stdin: BinaryIO, limits: Limits) -> ImageSet:
     # set down on the disk, unnamed, since several metrics go through the images more than once
     file = tempfile.TemporaryFile()  # noqa: SIM115  stays open as long as the images are in use
-    places = []
+
+    def read(offset: int, length: int) -> bytes:
+        return os.pread(file.fileno(), length, offset)  # moves no position: threads may share it
+
+    images = []
     for image in read_stream(stdin, limits.num_bytes):
-        data, problem = (b"", image.data) if isinstance(image.data, ImageError) else (image.data, None)
-        name = f"stdin: {image.key}.{image.suffix}"
-        places.append(_Place(image.key, name, file, file.tell(), len(data), problem))
-        file.write(data)
+        if isinstance(image.data, ImageError):
+            get = partial(contents, image.data)
+        else:
+            get = partial(read, file.tell(), len(image.data))
+            file.write(image.data)
+        images.append(_ImageFile(image.key, f"stdin: {image.key}.{image.suffix}", get))
     file.flush()
-    return _from_places("stdin", places, limits)
+    return _from_files("stdin", images, limits)
 
 
-def _from_places(source: str, places: list[_Place], limits: Limits) -> ImageSet:
-    if not places:
+def _from_files(source: str, images: list[_ImageFile], limits: Limits) -> ImageSet:
+    if not images:
         raise UsageError(f"{source} holds no images; give {FORMS}")
 
     def read(index: int) -> Image.Image:
-        place = places[index]
-        if place.problem:
-            raise place.problem
-        data = os.pread(place.file.fileno(), place.length, place.offset)  # moves no position: threads may share it
-        return _read(data, place.name, limits)
+        return _read(images[index].read(), images[index].name, limits)
 
-    return ImageSet(source=source, count=len(places), key=lambda index: places[index].key, open=read)
+    return ImageSet(source=source, count=len(images), key=lambda index: images[index].key, open=read)
 
 
 def _read(data: bytes, name: str, limits: Limits) -> Image.Image:

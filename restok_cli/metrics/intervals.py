@@ -15,9 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit, logit, stdtrit
 
-from restok_cli.metrics.table import GROUPS, LEVEL
-
-FEWEST = 30  # images; of fewer, a variance says too little
+from restok_cli.metrics.table import FEWEST, GROUPS, LEVEL
 
 Interval = tuple[float, float]  # LEVEL of it
 

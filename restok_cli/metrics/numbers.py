@@ -18,12 +18,12 @@ from restok_cli.metrics.formulas.inception_score import inception_score
 from restok_cli.metrics.formulas.kid import kernel_inception_distance
 from restok_cli.metrics.formulas.mind import monge_inception_distance
 from restok_cli.metrics.formulas.neighbours import PrecisionRecall, precision_recall
-from restok_cli.metrics.intervals import FEWEST, Estimate, mean_interval
+from restok_cli.metrics.intervals import Estimate, mean_interval
 from restok_cli.metrics.kept import KeptRows
 from restok_cli.metrics.networks.features import FeatureNetwork, Features
 from restok_cli.metrics.protocol import Measurement, caveat
 from restok_cli.metrics.reference import Statistics
-from restok_cli.metrics.table import METRICS, Metric, key_of, metric_of
+from restok_cli.metrics.table import FEWEST, METRICS, Metric, key_of, metric_of
 
 
 def measurable(metrics: list[str], network: FeatureNetwork) -> list[str]:

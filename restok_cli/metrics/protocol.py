@@ -75,7 +75,7 @@ def describe_reference(reference: "Reference") -> dict:
     if statistics is None:
         return seen | {"source": reference.source}
     description = {"source": reference.source, "fingerprint": statistics.fingerprint, "form": "statistics"}
-    return description | {"n": statistics.count} | ({"pictures": seen} if seen else {})
+    return description | {"n": statistics.count} | ({"images": seen} if seen else {})
 
 
 def describe_features(network: "FeatureNetwork") -> dict:

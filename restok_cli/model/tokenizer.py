@@ -244,6 +244,11 @@ class Tokenizer(nn.Module):
     def device(self) -> torch.device:
         return self.quantizer.codebook.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the transformers."""
+        return self.encoder.stage_embeddings.dtype
+
     def for_size(self, height: int, width: int) -> Self:
         """A tokenizer with these weights, shared, for images of another size: no weight belongs to a position.
 
@@ -286,7 +291,7 @@ class Tokenizer(nn.Module):
 
     def encode_latents(self, images: Tensor) -> Encoded:
         """images (B, 3, H, W) in [0, 1] -> latents before the quantizer (B, L, D), and image tokens by stage."""
-        pixels = ((images - self.mean) / self.std).to(self.encoder.stage_embeddings.dtype)
+        pixels = ((images - self.mean) / self.std).to(self.dtype)
         features = self.pixel_encoder(pixels) if self.config.pixel_encoder == "cnn" else pixels
         return self.encoder(features)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from restok_cli.cpu.rewrite import can_rewrite, rewrite
 from restok_cli.cuda.graphs import Recorded
+from restok_cli.data.loading.batching import Deal
 from restok_cli.data.loading.loader import batches
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.files import whole_file
@@ -86,6 +87,8 @@ def ready(model: nn.Module, way: Way, device: torch.device) -> Any:
         model.to_dtype(way.dtype, torch.float32 if way.dtype == torch.float32 else torch.float16)
     else:
         model.to(way.dtype)
+    if device.type == "cuda" and way.as_used:
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (as `load_for_use` has it)
     return model
 
 
@@ -160,7 +163,7 @@ class Bench:
         """Batches of training crops of the data set that comes with restok, of its images of 32 pixels a side."""
         loading = self.config.data.loading(self.device.type)
         split, size = open_dataset("sample").split("train"), self.config.model.image_size
-        loaded = batches(split, image_size=size, batch_size=batch_size, seed=SEED, **loading)
+        loaded = batches(split, size, Deal(batch_size, SEED), **loading)
         return lambda: next(loaded).images
 
     def prepare_step(self, batch_size: int, way: Way) -> tuple[Callable[[], Tensor], float]:

@@ -25,10 +25,11 @@ def open_models(
     if model is not None:
         return config, *loaded(model, device, drawing)
     torch.manual_seed(0)
-    tokenizer, har = Tokenizer(config.model), None
-    if drawing:
-        har = Har(planned_generator(har_preset, config.model))
-        nn.init.normal_(har.head.weight, std=0.02)  # which begins at 0, so that all codes are as likely
+    with device:  # a GPU draws a billion weights in no time
+        tokenizer, har = Tokenizer(config.model), None
+        if drawing:
+            har = Har(planned_generator(har_preset, config.model))
+            nn.init.normal_(har.head.weight, std=0.02)  # which begins at 0, so that all codes are as likely
     return config, tokenizer, har
 
 

@@ -5,6 +5,7 @@ on tensors of the CPU, so that a step that is counted there on tensors without n
 copies that it makes on a GPU.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -33,9 +34,11 @@ def cuda_rules() -> Iterator[None]:
     """In the block, autocast on the CPU goes by the lists of CUDA."""
     rules = torch.library.Library("aten", "IMPL", "AutocastCPU")
     try:
-        for name in sorted((names_on("AutocastCUDA") - names_on("AutocastCPU")) | {"grid_sampler"}):
-            if name not in IN_16_BITS and not any(part in name for part in LEFT_OUT):
-                rules.impl(name, rule(name), allow_override=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Warning only once for all operators")  # that one replaces another
+            for name in sorted((names_on("AutocastCUDA") - names_on("AutocastCPU")) | {"grid_sampler"}):
+                if name not in IN_16_BITS and not any(part in name for part in LEFT_OUT):
+                    rules.impl(name, rule(name), allow_override=True)
         yield
     finally:
         rules._destroy()

@@ -60,7 +60,9 @@ def preflight(config: RunConfig, run_path: Path, train: Train, device: torch.dev
     its checkpoints will not fit on the disk.
     """
     check_step(config, device)
-    with temporary_folder(run_path.resolve()) if rank() == 0 else nullcontext() as made:
+    # on the disk of the run, and in its folder if that is there: where a disk is mounted, there is no beside
+    place = run_path.resolve() / "preflight" if run_path.is_dir() else run_path.resolve()
+    with temporary_folder(place) if rank() == 0 else nullcontext() as made:
         folder = gather(made)[0]
         run = RunFolder(folder, shortened(config), resume=False, overwrite=True)
         before = memory_now(device)

@@ -59,8 +59,8 @@ def arithmetic(plan: Cost) -> list[str]:
 
 def totals(plan: Cost, price_per_hour: float | None) -> list[str]:
     seconds, by_host = plan.times.total, plan.times.host > sum(plan.times.by_part.values())
-    found = [
-        *exchanged(plan),
+    found = [exchanged(plan)] if plan.num_devices > 1 else []
+    found += [
         f"time of a step: {seconds:.3g} s, {plan.batch_size / seconds:.0f} images/s (computed from what is counted, "
         f"{RATES[plan.device.is_gpu]}{'; bound by the host' if by_host else ''})",
         f"all {plan.steps:,} steps: {duration(plan.hours * 3600)} (computed)",
@@ -76,12 +76,12 @@ def totals(plan: Cost, price_per_hour: float | None) -> list[str]:
     return found + [f"note: {line}" for line in plan.notes]
 
 
-def exchanged(plan: Cost) -> list[str]:
+def exchanged(plan: Cost) -> str:
     times, rate = plan.times, f"{LINK_SHARE:.0%} of {plan.device.link / 1e9:.0f} GB/s within one machine"
-    return [
+    return (
         f"exchanged in a step: each card sends {times.sent / 1e9:.2f} GB (computed) in {times.exchange * 1e3:.3g} ms "
         f"(assumed: {rate}, and no computing meanwhile)"
-    ][: plan.num_devices - 1]
+    )
 
 
 def as_json(plan: Cost, price_per_hour: float | None) -> dict[str, Any]:

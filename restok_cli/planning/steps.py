@@ -89,18 +89,19 @@ def whole_step(config: TokenizerRunConfig) -> int:
 
 
 def open_tokenizer_step(
-    config: TokenizerRunConfig, device: torch.device, memory: Memory
+    config: TokenizerRunConfig, device: torch.device, memory: Memory, compiled: bool = False
 ) -> tuple[tokenizer_loop.TokenizerState, TokenizerLosses, Callable[[], None]]:
     """The models that a step trains, its losses, and the step itself, on random images and with all that a run has.
 
-    Frozen networks get random weights: nothing is downloaded.
+    Frozen networks get random weights: nothing is downloaded. If it is to be `compiled`, the caller does that.
     """
     config = changed(config, alignment={"weights": RANDOM}, discriminator={"weights": RANDOM})
-    state = tokenizer_loop.TokenizerState(config, device, None)
-    lpips = Lpips().to(device) if config.loss.perceptual_weight > 0 else None
-    teacher = open_teacher(config.alignment, config.model.grid, device) if config.alignment.is_used else None
+    with device:  # a GPU draws a billion weights in no time
+        state = tokenizer_loop.TokenizerState(config, device, None)
+        lpips = Lpips().to(device) if config.loss.perceptual_weight > 0 else None
+        teacher = open_teacher(config.alignment, config.model.grid, device) if config.alignment.is_used else None
     losses = TokenizerLosses(config, lpips, teacher)
-    tokenizer_loop.spare(state, losses, memory, config.compute.precision)
+    tokenizer_loop.spare(state, losses, memory, config.compute.precision, compiled)
     size, _ = micro_batch_numbers(config.schedule.batch_size, config.schedule.micro_batch_size)
     images = torch.randint(256, (size, 3, *config.model.image_size), dtype=torch.uint8)
     given, number = iter(lambda: Batch(images, torch.zeros(size)), None), whole_step(config)
@@ -111,7 +112,8 @@ def open_har_step(
     config: HarRunConfig, device: torch.device, memory: Memory
 ) -> tuple[har_loop.HarState, Callable[[], None]]:
     """The model that a step trains, and the step itself, on random codes."""
-    state = har_loop.HarState(config, device, None)
+    with device:
+        state = har_loop.HarState(config, device, None)
     recompute_activations(state.har, memory)
     size, _ = micro_batch_numbers(config.schedule.batch_size, config.schedule.micro_batch_size)
     codes = torch.randint(config.model.codebook_size, (size, config.model.num_codes), device=device)

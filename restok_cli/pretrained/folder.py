@@ -288,6 +288,12 @@ def fingerprint(model: ModelFolder) -> str:
     return hashlib.sha256(config + bytes.fromhex(file_sha256(model.weights_file))).hexdigest()
 
 
+def found_fingerprint(har: HarFolder, tokenizer: TokenizerFolder, tokenizer_path: Path | None) -> str:
+    """That of the tokenizer that `find_tokenizer` found; files of gigabytes that it has compared are not read again."""
+    compared = None if tokenizer_path is None else har.tokenizer_fingerprint
+    return compared or fingerprint(tokenizer)
+
+
 def check_tensors(
     source: Path,
     expected: dict[str, torch.Size],

@@ -71,8 +71,8 @@ def read_rows(file: Path, model: ModelFolder) -> list[MetricRow]:
     Raises RestokError where the file holds something else, or says that another model was measured.
     """
     rows, measured = [], set()
-    for tokens, result in read_results(file).items():
-        words = "" if tokens is None else f" from {counted(tokens, 'token')}"
+    for num_codes, result in read_results(file).items():
+        words = "" if num_codes is None else f" from {counted(num_codes, 'code')}"
         measured |= {run["protocol"].get("model_fingerprint") for run in result.get("runs") or [result]}
         rows += [_row(name, fact, words, result["protocol"]) for name, fact in result["metrics"].items()]
     ours = {None, fingerprint(model)}

@@ -57,7 +57,7 @@ def halve_model(model: Path, out: Path, overwrite: bool) -> None:
 def _open_to_rewrite(model: Path, out: Path, overwrite: bool, files: tuple[str, ...]) -> ModelFolder:
     """The model that is to be written anew to `out`, a folder which may then have `files`."""
     # a README.md is a model's only beside its config
-    check_output_folder(out, overwrite, (files if (out / CONFIG_FILE).is_file() else ()).__contains__)
+    check_output_folder(out, overwrite, (files if (out / CONFIG_FILE).is_file() else ()).__contains__, whole=True)
     check_apart(out, model)
     return open_any(model)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from restok_cli.errors import UsageError
-from restok_cli.files import text_lines
+from restok_cli.files import check_is_folder, text_lines
 from restok_cli.model.size import check_model_memory
 from restok_cli.pretrained.folder import count_parameters
 from restok_cli.reports.curves import Curves, read_curves, short_names
@@ -61,8 +61,7 @@ class RunFacts(NamedTuple):
 
 def read_run(path: Path, name: str) -> RunFacts:
     """All of it. Raises UsageError where `path` is no run or has logged nothing, RestokError where it is damaged."""
-    if not path.is_dir():
-        raise UsageError(f"{path}: no such folder; give the folder of a run")
+    check_is_folder(path, "the folder of a run")
     file = path / CONFIG_FILE
     if not file.is_file():
         what = "holds a model and no run" if (path / "config.json").is_file() else "is no run"

@@ -137,12 +137,12 @@ def settings_asked(kind: str, batch_size: Any) -> tuple[dict[str, Any], dict[str
     return {key: value for key, (_, value) in found.items()}, places
 
 
-def say_precision(precision: str) -> None:
-    """Say that a run computes in 16 bits where the launcher said `no`, which it also says unasked."""
+def say_precision(setting: str, precision: str, remedy: str) -> None:
+    """Say that 16 bits are computed in where the launcher said `no`, which it also says unasked."""
     if _said("ACCELERATE_MIXED_PRECISION") == "no" and precision != "float32":
         note(
-            f"{LAUNCHER}: mixed_precision: no is its default and asks for nothing: compute.precision = {precision}; "
-            "for float32, --set compute.precision=float32"
+            f"{LAUNCHER}: mixed_precision: no is its default and asks for nothing: {setting} = {precision}; for "
+            f"float32, {remedy}"
         )
 
 
@@ -168,7 +168,7 @@ def apply_to_options(command: str, options: dict[str, Any], explicit: set[str]) 
         if wanted.precision:
             _put(options, explicit, "dtype", wanted.precision, f"mixed_precision: {wanted.precision}")
         if wanted.compiled:
-            options["compile_"] = "on"
+            _put(options, explicit, "compile_", "on", "dynamo_backend: INDUCTOR")
     several = "num_processes" in options and options["num_processes"] == 1 and world_size() == 1
     if several and os.environ.get("ACCELERATE_USE_CPU") and os.environ.get("MASTER_PORT"):
         note(
@@ -179,6 +179,7 @@ def apply_to_options(command: str, options: dict[str, Any], explicit: set[str]) 
 
 
 def _put(options: dict[str, Any], explicit: set[str], name: str, value: str, key: str) -> None:
-    if name in explicit and options[name] != value:
-        raise UsageError(f"--{name} {options[name]}, but {LAUNCHER} asks for {key}; give what fits, or leave it out")
+    if name in explicit and options[name] not in (value, "auto"):
+        option = f"--{name.rstrip('_')} {options[name]}"
+        raise UsageError(f"{option}, but {LAUNCHER} asks for {key}; give what fits, or leave it out")
     options[name] = value

@@ -89,7 +89,7 @@ def complete_config(
         values = flatten({"model": model.model_dump(exclude={"num_classes"})})
         layers = precedence.over_presets(layers, precedence.Layer(f"--init {path}", values))
     config = precedence.resolve(told.kind, layers, facts).config
-    say_precision(config.compute.precision)
+    say_precision("compute.precision", config.compute.precision, "--set compute.precision=float32")
     if isinstance(config, TokenizerRunConfig):
         config = with_alignment_dims(config, teacher_width)
     return _with_micro_batch_size(config, told.run)

@@ -20,7 +20,8 @@ FileName = Annotated[str, AfterValidator(expand_home)]
 
 
 class DataConfig(Config):
-    """How training images are changed before the model sees them. Evaluation always takes the centre crop."""
+    """How training images are changed before the model sees them; nothing of it changes codes that `prepare codes`
+    made. Evaluation always takes the centre crop."""
 
     crop: Literal["random", "random-resized", "centre"] = "random"
     """Crop: any place of the image, which is resized to a random size before; a part of random size and

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from restok_cli.data.images import to_float
-from restok_cli.data.loading.batching import Deal, micro_batches, to_device
+from restok_cli.data.loading.batching import micro_batches, to_device
 from restok_cli.data.loading.code_batches import code_batches, evaluation_code_batches
 from restok_cli.data.loading.loader import batches, evaluation_batches
 from restok_cli.data.shards.code_cache import CodeCache, open_codes
@@ -17,8 +17,8 @@ from restok_cli.errors import UsageError
 from restok_cli.files import MAX_MEMBER_BYTES
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import TokenizerFolder, fingerprint
-from restok_cli.processes import rank, world_size
 from restok_cli.settings.training import HarRunConfig
+from restok_cli.training.parallel import deal_from
 
 
 class Coded(NamedTuple):
@@ -37,11 +37,10 @@ class CachedCodes:
         self.cache, self.device = cache, device
         self.name, self.fingerprint, self.class_names = cache.name, cache.fingerprint, cache.class_names
 
-    def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Generator[Coded, None, None]:
+    def training(self, config: HarRunConfig, first_step: int) -> Generator[Coded, None, None]:
         """This process's micro-batches from a step on, without end."""
-        split, schedule = self.cache.split("train"), config.schedule
-        deal = Deal(schedule.batch_size, schedule.seed, first_step, micro_batch_size, rank(), world_size())
-        for batch in code_batches(split, micro_batches(len(split), deal), schedule.seed):
+        split, deal = self.cache.split("train"), deal_from(first_step, config.schedule)
+        for batch in code_batches(split, micro_batches(len(split), deal), deal.seed):
             yield self._on_device(batch.class_ids, batch.codes)
 
     def evaluation(self, batch_size: int, deal: tuple[int, int], limit: int | None) -> Iterator[Coded]:
@@ -65,18 +64,9 @@ class EncodedImages:
         self.data, self.tokenizer, self.device = data, tokenizer, device
         self.name, self.fingerprint, self.class_names = data.name, data.fingerprint, data.class_names
 
-    def training(self, config: HarRunConfig, micro_batch_size: int, first_step: int) -> Generator[Coded, None, None]:
-        for batch in batches(
-            self.data.split("train"),
-            image_size=self.tokenizer.config.image_size,
-            batch_size=config.schedule.batch_size,
-            micro_batch_size=micro_batch_size,
-            rank=rank(),
-            world_size=world_size(),
-            seed=config.schedule.seed,
-            first_step=first_step,
-            **config.data.loading(self.device.type),
-        ):
+    def training(self, config: HarRunConfig, first_step: int) -> Generator[Coded, None, None]:
+        size, deal = self.tokenizer.config.image_size, deal_from(first_step, config.schedule)
+        for batch in batches(self.data.split("train"), size, deal, **config.data.loading(self.device.type)):
             yield self._encoded(batch.class_ids, batch.images)
 
     def evaluation(self, batch_size: int, deal: tuple[int, int], limit: int | None) -> Iterator[Coded]:

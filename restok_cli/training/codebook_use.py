@@ -8,7 +8,7 @@ from restok_cli.metrics.formulas.codebook import use_of_counts
 from restok_cli.model.levels import level_sizes, prefix_lengths
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.processes import rank
-from restok_cli.training.parallel import all_reduce, broadcast
+from restok_cli.training.parallel import all_reduce, broadcast, check_shape
 
 
 def prefix_distribution(num_latent_tokens: int, probability: float, min_tokens: int) -> dict[int, float]:
@@ -48,6 +48,7 @@ class CodeCounts:
 
     def load_state_dict(self, state: Tensor) -> None:
         """Go on from there; the counts of all processes are with the first."""
+        check_shape("counts of codes", state, self.counts.shape)
         self.counts.copy_(state if rank() == 0 else torch.zeros_like(state))
 
     def close(self) -> np.ndarray:

@@ -49,4 +49,4 @@ class EarlyStopping:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self.patience is not None:  # else whatever was counted before ends here
-            vars(self).update(state)
+            vars(self).update({name: state[name] for name in self.state_dict()})

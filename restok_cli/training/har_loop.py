@@ -81,7 +81,7 @@ def train_har(
         compile_model(state.har)
     in_training = state.har if parallel.is_sharded(state.har) else parallel.wrap_ddp(state.har)
     size, _ = parallel.micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
-    batch_iterator = source.training(config, size, first_step)
+    batch_iterator = source.training(config, first_step)
 
     def write_model(done: int, saved: dict[str, Any]) -> None:
         model = put_together(state.ema, saved["ema"])

@@ -16,7 +16,7 @@ from restok_cli.training.monitor import Health, Meter
 from restok_cli.training.parallel import Parts
 from restok_cli.training.run_folder.checkpoints import NAME
 from restok_cli.training.run_folder.run import RunFolder, as_line
-from restok_cli.training.stopping import Arriving, interrupted, stop_signals
+from restok_cli.training.stopping import Arriving, interrupted, stop_signals, stopped
 from restok_cli.training.update import Update
 
 
@@ -95,6 +95,8 @@ def run_loop(
                 save(done)
             if stopping and not last:
                 raise interrupted(stopping, done, run.path)
+    if stop_at is not None and stop_at < schedule.max_steps and not early.is_over:
+        note(stopped(stop_at, schedule.max_steps, run.path))
     if report := early.report(run.checkpoint_folder, NAME):
         note(report)
     return run.model_folder

@@ -13,7 +13,7 @@ from restok_cli.console import counted, note
 from restok_cli.errors import RestokError
 from restok_cli.processes import world_size
 from restok_cli.settings.training import HealthConfig, TokenizerHealthConfig
-from restok_cli.training.parallel import all_reduce
+from restok_cli.training.parallel import all_reduce, check_shape
 from restok_cli.training.update import Update
 
 
@@ -74,6 +74,8 @@ class Meter:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there: each process with the mean over those that there were, so that no step counts twice."""
         self.images, self.seconds, self.waited = state["images"], state["seconds"], state["waited"]
+        for name, value in state["sums"].items():
+            check_shape(f"the sum of {name}", value, torch.Size([2]))
         self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
 
     def close(self) -> dict[str, float]:
@@ -98,7 +100,7 @@ class Health:
     def __init__(self, config: HealthConfig, saved_step: int | None, data_remedy: str):
         self.config, self.data_remedy = config, data_remedy
         self.saved_step = saved_step  # of the last checkpoint
-        self.troubles: set[str] = set()
+        self.waits, self.collapsed = False, set[int]()  # what was wrong when last looked: data; levels of codes
         self.rows: dict[str, int] = {}  # of skipped steps, when last looked
 
     def look(self, updates: dict[str, Update]) -> dict[str, float]:
@@ -122,23 +124,33 @@ class Health:
                     f" row, more than health.max_skipped_steps = {self.config.max_skipped_steps}; {last}; start another"
                     " run with a lower optimizer.learning_rate or max_grad_norm, or compute.precision float32"
                 )
-        self._warn(
-            "wait",
-            numbers["data_wait"] > self.config.warn_data_wait,
-            f"{numbers['data_wait']:.0%} of the time is spent waiting for data: {self.data_remedy}",
-        )
+        waits = numbers["data_wait"] > self.config.warn_data_wait
+        if waits and not self.waits:
+            note(f"warning: {numbers['data_wait']:.0%} of the time is spent waiting for data: {self.data_remedy}")
+        self.waits = waits
         if isinstance(self.config, TokenizerHealthConfig):
-            for level, share in codebook_use.items():
-                where = f"level {level} of the codes" if level else "the whole of all codes"
-                self._warn(
-                    f"use {level}",
-                    share < self.config.warn_codebook_usage,
-                    f"{where} uses only {share:.1%} of the codewords that as many evenly drawn codes would: it"
-                    " collapses; a higher loss.entropy_weight (0.01 where it is 0), a later revival.until or a lower"
-                    " optimizer.learning_rate helps",
-                )
+            self._judge_use(codebook_use, self.config.warn_codebook_usage)
 
-    def _warn(self, trouble: str, is_there: bool, message: str) -> None:
-        if is_there and trouble not in self.troubles:
-            note(f"warning: {message}")
-        (self.troubles.add if is_there else self.troubles.discard)(trouble)
+    def _judge_use(self, codebook_use: Mapping[int, float], least: float) -> None:
+        """Warn of all levels that newly use too few codewords, in one line; of the first of them with what helps."""
+        low = {level: share for level, share in codebook_use.items() if share < least}
+        new = [
+            f"{share:.1%} ({f'level {level}' if level else 'all levels together'})"
+            for level, share in low.items()
+            if level not in self.collapsed
+        ]
+        if new:
+            further, remedy = " further", ""
+            if not self.collapsed:
+                further, remedy = (
+                    "",
+                    (
+                        "; a higher loss.entropy_weight (0.01 where it is 0), a later revival.until or a lower"
+                        " optimizer.learning_rate helps"
+                    ),
+                )
+            note(
+                f"warning: the codebook collapses{further}: codes use only {', '.join(new)} of the codewords that as"
+                f" many evenly drawn ones would{remedy}"
+            )
+        self.collapsed = (self.collapsed - codebook_use.keys()) | low.keys()

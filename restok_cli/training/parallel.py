@@ -7,6 +7,7 @@ itself does it: parts of the same names fall to the same processes.
 """
 
 import warnings
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import zip_longest
 from typing import Any, cast
@@ -24,7 +25,9 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
+from restok_cli.data.loading.batching import Deal
 from restok_cli.processes import accelerator, check_division, gather, rank, world_size
+from restok_cli.settings.training import ScheduleConfig
 
 # Every process holds the whole state while it is saved or loaded, and the file does not say how many there were.
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -113,9 +116,45 @@ def load_full_state_dict(model: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def load_full_optimizer_state_dict(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load what `full_optimizer_state_dict` gave."""
+    """Load what `full_optimizer_state_dict` gave. Raises RuntimeError where it is not of this model's AdamW."""
     if state:
+        check_optimizer_state_dict(model, optimizer, state)
         set_optimizer_state_dict(model, optimizer, state, options=FROM_ONE)
+
+
+def check_optimizer_state_dict(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Raises RuntimeError where an AdamW's state lacks something, or has it in another shape.
+
+    Torch starts what is missing at 0, and its fused kernel reads and writes past the end of what is too small.
+    """
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    decay = {names[p]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    theirs = {name: group["weight_decay"] for group in state["param_groups"] for name in group["params"]}
+    check_keys("the optimizer's list of weights", theirs, decay)
+    check_keys("the optimizer's state", state["state"], decay)
+    for parameter, name in names.items():
+        if name not in decay:
+            continue
+        if theirs[name] != decay[name]:
+            raise RuntimeError(f"weight_decay of {name} is {theirs[name]} and not {decay[name]}")
+        shapes = {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+        check_keys(f"the optimizer's state of {name}", state["state"][name], shapes)
+        for key, shape in shapes.items():
+            check_shape(f"{key} of {name}", state["state"][name][key], shape)
+
+
+def check_keys(what: str, found: Iterable[str], expected: Iterable[str]) -> None:
+    """Raises RuntimeError where names that a checkpoint has are not those that it should have."""
+    for word, names in (("lacks", {*expected} - {*found}), ("also has", {*found} - {*expected})):
+        if names:
+            raise RuntimeError(f"{what} {word} {', '.join(sorted(names))}")
+
+
+def check_shape(what: str, value: Any, shape: torch.Size) -> None:
+    """Raises RuntimeError where a checkpoint has something else than a tensor of this shape."""
+    found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    if found != tuple(shape):
+        raise RuntimeError(f"{what} is {found} and not {tuple(shape)}")
 
 
 def all_reduce(value: Tensor) -> Tensor:
@@ -132,6 +171,11 @@ def broadcast(value: Tensor) -> None:
 def gather_in_turn(mine: list[Any]) -> list[Any]:
     """Merge the ranks' lists, in every process, into the order in which their items were dealt out."""
     return [value for turn in zip_longest(*gather(mine)) for value in turn if value is not None]
+
+
+def deal_from(step: int, schedule: ScheduleConfig) -> Deal:
+    """How the samples of a run are dealt out to its processes from a step on."""
+    return Deal(schedule.batch_size, schedule.seed, step, schedule.micro_batch_size, rank(), world_size())
 
 
 def micro_batch_numbers(batch_size: int, micro_batch_size: int | None) -> tuple[int, range]:

@@ -81,6 +81,14 @@ def interrupted(signal_number: int, step: int, folder: Path) -> Interrupted:
     )
 
 
+def stopped(step: int, max_steps: int, folder: Path) -> str:
+    """A line for a run that ends at --stop-at."""
+    return (
+        f"stopped after step {step} of {max_steps}; the same command with --resume, and without --stop-at or with a"
+        f" later one, goes on in {folder}"
+    )
+
+
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
     """Inside the block, Ctrl-C, SIGTERM and a hang-up are but noted: a step that has its data is never cut in half.

@@ -36,7 +36,7 @@ from restok_cli.training.loop import State, Trainee, run_loop
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
 from restok_cli.training.monitor import mean_of
 from restok_cli.training.optim import seed_step, update_ema
-from restok_cli.training.parallel import gather_in_turn, micro_batch_numbers, sync_gradients, wrap_ddp
+from restok_cli.training.parallel import deal_from, gather_in_turn, micro_batch_numbers, sync_gradients, wrap_ddp
 from restok_cli.training.recomputing import Memory, recompute_activations
 from restok_cli.training.run_folder.run import RunFolder
 from restok_cli.training.stopping import Arriving
@@ -95,27 +95,12 @@ def train_tokenizer(
     if state.adversary and state.adversary.frozen:
         sources["network of discriminator.weights"] = weights_fingerprint(state.adversary.frozen)
     first_step = run.resume(state, device, sources, stop_at)
-    compiled = is_wanted(config.compute.compile, device, "compute.compile=false")
-    spare(state, losses, config.compute.memory_on(device.type), config.compute.precision, compiled)
-    if compiled:
-        compile_model(state.tokenizer)
-        compile_losses(losses)
-        if state.adversary:
-            compile_discriminator(state.adversary.network)
+    make_fast(state, losses, config)
     in_training = wrap_ddp(state.tokenizer)
     size, _ = micro_batch_numbers(schedule.batch_size, schedule.micro_batch_size)
-    batch_iterator = batches(
-        data.split("train"),
-        image_size=config.model.image_size,
-        batch_size=schedule.batch_size,
-        micro_batch_size=size,
-        rank=rank(),
-        world_size=world_size(),
-        seed=schedule.seed,
-        first_step=first_step,
-        **config.data.loading(device.type),
-    )
-    use = UseOfPossible(config.model.num_latent_tokens, config.model.codebook_size, data.split("train").known_length)
+    split, deal = data.split("train"), deal_from(first_step, schedule)
+    batch_iterator = batches(split, config.model.image_size, deal, **config.data.loading(device.type))
+    use = UseOfPossible(config.model.num_latent_tokens, config.model.codebook_size, split.known_length)
 
     def numbers(done: int) -> tuple[dict[str, float], dict[int, float]]:
         counts = state.code_counts.close()
@@ -135,6 +120,18 @@ def train_tokenizer(
         write_model=lambda done, _: save_tokenizer(state.ema, run.model_folder, run.describe(done, data)),
     )
     return run_loop(trainee, config, run, batch_iterator, first_step, stop_at)
+
+
+def make_fast(state: TokenizerState, losses: TokenizerLosses, config: TokenizerRunConfig) -> None:
+    """Let a step keep what `compute.memory` says, and compile what it runs where that is wanted."""
+    compute, device = config.compute, state.device
+    compiled = is_wanted(compute.compile, device, "compute.compile=false")
+    spare(state, losses, compute.memory_on(device.type), compute.precision, compiled)
+    if compiled:
+        compile_model(state.tokenizer)
+        compile_losses(losses)
+        if state.adversary:
+            compile_discriminator(state.adversary.network)
 
 
 def spare(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from restok_cli.devices import tf32
 from restok_cli.settings.training import OptimizerConfig
 from restok_cli.training.optim import learning_rate, make_optimizer
 from restok_cli.training.parallel import all_reduce, full_optimizer_state_dict, load_full_optimizer_state_dict
@@ -24,17 +25,6 @@ def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
     dtype, is_short = DTYPES[precision], precision != "float32"
     with tf32(is_short), torch.autocast(device.type, dtype, enabled=is_short):
         yield
-
-
-@contextmanager
-def tf32(allowed: bool) -> Iterator[None]:
-    """Whether float32 convolutions on a GPU may use TF32, of 10 bits; products of matrices never do."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
 
 
 class Update:

@@ -116,7 +116,7 @@ def write_pictures(folder: Path) -> None:
         pixels = np.asarray(colours) + rng.normal(0, 4, (SIZE, SIZE, 3))
         file = folder / f"{i:06d}.png"
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file)
-        lines.append(manifest_line(file.name, file_crc32(file), {"tokens": 128, "psnr": 20.5}))
+        lines.append(manifest_line(file.name, file_crc32(file), {"num_codes": 128, "psnr": 20.5}))
     (folder / IMAGE_MANIFEST).write_text("".join(lines))
 
 

@@ -6,7 +6,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from restok_cli.commands.options import DataArgument, Device, Dtype, MaxMemberBytes, NumProcesses, parse_model
+from restok_cli.commands.options import (
+    DataArgument,
+    Deterministic,
+    Device,
+    Dtype,
+    MaxMemberBytes,
+    NumProcesses,
+    parse_model,
+)
 from restok_cli.console import counted, note
 from restok_cli.files import MAX_MEMBER_BYTES
 from restok_cli.processes import run_in_processes
@@ -30,6 +38,7 @@ def codes(
     num_processes: NumProcesses = 1,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    deterministic: Deterministic = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the codes that OUT already holds.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of OUT.")] = False,
 ) -> None:
@@ -54,7 +63,7 @@ def codes(
     from restok_cli.inference.cache_codes import encode_dataset
     from restok_cli.inference.coding import Computation
 
-    computation = Computation(device, dtype, batch_size)
+    computation = Computation(device, dtype, batch_size, deterministic)
     summary = encode_dataset(data, out, tokenizer, views, overwrite, computation, num_workers, max_member_bytes)
     if summary is None:
         return

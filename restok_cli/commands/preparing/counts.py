@@ -17,7 +17,7 @@ def print_counts(out: Path, preparation: "Preparation", as_json: bool) -> None:
     counts = {split: info.num_samples for split, info in manifest.splits.items()}
     classes = len(manifest.class_names)
     if as_json:
-        result = {"path": str(out), "pictures": sum(counts.values()), "unreadable": num_bad}
+        result = {"path": str(out), "images": sum(counts.values()), "unreadable": num_bad}
         result |= {"passed_over": dict(passed_over), "re_encoded": sum(changes.values())}
         result |= {"classes": classes, "splits": counts}
         print(json.dumps(result | ({"shorter_edge": edges._asdict()} if edges else {})))
@@ -35,7 +35,7 @@ def print_remote_counts(out: Path, manifest: "Manifest", as_json: bool) -> None:
     urls = {split: len(info.urls) for split, info in manifest.splits.items()}
     classes = len(manifest.class_names) or None
     if as_json:
-        result = {"path": str(out), "pictures": None, "classes": classes, "splits": dict.fromkeys(urls), "urls": urls}
+        result = {"path": str(out), "images": None, "classes": classes, "splits": dict.fromkeys(urls), "urls": urls}
         print(json.dumps(result))
     else:
         print(out)

@@ -207,7 +207,7 @@ def sample(out: Output, overwrite: options.OverwriteDataset = False, as_json: op
     from restok_cli.data.shards.writer import write_sample
     from restok_cli.data.sources.preparation import Preparation
 
-    check_output_folder(out, overwrite, own_files(out).__contains__)
+    check_output_folder(out, overwrite, own_files(out).__contains__, whole=True)
     with whole_folder(out.resolve()) as temporary:
         preparation = Preparation(write_sample(temporary))
     print_counts(out, preparation, as_json)

@@ -49,10 +49,10 @@ class Deal(NamedTuple):
     """How the samples of each step are dealt out to the processes."""
 
     batch_size: int  # samples of a step, over all processes
-    seed: int
+    seed: int  # from 0 on, below 2**64
     first_step: int = 0
     micro_batch_size: int | None = None  # None: one micro-batch a step for each process
-    rank: int = 0
+    rank: int = 0  # of this process
     world_size: int = 1
 
     @property

@@ -28,29 +28,20 @@ from restok_cli.errors import ImageError
 
 def batches(
     split: Split,
-    *,
     image_size: tuple[int, int],
-    batch_size: int,
-    seed: int,
+    deal: Deal,
+    *,
     random_zoom: tuple[float, float],
     random_crop_area: tuple[float, float],
     random_flip: bool,
     crop: Crop = "random",
-    first_step: int = 0,
     num_workers: int = 0,
-    micro_batch_size: int | None = None,
-    rank: int = 0,
-    world_size: int = 1,
     broken_limit: float = BROKEN_LIMIT,
 ) -> Generator[Batch, None, None]:
-    """Training batches from step `first_step` on, without end: the same for any number of workers and processes.
+    """Training micro-batches by `deal`, without end: the same for any number of workers and processes.
 
-    `batch_size` counts the images of a step over all `world_size` processes. A step is cut into micro-batches of
-    `micro_batch_size`, by default one for each process; process `rank` gets every `world_size`-th of them, one at a
-    time. Every sample comes exactly once an epoch, however large the batch.
-
-    `image_size` is (height, width); `random_zoom` and `random_crop_area` are what `random_crop` and
-    `random_resized_crop` take; `seed` is at least 0 and below 2**64.
+    Every sample comes exactly once an epoch, however large the batch. `image_size` is (height, width); `random_zoom`
+    and `random_crop_area` are what `random_crop` and `random_resized_crop` take.
 
     In the place of a sample that cannot be decoded comes the next of the split that can. It is named once on stderr.
     A split in shards that are elsewhere is streamed, which cannot promise all of this: see `streamed_batches`.
@@ -58,8 +49,7 @@ def batches(
     Raises UsageError where the batch cannot be divided so; at the step that needs it, RestokError where a shard cannot
     be read, and where more samples are broken than the share `broken_limit` of all (one always may be, all never).
     """
-    deal = Deal(batch_size, seed, first_step, micro_batch_size, rank, world_size)
-    transform = Transform(seed, image_size, crop, random_zoom, random_crop_area, random_flip)
+    transform = Transform(deal.seed, image_size, crop, random_zoom, random_crop_area, random_flip)
     if num_workers and crop != "centre":
         find_jpeg_decoder()  # once here, not in each worker, where it would take two seconds and 90 MB
     if isinstance(split, StreamedSplit):
@@ -75,8 +65,7 @@ def _load_batch(split: Split, transform: Transform, num_allowed: float, visits: 
     for epoch, sample in visits:
         while len(broken) <= num_allowed:
             try:
-                image, name = split.read(sample), split.describe(sample)
-                images.append(transform(image, name, epoch, sample))
+                images.append(transform(*split.file(sample), epoch, sample))
                 class_ids.append(split.class_id(sample))
                 break
             except ImageError as error:

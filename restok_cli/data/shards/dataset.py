@@ -56,33 +56,28 @@ class Shard:
 
     def key(self, i: int) -> str:
         """The key, from the tar header just before the image."""
-        return key_in(self._header(i))
+        return key_in(self._read_at(int(self.index["offset"][i]) - layout.TAR_BLOCK, layout.TAR_BLOCK))
 
-    def name(self, i: int) -> str:
-        """The name of the image file in the tar."""
-        return name_in(self._header(i))
-
-    def _header(self, i: int) -> bytes:
-        return self._read_at(int(self.index["offset"][i]) - layout.TAR_BLOCK, layout.TAR_BLOCK)
-
-    def read(self, i: int) -> bytes:
-        """The image's file as it was given to `prepare`.
+    def file(self, i: int) -> tuple[bytes, str]:
+        """The image's file as it was given to `prepare`, and its name in the tar.
 
         Raises ImageError where the sample was damaged since, or the image has too many bytes.
         """
         offset, length, _, checksum = self.index[i].item()
         if length > self.max_member_bytes:
             check_size(length, f"sample {self.key(i)} of {self.path}", self.max_member_bytes)
-        start = self._end(i - 1) if i else 0
-        if offset - start > MOST_CHECKED:
-            return self._read_at(offset, length)
-        span = self._read_at(start, self._end(i) - start)
-        if zlib_ng.crc32(span) != checksum:
+        start, end = self._end(i - 1) if i else 0, self._end(i)
+        is_checked = offset - start <= MOST_CHECKED
+        if not is_checked:
+            start, end = offset - layout.TAR_BLOCK, offset + length
+        span = self._read_at(start, end - start)
+        if is_checked and zlib_ng.crc32(span) != checksum:
             raise ImageError(
                 f"sample {self.key(i)} of {self.path} is not as it was prepared; `restok prepare verify` says what else"
                 " is damaged"
             )
-        return span[offset - start : offset - start + length]
+        place = offset - start
+        return span[place : place + length], name_in(span[max(place - layout.TAR_BLOCK, 0) : place])
 
     def _end(self, i: int) -> int:
         """Where sample `i` ends, and the next one begins."""
@@ -118,8 +113,12 @@ class Split:
     """The samples of one split, numbered from 0 in the order of the shards."""
 
     def __init__(self, name: str, shards: list[Shard]):
-        self.name, self.shards = name, shards
+        self.name, self._shards = name, shards
         self.ends = list(accumulate(shard.num_samples for shard in shards))
+
+    @property
+    def shards(self) -> list[Shard]:
+        return self._shards
 
     def __len__(self) -> int:
         return self.ends[-1]
@@ -130,8 +129,9 @@ class Split:
         return len(self)
 
     def _locate(self, i: int) -> tuple[Shard, int]:
+        shards = self.shards  # first, since a streamed split refuses
         number, position = locate(self.ends, i)
-        return self.shards[number], position
+        return shards[number], position
 
     @cached_property
     def class_ids(self) -> np.ndarray:
@@ -150,20 +150,23 @@ class Split:
 
     def read(self, i: int) -> bytes:
         """The image file of sample `i`, byte for byte. Raises RestokError where the shard is damaged."""
+        return self.file(i)[0]
+
+    def file(self, i: int) -> tuple[bytes, str]:
+        """The image file of sample `i`, and what to call it in messages and for what a suffix may tell: shard and name.
+
+        Raises RestokError where the shard is damaged.
+        """
         shard, position = self._locate(i)
-        return shard.read(position)
+        data, name = shard.file(position)
+        return data, f"{shard.path}: {name}"
 
     def image(self, i: int) -> Image.Image:
         """Sample `i` as an RGB image, of any size: `prepare` is what refuses those that are too large.
 
         Raises ImageError naming shard and file where it cannot be decoded.
         """
-        return read_image(self.read(i), self.describe(i), max_pixels=None)
-
-    def describe(self, i: int) -> str:
-        """Sample `i` for messages, and for what a suffix may tell: shard and file."""
-        shard, position = self._locate(i)
-        return f"{shard.path}: {shard.name(position)}"
+        return read_image(*self.file(i), max_pixels=None)
 
 
 class StreamedSplit(Split):
@@ -191,14 +194,11 @@ class StreamedSplit(Split):
         return self.num_samples or math.inf
 
     @property
-    def class_ids(self) -> np.ndarray:
-        raise self.refusal()
-
-    def _locate(self, i: int) -> tuple[Shard, int]:
+    def shards(self) -> list[Shard]:
         raise self.refusal()
 
     def refusal(self) -> UsageError:
-        """The error where a sample is asked for by its number."""
+        """The error where shards are asked for, of which a sample could be read by its number."""
         return UsageError(
             f"the {self.name} shards of this data set are elsewhere ({self.urls[0]}) and can only be streamed in"
             " training; for all else download them and give the folder to `restok prepare shards`"
@@ -235,7 +235,7 @@ class Dataset(InSplits[Split]):
         for number in range(looked_at):
             i = number * count // looked_at
             try:
-                with open_image(split.read(i), split.describe(i), max_pixels=None) as image:
+                with open_image(*split.file(i), max_pixels=None) as image:
                     sizes.append((image.height, image.width))
             except ImageError:  # of which whoever trains on it will be told
                 continue

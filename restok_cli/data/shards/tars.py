@@ -23,6 +23,7 @@ from restok_cli.files import CHUNK_BYTES
 IMAGE_RULE = "a sample's image is <key>.jpg or the like"  # in words, where others are passed over
 CLASS_DIGITS = 6  # of a class id, at most
 SYNSET = re.compile(r"n\d{8}")  # a noun of WordNet
+ENCODING = "utf-8"  # of names, also where a locale has another: of them come keys, splits and order
 MAX_HEADER_BYTES = 2**20  # of one file in a tar, with its long name and all that its header may have beside it
 MAX_FILE_BYTES = 2**43  # that a header may speak of: file systems cannot seek much further
 SPARSE = "is stored as a sparse file, which is not unpacked; make the tar without --sparse"
@@ -123,7 +124,7 @@ def read_members(stream: Readable, name: str) -> Iterator[tuple[tarfile.TarInfo,
     calling it `name`, where something follows that.
     """
     unending = _Unending(stream)
-    with tarfile.open(fileobj=cast(BinaryIO, unending), mode="r|", tarinfo=TarHeader) as tar:
+    with tarfile.open(fileobj=cast(BinaryIO, unending), mode="r|", tarinfo=TarHeader, encoding=ENCODING) as tar:
         while (member := tar.next()) is not None:
             # it would remember every member, of which there may be millions; typeshed does not know where
             tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
@@ -176,7 +177,7 @@ def list_files(tar: BinaryIO, name: str, start: int = 0, end: int | None = None)
     files = []
     try:
         tar.seek(start)
-        with tarfile.open(fileobj=tar, mode="r:", tarinfo=TarHeader) as archive:
+        with tarfile.open(fileobj=tar, mode="r:", tarinfo=TarHeader, encoding=ENCODING) as archive:
             for member in archive:
                 if member.isfile():
                     files.append(member)
@@ -216,7 +217,7 @@ def name_in(header: bytes) -> str:
     Of names that no header holds whole, it is what the header has. `./`, as `tar` writes it for `.`, is left out.
     """
     try:
-        name = tarfile.TarInfo.frombuf(header, tarfile.ENCODING, "surrogateescape").name
+        name = tarfile.TarInfo.frombuf(header, ENCODING, "surrogateescape").name
     except tarfile.HeaderError:
         return ""
     return readable(name.removeprefix("./"))

@@ -15,6 +15,7 @@ from restok_cli.data.sources.listing import File, Source, Sources, shuffled, spl
 from restok_cli.data.sources.splits import SPLITS, split_named, test_as_validation
 from restok_cli.data.sources.walk import images_below, note_empty_folders, note_passed_over
 from restok_cli.errors import UsageError
+from restok_cli.files import check_is_folder
 
 
 class ImageFile(NamedTuple):
@@ -34,8 +35,8 @@ def walk_folder(folder: Path, validation_fraction: float, validate_on_test: bool
     Raises UsageError where the folder is missing, holds no images or holds some that are in no class folder or split,
     RestokError where a folder in it cannot be read.
     """
-    if not folder.is_dir():
-        raise UsageError(f"{folder}{' is a file' if folder.exists() else ': no such folder'}; give a folder of images")
+    tars = "; `restok prepare shards` takes tars" if folder.suffix.lower() == ".tar" else ""
+    check_is_folder(folder, f"a folder of images{tars}")
     paths, passed_over = images_below(folder)
     note_passed_over(folder, passed_over, "; bad.jsonl lists all")
     start = len(os.path.join(folder, ""))

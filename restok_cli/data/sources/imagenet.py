@@ -16,18 +16,18 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from tarfile import TarError, TarInfo
+from tarfile import TarError
 from typing import NamedTuple
 
 from restok_cli.console import counted, note, readable, track
-from restok_cli.data.shards.tars import SPARSE, SYNSET, contents, list_files, read_members, unpacked
+from restok_cli.data.shards.tars import SYNSET, contents, list_files, read_members, unpacked
 from restok_cli.data.sources import walk
-from restok_cli.data.sources.listing import File, Piece, Place, Source, Sources, Unreadable, shuffled, unused_key
+from restok_cli.data.sources.listing import File, Place, Source, Sources, place_in_tar, shuffled, unused_key
 from restok_cli.data.sources.parquet import are_unlabelled, find_parquet, read_parquet
 from restok_cli.data.sources.splits import SPLITS, split_named, test_as_validation
 from restok_cli.data.sources.texts import read_text
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import MAX_TEXT_BYTES, read_whole
+from restok_cli.files import MAX_TEXT_BYTES, check_is_folder, read_whole
 
 CLASSES = Path(__file__).parents[2] / "assets" / "imagenet" / "classes.tsv"
 NUM_IMAGES = {"train": 1_281_167, "validation": 50_000}
@@ -73,8 +73,7 @@ def open_imagenet(folder: Path, validate_on_test: bool = False) -> Sources:
     Raises UsageError where `folder` has none of the known forms, lacks the labels of the validation images or holds
     classes that are not ImageNet's; RestokError where a file of it is damaged or a folder cannot be read.
     """
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; give the folder that holds ImageNet")
+    check_is_folder(folder, "the folder that holds ImageNet")
     classes = read_classes()
     passed_over: list[tuple[str, str]] = []
     keys: set[str] = set()
@@ -205,13 +204,9 @@ def _images_in_tar(path: Path, synset: str | None) -> Iterator[FoundImage]:
                 for inner in list_files(tar, f"{name} in {path}", file.offset_data, end):
                     image = inner.name.rpartition("/")[2]
                     if not walk.is_hidden(image):
-                        yield FoundImage(image, name.removesuffix(".tar"), _place_of(inner, path))
+                        yield FoundImage(image, name.removesuffix(".tar"), place_in_tar(inner, path))
             else:
-                yield FoundImage(name, synset, _place_of(file, path))
-
-
-def _place_of(file: TarInfo, tar: Path) -> Place:
-    return Unreadable(SPARSE) if file.issparse() else Piece(str(tar), file.offset_data, file.size)
+                yield FoundImage(name, synset, place_in_tar(file, path))
 
 
 def _validation_labels(folder: Path, images: list[FoundImage]) -> dict[str, str]:

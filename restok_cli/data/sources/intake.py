@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from PIL import Image, ImageFile
 
-from restok_cli.data.image_files import PNG_DEPTH, open_image, read_image, split_png
+from restok_cli.data.image_files import PNG_DEPTH, fit, open_image, read_image, resize_and_cut, split_png
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 
 SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}  # the kept formats; timm looks for these names
@@ -108,8 +108,7 @@ def _check(image: ImageFile.ImageFile, data: bytes, file: str, rules: Rules) -> 
 def _size_for(width: int, height: int, rules: Rules) -> tuple[int, int]:
     """The (width, height) that the rules leave of an image: never more, and of the same shape."""
     if rules.resize and min(width, height) > rules.resize:
-        scale = rules.resize / min(width, height)
-        width, height = round(width * scale), round(height * scale)
+        _, (width, height) = fit((width, height), (rules.resize, rules.resize))
     if rules.max_pixels and width * height > rules.max_pixels:
         scale = math.sqrt(rules.max_pixels / (width * height))
         width, height = max(int(width * scale), 1), max(int(height * scale), 1)
@@ -117,9 +116,12 @@ def _size_for(width: int, height: int, rules: Rules) -> tuple[int, int]:
 
 
 def _encode(image: Image.Image, size: tuple[int, int], as_jpeg: bool) -> tuple[bytes, str]:
-    """An RGB image as the bytes of a file, and its suffix; without loss unless `as_jpeg`."""
+    """An RGB image as the bytes of a file, and its suffix; without loss unless `as_jpeg`.
+
+    It is resized as for the centre crop, so that this crop of the file is that of the original.
+    """
     if size != image.size:
-        image = image.resize(size, Image.Resampling.BICUBIC)
+        image = resize_and_cut(image, fit(image.size, size)[0], size, (0, 0), size)
     file = BytesIO()
     if as_jpeg:
         image.save(file, "JPEG", quality=JPEG_QUALITY, subsampling="4:4:4")

@@ -5,11 +5,14 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
+from pathlib import Path
+from tarfile import TarInfo
 from typing import NamedTuple, Protocol, TypeVar
 
 from restok_cli.data.image_files import check_size, read_file
 from restok_cli.data.image_folders import check_image
 from restok_cli.data.shards.layout import Sample
+from restok_cli.data.shards.tars import SPARSE
 from restok_cli.errors import ImageError, RestokError
 
 KEY_LENGTH, HASH_LENGTH = 80, 16
@@ -56,13 +59,19 @@ class Piece(NamedTuple):
         return data
 
 
-class Unreadable(NamedTuple):
-    """A piece of a tar that is no whole file."""
+class SparseFile(NamedTuple):
+    """A file in a tar that lies there without its holes."""
 
-    reason: str
+    length: int
 
     def read(self, name: str, max_bytes: int) -> bytes:
-        raise ImageError(f"{name}: {self.reason}")
+        check_size(self.length, name, max_bytes)
+        raise ImageError(f"{name}: {SPARSE}")
+
+
+def place_in_tar(file: TarInfo, tar: Path) -> Place:
+    """Where a file in a tar lies."""
+    return SparseFile(file.size) if file.issparse() else Piece(str(tar), file.offset_data, file.size)
 
 
 class Source(NamedTuple):
@@ -123,4 +132,4 @@ def unused_key(file: str, taken: set[str], path: str | None = None) -> str:
 
 
 def _hash(text: str) -> str:
-    return sha256(os.fsencode(text)).hexdigest()
+    return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

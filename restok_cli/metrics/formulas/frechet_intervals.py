@@ -9,8 +9,8 @@ from torch import Tensor
 
 from restok_cli.errors import RestokError
 from restok_cli.metrics.formulas.frechet import ROWS_AT_ONCE, Gaussian, GaussianStatistics, frechet_distance
-from restok_cli.metrics.intervals import FEWEST, Estimate, Influences, around, variance
-from restok_cli.metrics.table import METRICS
+from restok_cli.metrics.intervals import Estimate, Influences, around, variance
+from restok_cli.metrics.table import FEWEST, METRICS
 
 SEED = 2020  # of the halves
 

@@ -33,6 +33,7 @@ from restok_cli.processes import check_alike, gather, rank
 from restok_cli.settings.changes import differences, other_run
 from restok_cli.settings.recorded import changed_since, is_older, read_config, recorded_config, write_config
 from restok_cli.settings.training import CONFIG_FILE, RunConfig
+from restok_cli.training.early_stopping import EarlyStopping
 from restok_cli.training.parallel import Parts
 from restok_cli.training.run_folder.checkpoints import (
     NAME,
@@ -173,7 +174,8 @@ class RunFolder:
                 f"--stop-at {stop_at}: the run has done {counted(step, 'step')} already; give a later step"
             )
         if saved:
-            load_parts(state, {"early_stopping": {}} | saved)  # an older run counted nothing
+            nothing = {"early_stopping": EarlyStopping(None).state_dict()}  # which an older run counted
+            load_parts(state, nothing | saved)
         if rank() == 0:
             self.begin(step)
             record_start(self.path, step, device, sources["data set"], self.init)
@@ -263,7 +265,7 @@ def load_parts(state: Parts, saved: dict[str, Any]) -> None:
         state.load_state_dict(saved)
     except torch.OutOfMemoryError:
         raise
-    except (KeyError, RuntimeError) as error:
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:  # torch's own words for it
         reason = shorten(str(error), 200, placeholder=" …")
         raise RestokError(
             f"the checkpoint of step {saved['step']} is not as this restok writes them ({type(error).__name__}: "
