@@ -220,6 +220,52 @@ def test_values_of_the_same_images_are_compared_in_pairs(restok, tmp_path):
     made_up(b, "psnr", 25.2, per_image=theirs | {"e": 10.1}, **wide)  # of other images
     row = json.loads(restok("evaluate", "--compare", a, b, "--json").out)["metrics"]["psnr"]
     assert (row["method"], row["verdict"]) == ("intervals", "inconclusive")
+    one = [made_up(file, "psnr", value, per_image={"a": value}) for file, value in ((a, 10.0), (b, 10.1))]
+    assert json.loads(restok("evaluate", "--compare", *one, "--json").out)["metrics"]["psnr"]["verdict"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("metric", "field", "is_apart"),
+    [
+        ("precision", "pictures", True),  # which looks at each image, not only at their Gaussian
+        ("gfid", "pictures", False),
+        ("lpips", "lpips_weights_sha256", True),
+        ("psnr", "lpips_weights_sha256", False),
+        ("codebook_entropy", "codebook_size", True),
+        ("psnr", "codebook_size", False),
+    ],
+)
+def test_only_what_a_metric_depends_on_keeps_results_apart(restok, tmp_path, metric, field, is_apart):
+    files = []
+    for name in ("a", "b"):
+        files.append(made_up(tmp_path / f"{name}.json", metric, 1.0))
+        content = json.loads(files[-1].read_text())
+        protocol = content["protocol"]
+        protocol["lpips_weights_sha256"] = "same"
+        protocol["reference"]["pictures"] = {"fingerprint": "same"}
+        if field == "pictures":
+            protocol["reference"][field]["fingerprint"] = name
+        else:
+            protocol[field] = name
+        files[-1].write_text(json.dumps(content))
+    row = json.loads(restok("evaluate", "--compare", *files, "--json").out)["metrics"][metric]
+    assert bool(row["differences"]) == is_apart
+
+
+@pytest.mark.parametrize(
+    ("metric", "left_out", "message"),
+    [
+        ("beauty", {}, "unknown metric 'beauty'"),
+        ("gfid", {"reference": None}, "nothing is said of the reference of gfid"),
+        ("gfid", {"features": None}, "nothing is said of the features of gfid"),
+    ],
+)
+def test_results_that_leave_out_what_a_metric_depends_on_are_refused(fails, tmp_path, metric, left_out, message):
+    file = made_up(tmp_path / "a.json", metric, 1.0)
+    content = json.loads(file.read_text())
+    content["protocol"] |= left_out
+    file.write_text(json.dumps(content))
+    assert message in fails(1, "evaluate", "--compare", file, file)
 
 
 def test_a_network_alone_is_compared_with_itself_among_several_and_with_no_other(restok, fails, tmp_path):

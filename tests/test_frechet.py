@@ -67,16 +67,17 @@ def test_distance_of_singular_covariances_equals_that_of_the_same_in_more_dimens
     assert frechet_distance(*wide) == pytest.approx(frechet_distance(fit(a), fit(b)), rel=1e-9)
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 100])
-def test_streamed_statistics_equal_numpys(batch_size):
-    features = draw_features(100, 8, seed=3)
+@pytest.mark.parametrize("batch_size", [1, 7, 1300])
+@pytest.mark.parametrize("count", [100, 1300])  # fewer than are added up at once, and more
+def test_streamed_statistics_equal_numpys(count, batch_size):
+    features = draw_features(count, 8, seed=3, mean=2.0)
     gaussian = fit(features, batch_size)
     np.testing.assert_allclose(gaussian.mu, features.numpy().mean(0), rtol=1e-12)
     np.testing.assert_allclose(gaussian.sigma, np.cov(features.numpy(), rowvar=False), rtol=1e-10, atol=1e-12)
 
 
 def test_features_far_from_zero_lose_no_digits():
-    features = draw_features(100, 4, seed=3)
+    features = draw_features(1300, 4, seed=3)
     np.testing.assert_allclose(fit(features + 1e6, 10).sigma, fit(features, 10).sigma, rtol=1e-7)
 
 

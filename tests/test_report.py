@@ -375,5 +375,5 @@ def test_a_watched_report_follows_a_run_to_its_end(restok, tmp_path, monkeypatch
 
 def test_ladders_are_explained_in_a_line(compared):
     html = compared.read_text()
-    assert "Each row is one picture: the original, then what its first codes give" in html
+    assert "Each row is one image: the original, then what its first codes give" in html
     assert "The same images from their first codes alone" in html

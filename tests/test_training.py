@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from conftest import make_har
 from torch import nn
 
 from restok_cli.data.image_files import center_crop
@@ -19,9 +21,10 @@ from restok_cli.metrics.formulas.codebook import count_codes, use_of_counts
 from restok_cli.metrics.formulas.pixels import psnr
 from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.settings.training import TokenizerRunConfig
+from restok_cli.settings.presets import read_preset
+from restok_cli.settings.training import HarRunConfig, TokenizerRunConfig
 from restok_cli.training import monitor
-from restok_cli.training.code_source import EncodedImages
+from restok_cli.training.code_source import Coded, EncodedImages
 from restok_cli.training.codebook_use import (
     CodeCounts,
     draw_prefix_lengths,
@@ -29,13 +32,14 @@ from restok_cli.training.codebook_use import (
     revive_everywhere,
     use_numbers,
 )
-from restok_cli.training.har_loop import cross_entropy
+from restok_cli.training.har_loop import HarState, cross_entropy, train_step
 from restok_cli.training.har_loop import validate as validate_har
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
 from restok_cli.training.monitor import Meter, mean_of
 from restok_cli.training.optim import seed_step
 from restok_cli.training.stopping import stop_signals
 from restok_cli.training.tokenizer_loop import validate
+from restok_cli.training.update import DTYPES
 
 
 def test_prefix_distribution_of_the_paper():
@@ -150,6 +154,50 @@ def test_gradients_reach_every_part_of_the_tokenizer(tiny_config):
     objective(result, images, tokenizer.quantizer, torch.rand(4, NUM_NOISE))["loss"].backward()
     dead = [name for name, p in tokenizer.named_parameters() if p.grad is None or not p.grad.any()]
     assert not dead
+
+
+@pytest.mark.parametrize(("precision", "num_classes"), [("float32", 9), ("bf16", 9), ("float32", 0)])
+def test_a_generators_step_is_that_of_its_whole_batch_however_it_is_cut(precision, num_classes):
+    """The classes that are dropped, too: by the numbers of the step. The model computes in the run's precision."""
+    preset, size = read_preset("har", "tiny"), 8
+    none = {"residual_dropout": 0.0, "ffn_dropout": 0.0, "token_dropout": 0.0, "class_dropout": 0.5}
+    sizes = {"codebook_size": 64, "num_codes": 32, "num_classes": num_classes}
+    preset |= {"model": preset["model"] | sizes | none, "compute": {"precision": precision}}
+    class_ids, codes = torch.arange(size), torch.randint(64, (size, 32), generator=torch.Generator().manual_seed(0))
+    seen = []
+    for micro_batch_size in (8, 2):
+        config = HarRunConfig.parse(
+            preset | {"schedule": {"batch_size": size, "micro_batch_size": micro_batch_size}}, "tiny"
+        )
+        state = HarState(config, torch.device("cpu"), make_har(config.model))
+        har, step = state.har, state.update.step
+
+        def in_training(*inputs, har=har):
+            logits = har(*inputs)
+            assert logits.dtype == DTYPES[precision]
+            return logits
+
+        def watched(number, har=har, step=step):
+            seen.append([parameter.grad.clone() for parameter in har.parameters()])
+            return step(number)
+
+        state.update.step = watched
+        train_step(
+            3, config, state, in_training, map(Coded, class_ids.split(micro_batch_size), codes.split(micro_batch_size))
+        )
+
+    plain = make_har(config.model)
+    seed_step(config.schedule.seed, 3)
+    is_dropped = torch.rand(size) < 0.5
+    assert is_dropped.unique().numel() == 2
+    dropped = torch.where(is_dropped | (num_classes == 0), num_classes, class_ids)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        logits = plain(dropped, codes)
+    F.cross_entropy(logits.float().flatten(0, 1), codes.flatten()).backward()
+    for gradients in zip(*seen, plain.parameters(), strict=True):
+        *found, parameter = gradients
+        for gradient in found:
+            torch.testing.assert_close(gradient, parameter.grad, rtol=0.02, atol=5e-3 if precision == "bf16" else 1e-6)
 
 
 @torch.inference_mode()

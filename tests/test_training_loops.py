@@ -1,5 +1,6 @@
 """Both training loops: exact in every way of running them, and well behaved when something goes wrong."""
 
+import json
 import math
 import os
 import shutil
@@ -34,6 +35,17 @@ def test_a_run_that_ended_early_and_went_on_equals_one_that_did_not(runs, restok
     assert (out / "model" / "model.safetensors").read_bytes() == (
         runs / kind / "model" / "model.safetensors"
     ).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "har"])
+def test_a_run_logs_at_its_steps_and_at_its_end_and_how_long_the_rest_takes(runs, kind):
+    lines = [json.loads(line) for line in (runs / kind / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 6, 6]  # the last is a validation
+    for line in lines[:2]:
+        rest = (6 - line["step"]) * 8
+        assert line["eta_seconds"] == pytest.approx(rest / line["images_per_second"], rel=1e-3)
+        assert 0 <= line["data_wait"] < 1
+    assert {name.partition("_")[0] for name in lines[2]} == {"step", "validation"}
 
 
 def stall(monkeypatch, module, number: int) -> None:

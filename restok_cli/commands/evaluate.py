@@ -204,7 +204,7 @@ class Seeing:
 
     @property
     def given(self) -> dict[str, object]:
-        """Files of weights, by their options."""
+        """By the options."""
         return {f"--{name.replace('_', '-')}": file for name, file in vars(self).items() if name.endswith("_weights")}
 
 
@@ -270,8 +270,7 @@ def evaluate(
         requests = of_each(request, samples)
     elif limits or is_given(context, "samples"):
         raise UsageError("--make-reference DATA names its images and measures nothing; leave SAMPLES, --fail-under out")
-    read = [making.make_reference] if making.make_reference else samples
-    check_split(context, *read, request.reference)
+    check_split(context, *([making.make_reference] if making.make_reference else samples), request.reference)
     check_weights(["gfid"] if making.make_reference else request.metrics, seeing.names, seeing.given)
     torch_device = _start(request, num_processes, device)
     if request.reference != measuring.reference:
