@@ -156,7 +156,7 @@ KeptImages = Annotated[
 
 @dataclass
 class Measuring:
-    """What is measured, by which metrics, against what."""
+    """Images or codes, the metrics, and the side that they are compared with."""
 
     metric: MetricNames = None
     reference: ReferenceName = None
