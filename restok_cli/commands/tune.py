@@ -123,7 +123,7 @@ class Scoring:
 
     @property
     def given(self) -> dict[str, Path | None]:
-        """The same, by the options."""
+        """As `weights`, by the options."""
         return {f"--{name.replace('_', '-')}": file for name, file in self.weights.items()}
 
 
