@@ -204,7 +204,7 @@ class Seeing:
 
     @property
     def given(self) -> dict[str, object]:
-        """By the options."""
+        """Weights by the options that name them."""
         return {f"--{name.replace('_', '-')}": file for name, file in vars(self).items() if name.endswith("_weights")}
 
 
