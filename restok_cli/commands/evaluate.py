@@ -156,7 +156,7 @@ KeptImages = Annotated[
 
 @dataclass
 class Measuring:
-    """What is measured, by which metrics, against what."""
+    """The metrics, and the images and codes that they are taken of."""
 
     metric: MetricNames = None
     reference: ReferenceName = None
