@@ -156,7 +156,7 @@ KeptImages = Annotated[
 
 @dataclass
 class Measuring:
-    """Images or codes, the metrics, and the side that they are compared with."""
+    """The metrics, and the images and codes that they are taken of."""
 
     metric: MetricNames = None
     reference: ReferenceName = None
@@ -204,7 +204,7 @@ class Seeing:
 
     @property
     def given(self) -> dict[str, object]:
-        """By the options."""
+        """Weights by the options that name them."""
         return {f"--{name.replace('_', '-')}": file for name, file in vars(self).items() if name.endswith("_weights")}
 
 

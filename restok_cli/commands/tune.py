@@ -124,7 +124,7 @@ class Scoring:
 
     @property
     def given(self) -> dict[str, Path | None]:
-        """Its weights, by the options that name them."""
+        """Weights by the options that name them."""
         return {f"--{name.replace('_', '-')}": file for name, file in self.weights.items()}
 
 
