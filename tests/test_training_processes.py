@@ -66,7 +66,8 @@ def test_two_processes_train_a_generator_like_one(runs, tmp_path, sharding):
     [
         (signal.SIGINT, 130, 2, 0),
         (signal.SIGTERM, 143, 2, 1),
-        (signal.SIGINT, 130, 1, 1),  # test_demo.py has SIGTERM, to one process
+        (signal.SIGINT, 130, 1, 0),
+        (signal.SIGTERM, 143, 1, 1),
     ],
 )
 def test_processes_that_are_told_to_stop_all_at_once_save_together(tmp_path, number, code, processes, workers):
