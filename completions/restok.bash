@@ -428,7 +428,7 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
             commands=()
             options=(
                 --tokenizer --views --batch-size --num-workers --max-member-bytes --num-processes --device --dtype
-                --overwrite --json --help -h
+                --deterministic --overwrite --json --help -h
             )
             arguments=(data files) others=
             ;;
@@ -468,16 +468,16 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
             commands=()
             options=(
                 --model --output -o --num-codes --split --no-crop --max-decoded-pixels --max-member-bytes --grid
-                --ladder --batch-size --overwrite --num-processes --device --dtype --deterministic --json --help -h
+                --ladder --overwrite --num-processes --batch-size --device --dtype --deterministic --json --help -h
             )
             arguments=() others=pictures
             ;;
         'restok generate')
             commands=()
             options=(
-                --model --output -o --steps --count --class --like --keep --seed --preset --cfg-scale --cfg-schedule
-                --cfg-start --cfg-stop --cfg-peak --temperature --greedy --top-k --top-p --tokenizer --grid --ladder
-                --shards --codes --batch-size --num-processes --compile --resume --overwrite --device --dtype
+                --model --steps --count --class --like --keep --seed --preset --cfg-scale --cfg-schedule --cfg-start
+                --cfg-stop --cfg-peak --temperature --greedy --top-k --top-p --tokenizer --output -o --grid --ladder
+                --shards --codes --resume --overwrite --num-processes --compile --batch-size --device --dtype
                 --deterministic --json --help -h
             )
             arguments=() others=
@@ -485,15 +485,15 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok encode')
             commands=()
             options=(
-                --model --output -o --split --no-crop --max-decoded-pixels --max-member-bytes --batch-size --overwrite
-                --num-processes --device --dtype --deterministic --json --help -h
+                --model --output -o --split --no-crop --max-decoded-pixels --max-member-bytes --overwrite
+                --num-processes --batch-size --device --dtype --deterministic --json --help -h
             )
             arguments=() others=pictures
             ;;
         'restok decode')
             commands=()
             options=(
-                --model --output -o --num-codes --mix --keep --grid --ladder --batch-size --overwrite --device --dtype
+                --model --output -o --num-codes --mix --keep --grid --ladder --overwrite --batch-size --device --dtype
                 --deterministic --json --help -h
             )
             arguments=(files) others=
@@ -501,10 +501,10 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok evaluate')
             commands=()
             options=(
-                --metric --reference --split --crop --max-decoded-pixels --max-member-bytes --features
-                --inception-weights --vgg-weights --timm-weights --model --num-codes --perturb --nearest --plot
-                --fail-under --compare --runs --per-image --make-reference --output -o --reference-images --cache
-                --no-cache --batch-size --num-processes --overwrite --device --json --help -h
+                --metric --reference --split --crop --max-decoded-pixels --max-member-bytes --model --num-codes
+                --perturb --nearest --per-image --features --inception-weights --vgg-weights --timm-weights --cache
+                --no-cache --batch-size --plot --fail-under --compare --runs --make-reference --output -o
+                --reference-images --num-processes --overwrite --device --json --help -h
             )
             arguments=() others=pictures
             ;;
@@ -519,9 +519,9 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
         'restok tune')
             commands=()
             options=(
-                --metric --reference --split --space --try --first --images --class --steps --tokenizer --seed --output
-                -o --features --inception-weights --vgg-weights --timm-weights --cache --plot --batch-size
-                --num-processes --resume --overwrite --device --dtype --deterministic --json --help -h
+                --metric --reference --split --features --inception-weights --vgg-weights --timm-weights --cache --space
+                --try --first --images --class --steps --seed --tokenizer --output -o --plot --num-processes --resume
+                --overwrite --batch-size --device --dtype --deterministic --json --help -h
             )
             arguments=(models) others=
             ;;
@@ -760,9 +760,9 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
             ;;
         'restok train-tokenizer')
             case $2 in
-                --output | -o) kind=folders pending=1 ;;
+                --output | -o) kind=nothing pending=1 ;;
                 --preset) kind='tokenizer presets' pending=1 ;;
-                --config) kind=files pending=1 ;;
+                --config) kind=nothing pending=1 ;;
                 --set) kind='tokenizer settings' pending=1 ;;
                 --max-steps) kind=nothing pending=1 ;;
                 --batch-size) kind=nothing pending=1 ;;
@@ -779,9 +779,9 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
         'restok train-har')
             case $2 in
                 --tokenizer) kind=models pending=1 ;;
-                --output | -o) kind=folders pending=1 ;;
+                --output | -o) kind=nothing pending=1 ;;
                 --preset) kind='har presets' pending=1 ;;
-                --config) kind=files pending=1 ;;
+                --config) kind=nothing pending=1 ;;
                 --set) kind='har settings' pending=1 ;;
                 --max-steps) kind=nothing pending=1 ;;
                 --batch-size) kind=nothing pending=1 ;;
@@ -805,8 +805,8 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --max-member-bytes) kind=nothing pending=1 ;;
                 --grid) kind=files pending=1 ;;
                 --ladder) kind=files pending=1 ;;
-                --batch-size) kind=auto pending=1 ;;
                 --num-processes) kind=auto pending=1 ;;
+                --batch-size) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
                 --dtype) kind='auto|float32|bf16' pending=1 ;;
             esac
@@ -814,11 +814,10 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
         'restok generate')
             case $2 in
                 --model) kind=models pending=1 ;;
-                --output | -o) kind=files pending=1 ;;
                 --steps) kind=nothing pending=1 ;;
                 --count) kind=nothing pending=1 ;;
                 --class) kind=classes pending=1 ;;
-                --like) kind=files pending=1 ;;
+                --like) kind=nothing pending=1 ;;
                 --keep) kind=nothing pending=1 ;;
                 --seed) kind=nothing pending=1 ;;
                 --preset) kind='ways to draw' pending=1 ;;
@@ -831,11 +830,12 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --top-k) kind=nothing pending=1 ;;
                 --top-p) kind=nothing pending=1 ;;
                 --tokenizer) kind=models pending=1 ;;
-                --grid) kind=files pending=1 ;;
-                --ladder) kind=files pending=1 ;;
-                --batch-size) kind=auto pending=1 ;;
+                --output | -o) kind=nothing pending=1 ;;
+                --grid) kind=nothing pending=1 ;;
+                --ladder) kind=nothing pending=1 ;;
                 --num-processes) kind=auto pending=1 ;;
                 --compile) kind='auto|on|off' pending=1 ;;
+                --batch-size) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
                 --dtype) kind='auto|float32|bf16' pending=1 ;;
             esac
@@ -847,8 +847,8 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --split) kind='validation|train' pending=1 ;;
                 --max-decoded-pixels) kind=nothing pending=1 ;;
                 --max-member-bytes) kind=nothing pending=1 ;;
-                --batch-size) kind=auto pending=1 ;;
                 --num-processes) kind=auto pending=1 ;;
+                --batch-size) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
                 --dtype) kind='auto|float32|bf16' pending=1 ;;
             esac
@@ -875,22 +875,22 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --crop) kind=nothing pending=1 ;;
                 --max-decoded-pixels) kind=nothing pending=1 ;;
                 --max-member-bytes) kind=nothing pending=1 ;;
-                --features) kind=networks pending=1 ;;
-                --inception-weights) kind=files pending=1 ;;
-                --vgg-weights) kind=files pending=1 ;;
-                --timm-weights) kind=files pending=1 ;;
                 --model) kind=models pending=1 ;;
                 --num-codes) kind=all pending=1 ;;
                 --perturb) kind=nothing pending=1 ;;
                 --nearest) kind=nothing pending=1 ;;
+                --features) kind=networks pending=1 ;;
+                --inception-weights) kind=nothing pending=1 ;;
+                --vgg-weights) kind=nothing pending=1 ;;
+                --timm-weights) kind=nothing pending=1 ;;
+                --cache) kind=nothing pending=1 ;;
+                --batch-size) kind=nothing pending=1 ;;
                 --plot) kind=files pending=1 ;;
                 --fail-under) kind=limits pending=1 ;;
                 --compare) kind=files pending=2 ;;
                 --make-reference) kind=pictures pending=1 ;;
                 --output | -o) kind=files pending=1 ;;
                 --reference-images) kind=nothing pending=1 ;;
-                --cache) kind=folders pending=1 ;;
-                --batch-size) kind=nothing pending=1 ;;
                 --num-processes) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
             esac
@@ -913,23 +913,23 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --metric) kind='metric of sets' pending=1 ;;
                 --reference) kind=pictures pending=1 ;;
                 --split) kind='validation|train|all' pending=1 ;;
+                --features) kind=networks pending=1 ;;
+                --inception-weights) kind=nothing pending=1 ;;
+                --vgg-weights) kind=nothing pending=1 ;;
+                --timm-weights) kind=nothing pending=1 ;;
+                --cache) kind=nothing pending=1 ;;
                 --space) kind=files pending=1 ;;
                 --try) kind='options to try' pending=1 ;;
                 --first) kind=nothing pending=1 ;;
                 --images) kind=nothing pending=1 ;;
                 --class) kind=classes pending=1 ;;
                 --steps) kind=nothing pending=1 ;;
-                --tokenizer) kind=models pending=1 ;;
                 --seed) kind=nothing pending=1 ;;
+                --tokenizer) kind=models pending=1 ;;
                 --output | -o) kind=folders pending=1 ;;
-                --features) kind=networks pending=1 ;;
-                --inception-weights) kind=files pending=1 ;;
-                --vgg-weights) kind=files pending=1 ;;
-                --timm-weights) kind=files pending=1 ;;
-                --cache) kind=folders pending=1 ;;
                 --plot) kind=files pending=1 ;;
-                --batch-size) kind=auto pending=1 ;;
                 --num-processes) kind=auto pending=1 ;;
+                --batch-size) kind=auto pending=1 ;;
                 --device) kind=devices pending=1 ;;
                 --dtype) kind='auto|float32|bf16' pending=1 ;;
             esac

@@ -345,39 +345,38 @@ function __restok_takes --argument-names path option
             'restok train-har --device' 'restok reconstruct --model' 'restok reconstruct --output' \
             'restok reconstruct -o' 'restok reconstruct --num-codes' 'restok reconstruct --split' \
             'restok reconstruct --max-decoded-pixels' 'restok reconstruct --max-member-bytes' \
-            'restok reconstruct --grid' 'restok reconstruct --ladder' 'restok reconstruct --batch-size' \
-            'restok reconstruct --num-processes' 'restok reconstruct --device' 'restok reconstruct --dtype' \
-            'restok generate --model' 'restok generate --output' 'restok generate -o' 'restok generate --steps' \
-            'restok generate --count' 'restok generate --class' 'restok generate --like' 'restok generate --keep' \
-            'restok generate --seed' 'restok generate --preset' 'restok generate --cfg-scale' \
-            'restok generate --cfg-schedule' 'restok generate --cfg-start' 'restok generate --cfg-stop' \
-            'restok generate --cfg-peak' 'restok generate --temperature' 'restok generate --top-k' \
-            'restok generate --top-p' 'restok generate --tokenizer' 'restok generate --grid' 'restok generate --ladder' \
-            'restok generate --batch-size' 'restok generate --num-processes' 'restok generate --compile' \
-            'restok generate --device' 'restok generate --dtype' 'restok encode --model' 'restok encode --output' \
-            'restok encode -o' 'restok encode --split' 'restok encode --max-decoded-pixels' \
-            'restok encode --max-member-bytes' 'restok encode --batch-size' 'restok encode --num-processes' \
-            'restok encode --device' 'restok encode --dtype' 'restok decode --model' 'restok decode --output' \
-            'restok decode -o' 'restok decode --num-codes' 'restok decode --keep' 'restok decode --grid' \
-            'restok decode --ladder' 'restok decode --batch-size' 'restok decode --device' 'restok decode --dtype' \
-            'restok evaluate --metric' 'restok evaluate --reference' 'restok evaluate --split' 'restok evaluate --crop' \
-            'restok evaluate --max-decoded-pixels' 'restok evaluate --max-member-bytes' 'restok evaluate --features' \
-            'restok evaluate --inception-weights' 'restok evaluate --vgg-weights' 'restok evaluate --timm-weights' \
-            'restok evaluate --model' 'restok evaluate --num-codes' 'restok evaluate --perturb' \
-            'restok evaluate --nearest' 'restok evaluate --plot' 'restok evaluate --fail-under' \
-            'restok evaluate --make-reference' 'restok evaluate --output' 'restok evaluate -o' \
-            'restok evaluate --reference-images' 'restok evaluate --cache' 'restok evaluate --batch-size' \
+            'restok reconstruct --grid' 'restok reconstruct --ladder' 'restok reconstruct --num-processes' \
+            'restok reconstruct --batch-size' 'restok reconstruct --device' 'restok reconstruct --dtype' \
+            'restok generate --model' 'restok generate --steps' 'restok generate --count' 'restok generate --class' \
+            'restok generate --like' 'restok generate --keep' 'restok generate --seed' 'restok generate --preset' \
+            'restok generate --cfg-scale' 'restok generate --cfg-schedule' 'restok generate --cfg-start' \
+            'restok generate --cfg-stop' 'restok generate --cfg-peak' 'restok generate --temperature' \
+            'restok generate --top-k' 'restok generate --top-p' 'restok generate --tokenizer' 'restok generate --output' \
+            'restok generate -o' 'restok generate --grid' 'restok generate --ladder' 'restok generate --num-processes' \
+            'restok generate --compile' 'restok generate --batch-size' 'restok generate --device' \
+            'restok generate --dtype' 'restok encode --model' 'restok encode --output' 'restok encode -o' \
+            'restok encode --split' 'restok encode --max-decoded-pixels' 'restok encode --max-member-bytes' \
+            'restok encode --num-processes' 'restok encode --batch-size' 'restok encode --device' \
+            'restok encode --dtype' 'restok decode --model' 'restok decode --output' 'restok decode -o' \
+            'restok decode --num-codes' 'restok decode --keep' 'restok decode --grid' 'restok decode --ladder' \
+            'restok decode --batch-size' 'restok decode --device' 'restok decode --dtype' 'restok evaluate --metric' \
+            'restok evaluate --reference' 'restok evaluate --split' 'restok evaluate --crop' \
+            'restok evaluate --max-decoded-pixels' 'restok evaluate --max-member-bytes' 'restok evaluate --model' \
+            'restok evaluate --num-codes' 'restok evaluate --perturb' 'restok evaluate --nearest' \
+            'restok evaluate --features' 'restok evaluate --inception-weights' 'restok evaluate --vgg-weights' \
+            'restok evaluate --timm-weights' 'restok evaluate --cache' 'restok evaluate --batch-size' \
+            'restok evaluate --plot' 'restok evaluate --fail-under' 'restok evaluate --make-reference' \
+            'restok evaluate --output' 'restok evaluate -o' 'restok evaluate --reference-images' \
             'restok evaluate --num-processes' 'restok evaluate --device' 'restok probe --part' 'restok probe --block' \
             'restok probe --tokenizer' 'restok probe --l2' 'restok probe --neighbours' 'restok probe --cache' \
             'restok probe --batch-size' 'restok probe --num-processes' 'restok probe --device' 'restok tune --metric' \
-            'restok tune --reference' 'restok tune --split' 'restok tune --space' 'restok tune --try' \
-            'restok tune --first' 'restok tune --images' 'restok tune --class' 'restok tune --steps' \
-            'restok tune --tokenizer' 'restok tune --seed' 'restok tune --output' 'restok tune -o' \
-            'restok tune --features' 'restok tune --inception-weights' 'restok tune --vgg-weights' \
-            'restok tune --timm-weights' 'restok tune --cache' 'restok tune --plot' 'restok tune --batch-size' \
-            'restok tune --num-processes' 'restok tune --device' 'restok tune --dtype' 'restok curves --output' \
-            'restok curves -o' 'restok curves --metric' 'restok report --output' 'restok report -o' \
-            'restok report --metrics' 'restok demo --output' 'restok demo -o' 'restok bench --model' \
+            'restok tune --reference' 'restok tune --split' 'restok tune --features' 'restok tune --inception-weights' \
+            'restok tune --vgg-weights' 'restok tune --timm-weights' 'restok tune --cache' 'restok tune --space' \
+            'restok tune --try' 'restok tune --first' 'restok tune --images' 'restok tune --class' 'restok tune --steps' \
+            'restok tune --seed' 'restok tune --tokenizer' 'restok tune --output' 'restok tune -o' 'restok tune --plot' \
+            'restok tune --num-processes' 'restok tune --batch-size' 'restok tune --device' 'restok tune --dtype' \
+            'restok curves --output' 'restok curves -o' 'restok curves --metric' 'restok report --output' \
+            'restok report -o' 'restok report --metrics' 'restok demo --output' 'restok demo -o' 'restok bench --model' \
             'restok bench --preset' 'restok bench --har' 'restok bench --what' 'restok bench --batch-size' \
             'restok bench --runs' 'restok bench --device' 'restok bench --plot' 'restok models presets --kind' \
             'restok models card --metrics' 'restok models card --licence' 'restok models card --license' \
@@ -538,6 +537,7 @@ complete -c restok -n '__restok_at \'restok prepare codes\'' -l max-member-bytes
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)'
+complete -c restok -n '__restok_at \'restok prepare codes\'' -l deterministic -d 'Compute the same bits each time on a GPU, too, for batches of one size: slower'
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l overwrite -d 'Replace the codes that OUT already holds'
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l json -d 'Print one JSON object instead of OUT'
 complete -c restok -n '__restok_at \'restok prepare codes\'' -l help -s h -d 'Show this message and exit'
@@ -558,9 +558,9 @@ complete -c restok -n '__restok_at \'restok prepare sample\'' -l help -s h -d 'S
 complete -c restok -n '__restok_argument \'restok prepare sample\' 1 1' -F
 
 # restok train-tokenizer
-complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l output -s o -r -f -a '(__restok_folders)' -d 'The folder of the run'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l output -s o -r -f -d 'The folder of the run'
 complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l preset -r -f -a '(__restok_values \'tokenizer presets\')' -d 'What to build and how to train it; `restok models` lists them. Default: sample, or the …'
-complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l config -r -F -d 'Settings over the preset\'s: YAML, or a run whose settings to take'
+complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l config -r -f -d 'Settings over the preset\'s: YAML, or a run whose settings to take'
 complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l set -r -f -a '(__restok_values \'tokenizer settings\')' -d 'One setting, such as schedule.seed=3; repeatable'
 complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l max-steps -r -f -d 'Optimizer steps of the whole run. Default: the preset\'s'
 complete -c restok -n '__restok_at \'restok train-tokenizer\'' -l batch-size -r -f -d 'Images per step. Default: the preset\'s'
@@ -582,9 +582,9 @@ complete -c restok -n '__restok_argument \'restok train-tokenizer\' 1 1' -f -a '
 
 # restok train-har
 complete -c restok -n '__restok_at \'restok train-har\'' -l tokenizer -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A tokenizer: a run of train-tokenizer, its model folder, sample or photo'
-complete -c restok -n '__restok_at \'restok train-har\'' -l output -s o -r -f -a '(__restok_folders)' -d 'The folder of the run'
+complete -c restok -n '__restok_at \'restok train-har\'' -l output -s o -r -f -d 'The folder of the run'
 complete -c restok -n '__restok_at \'restok train-har\'' -l preset -r -f -a '(__restok_values \'har presets\')' -d 'What to build and how to train it; `restok models` lists them. Default: sample, or the …'
-complete -c restok -n '__restok_at \'restok train-har\'' -l config -r -F -d 'Settings over the preset\'s: YAML, or a run whose settings to take'
+complete -c restok -n '__restok_at \'restok train-har\'' -l config -r -f -d 'Settings over the preset\'s: YAML, or a run whose settings to take'
 complete -c restok -n '__restok_at \'restok train-har\'' -l set -r -f -a '(__restok_values \'har settings\')' -d 'One setting, such as schedule.seed=3; repeatable'
 complete -c restok -n '__restok_at \'restok train-har\'' -l max-steps -r -f -d 'Optimizer steps of the whole run. Default: the preset\'s'
 complete -c restok -n '__restok_at \'restok train-har\'' -l batch-size -r -f -d 'Images per step. Default: the preset\'s'
@@ -614,9 +614,9 @@ complete -c restok -n '__restok_at \'restok reconstruct\'' -l max-decoded-pixels
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l max-member-bytes -r -f -d 'Image files, and files in tars, of more bytes than this are left out unread. Default: …'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l grid -r -F -d 'Also write a PNG: images beside what is made of them'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l ladder -r -F -d 'The same with every level, and what each adds'
-complete -c restok -n '__restok_at \'restok reconstruct\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l overwrite -d 'Replace what the output folder already holds'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
+complete -c restok -n '__restok_at \'restok reconstruct\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)'
 complete -c restok -n '__restok_at \'restok reconstruct\'' -l deterministic -d 'Compute the same bits each time on a GPU, too, for batches of one size: slower'
@@ -626,11 +626,10 @@ complete -c restok -n '__restok_argument \'restok reconstruct\' 1 999' -F -a '(_
 
 # restok generate
 complete -c restok -n '__restok_at \'restok generate\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A generator: a run of train-har, or its model folder'
-complete -c restok -n '__restok_at \'restok generate\'' -l output -s o -r -F -d 'A folder for PNG files, an .npz, or - (a tar stream on stdout)'
 complete -c restok -n '__restok_at \'restok generate\'' -l steps -r -f -d 'Sampling steps; fewer than all stop at a coarser level. Default: all'
 complete -c restok -n '__restok_at \'restok generate\'' -l count -r -f -d 'How many images'
 complete -c restok -n '__restok_at \'restok generate\'' -l class -r -f -a '(__restok_values \'classes\')' -d 'A class by name, number or synset, all, or random; may be repeated. Default: all in …'
-complete -c restok -n '__restok_at \'restok generate\'' -l like -r -F -d 'Keep the first codes of this image and draw the rest; --keep says how many'
+complete -c restok -n '__restok_at \'restok generate\'' -l like -r -f -d 'Keep the first codes of this image and draw the rest; --keep says how many'
 complete -c restok -n '__restok_at \'restok generate\'' -l keep -r -f -d 'How many codes of --like to keep: of few, its layout alone'
 complete -c restok -n '__restok_at \'restok generate\'' -l seed -r -f -d 'Decides everything random: the same seed gives the same result'
 complete -c restok -n '__restok_at \'restok generate\'' -l preset -r -F -a '(__restok_values \'ways to draw\')' -d 'paper, its guidance (3.75, step from 0.25, top-p 0.95); sample, what suits the model …'
@@ -644,15 +643,16 @@ complete -c restok -n '__restok_at \'restok generate\'' -l greedy -d 'Always the
 complete -c restok -n '__restok_at \'restok generate\'' -l top-k -r -f -d 'Draw from the K likeliest codes; 0 = all'
 complete -c restok -n '__restok_at \'restok generate\'' -l top-p -r -f -d 'Draw from the likeliest codes that reach P'
 complete -c restok -n '__restok_at \'restok generate\'' -l tokenizer -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'Decode with this copy of the generator\'s tokenizer'
-complete -c restok -n '__restok_at \'restok generate\'' -l grid -r -F -d 'Also write all images as one captioned PNG'
-complete -c restok -n '__restok_at \'restok generate\'' -l ladder -r -F -d 'Also write a PNG of the first 8 growing level by level; with --like, of ever more …'
+complete -c restok -n '__restok_at \'restok generate\'' -l output -s o -r -f -d 'A folder for PNG files, a .png for one image, an .npz, or - (a tar stream)'
+complete -c restok -n '__restok_at \'restok generate\'' -l grid -r -f -d 'Also write all images as one captioned PNG'
+complete -c restok -n '__restok_at \'restok generate\'' -l ladder -r -f -d 'Also write a PNG of the first 8 growing level by level; with --like, of ever more …'
 complete -c restok -n '__restok_at \'restok generate\'' -l shards -d 'Make OUT a data set of tar shards, as prepare does'
 complete -c restok -n '__restok_at \'restok generate\'' -l codes -d 'Only draw codes, to an .npz, .safetensors or .jsonl file, or - (lines)'
-complete -c restok -n '__restok_at \'restok generate\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time; auto: what the device holds'
-complete -c restok -n '__restok_at \'restok generate\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
-complete -c restok -n '__restok_at \'restok generate\'' -l compile -r -f -a '(__restok_values \'auto|on|off\')' -d 'Compile the models first: minutes, then faster; auto: on a GPU where the compiler works'
 complete -c restok -n '__restok_at \'restok generate\'' -l resume -d 'Go on where this command stopped; a higher --count draws more beside what is there'
 complete -c restok -n '__restok_at \'restok generate\'' -l overwrite -d 'Replace what the output folder already holds'
+complete -c restok -n '__restok_at \'restok generate\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
+complete -c restok -n '__restok_at \'restok generate\'' -l compile -r -f -a '(__restok_values \'auto|on|off\')' -d 'Compile the models first: minutes, then faster; auto: on a GPU where the compiler works'
+complete -c restok -n '__restok_at \'restok generate\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok generate\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
 complete -c restok -n '__restok_at \'restok generate\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)'
 complete -c restok -n '__restok_at \'restok generate\'' -l deterministic -d 'Compute the same bits each time on a GPU, too, for batches of one size: slower'
@@ -666,9 +666,9 @@ complete -c restok -n '__restok_at \'restok encode\'' -l split -r -f -a '(__rest
 complete -c restok -n '__restok_at \'restok encode\'' -l no-crop -d 'Take images at their own size, which the model was not trained on'
 complete -c restok -n '__restok_at \'restok encode\'' -l max-decoded-pixels -r -f -d 'Images of more pixels than this are left out, since they may fill all memory. Default: …'
 complete -c restok -n '__restok_at \'restok encode\'' -l max-member-bytes -r -f -d 'Image files, and files in tars, of more bytes than this are left out unread. Default: …'
-complete -c restok -n '__restok_at \'restok encode\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok encode\'' -l overwrite -d 'Replace the output file where it is there already'
 complete -c restok -n '__restok_at \'restok encode\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
+complete -c restok -n '__restok_at \'restok encode\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok encode\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
 complete -c restok -n '__restok_at \'restok encode\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)'
 complete -c restok -n '__restok_at \'restok encode\'' -l deterministic -d 'Compute the same bits each time on a GPU, too, for batches of one size: slower'
@@ -685,8 +685,8 @@ complete -c restok -n '__restok_value \'restok decode\' --mix' -F
 complete -c restok -n '__restok_at \'restok decode\'' -l keep -r -f -d 'How many codes of A --mix takes'
 complete -c restok -n '__restok_at \'restok decode\'' -l grid -r -F -d 'Also write a PNG of the first 64'
 complete -c restok -n '__restok_at \'restok decode\'' -l ladder -r -F -d 'Also write a PNG of the first 8 growing level by level; of --mix, with ever more codes …'
-complete -c restok -n '__restok_at \'restok decode\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok decode\'' -l overwrite -d 'Replace what the output folder already holds'
+complete -c restok -n '__restok_at \'restok decode\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok decode\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
 complete -c restok -n '__restok_at \'restok decode\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)'
 complete -c restok -n '__restok_at \'restok decode\'' -l deterministic -d 'Compute the same bits each time on a GPU, too, for batches of one size: slower'
@@ -701,26 +701,26 @@ complete -c restok -n '__restok_at \'restok evaluate\'' -l split -r -f -a '(__re
 complete -c restok -n '__restok_at \'restok evaluate\'' -l crop -r -f -d 'First give SAMPLES the ADM centre crop to this size'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l max-decoded-pixels -r -f -d 'Images of more pixels than this are left out, since they may fill all memory. Default: …'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l max-member-bytes -r -f -d 'Image files, and files in tars, of more bytes than this are left out unread. Default: …'
-complete -c restok -n '__restok_at \'restok evaluate\'' -l features -r -f -a '(__restok_values \'networks\')' -d 'Behind the metrics of features: inception (the default), dinov2, clip, vgg16, …'
-complete -c restok -n '__restok_at \'restok evaluate\'' -l inception-weights -r -F -d 'Inception\'s. Default: torch\'s cache, or download'
-complete -c restok -n '__restok_at \'restok evaluate\'' -l vgg-weights -r -F -d 'VGG-16\'s, of lpips and vgg16'
-complete -c restok -n '__restok_at \'restok evaluate\'' -l timm-weights -r -F -d 'Of dinov2, clip or timm:NAME; of several networks, repeated in the order of their …'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'The tokenizer that makes codes of images (codebook, --num-codes, --perturb); for nll …'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l num-codes -r -f -a '(__restok_values \'all\')' -d 'Measure what the first N codes give back of SAMPLES, for each N; all: every level'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l perturb -r -f -d 'Measure pfid: SAMPLES against what --model decodes once this share α of their codes …'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l nearest -r -f -d 'With --perturb: δ, of how many codewords nearest to a code one replaces it'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l per-image -d 'With --json: also each image\'s value (psnr, …); --compare then goes by pairs'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l features -r -f -a '(__restok_values \'networks\')' -d 'Behind the metrics of features: inception (the default), dinov2, clip, vgg16, …'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l inception-weights -r -f -d 'Inception\'s. Default: torch\'s cache, or download'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l vgg-weights -r -f -d 'VGG-16\'s, of lpips and vgg16'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l timm-weights -r -f -d 'Of dinov2, clip or timm:NAME; of several networks, repeated in the order of their …'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l cache -r -f -d 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l no-cache -d 'Neither look features up nor keep them'
+complete -c restok -n '__restok_at \'restok evaluate\'' -l batch-size -r -f -d 'Images held at a time; changes speed and memory, not results'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l plot -r -F -d 'With --num-codes: draw metric against codes (PNG, PDF, SVG)'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l fail-under -r -f -a '(__restok_values \'limits\')' -d 'Exit 4 where a metric is worse (may be repeated): below VALUE, or above it where lower …'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l compare -r -F -d 'Say of two --json results whether B is better, worse or, by 95 %, neither; measures …'
 complete -c restok -n '__restok_value \'restok evaluate\' --compare' -F
 complete -c restok -n '__restok_at \'restok evaluate\'' -l runs -d 'SAMPLES are --json results of several runs with other seeds; measures nothing'
-complete -c restok -n '__restok_at \'restok evaluate\'' -l per-image -d 'With --json: also each image\'s value (psnr, …); --compare then goes by pairs'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l make-reference -r -F -a '(__restok_values \'pictures\')' -d 'Make statistics of images for --reference instead; they go to -o'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l output -s o -r -F -d 'With --make-reference: an .npz, or a name for the cache'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l reference-images -r -f -d 'With --make-reference: images to keep, for precision, recall and kid'
-complete -c restok -n '__restok_at \'restok evaluate\'' -l cache -r -f -a '(__restok_folders)' -d 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache'
-complete -c restok -n '__restok_at \'restok evaluate\'' -l no-cache -d 'Neither look features up nor keep them'
-complete -c restok -n '__restok_at \'restok evaluate\'' -l batch-size -r -f -d 'Images held at a time; changes speed and memory, not results'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l overwrite -d 'Replace the output file where it is there already'
 complete -c restok -n '__restok_at \'restok evaluate\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
@@ -748,25 +748,25 @@ complete -c restok -n '__restok_argument \'restok probe\' 2 2' -f -a '(__restok_
 complete -c restok -n '__restok_at \'restok tune\'' -l metric -r -f -a '(__restok_values \'metric of sets\')' -d 'What to search by: one of gfid, fid, fid-inf, sfid, is, precision, recall, kid, …'
 complete -c restok -n '__restok_at \'restok tune\'' -l reference -r -F -a '(__restok_values \'pictures\')' -d 'What to compare with, as evaluate takes it. Default for the sample model: the emoji it …'
 complete -c restok -n '__restok_at \'restok tune\'' -l split -r -f -a '(__restok_values \'validation|train|all\')' -d 'The split to take where a data set is given'
+complete -c restok -n '__restok_at \'restok tune\'' -l features -r -f -a '(__restok_values \'networks\')' -d 'Behind the metric: inception, dinov2, clip, vgg16, timm:NAME, or random, for smoke …'
+complete -c restok -n '__restok_at \'restok tune\'' -l inception-weights -r -f -d 'Inception\'s. Default: torch\'s cache, or download'
+complete -c restok -n '__restok_at \'restok tune\'' -l vgg-weights -r -f -d 'VGG-16\'s, of lpips and vgg16'
+complete -c restok -n '__restok_at \'restok tune\'' -l timm-weights -r -f -d 'Of dinov2, clip or timm:NAME'
+complete -c restok -n '__restok_at \'restok tune\'' -l cache -r -f -d 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache'
 complete -c restok -n '__restok_at \'restok tune\'' -l space -r -F -d 'YAML of the values to try, such as `cfg_scale: [1, 1.5, 2]`'
 complete -c restok -n '__restok_at \'restok tune\'' -l try -r -f -a '(__restok_values \'options to try\')' -d 'Values to try of cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, …'
 complete -c restok -n '__restok_at \'restok tune\'' -l first -r -f -d 'Images of each candidate at first'
 complete -c restok -n '__restok_at \'restok tune\'' -l images -r -f -d 'Images of each in the last round, and on fresh seeds'
 complete -c restok -n '__restok_at \'restok tune\'' -l class -r -f -a '(__restok_values \'classes\')' -d 'As generate takes it. Default: random, of all classes'
 complete -c restok -n '__restok_at \'restok tune\'' -l steps -r -f -d 'Sampling steps; fewer than all stop at a coarser level. Default: all'
-complete -c restok -n '__restok_at \'restok tune\'' -l tokenizer -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'Decode with this copy of the generator\'s tokenizer'
 complete -c restok -n '__restok_at \'restok tune\'' -l seed -r -f -d 'Decides everything random: the same seed gives the same result'
+complete -c restok -n '__restok_at \'restok tune\'' -l tokenizer -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'Decode with this copy of the generator\'s tokenizer'
 complete -c restok -n '__restok_at \'restok tune\'' -l output -s o -r -f -a '(__restok_folders)' -d 'The folder for what is drawn and found'
-complete -c restok -n '__restok_at \'restok tune\'' -l features -r -f -a '(__restok_values \'networks\')' -d 'Behind the metric: inception, dinov2, clip, vgg16, timm:NAME, or random, for smoke …'
-complete -c restok -n '__restok_at \'restok tune\'' -l inception-weights -r -F -d 'Inception\'s. Default: torch\'s cache, or download'
-complete -c restok -n '__restok_at \'restok tune\'' -l vgg-weights -r -F -d 'VGG-16\'s, of lpips and vgg16'
-complete -c restok -n '__restok_at \'restok tune\'' -l timm-weights -r -F -d 'Of dinov2, clip or timm:NAME'
-complete -c restok -n '__restok_at \'restok tune\'' -l cache -r -f -a '(__restok_folders)' -d 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache'
 complete -c restok -n '__restok_at \'restok tune\'' -l plot -r -F -d 'Draw the metric against the Inception Score (PNG, PDF, SVG)'
-complete -c restok -n '__restok_at \'restok tune\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok tune\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
 complete -c restok -n '__restok_at \'restok tune\'' -l resume -d 'Take what DIR holds, also for other values, metrics, references, more images'
 complete -c restok -n '__restok_at \'restok tune\'' -l overwrite -d 'Replace what the output folder already holds'
+complete -c restok -n '__restok_at \'restok tune\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok tune\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
 complete -c restok -n '__restok_at \'restok tune\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)'
 complete -c restok -n '__restok_at \'restok tune\'' -l deterministic -d 'Compute the same bits each time on a GPU, too, for batches of one size: slower'

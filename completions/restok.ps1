@@ -564,6 +564,7 @@ $global:restokCommands = @{
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)' }
+            '--deterministic' = @{ Kind = 'nothing'; Count = 0; Help = 'Compute the same bits each time on a GPU, too, for batches of one size: slower' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the codes that OUT already holds' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of OUT' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -601,10 +602,10 @@ $global:restokCommands = @{
         Commands = [ordered]@{
         }
         Options = [ordered]@{
-            '--output' = @{ Kind = 'folders'; Count = 1; Help = 'The folder of the run' }
-            '-o' = @{ Kind = 'folders'; Count = 1; Help = 'The folder of the run' }
+            '--output' = @{ Kind = 'nothing'; Count = 1; Help = 'The folder of the run' }
+            '-o' = @{ Kind = 'nothing'; Count = 1; Help = 'The folder of the run' }
             '--preset' = @{ Kind = 'tokenizer presets'; Count = 1; Help = 'What to build and how to train it; `restok models` lists them. Default: sample, or the …' }
-            '--config' = @{ Kind = 'files'; Count = 1; Help = 'Settings over the preset''s: YAML, or a run whose settings to take' }
+            '--config' = @{ Kind = 'nothing'; Count = 1; Help = 'Settings over the preset''s: YAML, or a run whose settings to take' }
             '--set' = @{ Kind = 'tokenizer settings'; Count = 1; Help = 'One setting, such as schedule.seed=3; repeatable' }
             '--max-steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Optimizer steps of the whole run. Default: the preset''s' }
             '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images per step. Default: the preset''s' }
@@ -632,10 +633,10 @@ $global:restokCommands = @{
         }
         Options = [ordered]@{
             '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer: a run of train-tokenizer, its model folder, sample or photo' }
-            '--output' = @{ Kind = 'folders'; Count = 1; Help = 'The folder of the run' }
-            '-o' = @{ Kind = 'folders'; Count = 1; Help = 'The folder of the run' }
+            '--output' = @{ Kind = 'nothing'; Count = 1; Help = 'The folder of the run' }
+            '-o' = @{ Kind = 'nothing'; Count = 1; Help = 'The folder of the run' }
             '--preset' = @{ Kind = 'har presets'; Count = 1; Help = 'What to build and how to train it; `restok models` lists them. Default: sample, or the …' }
-            '--config' = @{ Kind = 'files'; Count = 1; Help = 'Settings over the preset''s: YAML, or a run whose settings to take' }
+            '--config' = @{ Kind = 'nothing'; Count = 1; Help = 'Settings over the preset''s: YAML, or a run whose settings to take' }
             '--set' = @{ Kind = 'har settings'; Count = 1; Help = 'One setting, such as schedule.seed=3; repeatable' }
             '--max-steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Optimizer steps of the whole run. Default: the preset''s' }
             '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images per step. Default: the preset''s' }
@@ -672,9 +673,9 @@ $global:restokCommands = @{
             '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Image files, and files in tars, of more bytes than this are left out unread. Default: …' }
             '--grid' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG: images beside what is made of them' }
             '--ladder' = @{ Kind = 'files'; Count = 1; Help = 'The same with every level, and what each adds' }
-            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
+            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)' }
             '--deterministic' = @{ Kind = 'nothing'; Count = 0; Help = 'Compute the same bits each time on a GPU, too, for batches of one size: slower' }
@@ -690,12 +691,10 @@ $global:restokCommands = @{
         }
         Options = [ordered]@{
             '--model' = @{ Kind = 'models'; Count = 1; Help = 'A generator: a run of train-har, or its model folder' }
-            '--output' = @{ Kind = 'files'; Count = 1; Help = 'A folder for PNG files, an .npz, or - (a tar stream on stdout)' }
-            '-o' = @{ Kind = 'files'; Count = 1; Help = 'A folder for PNG files, an .npz, or - (a tar stream on stdout)' }
             '--steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Sampling steps; fewer than all stop at a coarser level. Default: all' }
             '--count' = @{ Kind = 'nothing'; Count = 1; Help = 'How many images' }
             '--class' = @{ Kind = 'classes'; Count = 1; Help = 'A class by name, number or synset, all, or random; may be repeated. Default: all in …' }
-            '--like' = @{ Kind = 'files'; Count = 1; Help = 'Keep the first codes of this image and draw the rest; --keep says how many' }
+            '--like' = @{ Kind = 'nothing'; Count = 1; Help = 'Keep the first codes of this image and draw the rest; --keep says how many' }
             '--keep' = @{ Kind = 'nothing'; Count = 1; Help = 'How many codes of --like to keep: of few, its layout alone' }
             '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random: the same seed gives the same result' }
             '--preset' = @{ Kind = 'ways to draw'; Count = 1; Help = 'paper, its guidance (3.75, step from 0.25, top-p 0.95); sample, what suits the model …' }
@@ -709,15 +708,17 @@ $global:restokCommands = @{
             '--top-k' = @{ Kind = 'nothing'; Count = 1; Help = 'Draw from the K likeliest codes; 0 = all' }
             '--top-p' = @{ Kind = 'nothing'; Count = 1; Help = 'Draw from the likeliest codes that reach P' }
             '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'Decode with this copy of the generator''s tokenizer' }
-            '--grid' = @{ Kind = 'files'; Count = 1; Help = 'Also write all images as one captioned PNG' }
-            '--ladder' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG of the first 8 growing level by level; with --like, of ever more …' }
+            '--output' = @{ Kind = 'nothing'; Count = 1; Help = 'A folder for PNG files, a .png for one image, an .npz, or - (a tar stream)' }
+            '-o' = @{ Kind = 'nothing'; Count = 1; Help = 'A folder for PNG files, a .png for one image, an .npz, or - (a tar stream)' }
+            '--grid' = @{ Kind = 'nothing'; Count = 1; Help = 'Also write all images as one captioned PNG' }
+            '--ladder' = @{ Kind = 'nothing'; Count = 1; Help = 'Also write a PNG of the first 8 growing level by level; with --like, of ever more …' }
             '--shards' = @{ Kind = 'nothing'; Count = 0; Help = 'Make OUT a data set of tar shards, as prepare does' }
             '--codes' = @{ Kind = 'nothing'; Count = 0; Help = 'Only draw codes, to an .npz, .safetensors or .jsonl file, or - (lines)' }
-            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
-            '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
-            '--compile' = @{ Kind = 'auto|on|off'; Count = 1; Help = 'Compile the models first: minutes, then faster; auto: on a GPU where the compiler works' }
             '--resume' = @{ Kind = 'nothing'; Count = 0; Help = 'Go on where this command stopped; a higher --count draws more beside what is there' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
+            '--compile' = @{ Kind = 'auto|on|off'; Count = 1; Help = 'Compile the models first: minutes, then faster; auto: on a GPU where the compiler works' }
+            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)' }
             '--deterministic' = @{ Kind = 'nothing'; Count = 0; Help = 'Compute the same bits each time on a GPU, too, for batches of one size: slower' }
@@ -739,9 +740,9 @@ $global:restokCommands = @{
             '--no-crop' = @{ Kind = 'nothing'; Count = 0; Help = 'Take images at their own size, which the model was not trained on' }
             '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Images of more pixels than this are left out, since they may fill all memory. Default: …' }
             '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Image files, and files in tars, of more bytes than this are left out unread. Default: …' }
-            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output file where it is there already' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
+            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)' }
             '--deterministic' = @{ Kind = 'nothing'; Count = 0; Help = 'Compute the same bits each time on a GPU, too, for batches of one size: slower' }
@@ -764,8 +765,8 @@ $global:restokCommands = @{
             '--keep' = @{ Kind = 'nothing'; Count = 1; Help = 'How many codes of A --mix takes' }
             '--grid' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG of the first 64' }
             '--ladder' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG of the first 8 growing level by level; of --mix, with ever more codes …' }
-            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)' }
             '--deterministic' = @{ Kind = 'nothing'; Count = 0; Help = 'Compute the same bits each time on a GPU, too, for batches of one size: slower' }
@@ -786,26 +787,26 @@ $global:restokCommands = @{
             '--crop' = @{ Kind = 'nothing'; Count = 1; Help = 'First give SAMPLES the ADM centre crop to this size' }
             '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Images of more pixels than this are left out, since they may fill all memory. Default: …' }
             '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Image files, and files in tars, of more bytes than this are left out unread. Default: …' }
-            '--features' = @{ Kind = 'networks'; Count = 1; Help = 'Behind the metrics of features: inception (the default), dinov2, clip, vgg16, …' }
-            '--inception-weights' = @{ Kind = 'files'; Count = 1; Help = 'Inception''s. Default: torch''s cache, or download' }
-            '--vgg-weights' = @{ Kind = 'files'; Count = 1; Help = 'VGG-16''s, of lpips and vgg16' }
-            '--timm-weights' = @{ Kind = 'files'; Count = 1; Help = 'Of dinov2, clip or timm:NAME; of several networks, repeated in the order of their …' }
             '--model' = @{ Kind = 'models'; Count = 1; Help = 'The tokenizer that makes codes of images (codebook, --num-codes, --perturb); for nll …' }
             '--num-codes' = @{ Kind = 'all'; Count = 1; Help = 'Measure what the first N codes give back of SAMPLES, for each N; all: every level' }
             '--perturb' = @{ Kind = 'nothing'; Count = 1; Help = 'Measure pfid: SAMPLES against what --model decodes once this share α of their codes …' }
             '--nearest' = @{ Kind = 'nothing'; Count = 1; Help = 'With --perturb: δ, of how many codewords nearest to a code one replaces it' }
+            '--per-image' = @{ Kind = 'nothing'; Count = 0; Help = 'With --json: also each image''s value (psnr, …); --compare then goes by pairs' }
+            '--features' = @{ Kind = 'networks'; Count = 1; Help = 'Behind the metrics of features: inception (the default), dinov2, clip, vgg16, …' }
+            '--inception-weights' = @{ Kind = 'nothing'; Count = 1; Help = 'Inception''s. Default: torch''s cache, or download' }
+            '--vgg-weights' = @{ Kind = 'nothing'; Count = 1; Help = 'VGG-16''s, of lpips and vgg16' }
+            '--timm-weights' = @{ Kind = 'nothing'; Count = 1; Help = 'Of dinov2, clip or timm:NAME; of several networks, repeated in the order of their …' }
+            '--cache' = @{ Kind = 'nothing'; Count = 1; Help = 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache' }
+            '--no-cache' = @{ Kind = 'nothing'; Count = 0; Help = 'Neither look features up nor keep them' }
+            '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images held at a time; changes speed and memory, not results' }
             '--plot' = @{ Kind = 'files'; Count = 1; Help = 'With --num-codes: draw metric against codes (PNG, PDF, SVG)' }
             '--fail-under' = @{ Kind = 'limits'; Count = 1; Help = 'Exit 4 where a metric is worse (may be repeated): below VALUE, or above it where lower …' }
             '--compare' = @{ Kind = 'files'; Count = 2; Help = 'Say of two --json results whether B is better, worse or, by 95 %, neither; measures …' }
             '--runs' = @{ Kind = 'nothing'; Count = 0; Help = 'SAMPLES are --json results of several runs with other seeds; measures nothing' }
-            '--per-image' = @{ Kind = 'nothing'; Count = 0; Help = 'With --json: also each image''s value (psnr, …); --compare then goes by pairs' }
             '--make-reference' = @{ Kind = 'pictures'; Count = 1; Help = 'Make statistics of images for --reference instead; they go to -o' }
             '--output' = @{ Kind = 'files'; Count = 1; Help = 'With --make-reference: an .npz, or a name for the cache' }
             '-o' = @{ Kind = 'files'; Count = 1; Help = 'With --make-reference: an .npz, or a name for the cache' }
             '--reference-images' = @{ Kind = 'nothing'; Count = 1; Help = 'With --make-reference: images to keep, for precision, recall and kid' }
-            '--cache' = @{ Kind = 'folders'; Count = 1; Help = 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache' }
-            '--no-cache' = @{ Kind = 'nothing'; Count = 0; Help = 'Neither look features up nor keep them' }
-            '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images held at a time; changes speed and memory, not results' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output file where it is there already' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
@@ -844,26 +845,26 @@ $global:restokCommands = @{
             '--metric' = @{ Kind = 'metric of sets'; Count = 1; Help = 'What to search by: one of gfid, fid, fid-inf, sfid, is, precision, recall, kid, …' }
             '--reference' = @{ Kind = 'pictures'; Count = 1; Help = 'What to compare with, as evaluate takes it. Default for the sample model: the emoji it …' }
             '--split' = @{ Kind = 'validation|train|all'; Count = 1; Help = 'The split to take where a data set is given' }
+            '--features' = @{ Kind = 'networks'; Count = 1; Help = 'Behind the metric: inception, dinov2, clip, vgg16, timm:NAME, or random, for smoke …' }
+            '--inception-weights' = @{ Kind = 'nothing'; Count = 1; Help = 'Inception''s. Default: torch''s cache, or download' }
+            '--vgg-weights' = @{ Kind = 'nothing'; Count = 1; Help = 'VGG-16''s, of lpips and vgg16' }
+            '--timm-weights' = @{ Kind = 'nothing'; Count = 1; Help = 'Of dinov2, clip or timm:NAME' }
+            '--cache' = @{ Kind = 'nothing'; Count = 1; Help = 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache' }
             '--space' = @{ Kind = 'files'; Count = 1; Help = 'YAML of the values to try, such as `cfg_scale: [1, 1.5, 2]`' }
             '--try' = @{ Kind = 'options to try'; Count = 1; Help = 'Values to try of cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, …' }
             '--first' = @{ Kind = 'nothing'; Count = 1; Help = 'Images of each candidate at first' }
             '--images' = @{ Kind = 'nothing'; Count = 1; Help = 'Images of each in the last round, and on fresh seeds' }
             '--class' = @{ Kind = 'classes'; Count = 1; Help = 'As generate takes it. Default: random, of all classes' }
             '--steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Sampling steps; fewer than all stop at a coarser level. Default: all' }
-            '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'Decode with this copy of the generator''s tokenizer' }
             '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random: the same seed gives the same result' }
+            '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'Decode with this copy of the generator''s tokenizer' }
             '--output' = @{ Kind = 'folders'; Count = 1; Help = 'The folder for what is drawn and found' }
             '-o' = @{ Kind = 'folders'; Count = 1; Help = 'The folder for what is drawn and found' }
-            '--features' = @{ Kind = 'networks'; Count = 1; Help = 'Behind the metric: inception, dinov2, clip, vgg16, timm:NAME, or random, for smoke …' }
-            '--inception-weights' = @{ Kind = 'files'; Count = 1; Help = 'Inception''s. Default: torch''s cache, or download' }
-            '--vgg-weights' = @{ Kind = 'files'; Count = 1; Help = 'VGG-16''s, of lpips and vgg16' }
-            '--timm-weights' = @{ Kind = 'files'; Count = 1; Help = 'Of dinov2, clip or timm:NAME' }
-            '--cache' = @{ Kind = 'folders'; Count = 1; Help = 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache' }
             '--plot' = @{ Kind = 'files'; Count = 1; Help = 'Draw the metric against the Inception Score (PNG, PDF, SVG)' }
-            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
             '--resume' = @{ Kind = 'nothing'; Count = 0; Help = 'Take what DIR holds, also for other values, metrics, references, more images' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)' }
             '--deterministic' = @{ Kind = 'nothing'; Count = 0; Help = 'Compute the same bits each time on a GPU, too, for batches of one size: slower' }
