@@ -44,8 +44,8 @@ def let_threads_sleep() -> None:
     """Where others keep all cores busy, let torch's threads sleep while they wait for each other.
 
     GNU's OpenMP lets them turn on the spot, which takes the time of those that they wait for: with two threads beside
-    twelve other programs on two cores, a step took 20 times as long. Alone, sleeping costs a tenth. The library reads
-    its setting when torch is imported.
+    twelve other programs on two cores, a step took 20 times as long. Alone, sleeping would cost up to a third. The
+    library reads its setting when torch is imported.
     """
     if busy_cores() > 1.5 * (os.cpu_count() or 1):
         os.environ.setdefault("GOMP_SPINCOUNT", "0")
