@@ -45,7 +45,8 @@ SMALLER = (
     (r"\bOTHER\b", "RUN"),
     (r" --max-steps \d+", ""),
     (r"--stop-at \d+", "--stop-at 1"),
-    (r"^restok (train-\S+) (.*)", r"restok \1 \2 --preset tiny --max-steps 2 --set data.crop=centre"),
+    (r"^restok (train-\S+) (.*)", r"restok \1 \2 --preset tiny --max-steps 2"),
+    (r"^(restok train-\S+ (?!codes|emoji-codes).*)", r"\1 --set data.crop=centre"),  # those were cropped before
     (r"^(restok train-(?!.*--resume).*)", r"\1 --skip-preflight"),
     (r"^restok plan (train-\S+)(.*)", r"restok plan \1 --preset tiny --no-choices\2"),
     (r"^restok plan generate(.*)", r"restok plan generate --preset tiny --tokenizer tiny\1"),

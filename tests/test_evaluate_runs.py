@@ -102,7 +102,7 @@ def test_limits_hold_for_the_mean_or_an_edge_of_its_interval(restok, files, limi
     ("other", "message"),
     [
         (result(4.0, "a"), "a and b hold the same images, where runs differ by their seeds; give each run once"),
-        (result(4.0, "b", n=8), "a and b are not runs of one method, since these were not the same: pictures: 9 and 8"),
+        (result(4.0, "b", n=8), "a and b are not runs of one method, since these were not the same: images: 9 and 8"),
         ({**result(4.0, "b"), "metrics": {}}, "a was measured by gfid, b by ; measure all runs by the same"),
     ],
 )

@@ -121,7 +121,6 @@ def stepped(steps=1):
         (lambda state, _: state.pop("1.weight"), "state lacks 1.weight"),
         (lambda state, _: state.update(other=state["0.bias"]), "state also has other"),
         (lambda _, groups: groups[1]["params"].remove("1.bias"), "list of weights lacks 1.bias"),
-        (lambda _, groups: groups[1].update(weight_decay=0.5), "weight_decay of 0.bias is 0.5 and not 0.0"),
     ],
 )
 def test_the_state_of_an_optimizer_is_loaded_whole_or_refused(harm, words):

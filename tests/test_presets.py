@@ -154,6 +154,7 @@ def test_the_table_of_presets_says_what_each_takes(restok, monkeypatch):
     needs = [len(rows["tokenizer", f"restok-l-128{end}"]["networks"]) for end in ("", "-no-alignment")]
     assert needs == [3, 2] and rows["har", "har-l"]["networks"] == []
 
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it
     lines = restok("models", "presets", "--kind", "tokenizer").out.splitlines()
     assert lines[0] == "train-tokenizer" and len(lines) == 2 + len(preset_names("tokenizer"))
 
@@ -174,6 +175,7 @@ def test_one_preset_comes_with_the_memory_of_a_step(restok, fails):
 
 
 def test_the_memory_of_a_step_of_all_presets_is_a_column(restok, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it
     monkeypatch.setattr(preset_table, "step_memory", lambda kind, name: (8, 10**9 * len(name)))
     for line in restok("models", "presets", "--memory").out.splitlines():
         name = line.partition(" ")[0]

@@ -127,16 +127,12 @@ def check_optimizer_state_dict(model: nn.Module, optimizer: torch.optim.Optimize
 
     Torch starts what is missing at 0, and its fused kernel reads and writes past the end of what is too small.
     """
+    # which group a weight is in may differ: what is decayed has changed since older runs, and the state is by name
     names = {parameter: name for name, parameter in model.named_parameters()}
-    decay = {names[p]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
-    theirs = {name: group["weight_decay"] for group in state["param_groups"] for name in group["params"]}
-    check_keys("the optimizer's list of weights", theirs, decay)
-    check_keys("the optimizer's state", state["state"], decay)
-    for parameter, name in names.items():
-        if name not in decay:
-            continue
-        if theirs[name] != decay[name]:
-            raise RuntimeError(f"weight_decay of {name} is {theirs[name]} and not {decay[name]}")
+    ours = {names[parameter]: parameter for group in optimizer.param_groups for parameter in group["params"]}
+    check_keys("the optimizer's list of weights", [n for g in state["param_groups"] for n in g["params"]], ours)
+    check_keys("the optimizer's state", state["state"], ours)
+    for name, parameter in ours.items():
         shapes = {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
         check_keys(f"the optimizer's state of {name}", state["state"][name], shapes)
         for key, shape in shapes.items():
