@@ -16,6 +16,10 @@ from restok_cli.settings.training import HealthConfig, TokenizerHealthConfig
 from restok_cli.training.parallel import all_reduce, check_shape
 from restok_cli.training.update import Update
 
+AGAINST_COLLAPSE = (
+    "a higher loss.entropy_weight (0.01 where it is 0), a later revival.until or a lower optimizer.learning_rate helps"
+)
+
 
 def mean_of(terms: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """The mean of each scalar over the micro-batches of a step."""
@@ -140,15 +144,7 @@ class Health:
             if level not in self.collapsed
         ]
         if new:
-            further, remedy = " further", ""
-            if not self.collapsed:
-                further, remedy = (
-                    "",
-                    (
-                        "; a higher loss.entropy_weight (0.01 where it is 0), a later revival.until or a lower"
-                        " optimizer.learning_rate helps"
-                    ),
-                )
+            further, remedy = (" further", "") if self.collapsed else ("", f"; {AGAINST_COLLAPSE}")
             note(
                 f"warning: the codebook collapses{further}: codes use only {', '.join(new)} of the codewords that as"
                 f" many evenly drawn ones would{remedy}"
