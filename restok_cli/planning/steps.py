@@ -109,12 +109,12 @@ def open_tokenizer_step(
 
 
 def open_har_step(
-    config: HarRunConfig, device: torch.device, memory: Memory
+    config: HarRunConfig, device: torch.device, memory: Memory, compiled: bool = False
 ) -> tuple[har_loop.HarState, Callable[[], None]]:
-    """The model that a step trains, and the step itself, on random codes."""
+    """The model that a step trains, and the step itself, on random codes. `compiled` as for a tokenizer."""
     with device:
         state = har_loop.HarState(config, device, None)
-    recompute_activations(state.har, memory)
+    recompute_activations(state.har, memory, compiled)
     size, _ = micro_batch_numbers(config.schedule.batch_size, config.schedule.micro_batch_size)
     codes = torch.randint(config.model.codebook_size, (size, config.model.num_codes), device=device)
     given = iter(lambda: Coded(torch.zeros(size, dtype=torch.int64, device=device), codes), None)

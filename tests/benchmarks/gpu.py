@@ -140,14 +140,17 @@ def open_step(
     else:
         preset, words = {"tokenizer": ("restok-l-128", []), "har": ("har-l", ["compute.precision=bf16"])}[kind]
     config = of_images(planned_config(kind, preset, None, words), batch_size)
+    # a break of a graph costs time on a card, and fails the smoke test
+    way = functools.partial(torch.compile, backend=session.compiler, fullgraph=session.smoke)
     if kind == "har":
-        return open_har_step(config, session.device, memory)
+        state, step = open_har_step(config, session.device, memory, compiled)
+        with patch.object(torch, "compile", way):
+            compile_model(state.har if compiled else nn.Identity())
+        return state, step
     state, losses, step = open_tokenizer_step(config, session.device, memory, compiled)
     for model in (state.tokenizer, state.ema):
         model.to(memory_format=layout)
     if compiled:
-        # a break of a graph costs time on a card, and fails the smoke test
-        way = functools.partial(torch.compile, backend=session.compiler, fullgraph=session.smoke)
         with patch.object(torch, "compile", way):
             compile_model(state.tokenizer)
             compile_losses(losses)
@@ -182,8 +185,9 @@ def measure_step(session: Session, name: str, batch_size: int, predicted: str, *
 
 def step(session: Session) -> None:
     """Without a compiler: whether counting on fake tensors can be trusted."""
-    measure_step(session, "8 images", 8, "36 GiB")
-    measure_step(session, "16 images", 16, "60 GiB, 470 ms")
+    step = measure_step(session, "16 images", 16, "60 GiB, 470 ms")
+    profile(session, "16 images", step)
+    del step  # and its memory
     # convolutions more than twice as fast, and two more copies of their maps: take it if it is faster
     measure_step(session, "16 images, weights channels last", 16, "60 GiB, 470 ms", layout=torch.channels_last)
     measure_step(session, "generator, 256 sequences", 256, "48 GiB, 290 ms", kind="har")
@@ -191,7 +195,9 @@ def step(session: Session) -> None:
         return
     # the default of a GPU, which takes the host 1.6 times as long
     measure_step(session, "16 images, memory balanced", 16, "33 GiB, 700 ms", memory="balanced")
-    measure_step(session, "16 images, memory small", 16, "22 GiB, 800 ms", memory="small")
+    measure_step(session, "32 images, memory balanced", 32, "53.7 GiB, 1000 ms", memory="balanced")
+    measure_step(session, "32 images, memory small", 32, "30.5 GiB, 1200 ms", memory="small")
+    measure_step(session, "8 images, memory balanced", 8, "22.4 GiB", memory="balanced")
 
 
 def deterministic(session: Session) -> None:
@@ -221,7 +227,7 @@ def drawing(session: Session) -> None:
     """HAR-L in nine steps with guidance, codes only: whether launches or arithmetic bound it."""
     predicted = {"float32 16": "71 ms", "bf16 1": "32 ms", "bf16 16": "32 ms", "bf16 256": "204 ms"}
     predicted |= {"bf16, as used 1": "8 ms", "bf16, as used 16": "14 ms", "bf16, as used 256": "204 ms"}
-    session.bench("generate", (16, 1, 256), predicted)
+    profile(session, "generate", session.bench("generate", (16, 1, 256), predicted))
     batch = 2 if session.smoke else 256
     logits = torch.randn(batch, 64, 8192, device=session.device)
     uniforms = torch.rand(batch, 64, device=session.device)
@@ -233,7 +239,8 @@ def drawing(session: Session) -> None:
 @torch.inference_mode()
 def decoding(session: Session) -> None:
     """ResTok-L from images to codes and back, and what the pixel decoder loses in 16 bits."""
-    session.bench("encode", (64,), {"float32 64": "708 ms", "bf16, as used 64": "131 ms"})
+    predicted = {"float32 64": "708 ms", "bf16, as used 64": "131 ms"}
+    profile(session, "encode 64", session.bench("encode", (64,), predicted))
     predicted = {"float32 64": "661 ms", "bf16, as used 1": "16 ms", "bf16, as used 64": "122 ms"}
     session.bench("decode", (64, 1), predicted)
     _, tokenizer, _ = open_models(None, "tiny" if session.smoke else "restok-l-128", "", session.device, drawing=())
@@ -270,6 +277,8 @@ def decoding(session: Session) -> None:
             first = round(time.monotonic() - begun, 1)
             duration = session.milliseconds(lambda decode=decode, inputs=inputs: decode(inputs), 3)
         changed = (to_uint8(images) != to_uint8(exact)).float().mean().item()
+        if way == "norms":
+            profile(session, f"pixel decoder {batch}, {name}", lambda decode=decode, inputs=inputs: decode(inputs))
         values = round(duration, 1), first, f"{(images - exact).abs().max().item():.1e}", f"{changed:.2%}"
         session.note(
             f"pixel decoder {batch}, {name}: ms, s to the first, largest error, values changed", values, predicted
@@ -299,6 +308,7 @@ def recorded_decoding(session: Session, tokenizer: nn.Module) -> None:
     same, first = torch.equal(recorded(codes), short.decode(codes)), round(time.monotonic() - begun, 1)
     values = round(session.milliseconds(lambda: recorded(codes), 3), 1), first, same
     session.note("decode 256 as one CUDA graph: ms, s to record it, images as without", values, "490 ms")
+    profile(session, "decode 256", lambda: recorded(codes))
 
 
 @torch.inference_mode()
@@ -320,32 +330,38 @@ def inception(session: Session) -> None:
 def compiled(session: Session) -> None:
     """Blocks and frozen networks compiled one by one, anew for each size, which takes minutes: so this comes last."""
     longest = 0.0
-    for name, batch_size, memory, predicted in (
-        ("compiled, 32 images", 32, "balanced", "58.0 GiB, 530 ms, 60 images/s, 200 s"),
-        ("compiled, memory fast, 16 images", 16, "fast", "47 GiB, 265 ms"),
-        ("compiled, memory small, 32 images", 32, "small", "39.0 GiB"),
-    ):
-        if longest and (session.smoke or session.left < longest):
+    ways = (
+        ("compiled, generator, 256 sequences", 256, "48 GiB, 250 ms", {"memory": "fast", "kind": "har"}),
+        ("compiled, 32 images", 32, "58.0 GiB, 530 ms, 60 images/s, 200 s", {}),
+        ("compiled, 32 images, weights channels last", 32, "58.0 GiB", {"layout": torch.channels_last}),
+        ("compiled, memory fast, 16 images", 16, "47 GiB, 265 ms", {"memory": "fast"}),
+        ("compiled, memory small, 32 images", 32, "39.0 GiB", {"memory": "small"}),
+    )
+    for name, batch_size, predicted, choices in ways[:2] if session.smoke else ways:
+        if session.left < longest:
             return
         begun = time.monotonic()
-        step = measure_step(session, name, batch_size, predicted, compiled=True, memory=memory)
+        step = measure_step(session, name, batch_size, predicted, **{"compiled": True, "memory": "balanced"} | choices)
         longest = max(longest, time.monotonic() - begun)
-        profile_step(session, name, step)
+        profile(session, name, step)
         del step  # and its memory
 
 
-def profile_step(session: Session, name: str, step: Callable[[], None]) -> None:
-    """How long the kernels of a step run, and how many there are: the host starts them one by one."""
+def profile(session: Session, name: str, function: Callable[[], object]) -> None:
+    """How long the kernels of a call run, and how many there are: the host starts them one by one.
+
+    Each goes into kernels.txt, with its time and number.
+    """
     activity = torch.profiler.ProfilerActivity
-    with torch.profiler.profile(activities=[activity.CPU if session.smoke else activity.CUDA]) as profile:
-        step()
+    with torch.profiler.profile(activities=[activity.CPU if session.smoke else activity.CUDA]) as found:
+        function()
         synchronize(session.device)
-    kernels = sorted(profile.key_averages(), key=lambda event: -event.self_device_time_total)
+    kernels = sorted(found.key_averages(), key=lambda event: -event.self_device_time_total)
     busy, count = sum(k.self_device_time_total for k in kernels) / 1e3, sum(k.count for k in kernels)
     session.note(f"{name}: kernels: ms, calls", (round(busy, 1), count))
-    for kernel in kernels[:12]:
-        key = kernel.key[:60].replace("|", "/")
-        session.note(f"{name}: kernel {key}: ms, calls", (round(kernel.self_device_time_total / 1e3, 2), kernel.count))
+    with (session.out / "kernels.txt").open("a") as file:
+        file.write(f"{session.section}: {name}: {busy:.1f} ms, {count}\n")
+        file.writelines(f"{k.self_device_time_total / 1e3:9.3f} {k.count:6} {k.key[:160]}\n" for k in kernels[:60])
 
 
 # in the order in which they run: seconds that each takes at least, as counted for a host of 30 us a launch

@@ -64,8 +64,8 @@ class Session:
         runs, warm_up = (1, 0) if self.smoke else (runs, warm_up)
         return median(seconds(function, self.device, runs, warm_up)) * 1e3
 
-    def bench(self, what: str, sizes: tuple[int, ...], predicted: dict[str, str]) -> None:
-        """Measure as `restok bench` does. Predictions by way and batch size."""
+    def bench(self, what: str, sizes: tuple[int, ...], predicted: dict[str, str]) -> Callable[[], object]:
+        """Measure as `restok bench` does. Predictions by way and batch size. Returns the last call, as used."""
         presets = ("tiny", "tiny") if self.smoke else ("restok-l-128", "har-l")
 
         def tell(row: library.Row) -> None:
@@ -77,8 +77,10 @@ class Session:
 
         models = open_models(None, *presets, self.device, drawing={"generate"} & {what})
         measured = library.Bench(*models, self.device, 1 if self.smoke else 3, tell)
-        for size in (1,) if self.smoke else sizes:
+        sizes = (1,) if self.smoke else sizes
+        for size in sizes:
             measured.run(what, size)
+        return measured.prepare(what, sizes[-1], library.Way("bf16, as used", torch.bfloat16, True))[0]
 
     def empty(self) -> None:
         gc.collect()
