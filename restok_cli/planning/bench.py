@@ -142,13 +142,13 @@ class Bench:
         if what == "encode":
             passes: Callable[[Tokenizer, Tensor], Tensor] = encode_images
         else:
-            inputs, passes = encode_images(self.tokenizer, inputs), decode_codes
+            inputs, passes = encode_images(self.tokenizer, inputs), decoded
         model = ready(self.tokenizer, way, self.device)
         if way.compiled:
             model.encode, model.decode = torch.compile(model.encode), torch.compile(model.decode)
         call = partial(passes, model)
         if way.as_used and self.device.type == "cuda":
-            call = Recorded(call)
+            call = recorded(call)
         return lambda: call(inputs), self.flops(what, batch_size, lambda: passes(self.tokenizer, inputs[:1]))
 
     def flops(self, what: str, batch_size: int, function: Callable[[], object], images: int = 1) -> float:
@@ -199,7 +199,7 @@ class Bench:
         def draw(class_ids: Tensor, uniforms: Tensor) -> Tensor:
             return sample(model, class_ids, uniforms, options, cache=cache)
 
-        call = Recorded(draw) if way.as_used and self.device.type == "cuda" else draw
+        call = recorded(draw) if way.as_used and self.device.type == "cuda" else draw
         one = partial(sample, plain, class_ids[:1], uniforms[:1], options)
         return lambda: call(class_ids, uniforms), self.flops(what, batch_size, one)
 
@@ -230,7 +230,7 @@ class Bench:
             row.same_codes = (exact == result).float().mean().item()
         images = {"decode": lambda codes: codes}.get(row.what)
         if row.what in ("encode", "generate") and self.tokenizer.config.num_latent_tokens == result.shape[1]:
-            images = partial(decode_codes, self.tokenizer)
+            images = partial(decoded, self.tokenizer)
         if images and row.way != "float32":
             row.psnr = psnr(images(result[:COMPARED]), images(exact[:COMPARED])).mean().item()
 
@@ -246,6 +246,17 @@ class Bench:
             "rates": rates,
             "rows": [*map(asdict, self.rows)],
         }
+
+
+def decoded(tokenizer: Tokenizer, codes: Tensor) -> Tensor:
+    """uint8 images; whether they are finite is found out, too, as in the commands."""
+    return decode_codes(tokenizer, codes).images
+
+
+def recorded(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function as one CUDA graph."""
+    call = Recorded(lambda *inputs: (function(*inputs),))
+    return lambda *inputs: call(*inputs)[0]
 
 
 def markdown(rows: list[Row]) -> list[str]:

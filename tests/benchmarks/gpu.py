@@ -26,7 +26,6 @@ from gpu_session import Session
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from restok_cli.cuda.graphs import Recorded
 from restok_cli.data.images import to_uint8
 from restok_cli.devices import take_deterministic_algorithms
 from restok_cli.metrics.formulas.frechet import GaussianStatistics
@@ -304,7 +303,7 @@ def recorded_decoding(session: Session, tokenizer: nn.Module) -> None:
     """As `generate` decodes on a GPU, 256 at a time in one CUDA graph: whether that gives the images of the model."""
     short = library.ready(tokenizer, library.Way("bf16", torch.bfloat16), session.device)
     codes = torch.randint(tokenizer.config.codebook_size, (256, 128), device=session.device)
-    begun, recorded = time.monotonic(), Recorded(short.decode)
+    begun, recorded = time.monotonic(), library.recorded(short.decode)
     same, first = torch.equal(recorded(codes), short.decode(codes)), round(time.monotonic() - begun, 1)
     values = round(session.milliseconds(lambda: recorded(codes), 3), 1), first, same
     session.note("decode 256 as one CUDA graph: ms, s to record it, images as without", values, "490 ms")
