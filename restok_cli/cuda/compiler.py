@@ -1,5 +1,6 @@
 """Whether torch.compile is to be used, and works."""
 
+import warnings
 from typing import Literal
 
 import torch
@@ -12,6 +13,8 @@ def is_wanted(choice: bool | Literal["auto"], device: torch.device, off: str) ->
 
     Why not is said, and what turns it `off`.
     """
+    # advice of torch 2.11, against what the precision that was asked for has decided
+    warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
     if choice != "auto":
         return choice
     if device.type != "cuda":

@@ -20,6 +20,7 @@ from restok_cli.cuda.graphs import Recorded
 from restok_cli.data.loading.batching import Deal
 from restok_cli.data.loading.loader import batches
 from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.devices import tf32
 from restok_cli.files import whole_file
 from restok_cli.inference.coding import decode_codes, encode_images
 from restok_cli.metrics.formulas.pixels import psnr
@@ -29,7 +30,7 @@ from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.planning.configs import changed, of_images
 from restok_cli.planning.counting import Counter
 from restok_cli.planning.highest import begin, rise
-from restok_cli.planning.rates import fastest, rate, seconds, tf32
+from restok_cli.planning.rates import fastest, rate, seconds
 from restok_cli.planning.steps import open_tokenizer_step
 from restok_cli.settings.training import TokenizerRunConfig
 
@@ -43,7 +44,7 @@ class Way(NamedTuple):
     name: str
     dtype: torch.dtype = torch.float32
     as_used: bool = False  # as the commands compute: rewritten on a CPU, one CUDA graph on a GPU
-    tf32: bool = False
+    tf32: bool = False  # in convolutions and products
     compiled: bool = False
 
 
@@ -206,7 +207,7 @@ class Bench:
     def measure(self, what: str, batch_size: int, way: Way, call: Callable[[], Tensor], flops: float) -> None:
         self.dtypes.add(way.dtype)
         reached = rate(way.dtype, self.device, self.runs)
-        with torch.inference_mode(), tf32(way.tf32):
+        with torch.inference_mode(), tf32(way.tf32, products=way.tf32):
             call()  # which makes what is kept from one run to the next
             before = begin(self.device)
             times = seconds(call, self.device, self.runs, warm_up=0)

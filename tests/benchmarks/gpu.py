@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from restok_cli.data.images import to_uint8
-from restok_cli.devices import take_deterministic_algorithms
+from restok_cli.devices import take_deterministic_algorithms, tf32
 from restok_cli.metrics.formulas.frechet import GaussianStatistics
 from restok_cli.metrics.formulas.neighbours import precision_recall
 from restok_cli.model.pixel_codec import NormSiLU
@@ -35,7 +35,7 @@ from restok_cli.model.sampling import SamplingOptions, draw
 from restok_cli.planning import bench as library
 from restok_cli.planning.bench_models import open_models
 from restok_cli.planning.configs import of_images, planned_config
-from restok_cli.planning.rates import synchronize, tf32
+from restok_cli.planning.rates import synchronize
 from restok_cli.planning.steps import open_har_step, open_tokenizer_step
 from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
 from restok_cli.training.update import DTYPES
@@ -382,6 +382,7 @@ def main(words: list[str] | None = None) -> None:
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     session = Session(arguments.out, arguments.minutes, arguments.smoke)
     known = patch.object(library, "rate", lambda *_: 1e12) if arguments.smoke else contextlib.nullcontext()
+    torch.backends.cuda.matmul.allow_tf32 = False  # said once, since what is compiled is kept for one way to say it
     with tf32(False), known:
         for section, needed in SECTIONS.items():
             if section.__name__ in arguments.only:
