@@ -6,6 +6,7 @@ exchanges the gradients of one block while those of the next are computed.
 """
 
 import logging
+import warnings
 from collections.abc import Iterable
 from typing import Literal
 
@@ -29,6 +30,8 @@ def is_wanted(choice: bool | Literal["auto"], device: torch.device, off: str) ->
 
     Why not is said, and what turns it `off`.
     """
+    # advice of torch 2.11, against what the precision that was asked for has decided
+    warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
     if choice != "auto":
         return choice
     if device.type != "cuda":

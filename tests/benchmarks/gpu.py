@@ -27,9 +27,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from restok_cli.cuda.compiler import compile_model
-from restok_cli.cuda.graphs import Recorded
 from restok_cli.data.images import to_uint8
-from restok_cli.devices import take_deterministic_algorithms
+from restok_cli.devices import take_deterministic_algorithms, tf32
 from restok_cli.metrics.formulas.frechet import GaussianStatistics
 from restok_cli.metrics.formulas.neighbours import precision_recall
 from restok_cli.model.pixel_codec import NormSiLU
@@ -37,7 +36,7 @@ from restok_cli.model.sampling import SamplingOptions, draw
 from restok_cli.planning import bench as library
 from restok_cli.planning.bench_models import open_models
 from restok_cli.planning.configs import of_images, planned_config
-from restok_cli.planning.rates import synchronize, tf32
+from restok_cli.planning.rates import synchronize
 from restok_cli.planning.steps import open_har_step, open_tokenizer_step
 from restok_cli.training.compiling import compile_discriminator, compile_losses
 from restok_cli.training.update import DTYPES
@@ -307,7 +306,7 @@ def recorded_decoding(session: Session, tokenizer: nn.Module) -> None:
     """As `generate` decodes on a GPU, 256 at a time in one CUDA graph: whether that gives the images of the model."""
     short = library.ready(tokenizer, library.Way("bf16", torch.bfloat16), session.device)
     codes = torch.randint(tokenizer.config.codebook_size, (256, 128), device=session.device)
-    begun, recorded = time.monotonic(), Recorded(short.decode)
+    begun, recorded = time.monotonic(), library.recorded(short.decode)
     same, first = torch.equal(recorded(codes), short.decode(codes)), round(time.monotonic() - begun, 1)
     values = round(session.milliseconds(lambda: recorded(codes), 3), 1), first, same
     session.note("decode 256 as one CUDA graph: ms, s to record it, images as without", values, "490 ms")
@@ -404,6 +403,7 @@ def main(words: list[str] | None = None) -> None:
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     session = Session(arguments.out, arguments.minutes, arguments.smoke)
     known = patch.object(library, "rate", lambda *_: 1e12) if arguments.smoke else contextlib.nullcontext()
+    torch.backends.cuda.matmul.allow_tf32 = False  # said once, since what is compiled is kept for one way to say it
     with tf32(False), known:
         for section, needed in SECTIONS.items():
             if section.__name__ in arguments.only:
