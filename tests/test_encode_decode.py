@@ -272,7 +272,6 @@ def test_images_are_decoded_beside_each_other_and_stay_in_order(capsys):
 def test_an_image_of_a_stream_is_not_waited_for_before_the_one_before_it_is_done():
     def images():
         yield Input("a", 0, lambda: Image.new("RGB", (8, 8)))
-        yield Input("b", 0, lambda: Image.new("RGB", (8, 8)))
         pytest.fail("asked for before it came")
 
     assert next(Inputs(images(), None).batches(None, 1)).keys == ["a"]
