@@ -164,6 +164,9 @@ def test_what_is_no_imagenet_is_refused(fails, tmp_path):
     (tmp_path / "other/train/n01440764").rename(tmp_path / "other/train/cats")
     message = fails(2, "prepare", "imagenet", tmp_path / "other", tmp_path / "out")
     assert "is of class cats, which is none of ImageNet's 1000; `restok prepare folder` takes any" in message
+    imagenets._write(tmp_path / "other/train/flat.JPEG", imagenets._jpeg(1))
+    message = fails(2, "prepare", "imagenet", tmp_path / "other", tmp_path / "out")
+    assert "flat.JPEG is in no class folder or class tar, which would tell its class" in message
     assert not (tmp_path / "out").exists()
 
 
