@@ -9,6 +9,7 @@ and the tokenizer takes one image at a time.
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -46,6 +47,7 @@ class Job(NamedTuple):
     batch_size: int
     device: torch.device
     kept: Kept | None = None
+    compiled: bool = False
 
     @property
     def kept_codes(self) -> Tensor | None:
@@ -115,11 +117,15 @@ def generate_blocks(job: Job, blocks: list[range]) -> Iterator[GeneratedBlock]:
         draw, decode = Recorded(draw), Recorded(decode)
     waiting: deque[Arriving] = deque()
     for indices in blocks:
-        (codes,) = draw(*job.inputs(indices))
+        # for the last block, if it is smaller, all would be compiled anew
+        eager = job.compiled and len(indices) < job.batch_size
+        way = partial(torch.compiler.set_stance, "force_eager") if eager else nullcontext
+        with way():
+            (codes,) = draw(*job.inputs(indices))
         if decoding is not None:
             decoding.wait_stream(torch.cuda.current_stream(job.device))
             codes.record_stream(decoding)
-        with torch.cuda.stream(decoding) if on_gpu else nullcontext():
+        with torch.cuda.stream(decoding) if on_gpu else nullcontext(), way():
             pixels = None if job.tokenizer is None else Pixels(*map(_to_host, decode(codes)))
             arrival = torch.cuda.Event() if on_gpu else None
             waiting.append(Arriving(indices, _to_host(codes), pixels, arrival))

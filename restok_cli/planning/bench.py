@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from restok_cli.cpu.rewrite import can_rewrite, rewrite
+from restok_cli.cuda.compiler import compile_model
 from restok_cli.cuda.graphs import Recorded
 from restok_cli.data.loading.batching import Deal
 from restok_cli.data.loading.loader import batches
@@ -75,7 +76,8 @@ def ways_on(device: torch.device, compiled: bool) -> list[Way]:
         if can_rewrite(device, torch.bfloat16):
             found += [Way("bf16, as used", torch.bfloat16, True)]
     if compiled:
-        found += [Way("compiled", torch.bfloat16 if device.type == "cuda" else torch.float32, compiled=True)]
+        on_gpu = device.type == "cuda"
+        found += [Way("compiled", torch.bfloat16 if on_gpu else torch.float32, as_used=on_gpu, compiled=True)]
     return found
 
 
@@ -146,7 +148,7 @@ class Bench:
             inputs, passes = encode_images(self.tokenizer, inputs), decoded
         model = ready(self.tokenizer, way, self.device)
         if way.compiled:
-            model.encode, model.decode = torch.compile(model.encode), torch.compile(model.decode)
+            compile_model(model)
         call = partial(passes, model)
         if way.as_used and self.device.type == "cuda":
             call = recorded(call)
@@ -194,7 +196,7 @@ class Bench:
         class_ids = torch.randint(max(plain.config.num_classes, 1), (batch_size,), generator=generator).to(self.device)
         uniforms = torch.rand(batch_size, plain.config.num_codes, generator=generator).to(self.device)
         if way.compiled:
-            model.transform = torch.compile(model.transform)
+            compile_model(model)
         cache = sampling_cache(model, options, batch_size)
 
         def draw(class_ids: Tensor, uniforms: Tensor) -> Tensor:

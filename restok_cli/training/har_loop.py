@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restok_cli.console import note
-from restok_cli.cuda.compiler import is_wanted
+from restok_cli.cuda.compiler import compile_model, is_wanted
 from restok_cli.data.images import decode_pixels, write_sheet
 from restok_cli.files import whole_folder
 from restok_cli.model.config import HarConfig
@@ -25,7 +25,6 @@ from restok_cli.processes import barrier, rank, world_size
 from restok_cli.settings.training import HarRunConfig
 from restok_cli.training import parallel
 from restok_cli.training.code_source import Coded, CodeSource
-from restok_cli.training.compiling import compile_model
 from restok_cli.training.loop import State, Trainee, run_loop, shown
 from restok_cli.training.monitor import mean_of
 from restok_cli.training.optim import seed_step, update_ema

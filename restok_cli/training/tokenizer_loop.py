@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from restok_cli.console import counted
-from restok_cli.cuda.compiler import is_wanted
+from restok_cli.cuda.compiler import compile_model, is_wanted
 from restok_cli.data.images import decode_pixels, to_float, write_sheet
 from restok_cli.data.loading.batching import to_device
 from restok_cli.data.loading.loader import Batch, batches, evaluation_batches
@@ -30,7 +30,7 @@ from restok_cli.training.codebook_use import (
     revive_everywhere,
     use_numbers,
 )
-from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
+from restok_cli.training.compiling import compile_discriminator, compile_losses
 from restok_cli.training.frozen import take_dtype, weights_fingerprint
 from restok_cli.training.loop import State, Trainee, run_loop, shown
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
