@@ -3,6 +3,7 @@
 What a compiler then makes of it is torch's, and takes minutes here: the graphs run as they were captured.
 """
 
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from functools import cache, partial
@@ -97,6 +98,15 @@ PARTS: dict[str, Callable[[], tuple]] = {  # what is called, and with what
     "augmentation": lambda: (diff_augment, IMAGES, 0.5, NOISE[:, :10], "unit"),
     "losses": training_losses,
 }
+
+
+@pytest.mark.parametrize("choice", [True, "auto"])
+def test_torchs_advice_to_round_products_is_not_shown(choice):
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        is_wanted(choice, torch.device("cpu"), "off")
+        warnings.warn("TensorFloat32 tensor cores for float32 matrix multiplication available but …", stacklevel=1)
+    assert not shown
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -8,7 +8,7 @@ from torch import Tensor
 from restok_cli.data.images import to_float, to_uint8
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.shards.layout import SAMPLE_FOLDER
-from restok_cli.devices import chosen_dtype, tf32
+from restok_cli.devices import chosen_dtype, set_tf32, tf32
 from restok_cli.inference.coding import decode_codes
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained import folder
@@ -72,6 +72,29 @@ def test_only_what_draws_in_16_bits_may_use_tf32(exact, dtype):
     with tf32(False):
         decode_codes(module, exact[0][:1])
         assert seen == [dtype != torch.float32] and not torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("new", [("ieee", "tf32"), ("tf32", "tf32"), ("none", "none")])
+def test_torchs_new_names_for_tf32_are_respected_and_left_as_they_were(new):
+    cudnn = torch.backends.cudnn
+    cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = new
+    torch.backends.fp32_precision = "tf32"
+    try:
+        before = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+        for allowed in (True, False):
+            with tf32(allowed):
+                assert (cudnn.conv.fp32_precision == "tf32") == cudnn.allow_tf32 == allowed
+        assert (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision) == before
+    finally:
+        torch.backends.fp32_precision = "none"
+        set_tf32(False)
+
+
+def test_products_of_matrices_may_use_it_where_they_are_measured():
+    for products in (True, False):
+        with tf32(True, products=products):
+            assert torch.backends.cuda.matmul.allow_tf32 == products
+        assert not torch.backends.cuda.matmul.allow_tf32
 
 
 @pytest.mark.parametrize("has_bf16", [True, False])

@@ -25,7 +25,8 @@ def draw(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:
     """
     if options.temperature > 0:
         logits = logits.float() / options.temperature
-    return choose(logits, uniforms, options).where(logits.amax(-1).isfinite(), -1)
+    # no `where`: it may copy its number to the device, which a CUDA graph cannot hold
+    return choose(logits, uniforms, options).masked_fill(~logits.amax(-1).isfinite(), -1)
 
 
 def choose(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:
@@ -117,7 +118,7 @@ def sample_steps(
         if kept is not None:
             codes[:, start : min(stop, len(kept))] = kept[start:stop]
         start = stop
-        yield codes[:, :stop].where(possible[:, None], -1)
+        yield codes[:, :stop].masked_fill(~possible[:, None], -1)
 
 
 def is_guided(config: HarConfig, options: SamplingOptions) -> bool:

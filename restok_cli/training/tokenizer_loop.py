@@ -226,7 +226,7 @@ def validate(
         codes = tokenizer.encode(to_float(images))
         counts.add(codes)
         pixels = decode_pixels(tokenizer.decode, codes)
-        values.append(psnr(pixels.images, images).where(pixels.finite, torch.nan).cpu())
+        values.append(psnr(pixels.images, images).masked_fill(~pixels.finite, torch.nan).cpu())
     use = use_of_counts(counts.close().sum(0))
     return {
         "validation_psnr": torch.cat(gather_in_turn(values)).mean().item(),
