@@ -66,6 +66,10 @@ class Computation(NamedTuple):
         connect(device)
         return device, dtype
 
+    def is_deterministic_on(self, device: torch.device) -> bool:
+        """Whether that was asked for where it changes something."""
+        return self.deterministic and device.type == "cuda"
+
     def load(self, folder: TokenizerFolder) -> tuple[Tokenizer, int]:
         """The tokenizer in `folder`, ready to use there, and how many images it takes at a time."""
         device, dtype = self.open()

@@ -146,6 +146,6 @@ def describe(job: Job, files: GeneratorFiles, options: GenerateOptions, dtype: s
         request["rounding"] = "half up"
     if job.device.type != "cpu" or dtype != "float32" or options.compiled:
         request["batch_size"] = job.batch_size  # other sizes may round differently there
-    if job.device.type == "cuda" and options.computation.deterministic:
+    if options.computation.is_deterministic_on(job.device):
         request["deterministic"] = True
     return request

@@ -50,9 +50,9 @@ def codes(
     out.
 
     Killed at any moment, the same command again goes on where it was and ends
-    with the same bytes, also with another --num-processes. Another --batch-size
-    or device may round differently, and so choose another of two codes that are
-    all but equally near.
+    with the same bytes, also with another --num-processes. Another --batch-size,
+    device, --dtype or --deterministic may round differently, and so choose
+    another of two codes that are all but equally near: each is refused there.
 
     Example:
 
