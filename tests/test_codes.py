@@ -308,11 +308,6 @@ def test_what_is_begun_goes_on_with_the_same_plan_only(tmp_path):
     others = {"tokenizer_fingerprint": "other"}
     # which may round differently
     others |= {"dtype": "bf16", "device": "cuda", "batch_size": 64, "deterministic": True}
-        "dtype": "bf16",
-        "device": "cuda",
-        "batch_size": 64,
-        "deterministic": True,
-    }  # which may round differently
     for name, value in others.items():
         change = rf"another {name.replace('_', ' ')} \({getattr(make_plan(), name)!r}, now {value!r}\); finish those"
         with pytest.raises(UsageError, match=f"holds unfinished codes with {change}"):
