@@ -82,6 +82,7 @@ def decode(
         raise UsageError("give CODES or --mix A B, and not both")
     if (mix is None) != (keep is None):
         raise UsageError("--mix A B and --keep N belong together; give both or none")
+    options.check_json(as_json, output)
 
     from restok_cli.inference.coding import Computation
     from restok_cli.inference.decode import decode_file

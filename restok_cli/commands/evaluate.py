@@ -1,5 +1,6 @@
 """`restok evaluate`: numbers for images and codes, and the protocol that makes them comparable."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -276,7 +277,7 @@ def evaluate(
     if request.reference != measuring.reference:
         note(f"{samples[0]} was drawn by the model that comes with restok: compared with the emoji it was trained on")
     if making.make_reference is not None:
-        _make_reference(request, seeing.networks(), torch_device, making, overwrite)
+        _make_reference(request, seeing.networks(), torch_device, making, overwrite, as_json)
     else:
         _measure(requests, seeing.networks(), torch_device, limits, plot, as_json)
 
@@ -355,7 +356,12 @@ def _start(request: "Request", num_processes: int, device: str) -> "torch.device
 
 
 def _make_reference(
-    request: "Request", networks: "Networks", device: "torch.device", making: MakingReference, overwrite: bool
+    request: "Request",
+    networks: "Networks",
+    device: "torch.device",
+    making: MakingReference,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     from restok_cli.evaluation.image_metrics import write_statistics
     from restok_cli.metrics.reference import reference_path
@@ -363,9 +369,9 @@ def _make_reference(
     assert making.output is not None, "checked"
     path = reference_path(making.output, networks.cache)
     check_output_file("-o", path, ".npz", overwrite, Path(request.samples))
-    write_statistics(request, networks, device, path, making.reference_images)
+    result = write_statistics(request, networks, device, path, making.reference_images)
     if rank() == 0:
-        print(path)
+        print(json.dumps({"path": str(path), **result}, indent=2) if as_json else path)
 
 
 def _measure(

@@ -18,6 +18,7 @@ from restok_cli.commands.options import (
     OwnTokenizer,
     Seed,
     Steps,
+    check_json,
     check_resume,
     is_given,
 )
@@ -202,6 +203,7 @@ def generate(
       restok generate --model runs/har --like photo.jpg --keep 16 -o alike
     """
     check_resume(placing.resume, placing.overwrite)
+    check_json(as_json, placing.output)
     if (asked.like is None) != (asked.keep is None):
         raise UsageError("--like FILE and --keep N belong together; give both or none")
     given = sampling.given(context)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 import typer
 
 from restok_cli.errors import UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, parse_model
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, STDOUT, parse_model
 from restok_cli.processes import parse_num_processes, run_in_processes, world_size
 
 IMAGE_FOLDER = Path("pictures")  # where generate writes and evaluate reads, unless told otherwise
@@ -275,6 +275,12 @@ def check_split(context: typer.Context, *sources: str | None) -> None:
             f"--split {split}: only what `restok prepare` made has splits, and all of the images are "
             "taken; leave it out, or give the folder of those that are meant"
         )
+
+
+def check_json(as_json: bool, output: Path) -> None:
+    """Raises UsageError where --json would have to print into the output itself."""
+    if as_json and output == STDOUT:
+        raise UsageError("--json prints one object beside the output, and on stdout is that itself; give another -o")
 
 
 def check_resume(resume: bool, overwrite: bool) -> None:

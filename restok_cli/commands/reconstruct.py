@@ -69,6 +69,7 @@ def reconstruct(
         raise UsageError(
             f"--num-codes {num_codes}: a tar stream has one image of each; give one number, or a folder by -o"
         )
+    options.check_json(as_json, output)
     options.check_split(context, *images)
     options.start_processes(num_processes, images)
 
