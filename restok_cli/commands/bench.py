@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restok_cli.commands.options import Device, LinesAsJson, is_given
+from restok_cli.commands.options import Device, LinesAsJson, is_given, parse_model
 from restok_cli.console import say, tell
 from restok_cli.errors import UsageError, did_you_mean
-from restok_cli.files import parse_model
 
 if TYPE_CHECKING:
     from restok_cli.planning.bench import Row

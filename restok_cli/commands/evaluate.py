@@ -23,6 +23,7 @@ from restok_cli.commands.options import (
     ResultAsJson,
     VggWeights,
     check_split,
+    check_there,
     features_folder,
     is_given,
     parse_model,
@@ -38,12 +39,15 @@ if TYPE_CHECKING:
 
     from restok_cli.evaluation.request import Limit, Networks, Request
 
+FORMS = (
+    "a folder of images or tars, an ADM .npz, a tar, a data set (or the word sample), - for a tar stream on stdin, or a"
+    " file of codes"
+)
 Samples = Annotated[
     list[str],
     typer.Argument(
         metavar="SAMPLES…",
-        help="A folder of images or tars, an ADM .npz, a tar, a data set (or the word sample), - for a tar stream on"
-        " stdin, or a file of codes. Several are runs of one method with other seeds: their mean and spread.",
+        help=f"{FORMS[0].upper()}{FORMS[1:]}. Several are runs of one method with other seeds: their mean and spread.",
     ),
 ]
 MetricNames = Annotated[
@@ -271,6 +275,7 @@ def evaluate(
         requests = of_each(request, samples)
     elif limits or is_given(context, "samples"):
         raise UsageError("--make-reference DATA names its images and measures nothing; leave SAMPLES, --fail-under out")
+    check_there(FORMS, *([making.make_reference] if making.make_reference else samples))
     check_split(context, *([making.make_reference] if making.make_reference else samples), request.reference)
     check_weights(["gfid"] if making.make_reference else request.metrics, seeing.names, seeing.given)
     torch_device = _start(request, num_processes, device)

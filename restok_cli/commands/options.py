@@ -8,15 +8,37 @@ from typing import Annotated, Literal, NamedTuple
 import typer
 
 from restok_cli.errors import UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, STDOUT, parse_model
+from restok_cli.files import HUB_PREFIX, MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, STDOUT, named_model
 from restok_cli.processes import parse_num_processes, run_in_processes, world_size
 
 IMAGE_FOLDER = Path("pictures")  # where generate writes and evaluate reads, unless told otherwise
 SAMPLE_MODEL_NAME = "sample, the one of emoji that comes with restok"
 
 
+# What is not there is known at once, before torch is imported, which takes seconds.
+
+
+def parse_model(text: str | Path) -> Path:
+    """The model that the command line names. Raises UsageError where it is not there; of the hub that shows later."""
+    model = named_model(text)
+    if not str(model).startswith(HUB_PREFIX) and not model.exists():
+        raise UsageError(
+            f"{model}: no such folder; give a model folder, such as the output of `restok train-tokenizer` or"
+            " `restok train-har`"
+        )
+    return model
+
+
+def check_there(wanted: str, *sources: str | Path) -> None:
+    """Raises UsageError where one of the `sources`, of which each is `wanted`, is not there."""
+    for source in sources:
+        if str(source) not in ("-", "sample") and not Path(source).exists():
+            raise UsageError(f"{source}: no such file or folder; give {wanted}")
+
+
 def start_processes(count: int, images: list[str]) -> None:
     """Start the processes that share these images; each of them goes on from here."""
+    check_there("images or folders of images", *images)
     if "-" in images and max(count, world_size()) > 1:
         raise UsageError("- is one stream, which one process reads; leave --num-processes out, or give files")
     run_in_processes(count)

@@ -15,10 +15,10 @@ from restok_cli.commands.options import (
     NumProcesses,
     ResultAsJson,
     features_folder,
+    parse_model,
 )
 from restok_cli.console import say
 from restok_cli.errors import UsageError
-from restok_cli.files import parse_model
 from restok_cli.processes import connect, local_device, rank, run_in_processes
 
 

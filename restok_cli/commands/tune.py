@@ -191,7 +191,7 @@ def tune(
     from restok_cli.metrics.cache import default_cache
 
     options = GenerateOptions(
-        *(drawing.class_, drawing.images, drawing.seed, drawing.steps, {}, None),
+        *(drawing.class_, drawing.images, drawing.seed, drawing.steps, {}),
         *(Computation(**vars(computing)), False, num_processes),
     )
     request = TuneRequest(

@@ -6,7 +6,6 @@ on its neighbours: convolutions round differently for other batch sizes.
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -37,11 +36,6 @@ class ImageSource(NamedTuple):
     def open(self) -> Inputs:
         """Raises UsageError and RestokError as `find_inputs` does."""
         return find_inputs(self.paths, self.split, sys.stdin.buffer, self.max_pixels, self.max_bytes)
-
-    @property
-    def files(self) -> list[Path]:
-        """Paths that no output may replace."""
-        return [Path(path) for path in self.paths]
 
 
 class Computation(NamedTuple):

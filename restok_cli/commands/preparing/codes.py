@@ -60,11 +60,15 @@ def codes(
       restok train-har emoji-codes --tokenizer sample -o har
     """
     run_in_processes(num_processes)
+    from restok_cli.data.shards.dataset import open_dataset
+
+    dataset = open_dataset(data, max_member_bytes=max_member_bytes)
+
     from restok_cli.inference.cache_codes import encode_dataset
     from restok_cli.inference.coding import Computation
 
     computation = Computation(device, dtype, batch_size, deterministic)
-    summary = encode_dataset(data, out, tokenizer, views, overwrite, computation, num_workers, max_member_bytes)
+    summary = encode_dataset(dataset, out, tokenizer, views, overwrite, computation, num_workers)
     if summary is None:
         return
     manifest, counts, left_out = summary
