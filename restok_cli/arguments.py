@@ -15,7 +15,7 @@ from restok_cli.data.image_files import center_crop, read_image, to_rgb
 from restok_cli.data.images import to_tensor
 from restok_cli.devices import DEVICE_TYPES
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import named_model
+from restok_cli.files import parse_model
 from restok_cli.room import is_out_of_memory
 
 ImageFile = str | Path | Image.Image
@@ -72,7 +72,7 @@ def whole(name: str, value: int, least: int, most: int = 2**63 - 1) -> int:
 def model_path(name: str, model: str | Path) -> Path:
     if not isinstance(model, str | Path):
         raise UsageError(f"{name} is a {type(model).__name__}; give a path or a name")
-    return named_model(model)
+    return parse_model(model)
 
 
 def class_words(classes: Any) -> list[str]:

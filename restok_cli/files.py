@@ -38,7 +38,7 @@ LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.(tmp|old)")
 FILE_SUFFIXES = (".jpeg", ".jpg", ".jsonl", ".npz", ".png", ".safetensors", ".tar", ".webp", ".zip")
 
 
-def named_model(text: str | Path) -> Path:
+def parse_model(text: str | Path) -> Path:
     """The model that the command line names: `sample` and `photo` are those that come with restok.
 
     A folder of such a name is ./sample, which is why this reads the word before it becomes a path.

@@ -42,7 +42,7 @@ REFUSED = {
     "probe sample nowhere": "nowhere: no such data set",
     "bench --model nowhere": "nowhere: no such folder; give a model folder",
     "bench --what drawing": "drawing",
-    "curves nowhere": "nowhere holds no metrics.jsonl",
+    "curves nowhere -o c.png": "nowhere holds no metrics.jsonl",
     "models show nowhere": "nowhere: no such folder; give a model folder",
 }
 WITHOUT_TORCH = """

@@ -22,6 +22,7 @@ from restok_cli.commands.options import (
     OverwriteFile,
     ResultAsJson,
     VggWeights,
+    check_models,
     check_split,
     check_there,
     features_folder,
@@ -275,6 +276,7 @@ def evaluate(
         requests = of_each(request, samples)
     elif limits or is_given(context, "samples"):
         raise UsageError("--make-reference DATA names its images and measures nothing; leave SAMPLES, --fail-under out")
+    check_models(measuring.model)
     check_there(FORMS, *([making.make_reference] if making.make_reference else samples))
     check_split(context, *([making.make_reference] if making.make_reference else samples), request.reference)
     check_weights(["gfid"] if making.make_reference else request.metrics, seeing.names, seeing.given)

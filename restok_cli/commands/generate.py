@@ -19,6 +19,7 @@ from restok_cli.commands.options import (
     Seed,
     Steps,
     check_json,
+    check_models,
     check_resume,
     is_given,
 )
@@ -206,6 +207,7 @@ def generate(
     check_json(as_json, placing.output)
     if (asked.like is None) != (asked.keep is None):
         raise UsageError("--like FILE and --keep N belong together; give both or none")
+    check_models(model, tokenizer)
     given = sampling.given(context)
     from restok_cli.inference.sampling_options import default_preset, sampling_options
 

@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from restok_cli.commands.options import LinesAsJson, Overwrite, parse_model
+from restok_cli.commands.options import LinesAsJson, Overwrite, check_models, parse_model
 from restok_cli.commands.presets import presets
 from restok_cli.console import counted, note, say
 from restok_cli.errors import RestokError, UsageError
@@ -106,6 +106,7 @@ def show(model: ModelArgument, as_json: LinesAsJson = False) -> None:
 
       restok models show runs/har
     """
+    check_models(model)
     from restok_cli.pretrained.facts import facts_of
     from restok_cli.pretrained.folder import open_any
 

@@ -1,5 +1,6 @@
 """Options that several commands share, and what they mean. Nothing heavy is imported until it is needed."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Annotated, Literal, NamedTuple
 import typer
 
 from restok_cli.errors import UsageError
-from restok_cli.files import HUB_PREFIX, MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, STDOUT, named_model
+from restok_cli.files import HUB_PREFIX, MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, STDOUT, parse_model
 from restok_cli.processes import parse_num_processes, run_in_processes, world_size
 
 IMAGE_FOLDER = Path("pictures")  # where generate writes and evaluate reads, unless told otherwise
@@ -18,21 +19,20 @@ SAMPLE_MODEL_NAME = "sample, the one of emoji that comes with restok"
 # What is not there is known at once, before torch is imported, which takes seconds.
 
 
-def parse_model(text: str | Path) -> Path:
-    """The model that the command line names. Raises UsageError where it is not there; of the hub that shows later."""
-    model = named_model(text)
-    if not str(model).startswith(HUB_PREFIX) and not model.exists():
-        raise UsageError(
-            f"{model}: no such folder; give a model folder, such as the output of `restok train-tokenizer` or"
-            " `restok train-har`"
-        )
-    return model
+def check_models(*models: Path | None) -> None:
+    """Raises UsageError where one of the models that are given is not there; of the hub that shows later."""
+    for model in models:
+        if model is not None and not str(model).startswith(HUB_PREFIX) and not os.path.lexists(model):
+            raise UsageError(
+                f"{model}: no such folder; give a model folder, such as the output of `restok train-tokenizer` or"
+                " `restok train-har`"
+            )
 
 
-def check_there(wanted: str, *sources: str | Path) -> None:
-    """Raises UsageError where one of the `sources`, of which each is `wanted`, is not there."""
+def check_there(wanted: str, *sources: str | Path | None) -> None:
+    """Raises UsageError where one of the `sources` that are given, of which each is `wanted`, is not there."""
     for source in sources:
-        if str(source) not in ("-", "sample") and not Path(source).exists():
+        if source is not None and str(source) not in ("-", "sample") and not os.path.lexists(source):
             raise UsageError(f"{source}: no such file or folder; give {wanted}")
 
 

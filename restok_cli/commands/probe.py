@@ -14,6 +14,7 @@ from restok_cli.commands.options import (
     NoCache,
     NumProcesses,
     ResultAsJson,
+    check_models,
     features_folder,
     parse_model,
 )
@@ -112,6 +113,7 @@ def probe(
       restok probe runs/har sample --block all --l2 0.01
     """
     strength = parse_l2(l2)
+    check_models(model, tokenizer)
     from restok_cli.evaluation.probe_data import open_labelled
 
     labelled = open_labelled(data)

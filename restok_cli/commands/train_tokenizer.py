@@ -33,6 +33,7 @@ def train_tokenizer(
     told = runs.start("tokenizer", launch)
     stated = told.config
 
+    options.check_models(launch.init)
     from restok_cli.data.shards.dataset import open_dataset
 
     dataset = open_dataset(data, launch.allow_pipe, stated.data.max_member_bytes)

@@ -20,6 +20,7 @@ from restok_cli.commands.options import (
     Seed,
     Steps,
     VggWeights,
+    check_models,
     check_resume,
     check_split,
     is_given,
@@ -178,6 +179,7 @@ def tune(
       restok generate --model runs/har --preset tuned/preset.yaml
     """
     check_resume(resume, overwrite)
+    check_models(model, tokenizer)
     _check_scoring(scoring, plot, output, resume or overwrite, model)
     scoring = _with_default_reference(scoring, context, model)
     check_split(context, scoring.reference)

@@ -13,6 +13,7 @@ from restok_cli.commands.options import (
     Dtype,
     MaxMemberBytes,
     NumProcesses,
+    check_models,
     parse_model,
 )
 from restok_cli.console import counted, note
@@ -59,6 +60,7 @@ def codes(
       restok prepare codes sample emoji-codes --tokenizer sample --views flip
       restok train-har emoji-codes --tokenizer sample -o har
     """
+    check_models(tokenizer)
     run_in_processes(num_processes)
     from restok_cli.data.shards.dataset import open_dataset
 
