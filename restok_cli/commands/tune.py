@@ -50,7 +50,8 @@ MetricName = Annotated[
     typer.Option(
         "--metric",
         metavar="NAME",
-        help=f"What to search by: one of {', '.join(OF_SETS)}.",
+        help=f"What to search by: one of {', '.join(OF_SETS)}. gfid, fid, sfid and is tell candidates apart with the"
+        " fewest images, since they compare in pairs.",
         autocompletion=lambda incomplete: [name for name in OF_SETS if name.startswith(incomplete)],
     ),
 ]
