@@ -198,7 +198,7 @@ def values_of(path: tuple[str, ...], parameter, annotation: object, context: typ
             return Values("configs", tuple(sorted({n for kind in RUN_CONFIGS for n in preset_names(kind)})), "files")
         case _, _, "IMAGES…" | "SAMPLES…" | "REF" | "[PATH…]":
             return Values("pictures", ("sample",), "files")
-        case _, _, "CODES" | "SHARDS":
+        case _, _, "CODES…" | "SHARDS":
             return FILES
     types = set(_plain_types(annotation))
     if Path in types:

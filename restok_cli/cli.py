@@ -273,7 +273,9 @@ def spare_memory(options: dict[str, Any]) -> str:
 def _describe(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     if error.errno in DISK_FULL:
-        return f"{where}{error.strerror}; nothing half-written was kept: make room"
+        if error.filename:
+            return f"{where}{error.strerror}; nothing half-written was kept: make room"
+        return f"{error.strerror}; what was being written, on stdout or to a log, is cut short: make room, then again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{where}{error.strerror}; change the rights of that, or give another path"
     if error.errno == errno.ELOOP:

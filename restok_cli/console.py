@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from restok_cli.errors import Interrupted
 from restok_cli.processes import rank
 
 SMUGGLED_BYTE = re.compile("[\udc80-\udcff]")  # as Python decodes a byte of a file's name that is not UTF-8
@@ -128,6 +129,19 @@ def keep_line(message: str) -> None:
     for path in kept_in:
         with open(path, "a", encoding="utf-8") as file:
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {printable(message)}\n")
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Where a signal or the disk ends the block, whose work is kept part by part, say how to go on with the rest."""
+    how = "the same command goes on where this one was"
+    try:
+        yield
+    except Interrupted as error:
+        raise Interrupted(error.signal_number, f"{error}; {how}") from error
+    except OSError:
+        note(f"what is done is kept; {how}")
+        raise
 
 
 @contextmanager

@@ -107,8 +107,9 @@ def _lock(file: Path, what: Path) -> int:
                 raise
         # the one that held it may have deleted the file since it was opened here, and a third have made another
         if file.exists() and os.path.samestat(os.fstat(descriptor), os.stat(file)):
-            os.truncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            with suppress(OSError):  # of a full disk, which need not keep anybody from work elsewhere; the lock holds
+                os.truncate(descriptor, 0)
+                os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
             return descriptor
         os.close(descriptor)
 

@@ -129,6 +129,17 @@ def test_keys_with_folders_become_folders_and_are_listed(restok, here):
     run(restok, "decode codes.jsonl --model tokenizer -o out --overwrite")
 
 
+def test_files_of_codes_decode_together_as_each_does(restok, here):
+    run(restok, "encode images/a.png images/d.png --model tokenizer -o two.npz")
+    run(restok, "encode images/b --model tokenizer -o one.jsonl")
+    run(restok, "decode two.npz --model tokenizer -o apart")
+    result = run(restok, "decode two.npz one.jsonl --model tokenizer -o out --json --grid g.png")
+    assert json.loads(result.out)["images"] == 3
+    lines = [json.loads(line)["file"] for line in (here / "out/manifest.jsonl").read_text().splitlines()]
+    assert lines == ["a.png", "d.png", "c.png"]
+    assert (here / "out/d.png").read_bytes() == (here / "apart/d.png").read_bytes()
+
+
 def test_a_picture_at_its_own_size_is_not_cropped(restok, here):
     write_pictures(here / "wide", ["w.png"], 64, 48)
     run(restok, "encode wide --no-crop --model tokenizer -o codes.npz")
@@ -154,6 +165,10 @@ def test_a_picture_at_its_own_size_is_not_cropped(restok, here):
         ("decode codes.npz --model tokenizer -o one.png", "one.png is one image, but there are codes of several"),
         ("decode images/a.png --model tokenizer", "images/a.png: give codes, in a file that ends in .npz"),
         ("decode codes.npz --model tokenizer -o k.jpg", "k.jpg is the name of a file, and the output is a folder"),
+        ("decode codes.npz codes.npz --model tokenizer", "codes.npz and codes.npz would both become a.png"),
+        ("decode - codes.npz --model tokenizer", "- stands for the codes on stdin; give it alone"),
+        ("decode codes.npz nowhere.npz --model tokenizer", "nowhere.npz: no such file"),
+        ("decode codes.npz foreign.npz --model tokenizer", "foreign.npz: the codes are 4 of 65 for each image"),
         ("decode nowhere.npz --model tokenizer", "nowhere.npz: no such file"),
         ("decode foreign.npz --model tokenizer", "the codes are 4 of 65 for each image, tokenizer makes 32 of 64"),
     ],
@@ -272,7 +287,6 @@ def test_images_are_decoded_beside_each_other_and_stay_in_order(capsys):
 def test_an_image_of_a_stream_is_not_waited_for_before_the_one_before_it_is_done():
     def images():
         yield Input("a", 0, lambda: Image.new("RGB", (8, 8)))
-        yield Input("b", 0, lambda: Image.new("RGB", (8, 8)))
         pytest.fail("asked for before it came")
 
     assert next(Inputs(images(), None).batches(None, 1)).keys == ["a"]

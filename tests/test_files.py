@@ -29,7 +29,7 @@ from restok_cli.files import (
     whole_file,
     whole_folder,
 )
-from restok_cli.locks import LOCK_FILE, locked
+from restok_cli.locks import LOCK_FILE, locked, locked_folder
 from restok_cli.schema import read_json_lines
 
 ENDED = 2**30  # no process has such a number
@@ -201,6 +201,21 @@ def test_a_folder_that_is_discarded_in_part_is_a_leftover(tmp_path, monkeypatch)
     monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # killed here
     discard_folder(tmp_path / "work", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == [f".out.{os.getpid()}.tmp"]
+
+
+def test_a_lock_on_a_full_disk_holds_and_goes(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("restok_cli.locks.os.write", full)
+    monkeypatch.setattr("restok_cli.locks.LET_GO_SECONDS", 0)
+    with (
+        locked_folder(tmp_path / "out"),
+        pytest.raises(UsageError, match="another process"),
+        locked_folder(tmp_path / "out"),
+    ):
+        pass
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_locked_folder_is_for_one_process_until_it_ends_however_it_does(tmp_path, program):

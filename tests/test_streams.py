@@ -67,6 +67,20 @@ def test_a_pipe_is_read_as_it_is_written():
     thread.join()
 
 
+@pytest.mark.parametrize("info", [{"class_id": 3}, {}], ids=["with a class", "without"])
+def test_an_image_comes_out_of_a_pipe_before_the_next_goes_in_where_nothing_of_it_can_follow(info):
+    ends = [os.fdopen(end, mode) for end, mode in zip(os.pipe(), ("rb", "wb"), strict=True)]
+    with ends[0], ends[1]:
+        with StreamWriter(ends[1]) as writer:
+            read = read_stream(ends[0])
+            for key in ("a", "b"):
+                writer.write(key, b"image", info)
+                if info:
+                    assert next(read) == (key, "png", b"image", info)
+        ends[1].close()
+        assert [image.key for image in read] == ([] if info else ["a", "b"])
+
+
 def test_a_stream_cut_anywhere_is_an_error_that_names_the_last_whole_picture():
     data = written([("a", b"first" * 200, {}), ("b", b"second", {})])
     second = data.index(b"b.json")  # a header begins with its name; with the second sample's the first is known whole
@@ -155,6 +169,11 @@ def tar_of(files) -> io.BytesIO:
             member.size = len(data or b"")
             tar.addfile(member, io.BytesIO(data or b""))
     return io.BytesIO(file.getvalue())
+
+
+def test_two_files_of_one_name_beside_an_image_are_refused_as_one_would_be_lost():
+    with pytest.raises(RestokError, match=r"holds a\.cls twice"):
+        list(read_stream(tar_of([("a.png", b""), ("a.cls", b"1"), ("a.cls", b"2")])))
 
 
 NAMES = [

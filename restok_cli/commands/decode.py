@@ -15,10 +15,10 @@ DECODED_FOLDER = Path("decoded")
 
 
 CodesArgument = Annotated[
-    str | None,
+    list[str] | None,
     typer.Argument(
-        metavar="CODES",
-        help="What encode or generate --codes wrote: an .npz, .safetensors or .jsonl file, or - (lines on stdin).",
+        metavar="CODES…",
+        help="What encode or generate --codes wrote: .npz, .safetensors or .jsonl files, or - (lines on stdin).",
         show_default=False,
     ),
 ]
@@ -68,17 +68,17 @@ def decode(
     """Turn codes into images: all codes of each, or a prefix of them, which gives a coarser image.
 
     A folder gets a PNG of each image's key, and manifest.jsonl. Codes that name
-    another tokenizer are refused. Prints OUT.
+    another tokenizer are refused, as are files with codes of one key. Prints OUT.
 
     Examples: images from codes, from the first 16 of each, one from a pipe, and
     the layout of one with the details of another:
 
-      restok decode codes.npz --model runs/tokenizer -o pictures
+      restok decode cats.npz dogs.npz --model runs/tokenizer -o pictures
       restok decode codes.npz --model runs/tokenizer --num-codes 16 -o coarse
       restok encode photo.jpg --model M | restok decode - --model M -o same.png
       restok decode --mix a.jpg b.jpg --keep 16 --model M -o mixed.png
     """
-    if (codes is None) == (mix is None):
+    if bool(codes) == bool(mix):
         raise UsageError("give CODES or --mix A B, and not both")
     if (mix is None) != (keep is None):
         raise UsageError("--mix A B and --keep N belong together; give both or none")
@@ -87,13 +87,13 @@ def decode(
     options.check_there("a file of codes, or - for lines on stdin" if mix is None else "images", *(mix or [codes]))
 
     from restok_cli.inference.coding import Computation
-    from restok_cli.inference.decode import decode_file
+    from restok_cli.inference.decode import decode_source
     from restok_cli.inference.destination import ImageDestination
     from restok_cli.inference.mixing import Mixture
 
     source = Mixture(*mix, keep) if mix and keep else codes
-    assert source is not None
+    assert source
     to = ImageDestination(output, grid, ladder, overwrite)
-    count = decode_file(source, model, to, num_codes, Computation(**vars(computing)))
+    count = decode_source(source, model, to, num_codes, Computation(**vars(computing)))
     if output != STDOUT:
         print(json.dumps({"path": str(output), "images": count}) if as_json else output)

@@ -60,20 +60,21 @@ class Inputs:
 
         Those that cannot be decoded are noted and left out.
         """
-        keys, class_ids, images = [], [], []
+        batch: list[tuple[Input, torch.Tensor]] = []
         for found, tensor in self._tensors(size, batch_size):
             if isinstance(tensor, ImageError):
                 self.left_out.append(f"left out: {tensor}")
                 note(self.left_out[-1])
                 continue
-            if images and (len(images) == batch_size or tensor.shape != images[0].shape):
-                yield InputBatch(keys, class_ids, torch.stack(images))
-                keys, class_ids, images = [], [], []
-            keys.append(found.key)
-            class_ids.append(found.class_id)
-            images.append(tensor)
-        if images:
-            yield InputBatch(keys, class_ids, torch.stack(images))
+            if batch and tensor.shape != batch[0][1].shape:
+                yield _batched(batch)
+                batch = []
+            batch.append((found, tensor))
+            if len(batch) == batch_size:  # before the next one is asked for, which in a pipe may be long in coming
+                yield _batched(batch)
+                batch = []
+        if batch:
+            yield _batched(batch)
 
     def _tensors(self, size: tuple[int, int] | None, ahead: int) -> Iterator[tuple[Input, torch.Tensor | ImageError]]:
         """Each image, decoded by threads while those before it are computed; or why it cannot be.
@@ -100,6 +101,11 @@ class Inputs:
                 reading += [pool.submit(decode, found) for found in islice(waiting, 1)]
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _batched(found: list[tuple[Input, torch.Tensor]]) -> InputBatch:
+    inputs, images = zip(*found, strict=True)
+    return InputBatch([one.key for one in inputs], [one.class_id for one in inputs], torch.stack(images))
 
 
 def find_inputs(

@@ -110,6 +110,9 @@ def _images(file: BinaryIO, passed_over: PassedOver, max_bytes: int) -> Iterator
         beside.move_to(webdataset_key(name))
         if suffix:
             waiting = stem, suffix, read(f"the tar stream: {name}", max_bytes)
+            if beside.has_all_of(stem):  # as StreamWriter writes: who made this image may wait for what comes of it
+                yield beside.complete(*waiting)
+                waiting = None
         elif name.lower().endswith((".json", ".cls")):
             beside.make_room(name, size)
             beside.add(name, contents(read(f"the tar stream: {name}", MAX_TEXT_BYTES)))
@@ -156,7 +159,13 @@ class _Beside:
         name = f"{stem}.{suffix.lower()}"
         if name.endswith(".cls") and stem in self.without_class:
             raise _apart(name)
+        if name in self.files:
+            raise RestokError(f"the tar stream holds {name} twice; make it again, without a second one")
         self.files[name] = data
+
+    def has_all_of(self, key: str) -> bool:
+        """Whether all that can stand beside the image has come."""
+        return {f"{key}.json", f"{key}.cls"} <= self.files.keys()
 
     def complete(self, key: str, suffix: str, data: Contents) -> StreamImage:
         """The image with what stands beside it: its own files or, of classes, WebDataset's."""

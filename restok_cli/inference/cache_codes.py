@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from restok_cli.console import Progress, counted, note
+from restok_cli.console import Progress, counted, note, resumable
 from restok_cli.data.images import to_float
 from restok_cli.data.loading.batching import BROKEN_LIMIT, BrokenSamples, verify_advice
 from restok_cli.data.loading.loader import load_views
@@ -16,7 +16,6 @@ from restok_cli.data.shards.code_layout import NUM_VIEWS, CodeManifest, CodePlan
 from restok_cli.data.shards.code_writer import finish_codes, is_whole_shard, shard_path, start_codes, write_code_shard
 from restok_cli.data.shards.dataset import Dataset, Split, StreamedSplit
 from restok_cli.devices import torch_dtype
-from restok_cli.errors import Interrupted
 from restok_cli.inference.background import in_background
 from restok_cli.inference.coding import Computation
 from restok_cli.locks import locked_folder
@@ -69,14 +68,10 @@ def encode_dataset(
         class_names=dataset.class_names,
         samples_per_shard=SAMPLES_PER_SHARD,
     )
-    with locked_folder(out) if rank() == 0 else nullcontext():
+    with locked_folder(out) if rank() == 0 else nullcontext(), resumable():
         missing = _start(out, plan, splits, overwrite)
         encoder = CacheEncoder(load_for_use(folder, device, torch_dtype(dtype)), device, computation.batch_size)
-        try:
-            _encode_shards(out, missing[rank() :: world_size()], plan, dataset, encoder, num_workers)
-        except Interrupted as error:
-            what = "interrupted; the same command goes on where this one was"
-            raise Interrupted(error.signal_number, what) from error
+        _encode_shards(out, missing[rank() :: world_size()], plan, dataset, encoder, num_workers)
         barrier()
         if rank() > 0:
             return None

@@ -1,7 +1,7 @@
 """The work of `restok decode`: codes to images, in files or a pipe."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 
 from restok_cli.console import Progress, counted
 from restok_cli.data.code_files import Codes, read_code_lines, read_codes
-from restok_cli.data.images import write_sheet
+from restok_cli.data.images import Pixels, write_sheet
 from restok_cli.data.inputs import check_key
 from restok_cli.errors import UsageError
 from restok_cli.files import STDOUT, lines_of
@@ -23,34 +23,56 @@ from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import TokenizerFolder, fingerprint, open_tokenizer
 
 
-def decode_file(
-    source: str | Mixture, model: Path, to: ImageDestination, num_codes: int | None, computation: Computation
+def decode_source(
+    source: list[str] | Mixture, model: Path, to: ImageDestination, num_codes: int | None, computation: Computation
 ) -> int:
-    """Write the images of the codes in a file, on stdin where `source` is -, or of a mixture; return how many.
+    """Write the images of the codes in files, on stdin where `source` is -, or of a mixture; return how many.
 
     Raises UsageError where that cannot be had, RestokError where the codes are damaged.
     """
-    to.check(model, *(source.files if isinstance(source, Mixture) else [Path(source)]))
-    whole = read_codes(Path(source)) if isinstance(source, str) and source != str(STDOUT) else None
+    files = source.files if isinstance(source, Mixture) else [Path(word) for word in source]
+    if STDOUT in files and len(files) > 1:
+        raise UsageError("- stands for the codes on stdin; give it alone")
+    to.check(model, *files)
+    in_files = not isinstance(source, Mixture) and STDOUT not in files
+    found = read_files(files) if in_files else []
     folder = open_tokenizer(model)
-    fits = partial(check_codes, tokenizer=folder, own_fingerprint=fingerprint(folder), num_codes=num_codes)
-    check = partial(fits, taken=set())
-    whole = whole and check(whole)
+    check = partial(check_codes, tokenizer=folder, own_fingerprint=fingerprint(folder), num_codes=num_codes)
+    taken: set[str] = set()
+    whole = [check(codes, str(file), taken) for file, codes in zip(files, found, strict=in_files)]
     tokenizer, size = computation.load(folder)
     if isinstance(source, Mixture):
-        first, second = (fits(codes, taken=set()) for codes in source.codes(folder, tokenizer))
-        whole = mixed(first, second, source.keep)
+        both = zip(files, source.codes(folder, tokenizer), strict=True)
+        first, second = (check(codes, f"--mix {file}", set()) for file, codes in both)
+        whole = [mixed(first, second, source.keep)]
         if to.ladder is not None:
             write_mixtures(to.ladder, first, second, tokenizer)
             to = to._replace(ladder=None)
     if whole:
-        parts = _parts(whole, size)
+        parts = (part for codes in whole for part in _parts(codes, size))
     else:
-        parts = map(check, read_code_lines(lines_of(sys.stdin.buffer, "stdin"), "stdin", size))
-    sheets = CodeSheets(to.grid, to.ladder)
-    count = to.write(decode_all(sheets.seen(parts), tokenizer, len(whole.keys) if whole else None), "codes of several")
+        lines = read_code_lines(lines_of(sys.stdin.buffer, "stdin"), "stdin", size)
+        parts = (check(codes, "stdin", taken) for codes in lines)
+    sheets, total = CodeSheets(to.grid, to.ladder), sum(len(codes.keys) for codes in whole) or None
+    count = to.write(decode_all(sheets.seen(parts), tokenizer, total), "codes of several")
     sheets.write(tokenizer)
     return count
+
+
+def read_files(files: Sequence[Path]) -> list[Codes]:
+    """The codes in each file. Raises UsageError where two hold codes of one key, also as `read_codes` does."""
+    found: list[Codes] = []
+    owners: dict[str, Path] = {}
+    for file in files:
+        codes = read_codes(file)
+        if (key := next((key for key in codes.keys if key in owners), None)) is not None:
+            raise UsageError(
+                f"{owners[key]} and {file} would both become {key}.png; decode them one after the other, each into a"
+                " folder of its own"
+            )
+        owners |= dict.fromkeys(codes.keys, file)
+        found.append(codes)
+    return found
 
 
 class CodeSheets:
@@ -78,7 +100,8 @@ class CodeSheets:
         codes = torch.from_numpy(np.stack(self.rows)).long().to(tokenizer.device)
         names = [key.rpartition("/")[2] for key in self.keys]
         if self.grid is not None:
-            write_sheet(self.grid, decode_codes(tokenizer, codes).cpu(), min(GRID_COLUMNS, len(names)), names)
+            images = decode_codes(tokenizer, codes).checked(self.keys, tokenizer.dtype)
+            write_sheet(self.grid, images, min(GRID_COLUMNS, len(names)), names)
         if self.ladder is not None:
             write_ladder(self.ladder, tokenizer, codes, names)
 
@@ -90,25 +113,33 @@ def _parts(codes: Codes, size: int) -> Iterator[Codes]:
 
 
 def check_codes(
-    codes: Codes, tokenizer: TokenizerFolder, own_fingerprint: str, num_codes: int | None, taken: set[str]
+    codes: Codes,
+    source: str,
+    taken: set[str],
+    *,
+    tokenizer: TokenizerFolder,
+    own_fingerprint: str,
+    num_codes: int | None,
 ) -> Codes:
-    """The codes to decode, cut to `num_codes` each; their keys are added to those `taken`.
+    """The codes of the `source` to decode, cut to `num_codes` each; their keys are added to those `taken`.
 
     Raises UsageError where they are not those of the tokenizer, RestokError for keys that cannot be names of files
     beside each other.
     """
     config, length = tokenizer.config, codes.codes.shape[1]
     if codes.tokenizer and codes.tokenizer != own_fingerprint:
-        raise UsageError(f"the codes belong to another tokenizer than {tokenizer.path}; give that one by --model")
+        raise UsageError(
+            f"{source}: the codes belong to another tokenizer than {tokenizer.path}; give that one by --model"
+        )
     if codes.codebook_size != config.codebook_size or length > config.num_latent_tokens:
         raise UsageError(
-            f"the codes are {length} of {codes.codebook_size} for each image, {tokenizer.path} makes"
+            f"{source}: the codes are {length} of {codes.codebook_size} for each image, {tokenizer.path} makes"
             f" {config.num_latent_tokens} of {config.codebook_size}; give the tokenizer that made them by --model"
         )
     if num_codes is not None and num_codes > length:
         raise UsageError(f"--num-codes {num_codes}: an image has {counted(length, 'code')}; give 1 to {length}")
     for key in codes.keys:
-        check_key(key, taken, "the list of codes")
+        check_key(key, taken, source)
     return codes._replace(codes=codes.codes[:, :num_codes])
 
 
@@ -116,12 +147,13 @@ def decode_all(parts: Iterable[Codes], tokenizer: Tokenizer, total: int | None) 
     """Decode one part after the other."""
     device = tokenizer.device
 
-    def decoded() -> Iterator[tuple[Codes, torch.Tensor]]:
+    def decoded() -> Iterator[tuple[Codes, Pixels]]:
         for part in parts:
             yield part, decode_codes(tokenizer, torch.from_numpy(part.codes).long().to(device))
 
-    def finish(part: tuple[Codes, torch.Tensor]) -> tuple[Codes, list[bytes]]:
-        return part[0], png_files(part[1].cpu())
+    def finish(decoded: tuple[Codes, Pixels]) -> tuple[Codes, list[bytes]]:
+        part, pixels = decoded
+        return part, png_files(pixels.checked(part.keys, tokenizer.dtype))
 
     with Progress("decode", total, "images") as progress:
         for part, files in in_background(finish, decoded(), device, at_once=total is None):

@@ -22,7 +22,7 @@ from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.data.shards.packing import ImagesNpz, write_shards
 from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import UsageError
-from restok_cli.files import STDOUT, check_apart, publish_folder, sync, whole_file, whole_folder
+from restok_cli.files import STDOUT, check_apart, naming, publish_folder, sync, whole_file, whole_folder
 from restok_cli.inference import existing_output
 from restok_cli.inference.background import in_background
 from restok_cli.inference.blocks import GeneratedBlock, Job, generate_blocks
@@ -152,19 +152,16 @@ def to_files(job: Job, request: dict[str, Any], to: existing_output.Destination)
         if len(there) == count:
             note(f"{to.output} is complete: nothing is left to do")
             if to.grid is not None and rank() == 0:
-                _write_grid(job, {}, existing_output.read_parts(to, there), to)
+                _write_grid(job, {}, to)
             return
     parts = open_parts(job, to)
-    with unfinished(to.output, request, parts, to.resume):
+    with naming(to.output), unfinished(to.output, request, parts, to.resume):
         if there and rank() == 0:
             existing_output.take_over(to, there, parts)
         done = gather(listed(parts.folder)[0] if rank() == 0 else {})[0]  # and process 0 has made the folder
         drawn = gather(draw_missing(job, parts, done, to))  # when all have written theirs
         if rank() > 0:
             return
-        if to.grid is not None:
-            shown = reduce(or_, drawn)
-            _write_grid(job, shown, map(parts.read, (i for i in range(count) if i not in shown)), to)
         if to.codes:
             rows = np.fromfile(parts.folder / ROWS_FILE, np.int32).reshape(count, job.num_drawn)
             write_codes(_as_codes(job, request, range(count), rows), to.output)
@@ -174,6 +171,8 @@ def to_files(job: Job, request: dict[str, Any], to: existing_output.Destination)
             publish_shards(job, request, parts.folder, to.output)
         else:
             publish_images(job, parts.folder, to.output)
+    if to.grid is not None:
+        _write_grid(job, reduce(or_, drawn), to)
 
 
 def open_parts(job: Job, to: existing_output.Destination) -> Parts:
@@ -221,16 +220,15 @@ def _as_parts(block: GeneratedBlock, to: existing_output.Destination) -> Sequenc
     return png_files(block.images)
 
 
-def _write_grid(
-    job: Job, shown: dict[int, torch.Tensor], parts: Iterator[bytes], to: existing_output.Destination
-) -> None:
-    """Write the grid of the images that were drawn, by their index, and of the parts of others, which an earlier run
+def _write_grid(job: Job, shown: dict[int, torch.Tensor], to: existing_output.Destination) -> None:
+    """Write the grid of the images that were drawn, by their index, and of those in the output that an earlier run
     made.
     """
     assert job.tokenizer is not None and to.grid is not None, "only codes are wanted"
     height, width = job.tokenizer.config.image_size
-    images = []
-    for index in range(len(job.class_ids)):
+    images, count = [], len(job.class_ids)
+    parts = existing_output.read_parts(to, [index for index in range(count) if index not in shown])
+    for index in range(count):
         if (image := shown.get(index)) is None:
             data = next(parts)
             if to.is_npz:

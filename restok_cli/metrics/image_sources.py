@@ -26,7 +26,7 @@ from restok_cli.data.sources.listing import place_in_tar
 from restok_cli.data.sources.walk import find_images, is_hidden, tars_in
 from restok_cli.data.streams import SIDE_SUFFIXES, PassedOver, read_stream
 from restok_cli.errors import ImageError, RestokError, UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, naming
 from restok_cli.metrics.image_sets import ImageSet
 from restok_cli.processes import rank
 from restok_cli.schema import check, read_json_lines
@@ -211,14 +211,15 @@ def _from_stream(stdin: BinaryIO, limits: Limits) -> ImageSet:
         return os.pread(file.fileno(), length, offset)  # moves no position: threads may share it
 
     images = []
-    for image in read_stream(stdin, limits.num_bytes):
-        if isinstance(image.data, ImageError):
-            get = partial(contents, image.data)
-        else:
-            get = partial(read, file.tell(), len(image.data))
-            file.write(image.data)
-        images.append(_ImageFile(image.key, f"stdin: {image.key}.{image.suffix}", get))
-    file.flush()
+    with naming(Path(tempfile.gettempdir())):
+        for image in read_stream(stdin, limits.num_bytes):
+            if isinstance(image.data, ImageError):
+                get = partial(contents, image.data)
+            else:
+                get = partial(read, file.tell(), len(image.data))
+                file.write(image.data)
+            images.append(_ImageFile(image.key, f"stdin: {image.key}.{image.suffix}", get))
+        file.flush()
     return _from_files("stdin", images, limits)
 
 

@@ -13,7 +13,7 @@ from restok_cli.commands.preparing.codes import codes
 from restok_cli.commands.preparing.counts import print_counts
 from restok_cli.commands.preparing.shards import shards
 from restok_cli.console import counted, note, readable, say
-from restok_cli.errors import Interrupted, RestokError, UsageError
+from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, check_output_folder, clear_beside, whole_folder
 
 if TYPE_CHECKING:
@@ -235,11 +235,7 @@ def _prepare(
     if target.is_relative_to(source) or source.is_relative_to(target):
         raise UsageError(f"{out} and {images} lie in each other; give an output folder apart from the images")
     plan = Plan(name, readable(str(images)), find(), rules, samples_per_shard)
-    try:
-        preparation = prepare_dataset(plan, out, jobs or available_cores(), overwrite)
-    except Interrupted as error:
-        what = "interrupted; the same command goes on where this one was"
-        raise Interrupted(error.signal_number, what) from error
+    preparation = prepare_dataset(plan, out, jobs or available_cores(), overwrite)
     for change, count in preparation.changes.items():
         note(f"{counted(count, 'image')} re-encoded: {change}")
     if preparation.num_bad:

@@ -11,7 +11,7 @@ import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from io import BytesIO
+from io import BufferedIOBase, BytesIO
 from typing import BinaryIO, Protocol, cast
 
 from restok_cli.console import readable
@@ -93,14 +93,14 @@ class _Unending:
 
 
 class _Resumed:
-    """A stream whose first bytes have been read already."""
+    """A stream whose first bytes have been read already, and that waits for no more than some bytes."""
 
     def __init__(self, start: bytes, file: BinaryIO):
-        self.start, self.file = start, file
+        self.start, self.file = start, cast(BufferedIOBase, file)
 
     def read(self, size: int) -> bytes:
         data, self.start = self.start[:size], self.start[size:]
-        return data or self.file.read(size)
+        return data or self.file.read1(size)
 
 
 def unpacked(file: BinaryIO, name: str) -> Readable:

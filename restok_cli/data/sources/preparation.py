@@ -24,7 +24,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from restok_cli.console import Progress, counted, note
+from restok_cli.console import Progress, counted, note, resumable
 from restok_cli.data.image_sizes import ShorterEdges, shorter_edges
 from restok_cli.data.jobs import run_jobs
 from restok_cli.data.shards import layout
@@ -32,7 +32,7 @@ from restok_cli.data.shards.writer import make_manifest, shard_name, write_manif
 from restok_cli.data.sources.intake import Rules, take_in
 from restok_cli.data.sources.listing import Source, Sources
 from restok_cli.errors import ImageError, RestokError, UsageError
-from restok_cli.files import clear_beside, discard_folder, remove_leftovers, sync, write_text
+from restok_cli.files import clear_beside, discard_folder, remove_leftovers, sync, whole_folder, write_text
 from restok_cli.locks import locked_folder
 from restok_cli.schema import Count, Fields, PositiveCount, Schema, read_json
 
@@ -120,7 +120,7 @@ def prepare_dataset(plan: Plan, out: Path, jobs: int, overwrite: bool) -> Prepar
     `overwrite` is false; RestokError where not one image can be read; OSError where `out` cannot be written. What is
     finished by then is kept for the next call.
     """
-    with locked_folder(out):
+    with locked_folder(out), resumable():
         return _prepare_alone(plan, out, jobs, overwrite)
 
 
@@ -177,10 +177,11 @@ def _open_work_folder(work: Path, facts: dict[str, str | int | None], overwrite:
             )
         if different:
             remove_unfinished(work)
-    work.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(work)
-    if not path.is_file():
-        write_text(path, json.dumps(facts, indent=1) + "\n")
+    if path.is_file():
+        remove_leftovers(work)
+        return
+    with whole_folder(work) as temporary:  # never without the plan, by which the next call knows it
+        write_text(temporary / PLAN, json.dumps(facts, indent=1) + "\n")
 
 
 def remove_unfinished(work: Path) -> None:
