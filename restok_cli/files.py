@@ -21,6 +21,7 @@ from restok_cli.locks import LOCK_FILE, held, is_written
 
 SAMPLE_MODEL = Path(__file__).parent / "assets" / "model"  # a generator of emoji, with its tokenizer
 PHOTO_MODEL = Path(__file__).parent / "assets" / "photo"  # a tokenizer of photographs
+HUB_PREFIX = "hf:"  # before the name of a model of the hub
 BUNDLED = {"sample": SAMPLE_MODEL, "photo": PHOTO_MODEL}  # by the words that name them
 STDOUT = Path("-")  # where a file is named
 MAX_DECODED_PIXELS = 178_956_970  # of an image file, unless told otherwise: a small one may unpack to fill all memory

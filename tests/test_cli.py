@@ -207,6 +207,11 @@ def test_missing_and_wrong_options_are_usage_errors(fails, models):
         ("prepare imagenet images/a.png out", "images/a.png is a file; give the folder that holds ImageNet"),
         ("generate --count", "requires an argument. Try 'restok generate --help'."),
         ("evaluate images", "gfid needs something to compare with"),
+        ("encode images --json", "--json prints one object beside the output, and on stdout is that itself"),
+        ("generate --json -o -", "--json prints one object beside the output"),
+        ("decode codes.npz --json -o -", "--json prints one object beside the output"),
+        ("reconstruct images --json -o -", "--json prints one object beside the output"),
+        ("models --json show har", "--json before show is of the list of models; give it after that"),
     ],
 )
 def test_wrong_input_is_one_line_that_says_what_to_do(fails, models, monkeypatch, arguments, message):

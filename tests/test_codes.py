@@ -305,8 +305,13 @@ def test_what_is_begun_goes_on_with_the_same_plan_only(tmp_path):
     start_codes(out, make_plan(), overwrite=False)
     assert shard.read_bytes() == before
     assert sorted(file.name for file in out.iterdir()) == ["train-000000.npy", "unfinished.json"]
-    with pytest.raises(UsageError, match="holds unfinished codes with another tokenizer fingerprint; finish those"):
-        start_codes(out, make_plan(tokenizer_fingerprint="other"), overwrite=False)
+    others = {"tokenizer_fingerprint": "other"}
+    # which may round differently
+    others |= {"dtype": "bf16", "device": "cuda", "batch_size": 64, "deterministic": True}
+    for name, value in others.items():
+        change = rf"another {name.replace('_', ' ')} \({getattr(make_plan(), name)!r}, now {value!r}\); finish those"
+        with pytest.raises(UsageError, match=f"holds unfinished codes with {change}"):
+            start_codes(out, make_plan(**{name: value}), overwrite=False)
     start_codes(out, make_plan(tokenizer_fingerprint="other"), overwrite=True)
     assert [file.name for file in out.iterdir()] == ["unfinished.json"]
 

@@ -1,6 +1,8 @@
 """A run that ends where validations stop getting better: what it counts, keeps and says, and how it goes on."""
 
+import json
 import math
+import shutil
 
 import pytest
 
@@ -39,6 +41,37 @@ def test_without_patience_nothing_is_counted_and_every_step_is_the_model():
     early.load_state_dict(before.state_dict())
     early.look(2, {"validation_psnr": 0.0})
     assert not early.is_over and early.is_model(2) and early.best_step == 0
+
+
+def test_a_run_that_only_makes_its_start_worse_ends_with_the_start(restok, tmp_path, monkeypatch):
+    """Also where it was stopped before its first step was kept, and went on without --init."""
+    psnr = iter([10.0, 20.0, 19.0, 19.0, 18.0])
+    monkeypatch.setattr(tokenizer_loop, "validate", lambda *_: {"validation_psnr": next(psnr)})
+    first, run = tmp_path / "first", tmp_path / "run"
+    command = (
+        *("train-tokenizer", "sample", "--preset", "tiny", "--batch-size", 2, "--skip-preflight"),
+        *("--set", "schedule.validate_every=1", "--set", "schedule.preview_every=9"),
+    )
+    assert restok(*command, "--max-steps", 1, "-o", first).code == 0
+    command += ("--max-steps", 3, "--early-stop", 2, "-o", run)
+    assert restok(*command, "--init", first / "model", "--stop-at", 1).code == 0
+    shutil.rmtree(run / "checkpoints" / "step-000001")
+    result = restok(*command, "--resume")
+    best = f"the best validation_psnr, 20, is that of {run / 'checkpoints' / 'step-000000'}, and model/ is of that step"
+    assert result.code == 0 and best in result.err
+    steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in steps if "validation_psnr" in line] == [0, 1, 2]
+    start, model = (read_tensors(folder / "model" / "model.safetensors", "cpu") for folder in (first, run))
+    assert equal(model, start)
+
+
+def test_a_start_is_looked_at_only_where_a_best_is_kept(restok, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(tokenizer_loop, "validate", lambda *_: seen.append(0) or {"validation_psnr": 1.0})
+    command = ("train-tokenizer", "sample", "--preset", "tiny", "--batch-size", 2, "--skip-preflight", "--max-steps", 1)
+    for number, options in enumerate([("--early-stop", 2), ("--init", tmp_path / "0" / "model")]):
+        assert restok(*command, *options, "-o", tmp_path / str(number)).code == 0
+        assert len(seen) == number + 1 and not (tmp_path / str(number) / "checkpoints" / "step-000000").exists()
 
 
 @pytest.mark.parametrize("stop_at", [None, 4, 5])

@@ -299,7 +299,7 @@ def test_a_reference_that_cannot_be_made_so_is_refused(arguments, message):
         (["--per-image", "--json", "--num-codes", "1"], "for metrics that compare image by image"),
         (["--per-image", "--json", "--metric", "all"], "these inputs allow no metric that compares image by image"),
         (["--fail-under", "psnr=3", "--metric", "is"], "--fail-under psnr: it is not measured; add --metric psnr"),
-        (["--metric", "nll", "--model", "runs"], "samples holds no codes"),
+        (["--metric", "nll", "--model", "sample"], "samples holds no codes"),
         (["--metric", "is", "--inception-weights", __file__], "--inception-weights is of a network that none"),
         (["--metric", "is", "--vgg-weights", __file__], "--vgg-weights is of a network that none of these"),
         (["--metric", "is", "--timm-weights", __file__], "--timm-weights is of a network that none of these"),

@@ -5,12 +5,14 @@ import os
 
 import numpy as np
 import pytest
+import torch
 from damage import damages
 from measurements import SETS, Counting, in_memory, instruments, measure_one, write_folder
 
 from restok_cli.metrics import cache
 from restok_cli.metrics.cache import prune
-from restok_cli.metrics.image_sets import GROUP_SIZE
+from restok_cli.metrics.image_sets import GROUP_SIZE, Group
+from restok_cli.metrics.networks.features import Features, RandomNetwork
 
 
 def test_second_metric_needs_no_network(tmp_path, monkeypatch):
@@ -83,6 +85,19 @@ def test_features_of_other_pictures_or_weights_are_not_taken(tmp_path):
     other.weights_sha256 = "0" * 64
     measure_one(*map(in_memory, SETS), ["gfid"], instruments(other, tmp_path))
     assert other.calls == 6
+
+
+def test_images_of_the_same_bytes_in_another_form_have_features_of_their_own(tmp_path):
+    """Wide and high ones, 16 bits and pairs of 8: digests of bytes are the same."""
+    kept = cache.FeatureCache(tmp_path, RandomNetwork())
+    wide = torch.zeros(1, 3, 2, 4, dtype=torch.uint8)
+    forms = [wide, wide.view(1, 3, 4, 2), wide.view(torch.int16), wide.view(1, 24)]
+    for number, images in enumerate(forms):
+        group = Group([0], images, [b"the same"], {}, 0)
+        assert kept.find(group) is None
+        features = Features(torch.full((1, 128), float(number)), torch.zeros(1, 112))
+        kept.keep(group, features)
+        assert torch.equal(kept.find(group).pool, features.pool)
 
 
 @pytest.mark.parametrize("reason", ["Not a directory", "No space left on device"])

@@ -138,7 +138,8 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(data, tokenizer, t
     assert not (out / "codes.json").exists()
     kept = {name: (out / name).stat().st_mtime_ns for name in ("train-000000.npy", "train-000001.npy")}
     message = fails(2, "prepare", "codes", data, out, *options[:2], "--views", "ten-crop")
-    assert "holds unfinished codes with another views; finish those by the command that began them" in message
+    assert "holds unfinished codes with another views ({'train': 'flip', 'validation': 'centre'}, now" in message
+    assert "finish those by the command that began them, give another folder, or --overwrite" in message
     result = restok("prepare", "codes", data, out, *options)
     assert result.code == 0 and "2 of 4 shards there already" in result.err
     assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept
@@ -167,6 +168,13 @@ def test_shards_that_were_damaged_while_work_was_stopped_are_made_anew(data, tok
         result = restok(*command, out)
         assert result.code == 0 and "damaged and made anew" in result.err
         assert contents(out) == contents(whole)
+
+
+def test_how_codes_were_computed_stands_beside_them(data, tokenizer, tmp_path, restok):
+    out, plan = tmp_path / "codes", ("--tokenizer", tokenizer, "--views", "centre")
+    assert restok("prepare", "codes", data, out, *plan, "--batch-size", 7, "--deterministic").code == 0
+    described = json.loads((out / "codes.json").read_text())
+    assert [described[name] for name in ("device", "batch_size", "deterministic")] == ["cpu", 7, False]
 
 
 def test_little_is_lost_of_a_small_data_set_that_is_stopped():

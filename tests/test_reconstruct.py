@@ -161,7 +161,7 @@ def test_wrong_options_are_one_line_and_leave_nothing(fails, here, arguments, me
 
 def test_a_picture_and_a_folder_that_would_get_one_name_are_refused_before_anything_is_done(fails, here):
     write_pictures(here / "both", ["a.jpg", "a.png/b.png"], 32, 32)
-    line = fails(1, "reconstruct", "both", "--model", "none")
+    line = fails(1, "reconstruct", "both", "--model", "tokenizer")
     assert "holds an image called a and others in a folder a.png/" in line
 
 

@@ -59,6 +59,15 @@ def test_reference_file_stands_for_the_pictures_it_was_made_of(tmp_path, restok,
     assert values(samples, "--reference", tmp_path / "ref.npz", *SET_METRICS) == expected
 
 
+def test_what_a_reference_was_made_of_is_told_as_json(tmp_path, restok, originals):
+    path = tmp_path / "ref.npz"
+    found = json.loads(make(restok, originals, "-o", path, "--reference-images", 7, "--json").out)
+    assert (found["path"], found["images"], found["images_kept"]) == (str(path), 30, 7)
+    with np.load(path) as arrays:
+        assert found["protocol"]["reference"]["fingerprint"] == str(arrays["fingerprint"])
+        assert found["protocol"]["features"]["weights_sha256"] == str(arrays["network"])
+
+
 def test_reference_file_is_laid_out_like_adms(tmp_path, restok, originals):
     make(restok, originals, "-o", tmp_path / "ref.npz", "--reference-images", 7)
     features = RandomNetwork()(draw_images(30, seed=2))

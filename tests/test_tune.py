@@ -11,11 +11,9 @@ from restok_cli.cli import run
 from restok_cli.errors import Interrupted, UsageError
 from restok_cli.inference import tune
 from restok_cli.inference.sampling_options import PRESETS, sampling_options
-from restok_cli.inference.tune_search import (
-    DEFAULT_SPACE,
-    read_space,
-    stated,
-)
+from restok_cli.inference.tune_result import Tuning, tuning_table
+from restok_cli.inference.tune_search import DEFAULT_SPACE, Conclusion, Gap, read_space, stated
+from restok_cli.metrics.protocol import Measurement
 from restok_cli.model.guidance import SamplingOptions
 
 # --- what is asked for ---------------------------------------------------------------------------------------------
@@ -178,6 +176,7 @@ def test_a_candidate_has_the_number_of_what_generate_draws(whole, restok, tiny_m
         assert number == entry["metrics"][name] | its_interval
     assert entry["metrics"]["gfid"]["interval"] is not None
     assert [len(rung) for rung in found["search"]] == [2, 2]
+    assert found["differences"] == "in pairs"
 
 
 def test_a_killed_search_goes_on_to_the_same_result_and_draws_nothing_twice(tuned, whole):
@@ -195,7 +194,7 @@ def test_a_killed_search_goes_on_to_the_same_result_and_draws_nothing_twice(tune
 def test_another_metric_and_a_damaged_file_cost_only_what_is_missing(again, whole):
     assert again("--resume") == (result_of(whole), 0)
     found, num_drawn = again("--metric", "kid", "--resume")
-    assert num_drawn == 0 and found["metric"] == "kid"
+    assert num_drawn == 0 and found["metric"] == "kid" and found["differences"] == "as independent"
     file = next(Path("tuned/features").iterdir())
     file.write_bytes(file.read_bytes()[:-50])
     for part in (file, Path("tuned/result.json")):
@@ -242,6 +241,15 @@ def test_the_table_names_the_choice_and_its_preset(restok, tiny_models, referenc
     assert re.search(r"^  precision-8 .* IS-8 .* behind the best$", result.out, re.MULTILINE)
     assert re.search(r"^  [\d.]+ .* cfg_scale=1 .* chosen", result.out, re.MULTILINE)
     assert result.out.splitlines()[-1] == str(folder / "preset.yaml")
+
+
+@pytest.mark.parametrize("in_pairs", [True, False])
+def test_a_table_whose_differences_are_too_wide_says_so(in_pairs):
+    mild, strong = SamplingOptions(), SamplingOptions(cfg_scale=2.0)
+    measured = {options: {"kid": Measurement("kid", 1.0, 40)} for options in (mild, strong)}
+    conclusion = Conclusion(mild, mild, {strong: Gap(0.5, 0.1)})
+    result = Tuning("kid", [measured], measured, mild, mild, conclusion, in_pairs, {"seed": 0, "fresh_seed": 1})
+    assert ("as those of independent images, which is too wide" in tuning_table(result)[-2]) != in_pairs
 
 
 def test_the_trade_is_plotted(tuned):

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restok_cli.commands.options import Device, LinesAsJson, is_given
+from restok_cli.commands.options import Device, LinesAsJson, check_models, is_given, parse_model
 from restok_cli.console import say, tell
 from restok_cli.errors import UsageError, did_you_mean
-from restok_cli.files import parse_model
 
 if TYPE_CHECKING:
     from restok_cli.planning.bench import Row
@@ -79,6 +78,7 @@ def bench(
     if plot is not None and plot.suffix.lower() not in PLOTS:
         raise UsageError(f"--plot {plot}: give a file that ends in {', '.join(PLOTS)}")
 
+    check_models(model)
     from restok_cli.devices import open_device
     from restok_cli.planning.bench import Bench, draw_bars, markdown
     from restok_cli.planning.bench_models import open_models

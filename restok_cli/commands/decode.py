@@ -82,6 +82,9 @@ def decode(
         raise UsageError("give CODES or --mix A B, and not both")
     if (mix is None) != (keep is None):
         raise UsageError("--mix A B and --keep N belong together; give both or none")
+    options.check_json(as_json, output)
+    options.check_models(model)
+    options.check_there("a file of codes, or - for lines on stdin" if mix is None else "images", *(mix or codes or []))
 
     from restok_cli.inference.coding import Computation
     from restok_cli.inference.decode import decode_source

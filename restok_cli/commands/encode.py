@@ -8,7 +8,7 @@ import typer
 
 from restok_cli.commands import options
 from restok_cli.commands.groups import grouped
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL, STDOUT
+from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL, STDOUT, check_output_file
 
 
 @grouped
@@ -41,15 +41,23 @@ def encode(
       restok encode sample --model runs/tokenizer -o codes.npz
       restok encode photo.jpg --model M | restok decode - --model M -o same.png
     """
+    options.check_json(as_json, output)
+    options.check_models(model)
     options.check_split(context, *images)
     options.start_processes(num_processes, images)
+
+    from restok_cli.data.code_files import check_code_file
+
+    if output != STDOUT:
+        check_code_file(output)
+        check_output_file("-o", output, output.suffix.lower(), overwrite, model, *map(Path, images))
 
     from restok_cli.inference.coding import Computation, ImageSource
     from restok_cli.inference.encode import encode_source
 
     source = ImageSource(images, split, not no_crop, max_decoded_pixels, max_member_bytes)
     computation = Computation(**vars(computing))
-    count, unreadable = encode_source(source, model, output, overwrite, computation)
+    count, unreadable = encode_source(source, model, output, computation)
     if output != STDOUT:
         result = {"path": str(output), "images": count, "unreadable": unreadable}
         print(json.dumps(result) if as_json else output)

@@ -1,5 +1,6 @@
 """`restok evaluate`: numbers for images and codes, and the protocol that makes them comparable."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +22,9 @@ from restok_cli.commands.options import (
     OverwriteFile,
     ResultAsJson,
     VggWeights,
+    check_models,
     check_split,
+    check_there,
     features_folder,
     is_given,
     parse_model,
@@ -37,12 +40,15 @@ if TYPE_CHECKING:
 
     from restok_cli.evaluation.request import Limit, Networks, Request
 
+FORMS = (
+    "a folder of images or tars, an ADM .npz, a tar, a data set (or the word sample), - for a tar stream on stdin, or a"
+    " file of codes"
+)
 Samples = Annotated[
     list[str],
     typer.Argument(
         metavar="SAMPLES…",
-        help="A folder of images or tars, an ADM .npz, a tar, a data set (or the word sample), - for a tar stream on"
-        " stdin, or a file of codes. Several are runs of one method with other seeds: their mean and spread.",
+        help=f"{FORMS[0].upper()}{FORMS[1:]}. Several are runs of one method with other seeds: their mean and spread.",
     ),
 ]
 MetricNames = Annotated[
@@ -270,13 +276,15 @@ def evaluate(
         requests = of_each(request, samples)
     elif limits or is_given(context, "samples"):
         raise UsageError("--make-reference DATA names its images and measures nothing; leave SAMPLES, --fail-under out")
+    check_models(measuring.model)
+    check_there(FORMS, *([making.make_reference] if making.make_reference else samples))
     check_split(context, *([making.make_reference] if making.make_reference else samples), request.reference)
     check_weights(["gfid"] if making.make_reference else request.metrics, seeing.names, seeing.given)
     torch_device = _start(request, num_processes, device)
     if request.reference != measuring.reference:
         note(f"{samples[0]} was drawn by the model that comes with restok: compared with the emoji it was trained on")
     if making.make_reference is not None:
-        _make_reference(request, seeing.networks(), torch_device, making, overwrite)
+        _make_reference(request, seeing.networks(), torch_device, making, overwrite, as_json)
     else:
         _measure(requests, seeing.networks(), torch_device, limits, plot, as_json)
 
@@ -355,7 +363,12 @@ def _start(request: "Request", num_processes: int, device: str) -> "torch.device
 
 
 def _make_reference(
-    request: "Request", networks: "Networks", device: "torch.device", making: MakingReference, overwrite: bool
+    request: "Request",
+    networks: "Networks",
+    device: "torch.device",
+    making: MakingReference,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     from restok_cli.evaluation.image_metrics import write_statistics
     from restok_cli.metrics.reference import reference_path
@@ -363,9 +376,9 @@ def _make_reference(
     assert making.output is not None, "checked"
     path = reference_path(making.output, networks.cache)
     check_output_file("-o", path, ".npz", overwrite, Path(request.samples))
-    write_statistics(request, networks, device, path, making.reference_images)
+    result = write_statistics(request, networks, device, path, making.reference_images)
     if rank() == 0:
-        print(path)
+        print(json.dumps({"path": str(path), **result}, indent=2) if as_json else path)
 
 
 def _measure(

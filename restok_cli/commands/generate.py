@@ -18,6 +18,8 @@ from restok_cli.commands.options import (
     OwnTokenizer,
     Seed,
     Steps,
+    check_json,
+    check_models,
     check_resume,
     is_given,
 )
@@ -202,9 +204,14 @@ def generate(
       restok generate --model runs/har --like photo.jpg --keep 16 -o alike
     """
     check_resume(placing.resume, placing.overwrite)
+    check_json(as_json, placing.output)
     if (asked.like is None) != (asked.keep is None):
         raise UsageError("--like FILE and --keep N belong together; give both or none")
+    check_models(model, tokenizer)
     given = sampling.given(context)
+    from restok_cli.inference.sampling_options import default_preset, sampling_options
+
+    drawn_by = sampling_options(given, sampling.preset or default_preset(model))
 
     from restok_cli.inference.coding import Computation
     from restok_cli.inference.existing_output import Destination
@@ -216,11 +223,11 @@ def generate(
     if to.grid is None and not (is_given(context, "output") or to.codes or to.shards) and count <= MAX_GRID:
         to = to._replace(grid=IMAGE_FOLDER.with_suffix(".png"))
     options = GenerateOptions(
-        *(asked.class_, count, asked.seed, asked.steps, given, sampling.preset, Computation(**vars(computing))),
+        *(asked.class_, count, asked.seed, asked.steps, given, Computation(**vars(computing))),
         *("auto" if compile_ == "auto" else compile_ == "on", num_processes),
         like=Like(asked.like, asked.keep) if asked.like and asked.keep else None,
     )
-    num_steps = generate_outputs(model, tokenizer, options, to)
+    num_steps = generate_outputs(model, tokenizer, options, drawn_by, to)
     if to.output != STDOUT:
         result = {"path": str(to.output), "images": count, "steps": num_steps, "seed": asked.seed}
         print(json.dumps(result) if as_json else to.output)

@@ -6,10 +6,10 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from restok_cli.commands.options import LinesAsJson, Overwrite, parse_model
+from restok_cli.commands.options import LinesAsJson, Overwrite, check_models, parse_model
 from restok_cli.commands.presets import presets
 from restok_cli.console import counted, note, say
-from restok_cli.errors import RestokError
+from restok_cli.errors import RestokError, UsageError
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -80,6 +80,8 @@ Licence = Annotated[
 @app.callback()
 def models(context: typer.Context, as_json: LinesAsJson = False) -> None:
     if context.invoked_subcommand is not None:
+        if as_json:
+            raise UsageError(f"--json before {context.invoked_subcommand} is of the list of models; give it after that")
         return
     from restok_cli.settings.presets import preset_names
 
@@ -104,6 +106,7 @@ def show(model: ModelArgument, as_json: LinesAsJson = False) -> None:
 
       restok models show runs/har
     """
+    check_models(model)
     from restok_cli.pretrained.facts import facts_of
     from restok_cli.pretrained.folder import open_any
 

@@ -1,5 +1,6 @@
 """Options that several commands share, and what they mean. Nothing heavy is imported until it is needed."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,15 +9,36 @@ from typing import Annotated, Literal, NamedTuple
 import typer
 
 from restok_cli.errors import UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, parse_model
+from restok_cli.files import HUB_PREFIX, MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, STDOUT, parse_model
 from restok_cli.processes import parse_num_processes, run_in_processes, world_size
 
 IMAGE_FOLDER = Path("pictures")  # where generate writes and evaluate reads, unless told otherwise
 SAMPLE_MODEL_NAME = "sample, the one of emoji that comes with restok"
 
 
+# What is not there is known at once, before torch is imported, which takes seconds.
+
+
+def check_models(*models: Path | None) -> None:
+    """Raises UsageError where one of the models that are given is not there; of the hub that shows later."""
+    for model in models:
+        if model is not None and not str(model).startswith(HUB_PREFIX) and not os.path.lexists(model):
+            raise UsageError(
+                f"{model}: no such folder; give a model folder, such as the output of `restok train-tokenizer` or"
+                " `restok train-har`"
+            )
+
+
+def check_there(wanted: str, *sources: str | Path | None) -> None:
+    """Raises UsageError where one of the `sources` that are given, of which each is `wanted`, is not there."""
+    for source in sources:
+        if source is not None and str(source) not in ("-", "sample") and not os.path.lexists(source):
+            raise UsageError(f"{source}: no such file or folder; give {wanted}")
+
+
 def start_processes(count: int, images: list[str]) -> None:
     """Start the processes that share these images; each of them goes on from here."""
+    check_there("images or folders of images", *images)
     if "-" in images and max(count, world_size()) > 1:
         raise UsageError("- is one stream, which one process reads; leave --num-processes out, or give files")
     run_in_processes(count)
@@ -275,6 +297,12 @@ def check_split(context: typer.Context, *sources: str | None) -> None:
             f"--split {split}: only what `restok prepare` made has splits, and all of the images are "
             "taken; leave it out, or give the folder of those that are meant"
         )
+
+
+def check_json(as_json: bool, output: Path) -> None:
+    """Raises UsageError where --json would have to print into the output itself."""
+    if as_json and output == STDOUT:
+        raise UsageError("--json prints one object beside the output, and on stdout is that itself; give another -o")
 
 
 def check_resume(resume: bool, overwrite: bool) -> None:

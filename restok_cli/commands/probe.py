@@ -14,11 +14,12 @@ from restok_cli.commands.options import (
     NoCache,
     NumProcesses,
     ResultAsJson,
+    check_models,
     features_folder,
+    parse_model,
 )
 from restok_cli.console import say
 from restok_cli.errors import UsageError
-from restok_cli.files import parse_model
 from restok_cli.processes import connect, local_device, rank, run_in_processes
 
 
@@ -112,6 +113,7 @@ def probe(
       restok probe runs/har sample --block all --l2 0.01
     """
     strength = parse_l2(l2)
+    check_models(model, tokenizer)
     from restok_cli.evaluation.probe_data import open_labelled
 
     labelled = open_labelled(data)

@@ -69,15 +69,20 @@ def reconstruct(
         raise UsageError(
             f"--num-codes {num_codes}: a tar stream has one image of each; give one number, or a folder by -o"
         )
+    options.check_json(as_json, output)
+    options.check_models(model)
     options.check_split(context, *images)
     options.start_processes(num_processes, images)
 
-    from restok_cli.inference.coding import Computation, ImageSource
     from restok_cli.inference.destination import ImageDestination
+
+    to = ImageDestination(output, grid, ladder, overwrite)
+    to.check(model, *map(Path, images))
+
+    from restok_cli.inference.coding import Computation, ImageSource
     from restok_cli.inference.reconstruct import reconstruct_source
 
     source = ImageSource(images, split, not no_crop, max_decoded_pixels, max_member_bytes)
-    to = ImageDestination(output, grid, ladder, overwrite)
     summary = reconstruct_source(source, model, lengths, to, Computation(**vars(computing)))
     report(summary, output, as_json)
 

@@ -45,6 +45,8 @@ def train_har(
     """
     told = runs.start("har", launch)
     stated = told.config
+    options.check_models(tokenizer, launch.init)
+    options.check_there("a data set, or what `restok prepare codes` made", data)
 
     from restok_cli.accelerator import Sharding
     from restok_cli.devices import open_device

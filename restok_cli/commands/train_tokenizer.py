@@ -33,7 +33,12 @@ def train_tokenizer(
     told = runs.start("tokenizer", launch)
     stated = told.config
 
+    options.check_models(launch.init)
     from restok_cli.data.shards.dataset import open_dataset
+
+    dataset = open_dataset(data, launch.allow_pipe, stated.data.max_member_bytes)
+    dataset.split("train")
+
     from restok_cli.devices import open_device
     from restok_cli.model.tokenizer import Tokenizer
     from restok_cli.planning.memory import check_memory
@@ -43,8 +48,6 @@ def train_tokenizer(
     from restok_cli.training.teachers import teacher_width
     from restok_cli.training.tokenizer_loop import train_tokenizer as train_loop
 
-    dataset = open_dataset(data, launch.allow_pipe, stated.data.max_member_bytes)
-    dataset.split("train")
     given = open_tokenizer(launch.init) if launch.init is not None else None
     source = (launch.init, given.config) if launch.init and given else None
     run_config = cast("TokenizerRunConfig", complete_config(told, init=source, teacher_width=teacher_width))

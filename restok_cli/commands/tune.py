@@ -20,6 +20,7 @@ from restok_cli.commands.options import (
     Seed,
     Steps,
     VggWeights,
+    check_models,
     check_resume,
     check_split,
     is_given,
@@ -49,7 +50,8 @@ MetricName = Annotated[
     typer.Option(
         "--metric",
         metavar="NAME",
-        help=f"What to search by: one of {', '.join(OF_SETS)}.",
+        help=f"What to search by: one of {', '.join(OF_SETS)}. gfid, fid, sfid and is tell candidates apart with the"
+        " fewest images, since they compare in pairs.",
         autocompletion=lambda incomplete: [name for name in OF_SETS if name.startswith(incomplete)],
     ),
 ]
@@ -178,6 +180,7 @@ def tune(
       restok generate --model runs/har --preset tuned/preset.yaml
     """
     check_resume(resume, overwrite)
+    check_models(model, tokenizer)
     _check_scoring(scoring, plot, output, resume or overwrite, model)
     scoring = _with_default_reference(scoring, context, model)
     check_split(context, scoring.reference)
@@ -191,7 +194,7 @@ def tune(
     from restok_cli.metrics.cache import default_cache
 
     options = GenerateOptions(
-        *(drawing.class_, drawing.images, drawing.seed, drawing.steps, {}, None),
+        *(drawing.class_, drawing.images, drawing.seed, drawing.steps, {}),
         *(Computation(**vars(computing)), False, num_processes),
     )
     request = TuneRequest(

@@ -22,7 +22,7 @@ from restok_cli.metrics.image_sources import open_images
 from restok_cli.metrics.measure import Instruments, choose_metrics, feature_sums, measure
 from restok_cli.metrics.networks.backbones import is_of_timm, open_network
 from restok_cli.metrics.pairs import align, unique_keys
-from restok_cli.metrics.protocol import Measurement, describe_features, describe_reference
+from restok_cli.metrics.protocol import Measurement, describe_features, describe_reference, versions
 from restok_cli.metrics.reference import Reference, open_reference, write_reference
 from restok_cli.metrics.table import METRICS
 from restok_cli.model.tokenizer import Tokenizer
@@ -142,18 +142,26 @@ def describe_comparison(
     }
 
 
-def write_statistics(request: Request, networks: Networks, device: torch.device, path: Path, num_images: int) -> None:
-    """Write statistics of SAMPLES, and up to `num_images` of them, to `path`."""
+def write_statistics(
+    request: Request, networks: Networks, device: torch.device, path: Path, num_images: int
+) -> dict[str, Any]:
+    """Write statistics of SAMPLES, and up to `num_images` of them, to `path`.
+
+    Returns how many images are behind them and how many are kept, and the protocol; nothing but in process 0.
+    """
     if len(networks.features) > 1:
         raise UsageError("--make-reference makes statistics of one network's features; give one --features")
     images = open_samples(request)
     sums = feature_sums(images, ["sfid"], open_instruments(networks, ["sfid"], device))
     if rank() > 0:
-        return
+        return {}
     network, gaussian = sums.network, sums.cloud().gaussian
     spatial = sums.spatial_cloud().gaussian if network.spatial_dimensions else None
     kept = write_reference(path, images, network, gaussian, spatial, num_images)
-    note(f"statistics of {counted(len(images.digests), 'image')} by {network.name}, and {kept} of the images")
+    count = len(images.digests)
+    note(f"statistics of {counted(count, 'image')} by {network.name}, and {kept} of the images")
+    protocol = {"reference": images.describe(), "features": describe_features(network), "versions": versions()}
+    return {"images": count, "images_kept": kept, "protocol": protocol}
 
 
 def encode_group(tokenizer: Tokenizer, images: Tensor, device: torch.device) -> Tensor:

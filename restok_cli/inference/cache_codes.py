@@ -14,7 +14,7 @@ from restok_cli.data.loading.batching import BROKEN_LIMIT, BrokenSamples, verify
 from restok_cli.data.loading.loader import load_views
 from restok_cli.data.shards.code_layout import NUM_VIEWS, CodeManifest, CodePlan, Views
 from restok_cli.data.shards.code_writer import finish_codes, is_whole_shard, shard_path, start_codes, write_code_shard
-from restok_cli.data.shards.dataset import Dataset, Split, StreamedSplit, open_dataset
+from restok_cli.data.shards.dataset import Dataset, Split, StreamedSplit
 from restok_cli.devices import torch_dtype
 from restok_cli.inference.background import in_background
 from restok_cli.inference.coding import Computation
@@ -30,14 +30,13 @@ Shards = list[tuple[str, int]]  # of a code cache: split and number
 
 
 def encode_dataset(
-    data: str,
+    dataset: Dataset,
     out: Path,
     tokenizer: Path,
     views: Views,
     overwrite: bool,
     computation: Computation,
     num_workers: int,
-    max_member_bytes: int,
 ) -> tuple[CodeManifest, dict[str, int], int] | None:
     """Make a code cache of a data set, or go on with one.
 
@@ -46,7 +45,6 @@ def encode_dataset(
 
     Raises UsageError where `out` holds anything else, RestokError where the data set cannot be read.
     """
-    dataset = open_dataset(data, max_member_bytes=max_member_bytes)
     splits = {name: dataset.split(name) for name in dataset.splits}
     for split in splits.values():
         if isinstance(split, StreamedSplit):
@@ -60,6 +58,9 @@ def encode_dataset(
         data_fingerprint=dataset.fingerprint,
         tokenizer_fingerprint=fingerprint(folder),
         dtype=dtype,
+        device=device.type,
+        batch_size=computation.batch_size,
+        deterministic=computation.is_deterministic_on(device),
         image_size=folder.config.image_size,
         views={split: views if split == "train" else "centre" for split in splits},
         codebook_size=folder.config.codebook_size,

@@ -6,7 +6,6 @@ on its neighbours: convolutions round differently for other batch sizes.
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -38,11 +37,6 @@ class ImageSource(NamedTuple):
         """Raises UsageError and RestokError as `find_inputs` does."""
         return find_inputs(self.paths, self.split, sys.stdin.buffer, self.max_pixels, self.max_bytes)
 
-    @property
-    def files(self) -> list[Path]:
-        """Paths that no output may replace."""
-        return [Path(path) for path in self.paths]
-
 
 class Computation(NamedTuple):
     """Where and how a command computes, as its options name it."""
@@ -65,6 +59,10 @@ class Computation(NamedTuple):
             note(f"--dtype {dtype}: this CPU does not multiply in 16 bits, so that float32 is faster")
         connect(device)
         return device, dtype
+
+    def is_deterministic_on(self, device: torch.device) -> bool:
+        """Whether that was asked for where it changes something."""
+        return self.deterministic and device.type == "cuda"
 
     def load(self, folder: TokenizerFolder) -> tuple[Tokenizer, int]:
         """The tokenizer in `folder`, ready to use there, and how many images it takes at a time."""

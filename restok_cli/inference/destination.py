@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,16 @@ from restok_cli.data.image_folders import IMAGE_MANIFEST, check_image_folder, ma
 from restok_cli.data.streams import StreamWriter
 from restok_cli.errors import UsageError
 from restok_cli.files import STDOUT, check_apart, check_output_file, crc32_of, whole_file, whole_folder
-from restok_cli.inference.sheets import check_sheets
+
+
+def check_sheets(output: Path, grid: Path | None, ladder: Path | None, overwrite: bool, *inputs: Path) -> None:
+    """Raises UsageError where --grid and --ladder cannot be written, or of those and the output two are one file."""
+    for option, path in (("--grid", grid), ("--ladder", ladder)):
+        check_output_file(option, path, ".png", overwrite, *inputs)
+    named = [(option, path) for option, path in (("-o", output), ("--grid", grid), ("--ladder", ladder)) if path]
+    for (first, path), (second, other) in combinations(named, 2):
+        if path.resolve() == other.resolve():
+            raise UsageError(f"{first} and {second} are both {path}; give two files")
 
 
 class MadeImage(NamedTuple):

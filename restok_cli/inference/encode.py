@@ -8,11 +8,11 @@ import numpy as np
 from torch import Tensor
 
 from restok_cli.console import Progress, counted, note
-from restok_cli.data.code_files import Codes, check_code_file, join, write_code_lines, write_codes
+from restok_cli.data.code_files import Codes, join, write_code_lines, write_codes
 from restok_cli.data.inputs import InputBatch, Inputs
 from restok_cli.devices import chosen_dtype
 from restok_cli.errors import RestokError
-from restok_cli.files import STDOUT, check_output_file
+from restok_cli.files import STDOUT
 from restok_cli.inference.coding import Computation, ImageSource, encode_images, sized
 from restok_cli.inference.sharing import in_turns
 from restok_cli.model.tokenizer import Tokenizer
@@ -20,16 +20,11 @@ from restok_cli.pretrained.folder import fingerprint, open_tokenizer
 from restok_cli.processes import rank
 
 
-def encode_source(
-    source: ImageSource, model: Path, output: Path, overwrite: bool, computation: Computation
-) -> tuple[int, int]:
+def encode_source(source: ImageSource, model: Path, output: Path, computation: Computation) -> tuple[int, int]:
     """Write the codes of all images of the source; return how many there were, and how many more are unreadable.
 
     Raises UsageError where that cannot be had, RestokError where none of them can be decoded.
     """
-    if output != STDOUT:
-        check_code_file(output)
-        check_output_file("-o", output, output.suffix.lower(), overwrite, model, *source.files)
     inputs = source.open()
     folder = open_tokenizer(model)
     tokenizer, batch_size = computation.load(folder)

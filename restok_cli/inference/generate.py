@@ -16,7 +16,6 @@ from restok_cli.inference.coding import Computation, choose_batch_size
 from restok_cli.inference.existing_output import Destination
 from restok_cli.inference.mixing import Like, codes_of_image, keeping
 from restok_cli.inference.outputs import check_destination, check_room, write_outputs
-from restok_cli.inference.sampling_options import default_preset, sampling_options
 from restok_cli.model.guidance import SamplingOptions
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import check_num_steps
@@ -42,21 +41,21 @@ class GenerateOptions(NamedTuple):
     seed: int
     num_steps: int | None
     given: dict[str, Any]  # options of sampling that are not left at their default
-    preset: str | None
     computation: Computation
     compiled: bool | Literal["auto"]  # where there is a GPU and a compiler
     num_processes: int
     like: Like | None = None
 
 
-def generate_outputs(model: Path, tokenizer: Path | None, options: GenerateOptions, to: Destination) -> int:
+def generate_outputs(
+    model: Path, tokenizer: Path | None, options: GenerateOptions, sampling: SamplingOptions, to: Destination
+) -> int:
     """Draw images, or codes, in all processes, and write them; return in how many steps.
 
     Raises UsageError where that cannot be had, RestokError for damaged models.
     """
     like = options.like
     check_destination(to, options.count, [path for path in (model, tokenizer, like and like.image) if path])
-    sampling = sampling_options(options.given, options.preset or default_preset(model))
     run_in_processes(options.num_processes)
 
     device, dtype = options.computation.open()
@@ -148,6 +147,6 @@ def describe(job: Job, files: GeneratorFiles, options: GenerateOptions, dtype: s
         request["rounding"] = "half up"
     if job.device.type != "cpu" or dtype != "float32" or job.compiled:
         request["batch_size"] = job.batch_size  # other sizes may round differently there
-    if job.device.type == "cuda" and options.computation.deterministic:
+    if options.computation.is_deterministic_on(job.device):
         request["deterministic"] = True
     return request

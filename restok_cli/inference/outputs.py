@@ -27,9 +27,10 @@ from restok_cli.inference import existing_output
 from restok_cli.inference.background import in_background
 from restok_cli.inference.blocks import GeneratedBlock, Job, generate_blocks
 from restok_cli.inference.coding import png_files
+from restok_cli.inference.destination import check_sheets
 from restok_cli.inference.mixing import draw_kept_ladder
 from restok_cli.inference.parts import ROWS_FILE, Parts, PngFiles, Rows, listed, png_name, remove_digests, write_whole
-from restok_cli.inference.sheets import check_sheets, draw_ladder, write_grid
+from restok_cli.inference.sheets import draw_ladder, write_grid
 from restok_cli.inference.unfinished import unfinished, unfinished_folder
 from restok_cli.processes import gather, rank, world_size
 from restok_cli.room import check_disk, check_memory

@@ -43,7 +43,6 @@ def reconstruct_source(
 
     Raises UsageError where that cannot be had, RestokError where no image can be read.
     """
-    to.check(model, *source.files)
     if to.is_file and len(lengths) > 1:
         raise UsageError(f"-o {to.output} is one image; give one number of codes, or a folder")
     inputs = source.open()

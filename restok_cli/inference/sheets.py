@@ -1,15 +1,12 @@
 """Sheets: one PNG file that shows several images, as --grid and --ladder ask for it."""
 
 from collections.abc import Sequence
-from itertools import combinations
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from restok_cli.data.images import write_sheet
-from restok_cli.errors import UsageError
-from restok_cli.files import check_output_file
 from restok_cli.inference.blocks import Job, generate_blocks
 from restok_cli.inference.coding import decode_codes
 from restok_cli.metrics.formulas.pixels import psnr
@@ -18,16 +15,6 @@ from restok_cli.model.tokenizer import Tokenizer
 
 GRID_COLUMNS = 8
 SHEET_ROWS = 8  # images that a ladder shows, and both sheets of reconstruct
-
-
-def check_sheets(output: Path, grid: Path | None, ladder: Path | None, overwrite: bool, *inputs: Path) -> None:
-    """Raises UsageError where --grid and --ladder cannot be written, or of those and the output two are one file."""
-    for option, path in (("--grid", grid), ("--ladder", ladder)):
-        check_output_file(option, path, ".png", overwrite, *inputs)
-    named = [(option, path) for option, path in (("-o", output), ("--grid", grid), ("--ladder", ladder)) if path]
-    for (first, path), (second, other) in combinations(named, 2):
-        if path.resolve() == other.resolve():
-            raise UsageError(f"{first} and {second} are both {path}; give two files")
 
 
 def write_grid(job: Job, images: Tensor, path: Path) -> None:

@@ -313,7 +313,7 @@ def _search(request: TuneRequest, grid: Grid, drawn: Drawn, metrics: list[str], 
     reach = reach_in_pairs(known) if known else reach_of_intervals(fresh, request.metric)
     strength = partial(guidance_strength, num_steps=drawn.job.num_steps)
     conclusion = conclude(_scores(fresh, request.metric), reach, strength)
-    return Tuning(request.metric, rungs, fresh, winner, grid.base, conclusion, {})
+    return Tuning(request.metric, rungs, fresh, winner, grid.base, conclusion, bool(known), {})
 
 
 def _on_distance(ours: Cloud, theirs: Cloud, device: torch.device | None) -> np.ndarray:

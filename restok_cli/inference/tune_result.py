@@ -24,6 +24,7 @@ class Tuning(NamedTuple):
     winner: SamplingOptions  # of the search
     default: SamplingOptions  # options that are taken where nobody asks for others
     conclusion: Conclusion
+    in_pairs: bool  # whether differences are of pairs of images; else they are taken as independent
     protocol: dict[str, Any]
 
 
@@ -65,6 +66,7 @@ def tuning_report(tuning: Tuning) -> dict[str, Any]:
     return {
         "metric": tuning.metric,
         "conclusion": verdict(tuning),
+        "differences": "in pairs" if tuning.in_pairs else "as independent",
         "preset": stated(tuning.conclusion.chosen),
         "best": stated(tuning.conclusion.best),
         "tied": list(map(stated, tuning.conclusion.tied)),
@@ -102,6 +104,11 @@ def tuning_table(tuning: Tuning) -> list[str]:
     lines += [
         "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
+    if tuning.conclusion.is_known and not tuning.in_pairs:
+        lines.append(
+            f"{METRICS[tuning.metric].label} does not say what each image changes in it: differences are taken as those"
+            " of independent images, which is too wide"
+        )
     return [*lines, conclusion_text(tuning)]
 
 

@@ -82,7 +82,9 @@ class FeatureCache:
             self.is_full = True
 
     def _path(self, folder: Path, group: Group) -> Path:
-        key = hashlib.sha256(self.identity + b"".join(group.digests)).hexdigest()
+        # digests are of bytes alone: a 2x3 and a 3x2 image, or an image and codes, may have the same ones
+        form = repr((group.images.dtype, *group.images.shape[1:])).encode()
+        key = hashlib.sha256(self.identity + form + b"".join(group.digests)).hexdigest()
         return folder / key[:2] / f"{key}.npy"
 
 

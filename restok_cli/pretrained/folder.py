@@ -21,7 +21,7 @@ from torch import Tensor
 from restok_cli.console import counted
 from restok_cli.cpu.rewrite import can_rewrite, rewrite
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.files import file_sha256, read_whole, whole_folder
+from restok_cli.files import HUB_PREFIX, file_sha256, read_whole, whole_folder
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.empty import without_weights
 from restok_cli.model.har import Har
@@ -38,7 +38,6 @@ PICKLED_WEIGHTS_FILE = "pytorch_model.bin"  # in some released folders
 CARD_FILE, RECORD_FILE = "README.md", "card.json"
 MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, PICKLED_WEIGHTS_FILE, RECORD_FILE, CARD_FILE, CHECKSUMS_FILE)
 ALL_FILES = (*MODEL_FILES, *(f"{TOKENIZER_FOLDER}/{name}" for name in MODEL_FILES))  # with a generator's tokenizer
-HUB_PREFIX = "hf:"
 MADE_BY = {"tokenizer": "restok train-tokenizer", "har": "restok train-har"}
 
 Kind = Literal["tokenizer", "har"]

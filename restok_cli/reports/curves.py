@@ -82,7 +82,7 @@ def draw_curves(runs: dict[str, Curves], trainers: dict[str, str], names: list[s
     columns = min(COLUMNS, len(contents))
     rows = math.ceil(len(contents) / columns)
     figure = Figure(figsize=(columns * PANEL[0], rows * PANEL[1] + 0.4), dpi=100, layout="constrained")
-    last_step = max(steps[-1] for curves in runs.values() for steps, _ in curves.values())
+    last_step = max(1, *(steps[-1] for curves in runs.values() for steps, _ in curves.values()))
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
     colours = {run: f"C{number}" for number, run in enumerate(runs)}
     for panel, (title, name, own) in zip(panels[: len(contents)], contents, strict=True):

@@ -14,18 +14,23 @@ class EarlyStopping:
 
     def __init__(self, patience: int | None):
         self.patience = patience
-        self.name, self.best, self.best_step, self.since = "", 0.0, 0, 0  # step 0: there was none yet
+        self.name, self.best, self.best_step, self.since = "", 0.0, 0, 0  # no name: there was none yet
 
     def look(self, step: int, numbers: dict[str, float]) -> None:
         """Take the numbers of a validation into account; those that are not finite are never better."""
         if self.patience is None:
             return
-        self.name = next(name for name in SIGNS if name in numbers)
-        value, sign = numbers[self.name], SIGNS[self.name]
-        if math.isfinite(value) and (not self.best_step or sign * value > sign * self.best):
-            self.best, self.best_step, self.since = value, step, 0
+        name = next(name for name in SIGNS if name in numbers)
+        value, sign = numbers[name], SIGNS[name]
+        if math.isfinite(value) and (not self.name or sign * value > sign * self.best):
+            self.name, self.best, self.best_step, self.since = name, value, step, 0
         else:
             self.since += 1
+
+    @property
+    def lacks_start(self) -> bool:
+        """Whether the weights that a run starts from were never looked at, which may stay its best."""
+        return self.patience is not None and not self.name
 
     @property
     def is_over(self) -> bool:
@@ -33,11 +38,11 @@ class EarlyStopping:
 
     def is_model(self, step: int) -> bool:
         """Whether the weights after a step belong into model/: any while there is no best, else those of the best."""
-        return self.best_step in (0, step)
+        return not self.name or step == self.best_step
 
     def report(self, checkpoints: Path, name: str) -> str:
         """A line for the end of a run, which names the best checkpoint; "" where nothing was counted."""
-        if not self.best_step:
+        if not self.name:
             return ""
         best = f"the best {self.name}, {self.best:.4g}, is that of {checkpoints / name.format(self.best_step)}"
         if self.is_over:

@@ -17,7 +17,7 @@ from restok_cli.training.monitor import Health, Meter
 from restok_cli.training.parallel import Parts
 from restok_cli.training.run_folder.checkpoints import NAME
 from restok_cli.training.run_folder.run import RunFolder, as_line
-from restok_cli.training.stopping import Arriving, interrupted, stop_signals, stopped
+from restok_cli.training.stopping import Arriving, Stop, interrupted, stop_signals, stopped
 from restok_cli.training.update import Update
 
 
@@ -69,6 +69,9 @@ def run_loop(
     progress = Progress(trainee.command, schedule.max_steps, "steps", first_step)
     with stop_signals() as stop, progress, closing(batch_iterator):  # which ends its workers
         arriving = stop.arriving(batch_iterator)
+        if first_step == 0 and run.init is not None and early.lacks_start:
+            _validate(0, trainee, run, stop, None)
+            save(0)
         for step in range(first_step, min(schedule.max_steps, stop_at or schedule.max_steps)):
             if early.is_over:
                 break
@@ -82,11 +85,7 @@ def run_loop(
             if done % schedule.log_every == 0 or last:
                 _log(done, trainee, config, run, health, progress)
             if done % schedule.validate_every == 0 or last:
-                with stop.saving(done, save, run.path):
-                    numbers = trainee.validate(stop.arriving)
-                run.log(done, numbers)
-                note(as_line(done, numbers), keep=False)  # as `log` has kept it
-                early.look(done, numbers)
+                _validate(done, trainee, run, stop, save)
             if done % schedule.preview_every == 0 or last:
                 with stop.saving(done, save, run.path):
                     trainee.preview(run.preview_file(done), stop.arriving)
@@ -109,6 +108,14 @@ def save_run(done: int, trainee: Trainee, run: RunFolder) -> None:
     if rank() == 0 and early.is_model(done):
         trainee.write_model(done, saved)
     run.save(done, saved, early.best_step)
+
+
+def _validate(done: int, trainee: Trainee, run: RunFolder, stop: Stop, save: Callable[[int], None] | None) -> None:
+    with stop.saving(done, save, run.path):
+        numbers = trainee.validate(stop.arriving)
+    run.log(done, numbers)
+    note(as_line(done, numbers), keep=False)  # as `log` has kept it
+    trainee.state.early.look(done, numbers)
 
 
 def shown(path: Path, *parts: Pixels) -> list[Tensor]:

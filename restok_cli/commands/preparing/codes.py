@@ -13,6 +13,7 @@ from restok_cli.commands.options import (
     Dtype,
     MaxMemberBytes,
     NumProcesses,
+    check_models,
     parse_model,
 )
 from restok_cli.console import counted, note
@@ -50,21 +51,26 @@ def codes(
     out.
 
     Killed at any moment, the same command again goes on where it was and ends
-    with the same bytes, also with another --num-processes. Another --batch-size
-    or device may round differently, and so choose another of two codes that are
-    all but equally near.
+    with the same bytes, also with another --num-processes. Another --batch-size,
+    device, --dtype or --deterministic may round differently, and so choose
+    another of two codes that are all but equally near: each is refused there.
 
     Example:
 
       restok prepare codes sample emoji-codes --tokenizer sample --views flip
       restok train-har emoji-codes --tokenizer sample -o har
     """
+    check_models(tokenizer)
     run_in_processes(num_processes)
+    from restok_cli.data.shards.dataset import open_dataset
+
+    dataset = open_dataset(data, max_member_bytes=max_member_bytes)
+
     from restok_cli.inference.cache_codes import encode_dataset
     from restok_cli.inference.coding import Computation
 
     computation = Computation(device, dtype, batch_size, deterministic)
-    summary = encode_dataset(data, out, tokenizer, views, overwrite, computation, num_workers, max_member_bytes)
+    summary = encode_dataset(dataset, out, tokenizer, views, overwrite, computation, num_workers)
     if summary is None:
         return
     manifest, counts, left_out = summary

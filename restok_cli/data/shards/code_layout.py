@@ -43,6 +43,10 @@ class CodePlan(Schema):
     data_fingerprint: str
     tokenizer_fingerprint: str
     dtype: str  # that the tokenizer computed in
+    # what may decide between two codes that are all but equally near; a cache of an older restok does not tell
+    device: str = ""  # its type
+    batch_size: Count = 0  # views that were encoded at a time
+    deterministic: bool = False  # on a GPU
     image_size: tuple[PositiveCount, PositiveCount]  # (height, width) of the views
     views: dict[str, Views]  # how they are made of an image, by split
     codebook_size: int = Field(gt=0, le=2**31)

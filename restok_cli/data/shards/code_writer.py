@@ -21,6 +21,7 @@ from restok_cli.data.shards.code_layout import (
 )
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import check_output_folder, file_sha256, remove_leftovers, whole_file
+from restok_cli.schema import shown
 
 
 def start_codes(folder: Path, plan: CodePlan, overwrite: bool) -> None:
@@ -42,10 +43,12 @@ def start_codes(folder: Path, plan: CodePlan, overwrite: bool) -> None:
 
 def _check_same(folder: Path, before: CodePlan, now: CodePlan) -> None:
     for key, value in now:
-        if value != getattr(before, key) and any(folder.glob("*.npy")):
+        was = getattr(before, key)
+        if value != was and any(folder.glob("*.npy")):
             raise UsageError(
-                f"{folder} holds unfinished codes with another {key.replace('_', ' ')}; finish those by the command"
-                " that began them, give another folder, or --overwrite to replace them"
+                f"{folder} holds unfinished codes with another {key.replace('_', ' ')} ({shown(was)}, now"
+                f" {shown(value)}); finish those by the command that began them, give another folder, or --overwrite"
+                " to replace them"
             )
 
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from restok_cli.data.arrays import map_array
 
@@ -15,4 +14,6 @@ def map_shard(path: Path) -> np.ndarray:
 
     Raises OSError where there is no such file, ValueError where it is none of ours or is cut short.
     """
+    import torch  # which takes seconds, and not all that open a data set need it
+
     return map_array(path, lambda path, size: torch.from_file(str(path), False, size, dtype=torch.uint8).numpy())

@@ -106,7 +106,7 @@ def check_rates(before: RunConfig, now: RunConfig, step: int) -> None:
         )
     changed = {key: values for key, values in differences(before, now).items() if key in RATE_SETTINGS}
     # two curves are the same up to some step and nowhere after it, so the last one that was done tells
-    if changed and rates(before, step - 1) != rates(now, step - 1):
+    if changed and step and rates(before, step - 1) != rates(now, step - 1):
         key, (old, new) = next(iter(changed.items()))
         raise UsageError(
             f"--resume: {key.rpartition('.')[2]} was {old} and is now {new}, which would change the learning rates of "
