@@ -14,7 +14,7 @@ from restok_cli.errors import RestokError, UsageError
 from restok_cli.metrics.networks.lpips import Lpips
 from restok_cli.model.pixel_codec import PixelDecoder
 from restok_cli.planning import plan, preflight
-from restok_cli.planning.cards import DEVICES, GIB, LAUNCH, Rest, times_of
+from restok_cli.planning.cards import DEVICES, GIB, LAUNCH, ON_CPU, Rest, times_of
 from restok_cli.planning.configs import num_rounds, of_one_device, planned_config
 from restok_cli.planning.counting import COPIES, GRADIENTS, Counter, Kind, Work
 from restok_cli.planning.cuda_rules import cuda_rules
@@ -164,6 +164,12 @@ def test_a_step_is_bound_by_its_device_or_by_the_host():
     assert times_of(many, H100, tf32=False).total == pytest.approx(5000 * LAUNCH)
     convolution = {Kind("encoder", "convolution", "float32"): Work(1e15, 0, 1)}
     assert times_of(convolution, H100, tf32=True).total < times_of(convolution, H100, tf32=False).total / 3
+
+
+def test_what_is_usable_fills_a_card_with_what_is_beside_it():
+    for device in (*DEVICES.values(), H100._replace(name="cpu", rest=ON_CPU)):
+        assert device.rest.added(device.usable) == pytest.approx(device.memory * GIB)
+        assert device.type == ("cpu" if device.name == "cpu" else "cuda")
 
 
 def test_several_cards_share_the_batch_and_keep_room_for_gradients():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_models import close, fill, load_case
+from golden_models import GOLDEN, close, fill, load_case
 from plain_models import plain_generator, plain_tokenizer
 from safetensors.torch import load_file, save_file
 
@@ -17,7 +17,12 @@ from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, sample
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import fingerprint, open_model, open_tokenizer, save_har, save_tokenizer
-from restok_cli.pretrained.released import released_tokenizer_config, tokenizer_config
+from restok_cli.pretrained.released import (
+    har_config,
+    released_har_config,
+    released_tokenizer_config,
+    tokenizer_config,
+)
 from restok_cli.settings.presets import preset_names
 
 CPU = torch.device("cpu")
@@ -45,6 +50,18 @@ def generator_case():
     facts, golden = load_case("generator", "har_128")
     facts["weights"] = fill.fill_state_dict(facts["shapes"])
     return facts, golden
+
+
+def test_the_config_of_a_conversion_has_the_released_values():
+    """Also those that restok has no word for: the released code computes by them."""
+    for file in ("generator_ar_128", "generator_har_128", "generator_har_128_ar8", "released_har_l_128"):
+        theirs = json.loads((GOLDEN / f"{file}.json").read_text())["args"]
+        assert released_har_config(har_config(theirs)).items() <= theirs.items()
+    theirs = json.loads((GOLDEN / "released_restok_l_128.json").read_text())["config"]
+    ours = released_tokenizer_config(tokenizer_config(theirs))
+    different = ours["model"]["vq_model"].items() - theirs["model"]["vq_model"].items()
+    assert different == {("drop_latent_tokens", False), ("drop_prob", 0.0)}  # nested dropout, of their training alone
+    assert ours["dataset"]["preprocessing"].items() <= theirs["dataset"]["preprocessing"].items()
 
 
 @pytest.mark.parametrize("layout", ["safetensors", "pickled", "compiled", "with teacher", "without training heads"])

@@ -269,6 +269,9 @@ def test_a_damaged_config_of_a_run_is_named(tmp_path):
         (tmp_path / "run" / "config.yaml").write_text(text)
         with pytest.raises(RestokError, match=r"config\.yaml.*; restore it, or start another run"):
             resumed(tmp_path)
+    (tmp_path / "run" / "config.yaml").write_text("data: 3")
+    with pytest.raises(UsageError, match=r"config\.yaml: data = 3"):
+        resumed(tmp_path)
 
 
 def test_overwriting_a_run_removes_what_could_be_taken_for_the_new_one(tmp_path):

@@ -1,6 +1,7 @@
 """`restok config suggest`: what it chooses by images, time and memory, and that its command is one."""
 
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -24,16 +25,21 @@ def no_measuring(monkeypatch):
 
 @pytest.mark.parametrize("kind", RUN_CONFIGS)
 def test_what_is_suggested_is_a_command(restok, fails, no_measuring, tmp_path, kind):
-    found = json.loads(
-        restok("config", "suggest", "sample", "--kind", kind, "--minutes", 10, "--memory", 11, "--json").out
-    )
+    asked = ("config", "suggest", "sample", "--kind", kind, "--minutes", 10, "--memory", 11)
+    found = json.loads(restok(*asked, "--device", "cpu", "--json").out)
     words = found["command"]
     options = dict(zip(words[3::2], words[4::2], strict=True))
     assert words[:3] == ["restok", f"train-{kind}", "sample"] and options["--max-steps"] == "1000"  # of 1,020
+    assert options["--device"] == "cpu" and found["warnings"] == []
+    assert [word for word in words if "_every=" in word] == [
+        f"schedule.{name}_every=83" for name in ("validate", "save", "preview")
+    ]
+    assert found["expect"][0] == "1000 steps of 0.5 s, in all 10 minutes"  # 588 s, of which 500 are steps
+    assert found["why"][0].startswith("--max-steps: what fits into 10 minutes on cpu")
     assert "schedule.micro_batch_size=8" in words and any("needs 10.19 of 11.0 GB" in line for line in found["why"])
     line = fails(2, *words[1:], "--stop-at", 1001)  # all else of it was right, and read before
     assert line == "restok: --stop-at 1001: the run ends at schedule.max_steps = 1000"
-    spoken = restok("config", "suggest", "sample", "--kind", kind, "--minutes", 10, "--memory", 11).out
+    spoken = restok(*asked).out
     assert spoken.startswith("restok train-")
     assert ("cannot give a generator that draws new ones" in spoken) == (kind == "har")
     assert ("20.0 dB as photo is" in spoken) == (kind == "tokenizer")
@@ -65,4 +71,6 @@ def test_what_memory_does_not_hold_is_refused(no_measuring):
 
 def test_more_images_never_gain_less():
     gains = [gain(seen) for seen in range(0, 100_000, 100)]
-    assert gains[0] == 0 and gains == sorted(gains) and gain(400) == suggest.GAINS[0][1]
+    assert gains[0] == 0 and gains == sorted(gains) and gain(10**9) == suggest.GAINS[-1][1]
+    assert [gain(seen) for seen, _ in suggest.GAINS] == pytest.approx([gained for _, gained in suggest.GAINS])
+    assert gain(round(math.sqrt(400 * 800))) == pytest.approx((2.8 + 4.9) / 2, abs=0.01)
