@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from restok_cli.accelerator import Sharding
 
+# Forked workers need not import torch again, as Python 3.14's own choice would have it; elsewhere forking is not safe.
+START_METHOD = "fork" if sys.platform == "linux" else "spawn"
 LAST_WORDS = "RESTOK_LAST_WORDS"  # names the folder in which those that `run_in_processes` starts leave theirs
 SLURM_SHELL = ("SLURM_PTY_PORT", "SLURM_PTY_WIN_COL")  # what `srun --pty` sets, also for what has no terminal any more
 MPI_NAMES = (  # of Open MPI, Intel MPI and MPICH, MVAPICH: a process's number, how many, and its number on the machine

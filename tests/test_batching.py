@@ -1,9 +1,10 @@
+import multiprocessing
 from itertools import chain, islice
 
 import numpy as np
 import pytest
 
-from restok_cli.data.loading.batching import Deal, micro_batches, shuffle
+from restok_cli.data.loading.batching import Answers, Deal, load, micro_batches, shuffle
 
 PICTURES = 10
 
@@ -55,3 +56,12 @@ def test_the_order_is_a_fair_shuffle():
 
 def test_the_order_never_changes_with_versions():
     assert shuffle(10, 1, 0).tolist() == [3, 5, 2, 9, 7, 0, 8, 6, 1, 4]
+
+
+def test_workers_are_forked_also_where_python_would_start_them_anew():
+    """As Python 3.14 does by itself: such workers would import torch again, and get only what can be pickled."""
+    multiprocessing.set_start_method("forkserver", force=True)
+    try:
+        assert list(load(Answers(lambda item: item + 1), 1, [1, 2])) == [2, 3]
+    finally:
+        multiprocessing.set_start_method(None, force=True)

@@ -4,7 +4,6 @@ import gc
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -16,6 +15,7 @@ from typing import TypeVar
 
 from restok_cli.console import Progress
 from restok_cli.errors import RestokError
+from restok_cli.processes import START_METHOD
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -39,8 +39,7 @@ def run_jobs(
         for i, task in enumerate(tasks):
             yield i, work(task, progress.advance)
         return
-    # Forked workers need not import torch again; elsewhere than on Linux forking is not safe.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    context = multiprocessing.get_context(START_METHOD)
     done = context.Value("q", 0)
     executor = ProcessPoolExecutor(min(jobs, len(tasks)), context, _begin, (done,))
     try:

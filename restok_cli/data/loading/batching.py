@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from restok_cli.console import tell
 from restok_cli.errors import RestokError
-from restok_cli.processes import check_division
+from restok_cli.processes import START_METHOD, check_division
 
 BROKEN_LIMIT = 0.001  # the share of a split's samples that may turn out broken
 NAMED_KEYS = 5  # of broken samples, in an error
@@ -157,6 +157,7 @@ def load(dataset: Dataset, num_workers: int, sampler: Iterable | None = None) ->
                     sampler=sampler,
                     batch_size=None,
                     num_workers=num_workers,
+                    multiprocessing_context=START_METHOD if num_workers else None,
                     collate_fn=pack if num_workers else lambda item: item,  # it would stack what is a batch already
                     worker_init_fn=partial(begin_worker, told),
                     generator=torch.Generator(),  # else it would draw from the global one, the caller's
