@@ -7,6 +7,7 @@ lies on the CPU.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack
 
@@ -175,12 +176,17 @@ class ImageTokenizer:
     def decode(self, codes: Tensor | np.ndarray, *, batch_size: int = 16) -> DecodedImages:
         """Turn codes into images: integers (B, n), all codes of each or the first n of them, which give a coarser one.
 
-        Raises UsageError for codes that cannot be this tokenizer's.
+        Raises UsageError for codes that cannot be this tokenizer's, RestokError where it makes
+        numbers of them that are not finite.
         """
         batch_size = whole("batch_size", batch_size, least=1)
         rows = self._check_codes(codes)
         place = self._module.device
-        parts = [decode_codes(self._module, part.to(place)).cpu() for part in rows.split(batch_size)]
+        names = (f"image {index}" for index in range(len(rows)))
+        parts = [
+            decode_codes(self._module, part.to(place)).checked([*islice(names, len(part))], self._module.dtype)
+            for part in rows.split(batch_size)
+        ]
         return DecodedImages(_to_array(torch.cat(parts)), rows)
 
     def mix(self, first: Images, second: Images, *, keep: int, batch_size: int = 16) -> DecodedImages:

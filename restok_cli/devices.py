@@ -33,21 +33,39 @@ def open_device(name: str, deterministic: bool = False) -> torch.device:
         if device.index:
             raise UsageError(f"--device {name}: there is one cpu; take cpu, or auto")
         device = torch.device("cpu")  # cpu:0 is the same one, and safetensors does not know it
-    torch.backends.cudnn.allow_tf32 = False  # for products of matrices, it is torch's default
+    set_tf32(False)  # for products of matrices, it is torch's default
     if deterministic and device.type == "cuda":
         take_deterministic_algorithms()
     return device
 
 
 @contextmanager
-def tf32(allowed: bool) -> Iterator[None]:
-    """Whether float32 convolutions on a GPU may use TF32, of 10 bits; products of matrices never do."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = allowed
+def tf32(convolutions: bool, products: bool = False) -> Iterator[None]:
+    """Whether float32 convolutions on a GPU, in all threads, may use TF32, of 10 bits. Products of matrices do only
+    where they are measured.
+
+    Torch's old names for it cannot be read after somebody has set a new one.
+    """
+    cudnn, cublas = torch.backends.cudnn, torch.backends.cuda.matmul
+    before, products_before = (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision), cublas.fp32_precision == "tf32"
+    set_tf32(convolutions)
+    if products:
+        cublas.allow_tf32 = True
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        set_tf32(before[0] == "tf32")
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = before
+        if products:
+            cublas.allow_tf32 = products_before
+
+
+def set_tf32(allowed: bool) -> None:
+    """From here on, whether float32 convolutions on a GPU may use TF32."""
+    cudnn = torch.backends.cudnn
+    cudnn.allow_tf32 = allowed  # the old name, which must agree with the new ones
+    if not allowed:  # of which it leaves it to what is set for all operations
+        cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = "ieee"
 
 
 def take_deterministic_algorithms() -> None:

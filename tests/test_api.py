@@ -267,6 +267,7 @@ def test_codes_that_cannot_be_decoded_are_refused(tokenizer, codes, message):
         ({"top_p": 2}, "--top-p 2: give a number from 0 to 1"),
         ({"top_k": 0.5}, "--top-k 0.5: give a whole number"),
         ({"cfg_schedule": "stepp"}, r"--cfg-schedule stepp: no such schedule \(did you mean step\?\)"),
+        ({"temperature": 0, "top_k": 5}, "--top-k changes nothing at temperature 0"),
         ({"cfg_start": 0.5}, "--cfg-start changes nothing in a constant schedule"),
         ({"preset": "papers"}, "no such preset"),
     ],

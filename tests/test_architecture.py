@@ -31,7 +31,7 @@ ALLOWED = {
     "data": LOW,
     "metrics": {*LOW, "weights", "data", "model"},
     "pretrained": {*LOW, "weights", "model", "cpu", "metrics"},
-    "cuda": {"console"},
+    "cuda": {"console", "model"},
     "planning": {*MODELS, "cpu", "cuda", "training", "inference"},
     "training": {*MODELS, "cuda"},
     "inference": {*MODELS, "cpu", "cuda"},

@@ -16,7 +16,7 @@ def test_gpu_benchmark_runs_all_its_sections_with_tiny_sizes_on_the_cpu(tmp_path
 
     rows = json.loads((tmp_path / "gpu.json").read_text())
     assert {row["section"] for row in rows} == {
-        *("rates", "step", "deterministic", "compiled", "drawing", "decoding", "inception", "end")
+        *("rates", "step", "deterministic", "compiled", "compiled_use", "drawing", "decoding", "inception", "end")
     }
     assert not [row for row in rows if row["name"] in ("skipped", "FAILED")]
     table = (tmp_path / "gpu.md").read_text().splitlines()

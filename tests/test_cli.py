@@ -325,7 +325,8 @@ def test_without_a_home_folder_a_tilde_and_a_default_cache_are_no_folder_of_that
     assert default_cache() is None
 
 
-def test_commands_that_write_alone_refuse_several_processes(fails, restok, monkeypatch):
+def test_commands_that_write_alone_refuse_several_processes(fails, restok, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # elsewhere there may be the pictures of README's first command
     monkeypatch.setenv("WORLD_SIZE", "4")
     for words in ("prepare folder in out", "decode c.npz", "report run", "models push run me/model"):
         assert "works in one process, and 4 are started" in fails(2, *words.split())

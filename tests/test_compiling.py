@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from restok_cli.cuda.compiler import is_wanted
+from restok_cli.cuda.compiler import compile_model, is_wanted
 from restok_cli.metrics.networks.lpips import Lpips
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Reconstruction, Tokenizer
@@ -21,7 +21,7 @@ from restok_cli.settings.presets import read_preset
 from restok_cli.settings.training import DINO, HarRunConfig, TokenizerRunConfig
 from restok_cli.training.adversarial.diff_augment import diff_augment
 from restok_cli.training.adversarial.discriminator import Dino, DinoDiscriminator, LeCam, PatchDiscriminator
-from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
+from restok_cli.training.compiling import compile_discriminator, compile_losses
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses, discriminator_losses, pad_and_crop
 from restok_cli.training.recomputing import recompute_activations
 from restok_cli.training.teachers import Teacher
@@ -127,6 +127,18 @@ def test_equal_blocks_are_compiled_once_and_others_apart(graphs, memory):
         numbers.append(len(graphs))
         assert plain(IMAGES) and len(graphs) == numbers[-1]  # a copy made before is as it was
     assert 5 < numbers[0] == numbers[1]
+
+
+def test_generate_compiles_each_kind_of_block_once(graphs, restok, tiny_models, tmp_path):
+    """The generator's two layers as one, for each step; and nothing anew for a last block that is smaller."""
+    numbers, images = [], []
+    for count in (2, 3):
+        options = ("--count", count, "--batch-size", 2, "--steps", 2, "--compile", "on", "-o", tmp_path / str(count))
+        assert restok("generate", "--model", tiny_models / "har", *options).code == 0
+        numbers.append(len(graphs))
+        images.append([(tmp_path / str(count) / f"{i:06d}.png").read_bytes() for i in range(2)])
+    assert numbers[0] == numbers[1] and images[0] == images[1]
+    assert sum("seen" in graph.code for graph in graphs) == 2
 
 
 def test_the_losses_networks_are_compiled_in_their_places(graphs):

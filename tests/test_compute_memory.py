@@ -66,7 +66,7 @@ def transformer_block() -> tuple[nn.Module, tuple]:
 def har_block() -> tuple[nn.Module, tuple]:
     config = HarConfig(num_codes=32, width=64, num_layers=1, num_heads=2, residual_dropout=0, ffn_dropout=0)
     tokens = torch.empty(16, 32, 64, requires_grad=True)
-    return HarBlock(config), (tokens, har_tables(config)[0], None, None, 0, 0)
+    return HarBlock(config), (tokens, har_tables(config)[0], None)
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ def test_codes_and_images_depend_neither_on_threads_nor_on_others_of_the_batch(t
 
     def compute(part=slice(None)):
         drawn = sample(tiny_har, class_ids[part], uniforms[part], options)
-        return encode_images(tiny_tokenizer, images[part]), decode_codes(tiny_tokenizer, drawn), drawn
+        return encode_images(tiny_tokenizer, images[part]), decode_codes(tiny_tokenizer, drawn).images, drawn
 
     first, *others = on_threads(compute)
     assert all(torch.equal(one, other) for result in others for one, other in zip(first, result, strict=True))

@@ -1,6 +1,7 @@
 """Networks of timm with frozen weights: where those come from, and what is refused."""
 
 from copy import deepcopy
+from unittest.mock import Mock
 
 import pytest
 import timm
@@ -96,6 +97,19 @@ def test_without_a_network_the_error_says_what_to_download_and_which_field_to_se
     assert "set discriminator.weights to that file" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "weights, message",
+    [
+        (None, r"the weights of test_vit cannot be used \(too narrow\); fetch "),
+        ("random", r"test_vit cannot be built with alignment\.weights = random \(too narrow\); give another network"),
+    ],
+)
+def test_what_fails_without_a_file_blames_neither_a_file_nor_a_download(monkeypatch, weights, message):
+    monkeypatch.setattr(timm, "create_model", Mock(side_effect=RuntimeError("too\nnarrow")))
+    with pytest.raises(RestokError, match=rf"^{message}"):
+        open_frozen("test_vit", weights, (160, 160), CPU, "alignment")
+
+
 def test_random_weights_are_the_same_each_time_and_draw_nothing():
     torch.manual_seed(5)
     first = open_frozen("test_vit", "random", (160, 160), CPU, "alignment")
@@ -110,7 +124,8 @@ def test_random_weights_are_the_same_each_time_and_draw_nothing():
     ("name", "message"),
     [
         ("vit_smal_patch16_224", r"did you mean vit_small_patch16_224\?"),
-        ("vit_small_patch16_224.dinno", r"did you mean vit_small_patch16_224\.dino\?"),
+        ("vit_small_patch16_224.dinno", r"timm has .*_224, but no weights .* dinno .*did you mean .*224\.dino\?"),
+        ("test_vit.r160_in1k/x", r"timm has test_vit, but no weights for it called r160_in1k/x .*'test_vit\.\*'"),
         ("resnet18", "no grid of patch tokens"),
         ("naflexvit_base_patch16_siglip", "no grid of patch tokens"),
         ("hf-hub:someone/something", "no network of timm"),
@@ -119,6 +134,13 @@ def test_random_weights_are_the_same_each_time_and_draw_nothing():
 def test_names_of_no_vit_are_refused(name, message):
     with pytest.raises(UsageError, match=rf"alignment\.teacher = {name}.*{message}"):
         build(name, "alignment.teacher")
+
+
+def test_a_network_that_cannot_be_built_is_not_called_unknown(monkeypatch):
+    monkeypatch.setattr(timm, "create_model", Mock(side_effect=RuntimeError("no room\nfor it")))
+    message = r"^alignment\.teacher = test_vit cannot be built by the timm .*\(no room for it\); give a ViT"
+    with pytest.raises(UsageError, match=message):
+        build("test_vit", "alignment.teacher")
 
 
 def test_a_run_knows_its_networks_as_they_were_read_also_after_a_preflight_has_used_them():

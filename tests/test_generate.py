@@ -214,9 +214,10 @@ def test_the_paper_preset_is_a_default_that_options_override(restok, tiny_models
     assert request_of(tmp_path / "mine").items() >= (paper | {"top_p": 0.5}).items()
 
 
-def test_greedy_is_temperature_zero(generate, tmp_path):
-    generate("-o", "greedy", "--greedy")
-    generate("-o", "cold", "--temperature", 0)
+def test_greedy_is_temperature_zero(restok, tiny_models, tmp_path):
+    options = ("generate", "--model", tiny_models / "har", "--count", 11, "--cfg-scale", 2)
+    assert restok(*options, "-o", tmp_path / "greedy", "--greedy").code == 0
+    assert restok(*options, "-o", tmp_path / "cold", "--temperature", 0).code == 0
     assert pngs(tmp_path / "greedy") == pngs(tmp_path / "cold")
 
 
@@ -260,6 +261,11 @@ def test_16_bit_products_are_recorded_and_a_line_says_where_they_are_slow(
         ("--cfg-start 0.5", "--cfg-start changes nothing in a constant schedule; leave it out, or give --cfg-schedule"),
         ("--cfg-schedule step --cfg-stop 0.5", "--cfg-stop changes nothing in a step schedule"),
         ("--cfg-schedule step", "--cfg-schedule step changes nothing without guidance; give --cfg-scale too"),
+        (
+            "--temperature 0 --top-k 5",
+            "--top-k changes nothing at temperature 0, which always takes the likeliest code",
+        ),
+        ("--greedy --top-p 0.9", "--top-p changes nothing at temperature 0"),
         ("--preset paper --cfg-peak 0.5", "--cfg-peak changes nothing in a step schedule"),
         ("--cfg-schedule rectangular --cfg-start 0.5 --cfg-stop 0.5", "guidance ends before it begins"),
         ("-o out.jpg", "out.jpg is the name of a file, and the output is a folder; give a name without .jpg"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import imagenets
 import pytest
+from bombs import sparse_member
 from imagenets import CLASS_IDS, NAMES, VALIDATION, splits_of, train_pictures, validation_pictures
 
 from restok_cli.cli import run
@@ -163,6 +164,9 @@ def test_what_is_no_imagenet_is_refused(fails, tmp_path):
     (tmp_path / "other/train/n01440764").rename(tmp_path / "other/train/cats")
     message = fails(2, "prepare", "imagenet", tmp_path / "other", tmp_path / "out")
     assert "is of class cats, which is none of ImageNet's 1000; `restok prepare folder` takes any" in message
+    imagenets._write(tmp_path / "other/train/flat.JPEG", imagenets._jpeg(1))
+    message = fails(2, "prepare", "imagenet", tmp_path / "other", tmp_path / "out")
+    assert "flat.JPEG is in no class folder or class tar, which would tell its class" in message
     assert not (tmp_path / "out").exists()
 
 
@@ -213,6 +217,16 @@ def test_a_source_that_changes_meanwhile_stops_the_command(fails, tmp_path, monk
     message = fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out", "--jobs", 1)
     assert "ILSVRC2012_img_val.tar ends before byte" in message
     assert not (tmp_path / "out/dataset.json").exists()
+
+
+def test_a_sparse_file_in_a_class_tar_is_left_out_and_said(restok, tmp_path):
+    """Where it lies in the tar, other files follow in the place of its holes."""
+    imagenets.write_class_tars(tmp_path / "in")
+    tar = tmp_path / "in/train/n01440764.tar"
+    tar.write_bytes(sparse_member("n01440764_99.JPEG", imagenets._jpeg(1), 5000) + tar.read_bytes())
+    result = restok("prepare", "imagenet", tmp_path / "in", tmp_path / "out", "--json", "--jobs", 1)
+    assert splits_of(result) == {"train": 12, "validation": 6}
+    assert "left out: n01440764_99.JPEG: is stored as a sparse file" in result.err
 
 
 def test_files_called_alike_in_every_class_get_keys_of_their_own(restok, tmp_path):

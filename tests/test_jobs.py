@@ -1,5 +1,6 @@
 """Work on several processes: every result once, errors and deaths told, and nobody left behind."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,10 @@ from restok_cli.errors import RestokError
 def square(task, advance):
     advance()
     return task * task, os.getpid()
+
+
+def count_frozen(task, advance):
+    return gc.get_freeze_count()
 
 
 def fail_on_three(task, advance):
@@ -48,6 +53,13 @@ def test_every_task_gives_its_result_once(jobs):
 def test_one_task_needs_no_other_process():
     assert run(square, [5], 4) == ({0: (25, os.getpid())}, 1)
     assert run(square, [], 4) == ({}, 0)
+
+
+def test_what_was_there_is_not_looked_through_by_workers_and_still_collected_here():
+    before = gc.get_freeze_count()
+    results, _ = run(count_frozen, [1, 2], 2)
+    assert min(results.values()) > len(gc.get_objects()) / 2
+    assert gc.get_freeze_count() == before
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

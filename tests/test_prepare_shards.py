@@ -154,9 +154,11 @@ def test_what_cannot_be_described_is_refused(fails, wds, tmp_path):
     assert "a brace is missing" in fails(2, "prepare", "shards", wds / "{a.tar", tmp_path / "out")
     assert "is no plain tar" in fails(2, "prepare", "shards", __file__, tmp_path / "out")
     assert "leave it away" in fails(2, "prepare", "shards", wds, wds)
-    (wds / "imagenet1k-train-0000.npy").write_bytes(b"years of work")
-    assert "imagenet1k-train-0000.npy is in the way" in fails(2, "prepare", "shards", wds)
-    assert (wds / "imagenet1k-train-0000.npy").read_bytes() == b"years of work"
+    for name in ("imagenet1k-train-0000.npy", "bad.jsonl"):
+        (wds / name).write_bytes(b"years of work")
+        assert f"{name} is in the way" in fails(2, "prepare", "shards", wds)
+        assert (wds / name).read_bytes() == b"years of work"
+        (wds / name).unlink()
     (wds / "a.b.tar").touch()
     assert "a.b.tar: only letters" in fails(2, "prepare", "shards", wds)
     assert not (tmp_path / "out").exists()
@@ -239,6 +241,7 @@ def test_shards_are_never_replaced_by_links_to_themselves(restok, fails, wds, tm
     write_tar(tmp_path / "other/x-000000.tar", sample("a", 0, 0))
     both = f"{{{tmp_path}/other/x-000000,{wds}/imagenet1k-train-0001}}.tar"
     assert "is where the shards lie" in fails(2, "prepare", "shards", both, wds, "--overwrite")
+    assert "lie in different folders; give a folder OUT" in fails(2, "prepare", "shards", both)
     assert {path.name: path.read_bytes() for path in wds.iterdir()} == before
 
 

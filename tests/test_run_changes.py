@@ -96,7 +96,7 @@ def everything(folder):
 def test_a_run_that_would_learn_from_something_else_is_refused_and_left_as_it_is(tmp_path, changed):
     run, before = start(tmp_path), {"network of alignment.weights": "old"}
     assert go_on(run, **before) == 0
-    run.save(5, Weights().state_dict() | {"sources": {"data set": "abc"} | before})
+    run.save(5, Weights().state_dict())
     run.log(6, {"loss": 1.0})
     found = everything(run.path)
     with pytest.raises(UsageError, match=f"--resume: the {changed} is not the one that this run was started with"):

@@ -3,6 +3,8 @@
 import json
 import resource
 import shutil
+import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import DISK_FULL
 from restok_cli.pretrained.folder import save_tokenizer
 from restok_cli.settings.training import RUN_CONFIGS
+from restok_cli.training.run_folder.checkpoints import read_checkpoint
 from restok_cli.training.run_folder.launches import read_starts
 from restok_cli.training.run_folder.run import RunFolder
 
@@ -220,6 +223,36 @@ def test_a_checkpoint_that_is_whole_but_lacks_a_part_is_refused_in_a_line(tmp_pa
     with pytest.raises(RestokError, match=r"step 5 is not as this restok writes them .*(other|bias)") as error:
         go_on(resumed(tmp_path))
     assert "\n" not in str(error.value)
+
+
+class Planted:
+    """An object that, read as any pickle is, writes a file."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize("kind", ["no zip", "packed", "planted"])
+def test_a_state_of_something_else_is_refused_and_does_nothing(tmp_path, kind):
+    run = start(tmp_path)
+    run.save(5, state_of(5))
+    folder = run.checkpoint_folder / "step-000005"
+    file, planted = folder / "state.pt", tmp_path / "planted"
+    if kind == "no zip":
+        file.write_bytes(b"no zip")
+    elif kind == "planted":
+        torch.save({"step": Planted(planted)}, file)
+    else:
+        with zipfile.ZipFile(file) as stored, zipfile.ZipFile(tmp_path / "packed", "w", zipfile.ZIP_DEFLATED) as packed:
+            for name in stored.namelist():
+                packed.writestr(name, stored.read(name))
+        shutil.move(tmp_path / "packed", file)
+    with pytest.raises(RestokError, match=r"state\.pt cannot be read \(.*; delete its folder to resume from the one"):
+        read_checkpoint(folder)
+    assert not planted.exists()
 
 
 def test_a_start_that_was_cut_short_takes_none_with_it(tmp_path):

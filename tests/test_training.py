@@ -207,7 +207,7 @@ def test_validation_takes_the_first_images_of_the_split_that_are_wanted(tiny_tok
     images = torch.stack([to_tensor(center_crop(split.image(i), (32, 32))) for i in range(5)])
     codes = encode_images(tiny_tokenizer, images)
     found = validate(tiny_tokenizer, sample_data, 4, cpu, 5, None, iter)
-    values = psnr(decode_codes(tiny_tokenizer, codes), images)
+    values = psnr(decode_codes(tiny_tokenizer, codes).images, images)
     assert found["validation_psnr"] == pytest.approx(values.mean().item(), rel=1e-6)
     counts = codes.flatten().bincount(minlength=tiny_tokenizer.config.codebook_size)
     assert found["validation_codebook_usage"] == use_of_counts(counts.numpy()).usage

@@ -52,7 +52,7 @@ def bench(
     what: Annotated[str, typer.Option(metavar="NAMES", help=f"Some of {','.join(WHAT)}.")] = DEFAULT,
     batch_size: Annotated[str, typer.Option(metavar="N,…", help="Images at a time.")] = "1",
     runs: Annotated[int, typer.Option(min=1, help="Runs of each, after one to warm up.")] = 5,
-    compiled: Annotated[bool, typer.Option("--compile", help="Also by torch.compile, which takes minutes.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Also compiled, which takes a while.")] = False,
     device: Device = "auto",
     as_json: LinesAsJson = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,

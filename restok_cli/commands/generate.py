@@ -106,7 +106,7 @@ OnlyCodes = Annotated[
 Compile = Annotated[
     Literal["auto", "on", "off"],
     typer.Option(
-        "--compile", help="Compile the models first: minutes, then faster; auto: on a GPU where the compiler works."
+        "--compile", help="Compile the models first, for thousands of images; auto: on a GPU where the compiler works."
     ),
 ]
 Quantize = Annotated[str | None, typer.Option("--quantize", callback=refuse_quantize, hidden=True)]  # of older versions

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from restok_cli.machine import is_intel
 from restok_cli.model.empty import without_weights
-from restok_cli.model.har import HarBlock, KVCache
+from restok_cli.model.har import HarBlock, Seen, see
 from restok_cli.model.layers import Attention, Mlp
 from restok_cli.model.pixel_codec import NormSiLU, ResidualBlock, UpsampledConv
 
@@ -114,14 +114,12 @@ class InPlaceHarBlock(nn.Module):
         self.attention_norm, self.qkv, self.proj = block.attention_norm, block.qkv, block.proj
         self.ffn_norm, self.gate, self.up, self.down = block.ffn_norm, block.gate, block.up, block.down
 
-    def forward(
-        self, tokens: Tensor, table: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int, start: int
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, table: Tensor, mask: Tensor | None, seen: Seen | None = None) -> Tensor:
         qkv = self.qkv(self.attention_norm(tokens)).unflatten(-1, (3, -1, self.head_width))
         q, k, v = qkv.transpose(1, 3).unbind(2)  # (B, heads, T, width)
         q, k = rotate(q, table), rotate(k, table)
-        if cache is not None:
-            k, v = cache.update(layer, start, k, v)
+        if seen is not None:
+            k, v = see(seen, k, v)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
         tokens = self.proj(mixed).add_(tokens)
         hidden = self.ffn_norm(tokens)

@@ -10,18 +10,18 @@ from torch import Tensor
 
 
 class Recorded:
-    """A function of tensors on one CUDA device, which gives the same result as the function, to the last bit.
+    """A function of tensors on one CUDA device, which gives the same tensors as the function, to the last bit.
 
     It is recorded on its first call; tensors of other shapes than those are computed without a graph. Nothing in it may
     wait for the device or depend on the numbers in its tensors. The memory that it takes stays taken until this object
     goes.
     """
 
-    def __init__(self, function: Callable[..., Tensor]):
+    def __init__(self, function: Callable[..., tuple[Tensor, ...]]):
         self.function = function
         self.graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         if self.graph is None:
             self.graph = self._record(inputs)
         if any(given.shape != kept.shape for kept, given in zip(self.inputs, inputs, strict=True)):
@@ -29,7 +29,7 @@ class Recorded:
         for kept, given in zip(self.inputs, inputs, strict=True):
             kept.copy_(given)
         self.graph.replay()
-        return self.output.clone()  # the next call writes into it
+        return tuple(output.clone() for output in self.outputs)  # the next call writes into them
 
     def _record(self, inputs: tuple[Tensor, ...]) -> torch.cuda.CUDAGraph:
         self.inputs = [given.clone() for given in inputs]
@@ -41,5 +41,5 @@ class Recorded:
         torch.cuda.current_stream(device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=stream):  # else a stream of the first GPU, of which nothing here may run
-            self.output = self.function(*self.inputs)
+            self.outputs = self.function(*self.inputs)
         return graph

@@ -4,14 +4,16 @@ At the edges images are uint8 in 0..255, inside they are float32 in [0, 1].
 """
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from restok_cli.errors import RestokError
 from restok_cli.files import whole_file
 
 GRID_IMAGE_WIDTH = 96  # pixels; in grids, smaller images are enlarged to at least this
@@ -31,6 +33,37 @@ def to_float(images: torch.Tensor) -> torch.Tensor:
 def to_uint8(images: torch.Tensor) -> torch.Tensor:
     """Float images in [0, 1] of any shape as uint8, rounded half up; values outside are cut to the range."""
     return (images.float().clamp(0, 1) * 255 + 0.5).to(torch.uint8)
+
+
+class Pixels(NamedTuple):
+    """Images that a network made, on its device, and which of them may be shown: to look would be to wait for it."""
+
+    images: torch.Tensor  # uint8 (B, 3, H, W)
+    finite: torch.Tensor  # bool (B,): whether all numbers that they were made of are
+
+    def checked(self, names: Sequence[str], dtype: torch.dtype) -> torch.Tensor:
+        """The images on the CPU, of a network in `dtype`. Raises RestokError that names the first one not finite.
+
+        `names` are those of the first images; the others are padding.
+        """
+        images = self.images.cpu()
+        for name, is_finite in zip(names, self.finite.tolist(), strict=False):
+            if not is_finite:
+                remedy = "its weights are damaged, or its training diverged: give another copy or an earlier checkpoint"
+                if dtype != torch.float32:
+                    remedy = "16 bits may not hold what its pixel decoder computes: give --dtype float32"
+                raise RestokError(f"{name}: the tokenizer makes pixels of it that are not finite numbers; {remedy}")
+        return images
+
+
+def decode_pixels(decode: Callable[[torch.Tensor], torch.Tensor], codes: torch.Tensor) -> Pixels:
+    """Images by a tokenizer's `decode` of codes (B, n), in which -1 stands for one that could not be drawn.
+
+    An infinity would become white and NaN black, as if the network meant that.
+    """
+    images = decode(codes.clamp(min=0))
+    largest = images.flatten(1).abs().amax(1)  # isfinite of all numbers takes ten times as long
+    return Pixels(to_uint8(images), largest.isfinite() & (codes >= 0).all(1))
 
 
 def save_image(image: torch.Tensor, path: Path) -> None:

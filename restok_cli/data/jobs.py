@@ -41,7 +41,6 @@ def run_jobs(
         return
     # Forked workers need not import torch again; elsewhere than on Linux forking is not safe.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    gc.freeze()  # or else each worker's collector would look through all that is there now, and so have it copied
     done = context.Value("q", 0)
     executor = ProcessPoolExecutor(min(jobs, len(tasks)), context, _begin, (done,))
     try:
@@ -75,6 +74,7 @@ def _begin(done: Synchronized) -> None:
     """Set up a worker. Ctrl-C and hang-ups are for the main process, which then ends its workers."""
     global _done
     _done = done
+    gc.freeze()  # or else the collector would look through all that the main process had, and so have it copied
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

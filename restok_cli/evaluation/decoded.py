@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from restok_cli.console import counted
-from restok_cli.data.images import to_uint8
+from restok_cli.data.images import decode_pixels
 from restok_cli.errors import UsageError
 from restok_cli.evaluation.image_metrics import describe_comparison, encode_group, open_samples
 from restok_cli.evaluation.request import Request
 from restok_cli.evaluation.result import Evaluation
 from restok_cli.files import SAMPLE_MODEL
-from restok_cli.metrics.image_sets import ImageSet
+from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet
 from restok_cli.metrics.measure import Instruments, choose_metrics, measure
 from restok_cli.metrics.protocol import Measurement
 from restok_cli.metrics.reference import Reference
@@ -52,11 +52,13 @@ class Redecoding:
 
     def _decoded(self, name: str, change: Change) -> ImageSet:
         @torch.inference_mode()
-        def transform(number: int, images: Tensor) -> Tensor:
+        def transform(indices: list[int], images: Tensor) -> Tensor:
+            number = indices[0] // GROUP_SIZE
             if number not in self.codes:
                 self.codes[number] = encode_group(self.tokenizer, images, self.device).to(torch.int32).cpu()
             codes = change(self.codes[number].long(), images).to(self.device)
-            return to_uint8(self.tokenizer.decode(codes))[: len(images)].cpu()
+            pixels = decode_pixels(self.tokenizer.decode, codes)
+            return pixels.checked([*map(self.originals.key, indices)], self.tokenizer.dtype)[: len(images)]
 
         return self.originals.changed(f"{self.originals.source}, {name}", transform)
 

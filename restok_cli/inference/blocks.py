@@ -9,13 +9,16 @@ and the tokenizer takes one image at a time.
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from restok_cli.cuda.graphs import Recorded
+from restok_cli.data.images import Pixels
 from restok_cli.data.shards.layout import NO_CLASS
+from restok_cli.errors import RestokError
 from restok_cli.inference.coding import decode_codes
 from restok_cli.model.guidance import SamplingOptions
 from restok_cli.model.har import Har
@@ -44,6 +47,7 @@ class Job(NamedTuple):
     batch_size: int
     device: torch.device
     kept: Kept | None = None
+    compiled: bool = False
 
     @property
     def kept_codes(self) -> Tensor | None:
@@ -72,8 +76,8 @@ class Job(NamedTuple):
         uniforms = seeded_uniforms(self.seed, indices.start, len(indices), self.har.config.num_codes)
         return class_ids, uniforms.to(self.device)
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """codes (B, n) on the device -> uint8 images (B, 3, H, W) there."""
+    def decode(self, codes: Tensor) -> Pixels:
+        """codes (B, n) on the device -> images there."""
         assert self.tokenizer is not None, "only codes are wanted"
         return decode_codes(self.tokenizer, codes)
 
@@ -86,6 +90,15 @@ class GeneratedBlock(NamedTuple):
     images: Tensor | None  # uint8 (B, 3, H, W), on the CPU; None where only codes are wanted
 
 
+class Arriving(NamedTuple):
+    """A block on its way to the CPU, where it is once the event has happened."""
+
+    indices: range
+    codes: Tensor
+    pixels: Pixels | None
+    event: torch.cuda.Event | None = None
+
+
 def generate_blocks(job: Job, blocks: list[range]) -> Iterator[GeneratedBlock]:
     """Draw blocks one after the other.
 
@@ -94,38 +107,41 @@ def generate_blocks(job: Job, blocks: list[range]) -> Iterator[GeneratedBlock]:
     """
     cache = sampling_cache(job.har, job.sampling, job.batch_size)
 
-    def sample_codes(class_ids: Tensor, uniforms: Tensor) -> Tensor:
-        return sample(job.har, class_ids, uniforms, job.sampling, job.num_steps, cache, job.kept_codes)
+    def sample_codes(class_ids: Tensor, uniforms: Tensor) -> tuple[Tensor]:
+        return (sample(job.har, class_ids, uniforms, job.sampling, job.num_steps, cache, job.kept_codes),)
 
     on_gpu = job.device.type == "cuda"
     decoding = torch.cuda.Stream(job.device) if on_gpu else None
     draw, decode = sample_codes, job.decode
     if on_gpu and len(blocks) > 2:  # recording takes as long as two blocks
         draw, decode = Recorded(draw), Recorded(decode)
-    waiting: deque[tuple[GeneratedBlock, torch.cuda.Event | None]] = deque()
+    waiting: deque[Arriving] = deque()
     for indices in blocks:
-        codes = draw(*job.inputs(indices))
+        # for the last block, if it is smaller, all would be compiled anew
+        eager = job.compiled and len(indices) < job.batch_size
+        way = partial(torch.compiler.set_stance, "force_eager") if eager else nullcontext
+        with way():
+            (codes,) = draw(*job.inputs(indices))
         if decoding is not None:
             decoding.wait_stream(torch.cuda.current_stream(job.device))
             codes.record_stream(decoding)
-        with torch.cuda.stream(decoding) if on_gpu else nullcontext():
-            images = None if job.tokenizer is None else _to_host(decode(codes))
-            block = GeneratedBlock(indices, _to_host(codes), images)
+        with torch.cuda.stream(decoding) if on_gpu else nullcontext(), way():
+            pixels = None if job.tokenizer is None else Pixels(*map(_to_host, decode(codes)))
             arrival = torch.cuda.Event() if on_gpu else None
+            waiting.append(Arriving(indices, _to_host(codes), pixels, arrival))
             if arrival is not None:
                 arrival.record()
-            waiting.append((block, arrival))
         if len(waiting) > on_gpu:
-            yield _arrived(*waiting.popleft())
+            yield _arrived(job, waiting.popleft())
     while waiting:
-        yield _arrived(*waiting.popleft())
+        yield _arrived(job, waiting.popleft())
 
 
 def generate_steps(job: Job) -> Iterator[GeneratedBlock]:
     """Draw all images as one block, and give it after every step, decoded from the codes so far."""
     indices = range(len(job.class_ids))
     for codes in sample_steps(job.har, *job.inputs(indices), job.sampling, job.num_steps, kept=job.kept_codes):
-        yield GeneratedBlock(indices, codes.cpu(), job.decode(codes).cpu())
+        yield _arrived(job, Arriving(indices, codes.cpu(), job.decode(codes)))
 
 
 def _to_host(tensor: Tensor) -> Tensor:
@@ -135,7 +151,17 @@ def _to_host(tensor: Tensor) -> Tensor:
     return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
 
 
-def _arrived(block: GeneratedBlock, event: torch.cuda.Event | None) -> GeneratedBlock:
-    if event is not None:
-        event.synchronize()
-    return block
+def _arrived(job: Job, block: Arriving) -> GeneratedBlock:
+    """The block on the CPU. Raises RestokError where generator or tokenizer made numbers that are not finite."""
+    if block.event is not None:
+        block.event.synchronize()
+    for index, code in zip(block.indices, block.codes[:, 0].tolist(), strict=True):
+        if code < 0:
+            raise RestokError(
+                f"image {index}: the generator gives its codes logits that are not finite numbers; give --temperature"
+                " and --cfg-scale nearer to 1, and where that does not help another copy of the model"
+            )
+    if block.pixels is None or job.tokenizer is None:
+        return GeneratedBlock(block.indices, block.codes, None)
+    names = [f"image {index}" for index in block.indices]
+    return GeneratedBlock(block.indices, block.codes, block.pixels.checked(names, job.tokenizer.dtype))

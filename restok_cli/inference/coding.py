@@ -14,7 +14,7 @@ from torch import Tensor
 
 from restok_cli.console import note
 from restok_cli.cpu.rewrite import can_rewrite
-from restok_cli.data.images import png_bytes, to_float, to_uint8
+from restok_cli.data.images import Pixels, decode_pixels, png_bytes, to_float
 from restok_cli.data.inputs import Inputs, find_inputs
 from restok_cli.devices import chosen_dtype, open_device, tf32, torch_dtype
 from restok_cli.model.size import check_model_memory
@@ -92,10 +92,11 @@ def encode_images(tokenizer: Tokenizer, images: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def decode_codes(tokenizer: Tokenizer, codes: Tensor) -> Tensor:
-    """codes (B, n) on the tokenizer's device, all or the first n -> uint8 images (B, 3, H, W) there."""
+def decode_codes(tokenizer: Tokenizer, codes: Tensor) -> Pixels:
+    """codes (B, n) on the tokenizer's device, all or the first n -> images there."""
     with tf32(tokenizer.dtype != torch.float32):  # for the last convolution, all others then have 16 bits
-        return torch.cat([to_uint8(tokenizer.decode(part)) for part in _split(codes)])
+        parts = [decode_pixels(tokenizer.decode, part) for part in _split(codes)]
+        return Pixels(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def _split(batch: Tensor) -> tuple[Tensor, ...]:

@@ -10,7 +10,7 @@ import torch
 
 from restok_cli.console import Progress, counted
 from restok_cli.data.code_files import Codes, read_code_lines, read_codes
-from restok_cli.data.images import write_sheet
+from restok_cli.data.images import Pixels, write_sheet
 from restok_cli.data.inputs import check_key
 from restok_cli.errors import UsageError
 from restok_cli.files import STDOUT, lines_of
@@ -100,7 +100,8 @@ class CodeSheets:
         codes = torch.from_numpy(np.stack(self.rows)).long().to(tokenizer.device)
         names = [key.rpartition("/")[2] for key in self.keys]
         if self.grid is not None:
-            write_sheet(self.grid, decode_codes(tokenizer, codes).cpu(), min(GRID_COLUMNS, len(names)), names)
+            images = decode_codes(tokenizer, codes).checked(self.keys, tokenizer.dtype)
+            write_sheet(self.grid, images, min(GRID_COLUMNS, len(names)), names)
         if self.ladder is not None:
             write_ladder(self.ladder, tokenizer, codes, names)
 
@@ -146,12 +147,13 @@ def decode_all(parts: Iterable[Codes], tokenizer: Tokenizer, total: int | None) 
     """Decode one part after the other."""
     device = tokenizer.device
 
-    def decoded() -> Iterator[tuple[Codes, torch.Tensor]]:
+    def decoded() -> Iterator[tuple[Codes, Pixels]]:
         for part in parts:
             yield part, decode_codes(tokenizer, torch.from_numpy(part.codes).long().to(device))
 
-    def finish(part: tuple[Codes, torch.Tensor]) -> tuple[Codes, list[bytes]]:
-        return part[0], png_files(part[1].cpu())
+    def finish(decoded: tuple[Codes, Pixels]) -> tuple[Codes, list[bytes]]:
+        part, pixels = decoded
+        return part, png_files(pixels.checked(part.keys, tokenizer.dtype))
 
     with Progress("decode", total, "images") as progress:
         for part, files in in_background(finish, decoded(), device, at_once=total is None):

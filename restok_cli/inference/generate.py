@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from restok_cli.cuda.compiler import is_wanted
+from restok_cli.cuda.compiler import compile_model, is_wanted
 from restok_cli.data.classes import choose_classes, usual_names
 from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.devices import torch_dtype
@@ -103,10 +103,11 @@ def open_job(
     num_steps = check_num_steps(files.har.config, options.num_steps)
     names = usual_names(files.har.class_names)
     class_ids = choose_classes(options.classes, names, options.count, options.seed)
-    har, tokenizer = load_models(files, device, dtype, options.compiled is True)
+    compiled = options.compiled is True
+    har, tokenizer = load_models(files, device, dtype, compiled)
     batch_size = choose_batch_size(min(options.computation.batch_size, options.count), tokenizer, device)
     batch_size = min(options.count, *gather(batch_size))  # by what each device holds: blocks are the same for all
-    return Job(har, tokenizer, class_ids, names, options.seed, sampling, num_steps, batch_size, device)
+    return Job(har, tokenizer, class_ids, names, options.seed, sampling, num_steps, batch_size, device, None, compiled)
 
 
 def load_models(
@@ -117,10 +118,11 @@ def load_models(
     load = load_model if compiled and device.type == "cpu" else load_for_use
     har = load(files.har, device, torch_dtype(dtype))
     tokenizer = files.tokenizer and load(files.tokenizer, device, torch_dtype(dtype))
-    if compiled:  # what takes the time, when it is first called
-        har.transform = torch.compile(har.transform, dynamic=True)  # one graph for steps of all sizes
-        if tokenizer is not None:
-            tokenizer.decode = torch.compile(tokenizer.decode)
+    if compiled:
+        compile_model(har)
+        if tokenizer is not None:  # --like encodes one image, which is not worth it
+            compile_model(tokenizer.decoder)
+            compile_model(tokenizer.pixel_decoder)
     return har, tokenizer
 
 
@@ -137,14 +139,14 @@ def describe(job: Job, files: GeneratorFiles, options: GenerateOptions, dtype: s
         **job.sampling._asdict(),
         "dtype": dtype,
         "device": job.device.type,
-        "computed": "compiled" if options.compiled else "exact",
+        "computed": "compiled" if job.compiled else "exact",
         "codes_only": codes,
     }
     if job.kept_codes is not None:
         request["kept"] = job.kept_codes.tolist()
     if not codes:
         request["rounding"] = "half up"
-    if job.device.type != "cpu" or dtype != "float32" or options.compiled:
+    if job.device.type != "cpu" or dtype != "float32" or job.compiled:
         request["batch_size"] = job.batch_size  # other sizes may round differently there
     if job.device.type == "cuda" and options.computation.deterministic:
         request["deterministic"] = True

@@ -93,8 +93,9 @@ def write_mixtures(path: Path, first: Codes, second: Codes, tokenizer: Tokenizer
     most = min(first.codes.shape[1], second.codes.shape[1])
     keeps = growing(tokenizer.config.num_latent_tokens, most)
     rows = np.concatenate([second.codes, *(mixed(first, second, keep).codes for keep in keeps)])
-    images = decode_codes(tokenizer, torch.from_numpy(rows).long().to(tokenizer.device)).cpu()
-    write_sheet(path, images, len(images), [f"{keep} kept" for keep in (0, *keeps)])
+    captions = [f"{keep} kept" for keep in (0, *keeps)]
+    pixels = decode_codes(tokenizer, torch.from_numpy(rows).long().to(tokenizer.device))
+    write_sheet(path, pixels.checked(captions, tokenizer.dtype), len(rows), captions)
 
 
 def keeping(job: Job, codes: Tensor, keep: int, has_class: bool, given: Collection[str]) -> Job:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from restok_cli.console import counted, track
-from restok_cli.data.images import write_sheet
+from restok_cli.data.images import Pixels, write_sheet
 from restok_cli.data.inputs import InputBatch, Inputs
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import STDOUT
@@ -84,7 +84,7 @@ class ReconstructedBatch(NamedTuple):
 
     originals: InputBatch
     codes: Tensor
-    images: list[Tensor]  # uint8 (B, 3, H, W), from each number of codes
+    images: list[Pixels]  # from each number of codes
 
 
 class Reconstruction:
@@ -132,7 +132,7 @@ class Reconstruction:
     def finish(self, batch: ReconstructedBatch) -> list[ReconstructedImage]:
         """Make files of a batch, and measure how near they come."""
         keys, class_ids, originals = batch.originals
-        made = [images.cpu() for images in batch.images]
+        made = [pixels.checked(keys, self.tokenizer.dtype) for pixels in batch.images]
         files = zip(*map(png_files, made), strict=True)
         values = zip(*(psnr(images, originals).tolist() for images in made), strict=True)
         shown = originals if self.has_room else [None] * len(keys)
@@ -143,7 +143,8 @@ class Reconstruction:
         """Show the first images with so many of their codes each."""
         tokenizer = sized(self.tokenizer, torch.stack(self.originals))
         codes = torch.from_numpy(np.stack([image.codes for image in self.shown])).to(tokenizer.device)
-        columns = torch.stack([decode_codes(tokenizer, codes[:, :n]).cpu() for n in lengths], 1)
+        keys, dtype = [image.key for image in self.shown], tokenizer.dtype
+        columns = torch.stack([decode_codes(tokenizer, codes[:, :n]).checked(keys, dtype) for n in lengths], 1)
         cells, captions = [], []
         for image, original, made in zip(self.shown, self.originals, columns, strict=True):
             of_image = compared(image.key, original, [*made], lengths)

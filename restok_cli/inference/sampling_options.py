@@ -41,7 +41,7 @@ def sampling_options(given: Mapping[str, Any], preset: str | Path | None = None)
     """The options `given` by name, and for the others the preset's: one of PRESETS, or a file of options.
 
     Raises UsageError for values out of range, for options of guidance that its schedule does not have, for those that
-    leave nothing of it, and for a schedule where there is none.
+    leave nothing of it, for a schedule where there is none, and for a cut where the likeliest code is always taken.
     """
     options = SamplingOptions(**{**_preset_values(preset), **given})
     for name, value in options._asdict().items():
@@ -51,6 +51,12 @@ def sampling_options(given: Mapping[str, Any], preset: str | Path | None = None)
             raise UsageError(
                 f"{_option(name)} changes nothing in a {options.cfg_schedule} schedule; leave it out, or"
                 f" give --cfg-schedule {' or '.join(schedules)}"
+            )
+    for name in ("top_k", "top_p"):
+        if name in given and options.temperature == 0:
+            raise UsageError(
+                f"{_option(name)} changes nothing at temperature 0, which always takes the likeliest code; leave it"
+                " out, or give a higher --temperature"
             )
     if options.cfg_schedule == "rectangular" and options.cfg_start >= options.cfg_stop:
         raise UsageError(

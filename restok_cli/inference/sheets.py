@@ -49,7 +49,8 @@ def write_rows(path: Path, columns: Sequence[Tensor], captions: list[str]) -> No
 def write_ladder(path: Path, tokenizer: Tokenizer, codes: Tensor, names: Sequence[str]) -> None:
     """Write the first images of codes (n, L), each a row that grows level by level, from one code to all."""
     lengths = growing(tokenizer.config.num_latent_tokens, codes.shape[1])
-    columns = [decode_codes(tokenizer, codes[:SHEET_ROWS, :n]).cpu() for n in lengths]
+    rows, dtype = [f"row {number} of the ladder" for number in range(1, len(codes) + 1)], tokenizer.dtype
+    columns = [decode_codes(tokenizer, codes[:SHEET_ROWS, :n]).checked(rows, dtype) for n in lengths]
     captions = [f"{n} {name}".rstrip() if n == 1 else f"{n}" for name in names[:SHEET_ROWS] for n in lengths]
     write_rows(path, columns, captions)
 

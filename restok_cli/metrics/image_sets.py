@@ -65,7 +65,7 @@ class ImageSet:
     threads: int = READING_THREADS  # that may read at the same time
     size: tuple[int, int] | None = None  # (height, width)
     first_key: str | None = None  # of the image that set the size
-    transform: Callable[[int, Tensor], Tensor] | None = None  # number of the group, images -> images; see `changed`
+    transform: Callable[[list[int], Tensor], Tensor] | None = None  # indices of a group, images -> images
     # what is known once the images have been seen
     digests: dict[int, bytes] = field(default_factory=dict)
     broken: set[int] = field(default_factory=set)
@@ -91,8 +91,8 @@ class ImageSet:
             return self.size
         raise RestokError(f"of {counted(self.count, 'image')} of {self.source}, none can be decoded")
 
-    def changed(self, source: str, transform: Callable[[int, Tensor], Tensor]) -> "ImageSet":
-        """This set, each group of its images (B, 3, H, W) uint8 put through `transform` with the group's number."""
+    def changed(self, source: str, transform: Callable[[list[int], Tensor], Tensor]) -> "ImageSet":
+        """This set, each group of its images (B, 3, H, W) uint8 put through `transform` with their indices."""
         return replace(self, source=source, transform=transform, digests={}, broken=set(), num_cropped=0)
 
     def subset(self, indices: Sequence[int]) -> "ImageSet":
@@ -131,7 +131,7 @@ class ImageSet:
             images.append(to_tensor(image))
         stacked = torch.stack(images) if images else torch.empty(0, 3, *size, dtype=torch.uint8)
         if self.transform is not None and images:
-            stacked = self.transform(number, stacked)
+            stacked = self.transform(indices, stacked)
         digests = [hashlib.sha256(image.numpy().tobytes()).digest() for image in stacked]
         return Group(indices, stacked, digests, broken, num_cropped)
 

@@ -37,13 +37,19 @@ class KVCache:
         view.keys, view.values = self.keys[:, start:stop], self.values[:, start:stop]
         return view
 
-    def update(self, layer: int, start: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store keys and values of positions from `start` on; return those of all positions up to the last stored."""
-        stop = start + keys.shape[2]
-        all_keys, all_values = self.keys[layer, :, :, :stop], self.values[layer, :, :, :stop]
-        all_keys[:, :, start:] = keys
-        all_values[:, :, start:] = values
-        return all_keys, all_values
+    def layers(self, stop: int) -> "list[Seen]":
+        """For every layer, a view on keys and values of the positions before `stop`, which `see` fills."""
+        return [(self.keys[i, :, :, :stop], self.values[i, :, :, :stop]) for i in range(len(self.keys))]
+
+
+Seen = tuple[Tensor, Tensor]  # keys and values (B, heads, positions, head width) of one layer
+
+
+def see(seen: Seen, keys: Tensor, values: Tensor) -> Seen:
+    """Store keys and values of a call's T positions, which are the last, and return those of all."""
+    for stored, new in zip(seen, (keys, values), strict=True):
+        stored[:, :, -new.shape[2] :] = new
+    return seen
 
 
 class HarBlock(nn.Module):
@@ -63,14 +69,12 @@ class HarBlock(nn.Module):
         self.residual_dropout = nn.Dropout(config.residual_dropout)
         self.ffn_dropout = nn.Dropout(config.ffn_dropout)
 
-    def forward(
-        self, tokens: Tensor, table: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int, start: int
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, table: Tensor, mask: Tensor | None, seen: Seen | None = None) -> Tensor:
         qkv = self.qkv(self.attention_norm(tokens))
         qk, v = rearrange(qkv, "b t (three h d) -> three b h t d", three=3, d=self.head_width).split([2, 1])
         (q, k), v = self.turn(qk, table), v[0]  # (B, heads, T, head width)
-        if cache is not None:
-            k, v = cache.update(layer, start, k, v)
+        if seen is not None:
+            k, v = see(seen, k, v)
         mixed = self.join(F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
         tokens = tokens + self.residual_dropout(self.proj(mixed))
         hidden = self.ffn_norm(tokens)
@@ -125,8 +129,8 @@ class Har(nn.Module):
     def forward(self, class_ids: Tensor, codes: Tensor) -> Tensor:
         """class_ids (B,), codes (B, L) -> logits (B, L, V); position i sees no code that is drawn with or after i."""
         tokens = self.token_dropout(self.embed_inputs(class_ids, codes, 0, self.config.num_codes))
-        for layer, block in enumerate(self.blocks):
-            tokens = block(tokens, self.rotary, self.mask, None, layer, 0)
+        for block in self.blocks:
+            tokens = block(tokens, self.rotary, self.mask)
         return self.head(self.norm(tokens))
 
     def step(self, class_ids: Tensor, codes: Tensor, cache: KVCache, start: int, stop: int) -> Tensor:
@@ -144,10 +148,11 @@ class Har(nn.Module):
         self.transform(self.embed_inputs(class_ids, codes, start, stop), self.mask[start:stop, :stop], cache, start)
 
     def transform(self, tokens: Tensor, mask: Tensor | None, cache: KVCache, start: int) -> Tensor:
-        """The blocks, on inputs (B, T, C) at positions from `start` on: what `--compile` compiles."""
-        table = self.rotary[:, start : start + tokens.shape[1]]
-        for layer, block in enumerate(self.blocks):
-            tokens = block(tokens, table, mask, cache, layer, start)
+        """The blocks, on inputs (B, T, C) at positions from `start` on."""
+        stop = start + tokens.shape[1]
+        table = self.rotary[:, start:stop]
+        for block, seen in zip(self.blocks, cache.layers(stop), strict=True):
+            tokens = block(tokens, table, mask, seen)
         return tokens
 
     def embed_inputs(self, class_ids: Tensor, codes: Tensor, start: int, stop: int) -> Tensor:

@@ -20,11 +20,18 @@ from restok_cli.model.levels import step_lengths, step_sizes
 def draw(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:
     """Codes (B, T) from logits (B, T, V): temperature, top-k, top-p, then the inverse of the cumulative distribution.
 
-    `uniforms` (B, T) in [0, 1) decide; an image's codes do not depend on its neighbours in the batch.
+    `uniforms` (B, T) in [0, 1) decide; an image's codes do not depend on its neighbours in the batch. Where logits are
+    NaN or too large for float32, the code is -1.
     """
+    if options.temperature > 0:
+        logits = logits.float() / options.temperature
+    return choose(logits, uniforms, options).where(logits.amax(-1).isfinite(), -1)
+
+
+def choose(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:
+    """As `draw` does, from logits that have been divided by the temperature and are finite or minus infinity."""
     if options.temperature == 0:
         return logits.argmax(-1)
-    logits = logits.float() / options.temperature
     if options.top_k == 0 and options.top_p >= 1:
         return pick(logits, uniforms)
     # Sorted from likely to unlikely, both cuts keep a prefix.
@@ -59,7 +66,7 @@ def sample(
 
     class_ids (B,) on the model's device; uniforms (B, L) in [0, 1). `cache`, of `sampling_cache`, spares making one
     for every batch. `kept` (k,) are the first codes of every image, in place of drawn ones. Raises UsageError for
-    impossible steps.
+    impossible steps. Codes of an image of which one cannot be drawn are -1, all of them.
     """
     codes = class_ids.new_zeros(len(class_ids), 0)
     for codes in sample_steps(har, class_ids, uniforms, options, num_steps, cache, kept):  # noqa: B007 (the last is the result)
@@ -86,6 +93,7 @@ def sample_steps(
     null_ids = torch.full_like(class_ids, har.class_embedding.null_class)
     both_ids = torch.cat([class_ids, null_ids])
     codes = class_ids.new_zeros(batch, config.num_codes)
+    possible = torch.ones_like(class_ids, dtype=torch.bool)
     unguided_stop = 0  # positions that the unconditional half of the cache holds
 
     start = 0
@@ -103,11 +111,13 @@ def sample_steps(
             conditional, unconditional = logits.float().split(batch)
             logits = (conditional - unconditional).mul_(scale).add_(unconditional)
             unguided_stop = stop
-        codes[:, start:stop] = draw(logits, uniforms[:, start:stop], options)
+        drawn = draw(logits, uniforms[:, start:stop], options)
+        possible = possible & (drawn >= 0).all(1)
+        codes[:, start:stop] = drawn.clamp(min=0)
         if kept is not None:
             codes[:, start : min(stop, len(kept))] = kept[start:stop]
         start = stop
-        yield codes[:, :stop].clone()
+        yield codes[:, :stop].where(possible[:, None], -1)
 
 
 def is_guided(config: HarConfig, options: SamplingOptions) -> bool:

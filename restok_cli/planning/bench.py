@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from restok_cli.cpu.rewrite import can_rewrite, rewrite
+from restok_cli.cuda.compiler import compile_model
 from restok_cli.cuda.graphs import Recorded
 from restok_cli.data.loading.batching import Deal
 from restok_cli.data.loading.loader import batches
 from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.devices import tf32
 from restok_cli.files import whole_file
 from restok_cli.inference.coding import decode_codes, encode_images
 from restok_cli.metrics.formulas.pixels import psnr
@@ -29,7 +31,7 @@ from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.planning.configs import changed, of_images
 from restok_cli.planning.counting import Counter
 from restok_cli.planning.highest import begin, rise
-from restok_cli.planning.rates import fastest, rate, seconds, tf32
+from restok_cli.planning.rates import fastest, rate, seconds
 from restok_cli.planning.steps import open_tokenizer_step
 from restok_cli.settings.training import TokenizerRunConfig
 
@@ -43,7 +45,7 @@ class Way(NamedTuple):
     name: str
     dtype: torch.dtype = torch.float32
     as_used: bool = False  # as the commands compute: rewritten on a CPU, one CUDA graph on a GPU
-    tf32: bool = False
+    tf32: bool = False  # in convolutions and products
     compiled: bool = False
 
 
@@ -74,7 +76,8 @@ def ways_on(device: torch.device, compiled: bool) -> list[Way]:
         if can_rewrite(device, torch.bfloat16):
             found += [Way("bf16, as used", torch.bfloat16, True)]
     if compiled:
-        found += [Way("compiled", torch.bfloat16 if device.type == "cuda" else torch.float32, compiled=True)]
+        on_gpu = device.type == "cuda"
+        found += [Way("compiled", torch.bfloat16 if on_gpu else torch.float32, as_used=on_gpu, compiled=True)]
     return found
 
 
@@ -142,13 +145,13 @@ class Bench:
         if what == "encode":
             passes: Callable[[Tokenizer, Tensor], Tensor] = encode_images
         else:
-            inputs, passes = encode_images(self.tokenizer, inputs), decode_codes
+            inputs, passes = encode_images(self.tokenizer, inputs), decoded
         model = ready(self.tokenizer, way, self.device)
         if way.compiled:
-            model.encode, model.decode = torch.compile(model.encode), torch.compile(model.decode)
+            compile_model(model)
         call = partial(passes, model)
         if way.as_used and self.device.type == "cuda":
-            call = Recorded(call)
+            call = recorded(call)
         return lambda: call(inputs), self.flops(what, batch_size, lambda: passes(self.tokenizer, inputs[:1]))
 
     def flops(self, what: str, batch_size: int, function: Callable[[], object], images: int = 1) -> float:
@@ -193,20 +196,20 @@ class Bench:
         class_ids = torch.randint(max(plain.config.num_classes, 1), (batch_size,), generator=generator).to(self.device)
         uniforms = torch.rand(batch_size, plain.config.num_codes, generator=generator).to(self.device)
         if way.compiled:
-            model.transform = torch.compile(model.transform)
+            compile_model(model)
         cache = sampling_cache(model, options, batch_size)
 
         def draw(class_ids: Tensor, uniforms: Tensor) -> Tensor:
             return sample(model, class_ids, uniforms, options, cache=cache)
 
-        call = Recorded(draw) if way.as_used and self.device.type == "cuda" else draw
+        call = recorded(draw) if way.as_used and self.device.type == "cuda" else draw
         one = partial(sample, plain, class_ids[:1], uniforms[:1], options)
         return lambda: call(class_ids, uniforms), self.flops(what, batch_size, one)
 
     def measure(self, what: str, batch_size: int, way: Way, call: Callable[[], Tensor], flops: float) -> None:
         self.dtypes.add(way.dtype)
         reached = rate(way.dtype, self.device, self.runs)
-        with torch.inference_mode(), tf32(way.tf32):
+        with torch.inference_mode(), tf32(way.tf32, products=way.tf32):
             call()  # which makes what is kept from one run to the next
             before = begin(self.device)
             times = seconds(call, self.device, self.runs, warm_up=0)
@@ -230,7 +233,7 @@ class Bench:
             row.same_codes = (exact == result).float().mean().item()
         images = {"decode": lambda codes: codes}.get(row.what)
         if row.what in ("encode", "generate") and self.tokenizer.config.num_latent_tokens == result.shape[1]:
-            images = partial(decode_codes, self.tokenizer)
+            images = partial(decoded, self.tokenizer)
         if images and row.way != "float32":
             row.psnr = psnr(images(result[:COMPARED]), images(exact[:COMPARED])).mean().item()
 
@@ -246,6 +249,17 @@ class Bench:
             "rates": rates,
             "rows": [*map(asdict, self.rows)],
         }
+
+
+def decoded(tokenizer: Tokenizer, codes: Tensor) -> Tensor:
+    """uint8 images; whether they are finite is found out, too, as in the commands."""
+    return decode_codes(tokenizer, codes).images
+
+
+def recorded(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function as one CUDA graph."""
+    call = Recorded(lambda *inputs: (function(*inputs),))
+    return lambda *inputs: call(*inputs)[0]
 
 
 def markdown(rows: list[Row]) -> list[str]:

@@ -1,7 +1,6 @@
 """The rates of the machine at hand: the fastest that the installed libraries reach for a type, measured now."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache, partial
 from time import perf_counter
 
@@ -38,17 +37,6 @@ def seconds(
 def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-@contextmanager
-def tf32(allowed: bool) -> Iterator[None]:
-    """Whether float32 convolutions and products on a GPU may round what they multiply to TF32."""
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def ways(dtype: torch.dtype, device: torch.device) -> dict[str, Way]:

@@ -209,6 +209,7 @@ def load_model(folder: ModelFolder, device: torch.device, dtype: torch.dtype = t
     else:
         check_tensors(folder.weights_file, shapes, state)
     check_file(folder.weights_file)  # last, as the others know better what is wrong
+    check_finite(folder.weights_file, state)
     module.load_state_dict(state, assign=True)
     del state  # so that each tensor is freed as soon as it is converted
     module = module.to(device=device)
@@ -218,6 +219,21 @@ def load_model(folder: ModelFolder, device: torch.device, dtype: torch.dtype = t
     else:
         module.to(dtype)
     return module.eval()
+
+
+def check_finite(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Raises RestokError where a tensor in the file at `path` has NaN or an infinity.
+
+    Of NaN in an encoder the first code would come, and in a generator too.
+    """
+    for name, tensor in tensors.items():
+        if not all(
+            end.isfinite() for end in tensor.float().aminmax()
+        ):  # NaN is either end; one look at all is ten times slower
+            raise RestokError(
+                f"{path}: {name} has numbers that are not finite; what wrote it was damaged, or its training diverged:"
+                " give another copy or an earlier checkpoint"
+            )
 
 
 @overload

@@ -24,21 +24,34 @@ RANDOM_SEED = 0
 def build(name: str, field: str) -> nn.Module:
     """The network that timm calls `name`, on the meta device: its structure and sizes, without weights.
 
-    Raises UsageError, naming the config's `field`, where timm has none of that name, or one that is not a ViT: a grid
-    of patch tokens after some prefix tokens.
+    Raises UsageError, naming the config's `field`, where timm has none of that name, none with weights of that name, or
+    one that cannot be built or is not a ViT: a grid of patch tokens after some prefix tokens.
     """
     import timm
     from timm.models.eva import Eva
     from timm.models.vision_transformer import VisionTransformer
 
+    structure, _, tag = name.partition(".")
+    if not timm.is_model(structure):  # such as hf-hub:owner/name, which timm would look for elsewhere
+        near = did_you_mean(name, [*timm.list_models(), *timm.list_pretrained()])
+        raise UsageError(f"{field} = {name} is no network of timm{near}; timm.list_models() lists them")
     try:
-        if not timm.is_model(name):  # such as hf-hub:owner/name, which timm would look for elsewhere
-            raise ValueError
+        timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        listed = f"{structure}.*"
+        near = did_you_mean(name, timm.list_pretrained(listed))
+        raise UsageError(
+            f"{field} = {name}: timm has {structure}, but no weights for it called {tag}{near};"
+            f" timm.list_pretrained('{listed}') lists them"
+        ) from error
+    try:
         with without_weights():
             network = timm.create_model(name)
-    except (RuntimeError, ValueError) as error:  # RuntimeError: a network it has, but not with those weights
-        near = did_you_mean(name, [*timm.list_models(), *timm.list_pretrained()])
-        raise UsageError(f"{field} = {name} is no network of timm{near}; timm.list_models() lists them") from error
+    except (RuntimeError, ValueError, ImportError) as error:
+        raise UsageError(
+            f"{field} = {name} cannot be built by the timm that is installed ({_reason(error)}); give a ViT, such as"
+            " vit_small_patch16_224.dino"
+        ) from error
     if not isinstance(network, VisionTransformer | Eva):
         raise UsageError(
             f"{field} = {name} has no grid of patch tokens; give a ViT, such as vit_small_patch16_224.dino"
@@ -124,10 +137,17 @@ def _read(path: str, name: str, section: str) -> dict:
 
 
 def _message(name: str, weights: str | None, section: str, error: Exception) -> str:
-    reason = shorten(str(error), 160, placeholder=" …")
+    reason = _reason(error)
+    if weights == RANDOM:
+        return f"{name} cannot be built with {section}.weights = random ({reason}); give another network"
     if weights is None:
-        return f"the weights of {name} cannot be downloaded ({reason}); {_remedy(name, section)}"
+        failed = "downloaded" if isinstance(error, OSError | HfHubHTTPError) else "used"
+        return f"the weights of {name} cannot be {failed} ({reason}); {_remedy(name, section)}"
     return f"{section}.weights = {weights} does not hold the weights of {name} ({reason}); {_remedy(name, section)}"
+
+
+def _reason(error: Exception) -> str:
+    return shorten(str(error) or type(error).__name__, 160, placeholder=" …")
 
 
 def _remedy(name: str, section: str) -> str:

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restok_cli.console import note
-from restok_cli.cuda.compiler import is_wanted
-from restok_cli.data.images import to_uint8, write_sheet
+from restok_cli.cuda.compiler import compile_model, is_wanted
+from restok_cli.data.images import decode_pixels, write_sheet
 from restok_cli.files import whole_folder
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
@@ -25,8 +25,7 @@ from restok_cli.processes import barrier, rank, world_size
 from restok_cli.settings.training import HarRunConfig
 from restok_cli.training import parallel
 from restok_cli.training.code_source import Coded, CodeSource
-from restok_cli.training.compiling import compile_model
-from restok_cli.training.loop import State, Trainee, run_loop
+from restok_cli.training.loop import State, Trainee, run_loop, shown
 from restok_cli.training.monitor import mean_of
 from restok_cli.training.optim import seed_step, update_ema
 from restok_cli.training.recomputing import recompute_activations
@@ -195,6 +194,6 @@ def save_preview(
     parallel.reshard(har)
     if rank() > 0:  # which a model in shards needed for the codes, but not for the image
         return
-    images = to_uint8(tokenizer.decode(codes)).cpu()
+    (images,) = shown(path, decode_pixels(tokenizer.decode, codes))
     captions = [source.class_names[i] for i in class_ids] if source.class_names else None
     write_sheet(path, images, 8, captions)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from restok_cli.console import Progress, note
+from restok_cli.data.images import Pixels
 from restok_cli.processes import Agreement, rank
 from restok_cli.settings.training import RunConfig
 from restok_cli.training.early_stopping import EarlyStopping
@@ -108,6 +109,13 @@ def save_run(done: int, trainee: Trainee, run: RunFolder) -> None:
     if rank() == 0 and early.is_model(done):
         trainee.write_model(done, saved)
     run.save(done, saved, early.best_step)
+
+
+def shown(path: Path, *parts: Pixels) -> list[Tensor]:
+    """The images of a preview on the CPU; a line says where they are nothing to look at, which ends no training."""
+    if not all(pixels.finite.all() for pixels in parts):
+        note(f"{path}: the model makes pixels that are not finite numbers; those images show nothing")
+    return [pixels.images.cpu() for pixels in parts]
 
 
 def _log(done: int, trainee: Trainee, config: RunConfig, run: RunFolder, health: Health, progress: Progress) -> None:

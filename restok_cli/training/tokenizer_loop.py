@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from restok_cli.console import counted
-from restok_cli.cuda.compiler import is_wanted
-from restok_cli.data.images import to_float, to_uint8, write_sheet
+from restok_cli.cuda.compiler import compile_model, is_wanted
+from restok_cli.data.images import decode_pixels, to_float, write_sheet
 from restok_cli.data.loading.batching import to_device
 from restok_cli.data.loading.loader import Batch, batches, evaluation_batches
 from restok_cli.data.shards.dataset import Dataset
@@ -30,9 +30,9 @@ from restok_cli.training.codebook_use import (
     revive_everywhere,
     use_numbers,
 )
-from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
+from restok_cli.training.compiling import compile_discriminator, compile_losses
 from restok_cli.training.frozen import take_dtype, weights_fingerprint
-from restok_cli.training.loop import State, Trainee, run_loop
+from restok_cli.training.loop import State, Trainee, run_loop, shown
 from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
 from restok_cli.training.monitor import mean_of
 from restok_cli.training.optim import seed_step, update_ema
@@ -225,7 +225,8 @@ def validate(
         images = batch.images.to(device)
         codes = tokenizer.encode(to_float(images))
         counts.add(codes)
-        values.append(psnr(to_uint8(tokenizer.decode(codes)), images).cpu())
+        pixels = decode_pixels(tokenizer.decode, codes)
+        values.append(psnr(pixels.images, images).where(pixels.finite, torch.nan).cpu())
     use = use_of_counts(counts.close().sum(0))
     return {
         "validation_psnr": torch.cat(gather_in_turn(values)).mean().item(),
@@ -243,6 +244,6 @@ def save_preview(tokenizer: Tokenizer, data: Dataset, device: torch.device, path
     images = next(arriving(evaluation_batches(data.held_out, image_size=config.image_size, batch_size=rows))).images
     codes = tokenizer.encode(to_float(images.to(device)))
     lengths = [n for n in prefix_lengths(config.num_latent_tokens) if n >= 4 or n == config.num_latent_tokens]
-    columns = [images, *(to_uint8(tokenizer.decode(codes[:, :n])).cpu() for n in lengths)]
+    columns = [images, *shown(path, *(decode_pixels(tokenizer.decode, codes[:, :n]) for n in lengths))]
     captions = ["original", *(counted(n, "code") for n in lengths)] * len(images)
     write_sheet(path, torch.stack(columns, 1).flatten(0, 1), len(columns), captions)

@@ -26,9 +26,9 @@ from gpu_session import Session
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from restok_cli.cuda.graphs import Recorded
+from restok_cli.cuda.compiler import compile_model
 from restok_cli.data.images import to_uint8
-from restok_cli.devices import take_deterministic_algorithms
+from restok_cli.devices import take_deterministic_algorithms, tf32
 from restok_cli.metrics.formulas.frechet import GaussianStatistics
 from restok_cli.metrics.formulas.neighbours import precision_recall
 from restok_cli.model.pixel_codec import NormSiLU
@@ -36,9 +36,9 @@ from restok_cli.model.sampling import SamplingOptions, draw
 from restok_cli.planning import bench as library
 from restok_cli.planning.bench_models import open_models
 from restok_cli.planning.configs import of_images, planned_config
-from restok_cli.planning.rates import synchronize, tf32
+from restok_cli.planning.rates import synchronize
 from restok_cli.planning.steps import open_har_step, open_tokenizer_step
-from restok_cli.training.compiling import compile_discriminator, compile_losses, compile_model
+from restok_cli.training.compiling import compile_discriminator, compile_losses
 from restok_cli.training.update import DTYPES
 
 GIB = 2**30
@@ -227,7 +227,8 @@ def drawing(session: Session) -> None:
     """HAR-L in nine steps with guidance, codes only: whether launches or arithmetic bound it."""
     predicted = {"float32 16": "71 ms", "bf16 1": "32 ms", "bf16 16": "32 ms", "bf16 256": "204 ms"}
     predicted |= {"bf16, as used 1": "8 ms", "bf16, as used 16": "14 ms", "bf16, as used 256": "204 ms"}
-    profile(session, "generate", session.bench("generate", (16, 1, 256), predicted))
+    session.bench("generate", (16, 1, 256), predicted)
+    profile(session, "generate 256", session.as_used("generate", 256))
     batch = 2 if session.smoke else 256
     logits = torch.randn(batch, 64, 8192, device=session.device)
     uniforms = torch.rand(batch, 64, device=session.device)
@@ -240,7 +241,8 @@ def drawing(session: Session) -> None:
 def decoding(session: Session) -> None:
     """ResTok-L from images to codes and back, and what the pixel decoder loses in 16 bits."""
     predicted = {"float32 64": "708 ms", "bf16, as used 64": "131 ms"}
-    profile(session, "encode 64", session.bench("encode", (64,), predicted))
+    session.bench("encode", (64,), predicted)
+    profile(session, "encode 64", session.as_used("encode", 64))
     predicted = {"float32 64": "661 ms", "bf16, as used 1": "16 ms", "bf16, as used 64": "122 ms"}
     session.bench("decode", (64, 1), predicted)
     _, tokenizer, _ = open_models(None, "tiny" if session.smoke else "restok-l-128", "", session.device, drawing=())
@@ -304,7 +306,7 @@ def recorded_decoding(session: Session, tokenizer: nn.Module) -> None:
     """As `generate` decodes on a GPU, 256 at a time in one CUDA graph: whether that gives the images of the model."""
     short = library.ready(tokenizer, library.Way("bf16", torch.bfloat16), session.device)
     codes = torch.randint(tokenizer.config.codebook_size, (256, 128), device=session.device)
-    begun, recorded = time.monotonic(), Recorded(short.decode)
+    begun, recorded = time.monotonic(), library.recorded(short.decode)
     same, first = torch.equal(recorded(codes), short.decode(codes)), round(time.monotonic() - begun, 1)
     values = round(session.milliseconds(lambda: recorded(codes), 3), 1), first, same
     session.note("decode 256 as one CUDA graph: ms, s to record it, images as without", values, "490 ms")
@@ -347,6 +349,23 @@ def compiled(session: Session) -> None:
         del step  # and its memory
 
 
+@torch.inference_mode()
+def compiled_use(session: Session) -> None:
+    """Drawing, decoding and encoding, in one CUDA graph of compiled blocks: whether that should be `generate`'s way."""
+    calls = ("decode", 256, "430 ms"), ("generate", 256, "170 ms"), ("encode", 64, "100 ms")
+    for what, size, predicted in calls[:1] if session.smoke else calls:
+        if session.left < 40:
+            return
+        with patch.object(torch, "compile", functools.partial(torch.compile, backend=session.compiler)):
+            call, begun = session.as_used(what, size, compiled=True), time.monotonic()
+        call()
+        synchronize(session.device)
+        first, duration = round(time.monotonic() - begun, 1), session.milliseconds(call, 3)
+        values = round(duration, 1), round(size / duration * 1e3), first
+        session.note(f"{what} {size}, compiled, as used: ms, images/s, s to the first", values, predicted)
+        session.empty()
+
+
 def profile(session: Session, name: str, function: Callable[[], object]) -> None:
     """How long the kernels of a call run, and how many there are: the host starts them one by one.
 
@@ -365,7 +384,8 @@ def profile(session: Session, name: str, function: Callable[[], object]) -> None
 
 
 # in the order in which they run: seconds that each takes at least, as counted for a host of 30 us a launch
-SECTIONS = {step: 50, decoding: 40, drawing: 35, deterministic: 25, inception: 15, rates: 10, compiled: 240}
+SECTIONS = {step: 50, decoding: 40, drawing: 35, deterministic: 25, inception: 15, rates: 10}
+SECTIONS |= {compiled_use: 60, compiled: 240}  # where nothing is left of an earlier run's compiler
 
 
 def main(words: list[str] | None = None) -> None:
@@ -383,6 +403,7 @@ def main(words: list[str] | None = None) -> None:
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     session = Session(arguments.out, arguments.minutes, arguments.smoke)
     known = patch.object(library, "rate", lambda *_: 1e12) if arguments.smoke else contextlib.nullcontext()
+    torch.backends.cuda.matmul.allow_tf32 = False  # said once, since what is compiled is kept for one way to say it
     with tf32(False), known:
         for section, needed in SECTIONS.items():
             if section.__name__ in arguments.only:

@@ -64,9 +64,8 @@ class Session:
         runs, warm_up = (1, 0) if self.smoke else (runs, warm_up)
         return median(seconds(function, self.device, runs, warm_up)) * 1e3
 
-    def bench(self, what: str, sizes: tuple[int, ...], predicted: dict[str, str]) -> Callable[[], object]:
-        """Measure as `restok bench` does. Predictions by way and batch size. Returns the last call, as used."""
-        presets = ("tiny", "tiny") if self.smoke else ("restok-l-128", "har-l")
+    def bench(self, what: str, sizes: tuple[int, ...], predicted: dict[str, str]) -> None:
+        """Measure as `restok bench` does. Predictions by way and batch size."""
 
         def tell(row: library.Row) -> None:
             share, mib = (None if value is None else round(value, 2) for value in (row.share, row.mib))
@@ -75,12 +74,19 @@ class Session:
             name = f"{what}, {row.way}, batch {row.batch_size}: ms, images/s, share of the rate, MiB, same codes, PSNR"
             self.note(name, values, predicted.get(f"{row.way} {row.batch_size}", ""))
 
-        models = open_models(None, *presets, self.device, drawing={"generate"} & {what})
-        measured = library.Bench(*models, self.device, 1 if self.smoke else 3, tell)
-        sizes = (1,) if self.smoke else sizes
-        for size in sizes:
+        measured = self.open(what, tell)
+        for size in (1,) if self.smoke else sizes:
             measured.run(what, size)
-        return measured.prepare(what, sizes[-1], library.Way("bf16, as used", torch.bfloat16, True))[0]
+
+    def open(self, what: str, tell: Callable[[library.Row], None] = lambda row: None) -> library.Bench:
+        presets = ("tiny", "tiny") if self.smoke else ("restok-l-128", "har-l")
+        models = open_models(None, *presets, self.device, drawing={"generate"} & {what})
+        return library.Bench(*models, self.device, 1 if self.smoke else 3, tell)
+
+    def as_used(self, what: str, size: int, compiled: bool = False) -> Callable[[], object]:
+        """A call as the commands make it, in bf16."""
+        way = library.Way("bf16, as used", torch.bfloat16, True, compiled=compiled)
+        return self.open(what).prepare(what, 1 if self.smoke else size, way)[0]
 
     def empty(self) -> None:
         gc.collect()

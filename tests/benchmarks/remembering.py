@@ -56,7 +56,7 @@ class Memory:
     def nearest(self, options: SamplingOptions, wanted: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         """For images of the classes `wanted` (B,): the number of the nearest known one, and the distance to it."""
         uniforms = seeded_uniforms(seed, 0, len(wanted), self.har.config.num_codes)
-        drawn = small(decode_codes(self.tokenizer, sample(self.har, wanted, uniforms, options)))
+        drawn = small(decode_codes(self.tokenizer, sample(self.har, wanted, uniforms, options)).images)
         distances, nearest = torch.cdist(drawn, self.known).min(1)
         return nearest, distances
 

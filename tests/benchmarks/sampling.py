@@ -32,9 +32,9 @@ def main(count: int = 98) -> None:
     exact, rough = (changed(har, tokenizer, dtype) for dtype in (torch.float32, torch.bfloat16))
     class_ids = torch.arange(count) % har.config.num_classes
     codes = sample(exact[0], class_ids, seeded_uniforms(0, 0, count, har.config.num_codes), OPTIONS)
-    images = decode_codes(exact[1], codes)
+    images = decode_codes(exact[1], codes).images
     print(f"bf16, {count} images of the sample model:")
-    print(f"decoding: {psnr(decode_codes(rough[1], codes), images).mean():.1f} dB (PSNR) to float32")
+    print(f"decoding: {psnr(decode_codes(rough[1], codes).images, images).mean():.1f} dB (PSNR) to float32")
     tell_codes("encoding", *(encode_images(model[1], images) for model in (exact, rough)), exact[1])
     logits = [model[0](class_ids, codes) for model in (exact, rough)]
     tell_codes("the likeliest codes", *(each.argmax(-1) for each in logits), exact[1])
@@ -53,7 +53,7 @@ def changed(har: Har, tokenizer: Tokenizer, dtype: torch.dtype) -> tuple[Har, To
 
 
 def tell_codes(name: str, codes: torch.Tensor, others: torch.Tensor, tokenizer: Tokenizer) -> None:
-    apart = psnr(*(decode_codes(tokenizer, each) for each in (others, codes))).mean()
+    apart = psnr(*(decode_codes(tokenizer, each).images for each in (others, codes))).mean()
     print(f"{name}: {(codes == others).float().mean():.1%} are those of float32, images {apart:.1f} dB apart")
 
 
