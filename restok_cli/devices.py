@@ -65,7 +65,7 @@ def set_tf32(allowed: bool) -> None:
     cudnn = torch.backends.cudnn
     cudnn.allow_tf32 = allowed  # the old name, which must agree with the new ones
     if not allowed:  # of which it leaves it to what is set for all operations
-        cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = "ieee"
+        cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = "ieee"  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def take_deterministic_algorithms() -> None:

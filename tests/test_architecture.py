@@ -21,7 +21,7 @@ ALLOWED = {
     "processes": {"errors", "machine", "accelerator"},
     "accelerator": set(),
     "room": {"errors"},
-    "console": {"processes"},
+    "console": {"errors", "processes"},
     "assets": {*LOW, "data"},
     "devices": {"errors"},
     "weights": {"errors"},
