@@ -21,12 +21,12 @@ from restok_cli import cli
 from restok_cli.data.code_files import read_codes
 from restok_cli.data.image_files import center_crop
 from restok_cli.data.images import png_bytes, to_float, to_tensor, to_uint8
-from restok_cli.data.inputs import Input, Inputs
-from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.data.inputs import Input, Inputs, find_inputs
+from restok_cli.data.shards.dataset import Split, open_dataset
 from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.data.streams import StreamWriter, read_stream
-from restok_cli.errors import ImageError
+from restok_cli.errors import ImageError, RestokError
 from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
 
 CPU = torch.device("cpu")
@@ -282,6 +282,21 @@ def test_images_are_decoded_beside_each_other_and_stay_in_order(capsys):
     assert [batch.class_ids for batch in batches] == [[0, 1, 2], [4, 5, 6], [7, 8]]
     assert [batch.images[:, 0, 0, 0].tolist() for batch in batches] == [batch.class_ids for batch in batches]
     assert inputs.left_out == ["left out: image 3 is broken"] and capsys.readouterr().err.count("left out") == 1
+
+
+def test_keys_of_a_data_set_are_read_as_its_images_are_taken_and_none_comes_twice(monkeypatch):
+    read = []
+
+    def key(_, i):
+        read.append(i)
+        return str(i % 2)
+
+    monkeypatch.setattr(Split, "key", key)
+    inputs = find_inputs(["sample"], "validation", None)
+    images = iter(inputs.images)
+    assert (inputs.count, next(images).key, next(images).key, read) == (202, "0", "1", [0, 1])
+    with pytest.raises(RestokError, match="the split validation of the data set holds two images called 0"):
+        next(images)
 
 
 def test_an_image_of_a_stream_is_not_waited_for_before_the_one_before_it_is_done():

@@ -231,15 +231,24 @@ def test_a_class_far_from_its_picture_is_refused_rather_than_lost(names):
         list(read_stream(tar_of([(name, b"0") for name in names])))
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
-def test_a_picture_that_is_a_mere_link_is_refused_by_name(kind):
+@pytest.mark.parametrize("name", ["b.png", "b.cls", "b.JSON"])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (tarfile.SYMTYPE, r" as a link to a\.png.*--dereference"),
+        (tarfile.LNKTYPE, r" as a link to a\.png.*--dereference"),
+        (b"M", ", which is no whole file"),  # the rest of one that another volume begins
+    ],
+)
+def test_an_image_or_its_class_that_is_no_file_is_refused_by_name(kind, message, name):
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
-        member = tarfile.TarInfo("b.png")
+        member = tarfile.TarInfo(name)
         member.type, member.linkname = kind, "a.png"
         tar.addfile(member)
-    with pytest.raises(RestokError, match=r"holds b\.png as a link to a\.png.*--dereference"):
-        list(read_stream(io.BytesIO(file.getvalue())))
+    for read in (read_stream, lambda file: list_files(file, "a.tar")):
+        with pytest.raises(RestokError, match=f"holds {name}{message}"):
+            list(read(io.BytesIO(file.getvalue())))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from restok_cli.console import note, readable
 from restok_cli.data.image_files import center_crop, read_file, read_image, split_image_name
 from restok_cli.data.image_folders import check_image, known_digests
 from restok_cli.data.images import to_tensor
-from restok_cli.data.shards.dataset import open_dataset
+from restok_cli.data.shards.dataset import Split, open_dataset
 from restok_cli.data.shards.layout import NO_CLASS, is_dataset
 from restok_cli.data.shards.tars import contents
 from restok_cli.data.sources.walk import find_images
@@ -129,16 +129,23 @@ def find_inputs(
         return Inputs(_from_stream(stdin, max_pixels, max_bytes), None)
     if len(images) == 1 and is_dataset(images[0]):
         part = open_dataset(images[0], max_member_bytes=max_bytes).split(split)
-        found = [Input(part.key(i), part.class_id(i), lambda i=i: part.image(i)) for i in range(len(part))]
-    elif sets := [image for image in images if is_dataset(image)]:
+        return Inputs(_from_dataset(part), len(part))
+    if sets := [image for image in images if is_dataset(image)]:
         raise UsageError(f"{sets[0]} is a data set, which stands alone; give it without other images")
-    else:
-        files = _named_files([Path(image) for image in images])
-        found = [Input(key, NO_CLASS, partial(_read, *file, max_pixels, max_bytes)) for key, file in files.items()]
+    files = _named_files([Path(image) for image in images])
+    found = [Input(key, NO_CLASS, partial(_read, *file, max_pixels, max_bytes)) for key, file in files.items()]
     taken: set[str] = set()
     for image in found:
         check_key(image.key, taken, "the list of images")
     return Inputs(found, len(found))
+
+
+def _from_dataset(part: Split) -> Iterator[Input]:
+    """The samples, each key read when its image is next: in the tars of millions, that takes minutes."""
+    keys: set[str] = set()
+    for i in range(len(part)):
+        key = check_key(part.key(i), keys, f"the split {part.name} of the data set")
+        yield Input(key, part.class_id(i), partial(part.image, i))
 
 
 def _read(file: Path, crc32: str | None, max_pixels: int, max_bytes: int) -> Image.Image:

@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 from restok_cli.console import counted, note, readable
 from restok_cli.data.image_files import split_image_name
 from restok_cli.data.shards.layout import MAX_CLASS_ID, NO_CLASS
-from restok_cli.data.shards.tars import Contents, contents, read_members, refuse_linked_image, unpacked
+from restok_cli.data.shards.tars import Contents, contents, read_members, refuse_no_file, unpacked
 from restok_cli.data.sources.walk import is_hidden
 from restok_cli.errors import RestokError
 from restok_cli.files import MAX_MEMBER_BYTES, MAX_TEXT_BYTES
@@ -195,7 +195,7 @@ def _files(file: BinaryIO, passed_over: PassedOver) -> Iterator[tuple[str, int, 
         elif member.isfile():
             yield name, member.size, read
         elif not member.isdir():
-            refuse_linked_image(member, "the tar stream")
+            refuse_no_file(member, "the tar stream")
             passed_over.add(name)
 
 

@@ -1,6 +1,7 @@
 """Images that several processes encode or reconstruct together: each some of them, and all in the order of one."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -30,16 +31,20 @@ def in_turns(
         for made in in_background(finish, compute(inputs), device, at_once=inputs.count is None):
             yield from made
         return
-    images, size = list(inputs.images), min(gather(size))  # by what each device holds
-    starts = range(rank() * size, len(images) + rank() * size, size * world_size())
-    turns = [Inputs(turn, len(turn)) for turn in (images[start : start + size] for start in starts)]
+    assert inputs.count is not None, "a stream is for one process"
+    images, size = iter(inputs.images), min(gather(size))  # by what each device holds
 
-    def finish_turn(batches: list[Computed]) -> list[Made]:
-        return [made for batch in batches for made in finish(batch)]
+    def turns() -> Iterator[tuple[Inputs, list[Computed]]]:
+        for _ in range(0, inputs.count or 0, size * world_size()):
+            turn = list(islice(images, size * world_size()))[rank() * size :][:size]
+            mine = Inputs(turn, len(turn))
+            yield mine, list(compute(mine))
 
-    finished = in_background(finish_turn, (list(compute(turn)) for turn in turns), device)
-    for turn, made_here in zip(turns, finished, strict=True):
-        for number, (made, left_out) in enumerate(gather((made_here, turn.left_out))):
+    def finish_turn(turn: tuple[Inputs, list[Computed]]) -> tuple[list[Made], list[str]]:
+        return [made for batch in turn[1] for made in finish(batch)], turn[0].left_out
+
+    for finished in in_background(finish_turn, turns(), device):
+        for number, (made, left_out) in enumerate(gather(finished)):
             inputs.left_out += left_out
             for line in left_out if number > 0 else ():  # the first process has noted its own
                 note(line)

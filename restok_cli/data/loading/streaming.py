@@ -280,7 +280,7 @@ def _samples(stream: tars.Readable, url: str, max_bytes: int) -> Iterator[tuple[
     """The samples of a tar, told as `group_samples` tells them, of files that follow each other."""
     key, files, left = "", {}, max_bytes
     for member, read in tars.read_members(stream, url):
-        tars.refuse_linked_image(member, url)
+        tars.refuse_no_file(member, url)
         name, extension = tars.split_name(readable(member.name))
         if not (member.isfile() and name):
             continue

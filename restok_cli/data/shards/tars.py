@@ -182,7 +182,7 @@ def list_files(tar: BinaryIO, name: str, start: int = 0, end: int | None = None)
                 if member.isfile():
                     files.append(member)
                 else:
-                    refuse_linked_image(member, name)
+                    refuse_no_file(member, name)
     except tarfile.TarError as error:
         raise RestokError(f"{name} is cut short or damaged, or no tar ({error}): copy or download it again") from error
     if end is not None and files and files[-1].offset_data + files[-1].size > end:
@@ -192,13 +192,19 @@ def list_files(tar: BinaryIO, name: str, start: int = 0, end: int | None = None)
     return files
 
 
-def refuse_linked_image(member: tarfile.TarInfo, tar: str) -> None:
-    """Raises RestokError where a member that is no file has the name of an image: tar stores a file only once."""
-    if (member.issym() or member.islnk()) and member.name.lower().endswith(IMAGE_SUFFIXES):
-        raise RestokError(
-            f"{tar} holds {member.name} as a link to {member.linkname}, not as a file; make the tar with"
-            " `tar --dereference --hard-dereference`"
-        )
+def refuse_no_file(member: tarfile.TarInfo, tar: str) -> None:
+    """Raises RestokError where a member that is no file has the name of an image, or of what tells its class.
+
+    Of files with more than one name, tar stores the others as links.
+    """
+    if member.isfile() or member.isdir() or not member.name.lower().endswith((*IMAGE_SUFFIXES, ".cls", ".json")):
+        return
+    if not (member.issym() or member.islnk()):
+        raise RestokError(f"{tar} holds {member.name}, which is no whole file; make the tar again, in one volume")
+    raise RestokError(
+        f"{tar} holds {member.name} as a link to {member.linkname}, not as a file; make the tar with"
+        " `tar --dereference --hard-dereference`"
+    )
 
 
 def split_name(name: str) -> tuple[str, str]:
