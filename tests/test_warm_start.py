@@ -4,11 +4,12 @@ import pytest
 import torch
 from conftest import make_har
 
+from restok_cli.data.classes import usual_names
 from restok_cli.errors import UsageError
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.training.warm_start import check_fits, take_weights
+from restok_cli.training.warm_start import check_fits, say_other_classes, take_weights
 
 
 def changed(model, **weights):
@@ -30,6 +31,15 @@ def test_a_generator_takes_all_but_the_embeddings_of_other_classes(capsys, num_c
         assert torch.equal(har.class_embedding.weight[:-1], before[:-1])
         assert torch.equal(har.class_embedding.weight[-1], given["class_embedding.weight"][-1]), "of no class"
     assert capsys.readouterr().err == "".join(f"--init: starting fresh: {name}\n" for name in fresh)
+
+
+def test_other_classes_of_the_same_number_are_said(capsys):
+    numbers = [str(i) for i in range(1000)]
+    for theirs, ours in ((["a", "b"], ["a", "b"]), (["a", "b"], ["a"]), (numbers, usual_names(numbers))):
+        say_other_classes(theirs, ours)
+    assert capsys.readouterr().err == ""
+    say_other_classes(["a", "b", "c"], ["a", "c", "b"])
+    assert capsys.readouterr().err.startswith("--init: class 1 of the model given is b, and c in the data; each class ")
 
 
 def test_what_training_alone_needs_may_be_missing_and_nothing_else(tiny_config):

@@ -56,6 +56,7 @@ def train_har(
     from restok_cli.settings.run_config import complete_config, har_facts
     from restok_cli.training.code_source import EncodedImages, open_source
     from restok_cli.training.har_loop import train_har as train_loop
+    from restok_cli.training.warm_start import say_other_classes
 
     torch_device = local_device(open_device(launch.device, stated.compute.deterministic))
     folder = open_tokenizer(tokenizer)
@@ -80,6 +81,8 @@ def train_har(
     sharding = Sharding(HarBlock.__name__, compute.precision != "float32") if compute.sharding == "fsdp" else None
     connect(torch_device, sharding)  # after which the first process may write there
     start, origin = runs.first_weights(given, launch, run_config)
+    if given and start:
+        say_other_classes(given.class_names, source.class_names)
     train = partial(
         train_loop, source=source, tokenizer_folder=folder, tokenizer=frozen, device=torch_device, init=start
     )

@@ -3,6 +3,7 @@
 from torch import nn
 
 from restok_cli.console import note
+from restok_cli.data.classes import usual_names
 from restok_cli.errors import UsageError
 from restok_cli.model.tokenizer import Tokenizer
 
@@ -43,10 +44,22 @@ def check_fits(model: nn.Module, source: nn.Module) -> list[str]:
     return fresh
 
 
+def say_other_classes(theirs: list[str], ours: list[str]) -> None:
+    """Say it where as many classes have other names: each of `ours` starts as the one of `theirs` with its number."""
+    theirs, ours = usual_names(theirs), usual_names(ours)
+    others = [number for number, names in enumerate(zip(theirs, ours, strict=False)) if len(set(names)) > 1]
+    if others and len(theirs) == len(ours):
+        first = others[0]
+        note(
+            f"--init: class {first} of the model given is {theirs[first]}, and {ours[first]} in the data; each class "
+            "starts as the model's of the same number"
+        )
+
+
 def take_weights(model: nn.Module, source: nn.Module) -> None:
     """Start `model` from the weights of `source`, a tokenizer or generator of the same build (`--init`).
 
-    Classes need not be the same: then those of `model` start fresh, but for its null class, and that is said.
+    Where the number of classes is another, those of `model` start fresh, but for its null class, and that is said.
     Raises UsageError as `check_fits` does.
     """
     fresh = check_fits(model, source)
