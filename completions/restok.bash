@@ -496,7 +496,7 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
                 --model --output -o --num-codes --mix --keep --grid --ladder --overwrite --batch-size --device --dtype
                 --deterministic --json --help -h
             )
-            arguments=(files) others=
+            arguments=() others=files
             ;;
         'restok evaluate')
             commands=()

@@ -651,7 +651,7 @@ complete -c restok -n '__restok_at \'restok generate\'' -l codes -d 'Only draw c
 complete -c restok -n '__restok_at \'restok generate\'' -l resume -d 'Go on where this command stopped; a higher --count draws more beside what is there'
 complete -c restok -n '__restok_at \'restok generate\'' -l overwrite -d 'Replace what the output folder already holds'
 complete -c restok -n '__restok_at \'restok generate\'' -l num-processes -r -f -a '(__restok_values \'auto\')' -d 'Processes that share the work; auto: one per GPU'
-complete -c restok -n '__restok_at \'restok generate\'' -l compile -r -f -a '(__restok_values \'auto|on|off\')' -d 'Compile the models first: minutes, then faster; auto: on a GPU where the compiler works'
+complete -c restok -n '__restok_at \'restok generate\'' -l compile -r -f -a '(__restok_values \'auto|on|off\')' -d 'Compile the models first, for thousands of images; auto: on a GPU where the compiler …'
 complete -c restok -n '__restok_at \'restok generate\'' -l batch-size -r -f -a '(__restok_values \'auto\')' -d 'Images at a time; auto: what the device holds'
 complete -c restok -n '__restok_at \'restok generate\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
 complete -c restok -n '__restok_at \'restok generate\'' -l dtype -r -f -a '(__restok_values \'auto|float32|bf16\')' -d 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)'
@@ -692,7 +692,7 @@ complete -c restok -n '__restok_at \'restok decode\'' -l dtype -r -f -a '(__rest
 complete -c restok -n '__restok_at \'restok decode\'' -l deterministic -d 'Compute the same bits each time on a GPU, too, for batches of one size: slower'
 complete -c restok -n '__restok_at \'restok decode\'' -l json -d 'Print one JSON object instead of the path'
 complete -c restok -n '__restok_at \'restok decode\'' -l help -s h -d 'Show this message and exit'
-complete -c restok -n '__restok_argument \'restok decode\' 1 1' -F
+complete -c restok -n '__restok_argument \'restok decode\' 1 999' -F
 
 # restok evaluate
 complete -c restok -n '__restok_at \'restok evaluate\'' -l metric -r -f -a '(__restok_values \'metric\')' -d 'One of gfid, rfid, fid, fid-inf, pfid, sfid, is, precision, recall, kid, density, …'
@@ -802,7 +802,7 @@ complete -c restok -n '__restok_at \'restok bench\'' -l har -r -f -a '(__restok_
 complete -c restok -n '__restok_at \'restok bench\'' -l what -r -f -a '(__restok_values \'parts\')' -d 'Some of encode,decode,generate,ar,train,loading,inception'
 complete -c restok -n '__restok_at \'restok bench\'' -l batch-size -r -f -d 'Images at a time'
 complete -c restok -n '__restok_at \'restok bench\'' -l runs -r -f -d 'Runs of each, after one to warm up'
-complete -c restok -n '__restok_at \'restok bench\'' -l compile -d 'Also by torch.compile, which takes minutes'
+complete -c restok -n '__restok_at \'restok bench\'' -l compile -d 'Also compiled, which takes a while'
 complete -c restok -n '__restok_at \'restok bench\'' -l device -r -f -a '(__restok_values \'devices\')' -d 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps'
 complete -c restok -n '__restok_at \'restok bench\'' -l json -d 'Print one JSON object instead of lines'
 complete -c restok -n '__restok_at \'restok bench\'' -l markdown -d 'Print a Markdown table'

@@ -717,7 +717,7 @@ $global:restokCommands = @{
             '--resume' = @{ Kind = 'nothing'; Count = 0; Help = 'Go on where this command stopped; a higher --count draws more beside what is there' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
-            '--compile' = @{ Kind = 'auto|on|off'; Count = 1; Help = 'Compile the models first: minutes, then faster; auto: on a GPU where the compiler works' }
+            '--compile' = @{ Kind = 'auto|on|off'; Count = 1; Help = 'Compile the models first, for thousands of images; auto: on a GPU where the compiler …' }
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)' }
@@ -774,8 +774,8 @@ $global:restokCommands = @{
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
         }
-        Arguments = @('files')
-        Others = ''
+        Arguments = @()
+        Others = 'files'
     }
     'restok evaluate' = @{
         Commands = [ordered]@{
@@ -928,7 +928,7 @@ $global:restokCommands = @{
             '--what' = @{ Kind = 'parts'; Count = 1; Help = 'Some of encode,decode,generate,ar,train,loading,inception' }
             '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images at a time' }
             '--runs' = @{ Kind = 'nothing'; Count = 1; Help = 'Runs of each, after one to warm up' }
-            '--compile' = @{ Kind = 'nothing'; Count = 0; Help = 'Also by torch.compile, which takes minutes' }
+            '--compile' = @{ Kind = 'nothing'; Count = 0; Help = 'Also compiled, which takes a while' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
             '--markdown' = @{ Kind = 'nothing'; Count = 0; Help = 'Print a Markdown table' }
