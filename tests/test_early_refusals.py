@@ -26,7 +26,7 @@ REFUSED = {
     "encode images -o codes.txt": "codes.txt",
     "encode images -o there.npz": "there.npz already exists",
     "decode nowhere.npz": "nowhere.npz: no such file or folder; give a file of codes",
-    "decode --mix images nowhere.png --keep 1": "nowhere.png: no such file or folder; give images",
+    "decode --mix images nowhere.png --keep 1": "--mix nowhere.png: no such file or folder; give an image",
     "reconstruct nowhere": "nowhere: no such file or folder; give images",
     "reconstruct images -o images": "images already holds files",
     "reconstruct images --num-codes many": "--num-codes many",

@@ -73,7 +73,7 @@ def decode(
     Examples: images from codes, from the first 16 of each, one from a pipe, and
     the layout of one with the details of another:
 
-      restok decode cats.npz dogs.npz --model runs/tokenizer -o pictures
+      restok decode codes.npz --model runs/tokenizer -o pictures
       restok decode codes.npz --model runs/tokenizer --num-codes 16 -o coarse
       restok encode photo.jpg --model M | restok decode - --model M -o same.png
       restok decode --mix a.jpg b.jpg --keep 16 --model M -o mixed.png
@@ -84,7 +84,8 @@ def decode(
         raise UsageError("--mix A B and --keep N belong together; give both or none")
     options.check_json(as_json, output)
     options.check_models(model)
-    options.check_there("a file of codes, or - for lines on stdin" if mix is None else "images", *(mix or codes or []))
+    options.check_there("a file of codes, or - for lines on stdin", *(codes or []))
+    options.check_there("an image, or a file with the codes of one", *(mix or []), option="--mix ")
 
     from restok_cli.inference.coding import Computation
     from restok_cli.inference.decode import decode_source

@@ -29,11 +29,11 @@ def check_models(*models: Path | None) -> None:
             )
 
 
-def check_there(wanted: str, *sources: str | Path | None) -> None:
-    """Raises UsageError where one of the `sources` that are given, of which each is `wanted`, is not there."""
+def check_there(wanted: str, *sources: str | Path | None, option: str = "") -> None:
+    """Raises UsageError where one of the `sources` that `option` is given, of which each is `wanted`, is not there."""
     for source in sources:
         if source is not None and str(source) not in ("-", "sample") and not os.path.lexists(source):
-            raise UsageError(f"{source}: no such file or folder; give {wanted}")
+            raise UsageError(f"{option}{source}: no such file or folder; give {wanted}")
 
 
 def start_processes(count: int, images: list[str]) -> None:

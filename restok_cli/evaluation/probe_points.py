@@ -196,7 +196,7 @@ def _block_means(har: Har, codes: Tensor, blocks: list[int], sizes: tuple[int, .
     for layer, block in enumerate(har.blocks):
         if layer == max(blocks):
             break
-        tokens = block(tokens, har.rotary, har.mask, None, layer, 0)
+        tokens = block(tokens, har.rotary, har.mask)
         if layer + 1 in blocks:
             levels = tokens.split(sizes, 1)[1:] if sizes else ()
             means += [tokens.mean(1), *(level.mean(1) for level in levels)]
