@@ -306,7 +306,7 @@ def test_compiling_changes_pictures_by_rounding_only(restok, smallest, tmp_path,
     # workers each import torch
     monkeypatch.setattr(torch._inductor.config.cpp, "simdlen", 0)
     monkeypatch.setattr(torch._inductor.config, "compile_threads", 1)
-    options = ("generate", "--model", smallest, "--count", 11, "--cfg-scale", 2, "--greedy", "-o")
+    options = ("generate", "--model", smallest, "--count", 11, "--steps", 2, "--greedy", "-o")
     assert restok(*options, tmp_path / "out", "--compile", "on").code == 0
     assert restok(*options, tmp_path / "plain").code == 0
     pictures = arrays(tmp_path / "plain").astype(int)
