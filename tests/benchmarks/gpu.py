@@ -186,7 +186,7 @@ def measure_step(session: Session, name: str, batch_size: int, predicted: str, *
 def step(session: Session) -> None:
     """Without a compiler: whether counting on fake tensors can be trusted."""
     step = measure_step(session, "16 images", 16, "60 GiB, 470 ms")
-    profile(session, "16 images", step)
+    session.profile("16 images", step)
     del step  # and its memory
     # convolutions more than twice as fast, and two more copies of their maps: take it if it is faster
     measure_step(session, "16 images, weights channels last", 16, "60 GiB, 470 ms", layout=torch.channels_last)
@@ -228,7 +228,7 @@ def drawing(session: Session) -> None:
     predicted = {"float32 16": "71 ms", "bf16 1": "32 ms", "bf16 16": "32 ms", "bf16 256": "204 ms"}
     predicted |= {"bf16, as used 1": "8 ms", "bf16, as used 16": "14 ms", "bf16, as used 256": "204 ms"}
     session.bench("generate", (16, 1, 256), predicted)
-    profile(session, "generate 256", session.as_used("generate", 256))
+    session.profile("generate 256", session.as_used("generate", 256))
     batch = 2 if session.smoke else 256
     logits = torch.randn(batch, 64, 8192, device=session.device)
     uniforms = torch.rand(batch, 64, device=session.device)
@@ -242,7 +242,7 @@ def decoding(session: Session) -> None:
     """ResTok-L from images to codes and back, and what the pixel decoder loses in 16 bits."""
     predicted = {"float32 64": "708 ms", "bf16, as used 64": "131 ms"}
     session.bench("encode", (64,), predicted)
-    profile(session, "encode 64", session.as_used("encode", 64))
+    session.profile("encode 64", session.as_used("encode", 64))
     predicted = {"float32 64": "661 ms", "bf16, as used 1": "16 ms", "bf16, as used 64": "122 ms"}
     session.bench("decode", (64, 1), predicted)
     _, tokenizer, _ = open_models(None, "tiny" if session.smoke else "restok-l-128", "", session.device, drawing=())
@@ -280,7 +280,7 @@ def decoding(session: Session) -> None:
             duration = session.milliseconds(lambda decode=decode, inputs=inputs: decode(inputs), 3)
         changed = (to_uint8(images) != to_uint8(exact)).float().mean().item()
         if way == "norms":
-            profile(session, f"pixel decoder {batch}, {name}", lambda decode=decode, inputs=inputs: decode(inputs))
+            session.profile(f"pixel decoder {batch}, {name}", lambda decode=decode, inputs=inputs: decode(inputs))
         values = round(duration, 1), first, f"{(images - exact).abs().max().item():.1e}", f"{changed:.2%}"
         session.note(
             f"pixel decoder {batch}, {name}: ms, s to the first, largest error, values changed", values, predicted
@@ -310,7 +310,7 @@ def recorded_decoding(session: Session, tokenizer: nn.Module) -> None:
     same, first = torch.equal(recorded(codes), short.decode(codes)), round(time.monotonic() - begun, 1)
     values = round(session.milliseconds(lambda: recorded(codes), 3), 1), first, same
     session.note("decode 256 as one CUDA graph: ms, s to record it, images as without", values, "490 ms")
-    profile(session, "decode 256", lambda: recorded(codes))
+    session.profile("decode 256", lambda: recorded(codes))
 
 
 @torch.inference_mode()
@@ -345,7 +345,7 @@ def compiled(session: Session) -> None:
         begun = time.monotonic()
         step = measure_step(session, name, batch_size, predicted, **{"compiled": True, "memory": "balanced"} | choices)
         longest = max(longest, time.monotonic() - begun)
-        profile(session, name, step)
+        session.profile(name, step)
         del step  # and its memory
 
 
@@ -364,23 +364,6 @@ def compiled_use(session: Session) -> None:
         values = round(duration, 1), round(size / duration * 1e3), first
         session.note(f"{what} {size}, compiled, as used: ms, images/s, s to the first", values, predicted)
         session.empty()
-
-
-def profile(session: Session, name: str, function: Callable[[], object]) -> None:
-    """How long the kernels of a call run, and how many there are: the host starts them one by one.
-
-    Each goes into kernels.txt, with its time and number.
-    """
-    activity = torch.profiler.ProfilerActivity
-    with torch.profiler.profile(activities=[activity.CPU if session.smoke else activity.CUDA]) as found:
-        function()
-        synchronize(session.device)
-    kernels = sorted(found.key_averages(), key=lambda event: -event.self_device_time_total)
-    busy, count = sum(k.self_device_time_total for k in kernels) / 1e3, sum(k.count for k in kernels)
-    session.note(f"{name}: kernels: ms, calls", (round(busy, 1), count))
-    with (session.out / "kernels.txt").open("a") as file:
-        file.write(f"{session.section}: {name}: {busy:.1f} ms, {count}\n")
-        file.writelines(f"{k.self_device_time_total / 1e3:9.3f} {k.count:6} {k.key[:160]}\n" for k in kernels[:60])
 
 
 # in the order in which they run: seconds that each takes at least, as counted for a host of 30 us a launch

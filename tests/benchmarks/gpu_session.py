@@ -13,7 +13,7 @@ import torch._dynamo
 
 from restok_cli.planning import bench as library
 from restok_cli.planning.bench_models import open_models
-from restok_cli.planning.rates import seconds
+from restok_cli.planning.rates import seconds, synchronize
 
 
 class Session:
@@ -87,6 +87,22 @@ class Session:
         """A call as the commands make it, in bf16."""
         way = library.Way("bf16, as used", torch.bfloat16, True, compiled=compiled)
         return self.open(what).prepare(what, 1 if self.smoke else size, way)[0]
+
+    def profile(self, name: str, function: Callable[[], object]) -> None:
+        """How long the kernels of a call run, and how many there are: the host starts them one by one.
+
+        Each goes into kernels.txt, with its time and number.
+        """
+        activity = torch.profiler.ProfilerActivity
+        with torch.profiler.profile(activities=[activity.CPU if self.smoke else activity.CUDA]) as found:
+            function()
+            synchronize(self.device)
+        kernels = sorted(found.key_averages(), key=lambda event: -event.self_device_time_total)
+        busy, count = sum(k.self_device_time_total for k in kernels) / 1e3, sum(k.count for k in kernels)
+        self.note(f"{name}: kernels: ms, calls", (round(busy, 1), count))
+        with (self.out / "kernels.txt").open("a") as file:
+            file.write(f"{self.section}: {name}: {busy:.1f} ms, {count}\n")
+            file.writelines(f"{k.self_device_time_total / 1e3:9.3f} {k.count:6} {k.key[:160]}\n" for k in kernels[:60])
 
     def empty(self) -> None:
         gc.collect()
