@@ -1,13 +1,16 @@
 """The benchmark for GPUs, which machines for the tests do not have, runs from its first section to its last."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-GPU = Path(__file__).parent / "benchmarks" / "gpu.py"
+BENCHMARKS = Path(__file__).parent / "benchmarks"
+GPU = BENCHMARKS / "gpu.py"
 
 
 @pytest.mark.slow
@@ -21,3 +24,18 @@ def test_gpu_benchmark_runs_all_its_sections_with_tiny_sizes_on_the_cpu(tmp_path
     assert not [row for row in rows if row["name"] in ("skipped", "FAILED")]
     table = (tmp_path / "gpu.md").read_text().splitlines()
     assert table[0].startswith("CPU, ") and len(table) == 4 + len(rows)
+
+
+def test_a_session_on_a_lent_gpu_runs_each_section_once(tmp_path):
+    lent = BENCHMARKS / "lent.sh"
+    names = " ".join(re.findall(r'sections="(.*)"', lent.read_text())).split()
+    python = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OUT": str(tmp_path)}
+
+    # the last --only counts
+    words = ["bash", lent, "eager", "1", "--smoke", "--only", "rates"]
+    printed = subprocess.run(words, env=os.environ | python, check=True, timeout=120, capture_output=True, text=True)
+
+    assert "libraries: restok " in printed.stdout  # by doctor
+    assert (tmp_path / "eager" / "gpu.md").exists()
+    helped = subprocess.run([sys.executable, GPU, "--help"], check=True, capture_output=True, text=True).stdout
+    assert sorted(names) == sorted(re.search(r"--only \{(.*?)\}", re.sub(r"\s", "", helped)).group(1).split(","))
