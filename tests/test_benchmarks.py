@@ -38,4 +38,4 @@ def test_a_session_on_a_lent_gpu_runs_each_section_once(tmp_path):
     assert "libraries: restok " in printed.stdout  # by doctor
     assert (tmp_path / "eager" / "gpu.md").exists()
     helped = subprocess.run([sys.executable, GPU, "--help"], check=True, capture_output=True, text=True).stdout
-    assert sorted(names) == sorted(re.search(r"--only \{(.*?)\}", re.sub(r"\s", "", helped)).group(1).split(","))
+    assert sorted(names) == sorted(re.search(r"--only\{(.*?)\}", re.sub(r"\s", "", helped)).group(1).split(","))
