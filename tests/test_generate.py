@@ -26,7 +26,8 @@ from restok_cli.inference import outputs
 from restok_cli.inference.existing_output import Destination, check_output
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import open_tokenizer, save_har, save_tokenizer
+from restok_cli.pretrained.folder import open_tokenizer
+from restok_cli.pretrained.modules import save_har, save_tokenizer
 
 
 def arrays(folder: Path) -> np.ndarray:

@@ -105,7 +105,7 @@ def first_weights(given: "ModelFolder | None", launch: RunOptions, config: "RunC
     """
     import torch
 
-    from restok_cli.pretrained.folder import empty_model, load_model
+    from restok_cli.pretrained.modules import empty_model, load_model
     from restok_cli.training.run_folder.history import model_name
     from restok_cli.training.run_folder.run import last_step
     from restok_cli.training.warm_start import check_fits
