@@ -13,9 +13,9 @@ from restok_cli.devices import torch_dtype
 from restok_cli.errors import RestokError
 from restok_cli.inference.blocks import Job
 from restok_cli.inference.coding import Computation, choose_batch_size
-from restok_cli.inference.existing_output import Destination
+from restok_cli.inference.generate_destination import Destination, check_destination, check_room
 from restok_cli.inference.mixing import Like, codes_of_image, keeping
-from restok_cli.inference.outputs import check_destination, check_room, write_outputs
+from restok_cli.inference.outputs import write_outputs
 from restok_cli.model.config import check_num_steps
 from restok_cli.model.guidance import SamplingOptions
 from restok_cli.model.har import Har
