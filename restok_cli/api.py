@@ -27,11 +27,12 @@ from restok_cli.inference.generate import find_files, load_models
 from restok_cli.inference.mixing import keeping
 from restok_cli.inference.sampling_options import default_preset, sampling_options
 from restok_cli.machine import round_alike
+from restok_cli.model.config import check_num_steps
 from restok_cli.model.guidance import GuidanceSchedule
 from restok_cli.model.har import Har
-from restok_cli.model.sampling import check_num_steps
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import load_for_use, open_tokenizer
+from restok_cli.pretrained.folder import open_tokenizer
+from restok_cli.pretrained.modules import load_for_use
 from restok_cli.room import check_memory
 
 __all__ = [

@@ -21,7 +21,8 @@ from restok_cli.machine import round_alike
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import open_tokenizer, save_har, save_tokenizer
+from restok_cli.pretrained.folder import open_tokenizer
+from restok_cli.pretrained.modules import save_har, save_tokenizer
 from restok_cli.settings.presets import read_preset
 from restok_cli.settings.training import TokenizerRunConfig
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from restok_cli.metrics.networks.lpips import Lpips, open_lpips
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.released import from_released, released_shapes
+from restok_cli.pretrained.released_tensors import from_released, released_shapes
 from restok_cli.settings.training import DINO
 from restok_cli.training.adversarial.diff_augment import AUGMENT_NOISE, CUTOUT, MAX_SHIFT
 from restok_cli.training.adversarial.discriminator import Dino, DinoDiscriminator

@@ -7,7 +7,8 @@ import torch
 
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import find_tokenizer, load_model, open_har, open_tokenizer
+from restok_cli.pretrained.folder import find_tokenizer, open_har, open_tokenizer
+from restok_cli.pretrained.modules import load_model
 
 
 class PlainGenerator(NamedTuple):

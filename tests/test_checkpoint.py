@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import file_sha256
 from restok_cli.inference.generate import find_files
-from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer, save_har, save_tokenizer
+from restok_cli.pretrained.folder import fingerprint, open_tokenizer
+from restok_cli.pretrained.modules import load_for_use, save_har, save_tokenizer
 
 CPU = torch.device("cpu")
 

@@ -16,8 +16,9 @@ from launchers import RESTOK
 from pictures import write_pictures
 
 from restok_cli import cli
-from restok_cli.metrics.cache import default_cache
-from restok_cli.pretrained.folder import open_tokenizer, save_har, save_tokenizer
+from restok_cli.metrics.cache_folder import default_cache
+from restok_cli.pretrained.folder import open_tokenizer
+from restok_cli.pretrained.modules import save_har, save_tokenizer
 
 COMMANDS = (
     (),

@@ -27,7 +27,8 @@ from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.data.streams import StreamWriter, read_stream
 from restok_cli.errors import ImageError, RestokError
-from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
+from restok_cli.pretrained.folder import fingerprint, open_tokenizer
+from restok_cli.pretrained.modules import load_for_use
 
 CPU = torch.device("cpu")
 

@@ -20,7 +20,7 @@ from restok_cli.errors import RestokError, UsageError
 from restok_cli.metrics.networks.features import RandomNetwork
 from restok_cli.model.config import TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import save_tokenizer
+from restok_cli.pretrained.modules import save_tokenizer
 from restok_cli.settings.presets import read_preset
 
 app = typer.Typer(pretty_exceptions_enable=False)

@@ -18,7 +18,8 @@ from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.model.config import HarConfig
 from restok_cli.model.levels import level_sizes
-from restok_cli.pretrained.folder import fingerprint, open_tokenizer, save_har, save_tokenizer
+from restok_cli.pretrained.folder import fingerprint, open_tokenizer
+from restok_cli.pretrained.modules import save_har, save_tokenizer
 
 CLASSES = [f"class {i}" for i in range(5)]
 

@@ -17,7 +17,7 @@ from restok_cli.metrics.formulas.frechet import GaussianStatistics, frechet_dist
 from restok_cli.metrics.measure import Instruments
 from restok_cli.metrics.networks.features import RandomNetwork
 from restok_cli.metrics.table import features_of
-from restok_cli.pretrained.folder import save_tokenizer
+from restok_cli.pretrained.modules import save_tokenizer
 
 
 @pytest.fixture(scope="module")

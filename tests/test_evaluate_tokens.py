@@ -7,7 +7,7 @@ import torch
 from pictures import write_pictures
 
 from restok_cli.data.images import save_image
-from restok_cli.pretrained.folder import save_tokenizer
+from restok_cli.pretrained.modules import save_tokenizer
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from restok_cli.model.config import HarConfig
 from restok_cli.model.guidance import SamplingOptions
 from restok_cli.model.sampling import draw, sample
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import open_tokenizer, save_har, save_tokenizer
+from restok_cli.pretrained.folder import open_tokenizer
+from restok_cli.pretrained.modules import save_har, save_tokenizer
 from restok_cli.training.tokenizer_loop import save_preview, validate
 
 DAMAGED = "its weights are damaged, or its training diverged"

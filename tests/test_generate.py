@@ -23,10 +23,11 @@ from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.streams import read_stream
 from restok_cli.errors import UsageError
 from restok_cli.inference import outputs
-from restok_cli.inference.existing_output import Destination, check_output
+from restok_cli.inference.generate_destination import Destination, check_output
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import open_tokenizer, save_har, save_tokenizer
+from restok_cli.pretrained.folder import open_tokenizer
+from restok_cli.pretrained.modules import save_har, save_tokenizer
 
 
 def arrays(folder: Path) -> np.ndarray:

@@ -8,18 +8,11 @@ import torch
 from conftest import make_har
 
 from restok_cli.errors import UsageError
-from restok_cli.model.config import HarConfig
+from restok_cli.model.config import HarConfig, check_num_steps
 from restok_cli.model.guidance import GUIDANCE_SCHEDULES, guidance_scale
 from restok_cli.model.har import ClassEmbedding, Har, KVCache
 from restok_cli.model.levels import step_lengths, step_sizes
-from restok_cli.model.sampling import (
-    SamplingOptions,
-    check_num_steps,
-    draw,
-    sample,
-    sample_steps,
-    seeded_uniforms,
-)
+from restok_cli.model.sampling import SamplingOptions, draw, sample, sample_steps, seeded_uniforms
 
 LENGTH, VOCABULARY, CLASSES = 32, 40, 5
 GREEDY = SamplingOptions(temperature=0)

@@ -17,7 +17,8 @@ from restok_cli.data.loading.code_batches import code_batches
 from restok_cli.data.shards.code_cache import open_codes
 from restok_cli.errors import RestokError
 from restok_cli.files import FIELDS_CRC
-from restok_cli.pretrained.folder import load_model, open_har, save_released
+from restok_cli.pretrained.folder import open_har
+from restok_cli.pretrained.modules import load_model, save_released
 
 HUGE = 10**25
 SURROGATE = "\ud800"

@@ -38,7 +38,8 @@ from restok_cli import cli
 from restok_cli.data.arrays import read_header
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import open_tokenizer, save_har, save_released, save_tokenizer
+from restok_cli.pretrained.folder import open_tokenizer
+from restok_cli.pretrained.modules import save_har, save_released, save_tokenizer
 
 USERS_OWN = "its values are the user's own: other values are another wish"
 WORDS = "its name and where it came from are words for people, who may change them"

@@ -12,12 +12,8 @@ from golden_models import close, fill, load_case
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, sample
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.released import (
-    from_released,
-    har_config,
-    released_shapes,
-    tokenizer_config,
-)
+from restok_cli.pretrained.released import har_config, tokenizer_config
+from restok_cli.pretrained.released_tensors import from_released, released_shapes
 
 TOKENIZERS = ("small", "small_no_residual", "small_patch_single_head", "small_flat_latents", "small_alignment")
 GENERATORS = ("har_128", "har_128_ar8", "har_64_ar1", "ar_128")

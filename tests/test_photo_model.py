@@ -14,7 +14,8 @@ from restok_cli.data.loading.loader import evaluation_batches
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.files import PHOTO_MODEL, SAMPLE_MODEL, parse_model
 from restok_cli.metrics.formulas.pixels import psnr
-from restok_cli.pretrained.folder import load_for_use, open_tokenizer
+from restok_cli.pretrained.folder import open_tokenizer
+from restok_cli.pretrained.modules import load_for_use
 from restok_cli.weights import read_tensors
 
 CPU = torch.device("cpu")

@@ -12,7 +12,8 @@ from restok_cli.devices import chosen_dtype, set_tf32, tf32
 from restok_cli.inference.coding import decode_codes
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained import folder
-from restok_cli.pretrained.folder import load_for_use, load_model, open_har, open_tokenizer
+from restok_cli.pretrained.folder import open_har, open_tokenizer
+from restok_cli.pretrained.modules import load_for_use, load_model
 
 MODEL = SAMPLE_FOLDER.parent / "model"
 

@@ -20,7 +20,7 @@ from restok_cli.data.shards.layout import Sample
 from restok_cli.data.shards.writer import write_dataset
 from restok_cli.errors import Interrupted
 from restok_cli.inference import cache_codes as codes
-from restok_cli.pretrained.folder import save_tokenizer
+from restok_cli.pretrained.modules import save_tokenizer
 
 SAMPLES_PER_SHARD = 5
 

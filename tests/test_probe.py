@@ -30,7 +30,8 @@ from restok_cli.evaluation.probe_points import Which, open_probed
 from restok_cli.metrics import image_sets
 from restok_cli.model.config import HarConfig
 from restok_cli.model.levels import level_sizes, prefix_lengths
-from restok_cli.pretrained.folder import load_for_use, open_har, open_tokenizer, save_har
+from restok_cli.pretrained.folder import open_har, open_tokenizer
+from restok_cli.pretrained.modules import load_for_use, save_har
 
 CPU = torch.device("cpu")
 CLASSES = [f"colour {i}" for i in range(6)]

@@ -23,7 +23,8 @@ from restok_cli.inference import reconstruct as reconstruction
 from restok_cli.inference.background import in_background
 from restok_cli.inference.sheets import compared
 from restok_cli.metrics.formulas.codebook import use_of_counts
-from restok_cli.pretrained.folder import load_for_use, open_tokenizer
+from restok_cli.pretrained.folder import open_tokenizer
+from restok_cli.pretrained.modules import load_for_use
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,8 @@ from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, sample
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import fingerprint, open_model, open_tokenizer, save_har, save_tokenizer
+from restok_cli.pretrained.folder import fingerprint, open_model, open_tokenizer
+from restok_cli.pretrained.modules import save_har, save_tokenizer
 from restok_cli.pretrained.released import (
     har_config,
     released_har_config,

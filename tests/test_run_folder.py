@@ -15,7 +15,7 @@ from restok_cli.commands.runs import RunOptions, carry_out
 from restok_cli.console import note
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import DISK_FULL
-from restok_cli.pretrained.folder import save_tokenizer
+from restok_cli.pretrained.modules import save_tokenizer
 from restok_cli.settings.training import RUN_CONFIGS
 from restok_cli.training.run_folder.checkpoints import read_checkpoint
 from restok_cli.training.run_folder.launches import read_starts

@@ -13,7 +13,8 @@ from restok_cli.errors import Done
 from restok_cli.files import SAMPLE_MODEL
 from restok_cli.metrics.formulas.codebook import use_of_counts
 from restok_cli.metrics.formulas.pixels import psnr
-from restok_cli.pretrained.folder import TOKENIZER_FOLDER, load_for_use, open_har, open_tokenizer
+from restok_cli.pretrained.folder import TOKENIZER_FOLDER, open_har, open_tokenizer
+from restok_cli.pretrained.modules import load_for_use
 
 CPU = torch.device("cpu")
 LENGTHS = (1, 4, 16, 32, 64, 128)

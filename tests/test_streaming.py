@@ -23,7 +23,7 @@ from restok_cli.data.images import to_tensor
 from restok_cli.data.loading.loader import batches, evaluation_batches
 from restok_cli.data.shards.dataset import StreamedSplit, open_dataset
 from restok_cli.errors import Interrupted, RestokError
-from restok_cli.pretrained.folder import save_tokenizer
+from restok_cli.pretrained.modules import save_tokenizer
 
 CLASS_NAMES = [str(i) for i in range(100)]
 

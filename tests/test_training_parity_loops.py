@@ -33,7 +33,8 @@ from restok_cli.metrics.networks.lpips import Lpips
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import open_tokenizer
-from restok_cli.pretrained.released import har_config, to_released, tokenizer_config
+from restok_cli.pretrained.released import har_config, tokenizer_config
+from restok_cli.pretrained.released_tensors import to_released
 from restok_cli.settings.presets import read_preset
 from restok_cli.settings.training import DINO, HarRunConfig, TokenizerRunConfig
 from restok_cli.settings.yaml_file import merged

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.released import from_released, har_config, released_names, to_released, tokenizer_config
+from restok_cli.pretrained.released import har_config, tokenizer_config
+from restok_cli.pretrained.released_tensors import from_released, released_names, to_released
 from restok_cli.settings.training import HarOptimizerConfig, HarScheduleConfig, OptimizerConfig, ScheduleConfig
 from restok_cli.training.adversarial.discriminator import DinoDiscriminator
 from restok_cli.training.codebook_use import prefix_distribution

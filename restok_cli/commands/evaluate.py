@@ -371,7 +371,7 @@ def _make_reference(
     as_json: bool,
 ) -> None:
     from restok_cli.evaluation.image_metrics import write_statistics
-    from restok_cli.metrics.reference import reference_path
+    from restok_cli.metrics.cache_folder import reference_path
 
     assert making.output is not None, "checked"
     path = reference_path(making.output, networks.cache)

@@ -214,10 +214,9 @@ def generate(
     drawn_by = sampling_options(given, sampling.preset or default_preset(model))
 
     from restok_cli.inference.coding import Computation
-    from restok_cli.inference.existing_output import Destination
     from restok_cli.inference.generate import GenerateOptions, generate_outputs
+    from restok_cli.inference.generate_destination import MAX_GRID, Destination
     from restok_cli.inference.mixing import Like
-    from restok_cli.inference.outputs import MAX_GRID
 
     to, count = Destination(**vars(placing)), asked.count
     if to.grid is None and not (is_given(context, "output") or to.codes or to.shards) and count <= MAX_GRID:

@@ -75,7 +75,7 @@ def start(kind: "RunKind", launch: RunOptions) -> "Told":
 
 def check_folder(launch: RunOptions, *sources: Path | None) -> None:
     """Raises UsageError where a new run may not begin in its folder, or would replace one of its own sources."""
-    from restok_cli.training.run_folder.run import check_new_run
+    from restok_cli.training.run_folder.existing_run import check_new_run
 
     if not launch.resume:
         check_apart(launch.output, *filter(None, sources))
@@ -105,9 +105,9 @@ def first_weights(given: "ModelFolder | None", launch: RunOptions, config: "RunC
     """
     import torch
 
-    from restok_cli.pretrained.folder import empty_model, load_model
+    from restok_cli.pretrained.modules import empty_model, load_model
+    from restok_cli.training.run_folder.existing_run import last_step
     from restok_cli.training.run_folder.history import model_name
-    from restok_cli.training.run_folder.run import last_step
     from restok_cli.training.warm_start import check_fits
 
     if launch.init is None or given is None or (launch.resume and last_step(launch.output)):

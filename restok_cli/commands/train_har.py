@@ -52,7 +52,8 @@ def train_har(
     from restok_cli.devices import open_device
     from restok_cli.model.har import Har, HarBlock
     from restok_cli.planning.memory import check_memory
-    from restok_cli.pretrained.folder import load_for_use, open_har, open_tokenizer
+    from restok_cli.pretrained.folder import open_har, open_tokenizer
+    from restok_cli.pretrained.modules import load_for_use
     from restok_cli.settings.run_config import complete_config, har_facts
     from restok_cli.training.code_source import EncodedImages, open_source
     from restok_cli.training.har_loop import train_har as train_loop

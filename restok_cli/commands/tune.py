@@ -191,7 +191,7 @@ def tune(
     from restok_cli.inference.coding import Computation
     from restok_cli.inference.generate import GenerateOptions
     from restok_cli.inference.tune import TuneRequest, search_options
-    from restok_cli.metrics.cache import default_cache
+    from restok_cli.metrics.cache_folder import default_cache
 
     options = GenerateOptions(
         *(drawing.class_, drawing.images, drawing.seed, drawing.steps, {}),

@@ -159,7 +159,7 @@ def disks() -> Iterator[Finding]:
     from huggingface_hub.constants import HF_HUB_CACHE
     from torch.hub import get_dir
 
-    from restok_cli.metrics.cache import default_cache
+    from restok_cli.metrics.cache_folder import default_cache
 
     places = {"this folder": Path.cwd(), "torch's cache": Path(get_dir()), "the hub's cache": Path(HF_HUB_CACHE)}
     own = default_cache()  # None without a home, which the lines of the others' caches show

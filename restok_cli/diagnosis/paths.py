@@ -82,7 +82,7 @@ def _count(folder: "ModelFolder") -> int:
     import torch
     from safetensors import SafetensorError, safe_open
 
-    from restok_cli.pretrained.folder import check_tensors, empty_model
+    from restok_cli.pretrained.modules import check_tensors, empty_model
 
     expected = {name: tensor.shape for name, tensor in empty_model(folder.config).state_dict().items()}
     if folder.weights_file.suffix == ".bin":  # whose header is code; only loading it tells more

@@ -21,7 +21,8 @@ from restok_cli.metrics.formulas.codebook import count_codes, use_of_counts
 from restok_cli.metrics.image_sets import GROUP_SIZE, Group, from_all_processes
 from restok_cli.metrics.protocol import Measurement, caveat
 from restok_cli.model.levels import is_power_of_two, level_sizes
-from restok_cli.pretrained.folder import fingerprint, load_for_use, open_har, open_tokenizer
+from restok_cli.pretrained.folder import fingerprint, open_har, open_tokenizer
+from restok_cli.pretrained.modules import load_for_use
 from restok_cli.processes import rank, world_size
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]  # codes (B, L), class ids (B,) -> -log p in nats (B, L)

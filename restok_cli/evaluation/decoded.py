@@ -21,7 +21,8 @@ from restok_cli.metrics.measure import Instruments, choose_metrics, measure
 from restok_cli.metrics.protocol import Measurement
 from restok_cli.metrics.reference import Reference
 from restok_cli.model.levels import prefix_lengths
-from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
+from restok_cli.pretrained.folder import fingerprint, open_tokenizer
+from restok_cli.pretrained.modules import load_for_use
 
 Change = Callable[[Tensor, Tensor], Tensor]  # codes (GROUP_SIZE, L), the images (B, 3, H, W) uint8 of the first B
 

@@ -23,11 +23,11 @@ from restok_cli.pretrained.folder import (
     find_tokenizer,
     fingerprint,
     found_fingerprint,
-    load_for_use,
     open_har,
     open_model,
     open_tokenizer,
 )
+from restok_cli.pretrained.modules import load_for_use
 
 Part = Literal["tokenizer", "generator"]
 VERSION = 2  # to be raised when points hold other numbers for the same images and weights

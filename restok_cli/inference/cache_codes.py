@@ -20,7 +20,8 @@ from restok_cli.inference.background import in_background
 from restok_cli.inference.coding import Computation
 from restok_cli.locks import locked_folder
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import fingerprint, load_for_use, open_tokenizer
+from restok_cli.pretrained.folder import fingerprint, open_tokenizer
+from restok_cli.pretrained.modules import load_for_use
 from restok_cli.processes import barrier, gather, rank, world_size
 from restok_cli.room import check_memory
 

@@ -18,7 +18,8 @@ from restok_cli.data.inputs import Inputs, find_inputs
 from restok_cli.devices import chosen_dtype, open_device, tf32, torch_dtype
 from restok_cli.model.size import check_model_memory
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import TokenizerFolder, load_for_use
+from restok_cli.pretrained.folder import TokenizerFolder
+from restok_cli.pretrained.modules import load_for_use
 from restok_cli.processes import connect, local_device
 from restok_cli.room import check_memory
 from restok_cli.settings.launcher import say_precision

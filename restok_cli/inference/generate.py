@@ -13,12 +13,12 @@ from restok_cli.devices import torch_dtype
 from restok_cli.errors import RestokError
 from restok_cli.inference.blocks import Job
 from restok_cli.inference.coding import Computation, choose_batch_size
-from restok_cli.inference.existing_output import Destination
+from restok_cli.inference.generate_destination import Destination, check_destination, check_room
 from restok_cli.inference.mixing import Like, codes_of_image, keeping
-from restok_cli.inference.outputs import check_destination, check_room, write_outputs
+from restok_cli.inference.outputs import write_outputs
+from restok_cli.model.config import check_num_steps
 from restok_cli.model.guidance import SamplingOptions
 from restok_cli.model.har import Har
-from restok_cli.model.sampling import check_num_steps
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import (
     HarFolder,
@@ -26,10 +26,9 @@ from restok_cli.pretrained.folder import (
     find_tokenizer,
     fingerprint,
     found_fingerprint,
-    load_for_use,
-    load_model,
     open_har,
 )
+from restok_cli.pretrained.modules import load_for_use, load_model
 from restok_cli.processes import gather, run_in_processes
 
 

@@ -21,67 +21,22 @@ from restok_cli.data.images import to_tensor
 from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.data.shards.packing import ImagesNpz, write_shards
 from restok_cli.data.streams import StreamWriter
-from restok_cli.errors import UsageError
-from restok_cli.files import STDOUT, check_apart, naming, publish_folder, sync, whole_file, whole_folder
-from restok_cli.inference import existing_output
+from restok_cli.files import STDOUT, naming, publish_folder, sync, whole_file, whole_folder
 from restok_cli.inference.background import in_background
 from restok_cli.inference.blocks import GeneratedBlock, Job, generate_blocks
 from restok_cli.inference.coding import png_files
-from restok_cli.inference.destination import check_sheets
+from restok_cli.inference.existing_output import images_there, read_parts, take_over
+from restok_cli.inference.generate_destination import Destination, as_provenance
 from restok_cli.inference.mixing import draw_kept_ladder
 from restok_cli.inference.parts import ROWS_FILE, Parts, PngFiles, Rows, listed, png_name, remove_digests, write_whole
 from restok_cli.inference.sheets import draw_ladder, write_grid
 from restok_cli.inference.unfinished import unfinished, unfinished_folder
 from restok_cli.processes import gather, rank, world_size
-from restok_cli.room import check_disk, check_memory
-
-MAX_GRID = 1024  # images
-# Bytes that an image takes at least: what is known of it in memory; on the disk its codes, its file, its pixels.
-LEAST_MEMORY, LEAST_CODES, LEAST_FILE, LEAST_PIXELS = 100, 16, 4096, 3 * 8 * 8
-LEAST_COMPRESSION = 4  # of PNG files of images that are not all but empty
 
 Result = TypeVar("Result")
 
 
-def check_destination(to: existing_output.Destination, count: int, models: Sequence[Path]) -> None:
-    """Raises UsageError where not all of it can be had together, or is there and may not be replaced."""
-    check_room(to, count)
-    if to.is_png and count > 1:
-        raise UsageError(f"-o {to.output} is one image, but --count is {count}; give --count 1, or a folder")
-    if to.resume and (to.output == STDOUT or to.is_png):
-        raise UsageError("--resume needs an output of many images that stays; give a folder, an .npz or codes by -o")
-    if to.output != STDOUT and rank() == 0:
-        existing_output.remove_leftover(to)
-        if not (to.resume or to.overwrite):
-            existing_output.check_not_stopped(to)
-    if not to.resume:
-        existing_output.check_output(to, to.overwrite, *models)
-    check_apart(to.output, *models)
-    replaces = to.overwrite or (to.resume and existing_output.is_begun(to.output))
-    check_sheets(to.output, to.grid, to.ladder, replaces, *models)
-    if to.codes and (to.grid or to.ladder):
-        raise UsageError("--codes draws no images; leave --grid and --ladder out, or --codes")
-    if to.grid and count > MAX_GRID:
-        raise UsageError(f"--grid shows at most {MAX_GRID} images, not {count}; leave it out or give a lower --count")
-
-
-def check_room(to: existing_output.Destination, count: int, size: tuple[int, int] | None = None) -> None:
-    """Raises UsageError where so many images, of (height, width) where that is known, have no room."""
-    check_memory("--count", count, LEAST_MEMORY)
-    if to.output == STDOUT or to.resume:  # then nobody knows how much, or much of it is there
-        return
-    pixels = 3 * size[0] * size[1] if size else 0
-    if to.codes:
-        each = LEAST_CODES
-    elif to.is_npz:
-        each = pixels or LEAST_PIXELS
-    else:
-        each = max(LEAST_FILE, pixels // LEAST_COMPRESSION)
-        each *= 2 if to.shards else 1  # those are made of files that are there until then
-    check_disk("--count", count, each, to.output)
-
-
-def write_outputs(job: Job, request: dict[str, Any], to: existing_output.Destination) -> None:
+def write_outputs(job: Job, request: dict[str, Any], to: Destination) -> None:
     """Generate what is asked for, in all processes, and put it where it is to go."""
     if to.is_png:
         to_png(job, to)
@@ -99,7 +54,7 @@ def write_outputs(job: Job, request: dict[str, Any], to: existing_output.Destina
 # --- in order: into a pipe, or the file of one image ---------------------------------------------------------------
 
 
-def to_stream(job: Job, to: existing_output.Destination) -> None:
+def to_stream(job: Job, to: Destination) -> None:
     """Write all images as a tar stream to the stdout of process 0."""
     with StreamWriter(sys.stdout.buffer) if rank() == 0 else nullcontext() as writer:
         for index, png in enumerate(all_pngs(job, to.grid)):
@@ -107,7 +62,7 @@ def to_stream(job: Job, to: existing_output.Destination) -> None:
                 writer.write(f"{index:06d}", png, job.record(index))
 
 
-def to_png(job: Job, to: existing_output.Destination) -> None:
+def to_png(job: Job, to: Destination) -> None:
     """Write the only image to its file."""
     for png in all_pngs(job, to.grid):
         if rank() == 0:
@@ -144,11 +99,11 @@ def in_order(job: Job, finish: Callable[[GeneratedBlock], Result]) -> Iterator[R
 # --- into files ----------------------------------------------------------------------------------------------------
 
 
-def to_files(job: Job, request: dict[str, Any], to: existing_output.Destination) -> None:
+def to_files(job: Job, request: dict[str, Any], to: Destination) -> None:
     """Write a folder of images, or what is made of one: an .npz, a data set. Or a file of codes."""
     count, there = len(job.class_ids), []
     if to.resume:
-        there = gather(existing_output.images_there(to, request, job) if rank() == 0 else [])[0]
+        there = gather(images_there(to, request, job) if rank() == 0 else [])[0]
         if len(there) == count:
             note(f"{to.output} is complete: nothing is left to do")
             if to.grid is not None and rank() == 0:
@@ -157,7 +112,7 @@ def to_files(job: Job, request: dict[str, Any], to: existing_output.Destination)
     parts = open_parts(job, to)
     with naming(to.output), unfinished(to.output, request, parts, to.resume):
         if there and rank() == 0:
-            existing_output.take_over(to, there, parts)
+            take_over(to, there, parts)
         done = gather(listed(parts.folder)[0] if rank() == 0 else {})[0]  # and process 0 has made the folder
         drawn = gather(draw_missing(job, parts, done, to))  # when all have written theirs
         if rank() > 0:
@@ -175,7 +130,7 @@ def to_files(job: Job, request: dict[str, Any], to: existing_output.Destination)
         _write_grid(job, reduce(or_, drawn), to)
 
 
-def open_parts(job: Job, to: existing_output.Destination) -> Parts:
+def open_parts(job: Job, to: Destination) -> Parts:
     """The parts that the output is made of, in the folder of unfinished work, which may not be there yet."""
     folder = unfinished_folder(to.output)
     if to.codes:
@@ -186,9 +141,7 @@ def open_parts(job: Job, to: existing_output.Destination) -> Parts:
     return PngFiles(folder)
 
 
-def draw_missing(
-    job: Job, parts: Parts, done: Container[int], to: existing_output.Destination
-) -> dict[int, torch.Tensor]:
+def draw_missing(job: Job, parts: Parts, done: Container[int], to: Destination) -> dict[int, torch.Tensor]:
     """Make all parts that are not yet done, this process its share of the blocks.
 
     Returns the images that it drew, uint8 (3, H, W), where a grid is to show them.
@@ -211,7 +164,7 @@ def draw_missing(
     return shown
 
 
-def _as_parts(block: GeneratedBlock, to: existing_output.Destination) -> Sequence[bytes | memoryview]:
+def _as_parts(block: GeneratedBlock, to: Destination) -> Sequence[bytes | memoryview]:
     if to.codes:
         return [row.data for row in block.codes.numpy().astype(np.int32)]
     assert block.images is not None, "only codes are wanted"
@@ -220,14 +173,14 @@ def _as_parts(block: GeneratedBlock, to: existing_output.Destination) -> Sequenc
     return png_files(block.images)
 
 
-def _write_grid(job: Job, shown: dict[int, torch.Tensor], to: existing_output.Destination) -> None:
+def _write_grid(job: Job, shown: dict[int, torch.Tensor], to: Destination) -> None:
     """Write the grid of the images that were drawn, by their index, and of those in the output that an earlier run
     made.
     """
     assert job.tokenizer is not None and to.grid is not None, "only codes are wanted"
     height, width = job.tokenizer.config.image_size
     images, count = [], len(job.class_ids)
-    parts = existing_output.read_parts(to, [index for index in range(count) if index not in shown])
+    parts = read_parts(to, [index for index in range(count) if index not in shown])
     for index in range(count):
         if (image := shown.get(index)) is None:
             data = next(parts)
@@ -259,7 +212,7 @@ def publish_shards(job: Job, request: dict[str, Any], folder: Path, output: Path
     indices = range(len(job.class_ids))
     files, records = [folder / png_name(index) for index in indices], [job.record(index) for index in indices]
     with whole_folder(output) as temporary:
-        write_shards(temporary, files, records, job.class_names, existing_output.as_provenance(request))
+        write_shards(temporary, files, records, job.class_names, as_provenance(request))
 
 
 def publish_images(job: Job, folder: Path, output: Path) -> None:

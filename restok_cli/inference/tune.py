@@ -33,7 +33,7 @@ from restok_cli.errors import UsageError
 from restok_cli.files import LEFTOVER, check_apart, check_output_folder, remove_leftovers, whole_file
 from restok_cli.inference.blocks import Job, generate_blocks
 from restok_cli.inference.generate import GenerateOptions, describe, find_files, open_job
-from restok_cli.inference.outputs import LEAST_MEMORY
+from restok_cli.inference.generate_destination import LEAST_MEMORY
 from restok_cli.inference.sampling_options import default_preset, sampling_options
 from restok_cli.inference.tune_result import PRESET_FILE, RESULT_FILE, Measured, Tuning, write_result
 from restok_cli.inference.tune_search import (

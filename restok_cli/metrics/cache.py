@@ -16,6 +16,7 @@ import torch
 
 from restok_cli.console import note
 from restok_cli.files import crc32_of, whole_file
+from restok_cli.metrics.cache_folder import default_cache
 from restok_cli.metrics.image_sets import Group, groups_at_once
 from restok_cli.metrics.networks.features import FeatureNetwork, Features
 from restok_cli.processes import rank
@@ -23,12 +24,6 @@ from restok_cli.processes import rank
 CODE_VERSION = 1  # to be raised when networks give other features for the same images and weights
 CRC_BYTES = 8
 LARGEST_CACHE = 20 * 10**9  # bytes; a set of 50,000 images takes 0.8 GB with Inception
-
-
-def default_cache() -> Path | None:
-    """The folder for what can be made again, where the desktop's rules put it; None for a user without a home."""
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return None if caches.startswith("~") else Path(caches) / "restok"
 
 
 def open_cache(folder: Path | None) -> Path | None:

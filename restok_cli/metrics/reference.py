@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from restok_cli.data.arrays import NPZ_ERRORS, read_npz
-from restok_cli.errors import RestokError, UsageError, did_you_mean
+from restok_cli.errors import RestokError
 from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, file_sha256, whole_file
+from restok_cli.metrics.cache_folder import find_reference
 from restok_cli.metrics.formulas.frechet import Gaussian
 from restok_cli.metrics.image_sets import GROUP_SIZE, ImageSet
 from restok_cli.metrics.image_sources import open_images
@@ -51,15 +52,7 @@ def open_reference(
 
     `source` may be a name that --make-reference gave in the cache. Raises UsageError or RestokError for anything else.
     """
-    path = Path(source)
-    named = sorted(file.stem for file in (cache / "references").glob("*.npz")) if cache else []
-    if not path.exists() and source in named:
-        path = reference_path(source, cache)
-    elif not path.exists() and source != "sample" and path.name == source and not path.suffix:
-        raise UsageError(
-            f"--reference {source}: no such file, folder or name{did_you_mean(source, named)}; names are made by"
-            f" `restok evaluate --make-reference DATA -o NAME`{': ' + ', '.join(named) if named else ''}"
-        )
+    path = find_reference(source, cache)
     if path.suffix.lower() == ".npz" and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -67,19 +60,6 @@ def open_reference(
             images = open_images(str(path), split, max_pixels=max_pixels) if "arr_0.npy" in names else None
             return Reference(source, read_statistics(path), images)
     return Reference(source, None, open_images(source, split, max_pixels=max_pixels, max_bytes=max_bytes))
-
-
-def reference_path(output: str, cache: Path | None) -> Path:
-    """Where --make-reference writes: to a file that ends in .npz, or under a bare name to the cache.
-
-    Raises UsageError for anything else.
-    """
-    path = Path(output)
-    if path.suffix.lower() == ".npz":
-        return path
-    if path.name != output or path.suffix or cache is None:
-        raise UsageError(f"-o {output}: give a file that ends in .npz, or a name without slashes and dots")
-    return cache / "references" / f"{output}.npz"
 
 
 def read_statistics(path: Path) -> Statistics:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic_core import PydanticCustomError
 
 from restok_cli.errors import UsageError, did_you_mean
-from restok_cli.model.levels import is_power_of_two, merging_blocks, stage_sizes
+from restok_cli.model.levels import is_power_of_two, merging_blocks, stage_sizes, step_lengths
 from restok_cli.schema import MAX_INT, problem
 
 
@@ -356,3 +356,13 @@ class HarConfig(Config):
             f"width = {self.width} cannot be split into num_heads = {self.num_heads} heads of even width",
         )
         return self
+
+
+def check_num_steps(config: HarConfig, num_steps: int | None) -> int:
+    """`num_steps`, or all where it is None. Raises UsageError with what the model can take."""
+    lengths = step_lengths(config.num_codes, config.num_sequential_codes)
+    if num_steps is None:
+        return len(lengths)
+    if not 1 <= num_steps <= len(lengths):
+        raise UsageError(f"--steps {num_steps}: this model takes 1 to {len(lengths)} steps; give one of those")
+    return num_steps

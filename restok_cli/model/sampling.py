@@ -10,11 +10,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from restok_cli.errors import UsageError
-from restok_cli.model.config import HarConfig
+from restok_cli.model.config import HarConfig, check_num_steps
 from restok_cli.model.guidance import SamplingOptions, guidance_scale
 from restok_cli.model.har import Har, KVCache
-from restok_cli.model.levels import step_lengths, step_sizes
+from restok_cli.model.levels import step_sizes
 
 
 def draw(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:
@@ -130,16 +129,6 @@ def sampling_cache(har: Har, options: SamplingOptions, batch_size: int) -> KVCac
     """Room for the keys and values of up to `batch_size` images, twice where they are guided."""
     rows = 2 * batch_size if is_guided(har.config, options) else batch_size
     return KVCache(har.config, rows, har.class_embedding.weight.device, har.class_embedding.weight.dtype)
-
-
-def check_num_steps(config: HarConfig, num_steps: int | None) -> int:
-    """`num_steps`, or all where it is None. Raises UsageError with what the model can take."""
-    lengths = step_lengths(config.num_codes, config.num_sequential_codes)
-    if num_steps is None:
-        return len(lengths)
-    if not 1 <= num_steps <= len(lengths):
-        raise UsageError(f"--steps {num_steps}: this model takes 1 to {len(lengths)} steps; give one of those")
-    return num_steps
 
 
 def seeded_uniforms(seed: int, first: int, count: int, length: int) -> Tensor:

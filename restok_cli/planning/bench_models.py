@@ -10,7 +10,8 @@ from restok_cli.errors import UsageError
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.planning.configs import planned_config, planned_generator
-from restok_cli.pretrained.folder import HarFolder, find_tokenizer, load_model, open_model
+from restok_cli.pretrained.folder import HarFolder, find_tokenizer, open_model
+from restok_cli.pretrained.modules import load_model
 from restok_cli.settings.training import TokenizerRunConfig
 
 

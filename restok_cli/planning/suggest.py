@@ -19,7 +19,8 @@ from restok_cli.planning.configs import changed
 from restok_cli.planning.memory import memory_of
 from restok_cli.planning.preflight import Train, shortened
 from restok_cli.planning.steps import memory_of_step
-from restok_cli.pretrained.folder import load_for_use, load_model, open_tokenizer
+from restok_cli.pretrained.folder import open_tokenizer
+from restok_cli.pretrained.modules import load_for_use, load_model
 from restok_cli.settings.run_config import complete_config, har_facts, read_told
 from restok_cli.settings.training import RunConfig, RunKind, TokenizerRunConfig
 from restok_cli.training.code_source import open_source

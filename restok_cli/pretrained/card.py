@@ -22,11 +22,11 @@ from restok_cli.pretrained.folder import (
     HarFolder,
     ModelFolder,
     TokenizerFolder,
-    count_parameters,
     fingerprint,
     open_model,
     open_tokenizer,
 )
+from restok_cli.pretrained.modules import count_parameters
 from restok_cli.schema import Count, Fields, PositiveCount, Schema, read_json
 
 PAPER = "https://arxiv.org/abs/2601.03955"

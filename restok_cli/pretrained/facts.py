@@ -4,7 +4,8 @@ from typing import Any
 
 from restok_cli.model.levels import level_sizes, step_sizes
 from restok_cli.pretrained.checksums import check_file
-from restok_cli.pretrained.folder import ModelFolder, empty_model, fingerprint
+from restok_cli.pretrained.folder import ModelFolder, fingerprint
+from restok_cli.pretrained.modules import empty_model
 
 
 def facts_of(folder: ModelFolder) -> dict[str, Any]:

@@ -9,15 +9,8 @@ import torch
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import file_sha256
 from restok_cli.pretrained.checksums import CHECKSUMS_FILE, read_checksums
-from restok_cli.pretrained.folder import (
-    CONFIG_FILE,
-    MODEL_FILES,
-    TOKENIZER_FOLDER,
-    HarFolder,
-    fingerprint,
-    load_model,
-    open_model,
-)
+from restok_cli.pretrained.folder import CONFIG_FILE, MODEL_FILES, TOKENIZER_FOLDER, HarFolder, fingerprint, open_model
+from restok_cli.pretrained.modules import load_model
 
 SHA256_LENGTH, SHA1_LENGTH = 64, 40  # in hexadecimal digits
 ABOUT_IT = (".md", ".json")  # cards: what nothing is computed with

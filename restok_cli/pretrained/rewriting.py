@@ -19,13 +19,10 @@ from restok_cli.pretrained.folder import (
     HarFolder,
     ModelFolder,
     TokenizerFolder,
-    load_model,
     open_any,
     open_tokenizer,
-    save_har,
-    save_released,
-    save_tokenizer,
 )
+from restok_cli.pretrained.modules import load_model, save_har, save_released, save_tokenizer
 
 
 def convert_model(model: Path, out: Path, overwrite: bool) -> None:

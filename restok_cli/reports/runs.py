@@ -9,7 +9,7 @@ from typing import NamedTuple
 from restok_cli.errors import UsageError
 from restok_cli.files import check_is_folder, text_lines
 from restok_cli.model.size import check_model_memory
-from restok_cli.pretrained.folder import count_parameters
+from restok_cli.pretrained.modules import count_parameters
 from restok_cli.reports.curves import Curves, read_curves, short_names
 from restok_cli.settings.changes import differences
 from restok_cli.settings.precedence import kind_of

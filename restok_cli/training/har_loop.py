@@ -20,7 +20,8 @@ from restok_cli.model.har import Har
 from restok_cli.model.levels import level_sizes
 from restok_cli.model.sampling import SamplingOptions, sample, seeded_uniforms
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import TokenizerFolder, copy_model, empty_model, fingerprint, open_tokenizer, save_har
+from restok_cli.pretrained.folder import TokenizerFolder, copy_model, fingerprint, open_tokenizer
+from restok_cli.pretrained.modules import empty_model, save_har
 from restok_cli.processes import barrier, rank, world_size
 from restok_cli.settings.training import HarRunConfig
 from restok_cli.training import parallel

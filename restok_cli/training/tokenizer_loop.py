@@ -18,7 +18,7 @@ from restok_cli.metrics.formulas.codebook import use_of_counts
 from restok_cli.metrics.formulas.pixels import psnr
 from restok_cli.model.levels import prefix_lengths
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import save_tokenizer
+from restok_cli.pretrained.modules import save_tokenizer
 from restok_cli.processes import rank, world_size
 from restok_cli.settings.training import TokenizerRunConfig
 from restok_cli.training.adversarial.adversary import Adversary

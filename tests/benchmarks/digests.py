@@ -31,7 +31,8 @@ from restok_cli.metrics.measure import Instruments, feature_sums
 from restok_cli.metrics.networks.features import Features
 from restok_cli.model.config import HarConfig
 from restok_cli.model.har import Har
-from restok_cli.pretrained.folder import load_for_use, open_har, save_har
+from restok_cli.pretrained.folder import open_har
+from restok_cli.pretrained.modules import load_for_use, save_har
 
 ROUNDS = 10
 COUNT = 48  # images that are drawn
@@ -70,6 +71,7 @@ def no_digests():
             ("restok_cli.metrics.image_sources.check_image", lambda data, *_: data),
             ("restok_cli.metrics.cache._crc32", lambda path, array: array[-8:]),  # costs as little as it can
             ("restok_cli.pretrained.folder.check_file", lambda _: None),
+            ("restok_cli.pretrained.modules.check_file", lambda _: None),
         ):
             stack.enter_context(patch(target, stand_in))
         yield

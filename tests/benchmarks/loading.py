@@ -16,7 +16,8 @@ import torch
 from restok_cli.model.config import TokenizerConfig
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.planning.highest import field
-from restok_cli.pretrained.folder import load_model, open_tokenizer, save_released, save_tokenizer
+from restok_cli.pretrained.folder import open_tokenizer
+from restok_cli.pretrained.modules import load_model, save_released, save_tokenizer
 
 RELEASED = TokenizerConfig(cnn_shortcut="output", merge="nearest", latent_layout="scrambled")
 

@@ -174,7 +174,8 @@ def pack(model: Path, out: Path) -> None:
     import torch
 
     from restok_cli.pretrained.card import read_record, write_card
-    from restok_cli.pretrained.folder import load_model, open_tokenizer, save_tokenizer
+    from restok_cli.pretrained.folder import open_tokenizer
+    from restok_cli.pretrained.modules import load_model, save_tokenizer
 
     folder = open_tokenizer(model)
     tokenizer = load_model(folder, torch.device("cpu")).half()
@@ -194,7 +195,8 @@ def evaluate(work: Path, models: list[str]) -> None:
     from restok_cli.data.shards.dataset import open_dataset
     from restok_cli.files import parse_model
     from restok_cli.metrics.formulas.pixels import psnr
-    from restok_cli.pretrained.folder import load_for_use, open_tokenizer
+    from restok_cli.pretrained.folder import open_tokenizer
+    from restok_cli.pretrained.modules import load_for_use
 
     sets = {"emoji": open_dataset("sample").held_out, "held-out crops": open_dataset(work / "data").held_out}
     images = {

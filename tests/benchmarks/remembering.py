@@ -23,7 +23,8 @@ from restok_cli.files import SAMPLE_MODEL  # noqa: E402
 from restok_cli.inference.coding import decode_codes  # noqa: E402
 from restok_cli.inference.sampling_options import PRESETS  # noqa: E402
 from restok_cli.model.sampling import SamplingOptions, sample, seeded_uniforms  # noqa: E402
-from restok_cli.pretrained.folder import find_tokenizer, load_for_use, open_har  # noqa: E402
+from restok_cli.pretrained.folder import find_tokenizer, open_har  # noqa: E402
+from restok_cli.pretrained.modules import load_for_use  # noqa: E402
 
 OPTIONS = (
     PRESETS["sample"],

@@ -19,7 +19,8 @@ from restok_cli.metrics.formulas.pixels import psnr
 from restok_cli.model.har import Har
 from restok_cli.model.sampling import SamplingOptions, sample, seeded_uniforms
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained.folder import find_tokenizer, load_model, open_har
+from restok_cli.pretrained.folder import find_tokenizer, open_har
+from restok_cli.pretrained.modules import load_model
 
 OPTIONS = SamplingOptions(cfg_scale=3.75, top_p=0.95)
 

@@ -25,6 +25,7 @@ from restok_cli.settings.changes import RATE_SETTINGS, differences, other_run
 from restok_cli.settings.recorded import recorded_config, write_config
 from restok_cli.settings.training import CONFIG_FILE, RunConfig, TokenizerRunConfig
 from restok_cli.training.optim import learning_rate
+from restok_cli.training.run_folder.existing_run import checkpoints_in, step_of
 from restok_cli.weights import is_stored_zip, read_tensors, write_tensors
 
 NAME = "step-{:06d}"
@@ -36,16 +37,6 @@ class _Sum(Schema):
 
     bytes: Count
     sha256: str
-
-
-def checkpoints_in(folder: Path) -> list[Path]:
-    """Oldest first. The number may have outgrown its six digits."""
-    return sorted((path for path in folder.glob("step-*") if path.name[5:].isdecimal()), key=step_of)
-
-
-def step_of(checkpoint: Path) -> int:
-    """How many steps were done when it was written."""
-    return int(checkpoint.name[5:])
 
 
 def write_checkpoint(folder: Path, state: dict[str, Any], config: RunConfig) -> None:

@@ -12,10 +12,9 @@ tensorboard/, wandb/   what --track logs there
 """
 
 import json
-import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
@@ -25,10 +24,10 @@ import torch
 
 from restok_cli.console import counted, keep_line, kept_lines, note
 from restok_cli.errors import Interrupted, RestokError, UsageError
-from restok_cli.files import check_output_folder, remove_leftovers, write_text
+from restok_cli.files import remove_leftovers, write_text
 from restok_cli.locks import locked_folder
 from restok_cli.pretrained.card import Record, read_record, write_card
-from restok_cli.pretrained.folder import MODEL_FILES, Describe
+from restok_cli.pretrained.folder import Describe
 from restok_cli.processes import check_alike, gather, rank
 from restok_cli.settings.changes import differences, other_run
 from restok_cli.settings.recorded import changed_since, is_older, read_config, recorded_config, write_config
@@ -39,26 +38,24 @@ from restok_cli.training.run_folder.checkpoints import (
     NAME,
     check_checkpoint,
     check_rates,
-    checkpoints_in,
     prune_checkpoints,
     read_checkpoint,
-    step_of,
     write_checkpoint,
+)
+from restok_cli.training.run_folder.existing_run import (
+    CHECKPOINTS,
+    check_begun,
+    check_new_run,
+    checkpoints_in,
+    step_of,
 )
 from restok_cli.training.run_folder.history import Data, history
 from restok_cli.training.run_folder.launches import STARTS_FILE, read_starts, record_start
 from restok_cli.training.run_folder.metrics_log import METRICS_FILE, read_log
 from restok_cli.training.run_folder.trackers import Trackers
 
-LOG_FILE, CHECKPOINTS = "log.txt", "checkpoints"
+LOG_FILE = "log.txt"
 OWN_FOLDERS = ("model", "tokenizer", "tensorboard", "wandb")  # which an overwritten run leaves nothing of
-
-# Every file that a run writes: what --overwrite may delete.
-RUN_FILES = re.compile(
-    r"config\.yaml|(metrics|starts)\.jsonl|log\.txt|previews/step-\d+\.png|(tensorboard|wandb)/.*"
-    r"|checkpoints/step-\d+/(\w+\.safetensors|state\.pt|config\.yaml|checksums\.json)"
-    rf"|(model/)?(tokenizer/)?({'|'.join(map(re.escape, MODEL_FILES))})|(checkpoints/)?\..*\.(tmp|old)(/.*)?"
-)
 
 
 class RunFolder:
@@ -233,9 +230,8 @@ class RunFolder:
             file.unlink()
 
     def _check_same_run(self, config: RunConfig) -> None:
+        check_begun(self.path)
         file = self.path / CONFIG_FILE
-        if not file.is_file():
-            raise UsageError(f"{self.path} holds no run to resume; leave --resume out to start one there")
         before = recorded_config(type(config), file)
         for key, (old, new) in other_run(before, config).items():
             raise UsageError(
@@ -271,38 +267,6 @@ def load_parts(state: Parts, saved: dict[str, Any]) -> None:
             f"the checkpoint of step {saved['step']} is not as this restok writes them ({type(error).__name__}: "
             f"{reason}); go on with the version that made it (starts.jsonl has it), or start another run"
         ) from error
-
-
-def check_new_run(path: Path, overwrite: bool) -> None:
-    """Check that a run may begin in the folder `path`. Raises UsageError, which says how far a run got that is there.
-
-    --overwrite, which deletes its checkpoints, is not advised then.
-    """
-    if not overwrite and (max_steps := steps_of_run(path)):
-        step = last_step(path)
-        if step == max_steps:
-            raise UsageError(
-                f"{path} holds a run that has done all its {counted(step, 'step')}; give another folder, or --resume "
-                "with a higher --max-steps where its learning rates allow that"
-            )
-        where = f"after step {step}" if step else "before its first checkpoint"
-        raise UsageError(
-            f"{path} holds a run of {counted(max_steps, 'step')} that stopped {where}; --resume goes on with it, and"
-            " another run needs another folder"
-        )
-    check_output_folder(path, overwrite, RUN_FILES.fullmatch)
-
-
-def steps_of_run(path: Path) -> int | None:
-    """How long the run in a folder was to be; None where there is none."""
-    with suppress(RestokError, KeyError, TypeError):
-        return read_config(path / CONFIG_FILE)["schedule"]["max_steps"]
-    return None
-
-
-def last_step(run: Path) -> int:
-    """The step of a run's last checkpoint, or 0 where there is none."""
-    return max(map(step_of, checkpoints_in(run / CHECKPOINTS)), default=0)
 
 
 def _log_line(step: int, numbers: dict[str, float]) -> str:
