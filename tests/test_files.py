@@ -29,6 +29,7 @@ from restok_cli.files import (
     whole_file,
     whole_folder,
 )
+from restok_cli.inference.unfinished import alone
 from restok_cli.locks import LOCK_FILE, locked, locked_folder
 from restok_cli.schema import read_json_lines
 
@@ -66,6 +67,20 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path):
         raise OSError("disk")
     assert (tmp_path / "a.txt").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("within", [whole_file, whole_folder, locked_folder, alone])
+def test_folders_that_were_made_for_what_fails_are_gone_again(tmp_path, within):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(RestokError), within(tmp_path / "there" / "new" / "deep" / "out"):
+        raise RestokError("refused")
+    with pytest.raises(RestokError), within(tmp_path / "there" / "one" / "out"):
+        (tmp_path / "there" / "one" / "thesis.tex").touch()
+        raise RestokError("refused")
+    assert {path.name for path in (tmp_path / "there").rglob("*")} == {"one", "thesis.tex"}
+    with pytest.raises(OSError, match="too long"), within(tmp_path / "there" / "one" / "more" / ("x" * 300) / "out"):
+        pass
+    assert not (tmp_path / "there" / "one" / "more").exists()
 
 
 def test_a_large_file_is_synced_while_it_is_written_and_no_longer(tmp_path, monkeypatch):
