@@ -275,7 +275,7 @@ def _describe(error: OSError) -> str:
     if error.errno in DISK_FULL:
         if error.filename:
             return f"{where}{error.strerror}; nothing half-written was kept: make room"
-        return f"{error.strerror}; what was being written, on stdout or to a log, is cut short: make room, then again"
+        return f"{error.strerror}; what was being written, on stdout or elsewhere, is cut short: make room, then again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{where}{error.strerror}; change the rights of that, or give another path"
     if error.errno == errno.ELOOP:

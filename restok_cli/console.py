@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from restok_cli.errors import Interrupted
+from restok_cli.files import append_text
 from restok_cli.processes import rank
 
 SMUGGLED_BYTE = re.compile("[\udc80-\udcff]")  # as Python decodes a byte of a file's name that is not UTF-8
@@ -127,8 +128,7 @@ no_warnings = _NoWarnings()
 def keep_line(message: str) -> None:
     """A line, with the time, for the file that keeps what is said."""
     for path in kept_in:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {printable(message)}\n")
+        append_text(path, f"{datetime.now():%Y-%m-%d %H:%M:%S} {printable(message)}\n")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from zlib_ng import zlib_ng
 
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.locks import LOCK_FILE, held, is_written
+from restok_cli.locks import LOCK_FILE, held, is_written, made_folder
 
 SAMPLE_MODEL = Path(__file__).parent / "assets" / "model"  # a generator of emoji, with its tokenizer
 PHOTO_MODEL = Path(__file__).parent / "assets" / "photo"  # a tokenizer of photographs
@@ -188,23 +188,29 @@ def whole_file(path: Path, durable: bool = True) -> Iterator[Path]:
     path = Path(path)
     if _is_device(path):
         raise RestokError(f"{path} is a device or a pipe, which a file would replace; give the name of a file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    clear_beside(path)
-    temporary = temporary_name(path)
-    try:
-        with naming(path), held(temporary, os.O_WRONLY | os.O_CREAT):
-            yield temporary
+    with made_folder(path.parent):
+        clear_beside(path)
+        temporary = temporary_name(path)
+        try:
+            with naming(path), held(temporary, os.O_WRONLY | os.O_CREAT):
+                yield temporary
+                if durable:
+                    sync(temporary)
+                os.replace(temporary, path)
             if durable:
-                sync(temporary)
-            os.replace(temporary, path)
-        if durable:
-            sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+                sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _is_device(path: Path) -> bool:
     return path.exists() and not (path.is_file() or path.is_dir())
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append to a log, in UTF-8."""
+    with naming(path), open(path, "a", encoding="utf-8") as file:
+        file.write(text)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -238,16 +244,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
 @contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
     """A folder beside `path` that is gone after the block, or of a killed process when `path` is next written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    clear_beside(path)
-    temporary = temporary_name(path)
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        with naming(path), held(temporary, os.O_RDONLY):
-            yield temporary
-    finally:
+    with made_folder(path.parent):
+        clear_beside(path)
+        temporary = temporary_name(path)
         shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            with naming(path), held(temporary, os.O_RDONLY):
+                yield temporary
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def publish_folder(temporary: Path, path: Path) -> None:

@@ -58,17 +58,23 @@ def held(path: Path, flags: int) -> Iterator[None]:
 
 
 @contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder, and those that it is in, for the block; of those that were made, what is empty then goes again."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        for place in missing:
+            with suppress(OSError):  # of one that holds something
+                place.rmdir()
+
+
+@contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
     """Make a folder for this process alone inside the block, as `locked` does; one that stays empty goes."""
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with locked(folder / LOCK_FILE, folder):
-            yield
-    finally:
-        if made:
-            with suppress(OSError):
-                folder.rmdir()
+    with made_folder(folder), locked(folder / LOCK_FILE, folder):
+        yield
 
 
 @contextmanager

@@ -188,16 +188,20 @@ class Words(NamedTuple):
 
 
 def leave_words(text: str, code: int) -> bool:
-    """Leave the last words of this process for the one that started it; false where nobody did.
+    """Leave the last words of this process for the one that started it; false where nobody did, or they cannot be left.
 
     When one process fails, the others fail after it for want of an answer: only the first has something to say.
     """
     folder = os.environ.get(LAST_WORDS)
-    if folder is not None:
-        words = Path(folder) / f"{rank()}.json"
+    if folder is None:
+        return False
+    words = Path(folder) / f"{rank()}.json"
+    try:
         words.with_suffix(".tmp").write_text(json.dumps([text, code, time.time_ns()]), encoding="utf-8")
         words.with_suffix(".tmp").rename(words)
-    return folder is not None
+    except OSError:  # the disk for temporary files is full, or somebody has cleared it: then it says them itself
+        return False
+    return True
 
 
 def is_said_by_first() -> bool:

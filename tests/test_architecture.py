@@ -21,7 +21,7 @@ ALLOWED = {
     "processes": {"errors", "machine", "accelerator"},
     "accelerator": set(),
     "room": {"errors"},
-    "console": {"errors", "processes"},
+    "console": {"errors", "files", "processes"},
     "assets": {*LOW, "data"},
     "devices": {"errors"},
     "weights": {"errors"},

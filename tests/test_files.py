@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -29,6 +30,7 @@ from restok_cli.files import (
     whole_file,
     whole_folder,
 )
+from restok_cli.inference.unfinished import alone
 from restok_cli.locks import LOCK_FILE, locked, locked_folder
 from restok_cli.schema import read_json_lines
 
@@ -66,6 +68,20 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path):
         raise OSError("disk")
     assert (tmp_path / "a.txt").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("within", [whole_file, whole_folder, locked_folder, alone])
+def test_folders_that_were_made_for_what_fails_are_gone_again(tmp_path, within):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(RestokError), within(tmp_path / "there" / "new" / "deep" / "out"):
+        raise RestokError("refused")
+    with pytest.raises(RestokError), within(tmp_path / "there" / "one" / "out"):
+        (tmp_path / "there" / "one" / "thesis.tex").touch()
+        raise RestokError("refused")
+    assert {path.name for path in (tmp_path / "there").rglob("*")} == {"one", "thesis.tex"}
+    with pytest.raises(OSError, match="too long"), within(tmp_path / "there" / "one" / "more" / ("x" * 300) / "out"):
+        pass
+    assert not (tmp_path / "there" / "one" / "more").exists()
 
 
 def test_a_large_file_is_synced_while_it_is_written_and_no_longer(tmp_path, monkeypatch):
@@ -218,7 +234,7 @@ def test_a_lock_on_a_full_disk_holds_and_goes(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_locked_folder_is_for_one_process_until_it_ends_however_it_does(tmp_path, program):
+def test_a_locked_folder_is_for_one_process_until_it_ends_however_it_does(tmp_path, program, monkeypatch):
     lock = tmp_path / LOCK_FILE
     other = program(f"""
         from pathlib import Path
@@ -229,15 +245,50 @@ def test_a_locked_folder_is_for_one_process_until_it_ends_however_it_does(tmp_pa
     """)
     assert other.stdout.readline() == "locked\n"
     named = rf"out is being written by process {other.pid} on .*; wait until that has ended"
-    with pytest.raises(UsageError, match=named), locked(lock, Path("out")):
-        pass
+    with monkeypatch.context() as patch, pytest.raises(UsageError, match=named):
+        patch.setattr("restok_cli.locks.time.sleep", lambda _: pytest.fail("waited for one that goes on"))
+        locked(lock, Path("out")).__enter__()
     other.kill()  # which leaves the file
     other.wait()
+    lock.write_text("process 4194304 on a machine with a longer name than this one has, as far as anybody knows\n")
     with locked(lock, Path("out")):
-        assert lock.read_text().startswith(f"process {os.getpid()} on ")
+        assert lock.read_text() == f"process {os.getpid()} on {socket.gethostname()}\n"
         with pytest.raises(UsageError, match="is being written by"), locked(lock, Path("out")):
             pass
     assert not lock.exists()
+
+
+def test_a_lock_on_a_file_that_its_last_owner_deletes_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+    """Between opening and locking it; a third process may have made another."""
+    lock, flock = tmp_path / LOCK_FILE, fcntl.flock
+    meanwhile = iter((lock.unlink, lambda: (lock.unlink(), lock.touch())))
+
+    def lock_late(descriptor, how):
+        next(meanwhile, lambda: None)()
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    open_files = len(os.listdir("/proc/self/fd"))
+    with (
+        locked(lock, Path("out")),
+        pytest.raises(UsageError, match=f"process {os.getpid()}"),
+        locked(lock, Path("out")),
+    ):
+        pass
+    assert next(meanwhile, None) is None and len(os.listdir("/proc/self/fd")) == open_files
+
+
+def test_a_process_of_another_user_is_alive(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError
+
+    (tmp_path / f".out.{ENDED}.tmp").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr("restok_cli.locks.os.kill", refuse)
+        clear_beside(tmp_path / "out")
+        assert list(tmp_path.iterdir())
+    clear_beside(tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_lock_outlives_its_owner_until_the_last_worker_has_ended(tmp_path, program):

@@ -1,5 +1,7 @@
 """`restok models halve`: the same model in half the bytes."""
 
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -25,6 +27,19 @@ def test_a_halved_generator_draws_with_the_tokenizer_it_had(restok, tiny_models,
     assert theirs.read_bytes() == (tiny_models / "tokenizer" / WEIGHTS_FILE).read_bytes()
     result = restok("generate", "--model", tmp_path / "half", "--count", 2, "-o", tmp_path / "out")
     assert result.code == 0, result.err
+
+
+def test_a_halved_generator_without_its_tokenizer_still_knows_which_it_was(restok, fails, tiny_models, tmp_path):
+    """And one beside another tokenizer is not taken for that one's."""
+    shutil.copytree(tiny_models / "har", tmp_path / "har")
+    shutil.rmtree(tmp_path / "har" / "tokenizer")
+    assert restok("models", "halve", tmp_path / "har", tmp_path / "half").code == 0
+    assert open_har(tmp_path / "half").tokenizer_fingerprint == open_har(tiny_models / "har").tokenizer_fingerprint
+    other = ("--tokenizer", tiny_models / "other", "--count", 1, "-o", tmp_path / "out")
+    assert "trained on the codes of another tokenizer" in fails(2, "generate", "--model", tmp_path / "half", *other)
+    shutil.copytree(tiny_models / "other", tmp_path / "har" / "tokenizer")
+    assert restok("models", "halve", tmp_path / "har", tmp_path / "half", "--overwrite").code == 0
+    assert "its tokenizer is another one than it was trained with" in restok("models", "verify", tmp_path / "half").out
 
 
 def test_nothing_is_replaced_unasked(restok, fails, tiny_models, tmp_path):

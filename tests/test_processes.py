@@ -142,6 +142,8 @@ def test_last_words_are_left_only_for_one_who_reads_them(tmp_path, monkeypatch):
     assert leave_words("gone", 1)
     text, code, _ = json.loads((tmp_path / "0.json").read_text())
     assert (text, code) == ("gone", 1)
+    monkeypatch.setenv(processes.LAST_WORDS, str(tmp_path / "cleared"))
+    assert not leave_words("gone", 1)
 
 
 @pytest.mark.parametrize("words", [("generate", "--seeed", 1), ("generate", "--greedy", "--temperature", 1)], ids=str)

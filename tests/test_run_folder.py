@@ -4,6 +4,7 @@ import json
 import resource
 import shutil
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from restok_cli.files import DISK_FULL
 from restok_cli.pretrained.modules import save_tokenizer
 from restok_cli.settings.training import RUN_CONFIGS
 from restok_cli.training.run_folder.checkpoints import read_checkpoint
-from restok_cli.training.run_folder.launches import read_starts
+from restok_cli.training.run_folder.launches import read_starts, record_start
 from restok_cli.training.run_folder.run import RunFolder
 
 
@@ -137,19 +138,43 @@ def test_a_damaged_checkpoint_goes_once_the_run_has_saved_again(tmp_path):
     assert checkpoints(run) == ["step-000015"]
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(tmp_path):
+@pytest.fixture
+def full_disk():
+    """Gives a block in which no file grows beyond 100,000 bytes, whose OSError must be of what is named."""
+
+    @contextmanager
+    def limited(path):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+        try:
+            with pytest.raises(OSError, match="too large") as failed:
+                yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert failed.value.errno in DISK_FULL  # of which the last line says to make room
+        assert failed.value.filename == str(path)
+
+    return limited
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(tmp_path, full_disk):
     run = start(tmp_path)
     run.save(1, {"model": {"weight": torch.zeros(10)}})
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    try:
-        for state in ({"model": {"weight": torch.zeros(1_000_000)}}, {"counts": torch.zeros(1_000_000)}):
-            with pytest.raises(OSError, match="too large") as failed:
-                run.save(2, state)
-            assert failed.value.errno in DISK_FULL  # of which the last line says to make room
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    for state in ({"model": {"weight": torch.zeros(1_000_000)}}, {"counts": torch.zeros(1_000_000)}):
+        with full_disk(run.checkpoint_folder / "step-000002"):
+            run.save(2, state)
     assert checkpoints(run) == ["step-000001"]
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "log.txt", "starts.jsonl"])
+def test_a_full_disk_under_a_log_is_that_of_the_log(tmp_path, full_disk, name):
+    run = start(tmp_path)
+    file = run.path / name
+    file.write_text("\n" * 100_000)
+    with full_disk(file), run.logging():
+        if name == "starts.jsonl":
+            record_start(run.path, 0, torch.device("cpu"), "abc", None)
+        run.log(1, {"loss": 1.0})
 
 
 def test_what_a_killed_process_left_half_written_is_removed(tmp_path):

@@ -101,6 +101,7 @@ def test_window_gives_means_of_the_steps_that_moved_and_forgets_them():
             window.add({"loss": torch.tensor(value)}, torch.tensor(moved))
     resumed = Meter(torch.device("cpu"))
     resumed.load_state_dict(window.state_dict())
+    assert all(getattr(resumed, name) == getattr(window, name) > 0 for name in ("images", "seconds"))
     assert window.close()["loss"] == resumed.close()["loss"] == 3
     with window.step(4):
         window.add({"loss": torch.tensor(5.0)}, torch.tensor(True))

@@ -115,7 +115,6 @@ def search_options(request: TuneRequest, output: Path, resume: bool, overwrite: 
     if request.first < fewest:
         raise UsageError(f"--first {request.first}: {request.metric} by {network.name} needs {fewest} images or more")
     check_disk("--images", request.drawing.count, 4 * sum(drawn.widths), output)
-    output.parent.mkdir(parents=True, exist_ok=True)
     with alone(output) if rank() == 0 else nullcontext():
         if rank() == 0:
             _begin(output, made_of, resume)

@@ -7,7 +7,7 @@ all are there, they become the output.
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from restok_cli.console import note
 from restok_cli.data.image_folders import IMAGE_REQUEST
 from restok_cli.errors import Interrupted, RestokError, UsageError
 from restok_cli.inference.parts import Parts, listed, write_whole
-from restok_cli.locks import locked
+from restok_cli.locks import locked, made_folder
 from restok_cli.processes import rank
 from restok_cli.schema import Fields, PositiveCount, check, read_json
 
@@ -36,14 +36,13 @@ def unfinished(output: Path, request: dict, parts: Parts, resume: bool) -> Itera
         yield
         return
     folder = parts.folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with alone(output):
         before = read_request(folder) if resume else None
         if before is not None:
             check_same(before, request, f"{output} was begun")
         elif folder.exists():
             shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         files.remove_leftovers(folder)
         parts.begin()
         try:
@@ -62,10 +61,15 @@ def unfinished(output: Path, request: dict, parts: Parts, resume: bool) -> Itera
         clear_unfinished(output)  # where the block did not rename it to what was asked for
 
 
-def alone(output: Path) -> AbstractContextManager[None]:
-    """For a block in which no other process works on `output`. Entering raises UsageError where one does."""
+@contextmanager
+def alone(output: Path) -> Iterator[None]:
+    """For a block in which no other process works on `output`, in a folder that is made if need be.
+
+    Entering raises UsageError where one does.
+    """
     output = output.resolve()
-    return locked(output.with_name(f".{output.name}.lock"), output)
+    with made_folder(output.parent), locked(output.with_name(f".{output.name}.lock"), output):
+        yield
 
 
 def unfinished_folder(output: Path) -> Path:

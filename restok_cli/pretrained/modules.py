@@ -48,10 +48,14 @@ def save_har(
     class_names: list[str],
     folder: Path,
     describe: Describe = lambda _: None,
+    tokenizer_fingerprint: str | None = None,
 ) -> None:
-    """Write the model folder of a generator, with a copy of its tokenizer where that is known."""
+    """Write the model folder of a generator, with a copy of its tokenizer where that is there.
+
+    `tokenizer_fingerprint` is that of the one whose codes it draws, where somebody has written it down already.
+    """
     with whole_folder(folder) as temporary:
-        known = None if tokenizer is None else fingerprint(tokenizer)
+        known = tokenizer_fingerprint or (fingerprint(tokenizer) if tokenizer else None)
         _write_model(temporary, "har", har, {"class_names": class_names, "tokenizer_fingerprint": known})
         if tokenizer is not None:
             (temporary / TOKENIZER_FOLDER).mkdir()

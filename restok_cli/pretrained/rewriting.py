@@ -65,7 +65,7 @@ def _save(module: Tokenizer | Har, tokenizer: TokenizerFolder | None, folder: Mo
         case Tokenizer(), _:
             save_tokenizer(module, out, _card_of(folder))
         case Har(), HarFolder():
-            save_har(module, tokenizer, folder.class_names, out, _card_of(folder))
+            save_har(module, tokenizer, folder.class_names, out, _card_of(folder), folder.tokenizer_fingerprint)
 
 
 def _card_of(folder: ModelFolder) -> Describe:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from restok_cli.console import counted, printable
+from restok_cli.files import naming
 from restok_cli.processes import world_size
 from restok_cli.schema import Count, PositiveCount, Schema, read_whole_lines
 
@@ -52,7 +53,7 @@ def record_start(run: Path, step: int, device: torch.device, data_fingerprint: s
         numpy=version("numpy"),
         pillow=version("pillow"),
     )
-    with open(run / STARTS_FILE, "a+b") as file:
+    with naming(run / STARTS_FILE), open(run / STARTS_FILE, "a+b") as file:
         file.seek(0)
         torn = file.read()[-1:] not in (b"", b"\n")  # by a kill or a full disk; what follows shall not be lost with it
         file.write(b"\n" * torn + start.model_dump_json().encode() + b"\n")

@@ -24,7 +24,7 @@ import torch
 
 from restok_cli.console import counted, keep_line, kept_lines, note
 from restok_cli.errors import Interrupted, RestokError, UsageError
-from restok_cli.files import remove_leftovers, write_text
+from restok_cli.files import append_text, remove_leftovers, write_text
 from restok_cli.locks import locked_folder
 from restok_cli.pretrained.card import Record, read_record, write_card
 from restok_cli.pretrained.folder import Describe
@@ -127,8 +127,7 @@ class RunFolder:
         """Append a line to metrics.jsonl and to log.txt, and tell the trackers."""
         if rank() > 0:
             return
-        with open(self.path / METRICS_FILE, "a", encoding="utf-8") as file:
-            file.write(_log_line(step, numbers))
+        append_text(self.path / METRICS_FILE, _log_line(step, numbers))
         keep_line(as_line(step, numbers))
         if self.trackers is not None:
             self.trackers.log(step, numbers)
