@@ -105,7 +105,9 @@ def write_parquet(folder: Path) -> None:
         for synset, files in train_pictures().items()
         for name, data in files.items()
     ]
-    write_rows(folder / "data/train-00000-of-00002.parquet", rows[:7], row_group_size=3)
+    names = [*CLASS_IDS][:2] + [str(i) for i in range(2, 1000)]
+    stated = {"huggingface": json.dumps({"info": {"features": {"label": {"names": names}}}})}
+    write_rows(folder / "data/train-00000-of-00002.parquet", rows[:7], row_group_size=3, metadata=stated)
     write_rows(folder / "data/train-00001-of-00002.parquet", rows[7:], row_group_size=3)
     validation = [
         (f"{name.removesuffix('.JPEG')}_{synset}.JPEG", data, CLASS_IDS[synset])
@@ -115,7 +117,12 @@ def write_parquet(folder: Path) -> None:
     write_rows(folder / "data/test-00000-of-00001.parquet", [("test_1.JPEG", _jpeg(1), -1)], row_group_size=4)
 
 
-def write_rows(path: Path, rows: list[tuple[str | None, bytes | None, int]], row_group_size: int) -> None:
+def write_rows(
+    path: Path,
+    rows: list[tuple[str | None, bytes | None, int]],
+    row_group_size: int,
+    metadata: dict[str, str] | None = None,
+) -> None:
     import pyarrow
     from pyarrow.parquet import write_table
 
@@ -124,7 +131,7 @@ def write_rows(path: Path, rows: list[tuple[str | None, bytes | None, int]], row
     kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
     labels = [label for _, _, label in rows]
     table = pyarrow.table({"image": pyarrow.array(images, kind), "label": pyarrow.array(labels, pyarrow.int64())})
-    write_table(table, path, row_group_size=row_group_size)
+    write_table(table.replace_schema_metadata(metadata), path, row_group_size=row_group_size)
 
 
 def _write_train(folder: Path) -> None:

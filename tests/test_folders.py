@@ -79,12 +79,27 @@ def test_without_a_validation_split_a_part_of_train_is_it_or_by_an_option_test(t
         ("train/a val/a extra", "train and val may be splits or classes, as extra/0.png is in none"),
         ("train/a val/images", "0.png is in no class folder of train; sort val as that is"),
         ("train/a val", "0.png is in no class folder of train"),
+        ("train2017 val2017 more", "train2017 and val2017 look like splits, whose .*; call them train, validation"),
+        ("trainA trainB testA testB", "testB and trainB look like splits"),
+        ("seg_test/seg_test/a seg_train/seg_train/a", "seg_test and seg_train look like splits"),
+        ("pets/train/a pets/val/a", "pets: train and val look like splits, whose .*; give that folder"),
+        ("train/a/train train/a/test", "train/a: test and train look like splits"),
+        ("x/y/train/good x/y/test/good x/y/masks", "x/y: test and train look like splits"),
     ],
 )
 def test_what_is_ambiguous_is_refused(tmp_path, folders, message):
     write_pictures(tmp_path, names(*folders.split()))
     with pytest.raises(UsageError, match=message):
         walk_folder(tmp_path, 0)
+
+
+def test_folders_in_class_folders_are_said(tmp_path, capsys):
+    write_pictures(tmp_path / "in", names("pets/cat", "pets/dog/test_tube", "cars/bullet_train"))
+    assert counts(tmp_path / "in") == {"train": {"pets": 4, "cars": 2}}
+    said = f"{tmp_path / 'in'}: 3 folders in class folders (cars/bullet_train the first): their images are of the class"
+    assert said in capsys.readouterr().err
+    write_pictures(tmp_path / "splits", names("train/test_tube", "train/bullet_train"))
+    assert counts(tmp_path / "splits") == {"train": {"bullet_train": 2, "test_tube": 2}}
 
 
 def test_pictures_beside_split_folders_are_refused(tmp_path):
@@ -159,4 +174,5 @@ def test_keys_are_unique_however_many_names_are_alike():
     taken: set[str] = set()
     keys = [unused_key("a b.png", taken, path) for path in ("x/a b.png", "y/a b.png", "y/a b.png", "y/a b.png")]
     assert keys[0] == "a_b" and len(taken) == len(set(keys)) == 4
+    assert unused_key(f"{CAFE['NFD']}.png", set()) == unused_key(f"{CAFE['NFC']}.png", set()) == "caf_"
     assert unused_key("a b.png", {"a_b"}, "y/a b.png") == keys[1]  # the path tells it, not how many came before

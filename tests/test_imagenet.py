@@ -202,6 +202,10 @@ def test_labels_of_another_imagenet_are_refused(fails, tmp_path):
     table.write_text("\n".join(table.read_text().splitlines()[:-1]))
     message = fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
     assert "has no label for ILSVRC2012_val_00000001.JPEG" in message
+    for name in ("ILSVRC2012_test_00000001.JPEG", "ILSVRC2010_val_00000001.JPEG", "cat_1.JPEG"):  # whose numbers fit
+        imagenets.write_class_tars(tmp_path / name)
+        (tmp_path / name / "val" / name).write_bytes(imagenets._jpeg(0))
+        assert f"has no label for {name}" in fails(1, "prepare", "imagenet", tmp_path / name, tmp_path / "out")
 
 
 def test_a_source_that_changes_meanwhile_stops_the_command(fails, tmp_path, monkeypatch):
@@ -289,11 +293,16 @@ def test_split_folders_are_known_in_any_case_and_test_where_it_has_classes(resto
     assert "Train and train are all for train" in fails(2, *command)
 
 
-def test_class_folders_beside_class_tars_are_refused(fails, tmp_path):
+def test_what_lies_beside_class_tars_is_refused(fails, tmp_path):
     imagenets.write_class_tars(tmp_path / "in")
+    command = ("prepare", "imagenet", tmp_path / "in", tmp_path / "out")
     (tmp_path / "in/train/n02012849").mkdir()
-    message = fails(2, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
-    assert "holds class tars, but n02012849/ beside them" in message
+    assert "holds class tars, but n02012849 beside them" in fails(2, *command)
+    (tmp_path / "in/train/n02012849").rmdir()
+    for name in ("a.JPEG", "n02012849.tar.gz"):
+        (tmp_path / "in/train" / name).touch()
+        assert f"holds class tars, but {name} beside them" in fails(2, *command)
+        (tmp_path / "in/train" / name).unlink()
 
 
 TABLE = "ImageId,PredictionString\n" + "".join(

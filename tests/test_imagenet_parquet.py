@@ -1,5 +1,6 @@
 """ImageNet in parquet files: each row once, in one split, or a refusal."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -52,6 +53,20 @@ def test_without_pyarrow_the_extra_is_named(fails, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     message = fails(2, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
     assert "pip install 'restok[parquet]'" in message
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        (["tench", "goldfish"], "labels of 2 classes, not of ImageNet's 1000"),
+        (["n01443537", "n01440764", *["?"] * 998], "label 0 is n01443537 there, but n01440764 in ImageNet"),
+    ],
+)
+def test_parquet_files_whose_labels_are_of_other_classes_are_refused(fails, tmp_path, names, what):
+    """As of mini-ImageNet on the hub, whose rows need not be called by synsets."""
+    stated = {"info": {"features": {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}}}
+    write_rows(tmp_path / "in/train-0.parquet", rows(0, 3, 1), 4, {"huggingface": json.dumps(stated)})
+    assert what in fails(1, "prepare", "imagenet", tmp_path / "in", tmp_path / "out")
 
 
 def rows(first, count, label=0):

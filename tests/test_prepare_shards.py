@@ -108,8 +108,11 @@ def test_damage_between_pictures_names_the_samples_around_it(restok, wds, tmp_pa
 
 def test_shards_without_classes_have_none_but_some_samples_cannot(restok, fails, tmp_path):
     write_tar(tmp_path / "in/a.tar", [*sample("a", 0), *sample("b", 1)])
-    assert restok("prepare", "shards", tmp_path / "in").code == 0
+    result = restok("prepare", "shards", tmp_path / "in")
+    assert "no sample has a class, which is read of .cls alone, not of .json" in result.err
     assert open_dataset(tmp_path / "in").num_classes == 0
+    result = restok("prepare", "shards", tmp_path / "in", "--overwrite", "--num-classes", 0)
+    assert result.code == 0 and "no sample has" not in result.err
     write_tar(tmp_path / "mixed/a.tar", [*sample("a", 0), *sample("b", 1, 1)])
     assert "a.tar holds samples without a class (.cls), others have one" in fails(
         1, "prepare", "shards", tmp_path / "mixed"
@@ -161,6 +164,13 @@ def test_what_cannot_be_described_is_refused(fails, wds, tmp_path):
         (wds / name).unlink()
     (wds / "a.b.tar").touch()
     assert "a.b.tar: only letters" in fails(2, "prepare", "shards", wds)
+    for name in ("a.tar.gz", "a.tgz"):
+        (wds / name).touch()
+        assert f"{name} is no plain tar, so that it cannot be indexed; unpack it" in fails(2, "prepare", "shards", wds)
+        (wds / name).unlink()
+    (wds / "more").mkdir()
+    (wds / "more/B.TAR").touch()
+    assert "more/B.TAR lies deeper than the tars of a folder that are taken" in fails(2, "prepare", "shards", wds)
     assert not (tmp_path / "out").exists()
 
 
@@ -285,6 +295,15 @@ def test_splits_are_told_by_whole_words_of_the_file_or_of_its_folder(restok, fai
     write_tar(tmp_path / "train-val-0.tar", sample("a", 0))
     message = fails(2, "prepare", "shards", tmp_path / "train-val-0.tar", tmp_path / "o")
     assert "names train and validation" in message and "or state the splits: give SHARDS [OUT], or train=" in message
+
+
+def test_shards_and_classes_that_numbers_speak_of_and_that_are_not_there_are_said(restok, tmp_path):
+    for i in (0, 2):
+        write_tar(tmp_path / f"in/train-{i:05d}-of-00003.tar", sample(f"{i}", i, 2 * i + 1))
+    write_tar(tmp_path / "in/val-00000-of-00001.tar", sample("0", 0, 1))
+    said = restok("prepare", "shards", tmp_path / "in").err
+    assert "train: 2 of the 3 shards that their names speak of\n" in said and "validation: 1 of" not in said
+    assert "4 classes below 5 without a sample, 0 the first: class ids count from 0" in said
 
 
 def test_stated_splits_are_never_guessed(restok, fails, tmp_path):

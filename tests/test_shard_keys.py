@@ -1,6 +1,8 @@
 """Shards that others have made: the keys and suffixes of their files."""
 
 import json
+import tarfile
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from restok_cli.data.loading.loader import batches
 from restok_cli.data.loading.streaming import read_shards
 from restok_cli.data.shards.dataset import StreamedSplit, open_dataset
 from restok_cli.data.shards.tars import split_name
+from restok_cli.data.streams import read_stream
+from restok_cli.errors import RestokError
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "b/c.seg.png", "d.e/f.jpg", ".hidden", "plain", "i.JPG"])
@@ -61,6 +65,32 @@ def test_keys_that_come_twice_are_refused_unless_one_is_left_out(restok, fails, 
     write_tar(tmp_path / "in/b.tar", [("a.jpg", b"broken"), *sample("b", 1)])
     assert restok("prepare", "shards", tmp_path / "in").code == 0
     assert restok("prepare", "verify", tmp_path / "in").code == 0
+
+
+@pytest.mark.parametrize("key", ["path", "size"])
+def test_a_global_header_that_makes_one_file_of_all_is_refused(fails, tmp_path, key):
+    global_header = {"comment": "of git archive", key: "1"}
+    tar = BytesIO()
+    with tarfile.open(fileobj=tar, mode="w", format=tarfile.PAX_FORMAT, pax_headers=global_header) as archive:
+        archive.addfile(tarfile.TarInfo("a.png"))
+    (tmp_path / "a.tar").write_bytes(tar.getvalue())
+    message = f"a global header gives all files one {key}; make the tar without it"
+    assert message in fails(1, "prepare", "shards", tmp_path / "a.tar")
+    with pytest.raises(RestokError, match=message):
+        list(read_shards([str(tmp_path / "a.tar")], []))
+    with pytest.raises(RestokError, match=message):
+        list(read_stream(BytesIO(tar.getvalue())))
+
+
+def test_hidden_folders_hold_no_samples_and_a_dot_before_a_name_tells_none_apart(restok, fails, tmp_path):
+    hidden = [*sample(".ipynb_checkpoints/a", 0, 0), *sample("__MACOSX/a", 1, 0)]
+    write_tar(tmp_path / "in/0.tar", [("./a.cls", b"0"), ("a.jpg", picture(2)), *hidden])
+    assert restok("prepare", "shards", tmp_path / "in").code == 0
+    assert read_by_restok(tmp_path / "in", "train") == [("a", 0, picture(2))]
+    assert [one.key for one in read_shards([str(tmp_path / "in/0.tar")], ["x"])] == ["a"]
+    assert restok("prepare", "verify", tmp_path / "in").code == 0
+    write_tar(tmp_path / "in/1.tar", sample("./a", 3, 0))
+    assert "1.tar holds the key a as" in fails(1, "prepare", "shards", tmp_path / "in", "--overwrite")
 
 
 def test_files_of_a_sample_may_lie_apart(restok, tmp_path):

@@ -17,6 +17,7 @@ from typing import BinaryIO, Protocol, cast
 from restok_cli.console import readable
 from restok_cli.data.image_files import IMAGE_SUFFIXES, check_size
 from restok_cli.data.shards.layout import NO_CLASS
+from restok_cli.data.sources.walk import is_hidden
 from restok_cli.errors import ImageError, RestokError
 from restok_cli.files import CHUNK_BYTES
 
@@ -26,6 +27,9 @@ SYNSET = re.compile(r"n\d{8}")  # a noun of WordNet
 ENCODING = "utf-8"  # of names, also where a locale has another: of them come keys, splits and order
 MAX_HEADER_BYTES = 2**20  # of one file in a tar, with its long name and all that its header may have beside it
 MAX_FILE_BYTES = 2**43  # that a header may speak of: file systems cannot seek much further
+OF_ONE_FILE = re.compile(
+    r"(?:path|linkpath|size|GNU\.sparse\..*)"
+)  # of a pax header, that can be true of one file only
 SPARSE = "is stored as a sparse file, which is not unpacked; make the tar without --sparse"
 
 Contents = bytes | ImageError  # of a file in a tar, or why it was not read
@@ -42,11 +46,14 @@ class Readable(Protocol):
 class TarHeader(tarfile.TarInfo):
     """tarfile's, but that a header is damage where it cannot be parsed, is endless, or points backwards or nowhere.
 
-    tarfile takes a missing, half or broken header for the end of the tar, which is a block of zeros.
+    tarfile takes a missing, half or broken header for the end of the tar, which is a block of zeros. A global header
+    that tells the name or the size of all files would make one sample of many.
     """
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if shared := sorted(filter(OF_ONE_FILE.fullmatch, tar.pax_headers)):
+            raise tarfile.ReadError(f"a global header gives all files one {shared[0]}; make the tar without it")
         file = cast(BinaryIO, tar.fileobj)
         tar.fileobj = cast(BinaryIO, _Bounded(file, MAX_HEADER_BYTES))
         try:
@@ -210,9 +217,12 @@ def refuse_no_file(member: tarfile.TarInfo, tar: str) -> None:
 def split_name(name: str) -> tuple[str, str]:
     """Key and extension of a file in a tar, as WebDataset tells them: the extension begins at the first dot.
 
-    The key of hidden files and of those without a dot is empty: they belong to no sample.
+    The key of hidden files, of what is in hidden folders, and of files without a dot is empty: they belong to no
+    sample. `./`, as `tar` writes it for `.`, is left out.
     """
-    folder, slash, file = name.rpartition("/")
+    if is_hidden(name):
+        return "", ""
+    folder, slash, file = name.removeprefix("./").rpartition("/")
     stem, dot, extension = file.partition(".")
     return (folder + slash + stem if stem and dot else ""), extension.lower()
 

@@ -4,6 +4,7 @@ Each tar is read once, from end to end, for its index and its hash. Shards behin
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -30,11 +31,13 @@ from restok_cli.data.sources.preparation import (
     write_bad_list,
 )
 from restok_cli.data.sources.splits import SPLITS, split_named, split_of
-from restok_cli.data.sources.walk import tars_in
+from restok_cli.data.sources.walk import entries_below
 from restok_cli.errors import ImageError, RestokError, UsageError
 from restok_cli.locks import locked_folder
 
 ANY_CLASSES = 50_000  # so many may be told by numbers alone, however few samples there are
+TAR = re.compile(r"\.(tar(\.(gz|bz2|xz|zst|lz4|z))?|tgz|tbz2?|txz)$", re.IGNORECASE)
+NUMBERED = re.compile(r"\d+-of-(\d+)")  # in a shard's name: its number, and how many there are
 HINT = "give a folder of tars, or a pattern such as 'train-{00..15}.tar'"
 STATED_HINT = "give SHARDS [OUT], or train=SHARDS validation=SHARDS … OUT, with patterns in quotes"
 
@@ -49,6 +52,7 @@ class IndexedShard(NamedTuple):
     bad: list[BadImage]
     keys: list[str]  # one per entry
     beside: Counter[str]  # extension -> how many more images samples have, such as .seg.png; none is taken
+    unread: set[str]  # extensions of what else samples have, such as .txt
 
 
 def is_remote(source: str) -> bool:
@@ -97,10 +101,20 @@ def find_shards(sources: Sources) -> dict[str, list[str]]:
             raise UsageError(f"{name} is named twice (for {owners[place]} and for {split}); name each shard once")
         owners[place] = split
     filled = {split: names for split, names in shards.items() if names}
+    for split, names in filled.items():
+        _note_missing(split, names)
     if None in sources:
         named = (f"{split} {names[0]}{f' … ({len(names)})' if names[1:] else ''}" for split, names in filled.items())
         note(f"splits by name: {', '.join(named)}")
     return filled
+
+
+def _note_missing(split: str, names: list[str]) -> None:
+    """Say where names such as train-00002-of-00128.tar speak of more shards than there are."""
+    found = Counter((NUMBERED.sub("", name), int(told[1])) for name in names if (told := NUMBERED.search(name)))
+    for (_, count), number in found.items():
+        if number < count:
+            note(f"{split}: {number} of the {count} shards that their names speak of")
 
 
 def _splits_of(names: list[str]) -> list[str]:
@@ -128,7 +142,14 @@ def _expand(source: str) -> list[str]:
     if is_remote(source):
         return parts
     if os.path.isdir(source):
-        names = [str(tar) for tar in tars_in(Path(source))]
+        tars_below = sorted(Path(entry.path) for entry in entries_below(Path(source)) if TAR.search(entry.name))
+        names = [str(tar) for tar in tars_below if tar.parent == Path(source)]
+        elsewhere = [tar for tar in tars_below if tar.parent != Path(source) and not layout.is_dataset(tar.parent)]
+        if elsewhere:
+            raise UsageError(
+                f"{elsewhere[0]} lies deeper than the tars of a folder that are taken; name all by patterns, such as"
+                f" 'train={elsewhere[0].parent}/*.tar'"
+            )
     else:  # files may be called as patterns are: a[1].tar
         found = ([part] if os.path.exists(part) or not has_magic(part) else sorted(glob(part)) for part in parts)
         names = list(chain.from_iterable(found))
@@ -136,8 +157,8 @@ def _expand(source: str) -> list[str]:
         raise UsageError(f"{source}: no shards there; {HINT}")
     if missing := [name for name in names if not Path(name).is_file()]:
         raise UsageError(f"{missing[0]}: no such shard; {HINT}")
-    if packed := [name for name in names if not name.endswith(".tar")]:
-        raise UsageError(f"{packed[0]} is no plain tar, so that it cannot be indexed; {HINT}")
+    if packed := [name for name in names if not name.lower().endswith(".tar")]:
+        raise UsageError(f"{packed[0]} is no plain tar, so that it cannot be indexed; unpack it, or {HINT}")
     return names
 
 
@@ -301,6 +322,9 @@ def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | Non
                 f"{stated} stated, but the samples ({path}, …) have none (.cls); leave --class-names and --num-classes"
                 " out"
             )
+        unread = set().union(*(shard.unread for shard in indexed.values()))
+        if class_names is None and unread:
+            note(f"no sample has a class, which is read of .cls alone, not of .{', .'.join(sorted(unread))}")
         return []
     highest = max(holders)
     if class_names is None:
@@ -308,6 +332,11 @@ def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | Non
             raise RestokError(
                 f"{holders[highest]} holds class {highest}, more than there are samples: class ids count from 0;"
                 " correct the .cls, or give --class-names with all of them"
+            )
+        if empty := [class_id for class_id in range(highest) if class_id not in holders]:
+            note(
+                f"{counted(len(empty), 'class', 'classes')} below {highest} without a sample, {empty[0]} the first:"
+                " class ids count from 0"
             )
         return [str(class_id) for class_id in range(highest + 1)]
     if highest >= len(class_names):
@@ -317,7 +346,7 @@ def _class_names(indexed: dict[Path, IndexedShard], class_names: list[str] | Non
 
 def _index_shard(rules: Rules, synsets: dict[str, int], path: Path, advance: Callable[[], None]) -> IndexedShard:
     """Read a shard to its end. Raises RestokError where it is damaged."""
-    found, sizes, bad, beside = [], Counter(), [], Counter()
+    found, sizes, bad, beside, unread = [], Counter(), [], Counter(), set()
     with open(path, "rb") as tar:
         for key, files in tars.group_samples(tars.list_files(tar, str(path)), str(path)).items():
             name = key
@@ -331,10 +360,11 @@ def _index_shard(rules: Rules, synsets: dict[str, int], path: Path, advance: Cal
                 sizes[check_image(tar.read(image.size), name, rules)] += 1
                 found.append((image.offset_data, image.size, class_id, key))
                 beside.update(tars.images_beside(files, extension))
+                unread.update(other for other in files if not tars.is_image(other))
             except ImageError as error:
                 bad.append(BadImage(file=f"{key} in {path.name}", reason=str(error).removeprefix(f"{name}: ")))
         found.sort()  # by place: where the files of a sample lie apart, its first one does not tell that of its image
         tar.seek(0)
         digest = writer.digest_spans(tar, [offset + layout.padded(length) for offset, length, *_ in found])
     advance()
-    return IndexedShard([entry[:3] for entry in found], digest, sizes, bad, [key for *_, key in found], beside)
+    return IndexedShard([entry[:3] for entry in found], digest, sizes, bad, [key for *_, key in found], beside, unread)

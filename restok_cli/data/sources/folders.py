@@ -1,7 +1,7 @@
 """A folder of images as people have it: which of its folders are splits, and which are classes."""
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
@@ -12,7 +12,7 @@ from restok_cli.console import counted, note, readable
 from restok_cli.data.image_folders import known_digests
 from restok_cli.data.shards.layout import NO_CLASS
 from restok_cli.data.sources.listing import File, Source, Sources, shuffled, split_by_hash, unused_key
-from restok_cli.data.sources.splits import SPLITS, split_named, test_as_validation
+from restok_cli.data.sources.splits import SPLITS, split_named, splits_in, test_as_validation
 from restok_cli.data.sources.walk import images_below, note_empty_folders, note_passed_over
 from restok_cli.errors import UsageError
 from restok_cli.files import check_is_folder
@@ -32,8 +32,8 @@ def walk_folder(folder: Path, validation_fraction: float, validate_on_test: bool
     validation, it is made of `validation_fraction` of each class of train, or of the split test if `validate_on_test`.
     Split and order depend on the file names alone.
 
-    Raises UsageError where the folder is missing, holds no images or holds some that are in no class folder or split,
-    RestokError where a folder in it cannot be read.
+    Raises UsageError where the folder is missing, holds no images, holds some that are in no class folder or split, or
+    has folders that may be splits where only classes are; RestokError where a folder in it cannot be read.
     """
     tars = "; `restok prepare shards` takes tars" if folder.suffix.lower() == ".tar" else ""
     check_is_folder(folder, f"a folder of images{tars}")
@@ -42,6 +42,7 @@ def walk_folder(folder: Path, validation_fraction: float, validate_on_test: bool
     start = len(os.path.join(folder, ""))
     found = [(path, path[start:].split(os.sep)) for path in paths]
     own = _own_splits(folder, [parts for _, parts in found])
+    _check_deeper_folders(folder, {tuple(parts[:-1]) for _, parts in found}, 1 if own else 0)
     if own:
         note_empty_folders(folder, set(own.values()))
         splits = {
@@ -111,6 +112,32 @@ def _own_splits(folder: Path, found: list[list[str]]) -> dict[str, str]:
     own = {split: own[split] for split in SPLITS if split in own}
     note(f"{folder}: taken as its splits: {_listed(f'{name}/ ({split})' for split, name in own.items())}")
     return own
+
+
+def _check_deeper_folders(folder: Path, with_images: set[tuple[str, ...]], depth: int) -> None:
+    """Say which folders with images lie in class folders, which are that part of their paths.
+
+    Raises UsageError where folders beside each other, from the classes down, are called as splits are: their images
+    would be mixed. So in `train2017` and `val2017`, and where splits lie below what is given or below each class.
+    """
+    first = 2 if depth else 0  # below splits, classes may be called anything
+    beside: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for path in with_images:
+        for i in range(first, len(path)):
+            beside[path[:i]].add(path[i])
+    for parent, names in sorted(beside.items()):
+        told = {split: name for name in sorted(names) for split in splits_in(name)}
+        if len(splits := sorted(set(told.values()))) > 1:
+            place = folder.joinpath(*parent)
+            remedy = "give that folder if its folders are splits, with train, validation and test for names"
+            if not parent:
+                remedy = "call them train, validation and test, or if all are classes, move them into a folder train"
+            raise UsageError(f"{place}: {_listed(splits)} look like splits, whose images would be mixed; {remedy}")
+    if deeper := sorted({"/".join(path[: depth + 2]) for path in with_images if len(path) > depth + 1}):
+        note(
+            f"{folder}: {counted(len(deeper), 'folder')} in class folders ({deeper[0]} the first): their images are of"
+            " the class above"
+        )
 
 
 def _check_classes(root: Path, members: list[ImageFile]) -> None:

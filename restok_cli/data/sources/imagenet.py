@@ -173,9 +173,11 @@ def _images(folder: Path, path: Path, passed_over: list[tuple[str, str]]) -> Ite
         return
     class_tars = walk.tars_in(path)
     if class_tars:
-        if unpacked := set(walk.folders_in(path)) - {tar.stem for tar in class_tars}:
+        known = {name for tar in class_tars for name in (tar.name, tar.stem)}
+        if beside := {entry.name for entry in walk.visible_entries(path)} - known:
             raise UsageError(
-                f"{path} holds class tars, but {min(unpacked)}/ beside them, with no tar; unpack all or none"
+                f"{path} holds class tars, but {min(beside)} beside them, with no tar; unpack all or none, and move"
+                " away what is no class"
             )
         for tar in track(class_tars, f"look into {path.name}", len(class_tars), "class tars"):
             yield from _images_in_tar(tar, tar.stem)
@@ -197,13 +199,13 @@ def _images_in_tar(path: Path, synset: str | None) -> Iterator[FoundImage]:
         files = list_files(tar, str(path))
         for file in track(files, f"look into {path.name}", len(files), "files") if synset is None else files:
             name = file.name.rpartition("/")[2]
-            if walk.is_hidden(name):
+            if walk.is_hidden(file.name):
                 continue
             if name.endswith(".tar"):
                 end = file.offset_data + file.size
                 for inner in list_files(tar, f"{name} in {path}", file.offset_data, end):
-                    image = inner.name.rpartition("/")[2]
-                    if not walk.is_hidden(image):
+                    if not walk.is_hidden(inner.name):
+                        image = inner.name.rpartition("/")[2]
                         yield FoundImage(image, name.removesuffix(".tar"), place_in_tar(inner, path))
             else:
                 yield FoundImage(name, synset, place_in_tar(file, path))
@@ -212,17 +214,15 @@ def _images_in_tar(path: Path, synset: str | None) -> Iterator[FoundImage]:
 def _validation_labels(folder: Path, images: list[FoundImage]) -> dict[str, str]:
     """File name -> synset of the validation images, from the devkit or from Kaggle's table."""
     if (table := folder / KAGGLE_LABELS).exists():
-        rows = _read_kaggle_labels(table)
-        labels = {image.name: rows.get(image.name.partition(".")[0]) for image in images}
-    elif devkit := next((folder / name for name in DEVKIT if (folder / name).exists()), None):
-        table, synsets = devkit, read_devkit(devkit)
-        numbers = {image.name: image.name.partition(".")[0].rpartition("_")[2] for image in images}
-        labels = {name: synsets.get(int(number)) if number.isdecimal() else None for name, number in numbers.items()}
+        synsets = _read_kaggle_labels(table)
+    elif table := next((folder / name for name in DEVKIT if (folder / name).exists()), None):
+        synsets = {f"ILSVRC2012_val_{number:08d}": synset for number, synset in read_devkit(table).items()}
     else:
         raise UsageError(
             f"the labels of the validation images are missing: put {DEVKIT[0]} (of image-net.org)"
             f" or {KAGGLE_LABELS} (of Kaggle) into {folder}"
         )
+    labels = {image.name: synsets.get(image.name.partition(".")[0]) for image in images}
     known = {name: synset for name, synset in labels.items() if synset is not None}
     if without := [name for name in labels if name not in known]:
         raise RestokError(f"{table} has no label for {without[0]}; is it of the same ImageNet?")

@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from tarfile import TarInfo
 from typing import NamedTuple, Protocol, TypeVar
+from unicodedata import normalize
 
 from restok_cli.data.image_files import check_size, read_file
 from restok_cli.data.image_folders import check_image
@@ -122,6 +123,7 @@ def unused_key(file: str, taken: set[str], path: str | None = None) -> str:
     It is made of `file`; where that is too long or taken, also of a hash of `path`, which tells the file from others.
     No tar reader can misread it: WebDataset ends a key at its first dot.
     """
+    file = normalize("NFC", file)  # the order comes of keys, and macOS writes é as two characters
     name = re.sub(r"[^A-Za-z0-9_-]", "_", file.rpartition(".")[0] or file)
     key, hashed = name, path or file
     while len(key) > KEY_LENGTH or key in taken:

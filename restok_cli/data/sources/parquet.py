@@ -1,6 +1,7 @@
 """ImageNet as the hub hands it out: parquet files whose rows are images. They are read by pyarrow, an extra."""
 
 import filecmp
+import json
 import os
 import re
 from functools import lru_cache
@@ -93,6 +94,7 @@ def read_parquet(folder: Path, paths: list[Path], synsets: list[str], keys: set[
     sources = []
     for path in paths:
         file = _open(str(path))
+        _check_classes(path, _stated_classes(file), synsets)
         for group in range(file.num_row_groups):
             for row, (told, label) in enumerate(_names_and_labels(file, path, group)):
                 name = Path(told or "").name or f"{path.stem}-{group}-{row}"
@@ -107,6 +109,27 @@ def read_parquet(folder: Path, paths: list[Path], synsets: list[str], keys: set[
                     Source(unused_key(name, keys, unique), readable(name), label, ImageRow(str(path), group, row))
                 )
     return sources
+
+
+def _stated_classes(file) -> list[str]:
+    """The names of the classes of labels in the order of their numbers, as the hub's files state them, or none."""
+    try:
+        stated = json.loads(file.schema_arrow.metadata[b"huggingface"])
+        return list(map(str, stated["info"]["features"]["label"]["names"]))
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return []
+
+
+def _check_classes(path: Path, names: list[str], synsets: list[str]) -> None:
+    """Raises RestokError where the file itself says that its labels are not ImageNet's class ids."""
+    if names and len(names) != len(synsets):
+        raise RestokError(
+            f"{path} has labels of {len(names)} classes, not of ImageNet's {len(synsets)}, so that each would mean"
+            f" another class; save its images as files in a folder per class, for `restok prepare folder`"
+        )
+    for label, (name, synset) in enumerate(zip(names, synsets, strict=False)):
+        if re.fullmatch(r"n\d{8}", name) and name != synset:
+            raise RestokError(f"{path}: label {label} is {name} there, but {synset} in ImageNet")
 
 
 def are_unlabelled(paths: list[Path]) -> bool:

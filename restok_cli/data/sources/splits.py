@@ -20,16 +20,26 @@ def split_named(word: str) -> str | None:
     return WORDS.get(word.lower())
 
 
+def splits_in(name: str) -> set[str]:
+    """The splits that words in a file's or a folder's name are called as.
+
+    A word stands between characters that are no letters; a capital after a small letter begins another: `trainA` has
+    two.
+    """
+    words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
+    return {split for word in words if (split := split_named(word))}
+
+
 def split_of(path: str) -> str | None:
     """The split of a file at `path`, with slashes; None where nothing tells.
 
     Only one part of the path decides: the file's name if a word in it names a split, else the nearest folder of which
-    that is true. Words are what stands between characters that are no letters.
+    that is true.
 
     Raises UsageError where that part names several splits.
     """
     for part in reversed(path.split("/")):
-        told = {split for word in re.findall(r"[^\W\d_]+", part) if (split := split_named(word))}
+        told = splits_in(part)
         if len(told) > 1:
             several = " and ".join(split for split in SPLITS if split in told)
             raise UsageError(f"{path}: {part} names {several}, so its split is not known; rename it")
