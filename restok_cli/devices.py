@@ -9,7 +9,10 @@ import torch
 
 from restok_cli.errors import UsageError
 
-CUDNN, ONEDNN, CUBLAS = torch.backends.cudnn, torch.backends.mkldnn, torch.backends.cuda.matmul
+# Any, as torch's types do not know what their modules hold
+CUDNN: Any = torch.backends.cudnn
+ONEDNN: Any = torch.backends.mkldnn
+CUBLAS = torch.backends.cuda.matmul
 # Torch's new names for what float32 may be rounded to, first those that count where a later one is not set.
 PRECISIONS: tuple[Any, ...] = (torch.backends, CUDNN)
 PRECISIONS += (CUDNN.conv, CUDNN.rnn, CUBLAS, ONEDNN.conv, ONEDNN.rnn, ONEDNN.matmul)
@@ -76,7 +79,7 @@ def set_tf32(convolutions: bool, products: bool = False) -> None:
     torch.set_float32_matmul_precision("high" if products else "highest")
     CUDNN.allow_tf32 = convolutions
     if not convolutions:  # the old name leaves it to what is set for all operations
-        CUDNN.conv.fp32_precision = CUDNN.rnn.fp32_precision = "ieee"  # pyright: ignore[reportAttributeAccessIssue]
+        CUDNN.conv.fp32_precision = CUDNN.rnn.fp32_precision = "ieee"
     ONEDNN.conv.fp32_precision = ONEDNN.rnn.fp32_precision = ONEDNN.matmul.fp32_precision = "ieee"  # else bf16
 
 
