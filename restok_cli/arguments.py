@@ -13,27 +13,43 @@ from torch import Tensor
 
 from restok_cli.data.image_files import center_crop, read_image, to_rgb
 from restok_cli.data.images import to_tensor
-from restok_cli.devices import DEVICE_TYPES
+from restok_cli.devices import DEVICE_TYPES, tf32
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import parse_model
 from restok_cli.room import is_out_of_memory
+from restok_cli.threads import Together
 
 ImageFile = str | Path | Image.Image
 Images = ImageFile | Sequence[ImageFile] | np.ndarray | Tensor
 
 
 @contextmanager
+def _real_float32() -> Iterator[None]:
+    """In the block, new tensors are float32, and float32 is computed as such, in all threads."""
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with tf32(False):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+
+
+real_float32 = Together(_real_float32)
+
+
+@contextmanager
 def settled() -> Iterator[None]:
-    """In the block, torch is as in a command whatever a notebook has set: nothing is cast by autocast, and new tensors
-    are float32 on the CPU unless they say otherwise. Raises RestokError where memory runs out.
+    """In the block, torch is as in a command whatever a notebook has set: nothing is cast by autocast, float32 is
+    float32, and so are new tensors, which lie on the CPU unless they say otherwise. Raises RestokError where memory
+    runs out.
     """
     with ExitStack() as stack:
         for kind in filter(torch.is_autocast_enabled, DEVICE_TYPES):
             stack.enter_context(torch.autocast(kind, enabled=False))
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
-        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
-        torch.set_default_dtype(torch.float32)
+        stack.enter_context(real_float32)
         try:
             yield
         except (MemoryError, RuntimeError) as error:

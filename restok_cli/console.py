@@ -3,11 +3,10 @@
 import os
 import re
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +14,7 @@ from typing import TypeVar
 from restok_cli.errors import Interrupted
 from restok_cli.files import append_text
 from restok_cli.processes import rank
+from restok_cli.threads import Together
 
 SMUGGLED_BYTE = re.compile("[\udc80-\udcff]")  # as Python decodes a byte of a file's name that is not UTF-8
 
@@ -98,31 +98,16 @@ def quiet() -> Iterator[None]:
         muted.pop()
 
 
-class _NoWarnings:
-    """While any thread is inside, Pillow does not warn of odd metadata, nor NumPy of Python 2.
-
-    `warnings.catch_warnings` alone would mix the threads up.
-    """
-
-    def __init__(self):
-        self.lock, self.num_inside, self.caught = threading.Lock(), 0, ExitStack()
-
-    def __enter__(self) -> None:
-        with self.lock:
-            if self.num_inside == 0:
-                self.caught.enter_context(warnings.catch_warnings())
-                warnings.filterwarnings("ignore", module=r"PIL\.")
-                warnings.filterwarnings("ignore", "Reading `.npy` or `.npz` file")  # it names our module
-            self.num_inside += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self.lock:
-            self.num_inside -= 1
-            if self.num_inside == 0:
-                self.caught.close()
+@contextmanager
+def _ignoring_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.filterwarnings("ignore", "Reading `.npy` or `.npz` file")  # it names our module
+        yield
 
 
-no_warnings = _NoWarnings()
+# In its block, Pillow does not warn of odd metadata, nor NumPy of Python 2.
+no_warnings = Together(_ignoring_warnings)
 
 
 def keep_line(message: str) -> None:

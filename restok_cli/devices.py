@@ -2,12 +2,20 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import torch
 
 from restok_cli.errors import UsageError
 
+# Any, as torch's types do not know what their modules hold
+CUDNN: Any = torch.backends.cudnn
+ONEDNN: Any = torch.backends.mkldnn
+CUBLAS = torch.backends.cuda.matmul
+# Torch's new names for what float32 may be rounded to, first those that count where a later one is not set.
+PRECISIONS: tuple[Any, ...] = (torch.backends, CUDNN)
+PRECISIONS += (CUDNN.conv, CUDNN.rnn, CUBLAS, ONEDNN.conv, ONEDNN.rnn, ONEDNN.matmul)
 DEVICE_TYPES = ("cpu", "cuda", "mps")
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
@@ -16,8 +24,9 @@ def open_device(name: str, deterministic: bool = False) -> torch.device:
     """The device called `name`, where float32 is float32; `auto` is CUDA where there is any, else the CPU.
 
     A GPU's convolutions would else round what they multiply to 10 bits (TF32), and means of features come out up to a
-    thousandth different. What trains or draws in 16 bits allows it (`tf32`). With `deterministic`, a GPU gives the same
-    bits each time; a CPU does so anyway. Raises UsageError where this machine has no such device.
+    thousandth different; in NVIDIA's containers, whose environment asks for it, products of matrices too. What trains
+    or draws in 16 bits allows it (`tf32`). With `deterministic`, a GPU gives the same bits each time; a CPU does so
+    anyway. Raises UsageError where this machine has no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -33,7 +42,7 @@ def open_device(name: str, deterministic: bool = False) -> torch.device:
         if device.index:
             raise UsageError(f"--device {name}: there is one cpu; take cpu, or auto")
         device = torch.device("cpu")  # cpu:0 is the same one, and safetensors does not know it
-    set_tf32(False)  # for products of matrices, it is torch's default
+    set_tf32(False)
     if deterministic and device.type == "cuda":
         take_deterministic_algorithms()
     return device
@@ -41,31 +50,37 @@ def open_device(name: str, deterministic: bool = False) -> torch.device:
 
 @contextmanager
 def tf32(convolutions: bool, products: bool = False) -> Iterator[None]:
-    """Whether float32 convolutions on a GPU, in all threads, may use TF32, of 10 bits. Products of matrices do only
-    where they are measured.
+    """Whether float32 convolutions, and products of matrices, on a GPU may use TF32, of 10 bits, in all threads.
 
-    Torch's old names for it cannot be read after somebody has set a new one.
+    All else that is float32 is computed as such, whatever somebody has set. That is after the block as it was before.
     """
-    cudnn, cublas = torch.backends.cudnn, torch.backends.cuda.matmul
-    before, products_before = (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision), cublas.fp32_precision == "tf32"
-    set_tf32(convolutions)
-    if products:
-        cublas.allow_tf32 = True
+    old_convolutions, old_products = CUDNN.conv.fp32_precision == "tf32", "highest"
+    with suppress(RuntimeError):  # torch's old name cannot be read after somebody has set a new one
+        old_products = torch.get_float32_matmul_precision()
+    before = []
+    for place in PRECISIONS:
+        before.append(place.fp32_precision)
+        place.fp32_precision = "none"  # so that the narrower ones show what is set for them alone
+    set_tf32(convolutions, products)
     try:
         yield
     finally:
-        set_tf32(before[0] == "tf32")
-        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = before
-        if products:
-            cublas.allow_tf32 = products_before
+        CUDNN.allow_tf32 = old_convolutions
+        torch.set_float32_matmul_precision(old_products)
+        for place, precision in zip(PRECISIONS, before, strict=True):
+            place.fp32_precision = precision
 
 
-def set_tf32(allowed: bool) -> None:
-    """From here on, whether float32 convolutions on a GPU may use TF32."""
-    cudnn = torch.backends.cudnn
-    cudnn.allow_tf32 = allowed  # the old name, which must agree with the new ones
-    if not allowed:  # of which it leaves it to what is set for all operations
-        cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = "ieee"  # pyright: ignore[reportAttributeAccessIssue]
+def set_tf32(convolutions: bool, products: bool = False) -> None:
+    """From here on, whether float32 on a GPU may use TF32, and that nothing else is less than float32 anywhere.
+
+    Old and new names must agree, or torch refuses to read the old ones.
+    """
+    torch.set_float32_matmul_precision("high" if products else "highest")
+    CUDNN.allow_tf32 = convolutions
+    if not convolutions:  # the old name leaves it to what is set for all operations
+        CUDNN.conv.fp32_precision = CUDNN.rnn.fp32_precision = "ieee"
+    ONEDNN.conv.fp32_precision = ONEDNN.rnn.fp32_precision = ONEDNN.matmul.fp32_precision = "ieee"  # else bf16
 
 
 def take_deterministic_algorithms() -> None:

@@ -7,6 +7,7 @@ import math
 import pickle
 import subprocess
 import sys
+import threading
 from unittest.mock import Mock
 
 import numpy as np
@@ -131,14 +132,52 @@ def test_settings_of_a_notebook_change_nothing(generator, tiny_models):
     try:
         torch.set_default_dtype(torch.float64)
         torch.set_default_device("meta")  # as of "cuda", nothing of it is on the CPU
+        torch.set_float32_matmul_precision("medium")
         with torch.autocast("cpu", torch.bfloat16):
             assert (
                 result(generator) == result(restok_cli.load_generator(tiny_models / "har", device="cpu:0")) == expected
             )
             assert torch.get_default_dtype() == torch.float64
+            assert torch.get_float32_matmul_precision() == "medium"
     finally:
+        torch.set_float32_matmul_precision("highest")
         torch.set_default_dtype(torch.float32)
         torch.set_default_device(None)
+
+
+def test_threads_leave_the_settings_of_a_notebook_as_they_were(tokenizer, monkeypatch):
+    """Two calls that overlap: the one that began first ends first."""
+    entered, ended = threading.Event(), threading.Event()
+    waits = {"first": (entered, None), "second": (ended, entered)}
+    seen = []
+
+    def encode(_module: object, images: torch.Tensor) -> torch.Tensor:
+        mine, told = waits[threading.current_thread().name]
+        if told:
+            told.set()
+        assert mine.wait(10)
+        seen.append((torch.get_default_dtype(), torch.backends.mkldnn.matmul.fp32_precision))
+        return torch.zeros(1)
+
+    def call() -> None:
+        tokenizer.encode(noise(0))
+        ended.set()
+
+    monkeypatch.setattr(api, "encode_images", encode)
+    threads = [threading.Thread(target=call, name=name) for name in waits]
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_float32_matmul_precision("medium")
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert seen == 2 * [(torch.float32, "ieee")]
+        assert torch.get_default_dtype() == torch.float64
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.set_default_dtype(torch.float32)
 
 
 def test_pickles_and_copies_load_again(tokenizer, generator):

@@ -8,7 +8,7 @@ import restok_cli
 
 ROOT = Path(restok_cli.__file__).parent
 
-LOW = {"errors", "schema", "machine", "files", "locks", "processes", "console", "room"}
+LOW = {"errors", "schema", "machine", "files", "locks", "threads", "processes", "console", "room"}
 MODELS = {*LOW, "devices", "model", "weights", "settings", "data", "metrics", "pretrained"}
 # Which rooms each room may import from; a file at the top is a room of its own.
 ALLOWED = {
@@ -16,12 +16,13 @@ ALLOWED = {
     "errors": set(),
     "machine": set(),
     "locks": {"errors"},
+    "threads": set(),
     "files": {"errors", "locks"},
     "schema": {"errors", "files"},
     "processes": {"errors", "machine", "accelerator"},
     "accelerator": set(),
     "room": {"errors"},
-    "console": {"errors", "files", "processes"},
+    "console": {"errors", "files", "processes", "threads"},
     "assets": {*LOW, "data"},
     "devices": {"errors"},
     "weights": {"errors"},
@@ -35,7 +36,7 @@ ALLOWED = {
     "planning": {*MODELS, "cpu", "cuda", "training", "inference"},
     "training": {*MODELS, "cuda"},
     "inference": {*MODELS, "cpu", "cuda"},
-    "arguments": {"errors", "files", "devices", "data", "room"},
+    "arguments": {"errors", "files", "devices", "data", "room", "threads"},
     "api": {*MODELS, "inference", "arguments"},
     "evaluation": MODELS,
     "reports": {*MODELS, "training"},
@@ -47,6 +48,7 @@ WITHOUT_TORCH = {
     "errors.py",
     "machine.py",
     "locks.py",
+    "threads.py",
     "files.py",
     "room.py",
     "console.py",

@@ -1,5 +1,7 @@
 """The types of 16 bits in which a GPU encodes and draws, against float32, on the model that comes with restok."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor
 from restok_cli.data.images import to_float, to_uint8
 from restok_cli.data.shards.dataset import open_dataset
 from restok_cli.data.shards.layout import SAMPLE_FOLDER
-from restok_cli.devices import chosen_dtype, set_tf32, tf32
+from restok_cli.devices import PRECISIONS, chosen_dtype, open_device, set_tf32, tf32
 from restok_cli.inference.coding import decode_codes
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained import folder
@@ -96,6 +98,51 @@ def test_products_of_matrices_may_use_it_where_they_are_measured():
         with tf32(True, products=products):
             assert torch.backends.cuda.matmul.allow_tf32 == products
         assert not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        partial(torch.set_float32_matmul_precision, "medium"),
+        partial(torch.set_float32_matmul_precision, "high"),
+        partial(setattr, torch.backends, "fp32_precision", "bf16"),
+        partial(setattr, torch.backends.mkldnn.matmul, "fp32_precision", "bf16"),
+    ],
+)
+def test_float32_is_float32_whatever_was_set_and_that_is_left_as_it_was(change):
+    torch.manual_seed(0)
+    factors = torch.randn(2, 256, 256)
+
+    def settings() -> list[str]:
+        """All as they count, and as they would if the widest were another: some are set, others follow it."""
+        found, widest = [place.fp32_precision for place in PRECISIONS], torch.backends.fp32_precision
+        torch.backends.fp32_precision = "ieee"
+        found += [place.fp32_precision for place in PRECISIONS]
+        torch.backends.fp32_precision = widest
+        return found
+
+    set_tf32(False)
+    exact, at_start = factors[0] @ factors[1], settings()
+    try:
+        for place in PRECISIONS:
+            place.fp32_precision = "none"
+        change()
+        before = settings()
+        assert {"bf16", "tf32"} & {*before}
+        with tf32(False):
+            assert {*settings()} == {"none", "ieee"}
+            assert torch.equal(factors[0] @ factors[1], exact)
+        assert settings() == before
+    finally:
+        torch.backends.fp32_precision = "none"
+        set_tf32(False)
+        assert settings() == at_start
+
+
+def test_a_command_computes_in_float32_where_the_environment_asks_for_less():
+    torch.set_float32_matmul_precision("high")  # as TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1 of NVIDIA's containers
+    open_device("cpu")
+    assert torch.get_float32_matmul_precision() == "highest" and not torch.backends.cuda.matmul.allow_tf32
 
 
 @pytest.mark.parametrize("has_bf16", [True, False])

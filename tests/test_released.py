@@ -65,6 +65,28 @@ def test_the_config_of_a_conversion_has_the_released_values():
     assert ours["dataset"]["preprocessing"].items() <= theirs["dataset"]["preprocessing"].items()
 
 
+@pytest.mark.parametrize(
+    ("file", "name", "value"),
+    [
+        ("released_restok_l_128", "rope_base_len", 20000),
+        ("released_restok_l_128", "learnable_latent_tokens", True),
+        ("released_restok_l_128", "vit_dec_patch_size", 8),
+        ("released_har_l_128", "rope_base", 500000.0),
+        ("released_har_l_128", "norm_eps", 1e-6),
+        ("released_har_l_128", "cls_token_num", 120),
+    ],
+)
+def test_released_settings_that_would_be_computed_otherwise_are_refused(file, name, value):
+    """No tensor's shape shows them."""
+    facts = json.loads((GOLDEN / f"{file}.json").read_text())
+    config = facts.get("config") or facts["args"]
+    parse = tokenizer_config if "config" in facts else har_config
+    parse(config)
+    (config["model"]["vq_model"] if "config" in facts else config)[name] = value
+    with pytest.raises(UsageError, match=rf"config\.json: {name} is {value!r}, and restok computes only with "):
+        parse(config)
+
+
 @pytest.mark.parametrize("layout", ["safetensors", "pickled", "compiled", "with teacher", "without training heads"])
 @torch.inference_mode()
 def test_a_released_tokenizer_loads_from_every_layout_seen(tmp_path, tokenizer_case, layout):

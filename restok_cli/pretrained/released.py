@@ -34,12 +34,13 @@ FLAGS = {  # fields of ours, and their flag for it: the value that it stands for
     "decoder_alignment_dim": ("decoder_feature_supervision", TEACHER_WIDTH, None),
 }
 ONLY_OURS = {"cnn_shortcut": "output", "merge": "nearest", "latent_layout": "scrambled"}  # as all of theirs are
-ONLY_THEIRS = {  # as in all released ones
+FIXED = {"rope_base_len": 10000, "learnable_latent_tokens": False}  # what theirs may compute otherwise, and ours not
+FIXED_HAR = {"rope_base": 10000.0, "norm_eps": 1e-5, "cls_token_num": 1}
+# What their training alone reads, and a model does not tell: no nested dropout, as where they only use a tokenizer.
+THEIR_TRAINING = {
     "commitment_cost": 0.25,
     "entropy_loss_ratio": 0.0,
-    "rope_base_len": 10000,
     "num_min_tokens": 4,
-    "learnable_latent_tokens": False,
     "drop_latent_tokens": False,
     "drop_prob": 0.0,
     "learnable_dec_feat_tokens": True,
@@ -107,6 +108,8 @@ def tokenizer_config(released: dict, source: str = CONFIG_NAME) -> TokenizerConf
     """
     theirs = check(_Tokenizer, released, source, REMEDY)
     model, size = theirs.vq_model, theirs.crop_size
+    fixed = FIXED | {"vit_dec_patch_size": model.vit_enc_patch_size}
+    _check_fixed(released["model"]["vq_model"], fixed, source)
     encoder_width, encoder_layers = VIT_SIZES[model.vit_enc_model_size]
     decoder_width, decoder_layers = VIT_SIZES[model.vit_dec_model_size]
     values = {
@@ -127,6 +130,7 @@ def tokenizer_config(released: dict, source: str = CONFIG_NAME) -> TokenizerConf
 def har_config(released: dict, source: str = CONFIG_NAME) -> HarConfig:
     """Our config of a released generator's `config.json`; without `ar_token_num` it is plain AR. Raises as above."""
     theirs = check(_Generator, released, source, REMEDY)
+    _check_fixed(released, FIXED_HAR, source)
     if theirs.num_sequential_codes is None:
         theirs.num_sequential_codes = theirs.num_codes
     return HarConfig.parse(theirs.model_dump(), source)
@@ -146,15 +150,19 @@ def released_tokenizer_config(config: TokenizerConfig) -> dict:
                 f"the released layout has no transformer of {layers} layers of width {width}, only {known}; "
                 "such a model stays in ours"
             )
-    model = ONLY_THEIRS | {
-        "vit_enc_model_size": sizes[encoder],
-        "vit_dec_model_size": sizes[decoder],
-        "vit_dec_patch_size": config.patch_size,
-        "test_num_latent_tokens": config.num_latent_tokens,
-        "merge_tokens": config.num_stages > 1,
-        "hierarchy_stages": config.num_stages,
-        "reduction_ratio": 1 / config.merge_factor,
-    }
+    model = (
+        FIXED
+        | THEIR_TRAINING
+        | {
+            "vit_enc_model_size": sizes[encoder],
+            "vit_dec_model_size": sizes[decoder],
+            "vit_dec_patch_size": config.patch_size,
+            "test_num_latent_tokens": config.num_latent_tokens,
+            "merge_tokens": config.num_stages > 1,
+            "hierarchy_stages": config.num_stages,
+            "reduction_ratio": 1 / config.merge_factor,
+        }
+    )
     model |= {name: getattr(config, ours) for ours, name in SAME.items()}
     model |= {flag: getattr(config, ours) != no for ours, (flag, _, no) in FLAGS.items()}
     released = {"model": {"vq_model": model}, "dataset": {"preprocessing": {"crop_size": config.image_height}}}
@@ -169,19 +177,24 @@ def released_har_config(config: HarConfig) -> dict:
         "n_kv_head": None,
         "multiple_of": 256,
         "ffn_dim_multiplier": None,
-        "rope_base": 10000.0,
-        "norm_eps": 1e-5,
         "initializer_range": 0.02,
         "attn_dropout_p": 0.0,
         "drop_path_rate": 0.0,
         "model_type": "c2i",
-        "cls_token_num": 1,
     }
-    released |= theirs.model_dump(by_alias=True, exclude={"num_sequential_codes"})
+    released |= FIXED_HAR | theirs.model_dump(by_alias=True, exclude={"num_sequential_codes"})
     if config.is_har:
         released |= {"ar_token_num": config.num_sequential_codes, "spe_token_num": config.num_codes - 1}
     _check_same(config, har_config(released))
     return released
+
+
+def _check_fixed(settings: dict, fixed: dict, source: str) -> None:
+    for name, value in fixed.items():
+        if settings.get(name, value) != value:
+            raise UsageError(
+                f"{source}: {name} is {settings[name]!r}, and restok computes only with {value!r}; give another model"
+            )
 
 
 def _check_same(config: Config, back: Config) -> None:
