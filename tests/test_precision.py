@@ -13,7 +13,7 @@ from restok_cli.data.shards.layout import SAMPLE_FOLDER
 from restok_cli.devices import PRECISIONS, chosen_dtype, open_device, set_tf32, tf32
 from restok_cli.inference.coding import decode_codes
 from restok_cli.model.tokenizer import Tokenizer
-from restok_cli.pretrained import folder
+from restok_cli.pretrained import modules
 from restok_cli.pretrained.folder import open_har, open_tokenizer
 from restok_cli.pretrained.modules import load_for_use, load_model
 
@@ -51,8 +51,8 @@ def psnr(images: Tensor, others: Tensor) -> float:
 )
 def test_weights_of_convolutions_lie_as_a_gpu_wants_them_in_16_bits(monkeypatch, device, dtype, expected):
     module = tokenizer(torch.bfloat16, torch.float16)  # on the CPU all the same
-    monkeypatch.setattr(folder, "load_model", lambda *_: module)
-    monkeypatch.setattr(folder, "can_rewrite", lambda *_: False)
+    monkeypatch.setattr(modules, "load_model", lambda *_: module)
+    monkeypatch.setattr(modules, "can_rewrite", lambda *_: False)
     convolution = load_for_use(open_tokenizer(MODEL), torch.device(device), dtype).pixel_decoder.mid[0].conv1
     assert convolution.weight.is_contiguous(memory_format=torch.channels_last) == expected
 
