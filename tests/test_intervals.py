@@ -191,6 +191,16 @@ def test_rows_go_elsewhere_where_the_cache_cannot_be_written_to(tmp_path, monkey
     assert torch.equal(kept.rows(), torch.ones(3, 2))
 
 
+def test_interval_of_infinite_distance_of_nearly_equal_pairs_is_as_narrow_as_they_vary():
+    """What the line may miss is told by its slope, which pairs have hardly any of."""
+    rng, gaussians = np.random.default_rng(5), Gaussians(32, shift=0.0, ratio=1.0)  # at a distance of 0
+    sets = [map(cloud, gaussians.draw(rng, 250, 250, correlation=0.99)) for _ in range(40)]
+    found = [FrechetDistance(*two, paired=True).infinite() for two in sets]
+    width = fmean(high - low for _, (low, high) in found)
+    assert 1 < width / (2 * 1.96 * np.std([value for value, _ in found])) < 1.6  # it was 38, by the size of the sets
+    assert share_covered(found, gaussians.distance) >= 0.9
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ratio", [1.0, 1.3], ids=["near", "far"])
 @pytest.mark.parametrize("m", [None, 250, "pairs"], ids=["statistics", "images", "pairs"])
