@@ -31,11 +31,13 @@ class FrechetDistance:
         self.value = frechet_distance(ours.gaussian, theirs.gaussian)
         self.counts = [len(cloud.indices) for cloud in (ours, theirs) if cloud.rows is not None]
         self.fewest = min(self.counts, default=0)
-        self.variance = _variance(ours, theirs, paired, device) if self.fewest >= FEWEST else 0.0
+        found = _influences(ours, theirs, device) if self.fewest >= FEWEST else []
+        self.variance = variance(*found, paired=paired) if found else 0.0
+        self.given_reference = variance(found[0]) if len(found) > 1 and not paired else None
 
     def estimate(self) -> Estimate:
         """FID-n, with an interval of its expectation over redraws."""
-        return around(self.value, self.variance, self.fewest)
+        return self._around(self.value)
 
     def infinite(self) -> Estimate:
         """FID∞, with an interval of the true distance.
@@ -57,7 +59,14 @@ class FrechetDistance:
         # For Gaussians its next term goes with 1/n². Of equal ones, the bias is what they share times D/8n + (D/n)²/64,
         # over both sizes. The line through n and n/2 misses twice the second term: the first, times D/4n
         bend = (self.value - value) / 4 * sum(dimensions / n for n in self.counts)
-        return around(value, self.variance + bend**2, self.fewest)
+        return self._around(value, bend**2)
+
+    def _around(self, value: float, squared_error: float = 0.0) -> Estimate:
+        found = around(value, self.variance + squared_error, self.fewest)
+        if self.given_reference is None:
+            return found
+        alone = around(value, self.given_reference + squared_error, self.fewest)
+        return found._replace(given_reference=alone.interval)
 
 
 def influences(rows: Tensor, own: Gaussian, other: Gaussian, device: torch.device | None = None) -> np.ndarray:
@@ -84,14 +93,13 @@ def influences(rows: Tensor, own: Gaussian, other: Gaussian, device: torch.devic
     return torch.cat(found).numpy()
 
 
-def _variance(ours: Cloud, theirs: Cloud, paired: bool, device: torch.device | None) -> float:
-    """Of the distance, over redraws of the sets that have rows."""
-    found = [
+def _influences(ours: Cloud, theirs: Cloud, device: torch.device | None) -> list[Influences]:
+    """Those on the distance of the images of each set that has rows."""
+    return [
         Influences(influences(own.rows, own.gaussian, other.gaussian, device), own.indices)
         for own, other in ((ours, theirs), (theirs, ours))
         if own.rows is not None
     ]
-    return variance(*found, paired=paired)
 
 
 def _halves(cloud: Cloud, order: np.ndarray, device: torch.device | None) -> list[Gaussian]:
