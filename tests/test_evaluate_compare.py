@@ -206,6 +206,15 @@ def test_a_difference_is_better_worse_or_inconclusive(restok, tmp_path, metric, 
         assert row["interval"] == pytest.approx([values[1] - values[0] - half, values[1] - values[0] + half])
 
 
+def test_the_reference_that_two_results_share_is_not_counted_as_drawn_for_each(restok, tmp_path):
+    intervals = {"interval": [3.0, 5.0], "interval_given_reference": [3.8, 4.2]}
+    a = made_up(tmp_path / "a.json", "gfid", 4.0, **intervals)
+    b = made_up(tmp_path / "b.json", "gfid", 4.0, **intervals)
+    half = 0.2 * 2**0.5
+    row = json.loads(restok("evaluate", "--compare", a, b, "--json").out)["metrics"]["gfid"]
+    assert row["interval"] == pytest.approx([-half, half])
+
+
 def test_values_of_the_same_images_are_compared_in_pairs(restok, tmp_path):
     """Where every image gains a little, and images differ much from each other."""
     ours = {"a": 10.0, "b": 20.0, "c": 30.0, "d": 40.0}

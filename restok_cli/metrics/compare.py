@@ -66,6 +66,8 @@ def _in_order(interval: Interval) -> Interval:
     return interval
 
 
+_Limits = Annotated[tuple[Number, Number], AfterValidator(_in_order)]
+
 CURVE_KEYS = ("curve", "tokens")  # of results with a curve; older versions wrote the second
 
 
@@ -78,7 +80,8 @@ class _Part(BaseModel):
 class _Fact(_Part):
     name: str
     value: Number
-    interval: Annotated[tuple[Number, Number], AfterValidator(_in_order)] | None = None
+    interval: _Limits | None = None
+    interval_given_reference: _Limits | None = None
     values: Annotated[list[Number], Field(min_length=2)] | None = (
         None  # of several runs, of which the value is the mean
     )
@@ -212,8 +215,10 @@ def _interval(ours: dict, theirs: dict, of_ours: dict, of_theirs: dict) -> tuple
         return welch_interval(*runs), "runs"
     if len(of_ours) > 1 and of_ours.keys() == of_theirs.keys():
         return paired_interval(list(of_ours.values()), [of_theirs[key] for key in of_ours]), "pairs"
-    if ours.get("interval") and theirs.get("interval"):
-        return difference_interval(ours["value"], ours["interval"], theirs["value"], theirs["interval"]), "intervals"
+    # Both have one reference: its images move both numbers together, or apart
+    a, b = (fact.get("interval_given_reference") or fact.get("interval") for fact in (ours, theirs))
+    if a and b:
+        return difference_interval(ours["value"], a, theirs["value"], b), "intervals"
     return None, ""
 
 

@@ -25,6 +25,7 @@ class Estimate(NamedTuple):
 
     value: float
     interval: Interval | None = None
+    given_reference: Interval | None = None  # likewise, where a reference of images counts as exact
 
 
 class Influences(NamedTuple):

@@ -147,10 +147,11 @@ class Compared:
         row, network, n, count = METRICS[metric], self.ours.network, self.ours.pool.total, None
         if row.against:
             count = len(self.theirs.features()) if row.needs == "all features" else self.theirs.count
-        value, interval = FEATURE_FORMULAS[metric](self)
+        value, interval, given_reference = FEATURE_FORMULAS[metric](self)
         return Measurement(
             *(metric, value, n, count),
             interval=interval,
+            interval_given_reference=given_reference,
             caveat=caveat(min(n, count or n), network),
             features=network.name if is_named or not network.published else "",
         )

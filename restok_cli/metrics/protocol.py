@@ -25,6 +25,7 @@ class Measurement:
     n_reference: int | None = None  # of the reference; None where there is none, or it does not tell
     levels: tuple[float, ...] = ()  # the same for each level of the hierarchy, where that makes sense
     interval: tuple[float, float] | None = None  # 95 %; None where none is known
+    interval_given_reference: tuple[float, float] | None = None  # likewise, for comparisons: see `Estimate`
     caveat: str = ""  # why published numbers are not comparable with it
     features: str = ""  # the network behind it, where that is not the one of published numbers, or one of several
     setting: str = ""  # what else belongs to its name: the perturbation of pFID

@@ -31,11 +31,13 @@ class FrechetDistance:
         self.value = frechet_distance(ours.gaussian, theirs.gaussian)
         self.counts = [len(cloud.indices) for cloud in (ours, theirs) if cloud.rows is not None]
         self.fewest = min(self.counts, default=0)
-        self.variance = _variance(ours, theirs, paired, device) if self.fewest >= FEWEST else 0.0
+        found = _influences(ours, theirs, device) if self.fewest >= FEWEST else []
+        self.variance = variance(*found, paired=paired) if found else 0.0
+        self.given_reference = variance(found[0]) if len(found) > 1 and not paired else None
 
     def estimate(self) -> Estimate:
         """FID-n, with an interval of its expectation over redraws."""
-        return around(self.value, self.variance, self.fewest)
+        return self._around(self.value)
 
     def infinite(self) -> Estimate:
         """FID∞, with an interval of the true distance.
@@ -54,7 +56,17 @@ class FrechetDistance:
         halves = zip(_halves(ours, order, self.device), _halves(theirs, order, self.device), strict=True)
         # The bias goes with 1/n: the line through the whole set, at 1/n, and its halves, at 2/n, meets 0 at
         value = 2 * self.value - sum(frechet_distance(a, b) for a, b in halves) / 2
-        return around(value, self.variance + _bend(ours, theirs, self.value, self.counts) ** 2, self.fewest)
+        # For Gaussians its next term goes with 1/n². Of equal ones, the bias is what they share times D/8n + (D/n)²/64,
+        # over both sizes. The line through n and n/2 misses twice the second term: the first, times D/4n
+        bend = (self.value - value) / 4 * sum(dimensions / n for n in self.counts)
+        return self._around(value, bend**2)
+
+    def _around(self, value: float, squared_error: float = 0.0) -> Estimate:
+        found = around(value, self.variance + squared_error, self.fewest)
+        if self.given_reference is None:
+            return found
+        alone = around(value, self.given_reference + squared_error, self.fewest)
+        return found._replace(given_reference=alone.interval)
 
 
 def influences(rows: Tensor, own: Gaussian, other: Gaussian, device: torch.device | None = None) -> np.ndarray:
@@ -81,14 +93,13 @@ def influences(rows: Tensor, own: Gaussian, other: Gaussian, device: torch.devic
     return torch.cat(found).numpy()
 
 
-def _variance(ours: Cloud, theirs: Cloud, paired: bool, device: torch.device | None) -> float:
-    """Of the distance, over redraws of the sets that have rows."""
-    found = [
+def _influences(ours: Cloud, theirs: Cloud, device: torch.device | None) -> list[Influences]:
+    """Those on the distance of the images of each set that has rows."""
+    return [
         Influences(influences(own.rows, own.gaussian, other.gaussian, device), own.indices)
         for own, other in ((ours, theirs), (theirs, ours))
         if own.rows is not None
     ]
-    return variance(*found, paired=paired)
 
 
 def _halves(cloud: Cloud, order: np.ndarray, device: torch.device | None) -> list[Gaussian]:
@@ -102,14 +113,3 @@ def _halves(cloud: Cloud, order: np.ndarray, device: torch.device | None) -> lis
             statistics.add(cloud.rows[places])
         gaussians.append(statistics.gaussian())
     return gaussians
-
-
-def _bend(ours: Cloud, theirs: Cloud, distance: float, counts: list[int]) -> float:
-    """How far the bias may be from its line, over both sizes: the next term, for Gaussians, goes with 1/n².
-
-    With D/n small and equal Gaussians, half the trace of what they share has the bias D/4n + (D/n)²/32. The line
-    through n and n/2 misses twice the second term; unequal variances make it less.
-    """
-    (mu_a, sigma_a), (mu_b, sigma_b) = ours.gaussian, theirs.gaussian
-    shared = ((mu_a - mu_b).square().sum() + sigma_a.trace() + sigma_b.trace()).item() - distance  # 2 Tr(T own)
-    return shared / 32 * sum(len(mu_a) / n for n in counts) ** 2
